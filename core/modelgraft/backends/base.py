@@ -1,0 +1,93 @@
+"""What a backend is: it loads one node on one device and gives back a callable.
+
+This module is light; torch and onnxruntime are imported by the backends that need them.
+"""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from modelgraft.errors import Cancelled
+from modelgraft.graph import Node
+
+if TYPE_CHECKING:
+    from modelgraft.registry import Registry
+    from modelgraft.weights import Weights
+
+
+@dataclass(slots=True)
+class NodeRuntime:
+    """What loaded code may ask of the run it serves. One per node; the scheduler sets `seed` and `emit` for each run.
+
+    Code that wants it has a method `bind(runtime)`, called once after loading. A long loop calls `check()` at every
+    step and `emit(...)` for what a user may want to watch: `emit("token", text=...)`, `emit("progress", done=, total=)`.
+    """
+
+    node: str
+    component: str = ""
+    seed: int = 0
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    emit: Callable[..., None] = field(default=lambda kind, **facts: None)
+
+    def check(self) -> None:
+        """Raise Cancelled when the run was stopped."""
+        if self.cancelled.is_set():
+            raise Cancelled(f"{self.node} was stopped", node=self.node, component=self.component)
+
+    def node_seed(self) -> int:
+        """A seed of this node in this run: the same for the same run seed, different between nodes."""
+        return (self.seed * 0x9E3779B1 + zlib.crc32(self.node.encode())) & 0x7FFF_FFFF_FFFF_FFFF
+
+
+@dataclass(frozen=True, slots=True)
+class LoadContext:
+    """What code gets when it is loaded.
+
+    device   "cpu", "cuda:0";  dtype  the floating dtype to run in, e.g. "float32"
+    weights  the files of the node's source, or None when it has none
+    """
+
+    node: Node
+    device: str
+    dtype: str
+    weights: Weights | None
+    seed: int
+    offline: bool
+    registry: Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A node that is ready to run.
+
+    call        takes the values of the input ports in order, None for an unwired optional one. Gives the value of the
+                only output, or a mapping by port name when there are several.
+    state       the torch module behind it, for training and export; None for other code
+    bind        takes the NodeRuntime, or None when the code does not ask for one
+    close       frees devices and files
+    warnings    what a user must know about the load: random weights, a dtype that was changed
+    """
+
+    call: Callable[..., Any]
+    state: Any = None
+    bind: Callable[[NodeRuntime], None] | None = None
+    close: Callable[[], None] = lambda: None
+    warnings: tuple[str, ...] = ()
+
+
+class Backend(Protocol):
+    """Loads nodes. A class registered with `register_backends`; made once per pipeline."""
+
+    name: str
+
+    def load(self, context: LoadContext, shared: Mapping[str, Loaded]) -> Loaded:
+        """Load one node; `shared` holds the nodes that are loaded already, for `share`."""
+        ...
+
+    def close(self) -> None:
+        """Free what the backend holds beside its nodes."""
+        ...

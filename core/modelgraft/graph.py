@@ -1,0 +1,211 @@
+"""Graphs as values: what a document says (Graph), and the same with every port and config value known (SolvedGraph).
+
+Nothing here reads files or plugins: `expand.py` makes a Graph of documents, `checks.py` makes a SolvedGraph of a Graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelgraft.errors import Place
+from modelgraft.kinds import Component, Config
+from modelgraft.ports import Port
+
+if TYPE_CHECKING:
+    from modelgraft.registry import Registry
+    from modelgraft.sources import SourceView
+
+INPUTS = "inputs"  # the name under which wires address the inputs of the graph
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """The giving end of a wire: an output port of a node, or an input of the graph (`node` is "inputs").
+
+    port  "" stands for the only output of the node, until the checker has found its name
+    """
+
+    node: str
+    port: str = ""
+    place: Place | None = field(default=None, compare=False)
+
+    @property
+    def is_input(self) -> bool:
+        return self.node == INPUTS
+
+    def __str__(self) -> str:
+        return f"{self.node}.{self.port}" if self.port else self.node
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a value comes from, in the order of precedence.
+
+    layer  default | source | base | file | set | flag, or `solved` for a dimension that neighbours decide
+    note   what a person needs beside the place: "vision.tokens is 1408 wide", "preset:clip-vit-l-14"
+    """
+
+    layer: str
+    place: Place | None = None
+    note: str = ""
+
+    @property
+    def is_users(self) -> bool:
+        """The person at the keyboard gave it (`--set`, a flag, an argument): trusted to name files anywhere."""
+        return self.layer in ("set", "flag")
+
+    def __str__(self) -> str:
+        where = self.place.short if self.place else ""
+        named = {"default": "default", "source": "from the source", "solved": "solved"}.get(self.layer, self.layer)
+        return " ".join(part for part in (where or named, f"({self.note})" if self.note else "") if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A value written in a document or given by the user, with its origin."""
+
+    value: Any
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """What feeds one input port: one reference, or a list of them for a `list[...]` port."""
+
+    refs: tuple[Ref, ...]
+    is_list: bool
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSpec:
+    """A component grafted into a host node, as written."""
+
+    use: Value
+    source: Value | None
+    config: Mapping[str, Value]
+    wires: Mapping[str, Wire]
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSpec:
+    """A node as written, after `extends`, subgraphs and `${params}` are applied."""
+
+    name: str
+    use: Value
+    source: Value | None
+    config: Mapping[str, Value]
+    wires: Mapping[str, Wire]
+    frozen: bool
+    when: Ref | None
+    lazy: bool
+    share: Value | None
+    adapters: tuple[AdapterSpec, ...]
+    runtime: Mapping[str, Value]
+    place: Place
+    folder: Path | None = None  # files that the document names are looked for here, and only below here
+
+
+@dataclass(frozen=True, slots=True)
+class GraphInput:
+    """An input of the graph: its type, and its default when it has one."""
+
+    name: str
+    port: Port
+    default: Any = None
+    has_default: bool = False
+    doc: str = ""
+    place: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """A parameter of the graph: what `--set name=value` changes."""
+
+    name: str
+    value: Any
+    default: Any
+    origin: Origin
+    doc: str = ""
+    place: Place | None = None
+    used: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A graph as its documents say it: read and expanded, not yet wired against the installed components."""
+
+    name: str
+    doc: str
+    path: Path | None
+    params: Mapping[str, Param]
+    inputs: Mapping[str, GraphInput]
+    nodes: Mapping[str, NodeSpec]
+    outputs: Mapping[str, Ref]
+    runtime: Mapping[str, Value]
+    registry: Registry = field(compare=False, repr=False)
+    allow: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """An adapter with its concrete config."""
+
+    component: Component
+    config: Config
+    source: SourceView | None
+    ports: tuple[str, ...]  # the input ports that it adds to its host
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node whose component, config and ports are known.
+
+    config     concrete: every dimension is a number
+    in_ports   the input ports in the order in which the code takes them (the host's, then those of adapters)
+    wired      what feeds each wired input port; a port that is left out is optional
+    lists      the ports that are fed by a list of wires
+    share      the node whose weights this one uses
+    origins    where each config value comes from
+    """
+
+    name: str
+    component: Component
+    config: Config
+    source: SourceView | None
+    in_ports: Mapping[str, Port]
+    out_ports: Mapping[str, Port]
+    wired: Mapping[str, tuple[Ref, ...]]
+    lists: frozenset[str]
+    frozen: bool
+    when: Ref | None
+    lazy: bool
+    share: str | None
+    adapters: tuple[Adapter, ...]
+    runtime: Mapping[str, Any]
+    origins: Mapping[str, Origin]
+    place: Place
+
+    @property
+    def sources(self) -> tuple[Ref, ...]:
+        """Everything that must be there before this node runs, in the order of its ports, the route last."""
+        refs = tuple(ref for refs in self.wired.values() for ref in refs)
+        return (*refs, self.when) if self.when is not None else refs
+
+
+@dataclass(frozen=True, slots=True)
+class SolvedGraph:
+    """A graph that was checked: it can be planned and opened. Nodes are in the order of their names."""
+
+    graph: Graph
+    nodes: Mapping[str, Node]
+    inputs: Mapping[str, GraphInput]
+    outputs: Mapping[str, Ref]
+
+    @property
+    def name(self) -> str:
+        return self.graph.name

@@ -1,0 +1,74 @@
+"""The hooks that a plugin may implement, and nothing else. A plugin is a module named by an entry point `modelgraft`.
+
+Every hook is called in the order of the plugins' names. Registering hooks must not import torch, read files or use the
+network. Observing hooks (`before_node` and on) are called on the thread that runs the node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pluggy
+
+hookspec = pluggy.HookspecMarker("modelgraft")
+hookimpl = pluggy.HookimplMarker("modelgraft")
+
+
+@hookspec
+def register_components(register: Callable[[Any], None]) -> None:
+    """Offer components: call `register(subject)` once for each function or Config class that `@component` decorated."""
+
+
+@hookspec
+def register_port_types(register: Callable[[str, str], None]) -> None:
+    """Offer record types beside the built-in ones: call `register(name, meaning)`."""
+
+
+@hookspec
+def register_recorded_configs(register: Callable[[str, Any], None]) -> None:
+    """Offer configs of published checkpoints, so that graphs can be checked without them.
+
+    Call `register(source, folder)`: `source` is a hub id, a `pypi:` reference without its hash or `preset:name`, and
+    `folder` the path of a folder with its `config.json` and, where they matter, `preprocessor_config.json` and
+    `tokenizer_config.json`. The folder holds no weights.
+    """
+
+
+@hookspec
+def register_weight_readers(register: Callable[[str, str], None]) -> None:
+    """Offer readers of weight files: call `register(suffix, "package.module:function")`, e.g. for `.gguf`.
+
+    `function(path, folder)` converts the file into the empty `folder` in Hugging Face layout (`config.json`,
+    `model.safetensors`, tokenizer files); it is called once per file and the result is cached.
+    """
+
+
+@hookspec
+def register_backends(register: Callable[[str, str], None]) -> None:
+    """Offer backends: call `register(name, "package.module:Class")`; the class is a `modelgraft.backends.base.Backend`."""
+
+
+@hookspec
+def register_commands(app: Any) -> None:
+    """Offer commands of the command line: add them to the typer app."""
+
+
+@hookspec
+def before_node(node: str, component: str) -> None:
+    """See that a node is about to run."""
+
+
+@hookspec
+def after_node(node: str, component: str, seconds: float, outputs: Mapping[str, Any]) -> None:
+    """See what a node gave. The outputs are the values themselves: do not change them."""
+
+
+@hookspec
+def on_node_error(node: str, component: str, error: BaseException) -> None:
+    """See that a node failed; the error is raised afterwards."""
+
+
+@hookspec
+def on_node_load(node: str, component: str, seconds: float) -> None:
+    """See that the weights of a node were loaded."""

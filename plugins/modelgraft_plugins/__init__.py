@@ -1,0 +1,1 @@
+"""First-party plugins: components that come through the same door as everyone's."""
