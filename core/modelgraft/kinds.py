@@ -47,6 +47,7 @@ KINDS: Mapping[str, str] = {
     "router": "decides which records go which way",
     "retriever": "finds the nearest of a collection",
     "metric": "measures results",
+    "adapter": "is grafted into a host node and may add input ports to it",
 }
 
 

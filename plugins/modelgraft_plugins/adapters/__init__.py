@@ -1,0 +1,1 @@
+"""Adapters that are grafted into a host node."""

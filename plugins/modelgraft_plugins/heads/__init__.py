@@ -1,0 +1,1 @@
+"""Heads: classification, similarity, top labels."""

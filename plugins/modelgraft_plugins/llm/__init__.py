@@ -1,0 +1,1 @@
+"""Language models: one generation loop over decoders and encoder-decoders."""

@@ -1,0 +1,1 @@
+"""Projectors between embedding widths."""

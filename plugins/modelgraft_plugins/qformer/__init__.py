@@ -1,0 +1,1 @@
+"""Query transformers: a fixed number of vectors from any number."""

@@ -1,0 +1,1 @@
+"""Tokenising, encoding and templating text."""

@@ -1,0 +1,1 @@
+"""Pictures: preparing pixels and encoding them."""
