@@ -13,7 +13,7 @@ import wave
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from modelgraft.errors import InputError, nearest
 
@@ -105,12 +105,12 @@ def read_audio(source: str | os.PathLike[str] | bytes, *, name: str) -> Audio:
     return Audio(samples.copy(), rate)
 
 
-def _read_wave(stream: io.BufferedIOBase, label: str, name: str) -> Audio:
+def _read_wave(stream: IO[bytes], label: str, name: str) -> Audio:
     """Read PCM WAV with the standard library."""
     import numpy
 
     try:
-        with wave.open(stream) as sound:  # type: ignore[arg-type]
+        with wave.open(stream) as sound:
             _check_length(sound.getnframes(), sound.getframerate(), label, name)
             width, channels, rate = sound.getsampwidth(), sound.getnchannels(), sound.getframerate()
             data = sound.readframes(sound.getnframes())
@@ -119,7 +119,7 @@ def _read_wave(stream: io.BufferedIOBase, label: str, name: str) -> Audio:
         raise InputError(f"{name}: {label} is no PCM wav file ({_reason(error)}); {hint}") from error
     if width not in (1, 2, 4):
         raise InputError(f"{name}: {label} has {8 * width}-bit samples; without soundfile only 8, 16 and 32 bit can be read")
-    kind = {1: numpy.uint8, 2: numpy.dtype("<i2"), 4: numpy.dtype("<i4")}[width]
+    kind = {1: "u1", 2: "<i2", 4: "<i4"}[width]
     whole = len(data) // (width * channels) * width * channels
     raw = numpy.frombuffer(data[:whole], kind).reshape(-1, channels).T.astype(numpy.float32)
     if raw.shape[1] == 0:
@@ -160,7 +160,7 @@ def resample(audio: Audio, rate_hz: int) -> Audio:
     return Audio(numpy.ascontiguousarray(samples, dtype=numpy.float32), rate_hz)
 
 
-def _open(source: str | os.PathLike[str] | bytes, *, name: str, wanted: str) -> tuple[str, io.BufferedIOBase]:
+def _open(source: str | os.PathLike[str] | bytes, *, name: str, wanted: str) -> tuple[str, IO[bytes]]:
     """Open bytes or a file; `pypi:` names a file in a package archive."""
     if isinstance(source, bytes | bytearray | memoryview):
         return f"{len(source):,} bytes", io.BytesIO(bytes(source))

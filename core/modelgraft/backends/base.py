@@ -49,6 +49,7 @@ class LoadContext:
 
     device   "cpu", "cuda:0";  dtype  the floating dtype to run in, e.g. "float32"
     weights  the files of the node's source, or None when it has none
+    init     "random": parameters without weights start from seeded random numbers; None: that is an error
     """
 
     node: Node
@@ -58,6 +59,7 @@ class LoadContext:
     seed: int
     offline: bool
     registry: Registry
+    init: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,262 @@
+"""The torch backend: modules are built without memory, filled from their checkpoint, and called without gradients."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+
+from modelgraft.backends.base import LoadContext, Loaded
+from modelgraft.errors import InputError, ModelgraftError, PluginError, Problem, SourceError, choices
+from modelgraft.graph import Node
+from modelgraft.kinds import Component
+
+_BUILDING = threading.RLock()  # building patches a method of torch.nn.Module, so it happens once at a time
+
+DTYPES: Mapping[str, torch.dtype] = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float64": torch.float64,
+}
+
+
+class TorchBackend:
+    """Runs modules in eager torch, and plain code as it is."""
+
+    name = "torch"
+
+    def load(self, context: LoadContext, shared: Mapping[str, Loaded]) -> Loaded:
+        """Load one node.
+
+        Raises SourceError for a checkpoint that does not fit, PluginError for code that cannot be imported or built.
+        """
+        component = context.node.component
+        if component.function is not None:
+            return Loaded(_bound_function(component.function, context.node))
+        if component.load is not None:
+            return _load_code(component, context)
+        module, warnings = _load_module(context, shared)
+        return Loaded(_caller(module, context), state=module, bind=getattr(module, "bind", None), warnings=warnings)
+
+    def close(self) -> None:
+        """Give cached device memory back."""
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def resolve_device(device: str | None) -> str:
+    """Turn "auto", None, "cuda" or "cpu" into a device that is there.
+
+    Raises InputError when it is not, with the devices that are.
+    """
+    there = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    if device in (None, "auto"):
+        return there[1] if len(there) > 1 else "cpu"
+    found = "cuda:0" if device == "cuda" else str(device)
+    if found not in there:
+        raise InputError(f"device '{device}' is not here; there is: {', '.join(there)}")
+    return found
+
+
+def count_parameters(node: Node) -> int | None:
+    """Build a node's module on the meta device and count its parameters, shared ones once. None for other code."""
+    if node.component.module is None:
+        return 0 if node.component.function is not None else None
+    with torch.device("meta"):
+        module = _build(node.component, node)
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+# -- code that is no module ---------------------------------------------------------------------------------------------
+
+
+def _bound_function(function: Callable[..., Any], node: Node) -> Callable[..., Any]:
+    """The function with its config; the function itself when it has none, so that a call costs nothing more."""
+    fields = {name: getattr(node.config, name) for name in type(node.config).model_fields}
+    return partial(function, **fields) if fields else function
+
+
+def _load_code(component: Component, context: LoadContext) -> Loaded:
+    opened = resolve(component.load or "", component)(context.node.config, context)
+    if not callable(opened):
+        raise PluginError(f"{component.load} (component '{component.id}') gave {opened!r}, wanted something that can be called")
+    close = getattr(opened, "close", None)
+    warnings = tuple(getattr(opened, "warnings", ()))
+    return Loaded(opened, bind=getattr(opened, "bind", None), close=close or (lambda: None), warnings=warnings)
+
+
+def resolve(target: str, component: Component) -> Any:
+    """Import "package.module:attribute" of a component's declaration.
+
+    Raises PluginError that names the plugin and, for a package that is not installed, what to install.
+    """
+    module_name, _, attribute = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module_name), attribute)
+    except ModuleNotFoundError as error:
+        if error.name and not module_name.startswith(error.name):
+            text = f"component '{component.id}' needs the package '{error.name}', which is not installed"
+            raise PluginError(f"{text}; see `modelgraft plugins info {component.plugin}`") from error
+        raise PluginError(f"plugin '{component.plugin}': component '{component.id}' names {target}, which is not there") from error
+    except (ImportError, AttributeError) as error:
+        raise PluginError(f"plugin '{component.plugin}': {target} (component '{component.id}') cannot be imported: {error}") from error
+
+
+# -- modules ------------------------------------------------------------------------------------------------------------
+
+
+def _load_module(context: LoadContext, shared: Mapping[str, Loaded]) -> tuple[torch.nn.Module, tuple[str, ...]]:
+    node, warnings = context.node, tuple[str, ...]()
+    host = shared[node.share].state if node.share else None
+    if host is not None:
+        module = _fill(context, host.state_dict())
+    elif context.weights is not None:
+        module = _fill(context, None)
+    else:
+        module, warnings = _without_weights(context)
+    for adapter in node.adapters:
+        graft = resolve(adapter.component.load or "", adapter.component)(adapter.config, context)
+        module = graft(module)
+    module.requires_grad_(requires_grad=False)
+    return module.to(device=context.device).eval(), warnings
+
+
+def _fill(context: LoadContext, state: Mapping[str, torch.Tensor] | None) -> torch.nn.Module:
+    """Build without memory, then take every tensor from the checkpoint: nothing is copied that need not be."""
+    node = context.node
+    with parameters_without_memory():
+        module = _build(node.component, node)
+    if state is None:
+        state = _read_state(module, context)
+    _compare(module, state, context)
+    module.load_state_dict(state, strict=False, assign=True)
+    after_load = getattr(module, "after_load", None)
+    if after_load is not None:
+        after_load()
+    return cast(module, context.dtype)
+
+
+def cast(module: torch.nn.Module, dtype: str) -> torch.nn.Module:
+    """Bring the floating parameters and buffers to a dtype, one tensor at a time."""
+    wanted = DTYPES.get(dtype)
+    if wanted is None:
+        raise InputError(f"dtype '{dtype}' is not known to the torch backend; it knows {choices(DTYPES)}")
+    return module.to(dtype=wanted)
+
+
+def _read_state(module: torch.nn.Module, context: LoadContext) -> Mapping[str, torch.Tensor]:
+    """The tensors under the module's own names."""
+    weights = context.weights
+    assert weights is not None
+    translate = getattr(type(module), "from_checkpoint", None)
+    found: Mapping[str, torch.Tensor] = translate(context.node.config, weights) if translate is not None else weights.state()
+    return found
+
+
+def _compare(module: torch.nn.Module, state: Mapping[str, torch.Tensor], context: LoadContext) -> None:
+    """Raise SourceError naming what a checkpoint lacks, has over, or has in another shape."""
+    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    optional = set(getattr(module, "optional_keys", ()))
+    missing = sorted(set(expected) - set(state) - optional)
+    left_over = sorted(set(state) - set(expected))
+    shapes = [
+        f"{name} is {list(tensor.shape)}, wanted {list(expected[name])}"
+        for name, tensor in sorted(state.items())
+        if name in expected and tuple(tensor.shape) != expected[name]
+    ]
+    found = [
+        *([f"{len(missing)} missing: {choices(missing, most=4)}"] if missing else []),
+        *([f"{len(left_over)} left over: {choices(left_over, most=4)}"] if left_over else []),
+        *([f"{len(shapes)} of another shape: {'; '.join(shapes[:3])}"] if shapes else []),
+    ]
+    if found:
+        raise SourceError(_misfit(context, found))
+
+
+def _misfit(context: LoadContext, found: list[str]) -> Problem:
+    node, text = context.node, context.weights.view.text if context.weights is not None else "the shared node"
+    return Problem(
+        "weights-do-not-fit",
+        f"the tensors of {text} do not fit {node.name} ({node.component.id}): {'; '.join(found)}",
+        node.place,
+        "the config and the weights belong to different models, or the part after # is another one",
+        node=node.name,
+    )
+
+
+def _without_weights(context: LoadContext) -> tuple[torch.nn.Module, tuple[str, ...]]:
+    """Build a module that no checkpoint fills: with seeded random numbers if that was asked for."""
+    node = context.node
+    with parameters_without_memory():
+        count = sum(parameter.numel() for parameter in _build(node.component, node).parameters())
+    if count and context.init != "random":
+        hint = "give it weights with `from:`, or ask for random ones: --init random, modelgraft.open(init='random')"
+        found = f"{node.name} ({node.component.id}) has {count:,} parameters and no weights"
+        raise SourceError(Problem("no-weights", found, node.place, hint, node=node.name))
+    with _BUILDING, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(context.seed + zlib.crc32(node.name.encode()))
+        module = _build(node.component, node)
+    warnings = (f"{node.name}: {count:,} parameters start from random numbers (seed {context.seed})",) if count else ()
+    return cast(module, context.dtype), warnings
+
+
+def _build(component: Component, node: Node) -> torch.nn.Module:
+    factory = resolve(component.module or "", component)
+    try:
+        module = factory(node.config)
+    except ModelgraftError:
+        raise
+    except Exception as error:  # noqa: BLE001 a plugin may raise anything while it builds
+        text = f"plugin '{component.plugin}': {component.module} could not be built for node '{node.name}': {type(error).__name__}: {error}"
+        raise PluginError(text) from error
+    if not isinstance(module, torch.nn.Module):
+        raise PluginError(f"plugin '{component.plugin}': {component.module} gave {module!r}, wanted a torch.nn.Module")
+    return module
+
+
+@contextmanager
+def parameters_without_memory() -> Iterator[None]:
+    """Put the parameters of modules built inside on the meta device; buffers stay real, because nothing else fills them."""
+    original = torch.nn.Module.register_parameter
+
+    def register(self: torch.nn.Module, name: str, param: torch.nn.Parameter | None) -> None:
+        if param is not None and not param.is_meta:
+            param = torch.nn.Parameter(param.detach().to("meta"), requires_grad=param.requires_grad)
+        original(self, name, param)
+
+    with _BUILDING:
+        torch.nn.Module.register_parameter = register  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            torch.nn.Module.register_parameter = original  # type: ignore[method-assign]
+
+
+def _caller(module: torch.nn.Module, context: LoadContext) -> Callable[..., Any]:
+    """Call without gradients; inputs come to the module's device and floating dtype where these are not the common ones."""
+    device, dtype = torch.device(context.device), DTYPES[context.dtype]
+    if device.type == "cpu" and dtype is torch.float32:
+
+        def call(*values: Any) -> Any:
+            with torch.no_grad():
+                return module(*values)
+
+        return call
+
+    def moved(value: Any) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return value
+        return value.to(device, dtype if value.is_floating_point() else None, non_blocking=True)
+
+    def call_elsewhere(*values: Any) -> Any:
+        with torch.no_grad():
+            return module(*map(moved, values))
+
+    return call_elsewhere
