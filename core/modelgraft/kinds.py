@@ -184,12 +184,10 @@ def component(
         declared = _read_ports(id, inputs or {}, outputs or {})
         summary = (inspect.getdoc(subject) or "").strip().partition("\n")[0]
         _refuse_contradictions(id, kind, summary, subject, module, load)
-        if inspect.isclass(subject):
-            config, function = subject, None
-            if inputs is not None or outputs is not None:
-                config.declared_ports = declared
-        else:
-            config, function = _config_of_function(id, subject, declared), subject
+        function = None if inspect.isclass(subject) else subject
+        config: type[Config] = subject if function is None else _config_of_function(id, function, declared)
+        if function is None and (inputs is not None or outputs is not None):
+            config.declared_ports = declared
         subject.__component__ = Component(
             id, kind, config, summary, version, module, load, function, exportable,
             cache if cache is not None else function is None, random, "", keywords,
