@@ -22,6 +22,7 @@ _HOMES = {
     "Ports": "ports",
     "SourceError": "errors",
     "Space": "ports",
+    "Audio": "media",
     "check": "api",
     "component": "kinds",
     "hookimpl": "hooks",

@@ -37,7 +37,13 @@ def test_a_declared_function_can_be_called_as_before():
 def test_fields_of_the_config_bind_the_axes_of_the_ports():
     """A name in a port that is a field or a property of the config has its value; the others stay open."""
 
-    @component("eye/toy", kind="encoder", module="nowhere:Eye", inputs={"x": "float[batch 3 size size]"}, outputs={"y": "float[batch tokens width]"})
+    @component(
+        "eye/toy",
+        kind="encoder",
+        module="nowhere:Eye",
+        inputs={"x": "float[batch 3 size size]"},
+        outputs={"y": "float[batch tokens width]"},
+    )
     class Eye(Config):
         """See."""
 
