@@ -1,0 +1,180 @@
+"""The torch backend: what it builds, fills, refuses and calls."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+from modelgraft import Config, InputError, PluginError, SourceError, component
+from modelgraft.backends.base import LoadContext, NodeRuntime
+from modelgraft.backends.torch import TorchBackend, count_parameters, parameters_without_memory, resolve_device
+from modelgraft.errors import Cancelled, Place
+from modelgraft.graph import Node
+
+
+class Affine(torch.nn.Module):
+    """y = (x W^T + b) * gain, with a buffer that no checkpoint holds."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.linear = torch.nn.Linear(config.width, config.width + 1)
+        self.register_buffer("gain", torch.tensor(3.0), persistent=False)
+
+    def forward(self, x):
+        """Map."""
+        return self.linear(x) * self.gain
+
+
+class Renamed(Affine):
+    """The same, from a checkpoint with other names."""
+
+    @staticmethod
+    def from_checkpoint(config, weights):
+        """Translate the names."""
+        return {f"linear.{name}": tensor for name, tensor in weights.state().items()}
+
+
+class Boom(torch.nn.Module):
+    """Cannot be built."""
+
+    def __init__(self, config):
+        raise ValueError("no such width")
+
+
+def toy(name):
+    """A node whose module is the class of that name in this file."""
+    home = ModuleType("toy_modules")
+    home.__dict__.update(Affine=Affine, Renamed=Renamed, Boom=Boom)
+    __import__("sys").modules["toy_modules"] = home
+
+    @component("toy/affine", kind="projector", module=f"toy_modules:{name}", inputs={"x": "float[batch width]"}, outputs={"y": "float[batch m]"})
+    class Toy(Config):
+        """Map."""
+
+        width: int = 5
+
+    return Node(
+        name="map", component=Toy.__component__, config=Toy(), source=None, in_ports={}, out_ports={}, wired={}, lists=frozenset(),
+        frozen=True, when=None, lazy=False, share=None, adapters=(), runtime={}, origins={}, place=Place("toy.yaml", 3),
+    )  # fmt: skip
+
+
+def weights(**state):
+    return SimpleNamespace(state=lambda: state, view=SimpleNamespace(text="./folder#part"))
+
+
+def context(node, given=None, **changes):
+    plain = LoadContext(node=node, device="cpu", dtype="float32", weights=given, seed=0, offline=True, registry=None)
+    return replace(plain, **changes)
+
+
+STATE = {"linear.weight": torch.randn(6, 5), "linear.bias": torch.randn(6)}
+
+
+def test_a_module_gets_the_tensors_of_its_checkpoint_without_a_copy():
+    """The parameters are the checkpoint's own memory, buffers are real, and the result is the formula's."""
+    loaded = TorchBackend().load(context(toy("Affine"), weights(**STATE)), {})
+    assert loaded.state.linear.weight.data_ptr() == STATE["linear.weight"].data_ptr()
+    x = torch.randn(2, 5)
+    assert torch.allclose(loaded.call(x), (x @ STATE["linear.weight"].T + STATE["linear.bias"]) * 3)
+    assert not loaded.call(x).requires_grad
+    assert not loaded.state.training
+
+
+def test_names_are_translated_by_the_module():
+    """`from_checkpoint` decides what the tensors are called inside."""
+    loaded = TorchBackend().load(context(toy("Renamed"), weights(weight=STATE["linear.weight"], bias=STATE["linear.bias"])), {})
+    assert torch.equal(loaded.state.linear.bias, STATE["linear.bias"])
+
+
+def test_tensors_that_do_not_fit_are_named():
+    """Missing, left over and of another shape, all in one message with the node's place."""
+    wrong = {"linear.weight": torch.randn(6, 4), "linear.scale": torch.randn(6)}
+    message = (
+        r"toy\.yaml:3  weights-do-not-fit  the tensors of \./folder#part do not fit map \(toy/affine\): 1 missing: linear\.bias; "
+        r"1 left over: linear\.scale; 1 of another shape: linear\.weight is \[6, 4\], wanted \[6, 5\]"
+    )
+    with pytest.raises(SourceError, match=message):
+        TorchBackend().load(context(toy("Affine"), weights(**wrong)), {})
+
+
+def test_no_weights_is_an_error_unless_random_ones_are_asked_for():
+    """The error counts the parameters and says how to ask; with the same seed the numbers are the same."""
+    with pytest.raises(SourceError, match=r"map \(toy/affine\) has 36 parameters and no weights\n.*--init random"):
+        TorchBackend().load(context(toy("Affine")), {})
+    one, two, other = (TorchBackend().load(context(toy("Affine"), init="random", seed=seed), {}) for seed in (1, 1, 2))
+    assert torch.equal(one.state.linear.weight, two.state.linear.weight)
+    assert not torch.equal(one.state.linear.weight, other.state.linear.weight)
+    assert one.warnings == ("map: 36 parameters start from random numbers (seed 1)",)
+
+
+def test_random_weights_leave_the_callers_generator_alone():
+    """Loading does not move torch's global state."""
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    TorchBackend().load(context(toy("Affine"), init="random"), {})
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_shared_node_uses_the_same_memory():
+    """Two nodes, one set of weights."""
+    host = TorchBackend().load(context(toy("Affine"), weights(**STATE)), {})
+    guest = TorchBackend().load(context(replace(toy("Affine"), name="again", share="map")), {"map": host})
+    assert guest.state.linear.weight.data_ptr() == host.state.linear.weight.data_ptr()
+    assert guest.state is not host.state
+
+
+def test_another_dtype_casts_the_module_and_its_inputs():
+    """float64 weights take float32 inputs: the run's dtype is what was asked for."""
+    loaded = TorchBackend().load(context(toy("Affine"), weights(**STATE), dtype="float64"), {})
+    assert loaded.call(torch.randn(2, 5)).dtype is torch.float64
+    with pytest.raises(InputError, match="dtype 'float31' is not known to the torch backend; it knows bfloat16, float16"):
+        TorchBackend().load(context(toy("Affine"), weights(**STATE), dtype="float31"), {})
+
+
+def test_a_module_that_cannot_be_built_names_its_plugin():
+    """What the plugin raised is in the message."""
+    with pytest.raises(PluginError, match="toy_modules:Boom could not be built for node 'map': ValueError: no such width"):
+        TorchBackend().load(context(toy("Boom"), weights()), {})
+    with pytest.raises(PluginError, match="toy_modules:Gone .* cannot be imported"):
+        TorchBackend().load(context(toy("Gone"), weights()), {})
+
+
+def test_counting_builds_nothing_in_memory():
+    """The meta device counts what the formula of a linear layer gives."""
+    assert count_parameters(toy("Affine")) == 5 * 6 + 6
+
+
+def test_only_parameters_go_to_meta():
+    """Buffers must stay real, and afterwards building is as before."""
+    with parameters_without_memory():
+        module = torch.nn.BatchNorm1d(3)
+    assert module.weight.is_meta
+    assert not module.running_mean.is_meta
+    assert not torch.nn.Linear(2, 2).weight.is_meta
+
+
+def test_a_device_that_is_not_there_is_refused():
+    """The message lists what is."""
+    assert resolve_device("cpu") == "cpu"
+    with pytest.raises(InputError, match="device 'cuda:99' is not here; there is: cpu"):
+        resolve_device("cuda:99")
+
+
+def test_seeds_differ_between_nodes_and_follow_the_run():
+    """The same node and run seed give the same number."""
+    seeds = [NodeRuntime(name, seed=seed).node_seed() for name in ("a", "b") for seed in (0, 1)]
+    assert len(set(seeds)) == 4
+    assert NodeRuntime("a", seed=1).node_seed() == seeds[1]
+
+
+def test_code_that_asks_hears_of_cancellation():
+    """`check` raises once the run was stopped."""
+    runtime = NodeRuntime("a")
+    runtime.check()
+    runtime.cancelled.set()
+    with pytest.raises(Cancelled, match="a was stopped"):
+        runtime.check()
