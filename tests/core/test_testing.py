@@ -1,0 +1,107 @@
+"""The conformance kit finds what it is there to find."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import pytest
+import torch
+from modelgraft import Config, component
+from modelgraft.testing import ConformanceError, conform, imports_of, run_node
+
+
+def declare(forward, *, count=12, build=lambda config: torch.nn.Linear(3, 3)):
+    """A component around `forward(linear, x)`, declared as float[batch tokens 3] on both sides."""
+
+    class Module(torch.nn.Module):
+        def __init__(self, config):
+            super().__init__()
+            self.inner = build(config)
+
+        def forward(self, x):
+            return forward(self.inner, x)
+
+    home = ModuleType("toy_conformance")
+    home.Module = Module
+    sys.modules["toy_conformance"] = home
+
+    @component(
+        "toy/map",
+        kind="projector",
+        module="toy_conformance:Module",
+        inputs={"x": "float[batch tokens 3]"},
+        outputs={"y": "float[batch tokens 3]"},
+    )
+    class Map(Config):
+        """Map."""
+
+        def parameters(self):
+            return count
+
+    return Map
+
+
+def test_a_sound_component_conforms():
+    """No rule is broken by a linear layer."""
+    conform(declare(lambda linear, x: linear(x)))
+
+
+@pytest.mark.parametrize(
+    ("forward", "message"),
+    [
+        (lambda linear, x: linear(x).transpose(1, 2), r"ports: 'y' is declared .* an axis is \d+ long, not 3"),
+        (lambda linear, x: linear(x)[:, 1:], r"ports: axis 'tokens' is 3 in 'x' but 2 in 'y'"),
+        (lambda linear, x: linear(x).long(), r"ports: 'y' is declared .* the dtype is int64, not bfloat16 or float16"),
+        (lambda linear, x: linear(x).tolist(), r"is declared float\[batch tokens 3\] but is a list of 2"),
+        (lambda linear, x: linear(x) + torch.rand(1), "repeatable: 'y' differs between two runs"),
+        (lambda linear, x: linear(x) - x.mean(0), "batch: 'y' of record 0 in a batch differs from the record alone"),
+    ],
+)
+def test_a_broken_rule_is_named(forward, message):
+    """Each kind of mistake is found and said."""
+    with pytest.raises(ConformanceError, match=message):
+        conform(declare(forward))
+
+
+def test_a_wrong_formula_is_found():
+    """What the formula says and what the module holds are both in the message."""
+    with pytest.raises(ConformanceError, match="parameters: the formula says 11, the module holds 12"):
+        conform(declare(lambda linear, x: linear(x), count=11))
+
+
+def test_state_that_is_not_saved_is_found():
+    """A tensor outside parameters and buffers is lost when the state is saved."""
+
+    class Leaky(torch.nn.Linear):
+        def __init__(self, config):
+            super().__init__(3, 3)
+            self.secret = torch.randn(3)
+
+        def forward(self, x):
+            return super().forward(x) + self.secret
+
+    with pytest.raises(ConformanceError, match="state: 'y' changes when the state dict is loaded"):
+        conform(declare(lambda linear, x: linear(x), build=Leaky))
+
+
+def test_a_component_runs_alone():
+    """Inputs go in by name; a name that is no port is refused."""
+
+    @component("toy/shout", kind="preprocess", inputs={"text": "text"}, outputs={"loud": "text"})
+    def shout(text: list[str], *, mark: str = "!") -> list[str]:
+        """Shout."""
+        return [record.upper() + mark for record in text]
+
+    assert run_node(shout, {"mark": "?"}, text=["hi"]) == {"loud": ["HI?"]}
+    with pytest.raises(Exception, match="'toy/shout' has no input words; it has text"):
+        run_node(shout, words=["hi"])
+
+
+def test_every_shipped_plugin_is_light_to_import():
+    """Declarations must not bring in torch; and the probe sees it when a module does."""
+    from modelgraft.registry import discover
+
+    for plugin in discover().plugins.values():
+        assert imports_of(plugin.module) == frozenset(), plugin.name
+    assert "torch" in imports_of("modelgraft.backends.torch")
