@@ -7,15 +7,19 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from modelgraft.backends.base import LoadContext, Loaded
 from modelgraft.errors import InputError, ModelgraftError, PluginError, Problem, SourceError, choices
-from modelgraft.graph import Node
+from modelgraft.graph import Adapter, Node
 from modelgraft.kinds import Component
+
+if TYPE_CHECKING:
+    from modelgraft.registry import Registry
 
 _BUILDING = threading.RLock()  # building patches a method of torch.nn.Module, so it happens once at a time
 
@@ -66,11 +70,32 @@ def resolve_device(device: str | None) -> str:
 
 
 def count_parameters(node: Node) -> int | None:
-    """Build a node's module on the meta device and count its parameters, shared ones once. None for other code."""
+    """Build a node's module on the meta device and count its parameters, shared ones once. None for other code.
+
+    Adapters do not count: see `count_adapters`.
+    """
     if node.component.module is None:
         return 0 if node.component.function is not None else None
     with torch.device("meta"):
         module = _build(node.component, node)
+    return _count(module)
+
+
+def count_adapters(node: Node, registry: Registry) -> int:
+    """Count the parameters that the adapters of a node add to it, on the meta device."""
+    if not node.adapters:
+        return 0
+    plain = [replace(adapter, source=None) for adapter in node.adapters]
+    context = LoadContext(node, "meta", "float32", None, seed=0, offline=True, registry=registry)
+    with torch.device("meta"):
+        module = _build(node.component, node)
+        before = _count(module)
+        for adapter in plain:
+            module = _graft(module, adapter, context)
+    return _count(module) - before
+
+
+def _count(module: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
@@ -122,10 +147,21 @@ def _load_module(context: LoadContext, shared: Mapping[str, Loaded]) -> tuple[to
     else:
         module, warnings = _without_weights(context)
     for adapter in node.adapters:
-        graft = resolve(adapter.component.load or "", adapter.component)(adapter.config, context)
-        module = graft(module)
+        module = cast(_graft(module, adapter, context), context.dtype)
     module.requires_grad_(requires_grad=False)
     return module.to(device=context.device).eval(), warnings
+
+
+def _graft(module: torch.nn.Module, adapter: Adapter, context: LoadContext) -> torch.nn.Module:
+    """Let an adapter change the host: `load(config, context)` gives a function from module to module."""
+    opened = None
+    if adapter.source is not None:
+        from modelgraft import weights
+
+        opened = weights.open(adapter.source, offline=context.offline)
+    change = resolve(adapter.component.load or "", adapter.component)(adapter.config, replace(context, weights=opened))
+    grafted: torch.nn.Module = change(module)
+    return grafted
 
 
 def _fill(context: LoadContext, state: Mapping[str, torch.Tensor] | None) -> torch.nn.Module:
@@ -195,7 +231,7 @@ def _without_weights(context: LoadContext) -> tuple[torch.nn.Module, tuple[str, 
     """Build a module that no checkpoint fills: with seeded random numbers if that was asked for."""
     node = context.node
     with parameters_without_memory():
-        count = sum(parameter.numel() for parameter in _build(node.component, node).parameters())
+        count = _count(_build(node.component, node))
     if count and context.init != "random":
         hint = "give it weights with `from:`, or ask for random ones: --init random, modelgraft.open(init='random')"
         found = f"{node.name} ({node.component.id}) has {count:,} parameters and no weights"
