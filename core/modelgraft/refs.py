@@ -1,0 +1,80 @@
+"""The grammar of `from:`, taken apart without touching disk or network. `sources.py` explains the forms."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from modelgraft.errors import Problem, SourceError
+
+WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".gguf", ".ckpt")
+
+_PART = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
+_HUB = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+_ARCHIVE = re.compile(r"pypi:(?P<name>[A-Za-z0-9][\w.-]*==[\w.!+-]+)/(?P<member>.+)")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRef:
+    """A `from:` text, taken apart.
+
+    kind    hub | folder | file | preset | archive
+    name    hub id, path, preset, or `NAME==VERSION` of an archive;  member  the path inside the archive
+    part    what stands after `#`, or "";  sha256  64 hex digits, or ""
+    """
+
+    kind: str
+    name: str
+    part: str = ""
+    revision: str = ""
+    sha256: str = ""
+    member: str = ""
+    text: str = field(default="", compare=False)
+
+
+def parse(text: str) -> SourceRef:
+    """Take a `from:` text apart. Raises SourceError `source-syntax`."""
+    body, part, sha256 = _fragments(text)
+    if body.startswith("pypi:"):
+        found = _ARCHIVE.fullmatch(body)
+        if found is None or not is_safe(found["member"]):
+            raise _syntax(text, "a package reference reads pypi:NAME==VERSION/path/in/archive")
+        return SourceRef("archive", found["name"], part, "", sha256, found["member"], text)
+    if body.startswith("preset:"):
+        return SourceRef("preset", body.removeprefix("preset:"), part, "", sha256, "", text)
+    if body.startswith((".", "/", "~")) or Path(body).is_absolute() or body.endswith(WEIGHT_SUFFIXES):
+        kind = "file" if body.endswith(WEIGHT_SUFFIXES) else "folder"
+        return SourceRef(kind, body, part, "", sha256, "", text)
+    name, _, revision = body.partition("@")
+    if not _HUB.fullmatch(name) or (revision and not is_safe(revision)):
+        raise _syntax(text, "a source is a hub id (org/name), a path that starts with ./ or /, preset:name, or pypi:NAME==VERSION/path")
+    return SourceRef("hub", name, part, revision, sha256, "", text)
+
+
+def is_safe(path: str) -> bool:
+    """A relative path that stays below the folder it is joined to, on every platform."""
+    pure = PurePosixPath(path)
+    strange = "\\" in path or ":" in path or any(ord(char) < 32 for char in path)
+    return bool(path) and not strange and not pure.is_absolute() and ".." not in pure.parts
+
+
+def _fragments(text: str) -> tuple[str, str, str]:
+    body, *fragments = text.split("#")
+    part = sha256 = ""
+    for fragment in fragments:
+        if fragment.startswith("sha256="):
+            sha256 = fragment.removeprefix("sha256=").lower()
+            if not re.fullmatch("[0-9a-f]{64}", sha256):
+                raise _syntax(text, f"a sha256 has 64 hex digits, this one has {len(sha256)} characters")
+        elif _PART.fullmatch(fragment) and not part:
+            part = fragment
+        else:
+            raise _syntax(text, "after # stands one part such as vision_model, or sha256=...")
+    if not body or "\0" in body:
+        raise _syntax(text, "it names nothing")
+    return body, part, sha256
+
+
+def _syntax(text: str, wanted: str) -> SourceError:
+    return SourceError(Problem("source-syntax", f"'{text}' is no source: {wanted}"))

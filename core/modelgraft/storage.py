@@ -1,0 +1,97 @@
+"""The cache folder: where it is, and how two processes write to it without harm.
+
+Everything here can be fetched or computed again, so the folder may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+CHUNK_BYTES = 1 << 20  # large enough that hashing is bound by the disk, small enough to report progress
+
+
+def cache_root() -> Path:
+    """Folder of everything that modelgraft keeps: `MODELGRAFT_CACHE`, or `modelgraft` in the user's cache folder."""
+    if chosen := os.environ.get("MODELGRAFT_CACHE"):
+        return Path(chosen).expanduser().absolute()
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "modelgraft"
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file `path` (made if it is missing) against other processes and threads; waits for its turn.
+
+    Without file locks on this platform nothing is held: writers are safe all the same, because they write aside and rename.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as handle:
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            yield
+            return
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(handle, fcntl.LOCK_UN)
+
+
+@contextmanager
+def folder_aside(target: Path) -> Iterator[Path]:
+    """Give an empty folder that becomes `target` when the block ends well, and vanishes when it does not."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        yield aside
+        if target.exists():
+            shutil.rmtree(target)
+        aside.rename(target)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def file_aside(target: Path) -> Iterator[Path]:
+    """Give a path of a file that becomes `target` when the block ends well, and vanishes when it does not."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    os.close(handle)
+    aside = Path(name)
+    try:
+        yield aside
+        aside.replace(target)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hex; remembered beside the cache under the file's place, size and time of change."""
+    stat = path.stat()
+    identity = f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}"
+    memo = cache_root() / "hashes" / hashlib.sha256(identity.encode()).hexdigest()
+    if memo.is_file() and len(known := memo.read_text()) == 64:  # 64 hex digits: a memo that was cut is not trusted
+        return known
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    try:
+        with file_aside(memo) as aside:
+            aside.write_text(digest.hexdigest())
+    except OSError:
+        pass  # a cache that cannot be written costs time, not correctness
+    return digest.hexdigest()
