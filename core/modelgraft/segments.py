@@ -1,0 +1,142 @@
+"""Segments: connected steps of a plan that a backend can run as one call, and where and why the plan is cut.
+
+vision -> qformer -> project of one backend become one segment. A plan is cut where a value leaves to another kind of
+step, where it was asked for, where a route starts, where another device follows, and where one side can stay in the
+cache while the other changes (they read different inputs of the graph).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
+
+from modelgraft.graph import Ref
+from modelgraft.plan import Plan, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Steps that run as one call.
+
+    steps    in the order in which they run
+    inputs   the values that come from outside, each once, in the order of first use
+    outputs  the values that others need or that were asked for
+    """
+
+    steps: tuple[Step, ...]
+    inputs: tuple[Ref, ...]
+    outputs: tuple[Ref, ...]
+
+    @property
+    def name(self) -> str:
+        """The names of its nodes, joined by +."""
+        return "+".join(step.node.name for step in self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A wire between two steps that could have been one segment, and why they are not."""
+
+    source: str
+    target: str
+    reason: str
+
+
+def segment(plan: Plan, fusible: Callable[[Step], str]) -> tuple[tuple[Segment, ...], tuple[Cut, ...]]:
+    """Divide a plan into segments, in the order in which they can run.
+
+    fusible  "" for a step that may join others, otherwise the reason why it may not
+    """
+    grouping = _Grouping(plan, fusible)
+    for step in plan.steps:
+        grouping.place(step)
+    return grouping.segments(), tuple(grouping.cuts)
+
+
+@dataclass(slots=True)
+class _Group:
+    steps: list[Step]
+    reason: str
+    needs: set[int] = field(default_factory=set)  # the groups that it takes values from
+
+
+class _Grouping:
+    def __init__(self, plan: Plan, fusible: Callable[[Step], str]) -> None:
+        self.plan, self.fusible = plan, fusible
+        self.groups: list[_Group] = []
+        self.home: dict[str, int] = {}
+        self.cuts: list[Cut] = []
+        self.asked = {ref.node for ref in plan.wanted.values()}
+
+    def place(self, step: Step) -> None:
+        """Put a step into the group of one of its producers, or into one of its own."""
+        reason = self.fusible(step)
+        producers = [ref.node for ref in step.node.sources if not ref.is_input]
+        homes = list(dict.fromkeys(self.home[name] for name in producers))
+        joined = None
+        for name in dict.fromkeys(producers):
+            why = self._why_not(step, name, reason, homes)
+            if not why and joined is None:
+                joined = self.home[name]
+            elif self.home[name] != joined:
+                self._note(name, step, why or "it joined another segment")
+        if joined is None:
+            joined = len(self.groups)
+            self.groups.append(_Group([], reason))
+        self.home[step.node.name] = joined
+        self.groups[joined].steps.append(step)
+        self.groups[joined].needs |= set(homes) - {joined}
+
+    def _why_not(self, step: Step, producer: str, reason: str, homes: list[int]) -> str:
+        """Why a step cannot join the group of a producer, or an empty string."""
+        group = self.groups[self.home[producer]]
+        before = next(other for other in group.steps if other.node.name == producer)
+        if reason or group.reason:
+            return reason or group.reason
+        if step.node.when is not None:
+            return "a route starts here"
+        if producer in self.asked:
+            return f"{producer} was asked for"
+        if (before.backend, before.device, before.dtype) != (step.backend, step.device, step.dtype):
+            return f"{before.backend} on {before.device} in {before.dtype}, then {step.backend} on {step.device} in {step.dtype}"
+        if before.reads != step.reads:
+            return "the first can stay in the cache while other inputs change"
+        if any(self._comes_after(home, self.home[producer]) for home in homes if home != self.home[producer]):
+            return "another path between them leaves the segment"
+        return ""
+
+    def _comes_after(self, later: int, earlier: int) -> bool:
+        """Whether a group takes values from another one, directly or through others."""
+        seen, waiting = set[int](), [later]
+        while waiting:
+            group = waiting.pop()
+            if group == earlier:
+                return True
+            if group not in seen:
+                seen.add(group)
+                waiting.extend(self.groups[group].needs)
+        return False
+
+    def _note(self, producer: str, step: Step, reason: str) -> None:
+        if not self.groups[self.home[producer]].reason and not self.fusible(step):
+            self.cuts.append(Cut(producer, step.node.name, reason))
+
+    def segments(self) -> tuple[Segment, ...]:
+        """The groups as segments, ordered so that each comes after what it needs."""
+        users: dict[Ref, set[int]] = {}
+        for index, group in enumerate(self.groups):
+            for step in group.steps:
+                for ref in step.node.sources:
+                    users.setdefault(ref, set()).add(index)
+        sorter = TopologicalSorter({index: sorted(group.needs) for index, group in enumerate(self.groups)})
+        return tuple(self._segment(index, users) for index in sorter.static_order())
+
+    def _segment(self, index: int, users: dict[Ref, set[int]]) -> Segment:
+        steps = self.groups[index].steps
+        inside = {step.node.name for step in steps}
+        inputs = dict.fromkeys(ref for step in steps for ref in step.node.sources if ref.node not in inside)
+        wanted = set(self.plan.wanted.values())
+        given = [Ref(step.node.name, port) for step in steps for port in step.node.out_ports]
+        outputs = tuple(ref for ref in given if ref in wanted or users.get(ref, set()) - {index})
+        return Segment(tuple(steps), tuple(inputs), outputs)

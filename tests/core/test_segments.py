@@ -1,0 +1,92 @@
+"""Dividing a plan into segments."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from modelgraft import component
+from modelgraft.graph import Ref
+from modelgraft.plan import Parameters, Plan, Step, Totals
+from modelgraft.segments import segment
+from modelgraft.testing import node_of
+
+
+@component("toy/step", kind="projector", inputs={}, outputs={"y": "float[batch n]"})
+def toy() -> object:
+    """Do nothing."""
+
+
+def step(name, *sources, reads=("image",), when=None, **placement):
+    wired = {f"x{index}": (Ref(source, "y"),) for index, source in enumerate(sources)}
+    node = replace(node_of(toy), name=name, wired=wired or {"x": (Ref("inputs", "image"),)}, when=when)
+    placed = {"backend": "onnx", "device": "cpu", "dtype": "float32", "lane": "cpu"} | placement
+    return Step(node, Parameters(0, 0, "none"), 0, releases=(), shapes={}, key="k", reads=reads, **placed)
+
+
+def plan_of(*steps, wanted=None):
+    last = wanted or [steps[-1].node.name]
+    return Plan(SimpleNamespace(), {name: Ref(name, "y") for name in last}, steps, (), Totals(0, 0, 0))
+
+
+def names(segments):
+    return [part.name for part in segments]
+
+
+def test_a_chain_is_one_segment():
+    """Only what enters and what leaves is bound."""
+    segments, cuts = segment(plan_of(step("a"), step("b", "a"), step("c", "b")), lambda step: "")
+    assert names(segments) == ["a+b+c"]
+    assert segments[0].inputs == (Ref("inputs", "image"),)
+    assert segments[0].outputs == (Ref("c", "y"),)
+    assert cuts == ()
+
+
+def test_a_diamond_is_one_segment():
+    """Branches that meet again without leaving stay together."""
+    plan = plan_of(step("a"), step("b", "a"), step("c", "a"), step("d", "b", "c"))
+    assert names(segment(plan, lambda step: "")[0]) == ["a+b+c+d"]
+
+
+def test_a_path_through_other_code_cuts_the_segment():
+    """a -> code -> c and a -> c: c must wait for the code, so it cannot be in the call that a is in."""
+    plan = plan_of(step("a"), step("code", "a"), step("c", "a", "code"))
+    segments, cuts = segment(plan, lambda step: "plain code" if step.node.name == "code" else "")
+    assert names(segments) == ["a", "code", "c"]
+    assert [(cut.source, cut.target, cut.reason) for cut in cuts] == [("a", "c", "another path between them leaves the segment")]
+
+
+@pytest.mark.parametrize(
+    ("second", "wanted", "reason"),
+    [
+        (step("b", "a", when=Ref("inputs", "route")), None, "a route starts here"),
+        (step("b", "a"), ["a", "b"], "a was asked for"),
+        (step("b", "a", device="cuda:0"), None, "onnx on cpu in float32, then onnx on cuda:0 in float32"),
+        (step("b", "a", reads=("image", "text")), None, "the first can stay in the cache while other inputs change"),
+    ],
+)
+def test_a_cut_has_a_reason(second, wanted, reason):
+    """Each rule cuts, and says so."""
+    segments, cuts = segment(plan_of(step("a"), second, wanted=wanted), lambda step: "")
+    assert names(segments) == ["a", "b"]
+    assert [cut.reason for cut in cuts] == [reason]
+
+
+@given(st.data())
+def test_segments_can_run_in_their_order(data):
+    """On any graph: every step is in exactly one segment, and each value is made before the segment that takes it."""
+    count = data.draw(st.integers(1, 12))
+    steps = []
+    for index in range(count):
+        earlier = data.draw(st.lists(st.integers(0, index - 1), max_size=3, unique=True)) if index else []
+        steps.append(step(f"n{index}", *(f"n{other}" for other in earlier)))
+    blocked = data.draw(st.sets(st.integers(0, count - 1)))
+    segments, _ = segment(plan_of(*steps), lambda step: "code" if int(step.node.name[1:]) in blocked else "")
+    assert sorted(one.node.name for part in segments for one in part.steps) == sorted(one.node.name for one in steps)
+    made = set()
+    for part in segments:
+        assert all(ref.is_input or ref in made for ref in part.inputs)
+        made |= set(part.outputs)
