@@ -63,6 +63,7 @@ class SolvedNode(Protocol):
     """What `Config.review` may look at: a node whose ports are solved."""
 
     name: str
+    source: SourceView | None
     in_ports: Mapping[str, Port]
     out_ports: Mapping[str, Port]
     wired: Mapping[str, tuple[Any, ...]]

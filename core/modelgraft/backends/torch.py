@@ -149,7 +149,11 @@ def _load_module(context: LoadContext, shared: Mapping[str, Loaded]) -> tuple[to
     for adapter in node.adapters:
         module = cast(_graft(module, adapter, context), context.dtype)
     module.requires_grad_(requires_grad=False)
-    return module.to(device=context.device).eval(), warnings
+    module = module.to(device=context.device).eval()
+    prepare = getattr(module, "prepare", None)  # files beside the weights, such as a tokenizer
+    if prepare is not None:
+        prepare(context)
+    return module, warnings
 
 
 def _graft(module: torch.nn.Module, adapter: Adapter, context: LoadContext) -> torch.nn.Module:
