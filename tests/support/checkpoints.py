@@ -59,7 +59,14 @@ CLIP_EYE = {
     "hidden_size": 24, "intermediate_size": 37, "num_hidden_layers": 3, "num_attention_heads": 3, "image_size": 15, "patch_size": 5,
     "projection_dim": 13,
 }  # fmt: skip
-SIGLIP_EYE = {"hidden_size": 20, "intermediate_size": 31, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 16, "patch_size": 4}
+SIGLIP_EYE = {
+    "hidden_size": 20,
+    "intermediate_size": 31,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "image_size": 16,
+    "patch_size": 4,
+}
 EVA_EYE = {"hidden_size": 22, "intermediate_size": 35, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 12, "patch_size": 4}
 
 

@@ -15,7 +15,13 @@ SENTENCES = (
 
 
 def byte_level(
-    *, begin: str | None, end: str, pad: str | None = None, prefix: bool = False, suffix: bool = False, extra: tuple[str, ...] = ("<image>",)
+    *,
+    begin: str | None,
+    end: str,
+    pad: str | None = None,
+    prefix: bool = False,
+    suffix: bool = False,
+    extra: tuple[str, ...] = ("<image>",),
 ) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE tokenizer.
 

@@ -1,1 +1,120 @@
-"""Heads: classification, similarity, top labels."""
+"""Heads: from vectors to answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from modelgraft import Config, Ports, Space, component, hookimpl, port
+
+if TYPE_CHECKING:
+    from modelgraft.sources import SourceView
+
+Over = Literal["tokens", "vector"]
+
+
+@component("embedding/normalize", kind="projector", module="modelgraft_plugins.heads.modules:Normalize", exportable=True)
+class Normalize(Config):
+    """Give every vector the length 1, so that the product of two is the cosine of their angle."""
+
+    over: Over = Field("vector", description="tokens: a sequence of vectors per record; vector: one per record")
+
+    def ports(self) -> Ports:
+        """Vectors in, vectors out."""
+        axes = "batch tokens width" if self.over == "tokens" else "batch width"
+        return Ports.of({"x": f"float[{axes}]"}, {"y": f"float[{axes}]"})
+
+
+@component("similarity/cosine", kind="head", module="modelgraft_plugins.heads.modules:Cosine", exportable=True)
+class Cosine(Config):
+    """Compare one vector with each of a list by the cosine of their angle, times exp(scale), plus a bias.
+
+    Vectors of any length are taken. `scale` and `bias` are learned numbers of the checkpoint: CLIP has a scale, SigLIP both.
+    """
+
+    scale: bool = Field(True, description="there is a learned scale; without it the results are plain cosines")
+    bias: bool = Field(False, description="there is a learned bias, as in SigLIP")
+    space: str | None = Field(None, description="the model whose vectors are compared; None: any")
+
+    @classmethod
+    def from_source(cls, source: SourceView) -> Mapping[str, Any]:
+        """See which of the two numbers the checkpoint has."""
+        kind = source.config.get("model_type", "")
+        return {"scale": True, "bias": kind == "siglip", "space": source.text.partition("#")[0] if kind == "clip" else None}
+
+    def ports(self) -> Ports:
+        """A vector and a list of vectors of one space in, a number per member of the list out."""
+        space = Space.of("embedding", model=self.space) if self.space else None
+        inputs = {"x": port("float[batch width]", space=space), "candidates": port("float[batch candidates width]", space=space)}
+        return Ports.of(inputs, {"logits": "float[batch candidates]"})
+
+    def parameters(self) -> int:
+        """One number for the scale, one for the bias."""
+        return int(self.scale) + int(self.bias)
+
+
+@component("head/classifier", kind="head", load="modelgraft_plugins.heads.answers:classifier", cache=False)
+class Classifier(Config):
+    """Turn a number per class into the name of the likeliest class and the probability of each.
+
+    names     of the classes, in order; the input `labels` gives them for each record instead
+    function  "softmax": exactly one class is right; "sigmoid": each class may be right, as SigLIP is trained
+    """
+
+    names: tuple[str, ...] = ()
+    function: Literal["softmax", "sigmoid"] = "softmax"
+
+    @classmethod
+    def from_source(cls, source: SourceView) -> Mapping[str, Any]:
+        """Read `id2label`."""
+        return {"names": names_of(source)}
+
+    @property
+    def classes(self) -> int | None:
+        """Number of classes, when their names are known."""
+        return len(self.names) or None
+
+    def ports(self) -> Ports:
+        """Logits, and for each record the names of its classes, in; the answer out."""
+        inputs = {"logits": "float[batch classes]", "labels": "optional[list[text]]" if self.names else "list[text]"}
+        return Ports.of(inputs, {"label": "label", "probabilities": "float[batch classes]"})
+
+
+@component("label/top", kind="head", load="modelgraft_plugins.heads.answers:top", cache=False)
+class Top(Config):
+    """Write the likeliest classes with their probabilities as text: `tabby (62 %), tiger cat (21 %)`."""
+
+    count: int = Field(3, gt=0, description="how many classes, if there are so many")
+    names: tuple[str, ...] = Field((), description="of the classes, in order")
+
+    @classmethod
+    def from_source(cls, source: SourceView) -> Mapping[str, Any]:
+        """Read `id2label`."""
+        return {"names": names_of(source)}
+
+    @property
+    def classes(self) -> int | None:
+        """Number of classes, when their names are known."""
+        return len(self.names) or None
+
+    def ports(self) -> Ports:
+        """Probabilities, and for each record the names of its classes, in; text out."""
+        inputs = {"probabilities": "float[batch classes]", "labels": "optional[list[text]]" if self.names else "list[text]"}
+        return Ports.of(inputs, {"text": "text"})
+
+
+def names_of(source: SourceView) -> tuple[str, ...]:
+    """The names of the classes in the order of their numbers; empty when the config has none."""
+    table = source.root.get("id2label")
+    if not isinstance(table, Mapping):
+        return ()
+    return tuple(str(table[key]) for key in sorted(table, key=int))
+
+
+@hookimpl
+def register_components(register: Callable[[Any], None]) -> None:
+    """Offer the components of this plugin."""
+    for subject in (Normalize, Cosine, Classifier, Top):
+        register(subject)

@@ -1,1 +1,138 @@
-"""Projectors between embedding widths."""
+"""Projectors: from the width of one model to that of another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from modelgraft import Config, Dim, Ports, Space, component, hookimpl, port
+
+if TYPE_CHECKING:
+    from modelgraft.sources import SourceView
+
+# part of a published layout -> the fields of the model's config that give its output width, and whether it has a bias
+LAYOUTS: Mapping[str, tuple[tuple[str, ...], bool]] = {
+    "visual_projection": (("projection_dim",), False),
+    "text_projection": (("projection_dim",), False),
+    "language_projection": (("text_config.hidden_size", "text_config.d_model"), True),
+    "classifier": (("num_labels", "id2label"), True),
+}
+SHARED_SPACES = ("visual_projection", "text_projection")  # both lead into the space of their checkpoint
+Over = Literal["tokens", "vector"]
+MIDDLE: Mapping[str, str] = {"tokens": "tokens ", "vector": ""}
+
+
+@component("projector/linear", kind="projector", module="modelgraft_plugins.projectors.modules:Linear", exportable=True)
+class Linear(Config):
+    """Map every vector to another width with one linear layer.
+
+    over   "tokens": a sequence of vectors per record; "vector": one per record
+    space  names the space that the results lie in, so that vectors of different models are not compared
+    """
+
+    in_features: Dim = None
+    out_features: Dim = None
+    bias: bool = True
+    over: Over = "tokens"
+    space: str | None = None
+
+    @classmethod
+    def from_source(cls, source: SourceView) -> Mapping[str, Any]:
+        """Read the shape of the weight, or what the config of the model around it says."""
+        part = source.part.rpartition(".")[2]
+        space = {"space": source.text.partition("#")[0]} if part in SHARED_SPACES else {}
+        weight = source.shape("weight")
+        if weight is not None:
+            return {"in_features": weight[1], "out_features": weight[0], "bias": source.shape("bias") is not None, **space}
+        fields, bias = LAYOUTS.get(part, ((), True))
+        width = next((found for name in fields if (found := _width(source.root, name)) is not None), None)
+        return {"bias": bias, **({"out_features": width} if width is not None else {}), **space}
+
+    def ports(self) -> Ports:
+        """Vectors in, vectors out."""
+        middle = MIDDLE[self.over]
+        space = Space.of("embedding", model=self.space) if self.space else None
+        return Ports.of({"x": f"float[batch {middle}in_features]"}, {"y": port(f"float[batch {middle}out_features]", space=space)})
+
+    def parameters(self) -> int:
+        """Count weight and bias."""
+        return linear(self.in_features or 0, self.out_features or 0, bias=self.bias)
+
+
+@component("projector/mlp", kind="projector", module="modelgraft_plugins.projectors.modules:MLP", exportable=True)
+class MLP(Config):
+    """Map every vector to another width with two linear layers and an activation between them, as LLaVA 1.5 does.
+
+    hidden_features  width between the layers; None: that of the result
+    """
+
+    in_features: Dim = None
+    out_features: Dim = None
+    hidden_features: int | None = Field(None, gt=0)
+    hidden_act: str = "gelu"
+    bias: bool = True
+    over: Over = "tokens"
+
+    @classmethod
+    def from_source(cls, source: SourceView) -> Mapping[str, Any]:
+        """Read the shapes of the weights, or the config of LLaVA around it."""
+        around = source.root
+        found: dict[str, Any] = {
+            "hidden_act": around.get("projector_hidden_act", "gelu"),
+            "bias": around.get("multimodal_projector_bias", True),
+        }
+        first, second = source.shape("linear_1.weight"), source.shape("linear_2.weight")
+        if first is not None and second is not None:
+            found |= {"in_features": first[1], "hidden_features": first[0], "out_features": second[0]}
+        return found
+
+    @property
+    def inner(self) -> int:
+        """Width between the two layers."""
+        return self.hidden_features or self.out_features or 0
+
+    def ports(self) -> Ports:
+        """Vectors in, vectors out."""
+        middle = MIDDLE[self.over]
+        return Ports.of({"x": f"float[batch {middle}in_features]"}, {"y": f"float[batch {middle}out_features]"})
+
+    def parameters(self) -> int:
+        """Count both layers."""
+        return linear(self.in_features or 0, self.inner, bias=self.bias) + linear(self.inner, self.out_features or 0, bias=self.bias)
+
+
+@component("projector/pixel_shuffle", kind="projector", module="modelgraft_plugins.projectors.modules:PixelShuffle", exportable=True)
+class PixelShuffle(Config):
+    """Join square groups of neighbouring patches into one longer vector each: fewer tokens, nothing lost.
+
+    The tokens are the rows of a square grid of patches, without a class token.
+    """
+
+    factor: int = Field(2, gt=0, description="side of a group: 2 joins four patches")
+
+    def ports(self) -> Ports:
+        """`factor` squared times fewer tokens, each so many times wider."""
+        joined = self.factor**2
+        return Ports.of({"x": f"float[batch {joined}*groups width]"}, {"y": f"float[batch groups {joined}*width]"})
+
+
+def linear(inputs: int, outputs: int, *, bias: bool) -> int:
+    """Count the parameters of a linear layer."""
+    return inputs * outputs + (outputs if bias else 0)
+
+
+def _width(root: Mapping[str, Any], path: str) -> int | None:
+    """A number of a config by its dotted path; of a table of names, how many there are."""
+    found: Any = root
+    for step in path.split("."):
+        found = found.get(step) if isinstance(found, Mapping) else None
+    return len(found) if isinstance(found, Mapping) else found
+
+
+@hookimpl
+def register_components(register: Callable[[Any], None]) -> None:
+    """Offer the components of this plugin."""
+    for subject in (Linear, MLP, PixelShuffle):
+        register(subject)

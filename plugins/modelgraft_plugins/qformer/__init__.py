@@ -1,1 +1,126 @@
-"""Query transformers: a fixed number of vectors from any number."""
+"""The Q-Former: learned queries that read what an encoder gives, and an instruction beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from modelgraft import Config, Dim, Ports, component, hookimpl
+
+if TYPE_CHECKING:
+    from modelgraft.kinds import SolvedNode
+    from modelgraft.sources import SourceView
+
+# model_type of a published config -> it reads text too, unless the config says otherwise
+MODEL_TYPES: Mapping[str, bool] = {"blip_2_qformer": False, "instructblip_qformer": True}
+# what a published config means where it is silent
+DEFAULTS: Mapping[str, Any] = {
+    "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072, "cross_attention_frequency": 2,
+    "hidden_act": "gelu", "layer_norm_eps": 1e-12, "vocab_size": 30522, "max_position_embeddings": 512, "pad_token_id": 0,
+    "encoder_hidden_size": 1408,
+}  # fmt: skip
+
+
+@component(
+    "qformer/queries",
+    kind="resampler",
+    module="modelgraft_plugins.qformer.modules:Queries",
+    exportable=True,
+    inputs={"memory": "float[batch memory_tokens memory_size]"},
+    outputs={"queries": "float[batch num_query_tokens hidden_size]"},
+)
+class Queries(Config):
+    """Give every record the same learned query vectors; of `memory` only the number of records matters."""
+
+    num_query_tokens: int = Field(32, gt=0)
+    hidden_size: Dim = None
+
+    @classmethod
+    def from_source(cls, source: SourceView) -> Mapping[str, Any]:
+        """Read the shape of the tensor itself, or the config of the model around it."""
+        shape = source.shape("")
+        if shape is not None:
+            return {"num_query_tokens": shape[-2], "hidden_size": shape[-1]}
+        qformer = source.config.get("qformer_config", {})
+        return {
+            "num_query_tokens": source.config.get("num_query_tokens", 32),
+            "hidden_size": qformer.get("hidden_size", DEFAULTS["hidden_size"]),
+        }
+
+    def parameters(self) -> int:
+        """Count the queries."""
+        return self.num_query_tokens * (self.hidden_size or 0)
+
+
+@component("qformer/qformer", kind="resampler", module="modelgraft_plugins.qformer.modules:QFormer", exportable=True)
+class QFormer(Config):
+    """Let queries read what an encoder gives: one vector per query, however long the memory is.
+
+    hidden_size          width of the queries and of the result;  encoder_hidden_size  width of the memory
+    intermediate_size    of the feed-forward layers; None: four times the width
+    reads_text           an instruction stands beside the queries, as in InstructBLIP: inputs `ids` and `mask`
+    """
+
+    hidden_size: Dim = None
+    encoder_hidden_size: Dim = None
+    num_hidden_layers: int = Field(12, gt=0)
+    num_attention_heads: int = Field(12, gt=0)
+    intermediate_size: int | None = Field(None, gt=0)
+    cross_attention_frequency: int = Field(2, gt=0, description="every so many layers, from the first, read the memory")
+    hidden_act: str = "gelu"
+    layer_norm_eps: float = 1e-12
+    reads_text: bool = False
+    vocab_size: int = Field(30522, gt=0)
+    max_position_embeddings: int = Field(512, gt=0)
+    pad_token_id: int | None = 0
+
+    @classmethod
+    def from_source(cls, source: SourceView) -> Mapping[str, Any]:
+        """Read a Q-Former config; the width of the memory is that of the vision tower around it."""
+        kind = source.config.get("model_type", "")
+        if kind not in MODEL_TYPES:
+            raise ValueError(f"qformer/qformer serves {', '.join(MODEL_TYPES)}, not model_type '{kind}': write #qformer behind the source")
+        found = {name: source.config.get(name, default) for name, default in DEFAULTS.items()}
+        vision = source.root.get("vision_config")
+        if isinstance(vision, Mapping) and "hidden_size" in vision:
+            found["encoder_hidden_size"] = vision["hidden_size"]
+        return {**found, "reads_text": source.config.get("use_qformer_text_input", MODEL_TYPES[kind])}
+
+    @property
+    def inner_size(self) -> int:
+        """Width of the feed-forward layers."""
+        return self.intermediate_size or 4 * (self.hidden_size or 0)
+
+    def ports(self) -> Ports:
+        """Queries and memory in, one vector per query out."""
+        inputs = {"queries": "float[batch queries hidden_size]", "memory": "float[batch memory_tokens encoder_hidden_size]"}
+        if self.reads_text:
+            inputs |= {"ids": "int64[batch text_tokens]", "mask": "optional[bool[batch text_tokens]]"}
+        return Ports.of(inputs, {"tokens": "float[batch queries hidden_size]"})
+
+    def parameters(self) -> int:
+        """Count without the queries, which are a part of their own."""
+        width, inner, memory = self.hidden_size or 0, self.inner_size, self.encoder_hidden_size or 0
+        norm, attention = 2 * width, 4 * (width * width + width)
+        feed_forward = 2 * width * inner + inner + width + norm
+        block = attention + norm + feed_forward * (2 if self.reads_text else 1)
+        reading = 2 * (width * width + width) + 2 * (memory * width + width) + norm
+        readers = -(-self.num_hidden_layers // self.cross_attention_frequency)
+        tables = (self.vocab_size + self.max_position_embeddings) * width if self.reads_text else 0
+        return self.num_hidden_layers * block + readers * reading + norm + tables
+
+    def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
+        """The heads must share the width evenly."""
+        if self.hidden_size and self.hidden_size % self.num_attention_heads:
+            heads = f"{node.name} has {self.num_attention_heads} attention heads, which do not divide its hidden_size {self.hidden_size}"
+            ways = [str(count) for count in range(1, self.hidden_size + 1) if self.hidden_size % count == 0]
+            yield "config-mismatch", heads, f"set num_attention_heads to one of {', '.join(ways)}"
+
+
+@hookimpl
+def register_components(register: Callable[[Any], None]) -> None:
+    """Offer the components of this plugin."""
+    register(Queries)
+    register(QFormer)

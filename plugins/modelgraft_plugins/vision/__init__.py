@@ -1,1 +1,174 @@
-"""Pictures: preparing pixels and encoding them."""
+"""Pictures: preparing them, and the towers that turn them into vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from modelgraft import Config, Ports, component, hookimpl, port
+from modelgraft_plugins.vision.pictures import Side, picture_config, pixel_space
+from modelgraft_plugins.vision.towers import FAMILIES, MODEL_TYPES, WHOLE_MODELS, count
+
+if TYPE_CHECKING:
+    from modelgraft.sources import SourceView
+
+Numbers = tuple[float, ...]
+
+
+@component("vision/preprocess", kind="preprocess", load="modelgraft_plugins.vision.prepare:load", cache=False)
+class Preprocess(Config):
+    """Resize, crop and normalise pictures as a checkpoint's own image processor does.
+
+    size  {height, width}, or {shortest_edge} to keep the shape of the picture; a picture is resized only with do_resize.
+    Pictures of any mode become RGB first.
+    """
+
+    do_resize: bool = True
+    size: Mapping[str, int] = Field({"height": 224, "width": 224}, description="height and width, or shortest_edge, in pixels")
+    resample: int = Field(3, description="filter of PIL: 0 nearest, 2 bilinear, 3 bicubic")
+    do_center_crop: bool = False
+    crop_size: Mapping[str, int] | None = Field(None, description="height and width of the crop, in pixels")
+    do_rescale: bool = True
+    rescale_factor: float = 1 / 255
+    do_normalize: bool = True
+    image_mean: Numbers | None = Field((0.5, 0.5, 0.5), description="of red, green and blue, after rescaling")
+    image_std: Numbers | None = (0.5, 0.5, 0.5)
+
+    @classmethod
+    def from_source(cls, source: SourceView) -> Mapping[str, Any]:
+        """Read `preprocessor_config.json`, or the image processor inside `processor_config.json`."""
+        return picture_config(source)
+
+    @property
+    def height(self) -> Side:
+        """Height of the prepared picture in pixels; None when it depends on the picture."""
+        return self._side("height")
+
+    @property
+    def width(self) -> Side:
+        """Width of the prepared picture in pixels; None when it depends on the picture."""
+        return self._side("width")
+
+    def _side(self, name: str) -> Side:
+        if self.do_center_crop and self.crop_size:
+            return self.crop_size[name]
+        return self.size.get(name) if self.do_resize else None
+
+    def ports(self) -> Ports:
+        """One picture in, one tensor out, in the space of this mean and std."""
+        mean, std = (self.image_mean, self.image_std) if self.do_normalize else (None, None)
+        return Ports.of({"image": "image"}, {"pixels": port("float[batch 3 height width]", space=pixel_space(mean, std))})
+
+
+@component("vision/encoder", kind="encoder", module="modelgraft_plugins.vision.modules:Encoder", exportable=True)
+class Encoder(Config):
+    """Turn prepared pictures into one vector per patch, with a vision transformer.
+
+    layer   which layer gives the tokens: None for the tower's own output, after its last norm; otherwise the number that
+            transformers' `hidden_states` has, -2 for the last layer but one
+    select  "patches" leaves the class token out, where there is one
+    The output `pooled` is there when the tower runs to its end: the class token, or what SigLIP's attention head gives.
+    """
+
+    family: Literal["clip", "siglip", "vit", "eva"] = Field("clip", description="how the tower is built")
+    hidden_size: int = Field(768, gt=0)
+    intermediate_size: int = Field(3072, gt=0)
+    num_hidden_layers: int = Field(12, gt=0)
+    num_attention_heads: int = Field(12, gt=0)
+    image_size: int = Field(224, gt=0)
+    patch_size: int = Field(16, gt=0)
+    num_channels: int = Field(3, gt=0)
+    hidden_act: str = "gelu"
+    layer_norm_eps: float = 1e-6
+    qkv_bias: bool = True
+    attention_head: bool = Field(True, description="siglip: pool with an attention head")
+    layer: int | None = None
+    select: Literal["all", "patches"] = "all"
+    interpolate: bool = Field(False, description="take pictures of other sizes, with positions interpolated")
+    image_mean: Numbers | None = Field(None, description="mean that the pictures must have been normalised with; None: any")
+    image_std: Numbers | None = None
+
+    @classmethod
+    def from_source(cls, source: SourceView) -> Mapping[str, Any]:
+        """Read a vision config; the layer and selection of a LLaVA checkpoint come from around it."""
+        config = source.config
+        kind = config.get("model_type", "")
+        if kind not in MODEL_TYPES:
+            part = WHOLE_MODELS.get(kind)
+            way = f"; its tower is the part {part}: write #{part} behind the source" if part else f"; it serves {', '.join(MODEL_TYPES)}"
+            raise ValueError(f"vision/encoder has no tower for model_type '{kind}'{way}")
+        family = MODEL_TYPES[kind]
+        known = FAMILIES[family].defaults
+        found = {name: config.get(name, default) for name, default in known.items()}
+        if family == "siglip":
+            found["attention_head"] = config.get("vision_use_head", True)
+        return {"family": family, **found, **_selection(source), **_normalisation(source)}
+
+    @property
+    def has_class(self) -> bool:
+        """A class token is among the tokens that are given."""
+        return FAMILIES[self.family].has_class and self.select == "all"
+
+    @property
+    def tokens(self) -> Side:
+        """Number of vectors per picture; None when pictures may have any size."""
+        return None if self.interpolate else (self.image_size // self.patch_size) ** 2 + self.has_class
+
+    @property
+    def height(self) -> Side:
+        """Height of the pictures in pixels; None when they may have any."""
+        return None if self.interpolate else self.image_size
+
+    @property
+    def width(self) -> Side:
+        """Width of the pictures in pixels; None when they may have any."""
+        return None if self.interpolate else self.image_size
+
+    @property
+    def has_pooled(self) -> bool:
+        """The tower runs to its end and gives one vector for the picture."""
+        return self.layer is None and (self.family != "siglip" or self.attention_head)
+
+    def ports(self) -> Ports:
+        """Pixels in; tokens, and where there is one the pooled vector, out."""
+        pixels = port("float[batch num_channels height width]", space=pixel_space(self.image_mean, self.image_std))
+        outputs = {"tokens": "float[batch tokens hidden_size]"}
+        if self.has_pooled:
+            outputs["pooled"] = "float[batch hidden_size]"
+        return Ports.of({"pixels": pixels}, outputs)
+
+    def parameters(self) -> int:
+        """Count the whole tower, also where only some of its layers run."""
+        return count(
+            self.family, width=self.hidden_size, inner=self.intermediate_size, layers=self.num_hidden_layers, image=self.image_size,
+            patch=self.patch_size, channels=self.num_channels, qkv_bias=self.qkv_bias, head=self.family == "siglip" and self.attention_head,
+        )  # fmt: skip
+
+
+def _selection(source: SourceView) -> dict[str, Any]:
+    """The layer and the tokens that the model around the tower takes from it."""
+    around = source.root
+    if around.get("model_type") != "llava":
+        return {}
+    layer = around.get("vision_feature_layer", -2)
+    if not isinstance(layer, int):
+        raise ValueError(f"vision/encoder gives one layer; this checkpoint joins several: vision_feature_layer is {layer}")
+    return {"layer": layer, "select": "patches" if around.get("vision_feature_select_strategy", "default") == "default" else "all"}
+
+
+def _normalisation(source: SourceView) -> dict[str, Any]:
+    """The mean and std that the checkpoint's own pictures are normalised with."""
+    try:
+        prepared = picture_config(source)
+    except ValueError:
+        return {}
+    return {name: prepared[name] for name in ("image_mean", "image_std") if prepared.get("do_normalize")}
+
+
+@hookimpl
+def register_components(register: Callable[[Any], None]) -> None:
+    """Offer the components of this plugin."""
+    register(Preprocess)
+    register(Encoder)

@@ -1,0 +1,60 @@
+"""The work of the heads that name classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from modelgraft.backends.base import LoadContext
+from modelgraft.errors import InputError
+
+if TYPE_CHECKING:
+    from modelgraft_plugins.heads import Classifier, Top
+
+Labels = list[list[str]] | None  # the names of the classes of each record, or None for those of the config
+
+
+def classifier(config: Classifier, _context: LoadContext) -> Callable[..., dict[str, Any]]:
+    """Make the function from float[batch classes] to labels and probabilities."""
+
+    def classify(logits: Tensor, labels: Labels = None) -> dict[str, Any]:
+        named = _names(config.names, labels, logits)
+        logits = logits.masked_fill(_beyond(named, logits), -torch.inf)
+        probabilities = logits.sigmoid() if config.function == "sigmoid" else logits.softmax(-1)
+        best = logits.argmax(-1).tolist()
+        return {"label": [names[index] for names, index in zip(named, best, strict=True)], "probabilities": probabilities}
+
+    return classify
+
+
+def top(config: Top, _context: LoadContext) -> Callable[..., list[str]]:
+    """Make the function from float[batch classes] to a line of text per record."""
+
+    def write(probabilities: Tensor, labels: Labels = None) -> list[str]:
+        named = _names(config.names, labels, probabilities)
+        return [_line(row[: len(names)], names, config.count) for row, names in zip(probabilities, named, strict=True)]
+
+    return write
+
+
+def _line(probabilities: Tensor, names: Sequence[str], count: int) -> str:
+    values, indices = probabilities.float().topk(min(count, len(names)))
+    pairs = zip(indices.tolist(), values.tolist(), strict=True)
+    return ", ".join(f"{names[index]} ({100 * value:.0f} %)" for index, value in pairs)
+
+
+def _names(own: tuple[str, ...], labels: Labels, numbers: Tensor) -> Sequence[Sequence[str]]:
+    named: Sequence[Sequence[str]] = labels if labels is not None else [own] * numbers.shape[0]
+    for index, names in enumerate(named):
+        if not names or len(names) > numbers.shape[1]:
+            raise InputError(f"record {index} has {len(names)} names for {numbers.shape[1]} classes")
+    return named
+
+
+def _beyond(named: Sequence[Sequence[str]], numbers: Tensor) -> Tensor:
+    """True for columns that fill up a record whose list of names is shorter than the longest of the batch."""
+    lengths = torch.tensor([len(names) for names in named], device=numbers.device)
+    return torch.arange(numbers.shape[1], device=numbers.device) >= lengths[:, None]

@@ -1,0 +1,52 @@
+"""The work of the heads that compute."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from modelgraft.weights import Weights
+    from modelgraft_plugins.heads import Cosine as CosineConfig
+    from modelgraft_plugins.heads import Normalize as NormalizeConfig
+
+START_SCALE = math.log(1 / 0.07)  # the temperature that CLIP's training starts from
+
+
+class Normalize(nn.Module):
+    """float[batch ... width] to the same with every vector of length 1."""
+
+    def __init__(self, _config: NormalizeConfig) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Divide every vector by its length."""
+        return x / x.norm(p=2, dim=-1, keepdim=True)
+
+
+class Cosine(nn.Module):
+    """x float[batch width], candidates float[batch candidates width] to logits float[batch candidates]."""
+
+    def __init__(self, config: CosineConfig) -> None:
+        super().__init__()
+        self.logit_scale = nn.Parameter(torch.tensor([START_SCALE])) if config.scale else None
+        self.logit_bias = nn.Parameter(torch.zeros(1)) if config.bias else None
+
+    @staticmethod
+    def from_checkpoint(config: CosineConfig, weights: Weights) -> Mapping[str, Tensor]:
+        """Take the numbers alone from the root of a checkpoint, in either of the shapes [] and [1]."""
+        names = [name for name, wanted in (("logit_scale", config.scale), ("logit_bias", config.bias)) if wanted]
+        return {name: weights.tensor(name).reshape(1) for name in names}
+
+    def forward(self, x: Tensor, candidates: Tensor) -> Tensor:
+        """Compare each record's vector with its own candidates."""
+        unit = x / x.norm(p=2, dim=-1, keepdim=True)
+        others = candidates / candidates.norm(p=2, dim=-1, keepdim=True)
+        logits = (others @ unit.unsqueeze(-1)).squeeze(-1)
+        if self.logit_scale is not None:
+            logits = logits * self.logit_scale.exp()
+        return logits if self.logit_bias is None else logits + self.logit_bias

@@ -1,0 +1,64 @@
+"""The work of the projectors."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+from transformers.activations import ACT2FN
+
+from modelgraft.errors import InputError
+
+if TYPE_CHECKING:
+    from modelgraft_plugins.projectors import MLP as MLPConfig
+    from modelgraft_plugins.projectors import Linear as LinearConfig
+    from modelgraft_plugins.projectors import PixelShuffle as PixelShuffleConfig
+
+
+class Linear(nn.Linear):
+    """float[batch ... in_features] to float[batch ... out_features]."""
+
+    def __init__(self, config: LinearConfig) -> None:
+        assert config.in_features is not None
+        assert config.out_features is not None
+        super().__init__(config.in_features, config.out_features, bias=config.bias)
+
+
+class MLP(nn.Module):
+    """Two layers in the names of LLaVA: float[batch ... in_features] to float[batch ... out_features]."""
+
+    def __init__(self, config: MLPConfig) -> None:
+        super().__init__()
+        assert config.in_features is not None
+        assert config.out_features is not None
+        self.linear_1 = nn.Linear(config.in_features, config.inner, bias=config.bias)
+        self.act = ACT2FN[config.hidden_act]
+        self.linear_2 = nn.Linear(config.inner, config.out_features, bias=config.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply both layers."""
+        return self.linear_2(self.act(self.linear_1(x)))  # type: ignore[no-any-return]
+
+
+class PixelShuffle(nn.Module):
+    """float[batch rows*columns width] of a square grid to float[batch rows*columns/factor² factor²*width].
+
+    A group's vector holds its patches row by row.
+    """
+
+    def __init__(self, config: PixelShuffleConfig) -> None:
+        super().__init__()
+        self.factor = config.factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Join the groups."""
+        batch, tokens, width = x.shape
+        side, factor = math.isqrt(tokens), self.factor
+        if side * side != tokens or side % factor:
+            wanted = f"a square grid whose side is a multiple of {factor}"
+            raise InputError(
+                f"projector/pixel_shuffle got {tokens} tokens, wanted {wanted}; a class token must be left out (select: patches)"
+            )
+        groups = x.view(batch, side // factor, factor, side // factor, factor, width).transpose(2, 3)
+        return groups.reshape(batch, tokens // factor**2, factor**2 * width)

@@ -1,0 +1,76 @@
+"""The Q-Former of transformers with the queries as an input, and the queries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from modelgraft_plugins.huggingface import blueprint, build, convert
+
+if TYPE_CHECKING:
+    from modelgraft.weights import Weights
+    from modelgraft_plugins.qformer import QFormer as QFormerConfig
+    from modelgraft_plugins.qformer import Queries as QueriesConfig
+
+
+class Queries(nn.Module):
+    """Learned vectors: float[1 queries hidden_size], repeated for every record."""
+
+    def __init__(self, config: QueriesConfig) -> None:
+        super().__init__()
+        assert config.hidden_size is not None
+        self.weight = nn.Parameter(0.02 * torch.randn(1, config.num_query_tokens, config.hidden_size))
+
+    @staticmethod
+    def from_checkpoint(_config: QueriesConfig, weights: Weights) -> Mapping[str, Tensor]:
+        """The part is the tensor itself."""
+        return {"weight" if name == "" else name: tensor for name, tensor in weights.state().items()}
+
+    def forward(self, memory: Tensor) -> Tensor:
+        """Repeat the queries for each record of `memory`."""
+        return self.weight.expand(memory.shape[0], -1, -1)
+
+
+class QFormer(nn.Module):
+    """Queries attend to each other, to an instruction if there is one, and to the memory.
+
+    queries  float[batch queries hidden_size];  memory  float[batch memory_tokens encoder_hidden_size]
+    ids      int64[batch text_tokens];  mask  bool[batch text_tokens], True where there is a token; None: everywhere
+    returns  float[batch queries hidden_size]
+    """
+
+    def __init__(self, config: QFormerConfig) -> None:
+        super().__init__()
+        self.reads_text = config.reads_text
+        self.model = build(_settings(config), _architecture(config))
+
+    @staticmethod
+    def from_checkpoint(config: QFormerConfig, weights: Weights) -> Mapping[str, Tensor]:
+        """Give the tensors in the names of transformers' memory."""
+        return convert(weights.state(), blueprint(_settings(config), _architecture(config)), prefix="model.")
+
+    def forward(self, queries: Tensor, memory: Tensor, ids: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """Read the memory; the rows of the instruction are left out of the result."""
+        count = queries.shape[1]
+        if not self.reads_text:
+            return self.model(query_embeds=queries, encoder_hidden_states=memory).last_hidden_state  # type: ignore[no-any-return]
+        if mask is not None:
+            ones = mask.new_ones(mask.shape[0], count)
+            mask = torch.cat([ones, mask], dim=1)
+        found = self.model(input_ids=ids, attention_mask=mask, query_embeds=queries, encoder_hidden_states=memory)
+        return found.last_hidden_state[:, :count]  # type: ignore[no-any-return]
+
+
+def _architecture(config: QFormerConfig) -> str:
+    return "InstructBlipQFormerModel" if config.reads_text else "Blip2QFormerModel"
+
+
+def _settings(config: QFormerConfig) -> dict[str, Any]:
+    names = (
+        "hidden_size", "encoder_hidden_size", "num_hidden_layers", "num_attention_heads", "cross_attention_frequency", "hidden_act",
+        "layer_norm_eps", "vocab_size", "max_position_embeddings", "pad_token_id",
+    )  # fmt: skip
+    return {**{name: getattr(config, name) for name in names}, "intermediate_size": config.inner_size}

@@ -1,0 +1,65 @@
+"""The work of text/tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers import AutoTokenizer
+
+from modelgraft.backends.base import LoadContext
+from modelgraft.errors import InputError, Problem, SourceError
+
+if TYPE_CHECKING:
+    from modelgraft_plugins.text import Tokenizer as Config
+
+Tokenizer = Any  # the tokenizers of transformers are not annotated
+
+
+def load(config: Config, context: LoadContext) -> Callable[[Any], dict[str, Tensor]]:
+    """Open the tokenizer and make the function from texts, or lists of texts with `many`, to ids and mask."""
+    tokenizer = _open(config, context)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+
+    def one_each(texts: list[str]) -> dict[str, Tensor]:
+        return _encode(tokenizer, texts, config)
+
+    def many_each(records: list[list[str]]) -> dict[str, Tensor]:
+        most = max(len(texts) for texts in records)
+        padded = [text for texts in records for text in (*texts, *[""] * (most - len(texts)))]
+        found = _encode(tokenizer, padded, config)
+        return {name: tensor.view(len(records), most, -1) for name, tensor in found.items()}
+
+    return many_each if config.many else one_each
+
+
+def _open(config: Config, context: LoadContext) -> Tokenizer:
+    source = context.node.source
+    home = context.weights.folder if context.weights is not None else source.path() if source is not None else None
+    if home is None:
+        raise SourceError(Problem("no-tokenizer", f"{context.node.name} has no files of a tokenizer on this machine", context.node.place))
+    folder = home / config.folder
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        found = f"{folder} has no tokenizer that transformers can open: {str(error).partition(chr(10))[0]}"
+        raise SourceError(Problem("no-tokenizer", found, context.node.place, node=context.node.name)) from error
+
+
+def _encode(tokenizer: Tokenizer, texts: list[str], config: Config) -> dict[str, Tensor]:
+    """Encode a flat list of texts: int64[texts tokens] and bool[texts tokens]."""
+    limit = {"max_length": config.max_length} if config.max_length else {}
+    padding = {"padding": config.padding, **limit} if config.padding == "max_length" else {"padding": True}
+    cut = {"truncation": True, **limit} if config.truncate and config.max_length else {}
+    found = tokenizer(texts, return_tensors="pt", return_attention_mask=True, **{**padding, **cut})
+    ids: Tensor = found["input_ids"]
+    if config.max_length and ids.shape[1] > config.max_length:
+        lengths = found["attention_mask"].sum(dim=1).tolist()
+        worst = max(range(len(texts)), key=lambda index: lengths[index])
+        raise InputError(
+            f"a text has {lengths[worst]} tokens and {config.max_length} is the most: {texts[worst][:60]!r}...; shorten it, or set truncate: true"
+        )
+    return {"ids": ids, "mask": found["attention_mask"].to(torch.bool)}

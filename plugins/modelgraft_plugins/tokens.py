@@ -1,0 +1,56 @@
+"""Which tokenizer a source has, known without loading it. Light: any plugin may import it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelgraft import Space
+
+if TYPE_CHECKING:
+    from modelgraft.sources import SourceView
+
+VOCABULARIES = ("vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")  # of tokenizers without a tokenizer.json
+
+
+def tokenizer_identity(source: SourceView, folder: str = "") -> str | None:
+    """Name the vocabulary of a source's tokenizer; equal names mean that every id stands for the same token.
+
+    folder  of the source that holds the tokenizer's files, or "" for the source itself
+    returns None when there are no such files on this machine
+    """
+    inside = f"{folder}/" if folder else ""
+    path = source.path(f"{inside}tokenizer.json")
+    if path is not None:
+        return _of_tokenizer(path, path.stat().st_mtime_ns)
+    for name in VOCABULARIES:
+        if (found := source.path(inside + name)) is not None:
+            return _name(found.read_bytes(), None)
+    return None
+
+
+def token_space(identity: str | None) -> Space | None:
+    """The value space of token ids of a tokenizer; None when it is not known."""
+    return Space.of("tokens", tokenizer=identity) if identity is not None else None
+
+
+@lru_cache(maxsize=32)
+def _of_tokenizer(path: Path, _changed: int) -> str | None:
+    """Hash the ids and their tokens alone: the rest of the file differs between versions that write it."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        vocabulary = found["model"]["vocab"]
+        added = {entry["content"]: entry["id"] for entry in found.get("added_tokens", ())}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # not a tokenizer: whoever loads it says so
+    listed = vocabulary.items() if isinstance(vocabulary, dict) else ((entry[0], index) for index, entry in enumerate(vocabulary))
+    ids = {index: token for token, index in listed} | {index: token for token, index in added.items()}
+    return _name("\0".join(f"{index} {ids[index]}" for index in sorted(ids)).encode(), len(ids))
+
+
+def _name(content: bytes, count: int | None) -> str:
+    digest = hashlib.sha256(content).hexdigest()[:12]
+    return f"{digest} ({count} tokens)" if count is not None else digest
