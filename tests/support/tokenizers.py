@@ -39,9 +39,11 @@ def byte_level(
     used = [(token, tokenizer.token_to_id(token)) for token in specials]
     tokenizer.post_processor = processors.TemplateProcessing(single=single, special_tokens=used)
     named = {"bos_token": begin, "eos_token": end, "pad_token": pad or end}
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, padding_side="left", **{k: v for k, v in named.items() if v}, additional_special_tokens=list(extra)
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, additional_special_tokens=list(extra), **{name: token for name, token in named.items() if token}
     )
+    made.padding_side = "left"  # not an argument above: InstructBLIP's processor would hand that to the Q-Former's tokenizer too
+    return made
 
 
 def word_piece() -> PreTrainedTokenizerFast:
