@@ -1,0 +1,91 @@
+"""Drawings as text for other tools: Mermaid (renders in Markdown) and DOT (Graphviz)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from modelgraft.draw.picture import FROZEN, TRAINED, Arrow, Box, picture
+from modelgraft.graph import SolvedGraph
+from modelgraft.plan import Plan
+
+SIGNS = {FROZEN: "❄ ", TRAINED: "✎ ", "": ""}
+_SHAPES = {"input": ("([", "])"), "node": ("[", "]"), "output": ("([", "])")}
+_STYLES = {
+    FROZEN: "fill:#e6f1fb,stroke:#4a86b8,color:#16324a",
+    TRAINED: "fill:#fdeedd,stroke:#c9792b,color:#4a2c0d",
+    "code": "fill:#ffffff,stroke:#8a929c,color:#22272e",
+    "edge": "fill:#f3f4f6,stroke:#8a929c,color:#22272e",
+}
+
+
+def mermaid(subject: SolvedGraph | Plan) -> str:
+    """Draw as a Mermaid flowchart: it renders in Markdown on most hosts of code."""
+    drawn = picture(subject)
+    names = {box.id: f"n{index}" for index, box in enumerate(drawn.boxes)}
+    lines = ["flowchart TB"]
+    lines += [f"  {names[box.id]}{_mermaid_box(box)}:::{_style(box)}" for box in drawn.boxes]
+    lines += [f"  {names[arrow.giver]} {_mermaid_arrow(arrow)} {names[arrow.taker]}" for arrow in drawn.arrows]
+    lines += [f"  classDef {name} {style}" for name, style in _STYLES.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _style(box: Box) -> str:
+    return "edge" if box.role != "node" else box.mark or "code"
+
+
+def _mermaid_box(box: Box) -> str:
+    left, right = _SHAPES[box.role]
+    words = "<br/>".join(_entities(line) for line in (SIGNS[box.mark] + box.name, *box.lines))
+    return f'{left}"{words}"{right}'
+
+
+def _mermaid_arrow(arrow: Arrow) -> str:
+    line = "-.->" if arrow.is_route else "-->"
+    words = _label(arrow)
+    return f'{line}|"{_entities(words)}"|' if words else line
+
+
+def _entities(text: str) -> str:
+    """Mermaid reads #code; inside quotes; letters that mean something to it or to HTML are written so."""
+    return "".join(f"#{ord(letter)};" if letter in '"#<>&`|\\{}' else letter for letter in text.replace("\n", " "))
+
+
+def _label(arrow: Arrow) -> str:
+    ports = " → ".join(name for name in (arrow.out, arrow.into) if name)
+    return " ".join(part for part in (ports, arrow.label) if part)
+
+
+def dot(subject: SolvedGraph | Plan) -> str:
+    """Draw in the language of Graphviz: `modelgraft show GRAPH --format dot | dot -Tpdf`."""
+    drawn = picture(subject)
+    lines = [
+        f"digraph {_quoted(drawn.name or 'graph')} {{",
+        '  graph [rankdir=TB, fontname="Helvetica"];',
+        '  node [fontname="Helvetica", fontsize=11, style="filled,rounded", shape=box];',
+        '  edge [fontname="Helvetica", fontsize=9, color="#5b6470"];',
+        *(f"  {_quoted(box.id)} [{', '.join(_dot_box(box))}];" for box in drawn.boxes),
+        *(f"  {_quoted(arrow.giver)} -> {_quoted(arrow.taker)} [{', '.join(_dot_arrow(arrow))}];" for arrow in drawn.arrows),
+        "}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _dot_box(box: Box) -> Iterator[str]:
+    fill, stroke, _ = (part.partition(":")[2] for part in _STYLES[_style(box)].split(","))
+    yield f"label={_quoted(chr(10).join((SIGNS[box.mark] + box.name, *box.lines)))}"
+    yield f'fillcolor="{fill}", color="{stroke}"'
+    if box.role != "node":
+        yield "shape=oval"
+    if box.idle:
+        yield 'style="dashed,rounded"'
+
+
+def _dot_arrow(arrow: Arrow) -> Iterator[str]:
+    yield f"label={_quoted(_label(arrow))}"
+    if arrow.is_route:
+        yield "style=dashed"
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
