@@ -123,11 +123,21 @@ class ListOf:
 
     item: Modality | Tensor | ListOf
 
+    def bind(self, values: Mapping[str, int]) -> ListOf:
+        return self if isinstance(self.item, Modality) else ListOf(self.item.bind(values))
+
     def __str__(self) -> str:
         return f"list[{self.item}]"
 
 
 PortType = Modality | Tensor | ListOf
+
+
+def tensor_in(type_: PortType) -> Tensor | None:
+    """The tensor type itself, or the one that a list holds; None for records."""
+    while isinstance(type_, ListOf):
+        type_ = type_.item
+    return type_ if isinstance(type_, Tensor) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +195,7 @@ class Port:
 
     def bind(self, values: Mapping[str, int]) -> Port:
         """Replace axis names that have values."""
-        return replace(self, types=tuple(t.bind(values) if isinstance(t, Tensor) else t for t in self.types))
+        return replace(self, types=tuple(t if isinstance(t, Modality) else t.bind(values) for t in self.types))
 
     def __str__(self) -> str:
         text = " | ".join(map(str, self.types))

@@ -1,0 +1,206 @@
+"""Configs of nodes: component default < source < what the documents and the user give, each value with its origin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from modelgraft import sources
+from modelgraft.drafts import Draft, Face, Part, face_of
+from modelgraft.errors import Collector, GraphError, Place, Problem, choices, nearest
+from modelgraft.graph import AdapterSpec, Graph, NodeSpec, Origin, Value, Wire
+from modelgraft.kinds import Component, Config
+
+
+@dataclass(slots=True)
+class Configs:
+    """Makes the parts of nodes. Sources are looked at once, and nodes that are configured alike share their ports."""
+
+    graph: Graph
+    problems: Collector
+    offline: bool = True
+    _views: dict[tuple[str, Path | None, bool], sources.SourceView | GraphError] = field(default_factory=dict)
+    _made: dict[tuple[Any, ...], tuple[Config, Face]] = field(default_factory=dict)
+    _read: dict[tuple[str, int], Mapping[str, Any] | str | GraphError] = field(default_factory=dict)
+
+    def draft(self, spec: NodeSpec, component: Component, adapters: tuple[Component, ...], share: NodeSpec | None) -> Draft | None:
+        """Make a node's parts; None after noting what is wrong. A node that shares weights takes over the config of the other."""
+        source = spec.source or (share.source if share else None)
+        given = {**share.config, **spec.config} if share else spec.config
+        folder = spec.folder if spec.source or share is None else share.folder
+        host = self._part(spec.name, spec, component, source, given, spec.place, folder)
+        grafts = [
+            self._part(f"{spec.name}.adapters[{index}]", spec, graft, adapter.source, adapter.config, adapter.place, spec.folder)
+            for index, (adapter, graft) in enumerate(zip(spec.adapters, adapters, strict=True))
+        ]
+        if host is None or None in grafts:
+            return None
+        wires: dict[str, Wire] = dict(spec.wires)
+        for adapter in spec.adapters:
+            wires.update(_new_wires(adapter, wires))
+        draft = Draft(spec, host, tuple(part for part in grafts if part is not None), share.name if share else None, wires)
+        draft.open_ports()
+        return draft
+
+    def remake(self, part: Part, solved: Mapping[str, int]) -> bool:
+        """Put solved dimensions into a part's config. True when its ports read differently afterwards."""
+        made = self._make(part.component, {**part.given, **solved}, part.source, part.scope, part.node, part.place, part.origins)
+        if made is None:
+            return False
+        before = part.face.declared
+        part.given.update(solved)
+        part.config, part.face = made
+        part.rename()
+        return part.face.declared != before
+
+    # -- inside ---------------------------------------------------------------------------------------------------------
+
+    def _part(
+        self,
+        scope: str,
+        spec: NodeSpec,
+        component: Component,
+        source: Value | None,
+        given: Mapping[str, Value],
+        place: Place,
+        folder: Path | None,
+    ) -> Part | None:
+        known_keys = self._check_keys(scope, spec.name, component, given)
+        view = self._view(source, folder, spec.name) if source is not None else None
+        if source is not None and view is None:
+            return None
+        from_source = self._from_source(component, view, source, spec.name) if view is not None else {}
+        if from_source is None or not known_keys:
+            return None
+        values = {**from_source, **{key: value.value for key, value in given.items()}}
+        origins = {key: Origin("source", source.origin.place if source else None, view.text if view else "") for key in from_source}
+        origins.update({key: value.origin for key, value in given.items()})
+        origins.update({key: Origin("default") for key in component.config.model_fields if key not in origins})
+        made = self._make(component, values, view, scope, spec.name, place, origins)
+        if made is None:
+            return None
+        config, face = made
+        return Part(scope, spec.name, component, config, values, origins, view, face, place)
+
+    def _check_keys(self, scope: str, node: str, component: Component, given: Mapping[str, Value]) -> bool:
+        fields = component.config.model_fields
+        unknown = [key for key in given if key not in fields]
+        for key in unknown:
+            found = f"{scope} ({component.id}) has no config key '{key}'; it has: {choices(fields)}. {nearest(key, fields)}".rstrip()
+            self.problems.add("unknown-key", found, place=given[key].origin.place, node=node)
+        return not unknown
+
+    def _view(self, source: Value, folder: Path | None, node: str) -> sources.SourceView | None:
+        """Look at a source; each distinct one once. The problem is told for each node that names it."""
+        if not isinstance(source.value, str):
+            found = f"{node}: `from` takes one text, e.g. org/model#part; it is {source.value!r}"
+            self.problems.add("source-syntax", found, place=source.origin.place, node=node)
+            return None
+        key = (source.value, folder, source.origin.is_users)
+        if key not in self._views:
+            try:
+                self._views[key] = sources.view(
+                    sources.parse(source.value),
+                    registry=self.graph.registry,
+                    folder=folder,
+                    trusted=source.origin.is_users,
+                    offline=self.offline,
+                )
+            except GraphError as error:
+                self._views[key] = error
+        view = self._views[key]
+        if isinstance(view, GraphError):
+            self.problems.problems.extend(_placed(problem, source.origin.place, node) for problem in view.problems)
+            return None
+        return view
+
+    def _from_source(self, component: Component, view: sources.SourceView, source: Value | None, node: str) -> Mapping[str, Any] | None:
+        key = (component.id, id(view))
+        place = source.origin.place if source else None
+        if key not in self._read:
+            self._read[key] = _read_source(component, view)
+        read = self._read[key]
+        if isinstance(read, GraphError):
+            self.problems.problems.extend(_placed(problem, place, node) for problem in read.problems)
+            return None
+        if isinstance(read, str):
+            hint = "name another part after #, or another component"
+            self.problems.add("source-mismatch", f"{node}: {component.id} cannot use {view.text}: {read}", place=place, node=node, hint=hint)
+            return None
+        return read
+
+    def _make(
+        self,
+        component: Component,
+        values: Mapping[str, Any],
+        view: sources.SourceView | None,
+        scope: str,
+        node: str,
+        place: Place,
+        origins: Mapping[str, Origin],
+    ) -> tuple[Config, Face] | None:
+        key = (component.id, id(view), *((name, repr(value)) for name, value in sorted(values.items())))
+        if key in self._made:
+            return self._made[key]
+        try:
+            config = component.config.model_validate(values)
+            made = self._made[key] = (config, face_of(component, config))
+        except ValidationError as error:
+            self.problems.problems.extend(_explain(error, component, scope, node, place, origins))
+        except Exception as error:  # noqa: BLE001 validators and ports are code of a plugin, which may raise anything
+            found = f"plugin '{component.plugin}': {component.id} could not tell the ports of {scope}: {type(error).__name__}: {error}"
+            self.problems.add("component-failed", found, place=place, node=node, hint="this is a defect of the plugin")
+        else:
+            return made
+        return None
+
+
+def _new_wires(adapter: AdapterSpec, taken: Mapping[str, Wire]) -> dict[str, Wire]:
+    return {name: wire for name, wire in adapter.wires.items() if name not in taken}
+
+
+def _placed(problem: Problem, place: Place | None, node: str) -> Problem:
+    return replace(problem, place=problem.place or place, node=problem.node or node)
+
+
+def _read_source(component: Component, view: sources.SourceView) -> Mapping[str, Any] | str | GraphError:
+    """What the source decides, or the sentence that says why it decides nothing."""
+    try:
+        found = dict(component.config.from_source(view))
+    except GraphError as error:
+        return error
+    except ValueError as error:
+        return str(error)
+    except Exception as error:  # noqa: BLE001 a config from elsewhere may lack or hold anything
+        return f"its config cannot be read as one of this kind ({type(error).__name__}: {error})"
+    unknown = sorted(set(found) - set(component.config.model_fields))
+    if unknown:
+        return f"plugin '{component.plugin}' reads {choices(unknown)} from it, which are no config keys: a defect of the plugin"
+    return found
+
+
+def _explain(
+    error: ValidationError, component: Component, scope: str, node: str, place: Place, origins: Mapping[str, Origin]
+) -> list[Problem]:
+    """One problem for each thing that the config model found, at the line of its key."""
+    problems = []
+    for detail in error.errors(include_url=False, include_context=False):
+        path = [str(step) for step in detail["loc"]]
+        origin = origins.get(path[0]) if path else None
+        where = (origin.place if origin else None) or place
+        key = ".".join([scope, *path])
+        if detail["type"] == "missing":
+            described = component.config.model_fields[path[0]].description if len(path) == 1 else None
+            found = f"{scope} ({component.id}) needs the config key '{'.'.join(path)}'{f': {described}' if described else ''}"
+            problems.append(Problem("missing-key", found, place, f"write with: {{{'.'.join(path)}: ...}}", node=node))
+            continue
+        words = detail["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+        words = words[:1].lower() + words[1:]
+        came = f" ({origin})" if origin is not None and origin.layer in ("source", "solved") else ""
+        shown = f"{key} is {detail['input']!r}{came}" if path else f"the config of {scope} ({component.id}) does not hold together"
+        problems.append(Problem("wrong-value", f"{shown}: {words}", where, node=node))
+    return problems

@@ -1,0 +1,147 @@
+"""Says which wires do not fit, and why: axes, numbers of axes, dtypes and dimensions that nobody decides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from modelgraft.drafts import Draft, Part, axes_in_graph
+from modelgraft.errors import Collector, Place
+from modelgraft.graph import Graph
+from modelgraft.matching import dtypes_meet
+from modelgraft.ports import Axis, Tensor
+from modelgraft.proposals import between
+from modelgraft.reasons import Reason, Reasons
+from modelgraft.solver import Equation
+from modelgraft.unify import Bond, Link, Unified, input_symbol, open_fields
+
+
+@dataclass(frozen=True, slots=True)
+class Misfits:
+    """Turns what the unifier found into problems."""
+
+    graph: Graph
+    drafts: Mapping[str, Draft]
+    parts: Mapping[str, Part]
+    found: Unified
+    problems: Collector
+
+    def report(self) -> None:
+        """Note every misfit, each wire once."""
+        for link in self.found.ranks:
+            self._rank(link)
+        for link in self.found.links:
+            if not dtypes_meet(link.giver.dtype, link.taker.dtype):
+                self._dtype(link)
+        by_link: dict[int, list[Equation]] = {}
+        for conflict in self.found.dims.conflicts:
+            if isinstance(conflict.why, Link):
+                by_link.setdefault(id(conflict.why), []).append(conflict)
+            else:
+                self._bond(conflict)
+        for conflicts in by_link.values():
+            self._axes(conflicts[0].why, conflicts)
+        if not self.problems.problems:
+            self._open()
+
+    def types(self, link: Link) -> tuple[Tensor, Tensor]:
+        """Both types of a link with every known number in place."""
+        reasons = self._reasons(link.place)
+        giver = reasons.owner_of_giver(link)
+        names = giver.symbols if giver else {name: input_symbol(name) for name in link.giver.names}
+        return self._bound(link.giver, names), self._bound(link.taker, reasons.owner_of_taker(link).symbols)
+
+    def _bound(self, tensor: Tensor, symbols: Mapping[str, str]) -> Tensor:
+        values = {name: value for name in tensor.names if (value := self.found.dims.value(symbols[name])) is not None}
+        return tensor.bind(values)
+
+    def _reasons(self, place: Place | None) -> Reasons:
+        return Reasons(self.found.dims, self.parts, self.graph.inputs, place)
+
+    def _ends(self, link: Link) -> str:
+        given, wanted = self.types(link)
+        return f"{link.ref} gives {given}, but {link.node}.{link.port} takes {wanted}"
+
+    def _rank(self, link: Link) -> None:
+        counts = [f"at least {len(t.axes) - 1}" if None in t.axes else str(len(t.axes)) for t in (link.giver, link.taker)]
+        found = f"{self._ends(link)}: {counts[0]} axes for {counts[1]}"
+        hint = self._insert(link)
+        self.problems.add("rank-mismatch", found, place=link.place, node=link.node, port=link.port, hint=hint and f"{hint} between them")
+
+    def _dtype(self, link: Link) -> None:
+        hint = "these are numbers of another meaning: nothing converts them; wire the port that was meant"
+        self.problems.add("dtype-mismatch", self._ends(link), place=link.place, node=link.node, port=link.port, hint=hint)
+
+    def _axes(self, link: Link, conflicts: list[Equation]) -> None:
+        reasons = self._reasons(link.place)
+        given, wanted = self.types(link)
+        told: list[str] = []
+        ways: list[str] = []
+        for conflict in conflicts:
+            giving = reasons.of_axis(conflict.left, str(link.ref), reasons.owner_of_giver(link))
+            taking = reasons.of_axis(conflict.right, f"{link.node}.{link.port}", reasons.owner_of_taker(link))
+            told.extend(reason.words for reason in (*giving, *taking))
+            ways.extend(self._change(reasons, taking, conflict.right, conflict.left) or self._change(reasons, giving, conflict.left, conflict.right))
+        proposal = self._insert(link)
+        if proposal:
+            ways.append(f"{proposal} between them")
+        found = f"{link.ref} gives {given}, but {link.node}.{link.port} takes {wanted}: {'; '.join(dict.fromkeys(told))}"
+        hint = ", or ".join(dict.fromkeys(ways))
+        self.problems.add("dim-mismatch", found, place=link.place, node=link.node, port=link.port, hint=hint)
+
+    def _change(self, reasons: Reasons, side: list[Reason], mine: Axis, theirs: Axis) -> list[str]:
+        """The config value to change so that one end fits the other; nothing when a source decides it."""
+        size = theirs.bind({name: value for name in theirs.names if (value := self.found.dims.value(name)) is not None}).size
+        deciding = [reason for reason in side if reason.part is not None]
+        if size is None or len(deciding) != 1 or (mine.terms and mine.symbol is None):
+            return []
+        reason, origin = deciding[0], deciding[0].origin
+        if origin is None or origin.layer == "source" or reason.part is None:
+            return []
+        key, where = f"{reason.part.scope}.{reason.key}", f" ({reasons.origin(reason.part, reason.key)})" if origin.place else ""
+        if reason.literal and isinstance(getattr(reason.part.config, reason.key), str):
+            return [f"write {size} for {mine} in {key}{where}"]
+        if reason.is_dimension and origin.layer != "default":
+            return [f"leave {key} out{where}: the neighbours decide it"]
+        return [f"set {key}: {size}"]
+
+    def _insert(self, link: Link) -> str:
+        given, wanted = self.types(link)
+        return " or ".join(map(str, between(self.graph.registry, given, wanted)))
+
+    def _bond(self, conflict: Equation) -> None:
+        reasons = self._reasons(None)
+        if not isinstance(conflict.why, Bond):
+            self._self_contradiction(conflict)
+            return
+        bond = conflict.why
+        told = [reason.words for axis in (conflict.left, conflict.right) for reason in reasons.of_axis(axis, "", None)]
+        node = self.parts[bond.one.rpartition(".")[0]].node
+        found = f"{bond.one} and {bond.other} must be the same, because one uses the weights of the other: {'; '.join(told)}"
+        self.problems.add("dim-mismatch", found, place=bond.place, node=node, hint=f"leave {bond.one} out")
+
+    def _self_contradiction(self, conflict: Equation) -> None:
+        """A property of a config gives another number than the wires do, after the wires decided its fields; or `when` on no batch."""
+        reasons = self._reasons(None)
+        symbol = conflict.left.symbol or ""
+        part = self.parts.get(symbol.rpartition(".")[0])
+        told = [reason.words for reason in reasons.of_axis(conflict.left, "", None)]
+        found = f"{symbol} would have to be {conflict.right}, but {'; '.join(told)}"
+        self.problems.add("dim-mismatch", found, place=part.place if part else None, node=part.node if part else "")
+
+    def _open(self) -> None:
+        """Dimensions that a config leaves open and no neighbour decides."""
+        for part in self.parts.values():
+            for name in open_fields(part):
+                ports = [f"{part.node}.{port}" for port, declared in self._ports_of(part) if declared.tensor and name in declared.tensor.names]
+                seen = f": nothing that is wired to {', '.join(ports)} says it" if ports else ": none of its ports has it"
+                found = f"{part.scope}.{name} ({part.component.id}) is not known{seen}"
+                self.problems.add("unsolved-dim", found, place=part.place, node=part.node, hint=f"set {part.scope}.{name} under with:")
+
+    def _ports_of(self, part: Part) -> list[tuple[str, object]]:
+        return [*part.face.declared.inputs.items(), *part.face.declared.outputs.items()]
+
+
+def symbols_of(part: Part, tensor: Tensor) -> tuple[Axis | None, ...]:
+    """The axes of one of a part's types as symbols of the graph."""
+    return axes_in_graph(tensor, part.symbols)

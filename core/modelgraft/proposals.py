@@ -1,0 +1,99 @@
+"""What could stand between two ports that do not fit: every projector and resampler that is installed is tried."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from modelgraft.drafts import Face, axes_in_graph, face_of
+from modelgraft.kinds import Component, Config, dimension_fields
+from modelgraft.matching import dtypes_meet
+from modelgraft.ports import Axis, Tensor
+from modelgraft.registry import Registry
+from modelgraft.solver import Dims
+from modelgraft.unify import align
+
+KINDS = ("projector", "resampler")
+MOST = 2  # proposals in one message
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A component that would fit: `insert projector/linear (1408 -> 2560, 3.6 M parameters)`."""
+
+    component: str
+    change: str
+    parameters: int | None
+
+    def __str__(self) -> str:
+        cost = "" if self.parameters is None else f", {in_words(self.parameters)} parameters"
+        return f"insert {self.component} ({self.change}{cost})"
+
+
+def between(registry: Registry, given: Tensor, wanted: Tensor) -> list[Proposal]:
+    """The smallest components that take the given type and give the wanted one; axis names in it are open."""
+    found = [proposal for component in registry.components.values() if (proposal := _try(component, given, wanted))]
+    found.sort(key=lambda proposal: (proposal.parameters is None, proposal.parameters or 0, proposal.component))
+    return found[:MOST]
+
+
+def in_words(count: int) -> str:
+    """A count as a person says it: 3.6 M."""
+    for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if count >= size:
+            return f"{count / size:.1f} {letter}"
+    return str(count)
+
+
+def _try(component: Component, given: Tensor, wanted: Tensor) -> Proposal | None:
+    if component.kind not in KINDS:
+        return None
+    try:
+        config = component.config.model_validate({})
+        config = component.config.model_validate(_solve(face_of(component, config), config, given, wanted))
+        if any(getattr(config, name) is None for name in dimension_fields(component.config)):
+            return None
+        _solve(face_of(component, config), config, given, wanted)
+        return Proposal(component.id, _change(given, wanted), config.parameters())
+    except Exception:  # noqa: BLE001 a component that cannot be tried is not proposed
+        return None
+
+
+class _DoesNotFitError(Exception):
+    pass
+
+
+def _solve(face: Face, config: Config, given: Tensor, wanted: Tensor) -> dict[str, int]:
+    """The config fields that make the component fit; raises when it cannot."""
+    [taker] = [port.tensor for port in face.declared.inputs.values() if not port.optional]
+    [giver] = [port.tensor for port in face.declared.outputs.values()]
+    if taker is None or giver is None or not dtypes_meet(given.dtype, taker.dtype) or not dtypes_meet(giver.dtype, wanted.dtype):
+        raise _DoesNotFitError
+    dims = Dims()
+    for name, value in face.known.items():
+        dims.know(f"it.{name}", value)
+    own = {name: name if name == "batch" else f"it.{name}" for name in face.names}
+    for left, right in _pairs(given, "giver", taker, own):
+        dims.equate(left, right)
+    for left, right in _pairs(wanted, "taker", giver, own):
+        dims.equate(left, right)
+    if dims.conflicts:
+        raise _DoesNotFitError
+    open_fields = [name for name in dimension_fields(type(config)) if getattr(config, name) is None]
+    return {name: value for name in open_fields if (value := dims.value(f"it.{name}")) is not None}
+
+
+def _pairs(outside: Tensor, scope: str, inside: Tensor, own: dict[str, str]) -> Iterator[tuple[Axis, Axis]]:
+    names = {name: name if name == "batch" else f"{scope}.{name}" for name in outside.names}
+    pairs = align(axes_in_graph(outside, names), axes_in_graph(inside, own))
+    if pairs is None:
+        raise _DoesNotFitError
+    yield from pairs
+
+
+def _change(given: Tensor, wanted: Tensor) -> str:
+    """What differs: the widths when it is these, else the whole types."""
+    ends = [tensor.axes[-1] for tensor in (given, wanted)]
+    if all(axis is not None and axis.size is not None for axis in ends) and ends[0] != ends[1]:
+        return f"{ends[0]} -> {ends[1]}"
+    return f"{given} -> {wanted}"
