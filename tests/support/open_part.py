@@ -1,0 +1,58 @@
+"""One component on its part of a checkpoint, without a graph around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from modelgraft import sources, weights
+from modelgraft.backends.base import LoadContext
+from modelgraft.backends.torch import TorchBackend, count_parameters
+from modelgraft.errors import SourceError
+from modelgraft.graph import Node
+from modelgraft.kinds import Component
+from modelgraft.registry import Registry
+from modelgraft.testing import node_of
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A loaded component: call it with the values of its input ports in order."""
+
+    node: Node
+    call: Callable[..., Any]
+    module: Any  # the torch module, or None for other code
+
+    def __call__(self, *values: Any) -> Any:
+        """Run it."""
+        return self.call(*values)
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        """The types of its output ports."""
+        return {name: str(port) for name, port in self.node.out_ports.items()}
+
+
+def configured(registry: Registry, component_id: str, source: str, **config: Any) -> Node:
+    """A component with the config that a source and `config` give it."""
+    component: Component = registry.components[component_id]
+    view = sources.view(sources.parse(source), registry=registry, folder=None, trusted=True, offline=True)
+    return replace(node_of(component, {**component.config.from_source(view), **config}), source=view)
+
+
+def open_part(registry: Registry, component_id: str, source: str, **config: Any) -> Part:
+    """Load a component with the config and the weights of a source."""
+    node = configured(registry, component_id, source, **config)
+    assert node.source is not None
+    try:
+        opened = weights.open(node.source, offline=True)
+    except SourceError:
+        opened = None
+    loaded = TorchBackend().load(LoadContext(node, "cpu", "float32", opened, 0, offline=True, registry=registry), {})
+    return Part(node, loaded.call, loaded.state)
+
+
+def counts(node: Node) -> tuple[int | None, int | None]:
+    """The parameters by the component's formula, and those of the module built without memory."""
+    return node.config.parameters(), count_parameters(node)
