@@ -1,0 +1,154 @@
+"""The onnx backend: exports an exportable node once, proves the export, and runs it on ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from modelgraft.backends.base import LoadContext, Loaded
+from modelgraft.backends.onnx import store
+from modelgraft.backends.onnx.examples import CHECKED, make_inputs
+from modelgraft.backends.onnx.exporting import OPSET, Exported, ExportError, Signature, export, flat
+from modelgraft.backends.onnx.parity import Parity, compare
+from modelgraft.backends.onnx.precision import check_precision, reduce
+from modelgraft.backends.onnx.runtime import open_session, tune
+from modelgraft.backends.torch import TorchBackend
+from modelgraft.errors import GraphError, Problem
+from modelgraft.graph import Node
+from modelgraft.storage import folder_aside
+
+GRAPH = "model.onnx"
+TUNED = "tuned.onnx"
+
+
+class OnnxBackend:
+    """Runs exportable modules on ONNX Runtime, and code that is no module as the torch backend does."""
+
+    name = "onnx"
+
+    def __init__(self) -> None:
+        self._torch = TorchBackend()
+
+    def load(self, context: LoadContext, shared: Mapping[str, Loaded]) -> Loaded:
+        """Load one node: from the cache of exports, or by exporting it now.
+
+        Raises GraphError `not-exportable` or `export-differs` with the node and what the exporter or the parity gate said.
+        """
+        component = context.node.component
+        if component.module is None:
+            return self._torch.load(context, shared)
+        if not component.exportable or context.node.adapters:
+            raise GraphError(_not_exportable(context.node, "the component is not declared exportable"))
+        try:
+            return self._open(context, shared)
+        except ExportError as error:
+            raise GraphError(_not_exportable(context.node, str(error))) from error
+
+    def close(self) -> None:
+        """Free what torch holds beside the sessions."""
+        self._torch.close()
+
+    def _open(self, context: LoadContext, shared: Mapping[str, Loaded]) -> Loaded:
+        node, precision = context.node, _precision(context)
+        signature = _signature(node)
+        key = _key(context, signature, precision)
+        entry, complaint = store.find(key)
+        warnings = [f"{node.name}: {complaint}"] if complaint else []
+        if entry is None:
+            loaded = self._torch.load(replace(context, device="cpu", dtype="float32"), shared)
+            warnings += loaded.warnings
+            entry = store.make(key, lambda folder: _build(loaded.state, node, signature, precision, folder))
+        session, optimised = _session(entry.folder, context.device)
+        return Loaded(_caller(Exported(session, device=context.device), node, signature), warnings=(*warnings, *optimised))
+
+
+def _precision(context: LoadContext) -> str:
+    chosen = context.node.runtime.get("precision")
+    return check_precision(str(chosen) if chosen is not None else context.dtype)
+
+
+def _signature(node: Node) -> Signature:
+    """The wired inputs and all outputs of a node, as an exported graph names them."""
+    given = tuple(
+        (name, replace(port, types=(port.tensor,))) for name, port in node.in_ports.items() if node.wired.get(name) and port.tensor
+    )
+    return Signature(given, tuple(node.out_ports.items()))
+
+
+def _key(context: LoadContext, signature: Signature, precision: str) -> str:
+    node = context.node
+    return store.export_key(
+        component=f"{node.component.id}@{node.component.version}",
+        config=node.config.model_dump(mode="json"),
+        weights=context.weights.view.identity() if context.weights is not None else f"random {context.seed} {node.name}",
+        inputs=[(name, str(port)) for name, port in signature.inputs],
+        precision=precision,
+        opset=OPSET,
+    )
+
+
+def _build(module: torch.nn.Module, node: Node, signature: Signature, precision: str, folder: Path) -> Mapping[str, Any]:
+    """Export into the folder, bring it to its precision, prove it, and say in the manifest what came out."""
+    plain = flat(module, ports=list(node.in_ports), wired=[name for name, _ in signature.inputs], outputs=list(node.out_ports))
+    traced = folder / (GRAPH if precision == "float32" else "float32.onnx")
+    export(plain, signature, traced)
+    if precision != "float32":
+        reduce(traced, folder / GRAPH, precision)
+        for leftover in (traced, traced.with_name(f"{traced.name}.data")):
+            leftover.unlink(missing_ok=True)
+    parity = prove(plain, folder / GRAPH, signature, precision)
+    if not parity.holds:
+        raise ExportError(f"the export differs from torch: {parity}")
+    return {
+        "node": node.name,
+        "component": node.component.id,
+        "inputs": {name: str(port) for name, port in signature.inputs},
+        "outputs": {name: str(port) for name, port in signature.outputs},
+        "opset": OPSET,
+        "precision": precision,
+        "parity": {"absolute": parity.absolute, "relative": parity.relative, "tolerance": parity.tolerance, "sizes": parity.sizes},
+    }
+
+
+def prove(module: torch.nn.Module, path: Path, signature: Signature, precision: str) -> Parity:
+    """Compare an export with its module on sizes other than those traced."""
+    exported = Exported(open_session(path, device="cpu"), device="cpu")
+    cases = [make_inputs(signature.input_ports, choice, seed=seed) for seed, choice in enumerate(CHECKED, start=1)]
+    return compare(module, exported, cases, precision=precision)
+
+
+def _session(folder: Path, device: str) -> tuple[Any, tuple[str, ...]]:
+    """Open the file that was tuned for this machine, and make it the first time; on a GPU the plain graph."""
+    if device != "cpu":
+        return open_session(folder / GRAPH, device=device), ()
+    tuned = folder / f"tuned-{store.machine_key()}"
+    if not store.unharmed(tuned):
+        try:
+            with folder_aside(tuned) as aside:
+                tune(folder / GRAPH, aside / TUNED)
+                store.seal(aside)
+        except OSError as error:
+            return open_session(folder / GRAPH, device=device), (f"the tuned export could not be kept ({error}): starting takes longer",)
+    return open_session(tuned / TUNED, device=device, optimised=True), ()
+
+
+def _caller(exported: Exported, node: Node, signature: Signature) -> Callable[..., Any]:
+    places = [list(node.in_ports).index(name) for name, _ in signature.inputs]
+    names = list(node.out_ports)
+    if len(names) == 1:
+        return lambda *values: exported(*[values[place] for place in places])[0]
+    return lambda *values: dict(zip(names, exported(*[values[place] for place in places]), strict=True))
+
+
+def _not_exportable(node: Node, reason: str) -> Problem:
+    return Problem(
+        "not-exportable",
+        f"{node.name} ({node.component.id}) cannot run on the onnx backend: {reason}",
+        node.place,
+        f"let it stay on torch: nodes.{node.name}.runtime: {{backend: torch}}, or --fallback torch",
+        node=node.name,
+    )

@@ -1,0 +1,52 @@
+"""Inputs for tracing and for the parity gate, made from declared ports: small, odd, unlike sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from modelgraft.ports import Axis, Port, Tensor
+
+TRACED = {"batch": 2, "sizes": (5, 7, 11, 13, 17)}
+CHECKED = ({"batch": 1, "sizes": (6, 3, 4, 9, 10)}, {"batch": 3, "sizes": (9, 14, 8, 6, 5)})
+
+
+def sizes_of(ports: Sequence[Port], choice: Mapping[str, object]) -> dict[str, int]:
+    """A size for each free axis name of some ports: `batch` has its own, the others get one of the list each."""
+    names = dict.fromkeys(name for port in ports if port.tensor is not None for name in port.tensor.names)
+    free = [name for name in names if name != "batch"]
+    sizes = choice["sizes"]
+    batch = choice["batch"]
+    assert isinstance(sizes, tuple)
+    assert isinstance(batch, int)
+    return {"batch": batch, **{name: sizes[index % len(sizes)] for index, name in enumerate(free)}}
+
+
+def make_inputs(ports: Sequence[Port], choice: Mapping[str, object], *, seed: int) -> tuple[torch.Tensor, ...]:
+    """One tensor per port. Masks are true up to a length that differs between records, so that no row is all false."""
+    sizes = sizes_of(ports, choice)
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(_tensor(port.tensor, sizes, generator) for port in ports if port.tensor is not None)
+
+
+def _tensor(kind: Tensor, sizes: Mapping[str, int], generator: torch.Generator) -> torch.Tensor:
+    shape = [(axis or Axis(constant=3)).bind(sizes).size or 1 for axis in kind.axes]
+    if kind.dtype in ("mask", "bool"):
+        lengths = torch.tensor([max(1, shape[-1] - record) for record in range(shape[0])])
+        return (
+            (torch.arange(shape[-1]) < lengths[:, None]).reshape(shape[0], *([1] * (len(shape) - 2)), shape[-1]).expand(shape).contiguous()
+        )
+    if kind.dtype.startswith(("int", "uint")):
+        dtype = torch.int64 if kind.dtype == "int" else getattr(torch, kind.dtype)
+        return torch.randint(1, 9, shape, generator=generator).to(dtype)
+    return torch.randn(shape, generator=generator)
+
+
+def dynamic_axes(ports: Sequence[Port]) -> tuple[dict[int, object], ...]:
+    """For each tensor port, which axes may have any size: those with a name that the solver left open."""
+    return tuple(
+        {index: torch.export.Dim.DYNAMIC for index, axis in enumerate(port.tensor.axes) if axis is not None and axis.size is None}
+        for port in ports
+        if port.tensor is not None
+    )

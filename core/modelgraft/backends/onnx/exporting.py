@@ -1,0 +1,134 @@
+"""From a torch module with declared ports to an ONNX graph file, and back to something that can be called."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from modelgraft.backends.onnx.examples import TRACED, dynamic_axes, make_inputs
+from modelgraft.errors import ModelgraftError
+from modelgraft.ports import Port
+
+OPSET = 18  # every later one that was tried gives the same numbers, none is faster for decoding, and 18 is read everywhere
+
+
+class ExportError(ModelgraftError):
+    """A module that cannot be exported, or whose export does not give torch's numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What an exported graph takes and gives: port names with their types, in order."""
+
+    inputs: tuple[tuple[str, Port], ...]
+    outputs: tuple[tuple[str, Port], ...]
+
+    @property
+    def input_ports(self) -> tuple[Port, ...]:
+        return tuple(port for _, port in self.inputs)
+
+
+class _Flat(torch.nn.Module):
+    """The module with flat tensors on both sides: unwired optional inputs are filled in, outputs come in port order."""
+
+    def __init__(self, module: torch.nn.Module, places: Sequence[int], total: int, outputs: Sequence[str]) -> None:
+        super().__init__()
+        self.module, self.places, self.total, self.outputs = module, tuple(places), total, tuple(outputs)
+
+    def forward(self, *given: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        values: list[torch.Tensor | None] = [None] * self.total
+        for place, value in zip(self.places, given, strict=True):
+            values[place] = value
+        result = self.module(*values)
+        return (result,) if len(self.outputs) == 1 else tuple(result[name] for name in self.outputs)
+
+
+def flat(module: torch.nn.Module, *, ports: Sequence[str], wired: Sequence[str], outputs: Sequence[str]) -> torch.nn.Module:
+    """Wrap a module so that it takes only its wired ports and gives a tuple."""
+    return _Flat(module, [list(ports).index(name) for name in wired], len(ports), outputs).eval()
+
+
+def export(module: torch.nn.Module, signature: Signature, path: Path) -> None:
+    """Trace a flat module and write `path` with its weights beside it (`path.data`).
+
+    Raises ExportError with the first line of what the exporter said, and the operator when it names one.
+    """
+    inputs = make_inputs(signature.input_ports, TRACED, seed=0)
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                module,
+                inputs,
+                dynamo=True,
+                opset_version=OPSET,
+                dynamic_shapes=(dynamic_axes(signature.input_ports),),
+                input_names=[name for name, _ in signature.inputs],
+                output_names=[name for name, _ in signature.outputs],
+                verbose=False,
+            )
+    except Exception as error:  # noqa: BLE001 the exporter raises whatever the traced code and its own passes raise
+        raise ExportError(_first_line(error)) from error
+    assert program is not None
+    program.save(str(path), external_data=True)
+
+
+def _first_line(error: BaseException) -> str:
+    """The innermost reason: the exporter wraps errors several times."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:300]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's progress and deprecation notes off the user's terminal; errors are raised, not printed."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)
+
+
+class Exported:
+    """A session that is called like the flat module: torch tensors in and out, on the host without copies in."""
+
+    def __init__(self, session: Any, *, device: str) -> None:
+        self.session, self.device = session, device
+        self.names = [entry.name for entry in session.get_inputs()]
+        self.run = session.run
+
+    def __call__(self, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Run once; the outputs own their memory."""
+        if self.device != "cpu":
+            return self._bound(values)
+        feed = {name: value.contiguous().numpy() for name, value in zip(self.names, values, strict=True)}
+        return tuple(torch.from_numpy(array) for array in self.run(None, feed))
+
+    def _bound(self, values: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """Run on device memory: inputs by pointer, outputs where the session puts them, read without a copy."""
+        binding = self.session.io_binding()
+        kept = [value.contiguous() for value in values]
+        torch.cuda.current_stream().synchronize()
+        for name, value in zip(self.names, kept, strict=True):
+            index = value.device.index or 0
+            binding.bind_input(name, value.device.type, index, _NUMPY_TYPES[value.dtype], tuple(value.shape), value.data_ptr())
+        for entry in self.session.get_outputs():
+            binding.bind_output(entry.name, "cuda", int(self.device.partition(":")[2] or 0))
+        self.session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+        return tuple(torch.utils.dlpack.from_dlpack(value._ortvalue.to_dlpack()) for value in binding.get_outputs())
+
+
+_NUMPY_TYPES = {torch.float32: "float32", torch.float16: "float16", torch.int64: "int64", torch.int32: "int32", torch.bool: "bool"}

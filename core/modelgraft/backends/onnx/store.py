@@ -1,0 +1,142 @@
+"""The cache of exports: by content, whole or not at all, checked by hash, bounded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modelgraft.storage import cache_root, folder_aside, locked, sha256_of
+
+SEAL = "sha256.json"
+MOST_BYTES = 20 * 2**30  # the oldest exports are deleted above this
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An export on disk, with its manifest (ports, sizes, opset, hashes, parity)."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+
+
+def exports_root() -> Path:
+    """Folder of all exports."""
+    return cache_root() / "exports"
+
+
+def export_key(**facts: Any) -> str:
+    """A hex digest of everything that an export depends on: plain values by name, plus the versions that wrote it."""
+    import onnxruntime  # type: ignore[import-untyped, unused-ignore]
+    import torch
+    import transformers
+
+    versions = {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__, "transformers": transformers.__version__}
+    text = json.dumps({**facts, "versions": versions, "code": _own_code()}, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def machine_key() -> str:
+    """A hex digest of what a tuned file depends on beside its graph: the processor and its instruction sets."""
+    flags = ""
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        line = next((line for line in information.read_text().splitlines() if line.startswith(("flags", "Features"))), "")
+        flags = " ".join(
+            sorted(flag for flag in line.split() if flag.startswith(("avx", "amx", "fma", "sse4", "asimd", "sve", "bf16", "i8mm")))
+        )
+    return hashlib.sha256(f"{platform.machine()} {flags}".encode()).hexdigest()[:12]
+
+
+def _own_code() -> str:
+    """A digest of this backend's source: another version of the exporter makes another graph."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def find(key: str) -> tuple[Entry | None, str]:
+    """The export of a key if it is there and unharmed; otherwise None and, when there was one, what was wrong with it."""
+    folder = exports_root() / key[:2] / key
+    manifest = folder / "manifest.json"
+    if not manifest.is_file():
+        return None, ""
+    try:
+        facts = json.loads(manifest.read_text(encoding="utf-8"))
+        for name, expected in facts["sha256"].items():
+            if sha256_of(folder / name) != expected:
+                return None, f"the cached export {folder.name} was changed on disk ({name}): it is made again"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return None, f"the cached export {folder.name} is damaged ({error}): it is made again"
+    return Entry(folder, facts), ""
+
+
+def seal(folder: Path) -> None:
+    """Note the hashes of the files of a folder in it."""
+    hashes = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
+    (folder / SEAL).write_text(json.dumps(hashes), encoding="utf-8")
+
+
+def unharmed(folder: Path) -> bool:
+    """Whether a sealed folder is there with the files that it was sealed with."""
+    try:
+        hashes = json.loads((folder / SEAL).read_text(encoding="utf-8"))
+        return all(sha256_of(folder / name) == expected for name, expected in hashes.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def make(key: str, build: Callable[[Path], Mapping[str, Any]]) -> Entry:
+    """Build an export aside and publish it under its key; another process that was faster wins.
+
+    build  writes the files into an empty folder and gives the manifest, to which the hashes are added
+    """
+    folder = exports_root() / key[:2] / key
+    with locked(exports_root() / "locks" / key):
+        found, _ = find(key)
+        if found is not None:
+            return found
+        with folder_aside(folder) as aside:
+            facts = dict(build(aside))
+            facts["sha256"] = {path.name: sha256_of(path) for path in sorted(aside.iterdir())}
+            facts["made"] = time.time()
+            (aside / "manifest.json").write_text(json.dumps(facts, indent=1, default=str), encoding="utf-8")
+    trim(keep=key)
+    return Entry(folder, facts)
+
+
+def entries() -> list[Entry]:
+    """All exports, the oldest first."""
+    found = []
+    for manifest in exports_root().glob("*/*/manifest.json"):
+        try:
+            found.append(Entry(manifest.parent, json.loads(manifest.read_text(encoding="utf-8"))))
+        except (OSError, ValueError):
+            found.append(Entry(manifest.parent, {}))
+    return sorted(found, key=lambda entry: float(entry.manifest.get("made", 0.0)))
+
+
+def size_of(entry: Entry) -> int:
+    """Bytes on disk."""
+    return sum(path.stat().st_size for path in entry.folder.rglob("*") if path.is_file())
+
+
+def trim(*, keep: str, most_bytes: int = MOST_BYTES) -> list[str]:
+    """Delete the oldest exports until the rest fits; gives their keys. The one to keep stays whatever its size."""
+    known = entries()
+    total, deleted = sum(map(size_of, known)), list[str]()
+    for entry in known:
+        if total <= most_bytes:
+            break
+        if entry.folder.name != keep:
+            total -= size_of(entry)
+            shutil.rmtree(entry.folder, ignore_errors=True)
+            deleted.append(entry.folder.name)
+    return deleted

@@ -1,0 +1,13 @@
+"""The onnx backend, offered through the same door as any other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from modelgraft import hookimpl
+
+
+@hookimpl
+def register_backends(register: Callable[[str, str], None]) -> None:
+    """Offer the backend `onnx`."""
+    register("onnx", "modelgraft.backends.onnx.backend:OnnxBackend")

@@ -1,0 +1,178 @@
+"""The onnx backend on small modules: exported, proven, cached, refused."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from types import ModuleType
+
+import pytest
+import torch
+from modelgraft import Config, GraphError, component
+from modelgraft.backends.base import LoadContext
+from modelgraft.backends.onnx import store
+from modelgraft.backends.onnx.backend import OnnxBackend
+from modelgraft.backends.torch import TorchBackend
+from modelgraft.graph import Ref
+from modelgraft.testing import node_of
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Each test has a cache of its own."""
+    monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "cache"))
+
+
+class Mix(torch.nn.Module):
+    """Attention of tokens over memory, with an optional mask; two outputs."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.query = torch.nn.Linear(6, 6)
+        self.norm = torch.nn.LayerNorm(6)
+
+    def forward(self, tokens, memory, mask=None):
+        """Attend."""
+        scores = self.query(tokens) @ memory.transpose(1, 2)
+        if mask is not None:
+            scores = scores.masked_fill(~mask[:, None], -1e4)
+        mixed = self.norm(scores.softmax(-1) @ memory)
+        return {"mixed": mixed, "pooled": mixed.mean(1)}
+
+
+class Frozen(Mix):
+    """Wrong when exported: Python decides by the traced size."""
+
+    def forward(self, tokens, memory, mask=None):
+        """Attend, and count."""
+        result = super().forward(tokens, memory, mask)
+        return {**result, "pooled": result["pooled"] * float(torch.onnx.is_in_onnx_export())}
+
+
+class Weird(Mix):
+    """Cannot be traced: it looks at values."""
+
+    def forward(self, tokens, memory, mask=None):
+        """Branch on a number."""
+        if tokens.sum().item() > 0:
+            return super().forward(tokens, memory, mask)
+        return super().forward(-tokens, memory, mask)
+
+
+def node(name, *, wired=("tokens", "memory", "mask"), exportable=True, **runtime):
+    home = ModuleType("toy_onnx")
+    home.__dict__.update(Mix=Mix, Frozen=Frozen, Weird=Weird)
+    sys.modules["toy_onnx"] = home
+
+    @component(
+        "toy/mix",
+        kind="resampler",
+        module=f"toy_onnx:{name}",
+        exportable=exportable,
+        inputs={"tokens": "float[batch tokens 6]", "memory": "float[batch frames 6]", "mask": "optional[mask[batch frames]]"},
+        outputs={"mixed": "float[batch tokens 6]", "pooled": "float[batch 6]"},
+    )
+    class Toy(Config):
+        """Mix."""
+
+    return replace(node_of(Toy), wired={port: (Ref("inputs", port),) for port in wired}, runtime=runtime)
+
+
+def context(of):
+    return LoadContext(of, "cpu", "float32", None, 0, offline=True, registry=None, init="random")
+
+
+def inputs(batch=3, tokens=4, frames=9):
+    mask = torch.arange(frames) < torch.arange(frames, frames - batch, -1)[:, None]
+    return torch.randn(batch, tokens, 6), torch.randn(batch, frames, 6), mask
+
+
+def assert_equal(got, expected, tolerance=1e-5):
+    assert list(got) == list(expected)
+    for name in expected:
+        assert got[name].shape == expected[name].shape
+        assert (got[name] - expected[name]).abs().max() <= tolerance
+
+
+@pytest.mark.parametrize("wired", [("tokens", "memory", "mask"), ("tokens", "memory")])
+def test_an_export_gives_torchs_numbers_on_any_size(wired):
+    """Sizes that were neither traced nor checked, with and without the optional input."""
+    exported, eager = OnnxBackend().load(context(node("Mix", wired=wired)), {}), TorchBackend().load(context(node("Mix")), {})
+    for sizes in ((1, 2, 3), (4, 1, 8), (3, 10, 21)):
+        values = inputs(*sizes)
+        given = values if "mask" in wired else (*values[:2], None)
+        assert_equal(exported.call(*given), eager.call(*given))
+
+
+def test_the_second_start_exports_nothing(monkeypatch):
+    """The same node is served from the cache; another seed of random weights is another export."""
+    first = OnnxBackend().load(context(node("Mix")), {})
+    monkeypatch.setattr("modelgraft.backends.onnx.backend.export", None)
+    again = OnnxBackend().load(context(node("Mix")), {})
+    values = inputs()
+    assert_equal(again.call(*values), first.call(*values), tolerance=0.0)
+    with pytest.raises(TypeError):
+        OnnxBackend().load(replace(context(node("Mix")), seed=5), {})
+
+
+def test_a_manifest_says_what_an_export_is():
+    """Ports, opset, precision, hashes and the parity figure, on sizes other than those traced."""
+    OnnxBackend().load(context(node("Mix")), {})
+    (entry,) = store.entries()
+    facts = json.loads((entry.folder / "manifest.json").read_text())
+    assert facts["inputs"]["tokens"] == "float[batch tokens 6]"
+    assert set(facts["sha256"]) == {"model.onnx", "model.onnx.data"}
+    assert 0 <= facts["parity"]["relative"] <= facts["parity"]["tolerance"]
+    assert len(facts["parity"]["sizes"]) == 2
+
+
+def test_an_export_that_differs_is_refused():
+    """The gate catches a module that computes something else while it is traced; nothing of it is kept."""
+    with pytest.raises(GraphError, match=r"node \(toy/mix\) cannot run on the onnx backend: the export differs from torch: max difference"):
+        OnnxBackend().load(context(node("Frozen")), {})
+    assert store.entries() == []
+
+
+def test_a_module_that_cannot_be_traced_is_named():
+    """One message with the reason and the way to keep it on torch."""
+    with pytest.raises(GraphError, match=r"cannot run on the onnx backend: .*\n    let it stay on torch: nodes\.node\.runtime"):
+        OnnxBackend().load(context(node("Weird")), {})
+    with pytest.raises(GraphError, match="the component is not declared exportable"):
+        OnnxBackend().load(context(node("Mix", exportable=False)), {})
+
+
+@pytest.mark.parametrize("harm", ["truncate", "change"])
+def test_a_harmed_export_is_made_again_and_said(harm):
+    """Truncated or changed on disk: found by hash."""
+    OnnxBackend().load(context(node("Mix")), {})
+    (entry,) = store.entries()
+    path = entry.folder / "model.onnx"
+    data = path.read_bytes()
+    path.write_bytes(data[:-8] if harm == "truncate" else bytes([data[0] ^ 1]) + data[1:])
+    again = OnnxBackend().load(context(node("Mix")), {})
+    assert any("was changed on disk (model.onnx): it is made again" in warning for warning in again.warnings)
+    values = inputs(2)
+    assert_equal(again.call(*values), TorchBackend().load(context(node("Mix")), {}).call(*values))
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("int8", 0.25), ("w8", 0.1)])
+def test_fewer_bits_stay_within_their_tolerance(precision, tolerance):
+    """Relative to the largest value of the output."""
+    values = inputs()
+    got = OnnxBackend().load(context(node("Mix", precision=precision)), {}).call(*values)
+    expected = TorchBackend().load(context(node("Mix")), {}).call(*values)
+    assert_equal(got, expected, tolerance=tolerance * expected["mixed"].abs().max().item())
+    assert not torch.equal(got["mixed"], expected["mixed"])
+
+
+def test_old_exports_make_room_for_new_ones():
+    """Above the bound the oldest goes, never the one in use."""
+    for seed in range(3):
+        OnnxBackend().load(replace(context(node("Mix")), seed=seed), {})
+    keys = [entry.folder.name for entry in store.entries()]
+    size = store.size_of(store.entries()[0])
+    assert store.trim(keep=keys[0], most_bytes=2 * size + 100) == [keys[1]]
+    assert [entry.folder.name for entry in store.entries()] == [keys[0], keys[2]]
