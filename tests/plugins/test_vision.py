@@ -68,7 +68,10 @@ def test_pictures_that_keep_their_shape_cannot_share_a_batch():
 @pytest.mark.parametrize(
     ("written", "expected"),
     [
-        ({"feature_extractor_type": "CLIPFeatureExtractor", "size": 20, "crop_size": 18}, ({"shortest_edge": 20}, {"height": 18, "width": 18})),
+        (
+            {"feature_extractor_type": "CLIPFeatureExtractor", "size": 20, "crop_size": 18},
+            ({"shortest_edge": 20}, {"height": 18, "width": 18}),
+        ),
         ({"feature_extractor_type": "ViTFeatureExtractor", "size": 20}, ({"height": 20, "width": 20}, None)),
         ({"image_processor_type": "BlipImageProcessorFast"}, ({"height": 384, "width": 384}, None)),
         ({"image_processor_type": "SiglipImageProcessor", "size": {"height": 9, "width": 8}}, ({"height": 9, "width": 8}, None)),
@@ -212,8 +215,16 @@ def test_silent_configs_mean_what_transformers_means(kind: str):
 
 
 PUBLISHED = [
-    ("clip", {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16, "patch_size": 14}, 303_179_776),
-    ("eva", {"hidden_size": 1408, "intermediate_size": 6144, "num_hidden_layers": 39, "num_attention_heads": 16, "patch_size": 14}, 985_952_256),
+    (
+        "clip",
+        {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16, "patch_size": 14},
+        303_179_776,
+    ),
+    (
+        "eva",
+        {"hidden_size": 1408, "intermediate_size": 6144, "num_hidden_layers": 39, "num_attention_heads": 16, "patch_size": 14},
+        985_952_256,
+    ),
     ("vit", {"hidden_size": 768, "intermediate_size": 3072, "patch_size": 16}, 85_798_656),
 ]
 
@@ -238,7 +249,14 @@ def test_the_formula_counts_what_is_built(saved: dict[str, Checkpoint], kind: st
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_the_encoder_keeps_its_declaration(family: str):
     """Ports, repeatability, batches, count and saved state, at odd sizes."""
-    sizes = {"hidden_size": 12, "intermediate_size": 19, "num_hidden_layers": 2, "num_attention_heads": 3, "image_size": 21, "patch_size": 7}
+    sizes = {
+        "hidden_size": 12,
+        "intermediate_size": 19,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 3,
+        "image_size": 21,
+        "patch_size": 7,
+    }
     conform(Encoder, {"family": family, **sizes})
 
 
