@@ -65,6 +65,8 @@ def convert(path: Path, reader: str, *, sha256: str = "") -> Path:
         with folder_aside(folder) as aside:
             try:
                 getattr(module, function)(path, aside)
+            except ImportError as error:
+                raise _lacking(path, error) from error
             except (ValueError, EOFError, KeyError, IndexError) as error:
                 raise damaged(path, f"cannot be read: {error}") from error
             if not (aside / "config.json").is_file() or not (aside / "model.safetensors").is_file():
@@ -91,6 +93,13 @@ def _target(path: Path, reader: str, sha256: str) -> Path:
     content = sha256 or f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}"
     key = hashlib.sha256(f"{content}\0{reader}\0{getattr(module, 'VERSION', 1)}".encode()).hexdigest()
     return cache_root() / "converted" / key[:32]
+
+
+def _lacking(path: Path, error: ImportError) -> SourceError:
+    name = error.name or str(error)
+    return SourceError(
+        Problem("missing-package", f"reading {path.name} needs the package {name}, which is not installed", hint=f"pip install {name}")
+    )
 
 
 def _load(reader: str) -> tuple[ModuleType, str]:

@@ -33,7 +33,9 @@ ASK_TIMEOUT_S = 300  # pip may have to wait for a slow index
 class Progress(Protocol):
     """Hears how far a download is; `total` is None when the server does not say it."""
 
-    def __call__(self, done: int, total: int | None, label: str) -> None: ...
+    def __call__(self, done: int, total: int | None, label: str) -> None:
+        """Hear that `done` of `total` bytes of what `label` names are there."""
+        ...
 
 
 def ignore_progress(done: int, total: int | None, label: str) -> None:

@@ -56,7 +56,7 @@ def download(name: str, revision: str = "", *, weights: bool) -> Path:
     patterns = [*CONFIGS, *(WEIGHTS if weights else ())]
     try:
         return Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns))
-    except Exception as error:  # noqa: BLE001 the client raises errors of several libraries
+    except Exception as error:
         said = str(error).strip().partition("\n")[0] or type(error).__name__
         raise not_found(name, f"and it could not be fetched: {said}") from error
 

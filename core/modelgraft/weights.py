@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MOST_NAMED = 5  # keys that an error lists before it only counts
 
 
-def open(view: SourceView, *, offline: bool, progress: Progress | None = None) -> Weights:  # noqa: A001 read as weights.open
+def open(view: SourceView, *, offline: bool, progress: Progress | None = None) -> Weights:
     """Open the weights of a source: fetch what is missing, convert what needs a reader, map what is there.
 
     Raises SourceError: `not-cached`, `fetch-failed`, `no-weights`, `source-damaged`, `unsafe-pickle`, and those of `sources.view`.

@@ -1,0 +1,179 @@
+"""Read a GGUF language model (llama and qwen2 architectures) into a folder in Hugging Face layout.
+
+Tensors are de-quantised to float32 by the `gguf` package, one at a time; names, and the order of the rows of the query
+and key projections, become those of transformers. Checked against transformers' own reader in tests/plugins.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelgraft_plugins.formats import bpe, gguf_file, tensor_file
+from modelgraft_plugins.formats.gguf_file import GgufFile, Stored
+
+if TYPE_CHECKING:
+    import numpy as np
+
+VERSION = 1
+ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}
+CONTROL, USER_DEFINED = 3, 4  # kinds of tokens in GGUF
+
+NAMES: Mapping[str, str] = {
+    "token_embd": "model.embed_tokens",
+    "output_norm": "model.norm",
+    "output": "lm_head",
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+
+
+def peek(path: Path) -> dict[str, Any]:
+    """The config.json of the model, from the metadata alone. Raises ValueError for what cannot be read."""
+    return _config(gguf_file.read(path))
+
+
+def read(path: Path, folder: Path) -> None:
+    """Write config.json, generation_config.json, model.safetensors and the tokenizer's files. Raises ValueError."""
+    source = gguf_file.read(path)
+    config = _config(source)
+    ids: dict[str, Any] = {name: config[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id") if name in config}
+    _write_json(folder / "config.json", config)
+    _write_json(folder / "generation_config.json", ids)
+    _write_tokenizer(source, folder, config)
+    entries = [entry for stored in source.tensors if (entry := _entry(source, stored, config)) is not None]
+    tensor_file.write(folder / "model.safetensors", entries, dtype="F32")
+
+
+def _config(source: GgufFile) -> dict[str, Any]:
+    metadata = source.metadata
+    kind = metadata.get("general.architecture")
+    if kind not in ARCHITECTURES:
+        raise ValueError(f"it holds a model of the architecture '{kind}'; those read are {', '.join(ARCHITECTURES)}")
+    get = _by_kind(metadata, kind)
+    heads, width = get("attention.head_count"), get("embedding_length")
+    config = {
+        "architectures": [ARCHITECTURES[kind]],
+        "model_type": kind,
+        "vocab_size": len(metadata.get("tokenizer.ggml.tokens", ())) or get("vocab_size"),
+        "hidden_size": width,
+        "intermediate_size": get("feed_forward_length"),
+        "num_hidden_layers": get("block_count"),
+        "num_attention_heads": heads,
+        "num_key_value_heads": get("attention.head_count_kv", heads),
+        "max_position_embeddings": get("context_length"),
+        "rms_norm_eps": get("attention.layer_norm_rms_epsilon"),
+        "rope_parameters": {"rope_theta": get("rope.freq_base", 10_000.0), "rope_type": "default"},  # the default of GGUF
+        "hidden_act": "silu",
+        "tie_word_embeddings": all(stored.name != "output.weight" for stored in source.tensors),
+        "dtype": "float32",
+    }
+    if kind == "llama":
+        config["head_dim"] = get("attention.key_length", width // heads)
+    for name, key in (("bos", "bos"), ("eos", "eos"), ("pad", "padding")):
+        if (id := metadata.get(f"tokenizer.ggml.{key}_token_id")) is not None:
+            config[f"{name}_token_id"] = id
+    return config
+
+
+def _by_kind(metadata: Mapping[str, Any], kind: str) -> Callable[..., Any]:
+    def get(name: str, default: Any = None) -> Any:  # Any: metadata are numbers of several types
+        value = metadata.get(f"{kind}.{name}", default)
+        if value is None:
+            raise ValueError(f"its metadata lack {kind}.{name}")
+        return value
+
+    return get
+
+
+def _entry(source: GgufFile, stored: Stored, config: Mapping[str, Any]) -> tensor_file.Entry | None:
+    """Name, shape and maker of one tensor; None for tables that transformers computes itself."""
+    if stored.name == "rope_freqs.weight":
+        return None
+    found = re.fullmatch(r"(?:blk\.(?P<layer>\d+)\.)?(?P<name>\w+)\.(?P<kind>weight|bias)", stored.name)
+    if found is None or found["name"] not in NAMES:
+        raise ValueError(f"it has a tensor '{stored.name}' that this architecture does not have")
+    layer = f"model.layers.{found['layer']}." if found["layer"] else ""
+    heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}.get(found["name"])
+    heads = heads if config["model_type"] == "llama" else None  # only llama's rows are reordered when GGUF is written
+
+    def make() -> np.ndarray:
+        tensor = _dequantise(source.path, stored)
+        return _rows_of_halves(tensor, heads) if heads else tensor
+
+    return f"{layer}{NAMES[found['name']]}.{found['kind']}", stored.shape, make
+
+
+def _rows_of_halves(tensor: np.ndarray, heads: int) -> np.ndarray:
+    """Undo the row order of GGUF: there the two halves that a rotation mixes alternate, in transformers they follow each other."""
+    pairs = tensor.reshape(heads, tensor.shape[0] // heads // 2, 2, *tensor.shape[1:])  # [heads half 2 ...]
+    return pairs.swapaxes(1, 2).reshape(tensor.shape)
+
+
+def _dequantise(path: Path, stored: Stored) -> np.ndarray:
+    import gguf
+    import numpy as np
+    from gguf.quants import dequantize
+
+    try:
+        kind = gguf.GGMLQuantizationType(stored.kind)
+    except ValueError as error:
+        raise ValueError(f"tensor '{stored.name}' has the unknown quantisation {stored.kind}") from error
+    block, block_bytes = gguf.GGML_QUANT_SIZES[kind]
+    wanted = math.prod(stored.shape) // block * block_bytes
+    if stored.start + wanted > path.stat().st_size:
+        raise ValueError(f"it is cut: tensor '{stored.name}' ends at byte {stored.start + wanted}, the file has {path.stat().st_size}")
+    raw = np.fromfile(path, dtype=np.uint8, count=wanted, offset=stored.start)
+    rows = raw.reshape(*stored.shape[:-1], stored.shape[-1] // block * block_bytes)
+    return np.asarray(dequantize(rows, kind), dtype=np.float32).reshape(stored.shape)
+
+
+def _write_tokenizer(source: GgufFile, folder: Path, config: Mapping[str, Any]) -> None:
+    metadata = source.metadata
+    if metadata.get("tokenizer.ggml.model") != "gpt2":
+        _write_tokenizer_by_transformers(source.path, folder)
+        return
+    tokens, kinds = metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"]
+    first = config.get("bos_token_id") if metadata.get("tokenizer.ggml.add_bos_token", False) else None
+    content = bpe.tokenizer_json(
+        tokens,
+        metadata["tokenizer.ggml.merges"],
+        split=metadata.get("tokenizer.ggml.pre", "default"),
+        special=[id for id, kind in enumerate(kinds) if kind == CONTROL],
+        added=[id for id, kind in enumerate(kinds) if kind == USER_DEFINED],
+        first=first,
+    )
+    named = {f"{name}_token": tokens[config[f"{name}_token_id"]] for name in ("bos", "eos", "pad") if f"{name}_token_id" in config}
+    if (unknown := metadata.get("tokenizer.ggml.unknown_token_id")) is not None:
+        named["unk_token"] = tokens[unknown]
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": config["max_position_embeddings"],
+        **named,
+    }
+    if template := metadata.get("tokenizer.chat_template"):
+        settings["chat_template"] = template
+    _write_json(folder / "tokenizer.json", content)
+    _write_json(folder / "tokenizer_config.json", settings)
+
+
+def _write_tokenizer_by_transformers(path: Path, folder: Path) -> None:
+    from transformers import AutoTokenizer
+
+    AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name).save_pretrained(str(folder))
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
