@@ -1,0 +1,123 @@
+"""The façade: what `import modelgraft` offers to read, check, plan and open a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelgraft import checks, expand, planner
+from modelgraft.graph import Graph, SolvedGraph
+from modelgraft.plan import Plan
+
+if TYPE_CHECKING:
+    from modelgraft.pipeline import Pipeline
+    from modelgraft.registry import Registry
+
+__all__ = ["check", "load", "open", "plan"]
+
+
+def load(
+    graph: str | Path, *, params: Mapping[str, Any] | None = None, registry: Registry | None = None, allow: Collection[str] = ()
+) -> Graph:
+    """Read a graph: a file, or the name of a shipped one such as `blip2`. Nothing is loaded beside the text.
+
+    params    what the user sets, as `--set` does: params of the graph, or dotted keys such as `nodes.llm.with.seed`
+    registry  what is installed, when it is not what the entry points say
+    allow     "unused": let stand what nothing uses
+
+    Raises GraphError with every problem of the documents.
+    """
+    return expand.load_graph(graph, params=params, registry=registry, allow=allow)
+
+
+def check(graph: Graph | SolvedGraph | str | Path, *, offline: bool = True) -> SolvedGraph:
+    """Check a graph without loading anything: every port, dimension, value space and token count.
+
+    offline  look at sources on this machine and at recorded configs alone
+
+    Raises GraphError, whose `problems` are all those of the first phase that has any.
+    """
+    if isinstance(graph, SolvedGraph):
+        return graph
+    return checks.solve(graph if isinstance(graph, Graph) else load(graph), offline=offline)
+
+
+def plan(
+    graph: Graph | SolvedGraph | str | Path,
+    *,
+    wanted: Sequence[str] | None = None,
+    exact: bool = False,
+    backend: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+) -> Plan:
+    """Plan a graph: order, placement, parameters and bytes per node, still without loading anything.
+
+    wanted  outputs by name, or any port as "node.port"; None: all outputs of the graph
+    exact   build the modules without memory and compare their parameters with the formulas
+
+    Raises GraphError as `check` does, InputError for an output that is not there.
+    """
+    return planner.plan(check(graph), wanted=wanted, exact=exact, backend=backend, device=device, dtype=dtype)
+
+
+def open(  # noqa: A001 read as modelgraft.open
+    graph: Graph | SolvedGraph | str | Path,
+    *,
+    params: Mapping[str, Any] | None = None,
+    backend: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    seed: int = 0,
+    init: str | None = None,
+    offline: bool = False,
+    cache_bytes: int | None = None,
+    cache_dir: str | Path | None = None,
+    timings: bool = True,
+    timeout_s: float | None = None,
+) -> Pipeline:
+    """Open a graph for running. Nodes are loaded when a run first needs them.
+
+    params       as in `load`, when the graph is given by its path or name
+    backend, device, dtype   win over what the graph says; device "auto" is the first GPU, else the CPU
+    init         "random": parts without weights start from random numbers drawn from the seed
+    offline      take weights from this machine alone
+    cache_bytes  the most that results take in memory; 0 keeps none, None the usual 512 MB
+    cache_dir    a folder that keeps results between processes; None keeps none
+    timings      keep how long each node took
+    timeout_s    the most seconds that any node may take in one run
+
+    Raises GraphError as `check` does, InputError for a device that is not there. Close the pipeline, or use it as a
+    context manager.
+    """
+    from modelgraft.cache import MEMORY_BYTES, Cache  # what runs is imported when something is to run
+    from modelgraft.pipeline import Pipeline
+
+    solved = check(load(graph, params=params) if isinstance(graph, str | Path) else graph, offline=offline)
+    where = _placement(solved, device)
+    replan = partial(planner.plan, solved, backend=backend, device=where.pop("flag", None), dtype=dtype, otherwise=where)
+    cache = Cache(memory_bytes=MEMORY_BYTES if cache_bytes is None else cache_bytes, folder=Path(cache_dir) if cache_dir else None)
+    return Pipeline(
+        replan(),
+        replan=lambda wanted: replan(wanted=wanted),
+        seed=seed,
+        init=init,
+        offline=offline,
+        cache=cache,
+        timings=timings,
+        timeout_s=timeout_s,
+    )
+
+
+def _placement(solved: SolvedGraph, device: str | None) -> dict[str, str]:
+    """The device of this machine that "auto" and silence mean, and the one that a flag asks for, checked."""
+    if device is None and all(node.component.function is not None for node in solved.nodes.values()):
+        return {}  # nothing that a device matters to: torch is not even imported
+    from modelgraft.backends.torch import resolve_device
+
+    found = {"device": resolve_device(None)}
+    if device not in (None, "auto"):
+        found["flag"] = resolve_device(device)
+    return found

@@ -1,0 +1,76 @@
+"""What a run gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from modelgraft.errors import ModelgraftError, choices, nearest
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """When a node ran, by the clock `time.perf_counter`, and on which thread."""
+
+    node: str
+    component: str
+    start: float
+    end: float
+    thread: str
+
+
+@dataclass(slots=True)
+class Timeline:
+    """The spans of a run; of straight code they are made of its stamps only when somebody asks.
+
+    bytes  what the outputs of a node take, where that is known: of the wanted ones
+    """
+
+    names: Sequence[tuple[str, str]] = ()
+    stamps: Sequence[float] = ()
+    spans: tuple[Span, ...] = ()
+    bytes: Mapping[str, int] = field(default_factory=dict)
+
+    def read(self) -> tuple[Span, ...]:
+        """The spans, in the order in which the nodes ran."""
+        if not self.spans and self.stamps:
+            ends = zip(self.names, self.stamps, self.stamps[1:], strict=False)
+            self.spans = tuple(Span(node, component, start, end, "main") for (node, component), start, end in ends)
+        return self.spans
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result(Mapping[str, Any]):
+    """The outputs of a run, by name. Of one record an output is the value itself, of a batch a list; tensors stay whole.
+
+    outputs   the same as a mapping;  cached  the nodes whose results came from the cache
+    warnings  what works but not as one may expect
+    error     of `map`: why this record has no outputs; reading an output then raises it
+    """
+
+    outputs: Mapping[str, Any]
+    cached: frozenset[str] = frozenset()
+    warnings: tuple[str, ...] = ()
+    timeline: Timeline = field(default_factory=Timeline, repr=False, compare=False)
+    error: ModelgraftError | None = None
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Seconds per node that ran; empty when the pipeline was opened with `timings=False`."""
+        return {span.node: span.end - span.start for span in self.timeline.read()}
+
+    def __getitem__(self, name: str) -> Any:
+        if self.error is not None:
+            raise self.error
+        try:
+            return self.outputs[name]
+        except KeyError:
+            text = f"there is no output '{name}'; there are: {choices(self.outputs)}. {nearest(name, self.outputs)}"
+            raise KeyError(text.strip()) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.outputs)
+
+    def __len__(self) -> int:
+        return len(self.outputs)

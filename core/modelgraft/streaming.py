@@ -1,0 +1,43 @@
+"""A run in a thread of its own, whose events are read while it goes on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+
+from modelgraft.events import Event, Sink
+from modelgraft.result import Result
+
+LEAVE_S = 10.0  # how long a run that nobody watches any more is waited for
+
+
+def stream_events(start: Callable[[Sink], Result], cancel: Callable[[], None]) -> Iterator[Event]:
+    """Give the events of a run as they happen, and its result as the last one.
+
+    start  runs, and takes the sink of the events;  cancel  stops that run
+    Raises what the run raised, after the events that came before. Closing the iterator stops the run.
+    """
+    events: SimpleQueue[Event | BaseException] = SimpleQueue()
+
+    def work() -> None:
+        try:
+            events.put(Event("result", "", {"result": start(events.put)}))
+        except BaseException as error:  # noqa: BLE001 raised again on the thread that reads the events
+            events.put(error)
+
+    thread = threading.Thread(target=work, name="modelgraft-stream", daemon=True)
+    thread.start()
+    is_over = False
+    try:
+        while not is_over:
+            event = events.get()
+            if isinstance(event, BaseException):
+                is_over = True
+                raise event
+            is_over = event.kind == "result"
+            yield event
+    finally:
+        if not is_over:
+            cancel()
+        thread.join(LEAVE_S)
