@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelgraft import checks, expand, planner
 from modelgraft.graph import Graph, SolvedGraph
-from modelgraft.plan import Plan
+from modelgraft.plans import Plan
 
 if TYPE_CHECKING:
     from modelgraft.pipeline import Pipeline
@@ -63,7 +63,7 @@ def plan(
     return planner.plan(check(graph), wanted=wanted, exact=exact, backend=backend, device=device, dtype=dtype)
 
 
-def open(  # noqa: A001 read as modelgraft.open
+def open(
     graph: Graph | SolvedGraph | str | Path,
     *,
     params: Mapping[str, Any] | None = None,
@@ -77,6 +77,7 @@ def open(  # noqa: A001 read as modelgraft.open
     cache_dir: str | Path | None = None,
     timings: bool = True,
     timeout_s: float | None = None,
+    trace: bool = False,
 ) -> Pipeline:
     """Open a graph for running. Nodes are loaded when a run first needs them.
 
@@ -88,6 +89,7 @@ def open(  # noqa: A001 read as modelgraft.open
     cache_dir    a folder that keeps results between processes; None keeps none
     timings      keep how long each node took
     timeout_s    the most seconds that any node may take in one run
+    trace        measure what the outputs of each node take, for `trace.chrome_trace`
 
     Raises GraphError as `check` does, InputError for a device that is not there. Close the pipeline, or use it as a
     context manager.
@@ -108,6 +110,7 @@ def open(  # noqa: A001 read as modelgraft.open
         cache=cache,
         timings=timings,
         timeout_s=timeout_s,
+        trace=trace,
     )
 
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Mapping
 
 from modelgraft.errors import GraphError, InputError, PluginError, Problem, choices
-from modelgraft.graph import Adapter, Node
+from modelgraft.graph import Node
 from modelgraft.kinds import Component, Config
-from modelgraft.plan import Parameters, Totals
+from modelgraft.plans import Parameters, Totals
 from modelgraft.sources import SourceView
 
 BYTES: Mapping[str, int] = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
@@ -62,7 +62,8 @@ def _count_part(component: Component, config: Config, source: SourceView | None,
     except Exception as error:  # noqa: BLE001 the formula is code of a plugin, which may raise anything
         found = f"plugin '{component.plugin}': {component.id} could not count the parameters of {node}: {type(error).__name__}: {error}"
         raise PluginError(found) from error
-    if number is not None:
+    is_silent = component.kind == "adapter" and type(config).parameters is Config.parameters  # 0 would be wrong: adapters train
+    if number is not None and not is_silent:
         return number, "formula" if number else "none"
     shapes = source.tensor_shapes() if source is not None and source.has_weights else {}
     return (sum(map(math.prod, shapes.values())), "checkpoint") if shapes else (None, "unknown")
@@ -77,8 +78,3 @@ def _built(node: Node, told: int | None, how: str) -> int | None:
         hint = f"this is a defect of the plugin '{node.component.plugin}': its parameters() and its module disagree"
         raise GraphError(Problem("parameter-mismatch", found, node.place, hint, node=node.name))
     return built
-
-
-def adapters_of(node: Node) -> tuple[Adapter, ...]:
-    """The adapters of a node: they are counted with it."""
-    return node.adapters

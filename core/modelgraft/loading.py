@@ -12,7 +12,7 @@ from typing import Any
 from modelgraft.backends.base import Backend, LoadContext, Loaded, NodeRuntime
 from modelgraft.errors import PluginError, SourceError, choices, nearest
 from modelgraft.graph import Node, SolvedGraph
-from modelgraft.plan import Step
+from modelgraft.plans import Step
 
 Progress = Callable[..., None]  # emit(kind, node, **facts)
 

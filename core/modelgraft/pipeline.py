@@ -12,6 +12,7 @@ from modelgraft.batches import map_records
 from modelgraft.cache import Cache, Outputs
 from modelgraft.calls import Call, check_of, checked, gives_masks, listed
 from modelgraft.crew import Crew
+from modelgraft.digests import size_bytes
 from modelgraft.engine import Engine
 from modelgraft.errors import InputError, NodeError
 from modelgraft.events import Event, Sink
@@ -19,7 +20,7 @@ from modelgraft.intake import Intake, take_in
 from modelgraft.layout import Job, Layout
 from modelgraft.loading import Loader
 from modelgraft.observers import by_port, has_watchers, observed
-from modelgraft.plan import Plan, Step
+from modelgraft.plans import Plan, Step
 from modelgraft.ports import Port
 from modelgraft.prepared import Prepared, prepare
 from modelgraft.result import Result, Timeline
@@ -48,12 +49,14 @@ class Pipeline:
         cache: Cache | None = None,
         timings: bool = True,
         timeout_s: float | None = None,
+        trace: bool = False,
     ) -> None:
         self.plan = plan
         self._replan, self._seed, self._timings, self._timeout_s = replan, seed, timings, timeout_s
         self._cache = cache or Cache()
         self._manager = plan.graph.graph.registry.manager
-        self._is_watched = has_watchers(self._manager)
+        self._is_traced = trace
+        self._is_watched = trace or has_watchers(self._manager)
         self._loader = Loader(plan.graph, seed=seed, init=init, offline=offline, emit=self._emit)
         self._crew = Crew(f"modelgraft-{plan.graph.name}")
         self._lock = threading.Lock()
@@ -64,6 +67,7 @@ class Pipeline:
         self._count, self._is_single = 1, True  # of the present run
         self._keys: Mapping[str, str] = {}  # of the present run
         self._said: list[str] = []  # warnings of the present run
+        self._bytes: dict[str, int] = {}  # of the outputs of each node in the present run
 
     # -- what a user calls ----------------------------------------------------------------------------------------------
 
@@ -161,6 +165,8 @@ class Pipeline:
             if not prepared.keyed:
                 intake.values.clear()  # so that an input is freed at its last use
             found, timeline = self._run_engine(engine, given)
+            if self._is_traced:
+                timeline.bytes, self._bytes = self._bytes, {}
             return self._result(prepared, found, timeline, hits)
         finally:
             self._sink = None
@@ -232,7 +238,7 @@ class Pipeline:
 
     def _keeping(self, call: Call, job: Job) -> Call:
         def run(*arguments: Any) -> Any:
-            result = call(*arguments)
+            result: Any = call(*arguments)
             key = self._keys.get(job.name)
             if key is not None:
                 self._cache.put(key, by_port(job.step.node, result))
@@ -242,7 +248,20 @@ class Pipeline:
 
     def _watch(self, call: Call, job: Job, prepared: Prepared) -> Call:
         wanted = {ref.port: name for name, ref in prepared.plan.wanted.items() if ref.node == job.name}
-        return observed(call, job, manager=self._manager, emit=self._emit, wanted=wanted, show=self._show)
+        return observed(
+            call,
+            job,
+            manager=self._manager,
+            emit=self._emit,
+            wanted=wanted,
+            show=self._show,
+            measure=self._measure if self._is_traced else None,
+        )
+
+    def _measure(self, name: str, outputs: Mapping[str, Any]) -> None:
+        size = size_bytes(dict(outputs))
+        if size is not None:
+            self._bytes[name] = size
 
     def _limit(self, step: Step) -> float | None:
         """The most seconds a node may take: what the pipeline was opened with, else its own, else that of the graph."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from modelgraft.counting import add_up, count, weight_bytes
-from modelgraft.errors import Collector, InputError, choices, nearest
+from modelgraft.errors import InputError, choices, nearest
 from modelgraft.graph import INPUTS, Node, Ref, SolvedGraph
 from modelgraft.order import topological
-from modelgraft.plan import Parameters, Plan, Step
+from modelgraft.plans import Parameters, Plan, Step
 from modelgraft.provenance import key_of
 
 AUTO = {"backend": "torch", "device": "cpu", "dtype": "float32"}  # what "auto", and silence, mean
@@ -27,10 +26,8 @@ class Placement:
 
     def of(self, node: Node, what: str) -> str:
         """The backend, device or dtype of a node."""
-        written = self.graph.graph.runtime.get(what)
-        whole = written.value if written is not None else None
-        by_node: Mapping[str, Any] = whole if isinstance(whole, Mapping) else {"default": whole}
-        asked = (self.flags.get(what), node.runtime.get(what), by_node.get(node.name), by_node.get("default"))
+        whole = self.graph.graph.runtime.get(what)
+        asked = (self.flags.get(what), node.runtime.get(what), whole.value if whole is not None else None)
         decided = next((str(choice) for choice in asked if choice is not None), "auto")
         return self.otherwise[what] if decided == "auto" else decided
 
@@ -184,12 +181,3 @@ def _counted_once(steps: Sequence[Step]) -> list[tuple[Parameters, int | None]]:
         owners.add(owner)
         rows.append((step.parameters, step.bytes))
     return rows
-
-
-def refuse_unknown_placements(solved: SolvedGraph, problems: Collector) -> None:
-    """Note what `runtime` says about nodes that are not there."""
-    for what, written in solved.graph.runtime.items():
-        if isinstance(written.value, Mapping):
-            for name in written.value.keys() - solved.nodes.keys() - {"default"}:
-                found = f"runtime.{what} names '{name}', which is no node; there are: {choices(solved.nodes)}"
-                problems.add("unknown-node", found, place=written.origin.place)

@@ -11,7 +11,7 @@ from modelgraft.digests import combine, digest
 from modelgraft.engine import Engine
 from modelgraft.graph import GraphInput, Ref
 from modelgraft.layout import Layout, arguments, arrange
-from modelgraft.plan import Plan, Step
+from modelgraft.plans import Plan, Step
 from modelgraft.ports import Port
 
 MOST_ENGINES = 64  # sets of cached nodes that a plan keeps an engine for

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 
 from modelgraft.graph import Ref
-from modelgraft.plan import Plan, Step
+from modelgraft.plans import Plan, Step
 
 
 @dataclass(frozen=True, slots=True)

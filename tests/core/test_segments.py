@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from modelgraft import component
 from modelgraft.graph import Ref
-from modelgraft.plan import Parameters, Plan, Step, Totals
+from modelgraft.plans import Parameters, Plan, Step, Totals
 from modelgraft.segments import segment
 from modelgraft.testing import node_of
 

@@ -8,7 +8,7 @@ from modelgraft.draw.page import html
 from modelgraft.draw.vector import svg
 from modelgraft.draw.words import dot, mermaid
 from modelgraft.graph import SolvedGraph
-from modelgraft.plan import Plan
+from modelgraft.plans import Plan
 
 __all__ = ["FORMATS", "dot", "html", "mermaid", "svg"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from modelgraft.draw.picture import Picture, picture
 from modelgraft.draw.vector import draw_svg
 from modelgraft.graph import SolvedGraph
-from modelgraft.plan import Plan
+from modelgraft.plans import Plan
 
 
 def html(subject: SolvedGraph | Plan) -> str:

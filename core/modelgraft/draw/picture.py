@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelgraft.graph import GraphInput, Node, Ref, SolvedGraph
-from modelgraft.plan import Parameters, Plan, Step
+from modelgraft.plans import Parameters, Plan, Step
 from modelgraft.ports import ListOf, Modality, Port, PortType
 
 FROZEN, TRAINED = "frozen", "trained"

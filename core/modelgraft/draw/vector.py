@@ -11,7 +11,7 @@ from itertools import pairwise
 from modelgraft.draw.layout import Placed, place
 from modelgraft.draw.picture import FROZEN, TRAINED, Arrow, Box, Picture, picture
 from modelgraft.graph import SolvedGraph
-from modelgraft.plan import Plan
+from modelgraft.plans import Plan
 
 MARGIN, PAD = 24.0, 14.0
 NAME_PX, LINE_PX, PORT_PX = 13.0, 11.0, 10.0

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from modelgraft.draw.picture import FROZEN, TRAINED, Arrow, Box, picture
 from modelgraft.graph import SolvedGraph
-from modelgraft.plan import Plan
+from modelgraft.plans import Plan
 
 SIGNS = {FROZEN: "❄ ", TRAINED: "✎ ", "": ""}
 _SHAPES = {"input": ("([", "])"), "node": ("[", "]"), "output": ("([", "])")}
