@@ -60,7 +60,9 @@ def _read(record: Record, known: Mapping[str, GraphInput], needed: Sequence[Grap
     return found
 
 
-def _run_together(records: Sequence[Mapping[str, Given | None]], run: Run, known: Mapping[str, GraphInput], ports: Mapping[str, Port]) -> list[Result]:
+def _run_together(
+    records: Sequence[Mapping[str, Given | None]], run: Run, known: Mapping[str, GraphInput], ports: Mapping[str, Port]
+) -> list[Result]:
     """Run records as one batch; when that fails, one by one, so that the failure stays with its record."""
     if len(records) > 1:
         joined = _join(records)

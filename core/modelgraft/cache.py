@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from modelgraft.disk import DiskCache
 from modelgraft.digests import size_bytes
+from modelgraft.disk import DiskCache
 from modelgraft.routing import Partial
 
 MEMORY_BYTES = 512 * 2**20  # enough for the vectors of thousands of pictures

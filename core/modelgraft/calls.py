@@ -92,7 +92,9 @@ def _check_port(node: Node, name: str, port: Port, value: Any, count: int) -> An
     if isinstance(port.type, Tensor):
         return _check_tensor(node, name, port.type, value, count)
     if not isinstance(value, list):
-        raise _broken(node, f"output '{name}': found {values.describe(value)}, wanted {port}: a list with one record per entry of the batch")
+        raise _broken(
+            node, f"output '{name}': found {values.describe(value)}, wanted {port}: a list with one record per entry of the batch"
+        )
     if len(value) != count:
         raise _broken(node, f"output '{name}': found {_records(len(value))}, wanted {count}, the size of the batch")
     wanted = _type_of(port.type)

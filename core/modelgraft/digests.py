@@ -71,7 +71,9 @@ def _feed_block(value: Any, feed: Feed) -> None:
         import torch
 
         plain = value.detach().to("cpu").contiguous()
-        _tagged(feed, f"tensor {value.dtype} {tuple(value.shape)}", plain.reshape(-1).view(torch.uint8).numpy().data if plain.numel() else b"")
+        _tagged(
+            feed, f"tensor {value.dtype} {tuple(value.shape)}", plain.reshape(-1).view(torch.uint8).numpy().data if plain.numel() else b""
+        )
     elif is_array(value) and value.dtype.kind in "biufc":
         import numpy
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from time import perf_counter
 from typing import Any, NoReturn
 
@@ -46,7 +47,7 @@ class Engine:
         self._can_overlap = not layout.is_chain()
         self._must_watch = any(limit is not None for limit in limits)
         self._seconds: list[float] | None = None  # how long each job takes, once known
-        self._calls: list[Call] = [bind(job, True) for job in layout.jobs]  # noqa: FBT003 checked
+        self._calls: list[Call] = [bind(job, True) for job in layout.jobs]
         self._fast: Straight | None = None
         self._fast_stamps = False
         self._settled = False
@@ -85,7 +86,7 @@ class Engine:
             values, stamps = straight.run(given)
         except BaseException as error:  # noqa: BLE001 nodes may raise anything
             self._fail(self._failure_of(straight, error), error)
-        self._learn([end - start for start, end in zip(stamps, stamps[1:], strict=False)])
+        self._learn([end - start for start, end in pairwise(stamps)])
         return values, Timeline(self._names, stamps) if self._timings else Timeline()
 
     def _learn(self, seconds: list[float]) -> None:
@@ -101,11 +102,11 @@ class Engine:
     def _look_again(self, stamps: Sequence[float] | None) -> None:
         """Go back to lanes when a slow straight run shows, or may hide, that running side by side pays."""
         if stamps is not None:
-            seconds = [end - start for start, end in zip(stamps, stamps[1:], strict=False)]
+            seconds = [end - start for start, end in pairwise(stamps)]
             if self.layout.gain(seconds) <= WORTH_S:
                 return
         self._seconds, self._fast = None, None
-        self._calls = [self._bind(job, True) for job in self.layout.jobs]  # noqa: FBT003 checked
+        self._calls = [self._bind(job, True) for job in self.layout.jobs]
 
     # -- lanes ----------------------------------------------------------------------------------------------------------
 
@@ -120,7 +121,7 @@ class Engine:
         if not self._timings:
             return Timeline()
         order = sorted(ran.stamps.items(), key=lambda item: item[1][0])
-        return Timeline(spans=tuple(Span(*self._names[index], *stamp) for index, stamp in order))
+        return Timeline(spans=tuple(Span(*self._names[index], start, end, thread) for index, (start, end, thread) in order))
 
     # -- failures -------------------------------------------------------------------------------------------------------
 

@@ -24,11 +24,19 @@ def has_watchers(manager: pluggy.PluginManager) -> bool:
 
 
 def observed(
-    call: Call, job: Job, *, manager: pluggy.PluginManager, emit: Emit, wanted: Mapping[str, str], show: Callable[[Port, Any], Any]
+    call: Call,
+    job: Job,
+    *,
+    manager: pluggy.PluginManager,
+    emit: Emit,
+    wanted: Mapping[str, str],
+    show: Callable[[Port, Any], Any],
+    measure: Callable[[str, Mapping[str, Any]], None] | None,
 ) -> Call:
     """Tell hooks and events what a node does.
 
-    wanted  the outputs of the graph that this node gives: name by port;  show  makes of a value what a user gets
+    wanted   the outputs of the graph that this node gives: name by port;  show  makes of a value what a user gets
+    measure  takes the outputs of each node, for a trace; None: nobody asks
     """
     node, hook = job.step.node, manager.hook
     name, component = node.name, node.component.id
@@ -47,6 +55,8 @@ def observed(
         outputs = by_port(node, result)
         hook.after_node(node=name, component=component, seconds=seconds, outputs=outputs)
         emit("node-finished", name, seconds=seconds)
+        if measure is not None:
+            measure(name, outputs)
         for port, output in wanted.items():
             emit("output", name, name=output, value=show(node.out_ports[port], outputs.get(port)))
         return result

@@ -24,7 +24,7 @@ class Span:
 class Timeline:
     """The spans of a run; of straight code they are made of its stamps only when somebody asks.
 
-    bytes  what the outputs of a node take, where that is known: of the wanted ones
+    bytes  what the outputs of each node take, in a pipeline opened with `trace=True`
     """
 
     names: Sequence[tuple[str, str]] = ()

@@ -120,11 +120,11 @@ def _allowed(mask: Any, total: int) -> list[int]:
     return [record for record, flag in zip(records, flags, strict=True) if flag]
 
 
-def _groups(
-    arguments: Sequence[Any], roles: Sequence[Argument], allowed: Iterable[int]
-) -> list[tuple[tuple[bool, ...], tuple[int, ...]]]:
+def _groups(arguments: Sequence[Any], roles: Sequence[Argument], allowed: Iterable[int]) -> list[tuple[tuple[bool, ...], tuple[int, ...]]]:
     """Put records together that have the same arguments: (which arguments are there, the records), in order of first record."""
-    holders = [frozenset(value.records) if isinstance(value, Partial) else None if value is not None else frozenset() for value in arguments]
+    holders = [
+        frozenset(value.records) if isinstance(value, Partial) else None if value is not None else frozenset() for value in arguments
+    ]
     needed = {role.port for role in roles if role.needed}
     groups: dict[tuple[bool, ...], list[int]] = {}
     for record in allowed:

@@ -39,9 +39,9 @@ class Ran:
     stamps: dict[int, tuple[float, float, str]]
 
 
-@dataclass(slots=True)
-class Stopped(Exception):  # noqa: N818 not an error of its own: the engine turns it into one
-    """A run in lanes that did not finish.
+@dataclass(eq=False)
+class Stopped(Exception):
+    """A run in lanes that did not finish; the engine makes an error of it.
 
     job        the job that failed, was over its limit, or was running when the caller stopped it
     cause      what it raised; None when it was over its limit
@@ -183,9 +183,10 @@ class _Execution:
         self.taken[lane] += 1
         return True
 
-    def _follow(self, index: int | None) -> None:
-        while index is not None:
-            index = self._run(index)
+    def _follow(self, index: int) -> None:
+        following: int | None = index
+        while following is not None:
+            following = self._run(following)
 
     def _run(self, index: int) -> int | None:
         """Run a job, hand over what it frees, and give the job to go on with."""

@@ -29,8 +29,10 @@ def chrome_trace(result: Result) -> dict[str, Any]:
         size = result.timeline.bytes.get(span.node)
         args = facts | ({"output_bytes": size} if size is not None else {})
         events.append({"name": span.node, "cat": "node", "ph": "X", "pid": 1, "tid": rows[span.thread], **when, "args": args})
-    for name in sorted(result.cached):
-        events.append({"name": name, "cat": "cache", "ph": "i", "s": "p", "pid": 1, "tid": 0, "ts": 0.0, "args": {"cached": True}})
+    events += [
+        {"name": name, "cat": "cache", "ph": "i", "s": "p", "pid": 1, "tid": 0, "ts": 0.0, "args": {"cached": True}}
+        for name in sorted(result.cached)
+    ]
     return {"traceEvents": events, "displayTimeUnit": "ms"}
 
 
