@@ -33,6 +33,7 @@ class Signature:
 
     @property
     def input_ports(self) -> tuple[Port, ...]:
+        """The types of the inputs, in order."""
         return tuple(port for _, port in self.inputs)
 
 
@@ -63,7 +64,7 @@ def export(module: torch.nn.Module, signature: Signature, path: Path) -> None:
     """
     inputs = make_inputs(signature.input_ports, TRACED, seed=0)
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             program = torch.onnx.export(
                 module,
                 inputs,
@@ -74,13 +75,13 @@ def export(module: torch.nn.Module, signature: Signature, path: Path) -> None:
                 output_names=[name for name, _ in signature.outputs],
                 verbose=False,
             )
-    except Exception as error:  # noqa: BLE001 the exporter raises whatever the traced code and its own passes raise
-        raise ExportError(_first_line(error)) from error
+    except Exception as error:  # the exporter raises whatever the traced code and its own passes raise
+        raise ExportError(first_line(error)) from error
     assert program is not None
     program.save(str(path), external_data=True)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """The innermost reason: the exporter wraps errors several times."""
     while error.__cause__ is not None:
         error = error.__cause__
@@ -89,7 +90,7 @@ def _first_line(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the exporter's progress and deprecation notes off the user's terminal; errors are raised, not printed."""
     previous = logging.root.manager.disable
     logging.disable(logging.ERROR)
