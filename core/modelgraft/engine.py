@@ -19,9 +19,12 @@ from modelgraft.layout import Job, Layout
 from modelgraft.result import Span, Timeline
 from modelgraft.scheduler import Ran, Stopped, run_in_lanes
 
-WORTH_S = 200e-6  # what a run in lanes costs at least: waking threads and handing values over
+WORTH_S = 200e-6  # what a run in lanes costs at least: waking threads and waiting for them
+WORTH_PER_JOB_S = 20e-6  # and for each job: locks, and handing it to a thread
 SLOW_S = 2e-3  # a straight run that takes longer is looked at again
 TRIVIAL_S = 200e-6  # nodes that take longer are checked at every run: the check costs them less than 1 %
+
+NO_TIMELINE = Timeline()
 
 Outcome = tuple[tuple[Any, ...], Timeline]
 
@@ -50,7 +53,8 @@ class Engine:
         self._calls: list[Call] = [bind(job, True) for job in layout.jobs]
         self._fast: Straight | None = None
         self._fast_stamps = False
-        self._settled = False
+        self._worth = WORTH_S + WORTH_PER_JOB_S * len(layout.jobs)
+        self._slow = SLOW_S
         self.abandoned: tuple[str, ...] = ()
 
     def run(self, given: list[Any], crew: Crew, cancelled: threading.Event) -> Outcome:
@@ -58,20 +62,14 @@ class Engine:
         fast = self._fast
         if fast is None:
             return self._run_and_measure(given, crew, cancelled)
-        if not self._can_overlap:
-            try:
-                found = fast.run(given)
-            except BaseException as error:  # noqa: BLE001 nodes may raise anything
-                self._fail(self._failure_of(fast, error), error)
-            return (found[0], Timeline(self._names, found[1])) if self._fast_stamps else (found, Timeline())
         start = perf_counter()
         try:
             found = fast.run(given)
         except BaseException as error:  # noqa: BLE001 nodes may raise anything
             self._fail(self._failure_of(fast, error), error)
-        if perf_counter() - start > SLOW_S:
-            self._look_again(found[1] if self._fast_stamps else None)
-        return (found[0], Timeline(self._names, found[1])) if self._fast_stamps else (found, Timeline())
+        if perf_counter() - start > self._slow and self._can_overlap:
+            self._look_again(found[1] if self._fast_stamps else None, perf_counter() - start)
+        return (found[0], Timeline(self._names, found[1])) if self._fast_stamps else (found, NO_TIMELINE)
 
     # -- deciding -------------------------------------------------------------------------------------------------------
 
@@ -87,24 +85,23 @@ class Engine:
         except BaseException as error:  # noqa: BLE001 nodes may raise anything
             self._fail(self._failure_of(straight, error), error)
         self._learn([end - start for start, end in pairwise(stamps)])
-        return values, Timeline(self._names, stamps) if self._timings else Timeline()
+        return values, Timeline(self._names, stamps) if self._timings else NO_TIMELINE
 
     def _learn(self, seconds: list[float]) -> None:
         """Take the times of a run; the least that was seen counts, because a first run also warms up."""
         known = self._seconds
         self._seconds = seconds if known is None else [min(pair) for pair in zip(known, seconds, strict=True)]
-        if self._must_watch or (self._can_overlap and self.layout.gain(self._seconds) > WORTH_S):
+        if self._must_watch or (self._can_overlap and self.layout.gain(self._seconds) > self._worth):
             return
         self._calls = [self._bind(job, spent > TRIVIAL_S) for job, spent in zip(self.layout.jobs, self._seconds, strict=True)]
         self._fast = compile_straight(self.layout, self._calls, stamps=self._timings)
         self._fast_stamps = self._timings
 
-    def _look_again(self, stamps: Sequence[float] | None) -> None:
+    def _look_again(self, stamps: Sequence[float] | None, seconds: float) -> None:
         """Go back to lanes when a slow straight run shows, or may hide, that running side by side pays."""
-        if stamps is not None:
-            seconds = [end - start for start, end in pairwise(stamps)]
-            if self.layout.gain(seconds) <= WORTH_S:
-                return
+        self._slow = max(SLOW_S, 2 * seconds)  # as slow as this is no news any more
+        if stamps is not None and self.layout.gain([end - start for start, end in pairwise(stamps)]) <= self._worth:
+            return
         self._seconds, self._fast = None, None
         self._calls = [self._bind(job, True) for job in self.layout.jobs]
 
@@ -119,7 +116,7 @@ class Engine:
 
     def _timeline(self, ran: Ran) -> Timeline:
         if not self._timings:
-            return Timeline()
+            return NO_TIMELINE
         order = sorted(ran.stamps.items(), key=lambda item: item[1][0])
         return Timeline(spans=tuple(Span(*self._names[index], start, end, thread) for index, (start, end, thread) in order))
 

@@ -13,7 +13,7 @@ from modelgraft.routing import is_whole
 from modelgraft.values import Given
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: made in every run, and freezing triples the cost
 class Intake:
     """The inputs of a run, by name: lists of records or tensors, None for an optional one that was left out.
 
@@ -31,7 +31,11 @@ def take_in(inputs: Mapping[str, Any], *, known: Mapping[str, GraphInput], neede
     Raises InputError for unknown and missing names, values that do not fit, and batches of different sizes.
     """
     refuse_unknown(inputs, known)
-    return level({item.name: read(item, inputs) for item in needed}, known)
+    given = {item.name: read(item, inputs) for item in needed}
+    for one in given.values():
+        if one is None or not one.single:
+            return level(given, known)
+    return Intake({name: one.value for name, one in given.items() if one is not None}, 1, single=True)
 
 
 def refuse_unknown(inputs: Mapping[str, Any], known: Mapping[str, GraphInput]) -> None:

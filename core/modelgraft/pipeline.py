@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -28,6 +29,8 @@ from modelgraft.routing import ABSENT, Partial, records_of, routed, routed_nodes
 from modelgraft.streaming import stream_events
 
 __all__ = ["ABSENT", "Pipeline", "Result"]
+
+NONE: frozenset[str] = frozenset()
 
 Replan = Callable[[tuple[str, ...]], Plan]  # a plan for other wanted outputs
 
@@ -160,13 +163,15 @@ class Pipeline:
         try:
             self._loader.begin(self._seed if seed is None else seed)
             hits = self._look_up(prepared, intake, self._loader.run_seed) if prepared.keyed else {}
-            engine = prepared.engine(frozenset(hits), is_observed=self._is_watched or sink is not None, make=self._engine_maker(prepared))
+            engine = prepared.engine(
+                frozenset(hits) if hits else NONE, is_observed=self._is_watched or sink is not None, make=self._engine_maker(prepared)
+            )
             given = [intake.values[ref.port] if ref.is_input else hits[ref.node].get(ref.port) for ref in engine.layout.given]
             if not prepared.keyed:
                 intake.values.clear()  # so that an input is freed at its last use
             found, timeline = self._run_engine(engine, given)
             if self._is_traced:
-                timeline.bytes, self._bytes = self._bytes, {}
+                timeline, self._bytes = replace(timeline, bytes=self._bytes), {}
             return self._result(prepared, found, timeline, hits)
         finally:
             self._sink = None
@@ -194,7 +199,7 @@ class Pipeline:
     def _result(self, prepared: Prepared, found: tuple[Any, ...], timeline: Timeline, hits: Mapping[str, Outputs]) -> Result:
         outputs = {name: self._show(port, value) for name, port, value in zip(prepared.plan.wanted, prepared.ports, found, strict=True)}
         warnings = (*self._loader.warnings(tuple(prepared.plan.nodes)), *self._said) if self._loader.has_warnings or self._said else ()
-        return Result(outputs, frozenset(hits), warnings, timeline)
+        return Result(outputs, frozenset(hits) if hits else NONE, warnings, timeline)
 
     def _show(self, port: Port, value: Any) -> Any:
         """What the user gets for an output: of one record the record, of a batch the list, ABSENT for what was left out."""

@@ -30,7 +30,7 @@ class Timeline:
     names: Sequence[tuple[str, str]] = ()
     stamps: Sequence[float] = ()
     spans: tuple[Span, ...] = ()
-    bytes: Mapping[str, int] = field(default_factory=dict)
+    bytes: Mapping[str, int] | None = None
 
     def read(self) -> tuple[Span, ...]:
         """The spans, in the order in which the nodes ran."""
@@ -40,7 +40,7 @@ class Timeline:
         return self.spans
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # not frozen: made in every run, and freezing triples the cost
 class Result(Mapping[str, Any]):
     """The outputs of a run, by name. Of one record an output is the value itself, of a batch a list; tensors stay whole.
 

@@ -219,8 +219,8 @@ class _Execution:
         if self.is_over:
             return None
         job = self.layout.jobs[index]
-        for (_, slot), value in zip(job.gives, given, strict=False):
-            self.values[slot] = value
+        for (_, filled), value in zip(job.gives, given, strict=False):
+            self.values[filled] = value
         for slot in job.takes:
             self._release(slot)
         self.left -= 1
@@ -233,7 +233,7 @@ class _Execution:
 
     def _next(self, index: int, lane: str) -> int | None:
         """Find what can start now: jobs that this one freed, and one that waited for its lane."""
-        ready = []
+        ready: list[int] = []
         for follower in self.followers[index]:
             self.waiting[follower] -= 1
             if self.waiting[follower] == 0:

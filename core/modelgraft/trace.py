@@ -19,6 +19,7 @@ def chrome_trace(result: Result) -> dict[str, Any]:
     """
     spans = result.timeline.read()
     start = min((span.start for span in spans), default=0.0)
+    sizes = result.timeline.bytes or {}
     rows = {name: number for number, name in enumerate(dict.fromkeys(span.thread for span in spans))}
     events: list[dict[str, Any]] = [
         {"name": "thread_name", "ph": "M", "pid": 1, "tid": number, "args": {"name": name}} for name, number in rows.items()
@@ -26,8 +27,7 @@ def chrome_trace(result: Result) -> dict[str, Any]:
     for span in spans:
         facts = {"component": span.component, "cached": False}
         when = {"ts": (span.start - start) * MICROSECONDS, "dur": (span.end - span.start) * MICROSECONDS}
-        size = result.timeline.bytes.get(span.node)
-        args = facts | ({"output_bytes": size} if size is not None else {})
+        args = facts | ({"output_bytes": sizes[span.node]} if span.node in sizes else {})
         events.append({"name": span.node, "cat": "node", "ph": "X", "pid": 1, "tid": rows[span.thread], **when, "args": args})
     events += [
         {"name": name, "cat": "cache", "ph": "i", "s": "p", "pid": 1, "tid": 0, "ts": 0.0, "args": {"cached": True}}
