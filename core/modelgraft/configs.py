@@ -25,7 +25,16 @@ class Configs:
     offline: bool = True
     _views: dict[tuple[str, Path | None, bool], sources.SourceView | GraphError] = field(default_factory=dict)
     _made: dict[tuple[Any, ...], tuple[Config, Face]] = field(default_factory=dict)
+    _told: set[tuple[str, str]] = field(default_factory=set)
     _read: dict[tuple[str, int], Mapping[str, Any] | str | GraphError] = field(default_factory=dict)
+
+    def pick(self, spec: NodeSpec, components: tuple[Component, ...]) -> Component:
+        """Of several components that a node may be, the first that its source is made for; the first of all when none is."""
+        if len(components) == 1 or spec.source is None:
+            return components[0]
+        view = self._view(spec.source, spec.folder, spec.name)
+        made_for = (component for component in components if view is not None and isinstance(self._reading(component, view), Mapping))
+        return next(made_for, components[0])
 
     def draft(self, spec: NodeSpec, component: Component, adapters: tuple[Component, ...], share: NodeSpec | None) -> Draft | None:
         """Make a node's parts; None after noting what is wrong. A node that shares weights takes over the config of the other."""
@@ -44,7 +53,15 @@ class Configs:
             wires.update(_new_wires(adapter, wires))
         draft = Draft(spec, host, tuple(part for part in grafts if part is not None), share.name if share else None, wires)
         draft.open_ports()
+        self._refuse_clashes(draft)
         return draft
+
+    def _refuse_clashes(self, draft: Draft) -> None:
+        for part in draft.adapters:
+            for name in part.face.declared.inputs:
+                if draft.owners[name] is not part:
+                    found = f"{part.component.id} adds an input '{name}' to {draft.name}, which has one of that name already"
+                    self.problems.add("port-clash", found, place=part.place, node=draft.name, port=name, hint="take another adapter")
 
     def remake(self, part: Part, solved: Mapping[str, int]) -> bool:
         """Put solved dimensions into a part's config. True when its ports read differently afterwards."""
@@ -114,24 +131,35 @@ class Configs:
                 self._views[key] = error
         view = self._views[key]
         if isinstance(view, GraphError):
-            self.problems.problems.extend(_placed(problem, source.origin.place, node) for problem in view.problems)
+            self._tell(view, source.origin.place, node)
             return None
         return view
 
+    def _tell(self, error: GraphError, place: Place | None, node: str) -> None:
+        """Note what is wrong with a source: once, however many nodes take something from it."""
+        for problem in error.problems:
+            if (problem.code, problem.found) not in self._told:
+                self._told.add((problem.code, problem.found))
+                self.problems.problems.append(replace(problem, place=problem.place or place, node=problem.node or node))
+
     def _from_source(self, component: Component, view: sources.SourceView, source: Value | None, node: str) -> Mapping[str, Any] | None:
-        key = (component.id, id(view))
         place = source.origin.place if source else None
-        if key not in self._read:
-            self._read[key] = _read_source(component, view)
-        read = self._read[key]
+        read = self._reading(component, view)
         if isinstance(read, GraphError):
-            self.problems.problems.extend(_placed(problem, place, node) for problem in read.problems)
+            self._tell(read, place, node)
             return None
         if isinstance(read, str):
             hint = "name another part after #, or another component"
             self.problems.add("source-mismatch", f"{node}: {component.id} cannot use {view.text}: {read}", place=place, node=node, hint=hint)
             return None
         return read
+
+    def _reading(self, component: Component, view: sources.SourceView) -> Mapping[str, Any] | str | GraphError:
+        """What a component reads from a source; each pair once."""
+        key = (component.id, id(view))
+        if key not in self._read:
+            self._read[key] = _read_source(component, view)
+        return self._read[key]
 
     def _make(
         self,
@@ -161,10 +189,6 @@ class Configs:
 
 def _new_wires(adapter: AdapterSpec, taken: Mapping[str, Wire]) -> dict[str, Wire]:
     return {name: wire for name, wire in adapter.wires.items() if name not in taken}
-
-
-def _placed(problem: Problem, place: Place | None, node: str) -> Problem:
-    return replace(problem, place=problem.place or place, node=problem.node or node)
 
 
 def _read_source(component: Component, view: sources.SourceView) -> Mapping[str, Any] | str | GraphError:

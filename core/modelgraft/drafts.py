@@ -100,7 +100,7 @@ class Draft:
         return self.host.face.declared.outputs
 
     def open_ports(self) -> None:
-        """List the input ports: those of the host, then those of its adapters. A name of the host's wins."""
+        """List the input ports: those of the host, then those of its adapters. The first of a name stays."""
         self.in_ports.clear()
         for part in self.parts:
             for name, port in part.face.declared.inputs.items():

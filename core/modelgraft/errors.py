@@ -130,9 +130,9 @@ def nearest(name: str, options: Iterable[str]) -> str:
     return f"Did you mean '{close[0]}'?" if close else ""
 
 
-def choices(options: Iterable[str], *, most: int = 12) -> str:
+def choices(options: Iterable[str], *, most: int = 12, sort: bool = True) -> str:
     """List names for a message: `a, b, c`, shortened after `most`, or `none`."""
-    names = sorted(options)
+    names = sorted(options) if sort else list(options)
     shown = ", ".join(names[:most])
     return (shown + f", ... ({len(names)} in all)" if len(names) > most else shown) or "none"
 

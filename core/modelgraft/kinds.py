@@ -62,11 +62,14 @@ Dim = Annotated[int | None, Field(gt=0), DimMark()]
 class SolvedNode(Protocol):
     """What `Config.review` may look at: a node whose ports are solved."""
 
-    name: str
-    source: SourceView | None
-    in_ports: Mapping[str, Port]
-    out_ports: Mapping[str, Port]
-    wired: Mapping[str, tuple[Any, ...]]
+    @property
+    def name(self) -> str: ...
+    @property
+    def in_ports(self) -> Mapping[str, Port]: ...
+    @property
+    def out_ports(self) -> Mapping[str, Port]: ...
+    @property
+    def wired(self) -> Mapping[str, tuple[Any, ...]]: ...
 
 
 class Config(BaseModel):

@@ -31,6 +31,12 @@ def dtypes_meet(given: str, accepted: str) -> bool:
     return not DTYPES[given].isdisjoint(DTYPES[accepted])
 
 
+def suits(given: PortType, port: Port) -> bool:
+    """A person may well have meant to wire these: tensors agree in dtype and number of axes too."""
+    chosen = choose(given, port)
+    return chosen is not None and (not isinstance(given, Tensor) or not isinstance(chosen, Tensor) or _agree(given, chosen))
+
+
 def _agree(given: Tensor, accepted: Tensor) -> bool:
     same_rank = None in given.axes or None in accepted.axes or len(given.axes) == len(accepted.axes)
     return same_rank and dtypes_meet(given.dtype, accepted.dtype)

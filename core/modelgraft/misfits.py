@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from modelgraft.drafts import Draft, Part, axes_in_graph
+from modelgraft.concrete import concrete_tensor
+from modelgraft.drafts import Draft, Part
 from modelgraft.errors import Collector, Place
 from modelgraft.graph import Graph
 from modelgraft.matching import dtypes_meet
-from modelgraft.ports import Axis, Tensor
+from modelgraft.ports import Axis, Port, Tensor
 from modelgraft.proposals import between
 from modelgraft.reasons import Reason, Reasons
 from modelgraft.solver import Equation
-from modelgraft.unify import Bond, Link, Unified, input_symbol, open_fields
+from modelgraft.unify import Bond, Link, Unified, open_fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +48,9 @@ class Misfits:
     def types(self, link: Link) -> tuple[Tensor, Tensor]:
         """Both types of a link with every known number in place."""
         reasons = self._reasons(link.place)
-        giver = reasons.owner_of_giver(link)
-        names = giver.symbols if giver else {name: input_symbol(name) for name in link.giver.names}
-        return self._bound(link.giver, names), self._bound(link.taker, reasons.owner_of_taker(link).symbols)
-
-    def _bound(self, tensor: Tensor, symbols: Mapping[str, str]) -> Tensor:
-        values = {name: value for name in tensor.names if (value := self.found.dims.value(symbols[name])) is not None}
-        return tensor.bind(values)
+        giver, taker = reasons.owner_of_giver(link), reasons.owner_of_taker(link)
+        given = concrete_tensor(link.giver, giver, self.found)
+        return given, link.taker if link in self.found.ranks else concrete_tensor(link.taker, taker, self.found)
 
     def _reasons(self, place: Place | None) -> Reasons:
         return Reasons(self.found.dims, self.parts, self.graph.inputs, place)
@@ -63,8 +60,8 @@ class Misfits:
         return f"{link.ref} gives {given}, but {link.node}.{link.port} takes {wanted}"
 
     def _rank(self, link: Link) -> None:
-        counts = [f"at least {len(t.axes) - 1}" if None in t.axes else str(len(t.axes)) for t in (link.giver, link.taker)]
-        found = f"{self._ends(link)}: {counts[0]} axes for {counts[1]}"
+        counts = [f"{len(t.axes) - 1} or more" if None in t.axes else str(len(t.axes)) for t in self.types(link)]
+        found = f"{self._ends(link)}: {counts[0]} axes where {counts[1]} are wanted"
         hint = self._insert(link)
         self.problems.add("rank-mismatch", found, place=link.place, node=link.node, port=link.port, hint=hint and f"{hint} between them")
 
@@ -136,12 +133,7 @@ class Misfits:
                 ports = [f"{part.node}.{port}" for port, declared in self._ports_of(part) if declared.tensor and name in declared.tensor.names]
                 seen = f": nothing that is wired to {', '.join(ports)} says it" if ports else ": none of its ports has it"
                 found = f"{part.scope}.{name} ({part.component.id}) is not known{seen}"
-                self.problems.add("unsolved-dim", found, place=part.place, node=part.node, hint=f"set {part.scope}.{name} under with:")
+                self.problems.add("unsolved-dim", found, place=part.place, node=part.node, hint=f"write with: {{{name}: NUMBER}} at {part.scope}, or wire it to a port that knows its size")
 
-    def _ports_of(self, part: Part) -> list[tuple[str, object]]:
+    def _ports_of(self, part: Part) -> list[tuple[str, Port]]:
         return [*part.face.declared.inputs.items(), *part.face.declared.outputs.items()]
-
-
-def symbols_of(part: Part, tensor: Tensor) -> tuple[Axis | None, ...]:
-    """The axes of one of a part's types as symbols of the graph."""
-    return axes_in_graph(tensor, part.symbols)

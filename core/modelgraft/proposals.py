@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin
 
 from modelgraft.drafts import Face, axes_in_graph, face_of
 from modelgraft.kinds import Component, Config, dimension_fields
@@ -24,15 +25,20 @@ class Proposal:
     component: str
     change: str
     parameters: int | None
+    choice: str = ""
 
     def __str__(self) -> str:
         cost = "" if self.parameters is None else f", {in_words(self.parameters)} parameters"
-        return f"insert {self.component} ({self.change}{cost})"
+        return f"insert {self.component} {self.choice and f'with {self.choice} '}({self.change}{cost})"
 
 
 def between(registry: Registry, given: Tensor, wanted: Tensor) -> list[Proposal]:
     """The smallest components that take the given type and give the wanted one; axis names in it are open."""
-    found = [proposal for component in registry.components.values() if (proposal := _try(component, given, wanted))]
+    found = []
+    for component in registry.components.values():
+        if component.kind in KINDS:
+            tried = (_try(component, choice, given, wanted) for choice in _choices(component))
+            found.extend([proposal for proposal in tried if proposal][:1])
     found.sort(key=lambda proposal: (proposal.parameters is None, proposal.parameters or 0, proposal.component))
     return found[:MOST]
 
@@ -45,16 +51,23 @@ def in_words(count: int) -> str:
     return str(count)
 
 
-def _try(component: Component, given: Tensor, wanted: Tensor) -> Proposal | None:
-    if component.kind not in KINDS:
-        return None
+def _choices(component: Component) -> Iterator[dict[str, Any]]:
+    """The default config, then every other value of the fields that are a choice between a few words."""
+    yield {}
+    for name, field in component.config.model_fields.items():
+        if get_origin(field.annotation) is Literal:
+            yield from ({name: word} for word in get_args(field.annotation) if word != field.default)
+
+
+def _try(component: Component, choice: dict[str, Any], given: Tensor, wanted: Tensor) -> Proposal | None:
     try:
-        config = component.config.model_validate({})
-        config = component.config.model_validate(_solve(face_of(component, config), config, given, wanted))
+        config = component.config.model_validate(choice)
+        config = component.config.model_validate({**choice, **_solve(face_of(component, config), config, given, wanted)})
         if any(getattr(config, name) is None for name in dimension_fields(component.config)):
             return None
         _solve(face_of(component, config), config, given, wanted)
-        return Proposal(component.id, _change(given, wanted), config.parameters())
+        words = ", ".join(f"{name}: {word}" for name, word in choice.items())
+        return Proposal(component.id, _change(given, wanted), config.parameters(), words)
     except Exception:  # noqa: BLE001 a component that cannot be tried is not proposed
         return None
 

@@ -13,7 +13,7 @@ from modelgraft.graph import INPUTS, GraphInput, Origin
 from modelgraft.kinds import DimMark
 from modelgraft.ports import Axis
 from modelgraft.solver import Dims, Equation
-from modelgraft.unify import Bond, Link
+from modelgraft.unify import Link
 
 DEEPEST = 3  # of sums that follow from sums, a person wants no more
 
@@ -62,8 +62,9 @@ class Reasons:
         for name, _ in axis.terms:
             found.extend(self._of_symbol(name, end, depth))
         if axis.symbol is None:
-            size = axis.bind({name: value for name in axis.names if (value := self.dims.value(name)) is not None}).size
-            found.insert(0, Reason(f"{size} is {_local(axis)} of {end}"))
+            known = axis.bind({name: value for name in axis.names if (value := self.dims.value(name)) is not None})
+            words = f"{end} takes {_multiple(known)}" if known.size is None else f"{known.size} is {_local(axis)} of {end}"
+            found.insert(0, Reason(words))
         return found
 
     def _of_symbol(self, symbol: str, end: str, depth: int) -> list[Reason]:
@@ -104,9 +105,15 @@ class Reasons:
             return Reason(f"{value} is {symbol}")
         if name in part.origins:
             return Reason(f"{value} is {symbol}, {self.origin(part, name)}", part, name)
-        read = _fields_behind(part.config, name)
-        listed = ", ".join(f"{key} {getattr(part.config, key)!r} ({self.origin(part, key)})" for key in read)
-        return Reason(f"{value} is {symbol}, which follows from {listed}" if listed else f"{value} is {symbol}, fixed by {part.component.id}")
+        behind = self._behind(part, name)
+        return Reason(f"{value} is {symbol}, which follows from {behind}" if behind else f"{value} is {symbol}, fixed by {part.component.id}")
+
+    def _behind(self, part: Part, name: str) -> str:
+        """The fields that a property is worked out from, those of one origin together."""
+        by_origin: dict[str, list[str]] = {}
+        for key in _fields_behind(part.config, name):
+            by_origin.setdefault(self.origin(part, key), []).append(f"{key} {_as_yaml(getattr(part.config, key))}")
+        return ", and ".join(f"{', '.join(fields)}, {origin}" for origin, fields in by_origin.items())
 
     def _of_literal(self, value: int, end: str, owner: Part | None) -> Reason:
         if owner is None:
@@ -140,6 +147,19 @@ class Reasons:
 
 def _local(axis: Axis) -> str:
     return str(axis.rename({name: name.rpartition(".")[2] for name in axis.names}))
+
+
+def _multiple(axis: Axis) -> str:
+    """What sizes an axis with unknown names can have."""
+    if len(axis.terms) > 1:
+        return str(_local(axis))
+    [(_, factor)] = axis.terms
+    over = f" plus {axis.constant}" if axis.constant > 0 else f" less {-axis.constant}" if axis.constant else ""
+    return f"a multiple of {factor}{over}" if factor != 1 else f"more than {axis.constant}"
+
+
+def _as_yaml(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _field_holding(part: Part, value: int) -> str | None:

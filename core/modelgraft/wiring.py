@@ -11,26 +11,30 @@ from collections.abc import Iterator, Mapping
 from modelgraft.drafts import Draft
 from modelgraft.errors import Collector, Place, choices, nearest
 from modelgraft.graph import INPUTS, Graph, NodeSpec, Ref, Wire
-from modelgraft.matching import choose, fits
-from modelgraft.missing import explain_missing
 from modelgraft.kinds import Component
+from modelgraft.matching import choose, fits, suits
+from modelgraft.missing import explain_missing
 from modelgraft.order import find_cycles
 from modelgraft.ports import DTYPES, ListOf, Port, PortType, Tensor
 
 
-def find_components(graph: Graph, problems: Collector) -> dict[str, tuple[Component, tuple[Component, ...]]]:
-    """The component of each node and those of its adapters; nodes with an unknown one are left out and noted."""
-    found: dict[str, tuple[Component, tuple[Component, ...]]] = {}
+def find_components(graph: Graph, problems: Collector) -> dict[str, tuple[tuple[Component, ...], tuple[Component, ...]]]:
+    """The components that each node may be, in order, and those of its adapters; nodes with an unknown one are left out and noted.
+
+    `use: llm/causal | llm/seq2seq` names two: the node becomes the first that its source is made for.
+    """
+    found: dict[str, tuple[tuple[Component, ...], tuple[Component, ...]]] = {}
     for name, spec in graph.nodes.items():
-        uses = [spec.use, *(adapter.use for adapter in spec.adapters)]
-        components = [graph.registry.find(use.value) if isinstance(use.value, str) else None for use in uses]
-        for use, component in zip(uses, components, strict=True):
+        hosts = [use.strip() for use in spec.use.value.split("|")] if isinstance(spec.use.value, str) else [spec.use.value]
+        uses = [*((host, spec.use) for host in hosts), *((adapter.use.value, adapter.use) for adapter in spec.adapters)]
+        components = [graph.registry.find(id) if isinstance(id, str) else None for id, _ in uses]
+        for (id, use), component in zip(uses, components, strict=True):
             if component is None:
-                sentence, hint = explain_missing(use.value, graph.registry)
+                sentence, hint = explain_missing(id, graph.registry)
                 problems.add("unknown-component", f"{name}: {sentence}", place=use.origin.place or spec.place, hint=hint, node=name)
         known = [component for component in components if component is not None]
         if len(known) == len(uses):
-            found[name] = (known[0], tuple(known[1:]))
+            found[name] = (tuple(known[: len(hosts)]), tuple(known[len(hosts) :]))
     return found
 
 
@@ -118,7 +122,7 @@ def _check_shares(graph: Graph, problems: Collector) -> None:
 
 
 def _check_unused(graph: Graph, problems: Collector, lost: set[str]) -> None:
-    """Note nodes that reach no output and inputs and parameters that nobody reads. `lost` holds what misspelt names meant."""
+    """Note nodes that reach no output and inputs that nobody reads. `lost` holds what misspelt names probably meant."""
     relax = "remove it, or check with --allow unused while you draft"
     if not graph.outputs:
         problems.add("no-outputs", "the graph has no outputs, so nothing can be asked of it", hint="write outputs: {NAME: node.port}")
@@ -132,10 +136,6 @@ def _check_unused(graph: Graph, problems: Collector, lost: set[str]) -> None:
     for name, given in graph.inputs.items():
         if name not in read and not bare:
             problems.add("unused-input", f"no node reads the input '{name}'", place=given.place, hint=relax)
-    for name, param in graph.params.items():
-        if not param.used:
-            found = f"nothing uses the parameter '{name}'"
-            problems.add("unused-param", found, place=param.place or param.origin.place, hint=f"write ${{{name}}} where it belongs; or {relax}")
 
 
 def _reached(graph: Graph, start: list[str]) -> set[str]:
@@ -148,7 +148,7 @@ def _reached(graph: Graph, start: list[str]) -> set[str]:
         reached.add(name)
         spec = graph.nodes[name]
         shared = {str(spec.share.value)} if spec.share is not None else set()
-        open_names.extend((feeders(spec) | shared) & graph.nodes.keys() - reached)
+        open_names.extend(other for other in feeders(spec) | shared if other in graph.nodes and other not in reached)
     return reached
 
 
@@ -180,7 +180,7 @@ class PortWiring:
         known = draft.in_ports
         for name, wire in draft.wires.items():
             if name not in known:
-                sentence = f"{draft.name} has no input '{name}'; it has: {choices(known)}. {nearest(name, known)}".rstrip()
+                sentence = f"{draft.name} has no input '{name}'; it has: {choices(known, sort=False)}. {nearest(name, known)}".rstrip()
                 self.problems.add("unknown-port", sentence, place=wire.place, node=draft.name, port=name)
                 continue
             refs = tuple(self._resolve(ref, draft.name, name, ref.place or wire.place) for ref in wire.refs)
@@ -210,7 +210,7 @@ class PortWiring:
             sentence = f"{holder}: {ref.node} has {len(ports)} outputs; say which: {listed or 'none'}"
             self.problems.add("ambiguous-output", sentence, place=place, node=node, port=port)
         else:
-            sentence = f"{ref.node} has no output '{ref.port}'; it has: {choices(ports)}. {nearest(ref.port, ports)}".rstrip()
+            sentence = f"{ref.node} has no output '{ref.port}'; it has: {choices(ports, sort=False)}. {nearest(ref.port, ports)}".rstrip()
             self.problems.add("unknown-port", sentence, place=place, node=node, port=port)
         return None
 
@@ -269,10 +269,10 @@ class PortWiring:
         return found
 
     def _miss(self, draft: Draft, name: str, port: Port) -> None:
-        could = [f"inputs.{other}" for other, given in self.graph.inputs.items() if choose(given.port.type, port)]
+        could = [f"inputs.{other}" for other, given in self.graph.inputs.items() if suits(given.port.type, port)]
         for other in self.drafts.values():
             if other is not draft:
-                could.extend(f"{other.name}.{out}" for out, giving in other.out_ports.items() if choose(giving.type, port))
+                could.extend(f"{other.name}.{out}" for out, giving in other.out_ports.items() if suits(giving.type, port))
         could.sort(key=lambda text: (text.rpartition(".")[2] != name, text))
         hint = f"wire it: in: {{{name}: {could[0]}}}" if could else f"nothing in this graph gives {port} yet"
         more = f"; {', '.join(could[1:4])} would fit as well" if len(could) > 1 else ""
