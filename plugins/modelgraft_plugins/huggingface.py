@@ -128,11 +128,18 @@ def tie(model: Model) -> None:
 
     Weights that the config ties but the checkpoint holds with different values stay apart, as in `from_pretrained`.
     """
+    parameters = dict(model.named_parameters(remove_duplicate=False))
     for target, source in model.all_tied_weights_keys.items():
-        kept, other = model.get_parameter(source), model.get_parameter(target)
-        if kept is not other and _same(kept, other):
+        kept, other = parameters.get(source), parameters.get(target)  # a part of the model may have been taken off
+        if kept is not None and other is not None and kept is not other and _same(kept, other):
             owner, _, name = target.rpartition(".")
             setattr(model.get_submodule(owner), name, kept)
+
+
+def optional_keys(model: Model, *, prefix: str = "") -> tuple[str, ...]:
+    """The names, behind `prefix`, of tensors that checkpoints of this model may leave out."""
+    patterns = tuple(model._keys_to_ignore_on_load_missing or ())
+    return tuple(prefix + name for name in model.state_dict() if any(re.search(pattern, name) for pattern in patterns))
 
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:

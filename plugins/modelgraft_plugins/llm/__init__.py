@@ -1,1 +1,142 @@
-"""Language models: one generation loop over decoders and encoder-decoders."""
+"""Language models: decoders (llm/causal) and encoder-decoders (llm/seq2seq) of any family that transformers has.
+
+Both take a prompt template. Each `{field}` of it becomes an input port, in the order in which the fields appear, and takes a
+text (also a label), a conversation, or embeddings `float[batch <field>_tokens hidden_size]`; `{field:729}` takes exactly 729
+embeddings. Outputs: `text` (the new text, special tokens removed) and `logits` (of the first new token, float32).
+
+    llm:
+      use: llm/causal
+      from: "${checkpoint}#language_model"       # config, weights, tokenizer, generation defaults
+      with: {prompt: "USER: {image}\\n{prompt} ASSISTANT:", max_new_tokens: 30}
+      in: {image: project, prompt: inputs.prompt}
+
+How a prompt is put together:
+- Text fields are written into the template; embeddings take the place of their field. Where the tokenizer knows the placeholder
+  (`placeholder`, "<image>" or what the source says) the whole string is tokenised once with one placeholder per medium; where
+  it does not, the pieces between the media are tokenised one by one.
+- A text that already holds the placeholder is used as it is, in place of the template: one placeholder per medium, or one
+  per embedding.
+- `begin: text` (what sources of BLIP-2 and InstructBLIP say): media that lead stand before the begin token.
+- `chat: true` makes the prompt the user's message in the tokenizer's chat template, after `system` if that is set. A
+  conversation is always written by the chat template; its pictures are the embedding fields, in reading order, and when one
+  field holds them all, equal shares of it.
+- Greedy unless `temperature` is set, by the graph or by the source's generation_config.json.
+
+llm/seq2seq: the encoder reads the prompt, the decoder writes. With `encoder: none` it is a decoder alone: its one input is
+`memory: float[batch frames hidden_size]` (say, of audio/encoder), and every answer begins with the forced tokens
+`decoder_prompt` (token strings) or `decoder_start_ids`. Sources of Whisper say `encoder: none` and their start tokens.
+
+    words:
+      use: llm/seq2seq
+      from: "${checkpoint}"                      # a Whisper checkpoint; its encoder's tensors are left to audio/encoder
+      in: {memory: encoder}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from modelgraft.hooks import hookimpl
+from modelgraft.kinds import SolvedNode, component
+from modelgraft.ports import Ports, port
+from modelgraft_plugins.llm.config import OUTPUTS, LanguageConfig, model_of, values_of
+from modelgraft_plugins.llm.families import DECODER_COUNTS, family_of
+
+if TYPE_CHECKING:
+    from modelgraft.sources import SourceView
+
+
+@component("llm/causal", kind="llm", module="modelgraft_plugins.llm.causal:Causal", random=True, keywords=("decoder", "chat", "vlm"))
+class CausalConfig(LanguageConfig):
+    """Read a prompt of text and embeddings, and write what follows, with a decoder-only language model."""
+
+    @classmethod
+    def from_source(cls, source: SourceView) -> Mapping[str, Any]:
+        """Raises ValueError for an encoder-decoder, a whole multimodal model, or a config without model_type."""
+        config = model_of(source)
+        if family_of(config["model_type"]).crosses or config.get("is_encoder_decoder"):
+            raise ValueError(f"{source.text} is a {config['model_type']} model, an encoder-decoder: use llm/seq2seq")
+        outer = source.root.get("model_type")
+        if outer in WHOLE_HEADS and source.part:
+            config["tie_word_embeddings"] = bool(source.root.get("tie_word_embeddings"))
+        return values_of(source, config)
+
+    def parameters(self) -> int | None:
+        """By the formula of the family, where there is one."""
+        count = self.family.count
+        return count(self.family.facts(self.facts())) if count is not None and not self.family.crosses else None
+
+
+WHOLE_HEADS = ("llava", "llava_next", "vipllava")  # the outer model owns the output head, and says whether it is tied
+
+
+@component("llm/seq2seq", kind="llm", module="modelgraft_plugins.llm.seq2seq:Seq2Seq", random=True, keywords=("t5", "whisper"))
+class Seq2SeqConfig(LanguageConfig):
+    """Read a prompt of text and embeddings with an encoder, or a memory from elsewhere, and write an answer with a decoder."""
+
+    encoder: Literal["own", "none"] = Field(default="own", description="none: the memory comes from another node")
+    decoder_prompt: tuple[str, ...] = Field(default=(), description="tokens that every answer begins with, as strings; not part of it")
+    decoder_start_ids: tuple[int, ...] = Field(default=(), description="the same as ids; none: the model's decoder_start_token_id")
+
+    @classmethod
+    def from_source(cls, source: SourceView) -> Mapping[str, Any]:
+        """Raises ValueError for a decoder-only model, a whole multimodal model, or a config without model_type."""
+        config = model_of(source)
+        kind = config["model_type"]
+        if not (family_of(kind).crosses or config.get("is_encoder_decoder")):
+            raise ValueError(f"{source.text} is a {kind} model, a decoder without an encoder: use llm/causal")
+        found = values_of(source, config)
+        if kind == "whisper":
+            return {**found, **_whisper_start(source, config)}
+        if kind == "t5":
+            found["tie_word_embeddings"] = _t5_is_tied(source, config)
+            found.pop("max_position_embeddings", None)
+        return found
+
+    def ports(self) -> Ports:
+        """The fields of the template, or the memory."""
+        if self.encoder == "own":
+            return super().ports()
+        return Ports({"memory": port("float[batch frames hidden_size]", doc="what the decoder attends to")}, OUTPUTS)
+
+    def parameters(self) -> int | None:
+        """By the formula of the family, where there is one; with `encoder: none`, of the decoder alone."""
+        count: Callable[[Mapping[str, Any]], int] | None = self.family.count if self.family.crosses else None
+        if self.encoder == "none":
+            count = DECODER_COUNTS.get(self.kind or "")
+        return count(self.family.facts(self.facts())) if count is not None else None
+
+    def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
+        """The context of the decoder holds its start tokens and the answer; the encoder has no fixed limit."""
+        limit, start = self.max_position_embeddings, len(self.decoder_prompt) or len(self.decoder_start_ids) or 1
+        if limit is not None and start + self.max_new_tokens > limit:
+            found = f"{node.name} begins with {start} tokens and writes {self.max_new_tokens:,} (max_new_tokens), but {self.kind} has {limit:,} positions"
+            yield ("context-overflow", found, f"set {node.name}.max_new_tokens to at most {limit - start:,}")
+
+
+def _t5_is_tied(source: SourceView, config: Mapping[str, Any]) -> bool:
+    """Files decide: newer T5 checkpoints hold a head of their own, whatever their config says. Without files, the config."""
+    if source.tensor_shapes():
+        return source.shape("lm_head.weight") is None
+    return config.get("tie_word_embeddings") is not False and config.get("scale_decoder_outputs") is not False
+
+
+def _whisper_start(source: SourceView, config: Mapping[str, Any]) -> dict[str, Any]:
+    given = {**config, **(source.json("generation_config.json") or {})}
+    forced = [pair[1] for pair in sorted(given.get("forced_decoder_ids") or []) if pair[1] is not None]
+    start = [given.get("decoder_start_token_id", 50257), *forced]  # 50257: the default of the family
+    plain = given.get("no_timestamps_token_id")
+    if plain is not None and start[-1] != plain:
+        start.append(plain)
+    longest = min(given.get("max_length") or 448, config.get("max_target_positions") or 448)  # 448: the default of the family
+    return {"encoder": "none", "decoder_start_ids": tuple(start), "max_new_tokens": longest - len(start)}
+
+
+@hookimpl
+def register_components(register: Callable[[Any], None]) -> None:
+    """Offer the language models."""
+    register(CausalConfig)
+    register(Seq2SeqConfig)

@@ -1,0 +1,97 @@
+"""The loop: read the prompts, then choose and read one token at a time until every answer has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from modelgraft.generation import beams
+from modelgraft.generation.decoder import Decoder
+from modelgraft.generation.reading import Decode, Reader
+from modelgraft.generation.sampling import chooser
+from modelgraft.generation.scoring import Scoring
+from modelgraft.generation.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What was generated, by row.
+
+    ids     the new tokens, an end token included
+    texts   the new text: special tokens left out, cut before the first stop string
+    logits  float[batch vocab]: the decoder's own logits for the first token, before any rule
+    """
+
+    ids: list[list[int]]
+    texts: list[str]
+    logits: Tensor
+
+
+def _nothing() -> None:
+    return None
+
+
+def generate(
+    decoder: Decoder,
+    prompts: Sequence[Tensor],
+    settings: Settings,
+    *,
+    decode: Decode,
+    said: Sequence[Sequence[int]] | None = None,
+    seed: int = 0,
+    check: Callable[[], None] = _nothing,
+    emit: Callable[[int, str], None] | None = None,
+) -> Answers:
+    """Answer each prompt.
+
+    prompts  float[tokens width] each, as the decoder takes them
+    decode   tokens -> text, special tokens left out
+    said     the tokens of each prompt, for the repetition penalty and the random numbers; None: unknown
+    check    called before every step; raises to stop
+    emit     takes (row, piece of text) as answers grow; pieces of one row join to its text
+    """
+    before = said if said is not None else [()] * len(prompts)
+    readers = [Reader(decode, stop=settings.stop, emit=_emitter(emit, row)) for row in range(len(prompts))]
+    check()
+    first = decoder.prefill(prompts, room=settings.max_new_tokens)
+    if settings.max_new_tokens == 0:
+        ids: list[list[int]] = [[] for _ in prompts]
+    elif settings.beams > 1:
+        ids = beams.search(decoder, first, settings, said=before, decode=decode, check=check)
+    else:
+        ids = _write(decoder, first, settings, before, readers, seed=seed, check=check)
+    return Answers(ids, [reader.finish(answer) for reader, answer in zip(readers, ids, strict=True)], first.float())
+
+
+def _write(
+    decoder: Decoder,
+    logits: Tensor,
+    settings: Settings,
+    said: Sequence[Sequence[int]],
+    readers: Sequence[Reader],
+    *,
+    seed: int,
+    check: Callable[[], None],
+) -> list[list[int]]:
+    """One token per row and step. Rows that have ended are read along until the last one ends."""
+    scoring, choose, ends = Scoring(settings, said, logits), chooser(settings, said, seed=seed), frozenset(settings.end_ids)
+    ids: list[list[int]] = [[] for _ in readers]
+    running = list(range(len(readers)))
+    for length in range(settings.max_new_tokens):
+        tokens = choose(scoring.apply(logits, length=length))
+        chosen: list[int] = tokens.tolist()
+        for row in running:
+            ids[row].append(chosen[row])
+        running = [row for row in running if not (readers[row].add(chosen[row]) or chosen[row] in ends)]
+        if not running or length + 1 == settings.max_new_tokens:
+            break
+        check()
+        scoring.note(tokens)
+        logits = decoder.step(tokens)
+    return ids
+
+
+def _emitter(emit: Callable[[int, str], None] | None, row: int) -> Callable[[str], None] | None:
+    return None if emit is None else lambda piece: emit(row, piece)

@@ -1,0 +1,62 @@
+"""Logits to tokens: the most likely one, or one drawn at random."""
+
+from __future__ import annotations
+
+import zlib
+from array import array
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from modelgraft.generation.scoring import FORBIDDEN
+from modelgraft.generation.settings import Settings
+
+Chooser = Callable[[Tensor], Tensor]  # float[batch vocab] -> int64[batch]
+
+
+def chooser(settings: Settings, prompts: Sequence[Sequence[int]], *, seed: int) -> Chooser:
+    """How this run chooses tokens.
+
+    Each row draws from random numbers of its own, seeded by `seed` and its prompt: the same alone and in any batch.
+    """
+    if not settings.draws:
+        return _most_likely
+    generators = [torch.Generator().manual_seed(_row_seed(seed, prompt)) for prompt in prompts]
+
+    def choose(logits: Tensor) -> Tensor:
+        numbers = torch.stack([torch.rand((), generator=generator, dtype=torch.float64) for generator in generators])
+        return draw(narrow(logits.float() / settings.temperature, settings), numbers.to(logits.device))
+
+    return choose
+
+
+def _most_likely(logits: Tensor) -> Tensor:
+    return logits.argmax(-1)
+
+
+def _row_seed(seed: int, prompt: Sequence[int]) -> int:
+    return (seed * 0x9E3779B1 + zlib.crc32(array("q", prompt).tobytes())) & 0x7FFF_FFFF_FFFF_FFFF
+
+
+def narrow(logits: Tensor, settings: Settings) -> Tensor:
+    """Forbid what top_k and top_p leave out; the most likely token always stays. float[batch vocab] both ways."""
+    if settings.top_k is not None and settings.top_k < logits.shape[-1]:
+        least = logits.topk(settings.top_k, dim=-1).values[:, -1:]
+        logits = logits.masked_fill(logits < least, FORBIDDEN)
+    if settings.top_p is not None and settings.top_p < 1:
+        ordered, order = logits.sort(dim=-1, descending=True)
+        shares = ordered.softmax(-1)
+        before = shares.cumsum(-1) - shares  # probability of all that are more likely
+        dropped = torch.zeros_like(logits, dtype=torch.bool).scatter(1, order, before >= settings.top_p)
+        dropped.scatter_(1, order[:, :1], value=False)
+        logits = logits.masked_fill(dropped, FORBIDDEN)
+    return logits
+
+
+def draw(logits: Tensor, numbers: Tensor) -> Tensor:
+    """Draw one token per row by inverting the distribution function at numbers[row] in [0, 1)."""
+    heights = logits.double().softmax(-1).cumsum(-1)  # in float64: a float32 sum over 100,000 tokens would lose the tail
+    wanted = (numbers * heights[:, -1])[:, None]
+    found = torch.searchsorted(heights, wanted, right=True).squeeze(1)
+    return found.clamp_(max=logits.shape[-1] - 1)

@@ -1,0 +1,77 @@
+"""Keys and values of what a decoder has read, laid out once for a whole answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+
+
+class Slab(DynamicLayer):
+    """One layer's keys and values in memory that is allocated once; what was written so far is seen as a view.
+
+    Growing by concatenation, as DynamicLayer does, copies all of it at every token and holds both copies for a moment.
+    """
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room, self.length = room, 0
+        self.all_keys: Tensor | None = None
+        self.all_values: Tensor | None = None
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:  # noqa: ARG002 as in the base
+        """Write new positions, [batch heads tokens d] each; gives all that were written."""
+        if self.all_keys is None or self.all_values is None:
+            self.dtype, self.device = key_states.dtype, key_states.device
+            self.all_keys, self.all_values = _empty(key_states, self.room), _empty(value_states, self.room)
+            self.is_initialized = True
+        end = self.length + key_states.shape[2]
+        self.all_keys[:, :, self.length : end] = key_states
+        self.all_values[:, :, self.length : end] = value_states
+        self.length = end
+        self.keys, self.values = self.all_keys[:, :, :end], self.all_values[:, :, :end]
+        return self.keys, self.values
+
+    def get_seq_length(self) -> int:
+        """How many positions are written."""
+        return self.length
+
+    def reorder(self, rows: Tensor) -> None:
+        """Let row i hold what row `rows[i]` holds; the number of rows may change."""
+        if self.all_keys is None or self.all_values is None:
+            return
+        self.all_keys, self.all_values = (_gather(whole, rows, self.length) for whole in (self.all_keys, self.all_values))
+        self.keys, self.values = self.all_keys[:, :, : self.length], self.all_values[:, :, : self.length]
+
+
+def _empty(states: Tensor, room: int) -> Tensor:
+    batch, heads, _, width = states.shape
+    return torch.empty((batch, heads, room, width), dtype=states.dtype, device=states.device)
+
+
+def _gather(whole: Tensor, rows: Tensor, length: int) -> Tensor:
+    picked = whole[:, :, :length].index_select(0, rows)
+    if len(rows) != whole.shape[0]:
+        whole = _empty(picked[:, :, :0].expand(len(rows), -1, -1, -1), whole.shape[2])
+    whole[:, :, :length] = picked
+    return whole
+
+
+def cache_of(config: Any, room: int) -> Cache:
+    """A cache for one run of a decoder: slabs, and what transformers chooses for layers that are no plain attention."""
+    cache = DynamicCache(config=config)
+    if not cache.layers:
+        return Cache(layers=[Slab(room) for _ in range(config.num_hidden_layers)])
+    cache.layers = [Slab(room) if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
+
+
+def reorder(cache: Cache, rows: Tensor) -> None:
+    """Reorder every layer of a cache."""
+    for layer in cache.layers:
+        if isinstance(layer, Slab):
+            layer.reorder(rows)
+        else:
+            layer.batch_select_indices(rows)

@@ -1,0 +1,40 @@
+"""llm/causal: decoder-only models of transformers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from modelgraft.weights import Weights
+from modelgraft_plugins import huggingface
+from modelgraft_plugins.llm import CausalConfig
+from modelgraft_plugins.llm.decoders import CausalDecoder
+from modelgraft_plugins.llm.writer import Writer, fits, read_state
+
+ARCHITECTURE = "AutoModelForCausalLM"
+
+
+class Causal(Writer):
+    """A decoder-only language model."""
+
+    def __init__(self, config: CausalConfig) -> None:
+        super().__init__(config, huggingface.build(config.facts(), ARCHITECTURE))
+
+    @staticmethod
+    def from_checkpoint(config: CausalConfig, weights: Weights) -> dict[str, Tensor]:
+        """Translate the tensors of a checkpoint, in any layout that transformers reads."""
+        return read_state(huggingface.blueprint(config.facts(), ARCHITECTURE), weights)
+
+    def forward(self, *values: Any) -> dict[str, Any]:
+        """Answer each record.
+
+        values   the fields of the template in order: a list of texts or conversations, or float[batch tokens width]
+        returns  text: one string per record; logits: float[batch vocab]
+
+        Raises InputError for a prompt that does not fit.
+        """
+        prompts, said = self.read(values)
+        limit, new = self.config.max_position_embeddings, self.config.max_new_tokens
+        fits(prompts, limit=limit, new=new, node=self.runtime.node, kind=self.config.kind or "the model")
+        return self.answer(CausalDecoder(self.model), prompts, said)

@@ -1,0 +1,198 @@
+"""What llm/causal and llm/seq2seq have in common: the model, the prompt, and how answers are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, model_validator
+
+from modelgraft.generation.settings import Settings
+from modelgraft.kinds import Config, Dim, SolvedNode
+from modelgraft.ports import Port, Ports, port
+from modelgraft_plugins.llm import template
+from modelgraft_plugins.llm.families import Family, family_of
+
+if TYPE_CHECKING:
+    from modelgraft.sources import SourceView
+
+NUMBERS = (
+    "hidden_size", "vocab_size", "max_position_embeddings", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+    "tie_word_embeddings",
+)  # fmt: skip
+BLIP = ("blip-2", "instructblip", "instructblipvideo")  # their pictures stand before the begin token, and only text_config rules generation
+
+
+class LanguageConfig(Config):
+    """The shared fields; not a component itself."""
+
+    model: dict[str, Any] = Field(default={}, description="the model's own config, as in its config.json; the fields below override it")
+    model_type: str | None = Field(default=None, description="family in the sense of transformers, e.g. llama, opt, qwen2, t5")
+    hidden_size: Dim = Field(default=None, description="width of the embeddings that the model reads")
+    vocab_size: int | None = Field(default=None, gt=0)
+    max_position_embeddings: int | None = Field(default=None, gt=0, description="longest context in tokens; null: no limit")
+    num_hidden_layers: int | None = Field(default=None, gt=0)
+    num_attention_heads: int | None = Field(default=None, gt=0)
+    num_key_value_heads: int | None = Field(default=None, gt=0)
+    tie_word_embeddings: bool | None = Field(default=None, description="the output head is the embedding table")
+
+    prompt: str = Field(default="{prompt}", description="template; each {field} or {field:tokens} becomes an input port")
+    placeholder: str = Field(default="<image>", description="what stands for an embedded medium within a text")
+    begin: Literal["start", "text"] = Field(
+        default="start", description="where the begin token goes: at the start, or before the first text, after media that lead (BLIP-2)"
+    )
+    chat: bool = Field(default=False, description="put the prompt into the chat template of the tokenizer, as the user's message")
+    system: str | None = Field(default=None, description="system message of the chat template")
+
+    max_new_tokens: int = Field(default=64, ge=0, description="longest answer; 0 gives the logits alone")
+    min_new_tokens: int = Field(default=0, ge=0)
+    temperature: float = Field(default=0.0, ge=0, description="0: always the most likely token")
+    top_k: int | None = Field(default=None, gt=0)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    repetition_penalty: float = Field(default=1.0, gt=0)
+    beams: int = Field(default=1, ge=1)
+    length_penalty: float = 1.0
+    early_stopping: bool | Literal["never"] = False
+    stop: tuple[str, ...] = Field(default=(), description="strings that end the answer and are cut from it")
+    end_ids: tuple[int, ...] = Field(default=(), description="tokens that end the answer; none: those of the model's config")
+    suppress_tokens: tuple[int, ...] = Field(default=(), description="tokens that are never chosen")
+    begin_suppress_tokens: tuple[int, ...] = Field(default=(), description="tokens that are not chosen first")
+
+    @model_validator(mode="after")
+    def _agrees(self) -> LanguageConfig:
+        self.fields  # noqa: B018 raises ValueError for a template that cannot be read
+        if self.beams > 1 and self.temperature > 0:
+            raise ValueError(f"beams: {self.beams} search for the likeliest answer, temperature: {self.temperature} draws one; choose one")
+        if self.stop and "" in self.stop:
+            raise ValueError("stop: an empty string would end every answer at once")
+        own = self._own_width()
+        if own is not None and self.hidden_size not in (None, own):
+            raise ValueError(f"hidden_size is {self.hidden_size}, but the model of this source is {own} wide")
+        return self
+
+    @property
+    def family(self) -> Family:
+        """The family of the model."""
+        return family_of(self.kind or "")
+
+    @property
+    def kind(self) -> str | None:
+        """The model type, or None while it is not known."""
+        return self.model_type or self.model.get("model_type")
+
+    @cached_property
+    def pieces(self) -> tuple[template.Piece, ...]:
+        """The prompt template, read."""
+        return template.parse(self.prompt)
+
+    @property
+    def fields(self) -> tuple[template.Field, ...]:
+        """The fields of the prompt template."""
+        return template.fields(self.pieces)
+
+    def facts(self) -> dict[str, Any]:
+        """The model's config with every override, under the keys of its family."""
+        given = {self.family.names.get(name, name): value for name in NUMBERS if (value := getattr(self, name)) is not None}
+        if self._own_width() is not None:
+            given.pop(self.family.names.get("hidden_size", "hidden_size"), None)
+        return {**self.model, **given, "model_type": self.kind}
+
+    def settings(self, *, end_ids: tuple[int, ...] = ()) -> Settings:
+        """How to write; `end_ids` are those of the model, for when the config names none."""
+        return Settings(
+            max_new_tokens=self.max_new_tokens, min_new_tokens=self.min_new_tokens, temperature=self.temperature, top_k=self.top_k,
+            top_p=self.top_p, repetition_penalty=self.repetition_penalty, beams=self.beams, length_penalty=self.length_penalty,
+            early_stopping=self.early_stopping, stop=self.stop, end_ids=self.end_ids or end_ids, suppressed=self.suppress_tokens,
+            suppressed_first=self.begin_suppress_tokens,
+        )  # fmt: skip
+
+    def ports(self) -> Ports:
+        """Each field of the template is an input."""
+        return Ports({field.name: _field_port(field) for field in self.fields}, OUTPUTS)
+
+    def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
+        """Compare what is known of the prompt, and the longest answer, with the context."""
+        from modelgraft_plugins.llm.context import review_context
+
+        return review_context(self, node)
+
+    def _own_width(self) -> int | None:
+        return width_of(self.family, self.model) if self.model else None
+
+
+def _field_port(field: template.Field) -> Port:
+    if field.tokens is not None:
+        return port(f"float[batch {field.tokens} hidden_size]", doc=f"{field.tokens} embeddings that take the place of {{{field.name}}}")
+    doc = f"a text, a conversation or embeddings that take the place of {{{field.name}}}"
+    return port(f"text | label | conversation | float[batch {field.name}_tokens hidden_size]", doc=doc)
+
+
+OUTPUTS: Mapping[str, Port] = {
+    "text": port("text", doc="the new text, without special tokens"),
+    "logits": port("float[batch vocab_size]", doc="the logits of the first new token"),
+}
+
+
+def width_of(family: Family, config: Mapping[str, Any]) -> int | None:
+    """How wide the embeddings are that a model reads: of some OPT less than its layers."""
+    found = config.get("word_embed_proj_dim") or family.read(config, "hidden_size")
+    return int(found) if found is not None else None
+
+
+def model_of(source: SourceView) -> dict[str, Any]:
+    """The config of a language model, with its model_type.
+
+    Raises ValueError when the source has none, or is a whole of which the language model is a part.
+    """
+    config = dict(source.config)
+    if "text_config" in config and "model_type" in config:
+        hint = f"{source.text.partition('#')[0]}#language_model"
+        raise ValueError(f"{source.text} is a {config['model_type']} model, of which the language model is a part: write '{hint}'")
+    outer = source.root.get("model_type")
+    config.setdefault("model_type", {"llava": "llama", "blip-2": "opt", "instructblip": "opt"}.get(str(outer)))
+    if not config["model_type"]:
+        raise ValueError(f"the config of {source.text} has no model_type, so that it cannot be told which language model it is")
+    return config
+
+
+def values_of(source: SourceView, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config values of a language model that its source decides."""
+    family = family_of(config["model_type"])
+    numbers = {name: value for name in NUMBERS if (value := family.read(config, name)) is not None}
+    width = width_of(family, config)
+    found: dict[str, Any] = {"model": dict(config), "model_type": config["model_type"], **numbers, **generation_of(source, config)}
+    if width is not None:
+        found["hidden_size"] = width
+    if source.root.get("model_type") in BLIP:
+        found["begin"] = "text"
+    token = next((name for file in ("processor_config.json", "tokenizer_config.json") if (name := _image_token(source.json(file)))), None)
+    return {**found, "placeholder": token} if token else found
+
+
+def _image_token(config: Mapping[str, Any] | None) -> str | None:
+    found = (config or {}).get("image_token")
+    text = found.get("content") if isinstance(found, dict) else found
+    return text if isinstance(text, str) else None
+
+
+def generation_of(source: SourceView, config: Mapping[str, Any]) -> dict[str, Any]:
+    """How the source wants answers to be written, in the words of LanguageConfig."""
+    own = {} if source.root.get("model_type") in BLIP else source.json("generation_config.json") or {}
+    given = {**{key: config[key] for key in ("eos_token_id", "suppress_tokens", "begin_suppress_tokens") if config.get(key)}, **own}
+    found = {
+        "end_ids": _ids(given.get("eos_token_id")),
+        "suppress_tokens": _ids(given.get("suppress_tokens")),
+        "begin_suppress_tokens": _ids(given.get("begin_suppress_tokens")),
+        "beams": given.get("num_beams"),
+        **{key: given.get(key) for key in ("max_new_tokens", "min_new_tokens", "repetition_penalty", "length_penalty", "early_stopping")},
+    }
+    if given.get("do_sample") and (given.get("num_beams") or 1) == 1:
+        found |= {"temperature": given.get("temperature") or 1.0, "top_p": given.get("top_p"), "top_k": given.get("top_k", 50) or None}
+    return {key: value for key, value in found.items() if value not in (None, ())}
+
+
+def _ids(value: Any) -> tuple[int, ...]:
+    if isinstance(value, int):
+        return (value,) if value >= 0 else ()
+    return tuple(item for item in value if isinstance(item, int) and item >= 0) if isinstance(value, list) else ()

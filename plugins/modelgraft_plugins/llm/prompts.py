@@ -1,0 +1,164 @@
+"""From the values of a template's fields to what a model reads: token ids, with embeddings in the places of media."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from modelgraft.errors import InputError
+from modelgraft_plugins.llm.config import LanguageConfig
+from modelgraft_plugins.llm.template import Field
+from modelgraft_plugins.llm.tokens import Tokenizer
+
+SLOT = -1  # the id of a place for an embedding, where the tokenizer has no placeholder
+Value = Any  # a text, a conversation or float[tokens width]: what a field of one record holds
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What one record reads.
+
+    ids    one id per position; SLOT or the placeholder's where an embedding goes
+    media  float[tokens width]: the embeddings in order, None when there are none
+    places where they go, as many as media has rows
+    """
+
+    ids: list[int]
+    media: Tensor | None
+    places: list[int]
+
+    @property
+    def said(self) -> list[int]:
+        """The ids that are tokens."""
+        return [token for token in self.ids if token != SLOT]
+
+    def embed(self, table: Callable[[Tensor], Tensor], device: torch.device) -> Tensor:
+        """float[tokens width]: embedded tokens with the media in their places."""
+        ids = torch.tensor(self.ids, device=device)
+        if self.media is None:
+            return table(ids)
+        places = torch.tensor(self.places, device=device)
+        embedded = table(ids.index_fill(0, places, 0))
+        return embedded.index_copy(0, places, self.media.to(device=embedded.device, dtype=embedded.dtype))
+
+
+class PromptWriter:
+    """Writes prompts for one node."""
+
+    def __init__(self, config: LanguageConfig, tokenizer: Tokenizer, *, node: str) -> None:
+        self.config, self.tokenizer, self.node = config, tokenizer, node
+
+    def write(self, record: Mapping[str, Value]) -> Prompt:
+        """Write the prompt of one record, by field.
+
+        Raises InputError when media and their places do not match, or nothing is left to read.
+        """
+        media = [value for value in record.values() if isinstance(value, Tensor)]
+        text, is_chat = self._text(record, media)
+        segments = text.split(self.tokenizer.placeholder) if media else [text]
+        shares = self._shares(media, len(segments) - 1)
+        ids, places = self._tokenise(segments, [len(share) for share in shares], is_chat=is_chat)
+        if not ids:
+            hint = "write something, or use a model whose texts begin with a token of their own"
+            raise InputError(f"{self.node}: the prompt is empty, and the tokenizer puts no begin token before a text; {hint}")
+        return Prompt(ids, torch.cat(shares) if shares else None, places)
+
+    # -- text ---------------------------------------------------------------------------------------------------------
+
+    def _text(self, record: Mapping[str, Value], media: Sequence[Tensor]) -> tuple[str, bool]:
+        """The whole text with a placeholder for each medium, and whether it went through the chat template."""
+        placeholder = self.tokenizer.placeholder
+        conversation = next((value for value in record.values() if isinstance(value, list | tuple)), None)
+        if conversation is not None:
+            return self._chat(_with_media(conversation, len(media))), True
+        ready = next((value for value in record.values() if isinstance(value, str) and placeholder in value), None) if media else None
+        text = ready if ready is not None else self._fill(record)
+        if self.config.chat:
+            return self._chat([{"role": "user", "content": [{"type": "text", "text": text}]}]), True
+        return text, False
+
+    def _fill(self, record: Mapping[str, Value]) -> str:
+        written = {name: self.tokenizer.placeholder if isinstance(value, Tensor) else str(value) for name, value in record.items()}
+        return "".join(written[piece.name] if isinstance(piece, Field) else piece for piece in self.config.pieces)
+
+    def _chat(self, conversation: Sequence[Mapping[str, Any]]) -> str:
+        chat_template = self.tokenizer.chat_template
+        if chat_template is None:
+            raise InputError(f"{self.node}: the tokenizer has no chat template, so a conversation cannot be written; give a text instead")
+        knows_parts = "image" in chat_template
+        messages = [{"role": message["role"], "content": self._content(message["content"], knows_parts)} for message in conversation]
+        if self.config.system is not None and messages[0]["role"] != "system":
+            text: Any = [{"type": "text", "text": self.config.system}] if knows_parts else self.config.system
+            messages.insert(0, {"role": "system", "content": text})
+        return self.tokenizer.chat(messages)
+
+    def _content(self, parts: Sequence[Mapping[str, Any]], knows_parts: bool) -> Any:
+        """The parts as the template takes them: without the media themselves, or as one string."""
+        if knows_parts:
+            return [dict(part) if part["type"] == "text" else {"type": part["type"]} for part in parts]
+        return "".join(part["text"] if part["type"] == "text" else self.tokenizer.placeholder for part in parts)
+
+    # -- media --------------------------------------------------------------------------------------------------------
+
+    def _shares(self, media: Sequence[Tensor], places: int) -> list[Tensor]:
+        """Which embeddings go to which place."""
+        if len(media) == places:
+            return list(media)
+        if media:
+            whole = torch.cat(list(media))
+            if places and (len(whole) == places or (len(media) == 1 and len(whole) % places == 0)):
+                return list(whole.split(len(whole) // places))
+        count, sizes = len(media), " + ".join(str(len(medium)) for medium in media)
+        places_said = f"{places} place{'s' if places != 1 else ''} for media ('{self.tokenizer.placeholder}')"
+        raise InputError(
+            f"{self.node}: the prompt has {places_said}, but there {'is' if count == 1 else 'are'} {count}, of {sizes} embeddings"
+        )
+
+    # -- ids ----------------------------------------------------------------------------------------------------------
+
+    def _tokenise(self, segments: list[str], sizes: list[int], *, is_chat: bool) -> tuple[list[int], list[int]]:
+        lead = 0
+        if self.config.begin == "text" and not is_chat:
+            while lead < len(sizes) and segments[lead] == "":
+                lead += 1
+        slot = SLOT if self.tokenizer.placeholder_id is None else self.tokenizer.placeholder_id
+        ids = [slot] * sum(sizes[:lead])
+        places = list(range(len(ids)))
+        rest = self._whole(segments[lead:], is_chat) if slot != SLOT else self._pieces(segments[lead:], is_chat)
+        waiting = iter(sizes[lead:])
+        for token in rest:
+            if token == slot and len(segments) > 1:
+                size = next(waiting)
+                places += range(len(ids), len(ids) + size)
+                ids += [slot] * size
+            else:
+                ids.append(token)
+        return ids, places
+
+    def _whole(self, segments: list[str], is_chat: bool) -> list[int]:
+        text = self.tokenizer.placeholder.join(segments)
+        return self.tokenizer.plain(text) if is_chat else self.tokenizer.full(text)
+
+    def _pieces(self, segments: list[str], is_chat: bool) -> list[int]:
+        """Each text between media by itself."""
+        if len(segments) == 1:
+            return self._whole(segments, is_chat)
+        ids: list[int] = [] if is_chat else list(self.tokenizer.before)
+        for index, segment in enumerate(segments):
+            ids += ([SLOT] if index else []) + self.tokenizer.plain(segment)
+        return ids if is_chat else [*ids, *self.tokenizer.after]
+
+
+def _with_media(conversation: Sequence[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:
+    """The conversation; when none of its messages shows the media, they stand before the first message of the user."""
+    messages = list(conversation)
+    if not count or any(part["type"] != "text" for message in messages for part in message["content"]):
+        return messages
+    first = next((index for index, message in enumerate(messages) if message["role"] == "user"), 0)
+    shown = [{"type": "image"}] * count
+    messages[first] = {**messages[first], "content": [*shown, *messages[first]["content"]]}
+    return messages

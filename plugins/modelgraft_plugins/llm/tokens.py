@@ -1,0 +1,94 @@
+"""The tokenizer of a source, and the little that prompts need of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
+
+from modelgraft.backends.base import LoadContext
+from modelgraft.errors import Problem, SourceError
+
+FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "vocab.txt")
+
+
+class Tokenizer:
+    """Text to token ids and back.
+
+    placeholder_id  the id of the placeholder of media, None when the tokenizer does not know it
+    before, after   what it puts around every text: begin and end tokens
+    """
+
+    def __init__(self, inner: Any, *, placeholder: str) -> None:  # Any: tokenizers of transformers are not annotated
+        self.inner = inner
+        known: dict[str, int] = inner.added_tokens_encoder
+        self.placeholder, self.placeholder_id = placeholder, known.get(placeholder)
+        bare, full = self.plain("a"), self.full("a")
+        start = next((i for i in range(len(full) - len(bare) + 1) if full[i : i + len(bare)] == bare), 0)
+        self.before, self.after = full[:start], full[start + len(bare) :]
+
+    def plain(self, text: str) -> list[int]:
+        """The ids of a text alone."""
+        ids: list[int] = self.inner(text, add_special_tokens=False).input_ids if text else []
+        return ids
+
+    def full(self, text: str) -> list[int]:
+        """The ids of a text with the begin and end tokens that belong to it."""
+        ids: list[int] = self.inner(text).input_ids
+        return ids
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of ids, special tokens left out."""
+        text: str = self.inner.decode(ids, skip_special_tokens=True)
+        return text
+
+    def id_of(self, token: str) -> int | None:
+        """The id of a token given as a string, or None when there is no such token."""
+        found = self.inner.convert_tokens_to_ids(token)
+        is_there = found is not None and (found != self.inner.unk_token_id or token == self.inner.unk_token)
+        return int(found) if is_there else None
+
+    @property
+    def chat_template(self) -> str | None:
+        """The chat template, or None."""
+        found = self.inner.chat_template
+        return found if isinstance(found, str) else (found or {}).get("default")
+
+    def chat(self, messages: list[dict[str, Any]]) -> str:
+        """Messages in the chat template, ready for the answer."""
+        text: str = self.inner.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return text
+
+
+def open_tokenizer(context: LoadContext, *, placeholder: str) -> Tokenizer:
+    """Open the tokenizer of a node's source.
+
+    Raises SourceError `no-tokenizer` when the source has none.
+    """
+    folder = _folder(context)
+    there = folder is not None and any((folder / name).is_file() for name in FILES)
+    if folder is None or not there:
+        raise _missing(context, f"{folder} has none of {', '.join(FILES)}" if folder is not None else "it has no folder on this machine")
+    try:
+        inner: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)  # type: ignore[no-untyped-call]
+    except (ValueError, OSError, KeyError, TypeError, ImportError) as error:
+        raise _missing(context, f"its tokenizer files cannot be read: {error}") from error
+    return Tokenizer(inner, placeholder=placeholder)
+
+
+def _folder(context: LoadContext) -> Path | None:
+    if context.weights is not None:
+        return context.weights.folder
+    source = context.node.source
+    found = (source.path("tokenizer.json") or source.path("config.json") or source.path()) if source is not None else None
+    if found is None:
+        return None
+    return found if found.is_dir() else found.parent
+
+
+def _missing(context: LoadContext, why: str) -> SourceError:
+    node = context.node
+    name = node.source.text if node.source is not None else "a node without a source"
+    found = f"{node.name} ({node.component.id}) needs the tokenizer of {name}: {why}"
+    return SourceError(Problem("no-tokenizer", found, node.place, "name a checkpoint that holds its tokenizer", node=node.name))
