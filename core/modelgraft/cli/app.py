@@ -1,0 +1,72 @@
+"""The commands, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from modelgraft.cli import graphs, plugins, running
+from modelgraft.cli.session import Session, read_only, session_of
+
+ABOUT = """Compose multimodal models from typed parts: check a graph before anything loads, see what it costs, run it.
+
+A GRAPH is a YAML file or the name of a shipped graph (see: modelgraft graphs).
+These options hold for every command and may stand after its name.
+
+Exit codes: 0 all is well; 1 the graph has problems or the run failed; 2 the command cannot be understood;
+70 a defect of modelgraft (--debug shows where); 130 stopped by Ctrl-C."""
+
+# Commands of the design that are not in this release, and what they come with.
+LATER: Mapping[str, str] = {
+    "bench": "the benchmarks of graphs",
+    "chat": "conversations in the terminal",
+    "eval": "the evaluation suites",
+    "export": "the ONNX backend",
+    "lock": "locked graphs",
+    "serve": "the server",
+    "train": "training",
+}
+
+
+def print_version(is_set: bool) -> None:
+    """Print the version and leave."""
+    if is_set:
+        typer.echo(f"modelgraft {version('modelgraft')}")
+        raise typer.Exit
+
+
+VERSION = typer.Option("--version", is_eager=True, callback=print_version, help="Print the version.")
+
+
+def build_app() -> typer.Typer:
+    """Make the typer app with the commands of this release."""
+    app = typer.Typer(
+        name="modelgraft", help=ABOUT, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+    )
+    app.callback()(general)
+    for module in (graphs, running, plugins):
+        module.register(app)
+    return app
+
+
+def is_ours(app: typer.Typer, command: str) -> bool:
+    """Whether a command is one of those that come with modelgraft."""
+    names = {info.name for info in app.registered_commands} | {info.name for info in app.registered_groups}
+    return command in names
+
+
+def general(
+    context: typer.Context,
+    plugins: Annotated[str | None, typer.Option(metavar="only=A,B", help="Load only these plugins.")] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,  # noqa: ARG001 read by entry.py
+    offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing: use files on disk and the cache alone.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", "--no-progress", help="Do not tell how far a run is.")] = False,
+    is_version: Annotated[bool, VERSION] = False,  # noqa: ARG001 print_version has acted on it
+) -> None:
+    """Take the options that hold for every command."""
+    session: Session = session_of(context)
+    session.plugins = read_only(plugins) if plugins is not None else session.plugins
+    session.offline, session.progress = offline, not quiet

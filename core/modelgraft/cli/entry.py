@@ -1,0 +1,107 @@
+"""From the words of a command to its exit code: every error becomes one message, never a traceback."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import typer
+
+from modelgraft.cli.app import LATER, build_app, is_ours
+from modelgraft.cli.screen import Screen
+from modelgraft.cli.session import Session
+from modelgraft.errors import Cancelled, DocumentError, GraphError, ModelgraftError, NodeError
+
+OK, FAILED, USAGE, DEFECT, STOPPED = 0, 1, 2, 70, 130  # 70 as in sysexits.h, 130 as shells say it for Ctrl-C
+
+# The class of all usage errors: typer brings click along under a name of its own that changed between its versions.
+UsageProblem: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+
+FLAGS = frozenset({"--debug", "--offline", "--quiet", "-q", "--no-progress"})  # hold for every command; may stand after its name
+
+
+def run_command(words: Sequence[str]) -> int:
+    """Run a command; see `modelgraft.cli`."""
+    screen = Screen.of_process(is_json="--json" in words)
+    general, rest = split_general(words)
+    try:
+        return _run([*general, *rest], rest, screen)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit fails once more
+        return FAILED
+
+
+def split_general(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Take the options that hold for every command from wherever they stand."""
+    general, rest = list[str](), list[str]()
+    left = iter(words)
+    for word in left:
+        if word == "--":
+            rest += [word, *left]
+        elif word in FLAGS:
+            general.append(word)
+        elif word == "--plugins":
+            general += [word, *([value] if (value := next(left, None)) is not None else [])]
+        elif word.startswith("--plugins="):
+            general += ["--plugins", word.removeprefix("--plugins=")]
+        else:
+            rest.append(word)
+    return general, rest
+
+
+def _run(words: list[str], rest: list[str], screen: Screen) -> int:
+    debug = "--debug" in words
+    command = next((word for word in rest if not word.startswith("-")), "")
+    if command in LATER:
+        screen.error(f"'modelgraft {command}' is not in this release: it comes with {LATER[command]}.")
+        return USAGE
+    session = Session(screen)
+    try:
+        app = build_app()
+        if not is_ours(app, command) and "--version" not in rest:
+            session.read_general(words)
+            session.registry.manager.hook.register_commands(app=app)
+        code = app(words, obj=session, standalone_mode=False, prog_name="modelgraft")
+        sys.stdout.flush()
+        return code if isinstance(code, int) else OK
+    except (ModelgraftError, KeyboardInterrupt, typer.Abort) as error:
+        return _report(error, screen, debug=debug)
+    except UsageProblem as problem:
+        _show_usage(problem, screen)
+        return USAGE
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # noqa: BLE001 a defect: the user gets a sentence, and the traceback on demand
+        return _report(error, screen, debug=debug)
+
+
+def _show_usage(problem: BaseException, screen: Screen) -> None:
+    if screen.is_json:
+        screen.fail("usage", getattr(problem, "format_message", lambda: str(problem))())
+    else:
+        problem.show()  # type: ignore[attr-defined]  # every ClickException has it
+
+
+def _report(error: BaseException, screen: Screen, *, debug: bool) -> int:
+    if debug and not isinstance(error, typer.Abort):
+        traceback.print_exception(error, file=sys.stderr)
+    if isinstance(error, KeyboardInterrupt | typer.Abort) or (
+        isinstance(error, Cancelled) and isinstance(error.__cause__, KeyboardInterrupt)
+    ):
+        screen.error("stopped", kind="stopped")
+        return STOPPED
+    if isinstance(error, GraphError):
+        screen.problems(error.problems, kind="document" if isinstance(error, DocumentError) else "graph")
+        return FAILED
+    if isinstance(error, ModelgraftError):
+        where = {"node": error.node, "component": error.component} if isinstance(error, NodeError) else {}
+        screen.error(str(error), kind=type(error).__name__, **where)
+        return FAILED
+    first = str(error).strip().partition("\n")[0]
+    text = f"this is a defect of modelgraft or of a plugin: {type(error).__name__}: {first}"
+    screen.error(text if debug else f"{text}\n    run it again with --debug to see where, and report it", kind="defect")
+    return DEFECT

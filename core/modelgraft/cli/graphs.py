@@ -1,0 +1,179 @@
+"""Commands about graphs as values: nothing of them loads weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from modelgraft import api
+from modelgraft.cli.options import Allow, AsJson, BackendName, Device, Dtype, GraphName, Settings, Wanted, settings_of
+from modelgraft.cli.session import Session, session_of
+from modelgraft.cli.tables import plan_document, print_plan
+from modelgraft.errors import GraphError
+
+if TYPE_CHECKING:
+    from modelgraft.graph import SolvedGraph
+
+FORMATS = ("mermaid", "dot", "svg", "html")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("check")(check)
+    app.command("plan")(plan)
+    app.command("show")(show)
+    app.command("explain")(explain)
+    app.command("graphs")(graphs)
+    app.command("schema")(schema)
+    app.command("import")(import_graph)
+
+
+def check(
+    context: typer.Context,
+    names: Annotated[list[str], typer.Argument(metavar="GRAPH...", help="YAML files, or names of shipped graphs.")],
+    settings: Settings = None,
+    allow: Allow = None,
+    as_json: AsJson = False,
+) -> None:
+    """Report every problem of graphs, without weights, torch or network. Exits with 1 when there is one."""
+    session = session_of(context)
+    screen = session.screen
+    reports = [_check(session, name, settings, allow) for name in names]
+    is_clean = all(report["ok"] for report in reports)
+    if as_json:
+        screen.document({"ok": is_clean, "graphs": [{k: v for k, v in report.items() if k != "found"} for report in reports]})
+    for report in () if as_json else reports:
+        if report["ok"]:
+            screen.say(f"{screen.paint('ok', 'green')}  {report['graph']}  {report['nodes']} nodes, {_ports(report)}")
+        for problem in report["found"]:
+            screen.say(screen.paint_problem(problem, on=screen.out))
+    if not as_json and not is_clean:
+        count = sum(len(report["found"]) for report in reports)
+        bad = sum(not report["ok"] for report in reports)
+        screen.note(f"{count} problem{'s' * (count != 1)} in {bad} of {len(reports)} graph{'s' * (len(reports) != 1)}")
+    raise typer.Exit(0 if is_clean else 1)
+
+
+def _check(session: Session, name: str, settings: list[str] | None, allow: list[str] | None) -> dict[str, Any]:
+    try:
+        solved = api.check(session.load(name, settings_of(settings), allow or ()))
+    except GraphError as error:
+        return {"graph": name, "ok": False, "problems": [problem.as_json() for problem in error.problems], "found": error.problems}
+    ports = {"inputs": {k: str(v.port) for k, v in solved.inputs.items()}, "outputs": _outputs(solved)}
+    return {"graph": name, "ok": True, "problems": [], "found": (), "nodes": len(solved.nodes), **ports}
+
+
+def _outputs(solved: SolvedGraph) -> dict[str, str]:
+    from modelgraft.draw.picture import port_of
+
+    return {name: str(port_of(ref, solved)) for name, ref in solved.outputs.items()}
+
+
+def _ports(report: dict[str, Any]) -> str:
+    sides = (", ".join(f"{name}: {kind}" for name, kind in report[side].items()) or "nothing" for side in ("inputs", "outputs"))
+    return " -> ".join(sides)
+
+
+def plan(
+    context: typer.Context,
+    graph: GraphName,
+    settings: Settings = None,
+    wanted: Wanted = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Count by building every module without memory (imports torch).")] = False,
+    backend: BackendName = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    allow: Allow = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what would run: each node with its parameters, bytes, place and outputs, and the totals."""
+    session = session_of(context)
+    found = api.plan(
+        session.load(graph, settings_of(settings), allow or ()), wanted=wanted, exact=exact, backend=backend, device=device, dtype=dtype
+    )
+    if as_json:
+        session.screen.document(plan_document(found))
+    else:
+        print_plan(found, session.screen)
+
+
+def show(
+    context: typer.Context,
+    graph: GraphName,
+    form: Annotated[str, typer.Option("--format", metavar="|".join(FORMATS), help="The form of the drawing.")] = "mermaid",
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write here instead of to stdout.")] = None,
+    settings: Settings = None,
+    wanted: Wanted = None,
+    allow: Allow = None,
+) -> None:
+    """Draw a graph: frozen and trained parts, media, the types on the wires. Works offline."""
+    from modelgraft import draw
+    from modelgraft.media import check_writable
+
+    if form not in FORMATS:
+        raise typer.BadParameter(f"--format takes {', '.join(FORMATS)}, found '{form}'")
+    session = session_of(context)
+    if out is not None:
+        check_writable(out)
+    found = api.plan(session.load(graph, settings_of(settings), allow or ()), wanted=wanted)
+    text = draw.FORMATS[form](found)
+    if out is None:
+        session.screen.out.write(text)
+    else:
+        from modelgraft.media import write_value
+
+        write_value(text, out)
+        session.screen.note(f"wrote {out}")
+
+
+def explain(
+    context: typer.Context,
+    graph: GraphName,
+    target: Annotated[str, typer.Argument(metavar="NODE[.KEY]", help="A node, or one value of it.")],
+    settings: Settings = None,
+    allow: Allow = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the values that hold for a node, and where each comes from."""
+    from modelgraft import explain as explaining
+
+    session = session_of(context)
+    solved = api.check(session.load(graph, settings_of(settings), allow or ()))
+    lines = explaining.explain(solved, target)
+    session.screen.document(lines) if as_json else session.screen.say(str(lines))
+
+
+def graphs(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the shipped graphs and what each is for."""
+    from modelgraft import document
+    from modelgraft.shipped import find_shipped, shipped_names
+
+    screen = session_of(context).screen
+    found = {}
+    for name in shipped_names():
+        path = find_shipped(name)
+        assert path is not None, "a shipped name has a file"
+        found[name] = document.read(path).doc
+    if as_json:
+        screen.document([{"name": name, "about": doc} for name, doc in found.items()])
+    else:
+        screen.table(("graph", "what it is for"), [(name, doc.partition("\n")[0]) for name, doc in found.items()])
+
+
+def schema(context: typer.Context) -> None:
+    """Print the JSON Schema of the graph language with the installed components: for editors."""
+    from modelgraft import schema as schemas
+
+    session = session_of(context)
+    session.screen.document(schemas.schema(session.registry))
+
+
+def import_graph(
+    context: typer.Context,
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A checkpoint: a folder, or a hub id that is on disk or known.")],
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write here instead of to stdout.")] = None,
+) -> None:
+    """Write a graph for a known checkpoint (BLIP-2, LLaVA, ...), to rewire."""
+    raise NotImplementedError(source, out, context)

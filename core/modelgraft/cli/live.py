@@ -1,0 +1,144 @@
+"""How far a run is, on stderr: a view that moves on a terminal, plain lines elsewhere, or nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from modelgraft.cli.screen import Screen
+from modelgraft.events import Event
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.progress import Progress, TaskID
+
+Take = Callable[[Event], None]
+EVERY_S = 2.0  # between two plain lines about the same loop
+TAIL = 400  # letters of the text being written that the view shows
+
+
+@contextmanager
+def watching(screen: Screen, *, is_on: bool) -> Iterator[Take]:
+    """Give a function that takes the events of a run and shows them while the block lasts."""
+    if not is_on:
+        yield lambda event: None  # noqa: ARG005 nobody looks
+    elif screen.err.isatty():
+        with _Live(screen) as live:
+            yield live.take
+    else:
+        yield _Lines(screen).take
+
+
+class _Lines:
+    """One line for each thing that happens, for logs."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._last: dict[str, float] = {}
+
+    def take(self, event: Event) -> None:
+        text = _words(event)
+        if event.kind == "progress":
+            now = time.monotonic()
+            if now - self._last.get(event.node, 0.0) < EVERY_S and event.facts.get("done") != event.facts.get("total"):
+                return
+            self._last[event.node] = now
+        if text:
+            self._screen.note(f"{event.node}: {text}" if event.node else text)
+
+
+def _words(event: Event) -> str:
+    facts = event.facts
+    match event.kind:
+        case "node-loading":
+            return "loading"
+        case "node-loaded":
+            return f"loaded in {facts['seconds']:.2f} s"
+        case "node-finished":
+            return f"done in {facts['seconds']:.3f} s"
+        case "node-cached":
+            return "from the cache"
+        case "node-failed":
+            return f"failed: {facts.get('error')}"
+        case "progress":
+            total = f" of {facts['total']:,}" if facts.get("total") else ""
+            return f"{facts.get('label', 'step')} {facts.get('done', 0):,}{total}"
+        case "warning":
+            return f"warning: {facts.get('text', '')}"
+    return ""
+
+
+class _Live:
+    """Nodes at work with their clocks and bars, and the end of the text that is being written."""
+
+    def __init__(self, screen: Screen) -> None:
+        from rich.console import Console
+        from rich.live import Live
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        self._console = Console(file=screen.err)
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+        )
+        self._bars: Progress = Progress(*columns, console=self._console)
+        self._tasks: dict[str, TaskID] = {}
+        self._text = ""
+        self._live = Live(get_renderable=self._render, console=self._console, transient=True, refresh_per_second=10)
+
+    def __enter__(self) -> _Live:
+        self._live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._live.stop()
+
+    def take(self, event: Event) -> None:
+        match event.kind:
+            case "node-loading":
+                self._work(event.node, "loading")
+            case "node-started":
+                self._work(event.node, "running")
+            case "progress":
+                self._step(event)
+            case "token" if event.facts.get("record", 0) == 0:
+                self._text += str(event.facts.get("text", ""))
+            case "node-loaded" | "node-finished" | "node-failed" | "node-cached":
+                self._end(event.node)
+            case "warning":
+                self._console.print(f"[yellow]warning[/]: {event.node}: {event.facts.get('text', '')}")
+
+    def _work(self, node: str, note: str) -> TaskID:
+        if node not in self._tasks:
+            self._tasks[node] = self._bars.add_task(_safe(node), total=None, note=note)
+        self._bars.update(self._tasks[node], note=note)
+        return self._tasks[node]
+
+    def _step(self, event: Event) -> None:
+        done, total = event.facts.get("done", 0), event.facts.get("total")
+        note = f"{event.facts.get('label', '')} {done:,}{f' of {total:,}' if total else ''}".strip()
+        self._bars.update(self._work(event.node, note), completed=done, total=total)
+
+    def _end(self, node: str) -> None:
+        task = self._tasks.pop(node, None)
+        if task is not None:
+            self._bars.remove_task(task)
+
+    def _render(self) -> RenderableType:
+        from rich.console import Group
+        from rich.text import Text
+
+        parts: list[Any] = [self._bars]
+        if self._text:
+            parts.append(Text(self._text[-TAIL:], style="dim"))
+        return Group(*parts)
+
+
+def _safe(text: str) -> str:
+    """Brackets are mark-up to rich."""
+    return text.replace("[", "\\[")

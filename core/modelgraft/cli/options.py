@@ -1,0 +1,44 @@
+"""Options that several commands take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+GraphName = Annotated[str, typer.Argument(metavar="GRAPH", help="A YAML file, or the name of a shipped graph.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="P=V", help="Set a param of the graph, or any value by its key, such as nodes.llm.with.seed=1."),
+]
+Allow = Annotated[
+    list[str] | None, typer.Option("--allow", metavar="unused", help="Let unused params, inputs and nodes stand while drafting.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
+BackendName = Annotated[str | None, typer.Option("--backend", metavar="NAME", help="Where nodes run: torch, onnx or what a plugin offers.")]
+Device = Annotated[str | None, typer.Option("--device", metavar="D", help="cpu, cuda:0.")]
+Dtype = Annotated[str | None, typer.Option("--dtype", metavar="T", help="The floating dtype to run in, such as float32 or bfloat16.")]
+Wanted = Annotated[
+    list[str] | None, typer.Option("--output", metavar="K", help="What is wanted: an output, or any port as node.port. Repeat for several.")
+]
+
+
+def pairs(words: Sequence[str] | None, option: str) -> list[tuple[str, str]]:
+    """Cut `name=value` words; raises a usage error for one without `=`."""
+    found = []
+    for word in words or ():
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise typer.BadParameter(f"{option} takes NAME=VALUE, found '{word}'")
+        found.append((name.strip(), value))
+    return found
+
+
+def settings_of(words: Sequence[str] | None) -> dict[str, str]:
+    """Read `--set`; a name that is set twice is a usage error."""
+    found = pairs(words, "--set")
+    twice = {name for name, _ in found if sum(other == name for other, _ in found) > 1}
+    if twice:
+        raise typer.BadParameter(f"--set gives {', '.join(sorted(twice))} twice")
+    return dict(found)

@@ -1,0 +1,188 @@
+"""Commands that run a graph."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from modelgraft import api
+from modelgraft.cli.options import Allow, AsJson, BackendName, Device, Dtype, GraphName, Settings, pairs, settings_of
+from modelgraft.cli.session import session_of
+
+if TYPE_CHECKING:
+    from modelgraft.cli.session import Session
+    from modelgraft.graph import SolvedGraph
+    from modelgraft.pipeline import Pipeline
+    from modelgraft.result import Result
+
+Seed = Annotated[int, typer.Option("--seed", help="The seed of everything that is drawn.")]
+Init = Annotated[str | None, typer.Option("--init", metavar="random", help="Start parts without weights from random numbers.")]
+CacheFolder = Annotated[Path | None, typer.Option("--cache", metavar="DIR", help="Keep results here between runs.")]
+Timeout = Annotated[float | None, typer.Option("--timeout", metavar="S", help="The most seconds that any node may take.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("run")(run)
+    app.command("map")(map_records)
+
+
+def run(
+    context: typer.Context,
+    graph: GraphName,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input", metavar="K=V", help="image=FILE, audio=FILE, text=STRING or @FILE, labels=a,b; the same name again makes a batch."
+        ),
+    ] = None,
+    outputs: Annotated[
+        list[str] | None,
+        typer.Option("--output", metavar="K[=FILE]", help="What is wanted: an output or any port as node.port, to stdout or into a file."),
+    ] = None,
+    settings: Settings = None,
+    backend: BackendName = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    seed: Seed = 0,
+    init: Init = None,
+    cache: CacheFolder = None,
+    timeout: Timeout = None,
+    trace: Annotated[Path | None, typer.Option("--trace", metavar="FILE", help="Write a Chrome trace of the run.")] = None,
+    allow: Allow = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a graph on real inputs. Loads only what the wanted outputs need."""
+    from modelgraft.cli.given import read_given
+    from modelgraft.cli.written import plain, read_targets, say_outputs, write_outputs
+    from modelgraft.media import check_writable, write_value
+
+    session = session_of(context)
+    solved = _solve(session, graph, settings, allow)
+    given = read_given(pairs(inputs, "--input"), solved.inputs)
+    targets = read_targets(outputs, solved)
+    if trace is not None:
+        check_writable(trace)
+    start = time.perf_counter()
+    with session.screen.only_answers():
+        with _opened(
+            session, solved, backend=backend, device=device, dtype=dtype, seed=seed, init=init, cache=cache, timeout=timeout, trace=trace
+        ) as pipeline:
+            result = _run(session, pipeline, targets.wanted, given)
+        files = write_outputs(result.outputs, targets)
+        if trace is not None:
+            from modelgraft.trace import chrome_trace
+
+            write_value(chrome_trace(result), trace)
+    seconds = time.perf_counter() - start
+    if not as_json:
+        say_outputs(result.outputs, files, session.screen)
+        return
+    session.screen.document({
+        "ok": True,
+        "graph": solved.name,
+        "outputs": {name: plain(value) for name, value in result.outputs.items() if name not in files},
+        "files": files,
+        "timings": result.timings,
+        "cached": sorted(result.cached),
+        "warnings": list(result.warnings),
+        "seconds": seconds,
+    })  # fmt: skip
+
+
+def _solve(session: Session, graph: str, settings: list[str] | None, allow: list[str] | None) -> SolvedGraph:
+    return api.check(session.load(graph, settings_of(settings), allow or ()), offline=session.offline)
+
+
+def _opened(
+    session: Session,
+    solved: SolvedGraph,
+    *,
+    backend: str | None,
+    device: str | None,
+    dtype: str | None,
+    seed: int,
+    init: str | None,
+    cache: Path | None,
+    timeout: float | None,
+    trace: Path | None,
+) -> Pipeline:
+    if init not in (None, "random"):
+        raise typer.BadParameter(f"--init takes random, found '{init}'")
+    _quiet_libraries()
+    return api.open(
+        solved,
+        backend=backend,
+        device=device,
+        dtype=dtype,
+        seed=seed,
+        init=init,
+        offline=session.offline,
+        cache_dir=cache,
+        timeout_s=timeout,
+        trace=trace is not None,
+    )
+
+
+def _quiet_libraries() -> None:
+    """Bars and notes of libraries would run through our own; what matters they raise."""
+    for name, value in {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}.items():
+        os.environ.setdefault(name, value)
+
+
+def _run(session: Session, pipeline: Pipeline, wanted: tuple[str, ...] | None, given: dict[str, Any]) -> Result:
+    from modelgraft.cli.live import watching
+
+    found: Result | None = None
+    with watching(session.screen, is_on=session.progress) as take:
+        for event in pipeline.stream(outputs=wanted, **given):
+            take(event)
+            if event.kind == "result":
+                found = event["result"]
+    assert found is not None, "the last event of a stream is its result"
+    return found
+
+
+def map_records(
+    context: typer.Context,
+    graph: GraphName,
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="JSON lines: one record per line, its inputs by name.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the results go: JSON lines, in the order of the records.")],
+    outputs: Annotated[
+        list[str] | None, typer.Option("--output", metavar="K", help="What is wanted: an output, or any port as node.port.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", min=1, help="How many records run together.")] = 8,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on after the records that a stopped run has done.")] = False,
+    settings: Settings = None,
+    backend: BackendName = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    seed: Seed = 0,
+    init: Init = None,
+    allow: Allow = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a graph over a file of records. A record that fails keeps its error beside the results of the others."""
+    from modelgraft.cli.mapping import Mapped, map_file
+
+    session = session_of(context)
+    solved = _solve(session, graph, settings, allow)
+    with (
+        session.screen.only_answers(),
+        _opened(
+            session, solved, backend=backend, device=device, dtype=dtype, seed=seed, init=init, cache=None, timeout=None, trace=None
+        ) as pipeline,
+    ):
+        found: Mapped = map_file(pipeline, data, out, outputs=outputs, batch_size=batch_size, is_resumed=resume, note=session.screen.note)
+    if as_json:
+        session.screen.document(
+            {"ok": found.failed == 0, "records": found.records, "failed": found.failed, "skipped": found.skipped, "out": str(out)}
+        )
+    else:
+        skipped = f", {found.skipped} were done before" if found.skipped else ""
+        session.screen.note(f"{found.records} records, {found.failed} failed{skipped}; wrote {out}")
+    raise typer.Exit(1 if found.failed else 0)

@@ -1,0 +1,67 @@
+"""What the commands of one process share: the options that hold for all of them, and the installed plugins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from modelgraft.errors import PluginError
+
+if TYPE_CHECKING:
+    import typer
+
+    from modelgraft.cli.screen import Screen
+    from modelgraft.graph import Graph
+    from modelgraft.registry import Registry
+
+
+@dataclass
+class Session:
+    """One command.
+
+    plugins   the only plugins to load; None: all that are installed
+    offline   nothing is fetched
+    progress  tell on stderr how far a run is
+    """
+
+    screen: Screen
+    plugins: tuple[str, ...] | None = None
+    offline: bool = False
+    progress: bool = True
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The installed plugins; loaded when a command first needs them."""
+        from modelgraft.registry import discover
+
+        return discover(only=self.plugins)
+
+    def read_general(self, words: Sequence[str]) -> None:
+        """Take `--plugins` out of the words before they are parsed: plugins may bring commands of their own."""
+        for word, value in pairwise(words):
+            if word == "--plugins":
+                self.plugins = read_only(value)
+
+    def load(self, graph: str, settings: Mapping[str, str] | None = None, allow: Sequence[str] = ()) -> Graph:
+        """Read a graph with what the user sets."""
+        from modelgraft import api
+
+        return api.load(graph, params=dict(settings or {}), registry=self.registry, allow=tuple(allow))
+
+
+def read_only(text: str) -> tuple[str, ...]:
+    """Read `only=a,b`; raises PluginError for anything else."""
+    word, _, names = text.partition("=")
+    if word != "only":
+        raise PluginError(f"--plugins takes only=NAME,NAME, found '{text}'; `--plugins only=` loads none")
+    return tuple(name.strip() for name in names.split(",") if name.strip())
+
+
+def session_of(context: typer.Context) -> Session:
+    """The session that a command belongs to."""
+    found: Any = context.obj  # Any: typer does not know the type of what is handed through
+    assert isinstance(found, Session)
+    return found

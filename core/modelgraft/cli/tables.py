@@ -1,0 +1,91 @@
+"""A plan as a table and as a document."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from modelgraft.cli.screen import Screen
+    from modelgraft.plans import Plan, Step, Totals
+
+UNKNOWN = "?"
+HEADS = ("node", "kind", "component", "parameters", "trained", "bytes", "runs on", "outputs")
+
+
+def print_plan(plan: Plan, screen: Screen) -> None:
+    """Answer with the table of a plan, in the order in which it runs."""
+    rows = [_row(step) for step in plan.steps]
+    totals = plan.totals
+    rows.append(
+        ("total", "", f"{len(plan.steps)} nodes", _count(totals.parameters), _count(totals.trainable), _bytes(totals.bytes), "", "")
+    )
+    screen.table(HEADS, rows, right=frozenset({3, 4, 5}), last=True)
+    if plan.pruned:
+        screen.say(f"left out, because no wanted output needs them: {', '.join(plan.pruned)}")
+    unknown = [step.node.name for step in plan.steps if step.parameters.total is None]
+    if unknown:
+        screen.say(f"{UNKNOWN}: not known without building {', '.join(unknown)}; --exact builds on the meta device, without memory")
+
+
+def _row(step: Step) -> tuple[str, ...]:
+    node, counted = step.node, step.parameters
+    shapes = ", ".join(f"{name}: {shape}" if len(step.shapes) > 1 else shape for name, shape in step.shapes.items())
+    has_weights = counted.total != 0
+    total = _count(counted.total) if has_weights else "-"
+    trained = _count(counted.trainable) if has_weights else "-"
+    where = f"{step.backend} {step.device} {step.dtype}" if node.component.function is None else "python"
+    name = f"{node.name} (= {node.share})" if node.share else node.name
+    return name, node.component.kind, node.component.id, total, trained, _bytes(step.bytes) if has_weights else "-", where, shapes
+
+
+def _count(number: int | None) -> str:
+    return UNKNOWN if number is None else f"{number:,}"
+
+
+def _bytes(number: int | None) -> str:
+    """Bytes with a unit that keeps three digits."""
+    if number is None:
+        return UNKNOWN
+    for size, unit in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if number >= size:
+            return f"{number / size:.3g} {unit}" if number < 1000 * size else f"{number / size:.0f} {unit}"
+    return f"{number} B"
+
+
+def plan_document(plan: Plan) -> dict[str, Any]:
+    """A plan as plain values for `--json`."""
+    return {
+        "graph": plan.graph.name,
+        "wanted": {name: str(ref) for name, ref in plan.wanted.items()},
+        "order": [step.node.name for step in plan.steps],
+        "nodes": {step.node.name: _step_document(step) for step in plan.steps},
+        "pruned": list(plan.pruned),
+        "totals": _totals_document(plan.totals),
+    }
+
+
+def _totals_document(totals: Totals) -> dict[str, int | None]:
+    return {"parameters": totals.parameters, "trainable": totals.trainable, "bytes": totals.bytes}
+
+
+def _step_document(step: Step) -> dict[str, Any]:
+    node, counted = step.node, step.parameters
+    return {
+        "component": node.component.id,
+        "kind": node.component.kind,
+        "source": node.source.text if node.source else None,
+        "frozen": node.frozen,
+        "share": node.share,
+        "adapters": [adapter.component.id for adapter in node.adapters],
+        "parameters": {"total": counted.total, "trainable": counted.trainable, "how": counted.how},
+        "bytes": step.bytes,
+        "backend": step.backend,
+        "device": step.device,
+        "dtype": step.dtype,
+        "lane": step.lane,
+        "inputs": {name: [str(ref) for ref in refs] for name, refs in node.wired.items()},
+        "outputs": dict(step.shapes),
+        "releases": [str(ref) for ref in step.releases],
+        "reads": list(step.reads),
+        "key": step.key or None,
+    }
