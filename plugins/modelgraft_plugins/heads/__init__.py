@@ -106,11 +106,11 @@ class Top(Config):
 
 
 def names_of(source: SourceView) -> tuple[str, ...]:
-    """The names of the classes in the order of their numbers; empty when the config has none."""
+    """The names of the classes in the order of their numbers: LABEL_0 and so on where a config only has their number."""
     table = source.root.get("id2label")
-    if not isinstance(table, Mapping):
-        return ()
-    return tuple(str(table[key]) for key in sorted(table, key=int))
+    if isinstance(table, Mapping):
+        return tuple(str(table[key]) for key in sorted(table, key=int))
+    return tuple(f"LABEL_{index}" for index in range(source.root.get("num_labels", 0)))
 
 
 @hookimpl
