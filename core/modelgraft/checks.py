@@ -114,7 +114,8 @@ def _review(draft: Draft, node: Node, problems: Collector) -> None:
         try:
             found = list(part.config.review(node))
         except Exception as error:  # noqa: BLE001 the review is code of a plugin, which may raise anything
-            sentence = f"plugin '{part.component.plugin}': {part.component.id} could not review {node.name}: {type(error).__name__}: {error}"
+            cause = f"{type(error).__name__}: {error}"
+            sentence = f"plugin '{part.component.plugin}': {part.component.id} could not review {node.name}: {cause}"
             problems.add("component-failed", sentence, place=node.place, node=node.name, hint="this is a defect of the plugin")
             continue
         for code, sentence, hint in found:

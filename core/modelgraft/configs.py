@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from modelgraft import sources
-from modelgraft.drafts import Draft, Face, Part, face_of
+from modelgraft.drafts import Draft, Face, Part, Seat, face_of
 from modelgraft.errors import Collector, GraphError, Place, Problem, choices, nearest
 from modelgraft.graph import AdapterSpec, Graph, NodeSpec, Origin, Value, Wire
 from modelgraft.kinds import Component, Config
@@ -41,9 +41,9 @@ class Configs:
         source = spec.source or (share.source if share else None)
         given = {**share.config, **spec.config} if share else spec.config
         folder = spec.folder if spec.source or share is None else share.folder
-        host = self._part(spec.name, spec, component, source, given, spec.place, folder)
+        host = self._part(Seat(spec.name, spec.name, spec.place), component, given, source, folder)
         grafts = [
-            self._part(f"{spec.name}.adapters[{index}]", spec, graft, adapter.source, adapter.config, adapter.place, spec.folder)
+            self._part(Seat(f"{spec.name}.adapters[{index}]", spec.name, adapter.place), graft, adapter.config, adapter.source, spec.folder)
             for index, (adapter, graft) in enumerate(zip(spec.adapters, adapters, strict=True))
         ]
         if host is None or None in grafts:
@@ -65,7 +65,7 @@ class Configs:
 
     def remake(self, part: Part, solved: Mapping[str, int]) -> bool:
         """Put solved dimensions into a part's config. True when its ports read differently afterwards."""
-        made = self._make(part.component, {**part.given, **solved}, part.source, part.scope, part.node, part.place, part.origins)
+        made = self._make(part.seat, part.component, {**part.given, **solved}, part.source, part.origins)
         if made is None:
             return False
         before = part.face.declared
@@ -77,45 +77,36 @@ class Configs:
     # -- inside ---------------------------------------------------------------------------------------------------------
 
     def _part(
-        self,
-        scope: str,
-        spec: NodeSpec,
-        component: Component,
-        source: Value | None,
-        given: Mapping[str, Value],
-        place: Place,
-        folder: Path | None,
+        self, seat: Seat, component: Component, given: Mapping[str, Value], source: Value | None, folder: Path | None
     ) -> Part | None:
-        known_keys = self._check_keys(scope, spec.name, component, given)
-        view = self._view(source, folder, spec.name) if source is not None else None
-        if source is not None and view is None:
-            return None
-        from_source = self._from_source(component, view, source, spec.name) if view is not None else {}
-        if from_source is None or not known_keys:
+        keys_are_known = self._check_keys(seat, component, given)
+        view = self._view(seat, source, folder) if source is not None else None
+        written = source.origin.place if source is not None else None
+        from_source = self._from_source(seat, component, view, written) if view is not None else {}
+        if from_source is None or not keys_are_known or (source is not None and view is None):
             return None
         values = {**from_source, **{key: value.value for key, value in given.items()}}
-        origins = {key: Origin("source", source.origin.place if source else None, view.text if view else "") for key in from_source}
+        origins = dict.fromkeys(component.config.model_fields, Origin("default"))
+        if view is not None:
+            origins.update(dict.fromkeys(from_source, Origin("source", written, view.text)))
         origins.update({key: value.origin for key, value in given.items()})
-        origins.update({key: Origin("default") for key in component.config.model_fields if key not in origins})
-        made = self._make(component, values, view, scope, spec.name, place, origins)
-        if made is None:
-            return None
-        config, face = made
-        return Part(scope, spec.name, component, config, values, origins, view, face, place)
+        made = self._make(seat, component, values, view, origins)
+        return Part(seat, component, made[0], values, origins, view, made[1]) if made is not None else None
 
-    def _check_keys(self, scope: str, node: str, component: Component, given: Mapping[str, Value]) -> bool:
+    def _check_keys(self, seat: Seat, component: Component, given: Mapping[str, Value]) -> bool:
         fields = component.config.model_fields
         unknown = [key for key in given if key not in fields]
         for key in unknown:
-            found = f"{scope} ({component.id}) has no config key '{key}'; it has: {choices(fields)}. {nearest(key, fields)}".rstrip()
-            self.problems.add("unknown-key", found, place=given[key].origin.place, node=node)
+            there = f"it has: {choices(fields, sort=False)}. {nearest(key, fields)}".rstrip()
+            found = f"{seat.scope} ({component.id}) has no config key '{key}'; {there}"
+            self.problems.add("unknown-key", found, place=given[key].origin.place, node=seat.node)
         return not unknown
 
-    def _view(self, source: Value, folder: Path | None, node: str) -> sources.SourceView | None:
+    def _view(self, seat: Seat, source: Value, folder: Path | None) -> sources.SourceView | None:
         """Look at a source; each distinct one once. The problem is told for each node that names it."""
         if not isinstance(source.value, str):
-            found = f"{node}: `from` takes one text, e.g. org/model#part; it is {source.value!r}"
-            self.problems.add("source-syntax", found, place=source.origin.place, node=node)
+            found = f"{seat.scope}: `from` takes one text, e.g. org/model#part; it is {source.value!r}"
+            self.problems.add("source-syntax", found, place=source.origin.place, node=seat.node)
             return None
         key = (source.value, folder, source.origin.is_users)
         if key not in self._views:
@@ -131,57 +122,46 @@ class Configs:
                 self._views[key] = error
         view = self._views[key]
         if isinstance(view, GraphError):
-            self._tell(view, source.origin.place, node)
+            self._tell(seat, view, source.origin.place)
             return None
         return view
 
-    def _tell(self, error: GraphError, place: Place | None, node: str) -> None:
+    def _tell(self, seat: Seat, error: GraphError, place: Place | None) -> None:
         """Note what is wrong with a source: once, however many nodes take something from it."""
         for problem in error.problems:
             if (problem.code, problem.found) not in self._told:
                 self._told.add((problem.code, problem.found))
-                self.problems.problems.append(replace(problem, place=problem.place or place, node=problem.node or node))
+                self.problems.problems.append(replace(problem, place=problem.place or place, node=problem.node or seat.node))
 
-    def _from_source(self, component: Component, view: sources.SourceView, source: Value | None, node: str) -> Mapping[str, Any] | None:
-        place = source.origin.place if source else None
-        read = self._reading(component, view)
-        if isinstance(read, GraphError):
-            self._tell(read, place, node)
-            return None
-        if isinstance(read, str):
-            hint = "name another part after #, or another component"
-            self.problems.add("source-mismatch", f"{node}: {component.id} cannot use {view.text}: {read}", place=place, node=node, hint=hint)
-            return None
-        return read
-
-    def _reading(self, component: Component, view: sources.SourceView) -> Mapping[str, Any] | str | GraphError:
-        """What a component reads from a source; each pair once."""
+    def _from_source(self, seat: Seat, component: Component, view: sources.SourceView, place: Place | None) -> Mapping[str, Any] | None:
         key = (component.id, id(view))
         if key not in self._read:
             self._read[key] = _read_source(component, view)
-        return self._read[key]
+        read = self._read[key]
+        if isinstance(read, GraphError):
+            self._tell(seat, read, place)
+            return None
+        if isinstance(read, str):
+            found, hint = f"{seat.scope}: {component.id} cannot use {view.text}: {read}", "name another part after #, or another component"
+            self.problems.add("source-mismatch", found, place=place, node=seat.node, hint=hint)
+            return None
+        return read
 
     def _make(
-        self,
-        component: Component,
-        values: Mapping[str, Any],
-        view: sources.SourceView | None,
-        scope: str,
-        node: str,
-        place: Place,
-        origins: Mapping[str, Origin],
+        self, seat: Seat, component: Component, values: Mapping[str, Any], view: sources.SourceView | None, origins: Mapping[str, Origin]
     ) -> tuple[Config, Face] | None:
         key = (component.id, id(view), *((name, repr(value)) for name, value in sorted(values.items())))
         if key in self._made:
             return self._made[key]
         try:
             config = component.config.model_validate(values)
-            made = self._made[key] = (config, face_of(component, config))
+            made = self._made[key] = (config, face_of(config))
         except ValidationError as error:
-            self.problems.problems.extend(_explain(error, component, scope, node, place, origins))
+            self.problems.problems.extend(_explain(error, seat, component, origins))
         except Exception as error:  # noqa: BLE001 validators and ports are code of a plugin, which may raise anything
-            found = f"plugin '{component.plugin}': {component.id} could not tell the ports of {scope}: {type(error).__name__}: {error}"
-            self.problems.add("component-failed", found, place=place, node=node, hint="this is a defect of the plugin")
+            cause = f"{type(error).__name__}: {error}"
+            found = f"plugin '{component.plugin}': {component.id} could not tell the ports of {seat.scope}: {cause}"
+            self.problems.add("component-failed", found, place=seat.place, node=seat.node, hint="this is a defect of the plugin")
         else:
             return made
         return None
@@ -207,24 +187,26 @@ def _read_source(component: Component, view: sources.SourceView) -> Mapping[str,
     return found
 
 
-def _explain(
-    error: ValidationError, component: Component, scope: str, node: str, place: Place, origins: Mapping[str, Origin]
-) -> list[Problem]:
+def _explain(error: ValidationError, seat: Seat, component: Component, origins: Mapping[str, Origin]) -> list[Problem]:
     """One problem for each thing that the config model found, at the line of its key."""
     problems = []
     for detail in error.errors(include_url=False, include_context=False):
         path = [str(step) for step in detail["loc"]]
-        origin = origins.get(path[0]) if path else None
-        where = (origin.place if origin else None) or place
-        key = ".".join([scope, *path])
+        key, origin = ".".join(path), origins.get(path[0]) if path else None
         if detail["type"] == "missing":
-            described = component.config.model_fields[path[0]].description if len(path) == 1 else None
-            found = f"{scope} ({component.id}) needs the config key '{'.'.join(path)}'{f': {described}' if described else ''}"
-            problems.append(Problem("missing-key", found, place, f"write with: {{{'.'.join(path)}: ...}}", node=node))
+            described = component.config.model_fields[key].description if key in component.config.model_fields else None
+            found = f"{seat.scope} ({component.id}) needs the config key '{key}'{f': {described}' if described else ''}"
+            problems.append(Problem("missing-key", found, seat.place, f"write with: {{{key}: ...}}", node=seat.node))
             continue
-        words = detail["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-        words = words[:1].lower() + words[1:]
         came = f" ({origin})" if origin is not None and origin.layer in ("source", "solved") else ""
-        shown = f"{key} is {detail['input']!r}{came}" if path else f"the config of {scope} ({component.id}) does not hold together"
-        problems.append(Problem("wrong-value", f"{shown}: {words}", where, node=node))
+        whole = f"the config of {seat.scope} ({component.id}) does not hold together"
+        shown = f"{seat.scope}.{key} is {detail['input']!r}{came}" if path else whole
+        place = (origin.place if origin else None) or seat.place
+        problems.append(Problem("wrong-value", f"{shown}: {_in_words(detail['msg'])}", place, node=seat.node))
     return problems
+
+
+def _in_words(message: str) -> str:
+    """What pydantic says, as the second half of a sentence."""
+    words = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    return words[:1].lower() + words[1:]

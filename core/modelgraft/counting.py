@@ -59,7 +59,7 @@ def _sum(numbers: Iterable[int | None]) -> int | None:
 def _count_part(component: Component, config: Config, source: SourceView | None, node: str) -> tuple[int | None, str]:
     try:
         number = config.parameters()
-    except Exception as error:  # noqa: BLE001 the formula is code of a plugin, which may raise anything
+    except Exception as error:
         found = f"plugin '{component.plugin}': {component.id} could not count the parameters of {node}: {type(error).__name__}: {error}"
         raise PluginError(found) from error
     is_silent = component.kind == "adapter" and type(config).parameters is Config.parameters  # 0 would be wrong: adapters train
@@ -70,7 +70,7 @@ def _count_part(component: Component, config: Config, source: SourceView | None,
 
 
 def _built(node: Node, told: int | None, how: str) -> int | None:
-    from modelgraft.backends.torch import count_parameters  # noqa: PLC0415 torch only for `--exact`
+    from modelgraft.backends.torch import count_parameters  # torch only for `--exact`
 
     built = count_parameters(node)
     if how in ("formula", "none") and built != told:

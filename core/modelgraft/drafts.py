@@ -30,7 +30,7 @@ class Face:
     known: Mapping[str, int]
 
 
-def face_of(component: Component, config: Config) -> Face:
+def face_of(config: Config) -> Face:
     """The ports under a config. Raises whatever the component's code raises."""
     declared = config.ports()
     every = (*declared.inputs.values(), *declared.outputs.values())
@@ -40,31 +40,55 @@ def face_of(component: Component, config: Config) -> Face:
     return Face(declared, tuple(names), known)
 
 
-@dataclass(slots=True)
-class Part:
-    """A component with its config: a node's own, or one of the adapters grafted into it.
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """Where a part stands.
 
-    scope    what its axis names belong to in messages and in the solver: the node's name, or `llm.adapters[0]`
-    given    the config values that are not defaults;  origins  where each value of the config comes from
+    scope  what its axis names belong to in messages and in the solver: the node's name, or `llm.adapters[0]`
     """
 
     scope: str
     node: str
+    place: Place
+
+
+@dataclass(slots=True)
+class Part:
+    """A component with its config: a node's own, or one of the adapters grafted into it.
+
+    given  the config values that are not defaults;  origins  where each value of the config comes from
+    """
+
+    seat: Seat
     component: Component
     config: Config
     given: dict[str, Any]
     origins: dict[str, Origin]
     source: SourceView | None
     face: Face
-    place: Place
     symbols: Mapping[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
         self.rename()
 
+    @property
+    def scope(self) -> str:
+        """What its axis names belong to."""
+        return self.seat.scope
+
+    @property
+    def node(self) -> str:
+        """The node that it belongs to."""
+        return self.seat.node
+
+    @property
+    def place(self) -> Place:
+        """Where it is written."""
+        return self.seat.place
+
     def rename(self) -> None:
         """Give each axis name its symbol in the graph; call it when the face has changed."""
-        self.symbols = {name: name if name == BATCH else f"{self.scope}.{name}" for name in self.face.names}
+        self.symbols = {name: name if name == BATCH else f"{self.seat.scope}.{name}" for name in self.face.names}
 
 
 @dataclass(slots=True)
@@ -89,14 +113,17 @@ class Draft:
 
     @property
     def name(self) -> str:
+        """The node's name."""
         return self.spec.name
 
     @property
     def parts(self) -> tuple[Part, ...]:
+        """The node's own part, and those of its adapters."""
         return (self.host, *self.adapters)
 
     @property
     def out_ports(self) -> Mapping[str, Port]:
+        """The output ports as declared."""
         return self.host.face.declared.outputs
 
     def open_ports(self) -> None:

@@ -10,7 +10,7 @@ from modelgraft.drafts import Draft, Part
 from modelgraft.errors import Collector, Place
 from modelgraft.graph import Graph
 from modelgraft.matching import dtypes_meet
-from modelgraft.ports import Axis, Port, Tensor
+from modelgraft.ports import Axis, Tensor
 from modelgraft.proposals import between
 from modelgraft.reasons import Reason, Reasons
 from modelgraft.solver import Equation
@@ -78,7 +78,8 @@ class Misfits:
             giving = reasons.of_axis(conflict.left, str(link.ref), reasons.owner_of_giver(link))
             taking = reasons.of_axis(conflict.right, f"{link.node}.{link.port}", reasons.owner_of_taker(link))
             told.extend(reason.words for reason in (*giving, *taking))
-            ways.extend(self._change(reasons, taking, conflict.right, conflict.left) or self._change(reasons, giving, conflict.left, conflict.right))
+            at_taker = self._change(reasons, taking, conflict.right, conflict.left)
+            ways.extend(at_taker or self._change(reasons, giving, conflict.left, conflict.right))
         proposal = self._insert(link)
         if proposal:
             ways.append(f"{proposal} between them")
@@ -118,7 +119,7 @@ class Misfits:
         self.problems.add("dim-mismatch", found, place=bond.place, node=node, hint=f"leave {bond.one} out")
 
     def _self_contradiction(self, conflict: Equation) -> None:
-        """A property of a config gives another number than the wires do, after the wires decided its fields; or `when` on no batch."""
+        """A property of a config gives another number than the wires do, once these have decided its fields."""
         reasons = self._reasons(None)
         symbol = conflict.left.symbol or ""
         part = self.parts.get(symbol.rpartition(".")[0])
@@ -130,10 +131,14 @@ class Misfits:
         """Dimensions that a config leaves open and no neighbour decides."""
         for part in self.parts.values():
             for name in open_fields(part):
-                ports = [f"{part.node}.{port}" for port, declared in self._ports_of(part) if declared.tensor and name in declared.tensor.names]
-                seen = f": nothing that is wired to {', '.join(ports)} says it" if ports else ": none of its ports has it"
-                found = f"{part.scope}.{name} ({part.component.id}) is not known{seen}"
-                self.problems.add("unsolved-dim", found, place=part.place, node=part.node, hint=f"write with: {{{name}: NUMBER}} at {part.scope}, or wire it to a port that knows its size")
+                ports = [f"{part.node}.{port}" for port in _ports_with(part, name)]
+                seen = f"nothing that is wired to {', '.join(ports)} says it" if ports else "none of its ports has it"
+                found = f"{part.scope}.{name} ({part.component.id}) is not known: {seen}"
+                hint = f"write with: {{{name}: NUMBER}} at {part.scope}" + (", or wire it to a port that knows its size" if ports else "")
+                self.problems.add("unsolved-dim", found, place=part.place, node=part.node, hint=hint)
 
-    def _ports_of(self, part: Part) -> list[tuple[str, Port]]:
-        return [*part.face.declared.inputs.items(), *part.face.declared.outputs.items()]
+
+def _ports_with(part: Part, name: str) -> list[str]:
+    """The ports of a part in whose axes a name stands."""
+    every = [*part.face.declared.inputs.items(), *part.face.declared.outputs.items()]
+    return [port for port, declared in every if declared.tensor is not None and name in declared.tensor.names]

@@ -52,4 +52,5 @@ def _repair(plugin: Plugin) -> str:
     package = _MISSING_PACKAGE.search(plugin.error)
     if package:
         return f"install what it needs: pip install {package.group(1).partition('.')[0]}"
-    return f"install it again: pip install --force-reinstall {plugin.distribution or plugin.name}; details: modelgraft plugins info {plugin.name}"
+    again = f"pip install --force-reinstall {plugin.distribution or plugin.name}"
+    return f"install it again: {again}; details: modelgraft plugins info {plugin.name}"

@@ -53,6 +53,7 @@ class Axis:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """The names in it."""
         return tuple(name for name, _ in self.terms)
 
     @property
@@ -97,13 +98,16 @@ class Tensor:
         return f"{self.dtype}[{' '.join('...' if axis is None else str(axis) for axis in self.axes)}]"
 
     def bind(self, values: Mapping[str, int]) -> Tensor:
+        """Replace the names that have values."""
         return Tensor(self.dtype, tuple(axis if axis is None else axis.bind(values) for axis in self.axes))
 
     def rename(self, names: Mapping[str, str]) -> Tensor:
+        """Give names other names; those that are not listed stay."""
         return Tensor(self.dtype, tuple(axis if axis is None else axis.rename(names) for axis in self.axes))
 
     @property
     def names(self) -> tuple[str, ...]:
+        """The names in its axes, each once."""
         return tuple(dict.fromkeys(name for axis in self.axes if axis is not None for name in axis.names))
 
 
@@ -124,6 +128,7 @@ class ListOf:
     item: Modality | Tensor | ListOf
 
     def bind(self, values: Mapping[str, int]) -> ListOf:
+        """Replace the names that have values."""
         return self if isinstance(self.item, Modality) else ListOf(self.item.bind(values))
 
     def __str__(self) -> str:

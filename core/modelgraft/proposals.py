@@ -62,10 +62,10 @@ def _choices(component: Component) -> Iterator[dict[str, Any]]:
 def _try(component: Component, choice: dict[str, Any], given: Tensor, wanted: Tensor) -> Proposal | None:
     try:
         config = component.config.model_validate(choice)
-        config = component.config.model_validate({**choice, **_solve(face_of(component, config), config, given, wanted)})
+        config = component.config.model_validate({**choice, **_solve(face_of(config), config, given, wanted)})
         if any(getattr(config, name) is None for name in dimension_fields(component.config)):
             return None
-        _solve(face_of(component, config), config, given, wanted)
+        _solve(face_of(config), config, given, wanted)
         words = ", ".join(f"{name}: {word}" for name, word in choice.items())
         return Proposal(component.id, _change(given, wanted), config.parameters(), words)
     except Exception:  # noqa: BLE001 a component that cannot be tried is not proposed

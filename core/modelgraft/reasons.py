@@ -33,6 +33,7 @@ class Reason:
 
     @property
     def origin(self) -> Origin | None:
+        """Where the field's value comes from; None when no field decided."""
         return self.part.origins.get(self.key) if self.part else None
 
     @property
@@ -106,7 +107,7 @@ class Reasons:
         if name in part.origins:
             return Reason(f"{value} is {symbol}, {self.origin(part, name)}", part, name)
         behind = self._behind(part, name)
-        return Reason(f"{value} is {symbol}, which follows from {behind}" if behind else f"{value} is {symbol}, fixed by {part.component.id}")
+        return Reason(f"{value} is {symbol}, {f'which follows from {behind}' if behind else f'fixed by {part.component.id}'}")
 
     def _behind(self, part: Part, name: str) -> str:
         """The fields that a property is worked out from, those of one origin together."""

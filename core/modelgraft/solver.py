@@ -114,7 +114,7 @@ class Dims:
                 self.conflicts.append(equation)
             else:
                 self._settle(root, Fact(self._speaker(root, equation), size, equation))
-        elif constant == 0 and len(unknowns) == 2 and sum(unknowns.values()) == 0:  # noqa: PLR2004 a pair
+        elif constant == 0 and len(unknowns) == 2 and sum(unknowns.values()) == 0:
             self._merge(*unknowns, equation)
         else:
             for root in unknowns:

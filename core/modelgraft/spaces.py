@@ -32,7 +32,8 @@ def _compare(draft: Draft, name: str, wanted: Port, giver: Draft, ref: Ref, prob
         if fact == "family":
             told.append(f"one is {mine}, the other {theirs}")
             continue
-        told.append(f"{fact} is {_shown(mine)} ({_origin(giver.host, fact, mine, place)}), wanted {_shown(theirs)} ({_origin(taker, fact, theirs, place)})")
+        ends = [f"{_shown(value)} ({_origin(part, fact, value, place)})" for part, value in ((giver.host, mine), (taker, theirs))]
+        told.append(f"{fact} is {ends[0]}, wanted {ends[1]}")
     if told:
         family = wanted.space.family
         found = f"{ref} gives {given.space.family} of another kind than {draft.name}.{name} takes: {'; '.join(told)}"

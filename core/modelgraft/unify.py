@@ -170,13 +170,15 @@ class Unifier:
                     solved.setdefault(part.scope, {})[symbol.removeprefix(f"{part.scope}.")] = value
             if not solved:
                 return False
-            if any([self._fill(self.parts[scope], values) for scope, values in sorted(solved.items())]):
+            changed = [self._fill(self.parts[scope], values) for scope, values in sorted(solved.items())]
+            if any(changed):
                 return True
 
     def _fill(self, part: Part, values: Mapping[str, int]) -> bool:
         for name, value in values.items():
-            fact = self.found.dims.fact(f"{part.scope}.{name}")
-            note = f"{fact.symbol} is {value}" if fact is not None and fact.symbol != f"{part.scope}.{name}" else f"its neighbours give {value}"
+            symbol = f"{part.scope}.{name}"
+            fact = self.found.dims.fact(symbol)
+            note = f"{fact.symbol} is {value}" if fact is not None and fact.symbol != symbol else f"the wires make it {value}"
             part.origins[name] = Origin("solved", None, note)
         changed = self.configs.remake(part, values)
         draft = self.drafts[part.node]

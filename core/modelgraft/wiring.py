@@ -114,8 +114,9 @@ def _check_shares(graph: Graph, problems: Collector) -> None:
             sentence = f"{name} shares the weights of '{spec.share.value}', which is no node; there are: {choices(graph.nodes)}."
             problems.add("unknown-node", f"{sentence} {nearest(str(spec.share.value), graph.nodes)}".rstrip(), place=place, node=name)
         elif other.name == name or other.share is not None:
-            end = name if other.name == name else f"{other.name}, which shares those of another node itself"
-            problems.add("share-mismatch", f"{name} shares the weights of {end}", place=place, node=name, hint="name the node that owns them")
+            end = "itself" if other.name == name else f"{other.name}, which shares those of another node"
+            found, hint = f"{name} shares the weights of {end}", "name the node that owns them"
+            problems.add("share-mismatch", found, place=place, node=name, hint=hint)
         elif other.use.value != spec.use.value:
             found = f"{name} is a {spec.use.value} and shares the weights of {other.name}, a {other.use.value}"
             problems.add("share-mismatch", found, place=place, node=name, hint="only nodes of the same component can share weights")
