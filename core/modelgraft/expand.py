@@ -158,7 +158,7 @@ class Expansion:
             unused_params(scope, self.collector)
         if len(self.collector.problems) > before:
             return None
-        inlining = Inlining(nodes, placed, runtime, self.collector)
+        inlining = Inlining(nodes, placed, outputs, runtime, self.allow, self.collector)
         every = inlining.inline()
         led = {port: inlining.output(ref, f"outputs.{port}") for port, ref in outputs.items()}
         used = {key: replace(param, used=key in scope.used) for key, param in scope.params.items()}

@@ -1,12 +1,13 @@
 """Graphs as nodes: the nodes of the inner graph take the place of the node, and wires are led through.
 
 The node `enc` of a graph that stands as node `eye` is called `eye/enc`. An input of the inner graph that is not wired
-and has a default becomes the input `eye/prompt` of the outer graph, with that default.
+and has a default becomes the input `eye/prompt` of the outer graph, with that default. Of the inner graph only what
+the used outputs need is taken over, as a run would prune it anyway.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from modelgraft.errors import Collector, Place, choices, nearest
@@ -21,16 +22,25 @@ class Inlining:
     """Puts subgraphs in the place of their nodes within one graph."""
 
     nodes: Mapping[str, NodeSpec]
-    placed: Mapping[str, tuple[SubgraphSpec, Graph]]
+    placed: dict[str, tuple[SubgraphSpec, Graph]]
+    outputs: Mapping[str, Ref]
     runtime: Mapping[str, Value]
+    allow: frozenset[str]
     collector: Collector
     lifted: dict[str, GraphInput] = field(default_factory=dict)
     _following: list[tuple[str, str]] = field(default_factory=list)
 
     def inline(self) -> dict[str, NodeSpec]:
         """All nodes of the graph, those of subgraphs under their longer names."""
+        used = self._used_outputs() if self.placed else {}
+        for name, (spec, inner) in self.placed.items():
+            self._check_names(spec, inner)
+            if not used[name] and "unused" not in self.allow:
+                hint = "remove it, or check with --allow unused while you draft"
+                self.collector.add("unused-node", f"no output needs {name}", place=spec.place, hint=hint, node=name)
+            self.placed[name] = (spec, needed_part(inner, used[name] or inner.outputs))
         for spec, inner in self.placed.values():
-            self._check_wires(spec, inner)
+            self._lift_inputs(spec, inner)
         done = {name: self._rewire(node) for name, node in self.nodes.items()} if self.placed else dict(self.nodes)
         for spec, inner in self.placed.values():
             for node in inner.nodes.values():
@@ -102,15 +112,30 @@ class Inlining:
         """The same for a reference that may be missing."""
         return None if ref is None else self.output(ref, what)
 
+    def _used_outputs(self) -> dict[str, set[str]]:
+        """By subgraph: the outputs that something names, as far as there are such outputs."""
+        own = [ref for node in self.nodes.values() for ref in references(node)]
+        led = [ref for spec, _ in self.placed.values() for wire in spec.wires.values() for ref in wire.refs]
+        routes = [spec.when for spec, _ in self.placed.values() if spec.when is not None]
+        used: dict[str, set[str]] = {name: set() for name in self.placed}
+        for ref in (*own, *led, *routes, *self.outputs.values()):
+            if ref.node in used:
+                names = self.placed[ref.node][1].outputs
+                used[ref.node] |= {ref.port} & names.keys() if ref.port else set(names)
+        return used
+
     # -- inner references --------------------------------------------------------------------------------------------
 
-    def _check_wires(self, spec: SubgraphSpec, inner: Graph) -> None:
+    def _check_names(self, spec: SubgraphSpec, inner: Graph) -> None:
         for port, wire in spec.wires.items():
             if port not in inner.inputs:
                 found = f"{spec.name} has no input '{port}'; it has: {choices(inner.inputs)}"
                 self.collector.add("unknown-port", found, place=wire.place, hint=nearest(port, inner.inputs), node=spec.name, port=port)
+
+    def _lift_inputs(self, spec: SubgraphSpec, inner: Graph) -> None:
+        read = {ref.port for ref in _references(inner) if ref.is_input}
         for port, entry in inner.inputs.items():
-            if port in spec.wires or entry.port.optional:
+            if port not in read or port in spec.wires or entry.port.optional:
                 continue
             if entry.has_default:
                 name = f"{spec.name}/{port}"
@@ -167,3 +192,33 @@ class Inlining:
 
     def _move_adapter(self, adapter: AdapterSpec, spec: SubgraphSpec, inner: Graph) -> AdapterSpec:
         return replace(adapter, wires=self._inner_wires(adapter.wires, spec, inner))
+
+
+def references(node: NodeSpec) -> list[Ref]:
+    """Every reference that a node makes to a port."""
+    wires = [*node.wires.values(), *(wire for adapter in node.adapters for wire in adapter.wires.values())]
+    refs = [ref for wire in wires for ref in wire.refs]
+    return [*refs, node.when] if node.when is not None else refs
+
+
+def _references(graph: Graph) -> list[Ref]:
+    return [*(ref for node in graph.nodes.values() for ref in references(node)), *graph.outputs.values()]
+
+
+def needed_part(graph: Graph, outputs: Collection[str]) -> Graph:
+    """The graph without the nodes that the given outputs do not need; unchanged when they need all."""
+    if len(outputs) == len(graph.outputs):
+        return graph  # what no output at all needs is a mistake inside that graph: it stays, for the checker to report
+    kept = {name: ref for name, ref in graph.outputs.items() if name in outputs}
+    reached: set[str] = set()
+    waiting = [ref.node for ref in kept.values()]
+    while waiting:
+        name = waiting.pop()
+        if name in reached or name not in graph.nodes:
+            continue
+        reached.add(name)
+        node = graph.nodes[name]
+        waiting += [ref.node for ref in references(node)]
+        if node.share is not None:
+            waiting.append(str(node.share.value))
+    return replace(graph, nodes={name: node for name, node in graph.nodes.items() if name in reached}, outputs=kept)

@@ -1,0 +1,140 @@
+"""Where the values of a node come from: what `modelgraft explain GRAPH NODE[.KEY]` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from modelgraft.errors import InputError, choices, nearest
+from modelgraft.graph import Graph, Node, NodeSpec, Origin, Ref, SolvedGraph, Value
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One value of a node.
+
+    key       `use`, `from`, `with.max_new_tokens`, `in.image`, `out.text`, `runtime.backend`, ...
+    value     the value that holds; of a port: its solved type
+    origin    where it comes from: a file and line, `default`, `from the source (...)`, `solved (...)`, `--set name`
+    replaced  what it went over, nearest first: "default 20", "llava.yaml:9 30"
+    """
+
+    key: str
+    value: Any
+    origin: str
+    replaced: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for `--json`."""
+        plain = self.value if isinstance(self.value, (str, int, float, bool, type(None))) else repr(self.value)
+        return {"key": self.key, "value": plain, "origin": self.origin, "replaced": list(self.replaced)}
+
+
+def split_target(solved: SolvedGraph, target: str) -> tuple[str, str | None]:
+    """Take `node` or `node.key` apart. Raises InputError when there is no such node."""
+    name, _, key = target.partition(".")
+    if name not in solved.nodes:
+        inside = [node for node in solved.nodes if node.startswith(f"{name}/")]
+        if inside:
+            raise InputError(f"{name} is a whole graph; explain one of its nodes: {choices(inside)}")
+        hint = nearest(name, solved.nodes)
+        raise InputError(f"the graph {solved.name} has no node '{name}'; it has: {choices(solved.nodes, most=40)}. {hint}".rstrip())
+    return name, key or None
+
+
+def explain(solved: SolvedGraph, node: str, key: str | None = None) -> list[Row]:
+    """List the values of a node, or those of one key: `with`, `with.seed`, or `seed` for short.
+
+    Raises InputError for a node or key that there is not, with what there is.
+    """
+    name, rest = split_target(solved, node if key is None else f"{node}.{key}")
+    rows = _rows(solved.graph, solved.nodes[name])
+    if rest is None:
+        return rows
+    found = [row for row in rows if row.key == rest or row.key.startswith(f"{rest}.")]
+    found = found or [row for row in rows if row.key.partition(".")[2] == rest]
+    if not found:
+        names = [row.key for row in rows]
+        short = [name.rpartition(".")[2] for name in names]
+        raise InputError(f"{name} has no key '{rest}'; it has: {choices(names, most=60)}. {nearest(rest, [*names, *short])}".rstrip())
+    return found
+
+
+def _rows(graph: Graph, node: Node) -> list[Row]:
+    spec = graph.nodes[node.name]
+    return [
+        Row("use", f"{node.component.id}@{node.component.version}", str(spec.use.origin)),
+        *([_row("from", spec.source)] if spec.source is not None else []),
+        *_config_rows(node),
+        *_switch_rows(node, spec),
+        *(_row(f"runtime.{key}", value) for key, value in sorted({**graph.runtime, **spec.runtime}.items())),
+        *_port_rows(node, spec),
+    ]
+
+
+def _row(key: str, value: Value) -> Row:
+    return Row(key, value.value, _without_replaced(value.origin), _replaced(value.origin))
+
+
+def _config_rows(node: Node) -> Iterable[Row]:
+    from_source = _source_values(node)
+    for name, declared in type(node.config).model_fields.items():
+        origin = node.origins.get(name, Origin("default"))
+        replaced = list(_replaced(origin))
+        if origin.layer not in ("default", "source", "solved") and name in from_source:
+            replaced.append(f"from the source {from_source[name]!r}")
+        if origin.layer not in ("default", "solved") and not declared.is_required():
+            replaced.append(f"default {declared.get_default(call_default_factory=True, validated_data={})!r}")
+        yield Row(f"with.{name}", getattr(node.config, name), _without_replaced(origin), tuple(replaced))
+
+
+def _source_values(node: Node) -> Mapping[str, Any]:
+    if node.source is None:
+        return {}
+    return node.component.config.from_source(node.source)
+
+
+def _switch_rows(node: Node, spec: NodeSpec) -> Iterable[Row]:
+    place = spec.place.short
+    yield Row("frozen", node.frozen, place if node.frozen else "default")
+    if node.when is not None:
+        yield Row("when", str(node.when), node.when.place.short if node.when.place else place)
+    if node.lazy:
+        yield Row("lazy", node.lazy, place)
+    if node.share is not None:
+        yield Row("share", node.share, str(spec.share.origin) if spec.share else place)
+    for index, adapter in enumerate(node.adapters):
+        yield Row(f"adapters.{index}", f"{adapter.component.id} {adapter.config!r}", spec.adapters[index].place.short)
+
+
+def _port_rows(node: Node, spec: NodeSpec) -> Iterable[Row]:
+    for name, port in node.in_ports.items():
+        wire = spec.wires.get(name)
+        where = f"{wire.place.short}, " if wire else ""
+        yield Row(f"in.{name}", str(port), f"{where}{_feed(node.wired.get(name, ()))}")
+    for name, port in node.out_ports.items():
+        yield Row(f"out.{name}", str(port), "solved")
+
+
+def _feed(refs: tuple[Ref, ...]) -> str:
+    return f"fed by {', '.join(map(str, refs))}" if refs else "not wired"
+
+
+# `extends` and `--set` leave "instead of 30, llava.yaml:9; instead of ..." in the note of a value (see overlay.py).
+
+
+def _replaced(origin: Origin) -> tuple[str, ...]:
+    parts = origin.note.split("; ") if origin.note else []
+    return tuple(_turned(part.removeprefix("instead of ")) for part in parts if part.startswith("instead of "))
+
+
+def _turned(text: str) -> str:
+    value, _, place = text.rpartition(", ")
+    return f"{place} {value}"
+
+
+def _without_replaced(origin: Origin) -> str:
+    parts = origin.note.split("; ") if origin.note else []
+    note = "; ".join(part for part in parts if not part.startswith("instead of "))
+    return str(Origin(origin.layer, origin.place, note))
