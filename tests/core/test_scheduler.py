@@ -1,0 +1,297 @@
+"""Lanes: what runs side by side, what never does, and how a run stops."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from dataclasses import replace
+
+import modelgraft as mg
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from modelgraft.crew import Crew
+from modelgraft.layout import arrange
+from modelgraft.scheduler import Stopped, lane_width, run_in_lanes
+from support.running import Counter, document, function, graph_of, handing_on, joiner, registry_of, sleeping
+
+
+def fan(width, use, **more):
+    """One source, `width` branches, one join."""
+    nodes = {f"b{index}": {"use": use, "in": {"x": "inputs.x"}} for index in range(width)}
+    nodes["end"] = {"use": f"toy/join{width}", "in": {f"x{index}": f"b{index}" for index in range(width)}}
+    return document(nodes, inputs={"x": "object"}, outputs={"out": "end"}, **more)
+
+
+def fresh(body):
+    """A function of its own around a body, which several components may share."""
+    return lambda x: body(x)
+
+
+def branches(tmp_path, *bodies, **more):
+    """A graph of parallel nodes n0, n1, ... with these functions, wanted one by one."""
+    parts = [function(f"toy/n{index}", {"x": "object"}, {"out": "object"}, fresh(body)) for index, body in enumerate(bodies)]
+    nodes = {f"n{index}": {"use": f"toy/n{index}", "in": {"x": "inputs.x"}, **more.get(f"n{index}", {})} for index in range(len(bodies))}
+    outputs = {f"o{index}": f"n{index}" for index in range(len(bodies))}
+    return graph_of(registry_of(*parts), tmp_path, document(nodes, inputs={"x": "object"}, outputs=outputs))
+
+
+def seconds_of(action):
+    """How long a call takes."""
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+@pytest.mark.parametrize("timings", [True, False])
+def test_branches_that_wait_overlap_in_every_run(tmp_path, timings):
+    """Four waits of 50 ms outside the GIL take less than 70 ms, the first time and later; the least of four, for a busy machine."""
+    graph = graph_of(registry_of(sleeping(0.05), joiner(4)), tmp_path, fan(4, "toy/sleep"))
+    seconds = []
+    for _ in range(4):
+        with mg.open(graph, timings=timings) as pipeline:
+            seconds.append([seconds_of(lambda: pipeline.run(x=7)) for _ in range(3)])
+            assert pipeline.run(x=7)["out"] == (7, 7, 7, 7)
+    assert all(min(runs) < 0.070 for runs in zip(*seconds, strict=True))
+
+
+def test_more_branches_than_threads_at_once_still_overlap(tmp_path):
+    """Twelve waits of 50 ms take less than three of them in a row: threads are added when work waits."""
+    graph = graph_of(registry_of(sleeping(0.05), joiner(12)), tmp_path, fan(12, "toy/sleep"))
+    with mg.open(graph) as pipeline:
+        assert seconds_of(lambda: pipeline.run(x=7)) < 0.150
+
+
+def test_trivial_branches_become_straight_code(tmp_path):
+    """After the first run, nodes that cost nothing run on the calling thread."""
+    graph = graph_of(registry_of(handing_on(), joiner(4)), tmp_path, fan(4, "toy/same"))
+    with mg.open(graph) as pipeline:
+        pipeline.run(x=1)
+        result = pipeline.run(x=1)
+        assert {span.thread for span in result.timeline.read()} == {"main"}
+
+
+def test_straight_code_that_turns_slow_goes_back_to_lanes(tmp_path):
+    """A graph whose nodes wait only from the third run on overlaps again in the fifth."""
+    wait = [0.0]
+
+    def body(x):
+        time.sleep(wait[0])
+        return x
+
+    part = function("toy/body", {"x": "object"}, {"out": "object"}, body)
+    graph = graph_of(registry_of(part, joiner(4)), tmp_path, fan(4, "toy/body"))
+    with mg.open(graph) as pipeline:
+        pipeline.run(x=1)
+        pipeline.run(x=1)
+        wait[0] = 0.03
+        pipeline.run(x=1)
+        pipeline.run(x=1)
+        assert min(seconds_of(lambda: pipeline.run(x=1)) for _ in range(3)) < 0.09
+
+
+def lanes(tmp_path, lane, body, count=4):
+    """Parallel jobs in one lane, and the threads to run them."""
+    graph = branches(tmp_path, *([body] * count))
+    plan = mg.plan(graph)
+    steps = [replace(step, lane=lane) for step in plan.steps]
+    return arrange(steps, wanted=tuple(plan.wanted.values()))
+
+
+@pytest.mark.parametrize(("lane", "most"), [("cuda:0", 1), ("cpu", 2), ("free", 4)])
+def test_a_lane_takes_only_so_many_jobs_at_a_time(tmp_path, monkeypatch, lane, most):
+    """One job per CUDA device, one per core on the CPU, any number of light ones."""
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    lock, running, peak = threading.Lock(), [0], [0]
+
+    def body(x):
+        with lock:
+            running[0] += 1
+            peak[0] = max(peak[0], running[0])
+        time.sleep(0.03)
+        with lock:
+            running[0] -= 1
+        return x
+
+    layout, crew = lanes(tmp_path, lane, body), Crew("test")
+    ran = run_in_lanes(layout, [body] * 4, [[1]], crew=crew, cancelled=threading.Event(), limits=[None] * 4)
+    crew.close()
+    assert ran.values == ([1],) * 4
+    assert peak[0] == most
+    assert lane_width(lane) == (None if most == 4 else most)
+
+
+def test_a_failing_branch_stops_the_others_and_is_the_one_error(tmp_path):
+    """The error names node, component and plugin, is raised from its cause and carries what was ready; nothing new starts."""
+    ran = Counter()
+
+    def quick(x):
+        return ["ready"]
+
+    def fail(x):
+        time.sleep(0.02)
+        raise ValueError("the lamp is off")
+
+    def slow(x):
+        time.sleep(0.06)
+        ran.note("slow")
+        return x
+
+    parts = [function(f"toy/{body.__name__}", {"x": "object"}, {"out": "object"}, body) for body in (quick, fail, slow)]
+    after = function("toy/after", {"x": "object"}, {"out": "object"}, lambda x: ran.note("after"))
+    nodes = {name: {"use": f"toy/{name}", "in": {"x": "inputs.x"}} for name in ("quick", "fail", "slow")}
+    nodes["after"] = {"use": "toy/after", "in": {"x": "slow"}}
+    outputs = {"a": "quick", "b": "fail", "c": "after"}
+    graph = graph_of(registry_of(*parts, after), tmp_path, document(nodes, inputs={"x": "object"}, outputs=outputs))
+    with mg.open(graph) as pipeline:
+        with pytest.raises(mg.NodeError) as caught:
+            pipeline.run(x=1)
+        assert str(caught.value) == "node 'fail' (toy/fail, plugin 'toy') failed: ValueError: the lamp is off"
+        assert (caught.value.node, caught.value.component) == ("fail", "toy/fail")
+        assert isinstance(caught.value.__cause__, ValueError)
+        assert caught.value.outputs["quick.out"] == ["ready"]
+        assert ran.calls == ["slow"]
+
+
+def test_a_run_that_is_cancelled_from_another_thread_stops(tmp_path):
+    """`cancel` lets the running nodes finish, starts no other, and the run raises Cancelled."""
+    started, ran = threading.Event(), Counter()
+
+    def wait(x):
+        started.set()
+        time.sleep(0.05)
+        return x
+
+    parts = [
+        function("toy/wait", {"x": "object"}, {"out": "object"}, wait),
+        function("toy/next", {"x": "object"}, {"out": "object"}, lambda x: ran.note("next") or x),
+    ]
+    nodes = {"a": {"use": "toy/wait", "in": {"x": "inputs.x"}}, "b": {"use": "toy/next", "in": {"x": "a"}}}
+    graph = graph_of(registry_of(*parts), tmp_path, document(nodes, inputs={"x": "object"}, outputs={"out": "b"}))
+    with mg.open(graph) as pipeline:
+        threading.Thread(target=lambda: started.wait() and pipeline.cancel(), daemon=True).start()
+        with pytest.raises(mg.Cancelled, match="stopped before node 'b' ran") as caught:
+            pipeline.run(x=3)
+        assert caught.value.outputs == {"a.out": [3]}
+        assert ran.calls == []
+        assert pipeline.run(x=4)["out"] == 4, "the next run is a run like any other"
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_ctrl_c_is_one_error_with_what_was_ready(tmp_path, count):
+    """Straight and in lanes: Cancelled, from KeyboardInterrupt, naming the node that ran."""
+
+    def interrupted(x):
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        time.sleep(0.05)
+        return x
+
+    def other(x):
+        time.sleep(0.01)
+        return ["other"]
+
+    graph = branches(tmp_path, interrupted, *([other] * (count - 1)))
+    with mg.open(graph) as pipeline:
+        with pytest.raises(mg.Cancelled, match="stopped by the user while node 'n0' ran") as caught:
+            pipeline.run(x=1)
+        assert isinstance(caught.value.__cause__, KeyboardInterrupt)
+        assert caught.value.node == "n0"
+        if count == 2:
+            assert caught.value.outputs["n1.out"] == ["other"]
+
+
+def test_a_node_over_its_limit_is_named_with_it(tmp_path):
+    """The limit of `runtime` counts for one node; the message says the limit."""
+
+    def slow(x):
+        time.sleep(0.2)
+        return x
+
+    graph = branches(tmp_path, slow, lambda x: x, n0={"runtime": {"timeout_s": 0.05}})
+    with mg.open(graph) as pipeline, pytest.raises(mg.NodeTimeout, match=r"node 'n0' \(toy/n0\) took longer than its limit of 0\.05 s$") as caught:
+        pipeline.run(x=1)
+    assert caught.value.node == "n0"
+
+
+def test_a_node_that_is_stuck_does_not_hang_the_run(tmp_path):
+    """It is left behind, which the message says, and the pipeline goes on to work."""
+    release, stuck = threading.Event(), [True]
+
+    def foreign(x):
+        if stuck[0]:
+            release.wait(10)
+        return x
+
+    graph = branches(tmp_path, foreign)
+    with mg.open(graph, timeout_s=0.05) as pipeline:
+        start = time.perf_counter()
+        with pytest.raises(mg.NodeTimeout, match="still running in foreign code, left behind: n0"):
+            pipeline.run(x=1)
+        assert time.perf_counter() - start < 2
+        stuck[0] = False
+        assert pipeline.run(x=2)["o0"] == 2
+        release.set()
+
+
+def test_a_node_that_was_left_behind_stays_cancelled(tmp_path):
+    """A loop that asks `runtime.check()` late still learns that its run is over, and does not write into the next one."""
+    crew, cancelled, release = Crew("test"), threading.Event(), threading.Event()
+
+    def foreign(x):
+        release.wait(10)
+        return x
+
+    layout = lanes(tmp_path, "free", foreign, count=1)
+    with pytest.raises(Stopped) as caught:
+        run_in_lanes(layout, [foreign], [[1]], crew=crew, cancelled=cancelled, limits=[0.02])
+    assert caught.value.abandoned == (0,)
+    assert cancelled.is_set()
+    release.set()
+    crew.close()
+
+
+# -- results do not depend on order or timing ---------------------------------------------------------------------------
+
+
+@st.composite
+def wirings(draw):
+    """A graph of up to nine nodes: for each, which earlier values it joins."""
+    count = draw(st.integers(1, 9))
+    return [draw(st.lists(st.integers(-1, index - 1), min_size=1, max_size=3)) for index in range(count)]
+
+
+def written(wiring, order):
+    nodes = {}
+    for index in order:
+        feeds = [f"n{source}" if source >= 0 else "inputs.x" for source in wiring[index]]
+        nodes[f"n{index}"] = {"use": f"toy/join{len(feeds)}", "in": {f"x{port}": feed for port, feed in enumerate(feeds)}}
+    outputs = {f"o{index}": f"n{index}" for index in order}
+    return document(nodes, inputs={"x": "object"}, outputs=outputs)
+
+
+def expected(wiring, x):
+    """The oracle: evaluate by recursion."""
+    made = []
+    for feeds in wiring:
+        made.append(tuple(made[source] if source >= 0 else x for source in feeds))
+    return {f"o{index}": value for index, value in enumerate(made)}
+
+
+REGISTRY = registry_of(joiner(1), joiner(2), joiner(3))
+
+
+@settings(max_examples=40, deadline=None)
+@given(wiring=wirings(), data=st.data())
+def test_results_and_plans_do_not_depend_on_the_order_in_the_file(tmp_path_factory, wiring, data):
+    """The same nodes in another order give the same plan and, in lanes and as straight code, the same results."""
+    folder = tmp_path_factory.mktemp("order")
+    plain = list(range(len(wiring)))
+    shuffled = data.draw(st.permutations(plain))
+    first = graph_of(REGISTRY, folder, written(wiring, plain))
+    second = graph_of(REGISTRY, folder, written(wiring, shuffled))
+    assert [step.node.name for step in mg.plan(first).steps] == [step.node.name for step in mg.plan(second).steps]
+    for graph in (first, second):
+        with mg.open(graph) as pipeline:
+            for _ in range(2):
+                assert dict(pipeline.run(x="x")) == expected(wiring, "x")
