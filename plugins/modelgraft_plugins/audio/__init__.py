@@ -1,1 +1,128 @@
-"""Sound: log-mel features and speech encoders."""
+"""Sound: log-mel features, and the encoders that turn them into vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from modelgraft import Config, Ports, Space, component, hookimpl, port
+
+if TYPE_CHECKING:
+    from modelgraft.sources import SourceView
+
+# the field of a published preprocessor_config.json -> ours
+PUBLISHED: Mapping[str, str] = {
+    "sampling_rate": "sample_rate_hz", "feature_size": "mels", "hop_length": "hop_length", "n_fft": "window_length",
+    "chunk_length": "chunk_s",
+}  # fmt: skip
+
+
+@component("audio/preprocess", kind="preprocess", load="modelgraft_plugins.audio.prepare:load", cache=False)
+class Preprocess(Config):
+    """Turn sounds into log-mel features as Whisper takes them: one window of fixed length, filled up with silence.
+
+    Any sample rate and number of channels is taken; what is resampled or mixed down is said in a warning.
+    """
+
+    sample_rate_hz: int = Field(16_000, gt=0, description="rate that the encoder was trained at; other sounds are resampled")
+    mels: int = Field(80, gt=0, description="frequency bands")
+    window_length: int = Field(400, gt=0, description="samples that one frame looks at")
+    hop_length: int = Field(160, gt=0, description="samples from one frame to the next")
+    chunk_s: int = Field(30, gt=0, description="length of the window, in seconds")
+    longer: Literal["refuse", "cut"] = Field("refuse", description="what becomes of a sound that is longer than the window")
+
+    @classmethod
+    def from_source(cls, source: SourceView) -> Mapping[str, Any]:
+        """Read `preprocessor_config.json`."""
+        return features_config(source)
+
+    @property
+    def frames(self) -> int:
+        """Number of frames in a window."""
+        return self.chunk_s * self.sample_rate_hz // self.hop_length
+
+    def ports(self) -> Ports:
+        """A sound in, features out."""
+        return Ports.of({"audio": "audio"}, {"features": port("float[batch mels frames]", space=mel_space(self.model_dump()))})
+
+
+@component("audio/encoder", kind="encoder", module="modelgraft_plugins.audio.modules:Encoder", exportable=True)
+class Encoder(Config):
+    """Turn log-mel features into one vector per fiftieth of a second, with the encoder of Whisper."""
+
+    hidden_size: int = Field(384, gt=0)
+    intermediate_size: int = Field(1536, gt=0)
+    num_hidden_layers: int = Field(4, gt=0)
+    num_attention_heads: int = Field(6, gt=0)
+    mels: int = Field(80, gt=0, description="frequency bands")
+    positions: int = Field(1500, gt=0, description="vectors per window: two frames give one")
+    hidden_act: str = "gelu"
+    sample_rate_hz: int | None = Field(None, description="rate that the sound must have; None: any")
+    window_length: int | None = None
+    hop_length: int | None = None
+
+    @classmethod
+    def from_source(cls, source: SourceView) -> Mapping[str, Any]:
+        """Read the config of a Whisper checkpoint; how it listens comes from its preprocessor_config.json."""
+        config = source.config
+        if config.get("model_type") != "whisper":
+            raise ValueError(f"audio/encoder has no encoder for model_type '{config.get('model_type', '')}'; it serves whisper")
+        names = {
+            "d_model": "hidden_size", "encoder_ffn_dim": "intermediate_size", "encoder_layers": "num_hidden_layers",
+            "encoder_attention_heads": "num_attention_heads", "num_mel_bins": "mels", "max_source_positions": "positions",
+            "activation_function": "hidden_act",
+        }  # fmt: skip
+        found = {ours: config[theirs] for theirs, ours in names.items() if theirs in config}
+        heard = features_config(source) if source.json("preprocessor_config.json") else {}
+        return found | {name: heard[name] for name in ("sample_rate_hz", "window_length", "hop_length") if name in heard}
+
+    @property
+    def frames(self) -> int:
+        """Number of frames in a window."""
+        return 2 * self.positions
+
+    @property
+    def tokens(self) -> int:
+        """Number of vectors per window."""
+        return self.positions
+
+    def ports(self) -> Ports:
+        """Features in, vectors out."""
+        features = port("float[batch mels frames]", space=mel_space(self.model_dump()))
+        return Ports.of({"features": features}, {"tokens": "float[batch tokens hidden_size]"})
+
+    def parameters(self) -> int:
+        """Count two convolutions, positions, layers (keys have no bias), and the last norm."""
+        width, inner = self.hidden_size, self.intermediate_size
+        stem = (self.mels + width) * width * 3 + 2 * width + self.positions * width
+        layer = 4 * width**2 + 3 * width + 2 * width * inner + inner + width + 4 * width
+        return stem + self.num_hidden_layers * layer + 2 * width
+
+
+def features_config(source: SourceView) -> dict[str, Any]:
+    """Read how a checkpoint turns sounds into features.
+
+    Raises ValueError when it does not say, or does it in another way than Whisper.
+    """
+    written = source.json("preprocessor_config.json")
+    if written is None:
+        raise ValueError("the source has no preprocessor_config.json")
+    kind = str(written.get("feature_extractor_type", ""))
+    if kind != "WhisperFeatureExtractor":
+        raise ValueError(f"audio/preprocess has no '{kind}'; it has WhisperFeatureExtractor")
+    return {ours: written[theirs] for theirs, ours in PUBLISHED.items() if theirs in written}
+
+
+def mel_space(config: Mapping[str, Any]) -> Space:
+    """The space of features that were made with these numbers; None: nothing is known of one."""
+    facts = ("sample_rate_hz", "mels", "window_length", "hop_length")
+    return Space.of("log-mel", **{fact: config[fact] for fact in facts})
+
+
+@hookimpl
+def register_components(register: Callable[[Any], None]) -> None:
+    """Offer the components of this plugin."""
+    register(Preprocess)
+    register(Encoder)

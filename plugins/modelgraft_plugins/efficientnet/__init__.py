@@ -1,4 +1,4 @@
-"""EfficientNet-lite: an image classifier of a few million parameters, and an eye for graphs."""
+"""EfficientNet-lite: an image classifier of a few million parameters, an eye for graphs; and the names of its classes."""
 
 from __future__ import annotations
 
@@ -55,6 +55,18 @@ class EfficientNet(Config):
         return stem + sum(map(_count, chain)) + head + (HEAD_WIDTH + 1) * self.num_labels
 
 
+@component("label/imagenet", kind="head", load="modelgraft_plugins.efficientnet.labels:load", cache=False)
+class ImageNetLabels(Config):
+    """Name the likeliest of ImageNet's 1,000 classes with their probabilities: `Egyptian cat (62 %), tabby (20 %)`."""
+
+    count: int = Field(3, gt=0, le=1000, description="how many classes")
+
+    def ports(self) -> Ports:
+        """Logits in; a line of text, the names alone, and the probability of every class out."""
+        outputs = {"labels": "text", "top": "list[label]", "probabilities": "float[batch 1000]"}
+        return Ports.of({"logits": "float[batch 1000]"}, outputs)
+
+
 def _count(block: Block) -> int:
     wide = block.in_width * block.expansion
     expand = block.in_width * wide + 2 * wide if block.expansion > 1 else 0
@@ -65,3 +77,4 @@ def _count(block: Block) -> int:
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
     register(EfficientNet)
+    register(ImageNetLabels)

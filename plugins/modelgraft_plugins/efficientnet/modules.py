@@ -70,8 +70,8 @@ class Bottleneck(nn.Module):
         if self.expands:
             x = functional.relu6(self._bn0(self._expand_conv(x)))
         x = functional.relu6(self._bn1(self._depthwise_conv(x)))
-        x = self._bn2(self._project_conv(x))
-        return x + inputs if self.adds else x
+        projected: Tensor = self._bn2(self._project_conv(x))
+        return projected + inputs if self.adds else projected
 
 
 class SamePadding(nn.Conv2d):

@@ -1,0 +1,47 @@
+"""The work of label/imagenet: the names of ImageNet's classes, from a package that lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from modelgraft import archives
+from modelgraft.backends.base import LoadContext
+
+if TYPE_CHECKING:
+    from modelgraft_plugins.efficientnet import ImageNetLabels
+
+_FOLDER = "pypi:timm==1.0.31/timm/data/_info"
+CLASSES = f"{_FOLDER}/imagenet_synsets.txt#sha256=70002b0ff5de60a3a17a82dbfcff291931f96225ddf941ad2e182fc39e183d15"
+WORDS = f"{_FOLDER}/imagenet_synset_to_lemma.txt#sha256=1b8babda187421a4bde0c9c5a197c36f6bdda962f7ca11ffb2813806cbb2178f"
+
+
+def load(config: ImageNetLabels, context: LoadContext) -> Callable[[Tensor], dict[str, Any]]:
+    """Fetch the names, and make the function from float[batch 1000] to names and probabilities."""
+    names = read_names(archives.member(CLASSES, offline=context.offline), archives.member(WORDS, offline=context.offline))
+
+    def name(logits: Tensor) -> dict[str, Any]:
+        probabilities = logits.float().softmax(-1)
+        values, classes = probabilities.topk(config.count)
+        top = [[names[index] for index in row] for row in classes.tolist()]
+        texts = [line(found, row) for found, row in zip(top, values.tolist(), strict=True)]
+        return {"labels": texts, "top": top, "probabilities": probabilities}
+
+    return name
+
+
+def line(names: list[str], probabilities: list[float]) -> str:
+    """Write "Egyptian cat (62 %), tabby (20 %)"."""
+    return ", ".join(f"{name} ({100 * share:.0f} %)" for name, share in zip(names, probabilities, strict=True))
+
+
+def read_names(classes: Path, words: Path) -> tuple[str, ...]:
+    """The name of each class in the order of the logits: the first of its synonyms.
+
+    classes  one WordNet id per line, in the order of the logits;  words  lines of an id, a tab, and synonyms with commas
+    """
+    synonyms = dict(entry.split("\t") for entry in words.read_text(encoding="utf-8").splitlines())
+    return tuple(synonyms[wordnet_id].partition(",")[0] for wordnet_id in classes.read_text(encoding="utf-8").split())
