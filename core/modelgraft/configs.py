@@ -32,7 +32,7 @@ class Configs:
         """Of several components that a node may be, the first that its source is made for; the first of all when none is."""
         if len(components) == 1 or spec.source is None:
             return components[0]
-        view = self._view(spec.source, spec.folder, spec.name)
+        view = self._view(Seat(spec.name, spec.name, spec.place), spec.source, spec.folder)
         made_for = (component for component in components if view is not None and isinstance(self._reading(component, view), Mapping))
         return next(made_for, components[0])
 
@@ -133,11 +133,15 @@ class Configs:
                 self._told.add((problem.code, problem.found))
                 self.problems.problems.append(replace(problem, place=problem.place or place, node=problem.node or seat.node))
 
-    def _from_source(self, seat: Seat, component: Component, view: sources.SourceView, place: Place | None) -> Mapping[str, Any] | None:
+    def _reading(self, component: Component, view: sources.SourceView) -> Mapping[str, Any] | str | GraphError:
+        """What a component reads from a source; each pair once."""
         key = (component.id, id(view))
         if key not in self._read:
             self._read[key] = _read_source(component, view)
-        read = self._read[key]
+        return self._read[key]
+
+    def _from_source(self, seat: Seat, component: Component, view: sources.SourceView, place: Place | None) -> Mapping[str, Any] | None:
+        read = self._reading(component, view)
         if isinstance(read, GraphError):
             self._tell(seat, read, place)
             return None
