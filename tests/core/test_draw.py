@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import re
 import xml.etree.ElementTree as ElementTree
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import toys
 
 import modelgraft
 from modelgraft import draw
 from modelgraft.draw.layout import GAP, place
 from modelgraft.draw.picture import family_of, picture, short_count
+from support import toys
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -140,7 +141,7 @@ def test_layers_and_places_of_any_graph(pairs, count):
         assert level[giver] < level[taker]
         assert [level[name] for name in placed.paths[giver, taker]] == list(range(level[giver], level[taker] + 1))
     for layer in placed.layers:
-        for left, right in zip(layer, layer[1:], strict=False):
+        for left, right in pairwise(layer):
             distance = (widths.get(left, 10.0) + widths.get(right, 10.0)) / 2 + GAP
             assert placed.x[right] - placed.x[left] >= distance - 1e-6
 
