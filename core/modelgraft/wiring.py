@@ -1,7 +1,7 @@
 """Wiring: every name in the graph means something, every wire joins two ports that can be joined, nothing is left over.
 
 Two steps, both reported together: what the texts alone tell (`wire_names`: components, nodes, cycles, what nobody
-uses), then, for the nodes whose components and configs are known, what their ports tell (`wire_ports`).
+uses), then, for the nodes whose components and configs are known, what their ports tell (`PortWiring`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from modelgraft.ports import DTYPES, ListOf, Port, PortType, Tensor
 
 
 def find_components(graph: Graph, problems: Collector) -> dict[str, tuple[tuple[Component, ...], tuple[Component, ...]]]:
-    """The components that each node may be, in order, and those of its adapters; nodes with an unknown one are left out and noted.
+    """The components that each node may be, and those of its adapters; nodes with an unknown one are left out and noted.
 
     `use: llm/causal | llm/seq2seq` names two: the node becomes the first that its source is made for.
     """
@@ -33,9 +33,25 @@ def find_components(graph: Graph, problems: Collector) -> dict[str, tuple[tuple[
                 sentence, hint = explain_missing(id, graph.registry)
                 problems.add("unknown-component", f"{name}: {sentence}", place=use.origin.place or spec.place, hint=hint, node=name)
         known = [component for component in components if component is not None]
-        if len(known) == len(uses):
-            found[name] = (tuple(known[: len(hosts)]), tuple(known[len(hosts) :]))
+        split = len(hosts)
+        if len(known) == len(uses) and _are_in_their_place(spec, known[:split], known[split:], problems):
+            found[name] = (tuple(known[:split]), tuple(known[split:]))
     return found
+
+
+def _are_in_their_place(spec: NodeSpec, hosts: list[Component], grafts: list[Component], problems: Collector) -> bool:
+    """An adapter is grafted into a node, everything else is a node."""
+    lost = [host for host in hosts if host.kind == "adapter"]
+    for host in lost:
+        found = f"{spec.name}: {host.id} is an adapter, which works inside another node"
+        hint = f"write it at that node: adapters: [{{use: {host.id}}}]"
+        problems.add("adapter-misplaced", found, place=spec.use.origin.place or spec.place, node=spec.name, hint=hint)
+    for adapter, graft in zip(spec.adapters, grafts, strict=True):
+        if graft.kind != "adapter":
+            lost.append(graft)
+            found = f"{spec.name}: {graft.id} is no adapter but of kind {graft.kind}"
+            problems.add("adapter-misplaced", found, place=adapter.place, node=spec.name, hint="make it a node of its own, and wire it")
+    return not lost
 
 
 def wire_names(graph: Graph, problems: Collector) -> None:
@@ -178,9 +194,10 @@ class PortWiring:
         return draft.out_ports.get(ref.port) if draft else None
 
     def _wire(self, draft: Draft) -> None:
-        known = draft.in_ports
+        known, meant = draft.in_ports, set[str]()
         for name, wire in draft.wires.items():
             if name not in known:
+                meant.add(_quoted(nearest(name, known)))
                 sentence = f"{draft.name} has no input '{name}'; it has: {choices(known, sort=False)}. {nearest(name, known)}".rstrip()
                 self.problems.add("unknown-port", sentence, place=wire.place, node=draft.name, port=name)
                 continue
@@ -189,7 +206,7 @@ class PortWiring:
             if len(whole) == len(refs):
                 self._join(draft, name, wire, whole)
         for name, port in known.items():
-            if not port.optional and name not in draft.wires:
+            if not port.optional and name not in draft.wires and name not in meant:
                 self._miss(draft, name, port)
         if draft.spec.when is not None:
             self._route(draft, draft.spec.when)
@@ -223,9 +240,6 @@ class PortWiring:
             found = f"{end} takes one value ({port}), but a list of {len(refs)} is wired"
             first = f"{name}: {refs[0]}" if refs else f"{name}: node.port"
             self.problems.add("list-for-one", found, place=place, node=draft.name, port=name, hint=f"write {first}")
-            return
-        if not refs:
-            self.problems.add("missing-input", f"{end} is wired to an empty list", place=place, node=draft.name, port=name)
             return
         accepted = Port(tuple(type_.item for type_ in lists)) if wire.is_list else port
         for ref, given in zip(refs, types, strict=True):
