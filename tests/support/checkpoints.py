@@ -163,8 +163,10 @@ def qwen2_tokenizer() -> Any:
 
 
 def t5_tokenizer() -> Any:
-    """Every text ends with </s>, as in T5."""
-    return byte_level(begin=None, end="</s>", pad="<pad>", suffix=True)
+    """Every text ends with </s>, as in T5, and is padded on the right: its positions are relative, so that padding counts."""
+    made = byte_level(begin=None, end="</s>", pad="<pad>", suffix=True)
+    made.padding_side = "right"
+    return made
 
 
 def opt(folder: Path, *, seed: int = 11) -> Checkpoint:
