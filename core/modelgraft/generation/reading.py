@@ -42,7 +42,10 @@ class Reader:
         return False
 
     def finish(self, ids: Sequence[int] | None = None) -> str:
-        """The whole text, cut before the first stop string; hands on what is left of it. `ids`: the answer, when it is not what was added."""
+        """The whole text, cut before the first stop string; hands on what is left of it.
+
+        ids  the answer, when it is not what was added
+        """
         text = cut(self.decode(list(self.ids if ids is None else ids)), self.stop)
         if self._sent == 0 or text.startswith(self.text[: self._sent]):
             self._send(text)

@@ -113,7 +113,8 @@ class Seq2SeqConfig(LanguageConfig):
         """The context of the decoder holds its start tokens and the answer; the encoder has no fixed limit."""
         limit, start = self.max_position_embeddings, len(self.decoder_prompt) or len(self.decoder_start_ids) or 1
         if limit is not None and start + self.max_new_tokens > limit:
-            found = f"{node.name} begins with {start} tokens and writes {self.max_new_tokens:,} (max_new_tokens), but {self.kind} has {limit:,} positions"
+            written = f"{node.name} begins with {start} tokens and writes {self.max_new_tokens:,} (max_new_tokens)"
+            found = f"{written}, but {self.kind} has {limit:,} positions"
             yield ("context-overflow", found, f"set {node.name}.max_new_tokens to at most {limit - start:,}")
 
 

@@ -9,14 +9,14 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 
-class Slab(DynamicLayer):
+class Slab(DynamicLayer):  # type: ignore[no-untyped-call]  # transformers is only partly annotated
     """One layer's keys and values in memory that is allocated once; what was written so far is seen as a view.
 
     Growing by concatenation, as DynamicLayer does, copies all of it at every token and holds both copies for a moment.
     """
 
     def __init__(self, room: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.room, self.length = room, 0
         self.all_keys: Tensor | None = None
         self.all_values: Tensor | None = None
@@ -74,4 +74,4 @@ def reorder(cache: Cache, rows: Tensor) -> None:
         if isinstance(layer, Slab):
             layer.reorder(rows)
         else:
-            layer.batch_select_indices(rows)
+            layer.batch_select_indices(rows)  # type: ignore[union-attr]  # every layer that decoders have can do it

@@ -24,7 +24,7 @@ class Causal(Writer):
     @staticmethod
     def from_checkpoint(config: CausalConfig, weights: Weights) -> dict[str, Tensor]:
         """Translate the tensors of a checkpoint, in any layout that transformers reads."""
-        return read_state(huggingface.blueprint(config.facts(), ARCHITECTURE), weights)
+        return read_state(huggingface.blueprint(config.facts(), ARCHITECTURE), weights.state())
 
     def forward(self, *values: Any) -> dict[str, Any]:
         """Answer each record.

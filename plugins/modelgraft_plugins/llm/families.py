@@ -64,7 +64,7 @@ def _count_opt(f: Facts) -> int:
     last = norm if f["do_layer_norm_before"] and not f["_remove_final_layer_norm"] else 0
     projections = 2 * width * outside if outside != width else 0
     positions = (f["max_position_embeddings"] + 2) * width  # the first two stand for padding
-    return f["vocab_size"] * outside + positions + projections + last + f["num_hidden_layers"] * layer + _head(f, outside)
+    return int(f["vocab_size"] * outside + positions + projections + last + f["num_hidden_layers"] * layer + _head(f, outside))
 
 
 def _gated(*, biases: str = "", norms: int = 2, head_norms: bool = False) -> Callable[[Facts], int]:
@@ -178,20 +178,25 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "gemma": Family(
         {
-            **_LLAMA, "vocab_size": 256000, "hidden_size": 3072, "intermediate_size": 24576, "num_hidden_layers": 28, "num_attention_heads": 16,
-            "num_key_value_heads": 16, "head_dim": 256, "max_position_embeddings": 8192, "tie_word_embeddings": True,
+            **_LLAMA, "vocab_size": 256000, "hidden_size": 3072, "intermediate_size": 24576, "num_hidden_layers": 28,
+            "num_attention_heads": 16, "num_key_value_heads": 16, "head_dim": 256, "max_position_embeddings": 8192,
+            "tie_word_embeddings": True,
         },
         _gated(biases="config"),
     ),
     "gemma2": Family(
         {
-            **_LLAMA, "vocab_size": 256000, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26, "num_attention_heads": 8,
-            "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 8192, "tie_word_embeddings": True,
+            **_LLAMA, "vocab_size": 256000, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26,
+            "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 8192,
+            "tie_word_embeddings": True,
         },
         _gated(biases="config", norms=4),
     ),
     "gpt2": Family(
-        {"vocab_size": 50257, "n_positions": 1024, "n_embd": 768, "n_layer": 12, "n_head": 12, "n_inner": None, "tie_word_embeddings": True},
+        {
+            "vocab_size": 50257, "n_positions": 1024, "n_embd": 768, "n_layer": 12, "n_head": 12, "n_inner": None,
+            "tie_word_embeddings": True,
+        },
         _count_gpt2,
         {
             "hidden_size": "n_embd", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head", "intermediate_size": "n_inner",

@@ -90,13 +90,15 @@ class PromptWriter:
         if chat_template is None:
             raise InputError(f"{self.node}: the tokenizer has no chat template, so a conversation cannot be written; give a text instead")
         knows_parts = "image" in chat_template
-        messages = [{"role": message["role"], "content": self._content(message["content"], knows_parts)} for message in conversation]
+        messages = [
+            {"role": message["role"], "content": self._content(message["content"], knows_parts=knows_parts)} for message in conversation
+        ]
         if self.config.system is not None and messages[0]["role"] != "system":
             text: Any = [{"type": "text", "text": self.config.system}] if knows_parts else self.config.system
             messages.insert(0, {"role": "system", "content": text})
         return self.tokenizer.chat(messages)
 
-    def _content(self, parts: Sequence[Mapping[str, Any]], knows_parts: bool) -> Any:
+    def _content(self, parts: Sequence[Mapping[str, Any]], *, knows_parts: bool) -> Any:
         """The parts as the template takes them: without the media themselves, or as one string."""
         if knows_parts:
             return [dict(part) if part["type"] == "text" else {"type": part["type"]} for part in parts]
@@ -111,7 +113,7 @@ class PromptWriter:
         if media:
             whole = torch.cat(list(media))
             if places and (len(whole) == places or (len(media) == 1 and len(whole) % places == 0)):
-                return list(whole.split(len(whole) // places))
+                return list(torch.split(whole, len(whole) // places))
         count, sizes = len(media), " + ".join(str(len(medium)) for medium in media)
         places_said = f"{places} place{'s' if places != 1 else ''} for media ('{self.tokenizer.placeholder}')"
         raise InputError(
@@ -128,7 +130,7 @@ class PromptWriter:
         slot = SLOT if self.tokenizer.placeholder_id is None else self.tokenizer.placeholder_id
         ids = [slot] * sum(sizes[:lead])
         places = list(range(len(ids)))
-        rest = self._whole(segments[lead:], is_chat) if slot != SLOT else self._pieces(segments[lead:], is_chat)
+        rest = self._whole(segments[lead:], is_chat=is_chat) if slot != SLOT else self._pieces(segments[lead:], is_chat=is_chat)
         waiting = iter(sizes[lead:])
         for token in rest:
             if token == slot and len(segments) > 1:
@@ -139,14 +141,14 @@ class PromptWriter:
                 ids.append(token)
         return ids, places
 
-    def _whole(self, segments: list[str], is_chat: bool) -> list[int]:
+    def _whole(self, segments: list[str], *, is_chat: bool) -> list[int]:
         text = self.tokenizer.placeholder.join(segments)
         return self.tokenizer.plain(text) if is_chat else self.tokenizer.full(text)
 
-    def _pieces(self, segments: list[str], is_chat: bool) -> list[int]:
+    def _pieces(self, segments: list[str], *, is_chat: bool) -> list[int]:
         """Each text between media by itself."""
         if len(segments) == 1:
-            return self._whole(segments, is_chat)
+            return self._whole(segments, is_chat=is_chat)
         ids: list[int] = [] if is_chat else list(self.tokenizer.before)
         for index, segment in enumerate(segments):
             ids += ([SLOT] if index else []) + self.tokenizer.plain(segment)

@@ -24,9 +24,11 @@ class Seq2Seq(Writer):
 
     @staticmethod
     def from_checkpoint(config: Seq2SeqConfig, weights: Weights) -> dict[str, Tensor]:
-        """Translate the tensors of a checkpoint; of one whose encoder is not wanted, leave the encoder's."""
+        """Translate the tensors of a checkpoint; of one whose encoder is not wanted, leave the encoder's. `#decoder` is read too."""
         blueprint = huggingface.blueprint(config.facts(), _architecture(config))
-        state = read_state(blueprint, weights)
+        home = "model.decoder." if hasattr(blueprint, "model") else "decoder."
+        is_decoder = weights.view.part.rpartition(".")[2] == "decoder"
+        state = read_state(blueprint, {(home if is_decoder else "") + name: tensor for name, tensor in weights.state().items()})
         return {name: tensor for name, tensor in state.items() if not _is_encoder(name)} if config.encoder == "none" else state
 
     def forward(self, *values: Any) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def open_tokenizer(context: LoadContext, *, placeholder: str) -> Tokenizer:
     if folder is None or not there:
         raise _missing(context, f"{folder} has none of {', '.join(FILES)}" if folder is not None else "it has no folder on this machine")
     try:
-        inner: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)  # type: ignore[no-untyped-call]
+        inner: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (ValueError, OSError, KeyError, TypeError, ImportError) as error:
         raise _missing(context, f"its tokenizer files cannot be read: {error}") from error
     return Tokenizer(inner, placeholder=placeholder)

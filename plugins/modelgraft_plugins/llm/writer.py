@@ -11,7 +11,6 @@ from modelgraft.backends.base import LoadContext, NodeRuntime
 from modelgraft.errors import InputError, SourceError
 from modelgraft.generation.decoder import Decoder
 from modelgraft.generation.loop import Answers, generate
-from modelgraft.weights import Weights
 from modelgraft_plugins import huggingface
 from modelgraft_plugins.llm.config import LanguageConfig
 from modelgraft_plugins.llm.prompts import PromptWriter
@@ -103,9 +102,9 @@ class Writer(nn.Module):
                 raise InputError(f"{self.runtime.node}.{field.name} takes {field.tokens} embeddings, but got {got}")
 
 
-def read_state(model: Any, weights: Weights) -> dict[str, Tensor]:
+def read_state(model: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a checkpoint under the names that a Writer has for them; `model`: what says those names."""
-    return huggingface.convert(weights.state(), model, prefix="model.")
+    return huggingface.convert(state, model, prefix="model.")
 
 
 def fits(prompts: Sequence[Tensor], *, limit: int | None, new: int, node: str, kind: str) -> None:
