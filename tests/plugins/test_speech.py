@@ -115,13 +115,7 @@ def test_every_sound_is_known_to_the_voice():
     symbols = json.loads(archives.member(kokoro.SYMBOLS).read_text(encoding="utf-8"))["vocab"]
     phones = {phone for phones in speaker().words.values() for phone in phones}
     spoken = [phone + stress for phone in phones for stress in (("0", "1", "2") if phone in pronounce.VOWELS else ("",))]
-    letters = {
-        letter
-        for phone in phones
-        for stress in ("", "0", "1", "2")
-        for letter in pronounce.sound(phone + stress if phone in pronounce.VOWELS else phone)
-    }
-    letters |= set("".join(pronounce.SMALL.values()))
+    letters = set("".join([*map(pronounce.sound, spoken), *pronounce.SMALL.values()]))
     assert letters <= set(symbols), f"not known: {letters - set(symbols)}"
 
 
