@@ -1,0 +1,263 @@
+"""The cache: what is found again, what is not, and what survives damage."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import modelgraft as mg
+import numpy
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from modelgraft.cache import Cache
+from modelgraft.digests import digest, size_bytes
+from modelgraft.disk import DiskCache
+from modelgraft.media import Audio
+from PIL import Image
+from support.running import Counter, document, function, graph_of, registry_of
+
+# -- in a pipeline ------------------------------------------------------------------------------------------------------
+
+
+def eye_and_tongue(ran, *, random=False):
+    """An eye and a tongue that count their runs, both kept."""
+
+    def eye(x):
+        ran.note("eye")
+        return torch.tensor([[float(len(text))] for text in x])
+
+    def tongue(seen, prompt):
+        ran.note("tongue")
+        return [f"{prompt[index]}: {row.item():g}" for index, row in enumerate(seen)]
+
+    return registry_of(
+        function("toy/eye", {"x": "text"}, {"seen": "float[batch 1]"}, eye, cache=True, random=random),
+        function("toy/tongue", {"seen": "float[batch 1]", "prompt": "text"}, {"text": "text"}, tongue, cache=True),
+    )
+
+
+DOCUMENT = document(
+    {"eye": {"use": "toy/eye", "in": {"x": "inputs.x"}}, "tongue": {"use": "toy/tongue", "in": {"seen": "eye", "prompt": "inputs.prompt"}}},
+    inputs={"x": "text", "prompt": "text"},
+    outputs={"text": "tongue"},
+)
+
+
+def test_a_changed_prompt_does_not_run_the_eye_again(tmp_path):
+    """`cached` names the eye; the same inputs again run nothing; another picture runs both."""
+    ran = Counter()
+    with mg.open(graph_of(eye_and_tongue(ran), tmp_path, DOCUMENT)) as pipeline:
+        assert pipeline.run(x="abc", prompt="how long").cached == frozenset()
+        second = pipeline.run(x="abc", prompt="length")
+        assert (second["text"], second.cached) == ("length: 3", {"eye"})
+        third = pipeline.run(x="abc", prompt="length")
+        assert (third["text"], third.cached) == ("length: 3", {"tongue"})
+        fourth = pipeline.run(x="abcd", prompt="length")
+        assert (fourth["text"], fourth.cached) == ("length: 4", frozenset())
+    assert ran.calls == ["eye", "tongue", "tongue", "eye", "tongue"]
+
+
+def test_the_seed_counts_only_where_something_is_random(tmp_path):
+    """A random eye is seen anew under another seed, and the tongue after it; a plain one is not."""
+    for random, wanted in ((True, ["eye", "tongue", "eye", "tongue"]), (False, ["eye", "tongue"])):
+        ran = Counter()
+        with mg.open(graph_of(eye_and_tongue(ran, random=random), tmp_path, DOCUMENT)) as pipeline:
+            pipeline.run(x="a", prompt="b", seed=1)
+            pipeline.run(x="a", prompt="b", seed=2)
+            pipeline.run(x="a", prompt="b", seed=2)
+        assert ran.calls == wanted
+
+
+def test_a_cache_folder_serves_another_pipeline(tmp_path):
+    """What one pipeline kept on disk, the next one finds; without the folder it does not."""
+    ran = Counter()
+    graph = graph_of(eye_and_tongue(ran), tmp_path, DOCUMENT)
+    for _ in range(2):
+        with mg.open(graph, cache_dir=tmp_path / "kept") as pipeline:
+            result = pipeline.run(x="abc", prompt="p")
+    assert result.cached == {"tongue"}
+    assert result["text"] == "p: 3"
+    with mg.open(graph) as pipeline:
+        assert pipeline.run(x="abc", prompt="p").cached == frozenset()
+
+
+def test_without_room_nothing_is_kept(tmp_path):
+    """`cache_bytes=0` turns the cache off."""
+    ran = Counter()
+    with mg.open(graph_of(eye_and_tongue(ran), tmp_path, DOCUMENT), cache_bytes=0) as pipeline:
+        pipeline.run(x="a", prompt="b")
+        assert pipeline.run(x="a", prompt="b").cached == frozenset()
+    assert ran.calls == ["eye", "tongue"] * 2
+
+
+def test_an_input_of_an_unknown_type_is_a_miss(tmp_path):
+    """What has no digest is never looked up and never kept."""
+    keep = function("toy/keep", {"x": "object"}, {"out": "text"}, lambda x: ["kept"] * len(x), cache=True)
+    nodes = {"keep": {"use": "toy/keep", "in": {"x": "inputs.x"}}}
+    graph = graph_of(registry_of(keep), tmp_path, document(nodes, inputs={"x": "object"}, outputs={"out": "keep"}))
+    with mg.open(graph) as pipeline:
+        unknown = object()
+        pipeline.run(x=unknown)
+        assert pipeline.run(x=unknown).cached == frozenset()
+        pipeline.run(x="text")
+        assert pipeline.run(x="text").cached == {"keep"}
+
+
+# -- digests ------------------------------------------------------------------------------------------------------------
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
+    lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+def exact(value):
+    """A form in which 1, 1.0 and True, and -0.0 and 0.0, differ."""
+    if isinstance(value, list | tuple):
+        return (type(value).__name__, *map(exact, value))
+    if isinstance(value, dict):
+        return ("dict", *((exact(name), exact(item)) for name, item in value.items()))
+    return type(value).__name__, repr(value)
+
+
+@settings(max_examples=300)
+@given(plain, plain)
+def test_two_values_share_a_digest_only_when_they_are_the_same(left, right):
+    """In type and content, at any depth."""
+    assert (digest(left) == digest(right)) == (exact(left) == exact(right))
+
+
+def test_tensors_arrays_pictures_and_sounds_have_digests_of_their_content():
+    """Equal contents share one; another dtype, shape, mode or rate does not."""
+    ones = torch.ones(2, 3)
+    kinds = [
+        ones,
+        ones.double(),
+        ones.reshape(3, 2),
+        ones.bfloat16(),
+        numpy.ones((2, 3), "f4"),
+        numpy.ones((3, 2), "f4"),
+        Image.new("RGB", (2, 3)),
+        Image.new("RGB", (3, 2)),
+        Image.new("L", (2, 3)),
+        Audio(numpy.ones((1, 4), "f4"), 8000),
+        Audio(numpy.ones((1, 4), "f4"), 16000),
+    ]
+    digests = [digest(kind) for kind in kinds]
+    assert None not in digests
+    assert len(set(digests)) == len(kinds)
+    assert digest(torch.ones(3, 2).T) == digest(ones), "how it lies in memory does not matter"
+    assert digest(object()) is None
+    assert digest([1, object()]) is None
+    assert size_bytes([ones, object()]) is None
+
+
+# -- memory -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_least_recently_used_goes_first_and_the_limit_holds():
+    """Three tensors of 400 bytes in room for two: the one that was not asked for goes."""
+    cache = Cache(memory_bytes=1100)
+    for key in "ab":
+        cache.put(key, {"out": torch.zeros(100)})
+    assert cache.get("a") is not None
+    cache.put("c", {"out": torch.zeros(100)})
+    assert [key for key in "abc" if cache.get(key) is not None] == ["a", "c"]
+    cache.put("big", {"out": torch.zeros(1000)})
+    assert cache.get("big") is None
+    assert cache.bytes <= 1100
+
+
+# -- disk ---------------------------------------------------------------------------------------------------------------
+
+KEY = "ab" * 20
+
+
+def everything():
+    return {
+        "tensor": torch.arange(6, dtype=torch.bfloat16).reshape(2, 3),
+        "empty": torch.zeros(0, 3),
+        "texts": ["a", "ü", ""],
+        "boxes": [[{"x0": 1, "y0": 2.5, "x1": 3, "y1": 4, "text": "t", "score": None}]],
+        "nested": [("a", [1, True, None])],
+        "audio": [Audio(numpy.ones((2, 5), "f4"), 8000)],
+        "image": [Image.effect_noise((5, 7), 9.0), Image.new("RGBA", (2, 3), (1, 2, 3, 4))],
+        "array": [numpy.arange(4, dtype="i8").reshape(2, 2)],
+    }
+
+
+def test_what_is_written_is_read_back_the_same(tmp_path):
+    """Every type that may be kept, to the last bit."""
+    disk = DiskCache(tmp_path, limit_bytes=10**6)
+    disk.write(KEY, everything())
+    found = DiskCache(tmp_path, limit_bytes=10**6).read(KEY)
+    assert list(found) == list(everything())
+    assert found["texts"] == everything()["texts"]
+    assert {name: digest(value) for name, value in found.items() if name != "image"} == {
+        name: digest(value) for name, value in everything().items() if name != "image"
+    }
+    assert found["image"][1].tobytes() == everything()["image"][1].tobytes()
+    assert (found["image"][0].mode, found["image"][0].size) == ("L", (5, 7))
+
+
+@pytest.mark.parametrize("place", [3, 60, -1, "cut", "empty"])
+def test_a_damaged_file_is_a_miss_and_is_removed(tmp_path, place):
+    """A bit turned in the length, the header or the data, a file cut short, an empty one."""
+    disk = DiskCache(tmp_path, limit_bytes=10**6)
+    disk.write(KEY, {"out": torch.arange(5.0)})
+    (path,) = tmp_path.rglob("*.safetensors")
+    content = bytearray(path.read_bytes())
+    if isinstance(place, int):
+        content[place] ^= 4
+    path.write_bytes(b"" if place == "empty" else content[:-7] if place == "cut" else content)
+    assert disk.read(KEY) is None
+    assert not path.exists()
+
+
+def test_the_folder_stays_within_its_limit_oldest_first(tmp_path):
+    """Ten results of about 4 kB in 20 kB: the newest stay, and one that was read again."""
+    disk = DiskCache(tmp_path, limit_bytes=20_000)
+    keys = [f"{index:02d}" * 20 for index in range(10)]
+    for age, key in enumerate(keys):
+        disk.write(key, {"out": torch.zeros(1000)})
+        for path in tmp_path.rglob(f"{key}*"):
+            os.utime(path, (1000 + age, 1000 + age))
+        if age >= 1:
+            disk.read(keys[0])
+    sizes = [path.stat().st_size for path in tmp_path.rglob("*.safetensors")]
+    assert sum(sizes) <= 20_000
+    assert disk.read(keys[-1]) is not None
+    assert disk.read(keys[0]) is not None
+    assert disk.read(keys[1]) is None
+
+
+def test_writers_and_readers_at_once_see_whole_files(tmp_path):
+    """Four threads write and read one key: a reader gets one of the written values or nothing."""
+    wrong = Counter()
+
+    def work(number):
+        disk = DiskCache(tmp_path, limit_bytes=10**6)
+        for _ in range(20):
+            disk.write(KEY, {"out": torch.full((50,), float(number))})
+            found = disk.read(KEY)
+            if found is not None and len(set(found["out"].tolist())) != 1:
+                wrong.note(found)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong.calls == []
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [f"{KEY}.safetensors"], "no drafts are left"
+
+
+def test_a_folder_that_cannot_be_written_is_passed_over(tmp_path):
+    """A cache is no result: the run goes on."""
+    (tmp_path / "file").write_text("in the way")
+    disk = DiskCache(tmp_path / "file", limit_bytes=10**6)
+    disk.write(KEY, {"out": torch.zeros(1)})
+    assert disk.read(KEY) is None
