@@ -36,8 +36,9 @@ def test_the_source_decides_which_component_a_node_becomes(tmp_path: Path, langu
 
 def test_a_source_that_none_is_made_for_is_reported_for_the_first(tmp_path: Path):
     """As if only the first were written."""
-    checkpoints.vit(tmp_path / "model")
-    with pytest.raises(mg.GraphError, match=r"source-mismatch  llm: llm/causal cannot use"):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    with pytest.raises(mg.GraphError, match=r"source-mismatch  llm: llm/causal cannot use .* has no model_type"):
         mg.check(mg.load(written(tmp_path, GRAPH), params={"checkpoint": str(tmp_path / "model")}))
 
 

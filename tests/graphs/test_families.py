@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -110,12 +111,12 @@ def test_all_parameters_of_the_checkpoint_are_planned(pair: Pair):
     assert mg.plan(graph, exact=True).totals.parameters == theirs
 
 
-def test_a_prompt_that_holds_the_placeholder_is_used_as_it_is(pair: Pair):
+def test_a_prompt_that_holds_the_placeholder_is_used_as_it_is(tmp_path: Path):
     """The template is left aside: the placeholder alone says where the picture stands."""
-    if pair.graph != "llava":
-        pytest.skip("the processors of BLIP-2 and InstructBLIP put the picture first, whatever the prompt says")
+    theirs = checkpoints.llava(tmp_path)
     prompt = "Look: <image> and describe it."
-    inputs = pair.theirs.processor(images=PICTURES[0], text=prompt, return_tensors="pt")
-    new = pair.theirs.model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False)[0, inputs["input_ids"].shape[1] :]
-    text = pair.theirs.processor.tokenizer.decode(new, skip_special_tokens=True)
-    assert pair.pipeline.run(image=PICTURES[0], prompt=prompt)["text"] == text
+    inputs = theirs.processor(images=PICTURES[0], text=prompt, return_tensors="pt")
+    new = theirs.model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    with mg.open("llava", params={"checkpoint": str(tmp_path), "max_new_tokens": NEW_TOKENS}) as pipeline:
+        text = pipeline.run(image=PICTURES[0], prompt=prompt)["text"]
+    assert text == theirs.processor.tokenizer.decode(new, skip_special_tokens=True)
