@@ -22,6 +22,7 @@ from modelgraft.headers import damaged
 from modelgraft.refs import SourceRef, is_safe, parse
 from modelgraft.storage import cache_root, file_aside, locked, sha256_of
 
+SMALL_BYTES = 16 << 20  # a member up to this size is unpacked whatever its archive's size
 MOST_EXPANSION = 60  # an archive may unpack to so many times its size: text packs to a twentieth, a bomb to a thousandth
 
 
@@ -123,7 +124,7 @@ def _extract(archive: Path, ref: SourceRef, beside: Collection[str]) -> Path:
 
 
 def _unpack(package: zipfile.ZipFile, name: str, archive: Path, ref: SourceRef, sha256: str) -> Path:
-    size, most = package.getinfo(name).file_size, MOST_EXPANSION * archive.stat().st_size
+    size, most = package.getinfo(name).file_size, max(SMALL_BYTES, MOST_EXPANSION * archive.stat().st_size)
     if size > most:
         raise damaged(archive, f"would unpack {name} to {size} bytes; at most {most} are taken from an archive of this size")
     target = _home(ref) / "files" / name

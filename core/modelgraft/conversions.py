@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from modelgraft.registry import Registry
 
 NEIGHBOURS = (".json", ".txt", ".model")  # what a reader may need beside the weights: configs, vocabularies, tokenizers
-_PICKLES = (b"PK\x03\x04", *(b"\x80" + bytes([protocol]) for protocol in range(2, 6)))  # torch.save's archive, and bare pickles
+_ZIP = b"PK\x03\x04"  # what torch.save writes today;  before, it wrote pickles of protocol 2
+_TORCH = (_ZIP, b"\x80\x02")
+_BARE = tuple(b"\x80" + bytes([protocol]) for protocol in range(3, 6))  # pickles that torch.save did not write
 
 
 def reader_for(name: str, registry: Registry) -> str | None:
@@ -33,15 +35,23 @@ def reader_for(name: str, registry: Registry) -> str | None:
 
 
 def is_pickle(path: Path) -> bool:
-    """The file was written by `torch.save`, whatever its ending says."""
-    with path.open("rb") as file:
-        return file.read(4).startswith(_PICKLES)
+    """The file is a pickle, or an archive with one in it, as `torch.save` writes them; whatever its ending says."""
+    return _start(path).startswith((*_TORCH, *_BARE))
+
+
+def is_bare_pickle(path: Path) -> bool:
+    """The file is a pickle that `torch.save` did not write."""
+    return _start(path).startswith(_BARE)
 
 
 def is_zip(path: Path) -> bool:
     """The file is of the form that torch can map into memory."""
+    return _start(path) == _ZIP
+
+
+def _start(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(4) == _PICKLES[0]
+        return file.read(len(_ZIP))
 
 
 def find(path: Path, reader: str, *, sha256: str = "") -> Path | None:

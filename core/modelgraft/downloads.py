@@ -127,13 +127,20 @@ def _ask(client: Sequence[str], requirement: str) -> tuple[str, str]:
     flags = ["--dry-run", "--no-deps", "--ignore-installed", "--only-binary=:all:", "--quiet", "--report", "-"]
     answer = _run([*client, "install", *flags, requirement])
     if answer.returncode != 0:
-        said = [line for line in answer.stderr.splitlines() if line.startswith("ERROR:")]
-        raise _failed(requirement, said[-1].removeprefix("ERROR: ") if said else answer.stderr.strip()[-300:])
+        raise _failed(requirement, _said(answer.stderr))
     try:
         info = json.loads(answer.stdout)["install"][0]["download_info"]
         return info["url"], info.get("archive_info", {}).get("hashes", {}).get("sha256", "")
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise _failed(requirement, "pip gave a report without an address (pip 23 or later is needed)") from error
+
+
+def _said(stderr: str) -> str:
+    """The one sentence among pip's complaints: the last ERROR line, or the headline of its newer form of errors."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    told = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    headlines = [line.removeprefix("× ") for line in lines if line.startswith("× ")]
+    return (told[-1:] or headlines or lines[-1:] or ["pip failed and said nothing"])[0]
 
 
 def _pip() -> list[str]:

@@ -97,13 +97,23 @@ def _base(config: Mapping[str, Any]) -> str:
 
 
 def part_names(config: Mapping[str, Any], keys: Collection[str]) -> tuple[str, ...]:
-    """The parts that a checkpoint has, for messages: first steps of its keys (below a lone `model.`), and sub-configs."""
+    """The parts that a checkpoint has, for messages: first steps of its keys (below a lone `model.`), or of its sub-configs."""
     steps = {key.partition(".")[0] for key in keys}
     if "model" in steps:
         steps |= {key.split(".")[1] for key in keys if key.startswith("model.")}
     if not keys:
-        steps |= {name.removesuffix("_config") for name, value in config.items() if name.endswith("_config") and isinstance(value, dict)}
+        steps |= {_part_of(name, config) for name, value in config.items() if name.endswith("_config") and isinstance(value, dict)}
     return tuple(sorted(steps))
+
+
+def _part_of(name: str, config: Mapping[str, Any]) -> str:
+    """The part that a sub-config is about, as the families name it: CLIP has a text_model, LLaVA a language_model."""
+    stem = name.removesuffix("_config")
+    if stem == "text":
+        return "text_model" if str(config[name].get("model_type", "")).endswith("_text_model") else "language_model"
+    if stem == "vision":
+        return "vision_tower" if "llava" in str(config.get("model_type", "")) else "vision_model"
+    return stem
 
 
 def _unknown(part: str, config: Mapping[str, Any], keys: Collection[str], source: str) -> SourceError:

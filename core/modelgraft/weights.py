@@ -124,13 +124,12 @@ def _map_safetensors(path: Path) -> dict[str, Callable[[str], Any]]:
 def _read_pickle(path: Path) -> dict[str, Callable[[str], Any]]:
     import torch
 
+    if conversions.is_bare_pickle(path):
+        raise _unsafe(path)
     try:
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=conversions.is_zip(path))
     except pickle.UnpicklingError as error:
-        hint = "convert it to safetensors where you trust it: safetensors.torch.save_file(state, 'model.safetensors')"
-        raise SourceError(
-            Problem("unsafe-pickle", f"{path} holds more than tensors, and reading it could run code: refused", hint=hint)
-        ) from error
+        raise _unsafe(path) from error
     except (RuntimeError, EOFError, ValueError, OSError) as error:
         raise damaged(path, f"cannot be read: {str(error).partition(chr(10))[0]}") from error
     for wrapper in ("state_dict", "model_state_dict", "model"):
@@ -139,6 +138,12 @@ def _read_pickle(path: Path) -> dict[str, Callable[[str], Any]]:
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise damaged(path, f"holds a {type(found).__name__} where tensors by name are wanted")
     return {key: found.__getitem__ for key, value in found.items() if isinstance(value, torch.Tensor)}
+
+
+def _unsafe(path: Path) -> SourceError:
+    found = f"{path} holds more than tensors, and reading it could run code: refused"
+    hint = "convert it to safetensors where you trust it: safetensors.torch.save_file(state, 'model.safetensors')"
+    return SourceError(Problem("unsafe-pickle", found, hint=hint))
 
 
 def match(expected: Mapping[str, tuple[int, ...]], given: Mapping[str, Tensor], where: str) -> None:
