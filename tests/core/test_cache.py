@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import threading
 
-import modelgraft as mg
 import numpy
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+
+import modelgraft as mg
 from modelgraft.cache import Cache
 from modelgraft.digests import digest, size_bytes
 from modelgraft.disk import DiskCache
 from modelgraft.media import Audio
-from PIL import Image
 from support.running import Counter, document, function, graph_of, registry_of
 
 # -- in a pipeline ------------------------------------------------------------------------------------------------------

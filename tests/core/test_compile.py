@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import weakref
 
-import modelgraft as mg
 import pytest
+
+import modelgraft as mg
 from modelgraft.compile import compile_straight
 from modelgraft.graph import Ref
 from modelgraft.layout import arrange

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 
-import modelgraft as mg
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import modelgraft as mg
 from modelgraft.calls import check_of
 from modelgraft.pipeline import ABSENT
 from modelgraft.routing import NOTHING, Partial, records_of, routed
@@ -147,5 +148,7 @@ def test_a_mask_may_be_a_list_of_truth_values_and_nothing_else(tmp_path):
     bad = function("toy/long", TEXT, {"flag": "mask[batch]"}, lambda x: [1 for _ in x])
     registry = registry_of(bad, *parts(Counter())[1:])
     with mg.open(graph_of(registry, tmp_path, document(NODES, inputs={"x": "text"}, outputs=OUTPUTS))) as pipeline:
-        with pytest.raises(mg.NodeError, match=r"toy/long breaks its declaration in node 'long': output 'flag': found a list of 1, wanted mask"):
+        with pytest.raises(
+            mg.NodeError, match=r"toy/long breaks its declaration in node 'long': output 'flag': found a list of 1, wanted mask"
+        ):
             pipeline.run(x="abcd")

@@ -7,10 +7,11 @@ import threading
 import time
 from dataclasses import replace
 
-import modelgraft as mg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import modelgraft as mg
 from modelgraft.crew import Crew
 from modelgraft.layout import arrange
 from modelgraft.scheduler import Stopped, lane_width, run_in_lanes
@@ -209,7 +210,10 @@ def test_a_node_over_its_limit_is_named_with_it(tmp_path):
         return x
 
     graph = branches(tmp_path, slow, lambda x: x, n0={"runtime": {"timeout_s": 0.05}})
-    with mg.open(graph) as pipeline, pytest.raises(mg.NodeTimeout, match=r"node 'n0' \(toy/n0\) took longer than its limit of 0\.05 s$") as caught:
+    with (
+        mg.open(graph) as pipeline,
+        pytest.raises(mg.NodeTimeout, match=r"node 'n0' \(toy/n0\) took longer than its limit of 0\.05 s$") as caught,
+    ):
         pipeline.run(x=1)
     assert caught.value.node == "n0"
 

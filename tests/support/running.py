@@ -9,8 +9,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import modelgraft as mg
 import yaml
+
+import modelgraft as mg
 from modelgraft.registry import Registry, assemble
 
 
