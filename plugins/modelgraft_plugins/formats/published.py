@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 PUBLISHED: Mapping[str, str] = {
     # checkpoints on the hub
+    "Qwen/Qwen2-0.5B-Instruct": "qwen2-0.5b-instruct",
     "Salesforce/blip2-flan-t5-xl": "blip2-flan-t5-xl",
     "Salesforce/blip2-opt-2.7b": "blip2-opt-2.7b",
     "Salesforce/instructblip-vicuna-7b": "instructblip-vicuna-7b",
