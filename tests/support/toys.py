@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,13 @@ def fail(text: list[str]) -> list[str]:
     """Fail on the word `bad`."""
     if any("bad" in one for one in text):
         raise ValueError("bad was given")
+    return text
+
+
+@component("toy/wait", kind="preprocess", inputs={"text": "text"}, outputs={"text": "text"})
+def wait(text: list[str], *, seconds: float = 30.0) -> list[str]:
+    """Wait, and let nothing disturb it."""
+    time.sleep(seconds)
     return text
 
 
@@ -77,12 +85,13 @@ class Linear(Config):
 
 @hookimpl
 def register_components(register) -> None:
-    for subject in (upper, split, join, fail, Eye, Linear):
+    for subject in (upper, split, join, fail, wait, Eye, Linear):
         register(subject)
 
 
-def registry() -> Registry:
-    """A registry that holds the toys alone."""
+def registry(*, only: object = None) -> Registry:
+    """A registry that holds the toys alone: stands in for `discover`."""
+    assert only is None, "the toys are one plugin"
     return assemble({"toys": sys.modules[__name__]})
 
 

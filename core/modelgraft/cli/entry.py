@@ -25,6 +25,7 @@ FLAGS = frozenset({"--debug", "--offline", "--quiet", "-q", "--no-progress"})  #
 
 def run_command(words: Sequence[str]) -> int:
     """Run a command; see `modelgraft.cli`."""
+    words = [readable(word) for word in words]
     screen = Screen.of_process(is_json="--json" in words)
     general, rest = split_general(words)
     try:
@@ -33,6 +34,11 @@ def run_command(words: Sequence[str]) -> int:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit fails once more
         return FAILED
+
+
+def readable(word: str) -> str:
+    """A word as the user wrote it: under an ASCII locale Python hands the bytes of other letters through unread."""
+    return word if word.isprintable() else os.fsencode(word).decode("utf-8", "surrogateescape")
 
 
 def split_general(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -67,6 +73,8 @@ def _run(words: list[str], rest: list[str], screen: Screen) -> int:
             session.registry.manager.hook.register_commands(app=app)
         code = app(words, obj=session, standalone_mode=False, prog_name="modelgraft")
         sys.stdout.flush()
+        if code == STOPPED:  # typer has made an exit code of the interrupt
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else OK
     except (ModelgraftError, KeyboardInterrupt, typer.Abort) as error:
         return _report(error, screen, debug=debug)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from modelgraft.graph import SolvedGraph
 
 FORMATS = ("mermaid", "dot", "svg", "html")
+WIDEST = 72  # letters of a value in a table; --json has all of it
 
 
 def register(app: typer.Typer) -> None:
@@ -141,8 +142,19 @@ def explain(
 
     session = session_of(context)
     solved = api.check(session.load(graph, settings_of(settings), allow or ()))
-    lines = explaining.explain(solved, target)
-    session.screen.document(lines) if as_json else session.screen.say(str(lines))
+    rows = explaining.explain(solved, target)
+    if as_json:
+        session.screen.document([row.as_json() for row in rows])
+        return
+    cells = [(row.key, one_line(row.value), row.origin, "; ".join(row.replaced)) for row in rows]
+    session.screen.table(("key", "value", "comes from", "goes over"), cells)
+
+
+def one_line(value: Any) -> str:
+    """A value in a table: one line, cut when it is long."""
+    text = value if isinstance(value, str) else repr(value)
+    text = text.replace("\n", "\\n")
+    return text if len(text) <= WIDEST else text[: WIDEST - 3] + "..."
 
 
 def graphs(context: typer.Context, as_json: AsJson = False) -> None:
@@ -164,10 +176,10 @@ def graphs(context: typer.Context, as_json: AsJson = False) -> None:
 
 def schema(context: typer.Context) -> None:
     """Print the JSON Schema of the graph language with the installed components: for editors."""
-    from modelgraft import schema as schemas
+    from modelgraft.schema import graph_schema
 
     session = session_of(context)
-    session.screen.document(schemas.schema(session.registry))
+    session.screen.document(graph_schema(session.registry))
 
 
 def import_graph(

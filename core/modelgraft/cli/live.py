@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Take = Callable[[Event], None]
 EVERY_S = 2.0  # between two plain lines about the same loop
+WORTH_S = 0.05  # a load that is faster has no line of its own
 TAIL = 400  # letters of the text being written that the view shows
 
 
@@ -52,9 +53,7 @@ class _Lines:
 def _words(event: Event) -> str:
     facts = event.facts
     match event.kind:
-        case "node-loading":
-            return "loading"
-        case "node-loaded":
+        case "node-loaded" if facts["seconds"] >= WORTH_S:
             return f"loaded in {facts['seconds']:.2f} s"
         case "node-finished":
             return f"done in {facts['seconds']:.3f} s"

@@ -56,7 +56,12 @@ def component_document(one: Component) -> dict[str, Any]:
         "inputs": {name: str(port) for name, port in ports.inputs.items()},
         "outputs": {name: str(port) for name, port in ports.outputs.items()},
         "config": {
-            name: {"type": _type_name(field.annotation), "default": _default(field), "about": field.description or ""}
+            name: {
+                "type": _type_name(field.annotation),
+                "required": field.is_required(),
+                "default": _default(field),
+                "about": field.description or "",
+            }
             for name, field in one.config.model_fields.items()
         },
         "exportable": one.exportable,
@@ -144,4 +149,7 @@ def _say_component(session: Session, found: dict[str, Any]) -> None:
             screen.say(f"  {side[:-1]:6} {name}: {kind}")
     for name, field in found["config"].items():
         about = f"  {field['about']}" if field["about"] else ""
-        screen.say(f"  with   {name}: {field['type']} = {field['default']}{about}")
+        default = "" if field["required"] else f" = {field['default']!r}"
+        screen.say(f"  with   {name}: {field['type']}{default}{about}")
+    if not found["inputs"] and not found["outputs"]:
+        screen.say("its ports depend on the config: see `modelgraft explain GRAPH NODE` of a graph that uses it")

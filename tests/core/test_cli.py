@@ -1,0 +1,393 @@
+"""The command line: answers on stdout, everything else on stderr, one message per mistake and never a traceback."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import modelgraft
+from modelgraft.cli import main
+from support import toys
+
+CAPITALS = """# Write in capitals.
+modelgraft: 1
+inputs: {text: text}
+nodes:
+  big: {use: toy/upper, in: {text: inputs.text}}
+outputs: {text: big}
+"""
+WRONG = """modelgraft: 1
+inputs: {text: text}
+nodes:
+  big: {use: toy/uper, in: {text: inputs.text}}
+  small: {use: toy/upper, in: {txt: inputs.text}}
+outputs: {text: big}
+"""
+FAILING = CAPITALS.replace("toy/upper", "toy/fail")
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, capsys):
+    """Run a command in an empty folder with the toys alone; gives its exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("modelgraft.registry.discover", toys.registry)
+    for name, text in {"capitals": CAPITALS, "wrong": WRONG, "failing": FAILING}.items():
+        Path(f"{name}.yaml").write_text(text, encoding="utf-8")
+    Path("diamond.yaml").write_text("# A diamond.\nmodelgraft: 1\n" + toys.DIAMOND, encoding="utf-8")
+    Path("sight.yaml").write_text("# An eye.\nmodelgraft: 1\n" + toys.SIGHT, encoding="utf-8")
+
+    def run_command(*words: str) -> tuple[int, str, str]:
+        code = main(words)
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return code, captured.out, captured.err
+
+    return run_command
+
+
+# -- check ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_clean_graph_gives_one_line_and_0(run):
+    """The line says what goes in and what comes out."""
+    assert run("check", "capitals.yaml") == (0, "ok  capitals.yaml  1 nodes, text: text -> text: text\n", "")
+
+
+def test_problems_of_several_graphs_are_told_together(run):
+    """One bad graph does not hide another; the code is 1."""
+    code, out, err = run("check", "wrong.yaml", "capitals.yaml", "nowhere.yaml")
+    assert code == 1
+    assert "wrong.yaml:4  unknown-component" in out
+    assert "Did you mean 'toy/upper'?" in out
+    assert "wrong.yaml:5  unknown-port" in out
+    assert "ok  capitals.yaml" in out
+    assert "nowhere.yaml cannot be read" in out
+    assert err.endswith("in 2 of 3 graphs\n")
+
+
+def test_check_as_json_is_one_document(run):
+    """Problems carry code, file and line; nothing else is on stdout."""
+    code, out, _ = run("check", "wrong.yaml", "capitals.yaml", "--json")
+    found = json.loads(out)
+    assert code == 1
+    assert [graph["ok"] for graph in found["graphs"]] == [False, True]
+    assert {(problem["code"], problem["line"]) for problem in found["graphs"][0]["problems"]} >= {
+        ("unknown-component", 4),
+        ("unknown-port", 5),
+    }
+    assert found["graphs"][1]["outputs"] == {"text": "text"}
+
+
+# -- plan, show, explain, graphs, schema, components -------------------------------------------------------------------------
+
+
+def test_plan_prints_a_row_per_node_and_the_totals(run):
+    """Numbers to the unit, the place of each node, and the sizes that were solved."""
+    code, out, _ = run("plan", "sight.yaml")
+    rows = {line.split("  ")[0]: line for line in out.splitlines()}
+    assert code == 0
+    assert rows["eye"].split() == [
+        "eye",
+        "encoder",
+        "toy/eye",
+        "14,400,000",
+        "0",
+        "54.9",
+        "MiB",
+        "torch",
+        "cpu",
+        "float32",
+        "tokens:",
+        "float[batch",
+        "5",
+        "12],",
+        "pooled:",
+        "float[batch",
+        "12]",
+    ]
+    assert rows["total"].split() == ["total", "2", "nodes", "14,400,084", "84", "54.9", "MiB"]
+
+
+def test_plan_of_one_output_says_what_is_left_out(run):
+    """`--output` prunes, and the table says so."""
+    _, out, _ = run("plan", "sight.yaml", "--output", "pooled")
+    assert "left out, because no wanted output needs them: bridge" in out
+
+
+def test_plan_as_json_holds_the_same(run):
+    """One document with nodes, totals and order."""
+    code, out, _ = run("plan", "sight.yaml", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["order"] == ["eye", "bridge"]
+    assert found["nodes"]["bridge"]["parameters"] == {"total": 84, "trainable": 84, "how": "formula"}
+    assert found["totals"] == {"parameters": 14_400_084, "trainable": 84, "bytes": 4 * 14_400_084}
+
+
+@pytest.mark.parametrize(("form", "start"), [("mermaid", "flowchart TB"), ("dot", "digraph"), ("svg", "<svg"), ("html", "<!doctype html>")])
+def test_show_draws_to_stdout_and_into_files(run, form, start):
+    """The same text goes either way."""
+    code, out, _ = run("show", "diamond.yaml", "--format", form)
+    assert code == 0
+    assert out.startswith(start)
+    assert run("show", "diamond.yaml", "--format", form, "--out", "drawing.txt")[0] == 0
+    assert Path("drawing.txt").read_text(encoding="utf-8") == out
+
+
+def test_show_names_the_forms_there_are(run):
+    """A form that is none is a mistake in the command."""
+    code, _, err = run("show", "diamond.yaml", "--format", "pdf")
+    assert code == 2
+    assert "--format takes mermaid, dot, svg, html, found 'pdf'" in err
+
+
+def test_explain_says_where_a_value_comes_from(run):
+    """One value, with what it goes over."""
+    code, out, _ = run("explain", "diamond.yaml", "whole.separator", "--set", "nodes.whole.with.separator=+", "--json")
+    assert code == 0
+    assert json.loads(out) == [
+        {"key": "with.separator", "value": "+", "origin": "--set nodes.whole.with.separator", "replaced": ["default '-'"]}
+    ]
+
+
+def test_graphs_lists_every_shipped_graph_with_its_purpose(run):
+    """The first sentence of the file is the description."""
+    code, out, _ = run("graphs", "--json")
+    found = {entry["name"]: entry["about"] for entry in json.loads(out)}
+    assert code == 0
+    assert {"vit", "clip", "blip2"} <= set(found)
+    assert all(found.values())
+
+
+def test_components_can_be_listed_by_kind(run):
+    """Only those of the kind, each with its sentence."""
+    code, out, _ = run("components", "--kind", "encoder")
+    assert code == 0
+    assert out.splitlines()[1:] == ["toy/eye    encoder  toys    See a picture."]
+
+
+def test_a_kind_that_is_none_is_named_with_the_nearest(run):
+    """Usage mistakes have code 2."""
+    code, _, err = run("components", "--kind", "encodr")
+    assert code == 2
+    assert "Did you mean 'encoder'?" in err
+
+
+def test_plugins_info_shows_ports_and_config_of_a_component(run):
+    """Everything that a graph may say about it."""
+    _, out, _ = run("plugins", "info", "toy/join")
+    assert out.splitlines() == [
+        "toy/join  preprocess, version 1, of the plugin toys",
+        "Join two texts.",
+        "  input  left: text",
+        "  input  right: text",
+        "  output text: text",
+        "  with   separator: str = '-'",
+    ]
+
+
+def test_the_schema_is_json_and_knows_the_components(run):
+    """It holds what is installed."""
+    code, out, _ = run("schema")
+    assert code == 0
+    assert "toy/upper" in json.dumps(json.loads(out))
+
+
+# -- run ------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_single_output_is_printed_alone(run):
+    """So that it can be piped on."""
+    code, out, _ = run("run", "capitals.yaml", "--input", "text=hello")
+    assert (code, out) == (0, "HELLO\n")
+
+
+def test_an_input_that_is_repeated_is_a_batch(run):
+    """One line per record, and a list as JSON."""
+    assert run("run", "capitals.yaml", "--input", "text=a", "--input", "text=b")[1] == "A\nB\n"
+    _, out, _ = run("run", "capitals.yaml", "--input", "text=a", "--input", "text=b", "--json")
+    assert json.loads(out)["outputs"] == {"text": ["A", "B"]}
+
+
+def test_text_can_come_from_a_file(run):
+    """`@FILE` is its contents, `@@` a text that starts with @."""
+    Path("words.txt").write_text("grüße\n", encoding="utf-8")
+    assert run("run", "capitals.yaml", "--input", "text=@words.txt")[1] == "GRÜSSE\n"
+    assert run("run", "capitals.yaml", "--input", "text=@@home")[1] == "@HOME\n"
+
+
+def test_outputs_go_into_files_and_any_port_can_be_asked_for(run):
+    """Named outputs are written, the others printed; nothing temporary is left."""
+    code, out, err = run("run", "diamond.yaml", "--input", "text=abcd", "--output", "text=text.txt", "--output", "parts.left")
+    assert (code, out) == (0, "ab\n")
+    assert Path("text.txt").read_text(encoding="utf-8") == "AB-CD\n"
+    assert "wrote text to text.txt" in err
+    assert not list(Path().glob(".text*"))
+
+
+def test_an_output_path_that_cannot_be_written_is_found_before_the_run(run):
+    """The failing node is not even started."""
+    code, out, err = run("run", "failing.yaml", "--input", "text=bad", "--output", "text=nowhere/text.txt")
+    assert (code, out) == (1, "")
+    assert err == "error: output 'nowhere/text.txt' cannot be written: there is no folder 'nowhere'\n"
+
+
+def test_an_output_goes_only_into_a_file_of_its_kind(run):
+    """A tensor does not become a .txt, and two outputs do not share a file."""
+    assert (
+        "pooled is float[batch 12] and goes into a file that ends in .npy, .safetensors, .json"
+        in (run("run", "sight.yaml", "--input", "image=cat.png", "--output", "pooled=pooled.txt")[2])
+    )
+    assert "is named twice" in run("run", "diamond.yaml", "--input", "text=a", "--output", "text=a.txt", "--output", "one=a.txt")[2]
+
+
+def test_run_as_json_says_all_there_is(run):
+    """Outputs, timings per node, and what came from the cache."""
+    code, out, _ = run("run", "capitals.yaml", "--input", "text=a", "--json", "--quiet")
+    found = json.loads(out)
+    assert code == 0
+    assert (found["ok"], found["outputs"], found["cached"], list(found["timings"])) == (True, {"text": "A"}, [], ["big"])
+
+
+def test_plain_lines_tell_how_far_a_run_is(run):
+    """On stderr, when it is no terminal; `--quiet` silences them."""
+    assert "big: done in " in run("run", "capitals.yaml", "--input", "text=a")[2]
+    assert run("run", "capitals.yaml", "--input", "text=a", "--quiet")[2] == ""
+
+
+def test_a_trace_is_written(run):
+    """With a span for each node."""
+    run("run", "diamond.yaml", "--input", "text=abcd", "--trace", "trace.json")
+    events = json.loads(Path("trace.json").read_text(encoding="utf-8"))["traceEvents"]
+    assert {event["name"] for event in events if event["ph"] == "X"} == {"parts", "one", "two", "whole"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--input", "txt=a"), "the graph has no input 'txt'; it has: text. Did you mean 'text'?"),
+        (("--input", "text=@nowhere.txt"), "input 'text': the file 'nowhere.txt' cannot be read: No such file or directory"),
+        ((), "text"),
+        (("--input", "text=a", "--output", "txt"), "txt"),
+        (("--input", "text=a", "--set", "speed=1"), "unknown-param"),
+    ],
+)
+def test_mistakes_in_a_run_have_one_message_and_1(run, words, message):
+    """The message names what was given and what there is."""
+    code, out, err = run("run", "capitals.yaml", *words)
+    assert (code, out) == (1, "")
+    assert message in err
+
+
+def test_a_failing_node_is_named_with_its_cause(run):
+    """One error, and as JSON the node beside it."""
+    code, _, err = run("run", "failing.yaml", "--input", "text=bad")
+    assert code == 1
+    assert "big" in err
+    assert "bad was given" in err
+    _, out, _ = run("run", "failing.yaml", "--input", "text=bad", "--json")
+    error = json.loads(out)["error"]
+    assert (error["kind"], error["node"], error["component"]) == ("NodeError", "big", "toy/fail")
+
+
+# -- map ------------------------------------------------------------------------------------------------------------------
+
+
+def test_map_keeps_the_error_of_a_record_beside_the_others(run):
+    """In order; the code says that one failed."""
+    Path("data.jsonl").write_text("\n".join(json.dumps({"text": word}) for word in ("a", "bad", "c")), encoding="utf-8")
+    code, _, err = run("map", "failing.yaml", "data.jsonl", "--out", "out.jsonl", "--batch-size", "2")
+    lines = [json.loads(line) for line in Path("out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert code == 1
+    assert (lines[0], lines[2]) == ({"text": "a"}, {"text": "c"})
+    assert "bad was given" in lines[1]["error"]
+    assert "3 records, 1 failed; wrote out.jsonl" in err
+    assert not Path("out.jsonl.part").exists()
+
+
+def test_map_resumes_after_the_whole_lines_of_a_stopped_run(run):
+    """The half line is done again, and nothing twice."""
+    Path("data.jsonl").write_text("\n".join(json.dumps({"text": word}) for word in "abcd"), encoding="utf-8")
+    Path("out.jsonl.part").write_text('{"text": "kept"}\n{"te', encoding="utf-8")
+    code, _, err = run("map", "capitals.yaml", "data.jsonl", "--out", "out.jsonl", "--resume")
+    assert code == 0
+    assert [json.loads(line)["text"] for line in Path("out.jsonl").read_text(encoding="utf-8").splitlines()] == ["kept", "B", "C", "D"]
+    assert "3 records, 0 failed, 1 were done before" in err
+
+
+def test_map_names_the_line_that_is_no_record(run):
+    """File and line, and nothing half-written under the final name."""
+    Path("data.jsonl").write_text('{"text": "a"}\nnonsense\n', encoding="utf-8")
+    code, _, err = run("map", "capitals.yaml", "data.jsonl", "--out", "out.jsonl")
+    assert code == 1
+    assert "data.jsonl:2: this line is no JSON" in err
+    assert not Path("out.jsonl").exists()
+
+
+# -- mistakes in the command itself -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("chek",), "No such command 'chek'"),
+        (("run",), "Missing argument"),
+        (("run", "capitals.yaml", "--input", "text"), "--input takes NAME=VALUE, found 'text'"),
+        (("run", "capitals.yaml", "--set", "a=1", "--set", "a=2"), "--set gives a twice"),
+        (("run", "capitals.yaml", "--input", "text=a", "--init", "zeros"), "--init takes random, found 'zeros'"),
+        (("plan", "capitals.yaml", "--exat"), "No such option"),
+        (("bench", "capitals.yaml"), "'modelgraft bench' is not in this release"),
+        (("serve",), "'modelgraft serve' is not in this release"),
+    ],
+)
+def test_a_command_that_cannot_be_understood_gives_2(run, words, message):
+    """On stderr, with what was found."""
+    code, out, err = run(*words)
+    assert (code, out) == (2, "")
+    assert message in err
+
+
+def test_usage_mistakes_are_json_too(run):
+    """With `--json` a program gets a document whatever happens."""
+    code, out, _ = run("check", "--json")
+    assert code == 2
+    assert json.loads(out)["error"]["kind"] == "usage"
+
+
+def test_a_defect_gives_70_and_says_how_to_see_more(run, monkeypatch):
+    """The traceback comes with `--debug` alone."""
+
+    def broken(*_, **__):
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr("modelgraft.api.plan", broken)
+    code, _, err = run("plan", "capitals.yaml")
+    assert code == 70
+    assert "a defect of modelgraft or of a plugin: ZeroDivisionError: division by zero" in err
+    assert "--debug" in err
+
+
+def test_debug_shows_the_traceback_of_a_known_error_too(monkeypatch, tmp_path, capsys):
+    """Wherever the option stands."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("modelgraft.registry.discover", toys.registry)
+    assert main(["plan", "nowhere.yaml", "--debug"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_the_version_is_that_of_the_package(run):
+    """As pip says it."""
+    assert run("--version")[:2] == (0, f"modelgraft {__import__('importlib.metadata').metadata.version('modelgraft')}\n")
+    assert modelgraft.__all__ == sorted(modelgraft.__all__)
+
+
+def test_help_documents_the_exit_codes_and_lists_no_command_that_is_not_there(run):
+    """A person learns from --help what a script may rely on."""
+    code, out, _ = run("--help")
+    assert code == 0
+    for sentence in ("0 all is well", "1 the graph has problems", "2 the command cannot be understood", "130 stopped"):
+        assert sentence in " ".join(out.split())
+    commands = {line.split()[0] for line in out.partition("Commands:")[2].splitlines() if line.strip()}
+    assert commands.isdisjoint({"chat", "bench", "export", "train", "eval", "serve", "lock"})

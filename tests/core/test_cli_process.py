@@ -1,0 +1,118 @@
+"""The command line as a process: streams, signals and encodings are those of the operating system."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+TOYS = "import sys; import modelgraft.registry as registry; from support import toys; registry.discover = toys.registry;"
+MAIN = "from modelgraft.cli import main; sys.exit(main())"
+WAITING = """modelgraft: 1
+inputs: {text: text}
+nodes:
+  slow: {use: toy/wait, in: {text: inputs.text}}
+outputs: {text: slow}
+"""
+
+
+def command(*words: str, code: str = TOYS + MAIN) -> list[str]:
+    """The words of a process that runs the command line with the toys alone."""
+    return [sys.executable, "-c", code, *words]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """That of this process, with the tests on the path."""
+    return {**os.environ, "PYTHONPATH": str(TESTS), **more}
+
+
+def test_python_m_is_the_command(tmp_path):
+    """`python -m modelgraft` and `modelgraft` print the same."""
+    by_module = subprocess.run([sys.executable, "-m", "modelgraft", "--version"], capture_output=True, text=True, check=True, cwd=tmp_path)
+    script = Path(sys.executable).with_name("modelgraft")
+    by_script = subprocess.run([script, "--version"], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert by_module.stdout == by_script.stdout
+    assert by_module.stdout.startswith("modelgraft ")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends Ctrl-C to whole consoles")
+def test_ctrl_c_stops_a_run_with_one_line_and_130(tmp_path):
+    """At any time; nothing is half-written."""
+    (tmp_path / "waiting.yaml").write_text(WAITING, encoding="utf-8")
+    words = ("run", "waiting.yaml", "--input", "text=a", "--output", "text=out.txt")
+    patience = "import modelgraft.streaming as streaming; streaming.LEAVE_S = 1.0;"  # how long a stuck node is waited for
+    ready = TOYS + patience + "import modelgraft.cli.live as live; live._words = lambda event: event.kind;" + MAIN
+    process = subprocess.Popen(
+        command(*words, code=ready), cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    said = ""
+    while "node-started" not in said:
+        line = process.stderr.readline()
+        assert line, f"the run ended before its node started: {said}"
+        said += line
+    start = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert time.monotonic() - start < 15.0  # the node waits 30 s and is left behind
+    assert out == ""
+    assert err.splitlines()[-1] == "stopped"
+    assert "Traceback" not in err
+    assert [path.name for path in tmp_path.iterdir()] == ["waiting.yaml"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends Ctrl-C to whole consoles")
+def test_ctrl_c_while_modules_are_imported_is_quiet_too(tmp_path):
+    """The interrupt may come before the command has begun."""
+    early = "import sys, modelgraft.cli as cli; sys.modules['modelgraft.cli.entry'] = None\n"
+    code = early + "import builtins; real = builtins.__import__\n"
+    code += "def hit(name, *rest):\n    if name.startswith('modelgraft.cli.entry'): raise KeyboardInterrupt\n    return real(name, *rest)\n"
+    code += "builtins.__import__ = hit; sys.exit(cli.main(['graphs']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", "stopped")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes close differently")
+def test_a_reader_that_leaves_early_is_no_error_to_talk_about(tmp_path):
+    """As with `modelgraft schema | head -1`."""
+    process = subprocess.Popen(
+        command("schema"), cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.wait(timeout=60)
+    process.stderr.close()
+
+
+def test_letters_that_the_locale_lacks_do_not_stop_a_command(tmp_path):
+    """A pipe gets UTF-8 also where the locale says ASCII."""
+    (tmp_path / "graph.yaml").write_text(WAITING.replace("toy/wait", "toy/upper"), encoding="utf-8")
+    env = environment(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", PYTHONIOENCODING="")
+    done = subprocess.run(
+        command("run", "graph.yaml", "--input", "text=grüße ❄", "--quiet"), cwd=tmp_path, env=env, capture_output=True, check=False
+    )
+    assert done.returncode == 0
+    assert done.stdout.decode("utf-8") == "GRÜSSE ❄\n"
+
+
+def test_what_libraries_print_does_not_reach_the_document(tmp_path):
+    """With --json, stdout is one JSON document whatever a component prints."""
+    (tmp_path / "graph.yaml").write_text(WAITING.replace("toy/wait", "toy/upper"), encoding="utf-8")
+    loud = TOYS + "toys.upper.__component__.function.__code__ = (lambda text: print('noise') or text).__code__;" + MAIN
+    done = subprocess.run(
+        command("run", "graph.yaml", "--input", "text=a", "--json", code=loud),
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert json.loads(done.stdout)["outputs"] == {"text": "a"}
+    assert "noise" in done.stderr

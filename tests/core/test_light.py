@@ -1,0 +1,49 @@
+"""What only looks at graphs loads nothing heavy: it starts fast and works where torch is broken."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "transformers", "onnxruntime", "numpy", "PIL", "scipy")
+PROGRAM = """
+import sys
+from modelgraft.cli import main
+code = main(sys.argv[1:])
+heavy = sorted(set({heavy}) & set(sys.modules))
+print(f"exit {{code}}, heavy {{heavy}}", file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--help",),
+        ("check", "vit", "clip", "blip2"),
+        ("plan", "blip2"),
+        ("plan", "clip", "--json"),
+        ("show", "blip2", "--format", "html"),
+        ("explain", "blip2", "qformer"),
+        ("graphs",),
+        ("components",),
+        ("plugins", "list"),
+        ("schema",),
+        ("run", "--help"),
+    ],
+    ids=" ".join,
+)
+def test_a_light_command_imports_nothing_heavy(words, tmp_path):
+    """In a process of its own, with every installed plugin."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(heavy=HEAVY), *words], capture_output=True, text=True, check=True, cwd=tmp_path, timeout=60
+    )
+    assert done.stderr.splitlines()[-1] == "exit 0, heavy []"
+
+
+def test_import_modelgraft_loads_almost_nothing(tmp_path):
+    """Not even pydantic: names are resolved on first use."""
+    program = f"import sys, modelgraft; print(sorted(set({(*HEAVY, 'pydantic', 'networkx', 'yaml', 'typer')}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.strip() == "[]"
