@@ -128,7 +128,7 @@ def _check_version(root: Item, file: str) -> None:
     if item.value != VERSION or isinstance(item.value, bool):
         found = (
             f"the file is written in version {item.value} of the graph language"
-            if isinstance(item.value, (int, float))
+            if isinstance(item.value, (int, float)) and not isinstance(item.value, bool)
             else (f"modelgraft: states the version of the graph language, but it is {describe(item.value)}")
         )
         raise DocumentError(

@@ -154,8 +154,8 @@ class Expansion:
         self._count(len(nodes), root.place)
         placed = self._placed([node for node in read if isinstance(node, SubgraphSpec)], (*chain, found.path.resolve()))
         self._place_single(single, nodes, placed)
-        if "unused" not in self.allow:
-            unused_params(scope, self.collector)
+        if "unused" not in self.allow and not changes:  # what the user changes may be what named a param
+            unused_params(scope, root.value.get("params"), self.collector)
         if len(self.collector.problems) > before:
             return None
         inlining = Inlining(nodes, placed, outputs, runtime, self.allow, self.collector)

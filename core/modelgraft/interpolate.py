@@ -216,10 +216,10 @@ def _quote_hint(kind: str, found: Any) -> str:
     return "write true or false" if kind == "bool" and isinstance(found, str) else ""
 
 
-def unused_params(scope: Scope, collector: Collector) -> None:
-    """Note the params that nothing names."""
+def unused_params(scope: Scope, section: Item | None, collector: Collector) -> None:
+    """Note the params that nothing names. Those of a base are left out: what names them may have been replaced."""
     for name, param in scope.params.items():
-        if name not in scope.used:
+        if name not in scope.used and section is not None and section.value[name].layer != "base":
             hint = f"write ${{{name}}} where it belongs, or remove it (--allow unused while drafting)"
             collector.add("unused-param", f"nothing uses the param '{name}'", place=param.place, hint=hint)
 

@@ -244,7 +244,7 @@ def _config(component: Component) -> Schema:
 
 
 def _or_filled(shape: Schema) -> Schema:
-    about = {key: shape[key] for key in ("description", "default", "title") if key in shape}
+    about: Schema = {key: shape[key] for key in ("description", "default", "title") if key in shape}
     rest = {key: value for key, value in shape.items() if key not in about}
     return {**about, "anyOf": [*(rest["anyOf"] if set(rest) == {"anyOf"} else [rest]), FILLED]}
 

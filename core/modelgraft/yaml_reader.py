@@ -74,7 +74,8 @@ def scalar(text: str) -> Any:
         return text
     if _INTEGER.fullmatch(text):
         return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
-    return float(text) if _FLOAT.fullmatch(text) else text
+    number = float(text) if _FLOAT.fullmatch(text) else math.inf
+    return number if math.isfinite(number) else text  # 1e999 is no number that a float can hold
 
 
 def read_yaml(text: str, *, file: str, layer: str = "file") -> Item:
@@ -83,6 +84,7 @@ def read_yaml(text: str, *, file: str, layer: str = "file") -> Item:
     Raises DocumentError: `yaml-syntax`, `empty-file`, `several-documents`, `duplicate-key`, `key-not-text`,
     `unsupported-tag`, `unknown-alias`, `too-many-aliases`, `too-deep`.
     """
+    _refuse_odd_breaks(text, file)
     builder = _Builder(file, layer)
     try:
         builder.read(_events(text))
@@ -95,6 +97,21 @@ def read_yaml(text: str, *, file: str, layer: str = "file") -> Item:
             Problem("empty-file", "there is nothing in this file but comments", Place(file), "write a graph: start with `modelgraft: 1`")
         )
     return builder.root
+
+
+_ODD_BREAK = re.compile("[\x85\u2028\u2029]")
+
+
+def _refuse_odd_breaks(text: str, file: str) -> None:
+    """Refuse characters that YAML 1.1 takes for line breaks, and YAML 1.2 and editors do not: line numbers would be wrong."""
+    found = _ODD_BREAK.search(text)
+    if found is not None:
+        letter = f"U+{ord(found.group()):04X}"
+        place = Place(file, text.count("\n", 0, found.start()) + 1)
+        hint = f"remove it; inside double quotes it can be written as \\u{ord(found.group()):04x}"
+        raise DocumentError(
+            Problem("yaml-syntax", f"the character {letter} may or may not be a line break, depending on the reader", place, hint)
+        )
 
 
 def _events(text: str) -> Iterator[Any]:  # Any: event classes of PyYAML have no types

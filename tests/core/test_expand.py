@@ -1,0 +1,338 @@
+"""Expanding a document: params, sections, wires, and all problems of the phase at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from modelgraft import DocumentError, GraphError
+from modelgraft.expand import load_graph
+from modelgraft.registry import assemble
+
+REGISTRY = assemble({})
+
+
+def load(folder, text, *, head="modelgraft: 1\n", name="a.yaml", **options):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(head + text)
+    return load_graph(path, registry=REGISTRY, **options)
+
+
+def problems(folder, text, **options):
+    with pytest.raises(GraphError) as caught:
+        load(folder, text, **options)
+    return caught.value.problems
+
+
+def problem(folder, text, **options):
+    (only,) = problems(folder, text, **options)
+    return only
+
+
+ONE = "inputs: {x: text}\nnodes:\n  a: {use: t/a, in: {x: inputs.x}%s}\noutputs: {y: a}\n"
+
+
+# -- what is read -------------------------------------------------------------------------------------------------------
+
+
+def test_every_key_of_a_node_arrives(tmp_path):
+    graph = load(
+        tmp_path,
+        "inputs: {x: text, m: 'mask[batch]'}\n"
+        "nodes:\n"
+        "  a: {use: t/a, from: 'org/m#part', with: {k: [1, {z: yes}]}, in: {x: [inputs.x, b.y], z: b}, frozen: true, when: inputs.m,\n"
+        "      lazy: true, share: b, adapters: [{use: ad/lora, from: ./w, with: {r: 4}, in: {q: b}}], runtime: {device: cpu, timeout_s: 1.5}}\n"
+        "  b: {use: t/b}\n"
+        "outputs: {y: a.y}\n",
+    )
+    node = graph.nodes["a"]
+    assert (node.use.value, node.source.value, node.config["k"].value) == ("t/a", "org/m#part", [1, {"z": "yes"}])
+    assert [str(ref) for ref in node.wires["x"].refs] == ["inputs.x", "b.y"]
+    assert (node.wires["x"].is_list, node.wires["z"].is_list) == (True, False)
+    assert (node.frozen, node.lazy, str(node.when), node.share.value) == (True, True, "inputs.m", "b")
+    (adapter,) = node.adapters
+    assert (adapter.use.value, adapter.source.value, adapter.config["r"].value, str(adapter.wires["q"].refs[0])) == (
+        "ad/lora",
+        "./w",
+        4,
+        "b",
+    )
+    assert {key: value.value for key, value in node.runtime.items()} == {"device": "cpu", "timeout_s": 1.5}
+    assert (node.place.line, node.folder, graph.nodes["b"].frozen) == (4, tmp_path.resolve(), False)
+    assert (str(graph.outputs["y"]), graph.outputs["y"].place.line) == ("a.y", 7)
+
+
+def test_name_and_heading_come_from_the_file(tmp_path):
+    graph = load(tmp_path, ONE % "", head="# Say it.\nmodelgraft: 1\n", name="say_it.yaml")
+    assert (graph.name, graph.doc, graph.path) == ("say_it", "Say it.", tmp_path / "say_it.yaml")
+    assert load(tmp_path, "name: other\n" + ONE % "").name == "other"
+
+
+def test_inputs_have_types_defaults_and_sentences(tmp_path):
+    text = "inputs: {x: {type: text, default: '', doc: The question.}, z: 'list[text]'}\nnodes: {a: {use: t/a}}\noutputs: {y: a}\n"
+    graph = load(tmp_path, text)
+    assert (graph.inputs["x"].default, graph.inputs["x"].has_default, graph.inputs["x"].doc) == ("", True, "The question.")
+    assert (str(graph.inputs["z"].port), graph.inputs["z"].has_default) == ("list[text]", False)
+
+
+def test_runtime_of_the_graph_may_name_single_nodes_and_a_node_goes_over_it(tmp_path):
+    text = (
+        "nodes:\n  a: {use: t/a}\n  b: {use: t/b}\n  c: {use: t/c, runtime: {backend: mine}}\noutputs: {y: a, z: b, w: c}\n"
+        "runtime: {backend: {default: torch, b: onnx, c: onnx}, device: cpu}\n"
+    )
+    graph = load(tmp_path, text)
+    assert {key: value.value for key, value in graph.runtime.items()} == {"backend": "torch", "device": "cpu"}
+    found = {name: {key: value.value for key, value in node.runtime.items()} for name, node in graph.nodes.items()}
+    assert found == {"a": {}, "b": {"backend": "onnx"}, "c": {"backend": "mine"}}
+
+
+# -- params -------------------------------------------------------------------------------------------------------------
+
+PARAMS = (
+    "params: {where: org/m, count: 3, rate: 0.5, loud: false, words: [a, b], any: ~}\n"
+    "nodes:\n  a: {use: t/a, from: '${where}#eye', with: {n: '${count}', t: 'n=${count}, ${rate}, ${loud}', r: '${rate}', "
+    "l: '${loud}', w: ['${words}', 'x'], v: '${any}', e: '$${count} costs $5'}}\noutputs: {y: a}\n"
+)
+
+
+def config(graph, node="a"):
+    return {key: value.value for key, value in graph.nodes[node].config.items()}
+
+
+def test_a_text_that_is_one_param_keeps_its_type_and_others_become_text(tmp_path):
+    found = config(load(tmp_path, PARAMS))
+    assert found == {"n": 3, "t": "n=3, 0.5, false", "r": 0.5, "l": False, "w": [["a", "b"], "x"], "v": None, "e": "${count} costs $5"}
+
+
+def test_text_from_the_command_line_is_read_by_the_type_of_the_default(tmp_path):
+    given = {"where": "2024", "count": "7", "rate": "2", "loud": "true", "words": "[q, 5]", "any": "1e-3"}
+    graph = load(tmp_path, PARAMS, params=given)
+    found = config(graph)
+    assert (found["n"], found["r"], found["l"], found["w"][0], found["v"]) == (7, 2, True, ["q", 5], 1e-3)
+    assert graph.nodes["a"].source.value == "2024#eye"
+    assert (graph.params["count"].value, graph.params["count"].default, graph.params["count"].used) == (7, 3, True)
+
+
+def test_values_from_python_are_taken_as_they_are(tmp_path):
+    graph = load(tmp_path, PARAMS, params={"where": Path("/models/m"), "count": 7})
+    assert (graph.nodes["a"].source.value, config(graph)["n"]) == ("/models/m#eye", 7)
+
+
+def test_what_begins_with_a_param_that_the_user_set_is_the_users(tmp_path):
+    """Only then may it name files anywhere: a document must not lead the user's path elsewhere."""
+    text = "params: {p: m}\nnodes:\n  a: {use: t/a, from: '%s'}\noutputs: {y: a}\n"
+    trusted = ["${p}", "${p}#eye", "${p}/deeper"]
+    untrusted = ["/etc/${p}", "${p}/../../etc", "x${p}", "$${p}${p}"]
+    assert [load(tmp_path, text % t, params={"p": "/w"}).nodes["a"].source.origin.is_users for t in trusted] == [True] * 3
+    assert [load(tmp_path, text % t, params={"p": "/w"}).nodes["a"].source.origin.is_users for t in untrusted] == [False] * 4
+    assert not load(tmp_path, text % "${p}").nodes["a"].source.origin.is_users
+
+
+def test_origins_name_file_line_and_param(tmp_path):
+    text = "params:\n  n: 3\nnodes:\n  a:\n    use: t/a\n    with:\n      k: '${n}'\n      j: 1\noutputs: {y: a}\n"
+    values = load(tmp_path, text).nodes["a"].config
+    assert (str(values["j"].origin), str(values["k"].origin)) == ("a.yaml:9", "a.yaml:8 (param n, a.yaml:3)")
+    values = load(tmp_path, text, params={"n": "5"}).nodes["a"].config
+    assert str(values["k"].origin) == "--set n (a.yaml:8, param n)"
+
+
+def test_a_default_may_name_a_param_above(tmp_path):
+    text = "params: {a: org/m, b: '${a}#eye'}\nnodes:\n  a: {use: t/a, from: '${b}'}\noutputs: {y: a}\n"
+    assert load(tmp_path, text).nodes["a"].source.value == "org/m#eye"
+    assert load(tmp_path, text, params={"a": "/w"}).nodes["a"].source.value == "/w#eye"
+
+
+@pytest.mark.parametrize(
+    ("params", "given", "code", "sentence"),
+    [
+        ("{n: 3}", {"n": "many"}, "wrong-type", "the param 'n' is the text 'many'; wanted int"),
+        ("{n: 3}", {"n": "2.5"}, "wrong-type", "the param 'n' is the number 2.5; wanted int"),
+        ("{n: 3}", {"n": True}, "wrong-type", "the param 'n' is true; wanted int"),
+        ("{n: x}", {"n": 5}, "wrong-type", "the param 'n' is the number 5; wanted text"),
+        ("{n: false}", {"n": "yes"}, "wrong-type", "the param 'n' is the text 'yes'; wanted bool"),
+        ("{n: {type: int}}", {}, "missing-param", "the param 'n' has no default and is not set"),
+        ("{n: {default: a, choices: [a, b]}}", {"n": "c"}, "wrong-value", "the param 'n' is the text 'c'; allowed: a, b"),
+        ("{n: {type: number, default: 1}}", {}, "wrong-type", "the type of the param 'n' is the text 'number'; the types are: text, int, "),
+        ("{n: {defualt: 1}}", {"n": 2}, "unknown-key", "the param 'n' has no key 'defualt'; the keys are: choices, default, doc, type"),
+        ("{n: {type: int, default: x}}", {}, "wrong-type", "the param 'n' is the text 'x'; wanted int"),
+    ],
+)
+def test_a_param_that_does_not_fit_is_told(tmp_path, params, given, code, sentence):
+    found = problem(tmp_path, f"params: {params}\n" + ONE % ", with: {k: '${n}'}", params=given)
+    assert found.code == code
+    assert found.found.startswith(sentence)
+
+
+def test_an_unknown_param_lists_those_there_are(tmp_path):
+    found = problem(tmp_path, "params: {checkpoint: a}\n" + ONE % ", from: '${checkpoint}'", params={"chekpoint": "x"})
+    assert (found.code, found.found) == ("unknown-param", "the graph a has no param 'chekpoint'; its params: checkpoint")
+    assert (found.hint, str(found.place)) == ("Did you mean 'checkpoint'?", "--set chekpoint")
+
+
+def test_a_misspelt_interpolation_names_the_nearest_param(tmp_path):
+    found = problems(tmp_path, "params: {size: 3}\n" + ONE % ", with: {k: '${sise}', j: '${size'}")
+    assert [(p.code, p.found, p.place.line) for p in found if p.code == "unknown-param"] == [
+        ("unknown-param", "${sise} names no param", 5),
+        ("unknown-param", "'${' has no closing brace", 5),
+    ]
+    assert found[1].hint.endswith("Did you mean 'size'?") or found[0].hint.endswith("Did you mean 'size'?")
+
+
+def test_an_unused_param_is_a_problem_unless_allowed(tmp_path):
+    text = "params: {n: 3}\n" + ONE % ""
+    found = problem(tmp_path, text)
+    assert (found.code, found.found, found.place.line) == ("unused-param", "nothing uses the param 'n'", 2)
+    assert not load(tmp_path, text, allow=("unused",)).params["n"].used
+
+
+# -- problems of sections -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "sentence", "hint"),
+    [
+        (ONE % ", form: x", "unknown-key", "the node a has no key 'form'; the keys are: use, from, with, in, frozen, ", "Did you mean 'from'?"),
+        (ONE % ", frozen: yes", "wrong-type", "a.frozen is the text 'yes'; wanted true or false", "write true or false: of the unquoted words"),
+        (ONE % ", frozen: 1", "wrong-type", "a.frozen is the number 1; wanted true or false", ""),
+        (ONE % ", with: [1]", "wrong-type", "a.with is a list; wanted a mapping", ""),
+        (ONE % ", from: 3", "wrong-type", "a.from is the number 3; wanted a text", ""),
+        (ONE % ", from: ''", "wrong-type", "a.from is the text ''; wanted a text that is not empty", ""),
+        (ONE % ", when: [a]", "bad-reference", "a.when is a list; wanted a port: node.port, node, or inputs.name", ""),
+        (ONE % ", adapters: {use: x}", "wrong-type", "a.adapters is a mapping; wanted a list of mappings with `use`", ""),
+        (ONE % ", adapters: [{from: x}]", "missing-key", "a.adapters[0] does not say which component it uses", "add `use: adapter/lora`"),
+        (ONE % ", runtime: {devise: cpu}", "unknown-key", "a.runtime has no key 'devise'; the keys are: backend, device, ", "Did you mean 'device'?"),
+        (ONE % ", runtime: {threads: 0}", "wrong-value", "a.runtime.threads is 0; wanted a number above 0", ""),
+        (ONE % ", runtime: {threads: 1.5}", "wrong-type", "a.runtime.threads is the number 1.5; wanted a whole number", ""),
+        (ONE % ", runtime: {dtype: float23}", "wrong-value", "a.runtime.dtype is 'float23'; wanted one of: float32, ", "Did you mean 'float32'?"),
+        ("nods: {}\n" + ONE % "", "unknown-key", "a graph has no key 'nods'; the keys are: modelgraft, name, params, ", "Did you mean 'nodes'?"),
+        ("losses: {}\n" + ONE % "", "unsupported-section", "this release does not read the section `losses`: training comes in a later one", "remove"),
+        ("name: [x]\n" + ONE % "", "wrong-type", "name is a list; wanted a text", ""),
+        ("params: [x]\n" + ONE % "", "wrong-type", "params is a list; wanted a mapping of names to defaults", ""),
+        ("runtime: fast\n" + ONE % "", "wrong-type", "runtime is the text 'fast'; wanted a mapping", ""),
+        ("runtime: {backend: {b: onnx}}\n" + ONE % "", "unknown-node", "runtime.backend names the node 'b', but there is none; there are: a", ""),
+        ("nodes: {a: t/a}\noutputs: {y: a}\n", "wrong-type", "the node a is the text 't/a'; wanted a mapping with `use`", "write {use: t/a}"),
+        ("nodes: {a: {from: x}}\noutputs: {y: a}\n", "missing-key", "a does not say which component it uses", "add `use: namespace/name`"),
+        ("nodes: {a-b: {use: t/a}}\noutputs: {y: q}\n", "bad-name", "the node 'a-b' is no name", "names are letters, digits and _"),
+        ("nodes: {inputs: {use: t/a}}\noutputs: {y: q}\n", "bad-name", "no node may be called 'inputs'", ""),
+        ("nodes: {a: {use: t/a, in: b}}\noutputs: {y: a}\n", "wrong-type", "a.in is the text 'b'; wanted a mapping of ports", "name the port"),
+        ("nodes: {a: {use: t/a, in: {x: []}}}\noutputs: {y: a}\n", "wrong-type", "a.in.x is a list; wanted at least one reference", ""),
+        ("nodes: {a: {use: t/a, in: {x: b.c.d}}}\noutputs: {y: a}\n", "bad-reference", "a.in.x is the text 'b.c.d'; wanted a port", ""),
+        ("nodes: {a: {use: t/a, in: {x: inputs}}}\noutputs: {y: a}\n", "bad-reference", "a.in.x is the text 'inputs'; wanted a port", "name the input"),
+        ("nodes: {a: {use: t/a}}\n", "missing-key", "the graph has no outputs", "say what a run gives"),
+        ("outputs: {y: a}\n", "missing-key", "the graph has no nodes", "add at least one part"),
+        ("inputs: {x: imge}\nnodes: {a: {use: t/a}}\noutputs: {y: a}\n", "unknown-type", "the input x is of type 'imge', which nothing", "Did you mean 'image'?"),
+        ("inputs: {x: 'list[imge]'}\nnodes: {a: {use: t/a}}\noutputs: {y: a}\n", "unknown-type", "the input x is of type 'imge'", "Did you mean"),
+        ("inputs: {x: float}\nnodes: {a: {use: t/a}}\noutputs: {y: a}\n", "bad-port-type", "port type 'float': 'float' needs axes", ""),
+        ("inputs: {x: {doc: y}}\nnodes: {a: {use: t/a}}\noutputs: {y: a}\n", "missing-key", "the input x does not say its type", "add `type: image`"),
+        ("inputs: {x: {type: text, default: 3}}\nnodes: {a: {use: t/a}}\noutputs: {y: a}\n", "wrong-type", "the default of the input x is the number 3", ""),
+        ("inputs: {x: {type: image, default: a.png}}\nnodes: {a: {use: t/a}}\noutputs: {y: a}\n", "wrong-type", "the default of the input x is the text", ""),
+        ("nodes: {a: {use: t/a}}\noutputs: [a]\n", "wrong-type", "outputs is a list; wanted a mapping", ""),
+        ("nodes: {a: {use: t/a}}\noutputs: {y: ~}\n", "bad-reference", "outputs.y is null; wanted a port", ""),
+        ("nodes: {a: ~}\noutputs: {y: a}\n", "wrong-type", "the node a is null; wanted a mapping with `use`", ""),
+    ],
+)  # fmt: skip
+def test_what_does_not_belong_is_named_with_what_there_is(tmp_path, text, code, sentence, hint):
+    found = problem(tmp_path, text)
+    assert found.code == code
+    assert found.found.startswith(sentence)
+    assert found.hint.startswith(hint)
+    assert found.place.line
+
+
+def test_all_problems_are_told_at_once_in_the_order_of_the_file(tmp_path):
+    text = "nods: 1\nparams: {p: 1}\nnodes:\n  a: {use: t/a, frm: x}\n  b: {with: {}}\n  c: {use: 3}\noutputs: {y: 1}\n"
+    found = problems(tmp_path, text)
+    assert [(p.code, p.place.line) for p in found] == [
+        ("unknown-key", 2),
+        ("unused-param", 3),
+        ("unknown-key", 5),
+        ("missing-key", 6),
+        ("wrong-type", 7),
+        ("bad-reference", 8),
+    ]
+
+
+# -- finding the file ---------------------------------------------------------------------------------------------------
+
+
+def test_a_name_that_is_no_graph_lists_the_shipped_ones():
+    with pytest.raises(DocumentError) as caught:
+        load_graph("clipp", registry=REGISTRY)
+    (found,) = caught.value.problems
+    assert (found.code, found.found) == ("no-such-graph", "'clipp' is neither a file nor a shipped graph")
+    assert "Did you mean 'clip'?" in found.hint
+    assert "Shipped graphs: " in found.hint
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "x" * 5000, "../pyproject", "/", "no/such.yaml"])
+def test_strange_names_are_one_problem(name):
+    with pytest.raises(DocumentError) as caught:
+        load_graph(name, registry=REGISTRY)
+    assert caught.value.problems[0].code == "no-such-graph"
+
+
+# -- set ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_dotted_key_from_the_user_goes_over_the_file(tmp_path):
+    text = "nodes:\n  a: {use: t/a, from: org/m, with: {k: 1, deep: {x: 1, z: 2}}}\noutputs: {y: a}\n"
+    given = {"nodes.a.with.k": "5", "nodes.a.from": "/w", "nodes.a.frozen": "true", "runtime.device": "cuda:1", "nodes.a.with.deep.x": 7}
+    graph = load(tmp_path, text, params=given)
+    node = graph.nodes["a"]
+    assert (config(graph), node.source.value, node.frozen, graph.runtime["device"].value) == (
+        {"k": 5, "deep": {"x": 7, "z": 2}},
+        "/w",
+        True,
+        "cuda:1",
+    )
+    assert (node.source.origin.is_users, node.place.line) == (True, 3)
+    assert str(node.config["k"].origin) == "--set nodes.a.with.k (instead of 1, a.yaml:3)"
+
+
+def test_flags_go_over_what_is_set(tmp_path):
+    graph = load(tmp_path, ONE % "", params={"runtime.device": "cpu"}, overrides={"runtime.device": "cuda"})
+    assert (graph.runtime["device"].value, graph.runtime["device"].origin.layer) == ("cuda", "flag")
+
+
+@pytest.mark.parametrize(
+    ("key", "code", "sentence"),
+    [
+        ("nodes.b.from", "unknown-node", "'nodes.b.from' changes the node 'b', but there is none"),
+        ("nodes.a.form", "unknown-key", "the node a has no key 'form'"),
+        ("nodes.", "unknown-override", "'nodes.' does not name a value"),
+        ("nodes.a.use.x", "wrong-type", "'nodes.a.use.x' changes a part of nodes.a.use, but that is the text 't/a'"),
+        ("runtime.speed", "unknown-key", "runtime has no key 'speed'"),
+    ],
+)
+def test_a_dotted_key_that_names_nothing_is_told(tmp_path, key, code, sentence):
+    found = problem(tmp_path, ONE % "", params={key: "x"})
+    assert found.code == code
+    assert found.found.startswith(sentence)
+    assert str(found.place) == f"--set {key}"
+
+
+# -- cost ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_graph_of_a_thousand_nodes_is_expanded_in_under_200_ms(tmp_path):
+    nodes = "".join(f"  n{i}: {{use: t/a, with: {{k: {i}}}, in: {{x: n{i - 1}.y}}, frozen: true}}\n" for i in range(1, 1000))
+    path = tmp_path / "big.yaml"
+    path.write_text("modelgraft: 1\nnodes:\n  n0: {use: t/a}\n" + nodes + "outputs: {y: n999}\n")
+
+    def seconds():
+        start = time.perf_counter()
+        load_graph(path, registry=REGISTRY)
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(5)) < 0.2
+
+
+def test_reading_and_expanding_imports_nothing_heavy():
+    code = "import sys, modelgraft.expand, modelgraft.schema, modelgraft.explain; print([m for m in %r if m in sys.modules])"
+    heavy = ["torch", "numpy", "transformers", "networkx", "rich", "typer", "onnxruntime", "PIL"]
+    done = subprocess.run([sys.executable, "-c", code % heavy], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
