@@ -23,7 +23,7 @@ def concrete_type(type_: PortType, part: Part | None, unified: Unified) -> PortT
 def concrete_tensor(tensor: Tensor, part: Part | None, unified: Unified) -> Tensor:
     """One tensor type of a part, or of an input of the graph when there is no part."""
     symbols: Mapping[str, str] = part.symbols if part is not None else {name: input_symbol(name) for name in tensor.names}
-    values = {name: value for name in tensor.names if (value := unified.dims.value(symbols[name])) is not None}
+    values = {name: value for name in tensor.names if (value := unified.dims.value(symbols.get(name, name))) is not None}
     bound = tensor.bind(values) if values else tensor
     rest = unified.rest.get(part.scope) if part is not None else None
     if rest is None or None not in bound.axes:

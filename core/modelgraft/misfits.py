@@ -120,12 +120,14 @@ class Misfits:
 
     def _self_contradiction(self, conflict: Equation) -> None:
         """A property of a config gives another number than the wires do, once these have decided its fields."""
-        reasons = self._reasons(None)
         symbol = conflict.left.symbol or ""
-        part = self.parts.get(symbol.rpartition(".")[0])
-        told = [reason.words for reason in reasons.of_axis(conflict.left, "", None)]
-        found = f"{symbol} would have to be {conflict.right}, but {'; '.join(told)}"
-        self.problems.add("dim-mismatch", found, place=part.place if part else None, node=part.node if part else "")
+        scope, _, name = symbol.rpartition(".")
+        part = self.parts[scope]
+        reasons = self._reasons(part.place)
+        behind = reasons.behind(part, name)
+        told = "; ".join(reason.words for reason in reasons.of_axis(conflict.left, symbol, part))
+        found = f"{symbol} is {conflict.right}{behind and f', which follows from {behind}'}, but its wires make it another number: {told}"
+        self.problems.add("dim-mismatch", found, place=part.place, node=part.node)
 
     def _open(self) -> None:
         """Dimensions that a config leaves open and no neighbour decides."""

@@ -127,7 +127,7 @@ def find_output(solved: SolvedGraph, name: str) -> Ref:
         return Ref(node_name, next(iter(node.out_ports)))
     if port not in node.out_ports:
         found = f"{node_name} has no output '{port}'" if port else f"{node_name} has {len(node.out_ports)} outputs; say which"
-        raise InputError(f"{found}; it has: {choices(node.out_ports)}. {nearest(port, node.out_ports)}".rstrip())
+        raise InputError(f"{found}; it has: {choices(node.out_ports, sort=False)}. {nearest(port, node.out_ports)}".rstrip())
     return Ref(node_name, port)
 
 

@@ -97,7 +97,7 @@ class Reasons:
     def owner_of_taker(self, link: Link) -> Part:
         """The part that a link feeds: the node's own, or the adapter that brought the port."""
         candidates = [part for part in self.parts.values() if part.node == link.node]
-        return next(part for part in candidates if link.port in part.face.declared.inputs)
+        return next((part for part in candidates if link.port in part.face.declared.inputs), self.parts[link.node])
 
     def _of_config(self, symbol: str, value: int) -> Reason:
         scope, _, name = symbol.rpartition(".")
@@ -106,11 +106,11 @@ class Reasons:
             return Reason(f"{value} is {symbol}")
         if name in part.origins:
             return Reason(f"{value} is {symbol}, {self.origin(part, name)}", part, name)
-        behind = self._behind(part, name)
+        behind = self.behind(part, name)
         return Reason(f"{value} is {symbol}, {f'which follows from {behind}' if behind else f'fixed by {part.component.id}'}")
 
-    def _behind(self, part: Part, name: str) -> str:
-        """The fields that a property is worked out from, those of one origin together."""
+    def behind(self, part: Part, name: str) -> str:
+        """The fields that a property is worked out from, those of one origin together; "" when it tells none."""
         by_origin: dict[str, list[str]] = {}
         for key in _fields_behind(part.config, name):
             by_origin.setdefault(self.origin(part, key), []).append(f"{key} {_as_yaml(getattr(part.config, key))}")

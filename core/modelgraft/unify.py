@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from modelgraft.configs import Configs
-from modelgraft.drafts import Draft, Part, axes_in_graph
+from modelgraft.drafts import BATCH, Draft, Part, axes_in_graph
 from modelgraft.errors import Place
 from modelgraft.graph import INPUTS, GraphInput, Origin, Ref
 from modelgraft.kinds import dimension_fields
@@ -19,6 +19,7 @@ from modelgraft.ports import Axis, ListOf, Port, PortType, Tensor, tensor_in
 from modelgraft.solver import Dims
 
 Axes = tuple[Axis | None, ...]
+MASK = Tensor("mask", (Axis(((BATCH, 1),)),))  # what `when` takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +84,7 @@ class Unifier:
                 for ref in refs:
                     self._link(draft, port, ref)
             if draft.when is not None:
-                given = tensor_in(self._giving(draft.when).type)
-                if given is not None:
-                    [axis] = self._axes(draft.when, given)
-                    if axis is not None:
-                        self.found.dims.equate(axis, Axis((("batch", 1),)), why=None)
+                self._link_route(draft, draft.when)
 
     def _state_known(self, part: Part) -> None:
         for name, value in part.face.known.items():
@@ -135,6 +132,15 @@ class Unifier:
         for mine, theirs in pairs:
             self.found.dims.equate(mine, theirs, why=link)
 
+    def _link_route(self, draft: Draft, when: Ref) -> None:
+        """A route tells of every record of the batch."""
+        given = tensor_in(self._giving(when).type)
+        if given is not None:
+            link = Link(when, draft.name, "when", given, MASK, when.place or draft.spec.place)
+            [axis], [batch] = self._axes(when, given), MASK.axes
+            if axis is not None and batch is not None:
+                self.found.dims.equate(axis, batch, why=link)
+
     def _choose(self, draft: Draft, port: str, giving: PortType) -> PortType:
         if port not in draft.lists:
             draft.chosen[port] = choose(giving, draft.in_ports[port]) or draft.chosen[port]
@@ -176,16 +182,25 @@ class Unifier:
 
     def _fill(self, part: Part, values: Mapping[str, int]) -> bool:
         for name, value in values.items():
-            symbol = f"{part.scope}.{name}"
-            fact = self.found.dims.fact(symbol)
-            note = f"{fact.symbol} is {value}" if fact is not None and fact.symbol != symbol else f"the wires make it {value}"
-            part.origins[name] = Origin("solved", None, note)
+            part.origins[name] = Origin("solved", None, self._who_decides(f"{part.scope}.{name}", value, part.node))
         changed = self.configs.remake(part, values)
         draft = self.drafts[part.node]
         draft.open_ports()
         if not changed:
             self._state_known(part)
         return changed
+
+
+    def _who_decides(self, symbol: str, value: int, node: str) -> str:
+        """In a few words, for `explain`: the config field elsewhere, or the port at the other end."""
+        fact = self.found.dims.fact(symbol)
+        if fact is not None and fact.symbol != symbol:
+            return f"{fact.symbol} is {value}"
+        link = fact.follows.why if fact is not None and fact.follows is not None else None
+        if not isinstance(link, Link):
+            return f"its neighbours make it {value}"
+        other = f"{link.node}.{link.port}" if link.ref.node == node else link.ref
+        return f"{other} makes it {value}"
 
 
 def open_fields(part: Part) -> list[str]:
@@ -195,7 +210,7 @@ def open_fields(part: Part) -> list[str]:
 
 def input_symbol(name: str) -> str:
     """The symbol of an axis name in the types of the graph's inputs: the same name in two inputs is the same size."""
-    return name if name == "batch" else f"{INPUTS}.{name}"
+    return name if name == BATCH else f"{INPUTS}.{name}"
 
 
 def _bare(symbol: str) -> Axis:
