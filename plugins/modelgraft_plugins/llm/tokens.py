@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "sen
 
 
 class Tokenizer:
-    """Text to token ids and back.
+    """Text to token ids and back, by a tokenizer of transformers.
 
     placeholder_id  the id of the placeholder of media, None when the tokenizer does not know it
     before, after   what it puts around every text: begin and end tokens
@@ -61,13 +63,42 @@ class Tokenizer:
         return text
 
 
-def open_tokenizer(context: LoadContext, *, placeholder: str) -> Tokenizer:
-    """Open the tokenizer of a node's source.
+class Bytes:
+    """What stands in for `transformers`' tokenizer of a model with random weights and no source: one id per byte of UTF-8."""
+
+    added_tokens_encoder: Mapping[str, int] = {}
+    unk_token, unk_token_id, chat_template = None, None, None
+
+    def __init__(self, vocabulary: int) -> None:
+        self.vocabulary = vocabulary
+
+    def __call__(self, text: str, **_: Any) -> Bytes.Encoded:
+        return Bytes.Encoded([byte % self.vocabulary for byte in text.encode()])
+
+    def decode(self, ids: list[int], **_: Any) -> str:
+        """The text of the bytes; what is no UTF-8 becomes a replacement character."""
+        return bytes(token % 256 for token in ids).decode(errors="replace")
+
+    def convert_tokens_to_ids(self, token: str) -> int | None:  # noqa: ARG002 it has no special tokens
+        """No token has a name."""
+        return None
+
+    @dataclass(frozen=True, slots=True)
+    class Encoded:
+        """As the call of a tokenizer of transformers gives it."""
+
+        input_ids: list[int]
+
+
+def open_tokenizer(context: LoadContext, *, placeholder: str, vocabulary: int) -> Tokenizer:
+    """Open the tokenizer of a node's source. A model that starts from random numbers and has no files reads plain bytes.
 
     Raises SourceError `no-tokenizer` when the source has none.
     """
     folder = _folder(context)
     there = folder is not None and any((folder / name).is_file() for name in FILES)
+    if not there and context.init == "random" and context.weights is None:
+        return Tokenizer(Bytes(vocabulary), placeholder=placeholder)
     if folder is None or not there:
         raise _missing(context, f"{folder} has none of {', '.join(FILES)}" if folder is not None else "it has no folder on this machine")
     try:

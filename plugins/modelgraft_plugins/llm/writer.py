@@ -40,7 +40,9 @@ class Writer(nn.Module):
         """Open the tokenizer; a missing one is an error only when text is wanted."""
         self.runtime.node, self.runtime.component = context.node.name, context.node.component.id
         try:
-            self.tokenizer = open_tokenizer(context, placeholder=self.config.placeholder)
+            self.tokenizer = open_tokenizer(
+                context, placeholder=self.config.placeholder, vocabulary=self.model.config.get_text_config(decoder=True).vocab_size
+            )
         except SourceError as error:
             self.tokenizer = error
 

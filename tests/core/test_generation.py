@@ -1,0 +1,232 @@
+"""The generation loop on a decoder that is a table: every answer can be worked out by hand."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+import torch
+
+from modelgraft.errors import Cancelled
+from modelgraft.generation.loop import Answers, generate
+from modelgraft.generation.sampling import draw, narrow
+from modelgraft.generation.settings import Settings
+
+VOCABULARY = 7
+
+
+class TableDecoder:
+    """A bigram model: the logits after a token are a row of a table, whatever came before."""
+
+    def __init__(self, table: torch.Tensor) -> None:
+        self.table, self.steps = table, 0
+
+    def prefill(self, prompts, *, room):
+        """The last number of each prompt is its last token."""
+        self.room = room
+        return self.table[torch.tensor([int(prompt[-1, 0]) for prompt in prompts])]
+
+    def step(self, tokens):
+        """Look up."""
+        self.steps += 1
+        assert self.steps <= self.room
+        return self.table[tokens]
+
+    def reorder(self, rows):
+        """A row keeps no memory."""
+
+
+def table(seed: int = 0) -> torch.Tensor:
+    """Random logits."""
+    return torch.randn(VOCABULARY, VOCABULARY, generator=torch.Generator().manual_seed(seed))
+
+
+def chain(*tokens: int) -> torch.Tensor:
+    """A table in which each of the tokens is by far most likely after the one before it."""
+    certain = torch.zeros(VOCABULARY, VOCABULARY)
+    for before, after in zip(tokens, tokens[1:], strict=False):
+        certain[before, after] = 9.0
+    return certain
+
+
+def prompts(*last: int) -> list[torch.Tensor]:
+    """Prompts of different length that end in these tokens."""
+    return [torch.tensor([[float(token)]] * (index + 1)) for index, token in enumerate(last)]
+
+
+def letters(ids: list[int]) -> str:
+    """0 is a special token, the others are letters."""
+    return "".join("-abcdef"[token] for token in ids if token)
+
+
+def write(decoder_table: torch.Tensor, *last: int, **settings) -> Answers:
+    """Generate after prompts that end in `last`."""
+    asked = prompts(*last)
+    said = [[int(token) for token in prompt[:, 0]] for prompt in asked]
+    return generate(TableDecoder(decoder_table), asked, Settings(**settings), decode=letters, said=said)
+
+
+def test_greedy_takes_the_most_likely_token_until_the_limit():
+    """The chain of largest entries, for each row on its own."""
+    logits = table()
+    expected = []
+    for token in (3, 5):
+        answer = []
+        for _ in range(6):
+            token = int(logits[token].argmax())
+            answer.append(token)
+        expected.append(answer)
+    answers = write(logits, 3, 5, max_new_tokens=6)
+    assert answers.ids == expected
+    torch.testing.assert_close(answers.logits, logits[[3, 5]])
+
+
+def test_any_of_several_end_tokens_ends_a_row_and_not_the_others():
+    """The end token is kept in the ids; rows that have ended wait for the others."""
+    logits = chain(1, 2, 3, 4, 5, 6, 0)
+    answers = write(logits, 1, 4, 5, max_new_tokens=9, end_ids=(0, 6))
+    assert answers.ids == [[2, 3, 4, 5, 6], [5, 6], [6]]
+    assert answers.texts == ["bcdef", "ef", "f"]
+
+
+def test_no_end_token_before_the_shortest_answer():
+    """With end tokens forbidden for three tokens, the next best ones are taken."""
+    logits = chain(1, 0)
+    logits[1, 2], logits[2, 0], logits[2, 1] = 5.0, 9.0, 5.0
+    assert write(logits, 1, max_new_tokens=9, end_ids=(0,)).ids == [[0]]
+    assert write(logits, 1, max_new_tokens=9, min_new_tokens=3, end_ids=(0,)).ids == [[2, 1, 2, 0]]
+
+
+def test_suppressed_tokens_are_never_chosen_or_not_first():
+    """`suppressed` holds for every token, `suppressed_first` for the first."""
+    logits = chain(1, 2, 3)
+    logits[1, 4] = 5.0
+    logits[4, 2] = 9.0
+    assert write(logits, 1, max_new_tokens=2, suppressed=(2,)).ids[0][0] == 4
+    assert write(logits, 1, max_new_tokens=3, suppressed_first=(2,)).ids == [[4, 2, 3]]
+
+
+def test_the_repetition_penalty_divides_positive_and_multiplies_negative_logits_of_what_was_said():
+    """Against the formula, with the prompt counted as said."""
+    logits = table(3) * 2
+    said, token, expected = [2], 2, []
+    for _ in range(8):
+        row = logits[token].clone()
+        for seen in set(said):
+            row[seen] = row[seen] * 1.8 if row[seen] < 0 else row[seen] / 1.8
+        token = int(row.argmax())
+        said.append(token)
+        expected.append(token)
+    assert write(logits, 2, max_new_tokens=8, repetition_penalty=1.8).ids == [expected]
+    assert write(logits, 2, max_new_tokens=8).ids != [expected]
+
+
+def test_nothing_is_written_when_no_token_may_be():
+    """max_new_tokens 0 gives the logits of the prompt and empty texts."""
+    answers = write(table(), 1, 2, max_new_tokens=0)
+    assert (answers.ids, answers.texts, answers.logits.shape) == ([[], []], ["", ""], (2, VOCABULARY))
+
+
+def test_the_answer_is_cut_before_the_first_stop_string():
+    """Also when it spans tokens; generation stops there."""
+    logits = chain(1, 2, 3, 4, 5, 6, 0)
+    decoder = TableDecoder(logits)
+    answers = generate(decoder, prompts(1), Settings(max_new_tokens=9, stop=("xx", "cd")), decode=letters)
+    assert answers.texts == ["b"]
+    assert decoder.steps == 2
+
+
+@pytest.mark.parametrize("settings", [{"temperature": 0.7}, {"temperature": 1.5, "top_k": 3}, {"temperature": 1.0, "top_p": 0.8}])
+def test_a_sample_depends_on_the_seed_and_not_on_the_other_rows(settings):
+    """The same row alone and in two batches; another seed gives another sample."""
+    logits = table(5)
+
+    def sample(asked, seed):
+        said = [[int(token) for token in prompt[:, 0]] for prompt in asked]
+        return generate(TableDecoder(logits), asked, Settings(max_new_tokens=12, **settings), decode=letters, said=said, seed=seed).ids
+
+    one, two, three = prompts(1, 2, 3)
+    together = sample([one, two, three], 4)
+    assert [sample([prompt], 4)[0] for prompt in (one, two, three)] == together
+    assert sample([three, one], 4) == [together[2], together[0]]
+    assert sample([one, two, three], 5) != together
+
+
+def test_top_k_and_top_p_keep_what_they_say():
+    """Against loops over the sorted probabilities."""
+    logits = torch.randn(5, 11, generator=torch.Generator().manual_seed(2)) * 2
+    for top_k, top_p in [(3, None), (None, 0.6), (4, 0.9), (11, 1.0), (None, 1e-9)]:
+        kept = narrow(logits, Settings(temperature=1, top_k=top_k, top_p=top_p)).isfinite()
+        for row, line in zip(logits, kept, strict=True):
+            order = sorted(range(11), key=lambda token: -float(row[token]))[: top_k or 11]
+            shares = torch.stack([row[token] for token in order]).double().softmax(0).tolist()
+            total, wanted = 0.0, set()
+            for token, share in zip(order, shares, strict=True):
+                if top_p is None or total < top_p or not wanted:
+                    wanted.add(token)
+                total += share
+            assert {token for token in range(11) if line[token]} == wanted
+
+
+def test_drawing_inverts_the_distribution_function():
+    """Each number in [0, 1) falls to the token whose interval holds it; a forbidden token is never drawn."""
+    logits = torch.tensor([[0.2, float("-inf"), 0.5, 0.3]]).log().nan_to_num(neginf=float("-inf"))
+    logits[0, 1] = float("-inf")
+    for number, token in [(0.0, 0), (0.19, 0), (0.21, 2), (0.69, 2), (0.71, 3), (0.999999, 3)]:
+        assert draw(logits, torch.tensor([number], dtype=torch.float64)).tolist() == [token]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_wide_beams_find_the_best_of_all_answers(seed):
+    """With as many beams as there are answers, beam search is exhaustive search."""
+    logits = table(seed) * 3
+    likely = logits.double().log_softmax(-1)
+
+    def score(answer, token=2):
+        total = 0.0
+        for following in answer:
+            total += float(likely[token, following])
+            token = following
+        return total
+
+    best = max(product(range(VOCABULARY), repeat=3), key=score)
+    assert write(logits, 2, max_new_tokens=3, beams=VOCABULARY**2).ids == [list(best)]
+
+
+def test_beams_of_a_batch_are_those_of_its_rows():
+    """Each row's search is its own, also when it ends before the others."""
+    logits = table(9) * 2
+    settings = {"max_new_tokens": 8, "beams": 3, "end_ids": (0, 4), "length_penalty": 0.3}
+    together = write(logits, 1, 2, 3, 5, **settings).ids
+    assert together == [write(logits, token, **settings).ids[0] for token in (1, 2, 3, 5)]
+    assert len(set(map(len, together))) > 1
+
+
+def test_a_stop_string_ends_beams():
+    """The best answer is cut before it."""
+    logits = chain(1, 2, 3, 4, 5, 6, 0)
+    assert write(logits, 1, max_new_tokens=9, beams=2, stop=("de",)).texts == ["bc"]
+
+
+def test_a_cancelled_run_stops_at_the_next_step():
+    """`check` is asked before every step."""
+    decoder, asked = TableDecoder(table()), []
+
+    def check():
+        asked.append(decoder.steps)
+        if len(asked) == 4:
+            raise Cancelled("stopped", node="llm")
+
+    for beams in (1, 2):
+        decoder.steps, asked[:] = 0, []
+        with pytest.raises(Cancelled):
+            generate(decoder, prompts(1), Settings(max_new_tokens=50, beams=beams), decode=letters, check=check)
+        assert asked == [0, 0, 1, 2]
+
+
+def test_nothing_is_copied_when_no_rule_applies():
+    """Greedy decoding hands the decoder's own logits to argmax: the loop must be lean."""
+    from modelgraft.generation.scoring import Scoring
+
+    logits = table()
+    assert Scoring(Settings(), [[1]] * VOCABULARY, logits).apply(logits, length=0) is logits
