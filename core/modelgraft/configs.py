@@ -76,9 +76,7 @@ class Configs:
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 
-    def _part(
-        self, seat: Seat, component: Component, given: Mapping[str, Value], source: Value | None, folder: Path | None
-    ) -> Part | None:
+    def _part(self, seat: Seat, component: Component, given: Mapping[str, Value], source: Value | None, folder: Path | None) -> Part | None:
         keys_are_known = self._check_keys(seat, component, given)
         view = self._view(seat, source, folder) if source is not None else None
         written = source.origin.place if source is not None else None

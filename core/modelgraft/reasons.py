@@ -139,7 +139,7 @@ class Reasons:
         return self.place(origin.place) if origin.place else str(origin)
 
     def place(self, place: Place | None) -> str:
-        """"line 14" in the file of the problem, "other.yaml:14" elsewhere."""
+        """ "line 14" in the file of the problem, "other.yaml:14" elsewhere."""
         if place is None:
             return ""
         same = self.near is not None and self.near.file == place.file and place.line is not None

@@ -190,7 +190,6 @@ class Unifier:
             self._state_known(part)
         return changed
 
-
     def _who_decides(self, symbol: str, value: int, node: str) -> str:
         """In a few words, for `explain`: the config field elsewhere, or the port at the other end."""
         fact = self.found.dims.fact(symbol)

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from modelgraft import Config, Dim, GraphError, Ports, component
 from modelgraft.checks import solve
 from modelgraft.registry import assemble
@@ -64,7 +65,8 @@ def test_a_wide_encoder_into_a_narrow_projector_says_both_origins_and_two_ways_o
     assert told(text, registry=with_presets(tmp_path, **{"eva-clip-g": EVA, "opt": OPT})) == [
         "graph.yaml:13  dim-mismatch  vision.tokens gives float[batch 257 1408], but project.x takes float[batch 257 768]: "
         "1408 is vision.hidden_size, from the source preset:eva-clip-g (line 7); 768 is project.in_features, line 12",
-        "    leave project.in_features out (line 12): the neighbours decide it, or insert toy/linear (1408 -> 768, 1.1 M parameters) between them",
+        "    leave project.in_features out (line 12): the neighbours decide it, "
+        "or insert toy/linear (1408 -> 768, 1.1 M parameters) between them",
     ]
 
 
@@ -186,7 +188,9 @@ outputs: {text: llm}
 
 def one(use, port, given, *, rest=""):
     """A graph of one node fed by an input of the graph."""
-    return f'modelgraft: 1\ninputs: {{x: "{given}"}}\nnodes:\n  node: {{use: {use}{rest}, in: {{{port}: inputs.x}}}}\noutputs: {{y: node}}\n'
+    return (
+        f'modelgraft: 1\ninputs: {{x: "{given}"}}\nnodes:\n  node: {{use: {use}{rest}, in: {{{port}: inputs.x}}}}\noutputs: {{y: node}}\n'
+    )
 
 
 @pytest.mark.parametrize(
@@ -265,7 +269,9 @@ outputs: {x: node}
 
 def test_inputs_of_a_graph_get_the_sizes_that_their_takers_want():
     """So a tensor given by the user can be checked at the edge."""
-    text = "modelgraft: 1\ninputs: {x: 'float[batch c h w]'}\nnodes: {eye: {use: toy/eye, in: {pixels: inputs.x}}}\noutputs: {y: eye.pooled}"
+    text = (
+        "modelgraft: 1\ninputs: {x: 'float[batch c h w]'}\nnodes: {eye: {use: toy/eye, in: {pixels: inputs.x}}}\noutputs: {y: eye.pooled}"
+    )
     assert str(solve(graph_of(text)).inputs["x"].port) == "float[batch 3 224 224]"
 
 
@@ -327,7 +333,9 @@ def test_solved_values_are_validated_like_written_ones():
                 raise ValueError(f"a width of {self.width} cannot be split in two")
 
     found = told(one("grow/even", "x", "float[batch 7]"), registry=assemble({"grow": plugin(Even)}))
-    assert found == ["graph.yaml:4  wrong-value  the config of node (grow/even) does not hold together: a width of 7 cannot be split in two"]
+    assert found == [
+        "graph.yaml:4  wrong-value  the config of node (grow/even) does not hold together: a width of 7 cannot be split in two"
+    ]
 
 
 def test_shared_weights_must_agree_in_their_dimensions():
@@ -430,7 +438,9 @@ def test_nodes_that_are_configured_alike_ask_for_their_ports_once():
             asked.append(self.size)
             return Ports.of({"x": "float[batch n]"}, {"y": "float[batch n]"})
 
-    nodes = "\n".join(f"  n{i}: {{use: count/ports, with: {{size: {i % 2}}}, in: {{x: {f'n{i - 1}' if i else 'inputs.x'}}}}}" for i in range(50))
+    nodes = "\n".join(
+        f"  n{i}: {{use: count/ports, with: {{size: {i % 2}}}, in: {{x: {f'n{i - 1}' if i else 'inputs.x'}}}}}" for i in range(50)
+    )
     text = f"modelgraft: 1\ninputs: {{x: 'float[batch 3]'}}\nnodes:\n{nodes}\noutputs: {{y: n49}}\n"
     solve(graph_of(text, registry=assemble({"count": plugin(Counted)})))
     assert sorted(asked) == [0, 1]
@@ -468,7 +478,9 @@ def test_messages_do_not_depend_on_the_order_of_declaration(names):
     """A graph with two mistakes says the same whatever the order."""
     wrong = dict(WHOLE.nodes)
     wrong["eye"] = replace(wrong["eye"], config={"image_size": replace(wrong["two"].config["in_features"], value=100)})
-    wrong["llm"] = replace(wrong["llm"], config={**wrong["llm"].config, "hidden_size": replace(wrong["two"].config["in_features"], value=3)})
+    wrong["llm"] = replace(
+        wrong["llm"], config={**wrong["llm"].config, "hidden_size": replace(wrong["two"].config["in_features"], value=3)}
+    )
     wrong["one"] = replace(wrong["one"], config={"out_features": replace(wrong["two"].config["in_features"], value=13)})
     messages = []
     for order in (sorted(wrong), names):

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from modelgraft import Config, Dim, GraphError, InputError, component
 from modelgraft.checks import solve
 from modelgraft.graph import Ref
@@ -62,7 +63,10 @@ def test_only_what_the_wanted_outputs_need_is_planned():
     ("name", "sentence"),
     [
         ("txt", "there is no output 'txt'; the outputs are: features, text, and any port as node.port. Did you mean 'text'?"),
-        ("vison.tokens", "there is no output 'vison.tokens'; the outputs are: features, text, and any port as node.port. Did you mean 'vision'?"),
+        (
+            "vison.tokens",
+            "there is no output 'vison.tokens'; the outputs are: features, text, and any port as node.port. Did you mean 'vision'?",
+        ),
         ("vision.tokes", "vision has no output 'tokes'; it has: tokens, pooled. Did you mean 'tokens'?"),
         ("vision", "vision has 2 outputs; say which; it has: tokens, pooled."),
     ],
@@ -168,11 +172,18 @@ def test_without_a_formula_the_headers_of_the_checkpoint_are_counted(tmp_path):
     folder.mkdir()
     (folder / "config.json").write_text("{}")
     safetensors(folder / "model.safetensors", {"a": (2, 3), "b": (5,), "scale": ()})
-    text = "modelgraft: 1\nparams: {source: x}\ninputs: {x: 'float[batch 3]'}\nnodes: {n: {use: open/counted, from: '${source}', in: {x: inputs.x}}}\noutputs: {y: n}"
+    text = """
+modelgraft: 1
+params: {source: x}
+inputs: {x: "float[batch 3]"}
+nodes:
+  n: {use: open/counted, from: "${source}", in: {x: inputs.x}}
+outputs: {y: n}
+"""
     planned = plan(solve(graph_of(text, registry=registry, params={"source": str(folder)})))
     assert planned.nodes["n"].parameters.total == 12
     assert planned.nodes["n"].parameters.how == "checkpoint"
-    planned = plan(solve(graph_of(text.replace("from: '${source}', ", "").replace("params: {source: x}\n", ""), registry=registry)))
+    planned = plan(solve(graph_of(text.replace('from: "${source}", ', "").replace("params: {source: x}\n", ""), registry=registry)))
     assert (planned.nodes["n"].parameters.total, planned.nodes["n"].parameters.how) == (None, "unknown")
     assert planned.nodes["n"].bytes is None
     assert (planned.totals.parameters, planned.totals.trainable, planned.totals.bytes) == (None, None, None)

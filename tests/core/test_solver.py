@@ -7,6 +7,7 @@ import time
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from modelgraft.ports import Axis
 from modelgraft.solver import Dims
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from modelgraft import GraphError, component
 from modelgraft.checks import solve
 from modelgraft.order import find_cycles, topological
@@ -76,7 +77,10 @@ def test_a_bare_node_with_several_outputs_must_say_which():
 def test_a_misspelt_component_names_the_nearest_one():
     """Within a namespace that is installed, its components are listed."""
     found = told(joined("  end: {use: toy/joint, in: {left: inputs.text}}"), registry=assemble({"toys": plugin(join)}))
-    assert found == "graph.yaml:4  unknown-component  end: no installed plugin offers 'toy/joint'; there are: toy/join. Did you mean 'toy/join'?"
+    assert (
+        found
+        == "graph.yaml:4  unknown-component  end: no installed plugin offers 'toy/joint'; there are: toy/join. Did you mean 'toy/join'?"
+    )
 
 
 def test_a_component_of_no_installed_plugin_says_how_to_look():
@@ -144,7 +148,8 @@ def test_a_node_that_takes_from_itself_is_a_cycle():
 def test_what_nobody_uses_is_told_and_can_be_allowed():
     """A node that reaches no output, an input that nobody reads; `--allow unused` lets them be."""
     text = joined(
-        "  end: {use: toy/join, in: {left: inputs.text}}\n  spare: {use: toy/join, in: {left: inputs.text}}", inputs="{text: text, other: text}"
+        "  end: {use: toy/join, in: {left: inputs.text}}\n  spare: {use: toy/join, in: {left: inputs.text}}",
+        inputs="{text: text, other: text}",
     )
     assert told(text).splitlines() == [
         "graph.yaml:2  unused-input  no node reads the input 'other'",
@@ -157,7 +162,7 @@ def test_what_nobody_uses_is_told_and_can_be_allowed():
 
 def test_an_unused_param_is_told():
     """The reader tells it, at the line of the param."""
-    text = "modelgraft: 1\nparams: {style: short}\ninputs: {text: text}\nnodes: {end: {use: toy/join, in: {left: inputs.text}}}\noutputs: {y: end}"
+    text = joined("  end: {use: toy/join, in: {left: inputs.text}}").replace("inputs:", "params: {style: short}\ninputs:", 1)
     assert "graph.yaml:2  unused-param  nothing uses the param 'style'" in told(text)
 
 
@@ -182,7 +187,11 @@ def test_a_list_where_one_value_is_wanted_is_told():
 def test_one_value_where_a_list_is_wanted_is_told():
     """And how to write it."""
     found = told(
-        joined("  end: {use: toy/rank, in: {image: inputs.image, labels: inputs.text}}", inputs="{text: text, image: image}", outputs="{y: end}")
+        joined(
+            "  end: {use: toy/rank, in: {image: inputs.image, labels: inputs.text}}",
+            inputs="{text: text, image: image}",
+            outputs="{y: end}",
+        )
     )
     assert found.splitlines() == [
         "graph.yaml:4  one-for-list  inputs.text gives one value (text), but end.labels takes a list (list[text])",

@@ -8,11 +8,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
+from pydantic import Field
+
 from modelgraft import Config, Dim, Ports, Space, component, hookimpl, port
 from modelgraft.document import parse
 from modelgraft.expand import expand_document
 from modelgraft.registry import assemble
-from pydantic import Field
 
 NOWHERE = "nowhere:Nothing"  # the checker and the planner never import it
 
@@ -93,7 +94,9 @@ class Bridge(Config):
         return Ports.of({"media": "float[batch patches memory_width]"}, outputs)
 
 
-@component("toy/shuffle", kind="preprocess", module=NOWHERE, inputs={"x": "float[batch 4*groups w]"}, outputs={"y": "float[batch groups 4*w]"})
+@component(
+    "toy/shuffle", kind="preprocess", module=NOWHERE, inputs={"x": "float[batch 4*groups w]"}, outputs={"y": "float[batch groups 4*w]"}
+)
 class Shuffle(Config):
     """Join four tokens to one."""
 
@@ -125,7 +128,9 @@ class Tongue(Config):
         sizes = [port.tensor.axes[1].size for port in node.in_ports.values() if port.tensor is not None and node.wired]
         need = sum(size or 0 for size in sizes) + self.max_new_tokens
         if need > self.context:
-            told = f"{sum(sizes)} picture tokens and max_new_tokens {self.max_new_tokens} make {need}, more than the context of {self.context}"
+            told = (
+                f"{sum(sizes)} picture tokens and max_new_tokens {self.max_new_tokens} make {need}, more than the context of {self.context}"
+            )
             yield "context-overflow", f"{node.name}: {told}", f"set max_new_tokens: {self.context - sum(sizes)} or less"
 
 
@@ -223,4 +228,6 @@ def with_presets(folder: Path, **presets):
 
 def graph_of(text: str, *, registry=REGISTRY, allow=(), params=None):
     """Read a graph; line 1 is the line after the opening quotes."""
-    return expand_document(parse(textwrap.dedent(text).lstrip("\n"), path=Path("graph.yaml")), registry=registry, allow=allow, params=params)
+    return expand_document(
+        parse(textwrap.dedent(text).lstrip("\n"), path=Path("graph.yaml")), registry=registry, allow=allow, params=params
+    )
