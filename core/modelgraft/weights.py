@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelgraft import archives, conversions, hub
-from modelgraft.downloads import Progress, ignore_progress
 from modelgraft.errors import Problem, SourceError, choices
 from modelgraft.headers import damaged
+from modelgraft.progress import Progress, ignore_progress
 from modelgraft.sources import SourceView, settle
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def _at_hand(view: SourceView, *, offline: bool, progress: Progress) -> SourceVi
 
 
 def _why_none(view: SourceView) -> str:
-    if view.is_recorded:
+    if view.is_recorded or view.ref.kind == "hub":
         return f"the weights of '{view.text}' are not on this machine: only its published config is known"
     return f"{view.folder or view.text} has no file of weights (model.safetensors, model.safetensors.index.json or pytorch_model.bin)"
 

@@ -71,22 +71,31 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def index(tmp_path, monkeypatch):
+def pip_index(tmp_path, monkeypatch):
     """An index that pip asks instead of any other, and a cache of its own."""
     server = Index()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_INDEX_URL", f"{server.address}/simple")
-    monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
-    monkeypatch.setenv("PIP_RETRIES", "0")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(downloads.time, "sleep", lambda seconds: None)
+    settings = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": f"{server.address}/simple", "PIP_NO_CACHE_DIR": "1", "PIP_RETRIES": "0"}
+    for name, value in {**settings, "NO_PROXY": "127.0.0.1", "MODELGRAFT_CACHE": str(tmp_path / "cache")}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(downloads, "FIRST_PAUSE_S", 0)
     yield server
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def index(pip_index, monkeypatch):
+    """The same, but what pip would answer is read from the index's page: starting pip takes longer than all the rest."""
+
+    def ask(client, requirement):
+        page = pip_index.files[f"/simple/{requirement.partition('==')[0]}/"].decode()
+        return re.search(r'href="([^"#]+)#sha256=([0-9a-f]+)"', page).groups()
+
+    monkeypatch.setattr(downloads, "_ask", ask)
+    return pip_index
 
 
 def wheel(folder: Path, members: dict[str, bytes]) -> bytes:
@@ -133,15 +142,15 @@ def refused(text: str, **how) -> str:
     return str(caught.value)
 
 
-def test_a_member_is_fetched_without_dependencies_once_and_then_found_offline(index, tmp_path):
+def test_a_member_is_fetched_without_dependencies_once_and_then_found_offline(pip_index, tmp_path):
     """The package needs another that does not exist, and its code stops whoever imports it."""
-    publish(index, wheel(tmp_path, {"parts/w.bin": CONTENT, "parts/w.json": b"{}", "other/x.json": b"{}"}))
+    publish(pip_index, wheel(tmp_path, {"parts/w.bin": CONTENT, "parts/w.json": b"{}", "other/x.json": b"{}"}))
     heard: list[tuple[int, int | None, str]] = []
     path = archives.member(reference(), progress=lambda done, total, label: heard.append((done, total, label)))
     assert path.read_bytes() == CONTENT
-    size = len(index.files["/files/parts-1.0-py3-none-any.whl"])
+    size = len(pip_index.files["/files/parts-1.0-py3-none-any.whl"])
     assert heard[-1] == (size, size, "parts==1.0")
-    index.files.clear()
+    pip_index.files.clear()
     assert archives.member(reference(), offline=True) == path
     assert archives.member("pypi:parts==1.0/parts/w.json", offline=True).read_bytes() == b"{}"
     assert "parts" not in sys.modules
@@ -167,13 +176,10 @@ def test_a_download_that_was_cut_goes_on_where_it_stopped(index, tmp_path):
 def test_a_killed_run_leaves_what_came_in_and_the_next_goes_on(index, tmp_path, monkeypatch):
     content = wheel(tmp_path, {"parts/w.bin": os.urandom(300_000)})
     publish(index, content)
-    monkeypatch.setattr(downloads, "_continue", _killed_after(120_000, downloads._continue))
-    with pytest.raises(KeyboardInterrupt):
-        archives.member("pypi:parts==1.0/parts/w.bin")
-    monkeypatch.undo()
-    monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_INDEX_URL", f"{index.address}/simple")
+    with monkeypatch.context() as killed:
+        killed.setattr(downloads, "_continue", _killed_after(120_000, downloads._continue))
+        with pytest.raises(KeyboardInterrupt):
+            archives.member("pypi:parts==1.0/parts/w.bin")
     part = tmp_path / "cache" / "archives" / "parts==1.0" / "archive" / "parts-1.0-py3-none-any.whl.part"
     done = part.stat().st_size
     assert 0 < done < len(content)
@@ -207,9 +213,9 @@ def test_a_server_without_ranges_is_asked_from_the_start(index, tmp_path):
     assert archives.member(reference()).read_bytes() == CONTENT
 
 
-def test_a_connection_that_never_holds_is_one_error(index, tmp_path, monkeypatch):
-    publish(index, wheel(tmp_path, {"parts/w.bin": os.urandom(50_000)}))
-    index.cuts = [10] * 50
+def test_a_connection_that_never_holds_is_one_error(pip_index, tmp_path, monkeypatch):
+    publish(pip_index, wheel(tmp_path, {"parts/w.bin": os.urandom(50_000)}))
+    pip_index.cuts = [10] * 50
     monkeypatch.setattr(downloads, "TIMEOUT_S", 5)
     said = refused("pypi:parts==1.0/parts/w.bin")
     assert said.startswith(
@@ -247,7 +253,7 @@ def test_a_member_that_is_not_there_names_the_nearest(index, tmp_path):
     assert refused("pypi:parts==1.0/parts/wieghts.bin") == f"source-not-found  {said}"
 
 
-def test_an_unknown_package_says_what_pip_said(index):
+def test_an_unknown_package_says_what_pip_said(pip_index):
     said = refused("pypi:nothing==1.0/x")
     assert said.startswith("fetch-failed  the package nothing==1.0 could not be fetched: No matching distribution found for nothing==1.0")
 
@@ -288,13 +294,13 @@ def test_members_are_joined_and_checked_as_one(index, tmp_path):
         archives.join(texts, sha256="0" * 64, name="whole.onnx")
 
 
-def test_two_processes_at_once_fetch_once(index, tmp_path):
-    publish(index, wheel(tmp_path, {"parts/w.bin": CONTENT}))
+def test_two_processes_at_once_fetch_once(pip_index, tmp_path):
+    publish(pip_index, wheel(tmp_path, {"parts/w.bin": CONTENT}))
     code = f"from modelgraft import archives; print(archives.member({reference()!r}))"
     running = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert len({process.communicate()[0] for process in running}) == 1
     assert [process.returncode for process in running] == [0, 0]
-    assert index.ranges == [None]
+    assert pip_index.ranges == [None]
 
 
 def test_without_pip_another_client_is_taken_or_its_lack_is_said(monkeypatch):

@@ -246,6 +246,14 @@ def test_a_hub_id_is_found_in_the_cache_of_the_hub(tmp_path):
     assert "org/eye" in refused("org/eye@ghi")
 
 
+def test_a_hub_checkpoint_whose_configs_alone_are_here_is_seen_without_weights(tmp_path):
+    """The list of shards comes with the configs; the shards come when the weights are opened."""
+    folder = checkpoint(tmp_path / "hub" / "models--org--eye" / "snapshots" / "abc", CLIP)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "model-1.safetensors"}}))
+    view = look("org/eye#vision_model")
+    assert (view.has_weights, view.config) == (False, {"hidden_size": 5})
+
+
 def test_recorded_configs_stand_in_for_a_checkpoint_that_is_not_here(tmp_path):
     recorded = checkpoint(tmp_path / "recorded", CLIP)
     (recorded / "preprocessor_config.json").write_text('{"size": 4}')
@@ -273,6 +281,7 @@ def test_identity_changes_with_the_weights_and_with_the_part(tmp_path):
     assert look(str(folder)).identity() != first
     save_file({"vision_model.a": torch.zeros(4)}, folder / "model.safetensors")
     assert look(f"{folder}#vision_model").identity() != first
+    assert look("pypi:a==1/w.pth").identity() != look("pypi:b==1/w.pth").identity()
 
 
 def header_file(path: Path, header: object, size: int = 0, claimed: int | None = None) -> Path:
