@@ -49,7 +49,14 @@ if TYPE_CHECKING:
     from modelgraft.sources import SourceView
 
 
-@component("llm/causal", kind="llm", module="modelgraft_plugins.llm.causal:Causal", random=True, keywords=("decoder", "chat", "vlm"))
+@component(
+    "llm/causal",
+    kind="llm",
+    module="modelgraft_plugins.llm.causal:Causal",
+    exportable=True,
+    random=True,
+    keywords=("decoder", "chat", "vlm"),
+)
 class CausalConfig(LanguageConfig):
     """Read a prompt of text and embeddings, and write what follows, with a decoder-only language model."""
 

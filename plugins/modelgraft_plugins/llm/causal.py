@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -11,6 +12,9 @@ from modelgraft_plugins import huggingface
 from modelgraft_plugins.llm import CausalConfig
 from modelgraft_plugins.llm.decoders import CausalDecoder
 from modelgraft_plugins.llm.writer import Writer, fits, read_state
+
+if TYPE_CHECKING:
+    from modelgraft.backends.onnx.decoding import Layout
 
 ARCHITECTURE = "AutoModelForCausalLM"
 
@@ -37,4 +41,19 @@ class Causal(Writer):
         prompts, said = self.read(values)
         limit, new = self.config.max_position_embeddings, self.config.max_new_tokens
         fits(prompts, limit=limit, new=new, node=self.runtime.node, kind=self.config.kind or "the model")
-        return self.answer(CausalDecoder(self.model), prompts, said)
+        return self.answer(self.torch_decoder(), prompts, said)
+
+    def torch_decoder(self) -> CausalDecoder:
+        """The decoder in torch."""
+        return CausalDecoder(self.model)
+
+    def export_decoder(self, path: Path, *, half: bool) -> Layout:
+        """Write the decoder as an ONNX graph. Raises ExportError for a model that cannot be exported so."""
+        from modelgraft_plugins.llm import grouped_query
+
+        return grouped_query.export(self.model, path, half=half)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """The input embeddings of some tokens, int64[n] -> float[n width]."""
+        embedded: Tensor = self.model.get_input_embeddings()(ids)
+        return embedded

@@ -9,6 +9,7 @@ Layout of the graph: modelgraft/backends/onnx/decoding.py.
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,12 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 ATTENTION = "modelgraft_grouped_query"  # the name under which the function stands in the table of transformers
 
+HEAD_STEP = 8  # onnxruntime refuses other head widths
+
 Model = Any  # a model of transformers, which is only partly annotated
 
 
-class _PassingLayer(CacheLayerMixin):
+class _PassingLayer(CacheLayerMixin):  # type: ignore[no-untyped-call, unused-ignore]  # transformers' own __init_subclass__
     """Keeps nothing: the operator appends what `update` hands on."""
 
     is_sliding = False
@@ -156,12 +159,16 @@ def layout_of(model: Model) -> Layout:
     )
 
 
-def export(model: Model, path: Path) -> Layout:
-    """Write the graph of a causal model and its weights; gives its layout.
+def export(model: Model, path: Path, *, half: bool = False) -> Layout:
+    """Write the graph of a causal model and its weights, in float16 if `half`; gives its layout.
 
     Raises ExportError for a model whose attention does not go through the table, or that the exporter cannot trace.
     """
+    if half:
+        model = copy.deepcopy(model).half()
     layout = layout_of(model)
+    if layout.head_width % HEAD_STEP:
+        raise ExportError(f"heads are {layout.head_width} wide, and GroupQueryAttention takes multiples of {HEAD_STEP}")
     names = [f"{kind}.{layer}" for layer in range(layout.layers) for kind in ("key", "value")]
     batch, tokens, capacity = Dim("batch"), Dim("tokens"), Dim("capacity")
     wrapped = _GroupedQuery(model).eval()

@@ -10,19 +10,15 @@ from typing import Any
 import torch
 
 from modelgraft.backends.base import LoadContext, Loaded
-from modelgraft.backends.onnx import store
+from modelgraft.backends.onnx import decoders, store
 from modelgraft.backends.onnx.examples import CHECKED, make_inputs
-from modelgraft.backends.onnx.exporting import OPSET, Exported, ExportError, Signature, export, flat
+from modelgraft.backends.onnx.exporting import OPSET, Exported, ExportError, Halved, Signature, export, flat
 from modelgraft.backends.onnx.parity import Parity, compare
 from modelgraft.backends.onnx.precision import check_precision, reduce
-from modelgraft.backends.onnx.runtime import open_session, tune
-from modelgraft.backends.torch import TorchBackend
+from modelgraft.backends.onnx.runtime import open_session
+from modelgraft.backends.torch import TorchBackend, resolve
 from modelgraft.errors import GraphError, Problem
 from modelgraft.graph import Node
-from modelgraft.storage import folder_aside
-
-GRAPH = "model.onnx"
-TUNED = "tuned.onnx"
 
 
 class OnnxBackend:
@@ -36,13 +32,14 @@ class OnnxBackend:
     def load(self, context: LoadContext, shared: Mapping[str, Loaded]) -> Loaded:
         """Load one node: from the cache of exports, or by exporting it now.
 
-        Raises GraphError `not-exportable` or `export-differs` with the node and what the exporter or the parity gate said.
+        Raises GraphError `not-exportable` with the node and what the exporter or the parity gate said.
         """
         component = context.node.component
         if component.module is None:
             return self._torch.load(context, shared)
         if not component.exportable or context.node.adapters:
-            raise GraphError(_not_exportable(context.node, "the component is not declared exportable"))
+            reason = "adapters are not exported" if context.node.adapters else "the component is not declared exportable"
+            raise GraphError(_not_exportable(context.node, reason))
         try:
             return self._open(context, shared)
         except ExportError as error:
@@ -53,17 +50,20 @@ class OnnxBackend:
         self._torch.close()
 
     def _open(self, context: LoadContext, shared: Mapping[str, Loaded]) -> Loaded:
-        node, precision = context.node, _precision(context)
-        signature = _signature(node)
-        key = _key(context, signature, precision)
+        host = replace(context, device="cpu", dtype="float32")
+        factory = resolve(context.node.component.module or "", context.node.component)
+        if hasattr(factory, "export_decoder"):
+            return decoders.load(self._torch.load(host, shared), context, key=_key(context, None), precision=_precision(context))
+        node, precision, signature = context.node, _precision(context), _signature(context.node)
+        key = _key(context, signature)
         entry, complaint = store.find(key)
         warnings = [f"{node.name}: {complaint}"] if complaint else []
         if entry is None:
-            loaded = self._torch.load(replace(context, device="cpu", dtype="float32"), shared)
+            loaded = self._torch.load(host, shared)
             warnings += loaded.warnings
             entry = store.make(key, lambda folder: _build(loaded.state, node, signature, precision, folder))
-        session, optimised = _session(entry.folder, context.device)
-        return Loaded(_caller(Exported(session, device=context.device), node, signature), warnings=(*warnings, *optimised))
+        session, remarks = store.session(entry.folder, context.device)
+        return Loaded(_caller(Exported(session, device=context.device), node, signature), warnings=(*warnings, *remarks))
 
 
 def _precision(context: LoadContext) -> str:
@@ -79,14 +79,14 @@ def _signature(node: Node) -> Signature:
     return Signature(given, tuple(node.out_ports.items()))
 
 
-def _key(context: LoadContext, signature: Signature, precision: str) -> str:
+def _key(context: LoadContext, signature: Signature | None) -> str:
     node = context.node
     return store.export_key(
         component=f"{node.component.id}@{node.component.version}",
         config=node.config.model_dump(mode="json"),
         weights=context.weights.view.identity() if context.weights is not None else f"random {context.seed} {node.name}",
-        inputs=[(name, str(port)) for name, port in signature.inputs],
-        precision=precision,
+        inputs=[(name, str(port)) for name, port in signature.inputs] if signature is not None else "decoder",
+        precision=_precision(context),
         opset=OPSET,
     )
 
@@ -94,13 +94,9 @@ def _key(context: LoadContext, signature: Signature, precision: str) -> str:
 def _build(module: torch.nn.Module, node: Node, signature: Signature, precision: str, folder: Path) -> Mapping[str, Any]:
     """Export into the folder, bring it to its precision, prove it, and say in the manifest what came out."""
     plain = flat(module, ports=list(node.in_ports), wired=[name for name, _ in signature.inputs], outputs=list(node.out_ports))
-    traced = folder / (GRAPH if precision == "float32" else "float32.onnx")
-    export(plain, signature, traced)
-    if precision != "float32":
-        reduce(traced, folder / GRAPH, precision)
-        for leftover in (traced, traced.with_name(f"{traced.name}.data")):
-            leftover.unlink(missing_ok=True)
-    parity = prove(plain, folder / GRAPH, signature, precision)
+    export(Halved(plain) if precision == "float16" else plain, signature, folder / store.GRAPH)
+    reduce(folder / store.GRAPH, precision)
+    parity = prove(plain, folder / store.GRAPH, signature, precision)
     if not parity.holds:
         raise ExportError(f"the export differs from torch: {parity}")
     return {
@@ -119,21 +115,6 @@ def prove(module: torch.nn.Module, path: Path, signature: Signature, precision: 
     exported = Exported(open_session(path, device="cpu"), device="cpu")
     cases = [make_inputs(signature.input_ports, choice, seed=seed) for seed, choice in enumerate(CHECKED, start=1)]
     return compare(module, exported, cases, precision=precision)
-
-
-def _session(folder: Path, device: str) -> tuple[Any, tuple[str, ...]]:
-    """Open the file that was tuned for this machine, and make it the first time; on a GPU the plain graph."""
-    if device != "cpu":
-        return open_session(folder / GRAPH, device=device), ()
-    tuned = folder / f"tuned-{store.machine_key()}"
-    if not store.unharmed(tuned):
-        try:
-            with folder_aside(tuned) as aside:
-                tune(folder / GRAPH, aside / TUNED)
-                store.seal(aside)
-        except OSError as error:
-            return open_session(folder / GRAPH, device=device), (f"the tuned export could not be kept ({error}): starting takes longer",)
-    return open_session(tuned / TUNED, device=device, optimised=True), ()
 
 
 def _caller(exported: Exported, node: Node, signature: Signature) -> Callable[..., Any]:

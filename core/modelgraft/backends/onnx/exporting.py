@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import logging
 import warnings
@@ -50,6 +51,19 @@ class _Flat(torch.nn.Module):
             values[place] = value
         result = self.module(*values)
         return (result,) if len(self.outputs) == 1 else tuple(result[name] for name in self.outputs)
+
+
+class Halved(torch.nn.Module):
+    """A flat module that computes in float16 and takes and gives float32."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.module = copy.deepcopy(module).half()
+
+    def forward(self, *given: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Cast, compute, cast back."""
+        result = self.module(*(value.half() if value.is_floating_point() else value for value in given))
+        return tuple(value.float() if value.is_floating_point() else value for value in result)
 
 
 def flat(module: torch.nn.Module, *, ports: Sequence[str], wired: Sequence[str], outputs: Sequence[str]) -> torch.nn.Module:

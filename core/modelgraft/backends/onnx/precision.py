@@ -22,16 +22,31 @@ def check_precision(precision: str) -> str:
     return precision
 
 
-def reduce(source: Path, target: Path, precision: str) -> None:
-    """Write the float32 graph `source` as `target` in 8 or 4 bits; the files of `source` stay."""
-    plain = source.with_suffix(".plain.onnx")
-    try:
-        _gemm_to_matmul(source, plain)
-        with _quiet():
-            _quantise(plain, target, precision)
-    finally:
-        for leftover in (plain, plain.with_name(f"{plain.name}.data")):
-            leftover.unlink(missing_ok=True)
+def reduce(path: Path, precision: str) -> None:
+    """Bring a float32 graph to 8 or 4 bits in place; graphs of the other precisions stay as they were traced."""
+    if precision in ("float32", "float16"):
+        return
+    plain, reduced = path.with_name("plain.onnx"), path.with_name("reduced.onnx")
+    _gemm_to_matmul(path, plain)
+    _remove(path)
+    with _quiet():
+        _quantise(plain, reduced, precision)
+    _remove(plain)
+    _rename(reduced, path)
+
+
+def _remove(path: Path) -> None:
+    for file in (path, path.with_name(f"{path.name}.data")):
+        file.unlink(missing_ok=True)
+
+
+def _rename(source: Path, target: Path) -> None:
+    """Give a graph another name; its weights lie in a file that it names, so it is written anew."""
+    import onnx
+
+    model = onnx.load(source)
+    _remove(source)
+    onnx.save(model, target, save_as_external_data=True, location=f"{target.name}.data")
 
 
 def _quantise(plain: Path, target: Path, precision: str) -> None:

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from modelgraft.backends.onnx.runtime import open_session, tune
 from modelgraft.storage import cache_root, folder_aside, locked, sha256_of
 
+GRAPH, TUNED = "model.onnx", "tuned.onnx"
 SEAL = "sha256.json"
 MOST_BYTES = 20 * 2**30  # the oldest exports are deleted above this
 
@@ -91,6 +93,24 @@ def unharmed(folder: Path) -> bool:
         return all(sha256_of(folder / name) == expected for name, expected in hashes.items())
     except (OSError, ValueError, AttributeError):
         return False
+
+
+def session(folder: Path, device: str) -> tuple[Any, tuple[str, ...]]:
+    """Open an export as it was tuned for this machine, tuning it the first time; on a GPU the plain graph.
+
+    Gives the session, and what a user must know. `Any`: onnxruntime has no types.
+    """
+    if device != "cpu":
+        return open_session(folder / GRAPH, device=device), ()
+    tuned = folder / f"tuned-{machine_key()}"
+    if not unharmed(tuned):
+        try:
+            with folder_aside(tuned) as aside:
+                tune(folder / GRAPH, aside / TUNED)
+                seal(aside)
+        except OSError as error:
+            return open_session(folder / GRAPH, device=device), (f"the tuned export could not be kept ({error}): starting takes longer",)
+    return open_session(tuned / TUNED, device=device, optimised=True), ()
 
 
 def make(key: str, build: Callable[[Path], Mapping[str, Any]]) -> Entry:
