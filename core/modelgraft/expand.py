@@ -129,6 +129,7 @@ class Expansion:
     collector: Collector
     files: dict[tuple[Path, str], Document] = field(default_factory=dict)
     folders: dict[str, Path | None] = field(default_factory=dict)
+    placed: dict[tuple[Any, ...], Graph | None] = field(default_factory=dict)  # a graph placed twice alike is expanded once
     nodes_made: int = 0
 
     def graph(
@@ -271,11 +272,17 @@ class Expansion:
             inner = self._read(spec.use.value, spec.use.origin, spec.home, layer="file", what=f"{spec.name}.use")
             if inner is None or self._repeats(inner, chain, spec.place, "recursive-graph", "contains"):
                 continue
-            graph = self.graph(inner, spec.params, [], chain=chain)
+            graph = self._inner(inner, spec, chain)
             if graph is not None:
                 placed[spec.name] = (spec, graph)
                 self._count(len(graph.nodes), spec.place)
         return placed
+
+    def _inner(self, inner: Document, spec: SubgraphSpec, chain: tuple[Path, ...]) -> Graph | None:
+        key = (inner.path, *((name, repr(value)) for name, value in sorted(spec.params.items())))
+        if key not in self.placed:
+            self.placed[key] = self.graph(inner, spec.params, [], chain=chain)
+        return self.placed[key]
 
     def _place_single(
         self, single: dict[str, dict[str, Value]], nodes: dict[str, NodeSpec], placed: dict[str, tuple[SubgraphSpec, Graph]]

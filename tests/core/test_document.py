@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from modelgraft import DocumentError
 from modelgraft.document import headline, parse, read
 from modelgraft.yaml_reader import MOST_BYTES, read_yaml
@@ -44,8 +45,24 @@ def test_words_that_older_yaml_converts_stay_text(word):
 
 @pytest.mark.parametrize(
     ("word", "value"),
-    [("1e-3", 1e-3), ("1.", 1.0), (".5", 0.5), ("-2E+3", -2000.0), ("7", 7), ("+7", 7), ("-07", -7), ("0x1F", 31), ("0o17", 15)]
-    + [("true", True), ("FALSE", False), ("~", None), ("", None), ("null", None), (".inf", math.inf), ("-.INF", -math.inf)],
+    [
+        ("1e-3", 1e-3),
+        ("1.", 1.0),
+        (".5", 0.5),
+        ("-2E+3", -2000.0),
+        ("7", 7),
+        ("+7", 7),
+        ("-07", -7),
+        ("0x1F", 31),
+        ("0o17", 15),
+        ("true", True),
+        ("FALSE", False),
+        ("~", None),
+        ("", None),
+        ("null", None),
+        (".inf", math.inf),
+        ("-.INF", -math.inf),
+    ],
 )
 def test_numbers_booleans_and_null_are_read_as_yaml_1_2_does(word, value):
     found = values(f"a: {word}")["a"]
@@ -119,9 +136,9 @@ def test_a_tag_is_refused_and_nothing_is_constructed(tag):
 def test_anchors_of_anchors_are_refused_quickly():
     """Billion laughs: nine levels of ten aliases each."""
     laughs = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10))
-    start = time.perf_counter()
+    start = time.process_time()
     found = problem(laughs)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert (found.code, found.found) == ("too-many-aliases", "aliases repeat more than 10000 values")
 
 
@@ -138,9 +155,9 @@ def test_an_alias_without_a_finished_anchor_is_refused(text, sentence):
     "text", ["a: " + "[" * 100_000, "a: " + "{x: " * 100_000, "".join(" " * i + f"k{i}:\n" for i in range(300)), "- " * 50_000]
 )
 def test_deep_nesting_is_refused_quickly_and_without_recursion(text):
-    start = time.perf_counter()
+    start = time.process_time()
     found = problems(text, head="")[-1]
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
     assert (found.code, found.found) == ("too-deep", "values are nested more than 100 levels deep")
 
 
@@ -240,7 +257,7 @@ def test_a_file_of_50_mb_is_refused_without_reading_it(tmp_path, monkeypatch):
 def test_a_missing_file_a_folder_and_a_device_are_named(tmp_path):
     with pytest.raises(DocumentError, match=r"no-such-graph  .*none\.yaml cannot be read: No such file or directory"):
         read(tmp_path / "none.yaml")
-    with pytest.raises(DocumentError, match="is a folder\n    name a .yaml file inside it"):
+    with pytest.raises(DocumentError, match=r"is a folder\n    name a \.yaml file inside it"):
         read(tmp_path)
     with pytest.raises(DocumentError, match="is not an ordinary file"):
         read(Path("/dev/zero"))
@@ -280,9 +297,9 @@ def test_a_document_of_ten_thousand_nodes_is_read_in_about_linear_time():
 
     def seconds(count):
         text = HEAD + "nodes:\n" + "".join(f"  n{i}: {{use: a/b, with: {{k: {i}}}, in: {{x: n{i}.y}}}}\n" for i in range(count))
-        start = time.perf_counter()
+        start = time.process_time()
         parse(text, path=Path("a.yaml"))
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     small = min(seconds(1000) for _ in range(3))
     assert seconds(10_000) < 25 * small + 0.5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from modelgraft import GraphError
 from modelgraft.expand import load_graph
 from modelgraft.registry import assemble
@@ -50,7 +51,8 @@ def test_without_changes_the_base_is_taken_under_the_files_own_name(tmp_path):
 
 
 def test_nested_changes_go_over_the_base_key_by_key(tmp_path):
-    text = "nodes:\n  eye: {with: {size: 5, more: 1}, in: {w: inputs.x}, frozen: true}\n  new: {use: t/new, in: {x: bridge}}\noutputs: {n: new}\n"
+    text = "nodes:\n  eye: {with: {size: 5, more: 1}, in: {w: inputs.x}, frozen: true}\n"
+    text += "  new: {use: t/new, in: {x: bridge}}\noutputs: {n: new}\n"
     graph = load(tmp_path, text + "runtime: {threads: 4}\n")
     eye = graph.nodes["eye"]
     assert values(eye.config) == {"size": 5, "n": 3, "more": 1}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+
 from modelgraft import GraphError
 from modelgraft.expand import load_graph
 from modelgraft.registry import assemble
@@ -38,7 +39,8 @@ def wires(graph):
     return {name: {port: [str(ref) for ref in wire.refs] for port, wire in node.wires.items()} for name, node in graph.nodes.items()}
 
 
-ONE = "nodes:\n  eye: {use: 'graph:./eye.yaml', in: {image: inputs.image}%s}\n  use: {use: t/use, in: {t: eye.tokens, p: eye.pooled}}\noutputs: {y: use}\n"
+ONE = "nodes:\n  eye: {use: 'graph:./eye.yaml', in: {image: inputs.image}%s}\n"
+ONE += "  use: {use: t/use, in: {t: eye.tokens, p: eye.pooled}}\noutputs: {y: use}\n"
 
 
 def test_the_inner_nodes_take_the_place_of_the_node(tmp_path):
@@ -102,7 +104,8 @@ def test_frozen_lazy_when_and_runtime_are_inherited(tmp_path):
 
 
 def test_a_list_of_wires_passes_through(tmp_path):
-    inner = "modelgraft: 1\ninputs: {xs: 'list[text]'}\nnodes: {a: {use: t/a, in: {x: inputs.xs, l: [inputs.xs, b]}}, b: {use: t/b}}\noutputs: {y: a}\n"
+    inner = "modelgraft: 1\ninputs: {xs: 'list[text]'}\n"
+    inner += "nodes: {a: {use: t/a, in: {x: inputs.xs, l: [inputs.xs, b]}}, b: {use: t/b}}\noutputs: {y: a}\n"
     text = "nodes: {s: {use: 'graph:eye.yaml', in: {xs: [inputs.h, inputs.image]}}}\noutputs: {y: s}\n"
     graph = load(tmp_path, text, eye=inner)
     wire = graph.nodes["s/a"].wires
@@ -112,7 +115,8 @@ def test_a_list_of_wires_passes_through(tmp_path):
 
 def test_graphs_feed_graphs_and_nest(tmp_path):
     (tmp_path / "two.yaml").write_text(
-        "modelgraft: 1\ninputs: {image: image}\nnodes: {eye: {use: 'graph:eye.yaml', in: {image: inputs.image}}}\noutputs: {t: eye.tokens, s: eye.same}\n"
+        "modelgraft: 1\ninputs: {image: image}\n"
+        "nodes: {eye: {use: 'graph:eye.yaml', in: {image: inputs.image}}}\noutputs: {t: eye.tokens, s: eye.same}\n"
     )
     text = (
         "nodes:\n  a: {use: 'graph:two.yaml', in: {image: inputs.image}}\n  b: {use: 'graph:two.yaml', in: {image: a.s}}\n"
@@ -149,7 +153,8 @@ def test_a_mistake_at_a_subgraph_is_told_where_it_is_written(tmp_path, node, cod
 
 
 def test_unknown_ports_of_a_subgraph_name_the_nearest(tmp_path):
-    text = "nodes:\n  eye: {use: 'graph:eye.yaml', in: {imag: inputs.image}}\n  a: {use: t/a, in: {x: eye.tokns, z: eye}}\noutputs: {y: a, w: eye.tokens}\n"
+    text = "nodes:\n  eye: {use: 'graph:eye.yaml', in: {imag: inputs.image}}\n"
+    text += "  a: {use: t/a, in: {x: eye.tokns, z: eye}}\noutputs: {y: a, w: eye.tokens}\n"
     found = problems(tmp_path, text)
     assert [(p.code, p.found, p.hint) for p in found] == [
         ("missing-input", "nothing feeds the input 'image' of eye, of type image", "add image: to eye.in"),
@@ -197,10 +202,10 @@ def test_graphs_that_place_each_other_twice_are_bounded(tmp_path):
     for level in range(1, 30):
         two = f"{{a: {{use: 'graph:g{level - 1}.yaml'}}, b: {{use: 'graph:g{level - 1}.yaml'}}, c: {{use: t/c, in: {{x: [a, b]}}}}}}"
         (tmp_path / f"g{level}.yaml").write_text(f"modelgraft: 1\nnodes: {two}\noutputs: {{y: c}}\n")
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(GraphError, match="too-large  the graph grows beyond 100,000 nodes"):
         load_graph(tmp_path / "g29.yaml", registry=REGISTRY)
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
 
 
 def test_a_long_row_of_files_is_refused(tmp_path):

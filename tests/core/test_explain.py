@@ -6,6 +6,7 @@ import json
 from types import ModuleType
 
 import pytest
+
 from modelgraft import Config, Dim, InputError, checks, component, hookimpl
 from modelgraft.expand import load_graph
 from modelgraft.explain import explain, split_target

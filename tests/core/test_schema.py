@@ -6,13 +6,14 @@ import json
 from types import ModuleType
 
 import pytest
+from pydantic import BaseModel, ConfigDict
+
 from modelgraft import Config, component, document, hookimpl
 from modelgraft.document import NODE_KEYS, TOP_KEYS
 from modelgraft.registry import assemble, discover
 from modelgraft.schema import graph_schema
 from modelgraft.shipped import find_shipped, shipped_names
 from modelgraft.yaml_reader import read_yaml
-from pydantic import BaseModel, ConfigDict
 
 jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is a development tool; the schema itself needs none")
 
