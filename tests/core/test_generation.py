@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
 import torch
@@ -44,7 +44,7 @@ def table(seed: int = 0) -> torch.Tensor:
 def chain(*tokens: int) -> torch.Tensor:
     """A table in which each of the tokens is by far most likely after the one before it."""
     certain = torch.zeros(VOCABULARY, VOCABULARY)
-    for before, after in zip(tokens, tokens[1:], strict=False):
+    for before, after in pairwise(tokens):
         certain[before, after] = 9.0
     return certain
 
@@ -70,8 +70,8 @@ def test_greedy_takes_the_most_likely_token_until_the_limit():
     """The chain of largest entries, for each row on its own."""
     logits = table()
     expected = []
-    for token in (3, 5):
-        answer = []
+    for start in (3, 5):
+        token, answer = start, []
         for _ in range(6):
             token = int(logits[token].argmax())
             answer.append(token)

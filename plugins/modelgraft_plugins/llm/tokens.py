@@ -73,6 +73,7 @@ class Bytes:
         self.vocabulary = vocabulary
 
     def __call__(self, text: str, **_: Any) -> Bytes.Encoded:
+        """The bytes of a text; there are no special tokens to leave out."""
         return Bytes.Encoded([byte % self.vocabulary for byte in text.encode()])
 
     def decode(self, ids: list[int], **_: Any) -> str:

@@ -1,0 +1,133 @@
+"""llm/seq2seq against transformers: T5 and gated T5, and Whisper's decoder on a memory from elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers as hf
+
+from modelgraft.errors import InputError
+from modelgraft.registry import assemble
+from modelgraft_plugins import llm
+from support import checkpoints
+from support.open_part import Part, configured, open_part
+from support.tokenizers import byte_level
+
+REGISTRY = assemble({"llm": llm})
+CLOSE = {"rtol": 1e-5, "atol": 1e-5}  # float32; a tied T5 of random numbers has logits of about 6
+TEXTS = ["a photo of", "Question: how many cats are there? Answer: one or two", "x"]
+START, PLAIN = "<|startoftranscript|>", "<|notimestamps|>"
+
+
+@pytest.fixture(scope="module")
+def t5(tmp_path_factory: pytest.TempPathFactory) -> checkpoints.Checkpoint:
+    """A tied T5."""
+    return checkpoints.t5(tmp_path_factory.mktemp("t5"))
+
+
+@pytest.fixture(scope="module")
+def whisper(tmp_path_factory: pytest.TempPathFactory) -> checkpoints.Checkpoint:
+    """A Whisper whose encoder has other sizes than its decoder; its timestamps follow the last token, as in the real one."""
+    folder = tmp_path_factory.mktemp("whisper")
+    tokenizer = byte_level(begin=None, end="<|endoftext|>", extra=(START,))
+    tokenizer.add_tokens([PLAIN], special_tokens=True)
+    config = hf.WhisperConfig(
+        vocab_size=len(tokenizer), d_model=24, encoder_layers=3, decoder_layers=2, encoder_attention_heads=4, decoder_attention_heads=3,
+        encoder_ffn_dim=40, decoder_ffn_dim=37, num_mel_bins=8, max_source_positions=20, max_target_positions=30, pad_token_id=0,
+        bos_token_id=0, eos_token_id=0, decoder_start_token_id=tokenizer.convert_tokens_to_ids(START),
+    )  # fmt: skip
+    model = hf.WhisperForConditionalGeneration(config)
+    checkpoints.randomise(model, seed=3)
+    given = {"no_timestamps_token_id": len(tokenizer) - 1, "suppress_tokens": [5, 9, 11, 263], "begin_suppress_tokens": [0, 183]}
+    for name, value in {**given, "is_multilingual": False, "max_length": 30, "return_timestamps": False}.items():
+        setattr(model.generation_config, name, value)
+    model.eval().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return checkpoints.Checkpoint(folder, model, tokenizer)
+
+
+def opened(folder: Path | str, **config: Any) -> Part:
+    """The component on a checkpoint."""
+    return open_part(REGISTRY, "llm/seq2seq", str(folder), **config)
+
+
+def reference(checkpoint: checkpoints.Checkpoint, texts: list[str], **settings: Any) -> list[str]:
+    """What transformers writes, one prompt at a time."""
+    answers = []
+    for text in texts:
+        ids = checkpoint.processor(text, return_tensors="pt", return_token_type_ids=False)
+        written = checkpoint.model.generate(**ids, **{"max_new_tokens": 12, "do_sample": False, **settings})
+        answers.append(checkpoint.processor.decode(written[0], skip_special_tokens=True))
+    return answers
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [({}, {}), ({"beams": 3}, {"num_beams": 3}), ({"repetition_penalty": 1.7}, {"repetition_penalty": 1.7}), ({"min_new_tokens": 5},) * 2],
+)
+def test_t5_writes_what_transformers_writes(t5, ours, theirs):
+    """A batch of unequal prompts, against one prompt at a time."""
+    assert opened(t5.folder, max_new_tokens=12, **ours)(TEXTS)["text"] == reference(t5, TEXTS, **theirs)
+
+
+def test_first_logits_of_t5(t5):
+    """The logits after the start token, padding or not."""
+    found = opened(t5.folder, max_new_tokens=0)(TEXTS)
+    with torch.no_grad():
+        start = torch.tensor([[t5.model.config.decoder_start_token_id]])
+        rows = [t5.model(**t5.processor(text, return_tensors="pt"), decoder_input_ids=start).logits[:, -1] for text in TEXTS]
+    torch.testing.assert_close(found["logits"], torch.cat(rows), **CLOSE)
+    assert found["text"] == ["", "", ""]
+
+
+def test_an_own_head_is_kept_when_the_file_has_one(tmp_path):
+    """Flan-T5 files hold a head beside the embeddings; transformers 5 builds it tied all the same."""
+    checkpoint = checkpoints.t5(tmp_path)
+    model = checkpoint.model
+    model.lm_head = torch.nn.Linear(26, model.config.vocab_size, bias=False)
+    checkpoints.randomise(model, seed=8)
+    model.save_pretrained(tmp_path)
+    part = opened(tmp_path, max_new_tokens=12)
+    assert part.node.config.tie_word_embeddings is False
+    assert part(TEXTS)["text"] == reference(checkpoint, TEXTS)
+    assert part.module.state_dict().keys() == {f"model.{name}" for name in model.state_dict()}
+
+
+def test_whisper_hears_what_transformers_hears(whisper):
+    """Start tokens, suppressed tokens and the longest answer come from the source; the encoder is left to another node."""
+    features = torch.randn(3, 8, 40, generator=torch.Generator().manual_seed(6))
+    with torch.no_grad():
+        memory = whisper.model.model.encoder(features).last_hidden_state
+        wanted = whisper.processor.batch_decode(whisper.model.generate(features), skip_special_tokens=True)
+    part = opened(whisper.folder)
+    assert part.outputs["text"] == "text"
+    assert {name: str(port) for name, port in part.node.in_ports.items()} == {"memory": "float[batch frames 24]"}
+    assert part.node.config.max_new_tokens == 28  # 30 positions, less two start tokens
+    assert part(memory)["text"] == wanted
+    assert not [name for name in part.module.state_dict() if "encoder." in name.replace("encoder_attn", "")]
+
+
+def test_the_start_may_be_given_as_tokens(whisper):
+    """By their strings, and the decoder by its name as a part."""
+    memory = torch.randn(2, 20, 24, generator=torch.Generator().manual_seed(7))
+    wanted = opened(whisper.folder)(memory)["text"]
+    assert opened(f"{whisper.folder}#decoder", decoder_prompt=(START, PLAIN))(memory)["text"] == wanted
+    assert opened(whisper.folder, decoder_prompt=(START,))(memory)["text"] != wanted
+
+
+def test_an_unknown_start_token_is_named(whisper):
+    """With its own text."""
+    with pytest.raises(InputError, match=r"decoder_prompt: the tokenizer has no token '<\|xx\|>'"):
+        opened(whisper.folder, decoder_prompt=(START, "<|xx|>"))(torch.zeros(1, 20, 24))
+
+
+def test_each_component_names_the_other_for_the_wrong_family(t5, tmp_path):
+    """An encoder-decoder in llm/causal, a decoder in llm/seq2seq."""
+    with pytest.raises(ValueError, match="t5 model, an encoder-decoder: use llm/seq2seq"):
+        configured(REGISTRY, "llm/causal", str(t5.folder))
+    checkpoint = checkpoints.llama(tmp_path)
+    with pytest.raises(ValueError, match="llama model, a decoder without an encoder: use llm/causal"):
+        configured(REGISTRY, "llm/seq2seq", str(checkpoint.folder))
