@@ -93,7 +93,7 @@ def loop(shape: Shape, code: Mapping[int, Body]) -> Run:
     def run(payload: Any) -> Any:
         values = [payload]
         for function, reads in todo:
-            values.append(function(*[values[i] for i in reads]))  # noqa: PERF401 each reads what was appended before
+            values.append(function(*[values[i] for i in reads]))
         return values[-1]
 
     return run
@@ -137,8 +137,9 @@ def graphlib_loop(shape: Shape, code: Mapping[int, Body]) -> Run:
 
 def modelgraft_graph(shape: Shape, code: Mapping[int, Body]) -> Any:
     """The graph read from YAML and checked, with these functions as its components."""
-    import modelgraft as mg
     import yaml
+
+    import modelgraft as mg
     from modelgraft.registry import assemble
 
     parts = []

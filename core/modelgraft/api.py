@@ -63,7 +63,7 @@ def plan(
     return planner.plan(check(graph), wanted=wanted, exact=exact, backend=backend, device=device, dtype=dtype)
 
 
-def open(  # noqa: A001, PLR0913 read as modelgraft.open; every option of a pipeline
+def open(  # noqa: PLR0913 read as modelgraft.open; every option of a pipeline
     graph: Graph | SolvedGraph | str | Path,
     *,
     params: Mapping[str, Any] | None = None,

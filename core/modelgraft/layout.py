@@ -53,21 +53,25 @@ class Layout:
 
     def is_chain(self) -> bool:
         """Say whether no two jobs could ever run side by side."""
-        return all(index - 1 in self.blockers(index) for index in range(1, len(self.jobs)))
+        blockers = self.blockers()
+        return all(index - 1 in blockers[index] for index in range(1, len(self.jobs)))
 
-    def blockers(self, index: int) -> tuple[int, ...]:
-        """The jobs that this one waits for, the one before it on the same CUDA device included."""
-        lane = self.jobs[index].step.lane
-        if not lane.startswith("cuda"):
-            return self.jobs[index].after
-        before = next((other for other in range(index - 1, -1, -1) if self.jobs[other].step.lane == lane), None)
-        return self.jobs[index].after if before is None else (*self.jobs[index].after, before)
+    def blockers(self) -> list[tuple[int, ...]]:
+        """For each job those that it waits for, the one before it on the same CUDA device included."""
+        latest: dict[str, int] = {}
+        found = []
+        for index, job in enumerate(self.jobs):
+            lane = job.step.lane
+            found.append((*job.after, latest[lane]) if lane in latest else job.after)
+            if lane.startswith("cuda"):
+                latest[lane] = index
+        return found
 
     def gain(self, seconds: Sequence[float]) -> float:
         """How much time running side by side could save at best, given how long each job takes."""
-        finish = [0.0] * len(self.jobs)
-        for index, spent in enumerate(seconds):
-            finish[index] = spent + max((finish[other] for other in self.blockers(index)), default=0.0)
+        finish: list[float] = []
+        for spent, before in zip(seconds, self.blockers(), strict=True):
+            finish.append(spent + max((finish[other] for other in before), default=0.0))
         return sum(seconds) - max(finish, default=0.0)
 
 

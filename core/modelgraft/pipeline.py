@@ -30,6 +30,7 @@ from modelgraft.streaming import stream_events
 
 __all__ = ["ABSENT", "Pipeline", "Result"]
 
+CLOSE_S = 10.0  # how long closing waits for a run that is stuck in foreign code
 NONE: frozenset[str] = frozenset()
 
 Replan = Callable[[tuple[str, ...]], Plan]  # a plan for other wanted outputs
@@ -57,6 +58,7 @@ class Pipeline:
         self.plan = plan
         self._replan, self._seed, self._timings, self._timeout_s = replan, seed, timings, timeout_s
         self._cache = cache or Cache()
+        self._salt = f"weights from seed {seed}" if init == "random" else ""
         self._manager = plan.graph.graph.registry.manager
         self._is_traced = trace
         self._is_watched = trace or has_watchers(self._manager)
@@ -126,11 +128,19 @@ class Pipeline:
         self._loader.cancelled.set()
 
     def close(self) -> None:
-        """Free the nodes, their devices and the threads. Closing twice does nothing."""
+        """Stop the present run, and free the nodes, their devices and the threads. Closing twice does nothing."""
+        if self._is_closed:
+            return
         self._is_closed = True
-        self._crew.close()
-        self._loader.close()
-        self._cache.clear()
+        self.cancel()
+        is_free = self._lock.acquire(timeout=CLOSE_S)
+        try:
+            self._crew.close()
+            self._loader.close()
+            self._cache.clear()
+        finally:
+            if is_free:
+                self._lock.release()
 
     def __enter__(self) -> Pipeline:
         return self
@@ -167,8 +177,7 @@ class Pipeline:
                 frozenset(hits) if hits else NONE, is_observed=self._is_watched or sink is not None, make=self._engine_maker(prepared)
             )
             given = [intake.values[ref.port] if ref.is_input else hits[ref.node].get(ref.port) for ref in engine.layout.given]
-            if not prepared.keyed:
-                intake.values.clear()  # so that an input is freed at its last use
+            intake.values.clear()  # so that an input is freed at its last use
             found, timeline = self._run_engine(engine, given)
             if self._is_traced:
                 timeline, self._bytes = replace(timeline, bytes=self._bytes), {}
@@ -190,7 +199,7 @@ class Pipeline:
     def _look_up(self, prepared: Prepared, intake: Intake, seed: int) -> dict[str, Outputs]:
         if not self._cache.is_on:
             return {}
-        self._keys = prepared.keys(intake.values, seed)
+        self._keys = prepared.keys(intake.values, seed, salt=self._salt)
         hits = prepared.hits(self._cache, self._keys)
         for name in sorted(hits):
             self._emit("node-cached", name)

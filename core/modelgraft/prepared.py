@@ -42,8 +42,11 @@ class Prepared:
             self.engines[hits, is_observed] = found
         return found
 
-    def keys(self, values: Mapping[str, Any], seed: int) -> dict[str, str]:
-        """The cache key of each result that may be kept; those that depend on a value of an unknown type have none."""
+    def keys(self, values: Mapping[str, Any], seed: int, *, salt: str) -> dict[str, str]:
+        """The cache key of each result that may be kept; those that depend on a value of an unknown type have none.
+
+        salt  what every result of the pipeline depends on beside its plan: the numbers that random weights start from
+        """
         read = {name for step in self.keyed.values() for name in step.reads}
         digests = {name: digest(values.get(name)) for name in sorted(read)}
         keys = {}
@@ -51,7 +54,7 @@ class Prepared:
             parts = [digests[read] for read in step.reads]
             if None not in parts:
                 seeds = (str(seed),) if name in self.random else ()
-                keys[name] = combine(step.key, *(part for part in parts if part is not None), *seeds)
+                keys[name] = combine(salt, step.key, *(part for part in parts if part is not None), *seeds)
         return keys
 
     def hits(self, cache: Cache, keys: Mapping[str, str]) -> dict[str, Outputs]:

@@ -6,17 +6,19 @@ import threading
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 
+from modelgraft.errors import Cancelled
 from modelgraft.events import Event, Sink
 from modelgraft.result import Result
 
-LEAVE_S = 10.0  # how long a run that nobody watches any more is waited for
+LEAVE_S = 5.0  # how long a run that nobody watches any more is waited for
 
 
 def stream_events(start: Callable[[Sink], Result], cancel: Callable[[], None]) -> Iterator[Event]:
     """Give the events of a run as they happen, and its result as the last one.
 
     start  runs, and takes the sink of the events;  cancel  stops that run
-    Raises what the run raised, after the events that came before. Closing the iterator stops the run.
+    Raises what the run raised, after the events that came before. Closing the iterator stops the run; so does Ctrl-C, which
+    raises Cancelled from KeyboardInterrupt.
     """
     events: SimpleQueue[Event | BaseException] = SimpleQueue()
 
@@ -27,17 +29,29 @@ def stream_events(start: Callable[[Sink], Result], cancel: Callable[[], None]) -
             events.put(error)
 
     thread = threading.Thread(target=work, name="modelgraft-stream", daemon=True)
-    thread.start()
     is_over = False
     try:
+        thread.start()
         while not is_over:
             event = events.get()
+            is_over = isinstance(event, BaseException) or event.kind == "result"
             if isinstance(event, BaseException):
-                is_over = True
                 raise event
-            is_over = event.kind == "result"
             yield event
+    except KeyboardInterrupt as error:
+        cancel()
+        thread.join(LEAVE_S)
+        raise _stopped(events) from error
     finally:
         if not is_over:
             cancel()
         thread.join(LEAVE_S)
+
+
+def _stopped(events: SimpleQueue[Event | BaseException]) -> Cancelled:
+    """What a stopped run raised; when it has not stopped yet, an error that says no more than that."""
+    while not events.empty():
+        event = events.get()
+        if isinstance(event, Cancelled):
+            return event
+    return Cancelled("stopped by the user", node="")

@@ -139,9 +139,10 @@ def test_a_device_that_is_not_here_is_named(path, registry):
 
 def test_a_backend_that_nobody_offers_is_named(path, registry):
     """With those that somebody does."""
-    with mg.open(mg.load(path, registry=registry), backend="tourch", init="random", device="cpu") as pipeline:
-        with pytest.raises(mg.PluginError, match=r"no plugin offers the backend 'tourch'; there is: torch\. Did you mean 'torch'\?"):
-            pipeline.run(x="a")
+    message = r"no plugin offers the backend 'tourch'; there is: torch\. Did you mean 'torch'\?"
+    graph = mg.load(path, registry=registry)
+    with mg.open(graph, backend="tourch", init="random", device="cpu") as pipeline, pytest.raises(mg.PluginError, match=message):
+        pipeline.run(x="a")
 
 
 def test_a_graph_of_functions_is_opened_without_torch(tmp_path):
@@ -153,7 +154,8 @@ sys.path.insert(0, "tests")
 import pathlib, modelgraft as mg
 from support.running import document, graph_of, handing_on, registry_of
 nodes = {{"a": {{"use": "toy/same", "in": {{"x": "inputs.x"}}}}}}
-graph = graph_of(registry_of(handing_on()), pathlib.Path({str(tmp_path)!r}), document(nodes, inputs={{"x": "object"}}, outputs={{"out": "a"}}))
+toy = document(nodes, inputs={{"x": "object"}}, outputs={{"out": "a"}})
+graph = graph_of(registry_of(handing_on()), pathlib.Path({str(tmp_path)!r}), toy)
 with mg.open(graph) as pipeline:
     assert pipeline.run(x=3)["out"] == 3
 heavy = {{"torch", "transformers", "onnxruntime"}} & set(sys.modules)

@@ -84,6 +84,17 @@ def test_a_cache_folder_serves_another_pipeline(tmp_path):
         assert pipeline.run(x="abc", prompt="p").cached == frozenset()
 
 
+def test_random_weights_are_part_of_what_a_result_depends_on(tmp_path):
+    """Another seed of the pipeline, or weights of its own, do not find the results of random weights on disk."""
+    ran = Counter()
+    graph = graph_of(eye_and_tongue(ran), tmp_path, DOCUMENT)
+    cached = []
+    for options in ({"init": "random", "seed": 1}, {"init": "random", "seed": 2}, {}, {"init": "random", "seed": 1}):
+        with mg.open(graph, cache_dir=tmp_path / "kept", **options) as pipeline:
+            cached.append(pipeline.run(x="abc", prompt="p").cached)
+    assert cached == [frozenset()] * 3 + [{"tongue"}]
+
+
 def test_without_room_nothing_is_kept(tmp_path):
     """`cache_bytes=0` turns the cache off."""
     ran = Counter()

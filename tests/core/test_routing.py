@@ -147,8 +147,8 @@ def test_a_mask_may_be_a_list_of_truth_values_and_nothing_else(tmp_path):
     """What is neither a tensor nor a list of bool is refused with node, port and type."""
     bad = function("toy/long", TEXT, {"flag": "mask[batch]"}, lambda x: [1 for _ in x])
     registry = registry_of(bad, *parts(Counter())[1:])
-    with mg.open(graph_of(registry, tmp_path, document(NODES, inputs={"x": "text"}, outputs=OUTPUTS))) as pipeline:
-        with pytest.raises(
-            mg.NodeError, match=r"toy/long breaks its declaration in node 'long': output 'flag': found a list of 1, wanted mask"
-        ):
-            pipeline.run(x="abcd")
+    with (
+        mg.open(graph_of(registry, tmp_path, document(NODES, inputs={"x": "text"}, outputs=OUTPUTS))) as pipeline,
+        pytest.raises(mg.NodeError, match=r"toy/long breaks its declaration in node 'long': output 'flag': found a list of 1, wanted mask"),
+    ):
+        pipeline.run(x="abcd")

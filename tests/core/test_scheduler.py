@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import threading
 import time
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -27,7 +29,11 @@ def fan(width, use, **more):
 
 def fresh(body):
     """A function of its own around a body, which several components may share."""
-    return lambda x: body(x)
+
+    def run(x):
+        return body(x)
+
+    return run
 
 
 def branches(tmp_path, *bodies, **more):
@@ -200,6 +206,83 @@ def test_ctrl_c_is_one_error_with_what_was_ready(tmp_path, count):
         assert caught.value.node == "n0"
         if count == 2:
             assert caught.value.outputs["n1.out"] == ["other"]
+
+
+def test_ctrl_c_while_events_are_read_stops_the_run(tmp_path):
+    """The same error as that of `run`, and the next node does not start."""
+    ran = Counter()
+
+    def interrupted(x):
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        time.sleep(0.05)
+        return x
+
+    parts = [
+        function("toy/first", {"x": "object"}, {"out": "object"}, interrupted),
+        function("toy/next", {"x": "object"}, {"out": "object"}, lambda x: ran.note("next") or x),
+    ]
+    nodes = {"a": {"use": "toy/first", "in": {"x": "inputs.x"}}, "b": {"use": "toy/next", "in": {"x": "a"}}}
+    graph = graph_of(registry_of(*parts), tmp_path, document(nodes, inputs={"x": "object"}, outputs={"out": "b"}))
+    with mg.open(graph) as pipeline:
+        with pytest.raises(mg.Cancelled, match="stopped before node 'b' ran") as caught:
+            list(pipeline.stream(x=1))
+        assert isinstance(caught.value.__cause__, KeyboardInterrupt)
+        assert caught.value.outputs == {"a.out": [1]}
+    assert ran.calls == []
+
+
+def test_closing_stops_a_run_in_another_thread(tmp_path):
+    """The run ends with Cancelled; closing waits for it."""
+    started, errors = threading.Event(), []
+
+    def slow(x):
+        started.set()
+        time.sleep(0.05)
+        return x
+
+    parts = [function("toy/slow", {"x": "object"}, {"out": "object"}, slow), handing_on()]
+    nodes = {"a": {"use": "toy/slow", "in": {"x": "inputs.x"}}, "b": {"use": "toy/same", "in": {"x": "a"}}}
+    pipeline = mg.open(graph_of(registry_of(*parts), tmp_path, document(nodes, inputs={"x": "object"}, outputs={"out": "b"})))
+
+    def run():
+        try:
+            pipeline.run(x=1)
+        except mg.Cancelled as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    started.wait()
+    pipeline.close()
+    thread.join()
+    assert [error.node for error in errors] == ["b"]
+
+
+class Thing:
+    """Something that can be watched while it is freed."""
+
+
+def test_lanes_keep_nothing_alive_after_a_run(tmp_path):
+    """What the branches made is gone once the result is, without the garbage collector."""
+    alive = []
+
+    def make(x):
+        thing = Thing()
+        alive.append(weakref.ref(thing))
+        time.sleep(0.005)
+        return [thing]
+
+    graph = branches(tmp_path, make, make)
+    gc.disable()
+    try:
+        with mg.open(graph) as pipeline:
+            result = pipeline.run(x=1)
+            assert all(reference() is not None for reference in alive)
+            del result
+            time.sleep(0.02)  # the threads let go of their last job
+            assert [reference() for reference in alive] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_a_node_over_its_limit_is_named_with_it(tmp_path):
