@@ -188,4 +188,16 @@ def import_graph(
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write here instead of to stdout.")] = None,
 ) -> None:
     """Write a graph for a known checkpoint (BLIP-2, LLaVA, ...), to rewire."""
-    raise NotImplementedError(source, out, context)
+    from modelgraft import importer
+    from modelgraft.media import check_writable, write_value
+
+    session = session_of(context)
+    if out is not None:
+        check_writable(out)
+    folder = out.absolute().parent if out is not None else Path.cwd()
+    text = importer.import_graph(source, registry=session.registry, folder=folder, offline=session.offline)
+    if out is None:
+        session.screen.out.write(text)
+    else:
+        write_value(text, out)
+        session.screen.note(f"wrote {out}; look at it with: modelgraft check {out}")

@@ -1,0 +1,105 @@
+"""The README says what there is: names, commands, and examples that run."""
+
+from __future__ import annotations
+
+import re
+import types
+from pathlib import Path
+
+import pytest
+
+import modelgraft
+from modelgraft.cli.app import LATER, build_app
+from modelgraft.document import parse
+from modelgraft.expand import expand_document
+from modelgraft.registry import assemble, discover
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def section(title: str) -> str:
+    """The text below a heading of the README."""
+    return README.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The code blocks of a language."""
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def first_column(text: str) -> set[str]:
+    """The names in code quotes in the first column of a table."""
+    return {name for row in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE) for name in re.findall(r"`([^`]+)`", row)}
+
+
+def test_the_readme_lists_exactly_the_public_names():
+    """No name is public that nobody can look up, and none is promised that is not there."""
+    assert first_column(section("In Python")) == set(modelgraft.__all__)
+
+
+def test_every_public_name_can_be_imported():
+    """`from modelgraft import *` works, and nothing is listed twice."""
+    assert len(set(modelgraft.__all__)) == len(modelgraft.__all__)
+    for name in modelgraft.__all__:
+        assert getattr(modelgraft, name) is not None
+
+
+def test_no_module_has_the_name_of_a_public_function():
+    """Or importing the module would hide the function."""
+    modules = {path.stem for path in (ROOT / "core" / "modelgraft").iterdir()}
+    assert modules.isdisjoint(modelgraft.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    """As of any module."""
+    with pytest.raises(AttributeError, match="has no attribute 'lod'"):
+        modelgraft.lod  # noqa: B018 reading it is the test
+
+
+def test_the_readme_lists_exactly_the_commands():
+    """Those of this release; the others are named as missing."""
+    app = build_app()
+    plain = {command.name for command in app.registered_commands}
+    groups = {f"{group.name} {command.name}" for group in app.registered_groups for command in group.typer_instance.registered_commands}
+    listed = {re.match(r"modelgraft ([a-z]+(?: (?:list|info|install|new|check))?)", name)[1] for name in first_column(section("Commands"))}
+    assert listed == plain | groups
+    assert set(LATER).isdisjoint(plain)
+    assert all(f"`{name}`" in section("Limits") for name in LATER)
+
+
+def test_the_graph_of_the_readme_checks_without_a_width_in_it():
+    """The projector learns both widths from its neighbours."""
+    text = blocks(section("A graph"), "yaml")[0]
+    solved = modelgraft.check(expand_document(parse(text, path=Path("readme.yaml")), registry=discover()))
+    config = solved.nodes["project"].config
+    assert (config.in_features, config.out_features) == (1152, 896)
+    assert "1152" not in text
+    assert "896" not in text
+
+
+def test_the_component_of_the_readme_works():
+    """In at most 20 lines, and it does what it says."""
+    code = blocks(section("A component in 20 lines"), "python")[0]
+    assert len(code.splitlines()) <= 20
+    module = types.ModuleType("shout")
+    exec(compile(code, "README.md", "exec", dont_inherit=True), module.__dict__)
+    node = "{use: shout/louder, with: {marks: 2}, in: {text: inputs.text}}"
+    text = f"modelgraft: 1\ninputs: {{text: text}}\nnodes: {{loud: {node}}}\noutputs: {{text: loud}}\n"
+    graph = expand_document(parse(text, path=Path("shout.yaml")), registry=assemble({"shout": module}))
+    with modelgraft.open(graph) as pipeline:
+        assert pipeline.run(text="hey")["text"] == "HEY!!"
+
+
+def test_the_readme_names_the_two_commands_and_the_editor_line():
+    """In the first screen, and where the schema is spoken of."""
+    assert "make demo" in README[:1200]
+    assert "make test" in README[:1200]
+    assert "# yaml-language-server: $schema=graph.schema.json" in README
+
+
+@pytest.mark.parametrize("name", ["graphs/README.md", "plugins/README.md", "CHANGELOG.md", "LICENSE"])
+def test_what_the_readme_points_to_is_there(name):
+    """No dead links."""
+    assert (ROOT / name).is_file()
+    assert f"({name})" in README or name == "LICENSE"
