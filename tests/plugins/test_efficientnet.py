@@ -131,3 +131,15 @@ def test_labels_are_named_with_their_probabilities_and_the_likeliest_comes_first
     first, second = (100 * float(found["probabilities"][0, index]) for index in (285, 281))
     assert found["labels"][0] == f"Egyptian cat ({first:.0f} %), tabby ({second:.0f} %)"
     assert found["top"][1][0] == "espresso"
+
+
+@pytest.mark.network
+def test_unlikely_classes_are_left_out_but_never_the_first():
+    """A sure answer is one name; where nothing is likely, the best guess remains."""
+    fetch_names()
+    logits = torch.zeros(2, 1000)
+    logits[0, 967] = 12.0
+    found = open_node(ImageNetLabels, {"count": 3, "least": 0.2})(logits)
+    assert [len(names) for names in found["top"]] == [1, 1]
+    assert found["labels"][0].startswith("espresso (")
+    assert found["labels"][1].endswith(" (0 %)")

@@ -59,7 +59,8 @@ class EfficientNet(Config):
 class ImageNetLabels(Config):
     """Name the likeliest of ImageNet's 1,000 classes with their probabilities: `Egyptian cat (62 %), tabby (20 %)`."""
 
-    count: int = Field(3, gt=0, le=1000, description="how many classes")
+    count: int = Field(3, gt=0, le=1000, description="at most so many classes")
+    least: float = Field(0.0, ge=0, le=1, description="classes less likely than this are left out, but never the first")
 
     def ports(self) -> Ports:
         """Logits in; a line of text, the names alone, and the probability of every class out."""

@@ -25,9 +25,10 @@ def load(config: ImageNetLabels, context: LoadContext) -> Callable[[Tensor], dic
 
     def name(logits: Tensor) -> dict[str, Any]:
         probabilities = logits.float().softmax(-1)
-        values, classes = probabilities.topk(config.count)
-        top = [[names[index] for index in row] for row in classes.tolist()]
-        texts = [line(found, row) for found, row in zip(top, values.tolist(), strict=True)]
+        values, classes = (found.tolist() for found in probabilities.topk(config.count))
+        kept = [max(1, sum(share >= config.least for share in row)) for row in values]
+        top = [[names[index] for index in row[:count]] for row, count in zip(classes, kept, strict=True)]
+        texts = [line(found, row[: len(found)]) for found, row in zip(top, values, strict=True)]
         return {"labels": texts, "top": top, "probabilities": probabilities}
 
     return name

@@ -12,6 +12,12 @@ from modelgraft import Config, Ports, Space, component, hookimpl, port
 PHONEMES = Space.of("phonemes", language="en-us", alphabet="kokoro")
 
 
+@component("speech/transcript", kind="preprocess", inputs={"text": "text"}, outputs={"text": "text"})
+def transcript(text: list[str]) -> list[str]:
+    """Tidy what a recogniser wrote: single spaces, none at the ends."""
+    return [" ".join(record.split()) for record in text]
+
+
 @component("speech/phonemes", kind="preprocess", load="modelgraft_plugins.speech.pronounce:load", cache=False)
 class Phonemes(Config):
     """Write down how English text sounds, in the letters of the International Phonetic Alphabet.
@@ -48,5 +54,6 @@ class Kokoro(Config):
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
+    register(transcript)
     register(Phonemes)
     register(Kokoro)
