@@ -187,7 +187,7 @@ class Expansion:
     # -- files -------------------------------------------------------------------------------------------------------
 
     def _know(self, found: Document) -> None:
-        folder = found.path.resolve().parent
+        folder = found.path.parent.resolve()
         is_shipped = folder.is_relative_to(shipped_graphs().resolve())
         self.folders[found.root.place.file] = None if is_shipped else folder
 

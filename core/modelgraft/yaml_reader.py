@@ -159,7 +159,7 @@ class _Builder:
             elif isinstance(event, yaml.AliasEvent):
                 self._alias(event)
             elif isinstance(event, yaml.DocumentStartEvent) and self.root is not None:
-                self._stop(
+                raise self._stop(
                     "several-documents",
                     "a second document starts here",
                     event,
@@ -170,8 +170,13 @@ class _Builder:
         mark = event.start_mark
         return Place(self.file, mark.line + 1, mark.column + 1)
 
-    def _stop(self, code: str, found: str, event: Any, hint: str) -> None:
-        raise DocumentError([*self.problems, Problem(code, found, self._place(event), hint)])
+    def _stop(self, code: str, found: str, event: Any, hint: str) -> DocumentError:
+        """The error for what must not be read any further, after the problems so far."""
+        return DocumentError([*self.problems, Problem(code, found, self._place(event), hint)])
+
+    def _no_key(self, event: Any) -> DocumentError:
+        hint = "keys are text; put values with braces or brackets in quotes"
+        return self._stop("key-not-text", "a list or mapping stands where a key is wanted", event, hint)
 
     def _refuse_tag(self, event: Any) -> None:
         if event.tag is not None:
@@ -184,13 +189,18 @@ class _Builder:
         self._refuse_tag(event)
         value = event.value if event.style else scalar(event.value)
         place = self._place(event)
-        top = self.stack[-1] if self.stack else None
-        if top is not None and isinstance(top.value, dict) and top.waiting is None and not top.skips:
-            self._key(top, value, place)
-            return
         if event.anchor is not None:
             self.anchors[event.anchor] = (value, 1)
-        self._put(value, place, 1)
+        key_of = self._waits_for_key()
+        if key_of is None:
+            self._put(value, place, 1)
+        else:
+            self._key(key_of, value, place)
+
+    def _waits_for_key(self) -> _Open | None:
+        """The mapping whose next key comes now, if what comes now is a key."""
+        top = self.stack[-1] if self.stack else None
+        return top if top is not None and isinstance(top.value, dict) and top.waiting is None and not top.skips else None
 
     def _key(self, top: _Open, value: Any, place: Place) -> None:
         if not isinstance(value, str):
@@ -208,20 +218,15 @@ class _Builder:
     def _open(self, event: Any, value: Any) -> None:
         self._refuse_tag(event)
         if len(self.stack) >= MOST_DEPTH:
-            self._stop(
+            raise self._stop(
                 "too-deep",
                 f"values are nested more than {MOST_DEPTH} levels deep",
                 event,
                 "a graph nests about six levels: look for an unclosed bracket",
             )
+        if self._waits_for_key() is not None:
+            raise self._no_key(event)
         top = self.stack[-1] if self.stack else None
-        if top is not None and isinstance(top.value, dict) and top.waiting is None and not top.skips:
-            self._stop(
-                "key-not-text",
-                "a list or mapping stands where a key is wanted",
-                event,
-                "keys are text; put values with braces or brackets in quotes",
-            )
         place = self._place(event)
         if event.anchor is not None:
             self.anchors.pop(event.anchor, None)
@@ -242,20 +247,21 @@ class _Builder:
                 if inside
                 else f"there is no anchor &{event.anchor} before *{event.anchor}"
             )
-            self._stop("unknown-alias", found, event, "write the value out, or put the text in quotes if the asterisk is meant literally")
+            raise self._stop(
+                "unknown-alias", found, event, "write the value out, or put the text in quotes if the asterisk is meant literally"
+            )
+        value, size = known
+        self.repeated += size
+        if self.repeated > MOST_REPEATED:
+            found = f"aliases repeat more than {MOST_REPEATED} values"
+            raise self._stop("too-many-aliases", found, event, "write the values out, or use `extends` and subgraphs to say things once")
+        key_of = self._waits_for_key()
+        if key_of is None:
+            self._put(value, self._place(event), size)
+        elif isinstance(value, (dict, list)):
+            raise self._no_key(event)
         else:
-            value, size = known
-            self.repeated += size
-            if self.repeated > MOST_REPEATED:
-                found = f"aliases repeat more than {MOST_REPEATED} values"
-                self._stop("too-many-aliases", found, event, "write the values out, or use `extends` and subgraphs to say things once")
-            top = self.stack[-1] if self.stack else None
-            if top is not None and isinstance(top.value, dict) and top.waiting is None and not top.skips:
-                self._key(top, value, self._place(event)) if not isinstance(value, (dict, list)) else self._stop(
-                    "key-not-text", "a list or mapping stands where a key is wanted", event, "keys are text"
-                )
-            else:
-                self._put(value, self._place(event), size)
+            self._key(key_of, value, self._place(event))
 
     def _put(self, value: Any, place: Place, size: int) -> None:
         if not self.stack:

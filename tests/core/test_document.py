@@ -8,9 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
-from modelgraft import DocumentError
+from modelgraft import DocumentError, yaml_reader
 from modelgraft.document import headline, parse, read
+from modelgraft.shipped import find_shipped, shipped_names
 from modelgraft.yaml_reader import MOST_BYTES, read_yaml
 
 HEAD = "modelgraft: 1\n"
@@ -303,3 +305,11 @@ def test_a_document_of_ten_thousand_nodes_is_read_in_about_linear_time():
 
     small = min(seconds(1000) for _ in range(3))
     assert seconds(10_000) < 25 * small + 0.5
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_the_parser_in_python_reads_the_same_as_the_one_in_c(name, monkeypatch):
+    """Where PyYAML was built without libyaml, graphs are read more slowly, and alike."""
+    fast = read(find_shipped(name))
+    monkeypatch.setattr(yaml_reader, "Loader", yaml.SafeLoader)
+    assert read(find_shipped(name)) == fast
