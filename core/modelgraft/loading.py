@@ -13,6 +13,7 @@ from modelgraft.backends.base import Backend, LoadContext, Loaded, NodeRuntime
 from modelgraft.errors import PluginError, SourceError, choices, nearest
 from modelgraft.graph import Node, SolvedGraph
 from modelgraft.plans import Step
+from modelgraft.progress import heard_by
 
 Progress = Callable[..., None]  # emit(kind, node, **facts)
 
@@ -84,7 +85,8 @@ class Loader:
             self._load(self._graph.nodes[node.share], step)
         self._emit("node-loading", node.name)
         start = time.perf_counter()
-        loaded = self._open(node, step)
+        with heard_by(lambda done, total, label: self._emit("progress", node.name, done=done, total=total, label=f"bytes of {label}")):
+            loaded = self._open(node, step)
         seconds = time.perf_counter() - start
         if loaded.bind is not None:
             emit = partial(self._emit_from, node.name)

@@ -1,7 +1,10 @@
-"""How long work tells how far it is."""
+"""How long work tells how far it is: to the listener that it is given, else to the one that is set around it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Protocol
 
 
@@ -15,3 +18,21 @@ class Progress(Protocol):
 
 def ignore_progress(done: int, total: int | None, label: str) -> None:
     """Hear and say nothing."""
+
+
+_listener: ContextVar[Progress] = ContextVar("listener", default=ignore_progress)
+
+
+@contextmanager
+def heard_by(listener: Progress) -> Iterator[None]:
+    """Let a listener hear of every download that this thread starts within the block."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+def current_listener() -> Progress:
+    """The listener set by the innermost `heard_by`, or one that says nothing."""
+    return _listener.get()

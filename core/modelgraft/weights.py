@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from modelgraft import archives, conversions, hub
 from modelgraft.errors import Problem, SourceError, choices
 from modelgraft.headers import damaged
-from modelgraft.progress import Progress, ignore_progress
+from modelgraft.progress import Progress
 from modelgraft.sources import SourceView, settle
 
 if TYPE_CHECKING:
@@ -28,13 +28,13 @@ def open(view: SourceView, *, offline: bool, progress: Progress | None = None) -
 
     Raises SourceError: `not-cached`, `fetch-failed`, `no-weights`, `source-damaged`, `unsafe-pickle`, and those of `sources.view`.
     """
-    ready = _at_hand(view, offline=offline, progress=progress or ignore_progress)
+    ready = _at_hand(view, offline=offline, progress=progress)
     if not ready.weight_files:
         raise SourceError(Problem("no-weights", _why_none(ready), hint="name a checkpoint, or open the graph with init='random'"))
     return Weights(ready)
 
 
-def _at_hand(view: SourceView, *, offline: bool, progress: Progress) -> SourceView:
+def _at_hand(view: SourceView, *, offline: bool, progress: Progress | None) -> SourceView:
     """The same source, with everything on this machine and in a form that can be mapped."""
     ref = view.ref
     if view.unread is not None:

