@@ -141,14 +141,15 @@ def _nested(root: Item, parts: list[str], item: Item) -> Item:
 def given(name: str, value: Any, *, layer: str) -> Item:
     """Make an item of a value that the user gave by `--set name=value` or as an argument.
 
-    Text is read as YAML reads an unquoted word, so that `5` is a number and `[a, b]` a list.
+    Text is read as YAML reads an unquoted word, so that `5` is a number, `[a, b]` a list, and `"5"` with
+    its quotes a text. Braces are text: they stand in prompts.
     """
     place = Place(f"--set {name}") if layer == "set" else Place(name)
     return _item(_read_words(value) if isinstance(value, str) else value, place, layer)
 
 
 def _read_words(text: str) -> Any:
-    if text.startswith("[") and text.endswith("]"):
+    if (text[:1], text[-1:]) in (("[", "]"), ('"', '"'), ("'", "'")):
         try:
             return read_yaml(text, file="--set").plain()
         except DocumentError:

@@ -371,6 +371,24 @@ def test_a_dotted_key_from_the_user_goes_over_the_file(tmp_path):
     assert str(node.config["k"].origin) == "--set nodes.a.with.k (instead of 1, a.yaml:3)"
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("5", 5),
+        ("'5'", "5"),
+        ('"a: b"', "a: b"),
+        ("[a, 2]", ["a", 2]),
+        ("[INST] {x}", "[INST] {x}"),
+        ("{image}", "{image}"),
+        ("yes", "yes"),
+        ("", None),
+        ("[", "["),
+    ],
+)
+def test_text_for_a_dotted_key_is_read_as_yaml_reads_a_word(tmp_path, text, value):
+    assert config(load(tmp_path, ONE % "", params={"nodes.a.with.k": text}))["k"] == value
+
+
 def test_flags_go_over_what_is_set(tmp_path):
     graph = load(tmp_path, ONE % "", params={"runtime.device": "cpu"}, overrides={"runtime.device": "cuda"})
     assert (graph.runtime["device"].value, graph.runtime["device"].origin.layer) == ("cuda", "flag")
