@@ -3,7 +3,32 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the same names once more, for type checkers and editors
+    from modelgraft.api import check as check
+    from modelgraft.api import load as load
+    from modelgraft.api import open as open
+    from modelgraft.api import plan as plan
+    from modelgraft.errors import Cancelled as Cancelled
+    from modelgraft.errors import DocumentError as DocumentError
+    from modelgraft.errors import GraphError as GraphError
+    from modelgraft.errors import InputError as InputError
+    from modelgraft.errors import ModelgraftError as ModelgraftError
+    from modelgraft.errors import NodeError as NodeError
+    from modelgraft.errors import NodeTimeout as NodeTimeout
+    from modelgraft.errors import PluginError as PluginError
+    from modelgraft.errors import SourceError as SourceError
+    from modelgraft.hooks import hookimpl as hookimpl
+    from modelgraft.kinds import Component as Component
+    from modelgraft.kinds import Config as Config
+    from modelgraft.kinds import Dim as Dim
+    from modelgraft.kinds import component as component
+    from modelgraft.media import Audio as Audio
+    from modelgraft.ports import Port as Port
+    from modelgraft.ports import Ports as Ports
+    from modelgraft.ports import Space as Space
+    from modelgraft.ports import port as port
 
 # Public name -> the module that holds it. Resolved on first use, so that `import modelgraft` stays light.
 _HOMES = {
@@ -32,7 +57,31 @@ _HOMES = {
     "port": "ports",
 }
 
-__all__ = sorted(_HOMES)
+__all__ = [
+    "Audio",
+    "Cancelled",
+    "Component",
+    "Config",
+    "Dim",
+    "DocumentError",
+    "GraphError",
+    "InputError",
+    "ModelgraftError",
+    "NodeError",
+    "NodeTimeout",
+    "PluginError",
+    "Port",
+    "Ports",
+    "SourceError",
+    "Space",
+    "check",
+    "component",
+    "hookimpl",
+    "load",
+    "open",
+    "plan",
+    "port",
+]
 
 
 def __getattr__(name: str) -> Any:  # Any: the type is that of the name asked for

@@ -17,7 +17,8 @@ CONNECTORS = {
     "mlp": "  connect: {use: projector/mlp, in: {x: eye.tokens}}",
     "qformer": (
         "  queries: {use: qformer/queries, with: {num_query_tokens: 3}, in: {memory: eye.tokens}}\n"
-        "  connect: {use: qformer/qformer, with: {num_hidden_layers: 2, num_attention_heads: 1}, in: {queries: queries, memory: eye.tokens}}"
+        "  connect: {use: qformer/qformer, with: {num_hidden_layers: 2, num_attention_heads: 1},\n"
+        "            in: {queries: queries, memory: eye.tokens}}"
     ),
 }
 TONGUES = ("opt", "llama", "qwen2", "smollm")

@@ -32,7 +32,7 @@ def test_cosines_are_those_of_the_formula():
 
 
 @pytest.mark.parametrize(("kind", "has_bias"), [("clip", False), ("siglip", True)])
-def test_scale_and_bias_come_from_the_root_of_the_checkpoint(tmp_path: Path, kind: str, has_bias: bool):  # noqa: FBT001 a parameter
+def test_scale_and_bias_come_from_the_root_of_the_checkpoint(tmp_path: Path, kind: str, has_bias: bool):
     """exp(logit_scale) times the cosine, plus SigLIP's bias; nothing else of the checkpoint is read."""
     model = getattr(checkpoints, kind)(tmp_path).model
     head = open_part(REGISTRY, "similarity/cosine", str(tmp_path))

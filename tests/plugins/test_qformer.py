@@ -137,7 +137,7 @@ def test_another_model_is_refused(blip2: Checkpoint):
 
 
 @pytest.mark.parametrize("reads_text", [False, True])
-def test_the_qformer_keeps_its_declaration(reads_text: bool):  # noqa: FBT001 a parameter of the test
+def test_the_qformer_keeps_its_declaration(reads_text: bool):
     """Ports, repeatability, batches, count and saved state, at odd sizes."""
     sizes = {"hidden_size": 12, "encoder_hidden_size": 10, "num_attention_heads": 3, "num_hidden_layers": 3, "intermediate_size": 21}
     inputs = {"ids": torch.tensor([[3, 1, 4, 1], [5, 9, 2, 6]])} if reads_text else {}

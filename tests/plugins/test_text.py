@@ -159,7 +159,7 @@ def test_silent_configs_mean_what_transformers_means(kind: str):
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 @pytest.mark.parametrize("many", [False, True])
-def test_the_encoder_keeps_its_declaration(family: str, many: bool):  # noqa: FBT001 a parameter of the test
+def test_the_encoder_keeps_its_declaration(family: str, many: bool):
     """Ports, repeatability, batches, count and saved state."""
     sizes = {"hidden_size": 12, "intermediate_size": 19, "num_hidden_layers": 2, "num_attention_heads": 3, "vocab_size": 23}
     shape = (2, 3, 7) if many else (2, 7)

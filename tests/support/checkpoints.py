@@ -123,7 +123,8 @@ def opt_config(tokenizer: Any, *, wide: int = 24) -> hf.OPTConfig:
 def llama_config(tokenizer: Any, *, wide: int = 28, tied: bool = False, kv_heads: int = 2) -> hf.LlamaConfig:
     """A two-layer LLaMA whose queries share keys and values; `tied` as in SmolLM2."""
     return hf.LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=wide, intermediate_size=43, num_hidden_layers=2, num_attention_heads=wide // 7 if wide % 7 == 0 else 3,
+        vocab_size=len(tokenizer), hidden_size=wide, intermediate_size=43, num_hidden_layers=2,
+        num_attention_heads=4 if wide % 4 == 0 else 3,
         num_key_value_heads=kv_heads, head_dim=8, max_position_embeddings=128, rms_norm_eps=1e-5, pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, tie_word_embeddings=tied,
     )  # fmt: skip
@@ -141,7 +142,8 @@ def qwen2_config(tokenizer: Any) -> hf.Qwen2Config:
 def t5_config(tokenizer: Any) -> hf.T5Config:
     """A two-layer T5 with gated GELU, as Flan-T5."""
     return hf.T5Config(
-        vocab_size=len(tokenizer), d_model=26, d_kv=6, d_ff=39, num_layers=2, num_decoder_layers=2, num_heads=3, feed_forward_proj="gated-gelu",
+        vocab_size=len(tokenizer), d_model=26, d_kv=6, d_ff=39, num_layers=2, num_decoder_layers=2, num_heads=3,
+        feed_forward_proj="gated-gelu",
         pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id, decoder_start_token_id=tokenizer.pad_token_id,
         tie_word_embeddings=False, relative_attention_num_buckets=8, relative_attention_max_distance=16,
     )  # fmt: skip

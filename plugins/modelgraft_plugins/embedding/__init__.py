@@ -48,7 +48,7 @@ class Tower(Config):
         if not source.root:
             return {}  # a file of weights alone: the graph gives the sizes
         if "modality" not in source.config:
-            raise ValueError(f"embedding/tower takes one tower: write #vision, #text, #audio, #depth, #thermal or #imu behind {source.text}")
+            raise ValueError("embedding/tower takes one tower: write #vision, #text, #audio, #depth, #thermal or #imu behind it")
         return {**source.config, "space": source.text.partition("#")[0].removeprefix("preset:")}
 
     @property

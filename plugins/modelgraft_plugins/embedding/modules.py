@@ -97,7 +97,7 @@ class Tower(nn.Module):
         embedding = functional.normalize(self._encode(x), dim=-1)
         if self.config.modality != "vision":
             embedding = embedding * self.log_scale.exp().clamp(max=MOST_SCALE)
-        embedding = embedding.unflatten(0, (-1, clips)).mean(1)
+        embedding = embedding.reshape(-1, clips, embedding.shape[-1]).mean(1)
         return {"embedding": embedding, "unit": functional.normalize(embedding, dim=-1)}
 
     def _encode(self, x: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ class Normalize(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Divide every vector by its length."""
-        return x / x.norm(p=2, dim=-1, keepdim=True)
+        return unit(x)
 
 
 class Cosine(nn.Module):
@@ -44,9 +44,13 @@ class Cosine(nn.Module):
 
     def forward(self, x: Tensor, candidates: Tensor) -> Tensor:
         """Compare each record's vector with its own candidates."""
-        unit = x / x.norm(p=2, dim=-1, keepdim=True)
-        others = candidates / candidates.norm(p=2, dim=-1, keepdim=True)
-        logits = (others @ unit.unsqueeze(-1)).squeeze(-1)
+        logits = (unit(candidates) @ unit(x).unsqueeze(-1)).squeeze(-1)
         if self.logit_scale is not None:
             logits = logits * self.logit_scale.exp()
         return logits if self.logit_bias is None else logits + self.logit_bias
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Divide every vector by its length."""
+    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    return vectors / lengths

@@ -11,15 +11,13 @@ from transformers.activations import ACT2FN
 from modelgraft.errors import InputError
 
 if TYPE_CHECKING:
-    from modelgraft_plugins.projectors import MLP as MLPConfig
-    from modelgraft_plugins.projectors import Linear as LinearConfig
-    from modelgraft_plugins.projectors import PixelShuffle as PixelShuffleConfig
+    from modelgraft_plugins import projectors
 
 
 class Linear(nn.Linear):
     """float[batch ... in_features] to float[batch ... out_features]."""
 
-    def __init__(self, config: LinearConfig) -> None:
+    def __init__(self, config: projectors.Linear) -> None:
         assert config.in_features is not None
         assert config.out_features is not None
         super().__init__(config.in_features, config.out_features, bias=config.bias)
@@ -28,7 +26,7 @@ class Linear(nn.Linear):
 class MLP(nn.Module):
     """Two layers in the names of LLaVA: float[batch ... in_features] to float[batch ... out_features]."""
 
-    def __init__(self, config: MLPConfig) -> None:
+    def __init__(self, config: projectors.MLP) -> None:
         super().__init__()
         assert config.in_features is not None
         assert config.out_features is not None
@@ -47,7 +45,7 @@ class PixelShuffle(nn.Module):
     A group's vector holds its patches row by row.
     """
 
-    def __init__(self, config: PixelShuffleConfig) -> None:
+    def __init__(self, config: projectors.PixelShuffle) -> None:
         super().__init__()
         self.factor = config.factor
 

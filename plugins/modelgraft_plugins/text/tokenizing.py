@@ -59,7 +59,6 @@ def _encode(tokenizer: Tokenizer, texts: list[str], config: Config) -> dict[str,
     if config.max_length and ids.shape[1] > config.max_length:
         lengths = found["attention_mask"].sum(dim=1).tolist()
         worst = max(range(len(texts)), key=lambda index: lengths[index])
-        raise InputError(
-            f"a text has {lengths[worst]} tokens and {config.max_length} is the most: {texts[worst][:60]!r}...; shorten it, or set truncate: true"
-        )
+        found_long = f"a text has {lengths[worst]} tokens and {config.max_length} is the most: {texts[worst][:60]!r}..."
+        raise InputError(f"{found_long}; shorten it, or set truncate: true")
     return {"ids": ids, "mask": found["attention_mask"].to(torch.bool)}

@@ -154,7 +154,9 @@ def _selection(source: SourceView) -> dict[str, Any]:
         return {}
     layer = around.get("vision_feature_layer", -2)
     if not isinstance(layer, int):
-        raise ValueError(f"vision/encoder gives one layer; this checkpoint joins several: vision_feature_layer is {layer}")
+        raise ValueError(  # noqa: TRY004 what `from_source` raises for a source that it does not serve
+            f"vision/encoder gives one layer; this checkpoint joins several: vision_feature_layer is {layer}"
+        )
     return {"layer": layer, "select": "patches" if around.get("vision_feature_select_strategy", "default") == "default" else "all"}
 
 

@@ -49,7 +49,8 @@ PROCESSORS: Mapping[str, tuple[Mapping[str, Any], bool]] = {
 }
 # the image processor of a model whose files do not name one
 BY_MODEL: Mapping[str, str] = {
-    "clip": "CLIP", "llava": "CLIP", "siglip": "Siglip", "vit": "ViT", "deit": "DeiT", "blip": "Blip", "blip-2": "Blip", "instructblip": "Blip",
+    "clip": "CLIP", "llava": "CLIP", "siglip": "Siglip", "vit": "ViT", "deit": "DeiT",
+    **dict.fromkeys(("blip", "blip-2", "instructblip"), "Blip"),
 }  # fmt: skip
 
 
