@@ -209,9 +209,8 @@ def show(rows: list[dict[str, Any]], sleeping: dict[str, float], built: list[dic
         print(f"{one['shape']:16} {one['payload']:7} {one['engine']:24} {spread:>24} {one['wall_us']:8.3f} {ratio:13.2f}")
     print(f"\nfour branches of 50 ms: {sleeping['first_ms']:.1f} ms in the first run, {sleeping['later_ms']:.1f} ms later")
     for one in built:
-        print(
-            f"{one['nodes']:6} nodes: read and check {one['check_s']:.2f} s, plan {one['plan_s']:.2f} s, first run {one['first_run_s']:.2f} s"
-        )
+        seconds = f"read and check {one['check_s']:.2f} s, plan {one['plan_s']:.2f} s, first run {one['first_run_s']:.2f} s"
+        print(f"{one['nodes']:6} nodes: {seconds}")
 
 
 def main() -> None:

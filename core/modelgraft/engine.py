@@ -1,7 +1,8 @@
 """Runs one layout: as straight code on the calling thread, or in lanes, whichever pays.
 
 A chain is straight code. Where jobs could run side by side, the first run goes in lanes and measures; when all that could
-be saved is less than threads cost, the layout becomes straight code. A straight run that turns out slow goes back.
+be saved is less than threads cost, the layout becomes straight code. A straight run that turns out slow goes back. Jobs
+that fill the CPU with threads of their own may gain nothing side by side: there, one straight run is tried and compared.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from modelgraft.scheduler import Ran, Stopped, run_in_lanes
 WORTH_S = 200e-6  # what a run in lanes costs at least: waking threads and waiting for them
 WORTH_PER_JOB_S = 20e-6  # and for each job: locks, and handing it to a thread
 SLOW_S = 2e-3  # a straight run that takes longer is looked at again
+TRIAL_AFTER = 2  # runs in lanes before straight code is tried beside them; the first one also warms up
 TRIVIAL_S = 200e-6  # nodes that take longer are checked at every run: the check costs them less than 1 %
 
 NO_TIMELINE = Timeline()
@@ -55,6 +57,9 @@ class Engine:
         self._fast_stamps = False
         self._worth = WORTH_S + WORTH_PER_JOB_S * len(layout.jobs)
         self._slow = SLOW_S
+        self._lane_seconds: list[float] = []  # of the last runs in lanes
+        self._to_beat: float | None = None  # the next straight run is a trial: how long lanes took
+        self._is_tried = False
         self.abandoned: tuple[str, ...] = ()
 
     def run(self, given: list[Any], crew: Crew, cancelled: threading.Event) -> Outcome:
@@ -75,7 +80,9 @@ class Engine:
 
     def _run_and_measure(self, given: list[Any], crew: Crew, cancelled: threading.Event) -> Outcome:
         if self._can_overlap or self._must_watch:
+            start = perf_counter()
             ran = self._run_lanes(given, crew, cancelled)
+            self._lane_seconds.append(perf_counter() - start)
             seconds = [ran.stamps[index][1] - ran.stamps[index][0] for index in range(len(self.layout.jobs))]
             self._learn(seconds)
             return ran.values, self._timeline(ran)
@@ -91,17 +98,31 @@ class Engine:
         """Take the times of a run; the least that was seen counts, because a first run also warms up."""
         known = self._seconds
         self._seconds = seconds if known is None else [min(pair) for pair in zip(known, seconds, strict=True)]
-        if self._must_watch or (self._can_overlap and self.layout.gain(self._seconds) > self._worth):
+        if self._must_watch or (self._pays(self._seconds) and not self._is_worth_a_trial(self._seconds)):
             return
         self._calls = [self._bind(job, spent > TRIVIAL_S) for job, spent in zip(self.layout.jobs, self._seconds, strict=True)]
         self._fast = compile_straight(self.layout, self._calls, stamps=self._timings)
         self._fast_stamps = self._timings
 
+    def _pays(self, seconds: Sequence[float]) -> bool:
+        return self._can_overlap and self.layout.gain(seconds) > self._worth
+
+    def _is_worth_a_trial(self, seconds: Sequence[float]) -> bool:
+        """Say whether to try straight code although lanes should pay: once, when all they could save is on the CPU's cores."""
+        if self._is_tried or len(self._lane_seconds) < TRIAL_AFTER or self.layout.gain(seconds, alone=("cuda", "cpu")) > self._worth:
+            return False
+        self._is_tried, self._to_beat, self._slow = True, min(self._lane_seconds), 0.0
+        return True
+
     def _look_again(self, stamps: Sequence[float] | None, seconds: float) -> None:
         """Go back to lanes when a slow straight run shows, or may hide, that running side by side pays."""
         self._slow = max(SLOW_S, 2 * seconds)  # as slow as this is no news any more
-        if stamps is not None and self.layout.gain([end - start for start, end in pairwise(stamps)]) <= self._worth:
+        to_beat, self._to_beat = self._to_beat, None
+        if to_beat is not None and seconds <= to_beat:
             return
+        if to_beat is None and stamps is not None and not self._pays([end - start for start, end in pairwise(stamps)]):
+            return
+        self._lane_seconds.clear()
         self._seconds, self._fast = None, None
         self._calls = [self._bind(job, True) for job in self.layout.jobs]
 

@@ -56,21 +56,21 @@ class Layout:
         blockers = self.blockers()
         return all(index - 1 in blockers[index] for index in range(1, len(self.jobs)))
 
-    def blockers(self) -> list[tuple[int, ...]]:
-        """For each job those that it waits for, the one before it on the same CUDA device included."""
+    def blockers(self, *, alone: tuple[str, ...] = ("cuda",)) -> list[tuple[int, ...]]:
+        """For each job those that it waits for, the one before it in the same lane included where the lane begins with `alone`."""
         latest: dict[str, int] = {}
         found = []
         for index, job in enumerate(self.jobs):
             lane = job.step.lane
             found.append((*job.after, latest[lane]) if lane in latest else job.after)
-            if lane.startswith("cuda"):
+            if lane.startswith(alone):
                 latest[lane] = index
         return found
 
-    def gain(self, seconds: Sequence[float]) -> float:
-        """How much time running side by side could save at best, given how long each job takes."""
+    def gain(self, seconds: Sequence[float], *, alone: tuple[str, ...] = ("cuda",)) -> float:
+        """How much time running side by side could save at best, given how long each job takes; see `blockers` for `alone`."""
         finish: list[float] = []
-        for spent, before in zip(seconds, self.blockers(), strict=True):
+        for spent, before in zip(seconds, self.blockers(alone=alone), strict=True):
             finish.append(spent + max((finish[other] for other in before), default=0.0))
         return sum(seconds) - max(finish, default=0.0)
 

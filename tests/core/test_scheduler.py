@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import modelgraft as mg
 from modelgraft.crew import Crew
+from modelgraft.engine import Engine
 from modelgraft.layout import arrange
 from modelgraft.scheduler import Stopped, lane_width, run_in_lanes
 from support.running import Counter, document, function, graph_of, handing_on, joiner, registry_of, sleeping
@@ -127,6 +128,30 @@ def test_a_lane_takes_only_so_many_jobs_at_a_time(tmp_path, monkeypatch, lane, m
     assert ran.values == ([1],) * 4
     assert peak[0] == most
     assert lane_width(lane) == (None if most == 4 else most)
+
+
+@pytest.mark.parametrize(("lane", "is_shared", "ends"), [("cpu", True, "main"), ("cpu", False, "lanes"), ("free", True, "lanes")])
+def test_jobs_that_fill_the_cpu_go_where_they_are_faster(tmp_path, monkeypatch, lane, is_shared, ends):
+    """When lanes of the CPU save nothing, a trial finds it and straight code stays; light code that waits is never tried."""
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    core = threading.Lock()
+
+    def body(x):
+        if not is_shared:
+            time.sleep(0.01)
+            return x
+        with core:
+            time.sleep(0.01)
+        if threading.current_thread() is not threading.main_thread():
+            time.sleep(0.03)  # far more than the noise of a busy machine
+        return x
+
+    engine = Engine(lanes(tmp_path, lane, body, count=2), bind=lambda job, checked: body, limits=[None] * 2, timings=True)
+    crew = Crew("test")
+    threads = [{span.thread for span in engine.run([[1]], crew, threading.Event())[1].read()} for _ in range(6)]
+    crew.close()
+    assert ("main" in threads[-1]) == (ends == "main")
+    assert all("main" not in found for found in threads[:2])
 
 
 def test_a_failing_branch_stops_the_others_and_is_the_one_error(tmp_path):
