@@ -56,6 +56,8 @@ def select(root: Mapping[str, Any], files: Iterable[str], part: str, *, source: 
     Raises SourceError `unknown-part` with the parts there are.
     """
     config, keys = root, {key: key for key in files}
+    if not keys and not root:
+        return {}, {}  # nothing is known before the file is read, and nothing can be refused
     bare = not keys
     for step in filter(None, part.split(".")):
         found = subconfig(config, step)

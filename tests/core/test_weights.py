@@ -113,6 +113,12 @@ def test_pickles_of_tensors_are_read_by_part(tmp_path, zipped, wrapper):
     assert "has no part 'vison_model'; it has: vision_model" in refused(f"{folder}#vison_model")
 
 
+def test_a_part_of_a_lone_pickle_is_known_once_it_is_read(tmp_path):
+    torch.save({"projector.weight": numbers(2, 3), "other": numbers(1)}, tmp_path / "w.pt")
+    assert opened(f"{tmp_path}/w.pt#projector").keys() == ("weight",)
+    assert "has no part 'projecter'; it has: other, projector\n    Did you mean 'projector'?" in refused(f"{tmp_path}/w.pt#projecter")
+
+
 class Bomb:
     """Runs code when it is unpickled."""
 
