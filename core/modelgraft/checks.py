@@ -17,7 +17,6 @@ from modelgraft.drafts import Draft, Part
 from modelgraft.errors import Collector
 from modelgraft.graph import Adapter, Graph, Node, Ref, SolvedGraph
 from modelgraft.misfits import Misfits
-from modelgraft.order import topological
 from modelgraft.ports import Port
 from modelgraft.spaces import check_spaces
 from modelgraft.unify import Unified, Unifier
@@ -62,18 +61,18 @@ def _wire(graph: Graph, *, offline: bool) -> tuple[dict[str, Draft], dict[str, R
 
 
 def _fit(graph: Graph, drafts: Mapping[str, Draft], configs: Configs) -> Unified:
-    order = topological({name: _feeders(draft) for name, draft in drafts.items()})
-    unifier = Unifier(drafts, order, graph.inputs, configs)
+    problems = configs.problems
+
+    def rewire() -> None:
+        PortWiring(graph, drafts, problems).run()
+        problems.finish()
+
+    unifier = Unifier(drafts, graph.inputs, configs, rewire)
     unified = unifier.run()
-    Misfits(graph, drafts, unifier.parts, unified, configs.problems).report()
-    check_spaces(drafts, configs.problems)
-    configs.problems.finish()
+    Misfits(graph, drafts, unifier.parts, unified, problems).report()
+    check_spaces(drafts, problems)
+    problems.finish()
     return unified
-
-
-def _feeders(draft: Draft) -> set[str]:
-    refs = [ref for refs in draft.wired.values() for ref in refs]
-    return {ref.node for ref in (*refs, *([draft.when] if draft.when else [])) if not ref.is_input}
 
 
 # -- what comes out -----------------------------------------------------------------------------------------------------

@@ -126,6 +126,12 @@ class Draft:
         """The output ports as declared."""
         return self.host.face.declared.outputs
 
+    @property
+    def feeders(self) -> set[str]:
+        """The nodes that this one waits for."""
+        refs = [ref for refs in self.wired.values() for ref in refs]
+        return {ref.node for ref in (*refs, *([self.when] if self.when else [])) if not ref.is_input}
+
     def open_ports(self) -> None:
         """List the input ports: those of the host, then those of its adapters. The first of a name stays."""
         self.in_ports.clear()

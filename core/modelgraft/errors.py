@@ -138,9 +138,9 @@ def choices(options: Iterable[str], *, most: int = 12, sort: bool = True) -> str
 
 
 def raise_if_any(problems: Sequence[Problem]) -> None:
-    """Raise one GraphError with all the problems of a phase, in the order of the file; nothing when there are none."""
+    """Raise one GraphError with all the problems of a phase, each once, in the order of the file; nothing when there are none."""
     if problems:
-        raise GraphError(sorted(problems, key=_reading_order))
+        raise GraphError(sorted(dict.fromkeys(problems), key=_reading_order))
 
 
 def _reading_order(problem: Problem) -> tuple[str, int, int]:

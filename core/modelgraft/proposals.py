@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args, get_origin
 
 from modelgraft.drafts import Face, axes_in_graph, face_of
 from modelgraft.kinds import Component, Config, dimension_fields
-from modelgraft.matching import dtypes_meet
-from modelgraft.ports import Axis, Tensor
+from modelgraft.matching import ANYTHING, choose, dtypes_meet
+from modelgraft.ports import Axis, Port, Ports, PortType, Tensor
 from modelgraft.registry import Registry
 from modelgraft.solver import Dims
 from modelgraft.unify import align
@@ -41,6 +41,28 @@ def between(registry: Registry, given: Tensor, wanted: Tensor) -> list[Proposal]
             found.extend([proposal for proposal in tried if proposal][:1])
     found.sort(key=lambda proposal: (proposal.parameters is None, proposal.parameters or 0, proposal.component))
     return found[:MOST]
+
+
+def converters(registry: Registry, given: PortType, wanted: Port) -> list[str]:
+    """Components that need nothing but a value of the given kind, and give one that the port takes."""
+    found = []
+    for id, component in registry.components.items():
+        ports = _as_it_comes(component)
+        needed = [port for port in ports.inputs.values() if not port.optional]
+        takes = (
+            len(needed) == 1 and not isinstance(given, Tensor) and needed[0].types != (ANYTHING,) and choose(given, needed[0]) is not None
+        )
+        if takes and any(choose(port.type, wanted) is not None for port in ports.outputs.values()):
+            found.append(id)
+    return found
+
+
+def _as_it_comes(component: Component) -> Ports:
+    """The ports of a component that nobody configured; none when it must be."""
+    try:
+        return component.config.model_validate({}).ports()
+    except Exception:  # noqa: BLE001 a component that cannot be tried is not proposed
+        return Ports()
 
 
 def in_words(count: int) -> str:

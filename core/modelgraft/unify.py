@@ -6,7 +6,7 @@ become known and decide more. This goes on until nothing changes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from modelgraft.configs import Configs
@@ -14,8 +14,8 @@ from modelgraft.drafts import BATCH, Draft, Part, axes_in_graph
 from modelgraft.errors import Place
 from modelgraft.graph import INPUTS, GraphInput, Origin, Ref
 from modelgraft.kinds import dimension_fields
-from modelgraft.matching import choose
-from modelgraft.ports import Axis, ListOf, Port, PortType, Tensor, tensor_in
+from modelgraft.order import topological
+from modelgraft.ports import Axis, ListOf, Port, Tensor, tensor_in
 from modelgraft.solver import Dims
 
 Axes = tuple[Axis | None, ...]
@@ -55,10 +55,16 @@ class Unified:
 
 
 class Unifier:
-    """Solves the dimensions of wired drafts, and fills their configs."""
+    """Solves the dimensions of wired drafts, and fills their configs.
 
-    def __init__(self, drafts: Mapping[str, Draft], order: Sequence[str], inputs: Mapping[str, GraphInput], configs: Configs) -> None:
-        self.drafts, self.order, self.inputs, self.configs = drafts, order, inputs, configs
+    rewire  joins the wires to the ports anew: called when a config has changed its ports after it was filled
+    """
+
+    def __init__(
+        self, drafts: Mapping[str, Draft], inputs: Mapping[str, GraphInput], configs: Configs, rewire: Callable[[], object]
+    ) -> None:
+        self.drafts, self.inputs, self.configs, self.rewire = drafts, inputs, configs, rewire
+        self.order = topological({name: draft.feeders for name, draft in drafts.items()})
         self.open: dict[str, Part] = {}  # symbol of a config field that is None -> its part
         self.found = Unified(Dims())
         self.parts = {part.scope: part for draft in drafts.values() for part in draft.parts}
@@ -70,6 +76,7 @@ class Unifier:
             self._state_everything()
             if not self._fill_configs():
                 return self.found
+            self.rewire()
 
     # -- stating --------------------------------------------------------------------------------------------------------
 
@@ -111,8 +118,7 @@ class Unifier:
         self.found.dims.equate(_bare(one), _bare(two), why=Bond(name, one, two, place))
 
     def _link(self, draft: Draft, port: str, ref: Ref) -> None:
-        giving = self._giving(ref).type
-        accepting = draft.chosen[port] if len(draft.in_ports[port].types) == 1 else self._choose(draft, port, giving)
+        giving, accepting = self._giving(ref).type, draft.chosen[port]
         if isinstance(accepting, ListOf) and port in draft.lists:
             accepting = accepting.item
         giver, taker = tensor_in(giving), tensor_in(accepting)
@@ -140,11 +146,6 @@ class Unifier:
             [axis], [batch] = self._axes(when, given), MASK.axes
             if axis is not None and batch is not None:
                 self.found.dims.equate(axis, batch, why=link)
-
-    def _choose(self, draft: Draft, port: str, giving: PortType) -> PortType:
-        if port not in draft.lists:
-            draft.chosen[port] = choose(giving, draft.in_ports[port]) or draft.chosen[port]
-        return draft.chosen[port]
 
     def _giving(self, ref: Ref) -> Port:
         return self.inputs[ref.port].port if ref.is_input else self.drafts[ref.node].out_ports[ref.port]

@@ -12,10 +12,11 @@ from modelgraft.drafts import Draft
 from modelgraft.errors import Collector, Place, choices, nearest
 from modelgraft.graph import INPUTS, Graph, NodeSpec, Ref, Wire
 from modelgraft.kinds import Component
-from modelgraft.matching import choose, fits, suits
+from modelgraft.matching import choose, suits
 from modelgraft.missing import explain_missing
 from modelgraft.order import find_cycles
 from modelgraft.ports import DTYPES, ListOf, Port, PortType, Tensor
+from modelgraft.proposals import converters
 
 
 def find_components(graph: Graph, problems: Collector) -> dict[str, tuple[tuple[Component, ...], tuple[Component, ...]]]:
@@ -194,6 +195,7 @@ class PortWiring:
         return draft.out_ports.get(ref.port) if draft else None
 
     def _wire(self, draft: Draft) -> None:
+        draft.wired, draft.chosen, draft.lists, draft.when = {}, {}, set(), None
         known, meant = draft.in_ports, set[str]()
         for name, wire in draft.wires.items():
             if name not in known:
@@ -267,21 +269,10 @@ class PortWiring:
             found = f"{ref} gives a list ({given}), but {end} takes one value ({port})"
             self.problems.add("list-for-one", found, place=place, node=draft.name, port=name)
             return
-        makers = self._makers(given, port)
-        hint = f"components that make one of the other: {choices(makers, most=4)}" if makers else ""
+        makers = converters(self.graph.registry, given, port)
+        hint = f"components that make {port} of {given}: {choices(makers, most=4)}" if makers else ""
         found = f"{ref} gives {given}, but {end} takes {port}"
         self.problems.add("modality-mismatch", found, place=place, node=draft.name, port=name, hint=hint)
-
-    def _makers(self, given: PortType, port: Port) -> list[str]:
-        """Components that need nothing but what is given, and give what is wanted."""
-        found = []
-        for id, component in self.graph.registry.components.items():
-            declared = component.config.declared_ports
-            needed = [p for p in declared.inputs.values() if not p.optional]
-            takes = len(needed) == 1 and any(fits(given, type_) for type_ in needed[0].types if not isinstance(type_, Tensor))
-            if takes and any(fits(p.type, type_) for p in declared.outputs.values() for type_ in port.types):
-                found.append(id)
-        return found
 
     def _miss(self, draft: Draft, name: str, port: Port) -> None:
         could = [f"inputs.{other}" for other, given in self.graph.inputs.items() if suits(given.port.type, port)]

@@ -309,6 +309,25 @@ def test_properties_of_solved_configs_decide_more():
     assert list(solved.nodes["n7"].out_ports) == ["y", "wide"]
 
 
+def test_a_port_that_vanishes_when_its_config_is_filled_is_told():
+    """Below a width of 100 there is no output `wide`; that is known once the width is."""
+    text = "modelgraft: 1\ninputs: {x: 'float[batch 3]'}\nnodes: {a: {use: grow/shy, in: {x: inputs.x}}}\noutputs: {y: a.wide}\n"
+
+    @component("grow/shy", kind="encoder", module=NOWHERE)
+    class Shy(Config):
+        """Wide until its width is known to be small."""
+
+        width: Dim = None
+
+        def ports(self):
+            outputs = {"y": "float[batch width]", "wide": "float[batch width]"}
+            if self.width is not None and self.width < 100:
+                del outputs["wide"]
+            return Ports.of({"x": "float[batch width]"}, outputs)
+
+    assert told(text, registry=assemble({"grow": plugin(Shy)})) == ["graph.yaml:4  unknown-port  a has no output 'wide'; it has: y."]
+
+
 def test_a_property_that_contradicts_the_wires_after_solving_is_told():
     """The width is 3, so its double cannot be 7."""
     nodes = "  a: {use: grow/double, in: {x: inputs.x}}\n  b: {use: grow/double, with: {width: 7}, in: {x: a}}"

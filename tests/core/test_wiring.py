@@ -229,7 +229,7 @@ def test_an_image_into_a_text_is_told_with_components_that_read_it():
     found = told(joined("  end: {use: toy/join, in: {left: inputs.image}}", inputs="{image: image}"), registry=registry)
     assert found.splitlines() == [
         "graph.yaml:4  modality-mismatch  inputs.image gives image, but end.left takes text",
-        "    components that make one of the other: toy/caption",
+        "    components that make text of image: toy/caption",
     ]
 
 
