@@ -214,12 +214,16 @@ def test_a_run_that_is_cancelled_from_another_thread_stops(tmp_path):
 def test_ctrl_c_is_one_error_with_what_was_ready(tmp_path, count):
     """Straight and in lanes: Cancelled, from KeyboardInterrupt, naming the node that ran."""
 
+    runs_beside = threading.Event()
+
     def interrupted(x):
+        runs_beside.wait(1 if count == 2 else 0)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
         time.sleep(0.05)
         return x
 
     def other(x):
+        runs_beside.set()
         time.sleep(0.01)
         return ["other"]
 
