@@ -65,3 +65,23 @@ def test_only_the_named_plugins_are_loaded(ask):
     """`--plugins only=` leaves the others out, wherever it stands."""
     assert [one["id"] for one in json.loads(ask("--plugins", "only=shout", "components", "--json"))] == ["shout/louder"]
     assert [one["id"] for one in json.loads(ask("components", "--json", "--plugins=only=shout"))] == ["shout/louder"]
+
+
+def test_a_plugin_that_was_started_installs_runs_and_conforms(tmp_path):
+    """`plugins new` makes a project that works as it is; `install` says what it brings."""
+    python = scratch_environment(tmp_path / "env")
+
+    def ask(*words: str) -> str:
+        done = subprocess.run([python, *words], capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    made = ask("-m", "modelgraft", "plugins", "new", "my_plugin")
+    assert made == "made my_plugin/ with pyproject.toml, modelgraft_my_plugin.py, test_my_plugin.py, my_plugin.yaml\n"
+    wheel = build_wheel(tmp_path / "my_plugin", tmp_path / "wheel")
+    assert (
+        ask("-m", "modelgraft", "--offline", "plugins", "install", str(wheel)) == "my_plugin  modelgraft-my-plugin 0.1.0  my-plugin/echo\n"
+    )
+    assert ask("-m", "modelgraft", "run", "my_plugin/my_plugin.yaml", "--input", "text=hey") == "hey hey hey\n"
+    assert ask("-m", "modelgraft", "plugins", "check", "my_plugin").splitlines()[1:] == ["import          ok", "my-plugin/echo  ok"]
+    ask("-m", "pytest", "-q", "-p", "no:cacheprovider", "my_plugin")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from modelgraft.cli import making
 from modelgraft.cli.options import AsJson
 from modelgraft.cli.session import Session, session_of
 from modelgraft.errors import PluginError, choices, nearest
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command("components")(components)
-    group = typer.Typer(help="See the installed plugins.", no_args_is_help=True, rich_markup_mode=None)
+    group = typer.Typer(help="See, add, start and prove plugins.", no_args_is_help=True, rich_markup_mode=None)
     group.command("list")(list_plugins)
     group.command("info")(info)
+    making.register(group)
     app.add_typer(group, name="plugins")
 
 
