@@ -219,7 +219,7 @@ def test_ctrl_c_is_one_error_with_what_was_ready(tmp_path, count):
     def interrupted(x):
         runs_beside.wait(1 if count == 2 else 0)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-        time.sleep(0.05)
+        time.sleep(0.3)  # longer than a busy machine takes to wake the main thread
         return x
 
     def other(x):
@@ -243,7 +243,7 @@ def test_ctrl_c_while_events_are_read_stops_the_run(tmp_path):
 
     def interrupted(x):
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-        time.sleep(0.05)
+        time.sleep(0.3)  # longer than a busy machine takes to wake the main thread
         return x
 
     parts = [
