@@ -62,7 +62,7 @@ class Misfits:
     def _rank(self, link: Link) -> None:
         counts = [f"{len(t.axes) - 1} or more" if None in t.axes else str(len(t.axes)) for t in self.types(link)]
         found = f"{self._ends(link)}: {counts[0]} axes where {counts[1]} are wanted"
-        hint = self._insert(link)
+        hint = self._insert(*self.types(link))
         self.problems.add("rank-mismatch", found, place=link.place, node=link.node, port=link.port, hint=hint and f"{hint} between them")
 
     def _dtype(self, link: Link) -> None:
@@ -70,26 +70,39 @@ class Misfits:
         self.problems.add("dtype-mismatch", self._ends(link), place=link.place, node=link.node, port=link.port, hint=hint)
 
     def _axes(self, link: Link, conflicts: list[Equation]) -> None:
+        """One problem for a wire: the origins of all numbers that differ, and a line of ways out for each pair of them."""
         reasons = self._reasons(link.place)
-        given, wanted = self.types(link)
         told: list[str] = []
-        ways: list[str] = []
-        for conflict in conflicts:
+        lines: list[str] = []
+        seen: set[tuple[int | None, ...] | None] = set()
+        for conflict, insert in zip(conflicts, self._inserts(link, len(conflicts)), strict=True):
             giving = reasons.of_axis(conflict.left, str(link.ref), reasons.owner_of_giver(link))
             taking = reasons.of_axis(conflict.right, f"{link.node}.{link.port}", reasons.owner_of_taker(link))
-            told.extend(reason.words for reason in (*giving, *taking))
+            pair = (self._size(conflict.left), self._size(conflict.right))
+            told.extend(reason.words for reason in (*giving, *taking) if pair not in seen)
+            seen.add(pair if None not in pair else None)  # height and width are one story
             at_taker = self._change(reasons, taking, conflict.right, conflict.left)
-            ways.extend(at_taker or self._change(reasons, giving, conflict.left, conflict.right))
-        proposal = self._insert(link)
-        if proposal:
-            ways.append(f"{proposal} between them")
-        found = f"{link.ref} gives {given}, but {link.node}.{link.port} takes {wanted}: {'; '.join(dict.fromkeys(told))}"
-        hint = ", or ".join(dict.fromkeys(ways))
+            ways = at_taker or self._change(reasons, giving, conflict.left, conflict.right)
+            lines.append(", or ".join([*ways, *([f"{insert} between them"] if insert else [])]))
+        found = f"{self._ends(link)}: {'; '.join(dict.fromkeys(told))}"
+        hint = "\n".join(dict.fromkeys(filter(None, lines)))
         self.problems.add("dim-mismatch", found, place=link.place, node=link.node, port=link.port, hint=hint)
+
+    def _size(self, axis: Axis) -> int | None:
+        return axis.bind({name: value for name in axis.names if (value := self.found.dims.value(name)) is not None}).size
+
+    def _inserts(self, link: Link, count: int) -> list[str]:
+        """For each differing pair of axes what could stand between, as if the other pairs were equal."""
+        given, wanted = self.types(link)
+        pairs = list(zip(given.axes, wanted.axes, strict=False))
+        apart = [index for index, (mine, theirs) in enumerate(pairs) if _differ(mine, theirs)]
+        if len(apart) != count or len(given.axes) != len(wanted.axes):
+            return [self._insert(given, wanted)] + [""] * (count - 1)
+        return [self._insert(given, _equal_but(given, wanted, index, apart)) for index in apart]
 
     def _change(self, reasons: Reasons, side: list[Reason], mine: Axis, theirs: Axis) -> list[str]:
         """The config value to change so that one end fits the other; nothing when a source decides it."""
-        size = theirs.bind({name: value for name in theirs.names if (value := self.found.dims.value(name)) is not None}).size
+        size = self._size(theirs)
         deciding = [reason for reason in side if reason.part is not None]
         if size is None or len(deciding) != 1 or (mine.terms and mine.symbol is None):
             return []
@@ -103,8 +116,7 @@ class Misfits:
             return [f"leave {key} out{where}: the neighbours decide it"]
         return [f"set {key}: {size}"]
 
-    def _insert(self, link: Link) -> str:
-        given, wanted = self.types(link)
+    def _insert(self, given: Tensor, wanted: Tensor) -> str:
         return " or ".join(map(str, between(self.graph.registry, given, wanted)))
 
     def _bond(self, conflict: Equation) -> None:
@@ -138,6 +150,16 @@ class Misfits:
                 found = f"{part.scope}.{name} ({part.component.id}) is not known: {seen}"
                 hint = f"write with: {{{name}: NUMBER}} at {part.scope}" + (", or wire it to a port that knows its size" if ports else "")
                 self.problems.add("unsolved-dim", found, place=part.place, node=part.node, hint=hint)
+
+
+def _differ(mine: Axis | None, theirs: Axis | None) -> bool:
+    return mine is not None and theirs is not None and None not in (mine.size, theirs.size) and mine != theirs
+
+
+def _equal_but(given: Tensor, wanted: Tensor, index: int, apart: list[int]) -> Tensor:
+    """The wanted type with the given sizes on the differing axes, all but one."""
+    axes = [given.axes[at] if at in apart and at != index else axis for at, axis in enumerate(wanted.axes)]
+    return Tensor(wanted.dtype, tuple(axes))
 
 
 def _ports_with(part: Part, name: str) -> list[str]:

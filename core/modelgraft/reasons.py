@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
+from inspect import isfunction
 from typing import Any
 
 from modelgraft.drafts import Part
@@ -196,6 +198,8 @@ class _Recorder:
         getter = declared.fget if isinstance(declared, property) else getattr(declared, "func", None)
         if getter is not None:
             return getter(self)
+        if isfunction(declared):
+            return partial(declared, self)
         if name in type(self._config).model_fields:
             self._read[name] = None
         return getattr(self._config, name)

@@ -110,6 +110,48 @@ outputs: {text: llm.text}
     ]
 
 
+def test_each_pair_of_axes_that_differs_gets_its_own_way_out(tmp_path):
+    """A wrong number of placeholders and a missing projector at once: one line for each."""
+    text = """
+modelgraft: 1
+inputs: {x: "float[batch 7 5]"}
+nodes:
+  llm: {use: toy/tongue, with: {prompt: "{image:9}"}, in: {image: inputs.x}}
+outputs: {text: llm.text}
+"""
+    assert told(text) == [
+        "graph.yaml:4  dim-mismatch  inputs.x gives float[batch 7 5], but llm.image takes float[batch 9 2560]: "
+        "7 stands in the type of inputs.x, line 2; 9 stands in llm.prompt, line 4; "
+        "5 stands in the type of inputs.x, line 2; 2560 is llm.hidden_size, the default of toy/tongue",
+        "    write 7 for 9 in llm.prompt (line 4)",
+        "    set llm.hidden_size: 5, or insert toy/linear (5 -> 2560, 15.4 k parameters) between them",
+    ]
+
+
+def test_a_property_that_asks_a_method_names_the_fields_behind_both():
+    """The method is followed too."""
+
+    @component("grow/crop", kind="preprocess", module=NOWHERE)
+    class Crop(Config):
+        """Cut to size."""
+
+        size: int = 9
+        border: int = 1
+
+        @property
+        def side(self):
+            return self._inner(2)
+
+        def _inner(self, times):
+            return self.size - times * self.border
+
+        def ports(self):
+            return Ports.of({"x": "float[batch side]"}, {"y": "float[batch side]"})
+
+    found = told(one("grow/crop", "x", "float[batch 5]"), registry=assemble({"grow": plugin(Crop)}))
+    assert "7 is node.side, which follows from size 9, border 1, the default of grow/crop" in found[0]
+
+
 def test_pixels_normalised_for_one_encoder_into_another(tmp_path):
     """Mean and std of both ends, with the origin of each."""
     text = """
