@@ -19,7 +19,7 @@ from modelgraft.errors import Problem, SourceError, choices, nearest
 from modelgraft.headers import damaged
 from modelgraft.progress import Progress, current_listener
 from modelgraft.refs import SourceRef, is_safe, parse
-from modelgraft.storage import cache_root, file_aside, locked, sha256_of
+from modelgraft.storage import cache_in_use, cache_root, file_aside, locked, sha256_of
 
 if TYPE_CHECKING:
     import zipfile
@@ -47,7 +47,7 @@ def join(texts: Sequence[str], *, sha256: str, name: str, offline: bool = False,
     Raises what `member` raises; `hash-mismatch` when the whole is not what was wanted.
     """
     target = cache_root() / "archives" / "joined" / sha256 / name
-    with locked(target.parent.parent / f"{sha256}.lock"):
+    with cache_in_use(), locked(target.parent.parent / f"{sha256}.lock"):
         if target.is_file() and sha256_of(target) == sha256:
             return target
         pieces = [member(text, offline=offline, progress=progress) for text in texts]
@@ -68,7 +68,7 @@ def find(ref: SourceRef) -> Path | None:
 
 def fetch(ref: SourceRef, *, offline: bool, progress: Progress | None = None, beside: Collection[str] = ()) -> Path:
     """Give the file of an archive reference; see `member`."""
-    with locked(_home(ref) / ".lock"):
+    with cache_in_use(), locked(_home(ref) / ".lock"):
         found = find(ref)
         if found is not None and (not beside or (found.parent / ".complete").is_file()):
             return found

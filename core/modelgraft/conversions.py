@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelgraft.errors import PluginError, Problem, SourceError
 from modelgraft.headers import damaged
-from modelgraft.storage import cache_root, folder_aside, locked
+from modelgraft.storage import cache_in_use, cache_root, folder_aside, locked
 
 if TYPE_CHECKING:
     from modelgraft.registry import Registry
@@ -66,7 +66,7 @@ def convert(path: Path, reader: str, *, sha256: str = "") -> Path:
     Raises SourceError `source-damaged` when the file cannot be read, PluginError when the reader breaks its contract.
     """
     folder = _target(path, reader, sha256)
-    with locked(folder.with_suffix(".lock")):
+    with cache_in_use(), locked(folder.with_suffix(".lock")):
         if folder.is_dir():
             return folder
         for left in folder.parent.glob(f".{folder.name}.*"):  # of a run that was killed

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -203,17 +204,24 @@ def view(ref: SourceRef, *, registry: Registry, folder: Path | None, trusted: bo
 
     Raises SourceError: `source-not-found`, `outside-folder`, `no-config`, `source-damaged`, `hash-mismatch`, `unknown-part`.
     """
-    if ref.kind == "preset":
-        found = _view_preset(ref, registry)
-    elif ref.kind == "archive":
-        found = _view_archive(ref, registry, offline=offline)
-    elif ref.kind == "hub" and not (trusted and Path(ref.name).is_dir()):
-        found = _view_hub(ref, registry, offline=offline)
-    else:
-        path = _allowed_path(ref, folder, trusted=trusted)
-        found = _view_path(ref, path, registry, boundary=None if trusted else folder)
-    _ = found._selected  # raises when there is no such part
+    try:
+        found = _view(ref, registry, folder, trusted=trusted, offline=offline)
+        _ = found._selected  # raises when there is no such part
+    except OSError as error:  # a name that the system does not take, a folder that may not be read
+        where = error.filename or ref.text
+        raise SourceError(Problem("source-not-found", f"{where} cannot be read: {error.strerror or error}")) from error
     return found
+
+
+def _view(ref: SourceRef, registry: Registry, folder: Path | None, *, trusted: bool, offline: bool) -> SourceView:
+    if ref.kind == "preset":
+        return _view_preset(ref, registry)
+    if ref.kind == "archive":
+        return _view_archive(ref, registry, offline=offline)
+    if ref.kind == "hub" and not (trusted and Path(ref.name).is_dir()):
+        return _view_hub(ref, registry, offline=offline)
+    path = _allowed_path(ref, folder, trusted=trusted)
+    return _view_path(ref, path, registry, boundary=None if trusted else folder)
 
 
 def _view_preset(ref: SourceRef, registry: Registry) -> SourceView:
@@ -297,8 +305,13 @@ def _allowed_path(ref: SourceRef, folder: Path | None, *, trusted: bool) -> Path
 
 
 def _refuse_outside(path: Path, boundary: Path | None, text: str) -> None:
-    if boundary is not None and not path.resolve().is_relative_to(boundary.resolve()):
+    if boundary is not None and not _real(path).is_relative_to(_real(boundary)):
         raise _outside(text, boundary)
+
+
+def _real(path: Path) -> Path:
+    """The path with all links followed; unlike `Path.resolve` it does not raise for links that run in a circle."""
+    return Path(os.path.realpath(path))
 
 
 def _outside(text: str, folder: Path) -> SourceError:

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from modelgraft.errors import Problem, SourceError
+
 CHUNK_BYTES = 1 << 20  # large enough that hashing is bound by the disk, small enough to report progress
 
 
@@ -28,6 +30,16 @@ def cache_root() -> Path:
     else:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return base / "modelgraft"
+
+
+@contextmanager
+def cache_in_use() -> Iterator[None]:
+    """Turn what the system refuses within the block (no room, no permission) into SourceError `cache-failed`."""
+    try:
+        yield
+    except OSError as error:
+        found = f"the cache {cache_root()} cannot be used: {error.strerror or error}"
+        raise SourceError(Problem("cache-failed", found, hint="make room there, or set MODELGRAFT_CACHE to another folder")) from error
 
 
 @contextmanager

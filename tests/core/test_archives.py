@@ -285,6 +285,15 @@ def test_offline_uses_the_cache_alone(index, tmp_path):
     assert index.ranges == []
 
 
+def test_a_cache_that_cannot_be_written_is_one_error(index, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "file"))
+    assert refused(reference()) == (
+        f"cache-failed  the cache {tmp_path}/file cannot be used: Not a directory\n"
+        "    make room there, or set MODELGRAFT_CACHE to another folder"
+    )
+
+
 def test_a_member_that_would_fill_the_disk_is_refused(index, tmp_path):
     publish(index, wheel(tmp_path, {"parts/w.bin": bytes(50_000_000)}))
     assert "would unpack parts/w.bin to 50000000 bytes; at most" in refused("pypi:parts==1.0/parts/w.bin")

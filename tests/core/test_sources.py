@@ -173,6 +173,18 @@ def test_what_is_not_there_or_is_no_file_of_weights_is_said(tmp_path):
     assert f"{tmp_path}/cat.png is no file of weights; the endings read are: .bin, .ckpt" in refused(f"{tmp_path}/cat.png")
 
 
+def test_a_name_that_the_system_does_not_take_is_one_error(tmp_path):
+    long = "a" * 5000
+    for text, trusted in ((f"./{long}", True), (f"./{long}", False), (long, True)):
+        assert "cannot be read: File name too long" in refused(text, trusted=trusted, folder=tmp_path)
+
+
+def test_links_in_a_circle_are_one_error(tmp_path):
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    assert refused("./a", trusted=False, folder=tmp_path).startswith(f"source-not-found  there is no file or folder {tmp_path}/a")
+
+
 def test_the_hash_of_a_file_is_checked(tmp_path):
     save_file({"a": torch.zeros(2)}, tmp_path / "w.safetensors")
     wanted = "0" * 64
