@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Take = Callable[[Event], None]
 EVERY_S = 2.0  # between two plain lines about the same loop
 WORTH_S = 0.05  # a load that is faster has no line of its own
+BYTES = "bytes of "  # how the label of a download starts
 TAIL = 400  # letters of the text being written that the view shows
 
 
@@ -62,11 +63,19 @@ def _words(event: Event) -> str:
         case "node-failed":
             return f"failed: {facts.get('error')}"
         case "progress":
-            total = f" of {facts['total']:,}" if facts.get("total") else ""
-            return f"{facts.get('label', 'step')} {facts.get('done', 0):,}{total}"
+            return _amount(facts)
         case "warning":
             return f"warning: {facts.get('text', '')}"
     return ""
+
+
+def _amount(facts: Mapping[str, Any]) -> str:
+    """How far a loop or a download is: `step 3 of 50`, `fetching NAME 12.3 of 92.9 MB`."""
+    done, total, label = facts.get("done", 0), facts.get("total"), str(facts.get("label", "step"))
+    if label.startswith(BYTES):
+        end = f" of {total / 1e6:.1f}" if total else ""
+        return f"fetching {label.removeprefix(BYTES)} {done / 1e6:.1f}{end} MB"
+    return f"{label} {done:,}" + (f" of {total:,}" if total else "")
 
 
 class _Live:
@@ -120,7 +129,7 @@ class _Live:
 
     def _step(self, event: Event) -> None:
         done, total = event.facts.get("done", 0), event.facts.get("total")
-        note = f"{event.facts.get('label', '')} {done:,}{f' of {total:,}' if total else ''}".strip()
+        note = _amount(event.facts)
         self._bars.update(self._work(event.node, note), completed=done, total=total)
 
     def _end(self, node: str) -> None:
