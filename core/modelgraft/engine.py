@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from math import inf
 from time import perf_counter
 from typing import Any, NoReturn
 
@@ -57,7 +58,7 @@ class Engine:
         self._fast_stamps = False
         self._worth = WORTH_S + WORTH_PER_JOB_S * len(layout.jobs)
         self._slow = SLOW_S
-        self._lane_seconds: list[float] = []  # of the last runs in lanes
+        self._lane_runs, self._lane_seconds = 0, inf  # since the engine last went to lanes; the shortest of them
         self._to_beat: float | None = None  # the next straight run is a trial: how long lanes took
         self._is_tried = False
         self.abandoned: tuple[str, ...] = ()
@@ -82,7 +83,7 @@ class Engine:
         if self._can_overlap or self._must_watch:
             start = perf_counter()
             ran = self._run_lanes(given, crew, cancelled)
-            self._lane_seconds.append(perf_counter() - start)
+            self._lane_runs, self._lane_seconds = self._lane_runs + 1, min(self._lane_seconds, perf_counter() - start)
             seconds = [ran.stamps[index][1] - ran.stamps[index][0] for index in range(len(self.layout.jobs))]
             self._learn(seconds)
             return ran.values, self._timeline(ran)
@@ -109,9 +110,9 @@ class Engine:
 
     def _is_worth_a_trial(self, seconds: Sequence[float]) -> bool:
         """Say whether to try straight code although lanes should pay: once, when all they could save is on the CPU's cores."""
-        if self._is_tried or len(self._lane_seconds) < TRIAL_AFTER or self.layout.gain(seconds, alone=("cuda", "cpu")) > self._worth:
+        if self._is_tried or self._lane_runs < TRIAL_AFTER or self.layout.gain(seconds, alone=("cuda", "cpu")) > self._worth:
             return False
-        self._is_tried, self._to_beat, self._slow = True, min(self._lane_seconds), 0.0
+        self._is_tried, self._to_beat, self._slow = True, self._lane_seconds, 0.0
         return True
 
     def _look_again(self, stamps: Sequence[float] | None, seconds: float) -> None:
@@ -122,7 +123,7 @@ class Engine:
             return
         if to_beat is None and stamps is not None and not self._pays([end - start for start, end in pairwise(stamps)]):
             return
-        self._lane_seconds.clear()
+        self._lane_runs, self._lane_seconds = 0, inf
         self._seconds, self._fast = None, None
         self._calls = [self._bind(job, True) for job in self.layout.jobs]
 

@@ -215,6 +215,8 @@ class Pipeline:
         if value is None or isinstance(value, Partial):
             listed = records_of(value, self._count)
             return listed[0] if self._is_single else listed
+        if isinstance(value, list) and not self._is_single:
+            return list(value)  # the caller's own: the one in the run may be kept in the cache
         return values.present(port, value, single=self._is_single)
 
     # -- engines --------------------------------------------------------------------------------------------------------
@@ -252,8 +254,8 @@ class Pipeline:
 
     def _keeping(self, call: Call, job: Job) -> Call:
         def run(*arguments: Any) -> Any:
+            key = self._keys.get(job.name)  # before the call: a node that is left behind must not write under the key of a later run
             result: Any = call(*arguments)
-            key = self._keys.get(job.name)
             if key is not None:
                 self._cache.put(key, by_port(job.step.node, result))
             return result

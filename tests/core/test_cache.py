@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 
 import numpy
 import pytest
@@ -115,6 +116,36 @@ def test_an_input_of_an_unknown_type_is_a_miss(tmp_path):
         assert pipeline.run(x=unknown).cached == frozenset()
         pipeline.run(x="text")
         assert pipeline.run(x="text").cached == {"keep"}
+
+
+def test_a_node_that_was_left_behind_does_not_write_into_a_later_run(tmp_path):
+    """It comes back when its run is long over: what it gives is not kept as the result of another input."""
+    release = threading.Event()
+
+    def stuck(x):
+        if x == ["a"]:
+            release.wait(10)
+        return [text.upper() for text in x]
+
+    part = function("toy/stuck", {"x": "text"}, {"out": "text"}, stuck, cache=True)
+    nodes = {"n": {"use": "toy/stuck", "in": {"x": "inputs.x"}}}
+    graph = graph_of(registry_of(part), tmp_path, document(nodes, inputs={"x": "text"}, outputs={"out": "n"}))
+    with mg.open(graph, timeout_s=0.3) as pipeline:
+        with pytest.raises(mg.NodeTimeout):
+            pipeline.run(x="a")
+        assert pipeline.run(x="b")["out"] == "B"
+        release.set()
+        time.sleep(0.1)
+        result = pipeline.run(x="b")
+        assert (result["out"], result.cached) == ("B", {"n"})
+
+
+def test_changing_a_list_of_results_does_not_change_what_is_kept(tmp_path):
+    """The list of a batch is the caller's own."""
+    with mg.open(graph_of(eye_and_tongue(Counter()), tmp_path, DOCUMENT)) as pipeline:
+        pipeline.run(x=["a", "b"], prompt="p")["text"].clear()
+        again = pipeline.run(x=["a", "b"], prompt="p")
+        assert (again["text"], again.cached) == (["p: 1", "p: 1"], {"tongue"})
 
 
 # -- digests ------------------------------------------------------------------------------------------------------------
