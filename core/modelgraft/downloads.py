@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -45,7 +46,8 @@ def download_package(requirement: str, folder: Path, progress: Progress) -> Path
     try:
         fetch_url(url, target, sha256=sha256, label=requirement, progress=progress)
     except (OSError, http.client.HTTPException) as error:
-        if _run([*client, "download", "--no-deps", "--only-binary=:all:", "--quiet", "--dest", str(folder), requirement]).returncode != 0:
+        flags = ["--no-deps", "--only-binary=:all:", "--quiet", "--dest", str(folder)]
+        if _run([*client, "download", *flags, requirement], timeout_s=None).returncode != 0:
             raise _failed(
                 requirement, f"the download was cut: {error}; what came in is kept and the next run goes on from there"
             ) from error
@@ -117,7 +119,7 @@ def _continue(url: str, part: Path, label: str, progress: Progress) -> bool:
 def _ask(client: Sequence[str], requirement: str) -> tuple[str, str]:
     """Ask pip where a package lies: address and sha256 (empty when the index gives none)."""
     flags = ["--dry-run", "--no-deps", "--ignore-installed", "--only-binary=:all:", "--quiet", "--report", "-"]
-    answer = _run([*client, "install", *flags, requirement])
+    answer = _run([*client, "install", *flags, requirement], timeout_s=ASK_TIMEOUT_S)
     if answer.returncode != 0:
         raise _failed(requirement, _said(answer.stderr))
     try:
@@ -149,14 +151,18 @@ def _pip() -> list[str]:
     )
 
 
-def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    options = ["--disable-pip-version-check", "--no-input"]
+# Settings about what may be installed, and where: nothing is installed here. Index, proxy and certificates stay the user's.
+_NOT_INSTALLING = {"PIP_CONSTRAINT": "", "PIP_REQUIRE_HASHES": "0", "PIP_REQUIRE_VIRTUALENV": "0", "PIP_USER": "0"}
+
+
+def _run(command: Sequence[str], *, timeout_s: float | None) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(  # noqa: S603 our own command; the requirement was checked by the grammar
-            [*command, *options], capture_output=True, text=True, check=False, timeout=ASK_TIMEOUT_S, stdin=subprocess.DEVNULL,
+            [*command, "--disable-pip-version-check", "--no-input"],
+            capture_output=True, text=True, check=False, timeout=timeout_s, stdin=subprocess.DEVNULL, env={**os.environ, **_NOT_INSTALLING},
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
-        raise SourceError(Problem("fetch-failed", f"pip did not answer within {ASK_TIMEOUT_S} s", hint="try again")) from error
+        raise SourceError(Problem("fetch-failed", f"pip did not answer within {timeout_s} s", hint="try again")) from error
 
 
 def _failed(requirement: str, why: str) -> SourceError:

