@@ -339,6 +339,7 @@ def test_map_names_the_line_that_is_no_record(run):
         (("run", "capitals.yaml", "--input", "text=a", "--init", "zeros"), "--init takes random, found 'zeros'"),
         (("plan", "capitals.yaml", "--exat"), "No such option"),
         (("bench", "capitals.yaml"), "'modelgraft bench' is not in this release"),
+        (("--plugins", "all", "plan", "capitals.yaml"), "--plugins takes only=NAME,NAME, found 'all'"),
         (("serve",), "'modelgraft serve' is not in this release"),
     ],
 )

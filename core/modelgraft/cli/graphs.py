@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
 
 def check(
     context: typer.Context,
-    names: Annotated[list[str], typer.Argument(metavar="GRAPH...", help="YAML files, or names of shipped graphs.")],
+    names: Annotated[list[str], typer.Argument(metavar="GRAPH", help="YAML files, or names of shipped graphs.")],
     settings: Settings = None,
     allow: Allow = None,
     as_json: AsJson = False,

@@ -8,11 +8,9 @@ from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.errors import PluginError
+import typer
 
 if TYPE_CHECKING:
-    import typer
-
     from modelgraft.cli.screen import Screen
     from modelgraft.graph import Graph
     from modelgraft.registry import Registry
@@ -53,10 +51,10 @@ class Session:
 
 
 def read_only(text: str) -> tuple[str, ...]:
-    """Read `only=a,b`; raises PluginError for anything else."""
+    """Read `only=a,b`; anything else is a usage error."""
     word, _, names = text.partition("=")
     if word != "only":
-        raise PluginError(f"--plugins takes only=NAME,NAME, found '{text}'; `--plugins only=` loads none")
+        raise typer.BadParameter(f"--plugins takes only=NAME,NAME, found '{text}'; `--plugins only=` loads none")
     return tuple(name.strip() for name in names.split(",") if name.strip())
 
 
