@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
@@ -67,8 +67,9 @@ def svg(subject: SolvedGraph | Plan) -> str:
 def draw_svg(drawn: Picture) -> str:
     """Draw what was laid down in a Picture."""
     edges = [(arrow.giver, arrow.taker) for arrow in drawn.arrows]
-    placed = place({box.id: _width(box, drawn) for box in drawn.boxes}, edges)
-    canvas = _Canvas(drawn, placed)
+    ends = _Ends(drawn.arrows)
+    widths = {box.id: _width(box, ends) for box in drawn.boxes}
+    canvas = _Canvas(drawn, place(widths, edges), widths, ends)
     body = [*canvas.wires(), *canvas.boxes(), *canvas.types(), *canvas.legend()]
     width, height = canvas.size()
     title, size = escape(drawn.name or "graph"), f'width="{width:.0f}" height="{height:.0f}"'
@@ -104,23 +105,26 @@ def text_width(text: str, px: float) -> float:
     return ems * px
 
 
-def _width(box: Box, drawn: Picture) -> float:
+class _Ends:
+    """The arrows by the box that they leave, and by the box that they reach."""
+
+    def __init__(self, arrows: Iterable[Arrow]) -> None:
+        self.going: dict[str, list[Arrow]] = defaultdict(list)
+        self.coming: dict[str, list[Arrow]] = defaultdict(list)
+        for arrow in arrows:
+            self.going[arrow.giver].append(arrow)
+            self.coming[arrow.taker].append(arrow)
+
+
+def _width(box: Box, ends: _Ends) -> float:
     """Wide enough for the words, the names of the ports and the types on the wires below."""
     mark = 20.0 if box.mark else 0.0
     words = [text_width(box.name, NAME_PX) * 1.08 + mark, *(text_width(line, LINE_PX) for line in box.lines)]
-    ins = sum(text_width(name, PORT_PX) + 12 for name in _in_ports(box, drawn.arrows))
-    outs = sum(
-        max(text_width(name, PORT_PX), text_width(label, PORT_PX) + 10) + 10 for name, label in _out_ports(box, drawn.arrows).items()
-    )
+    takes = dict.fromkeys(arrow.into for arrow in ends.coming[box.id])
+    gives = {arrow.out: arrow.label for arrow in ends.going[box.id]}
+    ins = sum(text_width(name, PORT_PX) + 12 for name in takes)
+    outs = sum(max(text_width(name, PORT_PX), text_width(label, PORT_PX) + 10) + 10 for name, label in gives.items())
     return max(84.0, max(words) + 2 * PAD, ins + PAD, outs)
-
-
-def _in_ports(box: Box, arrows: tuple[Arrow, ...]) -> dict[str, None]:
-    return dict.fromkeys(arrow.into for arrow in arrows if arrow.taker == box.id)
-
-
-def _out_ports(box: Box, arrows: tuple[Arrow, ...]) -> dict[str, str]:
-    return {arrow.out: arrow.label for arrow in arrows if arrow.giver == box.id}
 
 
 # -- the canvas -----------------------------------------------------------------------------------------------------------
@@ -129,22 +133,16 @@ def _out_ports(box: Box, arrows: tuple[Arrow, ...]) -> dict[str, str]:
 class _Canvas:
     """Everything that is drawn, once the places are known."""
 
-    def __init__(self, drawn: Picture, placed: Placed) -> None:
-        self.drawn, self.placed = drawn, placed
-        self.by_id = {box.id: box for box in drawn.boxes}
-        self.going: dict[str, list[Arrow]] = defaultdict(list)
-        self.coming: dict[str, list[Arrow]] = defaultdict(list)
-        for arrow in drawn.arrows:
-            self.going[arrow.giver].append(arrow)
-            self.coming[arrow.taker].append(arrow)
+    def __init__(self, drawn: Picture, placed: Placed, widths: Mapping[str, float], ends: _Ends) -> None:
+        self.drawn, self.placed, self.widths, self.ends = drawn, placed, widths, ends
         self.shapes = {box.id: self._shape(box) for box in drawn.boxes}
         self.top, self.bottom = self._rows()
 
     def _shape(self, box: Box) -> Shape:
-        ins = self._in_order(self.coming[box.id], side=-2)
-        outs = self._in_order(self.going[box.id], side=1)
+        ins = self._in_order(self.ends.coming[box.id], side=-2)
+        outs = self._in_order(self.ends.going[box.id], side=1)
         strips = STRIP_HEIGHT * (any(ins) + any(outs))
-        width = _width(box, self.drawn)
+        width = self.widths[box.id]
         height = PAD + NAME_PX + LINE_HEIGHT * len(box.lines) + 8 + strips
         return Shape(width, height, _spaced(ins, width), _spaced(outs, width))
 
@@ -157,21 +155,23 @@ class _Canvas:
         return sorted(ends, key=lambda name: sum(ends[name]) / len(ends[name]))
 
     def _rows(self) -> tuple[dict[str, float], dict[str, float]]:
-        top, bottom, y = dict[str, float](), dict[str, float](), MARGIN
+        top, bottom, y, runs = dict[str, float](), dict[str, float](), MARGIN, self._runs()
         for layer in self.placed.layers:
             height = max((self.shapes[id].height for id in layer if id in self.shapes), default=20.0)
             for id in layer:
                 own = self.shapes[id].height if id in self.shapes else height
                 top[id], bottom[id] = y + (height - own) / 2, y + (height + own) / 2
-            y += height + self._gap_below(layer)
+            run = max((runs[id] for id in layer), default=0.0)
+            y += height + LAYER_GAP + min(90.0, run * 0.08)  # wires that run far to the side need more room
         return top, bottom
 
-    def _gap_below(self, layer: tuple[str, ...]) -> float:
-        """Room for the types and for wires that run far to the side: the farther, the more."""
-        starts = frozenset(layer)
-        pairs = (pair for path in self.placed.paths.values() for pair in pairwise(path) if pair[0] in starts)
-        run = max((abs(self.placed.x[upper] - self.placed.x[lower]) for upper, lower in pairs), default=0.0)
-        return LAYER_GAP + min(90.0, run * 0.08)
+    def _runs(self) -> dict[str, float]:
+        """How far to the side the wires run that start at each box or bend."""
+        runs: dict[str, float] = defaultdict(float)
+        for path in self.placed.paths.values():
+            for upper, lower in pairwise(path):
+                runs[upper] = max(runs[upper], abs(self.placed.x[upper] - self.placed.x[lower]))
+        return runs
 
     def size(self) -> tuple[float, float]:
         """Width and height of the whole."""
