@@ -52,7 +52,7 @@ def run(monkeypatch, tmp_path, capsys):
 
 def test_a_clean_graph_gives_one_line_and_0(run):
     """The line says what goes in and what comes out."""
-    assert run("check", "capitals.yaml") == (0, "ok  capitals.yaml  1 nodes, text: text -> text: text\n", "")
+    assert run("check", "capitals.yaml") == (0, "ok  capitals.yaml  1 node, text: text -> text: text\n", "")
 
 
 def test_problems_of_several_graphs_are_told_together(run):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+import sys
 import types
 from pathlib import Path
 
@@ -103,3 +105,27 @@ def test_what_the_readme_points_to_is_there(name):
     """No dead links."""
     assert (ROOT / name).is_file()
     assert f"({name})" in README or name == "LICENSE"
+
+
+def test_the_graphs_of_the_graph_notes_check():
+    """Both examples of graphs/README.md, as if they lay there."""
+    texts = blocks((ROOT / "graphs" / "README.md").read_text(encoding="utf-8"), "yaml")
+    assert len(texts) == 2
+    for text in texts:
+        modelgraft.check(expand_document(parse(text, path=ROOT / "graphs" / "example.yaml"), registry=discover()))
+
+
+def test_the_component_of_the_plugin_notes_keeps_its_declaration(monkeypatch):
+    """The declaration, the module and the proof of plugins/README.md fit together."""
+    declaration, module, proof = blocks((ROOT / "plugins" / "README.md").read_text(encoding="utf-8"), "python")
+    names = {"torch": importlib.import_module("torch")}
+    exec(compile(module, "my_plugin/modules.py", "exec", dont_inherit=True), names)
+    heavy = types.ModuleType("my_plugin.modules")
+    heavy.Linear = names["Linear"]
+    monkeypatch.setitem(sys.modules, "my_plugin", types.ModuleType("my_plugin"))
+    monkeypatch.setitem(sys.modules, "my_plugin.modules", heavy)
+    light = types.ModuleType("my_plugin_declared")
+    monkeypatch.setitem(sys.modules, "my_plugin_declared", light)
+    light.__dict__.update(component=modelgraft.component, Config=modelgraft.Config, Dim=modelgraft.Dim)
+    exec(compile(declaration + proof, "plugins/README.md", "exec", dont_inherit=True), light.__dict__)
+    light.test_linear_conforms()

@@ -57,7 +57,7 @@ def test_its_component_is_in_the_schema(ask):
 
 def test_a_graph_with_it_runs(ask):
     """Checked, and run."""
-    assert ask("check", "loud.yaml") == "ok  loud.yaml  1 nodes, text: text -> text: text\n"
+    assert ask("check", "loud.yaml") == "ok  loud.yaml  1 node, text: text -> text: text\n"
     assert ask("run", "loud.yaml", "--input", "text=hey") == "HEY!!!\n"
 
 

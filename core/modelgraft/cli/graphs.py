@@ -47,7 +47,9 @@ def check(
         screen.document({"ok": is_clean, "graphs": [{k: v for k, v in report.items() if k != "found"} for report in reports]})
     for report in () if as_json else reports:
         if report["ok"]:
-            screen.say(f"{screen.paint('ok', 'green')}  {report['graph']}  {report['nodes']} nodes, {_ports(report)}")
+            screen.say(
+                f"{screen.paint('ok', 'green')}  {report['graph']}  {report['nodes']} node{'s' * (report['nodes'] != 1)}, {_ports(report)}"
+            )
         for problem in report["found"]:
             screen.say(screen.paint_problem(problem, on=screen.out))
     if not as_json and not is_clean:
