@@ -116,3 +116,34 @@ def test_what_libraries_print_does_not_reach_the_document(tmp_path):
     )
     assert json.loads(done.stdout)["outputs"] == {"text": "a"}
     assert "noise" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+def test_on_a_terminal_the_nodes_at_work_are_shown_and_taken_away_again(tmp_path):
+    """The view moves on stderr; the answer on stdout is the same as ever."""
+    import pty
+
+    (tmp_path / "graph.yaml").write_text(WAITING.replace("toy/wait,", "toy/wait, with: {seconds: 0.5},"), encoding="utf-8")
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        command("run", "graph.yaml", "--input", "text=a"),
+        cwd=tmp_path,
+        env=environment(TERM="xterm"),
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(ours, 4096)
+        except OSError:  # Linux says so when the other end is closed
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(ours)
+    assert process.communicate(timeout=60)[0] == b"a\n"
+    assert b"slow" in shown
+    assert b"running" in shown
+    assert b"\x1b[2K" in shown  # lines that were drawn are erased
