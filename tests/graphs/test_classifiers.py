@@ -35,7 +35,7 @@ def test_texts_are_chosen_as_in_transformers(tmp_path: Path, graph: str):
     """Logits of every picture with every text within 1e-5."""
     theirs = getattr(checkpoints, graph)(tmp_path)
     padding = {"padding": True} if graph == "clip" else {"padding": "max_length", "max_length": 17}
-    inputs = theirs.processor(images=[one.convert("RGB") for one in PICTURES], text=LABELS, return_tensors="pt", **padding)
+    inputs = theirs.processor(images=PICTURES, text=LABELS, return_tensors="pt", **padding)
     if graph == "siglip":
         del inputs["attention_mask"]  # SigLIP's own tokenizer gives none: the tower sees the padding
     with torch.no_grad():
@@ -78,3 +78,31 @@ def test_pixels_of_another_eye_are_refused(tmp_path: Path):
         mg.check(mg.load(path))
     assert [problem.code for problem in caught.value.problems] == ["space-mismatch"]
     assert "mean" in str(caught.value)
+
+
+def test_ids_of_another_tokenizer_are_refused(tmp_path: Path):
+    """SigLIP's ids mean other tokens in CLIP's table."""
+    checkpoints.clip(tmp_path / "clip")
+    checkpoints.siglip(tmp_path / "siglip")
+    path = tmp_path / "wrong.yaml"
+    path.write_text(
+        "modelgraft: 1\n"
+        "inputs: {text: text}\n"
+        "nodes:\n"
+        "  tokens: {use: text/tokenizer, from: ./siglip, in: {text: inputs.text}}\n"
+        '  encode: {use: text/encoder, from: "./clip#text_model", in: {ids: tokens.ids}}\n'
+        "outputs: {vector: encode.pooled}\n"
+    )
+    with pytest.raises(mg.GraphError, match=r"space-mismatch .*tokens\.ids .*tokenizer") as caught:
+        mg.check(mg.load(path))
+    assert len(caught.value.problems) == 1
+
+
+def test_vectors_of_two_clips_are_not_compared(tmp_path: Path):
+    """They are equally wide and mean different things."""
+    checkpoints.clip(tmp_path / "one", seed=1)
+    checkpoints.clip(tmp_path / "other", seed=2)
+    graph = mg.load("clip", params={"checkpoint": str(tmp_path / "one"), "nodes.text_proj.from": f"{tmp_path}/other#text_projection"})
+    with pytest.raises(mg.GraphError, match="space-mismatch") as caught:
+        mg.check(graph)
+    assert [problem.node for problem in caught.value.problems] == ["similarity"]

@@ -43,7 +43,7 @@ class Pair:
     def inputs(self, pictures: list[Any], prompts: list[str]) -> dict[str, torch.Tensor]:
         """What transformers' own processor makes of pictures and prompts."""
         texts = [self.written(prompt) for prompt in prompts]
-        return self.theirs.processor(images=[one.convert("RGB") for one in pictures], text=texts, padding=True, return_tensors="pt")
+        return self.theirs.processor(images=list(pictures), text=texts, padding=True, return_tensors="pt")
 
     def answers(self, pictures: list[Any], prompts: list[str]) -> tuple[list[str], torch.Tensor]:
         """The new texts, and the logits of the first new token, of transformers' own `generate`."""

@@ -12,6 +12,15 @@ def picture(width: int, height: int, mode: str = "RGB", *, seed: int = 0) -> Ima
     return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC).convert(mode)
 
 
+def on_white(image: Image.Image) -> Image.Image:
+    """The picture as RGB, with white behind what is transparent: pixel by pixel, alpha times colour plus the rest white."""
+    if image.mode != "RGBA":
+        return image.convert("RGB")
+    values = np.asarray(image).astype(np.float64)
+    alpha = values[..., 3:] / 255
+    return Image.fromarray(np.round(values[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8))
+
+
 def gallery() -> dict[str, Image.Image]:
     """One picture of each awkward kind."""
     return {

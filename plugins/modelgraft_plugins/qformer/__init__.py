@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # model_type of a published config -> it reads text too, unless the config says otherwise
 MODEL_TYPES: Mapping[str, bool] = {"blip_2_qformer": False, "instructblip_qformer": True}
+# model_type of a model -> that of its Q-Former, for old configs that leave it out
+INSIDE: Mapping[str, str] = {"blip-2": "blip_2_qformer", "instructblip": "instructblip_qformer"}
 # what a published config means where it is silent
 DEFAULTS: Mapping[str, Any] = {
     "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072, "cross_attention_frequency": 2,
@@ -79,7 +81,7 @@ class QFormer(Config):
     @classmethod
     def from_source(cls, source: SourceView) -> Mapping[str, Any]:
         """Read a Q-Former config; the width of the memory is that of the vision tower around it."""
-        kind = source.config.get("model_type", "")
+        kind = source.config.get("model_type") or INSIDE.get(str(source.root.get("model_type")), "")
         if kind not in MODEL_TYPES:
             raise ValueError(f"qformer/qformer serves {', '.join(MODEL_TYPES)}, not model_type '{kind}': write #qformer behind the source")
         found = {name: source.config.get(name, default) for name, default in DEFAULTS.items()}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, field_validator
 
 from modelgraft import Config, Ports, component, hookimpl, port
-from modelgraft_plugins.text.towers import FAMILIES, MODEL_TYPES, count
+from modelgraft_plugins.text.towers import FAMILIES, INSIDE, MODEL_TYPES, count
 from modelgraft_plugins.tokens import token_space, tokenizer_identity
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Tokenizer(Config):
     def from_source(cls, source: SourceView) -> Mapping[str, Any]:
         """Read what the text tower beside the tokenizer can take."""
         config = source.config.get("text_config", source.config)
-        kind = config.get("model_type", "")
+        kind = kind_of(config, source)
         known = FAMILIES[MODEL_TYPES[kind]].defaults if kind in MODEL_TYPES else {}
         longest = config.get("max_position_embeddings", known.get("max_position_embeddings"))
         found: dict[str, Any] = {"identity": tokenizer_identity(source)}
@@ -112,7 +112,7 @@ class Encoder(Config):
     @classmethod
     def from_source(cls, source: SourceView) -> Mapping[str, Any]:
         """Read a text config."""
-        kind = source.config.get("model_type", "")
+        kind = kind_of(source.config, source)
         if kind not in MODEL_TYPES:
             raise ValueError(f"text/encoder serves {', '.join(MODEL_TYPES)}, not model_type '{kind}': name the part, such as #text_model")
         family = MODEL_TYPES[kind]
@@ -141,6 +141,11 @@ class Encoder(Config):
             self.family, width=self.hidden_size, inner=self.intermediate_size, layers=self.num_hidden_layers, vocabulary=self.vocab_size,
             longest=self.max_position_embeddings, types=self.type_vocab_size, pooled=self.pooled_size,
         )  # fmt: skip
+
+
+def kind_of(config: Mapping[str, Any], source: SourceView) -> str:
+    """The model_type of a text tower's config."""
+    return str(config.get("model_type") or INSIDE.get(str(source.root.get("model_type")), ""))
 
 
 @hookimpl

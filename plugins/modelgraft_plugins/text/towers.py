@@ -42,6 +42,8 @@ FAMILIES: Mapping[str, Family] = {
         {**_sizes(768, 3072, 12, 30522, 512), "hidden_act": "gelu", "layer_norm_eps": 1e-12, "type_vocab_size": 2, "pad_token_id": 0},
     ),
 }
+# model_type of a model -> that of its text tower, for old configs that leave it out
+INSIDE: Mapping[str, str] = {"clip": "clip_text_model", "siglip": "siglip_text_model"}
 MODEL_TYPES: Mapping[str, str] = {"clip_text_model": "clip", "siglip_text_model": "siglip", "bert": "bert"}  # model_type -> family
 
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from modelgraft import Config, Ports, component, hookimpl, port
 from modelgraft_plugins.vision.pictures import Side, picture_config, pixel_space
-from modelgraft_plugins.vision.towers import FAMILIES, MODEL_TYPES, WHOLE_MODELS, count
+from modelgraft_plugins.vision.towers import FAMILIES, INSIDE, MODEL_TYPES, WHOLE_MODELS, count
 
 if TYPE_CHECKING:
     from modelgraft.sources import SourceView
@@ -30,6 +30,7 @@ class Preprocess(Config):
     resample: int = Field(3, description="filter of PIL: 0 nearest, 2 bilinear, 3 bicubic")
     do_center_crop: bool = False
     crop_size: Mapping[str, int] | None = Field(None, description="height and width of the crop, in pixels")
+    do_convert_rgb: bool = Field(True, description="put white behind what is transparent; otherwise transparency is left out of account")
     do_rescale: bool = True
     rescale_factor: float = 1 / 255
     do_normalize: bool = True
@@ -94,7 +95,7 @@ class Encoder(Config):
     def from_source(cls, source: SourceView) -> Mapping[str, Any]:
         """Read a vision config; the layer and selection of a LLaVA checkpoint come from around it."""
         config = source.config
-        kind = config.get("model_type", "")
+        kind = config.get("model_type") or INSIDE.get(str(source.root.get("model_type")), "")
         if kind not in MODEL_TYPES:
             part = WHOLE_MODELS.get(kind)
             way = f"; its tower is the part {part}: write #{part} behind the source" if part else f"; it serves {', '.join(MODEL_TYPES)}"

@@ -21,7 +21,8 @@ BILINEAR, BICUBIC = 2, 3  # numbers of PIL's filters
 def _defaults(size: int, *, resample: int, mean: tuple[float, ...], std: tuple[float, ...]) -> dict[str, Any]:
     square = {"height": size, "width": size}
     return {
-        "do_resize": True, "size": square, "resample": resample, "do_center_crop": False, "crop_size": None, "do_rescale": True,
+        "do_resize": True, "size": square, "resample": resample, "do_center_crop": False, "crop_size": None,
+        "do_convert_rgb": True, "do_rescale": True,
         "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": mean, "image_std": std,
     }  # fmt: skip
 
@@ -36,12 +37,13 @@ PROCESSORS: Mapping[str, tuple[Mapping[str, Any], bool]] = {
     "CLIP": (_CLIP, True),
     "Llava": (_CLIP, True),
     "Siglip": (_defaults(224, resample=BICUBIC, mean=HALF, std=HALF), True),
-    "ViT": (_defaults(224, resample=BILINEAR, mean=HALF, std=HALF), False),
+    "ViT": ({**_defaults(224, resample=BILINEAR, mean=HALF, std=HALF), "do_convert_rgb": False}, False),
     "DeiT": (
         {
             **_defaults(256, resample=BICUBIC, mean=IMAGENET_MEAN, std=IMAGENET_STD),
             "do_center_crop": True,
             "crop_size": {"height": 224, "width": 224},
+            "do_convert_rgb": False,
         },
         False,
     ),

@@ -23,12 +23,15 @@ def load(config: Preprocess, _context: LoadContext) -> Callable[[list[Image]], t
     processor = PilBackend(
         do_resize=config.do_resize, size=dict(config.size), resample=config.resample, do_center_crop=config.do_center_crop,
         crop_size=dict(config.crop_size) if config.crop_size else None, do_rescale=config.do_rescale, rescale_factor=config.rescale_factor,
-        do_normalize=config.do_normalize, image_mean=config.image_mean, image_std=config.image_std, do_convert_rgb=True,
+        do_normalize=config.do_normalize, image_mean=config.image_mean, image_std=config.image_std, do_convert_rgb=config.do_convert_rgb,
         default_to_square=False,
     )  # fmt: skip
 
     def prepare(images: list[Image]) -> torch.Tensor:
-        pixels = [np.asarray(processor(image.convert("RGB"))["pixel_values"][0], dtype=np.float32) for image in images]
+        pixels = [
+            np.asarray(processor(image if config.do_convert_rgb else image.convert("RGB"))["pixel_values"][0], dtype=np.float32)
+            for image in images
+        ]
         sizes = sorted({picture.shape[1:] for picture in pixels})
         if len(sizes) > 1:
             listed = ", ".join(f"{width}x{height}" for height, width in sizes)

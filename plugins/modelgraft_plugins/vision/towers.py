@@ -48,6 +48,14 @@ MODEL_TYPES: Mapping[str, str] = {
     "blip_2_vision_model": "eva",
     "instructblip_vision_model": "eva",
 }
+# model_type of a model -> that of its tower, for old configs that leave it out
+INSIDE: Mapping[str, str] = {
+    "clip": "clip_vision_model",
+    "llava": "clip_vision_model",
+    "siglip": "siglip_vision_model",
+    "blip-2": "blip_2_vision_model",
+    "instructblip": "instructblip_vision_model",
+}
 # model_type of a model that has a tower as a part -> the name of that part, for a message
 WHOLE_MODELS: Mapping[str, str] = {
     **dict.fromkeys(("clip", "siglip", "blip-2", "instructblip"), "vision_model"),
