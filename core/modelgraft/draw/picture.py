@@ -117,7 +117,7 @@ def _node_box(node: Node, step: Step | None, *, is_idle: bool) -> Box:
     parameters = step.parameters if step else _by_formula(node)
     lines = [node.component.id]
     if parameters.total:
-        lines.append(f"{short_count(parameters.total)} parameters")
+        lines.append(f"{short_count(parameters.total)} parameter{'s' * (parameters.total != 1)}")
     if node.share:
         lines.append(f"weights of {node.share}")
     lines += [f"+ {adapter.component.id}" for adapter in node.adapters]

@@ -33,7 +33,7 @@ COLOURS: Mapping[str, str] = {
     "boxes": "#b45309",
     "tokens": "#8a6d3b",
     "tensor": "#5b6470",
-    "mask": "#9ca3af",
+    "mask": "#9f5f4b",
     "object": "#44403c",
 }
 _MARKS = {FROZEN: "frozen weights", TRAINED: "trained weights", "": "no weights"}
@@ -225,13 +225,14 @@ class _Canvas:
     def _wire(self, arrow: Arrow) -> str:
         path = self.placed.paths[arrow.giver, arrow.taker]
         x, y = self._x(path[0]) + self.shapes[path[0]].outs[arrow.out], self.bottom[path[0]]
+        aside = self._aside(arrow)
         parts = [f"M{x:.1f} {y:.1f}"]
         if arrow.label:  # straight down behind the plate with the type
             y += PLATE_HEIGHT
             parts.append(f"L{x:.1f} {y:.1f}")
         for id in path[1:]:
             is_end = id in self.shapes
-            next_x = self._x(id) + (self.shapes[id].ins[arrow.into] if is_end else 0.0)
+            next_x = self._x(id) + (self.shapes[id].ins[arrow.into] if is_end else aside)
             next_y = self.top[id] - (1 if is_end else 0)
             middle = (y + next_y) / 2
             parts.append(f"C{x:.1f} {middle:.1f} {next_x:.1f} {middle:.1f} {next_x:.1f} {next_y:.1f}")
@@ -243,6 +244,12 @@ class _Canvas:
         family = arrow.family if arrow.family in COLOURS else "object"
         ends = f'data-giver="{escape(arrow.giver)}" data-taker="{escape(arrow.taker)}"'
         return f'<path class="{kind}" {ends} d="{" ".join(parts)}" stroke="{COLOURS[family]}" marker-end="url(#head-{family})"/>'
+
+    def _aside(self, arrow: Arrow) -> float:
+        """How far from the middle of a bend a wire passes: wires between the same two boxes run side by side."""
+        outs, ins = self.shapes[arrow.giver].outs, self.shapes[arrow.taker].ins
+        beside = sorted((ins[one.into], outs[one.out]) for one in self.ends.going[arrow.giver] if one.taker == arrow.taker)
+        return 5.0 * (beside.index((ins[arrow.into], outs[arrow.out])) - (len(beside) - 1) / 2)
 
     def types(self) -> Iterator[str]:
         """The type of each output, once, on a plate at the start of its wires."""
