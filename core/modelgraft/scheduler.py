@@ -25,6 +25,7 @@ Call = Callable[..., Any]  # what runs a node: takes and gives whatever the port
 
 DRAIN_S = 5.0  # how long nodes that are still running are waited for when a run stops
 GRACE_S = 0.25  # how long a node that is over its limit may still take to notice
+NOTICE_S = 0.1  # how long a Ctrl-C may go unnoticed that comes in the moment before the wait begins
 PATIENCE_S = 0.001  # how long a ready job waits for a thread to become free before another is made
 
 
@@ -119,13 +120,11 @@ class _Execution:
             raise self._drain(self.stopped)
         return Ran(tuple(self.values[slot] for slot in self.layout.wanted), self.stamps)
 
-    def _patience(self) -> float | None:
-        """Until when to sleep: the next limit, or the moment to make more threads."""
+    def _patience(self) -> float:
+        """How long to sleep at most: until the next limit, or until more threads are to be made."""
         limits = [started + limit for job, started in self.running.items() if (limit := self.limits[job]) is not None]
-        until = max(0.0, min(limits) - time.perf_counter()) if limits else None
-        if self.backlog:
-            return PATIENCE_S if until is None else min(PATIENCE_S, until)
-        return until
+        until = max(0.0, min(limits) - time.perf_counter()) if limits else NOTICE_S
+        return min(until, PATIENCE_S if self.backlog else NOTICE_S)
 
     def _watch(self) -> None:
         if self.backlog:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 
 from modelgraft.errors import Cancelled
 from modelgraft.events import Event, Sink
 from modelgraft.result import Result
 
+NOTICE_S = 0.1  # how long a Ctrl-C may go unnoticed that comes in the moment before the wait begins
 LEAVE_S = 5.0  # how long a run that nobody watches any more is waited for
 
 
@@ -33,7 +35,7 @@ def stream_events(start: Callable[[Sink], Result], cancel: Callable[[], None]) -
     try:
         thread.start()
         while not is_over:
-            event = events.get()
+            event = _next(events)
             is_over = isinstance(event, BaseException) or event.kind == "result"
             if isinstance(event, BaseException):
                 raise event
@@ -46,6 +48,12 @@ def stream_events(start: Callable[[Sink], Result], cancel: Callable[[], None]) -
         if not is_over:
             cancel()
         thread.join(LEAVE_S)
+
+
+def _next(events: SimpleQueue[Event | BaseException]) -> Event | BaseException:
+    while True:
+        with suppress(Empty):
+            return events.get(timeout=NOTICE_S)
 
 
 def _stopped(events: SimpleQueue[Event | BaseException]) -> Cancelled:

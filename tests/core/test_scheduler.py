@@ -314,6 +314,35 @@ def test_lanes_keep_nothing_alive_after_a_run(tmp_path):
         gc.enable()
 
 
+def test_lanes_free_values_at_their_last_use(tmp_path):
+    """While the third node of a branch runs in its thread, what the first one gave is gone."""
+    alive = []
+
+    def make(x):
+        thing = Thing()
+        alive.append(weakref.ref(thing))
+        return [thing]
+
+    def look(x):
+        gc.collect()
+        return [[reference() is not None for reference in alive]]
+
+    bodies = {"make": make, "drop": lambda x: [1], "look": look}
+    parts = [function(f"toy/{name}", {"x": "object"}, {"out": "object"}, body) for name, body in bodies.items()]
+    nodes = {
+        "a": {"use": "toy/make", "in": {"x": "inputs.x"}},
+        "b": {"use": "toy/drop", "in": {"x": "a"}},
+        "c": {"use": "toy/look", "in": {"x": "b"}},
+        "beside": {"use": "toy/drop", "in": {"x": "inputs.x"}},
+    }
+    outputs = {"out": "c", "other": "beside"}
+    graph = graph_of(registry_of(*parts), tmp_path, document(nodes, inputs={"x": "object"}, outputs=outputs))
+    with mg.open(graph) as pipeline:
+        result = pipeline.run(x=1)
+    assert "main" not in {span.thread for span in result.timeline.read()}
+    assert result["out"] == [False]
+
+
 def test_a_node_over_its_limit_is_named_with_it(tmp_path):
     """The limit of `runtime` counts for one node; the message says the limit."""
 
