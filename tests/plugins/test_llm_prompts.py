@@ -150,7 +150,7 @@ def test_literal_braces_are_doubled():
 @pytest.mark.parametrize(
     ("prompt", "sizes", "message"),
     [
-        ("see <image> and <image>", [3], r"2 places for media \('<image>'\), but there is 1, of 3 embeddings"),
+        ("see <image> and <image>", [4], r"2 places for media \('<image>'\), but there is 1, of 4 embeddings"),
         ("<image>", [3, 2], r"1 place for media \('<image>'\), but there are 2, of 3 \+ 2 embeddings"),
     ],
 )

@@ -60,7 +60,8 @@ class PromptWriter:
         media = [value for value in record.values() if isinstance(value, Tensor)]
         text, is_chat = self._text(record, media)
         segments = text.split(self.tokenizer.placeholder) if media else [text]
-        shares = self._shares(media, len(segments) - 1)
+        is_talk = any(isinstance(value, list | tuple) for value in record.values())
+        shares = self._shares(media, len(segments) - 1, may_split=is_talk)
         ids, places = self._tokenise(segments, [len(share) for share in shares], is_chat=is_chat)
         if not ids:
             hint = "write something, or use a model whose texts begin with a token of their own"
@@ -106,13 +107,13 @@ class PromptWriter:
 
     # -- media --------------------------------------------------------------------------------------------------------
 
-    def _shares(self, media: Sequence[Tensor], places: int) -> list[Tensor]:
-        """Which embeddings go to which place."""
+    def _shares(self, media: Sequence[Tensor], places: int, *, may_split: bool) -> list[Tensor]:
+        """Which embeddings go to which place; `may_split`: one field holds the media of a whole conversation, in equal shares."""
         if len(media) == places:
             return list(media)
         if media:
             whole = torch.cat(list(media))
-            if places and (len(whole) == places or (len(media) == 1 and len(whole) % places == 0)):
+            if places and (len(whole) == places or (may_split and len(media) == 1 and len(whole) % places == 0)):
                 return list(torch.split(whole, len(whole) // places))
         count, sizes = len(media), " + ".join(str(len(medium)) for medium in media)
         places_said = f"{places} place{'s' if places != 1 else ''} for media ('{self.tokenizer.placeholder}')"
