@@ -73,6 +73,19 @@ def test_t5_writes_what_transformers_writes(t5, ours, theirs):
     assert opened(t5.folder, max_new_tokens=12, **ours)(TEXTS)["text"] == reference(t5, TEXTS, **theirs)
 
 
+@pytest.mark.parametrize("layers", [1, 3])
+def test_a_decoder_may_have_other_layers_than_its_encoder(layers, tmp_path):
+    """Two layers read, one or three write."""
+    tokenizer = checkpoints.t5_tokenizer()
+    config = checkpoints.t5_config(tokenizer)
+    config.num_decoder_layers = layers
+    model = hf.T5ForConditionalGeneration(config).eval()
+    checkpoints.randomise(model, seed=4)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    assert opened(tmp_path, max_new_tokens=12)(TEXTS)["text"] == reference(checkpoints.Checkpoint(tmp_path, model, tokenizer), TEXTS)
+
+
 def test_first_logits_of_t5(t5):
     """The logits after the start token, padding or not."""
     found = opened(t5.folder, max_new_tokens=0)(TEXTS)

@@ -117,7 +117,7 @@ class CrossDecoder:
         self.memory = given
         if self.encoder is not None:
             self.memory = self.encoder(inputs_embeds=given, attention_mask=self.mask).last_hidden_state
-        config = self.model.config.get_text_config(decoder=True)
+        config = self.model.get_decoder().config  # its own: the decoder of a T5 may have other layers than its encoder
         self.cache = EncoderDecoderCache(cache_of(config, len(self.start) + max(room, 1)), cache_of(config, max(lengths)))
         return self._read(torch.tensor([self.start], device=given.device).expand(len(prompts), -1))
 
