@@ -80,7 +80,9 @@ class CausalConfig(LanguageConfig):
 WHOLE_HEADS = ("llava", "llava_next", "vipllava")  # the outer model owns the output head, and says whether it is tied
 
 
-@component("llm/seq2seq", kind="llm", module="modelgraft_plugins.llm.seq2seq:Seq2Seq", random=True, keywords=("t5", "whisper"))
+@component(
+    "llm/seq2seq", kind="llm", module="modelgraft_plugins.llm.seq2seq:Seq2Seq", exportable=True, random=True, keywords=("t5", "whisper")
+)
 class Seq2SeqConfig(LanguageConfig):
     """Read a prompt of text and embeddings with an encoder, or a memory from elsewhere, and write an answer with a decoder."""
 

@@ -64,7 +64,8 @@ def cache_of(config: Any, room: int) -> Cache:
     """A cache for one run of a decoder: slabs, and what transformers chooses for layers that are no plain attention."""
     cache = DynamicCache(config=config)
     if not cache.layers:
-        return Cache(layers=[Slab(room) for _ in range(config.num_hidden_layers)])
+        layers = getattr(config, "num_decoder_layers", None) or config.num_hidden_layers  # of T5 they may differ from the encoder's
+        return Cache(layers=[Slab(room) for _ in range(layers)])
     cache.layers = [Slab(room) if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
 

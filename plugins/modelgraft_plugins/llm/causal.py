@@ -14,7 +14,7 @@ from modelgraft_plugins.llm.decoders import CausalDecoder
 from modelgraft_plugins.llm.writer import Writer, fits, read_state
 
 if TYPE_CHECKING:
-    from modelgraft.backends.onnx.decoding import Layout
+    from modelgraft.backends.onnx.decoders import DecoderGraph
 
 ARCHITECTURE = "AutoModelForCausalLM"
 
@@ -47,11 +47,25 @@ class Causal(Writer):
         """The decoder in torch."""
         return CausalDecoder(self.model)
 
-    def export_decoder(self, path: Path, *, half: bool) -> Layout:
-        """Write the decoder as an ONNX graph. Raises ExportError for a model that cannot be exported so."""
-        from modelgraft_plugins.llm import grouped_query
+    def export_decoder(self, folder: Path, *, half: bool) -> DecoderGraph:
+        """Write the decoder as an ONNX graph: with GroupQueryAttention where it can serve, otherwise with a growing cache.
 
-        return grouped_query.export(self.model, path, half=half)
+        Raises ExportError for a model that can be exported in neither way.
+        """
+        from modelgraft.backends.onnx.decoders import DecoderGraph
+        from modelgraft.backends.onnx.exporting import ExportError
+        from modelgraft_plugins.llm import growing_export, grouped_query
+
+        path = folder / "model.onnx"
+        try:
+            return DecoderGraph("grouped", grouped_query.export(self.model, path, half=half))
+        except ExportError as error:
+            remark = f"GroupQueryAttention cannot serve this model ({error}): its cache grows, and long answers slow down"
+        return DecoderGraph("growing", growing_export.export_decoder(self.model, path, half=half), remark)
+
+    def start_ids(self) -> tuple[int, ...]:
+        """Answers begin with nothing but the prompt."""
+        return ()
 
     def embed(self, ids: Tensor) -> Tensor:
         """The input embeddings of some tokens, int64[n] -> float[n width]."""

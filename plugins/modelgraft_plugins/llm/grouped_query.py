@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from modelgraft.backends.onnx.decoding import Layout
-from modelgraft.backends.onnx.exporting import OPSET, ExportError, first_line, quiet
+from modelgraft.backends.onnx.exporting import ExportError, trace
 from torch import Tensor
 from torch.export import Dim
 from transformers.cache_utils import Cache, CacheLayerMixin
@@ -85,10 +85,10 @@ def _attend(
     **rest: Any,
 ) -> tuple[Tensor, None]:
     """Emit the operator for one layer. query [batch heads tokens d], key and value [batch kv_heads tokens d]."""
-    trace = _Running.trace
-    assert trace is not None
+    running = _Running.trace
+    assert running is not None
     batch, heads, tokens, width = query.shape
-    layer = trace.layers[module.layer_idx]
+    layer = running.layers[module.layer_idx]
     facts: dict[str, Any] = {
         "num_heads": heads,
         "kv_num_heads": key.shape[1],
@@ -101,13 +101,13 @@ def _attend(
         facts["local_window_size"] = int(rest["sliding_window"])
     output, present_key, present_value = torch.onnx.ops.symbolic_multi_out(
         "com.microsoft::GroupQueryAttention",
-        (*(_merge(states) for states in (query, key, value)), layer.past_key, layer.past_value, trace.seqlens_k, trace.total),
+        (*(_merge(states) for states in (query, key, value)), layer.past_key, layer.past_value, running.seqlens_k, running.total),
         facts,
         dtypes=(query.dtype, key.dtype, value.dtype),
         shapes=((batch, tokens, heads * width), layer.past_key.shape, layer.past_value.shape),
         version=1,
     )
-    trace.present[module.layer_idx] = (present_key, present_value)
+    running.present[module.layer_idx] = (present_key, present_value)
     return output.view(batch, tokens, heads, width), None
 
 
@@ -135,13 +135,13 @@ class _GroupedQuery(torch.nn.Module):
         self, inputs_embeds: Tensor, position_ids: Tensor, seqlens_k: Tensor, total: Tensor, last: Tensor, past: list[Tensor]
     ) -> tuple[Tensor, ...]:
         """One call of the graph."""
-        trace = _Running.trace = _Trace(past, seqlens_k, total)
+        running = _Running.trace = _Trace(past, seqlens_k, total)
         self.last = last  # type: ignore[assignment]
         try:
-            output = self.model(inputs_embeds=inputs_embeds, position_ids=position_ids, past_key_values=trace, use_cache=True)
+            output = self.model(inputs_embeds=inputs_embeds, position_ids=position_ids, past_key_values=running, use_cache=True)
         finally:
             _Running.trace, self.last = None, None
-        present = [tensor for layer in range(len(trace.layers)) for tensor in trace.present[layer]]
+        present = [tensor for layer in range(len(running.layers)) for tensor in running.present[layer]]
         return (output.logits[:, 0], *present)
 
 
@@ -173,25 +173,17 @@ def export(model: Model, path: Path, *, half: bool = False) -> Layout:
     batch, tokens, capacity = Dim("batch"), Dim("tokens"), Dim("capacity")
     wrapped = _GroupedQuery(model).eval()
     try:
-        with _attention(model), quiet(), torch.no_grad():
-            program = torch.onnx.export(
+        with _attention(model):
+            trace(
                 wrapped,
                 _example(layout, batch=2, tokens=5, capacity=16),
-                dynamo=True,
-                opset_version=OPSET,
-                dynamic_shapes=(
-                    {0: batch, 1: tokens}, {0: batch, 1: tokens}, {0: batch}, None, {0: batch}, [{0: batch, 2: capacity}] * len(names),
-                ),
-                input_names=["inputs_embeds", "position_ids", "seqlens_k", "total", "last", *(f"past.{name}" for name in names)],
-                output_names=["logits", *(f"present.{name}" for name in names)],
-                verbose=False,
-            )  # fmt: skip
-    except Exception as error:
-        raise ExportError(first_line(error)) from error
+                path,
+                sizes=({0: batch, 1: tokens}, {0: batch, 1: tokens}, {0: batch}, None, {0: batch}, [{0: batch, 2: capacity}] * len(names)),
+                inputs=["inputs_embeds", "position_ids", "seqlens_k", "total", "last", *(f"past.{name}" for name in names)],
+                outputs=["logits", *(f"present.{name}" for name in names)],
+            )
     finally:
         wrapped.handle.remove()
-    assert program is not None
-    program.save(str(path), external_data=True)
     return layout
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -12,6 +13,9 @@ from modelgraft_plugins import huggingface
 from modelgraft_plugins.llm import Seq2SeqConfig
 from modelgraft_plugins.llm.decoders import CrossDecoder
 from modelgraft_plugins.llm.writer import Writer, read_state
+
+if TYPE_CHECKING:
+    from modelgraft.backends.onnx.decoders import DecoderGraph
 
 
 class Seq2Seq(Writer):
@@ -38,9 +42,26 @@ class Seq2Seq(Writer):
         returns  text: one string per record; logits: float[batch vocab]
         """
         prompts = list(values[0]) if self.config.encoder == "none" else self.read(values)[0]
-        start = self.start_ids()
+        return self.answer(self.torch_decoder(), prompts, [self.start_ids()] * len(prompts))
+
+    def torch_decoder(self) -> CrossDecoder:
+        """The decoder in torch, with the encoder where there is one."""
         encoder = None if self.config.encoder == "none" else self.model.get_encoder()
-        return self.answer(CrossDecoder(self.model, start=start, encoder=encoder), prompts, [start] * len(prompts))
+        return CrossDecoder(self.model, start=self.start_ids(), encoder=encoder)
+
+    def export_decoder(self, folder: Path, *, half: bool) -> DecoderGraph:
+        """Write encoder, keys and values of the memory, and decoder as ONNX graphs. Raises ExportError."""
+        from modelgraft.backends.onnx.decoders import DecoderGraph
+        from modelgraft_plugins.llm import growing_export
+
+        encoder = None if self.config.encoder == "none" else self.model.get_encoder()
+        layout = growing_export.export_crossing(self.model, folder, half=half, encoder=encoder, start=self.start_ids()[0])
+        return DecoderGraph("crossing", layout)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """The input embeddings of some tokens, int64[n] -> float[n width]."""
+        embedded: Tensor = self.model.get_input_embeddings()(ids)
+        return embedded
 
     def start_ids(self) -> tuple[int, ...]:
         """The tokens that every answer begins with. Raises InputError for one that the tokenizer does not know."""

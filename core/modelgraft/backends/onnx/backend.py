@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,7 @@ def _build(module: torch.nn.Module, node: Node, signature: Signature, precision:
         "outputs": {name: str(port) for name, port in signature.outputs},
         "opset": OPSET,
         "precision": precision,
-        "parity": {"absolute": parity.absolute, "relative": parity.relative, "tolerance": parity.tolerance, "sizes": parity.sizes},
+        "parity": asdict(parity),
     }
 
 

@@ -1,16 +1,13 @@
 """Language models on ONNX Runtime: the module keeps tokenizer, embeddings and loop, its decoder is an exported graph.
 
-A module whose decoder can be exported has
-    export_decoder(path, half) -> Layout     writes the graph that decoding.py describes
-    torch_decoder() -> Decoder               the same decoder in torch, for the parity gate
-    embed(ids) -> Tensor                     its input embeddings
-    decoder                                  an attribute: what it uses in place of its own
+What a module offers for it is `Decodes` below. There are three styles of decoder graphs: "grouped" (decoding.py: its cache
+is updated in place), "growing" and "crossing" (growing.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +17,7 @@ from modelgraft.backends.base import LoadContext, Loaded
 from modelgraft.backends.onnx import store
 from modelgraft.backends.onnx.decoding import Layout, OnnxDecoder
 from modelgraft.backends.onnx.exporting import OPSET, ExportError
+from modelgraft.backends.onnx.growing import CrossingDecoder, GrowingDecoder
 from modelgraft.backends.onnx.parity import Parity, compare
 from modelgraft.backends.onnx.precision import reduce
 from modelgraft.backends.onnx.runtime import open_session
@@ -28,23 +26,37 @@ from modelgraft.generation.decoder import Decoder
 # Prompts of the parity gate: two batches of unequal lengths, none as long as the traced one, then tokens one by one.
 PROMPTS = ((3, 9, 4), (1,))
 STEPS = 4
+CROSSING = ("decoder.onnx", "crossing.onnx", "encoder.onnx")
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderGraph:
+    """What was exported: the style, its sizes, and what a user must know about it."""
+
+    style: str
+    layout: Layout
+    remark: str = ""
 
 
 class Decodes(Protocol):
-    """See above."""
+    """A module whose decoder can be exported."""
 
-    decoder: Decoder | None
+    decoder: Decoder | None  # what it uses in place of its own
 
-    def export_decoder(self, path: Path, *, half: bool) -> Layout:
-        """Write the graph; raises ExportError when the model cannot be exported."""
+    def export_decoder(self, folder: Path, *, half: bool) -> DecoderGraph:
+        """Write the graphs: model.onnx, or those of CROSSING. Raises ExportError when the model cannot be exported."""
         ...
 
     def torch_decoder(self) -> Decoder:
-        """The decoder in torch."""
+        """The same decoder in torch, for the parity gate."""
         ...
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
-        """int64[n] -> float[n width]."""
+        """The input embeddings, int64[n] -> float[n width]."""
+        ...
+
+    def start_ids(self) -> Sequence[int]:
+        """What every answer of a crossing decoder begins with."""
         ...
 
 
@@ -57,39 +69,57 @@ def load(host: Loaded, context: LoadContext, *, key: str, precision: str) -> Loa
     entry, complaint = store.find(key)
     if entry is None:
         entry = store.make(key, lambda folder: _build(module, context, precision, folder))
-    session, remarks = store.session(entry.folder, context.device)
-    module.decoder = OnnxDecoder(session, layout_of(entry.manifest), module.embed, device=context.device)
-    said = (f"{context.node.name}: {complaint}",) if complaint else ()
-    return replace(host, warnings=(*host.warnings, *said, *remarks))
+    remarks = [f"{context.node.name}: {text}" for text in (complaint, entry.manifest.get("remark", "")) if text]
+
+    def session(graph: str) -> Any:
+        opened, said = store.session(entry.folder, context.device, graph=graph)
+        remarks.extend(said)
+        return opened
+
+    module.decoder = _decoder(module, entry.folder, entry.manifest, session, context.device)
+    return replace(host, warnings=(*host.warnings, *remarks))
 
 
-def layout_of(manifest: Mapping[str, Any]) -> Layout:
-    """The layout that a manifest records."""
+def _decoder(module: Decodes, folder: Path, manifest: Mapping[str, Any], session: Callable[[str], Any], device: str) -> Decoder:
     facts = dict(manifest["layout"])
-    return Layout(**{**facts, "dtype": getattr(torch, str(facts["dtype"]).removeprefix("torch."))})
+    layout = Layout(**{**facts, "dtype": getattr(torch, str(facts["dtype"]).removeprefix("torch."))})
+    if manifest["style"] == "crossing":
+        sessions = {graph.removesuffix(".onnx"): session(graph) for graph in CROSSING if (folder / graph).is_file()}
+        return CrossingDecoder(sessions, layout, module.start_ids, device=device)
+    kind = OnnxDecoder if manifest["style"] == "grouped" else GrowingDecoder
+    return kind(session(store.GRAPH), layout, module.embed, device=device)
 
 
 def _build(module: Decodes, context: LoadContext, precision: str, folder: Path) -> Mapping[str, Any]:
-    path = folder / store.GRAPH
-    layout = module.export_decoder(path, half=precision == "float16")
-    reduce(path, precision)
-    parity = prove(module, OnnxDecoder(open_session(path, device="cpu"), layout, module.embed, device="cpu"), precision)
-    if not parity.holds:
-        raise ExportError(f"the export differs from torch: {parity}")
-    return {
+    made = module.export_decoder(folder, half=precision == "float16")
+    for graph in sorted(folder.glob("*.onnx")):
+        reduce(graph, precision)
+    manifest: dict[str, Any] = {
         "node": context.node.name,
         "component": context.node.component.id,
         "opset": OPSET,
         "precision": precision,
-        "layout": {**asdict(layout), "dtype": str(layout.dtype)},
-        "parity": {"absolute": parity.absolute, "relative": parity.relative, "tolerance": parity.tolerance, "sizes": parity.sizes},
+        "style": made.style,
+        "remark": made.remark,
+        "layout": {**asdict(made.layout), "dtype": str(made.layout.dtype)},
     }
+    exported = _decoder(module, folder, manifest, lambda graph: open_session(folder / graph, device="cpu"), "cpu")
+    parity = prove(module, exported, made, precision)
+    if not parity.holds:
+        raise ExportError(f"the export differs from torch: {parity}")
+    return {**manifest, "parity": asdict(parity)}
 
 
-def prove(module: Decodes, exported: Decoder, precision: str) -> Parity:
+def prove(module: Decodes, exported: Decoder, made: DecoderGraph, precision: str) -> Parity:
     """Compare an exported decoder with torch: prompts of unequal lengths, then several tokens."""
-    table = torch.Generator().manual_seed(7)
-    cases = [tuple(module.embed(torch.randint(0, 50, (length,), generator=table)) for length in lengths) for lengths in PROMPTS]
+    generator = torch.Generator().manual_seed(7)
+
+    def prompt(length: int) -> torch.Tensor:
+        if made.style == "crossing":
+            return torch.randn(length, made.layout.width, generator=generator)
+        return module.embed(torch.randint(0, 50, (length,), generator=generator)).detach()
+
+    cases = [tuple(prompt(length) for length in lengths) for lengths in PROMPTS]
     return compare(lambda *case: _answer(module.torch_decoder(), case), lambda *case: _answer(exported, case), cases, precision=precision)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import importlib.util
 import io
 import logging
 import warnings
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 
 from modelgraft.backends.onnx.examples import TRACED, dynamic_axes, make_inputs
-from modelgraft.errors import ModelgraftError
+from modelgraft.errors import ModelgraftError, PluginError
 from modelgraft.ports import Port
 
 OPSET = 18  # every later one that was tried gives the same numbers, none is faster for decoding, and 18 is read everywhere
@@ -72,21 +73,38 @@ def flat(module: torch.nn.Module, *, ports: Sequence[str], wired: Sequence[str],
 
 
 def export(module: torch.nn.Module, signature: Signature, path: Path) -> None:
-    """Trace a flat module and write `path` with its weights beside it (`path.data`).
+    """Trace a flat module on small inputs made from its ports, and write `path`. Raises ExportError."""
+    trace(
+        module,
+        make_inputs(signature.input_ports, TRACED, seed=0),
+        path,
+        sizes=(dynamic_axes(signature.input_ports),),
+        inputs=[name for name, _ in signature.inputs],
+        outputs=[name for name, _ in signature.outputs],
+    )
 
-    Raises ExportError with the first line of what the exporter said, and the operator when it names one.
+
+def trace(
+    module: torch.nn.Module, example: tuple[Any, ...], path: Path, *, sizes: Any, inputs: Sequence[str], outputs: Sequence[str]
+) -> None:
+    """Trace a module and write `path` with its weights beside it (`path.data`).
+
+    sizes  which axes of the example may have other sizes, as `torch.onnx.export(dynamic_shapes=...)` takes them
+
+    Raises ExportError with the first line of what the exporter said, PluginError when the exporter is not installed.
     """
-    inputs = make_inputs(signature.input_ports, TRACED, seed=0)
+    if importlib.util.find_spec("onnxscript") is None or importlib.util.find_spec("onnx") is None:
+        raise PluginError("exporting needs onnx and onnxscript: pip install 'modelgraft[onnx]'")
     try:
         with quiet(), torch.no_grad():
             program = torch.onnx.export(
-                module,
-                inputs,
+                module.eval(),
+                example,
                 dynamo=True,
                 opset_version=OPSET,
-                dynamic_shapes=(dynamic_axes(signature.input_ports),),
-                input_names=[name for name, _ in signature.inputs],
-                output_names=[name for name, _ in signature.outputs],
+                dynamic_shapes=sizes,
+                input_names=list(inputs),
+                output_names=list(outputs),
                 verbose=False,
             )
     except Exception as error:  # the exporter raises whatever the traced code and its own passes raise

@@ -15,7 +15,7 @@ from typing import Any
 from modelgraft.backends.onnx.runtime import open_session, tune
 from modelgraft.storage import cache_root, folder_aside, locked, sha256_of
 
-GRAPH, TUNED = "model.onnx", "tuned.onnx"
+GRAPH = "model.onnx"
 SEAL = "sha256.json"
 MOST_BYTES = 20 * 2**30  # the oldest exports are deleted above this
 
@@ -95,22 +95,37 @@ def unharmed(folder: Path) -> bool:
         return False
 
 
-def session(folder: Path, device: str) -> tuple[Any, tuple[str, ...]]:
-    """Open an export as it was tuned for this machine, tuning it the first time; on a GPU the plain graph.
+def session(folder: Path, device: str, *, graph: str = GRAPH) -> tuple[Any, tuple[str, ...]]:
+    """Open a graph of an export as it was tuned for this machine, tuning it the first time; on a GPU the plain graph.
 
     Gives the session, and what a user must know. `Any`: onnxruntime has no types.
     """
     if device != "cpu":
-        return open_session(folder / GRAPH, device=device), ()
-    tuned = folder / f"tuned-{machine_key()}"
-    if not unharmed(tuned):
-        try:
-            with folder_aside(tuned) as aside:
-                tune(folder / GRAPH, aside / TUNED)
-                seal(aside)
-        except OSError as error:
-            return open_session(folder / GRAPH, device=device), (f"the tuned export could not be kept ({error}): starting takes longer",)
-    return open_session(tuned / TUNED, device=device, optimised=True), ()
+        return open_session(folder / graph, device=device), ()
+    tuned = folder / f"tuned-{machine_key()}-{Path(graph).stem}"
+    why_not = "" if unharmed(tuned) else _tune(folder / graph, tuned)
+    if why_not:
+        return open_session(folder / graph, device=device), (
+            f"{graph} is not kept as tuned for this machine ({why_not}): starting takes longer",
+        )
+    return open_session(tuned / graph, device=device, optimised=True), ()
+
+
+def _tune(graph: Path, folder: Path) -> str:
+    """Make the tuned folder of a graph; gives why there is none, or an empty string."""
+    refused = folder.with_name(f"{folder.name}.refused")
+    if refused.is_file():
+        return refused.read_text(encoding="utf-8")
+    try:
+        with folder_aside(folder) as aside:
+            why_not = tune(graph, aside / graph.name)
+            seal(aside)
+        if why_not:
+            shutil.rmtree(folder)
+            refused.write_text(why_not, encoding="utf-8")
+    except OSError as error:
+        return str(error)
+    return why_not
 
 
 def make(key: str, build: Callable[[Path], Mapping[str, Any]]) -> Entry:

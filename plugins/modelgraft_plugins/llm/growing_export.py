@@ -1,0 +1,184 @@
+"""Export decoders whose cache grows, and encoder-decoders. Layout of the graphs: modelgraft/backends/onnx/growing.py."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from modelgraft.backends.onnx.decoding import Layout
+from modelgraft.backends.onnx.exporting import trace
+from torch import Tensor
+from torch.export import Dim
+from transformers.cache_utils import DynamicCache, EncoderDecoderCache
+
+from modelgraft_plugins.llm.grouped_query import layout_of
+
+Model = Any  # a model of transformers, which is only partly annotated
+
+
+def _cache(pairs: Sequence[Tensor]) -> DynamicCache:
+    """A cache that holds key, value, key, value, ... of each layer."""
+    cache = DynamicCache()
+    for layer, (key, value) in enumerate(zip(pairs[::2], pairs[1::2], strict=True)):
+        cache.update(key, value, layer)
+    return cache
+
+
+def _flat(cache: Any) -> list[Tensor]:
+    return [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
+
+
+class _Decoder(torch.nn.Module):
+    """A decoder alone."""
+
+    def __init__(self, model: Model, *, takes_positions: bool) -> None:
+        super().__init__()
+        self.model, self.takes_positions = model, takes_positions
+
+    def forward(self, inputs_embeds: Tensor, attention_mask: Tensor, position_ids: Tensor, past: list[Tensor]) -> tuple[Tensor, ...]:
+        cache = _cache(past)
+        positions = {"position_ids": position_ids} if self.takes_positions else {}
+        output = self.model(inputs_embeds=inputs_embeds, attention_mask=attention_mask, past_key_values=cache, use_cache=True, **positions)
+        return (output.logits[:, -1], *_flat(cache))
+
+
+class _Encoder(torch.nn.Module):
+    """An encoder."""
+
+    def __init__(self, encoder: Model) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, inputs_embeds: Tensor, attention_mask: Tensor) -> Tensor:
+        states: Tensor = self.encoder(inputs_embeds=inputs_embeds, attention_mask=attention_mask).last_hidden_state
+        return states
+
+
+class _Crossing(torch.nn.Module):
+    """The keys and values that a decoder attends to in its memory."""
+
+    def __init__(self, model: Model, start: int) -> None:
+        super().__init__()
+        self.model, self.start = model, start
+
+    def forward(self, memory: Tensor) -> tuple[Tensor, ...]:
+        cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        ids = memory.new_full((memory.shape[0], 1), self.start, dtype=torch.int64)
+        self.model(decoder_input_ids=ids, encoder_outputs=(memory,), past_key_values=cache, use_cache=True)
+        return tuple(_flat(cache.cross_attention_cache))
+
+
+class _CrossDecoder(torch.nn.Module):
+    """The decoder of an encoder-decoder, over keys and values that were made once."""
+
+    def __init__(self, model: Model, width: int) -> None:
+        super().__init__()
+        self.model, self.width = model, width
+
+    def forward(self, decoder_input_ids: Tensor, attention_mask: Tensor, cross: list[Tensor], past: list[Tensor]) -> tuple[Tensor, ...]:
+        cache = EncoderDecoderCache(_cache(past), _cache(cross))
+        cache.is_updated = dict.fromkeys(range(len(past) // 2), True)
+        memory = cross[0].new_zeros((cross[0].shape[0], cross[0].shape[2], self.width))  # only its shape is looked at
+        output = self.model(
+            decoder_input_ids=decoder_input_ids,
+            encoder_outputs=(memory,),
+            attention_mask=attention_mask,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        return (output.logits[:, -1], *_flat(cache.self_attention_cache))
+
+
+def _names(kind: str, layers: int) -> list[str]:
+    return [f"{kind}.{what}.{layer}" for layer in range(layers) for what in ("key", "value")]
+
+
+def export_decoder(model: Model, path: Path, *, half: bool) -> Layout:
+    """Write the graph of a decoder alone. Raises ExportError."""
+    if half:
+        model = copy.deepcopy(model).half()
+    layout = layout_of(model)
+    any_size = Dim.DYNAMIC
+    past = [torch.randn(2, layout.kv_heads, 3, layout.head_width, dtype=layout.dtype) for _ in range(2 * layout.layers)]
+    takes_positions = "position_ids" in inspect.signature(model.forward).parameters
+    trace(
+        _Decoder(model, takes_positions=takes_positions),
+        (
+            torch.randn(2, 5, layout.width, dtype=layout.dtype),
+            torch.ones(2, 8, dtype=torch.int64),
+            torch.arange(3, 8).repeat(2, 1),
+            past,
+        ),
+        path,
+        sizes=(
+            {0: any_size, 1: any_size},
+            {0: any_size, 1: any_size},
+            {0: any_size, 1: any_size},
+            [{0: any_size, 2: any_size}] * len(past),
+        ),
+        inputs=["inputs_embeds", "attention_mask", "position_ids", *_names("past", layout.layers)],
+        outputs=["logits", *_names("present", layout.layers)],
+    )
+    return layout
+
+
+def cross_layout_of(model: Model) -> Layout:
+    """The sizes of the decoder of an encoder-decoder."""
+    config = model.config
+    heads = getattr(config, "decoder_attention_heads", None) or config.num_attention_heads
+    layers = getattr(config, "num_decoder_layers", None) or getattr(config, "decoder_layers", None) or config.num_hidden_layers
+    width = getattr(config, "d_model", None) or config.hidden_size
+    return Layout(
+        layers=layers,
+        kv_heads=heads,
+        head_width=getattr(config, "d_kv", None) or width // heads,
+        width=width,
+        vocab=model.get_output_embeddings().weight.shape[0],
+        dtype=model.dtype,
+    )
+
+
+def export_crossing(model: Model, folder: Path, *, half: bool, encoder: Model | None, start: int) -> Layout:
+    """Write decoder.onnx, crossing.onnx and, with an encoder, encoder.onnx. Raises ExportError.
+
+    start  any token: the keys and values of the memory do not depend on it
+    """
+    if half:
+        model = copy.deepcopy(model).half()
+        encoder = None if encoder is None else model.get_encoder()
+    layout = cross_layout_of(model)
+    any_size = Dim.DYNAMIC
+    kind = layout.dtype
+    if encoder is not None:
+        trace(
+            _Encoder(encoder),
+            (torch.randn(2, 7, layout.width, dtype=kind), torch.ones(2, 7, dtype=torch.int64)),
+            folder / "encoder.onnx",
+            sizes=({0: any_size, 1: any_size}, {0: any_size, 1: any_size}),
+            inputs=["inputs_embeds", "attention_mask"],
+            outputs=["memory"],
+        )
+    trace(
+        _Crossing(model, start),
+        (torch.randn(2, 7, layout.width, dtype=kind),),
+        folder / "crossing.onnx",
+        sizes=({0: any_size, 1: any_size},),
+        inputs=["memory"],
+        outputs=_names("cross", layout.layers),
+    )
+    cross = [torch.randn(2, layout.kv_heads, 7, layout.head_width, dtype=kind) for _ in range(2 * layout.layers)]
+    past = [torch.randn(2, layout.kv_heads, 3, layout.head_width, dtype=kind) for _ in range(2 * layout.layers)]
+    grows = [{0: any_size, 2: any_size}] * len(past)
+    trace(
+        _CrossDecoder(model, layout.width),
+        (torch.ones(2, 4, dtype=torch.int64), torch.ones(2, 7, dtype=torch.int64), cross, past),
+        folder / "decoder.onnx",
+        sizes=({0: any_size, 1: any_size}, {0: any_size, 1: any_size}, grows, grows),
+        inputs=["decoder_input_ids", "attention_mask", *_names("cross", layout.layers), *_names("past", layout.layers)],
+        outputs=["logits", *_names("present", layout.layers)],
+    )
+    return layout

@@ -1,0 +1,62 @@
+"""Whole graphs on the onnx backend: the same file, the same answers as on torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import modelgraft as mg
+import pytest
+import torch
+from skimage import data
+from PIL import Image
+from support import checkpoints
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Exports of a test are its own."""
+    monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "cache"))
+
+
+def pictures():
+    photo = Image.fromarray(data.chelsea())
+    return [photo, photo.rotate(90, expand=True).convert("L")]
+
+
+def answers(name, folder, backend, *, asked, **inputs):
+    graph = mg.load(name, params={"checkpoint": str(folder)})
+    with mg.open(graph, backend=backend) as pipeline:
+        return pipeline.run(outputs=asked, **inputs)
+
+
+CASES = {
+    "vit": (checkpoints.vit, ["label", "logits"], {}),
+    "clip": (checkpoints.clip, ["label", "logits"], {"labels": ["a cat", "a red dog on grass"]}),
+    "blip2": (checkpoints.blip2, ["text", "llm.logits", "project.y"], {"prompt": ["a cat", "what is on the grass ?"]}),
+    "blip2-t5": (
+        lambda folder: checkpoints.blip2(folder, language="t5"),
+        ["text", "llm.logits", "project.y"],
+        {"prompt": ["a cat", "what is it ?"]},
+    ),
+    "llava": (checkpoints.llava, ["text", "llm.logits"], {"prompt": ["what is it ?", "a cat"]}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_graph_answers_on_onnx_as_on_torch(case, tmp_path):
+    """Same texts and labels; numbers within 1e-4 of the largest; a batch of unequal prompts and pictures."""
+    build, asked, inputs = CASES[case]
+    folder = tmp_path / "checkpoint"
+    build(folder)
+    name = case.partition("-")[0]
+    expected = answers(name, folder, "torch", asked=asked, image=pictures(), **inputs)
+    got = answers(name, folder, "onnx", asked=asked, image=pictures(), **inputs)
+    for output in asked:
+        if isinstance(expected[output], torch.Tensor):
+            scale = expected[output].abs().max().item()
+            assert (got[output] - expected[output]).abs().max().item() <= 1e-4 * max(scale, 1.0), output
+        else:
+            assert got[output] == expected[output]
+    assert Path(tmp_path / "cache" / "exports").is_dir()
