@@ -83,7 +83,9 @@ def test_a_decoder_may_have_other_layers_than_its_encoder(layers, tmp_path):
     checkpoints.randomise(model, seed=4)
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    assert opened(tmp_path, max_new_tokens=12)(TEXTS)["text"] == reference(checkpoints.Checkpoint(tmp_path, model, tokenizer), TEXTS)
+    saved = checkpoints.Checkpoint(tmp_path, model, tokenizer)
+    wanted = reference(saved, TEXTS, use_cache=False)  # the cache that transformers 5.23 makes has as many layers as the encoder
+    assert opened(tmp_path, max_new_tokens=12)(TEXTS)["text"] == wanted
 
 
 def test_first_logits_of_t5(t5):
