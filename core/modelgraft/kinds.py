@@ -232,12 +232,21 @@ def _config_of_function(id: str, function: Callable[..., Any], declared: Ports) 
     positional = [p.name for p in signature.parameters.values() if p.kind is not p.KEYWORD_ONLY]
     if positional != list(declared.inputs):
         raise PluginError(f"component '{id}': the function takes ({', '.join(positional)}) but its input ports are ({', '.join(declared.inputs)})")
-    hints = get_type_hints(function, include_extras=True)
+    keywords = [parameter for parameter in signature.parameters.values() if parameter.kind is parameter.KEYWORD_ONLY]
+    hints = _hints(function, [parameter.name for parameter in keywords])
     fields: dict[str, Any] = {}
-    for parameter in signature.parameters.values():
-        if parameter.kind is parameter.KEYWORD_ONLY:
-            default = ... if parameter.default is parameter.empty else parameter.default
-            fields[parameter.name] = (hints.get(parameter.name, Any), default)
+    for parameter in keywords:
+        default = ... if parameter.default is parameter.empty else parameter.default
+        fields[parameter.name] = (hints.get(parameter.name, Any), default)
     config = create_model(function.__name__.title().replace("_", "") + "Config", __base__=Config, **fields)
     config.declared_ports = declared
     return config
+
+
+def _hints(function: Callable[..., Any], names: list[str]) -> dict[str, Any]:
+    """The types of some parameters. Those of inputs are not looked at: `Tensor` may be imported for type checkers alone."""
+
+    def stand_in() -> None: ...
+
+    stand_in.__annotations__ = {name: function.__annotations__[name] for name in names if name in function.__annotations__}
+    return get_type_hints(stand_in, globalns=getattr(function, "__globals__", {}), include_extras=True)

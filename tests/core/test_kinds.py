@@ -104,3 +104,16 @@ def test_ports_keep_their_space_and_their_sentence():
     pixels = port("float[batch 3 h w]", space=Space.of("pixels", size=8), doc="normalised")
     assert pixels.bind({"h": 8}).space == Space.of("pixels", size=8)
     assert pixels.doc == "normalised"
+
+
+def test_types_of_inputs_may_be_imported_for_type_checkers_alone():
+    """A light plugin names Tensor without importing torch; only the types of the config are looked at."""
+
+    @component("test/first", kind="head", inputs={"x": "float[batch tokens width]"}, outputs={"y": "float[batch width]"})
+    def first(x: Tensor, *, at: int = 0) -> Tensor:  # noqa: F821 not imported on purpose
+        """Take one vector of a sequence."""
+        return x[:, at]
+
+    assert first.__component__.config(at=2).at == 2
+    with pytest.raises(ValidationError):
+        first.__component__.config(at="two")
