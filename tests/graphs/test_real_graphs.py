@@ -1,4 +1,4 @@
-"""The graphs describe, talk and read: real weights on real photographs, spoken sentences and drawn pages."""
+"""The graphs describe, caption, talk and read: real weights on real photographs, spoken sentences and drawn pages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from modelgraft import archives
 from modelgraft.testing import open_node
 from modelgraft_plugins.speech import Kokoro, Phonemes, kokoro, pronounce
 
-REAL = ("describe", "talk", "read")
+REAL = ("describe", "talk", "read", "caption")
 
 
 def network(test):
@@ -168,8 +168,22 @@ def test_read_answers_from_the_lines_of_a_page():
     with mg.open("read") as pipeline:
         result = pipeline.run(image=page(*receipt), question="What is the total?")
         other = pipeline.run(image=page(*receipt), question="Where is the cafe?", outputs=["text"])
+        blank = pipeline.run(image=Image.new("RGB", (211, 103), "white"), question="What is the total?", outputs=["text"])
     assert tuple(result["lines"]) == receipt
     assert [box["text"] for box in result["boxes"]] == list(receipt)
     assert "7.80" in result["text"]
     assert "12 Market Street" in other["text"]
     assert "page" in other.cached  # another question does not read the picture again
+    assert blank["text"] == "There is no text in the picture to answer this from: What is the total?"
+
+
+@network
+def test_caption_quotes_the_words_of_a_picture_that_has_some():
+    """Two pictures at once take two ways: one is described, of the other the heading is quoted."""
+    pytest.importorskip("rapidocr", reason="the package rapidocr is not installed")
+    with mg.open("caption") as pipeline:
+        result = pipeline.run(image=[Image.open(photograph("chelsea.png")), page("Garden Party", "Sunday at noon")])
+    assert result["lines"] == [[], ["Garden Party", "Sunday at noon"]]
+    assert "cat" in result["text"][0]
+    assert "Garden Party" not in result["text"][0]
+    assert "Garden Party" in result["text"][1]

@@ -7,7 +7,6 @@ from functools import cache
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from modelgraft.backends.base import NodeRuntime
 from modelgraft.errors import SourceError
 from modelgraft.testing import open_node
 from modelgraft_plugins.ocr import RapidOCR
@@ -52,14 +51,19 @@ def test_boxes_stand_where_the_lines_were_drawn():
         assert 0.9 < box["score"] <= 1
 
 
-def test_a_picture_without_text_gives_nothing_and_says_so():
+def test_a_picture_without_text_gives_nothing_and_the_masks_say_so():
     """An empty page is no error; a batch keeps its records apart."""
-    trial, said = reader(), list[str]()
-    trial.loaded.bind(NodeRuntime("eye", "ocr/rapidocr", emit=lambda kind, **facts: said.append(facts["text"])))
-    found = trial([Image.new("RGB", (97, 61), "white"), page(LINES[:1])])
+    found = reader()([Image.new("RGB", (97, 61), "white"), page(LINES[:1])])
     assert found["text"] == ["", LINES[0]]
     assert found["boxes"][0] == []
-    assert said == ["no text was found in the picture"]
+    assert found["has_text"].tolist() == [False, True]
+    assert found["is_blank"].tolist() == [True, False]
+
+
+def test_lines_that_are_too_short_are_left_out():
+    """A stray letter is no text where more are asked for."""
+    found = open_node(RapidOCR, {"min_characters": 3})([page(("OK", "Graph runtime"))])
+    assert found["lines"] == [["Graph runtime"]]
 
 
 def test_models_that_were_not_tried_out_are_refused(tmp_path, monkeypatch):

@@ -18,10 +18,12 @@ class RapidOCR(Config):
     """
 
     min_score: float = Field(0.5, ge=0, le=1, description="a line that was read with less confidence is left out")
+    min_characters: int = Field(1, ge=1, description="a shorter line is left out: in photographs a stray 0 or l is seldom text")
 
     def ports(self) -> Ports:
-        """A picture in; the whole text, its lines, and where each stands, out."""
-        return Ports.of({"image": "image"}, {"text": "text", "lines": "list[text]", "boxes": "boxes"})
+        """A picture in; the whole text, its lines, where each stands, and whether there is any, and whether there is none, out."""
+        outputs = {"text": "text", "lines": "list[text]", "boxes": "boxes", "has_text": "mask[batch]", "is_blank": "mask[batch]"}
+        return Ports.of({"image": "image"}, outputs)
 
 
 @hookimpl

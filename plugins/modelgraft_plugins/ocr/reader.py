@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rapidocr
+import torch
 from PIL import Image
 
 from modelgraft.backends.base import LoadContext, NodeRuntime
@@ -33,7 +34,7 @@ def load(config: RapidOCR, _context: LoadContext) -> Reader:
     parameters: dict[str, Any] = {"Global.text_score": config.min_score, "Global.log_level": "error"}
     for step, (name, sha256) in MODELS.items():
         parameters[f"{step}.model_path"] = str(_model_file(name, sha256))
-    return Reader(rapidocr.RapidOCR(params=parameters))
+    return Reader(rapidocr.RapidOCR(params=parameters), min_characters=config.min_characters)
 
 
 def _model_file(name: str, sha256: str) -> Path:
@@ -45,32 +46,32 @@ def _model_file(name: str, sha256: str) -> Path:
 
 
 class Reader:
-    """Reads pictures."""
+    """Reads pictures, one after the other; asks before each whether to go on."""
 
-    def __init__(self, engine: Any) -> None:
-        self.engine = engine
+    def __init__(self, engine: Any, *, min_characters: int) -> None:
+        self.engine, self.min_characters = engine, min_characters
         self.runtime: NodeRuntime | None = None
 
     def bind(self, runtime: NodeRuntime) -> None:
-        """Take the run that is served: it hears when a picture holds no text."""
+        """Take the run that is served."""
         self.runtime = runtime
 
     def __call__(self, image: list[Image.Image]) -> dict[str, Any]:
         """Give text, lines and boxes of each picture; all empty when there is no text in it."""
         pages = [self._read(picture) for picture in image]
         lines = [[box["text"] for box in page] for page in pages]
-        return {"text": ["\n".join(page) for page in lines], "lines": lines, "boxes": pages}
+        has_text = torch.tensor([bool(page) for page in lines])
+        return {
+            "text": ["\n".join(page) for page in lines], "lines": lines, "boxes": pages, "has_text": has_text, "is_blank": ~has_text,
+        }  # fmt: skip
 
     def _read(self, picture: Image.Image) -> list[dict[str, Any]]:
         if self.runtime is not None:
             self.runtime.check()
         blue_first = np.ascontiguousarray(np.asarray(on_white(picture))[:, :, ::-1])
         found = self.engine(blue_first)
-        if found.txts is None or found.boxes is None:
-            if self.runtime is not None:
-                self.runtime.emit("warning", text="no text was found in the picture")
-            return []
-        return [_box(corners, text, score) for corners, text, score in zip(found.boxes, found.txts, found.scores, strict=True)]
+        lines = [] if found.txts is None else zip(found.boxes, found.txts, found.scores, strict=True)
+        return [_box(corners, text, score) for corners, text, score in lines if len(text.strip()) >= self.min_characters]
 
 
 def _box(corners: np.ndarray[Any, Any], text: str, score: float) -> dict[str, Any]:

@@ -48,6 +48,12 @@ def fields_of(template: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(field for _, field, _, _ in found if field is not None))
 
 
+@component("text/first", kind="router", inputs={"texts": "list[text]"}, outputs={"text": "text"})
+def first(texts: list[list[str]]) -> list[str]:
+    """Give the first text of a list; of a list of wires from branches, that of the branch that ran."""
+    return [record[0] for record in texts]
+
+
 @component("text/tokenizer", kind="tokenizer", load="modelgraft_plugins.text.tokenizing:load", cache=False)
 class Tokenizer(Config):
     """Turn texts into token ids, with the tokenizer that a source holds.
@@ -151,5 +157,5 @@ def kind_of(config: Mapping[str, Any], source: SourceView) -> str:
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
-    for subject in (Template, Tokenizer, Encoder):
+    for subject in (Template, first, Tokenizer, Encoder):
         register(subject)
