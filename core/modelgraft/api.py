@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,15 +94,20 @@ def open(  # noqa: PLR0913 read as modelgraft.open; every option of a pipeline
     context manager.
     """
     from modelgraft.cache import MEMORY_BYTES, Cache  # what runs is imported when something is to run
+    from modelgraft.fusing import fuse
     from modelgraft.pipeline import Pipeline
 
     solved = check(load(graph, params=params) if isinstance(graph, str | Path) else graph, offline=offline)
     where = _placement(solved, device)
-    replan = partial(planner.plan, solved, backend=backend, device=where.pop("flag", None), dtype=dtype, otherwise=where)
+    flag = where.pop("flag", None)
+
+    def replan(wanted: tuple[str, ...] | None = None) -> Plan:
+        return fuse(planner.plan(solved, wanted=wanted, backend=backend, device=flag, dtype=dtype, otherwise=where))
+
     cache = Cache(memory_bytes=MEMORY_BYTES if cache_bytes is None else cache_bytes, folder=Path(cache_dir) if cache_dir else None)
     return Pipeline(
         replan(),
-        replan=lambda wanted: replan(wanted=wanted),
+        replan=replan,
         seed=seed,
         init=init,
         offline=offline,

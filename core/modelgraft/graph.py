@@ -171,6 +171,7 @@ class Node:
     lists      the ports that are fed by a list of wires
     share      the node whose weights this one uses
     origins    where each config value comes from
+    parts      of a node that stands for several, which a plan made one (fusing.py); empty otherwise
     """
 
     name: str
@@ -189,6 +190,7 @@ class Node:
     runtime: Mapping[str, Any]
     origins: Mapping[str, Origin]
     place: Place
+    parts: tuple[Node, ...] = ()
 
     @property
     def sources(self) -> tuple[Ref, ...]:

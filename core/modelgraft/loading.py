@@ -107,10 +107,20 @@ class Loader:
     def _open(self, node: Node, step: Step) -> Loaded:
         if node.component.function is not None and not node.adapters:
             return Loaded(bound_function(node.component.function, node))
-        context = LoadContext(
-            node, step.device, step.dtype, self._weights(node), self._seed, self._offline, self._registry, self._init
-        )  # fmt: skip
-        return self._backend(step.backend).load(context, self._loaded)
+        return self._backend(step.backend).load(self._context(node, step), self._loaded)
+
+    def _context(self, node: Node, step: Step) -> LoadContext:
+        return LoadContext(
+            node,
+            step.device,
+            step.dtype,
+            self._weights(node),
+            self._seed,
+            self._offline,
+            self._registry,
+            self._init,
+            of=partial(self._context, step=step) if node.parts else None,
+        )
 
     def _weights(self, node: Node) -> Any:
         """The weights of a node's source; None when it has none and needs none."""

@@ -208,7 +208,7 @@ class Pipeline:
     def _result(self, prepared: Prepared, found: tuple[Any, ...], timeline: Timeline, hits: Mapping[str, Outputs]) -> Result:
         outputs = {name: self._show(port, value) for name, port, value in zip(prepared.plan.wanted, prepared.ports, found, strict=True)}
         warnings = (*self._loader.warnings(tuple(prepared.plan.nodes)), *self._said) if self._loader.has_warnings or self._said else ()
-        return Result(outputs, frozenset(hits) if hits else NONE, warnings, timeline)
+        return Result(outputs, _names(prepared.plan, hits) if hits else NONE, warnings, timeline)
 
     def _show(self, port: Port, value: Any) -> Any:
         """What the user gets for an output: of one record the record, of a batch the list, ABSENT for what was left out."""
@@ -300,3 +300,9 @@ class Pipeline:
             self._said.append(f"{node}: {facts.get('text', '')}")
         if self._sink is not None:
             self._sink(Event("warning" if kind == "load-warning" else kind, node, facts))
+
+
+def _names(plan: Plan, hits: Iterable[str]) -> frozenset[str]:
+    """The names of the nodes that came from the cache, as the graph has them: those of its parts for a fused node."""
+    steps = plan.nodes
+    return frozenset(part.name for name in hits for part in (steps[name].node.parts or (steps[name].node,)))

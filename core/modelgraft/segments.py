@@ -98,8 +98,8 @@ class _Grouping:
             return "a route starts here"
         if producer in self.asked:
             return f"{producer} was asked for"
-        if (before.backend, before.device, before.dtype) != (step.backend, step.device, step.dtype):
-            return f"{before.backend} on {before.device} in {before.dtype}, then {step.backend} on {step.device} in {step.dtype}"
+        if _placement(before) != _placement(step):
+            return f"{_placement(before)}, then {_placement(step)}"
         if before.reads != step.reads:
             return "the first can stay in the cache while other inputs change"
         if any(self._comes_after(home, self.home[producer]) for home in homes if home != self.home[producer]):
@@ -140,3 +140,7 @@ class _Grouping:
         given = [Ref(step.node.name, port) for step in steps for port in step.node.out_ports]
         outputs = tuple(ref for ref in given if ref in wanted or users.get(ref, set()) - {index})
         return Segment(tuple(steps), tuple(inputs), outputs)
+
+
+def _placement(step: Step) -> str:
+    return f"{step.backend} on {step.device} in {step.node.runtime.get('precision') or step.dtype}"

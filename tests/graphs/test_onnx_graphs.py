@@ -34,7 +34,7 @@ def answers(name, folder, backend, *, asked, **inputs):
 CASES = {
     "vit": (checkpoints.vit, ["label", "logits"], {}),
     "clip": (checkpoints.clip, ["label", "logits"], {"labels": ["a cat", "a red dog on grass"]}),
-    "blip2": (checkpoints.blip2, ["text", "llm.logits", "project.y"], {"prompt": ["a cat", "what is on the grass ?"]}),
+    "blip2": (checkpoints.blip2, ["text", "llm.logits"], {"prompt": ["a cat", "what is on the grass ?"]}),
     "blip2-t5": (
         lambda folder: checkpoints.blip2(folder, language="t5"),
         ["text", "llm.logits", "project.y"],
@@ -60,3 +60,16 @@ def test_a_graph_answers_on_onnx_as_on_torch(case, tmp_path):
         else:
             assert got[output] == expected[output]
     assert Path(tmp_path / "cache" / "exports").is_dir()
+
+
+def test_connected_nodes_are_one_call_and_the_eye_is_not_run_again(tmp_path):
+    """Eye, queries, Q-Former and projection of BLIP-2 are one session; with another prompt it is not called."""
+    folder = tmp_path / "checkpoint"
+    checkpoints.blip2(folder)
+    graph = mg.load("blip2", params={"checkpoint": str(folder)})
+    with mg.open(graph, backend="onnx") as pipeline:
+        first = pipeline.run(image=pictures()[0], prompt="a cat")
+        second = pipeline.run(image=pictures()[0], prompt="what is on the grass ?")
+    assert list(first.timings) == ["pixels", "vision+queries+qformer+project", "llm"]
+    assert second.cached == {"vision", "queries", "qformer", "project"}
+    assert list(second.timings) == ["llm"]

@@ -50,6 +50,7 @@ class LoadContext:
     device   "cpu", "cuda:0";  dtype  the floating dtype to run in, e.g. "float32"
     weights  the files of the node's source, or None when it has none
     init     "random": parameters without weights start from seeded random numbers; None: that is an error
+    of       the context of a part, for a node that stands for several (`node.parts`)
     """
 
     node: Node
@@ -60,6 +61,7 @@ class LoadContext:
     offline: bool
     registry: Registry
     init: str | None = None
+    of: Callable[[Node], LoadContext] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from modelgraft.backends.base import LoadContext, Loaded
 from modelgraft.backends.onnx import decoders, store
 from modelgraft.backends.onnx.examples import CHECKED, make_inputs
-from modelgraft.backends.onnx.exporting import OPSET, Exported, ExportError, Halved, Signature, export, flat
+from modelgraft.backends.onnx.exporting import OPSET, Exported, ExportError, Halved, Signature, export, flat, joined
 from modelgraft.backends.onnx.parity import Parity, compare
 from modelgraft.backends.onnx.precision import check_precision, reduce
 from modelgraft.backends.onnx.runtime import open_session
@@ -35,7 +35,7 @@ class OnnxBackend:
         Raises GraphError `not-exportable` with the node and what the exporter or the parity gate said.
         """
         component = context.node.component
-        if component.module is None:
+        if component.module is None and not context.node.parts:
             return self._torch.load(context, shared)
         if not component.exportable or context.node.adapters:
             reason = "adapters are not exported" if context.node.adapters else "the component is not declared exportable"
@@ -50,18 +50,19 @@ class OnnxBackend:
         self._torch.close()
 
     def _open(self, context: LoadContext, shared: Mapping[str, Loaded]) -> Loaded:
-        host = replace(context, device="cpu", dtype="float32")
-        factory = resolve(context.node.component.module or "", context.node.component)
-        if hasattr(factory, "export_decoder"):
-            return decoders.load(self._torch.load(host, shared), context, key=_key(context, None), precision=_precision(context))
-        node, precision, signature = context.node, _precision(context), _signature(context.node)
-        key = _key(context, signature)
-        entry, complaint = store.find(key)
+        node, precision = context.node, _precision(context)
+        contexts = [context.of(part) for part in node.parts] if context.of is not None else [context]
+        hosts = [replace(part, device="cpu", dtype="float32") for part in contexts]
+        if not node.parts and hasattr(resolve(node.component.module or "", node.component), "export_decoder"):
+            return decoders.load(self._torch.load(hosts[0], shared), context, key=_key(contexts, None), precision=precision)
+        signature = _signature(node)
+        entry, complaint = store.find(key := _key(contexts, signature))
         warnings = [f"{node.name}: {complaint}"] if complaint else []
         if entry is None:
-            loaded = self._torch.load(host, shared)
-            warnings += loaded.warnings
-            entry = store.make(key, lambda folder: _build(loaded.state, node, signature, precision, folder))
+            loaded = [self._torch.load(host, shared) for host in hosts]
+            warnings += [text for part in loaded for text in part.warnings]
+            module = joined(node, [part.state for part in loaded])
+            entry = store.make(key, lambda folder: _build(module, node, signature, precision, folder))
         session, remarks = store.session(entry.folder, context.device)
         return Loaded(_caller(Exported(session, device=context.device), node, signature), warnings=(*warnings, *remarks))
 
@@ -79,16 +80,25 @@ def _signature(node: Node) -> Signature:
     return Signature(given, tuple(node.out_ports.items()))
 
 
-def _key(context: LoadContext, signature: Signature | None) -> str:
-    node = context.node
+def _key(contexts: Sequence[LoadContext], signature: Signature | None) -> str:
+    """What an export is kept under: everything that its numbers depend on."""
     return store.export_key(
-        component=f"{node.component.id}@{node.component.version}",
-        config=node.config.model_dump(mode="json"),
-        weights=context.weights.view.identity() if context.weights is not None else f"random {context.seed} {node.name}",
+        parts=[_facts(context) for context in contexts],
         inputs=[(name, str(port)) for name, port in signature.inputs] if signature is not None else "decoder",
-        precision=_precision(context),
+        outputs=[name for name, _ in signature.outputs] if signature is not None else "decoder",
+        precision=_precision(contexts[0]),
         opset=OPSET,
     )
+
+
+def _facts(context: LoadContext) -> dict[str, Any]:
+    node = context.node
+    return {
+        "component": f"{node.component.id}@{node.component.version}",
+        "config": node.config.model_dump(mode="json"),
+        "weights": context.weights.view.identity() if context.weights is not None else f"random {context.seed} {node.name}",
+        "wires": {port: [str(ref) for ref in refs] for port, refs in node.wired.items()},
+    }
 
 
 def _build(module: torch.nn.Module, node: Node, signature: Signature, precision: str, folder: Path) -> Mapping[str, Any]:

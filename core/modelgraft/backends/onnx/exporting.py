@@ -17,6 +17,7 @@ import torch
 
 from modelgraft.backends.onnx.examples import TRACED, dynamic_axes, make_inputs
 from modelgraft.errors import ModelgraftError, PluginError
+from modelgraft.graph import Node
 from modelgraft.ports import Port
 
 OPSET = 18  # every later one that was tried gives the same numbers, none is faster for decoding, and 18 is read everywhere
@@ -52,6 +53,31 @@ class _Flat(torch.nn.Module):
             values[place] = value
         result = self.module(*values)
         return (result,) if len(self.outputs) == 1 else tuple(result[name] for name in self.outputs)
+
+
+class _Joined(torch.nn.Module):
+    """Modules that feed each other, as one: takes what comes from outside, gives the wanted outputs by name."""
+
+    def __init__(self, node: Node, modules: Sequence[torch.nn.Module]) -> None:
+        super().__init__()
+        self.inner = torch.nn.ModuleList(modules)
+        self.parts, self.inputs, self.outputs = node.parts, tuple(node.in_ports), tuple(node.out_ports)
+
+    def forward(self, *given: torch.Tensor | None) -> dict[str, torch.Tensor] | torch.Tensor:
+        """Run the parts in order."""
+        values: dict[str, Any] = dict(zip(self.inputs, given, strict=True))
+        for part, module in zip(self.parts, self.inner, strict=True):
+            refs = (part.wired.get(name) for name in part.in_ports)
+            result = module(*(None if not ref else values[str(ref[0])] for ref in refs))
+            names = list(part.out_ports)
+            values.update({f"{part.name}.{name}": result if len(names) == 1 else result[name] for name in names})
+        found = {name: values[name] for name in self.outputs}
+        return found if len(found) > 1 else found[self.outputs[0]]
+
+
+def joined(node: Node, modules: Sequence[torch.nn.Module]) -> torch.nn.Module:
+    """The module of a node: its own, or that of its parts as one."""
+    return _Joined(node, modules) if node.parts else modules[0]
 
 
 class Halved(torch.nn.Module):

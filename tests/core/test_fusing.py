@@ -1,0 +1,84 @@
+"""Plans whose segments are single steps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from modelgraft import Config, component
+from modelgraft.fusing import fuse, segments_of
+from modelgraft.graph import GraphInput, Ref, SolvedGraph
+from modelgraft.plans import Parameters, Plan, Step, Totals
+from modelgraft.ports import port
+from modelgraft.testing import node_of
+
+
+def declare(id, *, exportable=True, text=False):
+    @component(
+        id,
+        kind="projector",
+        module="nowhere:Module",
+        exportable=exportable,
+        inputs={"x": "float[batch tokens 6]"},
+        outputs={"y": "text" if text else "float[batch tokens 6]"},
+    )
+    class Toy(Config):
+        """Map."""
+
+    return Toy
+
+
+def step(name, source, declared, *, backend="onnx"):
+    node = replace(node_of(declared), name=name, wired={"x": (source,)})
+    return Step(node, Parameters(3, 0, "formula"), 12, backend, "cpu", "float32", "cpu", (source,), {}, f"key-{name}", ("image",))
+
+
+def plan_of(*steps, wanted):
+    nodes = {one.node.name: one.node for one in steps}
+    graph = SolvedGraph(None, nodes, {"image": GraphInput("image", port("float[batch tokens 6]"))}, {})
+    return Plan(graph, {"out": Ref(wanted, "y")}, steps, (), Totals(9, 0, 36))
+
+
+def test_a_chain_becomes_one_step_named_after_its_parts():
+    """Ports are named after the values that enter and leave; counts add up; values are released where they were last used."""
+    linear, talker = declare("toy/linear"), declare("toy/talker", text=True)
+    image = Ref("inputs", "image")
+    plan = plan_of(step("a", image, linear), step("b", Ref("a", "y"), linear), step("talk", Ref("b", "y"), talker), wanted="talk")
+    fused = fuse(plan)
+    first, second = fused.steps
+    assert first.node.name == "a+b"
+    assert list(first.node.in_ports) == ["inputs.image"]
+    assert {name: str(kind) for name, kind in first.node.out_ports.items()} == {"b.y": "float[batch b_tokens 6]"}
+    assert (first.parameters.total, first.bytes) == (6, 24)
+    assert second.node.wired == {"x": (Ref("a+b", "b.y"),)}
+    assert first.releases == (image,)
+    assert second.releases == (Ref("a+b", "b.y"),)
+    assert fused.wanted == plan.wanted
+
+
+def test_the_key_of_a_segment_changes_with_any_part():
+    """Otherwise a result of another model would come from the cache."""
+    linear = declare("toy/linear")
+    steps = [step("a", Ref("inputs", "image"), linear), step("b", Ref("a", "y"), linear)]
+    one = fuse(plan_of(*steps, wanted="b")).steps[0].key
+    other = fuse(plan_of(replace(steps[0], key="another"), steps[1], wanted="b")).steps[0].key
+    assert one
+    assert one != other
+    assert fuse(plan_of(replace(steps[0], key=""), steps[1], wanted="b")).steps[0].key == ""
+
+
+def test_other_backends_are_left_alone():
+    """A plan for torch is the same object, and a mixed one is cut where the backend changes."""
+    linear = declare("toy/linear")
+    steps = [step("a", Ref("inputs", "image"), linear), step("b", Ref("a", "y"), linear), step("c", Ref("b", "y"), linear)]
+    plain = plan_of(*(replace(one, backend="torch") for one in steps), wanted="c")
+    assert fuse(plain) is plain
+    mixed = plan_of(steps[0], steps[1], replace(steps[2], backend="torch"), wanted="c")
+    assert [one.node.name for one in fuse(mixed).steps] == ["a+b", "c"]
+
+
+def test_a_component_that_is_not_exportable_stays_alone():
+    """Its neighbours are not joined across it."""
+    linear, odd = declare("toy/linear"), declare("toy/odd", exportable=False)
+    plan = plan_of(step("a", Ref("inputs", "image"), linear), step("b", Ref("a", "y"), odd), step("c", Ref("b", "y"), linear), wanted="c")
+    assert segments_of(plan) == ((), ())
+    assert fuse(plan) is plan
