@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from modelgraft import InputError, archives
-from modelgraft.testing import open_node
-from modelgraft_plugins.speech import Kokoro, Phonemes, kokoro, pronounce, spelling
+from modelgraft.testing import conform, imports_of, open_node
+from modelgraft_plugins.speech import Kokoro, Phonemes, kokoro, pronounce, spelling, transcript
 
 
 @cache
@@ -149,3 +149,15 @@ def test_silence_cannot_be_spoken():
 def test_the_voice_takes_sounds_and_says_so():
     """Sounds of the language are a space of their own at both ends of the wire."""
     assert Phonemes().ports().outputs["phonemes"].space == Kokoro().ports().inputs["phonemes"].space
+
+
+def test_what_a_recogniser_wrote_is_tidied():
+    """Single spaces, none at the ends; and the component keeps its declaration."""
+    assert transcript(["  What is\n it? ", ""]) == ["What is it?", ""]
+    conform(transcript)
+
+
+@pytest.mark.parametrize("plugin", ["audio", "efficientnet", "ocr", "speech"])
+def test_declarations_are_light(plugin):
+    """Listing components imports neither torch nor onnxruntime nor numpy."""
+    assert imports_of(f"modelgraft_plugins.{plugin}") == frozenset()
