@@ -72,6 +72,7 @@ def open(  # noqa: PLR0913 read as modelgraft.open; every option of a pipeline
     seed: int = 0,
     init: str | None = None,
     offline: bool = False,
+    fallback: str | None = None,
     cache_bytes: int | None = None,
     cache_dir: str | Path | None = None,
     timings: bool = True,
@@ -84,6 +85,7 @@ def open(  # noqa: PLR0913 read as modelgraft.open; every option of a pipeline
     backend, device, dtype   win over what the graph says; device "auto" is the first GPU, else the CPU
     init         "random": parts without weights start from random numbers drawn from the seed
     offline      take weights from this machine alone
+    fallback     "torch": what the onnx backend cannot run stays on torch, with a warning; None: that is an error
     cache_bytes  the most that results take in memory; 0 keeps none, None the usual 512 MB
     cache_dir    a folder that keeps results between processes; None keeps none
     timings      keep how long each node took
@@ -111,6 +113,7 @@ def open(  # noqa: PLR0913 read as modelgraft.open; every option of a pipeline
         seed=seed,
         init=init,
         offline=offline,
+        fallback=fallback,
         cache=cache,
         timings=timings,
         timeout_s=timeout_s,

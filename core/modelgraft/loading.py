@@ -24,8 +24,9 @@ class Loader:
     emit  is told of loads: ("node-loading", name) and ("node-loaded", name, seconds=...)
     """
 
-    def __init__(self, graph: SolvedGraph, *, seed: int, init: str | None, offline: bool, emit: Progress) -> None:
+    def __init__(self, graph: SolvedGraph, *, seed: int, init: str | None, offline: bool, fallback: str | None, emit: Progress) -> None:
         self._graph, self._seed, self._init, self._offline, self._emit = graph, seed, init, offline, emit
+        self._fallback = fallback
         self._registry = graph.graph.registry
         self._lock = threading.RLock()  # lazy nodes are loaded by the threads that run them
         self._backends: dict[str, Backend] = {}
@@ -54,6 +55,10 @@ class Loader:
     def loaded(self) -> Mapping[str, Loaded]:
         """The nodes that are loaded."""
         return self._loaded
+
+    def backend(self, name: str) -> Backend | None:
+        """A backend that has loaded a node, or None."""
+        return self._backends.get(name)
 
     def warnings(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """What a user must know about the loads of these nodes."""
@@ -119,6 +124,7 @@ class Loader:
             self._offline,
             self._registry,
             self._init,
+            self._fallback,
             of=partial(self._context, step=step) if node.parts else None,
         )
 

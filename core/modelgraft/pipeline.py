@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from modelgraft import values
+from modelgraft.backends.base import Backend
 from modelgraft.batches import map_records
 from modelgraft.cache import Cache, Outputs
 from modelgraft.calls import Call, check_of, checked, gives_masks, listed
@@ -50,6 +51,7 @@ class Pipeline:
         seed: int = 0,
         init: str | None = None,
         offline: bool = False,
+        fallback: str | None = None,
         cache: Cache | None = None,
         timings: bool = True,
         timeout_s: float | None = None,
@@ -62,7 +64,7 @@ class Pipeline:
         self._manager = plan.graph.graph.registry.manager
         self._is_traced = trace
         self._is_watched = trace or has_watchers(self._manager)
-        self._loader = Loader(plan.graph, seed=seed, init=init, offline=offline, emit=self._emit)
+        self._loader = Loader(plan.graph, seed=seed, init=init, offline=offline, fallback=fallback, emit=self._emit)
         self._crew = Crew(f"modelgraft-{plan.graph.name}")
         self._lock = threading.Lock()
         self._default = prepare(plan)
@@ -122,6 +124,19 @@ class Pipeline:
         prepared = self._prepared(outputs)
         ports = dict(zip(prepared.plan.wanted, prepared.ports, strict=True))
         return map_records(records, run, known=self.plan.graph.inputs, needed=prepared.inputs, ports=ports, batch_size=batch_size)
+
+    def load(self) -> tuple[str, ...]:
+        """Load every node of the plan now, lazy ones too; gives what a user must know about the loads."""
+        with self._lock:
+            if self._is_closed:
+                raise InputError("the pipeline is closed; open the graph again")
+            for step in self.plan.steps:
+                self._loader.load(step)
+            return self._loader.warnings(tuple(self.plan.nodes))
+
+    def backend(self, name: str) -> Backend | None:
+        """The backend of this pipeline, once it has loaded a node with it."""
+        return self._loader.backend(name)
 
     def cancel(self) -> None:
         """Stop the present run, from another thread: it raises Cancelled. Does nothing when there is none."""

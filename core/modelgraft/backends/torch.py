@@ -47,7 +47,7 @@ class TorchBackend:
         if component.load is not None:
             return _load_code(component, context)
         module, warnings = _load_module(context, shared)
-        return Loaded(_caller(module, context), state=module, bind=getattr(module, "bind", None), warnings=warnings)
+        return Loaded(in_torch(module, context), state=module, bind=getattr(module, "bind", None), warnings=warnings)
 
     def close(self) -> None:
         """Give cached device memory back."""
@@ -279,7 +279,7 @@ def parameters_without_memory() -> Iterator[None]:
             torch.nn.Module.register_parameter = original  # type: ignore[method-assign]
 
 
-def _caller(module: torch.nn.Module, context: LoadContext) -> Callable[..., Any]:
+def in_torch(module: torch.nn.Module, context: LoadContext) -> Callable[..., Any]:
     """Call without gradients; inputs come to the module's device and floating dtype where these are not the common ones."""
     device, dtype = torch.device(context.device), DTYPES[context.dtype]
     if device.type == "cpu" and dtype is torch.float32:

@@ -16,7 +16,7 @@ from modelgraft.backends.onnx.exporting import OPSET, Exported, ExportError, Hal
 from modelgraft.backends.onnx.parity import Parity, compare
 from modelgraft.backends.onnx.precision import check_precision, reduce
 from modelgraft.backends.onnx.runtime import open_session
-from modelgraft.backends.torch import TorchBackend, resolve
+from modelgraft.backends.torch import TorchBackend, in_torch, resolve
 from modelgraft.errors import GraphError, Problem
 from modelgraft.graph import Node
 
@@ -28,6 +28,7 @@ class OnnxBackend:
 
     def __init__(self) -> None:
         self._torch = TorchBackend()
+        self.exports: dict[str, store.Entry] = {}  # what the loaded nodes run, by their names
 
     def load(self, context: LoadContext, shared: Mapping[str, Loaded]) -> Loaded:
         """Load one node: from the cache of exports, or by exporting it now.
@@ -37,32 +38,48 @@ class OnnxBackend:
         component = context.node.component
         if component.module is None and not context.node.parts:
             return self._torch.load(context, shared)
-        if not component.exportable or context.node.adapters:
-            reason = "adapters are not exported" if context.node.adapters else "the component is not declared exportable"
-            raise GraphError(_not_exportable(context.node, reason))
         try:
+            if not component.exportable or context.node.adapters:
+                raise ExportError("adapters are not exported" if context.node.adapters else "the component is not declared exportable")
             return self._open(context, shared)
         except ExportError as error:
-            raise GraphError(_not_exportable(context.node, str(error))) from error
+            problem = _not_exportable(context.node, str(error))
+            if context.fallback != "torch":
+                raise GraphError(problem) from error
+            return self._on_torch(context, shared, f"{problem.found}; it stays on torch")
 
     def close(self) -> None:
         """Free what torch holds beside the sessions."""
         self._torch.close()
+
+    def _on_torch(self, context: LoadContext, shared: Mapping[str, Loaded], warning: str) -> Loaded:
+        """Run on torch what cannot run here, and say so."""
+        node = context.node
+        if not node.parts or context.of is None:
+            loaded = self._torch.load(context, shared)
+            return replace(loaded, warnings=(*loaded.warnings, warning))
+        parts = [self._torch.load(context.of(part), shared) for part in node.parts]
+        module = joined(node, [part.state for part in parts])
+        return Loaded(in_torch(module, context), state=module, warnings=(*(text for part in parts for text in part.warnings), warning))
 
     def _open(self, context: LoadContext, shared: Mapping[str, Loaded]) -> Loaded:
         node, precision = context.node, _precision(context)
         contexts = [context.of(part) for part in node.parts] if context.of is not None else [context]
         hosts = [replace(part, device="cpu", dtype="float32") for part in contexts]
         if not node.parts and hasattr(resolve(node.component.module or "", node.component), "export_decoder"):
-            return decoders.load(self._torch.load(hosts[0], shared), context, key=_key(contexts, None), precision=precision)
+            loaded, self.exports[node.name] = decoders.load(
+                self._torch.load(hosts[0], shared), context, key=_key(contexts, None), precision=precision
+            )
+            return loaded
         signature = _signature(node)
         entry, complaint = store.find(key := _key(contexts, signature))
         warnings = [f"{node.name}: {complaint}"] if complaint else []
         if entry is None:
-            loaded = [self._torch.load(host, shared) for host in hosts]
-            warnings += [text for part in loaded for text in part.warnings]
-            module = joined(node, [part.state for part in loaded])
+            parts = [self._torch.load(host, shared) for host in hosts]
+            warnings += [text for part in parts for text in part.warnings]
+            module = joined(node, [part.state for part in parts])
             entry = store.make(key, lambda folder: _build(module, node, signature, precision, folder))
+        self.exports[node.name] = entry
         session, remarks = store.session(entry.folder, context.device)
         return Loaded(_caller(Exported(session, device=context.device), node, signature), warnings=(*warnings, *remarks))
 

@@ -60,8 +60,8 @@ class Decodes(Protocol):
         ...
 
 
-def load(host: Loaded, context: LoadContext, *, key: str, precision: str) -> Loaded:
-    """Give a language model, loaded by torch, a decoder on ONNX Runtime.
+def load(host: Loaded, context: LoadContext, *, key: str, precision: str) -> tuple[Loaded, store.Entry]:
+    """Give a language model, loaded by torch, a decoder on ONNX Runtime; and the export that it runs.
 
     Only the embeddings of the host are read from then on: where its weights are mapped from a file, the rest takes no memory.
     """
@@ -77,7 +77,7 @@ def load(host: Loaded, context: LoadContext, *, key: str, precision: str) -> Loa
         return opened
 
     module.decoder = _decoder(module, entry.folder, entry.manifest, session, context.device)
-    return replace(host, warnings=(*host.warnings, *remarks))
+    return replace(host, warnings=(*host.warnings, *remarks)), entry
 
 
 def _decoder(module: Decodes, folder: Path, manifest: Mapping[str, Any], session: Callable[[str], Any], device: str) -> Decoder:

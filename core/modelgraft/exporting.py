@@ -1,0 +1,104 @@
+"""`modelgraft export`: the ONNX segments of a graph in a folder that onnxruntime alone can run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelgraft.errors import InputError
+from modelgraft.graph import Graph, SolvedGraph
+from modelgraft.plans import Plan, Step
+from modelgraft.storage import folder_aside
+
+if TYPE_CHECKING:
+    from modelgraft.backends.onnx.backend import OnnxBackend
+    from modelgraft.backends.onnx.store import Entry
+
+SCRIPT = '''\
+"""Run the exported segments with onnxruntime alone: python run.py NODE.PORT=FILE.npy ...; writes NODE.PORT.npy."""
+import json, pathlib, sys
+import numpy, onnxruntime
+
+here = pathlib.Path(__file__).parent
+values = {name: numpy.load(file) for name, _, file in (word.partition("=") for word in sys.argv[1:])}
+for part in json.loads((here / "manifest.json").read_text())["segments"]:
+    if part["style"] == "tensors" and all(source in values for source in part["wires"].values()):
+        session = onnxruntime.InferenceSession(here / part["folder"] / "model.onnx", providers=["CPUExecutionProvider"])
+        found = session.run(None, {port: values[source] for port, source in part["wires"].items()})
+        values.update(zip(part["gives"], found))
+        [numpy.save(f"{name}.npy", value) for name, value in zip(part["gives"], found)]
+'''
+
+
+def export_graph(graph: Graph | SolvedGraph, folder: Path, *, open_pipeline: Callable[..., Any]) -> Mapping[str, Any]:
+    """Export what the onnx backend runs of a graph, with a manifest and a script.
+
+    open_pipeline  opens the graph on the onnx backend
+
+    Gives the manifest. Raises InputError for a folder that exists, GraphError for a graph that cannot be exported. The
+    folder appears whole or not at all.
+    """
+    if folder.exists():
+        raise InputError(f"'{folder}' exists already; name a new folder")
+    if not folder.absolute().parent.is_dir():
+        raise InputError(f"'{folder}' cannot be made: there is no folder '{folder.absolute().parent}'")
+    with open_pipeline(graph) as pipeline:
+        warnings = pipeline.load()
+        backend: OnnxBackend | None = pipeline.backend("onnx")
+        exports = dict(backend.exports) if backend is not None else {}
+        if not exports:
+            raise InputError("nothing of this graph runs on the onnx backend, so there is nothing to export")
+        with folder_aside(folder.absolute()) as aside:
+            segments = [_copy(step, exports[step.node.name], aside) for step in pipeline.plan.steps if step.node.name in exports]
+            manifest = {**_about(pipeline.plan, exports), "segments": segments, "warnings": list(warnings)}
+            (aside / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+            (aside / "run.py").write_text(SCRIPT, encoding="utf-8")
+    return manifest
+
+
+def _about(plan: Plan, exports: Mapping[str, Entry]) -> dict[str, Any]:
+    """What the manifest says of the graph: its outputs, and the nodes that need modelgraft."""
+    return {
+        "graph": plan.graph.name,
+        "outputs": {name: _value_name(plan, str(ref)) for name, ref in plan.wanted.items()},
+        "not_exported": {step.node.name: step.node.component.id for step in plan.steps if step.node.name not in exports},
+    }
+
+
+def _value_name(plan: Plan, text: str) -> str:
+    """The name of a value in the graph: `project.y`, also when a fused node gives it."""
+    for step in plan.steps:
+        if step.node.parts and text.startswith(f"{step.node.name}."):
+            return text.removeprefix(f"{step.node.name}.")
+    return text
+
+
+def _copy(step: Step, entry: Entry, target: Path) -> dict[str, Any]:
+    """Copy the files of one segment and describe it."""
+    node = step.node
+    place = target / node.name.replace("/", "_")
+    place.mkdir()
+    hashes = {}
+    for path in sorted(entry.folder.iterdir()):
+        if path.is_file() and path.suffix in (".onnx", ".data"):
+            shutil.copyfile(path, place / path.name)
+            hashes[path.name] = hashlib.sha256((place / path.name).read_bytes()).hexdigest()
+    facts = entry.manifest
+    prefix = "" if node.parts else f"{node.name}."
+    return {
+        "nodes": [part.name for part in node.parts] or [node.name],
+        "folder": place.name,
+        "style": facts.get("style", "tensors"),
+        "wires": {port: str(node.wired[port][0]) for port in facts.get("inputs", {})},
+        "gives": [f"{prefix}{name}" for name in facts.get("outputs", {})],
+        "ports": {"inputs": facts.get("inputs", {}), "outputs": facts.get("outputs", {})},
+        "layout": facts.get("layout"),
+        "opset": facts["opset"],
+        "precision": facts["precision"],
+        "parity": facts["parity"],
+        "sha256": hashes,
+    }
