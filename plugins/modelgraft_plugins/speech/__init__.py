@@ -39,7 +39,8 @@ class Kokoro(Config):
     """
 
     voice: Literal["jf_alpha", "jf_gongitsune", "jf_nezumi", "jf_tebukuro", "jm_kumo"] = Field(
-        "jf_alpha", description="who speaks: jf_ a woman, jm_ a man"
+        "jf_gongitsune",  # of the five the one that a recogniser understood best
+        description="who speaks: jf_ a woman, jm_ a man",
     )
     speed: float = Field(1.0, ge=0.5, le=2.0, description="how fast; 1 is the voice's own pace")
     pause_s: float = Field(0.25, ge=0, le=5, description="silence between sentences, in seconds")
