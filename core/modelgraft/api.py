@@ -51,6 +51,7 @@ def plan(
     backend: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    precision: str | None = None,
 ) -> Plan:
     """Plan a graph: order, placement, parameters and bytes per node, still without loading anything.
 
@@ -59,7 +60,7 @@ def plan(
 
     Raises GraphError as `check` does, InputError for an output that is not there.
     """
-    return planner.plan(check(graph), wanted=wanted, exact=exact, backend=backend, device=device, dtype=dtype)
+    return planner.plan(check(graph), wanted=wanted, exact=exact, backend=backend, device=device, dtype=dtype, precision=precision)
 
 
 def open(  # noqa: PLR0913 read as modelgraft.open; every option of a pipeline
@@ -69,6 +70,7 @@ def open(  # noqa: PLR0913 read as modelgraft.open; every option of a pipeline
     backend: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    precision: str | None = None,
     seed: int = 0,
     init: str | None = None,
     offline: bool = False,
@@ -82,7 +84,8 @@ def open(  # noqa: PLR0913 read as modelgraft.open; every option of a pipeline
     """Open a graph for running. Nodes are loaded when a run first needs them.
 
     params       as in `load`, when the graph is given by its path or name
-    backend, device, dtype   win over what the graph says; device "auto" is the first GPU, else the CPU
+    backend, device, dtype, precision   win over what the graph says; device "auto" is the first GPU, else the CPU;
+                 precision (onnx): float32, float16, int8, w8 or w4
     init         "random": parts without weights start from random numbers drawn from the seed
     offline      take weights from this machine alone
     fallback     "torch": what the onnx backend cannot run stays on torch, with a warning; None: that is an error
@@ -104,7 +107,7 @@ def open(  # noqa: PLR0913 read as modelgraft.open; every option of a pipeline
     flag = where.pop("flag", None)
 
     def replan(wanted: tuple[str, ...] | None = None) -> Plan:
-        return fuse(planner.plan(solved, wanted=wanted, backend=backend, device=flag, dtype=dtype, otherwise=where))
+        return fuse(planner.plan(solved, wanted=wanted, backend=backend, device=flag, dtype=dtype, precision=precision, otherwise=where))
 
     cache = Cache(memory_bytes=MEMORY_BYTES if cache_bytes is None else cache_bytes, folder=Path(cache_dir) if cache_dir else None)
     return Pipeline(

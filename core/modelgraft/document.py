@@ -64,7 +64,7 @@ PARAM_TYPES: Mapping[str, tuple[type, ...]] = {
     "list": (list,),
     "any": (object,),
 }
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+PRECISIONS = ("float32", "float16", "int8", "w8", "w4")
 DTYPES = ("float32", "float16", "bfloat16", "auto")
 
 
@@ -83,7 +83,7 @@ RUNTIME_KEYS: Mapping[str, RuntimeKey] = {
     "dtype": RuntimeKey((str,), "Floating dtype to compute in.", DTYPES),
     "precision": RuntimeKey((str,), "Precision of the weights.", PRECISIONS),
     "timeout_s": RuntimeKey((float, int), "Seconds that the node may take in one run."),
-    "threads": RuntimeKey((int,), "Threads that the node may use on a CPU."),
+    "threads": RuntimeKey((int,), "Threads that an onnx session computes with."),
 }
 SECTIONS = ("params", "inputs", "nodes", "outputs", "runtime")  # the sections that are merged entry by entry
 

@@ -231,7 +231,9 @@ def _config_of_function(id: str, function: Callable[..., Any], declared: Ports) 
     signature = inspect.signature(function)
     positional = [p.name for p in signature.parameters.values() if p.kind is not p.KEYWORD_ONLY]
     if positional != list(declared.inputs):
-        raise PluginError(f"component '{id}': the function takes ({', '.join(positional)}) but its input ports are ({', '.join(declared.inputs)})")
+        raise PluginError(
+            f"component '{id}': the function takes ({', '.join(positional)}) but its input ports are ({', '.join(declared.inputs)})"
+        )
     keywords = [parameter for parameter in signature.parameters.values() if parameter.kind is parameter.KEYWORD_ONLY]
     hints = _hints(function, [parameter.name for parameter in keywords])
     fields: dict[str, Any] = {}

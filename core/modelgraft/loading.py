@@ -124,6 +124,8 @@ class Loader:
             self._offline,
             self._registry,
             self._init,
+            step.precision,
+            step.threads,
             self._fallback,
             of=partial(self._context, step=step) if node.parts else None,
         )

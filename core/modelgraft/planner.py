@@ -12,7 +12,7 @@ from modelgraft.order import topological
 from modelgraft.plans import Parameters, Plan, Step
 from modelgraft.provenance import key_of
 
-AUTO = {"backend": "torch", "device": "cpu", "dtype": "float32"}  # what "auto", and silence, mean
+AUTO = {"backend": "torch", "device": "cpu", "dtype": "float32", "precision": "", "threads": ""}  # what "auto", and silence, mean
 FREE = "free"  # the lane of light code: it waits for nothing
 
 
@@ -39,13 +39,14 @@ def plan(
     backend: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    precision: str | None = None,
     exact: bool = False,
     otherwise: Mapping[str, str] | None = None,
 ) -> Plan:
     """Plan the nodes that the wanted outputs need.
 
     wanted     names of outputs, or ports as "node.port", or both by the name of the result; None: every declared output
-    backend, device, dtype   win over what the graph says;  otherwise: what "auto" and silence mean for each of the three
+    backend, device, dtype, precision   win over what the graph says;  otherwise: what "auto" and silence mean for each
     exact      build every module on the meta device, and compare with its formula
 
     Raises InputError for an output that is not there, GraphError when a formula is wrong.
@@ -53,7 +54,9 @@ def plan(
     asked = _wanted(solved, wanted)
     needed = _needed(solved, asked)
     order = topological({name: _feeders(solved.nodes[name]) for name in needed})
-    placement = Placement(solved, {"backend": backend, "device": device, "dtype": dtype}, {**AUTO, **(otherwise or {})})
+    placement = Placement(
+        solved, {"backend": backend, "device": device, "dtype": dtype, "precision": precision}, {**AUTO, **(otherwise or {})}
+    )
     releases = _last_uses(solved, order, asked)
     steps: list[Step] = []
     keys: dict[str, str] = {}
@@ -78,7 +81,8 @@ def _step(
     releases: tuple[Ref, ...],
     reads: tuple[str, ...],
 ) -> Step:
-    backend, device, dtype = (placement.of(node, what) for what in ("backend", "device", "dtype"))
+    backend, device, dtype, precision = (placement.of(node, what) for what in ("backend", "device", "dtype", "precision"))
+    threads = placement.of(node, "threads")
     parameters = count(node, exact=exact)
     return Step(
         node=node,
@@ -90,8 +94,10 @@ def _step(
         lane=FREE if node.component.function is not None else device,
         releases=releases,
         shapes={name: str(port) for name, port in node.out_ports.items()},
-        key=key_of(node, solved, keys, backend=backend, dtype=dtype),
+        key=key_of(node, solved, keys, backend=backend, dtype=precision or dtype),
         reads=reads,
+        precision="" if node.component.function is not None else precision,
+        threads=int(threads) if threads else None,
     )
 
 

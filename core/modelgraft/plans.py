@@ -31,6 +31,8 @@ class Step:
     shapes    the type of each output port with every known size filled in, e.g. "float[batch 32 768]"
     key       what the result depends on beside the inputs: a hex digest, or "" when it must not be cached
     reads     the inputs of the graph that its result depends on
+    precision of its weights where that is not the dtype, such as "int8" (onnx); "" otherwise
+    threads   that an onnx session computes with; None: MODELGRAFT_THREADS, or the cores there are
     """
 
     node: Node
@@ -44,6 +46,8 @@ class Step:
     shapes: Mapping[str, str]
     key: str
     reads: tuple[str, ...]
+    precision: str = ""
+    threads: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,7 @@ def _solve(face: Face, config: Config, given: Tensor, wanted: Tensor) -> dict[st
     if dims.conflicts:
         raise _DoesNotFitError
     open_fields = [name for name in dimension_fields(type(config)) if getattr(config, name) is None]
-    return {name: value for name in open_fields if (value := dims.value(f"it.{name}")) is not None}
+    return {name: size for name in open_fields if (size := dims.value(f"it.{name}")) is not None}
 
 
 def _pairs(outside: Tensor, scope: str, inside: Tensor, own: dict[str, str]) -> Iterator[tuple[Axis, Axis]]:

@@ -143,4 +143,4 @@ class _Grouping:
 
 
 def _placement(step: Step) -> str:
-    return f"{step.backend} on {step.device} in {step.node.runtime.get('precision') or step.dtype}"
+    return f"{step.backend} on {step.device} in {step.precision or step.dtype}"

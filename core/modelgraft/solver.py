@@ -115,7 +115,8 @@ class Dims:
             else:
                 self._settle(root, Fact(self._speaker(root, equation), size, equation))
         elif constant == 0 and len(unknowns) == 2 and sum(unknowns.values()) == 0:
-            self._merge(*unknowns, equation)
+            first, second = unknowns
+            self._merge(first, second, equation)
         else:
             for root in unknowns:
                 self._waiting.setdefault(root, []).append(equation)

@@ -50,6 +50,8 @@ class LoadContext:
     device   "cpu", "cuda:0";  dtype  the floating dtype to run in, e.g. "float32"
     weights  the files of the node's source, or None when it has none
     init     "random": parameters without weights start from seeded random numbers; None: that is an error
+    precision of the weights where it is not the dtype, such as "int8"; "" otherwise
+    threads  that the node may compute with; None: what the backend finds best
     fallback "torch": what another backend cannot run stays on torch, with a warning; None: that is an error
     of       the context of a part, for a node that stands for several (`node.parts`)
     """
@@ -62,6 +64,8 @@ class LoadContext:
     offline: bool
     registry: Registry
     init: str | None = None
+    precision: str = ""
+    threads: int | None = None
     fallback: str | None = None
     of: Callable[[Node], LoadContext] | None = None
 

@@ -42,11 +42,16 @@ class TorchBackend:
         Raises SourceError for a checkpoint that does not fit, PluginError for code that cannot be imported or built.
         """
         component = context.node.component
+        if context.precision not in ("", context.dtype):
+            found = f"{context.node.name}: the torch backend has no precision '{context.precision}'"
+            raise InputError(f"{found}; run the node on onnx, or choose a dtype: {choices(DTYPES)}")
         if component.function is not None:
             return Loaded(_bound_function(component.function, context.node))
         if component.load is not None:
             return _load_code(component, context)
         module, warnings = _load_module(context, shared)
+        if context.threads is not None:
+            warnings = (*warnings, f"{context.node.name}: torch has one number of threads for the whole process; `threads` is for onnx")
         return Loaded(in_torch(module, context), state=module, bind=getattr(module, "bind", None), warnings=warnings)
 
     def close(self) -> None:

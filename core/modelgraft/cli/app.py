@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from modelgraft.cli import graphs, plugins, running
+from modelgraft.cli import exports, graphs, plugins, running
 from modelgraft.cli.session import Session, read_only, session_of
 
 ABOUT = """Compose multimodal models from typed parts: check a graph before anything loads, see what it costs, run it.
@@ -24,7 +24,6 @@ LATER: Mapping[str, str] = {
     "bench": "the benchmarks of graphs",
     "chat": "conversations in the terminal",
     "eval": "the evaluation suites",
-    "export": "the ONNX backend",
     "lock": "locked graphs",
     "serve": "the server",
     "train": "training",
@@ -47,7 +46,7 @@ def build_app() -> typer.Typer:
         name="modelgraft", help=ABOUT, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
     )
     app.callback()(general)
-    for module in (graphs, running, plugins):
+    for module in (graphs, running, exports, plugins):
         module.register(app)
     return app
 

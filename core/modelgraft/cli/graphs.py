@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modelgraft import api
-from modelgraft.cli.options import Allow, AsJson, BackendName, Device, Dtype, GraphName, Settings, Wanted, settings_of
+from modelgraft.cli.options import Allow, AsJson, BackendName, Device, Dtype, GraphName, Precision, Settings, Wanted, settings_of
 from modelgraft.cli.session import Session, session_of
 from modelgraft.cli.tables import plan_document, print_plan
 from modelgraft.errors import GraphError
@@ -88,13 +88,20 @@ def plan(
     backend: BackendName = None,
     device: Device = None,
     dtype: Dtype = None,
+    precision: Precision = None,
     allow: Allow = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what would run: each node with its parameters, bytes, place and outputs, and the totals."""
     session = session_of(context)
     found = api.plan(
-        session.load(graph, settings_of(settings), allow or ()), wanted=wanted, exact=exact, backend=backend, device=device, dtype=dtype
+        session.load(graph, settings_of(settings), allow or ()),
+        wanted=wanted,
+        exact=exact,
+        backend=backend,
+        device=device,
+        dtype=dtype,
+        precision=precision,
     )
     if as_json:
         session.screen.document(plan_document(found))

@@ -19,6 +19,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on
 BackendName = Annotated[str | None, typer.Option("--backend", metavar="NAME", help="Where nodes run: torch, onnx or what a plugin offers.")]
 Device = Annotated[str | None, typer.Option("--device", metavar="D", help="cpu, cuda:0.")]
 Dtype = Annotated[str | None, typer.Option("--dtype", metavar="T", help="The floating dtype to run in, such as float32 or bfloat16.")]
+Precision = Annotated[
+    str | None, typer.Option("--precision", metavar="P", help="Of the weights on onnx: float32, float16, int8, w8 or w4.")
+]
+Fallback = Annotated[
+    str | None, typer.Option("--fallback", metavar="torch", help="Let what onnx cannot run stay on torch, with a warning.")
+]
 Wanted = Annotated[
     list[str] | None, typer.Option("--output", metavar="K", help="What is wanted: an output, or any port as node.port. Repeat for several.")
 ]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modelgraft import api
-from modelgraft.cli.options import Allow, AsJson, BackendName, Device, Dtype, GraphName, Settings, pairs, settings_of
+from modelgraft.cli.options import Allow, AsJson, BackendName, Device, Dtype, Fallback, GraphName, Precision, Settings, pairs, settings_of
 from modelgraft.cli.session import session_of
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ def run(
     backend: BackendName = None,
     device: Device = None,
     dtype: Dtype = None,
+    precision: Precision = None,
+    fallback: Fallback = None,
     seed: Seed = 0,
     init: Init = None,
     cache: CacheFolder = None,
@@ -69,8 +71,19 @@ def run(
         check_writable(trace)
     start = time.perf_counter()
     with session.screen.only_answers():
-        with _opened(
-            session, solved, backend=backend, device=device, dtype=dtype, seed=seed, init=init, cache=cache, timeout=timeout, trace=trace
+        with opened(
+            session,
+            solved,
+            backend=backend,
+            device=device,
+            dtype=dtype,
+            precision=precision,
+            fallback=fallback,
+            seed=seed,
+            init=init,
+            cache=cache,
+            timeout=timeout,
+            trace=trace,
         ) as pipeline:
             result = _run(session, pipeline, targets.wanted, given)
         files = write_outputs(result.outputs, targets)
@@ -98,27 +111,33 @@ def _solve(session: Session, graph: str, settings: list[str] | None, allow: list
     return api.check(session.load(graph, settings_of(settings), allow or ()), offline=session.offline)
 
 
-def _opened(
+def opened(  # noqa: PLR0913 every option of a run
     session: Session,
     solved: SolvedGraph,
     *,
     backend: str | None,
     device: str | None,
     dtype: str | None,
+    precision: str | None,
+    fallback: str | None,
     seed: int,
     init: str | None,
-    cache: Path | None,
-    timeout: float | None,
-    trace: Path | None,
+    cache: Path | None = None,
+    timeout: float | None = None,
+    trace: Path | None = None,
 ) -> Pipeline:
+    if fallback not in (None, "torch"):
+        raise typer.BadParameter(f"--fallback takes torch, found '{fallback}'")
     if init not in (None, "random"):
         raise typer.BadParameter(f"--init takes random, found '{init}'")
-    _quiet_libraries()
+    quiet_libraries()
     return api.open(
         solved,
         backend=backend,
         device=device,
         dtype=dtype,
+        precision=precision,
+        fallback=fallback,
         seed=seed,
         init=init,
         offline=session.offline,
@@ -128,7 +147,7 @@ def _opened(
     )
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """Bars and notes of libraries would run through our own; what matters they raise."""
     for name, value in {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}.items():
         os.environ.setdefault(name, value)
@@ -161,6 +180,8 @@ def map_records(
     backend: BackendName = None,
     device: Device = None,
     dtype: Dtype = None,
+    precision: Precision = None,
+    fallback: Fallback = None,
     seed: Seed = 0,
     init: Init = None,
     allow: Allow = None,
@@ -173,8 +194,8 @@ def map_records(
     solved = _solve(session, graph, settings, allow)
     with (
         session.screen.only_answers(),
-        _opened(
-            session, solved, backend=backend, device=device, dtype=dtype, seed=seed, init=init, cache=None, timeout=None, trace=None
+        opened(
+            session, solved, backend=backend, device=device, dtype=dtype, precision=precision, fallback=fallback, seed=seed, init=init
         ) as pipeline,
     ):
         found: Mapped = map_file(pipeline, data, out, outputs=outputs, batch_size=batch_size, is_resumed=resume, note=session.screen.note)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from modelgraft.fusing import segments_of
+
 if TYPE_CHECKING:
     from modelgraft.cli.screen import Screen
     from modelgraft.plans import Plan, Step, Totals
@@ -17,11 +19,16 @@ def print_plan(plan: Plan, screen: Screen) -> None:
     rows = [_row(step) for step in plan.steps]
     totals = plan.totals
     rows.append(
-        ("total", "", f"{len(plan.steps)} nodes", _count(totals.parameters), _count(totals.trainable), _bytes(totals.bytes), "", "")
+        ("total", "", f"{len(plan.steps)} nodes", _count(totals.parameters), _count(totals.trainable), in_bytes(totals.bytes), "", "")
     )
     screen.table(HEADS, rows, right=frozenset({3, 4, 5}), last=True)
     if plan.pruned:
         screen.say(f"left out, because no wanted output needs them: {', '.join(plan.pruned)}")
+    segments, cuts = segments_of(plan)
+    for part in segments:
+        screen.say(f"one {part.steps[0].backend} session: {part.name}")
+    for cut in cuts:
+        screen.say(f"cut between {cut.source} and {cut.target}: {cut.reason}")
     unknown = [step.node.name for step in plan.steps if step.parameters.total is None]
     if unknown:
         screen.say(f"{UNKNOWN}: not known without building {', '.join(unknown)}; --exact builds on the meta device, without memory")
@@ -33,16 +40,16 @@ def _row(step: Step) -> tuple[str, ...]:
     has_weights = counted.total != 0
     total = _count(counted.total) if has_weights else "-"
     trained = _count(counted.trainable) if has_weights else "-"
-    where = f"{step.backend} {step.device} {step.dtype}" if node.component.function is None else "python"
+    where = f"{step.backend} {step.device} {step.precision or step.dtype}" if node.component.function is None else "python"
     name = f"{node.name} (= {node.share})" if node.share else node.name
-    return name, node.component.kind, node.component.id, total, trained, _bytes(step.bytes) if has_weights else "-", where, shapes
+    return name, node.component.kind, node.component.id, total, trained, in_bytes(step.bytes) if has_weights else "-", where, shapes
 
 
 def _count(number: int | None) -> str:
     return UNKNOWN if number is None else f"{number:,}"
 
 
-def _bytes(number: int | None) -> str:
+def in_bytes(number: int | None) -> str:
     """Bytes with a unit that keeps three digits."""
     if number is None:
         return UNKNOWN
@@ -60,7 +67,16 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "order": [step.node.name for step in plan.steps],
         "nodes": {step.node.name: _step_document(step) for step in plan.steps},
         "pruned": list(plan.pruned),
+        **_segments_document(plan),
         "totals": _totals_document(plan.totals),
+    }
+
+
+def _segments_document(plan: Plan) -> dict[str, Any]:
+    segments, cuts = segments_of(plan)
+    return {
+        "segments": [[step.node.name for step in part.steps] for part in segments],
+        "cuts": [{"source": cut.source, "target": cut.target, "reason": cut.reason} for cut in cuts],
     }
 
 
@@ -82,6 +98,7 @@ def _step_document(step: Step) -> dict[str, Any]:
         "backend": step.backend,
         "device": step.device,
         "dtype": step.dtype,
+        "precision": step.precision or step.dtype,
         "lane": step.lane,
         "inputs": {name: [str(ref) for ref in refs] for name, refs in node.wired.items()},
         "outputs": dict(step.shapes),

@@ -80,13 +80,12 @@ class OnnxBackend:
             module = joined(node, [part.state for part in parts])
             entry = store.make(key, lambda folder: _build(module, node, signature, precision, folder))
         self.exports[node.name] = entry
-        session, remarks = store.session(entry.folder, context.device)
+        session, remarks = store.session(entry.folder, context.device, count=context.threads)
         return Loaded(_caller(Exported(session, device=context.device), node, signature), warnings=(*warnings, *remarks))
 
 
 def _precision(context: LoadContext) -> str:
-    chosen = context.node.runtime.get("precision")
-    return check_precision(str(chosen) if chosen is not None else context.dtype)
+    return check_precision(context.precision or context.dtype)
 
 
 def _signature(node: Node) -> Signature:

@@ -72,7 +72,7 @@ def load(host: Loaded, context: LoadContext, *, key: str, precision: str) -> tup
     remarks = [f"{context.node.name}: {text}" for text in (complaint, entry.manifest.get("remark", "")) if text]
 
     def session(graph: str) -> Any:
-        opened, said = store.session(entry.folder, context.device, graph=graph)
+        opened, said = store.session(entry.folder, context.device, graph=graph, count=context.threads)
         remarks.extend(said)
         return opened
 

@@ -52,16 +52,19 @@ def threads() -> int:
     return int(chosen)
 
 
-def open_session(path: Path, *, device: str, settings: Mapping[str, str] | None = None, optimised: bool = False) -> Any:
+def open_session(
+    path: Path, *, device: str, settings: Mapping[str, str] | None = None, optimised: bool = False, count: int | None = None
+) -> Any:
     """Start a session on a graph file. `Any`: onnxruntime has no types.
 
     device      "cpu" or "cuda:N"
     settings    further session config entries
     optimised   the file is already optimised for this machine: load it as it is
+    count       threads to compute with; None: as `threads` says
     """
     ort = runtime()
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads()
+    options.intra_op_num_threads = count or threads()
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors; warnings about fallbacks are found by the parity gate and the provider check
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # spinning starves torch's threads beside it

@@ -95,20 +95,22 @@ def unharmed(folder: Path) -> bool:
         return False
 
 
-def session(folder: Path, device: str, *, graph: str = GRAPH) -> tuple[Any, tuple[str, ...]]:
+def session(folder: Path, device: str, *, graph: str = GRAPH, count: int | None = None) -> tuple[Any, tuple[str, ...]]:
     """Open a graph of an export as it was tuned for this machine, tuning it the first time; on a GPU the plain graph.
+
+    count  threads that it computes with; None: as many as there are
 
     Gives the session, and what a user must know. `Any`: onnxruntime has no types.
     """
     if device != "cpu":
-        return open_session(folder / graph, device=device), ()
+        return open_session(folder / graph, device=device, count=count), ()
     tuned = folder / f"tuned-{machine_key()}-{Path(graph).stem}"
     why_not = "" if unharmed(tuned) else _tune(folder / graph, tuned)
     if why_not:
         return open_session(folder / graph, device=device), (
             f"{graph} is not kept as tuned for this machine ({why_not}): starting takes longer",
         )
-    return open_session(tuned / graph, device=device, optimised=True), ()
+    return open_session(tuned / graph, device=device, optimised=True, count=count), ()
 
 
 def _tune(graph: Path, folder: Path) -> str:
@@ -175,3 +177,8 @@ def trim(*, keep: str, most_bytes: int = MOST_BYTES) -> list[str]:
             shutil.rmtree(entry.folder, ignore_errors=True)
             deleted.append(entry.folder.name)
     return deleted
+
+
+def clear() -> None:
+    """Delete every export."""
+    shutil.rmtree(exports_root(), ignore_errors=True)
