@@ -11,7 +11,8 @@ from modelgraft.kinds import Component, Config
 from modelgraft.plans import Parameters, Totals
 from modelgraft.sources import SourceView
 
-BYTES: Mapping[str, int] = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
+# Bytes of one weight by dtype or precision. w8 and w4 hold a float32 scale for every 32 weights beside them.
+BYTES: Mapping[str, float] = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "int8": 1, "w8": 1 + 4 / 32, "w4": 0.5 + 4 / 32}
 
 
 def count(node: Node, *, exact: bool = False) -> Parameters:
@@ -31,10 +32,10 @@ def count(node: Node, *, exact: bool = False) -> Parameters:
 
 
 def weight_bytes(parameters: Parameters, dtype: str) -> int | None:
-    """The size of the weights in the dtype they run in. Raises InputError for a dtype that is not known."""
+    """The size of the weights in the dtype or precision they run in. Raises InputError for a dtype that is not known."""
     if dtype not in BYTES:
         raise InputError(f"dtype '{dtype}' is not known; there are: {choices(BYTES)}")
-    return None if parameters.total is None else parameters.total * BYTES[dtype]
+    return None if parameters.total is None else round(parameters.total * BYTES[dtype])
 
 
 def add_up(counts: Iterable[tuple[Parameters, int | None]]) -> Totals:

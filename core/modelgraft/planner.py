@@ -87,7 +87,7 @@ def _step(
     return Step(
         node=node,
         parameters=parameters,
-        bytes=weight_bytes(parameters, dtype),
+        bytes=weight_bytes(parameters, precision or dtype),
         backend=backend,
         device=device,
         dtype=dtype,

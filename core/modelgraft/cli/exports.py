@@ -72,10 +72,16 @@ def cache_list(context: typer.Context, as_json: AsJson = False) -> None:
         screen.document(documents)
         return
     rows = [
-        (entry.folder.name[:12], str(entry.manifest.get("component", "?")), str(entry.manifest.get("precision", "?")), in_bytes(size))
+        (
+            entry.folder.name[:12],
+            str(entry.manifest.get("component", "?")),
+            str(entry.manifest.get("precision", "?")),
+            f"{entry.manifest['parity']['relative']:.1e}" if "parity" in entry.manifest else "?",
+            in_bytes(size),
+        )
         for entry, size in found
     ]
-    screen.table(("key", "component", "precision", "bytes"), rows, right=frozenset({3}))
+    screen.table(("key", "component", "precision", "furthest from torch", "bytes"), rows, right=frozenset({4}))
     screen.say(f"{len(found)} exports, {in_bytes(sum(size for _, size in found))}, in {store.exports_root()}")
 
 

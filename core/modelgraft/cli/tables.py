@@ -40,7 +40,7 @@ def _row(step: Step) -> tuple[str, ...]:
     has_weights = counted.total != 0
     total = _count(counted.total) if has_weights else "-"
     trained = _count(counted.trainable) if has_weights else "-"
-    where = f"{step.backend} {step.device} {step.precision or step.dtype}" if node.component.function is None else "python"
+    where = f"{step.backend} {step.device} {step.precision or step.dtype}" if node.component.module is not None else "python"
     name = f"{node.name} (= {node.share})" if node.share else node.name
     return name, node.component.kind, node.component.id, total, trained, in_bytes(step.bytes) if has_weights else "-", where, shapes
 

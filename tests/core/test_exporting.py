@@ -1,0 +1,76 @@
+"""`modelgraft export` and `modelgraft cache`: what they write runs with onnxruntime alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import modelgraft as mg
+import numpy
+import pytest
+from modelgraft.cli import main
+from PIL import Image
+from skimage import data
+from support import checkpoints
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+
+
+@pytest.fixture
+def checkpoint(tmp_path, monkeypatch):
+    """A tiny classifier, and a cache of its own."""
+    monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "cache"))
+    checkpoints.vit(tmp_path / "checkpoint")
+    return tmp_path / "checkpoint"
+
+
+def call(capsys, *words):
+    """Run the command line; gives exit code, stdout and stderr."""
+    capsys.readouterr()
+    code = main(list(words))
+    found = capsys.readouterr()
+    return code, found.out, found.err
+
+
+def test_an_export_runs_without_modelgraft(checkpoint, tmp_path, capsys):
+    """run.py gives the logits that the graph gives on torch; the manifest says how far the export is from it."""
+    code, out, _ = call(capsys, "export", "vit", "--set", f"checkpoint={checkpoint}", "--out", str(tmp_path / "out"), "--json")
+    assert code == 0
+    (segment,) = json.loads(out)["segments"]
+    assert segment["nodes"] == ["vision", "head"]
+    assert 0 <= segment["parity"]["relative"] <= 1e-4
+
+    picture = Image.fromarray(data.chelsea())
+    with mg.open("vit", params={"checkpoint": str(checkpoint)}) as pipeline:
+        expected = pipeline.run(image=picture, outputs=["pixels.pixels", "logits"])
+    numpy.save(tmp_path / "pixels.npy", expected["pixels.pixels"].numpy())
+    (source,) = segment["wires"].values()
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "out" / "run.py"), f"{source}=pixels.npy"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    got = numpy.load(tmp_path / f"{segment['gives'][0]}.npy")
+    assert numpy.abs(got - expected["logits"].numpy()).max() <= 1e-5
+    assert "modelgraft" not in (tmp_path / "out" / "run.py").read_text()
+
+
+def test_a_folder_that_exists_is_left_alone(checkpoint, tmp_path, capsys):
+    """Nothing is exported over other files."""
+    code, _, said = call(capsys, "export", "vit", "--set", f"checkpoint={checkpoint}", "--out", str(tmp_path))
+    assert code == 1
+    assert "exists already; name a new folder" in said
+
+
+def test_the_cache_is_listed_and_cleared(checkpoint, tmp_path, capsys):
+    """After an export there is one entry, after clear none."""
+    call(capsys, "export", "vit", "--set", f"checkpoint={checkpoint}", "--out", str(tmp_path / "out"))
+    code, out, _ = call(capsys, "cache", "list", "--json")
+    assert code == 0
+    assert [entry["component"] for entry in json.loads(out)] == ["vision/encoder+projector/linear"]
+    assert "deleted 1 exports" in call(capsys, "cache", "clear")[1]
+    assert json.loads(call(capsys, "cache", "list", "--json")[1]) == []
