@@ -111,7 +111,7 @@ def _solve(session: Session, graph: str, settings: list[str] | None, allow: list
     return api.check(session.load(graph, settings_of(settings), allow or ()), offline=session.offline)
 
 
-def opened(  # noqa: PLR0913 every option of a run
+def opened(
     session: Session,
     solved: SolvedGraph,
     *,
@@ -126,6 +126,7 @@ def opened(  # noqa: PLR0913 every option of a run
     timeout: float | None = None,
     trace: Path | None = None,
 ) -> Pipeline:
+    """Open a checked graph with the options of a command."""
     if fallback not in (None, "torch"):
         raise typer.BadParameter(f"--fallback takes torch, found '{fallback}'")
     if init not in (None, "random"):
