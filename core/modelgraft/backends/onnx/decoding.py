@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 TYPES = {torch.float32: "float32", torch.float16: "float16", torch.int64: "int64", torch.int32: "int32"}
+SHORTEST_REUSE = 8  # tokens of a common beginning below which reading them again costs nothing
 ROUND = 64  # capacities are multiples of this, so that runs of nearly the same length use the same memory
 
 
@@ -36,7 +37,12 @@ class Layout:
 
 
 class OnnxDecoder:
-    """A `generation.Decoder` over a session on such a graph. Rows are padded on the right."""
+    """A `generation.Decoder` over a session on such a graph. Rows are padded on the right.
+
+    A single prompt that begins as the one before it (the same picture with another question, the next turn of a chat) is
+    read from where they part: `reused` says how many tokens were kept. Batches are always read whole, because the operator
+    takes several new tokens after a past for one row only.
+    """
 
     def __init__(self, session: Any, layout: Layout, embed: Callable[[Tensor], Tensor], *, device: str) -> None:
         """embed: int64[n] -> float[n width], the model's input embeddings."""
@@ -48,25 +54,39 @@ class OnnxDecoder:
         self.step_inputs: dict[str, Tensor] = {}
         self.logits = torch.zeros(0)
         self.binding: Any = None
+        self.held: list[Tensor] = []  # what the cache holds of a single row, as embeddings in pieces
+        self.reused = 0
 
     def prefill(self, prompts: Sequence[Tensor], *, room: int) -> Tensor:
         """See Decoder.prefill."""
         lengths = torch.tensor([len(prompt) for prompt in prompts])
         longest, batch = int(lengths.max()), len(prompts)
-        self._make_room(batch, longest + max(room, 1))
-        embeds = torch.zeros(batch, longest, self.layout.width, dtype=self.layout.dtype, device=self.device)
+        has_kept = self._make_room(batch, longest + max(room, 1))
+        start = self.reused = self._common(prompts[0]) if has_kept and batch == 1 else 0
+        embeds = torch.zeros(batch, longest - start, self.layout.width, dtype=self.layout.dtype, device=self.device)
         for row, prompt in enumerate(prompts):
-            embeds[row, : len(prompt)] = prompt
+            embeds[row, : len(prompt) - start] = prompt[start:]
         self.lengths = lengths.to(self.device)
         self.binding = None  # of the steps of the run before: its sizes may be other ones
+        self.held = [prompts[0].to(self.layout.dtype)] if batch == 1 else []
         inputs = {
             "inputs_embeds": embeds,
-            "position_ids": torch.arange(longest, device=self.device).expand(batch, longest).contiguous(),
+            "position_ids": torch.arange(start, longest, device=self.device).expand(batch, longest - start).contiguous(),
             "seqlens_k": (self.lengths - 1).to(torch.int32),
             "total": torch.tensor([longest], dtype=torch.int32),
-            "last": self.lengths - 1,
+            "last": self.lengths - 1 - start,
         }
         return self._run(self._bind(inputs)).clone()
+
+    def _common(self, prompt: Tensor) -> int:
+        """How many tokens at the beginning of a prompt the cache holds; at least one is always read anew."""
+        if not self.held:
+            return 0
+        held = torch.cat(self.held)
+        most = min(len(held), len(prompt) - 1)
+        same = (held[:most] == prompt[:most].to(held.dtype)).all(-1)
+        kept = int(same.long().cumprod(0).sum())
+        return kept if kept >= SHORTEST_REUSE else 0
 
     def step(self, tokens: Tensor) -> Tensor:
         """See Decoder.step. The logits are valid until the next step."""
@@ -83,13 +103,16 @@ class OnnxDecoder:
         else:
             for name in ("position_ids", "seqlens_k", "total"):
                 self.step_inputs[name] += 1
-        self.step_inputs["inputs_embeds"].copy_(self.embed(tokens)[:, None])
+        embedded = self.embed(tokens)
+        self.step_inputs["inputs_embeds"].copy_(embedded[:, None])
+        if self.held:
+            self.held.append(embedded.to(self.layout.dtype))
         self.lengths += 1
         return self._run(self.binding)
 
     def reorder(self, rows: Tensor) -> None:
         """See Decoder.reorder."""
-        self.lengths = self.lengths[rows]
+        self.lengths, self.held = self.lengths[rows], []
         if len(rows) == len(self.cache[0]):
             for slab in self.cache:
                 slab.copy_(slab.index_select(0, rows))
@@ -97,13 +120,15 @@ class OnnxDecoder:
             self.cache = [slab.index_select(0, rows) for slab in self.cache]
         self.binding = None
 
-    def _make_room(self, batch: int, tokens: int) -> None:
-        """Lay out the cache, or keep the one there is: what it holds is overwritten before it is read."""
+    def _make_room(self, batch: int, tokens: int) -> bool:
+        """Lay out the cache, or keep the one there is: what it holds is overwritten before it is read. Gives whether it was kept."""
         capacity = -(-tokens // ROUND) * ROUND
+        if self.cache and len(self.cache[0]) == batch and capacity <= self.cache[0].shape[2] <= 2 * capacity:
+            return True
+        self.cache = []  # free the old memory before the new is taken
         shape = (batch, self.layout.kv_heads, capacity, self.layout.head_width)
-        if not self.cache or self.cache[0].shape != shape:
-            self.cache = []  # free the old memory before the new is taken
-            self.cache = [torch.zeros(shape, dtype=self.layout.dtype, device=self.device) for _ in self.names]
+        self.cache = [torch.zeros(shape, dtype=self.layout.dtype, device=self.device) for _ in self.names]
+        return False
 
     def _bind(self, inputs: dict[str, Tensor]) -> Any:
         binding = self.session.io_binding()

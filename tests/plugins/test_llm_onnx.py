@@ -1,0 +1,158 @@
+"""Decoders of transformers on ONNX Runtime, against the torch decoder: every style, every family."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import transformers as hf
+from modelgraft.backends.onnx.decoding import OnnxDecoder
+from modelgraft.backends.onnx.exporting import ExportError
+from modelgraft.backends.onnx.growing import CrossingDecoder, GrowingDecoder
+from modelgraft.backends.onnx.runtime import open_session
+from modelgraft_plugins.llm import growing_export, grouped_query
+from modelgraft_plugins.llm.decoders import CausalDecoder, CrossDecoder
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+
+SIZES = {
+    "vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 128, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
+UNGROUPED = {name: value for name, value in SIZES.items() if name != "num_key_value_heads"}
+GROUPED = {
+    "llama": lambda: hf.LlamaConfig(**SIZES),
+    "opt": lambda: hf.OPTConfig(vocab_size=97, hidden_size=32, ffn_dim=48, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=128, word_embed_proj_dim=32),
+    "gpt2": lambda: hf.GPT2Config(vocab_size=97, n_embd=32, n_layer=2, n_head=4, n_positions=128, bos_token_id=1, eos_token_id=2),
+    "gpt_neox": lambda: hf.GPTNeoXConfig(**UNGROUPED),
+    "qwen2": lambda: hf.Qwen2Config(**SIZES),
+    "qwen3": lambda: hf.Qwen3Config(**SIZES, head_dim=16),
+    "phi": lambda: hf.PhiConfig(**SIZES),
+    "gemma2": lambda: hf.Gemma2Config(**SIZES, head_dim=16, sliding_window=6, attn_logit_softcapping=0.5),
+    "mistral": lambda: hf.MistralConfig(**SIZES, sliding_window=6),
+}  # fmt: skip
+
+
+def model_of(config, auto=hf.AutoModelForCausalLM):
+    torch.manual_seed(0)
+    model = auto.from_config(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    return model
+
+
+def assert_same(one, other, prompts, *, tolerance=1e-5):
+    """Prompts of unequal lengths, tokens one by one, and a reordering that makes the batch larger."""
+    with torch.no_grad():
+        expected, got = one.prefill(prompts, room=9), other.prefill(prompts, room=9)
+        for step in range(6):
+            assert (got - expected).abs().max() <= tolerance * max(expected.abs().max().item(), 1.0), step
+            tokens = expected.argmax(-1)
+            expected, got = one.step(tokens), other.step(tokens)
+            if step == 3:
+                rows = torch.tensor([2, 0, 2, 1])
+                one.reorder(rows)
+                other.reorder(rows)
+                expected, got = expected[rows], got[rows]
+
+
+def embedded(model, *lengths):
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        return [model.get_input_embeddings()(torch.randint(3, 90, (length,), generator=generator)) for length in lengths]
+
+
+@pytest.mark.parametrize("family", GROUPED)
+def test_one_graph_with_its_cache_in_place_gives_torchs_logits(family, tmp_path):
+    """Prompts and tokens, grouped heads, sliding windows, soft caps: all in one operator."""
+    model = model_of(GROUPED[family]())
+    layout = grouped_query.export(model, tmp_path / "m.onnx")
+    exported = OnnxDecoder(open_session(tmp_path / "m.onnx", device="cpu"), layout, model.get_input_embeddings(), device="cpu")
+    assert_same(CausalDecoder(model), exported, embedded(model, 7, 3, 11))
+
+
+def test_the_model_attends_in_torch_as_before_afterwards(tmp_path):
+    """Exporting leaves the attention of the model as it was."""
+    model = model_of(GROUPED["llama"]())
+    prompts = embedded(model, 5)
+    with torch.no_grad():
+        before = CausalDecoder(model).prefill(prompts, room=1)
+        grouped_query.export(model, tmp_path / "m.onnx")
+        assert torch.equal(CausalDecoder(model).prefill(prompts, room=1), before)
+
+
+def test_a_common_beginning_is_not_read_again(tmp_path):
+    """Another question about the same picture, and the next turn of a chat: the same logits as read from the start."""
+    model = model_of(GROUPED["llama"]())
+    layout = grouped_query.export(model, tmp_path / "m.onnx")
+    table = model.get_input_embeddings()
+    exported = OnnxDecoder(open_session(tmp_path / "m.onnx", device="cpu"), layout, table, device="cpu")
+    picture, first, second = embedded(model, 20, 5, 7)
+    with torch.no_grad():
+        exported.prefill([torch.cat([picture, first])], room=9)
+        assert exported.reused == 0
+        got = exported.prefill([torch.cat([picture, second])], room=9)
+        assert exported.reused == 20
+        expected = CausalDecoder(model).prefill([torch.cat([picture, second])], room=9)
+        assert (got - expected).abs().max() <= 1e-5
+        said = [4, 9]
+        for token in said:
+            exported.step(torch.tensor([token]))
+        turn = torch.cat([picture, second, table(torch.tensor(said)), first])
+        got = exported.prefill([turn], room=9)
+        assert exported.reused == 29
+        assert (got - CausalDecoder(model).prefill([turn], room=9)).abs().max() <= 1e-5
+
+
+def test_half_precision_runs_on_the_cpu_too(tmp_path):
+    """float16 graphs are meant for a GPU, and are proven here: within 2 % of the largest logit."""
+    model = model_of(GROUPED["qwen2"]())
+    layout = grouped_query.export(model, tmp_path / "m.onnx", half=True)
+    exported = OnnxDecoder(open_session(tmp_path / "m.onnx", device="cpu"), layout, model.get_input_embeddings(), device="cpu")
+    prompts = embedded(model, 4, 9)
+    with torch.no_grad():
+        expected, got = CausalDecoder(model).prefill(prompts, room=2), exported.prefill(prompts, room=2)
+    assert got.dtype is torch.float16
+    assert 0 < (got.float() - expected).abs().max() <= 2e-2 * expected.abs().max()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        hf.BloomConfig(vocab_size=97, hidden_size=32, n_head=4, n_layer=2),
+        hf.LlamaConfig(**{**SIZES, "hidden_size": 48}),  # heads 12 wide: no multiple of 8
+    ],
+    ids=["bloom", "odd-heads"],
+)
+def test_what_the_operator_cannot_serve_gets_a_growing_cache(config, tmp_path):
+    """Attention of another form, or heads of another width."""
+    model = model_of(config)
+    with pytest.raises(ExportError):
+        grouped_query.export(model, tmp_path / "g.onnx")
+    layout = growing_export.export_decoder(model, tmp_path / "m.onnx", half=False)
+    exported = GrowingDecoder(open_session(tmp_path / "m.onnx", device="cpu"), layout, model.get_input_embeddings(), device="cpu")
+    assert_same(CausalDecoder(model), exported, embedded(model, 7, 3, 11))
+
+
+@pytest.mark.parametrize("family", ["t5", "whisper"])
+def test_an_encoder_decoder_keeps_the_keys_of_its_memory(family, tmp_path):
+    """T5 reads prompts of unequal lengths; Whisper's decoder takes the memory itself."""
+    if family == "t5":
+        config = hf.T5Config(
+            vocab_size=97, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_decoder_layers=3, num_heads=4, decoder_start_token_id=0
+        )
+        model = model_of(config, hf.AutoModelForSeq2SeqLM)
+        encoder, lengths = model.get_encoder(), (7, 3, 11)
+    else:
+        config = hf.WhisperConfig(
+            vocab_size=97, d_model=32, encoder_layers=2, decoder_layers=2, encoder_attention_heads=4, decoder_attention_heads=4,
+            decoder_ffn_dim=48, encoder_ffn_dim=48, max_target_positions=40, max_source_positions=50, num_mel_bins=8,
+            pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
+        )  # fmt: skip
+        model = model_of(config, hf.AutoModelForSpeechSeq2Seq)
+        encoder, lengths = None, (13, 13, 13)
+    layout = growing_export.export_crossing(model, tmp_path, half=False, encoder=encoder, start=1)
+    sessions = {path.stem: open_session(path, device="cpu") for path in tmp_path.glob("*.onnx")}
+    prompts = [torch.randn(length, 32, generator=torch.Generator().manual_seed(length)) for length in lengths]
+    exported = CrossingDecoder(sessions, layout, lambda: (1, 5), device="cpu")
+    assert_same(CrossDecoder(model, start=(1, 5), encoder=encoder), exported, prompts)
