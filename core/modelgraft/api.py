@@ -6,13 +6,15 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelgraft import checks, expand, planner
+from modelgraft.checking import checks
 from modelgraft.graph import Graph, SolvedGraph
+from modelgraft.language import expand
+from modelgraft.planning import planner
 from modelgraft.plans import Plan
 
 if TYPE_CHECKING:
-    from modelgraft.pipeline import Pipeline
     from modelgraft.registry import Registry
+    from modelgraft.running.pipeline import Pipeline
 
 __all__ = ["check", "load", "open", "plan"]
 
@@ -98,9 +100,9 @@ def open(  # noqa: PLR0913 read as modelgraft.open; every option of a pipeline
     Raises GraphError as `check` does, InputError for a device that is not there. Close the pipeline, or use it as a
     context manager.
     """
-    from modelgraft.cache import MEMORY_BYTES, Cache  # what runs is imported when something is to run
-    from modelgraft.fusing import fuse
-    from modelgraft.pipeline import Pipeline
+    from modelgraft.planning.fusing import fuse
+    from modelgraft.running.cache import MEMORY_BYTES, Cache  # what runs is imported when something is to run
+    from modelgraft.running.pipeline import Pipeline
 
     solved = check(load(graph, params=params) if isinstance(graph, str | Path) else graph, offline=offline)
     where = _placement(solved, device)

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelgraft.checkpoints.storage import folder_aside
 from modelgraft.errors import InputError
 from modelgraft.graph import Graph, SolvedGraph
 from modelgraft.plans import Plan, Step
-from modelgraft.storage import folder_aside
 
 if TYPE_CHECKING:
     from modelgraft.backends.onnx.backend import OnnxBackend

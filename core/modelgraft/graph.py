@@ -15,8 +15,8 @@ from modelgraft.kinds import Component, Config
 from modelgraft.ports import Port
 
 if TYPE_CHECKING:
+    from modelgraft.checkpoints.sources import SourceView
     from modelgraft.registry import Registry
-    from modelgraft.sources import SourceView
 
 INPUTS = "inputs"  # the name under which wires address the inputs of the graph
 
@@ -34,6 +34,7 @@ class Ref:
 
     @property
     def is_input(self) -> bool:
+        """Whether it is an input of the graph."""
         return self.node == INPUTS
 
     def __str__(self) -> str:
@@ -210,4 +211,5 @@ class SolvedGraph:
 
     @property
     def name(self) -> str:
+        """The name of the graph."""
         return self.graph.name

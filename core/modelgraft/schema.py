@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import PydanticUserError
 
-from modelgraft.document import (
+from modelgraft.kinds import Component, Config
+from modelgraft.language.document import (
     ADAPTER_KEYS,
     INPUT_KEYS,
     NODE_KEYS,
@@ -24,7 +25,6 @@ from modelgraft.document import (
     VERSION,
     RuntimeKey,
 )
-from modelgraft.kinds import Component, Config
 from modelgraft.ports import DTYPES, Port
 from modelgraft.registry import Registry
 from modelgraft.shipped import shipped_names

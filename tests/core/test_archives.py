@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from modelgraft import archives, downloads
+from modelgraft.checkpoints import archives, downloads
+from modelgraft.checkpoints.progress import heard_by
 from modelgraft.errors import SourceError
-from modelgraft.progress import heard_by
 
 CONTENT = random.Random(0).randbytes(600_000)  # does not repeat: a byte out of place is noticed
 

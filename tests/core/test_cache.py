@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import modelgraft as mg
-from modelgraft.cache import Cache
-from modelgraft.digests import digest, size_bytes
-from modelgraft.disk import DiskCache
 from modelgraft.media import Audio
+from modelgraft.running.cache import Cache
+from modelgraft.running.digests import digest, size_bytes
+from modelgraft.running.disk import DiskCache
 from support.running import Counter, document, function, graph_of, registry_of
 
 # -- in a pipeline ------------------------------------------------------------------------------------------------------

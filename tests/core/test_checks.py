@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelgraft import Config, Dim, GraphError, Ports, component
-from modelgraft.checks import solve
+from modelgraft.checking.checks import solve
 from modelgraft.registry import assemble
 from support.checkable import EVERY, NOWHERE, graph_of, plugin, with_presets
 
@@ -555,7 +555,7 @@ def test_checking_and_planning_import_nothing_heavy():
     """Neither torch nor numpy is loaded."""
     code = """
 import sys
-import modelgraft.checks, modelgraft.planner
+import modelgraft.checking.checks, modelgraft.planning.planner
 print([name for name in ("torch", "transformers", "numpy", "onnxruntime", "PIL", "networkx") if name in sys.modules])
 """
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

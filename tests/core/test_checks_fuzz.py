@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelgraft import GraphError
-from modelgraft.checks import solve
+from modelgraft.checking.checks import solve
 from modelgraft.errors import Place
 from modelgraft.graph import AdapterSpec, Graph, GraphInput, NodeSpec, Origin, Ref, Value, Wire
-from modelgraft.planner import plan
+from modelgraft.planning.planner import plan
 from modelgraft.ports import port
 from support.checkable import REGISTRY
 

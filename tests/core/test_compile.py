@@ -9,9 +9,9 @@ import weakref
 import pytest
 
 import modelgraft as mg
-from modelgraft.compile import compile_straight
 from modelgraft.graph import Ref
-from modelgraft.layout import arrange
+from modelgraft.running.compile import compile_straight
+from modelgraft.running.layout import arrange
 from support.running import document, function, graph_of, handing_on, joiner, registry_of
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from modelgraft import DocumentError, yaml_reader
-from modelgraft.document import headline, parse, read
+from modelgraft import DocumentError
+from modelgraft.language import yaml_reader
+from modelgraft.language.document import headline, parse, read
+from modelgraft.language.yaml_reader import MOST_BYTES, read_yaml
 from modelgraft.shipped import find_shipped, shipped_names
-from modelgraft.yaml_reader import MOST_BYTES, read_yaml
 
 HEAD = "modelgraft: 1\n"
 

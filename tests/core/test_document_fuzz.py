@@ -15,9 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modelgraft import GraphError, checks
-from modelgraft.document import ADAPTER_KEYS, INPUT_KEYS, NODE_KEYS, PARAM_KEYS, RUNTIME_KEYS, TOP_KEYS, parse
-from modelgraft.expand import expand_document
+from modelgraft import GraphError
+from modelgraft.checking import checks
+from modelgraft.language.document import ADAPTER_KEYS, INPUT_KEYS, NODE_KEYS, PARAM_KEYS, RUNTIME_KEYS, TOP_KEYS, parse
+from modelgraft.language.expand import expand_document
 from modelgraft.registry import assemble, discover
 from modelgraft.shipped import find_shipped, shipped_names
 

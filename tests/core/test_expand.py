@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from modelgraft import DocumentError, GraphError
-from modelgraft.expand import load_graph
+from modelgraft.language.expand import load_graph
 from modelgraft.registry import assemble
 
 REGISTRY = assemble({})
@@ -428,7 +428,7 @@ def test_a_graph_of_a_thousand_nodes_is_expanded_in_under_200_ms(tmp_path):
 
 
 def test_reading_and_expanding_imports_nothing_heavy():
-    code = "import sys, modelgraft.expand, modelgraft.schema, modelgraft.explain; print([m for m in %r if m in sys.modules])"
+    code = "import sys, modelgraft.language.expand, modelgraft.schema, modelgraft.explain; print([m for m in %r if m in sys.modules])"
     heavy = ["torch", "numpy", "transformers", "networkx", "rich", "typer", "onnxruntime", "PIL"]
     done = subprocess.run([sys.executable, "-c", code % heavy], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from modelgraft import GraphError
-from modelgraft.expand import load_graph
+from modelgraft.language.expand import load_graph
 from modelgraft.registry import assemble
 
 REGISTRY = assemble({})

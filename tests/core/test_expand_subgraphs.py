@@ -7,7 +7,7 @@ import time
 import pytest
 
 from modelgraft import GraphError
-from modelgraft.expand import load_graph
+from modelgraft.language.expand import load_graph
 from modelgraft.registry import assemble
 
 REGISTRY = assemble({})

@@ -7,9 +7,10 @@ from types import ModuleType
 
 import pytest
 
-from modelgraft import Config, Dim, InputError, checks, component, hookimpl
-from modelgraft.expand import load_graph
+from modelgraft import Config, Dim, InputError, component, hookimpl
+from modelgraft.checking import checks
 from modelgraft.explain import explain, split_target
+from modelgraft.language.expand import load_graph
 from modelgraft.registry import assemble
 
 

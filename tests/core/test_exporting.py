@@ -6,12 +6,13 @@ import json
 import subprocess
 import sys
 
-import modelgraft as mg
 import numpy
 import pytest
-from modelgraft.cli import main
 from PIL import Image
 from skimage import data
+
+import modelgraft as mg
+from modelgraft.cli import main
 from support import checkpoints
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from modelgraft import Config, component
-from modelgraft.fusing import fuse, segments_of
 from modelgraft.graph import GraphInput, Ref, SolvedGraph
+from modelgraft.planning.fusing import fuse, segments_of
 from modelgraft.plans import Parameters, Plan, Step, Totals
 from modelgraft.ports import port
 from modelgraft.testing import node_of

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
+
 from modelgraft import Config, Dim, PluginError, component, port
 from modelgraft.kinds import dimension_fields
-from pydantic import ValidationError
 
 
 def declare_join():

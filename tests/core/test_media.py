@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy
 import pytest
 import skimage
+from PIL import Image
+
 from modelgraft import InputError
 from modelgraft.media import AUDIO_SECONDS, Audio, check_writable, read_audio, read_picture, resample, write_value
-from PIL import Image
 
 PHOTO = Path(skimage.__file__).parent / "data" / "chelsea.png"
 

@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pytest
 import torch
+
 from modelgraft import Config, GraphError, component
 from modelgraft.backends.base import LoadContext
 from modelgraft.backends.onnx import store

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import modelgraft as mg
-from modelgraft.events import KINDS
+from modelgraft.running.events import KINDS
 from support.running import Counter, document, function, graph_of, handing_on, joiner, registry_of
 
 TEXT = {"x": "text"}

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelgraft import Config, Dim, GraphError, InputError, component
-from modelgraft.checks import solve
+from modelgraft.checking.checks import solve
 from modelgraft.graph import Ref
-from modelgraft.planner import find_output, plan
+from modelgraft.planning.planner import find_output, plan
 from modelgraft.registry import assemble
 from support.checkable import EVERY, NOWHERE, graph_of, plugin
 

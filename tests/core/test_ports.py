@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from modelgraft.ports import Axis, PortSyntaxError, Space, Tensor, port
 
 AXES = st.sampled_from(["batch", "tokens", "3", "tokens+1", "2*width", "a+b-4", "height"])

@@ -12,8 +12,8 @@ import pytest
 
 import modelgraft
 from modelgraft.cli.app import LATER, build_app
-from modelgraft.document import parse
-from modelgraft.expand import expand_document
+from modelgraft.language.document import parse
+from modelgraft.language.expand import expand_document
 from modelgraft.registry import assemble, discover
 
 ROOT = Path(__file__).parents[2]

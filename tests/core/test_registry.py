@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 import pytest
+
 from modelgraft import PluginError, component, hookimpl
 from modelgraft.registry import assemble, discover
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelgraft as mg
-from modelgraft.calls import check_of
-from modelgraft.pipeline import ABSENT
-from modelgraft.routing import NOTHING, Partial, records_of, routed
+from modelgraft.running.calls import check_of
+from modelgraft.running.pipeline import ABSENT
+from modelgraft.running.routing import NOTHING, Partial, records_of, routed
 from support.running import Counter, document, function, graph_of, registry_of
 
 TEXT = {"x": "text"}

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelgraft as mg
-from modelgraft.crew import Crew
-from modelgraft.engine import Engine
-from modelgraft.layout import arrange
-from modelgraft.scheduler import Stopped, lane_width, run_in_lanes
+from modelgraft.running.crew import Crew
+from modelgraft.running.engine import Engine
+from modelgraft.running.layout import arrange
+from modelgraft.running.scheduler import Stopped, lane_width, run_in_lanes
 from support.running import Counter, document, function, graph_of, handing_on, joiner, registry_of, sleeping
 
 

@@ -8,12 +8,13 @@ from types import ModuleType
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from modelgraft import Config, component, document, hookimpl
-from modelgraft.document import NODE_KEYS, TOP_KEYS
+from modelgraft import Config, component, hookimpl
+from modelgraft.language import document
+from modelgraft.language.document import NODE_KEYS, TOP_KEYS
+from modelgraft.language.yaml_reader import read_yaml
 from modelgraft.registry import assemble, discover
 from modelgraft.schema import graph_schema
 from modelgraft.shipped import find_shipped, shipped_names
-from modelgraft.yaml_reader import read_yaml
 
 jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is a development tool; the schema itself needs none")
 

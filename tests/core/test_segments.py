@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from modelgraft import component
 from modelgraft.graph import Ref
+from modelgraft.planning.segments import segment
 from modelgraft.plans import Parameters, Plan, Step, Totals
-from modelgraft.segments import segment
 from modelgraft.testing import node_of
 
 

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from modelgraft import sources
+from modelgraft.checkpoints import sources
+from modelgraft.checkpoints.headers import read_header
+from modelgraft.checkpoints.sources import SourceView, parse
 from modelgraft.errors import SourceError
-from modelgraft.headers import read_header
 from modelgraft.registry import assemble
-from modelgraft.sources import SourceView, parse
 
 NOTHING = assemble({})
 CLIP = {"model_type": "clip", "text_config": {"model_type": "clip_text_model", "hidden_size": 3}, "vision_config": {"hidden_size": 5}}

@@ -7,6 +7,7 @@ from types import ModuleType
 
 import pytest
 import torch
+
 from modelgraft import Config, component
 from modelgraft.testing import ConformanceError, conform, imports_of, run_node
 

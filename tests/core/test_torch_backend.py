@@ -7,6 +7,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
+
 from modelgraft import Config, InputError, PluginError, SourceError, component
 from modelgraft.backends.base import LoadContext, NodeRuntime
 from modelgraft.backends.torch import TorchBackend, count_parameters, parameters_without_memory, resolve_device
@@ -49,7 +50,9 @@ def toy(name):
     home.__dict__.update(Affine=Affine, Renamed=Renamed, Boom=Boom)
     __import__("sys").modules["toy_modules"] = home
 
-    @component("toy/affine", kind="projector", module=f"toy_modules:{name}", inputs={"x": "float[batch width]"}, outputs={"y": "float[batch m]"})
+    @component(
+        "toy/affine", kind="projector", module=f"toy_modules:{name}", inputs={"x": "float[batch width]"}, outputs={"y": "float[batch m]"}
+    )
     class Toy(Config):
         """Map."""
 
@@ -139,7 +142,7 @@ def test_a_module_that_cannot_be_built_names_its_plugin():
     """What the plugin raised is in the message."""
     with pytest.raises(PluginError, match="toy_modules:Boom could not be built for node 'map': ValueError: no such width"):
         TorchBackend().load(context(toy("Boom"), weights()), {})
-    with pytest.raises(PluginError, match="toy_modules:Gone .* cannot be imported"):
+    with pytest.raises(PluginError, match=r"toy_modules:Gone .* cannot be imported"):
         TorchBackend().load(context(toy("Gone"), weights()), {})
 
 

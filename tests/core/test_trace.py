@@ -7,7 +7,7 @@ import json
 import pytest
 
 import modelgraft as mg
-from modelgraft.trace import chrome_trace, write_trace
+from modelgraft.running.trace import chrome_trace, write_trace
 from support.running import document, function, graph_of, joiner, registry_of, sleeping
 
 NODES = {

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy
 import pytest
 import torch
+from PIL import Image
+
 from modelgraft import InputError, port
 from modelgraft.values import Audio, describe, present, read_input, spread
-from PIL import Image
 
 
 def test_a_list_is_a_batch_and_a_single_value_a_batch_of_one():

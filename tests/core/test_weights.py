@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from modelgraft import sources, weights
+from modelgraft.checkpoints import sources, weights
 from modelgraft.errors import PluginError, SourceError
 from modelgraft.registry import assemble
 

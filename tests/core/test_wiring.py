@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from modelgraft import GraphError, component
-from modelgraft.checks import solve
+from modelgraft.checking.checks import solve
 from modelgraft.order import find_cycles, topological
 from modelgraft.registry import assemble
 from support.checkable import EVERY, Gate, graph_of, join, plugin, with_presets

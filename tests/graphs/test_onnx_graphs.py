@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import modelgraft as mg
 import pytest
 import torch
-from skimage import data
 from PIL import Image
+from skimage import data
+
+import modelgraft as mg
 from support import checkpoints
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")

@@ -8,6 +8,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
+
 from modelgraft import Config, SourceError, component
 from modelgraft.backends.base import LoadContext
 from modelgraft.backends.torch import TorchBackend, count_adapters
@@ -94,8 +95,8 @@ def test_a_file_that_does_not_fit_is_refused():
     """A tensor without a place, and a place without a tensor."""
     context = LoadContext(host_node(()), "cpu", "float32", None, 0, offline=True, registry=None)
     stray = SimpleNamespace(state=lambda: {"base_model.model.k_proj.lora_A.weight": torch.zeros(2, 5)}, view=None)
-    with pytest.raises(SourceError, match="k_proj.lora_A.weight .* has no place in the host: 0 layers end like it"):
+    with pytest.raises(SourceError, match=r"k_proj\.lora_A.weight .* has no place in the host: 0 layers end like it"):
         graft(Lora(rank=2), replace(context, weights=stray))(load(()).state)
     empty = SimpleNamespace(state=dict, view=None)
-    with pytest.raises(SourceError, match="4 missing: inner.q_proj.lora_A.default.weight"):
+    with pytest.raises(SourceError, match=r"4 missing: inner\.q_proj\.lora_A\.default\.weight"):
         graft(Lora(rank=2), replace(context, weights=empty))(load(()).state)

@@ -13,7 +13,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from modelgraft import sources, weights
+from modelgraft.checkpoints import sources, weights
 from modelgraft.errors import SourceError
 from modelgraft.registry import assemble
 from modelgraft_plugins import formats

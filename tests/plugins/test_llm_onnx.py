@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 import transformers as hf
+
 from modelgraft.backends.onnx.decoding import OnnxDecoder
 from modelgraft.backends.onnx.exporting import ExportError
 from modelgraft.backends.onnx.growing import CrossingDecoder, GrowingDecoder
 from modelgraft.backends.onnx.runtime import open_session
-from modelgraft_plugins.llm import growing_export, grouped_query
+from modelgraft_plugins.llm import grouped_query, growing_export
 from modelgraft_plugins.llm.decoders import CausalDecoder, CrossDecoder
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
@@ -21,7 +22,10 @@ SIZES = {
 UNGROUPED = {name: value for name, value in SIZES.items() if name != "num_key_value_heads"}
 GROUPED = {
     "llama": lambda: hf.LlamaConfig(**SIZES),
-    "opt": lambda: hf.OPTConfig(vocab_size=97, hidden_size=32, ffn_dim=48, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=128, word_embed_proj_dim=32),
+    "opt": lambda: hf.OPTConfig(
+        vocab_size=97, hidden_size=32, ffn_dim=48, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=128,
+        word_embed_proj_dim=32,
+    ),
     "gpt2": lambda: hf.GPT2Config(vocab_size=97, n_embd=32, n_layer=2, n_head=4, n_positions=128, bos_token_id=1, eos_token_id=2),
     "gpt_neox": lambda: hf.GPTNeoXConfig(**UNGROUPED),
     "qwen2": lambda: hf.Qwen2Config(**SIZES),

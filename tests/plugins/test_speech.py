@@ -7,7 +7,8 @@ from functools import cache
 import numpy as np
 import pytest
 
-from modelgraft import InputError, archives
+from modelgraft import InputError
+from modelgraft.checkpoints import archives
 from modelgraft.testing import conform, imports_of, open_node
 from modelgraft_plugins.speech import Kokoro, Phonemes, kokoro, pronounce, spelling, transcript
 

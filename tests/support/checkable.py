@@ -11,8 +11,8 @@ from typing import Literal
 from pydantic import Field
 
 from modelgraft import Config, Dim, Ports, Space, component, hookimpl, port
-from modelgraft.document import parse
-from modelgraft.expand import expand_document
+from modelgraft.language.document import parse
+from modelgraft.language.expand import expand_document
 from modelgraft.registry import assemble
 
 NOWHERE = "nowhere:Nothing"  # the checker and the planner never import it

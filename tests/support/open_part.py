@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from modelgraft import sources, weights
 from modelgraft.backends.base import LoadContext
 from modelgraft.backends.torch import TorchBackend, count_parameters
+from modelgraft.checkpoints import sources, weights
 from modelgraft.errors import SourceError
 from modelgraft.graph import Node
 from modelgraft.kinds import Component

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelgraft import Config, Dim, component, hookimpl
-from modelgraft.document import parse
-from modelgraft.expand import expand_document
+from modelgraft.language.document import parse
+from modelgraft.language.expand import expand_document
 from modelgraft.registry import Registry, assemble
 
 if TYPE_CHECKING:

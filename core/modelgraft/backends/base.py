@@ -15,8 +15,12 @@ from modelgraft.errors import Cancelled
 from modelgraft.graph import Node
 
 if TYPE_CHECKING:
+    from modelgraft.checkpoints.weights import Weights
     from modelgraft.registry import Registry
-    from modelgraft.weights import Weights
+
+
+def _nobody_listens(kind: str, **facts: Any) -> None:
+    """Take an event outside of a run."""
 
 
 @dataclass(slots=True)
@@ -31,7 +35,7 @@ class NodeRuntime:
     component: str = ""
     seed: int = 0
     cancelled: threading.Event = field(default_factory=threading.Event)
-    emit: Callable[..., None] = field(default=lambda kind, **facts: None)
+    emit: Callable[..., None] = field(default=_nobody_listens)
 
     def check(self) -> None:
         """Raise Cancelled when the run was stopped."""

@@ -165,7 +165,7 @@ def _graft(module: torch.nn.Module, adapter: Adapter, context: LoadContext) -> t
     """Let an adapter change the host: `load(config, context)` gives a function from module to module."""
     opened = None
     if adapter.source is not None:
-        from modelgraft import weights
+        from modelgraft.checkpoints import weights
 
         opened = weights.open(adapter.source, offline=context.offline)
     change = resolve(adapter.component.load or "", adapter.component)(adapter.config, replace(context, weights=opened))
@@ -258,7 +258,7 @@ def _build(component: Component, node: Node) -> torch.nn.Module:
         module = factory(node.config)
     except ModelgraftError:
         raise
-    except Exception as error:  # noqa: BLE001 a plugin may raise anything while it builds
+    except Exception as error:  # a plugin may raise anything while it builds
         text = f"plugin '{component.plugin}': {component.module} could not be built for node '{node.name}': {type(error).__name__}: {error}"
         raise PluginError(text) from error
     if not isinstance(module, torch.nn.Module):

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from modelgraft.checkpoints.tensor_files import ENDINGS, read_tensor_file
 from modelgraft.errors import InputError, choices, nearest
 from modelgraft.graph import GraphInput
 from modelgraft.ports import ListOf, Modality, Port, PortType, Tensor
-from modelgraft.tensor_files import ENDINGS, read_tensor_file
 
 # Records that are files; the API reads them.
 FILES = frozenset({"image", "audio", "video", "depth", "thermal", "imu"})

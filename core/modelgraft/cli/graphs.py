@@ -168,7 +168,7 @@ def one_line(value: Any) -> str:
 
 def graphs(context: typer.Context, as_json: AsJson = False) -> None:
     """List the shipped graphs and what each is for."""
-    from modelgraft import document
+    from modelgraft.language import document
     from modelgraft.shipped import find_shipped, shipped_names
 
     screen = session_of(context).screen

@@ -17,8 +17,8 @@ from modelgraft.errors import InputError
 from modelgraft.media import check_writable
 
 if TYPE_CHECKING:
-    from modelgraft.pipeline import Pipeline
-    from modelgraft.result import Result
+    from modelgraft.running.pipeline import Pipeline
+    from modelgraft.running.result import Result
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from modelgraft.cli.session import session_of
 if TYPE_CHECKING:
     from modelgraft.cli.session import Session
     from modelgraft.graph import SolvedGraph
-    from modelgraft.pipeline import Pipeline
-    from modelgraft.result import Result
+    from modelgraft.running.pipeline import Pipeline
+    from modelgraft.running.result import Result
 
 Seed = Annotated[int, typer.Option("--seed", help="The seed of everything that is drawn.")]
 Init = Annotated[str | None, typer.Option("--init", metavar="random", help="Start parts without weights from random numbers.")]
@@ -88,7 +88,7 @@ def run(
             result = _run(session, pipeline, targets.wanted, given)
         files = write_outputs(result.outputs, targets)
         if trace is not None:
-            from modelgraft.trace import chrome_trace
+            from modelgraft.running.trace import chrome_trace
 
             write_value(chrome_trace(result), trace)
     seconds = time.perf_counter() - start

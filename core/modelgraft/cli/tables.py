@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.fusing import segments_of
+from modelgraft.planning.fusing import segments_of
 
 if TYPE_CHECKING:
     from modelgraft.cli.screen import Screen

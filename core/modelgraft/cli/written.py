@@ -13,7 +13,7 @@ from modelgraft.draw.picture import port_of
 from modelgraft.errors import InputError
 from modelgraft.graph import SolvedGraph
 from modelgraft.media import check_writable, write_value
-from modelgraft.planner import find_output
+from modelgraft.planning.planner import find_output
 from modelgraft.ports import Modality, Port, Tensor
 
 # What a file may end in, by what goes into it.

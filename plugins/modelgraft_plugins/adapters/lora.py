@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
+
 from modelgraft.backends.base import LoadContext
 from modelgraft.errors import PluginError, Problem, SourceError, choices
-
 from modelgraft_plugins.adapters import Lora
 
 PEFT_PREFIX = "base_model.model."  # what peft puts before the names of the host's layers in its files
@@ -22,7 +22,7 @@ def graft(config: Lora, context: LoadContext) -> Callable[[torch.nn.Module], tor
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
-        raise PluginError("the adapter 'adapter/lora' needs peft: pip install 'modelgraft[adapters]'") from error
+        raise PluginError("the adapter 'adapter/lora' needs peft: pip install 'modelgraft[lora]'") from error
 
     def add(host: torch.nn.Module) -> torch.nn.Module:
         _refuse_unknown_layers(config, context, host)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from modelgraft import archives
 from modelgraft.backends.base import LoadContext
+from modelgraft.checkpoints import archives
 
 if TYPE_CHECKING:
     from modelgraft_plugins.efficientnet import ImageNetLabels

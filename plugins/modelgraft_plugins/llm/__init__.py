@@ -46,7 +46,7 @@ from modelgraft_plugins.llm.config import OUTPUTS, LanguageConfig, model_of, val
 from modelgraft_plugins.llm.families import DECODER_COUNTS, family_of
 
 if TYPE_CHECKING:
-    from modelgraft.sources import SourceView
+    from modelgraft.checkpoints.sources import SourceView
 
 
 @component(

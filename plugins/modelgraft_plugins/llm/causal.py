@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from modelgraft.weights import Weights
+from modelgraft.checkpoints.weights import Weights
 from modelgraft_plugins import huggingface
 from modelgraft_plugins.llm import CausalConfig
 from modelgraft_plugins.llm.decoders import CausalDecoder
@@ -54,7 +54,7 @@ class Causal(Writer):
         """
         from modelgraft.backends.onnx.decoders import DecoderGraph
         from modelgraft.backends.onnx.exporting import ExportError
-        from modelgraft_plugins.llm import growing_export, grouped_query
+        from modelgraft_plugins.llm import grouped_query, growing_export
 
         path = folder / "model.onnx"
         try:

@@ -15,7 +15,7 @@ from modelgraft_plugins.llm import template
 from modelgraft_plugins.llm.families import Family, family_of
 
 if TYPE_CHECKING:
-    from modelgraft.sources import SourceView
+    from modelgraft.checkpoints.sources import SourceView
 
 NUMBERS = (
     "hidden_size", "vocab_size", "max_position_embeddings", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",

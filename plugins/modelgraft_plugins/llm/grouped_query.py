@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from modelgraft.backends.onnx.decoding import Layout
-from modelgraft.backends.onnx.exporting import ExportError, trace
 from torch import Tensor
 from torch.export import Dim
 from transformers.cache_utils import Cache, CacheLayerMixin
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from modelgraft.backends.onnx.decoding import Layout
+from modelgraft.backends.onnx.exporting import ExportError, trace
 
 ATTENTION = "modelgraft_grouped_query"  # the name under which the function stands in the table of transformers
 
@@ -74,7 +75,7 @@ class _Running:
     trace: _Trace | None = None
 
 
-def _attend(
+def _attend(  # noqa: PLR0917 as transformers calls it
     module: Model,
     query: Tensor,
     key: Tensor,

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from modelgraft.backends.onnx.decoding import Layout
-from modelgraft.backends.onnx.exporting import trace
 from torch import Tensor
 from torch.export import Dim
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
+from modelgraft.backends.onnx.decoding import Layout
+from modelgraft.backends.onnx.exporting import trace
 from modelgraft_plugins.llm.grouped_query import layout_of
 
 Model = Any  # a model of transformers, which is only partly annotated

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from modelgraft.backends.base import LoadContext, NodeRuntime
+from modelgraft.checkpoints.storage import sha256_of
 from modelgraft.errors import Problem, SourceError
-from modelgraft.storage import sha256_of
 
 if TYPE_CHECKING:
     from modelgraft_plugins.ocr import RapidOCR

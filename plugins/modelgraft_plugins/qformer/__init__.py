@@ -10,8 +10,8 @@ from pydantic import Field
 from modelgraft import Config, Dim, Ports, component, hookimpl
 
 if TYPE_CHECKING:
+    from modelgraft.checkpoints.sources import SourceView
     from modelgraft.kinds import SolvedNode
-    from modelgraft.sources import SourceView
 
 # model_type of a published config -> it reads text too, unless the config says otherwise
 MODEL_TYPES: Mapping[str, bool] = {"blip_2_qformer": False, "instructblip_qformer": True}

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime
 
-from modelgraft import Audio, archives
+from modelgraft import Audio
 from modelgraft.backends.base import LoadContext, NodeRuntime
+from modelgraft.checkpoints import archives
 from modelgraft.errors import InputError
 
 if TYPE_CHECKING:

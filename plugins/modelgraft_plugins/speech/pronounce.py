@@ -7,8 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelgraft import archives
 from modelgraft.backends.base import LoadContext
+from modelgraft.checkpoints import archives
 from modelgraft_plugins.speech.letters import LetterNetwork
 from modelgraft_plugins.speech.spelling import pieces
 

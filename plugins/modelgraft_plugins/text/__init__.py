@@ -13,7 +13,7 @@ from modelgraft_plugins.text.towers import FAMILIES, INSIDE, MODEL_TYPES, count
 from modelgraft_plugins.tokens import token_space, tokenizer_identity
 
 if TYPE_CHECKING:
-    from modelgraft.sources import SourceView
+    from modelgraft.checkpoints.sources import SourceView
 
 
 @component("text/template", kind="preprocess", load="modelgraft_plugins.text.templates:load", cache=False)

@@ -12,7 +12,7 @@ from modelgraft_plugins.vision.pictures import Side, picture_config, pixel_space
 from modelgraft_plugins.vision.towers import FAMILIES, INSIDE, MODEL_TYPES, WHOLE_MODELS, count
 
 if TYPE_CHECKING:
-    from modelgraft.sources import SourceView
+    from modelgraft.checkpoints.sources import SourceView
 
 Numbers = tuple[float, ...]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from modelgraft import Space
 
 if TYPE_CHECKING:
-    from modelgraft.sources import SourceView
+    from modelgraft.checkpoints.sources import SourceView
 
 Side = int | None
 

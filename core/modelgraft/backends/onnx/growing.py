@@ -5,7 +5,8 @@ Decoder alone:     inputs_embeds float[batch tokens width], attention_mask int64
                    past.key.i, past.value.i float[batch heads past d]  ->  logits float[batch vocab], present.*
 Encoder-decoder:   encoder: inputs_embeds, attention_mask  ->  memory float[batch frames width]
                    crossing: memory  ->  cross.key.i, cross.value.i, once per prompt
-                   decoder: decoder_input_ids int64[batch tokens], attention_mask int64[batch frames], cross.*, past.*  ->  logits, present.*
+                   decoder: decoder_input_ids int64[batch tokens], attention_mask int64[batch frames], cross.*, past.*
+                   ->  logits, present.*
 """
 
 from __future__ import annotations

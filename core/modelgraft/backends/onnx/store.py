@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from modelgraft.backends.onnx.runtime import open_session, tune
-from modelgraft.storage import cache_root, folder_aside, locked, sha256_of
+from modelgraft.checkpoints.storage import cache_root, folder_aside, locked, sha256_of
 
 GRAPH = "model.onnx"
 SEAL = "sha256.json"

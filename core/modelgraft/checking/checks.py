@@ -1,0 +1,121 @@
+"""Checks a graph without loading anything: every port, dimension, value space and token count, in three phases.
+
+    wiring   every name means something, every config holds together, every wire joins ports that can be joined
+    fitting  the dimensions and dtypes of the whole graph have a solution, and both ends of each wire mean the same by their numbers
+    budgets  each component reviews its own solved ports: context lengths, for example
+
+A phase reports all its problems at once, and starts only when the one before is clean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from modelgraft.checking.concrete import concrete_input, concrete_port
+from modelgraft.checking.configs import Configs
+from modelgraft.checking.drafts import Draft, Part
+from modelgraft.checking.misfits import Misfits
+from modelgraft.checking.spaces import check_spaces
+from modelgraft.checking.unify import Unified, Unifier
+from modelgraft.checking.wiring import PortWiring, find_components, wire_names
+from modelgraft.errors import Collector
+from modelgraft.graph import Adapter, Graph, Node, Ref, SolvedGraph
+from modelgraft.ports import Port
+
+
+def solve(graph: Graph, *, offline: bool = True) -> SolvedGraph:
+    """Check a graph and make every port and config value concrete.
+
+    offline  look at sources on this machine and at recorded configs alone, never on the network
+
+    Raises GraphError with every problem of the first phase that has any.
+    """
+    drafts, outputs, configs = _wire(graph, offline=offline)
+    drafts = {name: drafts[name] for name in sorted(drafts)}
+    unified = _fit(graph, drafts, configs)
+    problems = Collector()
+    nodes = {name: _node(draft, unified) for name, draft in drafts.items()}
+    for draft in drafts.values():
+        _review(draft, nodes[draft.name], problems)
+    problems.finish()
+    inputs = {name: concrete_input(given, unified) for name, given in sorted(graph.inputs.items())}
+    return SolvedGraph(graph, nodes, inputs, outputs)
+
+
+def _wire(graph: Graph, *, offline: bool) -> tuple[dict[str, Draft], dict[str, Ref], Configs]:
+    problems = Collector()
+    components = find_components(graph, problems)
+    wire_names(graph, problems)
+    configs = Configs(graph, problems, offline)
+    drafts: dict[str, Draft] = {}
+    for name, (hosts, adapters) in components.items():
+        spec = graph.nodes[name]
+        component = configs.pick(spec, hosts)
+        share = graph.nodes.get(str(spec.share.value)) if spec.share is not None else None
+        draft = configs.draft(spec, component, adapters, share if share is not spec else None)
+        if draft is not None:
+            drafts[name] = draft
+    outputs = PortWiring(graph, drafts, problems).run()
+    problems.finish()
+    return drafts, outputs, configs
+
+
+def _fit(graph: Graph, drafts: Mapping[str, Draft], configs: Configs) -> Unified:
+    problems = configs.problems
+
+    def rewire() -> None:
+        PortWiring(graph, drafts, problems).run()
+        problems.finish()
+
+    unifier = Unifier(drafts, graph.inputs, configs, rewire)
+    unified = unifier.run()
+    Misfits(graph, drafts, unifier.parts, unified, problems).report()
+    check_spaces(drafts, problems)
+    problems.finish()
+    return unified
+
+
+# -- what comes out -----------------------------------------------------------------------------------------------------
+
+
+def _node(draft: Draft, unified: Unified) -> Node:
+    spec, host = draft.spec, draft.host
+    in_ports = {}
+    for name, port in draft.in_ports.items():
+        types = (draft.chosen[name],) if name in draft.chosen else port.types
+        in_ports[name] = concrete_port(Port(types, port.optional, port.space, port.doc), draft.owners[name], unified)
+    return Node(
+        name=draft.name,
+        component=host.component,
+        config=host.config,
+        source=host.source,
+        in_ports=in_ports,
+        out_ports={name: concrete_port(port, host, unified) for name, port in draft.out_ports.items()},
+        wired=dict(draft.wired),
+        lists=frozenset(draft.lists),
+        frozen=spec.frozen,
+        when=draft.when,
+        lazy=spec.lazy,
+        share=draft.share,
+        adapters=tuple(_adapter(part) for part in draft.adapters),
+        runtime={key: value.value for key, value in spec.runtime.items()},
+        origins=dict(host.origins),
+        place=spec.place,
+    )
+
+
+def _adapter(part: Part) -> Adapter:
+    return Adapter(part.component, part.config, part.source, tuple(part.face.declared.inputs))
+
+
+def _review(draft: Draft, node: Node, problems: Collector) -> None:
+    for part in draft.parts:
+        try:
+            found = list(part.config.review(node))
+        except Exception as error:  # noqa: BLE001 the review is code of a plugin, which may raise anything
+            cause = f"{type(error).__name__}: {error}"
+            sentence = f"plugin '{part.component.plugin}': {part.component.id} could not review {node.name}: {cause}"
+            problems.add("component-failed", sentence, place=node.place, node=node.name, hint="this is a defect of the plugin")
+            continue
+        for code, sentence, hint in found:
+            problems.add(code, sentence, place=part.place, hint=hint, node=node.name)

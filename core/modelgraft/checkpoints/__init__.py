@@ -1,0 +1,1 @@
+"""Where weights and configs come from: sources, archives, formats, and tensors mapped from files."""

@@ -1,0 +1,121 @@
+"""Files of weights that a plugin's reader turns into a folder in Hugging Face layout, once; the folder is cached.
+
+A reader is a function `(path, folder)` in a module that is light to import. The module may also hold
+`peek(path) -> Mapping`: the config.json that the reader would write, without reading tensors, so that a graph can be
+checked before the file was converted; and `VERSION`, raised when the reader gives other results than before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from modelgraft.checkpoints.headers import damaged
+from modelgraft.checkpoints.storage import cache_in_use, cache_root, folder_aside, locked
+from modelgraft.errors import PluginError, Problem, SourceError
+
+if TYPE_CHECKING:
+    from modelgraft.registry import Registry
+
+NEIGHBOURS = (".json", ".txt", ".model")  # what a reader may need beside the weights: configs, vocabularies, tokenizers
+_ZIP = b"PK\x03\x04"  # what torch.save writes today;  before, it wrote pickles of protocol 2
+_TORCH = (_ZIP, b"\x80\x02")
+_BARE = tuple(b"\x80" + bytes([protocol]) for protocol in range(3, 6))  # pickles that torch.save did not write
+
+
+def reader_for(name: str, registry: Registry) -> str | None:
+    """The reader (`package.module:function`) registered for a file's ending, the longest ending first."""
+    fitting = [suffix for suffix in registry.weight_readers if name.endswith(suffix)]
+    return registry.weight_readers[max(fitting, key=len)] if fitting else None
+
+
+def is_pickle(path: Path) -> bool:
+    """The file is a pickle, or an archive with one in it, as `torch.save` writes them; whatever its ending says."""
+    return _start(path).startswith((*_TORCH, *_BARE))
+
+
+def is_bare_pickle(path: Path) -> bool:
+    """The file is a pickle that `torch.save` did not write."""
+    return _start(path).startswith(_BARE)
+
+
+def is_zip(path: Path) -> bool:
+    """The file is of the form that torch can map into memory."""
+    return _start(path) == _ZIP
+
+
+def _start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(len(_ZIP))
+
+
+def find(path: Path, reader: str, *, sha256: str = "") -> Path | None:
+    """The folder that a reader made of a file before, or None."""
+    folder = _target(path, reader, sha256)
+    return folder if folder.is_dir() else None
+
+
+def convert(path: Path, reader: str, *, sha256: str = "") -> Path:
+    """Give the folder that a reader makes of a file; made on the first call, by one process at a time.
+
+    Raises SourceError `source-damaged` when the file cannot be read, PluginError when the reader breaks its contract.
+    """
+    folder = _target(path, reader, sha256)
+    with cache_in_use(), locked(folder.with_suffix(".lock")):
+        if folder.is_dir():
+            return folder
+        for left in folder.parent.glob(f".{folder.name}.*"):  # of a run that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        module, function = _load(reader)
+        with folder_aside(folder) as aside:
+            try:
+                getattr(module, function)(path, aside)
+            except ImportError as error:
+                raise _lacking(path, error) from error
+            except (ValueError, EOFError, KeyError, IndexError) as error:
+                raise damaged(path, f"cannot be read: {error}") from error
+            if not (aside / "config.json").is_file() or not (aside / "model.safetensors").is_file():
+                raise PluginError(f"the weight reader {reader} did not write config.json and model.safetensors")
+    return folder
+
+
+def peek(path: Path, reader: str) -> Mapping[str, Any]:
+    """The config.json that a reader would write, or {} when it cannot say without reading the weights."""
+    module, _ = _load(reader)
+    look = getattr(module, "peek", None)
+    if look is None:
+        return {}
+    try:
+        found: Mapping[str, Any] = look(path)
+    except (ValueError, EOFError, KeyError, IndexError) as error:
+        raise damaged(path, f"cannot be read: {error}") from error
+    return found
+
+
+def _target(path: Path, reader: str, sha256: str) -> Path:
+    module, _ = _load(reader)
+    stat = path.stat()
+    content = sha256 or f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}"
+    key = hashlib.sha256(f"{content}\0{reader}\0{getattr(module, 'VERSION', 1)}".encode()).hexdigest()
+    return cache_root() / "converted" / key[:32]
+
+
+def _lacking(path: Path, error: ImportError) -> SourceError:
+    name = error.name or str(error)
+    return SourceError(
+        Problem("missing-package", f"reading {path.name} needs the package {name}, which is not installed", hint=f"pip install {name}")
+    )
+
+
+def _load(reader: str) -> tuple[ModuleType, str]:
+    name, _, function = reader.partition(":")
+    try:
+        module = importlib.import_module(name)
+    except ImportError as error:
+        raise SourceError(Problem("source-not-found", f"the weight reader {reader} cannot be imported: {error}")) from error
+    return module, function

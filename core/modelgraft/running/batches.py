@@ -1,0 +1,121 @@
+"""A graph over many records: put into batches, run, taken apart again; a failure stays with the record that caused it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+from modelgraft.errors import Cancelled, InputError, ModelgraftError, NodeError
+from modelgraft.graph import GraphInput
+from modelgraft.ports import Port, Tensor
+from modelgraft.running.intake import Intake, level, read, refuse_unknown
+from modelgraft.running.result import Result
+from modelgraft.running.routing import ABSENT, is_whole
+from modelgraft.values import Given
+
+Run = Callable[[Intake], Result]
+Record = Mapping[str, Any]
+
+
+def map_records(
+    records: Iterable[Record],
+    run: Run,
+    *,
+    known: Mapping[str, GraphInput],
+    needed: Sequence[GraphInput],
+    ports: Mapping[str, Port],
+    batch_size: int,
+) -> Iterator[Result]:
+    """Give one result per record, in order. Reads no further ahead than one batch.
+
+    known   the inputs of the graph;  needed  those that the run reads;  ports  of the wanted outputs
+    """
+    size = 1 if any(is_whole(port.type) for port in ports.values()) else batch_size  # what has no batch axis cannot be taken apart
+    source = iter(records)
+    while batch := list(islice(source, size)):
+        yield from _run_batch(batch, run, known, needed, ports)
+
+
+def _run_batch(
+    batch: Sequence[Record], run: Run, known: Mapping[str, GraphInput], needed: Sequence[GraphInput], ports: Mapping[str, Port]
+) -> Iterator[Result]:
+    taken = [_read(record, known, needed) for record in batch]
+    good = [one for one in taken if not isinstance(one, ModelgraftError)]
+    results = iter(_run_together(good, run, known, ports))
+    for one in taken:
+        yield Result({}, error=one) if isinstance(one, ModelgraftError) else next(results)
+
+
+def _read(record: Record, known: Mapping[str, GraphInput], needed: Sequence[GraphInput]) -> dict[str, Given | None] | ModelgraftError:
+    try:
+        refuse_unknown(record, known)
+        found = {item.name: read(item, record) for item in needed}
+    except ModelgraftError as error:
+        return error
+    many = [name for name, one in found.items() if one is not None and one.count != 1 and not is_whole(known[name].port.type)]
+    if many:
+        return InputError(f"input '{many[0]}' holds a batch; in a record each input is a single value")
+    return found
+
+
+def _run_together(
+    records: Sequence[Mapping[str, Given | None]], run: Run, known: Mapping[str, GraphInput], ports: Mapping[str, Port]
+) -> list[Result]:
+    """Run records as one batch; when that fails, one by one, so that the failure stays with its record."""
+    if len(records) > 1:
+        joined = _join(records)
+        if joined is not None:
+            try:
+                return _split(run(Intake(joined, len(records), single=False)), len(records), ports)
+            except Cancelled:
+                raise
+            except NodeError:
+                pass  # found again below, by the record that causes it
+    return [_run_alone(record, run, known) for record in records]
+
+
+def _run_alone(record: Mapping[str, Given | None], run: Run, known: Mapping[str, GraphInput]) -> Result:
+    try:
+        return run(replace(level(record, known), single=True))
+    except Cancelled:
+        raise
+    except (NodeError, InputError) as error:
+        return Result({}, error=error)
+
+
+def _join(records: Sequence[Mapping[str, Given | None]]) -> dict[str, Any] | None:
+    """One batch of several records; None when they do not fit together: tensors of different shapes, inputs left out."""
+    joined: dict[str, Any] = {}
+    for name in records[0]:
+        given = [record[name] for record in records]
+        there = [one.value for one in given if one is not None]
+        if not there:
+            joined[name] = None
+        elif len(there) < len(given):
+            return None
+        elif all(isinstance(value, list) for value in there):
+            joined[name] = [record for value in there for record in value]
+        elif len({(type(value), getattr(value, "shape", None), getattr(value, "dtype", None)) for value in there}) == 1:
+            import torch
+
+            joined[name] = torch.cat(there)
+        else:
+            return None
+    return joined
+
+
+def _split(result: Result, count: int, ports: Mapping[str, Port]) -> list[Result]:
+    return [
+        replace(result, outputs={name: _record(result.outputs[name], index, port) for name, port in ports.items()})
+        for index in range(count)
+    ]
+
+
+def _record(value: Any, index: int, port: Port) -> Any:
+    """The output of one record, as a run of it alone would give it: a tensor keeps its batch axis."""
+    if isinstance(value, list):
+        record = value[index]
+        return record[None] if isinstance(port.type, Tensor) and record is not ABSENT else record
+    return value[index : index + 1]

@@ -1,0 +1,135 @@
+"""What stands between a plan and the code of a node: lists of wires, and the check of what the code gave.
+
+Each function wraps a call into another one. Which wrappers a node gets is decided when its plan is made ready, so that
+a run pays only for those that it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from modelgraft import values
+from modelgraft.errors import Cancelled, NodeError, choices
+from modelgraft.graph import Node
+from modelgraft.ports import ListOf, Modality, Port, PortType, Tensor
+from modelgraft.running.routing import is_whole
+
+Call = Callable[..., Any]  # what runs a node: takes and gives whatever the ports carry
+Check = Callable[[Any, int], Any]  # (what the code gave, size of the batch) -> the same, or raises
+
+_RECORDS: Mapping[str, type | tuple[type, ...]] = {"text": str, "label": str, "boxes": (list, tuple)}
+
+
+def listed(call: Call, node: Node) -> Call:
+    """Join the arguments of each port that is fed by a list of wires: of records, one list per record; of tensors, a list."""
+    if not node.lists:
+        return call
+    shape = [(len(node.wired.get(name) or (None,)), name in node.lists) for name in node.in_ports]
+
+    def run(*arguments: Any) -> Any:
+        position, joined = 0, []
+        for width, is_list in shape:
+            part = arguments[position : position + width]
+            joined.append(_join(part) if is_list else part[0])
+            position += width
+        return call(*joined)
+
+    return run
+
+
+def _join(items: Iterable[Any]) -> list[Any] | None:
+    there = [item for item in items if item is not None]
+    if not there:
+        return None
+    if all(isinstance(item, list) for item in there):
+        return [list(records) for records in zip(*there, strict=True)]
+    return there
+
+
+def checked(call: Call, node: Node, *, count: Callable[[], int], is_stopped: Callable[[], bool]) -> Call:
+    """Look at everything that a call gives, and do not start it in a run that was stopped."""
+    check = check_of(node)
+
+    def run(*arguments: Any) -> Any:
+        if is_stopped():
+            raise Cancelled(f"stopped before node '{node.name}' ran", node=node.name, component=node.component.id)
+        return check(call(*arguments), count())
+
+    return run
+
+
+def check_of(node: Node) -> Check:
+    """What looks at the results of a node: each port there, a batch of the right size, of the declared type.
+
+    Raises NodeError that names plugin, component, node and port, what was found and what was wanted.
+    """
+    ports = dict(node.out_ports)
+    if len(ports) == 1:
+        ((name, port),) = ports.items()
+        return lambda result, count: _check_port(node, name, port, result, count)
+
+    def check(result: Any, count: int) -> Any:
+        if not isinstance(result, Mapping):
+            raise _broken(node, f"it gave {values.describe(result)}, wanted a mapping with {choices(ports)}")
+        missing = [name for name, port in ports.items() if name not in result and not port.optional]
+        extra = [str(name) for name in result if name not in ports]
+        if missing or extra:
+            raise _broken(node, f"it gave the outputs {choices(map(str, result))}, wanted {choices(ports)}")
+        return {name: _check_port(node, name, port, result.get(name), count) for name, port in ports.items()}
+
+    return check
+
+
+def gives_masks(node: Node) -> bool:
+    """Say whether a node has an output of truth values, which may come as a list and is made a tensor."""
+    return any(isinstance(port.type, Tensor) and port.type.dtype in ("mask", "bool") for port in node.out_ports.values())
+
+
+def _check_port(node: Node, name: str, port: Port, value: Any, count: int) -> Any:
+    if value is None and port.optional:
+        return None
+    if isinstance(port.type, Tensor):
+        return _check_tensor(node, name, port.type, value, count)
+    if not isinstance(value, list):
+        raise _broken(
+            node, f"output '{name}': found {values.describe(value)}, wanted {port}: a list with one record per entry of the batch"
+        )
+    if len(value) != count:
+        raise _broken(node, f"output '{name}': found {_records(len(value))}, wanted {count}, the size of the batch")
+    wanted = _type_of(port.type)
+    wrong = next((i for i, record in enumerate(value) if not isinstance(record, wanted)), None) if wanted is not object else None
+    if wrong is not None:
+        raise _broken(node, f"output '{name}': record {wrong} is {values.describe(value[wrong])}, wanted {port}")
+    return value
+
+
+def _type_of(kind: PortType) -> type | tuple[type, ...]:
+    if isinstance(kind, ListOf):
+        return (list, tuple)
+    return _RECORDS.get(kind.name, object) if isinstance(kind, Modality) else object
+
+
+def _check_tensor(node: Node, name: str, kind: Tensor, value: Any, count: int) -> Any:
+    import torch
+
+    if isinstance(value, list) and kind.dtype in ("mask", "bool") and all(isinstance(flag, bool) for flag in value):
+        value = torch.tensor(value)
+    if not isinstance(value, torch.Tensor):
+        raise _broken(node, f"output '{name}': found {values.describe(value)}, wanted {kind}: a torch tensor")
+    wrong = values.tensor_mismatch(kind, value)
+    if not wrong and not is_whole(kind) and kind.axes[0] is not None and len(value) != count:
+        wrong = f"it holds {_records(len(value))}, the batch {count}"
+    if wrong:
+        raise _broken(node, f"output '{name}': found {values.describe(value)}, wanted {kind}: {wrong}")
+    return value
+
+
+def _records(count: int) -> str:
+    return "1 record" if count == 1 else f"{count} records"
+
+
+def _broken(node: Node, found: str) -> NodeError:
+    plugin = f"plugin '{node.component.plugin}': " if node.component.plugin else ""
+    text = f"{plugin}{node.component.id} breaks its declaration in node '{node.name}': {found}"
+    return NodeError(text, node=node.name, component=node.component.id)

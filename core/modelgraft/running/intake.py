@@ -1,0 +1,81 @@
+"""From what a user gives to the values that a run starts with: every input read, all of one batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from modelgraft import values
+from modelgraft.errors import InputError, choices, nearest
+from modelgraft.graph import GraphInput
+from modelgraft.running.routing import is_whole
+from modelgraft.values import Given
+
+
+@dataclass(slots=True)  # not frozen: made in every run, and freezing triples the cost
+class Intake:
+    """The inputs of a run, by name: lists of records or tensors, None for an optional one that was left out.
+
+    count   the size of the batch;  single  no input was a batch, so outputs come back as single values
+    """
+
+    values: dict[str, Any]
+    count: int
+    single: bool
+
+
+def take_in(inputs: Mapping[str, Any], *, known: Mapping[str, GraphInput], needed: Iterable[GraphInput]) -> Intake:
+    """Read the inputs that a run needs; others that the graph knows are left alone.
+
+    Raises InputError for unknown and missing names, values that do not fit, and batches of different sizes.
+    """
+    refuse_unknown(inputs, known)
+    given = {item.name: read(item, inputs) for item in needed}
+    for one in given.values():
+        if one is None or not one.single:
+            return level(given, known)
+    return Intake({name: one.value for name, one in given.items() if one is not None}, 1, single=True)
+
+
+def refuse_unknown(inputs: Mapping[str, Any], known: Mapping[str, GraphInput]) -> None:
+    """Raise InputError for a name that is no input of the graph, with the inputs that there are."""
+    if inputs.keys() <= known.keys():
+        return
+    name = next(name for name in inputs if name not in known)
+    listed = [f"{item.name} ({item.port})" for item in known.values()]
+    raise InputError(f"the graph has no input '{name}'; it has: {choices(listed)}. {nearest(name, known)}".strip())
+
+
+def read(item: GraphInput, inputs: Mapping[str, Any]) -> Given | None:
+    """Read one input: what was given, or its default; None when it is optional and there is neither."""
+    if item.name in inputs:
+        return values.read_input(item.name, item.port, inputs[item.name])
+    if item.has_default and item.default is not None:
+        return values.read_input(item.name, item.port, item.default)
+    if item.port.optional or item.has_default:
+        return None
+    raise InputError(f"input '{item.name}' is missing; wanted: {item.port}")
+
+
+def level(given: Mapping[str, Given | None], known: Mapping[str, GraphInput]) -> Intake:
+    """Repeat single records to the size of the batch. Raises InputError when batches differ in size."""
+    batches = {name: one.count for name, one in given.items() if one is not None and not one.single and not _is_whole(known[name], one)}
+    sizes = set(batches.values())
+    if len(sizes) > 1:
+        told = ", ".join(f"'{name}' has {size}" for name, size in sorted(batches.items()))
+        raise InputError(f"the inputs are batches of different sizes: {told}; wanted: one size, or single values")
+    count = sizes.pop() if sizes else 1
+    spread = {name: _spread(known[name], one, count) for name, one in given.items()}
+    return Intake(spread, count, not batches)
+
+
+def _spread(item: GraphInput, one: Given | None, count: int) -> Any:
+    if one is None or one.count == count or _is_whole(item, one):
+        return None if one is None else one.value
+    return values.spread(one, count)
+
+
+def _is_whole(item: GraphInput, one: Given) -> bool:
+    tensor = item.port.tensor
+    return tensor is not None and not isinstance(one.value, list) and is_whole(tensor)

@@ -1,0 +1,164 @@
+"""Nodes as they are loaded: each when a run first needs it, by the backend that its plan names."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from modelgraft.backends.base import Backend, LoadContext, Loaded, NodeRuntime
+from modelgraft.checkpoints.progress import heard_by
+from modelgraft.errors import PluginError, SourceError, choices, nearest
+from modelgraft.graph import Node, SolvedGraph
+from modelgraft.plans import Step
+
+Progress = Callable[..., None]  # emit(kind, node, **facts)
+
+
+class Loader:
+    """The loaded nodes of a pipeline, their backends, and what each may ask of a run.
+
+    emit  is told of loads: ("node-loading", name) and ("node-loaded", name, seconds=...)
+    """
+
+    def __init__(self, graph: SolvedGraph, *, seed: int, init: str | None, offline: bool, fallback: str | None, emit: Progress) -> None:
+        self._graph, self._seed, self._init, self._offline, self._emit = graph, seed, init, offline, emit
+        self._fallback = fallback
+        self._registry = graph.graph.registry
+        self._lock = threading.RLock()  # lazy nodes are loaded by the threads that run them
+        self._backends: dict[str, Backend] = {}
+        self._loaded: dict[str, Loaded] = {}
+        self.runtimes: dict[str, NodeRuntime] = {}
+        self.cancelled = threading.Event()
+        self.run_seed = seed
+        self.has_warnings = False
+
+    def begin(self, seed: int) -> None:
+        """Start a run: its seed for every node, and nothing cancelled."""
+        self.run_seed = seed
+        for runtime in self.runtimes.values():
+            runtime.seed = seed
+        if self.cancelled.is_set():
+            self.cancelled.clear()
+
+    def load(self, step: Step) -> Loaded:
+        """Give a node that is ready to run; load it, and the node whose weights it shares, when it is not yet.
+
+        Raises SourceError, PluginError or InputError as the backend does.
+        """
+        with self._lock:
+            return self._loaded.get(step.node.name) or self._load(step.node, step)
+
+    def loaded(self) -> Mapping[str, Loaded]:
+        """The nodes that are loaded."""
+        return self._loaded
+
+    def backend(self, name: str) -> Backend | None:
+        """A backend that has loaded a node, or None."""
+        return self._backends.get(name)
+
+    def warnings(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """What a user must know about the loads of these nodes."""
+        return tuple(text for name in names if name in self._loaded for text in self._loaded[name].warnings)
+
+    def forget(self, names: tuple[str, ...]) -> None:
+        """Drop nodes that are stuck in a run that was given up: the next run loads them anew, and they stay cancelled."""
+        with self._lock:
+            for name in names:
+                self._loaded.pop(name, None)
+                self.runtimes.pop(name, None)
+            self.cancelled = threading.Event()
+            for runtime in self.runtimes.values():
+                runtime.cancelled = self.cancelled
+
+    def close(self) -> None:
+        """Free every node and every backend."""
+        with self._lock:
+            for loaded in self._loaded.values():
+                loaded.close()
+            self._loaded.clear()
+            self.runtimes.clear()
+            for backend in self._backends.values():
+                backend.close()
+            self._backends.clear()
+
+    def _load(self, node: Node, step: Step) -> Loaded:
+        if node.share is not None and node.share not in self._loaded:
+            self._load(self._graph.nodes[node.share], step)
+        self._emit("node-loading", node.name)
+        start = time.perf_counter()
+        with heard_by(lambda done, total, label: self._emit("progress", node.name, done=done, total=total, label=f"bytes of {label}")):
+            loaded = self._open(node, step)
+        seconds = time.perf_counter() - start
+        if loaded.bind is not None:
+            emit = partial(self._emit_from, node.name)
+            runtime = NodeRuntime(node.name, node.component.id, seed=self.run_seed, cancelled=self.cancelled, emit=emit)
+            loaded.bind(runtime)
+            self.runtimes[node.name] = runtime
+        self._loaded[node.name] = loaded
+        self._registry.manager.hook.on_node_load(node=node.name, component=node.component.id, seconds=seconds)
+        self._emit("node-loaded", node.name, seconds=seconds)
+        for text in loaded.warnings:
+            self.has_warnings = True
+            self._emit("load-warning", node.name, text=text)
+        return loaded
+
+    def _emit_from(self, node: str, kind: str, **facts: Any) -> None:
+        self._emit(kind, node, **facts)
+
+    def _open(self, node: Node, step: Step) -> Loaded:
+        if node.component.function is not None and not node.adapters:
+            return Loaded(bound_function(node.component.function, node))
+        return self._backend(step.backend).load(self._context(node, step), self._loaded)
+
+    def _context(self, node: Node, step: Step) -> LoadContext:
+        return LoadContext(
+            node,
+            step.device,
+            step.dtype,
+            self._weights(node),
+            self._seed,
+            self._offline,
+            self._registry,
+            self._init,
+            step.precision,
+            step.threads,
+            self._fallback,
+            of=partial(self._context, step=step) if node.parts else None,
+        )
+
+    def _weights(self, node: Node) -> Any:
+        """The weights of a node's source; None when it has none and needs none."""
+        if node.source is None or node.component.function is not None or node.share is not None:
+            return None
+        if self._init == "random" and not node.source.has_weights:
+            return None
+        from modelgraft.checkpoints import weights  # brings torch
+
+        try:
+            return weights.open(node.source, offline=self._offline)
+        except SourceError as error:
+            if node.component.load is not None and [problem.code for problem in error.problems] == ["no-weights"]:
+                return None  # code such as a tokenizer reads its files by itself
+            raise
+
+    def _backend(self, name: str) -> Backend:
+        if name not in self._backends:
+            known = self._registry.backends
+            if name not in known:
+                raise PluginError(f"no plugin offers the backend '{name}'; there is: {choices(known)}. {nearest(name, known)}".strip())
+            module, _, attribute = known[name].partition(":")
+            try:
+                self._backends[name] = getattr(importlib.import_module(module), attribute)()
+            except (ImportError, AttributeError) as error:
+                raise PluginError(f"the backend '{name}' ({known[name]}) cannot be imported: {error}") from error
+        return self._backends[name]
+
+
+def bound_function(function: Callable[..., Any], node: Node) -> Callable[..., Any]:
+    """The function with its config; the function itself when it has none, so that a call costs nothing more."""
+    fields = {name: getattr(node.config, name) for name in type(node.config).model_fields}
+    return partial(function, **fields) if fields else function

@@ -1,0 +1,323 @@
+"""An opened graph: a plan with the nodes that it has loaded. Runs it, streams what happens, maps it over records."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any
+
+from modelgraft import values
+from modelgraft.backends.base import Backend
+from modelgraft.errors import InputError, NodeError
+from modelgraft.plans import Plan, Step
+from modelgraft.ports import Port
+from modelgraft.running.batches import map_records
+from modelgraft.running.cache import Cache, Outputs
+from modelgraft.running.calls import Call, check_of, checked, gives_masks, listed
+from modelgraft.running.crew import Crew
+from modelgraft.running.digests import size_bytes
+from modelgraft.running.engine import Engine
+from modelgraft.running.events import Event, Sink
+from modelgraft.running.intake import Intake, take_in
+from modelgraft.running.layout import Job, Layout
+from modelgraft.running.loading import Loader
+from modelgraft.running.observers import by_port, has_watchers, observed
+from modelgraft.running.prepared import Prepared, prepare
+from modelgraft.running.result import Result, Timeline
+from modelgraft.running.routing import ABSENT, Partial, records_of, routed, routed_nodes
+from modelgraft.running.streaming import stream_events
+
+__all__ = ["ABSENT", "Pipeline", "Result"]
+
+CLOSE_S = 10.0  # how long closing waits for a run that is stuck in foreign code
+NONE: frozenset[str] = frozenset()
+
+Replan = Callable[[tuple[str, ...]], Plan]  # a plan for other wanted outputs
+
+
+class Pipeline:
+    """A graph that can be run: nodes are loaded when a run first needs them, and stay loaded until it is closed.
+
+    One run at a time: a call from another thread waits for the one before it. Use it as a context manager, or close it.
+    """
+
+    def __init__(  # noqa: PLR0913 what api.open hands on
+        self,
+        plan: Plan,
+        *,
+        replan: Replan | None = None,
+        seed: int = 0,
+        init: str | None = None,
+        offline: bool = False,
+        fallback: str | None = None,
+        cache: Cache | None = None,
+        timings: bool = True,
+        timeout_s: float | None = None,
+        trace: bool = False,
+    ) -> None:
+        self.plan = plan
+        self._replan, self._seed, self._timings, self._timeout_s = replan, seed, timings, timeout_s
+        self._cache = cache or Cache()
+        self._salt = f"weights from seed {seed}" if init == "random" else ""
+        self._manager = plan.graph.graph.registry.manager
+        self._is_traced = trace
+        self._is_watched = trace or has_watchers(self._manager)
+        self._loader = Loader(plan.graph, seed=seed, init=init, offline=offline, fallback=fallback, emit=self._emit)
+        self._crew = Crew(f"modelgraft-{plan.graph.name}")
+        self._lock = threading.Lock()
+        self._default = prepare(plan)
+        self._others: dict[tuple[str, ...], Prepared] = {}
+        self._is_closed = False
+        self._sink: Sink | None = None  # of the present run
+        self._count, self._is_single = 1, True  # of the present run
+        self._keys: Mapping[str, str] = {}  # of the present run
+        self._said: list[str] = []  # warnings of the present run
+        self._bytes: dict[str, int] = {}  # of the outputs of each node in the present run
+
+    # -- what a user calls ----------------------------------------------------------------------------------------------
+
+    def run(self, outputs: Sequence[str] | None = None, seed: int | None = None, **inputs: Any) -> Result:
+        """Run the graph for one record, or for a batch where an input is a list.
+
+        outputs  what is wanted: outputs of the graph, or any port as "node.port"; None: all outputs of the graph
+        seed     of this run; None: that of the pipeline
+
+        Raises InputError for inputs that do not fit, SourceError or PluginError when a node cannot be loaded, NodeError
+        (NodeTimeout, Cancelled) when one fails. Ctrl-C stops the nodes that run and raises Cancelled from KeyboardInterrupt.
+        """
+        with self._lock:
+            return self._run(self._prepared(outputs), inputs, seed)
+
+    def stream(self, outputs: Sequence[str] | None = None, seed: int | None = None, **inputs: Any) -> Iterator[Event]:
+        """Run the graph in a thread and give what happens as it does; the last event is of kind `result`.
+
+        Raises as `run` does, after the events that came before. Leaving the loop early stops the run.
+        """
+
+        def start(sink: Sink) -> Result:
+            with self._lock:
+                return self._run(self._prepared(outputs), inputs, seed, sink)
+
+        return stream_events(start, self.cancel)
+
+    def map(
+        self,
+        records: Iterable[Mapping[str, Any]],
+        *,
+        batch_size: int = 8,
+        outputs: Sequence[str] | None = None,
+        seed: int | None = None,
+    ) -> Iterator[Result]:
+        """Run the graph over records, each a mapping of inputs, and give one result per record, in order, as they come.
+
+        A record that fails has a result with `error`; the others of its batch are run again without it.
+        """
+        if batch_size < 1:
+            raise InputError(f"batch_size is {batch_size}; wanted: at least 1")
+
+        def run(batch: Intake) -> Result:
+            with self._lock:
+                return self._run_values(self._prepared(outputs), batch, seed)
+
+        prepared = self._prepared(outputs)
+        ports = dict(zip(prepared.plan.wanted, prepared.ports, strict=True))
+        return map_records(records, run, known=self.plan.graph.inputs, needed=prepared.inputs, ports=ports, batch_size=batch_size)
+
+    def load(self) -> tuple[str, ...]:
+        """Load every node of the plan now, lazy ones too; gives what a user must know about the loads."""
+        with self._lock:
+            if self._is_closed:
+                raise InputError("the pipeline is closed; open the graph again")
+            for step in self.plan.steps:
+                self._loader.load(step)
+            return self._loader.warnings(tuple(self.plan.nodes))
+
+    def backend(self, name: str) -> Backend | None:
+        """The backend of this pipeline, once it has loaded a node with it."""
+        return self._loader.backend(name)
+
+    def cancel(self) -> None:
+        """Stop the present run, from another thread: it raises Cancelled. Does nothing when there is none."""
+        self._loader.cancelled.set()
+
+    def close(self) -> None:
+        """Stop the present run, and free the nodes, their devices and the threads. Closing twice does nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self.cancel()
+        is_free = self._lock.acquire(timeout=CLOSE_S)
+        try:
+            self._crew.close()
+            self._loader.close()
+            self._cache.clear()
+        finally:
+            if is_free:
+                self._lock.release()
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    # -- one run --------------------------------------------------------------------------------------------------------
+
+    def _prepared(self, outputs: Sequence[str] | None) -> Prepared:
+        if self._is_closed:
+            raise InputError("the pipeline is closed; open the graph again")
+        if outputs is None:
+            return self._default
+        wanted = (outputs,) if isinstance(outputs, str) else tuple(outputs)
+        if wanted not in self._others:
+            if self._replan is None:
+                raise InputError("this pipeline was made of a plan alone, which has its outputs; open the graph to ask for others")
+            self._others[wanted] = prepare(self._replan(wanted))
+        return self._others[wanted]
+
+    def _run(self, prepared: Prepared, inputs: Mapping[str, Any], seed: int | None, sink: Sink | None = None) -> Result:
+        intake = take_in(inputs, known=self.plan.graph.inputs, needed=prepared.inputs)
+        return self._run_values(prepared, intake, seed, sink)
+
+    def _run_values(self, prepared: Prepared, intake: Intake, seed: int | None, sink: Sink | None = None) -> Result:
+        self._count, self._is_single, self._sink = intake.count, intake.single, sink
+        if self._said:
+            self._said = []
+        try:
+            self._loader.begin(self._seed if seed is None else seed)
+            hits = self._look_up(prepared, intake, self._loader.run_seed) if prepared.keyed else {}
+            engine = prepared.engine(
+                frozenset(hits) if hits else NONE, is_observed=self._is_watched or sink is not None, make=self._engine_maker(prepared)
+            )
+            given = [intake.values[ref.port] if ref.is_input else hits[ref.node].get(ref.port) for ref in engine.layout.given]
+            intake.values.clear()  # so that an input is freed at its last use
+            found, timeline = self._run_engine(engine, given)
+            if self._is_traced:
+                timeline, self._bytes = replace(timeline, bytes=self._bytes), {}
+            return self._result(prepared, found, timeline, hits)
+        finally:
+            self._sink = None
+
+    def _run_engine(self, engine: Engine, given: list[Any]) -> tuple[tuple[Any, ...], Timeline]:
+        try:
+            return engine.run(given, self._crew, self._loader.cancelled)
+        except NodeError:
+            if engine.abandoned:
+                self._loader.forget(engine.abandoned)
+                self._default.engines.clear()
+                for other in self._others.values():
+                    other.engines.clear()
+            raise
+
+    def _look_up(self, prepared: Prepared, intake: Intake, seed: int) -> dict[str, Outputs]:
+        if not self._cache.is_on:
+            return {}
+        self._keys = prepared.keys(intake.values, seed, salt=self._salt)
+        hits = prepared.hits(self._cache, self._keys)
+        for name in sorted(hits):
+            self._emit("node-cached", name)
+        return hits
+
+    def _result(self, prepared: Prepared, found: tuple[Any, ...], timeline: Timeline, hits: Mapping[str, Outputs]) -> Result:
+        outputs = {name: self._show(port, value) for name, port, value in zip(prepared.plan.wanted, prepared.ports, found, strict=True)}
+        warnings = (*self._loader.warnings(tuple(prepared.plan.nodes)), *self._said) if self._loader.has_warnings or self._said else ()
+        return Result(outputs, _names(prepared.plan, hits) if hits else NONE, warnings, timeline)
+
+    def _show(self, port: Port, value: Any) -> Any:
+        """What the user gets for an output: of one record the record, of a batch the list, ABSENT for what was left out."""
+        if value is None or isinstance(value, Partial):
+            listed = records_of(value, self._count)
+            return listed[0] if self._is_single else listed
+        if isinstance(value, list) and not self._is_single:
+            return list(value)  # the caller's own: the one in the run may be kept in the cache
+        return values.present(port, value, single=self._is_single)
+
+    # -- engines --------------------------------------------------------------------------------------------------------
+
+    def _engine_maker(self, prepared: Prepared) -> Callable[[Layout], Engine]:
+        def make(layout: Layout) -> Engine:
+            after_route = routed_nodes(layout.jobs)
+            is_observed = self._is_watched or self._sink is not None
+
+            def bind(job: Job, is_checked: bool) -> Call:  # noqa: FBT001 called by the engine only
+                call = self._call(job, is_checked=is_checked, is_routed=job.name in after_route)
+                return self._watch(call, job, prepared) if is_observed else call
+
+            for job in layout.jobs:
+                if not job.step.node.lazy:
+                    self._loader.load(job.step)
+            return Engine(layout, bind=bind, limits=[self._limit(job.step) for job in layout.jobs], timings=self._timings)
+
+        return make
+
+    def _call(self, job: Job, *, is_checked: bool, is_routed: bool) -> Call:
+        """What runs a job, inside out: its code, its lists of wires, its route or its check, and the cache."""
+        node = job.step.node
+        call = listed(self._lazy(job.step) if node.lazy else self._loader.load(job.step).call, node)
+        if is_routed:
+            call = routed(call, node, count=self._batch, check=check_of(node))
+        elif is_checked or gives_masks(node):
+            call = checked(call, node, count=self._batch, is_stopped=self._is_stopped)
+        if job.step.key and node.component.cache and self._cache.is_on:
+            call = self._keeping(call, job)
+        return call
+
+    def _lazy(self, step: Step) -> Call:
+        return lambda *arguments: self._loader.load(step).call(*arguments)
+
+    def _keeping(self, call: Call, job: Job) -> Call:
+        def run(*arguments: Any) -> Any:
+            key = self._keys.get(job.name)  # before the call: a node that is left behind must not write under the key of a later run
+            result: Any = call(*arguments)
+            if key is not None:
+                self._cache.put(key, by_port(job.step.node, result))
+            return result
+
+        return run
+
+    def _watch(self, call: Call, job: Job, prepared: Prepared) -> Call:
+        wanted = {ref.port: name for name, ref in prepared.plan.wanted.items() if ref.node == job.name}
+        return observed(
+            call,
+            job,
+            manager=self._manager,
+            emit=self._emit,
+            wanted=wanted,
+            show=self._show,
+            measure=self._measure if self._is_traced else None,
+        )
+
+    def _measure(self, name: str, outputs: Mapping[str, Any]) -> None:
+        size = size_bytes(dict(outputs))
+        if size is not None:
+            self._bytes[name] = size
+
+    def _limit(self, step: Step) -> float | None:
+        """The most seconds a node may take: what the pipeline was opened with, else its own, else that of the graph."""
+        written = self.plan.graph.graph.runtime.get("timeout_s")
+        whole = written.value if written is not None else None
+        by_node: Mapping[str, Any] = whole if isinstance(whole, Mapping) else {"default": whole}
+        name = step.node.name
+        asked = (self._timeout_s, step.node.runtime.get("timeout_s"), by_node.get(name), by_node.get("default"))
+        return next((float(limit) for limit in asked if limit is not None), None)
+
+    def _batch(self) -> int:
+        return self._count
+
+    def _is_stopped(self) -> bool:
+        return self._loader.cancelled.is_set()
+
+    def _emit(self, kind: str, node: str, **facts: Any) -> None:
+        """Take what nodes and the loader tell: warnings are kept for the result, all of it goes to whoever listens."""
+        if kind == "warning":
+            self._said.append(f"{node}: {facts.get('text', '')}")
+        if self._sink is not None:
+            self._sink(Event("warning" if kind == "load-warning" else kind, node, facts))
+
+
+def _names(plan: Plan, hits: Iterable[str]) -> frozenset[str]:
+    """The names of the nodes that came from the cache, as the graph has them: those of its parts for a fused node."""
+    steps = plan.nodes
+    return frozenset(part.name for name in hits for part in (steps[name].node.parts or (steps[name].node,)))
