@@ -56,16 +56,16 @@ class OnnxBackend:
         """Run on torch what cannot run here, and say so."""
         node = context.node
         if not node.parts or context.of is None:
-            loaded = self._torch.load(context, shared)
+            loaded = self._torch.load(replace(context, precision=""), shared)
             return replace(loaded, warnings=(*loaded.warnings, warning))
-        parts = [self._torch.load(context.of(part), shared) for part in node.parts]
+        parts = [self._torch.load(replace(context.of(part), precision=""), shared) for part in node.parts]
         module = joined(node, [part.state for part in parts])
         return Loaded(in_torch(module, context), state=module, warnings=(*(text for part in parts for text in part.warnings), warning))
 
     def _open(self, context: LoadContext, shared: Mapping[str, Loaded]) -> Loaded:
         node, precision = context.node, _precision(context)
         contexts = [context.of(part) for part in node.parts] if context.of is not None else [context]
-        hosts = [replace(part, device="cpu", dtype="float32") for part in contexts]
+        hosts = [replace(part, device="cpu", dtype="float32", precision="") for part in contexts]
         if not node.parts and hasattr(resolve(node.component.module or "", node.component), "export_decoder"):
             loaded, self.exports[node.name] = decoders.load(
                 self._torch.load(hosts[0], shared), context, key=_key(contexts, None), precision=precision
