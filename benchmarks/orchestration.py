@@ -20,7 +20,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from orchestrators import ENGINES, NATIVE, SHAPES, Run, Shape, bodies, layered, modelgraft_graph
+sys.path.pop(0)  # this folder, whose onnx.py would stand before the package onnx
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.orchestrators import ENGINES, NATIVE, SHAPES, Run, Shape, bodies, layered, modelgraft_graph
 
 SAMPLE_S = 0.04  # CPU time of one sample
 PAYLOAD_BYTES = 2**20
