@@ -48,7 +48,9 @@ def test_ctrl_c_stops_a_run_with_one_line_and_130(tmp_path):
     (tmp_path / "waiting.yaml").write_text(WAITING, encoding="utf-8")
     words = ("run", "waiting.yaml", "--input", "text=a", "--output", "text=out.txt")
     # How long a node that cannot be stopped is waited for.
-    patience = "from modelgraft.running import pipeline, streaming, scheduler; streaming.LEAVE_S = pipeline.CLOSE_S = scheduler.DRAIN_S = 1.0;"
+    patience = (
+        "from modelgraft.running import pipeline, streaming, scheduler; streaming.LEAVE_S = pipeline.CLOSE_S = scheduler.DRAIN_S = 1.0;"
+    )
     ready = TOYS + patience + "import modelgraft.cli.live as live; live._words = lambda event: event.kind;" + MAIN
     process = subprocess.Popen(
         command(*words, code=ready), cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
