@@ -148,9 +148,18 @@ def opened(
     )
 
 
+# Set before the libraries are imported, where the user has not set them.
+LIBRARIES = {
+    "TRANSFORMERS_VERBOSITY": "error",  # bars and notes would run through our own; what matters is raised
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "OMP_WAIT_POLICY": "PASSIVE",  # threads of torch that wait by spinning starve sessions and processes beside them
+}
+
+
 def quiet_libraries() -> None:
-    """Bars and notes of libraries would run through our own; what matters they raise."""
-    for name, value in {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}.items():
+    """Keep libraries from talking and from spinning."""
+    for name, value in LIBRARIES.items():
         os.environ.setdefault(name, value)
 
 
