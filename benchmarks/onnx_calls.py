@@ -26,14 +26,17 @@ def measure(folder: Path, rounds: int) -> list[dict[str, Any]]:
 
 
 def _rows(calls: dict[str, Callable[[], Any]], rounds: int) -> list[dict[str, Any]]:
+    import torch
+
     bare = next(iter(calls))
 
     def sampled(call: Callable[[], Any]) -> Callable[[], measuring.Sample]:
         def run() -> measuring.Sample:
-            start = time.process_time()
-            for _ in range(LOOPS):
-                call()
-            return {"us": (time.process_time() - start) / LOOPS * 1e6}
+            with torch.no_grad():  # as the pipeline does
+                start = time.process_time()
+                for _ in range(LOOPS):
+                    call()
+                return {"us": (time.process_time() - start) / LOOPS * 1e6}
 
         return run
 
