@@ -83,7 +83,7 @@ def sides(case: str, folder: Path, cache: Path, *, is_quick: bool) -> dict[str, 
         return {"theirs": onnx_sides.their_encoder(case, folder)} | {p: onnx_sides.our_encoder(case, folder, p) for p in PRECISIONS}
     if case == "describe":
         theirs = onnx_sides.their_describe(cache, SENTENCE)
-        return {"theirs": theirs} | {p: onnx_sides.our_describe(p, SENTENCE) for p in PRECISIONS}
+        return {"theirs": theirs} | {p: onnx_sides.our_describe(p, SENTENCE) for p in (*PRECISIONS, "w8")}
     if case == "blip2":
         return _whole(folder)
     kind, _, batch = case.partition("-b")
@@ -116,24 +116,43 @@ def work(case: str, folder: Path, cache: Path, *, rounds: int, is_quick: bool) -
 
         return onnx_calls.measure(folder, rounds)
     measured = sides(case, folder, cache, is_quick=is_quick)
-    equal: dict[str, list[float]] = {name: [] for name in PRECISIONS}
+    refused = {name: why for name, side in measured.items() if (why := _refusal(side))}
+    measured = {name: side for name, side in measured.items() if name not in refused}
+    ours = [name for name in measured if name != "theirs"]
+    equal: dict[str, list[float]] = {name: [] for name in ours}
+    gave: dict[str, Any] = {}
 
     def sampled(name: str) -> Callable[[], Sample]:
         def run() -> Sample:
             sample = measured[name].run()
             gave[name] = measured[name].gave()
-            if len(gave) == len(measured):  # the last of a round
-                for precision in PRECISIONS:
+            if len(gave) == len(measured):  # the last of a round: all have answered the same question
+                for precision in ours:
                     equal[precision].append(_sameness(gave[precision], gave["theirs"]))
                 gave.clear()
             return sample
 
         return run
 
-    gave: dict[str, Any] = {}
-    samples = measuring.interleave({name: sampled(name) for name in measured}, rounds, warm=1)
-    gates = {name: measured[name].parity() for name in PRECISIONS}
-    return {"samples": samples, "equal": {name: min(found) for name, found in equal.items()}, "gates": gates, "load": measuring.load()}
+    samples = measuring.interleave({name: sampled(name) for name in measured}, rounds, warm=0)
+    return {
+        "samples": samples,
+        "equal": {name: min(found) for name, found in equal.items()},
+        "gates": {name: measured[name].parity() for name in ours},
+        "refused": refused,
+        "load": measuring.load(),
+    }
+
+
+def _refusal(side: Side) -> str:
+    """Warm a side up; why its export is not used, or an empty string."""
+    from modelgraft.errors import GraphError
+
+    try:
+        side.run()
+    except GraphError as error:
+        return str(error).partition("\n")[0]
+    return ""
 
 
 def _sameness(mine: Any, theirs: Any) -> float:
@@ -188,7 +207,9 @@ def measure(name: str, threads: int, options: argparse.Namespace, folder: Path) 
         found = measuring.child("onnx", *words, *(["--quick"] if options.quick else []), threads=threads, cache=cache)
     if name == "call":
         return [{"case": name, "threads": threads, **row} for row in found]
-    return [row(name, threads, precision, figure, found) for precision in PRECISIONS for figure in _figures(found)]
+    refused = [{"case": name, "threads": threads, "precision": key, "refused": why} for key, why in found.get("refused", {}).items()]
+    ours = [precision for precision in found["samples"] if precision != "theirs"]
+    return [*refused, *(row(name, threads, precision, figure, found) for precision in ours for figure in _figures(found))]
 
 
 def _figures(found: Mapping[str, Any]) -> list[str]:
@@ -232,6 +253,8 @@ def show(rows: list[dict[str, Any]]) -> None:
         print("equal: tokens up to the first that differs, or the largest difference relative to the largest number, against transformers")
         print("gate: the largest relative difference that the export's own parity gate found")
     for one in rows:
+        if "refused" in one:
+            print(f"{one['case']} in {one['precision']}, {one['threads']} threads, was not measured: {one['refused']}")
         if "over" in one:
             print(f"{one['call']}: {one['microseconds']} us, {one['over']} us more than {one['bare']} (goal: at most 10)")
 
