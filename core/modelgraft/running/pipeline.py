@@ -196,7 +196,7 @@ class Pipeline:
             found, timeline = self._run_engine(engine, given)
             if self._is_traced:
                 timeline, self._bytes = replace(timeline, bytes=self._bytes), {}
-            return self._result(prepared, found, timeline, hits)
+            return self._result(prepared, found, timeline, _spared(prepared.plan, engine.layout) if hits else NONE)
         finally:
             self._sink = None
 
@@ -220,10 +220,10 @@ class Pipeline:
             self._emit("node-cached", name)
         return hits
 
-    def _result(self, prepared: Prepared, found: tuple[Any, ...], timeline: Timeline, hits: Mapping[str, Outputs]) -> Result:
+    def _result(self, prepared: Prepared, found: tuple[Any, ...], timeline: Timeline, spared: frozenset[str]) -> Result:
         outputs = {name: self._show(port, value) for name, port, value in zip(prepared.plan.wanted, prepared.ports, found, strict=True)}
         warnings = (*self._loader.warnings(tuple(prepared.plan.nodes)), *self._said) if self._loader.has_warnings or self._said else ()
-        return Result(outputs, _names(prepared.plan, hits) if hits else NONE, warnings, timeline)
+        return Result(outputs, spared, warnings, timeline)
 
     def _show(self, port: Port, value: Any) -> Any:
         """What the user gets for an output: of one record the record, of a batch the list, ABSENT for what was left out."""
@@ -317,7 +317,7 @@ class Pipeline:
             self._sink(Event("warning" if kind == "load-warning" else kind, node, facts))
 
 
-def _names(plan: Plan, hits: Iterable[str]) -> frozenset[str]:
-    """The names of the nodes that came from the cache, as the graph has them: those of its parts for a fused node."""
-    steps = plan.nodes
-    return frozenset(part.name for name in hits for part in (steps[name].node.parts or (steps[name].node,)))
+def _spared(plan: Plan, layout: Layout) -> frozenset[str]:
+    """The nodes that need not run, as the graph has them: those in the cache, and those that nothing else reads."""
+    ran = {job.step.node.name for job in layout.jobs}
+    return frozenset(part.name for step in plan.steps if step.node.name not in ran for part in (step.node.parts or (step.node,)))

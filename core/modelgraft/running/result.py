@@ -44,7 +44,8 @@ class Timeline:
 class Result(Mapping[str, Any]):
     """The outputs of a run, by name. Of one record an output is the value itself, of a batch a list; tensors stay whole.
 
-    outputs   the same as a mapping;  cached  the nodes whose results came from the cache
+    outputs   the same as a mapping
+    cached    the nodes that the cache spared: their results were there, or nothing but such nodes reads them
     warnings  what works but not as one may expect
     error     of `map`: why this record has no outputs; reading an output then raises it
     """
