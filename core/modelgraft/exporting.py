@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -18,8 +17,10 @@ if TYPE_CHECKING:
     from modelgraft.backends.onnx.backend import OnnxBackend
     from modelgraft.backends.onnx.store import Entry
 
+MOST_LETTERS = 80  # of a folder's name: file systems take 255 bytes, and paths have several
+
 SCRIPT = '''\
-"""Run the exported segments with onnxruntime alone: python run.py NODE.PORT=FILE.npy ...; writes NODE.PORT.npy."""
+"""Run the exported segments with onnxruntime alone: python run.py NODE.PORT=FILE.npy ...; writes NODE.PORT.npy (_ for /)."""
 import json, pathlib, sys
 import numpy, onnxruntime
 
@@ -30,7 +31,7 @@ for part in json.loads((here / "manifest.json").read_text())["segments"]:
         session = onnxruntime.InferenceSession(here / part["folder"] / "model.onnx", providers=["CPUExecutionProvider"])
         found = session.run(None, {port: values[source] for port, source in part["wires"].items()})
         values.update(zip(part["gives"], found))
-        [numpy.save(f"{name}.npy", value) for name, value in zip(part["gives"], found)]
+        [numpy.save(name.replace("/", "_") + ".npy", value) for name, value in zip(part["gives"], found)]
 '''
 
 
@@ -53,7 +54,8 @@ def export_graph(graph: Graph | SolvedGraph, folder: Path, *, open_pipeline: Cal
         if not exports:
             raise InputError("nothing of this graph runs on the onnx backend, so there is nothing to export")
         with folder_aside(folder.absolute()) as aside:
-            segments = [_copy(step, exports[step.node.name], aside) for step in pipeline.plan.steps if step.node.name in exports]
+            exported = [step for step in pipeline.plan.steps if step.node.name in exports]
+            segments = [_copy(step, exports[step.node.name], aside / _folder_name(step, index)) for index, step in enumerate(exported, 1)]
             manifest = {**_about(pipeline.plan, exports), "segments": segments, "warnings": list(warnings)}
             (aside / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
             (aside / "run.py").write_text(SCRIPT, encoding="utf-8")
@@ -77,21 +79,21 @@ def _value_name(plan: Plan, text: str) -> str:
     return text
 
 
+def _folder_name(step: Step, index: int) -> str:
+    """A name for the files of a segment: its number makes it one of its own, however names were cut."""
+    return f"{index:02d}-{step.node.name.replace('/', '_')[:MOST_LETTERS]}"
+
+
 def _copy(step: Step, entry: Entry, target: Path) -> dict[str, Any]:
     """Copy the files of one segment and describe it."""
-    node = step.node
-    place = target / node.name.replace("/", "_")
-    place.mkdir()
-    hashes = {}
-    for path in sorted(entry.folder.iterdir()):
-        if path.is_file() and path.suffix in (".onnx", ".data"):
-            shutil.copyfile(path, place / path.name)
-            hashes[path.name] = hashlib.sha256((place / path.name).read_bytes()).hexdigest()
-    facts = entry.manifest
+    node, facts = step.node, entry.manifest
+    target.mkdir()
+    for name in facts["sha256"]:
+        shutil.copyfile(entry.folder / name, target / name)
     prefix = "" if node.parts else f"{node.name}."
     return {
         "nodes": [part.name for part in node.parts] or [node.name],
-        "folder": place.name,
+        "folder": target.name,
         "style": facts.get("style", "tensors"),
         "wires": {port: str(node.wired[port][0]) for port in facts.get("inputs", {})},
         "gives": [f"{prefix}{name}" for name in facts.get("outputs", {})],
@@ -100,5 +102,5 @@ def _copy(step: Step, entry: Entry, target: Path) -> dict[str, Any]:
         "opset": facts["opset"],
         "precision": facts["precision"],
         "parity": facts["parity"],
-        "sha256": hashes,
+        "sha256": facts["sha256"],
     }

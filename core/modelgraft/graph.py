@@ -110,6 +110,13 @@ class NodeSpec:
     place: Place
     folder: Path | None = None  # files that the document names are looked for here, and only below here
 
+    @property
+    def references(self) -> tuple[Ref, ...]:
+        """Everything that it or an adapter of it is fed by, the route last."""
+        wires = (*self.wires.values(), *(wire for adapter in self.adapters for wire in adapter.wires.values()))
+        refs = tuple(ref for wire in wires for ref in wire.refs)
+        return (*refs, self.when) if self.when is not None else refs
+
 
 @dataclass(frozen=True, slots=True)
 class GraphInput:
@@ -194,7 +201,7 @@ class Node:
     parts: tuple[Node, ...] = ()
 
     @property
-    def sources(self) -> tuple[Ref, ...]:
+    def references(self) -> tuple[Ref, ...]:
         """Everything that must be there before this node runs, in the order of its ports, the route last."""
         refs = tuple(ref for refs in self.wired.values() for ref in refs)
         return (*refs, self.when) if self.when is not None else refs

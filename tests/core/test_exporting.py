@@ -18,12 +18,14 @@ from support import checkpoints
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
 
-@pytest.fixture
-def checkpoint(tmp_path, monkeypatch):
-    """A tiny classifier, and a cache of its own."""
-    monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "cache"))
-    checkpoints.vit(tmp_path / "checkpoint")
-    return tmp_path / "checkpoint"
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A tiny classifier, and a cache for these tests."""
+    home = tmp_path_factory.mktemp("exporting")
+    checkpoints.vit(home / "checkpoint")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MODELGRAFT_CACHE", str(home / "cache"))
+        yield home / "checkpoint"
 
 
 def call(capsys, *words):
@@ -67,8 +69,36 @@ def test_a_folder_that_exists_is_left_alone(checkpoint, tmp_path, capsys):
     assert "exists already; name a new folder" in said
 
 
+def test_a_node_of_an_inner_graph_is_exported_under_its_whole_name(checkpoint, tmp_path, capsys):
+    """`eye/vision` holds a slash, which file names do not: folders are numbered, and run.py writes `_` for it."""
+    graph = tmp_path / "placed.yaml"
+    graph.write_text(
+        "modelgraft: 1\nparams: {checkpoint: x}\ninputs: {image: image}\n"
+        "nodes:\n  eye: {use: 'graph:vit', with: {checkpoint: '${checkpoint}'}, in: {image: inputs.image}}\n"
+        "outputs: {logits: eye.logits}\n"
+    )
+    code, out, said = call(capsys, "export", str(graph), "--set", f"checkpoint={checkpoint}", "--out", str(tmp_path / "out"), "--json")
+    assert code == 0, said
+    (segment,) = json.loads(out)["segments"]
+    assert segment["nodes"] == ["eye/vision", "eye/head"]
+    assert segment["folder"] == "01-eye_vision+eye_head"
+    (source,) = segment["wires"].values()
+    numpy.save(tmp_path / "pixels.npy", numpy.zeros(segment_shape(segment), "float32"))
+    run = [sys.executable, str(tmp_path / "out" / "run.py"), f"{source}=pixels.npy"]
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "eye_head.y.npy").is_file()
+
+
+def segment_shape(segment):
+    """A shape that fits the one input of a segment: its free axes are 1 long."""
+    (kind,) = segment["ports"]["inputs"].values()
+    return [int(axis) if axis.isdigit() else 1 for axis in kind.removeprefix("float[").removesuffix("]").split()]
+
+
 def test_the_cache_is_listed_and_cleared(checkpoint, tmp_path, capsys):
     """After an export there is one entry, after clear none."""
+    call(capsys, "cache", "clear")
     call(capsys, "export", "vit", "--set", f"checkpoint={checkpoint}", "--out", str(tmp_path / "out"))
     code, out, _ = call(capsys, "cache", "list", "--json")
     assert code == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from types import ModuleType
@@ -16,15 +17,33 @@ from modelgraft.backends.onnx import store
 from modelgraft.backends.onnx.backend import OnnxBackend
 from modelgraft.backends.torch import TorchBackend
 from modelgraft.graph import Ref
+from modelgraft.ports import port
 from modelgraft.testing import node_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
 
+@pytest.fixture(scope="module")
+def exported_once(tmp_path_factory):
+    """A cache that holds the export of Mix with all its inputs."""
+    folder = tmp_path_factory.mktemp("once") / "cache"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MODELGRAFT_CACHE", str(folder))
+        OnnxBackend().load(context(node("Mix")), {})
+    return folder
+
+
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    """Each test has a cache of its own."""
+def own_cache(exported_once, tmp_path, monkeypatch):
+    """Each test has a cache of its own, which holds that export already."""
+    shutil.copytree(exported_once, tmp_path / "cache")
     monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def empty_cache(tmp_path, monkeypatch):
+    """A cache that holds nothing."""
+    monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "empty"))
 
 
 class Mix(torch.nn.Module):
@@ -63,7 +82,7 @@ class Weird(Mix):
         return super().forward(-tokens, memory, mask)
 
 
-def node(name, *, wired=("tokens", "memory", "mask"), exportable=True, **runtime):
+def node(module, *, wired=("tokens", "memory", "mask"), exportable=True, **runtime):
     home = ModuleType("toy_onnx")
     home.__dict__.update(Mix=Mix, Frozen=Frozen, Weird=Weird)
     sys.modules["toy_onnx"] = home
@@ -71,7 +90,7 @@ def node(name, *, wired=("tokens", "memory", "mask"), exportable=True, **runtime
     @component(
         "toy/mix",
         kind="resampler",
-        module=f"toy_onnx:{name}",
+        module=f"toy_onnx:{module}",
         exportable=exportable,
         inputs={"tokens": "float[batch tokens 6]", "memory": "float[batch frames 6]", "mask": "optional[mask[batch frames]]"},
         outputs={"mixed": "float[batch tokens 6]", "pooled": "float[batch 6]"},
@@ -79,7 +98,7 @@ def node(name, *, wired=("tokens", "memory", "mask"), exportable=True, **runtime
     class Toy(Config):
         """Mix."""
 
-    return replace(node_of(Toy), wired={port: (Ref("inputs", port),) for port in wired}, runtime=runtime)
+    return replace(node_of(Toy), wired={name: (Ref("inputs", name),) for name in wired}, runtime=runtime)
 
 
 def context(of):
@@ -109,19 +128,58 @@ def test_an_export_gives_torchs_numbers_on_any_size(wired):
 
 
 def test_the_second_start_exports_nothing(monkeypatch):
-    """The same node is served from the cache; another seed of random weights is another export."""
-    first = OnnxBackend().load(context(node("Mix")), {})
+    """The same node is served from the cache, whatever feeds it; another seed of random weights is another export."""
     monkeypatch.setattr("modelgraft.backends.onnx.backend.export", None)
     again = OnnxBackend().load(context(node("Mix")), {})
     values = inputs()
-    assert_equal(again.call(*values), first.call(*values), tolerance=0.0)
+    assert_equal(again.call(*values), TorchBackend().load(context(node("Mix")), {}).call(*values))
+    elsewhere = node("Mix")
+    OnnxBackend().load(context(replace(elsewhere, wired={name: (Ref("eye/n", name),) for name in elsewhere.wired})), {})
     with pytest.raises(TypeError):
         OnnxBackend().load(replace(context(node("Mix")), seed=5), {})
 
 
+def test_a_node_with_shared_weights_has_those_of_the_other():
+    """Also when the other has let go of its module; and the export is the other's, because the numbers are."""
+    owner = replace(node("Mix"), name="owner")
+    twin = replace(node("Mix"), name="twin", share="owner")
+    backend = OnnxBackend()
+    loaded = {"owner": backend.load(context(owner), {})}
+    assert loaded["owner"].state is None
+    values = inputs()
+    assert_equal(backend.load(context(twin), loaded).call(*values), loaded["owner"].call(*values), tolerance=0.0)
+    assert backend.exports["twin"].folder == backend.exports["owner"].folder
+    assert_equal(TorchBackend().load(context(twin), loaded).call(*values), loaded["owner"].call(*values))
+
+
+def test_an_optional_input_may_be_absent_for_some_records():
+    """After a route a node runs with and without it: each gets a graph of its own."""
+    exported, eager = OnnxBackend().load(context(node("Mix")), {}), TorchBackend().load(context(node("Mix")), {})
+    values = inputs()
+    for given in (values, (*values[:2], None), values):
+        assert_equal(exported.call(*given), eager.call(*given))
+
+
+def test_floating_inputs_come_to_the_type_of_the_graph():
+    """As for a module of torch, what another precision gives is taken."""
+    exported = OnnxBackend().load(context(node("Mix")), {})
+    tokens, memory, mask = inputs()
+    assert_equal(exported.call(tokens.double(), memory.requires_grad_(), mask), exported.call(tokens, memory, mask))
+
+
+def test_ports_that_are_no_tensors_are_named():
+    """Rather than left out of the graph in silence."""
+    mix = node("Mix")
+    listed = replace(mix, lists=frozenset({"memory"}))
+    with pytest.raises(GraphError, match="cannot run on the onnx backend: its input memory is a list of wires, not a tensor"):
+        OnnxBackend().load(context(listed), {})
+    told = replace(mix, in_ports={**mix.in_ports, "tokens": port("text")})
+    with pytest.raises(GraphError, match="cannot run on the onnx backend: its input tokens is text, not a tensor"):
+        OnnxBackend().load(context(told), {})
+
+
 def test_a_manifest_says_what_an_export_is():
     """Ports, opset, precision, hashes and the parity figure, on sizes other than those traced."""
-    OnnxBackend().load(context(node("Mix")), {})
     (entry,) = store.entries()
     facts = json.loads((entry.folder / "manifest.json").read_text())
     assert facts["inputs"]["tokens"] == "float[batch tokens 6]"
@@ -130,7 +188,7 @@ def test_a_manifest_says_what_an_export_is():
     assert len(facts["parity"]["sizes"]) == 2
 
 
-def test_an_export_that_differs_is_refused():
+def test_an_export_that_differs_is_refused(empty_cache):
     """The gate catches a module that computes something else while it is traced; nothing of it is kept."""
     with pytest.raises(GraphError, match=r"node \(toy/mix\) cannot run on the onnx backend: the export differs from torch: max difference"):
         OnnxBackend().load(context(node("Frozen")), {})
@@ -148,7 +206,6 @@ def test_a_module_that_cannot_be_traced_is_named():
 @pytest.mark.parametrize("harm", ["truncate", "change"])
 def test_a_harmed_export_is_made_again_and_said(harm):
     """Truncated or changed on disk: found by hash."""
-    OnnxBackend().load(context(node("Mix")), {})
     (entry,) = store.entries()
     path = entry.folder / "model.onnx"
     data = path.read_bytes()
@@ -160,7 +217,7 @@ def test_a_harmed_export_is_made_again_and_said(harm):
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("int8", 0.25), ("w8", 0.1)])
-def test_fewer_bits_stay_within_their_tolerance(precision, tolerance):
+def test_fewer_bits_stay_within_their_tolerance(precision, tolerance, empty_cache):
     """Relative to the largest value of the output."""
     values = inputs()
     got = OnnxBackend().load(replace(context(node("Mix")), precision=precision), {}).call(*values)
@@ -171,10 +228,10 @@ def test_fewer_bits_stay_within_their_tolerance(precision, tolerance):
     assert (got["mixed"] - expected["mixed"]).abs().max() > 1e-4  # more than orders of summation give
 
 
-def test_old_exports_make_room_for_new_ones():
+def test_old_exports_make_room_for_new_ones(empty_cache):
     """Above the bound the oldest goes, never the one in use."""
-    for seed in range(3):
-        OnnxBackend().load(replace(context(node("Mix")), seed=seed), {})
+    for key in ("first", "second", "third"):
+        store.make(key, lambda folder: {"wrote": (folder / "model.onnx").write_bytes(bytes(1000))})
     keys = [entry.folder.name for entry in store.entries()]
     size = store.size_of(store.entries()[0])
     assert store.trim(keep=keys[0], most_bytes=2 * size + 100) == [keys[1]]

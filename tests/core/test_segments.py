@@ -15,15 +15,19 @@ from modelgraft.planning.segments import segment
 from modelgraft.plans import Parameters, Plan, Step, Totals
 from modelgraft.testing import node_of
 
+PORTS = {"x0": "float[batch n]", "x1": "float[batch n]", "x2": "float[batch n]", "maybe": "optional[float[batch n]]"}
 
-@component("toy/step", kind="projector", inputs={}, outputs={"y": "float[batch n]"})
-def toy() -> object:
+
+@component("toy/step", kind="projector", inputs=PORTS, outputs={"y": "float[batch n]"})
+def toy(x0, x1, x2, maybe) -> object:
     """Do nothing."""
 
 
-def step(name, *sources, reads=("image",), when=None, **placement):
-    wired = {f"x{index}": (Ref(source, "y"),) for index, source in enumerate(sources)}
-    node = replace(node_of(toy), name=name, wired=wired or {"x": (Ref("inputs", "image"),)}, when=when)
+def step(name, *sources, reads=("image",), when=None, maybe=None, **placement):
+    wired = {f"x{index}": (Ref(source, "y"),) for index, source in enumerate(sources)} or {"x0": (Ref("inputs", "image"),)}
+    if maybe is not None:
+        wired["maybe"] = (Ref(maybe, "y"),)
+    node = replace(node_of(toy), name=name, wired=wired, when=when)
     placed = {"backend": "onnx", "device": "cpu", "dtype": "float32", "lane": "cpu"} | placement
     return Step(node, Parameters(0, 0, "none"), 0, releases=(), shapes={}, key="k", reads=reads, **placed)
 
@@ -57,7 +61,7 @@ def test_a_path_through_other_code_cuts_the_segment():
     plan = plan_of(step("a"), step("code", "a"), step("c", "a", "code"))
     segments, cuts = segment(plan, lambda step: "plain code" if step.node.name == "code" else "")
     assert names(segments) == ["a", "code", "c"]
-    assert [(cut.source, cut.target, cut.reason) for cut in cuts] == [("a", "c", "another path between them leaves the segment")]
+    assert [(cut.giver, cut.taker, cut.reason) for cut in cuts] == [("a", "c", "another path between them leaves the segment")]
 
 
 @pytest.mark.parametrize(
@@ -66,6 +70,8 @@ def test_a_path_through_other_code_cuts_the_segment():
         (step("b", "a", when=Ref("inputs", "route")), None, "a route starts here"),
         (step("b", "a"), ["a", "b"], "a was asked for"),
         (step("b", "a", device="cuda:0"), None, "onnx on cpu in float32, then onnx on cuda:0 in float32"),
+        (step("b", "a", precision="int8"), None, "onnx on cpu in float32, then onnx on cpu in int8"),
+        (step("b", "a", threads=2), None, "onnx on cpu in float32, then onnx on cpu in float32 with 2 threads"),
         (step("b", "a", reads=("image", "text")), None, "the first can stay in the cache while other inputs change"),
     ],
 )
@@ -74,6 +80,28 @@ def test_a_cut_has_a_reason(second, wanted, reason):
     segments, cuts = segment(plan_of(step("a"), second, wanted=wanted), lambda step: "")
     assert names(segments) == ["a", "b"]
     assert [cut.reason for cut in cuts] == [reason]
+
+
+ROUTE = Ref("inputs", "route")
+
+
+def test_what_follows_a_route_stays_with_it_and_with_nothing_else():
+    """b and c run for the same records and are one call; d runs for all, so joining e to it would leave records out of d."""
+    plan = plan_of(step("a"), step("b", "a", when=ROUTE), step("c", "b"), step("d", "a"), step("e", "d", "c"))
+    segments, cuts = segment(plan, lambda step: "")
+    assert names(segments) == ["a+d", "b+c+e"]
+    assert [(cut.giver, cut.taker, cut.reason) for cut in cuts] == [
+        ("a", "b", "a route starts here"),
+        ("d", "e", "they run for different records"),
+    ]
+
+
+def test_a_node_that_runs_with_and_without_an_input_stays_alone():
+    """For records without it the others would not run either."""
+    plan = plan_of(step("a"), step("b", "a", when=ROUTE), step("c", "a", maybe="b"), step("d", "c"))
+    segments, cuts = segment(plan, lambda step: "")
+    assert names(segments) == ["a", "b", "c", "d"]
+    assert {cut.reason for cut in cuts} == {"a route starts here", "its input maybe is absent for some records"}
 
 
 @given(st.data())

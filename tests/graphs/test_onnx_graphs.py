@@ -15,10 +15,20 @@ from support import checkpoints
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    """Exports of a test are its own."""
-    monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "cache"))
+@pytest.fixture(scope="module", autouse=True)
+def folders(tmp_path_factory):
+    """A cache of exports for these tests, and the checkpoint of each case, built when it is first asked for."""
+    home, built = tmp_path_factory.mktemp("onnx"), dict[str, Path]()
+
+    def folder_of(case):
+        if case not in built:
+            built[case] = home / case
+            CASES[case][0](built[case])
+        return built[case]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MODELGRAFT_CACHE", str(home / "cache"))
+        yield folder_of
 
 
 def pictures():
@@ -33,7 +43,6 @@ def answers(name, folder, backend, *, asked, **inputs):
 
 
 CASES = {
-    "vit": (checkpoints.vit, ["label", "logits"], {}),
     "clip": (checkpoints.clip, ["label", "logits"], {"labels": ["a cat", "a red dog on grass"]}),
     "blip2": (checkpoints.blip2, ["text", "llm.logits"], {"prompt": ["a cat", "what is on the grass ?"]}),
     "blip2-t5": (
@@ -46,12 +55,10 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_graph_answers_on_onnx_as_on_torch(case, tmp_path):
+def test_a_graph_answers_on_onnx_as_on_torch(case, folders):
     """Same texts and labels; numbers within 1e-4 of the largest; a batch of unequal prompts and pictures."""
-    build, asked, inputs = CASES[case]
-    folder = tmp_path / "checkpoint"
-    build(folder)
-    name = case.partition("-")[0]
+    _, asked, inputs = CASES[case]
+    folder, name = folders(case), case.partition("-")[0]
     expected = answers(name, folder, "torch", asked=asked, image=pictures(), **inputs)
     got = answers(name, folder, "onnx", asked=asked, image=pictures(), **inputs)
     for output in asked:
@@ -60,17 +67,29 @@ def test_a_graph_answers_on_onnx_as_on_torch(case, tmp_path):
             assert (got[output] - expected[output]).abs().max().item() <= 1e-4 * max(scale, 1.0), output
         else:
             assert got[output] == expected[output]
-    assert Path(tmp_path / "cache" / "exports").is_dir()
 
 
-def test_connected_nodes_are_one_call_and_the_eye_is_not_run_again(tmp_path):
+def test_connected_nodes_are_one_call_and_the_eye_is_not_run_again(folders):
     """Eye, queries, Q-Former and projection of BLIP-2 are one session; with another prompt it is not called."""
-    folder = tmp_path / "checkpoint"
-    checkpoints.blip2(folder)
-    graph = mg.load("blip2", params={"checkpoint": str(folder)})
+    graph = mg.load("blip2", params={"checkpoint": str(folders("blip2"))})
     with mg.open(graph, backend="onnx") as pipeline:
         first = pipeline.run(image=pictures()[0], prompt="a cat")
         second = pipeline.run(image=pictures()[0], prompt="what is on the grass ?")
     assert list(first.timings) == ["pixels", "vision+queries+qformer+project", "llm"]
     assert second.cached == {"vision", "queries", "qformer", "project"}
     assert list(second.timings) == ["llm"]
+
+
+def test_settings_of_the_loop_need_no_other_export(folders):
+    """Another template and another length of the answer: the same graphs, so nothing is exported again."""
+    from modelgraft.backends.onnx import store
+
+    folder = str(folders("blip2"))
+    inputs = {"image": pictures()[0], "prompt": "a cat"}
+    answers("blip2", folder, "onnx", asked=["text"], **inputs)
+    before = [entry.folder for entry in store.entries()]
+    graph = mg.load("blip2", params={"checkpoint": folder, "max_new_tokens": 3, "nodes.llm.with.temperature": 0.5})
+    with mg.open(graph, backend="onnx") as pipeline:
+        pipeline.run(outputs=["text"], **inputs)
+        assert pipeline._loader.loaded()["llm"].state is None, "the weights of its decoder are let go of"
+    assert [entry.folder for entry in store.entries()] == before

@@ -9,6 +9,7 @@ import threading
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from modelgraft.errors import Cancelled
@@ -52,7 +53,7 @@ class LoadContext:
     """What code gets when it is loaded.
 
     device   "cpu", "cuda:0";  dtype  the floating dtype to run in, e.g. "float32"
-    weights  the files of the node's source, or None when it has none
+    weights  the files of the node's source, of the node that it shares weights with when that keeps none; or None
     init     "random": parameters without weights start from seeded random numbers; None: that is an error
     precision of the weights where it is not the dtype, such as "int8"; "" otherwise
     threads  that the node may compute with; None: what the backend finds best
@@ -80,7 +81,8 @@ class Loaded:
 
     call        takes the values of the input ports in order, None for an unwired optional one. Gives the value of the
                 only output, or a mapping by port name when there are several.
-    state       the torch module behind it, for training and export; None for other code
+    state       the torch module behind it, for training and for nodes that share its weights; None where there is none, or
+                none that is whole
     bind        takes the NodeRuntime, or None when the code does not ask for one
     close       frees devices and files
     warnings    what a user must know about the load: random weights, a dtype that was changed
@@ -91,6 +93,12 @@ class Loaded:
     bind: Callable[[NodeRuntime], None] | None = None
     close: Callable[[], None] = lambda: None
     warnings: tuple[str, ...] = ()
+
+
+def bound_function(function: Callable[..., Any], node: Node) -> Callable[..., Any]:
+    """The function with its config; the function itself when it has none, so that a call costs nothing more."""
+    fields = {name: getattr(node.config, name) for name in type(node.config).model_fields}
+    return partial(function, **fields) if fields else function
 
 
 class Backend(Protocol):

@@ -8,12 +8,11 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from modelgraft.backends.base import LoadContext, Loaded
+from modelgraft.backends.base import LoadContext, Loaded, bound_function
 from modelgraft.errors import InputError, ModelgraftError, PluginError, Problem, SourceError, choices
 from modelgraft.graph import Adapter, Node
 from modelgraft.kinds import Component
@@ -46,7 +45,7 @@ class TorchBackend:
             found = f"{context.node.name}: the torch backend has no precision '{context.precision}'"
             raise InputError(f"{found}; run the node on onnx, or choose a dtype: {choices(DTYPES)}")
         if component.function is not None:
-            return Loaded(_bound_function(component.function, context.node))
+            return Loaded(bound_function(component.function, context.node))
         if component.load is not None:
             return _load_code(component, context)
         module, warnings = _load_module(context, shared)
@@ -105,12 +104,6 @@ def _count(module: torch.nn.Module) -> int:
 
 
 # -- code that is no module ---------------------------------------------------------------------------------------------
-
-
-def _bound_function(function: Callable[..., Any], node: Node) -> Callable[..., Any]:
-    """The function with its config; the function itself when it has none, so that a call costs nothing more."""
-    fields = {name: getattr(node.config, name) for name in type(node.config).model_fields}
-    return partial(function, **fields) if fields else function
 
 
 def _load_code(component: Component, context: LoadContext) -> Loaded:
@@ -246,7 +239,7 @@ def _without_weights(context: LoadContext) -> tuple[torch.nn.Module, tuple[str, 
         found = f"{node.name} ({node.component.id}) has {count:,} parameters and no weights"
         raise SourceError(Problem("no-weights", found, node.place, hint, node=node.name))
     with _BUILDING, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(context.seed + zlib.crc32(node.name.encode()))
+        torch.manual_seed(context.seed + zlib.crc32((node.share or node.name).encode()))
         module = _build(node.component, node)
     warnings = (f"{node.name}: {count:,} parameters start from random numbers (seed {context.seed})",) if count else ()
     return cast(module, context.dtype), warnings

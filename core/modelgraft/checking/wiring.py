@@ -75,26 +75,13 @@ def wire_names(graph: Graph, problems: Collector) -> None:
 
 def feeders(spec: NodeSpec) -> set[str]:
     """The names of the nodes that a node waits for."""
-    return {ref.node for ref in _refs_of(spec) if not ref.is_input}
-
-
-def _wires_of(spec: NodeSpec) -> Iterator[Wire]:
-    yield from spec.wires.values()
-    for adapter in spec.adapters:
-        yield from adapter.wires.values()
-
-
-def _refs_of(spec: NodeSpec) -> Iterator[Ref]:
-    for wire in _wires_of(spec):
-        yield from wire.refs
-    if spec.when is not None:
-        yield spec.when
+    return {ref.node for ref in spec.references if not ref.is_input}
 
 
 def _references(graph: Graph) -> Iterator[tuple[str, Ref, Place | None]]:
     """Every reference, with what holds it and where that stands."""
     for name, spec in graph.nodes.items():
-        for ref in _refs_of(spec):
+        for ref in spec.references:
             yield name, ref, spec.place
     for name, ref in graph.outputs.items():
         yield f"output '{name}'", ref, None

@@ -28,7 +28,7 @@ def print_plan(plan: Plan, screen: Screen) -> None:
     for part in segments:
         screen.say(f"one {part.steps[0].backend} session: {part.name}")
     for cut in cuts:
-        screen.say(f"cut between {cut.source} and {cut.target}: {cut.reason}")
+        screen.say(f"cut between {cut.giver} and {cut.taker}: {cut.reason}")
     unknown = [step.node.name for step in plan.steps if step.parameters.total is None]
     if unknown:
         screen.say(f"{UNKNOWN}: not known without building {', '.join(unknown)}; --exact builds on the meta device, without memory")
@@ -76,7 +76,7 @@ def _segments_document(plan: Plan) -> dict[str, Any]:
     segments, cuts = segments_of(plan)
     return {
         "segments": [[step.node.name for step in part.steps] for part in segments],
-        "cuts": [{"source": cut.source, "target": cut.target, "reason": cut.reason} for cut in cuts],
+        "cuts": [{"giver": cut.giver, "taker": cut.taker, "reason": cut.reason} for cut in cuts],
     }
 
 

@@ -114,7 +114,7 @@ class Inlining:
 
     def _used_outputs(self) -> dict[str, set[str]]:
         """By subgraph: the outputs that something names, as far as there are such outputs."""
-        own = [ref for node in self.nodes.values() for ref in references(node)]
+        own = [ref for node in self.nodes.values() for ref in node.references]
         led = [ref for spec, _ in self.placed.values() for wire in spec.wires.values() for ref in wire.refs]
         routes = [spec.when for spec, _ in self.placed.values() if spec.when is not None]
         used: dict[str, set[str]] = {name: set() for name in self.placed}
@@ -194,15 +194,8 @@ class Inlining:
         return replace(adapter, wires=self._inner_wires(adapter.wires, spec, inner))
 
 
-def references(node: NodeSpec) -> list[Ref]:
-    """Every reference that a node makes to a port."""
-    wires = [*node.wires.values(), *(wire for adapter in node.adapters for wire in adapter.wires.values())]
-    refs = [ref for wire in wires for ref in wire.refs]
-    return [*refs, node.when] if node.when is not None else refs
-
-
 def _references(graph: Graph) -> list[Ref]:
-    return [*(ref for node in graph.nodes.values() for ref in references(node)), *graph.outputs.values()]
+    return [*(ref for node in graph.nodes.values() for ref in node.references), *graph.outputs.values()]
 
 
 def needed_part(graph: Graph, outputs: Collection[str]) -> Graph:
@@ -218,7 +211,7 @@ def needed_part(graph: Graph, outputs: Collection[str]) -> Graph:
             continue
         reached.add(name)
         node = graph.nodes[name]
-        waiting += [ref.node for ref in references(node)]
+        waiting += [ref.node for ref in node.references]
         if node.share is not None:
             waiting.append(str(node.share.value))
     return replace(graph, nodes={name: node for name, node in graph.nodes.items() if name in reached}, outputs=kept)

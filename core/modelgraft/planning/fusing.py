@@ -163,7 +163,7 @@ def _released(steps: list[Step], wanted: Iterable[Ref]) -> list[Step]:
     """The steps with what each lets go of, after some became one."""
     last: dict[Ref, str] = {}
     for step in steps:
-        last.update((ref, step.node.name) for ref in step.node.sources)
+        last.update((ref, step.node.name) for ref in step.node.references)
     kept = set(wanted)
     return [
         replace(step, releases=tuple(ref for ref, name in last.items() if name == step.node.name and ref not in kept)) for step in steps

@@ -25,7 +25,7 @@ class Placement:
     otherwise: Mapping[str, str]
 
     def of(self, node: Node, what: str) -> str:
-        """The backend, device or dtype of a node."""
+        """The backend, device, dtype, precision or threads of a node."""
         whole = self.graph.graph.runtime.get(what)
         asked = (self.flags.get(what), node.runtime.get(what), whole.value if whole is not None else None)
         decided = next((str(choice) for choice in asked if choice is not None), "auto")
@@ -81,8 +81,9 @@ def _step(
     releases: tuple[Ref, ...],
     reads: tuple[str, ...],
 ) -> Step:
-    backend, device, dtype, precision = (placement.of(node, what) for what in ("backend", "device", "dtype", "precision"))
-    threads = placement.of(node, "threads")
+    backend, device, dtype, precision, threads = (
+        placement.of(node, what) for what in ("backend", "device", "dtype", "precision", "threads")
+    )
     parameters = count(node, exact=exact)
     return Step(
         node=node,
@@ -96,7 +97,7 @@ def _step(
         shapes={name: str(port) for name, port in node.out_ports.items()},
         key=key_of(node, solved, keys, backend=backend, dtype=precision or dtype),
         reads=reads,
-        precision="" if node.component.function is not None else precision,
+        precision=precision if node.component.module is not None else "",
         threads=int(threads) if threads else None,
     )
 
@@ -149,7 +150,7 @@ def _needed(solved: SolvedGraph, asked: Mapping[str, Ref]) -> set[str]:
 
 
 def _feeders(node: Node) -> set[str]:
-    return {ref.node for ref in node.sources if not ref.is_input}
+    return {ref.node for ref in node.references if not ref.is_input}
 
 
 # -- what follows from the order ----------------------------------------------------------------------------------------
@@ -161,7 +162,7 @@ def _last_uses(solved: SolvedGraph, order: Sequence[str], asked: Mapping[str, Re
     for name in order:
         node = solved.nodes[name]
         last.update({Ref(name, port): name for port in node.out_ports})
-        last.update({Ref(ref.node, ref.port): name for ref in node.sources})
+        last.update({Ref(ref.node, ref.port): name for ref in node.references})
     kept = set(asked.values())
     releases: dict[str, list[Ref]] = {name: [] for name in order}
     for ref in sorted(last.keys() - kept, key=str):
@@ -171,7 +172,7 @@ def _last_uses(solved: SolvedGraph, order: Sequence[str], asked: Mapping[str, Re
 
 def _reads(node: Node, before: Mapping[str, frozenset[str]]) -> frozenset[str]:
     found: set[str] = set()
-    for ref in node.sources:
+    for ref in node.references:
         found |= {ref.port} if ref.is_input else before[ref.node]
     return frozenset(found)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from modelgraft.backends.base import Backend, LoadContext, Loaded, NodeRuntime
+from modelgraft.backends.base import Backend, LoadContext, Loaded, NodeRuntime, bound_function
 from modelgraft.checkpoints.progress import heard_by
 from modelgraft.errors import PluginError, SourceError, choices, nearest
 from modelgraft.graph import Node, SolvedGraph
@@ -50,26 +50,27 @@ class Loader:
         Raises SourceError, PluginError or InputError as the backend does.
         """
         with self._lock:
-            return self._loaded.get(step.node.name) or self._load(step.node, step)
+            return self._loaded.get(_place_of(step.node)) or self._load(step.node, step)
 
     def loaded(self) -> Mapping[str, Loaded]:
-        """The nodes that are loaded."""
+        """The nodes that are loaded, by name."""
         return self._loaded
 
     def backend(self, name: str) -> Backend | None:
         """A backend that has loaded a node, or None."""
         return self._backends.get(name)
 
-    def warnings(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """What a user must know about the loads of these nodes."""
-        return tuple(text for name in names if name in self._loaded for text in self._loaded[name].warnings)
+    def warnings(self, steps: Iterable[Step]) -> tuple[str, ...]:
+        """What a user must know about the loads of these steps."""
+        places = [_place_of(step.node) for step in steps]
+        return tuple(text for place in places if place in self._loaded for text in self._loaded[place].warnings)
 
-    def forget(self, names: tuple[str, ...]) -> None:
+    def forget(self, nodes: Iterable[Node]) -> None:
         """Drop nodes that are stuck in a run that was given up: the next run loads them anew, and they stay cancelled."""
         with self._lock:
-            for name in names:
-                self._loaded.pop(name, None)
-                self.runtimes.pop(name, None)
+            for node in nodes:
+                self._loaded.pop(_place_of(node), None)
+                self.runtimes.pop(node.name, None)
             self.cancelled = threading.Event()
             for runtime in self.runtimes.values():
                 runtime.cancelled = self.cancelled
@@ -98,7 +99,7 @@ class Loader:
             runtime = NodeRuntime(node.name, node.component.id, seed=self.run_seed, cancelled=self.cancelled, emit=emit)
             loaded.bind(runtime)
             self.runtimes[node.name] = runtime
-        self._loaded[node.name] = loaded
+        self._loaded[_place_of(node)] = loaded
         self._registry.manager.hook.on_node_load(node=node.name, component=node.component.id, seconds=seconds)
         self._emit("node-loaded", node.name, seconds=seconds)
         for text in loaded.warnings:
@@ -131,8 +132,10 @@ class Loader:
         )
 
     def _weights(self, node: Node) -> Any:
-        """The weights of a node's source; None when it has none and needs none."""
-        if node.source is None or node.component.function is not None or node.share is not None:
+        """The weights of a node's source; None when it has none and needs none, or when a loaded module holds them."""
+        if node.share is not None:
+            return self._weights(self._graph.nodes[node.share]) if self._loaded[node.share].state is None else None
+        if node.source is None or node.component.function is not None:
             return None
         if self._init == "random" and not node.source.has_weights:
             return None
@@ -158,7 +161,6 @@ class Loader:
         return self._backends[name]
 
 
-def bound_function(function: Callable[..., Any], node: Node) -> Callable[..., Any]:
-    """The function with its config; the function itself when it has none, so that a call costs nothing more."""
-    fields = {name: getattr(node.config, name) for name in type(node.config).model_fields}
-    return partial(function, **fields) if fields else function
+def _place_of(node: Node) -> str:
+    """Where a loaded node is kept. One that stands for several may give other outputs in the plan of another request."""
+    return f"{node.name} -> {', '.join(node.out_ports)}" if node.parts else node.name

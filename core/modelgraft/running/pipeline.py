@@ -11,6 +11,7 @@ from typing import Any
 from modelgraft import values
 from modelgraft.backends.base import Backend
 from modelgraft.errors import InputError, NodeError
+from modelgraft.graph import Node
 from modelgraft.plans import Plan, Step
 from modelgraft.ports import Port
 from modelgraft.running.batches import map_records
@@ -31,7 +32,7 @@ from modelgraft.running.streaming import stream_events
 
 __all__ = ["ABSENT", "Pipeline", "Result"]
 
-CLOSE_S = 10.0  # how long closing waits for a run that is stuck in foreign code
+CLOSE_S = 5.0  # how long closing waits for a run that is stuck in foreign code
 NONE: frozenset[str] = frozenset()
 
 Replan = Callable[[tuple[str, ...]], Plan]  # a plan for other wanted outputs
@@ -132,7 +133,7 @@ class Pipeline:
                 raise InputError("the pipeline is closed; open the graph again")
             for step in self.plan.steps:
                 self._loader.load(step)
-            return self._loader.warnings(tuple(self.plan.nodes))
+            return self._loader.warnings(self.plan.steps)
 
     def backend(self, name: str) -> Backend | None:
         """The backend of this pipeline, once it has loaded a node with it."""
@@ -148,14 +149,14 @@ class Pipeline:
             return
         self._is_closed = True
         self.cancel()
-        is_free = self._lock.acquire(timeout=CLOSE_S)
+        self._crew.close()
+        if not self._lock.acquire(timeout=CLOSE_S):
+            return  # a run is stuck in foreign code: what it holds is freed when it comes back
         try:
-            self._crew.close()
             self._loader.close()
             self._cache.clear()
         finally:
-            if is_free:
-                self._lock.release()
+            self._lock.release()
 
     def __enter__(self) -> Pipeline:
         return self
@@ -205,7 +206,7 @@ class Pipeline:
             return engine.run(given, self._crew, self._loader.cancelled)
         except NodeError:
             if engine.abandoned:
-                self._loader.forget(engine.abandoned)
+                self._loader.forget(job.step.node for job in engine.layout.jobs if job.name in engine.abandoned)
                 self._default.engines.clear()
                 for other in self._others.values():
                     other.engines.clear()
@@ -222,7 +223,7 @@ class Pipeline:
 
     def _result(self, prepared: Prepared, found: tuple[Any, ...], timeline: Timeline, spared: frozenset[str]) -> Result:
         outputs = {name: self._show(port, value) for name, port, value in zip(prepared.plan.wanted, prepared.ports, found, strict=True)}
-        warnings = (*self._loader.warnings(tuple(prepared.plan.nodes)), *self._said) if self._loader.has_warnings or self._said else ()
+        warnings = (*self._loader.warnings(prepared.plan.steps), *self._said) if self._loader.has_warnings or self._said else ()
         return Result(outputs, spared, warnings, timeline)
 
     def _show(self, port: Port, value: Any) -> Any:
@@ -248,7 +249,7 @@ class Pipeline:
             for job in layout.jobs:
                 if not job.step.node.lazy:
                     self._loader.load(job.step)
-            return Engine(layout, bind=bind, limits=[self._limit(job.step) for job in layout.jobs], timings=self._timings)
+            return Engine(layout, bind=bind, limits=[self._limit(job.step.node) for job in layout.jobs], timings=self._timings)
 
         return make
 
@@ -294,13 +295,18 @@ class Pipeline:
         if size is not None:
             self._bytes[name] = size
 
-    def _limit(self, step: Step) -> float | None:
-        """The most seconds a node may take: what the pipeline was opened with, else its own, else that of the graph."""
+    def _limit(self, node: Node) -> float | None:
+        """The most seconds a node may take: what the pipeline was opened with, else its own, else that of the graph.
+
+        One that stands for several may take what they may together.
+        """
+        limits = [self._limit(part) for part in node.parts]
+        if limits:
+            return None if None in limits else sum(limit for limit in limits if limit is not None)
         written = self.plan.graph.graph.runtime.get("timeout_s")
         whole = written.value if written is not None else None
         by_node: Mapping[str, Any] = whole if isinstance(whole, Mapping) else {"default": whole}
-        name = step.node.name
-        asked = (self._timeout_s, step.node.runtime.get("timeout_s"), by_node.get(name), by_node.get("default"))
+        asked = (self._timeout_s, node.runtime.get("timeout_s"), by_node.get(node.name), by_node.get("default"))
         return next((float(limit) for limit in asked if limit is not None), None)
 
     def _batch(self) -> int:

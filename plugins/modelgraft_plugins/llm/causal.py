@@ -66,8 +66,3 @@ class Causal(Writer):
     def start_ids(self) -> tuple[int, ...]:
         """Answers begin with nothing but the prompt."""
         return ()
-
-    def embed(self, ids: Tensor) -> Tensor:
-        """The input embeddings of some tokens, int64[n] -> float[n width]."""
-        embedded: Tensor = self.model.get_input_embeddings()(ids)
-        return embedded

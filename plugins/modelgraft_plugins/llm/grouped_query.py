@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +70,8 @@ class _Trace(Cache):
         self.present: dict[int, tuple[Tensor, Tensor]] = {}
 
 
-class _Running:
-    """The trace under way: the attention functions of transformers have no way to be handed one."""
-
-    trace: _Trace | None = None
+# The trace under way, by thread: the attention functions of transformers have no way to be handed one.
+_under_way: ContextVar[_Trace] = ContextVar("trace under way")
 
 
 def _attend(  # noqa: PLR0917 as transformers calls it
@@ -86,8 +85,7 @@ def _attend(  # noqa: PLR0917 as transformers calls it
     **rest: Any,
 ) -> tuple[Tensor, None]:
     """Emit the operator for one layer. query [batch heads tokens d], key and value [batch kv_heads tokens d]."""
-    running = _Running.trace
-    assert running is not None
+    running = _under_way.get()
     batch, heads, tokens, width = query.shape
     layer = running.layers[module.layer_idx]
     facts: dict[str, Any] = {
@@ -136,12 +134,14 @@ class _GroupedQuery(torch.nn.Module):
         self, inputs_embeds: Tensor, position_ids: Tensor, seqlens_k: Tensor, total: Tensor, last: Tensor, past: list[Tensor]
     ) -> tuple[Tensor, ...]:
         """One call of the graph."""
-        running = _Running.trace = _Trace(past, seqlens_k, total)
+        running = _Trace(past, seqlens_k, total)
+        before = _under_way.set(running)
         self.last = last  # type: ignore[assignment]
         try:
             output = self.model(inputs_embeds=inputs_embeds, position_ids=position_ids, past_key_values=running, use_cache=True)
         finally:
-            _Running.trace, self.last = None, None
+            _under_way.reset(before)
+            self.last = None
         present = [tensor for layer in range(len(running.layers)) for tensor in running.present[layer]]
         return (output.logits[:, 0], *present)
 

@@ -58,10 +58,9 @@ class Seq2Seq(Writer):
         layout = growing_export.export_crossing(self.model, folder, half=half, encoder=encoder, start=self.start_ids()[0])
         return DecoderGraph("crossing", layout)
 
-    def embed(self, ids: Tensor) -> Tensor:
-        """The input embeddings of some tokens, int64[n] -> float[n width]."""
-        embedded: Tensor = self.model.get_input_embeddings()(ids)
-        return embedded
+    def export_facts(self) -> dict[str, Any]:
+        """Whether the encoder is a part of it decides as well."""
+        return {**super().export_facts(), "encoder": self.config.encoder, "tied": self.config.tie_word_embeddings}
 
     def start_ids(self) -> tuple[int, ...]:
         """The tokens that every answer begins with. Raises InputError for one that the tokenizer does not know."""

@@ -50,6 +50,23 @@ class Writer(nn.Module):
         """Take seed, events and cancellation from the run."""
         self.runtime = runtime
 
+    def export_facts(self) -> dict[str, Any]:
+        """The model's own config: templates and settings of the loop change no graph."""
+        return self.config.facts()
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """The input embeddings of some tokens, int64[n] -> float[n width]."""
+        embedded: Tensor = self.model.get_input_embeddings()(ids)
+        return embedded
+
+    def release_decoder(self) -> None:
+        """Free every parameter but the input embeddings; a tied head is one with them."""
+        kept = {id(parameter) for parameter in self.model.get_input_embeddings().parameters()}
+        for module in self.model.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                if id(parameter) not in kept:
+                    setattr(module, name, nn.Parameter(parameter.to("meta"), requires_grad=False))
+
     def tokens(self) -> Tokenizer:
         """The tokenizer. Raises SourceError `no-tokenizer` when the source has none."""
         if isinstance(self.tokenizer, SourceError):

@@ -12,10 +12,9 @@ import torch
 from modelgraft.backends.base import LoadContext, Loaded
 from modelgraft.backends.onnx import decoders, store
 from modelgraft.backends.onnx.examples import CHECKED, make_inputs
-from modelgraft.backends.onnx.exporting import OPSET, Exported, ExportError, Halved, Signature, export, flat, joined
+from modelgraft.backends.onnx.exporting import OPSET, Exported, ExportError, Halved, Signature, export, flat, joined, open_fresh
 from modelgraft.backends.onnx.parity import Parity, compare
 from modelgraft.backends.onnx.precision import check_precision, reduce
-from modelgraft.backends.onnx.runtime import open_session
 from modelgraft.backends.torch import TorchBackend, in_torch, resolve
 from modelgraft.errors import GraphError, Problem
 from modelgraft.graph import Node
@@ -35,12 +34,9 @@ class OnnxBackend:
 
         Raises GraphError `not-exportable` with the node and what the exporter or the parity gate said.
         """
-        component = context.node.component
-        if component.module is None and not context.node.parts:
+        if context.node.component.module is None and not context.node.parts:
             return self._torch.load(context, shared)
         try:
-            if not component.exportable or context.node.adapters:
-                raise ExportError("adapters are not exported" if context.node.adapters else "the component is not declared exportable")
             return self._open(context, shared)
         except ExportError as error:
             problem = _not_exportable(context.node, str(error))
@@ -55,65 +51,110 @@ class OnnxBackend:
     def _on_torch(self, context: LoadContext, shared: Mapping[str, Loaded], warning: str) -> Loaded:
         """Run on torch what cannot run here, and say so."""
         node = context.node
-        if not node.parts or context.of is None:
+        if not node.parts:
             loaded = self._torch.load(replace(context, precision=""), shared)
             return replace(loaded, warnings=(*loaded.warnings, warning))
-        parts = [self._torch.load(replace(context.of(part), precision=""), shared) for part in node.parts]
+        parts = [self._torch.load(replace(part, precision=""), shared) for part in _parts(context)]
         module = joined(node, [part.state for part in parts])
         return Loaded(in_torch(module, context), state=module, warnings=(*(text for part in parts for text in part.warnings), warning))
 
     def _open(self, context: LoadContext, shared: Mapping[str, Loaded]) -> Loaded:
-        node, precision = context.node, _precision(context)
-        contexts = [context.of(part) for part in node.parts] if context.of is not None else [context]
-        hosts = [replace(part, device="cpu", dtype="float32", precision="") for part in contexts]
+        node = context.node
+        if node.adapters or not node.component.exportable:
+            raise ExportError("adapters are not exported" if node.adapters else "the component is not declared exportable")
         if not node.parts and hasattr(resolve(node.component.module or "", node.component), "export_decoder"):
-            loaded, self.exports[node.name] = decoders.load(
-                self._torch.load(hosts[0], shared), context, key=_key(contexts, None), precision=precision
-            )
+            host = self._torch.load(_on_host(context), shared)
+            key = _key(context, "decoder", [_facts(context, config=host.state.export_facts())])
+            loaded, self.exports[node.name] = decoders.load(host, context, key=key, precision=_precision(context))
             return loaded
-        signature = _signature(node)
-        entry, complaint = store.find(key := _key(contexts, signature))
+        wired = tuple(name for name in node.in_ports if node.wired.get(name))
+        calls = _Calls(node, lambda names: self._session(context, shared, names)[0])
+        calls.sessions[wired], self.exports[node.name], warnings = self._session(context, shared, wired)
+        return Loaded(calls, warnings=warnings)
+
+    def _session(
+        self, context: LoadContext, shared: Mapping[str, Loaded], names: Sequence[str]
+    ) -> tuple[Exported, store.Entry, tuple[str, ...]]:
+        """A session that takes these inputs, its export, and what a user must know. The modules are let go of when it is there."""
+        node, precision = context.node, _precision(context)
+        signature = _signature(node, names)
+        shape = [
+            [(name, str(port)) for name, port in signature.inputs],
+            [(name, str(port)) for name, port in signature.outputs],
+            [(part.name, {port: str(refs[0]) for port, refs in part.wired.items() if refs}) for part in node.parts],
+        ]
+        key = _key(context, shape, [_facts(part, config=part.node.config.model_dump(mode="json")) for part in _parts(context)])
+        entry, complaint = store.find(key)
         warnings = [f"{node.name}: {complaint}"] if complaint else []
         if entry is None:
-            parts = [self._torch.load(host, shared) for host in hosts]
+            parts = [self._torch.load(_on_host(part), shared) for part in _parts(context)]
             warnings += [text for part in parts for text in part.warnings]
             module = joined(node, [part.state for part in parts])
             entry = store.make(key, lambda folder: _build(module, node, signature, precision, folder))
-        self.exports[node.name] = entry
         session, remarks = store.session(entry.folder, context.device, count=context.threads)
-        return Loaded(_caller(Exported(session, device=context.device), node, signature), warnings=(*warnings, *remarks))
+        return Exported(session, device=context.device), entry, (*warnings, *remarks)
+
+
+class _Calls:
+    """What runs a node: a session for each set of inputs that are there, because an optional one may be absent for some records."""
+
+    def __init__(self, node: Node, open_for: Callable[[tuple[str, ...]], Exported]) -> None:
+        self.ports, self.outputs, self.open_for = tuple(node.in_ports), tuple(node.out_ports), open_for
+        self.sessions: dict[tuple[str, ...], Exported] = {}
+
+    def __call__(self, *values: Any) -> Any:
+        names = tuple(name for name, value in zip(self.ports, values, strict=True) if value is not None)
+        exported = self.sessions.get(names)
+        if exported is None:
+            exported = self.sessions[names] = self.open_for(names)
+        found = exported(*(value for value in values if value is not None))
+        return found[0] if len(self.outputs) == 1 else dict(zip(self.outputs, found, strict=True))
 
 
 def _precision(context: LoadContext) -> str:
     return check_precision(context.precision or context.dtype)
 
 
-def _signature(node: Node) -> Signature:
-    """The wired inputs and all outputs of a node, as an exported graph names them."""
-    given = tuple(
-        (name, replace(port, types=(port.tensor,))) for name, port in node.in_ports.items() if node.wired.get(name) and port.tensor
-    )
-    return Signature(given, tuple(node.out_ports.items()))
+def _parts(context: LoadContext) -> list[LoadContext]:
+    """The contexts of the parts of a node; its own when it stands for itself."""
+    return [context.of(part) for part in context.node.parts] if context.of is not None else [context]
 
 
-def _key(contexts: Sequence[LoadContext], signature: Signature | None) -> str:
-    """What an export is kept under: everything that its numbers depend on."""
-    return store.export_key(
-        parts=[_facts(context) for context in contexts],
-        inputs=[(name, str(port)) for name, port in signature.inputs] if signature is not None else "decoder",
-        outputs=[name for name, _ in signature.outputs] if signature is not None else "decoder",
-        precision=_precision(contexts[0]),
-        opset=OPSET,
-    )
+def _on_host(context: LoadContext) -> LoadContext:
+    """Where torch builds what is exported."""
+    return replace(context, device="cpu", dtype="float32", precision="")
 
 
-def _facts(context: LoadContext) -> dict[str, Any]:
-    node = context.node
+def _signature(node: Node, names: Sequence[str]) -> Signature:
+    """Some inputs and all outputs of a node, as an exported graph names them. Raises ExportError for what is no tensor."""
+    given = []
+    for name in names:
+        kind = node.in_ports[name].tensor
+        if kind is None or name in node.lists:
+            raise ExportError(f"its input {name} is {'a list of wires' if kind is not None else node.in_ports[name]}, not a tensor")
+        given.append((name, replace(node.in_ports[name], types=(kind,))))
+    for name, port in node.out_ports.items():
+        if port.tensor is None or port.optional:
+            raise ExportError(f"its output {name} is {port}, not a tensor that is always there")
+    return Signature(tuple(given), tuple(node.out_ports.items()))
+
+
+def _key(context: LoadContext, shape: Any, parts: Sequence[Mapping[str, Any]]) -> str:
+    """What an export is kept under: everything that its numbers depend on.
+
+    shape  its inputs, outputs and inner wires, as plain values;  parts  the facts of what it is made of
+    """
+    modules = [part.node.component.module or "" for part in _parts(context)]
+    return store.export_key(modules, parts=parts, shape=shape, precision=_precision(context), opset=OPSET)
+
+
+def _facts(context: LoadContext, *, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides the numbers of one part; `config` is as much of its config as does."""
+    node, weights = context.node, context.weights
     return {
         "component": f"{node.component.id}@{node.component.version}",
-        "config": node.config.model_dump(mode="json"),
-        "weights": context.weights.view.identity() if context.weights is not None else f"random {context.seed} {node.name}",
-        "wires": {port: [str(ref) for ref in refs] for port, refs in node.wired.items()},
+        "config": config,
+        "weights": weights.view.identity() if weights is not None else f"random {context.seed} {node.share or node.name}",
     }
 
 
@@ -138,17 +179,9 @@ def _build(module: torch.nn.Module, node: Node, signature: Signature, precision:
 
 def prove(module: torch.nn.Module, path: Path, signature: Signature, precision: str) -> Parity:
     """Compare an export with its module on sizes other than those traced."""
-    exported = Exported(open_session(path, device="cpu"), device="cpu")
+    exported = Exported(open_fresh(path), device="cpu")
     cases = [make_inputs(signature.input_ports, choice, seed=seed) for seed, choice in enumerate(CHECKED, start=1)]
     return compare(module, exported, cases, precision=precision)
-
-
-def _caller(exported: Exported, node: Node, signature: Signature) -> Callable[..., Any]:
-    places = [list(node.in_ports).index(name) for name, _ in signature.inputs]
-    names = list(node.out_ports)
-    if len(names) == 1:
-        return lambda *values: exported(*[values[place] for place in places])[0]
-    return lambda *values: dict(zip(names, exported(*[values[place] for place in places]), strict=True))
 
 
 def _not_exportable(node: Node, reason: str) -> Problem:

@@ -16,16 +16,16 @@ import torch
 from modelgraft.backends.base import LoadContext, Loaded
 from modelgraft.backends.onnx import store
 from modelgraft.backends.onnx.decoding import Layout, OnnxDecoder
-from modelgraft.backends.onnx.exporting import OPSET, ExportError
+from modelgraft.backends.onnx.exporting import OPSET, ExportError, open_fresh
 from modelgraft.backends.onnx.growing import CrossingDecoder, GrowingDecoder
 from modelgraft.backends.onnx.parity import Parity, compare
 from modelgraft.backends.onnx.precision import reduce
-from modelgraft.backends.onnx.runtime import open_session
 from modelgraft.generation.decoder import Decoder
 
 # Prompts of the parity gate: two batches of unequal lengths, none as long as the traced one, then tokens one by one.
 PROMPTS = ((3, 9, 4), (1,))
 STEPS = 4
+MOST_IDS = 50  # tokens of the gate are drawn from the first so many of a vocabulary
 CROSSING = ("decoder.onnx", "crossing.onnx", "encoder.onnx")
 
 
@@ -51,8 +51,16 @@ class Decodes(Protocol):
         """The same decoder in torch, for the parity gate."""
         ...
 
+    def export_facts(self) -> Mapping[str, Any]:
+        """What the graphs depend on beside the weights, as plain values: how a prompt is written is none of it."""
+        ...
+
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
         """The input embeddings, int64[n] -> float[n width]."""
+        ...
+
+    def release_decoder(self) -> None:
+        """Free the weights that only `torch_decoder` reads."""
         ...
 
     def start_ids(self) -> Sequence[int]:
@@ -63,7 +71,7 @@ class Decodes(Protocol):
 def load(host: Loaded, context: LoadContext, *, key: str, precision: str) -> tuple[Loaded, store.Entry]:
     """Give a language model, loaded by torch, a decoder on ONNX Runtime; and the export that it runs.
 
-    Only the embeddings of the host are read from then on: where its weights are mapped from a file, the rest takes no memory.
+    From then on the host holds its embeddings alone, so nobody can take its weights from it: `Loaded.state` is None.
     """
     module: Decodes = host.state
     entry, complaint = store.find(key)
@@ -77,7 +85,8 @@ def load(host: Loaded, context: LoadContext, *, key: str, precision: str) -> tup
         return opened
 
     module.decoder = _decoder(module, entry.folder, entry.manifest, session, context.device)
-    return replace(host, warnings=(*host.warnings, *remarks)), entry
+    module.release_decoder()
+    return replace(host, state=None, warnings=(*host.warnings, *remarks)), entry
 
 
 def _decoder(module: Decodes, folder: Path, manifest: Mapping[str, Any], session: Callable[[str], Any], device: str) -> Decoder:
@@ -103,7 +112,7 @@ def _build(module: Decodes, context: LoadContext, precision: str, folder: Path) 
         "remark": made.remark,
         "layout": {**asdict(made.layout), "dtype": str(made.layout.dtype)},
     }
-    exported = _decoder(module, folder, manifest, lambda graph: open_session(folder / graph, device="cpu"), "cpu")
+    exported = _decoder(module, folder, manifest, lambda graph: open_fresh(folder / graph), "cpu")
     parity = prove(module, exported, made, precision)
     if not parity.holds:
         raise ExportError(f"the export differs from torch: {parity}")
@@ -113,21 +122,24 @@ def _build(module: Decodes, context: LoadContext, precision: str, folder: Path) 
 def prove(module: Decodes, exported: Decoder, made: DecoderGraph, precision: str) -> Parity:
     """Compare an exported decoder with torch: prompts of unequal lengths, then several tokens."""
     generator = torch.Generator().manual_seed(7)
+    ids = min(MOST_IDS, made.layout.vocab)
 
     def prompt(length: int) -> torch.Tensor:
         if made.style == "crossing":
             return torch.randn(length, made.layout.width, generator=generator)
-        return module.embed(torch.randint(0, 50, (length,), generator=generator)).detach()
+        return module.embed(torch.randint(0, ids, (length,), generator=generator)).detach()
 
     cases = [tuple(prompt(length) for length in lengths) for lengths in PROMPTS]
-    return compare(lambda *case: _answer(module.torch_decoder(), case), lambda *case: _answer(exported, case), cases, precision=precision)
+    return compare(
+        lambda *case: _answer(module.torch_decoder(), case, ids), lambda *case: _answer(exported, case, ids), cases, precision=precision
+    )
 
 
-def _answer(decoder: Decoder, prompts: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-    """The logits of the prompts and of tokens that do not depend on them."""
+def _answer(decoder: Decoder, prompts: tuple[torch.Tensor, ...], ids: int) -> tuple[torch.Tensor, ...]:
+    """The logits of the prompts, and of tokens that do not depend on them: from the first `ids` of the vocabulary."""
     with torch.no_grad():
         logits = [decoder.prefill(prompts, room=STEPS).float().clone()]
         for step in range(STEPS):
-            tokens = torch.tensor([(7 * step + 3 * row + 1) % 50 for row in range(len(prompts))])
+            tokens = torch.tensor([(7 * step + 3 * row + 1) % ids for row in range(len(prompts))])
             logits.append(decoder.step(tokens).float().clone())
     return tuple(logits)

@@ -56,6 +56,7 @@ class OnnxDecoder:
         self.binding: Any = None
         self.held: list[Tensor] = []  # what the cache holds of a single row, as embeddings in pieces
         self.reused = 0
+        self.longest = 0  # tokens in the longest row of the cache
 
     def prefill(self, prompts: Sequence[Tensor], *, room: int) -> Tensor:
         """See Decoder.prefill."""
@@ -68,7 +69,7 @@ class OnnxDecoder:
             embeds[row, : len(prompt) - start] = prompt[start:]
         self.lengths = lengths.to(self.device)
         self.binding = None  # of the steps of the run before: its sizes may be other ones
-        self.held = [prompts[0].to(self.layout.dtype)] if batch == 1 else []
+        self.held, self.longest = [], longest
         inputs = {
             "inputs_embeds": embeds,
             "position_ids": torch.arange(start, longest, device=self.device).expand(batch, longest - start).contiguous(),
@@ -76,7 +77,9 @@ class OnnxDecoder:
             "total": torch.tensor([longest], dtype=torch.int32),
             "last": self.lengths - 1 - start,
         }
-        return self._run(self._bind(inputs)).clone()
+        logits = self._run(self._bind(inputs)).clone()
+        self.held = [prompts[0].to(self.layout.dtype)] if batch == 1 else []  # after the run: one that failed holds nothing
+        return logits
 
     def _common(self, prompt: Tensor) -> int:
         """How many tokens at the beginning of a prompt the cache holds; at least one is always read anew."""
@@ -90,7 +93,8 @@ class OnnxDecoder:
 
     def step(self, tokens: Tensor) -> Tensor:
         """See Decoder.step. The logits are valid until the next step."""
-        batch = len(tokens)
+        batch, self.longest = len(tokens), self.longest + 1
+        assert self.longest <= self.cache[0].shape[2], "more tokens than prefill made room for"  # the operator does not look
         if self.binding is None:
             inputs = {
                 "inputs_embeds": torch.empty(batch, 1, self.layout.width, dtype=self.layout.dtype, device=self.device),
@@ -105,10 +109,13 @@ class OnnxDecoder:
                 self.step_inputs[name] += 1
         embedded = self.embed(tokens)
         self.step_inputs["inputs_embeds"].copy_(embedded[:, None])
-        if self.held:
-            self.held.append(embedded.to(self.layout.dtype))
         self.lengths += 1
-        return self._run(self.binding)
+        held, self.held = self.held, []
+        logits = self._run(self.binding)
+        if held:
+            held.append(embedded.to(self.layout.dtype))
+        self.held = held
+        return logits
 
     def reorder(self, rows: Tensor) -> None:
         """See Decoder.reorder."""

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from modelgraft.backends.onnx.examples import TRACED, dynamic_axes, make_inputs
+from modelgraft.backends.onnx.runtime import TYPES, open_session
 from modelgraft.errors import ModelgraftError, PluginError
 from modelgraft.graph import Node
 from modelgraft.ports import Port
@@ -136,7 +137,30 @@ def trace(
     except Exception as error:  # the exporter raises whatever the traced code and its own passes raise
         raise ExportError(first_line(error)) from error
     assert program is not None
+    _keep_apart(program.model.graph, {*inputs, *outputs})
     program.save(str(path), external_data=True)
+
+
+def _keep_apart(graph: Any, ports: set[str]) -> None:
+    """Rename inner values that are called as a port is: the exporter names them after operators, such as `embedding`.
+
+    graph  of the exporter's own kind (`Any`: onnx_ir is not among what mypy sees)
+    """
+    outer = {id(value) for value in (*graph.inputs, *graph.outputs)}
+    for node in graph:
+        for value in node.outputs:
+            if value.name in ports and id(value) not in outer:
+                value.name = f"inner.{value.name}"
+
+
+def open_fresh(path: Path) -> Any:
+    """Open a graph that was just written, on the host. Raises ExportError for one that onnxruntime does not read."""
+    try:
+        return open_session(path, device="cpu")
+    except ModelgraftError:
+        raise
+    except Exception as error:  # the classes that onnxruntime raises have no base of their own
+        raise ExportError(f"onnxruntime does not read the export: {first_line(error)}") from error
 
 
 def first_line(error: BaseException) -> str:
@@ -161,33 +185,34 @@ def quiet() -> Iterator[None]:
 
 
 class Exported:
-    """A session that is called like the flat module: torch tensors in and out, on the host without copies in."""
+    """A session that is called like the flat module: torch tensors in and out, on the host without copies in.
+
+    Floating inputs come to the type that the graph takes, as those of a module come to the module's.
+    """
 
     def __init__(self, session: Any, *, device: str) -> None:
         self.session, self.device = session, device
-        self.names = [entry.name for entry in session.get_inputs()]
+        self.inputs = [(entry.name, getattr(torch, TYPES[entry.type])) for entry in session.get_inputs()]
         self.run = session.run
 
     def __call__(self, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Run once; the outputs own their memory."""
         if self.device != "cpu":
             return self._bound(values)
-        feed = {name: value.contiguous().numpy() for name, value in zip(self.names, values, strict=True)}
+        given = zip(self.inputs, values, strict=True)
+        feed = {name: value.detach().to("cpu", kind).contiguous().numpy() for (name, kind), value in given}
         return tuple(torch.from_numpy(array) for array in self.run(None, feed))
 
     def _bound(self, values: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """Run on device memory: inputs by pointer, outputs where the session puts them, read without a copy."""
         binding = self.session.io_binding()
-        kept = [value.contiguous() for value in values]
-        torch.cuda.current_stream().synchronize()
-        for name, value in zip(self.names, kept, strict=True):
-            index = value.device.index or 0
-            binding.bind_input(name, value.device.type, index, _NUMPY_TYPES[value.dtype], tuple(value.shape), value.data_ptr())
+        kept = [value.detach().to(kind).contiguous() for (_, kind), value in zip(self.inputs, values, strict=True)]
+        torch.cuda.current_stream().synchronize()  # the session runs on a stream of its own
+        for (name, kind), value in zip(self.inputs, kept, strict=True):
+            shape, where = tuple(value.shape), (value.device.type, value.device.index or 0)
+            binding.bind_input(name, *where, str(kind).removeprefix("torch."), shape, value.data_ptr())
         for entry in self.session.get_outputs():
             binding.bind_output(entry.name, "cuda", int(self.device.partition(":")[2] or 0))
         self.session.run_with_iobinding(binding)
         binding.synchronize_outputs()
         return tuple(torch.utils.dlpack.from_dlpack(value._ortvalue.to_dlpack()) for value in binding.get_outputs())
-
-
-_NUMPY_TYPES = {torch.float32: "float32", torch.float16: "float16", torch.int64: "int64", torch.int32: "int32", torch.bool: "bool"}

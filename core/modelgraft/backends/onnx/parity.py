@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from modelgraft.backends.onnx.exporting import ExportError, first_line
+
 # Largest accepted |export - torch| relative to the largest |torch| value of the output, by precision.
 TOLERANCES: Mapping[str, tuple[float, str]] = {
     "float32": (1e-4, "other orders of summation; measured exports stay below 1e-5"),
@@ -46,12 +48,15 @@ def compare(
     *,
     precision: str,
 ) -> Parity:
-    """Run both on every case and keep the worst difference."""
+    """Run both on every case and keep the worst difference. Raises ExportError when onnxruntime cannot run the export."""
     worst_absolute, worst_relative, sizes = 0.0, 0.0, list[str]()
     for case in cases:
         with torch.no_grad():
             expected = reference(*case)
-        got = exported(*case)
+        try:
+            got = exported(*case)
+        except Exception as error:  # the classes that onnxruntime raises have no base of their own
+            raise ExportError(f"onnxruntime cannot run the export: {first_line(error)}") from error
         sizes.append(" ".join("x".join(map(str, tensor.shape)) for tensor in case))
         for mine, theirs in zip(got, expected, strict=True):
             absolute, relative = _difference(mine, theirs)

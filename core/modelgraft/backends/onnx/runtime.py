@@ -12,7 +12,17 @@ from typing import Any
 
 from modelgraft.errors import InputError, PluginError
 
+# The types of inputs and outputs as onnxruntime names them, and as torch and numpy do.
+TYPES: Mapping[str, str] = {
+    "tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64", "tensor(bool)": "bool",
+    "tensor(int64)": "int64", "tensor(int32)": "int32", "tensor(int8)": "int8", "tensor(uint8)": "uint8",
+}  # fmt: skip
+
 THREADS_VARIABLE = "MODELGRAFT_THREADS"  # the one knob: threads that a session may use; default: the cores this process may use
+
+
+# Weights smaller than this stay in the graph: saving packed ones of a few kilobytes makes a file that crashes (1.31).
+TUNED_FROM_BYTES = 65_536
 
 
 def runtime() -> Any:
@@ -82,10 +92,6 @@ def _providers(device: str) -> list[Any]:
     return [("CUDAExecutionProvider", {"device_id": index}), "CPUExecutionProvider"]
 
 
-# Weights smaller than this stay in the graph: saving packed ones of a few kilobytes makes a file that crashes (1.31).
-TUNED_FROM_BYTES = 65_536
-
-
 def tune(source: Path, target: Path) -> str:
     """Write the graph as this machine runs it best, with its weights packed: a session on it starts in a fraction.
 
@@ -104,7 +110,10 @@ def tune(source: Path, target: Path) -> str:
         "save_external_prepacked_constant_initializers": "1",
     }.items():
         options.add_session_config_entry(f"session.{key}", value)
-    ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+    try:
+        ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001 onnxruntime has no class of its own for a file that it cannot write
+        return f"it could not be written: {str(error).partition(chr(10))[0]}"
     code = (
         "import sys; from pathlib import Path; from modelgraft.backends.onnx.runtime import differ; print(differ(*map(Path, sys.argv[1:])))"
     )
@@ -118,7 +127,7 @@ def tune(source: Path, target: Path) -> str:
 def differ(plain: Path, tuned: Path) -> str:
     """Run two files of one graph on the same made-up inputs; gives what is wrong with the second, or an empty string.
 
-    Inputs that the graph itself refuses prove nothing, and are passed over.
+    Inputs that the graph itself refuses prove nothing: then the second must not be used either.
     """
     import numpy
 
@@ -127,7 +136,7 @@ def differ(plain: Path, tuned: Path) -> str:
     try:
         expected = one.run(None, feed)
     except Exception:  # noqa: BLE001 whatever onnxruntime says about inputs that are made up
-        return ""
+        return "no inputs are known that it could be tried with"
     for mine, theirs in zip(other.run(None, feed), expected, strict=True):
         scale = float(numpy.abs(theirs.astype(numpy.float64)).max(initial=1.0))
         if mine.shape != theirs.shape or not numpy.allclose(mine, theirs, atol=1e-3 * scale, rtol=1e-3, equal_nan=True):
@@ -140,17 +149,17 @@ def _made_up(session: Any) -> dict[str, Any]:
     import numpy
 
     batch, steps, room = 2, 8, 16
+    grows = {"inputs_embeds", "past.key.0"} <= {entry.name for entry in session.get_inputs()}
     fixed = {
         "total": numpy.full(1, steps),
         "seqlens_k": numpy.full(batch, steps - 1),
         "last": numpy.full(batch, steps - 1),
         "position_ids": numpy.arange(steps)[None].repeat(batch, 0),
+        **({"attention_mask": numpy.ones((batch, room + steps))} if grows else {}),
     }
     feed = {}
     for entry in session.get_inputs():
-        kind = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64", "tensor(int32)": "int32"}.get(
-            entry.type, "bool"
-        )
+        kind = TYPES[entry.type]
         cache = entry.name.startswith("past.")
         shape = [
             size if isinstance(size, int) else batch if axis == 0 else room if cache else steps for axis, size in enumerate(entry.shape)

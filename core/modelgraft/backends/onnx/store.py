@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import platform
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from modelgraft.checkpoints.storage import cache_root, folder_aside, locked, sha
 GRAPH = "model.onnx"
 SEAL = "sha256.json"
 MOST_BYTES = 20 * 2**30  # the oldest exports are deleted above this
+WRITERS = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu")  # other versions may write another graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +36,40 @@ def exports_root() -> Path:
     return cache_root() / "exports"
 
 
-def export_key(**facts: Any) -> str:
-    """A hex digest of everything that an export depends on: plain values by name, plus the versions that wrote it."""
-    import onnxruntime  # type: ignore[import-untyped, unused-ignore]
-    import torch
-    import transformers
+def export_key(modules: Iterable[str], **facts: Any) -> str:
+    """A hex digest of everything that an export depends on: plain values by name, its code, and the packages that write it.
 
-    versions = {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__, "transformers": transformers.__version__}
-    text = json.dumps({**facts, "versions": versions, "code": _own_code()}, sort_keys=True, default=str)
+    modules  where the code of its parts lies, as "package.module:Class"
+    """
+    code = {module: _digest_of(_files_beside(module.partition(":")[0])) for module in modules}
+    code["backend"] = _digest_of(Path(__file__).parent.glob("*.py"))
+    text = json.dumps({**facts, "versions": {name: _version(name) for name in WRITERS}, "code": code}, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return ""
+
+
+def _files_beside(module: str) -> Iterable[Path]:
+    """The source of a module and of those in its package: what it builds, and how it exports itself, may lie in any of them."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except ValueError:
+        return ()  # made while the program runs, as in a notebook: it has no source
+    if spec is None or spec.origin is None:
+        return ()
+    return Path(spec.origin).parent.glob("*.py") if spec.parent else (Path(spec.origin),)
+
+
+def _digest_of(files: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def machine_key() -> str:
@@ -54,14 +82,6 @@ def machine_key() -> str:
             sorted(flag for flag in line.split() if flag.startswith(("avx", "amx", "fma", "sse4", "asimd", "sve", "bf16", "i8mm")))
         )
     return hashlib.sha256(f"{platform.machine()} {flags}".encode()).hexdigest()[:12]
-
-
-def _own_code() -> str:
-    """A digest of this backend's source: another version of the exporter makes another graph."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def find(key: str) -> tuple[Entry | None, str]:
@@ -98,7 +118,7 @@ def unharmed(folder: Path) -> bool:
 def session(folder: Path, device: str, *, graph: str = GRAPH, count: int | None = None) -> tuple[Any, tuple[str, ...]]:
     """Open a graph of an export as it was tuned for this machine, tuning it the first time; on a GPU the plain graph.
 
-    count  threads that it computes with; None: as many as there are
+    count  threads that it computes with; None: as `runtime.threads` says
 
     Gives the session, and what a user must know. `Any`: onnxruntime has no types.
     """
@@ -107,9 +127,8 @@ def session(folder: Path, device: str, *, graph: str = GRAPH, count: int | None 
     tuned = folder / f"tuned-{machine_key()}-{Path(graph).stem}"
     why_not = "" if unharmed(tuned) else _tune(folder / graph, tuned)
     if why_not:
-        return open_session(folder / graph, device=device), (
-            f"{graph} is not kept as tuned for this machine ({why_not}): starting takes longer",
-        )
+        remark = f"{graph} is not kept as tuned for this machine ({why_not}): starting takes longer"
+        return open_session(folder / graph, device=device, count=count), (remark,)
     return open_session(tuned / graph, device=device, optimised=True, count=count), ()
 
 

@@ -1,0 +1,81 @@
+"""Every exportable component as an ONNX graph: the numbers of torch, on sizes that were neither traced nor checked before."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from modelgraft.backends.base import LoadContext
+from modelgraft.backends.onnx.backend import OnnxBackend
+from modelgraft.backends.onnx.examples import make_inputs
+from modelgraft.backends.torch import TorchBackend
+from modelgraft.graph import Ref
+from modelgraft.registry import discover
+from modelgraft.testing import node_of
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+
+REGISTRY = discover()
+DECODERS = {"llm/causal", "llm/seq2seq"}  # theirs are other graphs: test_llm_onnx.py
+UNLIKE = {"batch": 4, "sizes": (10, 6, 8, 3, 12)}  # sizes of examples.py are others
+GRID = {"groups": 4}  # as a graph decides it: their number must make a square
+SMALL = {"hidden_size": 12, "intermediate_size": 19, "num_hidden_layers": 1, "num_attention_heads": 3}
+EYE = {**SMALL, "image_size": 21, "patch_size": 7}
+TEXT = {**SMALL, "vocab_size": 20, "max_position_embeddings": 17, "eos_token_id": 5}
+TOWER = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 3, "embedding_size": 10}
+CASES = {
+    "eye-clip": ("vision/encoder", {**EYE, "family": "clip"}),
+    "eye-siglip": ("vision/encoder", {**EYE, "family": "siglip"}),
+    "eye-eva": ("vision/encoder", {**EYE, "family": "eva"}),
+    "efficientnet": ("vision/efficientnet", {"image_size": 38, "num_labels": 13}),
+    "ear": ("audio/encoder", {**SMALL, "mels": 7, "positions": 11}),
+    "text-clip": ("text/encoder", {**TEXT, "family": "clip"}),
+    "text-bert": ("text/encoder", {**TEXT, "family": "bert"}),
+    "queries": ("qformer/queries", {"num_query_tokens": 3, "hidden_size": 10}),
+    "qformer": (
+        "qformer/qformer",
+        {**SMALL, "encoder_hidden_size": 10, "reads_text": True, "vocab_size": 15, "max_position_embeddings": 17},
+    ),
+    "linear": ("projector/linear", {"in_features": 6, "out_features": 5}),
+    "mlp": ("projector/mlp", {"in_features": 6, "out_features": 5, "hidden_features": 9, "over": "vector"}),
+    "pixel-shuffle": ("projector/pixel_shuffle", {"factor": 2}),
+    "tower-vision": ("embedding/tower", {"modality": "vision", "height": 21, "width": 14, "kernel": 7, "stride": 7, **TOWER}),
+    "tower-clips": (
+        "embedding/tower",
+        {"modality": "audio", "height": 20, "width": 26, "kernel": 8, "stride": 6, "clips": True, **TOWER},
+    ),
+    "tower-text": ("embedding/tower", {"modality": "text", "context_length": 9, "vocab_size": 20, **TOWER}),
+    "normalize": ("embedding/normalize", {"over": "tokens"}),
+    "cosine": ("similarity/cosine", {"bias": True}),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory):
+    """Exports of these tests are their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MODELGRAFT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_part_gives_torchs_numbers(case):
+    """Element by element, within 1e-5 of the largest; every output."""
+    component, config = CASES[case]
+    node = node_of(REGISTRY.components[component], config)
+    ports = {name: port.bind(GRID if case == "pixel-shuffle" else {}) for name, port in node.in_ports.items()}
+    node = replace(node, in_ports=ports, wired={name: (Ref("inputs", name),) for name in ports})
+    context = LoadContext(node, "cpu", "float32", None, 0, offline=True, registry=REGISTRY, init="random")
+    values = make_inputs(list(ports.values()), UNLIKE, seed=5)
+    expected, got = TorchBackend().load(context, {}).call(*values), OnnxBackend().load(context, {}).call(*values)
+    for name in node.out_ports:
+        one, other = (given if len(node.out_ports) == 1 else given[name] for given in (expected, got))
+        assert one.shape == other.shape, name
+        assert (one - other).abs().max() <= 1e-5 * max(one.abs().max().item(), 1.0), name
+
+
+def test_no_exportable_component_is_left_out():
+    """A new one needs a case here."""
+    exportable = {name for name, found in REGISTRY.components.items() if found.exportable}
+    assert exportable - DECODERS == {component for component, _ in CASES.values()}
