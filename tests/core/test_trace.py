@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 import modelgraft as mg
-from modelgraft.running.trace import chrome_trace, write_trace
+from modelgraft.running.trace import chrome_trace
 from support.running import document, function, graph_of, joiner, registry_of, sleeping
 
 NODES = {
@@ -63,12 +61,3 @@ def test_cached_nodes_are_marked(tmp_path):
 def test_without_timings_there_are_no_spans(tmp_path):
     """`timings=False` keeps nothing."""
     assert chrome_trace(run(tmp_path, timings=False))["traceEvents"] == []
-
-
-def test_a_trace_is_written_as_json_or_the_path_is_named(tmp_path):
-    """A path that cannot be written is an InputError."""
-    result = run(tmp_path)
-    write_trace(result, tmp_path / "trace.json")
-    assert json.loads((tmp_path / "trace.json").read_text()) == json.loads(json.dumps(chrome_trace(result)))
-    with pytest.raises(mg.InputError, match=r"the trace cannot be written to .*nowhere.*: No such file or directory"):
-        write_trace(result, tmp_path / "nowhere" / "trace.json")

@@ -158,19 +158,6 @@ def test_a_source_without_weights_says_so(tmp_path):
     )
 
 
-def test_missing_leftover_and_misshapen_tensors_are_told_at_once():
-    expected = {f"w{i}": (2, 3) for i in range(8)} | {"x": (4,)}
-    given = {"x": torch.zeros(5), "y": torch.zeros(1), "w0": torch.zeros(2, 3)}
-    with pytest.raises(SourceError) as caught:
-        weights.match(expected, given, "vision (org/eye)")
-    assert [str(problem).splitlines()[0] for problem in caught.value.problems] == [
-        "missing-keys  vision (org/eye): 7 tensors missing: w1, w2, w3, w4, w5, ... (7 in all)",
-        "leftover-keys  vision (org/eye): 1 tensor that nothing takes: y",
-        "shape-mismatch  vision (org/eye): 1 tensor of another shape: x is (5,) where (4,) is wanted",
-    ]
-    weights.match({"w0": (2, 3)}, {"w0": given["w0"]}, "vision")
-
-
 @pytest.fixture
 def reader(monkeypatch):
     """A weight reader for files of text: one number for each line; it counts its calls."""

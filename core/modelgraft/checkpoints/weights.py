@@ -20,8 +20,6 @@ from modelgraft.errors import Problem, SourceError, choices
 if TYPE_CHECKING:
     from torch import Tensor
 
-MOST_NAMED = 5  # keys that an error lists before it only counts
-
 
 def open(view: SourceView, *, offline: bool, progress: Progress | None = None) -> Weights:
     """Open the weights of a source: fetch what is missing, convert what needs a reader, map what is there.
@@ -144,45 +142,3 @@ def _unsafe(path: Path) -> SourceError:
     found = f"{path} holds more than tensors, and reading it could run code: refused"
     hint = "convert it to safetensors where you trust it: safetensors.torch.save_file(state, 'model.safetensors')"
     return SourceError(Problem("unsafe-pickle", found, hint=hint))
-
-
-def match(expected: Mapping[str, tuple[int, ...]], given: Mapping[str, Tensor], where: str) -> None:
-    """Compare the tensors of a checkpoint with those that a module takes: each key once, each shape equal.
-
-    Raises one SourceError with a problem for what is missing (`missing-keys`), left over (`leftover-keys`) and of
-    another shape (`shape-mismatch`); `where` says whose tensors they are.
-    """
-    missing = [name for name in expected if name not in given]
-    leftover = [name for name in given if name not in expected]
-    other = [name for name in expected if name in given and tuple(given[name].shape) != tuple(expected[name])]
-    shapes = [f"{name} is {tuple(given[name].shape)} where {tuple(expected[name])} is wanted" for name in other]
-    problems = [
-        Problem(code, f"{where}: {said}", hint=hint)
-        for names, code, said, hint in (
-            (
-                missing,
-                "missing-keys",
-                f"{_count(missing)} missing: {_first(missing)}",
-                "the checkpoint is of another model, or of another part",
-            ),
-            (
-                leftover,
-                "leftover-keys",
-                f"{_count(leftover)} that nothing takes: {_first(leftover)}",
-                "the config does not describe these weights",
-            ),
-            (other, "shape-mismatch", f"{_count(other)} of another shape: {_first(shapes)}", "the config does not describe these weights"),
-        )
-        if names
-    ]
-    if problems:
-        raise SourceError(problems)
-
-
-def _count(names: list[str]) -> str:
-    return f"{len(names)} tensor{'s' if len(names) != 1 else ''}"
-
-
-def _first(names: list[str]) -> str:
-    shown = ", ".join(names[:MOST_NAMED])
-    return shown if len(names) <= MOST_NAMED else f"{shown}, ... ({len(names)} in all)"

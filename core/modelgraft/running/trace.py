@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
-from modelgraft.errors import InputError
 from modelgraft.running.result import Result
 
 MICROSECONDS = 1e6  # the unit of the format
@@ -34,11 +31,3 @@ def chrome_trace(result: Result) -> dict[str, Any]:
         for name in sorted(result.cached)
     ]
     return {"traceEvents": events, "displayTimeUnit": "ms"}
-
-
-def write_trace(result: Result, path: Path) -> None:
-    """Write the trace of a run as JSON. Raises InputError when the file cannot be written."""
-    try:
-        path.write_text(json.dumps(chrome_trace(result)), encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"the trace cannot be written to {path}: {error.strerror}") from error
