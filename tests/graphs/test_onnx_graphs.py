@@ -93,3 +93,13 @@ def test_settings_of_the_loop_need_no_other_export(folders):
         pipeline.run(outputs=["text"], **inputs)
         assert pipeline._loader.loaded()["llm"].state is None, "the weights of its decoder are let go of"
     assert [entry.folder for entry in store.entries()] == before
+
+
+def test_a_graph_runs_in_eight_bits(tmp_path):
+    """What has weights runs in int8 and answers nearly as torch does; what has none, such as preparing pictures, as ever."""
+    folder = tmp_path / "checkpoint"
+    checkpoints.vit(folder)
+    expected = answers("vit", folder, "torch", asked=["logits"], image=pictures())["logits"]
+    with mg.open(mg.load("vit", params={"checkpoint": str(folder)}), backend="onnx", precision="int8") as pipeline:
+        difference = (pipeline.run(outputs=["logits"], image=pictures())["logits"] - expected).abs().max()
+    assert 1e-4 * expected.abs().max() < difference < 0.25 * expected.abs().max()
