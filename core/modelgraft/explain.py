@@ -27,8 +27,16 @@ class Row:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
-        plain = self.value if isinstance(self.value, (str, int, float, bool, type(None))) else repr(self.value)
-        return {"key": self.key, "value": plain, "origin": self.origin, "replaced": list(self.replaced)}
+        return {"key": self.key, "value": _plain(self.value), "origin": self.origin, "replaced": list(self.replaced)}
+
+
+def _plain(value: Any) -> Any:
+    """The same in the types of JSON; what has none there is written as Python shows it."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)
 
 
 def split_target(solved: SolvedGraph, target: str) -> tuple[str, str | None]:

@@ -168,7 +168,7 @@ def _node(registry: Registry) -> Schema:
         "then": {"properties": {key: False for key in NODE_KEYS if key not in SUBGRAPH_KEYS}},
     }
     cases = [_case(component) for component in registry.components.values()]
-    return _closed(NODE_KEYS, shapes, allOf=[whole_graph, *cases])
+    return _closed(NODE_KEYS, shapes, allOf=[whole_graph, *cases, _alternatives(registry)])
 
 
 def _adapter(registry: Registry) -> Schema:
@@ -201,6 +201,18 @@ def _case(component: Component) -> Schema:
         "if": {"properties": {"use": {"pattern": f"^{re.escape(component.id)}(@[0-9]+)?$"}}, "required": ["use"]},
         "then": {"$ref": f"#/$defs/{_place(component.id)}"},
     }
+
+
+def _alternatives(registry: Registry) -> Schema:
+    """Of `a | b` the source picks one: what is written must suit one of them."""
+    listed = [
+        {
+            "properties": {"use": {"pattern": rf"(?:^|\| *){re.escape(component.id)}(?: *\||$)"}},
+            "$ref": f"#/$defs/{_place(component.id)}",
+        }
+        for component in registry.components.values()
+    ]
+    return {"if": {"properties": {"use": {"pattern": r"\|"}}, "required": ["use"]}, "then": {"anyOf": listed}} if listed else {}
 
 
 def _component(component: Component) -> Schema:

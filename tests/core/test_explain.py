@@ -9,7 +9,7 @@ import pytest
 
 from modelgraft import Config, Dim, InputError, component, hookimpl
 from modelgraft.checking import checks
-from modelgraft.explain import explain, split_target
+from modelgraft.explain import Row, explain, split_target
 from modelgraft.language.expand import load_graph
 from modelgraft.registry import assemble
 
@@ -109,3 +109,8 @@ def test_what_is_not_there_lists_what_there_is(tmp_path, target, sentence):
 def test_rows_are_json(tmp_path):
     text = json.dumps([row.as_json() for row in explain(solved(tmp_path), "eye.width")])
     assert json.loads(text) == [{"key": "with.width", "value": 7, "origin": "a.yaml:3", "replaced": ["base.yaml:4 3", "default 5"]}]
+
+
+def test_lists_and_mappings_stay_what_they_are_in_json():
+    row = Row("with.model", {"sizes": (2, 3), "dtype": int}, "a.yaml:3")
+    assert row.as_json()["value"] == {"sizes": [2, 3], "dtype": "<class 'int'>"}

@@ -60,7 +60,7 @@ inputs: {x: image, y: {type: "optional[list[text] | float[batch 3]]", default: [
 nodes:
   eye: {use: toy/eye@1, from: "${a}#eye", with: {width: "${b}", depth: {layers: 3}}, in: {x: inputs.x}, frozen: true, runtime: {threads: 2}}
   two: {use: toy/eye, in: {x: [eye.y, inputs.x], q: eye}, adapters: [{use: toy/lora, with: {rank: 2}, in: {z: eye}}], when: eye.y}
-  any: {use: toy/eye | toy/lora, with: {whatever: 1}}
+  any: {use: toy/eye | toy/lora, with: {width: 3}}
   sub: {use: "graph:./other.yaml", in: {image: eye}, with: {k: 1}}
   clip: {use: "graph:clip"}
 outputs: {y: two, e: eye.y}
@@ -107,6 +107,7 @@ def test_an_extension_may_leave_out_what_its_base_says_and_remove_things():
         ("layers: 3", "layer: 3"),
         ("use: toy/eye@1", "use: toy/eyes"),
         ("use: toy/eye | toy/lora", "use: toy/eye | toy/lara"),
+        ("with: {width: 3}", "with: {whatever: 3}"),
         ("in: {x: inputs.x}", "in: {z: inputs.x}"),
         ("in: {x: inputs.x}", "in: {x: a.b.c}"),
         ("rank: 2", "rnak: 2"),
