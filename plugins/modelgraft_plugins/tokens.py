@@ -32,6 +32,16 @@ def tokenizer_identity(source: SourceView, folder: str = "") -> str | None:
     return None
 
 
+def image_token(source: SourceView) -> str | None:
+    """The text that stands for a picture in the prompts of a source; None when it names none."""
+    for file in ("processor_config.json", "tokenizer_config.json"):
+        found = (source.json(file) or {}).get("image_token")
+        text = found.get("content") if isinstance(found, dict) else found
+        if isinstance(text, str) and text:
+            return text
+    return None
+
+
 def token_space(identity: str | None) -> Space | None:
     """The value space of token ids of a tokenizer; None when it is not known."""
     return Space.of("tokens", tokenizer=identity) if identity is not None else None

@@ -120,3 +120,13 @@ def test_a_prompt_that_holds_the_placeholder_is_used_as_it_is(tmp_path: Path):
     with mg.open("llava", params={"checkpoint": str(tmp_path), "max_new_tokens": NEW_TOKENS}) as pipeline:
         text = pipeline.run(image=PICTURES[0], prompt=prompt)["text"]
     assert text == theirs.processor.tokenizer.decode(new, skip_special_tokens=True)
+
+
+def test_a_placeholder_is_no_word_for_a_q_former_that_reads_the_prompt(tmp_path: Path):
+    """InstructBLIP's prompt with the picture's placeholder is answered as the one without: transformers puts it in for the tongue alone."""
+    theirs = checkpoints.instructblip(tmp_path)
+    inputs = theirs.processor(images=PICTURES[0], text="describe it", return_tensors="pt")
+    new = theirs.model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    with mg.open("instructblip", params={"checkpoint": str(tmp_path), "max_new_tokens": NEW_TOKENS}) as pipeline:
+        text = pipeline.run(image=PICTURES[0], prompt="<image>describe it")["text"]
+    assert text == theirs.processor.tokenizer.decode(new, skip_special_tokens=True)

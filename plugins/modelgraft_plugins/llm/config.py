@@ -13,6 +13,7 @@ from modelgraft.kinds import Config, Dim, SolvedNode
 from modelgraft.ports import Port, Ports, port
 from modelgraft_plugins.llm import template
 from modelgraft_plugins.llm.families import Family, family_of
+from modelgraft_plugins.tokens import image_token
 
 if TYPE_CHECKING:
     from modelgraft.checkpoints.sources import SourceView
@@ -166,14 +167,8 @@ def values_of(source: SourceView, config: Mapping[str, Any]) -> dict[str, Any]:
         found["hidden_size"] = width
     if source.root.get("model_type") in BLIP:
         found["begin"] = "text"
-    token = next((name for file in ("processor_config.json", "tokenizer_config.json") if (name := _image_token(source.json(file)))), None)
+    token = image_token(source)
     return {**found, "placeholder": token} if token else found
-
-
-def _image_token(config: Mapping[str, Any] | None) -> str | None:
-    found = (config or {}).get("image_token")
-    text = found.get("content") if isinstance(found, dict) else found
-    return text if isinstance(text, str) else None
 
 
 def generation_of(source: SourceView, config: Mapping[str, Any]) -> dict[str, Any]:

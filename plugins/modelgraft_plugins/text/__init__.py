@@ -10,10 +10,12 @@ from pydantic import Field, field_validator
 
 from modelgraft import Config, Ports, component, hookimpl, port
 from modelgraft_plugins.text.towers import FAMILIES, INSIDE, MODEL_TYPES, count
-from modelgraft_plugins.tokens import token_space, tokenizer_identity
+from modelgraft_plugins.tokens import image_token, token_space, tokenizer_identity
 
 if TYPE_CHECKING:
     from modelgraft.checkpoints.sources import SourceView
+
+READ_TWICE = ("instructblip", "instructblipvideo")  # the Q-Former reads the prompt too, and takes no picture from it
 
 
 @component("text/template", kind="preprocess", load="modelgraft_plugins.text.templates:load", cache=False)
@@ -62,6 +64,7 @@ class Tokenizer(Config):
     padding    "longest" of the batch, or always "max_length"
     truncate   cut texts that are longer than max_length; otherwise they are an error
     many       each record is a list of texts, such as the labels to choose from
+    without    what is taken out of the texts before: the placeholder of a picture is no word for a reader that has none
     """
 
     folder: str = ""
@@ -69,6 +72,7 @@ class Tokenizer(Config):
     max_length: int | None = Field(None, gt=0, description="most tokens of a text, special ones included")
     truncate: bool = False
     many: bool = False
+    without: str | None = Field(None, min_length=1)
     identity: str | None = Field(None, description="names the vocabulary; worked out from the source")
 
     @classmethod
@@ -83,6 +87,8 @@ class Tokenizer(Config):
             found["max_length"] = longest
         if kind == "siglip_text_model":
             found["padding"] = "max_length"  # it was trained so, and pools the last position
+        if source.root.get("model_type") in READ_TWICE:
+            found["without"] = image_token(source) or "<image>"
         return found
 
     def ports(self) -> Ports:

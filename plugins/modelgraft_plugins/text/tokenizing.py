@@ -51,6 +51,8 @@ def _open(config: Config, context: LoadContext) -> Tokenizer:
 
 def _encode(tokenizer: Tokenizer, texts: list[str], config: Config) -> dict[str, Tensor]:
     """Encode a flat list of texts: int64[texts tokens] and bool[texts tokens]."""
+    if config.without:
+        texts = [text.replace(config.without, "") for text in texts]
     limit = {"max_length": config.max_length} if config.max_length else {}
     padding = {"padding": config.padding, **limit} if config.padding == "max_length" else {"padding": True}
     cut = {"truncation": True, **limit} if config.truncate and config.max_length else {}
