@@ -296,8 +296,10 @@ def main() -> None:
         for name in asked:
             for threads in map(int, options.threads.split(",")):
                 if threads in CASES[name].threads or len(options.threads) == 1:
-                    print(f"{name}, {threads} threads", file=sys.stderr, flush=True)
-                    rows += measure(name, threads, options, Path(folder))
+                    found = measure(name, threads, options, Path(folder))
+                    said = ", ".join(f"{one['precision']} {one['wall']}" for one in found if "wall" in one)
+                    print(f"{name}, {threads} threads: {said or 'see below'}", file=sys.stderr, flush=True)
+                    rows += found
     if options.json:
         print(json.dumps(rows, indent=1, default=lambda spread: [spread.median, spread.low, spread.high]))
     else:
