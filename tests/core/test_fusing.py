@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from types import ModuleType
 
-from modelgraft import Config, component
+import torch
+
+import modelgraft as mg
+from modelgraft import Config, component, hookimpl
+from modelgraft.backends.base import Loaded
 from modelgraft.graph import GraphInput, Ref, SolvedGraph
 from modelgraft.planning.fusing import fuse, segments_of
 from modelgraft.plans import Parameters, Plan, Step, Totals
 from modelgraft.ports import port
 from modelgraft.testing import node_of
+from support.running import function, registry_of
 
 
 def declare(id, *, exportable=True, text=False):
@@ -64,6 +71,39 @@ def test_the_key_of_a_segment_changes_with_any_part():
     assert one
     assert one != other
     assert fuse(plan_of(replace(steps[0], key=""), steps[1], wanted="b")).steps[0].key == ""
+
+
+class Spoken:
+    """A backend in place of onnx: what a node gives is the number of its outputs, so that it shows which was loaded."""
+
+    def load(self, context, shared):
+        ports = list(context.node.out_ports)
+        rows = {port: torch.full((2, 3, 6), float(len(ports))) for port in ports}
+        return Loaded(lambda *values: rows if len(ports) > 1 else rows[ports[0]])
+
+    def close(self):
+        """Hold nothing."""
+
+
+def test_a_segment_that_is_asked_for_less_is_another_call(tmp_path, monkeypatch):
+    """a+b gives a.y and b.y for all outputs, and b.y alone for one: the second must not run what was loaded for the first."""
+    home = ModuleType("spoken")
+    home.Spoken = Spoken
+    monkeypatch.setitem(sys.modules, "spoken", home)
+    linear = declare("toy/linear")
+    beside = function("toy/beside", {"x": "float[batch tokens 6]"}, {"z": "float[batch tokens 6]"}, lambda x: x + 10)
+    hooks = {"register_backends": hookimpl(lambda register: register("onnx", "spoken:Spoken"))}
+    path = tmp_path / "segments.yaml"
+    path.write_text(
+        "modelgraft: 1\ninputs: {image: 'float[batch tokens 6]'}\nnodes:\n"
+        "  a: {use: toy/linear, in: {x: inputs.image}}\n  b: {use: toy/linear, in: {x: a}}\n  c: {use: toy/beside, in: {x: a}}\n"
+        "outputs: {out: b.y, other: c.z}\n"
+    )
+    with mg.open(mg.load(path, registry=registry_of(linear, beside, **hooks)), backend="onnx", device="cpu", cache_bytes=0) as pipeline:
+        both = pipeline.run(image=torch.zeros(2, 3, 6))
+        one = pipeline.run(image=torch.zeros(2, 3, 6), outputs=["out"])
+        again = pipeline.run(image=torch.zeros(2, 3, 6))
+    assert (both["out"][0, 0, 0], both["other"][0, 0, 0], one["out"][0, 0, 0], again["out"][0, 0, 0]) == (2, 12, 1, 2)
 
 
 def test_other_backends_are_left_alone():

@@ -45,7 +45,7 @@ class OnnxDecoder:
     """
 
     def __init__(self, session: Any, layout: Layout, embed: Callable[[Tensor], Tensor], *, device: str) -> None:
-        """embed: int64[n] -> float[n width], the model's input embeddings."""
+        """embed: int64[n] -> float[n width], the model's input embeddings, which stay on the host."""
         self.session, self.layout, self.embed = session, layout, embed
         self.device = torch.device(device)
         self.names = [f"{kind}.{layer}" for layer in range(layout.layers) for kind in ("key", "value")]
@@ -107,7 +107,7 @@ class OnnxDecoder:
         else:
             for name in ("position_ids", "seqlens_k", "total"):
                 self.step_inputs[name] += 1
-        embedded = self.embed(tokens)
+        embedded = self.embed(tokens.cpu())
         self.step_inputs["inputs_embeds"].copy_(embedded[:, None])
         self.lengths += 1
         held, self.held = self.held, []
@@ -152,6 +152,8 @@ class OnnxDecoder:
         return binding
 
     def _run(self, binding: Any) -> Tensor:
+        if self.device.type == "cuda":
+            torch.cuda.current_stream(self.device).synchronize()  # the session has a stream of its own, which does not wait for torch's
         self.session.run_with_iobinding(binding)
         return self.logits
 

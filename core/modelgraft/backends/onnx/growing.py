@@ -64,12 +64,7 @@ class GrowingDecoder:
 
     def prefill(self, prompts: Sequence[Tensor], *, room: int) -> Tensor:  # noqa: ARG002 the cache grows by itself
         """See Decoder.prefill."""
-        longest = max(map(len, prompts))
-        embeds = torch.zeros(len(prompts), longest, self.body.layout.width, dtype=self.body.layout.dtype)
-        self.mask = torch.zeros(len(prompts), longest, dtype=torch.int64)
-        for row, prompt in enumerate(prompts):
-            embeds[row, longest - len(prompt) :] = prompt
-            self.mask[row, longest - len(prompt) :] = 1
+        embeds, self.mask = _pad(prompts, self.body.layout, left=True)
         self.body.clear(len(prompts))
         positions = (self.mask.cumsum(-1) - 1).clamp(min=0)
         return self.body.run({"inputs_embeds": embeds, "attention_mask": self.mask, "position_ids": positions})
@@ -101,12 +96,7 @@ class CrossingDecoder:
 
     def prefill(self, prompts: Sequence[Tensor], *, room: int) -> Tensor:  # noqa: ARG002 the cache grows by itself
         """See Decoder.prefill."""
-        longest = max(map(len, prompts))
-        given = torch.zeros(len(prompts), longest, self.body.layout.width, dtype=self.body.layout.dtype)
-        self.mask = torch.zeros(len(prompts), longest, dtype=torch.int64)
-        for row, prompt in enumerate(prompts):
-            given[row, : len(prompt)] = prompt
-            self.mask[row, : len(prompt)] = 1
+        given, self.mask = _pad(prompts, self.body.layout, left=False)
         memory = _value(given, self.device)
         if self.encoder is not None:
             names = {entry.name for entry in self.encoder.get_inputs()}
@@ -128,6 +118,17 @@ class CrossingDecoder:
 
     def _read(self, ids: Tensor) -> Tensor:
         return self.body.run({"decoder_input_ids": ids.cpu(), "attention_mask": self.mask}, self.cross)
+
+
+def _pad(prompts: Sequence[Tensor], layout: Layout, *, left: bool) -> tuple[Tensor, Tensor]:
+    """Stack prompts, float[tokens width] each: float[batch longest width], and int64[batch longest] that is 1 where one stands."""
+    longest = max(map(len, prompts))
+    whole = torch.zeros(len(prompts), longest, layout.width, dtype=layout.dtype)
+    mask = torch.zeros(len(prompts), longest, dtype=torch.int64)
+    for row, prompt in enumerate(prompts):
+        place = slice(longest - len(prompt), longest) if left else slice(0, len(prompt))
+        whole[row, place], mask[row, place] = prompt, 1
+    return whole, mask
 
 
 def _place(device: str) -> tuple[str, int]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from modelgraft.errors import InputError, choices
+from modelgraft.language.document import PRECISIONS
 
-PRECISIONS = ("float32", "float16", "int8", "w8", "w4")
 BLOCK = 32  # weights that share one scale in weight-only quantisation: what the kernels are fastest at
 
 
