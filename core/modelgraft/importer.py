@@ -41,7 +41,8 @@ class Edit:
 def import_graph(source: str, *, registry: Registry | None = None, folder: Path | None = None, offline: bool = True) -> str:
     """Write a graph document for a checkpoint.
 
-    source  a folder or a hub id;  folder  where the document will lie: a checkpoint below it is named by a relative path
+    source  a folder or a hub id
+    folder  where the document will lie: a checkpoint below it is named by a relative path, others by the absolute one
     offline look at files on this machine and at recorded configs alone
 
     Raises SourceError when the source cannot be looked at or no shipped graph is for its kind, GraphError when the graph
@@ -96,23 +97,21 @@ def _default_of(name: str, registry: Registry) -> str | None:
 def _rewrite(text: str, solved: SolvedGraph, source: str, folder: Path | None) -> str:
     """The text of a shipped graph, made to be of this source."""
     root: Any = yaml.compose(text, Loader=yaml.SafeLoader)  # Any: nodes of PyYAML are not typed
-    named, note = _reference(source, folder)
-    edits = [*_checkpoint(root, named), *_choices(root, solved), *_shapes(text, root, solved)]
+    edits = [*_checkpoint(root, _reference(source, folder)), *_choices(root, solved), *_shapes(text, root, solved)]
     for edit in sorted(edits, key=lambda edit: edit.start, reverse=True):
         text = text[: edit.start] + edit.text + text[edit.end :]
-    return f"{note}{text}"
+    return text
 
 
-def _reference(source: str, folder: Path | None) -> tuple[str, str]:
-    """How the document names the source, and what a reader must know about it."""
+def _reference(source: str, folder: Path | None) -> str:
+    """How the document names the source."""
     path = Path(source).expanduser()
     if not path.is_dir():
-        return json.dumps(source), ""
+        return json.dumps(source)
     path = path.resolve()
     if folder is not None and path.is_relative_to(folder.resolve()):
-        return json.dumps(f"./{path.relative_to(folder.resolve()).as_posix()}"), ""
-    note = f"# The checkpoint lies outside the folder of this file: run it with --set {PARAM}={path}, or move it here.\n"
-    return json.dumps(str(path)), note
+        return json.dumps(f"./{path.relative_to(folder.resolve()).as_posix()}")
+    return json.dumps(str(path))
 
 
 def _entries(mapping: Any) -> dict[str, Any]:

@@ -213,11 +213,20 @@ def test_a_document_may_name_what_lies_below_its_folder(tmp_path):
     assert look("./eye#vision_model", folder=tmp_path / "graphs", trusted=False).shape("a") == (2, 3)
 
 
-@pytest.mark.parametrize("text", ["../eye", "./a/../../eye", "/etc", "~/eye"])
-def test_a_document_may_not_name_what_lies_outside(tmp_path, text):
+def test_a_document_may_name_an_absolute_path(tmp_path):
+    """It says plainly where it leads; links below it are followed, as in the cache of the hub."""
+    checkpoint(tmp_path / "real", CLIP, "vision_model.a")
+    (tmp_path / "eye").symlink_to(tmp_path / "real")
+    assert look(f"{tmp_path}/eye#vision_model", folder=tmp_path / "graphs", trusted=False).shape("a") == (2, 3)
+    assert "a shipped graph may not name files" in refused(f"{tmp_path}/eye", trusted=False)
+
+
+@pytest.mark.parametrize("text", ["../eye", "./a/../../eye"])
+def test_a_relative_path_in_a_document_may_not_lead_out_of_its_folder(tmp_path, text):
     (tmp_path / "graphs" / "a").mkdir(parents=True)
-    assert f"outside-folder  '{text}' leads outside {tmp_path}/graphs: a document may only name files below its own folder" in refused(
-        text, folder=tmp_path / "graphs", trusted=False
+    assert (
+        f"outside-folder  '{text}' leads outside {tmp_path}/graphs: a relative path in a document names files below its own folder"
+        in refused(text, folder=tmp_path / "graphs", trusted=False)
     )
 
 

@@ -200,6 +200,7 @@ def view(ref: SourceRef, *, registry: Registry, folder: Path | None, trusted: bo
 
     folder   the folder of the document that names the source, or None when it may name no files
     trusted  the user gave the source: it may name any path, relative ones from the working folder
+             a document may name any absolute path too; what it writes as relative must not lead out of its folder
     offline  use only what is on this machine
 
     Raises SourceError: `source-not-found`, `outside-folder`, `no-config`, `source-damaged`, `hash-mismatch`, `unknown-part`.
@@ -221,7 +222,7 @@ def _view(ref: SourceRef, registry: Registry, folder: Path | None, *, trusted: b
     if ref.kind == "hub" and not (trusted and Path(ref.name).is_dir()):
         return _view_hub(ref, registry, offline=offline)
     path = _allowed_path(ref, folder, trusted=trusted)
-    return _view_path(ref, path, registry, boundary=None if trusted else folder)
+    return _view_path(ref, path, registry, boundary=None if trusted or _is_absolute(ref) else folder)
 
 
 def _view_preset(ref: SourceRef, registry: Registry) -> SourceView:
@@ -292,16 +293,20 @@ def settle(view: SourceView, *, file: Path | None = None, folder: Path | None = 
 
 
 def _allowed_path(ref: SourceRef, folder: Path | None, *, trusted: bool) -> Path:
-    if trusted:
-        return Path(ref.name).expanduser().absolute()
-    if folder is None:
+    if folder is None and not trusted:
         raise SourceError(Problem("outside-folder", f"'{ref.text}': a shipped graph may not name files", hint="give the path with --set"))
-    written = Path(ref.name)
-    if written.is_absolute() or ref.name.startswith("~") or ".." in written.parts:
+    if trusted or folder is None or _is_absolute(ref):
+        return Path(ref.name).expanduser().absolute()
+    if ".." in Path(ref.name).parts:
         raise _outside(ref.text, folder)
-    path = folder / written
+    path = folder / ref.name
     _refuse_outside(path, folder, ref.text)
     return path
+
+
+def _is_absolute(ref: SourceRef) -> bool:
+    """Whether the reference says plainly where on the machine it leads."""
+    return Path(ref.name).is_absolute() or ref.name.startswith("~")
 
 
 def _refuse_outside(path: Path, boundary: Path | None, text: str) -> None:
@@ -315,10 +320,9 @@ def _real(path: Path) -> Path:
 
 
 def _outside(text: str, folder: Path) -> SourceError:
-    hint = "move the files there, or give the path yourself with --set"
-    return SourceError(
-        Problem("outside-folder", f"'{text}' leads outside {folder}: a document may only name files below its own folder", hint=hint)
-    )
+    hint = "write the absolute path, or give the path with --set"
+    found = f"'{text}' leads outside {folder}: a relative path in a document names files below its own folder"
+    return SourceError(Problem("outside-folder", found, hint=hint))
 
 
 def _config_of(folder: Path, boundary: Path | None = None) -> Mapping[str, Any]:

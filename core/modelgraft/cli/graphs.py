@@ -203,7 +203,7 @@ def import_graph(
     session = session_of(context)
     if out is not None:
         check_writable(out)
-    folder = out.absolute().parent if out is not None else Path.cwd()
+    folder = out.absolute().parent if out is not None else None  # nobody knows where stdout leads
     text = importer.import_graph(source, registry=session.registry, folder=folder, offline=session.offline)
     if out is None:
         session.screen.out.write(text)
