@@ -67,12 +67,8 @@ def _run(words: list[str], rest: list[str], screen: Screen) -> int:
         return USAGE
     session = Session(screen)
     try:
-        app = build_app()
-        if not is_ours(app, command) and "--version" not in rest:
-            session.read_general(words)
-            session.registry.manager.hook.register_commands(app=app)
-        code = app(words, obj=session, standalone_mode=False, prog_name="modelgraft")
-        sys.stdout.flush()
+        with session.interrupts.noted():
+            code = _call(session, words, rest, command)
         if code == STOPPED:  # typer has made an exit code of the interrupt
             raise KeyboardInterrupt
         return code if isinstance(code, int) else OK
@@ -84,7 +80,18 @@ def _run(words: list[str], rest: list[str], screen: Screen) -> int:
     except BrokenPipeError:
         raise
     except Exception as error:  # noqa: BLE001 a defect: the user gets a sentence, and the traceback on demand
-        return _report(error, screen, debug=debug)
+        return _report(KeyboardInterrupt() if session.interrupts.heard else error, screen, debug=debug)
+
+
+def _call(session: Session, words: list[str], rest: list[str], command: str) -> object:
+    """Parse and run a command; gives its exit code, or what it returned."""
+    app = build_app()
+    if not is_ours(app, command) and "--version" not in rest:
+        session.read_general(words)
+        session.registry.manager.hook.register_commands(app=app)
+    code: object = app(words, obj=session, standalone_mode=False, prog_name="modelgraft")
+    sys.stdout.flush()
+    return code
 
 
 def _show_usage(problem: BaseException, screen: Screen) -> None:

@@ -132,7 +132,7 @@ def opened(
     if init not in (None, "random"):
         raise typer.BadParameter(f"--init takes random, found '{init}'")
     quiet_libraries()
-    return api.open(
+    pipeline = api.open(
         solved,
         backend=backend,
         device=device,
@@ -146,6 +146,8 @@ def opened(
         timeout_s=timeout,
         trace=trace is not None,
     )
+    session.interrupts.raise_if_heard()  # torch, interrupted while it is imported, may have swallowed it
+    return pipeline
 
 
 # Set before the libraries are imported, where the user has not set them.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from modelgraft.cli.interrupts import Interrupts
 
 if TYPE_CHECKING:
     from modelgraft.cli.screen import Screen
@@ -29,6 +31,7 @@ class Session:
     plugins: tuple[str, ...] | None = None
     offline: bool = False
     progress: bool = True
+    interrupts: Interrupts = field(default_factory=Interrupts)
 
     @cached_property
     def registry(self) -> Registry:

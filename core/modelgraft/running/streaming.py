@@ -43,11 +43,12 @@ def stream_events(start: Callable[[Sink], Result], cancel: Callable[[], None]) -
     except KeyboardInterrupt as error:
         cancel()
         thread.join(LEAVE_S)
+        is_over = True  # or given up: it was waited for
         raise _stopped(events) from error
     finally:
         if not is_over:
             cancel()
-        thread.join(LEAVE_S)
+            thread.join(LEAVE_S)
 
 
 def _next(events: SimpleQueue[Event | BaseException]) -> Event | BaseException:
