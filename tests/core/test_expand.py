@@ -149,6 +149,16 @@ def test_a_default_may_name_a_param_above(tmp_path):
     assert load(tmp_path, text, params={"a": "/w"}).nodes["a"].source.value == "/w#eye"
 
 
+@pytest.mark.parametrize(("first", "between", "form"), [("aaaaaaaaaa", "", "'{}'"), ("[a, a]", ", ", "[{}]")], ids=["text", "lists"])
+def test_params_of_params_that_grow_without_end_are_stopped(tmp_path, first, between, form):
+    """Ten of each in the next: a short file would fill the memory. Told once, and nothing else is read."""
+    single = "${p%d}" if form == "'{}'" else "'${p%d}'"
+    lines = [f"  p{i + 1}: {form.format(between.join([single % i] * 10))}\n" for i in range(20)]
+    text = f"params:\n  p0: {first}\n{''.join(lines)}nodes: {{a: {{use: t/a, with: {{x: '${{p20}}'}}}}}}\noutputs: {{y: a}}\n"
+    found = problem(tmp_path, text)
+    assert (found.code, found.found) == ("too-large", "params repeat more than 10,000,000 characters and values")
+
+
 @pytest.mark.parametrize(
     ("params", "given", "code", "sentence"),
     [

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from modelgraft.errors import Collector, Place, choices, nearest
+from modelgraft.errors import Collector, GraphError, Place, choices, nearest
 from modelgraft.graph import Origin, Param, Value
 from modelgraft.language.document import PARAM_KEYS, PARAM_TYPES, describe
 from modelgraft.language.overlay import given
 from modelgraft.language.yaml_reader import Item
+
+MOST_FILLED = 10_000_000  # characters and values that params may add to a document: params of params grow exponentially
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _FIELD = re.compile(r"\$\$\{|\$\{([^}]*)(\}?)")
@@ -40,6 +42,7 @@ class Scope:
     collector: Collector
     params: dict[str, Param] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    filled: int = 0  # characters and values that params have added
 
     def fill(self, item: Item) -> Filled:
         """Replace every `${name}` inside an item; unknown names are noted as problems."""
@@ -89,10 +92,19 @@ class Scope:
             return None
         self.used.add(name)
         if name in self.params:
-            return self.params[name]
+            return self._counted(self.params[name], item)
         hint = " ".join(filter(None, (f"params: {choices(self.params)}.", nearest(name, self.params))))
         self.collector.add("unknown-param", f"${{{name}}} names no param", place=item.place, hint=hint)
         return None
+
+    def _counted(self, param: Param, item: Item) -> Param:
+        """The param, unless params have added too much by now: then reading ends here."""
+        self.filled += _size(param.value)
+        if self.filled <= MOST_FILLED:
+            return param
+        found = f"params repeat more than {MOST_FILLED:,} characters and values"
+        self.collector.add("too-large", found, place=item.place, hint="write the values out where they belong")
+        raise GraphError(self.collector.problems)
 
     def _inside_text(self, param: Param, item: Item) -> str:
         if isinstance(param.value, (str, int, float)):
@@ -116,6 +128,15 @@ class Scope:
             return Filled(value, Origin(lead.layer, lead.place, f"{place.short}, param {names[0]}"), place.file)
         home = lead.place.file if leads and lead.place is not None and not lead.is_users else place.file
         return Filled(value, Origin(item.layer, place, "; ".join(filter(None, (*notes, item.note)))), home)
+
+
+def _size(value: Any) -> int:
+    """The characters and values of a param."""
+    if isinstance(value, dict):
+        return 1 + sum(_size(part) for part in value.values())
+    if isinstance(value, list):
+        return 1 + sum(map(_size, value))
+    return len(value) if isinstance(value, str) else 1
 
 
 def read_params(item: Item | None, values: Mapping[str, Value], collector: Collector, *, title: str) -> Scope:
