@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from modelgraft.checkpoints.storage import folder_aside
 from modelgraft.errors import InputError
 from modelgraft.graph import Graph, SolvedGraph
+from modelgraft.media import told_of
 from modelgraft.plans import Plan, Step
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def export_graph(graph: Graph | SolvedGraph, folder: Path, *, open_pipeline: Cal
         exports = dict(backend.exports) if backend is not None else {}
         if not exports:
             raise InputError("nothing of this graph runs on the onnx backend, so there is nothing to export")
-        with folder_aside(folder.absolute()) as aside:
+        with told_of(folder), folder_aside(folder.absolute()) as aside:
             exported = [step for step in pipeline.plan.steps if step.node.name in exports]
             segments = [_copy(step, exports[step.node.name], aside / _folder_name(step, index)) for index, step in enumerate(exported, 1)]
             manifest = {**_about(pipeline.plan, exports), "segments": segments, "warnings": list(warnings)}

@@ -10,7 +10,8 @@ import json
 import os
 import tempfile
 import wave
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 PICTURE_PIXELS = 100_000_000  # 10,000 x 10,000: above this a small file may fill the memory (a decompression bomb)
 AUDIO_SECONDS = 3_600  # an hour at 16 kHz is 230 MB of float32
+AUDIO_RATE_HZ = 1_000_000  # above every recorder: to resample from a false rate would fill the memory
+WAVE_SLACK = 16  # bytes that writers count wrongly: their own header, or the last one of an odd length
+WAVE_OPEN_END = 0x7FFF0000  # what is written into a pipe states the most that there can be, because its end is not known
 TEXT_BYTES = 16 * 2**20
 
 
@@ -89,17 +93,33 @@ def read_audio(source: str | os.PathLike[str] | bytes, *, name: str) -> Audio:
     """
     label, stream = _open(source, name=name, wanted="a sound")
     with stream:
-        try:
-            import soundfile  # type: ignore[import-untyped, unused-ignore]
-        except ImportError:
-            return _read_wave(stream, label, name)
-        try:
-            with soundfile.SoundFile(stream) as sound:
-                _check_length(sound.frames, sound.samplerate, label, name)
-                samples = sound.read(dtype="float32", always_2d=True).T
-                rate = int(sound.samplerate)
-        except (soundfile.SoundFileError, TypeError) as error:
-            raise InputError(f"{name}: {label} is no sound that can be read ({_reason(error)}); wanted: wav, flac, ogg, mp3") from error
+        stated, size = _wave_bytes(stream)
+        audio = _decode(stream, label, name)
+    if size + WAVE_SLACK < stated < WAVE_OPEN_END:
+        raise InputError(f"{name}: {label} is cut: it says that it has {stated:,} bytes, and has {size:,}; save it again from its original")
+    return audio
+
+
+def _wave_bytes(stream: IO[bytes]) -> tuple[int, int]:
+    """The bytes that a wav says it has (0: it is none), and those that are there."""
+    head = stream.read(12)
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    return (int.from_bytes(head[4:8], "little") + 8 if head[:4] == b"RIFF" else 0), size
+
+
+def _decode(stream: IO[bytes], label: str, name: str) -> Audio:
+    try:
+        import soundfile  # type: ignore[import-untyped, unused-ignore]
+    except ImportError:
+        return _read_wave(stream, label, name)
+    try:
+        with soundfile.SoundFile(stream) as sound:
+            _check_length(sound.frames, sound.samplerate, label, name)
+            samples = sound.read(dtype="float32", always_2d=True).T
+            rate = int(sound.samplerate)
+    except (soundfile.SoundFileError, TypeError) as error:
+        raise InputError(f"{name}: {label} is no sound that can be read ({_reason(error)}); wanted: wav, flac, ogg, mp3") from error
     if samples.shape[1] == 0:
         raise InputError(f"{name}: {label} is empty: it holds no samples")
     return Audio(samples.copy(), rate)
@@ -128,8 +148,8 @@ def _read_wave(stream: IO[bytes], label: str, name: str) -> Audio:
 
 
 def _check_length(frames: int, rate: int, label: str, name: str) -> None:
-    if rate <= 0:
-        raise InputError(f"{name}: {label} states a sample rate of {rate} Hz")
+    if not 0 < rate <= AUDIO_RATE_HZ:
+        raise InputError(f"{name}: {label} states a sample rate of {rate:,} Hz; wanted: 1 to {AUDIO_RATE_HZ:,} Hz")
     if frames == 0:
         raise InputError(f"{name}: {label} is empty: it holds no samples")
     if frames / rate > AUDIO_SECONDS:
@@ -203,16 +223,24 @@ def write_value(value: Any, path: Path) -> None:
     """
     writer = _writer(value, path)
     check_writable(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent or ".")
-    os.close(handle)
+    with told_of(path):
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent or ".")
+        os.close(handle)
+        try:
+            writer(Path(temporary))
+            Path(temporary).chmod(0o666 & ~_umask())
+            Path(temporary).replace(path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+
+
+@contextmanager
+def told_of(path: Path) -> Iterator[None]:
+    """Turn what the system refuses within the block (no room, no permission) into InputError that names this output."""
     try:
-        writer(Path(temporary))
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(path)
+        yield
     except OSError as error:
         raise InputError(f"output '{path}' cannot be written: {error.strerror or error}") from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def check_writable(path: Path) -> None:

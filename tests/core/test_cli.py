@@ -327,6 +327,15 @@ def test_map_names_the_line_that_is_no_record(run):
     assert not Path("out.jsonl").exists()
 
 
+def test_map_tells_what_the_system_refuses_to_write(run):
+    """A disk that is full, a folder in the way: one sentence with the file."""
+    Path("data.jsonl").write_text('{"text": "a"}', encoding="utf-8")
+    Path("out.jsonl.part").mkdir()
+    code, _, err = run("map", "capitals.yaml", "data.jsonl", "--out", "out.jsonl")
+    assert code == 1
+    assert "output 'out.jsonl.part' cannot be written: Is a directory" in err
+
+
 # -- mistakes in the command itself -----------------------------------------------------------------------------------------
 
 

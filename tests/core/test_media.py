@@ -214,3 +214,25 @@ def test_an_output_path_is_judged_before_the_work(tmp_path):
         check_writable(tmp_path)
     with pytest.raises(InputError, match=r"a sound goes into a file that ends in \.wav"):
         write_value(Audio(numpy.zeros((1, 4), numpy.float32), 8000), tmp_path / "a.mp3")
+
+
+def test_a_cut_sound_is_refused_and_one_from_a_pipe_is_not():
+    """Half of a recording is an error, not half a sound; a recorder that writes into a pipe cannot know the length."""
+    whole = wav_bytes(numpy.arange(2000))
+    with pytest.raises(InputError, match=r"input 'audio': .* is cut: it says that it has 4,044 bytes, and has 3,000"):
+        read_audio(whole[:3000], name="input 'audio'")
+    piped = whole[:4] + b"\xff\xff\xff\xff" + whole[8:]
+    assert read_audio(piped, name="input 'audio'").samples.shape == (1, 2000)
+
+
+def test_a_false_sample_rate_is_refused():
+    """To resample from 2 GHz would take hundreds of gigabytes."""
+    with pytest.raises(InputError, match=r"states a sample rate of 2,000,000,011 Hz; wanted: 1 to 1,000,000 Hz"):
+        read_audio(wav_bytes(numpy.arange(9), 2_000_000_011), name="input 'audio'")
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that looks writable and is not")
+def test_a_folder_that_only_looks_writable_is_an_error_of_the_user():
+    """What the system refuses is told in its words."""
+    with pytest.raises(InputError, match=r"output '/proc/x\.txt' cannot be written: "):
+        write_value("text", Path("/proc/x.txt"))

@@ -290,3 +290,16 @@ def test_preprocess_converts_a_picture_with_palette_and_transparency():
     given = Image.new("P", (7, 5), 1)
     given.info["transparency"] = 0
     assert open_node(Preprocess).loaded.call([given]).shape == (1, 3, 224, 224)
+
+
+def test_a_strip_that_would_fill_the_memory_is_refused():
+    """One pixel by ten million is a small file; with its shorter side enlarged it is none."""
+    prepare = open_node(Preprocess, {"size": {"shortest_edge": 15}}).loaded.call
+    with pytest.raises(InputError, match=r"a picture of 1 x 10000000 becomes 15 x 150000000 .*, more than 100,000,000 pixels: crop it"):
+        prepare([Image.new("L", (1, 10_000_000))])
+
+
+def test_a_deviation_of_zero_is_refused():
+    """Pixels cannot be divided by it."""
+    with pytest.raises(ValueError, match="greater than 0"):
+        Preprocess(image_std=(0.5, 0.0, 0.5))

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from modelgraft.cli.written import plain
 from modelgraft.errors import InputError
-from modelgraft.media import check_writable
+from modelgraft.media import check_writable, told_of
 
 if TYPE_CHECKING:
     from modelgraft.running.pipeline import Pipeline
@@ -43,18 +43,20 @@ def map_file(
     """Run every record of a file and write one line for each. Raises InputError for files that cannot be read or written."""
     check_writable(out)
     part = out.with_name(out.name + ".part")
-    done = _whole_lines(part) if is_resumed else 0
+    with told_of(part):
+        done = _whole_lines(part) if is_resumed else 0
     records = failed = 0
-    with _open_data(data) as lines, part.open("a" if done else "w", encoding="utf-8") as written:
+    with _open_data(data) as lines, _open_part(part, is_continued=done > 0) as written:
         todo = (record for number, record in enumerate(_read(lines, data)) if number >= done)
         for result in pipeline.map(todo, batch_size=batch_size, outputs=outputs):
             records += 1
             failed += result.error is not None
             if result.error is not None:
                 note(f"record {done + records}: {result.error}")
-            written.write(json.dumps(_line(result), ensure_ascii=False) + "\n")
-            written.flush()
-    part.replace(out)
+            with told_of(part):
+                written.write(json.dumps(_line(result), ensure_ascii=False).encode() + b"\n")
+    with told_of(out):
+        part.replace(out)
     return Mapped(records, failed, done)
 
 
@@ -67,6 +69,11 @@ def _whole_lines(part: Path) -> int:
         whole = content.rfind(b"\n") + 1
         file.truncate(whole)
     return content.count(b"\n", 0, whole)
+
+
+def _open_part(part: Path, *, is_continued: bool) -> IO[bytes]:
+    with told_of(part):
+        return part.open("ab" if is_continued else "wb", buffering=0)
 
 
 def _open_data(data: Path) -> IO[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 
 from modelgraft import Config, Ports, component, hookimpl, port
 from modelgraft_plugins.vision.pictures import Side, picture_config, pixel_space
@@ -35,7 +35,7 @@ class Preprocess(Config):
     rescale_factor: float = 1 / 255
     do_normalize: bool = True
     image_mean: Numbers | None = Field((0.5, 0.5, 0.5), description="of red, green and blue, after rescaling")
-    image_std: Numbers | None = (0.5, 0.5, 0.5)
+    image_std: tuple[PositiveFloat, ...] | None = (0.5, 0.5, 0.5)
 
     @classmethod
     def from_source(cls, source: SourceView) -> Mapping[str, Any]:

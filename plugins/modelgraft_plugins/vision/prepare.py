@@ -11,6 +11,7 @@ from transformers.image_processing_backends import PilBackend
 
 from modelgraft.backends.base import LoadContext
 from modelgraft.errors import InputError
+from modelgraft.media import PICTURE_PIXELS
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -28,6 +29,8 @@ def load(config: Preprocess, _context: LoadContext) -> Callable[[list[Image]], t
     )  # fmt: skip
 
     def prepare(images: list[Image]) -> torch.Tensor:
+        for image in images:
+            _refuse_thin(image, config)
         pixels = [
             np.asarray(processor(image if config.do_convert_rgb else image.convert("RGB"))["pixel_values"][0], dtype=np.float32)
             for image in images
@@ -41,3 +44,14 @@ def load(config: Preprocess, _context: LoadContext) -> Callable[[list[Image]], t
         return torch.from_numpy(np.stack(pixels))
 
     return prepare
+
+
+def _refuse_thin(image: Image, config: Preprocess) -> None:
+    """A long strip whose shorter side is enlarged would fill the memory, however few pixels it has."""
+    edge = config.size.get("shortest_edge")
+    if not config.do_resize or edge is None:
+        return
+    longest = edge * max(image.size) // min(image.size)
+    if edge * longest > PICTURE_PIXELS:
+        found = f"a picture of {image.width} x {image.height} becomes {edge} x {longest} when its shorter side is {edge}"
+        raise InputError(f"{found}, more than {PICTURE_PIXELS:,} pixels: crop it first")
