@@ -199,6 +199,14 @@ def test_a_conversation_that_shows_no_picture_gets_it_before_the_first_message()
     assert prompt.ids == inner("<user><image>what?<answer>", add_special_tokens=False).input_ids
 
 
+def test_a_picture_that_nothing_embeds_is_refused():
+    """Left out of the prompt, it would be answered for all the same."""
+    inner = checkpoints.llama_tokenizer()
+    inner.chat_template = PLAIN_CHAT
+    with pytest.raises(InputError, match="the conversation shows image, image, and no field brings embeddings: wire an encoder"):
+        writer(inner).write({"prompt": (message("user", "what is ", PICTURES[0], PICTURES[1], "?"),)})
+
+
 def test_a_conversation_needs_a_chat_template():
     """Said in one sentence."""
     with pytest.raises(InputError, match="the tokenizer has no chat template"):

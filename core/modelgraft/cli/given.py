@@ -48,7 +48,7 @@ def _read_record(kind: PortType, word: str, label: str) -> Any:
         return word
     text = read_text(word, label)
     if kind.name in STRUCTURED or (kind.name not in ("text", "label") and text.lstrip()[:1] in ("[", "{")):
-        is_words = kind.name == "conversation" and text.lstrip()[:1] != "["
+        is_words = kind.name == "conversation" and text.lstrip()[:1] not in ("[", "{")
         return text if is_words else _read_json(text, label)
     return text
 

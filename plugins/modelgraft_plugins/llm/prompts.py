@@ -75,12 +75,20 @@ class PromptWriter:
         placeholder = self.tokenizer.placeholder
         conversation = next((value for value in record.values() if isinstance(value, list | tuple)), None)
         if conversation is not None:
+            self._refuse_unseen(conversation, media)
             return self._chat(_with_media(conversation, len(media))), True
         ready = next((value for value in record.values() if isinstance(value, str) and placeholder in value), None) if media else None
         text = ready if ready is not None else self._fill(record)
         if self.config.chat:
             return self._chat([{"role": "user", "content": [{"type": "text", "text": text}]}]), True
         return text, False
+
+    def _refuse_unseen(self, conversation: Sequence[Mapping[str, Any]], media: Sequence[Tensor]) -> None:
+        """A picture that nothing embeds would be left out of the prompt, and the answer would be about nothing."""
+        shown = [part["type"] for message in conversation for part in message["content"] if part["type"] != "text"]
+        if shown and not media:
+            way_out = 'wire an encoder into a field, such as prompt: "{image}{talk}"'
+            raise InputError(f"{self.node}: the conversation shows {', '.join(shown)}, and no field brings embeddings: {way_out}")
 
     def _fill(self, record: Mapping[str, Value]) -> str:
         written = {name: self.tokenizer.placeholder if isinstance(value, Tensor) else str(value) for name, value in record.items()}
