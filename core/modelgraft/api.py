@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelgraft.checking import checks
+from modelgraft.errors import InputError
 from modelgraft.graph import Graph, SolvedGraph
 from modelgraft.language import expand
 from modelgraft.planning import planner
@@ -97,9 +98,10 @@ def open(  # noqa: PLR0913 read as modelgraft.open; every option of a pipeline
     timeout_s    the most seconds that any node may take in one run
     trace        measure what the outputs of each node take, for `trace.chrome_trace`
 
-    Raises GraphError as `check` does, InputError for a device that is not there. Close the pipeline, or use it as a
-    context manager.
+    Raises GraphError as `check` does, InputError for a device that is not there and for options that mean nothing. Close
+    the pipeline, or use it as a context manager.
     """
+    _refuse_options(seed=seed, init=init, fallback=fallback, timeout_s=timeout_s)
     from modelgraft.planning.fusing import fuse
     from modelgraft.running.cache import MEMORY_BYTES, Cache  # what runs is imported when something is to run
     from modelgraft.running.pipeline import Pipeline
@@ -111,7 +113,8 @@ def open(  # noqa: PLR0913 read as modelgraft.open; every option of a pipeline
     def replan(wanted: tuple[str, ...] | None = None) -> Plan:
         return fuse(planner.plan(solved, wanted=wanted, backend=backend, device=flag, dtype=dtype, precision=precision, otherwise=where))
 
-    cache = Cache(memory_bytes=MEMORY_BYTES if cache_bytes is None else cache_bytes, folder=Path(cache_dir) if cache_dir else None)
+    folder = _folder_for_results(cache_dir) if cache_dir else None
+    cache = Cache(memory_bytes=MEMORY_BYTES if cache_bytes is None else cache_bytes, folder=folder)
     return Pipeline(
         replan(),
         replan=replan,
@@ -124,6 +127,28 @@ def open(  # noqa: PLR0913 read as modelgraft.open; every option of a pipeline
         timeout_s=timeout_s,
         trace=trace,
     )
+
+
+def _refuse_options(*, seed: object, init: object, fallback: object, timeout_s: object) -> None:
+    """Raise InputError for an option whose value means nothing, before anything is opened with it."""
+    if not isinstance(seed, int):
+        raise InputError(f"seed is {seed!r}; wanted: a whole number")
+    if init not in (None, "random"):
+        raise InputError(f"init is {init!r}; wanted: 'random', or None")
+    if fallback not in (None, "torch"):
+        raise InputError(f"fallback is {fallback!r}; wanted: 'torch', or None")
+    if timeout_s is not None and not (isinstance(timeout_s, int | float) and timeout_s > 0):
+        raise InputError(f"timeout_s is {timeout_s!r}; wanted: seconds, more than 0, or None")
+
+
+def _folder_for_results(folder: str | Path) -> Path:
+    """Make the folder that a user names for results: a cache that cannot be written keeps nothing, and says nothing later."""
+    path = Path(folder).expanduser()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"results cannot be kept in '{path}': {error.strerror or error}") from error
+    return path
 
 
 def _placement(solved: SolvedGraph, device: str | None) -> dict[str, str]:

@@ -145,6 +145,22 @@ def test_a_backend_that_nobody_offers_is_named(path, registry):
         pipeline.run(x="a")
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seed": "x"}, r"seed is 'x'; wanted: a whole number"),
+        ({"init": "radnom"}, r"init is 'radnom'; wanted: 'random', or None"),
+        ({"fallback": "pytorch"}, r"fallback is 'pytorch'; wanted: 'torch', or None"),
+        ({"timeout_s": 0}, r"timeout_s is 0; wanted: seconds, more than 0, or None"),
+        ({"cache_dir": __file__}, r"results cannot be kept in '.*': File exists"),
+    ],
+)
+def test_an_option_that_means_nothing_is_named(path, registry, options, message):
+    """Before anything is opened with it: an option that is ignored would be believed."""
+    with pytest.raises(mg.InputError, match=message):
+        mg.open(mg.load(path, registry=registry), **options)
+
+
 def test_a_graph_of_functions_is_opened_without_torch(tmp_path):
     """Opening and running light code imports no torch."""
     code = f"""

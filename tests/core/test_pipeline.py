@@ -374,6 +374,20 @@ def test_a_record_that_cannot_be_read_does_not_hold_up_the_others(tmp_path):
     assert results[4]["both"] == ("B", "!")
 
 
+def test_a_record_that_is_no_mapping_does_not_hold_up_the_others(tmp_path):
+    """What was found, and what a record is."""
+    with shouting(tmp_path) as pipeline:
+        found = list(pipeline.map([3, {"x": "a"}], batch_size=2))
+    assert str(found[0].error) == "found 3, wanted a record: a mapping of inputs to values"
+    assert found[1].error is None
+
+
+def test_a_seed_that_is_no_number_is_the_users_mistake(tmp_path):
+    """Not that of the first node that draws."""
+    with shouting(tmp_path) as pipeline, pytest.raises(mg.InputError, match="seed is 'x'; wanted: a whole number"):
+        pipeline.run(x="a", seed="x")
+
+
 def test_records_are_read_no_further_ahead_than_one_batch(tmp_path):
     """A source without end can be mapped."""
     taken = []

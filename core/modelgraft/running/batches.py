@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
+from modelgraft import values
 from modelgraft.errors import Cancelled, InputError, ModelgraftError, NodeError
 from modelgraft.graph import GraphInput
 from modelgraft.ports import Port, Tensor
@@ -49,6 +50,8 @@ def _run_batch(
 
 
 def _read(record: Record, known: Mapping[str, GraphInput], needed: Sequence[GraphInput]) -> dict[str, Given | None] | ModelgraftError:
+    if not isinstance(record, Mapping):
+        return InputError(f"found {values.describe(record)}, wanted a record: a mapping of inputs to values")
     try:
         refuse_unknown(record, known)
         found = {item.name: read(item, record) for item in needed}

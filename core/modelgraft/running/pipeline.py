@@ -183,6 +183,8 @@ class Pipeline:
         return self._run_values(prepared, intake, seed, sink)
 
     def _run_values(self, prepared: Prepared, intake: Intake, seed: int | None, sink: Sink | None = None) -> Result:
+        if not (seed is None or isinstance(seed, int)):
+            raise InputError(f"seed is {seed!r}; wanted: a whole number, or None for that of the pipeline")
         self._count, self._is_single, self._sink = intake.count, intake.single, sink
         if self._said:
             self._said = []
