@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from modelgraft import Config, GraphError, component
+from modelgraft import Config, GraphError, SourceError, component
 from modelgraft.backends.base import LoadContext
 from modelgraft.backends.onnx import store
 from modelgraft.backends.onnx.backend import OnnxBackend
@@ -72,6 +72,14 @@ class Frozen(Mix):
         return {**result, "pooled": result["pooled"] * float(torch.onnx.is_in_onnx_export())}
 
 
+class Spoilt(Mix):
+    """As from a checkpoint with NaN."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        torch.nn.init.constant_(self.query.bias, float("nan"))
+
+
 class Weird(Mix):
     """Cannot be traced: it looks at values."""
 
@@ -84,7 +92,7 @@ class Weird(Mix):
 
 def node(module, *, wired=("tokens", "memory", "mask"), exportable=True, **runtime):
     home = ModuleType("toy_onnx")
-    home.__dict__.update(Mix=Mix, Frozen=Frozen, Weird=Weird)
+    home.__dict__.update(Mix=Mix, Frozen=Frozen, Spoilt=Spoilt, Weird=Weird)
     sys.modules["toy_onnx"] = home
 
     @component(
@@ -193,6 +201,22 @@ def test_an_export_that_differs_is_refused(empty_cache):
     with pytest.raises(GraphError, match=r"node \(toy/mix\) cannot run on the onnx backend: the export differs from torch: max difference"):
         OnnxBackend().load(context(node("Frozen")), {})
     assert store.entries() == []
+
+
+def test_what_gives_nan_in_torch_is_not_exported(empty_cache):
+    """There is nothing to compare with: the message says where to look, not how far the export is away."""
+    with pytest.raises(GraphError, match="torch itself gives NaN, so there is nothing to compare with: look for NaN in the weights"):
+        OnnxBackend().load(context(node("Spoilt")), {})
+
+
+def test_a_cache_that_cannot_be_written_is_named(monkeypatch, tmp_path):
+    """With the way out."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "file"))
+    with pytest.raises(
+        SourceError, match=r"the cache .*file cannot be used: Not a directory\n    make room there, or set MODELGRAFT_CACHE"
+    ):
+        OnnxBackend().load(context(node("Mix")), {})
 
 
 def test_a_module_that_cannot_be_traced_is_named():

@@ -20,6 +20,8 @@ from modelgraft.errors import Problem, SourceError, choices
 if TYPE_CHECKING:
     from torch import Tensor
 
+NO_WEIGHTS_HINT = "name a checkpoint, or ask for random ones: --init random, modelgraft.open(init='random')"
+
 
 def open(view: SourceView, *, offline: bool, progress: Progress | None = None) -> Weights:
     """Open the weights of a source: fetch what is missing, convert what needs a reader, map what is there.
@@ -28,7 +30,7 @@ def open(view: SourceView, *, offline: bool, progress: Progress | None = None) -
     """
     ready = _at_hand(view, offline=offline, progress=progress)
     if not ready.weight_files:
-        raise SourceError(Problem("no-weights", _why_none(ready), hint="name a checkpoint, or open the graph with init='random'"))
+        raise SourceError(Problem("no-weights", _why_none(ready), hint=NO_WEIGHTS_HINT))
     return Weights(ready)
 
 

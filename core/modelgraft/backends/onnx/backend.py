@@ -185,10 +185,11 @@ def prove(module: torch.nn.Module, path: Path, signature: Signature, precision: 
 
 
 def _not_exportable(node: Node, reason: str) -> Problem:
+    settings = " and ".join(f"nodes.{part.name}.runtime: {{backend: torch}}" for part in node.parts or (node,))
     return Problem(
         "not-exportable",
         f"{node.name} ({node.component.id}) cannot run on the onnx backend: {reason}",
         node.place,
-        f"let it stay on torch: nodes.{node.name}.runtime: {{backend: torch}}, or --fallback torch",
+        f"let it stay on torch: {settings}, or --fallback torch",
         node=node.name,
     )

@@ -48,11 +48,16 @@ def compare(
     *,
     precision: str,
 ) -> Parity:
-    """Run both on every case and keep the worst difference. Raises ExportError when onnxruntime cannot run the export."""
+    """Run both on every case and keep the worst difference.
+
+    Raises ExportError when onnxruntime cannot run the export, and when torch itself gives NaN.
+    """
     worst_absolute, worst_relative, sizes = 0.0, 0.0, list[str]()
     for case in cases:
         with torch.no_grad():
             expected = reference(*case)
+        if any(tensor.isnan().any() for tensor in expected):
+            raise ExportError("torch itself gives NaN, so there is nothing to compare with: look for NaN in the weights")
         try:
             got = exported(*case)
         except Exception as error:  # the classes that onnxruntime raises have no base of their own

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from modelgraft.backends.onnx.runtime import open_session, tune
-from modelgraft.checkpoints.storage import cache_root, folder_aside, locked, sha256_of
+from modelgraft.checkpoints.storage import cache_in_use, cache_root, folder_aside, locked, sha256_of
 
 GRAPH = "model.onnx"
 SEAL = "sha256.json"
@@ -155,7 +155,7 @@ def make(key: str, build: Callable[[Path], Mapping[str, Any]]) -> Entry:
     build  writes the files into an empty folder and gives the manifest, to which the hashes are added
     """
     folder = exports_root() / key[:2] / key
-    with locked(exports_root() / "locks" / key):
+    with cache_in_use(), locked(exports_root() / "locks" / key):
         found, _ = find(key)
         if found is not None:
             return found
