@@ -199,6 +199,15 @@ def test_one_value_where_a_list_is_wanted_is_told():
     ]
 
 
+def test_what_nothing_can_make_is_told():
+    """A list where a text is wanted, and no component that gives one of it."""
+    nodes = "  end: {use: toy/join, in: {left: inputs.labels}}"
+    assert told(joined(nodes, inputs="{labels: 'list[text]'}")).splitlines() == [
+        "graph.yaml:4  list-for-one  inputs.labels gives a list (list[text]), but end.left takes one value (text)",
+        "    no installed component makes text of list[text]: wire something that gives text",
+    ]
+
+
 def test_a_list_of_lists_is_told():
     """`[inputs.labels]` wraps what is a list already."""
     nodes = "  end: {use: toy/rank, in: {image: inputs.image, labels: [inputs.labels]}}"

@@ -254,12 +254,16 @@ class PortWiring:
             return
         if isinstance(given, ListOf) and choose(given.item, port) is not None:
             found = f"{ref} gives a list ({given}), but {end} takes one value ({port})"
-            self.problems.add("list-for-one", found, place=place, node=draft.name, port=name)
+            self.problems.add("list-for-one", found, place=place, node=draft.name, port=name, hint=self._makers(given, port))
             return
-        makers = converters(self.graph.registry, given, port)
-        hint = f"components that make {port} of {given}: {choices(makers, most=4)}" if makers else ""
         found = f"{ref} gives {given}, but {end} takes {port}"
-        self.problems.add("modality-mismatch", found, place=place, node=draft.name, port=name, hint=hint)
+        self.problems.add("modality-mismatch", found, place=place, node=draft.name, port=name, hint=self._makers(given, port))
+
+    def _makers(self, given: PortType, port: Port) -> str:
+        makers = converters(self.graph.registry, given, port)
+        if makers:
+            return f"components that make {port} of {given}: {choices(makers, most=4)}"
+        return f"no installed component makes {port} of {given}: wire something that gives {port}"
 
     def _miss(self, draft: Draft, name: str, port: Port) -> None:
         could = [f"inputs.{other}" for other, given in self.graph.inputs.items() if suits(given.port.type, port)]
