@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from modelgraft.checkpoints.sources import SourceView
 
 VOCABULARIES = ("vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")  # of tokenizers without a tokenizer.json
+KIND = "Tokenizer"  # how the classes of tokenizers end
 
 
 def tokenizer_identity(source: SourceView, folder: str = "") -> str | None:
     """Name the vocabulary of a source's tokenizer; equal names mean that every id stands for the same token.
 
     folder  of the source that holds the tokenizer's files, or "" for the source itself
-    returns None when there are no such files on this machine
+    returns the kind alone, such as `CLIPTokenizer`, when the vocabulary is not on this machine; None when that is unknown too
     """
     inside = f"{folder}/" if folder else ""
     path = source.path(f"{inside}tokenizer.json")
@@ -29,7 +30,8 @@ def tokenizer_identity(source: SourceView, folder: str = "") -> str | None:
     for name in VOCABULARIES:
         if (found := source.path(inside + name)) is not None:
             return _name(found.read_bytes(), None)
-    return None
+    kind = str((source.json(f"{inside}tokenizer_config.json") or {}).get("tokenizer_class", "")).removesuffix("Fast")
+    return kind if kind.endswith(KIND) and kind != "PreTrainedTokenizer" else None
 
 
 def image_token(source: SourceView) -> str | None:
@@ -43,8 +45,10 @@ def image_token(source: SourceView) -> str | None:
 
 
 def token_space(identity: str | None) -> Space | None:
-    """The value space of token ids of a tokenizer; None when it is not known."""
-    return Space.of("tokens", tokenizer=identity) if identity is not None else None
+    """The value space of token ids of a tokenizer; None when it is not known. A kind is compared with a kind alone."""
+    if identity is None:
+        return None
+    return Space.of("tokens", kind=identity) if identity.endswith(KIND) else Space.of("tokens", tokenizer=identity)
 
 
 @lru_cache(maxsize=32)

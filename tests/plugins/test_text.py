@@ -10,7 +10,7 @@ import transformers as hf
 from pydantic import ValidationError
 
 from modelgraft.errors import InputError
-from modelgraft.registry import assemble
+from modelgraft.registry import assemble, discover
 from modelgraft.testing import conform, node_of, run_node
 from modelgraft_plugins import text
 from modelgraft_plugins.text import Encoder, Template
@@ -96,6 +96,18 @@ def test_ids_are_in_the_space_of_their_vocabulary(clip: Checkpoint, siglip: Chec
     assert given is not None
     assert given.differences(wanted) == []
     assert [name for name, _, _ in given.differences(other)] == ["tokenizer"]
+
+
+def test_kinds_of_tokenizers_are_told_apart_without_their_files(clip: Checkpoint):
+    """Recorded configs name the class; a kind says nothing about a vocabulary that is on this machine."""
+    published = discover()
+    given = configured(published, "text/tokenizer", "openai/clip-vit-large-patch14#text_model").out_ports["ids"].space
+    wanted = configured(published, "text/encoder", "openai/clip-vit-base-patch32#text_model").in_ports["ids"].space
+    other = configured(published, "text/encoder", "google/siglip-so400m-patch14-384#text_model").in_ports["ids"].space
+    here = configured(published, "text/encoder", f"{clip.folder}#text_model").in_ports["ids"].space
+    assert given is not None
+    assert given.differences(wanted) == given.differences(here) == []
+    assert given.differences(other) == [("kind", "CLIPTokenizer", "SiglipTokenizer")]
 
 
 def test_towers_compute_as_in_transformers(clip: Checkpoint, siglip: Checkpoint):
