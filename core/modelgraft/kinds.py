@@ -92,7 +92,8 @@ class Config(BaseModel):
     """The config of a component: frozen, unknown fields refused, every field described for the editor.
 
     Subclasses add fields and override the methods below; each is a pure function of the config and imports nothing
-    heavy. Field names must not start with an underscore and must not be `ports`, `parameters`, `from_source`, `review`.
+    heavy. Field names must not start with an underscore and must not be `ports`, `parameters`, `from_source`, `review`,
+    `export_facts`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), validate_default=True)
@@ -114,6 +115,10 @@ class Config(BaseModel):
     def parameters(self) -> int | None:
         """Count the parameters by formula. None: not known without building; 0: there are none."""
         return 0
+
+    def export_facts(self) -> Mapping[str, Any]:
+        """Give what exported graphs depend on, as plain values: all of it, unless a part changes no graph, such as a prompt."""
+        return self.model_dump(mode="json")
 
     def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:  # noqa: ARG002 for those who override it
         """Look at the solved ports; give (code, sentence, way out) for each thing that does not fit."""

@@ -10,6 +10,7 @@ from PIL import Image
 from skimage import data
 
 import modelgraft as mg
+from modelgraft.cli.tables import plan_document
 from support import checkpoints
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
@@ -50,7 +51,6 @@ CASES = {
         ["text", "llm.logits", "project.y"],
         {"prompt": ["a cat", "what is it ?"]},
     ),
-    "llava": (checkpoints.llava, ["text", "llm.logits"], {"prompt": ["what is it ?", "a cat"]}),
 }
 
 
@@ -76,12 +76,12 @@ def test_connected_nodes_are_one_call_and_the_eye_is_not_run_again(folders):
         first = pipeline.run(image=pictures()[0], prompt="a cat")
         second = pipeline.run(image=pictures()[0], prompt="what is on the grass ?")
     assert list(first.timings) == ["pixels", "vision+queries+qformer+project", "llm"]
-    assert second.cached == {"vision", "queries", "qformer", "project"}
+    assert second.cached == {"pixels", "vision", "queries", "qformer", "project"}
     assert list(second.timings) == ["llm"]
 
 
 def test_settings_of_the_loop_need_no_other_export(folders):
-    """Another template and another length of the answer: the same graphs, so nothing is exported again."""
+    """Another length of the answer and another temperature: nothing is exported again, and a plan knows what is kept."""
     from modelgraft.backends.onnx import store
 
     folder = str(folders("blip2"))
@@ -93,6 +93,8 @@ def test_settings_of_the_loop_need_no_other_export(folders):
         pipeline.run(outputs=["text"], **inputs)
         assert pipeline._loader.loaded()["llm"].state is None, "the weights of its decoder are let go of"
     assert [entry.folder for entry in store.entries()] == before
+    assert set(plan_document(mg.plan(graph, backend="onnx"))["parity"]) == {"vision+queries+qformer+project", "llm"}
+    assert plan_document(mg.plan(graph, backend="onnx", precision="int8"))["parity"] == {}
 
 
 def test_a_graph_runs_in_eight_bits(tmp_path):

@@ -7,8 +7,8 @@ import torch
 import transformers as hf
 
 from modelgraft.backends.onnx.decoding import OnnxDecoder
-from modelgraft.backends.onnx.exporting import ExportError
 from modelgraft.backends.onnx.growing import CrossingDecoder, GrowingDecoder
+from modelgraft.backends.onnx.keys import ExportError
 from modelgraft.backends.onnx.runtime import open_session
 from modelgraft_plugins.llm import grouped_query, growing_export
 from modelgraft_plugins.llm.decoders import CausalDecoder, CrossDecoder

@@ -40,7 +40,6 @@ CASES = {
     "linear": ("projector/linear", {"in_features": 6, "out_features": 5}),
     "mlp": ("projector/mlp", {"in_features": 6, "out_features": 5, "hidden_features": 9, "over": "vector"}),
     "pixel-shuffle": ("projector/pixel_shuffle", {"factor": 2}),
-    "tower-vision": ("embedding/tower", {"modality": "vision", "height": 21, "width": 14, "kernel": 7, "stride": 7, **TOWER}),
     "tower-clips": (
         "embedding/tower",
         {"modality": "audio", "height": 20, "width": 26, "kernel": 8, "stride": 6, "clips": True, **TOWER},

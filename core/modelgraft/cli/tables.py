@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.planning.fusing import segments_of
+from modelgraft.planning.fusing import fuse, segments_of
 
 if TYPE_CHECKING:
     from modelgraft.cli.screen import Screen
@@ -27,11 +28,25 @@ def print_plan(plan: Plan, screen: Screen) -> None:
     segments, cuts = segments_of(plan)
     for part in segments:
         screen.say(f"one {part.steps[0].backend} session: {part.name}")
+    for name, parity in _parities(plan).items():
+        screen.say(f"exported: {name}, at most {parity['relative']:.1e} of the largest value from torch")
     for cut in cuts:
         screen.say(f"cut between {cut.giver} and {cut.taker}: {cut.reason}")
     unknown = [step.node.name for step in plan.steps if step.parameters.total is None]
     if unknown:
         screen.say(f"{UNKNOWN}: not known without building {', '.join(unknown)}; --exact builds on the meta device, without memory")
+
+
+def _parities(plan: Plan) -> dict[str, Mapping[str, Any]]:
+    """How far the exports that are kept already are from torch, by the nodes that run them."""
+    if all(step.backend != "onnx" for step in plan.steps):
+        return {}
+    from modelgraft.backends.onnx.keys import recorded
+
+    found = {
+        step.node.name: recorded(step.node, precision=step.precision or step.dtype) for step in fuse(plan).steps if step.backend == "onnx"
+    }
+    return {name: manifest["parity"] for name, manifest in found.items() if "parity" in manifest}
 
 
 def _row(step: Step) -> tuple[str, ...]:
@@ -76,6 +91,7 @@ def _segments_document(plan: Plan) -> dict[str, Any]:
     segments, cuts = segments_of(plan)
     return {
         "segments": [[step.node.name for step in part.steps] for part in segments],
+        "parity": _parities(plan),
         "cuts": [{"giver": cut.giver, "taker": cut.taker, "reason": cut.reason} for cut in cuts],
     }
 

@@ -105,6 +105,10 @@ class Seq2SeqConfig(LanguageConfig):
             found.pop("max_position_embeddings", None)
         return found
 
+    def export_facts(self) -> dict[str, Any]:
+        """Whether the encoder is a part of it decides as well."""
+        return {**super().export_facts(), "encoder": self.encoder, "tied": self.tie_word_embeddings}
+
     def ports(self) -> Ports:
         """The fields of the template, or the memory."""
         if self.encoder == "own":

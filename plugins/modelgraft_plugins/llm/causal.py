@@ -53,7 +53,7 @@ class Causal(Writer):
         Raises ExportError for a model that can be exported in neither way.
         """
         from modelgraft.backends.onnx.decoders import DecoderGraph
-        from modelgraft.backends.onnx.exporting import ExportError
+        from modelgraft.backends.onnx.keys import ExportError
         from modelgraft_plugins.llm import grouped_query, growing_export
 
         path = folder / "model.onnx"

@@ -99,6 +99,10 @@ class LanguageConfig(Config):
             given.pop(self.family.names.get("hidden_size", "hidden_size"), None)
         return {**self.model, **given, "model_type": self.kind}
 
+    def export_facts(self) -> dict[str, Any]:
+        """The model's own config: templates and settings of the loop change no graph."""
+        return self.facts()
+
     def settings(self, *, end_ids: tuple[int, ...] = ()) -> Settings:
         """How to write; `end_ids` are those of the model, for when the config names none."""
         return Settings(

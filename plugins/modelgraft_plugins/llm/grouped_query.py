@@ -22,7 +22,8 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from modelgraft.backends.onnx.decoding import Layout
-from modelgraft.backends.onnx.exporting import ExportError, trace
+from modelgraft.backends.onnx.exporting import trace
+from modelgraft.backends.onnx.keys import ExportError
 
 ATTENTION = "modelgraft_grouped_query"  # the name under which the function stands in the table of transformers
 

@@ -58,10 +58,6 @@ class Seq2Seq(Writer):
         layout = growing_export.export_crossing(self.model, folder, half=half, encoder=encoder, start=self.start_ids()[0])
         return DecoderGraph("crossing", layout)
 
-    def export_facts(self) -> dict[str, Any]:
-        """Whether the encoder is a part of it decides as well."""
-        return {**super().export_facts(), "encoder": self.config.encoder, "tied": self.config.tie_word_embeddings}
-
     def start_ids(self) -> tuple[int, ...]:
         """The tokens that every answer begins with. Raises InputError for one that the tokenizer does not know."""
         found = [(token, self.tokens().id_of(token)) for token in self.config.decoder_prompt]

@@ -50,10 +50,6 @@ class Writer(nn.Module):
         """Take seed, events and cancellation from the run."""
         self.runtime = runtime
 
-    def export_facts(self) -> dict[str, Any]:
-        """The model's own config: templates and settings of the loop change no graph."""
-        return self.config.facts()
-
     def embed(self, ids: Tensor) -> Tensor:
         """The input embeddings of some tokens, int64[n] -> float[n width]."""
         embedded: Tensor = self.model.get_input_embeddings()(ids)

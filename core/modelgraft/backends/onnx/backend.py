@@ -12,7 +12,8 @@ import torch
 from modelgraft.backends.base import LoadContext, Loaded
 from modelgraft.backends.onnx import decoders, store
 from modelgraft.backends.onnx.examples import CHECKED, make_inputs
-from modelgraft.backends.onnx.exporting import OPSET, Exported, ExportError, Halved, Signature, export, flat, joined, open_fresh
+from modelgraft.backends.onnx.exporting import Exported, Halved, export, flat, joined, open_fresh
+from modelgraft.backends.onnx.keys import OPSET, ExportError, Signature, key_of, signature_of, wired_inputs
 from modelgraft.backends.onnx.parity import Parity, compare
 from modelgraft.backends.onnx.precision import check_precision, reduce
 from modelgraft.backends.torch import TorchBackend, in_torch, resolve
@@ -64,10 +65,10 @@ class OnnxBackend:
             raise ExportError("adapters are not exported" if node.adapters else "the component is not declared exportable")
         if not node.parts and hasattr(resolve(node.component.module or "", node.component), "export_decoder"):
             host = self._torch.load(_on_host(context), shared)
-            key = _key(context, "decoder", [_facts(context, config=host.state.export_facts())])
+            key = key_of(node, None, [_identity(context)], precision=_precision(context))
             loaded, self.exports[node.name] = decoders.load(host, context, key=key, precision=_precision(context))
             return loaded
-        wired = tuple(name for name in node.in_ports if node.wired.get(name))
+        wired = wired_inputs(node)
         calls = _Calls(node, lambda names: self._session(context, shared, names)[0])
         calls.sessions[wired], self.exports[node.name], warnings = self._session(context, shared, wired)
         return Loaded(calls, warnings=warnings)
@@ -77,13 +78,8 @@ class OnnxBackend:
     ) -> tuple[Exported, store.Entry, tuple[str, ...]]:
         """A session that takes these inputs, its export, and what a user must know. The modules are let go of when it is there."""
         node, precision = context.node, _precision(context)
-        signature = _signature(node, names)
-        shape = [
-            [(name, str(port)) for name, port in signature.inputs],
-            [(name, str(port)) for name, port in signature.outputs],
-            [(part.name, {port: str(refs[0]) for port, refs in part.wired.items() if refs}) for part in node.parts],
-        ]
-        key = _key(context, shape, [_facts(part, config=part.node.config.model_dump(mode="json")) for part in _parts(context)])
+        signature = signature_of(node, names)
+        key = key_of(node, signature, [_identity(part) for part in _parts(context)], precision=precision)
         entry, complaint = store.find(key)
         warnings = [f"{node.name}: {complaint}"] if complaint else []
         if entry is None:
@@ -125,37 +121,11 @@ def _on_host(context: LoadContext) -> LoadContext:
     return replace(context, device="cpu", dtype="float32", precision="")
 
 
-def _signature(node: Node, names: Sequence[str]) -> Signature:
-    """Some inputs and all outputs of a node, as an exported graph names them. Raises ExportError for what is no tensor."""
-    given = []
-    for name in names:
-        kind = node.in_ports[name].tensor
-        if kind is None or name in node.lists:
-            raise ExportError(f"its input {name} is {'a list of wires' if kind is not None else node.in_ports[name]}, not a tensor")
-        given.append((name, replace(node.in_ports[name], types=(kind,))))
-    for name, port in node.out_ports.items():
-        if port.tensor is None or port.optional:
-            raise ExportError(f"its output {name} is {port}, not a tensor that is always there")
-    return Signature(tuple(given), tuple(node.out_ports.items()))
-
-
-def _key(context: LoadContext, shape: Any, parts: Sequence[Mapping[str, Any]]) -> str:
-    """What an export is kept under: everything that its numbers depend on.
-
-    shape  its inputs, outputs and inner wires, as plain values;  parts  the facts of what it is made of
-    """
-    modules = [part.node.component.module or "" for part in _parts(context)]
-    return store.export_key(modules, parts=parts, shape=shape, precision=_precision(context), opset=OPSET)
-
-
-def _facts(context: LoadContext, *, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides the numbers of one part; `config` is as much of its config as does."""
-    node, weights = context.node, context.weights
-    return {
-        "component": f"{node.component.id}@{node.component.version}",
-        "config": config,
-        "weights": weights.view.identity() if weights is not None else f"random {context.seed} {node.share or node.name}",
-    }
+def _identity(context: LoadContext) -> str:
+    """What tells the weights of a node from others."""
+    if context.weights is not None:
+        return context.weights.view.identity()
+    return f"random {context.seed} {context.node.share or context.node.name}"
 
 
 def _build(module: torch.nn.Module, node: Node, signature: Signature, precision: str, folder: Path) -> Mapping[str, Any]:

@@ -16,8 +16,9 @@ import torch
 from modelgraft.backends.base import LoadContext, Loaded
 from modelgraft.backends.onnx import store
 from modelgraft.backends.onnx.decoding import Layout, OnnxDecoder
-from modelgraft.backends.onnx.exporting import OPSET, ExportError, open_fresh
+from modelgraft.backends.onnx.exporting import open_fresh
 from modelgraft.backends.onnx.growing import CrossingDecoder, GrowingDecoder
+from modelgraft.backends.onnx.keys import OPSET, ExportError
 from modelgraft.backends.onnx.parity import Parity, compare
 from modelgraft.backends.onnx.precision import reduce
 from modelgraft.generation.decoder import Decoder
@@ -49,10 +50,6 @@ class Decodes(Protocol):
 
     def torch_decoder(self) -> Decoder:
         """The same decoder in torch, for the parity gate."""
-        ...
-
-    def export_facts(self) -> Mapping[str, Any]:
-        """What the graphs depend on beside the weights, as plain values: how a prompt is written is none of it."""
         ...
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:

@@ -9,36 +9,16 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from modelgraft.backends.onnx.examples import TRACED, dynamic_axes, make_inputs
+from modelgraft.backends.onnx.keys import OPSET, ExportError, Signature
 from modelgraft.backends.onnx.runtime import TYPES, open_session
 from modelgraft.errors import ModelgraftError, PluginError
 from modelgraft.graph import Node
-from modelgraft.ports import Port
-
-OPSET = 18  # every later one that was tried gives the same numbers, none is faster for decoding, and 18 is read everywhere
-
-
-class ExportError(ModelgraftError):
-    """A module that cannot be exported, or whose export does not give torch's numbers."""
-
-
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """What an exported graph takes and gives: port names with their types, in order."""
-
-    inputs: tuple[tuple[str, Port], ...]
-    outputs: tuple[tuple[str, Port], ...]
-
-    @property
-    def input_ports(self) -> tuple[Port, ...]:
-        """The types of the inputs, in order."""
-        return tuple(port for _, port in self.inputs)
 
 
 class _Flat(torch.nn.Module):

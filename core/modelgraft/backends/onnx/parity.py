@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from modelgraft.backends.onnx.exporting import ExportError, first_line
+from modelgraft.backends.onnx.exporting import first_line
+from modelgraft.backends.onnx.keys import ExportError
 
 # Largest accepted |export - torch| relative to the largest |torch| value of the output, by precision.
 TOLERANCES: Mapping[str, tuple[float, str]] = {

@@ -100,6 +100,15 @@ def find(key: str) -> tuple[Entry | None, str]:
     return Entry(folder, facts), ""
 
 
+def manifest_of(key: str) -> Mapping[str, Any]:
+    """The manifest kept under a key, its files unread; empty when there is none."""
+    try:
+        facts: Mapping[str, Any] = json.loads((exports_root() / key[:2] / key / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return facts
+
+
 def seal(folder: Path) -> None:
     """Note the hashes of the files of a folder in it."""
     hashes = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}

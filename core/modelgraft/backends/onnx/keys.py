@@ -1,0 +1,88 @@
+"""What an export is kept under, worked out without torch: for the backend, and for `modelgraft plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from modelgraft.backends.onnx import store
+from modelgraft.errors import ModelgraftError
+from modelgraft.graph import Node
+from modelgraft.ports import Port, Tensor
+
+OPSET = 18  # every later one that was tried gives the same numbers, none is faster for decoding, and 18 is read everywhere
+
+
+class ExportError(ModelgraftError):
+    """A module that cannot be exported, or whose export does not give torch's numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What an exported graph takes and gives: port names with their types, in order."""
+
+    inputs: tuple[tuple[str, Port], ...]
+    outputs: tuple[tuple[str, Port], ...]
+
+    @property
+    def input_ports(self) -> tuple[Port, ...]:
+        """The types of the inputs, in order."""
+        return tuple(port for _, port in self.inputs)
+
+
+def wired_inputs(node: Node) -> tuple[str, ...]:
+    """The input ports that something feeds, in order."""
+    return tuple(name for name in node.in_ports if node.wired.get(name))
+
+
+def signature_of(node: Node, names: Sequence[str]) -> Signature:
+    """Some inputs and all outputs of a node, as an exported graph names them. Raises ExportError for what is no tensor."""
+    given = []
+    for name in names:
+        kind = node.in_ports[name].tensor
+        if kind is None or name in node.lists:
+            raise ExportError(f"its input {name} is {'a list of wires' if kind is not None else node.in_ports[name]}, not a tensor")
+        given.append((name, replace(node.in_ports[name], types=(kind,))))
+    for name, port in node.out_ports.items():
+        if port.tensor is None or port.optional:
+            raise ExportError(f"its output {name} is {port}, not a tensor that is always there")
+    return Signature(tuple(given), tuple(node.out_ports.items()))
+
+
+def key_of(node: Node, signature: Signature | None, weights: Sequence[str], *, precision: str) -> str:
+    """What an export is kept under: everything that its numbers depend on.
+
+    signature  of its graph; None for a language model, whose graphs do not depend on its ports
+    weights    what tells the weights of each part from others, in the order of the parts
+    """
+    parts = node.parts or (node,)
+    facts = [
+        {"component": f"{part.component.id}@{part.component.version}", "config": part.config.export_facts(), "weights": identity}
+        for part, identity in zip(parts, weights, strict=True)
+    ]
+    shape: Any = "decoder"
+    if signature is not None:
+        inner = [(part.name, {port: str(refs[0]) for port, refs in part.wired.items() if refs}) for part in node.parts]
+        shape = [[(name, str(port)) for name, port in side] for side in (signature.inputs, signature.outputs)] + [inner]
+    modules = [part.component.module or "" for part in parts]
+    return store.export_key(modules, parts=facts, shape=shape, precision=precision, opset=OPSET)
+
+
+def recorded(node: Node, *, precision: str) -> Mapping[str, Any]:
+    """The manifest of the export that a node would run, when one is kept.
+
+    Empty when there is none, and when it cannot be told: weights that are random, shared, or not on this machine yet.
+    """
+    parts = node.parts or (node,)
+    sources = [part.source for part in parts]
+    if any(part.share is not None or part.adapters or part.component.module is None for part in parts):
+        return {}
+    if any(source is None or source.unread is not None or not source.has_weights for source in sources):
+        return {}
+    gives_text = any(not isinstance(port.type, Tensor) for port in node.out_ports.values())
+    try:
+        signature = None if gives_text else signature_of(node, wired_inputs(node))
+    except ExportError:
+        return {}
+    return store.manifest_of(key_of(node, signature, [source.identity() for source in sources if source is not None], precision=precision))
