@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,7 +61,7 @@ def run(
 ) -> None:
     """Run a graph on real inputs. Loads only what the wanted outputs need."""
     from modelgraft.cli.given import read_given
-    from modelgraft.cli.written import plain, read_targets, say_outputs, write_outputs
+    from modelgraft.cli.written import read_targets, say_outputs, write_outputs
     from modelgraft.media import check_writable, write_value
 
     session = session_of(context)
@@ -71,31 +72,25 @@ def run(
         check_writable(trace)
     start = time.perf_counter()
     with session.screen.only_answers():
-        with opened(
-            session,
-            solved,
-            backend=backend,
-            device=device,
-            dtype=dtype,
-            precision=precision,
-            fallback=fallback,
-            seed=seed,
-            init=init,
-            cache=cache,
-            timeout=timeout,
-            trace=trace,
-        ) as pipeline:
+        placed = {"backend": backend, "device": device, "dtype": dtype, "precision": precision, "fallback": fallback}
+        with opened(session, solved, **placed, seed=seed, init=init, cache=cache, timeout=timeout, trace=trace) as pipeline:
             result = _run(session, pipeline, targets.wanted, given)
         files = write_outputs(result.outputs, targets)
         if trace is not None:
             from modelgraft.running.trace import chrome_trace
 
             write_value(chrome_trace(result), trace)
-    seconds = time.perf_counter() - start
-    if not as_json:
+    if as_json:
+        session.screen.document(_run_document(solved, result, files, seconds=time.perf_counter() - start))
+    else:
         say_outputs(result.outputs, files, session.screen)
-        return
-    session.screen.document({
+
+
+def _run_document(solved: SolvedGraph, result: Result, files: Mapping[str, list[str]], *, seconds: float) -> dict[str, Any]:
+    """A run as plain values for `--json`."""
+    from modelgraft.cli.written import plain
+
+    return {
         "ok": True,
         "graph": solved.name,
         "outputs": {name: plain(value) for name, value in result.outputs.items() if name not in files},
@@ -104,7 +99,7 @@ def run(
         "cached": sorted(result.cached),
         "warnings": list(result.warnings),
         "seconds": seconds,
-    })  # fmt: skip
+    }
 
 
 def _solve(session: Session, graph: str, settings: list[str] | None, allow: list[str] | None) -> SolvedGraph:
