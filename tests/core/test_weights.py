@@ -149,6 +149,15 @@ def test_a_file_that_was_cut_is_one_error_that_names_it(tmp_path, name, length):
         opened(str(folder)).state()
 
 
+@pytest.mark.parametrize("content", [b"junk\n", b"0", b"(s", b"\x80\x02]r", b"<html>not found</html>", bytes(range(256))])
+def test_bytes_that_are_no_pickle_are_one_error_that_names_the_file(tmp_path, content):
+    """Such as the page of a server that had no such file: the bytes are orders to an unpickler, and each may fail otherwise."""
+    folder = folder_of(tmp_path / "m")
+    (folder / "pytorch_model.bin").write_bytes(content)
+    with pytest.raises(SourceError, match=rf"(source-damaged|unsafe-pickle)  {folder}/pytorch_model.bin"):
+        opened(str(folder)).state()
+
+
 def test_a_source_without_weights_says_so(tmp_path):
     folder = folder_of(tmp_path / "m")
     registry = SimpleNamespace(recorded_configs={"org/m": folder}, weight_readers={})

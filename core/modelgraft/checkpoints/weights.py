@@ -130,8 +130,8 @@ def _read_pickle(path: Path) -> dict[str, Callable[[str], Any]]:
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=conversions.is_zip(path))
     except pickle.UnpicklingError as error:
         raise _unsafe(path) from error
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
-        raise damaged(path, f"cannot be read: {str(error).partition(chr(10))[0]}") from error
+    except Exception as error:  # bytes that are no pickle are taken for orders, and fail in any way
+        raise damaged(path, f"cannot be read as tensors: {type(error).__name__}: {str(error).partition(chr(10))[0]}") from error
     for wrapper in ("state_dict", "model_state_dict", "model"):
         if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
             found = found[wrapper]
