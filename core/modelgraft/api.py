@@ -31,6 +31,8 @@ def load(
 
     Raises GraphError with every problem of the documents.
     """
+    if unknown := sorted(set(allow) - {"unused"}):
+        raise InputError(f"allow takes 'unused', found {', '.join(map(repr, unknown))}")
     return expand.load_graph(graph, params=params, registry=registry, allow=allow)
 
 
@@ -61,9 +63,11 @@ def plan(
     wanted  outputs by name, or any port as "node.port"; None: all outputs of the graph
     exact   build the modules without memory and compare their parameters with the formulas
 
-    Raises GraphError as `check` does, InputError for an output that is not there.
+    Raises GraphError as `check` does, InputError for an output that is not there, PluginError for a backend that is not.
     """
-    return planner.plan(check(graph), wanted=wanted, exact=exact, backend=backend, device=device, dtype=dtype, precision=precision)
+    found = planner.plan(check(graph), wanted=wanted, exact=exact, backend=backend, device=device, dtype=dtype, precision=precision)
+    _refuse_backends(found)
+    return found
 
 
 def open(  # noqa: PLR0913 read as modelgraft.open; every option of a pipeline
@@ -115,8 +119,10 @@ def open(  # noqa: PLR0913 read as modelgraft.open; every option of a pipeline
 
     folder = _folder_for_results(cache_dir) if cache_dir else None
     cache = Cache(memory_bytes=MEMORY_BYTES if cache_bytes is None else cache_bytes, folder=folder)
+    first = replan()
+    _refuse_backends(first)
     return Pipeline(
-        replan(),
+        first,
         replan=replan,
         seed=seed,
         init=init,
@@ -127,6 +133,13 @@ def open(  # noqa: PLR0913 read as modelgraft.open; every option of a pipeline
         timeout_s=timeout_s,
         trace=trace,
     )
+
+
+def _refuse_backends(found: Plan) -> None:
+    """Raise PluginError for a backend that was asked for and that no plugin offers; the usual one is looked for when it is needed."""
+    for step in found.steps:
+        if step.node.component.module is not None and step.backend != planner.AUTO["backend"]:
+            found.graph.graph.registry.backend(step.backend)
 
 
 def _refuse_options(*, seed: object, init: object, fallback: object, timeout_s: object) -> None:

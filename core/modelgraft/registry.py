@@ -16,7 +16,7 @@ from typing import Any
 import pluggy
 
 from modelgraft import hooks
-from modelgraft.errors import PluginError, choices
+from modelgraft.errors import PluginError, choices, nearest
 from modelgraft.kinds import Component
 from modelgraft.ports import MODALITIES
 
@@ -52,6 +52,13 @@ class Registry:
         name, _, version = id.partition("@")
         found = self.components.get(name)
         return found if found is not None and version in ("", str(found.version)) else None
+
+    def backend(self, name: str) -> str:
+        """Where the class of a backend lies, as "package.module:Class". Raises PluginError for a name that no plugin offers."""
+        if name not in self.backends:
+            near = nearest(name, self.backends)
+            raise PluginError(f"no plugin offers the backend '{name}'; there is: {choices(self.backends)}. {near}".strip())
+        return self.backends[name]
 
     def quarantined(self) -> dict[str, Plugin]:
         """The plugins that could not be loaded."""

@@ -104,11 +104,16 @@ def test_opening_with_random_weights_runs_and_says_so(path, registry):
     assert torch.equal(*seen)
 
 
-def test_without_weights_a_node_is_an_error_before_anything_runs(path, registry):
-    """`no-weights`, with the way out."""
-    with mg.open(mg.load(path, registry=registry), device="cpu") as pipeline, pytest.raises(mg.SourceError, match="no-weights") as caught:
-        pipeline.run(x="a")
-    assert "init='random'" in str(caught.value)
+def test_a_part_without_a_source_is_new_and_says_so(path, registry, tmp_path):
+    """It starts from the seed, which counts for what is kept on disk too; nothing else need be asked for."""
+    graph, seen = mg.load(path, registry=registry), []
+    for seed in (3, 3, 4):
+        with mg.open(graph, seed=seed, device="cpu", cache_dir=tmp_path / "kept") as pipeline:
+            seen.append(pipeline.run(x="a"))
+    assert "eye: 12 parameters start from random numbers (seed 3)" in seen[0].warnings
+    assert [bool(result.cached) for result in seen] == [False, True, False]
+    assert torch.equal(seen[0]["seen"], seen[1]["seen"])
+    assert not torch.equal(seen[0]["seen"], seen[2]["seen"])
 
 
 def test_what_an_output_does_not_need_is_not_loaded(path, registry):
@@ -141,8 +146,9 @@ def test_a_backend_that_nobody_offers_is_named(path, registry):
     """With those that somebody does."""
     message = r"no plugin offers the backend 'tourch'; there is: torch\. Did you mean 'torch'\?"
     graph = mg.load(path, registry=registry)
-    with mg.open(graph, backend="tourch", init="random", device="cpu") as pipeline, pytest.raises(mg.PluginError, match=message):
-        pipeline.run(x="a")
+    for ask in (mg.open, mg.plan):
+        with pytest.raises(mg.PluginError, match=message):
+            ask(graph, backend="tourch")
 
 
 @pytest.mark.parametrize(

@@ -348,6 +348,7 @@ def test_map_tells_what_the_system_refuses_to_write(run):
         (("run", "capitals.yaml", "--set", "a=1", "--set", "a=2"), "--set gives a twice"),
         (("run", "capitals.yaml", "--input", "text=a", "--init", "zeros"), "--init takes random, found 'zeros'"),
         (("plan", "capitals.yaml", "--exat"), "No such option"),
+        (("check", "capitals.yaml", "--allow", "unsed"), "--allow takes unused, found 'unsed'"),
         (("bench", "capitals.yaml"), "'modelgraft bench' is not in this release"),
         (("--plugins", "all", "plan", "capitals.yaml"), "--plugins takes only=NAME,NAME, found 'all'"),
         (("serve",), "'modelgraft serve' is not in this release"),

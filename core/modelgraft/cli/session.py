@@ -50,6 +50,8 @@ class Session:
         """Read a graph with what the user sets."""
         from modelgraft import api
 
+        if unknown := next((word for word in allow if word != "unused"), None):
+            raise typer.BadParameter(f"--allow takes unused, found '{unknown}'")
         return api.load(graph, params=dict(settings or {}), registry=self.registry, allow=tuple(allow))
 
 

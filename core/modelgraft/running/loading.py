@@ -11,7 +11,7 @@ from typing import Any
 
 from modelgraft.backends.base import Backend, LoadContext, Loaded, NodeRuntime, bound_function
 from modelgraft.checkpoints.progress import heard_by
-from modelgraft.errors import PluginError, SourceError, choices, nearest
+from modelgraft.errors import PluginError, SourceError
 from modelgraft.graph import Node, SolvedGraph
 from modelgraft.plans import Step
 
@@ -150,14 +150,12 @@ class Loader:
 
     def _backend(self, name: str) -> Backend:
         if name not in self._backends:
-            known = self._registry.backends
-            if name not in known:
-                raise PluginError(f"no plugin offers the backend '{name}'; there is: {choices(known)}. {nearest(name, known)}".strip())
-            module, _, attribute = known[name].partition(":")
+            place = self._registry.backend(name)
+            module, _, attribute = place.partition(":")
             try:
                 self._backends[name] = getattr(importlib.import_module(module), attribute)()
             except (ImportError, AttributeError) as error:
-                raise PluginError(f"the backend '{name}' ({known[name]}) cannot be imported: {error}") from error
+                raise PluginError(f"the backend '{name}' ({place}) cannot be imported: {error}") from error
         return self._backends[name]
 
 
