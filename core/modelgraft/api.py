@@ -93,7 +93,8 @@ def open(  # noqa: PLR0913 read as modelgraft.open; every option of a pipeline
     params       as in `load`, when the graph is given by its path or name
     backend, device, dtype, precision   win over what the graph says; device "auto" is the first GPU, else the CPU;
                  precision (onnx): float32, float16, int8, w8 or w4
-    init         "random": parts without weights start from random numbers drawn from the seed
+    init         "random": a source without weights, such as a preset, gives random numbers drawn from the seed;
+                 None: that is an error. A part without a source is new, and starts from them in any case, with a warning
     offline      take weights from this machine alone
     fallback     "torch": what the onnx backend cannot run stays on torch, with a warning; None: that is an error
     cache_bytes  the most that results take in memory; 0 keeps none, None the usual 512 MB

@@ -103,11 +103,9 @@ def test_tensors_that_do_not_fit_are_named():
         TorchBackend().load(context(toy("Affine"), weights(**wrong)), {})
 
 
-def test_no_weights_is_an_error_unless_random_ones_are_asked_for():
-    """The error counts the parameters and says how to ask; with the same seed the numbers are the same."""
-    with pytest.raises(SourceError, match=r"map \(toy/affine\) has 36 parameters and no weights\n.*--init random"):
-        TorchBackend().load(context(toy("Affine")), {})
-    one, two, other = (TorchBackend().load(context(toy("Affine"), init="random", seed=seed), {}) for seed in (1, 1, 2))
+def test_a_module_without_weights_starts_from_the_seed_and_says_so():
+    """The warning counts the parameters; with the same seed the numbers are the same."""
+    one, two, other = (TorchBackend().load(context(toy("Affine"), seed=seed), {}) for seed in (1, 1, 2))
     assert torch.equal(one.state.linear.weight, two.state.linear.weight)
     assert not torch.equal(one.state.linear.weight, other.state.linear.weight)
     assert one.warnings == ("map: 36 parameters start from random numbers (seed 1)",)
@@ -118,7 +116,7 @@ def test_random_weights_leave_the_callers_generator_alone():
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    TorchBackend().load(context(toy("Affine"), init="random"), {})
+    TorchBackend().load(context(toy("Affine")), {})
     assert torch.equal(torch.rand(3), expected)
 
 

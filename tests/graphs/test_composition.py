@@ -69,7 +69,7 @@ def test_every_eye_goes_with_every_connector_and_tongue(parts: Path, eye: str, c
     assert plan.nodes["eye"].shapes["tokens"] == f"float[batch {TOKENS[eye]} {WIDTHS[eye]}]"
     assert plan.nodes["eye"].parameters.trainable == plan.nodes["tongue"].parameters.trainable == 0
     assert plan.totals == mg.plan(graph, exact=True).totals
-    with mg.open(graph, init="random") as pipeline:
+    with mg.open(graph) as pipeline:
         result = pipeline.run(image=[picture(31, 17), picture(9, 20, "L")], prompt=["what is it?", "a cat"])
     assert [type(text) for text in result["text"]] == [str, str]
     assert any("connect" in warning for warning in result.warnings)
@@ -82,12 +82,3 @@ def test_swapping_the_tongue_is_one_line(parts: Path):
     lines = zip(one[0].read_text().splitlines(), other[0].read_text().splitlines(), strict=True)
     assert [pair for pair in lines if pair[0] != pair[1]] == [("    from: ./opt", "    from: ./qwen2")]
     assert [mg.check(graph).nodes["connect"].config.out_features for _, graph in (one, other)] == [24, 32]
-
-
-def test_a_new_connector_needs_to_be_asked_for(parts: Path):
-    """Without weights and without init: random nothing runs, and the message says what to do."""
-    with (
-        mg.open(composed(parts, "clip", "linear", "opt")) as pipeline,
-        pytest.raises(mg.SourceError, match=r"connect .* has 600 parameters and no weights"),
-    ):
-        pipeline.run(image=picture(31, 17), prompt="a")

@@ -46,7 +46,7 @@ def test_it_answers_as_its_tongue_does_on_the_same_embeddings(params: dict[str, 
 
     folder = params["tongue"]
     model, tokenizer = hf.Qwen2ForCausalLM.from_pretrained(folder).eval(), hf.AutoTokenizer.from_pretrained(folder)
-    with mg.open(mg.load("glance", params=params), init="random", seed=3) as pipeline:
+    with mg.open(mg.load("glance", params=params), seed=3) as pipeline:
         result = pipeline.run(outputs=["text", "project.y"], image=picture(20, 20), prompt="what is it?")
     before, after = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("user: ", "\nwhat is it?<|im_end|>assistant:"))
     table = model.get_input_embeddings()

@@ -54,7 +54,7 @@ class LoadContext:
 
     device   "cpu", "cuda:0";  dtype  the floating dtype to run in, e.g. "float32"
     weights  the files of the node's source, of the node that it shares weights with when that keeps none; or None
-    init     "random": parameters without weights start from seeded random numbers; None: that is an error
+    init     "random": a source without weights gives seeded random numbers; None: that is an error
     precision of the weights where it is not the dtype, such as "int8"; "" otherwise
     threads  that the node may compute with; None: what the backend finds best
     fallback "torch": what another backend cannot run stays on torch, with a warning; None: that is an error

@@ -230,14 +230,10 @@ def _misfit(context: LoadContext, found: list[str]) -> Problem:
 
 
 def _without_weights(context: LoadContext) -> tuple[torch.nn.Module, tuple[str, ...]]:
-    """Build a module that no checkpoint fills: with seeded random numbers if that was asked for."""
+    """Build a module that no checkpoint fills, with seeded random numbers: a part without a source is new, and the warning says so."""
     node = context.node
     with parameters_without_memory():
         count = _count(_build(node.component, node))
-    if count and context.init != "random":
-        hint = "give it weights with `from:`, or ask for random ones: --init random, modelgraft.open(init='random')"
-        found = f"{node.name} ({node.component.id}) has {count:,} parameters and no weights"
-        raise SourceError(Problem("no-weights", found, node.place, hint, node=node.name))
     with _BUILDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(context.seed + zlib.crc32((node.share or node.name).encode()))
         module = _build(node.component, node)

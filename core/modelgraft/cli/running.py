@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from modelgraft.running.result import Result
 
 Seed = Annotated[int, typer.Option("--seed", help="The seed of everything that is drawn.")]
-Init = Annotated[str | None, typer.Option("--init", metavar="random", help="Start parts without weights from random numbers.")]
+Init = Annotated[str | None, typer.Option("--init", metavar="random", help="Random numbers for sources without weights, such as presets.")]
 CacheFolder = Annotated[Path | None, typer.Option("--cache", metavar="DIR", help="Keep results here between runs.")]
 Timeout = Annotated[float | None, typer.Option("--timeout", metavar="S", help="The most seconds that any node may take.")]
 

@@ -61,7 +61,8 @@ class Pipeline:
         self.plan = plan
         self._replan, self._seed, self._timings, self._timeout_s = replan, seed, timings, timeout_s
         self._cache = cache or Cache()
-        self._salt = f"weights from seed {seed}" if init == "random" else ""
+        has_new = any(node.source is None and node.component.module is not None for node in plan.graph.nodes.values())
+        self._salt = f"weights from seed {seed}" if init == "random" or has_new else ""
         self._manager = plan.graph.graph.registry.manager
         self._is_traced = trace
         self._is_watched = trace or has_watchers(self._manager)
