@@ -44,7 +44,6 @@ def answers(name, folder, backend, *, asked, **inputs):
 
 
 CASES = {
-    "clip": (checkpoints.clip, ["label", "logits"], {"labels": ["a cat", "a red dog on grass"]}),
     "blip2": (checkpoints.blip2, ["text", "llm.logits"], {"prompt": ["a cat", "what is on the grass ?"]}),
     "blip2-t5": (
         lambda folder: checkpoints.blip2(folder, language="t5"),

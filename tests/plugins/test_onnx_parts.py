@@ -31,7 +31,7 @@ CASES = {
     "efficientnet": ("vision/efficientnet", {"image_size": 38, "num_labels": 13}),
     "ear": ("audio/encoder", {**SMALL, "mels": 7, "positions": 11}),
     "text-clip": ("text/encoder", {**TEXT, "family": "clip"}),
-    "text-bert": ("text/encoder", {**TEXT, "family": "bert"}),
+    "text-bert": ("text/encoder", {**TEXT, "family": "bert", "many": True}),
     "queries": ("qformer/queries", {"num_query_tokens": 3, "hidden_size": 10}),
     "qformer": (
         "qformer/qformer",
