@@ -18,6 +18,7 @@ import yaml
 
 from modelgraft.checking import checks
 from modelgraft.checkpoints import sources
+from modelgraft.checkpoints.storage import remember_named
 from modelgraft.errors import GraphError, Problem, SourceError, choices
 from modelgraft.graph import Graph, SolvedGraph
 from modelgraft.language import expand
@@ -109,6 +110,7 @@ def _reference(source: str, folder: Path | None) -> str:
     if not path.is_dir():
         return json.dumps(source)
     path = path.resolve()
+    remember_named(path)  # the user did, so the document that is written may
     if folder is not None and path.is_relative_to(folder.resolve()):
         return json.dumps(f"./{path.relative_to(folder.resolve()).as_posix()}")
     return json.dumps(str(path))

@@ -151,7 +151,7 @@ def test_a_member_is_fetched_without_dependencies_once_and_then_found_offline(pi
     path = archives.member(reference(), progress=lambda done, total, label: heard.append((done, total, label)))
     assert path.read_bytes() == CONTENT
     size = len(pip_index.files["/files/parts-1.0-py3-none-any.whl"])
-    assert heard[-1] == (size, size, "parts==1.0")
+    assert heard[-1] == (size, size, "bytes of parts==1.0")
     pip_index.files.clear()
     assert archives.member(reference(), offline=True) == path
     assert archives.member("pypi:parts==1.0/parts/w.json", offline=True).read_bytes() == b"{}"
@@ -171,8 +171,8 @@ def test_a_download_is_told_to_the_listener_around_it(index, tmp_path):
     heard: list[tuple[int, int | None, str]] = []
     with heard_by(lambda done, total, label: heard.append((done, total, label))):
         archives.member("pypi:parts==1.0/parts/w.bin")
-    assert heard[0] == (0, len(content), "parts==1.0")
-    assert heard[-1] == (len(content), len(content), "parts==1.0")
+    assert heard[0] == (0, len(content), "bytes of parts==1.0")
+    assert heard[-1] == (len(content), len(content), "bytes of parts==1.0")
     assert 3 <= len(heard) <= 5
     shutil.rmtree(tmp_path / "cache")
     archives.member("pypi:parts==1.0/parts/x.bin")

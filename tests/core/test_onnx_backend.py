@@ -16,6 +16,7 @@ from modelgraft.backends.base import LoadContext
 from modelgraft.backends.onnx import store
 from modelgraft.backends.onnx.backend import OnnxBackend
 from modelgraft.backends.torch import TorchBackend
+from modelgraft.checkpoints.progress import heard_by
 from modelgraft.graph import Ref
 from modelgraft.ports import port
 from modelgraft.testing import node_of
@@ -260,3 +261,13 @@ def test_old_exports_make_room_for_new_ones(empty_cache):
     size = store.size_of(store.entries()[0])
     assert store.trim(keep=keys[0], most_bytes=2 * size + 100) == [keys[1]]
     assert [entry.folder.name for entry in store.entries()] == [keys[0], keys[2]]
+
+
+def test_an_export_tells_how_far_it_is():
+    """It takes from seconds to minutes; the second start has nothing to tell."""
+    heard = []
+    for _ in range(2):
+        with heard_by(lambda done, total, label: heard.append((done, total, label))):
+            OnnxBackend().load(replace(context(node("Mix")), seed=99), {})
+    assert [(done, total) for done, total, _ in heard] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert [label.partition(" ")[0] for _, _, label in heard] == ["tracing", "bringing", "comparing", "tuning"]

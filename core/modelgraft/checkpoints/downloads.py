@@ -44,7 +44,7 @@ def download_package(requirement: str, folder: Path, progress: Progress) -> Path
         raise _failed(requirement, f"the index gives its archive the name {name!r}")
     target = folder / name
     try:
-        fetch_url(url, target, sha256=sha256, label=requirement, progress=progress)
+        fetch_url(url, target, sha256=sha256, label=f"bytes of {requirement}", progress=progress)
     except (OSError, http.client.HTTPException) as error:
         flags = ["--no-deps", "--only-binary=:all:", "--quiet", "--dest", str(folder)]
         if _run([*client, "download", *flags, requirement], timeout_s=None).returncode != 0:

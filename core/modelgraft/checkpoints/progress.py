@@ -9,10 +9,10 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Hears how far a download is; `total` is None when the server does not say it."""
+    """Hears how far long work is; `total` is None when that is not known."""
 
     def __call__(self, done: int, total: int | None, label: str) -> None:
-        """Hear that `done` of `total` bytes of what `label` names are there."""
+        """Hear that `done` of `total` of what `label` names are there: "bytes of NAME" for downloads, "tracing, step" otherwise."""
         ...
 
 
@@ -25,7 +25,7 @@ _listener: ContextVar[Progress] = ContextVar("listener", default=ignore_progress
 
 @contextmanager
 def heard_by(listener: Progress) -> Iterator[None]:
-    """Let a listener hear of every download that this thread starts within the block."""
+    """Let a listener hear of all long work that this thread does within the block."""
     token = _listener.set(listener)
     try:
         yield

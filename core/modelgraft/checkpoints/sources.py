@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from modelgraft.checkpoints import archives, conversions, hub, parts
 from modelgraft.checkpoints.headers import TensorHeader, damaged, read_header
 from modelgraft.checkpoints.refs import WEIGHT_SUFFIXES, SourceRef, is_safe, parse
-from modelgraft.checkpoints.storage import sha256_of
+from modelgraft.checkpoints.storage import sha256_of, was_named
 from modelgraft.errors import Problem, SourceError, choices, nearest
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def view(ref: SourceRef, *, registry: Registry, folder: Path | None, trusted: bo
 
     folder   the folder of the document that names the source, or None when it may name no files
     trusted  the user gave the source: it may name any path, relative ones from the working folder
-             a document may name any absolute path too; what it writes as relative must not lead out of its folder
+             a document may name an absolute path only where the user has named it before (`modelgraft import FOLDER`)
     offline  use only what is on this machine
 
     Raises SourceError: `source-not-found`, `outside-folder`, `no-config`, `source-damaged`, `hash-mismatch`, `unknown-part`.
@@ -295,9 +295,10 @@ def settle(view: SourceView, *, file: Path | None = None, folder: Path | None = 
 def _allowed_path(ref: SourceRef, folder: Path | None, *, trusted: bool) -> Path:
     if folder is None and not trusted:
         raise SourceError(Problem("outside-folder", f"'{ref.text}': a shipped graph may not name files", hint="give the path with --set"))
-    if trusted or folder is None or _is_absolute(ref):
-        return Path(ref.name).expanduser().absolute()
-    if ".." in Path(ref.name).parts:
+    named = Path(ref.name).expanduser().absolute()
+    if trusted or folder is None or (_is_absolute(ref) and was_named(named)):
+        return named
+    if _is_absolute(ref) or ".." in Path(ref.name).parts:
         raise _outside(ref.text, folder)
     path = folder / ref.name
     _refuse_outside(path, folder, ref.text)
@@ -320,8 +321,8 @@ def _real(path: Path) -> Path:
 
 
 def _outside(text: str, folder: Path) -> SourceError:
-    hint = "write the absolute path, or give the path with --set"
-    found = f"'{text}' leads outside {folder}: a relative path in a document names files below its own folder"
+    hint = "give the path yourself with --set, move the files there, or let `modelgraft import` write a graph for the folder"
+    found = f"'{text}' leads outside {folder}: a document may only name files below its own folder"
     return SourceError(Problem("outside-folder", found, hint=hint))
 
 

@@ -107,3 +107,22 @@ def sha256_of(path: Path) -> str:
     except OSError:
         pass  # a cache that cannot be written costs time, not correctness
     return digest.hexdigest()
+
+
+def remember_named(folder: Path) -> None:
+    """Note that the user named a folder of this machine, so that a document may name it by its absolute path."""
+    try:
+        with file_aside(_note_of(folder.resolve())) as aside:
+            aside.write_text(str(folder.resolve()), encoding="utf-8")
+    except OSError:
+        pass  # without the note the document is refused, and the refusal says what to do
+
+
+def was_named(path: Path) -> bool:
+    """Whether the user has named this path, or a folder that it lies in."""
+    real = path.resolve()
+    return any(_note_of(folder).is_file() for folder in (real, *real.parents))
+
+
+def _note_of(folder: Path) -> Path:
+    return cache_root() / "named" / hashlib.sha256(str(folder).encode()).hexdigest()

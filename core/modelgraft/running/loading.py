@@ -91,7 +91,7 @@ class Loader:
             self._load(self._graph.nodes[node.share], step)
         self._emit("node-loading", node.name)
         start = time.perf_counter()
-        with heard_by(lambda done, total, label: self._emit("progress", node.name, done=done, total=total, label=f"bytes of {label}")):
+        with heard_by(lambda done, total, label: self._emit("progress", node.name, done=done, total=total, label=label)):
             loaded = self._open(node, step)
         seconds = time.perf_counter() - start
         if loaded.bind is not None:

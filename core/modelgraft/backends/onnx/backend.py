@@ -131,8 +131,11 @@ def _identity(context: LoadContext) -> str:
 def _build(module: torch.nn.Module, node: Node, signature: Signature, precision: str, folder: Path) -> Mapping[str, Any]:
     """Export into the folder, bring it to its precision, prove it, and say in the manifest what came out."""
     plain = flat(module, ports=list(node.in_ports), wired=[name for name, _ in signature.inputs], outputs=list(node.out_ports))
+    store.tell(1, "tracing")
     export(Halved(plain) if precision == "float16" else plain, signature, folder / store.GRAPH)
+    store.tell(2, f"bringing to {precision}")
     reduce(folder / store.GRAPH, precision)
+    store.tell(3, "comparing with torch")
     parity = prove(plain, folder / store.GRAPH, signature, precision)
     if not parity.holds:
         raise ExportError(f"the export differs from torch: {parity}")

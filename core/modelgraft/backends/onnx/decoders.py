@@ -97,7 +97,9 @@ def _decoder(module: Decodes, folder: Path, manifest: Mapping[str, Any], session
 
 
 def _build(module: Decodes, context: LoadContext, precision: str, folder: Path) -> Mapping[str, Any]:
+    store.tell(1, "tracing")
     made = module.export_decoder(folder, half=precision == "float16")
+    store.tell(2, f"bringing to {precision}")
     for graph in sorted(folder.glob("*.onnx")):
         reduce(graph, precision)
     manifest: dict[str, Any] = {
@@ -109,6 +111,7 @@ def _build(module: Decodes, context: LoadContext, precision: str, folder: Path) 
         "remark": made.remark,
         "layout": {**asdict(made.layout), "dtype": str(made.layout.dtype)},
     }
+    store.tell(3, "comparing with torch")
     exported = _decoder(module, folder, manifest, lambda graph: open_fresh(folder / graph), "cpu")
     parity = prove(module, exported, made, precision)
     if not parity.holds:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from modelgraft.backends.onnx.runtime import open_session, tune
+from modelgraft.checkpoints.progress import current_listener
 from modelgraft.checkpoints.storage import cache_in_use, cache_root, folder_aside, locked, sha256_of
 
 GRAPH = "model.onnx"
@@ -148,6 +149,7 @@ def _tune(graph: Path, folder: Path) -> str:
         return refused.read_text(encoding="utf-8")
     try:
         with folder_aside(folder) as aside:
+            tell(4, "tuning for this machine")
             why_not = tune(graph, aside / graph.name)
             seal(aside)
         if why_not:
@@ -156,6 +158,11 @@ def _tune(graph: Path, folder: Path) -> str:
     except OSError as error:
         return str(error)
     return why_not
+
+
+def tell(stage: int, what: str) -> None:
+    """Tell whoever listens which of the four stages of an export begins: tracing, reducing, comparing, tuning."""
+    current_listener()(stage, 4, f"{what} for onnx, step" if stage < 4 else f"{what}, step")
 
 
 def make(key: str, build: Callable[[Path], Mapping[str, Any]]) -> Entry:
