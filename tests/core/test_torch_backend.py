@@ -129,7 +129,9 @@ def test_a_shared_node_uses_the_same_memory():
 
 
 def test_another_dtype_casts_the_module_and_its_inputs():
-    """float64 weights take float32 inputs: the run's dtype is what was asked for."""
+    """float64 weights take float32 inputs, and the other way round: the run's dtype is what was asked for."""
+    plain = TorchBackend().load(context(toy("Affine"), weights(**STATE)), {})
+    assert plain.call(torch.randn(2, 5).double()).dtype is torch.float32
     loaded = TorchBackend().load(context(toy("Affine"), weights(**STATE), dtype="float64"), {})
     assert loaded.call(torch.randn(2, 5)).dtype is torch.float64
     with pytest.raises(InputError, match="dtype 'float31' is not known to the torch backend; it knows bfloat16, float16"):

@@ -274,23 +274,16 @@ def parameters_without_memory() -> Iterator[None]:
 
 
 def in_torch(module: torch.nn.Module, context: LoadContext) -> Callable[..., Any]:
-    """Call without gradients; inputs come to the module's device and floating dtype where these are not the common ones."""
+    """Call without gradients. Tensors come to the module's device, floating ones to its dtype: the dtype of the run is that of its weights."""
     device, dtype = torch.device(context.device), DTYPES[context.dtype]
-    if device.type == "cpu" and dtype is torch.float32:
 
-        def call(*values: Any) -> Any:
-            with torch.no_grad():
-                return module(*values)
-
-        return call
-
-    def moved(value: Any) -> Any:
+    def at_home(value: Any) -> Any:
         if not isinstance(value, torch.Tensor):
             return value
         return value.to(device, dtype if value.is_floating_point() else None, non_blocking=True)
 
-    def call_elsewhere(*values: Any) -> Any:
+    def call(*values: Any) -> Any:
         with torch.no_grad():
-            return module(*map(moved, values))
+            return module(*map(at_home, values))
 
-    return call_elsewhere
+    return call
