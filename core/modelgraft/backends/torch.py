@@ -274,7 +274,7 @@ def parameters_without_memory() -> Iterator[None]:
 
 
 def in_torch(module: torch.nn.Module, context: LoadContext) -> Callable[..., Any]:
-    """Call without gradients. Tensors come to the module's device, floating ones to its dtype: the dtype of the run is that of its weights."""
+    """Call without gradients. Tensors come to the device of the module, floating ones to the dtype of its weights."""
     device, dtype = torch.device(context.device), DTYPES[context.dtype]
 
     def at_home(value: Any) -> Any:
