@@ -8,9 +8,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
+import pytest
 from pydantic import Field
 
-from modelgraft import Config, Dim, Ports, Space, component, hookimpl, port
+from modelgraft import Config, Dim, GraphError, Ports, Space, component, hookimpl, port
+from modelgraft.checking.checks import solve
 from modelgraft.language.document import parse
 from modelgraft.language.expand import expand_document
 from modelgraft.registry import assemble
@@ -230,4 +232,18 @@ def graph_of(text: str, *, registry=REGISTRY, allow=(), params=None):
     """Read a graph; line 1 is the line after the opening quotes."""
     return expand_document(
         parse(textwrap.dedent(text).lstrip("\n"), path=Path("graph.yaml")), registry=registry, allow=allow, params=params
+    )
+
+
+def told(text, **options):
+    """What the checker says about a graph, line by line."""
+    with pytest.raises(GraphError) as caught:
+        solve(graph_of(text, **options))
+    return str(caught.value).splitlines()
+
+
+def one(use, port, given, *, rest=""):
+    """A graph of one node fed by an input of the graph."""
+    return (
+        f'modelgraft: 1\ninputs: {{x: "{given}"}}\nnodes:\n  node: {{use: {use}{rest}, in: {{{port}: inputs.x}}}}\noutputs: {{y: node}}\n'
     )
