@@ -386,6 +386,3 @@ def test_a_file_with_changed_bytes_is_read_or_refused(tmp_path, monkeypatch, nam
             refusals += 1
             assert [problem.code for problem in error.problems] == ["source-damaged"]  # noqa: PT017 whether one comes is by chance
     assert 0 < refusals < 60
-
-
-# Recorded configs
