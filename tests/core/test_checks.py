@@ -5,28 +5,10 @@ from __future__ import annotations
 from modelgraft import Config, Ports, component
 from modelgraft.checking.checks import solve
 from modelgraft.registry import assemble
-from support.checkable import NOWHERE, graph_of, one, plugin, told, with_presets
+from support.checkable import CAPTION, NOWHERE, OPT, graph_of, one, plugin, told, with_presets
 
 EVA = {"hidden_size": 1408}
-OPT = {"hidden_size": 2560}
 SIGLIP = {"hidden_size": 1152, "image_size": 384, "has_class": False, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
-
-
-CAPTION = """
-modelgraft: 1
-inputs: {image: image}
-nodes:
-  pixels: {use: toy/pixels, in: {image: inputs.image}}
-  vision:
-    use: toy/eye
-    from: preset:eva-clip-g
-    in: {pixels: pixels}
-  project:
-    use: toy/linear
-    in: {x: vision.tokens}
-  llm: {use: toy/tongue, from: preset:opt, with: {prompt: "{image}"}, in: {image: project}}
-outputs: {text: llm.text}
-"""
 
 
 def test_neighbours_decide_the_widths_of_a_projector(tmp_path):

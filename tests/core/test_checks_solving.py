@@ -13,24 +13,7 @@ from hypothesis import strategies as st
 from modelgraft import Config, Dim, GraphError, Ports, component
 from modelgraft.checking.checks import solve
 from modelgraft.registry import assemble
-from support.checkable import EVERY, NOWHERE, graph_of, one, plugin, told, with_presets
-
-OPT = {"hidden_size": 2560}
-CAPTION = """
-modelgraft: 1
-inputs: {image: image}
-nodes:
-  pixels: {use: toy/pixels, in: {image: inputs.image}}
-  vision:
-    use: toy/eye
-    from: preset:eva-clip-g
-    in: {pixels: pixels}
-  project:
-    use: toy/linear
-    in: {x: vision.tokens}
-  llm: {use: toy/tongue, from: preset:opt, with: {prompt: "{image}"}, in: {image: project}}
-outputs: {text: llm.text}
-"""
+from support.checkable import CAPTION, EVERY, NOWHERE, OPT, graph_of, one, plugin, told, with_presets
 
 
 @pytest.mark.parametrize(

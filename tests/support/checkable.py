@@ -235,6 +235,24 @@ def graph_of(text: str, *, registry=REGISTRY, allow=(), params=None):
     )
 
 
+OPT = {"hidden_size": 2560}
+CAPTION = """
+modelgraft: 1
+inputs: {image: image}
+nodes:
+  pixels: {use: toy/pixels, in: {image: inputs.image}}
+  vision:
+    use: toy/eye
+    from: preset:eva-clip-g
+    in: {pixels: pixels}
+  project:
+    use: toy/linear
+    in: {x: vision.tokens}
+  llm: {use: toy/tongue, from: preset:opt, with: {prompt: "{image}"}, in: {image: project}}
+outputs: {text: llm.text}
+"""
+
+
 def told(text, **options):
     """What the checker says about a graph, line by line."""
     with pytest.raises(GraphError) as caught:
