@@ -58,7 +58,7 @@ def _node(folder: Path, rounds: int) -> list[dict[str, Any]]:
 
     import modelgraft as mg
     from modelgraft.backends.onnx import store
-    from modelgraft.backends.onnx.exporting import Exported
+    from modelgraft.backends.onnx.calling import Exported
 
     path = folder.parent / "node.yaml"
     path.write_text(NODE, encoding="utf-8")

@@ -11,8 +11,9 @@ import torch
 
 from modelgraft.backends.base import LoadContext, Loaded
 from modelgraft.backends.onnx import decoders, store
+from modelgraft.backends.onnx.calling import Exported
 from modelgraft.backends.onnx.examples import CHECKED, make_inputs
-from modelgraft.backends.onnx.exporting import Exported, Halved, export, flat, joined, open_fresh
+from modelgraft.backends.onnx.exporting import Halved, export, flat, joined, open_fresh
 from modelgraft.backends.onnx.keys import OPSET, ExportError, Signature, key_of, signature_of, wired_inputs
 from modelgraft.backends.onnx.parity import Parity, compare
 from modelgraft.backends.onnx.precision import check_precision, reduce
