@@ -23,6 +23,7 @@ THREADS_VARIABLE = "MODELGRAFT_THREADS"  # the one knob: threads that a session 
 
 # Weights smaller than this stay in the graph: saving packed ones of a few kilobytes makes a file that crashes (1.31).
 TUNED_FROM_BYTES = 65_536
+UNSAVED = b"MatMulNBits"  # an operator that packs its weights and does not hand them out: a file of "packed" ones gives NaN (1.31)
 
 
 def runtime() -> Any:
@@ -95,6 +96,8 @@ def _providers(device: str) -> list[Any]:
 def tune(source: Path, target: Path) -> str:
     """Write the graph as this machine runs it best, with its weights packed: a session on it starts in a fraction.
 
+    Of a graph with weights in blocks only the graph is kept as optimised; packing those anew takes little of a start.
+
     The result depends on the version of onnxruntime and on the processor; load it with `optimised=True`. It is tried in a
     process of its own, because a bad file ends the process. Gives an empty string, or why it must not be used.
     """
@@ -107,7 +110,7 @@ def tune(source: Path, target: Path) -> str:
     for key, value in {
         "optimized_model_external_initializers_file_name": f"{target.name}.data",
         "optimized_model_external_initializers_min_size_in_bytes": str(TUNED_FROM_BYTES),
-        "save_external_prepacked_constant_initializers": "1",
+        "save_external_prepacked_constant_initializers": "0" if UNSAVED in source.read_bytes() else "1",
     }.items():
         options.add_session_config_entry(f"session.{key}", value)
     try:

@@ -1,0 +1,34 @@
+"""Files tuned for this machine: they give the numbers of the plain ones, in every precision."""
+
+from __future__ import annotations
+
+import numpy
+import pytest
+import torch
+
+from modelgraft.backends.onnx.exporting import export, flat
+from modelgraft.backends.onnx.keys import Signature
+from modelgraft.backends.onnx.precision import reduce
+from modelgraft.backends.onnx.runtime import TUNED_FROM_BYTES, open_session, tune
+from modelgraft.ports import port
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+
+WIDTH = 384  # its square has more bytes than stay in the graph, in 4 bits too
+SIGNATURE = Signature((("x", port(f"float[batch tokens {WIDTH}]")),), (("y", port(f"float[batch tokens {WIDTH}]")),))
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8", "w8", "w4"])
+def test_a_tuned_file_gives_the_numbers_of_the_plain_one(precision, tmp_path):
+    """Weights in blocks too, whose operator does not save what it packed."""
+    torch.manual_seed(0)
+    layers = [layer for _ in range(3) for layer in (torch.nn.Linear(WIDTH, WIDTH), torch.nn.Tanh())]
+    export(flat(torch.nn.Sequential(*layers), ports=["x"], wired=["x"], outputs=["y"]), SIGNATURE, tmp_path / "model.onnx")
+    reduce(tmp_path / "model.onnx", precision)
+    (tmp_path / "tuned").mkdir()
+    assert tune(tmp_path / "model.onnx", tmp_path / "tuned" / "model.onnx") == ""
+    assert (tmp_path / "tuned" / "model.onnx.data").stat().st_size > TUNED_FROM_BYTES
+    feed = {"x": torch.randn(2, 5, WIDTH).numpy()}
+    plain = open_session(tmp_path / "model.onnx", device="cpu").run(None, feed)[0]
+    tuned = open_session(tmp_path / "tuned" / "model.onnx", device="cpu", optimised=True).run(None, feed)[0]
+    assert numpy.abs(plain - tuned).max() <= 1e-5
