@@ -24,6 +24,7 @@ SMALL = {"hidden_size": 12, "intermediate_size": 19, "num_hidden_layers": 1, "nu
 EYE = {**SMALL, "image_size": 21, "patch_size": 7}
 TEXT = {**SMALL, "vocab_size": 20, "max_position_embeddings": 17, "eos_token_id": 5}
 TOWER = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 3, "embedding_size": 10}
+RESAMPLER = {"hidden_size": 12, "depth": 2, "num_heads": 3, "head_dim": 5, "num_latents": 4}
 CASES = {
     "eye-clip": ("vision/encoder", {**EYE, "family": "clip"}),
     "eye-siglip": ("vision/encoder", {**EYE, "family": "siglip"}),
@@ -37,6 +38,8 @@ CASES = {
         "qformer/qformer",
         {**SMALL, "encoder_hidden_size": 10, "reads_text": True, "vocab_size": 15, "max_position_embeddings": 17},
     ),
+    "resampler": ("resampler/perceiver", {**RESAMPLER, "many": True, "max_num_frames": 24, "max_num_media": 20}),
+    "resampler-idefics": ("resampler/perceiver", {**RESAMPLER, "family": "idefics", "qk_norms": True}),
     "linear": ("projector/linear", {"in_features": 6, "out_features": 5}),
     "mlp": ("projector/mlp", {"in_features": 6, "out_features": 5, "hidden_features": 9, "over": "vector"}),
     "pixel-shuffle": ("projector/pixel_shuffle", {"factor": 2}),

@@ -1,0 +1,109 @@
+"""Resamplers: from any number of vectors to a fixed number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from modelgraft import Config, Dim, Ports, component, hookimpl
+
+if TYPE_CHECKING:
+    from modelgraft.checkpoints.sources import SourceView
+    from modelgraft.kinds import SolvedNode
+
+# our field -> where a published config of IDEFICS has it, and what that means where it is silent
+IDEFICS: Mapping[str, tuple[str, int]] = {
+    "depth": ("resampler_depth", 6),
+    "num_heads": ("resampler_n_heads", 16),
+    "head_dim": ("resampler_head_dim", 96),
+    "num_latents": ("resampler_n_latents", 64),
+}
+IDEFICS_WIDTH = 768  # of its vision tower, where the config is silent
+
+
+@component("resampler/perceiver", kind="resampler", module="modelgraft_plugins.resampler.modules:Perceiver", exportable=True)
+class Perceiver(Config):
+    """Let learned latents read any number of vectors: Flamingo's Perceiver Resampler, or that of IDEFICS.
+
+    many            several media per record: an axis `images` before the vectors, in and out
+    max_num_frames  media are videos: an axis `frames` before the vectors, with one learned vector per frame
+    max_num_media   with one learned vector for the first, second, ... medium of a record
+    A config of a model says which family it is; a file of OpenFlamingo says all but `num_heads` and `head_dim`.
+    """
+
+    family: Literal["flamingo", "idefics"] = Field("flamingo", description="how it is built")
+    hidden_size: Dim = Field(None, description="width of the vectors and of the latents")
+    depth: int = Field(6, gt=0, description="how often the latents read the vectors")
+    num_heads: int = Field(8, gt=0)
+    head_dim: int = Field(64, gt=0)
+    num_latents: int = Field(64, gt=0, description="how many vectors come out")
+    ff_mult: int = Field(4, gt=0, description="width of the feed-forward layers, in widths of the latents")
+    qk_norms: bool = Field(False, description="idefics: queries and keys are normed per head")
+    max_num_frames: int | None = Field(None, gt=0)
+    max_num_media: int | None = Field(None, gt=0)
+    many: bool = False
+
+    @classmethod
+    def from_source(cls, source: SourceView) -> Mapping[str, Any]:
+        """Read the config of an IDEFICS, or the shapes of the tensors of an OpenFlamingo."""
+        if source.root.get("model_type") == "idefics":
+            return _of_idefics(source.root)
+        shapes = source.tensor_shapes()
+        if not shapes:
+            return {}
+        latents, inner = shapes.get("latents"), shapes.get("layers.0.1.1.weight")
+        if latents is None or inner is None:
+            raise ValueError(
+                f"{source.text} holds no Perceiver Resampler, such as OpenFlamingo's #perceiver or IDEFICS' #perceiver_resampler"
+            )
+        found: dict[str, Any] = {
+            "num_latents": latents[0], "hidden_size": latents[1], "ff_mult": inner[0] // inner[1],
+            "depth": len({name.split(".")[1] for name in shapes if name.startswith("layers.")}),
+        }  # fmt: skip
+        learned = {"max_num_frames": shapes.get("frame_embs"), "max_num_media": shapes.get("media_time_embs")}
+        return found | {name: shape[0] for name, shape in learned.items() if shape is not None}
+
+    def ports(self) -> Ports:
+        """Vectors of a picture, of several, or of videos in; as many latents for each medium out."""
+        images, frames = "images " if self.many else "", "frames " if self.max_num_frames else ""
+        return Ports.of(
+            {"media": f"float[batch {images}{frames}tokens hidden_size]"}, {"latents": f"float[batch {images}num_latents hidden_size]"}
+        )
+
+    def parameters(self) -> int:
+        """Count by formula."""
+        width, inner = self.hidden_size or 0, self.num_heads * self.head_dim
+        norm = 2 * width
+        head_norms = 2 * 2 * self.head_dim if self.qk_norms else 0
+        layer = 2 * norm + 4 * width * inner + head_norms + norm + 2 * self.ff_mult * width * width
+        learned = self.num_latents + (self.max_num_frames or 0) + (self.max_num_media or 0)
+        return self.depth * layer + norm + learned * width
+
+    def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
+        """What only one of the families has."""
+        theirs = {"flamingo": (("qk_norms", self.qk_norms),)}.get(
+            self.family, (("max_num_frames", self.max_num_frames), ("max_num_media", self.max_num_media))
+        )
+        for name, value in theirs:
+            if value:
+                found = f"{node.name} has {name}: {value}, which the {self.family} family does not have"
+                yield "config-mismatch", found, f"leave {name} out"
+
+
+def _of_idefics(root: Mapping[str, Any]) -> dict[str, Any]:
+    own, vision = root.get("perceiver_config") or {}, root.get("vision_config") or {}
+    found = {name: own.get(theirs, default) for name, (theirs, default) in IDEFICS.items()}
+    return {
+        "family": "idefics",
+        **found,
+        "hidden_size": vision.get("embed_dim", IDEFICS_WIDTH),
+        "qk_norms": own.get("qk_layer_norms_perceiver", False),
+    }
+
+
+@hookimpl
+def register_components(register: Callable[[Any], None]) -> None:
+    """Offer the components of this plugin."""
+    register(Perceiver)

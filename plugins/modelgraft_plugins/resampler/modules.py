@@ -1,0 +1,70 @@
+"""The Perceiver Resamplers behind `resampler/perceiver`: Flamingo's from perceiver.py, that of IDEFICS from transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+from transformers import IdeficsConfig
+from transformers.models.idefics.perceiver import IdeficsPerceiverResampler
+
+from modelgraft.errors import InputError
+from modelgraft_plugins.resampler.perceiver import PerceiverResampler
+
+if TYPE_CHECKING:
+    from modelgraft.checkpoints.weights import Weights
+    from modelgraft_plugins.resampler import Perceiver as PerceiverConfig
+
+
+class Perceiver(nn.Module):
+    """A fixed number of vectors for each medium.
+
+    media    float[batch tokens width], with an axis `images` if `many`, then one `frames` if `max_num_frames` is set
+    returns  float[batch latents width], with the axis `images` if there was one
+
+    Raises InputError for more frames or media than have a learned vector.
+    """
+
+    def __init__(self, config: PerceiverConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = _of_idefics(config) if config.family == "idefics" else _of_flamingo(config)
+
+    @staticmethod
+    def from_checkpoint(_config: PerceiverConfig, weights: Weights) -> Mapping[str, Tensor]:
+        """The part holds the tensors under the names that they have here."""
+        return {f"model.{name}": tensor for name, tensor in weights.state().items()}
+
+    def forward(self, media: Tensor) -> Tensor:
+        """Resample each medium."""
+        config = self.config
+        media = media if config.many else media[:, None]
+        self._refuse_more("images", media.shape[1], config.max_num_media)
+        if config.max_num_frames:
+            self._refuse_more("frames", media.shape[2], config.max_num_frames)
+        if config.family == "idefics":
+            latents: Tensor = self.model(media.flatten(0, 1))
+            latents = latents.reshape(*media.shape[:2], *latents.shape[1:])
+        else:
+            latents = self.model(media if config.max_num_frames else media[:, :, None])
+        return latents if config.many else latents[:, 0]
+
+    def _refuse_more(self, what: str, count: int, most: int | None) -> None:
+        if most is not None and count > most:
+            raise InputError(f"resampler/perceiver got {count} {what}, but has learned vectors for {most}: give fewer {what}")
+
+
+def _of_flamingo(config: PerceiverConfig) -> nn.Module:
+    assert config.hidden_size is not None
+    return PerceiverResampler(
+        width=config.hidden_size, depth=config.depth, heads=config.num_heads, head_width=config.head_dim, latents=config.num_latents,
+        multiple=config.ff_mult, frames=config.max_num_frames, media=config.max_num_media,
+    )  # fmt: skip
+
+
+def _of_idefics(config: PerceiverConfig) -> nn.Module:
+    assert config.hidden_size is not None
+    perceiver = {"qk_layer_norms_perceiver": config.qk_norms}
+    theirs: Any = IdeficsConfig(vision_config={"embed_dim": config.hidden_size}, perceiver_config=perceiver)  # Any: it is not annotated
+    return IdeficsPerceiverResampler(theirs, config.hidden_size, config.depth, config.num_heads, config.head_dim, config.num_latents)
