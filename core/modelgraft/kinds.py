@@ -134,6 +134,9 @@ class Component:
     load        "package.module:function": `function(config, context)` gives the callable (see backends/base.py)
     function    the code itself, for light components; called with the inputs in order and the config as keywords
     exportable  the module can be exported to ONNX
+    writer      of language models: "package.module:Class", what reads prompts and writes answers around an exported decoder,
+                made as `Class(config, facts)` (see backends/onnx/decoders.py); of an adapter, in place of its host's
+    hosts       of adapters: the ids of what they can be grafted into; empty: into anything
     cache       its results are worth keeping between runs
     random      its results depend on the seed
     """
@@ -147,6 +150,8 @@ class Component:
     load: str | None = None
     function: Callable[..., Any] | None = None
     exportable: bool = False
+    writer: str | None = None
+    hosts: tuple[str, ...] = ()
     cache: bool = False
     random: bool = False
     plugin: str = ""
@@ -194,6 +199,8 @@ def component(  # noqa: PLR0913 all that a declaration may say
     module: str | None = None,
     load: str | None = None,
     exportable: bool = False,
+    writer: str | None = None,
+    hosts: tuple[str, ...] = (),
     cache: bool | None = None,
     random: bool = False,
     keywords: tuple[str, ...] = (),
@@ -214,7 +221,7 @@ def component(  # noqa: PLR0913 all that a declaration may say
         if function is None and (inputs is not None or outputs is not None):
             config.declared_ports = declared
         subject.__component__ = Component(
-            id, kind, config, summary, version, module, load, function, exportable,
+            id, kind, config, summary, version, module, load, function, exportable, writer, hosts,
             cache if cache is not None else function is None, random, "", keywords,
         )  # fmt: skip
         return subject

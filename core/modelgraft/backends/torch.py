@@ -273,8 +273,11 @@ def parameters_without_memory() -> Iterator[None]:
             torch.nn.Module.register_parameter = original  # type: ignore[method-assign]
 
 
-def in_torch(module: torch.nn.Module, context: LoadContext) -> Callable[..., Any]:
-    """Call without gradients. Tensors come to the device of the module, floating ones to the dtype of its weights."""
+def in_torch(module: Callable[..., Any], context: LoadContext) -> Callable[..., Any]:
+    """Call a module, or code like one, without gradients.
+
+    Tensors come to the device of the module, floating ones to the dtype of its weights.
+    """
     device, dtype = torch.device(context.device), DTYPES[context.dtype]
 
     def at_home(value: Any) -> Any:

@@ -44,6 +44,7 @@ from modelgraft.kinds import SolvedNode, component
 from modelgraft.ports import Ports, port
 from modelgraft_plugins.llm.config import OUTPUTS, LanguageConfig, model_of, values_of
 from modelgraft_plugins.llm.families import DECODER_COUNTS, family_of
+from modelgraft_plugins.llm.gated import GatedCrossAttention
 
 if TYPE_CHECKING:
     from modelgraft.checkpoints.sources import SourceView
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     kind="llm",
     module="modelgraft_plugins.llm.causal:Causal",
     exportable=True,
+    writer="modelgraft_plugins.llm.writer:CausalWriter",
     random=True,
     keywords=("decoder", "chat", "vlm"),
 )
@@ -81,7 +83,13 @@ WHOLE_HEADS = ("llava", "llava_next", "vipllava")  # the outer model owns the ou
 
 
 @component(
-    "llm/seq2seq", kind="llm", module="modelgraft_plugins.llm.seq2seq:Seq2Seq", exportable=True, random=True, keywords=("t5", "whisper")
+    "llm/seq2seq",
+    kind="llm",
+    module="modelgraft_plugins.llm.seq2seq:Seq2Seq",
+    exportable=True,
+    writer="modelgraft_plugins.llm.writer:Seq2SeqWriter",
+    random=True,
+    keywords=("t5", "whisper"),
 )
 class Seq2SeqConfig(LanguageConfig):
     """Read a prompt of text and embeddings with an encoder, or a memory from elsewhere, and write an answer with a decoder."""
@@ -151,6 +159,7 @@ def _whisper_start(source: SourceView, config: Mapping[str, Any]) -> dict[str, A
 
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
-    """Offer the language models."""
+    """Offer the language models, and what is grafted into them."""
     register(CausalConfig)
     register(Seq2SeqConfig)
+    register(GatedCrossAttention)

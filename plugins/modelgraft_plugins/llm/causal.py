@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -11,7 +11,8 @@ from modelgraft.checkpoints.weights import Weights
 from modelgraft_plugins import huggingface
 from modelgraft_plugins.llm import CausalConfig
 from modelgraft_plugins.llm.decoders import CausalDecoder
-from modelgraft_plugins.llm.writer import Writer, fits, read_state
+from modelgraft_plugins.llm.language_model import LanguageModel, read_state
+from modelgraft_plugins.llm.writer import CausalWriter
 
 if TYPE_CHECKING:
     from modelgraft.backends.onnx.decoders import DecoderGraph
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
 ARCHITECTURE = "AutoModelForCausalLM"
 
 
-class Causal(Writer):
+class Causal(LanguageModel):
     """A decoder-only language model."""
+
+    writer_kind = CausalWriter
 
     def __init__(self, config: CausalConfig) -> None:
         super().__init__(config, huggingface.build(config.facts(), ARCHITECTURE))
@@ -29,19 +32,6 @@ class Causal(Writer):
     def from_checkpoint(config: CausalConfig, weights: Weights) -> dict[str, Tensor]:
         """Translate the tensors of a checkpoint, in any layout that transformers reads."""
         return read_state(huggingface.blueprint(config.facts(), ARCHITECTURE), weights.state())
-
-    def forward(self, *values: Any) -> dict[str, Any]:
-        """Answer each record.
-
-        values   the fields of the template in order: a list of texts or conversations, or float[batch tokens width]
-        returns  text: one string per record; logits: float[batch vocab]
-
-        Raises InputError for a prompt that does not fit.
-        """
-        prompts, said = self.read(values)
-        limit, new = self.config.max_position_embeddings, self.config.max_new_tokens
-        fits(prompts, limit=limit, new=new, node=self.runtime.node, kind=self.config.kind or "the model")
-        return self.answer(self.torch_decoder(), prompts, said)
 
     def torch_decoder(self) -> CausalDecoder:
         """The decoder in torch."""
@@ -62,7 +52,3 @@ class Causal(Writer):
         except ExportError as error:
             remark = f"GroupQueryAttention cannot serve this model ({error}): its cache grows, and long answers slow down"
         return DecoderGraph("growing", growing_export.export_decoder(self.model, path, half=half), remark)
-
-    def start_ids(self) -> tuple[int, ...]:
-        """Answers begin with nothing but the prompt."""
-        return ()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
-
 from modelgraft.backends.base import LoadContext
 from modelgraft.errors import Problem, SourceError
+from modelgraft_plugins import kept_tokenizers
+from modelgraft_plugins.kept_tokenizers import Encoded
 
 FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "vocab.txt")
 
@@ -22,7 +21,7 @@ class Tokenizer:
     before, after   what it puts around every text: begin and end tokens
     """
 
-    def __init__(self, inner: Any, *, placeholder: str) -> None:  # Any: tokenizers of transformers are not annotated
+    def __init__(self, inner: kept_tokenizers.Inner, *, placeholder: str) -> None:
         self.inner = inner
         known: dict[str, int] = inner.added_tokens_encoder
         self.placeholder, self.placeholder_id = placeholder, known.get(placeholder)
@@ -72,9 +71,9 @@ class Bytes:
     def __init__(self, vocabulary: int) -> None:
         self.vocabulary = vocabulary
 
-    def __call__(self, text: str, **_: Any) -> Bytes.Encoded:
+    def __call__(self, text: str, **_: Any) -> Encoded:
         """The bytes of a text; there are no special tokens to leave out."""
-        return Bytes.Encoded([byte % self.vocabulary for byte in text.encode()])
+        return Encoded([byte % self.vocabulary for byte in text.encode()])
 
     def decode(self, ids: list[int], **_: Any) -> str:
         """The text of the bytes; what is no UTF-8 becomes a replacement character."""
@@ -83,12 +82,6 @@ class Bytes:
     def convert_tokens_to_ids(self, token: str) -> int | None:  # noqa: ARG002 it has no special tokens
         """No token has a name."""
         return None
-
-    @dataclass(frozen=True, slots=True)
-    class Encoded:
-        """As the call of a tokenizer of transformers gives it."""
-
-        input_ids: list[int]
 
 
 def open_tokenizer(context: LoadContext, *, placeholder: str, vocabulary: int) -> Tokenizer:
@@ -103,7 +96,7 @@ def open_tokenizer(context: LoadContext, *, placeholder: str, vocabulary: int) -
     if folder is None or not there:
         raise _missing(context, f"{folder} has none of {', '.join(FILES)}" if folder is not None else "it has no folder on this machine")
     try:
-        inner: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        inner = kept_tokenizers.open_tokenizer(folder)
     except (ValueError, OSError, KeyError, TypeError, ImportError) as error:
         raise _missing(context, f"its tokenizer files cannot be read: {error}") from error
     return Tokenizer(inner, placeholder=placeholder)

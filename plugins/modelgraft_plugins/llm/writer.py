@@ -1,67 +1,65 @@
-"""What llm/causal and llm/seq2seq share when they run: a model, its tokenizer, and the loop over both."""
+"""What reads prompts and writes answers around a decoder: tokenizer, embeddings and loop, without the model itself.
+
+A module of llm/causal or llm/seq2seq has one of these around its own decoder in torch; the onnx backend puts one around an
+exported decoder and then needs no module at all, so that nothing here may import transformers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
 from modelgraft.backends.base import LoadContext, NodeRuntime
 from modelgraft.errors import InputError, SourceError
 from modelgraft.generation.decoder import Decoder
 from modelgraft.generation.loop import Answers, generate
-from modelgraft_plugins import huggingface
+from modelgraft_plugins.llm import CausalConfig, Seq2SeqConfig
 from modelgraft_plugins.llm.config import LanguageConfig
 from modelgraft_plugins.llm.prompts import PromptWriter
 from modelgraft_plugins.llm.tokens import Tokenizer, open_tokenizer
 
+Embed = Callable[[Tensor], Tensor]
 
-class Writer(nn.Module):
-    """A language model of transformers under `model`, and what it needs to answer. Subclasses give it its decoder and inputs."""
 
-    def __init__(self, config: LanguageConfig, model: Any) -> None:  # Any: a model of transformers
-        super().__init__()
-        self.config, self.model = config, model
+class Writer:
+    """Reads the records of one node and writes their answers. Subclasses say what the decoder reads."""
+
+    def __init__(self, config: Any, facts: Mapping[str, Any]) -> None:
+        """Make the writer of a node.
+
+        config  a LanguageConfig, of the subclass's own kind
+        facts   what a model says of itself beside its config: `vocabulary`, `end_ids`, `start_id`
+        """
+        self.config: LanguageConfig = config
+        self.facts = facts
         self.runtime = NodeRuntime(node="llm")
         self.tokenizer: Tokenizer | SourceError | None = None
-        self.decoder: Decoder | None = None  # another backend may put its own here
+        self.device = torch.device("cpu")  # of the embeddings
 
-    @property
-    def optional_keys(self) -> tuple[str, ...]:
-        """Tensors that a checkpoint may leave out."""
-        return huggingface.optional_keys(self.model, prefix="model.")
+    def write(self, values: Sequence[Any], *, decoder: Decoder, embed: Embed) -> dict[str, Any]:
+        """Answer each record.
 
-    def after_load(self) -> None:
-        """Tie what the checkpoint ties."""
-        huggingface.tie(self.model)
+        values   the fields of the template in order: a list of texts or conversations, or float[batch tokens width]
+        embed    int64[n] -> float[n width], the input embeddings
+        returns  text: one string per record; logits: float[batch vocab]
+        """
+        raise NotImplementedError
 
     def prepare(self, context: LoadContext) -> None:
         """Open the tokenizer; a missing one is an error only when text is wanted."""
         self.runtime.node, self.runtime.component = context.node.name, context.node.component.id
+        self.device = torch.device(context.device)
         try:
-            self.tokenizer = open_tokenizer(
-                context, placeholder=self.config.placeholder, vocabulary=self.model.config.get_text_config(decoder=True).vocab_size
-            )
+            self.tokenizer = open_tokenizer(context, placeholder=self.config.placeholder, vocabulary=self.facts["vocabulary"])
         except SourceError as error:
             self.tokenizer = error
 
     def bind(self, runtime: NodeRuntime) -> None:
         """Take seed, events and cancellation from the run."""
         self.runtime = runtime
-
-    def embed(self, ids: Tensor) -> Tensor:
-        """The input embeddings of some tokens, int64[n] -> float[n width]."""
-        embedded: Tensor = self.model.get_input_embeddings()(ids)
-        return embedded
-
-    def release_decoder(self) -> None:
-        """Free every parameter but the input embeddings; a tied head is one with them."""
-        kept = {id(parameter) for parameter in self.model.get_input_embeddings().parameters()}
-        for module in self.model.modules():
-            for name, parameter in module.named_parameters(recurse=False):
-                if id(parameter) not in kept:
-                    setattr(module, name, nn.Parameter(parameter.to("meta"), requires_grad=False))
 
     def tokens(self) -> Tokenizer:
         """The tokenizer. Raises SourceError `no-tokenizer` when the source has none."""
@@ -71,13 +69,17 @@ class Writer(nn.Module):
             raise InputError(f"{self.runtime.node}: there is no tokenizer, because nothing called prepare() after loading")
         return self.tokenizer
 
+    def start_ids(self) -> tuple[int, ...]:
+        """What every answer begins with."""
+        return ()
+
     def answer(self, decoder: Decoder, prompts: Sequence[Tensor], said: Sequence[Sequence[int]]) -> dict[str, Any]:
         """Generate, and hand each piece of text on as an event."""
         emit = self.runtime.emit
         answers: Answers = generate(
-            self.decoder or decoder,
+            decoder,
             prompts,
-            self.config.settings(end_ids=self.end_ids()),
+            self.config.settings(end_ids=tuple(self.facts["end_ids"])),
             decode=self.tokens().decode,
             said=said,
             seed=self.runtime.node_seed(),
@@ -86,12 +88,7 @@ class Writer(nn.Module):
         )
         return {"text": answers.texts, "logits": answers.logits}
 
-    def end_ids(self) -> tuple[int, ...]:
-        """The end tokens of the model, for when the config names none."""
-        found = self.model.config.get_text_config(decoder=True).eos_token_id
-        return tuple(found) if isinstance(found, list) else () if found is None else (found,)
-
-    def read(self, values: Sequence[Any]) -> tuple[list[Tensor], list[list[int]]]:
+    def read(self, values: Sequence[Any], embed: Embed) -> tuple[list[Tensor], list[list[int]]]:
         """Embed the prompt of every record, and give their token ids.
 
         Raises InputError for records that do not fit the template.
@@ -101,9 +98,7 @@ class Writer(nn.Module):
         writer = PromptWriter(self.config, self.tokens(), node=self.runtime.node)
         count = max((len(value) for value in values), default=1)
         prompts = [writer.write({name: value[row] for name, value in zip(names, values, strict=True)}) for row in range(count)]
-        table = self.model.get_input_embeddings()
-        embedded = [prompt.embed(table, table.weight.device) for prompt in prompts]
-        return embedded, [prompt.said for prompt in prompts]
+        return [prompt.embed(embed, self.device) for prompt in prompts], [prompt.said for prompt in prompts]
 
     def _check_sizes(self, values: Mapping[str, Any]) -> None:
         width = self.config.hidden_size
@@ -117,16 +112,45 @@ class Writer(nn.Module):
                 raise InputError(f"{self.runtime.node}.{field.name} takes {field.tokens} embeddings, but got {got}")
 
 
-def read_state(model: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a checkpoint under the names that a Writer has for them; `model`: what says those names."""
-    return huggingface.convert(state, model, prefix="model.")
+class CausalWriter(Writer):
+    """Around a decoder that reads the prompt itself."""
+
+    config: CausalConfig
+
+    def write(self, values: Sequence[Any], *, decoder: Decoder, embed: Embed) -> dict[str, Any]:
+        """See Writer. Raises InputError for a prompt that does not fit."""
+        prompts, said = self.read(values, embed)
+        self._fits(max(map(len, prompts)))
+        return self.answer(decoder, prompts, said)
+
+    def _fits(self, longest: int) -> None:
+        limit, new = self.config.max_position_embeddings, self.config.max_new_tokens
+        if limit is not None and longest + new > limit:
+            has = f"the prompt has {longest:,} tokens and max_new_tokens is {new:,}, together {longest + new:,}"
+            way_out = f"shorten the prompt, or set max_new_tokens to at most {max(limit - longest, 0):,}"
+            raise InputError(f"{self.runtime.node}: {has}; {self.config.kind or 'the model'} has {limit:,} positions: {way_out}")
 
 
-def fits(prompts: Sequence[Tensor], *, limit: int | None, new: int, node: str, kind: str) -> None:
-    """Raise InputError when a prompt and the longest answer do not fit into the context, with the numbers."""
-    longest = max(map(len, prompts))
-    if limit is not None and longest + new > limit:
-        found = f"{node}: the prompt has {longest:,} tokens and max_new_tokens is {new:,}, together {longest + new:,}"
-        raise InputError(
-            f"{found}; {kind} has {limit:,} positions: shorten the prompt, or set max_new_tokens to at most {max(limit - longest, 0):,}"
-        )
+class Seq2SeqWriter(Writer):
+    """Around a decoder whose encoder reads the prompt, or that takes a memory."""
+
+    config: Seq2SeqConfig
+
+    def write(self, values: Sequence[Any], *, decoder: Decoder, embed: Embed) -> dict[str, Any]:
+        """See Writer; the value of a decoder alone is its memory, float[batch frames width]."""
+        prompts = list(values[0]) if self.config.encoder == "none" else self.read(values, embed)[0]
+        return self.answer(decoder, prompts, [self.start_ids()] * len(prompts))
+
+    def start_ids(self) -> tuple[int, ...]:
+        """The tokens that every answer begins with. Raises InputError for one that the tokenizer does not know."""
+        found = [(token, self.tokens().id_of(token)) for token in self.config.decoder_prompt]
+        unknown = [token for token, number in found if number is None]
+        if unknown:
+            raise InputError(f"{self.runtime.node}.decoder_prompt: the tokenizer has no token {', '.join(map(repr, unknown))}")
+        given = tuple(number for _, number in found if number is not None) or self.config.decoder_start_ids
+        if given:
+            return given
+        first = self.facts["start_id"]
+        if first is None:
+            raise InputError(f"{self.runtime.node}: {self.config.kind} names no decoder_start_token_id; set decoder_start_ids")
+        return (int(first),)

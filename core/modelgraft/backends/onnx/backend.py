@@ -14,10 +14,10 @@ from modelgraft.backends.onnx import decoders, store
 from modelgraft.backends.onnx.calling import Exported
 from modelgraft.backends.onnx.examples import CHECKED, make_inputs
 from modelgraft.backends.onnx.exporting import Halved, export, flat, joined, open_fresh
-from modelgraft.backends.onnx.keys import OPSET, ExportError, Signature, key_of, signature_of, wired_inputs
+from modelgraft.backends.onnx.keys import OPSET, ExportError, Signature, identity_of, key_of, signature_of, wired_inputs
 from modelgraft.backends.onnx.parity import Parity, compare
 from modelgraft.backends.onnx.precision import check_precision, reduce
-from modelgraft.backends.torch import TorchBackend, in_torch, resolve
+from modelgraft.backends.torch import TorchBackend, in_torch
 from modelgraft.errors import GraphError, Problem
 from modelgraft.graph import Node
 
@@ -62,12 +62,13 @@ class OnnxBackend:
 
     def _open(self, context: LoadContext, shared: Mapping[str, Loaded]) -> Loaded:
         node = context.node
-        if node.adapters or not node.component.exportable:
-            raise ExportError("adapters are not exported" if node.adapters else "the component is not declared exportable")
-        if not node.parts and hasattr(resolve(node.component.module or "", node.component), "export_decoder"):
-            host = self._torch.load(_on_host(context), shared)
-            key = key_of(node, None, [_identity(context)], precision=_precision(context))
-            loaded, self.exports[node.name] = decoders.load(host, context, key=key, precision=_precision(context))
+        if not node.component.exportable:
+            raise ExportError("the component is not declared exportable")
+        if node.component.writer is not None:
+            key, precision = key_of(node, None, [_identity(context)], precision=_precision(context)), _precision(context)
+            loaded, self.exports[node.name] = decoders.load(
+                context, lambda: self._torch.load(_on_host(context), shared), key=key, precision=precision
+            )
             return loaded
         wired = wired_inputs(node)
         calls = _Calls(node, lambda names: self._session(context, shared, names)[0])
@@ -118,15 +119,16 @@ def _parts(context: LoadContext) -> list[LoadContext]:
 
 
 def _on_host(context: LoadContext) -> LoadContext:
-    """Where torch builds what is exported."""
-    return replace(context, device="cpu", dtype="float32", precision="")
+    """Where torch builds what is exported; adapters that can are merged into the weights."""
+    return replace(context, device="cpu", dtype="float32", precision="", merge=True)
 
 
 def _identity(context: LoadContext) -> str:
-    """What tells the weights of a node from others."""
-    if context.weights is not None:
-        return context.weights.view.identity()
-    return f"random {context.seed} {context.node.share or context.node.name}"
+    """What tells the weights of a node and its adapters from others."""
+    node = context.node
+    own = context.weights.view.identity() if context.weights is not None else f"random {context.seed} {node.share or node.name}"
+    grafted = (adapter.source.identity() if adapter.source is not None else f"random {context.seed}" for adapter in node.adapters)
+    return identity_of(own, list(grafted))
 
 
 def _build(module: torch.nn.Module, node: Node, signature: Signature, precision: str, folder: Path) -> Mapping[str, Any]:

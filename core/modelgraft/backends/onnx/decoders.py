@@ -1,7 +1,9 @@
-"""Language models on ONNX Runtime: the module keeps tokenizer, embeddings and loop, its decoder is an exported graph.
+"""Language models on ONNX Runtime: an exported graph decodes, and around it the component's writer reads and writes.
 
-What a module offers for it is `Decodes` below. There are three styles of decoder graphs: "grouped" (decoding.py: its cache
-is updated in place), "growing" and "crossing" (growing.py).
+The module is needed to export it, and never again: what the writer must know of it stands in the manifest, and the input
+embeddings are read from the checkpoint, or from a file of the export where they stand in none. What a module offers is
+`Decodes` below, what a writer offers is `Writes`. There are four styles of decoder graphs: "grouped" (decoding.py: its cache
+is updated in place), "gated" (gated.py: the same, looking at media), "growing" and "crossing" (growing.py).
 """
 
 from __future__ import annotations
@@ -12,22 +14,28 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
+from torch.nn import functional
 
-from modelgraft.backends.base import LoadContext, Loaded
-from modelgraft.backends.onnx import store
+from modelgraft.backends.base import LoadContext, Loaded, NodeRuntime
+from modelgraft.backends.onnx import gated, store
 from modelgraft.backends.onnx.decoding import Layout, OnnxDecoder
 from modelgraft.backends.onnx.exporting import open_fresh
 from modelgraft.backends.onnx.growing import CrossingDecoder, GrowingDecoder
 from modelgraft.backends.onnx.keys import OPSET, ExportError
 from modelgraft.backends.onnx.parity import Parity, compare
 from modelgraft.backends.onnx.precision import reduce
+from modelgraft.backends.torch import in_torch, resolve
 from modelgraft.generation.decoder import Decoder
 
 # Prompts of the parity gate: two batches of unequal lengths, none as long as the traced one, then tokens one by one.
 PROMPTS = ((3, 9, 4), (1,))
 STEPS = 4
 MOST_IDS = 50  # tokens of the gate are drawn from the first so many of a vocabulary
+TABLE = "embeddings.safetensors"
 CROSSING = ("decoder.onnx", "crossing.onnx", "encoder.onnx")
+
+Embed = Callable[[Tensor], Tensor]  # int64[n] -> float32[n width], the input embeddings
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,69 +47,134 @@ class DecoderGraph:
     remark: str = ""
 
 
-class Decodes(Protocol):
-    """A module whose decoder can be exported."""
+class Writes(Protocol):
+    """What reads prompts and writes answers around a decoder: `Component.writer`, made as `Writer(config, facts)`."""
 
-    decoder: Decoder | None  # what it uses in place of its own
-
-    def export_decoder(self, folder: Path, *, half: bool) -> DecoderGraph:
-        """Write the graphs: model.onnx, or those of CROSSING. Raises ExportError when the model cannot be exported."""
+    def prepare(self, context: LoadContext) -> None:
+        """Open what lies beside the weights, such as a tokenizer."""
         ...
 
-    def torch_decoder(self) -> Decoder:
-        """The same decoder in torch, for the parity gate."""
-        ...
-
-    def embed(self, ids: torch.Tensor) -> torch.Tensor:
-        """The input embeddings, int64[n] -> float[n width]."""
-        ...
-
-    def release_decoder(self) -> None:
-        """Free the weights that only `torch_decoder` reads."""
+    def bind(self, runtime: NodeRuntime) -> None:
+        """Take seed, events and cancellation from the run."""
         ...
 
     def start_ids(self) -> Sequence[int]:
         """What every answer of a crossing decoder begins with."""
         ...
 
+    def write(self, values: Sequence[Any], *, decoder: Decoder, embed: Embed) -> Any:
+        """Answer each record; the values of the node's input ports in order."""
+        ...
 
-def load(host: Loaded, context: LoadContext, *, key: str, precision: str) -> tuple[Loaded, store.Entry]:
-    """Give a language model, loaded by torch, a decoder on ONNX Runtime; and the export that it runs.
 
-    From then on the host holds its embeddings alone, so nobody can take its weights from it: `Loaded.state` is None.
+class Decodes(Protocol):
+    """A module whose decoder can be exported."""
+
+    @property
+    def writer(self) -> Writes:
+        """What it answers through itself."""
+        ...
+
+    def export_decoder(self, folder: Path, *, half: bool) -> DecoderGraph:
+        """Write the graphs: model.onnx, with media.onnx where it is gated, or those of CROSSING. Raises ExportError when the model cannot be exported."""
+        ...
+
+    def torch_decoder(self) -> Decoder:
+        """The same decoder in torch, for the parity gate."""
+        ...
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """The input embeddings, int64[n] -> float[n width]."""
+        ...
+
+    def facts(self) -> Mapping[str, Any]:
+        """What a writer must know of the model beside its config, as plain values."""
+        ...
+
+
+def load(context: LoadContext, open_host: Callable[[], Loaded], *, key: str, precision: str) -> tuple[Loaded, store.Entry]:
+    """Give a language model whose decoder runs on ONNX Runtime, and the export that it runs.
+
+    open_host  loads the node on torch; called only when its export is not kept
+
+    Nobody can take weights from it: `Loaded.state` is None.
     """
-    module: Decodes = host.state
+    node = context.node
     entry, complaint = store.find(key)
     if entry is None:
-        entry = store.make(key, lambda folder: _build(module, context, precision, folder))
-    remarks = [f"{context.node.name}: {text}" for text in (complaint, entry.manifest.get("remark", "")) if text]
+        host = open_host()
+        entry = store.make(key, lambda folder: _build(host, context, precision, folder))
+    facts = entry.manifest
+    remarks = [*facts["warnings"], *(f"{node.name}: {text}" for text in (complaint, facts["remark"]) if text)]
 
     def session(graph: str) -> Any:
         opened, said = store.session(entry.folder, context.device, graph=graph, count=context.threads)
         remarks.extend(said)
         return opened
 
-    module.decoder = _decoder(module, entry.folder, entry.manifest, session, context.device)
-    module.release_decoder()
-    return replace(host, state=None, warnings=(*host.warnings, *remarks)), entry
+    around = next((adapter.component for adapter in reversed(node.adapters) if adapter.component.writer), node.component)
+    writer: Writes = resolve(around.writer or "", around)(node.config, facts["facts"])
+    embed = _embedding(entry.folder, facts["embeddings"], context)
+    decoder = _decoder(entry.folder, facts, session, embed=embed, start_ids=writer.start_ids, device=context.device)
+    at_home = replace(context, device="cpu", dtype="float32")  # where prompts are embedded
+    writer.prepare(at_home)
+    call = in_torch(lambda *values: writer.write(values, decoder=decoder, embed=embed), at_home)
+    return Loaded(call, bind=writer.bind, warnings=tuple(remarks)), entry
 
 
-def _decoder(module: Decodes, folder: Path, manifest: Mapping[str, Any], session: Callable[[str], Any], device: str) -> Decoder:
+def _embedding(folder: Path, where: Mapping[str, str], context: LoadContext) -> Embed:
+    """The input embeddings, as `_keep_table` has noted where they stand; they are mapped, not read."""
+    if "key" in where and context.weights is not None:
+        table = context.weights.tensor(where["key"])
+    else:
+        from safetensors.torch import load_file
+
+        table = load_file(folder / where["file"])["table"] if where else torch.zeros(0, 0)
+    return lambda ids: functional.embedding(ids, table).to(torch.float32)
+
+
+def _keep_table(module: Decodes, vocabulary: int, context: LoadContext, folder: Path) -> Mapping[str, str]:
+    """Note under which key the checkpoint holds the input embeddings; write them into a file when it holds them nowhere."""
+    with torch.no_grad():
+        table = module.embed(torch.arange(vocabulary))
+    weights = context.weights
+    for key in weights.keys() if weights is not None else ():
+        if weights is not None and weights.shape(key) == tuple(table.shape) and torch.equal(weights.tensor(key).to(table.dtype), table):
+            return {"key": key}
+    from safetensors.torch import save_file
+
+    save_file({"table": table.contiguous()}, folder / TABLE)
+    return {"file": TABLE}
+
+
+def _decoder(
+    folder: Path,
+    manifest: Mapping[str, Any],
+    session: Callable[[str], Any],
+    *,
+    embed: Embed,
+    start_ids: Callable[[], Sequence[int]],
+    device: str,
+) -> Decoder:
     facts = dict(manifest["layout"])
     layout = Layout(**{**facts, "dtype": getattr(torch, str(facts["dtype"]).removeprefix("torch."))})
     if manifest["style"] == "crossing":
         sessions = {graph.removesuffix(".onnx"): session(graph) for graph in CROSSING if (folder / graph).is_file()}
-        return CrossingDecoder(sessions, layout, module.start_ids, device=device)
+        return CrossingDecoder(sessions, layout, start_ids, device=device)
+    if manifest["style"] == "gated":
+        return gated.GatedDecoder(session(store.GRAPH), layout, embed, device=device, media=session(gated.MEDIA))
     kind = OnnxDecoder if manifest["style"] == "grouped" else GrowingDecoder
-    return kind(session(store.GRAPH), layout, module.embed, device=device)
+    return kind(session(store.GRAPH), layout, embed, device=device)
 
 
-def _build(module: Decodes, context: LoadContext, precision: str, folder: Path) -> Mapping[str, Any]:
+def _build(host: Loaded, context: LoadContext, precision: str, folder: Path) -> Mapping[str, Any]:
+    module: Decodes = host.state
     store.tell(1, "tracing")
     made = module.export_decoder(folder, half=precision == "float16")
     store.tell(2, f"bringing to {precision}")
     for graph in sorted(folder.glob("*.onnx")):
         reduce(graph, precision)
+    facts = module.facts()
     manifest: dict[str, Any] = {
         "node": context.node.name,
         "component": context.node.component.id,
@@ -109,11 +182,18 @@ def _build(module: Decodes, context: LoadContext, precision: str, folder: Path) 
         "precision": precision,
         "style": made.style,
         "remark": made.remark,
+        "warnings": list(host.warnings),
         "layout": {**asdict(made.layout), "dtype": str(made.layout.dtype)},
+        "facts": facts,
+        "embeddings": {}
+        if made.style == "crossing" and not (folder / "encoder.onnx").is_file()
+        else _keep_table(module, facts["vocabulary"], context, folder),
     }
     store.tell(3, "comparing with torch")
-    exported = _decoder(module, folder, manifest, lambda graph: open_fresh(folder / graph), "cpu")
-    parity = prove(module, exported, made, precision)
+    sessions = _decoder(
+        folder, manifest, lambda graph: open_fresh(folder / graph), embed=module.embed, start_ids=module.writer.start_ids, device="cpu"
+    )
+    parity = prove(module, sessions, made, precision)
     if not parity.holds:
         raise ExportError(f"the export differs from torch: {parity}")
     return {**manifest, "parity": asdict(parity)}
@@ -124,18 +204,21 @@ def prove(module: Decodes, exported: Decoder, made: DecoderGraph, precision: str
     generator = torch.Generator().manual_seed(7)
     ids = min(MOST_IDS, made.layout.vocab)
 
-    def prompt(length: int) -> torch.Tensor:
+    def prompt(length: int) -> Tensor:
         if made.style == "crossing":
             return torch.randn(length, made.layout.width, generator=generator)
         return module.embed(torch.randint(0, ids, (length,), generator=generator)).detach()
 
+    def answer(decoder: Decoder, case: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        if isinstance(exported, gated.GatedDecoder):
+            gated.rehearse(decoder, case, media_size=exported.media_size)
+        return _answer(decoder, case, ids)
+
     cases = [tuple(prompt(length) for length in lengths) for lengths in PROMPTS]
-    return compare(
-        lambda *case: _answer(module.torch_decoder(), case, ids), lambda *case: _answer(exported, case, ids), cases, precision=precision
-    )
+    return compare(lambda *case: answer(module.torch_decoder(), case), lambda *case: answer(exported, case), cases, precision=precision)
 
 
-def _answer(decoder: Decoder, prompts: tuple[torch.Tensor, ...], ids: int) -> tuple[torch.Tensor, ...]:
+def _answer(decoder: Decoder, prompts: tuple[Tensor, ...], ids: int) -> tuple[Tensor, ...]:
     """The logits of the prompts, and of tokens that do not depend on them: from the first `ids` of the vocabulary."""
     with torch.no_grad():
         logits = [decoder.prefill(prompts, room=STEPS).float().clone()]

@@ -1,0 +1,152 @@
+"""Tokenizers of transformers, kept in the cache as they were built: the next start opens one without transformers.
+
+transformers builds a tokenizer from its files by rules of its own (classes, legacy flags, begin tokens); what comes out is
+a tokenizer of the package `tokenizers` that is written down whole. One whose class does more than that one, such as
+Whisper's, is not kept. Any plugin may import this module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from modelgraft.checkpoints.storage import cache_root, file_aside, sha256_of
+
+Inner = Any  # a tokenizer of transformers, or Kept: the former are not annotated
+
+FILES = (".json", ".model", ".txt", ".jinja", ".tiktoken")  # what the files of a tokenizer end with
+WEIGHTS = ".index.json"  # what lies beside them and grows with the model
+CHANGES = ("__call__", "_encode_plus", "decode", "_decode", "convert_tokens_to_ids", "build_inputs_with_special_tokens")
+PROOF = ("", "a", "Hello, world! 3.14", "  two  spaces\nand a line", "naïve façade — 漢字 🙂", "<s>x</s> [INST] <image>")
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """As the call of a tokenizer of transformers gives it."""
+
+    input_ids: list[int]
+
+
+class Kept:
+    """A tokenizer as transformers had built it, with the attributes and calls of one that this package reads."""
+
+    def __init__(self, facts: Mapping[str, Any], text: str, folder: Path) -> None:
+        from tokenizers import Tokenizer
+
+        self.folder, self.facts = folder, facts
+        self._inner: Any = Tokenizer.from_str(text)
+        self._inner.no_truncation()
+        self._inner.no_padding()
+        self.added_tokens_encoder: Mapping[str, int] = facts["added"]
+        self.unk_token, self.unk_token_id, self.chat_template = facts["unk_token"], facts["unk_token_id"], facts["chat_template"]
+
+    def __call__(self, text: str, *, add_special_tokens: bool = True) -> Encoded:
+        """The ids of a text."""
+        return Encoded(self._inner.encode(text, add_special_tokens=add_special_tokens).ids)
+
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
+        """The text of ids."""
+        text: str = self._inner.decode(ids, skip_special_tokens=skip_special_tokens)
+        return text
+
+    def convert_tokens_to_ids(self, token: str) -> int | None:
+        """The id of a token, that of the unknown token for one that is not there."""
+        found: int | None = self._inner.token_to_id(token)
+        return self.unk_token_id if found is None else found
+
+    def apply_chat_template(self, messages: list[dict[str, Any]], **options: Any) -> Any:
+        """Messages in the chat template: what renders it is transformers itself."""
+        return _from_files(self.folder).apply_chat_template(messages, **options)
+
+
+def open_tokenizer(folder: Path) -> Inner:
+    """Open the tokenizer of a folder, from the cache where it is kept; otherwise keep it there for the next time.
+
+    Raises what `AutoTokenizer.from_pretrained` raises for files that cannot be read.
+    """
+    place = _place_of(folder)
+    kept = _read(place, folder)
+    if kept is not None:
+        return kept
+    inner = _from_files(folder)
+    _keep(inner, place, folder)
+    return inner
+
+
+def _from_files(folder: Path) -> Inner:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
+def _place_of(folder: Path) -> Path:
+    """Where the tokenizer of a folder is kept: under the contents of its files, and the versions that read them."""
+    listed = sorted(path for path in folder.iterdir() if path.suffix in FILES and not path.name.endswith(WEIGHTS) and path.is_file())
+    facts = [[path.name, sha256_of(path)] for path in listed]
+    versions = [version("transformers"), version("tokenizers"), sha256_of(Path(__file__))]
+    return cache_root() / "tokenizers" / f"{hashlib.sha256(json.dumps([facts, versions]).encode()).hexdigest()[:32]}.json"
+
+
+def _read(place: Path, folder: Path) -> Kept | None:
+    """What is kept there, if it is whole: one that was cut or changed is built anew."""
+    try:
+        found = json.loads(place.read_text(encoding="utf-8"))
+        if found["sha256"] == _digest(found["facts"], found["tokenizer"]):
+            return Kept(found["facts"], found["tokenizer"], folder)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return None
+
+
+def _keep(inner: Inner, place: Path, folder: Path) -> None:
+    """Write a tokenizer down, if it is proven that it then does the same."""
+    if not _is_plain(inner):
+        return
+    facts = {
+        "added": inner.added_tokens_encoder,
+        "unk_token": inner.unk_token,
+        "unk_token_id": inner.unk_token_id,
+        "chat_template": inner.chat_template,
+    }
+    text = inner.backend_tokenizer.to_str()
+    if not _is_equal(inner, Kept(facts, text, folder)):
+        return
+    try:
+        with file_aside(place) as aside:
+            aside.write_text(json.dumps({"facts": facts, "tokenizer": text, "sha256": _digest(facts, text)}), encoding="utf-8")
+    except OSError:
+        pass  # a cache that cannot be written costs time, not correctness
+
+
+def _digest(facts: Mapping[str, Any], text: str) -> str:
+    return hashlib.sha256(f"{json.dumps(facts, sort_keys=True)}\0{text}".encode()).hexdigest()
+
+
+def _is_plain(inner: Inner) -> bool:
+    """Whether its class adds nothing to what the tokenizer inside does."""
+    from transformers import PreTrainedTokenizerFast
+
+    if not isinstance(inner, PreTrainedTokenizerFast):
+        return False
+    if inner.clean_up_tokenization_spaces and type(inner.backend_tokenizer.model).__name__ != "BPE":  # which it leaves alone
+        return False
+    own = type(inner).__mro__[: type(inner).__mro__.index(PreTrainedTokenizerFast)]
+    return not any(name in vars(kind) for kind in own for name in CHANGES)
+
+
+def _is_equal(inner: Inner, kept: Kept) -> bool:
+    """Whether both give the same ids and texts."""
+    for text in PROOF:
+        for special in (True, False):
+            ids = inner(text, add_special_tokens=special).input_ids
+            if ids != kept(text, add_special_tokens=special).input_ids:
+                return False
+            if any(inner.decode(ids, skip_special_tokens=skip) != kept.decode(ids, skip_special_tokens=skip) for skip in (True, False)):
+                return False
+    tokens = [*kept.added_tokens_encoder, "a", "no such token"]
+    return all(inner.convert_tokens_to_ids(token) == kept.convert_tokens_to_ids(token) for token in tokens)

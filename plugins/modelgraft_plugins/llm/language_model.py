@@ -1,0 +1,72 @@
+"""What the modules of llm/causal and llm/seq2seq share: a model of transformers, and a writer around its decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from modelgraft.backends.base import LoadContext, NodeRuntime
+from modelgraft.generation.decoder import Decoder
+from modelgraft_plugins import huggingface
+from modelgraft_plugins.llm.config import LanguageConfig
+from modelgraft_plugins.llm.writer import Writer
+
+
+class LanguageModel(nn.Module):
+    """A language model of transformers under `model`, which answers through `writer`."""
+
+    writer_kind: ClassVar[type[Writer]]
+
+    def __init__(self, config: LanguageConfig, model: Any) -> None:  # Any: a model of transformers
+        super().__init__()
+        self.config, self.model = config, model
+        self.writer = self.writer_kind(config, self.facts())
+
+    def forward(self, *values: Any) -> dict[str, Any]:
+        """Answer each record: see Writer.write."""
+        return self.writer.write(values, decoder=self.torch_decoder(), embed=self.embed)
+
+    @property
+    def optional_keys(self) -> tuple[str, ...]:
+        """Tensors that a checkpoint may leave out."""
+        return huggingface.optional_keys(self.model, prefix="model.")
+
+    def after_load(self) -> None:
+        """Tie what the checkpoint ties."""
+        huggingface.tie(self.model)
+
+    def prepare(self, context: LoadContext) -> None:
+        """Open the tokenizer."""
+        self.writer.prepare(context)
+
+    def bind(self, runtime: NodeRuntime) -> None:
+        """Take seed, events and cancellation from the run."""
+        self.writer.bind(runtime)
+
+    def facts(self) -> dict[str, Any]:
+        """What a writer must know of the model beside its config, as plain values."""
+        config = self.model.config
+        text = config.get_text_config(decoder=True)
+        ends = text.eos_token_id
+        start = getattr(config, "decoder_start_token_id", None)
+        return {
+            "vocabulary": text.vocab_size,
+            "end_ids": list(ends) if isinstance(ends, list) else [] if ends is None else [ends],
+            "start_id": start if start is not None else getattr(config, "pad_token_id", None),
+        }
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """The input embeddings of some tokens, int64[n] -> float[n width]."""
+        embedded: Tensor = self.model.get_input_embeddings()(ids)
+        return embedded
+
+    def torch_decoder(self) -> Decoder:
+        """The decoder in torch."""
+        raise NotImplementedError
+
+
+def read_state(model: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint under the names that a LanguageModel has for them; `model`: what says those names."""
+    return huggingface.convert(state, model, prefix="model.")
