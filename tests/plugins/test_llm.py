@@ -98,6 +98,9 @@ FAMILIES = {
     "gpt_neox": {},
     "phi": {"num_key_value_heads": 2},
     "bloom": {"n_layer": 2, "n_head": 4},
+    "mpt": {"d_model": 32, "n_layers": 2, "n_heads": 4},
+    "falcon": {"alibi": True},
+    "gptj": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128, "rotary_dim": 4},
 }
 
 

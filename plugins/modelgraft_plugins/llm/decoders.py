@@ -25,9 +25,12 @@ class CausalDecoder:
         self.model = model
         self.takes_positions = "position_ids" in inspect.signature(model.forward).parameters
         text = model.config.get_text_config()
-        self.has_windows = any(kind != "full_attention" for kind in getattr(text, "layer_types", None) or ()) or bool(
+        has_windows = any(kind != "full_attention" for kind in getattr(text, "layer_types", None) or ()) or bool(
             getattr(text, "sliding_window", None)
         )
+        # Windows and ALiBi are made from the rows of a mask, and attention in plain operations wants it made into numbers.
+        makes_mask = has_windows or bool(getattr(text, "alibi", False)) or text._attn_implementation != "sdpa"
+        self.takes_axes = self.takes_positions and not makes_mask  # the model takes a mask of 4 axes as it is
         self.cache: Cache | None = None
         self.length = 0
         self.mask: Tensor | None = None  # bool[batch room]: what may be read; None when there is no padding
@@ -90,7 +93,7 @@ class CausalDecoder:
         if self.mask is None:
             return None
         seen = self.mask[:, : self.length]
-        return seen if self.has_windows or not self.takes_positions else seen[:, None, None]  # 4 axes: the model takes it as it is
+        return seen[:, None, None] if self.takes_axes else seen
 
 
 class CrossDecoder:

@@ -1,120 +1,36 @@
 """Export a decoder of transformers with GroupQueryAttention as its attention and its cache.
 
-transformers sends the attention of its decoders through a table of functions, and their keys and values through a
-`Cache`. Here the function emits one `com.microsoft::GroupQueryAttention` per layer, whose past and present become inputs
-and outputs of the graph, and the cache hands new keys and values straight on. One graph then serves prompts and tokens.
-Layout of the graph: modelgraft/backends/onnx/decoding.py.
+Each layer becomes one `com.microsoft::GroupQueryAttention` (grouped_attention.py), whose past and present become inputs and
+outputs of the graph, so that one graph serves prompts and tokens. Layout: modelgraft/backends/onnx/decoding.py.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 from collections.abc import Iterator
-from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.export import Dim
-from transformers.cache_utils import Cache, CacheLayerMixin
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from modelgraft.backends.onnx.decoding import Layout
 from modelgraft.backends.onnx.exporting import trace
 from modelgraft.backends.onnx.keys import ExportError
+from modelgraft_plugins.llm.grouped_attention import Trace, attend, under_way
+from modelgraft_plugins.llm.own_attention import OWN
 
 ATTENTION = "modelgraft_grouped_query"  # the name under which the function stands in the table of transformers
 
 HEAD_STEP = 8  # onnxruntime refuses other head widths
+BATCH, TOKENS = Dim("batch"), Dim("tokens")
 
 Model = Any  # a model of transformers, which is only partly annotated
-
-
-class _PassingLayer(CacheLayerMixin):  # type: ignore[no-untyped-call, unused-ignore]  # transformers' own __init_subclass__
-    """Keeps nothing: the operator appends what `update` hands on."""
-
-    is_sliding = False
-
-    def __init__(self, past_key: Tensor, past_value: Tensor) -> None:
-        self.past_key, self.past_value = past_key, past_value
-        self.keys, self.values = past_key, past_value
-        self.is_initialized = True
-
-    def lazy_initialization(self, *args: Any) -> None:
-        """Nothing to lay out."""
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:  # noqa: ARG002 as in the base
-        """Hand the new keys and values on."""
-        return key_states, value_states
-
-    def get_mask_sizes(self, query_length: Any) -> tuple[Any, int]:
-        """As if nothing was read before: the operator knows better."""
-        return query_length, 0
-
-    def get_seq_length(self) -> int:
-        """Positions are given from outside."""
-        return 0
-
-    def get_max_length(self) -> int:
-        """No bound."""
-        return -1
-
-
-class _Trace(Cache):
-    """The cache of one trace, and what the attention function must know while it runs."""
-
-    def __init__(self, past: list[Tensor], seqlens_k: Tensor, total: Tensor) -> None:
-        super().__init__(layers=[_PassingLayer(key, value) for key, value in zip(past[::2], past[1::2], strict=True)])
-        self.seqlens_k, self.total = seqlens_k, total
-        self.present: dict[int, tuple[Tensor, Tensor]] = {}
-
-
-# The trace under way, by thread: the attention functions of transformers have no way to be handed one.
-_under_way: ContextVar[_Trace] = ContextVar("trace under way")
-
-
-def _attend(  # noqa: PLR0917 as transformers calls it
-    module: Model,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,  # noqa: ARG001 the operator masks by lengths
-    scaling: float | None = None,
-    dropout: float = 0.0,  # noqa: ARG001 there is none when a model answers
-    **rest: Any,
-) -> tuple[Tensor, None]:
-    """Emit the operator for one layer. query [batch heads tokens d], key and value [batch kv_heads tokens d]."""
-    running = _under_way.get()
-    batch, heads, tokens, width = query.shape
-    layer = running.layers[module.layer_idx]
-    facts: dict[str, Any] = {
-        "num_heads": heads,
-        "kv_num_heads": key.shape[1],
-        "scale": float(scaling if scaling is not None else width**-0.5),
-        "do_rotary": 0,
-    }
-    if rest.get("softcap"):
-        facts["softcap"] = float(rest["softcap"])
-    if rest.get("sliding_window"):
-        facts["local_window_size"] = int(rest["sliding_window"])
-    output, present_key, present_value = torch.onnx.ops.symbolic_multi_out(
-        "com.microsoft::GroupQueryAttention",
-        (*(_merge(states) for states in (query, key, value)), layer.past_key, layer.past_value, running.seqlens_k, running.total),
-        facts,
-        dtypes=(query.dtype, key.dtype, value.dtype),
-        shapes=((batch, tokens, heads * width), layer.past_key.shape, layer.past_value.shape),
-        version=1,
-    )
-    running.present[module.layer_idx] = (present_key, present_value)
-    return output.view(batch, tokens, heads, width), None
-
-
-def _merge(states: Tensor) -> Tensor:
-    """[batch heads tokens d] -> [batch tokens heads*d]."""
-    batch, _, tokens, _ = states.shape
-    return states.transpose(1, 2).reshape(batch, tokens, -1)
 
 
 class _GroupedQuery(torch.nn.Module):
@@ -135,14 +51,16 @@ class _GroupedQuery(torch.nn.Module):
         self, inputs_embeds: Tensor, position_ids: Tensor, seqlens_k: Tensor, total: Tensor, last: Tensor, past: list[Tensor]
     ) -> tuple[Tensor, ...]:
         """One call of the graph."""
-        running = _Trace(past, seqlens_k, total)
-        before = _under_way.set(running)
+        running = Trace(past, seqlens_k, total)
+        before = under_way.set(running)
         self.last = last  # type: ignore[assignment]
         try:
             output = self.model(inputs_embeds=inputs_embeds, position_ids=position_ids, past_key_values=running, use_cache=True)
         finally:
-            _under_way.reset(before)
+            under_way.reset(before)
             self.last = None
+        if len(running.present) < len(running.layers):
+            raise ExportError("its attention does not go through the table of transformers")
         present = [tensor for layer in range(len(running.layers)) for tensor in running.present[layer]]
         return (output.logits[:, 0], *present)
 
@@ -153,12 +71,18 @@ def layout_of(model: Model) -> Layout:
     heads = config.num_attention_heads
     return Layout(
         layers=config.num_hidden_layers,
-        kv_heads=getattr(config, "num_key_value_heads", None) or heads,
+        kv_heads=_kv_heads(config),
         head_width=getattr(config, "head_dim", None) or config.hidden_size // heads,
         width=model.get_input_embeddings().weight.shape[1],
         vocab=model.get_output_embeddings().weight.shape[0],
         dtype=model.dtype,
     )
+
+
+def _kv_heads(config: Any) -> int:
+    if config.model_type == "falcon":
+        return 1 if config.multi_query and not config.new_decoder_architecture else int(config.num_kv_heads)
+    return int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
 
 
 def export(model: Model, path: Path, *, half: bool = False) -> Layout:
@@ -169,44 +93,67 @@ def export(model: Model, path: Path, *, half: bool = False) -> Layout:
     if half:
         model = copy.deepcopy(model).half()
     layout = layout_of(model)
-    if layout.head_width % HEAD_STEP:
-        raise ExportError(f"heads are {layout.head_width} wide, and GroupQueryAttention takes multiples of {HEAD_STEP}")
-    names = [f"{kind}.{layer}" for layer in range(layout.layers) for kind in ("key", "value")]
-    batch, tokens, capacity = Dim("batch"), Dim("tokens"), Dim("capacity")
-    wrapped = _GroupedQuery(model).eval()
-    try:
-        with _attention(model):
-            trace(
-                wrapped,
-                _example(layout, batch=2, tokens=5, capacity=16),
-                path,
-                sizes=({0: batch, 1: tokens}, {0: batch, 1: tokens}, {0: batch}, None, {0: batch}, [{0: batch, 2: capacity}] * len(names)),
-                inputs=["inputs_embeds", "position_ids", "seqlens_k", "total", "last", *(f"past.{name}" for name in names)],
-                outputs=["logits", *(f"present.{name}" for name in names)],
-            )
-    finally:
-        wrapped.handle.remove()
+    with decoding(model) as wrapped:
+        given = traced(layout)
+        trace(wrapped, given.example, path, sizes=given.sizes, inputs=given.inputs, outputs=given.outputs)
     return layout
 
 
-def _example(layout: Layout, *, batch: int, tokens: int, capacity: int) -> tuple[Any, ...]:
+@contextlib.contextmanager
+def decoding(model: Model) -> Iterator[torch.nn.Module]:
+    """The model as the graph calls it: its attention is the operator inside. Raises ExportError for heads that it does not take."""
+    width = layout_of(model).head_width
+    if width % HEAD_STEP:
+        raise ExportError(f"heads are {width} wide, and GroupQueryAttention takes multiples of {HEAD_STEP}")
+    wrapped = _GroupedQuery(model).eval()
+    try:
+        with _attention(model):
+            yield wrapped
+    finally:
+        wrapped.handle.remove()
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """What a decoder graph is traced with, as `exporting.trace` takes it."""
+
+    example: tuple[Any, ...]
+    sizes: tuple[Any, ...]
+    inputs: list[str]
+    outputs: list[str]
+
+
+def traced(layout: Layout) -> Traced:
+    """Inputs of a decoder of these sizes: two rows of five tokens after an empty cache."""
+    batch, tokens, capacity = 2, 5, 16
+    names = [f"{kind}.{layer}" for layer in range(layout.layers) for kind in ("key", "value")]
     embeds = torch.randn(batch, tokens, layout.width, dtype=layout.dtype) * 0.5
-    past = [torch.zeros(batch, layout.kv_heads, capacity, layout.head_width, dtype=layout.dtype) for _ in range(2 * layout.layers)]
+    past = [torch.zeros(batch, layout.kv_heads, capacity, layout.head_width, dtype=layout.dtype) for _ in names]
     held = torch.full((batch,), tokens - 1)
     positions = torch.arange(tokens)[None].repeat(batch, 1)
-    return embeds, positions, held.to(torch.int32), torch.tensor([tokens], dtype=torch.int32), held, past
+    return Traced(
+        (embeds, positions, held.to(torch.int32), torch.tensor([tokens], dtype=torch.int32), held, past),
+        ({0: BATCH, 1: TOKENS}, {0: BATCH, 1: TOKENS}, {0: BATCH}, None, {0: BATCH}, [{0: BATCH, 2: Dim("capacity")}] * len(names)),
+        ["inputs_embeds", "position_ids", "seqlens_k", "total", "last", *(f"past.{name}" for name in names)],
+        ["logits", *(f"present.{name}" for name in names)],
+    )
 
 
 @contextlib.contextmanager
 def _attention(model: Model) -> Iterator[None]:
     """Let the model attend through the operator for a while."""
-    ALL_ATTENTION_FUNCTIONS.register(ATTENTION, _attend)
+    ALL_ATTENTION_FUNCTIONS.register(ATTENTION, attend)
+    own = {part: forward for part in model.modules() if (forward := OWN.get(type(part).__name__))}
     configs = {id(part.config): part.config for part in model.modules() if hasattr(part, "config")}
     before = {key: config._attn_implementation for key, config in configs.items()}
     for config in configs.values():
-        config._attn_implementation = ATTENTION
+        config._attn_implementation = "eager" if own else ATTENTION  # what has its own attention makes a mask, which nobody reads
+    for part, forward in own.items():
+        part.forward = functools.partial(forward, part)
     try:
         yield
     finally:
+        for part in own:
+            del part.forward
         for key, config in configs.items():
             config._attn_implementation = before[key]

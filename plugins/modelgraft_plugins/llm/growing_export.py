@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,11 +98,20 @@ def _names(kind: str, layers: int) -> list[str]:
     return [f"{kind}.{what}.{layer}" for layer in range(layers) for what in ("key", "value")]
 
 
+def _held(model: Model) -> Layout:
+    """The sizes of a decoder, with the heads that its own cache holds: Falcon repeats keys for each head before they get there."""
+    layout, cache = layout_of(model), DynamicCache()
+    with torch.no_grad():
+        model(inputs_embeds=torch.zeros(1, 1, layout.width, dtype=layout.dtype), past_key_values=cache, use_cache=True)
+    _, heads, _, width = _flat(cache)[0].shape
+    return replace(layout, kv_heads=heads, head_width=width)
+
+
 def export_decoder(model: Model, path: Path, *, half: bool) -> Layout:
     """Write the graph of a decoder alone. Raises ExportError."""
     if half:
         model = copy.deepcopy(model).half()
-    layout = layout_of(model)
+    layout = _held(model)
     any_size = Dim.DYNAMIC
     past = [torch.randn(2, layout.kv_heads, 3, layout.head_width, dtype=layout.dtype) for _ in range(2 * layout.layers)]
     takes_positions = "position_ids" in inspect.signature(model.forward).parameters

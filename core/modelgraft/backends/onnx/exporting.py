@@ -147,6 +147,8 @@ def first_line(error: BaseException) -> str:
     """The innermost reason: the exporter wraps errors several times."""
     while error.__cause__ is not None:
         error = error.__cause__
+    if isinstance(error, ModelgraftError):
+        return str(error)  # what was traced says itself why it cannot be
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:300]
 
