@@ -5,10 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks import measuring, onnx_sides
 from benchmarks.measuring import Spread
+
+if TYPE_CHECKING:
+    from modelgraft.backends.onnx.decoding import OnnxDecoder
+    from modelgraft.backends.onnx.stepping import Step
 
 LOOPS = 200  # calls in one sample
 NODE = """
@@ -25,14 +29,16 @@ def measure(folder: Path, rounds: int) -> list[dict[str, Any]]:
     return [*_node(folder, rounds), *_step(folder, rounds)]
 
 
-def _rows(calls: dict[str, Callable[[], Any]], rounds: int) -> list[dict[str, Any]]:
+def _rows(calls: dict[str, Callable[[], Any]], rounds: int, before: Callable[[str], None] = lambda _: None) -> list[dict[str, Any]]:
+    """before: makes ready for a sample of one of the calls."""
     import torch
 
     bare = next(iter(calls))
 
-    def sampled(call: Callable[[], Any]) -> Callable[[], measuring.Sample]:
+    def sampled(name: str, call: Callable[[], Any]) -> Callable[[], measuring.Sample]:
         def run() -> measuring.Sample:
             with torch.no_grad():  # as the pipeline does
+                before(name)
                 start = time.process_time()
                 for _ in range(LOOPS):
                     call()
@@ -40,7 +46,7 @@ def _rows(calls: dict[str, Callable[[], Any]], rounds: int) -> list[dict[str, An
 
         return run
 
-    found = measuring.interleave({name: sampled(call) for name, call in calls.items()}, rounds, warm=3)
+    found = measuring.interleave({name: sampled(name, call) for name, call in calls.items()}, rounds, warm=3)
     return [
         {
             "call": name,
@@ -85,6 +91,7 @@ def _step(folder: Path, rounds: int) -> list[dict[str, Any]]:
     import modelgraft as mg
     from modelgraft.backends.onnx import store
     from modelgraft.backends.onnx.decoding import Layout, OnnxDecoder
+    from modelgraft.backends.onnx.stepping import Rows
 
     path = folder.parent / "tongue.yaml"
     path.write_text(onnx_sides.TONGUE, encoding="utf-8")
@@ -93,21 +100,25 @@ def _step(folder: Path, rounds: int) -> list[dict[str, Any]]:
     (entry,) = pipeline.backend("onnx").exports.values()
     facts = dict(entry.manifest["layout"])
     layout = Layout(**{**facts, "dtype": torch.float32})
-    table = torch.randn(layout.vocab, layout.width)
     session, _ = store.session(entry.folder, "cpu")
-    decoder = OnnxDecoder(session, layout, lambda ids: table[ids], device="cpu")
-    token = torch.tensor([5])
+    decoder = OnnxDecoder(session, layout, Rows(torch.randn(layout.vocab, layout.width)), device="cpu")
+    token, bare = torch.tensor([5]), "run_with_iobinding"
 
-    def restart() -> None:
-        with torch.no_grad():
-            decoder.prefill([torch.randn(8, layout.width)], room=LOOPS + 1)
-            decoder.step(token)
-
-    restart()
-
-    def step() -> None:
-        if int(decoder.lengths) > LOOPS:
-            restart()
+    def start(call: str) -> None:
+        """Begin with eight tokens; the bare run, which does not move on, in the middle of where the steps come by."""
+        decoder.prefill([torch.randn(8, layout.width)], room=LOOPS + 2)
         decoder.step(token)
+        if call == bare:
+            step_of(decoder).start([LOOPS // 2 + 8])
+            step_of(decoder).move(1)
 
-    return _rows({"run_with_iobinding": lambda: session.run_with_iobinding(decoder.binding), "a step of a decoder": step}, rounds)
+    with torch.no_grad():
+        start("")
+    calls = {bare: lambda: session.run_with_iobinding(step_of(decoder).binding), "a step of a decoder": lambda: decoder.step(token)}
+    return _rows(calls, rounds, start)
+
+
+def step_of(decoder: OnnxDecoder) -> Step:
+    """What a decoder has bound for one token."""
+    assert decoder.one is not None
+    return decoder.one

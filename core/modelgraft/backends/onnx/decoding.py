@@ -3,23 +3,33 @@
 The graph takes, for a batch of right-padded rows,
     inputs_embeds  float[batch tokens width]     position_ids  int64[batch tokens]
     seqlens_k      int32[batch]                  tokens that each row holds after this call, minus one
-    total          int32[1]                      the longest of them
+    total          int32[1], on the host         the longest of them; when a single token is read, any number from that to the capacity
     last           int64[batch]                  which position of each row the head reads
     past.key.i, past.value.i  float[batch kv_heads capacity head_width]
 and gives logits float[batch vocab] and present.key.i, present.value.i, which are bound to the memory of the past: the
 GroupQueryAttention operator then writes new keys and values where they belong and copies nothing.
+
+`total` is what the operator sizes its work by when it reads a prompt. A single token is placed by `seqlens_k`, on the CPU
+(bit by bit the same, see the tests) and on CUDA (contrib_ops/cuda/bert/group_query_attention.cc: it decides into how many
+parts the past is split). So steps give the capacity, which never changes, and a captured CUDA graph may keep it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from modelgraft.backends.onnx.stepping import Lookup, Step
+from modelgraft.backends.onnx.streams import Order, order_of, unordered
+from modelgraft.errors import InputError
+
 TYPES = {torch.float32: "float32", torch.float16: "float16", torch.int64: "int64", torch.int32: "int32"}
+INPUTS = 5  # of the graph, beside its cache
 SHORTEST_REUSE = 8  # tokens of a common beginning below which reading them again costs nothing
 ROUND = 64  # capacities are multiples of this, so that runs of nearly the same length use the same memory
 
@@ -35,6 +45,10 @@ class Layout:
     vocab: int
     dtype: torch.dtype = torch.float32
 
+    def cache_bytes(self, batch: int, capacity: int) -> int:
+        """What the keys and values of so many rows and tokens take."""
+        return 2 * self.layers * batch * self.kv_heads * capacity * self.head_width * self.dtype.itemsize
+
 
 class OnnxDecoder:
     """A `generation.Decoder` over a session on such a graph. Rows are padded on the right.
@@ -44,102 +58,163 @@ class OnnxDecoder:
     takes several new tokens after a past for one row only.
     """
 
-    def __init__(self, session: Any, layout: Layout, embed: Callable[[Tensor], Tensor], *, device: str) -> None:
-        """embed: int64[n] -> float[n width], the model's input embeddings, which stay on the host."""
+    def __init__(self, session: Any, layout: Layout, embed: Callable[[Tensor], Tensor], *, device: str, order: Order | None = None) -> None:
+        """embed: int64[n] -> float[n width], the model's input embeddings on the host; see `Lookup` for what makes it fast.
+
+        order  who waits for whom on the device; None: as `streams.order_of` says
+
+        Raises InputError for a float32 graph on CUDA, where the operator takes half precision only.
+        """
+        if device != "cpu" and layout.dtype is torch.float32:
+            raise InputError(
+                f"this decoder is float32, and onnxruntime's GroupQueryAttention takes float16 on {device}: "
+                f"run the node with precision float16, or on device cpu"
+            )
         self.session, self.layout, self.embed = session, layout, embed
         self.device = torch.device(device)
+        self.order = order or order_of(device)
+        self.lookup = Lookup(embed, layout.dtype, self.device, by_numpy=self.order is None)
         self.names = [f"{kind}.{layer}" for layer in range(layout.layers) for kind in ("key", "value")]
         self.cache: list[Tensor] = []
-        self.lengths = torch.zeros(0, dtype=torch.int64)
-        self.step_inputs: dict[str, Tensor] = {}
         self.logits = torch.zeros(0)
-        self.binding: Any = None
-        self.held: list[Tensor] = []  # what the cache holds of a single row, as embeddings in pieces
+        self.one: Step | None = None  # what reads one token per row, bound to the cache
+        self.graphs = count(1)  # ids of captured steps
+        self.has_more = False  # the graph takes further inputs (of a subclass), which may lie elsewhere in the next run
+        self.lengths: list[int] = []  # tokens of each row when the last prompt or reordering was over
+        self.longest, self.capacity = 0, 0  # tokens in the longest row of the cache; how many there is room for
+        self.prompt: Tensor | None = None  # of a single row, if what the cache holds is known
+        self.said: list[Tensor] = []  # the tokens after it
         self.reused = 0
-        self.longest = 0  # tokens in the longest row of the cache
 
     def prefill(self, prompts: Sequence[Tensor], *, room: int) -> Tensor:
-        """See Decoder.prefill."""
-        lengths = torch.tensor([len(prompt) for prompt in prompts])
-        longest, batch = int(lengths.max()), len(prompts)
-        has_kept = self._make_room(batch, longest + max(room, 1))
-        start = self.reused = self._common(prompts[0]) if has_kept and batch == 1 else 0
-        embeds = torch.zeros(batch, longest - start, self.layout.width, dtype=self.layout.dtype, device=self.device)
-        for row, prompt in enumerate(prompts):
-            embeds[row, : len(prompt) - start] = prompt[start:]
-        self.lengths = lengths.to(self.device)
-        self.binding = None  # of the steps of the run before: its sizes may be other ones
-        self.held, self.longest = [], longest
-        inputs = {
-            "inputs_embeds": embeds,
-            "position_ids": torch.arange(start, longest, device=self.device).expand(batch, longest - start).contiguous(),
-            "seqlens_k": (self.lengths - 1).to(torch.int32),
-            "total": torch.tensor([longest], dtype=torch.int32),
-            "last": self.lengths - 1 - start,
-        }
-        logits = self._run(self._bind(inputs)).clone()
-        self.held = [prompts[0].to(self.layout.dtype)] if batch == 1 else []  # after the run: one that failed holds nothing
-        return logits
-
-    def _common(self, prompt: Tensor) -> int:
-        """How many tokens at the beginning of a prompt the cache holds; at least one is always read anew."""
-        if not self.held:
-            return 0
-        held = torch.cat(self.held)
-        most = min(len(held), len(prompt) - 1)
-        same = (held[:most] == prompt[:most].to(held.dtype)).all(-1)
-        kept = int(same.long().cumprod(0).sum())
-        return kept if kept >= SHORTEST_REUSE else 0
+        """See Decoder.prefill. Raises InputError when there is not enough memory for the cache."""
+        with (self.order or unordered)(*prompts):
+            return self._read(prompts, room)
 
     def step(self, tokens: Tensor) -> Tensor:
-        """See Decoder.step. The logits are valid until the next step."""
-        batch, self.longest = len(tokens), self.longest + 1
-        assert self.longest <= self.cache[0].shape[2], "more tokens than prefill made room for"  # the operator does not look
-        if self.binding is None:
-            inputs = {
-                "inputs_embeds": torch.empty(batch, 1, self.layout.width, dtype=self.layout.dtype, device=self.device),
-                "position_ids": self.lengths[:, None].clone(),
-                "seqlens_k": self.lengths.to(torch.int32),
-                "total": (self.lengths.max() + 1).to(torch.int32).reshape(1).cpu(),
-                "last": torch.zeros(batch, dtype=torch.int64, device=self.device),
-            }
-            self.step_inputs, self.binding = inputs, self._bind(inputs)
+        """See Decoder.step. The logits are valid until the next step; the tokens must not be changed afterwards.
+
+        Raises InputError for more tokens than `prefill` made room for, or another number than there are rows.
+        """
+        if self.longest >= self.capacity or len(tokens) != len(self.lengths):
+            raise self._refusal(tokens)  # the operator does not look, and would write beyond the end of the cache
+        prompt, self.prompt = self.prompt, None  # what the cache holds after a call that failed is not known
+        if self.order is None:
+            self._advance(tokens)
         else:
-            for name in ("position_ids", "seqlens_k", "total"):
-                self.step_inputs[name] += 1
-        embedded = self.embed(tokens.cpu())
-        self.step_inputs["inputs_embeds"].copy_(embedded[:, None])
-        self.lengths += 1
-        held, self.held = self.held, []
-        logits = self._run(self.binding)
-        if held:
-            held.append(embedded.to(self.layout.dtype))
-        self.held = held
-        return logits
+            with self.order(tokens):
+                self._advance(tokens)
+        self.longest += 1
+        if prompt is not None:
+            self.prompt = prompt
+            self.said.append(tokens)
+        return self.logits
 
     def reorder(self, rows: Tensor) -> None:
         """See Decoder.reorder."""
-        self.lengths, self.held = self.lengths[rows], []
-        if len(rows) == len(self.cache[0]):
-            for slab in self.cache:
-                slab.copy_(slab.index_select(0, rows))
-        else:
-            self.cache = [slab.index_select(0, rows) for slab in self.cache]
-        self.binding = None
+        steps = self.longest - max(self.lengths)
+        self.lengths = [self.lengths[row] + steps for row in rows.tolist()]
+        self.longest, self.prompt = max(self.lengths), None
+        with (self.order or unordered)(rows):
+            picked = rows.to(self.device)
+            if len(rows) == len(self.cache[0]):
+                for slab in self.cache:
+                    slab.copy_(slab.index_select(0, picked))
+                self._start_again()
+            else:
+                self._let_go()
+                self.cache = [slab.index_select(0, picked) for slab in self.cache]
+
+    def _read(self, prompts: Sequence[Tensor], room: int) -> Tensor:
+        lengths = [len(prompt) for prompt in prompts]
+        longest, batch = max(lengths), len(prompts)
+        has_kept = self._make_room(batch, longest + max(room, 1))
+        start = self.reused = self._common(prompts[0]) if has_kept and batch == 1 else 0
+        self.prompt, self.said = None, []
+        self.lengths, self.longest = lengths, longest
+        held = torch.tensor(lengths)
+        inputs = {
+            "inputs_embeds": self._padded(prompts, start, longest),
+            "position_ids": torch.arange(start, longest, device=self.device).expand(batch, longest - start).contiguous(),
+            "seqlens_k": (held - 1).to(self.device, torch.int32),
+            "total": torch.tensor([longest], dtype=torch.int32),
+            "last": (held - 1 - start).to(self.device),
+        }
+        binding = self._bind(inputs)
+        self.session.run_with_iobinding(binding, self.order.options if self.order is not None else None)
+        self._start_again()
+        self.prompt = prompts[0].to(self.layout.dtype) if batch == 1 else None  # after the run: one that failed holds nothing
+        return self.logits.clone()
+
+    def _advance(self, tokens: Tensor) -> None:
+        if self.one is None:
+            self.one = self._bind_step()
+        self.one.run(tokens)
+
+    def _padded(self, prompts: Sequence[Tensor], start: int, longest: int) -> Tensor:
+        embeds = torch.zeros(len(prompts), longest - start, self.layout.width, dtype=self.layout.dtype, device=self.device)
+        for row, prompt in enumerate(prompts):
+            embeds[row, : len(prompt) - start] = prompt[start:]
+        return embeds
+
+    def _common(self, prompt: Tensor) -> int:
+        """How many tokens at the beginning of a prompt the cache holds; at least one is always read anew."""
+        if self.prompt is None:
+            return 0
+        held = self.prompt
+        if self.said:
+            held = torch.cat([held, self.embed(torch.cat(self.said).cpu()).to(held)])
+        most = min(len(held), len(prompt) - 1)
+        same = (held[:most] == prompt[:most].to(held)).all(-1)
+        kept = int(same.long().cumprod(0).sum())
+        return kept if kept >= SHORTEST_REUSE else 0
 
     def _make_room(self, batch: int, tokens: int) -> bool:
         """Lay out the cache, or keep the one there is: what it holds is overwritten before it is read. Gives whether it was kept."""
         capacity = -(-tokens // ROUND) * ROUND
-        if self.cache and len(self.cache[0]) == batch and capacity <= self.cache[0].shape[2] <= 2 * capacity:
+        if self.cache and len(self.cache[0]) == batch and capacity <= self.capacity <= 2 * capacity:
             return True
-        self.cache = []  # free the old memory before the new is taken
+        self._let_go()
+        self.cache, self.capacity = [], 0  # free the old memory before the new is taken
         shape = (batch, self.layout.kv_heads, capacity, self.layout.head_width)
-        self.cache = [torch.zeros(shape, dtype=self.layout.dtype, device=self.device) for _ in self.names]
+        try:
+            cache = [torch.zeros(shape, dtype=self.layout.dtype, device=self.device) for _ in self.names]
+        except (RuntimeError, MemoryError) as error:  # torch has no class of its own for the memory of the host
+            size = self.layout.cache_bytes(batch, capacity) / 2**30
+            found = f"the cache of {batch} rows of {capacity:,} tokens takes {size:,.1f} GiB, and {self.device} has no room for it"
+            raise InputError(f"{found}: take fewer records at once, a shorter prompt, or a smaller max_new_tokens") from error
+        self.cache, self.capacity = cache, capacity
         return False
 
+    def _start_again(self) -> None:
+        """Let the step go on from other lengths, or from other inputs."""
+        if self.has_more:
+            self._let_go()
+        if self.one is not None:
+            self.one.start(self.lengths)
+
+    def _let_go(self) -> None:
+        """Drop the step, whose memory is about to go."""
+        if self.one is not None:
+            self.one.release()
+        self.one = None
+
+    def _bind_step(self) -> Step:
+        batch = len(self.lengths)
+        inputs = {
+            "inputs_embeds": torch.empty(batch, 1, self.layout.width, dtype=self.layout.dtype, device=self.device),
+            "position_ids": torch.empty(batch, 1, dtype=torch.int64, device=self.device),
+            "seqlens_k": torch.empty(batch, dtype=torch.int32, device=self.device),
+            "total": torch.tensor([self.capacity], dtype=torch.int32),
+            "last": torch.zeros(batch, dtype=torch.int64, device=self.device),
+        }
+        binding = self._bind(inputs)
+        step = Step(self.session, binding, inputs, self.logits, lookup=self.lookup, order=self.order, graph=next(self.graphs))
+        step.start([length + self.longest - max(self.lengths) for length in self.lengths])
+        return step
+
     def _bind(self, inputs: dict[str, Tensor]) -> Any:
-        binding = self.session.io_binding()
-        batch = len(inputs["last"])
+        binding, batch = self.session.io_binding(), len(inputs["last"])
         if len(self.logits) != batch:
             self.logits = torch.empty(batch, self.layout.vocab, dtype=self.layout.dtype, device=self.device)
         for name, tensor in inputs.items():
@@ -148,14 +223,14 @@ class OnnxDecoder:
             _bind_one(binding.bind_input, f"past.{name}", slab)
             _bind_one(binding.bind_output, f"present.{name}", slab)
         _bind_one(binding.bind_output, "logits", self.logits)
-        self.kept = inputs  # the binding holds addresses only
+        binding.kept = inputs  # it holds addresses only
+        self.has_more = len(inputs) > INPUTS
         return binding
 
-    def _run(self, binding: Any) -> Tensor:
-        if self.device.type == "cuda":
-            torch.cuda.current_stream(self.device).synchronize()  # the session has a stream of its own, which does not wait for torch's
-        self.session.run_with_iobinding(binding)
-        return self.logits
+    def _refusal(self, tokens: Tensor) -> InputError:
+        if len(tokens) != len(self.lengths):
+            return InputError(f"{len(tokens)} tokens came for {len(self.lengths)} rows; wanted: one for each row that was read")
+        return InputError(f"more tokens than there is room for: the cache was made for {self.capacity:,}; give prefill a larger room")
 
 
 def _bind_one(bind: Callable[..., None], name: str, tensor: Tensor) -> None:
