@@ -80,6 +80,30 @@ def test_the_update_is_the_papers_formula():
     assert torch.allclose(grafted(x), expected, atol=1e-5)
 
 
+def test_merged_into_its_host_it_gives_the_same_numbers():
+    """As an export wants it: the layers are plain ones again, with other weights."""
+    context = LoadContext(host_node(()), "cpu", "float32", None, 0, offline=True, registry=None)
+    generator = torch.Generator().manual_seed(3)
+    shapes = {"q_proj.lora_A": (2, 5), "q_proj.lora_B": (7, 2), "v_proj.lora_A": (2, 7), "v_proj.lora_B": (3, 2)}
+    state = {f"base_model.model.{name}.weight": torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    context = replace(context, weights=SimpleNamespace(state=lambda: state, view=None))
+    beside, merged = (graft(Lora(rank=2), replace(context, merge=merge))(load(()).state) for merge in (False, True))
+    assert {name for name, _ in merged.named_parameters()} == {name for name, _ in load(()).state.named_parameters()}
+    x = torch.randn(4, 5)
+    assert (beside(x) - load(()).state(x)).abs().max() > 0.1
+    torch.testing.assert_close(merged(x), beside(x), rtol=1e-5, atol=1e-5)
+
+
+def test_nan_in_an_update_is_told_when_it_is_merged():
+    """Whoever exports the host learns which layer it is."""
+    context = LoadContext(host_node(()), "cpu", "float32", None, 0, offline=True, registry=None, merge=True)
+    shapes = {"q_proj.lora_A": (2, 5), "q_proj.lora_B": (7, 2)}
+    state = {f"base_model.model.{name}.weight": torch.full(shape, float("nan")) for name, shape in shapes.items()}
+    context = replace(context, weights=SimpleNamespace(state=lambda: state, view=None))
+    with pytest.raises(SourceError, match=r"the updates of inner\.q_proj make NaN of the weights of node"):
+        graft(Lora(rank=2, targets=("q_proj",)), context)(load(()).state)
+
+
 def test_its_parameters_are_counted_without_memory():
     """rank * (in + out) for each target."""
     assert count_adapters(host_node((adapter(rank=2, targets=("q_proj", "v_proj")),)), registry=None) == 2 * (5 + 7) + 2 * (7 + 3)

@@ -58,6 +58,7 @@ class LoadContext:
     precision of the weights where it is not the dtype, such as "int8"; "" otherwise
     threads  that the node may compute with; None: what the backend finds best
     fallback "torch": what another backend cannot run stays on torch, with a warning; None: that is an error
+    merge    adapters become part of the weights where they can: nobody will train them or take them off
     of       the context of a part, for a node that stands for several (`node.parts`)
     """
 
@@ -72,6 +73,7 @@ class LoadContext:
     precision: str = ""
     threads: int | None = None
     fallback: str | None = None
+    merge: bool = False
     of: Callable[[Node], LoadContext] | None = None
 
 

@@ -52,6 +52,11 @@ def _are_in_their_place(spec: NodeSpec, hosts: list[Component], grafts: list[Com
             lost.append(graft)
             found = f"{spec.name}: {graft.id} is no adapter but of kind {graft.kind}"
             problems.add("adapter-misplaced", found, place=adapter.place, node=spec.name, hint="make it a node of its own, and wire it")
+        elif graft.hosts and not any(host.id in graft.hosts for host in hosts):
+            lost.append(graft)
+            found = f"{spec.name}: {graft.id} cannot be grafted into {' | '.join(host.id for host in hosts)}"
+            hint = f"it can be grafted into {' or '.join(graft.hosts)}"
+            problems.add("adapter-misplaced", found, place=adapter.place, node=spec.name, hint=hint)
     return not lost
 
 

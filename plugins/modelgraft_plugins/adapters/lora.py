@@ -17,7 +17,8 @@ def graft(config: Lora, context: LoadContext) -> Callable[[torch.nn.Module], tor
     """Give the function that adds the updates to a host module.
 
     A new update starts at zero, so that the host first answers as without it. Weights in peft's layout
-    (`base_model.model.<layer>.lora_A.weight`) come from the adapter's own source.
+    (`base_model.model.<layer>.lora_A.weight`) come from the adapter's own source. With `context.merge` the updates are
+    added to the weights of the host, which then has the layers that it had before.
     """
     try:
         from peft import LoraConfig, inject_adapter_in_model
@@ -32,9 +33,25 @@ def graft(config: Lora, context: LoadContext) -> Callable[[torch.nn.Module], tor
             grafted: torch.nn.Module = inject_adapter_in_model(settings, host, adapter_name="default")
         if context.weights is not None:
             _fill(grafted, context.weights.state(), context)
-        return grafted
+        return _merged(grafted, context) if context.merge else grafted
 
     return add
+
+
+def _merged(grafted: torch.nn.Module, context: LoadContext) -> torch.nn.Module:
+    """Add every update to the weights of its layer, and put that layer back in its place. Raises SourceError for NaN in them."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, layer in list(grafted.named_modules()):
+        if isinstance(layer, BaseTunerLayer):
+            try:
+                layer.merge(safe_merge=True)  # into a copy: the weights themselves are mapped from their file
+            except ValueError as error:
+                found = f"the updates of {name} make NaN of the weights of {context.node.name}"
+                raise SourceError(Problem("source-damaged", found, context.node.place, node=context.node.name)) from error
+            owner, _, last = name.rpartition(".")
+            setattr(grafted.get_submodule(owner), last, layer.get_base_layer())
+    return grafted
 
 
 def _refuse_unknown_layers(config: Lora, context: LoadContext, host: torch.nn.Module) -> None:

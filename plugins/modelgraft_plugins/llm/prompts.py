@@ -52,13 +52,17 @@ class PromptWriter:
     def __init__(self, config: LanguageConfig, tokenizer: Tokenizer, *, node: str) -> None:
         self.config, self.tokenizer, self.node = config, tokenizer, node
 
-    def write(self, record: Mapping[str, Value]) -> Prompt:
+    def write(self, record: Mapping[str, Value], *, shown: int = 0) -> Prompt:
         """Write the prompt of one record, by field.
+
+        shown  how many media are there beside the fields, which the model looks at: their placeholders are words like others
 
         Raises InputError when media and their places do not match, or nothing is left to read.
         """
         media = [value for value in record.values() if isinstance(value, Tensor)]
-        text, is_chat = self._text(record, media)
+        if shown:
+            self._refuse_unmarked(media)
+        text, is_chat = self._text(record, len(media) or shown)
         segments = text.split(self.tokenizer.placeholder) if media else [text]
         is_talk = any(isinstance(value, list | tuple) for value in record.values())
         shares = self._shares(media, len(segments) - 1, may_split=is_talk)
@@ -70,20 +74,29 @@ class PromptWriter:
 
     # -- text ---------------------------------------------------------------------------------------------------------
 
-    def _text(self, record: Mapping[str, Value], media: Sequence[Tensor]) -> tuple[str, bool]:
+    def _text(self, record: Mapping[str, Value], media: int) -> tuple[str, bool]:
         """The whole text with a placeholder for each medium, and whether it went through the chat template."""
         placeholder = self.tokenizer.placeholder
         conversation = next((value for value in record.values() if isinstance(value, list | tuple)), None)
         if conversation is not None:
             self._refuse_unseen(conversation, media)
-            return self._chat(_with_media(conversation, len(media))), True
+            return self._chat(_with_media(conversation, media)), True
         ready = next((value for value in record.values() if isinstance(value, str) and placeholder in value), None) if media else None
         text = ready if ready is not None else self._fill(record)
         if self.config.chat:
             return self._chat([{"role": "user", "content": [{"type": "text", "text": text}]}]), True
         return text, False
 
-    def _refuse_unseen(self, conversation: Sequence[Mapping[str, Any]], media: Sequence[Tensor]) -> None:
+    def _refuse_unmarked(self, media: Sequence[Tensor]) -> None:
+        """Media beside the fields are marked by a token, which stands for nothing else."""
+        placeholder = self.tokenizer.placeholder
+        if self.tokenizer.placeholder_id is None:
+            found = f"{self.node}: the tokenizer has no token '{placeholder}', which marks where the media stand"
+            raise InputError(f"{found}; set `placeholder` to the one that the model was trained with")
+        if media:
+            raise InputError(f"{self.node}: '{placeholder}' marks the media of its adapter, so that its fields take texts, not embeddings")
+
+    def _refuse_unseen(self, conversation: Sequence[Mapping[str, Any]], media: int) -> None:
         """A picture that nothing embeds would be left out of the prompt, and the answer would be about nothing."""
         shown = [part["type"] for message in conversation for part in message["content"] if part["type"] != "text"]
         if shown and not media:

@@ -8,7 +8,7 @@ from typing import Any
 
 from modelgraft.backends.onnx import store
 from modelgraft.errors import ModelgraftError
-from modelgraft.graph import Node
+from modelgraft.graph import Adapter, Node
 from modelgraft.ports import Port, Tensor
 
 OPSET = 18  # every later one that was tried gives the same numbers, none is faster for decoding, and 18 is read everywhere
@@ -54,11 +54,11 @@ def key_of(node: Node, signature: Signature | None, weights: Sequence[str], *, p
     """What an export is kept under: everything that its numbers depend on.
 
     signature  of its graph; None for a language model, whose graphs do not depend on its ports
-    weights    what tells the weights of each part from others, in the order of the parts
+    weights    what tells the weights of each part, and of its adapters, from others, in the order of the parts
     """
     parts = node.parts or (node,)
     facts = [
-        {"component": f"{part.component.id}@{part.component.version}", "config": part.config.export_facts(), "weights": identity}
+        {**_facts(part), "adapters": [_facts(adapter) for adapter in part.adapters], "weights": identity}
         for part, identity in zip(parts, weights, strict=True)
     ]
     shape: Any = "decoder"
@@ -66,7 +66,17 @@ def key_of(node: Node, signature: Signature | None, weights: Sequence[str], *, p
         inner = [(part.name, {port: str(refs[0]) for port, refs in part.wired.items() if refs}) for part in node.parts]
         shape = [[(name, str(port)) for name, port in side] for side in (signature.inputs, signature.outputs)] + [inner]
     modules = [part.component.module or "" for part in parts]
+    modules += [adapter.component.load or "" for part in parts for adapter in part.adapters]
     return store.export_key(modules, parts=facts, shape=shape, precision=precision, opset=OPSET)
+
+
+def _facts(part: Node | Adapter) -> dict[str, Any]:
+    return {"component": f"{part.component.id}@{part.component.version}", "config": part.config.export_facts()}
+
+
+def identity_of(own: str, adapters: Sequence[str]) -> str:
+    """What tells the weights of a node with its adapters from others, made of what tells each of them."""
+    return " + ".join([own, *adapters])
 
 
 def recorded(node: Node, *, precision: str) -> Mapping[str, Any]:
@@ -75,14 +85,16 @@ def recorded(node: Node, *, precision: str) -> Mapping[str, Any]:
     Empty when there is none, and when it cannot be told: weights that are random, shared, or not on this machine yet.
     """
     parts = node.parts or (node,)
-    sources = [part.source for part in parts]
-    if any(part.share is not None or part.adapters or part.component.module is None for part in parts):
+    sources = [[part.source, *(adapter.source for adapter in part.adapters)] for part in parts]
+    if any(part.share is not None or part.component.module is None for part in parts):
         return {}
-    if any(source is None or source.unread is not None or not source.has_weights for source in sources):
+    if any(source is None or source.unread is not None or not source.has_weights for group in sources for source in group):
         return {}
     gives_text = any(not isinstance(port.type, Tensor) for port in node.out_ports.values())
     try:
         signature = None if gives_text else signature_of(node, wired_inputs(node))
     except ExportError:
         return {}
-    return store.manifest_of(key_of(node, signature, [source.identity() for source in sources if source is not None], precision=precision))
+    identities = [[source.identity() for source in group if source is not None] for group in sources]
+    weights = [identity_of(own, adapters) for own, *adapters in identities]
+    return store.manifest_of(key_of(node, signature, weights, precision=precision))

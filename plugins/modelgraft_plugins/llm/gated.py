@@ -1,0 +1,118 @@
+"""adapter/gated_cross_attention: media beside a language model, which its words look at (Flamingo, OpenFlamingo, IDEFICS)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from modelgraft.kinds import Config, Dim, SolvedNode, component
+from modelgraft.ports import Ports, port
+
+if TYPE_CHECKING:
+    from modelgraft.checkpoints.sources import SourceView
+
+BLOCK = re.compile(r"(?:^|\.)([0-9]+)\.gated_cross_attn_layer\.(.+)$")  # a tensor of a block in the files of OpenFlamingo
+IDEFICS_BLOCK = re.compile(r"(?:^|\.)gated_cross_attn_layers\.([0-9]+)\.(.+)$")  # the same of IDEFICS, which numbers the blocks
+# our field -> where a published config of IDEFICS has it, and what that means where it is silent
+IDEFICS: Mapping[str, tuple[str, Any]] = {
+    "hidden_size": ("hidden_size", 4096), "num_hidden_layers": ("num_hidden_layers", 32), "num_heads": ("num_attention_heads", 32),
+    "intermediate_size": ("intermediate_size", 11008), "every": ("cross_layer_interval", 1), "qk_norms": ("qk_layer_norms", False),
+    "hidden_act": ("hidden_act", "silu"), "rms_norm_eps": ("rms_norm_eps", 1e-6), "gates": ("alpha_type", "float"),
+}  # fmt: skip
+IDEFICS_MEDIA = 768  # width of its vision tower, where the config is silent
+
+
+@component(
+    "adapter/gated_cross_attention",
+    kind="adapter",
+    load="modelgraft_plugins.llm.gated_causal:graft",
+    writer="modelgraft_plugins.llm.gated_writer:GatedWriter",
+    hosts=("llm/causal",),
+    keywords=("flamingo", "perceiver"),
+)
+class GatedCrossAttention(Config):
+    """Let the words of llm/causal look at media, by gated blocks before every n-th of its layers (Flamingo).
+
+    Adds the input `media`: one medium per record or several, each as the vectors that a resampler gives. A prompt holds the
+    model's placeholder (`placeholder` of the host, a token of its vocabulary) once for each medium. A word sees the last
+    medium that stands before it; words before the first see none, and new words see the last of the prompt.
+    New gates are closed: the host then answers as without its blocks.
+
+    family   flamingo: before layers every-1, 2*every-1, ...; heads of `num_heads` x `head_dim`, GELU, no biases
+             idefics: before layers 0, every, ...; heads of LLaMA's width, RMS norms, gated feed-forward (`intermediate_size`)
+    attends  "all": a word sees all media before it, not only the last (flamingo)
+    """
+
+    family: Literal["flamingo", "idefics"] = "flamingo"
+    media_size: Dim = Field(None, description="width of the media")
+    hidden_size: Dim = Field(None, description="width of the host's layers")
+    num_hidden_layers: Dim = Field(None, description="layers of the host")
+    every: int = Field(4, gt=0, description="a block before every so many layers")
+    num_heads: int = Field(8, gt=0)
+    head_dim: int = Field(64, gt=0, description="flamingo: width of a head")
+    ff_mult: int = Field(4, gt=0, description="flamingo: width of the feed-forward layers, in widths of the host")
+    attends: Literal["last", "all"] = "last"
+    intermediate_size: int | None = Field(None, gt=0, description="idefics: width of the feed-forward layers")
+    qk_norms: bool = Field(False, description="idefics: queries and keys are normed per head")
+    hidden_act: str = Field("silu", description="idefics: activation of the feed-forward layers")
+    rms_norm_eps: float = Field(1e-6, description="idefics")
+    gates: Literal["float", "vector"] = Field("float", description="idefics: one number for a whole block, or one for each of its widths")
+
+    @classmethod
+    def from_source(cls, source: SourceView) -> Mapping[str, Any]:
+        """Read the config of an IDEFICS, or the shapes of the tensors of an OpenFlamingo (all but the heads)."""
+        if source.root.get("model_type") == "idefics":
+            found = {name: source.root.get(theirs, default) for name, (theirs, default) in IDEFICS.items()}
+            media = (source.root.get("vision_config") or {}).get("embed_dim", IDEFICS_MEDIA)
+            return {"family": "idefics", **found, "media_size": media}
+        shapes = source.tensor_shapes()
+        return _of_flamingo(source.text, shapes) if shapes else {}
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers of the host before which a block stands."""
+        first = 0 if self.family == "idefics" else self.every - 1
+        whole = (self.num_hidden_layers or 0) // self.every  # IDEFICS has no block before a last, shorter stretch of layers
+        return tuple(first + self.every * index for index in range(whole))
+
+    def ports(self) -> Ports:
+        """The media of each record."""
+        media = "float[batch latents media_size] | float[batch images latents media_size]"
+        return Ports({"media": port(media, doc="what the words look at: one medium per record, or several")}, {})
+
+    def parameters(self) -> int:
+        """Count by formula."""
+        width, media = self.hidden_size or 0, self.media_size or 0
+        if self.family == "flamingo":
+            inner = self.num_heads * self.head_dim
+            attention = 2 * width + 2 * width * inner + 2 * media * inner
+            return len(self.layers) * (attention + 2 * width + 2 * self.ff_mult * width * width + 2)
+        head_norms = 2 * (width // self.num_heads) if self.qk_norms else 0
+        attention = 2 * width * width + 2 * media * width + head_norms
+        gates = 2 * (width if self.gates == "vector" else 1)
+        return len(self.layers) * (attention + 3 * width * (self.intermediate_size or 0) + 2 * width + gates)
+
+    def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
+        """There must be a block, and IDEFICS needs its sizes."""
+        if not self.layers:
+            found = f"{node.name} has {self.num_hidden_layers} layers, and a block before every {self.every} of them is none"
+            yield "config-mismatch", found, f"set `every` of its adapter to at most {self.num_hidden_layers}"
+        if self.family == "idefics" and self.intermediate_size is None:
+            yield "config-mismatch", f"the idefics blocks of {node.name} have no intermediate_size", "set it, or name their checkpoint"
+        if self.family == "idefics" and (self.hidden_size or 0) % self.num_heads:
+            found = f"{node.name} is {self.hidden_size} wide, which {self.num_heads} heads of its adapter do not divide"
+            yield "config-mismatch", found, "set num_heads to a number that divides it"
+
+
+def _of_flamingo(text: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """The sizes of the blocks of an OpenFlamingo file."""
+    found = {(int(match[1]), match[2]): shape for name, shape in shapes.items() if (match := BLOCK.search(name))}
+    layers = sorted({layer for layer, _ in found})
+    if not layers:
+        raise ValueError(f"{text} holds no gated cross-attention, such as OpenFlamingo's #lang_encoder")
+    first = layers[0]
+    wide, media = found[first, "ff.1.weight"], found[first, "attn.to_kv.weight"]
+    return {"every": first + 1, "hidden_size": wide[1], "ff_mult": wide[0] // wide[1], "media_size": media[1]}

@@ -1,0 +1,136 @@
+"""llm/causal with gated cross-attention grafted into it, in torch."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from modelgraft.backends.base import LoadContext
+from modelgraft.backends.torch import parameters_without_memory
+from modelgraft.errors import Problem, SourceError, choices
+from modelgraft_plugins.llm.causal import Causal
+from modelgraft_plugins.llm.decoders import CausalDecoder
+from modelgraft_plugins.llm.gated import BLOCK, IDEFICS_BLOCK, GatedCrossAttention
+from modelgraft_plugins.llm.gated_blocks import GatedLayers
+from modelgraft_plugins.llm.gated_writer import GatedWriter
+
+if TYPE_CHECKING:
+    from modelgraft.backends.onnx.decoders import DecoderGraph
+
+
+class GatedCausal(Causal):
+    """A decoder-only language model whose words look at media. Shares the model of the host that it was made of."""
+
+    writer_kind = GatedWriter
+
+    def __init__(self, host: Causal, gated: GatedLayers) -> None:
+        super(Causal, self).__init__(host.config, host.model)
+        self.gated = gated
+        gated.attach(self.model)
+
+    def torch_decoder(self) -> GatedDecoder:
+        """The decoder in torch."""
+        return GatedDecoder(self.model, self.gated)
+
+    def export_decoder(self, folder: Path, *, half: bool) -> DecoderGraph:
+        """Write the decoder, and the keys and values of media, as ONNX graphs.
+
+        Raises ExportError for a model whose attention GroupQueryAttention cannot serve.
+        """
+        from modelgraft.backends.onnx.decoders import DecoderGraph
+        from modelgraft_plugins.llm import gated_export
+
+        return DecoderGraph("gated", gated_export.export(self.model, self.gated, folder, half=half))
+
+
+class GatedDecoder(CausalDecoder):
+    """See CausalDecoder; what a prompt sees is said by `show` before its prefill. Keys and values of media are made once per prompt."""
+
+    def __init__(self, model: Any, gated: GatedLayers) -> None:  # Any: a model of transformers
+        super().__init__(model)
+        self.gated = gated
+        self.pairs: list[Tensor] = []  # keys and values of the blocks by turns
+        self.medium = torch.zeros(0, 0, dtype=torch.int64)
+        self.seen: Sequence[Tensor] = ()
+        self.last = torch.zeros(0, dtype=torch.int64)  # what new tokens see, per row
+
+    def show(self, media: Tensor, seen: Sequence[Tensor]) -> None:
+        """See Looking.show."""
+        batch, images, latents = media.shape[:3]
+        self.pairs = self.gated.keys_values(media.flatten(1, 2))
+        self.medium = torch.arange(1, images + 1, device=media.device).repeat_interleave(latents).expand(batch, -1)
+        self.seen = [row.to(media.device) for row in seen]
+        self.last = torch.stack([row[-1] for row in self.seen])
+
+    def prefill(self, prompts: Sequence[Tensor], *, room: int) -> Tensor:
+        """See Decoder.prefill."""
+        longest = max(map(len, self.seen))
+        seen = torch.stack([nn.functional.pad(row, (longest - len(row), 0)) for row in self.seen])  # padding sees nothing
+        with self.gated.looking(self.pairs, seen, self.medium):
+            return super().prefill(prompts, room=room)
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """See Decoder.step."""
+        with self.gated.looking(self.pairs, self.last[:, None], self.medium):
+            return super().step(tokens)
+
+    def reorder(self, rows: Tensor) -> None:
+        """See Decoder.reorder."""
+        super().reorder(rows)
+        self.pairs = [tensor.index_select(0, rows) for tensor in self.pairs]
+        self.medium, self.last = self.medium[rows], self.last[rows]
+
+
+def graft(config: GatedCrossAttention, context: LoadContext) -> Callable[[nn.Module], nn.Module]:
+    """Give the function that puts the blocks into llm/causal.
+
+    New blocks have seeded random numbers and closed gates. Those of a source are in the layout of OpenFlamingo or IDEFICS;
+    what else its part holds is the host's, and is not looked at.
+    """
+
+    def add(host: nn.Module) -> nn.Module:
+        if not isinstance(host, Causal):
+            found = f"{context.node.name} ({context.node.component.id}) has no layers that its adapter could stand before"
+            raise SourceError(Problem("adapter-misplaced", found, context.node.place, "graft it into llm/causal", node=context.node.name))
+        if context.weights is None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(context.seed + zlib.crc32(context.node.name.encode()))
+                return GatedCausal(host, GatedLayers(config))
+        with parameters_without_memory():
+            gated = GatedLayers(config)
+        gated.load_state_dict(_state(config, context.weights.state(), gated, context), assign=True)
+        return GatedCausal(host, gated)
+
+    return add
+
+
+def _state(config: GatedCrossAttention, files: Mapping[str, Tensor], gated: GatedLayers, context: LoadContext) -> dict[str, Tensor]:
+    """The tensors of the blocks under their names here. Raises SourceError with what is missing, over, or of another shape."""
+    found = dict[str, Tensor]()
+    for key, tensor in files.items():
+        if config.family == "idefics":
+            if (match := IDEFICS_BLOCK.search(key)) and int(match[1]) < len(config.layers):
+                found[f"blocks.{config.layers[int(match[1])]}.layer.{match[2]}"] = tensor
+        elif match := BLOCK.search(key):
+            found[f"blocks.{match[1]}.{match[2]}"] = tensor
+    wanted = gated.state_dict()
+    wrong = [
+        *(f"{name} is missing" for name in sorted(wanted.keys() - found.keys())),
+        *(f"{name} is left over" for name in sorted(found.keys() - wanted.keys())),
+        *(
+            f"{name} is {list(found[name].shape)}, wanted {list(wanted[name].shape)}"
+            for name in sorted(wanted.keys() & found.keys())
+            if found[name].shape != wanted[name].shape
+        ),
+    ]
+    if wrong:
+        node = context.node
+        text = f"the tensors of its adapter's source do not fit the blocks of {node.name}: {choices(wrong, most=4)}"
+        hint = "the config of the adapter (every, num_heads, head_dim) and its weights belong to different models"
+        raise SourceError(Problem("weights-do-not-fit", text, node.place, hint, node=node.name))
+    return found

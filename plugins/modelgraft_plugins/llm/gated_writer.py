@@ -1,0 +1,73 @@
+"""What reads prompts and media around a decoder with gated cross-attention. Like writer.py, it imports no transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from modelgraft.errors import InputError
+from modelgraft.generation.decoder import Decoder
+from modelgraft_plugins.llm.prompts import Prompt, PromptWriter
+from modelgraft_plugins.llm.writer import CausalWriter, Embed
+
+
+class Looking(Decoder, Protocol):
+    """A decoder whose tokens see media."""
+
+    def show(self, media: Tensor, seen: Sequence[Tensor]) -> None:
+        """Say what the prompts of the next prefill see.
+
+        media  float[batch images latents width]
+        seen   int64[tokens] per prompt: the number of the medium that each token sees, from 1; 0: none
+        """
+        ...
+
+
+class GatedWriter(CausalWriter):
+    """The prompt says by its placeholders where the media stand, and the decoder is shown them."""
+
+    def write(self, values: Sequence[Any], *, decoder: Looking, embed: Embed) -> dict[str, Any]:  # type: ignore[override]  # its own kind
+        """See Writer; the last value is the media, float[batch latents width] or float[batch images latents width].
+
+        Raises InputError for prompts that show more media than there are, or that leave some out.
+        """
+        *fields, media = values
+        images = media if media.ndim == 4 else media[:, None]
+        prompts = self._prompts(fields, images.shape[1])
+        marker, ends = self.tokens().placeholder_id, frozenset(self.facts.get("media_ends", ()))
+        self._compare([prompt.ids.count(marker or 0) for prompt in prompts], images.shape[1])
+        self._fits(max(len(prompt.ids) for prompt in prompts))
+        decoder.show(images, [torch.tensor(text_time(prompt.ids, marker, ends)) for prompt in prompts])
+        return self.answer(decoder, [prompt.embed(embed, self.device) for prompt in prompts], [prompt.said for prompt in prompts])
+
+    def _prompts(self, fields: Sequence[Any], shown: int) -> list[Prompt]:
+        names = [field.name for field in self.config.fields]
+        writer = PromptWriter(self.config, self.tokens(), node=self.runtime.node)
+        count = max((len(value) for value in fields), default=1)
+        return [writer.write({name: value[row] for name, value in zip(names, fields, strict=True)}, shown=shown) for row in range(count)]
+
+    def _compare(self, marked: Sequence[int], images: int) -> None:
+        """Some record must show all media, and none more: a record may have fewer, whose places are then filled up."""
+        if max(marked) != images:
+            there = f"{images} media are given" if images > 1 else "1 medium is given"
+            found = f"{self.runtime.node}: the prompt holds '{self.config.placeholder}' {max(marked)} times, and {there}"
+            raise InputError(f"{found}: write it once for each, where it is to stand")
+
+
+def text_time(ids: Sequence[int], marker: int | None, ends: frozenset[int]) -> list[int]:
+    """The number of the medium that each token sees: the last whose marker stands at or before it; 0 before the first.
+
+    ends  tokens behind which nothing is seen until the next marker, as in IDEFICS
+    """
+    times, count, current = list[int](), 0, 0
+    for token in ids:
+        if token == marker:
+            count += 1
+            current = count
+        times.append(current)
+        if token in ends:
+            current = 0
+    return times

@@ -1,0 +1,80 @@
+"""Language models with LoRA on ONNX Runtime: the updates are part of the exported weights, and tell exports apart."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import modelgraft as mg
+from modelgraft.backends.onnx import store
+from modelgraft.cli.tables import plan_document
+from support import checkpoints
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+
+GRAPH = """
+modelgraft: 1
+params: {alpha: 6}
+inputs: {prompt: text}
+nodes:
+  llm:
+    use: llm/causal
+    from: ./model
+    with: {max_new_tokens: 4}
+    in: {prompt: inputs.prompt}
+    adapters:
+      - {use: adapter/lora, from: ./lora.safetensors, with: {rank: 2, alpha: "${alpha}", targets: [q_proj, o_proj]}}
+outputs: {text: llm.text, logits: llm.logits}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A LLaMA, a graph with LoRA, and a cache of their own; exports are not tuned, which takes a process each."""
+    monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("modelgraft.backends.onnx.store.tune", lambda source, target: "not in this test")
+    checkpoints.llama(tmp_path / "model")
+    (tmp_path / "graph.yaml").write_text(GRAPH)
+    return tmp_path
+
+
+def write_updates(folder: Path, *, seed: int) -> None:
+    """A file of peft for both layers: A [rank in], B [out rank]."""
+    generator = torch.Generator().manual_seed(seed)
+    sizes = {"q_proj": (28, 32), "o_proj": (32, 28)}  # inputs and outputs: four heads of eight
+    save_file(
+        {
+            f"base_model.model.model.layers.{layer}.self_attn.{name}.lora_{letter}.weight": 0.3 * torch.randn(shape, generator=generator)
+            for layer in range(2)
+            for name, (width, outer) in sizes.items()
+            for letter, shape in (("A", (2, width)), ("B", (outer, 2)))
+        },
+        folder / "lora.safetensors",
+    )
+
+
+def answer(folder: Path, backend: str, **params: int) -> tuple[str, torch.Tensor]:
+    """Text and first logits."""
+    with mg.open(mg.load(folder / "graph.yaml", params=params), backend=backend) as pipeline:
+        result = pipeline.run(prompt="how many cats are there?")
+    return result["text"], result["logits"]
+
+
+def test_an_export_holds_the_updates_and_is_told_from_others(folder: Path):
+    """The numbers of torch, where the updates stand beside their layers; another file and another alpha are other exports."""
+    answers = []
+    for seed, alpha in ((1, 6), (2, 6), (2, 9)):
+        write_updates(folder, seed=seed)
+        text, logits = answer(folder, "torch", alpha=alpha)
+        found, got = answer(folder, "onnx", alpha=alpha)
+        assert found == text
+        assert (got - logits).abs().max() <= 1e-4 * logits.abs().max()
+        answers.append(logits)
+    assert len(store.entries()) == 3
+    assert all((one - other).abs().max() > 1e-2 for one, other in pairwise(answers))
+    plan = mg.plan(mg.load(folder / "graph.yaml", params={"alpha": 9}), backend="onnx")
+    assert set(plan_document(plan)["parity"]) == {"llm"}

@@ -1,0 +1,113 @@
+"""The tiny OpenFlamingo of tests/oracles as folders: a LLaMA and a CLIP in Hugging Face layout, and the file of the trained parts.
+
+Its tokenizer has one token per word, `w3` for id 3, so that a text can say every row of ids.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import transformers as hf
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from support.oracles import Oracle, oracle
+
+REFERENCE: Oracle = oracle("openflamingo")
+HEADS = {"num_heads": REFERENCE.config["xattn_heads"], "head_dim": REFERENCE.config["xattn_head_dim"]}
+RESAMPLER_HEADS = {"num_heads": REFERENCE.config["resampler_heads"], "head_dim": REFERENCE.config["resampler_head_dim"]}
+IMAGE, END_OF_CHUNK = REFERENCE.config["media_token_id"], REFERENCE.config["endofchunk_token_id"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Where the parts lie: the frozen eye and tongue, and the file of what was trained."""
+
+    language: Path
+    vision: Path
+    trained: Path
+
+
+def parts(folder: Path) -> Parts:
+    """Write them below a folder."""
+    found = Parts(folder / "language", folder / "vision", folder / "openflamingo.safetensors")
+    _language(found.language)
+    _vision(found.vision)
+    kept = {name: tensor for name, tensor in REFERENCE.weights.items() if name.startswith("perceiver.") or "gated_cross_attn" in name}
+    save_file(kept, found.trained)
+    return found
+
+
+def text_of(ids: list[int]) -> str:
+    """The text that the tokenizer reads as these ids."""
+    return " ".join(word(index) for index in ids)
+
+
+def word(index: int) -> str:
+    """The text of one token."""
+    return {0: "<PAD>", IMAGE: "<image>", END_OF_CHUNK: "<|endofchunk|>"}.get(index, f"w{index}")
+
+
+def rows_of(ids: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:
+    """The ids of each row without its padding on the left."""
+    return [row[there.bool()].tolist() for row, there in zip(ids, mask, strict=True)]
+
+
+def language_model() -> hf.LlamaForCausalLM:
+    """The tongue, as transformers builds it."""
+    names = (
+        "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+        "rms_norm_eps", "pad_token_id",
+    )  # fmt: skip
+    config = hf.LlamaConfig(**{name: REFERENCE.config[name] for name in names}, max_position_embeddings=64, tie_word_embeddings=False)
+    model = hf.LlamaForCausalLM(config).eval()
+    inside = {
+        name.removeprefix("lang_encoder.").replace(".decoder_layer.", "."): tensor
+        for name, tensor in REFERENCE.weights.items()
+        if name.startswith("lang_encoder.") and "gated_cross_attn" not in name
+    }
+    model.load_state_dict(inside, strict=True)
+    return model
+
+
+def _language(folder: Path) -> None:
+    language_model().save_pretrained(folder)
+    words = Tokenizer(models.WordLevel({word(index): index for index in range(REFERENCE.config["vocab_size"])}, unk_token="w1"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    special = [word(IMAGE), word(END_OF_CHUNK)]
+    hf.PreTrainedTokenizerFast(tokenizer_object=words, additional_special_tokens=special, pad_token="<PAD>").save_pretrained(folder)
+
+
+def _vision(folder: Path) -> None:
+    sizes = REFERENCE.config
+    config = hf.CLIPVisionConfig(
+        hidden_size=sizes["vision_width"], intermediate_size=4 * sizes["vision_width"], num_hidden_layers=sizes["vision_layers"],
+        num_attention_heads=sizes["vision_width"] // sizes["vision_head_width"], image_size=sizes["image_size"],
+        patch_size=sizes["patch_size"], hidden_act="quick_gelu",
+    )  # fmt: skip
+    model = hf.CLIPVisionModel(config).eval()
+    model.load_state_dict(_in_transformers_names(sizes["vision_layers"]), strict=True)
+    model.save_pretrained(folder)
+
+
+def _in_transformers_names(layers: int) -> dict[str, torch.Tensor]:
+    """open_clip's tower in the names of transformers."""
+    theirs = {name.removeprefix("vision_encoder."): tensor for name, tensor in REFERENCE.weights.items() if name.startswith("vision_")}
+    found = {
+        "embeddings.class_embedding": theirs["class_embedding"],
+        "embeddings.patch_embedding.weight": theirs["conv1.weight"],
+        "embeddings.position_embedding.weight": theirs["positional_embedding"],
+    }
+    pairs = {"pre_layrnorm": "ln_pre", "post_layernorm": "ln_post"}
+    for layer in range(layers):
+        here, there = f"encoder.layers.{layer}", f"transformer.resblocks.{layer}"
+        pairs |= {
+            f"{here}.layer_norm1": f"{there}.ln_1", f"{here}.layer_norm2": f"{there}.ln_2", f"{here}.mlp.fc1": f"{there}.mlp.c_fc",
+            f"{here}.mlp.fc2": f"{there}.mlp.c_proj", f"{here}.self_attn.out_proj": f"{there}.attn.out_proj",
+        }  # fmt: skip
+        for kind in ("weight", "bias"):
+            for name, share in zip("qkv", theirs[f"{there}.attn.in_proj_{kind}"].chunk(3), strict=True):
+                found[f"{here}.self_attn.{name}_proj.{kind}"] = share.clone()
+    return found | {f"{mine}.{kind}": theirs[f"{other}.{kind}"] for mine, other in pairs.items() for kind in ("weight", "bias")}
