@@ -5,17 +5,20 @@ Everything here can be fetched or computed again, so the folder may be deleted a
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from modelgraft.errors import Problem, SourceError
 
+NEW_S = 60  # a folder that is made is locked within this time
 CHUNK_BYTES = 1 << 20  # large enough that hashing is bound by the disk, small enough to report progress
 
 
@@ -64,16 +67,52 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def folder_aside(target: Path) -> Iterator[Path]:
-    """Give an empty folder that becomes `target` when the block ends well, and vanishes when it does not."""
+    """Give an empty folder that becomes `target` when the block ends well, and vanishes when it does not.
+
+    A killed process leaves its folder behind: see `clear_leftovers`.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    held = _hold(aside)
     try:
         yield aside
         if target.exists():
             shutil.rmtree(target)
         aside.rename(target)
     finally:
+        if held is not None:
+            os.close(held)
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def clear_leftovers(parent: Path) -> None:
+    """Delete the folders that `folder_aside` made in `parent`, a folder of the cache, and whose process was killed.
+
+    Without file locks on this platform or disk they stay.
+    """
+    for aside in parent.glob(".*/"):
+        with contextlib.suppress(OSError):  # it has become its target, or another process was faster
+            is_new = time.time() - aside.stat().st_mtime < NEW_S
+            held = None if is_new else _hold(aside)
+            if held is not None:
+                shutil.rmtree(aside, ignore_errors=True)
+                os.close(held)
+
+
+def _hold(folder: Path) -> int | None:
+    """Lock a folder until the handle that this gives is closed, or the process ends; None when another holds it, or none can."""
+    try:
+        import fcntl
+
+        handle = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
 
 
 @contextmanager

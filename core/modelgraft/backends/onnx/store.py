@@ -16,7 +16,7 @@ from typing import Any
 
 from modelgraft.backends.onnx.runtime import open_session, tune
 from modelgraft.checkpoints.progress import current_listener
-from modelgraft.checkpoints.storage import cache_in_use, cache_root, folder_aside, locked, sha256_of
+from modelgraft.checkpoints.storage import cache_in_use, cache_root, clear_leftovers, folder_aside, locked, sha256_of
 
 GRAPH = "model.onnx"
 SEAL = "sha256.json"
@@ -103,11 +103,15 @@ def find(key: str) -> tuple[Entry | None, str]:
 
 def manifest_of(key: str) -> Mapping[str, Any]:
     """The manifest kept under a key, its files unread; empty when there is none."""
+    return _manifest_in(exports_root() / key[:2] / key)
+
+
+def _manifest_in(folder: Path) -> Mapping[str, Any]:
     try:
-        facts: Mapping[str, Any] = json.loads((exports_root() / key[:2] / key / "manifest.json").read_text(encoding="utf-8"))
+        facts = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return facts
+    return facts if isinstance(facts, dict) else {}
 
 
 def seal(folder: Path) -> None:
@@ -135,29 +139,38 @@ def session(folder: Path, device: str, *, graph: str = GRAPH, count: int | None 
     if device != "cpu":
         return open_session(folder / graph, device=device, count=count), ()
     tuned = folder / f"tuned-{machine_key()}-{Path(graph).stem}"
-    why_not = "" if unharmed(tuned) else _tune(folder / graph, tuned)
-    if why_not:
-        remark = f"{graph} is not kept as tuned for this machine ({why_not}): starting takes longer"
-        return open_session(folder / graph, device=device, count=count), (remark,)
-    return open_session(tuned / graph, device=device, optimised=True, count=count), ()
+    remarks: tuple[str, ...] = ()
+    if not unharmed(tuned):
+        if tuned.is_dir():
+            remarks = (f"{graph} as it was tuned for this machine was changed on disk: it is tuned again",)
+        if why_not := _tune(folder / graph, tuned):
+            remarks = (*remarks, f"{graph} is not kept as tuned for this machine ({why_not}): starting takes longer")
+            return open_session(folder / graph, device=device, count=count), remarks
+    return open_session(tuned / graph, device=device, optimised=True, count=count), remarks
 
 
 def _tune(graph: Path, folder: Path) -> str:
-    """Make the tuned folder of a graph; gives why there is none, or an empty string."""
+    """Make the tuned folder of a graph; gives why there is none, or an empty string.
+
+    What the graph itself is to blame for is remembered beside the folder; a lack of room is not.
+    """
     refused = folder.with_name(f"{folder.name}.refused")
     if refused.is_file():
         return refused.read_text(encoding="utf-8")
     try:
-        with folder_aside(folder) as aside:
-            tell(4, "tuning for this machine")
-            why_not = tune(graph, aside / graph.name)
-            seal(aside)
-        if why_not:
-            shutil.rmtree(folder)
-            refused.write_text(why_not, encoding="utf-8")
+        with locked(exports_root() / "locks" / f"{folder.parent.name}.{folder.name}"):
+            if unharmed(folder):
+                return ""  # another process was faster
+            with folder_aside(folder) as aside:
+                tell(4, "tuning for this machine")
+                if why_not := tune(graph, aside / graph.name):
+                    if shutil.disk_usage(aside).free > _bytes_in(graph.parent):
+                        refused.write_text(why_not, encoding="utf-8")
+                    raise OSError(why_not)
+                seal(aside)
     except OSError as error:
-        return str(error)
-    return why_not
+        return error.strerror or str(error)
+    return ""
 
 
 def tell(stage: int, what: str) -> None:
@@ -172,6 +185,8 @@ def make(key: str, build: Callable[[Path], Mapping[str, Any]]) -> Entry:
     """
     folder = exports_root() / key[:2] / key
     with cache_in_use(), locked(exports_root() / "locks" / key):
+        for parent in (*exports_root().glob("*/"), *exports_root().glob("*/*/")):
+            clear_leftovers(parent)
         found, _ = find(key)
         if found is not None:
             return found
@@ -186,18 +201,17 @@ def make(key: str, build: Callable[[Path], Mapping[str, Any]]) -> Entry:
 
 def entries() -> list[Entry]:
     """All exports, the oldest first."""
-    found = []
-    for manifest in exports_root().glob("*/*/manifest.json"):
-        try:
-            found.append(Entry(manifest.parent, json.loads(manifest.read_text(encoding="utf-8"))))
-        except (OSError, ValueError):
-            found.append(Entry(manifest.parent, {}))
+    found = [Entry(manifest.parent, _manifest_in(manifest.parent)) for manifest in exports_root().glob("*/[!.]*/manifest.json")]
     return sorted(found, key=lambda entry: float(entry.manifest.get("made", 0.0)))
 
 
 def size_of(entry: Entry) -> int:
     """Bytes on disk."""
-    return sum(path.stat().st_size for path in entry.folder.rglob("*") if path.is_file())
+    return _bytes_in(entry.folder)
+
+
+def _bytes_in(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def trim(*, keep: str, most_bytes: int = MOST_BYTES) -> list[str]:
