@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -91,9 +92,18 @@ class Weird(Mix):
         return super().forward(-tokens, memory, mask)
 
 
+class Rare(Mix):
+    """Cannot be written: it uses an operator that ONNX does not have."""
+
+    def forward(self, tokens, memory, mask=None):
+        """Attend, and add eigenvalues."""
+        result = super().forward(tokens, memory, mask)
+        return {**result, "pooled": result["pooled"] + torch.linalg.eigvalsh(tokens @ tokens.mT).sum()}
+
+
 def node(module, *, wired=("tokens", "memory", "mask"), exportable=True, **runtime):
     home = ModuleType("toy_onnx")
-    home.__dict__.update(Mix=Mix, Frozen=Frozen, Spoilt=Spoilt, Weird=Weird)
+    home.__dict__.update(Mix=Mix, Frozen=Frozen, Spoilt=Spoilt, Weird=Weird, Rare=Rare)
     sys.modules["toy_onnx"] = home
 
     @component(
@@ -226,6 +236,19 @@ def test_a_module_that_cannot_be_traced_is_named():
         OnnxBackend().load(context(node("Weird")), {})
     with pytest.raises(GraphError, match="the component is not declared exportable"):
         OnnxBackend().load(context(node("Mix", exportable=False)), {})
+
+
+def test_an_operator_that_onnx_does_not_have_is_named_and_stays_on_torch_only_with_permission():
+    """One message; with permission the same one as a warning, and torch's numbers."""
+    reason = r"node \(toy/mix\) cannot run on the onnx backend: its operator aten\.\w*eigh has no ONNX form"
+    with pytest.raises(GraphError, match=rf"{reason}\n    let it stay on torch: .*, or --fallback torch$"):
+        OnnxBackend().load(context(node("Rare")), {})
+    backend = OnnxBackend()
+    loaded = backend.load(replace(context(node("Rare")), fallback="torch"), {})
+    assert [warning for warning in loaded.warnings if re.search(rf"^{reason}; it stays on torch$", warning)]
+    assert backend.exports == {}
+    values = inputs()
+    assert_equal(loaded.call(*values), TorchBackend().load(context(node("Rare")), {}).call(*values), tolerance=0.0)
 
 
 @pytest.mark.parametrize("harm", ["truncate", "change"])

@@ -7,6 +7,7 @@ import copy
 import importlib.util
 import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ from modelgraft.backends.onnx.keys import OPSET, ExportError, Signature
 from modelgraft.backends.onnx.runtime import open_session
 from modelgraft.errors import ModelgraftError, PluginError
 from modelgraft.graph import Node
+
+UNKNOWN_OPERATOR = re.compile(r"No ONNX function found for <OpOverload\(op='([^']+)'")  # how the exporter names what it cannot write
 
 
 class _Flat(torch.nn.Module):
@@ -149,6 +152,8 @@ def first_line(error: BaseException) -> str:
         error = error.__cause__
     if isinstance(error, ModelgraftError):
         return str(error)  # what was traced says itself why it cannot be
+    if unknown := UNKNOWN_OPERATOR.search(str(error)):
+        return f"its operator {unknown[1]} has no ONNX form"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:300]
 
