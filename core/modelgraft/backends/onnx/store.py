@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.util
 import json
+import os
 import platform
 import shutil
 import time
@@ -164,8 +166,9 @@ def _tune(graph: Path, folder: Path) -> str:
             with folder_aside(folder) as aside:
                 tell(4, "tuning for this machine")
                 if why_not := tune(graph, aside / graph.name):
-                    if shutil.disk_usage(aside).free > _bytes_in(graph.parent):
-                        refused.write_text(why_not, encoding="utf-8")
+                    if shutil.disk_usage(aside).free < _bytes_in(graph.parent):
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    refused.write_text(why_not, encoding="utf-8")
                     raise OSError(why_not)
                 seal(aside)
     except OSError as error:
