@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from modelgraft.errors import InputError, SourceError
@@ -303,3 +305,20 @@ def test_a_deviation_of_zero_is_refused():
     """Pixels cannot be divided by it."""
     with pytest.raises(ValueError, match="greater than 0"):
         Preprocess(image_std=(0.5, 0.0, 0.5))
+
+
+@given(st.tuples(*[st.integers(1, 11)] * 4))
+def test_a_crop_of_any_size_is_that_of_transformers(sizes: tuple[int, int, int, int]):
+    """Also where the picture is smaller than the crop, and where what is over or lacking is odd."""
+    had, across, height, width = sizes
+    pixels = np.random.default_rng(0).integers(1, 255, (had, across, 3), dtype=np.uint8)
+    config = {"do_resize": False, "do_rescale": False, "do_normalize": False, "do_center_crop": True}
+    prepare = open_node(Preprocess, {**config, "crop_size": {"height": height, "width": width}}).loaded.call
+    expected = hf.image_transforms.center_crop(pixels, (height, width), input_data_format="channels_last")
+    assert np.array_equal(prepare([Image.fromarray(pixels)])[0].permute(1, 2, 0).numpy(), expected)
+
+
+def test_normalising_by_nothing_is_refused():
+    """Without a mean there is nothing to subtract."""
+    with pytest.raises(InputError, match="do_normalize needs image_mean and image_std; give both, or set do_normalize: false"):
+        open_node(Preprocess, {"image_mean": None})

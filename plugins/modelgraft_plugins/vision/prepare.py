@@ -1,40 +1,39 @@
-"""The work of vision/preprocess: the PIL image processors of transformers, so that pixels are equal to theirs."""
+"""The work of vision/preprocess, on PIL and numpy: pixels are equal, to the last bit, to those of transformers' image processors.
+
+Those are not wrapped, because importing them takes longer than everything else that a start on kept exports does; the
+tests compare both.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from transformers.image_processing_backends import PilBackend
+from PIL import Image
 
 from modelgraft.backends.base import LoadContext
 from modelgraft.errors import InputError
 from modelgraft.media import PICTURE_PIXELS
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from numpy.typing import NDArray
 
     from modelgraft_plugins.vision import Preprocess
 
+    Pixels = NDArray[Any]  # uint8 or float32, [height width 3]
 
-def load(config: Preprocess, _context: LoadContext) -> Callable[[list[Image]], torch.Tensor]:
+
+def load(config: Preprocess, context: LoadContext) -> Callable[[list[Image.Image]], torch.Tensor]:
     """Make the function from pictures to float32[batch 3 height width]."""
-    processor = PilBackend(
-        do_resize=config.do_resize, size=dict(config.size), resample=config.resample, do_center_crop=config.do_center_crop,
-        crop_size=dict(config.crop_size) if config.crop_size else None, do_rescale=config.do_rescale, rescale_factor=config.rescale_factor,
-        do_normalize=config.do_normalize, image_mean=config.image_mean, image_std=config.image_std, do_convert_rgb=config.do_convert_rgb,
-        default_to_square=False,
-    )  # fmt: skip
+    if config.do_normalize and None in (config.image_mean, config.image_std):
+        raise InputError(f"{context.node.name}: do_normalize needs image_mean and image_std; give both, or set do_normalize: false")
 
-    def prepare(images: list[Image]) -> torch.Tensor:
+    def prepare(images: list[Image.Image]) -> torch.Tensor:
         for image in images:
             _refuse_thin(image, config)
-        pixels = [
-            np.asarray(processor(image if config.do_convert_rgb else image.convert("RGB"))["pixel_values"][0], dtype=np.float32)
-            for image in images
-        ]
+        pixels = [_prepared(image, config) for image in images]
         sizes = sorted({picture.shape[1:] for picture in pixels})
         if len(sizes) > 1:
             listed = ", ".join(f"{width}x{height}" for height, width in sizes)
@@ -46,7 +45,50 @@ def load(config: Preprocess, _context: LoadContext) -> Callable[[list[Image]], t
     return prepare
 
 
-def _refuse_thin(image: Image, config: Preprocess) -> None:
+def _prepared(image: Image.Image, config: Preprocess) -> NDArray[np.float32]:
+    """One picture as float32[3 height width]."""
+    image = _on_white(image) if config.do_convert_rgb else image.convert("RGB")
+    if config.do_resize:
+        image = image.resize(_resized(image, config.size), resample=config.resample)
+    pixels: Pixels = np.asarray(image)
+    if config.do_center_crop and config.crop_size:
+        pixels = _cropped(pixels, config.crop_size["height"], config.crop_size["width"])
+    if config.do_rescale:
+        pixels = (pixels.astype(np.float64) * config.rescale_factor).astype(np.float32)
+    pixels = pixels.astype(np.float32)
+    if config.do_normalize:
+        pixels = (pixels - np.array(config.image_mean, np.float32)) / np.array(config.image_std, np.float32)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """RGB, with white behind what is transparent."""
+    if "A" not in image.getbands() and image.info.get("transparency") is None:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image).convert("RGB")
+
+
+def _resized(image: Image.Image, size: Mapping[str, int]) -> tuple[int, int]:
+    """Width and height to resize to; the longer side is cut to whole pixels."""
+    edge = size.get("shortest_edge")
+    if edge is None:
+        return size["width"], size["height"]
+    longest = int(edge * max(image.size) / min(image.size))
+    return (edge, longest) if image.width <= image.height else (longest, edge)
+
+
+def _cropped(pixels: Pixels, height: int, width: int) -> Pixels:
+    """The middle of a picture; one that is smaller gets a black border."""
+    had, across = pixels.shape[:2]
+    above, left = max(height - had + 1, 0) // 2, max(width - across + 1, 0) // 2  # of the border; an odd pixel goes before
+    top, start = (had - height) // 2 + above, (across - width) // 2 + left
+    below, right = max(height - had, 0) - above, max(width - across, 0) - left
+    whole = np.pad(pixels, ((above, max(below, 0)), (left, max(right, 0)), (0, 0)))
+    return whole[max(top, 0) : min(top + height, len(whole)), max(start, 0) : min(start + width, whole.shape[1])]
+
+
+def _refuse_thin(image: Image.Image, config: Preprocess) -> None:
     """A long strip whose shorter side is enlarged would fill the memory, however few pixels it has."""
     edge = config.size.get("shortest_edge")
     if not config.do_resize or edge is None:
