@@ -145,7 +145,10 @@ class Param:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """A graph as its documents say it: read and expanded, not yet wired against the installed components."""
+    """A graph as its documents say it: read and expanded, not yet wired against the installed components.
+
+    ports  what gives each used output of a graph that stands as a node, by its name outside: "eye.tokens"
+    """
 
     name: str
     doc: str
@@ -157,6 +160,7 @@ class Graph:
     runtime: Mapping[str, Value]
     registry: Registry = field(compare=False, repr=False)
     allow: frozenset[str] = frozenset()
+    ports: Mapping[str, Ref] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

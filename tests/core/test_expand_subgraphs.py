@@ -113,6 +113,23 @@ def test_a_list_of_wires_passes_through(tmp_path):
     assert [str(r) for r in wire["l"].refs] == ["inputs.h", "inputs.image", "s/b"]
 
 
+def test_the_used_outputs_of_a_graph_keep_their_outer_names(tmp_path):
+    """Through graphs within graphs, to what gives them; an output that only hands on an input leads to that."""
+    (tmp_path / "both.yaml").write_text(
+        "modelgraft: 1\ninputs: {image: image}\nnodes: {eye: {use: 'graph:eye.yaml', in: {image: inputs.image}}}\n"
+        "outputs: {seen: eye.tokens, given: eye.same}\n"
+    )
+    text = "nodes: {two: {use: 'graph:both.yaml', in: {image: inputs.image}}}\noutputs: {a: two.seen, b: two.given}\n"
+    assert {name: str(ref) for name, ref in load(tmp_path, text).ports.items()} == {
+        "two.seen": "two/eye/enc.tokens",
+        "two.given": "inputs.image",
+        "two/eye.tokens": "two/eye/enc.tokens",
+        "two/eye.same": "inputs.image",
+    }
+    less = load(tmp_path, text.replace(", b: two.given", ""))
+    assert set(less.ports) == {"two.seen", "two/eye.tokens", "two/eye.same"}  # what only hands on costs nothing to keep
+
+
 def test_graphs_feed_graphs_and_nest(tmp_path):
     (tmp_path / "two.yaml").write_text(
         "modelgraft: 1\ninputs: {image: image}\n"

@@ -7,6 +7,7 @@ import time
 
 import pytest
 import torch
+import yaml
 
 import modelgraft as mg
 from modelgraft.running.events import KINDS
@@ -41,6 +42,23 @@ def test_one_record_gives_values_and_a_batch_gives_lists(tmp_path):
         assert dict(pipeline.run(x="a")) == {"both": ("A", "-"), "loud": "A"}
         assert dict(pipeline.run(x=["a", "b"], y="!")) == {"both": [("A", "!"), ("B", "!")], "loud": ["A", "B"]}
         assert dict(pipeline.run(x=["a"])) == {"both": [("A", "-")], "loud": ["A"]}
+
+
+def test_an_output_of_a_graph_within_is_asked_for_by_its_outer_name(tmp_path):
+    """As it is wired, beside its inner name; what the graph around does not use is told from what is not there."""
+    inner = document(
+        {"loud": {"use": "toy/shout", "in": {"x": "inputs.x"}}, "twice": {"use": "toy/shout", "in": {"x": "loud"}}},
+        inputs=TEXT,
+        outputs={"y": "loud", "z": "twice"},
+    )
+    (tmp_path / "inner.yaml").write_text(yaml.safe_dump(inner))
+    parts = [function("toy/shout", TEXT, {"out": "text"}, shout), handing_on()]
+    nodes = {"eye": {"use": "graph:inner.yaml", "in": {"x": "inputs.x"}}, "end": {"use": "toy/same", "in": {"x": "eye.y"}}}
+    with opened(tmp_path, parts, nodes, outputs={"end": "end"}) as pipeline:
+        assert dict(pipeline.run(x="a", outputs=["eye.y"])) == {"eye.y": "A"}
+        assert dict(pipeline.run(x="a", outputs=["eye", "eye/loud.out"])) == {"eye": "A", "eye/loud.out": "A"}
+        with pytest.raises(mg.InputError, match=r"^eye has no output 'z' that the graph uses; it has: y\."):
+            pipeline.run(x="a", outputs=["eye.z"])
 
 
 @pytest.mark.parametrize(

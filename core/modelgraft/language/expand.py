@@ -174,6 +174,7 @@ class Expansion:
             runtime=runtime,
             registry=self.registry,
             allow=self.allow,
+            ports={} if len(self.collector.problems) > before else inlining.ports(),
         )
 
     def _count(self, nodes: int, place: Place) -> None:

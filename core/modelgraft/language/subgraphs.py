@@ -55,6 +55,14 @@ class Inlining:
             self.collector.add("list-for-one", f"{what} is a list of {len(refs)} values; wanted one", place=ref.place)
         return refs[0] if refs else None
 
+    def ports(self) -> dict[str, Ref]:
+        """What gives the outputs of the subgraphs, as they are called outside; see Graph.ports. For a graph without problems."""
+        found: dict[str, Refs] = {}
+        for name, (spec, inner) in self.placed.items():
+            found |= {f"{name}.{port}": self.follow(Ref(name, port)) or () for port in inner.outputs}
+            found |= {f"{name}/{port}": self._lead(ref, spec, inner, None) for port, ref in inner.ports.items()}
+        return {name: refs[0] for name, refs in found.items() if len(refs) == 1}
+
     # -- outer references --------------------------------------------------------------------------------------------
 
     def follow(self, ref: Ref) -> Refs | None:
@@ -214,4 +222,6 @@ def needed_part(graph: Graph, outputs: Collection[str]) -> Graph:
         waiting += [ref.node for ref in node.references]
         if node.share is not None:
             waiting.append(str(node.share.value))
-    return replace(graph, nodes={name: node for name, node in graph.nodes.items() if name in reached}, outputs=kept)
+    nodes = {name: node for name, node in graph.nodes.items() if name in reached}
+    ports = {name: ref for name, ref in graph.ports.items() if ref.is_input or ref.node in nodes}
+    return replace(graph, nodes=nodes, outputs=kept, ports=ports)

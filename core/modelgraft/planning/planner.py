@@ -118,24 +118,35 @@ def _wanted(solved: SolvedGraph, wanted: Mapping[str, Ref] | Sequence[str] | Non
 def find_output(solved: SolvedGraph, name: str) -> Ref:
     """What gives an output: a declared one by its name, or any port as "node.port", or "node" with one output.
 
+    A graph that stands as a node has the outputs that the graph around it uses.
+
     Raises InputError with what there is.
     """
     if name in solved.outputs:
         return solved.outputs[name]
-    node_name, _, port = name.rpartition(".") if name not in solved.nodes else (name, "", "")
-    if node_name == INPUTS and port in solved.inputs:
+    node, _, port = name.rpartition(".") if _ports_of(solved, name) is None else (name, "", "")
+    if node == INPUTS and port in solved.inputs:
         return Ref(INPUTS, port)
-    node = solved.nodes.get(node_name)
-    if node is None:
-        near = nearest(name, [*solved.outputs, *solved.nodes]) or nearest(node_name, solved.nodes)
+    ports = _ports_of(solved, node)
+    if ports is None:
+        near = nearest(name, [*solved.outputs, *solved.nodes]) or nearest(node, solved.nodes)
         found = f"there is no output '{name}'; the outputs are: {choices(solved.outputs)}, and any port as node.port. {near}"
         raise InputError(found.rstrip())
-    if not port and len(node.out_ports) == 1:
-        return Ref(node_name, next(iter(node.out_ports)))
-    if port not in node.out_ports:
-        found = f"{node_name} has no output '{port}'" if port else f"{node_name} has {len(node.out_ports)} outputs; say which"
-        raise InputError(f"{found}; it has: {choices(node.out_ports, sort=False)}. {nearest(port, node.out_ports)}".rstrip())
-    return Ref(node_name, port)
+    if not port and len(ports) == 1:
+        port = ports[0]
+    if port not in ports:
+        own = "" if node in solved.nodes else " that the graph uses"
+        found = f"{node} has no output '{port}'{own}" if port else f"{node} has {len(ports)} outputs; say which"
+        raise InputError(f"{found}; it has: {choices(ports, sort=False)}. {nearest(port, ports)}".rstrip())
+    inner = solved.graph.ports.get(f"{node}.{port}")
+    return Ref(node, port) if inner is None else find_output(solved, str(inner))
+
+
+def _ports_of(solved: SolvedGraph, name: str) -> list[str] | None:
+    """The outputs of a node, or those that are used of a graph that stands as one; None when there is neither of that name."""
+    if name in solved.nodes:
+        return list(solved.nodes[name].out_ports)
+    return [port for node, _, port in (key.rpartition(".") for key in solved.graph.ports) if node == name] or None
 
 
 def _needed(solved: SolvedGraph, asked: Mapping[str, Ref]) -> set[str]:
