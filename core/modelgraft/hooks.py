@@ -48,8 +48,11 @@ def register_weight_readers(register: Callable[[str, str], None]) -> None:
 
 
 @hookspec
-def register_backends(register: Callable[[str, str], None]) -> None:
-    """Offer backends: call `register(name, "package.module:Class")`; the class is a `modelgraft.backends.base.Backend`."""
+def register_backends(register: Callable[..., None]) -> None:
+    """Offer backends: call `register(name, "package.module:Class")`; the class is a `modelgraft.backends.base.Backend`.
+
+    With `fuses=True` connected exportable nodes on it become one node with `parts`, which it loads as one call.
+    """
 
 
 @hookspec

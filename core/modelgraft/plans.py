@@ -33,6 +33,7 @@ class Step:
     reads     the inputs of the graph that its result depends on
     precision of its weights where that is not the dtype, such as "int8" (onnx); "" otherwise
     threads   that an onnx session computes with; None: MODELGRAFT_THREADS, or the cores there are
+    fuses     its backend runs connected steps as one call
     """
 
     node: Node
@@ -48,6 +49,7 @@ class Step:
     reads: tuple[str, ...]
     precision: str = ""
     threads: int | None = None
+    fuses: bool = False
 
 
 @dataclass(frozen=True, slots=True)

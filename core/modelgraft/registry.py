@@ -45,6 +45,7 @@ class Registry:
     recorded_configs: Mapping[str, Path]
     weight_readers: Mapping[str, str]
     backends: Mapping[str, str]
+    fusing: frozenset[str]  # the backends that run connected nodes as one call
     manager: pluggy.PluginManager = field(compare=False, repr=False)
 
     def find(self, id: str) -> Component | None:
@@ -101,6 +102,7 @@ class _Offers:
         self.recorded_configs: dict[str, Path] = {}
         self.weight_readers: dict[str, str] = {}
         self.backends: dict[str, str] = {}
+        self.fusing: set[str] = set()
 
     def add_component(self, subject: Any) -> None:
         found = getattr(subject, "__component__", None)
@@ -118,6 +120,11 @@ class _Offers:
 
         return keep
 
+    def add_backend(self, name: str, target: str, *, fuses: bool = False) -> None:
+        self.keeper(self.backends, "backend")(name, target)
+        if fuses:
+            self.fusing.add(name)
+
 
 class _Building:
     """A registry while plugins are being added to it."""
@@ -133,6 +140,7 @@ class _Building:
             "weight_readers": {},
             "backends": {},
         }
+        self.fusing: set[str] = set()
 
     def load(self, point: EntryPoint) -> None:
         distribution: Distribution | None = point.dist
@@ -162,6 +170,7 @@ class _Building:
             return
         for table in self.tables:
             self.tables[table].update(getattr(offers, table))
+        self.fusing |= offers.fusing
         self.plugins[plugin.name] = replace(plugin, components=tuple(sorted(offers.components)))
 
     def _collect(self, name: str, module: Any) -> _Offers:
@@ -172,7 +181,7 @@ class _Building:
         hook("register_port_types", others)(register=offers.keeper(offers.port_types, "port type"))
         hook("register_recorded_configs", others)(register=offers.keeper(offers.recorded_configs, "recorded config", Path))
         hook("register_weight_readers", others)(register=offers.keeper(offers.weight_readers, "weight reader"))
-        hook("register_backends", others)(register=offers.keeper(offers.backends, "backend"))
+        hook("register_backends", others)(register=offers.add_backend)
         return offers
 
     def _refuse_duplicates(self, offers: _Offers) -> None:
@@ -184,4 +193,4 @@ class _Building:
 
     def finish(self) -> Registry:
         frozen = {name: MappingProxyType(dict(sorted(table.items()))) for name, table in self.tables.items()}
-        return Registry(plugins=MappingProxyType(self.plugins), manager=self.manager, **frozen)
+        return Registry(plugins=MappingProxyType(self.plugins), fusing=frozenset(self.fusing), manager=self.manager, **frozen)

@@ -36,7 +36,8 @@ def declare(id, *, exportable=True, text=False):
 
 def step(name, source, declared, *, backend="onnx"):
     node = replace(node_of(declared), name=name, wired={"x": (source,)})
-    return Step(node, Parameters(3, 0, "formula"), 12, backend, "cpu", "float32", "cpu", (source,), {}, f"key-{name}", ("image",))
+    placed = Step(node, Parameters(3, 0, "formula"), 12, backend, "cpu", "float32", "cpu", (source,), {}, f"key-{name}", ("image",))
+    return replace(placed, fuses=backend == "onnx")
 
 
 def plan_of(*steps, wanted):
@@ -74,7 +75,7 @@ def test_the_key_of_a_segment_changes_with_any_part():
 
 
 class Spoken:
-    """A backend in place of onnx: what a node gives is the number of its outputs, so that it shows which was loaded."""
+    """A backend of a plugin: what a node gives is the number of its outputs, so that it shows which was loaded."""
 
     def load(self, context, shared):
         ports = list(context.node.out_ports)
@@ -92,14 +93,14 @@ def test_a_segment_that_is_asked_for_less_is_another_call(tmp_path, monkeypatch)
     monkeypatch.setitem(sys.modules, "spoken", home)
     linear = declare("toy/linear")
     beside = function("toy/beside", {"x": "float[batch tokens 6]"}, {"z": "float[batch tokens 6]"}, lambda x: x + 10)
-    hooks = {"register_backends": hookimpl(lambda register: register("onnx", "spoken:Spoken"))}
+    hooks = {"register_backends": hookimpl(lambda register: register("spoken", "spoken:Spoken", fuses=True))}
     path = tmp_path / "segments.yaml"
     path.write_text(
         "modelgraft: 1\ninputs: {image: 'float[batch tokens 6]'}\nnodes:\n"
         "  a: {use: toy/linear, in: {x: inputs.image}}\n  b: {use: toy/linear, in: {x: a}}\n  c: {use: toy/beside, in: {x: a}}\n"
         "outputs: {out: b.y, other: c.z}\n"
     )
-    with mg.open(mg.load(path, registry=registry_of(linear, beside, **hooks)), backend="onnx", device="cpu", cache_bytes=0) as pipeline:
+    with mg.open(mg.load(path, registry=registry_of(linear, beside, **hooks)), backend="spoken", device="cpu", cache_bytes=0) as pipeline:
         both = pipeline.run(image=torch.zeros(2, 3, 6))
         one = pipeline.run(image=torch.zeros(2, 3, 6), outputs=["out"])
         again = pipeline.run(image=torch.zeros(2, 3, 6))
@@ -110,9 +111,9 @@ def test_other_backends_are_left_alone():
     """A plan for torch is the same object, and a mixed one is cut where the backend changes."""
     linear = declare("toy/linear")
     steps = [step("a", Ref("inputs", "image"), linear), step("b", Ref("a", "y"), linear), step("c", Ref("b", "y"), linear)]
-    plain = plan_of(*(replace(one, backend="torch") for one in steps), wanted="c")
+    plain = plan_of(*(replace(one, backend="torch", fuses=False) for one in steps), wanted="c")
     assert fuse(plain) is plain
-    mixed = plan_of(steps[0], steps[1], replace(steps[2], backend="torch"), wanted="c")
+    mixed = plan_of(steps[0], steps[1], replace(steps[2], backend="torch", fuses=False), wanted="c")
     assert [one.node.name for one in fuse(mixed).steps] == ["a+b", "c"]
 
 

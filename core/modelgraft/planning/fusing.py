@@ -16,14 +16,12 @@ from modelgraft.planning.segments import Cut, Segment, segment
 from modelgraft.plans import Parameters, Plan, Step
 from modelgraft.ports import Axis, Port, Tensor
 
-FUSING = ("onnx",)  # backends that run segments
-
 
 def why_alone(step: Step) -> str:
     """Why a step cannot share a segment with others, or an empty string. A step of another backend says nothing of interest."""
     node = step.node
     ports = (*(node.in_ports[name] for name in node.wired if name in node.in_ports), *node.out_ports.values())
-    if step.backend not in FUSING:
+    if not step.fuses:
         return f"it runs on {step.backend}"
     if node.component.module is None:
         return "it is plain code"
@@ -44,7 +42,7 @@ def segments_of(plan: Plan) -> tuple[tuple[Segment, ...], tuple[Cut, ...]]:
 
 def fuse(plan: Plan) -> Plan:
     """The same plan with each segment of several steps as one step; the plan itself when there is none."""
-    if all(step.backend not in FUSING for step in plan.steps):
+    if not any(step.fuses for step in plan.steps):
         return plan
     made, _ = segment(plan, why_alone)
     names = {step.node.name: part.name for part in made if len(part.steps) > 1 for step in part.steps}

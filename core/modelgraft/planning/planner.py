@@ -99,6 +99,7 @@ def _step(
         reads=reads,
         precision=precision if node.component.module is not None else "",
         threads=int(threads) if threads else None,
+        fuses=backend in solved.graph.registry.fusing,
     )
 
 

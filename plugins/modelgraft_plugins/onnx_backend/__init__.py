@@ -8,6 +8,6 @@ from modelgraft import hookimpl
 
 
 @hookimpl
-def register_backends(register: Callable[[str, str], None]) -> None:
+def register_backends(register: Callable[..., None]) -> None:
     """Offer the backend `onnx`."""
-    register("onnx", "modelgraft.backends.onnx.backend:OnnxBackend")
+    register("onnx", "modelgraft.backends.onnx.backend:OnnxBackend", fuses=True)
