@@ -167,6 +167,19 @@ def test_a_device_that_is_not_there_is_refused():
         resolve_device("cuda:99")
 
 
+def test_a_torch_without_cuda_is_named(monkeypatch):
+    """A GPU that is there is of no use to it; where torch has CUDA, only the devices are told."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    with pytest.raises(InputError, match=r"device 'cuda' is not here; there is: cpu; torch \S+ is built without CUDA$"):
+        resolve_device("cuda")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    with pytest.raises(InputError, match=r"device 'cuda' is not here; there is: cpu$"):
+        resolve_device("cuda")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device("auto") == resolve_device("cuda") == "cuda:0"
+
+
 def test_seeds_differ_between_nodes_and_follow_the_run():
     """The same node and run seed give the same number."""
     seeds = [NodeRuntime(name, seed=seed).node_seed() for name in ("a", "b") for seed in (0, 1)]

@@ -69,7 +69,8 @@ def resolve_device(device: str | None) -> str:
         return there[1] if len(there) > 1 else "cpu"
     found = "cuda:0" if device == "cuda" else str(device)
     if found not in there:
-        raise InputError(f"device '{device}' is not here; there is: {', '.join(there)}")
+        reason = f"; torch {torch.__version__} is built without CUDA" if torch.version.cuda is None and found.startswith("cuda") else ""
+        raise InputError(f"device '{device}' is not here; there is: {', '.join(there)}{reason}")
     return found
 
 
@@ -145,7 +146,10 @@ def _load_module(context: LoadContext, shared: Mapping[str, Loaded]) -> tuple[to
     else:
         module, warnings = _without_weights(context)
     for adapter in node.adapters:
+        before = _count(module)
         module = cast(_graft(module, adapter, context), context.dtype)
+        if adapter.source is None and (added := _count(module) - before):
+            warnings += (f"{node.name}: {added:,} parameters of {adapter.component.id} start from random numbers (seed {context.seed})",)
     module.requires_grad_(requires_grad=False)
     module = module.to(device=context.device).eval()
     prepare = getattr(module, "prepare", None)  # files beside the weights, such as a tokenizer

@@ -3,12 +3,16 @@
 onnxruntime captures the runs of a session that was opened with `enable_cuda_graph`, each under the `gpu_graph_id` of its
 run options, if no node of the graph runs elsewhere and nothing is copied to or from the host inside. A replay reads and writes the
 addresses that were bound when it was captured, and repeats what the host decided then. That suits a step: its cache,
-counters and embeddings keep their places, and `total`, which the host reads, keeps its value (see decoding.py). It does not
-suit prompts and encoders, whose sizes change: their runs are never captured.
+counters and embeddings keep their places. It does not suit prompts and encoders, whose sizes change: their runs are never
+captured.
 
-Nothing says whether an operator kept something of the host's that a replay will miss, such as GatherND (onnxruntime issue
-33875). So graphs with such operators are not captured at all, and others are believed after a proof: the same step, and the one after
-it, give the same logits replayed and run. Otherwise steps go on uncaptured, and a warning says why, once.
+The host reads one number, `total`, the length of the longest row. A captured step keeps it at the capacity: the operator
+places a single token by `seqlens_k`, on the device, and only splits its work by `total`
+(contrib_ops/cuda/bert/group_query_attention.cc; on the CPU the logits are the same bit by bit, see the tests).
+
+Nothing says whether another operator kept something of the host's that a replay will miss, such as GatherND (onnxruntime
+issue 33875). So graphs with operators that do are not captured at all, and others are believed after a proof: the same step,
+and the one after it, give the same logits replayed and run. Otherwise steps go on uncaptured, and a warning says why, once.
 
 Sources: "CUDA Graphs" in onnxruntime's page on the CUDA provider; that the first run is repeated until it is captured, issue
 32243 (harmless here: a step writes the same key and value into the same place however often it runs); that a graph belongs to
@@ -28,7 +32,9 @@ from torch import Tensor
 from modelgraft.backends.onnx.streams import run_options
 
 IN_PLACE = b"GroupQueryAttention"  # whose past and present are the same memory
-UNREPLAYABLE = (b"GatherND",)  # its kernel copies sizes from memory of the host that is gone when it is replayed
+# GatherND's kernel copies sizes from memory of the host that is gone when it is replayed; what Range gives is as long as a number
+# on the host says, such as `total` for a bias over the past.
+UNREPLAYABLE = (b"GatherND", b"Range")
 CLOSE = 1e-2  # of the largest logit: replays round as runs do, and those of other kernels within what float16 resolves
 
 
@@ -70,6 +76,7 @@ class Captured:
         self.session, self.step, self.graph = session, step, graph
         self.replay = partial(session.run_with_iobinding, binding, run_options(self.graph))
         self.is_proven: bool | None = None  # None: not tried yet
+        self.exists = False
 
     def run(self) -> None:
         """Run the step: replayed once that is proven, else plainly."""
@@ -82,7 +89,7 @@ class Captured:
 
     def release(self) -> None:
         """Let onnxruntime forget the capture."""
-        if self.is_proven is not None:
+        if self.exists:
             self.session.release_captured_graph(self.graph)
 
     def _prove(self) -> bool:
@@ -103,6 +110,7 @@ class Captured:
         self.step.plain()
         expected = self.step.logits.to(torch.float32, copy=True)
         self.replay()
+        self.exists = True
         return bool(((self.step.logits.float() - expected).abs().max() <= CLOSE * expected.abs().max()).item())
 
 

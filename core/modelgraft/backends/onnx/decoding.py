@@ -3,15 +3,11 @@
 The graph takes, for a batch of right-padded rows,
     inputs_embeds  float[batch tokens width]     position_ids  int64[batch tokens]
     seqlens_k      int32[batch]                  tokens that each row holds after this call, minus one
-    total          int32[1], on the host         the longest of them; when a single token is read, any number from that to the capacity
+    total          int32[1], on the host         the longest of them
     last           int64[batch]                  which position of each row the head reads
     past.key.i, past.value.i  float[batch kv_heads capacity head_width]
 and gives logits float[batch vocab] and present.key.i, present.value.i, which are bound to the memory of the past: the
 GroupQueryAttention operator then writes new keys and values where they belong and copies nothing.
-
-`total` is what the operator sizes its work by when it reads a prompt. A single token is placed by `seqlens_k`, on the CPU
-(bit by bit the same, see the tests) and on CUDA (contrib_ops/cuda/bert/group_query_attention.cc: it decides into how many
-parts the past is split). So steps give the capacity, which never changes, and a captured CUDA graph may keep it.
 """
 
 from __future__ import annotations
@@ -24,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from modelgraft.backends.onnx.calling import bind
+from modelgraft.backends.onnx.capturing import can_capture
 from modelgraft.backends.onnx.stepping import Lookup, Step
 from modelgraft.backends.onnx.streams import Order, order_of, unordered
 from modelgraft.errors import InputError
@@ -78,7 +76,8 @@ class OnnxDecoder:
         self.cache: list[Tensor] = []
         self.logits = torch.zeros(0)
         self.one: Step | None = None  # what reads one token per row, bound to the cache
-        self.graphs = count(1)  # ids of captured steps
+        self.captures = self.order is not None and can_capture(session)
+        self.graphs = count(1)  # ids of captured steps: one is never used for other addresses
         self.has_more = False  # the graph takes further inputs (of a subclass), which may lie elsewhere in the next run
         self.lengths: list[int] = []  # tokens of each row when the last prompt or reordering was over
         self.longest, self.capacity = 0, 0  # tokens in the longest row of the cache; how many there is room for
@@ -88,8 +87,12 @@ class OnnxDecoder:
 
     def prefill(self, prompts: Sequence[Tensor], *, room: int) -> Tensor:
         """See Decoder.prefill. Raises InputError when there is not enough memory for the cache."""
-        with (self.order or unordered)(*prompts):
+        if self.order is None:
             return self._read(prompts, room)
+        with self.order(*prompts):
+            logits = self._read(prompts, room)
+        self.order.hand_over([logits])
+        return logits
 
     def step(self, tokens: Tensor) -> Tensor:
         """See Decoder.step. The logits are valid until the next step; the tokens must not be changed afterwards.
@@ -196,7 +199,7 @@ class OnnxDecoder:
     def _let_go(self) -> None:
         """Drop the step, whose memory is about to go."""
         if self.one is not None:
-            self.one.release()
+            self.captures = self.one.release()
         self.one = None
 
     def _bind_step(self) -> Step:
@@ -205,11 +208,20 @@ class OnnxDecoder:
             "inputs_embeds": torch.empty(batch, 1, self.layout.width, dtype=self.layout.dtype, device=self.device),
             "position_ids": torch.empty(batch, 1, dtype=torch.int64, device=self.device),
             "seqlens_k": torch.empty(batch, dtype=torch.int32, device=self.device),
-            "total": torch.tensor([self.capacity], dtype=torch.int32),
+            "total": torch.empty(1, dtype=torch.int32),
             "last": torch.zeros(batch, dtype=torch.int64, device=self.device),
         }
         binding = self._bind(inputs)
-        step = Step(self.session, binding, inputs, self.logits, lookup=self.lookup, order=self.order, graph=next(self.graphs))
+        step = Step(
+            self.session,
+            binding,
+            inputs,
+            self.logits,
+            capacity=self.capacity,
+            lookup=self.lookup,
+            order=self.order,
+            graph=next(self.graphs) if self.captures else None,
+        )
         step.start([length + self.longest - max(self.lengths) for length in self.lengths])
         return step
 
@@ -218,11 +230,11 @@ class OnnxDecoder:
         if len(self.logits) != batch:
             self.logits = torch.empty(batch, self.layout.vocab, dtype=self.layout.dtype, device=self.device)
         for name, tensor in inputs.items():
-            _bind_one(binding.bind_input, name, tensor)
+            bind(binding.bind_input, name, tensor)
         for name, slab in zip(self.names, self.cache, strict=True):
-            _bind_one(binding.bind_input, f"past.{name}", slab)
-            _bind_one(binding.bind_output, f"present.{name}", slab)
-        _bind_one(binding.bind_output, "logits", self.logits)
+            bind(binding.bind_input, f"past.{name}", slab)
+            bind(binding.bind_output, f"present.{name}", slab)
+        bind(binding.bind_output, "logits", self.logits)
         binding.kept = inputs  # it holds addresses only
         self.has_more = len(inputs) > INPUTS
         return binding
@@ -231,9 +243,3 @@ class OnnxDecoder:
         if len(tokens) != len(self.lengths):
             return InputError(f"{len(tokens)} tokens came for {len(self.lengths)} rows; wanted: one for each row that was read")
         return InputError(f"more tokens than there is room for: the cache was made for {self.capacity:,}; give prefill a larger room")
-
-
-def _bind_one(bind: Callable[..., None], name: str, tensor: Tensor) -> None:
-    """Bind a tensor's own memory; onnxruntime does not look whether it is contiguous, so we do."""
-    assert tensor.is_contiguous(), name
-    bind(name, tensor.device.type, tensor.device.index or 0, TYPES[tensor.dtype], tuple(tensor.shape), tensor.data_ptr())

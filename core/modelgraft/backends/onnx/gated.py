@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modelgraft.backends.onnx.decoding import Layout, OnnxDecoder, _bind_one
+from modelgraft.backends.onnx.calling import bind
+from modelgraft.backends.onnx.decoding import Layout, OnnxDecoder
 
 MEDIA = "media.onnx"
 REHEARSED = (3, 4)  # the parity gate shows so many media, each of so many vectors: others than those traced
@@ -96,9 +97,9 @@ class GatedDecoder(OnnxDecoder):
     def _fill(self, media: Tensor) -> None:
         """Make keys and values of the media, float[batch media width]."""
         binding = self.media.io_binding()
-        _bind_one(binding.bind_input, "media", media)
+        bind(binding.bind_input, "media", media)
         for name, tensor in self.pairs.items():
-            _bind_one(binding.bind_output, name, tensor)
+            bind(binding.bind_output, name, tensor)
         self.media.run_with_iobinding(binding, self.order.options if self.order is not None else None)
 
     def _common(self, prompt: Tensor) -> int:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,15 @@ TYPES: Mapping[str, str] = {
     "tensor(int64)": "int64", "tensor(int32)": "int32", "tensor(int8)": "int8", "tensor(uint8)": "uint8",
 }  # fmt: skip
 
+GPU = "onnxruntime-gpu"  # the distribution that brings the CUDA provider, in the same folder as "onnxruntime"
 THREADS_VARIABLE = "MODELGRAFT_THREADS"  # the one knob: threads that a session may use; default: the cores this process may use
-
 
 # Weights smaller than this stay in the graph: saving packed ones of a few kilobytes makes a file that crashes (1.31).
 TUNED_FROM_BYTES = 65_536
 UNSAVED = b"MatMulNBits"  # an operator that packs its weights and does not hand them out: a file of "packed" ones gives NaN (1.31)
 
 
+@cache
 def runtime() -> Any:
     """Import onnxruntime (`Any`: it has no types), and refuse one that cannot be what was installed.
 
@@ -34,16 +36,24 @@ def runtime() -> Any:
     try:
         import onnxruntime  # type: ignore[import-untyped, unused-ignore]
     except ImportError as error:
+        raise PluginError(_why_missing(str(error))) from error
+    if not hasattr(onnxruntime, "InferenceSession"):  # what is left of a folder is imported too, as an empty package
+        raise PluginError(_why_missing("its folder is empty"))
+    if _installed("onnxruntime") and _installed(GPU) and "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        asked = ". onnxruntime-genai has asked for the first: install it with --no-deps" if _installed("onnxruntime-genai") else ""
         raise PluginError(
-            "the onnx backend needs onnxruntime, which is not installed: pip install onnxruntime-gpu (or onnxruntime)"
-        ) from error
-    both = [name for name in ("onnxruntime", "onnxruntime-gpu") if _installed(name)]
-    if len(both) == 2 and "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        raise PluginError(
-            "onnxruntime and onnxruntime-gpu are both installed and the first has overwritten the second: "
-            "pip uninstall onnxruntime onnxruntime-gpu, then pip install onnxruntime-gpu"
+            f"onnxruntime and {GPU} are both installed and the first has overwritten the second: "
+            f"pip uninstall onnxruntime {GPU}, then pip install {GPU}{asked}"
         )
     return onnxruntime
+
+
+def _why_missing(said: str) -> str:
+    """The two write the same folder, so that removing one takes the files of the other."""
+    known = next((name for name in (GPU, "onnxruntime") if _installed(name)), "")
+    if known:
+        return f"{known} is installed, and cannot be imported ({said}): pip install --force-reinstall --no-deps {known}"
+    return f"the onnx backend needs onnxruntime, which is not installed: pip install {GPU} (or onnxruntime)"
 
 
 def _installed(distribution: str) -> bool:
@@ -69,9 +79,12 @@ def open_session(
     """Start a session on a graph file. `Any`: onnxruntime has no types.
 
     device      "cpu" or "cuda:N"
-    settings    further session config entries
+    settings    further session config entries, such as {"session.disable_cpu_ep_fallback": "1"}: an error for a node that would
+                run on the host although the device is a GPU
     optimised   the file is already optimised for this machine: load it as it is
     count       threads to compute with; None: as `threads` says
+
+    Raises InputError for a GPU that cannot be used, see cuda.py.
     """
     ort = runtime()
     options = ort.SessionOptions()
@@ -83,14 +96,11 @@ def open_session(
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     for key, value in (settings or {}).items():
         options.add_session_config_entry(key, value)
-    return ort.InferenceSession(str(path), options, providers=_providers(device))
+    if device.startswith("cuda"):
+        from modelgraft.backends.onnx.cuda import open_on_cuda  # brings torch
 
-
-def _providers(device: str) -> list[Any]:
-    if not device.startswith("cuda"):
-        return ["CPUExecutionProvider"]
-    index = device.partition(":")[2] or "0"
-    return [("CUDAExecutionProvider", {"device_id": index}), "CPUExecutionProvider"]
+        return open_on_cuda(path, options, device)
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def tune(source: Path, target: Path) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from modelgraft.backends.onnx.capturing import Captured, can_capture
+from modelgraft.backends.onnx.capturing import Captured
 from modelgraft.backends.onnx.streams import Order
 
 BY_NUMPY = (torch.float32, torch.float16, torch.float64)  # what numpy can copy; it has no bfloat16
@@ -71,8 +71,8 @@ def _table_of(embed: Callable[[Tensor], Tensor]) -> Tensor | None:
 class Step:
     """A session that reads one token per row: each call moves its counters on, looks the tokens up, and runs.
 
-    Nothing is bound again and nothing is allocated. On the host the counters move through numpy, for the same reason as in
-    `Lookup`. On CUDA the first call captures the run where the session can, see `capturing`.
+    Nothing is bound again and nothing is allocated. On the host the counters are written through numpy, for the same reason
+    as in `Lookup`. On CUDA the first call captures the run where the session can, see `capturing`.
     """
 
     def __init__(
@@ -82,29 +82,35 @@ class Step:
         inputs: Mapping[str, Tensor],
         logits: Tensor,
         *,
+        capacity: int,
         lookup: Lookup,
         order: Order | None,
-        graph: int,
+        graph: int | None,
     ) -> None:
         """What is bound already.
 
-        inputs  by name;  logits  what the run writes;  graph  the id under which it may be captured
+        inputs  by name;  logits  what the run writes;  capacity  of the cache
+        graph   the id under which the run is captured; None: it is not
         """
-        self.binding, self.inputs, self.logits = binding, inputs, logits
+        self.binding, self.inputs, self.logits, self.capacity = binding, inputs, logits, capacity
+        self.on_host = order is None
         self.positions: Any = inputs["position_ids"]  # a tensor, or an array of numpy on the same memory
         self.before: Any = inputs["seqlens_k"]
-        if order is None:
+        self.total: Any = inputs["total"].numpy()
+        if self.on_host:
             self.positions, self.before = self.positions.numpy(), self.before.numpy()
+        self.longest, self.is_level = 0, False  # tokens that the longest row holds, and whether all hold as many
         self.place = lookup.into(inputs["inputs_embeds"])
-        options = order.options if order is not None else None
-        self.plain = partial(session.run_with_iobinding, binding, options)
-        self.captured = Captured(session, binding, self, graph=graph) if order is not None and can_capture(session) else None
+        self.plain = partial(session.run_with_iobinding, binding, order.options if order is not None else None)
+        self.captured = None if graph is None else Captured(session, binding, self, graph=graph)
 
     def start(self, lengths: Sequence[int]) -> None:
         """Say how many tokens each row holds before the next call."""
-        held = torch.tensor(lengths)
-        self.inputs["position_ids"].copy_(held[:, None] - 1)
-        self.inputs["seqlens_k"].copy_(held - 1)
+        held = torch.tensor(lengths) - 1  # every call counts before it runs
+        self.inputs["position_ids"].copy_(held[:, None])
+        self.inputs["seqlens_k"].copy_(held)
+        self.longest, self.is_level = max(lengths) - 1, len(set(lengths)) == 1
+        self.total.fill(self.capacity)
 
     def run(self, tokens: Tensor) -> None:
         """Read tokens, int64[batch], and write the logits after them."""
@@ -117,15 +123,24 @@ class Step:
 
     def move(self, by: int) -> None:
         """Move the counters of every row."""
-        self.positions += by
-        self.before += by
+        self.longest += by
+        if self.on_host and self.is_level:
+            self.positions.fill(self.longest)  # a tenth of what adding takes
+            self.before.fill(self.longest)
+        else:
+            self.positions += by
+            self.before += by
+        if self.captured is None:
+            self.total.fill(self.longest + 1)  # a captured run keeps the capacity
 
     @property
     def has_room(self) -> bool:
-        """Whether every row could hold one more token than after this call."""
-        return int(self.before.max()) + 2 <= int(self.inputs["total"])
+        """Whether the longest row could hold one more token than after this call."""
+        return self.longest + 2 <= self.capacity
 
-    def release(self) -> None:
-        """Let go of what was captured, before the memory that it is bound to goes."""
-        if self.captured is not None:
-            self.captured.release()
+    def release(self) -> bool:
+        """Let go of what was captured, before the memory that it is bound to goes; says whether capturing is of any use."""
+        if self.captured is None:
+            return False
+        self.captured.release()
+        return self.captured.is_proven is not False
