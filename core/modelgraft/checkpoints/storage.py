@@ -131,21 +131,30 @@ def file_aside(target: Path) -> Iterator[Path]:
 
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file, in hex; remembered beside the cache under the file's place, size and time of change."""
-    stat = path.stat()
-    identity = f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}"
-    memo = cache_root() / "hashes" / hashlib.sha256(identity.encode()).hexdigest()
+    memo = _memo_of(path)
     if memo.is_file() and len(known := memo.read_text()) == 64:  # 64 hex digits: a memo that was cut is not trusted
         return known
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
+    remember_hash(path, digest.hexdigest())
+    return digest.hexdigest()
+
+
+def remember_hash(path: Path, digest: str) -> None:
+    """Note the SHA-256 of a file that was just written, or has got another name: the next to ask need not read it."""
     try:
-        with file_aside(memo) as aside:
-            aside.write_text(digest.hexdigest())
+        with file_aside(_memo_of(path)) as aside:
+            aside.write_text(digest)
     except OSError:
         pass  # a cache that cannot be written costs time, not correctness
-    return digest.hexdigest()
+
+
+def _memo_of(path: Path) -> Path:
+    stat = path.stat()
+    identity = f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}"
+    return cache_root() / "hashes" / hashlib.sha256(identity.encode()).hexdigest()
 
 
 def remember_named(folder: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from modelgraft.backends.onnx.runtime import open_session, tune
 from modelgraft.checkpoints.progress import current_listener
-from modelgraft.checkpoints.storage import cache_in_use, cache_root, clear_leftovers, folder_aside, locked, sha256_of
+from modelgraft.checkpoints.storage import cache_in_use, cache_root, clear_leftovers, folder_aside, locked, remember_hash, sha256_of
 
 GRAPH = "model.onnx"
 SEAL = "sha256.json"
@@ -116,10 +116,21 @@ def _manifest_in(folder: Path) -> Mapping[str, Any]:
     return facts if isinstance(facts, dict) else {}
 
 
-def seal(folder: Path) -> None:
-    """Note the hashes of the files of a folder in it."""
-    hashes = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
+def seal(folder: Path) -> Mapping[str, str]:
+    """Note the hashes of the files of a folder in it, and give them."""
+    hashes = _hashes_in(folder)
     (folder / SEAL).write_text(json.dumps(hashes), encoding="utf-8")
+    return hashes
+
+
+def _hashes_in(folder: Path) -> dict[str, str]:
+    return {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
+
+
+def _remember(folder: Path, hashes: Mapping[str, str]) -> None:
+    """The files have got their final names: the next start does not read them again."""
+    for name, digest in hashes.items():
+        remember_hash(folder / name, digest)
 
 
 def unharmed(folder: Path) -> bool:
@@ -170,7 +181,8 @@ def _tune(graph: Path, folder: Path) -> str:
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                     refused.write_text(why_not, encoding="utf-8")
                     raise OSError(why_not)
-                seal(aside)
+                hashes = seal(aside)
+            _remember(folder, hashes)
     except OSError as error:
         return error.strerror or str(error)
     return ""
@@ -195,9 +207,10 @@ def make(key: str, build: Callable[[Path], Mapping[str, Any]]) -> Entry:
             return found
         with folder_aside(folder) as aside:
             facts = dict(build(aside))
-            facts["sha256"] = {path.name: sha256_of(path) for path in sorted(aside.iterdir())}
+            facts["sha256"] = _hashes_in(aside)
             facts["made"] = time.time()
             (aside / "manifest.json").write_text(json.dumps(facts, indent=1, default=str), encoding="utf-8")
+    _remember(folder, facts["sha256"])
     trim(keep=key)
     return Entry(folder, facts)
 

@@ -1,0 +1,49 @@
+"""Once its exports are kept, a graph starts without the packages that only building and exporting need."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support import checkpoints
+from support.pictures import picture
+
+HEAVY = ("transformers", "onnx", "onnxscript", "torch._dynamo", "scipy")
+# A process that runs a shipped graph and says what it answered and what it imported.
+CHILD = """
+import json, sys
+import modelgraft as mg
+name, folder, image, allowed = sys.argv[1:]
+with mg.open(mg.load(name, params={"checkpoint": folder, "max_new_tokens": 5}), backend="onnx", cache_bytes=0) as pipeline:
+    result = pipeline.run(image=image, prompt="a cat", outputs=["text", "llm.logits"])
+    print(json.dumps({
+        "text": result["text"], "logits": result["llm.logits"].tolist(), "warnings": list(result.warnings),
+        "heavy": [name for name in json.loads(allowed) if name in sys.modules],
+    }))
+"""
+
+
+def start(name: str, folder: Path, image: Path, cache: Path) -> dict[str, Any]:
+    words = [sys.executable, "-c", CHILD, name, str(folder), str(image), json.dumps(HEAVY)]
+    environment = {**os.environ, "MODELGRAFT_CACHE": str(cache)}
+    done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.mark.parametrize("name", ["blip2", "llava"])
+def test_a_second_start_gives_the_same_and_imports_nothing_that_exports(name: str, tmp_path: Path):
+    """Vision tower, connector, embeddings, tokenizer and decoder of a whole vision-language model."""
+    made = getattr(checkpoints, name)(tmp_path / "checkpoint")
+    image = tmp_path / "picture.png"
+    picture(40, 30).save(image)
+    first, second = (start(name, made.folder, image, tmp_path / "cache") for _ in range(2))
+    assert "transformers" in first["heavy"]  # so that the list below can fail
+    assert second.pop("heavy") == []
+    assert second == {key: value for key, value in first.items() if key != "heavy"}
