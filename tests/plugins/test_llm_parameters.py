@@ -129,7 +129,11 @@ def test_an_unknown_family_is_not_counted():
     assert CausalConfig().parameters() is None
 
 
-def test_the_plugin_offers_both_components():
-    """By their ids, of kind llm, with seeds mattering."""
+def test_the_plugin_offers_both_components_and_an_adapter():
+    """By their ids; the seed matters for those of kind llm."""
     found = assemble({"llm": llm}).components
-    assert {name: (found[name].kind, found[name].random) for name in found} == {"llm/causal": ("llm", True), "llm/seq2seq": ("llm", True)}
+    assert {name: (found[name].kind, found[name].random) for name in found} == {
+        "llm/causal": ("llm", True),
+        "llm/seq2seq": ("llm", True),
+        "adapter/gated_cross_attention": ("adapter", False),
+    }

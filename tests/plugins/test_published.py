@@ -21,6 +21,7 @@ def _view(text: str) -> sources.SourceView:
 
 
 TOTALS = {  # published numbers of parameters: model cards, the papers' tables, and the sizes of the checkpoints themselves
+    "HuggingFaceM4/idefics-9b": 8_929_679_632,
     "Salesforce/blip2-opt-2.7b": 3_744_761_856,
     "Salesforce/blip2-flan-t5-xl": 3_942_446_592,
     "Qwen/Qwen2-0.5B-Instruct": 494_032_768,

@@ -15,6 +15,7 @@ import torch
 import transformers as hf
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.idefics.image_processing_pil_idefics import IdeficsImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
@@ -256,3 +257,23 @@ def llava(folder: Path, *, seed: int = 6) -> Checkpoint:
         clip_pictures(15), tokenizer, patch_size=5, vision_feature_select_strategy="default", num_additional_image_tokens=1
     )
     return _save(folder, hf.LlavaForConditionalGeneration(config), processor, seed=seed)
+
+
+def idefics(folder: Path, *, seed: int = 7) -> Checkpoint:
+    """IDEFICS: CLIP's tower, a resampler, and a LLaMA that looks at pictures before every second layer; two tokens were added to it."""
+    marks = ("<fake_token_around_image>", "<image>")
+    tokenizer = byte_level(begin="<s>", end="</s>", pad="<pad>", prefix=True, extra=marks)
+    config = hf.IdeficsConfig(
+        vocab_size=len(tokenizer) - 2, additional_vocab_size=2, hidden_size=32, intermediate_size=43, num_hidden_layers=4,
+        num_attention_heads=4, max_position_embeddings=96, cross_layer_interval=2, qk_layer_norms=True, use_resampler=True,
+        pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+        vision_config={
+            "embed_dim": 24, "image_size": 15, "intermediate_size": 37, "patch_size": 5, "num_hidden_layers": 2, "num_attention_heads": 3,
+        },
+        perceiver_config={
+            "resampler_depth": 2, "resampler_n_heads": 3, "resampler_head_dim": 6, "resampler_n_latents": 7,
+            "qk_layer_norms_perceiver": True, "use_resampler": True,
+        },
+    )  # fmt: skip
+    processor = hf.IdeficsProcessor(IdeficsImageProcessorPil(image_size=15), tokenizer, image_size=15)
+    return _save(folder, hf.IdeficsForVisionText2Text(config), processor, seed=seed)

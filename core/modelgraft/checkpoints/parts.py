@@ -5,8 +5,8 @@ Sub-config of a part, the first that there is:
     language_model text_model llm -> text_config; vision_model vision_tower visual -> vision_config; audio_tower -> audio_config
     A part without a config of its own (language_projection, lm_head, a base such as `vit`) has the config around it.
 
-Tensors of a part: those under `<part>.`, or under `model.<part>.` or `<model type>.<part>.` when there are none. So these
-layouts look the same to a component:
+Tensors of a part: those under `<part>.`, or under `model.<part>.`, `module.<part>.` (saved while it was trained on several
+devices) or `<model type>.<part>.` when there are none. So these layouts look the same to a component:
     written as                                          key of the part
     vision_tower.vision_model.x      (before 5.0)       x
     vision_tower.x                   (5.0 and later)    x
@@ -70,7 +70,7 @@ def select(root: Mapping[str, Any], files: Iterable[str], part: str, *, source: 
 
 
 def _narrow(keys: Keys, part: str, config: Mapping[str, Any]) -> dict[str, str]:
-    for base in ("", "model.", f"{_base(config)}."):
+    for base in ("", "model.", "module.", f"{_base(config)}."):
         prefix = f"{base}{part}."
         inside = {key.removeprefix(prefix): path for key, path in keys.items() if key.startswith(prefix)}
         if inside:

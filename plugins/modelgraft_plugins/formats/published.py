@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 PUBLISHED: Mapping[str, str] = {
     # checkpoints on the hub
+    "HuggingFaceM4/idefics-9b": "idefics-9b",
     "Qwen/Qwen2-0.5B-Instruct": "qwen2-0.5b-instruct",
     "Salesforce/blip2-flan-t5-xl": "blip2-flan-t5-xl",
     "Salesforce/blip2-opt-2.7b": "blip2-opt-2.7b",
@@ -29,6 +30,7 @@ PUBLISHED: Mapping[str, str] = {
     "preset:clip-vit-l-14": "clip-vit-large-patch14",
     "preset:eva-clip-g-39": "eva-clip-g-39",
     "preset:flan-t5-xl": "flan-t5-xl",
+    "preset:idefics-9b": "idefics-9b",
     "preset:llama-13b": "llama-13b",
     "preset:llama-7b": "llama-7b",
     "preset:opt-2.7b": "opt-2.7b",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from modelgraft.checkpoints.weights import Weights
 from modelgraft_plugins import huggingface
-from modelgraft_plugins.llm import CausalConfig
+from modelgraft_plugins.llm import CausalConfig, idefics
 from modelgraft_plugins.llm.decoders import CausalDecoder
 from modelgraft_plugins.llm.language_model import LanguageModel, read_state
 from modelgraft_plugins.llm.writer import CausalWriter
@@ -31,7 +31,10 @@ class Causal(LanguageModel):
     @staticmethod
     def from_checkpoint(config: CausalConfig, weights: Weights) -> dict[str, Tensor]:
         """Translate the tensors of a checkpoint, in any layout that transformers reads."""
-        return read_state(huggingface.blueprint(config.facts(), ARCHITECTURE), weights.state())
+        state = weights.state()
+        if weights.view.root.get("model_type") == idefics.MODEL_TYPE:
+            state = idefics.language_state(state)
+        return read_state(huggingface.blueprint(config.facts(), ARCHITECTURE), state)
 
     def torch_decoder(self) -> CausalDecoder:
         """The decoder in torch."""

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from modelgraft.generation.settings import Settings
 from modelgraft.kinds import Config, Dim, SolvedNode
 from modelgraft.ports import Port, Ports, port
-from modelgraft_plugins.llm import template
+from modelgraft_plugins.llm import idefics, template
 from modelgraft_plugins.llm.families import Family, family_of
 from modelgraft_plugins.tokens import image_token
 
@@ -151,6 +151,8 @@ def model_of(source: SourceView) -> dict[str, Any]:
     Raises ValueError when the source has none, or is a whole of which the language model is a part.
     """
     config = dict(source.config)
+    if config.get("model_type") == idefics.MODEL_TYPE:
+        return idefics.language_config(config)
     if "text_config" in config and "model_type" in config:
         hint = f"{source.text.partition('#')[0]}#language_model"
         raise ValueError(f"{source.text} is a {config['model_type']} model, of which the language model is a part: write '{hint}'")

@@ -22,6 +22,9 @@ IDEFICS: Mapping[str, tuple[str, Any]] = {
     "intermediate_size": ("intermediate_size", 11008), "every": ("cross_layer_interval", 1), "qk_norms": ("qk_layer_norms", False),
     "hidden_act": ("hidden_act", "silu"), "rms_norm_eps": ("rms_norm_eps", 1e-6), "gates": ("alpha_type", "float"),
 }  # fmt: skip
+OPENFLAMINGO: Mapping[str, str] = {  # our field -> the argument of its code, as a config.json beside its tensors may state it
+    "every": "cross_attn_every_n_layers", "media_size": "dim_visual", "num_heads": "heads", "head_dim": "dim_head", "ff_mult": "ff_mult",
+}  # fmt: skip
 IDEFICS_MEDIA = 768  # width of its vision tower, where the config is silent
 
 
@@ -63,13 +66,15 @@ class GatedCrossAttention(Config):
 
     @classmethod
     def from_source(cls, source: SourceView) -> Mapping[str, Any]:
-        """Read the config of an IDEFICS, or the shapes of the tensors of an OpenFlamingo (all but the heads)."""
+        """Read the config of an IDEFICS, or the config and the shapes of the tensors of an OpenFlamingo (all but the heads)."""
         if source.root.get("model_type") == "idefics":
             found = {name: source.root.get(theirs, default) for name, (theirs, default) in IDEFICS.items()}
             media = (source.root.get("vision_config") or {}).get("embed_dim", IDEFICS_MEDIA)
             return {"family": "idefics", **found, "media_size": media}
+        stated = source.config if source.root.get("model_type") == "openflamingo" else {}
+        told = {name: stated[theirs] for name, theirs in OPENFLAMINGO.items() if stated.get(theirs) is not None}
         shapes = source.tensor_shapes()
-        return _of_flamingo(source.text, shapes) if shapes else {}
+        return {**told, **(_of_tensors(source.text, shapes) if shapes else {})}
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -107,7 +112,7 @@ class GatedCrossAttention(Config):
             yield "config-mismatch", found, "set num_heads to a number that divides it"
 
 
-def _of_flamingo(text: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+def _of_tensors(text: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     """The sizes of the blocks of an OpenFlamingo file."""
     found = {(int(match[1]), match[2]): shape for name, shape in shapes.items() if (match := BLOCK.search(name))}
     layers = sorted({layer for layer, _ in found})

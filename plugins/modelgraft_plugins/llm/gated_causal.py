@@ -29,9 +29,15 @@ class GatedCausal(Causal):
     writer_kind = GatedWriter
 
     def __init__(self, host: Causal, gated: GatedLayers) -> None:
-        super(Causal, self).__init__(host.config, host.model)
-        self.gated = gated
+        nn.Module.__init__(self)
+        self.config, self.model, self.gated = host.config, host.model, gated
+        self.writer = self.writer_kind(self.config, self.facts())
         gated.attach(self.model)
+
+    def facts(self) -> dict[str, Any]:
+        """See LanguageModel.facts; beside it `media_ends`, the tokens behind which nothing is seen."""
+        found = super().facts()
+        return {**found, "media_ends": found["end_ids"] if self.gated.config.family == "idefics" else []}
 
     def torch_decoder(self) -> GatedDecoder:
         """The decoder in torch."""

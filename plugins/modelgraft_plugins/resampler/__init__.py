@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -21,6 +22,10 @@ IDEFICS: Mapping[str, tuple[str, int]] = {
     "num_latents": ("resampler_n_latents", 64),
 }
 IDEFICS_WIDTH = 768  # of its vision tower, where the config is silent
+OPENFLAMINGO: Mapping[str, str] = {  # our field -> the argument of its code, as a config.json beside its tensors may state it
+    "hidden_size": "dim", "depth": "depth", "num_heads": "heads", "head_dim": "dim_head", "num_latents": "num_latents",
+    "ff_mult": "ff_mult", "max_num_frames": "max_num_frames", "max_num_media": "max_num_media",
+}  # fmt: skip
 
 
 @component("resampler/perceiver", kind="resampler", module="modelgraft_plugins.resampler.modules:Perceiver", exportable=True)
@@ -30,7 +35,8 @@ class Perceiver(Config):
     many            several media per record: an axis `images` before the vectors, in and out
     max_num_frames  media are videos: an axis `frames` before the vectors, with one learned vector per frame
     max_num_media   with one learned vector for the first, second, ... medium of a record
-    A config of a model says which family it is; a file of OpenFlamingo says all but `num_heads` and `head_dim`.
+    A config of a model says which family it is; a file of OpenFlamingo says all but `num_heads` and `head_dim`, which are the
+    same in all that were published.
     """
 
     family: Literal["flamingo", "idefics"] = Field("flamingo", description="how it is built")
@@ -47,23 +53,13 @@ class Perceiver(Config):
 
     @classmethod
     def from_source(cls, source: SourceView) -> Mapping[str, Any]:
-        """Read the config of an IDEFICS, or the shapes of the tensors of an OpenFlamingo."""
+        """Read the config of an IDEFICS, or the config and the shapes of the tensors of an OpenFlamingo."""
         if source.root.get("model_type") == "idefics":
             return _of_idefics(source.root)
+        stated = source.config if source.root.get("model_type") == "openflamingo" else {}
+        told = {name: stated[theirs] for name, theirs in OPENFLAMINGO.items() if stated.get(theirs) is not None}
         shapes = source.tensor_shapes()
-        if not shapes:
-            return {}
-        latents, inner = shapes.get("latents"), shapes.get("layers.0.1.1.weight")
-        if latents is None or inner is None:
-            raise ValueError(
-                f"{source.text} holds no Perceiver Resampler, such as OpenFlamingo's #perceiver or IDEFICS' #perceiver_resampler"
-            )
-        found: dict[str, Any] = {
-            "num_latents": latents[0], "hidden_size": latents[1], "ff_mult": inner[0] // inner[1],
-            "depth": len({name.split(".")[1] for name in shapes if name.startswith("layers.")}),
-        }  # fmt: skip
-        learned = {"max_num_frames": shapes.get("frame_embs"), "max_num_media": shapes.get("media_time_embs")}
-        return found | {name: shape[0] for name, shape in learned.items() if shape is not None}
+        return {**told, **(_of_tensors(source.text, shapes) if shapes else {})}
 
     def ports(self) -> Ports:
         """Vectors of a picture, of several, or of videos in; as many latents for each medium out."""
@@ -103,7 +99,26 @@ def _of_idefics(root: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _of_tensors(text: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    latents, inner = shapes.get("latents"), shapes.get("layers.0.1.1.weight")
+    if latents is None or inner is None:
+        known = "OpenFlamingo's #perceiver or IDEFICS' #perceiver_resampler"
+        raise ValueError(f"{text} holds no Perceiver Resampler, such as {known}")
+    found: dict[str, Any] = {
+        "num_latents": latents[0], "hidden_size": latents[1], "ff_mult": inner[0] // inner[1],
+        "depth": len({name.split(".")[1] for name in shapes if name.startswith("layers.")}),
+    }  # fmt: skip
+    learned = {"max_num_frames": shapes.get("frame_embs"), "max_num_media": shapes.get("media_time_embs")}
+    return found | {name: shape[0] for name, shape in learned.items() if shape is not None}
+
+
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
     register(Perceiver)
+
+
+@hookimpl
+def register_recorded_configs(register: Callable[[str, Any], None]) -> None:
+    """Offer the sizes of OpenFlamingo, which was published without a config: they are the arguments of its code."""
+    register("preset:openflamingo-9b", Path(__file__).parent / "presets" / "openflamingo-9b")

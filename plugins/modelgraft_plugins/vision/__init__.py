@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat
 
 from modelgraft import Config, Ports, component, hookimpl, port
 from modelgraft_plugins.vision.pictures import Side, picture_config, pixel_space
-from modelgraft_plugins.vision.towers import FAMILIES, INSIDE, MODEL_TYPES, WHOLE_MODELS, count
+from modelgraft_plugins.vision.towers import DEFAULTS, FAMILIES, INSIDE, MODEL_TYPES, NAMES, WHOLE_MODELS, count
 
 if TYPE_CHECKING:
     from modelgraft.checkpoints.sources import SourceView
@@ -101,8 +101,10 @@ class Encoder(Config):
             way = f"; its tower is the part {part}: write #{part} behind the source" if part else f"; it serves {', '.join(MODEL_TYPES)}"
             raise ValueError(f"vision/encoder has no tower for model_type '{kind}'{way}")
         family = MODEL_TYPES[kind]
-        known = FAMILIES[family].defaults
-        found = {name: config.get(name, default) for name, default in known.items()}
+        names = NAMES.get(kind, {})
+        found = {
+            name: config.get(names.get(name, name), default) for name, default in DEFAULTS.get(kind, FAMILIES[family].defaults).items()
+        }
         if family == "siglip":
             found["attention_head"] = config.get("vision_use_head", True)
         return {"family": family, **found, **_selection(source), **_normalisation(source)}

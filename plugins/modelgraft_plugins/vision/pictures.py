@@ -48,10 +48,11 @@ PROCESSORS: Mapping[str, tuple[Mapping[str, Any], bool]] = {
         False,
     ),
     "Blip": (_defaults(384, resample=BICUBIC, mean=CLIP_MEAN, std=CLIP_STD), False),
+    "Idefics": (_defaults(224, resample=BICUBIC, mean=CLIP_MEAN, std=CLIP_STD), False),
 }
 # the image processor of a model whose files do not name one
 BY_MODEL: Mapping[str, str] = {
-    "clip": "CLIP", "llava": "CLIP", "siglip": "Siglip", "vit": "ViT", "deit": "DeiT",
+    "clip": "CLIP", "llava": "CLIP", "siglip": "Siglip", "vit": "ViT", "deit": "DeiT", "idefics": "Idefics",
     **dict.fromkeys(("blip", "blip-2", "instructblip"), "Blip"),
 }  # fmt: skip
 
@@ -79,7 +80,7 @@ def picture_config(source: SourceView) -> dict[str, Any]:
         raise ValueError("vision/preprocess does not pad pictures, and the preprocessor_config.json of the source has do_pad")
     defaults, is_edge = PROCESSORS[name]
     found = {key: written[key] if written.get(key) is not None else default for key, default in defaults.items()}
-    found["size"] = _size(found["size"], is_edge=is_edge)
+    found["size"] = _size(written.get("image_size") or found["size"], is_edge=is_edge)  # IDEFICS' own word, a square
     found["crop_size"] = _size(found["crop_size"], is_edge=False) if found["crop_size"] is not None else None
     return found
 

@@ -47,7 +47,13 @@ MODEL_TYPES: Mapping[str, str] = {
     "vit": "vit",
     "blip_2_vision_model": "eva",
     "instructblip_vision_model": "eva",
+    "idefics_vision": "clip",
 }
+# model_type of a published config that is silent about other values than its family, or has other names for some
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "idefics_vision": {**_sizes(768, 5120, 32, 16, 14), "hidden_act": "gelu", "layer_norm_eps": 1e-5},
+}
+NAMES: Mapping[str, Mapping[str, str]] = {"idefics_vision": {"hidden_size": "embed_dim"}}
 # model_type of a model -> that of its tower, for old configs that leave it out
 INSIDE: Mapping[str, str] = {
     "clip": "clip_vision_model",
@@ -55,10 +61,11 @@ INSIDE: Mapping[str, str] = {
     "siglip": "siglip_vision_model",
     "blip-2": "blip_2_vision_model",
     "instructblip": "instructblip_vision_model",
+    "idefics": "idefics_vision",
 }
 # model_type of a model that has a tower as a part -> the name of that part, for a message
 WHOLE_MODELS: Mapping[str, str] = {
-    **dict.fromkeys(("clip", "siglip", "blip-2", "instructblip"), "vision_model"),
+    **dict.fromkeys(("clip", "siglip", "blip-2", "instructblip", "idefics"), "vision_model"),
     "llava": "vision_tower",
 }
 

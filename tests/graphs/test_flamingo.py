@@ -1,0 +1,205 @@
+"""Flamingo, OpenFlamingo and IDEFICS as shipped graphs, against their reference implementations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers as hf
+
+import modelgraft as mg
+from modelgraft.importer import import_graph
+from modelgraft_plugins.llm import idefics
+from support import checkpoints, openflamingo
+from support.checkpoints import Checkpoint
+from support.openflamingo import HEADS, REFERENCE, RESAMPLER_HEADS, text_of
+from support.pictures import gallery, picture
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+
+CLOSE = {"rtol": 0.0, "atol": 1e-5}  # float32, elementwise
+NEW_TOKENS = 9
+PICTURES = [gallery()[name] for name in ("landscape", "portrait", "grey", "rgba")]
+PROMPTS = ["Question: how many cats are there? Answer:", "a photo of", "the", "what do you see in the picture"]
+OPEN = ("<fake_token_around_image>", "<image>", "<fake_token_around_image>")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Exports of these tests are their own, and run as they were written: tuning takes a process each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MODELGRAFT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr("modelgraft.backends.onnx.store.tune", lambda source, target: "not in this test")
+        yield
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """A tiny IDEFICS."""
+    return checkpoints.idefics(tmp_path_factory.mktemp("idefics"))
+
+
+def written(theirs: Checkpoint, pictures: list[Any], prompts: list[str]) -> dict[str, torch.Tensor]:
+    """What IDEFICS' own processor makes of one picture and one text per record."""
+    return theirs.processor(images=pictures, text=prompts, return_tensors="pt")  # a flat list: pictures stand before their texts
+
+
+def generated(theirs: Checkpoint, inputs: dict[str, torch.Tensor], **options: Any) -> tuple[list[str], torch.Tensor]:
+    """The new texts, and the logits of the first new token, of transformers' own `generate`."""
+    found = theirs.model.generate(
+        **inputs, max_new_tokens=NEW_TOKENS, do_sample=False, output_logits=True, return_dict_in_generate=True, **options
+    )
+    new = found.sequences[:, inputs["input_ids"].shape[1] :]
+    return [theirs.processor.tokenizer.decode(row, skip_special_tokens=True) for row in new], found.logits[0]
+
+
+def ours(theirs: Checkpoint, **params: Any) -> mg.Graph:
+    """The shipped graph over the same checkpoint."""
+    return mg.load("idefics", params={"checkpoint": str(theirs.folder), "max_new_tokens": NEW_TOKENS, **params})
+
+
+@pytest.mark.parametrize("index", range(4), ids=["landscape", "portrait", "grey", "rgba"])
+def test_idefics_answers_as_transformers(theirs: Checkpoint, index: int):
+    """Greedy tokens are identical; pixels equal; tokens, latents and first logits within 1e-5."""
+    inputs = written(theirs, [PICTURES[index]], [PROMPTS[index]])
+    texts, logits = generated(theirs, inputs)
+    with mg.open(ours(theirs)) as pipeline:
+        outputs = ["text", "llm.logits", "pixels.pixels", "vision.tokens", "resampler.latents"]
+        result = pipeline.run(outputs=outputs, image=PICTURES[index], prompt=PROMPTS[index])
+    with torch.no_grad():
+        tokens = theirs.model.model.vision_model(inputs["pixel_values"][:, 0]).last_hidden_state
+        latents = theirs.model.model.perceiver_resampler(tokens)
+    assert torch.equal(result["pixels.pixels"], inputs["pixel_values"][:, 0])
+    torch.testing.assert_close(result["vision.tokens"], tokens, **CLOSE)
+    torch.testing.assert_close(result["resampler.latents"], latents, **CLOSE)
+    torch.testing.assert_close(result["llm.logits"], logits, **CLOSE)
+    assert result["text"] == texts[0]
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnx"])
+def test_a_batch_of_unlike_prompts_and_beams_answer_as_transformers(theirs: Checkpoint, backend: str):
+    """Padding and the rows that beams move change nothing, on either backend."""
+    inputs = written(theirs, PICTURES, PROMPTS)
+    texts, logits = generated(theirs, inputs)
+    with mg.open(ours(theirs), backend=backend) as pipeline:
+        result = pipeline.run(outputs=["text", "llm.logits"], image=PICTURES, prompt=PROMPTS)
+    assert (result["llm.logits"] - logits).abs().max() <= (1e-5 if backend == "torch" else 1e-4 * logits.abs().max())
+    assert result["text"] == texts
+    texts, _ = generated(theirs, inputs, num_beams=3)
+    with mg.open(ours(theirs, **{"nodes.llm.with.beams": 3}), backend=backend) as pipeline:
+        assert pipeline.run(image=PICTURES, prompt=PROMPTS)["text"] == texts
+
+
+def test_several_pictures_stand_where_their_tokens_do(theirs: Checkpoint, tmp_path: Path):
+    """Each word sees the last picture before it, and none behind an end of text: the attention matrix of IDEFICS' processor."""
+    spoken = [PICTURES[0], "a cat", PICTURES[1], "and a dog</s>the end"]
+    inputs = theirs.processor(images=None, text=[spoken], return_tensors="pt")
+    with torch.no_grad():
+        logits = theirs.model(**inputs).logits[:, -1]
+    path = tmp_path / "several.yaml"
+    path.write_text(SEVERAL)
+    prompt = "".join([*OPEN, "a cat", *OPEN, "and a dog</s>the end"])
+    with mg.open(mg.load(path, params={"checkpoint": str(theirs.folder)})) as pipeline:
+        with torch.no_grad():
+            tokens = theirs.model.model.vision_model(inputs["pixel_values"][0]).last_hidden_state
+        found = pipeline.run(tokens=tokens[None], prompt=prompt)["logits"]
+    assert inputs["image_attention_mask"][0, -1].tolist() == [0, 0], "the last word sees nothing"
+    torch.testing.assert_close(found, logits, **CLOSE)
+
+
+SEVERAL = """
+modelgraft: 1
+params: {checkpoint: none}
+inputs: {tokens: "float[batch images 10 24]", prompt: text}
+nodes:
+  resampler: {use: resampler/perceiver, from: "${checkpoint}#perceiver_resampler", with: {many: true}, in: {media: inputs.tokens}}
+  llm:
+    use: llm/causal
+    from: "${checkpoint}"
+    with: {max_new_tokens: 0}
+    in: {prompt: inputs.prompt}
+    adapters: [{use: adapter/gated_cross_attention, from: "${checkpoint}", in: {media: resampler}}]
+outputs: {logits: llm.logits}
+"""
+
+
+def test_idefics_is_planned_to_the_unit(theirs: Checkpoint):
+    """The tiny one as built by transformers, and the published one with its two extra tokens."""
+    count = sum(parameter.numel() for parameter in theirs.model.parameters())
+    assert mg.plan(ours(theirs)).totals.parameters == count
+    assert mg.plan(ours(theirs), exact=True).totals.parameters == count
+    assert mg.plan(mg.load("idefics")).totals.parameters == 8_929_679_632
+
+
+def test_an_idefics_is_imported_as_a_graph_of_its_own(theirs: Checkpoint, tmp_path: Path):
+    """`modelgraft import` knows the family."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(import_graph(str(theirs.folder), folder=tmp_path))
+    with mg.open(path) as mine, mg.open("idefics", params={"checkpoint": str(theirs.folder)}) as shipped:
+        given = {"image": picture(31, 17), "prompt": "what is it?"}
+        assert mine.run(**given)["text"] == shipped.run(**given)["text"]
+
+
+def test_silent_configs_mean_what_transformers_means():
+    """The tongue of a config that says nothing."""
+    config = hf.IdeficsConfig()
+    assert {name: getattr(config, name) for name in idefics.SILENT} == dict(idefics.SILENT)
+
+
+def test_openflamingo_answers_as_its_reference(tmp_path: Path):
+    """From prepared pixels on: the tokens of the eye, the latents, and the logits after the prompt."""
+    found, case = openflamingo.parts(tmp_path), REFERENCE.cases["one_row"]
+    params = {
+        "checkpoint": str(found.trained), "language": str(found.language), "nodes.vision.from": str(found.vision), "every": 2,
+        "max_new_tokens": 0, **{f"nodes.resampler.with.{name}": value for name, value in RESAMPLER_HEADS.items()},
+    }  # fmt: skip
+    path = tmp_path / "prepared.yaml"
+    path.write_text(PREPARED.format(**HEADS))
+    with mg.open(mg.load(path, params=params)) as pipeline:
+        outputs = ["vision.tokens", "resampler.latents", "llm.logits"]
+        prompt = text_of(case.inputs["lang_x"][0].tolist())
+        result = pipeline.run(outputs=outputs, pixels=case.inputs["vision_x"][:, 0, 0], prompt=prompt)
+    tokens, latents, logits = (result[name] for name in outputs)
+    case.compare(vision_tokens=tokens[:, None, None], latents=latents[:, None])
+    assert (logits - case.outputs["logits"][:, -1]).abs().max() <= case.tolerances["logits"]
+
+
+PREPARED = """
+modelgraft: 1
+extends: openflamingo
+inputs.image: null
+inputs.pixels: "float[batch 3 32 32]"
+nodes.pixels: null
+nodes.vision.in.pixels: inputs.pixels
+nodes.llm.adapters:
+  - use: adapter/gated_cross_attention
+    from: "${{checkpoint}}#lang_encoder"
+    with: {{every: "${{every}}", num_heads: {num_heads}, head_dim: {head_dim}}}
+    in: {{media: resampler}}
+"""
+
+
+def test_a_new_flamingo_answers_as_its_tongue_alone(tmp_path: Path):
+    """With a real picture, end to end: the gates are closed, and that random numbers start is said."""
+    found = openflamingo.parts(tmp_path)
+    checkpoints.clip(tmp_path / "clip")
+    params = {"vision": str(tmp_path / "clip"), "language": str(found.language), "every": 2, "max_new_tokens": 4}
+    with mg.open("flamingo", params=params) as pipeline:
+        result = pipeline.run(outputs=["text", "llm.logits"], image=picture(31, 17), prompt="w5 w9")
+    tongue = openflamingo.language_model()
+    with torch.no_grad():
+        logits = tongue(torch.tensor([[openflamingo.IMAGE, 5, 9]])).logits[:, -1]
+    torch.testing.assert_close(result["llm.logits"], logits, **CLOSE)
+    assert any("start from random numbers" in text and "resampler" in text for text in result.warnings)
+    assert any("start from random numbers" in text and "gated_cross_attention" in text for text in result.warnings)
+
+
+def test_published_sizes_of_flamingo_and_openflamingo():
+    """LLaMA-7B, CLIP ViT-L/14, and what is trained between them."""
+    for name in ("flamingo", "openflamingo"):
+        totals = mg.plan(mg.load(name)).totals
+        assert totals.trainable == 63_019_008 + 1_115_815_952
+        assert totals.parameters == 6_738_415_616 + 303_179_776 + totals.trainable
