@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.errors import Place
+from modelgraft.errors import Place, Problem
 from modelgraft.kinds import Component, Config
 from modelgraft.ports import Port
 
@@ -147,7 +147,9 @@ class Param:
 class Graph:
     """A graph as its documents say it: read and expanded, not yet wired against the installed components.
 
-    ports  what gives each used output of a graph that stands as a node, by its name outside: "eye.tokens"
+    ports      what gives each used output of a graph that stands as a node, by its name outside: "eye.tokens"
+    left_over  what nothing uses, as far as the reader can tell: params, and graphs that stand as nodes. The checker tells it
+               together with the nodes and inputs that it finds unused
     """
 
     name: str
@@ -161,6 +163,7 @@ class Graph:
     registry: Registry = field(compare=False, repr=False)
     allow: frozenset[str] = frozenset()
     ports: Mapping[str, Ref] = field(default_factory=dict)
+    left_over: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,11 +195,12 @@ def test_a_misspelt_interpolation_names_the_nearest_param(tmp_path):
     assert found[1].hint.endswith("Did you mean 'size'?") or found[0].hint.endswith("Did you mean 'size'?")
 
 
-def test_an_unused_param_is_a_problem_unless_allowed(tmp_path):
+def test_an_unused_param_is_left_for_the_checker_to_tell_unless_allowed(tmp_path):
     text = "params: {n: 3}\n" + ONE % ""
-    found = problem(tmp_path, text)
+    (found,) = load(tmp_path, text).left_over
     assert (found.code, found.found, found.place.line) == ("unused-param", "nothing uses the param 'n'", 2)
-    assert not load(tmp_path, text, allow=("unused",)).params["n"].used
+    allowed = load(tmp_path, text, allow=("unused",))
+    assert (allowed.params["n"].used, allowed.left_over) == (False, ())
 
 
 # -- problems of sections -----------------------------------------------------------------------------------------------

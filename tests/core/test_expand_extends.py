@@ -107,7 +107,7 @@ def test_a_param_of_the_base_may_lose_its_use_but_a_new_one_may_not(tmp_path):
     """What named the base's param may have been replaced; a param that the file itself declares must be used."""
     assert not load(tmp_path, "nodes.eye.from: ./w\n").params["checkpoint"].used
     assert not load(tmp_path, "", params={"nodes.eye.from": "/w"}).params["checkpoint"].used
-    (found,) = problems(tmp_path, "params: {chekpoint: ./w}\n")
+    (found,) = load(tmp_path, "params: {chekpoint: ./w}\n").left_over
     assert (found.code, found.found) == ("unused-param", "nothing uses the param 'chekpoint'")
 
 

@@ -73,7 +73,7 @@ def test_only_what_the_used_outputs_need_is_taken_over(tmp_path):
 
 def test_a_subgraph_that_nobody_needs_is_told(tmp_path):
     text = "nodes:\n  eye: {use: 'graph:eye.yaml', in: {image: inputs.image}}\n  a: {use: t/a}\noutputs: {y: a}\n"
-    (found,) = problems(tmp_path, text)
+    (found,) = load(tmp_path, text).left_over
     assert (found.code, found.found) == ("unused-node", "no output needs eye")
     assert "eye/enc" in load(tmp_path, text, allow=("unused",)).nodes
 

@@ -6,9 +6,10 @@ import pytest
 
 from modelgraft import GraphError, component
 from modelgraft.checking.checks import solve
+from modelgraft.language.expand import load_graph
 from modelgraft.order import find_cycles, topological
 from modelgraft.registry import assemble
-from support.checkable import EVERY, Gate, graph_of, join, plugin, with_presets
+from support.checkable import EVERY, REGISTRY, Gate, graph_of, join, plugin, with_presets
 
 
 def told(text, **options):
@@ -160,10 +161,25 @@ def test_what_nobody_uses_is_told_and_can_be_allowed():
     assert "spare" in solve(graph_of(text, allow=["unused"])).nodes
 
 
-def test_an_unused_param_is_told():
-    """The reader tells it, at the line of the param."""
-    text = joined("  end: {use: toy/join, in: {left: inputs.text}}").replace("inputs:", "params: {style: short}\ninputs:", 1)
-    assert "graph.yaml:2  unused-param  nothing uses the param 'style'" in told(text)
+def test_unused_params_inputs_and_nodes_are_told_together(tmp_path):
+    """Also those of a graph that stands as a node, and such a graph that no output needs, once and without the nodes inside it."""
+    (tmp_path / "inner.yaml").write_text(
+        "modelgraft: 1\nparams: {depth: 3}\ninputs: {text: text}\nnodes: {a: {use: toy/join, in: {left: inputs.text}}}\noutputs: {y: a}\n"
+    )
+    (tmp_path / "graph.yaml").write_text(
+        "modelgraft: 1\nparams: {style: short}\ninputs: {text: text, other: text}\nnodes:\n"
+        "  kept: {use: 'graph:inner.yaml', in: {text: inputs.text}}\n  spare: {use: 'graph:inner.yaml', in: {text: inputs.text}}\n"
+        "  lone: {use: toy/join, in: {left: inputs.text}}\n  end: {use: toy/join, in: {left: kept}}\noutputs: {y: end}\n"
+    )
+    with pytest.raises(GraphError) as caught:
+        solve(load_graph(tmp_path / "graph.yaml", registry=REGISTRY))
+    assert sorted((problem.code, problem.found, problem.place.short) for problem in caught.value.problems) == [
+        ("unused-input", "no node reads the input 'other'", "graph.yaml:3"),
+        ("unused-node", "no output needs lone", "graph.yaml:7"),
+        ("unused-node", "no output needs spare", "graph.yaml:6"),
+        ("unused-param", "nothing uses the param 'depth'", "inner.yaml:2"),
+        ("unused-param", "nothing uses the param 'style'", "graph.yaml:2"),
+    ]
 
 
 def test_a_duplicate_key_is_told():

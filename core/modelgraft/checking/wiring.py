@@ -137,10 +137,12 @@ def _check_unused(graph: Graph, problems: Collector, lost: set[str]) -> None:
     if not graph.outputs:
         problems.add("no-outputs", "the graph has no outputs, so nothing can be asked of it", hint="write outputs: {NAME: node.port}")
         return
+    problems.problems += graph.left_over
+    within = tuple(f"{problem.node}/" for problem in graph.left_over if problem.node)
     used = _reached(graph, [*(ref.node for ref in graph.outputs.values()), *lost])
     read = {ref.port for _, ref, _ in _references(graph) if ref.is_input} | {name.removeprefix(f"{INPUTS}.") for name in lost}
     for name, spec in graph.nodes.items():
-        if name not in used:
+        if name not in used and not name.startswith(within):
             problems.add("unused-node", f"no output needs {name}", place=spec.place, node=name, hint=relax)
     bare = any(ref.is_input and not ref.port for _, ref, _ in _references(graph))
     for name, given in graph.inputs.items():

@@ -155,9 +155,10 @@ class Expansion:
         self._count(len(nodes), root.place)
         placed = self._placed([node for node in read if isinstance(node, SubgraphSpec)], (*chain, found.path.resolve()))
         self._place_single(single, nodes, placed)
-        if "unused" not in self.allow and not changes:  # what the user changes may be what named a param
-            unused_params(scope, root.value.get("params"), self.collector)
+        asks = "unused" not in self.allow and not changes  # what the user changes may be what named a param
+        idle = unused_params(scope, root.value.get("params")) if asks else []
         if len(self.collector.problems) > before:
+            self.collector.problems += idle
             return None
         inlining = Inlining(nodes, placed, outputs, runtime, self.allow, self.collector)
         every = inlining.inline()
@@ -175,6 +176,7 @@ class Expansion:
             registry=self.registry,
             allow=self.allow,
             ports={} if len(self.collector.problems) > before else inlining.ports(),
+            left_over=tuple(dict.fromkeys([*idle, *inlining.left_over])),  # once for a graph that is placed twice
         )
 
     def _count(self, nodes: int, place: Place) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from modelgraft.errors import Collector, GraphError, Place, choices, nearest
+from modelgraft.errors import Collector, GraphError, Place, Problem, choices, nearest
 from modelgraft.graph import Origin, Param, Value
 from modelgraft.language.document import PARAM_KEYS, PARAM_TYPES, describe
 from modelgraft.language.overlay import given
@@ -237,12 +237,14 @@ def _quote_hint(kind: str, found: Any) -> str:
     return "write true or false" if kind == "bool" and isinstance(found, str) else ""
 
 
-def unused_params(scope: Scope, section: Item | None, collector: Collector) -> None:
-    """Note the params that nothing names. Those of a base are left out: what names them may have been replaced."""
-    for name, param in scope.params.items():
-        if name not in scope.used and section is not None and section.value[name].layer != "base":
-            hint = f"write ${{{name}}} where it belongs, or remove it (--allow unused while drafting)"
-            collector.add("unused-param", f"nothing uses the param '{name}'", place=param.place, hint=hint)
+def unused_params(scope: Scope, section: Item | None) -> list[Problem]:
+    """One problem for each param that nothing names. Those of a base are left out: what names them may have been replaced."""
+    hint = "write ${%s} where it belongs, or remove it (--allow unused while drafting)"
+    return [
+        Problem("unused-param", f"nothing uses the param '{name}'", param.place, hint % name)
+        for name, param in scope.params.items()
+        if name not in scope.used and section is not None and section.value[name].layer != "base"
+    ]
 
 
 def user_place(name: str) -> Place:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
-from modelgraft.errors import Collector, Place, choices, nearest
+from modelgraft.errors import Collector, Place, Problem, choices, nearest
 from modelgraft.graph import INPUTS, AdapterSpec, Graph, GraphInput, NodeSpec, Ref, Value, Wire
 from modelgraft.language.sections import SubgraphSpec
 
@@ -28,6 +28,7 @@ class Inlining:
     allow: frozenset[str]
     collector: Collector
     lifted: dict[str, GraphInput] = field(default_factory=dict)
+    left_over: list[Problem] = field(default_factory=list)
     _following: list[tuple[str, str]] = field(default_factory=list)
 
     def inline(self) -> dict[str, NodeSpec]:
@@ -37,7 +38,8 @@ class Inlining:
             self._check_names(spec, inner)
             if not used[name] and "unused" not in self.allow:
                 hint = "remove it, or check with --allow unused while you draft"
-                self.collector.add("unused-node", f"no output needs {name}", place=spec.place, hint=hint, node=name)
+                self.left_over.append(Problem("unused-node", f"no output needs {name}", spec.place, hint, name))
+            self.left_over += [replace(found, node=f"{name}/{found.node}") if found.node else found for found in inner.left_over]
             self.placed[name] = (spec, needed_part(inner, used[name] or inner.outputs))
         for spec, inner in self.placed.values():
             self._lift_inputs(spec, inner)
