@@ -112,7 +112,7 @@ def open(  # noqa: PLR0913 read as modelgraft.open; every option of a pipeline
     from modelgraft.running.pipeline import Pipeline
 
     solved = check(load(graph, params=params) if isinstance(graph, str | Path) else graph, offline=offline)
-    where = _placement(solved, device)
+    where = _placement(solved, device, backend)
     flag = where.pop("flag", None)
 
     def replan(wanted: tuple[str, ...] | None = None) -> Plan:
@@ -165,8 +165,11 @@ def _folder_for_results(folder: str | Path) -> Path:
     return path
 
 
-def _placement(solved: SolvedGraph, device: str | None) -> dict[str, str]:
-    """The device of this machine that "auto" and silence mean, and the one that a flag asks for, checked."""
+def _placement(solved: SolvedGraph, device: str | None, backend: str | None) -> dict[str, str]:
+    """The device of this machine that "auto" and silence mean, and the one that a flag asks for, checked.
+
+    A GPU for torch need not be one for onnxruntime: then nodes on that backend stay on the CPU, and a warning says why.
+    """
     if device is None and all(node.component.function is not None for node in solved.nodes.values()):
         return {}  # nothing that a device matters to: torch is not even imported
     from modelgraft.backends.torch import resolve_device
@@ -174,4 +177,10 @@ def _placement(solved: SolvedGraph, device: str | None) -> dict[str, str]:
     found = {"device": resolve_device(None)}
     if device not in (None, "auto"):
         found["flag"] = resolve_device(device)
+    elif found["device"] != "cpu":
+        placement = planner.Placement(solved, {"backend": backend}, planner.AUTO)
+        if any(placement.of(node, "backend") == "onnx" for node in solved.nodes.values()):
+            from modelgraft.backends.onnx.cuda import auto_device
+
+            found["device of onnx"] = auto_device(found["device"])
     return found

@@ -7,11 +7,23 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+import modelgraft as mg
+from modelgraft import api
+from modelgraft.backends import torch as api_devices
 from modelgraft.backends.onnx import cuda
 from modelgraft.backends.onnx.runtime import open_session, runtime
 from modelgraft.errors import InputError
+from modelgraft.planning import planner
 from support.toy_decoder import write_graph
 
+GRAPH = """
+modelgraft: 1
+inputs: {x: "float[batch tokens 8]"}
+nodes:
+  first: {use: projector/linear, with: {in_features: 8, out_features: 8}, in: {x: inputs.x}}
+  second: {use: projector/linear, with: {in_features: 8, out_features: 8}, in: {x: first}}
+outputs: {y: second.y}
+"""
 BOTH = ("CUDAExecutionProvider", "CPUExecutionProvider")
 
 
@@ -101,6 +113,26 @@ def test_a_machine_on_which_torch_stays_on_the_cpu_is_not_asked(machine):
     """Its onnxruntime is not even imported."""
     machine(providers=())
     assert cuda.auto_device("cpu") == "cpu"
+
+
+def solved(folder, *, second=""):
+    (folder / "g.yaml").write_text(GRAPH.replace("in: {x: first}", f"in: {{x: first}}{second}"))
+    return mg.check(mg.load(folder / "g.yaml"))
+
+
+def test_nodes_on_onnx_stay_on_the_cpu_when_only_torch_has_a_gpu(machine, monkeypatch, tmp_path):
+    """Those on torch take it; a device that was asked for is asked of everyone; nothing is said where nothing runs on onnx."""
+    plain = solved(tmp_path)
+    machine(devices=1, providers=())
+    monkeypatch.setattr(api_devices, "resolve_device", lambda device: "cuda:0" if device in (None, "auto") else device)
+    assert api._placement(plain, None, None) == {"device": "cuda:0"}
+    with pytest.warns(RuntimeWarning, match="the onnx backend stays on the CPU: onnxruntime 1.31.1 is built for the CPU alone"):
+        where = api._placement(plain, "auto", "onnx")
+    assert where == {"device": "cuda:0", "device of onnx": "cpu"}
+    assert api._placement(plain, "cuda:0", "onnx") == {"device": "cuda:0", "flag": "cuda:0"}
+    mixed = planner.plan(solved(tmp_path, second=", runtime: {backend: onnx}"), otherwise=where)
+    devices = {step.node.name: step.device for step in mixed.steps}
+    assert devices == {"first": "cuda:0", "second": "cpu"}
 
 
 def test_a_session_is_on_the_gpu_or_an_error(machine, tmp_path):

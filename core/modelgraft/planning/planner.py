@@ -18,7 +18,10 @@ FREE = "free"  # the lane of light code: it waits for nothing
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where and how nodes run: flags win over a node's `runtime`, that over the graph's, that over `otherwise`."""
+    """Where and how nodes run: flags win over a node's `runtime`, that over the graph's, that over `otherwise`.
+
+    "device of onnx" in `otherwise` is the device of nodes on that backend, where it is not "device".
+    """
 
     graph: SolvedGraph
     flags: Mapping[str, str | None]
@@ -29,7 +32,10 @@ class Placement:
         whole = self.graph.graph.runtime.get(what)
         asked = (self.flags.get(what), node.runtime.get(what), whole.value if whole is not None else None)
         decided = next((str(choice) for choice in asked if choice is not None), "auto")
-        return self.otherwise[what] if decided == "auto" else decided
+        if decided != "auto":
+            return decided
+        own = f"device of {self.of(node, 'backend')}" if what == "device" else what
+        return self.otherwise.get(own, self.otherwise[what])
 
 
 def plan(
