@@ -151,7 +151,10 @@ def test_the_second_start_exports_nothing(monkeypatch):
     monkeypatch.setattr("modelgraft.backends.onnx.backend.export", None)
     again = OnnxBackend().load(context(node("Mix")), {})
     values = inputs()
-    assert_equal(again.call(*values), TorchBackend().load(context(node("Mix")), {}).call(*values))
+    eager = TorchBackend().load(context(node("Mix")), {})
+    assert_equal(again.call(*values), eager.call(*values))
+    assert again.warnings == eager.warnings  # that random numbers start is said at every start
+    assert any("start from random numbers" in text for text in again.warnings)
     elsewhere = node("Mix")
     OnnxBackend().load(context(replace(elsewhere, wired={name: (Ref("eye/n", name),) for name in elsewhere.wired})), {})
     with pytest.raises(TypeError):

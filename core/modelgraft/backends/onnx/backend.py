@@ -86,9 +86,8 @@ class OnnxBackend:
         warnings = [f"{node.name}: {complaint}"] if complaint else []
         if entry is None:
             parts = [self._torch.load(_on_host(part), shared) for part in _parts(context)]
-            warnings += [text for part in parts for text in part.warnings]
-            module = joined(node, [part.state for part in parts])
-            entry = store.make(key, lambda folder: _build(module, node, signature, precision, folder))
+            entry = store.make(key, lambda folder: _build(parts, node, signature, precision, folder))
+        warnings += entry.manifest["warnings"]
         session, remarks = store.session(entry.folder, context.device, count=context.threads)
         return Exported(session, device=context.device), entry, (*warnings, *remarks)
 
@@ -131,8 +130,9 @@ def _identity(context: LoadContext) -> str:
     return identity_of(own, list(grafted))
 
 
-def _build(module: torch.nn.Module, node: Node, signature: Signature, precision: str, folder: Path) -> Mapping[str, Any]:
+def _build(loaded: Sequence[Loaded], node: Node, signature: Signature, precision: str, folder: Path) -> Mapping[str, Any]:
     """Export into the folder, bring it to its precision, prove it, and say in the manifest what came out."""
+    module = joined(node, [part.state for part in loaded])
     plain = flat(module, ports=list(node.in_ports), wired=[name for name, _ in signature.inputs], outputs=list(node.out_ports))
     store.tell(1, "tracing")
     export(Halved(plain) if precision == "float16" else plain, signature, folder / store.GRAPH)
@@ -149,6 +149,7 @@ def _build(module: torch.nn.Module, node: Node, signature: Signature, precision:
         "outputs": {name: str(port) for name, port in signature.outputs},
         "opset": OPSET,
         "precision": precision,
+        "warnings": [text for part in loaded for text in part.warnings],
         "parity": asdict(parity),
     }
 

@@ -76,7 +76,10 @@ class Decodes(Protocol):
         ...
 
     def export_decoder(self, folder: Path, *, half: bool) -> DecoderGraph:
-        """Write the graphs: model.onnx, with media.onnx where it is gated, or those of CROSSING. Raises ExportError when the model cannot be exported."""
+        """Write the graphs: model.onnx, with media.onnx where it is gated, or those of CROSSING.
+
+        Raises ExportError when the model cannot be exported.
+        """
         ...
 
     def torch_decoder(self) -> Decoder:
@@ -174,7 +177,7 @@ def _build(host: Loaded, context: LoadContext, precision: str, folder: Path) -> 
     store.tell(2, f"bringing to {precision}")
     for graph in sorted(folder.glob("*.onnx")):
         reduce(graph, precision)
-    facts = module.facts()
+    facts, reads_prompts = module.facts(), made.style != "crossing" or (folder / "encoder.onnx").is_file()
     manifest: dict[str, Any] = {
         "node": context.node.name,
         "component": context.node.component.id,
@@ -185,9 +188,7 @@ def _build(host: Loaded, context: LoadContext, precision: str, folder: Path) -> 
         "warnings": list(host.warnings),
         "layout": {**asdict(made.layout), "dtype": str(made.layout.dtype)},
         "facts": facts,
-        "embeddings": {}
-        if made.style == "crossing" and not (folder / "encoder.onnx").is_file()
-        else _keep_table(module, facts["vocabulary"], context, folder),
+        "embeddings": _keep_table(module, facts["vocabulary"], context, folder) if reads_prompts else {},
     }
     store.tell(3, "comparing with torch")
     sessions = _decoder(
