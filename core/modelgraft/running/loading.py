@@ -6,6 +6,7 @@ import importlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -64,6 +65,15 @@ class Loader:
         """What a user must know about the loads of these steps."""
         places = [_place_of(step.node) for step in steps]
         return tuple(text for place in places if place in self._loaded for text in self._loaded[place].warnings)
+
+    def warn(self, step: Step, text: str) -> None:
+        """Note what a user must know of a loaded node in every run, found while it ran."""
+        with self._lock:
+            place = _place_of(step.node)
+            if place in self._loaded:
+                self._loaded[place] = replace(self._loaded[place], warnings=(*self._loaded[place].warnings, text))
+                self.has_warnings = True
+        self._emit("load-warning", step.node.name, text=text)
 
     def forget(self, nodes: Iterable[Node]) -> None:
         """Drop nodes that are stuck in a run that was given up: the next run loads them anew, and they stay cancelled."""

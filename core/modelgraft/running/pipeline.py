@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -21,6 +22,7 @@ from modelgraft.running.crew import Crew
 from modelgraft.running.digests import size_bytes
 from modelgraft.running.engine import Engine
 from modelgraft.running.events import Event, Sink
+from modelgraft.running.finite import gives_floats, looked_at_once
 from modelgraft.running.intake import Intake, take_in
 from modelgraft.running.layout import Job, Layout
 from modelgraft.running.loading import Loader
@@ -69,6 +71,7 @@ class Pipeline:
         self._loader = Loader(plan.graph, seed=seed, init=init, offline=offline, fallback=fallback, emit=self._emit)
         self._crew = Crew(f"modelgraft-{plan.graph.name}")
         self._lock = threading.Lock()
+        self._looked_at: set[str] = set()  # the nodes whose results were looked at for NaN
         self._default = prepare(plan)
         self._others: dict[tuple[str, ...], Prepared] = {}
         self._is_closed = False
@@ -260,6 +263,9 @@ class Pipeline:
         """What runs a job, inside out: its code, its lists of wires, its route or its check, and the cache."""
         node = job.step.node
         call = listed(self._lazy(job.step) if node.lazy else self._loader.load(job.step).call, node)
+        if node.name not in self._looked_at and gives_floats(node):
+            tell = partial(self._tell_odd, job)
+            call = looked_at_once(call, node, seen=self._looked_at, state=lambda: self._loader.load(job.step).state, tell=tell)
         if is_routed:
             call = routed(call, node, count=self._batch, check=check_of(node))
         elif is_checked or gives_masks(node):
@@ -267,6 +273,12 @@ class Pipeline:
         if job.step.key and node.component.cache and self._cache.is_on:
             call = self._keeping(call, job)
         return call
+
+    def _tell_odd(self, job: Job, text: str, is_lasting: bool) -> None:  # noqa: FBT001 as finite.Tell
+        if is_lasting:
+            self._loader.warn(job.step, f"{job.step.node.name}: {text}")
+        else:
+            self._emit("warning", job.step.node.name, text=text)
 
     def _lazy(self, step: Step) -> Call:
         return lambda *arguments: self._loader.load(step).call(*arguments)
