@@ -42,7 +42,7 @@ class Kept:
         self._inner: Any = Tokenizer.from_str(text)
         self._inner.no_truncation()
         self._inner.no_padding()
-        self.added_tokens_encoder: Mapping[str, int] = facts["added"]
+        self.added_tokens_encoder: dict[str, int] = dict(facts["added"])
         self.unk_token, self.unk_token_id, self.chat_template = facts["unk_token"], facts["unk_token_id"], facts["chat_template"]
 
     def __call__(self, text: str, *, add_special_tokens: bool = True) -> Encoded:
@@ -58,6 +58,11 @@ class Kept:
         """The id of a token, that of the unknown token for one that is not there."""
         found: int | None = self._inner.token_to_id(token)
         return self.unk_token_id if found is None else found
+
+    def add_tokens(self, tokens: list[str], *, special_tokens: bool) -> None:
+        """Add tokens behind those there are."""
+        (self._inner.add_special_tokens if special_tokens else self._inner.add_tokens)(tokens)
+        self.added_tokens_encoder |= {token: self._inner.token_to_id(token) for token in tokens}
 
     def apply_chat_template(self, messages: list[dict[str, Any]], **options: Any) -> Any:
         """Messages in the chat template: what renders it is transformers itself."""

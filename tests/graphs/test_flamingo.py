@@ -154,7 +154,7 @@ def test_openflamingo_answers_as_its_reference(tmp_path: Path):
     found, case = openflamingo.parts(tmp_path), REFERENCE.cases["one_row"]
     params = {
         "checkpoint": str(found.trained), "language": str(found.language), "nodes.vision.from": str(found.vision), "every": 2,
-        "max_new_tokens": 0, **{f"nodes.resampler.with.{name}": value for name, value in RESAMPLER_HEADS.items()},
+        "tokens": [], "max_new_tokens": 0, **{f"nodes.resampler.with.{name}": value for name, value in RESAMPLER_HEADS.items()},
     }  # fmt: skip
     path = tmp_path / "prepared.yaml"
     path.write_text(PREPARED.format(**HEADS))
@@ -182,11 +182,47 @@ nodes.llm.adapters:
 """
 
 
+def test_an_untouched_tongue_gets_the_tokens_and_embeddings_that_were_trained(tmp_path: Path):
+    """The tokens are added in their order, their embeddings are those of the file, and the prompt is read as the reference reads it."""
+    found, case = openflamingo.parts(tmp_path), REFERENCE.cases["one_row"]
+    openflamingo.untouched_language(tmp_path / "untouched")
+    added = [openflamingo.word(index) for index in range(openflamingo.IMAGE, REFERENCE.config["vocab_size"])]
+    params = {
+        "checkpoint": str(found.trained), "language": str(tmp_path / "untouched"), "nodes.vision.from": str(found.vision), "every": 2,
+        "tokens": added, "max_new_tokens": 0, **{f"nodes.resampler.with.{name}": value for name, value in RESAMPLER_HEADS.items()},
+    }  # fmt: skip
+    path = tmp_path / "prepared.yaml"
+    path.write_text(PREPARED.format(**HEADS))
+    given = {"pixels": case.inputs["vision_x"][:, 0, 0], "prompt": text_of(case.inputs["lang_x"][0].tolist())}
+    for backend in ("torch", "onnx"):
+        with mg.open(mg.load(path, params=params), backend=backend) as pipeline:
+            logits = pipeline.run(outputs=["llm.logits"], **given)["llm.logits"]
+        known = openflamingo.IMAGE  # the head of the added tokens is not in such files: it starts as the mean of the others
+        expected = case.outputs["logits"][:, -1, :known]
+        assert (logits[:, :known] - expected).abs().max() <= 2e-5
+        torch.testing.assert_close(logits[:, known:], expected.mean(1, keepdim=True).expand(-1, 6), rtol=0.0, atol=2e-5)
+
+
+def test_too_few_tokens_are_told_with_both_numbers(tmp_path: Path):
+    """A file of more tokens than the tongue has."""
+    found = openflamingo.parts(tmp_path)
+    openflamingo.untouched_language(tmp_path / "untouched")
+    params = {
+        "checkpoint": str(found.trained), "language": str(tmp_path / "untouched"), "nodes.vision.from": str(found.vision), "every": 2,
+        "max_new_tokens": 0, **{f"nodes.resampler.with.{name}": value for name, value in RESAMPLER_HEADS.items()},
+    }  # fmt: skip
+    path = tmp_path / "prepared.yaml"
+    path.write_text(PREPARED.format(**HEADS))
+    wanted = r"holds embeddings of 67 tokens, 32 wide; llm has 64, 32 wide\n *name the tokens that were added in llm\.extra_tokens"
+    with mg.open(mg.load(path, params=params)) as pipeline, pytest.raises(mg.SourceError, match=wanted):
+        pipeline.run(pixels=REFERENCE.cases["one_row"].inputs["vision_x"][:, 0, 0], prompt="<image> w5")
+
+
 def test_a_new_flamingo_answers_as_its_tongue_alone(tmp_path: Path):
     """With a real picture, end to end: the gates are closed, and that random numbers start is said."""
     found = openflamingo.parts(tmp_path)
     checkpoints.clip(tmp_path / "clip")
-    params = {"vision": str(tmp_path / "clip"), "language": str(found.language), "every": 2, "max_new_tokens": 4}
+    params = {"vision": str(tmp_path / "clip"), "language": str(found.language), "every": 2, "tokens": [], "max_new_tokens": 4}
     with mg.open("flamingo", params=params) as pipeline:
         result = pipeline.run(outputs=["text", "llm.logits"], image=picture(31, 17), prompt="w5 w9")
     tongue = openflamingo.language_model()
@@ -198,8 +234,9 @@ def test_a_new_flamingo_answers_as_its_tongue_alone(tmp_path: Path):
 
 
 def test_published_sizes_of_flamingo_and_openflamingo():
-    """LLaMA-7B, CLIP ViT-L/14, and what is trained between them."""
-    for name in ("flamingo", "openflamingo"):
+    """LLaMA-7B with the tokens that are added, CLIP ViT-L/14 without its projection, and what is trained between them."""
+    for name, tokens in (("flamingo", 2), ("openflamingo", 3)):
         totals = mg.plan(mg.load(name)).totals
         assert totals.trainable == 63_019_008 + 1_115_815_952
-        assert totals.parameters == 6_738_415_616 + 303_179_776 + totals.trainable
+        assert totals.parameters == 6_738_415_616 + tokens * 2 * 4096 + 303_179_776 + totals.trainable
+    assert mg.plan(mg.load("openflamingo")).totals.parameters + 1024 * 768 == 8_221_241_360, "as published, with CLIP's projection"

@@ -31,12 +31,15 @@ class Parts:
 
 
 def parts(folder: Path) -> Parts:
-    """Write them below a folder."""
+    """Write them below a folder; the file holds what OpenFlamingo's own files hold, which is what was trained."""
     found = Parts(folder / "language", folder / "vision", folder / "openflamingo.safetensors")
     _language(found.language)
     _vision(found.vision)
-    kept = {name: tensor for name, tensor in REFERENCE.weights.items() if name.startswith("perceiver.") or "gated_cross_attn" in name}
-    save_file(kept, found.trained)
+    trained = ("perceiver.", "lang_encoder.model.embed_tokens.")
+    save_file(
+        {name: tensor for name, tensor in REFERENCE.weights.items() if name.startswith(trained) or "gated_cross_attn" in name},
+        found.trained,
+    )
     return found
 
 
@@ -53,6 +56,20 @@ def word(index: int) -> str:
 def rows_of(ids: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:
     """The ids of each row without its padding on the left."""
     return [row[there.bool()].tolist() for row, there in zip(ids, mask, strict=True)]
+
+
+def untouched_language(folder: Path) -> None:
+    """The tongue before it was trained for pictures: without the tokens from `<image>` on, and with other embeddings."""
+    model, kept = language_model(), IMAGE
+    state = {
+        name: tensor[:kept] if len(tensor) == REFERENCE.config["vocab_size"] else tensor for name, tensor in model.state_dict().items()
+    }
+    state["model.embed_tokens.weight"] = torch.zeros(kept, REFERENCE.config["hidden_size"])
+    config = hf.LlamaConfig(**{**model.config.to_dict(), "vocab_size": kept})
+    smaller = hf.LlamaForCausalLM(config)
+    smaller.load_state_dict(state)
+    smaller.save_pretrained(folder)
+    _tokenizer(kept, []).save_pretrained(folder)
 
 
 def language_model() -> hf.LlamaForCausalLM:
@@ -74,10 +91,13 @@ def language_model() -> hf.LlamaForCausalLM:
 
 def _language(folder: Path) -> None:
     language_model().save_pretrained(folder)
-    words = Tokenizer(models.WordLevel({word(index): index for index in range(REFERENCE.config["vocab_size"])}, unk_token="w1"))
+    _tokenizer(REFERENCE.config["vocab_size"], [word(IMAGE), word(END_OF_CHUNK)]).save_pretrained(folder)
+
+
+def _tokenizer(count: int, special: list[str]) -> hf.PreTrainedTokenizerFast:
+    words = Tokenizer(models.WordLevel({word(index): index for index in range(count)}, unk_token="w1"))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    special = [word(IMAGE), word(END_OF_CHUNK)]
-    hf.PreTrainedTokenizerFast(tokenizer_object=words, additional_special_tokens=special, pad_token="<PAD>").save_pretrained(folder)
+    return hf.PreTrainedTokenizerFast(tokenizer_object=words, additional_special_tokens=special, pad_token="<PAD>")
 
 
 def _vision(folder: Path) -> None:

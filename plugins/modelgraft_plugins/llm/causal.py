@@ -34,7 +34,7 @@ class Causal(LanguageModel):
         state = weights.state()
         if weights.view.root.get("model_type") == idefics.MODEL_TYPE:
             state = idefics.language_state(state)
-        return read_state(huggingface.blueprint(config.facts(), ARCHITECTURE), state)
+        return read_state(huggingface.blueprint(config.facts(), ARCHITECTURE), state, extra=len(config.extra_tokens))
 
     def torch_decoder(self) -> CausalDecoder:
         """The decoder in torch."""

@@ -39,6 +39,9 @@ class LanguageConfig(Config):
     tie_word_embeddings: bool | None = Field(default=None, description="the output head is the embedding table")
 
     prompt: str = Field(default="{prompt}", description="template; each {field} or {field:tokens} becomes an input port")
+    extra_tokens: tuple[str, ...] = Field(
+        default=(), description="tokens that the source lacks: they are added to its tokenizer, its embeddings and its head"
+    )
     placeholder: str = Field(default="<image>", description="what stands for an embedded medium within a text")
     begin: Literal["start", "text"] = Field(
         default="start", description="where the begin token goes: at the start, or before the first text, after media that lead (BLIP-2)"
@@ -57,6 +60,7 @@ class LanguageConfig(Config):
     early_stopping: bool | Literal["never"] = False
     stop: tuple[str, ...] = Field(default=(), description="strings that end the answer and are cut from it")
     end_ids: tuple[int, ...] = Field(default=(), description="tokens that end the answer; none: those of the model's config")
+    end_tokens: tuple[str, ...] = Field(default=(), description="tokens that end the answer too, as strings of the tokenizer")
     suppress_tokens: tuple[int, ...] = Field(default=(), description="tokens that are never chosen")
     begin_suppress_tokens: tuple[int, ...] = Field(default=(), description="tokens that are not chosen first")
 
@@ -67,6 +71,8 @@ class LanguageConfig(Config):
             raise ValueError(f"beams: {self.beams} search for the likeliest answer, temperature: {self.temperature} draws one; choose one")
         if self.stop and "" in self.stop:
             raise ValueError("stop: an empty string would end every answer at once")
+        if len(set(self.extra_tokens)) < len(self.extra_tokens) or "" in self.extra_tokens:
+            raise ValueError(f"extra_tokens: {list(self.extra_tokens)} names an empty token, or one twice")
         own = self._own_width()
         if own is not None and self.hidden_size not in (None, own):
             raise ValueError(f"hidden_size is {self.hidden_size}, but the model of this source is {own} wide")
@@ -81,6 +87,12 @@ class LanguageConfig(Config):
     def kind(self) -> str | None:
         """The model type, or None while it is not known."""
         return self.model_type or self.model.get("model_type")
+
+    @property
+    def vocabulary(self) -> int | None:
+        """How many tokens the model knows: those of the source, and the extra ones; None while it is not known."""
+        known = self.vocab_size or self.family.read(self.model, "vocab_size")
+        return known + len(self.extra_tokens) if known is not None else None
 
     @cached_property
     def pieces(self) -> tuple[template.Piece, ...]:
@@ -97,6 +109,8 @@ class LanguageConfig(Config):
         given = {self.family.names.get(name, name): value for name in NUMBERS if (value := getattr(self, name)) is not None}
         if self._own_width() is not None:
             given.pop(self.family.names.get("hidden_size", "hidden_size"), None)
+        if self.extra_tokens and self.vocabulary is not None:
+            given["vocab_size"] = self.vocabulary
         return {**self.model, **given, "model_type": self.kind}
 
     def export_facts(self) -> dict[str, Any]:
@@ -135,7 +149,7 @@ def _field_port(field: template.Field) -> Port:
 
 OUTPUTS: Mapping[str, Port] = {
     "text": port("text", doc="the new text, without special tokens"),
-    "logits": port("float[batch vocab_size]", doc="the logits of the first new token"),
+    "logits": port("float[batch vocabulary]", doc="the logits of the first new token"),
 }
 
 

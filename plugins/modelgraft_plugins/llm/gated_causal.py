@@ -22,6 +22,8 @@ from modelgraft_plugins.llm.gated_writer import GatedWriter
 if TYPE_CHECKING:
     from modelgraft.backends.onnx.decoders import DecoderGraph
 
+EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight")  # how the input embeddings of the families are called
+
 
 class GatedCausal(Causal):
     """A decoder-only language model whose words look at media. Shares the model of the host that it was made of."""
@@ -95,8 +97,8 @@ class GatedDecoder(CausalDecoder):
 def graft(config: GatedCrossAttention, context: LoadContext) -> Callable[[nn.Module], nn.Module]:
     """Give the function that puts the blocks into llm/causal.
 
-    New blocks have seeded random numbers and closed gates. Those of a source are in the layout of OpenFlamingo or IDEFICS;
-    what else its part holds is the host's, and is not looked at.
+    New blocks have seeded random numbers and closed gates. Those of a source are in the layout of OpenFlamingo or IDEFICS.
+    Of what else its part holds, the host's input embeddings are taken over where it is an OpenFlamingo: they were trained.
     """
 
     def add(host: nn.Module) -> nn.Module:
@@ -109,10 +111,33 @@ def graft(config: GatedCrossAttention, context: LoadContext) -> Callable[[nn.Mod
                 return GatedCausal(host, GatedLayers(config))
         with parameters_without_memory():
             gated = GatedLayers(config)
-        gated.load_state_dict(_state(config, context.weights.state(), gated, context), assign=True)
+        files = context.weights.state()
+        gated.load_state_dict(_state(config, files, gated, context), assign=True)
+        if config.family == "flamingo":
+            _take_embeddings(host, files, context)
         return GatedCausal(host, gated)
 
     return add
+
+
+def _take_embeddings(host: Causal, files: Mapping[str, Tensor], context: LoadContext) -> None:
+    """Give the host the input embeddings of a file, if it holds any; a head that was tied to them stays so.
+
+    Raises SourceError for embeddings of another number of tokens, or of another width.
+    """
+    table = next((tensor for key, tensor in files.items() if key.endswith(EMBEDDINGS)), None)
+    if table is None:
+        return
+    inner, head = host.model.get_input_embeddings(), host.model.get_output_embeddings()
+    if table.shape != inner.weight.shape:
+        node, (tokens, width), (known, own) = context.node, table.shape, inner.weight.shape
+        found = f"its adapter's source holds embeddings of {tokens:,} tokens, {width:,} wide; {node.name} has {known:,}, {own:,} wide"
+        hint = f"name the tokens that were added in {node.name}.extra_tokens, in their order"
+        raise SourceError(Problem("weights-do-not-fit", found, node.place, hint, node=node.name))
+    is_tied = head is not None and head.weight is inner.weight
+    inner.weight = nn.Parameter(table.to(inner.weight.dtype), requires_grad=False)
+    if is_tied:
+        head.weight = inner.weight
 
 
 def _state(config: GatedCrossAttention, files: Mapping[str, Tensor], gated: GatedLayers, context: LoadContext) -> dict[str, Tensor]:

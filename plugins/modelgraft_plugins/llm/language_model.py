@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from modelgraft.backends.base import LoadContext, NodeRuntime
@@ -67,6 +68,21 @@ class LanguageModel(nn.Module):
         raise NotImplementedError
 
 
-def read_state(model: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a checkpoint under the names that a LanguageModel has for them; `model`: what says those names."""
-    return huggingface.convert(state, model, prefix="model.")
+def read_state(model: Any, state: Mapping[str, Tensor], *, extra: int = 0) -> dict[str, Tensor]:
+    """The tensors of a checkpoint under the names that a LanguageModel has for them; `model`: what says those names.
+
+    extra  tokens that the model has and the checkpoint lacks: their rows of embeddings and head are the mean of the others
+    """
+    found = huggingface.convert(state, model, prefix="model.")
+    return _with_rows(found, model, extra) if extra else found
+
+
+def _with_rows(state: dict[str, Tensor], model: Any, extra: int) -> dict[str, Tensor]:
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    tables = [parameter for end in ends if end is not None for parameter in end.parameters(recurse=False)]
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        tensor = state.get(f"model.{name}")
+        if tensor is not None and len(tensor) + extra == len(parameter) and any(parameter is table for table in tables):
+            mean = tensor.float().mean(0, keepdim=True).to(tensor.dtype)
+            state[f"model.{name}"] = torch.cat([tensor, mean.expand(extra, *mean.shape[1:])])
+    return state

@@ -33,7 +33,8 @@ class Seq2Seq(LanguageModel):
         blueprint = huggingface.blueprint(config.facts(), _architecture(config))
         home = "model.decoder." if hasattr(blueprint, "model") else "decoder."
         is_decoder = weights.view.part.rpartition(".")[2] == "decoder"
-        state = read_state(blueprint, {(home if is_decoder else "") + name: tensor for name, tensor in weights.state().items()})
+        named = {(home if is_decoder else "") + name: tensor for name, tensor in weights.state().items()}
+        state = read_state(blueprint, named, extra=len(config.extra_tokens))
         return {name: tensor for name, tensor in state.items() if not _is_encoder(name)} if config.encoder == "none" else state
 
     def torch_decoder(self) -> CrossDecoder:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,43 +64,72 @@ class Tokenizer:
 
 
 class Bytes:
-    """What stands in for `transformers`' tokenizer of a model with random weights and no source: one id per byte of UTF-8."""
+    """What stands in for `transformers`' tokenizer of a model with random weights and no source: one id per byte of UTF-8.
 
-    added_tokens_encoder: Mapping[str, int] = {}
+    The tokens that are added to it have the last ids of the vocabulary.
+    """
+
     unk_token, unk_token_id, chat_template = None, None, None
 
     def __init__(self, vocabulary: int) -> None:
         self.vocabulary = vocabulary
+        self.added_tokens_encoder: dict[str, int] = {}
 
     def __call__(self, text: str, **_: Any) -> Encoded:
-        """The bytes of a text; there are no special tokens to leave out."""
-        return Encoded([byte % self.vocabulary for byte in text.encode()])
+        """The bytes of a text, with the added tokens as they are."""
+        added, ids = self.added_tokens_encoder, list[int]()
+        pieces = re.split(f"({'|'.join(map(re.escape, added))})", text) if added else [text]
+        for piece in pieces:
+            ids += [added[piece]] if piece in added else [byte % (self.vocabulary - len(added)) for byte in piece.encode()]
+        return Encoded(ids)
 
     def decode(self, ids: list[int], **_: Any) -> str:
-        """The text of the bytes; what is no UTF-8 becomes a replacement character."""
-        return bytes(token % 256 for token in ids).decode(errors="replace")
+        """The text of the bytes; what is no UTF-8 becomes a replacement character, and an added token nothing."""
+        added = self.added_tokens_encoder.values()
+        return bytes(token % 256 for token in ids if token not in added).decode(errors="replace")
 
-    def convert_tokens_to_ids(self, token: str) -> int | None:  # noqa: ARG002 it has no special tokens
-        """No token has a name."""
-        return None
+    def convert_tokens_to_ids(self, token: str) -> int | None:
+        """No token has a name but those that were added."""
+        return self.added_tokens_encoder.get(token)
+
+    def add_tokens(self, tokens: Sequence[str], **_: Any) -> None:
+        """Give them the last ids."""
+        first = self.vocabulary - len(tokens)
+        self.added_tokens_encoder = {token: first + index for index, token in enumerate(tokens)}
 
 
-def open_tokenizer(context: LoadContext, *, placeholder: str, vocabulary: int) -> Tokenizer:
+def open_tokenizer(context: LoadContext, *, placeholder: str, vocabulary: int, extra: Sequence[str] = ()) -> Tokenizer:
     """Open the tokenizer of a node's source. A model that starts from random numbers and has no files reads plain bytes.
 
-    Raises SourceError `no-tokenizer` when the source has none.
+    vocabulary  how many tokens the model knows, the extra ones among them
+    extra       tokens to be added to it
+
+    Raises SourceError `no-tokenizer` when the source has none, `config-mismatch` for an extra token that it has already.
     """
     folder = _folder(context)
     there = folder is not None and any((folder / name).is_file() for name in FILES)
     if not there and context.init == "random" and context.weights is None:
-        return Tokenizer(Bytes(vocabulary), placeholder=placeholder)
+        return Tokenizer(_extended(Bytes(vocabulary), extra, context), placeholder=placeholder)
     if folder is None or not there:
         raise _missing(context, f"{folder} has none of {', '.join(FILES)}" if folder is not None else "it has no folder on this machine")
     try:
         inner = kept_tokenizers.open_tokenizer(folder)
     except (ValueError, OSError, KeyError, TypeError, ImportError) as error:
         raise _missing(context, f"its tokenizer files cannot be read: {error}") from error
-    return Tokenizer(inner, placeholder=placeholder)
+    return Tokenizer(_extended(inner, extra, context), placeholder=placeholder)
+
+
+def _extended(inner: kept_tokenizers.Inner, extra: Sequence[str], context: LoadContext) -> kept_tokenizers.Inner:
+    """Add tokens behind those there are, as special ones."""
+    known = [token for token in extra if token in inner.added_tokens_encoder]
+    if known:
+        node = context.node
+        found = f"the tokenizer of {node.name} has {', '.join(map(repr, known))} already"
+        hint = f"leave it out of {node.name}.extra_tokens"
+        raise SourceError(Problem("config-mismatch", found, node.place, hint, node=node.name))
+    if extra:
+        inner.add_tokens(list(extra), special_tokens=True)
+    return inner
 
 
 def _folder(context: LoadContext) -> Path | None:

@@ -7,6 +7,7 @@ exported decoder and then needs no module at all, so that nothing here may impor
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from modelgraft.backends.base import LoadContext, NodeRuntime
 from modelgraft.errors import InputError, SourceError
 from modelgraft.generation.decoder import Decoder
 from modelgraft.generation.loop import Answers, generate
+from modelgraft.generation.settings import Settings
 from modelgraft_plugins.llm import CausalConfig, Seq2SeqConfig
 from modelgraft_plugins.llm.config import LanguageConfig
 from modelgraft_plugins.llm.prompts import PromptWriter
@@ -53,7 +55,9 @@ class Writer:
         self.runtime.node, self.runtime.component = context.node.name, context.node.component.id
         self.device = torch.device(context.device)
         try:
-            self.tokenizer = open_tokenizer(context, placeholder=self.config.placeholder, vocabulary=self.facts["vocabulary"])
+            self.tokenizer = open_tokenizer(
+                context, placeholder=self.config.placeholder, vocabulary=self.facts["vocabulary"], extra=self.config.extra_tokens
+            )
         except SourceError as error:
             self.tokenizer = error
 
@@ -79,7 +83,7 @@ class Writer:
         answers: Answers = generate(
             decoder,
             prompts,
-            self.config.settings(end_ids=tuple(self.facts["end_ids"])),
+            self._settings(),
             decode=self.tokens().decode,
             said=said,
             seed=self.runtime.node_seed(),
@@ -87,6 +91,17 @@ class Writer:
             emit=lambda row, piece: emit("token", text=piece, record=row),
         )
         return {"text": answers.texts, "logits": answers.logits}
+
+    def _settings(self) -> Settings:
+        """How to write. Raises InputError for an end token that the tokenizer does not know."""
+        settings = self.config.settings(end_ids=tuple(self.facts["end_ids"]))
+        if not self.config.end_tokens:
+            return settings
+        found = {token: self.tokens().id_of(token) for token in self.config.end_tokens}
+        unknown = [token for token, number in found.items() if number is None]
+        if unknown:
+            raise InputError(f"{self.runtime.node}.end_tokens: the tokenizer has no token {', '.join(map(repr, unknown))}")
+        return replace(settings, end_ids=(*settings.end_ids, *(number for number in found.values() if number is not None)))
 
     def read(self, values: Sequence[Any], embed: Embed) -> tuple[list[Tensor], list[list[int]]]:
         """Embed the prompt of every record, and give their token ids.
