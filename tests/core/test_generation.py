@@ -7,9 +7,10 @@ from itertools import pairwise, product
 import pytest
 import torch
 
-from modelgraft.errors import Cancelled
+from modelgraft.errors import Cancelled, InputError
 from modelgraft.generation.loop import Answers, generate
 from modelgraft.generation.sampling import draw, narrow
+from modelgraft.generation.scoring import Scoring
 from modelgraft.generation.settings import Settings
 
 VOCABULARY = 7
@@ -230,3 +231,57 @@ def test_nothing_is_copied_when_no_rule_applies():
 
     logits = table()
     assert Scoring(Settings(), [[1]] * VOCABULARY, logits).apply(logits, length=0) is logits
+
+
+@pytest.mark.parametrize("settings", [{}, {"temperature": 0.7}], ids=["greedy", "drawn"])
+@pytest.mark.parametrize(("number", "name"), [(float("nan"), "nan"), (float("inf"), "inf")])
+def test_logits_that_are_not_numbers_stop_the_run(settings, number, name):
+    """At the token where they appear, with the record: a NaN would be chosen as the most likely token, or draw anything."""
+    logits = chain(3, 5, 6, 1)
+    logits[6, 2] = number
+    with pytest.raises(
+        InputError, match=f"the logits of record 1 are {name} after 2 tokens of its answer, wanted finite numbers: look for NaN"
+    ):
+        write(logits, 4, 3, max_new_tokens=5, **settings)
+    assert write(logits, 4, 3, max_new_tokens=2, **settings).ids[1] == [5, 6]
+
+
+def test_beams_stop_at_logits_that_are_not_numbers():
+    """Wherever one of them comes by; a candidate of NaN would win over every other."""
+    logits = chain(3, 5, 6, 1)
+    logits[6, 2] = float("nan")
+    with pytest.raises(InputError, match=r"the logits of record 0 are nan after [12] tokens of its answer"):
+        write(logits, 3, max_new_tokens=5, beams=2)
+
+
+@pytest.mark.parametrize("prompts_said", [[[3, 4, 4], [5]], [[], [2]], [[], []]], ids=["both", "one", "none"])
+def test_the_penalty_falls_on_what_each_row_has_said(prompts_said):
+    """Against a table of what was said: the prompt's tokens and the answer's, once each, in no other row, after a reordering too."""
+    settings, vocabulary = Settings(repetition_penalty=1.5), 7
+    logits = torch.randn(2, vocabulary, generator=torch.Generator().manual_seed(2))
+    scoring, said = Scoring(settings, prompts_said, logits), [set(row) for row in prompts_said]
+    for step, tokens in enumerate(([0, 3], [0, 1], [6, 6])):
+        expected = [
+            [(value * 1.5 if value < 0 else value / 1.5) if token in said[row] else value for token, value in enumerate(values)]
+            for row, values in enumerate(logits.tolist())
+        ]
+        assert torch.allclose(scoring.apply(logits, length=step), torch.tensor(expected), atol=0, rtol=1e-6)
+        scoring.note(torch.tensor(tokens))
+        said = [said[row] | {tokens[row]} for row in (0, 1)]
+        if step == 1:
+            scoring.reorder(torch.tensor([1, 0]))
+            said = said[::-1]
+
+
+@pytest.mark.parametrize("spread", [0.01, 1.0, 8.0], ids=["flat", "usual", "peaked"])
+@pytest.mark.parametrize("top_p", [0.0, 0.3, 0.95])
+def test_a_large_vocabulary_is_narrowed_as_when_all_of_it_is_sorted(spread, top_p):
+    """The fewest most likely tokens that hold top_p, by a sort in float64, whether a few hundred hold it or not."""
+    logits = torch.randn(3, 1000, generator=torch.Generator().manual_seed(4)) * torch.tensor([[1.0], [0.5], [2.0]]) * spread
+    kept = narrow(logits, Settings(temperature=1.0, top_p=top_p)) > float("-inf")
+    for row in range(3):
+        shares, order = logits[row].double().softmax(-1).sort(descending=True)
+        before = shares.cumsum(-1) - shares
+        near = (before - top_p).abs() < 1e-5  # what rounding decides
+        assert kept[row, order[0]]
+        assert (kept[row, order] == (before < top_p))[~near][1:].all()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from modelgraft.generation.decoder import Decoder
+from modelgraft.generation.finite import check_finite
 from modelgraft.generation.reading import Decode
 from modelgraft.generation.scoring import Scoring
 from modelgraft.generation.settings import Settings
@@ -59,7 +60,8 @@ def search(
     """Find the best answer of each row.
 
     logits  float[batch vocab] after the prompts, which the decoder has read once per row
-    Raises what `check` raises. Source of the rules: transformers 5.23, generation/utils.py, _beam_search.
+    Raises what `check` raises, and InputError for logits that are not finite.
+    Source of the rules: transformers 5.23, generation/utils.py, _beam_search.
     """
     count, width = logits.shape[0], settings.beams
     spread = torch.arange(count, device=logits.device).repeat_interleave(width)
@@ -70,6 +72,7 @@ def search(
     scores[:, 0] = 0  # only the first beam of each row counts at first: the others are its copies
     records = [_Record(width, [[] for _ in range(width)]) for _ in range(count)]
     for length in range(settings.max_new_tokens):
+        check_finite(logits.view(count, -1), length=length)
         candidates = _candidates(logits, scores, records, scoring, settings, length=length)
         hits = [[_has_ended(candidate.ids, settings, decode) for candidate in row] for row in candidates]
         kept = [_advance(*each, settings) for each in zip(records, candidates, hits, strict=True)]

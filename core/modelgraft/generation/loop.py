@@ -9,6 +9,7 @@ from torch import Tensor
 
 from modelgraft.generation import beams
 from modelgraft.generation.decoder import Decoder
+from modelgraft.generation.finite import check_finite
 from modelgraft.generation.reading import Decode, Reader
 from modelgraft.generation.sampling import chooser
 from modelgraft.generation.scoring import Scoring
@@ -80,6 +81,7 @@ def _write(
     ids: list[list[int]] = [[] for _ in readers]
     running = list(range(len(readers)))
     for length in range(settings.max_new_tokens):
+        check_finite(logits, length=length)
         tokens = choose(scoring.apply(logits, length=length))
         chosen: list[int] = tokens.tolist()
         for row in running:

@@ -25,17 +25,16 @@ class Scoring:
         self.ends = _ids(settings.end_ids, like)
         self.never = _ids(settings.suppressed, like)
         self.not_first = _ids(settings.suppressed_first, like)
-        self.said: Tensor | None = None
+        self.said: Tensor | None = None  # int64[batch n]: what each row has said, padded with some of it; never the whole vocabulary
         if self.penalty != 1.0:
-            self.said = torch.zeros(like.shape, dtype=torch.bool, device=like.device)
-            for row, prompt in enumerate(prompts):
-                self.said[row, _ids([token for token in prompt if 0 <= token < like.shape[1]], like)] = True
+            self.said = _padded([[token for token in prompt if 0 <= token < like.shape[1]] for prompt in prompts], like)
 
     def apply(self, logits: Tensor, *, length: int) -> Tensor:
         """logits float[batch vocab] before token number `length` of the answer (0-based); the same tensor when no rule applies."""
         if self.said is not None:
-            softened = torch.where(logits < 0, logits * self.penalty, logits / self.penalty)
-            logits = torch.where(self.said, softened, logits)
+            found = logits.gather(1, self.said.clamp(min=0))
+            softened = torch.where(found < 0, found * self.penalty, found / self.penalty)
+            logits = logits.scatter(1, self.said.clamp(min=0), torch.where(self.said < 0, found, softened))
         for ids, applies in ((self.ends, length < self.shortest), (self.never, True), (self.not_first, length == 0)):
             if applies and len(ids):
                 logits = logits.index_fill(1, ids, FORBIDDEN)
@@ -44,12 +43,20 @@ class Scoring:
     def note(self, tokens: Tensor) -> None:
         """Remember the chosen tokens, int64[batch]."""
         if self.said is not None:
-            self.said.scatter_(1, tokens[:, None], value=True)
+            said = torch.where(self.said < 0, tokens[:, None], self.said)  # a row that had said nothing has said this
+            self.said = torch.cat([said, tokens[:, None]], 1)
 
     def reorder(self, rows: Tensor) -> None:
         """Follow the rows of a beam search."""
         if self.said is not None:
             self.said = self.said[rows]
+
+
+def _padded(rows: Sequence[Sequence[int]], like: Tensor) -> Tensor:
+    """Rows of tokens, each as long as the longest: filled up with its first one, with -1 where there is none."""
+    longest = max(map(len, rows), default=0)
+    filled = [[*row, *[row[0] if row else -1] * (longest - len(row))] for row in rows]
+    return torch.tensor(filled, dtype=torch.long, device=like.device).view(len(rows), longest)
 
 
 def _ids(ids: Sequence[int], like: Tensor) -> Tensor:
