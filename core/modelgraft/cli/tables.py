@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from modelgraft.planning.fusing import fuse, segments_of
+from modelgraft.planning.unread import told, unread_parts
 
 if TYPE_CHECKING:
     from modelgraft.cli.screen import Screen
@@ -25,6 +26,8 @@ def print_plan(plan: Plan, screen: Screen) -> None:
     screen.table(HEADS, rows, right=frozenset({3, 4, 5}), last=True)
     if plan.pruned:
         screen.say(f"left out, because no wanted output needs them: {', '.join(plan.pruned)}")
+    for source, parts in unread_parts(plan.graph).items():
+        screen.say(f"no node reads of {source}: {told(parts)}")
     segments, cuts = segments_of(plan)
     for part in segments:
         screen.say(f"one {part.steps[0].backend} session: {part.name}")
@@ -82,6 +85,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "order": [step.node.name for step in plan.steps],
         "nodes": {step.node.name: _step_document(step) for step in plan.steps},
         "pruned": list(plan.pruned),
+        "unread": unread_parts(plan.graph),
         **_segments_document(plan),
         "totals": _totals_document(plan.totals),
     }
