@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from modelgraft.checkpoints.storage import folder_aside
 from modelgraft.errors import InputError
-from modelgraft.graph import Graph, SolvedGraph
+from modelgraft.exported_script import SCRIPT
+from modelgraft.graph import Graph, Node, SolvedGraph
 from modelgraft.media import told_of
 from modelgraft.plans import Plan, Step
 
@@ -19,21 +20,6 @@ if TYPE_CHECKING:
     from modelgraft.backends.onnx.store import Entry
 
 MOST_LETTERS = 80  # of a folder's name: file systems take 255 bytes, and paths have several
-
-SCRIPT = '''\
-"""Run the exported segments with onnxruntime alone: python run.py NODE.PORT=FILE.npy ...; writes NODE.PORT.npy (_ for /)."""
-import json, pathlib, sys
-import numpy, onnxruntime
-
-here = pathlib.Path(__file__).parent
-values = {name: numpy.load(file) for name, _, file in (word.partition("=") for word in sys.argv[1:])}
-for part in json.loads((here / "manifest.json").read_text())["segments"]:
-    if part["style"] == "tensors" and all(source in values for source in part["wires"].values()):
-        session = onnxruntime.InferenceSession(here / part["folder"] / "model.onnx", providers=["CPUExecutionProvider"])
-        found = session.run(None, {port: values[source] for port, source in part["wires"].items()})
-        values.update(zip(part["gives"], found))
-        [numpy.save(name.replace("/", "_") + ".npy", value) for name, value in zip(part["gives"], found)]
-'''
 
 
 def export_graph(graph: Graph | SolvedGraph, folder: Path, *, open_pipeline: Callable[..., Any]) -> Mapping[str, Any]:
@@ -57,6 +43,8 @@ def export_graph(graph: Graph | SolvedGraph, folder: Path, *, open_pipeline: Cal
         with told_of(folder), folder_aside(folder.absolute()) as aside:
             exported = [step for step in pipeline.plan.steps if step.node.name in exports]
             segments = [_copy(step, exports[step.node.name], aside / _folder_name(step, index)) for index, step in enumerate(exported, 1)]
+            for step, segment in zip(exported, segments, strict=True):
+                _add_embeddings(pipeline.plan.graph, step.node, exports[step.node.name], aside / segment["folder"])
             manifest = {**_about(pipeline.plan, exports), "segments": segments, "warnings": list(warnings)}
             (aside / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
             (aside / "run.py").write_text(SCRIPT, encoding="utf-8")
@@ -85,6 +73,26 @@ def _folder_name(step: Step, index: int) -> str:
     return f"{index:02d}-{step.node.name.replace('/', '_')[:MOST_LETTERS]}"
 
 
+def _add_embeddings(graph: SolvedGraph, node: Node, entry: Entry, target: Path) -> None:
+    """Write the input embeddings of a language model, float32[vocab width], where numpy reads them: `embeddings.npy`."""
+    where = entry.manifest.get("embeddings")
+    if not where:
+        return
+    import numpy
+
+    source = graph.nodes[node.share].source if node.share else node.source
+    if "key" in where and source is not None:
+        from modelgraft.checkpoints import weights
+
+        table = weights.open(source, offline=True).tensor(where["key"])
+    else:
+        from safetensors.torch import load_file
+
+        table = load_file(entry.folder / where["file"])["table"]
+        (target / where["file"]).unlink()
+    numpy.save(target / "embeddings.npy", table.float().numpy())
+
+
 def _copy(step: Step, entry: Entry, target: Path) -> dict[str, Any]:
     """Copy the files of one segment and describe it."""
     node, facts = step.node, entry.manifest
@@ -103,5 +111,5 @@ def _copy(step: Step, entry: Entry, target: Path) -> dict[str, Any]:
         "opset": facts["opset"],
         "precision": facts["precision"],
         "parity": facts["parity"],
-        "sha256": facts["sha256"],
+        "sha256": {name: digest for name, digest in facts["sha256"].items() if name != facts.get("embeddings", {}).get("file")},
     }

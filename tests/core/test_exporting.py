@@ -105,3 +105,36 @@ def test_the_cache_is_listed_and_cleared(checkpoint, tmp_path, capsys):
     assert [entry["component"] for entry in json.loads(out)] == ["vision/encoder+projector/linear"]
     assert "deleted 1 exports" in call(capsys, "cache", "clear")[1]
     assert json.loads(call(capsys, "cache", "list", "--json")[1]) == []
+
+
+def test_an_exported_language_model_writes_without_modelgraft(tmp_path, monkeypatch, capsys):
+    """From token ids, and from the same tokens as embeddings: the tokens that transformers' generate writes."""
+    monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "cache"))
+    made = checkpoints.llama(tmp_path / "checkpoint")
+    graph = tmp_path / "tongue.yaml"
+    graph.write_text(
+        "modelgraft: 1\nparams: {checkpoint: x}\ninputs: {prompt: text}\n"
+        "nodes: {llm: {use: llm/causal, from: '${checkpoint}', in: {prompt: inputs.prompt}}}\noutputs: {text: llm.text}\n"
+    )
+    code, _, said = call(capsys, "export", str(graph), "--set", f"checkpoint={made.folder}", "--out", str(tmp_path / "out"))
+    assert code == 0, said
+    ids = made.processor("a photo of a cat", return_tensors="pt").input_ids
+    made.model.generation_config.eos_token_id = None
+    expected = made.model.generate(ids, max_new_tokens=9, do_sample=False, pad_token_id=0)[0, ids.shape[1] :].numpy()
+    given = {"ids": ids[0].numpy(), "embeds": made.model.get_input_embeddings()(ids).detach().numpy()}
+    for name, value in given.items():
+        numpy.save(tmp_path / f"{name}.npy", value)
+        run = [sys.executable, str(tmp_path / "out" / "run.py"), f"llm={name}.npy", "--new", "9"]
+        done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert numpy.array_equal(numpy.load(tmp_path / "llm.ids.npy"), expected)
+
+
+def test_values_that_lead_nowhere_are_an_error_of_the_script(checkpoint, tmp_path, capsys):
+    """A misspelt name says where the right ones stand."""
+    call(capsys, "export", "vit", "--set", f"checkpoint={checkpoint}", "--out", str(tmp_path / "out"))
+    numpy.save(tmp_path / "x.npy", numpy.zeros(3))
+    run = [sys.executable, str(tmp_path / "out" / "run.py"), "pixel.pixels=x.npy"]
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "nothing can be computed from these values: see `wires` and `nodes` in manifest.json" in done.stderr

@@ -1,0 +1,63 @@
+"""The script that `modelgraft export` writes beside its segments: they run with onnxruntime and numpy alone."""
+
+from __future__ import annotations
+
+SCRIPT = '''\
+"""Run the exported segments with onnxruntime alone.
+
+    python run.py NODE.PORT=FILE.npy ...     tensors in; writes NODE.PORT.npy for whatever can be computed from them (_ for /)
+    python run.py NODE=FILE.npy [--new 20]   what a language model writes after a prompt, greedily: int64[tokens] token ids,
+                                             or float[1 tokens width] embeddings; writes NODE.ids.npy
+"""
+import argparse, json, pathlib
+import numpy, onnxruntime
+
+here = pathlib.Path(__file__).parent
+
+
+def opened(part):
+    return onnxruntime.InferenceSession(here / part["folder"] / "model.onnx", providers=["CPUExecutionProvider"])
+
+
+def write(part, prompt, new):
+    session, layout, ids, held = opened(part), part["layout"], [], 0
+    kind = layout["dtype"].removeprefix("torch.")
+    table = numpy.load(here / part["folder"] / "embeddings.npy", mmap_mode="r")
+    embeds = table[prompt][None] if prompt.dtype.kind == "i" else prompt
+    wanted = [entry.name for entry in session.get_inputs()]
+    empty = numpy.zeros((1, layout["kv_heads"], 0, layout["head_width"]), kind)
+    past = {name: empty for name in wanted if name.startswith("past.")}
+    while len(ids) < new:
+        count, held = embeds.shape[1], held + embeds.shape[1]
+        feed = {
+            "inputs_embeds": embeds.astype(kind), "position_ids": numpy.arange(held - count, held)[None],
+            "seqlens_k": numpy.array([held - 1], "int32"), "total": numpy.array([held], "int32"), "last": numpy.array([count - 1]),
+            "attention_mask": numpy.ones((1, held), "int64"), **past,
+        }
+        logits, *present = session.run(None, {name: feed[name] for name in wanted})
+        past = dict(zip(past, present))
+        ids.append(int(logits[0].argmax()))
+        embeds = table[ids[-1:]][None]
+    return numpy.array(ids)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("values", nargs="+", metavar="NAME=FILE.npy")
+    parser.add_argument("--new", type=int, default=20, help="tokens that a language model writes")
+    words = parser.parse_args()
+    values = {name: numpy.load(file) for name, _, file in (word.partition("=") for word in words.values)}
+    results = {}
+    for part in json.loads((here / "manifest.json").read_text())["segments"]:
+        wires, name = part["wires"], part["nodes"][0]
+        if part["style"] == "tensors" and all(source in values for source in wires.values()):
+            found = opened(part).run(None, {port: values[source] for port, source in wires.items()})
+            results |= zip(part["gives"], found)
+            values |= results
+        elif part["style"] in ("grouped", "growing") and name in values:
+            results[f"{name}.ids"] = write(part, values[name], words.new)
+    if not results:
+        parser.error("nothing can be computed from these values: see `wires` and `nodes` in manifest.json")
+    for name, value in results.items():
+        numpy.save(name.replace("/", "_") + ".npy", value)
+'''
