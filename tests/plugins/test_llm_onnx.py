@@ -13,6 +13,7 @@ from modelgraft.backends.onnx.runtime import open_session
 from modelgraft.errors import InputError
 from modelgraft_plugins.llm import grouped_query, growing_export
 from modelgraft_plugins.llm.decoders import CausalDecoder, CrossDecoder
+from support.ordering import HostOrder
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
@@ -218,8 +219,10 @@ def test_what_the_operator_cannot_serve_gets_a_growing_cache(tmp_path):
     for index, decoder in enumerate((model, model_of(narrow))):
         path = tmp_path / f"{index}.onnx"
         layout = growing_export.export_decoder(decoder, path, half=False)
-        exported = GrowingDecoder(open_session(path, device="cpu"), layout, decoder.get_input_embeddings(), device="cpu")
-        assert_same(CausalDecoder(decoder), exported, embedded(decoder, 7, 3, 11))
+        session = open_session(path, device="cpu")
+        for order in (None, HostOrder()):  # the second as on a GPU
+            exported = GrowingDecoder(session, layout, decoder.get_input_embeddings(), device="cpu", order=order)
+            assert_same(CausalDecoder(decoder), exported, embedded(decoder, 7, 3, 11))
 
 
 def test_an_encoder_decoder_keeps_the_keys_of_its_memory(tmp_path):
@@ -233,5 +236,6 @@ def test_an_encoder_decoder_keeps_the_keys_of_its_memory(tmp_path):
     layout = growing_export.export_crossing(model, tmp_path, half=False, encoder=None, start=1)
     sessions = {path.stem: open_session(path, device="cpu") for path in tmp_path.glob("*.onnx")}
     prompts = [torch.randn(13, 32, generator=torch.Generator().manual_seed(row)) for row in range(3)]
-    exported = CrossingDecoder(sessions, layout, lambda: (1, 5), device="cpu")
-    assert_same(CrossDecoder(model, start=(1, 5), encoder=None), exported, prompts)
+    for order in (None, HostOrder()):  # the second as on a GPU
+        exported = CrossingDecoder(sessions, layout, lambda: (1, 5), device="cpu", order=order)
+        assert_same(CrossDecoder(model, start=(1, 5), encoder=None), exported, prompts)

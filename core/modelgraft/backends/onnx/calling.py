@@ -89,8 +89,8 @@ class _Bound:
 
     def __init__(self, session: Any, device: str, order: Order) -> None:
         self.session, self.device, self.order = session, torch.device(device), order
-        self.inputs = _ports(session.get_inputs(), session.get_input_memory_infos(), self.device)
-        self.outputs = _ports(session.get_outputs(), session.get_output_memory_infos(), self.device)
+        self.inputs = ports(session.get_inputs(), session.get_input_memory_infos(), self.device)
+        self.outputs = ports(session.get_outputs(), session.get_output_memory_infos(), self.device)
 
     def __call__(self, values: Sequence[Tensor]) -> tuple[Tensor, ...]:
         binding = self.session.io_binding()
@@ -126,7 +126,7 @@ class _Bound:
         return made
 
 
-def _ports(entries: Sequence[Any], places: Sequence[Any], device: torch.device) -> list[tuple[str, list[Any], torch.dtype, torch.device]]:
+def ports(entries: Sequence[Any], places: Sequence[Any], device: torch.device) -> list[tuple[str, list[Any], torch.dtype, torch.device]]:
     """Name, axes (numbers, or names where open), dtype and place of each input or output of a session."""
     host = torch.device("cpu")
     return [

@@ -26,7 +26,6 @@ from modelgraft.backends.onnx.stepping import Lookup, Step
 from modelgraft.backends.onnx.streams import Order, order_of, unordered
 from modelgraft.errors import InputError
 
-TYPES = {torch.float32: "float32", torch.float16: "float16", torch.int64: "int64", torch.int32: "int32"}
 INPUTS = 5  # of the graph, beside its cache
 SHORTEST_REUSE = 8  # tokens of a common beginning below which reading them again costs nothing
 ROUND = 64  # capacities are multiples of this, so that runs of nearly the same length use the same memory
