@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +14,9 @@ import yaml
 
 import modelgraft as mg
 from modelgraft.registry import Registry, assemble
+from modelgraft.running.layout import Layout, arrange
+
+TEXT = {"x": "text"}
 
 
 def registry_of(*components: Any, **hooks: Any) -> Registry:
@@ -82,3 +86,63 @@ class Counter:
         """Count one call."""
         with self._lock:
             self.calls.append(what)
+
+
+def shout(x: list[str]) -> list[str]:
+    """Write each text in capitals."""
+    return [text.upper() for text in x]
+
+
+def opened(
+    tmp_path: Path,
+    parts: Sequence[Any],
+    nodes: Mapping[str, Any],
+    *,
+    outputs: Mapping[str, str],
+    inputs: Mapping[str, Any] | None = None,
+    hooks: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Any:
+    """A pipeline of these nodes."""
+    graph = graph_of(registry_of(*parts, **(hooks or {})), tmp_path, document(nodes, inputs=inputs or TEXT, outputs=outputs))
+    return mg.open(graph, **options)
+
+
+def shouting(tmp_path: Path, **options: Any) -> Any:
+    """Text in capitals, joined with a second input that has a default."""
+    parts = [function("toy/shout", TEXT, {"out": "text"}, shout), joiner(2)]
+    nodes = {"loud": {"use": "toy/shout", "in": {"x": "inputs.x"}}, "end": {"use": "toy/join2", "in": {"x0": "loud", "x1": "inputs.y"}}}
+    inputs = {"x": "text", "y": {"type": "text", "default": "-"}}
+    return opened(tmp_path, parts, nodes, inputs=inputs, outputs={"both": "end", "loud": "loud"}, **options)
+
+
+def fan(width: int, use: str, **more: Any) -> dict[str, Any]:
+    """One source, `width` branches, one join."""
+    nodes = {f"b{index}": {"use": use, "in": {"x": "inputs.x"}} for index in range(width)}
+    nodes["end"] = {"use": f"toy/join{width}", "in": {f"x{index}": f"b{index}" for index in range(width)}}
+    return document(nodes, inputs={"x": "object"}, outputs={"out": "end"}, **more)
+
+
+def fresh(body: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A function of its own around a body, which several components may share."""
+
+    def run(x: Any) -> Any:
+        return body(x)
+
+    return run
+
+
+def branches(tmp_path: Path, *bodies: Callable[[Any], Any], **more: Any) -> Any:
+    """A graph of parallel nodes n0, n1, ... with these functions, wanted one by one."""
+    parts = [function(f"toy/n{index}", {"x": "object"}, {"out": "object"}, fresh(body)) for index, body in enumerate(bodies)]
+    nodes = {f"n{index}": {"use": f"toy/n{index}", "in": {"x": "inputs.x"}, **more.get(f"n{index}", {})} for index in range(len(bodies))}
+    outputs = {f"o{index}": f"n{index}" for index in range(len(bodies))}
+    return graph_of(registry_of(*parts), tmp_path, document(nodes, inputs={"x": "object"}, outputs=outputs))
+
+
+def lanes(tmp_path: Path, lane: str, body: Callable[[Any], Any], count: int = 4) -> Layout:
+    """Parallel jobs in one lane."""
+    graph = branches(tmp_path, *([body] * count))
+    plan = mg.plan(graph)
+    steps = [replace(step, lane=lane) for step in plan.steps]
+    return arrange(steps, wanted=tuple(plan.wanted.values()))

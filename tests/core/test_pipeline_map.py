@@ -1,0 +1,89 @@
+"""Records in batches: in order, bounded, each with its own failure."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import modelgraft as mg
+from support.running import TEXT, Counter, function, opened, shout, shouting
+
+
+def careful(ran):
+    def body(x):
+        ran.note(len(x))
+        if "bad" in x:
+            raise ValueError("a bad one")
+        return shout(x)
+
+    return function("toy/careful", TEXT, {"out": "text"}, body)
+
+
+def test_records_come_back_in_order_and_a_failure_stays_with_its_record(tmp_path):
+    """Five records in batches of two: the batch with the bad one is run again one by one."""
+    ran = Counter()
+    nodes = {"a": {"use": "toy/careful", "in": {"x": "inputs.x"}}}
+    with opened(tmp_path, [careful(ran)], nodes, outputs={"out": "a"}) as pipeline:
+        results = list(pipeline.map([{"x": text} for text in ("a", "b", "c", "bad", "e")], batch_size=2))
+    assert [result.error is None and result["out"] for result in results] == ["A", "B", "C", False, "E"]
+    assert "a bad one" in str(results[3].error)
+    with pytest.raises(mg.NodeError, match="a bad one"):
+        results[3]["out"]
+    assert ran.calls == [2, 2, 1, 1, 1]
+
+
+def test_a_record_that_cannot_be_read_does_not_hold_up_the_others(tmp_path):
+    """A wrong type, a missing and an unknown input: each is the error of its own record."""
+    with shouting(tmp_path) as pipeline:
+        results = list(pipeline.map([{"x": "a"}, {"x": 3}, {}, {"z": "a"}, {"x": "b", "y": "!"}], batch_size=8))
+    assert [type(result.error).__name__ for result in results] == ["NoneType", "InputError", "InputError", "InputError", "NoneType"]
+    assert results[0]["both"] == ("A", "-")
+    assert results[4]["both"] == ("B", "!")
+
+
+def test_a_record_that_is_no_mapping_does_not_hold_up_the_others(tmp_path):
+    """What was found, and what a record is."""
+    with shouting(tmp_path) as pipeline:
+        found = list(pipeline.map([3, {"x": "a"}], batch_size=2))
+    assert str(found[0].error) == "found 3, wanted a record: a mapping of inputs to values"
+    assert found[1].error is None
+
+
+def test_a_seed_that_is_no_number_is_the_users_mistake(tmp_path):
+    """Not that of the first node that draws."""
+    with shouting(tmp_path) as pipeline, pytest.raises(mg.InputError, match="seed is 'x'; wanted: a whole number"):
+        pipeline.run(x="a", seed="x")
+
+
+def test_records_are_read_no_further_ahead_than_one_batch(tmp_path):
+    """A source without end can be mapped."""
+    taken = []
+
+    def endless():
+        while True:
+            taken.append(1)
+            yield {"x": "a"}
+
+    with shouting(tmp_path) as pipeline:
+        results = pipeline.map(endless(), batch_size=3)
+        assert next(results)["loud"] == "A"
+        assert len(taken) == 3
+
+
+def test_a_mapped_tensor_output_is_that_of_a_run_of_its_own(tmp_path):
+    """It keeps its batch axis, one long."""
+    part = function("toy/vector", TEXT, {"out": "float[batch 2]"}, lambda x: torch.tensor([[len(t), 1.0] for t in x]))
+    nodes = {"a": {"use": "toy/vector", "in": {"x": "inputs.x"}}}
+    with opened(tmp_path, [part], nodes, outputs={"out": "a"}) as pipeline:
+        mapped = list(pipeline.map([{"x": "a"}, {"x": "bcd"}]))
+        alone = pipeline.run(x="bcd")
+    assert mapped[1]["out"].tolist() == alone["out"].tolist() == [[3.0, 1.0]]
+
+
+def test_tensors_of_different_shapes_are_mapped_one_by_one(tmp_path):
+    """They make no batch together."""
+    part = function("toy/sum", {"x": "float[batch tokens]"}, {"out": "float[batch]"}, lambda x: x.sum(1))
+    nodes = {"a": {"use": "toy/sum", "in": {"x": "inputs.x"}}}
+    with opened(tmp_path, [part], nodes, inputs={"x": "float[batch tokens]"}, outputs={"out": "a"}) as pipeline:
+        results = list(pipeline.map([{"x": torch.ones(1, 2)}, {"x": torch.ones(1, 3)}]))
+    assert [result["out"].tolist() for result in results] == [[2.0], [3.0]]
