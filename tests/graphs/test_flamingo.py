@@ -126,6 +126,50 @@ outputs: {logits: llm.logits}
 """
 
 
+def test_records_may_show_several_pictures_and_unlike_numbers_of_them(theirs: Checkpoint, tmp_path: Path):
+    """Three, one and two pictures: the tokens and logits of transformers, whose processor fills up with empty pictures too."""
+    spoken = [[PICTURES[0], "a cat", PICTURES[1], "a dog", PICTURES[2], "a"], [PICTURES[3], "what is it?"], ["the", *PICTURES[:2], "two"]]
+    inputs = theirs.processor(images=None, text=spoken, return_tensors="pt")
+    texts, logits = generated(theirs, inputs)
+    shown = "".join(OPEN)
+    prompts = [f"{shown}a cat{shown}a dog{shown}a", f"{shown}what is it?", f"the{shown}<image><fake_token_around_image>two"]
+    path = tmp_path / "several.yaml"
+    path.write_text(MANY)
+    with mg.open(mg.load(path, params={"checkpoint": str(theirs.folder), "max_new_tokens": NEW_TOKENS})) as pipeline:
+        pictures = [PICTURES[:3], [PICTURES[3]], PICTURES[:2]]
+        result = pipeline.run(outputs=["text", "llm.logits", "pixels.pixels"], image=pictures, prompt=prompts)
+    assert torch.equal(result["pixels.pixels"], inputs["pixel_values"])
+    torch.testing.assert_close(result["llm.logits"], logits, **CLOSE)
+    assert result["text"] == texts
+
+
+MANY = """
+modelgraft: 1
+extends: idefics
+inputs.image: "list[image]"
+nodes.pixels.with.many: true
+nodes.vision.with.many: true
+nodes.resampler.with.many: true
+"""
+
+
+def test_one_example_before_a_question_is_what_the_graph_for_one_picture_answers(tmp_path: Path):
+    """`fewshot` with a list of one picture and `openflamingo` with that picture, from picture to text."""
+    found = openflamingo.parts(tmp_path)
+    checkpoints.clip(tmp_path / "clip")
+    params = {"vision": str(tmp_path / "clip"), "language": str(found.language), "every": 2, "tokens": [], "max_new_tokens": 4}
+    answers = []
+    for name, image in (("flamingo", PICTURES[0]), ("fewshot", [PICTURES[0]])):
+        given = params if name == "flamingo" else {**params, "nodes.resampler.from": None, "nodes.llm.adapters": [FRESH]}
+        with mg.open(mg.load(name, params=given), seed=3) as pipeline:
+            answers.append(pipeline.run(outputs=["text", "resampler.latents"], image=image, prompt="<image> w5 w9"))
+    assert torch.equal(answers[1]["resampler.latents"][:, 0], answers[0]["resampler.latents"])
+    assert answers[0]["text"] == answers[1]["text"]
+
+
+FRESH = {"use": "adapter/gated_cross_attention", "with": {"every": 2}, "in": {"media": "resampler"}}
+
+
 def test_idefics_is_planned_to_the_unit(theirs: Checkpoint):
     """The tiny one as built by transformers, and the published one with its two extra tokens."""
     count = sum(parameter.numel() for parameter in theirs.model.parameters())

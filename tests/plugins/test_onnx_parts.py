@@ -27,6 +27,7 @@ TOWER = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 3, "e
 RESAMPLER = {"hidden_size": 12, "depth": 2, "num_heads": 3, "head_dim": 5, "num_latents": 4}
 CASES = {
     "eye-clip": ("vision/encoder", {**EYE, "family": "clip"}),
+    "eye-of-several": ("vision/encoder", {**EYE, "family": "clip", "many": True}),
     "eye-siglip": ("vision/encoder", {**EYE, "family": "siglip"}),
     "eye-eva": ("vision/encoder", {**EYE, "family": "eva"}),
     "efficientnet": ("vision/efficientnet", {"image_size": 38, "num_labels": 13}),

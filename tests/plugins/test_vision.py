@@ -285,6 +285,7 @@ def test_the_encoder_keeps_its_declaration(family: str):
         "patch_size": 7,
     }
     conform(Encoder, {"family": family, **sizes})
+    conform(Encoder, {"family": family, **sizes, "many": True})
 
 
 def test_preprocess_converts_a_picture_with_palette_and_transparency():
@@ -322,3 +323,18 @@ def test_normalising_by_nothing_is_refused():
     """Without a mean there is nothing to subtract."""
     with pytest.raises(InputError, match="do_normalize needs image_mean and image_std; give both, or set do_normalize: false"):
         open_node(Preprocess, {"image_mean": None})
+
+
+def test_lists_of_pictures_are_filled_up_with_empty_ones():
+    """Each picture as it is prepared alone; records that have fewer end with zeros."""
+    size = {"size": {"height": 6, "width": 5}}
+    one, many = open_node(Preprocess, size).loaded.call, open_node(Preprocess, {**size, "many": True}).loaded.call
+    first, second, third = picture(30, 20), picture(20, 40), picture(9, 9)
+    found = many([[first, second], [], [third]])
+    assert found.shape == (3, 2, 3, 6, 5)
+    assert torch.equal(found[0], one([first, second]))
+    assert torch.equal(found[2, 0], one([third])[0])
+    assert not found[1].any()
+    assert not found[2, 1].any()
+    with pytest.raises(InputError, match="no record has a picture: give at least one"):
+        many([[], []])

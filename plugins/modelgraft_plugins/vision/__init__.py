@@ -22,6 +22,7 @@ class Preprocess(Config):
     """Resize, crop and normalise pictures as a checkpoint's own image processor does.
 
     size  {height, width}, or {shortest_edge} to keep the shape of the picture; a picture is resized only with do_resize.
+    many  each record is a list of pictures; where a record has fewer than others, empty ones (zeros) stand at its end
     Pictures of any mode become RGB first.
     """
 
@@ -36,6 +37,7 @@ class Preprocess(Config):
     do_normalize: bool = True
     image_mean: Numbers | None = Field((0.5, 0.5, 0.5), description="of red, green and blue, after rescaling")
     image_std: tuple[PositiveFloat, ...] | None = (0.5, 0.5, 0.5)
+    many: bool = False
 
     @classmethod
     def from_source(cls, source: SourceView) -> Mapping[str, Any]:
@@ -58,9 +60,10 @@ class Preprocess(Config):
         return self.size.get(name) if self.do_resize else None
 
     def ports(self) -> Ports:
-        """One picture in, one tensor out, in the space of this mean and std."""
+        """A picture in, or a list of them, and a tensor out, in the space of this mean and std."""
         mean, std = (self.image_mean, self.image_std) if self.do_normalize else (None, None)
-        return Ports.of({"image": "image"}, {"pixels": port("float[batch 3 height width]", space=pixel_space(mean, std))})
+        given, axes = ("list[image]", "batch images") if self.many else ("image", "batch")
+        return Ports.of({"image": given}, {"pixels": port(f"float[{axes} 3 height width]", space=pixel_space(mean, std))})
 
 
 @component("vision/encoder", kind="encoder", module="modelgraft_plugins.vision.modules:Encoder", exportable=True)
@@ -70,6 +73,7 @@ class Encoder(Config):
     layer   which layer gives the tokens: None for the tower's own output, after its last norm; otherwise the number that
             transformers' `hidden_states` has, -2 for the last layer but one
     select  "patches" leaves the class token out, where there is one
+    many    several pictures per record: pixels and results have an axis `images` behind `batch`
     The output `pooled` is there when the tower runs to its end: the class token, or what SigLIP's attention head gives.
     """
 
@@ -88,6 +92,7 @@ class Encoder(Config):
     layer: int | None = None
     select: Literal["all", "patches"] = "all"
     interpolate: bool = Field(False, description="take pictures of other sizes, with positions interpolated")
+    many: bool = False
     image_mean: Numbers | None = Field(None, description="mean that the pictures must have been normalised with; None: any")
     image_std: Numbers | None = None
 
@@ -136,10 +141,11 @@ class Encoder(Config):
 
     def ports(self) -> Ports:
         """Pixels in; tokens, and where there is one the pooled vector, out."""
-        pixels = port("float[batch num_channels height width]", space=pixel_space(self.image_mean, self.image_std))
-        outputs = {"tokens": "float[batch tokens hidden_size]"}
+        axes = "batch images" if self.many else "batch"
+        pixels = port(f"float[{axes} num_channels height width]", space=pixel_space(self.image_mean, self.image_std))
+        outputs = {"tokens": f"float[{axes} tokens hidden_size]"}
         if self.has_pooled:
-            outputs["pooled"] = "float[batch hidden_size]"
+            outputs["pooled"] = f"float[{axes} hidden_size]"
         return Ports.of({"pixels": pixels}, outputs)
 
     def parameters(self) -> int:

@@ -20,8 +20,9 @@ UNUSED = ("pooler.dense.weight", "pooler.dense.bias", "embeddings.mask_token")  
 class Encoder(nn.Module):
     """A vision transformer.
 
-    pixels   float[batch channels height width]
-    returns  tokens float[batch tokens hidden_size]; with a pooled vector a dict of `tokens` and `pooled` float[batch hidden_size]
+    pixels   float[batch channels height width], with an axis `images` behind `batch` if `many`
+    returns  tokens float[batch tokens hidden_size]; with a pooled vector a dict of `tokens` and `pooled` float[batch hidden_size];
+             both with the axis `images` if there was one
     """
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -47,6 +48,15 @@ class Encoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor | dict[str, Tensor]:
         """Give the tokens, and the pooled vector when there is one."""
+        if not self.config.many:
+            return self._see(pixels)
+        found, apart = self._see(pixels.flatten(0, 1)), pixels.shape[:2]  # each picture is looked at by itself
+        if isinstance(found, Tensor):
+            return found.reshape(*apart, *found.shape[1:])
+        return {name: tensor.reshape(*apart, *tensor.shape[1:]) for name, tensor in found.items()}
+
+    def _see(self, pixels: Tensor) -> Tensor | dict[str, Tensor]:
+        """pixels float[batch channels height width]."""
         tower = self.tower
         hidden = tower.embeddings(pixels, interpolate_pos_encoding=self.config.interpolate)
         if self.config.family == "clip":

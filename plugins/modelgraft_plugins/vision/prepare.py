@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     Pixels = NDArray[Any]  # uint8 or float32, [height width 3]
 
 
-def load(config: Preprocess, context: LoadContext) -> Callable[[list[Image.Image]], torch.Tensor]:
-    """Make the function from pictures to float32[batch 3 height width]."""
+def load(config: Preprocess, context: LoadContext) -> Callable[[list[Any]], torch.Tensor]:
+    """Make the function from pictures to float32[batch 3 height width], or from lists of them to float32[batch images 3 height width]."""
     if config.do_normalize and None in (config.image_mean, config.image_std):
         raise InputError(f"{context.node.name}: do_normalize needs image_mean and image_std; give both, or set do_normalize: false")
 
@@ -42,7 +42,18 @@ def load(config: Preprocess, context: LoadContext) -> Callable[[list[Image.Image
             )
         return torch.from_numpy(np.stack(pixels))
 
-    return prepare
+    def prepare_lists(records: list[list[Image.Image]]) -> torch.Tensor:
+        flat = [image for record in records for image in record]
+        if not flat:
+            raise InputError(f"{context.node.name}: no record has a picture: give at least one")
+        pixels, start = prepare(flat), 0
+        whole = pixels.new_zeros(len(records), max(map(len, records)), *pixels.shape[1:])
+        for place, record in zip(whole, records, strict=True):
+            place[: len(record)] = pixels[start : start + len(record)]
+            start += len(record)
+        return whole
+
+    return prepare_lists if config.many else prepare
 
 
 def _prepared(image: Image.Image, config: Preprocess) -> NDArray[np.float32]:
