@@ -44,8 +44,8 @@ class _GroupedQuery(torch.nn.Module):
     def _pick(self, _head: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         if self.last is None:
             return None
-        states = args[0]
-        return (states[torch.arange(states.shape[0], device=states.device), self.last][:, None],)
+        states = args[0]  # gathered by elements: what indexing becomes cannot be replayed as a CUDA graph, see backends/onnx/capturing.py
+        return (states.gather(1, self.last[:, None, None].expand(-1, 1, states.shape[-1])),)
 
     def forward(
         self, inputs_embeds: Tensor, position_ids: Tensor, seqlens_k: Tensor, total: Tensor, last: Tensor, past: list[Tensor]

@@ -15,7 +15,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from modelgraft.backends.base import LoadContext, Loaded, NodeRuntime
 from modelgraft.backends.onnx import gated, store
@@ -25,6 +24,7 @@ from modelgraft.backends.onnx.growing import CrossingDecoder, GrowingDecoder
 from modelgraft.backends.onnx.keys import OPSET, ExportError
 from modelgraft.backends.onnx.parity import Parity, compare
 from modelgraft.backends.onnx.precision import reduce
+from modelgraft.backends.onnx.stepping import Rows
 from modelgraft.backends.torch import in_torch, resolve
 from modelgraft.generation.decoder import Decoder
 
@@ -133,7 +133,7 @@ def _embedding(folder: Path, where: Mapping[str, str], context: LoadContext) -> 
         from safetensors.torch import load_file
 
         table = load_file(folder / where["file"])["table"] if where else torch.zeros(0, 0)
-    return lambda ids: functional.embedding(ids, table).to(torch.float32)
+    return Rows(table)
 
 
 def _keep_table(module: Decodes, vocabulary: int, context: LoadContext, folder: Path) -> Mapping[str, str]:

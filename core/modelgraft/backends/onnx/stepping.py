@@ -49,6 +49,8 @@ class Lookup:
             return lambda tokens: rows.copy_(self.embed(tokens.cpu()))
         if not self.by_numpy:
             return lambda tokens: torch.index_select(table, 0, tokens, out=rows)
+        if table.dtype is torch.bfloat16 and rows.dtype is torch.float32:
+            return partial(_copy_bits, table.view(torch.int16).numpy(), rows.view(torch.int32).numpy())
         if table.dtype not in BY_NUMPY:
             return lambda tokens: rows.copy_(table.index_select(0, tokens))
         return partial(_copy_rows, table.numpy(), rows.numpy())
@@ -58,6 +60,13 @@ def _copy_rows(table: Any, target: Any, tokens: Tensor) -> None:
     """Through numpy arrays, which share the memory of tensors (`Any`: numpy is not imported here)."""
     for row, token in enumerate(tokens.tolist()):
         target[row] = table[token]
+
+
+def _copy_bits(table: Any, target: Any, tokens: Tensor) -> None:
+    """bfloat16 as int16 to float32 as int32: the one is the upper half of the other."""
+    for row, token in enumerate(tokens.tolist()):
+        target[row] = table[token]
+    target <<= 16
 
 
 def _table_of(embed: Callable[[Tensor], Tensor]) -> Tensor | None:
