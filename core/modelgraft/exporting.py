@@ -110,6 +110,7 @@ def _copy(step: Step, entry: Entry, target: Path) -> dict[str, Any]:
         "layout": facts.get("layout"),
         "opset": facts["opset"],
         "precision": facts["precision"],
+        "weights": facts["weights"],
         "parity": facts["parity"],
         "sha256": {name: digest for name, digest in facts["sha256"].items() if name != facts.get("embeddings", {}).get("file")},
     }

@@ -32,7 +32,7 @@ def print_plan(plan: Plan, screen: Screen) -> None:
     for part in segments:
         screen.say(f"one {part.steps[0].backend} session: {part.name}")
     for name, parity in _parities(plan).items():
-        screen.say(f"exported: {name}, at most {parity['relative']:.1e} of the largest value from torch")
+        screen.say(f"exported: {name}, {_told(parity)}")
     for cut in cuts:
         screen.say(f"cut between {cut.giver} and {cut.taker}: {cut.reason}")
     unknown = [step.node.name for step in plan.steps if step.parameters.total is None]
@@ -49,7 +49,14 @@ def _parities(plan: Plan) -> dict[str, Mapping[str, Any]]:
     found = {
         step.node.name: recorded(step.node, precision=step.precision or step.dtype) for step in fuse(plan).steps if step.backend == "onnx"
     }
-    return {name: manifest["parity"] for name, manifest in found.items() if "parity" in manifest}
+    return {name: {**manifest["parity"], "weights": manifest["weights"]} for name, manifest in found.items() if "parity" in manifest}
+
+
+def _told(parity: Mapping[str, Any]) -> str:
+    said = [f"at most {parity['relative']:.1e} of the largest value from torch, {parity['overall']:.1e} on the whole"]
+    said += [f"the likeliest token is the same in {parity['same']:.0%}"] if parity["same"] is not None else []
+    said += [parity["weights"]] if parity["weights"] else []
+    return "; ".join(said)
 
 
 def _row(step: Step) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from modelgraft.backends.onnx.examples import CHECKED, make_inputs
 from modelgraft.backends.onnx.exporting import Halved, export, flat, joined, open_fresh
 from modelgraft.backends.onnx.keys import OPSET, ExportError, Signature, identity_of, key_of, signature_of, wired_inputs
 from modelgraft.backends.onnx.parity import Parity, compare
-from modelgraft.backends.onnx.precision import check_precision, reduce
+from modelgraft.backends.onnx.precision import bring, check_precision
 from modelgraft.backends.torch import TorchBackend, in_torch
 from modelgraft.errors import GraphError, Problem
 from modelgraft.graph import Node
@@ -126,7 +126,8 @@ def _identity(context: LoadContext) -> str:
     """What tells the weights of a node and its adapters from others."""
     node = context.node
     own = context.weights.view.identity() if context.weights is not None else f"random {context.seed} {node.share or node.name}"
-    grafted = (adapter.source.identity() if adapter.source is not None else f"random {context.seed}" for adapter in node.adapters)
+    new = f"random {context.seed} {node.name}"
+    grafted = (adapter.source.identity() if adapter.source is not None else new for adapter in node.adapters)
     return identity_of(own, list(grafted))
 
 
@@ -136,12 +137,7 @@ def _build(loaded: Sequence[Loaded], node: Node, signature: Signature, precision
     plain = flat(module, ports=list(node.in_ports), wired=[name for name, _ in signature.inputs], outputs=list(node.out_ports))
     store.tell(1, "tracing")
     export(Halved(plain) if precision == "float16" else plain, signature, folder / store.GRAPH)
-    store.tell(2, f"bringing to {precision}")
-    reduce(folder / store.GRAPH, precision)
-    store.tell(3, "comparing with torch")
-    parity = prove(plain, folder / store.GRAPH, signature, precision)
-    if not parity.holds:
-        raise ExportError(f"the export differs from torch: {parity}")
+    reduced = bring([folder / store.GRAPH], precision, lambda: prove(plain, folder / store.GRAPH, signature, precision))
     return {
         "node": node.name,
         "component": node.component.id,
@@ -149,8 +145,9 @@ def _build(loaded: Sequence[Loaded], node: Node, signature: Signature, precision
         "outputs": {name: str(port) for name, port in signature.outputs},
         "opset": OPSET,
         "precision": precision,
-        "warnings": [text for part in loaded for text in part.warnings],
-        "parity": asdict(parity),
+        "weights": reduced.weights,
+        "warnings": [*(text for part in loaded for text in part.warnings), *(f"{node.name}: {text}" for text in reduced.warnings)],
+        "parity": asdict(reduced.parity),
     }
 
 

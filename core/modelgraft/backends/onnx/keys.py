@@ -11,7 +11,7 @@ from modelgraft.errors import ModelgraftError
 from modelgraft.graph import Adapter, Node
 from modelgraft.ports import Port, Tensor
 
-OPSET = 23  # the first with Attention, RMSNormalization and RotaryEmbedding: an operator for each, not a dozen; onnxruntime has them since 1.23
+OPSET = 23  # the first with one operator for attention, for RMS norm and for rotary positions; onnxruntime runs it since 1.23
 
 
 class ExportError(ModelgraftError):

@@ -19,19 +19,25 @@ TOLERANCES: Mapping[str, tuple[float, str]] = {
     "w4": (0.6, "4-bit weights; random weights are the worst case"),
 }
 
+INFINITE = (float("inf"), float("inf"), float("inf"))  # outputs that cannot be compared are this far apart
+
 
 @dataclass(frozen=True, slots=True)
 class Parity:
     """How far an export is from torch.
 
-    absolute  the largest difference of any element;  relative  that over the largest value of its output
-    sizes     the batch and free sizes that were compared
+    absolute   the largest difference of any element;  relative  that over the largest value of its output
+    overall    the length of the difference of an output, as a vector, over that of the output
+    same       which part of the rows of logits have their largest value at the same place; None for other outputs
+    sizes      the batch and free sizes that were compared
     """
 
     absolute: float
     relative: float
     tolerance: float
     sizes: tuple[str, ...]
+    overall: float = 0.0
+    same: float | None = None
 
     @property
     def holds(self) -> bool:
@@ -39,7 +45,7 @@ class Parity:
         return self.relative <= self.tolerance
 
     def __str__(self) -> str:
-        return f"max difference {self.absolute:.1e}, relative {self.relative:.1e} (tolerance {self.tolerance:.0e})"
+        return f"max difference {self.absolute:.1e}, relative {self.relative:.1e} (tolerance {self.tolerance:.2g})"
 
 
 def compare(
@@ -48,12 +54,15 @@ def compare(
     cases: Sequence[tuple[torch.Tensor, ...]],
     *,
     precision: str,
+    writes: bool = False,
 ) -> Parity:
     """Run both on every case and keep the worst difference.
 
+    writes  the outputs are logits, float[batch vocab] each
+
     Raises ExportError when onnxruntime cannot run the export, and when torch itself gives NaN.
     """
-    worst_absolute, worst_relative, sizes = 0.0, 0.0, list[str]()
+    worst, sizes, agree = (0.0, 0.0, 0.0), list[str](), list[torch.Tensor]()
     for case in cases:
         with torch.no_grad():
             expected = reference(*case)
@@ -65,21 +74,24 @@ def compare(
             raise ExportError(f"onnxruntime cannot run the export: {first_line(error)}") from error
         sizes.append(" ".join("x".join(map(str, tensor.shape)) for tensor in case))
         for mine, theirs in zip(got, expected, strict=True):
-            absolute, relative = _difference(mine, theirs)
-            worst_absolute, worst_relative = max(worst_absolute, absolute), max(worst_relative, relative)
-    return Parity(worst_absolute, worst_relative, TOLERANCES[precision][0], tuple(sizes))
+            found = _difference(mine, theirs)
+            worst = (max(worst[0], found[0]), max(worst[1], found[1]), max(worst[2], found[2]))
+            if writes and mine.shape == theirs.shape:
+                agree.append(mine.argmax(-1) == theirs.argmax(-1))
+    same = torch.cat(agree).double().mean().item() if agree else None
+    return Parity(worst[0], worst[1], TOLERANCES[precision][0], tuple(sizes), worst[2], same)
 
 
-def _difference(mine: torch.Tensor, theirs: torch.Tensor) -> tuple[float, float]:
-    """Largest absolute and relative difference; infinite for another shape, for NaN, and for whole numbers that differ."""
+def _difference(mine: torch.Tensor, theirs: torch.Tensor) -> tuple[float, float, float]:
+    """Largest absolute and relative difference, and that of the whole; infinite for another shape, NaN, and whole numbers that differ."""
     if mine.shape != theirs.shape:
-        return float("inf"), float("inf")
+        return INFINITE
     if not theirs.is_floating_point():
-        equal = torch.equal(mine, theirs)
-        return (0.0, 0.0) if equal else (float("inf"), float("inf"))
-    difference = (mine.double() - theirs.double()).abs()
+        return (0.0, 0.0, 0.0) if torch.equal(mine, theirs) else INFINITE
+    expected = theirs.double()
+    difference = mine.double() - expected
     if not torch.isfinite(difference).all():
-        return float("inf"), float("inf")
-    absolute = difference.max().item() if difference.numel() else 0.0
-    scale = theirs.double().abs().max().item() if theirs.numel() else 1.0
-    return absolute, absolute / (scale or 1.0)
+        return INFINITE
+    absolute = difference.abs().max().item() if difference.numel() else 0.0
+    scale = expected.abs().max().item() if expected.numel() else 1.0
+    return absolute, absolute / (scale or 1.0), difference.norm().item() / (expected.norm().item() or 1.0)
