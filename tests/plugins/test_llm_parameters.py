@@ -16,6 +16,7 @@ SMALL = {"vocab_size": 53, "hidden_size": 24, "intermediate_size": 37, "num_hidd
 PAIRS = {"num_key_value_heads": 2}
 OPT = {"vocab_size": 53, "hidden_size": 24, "ffn_dim": 37, "num_hidden_layers": 3, "num_attention_heads": 4, "max_position_embeddings": 19}
 GPT2 = {"vocab_size": 53, "n_embd": 24, "n_layer": 3, "n_head": 4, "n_positions": 19}
+FALCON = {"vocab_size": 53, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4}
 T5 = {"vocab_size": 53, "d_model": 26, "d_kv": 5, "d_ff": 37, "num_layers": 3, "num_heads": 4, "relative_attention_num_buckets": 7}
 
 CAUSAL = [
@@ -36,6 +37,16 @@ CAUSAL = [
     ("gpt_neox", {**SMALL, "attention_bias": False, "tie_word_embeddings": True}),
     ("phi", {**SMALL, **PAIRS}),
     ("phi", {**SMALL, "qk_layernorm": True}),
+    ("mpt", {"vocab_size": 53, "d_model": 24, "n_layers": 3, "n_heads": 4}),
+    ("mpt", {"vocab_size": 53, "d_model": 24, "n_layers": 3, "n_heads": 4, "tie_word_embeddings": False}),
+    ("bloom", {"vocab_size": 53, "hidden_size": 24, "n_layer": 3, "n_head": 4}),
+    ("bloom", {"vocab_size": 53, "n_embed": 24, "n_layer": 3, "n_head": 4}),  # as the first ones were published
+    ("falcon", FALCON),
+    ("falcon", {**FALCON, "multi_query": False, "bias": True, "parallel_attn": False}),
+    ("falcon", {**FALCON, "new_decoder_architecture": True, "num_kv_heads": 2, "ffn_hidden_size": 37}),
+    ("falcon", {**FALCON, "new_decoder_architecture": True, "num_kv_heads": 2, "num_ln_in_parallel_attn": 1}),
+    ("gptj", {**GPT2, "rotary_dim": 4}),
+    ("gptj", {**GPT2, "rotary_dim": 4, "n_inner": 31, "tie_word_embeddings": True}),
 ]
 SEQ2SEQ = [
     T5,
@@ -101,6 +112,10 @@ PUBLISHED = [  # model, config that differs from the family's defaults, paramete
     ),  # Qwen2-0.5B
     ("mistral", {}, 7_241_732_096),  # Mistral-7B
     ("gpt2", {}, 124_439_808),  # gpt2
+    ("mpt", {"vocab_size": 50432, "d_model": 4096, "n_layers": 32, "n_heads": 32}, 6_649_286_656),  # MPT-7B
+    ("bloom", {"n_embed": 1024, "n_layer": 24, "n_head": 16}, 559_214_592),  # BLOOM-560M
+    ("falcon", {}, 6_921_720_704),  # Falcon-7B
+    ("gptj", {}, 6_050_882_784),  # GPT-J-6B
     ("t5", {"d_ff": 2048}, 60_506_624),  # t5-small
 ]  # fmt: skip
 
@@ -125,7 +140,7 @@ def test_the_defaults_are_those_of_transformers(kind):
 
 def test_an_unknown_family_is_not_counted():
     """No formula, no number: `plan --exact` builds it."""
-    assert CausalConfig(model={"model_type": "falcon", "hidden_size": 64}).parameters() is None
+    assert CausalConfig(model={"model_type": "stablelm", "hidden_size": 64}).parameters() is None
     assert CausalConfig().parameters() is None
 
 

@@ -21,17 +21,20 @@ class Family:
     defaults    what its configs leave out
     count       the parameters, every shared tensor once; None: no formula
     names       our word -> the key of the config, where they differ
+    former      a key of older configs -> that of later ones
     crosses     it is an encoder-decoder
     """
 
     defaults: Facts = field(default_factory=dict)
     count: Callable[[Facts], int] | None = None
     names: Mapping[str, str] = field(default_factory=dict)
+    former: Mapping[str, str] = field(default_factory=dict)
     crosses: bool = False
 
     def facts(self, config: Facts) -> dict[str, Any]:
         """A config with the defaults filled in; an explicit null counts as left out where there is a default."""
-        return {**self.defaults, **{key: value for key, value in config.items() if value is not None or key not in self.defaults}}
+        given = {self.former.get(key, key): value for key, value in config.items()}
+        return {**self.defaults, **{key: value for key, value in given.items() if value is not None or key not in self.defaults}}
 
     def read(self, config: Facts, word: str) -> Any:
         """The value of one of our words, or None."""
@@ -112,6 +115,36 @@ def _count_phi(f: Facts) -> int:
     normed = 2 * _norm(width // heads) if f["qk_layernorm"] else 0
     layer = attention + normed + _linear(width, inner, bias=True) + _linear(inner, width, bias=True) + _norm(width)
     return int(f["vocab_size"] * width + f["num_hidden_layers"] * layer + _norm(width) + _head(f, width, bias=True))
+
+
+def _count_mpt(f: Facts) -> int:
+    width = f["d_model"]
+    layer = 4 * width * width + 2 * 4 * width * width + 2 * width  # attention, feed-forward of 4 times the width, norms; no biases
+    return int(f["vocab_size"] * width + f["n_layers"] * layer + width + _head(f, width))
+
+
+def _count_bloom(f: Facts) -> int:
+    width = f["hidden_size"]
+    attention = _linear(width, 3 * width, bias=True) + _linear(width, width, bias=True)
+    layer = attention + _linear(width, 4 * width, bias=True) + _linear(4 * width, width, bias=True) + 2 * _norm(width)
+    return int(f["vocab_size"] * width + _norm(width) + f["n_layer"] * layer + _norm(width) + _head(f, width))
+
+
+def _count_falcon(f: Facts) -> int:
+    width, heads, bias = f["hidden_size"], f["num_attention_heads"], f["bias"]
+    size, inner, is_new = width // heads, f.get("ffn_hidden_size") or 4 * width, f["new_decoder_architecture"]
+    pairs = (f.get("num_kv_heads") or heads) if is_new else 1 if f["multi_query"] else heads
+    attention = _linear(width, (heads + 2 * pairs) * size, bias=bias) + _linear(width, width, bias=bias)
+    norms = 2 if not f["parallel_attn"] or (f.get("num_ln_in_parallel_attn") or (2 if is_new else 1)) == 2 else 1
+    layer = attention + _linear(width, inner, bias=bias) + _linear(inner, width, bias=bias) + norms * _norm(width)
+    return int(f["vocab_size"] * width + f["num_hidden_layers"] * layer + _norm(width) + _head(f, width))
+
+
+def _count_gptj(f: Facts) -> int:
+    width = f["n_embd"]
+    inner = f["n_inner"] or 4 * width
+    layer = 4 * width * width + _linear(width, inner, bias=True) + _linear(inner, width, bias=True) + _norm(width)
+    return int(f["vocab_size"] * width + f["n_layer"] * layer + _norm(width) + _head(f, width, bias=True))
 
 
 def t5_decoder(f: Facts) -> int:
@@ -216,6 +249,40 @@ FAMILIES: Mapping[str, Family] = {
             "max_position_embeddings": 2048, "tie_word_embeddings": False, "qk_layernorm": False,
         },
         _count_phi,
+    ),
+    "mpt": Family(
+        {"vocab_size": 50368, "d_model": 2048, "n_layers": 24, "n_heads": 16, "max_seq_len": 2048, "tie_word_embeddings": True},
+        _count_mpt,
+        {
+            "hidden_size": "d_model", "num_hidden_layers": "n_layers", "num_attention_heads": "n_heads",
+            "max_position_embeddings": "max_seq_len",
+        },
+    ),
+    "bloom": Family(
+        {"vocab_size": 250880, "hidden_size": 64, "n_layer": 2, "n_head": 8, "tie_word_embeddings": True},
+        _count_bloom,
+        {"num_hidden_layers": "n_layer", "num_attention_heads": "n_head"},
+        {"n_embed": "hidden_size"},
+    ),
+    "falcon": Family(
+        {
+            "vocab_size": 65024, "hidden_size": 4544, "num_hidden_layers": 32, "num_attention_heads": 71, "max_position_embeddings": 2048,
+            "tie_word_embeddings": True, "bias": False, "multi_query": True, "parallel_attn": True, "new_decoder_architecture": False,
+        },
+        _count_falcon,
+        {"num_key_value_heads": "num_kv_heads", "intermediate_size": "ffn_hidden_size"},
+        {"n_embed": "hidden_size"},
+    ),
+    "gptj": Family(
+        {
+            "vocab_size": 50400, "n_positions": 2048, "n_embd": 4096, "n_layer": 28, "n_head": 16, "n_inner": None,
+            "tie_word_embeddings": False,
+        },
+        _count_gptj,
+        {
+            "hidden_size": "n_embd", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head", "intermediate_size": "n_inner",
+            "max_position_embeddings": "n_positions",
+        },
     ),
     "t5": Family(
         {
