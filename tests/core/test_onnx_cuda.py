@@ -94,7 +94,7 @@ def test_each_mismatch_is_one_sentence_with_the_way_out(machine, monkeypatch, tm
     ort = machine(**facts)
     assert cuda.why_not() == reason
     with pytest.raises(InputError) as raised:
-        cuda.open_on_cuda(tmp_path / "m.onnx", None, "cuda:0")
+        cuda.open_on_cuda(tmp_path / "absent.onnx", None, "cuda:0")
     assert str(raised.value) == f"the onnx backend cannot run on cuda:0: {reason}; or choose --device cpu"
     assert ort.opened == []
     with pytest.warns(RuntimeWarning) as said:
@@ -157,6 +157,18 @@ def test_a_session_is_on_the_gpu_or_an_error(machine, tmp_path):
     machine(opens=RuntimeError("out of memory\nmore"))
     with pytest.raises(InputError, match=r"onnxruntime cannot open m.onnx on cuda:0: out of memory$"):
         cuda.open_on_cuda(path, None, "cuda:0")
+
+
+def test_activations_of_8_bits_are_refused_with_what_to_take_instead(machine, tmp_path):
+    """They would run on the host, between copies, and nobody would know why it is slow."""
+    path = tmp_path / "m.onnx"
+    path.write_bytes(b"DynamicQuantizeLinear")
+    ort = machine()
+    with pytest.raises(
+        InputError, match=r"m.onnx has 8-bit activations, .* for the CPU alone: run the node with precision float16, or choose"
+    ):
+        cuda.open_on_cuda(path, None, "cuda:0")
+    assert ort.opened == []
 
 
 def test_a_decoder_that_cannot_be_captured_is_opened_all_the_same(machine, tmp_path):

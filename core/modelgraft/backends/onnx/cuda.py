@@ -22,6 +22,7 @@ from modelgraft.backends.onnx.streams import stream_of
 from modelgraft.errors import InputError
 
 CUDA = "CUDAExecutionProvider"
+ON_CPU_ALONE = b"DynamicQuantizeLinear"  # the CUDA provider of 1.31 has no kernel for it: every product would wait for two copies
 OLDEST = (1, 31)  # of onnxruntime: memory places of inputs, DLPack of values, and the release of captured graphs are public there
 
 
@@ -86,6 +87,11 @@ def open_on_cuda(path: Path, options: Any, device: str) -> Any:
     reason = why_not()
     if reason:
         raise InputError(f"the onnx backend cannot run on {device}: {reason}; or choose --device cpu")
+    if ON_CPU_ALONE in path.read_bytes():
+        raise InputError(
+            f"{path.name} has 8-bit activations, whose operators onnxruntime has for the CPU alone: "
+            f"run the node with precision float16, or choose --device cpu"
+        )
     if is_worth_capturing(path):
         try:
             return _open(path, options, device, captures=True)

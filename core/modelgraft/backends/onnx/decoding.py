@@ -26,7 +26,6 @@ from modelgraft.backends.onnx.stepping import Lookup, Step
 from modelgraft.backends.onnx.streams import Order, order_of, unordered
 from modelgraft.errors import InputError
 
-INPUTS = 5  # of the graph, beside its cache
 SHORTEST_REUSE = 8  # tokens of a common beginning below which reading them again costs nothing
 ROUND = 64  # capacities are multiples of this, so that runs of nearly the same length use the same memory
 
@@ -77,7 +76,6 @@ class OnnxDecoder:
         self.one: Step | None = None  # what reads one token per row, bound to the cache
         self.captures = self.order is not None and can_capture(session)
         self.graphs = count(1)  # ids of captured steps: one is never used for other addresses
-        self.has_more = False  # the graph takes further inputs (of a subclass), which may lie elsewhere in the next run
         self.lengths: list[int] = []  # tokens of each row when the last prompt or reordering was over
         self.longest, self.capacity = 0, 0  # tokens in the longest row of the cache; how many there is room for
         self.prompt: Tensor | None = None  # of a single row, if what the cache holds is known
@@ -189,9 +187,7 @@ class OnnxDecoder:
         return False
 
     def _start_again(self) -> None:
-        """Let the step go on from other lengths, or from other inputs."""
-        if self.has_more:
-            self._let_go()
+        """Let the step go on from other lengths."""
         if self.one is not None:
             self.one.start(self.lengths)
 
@@ -225,6 +221,7 @@ class OnnxDecoder:
         return step
 
     def _bind(self, inputs: dict[str, Tensor]) -> Any:
+        """Bind the cache and these inputs; those of a subclass must stay where they are as long as the step does, or `_let_go` of it."""
         binding, batch = self.session.io_binding(), len(inputs["last"])
         if len(self.logits) != batch:
             self.logits = torch.empty(batch, self.layout.vocab, dtype=self.layout.dtype, device=self.device)
@@ -235,7 +232,6 @@ class OnnxDecoder:
             bind(binding.bind_output, f"present.{name}", slab)
         bind(binding.bind_output, "logits", self.logits)
         binding.kept = inputs  # it holds addresses only
-        self.has_more = len(inputs) > INPUTS
         return binding
 
     def _refusal(self, tokens: Tensor) -> InputError:

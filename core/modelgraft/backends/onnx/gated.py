@@ -86,7 +86,7 @@ class GatedDecoder(OnnxDecoder):
 
     def _lay_out(self, batch: int, vectors: int) -> None:
         """Take memory for the media of so many rows; steps are to be bound anew."""
-        self.one = None
+        self._let_go()
         self.medium = torch.empty(batch, vectors, dtype=torch.int64, device=self.device)
         self.last = torch.empty(batch, 1, dtype=torch.int64, device=self.device)
         self.pairs = {}
