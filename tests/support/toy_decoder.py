@@ -10,32 +10,36 @@ from modelgraft.backends.onnx.decoding import Layout
 
 LAYOUT = Layout(layers=1, kv_heads=1, head_width=8, width=16, vocab=11)
 PLACES = 200  # positions that have an embedding
-FLOAT, INT64, INT32 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32
+INT64, INT32 = TensorProto.INT64, TensorProto.INT32
 
 
 def weights() -> dict[str, torch.Tensor]:
-    """The same every time."""
+    """The same every time, float32."""
     draw = torch.Generator().manual_seed(5)
     shapes = {"place": (PLACES, 16), "q": (16, 16), "k": (16, 8), "v": (16, 8), "head": (16, 11), "table": (11, 16)}
     return {name: torch.randn(shape, generator=draw) * 0.6 for name, shape in shapes.items()}
 
 
-def write_graph(path) -> None:
-    """The inputs and outputs of decoding.py: positions, one GroupQueryAttention of two heads on one key, a residual, a head."""
+def write_graph(path, *, half: bool = False) -> None:
+    """In float32 or float16, with the inputs and outputs of decoding.py.
+
+    It adds positions, attends with two heads to one key by GroupQueryAttention, adds that, and picks what the head reads.
+    """
+    real = TensorProto.FLOAT16 if half else TensorProto.FLOAT
     cache = ["batch", 1, "capacity", 8]
     inputs = [
-        helper.make_tensor_value_info("inputs_embeds", FLOAT, ["batch", "tokens", 16]),
+        helper.make_tensor_value_info("inputs_embeds", real, ["batch", "tokens", 16]),
         helper.make_tensor_value_info("position_ids", INT64, ["batch", "tokens"]),
         helper.make_tensor_value_info("seqlens_k", INT32, ["batch"]),
         helper.make_tensor_value_info("total", INT32, [1]),
         helper.make_tensor_value_info("last", INT64, ["batch"]),
-        helper.make_tensor_value_info("past.key.0", FLOAT, cache),
-        helper.make_tensor_value_info("past.value.0", FLOAT, cache),
+        helper.make_tensor_value_info("past.key.0", real, cache),
+        helper.make_tensor_value_info("past.value.0", real, cache),
     ]
     outputs = [
-        helper.make_tensor_value_info("logits", FLOAT, ["batch", 11]),
-        helper.make_tensor_value_info("present.key.0", FLOAT, cache),
-        helper.make_tensor_value_info("present.value.0", FLOAT, cache),
+        helper.make_tensor_value_info("logits", real, ["batch", 11]),
+        helper.make_tensor_value_info("present.key.0", real, cache),
+        helper.make_tensor_value_info("present.value.0", real, cache),
     ]
     attended = ["query", "key", "value", "past.key.0", "past.value.0", "seqlens_k", "total"]
     nodes = [
@@ -58,7 +62,8 @@ def write_graph(path) -> None:
         helper.make_node("MatMul", ["flat", "head"], ["logits"]),
     ]
     numbers = {"axes": [1, 2], "axis": [1], "wide": [1, 1, 16]}
-    constants = [numpy_helper.from_array(value.numpy(), name) for name, value in weights().items() if name != "table"]
+    kept = {name: value.half() if half else value for name, value in weights().items() if name != "table"}
+    constants = [numpy_helper.from_array(value.numpy(), name) for name, value in kept.items()]
     constants += [numpy_helper.from_array(torch.tensor(value).numpy(), name) for name, value in numbers.items()]
     graph = helper.make_graph(nodes, "toy", inputs, outputs, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)])
