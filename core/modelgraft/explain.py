@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelgraft.errors import InputError, choices, nearest
-from modelgraft.graph import Graph, Node, NodeSpec, Origin, Ref, SolvedGraph, Value
+from modelgraft.graph import Adapter, AdapterSpec, Graph, Node, NodeSpec, Origin, Ref, SolvedGraph, Value
+from modelgraft.kinds import Config
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One value of a node.
 
-    key       `use`, `from`, `with.max_new_tokens`, `in.image`, `out.text`, `runtime.backend`, ...
+    key       `use`, `from`, `with.max_new_tokens`, `adapters.0.with.rank`, `in.image`, `out.text`, `runtime.backend`, ...
     value     the value that holds; of a port: its solved type
     origin    where it comes from: a file and line, `default`, `from the source (...)`, `solved (...)`, `--set name`
     replaced  what it went over, nearest first: "default 20", "llava.yaml:9 30"
@@ -86,15 +87,18 @@ def _row(key: str, value: Value) -> Row:
 
 
 def _config_rows(node: Node) -> Iterable[Row]:
-    from_source = _source_values(node)
-    for name, declared in type(node.config).model_fields.items():
-        origin = node.origins.get(name, Origin("default"))
+    return _values("with", node.config, node.origins, _source_values(node))
+
+
+def _values(key: str, config: Config, origins: Mapping[str, Origin], from_source: Mapping[str, Any]) -> Iterable[Row]:
+    for name, declared in type(config).model_fields.items():
+        origin = origins.get(name, Origin("default"))
         replaced = list(_replaced(origin))
         if origin.layer not in ("default", "source", "solved") and name in from_source:
             replaced.append(f"from the source {from_source[name]!r}")
         if origin.layer not in ("default", "solved") and not declared.is_required():
             replaced.append(f"default {declared.get_default(call_default_factory=True, validated_data={})!r}")
-        yield Row(f"with.{name}", getattr(node.config, name), _without_replaced(origin), tuple(replaced))
+        yield Row(f"{key}.{name}", getattr(config, name), _without_replaced(origin), tuple(replaced))
 
 
 def _source_values(node: Node) -> Mapping[str, Any]:
@@ -112,8 +116,16 @@ def _switch_rows(node: Node, spec: NodeSpec) -> Iterable[Row]:
         yield Row("lazy", node.lazy, place)
     if node.share is not None:
         yield Row("share", node.share, str(spec.share.origin) if spec.share else place)
-    for index, adapter in enumerate(node.adapters):
-        yield Row(f"adapters.{index}", f"{adapter.component.id} {adapter.config!r}", spec.adapters[index].place.short)
+    for index, (adapter, written) in enumerate(zip(node.adapters, spec.adapters, strict=True)):
+        yield from _adapter_rows(f"adapters.{index}", adapter, written)
+
+
+def _adapter_rows(key: str, adapter: Adapter, written: AdapterSpec) -> Iterable[Row]:
+    yield Row(f"{key}.use", f"{adapter.component.id}@{adapter.component.version}", str(written.use.origin))
+    if written.source is not None:
+        yield _row(f"{key}.from", written.source)
+    from_source = adapter.component.config.from_source(adapter.source) if adapter.source is not None else {}
+    yield from _values(f"{key}.with", adapter.config, adapter.origins, from_source)
 
 
 def _port_rows(node: Node, spec: NodeSpec) -> Iterable[Row]:

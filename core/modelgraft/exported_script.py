@@ -8,6 +8,8 @@ SCRIPT = '''\
     python run.py NODE.PORT=FILE.npy ...     tensors in; writes NODE.PORT.npy for whatever can be computed from them (_ for /)
     python run.py NODE=FILE.npy [--new 20]   what a language model writes after a prompt, greedily: int64[tokens] token ids,
                                              or float[1 tokens width] embeddings; writes NODE.ids.npy
+    python run.py NODE=FILE.npy GIVER.PORT=FILE.npy --medium ID     the same of one that looks at media (its `media` in manifest.json):
+                                             float[1 images latents width], whose places in the prompt the token ID marks
 """
 import argparse, json, pathlib
 import numpy, onnxruntime
@@ -15,11 +17,20 @@ import numpy, onnxruntime
 here = pathlib.Path(__file__).parent
 
 
-def opened(part):
-    return onnxruntime.InferenceSession(here / part["folder"] / "model.onnx", providers=["CPUExecutionProvider"])
+def opened(part, graph="model.onnx"):
+    return onnxruntime.InferenceSession(here / part["folder"] / graph, providers=["CPUExecutionProvider"])
 
 
-def write(part, prompt, new):
+def look(part, media, prompt, marker):
+    """Keys and values of the media, and the number of the medium that each token of the prompt sees."""
+    session, images = opened(part, "media.onnx"), media if media.ndim == 4 else media[:, None]
+    vectors = images.reshape(1, -1, images.shape[-1]).astype(part["layout"]["dtype"].removeprefix("torch."))
+    feed = dict(zip([entry.name for entry in session.get_outputs()], session.run(None, {"media": vectors})))
+    feed["medium"] = numpy.repeat(numpy.arange(1, images.shape[1] + 1), images.shape[2])[None]
+    return feed, numpy.cumsum(prompt == marker)[None]
+
+
+def write(part, prompt, new, media=None, marker=None):
     session, layout, ids, held = opened(part), part["layout"], [], 0
     kind = layout["dtype"].removeprefix("torch.")
     table = numpy.load(here / part["folder"] / "embeddings.npy", mmap_mode="r")
@@ -27,17 +38,18 @@ def write(part, prompt, new):
     wanted = [entry.name for entry in session.get_inputs()]
     empty = numpy.zeros((1, layout["kv_heads"], 0, layout["head_width"]), kind)
     past = {name: empty for name in wanted if name.startswith("past.")}
+    pairs, seen = look(part, media, prompt, marker) if media is not None else ({}, numpy.zeros((1, 1), int))
     while len(ids) < new:
         count, held = embeds.shape[1], held + embeds.shape[1]
         feed = {
             "inputs_embeds": embeds.astype(kind), "position_ids": numpy.arange(held - count, held)[None],
             "seqlens_k": numpy.array([held - 1], "int32"), "total": numpy.array([held], "int32"), "last": numpy.array([count - 1]),
-            "attention_mask": numpy.ones((1, held), "int64"), **past,
+            "attention_mask": numpy.ones((1, held), "int64"), "seen": seen, **past, **pairs,
         }
         logits, *present = session.run(None, {name: feed[name] for name in wanted})
         past = dict(zip(past, present))
         ids.append(int(logits[0].argmax()))
-        embeds = table[ids[-1:]][None]
+        embeds, seen = table[ids[-1:]][None], seen[:, -1:]
     return numpy.array(ids)
 
 
@@ -45,6 +57,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("values", nargs="+", metavar="NAME=FILE.npy")
     parser.add_argument("--new", type=int, default=20, help="tokens that a language model writes")
+    parser.add_argument("--medium", type=int, help="the token that marks a medium in a prompt")
     words = parser.parse_args()
     values = {name: numpy.load(file) for name, _, file in (word.partition("=") for word in words.values)}
     results = {}
@@ -56,6 +69,8 @@ if __name__ == "__main__":
             values |= results
         elif part["style"] in ("grouped", "growing") and name in values:
             results[f"{name}.ids"] = write(part, values[name], words.new)
+        elif part["style"] == "gated" and {name, part["media"]} <= values.keys() and words.medium is not None:
+            results[f"{name}.ids"] = write(part, values[name], words.new, values[part["media"]], words.medium)
     if not results:
         parser.error("nothing can be computed from these values: see `wires` and `nodes` in manifest.json")
     for name, value in results.items():

@@ -42,7 +42,10 @@ def export_graph(graph: Graph | SolvedGraph, folder: Path, *, open_pipeline: Cal
             raise InputError("nothing of this graph runs on the onnx backend, so there is nothing to export")
         with told_of(folder), folder_aside(folder.absolute()) as aside:
             exported = [step for step in pipeline.plan.steps if step.node.name in exports]
-            segments = [_copy(step, exports[step.node.name], aside / _folder_name(step, index)) for index, step in enumerate(exported, 1)]
+            segments = [
+                _copy(step, exports[step.node.name], aside / _folder_name(step, index), pipeline.plan)
+                for index, step in enumerate(exported, 1)
+            ]
             for step, segment in zip(exported, segments, strict=True):
                 _add_embeddings(pipeline.plan.graph, step.node, exports[step.node.name], aside / segment["folder"])
             manifest = {**_about(pipeline.plan, exports), "segments": segments, "warnings": list(warnings)}
@@ -93,7 +96,7 @@ def _add_embeddings(graph: SolvedGraph, node: Node, entry: Entry, target: Path) 
     numpy.save(target / "embeddings.npy", table.float().numpy())
 
 
-def _copy(step: Step, entry: Entry, target: Path) -> dict[str, Any]:
+def _copy(step: Step, entry: Entry, target: Path, plan: Plan) -> dict[str, Any]:
     """Copy the files of one segment and describe it."""
     node, facts = step.node, entry.manifest
     target.mkdir()
@@ -104,13 +107,20 @@ def _copy(step: Step, entry: Entry, target: Path) -> dict[str, Any]:
         "nodes": [part.name for part in node.parts] or [node.name],
         "folder": target.name,
         "style": facts.get("style", "tensors"),
-        "wires": {port: str(node.wired[port][0]) for port in facts.get("inputs", {})},
+        "wires": {port: _value_name(plan, str(node.wired[port][0])) for port in facts.get("inputs", {})},
         "gives": [f"{prefix}{name}" for name in facts.get("outputs", {})],
         "ports": {"inputs": facts.get("inputs", {}), "outputs": facts.get("outputs", {})},
         "layout": facts.get("layout"),
+        **({"media": _value_name(plan, _media_of(node))} if facts.get("style") == "gated" else {}),
         "opset": facts["opset"],
         "precision": facts["precision"],
         "weights": facts["weights"],
         "parity": facts["parity"],
         "sha256": {name: digest for name, digest in facts["sha256"].items() if name != facts.get("embeddings", {}).get("file")},
     }
+
+
+def _media_of(node: Node) -> str:
+    """What a language model with gated cross-attention looks at: what feeds the port that its adapter has added."""
+    port = next(port for adapter in node.adapters for port in adapter.ports)
+    return str(node.wired[port][0])

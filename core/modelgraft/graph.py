@@ -168,12 +168,17 @@ class Graph:
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """An adapter with its concrete config."""
+    """An adapter with its concrete config.
+
+    ports    the input ports that it adds to its host
+    origins  where each config value comes from
+    """
 
     component: Component
     config: Config
     source: SourceView | None
-    ports: tuple[str, ...]  # the input ports that it adds to its host
+    ports: tuple[str, ...]
+    origins: Mapping[str, Origin] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

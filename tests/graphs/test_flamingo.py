@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
 import transformers as hf
 
 import modelgraft as mg
+from modelgraft.exporting import export_graph
 from modelgraft.importer import import_graph
 from modelgraft_plugins.llm import idefics
 from support import checkpoints, openflamingo
@@ -185,6 +189,22 @@ def test_an_idefics_is_imported_as_a_graph_of_its_own(theirs: Checkpoint, tmp_pa
     with mg.open(path) as mine, mg.open("idefics", params={"checkpoint": str(theirs.folder)}) as shipped:
         given = {"image": picture(31, 17), "prompt": "what is it?"}
         assert mine.run(**given)["text"] == shipped.run(**given)["text"]
+
+
+def test_an_exported_idefics_writes_without_modelgraft(theirs: Checkpoint, tmp_path: Path):
+    """From prepared pixels and token ids, with onnxruntime and numpy alone: the tokens that transformers writes."""
+    export_graph(ours(theirs), tmp_path / "out", open_pipeline=lambda graph: mg.open(graph, backend="onnx"))
+    inputs = written(theirs, PICTURES[:1], PROMPTS[:1])
+    found = theirs.model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=-1)
+    numpy.save(tmp_path / "ids.npy", inputs["input_ids"][0].numpy())
+    numpy.save(tmp_path / "pixels.npy", inputs["pixel_values"][:, 0].numpy())
+    marker = theirs.processor.tokenizer.convert_tokens_to_ids("<image>")
+    words = ["llm=ids.npy", "pixels.pixels=pixels.npy", "--medium", str(marker), "--new", str(NEW_TOKENS)]
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "out" / "run.py"), *words], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert numpy.load(tmp_path / "llm.ids.npy").tolist() == found[0, inputs["input_ids"].shape[1] :].tolist()
 
 
 def test_silent_configs_mean_what_transformers_means():

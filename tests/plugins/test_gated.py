@@ -279,8 +279,12 @@ def test_the_blocks_are_planned_and_their_port_is_checked(folder: Path):
     node = next(step.node for step in plan.steps if step.node.name == "llm")
     assert str(node.in_ports["media"]) == "float[batch images 5 36]"
     assert count_adapters(node, plan.graph.graph.registry) == sum(trained)
-    rows = {row.key: str(row.value) for row in explain(plan.graph, "llm")}
-    assert "media_size=36, hidden_size=32, num_hidden_layers=4" in rows["adapters.0"]
+    rows = {row.key: (row.value, row.origin) for row in explain(plan.graph, "llm")}
+    assert rows["adapters.0.use"][0] == "adapter/gated_cross_attention@1"
+    assert rows["adapters.0.with.every"] == (2, "graph.yaml:19")
+    assert rows["adapters.0.with.media_size"] == (36, "graph.yaml:19 (./openflamingo.safetensors#lang_encoder)")
+    assert rows["adapters.0.with.num_hidden_layers"][0] == 4
+    assert rows["in.media"] == ("float[batch images 5 36]", "fed by resampler.latents")
 
 
 def test_media_of_another_width_are_a_problem_of_the_graph(folder: Path):

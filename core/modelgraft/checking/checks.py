@@ -105,7 +105,7 @@ def _node(draft: Draft, unified: Unified) -> Node:
 
 
 def _adapter(part: Part) -> Adapter:
-    return Adapter(part.component, part.config, part.source, tuple(part.face.declared.inputs))
+    return Adapter(part.component, part.config, part.source, tuple(part.face.declared.inputs), dict(part.origins))
 
 
 def _review(draft: Draft, node: Node, problems: Collector) -> None:
