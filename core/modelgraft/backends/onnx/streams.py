@@ -67,9 +67,11 @@ class CudaOrder:
         for tensor in given:
             if tensor.is_cuda:
                 tensor.record_stream(self.stream)
-        with torch.cuda.stream(self.stream):
-            yield
-        outside.wait_stream(self.stream)
+        try:
+            with torch.cuda.stream(self.stream):
+                yield
+        finally:
+            outside.wait_stream(self.stream)
 
     def wait(self) -> None:
         """See Order."""
