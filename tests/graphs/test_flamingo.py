@@ -258,13 +258,12 @@ def test_an_untouched_tongue_gets_the_tokens_and_embeddings_that_were_trained(tm
     path = tmp_path / "prepared.yaml"
     path.write_text(PREPARED.format(**HEADS))
     given = {"pixels": case.inputs["vision_x"][:, 0, 0], "prompt": text_of(case.inputs["lang_x"][0].tolist())}
-    for backend in ("torch", "onnx"):
-        with mg.open(mg.load(path, params=params), backend=backend) as pipeline:
-            logits = pipeline.run(outputs=["llm.logits"], **given)["llm.logits"]
-        known = openflamingo.IMAGE  # the head of the added tokens is not in such files: it starts as the mean of the others
-        expected = case.outputs["logits"][:, -1, :known]
-        assert (logits[:, :known] - expected).abs().max() <= 2e-5
-        torch.testing.assert_close(logits[:, known:], expected.mean(1, keepdim=True).expand(-1, 6), rtol=0.0, atol=2e-5)
+    with mg.open(mg.load(path, params=params)) as pipeline:
+        logits = pipeline.run(outputs=["llm.logits"], **given)["llm.logits"]
+    known = openflamingo.IMAGE  # the head of the added tokens is not in such files: it starts as the mean of the others
+    expected = case.outputs["logits"][:, -1, :known]
+    assert (logits[:, :known] - expected).abs().max() <= case.tolerances["logits"]
+    torch.testing.assert_close(logits[:, known:], expected.mean(1, keepdim=True).expand(-1, 6), rtol=0.0, atol=2e-5)
 
 
 def test_too_few_tokens_are_told_with_both_numbers(tmp_path: Path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 import modelgraft as mg
-from modelgraft.backends.onnx import store
+from modelgraft.backends.onnx.keys import identity_of, key_of
 from modelgraft.cli.tables import plan_document
 from support import checkpoints
 
@@ -64,17 +63,32 @@ def answer(folder: Path, backend: str, **params: int) -> tuple[str, torch.Tensor
     return result["text"], result["logits"]
 
 
-def test_an_export_holds_the_updates_and_is_told_from_others(folder: Path):
-    """The numbers of torch, where the updates stand beside their layers; another file and another alpha are other exports."""
-    answers = []
-    for seed, alpha in ((1, 6), (2, 6), (2, 9)):
-        write_updates(folder, seed=seed)
-        text, logits = answer(folder, "torch", alpha=alpha)
-        found, got = answer(folder, "onnx", alpha=alpha)
-        assert found == text
-        assert (got - logits).abs().max() <= 1e-4 * logits.abs().max()
-        answers.append(logits)
-    assert len(store.entries()) == 3
-    assert all((one - other).abs().max() > 1e-2 for one, other in pairwise(answers))
-    plan = mg.plan(mg.load(folder / "graph.yaml", params={"alpha": 9}), backend="onnx")
-    assert set(plan_document(plan)["parity"]) == {"llm"}
+def test_an_export_holds_the_updates(folder: Path):
+    """The numbers of torch, where the updates stand beside their layers; a plan knows the export that is kept."""
+    write_updates(folder, seed=1)
+    text, logits = answer(folder, "torch")
+    found, got = answer(folder, "onnx")
+    assert found == text
+    assert (got - logits).abs().max() <= 1e-4 * logits.abs().max()
+    assert set(plan_document(mg.plan(mg.load(folder / "graph.yaml"), backend="onnx"))["parity"]) == {"llm"}
+    write_updates(folder, seed=2)
+    assert (answer(folder, "torch")[1] - logits).abs().max() > 1e-2, "the updates count"
+
+
+def test_exports_with_other_updates_are_told_apart(folder: Path):
+    """By the file, by alpha, and by whether there are updates at all."""
+
+    def key(**params: int) -> str:
+        node = mg.check(mg.load(folder / "graph.yaml", params=params)).nodes["llm"]
+        weights = identity_of(node.source.identity(), [adapter.source.identity() for adapter in node.adapters])
+        return key_of(node, None, [weights], precision="float32")
+
+    write_updates(folder, seed=1)
+    one, other = key(alpha=6), key(alpha=9)
+    write_updates(folder, seed=22)
+    (folder / "graph.yaml").write_text(GRAPH)
+    assert len({one, other, key(alpha=6)}) == 3
+    (folder / "graph.yaml").write_text(
+        GRAPH.partition("    adapters:")[0].replace("params: {alpha: 6}\n", "") + "outputs: {text: llm.text}\n"
+    )
+    assert key() not in {one, other}
