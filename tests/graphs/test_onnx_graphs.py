@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from skimage import data
 
 import modelgraft as mg
 from modelgraft.cli.tables import plan_document
+from modelgraft.errors import NodeError
 from support import checkpoints
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
@@ -104,3 +106,36 @@ def test_a_graph_runs_in_eight_bits(tmp_path):
     with mg.open(mg.load("vit", params={"checkpoint": str(folder)}), backend="onnx", precision="int8") as pipeline:
         difference = (pipeline.run(outputs=["logits"], image=pictures())["logits"] - expected).abs().max()
     assert 1e-4 * expected.abs().max() < difference < 0.25 * expected.abs().max()
+
+
+TONGUE = """
+modelgraft: 1
+params: {checkpoint: ""}
+inputs: {image: "float[batch tokens WIDTH]", prompt: text}
+nodes:
+  llm:
+    use: llm/causal
+    from: "${checkpoint}#language_model"
+    with: {prompt: "{image}{prompt}", max_new_tokens: 4}
+    in: {image: inputs.image, prompt: inputs.prompt}
+outputs: {text: llm.text}
+"""
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnx"])
+def test_a_decoder_whose_logits_are_no_numbers_is_named(backend, folders, tmp_path):
+    """One error with the node, the record and what to look for; a NaN is never taken for the most likely token."""
+    folder = folders("blip2")
+    width = json.loads((folder / "config.json").read_text())["text_config"]["hidden_size"]
+    path = tmp_path / "tongue.yaml"
+    path.write_text(TONGUE.replace("WIDTH", str(width)))
+    vectors = torch.zeros(2, 3, width)
+    with mg.open(mg.load(path, params={"checkpoint": str(folder)}), backend=backend) as pipeline:
+        assert len(pipeline.run(image=vectors, prompt=["a cat", "a dog"])["text"]) == 2
+        vectors[1, 2, 0] = float("nan")
+        expected = (
+            r"node 'llm' \(llm/causal, plugin 'llm'\) failed: InputError: the logits of record 1 are nan after 0 tokens of its answer"
+        )
+        with pytest.raises(NodeError, match=expected) as raised:
+            pipeline.run(image=vectors, prompt=["a cat", "a dog"])
+        assert raised.value.node == "llm"
