@@ -252,6 +252,35 @@ def test_the_template_places_the_picture_unless_the_prompt_does(folder: Path):
     assert (placed - behind).abs().max() > 1e-3
 
 
+def test_a_template_without_fields_is_written_for_every_medium(folder: Path):
+    """The media say how many records there are."""
+    path = folder / "captions.yaml"
+    path.write_text(CAPTIONS.format(heads=in_yaml(HEADS)))
+    latents = torch.randn(3, 5, 36, generator=torch.Generator().manual_seed(2))
+    with mg.open(path) as pipeline:
+        together = pipeline.run(latents=latents)["logits"]
+        alone = [pipeline.run(latents=latents[row : row + 1])["logits"] for row in range(3)]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=0.0, atol=1e-5)
+    assert (together[0] - together[1]).abs().max() > 1e-3
+
+
+CAPTIONS = """
+modelgraft: 1
+inputs: {{latents: "float[batch 5 36]"}}
+nodes:
+  llm:
+    use: llm/causal
+    from: ./language
+    with: {{max_new_tokens: 0, prompt: "<image> w5"}}
+    adapters:
+      - use: adapter/gated_cross_attention
+        from: "./openflamingo.safetensors#lang_encoder"
+        with: {{every: 2, {heads}}}
+        in: {{media: inputs.latents}}
+outputs: {{logits: llm.logits}}
+"""
+
+
 @pytest.mark.parametrize(("prompt", "times"), [("w5", 0), ("<image> w5 <image> w6 <image>", 3)])
 def test_a_prompt_shows_all_pictures_and_no_more(folder: Path, prompt: str, times: int):
     """One that is left out, or one too many, is told with both numbers."""

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from modelgraft.errors import InputError
 from modelgraft.generation.decoder import Decoder
-from modelgraft_plugins.llm.prompts import Prompt, PromptWriter
 from modelgraft_plugins.llm.writer import CausalWriter, Embed
 
 
@@ -36,18 +35,12 @@ class GatedWriter(CausalWriter):
         """
         *fields, media = values
         images = media if media.ndim == 4 else media[:, None]
-        prompts = self._prompts(fields, images.shape[1])
+        prompts = self.prompts(fields, shown=images.shape[1], records=images.shape[0])
         marker, ends = self.tokens().placeholder_id, frozenset(self.facts.get("media_ends", ()))
         self._compare([prompt.ids.count(marker or 0) for prompt in prompts], images.shape[1])
         self._fits(max(len(prompt.ids) for prompt in prompts))
         decoder.show(images, [torch.tensor(text_time(prompt.ids, marker, ends)) for prompt in prompts])
         return self.answer(decoder, [prompt.embed(embed, self.device) for prompt in prompts], [prompt.said for prompt in prompts])
-
-    def _prompts(self, fields: Sequence[Any], shown: int) -> list[Prompt]:
-        names = [field.name for field in self.config.fields]
-        writer = PromptWriter(self.config, self.tokens(), node=self.runtime.node)
-        count = max((len(value) for value in fields), default=1)
-        return [writer.write({name: value[row] for name, value in zip(names, fields, strict=True)}, shown=shown) for row in range(count)]
 
     def _compare(self, marked: Sequence[int], images: int) -> None:
         """Some record must show all media, and none more: a record may have fewer, whose places are then filled up."""

@@ -20,7 +20,7 @@ from modelgraft.generation.loop import Answers, generate
 from modelgraft.generation.settings import Settings
 from modelgraft_plugins.llm import CausalConfig, Seq2SeqConfig
 from modelgraft_plugins.llm.config import LanguageConfig
-from modelgraft_plugins.llm.prompts import PromptWriter
+from modelgraft_plugins.llm.prompts import Prompt, PromptWriter
 from modelgraft_plugins.llm.tokens import Tokenizer, open_tokenizer
 
 Embed = Callable[[Tensor], Tensor]
@@ -108,12 +108,21 @@ class Writer:
 
         Raises InputError for records that do not fit the template.
         """
+        prompts = self.prompts(values)
+        return [prompt.embed(embed, self.device) for prompt in prompts], [prompt.said for prompt in prompts]
+
+    def prompts(self, values: Sequence[Any], *, shown: int = 0, records: int = 1) -> list[Prompt]:
+        """Write the prompt of every record: see PromptWriter.write.
+
+        records  how many there are, for a template without fields, which does not say
+
+        Raises InputError for records that do not fit the template.
+        """
         names = [field.name for field in self.config.fields]
         self._check_sizes(dict(zip(names, values, strict=True)))
         writer = PromptWriter(self.config, self.tokens(), node=self.runtime.node)
-        count = max((len(value) for value in values), default=1)
-        prompts = [writer.write({name: value[row] for name, value in zip(names, values, strict=True)}) for row in range(count)]
-        return [prompt.embed(embed, self.device) for prompt in prompts], [prompt.said for prompt in prompts]
+        rows = range(max((len(value) for value in values), default=records))
+        return [writer.write({name: value[row] for name, value in zip(names, values, strict=True)}, shown=shown) for row in rows]
 
     def _check_sizes(self, values: Mapping[str, Any]) -> None:
         width = self.config.hidden_size
