@@ -9,7 +9,7 @@ import io
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 from modelgraft.backends.onnx.examples import TRACED, dynamic_axes, make_inputs
 from modelgraft.backends.onnx.keys import OPSET, ExportError, Signature
 from modelgraft.backends.onnx.runtime import open_session
+from modelgraft.backends.onnx.widening import widen
 from modelgraft.errors import ModelgraftError, PluginError
 from modelgraft.graph import Node
 
@@ -83,7 +84,7 @@ def flat(module: torch.nn.Module, *, ports: Sequence[str], wired: Sequence[str],
 
 
 def export(module: torch.nn.Module, signature: Signature, path: Path) -> None:
-    """Trace a flat module on small inputs made from its ports, and write `path`. Raises ExportError."""
+    """Trace a flat module on small inputs made from its ports, and write `path`, laid out for speed. Raises ExportError."""
     trace(
         module,
         make_inputs(signature.input_ports, TRACED, seed=0),
@@ -91,15 +92,24 @@ def export(module: torch.nn.Module, signature: Signature, path: Path) -> None:
         sizes=(dynamic_axes(signature.input_ports),),
         inputs=[name for name, _ in signature.inputs],
         outputs=[name for name, _ in signature.outputs],
+        improve=widen,
     )
 
 
 def trace(
-    module: torch.nn.Module, example: tuple[Any, ...], path: Path, *, sizes: Any, inputs: Sequence[str], outputs: Sequence[str]
+    module: torch.nn.Module,
+    example: tuple[Any, ...],
+    path: Path,
+    *,
+    sizes: Any,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    improve: Callable[[Any], object] | None = None,
 ) -> None:
     """Trace a module and write `path` with its weights beside it (`path.data`).
 
-    sizes  which axes of the example may have other sizes, as `torch.onnx.export(dynamic_shapes=...)` takes them
+    sizes    which axes of the example may have other sizes, as `torch.onnx.export(dynamic_shapes=...)` takes them
+    improve  changes the traced graph, of onnx_ir, before it is written
 
     Raises ExportError with the first line of what the exporter said, PluginError when the exporter is not installed.
     """
@@ -121,6 +131,8 @@ def trace(
         raise ExportError(first_line(error)) from error
     assert program is not None
     _keep_apart(program.model.graph, {*inputs, *outputs})
+    if improve is not None:
+        improve(program.model.graph)
     program.save(str(path), external_data=True)
 
 

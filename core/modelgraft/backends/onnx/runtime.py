@@ -25,6 +25,9 @@ THREADS_VARIABLE = "MODELGRAFT_THREADS"  # the one knob: threads that a session 
 # Weights smaller than this stay in the graph: saving packed ones of a few kilobytes makes a file that crashes (1.31).
 TUNED_FROM_BYTES = 65_536
 UNSAVED = b"MatMulNBits"  # an operator that packs its weights and does not hand them out: a file of "packed" ones gives NaN (1.31)
+SLOWER = (
+    "SkipLayerNormFusion",
+)  # its operator takes six times as long on a CPU as the Add and the LayerNormalization it stands for (1.31)
 
 
 @cache
@@ -100,7 +103,7 @@ def open_session(
         from modelgraft.backends.onnx.cuda import open_on_cuda  # brings torch
 
         return open_on_cuda(path, options, device)
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOWER)
 
 
 def tune(source: Path, target: Path) -> str:
@@ -124,7 +127,7 @@ def tune(source: Path, target: Path) -> str:
     }.items():
         options.add_session_config_entry(f"session.{key}", value)
     try:
-        ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+        ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOWER)
     except Exception as error:  # noqa: BLE001 onnxruntime has no class of its own for a file that it cannot write
         return f"it could not be written: {str(error).partition(chr(10))[0]}"
     code = (
