@@ -90,6 +90,7 @@ class AdapterSpec:
     config: Mapping[str, Value]
     wires: Mapping[str, Wire]
     place: Place
+    folder: Path | None = None  # as in NodeSpec
 
 
 @dataclass(frozen=True, slots=True)

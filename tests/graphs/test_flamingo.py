@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -205,6 +206,21 @@ def test_an_exported_idefics_writes_without_modelgraft(theirs: Checkpoint, tmp_p
     )
     assert done.returncode == 0, done.stderr
     assert numpy.load(tmp_path / "llm.ids.npy").tolist() == found[0, inputs["input_ids"].shape[1] :].tolist()
+
+
+def test_a_graph_that_extends_a_shipped_one_names_its_own_files_for_adapters(theirs: Checkpoint, tmp_path: Path):
+    """They lie beside it, not beside the shipped graph; those of a shipped graph are given from outside."""
+    (tmp_path / "model").symlink_to(theirs.folder)
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "modelgraft: 1\nextends: idefics\nparams.checkpoint.default: ./model\n"
+        "nodes.llm.adapters: [{use: adapter/gated_cross_attention, from: ./model, in: {media: resampler}}]\n"
+    )
+    with pytest.raises(mg.GraphError, match=r"outside-folder"):
+        mg.check(path)
+    (tmp_path / "model").unlink()
+    shutil.copytree(theirs.folder, tmp_path / "model")
+    assert mg.check(path).nodes["llm"].adapters[0].source.folder == tmp_path / "model"
 
 
 def test_silent_configs_mean_what_transformers_means():

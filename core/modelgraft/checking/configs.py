@@ -43,7 +43,9 @@ class Configs:
         folder = spec.folder if spec.source or share is None else share.folder
         host = self._part(Seat(spec.name, spec.name, spec.place), component, given, source, folder)
         grafts = [
-            self._part(Seat(f"{spec.name}.adapters[{index}]", spec.name, adapter.place), graft, adapter.config, adapter.source, spec.folder)
+            self._part(
+                Seat(f"{spec.name}.adapters[{index}]", spec.name, adapter.place), graft, adapter.config, adapter.source, adapter.folder
+            )
             for index, (adapter, graft) in enumerate(zip(spec.adapters, adapters, strict=True))
         ]
         if host is None or None in grafts:

@@ -230,7 +230,8 @@ class Sections:
         if use is None:
             return None
         config, wires = self.config(entries.get("with"), what), self.wires(entries.get("in"), what)
-        return AdapterSpec(use.as_value, source.as_value if source else None, config, wires, item.at)
+        folder = self.folders.get(source.home if source else item.at.file)
+        return AdapterSpec(use.as_value, source.as_value if source else None, config, wires, item.at, folder)
 
     # -- runtime -----------------------------------------------------------------------------------------------------
 
