@@ -229,13 +229,18 @@ def test_silent_configs_mean_what_transformers_means():
     assert {name: getattr(config, name) for name in idefics.SILENT} == dict(idefics.SILENT)
 
 
-def test_openflamingo_answers_as_its_reference(tmp_path: Path):
-    """From prepared pixels on: the tokens of the eye, the latents, and the logits after the prompt."""
+@pytest.mark.parametrize("layout", ["safetensors", "pt"])
+def test_openflamingo_answers_as_its_reference(tmp_path: Path, layout: str):
+    """From prepared pixels on: the tokens of the eye, the latents, and the logits after the prompt; from a file as it was published too."""
     found, case = openflamingo.parts(tmp_path), REFERENCE.cases["one_row"]
+    trained = found.trained if layout == "safetensors" else openflamingo.as_published(found.trained)
     params = {
-        "checkpoint": str(found.trained), "language": str(found.language), "nodes.vision.from": str(found.vision), "every": 2,
+        "checkpoint": str(trained), "language": str(found.language), "nodes.vision.from": str(found.vision), "every": 2,
         "tokens": [], "max_new_tokens": 0, **{f"nodes.resampler.with.{name}": value for name, value in RESAMPLER_HEADS.items()},
     }  # fmt: skip
+    if layout == "pt":  # its tensors say no sizes before they are read
+        sizes = {"depth": "resampler_depth", "num_latents": "resampler_latents"}
+        params |= {f"nodes.resampler.with.{name}": REFERENCE.config[theirs] for name, theirs in sizes.items()}
     path = tmp_path / "prepared.yaml"
     path.write_text(PREPARED.format(**HEADS))
     with mg.open(mg.load(path, params=params)) as pipeline:

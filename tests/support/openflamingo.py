@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 import transformers as hf
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from support.oracles import Oracle, oracle
@@ -41,6 +41,13 @@ def parts(folder: Path) -> Parts:
         found.trained,
     )
     return found
+
+
+def as_published(trained: Path) -> Path:
+    """The same tensors as older files of OpenFlamingo hold them: a pickle, nested, saved while they were trained on several devices."""
+    path = trained.with_name("checkpoint.pt")
+    torch.save({"epoch": 0, "model_state_dict": {f"module.{name}": tensor for name, tensor in load_file(trained).items()}}, path)
+    return path
 
 
 def text_of(ids: list[int]) -> str:
