@@ -127,7 +127,7 @@ def test_what_only_onnxruntime_sees_is_passed_on():
 
 @pytest.mark.parametrize(("number", "kind"), [("nan", "NaN"), ("inf", "infinite")])
 def test_outputs_that_are_not_finite_are_refused(session, number, kind):
-    """The output, how many, in which records, and what to do; numbers whose sum alone is too large are passed on."""
+    """The output, how many, in which records, and what to do; the largest numbers are passed on."""
     left, right = pair(3)
     left[1, 0, 0] = float(number)
     expected = (

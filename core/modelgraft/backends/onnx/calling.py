@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from numpy import isfinite
 from torch import Tensor
 
 from modelgraft.backends.onnx.runtime import TYPES
@@ -37,15 +37,14 @@ class Exported:
         try:
             if self.bound is not None:
                 return self.bound(values)
-            given = zip(self.inputs, values, strict=True)
-            feed = {name: value.detach().to("cpu", kind).contiguous().numpy() for (name, kind), value in given}
-            found = tuple(torch.from_numpy(array) for array in self.run(None, feed))
+            feed = {name: _array(value, kind) for (name, kind), value in zip(self.inputs, values, strict=True)}
+            arrays = self.run(None, feed)
         except Exception as error:  # the classes that onnxruntime raises have no base of their own
             raise InputError(self._why(values, error)) from error
-        for value in found:
-            if value.is_floating_point() and not math.isfinite(value.sum().item()):
-                self._refuse(found)
-        return found
+        for array in arrays:
+            if array.dtype.kind == "f" and not isfinite(array).all():
+                self._refuse(arrays)
+        return tuple(map(torch.from_numpy, arrays))
 
     def _why(self, values: Sequence[Tensor], error: Exception) -> str:
         """What a run was given that the graph does not take; what onnxruntime says when nothing is seen."""
@@ -65,10 +64,11 @@ class Exported:
         said = str(error).strip().partition("\n")[0]
         return f"the export cannot run on {given}, sizes that it does not serve; --backend torch may. onnxruntime said: {said}"
 
-    def _refuse(self, found: Sequence[Tensor]) -> None:
-        """Raise InputError for the first output that is not finite; sums of large numbers may overflow where none is."""
-        for entry, value in zip(self.session.get_outputs(), found, strict=True):
-            wrong = ~torch.isfinite(value) if value.is_floating_point() else torch.zeros(0)
+    def _refuse(self, arrays: Sequence[Any]) -> None:
+        """Raise InputError for the first output, as numpy has it, that is not finite."""
+        for entry, array in zip(self.session.get_outputs(), arrays, strict=True):
+            value = torch.from_numpy(array)
+            wrong = ~torch.isfinite(value)
             if wrong.any():
                 kind = "NaN" if value.isnan().any() else "infinite"
                 records = sorted({int(record) for record in wrong.nonzero()[:, 0]}) if value.ndim else []
@@ -77,6 +77,12 @@ class Exported:
                     f"(records {', '.join(map(str, records))}); wanted: finite ones. Look for such numbers in the inputs; float16 "
                     f"overflows above 65504: run the node with precision float32"
                 )
+
+
+def _array(value: Tensor, kind: torch.dtype) -> Any:
+    """As numpy takes it, on the memory of a tensor of that type on the host (`Any`: numpy's types say no more)."""
+    right = value if value.dtype is kind else value.to(kind)
+    return right.contiguous().numpy(force=True)
 
 
 class _Bound:
