@@ -10,7 +10,7 @@ import torch
 
 from modelgraft import Config, InputError, PluginError, SourceError, component
 from modelgraft.backends.base import LoadContext, NodeRuntime
-from modelgraft.backends.torch import TorchBackend, count_parameters, parameters_without_memory, resolve_device
+from modelgraft.backends.torch import TorchBackend, count_parameters, in_torch, parameters_without_memory, resolve_device
 from modelgraft.errors import Cancelled, Place
 from modelgraft.graph import Node
 
@@ -136,6 +136,21 @@ def test_another_dtype_casts_the_module_and_its_inputs():
     assert loaded.call(torch.randn(2, 5)).dtype is torch.float64
     with pytest.raises(InputError, match="dtype 'float31' is not known to the torch backend; it knows bfloat16, float16"):
         TorchBackend().load(context(toy("Affine"), weights(**STATE), dtype="float31"), {})
+
+
+@pytest.mark.parametrize(("device", "waits"), [("cpu", True), ("meta", False)])
+def test_what_comes_from_a_device_is_waited_for_on_the_host(device, waits):
+    """torch copies to the host in the background when it is allowed to, and a module would read what is not there yet."""
+
+    class Watched(torch.Tensor):
+        def to(self, *args, non_blocking=False, **options):
+            seen.append(non_blocking)
+            return super().to(*args, non_blocking=non_blocking, **options)
+
+    seen: list[bool] = []
+    call = in_torch(lambda x: x, replace(context(toy("Affine")), device=device))
+    call(torch.zeros(2).as_subclass(Watched))
+    assert seen == [not waits]
 
 
 def test_a_module_that_cannot_be_built_names_its_plugin():

@@ -283,11 +283,12 @@ def in_torch(module: Callable[..., Any], context: LoadContext) -> Callable[..., 
     Tensors come to the device of the module, floating ones to the dtype of its weights.
     """
     device, dtype = torch.device(context.device), DTYPES[context.dtype]
+    is_ordered = device.type != "cpu"  # a device works in order; on the host a copy that nobody waits for is read before it is there
 
     def at_home(value: Any) -> Any:
         if not isinstance(value, torch.Tensor):
             return value
-        return value.to(device, dtype if value.is_floating_point() else None, non_blocking=True)
+        return value.to(device, dtype if value.is_floating_point() else None, non_blocking=is_ordered)
 
     def call(*values: Any) -> Any:
         with torch.no_grad():

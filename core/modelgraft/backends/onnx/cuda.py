@@ -120,5 +120,6 @@ def provider_settings(device: str, *, captures: bool) -> dict[str, str]:
         "user_compute_stream": str(stream_of(device).cuda_stream),  # see streams.py
         "enable_cuda_graph": "1" if captures else "0",
         "use_tf32": "0",  # its 10 bits of mantissa would fail the parity of float32
+        "arena_extend_strategy": "kSameAsRequested",  # by powers of two it would take what torch, beside it, may need
         "cudnn_conv_algo_search": "HEURISTIC",  # the default tries every algorithm anew for every size, and sizes are dynamic
     }
