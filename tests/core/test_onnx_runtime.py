@@ -80,7 +80,7 @@ torch.set_num_threads(1)
 torch.ones(200, 200) @ torch.ones(200, 200)
 runtime()  # has a thread of its own, which belongs to no session
 before = threads()
-sessions = [open_session(Path(sys.argv[1]), device="cpu") for _ in range(2)]
+sessions = [open_session(Path(sys.argv[1]), device="cpu", count=int(sys.argv[2]) or None) for _ in range(2)]
 opened = threads() - before
 for session in sessions:
     decoder = OnnxDecoder(session, LAYOUT, Rows(weights()["table"]), device="cpu")
@@ -93,14 +93,22 @@ print(json.dumps({"opened": opened, "idle": time.process_time() - start, "now": 
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc, which is Linux's")
-@pytest.mark.parametrize("count", [1, 3])
-def test_sessions_take_the_threads_that_they_are_given_and_rest_without_work(count, tmp_path):
-    """Two sessions beside torch: so many less one (the caller computes too) each, and none of them spins while it waits."""
+@pytest.mark.parametrize(("variable", "asked"), [(1, 0), (3, 0), (1, 2)], ids=["1", "3", "1 and 2 asked for"])
+def test_sessions_take_the_threads_that_they_are_given_and_rest_without_work(variable, asked, tmp_path):
+    """Two sessions beside torch: so many less one (the caller computes too) each, and none of them spins while it waits.
+
+    What a node asks for goes over the variable.
+    """
     write_graph(tmp_path / "toy.onnx")
-    env = {**os.environ, "MODELGRAFT_THREADS": str(count), "PYTHONPATH": os.pathsep.join(sys.path)}
+    env = {**os.environ, "MODELGRAFT_THREADS": str(variable), "PYTHONPATH": os.pathsep.join(sys.path)}
     ran = subprocess.run(
-        [sys.executable, "-c", SESSIONS, str(tmp_path / "toy.onnx")], env=env, capture_output=True, text=True, check=True, timeout=100
+        [sys.executable, "-c", SESSIONS, str(tmp_path / "toy.onnx"), str(asked)],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=100,
     )
     found = json.loads(ran.stdout)
-    assert found["opened"] == found["now"] == 2 * (count - 1)
+    assert found["opened"] == found["now"] == 2 * ((asked or variable) - 1)
     assert found["idle"] < 0.05  # of half a second; a single spinning thread would take all of it
