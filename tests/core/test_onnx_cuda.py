@@ -10,7 +10,8 @@ import torch
 import modelgraft as mg
 from modelgraft import api
 from modelgraft.backends import torch as api_devices
-from modelgraft.backends.onnx import cuda
+from modelgraft.backends.base import LoadContext
+from modelgraft.backends.onnx import backend, cuda
 from modelgraft.backends.onnx.runtime import open_session, runtime
 from modelgraft.errors import InputError
 from modelgraft.planning import planner
@@ -133,6 +134,27 @@ def test_nodes_on_onnx_stay_on_the_cpu_when_only_torch_has_a_gpu(machine, monkey
     mixed = planner.plan(solved(tmp_path, second=", runtime: {backend: onnx}"), otherwise=where)
     devices = {step.node.name: step.device for step in mixed.steps}
     assert devices == {"first": "cuda:0", "second": "cpu"}
+
+
+def test_a_node_is_refused_before_it_is_exported_for_a_gpu_that_is_of_no_use(machine, monkeypatch, tmp_path):
+    """The node, the device, why, and what to do: nothing is built or traced first. What a session says later carries the node too."""
+    machine(torch_cuda=None)
+    monkeypatch.setattr(backend, "why_not", cuda.why_not)
+    (step, _) = planner.plan(solved(tmp_path), backend="onnx", device="cuda:0").steps
+    context = LoadContext(step.node, "cuda:0", "float32", None, 0, offline=True, registry=None)
+    loader = backend.OnnxBackend()
+    with pytest.raises(
+        InputError, match=r"^first cannot run on cuda:0 with the onnx backend: torch 2\.13\.0 is built .*; or choose --device cpu$"
+    ):
+        loader.load(context, {})
+    machine()
+
+    def refuse(*_):
+        raise InputError("onnxruntime cannot open m.onnx")
+
+    monkeypatch.setattr(loader, "_open", refuse)
+    with pytest.raises(InputError, match=r"^first: onnxruntime cannot open m.onnx$"):
+        loader.load(context, {})
 
 
 def test_a_session_is_on_the_gpu_or_an_error(machine, tmp_path):

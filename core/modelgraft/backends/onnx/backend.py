@@ -12,13 +12,14 @@ import torch
 from modelgraft.backends.base import LoadContext, Loaded
 from modelgraft.backends.onnx import decoders, store
 from modelgraft.backends.onnx.calling import Exported
+from modelgraft.backends.onnx.cuda import why_not
 from modelgraft.backends.onnx.examples import CHECKED, make_inputs
 from modelgraft.backends.onnx.exporting import Halved, export, flat, joined, open_fresh
 from modelgraft.backends.onnx.keys import OPSET, ExportError, Signature, identity_of, key_of, signature_of, wired_inputs
 from modelgraft.backends.onnx.parity import Parity, compare
 from modelgraft.backends.onnx.precision import bring, check_precision
 from modelgraft.backends.torch import TorchBackend, in_torch
-from modelgraft.errors import GraphError, Problem
+from modelgraft.errors import GraphError, InputError, Problem
 from modelgraft.graph import Node
 
 
@@ -34,12 +35,20 @@ class OnnxBackend:
     def load(self, context: LoadContext, shared: Mapping[str, Loaded]) -> Loaded:
         """Load one node: from the cache of exports, or by exporting it now.
 
-        Raises GraphError `not-exportable` with the node and what the exporter or the parity gate said.
+        Raises GraphError `not-exportable` with the node and what the exporter or the parity gate said, InputError for a device
+        that onnxruntime cannot use, before anything is exported for it.
         """
-        if context.node.component.module is None and not context.node.parts:
+        node = context.node
+        if node.component.module is None and not node.parts:
             return self._torch.load(context, shared)
+        if context.device != "cpu" and (reason := why_not()):
+            raise InputError(f"{node.name} cannot run on {context.device} with the onnx backend: {reason}; or choose --device cpu")
         try:
             return self._open(context, shared)
+        except InputError as error:
+            if str(error).startswith(node.name):
+                raise
+            raise InputError(f"{node.name}: {error}") from error
         except ExportError as error:
             problem = _not_exportable(context.node, str(error))
             if context.fallback != "torch":
