@@ -37,12 +37,12 @@ def make(name: str, folder: Path, *, layers: int = LAYERS) -> Path:
     return place
 
 
-def tokenizer(size: int, *, begin: bool = True) -> Any:
+def tokenizer(size: int, *, begin: bool = True, marks: tuple[str, ...] = ("<image>",)) -> Any:
     """One token per byte of a text, and a word for every id beyond, so that whatever a random model writes can be read."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    special = ["<pad>", "<s>", "</s>", "<image>"]
+    special = ["<pad>", "<s>", "</s>", *marks]
     known = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet())]
     vocabulary = {token: index for index, token in enumerate([*known, *(f"\u0120w{index}" for index in range(len(known), size))])}
     inner = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
@@ -51,7 +51,7 @@ def tokenizer(size: int, *, begin: bool = True) -> Any:
     if begin:
         inner.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     made = PreTrainedTokenizerFast(
-        tokenizer_object=inner, bos_token="<s>", eos_token="</s>", pad_token="<pad>", additional_special_tokens=["<image>"]
+        tokenizer_object=inner, bos_token="<s>", eos_token="</s>", pad_token="<pad>", additional_special_tokens=list(marks)
     )
     made.padding_side = "left"
     return made
@@ -146,8 +146,31 @@ def _build_llava(layers: int) -> tuple[Any, Any]:
     return LlavaForConditionalGeneration(config), processor
 
 
+def _build_idefics(layers: int) -> tuple[Any, Any]:
+    """IDEFICS with CLIP ViT-B/16, a resampler of 64 latents, and LLaMA of 12 heads that looks at them before every third layer."""
+    import torch
+    from transformers import IdeficsConfig, IdeficsForVisionText2Text, IdeficsProcessor
+    from transformers.models.idefics.image_processing_pil_idefics import IdeficsImageProcessorPil
+
+    words = tokenizer(PIECES, marks=("<fake_token_around_image>", "<image>"))
+    vision = {name: value for name, value in TOWER.items() if name != "hidden_size"}
+    config = IdeficsConfig(
+        vocab_size=PIECES, hidden_size=WIDE, intermediate_size=2048, num_hidden_layers=layers, num_attention_heads=12,
+        max_position_embeddings=CONTEXT, bos_token_id=1, eos_token_id=None, pad_token_id=0, cross_layer_interval=3, qk_layer_norms=True,
+        use_resampler=True, vision_config={**vision, "embed_dim": WIDE, "num_hidden_layers": layers, "patch_size": 16},
+        perceiver_config={"resampler_depth": 6, "resampler_n_heads": 12, "resampler_head_dim": 64, "qk_layer_norms_perceiver": True},
+    )  # fmt: skip
+    model = IdeficsForVisionText2Text(config)
+    with torch.no_grad():  # closed gates would look at nothing
+        for name, parameter in model.named_parameters():
+            if "alpha" in name:
+                parameter.fill_(0.5)
+    return model, IdeficsProcessor(IdeficsImageProcessorPil(image_size=224), words, image_size=224)
+
+
 BUILDERS: dict[str, Callable[[int], tuple[Any, Any]]] = {
     "blip2": _build_blip2,
+    "idefics": _build_idefics,
     "llama": _build_llama,
     "llava": _build_llava,
     "tiny": _build_tiny,

@@ -1,10 +1,11 @@
-"""BLIP-2 and LLaVA put together from parts, beside the same models whole: time and memory, on torch.
+"""BLIP-2, LLaVA and IDEFICS put together from parts, beside the same models whole: time and memory, on torch.
 
     python benchmarks/composed.py [--rounds 15] [--models blip2,llava] [--threads 1] [--tokens 20] [--quick] [--json]
 
-The graphs `blip2` and `llava` and transformers' own `generate`, its processor included, answer about the same pictures
-with the same weights, in turn within one process; tokens must be equal. Memory is the peak of a process that imports, loads and
-answers once. Ratios are ours to theirs, round by round; the goals are 1.05 for time and for memory. See README.md here.
+The graphs `blip2`, `llava` and (with --models) `idefics`, and transformers' own `generate`, its processor included, answer about
+the same pictures with the same weights, in turn within one process; tokens must be equal. Memory is the peak of a process that
+imports, loads and answers once. Ratios are ours to theirs, round by round; the goals are 1.05 for time and for memory. See README.md
+here.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from benchmarks.measuring import Sample, Spread
 
 GOAL = 1.05
 ASKED = "Question: what do you see in the picture? Answer:"
-TEMPLATES = {"blip2": "{}", "llava": "USER: <image>\n{} ASSISTANT:"}  # what the graph's own template makes of a prompt
+TEMPLATES = {"blip2": "{}", "idefics": "{}", "llava": "USER: <image>\n{} ASSISTANT:"}  # what the graph's own template makes of a prompt
 Answer = Callable[[], str]  # about another picture at every call, so that nothing of the last answer can be used again
 
 
@@ -49,7 +50,11 @@ def theirs(model: str, folder: Path, tokens: int) -> Answer:
     """Transformers: processor, generate, and the text of the new tokens."""
     import transformers
 
-    kinds = {"blip2": transformers.Blip2ForConditionalGeneration, "llava": transformers.LlavaForConditionalGeneration}
+    kinds = {
+        "blip2": transformers.Blip2ForConditionalGeneration,
+        "idefics": transformers.IdeficsForVisionText2Text,
+        "llava": transformers.LlavaForConditionalGeneration,
+    }
     whole, processor = kinds[model].from_pretrained(folder).eval(), transformers.AutoProcessor.from_pretrained(folder)
     shown, asked = pictures(), TEMPLATES[model].format(ASKED)
 

@@ -3,9 +3,9 @@
     python benchmarks/onnx.py [--cases vit,decode-b1,...] [--rounds N] [--threads 1,2] [--quick] [--json]
 
 Cases: vit, qformer, audio (encoders, batch 1), decode-b1, decode-b4 (LLaMA of 125M widths, prompt of 64 tokens, 64 new),
-past-b1, past-b4 (1,500 tokens of past), describe (real weights of SmolLM2-135M), blip2 (whole graph, 20 new tokens), start
-(a second process to its first token), call (what is around a session). A ratio is how many times faster the graph is. See
-README.md here.
+past-b1, past-b4 (1,500 tokens of past), describe (real weights of SmolLM2-135M), blip2, idefics (whole graphs, 20 new
+tokens), start (a second process to its first token), call (what is around a session). A ratio is how many times faster the graph is.
+See README.md here.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ CASES: dict[str, Case] = {
     "past-b4": Case("llama", 3, _goals(1.9, None), "writing_", (1,)),
     "describe": Case("", 7, _goals(1.8, 4.0), "writing_"),
     "blip2": Case("blip2", 9, _goals(1.5, 3.0)),
+    "idefics": Case("idefics", 9, {}, "", (1,)),
     "start-llama": Case("llama", 7, {("float32", 1): 1.5}, "", (1,)),
     "start-blip2": Case("blip2", 7, {("float32", 1): 1.5}, "", (1,)),
     "call": Case("tiny", 300, {}, "", (1,)),
@@ -84,8 +85,8 @@ def sides(case: str, folder: Path, cache: Path, *, is_quick: bool) -> dict[str, 
     if case == "describe":
         theirs = onnx_sides.their_describe(cache, SENTENCE)
         return {"theirs": theirs} | {p: onnx_sides.our_describe(p, SENTENCE) for p in (*PRECISIONS, "w8")}
-    if case == "blip2":
-        return _whole(folder)
+    if case in composed.TEMPLATES:
+        return _whole(case, folder)
     kind, _, batch = case.partition("-b")
     asked = {"length": PAST if kind == "past" else 64, "batch": int(batch), "tokens": 16 if is_quick else 32 if kind == "past" else NEW}
     if is_quick and kind == "past":
@@ -94,9 +95,9 @@ def sides(case: str, folder: Path, cache: Path, *, is_quick: bool) -> dict[str, 
     return {"theirs": onnx_sides.their_tongue(folder, **asked)} | ours
 
 
-def _whole(folder: Path) -> dict[str, Side]:
-    answers: dict[str, Callable[[], str]] = {"theirs": composed.theirs("blip2", folder, ANSWER)}
-    answers |= {p: composed.ours("blip2", folder, ANSWER, options={"backend": "onnx", "precision": p}) for p in PRECISIONS}
+def _whole(graph: str, folder: Path) -> dict[str, Side]:
+    answers: dict[str, Callable[[], str]] = {"theirs": composed.theirs(graph, folder, ANSWER)}
+    answers |= {p: composed.ours(graph, folder, ANSWER, options={"backend": "onnx", "precision": p}) for p in PRECISIONS}
 
     def side(answer: Callable[[], str]) -> Side:
         kept = [""]
