@@ -138,6 +138,13 @@ def test_another_dtype_casts_the_module_and_its_inputs():
         TorchBackend().load(context(toy("Affine"), weights(**STATE), dtype="float31"), {})
 
 
+@pytest.mark.parametrize("device", ["cuda:7", "gpu"])
+def test_a_device_that_a_graph_names_is_there_or_told_with_the_node(device):
+    """`runtime: {device: ...}` is looked at when the node is loaded, by which time flags have had their say."""
+    with pytest.raises(InputError, match=f"^map: device '{device}' is not here; there is: cpu"):
+        TorchBackend().load(context(toy("Affine"), weights(**STATE), device=device), {})
+
+
 @pytest.mark.parametrize(("device", "waits"), [("cpu", True), ("meta", False)])
 def test_what_comes_from_a_device_is_waited_for_on_the_host(device, waits):
     """torch copies to the host in the background when it is allowed to, and a module would read what is not there yet."""

@@ -38,9 +38,10 @@ class TorchBackend:
     def load(self, context: LoadContext, shared: Mapping[str, Loaded]) -> Loaded:
         """Load one node.
 
-        Raises SourceError for a checkpoint that does not fit, PluginError for code that cannot be imported or built.
+        Raises SourceError for a checkpoint that does not fit, PluginError for code that cannot be imported or built, InputError for
+        a device that is not there.
         """
-        component = context.node.component
+        context, component = placed(context), context.node.component
         if context.precision not in ("", context.dtype):
             found = f"{context.node.name}: the torch backend has no precision '{context.precision}'"
             raise InputError(f"{found}; run the node on onnx, or choose a dtype: {choices(DTYPES)}")
@@ -72,6 +73,16 @@ def resolve_device(device: str | None) -> str:
         reason = f"; torch {torch.__version__} is built without CUDA" if torch.version.cuda is None and found.startswith("cuda") else ""
         raise InputError(f"device '{device}' is not here; there is: {', '.join(there)}{reason}")
     return found
+
+
+def placed(context: LoadContext) -> LoadContext:
+    """The context with a device that is there, such as "cuda:0" for "cuda". Raises InputError that names the node."""
+    if context.device == "cpu":
+        return context
+    try:
+        return replace(context, device=resolve_device(context.device))
+    except InputError as error:
+        raise InputError(f"{context.node.name}: {error}") from error
 
 
 def count_parameters(node: Node) -> int | None:

@@ -18,7 +18,7 @@ from modelgraft.backends.onnx.exporting import Halved, export, flat, joined, ope
 from modelgraft.backends.onnx.keys import OPSET, ExportError, Signature, identity_of, key_of, signature_of, wired_inputs
 from modelgraft.backends.onnx.parity import Parity, compare
 from modelgraft.backends.onnx.precision import bring, check_precision
-from modelgraft.backends.torch import TorchBackend, in_torch
+from modelgraft.backends.torch import TorchBackend, in_torch, placed
 from modelgraft.errors import GraphError, InputError, Problem
 from modelgraft.graph import Node
 
@@ -44,7 +44,7 @@ class OnnxBackend:
         if context.device != "cpu" and (reason := why_not()):
             raise InputError(f"{node.name} cannot run on {context.device} with the onnx backend: {reason}; or choose --device cpu")
         try:
-            return self._open(context, shared)
+            return self._open(placed(context), shared)
         except InputError as error:
             if str(error).startswith(node.name):
                 raise
