@@ -18,6 +18,7 @@ import torch
 from modelgraft.backends.onnx.examples import TRACED, dynamic_axes, make_inputs
 from modelgraft.backends.onnx.keys import OPSET, ExportError, Signature
 from modelgraft.backends.onnx.runtime import open_session
+from modelgraft.backends.onnx.streamlining import streamline
 from modelgraft.backends.onnx.widening import widen
 from modelgraft.errors import ModelgraftError, PluginError
 from modelgraft.graph import Node
@@ -109,7 +110,7 @@ def trace(
     """Trace a module and write `path` with its weights beside it (`path.data`).
 
     sizes    which axes of the example may have other sizes, as `torch.onnx.export(dynamic_shapes=...)` takes them
-    improve  changes the traced graph, of onnx_ir, before it is written
+    improve  changes the traced graph, of onnx_ir, further before it is written
 
     Raises ExportError with the first line of what the exporter said, PluginError when the exporter is not installed.
     """
@@ -131,6 +132,7 @@ def trace(
         raise ExportError(first_line(error)) from error
     assert program is not None
     _keep_apart(program.model.graph, {*inputs, *outputs})
+    streamline(program.model.graph)
     if improve is not None:
         improve(program.model.graph)
     program.save(str(path), external_data=True)

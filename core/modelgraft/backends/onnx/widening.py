@@ -23,10 +23,10 @@ Value = Any
 
 def widen(graph: Graph) -> int:
     """Make each free inner width that is a multiple of PAGE wider by WIDER; gives how many there were."""
-    return sum(_widen_before(graph, node) for node in list(graph) if _matrix(node) is not None)
+    return sum(_widen_before(graph, node) for node in list(graph) if matrix_of(node) is not None)
 
 
-def _matrix(node: Node) -> Value | None:
+def matrix_of(node: Node) -> Value | None:
     """The constant float32 matrix that a node multiplies by on the right."""
     if node.op_type != "MatMul" or node.domain:
         return None
@@ -37,13 +37,13 @@ def _matrix(node: Node) -> Value | None:
 
 def _widen_before(graph: Graph, narrowing: Node) -> bool:
     """Widen what a matrix reads, if all of it comes from other matrices and is read by nothing else."""
-    weight = _matrix(narrowing)
+    weight = matrix_of(narrowing)
     width = weight.const_value.shape[0] if weight is not None else 0
     between = _between(narrowing.inputs[0]) if width and width % PAGE == 0 else None
     if between is None or not _is_private(between, narrowing):
         return False
     for node in between:
-        if _matrix(node) is not None:
+        if matrix_of(node) is not None:
             _pad(graph, node, 1, axis=1)
         else:
             for place, value in enumerate(node.inputs):
@@ -60,7 +60,7 @@ def _between(value: Value) -> list[Node] | None:
     node = value.producer()
     if node is None:
         return None
-    if _matrix(node) is not None:
+    if matrix_of(node) is not None:
         return [node]
     if node.op_type not in BETWEEN or node.domain:
         return None
