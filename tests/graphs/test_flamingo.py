@@ -317,6 +317,24 @@ def test_a_new_flamingo_answers_as_its_tongue_alone(tmp_path: Path):
     assert any("start from random numbers" in text and "gated_cross_attention" in text for text in result.warnings)
 
 
+def test_sizes_alone_start_from_random_numbers_when_that_is_asked_for(tmp_path: Path):
+    """A preset names no weights for host or adapter: `init="random"` gives both, and says so; without it that is an error."""
+    found = openflamingo.parts(tmp_path)
+    params = {
+        "language": str(found.language), "nodes.vision.from": str(found.vision), "every": 2, "tokens": [], "max_new_tokens": 0,
+        **{f"nodes.resampler.with.{name}": value for name, value in {**RESAMPLER_HEADS, "hidden_size": 36}.items()},
+    }  # fmt: skip
+    path = tmp_path / "prepared.yaml"
+    path.write_text(PREPARED.format(**HEADS).replace("{every:", "{media_size: 36, every:"))
+    given = {"pixels": REFERENCE.cases["one_row"].inputs["vision_x"][:, 0, 0], "prompt": "<image> w5"}
+    with mg.open(mg.load(path, params=params)) as pipeline, pytest.raises(mg.SourceError, match="no-weights"):
+        pipeline.run(**given)
+    with mg.open(mg.load(path, params=params), init="random") as pipeline:
+        result = pipeline.run(**given)
+    said = [text.partition(":")[0] for text in result.warnings if "start from random numbers" in text]
+    assert said == ["resampler", "llm"]
+
+
 def test_published_sizes_of_flamingo_and_openflamingo():
     """LLaMA-7B with the tokens that are added, CLIP ViT-L/14 without its projection, and what is trained between them."""
     for name, tokens in (("flamingo", 2), ("openflamingo", 3)):

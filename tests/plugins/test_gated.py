@@ -7,54 +7,23 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers as hf
 
 import modelgraft as mg
-from modelgraft.backends.torch import count_adapters
-from modelgraft.explain import explain
+from modelgraft.backends.onnx.decoders import DecoderGraph, prove
+from modelgraft.backends.onnx.decoding import Layout
+from modelgraft.backends.onnx.exporting import open_fresh
+from modelgraft.backends.onnx.gated import GatedDecoder
 from modelgraft_plugins.llm.gated import GatedCrossAttention
-from modelgraft_plugins.llm.gated_blocks import GatedCrossAttentionBlock, sight
+from modelgraft_plugins.llm.gated_blocks import GatedCrossAttentionBlock, GatedLayers, sight
 from modelgraft_plugins.llm.gated_writer import text_time
 from support import openflamingo
-from support.openflamingo import HEADS, IMAGE, REFERENCE, RESAMPLER_HEADS, rows_of, text_of
+from support.openflamingo import IMAGE, REFERENCE, graph, pictures_of, rows_of, text_of
 from support.oracles import oracle
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
 BLOCK = oracle("openflamingo_gated_block")
-GRAPH = """
-modelgraft: 1
-inputs:
-  pictures: "float[batch images 16 36]"
-  prompt: text
-nodes:
-  resampler:
-    use: resampler/perceiver
-    from: "./openflamingo.safetensors#perceiver"
-    with: {{many: true, {resampler}}}
-    in: {{media: inputs.pictures}}
-  llm:
-    use: llm/causal
-    from: ./language
-    with: {{max_new_tokens: {new}, prompt: "{template}", suppress_tokens: [61], beams: {beams}}}
-    in: {{prompt: inputs.prompt}}
-    frozen: true
-    adapters:
-      - {{use: adapter/gated_cross_attention, {source}with: {{every: 2, {heads}}}, in: {{media: resampler}}}}
-outputs: {{text: llm.text, logits: llm.logits}}
-"""
-
-
-def in_yaml(values: dict[str, int]) -> str:
-    return ", ".join(f"{name}: {value}" for name, value in values.items())
-
-
-def graph(folder: Path, *, new: int = 0, beams: int = 1, trained: bool = True, template: str = "{prompt}") -> mg.Graph:
-    """OpenFlamingo from its resampler on, over a folder of its parts."""
-    source = 'from: "./openflamingo.safetensors#lang_encoder", ' if trained else ""
-    path = folder / "graph.yaml"
-    sizes = {"heads": in_yaml(HEADS), "resampler": in_yaml(RESAMPLER_HEADS)}
-    path.write_text(GRAPH.format(new=new, beams=beams, source=source, template=template, **sizes))
-    return mg.load(path)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -113,11 +82,6 @@ def test_every_position_has_openflamingos_logits(folder: Path, case: str):
     assert (result["logits"] - wanted).abs().max() <= found.tolerances["logits"]
 
 
-def pictures_of(case: str, row: int) -> torch.Tensor:
-    """The vectors of the pictures of a row of a case, float[images patches width]."""
-    return REFERENCE.cases[case].outputs["vision_tokens"][row, :, 0]
-
-
 def by_hand(folder: Path, prompt: list[int], pictures: torch.Tensor, *, new: int) -> list[int]:
     """Greedy ids, with everything read anew for each token."""
     ids = list(prompt)
@@ -167,6 +131,34 @@ def test_on_onnx_the_answers_are_those_of_torch(folder: Path):
         assert text == their_text
         assert (logits - their_logits).abs().max() <= 1e-4 * their_logits.abs().max()
     assert len({text for text, _ in found["torch"]}) > 1
+
+
+@pytest.mark.parametrize("slip", ["", "words see the medium before theirs", "keys and values are exchanged"])
+def test_the_parity_gate_looks_at_media(folder: Path, slip: str):
+    """It lets a sound export pass, and none that looks elsewhere."""
+    with mg.open(graph(folder, new=6), backend="onnx") as pipeline:
+        pipeline.load()
+        entry = pipeline.backend("onnx").exports["llm"]
+    with mg.open(graph(folder)) as pipeline:
+        pipeline.load()
+        module = pipeline._loader.loaded()["llm"].state
+    layout = Layout(**{**entry.manifest["layout"], "dtype": torch.float32})
+    sessions = {name: open_fresh(entry.folder / f"{name}.onnx") for name in ("model", "media")}
+    exported = GatedDecoder(sessions["model"], layout, module.embed, device="cpu", media=sessions["media"])
+    if slip.startswith("words"):
+        show = exported.show
+        exported.show = lambda media, seen: show(media, [(row - 1).clamp(min=0) for row in seen])
+    elif slip:
+        fill = exported._fill
+
+        def exchanged(media: torch.Tensor) -> None:
+            fill(media)
+            for layer in (1, 3):
+                key, value = (exported.pairs[f"media.{kind}.{layer}"] for kind in ("key", "value"))
+                key[:], value[:] = value.clone(), key.clone()
+
+        exported._fill = exchanged
+    assert prove(module, exported, DecoderGraph("gated", layout), "float32").holds is (slip == "")
 
 
 def test_media_are_projected_once_per_prompt(folder: Path, monkeypatch: pytest.MonkeyPatch):
@@ -242,121 +234,35 @@ def test_behind_an_end_nothing_is_seen_until_the_next_picture():
     assert text_time(ids, 9, frozenset()) == [0, 1, 1, 1, 1, 2, 2]
 
 
-def test_the_template_places_the_picture_unless_the_prompt_does(folder: Path):
-    """As for language models that embed pictures."""
-    with mg.open(graph(folder, template="<image> {prompt}")) as pipeline:
-        pictures = pictures_of("one_row", 0)[None]
-        placed = pipeline.run(outputs=["logits"], pictures=pictures, prompt="w5 w9")["logits"]
-        assert torch.equal(placed, pipeline.run(outputs=["logits"], pictures=pictures, prompt="<image> w5 w9")["logits"])
-        behind = pipeline.run(outputs=["logits"], pictures=pictures, prompt="w5 w9 <image>")["logits"]
-    assert (placed - behind).abs().max() > 1e-3
+FAMILIES = {
+    "mpt": lambda: hf.MptConfig(vocab_size=97, d_model=24, n_heads=3, n_layers=3, max_seq_len=64),
+    "gpt_neox": lambda: hf.GPTNeoXConfig(
+        vocab_size=97, hidden_size=24, intermediate_size=40, num_hidden_layers=3, num_attention_heads=3, max_position_embeddings=64
+    ),
+    "opt": lambda: hf.OPTConfig(
+        vocab_size=97, hidden_size=24, ffn_dim=40, num_hidden_layers=3, num_attention_heads=3, max_position_embeddings=64,
+        word_embed_proj_dim=16,
+    ),
+    "gpt2": lambda: hf.GPT2Config(vocab_size=97, n_embd=24, n_layer=3, n_head=3, n_positions=64, bos_token_id=1, eos_token_id=2),
+}  # fmt: skip
 
 
-def test_a_template_without_fields_is_written_for_every_medium(folder: Path):
-    """The media say how many records there are."""
-    path = folder / "captions.yaml"
-    path.write_text(CAPTIONS.format(heads=in_yaml(HEADS)))
-    latents = torch.randn(3, 5, 36, generator=torch.Generator().manual_seed(2))
-    with mg.open(path) as pipeline:
-        together = pipeline.run(latents=latents)["logits"]
-        alone = [pipeline.run(latents=latents[row : row + 1])["logits"] for row in range(3)]
-    torch.testing.assert_close(together, torch.cat(alone), rtol=0.0, atol=1e-5)
-    assert (together[0] - together[1]).abs().max() > 1e-3
-
-
-CAPTIONS = """
-modelgraft: 1
-inputs: {{latents: "float[batch 5 36]"}}
-nodes:
-  llm:
-    use: llm/causal
-    from: ./language
-    with: {{max_new_tokens: 0, prompt: "<image> w5"}}
-    adapters:
-      - use: adapter/gated_cross_attention
-        from: "./openflamingo.safetensors#lang_encoder"
-        with: {{every: 2, {heads}}}
-        in: {{media: inputs.latents}}
-outputs: {{logits: llm.logits}}
-"""
-
-
-@pytest.mark.parametrize(("prompt", "times"), [("w5", 0), ("<image> w5 <image> w6 <image>", 3)])
-def test_a_prompt_shows_all_pictures_and_no_more(folder: Path, prompt: str, times: int):
-    """One that is left out, or one too many, is told with both numbers."""
-    with mg.open(graph(folder)) as pipeline, pytest.raises(mg.NodeError) as caught:
-        pipeline.run(pictures=pictures_of("two_images", 0)[None], prompt=prompt)
-    assert f"llm: the prompt holds '<image>' {times} times, and 2 media are given: write it once for each" in str(caught.value)
-
-
-def test_a_tokenizer_without_the_placeholder_is_refused(folder: Path):
-    """Nothing could say where the pictures stand."""
-    params = {"nodes.llm.with.placeholder": "<picture>"}
-    with mg.open(mg.load(graph(folder).path, params=params)) as pipeline, pytest.raises(mg.NodeError) as caught:
-        pipeline.run(pictures=pictures_of("one_row", 0)[None], prompt="w5")
-    assert "llm: the tokenizer has no token '<picture>', which marks where the media stand; set `placeholder`" in str(caught.value)
-
-
-def test_the_blocks_are_planned_and_their_port_is_checked(folder: Path):
-    """Parameters by formula and as built, with those of the host; widths come from the neighbours; `explain` shows them."""
-    plan = mg.plan(graph(folder))
-    trained = [tensor.numel() for name, tensor in REFERENCE.weights.items() if "gated_cross_attn" in name]
-    llm = plan.nodes["llm"].parameters
-    assert llm.trainable == sum(trained)
-    language = openflamingo.language_model()
-    assert llm.total == sum(trained) + sum(parameter.numel() for parameter in language.parameters())
-    node = next(step.node for step in plan.steps if step.node.name == "llm")
-    assert str(node.in_ports["media"]) == "float[batch images 5 36]"
-    assert count_adapters(node, plan.graph.graph.registry) == sum(trained)
-    rows = {row.key: (row.value, row.origin) for row in explain(plan.graph, "llm")}
-    assert rows["adapters.0.use"][0] == "adapter/gated_cross_attention@1"
-    assert rows["adapters.0.with.every"] == (2, "graph.yaml:19")
-    assert rows["adapters.0.with.media_size"] == (36, "graph.yaml:19 (./openflamingo.safetensors#lang_encoder)")
-    assert rows["adapters.0.with.num_hidden_layers"][0] == 4
-    assert rows["in.media"] == ("float[batch images 5 36]", "fed by resampler.latents")
-
-
-def test_media_of_another_width_are_a_problem_of_the_graph(folder: Path):
-    """Found before anything is loaded, with both numbers."""
-    with pytest.raises(mg.GraphError, match=r"dim-mismatch .*36.*") as caught:
-        mg.check(mg.load(graph(folder).path, params={"nodes.llm.adapters": [{**ADAPTER, "with": {**ADAPTER["with"], "media_size": 35}}]}))
-    assert "35" in str(caught.value)
-
-
-ADAPTER = {"use": "adapter/gated_cross_attention", "with": {"every": 2}, "in": {"media": "resampler"}}
-
-
-def test_it_is_grafted_into_language_models_alone(folder: Path):
-    """The message names what it can be grafted into."""
-    path = folder / "misplaced.yaml"
-    path.write_text(
-        "modelgraft: 1\ninputs: {x: 'float[batch tokens 3]'}\nnodes:\n"
-        "  project: {use: projector/linear, with: {out_features: 4}, in: {x: inputs.x}, adapters: [\n"
-        "    {use: adapter/gated_cross_attention, in: {media: inputs.x}}]}\noutputs: {y: project}\n"
-    )
-    with pytest.raises(mg.GraphError, match=r"adapter-misplaced  project: .* cannot be grafted into projector/linear"):
-        mg.check(mg.load(path))
-
-
-def test_a_file_of_other_sizes_is_one_error(folder: Path):
-    """It names the tensors."""
-    source = f"{folder / 'openflamingo.safetensors'}#lang_encoder"
-    params = {"nodes.llm.adapters": [{**ADAPTER, "from": source, "with": {"every": 2, "num_heads": 3}}]}
-    wanted = r"attn\.to_kv\.weight is \[80, 36\], wanted \[384, 36\]"
-    with mg.open(mg.load(graph(folder).path, params=params)) as pipeline, pytest.raises(mg.SourceError, match=wanted):
-        pipeline.run(pictures=pictures_of("one_row", 0)[None], prompt="<image>")
-
-
-def test_counts_are_those_of_the_publications():
-    """OpenFlamingo v1 and IDEFICS-9B: LLaMA-7B with CLIP ViT-L/14, and with ViT-H/14."""
-    host = {"hidden_size": 4096, "num_hidden_layers": 32}
-    assert GatedCrossAttention(media_size=1024, **host).parameters() == 1_115_815_952
-    sizes = {"media_size": 1280, "num_heads": 32, "intermediate_size": 11008, "qk_norms": True}
-    assert GatedCrossAttention(family="idefics", **host, **sizes).parameters() == 1_434_519_568
-
-
-def test_blocks_stand_where_their_publications_put_them():
-    """OpenFlamingo before the last of every four layers, IDEFICS before the first."""
-    assert GatedCrossAttention(num_hidden_layers=12).layers == (3, 7, 11)
-    assert GatedCrossAttention(family="idefics", num_hidden_layers=12).layers == (0, 4, 8)
-    assert GatedCrossAttention(num_hidden_layers=7, every=2).layers == (1, 3, 5)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_blocks_stand_before_the_layers_of_every_family(family: str):
+    """Closed gates change nothing, open ones what comes after a medium; the layers are found whatever they are called."""
+    torch.manual_seed(0)
+    model = hf.AutoModelForCausalLM.from_config(FAMILIES[family]()).eval()
+    ids = torch.tensor([[5, 8, 13, 21]])
+    with torch.no_grad():
+        alone = model(input_ids=ids).logits
+    gated = GatedLayers(GatedCrossAttention(every=2, hidden_size=24, num_hidden_layers=3, media_size=7, num_heads=2, head_dim=5))
+    gated.attach(model)
+    with torch.no_grad():
+        pairs = gated.keys_values(torch.randn(1, 4, 7))
+        with gated.looking(pairs, torch.tensor([[0, 0, 1, 1]]), torch.tensor([[1, 1, 2, 2]])):
+            assert torch.equal(model(input_ids=ids).logits, alone)
+            gated.blocks["1"].attn_gate.fill_(1.5)
+            opened = model(input_ids=ids).logits
+        assert torch.equal(model(input_ids=ids).logits, alone), "outside nothing is looked at"
+    assert torch.equal(opened[:, :2], alone[:, :2]), "words before the medium"
+    assert ((opened[:, 2:] - alone[:, 2:]).abs().amax(-1) > 1e-3).all()

@@ -13,6 +13,7 @@ import transformers as hf
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+import modelgraft as mg
 from support.oracles import Oracle, oracle
 
 REFERENCE: Oracle = oracle("openflamingo")
@@ -138,3 +139,44 @@ def _in_transformers_names(layers: int) -> dict[str, torch.Tensor]:
             for name, share in zip("qkv", theirs[f"{there}.attn.in_proj_{kind}"].chunk(3), strict=True):
                 found[f"{here}.self_attn.{name}_proj.{kind}"] = share.clone()
     return found | {f"{mine}.{kind}": theirs[f"{other}.{kind}"] for mine, other in pairs.items() for kind in ("weight", "bias")}
+
+
+GRAPH = """
+modelgraft: 1
+inputs:
+  pictures: "float[batch images 16 36]"
+  prompt: text
+nodes:
+  resampler:
+    use: resampler/perceiver
+    from: "./openflamingo.safetensors#perceiver"
+    with: {{many: true, {resampler}}}
+    in: {{media: inputs.pictures}}
+  llm:
+    use: llm/causal
+    from: ./language
+    with: {{max_new_tokens: {new}, prompt: "{template}", suppress_tokens: [61], beams: {beams}}}
+    in: {{prompt: inputs.prompt}}
+    frozen: true
+    adapters:
+      - {{use: adapter/gated_cross_attention, {source}with: {{every: 2, {heads}}}, in: {{media: resampler}}}}
+outputs: {{text: llm.text, logits: llm.logits}}
+"""
+
+
+def in_yaml(values: dict[str, int]) -> str:
+    return ", ".join(f"{name}: {value}" for name, value in values.items())
+
+
+def graph(folder: Path, *, new: int = 0, beams: int = 1, trained: bool = True, template: str = "{prompt}") -> mg.Graph:
+    """OpenFlamingo from its resampler on, over a folder of its parts."""
+    source = 'from: "./openflamingo.safetensors#lang_encoder", ' if trained else ""
+    path = folder / "graph.yaml"
+    sizes = {"heads": in_yaml(HEADS), "resampler": in_yaml(RESAMPLER_HEADS)}
+    path.write_text(GRAPH.format(new=new, beams=beams, source=source, template=template, **sizes))
+    return mg.load(path)
+
+
+def pictures_of(case: str, row: int) -> torch.Tensor:
+    """The vectors of the pictures of a row of a case, float[images patches width]."""
+    return REFERENCE.cases[case].outputs["vision_tokens"][row, :, 0]

@@ -157,9 +157,9 @@ def _load_module(context: LoadContext, shared: Mapping[str, Loaded]) -> tuple[to
     else:
         module, warnings = _without_weights(context)
     for adapter in node.adapters:
-        before = _count(module)
+        before, is_new = _count(module), starts_new(adapter, context)
         module = cast(_graft(module, adapter, context), context.dtype)
-        if adapter.source is None and (added := _count(module) - before):
+        if is_new and (added := _count(module) - before):
             warnings += (f"{node.name}: {added:,} parameters of {adapter.component.id} start from random numbers (seed {context.seed})",)
     module.requires_grad_(requires_grad=False)
     module = module.to(device=context.device).eval()
@@ -169,10 +169,15 @@ def _load_module(context: LoadContext, shared: Mapping[str, Loaded]) -> tuple[to
     return module, warnings
 
 
+def starts_new(adapter: Adapter, context: LoadContext) -> bool:
+    """Whether an adapter has no weights to start from, as a host that is new or asked to be random."""
+    return adapter.source is None or (context.init == "random" and not adapter.source.has_weights)
+
+
 def _graft(module: torch.nn.Module, adapter: Adapter, context: LoadContext) -> torch.nn.Module:
     """Let an adapter change the host: `load(config, context)` gives a function from module to module."""
     opened = None
-    if adapter.source is not None:
+    if adapter.source is not None and not starts_new(adapter, context):
         from modelgraft.checkpoints import weights
 
         opened = weights.open(adapter.source, offline=context.offline)

@@ -18,7 +18,7 @@ from modelgraft.backends.onnx.exporting import Halved, export, flat, joined, ope
 from modelgraft.backends.onnx.keys import OPSET, ExportError, Signature, identity_of, key_of, signature_of, wired_inputs
 from modelgraft.backends.onnx.parity import Parity, compare
 from modelgraft.backends.onnx.precision import bring, check_precision
-from modelgraft.backends.torch import TorchBackend, in_torch, placed
+from modelgraft.backends.torch import TorchBackend, in_torch, placed, starts_new
 from modelgraft.errors import GraphError, InputError, Problem
 from modelgraft.graph import Node
 
@@ -136,8 +136,10 @@ def _identity(context: LoadContext) -> str:
     node = context.node
     own = context.weights.view.identity() if context.weights is not None else f"random {context.seed} {node.share or node.name}"
     new = f"random {context.seed} {node.name}"
-    grafted = (adapter.source.identity() if adapter.source is not None else new for adapter in node.adapters)
-    return identity_of(own, list(grafted))
+    grafted = [
+        adapter.source.identity() if adapter.source is not None and not starts_new(adapter, context) else new for adapter in node.adapters
+    ]
+    return identity_of(own, grafted)
 
 
 def _build(loaded: Sequence[Loaded], node: Node, signature: Signature, precision: str, folder: Path) -> Mapping[str, Any]:
