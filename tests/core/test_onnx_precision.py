@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 
 import onnx
 import pytest
@@ -13,6 +14,7 @@ from modelgraft.backends.onnx.exporting import export, flat, open_fresh
 from modelgraft.backends.onnx.keys import ExportError, Signature
 from modelgraft.backends.onnx.parity import TOLERANCES, Parity, compare
 from modelgraft.backends.onnx.precision import bring
+from modelgraft.cli import tables
 from modelgraft.ports import port
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
@@ -125,3 +127,11 @@ def test_the_gate_tells_three_figures_of_logits():
     assert found.overall == pytest.approx(2.5 / 47**0.5)  # 47 = 1 + 16 + 4 + 25 + 1
     assert found.same == pytest.approx(2 / 3)
     assert compare(lambda: theirs, lambda: mine, [()], precision="float32").same is None
+
+
+def test_a_plan_tells_how_far_an_export_is_and_how_its_weights_are_held():
+    """In one line; what does not apply is left out."""
+    parity = Parity(7.6, 0.231, 0.25, (), overall=0.18, same=0.8)
+    said = "at most 2.3e-01 of the largest value from torch, 1.8e-01 on the whole"
+    assert tables._told({**asdict(parity), "weights": NARROWING}) == f"{said}; the likeliest token is the same in 80%; {NARROWING}"
+    assert tables._told({**asdict(parity), "same": None, "weights": ""}) == said
