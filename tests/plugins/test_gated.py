@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -41,6 +42,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = tmp_path_factory.mktemp("openflamingo")
     openflamingo.parts(found)
     return found
+
+
+@pytest.fixture
+def decoders(folder: Path) -> tuple[Any, GatedDecoder]:
+    """The language model as a module of torch, and its exported decoder."""
+    with mg.open(graph(folder, new=6), backend="onnx") as pipeline:
+        pipeline.load()
+        entry = pipeline.backend("onnx").exports["llm"]
+    with mg.open(graph(folder)) as pipeline:
+        pipeline.load()
+        module = pipeline._loader.loaded()["llm"].state
+    layout = Layout(**{**entry.manifest["layout"], "dtype": torch.float32})
+    sessions = {name: open_fresh(entry.folder / f"{name}.onnx") for name in ("model", "media")}
+    return module, GatedDecoder(sessions["model"], layout, module.embed, device="cpu", media=sessions["media"])
 
 
 @pytest.mark.parametrize("case", BLOCK.cases)
@@ -134,17 +149,9 @@ def test_on_onnx_the_answers_are_those_of_torch(folder: Path):
 
 
 @pytest.mark.parametrize("slip", ["", "words see the medium before theirs", "keys and values are exchanged"])
-def test_the_parity_gate_looks_at_media(folder: Path, slip: str):
+def test_the_parity_gate_looks_at_media(decoders: tuple[Any, GatedDecoder], slip: str):
     """It lets a sound export pass, and none that looks elsewhere."""
-    with mg.open(graph(folder, new=6), backend="onnx") as pipeline:
-        pipeline.load()
-        entry = pipeline.backend("onnx").exports["llm"]
-    with mg.open(graph(folder)) as pipeline:
-        pipeline.load()
-        module = pipeline._loader.loaded()["llm"].state
-    layout = Layout(**{**entry.manifest["layout"], "dtype": torch.float32})
-    sessions = {name: open_fresh(entry.folder / f"{name}.onnx") for name in ("model", "media")}
-    exported = GatedDecoder(sessions["model"], layout, module.embed, device="cpu", media=sessions["media"])
+    module, exported = decoders
     if slip.startswith("words"):
         show = exported.show
         exported.show = lambda media, seen: show(media, [(row - 1).clamp(min=0) for row in seen])
@@ -158,7 +165,7 @@ def test_the_parity_gate_looks_at_media(folder: Path, slip: str):
                 key[:], value[:] = value.clone(), key.clone()
 
         exported._fill = exchanged
-    assert prove(module, exported, DecoderGraph("gated", layout), "float32").holds is (slip == "")
+    assert prove(module, exported, DecoderGraph("gated", exported.layout), "float32").holds is (slip == "")
 
 
 def test_media_are_projected_once_per_prompt(folder: Path, monkeypatch: pytest.MonkeyPatch):
@@ -266,3 +273,23 @@ def test_blocks_stand_before_the_layers_of_every_family(family: str):
         assert torch.equal(model(input_ids=ids).logits, alone), "outside nothing is looked at"
     assert torch.equal(opened[:, :2], alone[:, :2]), "words before the medium"
     assert ((opened[:, 2:] - alone[:, 2:]).abs().amax(-1) > 1e-3).all()
+
+
+def test_a_common_beginning_is_read_again_only_when_other_media_are_shown(decoders: tuple[Any, GatedDecoder]):
+    """Another question about the same pictures is read from where it parts; about others, from the start."""
+    module, exported = decoders
+    media, others = (torch.randn(1, 2, 3, 36, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    beginning = [5, IMAGE, *range(3, 16)]
+    reused = []
+    for shown, ids in ((media, [*beginning, 20]), (media, [*beginning, 21, IMAGE, 22]), (others, [*beginning, 23])):
+        time = torch.tensor(text_time(ids, IMAGE, frozenset()))
+        with torch.no_grad():
+            embedded, plain = [module.embed(torch.tensor(ids))], module.torch_decoder()
+            for decoder in (exported, plain):
+                decoder.show(shown, [time])
+            got, expected = exported.prefill(embedded, room=3), plain.prefill(embedded, room=3)
+            reused.append(exported.reused)
+            for token in (7, 9):
+                torch.testing.assert_close(got, expected, rtol=0.0, atol=1e-5)
+                got, expected = exported.step(torch.tensor([token])), plain.step(torch.tensor([token]))
+    assert reused == [0, len(beginning), 0]
