@@ -16,6 +16,7 @@ from modelgraft import Config, GraphError, SourceError, component
 from modelgraft.backends.base import LoadContext
 from modelgraft.backends.onnx import store
 from modelgraft.backends.onnx.backend import OnnxBackend
+from modelgraft.backends.onnx.examples import TRACED, make_inputs
 from modelgraft.backends.torch import TorchBackend
 from modelgraft.checkpoints.progress import heard_by
 from modelgraft.graph import Ref
@@ -182,6 +183,13 @@ def test_an_optional_input_may_be_absent_for_some_records():
         assert_equal(exported.call(*given), eager.call(*given))
 
 
+def test_a_mask_of_records_has_one_truth_value_for_each():
+    """`mask[batch]` has no second axis along which it could end: it is true for some records and false for others."""
+    (mask,) = make_inputs([port("mask[batch]")], TRACED, seed=0)
+    assert mask.dtype is torch.bool
+    assert sorted(mask.tolist()) == [False, True]
+
+
 def test_floating_inputs_come_to_the_type_of_the_graph():
     """As for a module of torch, what another precision gives is taken."""
     exported = OnnxBackend().load(context(node("Mix")), {})
@@ -235,7 +243,8 @@ def test_a_cache_that_cannot_be_written_is_named(monkeypatch, tmp_path):
 
 def test_a_module_that_cannot_be_traced_is_named():
     """One message with the reason and the way to keep it on torch."""
-    with pytest.raises(GraphError, match=r"cannot run on the onnx backend: .*\n    let it stay on torch: nodes\.node\.runtime"):
+    wanted = r"cannot run on the onnx backend: .*\n    let it stay on torch: --fallback torch, or, .*nodes\.node\.runtime"
+    with pytest.raises(GraphError, match=wanted):
         OnnxBackend().load(context(node("Weird")), {})
     with pytest.raises(GraphError, match="the component is not declared exportable"):
         OnnxBackend().load(context(node("Mix", exportable=False)), {})
@@ -244,7 +253,7 @@ def test_a_module_that_cannot_be_traced_is_named():
 def test_an_operator_that_onnx_does_not_have_is_named_and_stays_on_torch_only_with_permission():
     """One message; with permission the same one as a warning, and torch's numbers."""
     reason = r"node \(toy/mix\) cannot run on the onnx backend: its operator aten\.\w*eigh has no ONNX form"
-    with pytest.raises(GraphError, match=rf"{reason}\n    let it stay on torch: .*, or --fallback torch$"):
+    with pytest.raises(GraphError, match=rf"{reason}\n    let it stay on torch: --fallback torch, or, .*"):
         OnnxBackend().load(context(node("Rare")), {})
     backend = OnnxBackend()
     loaded = backend.load(replace(context(node("Rare")), fallback="torch"), {})

@@ -50,6 +50,14 @@ def test_a_chain_is_one_segment():
     assert cuts == ()
 
 
+def test_a_route_before_a_segment_is_no_input_of_it():
+    """It decides which records run; the call itself does not read it."""
+    plan = plan_of(step("a", when=ROUTE), step("b", "a"))
+    segments, _ = segment(plan, lambda step: "")
+    assert names(segments) == ["a+b"]
+    assert segments[0].inputs == (Ref("inputs", "image"),)
+
+
 def test_a_diamond_is_one_segment():
     """Branches that meet again without leaving stay together."""
     plan = plan_of(step("a"), step("b", "a"), step("c", "a"), step("d", "b", "c"))

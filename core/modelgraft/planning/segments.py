@@ -155,7 +155,8 @@ class _Grouping:
     def _segment(self, index: int, users: dict[Ref, set[int]]) -> Segment:
         steps = self.groups[index].steps
         inside = {step.node.name for step in steps}
-        inputs = dict.fromkeys(ref for step in steps for ref in step.node.references if ref.node not in inside)
+        fed = (ref for step in steps for refs in step.node.wired.values() for ref in refs)  # a route decides who runs; it is no input
+        inputs = dict.fromkeys(ref for ref in fed if ref.node not in inside)
         wanted = set(self.plan.wanted.values())
         given = [Ref(step.node.name, port) for step in steps for port in step.node.out_ports]
         outputs = tuple(ref for ref in given if ref in wanted or users.get(ref, set()) - {index})

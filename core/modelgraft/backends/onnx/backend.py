@@ -175,6 +175,6 @@ def _not_exportable(node: Node, reason: str) -> Problem:
         "not-exportable",
         f"{node.name} ({node.component.id}) cannot run on the onnx backend: {reason}",
         node.place,
-        f"let it stay on torch: {settings}, or --fallback torch",
+        f"let it stay on torch: --fallback torch, or, with runtime: {{backend: onnx}} of the graph in place of --backend, {settings}",
         node=node.name,
     )

@@ -32,6 +32,8 @@ def make_inputs(ports: Sequence[Port], choice: Mapping[str, object], *, seed: in
 
 def _tensor(kind: Tensor, sizes: Mapping[str, int], generator: torch.Generator) -> torch.Tensor:
     shape = [(axis or Axis(constant=3)).bind(sizes).size or 1 for axis in kind.axes]
+    if kind.dtype in ("mask", "bool") and len(shape) == 1:
+        return torch.arange(shape[0]) % 2 == 0  # one for each record
     if kind.dtype in ("mask", "bool"):
         lengths = torch.tensor([max(1, shape[-1] - record) for record in range(shape[0])])
         return (
