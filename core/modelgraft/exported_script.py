@@ -69,7 +69,7 @@ if __name__ == "__main__":
             values |= results
         elif part["style"] in ("grouped", "growing") and name in values:
             results[f"{name}.ids"] = write(part, values[name], words.new)
-        elif part["style"] == "gated" and {name, part["media"]} <= values.keys() and words.medium is not None:
+        elif part["style"].startswith("gated") and {name, part["media"]} <= values.keys() and words.medium is not None:
             results[f"{name}.ids"] = write(part, values[name], words.new, values[part["media"]], words.medium)
     if not results:
         parser.error("nothing can be computed from these values: see `wires` and `nodes` in manifest.json")

@@ -111,7 +111,7 @@ def _copy(step: Step, entry: Entry, target: Path, plan: Plan) -> dict[str, Any]:
         "gives": [f"{prefix}{name}" for name in facts.get("outputs", {})],
         "ports": {"inputs": facts.get("inputs", {}), "outputs": facts.get("outputs", {})},
         "layout": facts.get("layout"),
-        **({"media": _value_name(plan, _media_of(node))} if facts.get("style") == "gated" else {}),
+        **({"media": _value_name(plan, _media_of(node))} if facts.get("style", "").startswith("gated") else {}),
         "opset": facts["opset"],
         "precision": facts["precision"],
         "weights": facts["weights"],

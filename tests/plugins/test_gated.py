@@ -14,7 +14,9 @@ import modelgraft as mg
 from modelgraft.backends.onnx.decoders import DecoderGraph, prove
 from modelgraft.backends.onnx.decoding import Layout
 from modelgraft.backends.onnx.exporting import open_fresh
-from modelgraft.backends.onnx.gated import GatedDecoder
+from modelgraft.backends.onnx.gated import GatedDecoder, GatedGrowingDecoder, rehearse
+from modelgraft.backends.onnx.keys import ExportError
+from modelgraft_plugins.llm import gated_causal, gated_export
 from modelgraft_plugins.llm.gated import GatedCrossAttention
 from modelgraft_plugins.llm.gated_blocks import GatedCrossAttentionBlock, GatedLayers, sight
 from modelgraft_plugins.llm.gated_writer import text_time
@@ -293,3 +295,36 @@ def test_a_common_beginning_is_read_again_only_when_other_media_are_shown(decode
                 torch.testing.assert_close(got, expected, rtol=0.0, atol=1e-5)
                 got, expected = exported.step(torch.tensor([token])), plain.step(torch.tensor([token]))
     assert reused == [0, len(beginning), 0]
+
+
+def test_what_the_operator_cannot_serve_looks_at_media_with_a_growing_cache(tmp_path: Path):
+    """Heads of 12, which GroupQueryAttention refuses: unequal prompts, tokens one by one, rows that are moved and multiplied."""
+    torch.manual_seed(0)
+    config = hf.LlamaConfig(vocab_size=97, hidden_size=36, intermediate_size=48, num_hidden_layers=2, num_attention_heads=3)
+    model = hf.AutoModelForCausalLM.from_config(config).eval()
+    gated = GatedLayers(GatedCrossAttention(every=1, hidden_size=36, num_hidden_layers=2, media_size=12, num_heads=3, head_dim=5))
+    with torch.no_grad():
+        for parameter in gated.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    gated.attach(model)
+    with pytest.raises(ExportError, match="heads are 12 wide"):
+        gated_export.export(model, gated, tmp_path, half=False)
+    layout = gated_export.export_growing(model, gated, tmp_path, half=False)
+    sessions = {name: open_fresh(tmp_path / f"{name}.onnx") for name in ("model", "media")}
+    embed = model.get_input_embeddings()
+    exported = GatedGrowingDecoder(sessions["model"], layout, embed, device="cpu", media=sessions["media"])
+    plain = gated_causal.GatedDecoder(model, gated)
+    with torch.no_grad():
+        prompts = [embed(torch.arange(3, 3 + length)) for length in (7, 3, 11)]
+        for decoder in (exported, plain):
+            rehearse(decoder, prompts, media_size=exported.media_size)
+        got, expected = exported.prefill(prompts, room=9), plain.prefill(prompts, room=9)
+        for step in range(5):
+            torch.testing.assert_close(got, expected, rtol=0.0, atol=1e-5)
+            tokens = expected.argmax(-1)
+            got, expected = exported.step(tokens), plain.step(tokens)
+            if step == 2:
+                rows = torch.tensor([2, 0, 2, 1])
+                for decoder in (exported, plain):
+                    decoder.reorder(rows)
+                got, expected = got[rows], expected[rows]

@@ -46,14 +46,16 @@ class GatedCausal(Causal):
         return GatedDecoder(self.model, self.gated)
 
     def export_decoder(self, folder: Path, *, half: bool) -> DecoderGraph:
-        """Write the decoder, and the keys and values of media, as ONNX graphs.
-
-        Raises ExportError for a model whose attention GroupQueryAttention cannot serve.
-        """
+        """Write the decoder, and the keys and values of media, as ONNX graphs. Raises ExportError as `Causal.export_decoder` does."""
         from modelgraft.backends.onnx.decoders import DecoderGraph
+        from modelgraft.backends.onnx.keys import ExportError
         from modelgraft_plugins.llm import gated_export
 
-        return DecoderGraph("gated", gated_export.export(self.model, self.gated, folder, half=half))
+        try:
+            return DecoderGraph("gated", gated_export.export(self.model, self.gated, folder, half=half))
+        except ExportError as error:
+            remark = f"GroupQueryAttention cannot serve this model ({error}): its cache grows, and long answers slow down"
+        return DecoderGraph("gated-growing", gated_export.export_growing(self.model, self.gated, folder, half=half), remark)
 
 
 class GatedDecoder(CausalDecoder):

@@ -16,7 +16,7 @@ from torch.export import Dim
 from modelgraft.backends.onnx.decoding import Layout
 from modelgraft.backends.onnx.exporting import trace
 from modelgraft.backends.onnx.gated import MEDIA
-from modelgraft_plugins.llm import grouped_query
+from modelgraft_plugins.llm import grouped_query, growing_export
 from modelgraft_plugins.llm.gated_blocks import GatedLayers
 
 TRACED = (2, 6)  # records and vectors of the media that are traced with
@@ -50,30 +50,47 @@ class _Gated(nn.Module):
 
 
 def export(model: Model, gated: GatedLayers, folder: Path, *, half: bool) -> Layout:
-    """Write model.onnx and media.onnx, in float16 if `half`; gives the layout.
+    """Write model.onnx, with GroupQueryAttention, and media.onnx, in float16 if `half`; gives the layout.
 
-    Raises ExportError for a model that GroupQueryAttention cannot serve, or that the exporter cannot trace.
+    Raises ExportError for a model that the operator cannot serve, or that the exporter cannot trace.
     """
-    if half:
-        model, gated = copy.deepcopy((model, gated))  # together: the hooks in the one hold the other
-        model.half(), gated.half()
+    model, gated = _in_precision(model, gated, half=half)
     layout = grouped_query.layout_of(model)
-    assert gated.config.media_size is not None
-    media = torch.randn(*TRACED, gated.config.media_size, dtype=model.dtype)
-    with torch.no_grad():
-        pairs = gated.keys_values(media)
-    names = [f"media.{kind}.{layer}" for layer in gated.blocks for kind in ("key", "value")]
-    batch, vectors = grouped_query.BATCH, Dim("vectors")
-    trace(_Media(gated), (media,), folder / MEDIA, sizes=({0: batch, 1: vectors},), inputs=["media"], outputs=names)
-    own = grouped_query.traced(layout)
-    seen, medium = torch.tensor([[0, 1, 1, 2, 2], [0, 0, 1, 1, 2]]), torch.tensor([[1, 1, 1, 2, 2, 2]]).repeat(2, 1)
     with grouped_query.decoding(model) as decoder:
-        trace(
-            _Gated(decoder, gated),
-            (*own.example, seen, medium, pairs),
-            folder / "model.onnx",
-            sizes=((*own.sizes, {0: batch, 1: grouped_query.TOKENS}, {0: batch, 1: vectors}, [{0: batch, 2: vectors}] * len(names)),),
-            inputs=[*own.inputs, "seen", "medium", *names],
-            outputs=own.outputs,
-        )
+        _write(decoder, gated, grouped_query.traced(layout), folder, layout, (grouped_query.BATCH, grouped_query.TOKENS, Dim("vectors")))
     return layout
+
+
+def export_growing(model: Model, gated: GatedLayers, folder: Path, *, half: bool) -> Layout:
+    """The same with a cache that grows. Raises ExportError."""
+    model, gated = _in_precision(model, gated, half=half)
+    decoder, layout, given = growing_export.traced_decoder(model)
+    _write(decoder, gated, given, folder, layout, (Dim.DYNAMIC, Dim.DYNAMIC, Dim.DYNAMIC))
+    return layout
+
+
+def _in_precision(model: Model, gated: GatedLayers, *, half: bool) -> tuple[Model, GatedLayers]:
+    if not half:
+        return model, gated
+    model, gated = copy.deepcopy((model, gated))  # together: the hooks in the one hold the other
+    return model.half(), gated.half()
+
+
+def _write(decoder: nn.Module, gated: GatedLayers, own: grouped_query.Traced, folder: Path, layout: Layout, sizes: tuple[Any, ...]) -> None:
+    """Trace both graphs; `sizes` are those of records, tokens and vectors of media."""
+    assert gated.config.media_size is not None
+    batch, tokens, vectors = sizes
+    media = torch.randn(*TRACED, gated.config.media_size, dtype=layout.dtype)
+    with torch.no_grad():
+        pairs = [tensor.contiguous() for tensor in gated.keys_values(media)]  # as they are bound: other strides would be traced too
+    names = [f"media.{kind}.{layer}" for layer in gated.blocks for kind in ("key", "value")]
+    trace(_Media(gated), (media,), folder / MEDIA, sizes=({0: batch, 1: vectors},), inputs=["media"], outputs=names)
+    seen, medium = torch.tensor([[0, 1, 1, 2, 2], [0, 0, 1, 1, 2]]), torch.tensor([[1, 1, 1, 2, 2, 2]]).repeat(2, 1)
+    trace(
+        _Gated(decoder, gated),
+        (*own.example, seen, medium, pairs),
+        folder / "model.onnx",
+        sizes=((*own.sizes, {0: batch, 1: tokens}, {0: batch, 1: vectors}, [{0: batch, 2: vectors}] * len(names)),),
+        inputs=[*own.inputs, "seen", "medium", *names],
+        outputs=own.outputs,
+    )

@@ -16,7 +16,7 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from modelgraft.backends.onnx.decoding import Layout
 from modelgraft.backends.onnx.exporting import trace
-from modelgraft_plugins.llm.grouped_query import layout_of
+from modelgraft_plugins.llm.grouped_query import Traced, layout_of
 
 Model = Any  # a model of transformers, which is only partly annotated
 
@@ -111,29 +111,24 @@ def export_decoder(model: Model, path: Path, *, half: bool) -> Layout:
     """Write the graph of a decoder alone. Raises ExportError."""
     if half:
         model = copy.deepcopy(model).half()
-    layout = _held(model)
-    any_size = Dim.DYNAMIC
-    past = [torch.randn(2, layout.kv_heads, 3, layout.head_width, dtype=layout.dtype) for _ in range(2 * layout.layers)]
-    takes_positions = "position_ids" in inspect.signature(model.forward).parameters
-    trace(
-        _Decoder(model, takes_positions=takes_positions),
-        (
-            torch.randn(2, 5, layout.width, dtype=layout.dtype),
-            torch.ones(2, 8, dtype=torch.int64),
-            torch.arange(3, 8).repeat(2, 1),
-            past,
-        ),
-        path,
-        sizes=(
-            {0: any_size, 1: any_size},
-            {0: any_size, 1: any_size},
-            {0: any_size, 1: any_size},
-            [{0: any_size, 2: any_size}] * len(past),
-        ),
-        inputs=["inputs_embeds", "attention_mask", "position_ids", *_names("past", layout.layers)],
-        outputs=["logits", *_names("present", layout.layers)],
-    )
+    decoder, layout, given = traced_decoder(model)
+    trace(decoder, given.example, path, sizes=given.sizes, inputs=given.inputs, outputs=given.outputs)
     return layout
+
+
+def traced_decoder(model: Model) -> tuple[torch.nn.Module, Layout, Traced]:
+    """The model as the graph calls it, its sizes, and what it is traced with: two rows of five tokens after three."""
+    layout = _held(model)
+    any_size = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC}
+    past = [torch.randn(2, layout.kv_heads, 3, layout.head_width, dtype=layout.dtype) for _ in range(2 * layout.layers)]
+    embeds = torch.randn(2, 5, layout.width, dtype=layout.dtype)
+    given = Traced(
+        (embeds, torch.ones(2, 8, dtype=torch.int64), torch.arange(3, 8).repeat(2, 1), past),
+        (any_size, any_size, any_size, [{0: Dim.DYNAMIC, 2: Dim.DYNAMIC}] * len(past)),
+        ["inputs_embeds", "attention_mask", "position_ids", *_names("past", layout.layers)],
+        ["logits", *_names("present", layout.layers)],
+    )
+    return _Decoder(model, takes_positions="position_ids" in inspect.signature(model.forward).parameters), layout, given
 
 
 def cross_layout_of(model: Model) -> Layout:

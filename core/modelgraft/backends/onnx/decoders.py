@@ -2,8 +2,8 @@
 
 The module is needed to export it, and never again: what the writer must know of it stands in the manifest, and the input
 embeddings are read from the checkpoint, or from a file of the export where they stand in none. What a module offers is
-`Decodes` below, what a writer offers is `Writes`. There are four styles of decoder graphs: "grouped" (decoding.py: its cache
-is updated in place), "gated" (gated.py: the same, looking at media), "growing" and "crossing" (growing.py).
+`Decodes` below, what a writer offers is `Writes`. There are five styles of decoder graphs: "grouped" (decoding.py: its cache is updated
+in place), "growing" and "crossing" (growing.py), "gated" and "gated-growing" (gated.py: the first two, looking at media).
 """
 
 from __future__ import annotations
@@ -164,8 +164,8 @@ def _decoder(
     if manifest["style"] == "crossing":
         sessions = {graph.removesuffix(".onnx"): session(graph) for graph in CROSSING if (folder / graph).is_file()}
         return CrossingDecoder(sessions, layout, start_ids, device=device)
-    if manifest["style"] == "gated":
-        return gated.GatedDecoder(session(store.GRAPH), layout, embed, device=device, media=session(gated.MEDIA))
+    if manifest["style"] in gated.STYLES:
+        return gated.STYLES[manifest["style"]](session(store.GRAPH), layout, embed, device=device, media=session(gated.MEDIA))
     kind = OnnxDecoder if manifest["style"] == "grouped" else GrowingDecoder
     return kind(session(store.GRAPH), layout, embed, device=device)
 
@@ -209,7 +209,7 @@ def prove(module: Decodes, exported: Decoder, made: DecoderGraph, precision: str
         return module.embed(torch.randint(0, ids, (length,), generator=generator)).detach()
 
     def answer(decoder: Decoder, case: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        if isinstance(exported, gated.GatedDecoder):
+        if isinstance(exported, gated.GatedDecoder | gated.GatedGrowingDecoder):
             gated.rehearse(decoder, case, media_size=exported.media_size)
         return _answer(decoder, case, ids)
 
