@@ -49,19 +49,19 @@ class GatedCrossAttention(Config):
     attends  "all": a word sees all media before it, not only the last (flamingo)
     """
 
-    family: Literal["flamingo", "idefics"] = "flamingo"
+    family: Literal["flamingo", "idefics"] = Field("flamingo", description="how the blocks are built, and where they stand")
     media_size: Dim = Field(None, description="width of the media")
     hidden_size: Dim = Field(None, description="width of the host's layers")
     num_hidden_layers: Dim = Field(None, description="layers of the host")
     every: int = Field(4, gt=0, description="a block before every so many layers")
-    num_heads: int = Field(8, gt=0)
+    num_heads: int = Field(8, gt=0, description="heads of the cross-attention")
     head_dim: int = Field(64, gt=0, description="flamingo: width of a head")
     ff_mult: int = Field(4, gt=0, description="flamingo: width of the feed-forward layers, in widths of the host")
-    attends: Literal["last", "all"] = "last"
+    attends: Literal["last", "all"] = Field("last", description="which of the media before it a word sees")
     intermediate_size: int | None = Field(None, gt=0, description="idefics: width of the feed-forward layers")
     qk_norms: bool = Field(False, description="idefics: queries and keys are normed per head")
     hidden_act: str = Field("silu", description="idefics: activation of the feed-forward layers")
-    rms_norm_eps: float = Field(1e-6, description="idefics")
+    rms_norm_eps: float = Field(1e-6, description="idefics: added to the variance in its norms")
     gates: Literal["float", "vector"] = Field("float", description="idefics: one number for a whole block, or one for each of its widths")
 
     @classmethod

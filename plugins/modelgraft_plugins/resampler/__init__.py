@@ -42,14 +42,14 @@ class Perceiver(Config):
     family: Literal["flamingo", "idefics"] = Field("flamingo", description="how it is built")
     hidden_size: Dim = Field(None, description="width of the vectors and of the latents")
     depth: int = Field(6, gt=0, description="how often the latents read the vectors")
-    num_heads: int = Field(8, gt=0)
-    head_dim: int = Field(64, gt=0)
+    num_heads: int = Field(8, gt=0, description="heads of the attention")
+    head_dim: int = Field(64, gt=0, description="width of a head")
     num_latents: int = Field(64, gt=0, description="how many vectors come out")
     ff_mult: int = Field(4, gt=0, description="width of the feed-forward layers, in widths of the latents")
     qk_norms: bool = Field(False, description="idefics: queries and keys are normed per head")
-    max_num_frames: int | None = Field(None, gt=0)
-    max_num_media: int | None = Field(None, gt=0)
-    many: bool = False
+    max_num_frames: int | None = Field(None, gt=0, description="frames of a video that have a learned vector; none: media are pictures")
+    max_num_media: int | None = Field(None, gt=0, description="media of a record that have a learned vector; none: none has")
+    many: bool = Field(False, description="several media per record")
 
     @classmethod
     def from_source(cls, source: SourceView) -> Mapping[str, Any]:
