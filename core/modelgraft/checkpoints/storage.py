@@ -20,6 +20,7 @@ from modelgraft.errors import Problem, SourceError
 
 NEW_S = 60  # a folder that is made is locked within this time
 CHUNK_BYTES = 1 << 20  # large enough that hashing is bound by the disk, small enough to report progress
+SAMPLES, SAMPLE_BYTES = 16, 4096  # what is read of a large file to tell it from another of its size and time
 
 
 def cache_root() -> Path:
@@ -129,8 +130,24 @@ def file_aside(target: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
+def stamp_of(path: Path) -> str:
+    """Tells contents of a file apart without reading all of it: its size, its time of change, and samples from its beginning to its end.
+
+    The time alone does not: archives and copies may give every file the same one. A file that may not be read has no samples.
+    """
+    stat, digest = path.stat(), hashlib.sha256()
+    with contextlib.suppress(OSError), path.open("rb", buffering=0) as file:
+        if stat.st_size <= SAMPLES * SAMPLE_BYTES:
+            digest.update(file.read())
+        else:
+            for sample in range(SAMPLES):
+                file.seek((stat.st_size - SAMPLE_BYTES) * sample // (SAMPLES - 1))
+                digest.update(file.read(SAMPLE_BYTES))
+    return f"{stat.st_size}\0{stat.st_mtime_ns}\0{digest.hexdigest()}"
+
+
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hex; remembered beside the cache under the file's place, size and time of change."""
+    """The SHA-256 of a file, in hex; remembered beside the cache under the file's place and stamp."""
     memo = _memo_of(path)
     if memo.is_file() and len(known := memo.read_text()) == 64:  # 64 hex digits: a memo that was cut is not trusted
         return known
@@ -152,8 +169,7 @@ def remember_hash(path: Path, digest: str) -> None:
 
 
 def _memo_of(path: Path) -> Path:
-    stat = path.stat()
-    identity = f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}"
+    identity = f"{path.resolve()}\0{stamp_of(path)}"
     return cache_root() / "hashes" / hashlib.sha256(identity.encode()).hexdigest()
 
 

@@ -114,7 +114,7 @@ def open_tokenizer(context: LoadContext, *, placeholder: str, vocabulary: int, e
         raise _missing(context, f"{folder} has none of {', '.join(FILES)}" if folder is not None else "it has no folder on this machine")
     try:
         inner = kept_tokenizers.open_tokenizer(folder)
-    except (ValueError, OSError, KeyError, TypeError, ImportError) as error:
+    except Exception as error:  # the package tokenizers raises Exception itself for a file that it cannot take
         raise _missing(context, f"its tokenizer files cannot be read: {error}") from error
     return Tokenizer(_extended(inner, extra, context), placeholder=placeholder)
 

@@ -44,7 +44,7 @@ def _open(config: Config, context: LoadContext) -> Tokenizer:
     folder = home / config.folder
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # the package tokenizers raises Exception itself for a file that it cannot take
         found = f"{folder} has no tokenizer that transformers can open: {str(error).partition(chr(10))[0]}"
         raise SourceError(Problem("no-tokenizer", found, context.node.place, node=context.node.name)) from error
 
