@@ -53,15 +53,9 @@ def write(part, prompt, new, media=None, marker=None):
     return numpy.array(ids)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("values", nargs="+", metavar="NAME=FILE.npy")
-    parser.add_argument("--new", type=int, default=20, help="tokens that a language model writes")
-    parser.add_argument("--medium", type=int, help="the token that marks a medium in a prompt")
-    words = parser.parse_args()
-    values = {name: numpy.load(file) for name, _, file in (word.partition("=") for word in words.values)}
+def compute(parts, values, words):
     results = {}
-    for part in json.loads((here / "manifest.json").read_text())["segments"]:
+    for part in parts:
         wires, name = part["wires"], part["nodes"][0]
         if part["style"] == "tensors" and all(source in values for source in wires.values()):
             found = opened(part).run(None, {port: values[source] for port, source in wires.items()})
@@ -71,6 +65,30 @@ if __name__ == "__main__":
             results[f"{name}.ids"] = write(part, values[name], words.new)
         elif part["style"].startswith("gated") and {name, part["media"]} <= values.keys() and words.medium is not None:
             results[f"{name}.ids"] = write(part, values[name], words.new, values[part["media"]], words.medium)
+    return results
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("values", nargs="+", metavar="NAME=FILE.npy")
+    parser.add_argument("--new", type=int, default=20, help="tokens that a language model writes")
+    parser.add_argument("--medium", type=int, help="the token that marks a medium in a prompt")
+    words, given = parser.parse_args(), {}
+    parts = json.loads((here / "manifest.json").read_text())["segments"]
+    known = {name for part in parts for name in (*part["wires"].values(), *part["gives"], *part["nodes"], part.get("media"))}
+    for word in words.values:
+        name, _, file = word.partition("=")
+        if not file or name not in known:
+            parser.error(f"'{word}' is no NAME=FILE.npy, or has a NAME that is none of: {', '.join(sorted(known - {None}))}")
+        try:
+            given[name] = numpy.load(file)
+        except (OSError, ValueError) as error:
+            parser.error(f"{file} cannot be read: {error}")
+    try:
+        results = compute(parts, dict(given), words)
+    except Exception as error:
+        shapes = ", ".join(f"{name} {value.dtype}{list(value.shape)}" for name, value in given.items())
+        parser.error(f"cannot be computed from {shapes}: {str(error).strip().splitlines()[0]} (see `ports` in manifest.json)")
     if not results:
         parser.error("nothing can be computed from these values: see `wires` and `nodes` in manifest.json")
     for name, value in results.items():

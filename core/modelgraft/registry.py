@@ -6,7 +6,7 @@ take part. Nothing fails until a graph needs it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import Distribution, EntryPoint, entry_points
 from pathlib import Path
@@ -45,6 +45,7 @@ class Registry:
     recorded_configs: Mapping[str, Path]
     weight_readers: Mapping[str, str]
     backends: Mapping[str, str]
+    precisions: Mapping[str, tuple[str, ...]]  # that weights may have on a backend; none: it does not tell
     fusing: frozenset[str]  # the backends that run connected nodes as one call
     manager: pluggy.PluginManager = field(compare=False, repr=False)
 
@@ -102,6 +103,7 @@ class _Offers:
         self.recorded_configs: dict[str, Path] = {}
         self.weight_readers: dict[str, str] = {}
         self.backends: dict[str, str] = {}
+        self.precisions: dict[str, tuple[str, ...]] = {}
         self.fusing: set[str] = set()
 
     def add_component(self, subject: Any) -> None:
@@ -120,8 +122,9 @@ class _Offers:
 
         return keep
 
-    def add_backend(self, name: str, target: str, *, fuses: bool = False) -> None:
+    def add_backend(self, name: str, target: str, *, fuses: bool = False, precisions: Iterable[str] = ()) -> None:
         self.keeper(self.backends, "backend")(name, target)
+        self.precisions[name] = tuple(precisions)
         if fuses:
             self.fusing.add(name)
 
@@ -139,6 +142,7 @@ class _Building:
             "recorded_configs": {},
             "weight_readers": {},
             "backends": {},
+            "precisions": {},
         }
         self.fusing: set[str] = set()
 

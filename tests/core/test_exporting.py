@@ -107,6 +107,36 @@ def test_the_cache_is_listed_and_cleared(checkpoint, tmp_path, capsys):
     assert json.loads(call(capsys, "cache", "list", "--json")[1]) == []
 
 
+def test_a_cache_that_is_a_file_is_named(tmp_path, monkeypatch, capsys):
+    """Not an empty list of exports."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "file"))
+    for command in ("list", "clear"):
+        code, _, said = call(capsys, "cache", command)
+        assert code == 1
+        assert "file cannot be used: Not a directory" in said
+    assert (tmp_path / "file").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ("--backend", "onnx", "--dtype", "bfloat16"),
+            "vision: the onnx backend has no dtype 'bfloat16'; it has float16, float32, int8, w4, w8",
+        ),
+        (("--backend", "onnx", "--precision", "int3"), "vision: the onnx backend has no precision 'int3'; it has float16, float32, int8"),
+        (("--precision", "int8"), "vision: the torch backend has no precision 'int8'; it has bfloat16, float16, float32, float64"),
+    ],
+)
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_weights_that_a_backend_does_not_have_are_refused_with_the_plan(checkpoint, capsys, command, options, said):
+    """The node, the backend and what it has, before anything is loaded."""
+    code, _, found = call(capsys, command, "vit", "--set", f"checkpoint={checkpoint}", *options)
+    assert code == 1
+    assert said in found
+
+
 def test_an_exported_language_model_writes_without_modelgraft(tmp_path, monkeypatch, capsys):
     """From token ids, and from the same tokens as embeddings: the tokens that transformers' generate writes."""
     monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "cache"))
@@ -131,10 +161,21 @@ def test_an_exported_language_model_writes_without_modelgraft(tmp_path, monkeypa
 
 
 def test_values_that_lead_nowhere_are_an_error_of_the_script(checkpoint, tmp_path, capsys):
-    """A misspelt name says where the right ones stand."""
+    """A misspelt name, a file that is none, and numbers that do not fit: one line each, and nothing is written."""
     call(capsys, "export", "vit", "--set", f"checkpoint={checkpoint}", "--out", str(tmp_path / "out"))
     numpy.save(tmp_path / "x.npy", numpy.zeros(3))
-    run = [sys.executable, str(tmp_path / "out" / "run.py"), "pixel.pixels=x.npy"]
-    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "nothing can be computed from these values: see `wires` and `nodes` in manifest.json" in done.stderr
+    (tmp_path / "text.npy").write_text("no array")
+    for word, said in {
+        "pixel.pixels=x.npy": "'pixel.pixels=x.npy' is no NAME=FILE.npy, or has a NAME that is none of: head, head.y, pixels.pixels",
+        "pixels.pixels": "'pixels.pixels' is no NAME=FILE.npy",
+        "pixels.pixels=away.npy": "away.npy cannot be read: [Errno 2] No such file or directory",
+        "pixels.pixels=text.npy": "text.npy cannot be read: ",
+        "pixels.pixels=x.npy": "cannot be computed from pixels.pixels float64[3]: ",
+        "head.y=x.npy": "nothing can be computed from these values: see `wires` and `nodes` in manifest.json",
+    }.items():
+        run = [sys.executable, str(tmp_path / "out" / "run.py"), word]
+        done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("*.y.npy"))

@@ -10,9 +10,10 @@ import torch
 
 from modelgraft import Config, InputError, PluginError, SourceError, component
 from modelgraft.backends.base import LoadContext, NodeRuntime
-from modelgraft.backends.torch import TorchBackend, count_parameters, in_torch, parameters_without_memory, resolve_device
+from modelgraft.backends.torch import DTYPES, TorchBackend, count_parameters, in_torch, parameters_without_memory, resolve_device
 from modelgraft.errors import Cancelled, Place
 from modelgraft.graph import Node
+from modelgraft.registry import discover
 
 
 class Affine(torch.nn.Module):
@@ -216,3 +217,8 @@ def test_code_that_asks_hears_of_cancellation():
     runtime.cancelled.set()
     with pytest.raises(Cancelled, match="a was stopped"):
         runtime.check()
+
+
+def test_what_the_plans_are_told_is_what_the_backend_has():
+    """The plugin declares the dtypes without torch, and the backend runs in them."""
+    assert set(discover().precisions["torch"]) == set(DTYPES)

@@ -279,6 +279,12 @@ def test_missing_and_left_over_tensors_are_named(folders, tmp_path):
             {"hidden_size": 64, "model": {"model_type": "llama", "hidden_size": 32}},
             "hidden_size is 64, but the model of this source is 32 wide",
         ),
+        (
+            {"model_type": "opt", "vocab_size": 9, "suppress_tokens": (3, 9)},
+            "suppress_tokens has 9, wanted: 0 to 8, the ids of the vocabulary",
+        ),
+        ({"begin_suppress_tokens": (-1,)}, "begin_suppress_tokens has -1, wanted: 0 or more"),
+        ({"end_ids": (-2,)}, "end_ids has -2, wanted: 0 or more"),
     ],
 )
 def test_configs_that_contradict_themselves_are_refused(config, message):

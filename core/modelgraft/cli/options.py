@@ -18,7 +18,10 @@ Allow = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 BackendName = Annotated[str | None, typer.Option("--backend", metavar="NAME", help="Where nodes run: torch, onnx or what a plugin offers.")]
 Device = Annotated[str | None, typer.Option("--device", metavar="D", help="cpu, cuda:0.")]
-Dtype = Annotated[str | None, typer.Option("--dtype", metavar="T", help="The floating dtype to run in, such as float32 or bfloat16.")]
+Dtype = Annotated[
+    str | None,
+    typer.Option("--dtype", metavar="T", help="The dtype to run in, such as bfloat16; --precision goes over it."),
+]
 Precision = Annotated[
     str | None, typer.Option("--precision", metavar="P", help="Of the weights on onnx: float32, float16, int8, w8 or w4.")
 ]

@@ -11,6 +11,7 @@ from modelgraft.order import topological
 from modelgraft.planning.counting import add_up, count, weight_bytes
 from modelgraft.planning.provenance import key_of
 from modelgraft.plans import Parameters, Plan, Step
+from modelgraft.registry import Registry
 
 AUTO = {"backend": "torch", "device": "cpu", "dtype": "float32", "precision": "", "threads": ""}  # what "auto", and silence, mean
 FREE = "free"  # the lane of light code: it waits for nothing
@@ -55,7 +56,8 @@ def plan(
     backend, device, dtype, precision   win over what the graph says;  otherwise: what "auto" and silence mean for each
     exact      build every module on the meta device, and compare with its formula
 
-    Raises InputError for an output that is not there, GraphError when a formula is wrong.
+    Raises InputError for an output that is not there and for weights that a backend does not have, GraphError when a formula
+    is wrong.
     """
     asked = _wanted(solved, wanted)
     needed = _needed(solved, asked)
@@ -63,6 +65,8 @@ def plan(
     placement = Placement(
         solved, {"backend": backend, "device": device, "dtype": dtype, "precision": precision}, {**AUTO, **(otherwise or {})}
     )
+    for name in order:
+        _check_weights(solved.nodes[name], placement, solved.graph.registry)
     releases = _last_uses(solved, order, asked)
     steps: list[Step] = []
     keys: dict[str, str] = {}
@@ -107,6 +111,15 @@ def _step(
         threads=int(threads) if threads else None,
         fuses=backend in solved.graph.registry.fusing,
     )
+
+
+def _check_weights(node: Node, placement: Placement, registry: Registry) -> None:
+    """Refuse a precision, or without one a dtype, that the backend of a node is known not to have."""
+    backend, precision = placement.of(node, "backend"), placement.of(node, "precision")
+    what = "precision" if precision else "dtype"
+    known, wanted = registry.precisions.get(backend), placement.of(node, what)
+    if node.component.module is not None and known and wanted not in known:
+        raise InputError(f"{node.name}: the {backend} backend has no {what} '{wanted}'; it has {choices(known)}")
 
 
 # -- what is wanted -----------------------------------------------------------------------------------------------------

@@ -69,6 +69,8 @@ class LanguageConfig(Config):
         self.fields  # noqa: B018 raises ValueError for a template that cannot be read
         if self.beams > 1 and self.temperature > 0:
             raise ValueError(f"beams: {self.beams} search for the likeliest answer, temperature: {self.temperature} draws one; choose one")
+        for name in ("suppress_tokens", "begin_suppress_tokens", "end_ids"):
+            self._refuse_no_tokens(name)
         if self.stop and "" in self.stop:
             raise ValueError("stop: an empty string would end every answer at once")
         if len(set(self.extra_tokens)) < len(self.extra_tokens) or "" in self.extra_tokens:
@@ -77,6 +79,15 @@ class LanguageConfig(Config):
         if own is not None and self.hidden_size not in (None, own):
             raise ValueError(f"hidden_size is {self.hidden_size}, but the model of this source is {own} wide")
         return self
+
+    def _refuse_no_tokens(self, name: str) -> None:
+        """Ids that stand for no token: what is to be suppressed must be there, an end that never comes does no harm."""
+        ids: tuple[int, ...] = getattr(self, name)
+        rows = None if name == "end_ids" or self.vocab_size is None else self.vocab_size + len(self.extra_tokens)
+        wrong = [token for token in ids if token < 0 or (rows is not None and token >= rows)]
+        if wrong:
+            wanted = "0 or more" if rows is None else f"0 to {rows - 1:,}, the ids of the vocabulary"
+            raise ValueError(f"{name} has {', '.join(map(str, wrong[:3]))}, wanted: {wanted}")
 
     @property
     def family(self) -> Family:

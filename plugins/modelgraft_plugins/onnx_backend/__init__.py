@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from modelgraft import hookimpl
+from modelgraft.language.document import PRECISIONS
 
 
 @hookimpl
 def register_backends(register: Callable[..., None]) -> None:
     """Offer the backend `onnx`."""
-    register("onnx", "modelgraft.backends.onnx.backend:OnnxBackend", fuses=True)
+    register("onnx", "modelgraft.backends.onnx.backend:OnnxBackend", fuses=True, precisions=PRECISIONS)

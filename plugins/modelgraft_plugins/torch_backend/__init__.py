@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 from modelgraft import hookimpl
 
+DTYPES = ("float32", "float16", "bfloat16", "float64")
+
 
 @hookimpl
-def register_backends(register: Callable[[str, str], None]) -> None:
+def register_backends(register: Callable[..., None]) -> None:
     """Offer the backend `torch`."""
-    register("torch", "modelgraft.backends.torch:TorchBackend")
+    register("torch", "modelgraft.backends.torch:TorchBackend", precisions=DTYPES)

@@ -98,7 +98,7 @@ class OnnxBackend:
             entry = store.make(key, lambda folder: _build(parts, node, signature, precision, folder))
         warnings += entry.manifest["warnings"]
         session, remarks = store.session(entry.folder, context.device, count=context.threads)
-        return Exported(session, device=context.device), entry, (*warnings, *remarks)
+        return Exported(session, device=context.device), entry, (*warnings, *(f"{node.name}: {text}" for text in remarks))
 
 
 class _Calls:

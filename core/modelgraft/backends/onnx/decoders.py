@@ -112,7 +112,7 @@ def load(context: LoadContext, open_host: Callable[[], Loaded], *, key: str, pre
 
     def session(graph: str) -> Any:
         opened, said = store.session(entry.folder, context.device, graph=graph, count=context.threads)
-        remarks.extend(said)
+        remarks.extend(f"{node.name}: {text}" for text in said)
         return opened
 
     around = next((adapter.component for adapter in reversed(node.adapters) if adapter.component.writer), node.component)

@@ -216,7 +216,10 @@ def make(key: str, build: Callable[[Path], Mapping[str, Any]]) -> Entry:
 
 
 def entries() -> list[Entry]:
-    """All exports, the oldest first."""
+    """All exports, the oldest first. Raises SourceError `cache-failed` when the cache is no folder."""
+    with cache_in_use():
+        if cache_root().exists():
+            list(cache_root().iterdir())
     found = [Entry(manifest.parent, _manifest_in(manifest.parent)) for manifest in exports_root().glob("*/[!.]*/manifest.json")]
     return sorted(found, key=lambda entry: float(entry.manifest.get("made", 0.0)))
 
