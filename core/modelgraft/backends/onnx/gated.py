@@ -16,7 +16,7 @@ from torch import Tensor
 
 from modelgraft.backends.onnx.calling import bind
 from modelgraft.backends.onnx.decoding import Layout, OnnxDecoder
-from modelgraft.backends.onnx.growing import GrowingDecoder, _Growing, pick
+from modelgraft.backends.onnx.growing import GrowingDecoder, GrowingSession, pick
 from modelgraft.backends.onnx.streams import Order, unordered
 
 MEDIA = "media.onnx"
@@ -104,14 +104,14 @@ class GatedDecoder(OnnxDecoder):
         return super()._bind({**inputs, "seen": seen, "medium": self.medium, **self.pairs})
 
 
-class _Seeing(_Growing):
+class _Seeing(GrowingSession):
     """A growing session whose tokens see something."""
 
     beside: Mapping[str, Tensor]
     seen: Tensor
 
     def run(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """See _Growing."""
+        """See GrowingSession."""
         return super().run({**tensors, "seen": self.seen, **self.beside})
 
 

@@ -23,7 +23,7 @@ from modelgraft.backends.onnx.decoding import Layout
 from modelgraft.backends.onnx.streams import Order, order_of, unordered
 
 
-class _Growing:
+class GrowingSession:
     """A session with a past that becomes its present."""
 
     def __init__(self, session: Any, layout: Layout, *, device: str, order: Order | None) -> None:
@@ -72,7 +72,7 @@ class GrowingDecoder:
 
     def __init__(self, session: Any, layout: Layout, embed: Callable[[Tensor], Tensor], *, device: str, order: Order | None = None) -> None:
         """embed, order: as for OnnxDecoder."""
-        self.body, self.embed = _Growing(session, layout, device=device, order=order), embed
+        self.body, self.embed = GrowingSession(session, layout, device=device, order=order), embed
         self.mask = torch.zeros(0)
 
     def prefill(self, prompts: Sequence[Tensor], *, room: int) -> Tensor:  # noqa: ARG002 the cache grows by itself
@@ -108,7 +108,7 @@ class CrossingDecoder:
         order: Order | None = None,
     ) -> None:
         """sessions: "decoder", "crossing" and, where prompts are encoded here, "encoder";  start: what answers begin with."""
-        self.body = _Growing(sessions["decoder"], layout, device=device, order=order)
+        self.body = GrowingSession(sessions["decoder"], layout, device=device, order=order)
         self.crossing = Exported(sessions["crossing"], device=device, order=order)
         self.encoder = Exported(sessions["encoder"], device=device, order=order) if "encoder" in sessions else None
         self.crossed = [entry.name for entry in sessions["crossing"].get_outputs()]
