@@ -73,12 +73,7 @@ def test_a_growing_cache_stays_on_the_device(tmp_path):
 
 def test_an_encoder_decoder_keeps_its_memory_on_the_device(tmp_path):
     """Whisper's decoder."""
-    config = hf.WhisperConfig(
-        vocab_size=97, d_model=32, encoder_layers=1, decoder_layers=2, encoder_attention_heads=4, decoder_attention_heads=4,
-        decoder_ffn_dim=48, encoder_ffn_dim=48, max_target_positions=40, max_source_positions=50, num_mel_bins=8,
-        pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
-    )  # fmt: skip
-    model = model_of(config, hf.AutoModelForSpeechSeq2Seq)
+    model = model_of(checkpoints.whisper_config(), hf.AutoModelForSpeechSeq2Seq)
     layout = growing_export.export_crossing(model, tmp_path, half=False, encoder=None, start=1)
     sessions = {path.stem: open_session(path, device=DEVICE) for path in tmp_path.glob("*.onnx")}
     decoder = CrossingDecoder(sessions, layout, lambda: (1, 5), device=DEVICE)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +22,16 @@ from support.checkpoints import Checkpoint
 from support.openflamingo import HEADS, REFERENCE, RESAMPLER_HEADS, text_of
 from support.pictures import gallery, picture
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+pytestmark = [
+    pytest.mark.usefixtures("untuned_cache"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
+]
 
 CLOSE = {"rtol": 0.0, "atol": 1e-5}  # float32, elementwise
 NEW_TOKENS = 9
 PICTURES = [gallery()[name] for name in ("landscape", "portrait", "grey", "rgba")]
 PROMPTS = ["Question: how many cats are there? Answer:", "a photo of", "the", "what do you see in the picture"]
 OPEN = ("<fake_token_around_image>", "<image>", "<fake_token_around_image>")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Exports of these tests are their own, and run as they were written: tuning takes a process each."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MODELGRAFT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr("modelgraft.backends.onnx.store.tune", lambda source, target: "not in this test")
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -24,18 +24,12 @@ from support import openflamingo
 from support.openflamingo import IMAGE, REFERENCE, graph, pictures_of, rows_of, text_of
 from support.oracles import oracle
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+pytestmark = [
+    pytest.mark.usefixtures("untuned_cache"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
+]
 
 BLOCK = oracle("openflamingo_gated_block")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Exports of these tests are their own, and run as they were written: tuning takes a process each."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MODELGRAFT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr("modelgraft.backends.onnx.store.tune", lambda source, target: "not in this test")
-        yield
 
 
 @pytest.fixture(scope="module")

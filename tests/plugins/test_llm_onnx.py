@@ -14,6 +14,7 @@ from modelgraft.backends.onnx.runtime import open_session
 from modelgraft.errors import InputError
 from modelgraft_plugins.llm import grouped_query, growing_export
 from modelgraft_plugins.llm.decoders import CausalDecoder, CrossDecoder
+from support import checkpoints
 from support.ordering import HostOrder
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
@@ -229,12 +230,7 @@ def test_what_the_operator_cannot_serve_gets_a_growing_cache(tmp_path):
 
 def test_an_encoder_decoder_keeps_the_keys_of_its_memory(tmp_path):
     """Whisper's decoder takes the memory itself; T5, which has an encoder of its own, is compared in test_onnx_graphs.py."""
-    config = hf.WhisperConfig(
-        vocab_size=97, d_model=32, encoder_layers=1, decoder_layers=2, encoder_attention_heads=4, decoder_attention_heads=4,
-        decoder_ffn_dim=48, encoder_ffn_dim=48, max_target_positions=40, max_source_positions=50, num_mel_bins=8,
-        pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
-    )  # fmt: skip
-    model = model_of(config, hf.AutoModelForSpeechSeq2Seq)
+    model = model_of(checkpoints.whisper_config(), hf.AutoModelForSpeechSeq2Seq)
     layout = growing_export.export_crossing(model, tmp_path, half=False, encoder=None, start=1)
     sessions = {path.stem: open_session(path, device="cpu") for path in tmp_path.glob("*.onnx")}
     prompts = [torch.randn(13, 32, generator=torch.Generator().manual_seed(row)) for row in range(3)]

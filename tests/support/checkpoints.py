@@ -150,6 +150,15 @@ def t5_config(tokenizer: Any) -> hf.T5Config:
     )  # fmt: skip
 
 
+def whisper_config() -> hf.WhisperConfig:
+    """A tiny Whisper."""
+    return hf.WhisperConfig(
+        vocab_size=97, d_model=32, encoder_layers=1, decoder_layers=2, encoder_attention_heads=4, decoder_attention_heads=4,
+        decoder_ffn_dim=48, encoder_ffn_dim=48, max_target_positions=40, max_source_positions=50, num_mel_bins=8,
+        pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
+    )  # fmt: skip
+
+
 def opt_tokenizer() -> Any:
     """Every text begins with </s>, as in OPT."""
     return byte_level(begin="</s>", end="</s>", pad="<pad>", prefix=True)

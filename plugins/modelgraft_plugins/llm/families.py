@@ -177,6 +177,10 @@ def _count_whisper_decoder(f: Facts) -> int:
 
 DECODER_COUNTS: Mapping[str, Callable[[Facts], int]] = {"t5": _count_t5_decoder, "whisper": _count_whisper_decoder}
 
+_GPT2_NAMES: dict[str, str] = {
+    "hidden_size": "n_embd", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head", "intermediate_size": "n_inner",
+    "max_position_embeddings": "n_positions",
+}  # fmt: skip
 _LLAMA = {
     "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
     "max_position_embeddings": 2048, "tie_word_embeddings": False,
@@ -231,10 +235,7 @@ FAMILIES: Mapping[str, Family] = {
             "tie_word_embeddings": True,
         },
         _count_gpt2,
-        {
-            "hidden_size": "n_embd", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head", "intermediate_size": "n_inner",
-            "max_position_embeddings": "n_positions",
-        },
+        _GPT2_NAMES,
     ),
     "gpt_neox": Family(
         {
@@ -279,10 +280,7 @@ FAMILIES: Mapping[str, Family] = {
             "tie_word_embeddings": False,
         },
         _count_gptj,
-        {
-            "hidden_size": "n_embd", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head", "intermediate_size": "n_inner",
-            "max_position_embeddings": "n_positions",
-        },
+        _GPT2_NAMES,
     ),
     "t5": Family(
         {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from modelgraft.backends.onnx.examples import CHECKED, make_inputs
 from modelgraft.backends.onnx.exporting import Halved, export, flat, joined, open_fresh
 from modelgraft.backends.onnx.keys import OPSET, ExportError, Signature, identity_of, key_of, signature_of, wired_inputs
 from modelgraft.backends.onnx.parity import Parity, compare
-from modelgraft.backends.onnx.precision import bring, check_precision
+from modelgraft.backends.onnx.precision import bring
 from modelgraft.backends.torch import TorchBackend, in_torch, placed, starts_new
 from modelgraft.errors import GraphError, InputError, Problem
 from modelgraft.graph import Node
@@ -94,8 +95,9 @@ class OnnxBackend:
         entry, complaint = store.find(key)
         warnings = [f"{node.name}: {complaint}"] if complaint else []
         if entry is None:
-            parts = [self._torch.load(_on_host(part), shared) for part in _parts(context)]
-            entry = store.make(key, lambda folder: _build(parts, node, signature, precision, folder))
+            build = partial(_build, [self._torch.load(_on_host(part), shared) for part in _parts(context)], node, signature, precision)
+            entry = store.make(key, build)
+            del build  # and with it the modules
         warnings += entry.manifest["warnings"]
         session, remarks = store.session(entry.folder, context.device, count=context.threads)
         return Exported(session, device=context.device), entry, (*warnings, *(f"{node.name}: {text}" for text in remarks))
@@ -118,7 +120,7 @@ class _Calls:
 
 
 def _precision(context: LoadContext) -> str:
-    return check_precision(context.precision or context.dtype)
+    return context.precision or context.dtype
 
 
 def _parts(context: LoadContext) -> list[LoadContext]:

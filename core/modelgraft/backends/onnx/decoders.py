@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -105,8 +106,7 @@ def load(context: LoadContext, open_host: Callable[[], Loaded], *, key: str, pre
     node = context.node
     entry, complaint = store.find(key)
     if entry is None:
-        host = open_host()
-        entry = store.make(key, lambda folder: _build(host, context, precision, folder))
+        entry = store.make(key, partial(_build, open_host(), context, precision))  # which lets go of the module before sessions open
     facts = entry.manifest
     remarks = [*facts["warnings"], *(f"{node.name}: {text}" for text in (complaint, facts["remark"]) if text)]
 

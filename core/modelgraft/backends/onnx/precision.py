@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 from modelgraft.backends.onnx import store
 from modelgraft.backends.onnx.keys import ExportError
-from modelgraft.errors import InputError, choices
-from modelgraft.language.document import PRECISIONS
 
 if TYPE_CHECKING:
     from modelgraft.backends.onnx.parity import Parity
@@ -42,13 +40,6 @@ class Reduced:
     parity: Parity
     weights: str = ""
     warnings: tuple[str, ...] = ()
-
-
-def check_precision(precision: str) -> str:
-    """Give the precision back, or raise InputError with those there are."""
-    if precision not in PRECISIONS:
-        raise InputError(f"precision '{precision}' is not known to the onnx backend; it knows {choices(PRECISIONS)}")
-    return precision
 
 
 def bring(graphs: Sequence[Path], precision: str, prove: Callable[[], Parity]) -> Reduced:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from modelgraft.backends.onnx.widening import matrix_of
+from modelgraft.backends.onnx.widening import constant_in, matrix_of
 
 TURN = (0, 2, 1, 3)  # [batch tokens heads d] <-> [batch heads tokens d]
 HEADS = {"Attention": ("q_num_heads", "kv_num_heads"), "RotaryEmbedding": ("num_heads",)}  # by operator, how it is told of them
@@ -111,7 +111,7 @@ def _join_all(graph: Graph, nodes: list[Node]) -> None:
     sizes = [weight.const_value.shape[1] for weight in weights]
     joined = numpy.concatenate([weight.const_value.numpy() for weight in weights], axis=1)
     name = f"{weights[0].name}.joined"
-    constants = [_constant(graph, name, joined), _constant(graph, f"{name}.sizes", numpy.array(sizes, numpy.int64))]
+    constants = [constant_in(graph, name, joined), constant_in(graph, f"{name}.sizes", numpy.array(sizes, numpy.int64))]
     product = ir.node("MatMul", [nodes[0].inputs[0], constants[0]])
     split = ir.node("Split", [product.outputs[0], constants[1]], attributes={"axis": -1}, num_outputs=len(nodes))
     graph.insert_before(nodes[0], [product, split])
@@ -123,15 +123,6 @@ def _join_all(graph: Graph, nodes: list[Node]) -> None:
         graph.remove(node, safe=True)
         if not weight.uses():
             graph.initializers.pop(weight.name, None)
-
-
-def _constant(graph: Graph, name: str, array: Any) -> Value:
-    import onnx_ir as ir
-
-    tensor = ir.tensor(array, name=name)
-    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
-    graph.register_initializer(value)
-    return value
 
 
 def _stand_in(value: Value, old: Value) -> None:

@@ -85,19 +85,26 @@ def _is_private(between: list[Node], narrowing: Node) -> bool:
 def _pad(graph: Graph, node: Node, place: int, *, axis: int) -> None:
     """Give a node a constant that has more zeros at the end of an axis. Others that read the old one keep it."""
     import numpy
-    import onnx_ir as ir
 
     old = node.inputs[place]
     name = f"{old.name}.wider{axis}"
     if name not in graph.initializers:
         shape = old.const_value.shape
         extent = [(0, WIDER if index == axis else 0) for index in range(len(shape))]
-        padded = numpy.pad(old.const_value.numpy(), extent)
-        tensor = ir.tensor(padded, name=name)
-        graph.register_initializer(ir.Value(name=name, shape=ir.Shape(padded.shape), type=ir.TensorType(tensor.dtype), const_value=tensor))
+        constant_in(graph, name, numpy.pad(old.const_value.numpy(), extent))
     node.replace_input_with(place, graph.initializers[name])
     if not old.uses() and old.name in graph.initializers:
         del graph.initializers[old.name]
+
+
+def constant_in(graph: Graph, name: str, array: Any) -> Value:
+    """Add a constant to a graph, an array of numpy, and give its value."""
+    import onnx_ir as ir
+
+    tensor = ir.tensor(array, name=name)
+    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+    graph.register_initializer(value)
+    return value
 
 
 def _lengthen(value: Value, width: int) -> None:
