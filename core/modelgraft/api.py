@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelgraft.checking import checks
 from modelgraft.errors import InputError
-from modelgraft.graph import Graph, SolvedGraph
+from modelgraft.graph import GraphSpec, SolvedGraph
 from modelgraft.language import expand
 from modelgraft.planning import planner
 from modelgraft.plans import Plan
@@ -22,7 +22,7 @@ __all__ = ["check", "load", "open", "plan"]
 
 def load(
     graph: str | Path, *, params: Mapping[str, Any] | None = None, registry: Registry | None = None, allow: Collection[str] = ()
-) -> Graph:
+) -> GraphSpec:
     """Read a graph: a file, or the name of a shipped one such as `blip2`. Nothing is loaded beside the text.
 
     params    what the user sets, as `--set` does: params of the graph, or dotted keys such as `nodes.llm.with.seed`
@@ -36,7 +36,7 @@ def load(
     return expand.load_graph(graph, params=params, registry=registry, allow=allow)
 
 
-def check(graph: Graph | SolvedGraph | str | Path, *, offline: bool = True) -> SolvedGraph:
+def check(graph: GraphSpec | SolvedGraph | str | Path, *, offline: bool = True) -> SolvedGraph:
     """Check a graph without loading anything: every port, dimension, value space and token count.
 
     offline  look at sources on this machine and at recorded configs alone
@@ -45,11 +45,11 @@ def check(graph: Graph | SolvedGraph | str | Path, *, offline: bool = True) -> S
     """
     if isinstance(graph, SolvedGraph):
         return graph
-    return checks.solve(graph if isinstance(graph, Graph) else load(graph), offline=offline)
+    return checks.solve(graph if isinstance(graph, GraphSpec) else load(graph), offline=offline)
 
 
 def plan(
-    graph: Graph | SolvedGraph | str | Path,
+    graph: GraphSpec | SolvedGraph | str | Path,
     *,
     wanted: Sequence[str] | None = None,
     exact: bool = False,
@@ -71,7 +71,7 @@ def plan(
 
 
 def open(  # noqa: PLR0913 read as modelgraft.open; every option of a pipeline
-    graph: Graph | SolvedGraph | str | Path,
+    graph: GraphSpec | SolvedGraph | str | Path,
     *,
     params: Mapping[str, Any] | None = None,
     backend: str | None = None,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelgraft.errors import InputError, choices, nearest
-from modelgraft.graph import Adapter, AdapterSpec, Graph, Node, NodeSpec, Origin, Ref, SolvedGraph, Value
+from modelgraft.graph import Adapter, AdapterSpec, GraphSpec, Node, NodeSpec, Origin, Ref, SolvedGraph, Value
 from modelgraft.kinds import Config
 
 
@@ -70,7 +70,7 @@ def explain(solved: SolvedGraph, node: str, key: str | None = None) -> list[Row]
     return found
 
 
-def _rows(graph: Graph, node: Node) -> list[Row]:
+def _rows(graph: GraphSpec, node: Node) -> list[Row]:
     spec = graph.nodes[node.name]
     return [
         Row("use", f"{node.component.id}@{node.component.version}", str(spec.use.origin)),

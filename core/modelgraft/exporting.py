@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from modelgraft.checkpoints.storage import folder_aside
 from modelgraft.errors import InputError
 from modelgraft.exported_script import SCRIPT
-from modelgraft.graph import Graph, Node, SolvedGraph
+from modelgraft.graph import GraphSpec, Node, SolvedGraph
 from modelgraft.media import told_of
 from modelgraft.plans import Plan, Step
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MOST_LETTERS = 80  # of a folder's name: file systems take 255 bytes, and paths have several
 
 
-def export_graph(graph: Graph | SolvedGraph, folder: Path, *, open_pipeline: Callable[..., Any]) -> Mapping[str, Any]:
+def export_graph(graph: GraphSpec | SolvedGraph, folder: Path, *, open_pipeline: Callable[..., Any]) -> Mapping[str, Any]:
     """Export what the onnx backend runs of a graph, with a manifest and a script.
 
     open_pipeline  opens the graph on the onnx backend

@@ -1,6 +1,6 @@
-"""Graphs as values: what a document says (Graph), and the same with every port and config value known (SolvedGraph).
+"""Graphs as values: what a document says (GraphSpec), and the same with every port and config value known (SolvedGraph).
 
-Nothing here reads files or plugins: `expand.py` makes a Graph of documents, `checks.py` makes a SolvedGraph of a Graph.
+Nothing here reads files or plugins: `expand.py` makes a GraphSpec of documents, `checks.py` makes a SolvedGraph of a GraphSpec.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class Param:
 
 
 @dataclass(frozen=True, slots=True)
-class Graph:
+class GraphSpec:
     """A graph as its documents say it: read and expanded, not yet wired against the installed components.
 
     ports      what gives each used output of a graph that stands as a node, by its name outside: "eye.tokens"
@@ -224,7 +224,7 @@ class Node:
 class SolvedGraph:
     """A graph that was checked: it can be planned and opened. Nodes are in the order of their names."""
 
-    graph: Graph
+    graph: GraphSpec
     nodes: Mapping[str, Node]
     inputs: Mapping[str, GraphInput]
     outputs: Mapping[str, Ref]

@@ -20,7 +20,7 @@ from modelgraft.checking import checks
 from modelgraft.checkpoints import sources
 from modelgraft.checkpoints.storage import remember_named
 from modelgraft.errors import GraphError, Problem, SourceError, choices
-from modelgraft.graph import Graph, SolvedGraph
+from modelgraft.graph import GraphSpec, SolvedGraph
 from modelgraft.language import expand
 from modelgraft.ports import Tensor
 from modelgraft.registry import Registry, discover
@@ -88,7 +88,7 @@ def _recognised(registry: Registry) -> dict[str, str]:
 
 def _default_of(name: str, registry: Registry) -> str | None:
     try:
-        graph: Graph = expand.load_graph(name, registry=registry)
+        graph: GraphSpec = expand.load_graph(name, registry=registry)
     except GraphError:
         return None  # a broken graph of a plugin is reported where it is used
     param = graph.params.get(PARAM)

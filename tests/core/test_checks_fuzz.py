@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from modelgraft import GraphError
 from modelgraft.checking.checks import solve
 from modelgraft.errors import Place
-from modelgraft.graph import AdapterSpec, Graph, GraphInput, NodeSpec, Origin, Ref, Value, Wire
+from modelgraft.graph import AdapterSpec, GraphInput, GraphSpec, NodeSpec, Origin, Ref, Value, Wire
 from modelgraft.planning.planner import plan
 from modelgraft.ports import port
 from support.checkable import REGISTRY
@@ -111,7 +111,7 @@ class Maker:
         nodes = {name: self.node(name) for name in NODES[: self.random.choice([1, 1, 2, 2, 3, 4])]}
         inputs = {name: GraphInput(name, port(type_), place=HERE) for name, type_ in self.inputs.items()}
         outputs = {"o": Ref("inputs", "x", HERE), **({"p": self.ref()} if self.random.random() < 0.2 else {})}
-        return Graph("fuzz", "", None, {}, inputs, nodes, outputs, {}, REGISTRY, frozenset(["unused"]))
+        return GraphSpec("fuzz", "", None, {}, inputs, nodes, outputs, {}, REGISTRY, frozenset(["unused"]))
 
     def chain(self):
         """Nodes in a row, each taking what the one before gives: these mostly hold together."""
@@ -126,7 +126,7 @@ class Maker:
             nodes[name] = NodeSpec(name, Value(use, ORIGIN), None, widths, wires, False, None, False, None, (), {}, HERE)
             before = Ref(name, "tokens" if use == "toy/bridge" else "y", HERE)
         first = self.random.choice([type_ for type_ in TYPES if type_.startswith("float")])
-        return Graph("chain", "", None, {}, {"x": GraphInput("x", port(first), place=HERE)}, nodes, {"o": before}, {}, REGISTRY)
+        return GraphSpec("chain", "", None, {}, {"x": GraphInput("x", port(first), place=HERE)}, nodes, {"o": before}, {}, REGISTRY)
 
 
 def check(graph):

@@ -9,14 +9,14 @@ import pytest
 
 from modelgraft import GraphError
 from modelgraft.errors import Problem
-from modelgraft.graph import Graph
+from modelgraft.graph import GraphSpec
 from modelgraft.language.expand import load_graph
 from modelgraft.registry import assemble
 
 REGISTRY = assemble({})
 
 
-def load(folder: Path, text: str, *, head: str = "modelgraft: 1\n", name: str = "a.yaml", **options: Any) -> Graph:
+def load(folder: Path, text: str, *, head: str = "modelgraft: 1\n", name: str = "a.yaml", **options: Any) -> GraphSpec:
     """Read and expand a document of this text."""
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from modelgraft.language.expand import expand_document
 from modelgraft.registry import Registry, assemble
 
 if TYPE_CHECKING:
-    from modelgraft.graph import Graph
+    from modelgraft.graph import GraphSpec
 
 
 @component("toy/upper", kind="preprocess", inputs={"text": "text"}, outputs={"text": "text"})
@@ -95,7 +95,7 @@ def registry(*, only: object = None) -> Registry:
     return assemble({"toys": sys.modules[__name__]})
 
 
-def graph(text: str, *, name: str = "toy.yaml", allow: tuple[str, ...] = ()) -> Graph:
+def graph(text: str, *, name: str = "toy.yaml", allow: tuple[str, ...] = ()) -> GraphSpec:
     """A graph of toys, from the text of its document without the line of the version."""
     return expand_document(parse("modelgraft: 1\n" + text, path=Path(name)), registry=registry(), allow=allow)
 

@@ -1,1 +1,1 @@
-"""From a Graph to a SolvedGraph: wiring, configs, dimensions, value spaces, budgets, and every problem said."""
+"""From a GraphSpec to a SolvedGraph: wiring, configs, dimensions, value spaces, budgets, and every problem said."""

@@ -19,11 +19,11 @@ from modelgraft.checking.spaces import check_spaces
 from modelgraft.checking.unify import Unified, Unifier
 from modelgraft.checking.wiring import PortWiring, find_components, wire_names
 from modelgraft.errors import Collector
-from modelgraft.graph import Adapter, Graph, Node, Ref, SolvedGraph
+from modelgraft.graph import Adapter, GraphSpec, Node, Ref, SolvedGraph
 from modelgraft.ports import Port
 
 
-def solve(graph: Graph, *, offline: bool = True) -> SolvedGraph:
+def solve(graph: GraphSpec, *, offline: bool = True) -> SolvedGraph:
     """Check a graph and make every port and config value concrete.
 
     offline  look at sources on this machine and at recorded configs alone, never on the network
@@ -42,7 +42,7 @@ def solve(graph: Graph, *, offline: bool = True) -> SolvedGraph:
     return SolvedGraph(graph, nodes, inputs, outputs)
 
 
-def _wire(graph: Graph, *, offline: bool) -> tuple[dict[str, Draft], dict[str, Ref], Configs]:
+def _wire(graph: GraphSpec, *, offline: bool) -> tuple[dict[str, Draft], dict[str, Ref], Configs]:
     problems = Collector()
     components = find_components(graph, problems)
     wire_names(graph, problems)
@@ -60,7 +60,7 @@ def _wire(graph: Graph, *, offline: bool) -> tuple[dict[str, Draft], dict[str, R
     return drafts, outputs, configs
 
 
-def _fit(graph: Graph, drafts: Mapping[str, Draft], configs: Configs) -> Unified:
+def _fit(graph: GraphSpec, drafts: Mapping[str, Draft], configs: Configs) -> Unified:
     problems = configs.problems
 
     def rewire() -> None:

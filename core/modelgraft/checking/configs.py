@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from modelgraft.checking.drafts import Draft, Face, Part, Seat, face_of
 from modelgraft.checkpoints import sources
 from modelgraft.errors import Collector, GraphError, Place, Problem, choices, nearest
-from modelgraft.graph import AdapterSpec, Graph, NodeSpec, Origin, Value, Wire
+from modelgraft.graph import AdapterSpec, GraphSpec, NodeSpec, Origin, Value, Wire
 from modelgraft.kinds import Component, Config
 
 
@@ -20,7 +20,7 @@ from modelgraft.kinds import Component, Config
 class Configs:
     """Makes the parts of nodes. Sources are looked at once, and nodes that are configured alike share their ports."""
 
-    graph: Graph
+    graph: GraphSpec
     problems: Collector
     offline: bool = True
     _views: dict[tuple[str, Path | None, bool], sources.SourceView | GraphError] = field(default_factory=dict)

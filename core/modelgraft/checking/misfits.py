@@ -13,7 +13,7 @@ from modelgraft.checking.reasons import Reason, Reasons
 from modelgraft.checking.solver import Equation
 from modelgraft.checking.unify import Bond, Link, Unified, open_fields
 from modelgraft.errors import Collector, Place
-from modelgraft.graph import Graph
+from modelgraft.graph import GraphSpec
 from modelgraft.ports import Axis, Tensor
 
 
@@ -21,7 +21,7 @@ from modelgraft.ports import Axis, Tensor
 class Misfits:
     """Turns what the unifier found into problems."""
 
-    graph: Graph
+    graph: GraphSpec
     drafts: Mapping[str, Draft]
     parts: Mapping[str, Part]
     found: Unified

@@ -13,13 +13,13 @@ from modelgraft.checking.matching import choose, suits
 from modelgraft.checking.missing import explain_missing
 from modelgraft.checking.proposals import converters
 from modelgraft.errors import Collector, Place, choices, nearest
-from modelgraft.graph import INPUTS, Graph, NodeSpec, Ref, Wire
+from modelgraft.graph import INPUTS, GraphSpec, NodeSpec, Ref, Wire
 from modelgraft.kinds import Component
 from modelgraft.order import find_cycles
 from modelgraft.ports import DTYPES, ListOf, Port, PortType, Tensor
 
 
-def find_components(graph: Graph, problems: Collector) -> dict[str, tuple[tuple[Component, ...], tuple[Component, ...]]]:
+def find_components(graph: GraphSpec, problems: Collector) -> dict[str, tuple[tuple[Component, ...], tuple[Component, ...]]]:
     """The components that each node may be, and those of its adapters; nodes with an unknown one are left out and noted.
 
     `use: llm/causal | llm/seq2seq` names two: the node becomes the first that its source is made for.
@@ -60,7 +60,7 @@ def _are_in_their_place(spec: NodeSpec, hosts: list[Component], grafts: list[Com
     return not lost
 
 
-def wire_names(graph: Graph, problems: Collector) -> None:
+def wire_names(graph: GraphSpec, problems: Collector) -> None:
     """Check what the names alone tell: references, shares, cycles and what is left over."""
     lost: set[str] = set()
     for holder, ref, place in _references(graph):
@@ -83,7 +83,7 @@ def feeders(spec: NodeSpec) -> set[str]:
     return {ref.node for ref in spec.references if not ref.is_input}
 
 
-def _references(graph: Graph) -> Iterator[tuple[str, Ref, Place | None]]:
+def _references(graph: GraphSpec) -> Iterator[tuple[str, Ref, Place | None]]:
     """Every reference, with what holds it and where that stands."""
     for name, spec in graph.nodes.items():
         for ref in spec.references:
@@ -92,7 +92,7 @@ def _references(graph: Graph) -> Iterator[tuple[str, Ref, Place | None]]:
         yield f"output '{name}'", ref, None
 
 
-def _lost(graph: Graph, ref: Ref) -> tuple[str, str, str] | None:
+def _lost(graph: GraphSpec, ref: Ref) -> tuple[str, str, str] | None:
     """What is wrong with a reference: code, sentence, and the name that was probably meant."""
     if ref.is_input:
         if ref.port in graph.inputs or (not ref.port and len(graph.inputs) == 1):
@@ -114,7 +114,7 @@ def _quoted(sentence: str) -> str:
     return sentence.split("'")[1] if "'" in sentence else ""
 
 
-def _check_shares(graph: Graph, problems: Collector) -> None:
+def _check_shares(graph: GraphSpec, problems: Collector) -> None:
     for name, spec in graph.nodes.items():
         if spec.share is None:
             continue
@@ -131,7 +131,7 @@ def _check_shares(graph: Graph, problems: Collector) -> None:
             problems.add("share-mismatch", found, place=place, node=name, hint="only nodes of the same component can share weights")
 
 
-def _check_unused(graph: Graph, problems: Collector, lost: set[str]) -> None:
+def _check_unused(graph: GraphSpec, problems: Collector, lost: set[str]) -> None:
     """Note nodes that reach no output and inputs that nobody reads. `lost` holds what misspelt names probably meant."""
     relax = "remove it, or check with --allow unused while you draft"
     if not graph.outputs:
@@ -150,7 +150,7 @@ def _check_unused(graph: Graph, problems: Collector, lost: set[str]) -> None:
             problems.add("unused-input", f"no node reads the input '{name}'", place=given.place, hint=relax)
 
 
-def _reached(graph: Graph, start: list[str]) -> set[str]:
+def _reached(graph: GraphSpec, start: list[str]) -> set[str]:
     reached: set[str] = set()
     open_names = [name for name in start if name in graph.nodes]
     while open_names:
@@ -170,7 +170,7 @@ def _reached(graph: Graph, start: list[str]) -> set[str]:
 class PortWiring:
     """Joins the wires of drafts to ports; fills `wired`, `lists`, `chosen` and `when` of each draft."""
 
-    def __init__(self, graph: Graph, drafts: Mapping[str, Draft], problems: Collector) -> None:
+    def __init__(self, graph: GraphSpec, drafts: Mapping[str, Draft], problems: Collector) -> None:
         self.graph, self.drafts, self.problems = graph, drafts, problems
 
     def run(self) -> dict[str, Ref]:

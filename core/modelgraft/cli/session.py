@@ -14,7 +14,7 @@ from modelgraft.cli.interrupts import Interrupts
 
 if TYPE_CHECKING:
     from modelgraft.cli.screen import Screen
-    from modelgraft.graph import Graph
+    from modelgraft.graph import GraphSpec
     from modelgraft.registry import Registry
 
 
@@ -46,7 +46,7 @@ class Session:
             if word == "--plugins":
                 self.plugins = read_only(value)
 
-    def load(self, graph: str, settings: Mapping[str, str] | None = None, allow: Sequence[str] = ()) -> Graph:
+    def load(self, graph: str, settings: Mapping[str, str] | None = None, allow: Sequence[str] = ()) -> GraphSpec:
         """Read a graph with what the user sets."""
         from modelgraft import api
 

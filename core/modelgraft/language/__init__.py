@@ -1,1 +1,1 @@
-"""The graph language: documents as text, read, merged and expanded into a Graph."""
+"""The graph language: documents as text, read, merged and expanded into a GraphSpec."""

@@ -1,4 +1,4 @@
-"""From a file to a Graph: `extends`, what the user sets, `${params}` and graphs as nodes are applied here.
+"""From a file to a GraphSpec: `extends`, what the user sets, `${params}` and graphs as nodes are applied here.
 
 What goes over what: component default < `from` < the base of `extends` < the file < `--set` < flags. Files that a
 document names lie in its own folder or below; what the user gives may lie anywhere.
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelgraft.errors import Collector, DocumentError, GraphError, Place, Problem, choices, nearest
-from modelgraft.graph import Graph, NodeSpec, Origin, Value
+from modelgraft.graph import GraphSpec, NodeSpec, Origin, Value
 from modelgraft.language import document
 from modelgraft.language.document import SECTIONS, Document, describe
 from modelgraft.language.interpolate import read_params, unused_params, user_place
@@ -37,7 +37,7 @@ def load_graph(
     registry: Registry | None = None,
     allow: Collection[str] = (),
     overrides: Mapping[str, Any] | None = None,
-) -> Graph:
+) -> GraphSpec:
     """Read and expand a graph.
 
     path_or_name  a file, or the name of a shipped graph such as `blip2`
@@ -60,12 +60,14 @@ def expand_document(
     registry: Registry,
     params: Mapping[str, Any] | None = None,
     allow: Collection[str] = (),
-) -> Graph:
+) -> GraphSpec:
     """Expand a document that was read already; see `load_graph`."""
     return _expand(found, params or {}, registry, allow, {})
 
 
-def _expand(found: Document, params: Mapping[str, Any], registry: Registry, allow: Collection[str], overrides: Mapping[str, Any]) -> Graph:
+def _expand(
+    found: Document, params: Mapping[str, Any], registry: Registry, allow: Collection[str], overrides: Mapping[str, Any]
+) -> GraphSpec:
     expansion = Expansion(registry, frozenset(allow), Collector())
     values, changes = _split_settings(params, overrides)
     graph = expansion.graph(found, values, changes, chain=())
@@ -129,12 +131,12 @@ class Expansion:
     collector: Collector
     files: dict[tuple[Path, str], Document] = field(default_factory=dict)
     folders: dict[str, Path | None] = field(default_factory=dict)
-    placed: dict[tuple[Any, ...], Graph | None] = field(default_factory=dict)  # a graph placed twice alike is expanded once
+    placed: dict[tuple[Any, ...], GraphSpec | None] = field(default_factory=dict)  # a graph placed twice alike is expanded once
     nodes_made: int = 0
 
     def graph(
         self, found: Document, values: Mapping[str, Value], changes: list[tuple[str, Item]], *, chain: tuple[Path, ...]
-    ) -> Graph | None:
+    ) -> GraphSpec | None:
         """Expand one document and the graphs inside it; None when problems leave nothing to go on with."""
         self._know(found)
         before = len(self.collector.problems)
@@ -164,7 +166,7 @@ class Expansion:
         every = inlining.inline()
         led = {port: inlining.output(ref, f"outputs.{port}") for port, ref in outputs.items()}
         used = {key: replace(param, used=key in scope.used) for key, param in scope.params.items()}
-        return Graph(
+        return GraphSpec(
             name=name.value if name else Path(file).stem,
             doc=found.doc,
             path=found.path,
@@ -269,8 +271,8 @@ class Expansion:
 
     # -- graphs as nodes ---------------------------------------------------------------------------------------------
 
-    def _placed(self, specs: list[SubgraphSpec], chain: tuple[Path, ...]) -> dict[str, tuple[SubgraphSpec, Graph]]:
-        placed: dict[str, tuple[SubgraphSpec, Graph]] = {}
+    def _placed(self, specs: list[SubgraphSpec], chain: tuple[Path, ...]) -> dict[str, tuple[SubgraphSpec, GraphSpec]]:
+        placed: dict[str, tuple[SubgraphSpec, GraphSpec]] = {}
         for spec in specs:
             inner = self._read(spec.use.value, spec.use.origin, spec.home, layer="file", what=f"{spec.name}.use")
             if inner is None or self._repeats(inner, chain, spec.place, "recursive-graph", "contains"):
@@ -281,14 +283,14 @@ class Expansion:
                 self._count(len(graph.nodes), spec.place)
         return placed
 
-    def _inner(self, inner: Document, spec: SubgraphSpec, chain: tuple[Path, ...]) -> Graph | None:
+    def _inner(self, inner: Document, spec: SubgraphSpec, chain: tuple[Path, ...]) -> GraphSpec | None:
         key = (inner.path, *((name, repr(value)) for name, value in sorted(spec.params.items())))
         if key not in self.placed:
             self.placed[key] = self.graph(inner, spec.params, [], chain=chain)
         return self.placed[key]
 
     def _place_single(
-        self, single: dict[str, dict[str, Value]], nodes: dict[str, NodeSpec], placed: dict[str, tuple[SubgraphSpec, Graph]]
+        self, single: dict[str, dict[str, Value]], nodes: dict[str, NodeSpec], placed: dict[str, tuple[SubgraphSpec, GraphSpec]]
     ) -> None:
         """Hand the `runtime: {backend: {llm: onnx}}` of the graph to its nodes; what a node says itself goes over it."""
         for name, values in single.items():

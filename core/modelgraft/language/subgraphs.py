@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from modelgraft.errors import Collector, Place, Problem, choices, nearest
-from modelgraft.graph import INPUTS, AdapterSpec, Graph, GraphInput, NodeSpec, Ref, Value, Wire
+from modelgraft.graph import INPUTS, AdapterSpec, GraphInput, GraphSpec, NodeSpec, Ref, Value, Wire
 from modelgraft.language.sections import SubgraphSpec
 
 Refs = tuple[Ref, ...]
@@ -22,7 +22,7 @@ class Inlining:
     """Puts subgraphs in the place of their nodes within one graph."""
 
     nodes: Mapping[str, NodeSpec]
-    placed: dict[str, tuple[SubgraphSpec, Graph]]
+    placed: dict[str, tuple[SubgraphSpec, GraphSpec]]
     outputs: Mapping[str, Ref]
     runtime: Mapping[str, Value]
     allow: frozenset[str]
@@ -58,7 +58,7 @@ class Inlining:
         return refs[0] if refs else None
 
     def ports(self) -> dict[str, Ref]:
-        """What gives the outputs of the subgraphs, as they are called outside; see Graph.ports. For a graph without problems."""
+        """What gives the outputs of the subgraphs, as they are called outside; see GraphSpec.ports. For a graph without problems."""
         found: dict[str, Refs] = {}
         for name, (spec, inner) in self.placed.items():
             found |= {f"{name}.{port}": self.follow(Ref(name, port)) or () for port in inner.outputs}
@@ -86,7 +86,7 @@ class Inlining:
         finally:
             self._following.pop()
 
-    def _output_port(self, ref: Ref, inner: Graph) -> str | None:
+    def _output_port(self, ref: Ref, inner: GraphSpec) -> str | None:
         if ref.port in inner.outputs:
             return ref.port
         if not ref.port and len(inner.outputs) == 1:
@@ -136,13 +136,13 @@ class Inlining:
 
     # -- inner references --------------------------------------------------------------------------------------------
 
-    def _check_names(self, spec: SubgraphSpec, inner: Graph) -> None:
+    def _check_names(self, spec: SubgraphSpec, inner: GraphSpec) -> None:
         for port, wire in spec.wires.items():
             if port not in inner.inputs:
                 found = f"{spec.name} has no input '{port}'; it has: {choices(inner.inputs)}"
                 self.collector.add("unknown-port", found, place=wire.place, hint=nearest(port, inner.inputs), node=spec.name, port=port)
 
-    def _lift_inputs(self, spec: SubgraphSpec, inner: Graph) -> None:
+    def _lift_inputs(self, spec: SubgraphSpec, inner: GraphSpec) -> None:
         read = {ref.port for ref in _references(inner) if ref.is_input}
         for port, entry in inner.inputs.items():
             if port not in read or port in spec.wires or entry.port.optional:
@@ -155,7 +155,7 @@ class Inlining:
                 hint = f"add {port}: to {spec.name}.in"
                 self.collector.add("missing-input", found, place=spec.place, hint=hint, node=spec.name, port=port)
 
-    def _lead(self, ref: Ref, spec: SubgraphSpec, inner: Graph, place: Place | None) -> Refs:
+    def _lead(self, ref: Ref, spec: SubgraphSpec, inner: GraphSpec, place: Place | None) -> Refs:
         """What an inner reference means outside; empty for an optional input that nothing feeds."""
         if not ref.is_input:
             return (Ref(f"{spec.name}/{ref.node}", ref.port, place),)
@@ -168,7 +168,7 @@ class Inlining:
         # A reference to an input that the inner graph does not declare stays, for the checker to report.
         return () if ref.port in inner.inputs else (Ref(INPUTS, lifted, ref.place),)
 
-    def _inner_wires(self, wires: Mapping[str, Wire], spec: SubgraphSpec, inner: Graph) -> dict[str, Wire]:
+    def _inner_wires(self, wires: Mapping[str, Wire], spec: SubgraphSpec, inner: GraphSpec) -> dict[str, Wire]:
         led: dict[str, Wire] = {}
         for port, wire in wires.items():
             refs = tuple(ref for inside in wire.refs for ref in self._lead(inside, spec, inner, inside.place))
@@ -177,7 +177,7 @@ class Inlining:
                 led[port] = Wire(refs, wire.is_list or was_list or len(refs) > 1, wire.place)
         return led
 
-    def _move(self, node: NodeSpec, spec: SubgraphSpec, inner: Graph) -> NodeSpec:
+    def _move(self, node: NodeSpec, spec: SubgraphSpec, inner: GraphSpec) -> NodeSpec:
         when = self.single(spec.when, f"{spec.name}.when")
         if node.when is not None:
             led = self._lead(node.when, spec, inner, node.when.place)
@@ -200,15 +200,15 @@ class Inlining:
             runtime={**{k: v for k, v in inner.runtime.items() if k not in self.runtime}, **node.runtime, **spec.runtime},
         )
 
-    def _move_adapter(self, adapter: AdapterSpec, spec: SubgraphSpec, inner: Graph) -> AdapterSpec:
+    def _move_adapter(self, adapter: AdapterSpec, spec: SubgraphSpec, inner: GraphSpec) -> AdapterSpec:
         return replace(adapter, wires=self._inner_wires(adapter.wires, spec, inner))
 
 
-def _references(graph: Graph) -> list[Ref]:
+def _references(graph: GraphSpec) -> list[Ref]:
     return [*(ref for node in graph.nodes.values() for ref in node.references), *graph.outputs.values()]
 
 
-def needed_part(graph: Graph, outputs: Collection[str]) -> Graph:
+def needed_part(graph: GraphSpec, outputs: Collection[str]) -> GraphSpec:
     """The graph without the nodes that the given outputs do not need; unchanged when they need all."""
     if len(outputs) == len(graph.outputs):
         return graph  # what no output at all needs is a mistake inside that graph: it stays, for the checker to report
