@@ -193,6 +193,7 @@ class Node:
     share      the node whose weights this one uses
     origins    where each config value comes from
     parts      of a node that stands for several, which a plan made one (fusing.py); empty otherwise
+    remarks    what its source, and those of its adapters, state and it does not heed: warnings
     """
 
     name: str
@@ -212,6 +213,7 @@ class Node:
     origins: Mapping[str, Origin]
     place: Place
     parts: tuple[Node, ...] = ()
+    remarks: tuple[Problem, ...] = ()
 
     @property
     def references(self) -> tuple[Ref, ...]:
@@ -233,3 +235,8 @@ class SolvedGraph:
     def name(self) -> str:
         """The name of the graph."""
         return self.graph.name
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What works and not as one may expect, each once."""
+        return tuple(dict.fromkeys(remark for node in self.nodes.values() for remark in node.remarks))

@@ -92,8 +92,8 @@ class Config(BaseModel):
     """The config of a component: frozen, unknown fields refused, every field described for the editor.
 
     Subclasses add fields and override the methods below; each is a pure function of the config and imports nothing
-    heavy. Field names must not start with an underscore and must not be `ports`, `parameters`, `from_source`, `review`,
-    `export_facts`.
+    heavy. Field names must not start with an underscore and must not be `ports`, `parameters`, `from_source`, `unheeded`,
+    `review`, `export_facts`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), validate_default=True)
@@ -107,6 +107,14 @@ class Config(BaseModel):
         Raises ValueError with one sentence when the source is of another family than this component serves.
         """
         return {}
+
+    @classmethod
+    def unheeded(cls, source: SourceView) -> Iterable[tuple[str, str]]:  # noqa: ARG003 for those who override it
+        """Give (sentence, way out) for each thing that a source states, that could change the answer, and that is not done here.
+
+        They become warnings of `check`, `plan` and every run. What must not be ignored is a ValueError of `from_source`.
+        """
+        return ()
 
     def ports(self) -> Ports:
         """Give the ports under this config. Axis names that are fields or properties of the config are bound to them."""

@@ -101,6 +101,7 @@ def _node(draft: Draft, unified: Unified) -> Node:
         runtime={key: value.value for key, value in spec.runtime.items()},
         origins=dict(host.origins),
         place=spec.place,
+        remarks=tuple(dict.fromkeys(remark for part in draft.parts for remark in part.remarks)),
     )
 
 

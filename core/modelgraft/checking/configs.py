@@ -91,7 +91,10 @@ class Configs:
             origins.update(dict.fromkeys(from_source, Origin("source", written, view.text)))
         origins.update({key: value.origin for key, value in given.items()})
         made = self._make(seat, component, values, view, origins)
-        return Part(seat, component, made[0], values, origins, view, made[1]) if made is not None else None
+        if made is None:
+            return None
+        remarks = _remarks(seat, component, view, written) if view is not None else ()
+        return Part(seat, component, made[0], values, origins, view, made[1], remarks)
 
     def _check_keys(self, seat: Seat, component: Component, given: Mapping[str, Value]) -> bool:
         fields = component.config.model_fields
@@ -189,6 +192,18 @@ def _read_source(component: Component, view: sources.SourceView) -> Mapping[str,
     if unknown:
         return f"plugin '{component.plugin}' reads {choices(unknown)} from it, which are no config keys: a defect of the plugin"
     return found
+
+
+def _remarks(seat: Seat, component: Component, view: sources.SourceView, written: Place | None) -> tuple[Problem, ...]:
+    """What the source states and the component does not heed, at the line that names the source."""
+    place = written or seat.place
+    try:
+        found = list(component.config.unheeded(view))
+    except Exception as error:  # noqa: BLE001 a config from elsewhere may lack or hold anything
+        cause = f"{type(error).__name__}: {error}"
+        sentence = f"plugin '{component.plugin}': {component.id} could not tell what it does not heed of {view.text}: {cause}"
+        return (Problem("unheeded", sentence, place, "this is a defect of the plugin", node=seat.node),)
+    return tuple(Problem("unheeded", f"{seat.scope}: {sentence}", place, hint, node=seat.node) for sentence, hint in found)
 
 
 def _explain(error: ValidationError, seat: Seat, component: Component, origins: Mapping[str, Origin]) -> list[Problem]:

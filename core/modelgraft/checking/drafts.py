@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.errors import Place
+from modelgraft.errors import Place, Problem
 from modelgraft.graph import NodeSpec, Origin, Ref, Wire
 from modelgraft.kinds import Component, Config
 from modelgraft.ports import Axis, Port, Ports, PortType, Tensor, tensor_in
@@ -56,7 +56,8 @@ class Seat:
 class Part:
     """A component with its config: a node's own, or one of the adapters grafted into it.
 
-    given  the config values that are not defaults;  origins  where each value of the config comes from
+    given    the config values that are not defaults;  origins  where each value of the config comes from
+    remarks  what its source states and it does not heed
     """
 
     seat: Seat
@@ -66,6 +67,7 @@ class Part:
     origins: dict[str, Origin]
     source: SourceView | None
     face: Face
+    remarks: tuple[Problem, ...] = ()
     symbols: Mapping[str, str] = field(init=False)
 
     def __post_init__(self) -> None:

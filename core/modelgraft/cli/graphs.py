@@ -44,7 +44,7 @@ def check(
     reports = [_check(session, name, settings, allow) for name in names]
     is_clean = all(report["ok"] for report in reports)
     if as_json:
-        screen.document({"ok": is_clean, "graphs": [{k: v for k, v in report.items() if k != "found"} for report in reports]})
+        screen.document({"ok": is_clean, "graphs": [{k: v for k, v in report.items() if k not in ("found", "warned")} for report in reports]})
     for report in () if as_json else reports:
         if report["ok"]:
             screen.say(
@@ -52,6 +52,8 @@ def check(
             )
         for problem in report["found"]:
             screen.say(screen.paint_problem(problem, on=screen.out))
+        for warning in report["warned"]:
+            screen.note(f"{screen.paint('warning', 'yellow', on=screen.err)}: {warning}")
     if not as_json and not is_clean:
         count = sum(len(report["found"]) for report in reports)
         bad = sum(not report["ok"] for report in reports)
@@ -63,9 +65,12 @@ def _check(session: Session, name: str, settings: list[str] | None, allow: list[
     try:
         solved = api.check(session.load(name, settings_of(settings), allow or ()))
     except GraphError as error:
-        return {"graph": name, "ok": False, "problems": [problem.as_json() for problem in error.problems], "found": error.problems}
+        problems = [problem.as_json() for problem in error.problems]
+        return {"graph": name, "ok": False, "problems": problems, "warnings": [], "found": error.problems, "warned": ()}
     ports = {"inputs": {k: str(v.port) for k, v in solved.inputs.items()}, "outputs": _outputs(solved)}
-    return {"graph": name, "ok": True, "problems": [], "found": (), "nodes": len(solved.nodes), **ports}
+    warnings = [warning.as_json() for warning in solved.warnings]
+    found = {"graph": name, "ok": True, "problems": [], "warnings": warnings, "nodes": len(solved.nodes), **ports}
+    return {**found, "found": (), "warned": solved.warnings}
 
 
 def _outputs(solved: SolvedGraph) -> dict[str, str]:

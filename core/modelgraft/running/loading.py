@@ -12,7 +12,7 @@ from typing import Any
 
 from modelgraft.backends.base import Backend, LoadContext, Loaded, NodeRuntime, bound_function
 from modelgraft.checkpoints.progress import heard_by
-from modelgraft.errors import PluginError, SourceError
+from modelgraft.errors import PluginError, Problem, SourceError
 from modelgraft.graph import Node, SolvedGraph
 from modelgraft.plans import Step
 
@@ -102,7 +102,7 @@ class Loader:
         self._emit("node-loading", node.name)
         start = time.perf_counter()
         with heard_by(lambda done, total, label: self._emit("progress", node.name, done=done, total=total, label=label)):
-            loaded = self._open(node, step)
+            loaded = _with_remarks(self._open(node, step), node)
         seconds = time.perf_counter() - start
         if loaded.bind is not None:
             emit = partial(self._emit_from, node.name)
@@ -167,6 +167,17 @@ class Loader:
             except (ImportError, AttributeError) as error:
                 raise PluginError(f"the backend '{name}' ({place}) cannot be imported: {error}") from error
         return self._backends[name]
+
+
+def _with_remarks(loaded: Loaded, node: Node) -> Loaded:
+    """The warnings that the checks have for the node, before those of its load."""
+    remarks = [remark for part in (node, *node.parts) for remark in part.remarks]
+    return replace(loaded, warnings=(*map(_in_a_line, remarks), *loaded.warnings)) if remarks else loaded
+
+
+def _in_a_line(remark: Problem) -> str:
+    where = f" ({remark.place.short})" if remark.place else ""
+    return f"{remark.found}{where}{f'; {remark.hint}' if remark.hint else ''}"
 
 
 def _place_of(node: Node) -> str:
