@@ -44,7 +44,9 @@ def check(
     reports = [_check(session, name, settings, allow) for name in names]
     is_clean = all(report["ok"] for report in reports)
     if as_json:
-        screen.document({"ok": is_clean, "graphs": [{k: v for k, v in report.items() if k not in ("found", "warned")} for report in reports]})
+        screen.document(
+            {"ok": is_clean, "graphs": [{k: v for k, v in report.items() if k not in ("found", "warned")} for report in reports]}
+        )
     for report in () if as_json else reports:
         if report["ok"]:
             screen.say(
