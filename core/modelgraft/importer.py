@@ -18,6 +18,7 @@ import yaml
 
 from modelgraft.checking import checks
 from modelgraft.checkpoints import sources
+from modelgraft.checkpoints.sources import SourceView
 from modelgraft.checkpoints.storage import remember_named
 from modelgraft.errors import GraphError, Problem, SourceError, choices
 from modelgraft.graph import GraphSpec, SolvedGraph
@@ -50,7 +51,8 @@ def import_graph(source: str, *, registry: Registry | None = None, folder: Path 
     for it has problems.
     """
     registry = registry if registry is not None else discover()
-    kind = _kind(source, registry, offline=offline)
+    view = _look(source, registry, offline=offline)
+    kind = _kind(view)
     names = _recognised(registry)
     name = names.get(kind or "")
     if name is None:
@@ -61,11 +63,14 @@ def import_graph(source: str, *, registry: Registry | None = None, folder: Path 
     solved = checks.solve(expand.load_graph(name, params={PARAM: source}, registry=registry), offline=offline)
     path = find_shipped(name)
     assert path is not None, "a shipped name has a file"
-    return _rewrite(path.read_text(encoding="utf-8"), solved, source, folder)
+    return _rewrite(path.read_text(encoding="utf-8"), solved, _reference(view, folder))
 
 
-def _kind(source: str, registry: Registry, *, offline: bool) -> str | None:
-    view = sources.view(sources.parse(source), registry=registry, folder=None, trusted=True, offline=offline)
+def _look(source: str, registry: Registry, *, offline: bool) -> SourceView:
+    return sources.find(source, registry=registry, folder=None, trusted=True, offline=offline)
+
+
+def _kind(view: SourceView) -> str | None:
     found = view.root.get("model_type")
     return found if isinstance(found, str) else None
 
@@ -78,7 +83,7 @@ def _recognised(registry: Registry) -> dict[str, str]:
         if default is None:
             continue
         try:
-            kind = _kind(default, registry, offline=True)
+            kind = _kind(_look(default, registry, offline=True))
         except SourceError:
             continue  # the default is neither on this machine nor recorded
         if kind is not None:
@@ -95,25 +100,29 @@ def _default_of(name: str, registry: Registry) -> str | None:
     return param.value if param is not None and isinstance(param.value, str) else None
 
 
-def _rewrite(text: str, solved: SolvedGraph, source: str, folder: Path | None) -> str:
-    """The text of a shipped graph, made to be of this source."""
+def _rewrite(text: str, solved: SolvedGraph, named: str) -> str:
+    """The text of a shipped graph, made to be of the source that is named so."""
     root: Any = yaml.compose(text, Loader=yaml.SafeLoader)  # Any: nodes of PyYAML are not typed
-    edits = [*_checkpoint(root, _reference(source, folder)), *_choices(root, solved), *_shapes(text, root, solved)]
+    edits = [*_checkpoint(root, named), *_choices(root, solved), *_shapes(text, root, solved)]
     for edit in sorted(edits, key=lambda edit: edit.start, reverse=True):
         text = text[: edit.start] + edit.text + text[edit.end :]
     return text
 
 
-def _reference(source: str, folder: Path | None) -> str:
+def _reference(view: SourceView, folder: Path | None) -> str:
     """How the document names the source."""
-    path = Path(source).expanduser()
-    if not path.is_dir():
-        return json.dumps(source)
-    path = path.resolve()
+    if view.ref.kind not in ("folder", "file"):
+        return json.dumps(view.whole)
+    path = Path(view.ref.name).expanduser().resolve()
     remember_named(path)  # the user did, so the document that is written may
     if folder is not None and path.is_relative_to(folder.resolve()):
-        return json.dumps(f"./{path.relative_to(folder.resolve()).as_posix()}")
-    return json.dumps(str(path))
+        return _named(f"./{path.relative_to(folder.resolve()).as_posix()}")
+    return _named(str(path))
+
+
+def _named(path: str) -> str:
+    """A path as a document writes it: a `#` of a name is doubled, so that it does not begin a part."""
+    return json.dumps(path.replace("#", "##"))
 
 
 def _entries(mapping: Any) -> dict[str, Any]:

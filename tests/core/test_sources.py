@@ -363,3 +363,75 @@ def test_headers_agree_with_the_library(tmp_path):
     tensors = {"a": torch.zeros(2, 3), "b": torch.zeros((), dtype=torch.bfloat16), "c": torch.zeros(0, 5, dtype=torch.int64)}
     save_file(tensors, tmp_path / "w.safetensors", metadata={"format": "pt"})
     assert {k: h.shape for k, h in read_header(tmp_path / "w.safetensors").items()} == {k: tuple(t.shape) for k, t in tensors.items()}
+
+
+def find(text: str, *, folder: Path | None = None, trusted: bool = True) -> SourceView:
+    return sources.find(text, registry=NOTHING, folder=folder, trusted=trusted, offline=True)
+
+
+def unfound(text: str, **how) -> str:
+    with pytest.raises(SourceError) as caught:
+        find(text, **how)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["run#best", "run#best/eye", "a#b#c", "#", "run##best", "c#.v1", "x#sha256=12"])
+def test_a_folder_whose_name_has_a_number_sign_is_that_folder(tmp_path, monkeypatch, name):
+    """Whole or by a part, absolute or relative, given by the user or by a document; as it is, or with the sign doubled."""
+    folder = checkpoint(tmp_path / name, CLIP, "vision_model.a", "text_model.b")
+    monkeypatch.chdir(tmp_path)
+    for written in {name, name.replace("#", "##")}:
+        for text, how in (
+            (f"{tmp_path}/{written}", {}),
+            (written, {}),
+            (f"./{written}", {"trusted": False, "folder": tmp_path}),
+        ):
+            assert find(text, **how).root == CLIP
+            view = find(f"{text}#vision_model", **how)
+            assert (view.part, set(view.keys), view.folder.resolve()) == ("vision_model", {"a"}, folder)
+            assert set(find(f"{view.whole}#text_model", **how).keys) == {"b"}
+
+
+def test_a_file_whose_name_has_a_number_sign_is_that_file(tmp_path):
+    save_file({"a.b": torch.zeros(2, 3)}, tmp_path / "w#1.safetensors")
+    digest = sha256_of(tmp_path / "w#1.safetensors")
+    for text in ("w#1.safetensors", "w##1.safetensors", f"w#1.safetensors#sha256={digest}"):
+        assert find(f"{tmp_path}/{text}#a").shape("b") == (2, 3)
+
+
+def test_a_path_that_is_there_goes_over_a_part_of_a_shorter_one(tmp_path):
+    """The doubled sign always means the name, the single one the longest path that is there."""
+    checkpoint(tmp_path / "m", CLIP, "vision_model.a")
+    assert find(f"{tmp_path}/m#vision_model").part == "vision_model"
+    checkpoint(tmp_path / "m#vision_model", {"model_type": "other"})
+    assert find(f"{tmp_path}/m#vision_model").root == {"model_type": "other"}
+
+
+@pytest.mark.parametrize("text", ["run#best/clip", "run/a#1/b", "run##best"])
+def test_a_path_that_is_not_there_is_named_as_it_was_written(tmp_path, text):
+    """The message speaks of no other folder than the one that was meant."""
+    path = f"{tmp_path}/{text}"
+    assert unfound(path) == f"source-not-found  there is no file or folder {path.replace('##', '#')}"
+    assert "outside-folder" in unfound(f"../{text}", trusted=False, folder=tmp_path)
+
+
+def test_a_path_whose_end_reads_as_a_part_is_named_in_both_ways(tmp_path):
+    assert unfound(f"{tmp_path}/run#best") == (
+        f"source-not-found  there is no file or folder {tmp_path}/run, and none whose own name goes on with '#best'"
+    )
+
+
+@pytest.mark.parametrize("name", ["my-checkpoint", "a/b/c", "two words", "my-checkpoint/", "v1.0@x", "eye.v2", "_x", "preset"])
+def test_what_the_user_names_is_the_folder_that_is_there(tmp_path, monkeypatch, name):
+    """It needs no `./` before it, whatever its name is; a document's names without one are ids of the hub."""
+    checkpoint(tmp_path / name, CLIP, "vision_model.a")
+    monkeypatch.chdir(tmp_path)
+    assert find(f"{name}#vision_model").shape("a") == (2, 3)
+    with pytest.raises(SourceError, match=r"source-syntax|source-not-found"):
+        find(name, trusted=False, folder=tmp_path)
+
+
+def test_a_revision_is_asked_of_the_hub_and_not_of_a_folder(tmp_path, monkeypatch):
+    checkpoint(tmp_path / "org" / "eye", CLIP)
+    monkeypatch.chdir(tmp_path)
+    assert "the checkpoint 'org/eye' is not on this machine" in unfound("org/eye@v2")

@@ -69,3 +69,14 @@ def test_a_checkpoint_of_another_kind_is_refused_with_those_there_are(tmp_path: 
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(mg.SourceError, match=r"no-graph  the config of .* has no model_type"):
         import_graph(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["my-checkpoint", "run#best", "a/b/c", "two words"])
+def test_a_folder_that_is_there_needs_no_dot_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
+    """`modelgraft import NAME` takes the folder of that name, and the written graph is sound wherever it lies."""
+    checkpoints.vit(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    for folder in (tmp_path, tmp_path / "elsewhere"):
+        (folder / "mine.yaml").write_text(import_graph(name, folder=folder))
+        assert mg.check(folder / "mine.yaml").nodes["vision"].source.folder == tmp_path / name

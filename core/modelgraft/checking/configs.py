@@ -114,8 +114,8 @@ class Configs:
         key = (source.value, folder, source.origin.is_users)
         if key not in self._views:
             try:
-                self._views[key] = sources.view(
-                    sources.parse(source.value),
+                self._views[key] = sources.find(
+                    source.value,
                     registry=self.graph.registry,
                     folder=folder,
                     trusted=source.origin.is_users,

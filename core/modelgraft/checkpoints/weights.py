@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.checkpoints import archives, conversions, hub
+from modelgraft.checkpoints import archives, conversions, hub, weight_files
 from modelgraft.checkpoints.headers import damaged
 from modelgraft.checkpoints.progress import Progress
 from modelgraft.checkpoints.sources import SourceView, settle
@@ -50,7 +50,11 @@ def _at_hand(view: SourceView, *, offline: bool, progress: Progress | None) -> S
 def _why_none(view: SourceView) -> str:
     if view.is_recorded or view.ref.kind == "hub":
         return f"the weights of '{view.text}' are not on this machine: only its published config is known"
-    return f"{view.folder or view.text} has no file of weights (model.safetensors, model.safetensors.index.json or pytorch_model.bin)"
+    others = weight_files.others_in(view.folder) if view.folder is not None else []
+    there = f"; it has {choices(path.name for path in others)}: give the one that is meant the name model.safetensors" if others else ""
+    return (
+        f"{view.folder or view.text} has no file of weights (model.safetensors, model.safetensors.index.json or pytorch_model.bin){there}"
+    )
 
 
 class Weights:

@@ -32,7 +32,7 @@ def unread_parts(graph: SolvedGraph) -> Mapping[str, Mapping[str, int]]:
         used = {key for view in parts for key in view.keys.values()}
         left = Counter(_part_of(key) for key in whole.keys.values() if key not in used)
         if left:
-            found[whole.text.partition("#")[0]] = dict(sorted(left.items()))
+            found[whole.whole] = dict(sorted(left.items()))
     return found
 
 

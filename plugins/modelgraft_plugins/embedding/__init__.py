@@ -49,7 +49,7 @@ class Tower(Config):
             return {}  # a file of weights alone: the graph gives the sizes
         if "modality" not in source.config:
             raise ValueError("embedding/tower takes one tower: write #vision, #text, #audio, #depth, #thermal or #imu behind it")
-        return {**source.config, "space": source.text.partition("#")[0].removeprefix("preset:")}
+        return {**source.config, "space": source.whole.removeprefix("preset:")}
 
     @property
     def is_text(self) -> bool:

@@ -42,7 +42,7 @@ class Cosine(Config):
     def from_source(cls, source: SourceView) -> Mapping[str, Any]:
         """See which of the two numbers the checkpoint has."""
         kind = source.config.get("model_type", "")
-        return {"scale": True, "bias": kind == "siglip", "space": source.text.partition("#")[0] if kind == "clip" else None}
+        return {"scale": True, "bias": kind == "siglip", "space": source.whole if kind == "clip" else None}
 
     def ports(self) -> Ports:
         """A vector and a list of vectors of one space in, a number per member of the list out."""

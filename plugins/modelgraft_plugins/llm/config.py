@@ -179,7 +179,7 @@ def model_of(source: SourceView) -> dict[str, Any]:
     if config.get("model_type") == idefics.MODEL_TYPE:
         return idefics.language_config(config)
     if "text_config" in config and "model_type" in config:
-        hint = f"{source.text.partition('#')[0]}#language_model"
+        hint = f"{source.whole}#language_model"
         raise ValueError(f"{source.text} is a {config['model_type']} model, of which the language model is a part: write '{hint}'")
     outer = source.root.get("model_type")
     config.setdefault("model_type", {"llava": "llama", "blip-2": "opt", "instructblip": "opt"}.get(str(outer)))

@@ -42,7 +42,7 @@ class Linear(Config):
     def from_source(cls, source: SourceView) -> Mapping[str, Any]:
         """Read the shape of the weight, or what the config of the model around it says."""
         part = source.part.rpartition(".")[2]
-        space = {"space": source.text.partition("#")[0]} if part in SHARED_SPACES else {}
+        space = {"space": source.whole} if part in SHARED_SPACES else {}
         weight = source.shape("weight")
         if weight is not None:
             return {"in_features": weight[1], "out_features": weight[0], "bias": source.shape("bias") is not None, **space}
