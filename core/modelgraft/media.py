@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import tempfile
 import wave
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from modelgraft.checkpoints.storage import file_aside
 from modelgraft.errors import InputError, nearest
 
 if TYPE_CHECKING:
@@ -223,15 +223,9 @@ def write_value(value: Any, path: Path) -> None:
     """
     writer = _writer(value, path)
     check_writable(path)
-    with told_of(path):
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent or ".")
-        os.close(handle)
-        try:
-            writer(Path(temporary))
-            Path(temporary).chmod(0o666 & ~_umask())
-            Path(temporary).replace(path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+    with told_of(path), file_aside(path, suffix=path.suffix) as aside:
+        writer(aside)
+        aside.chmod(0o666 & ~_umask())
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from modelgraft.checkpoints.progress import Progress
 from modelgraft.checkpoints.refs import is_safe
-from modelgraft.checkpoints.storage import CHUNK_BYTES, sha256_of
+from modelgraft.checkpoints.storage import CHUNK_BYTES, publish, sha256_of
 from modelgraft.errors import Problem, SourceError
 
 TRIES = 5  # a connection that drops more often than this within one download is reported
@@ -70,7 +70,7 @@ def fetch_url(url: str, target: Path, *, sha256: str, label: str, progress: Prog
         if not sha256 or sha256_of(part) == sha256 or is_last:
             break
         part.unlink()  # a rest of something else: start again
-    part.replace(target)
+    publish(part, target)
 
 
 def _fetch_part(url: str, part: Path, label: str, progress: Progress) -> None:

@@ -6,6 +6,7 @@ Everything here can be fetched or computed again, so the folder may be deleted a
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -52,23 +53,84 @@ def locked(path: Path) -> Iterator[None]:
 
     Without file locks on this platform nothing is held: writers are safe all the same, because they write aside and rename.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as handle:
+    handle = _lock(path)
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(path: Path) -> int:
+    """Open a lock file and take its lock: of the file that has the name then, should somebody have deleted the one before."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             import fcntl
         except ImportError:  # Windows
-            yield
-            return
-        fcntl.flock(handle, fcntl.LOCK_EX)
+            return handle
         try:
-            yield
-        finally:
-            fcntl.flock(handle, fcntl.LOCK_UN)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
+                return handle
+        except FileNotFoundError:  # deleted between the two looks
+            pass
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
+def publish(aside: Path, target: Path) -> None:
+    """Give a file or folder that is written its final name, so that after a loss of power the name leads to the whole of it.
+
+    A name may reach the disk before the contents that it names: first the contents are sent there, then the name is changed,
+    then the folder that holds the name is sent. What stood at `target` is replaced; both must lie on one file system.
+    """
+    _send(aside)
+    if aside.is_dir() and target.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        target.rename(old / target.name)  # away in one step, so that nobody sees a half of it
+        aside.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        os.replace(aside, target)  # noqa: PTH105 the one place where names are changed
+    _send_folder(target.parent)
+
+
+def _send(path: Path) -> None:
+    """Send a file, or all that lies in a folder, to the disk."""
+    if not path.is_dir():
+        _sync(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)  # Windows sends only what may be written
+        return
+    for inner in path.iterdir():
+        if not inner.is_symlink():
+            _send(inner)
+    _send_folder(path)
+
+
+def _send_folder(path: Path) -> None:
+    """Send the names in a folder to the disk, where the system has a way to."""
+    if os.name != "posix":
+        return
+    try:
+        _sync(path, os.O_RDONLY)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM):  # disks of a network, folders that cannot be listed
+            raise
+
+
+def _sync(path: Path, flags: int) -> None:
+    handle = os.open(path, flags)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextmanager
 def folder_aside(target: Path) -> Iterator[Path]:
-    """Give an empty folder that becomes `target` when the block ends well, and vanishes when it does not.
+    """Give an empty folder that becomes `target` when the block ends well, and vanishes when it does not: see `publish`.
 
     A killed process leaves its folder behind: see `clear_leftovers`.
     """
@@ -77,9 +139,7 @@ def folder_aside(target: Path) -> Iterator[Path]:
     held = _hold(aside)
     try:
         yield aside
-        if target.exists():
-            shutil.rmtree(target)
-        aside.rename(target)
+        publish(aside, target)
     finally:
         if held is not None:
             os.close(held)
@@ -117,15 +177,18 @@ def _hold(folder: Path) -> int | None:
 
 
 @contextmanager
-def file_aside(target: Path) -> Iterator[Path]:
-    """Give a path of a file that becomes `target` when the block ends well, and vanishes when it does not."""
+def file_aside(target: Path, *, suffix: str = "") -> Iterator[Path]:
+    """Give a path of a file that becomes `target` when the block ends well, and vanishes when it does not: see `publish`.
+
+    suffix  what the path ends with, for writers that go by it
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=suffix, dir=target.parent)
     os.close(handle)
     aside = Path(name)
     try:
         yield aside
-        aside.replace(target)
+        publish(aside, target)
     finally:
         aside.unlink(missing_ok=True)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from modelgraft.checkpoints.storage import publish
 from modelgraft.cli.written import plain
 from modelgraft.errors import InputError
 from modelgraft.media import check_writable, told_of
@@ -56,7 +57,7 @@ def map_file(
             with told_of(part):
                 written.write(json.dumps(_line(result), ensure_ascii=False).encode() + b"\n")
     with told_of(out):
-        part.replace(out)
+        publish(part, out)
     return Mapped(records, failed, done)
 
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from modelgraft.checkpoints.storage import file_aside
 from modelgraft.media import Audio
 from modelgraft.running.digests import is_array, is_picture, is_tensor
 
@@ -52,15 +52,10 @@ class DiskCache:
             return
         if len(content) > self._limit:
             return
-        path = self._path(key)
-        draft = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_bytes(content)
-            draft.replace(path)  # readers see the old file or the whole new one
+            with file_aside(self._path(key)) as aside:
+                aside.write_bytes(content)
         except OSError:
-            with suppress(OSError):
-                draft.unlink()
             return
         self._make_room()
 
