@@ -11,14 +11,23 @@ SCRIPT = '''\
     python run.py NODE=FILE.npy GIVER.PORT=FILE.npy --medium ID     the same of one that looks at media (its `media` in manifest.json):
                                              float[1 images latents width], whose places in the prompt the token ID marks
 """
-import argparse, json, pathlib
+import argparse, json, pathlib, platform
 import numpy, onnxruntime
 
 here = pathlib.Path(__file__).parent
 
 
+def saturates():
+    """Whether this processor adds pairs of 8-bit products in 16 bits, which overflow: x86 without VNNI."""
+    told = pathlib.Path("/proc/cpuinfo")
+    return platform.machine().lower() in ("x86_64", "amd64", "i686") and not (told.exists() and "vnni" in told.read_text(errors="replace"))
+
+
 def opened(part, graph="model.onnx"):
-    return onnxruntime.InferenceSession(here / part["folder"] / graph, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    if part["weights"].startswith("8 bits dynamic") and saturates():
+        options.add_session_config_entry("session.x64quantprecision", "1")  # both factors unsigned: slower, and right
+    return onnxruntime.InferenceSession(here / part["folder"] / graph, options, providers=["CPUExecutionProvider"])
 
 
 def look(part, media, prompt, marker):

@@ -11,7 +11,7 @@ import torch
 
 from modelgraft.backends.onnx.calling import Exported
 from modelgraft.backends.onnx.exporting import export, flat, open_fresh
-from modelgraft.backends.onnx.keys import ExportError, Signature
+from modelgraft.backends.onnx.keys import ExportError, Signature, dynamic_bits
 from modelgraft.backends.onnx.parity import TOLERANCES, Parity, compare
 from modelgraft.backends.onnx.precision import bring
 from modelgraft.cli import tables
@@ -20,8 +20,8 @@ from modelgraft.ports import port
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
 SIGNATURE = Signature((("x", port("float[batch tokens 64]")),), (("y", port("float[batch tokens 64]")),))
-DYNAMIC = "8 bits dynamic"
-NARROWING = "8 bits dynamic, 1 of 2 matrices in blocks of 32"
+DYNAMIC = f"{dynamic_bits()} bits dynamic"  # what the processor of this machine multiplies without overflow
+NARROWING = f"{DYNAMIC}, 1 of 2 matrices in blocks of 32"
 BLOCKS = "8 bits in blocks of 32"
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from modelgraft.backends.base import LoadContext, Loaded
-from modelgraft.backends.onnx import decoders, store
+from modelgraft.backends.onnx import decoders, proofs, store
 from modelgraft.backends.onnx.calling import Exported
 from modelgraft.backends.onnx.cuda import why_not
 from modelgraft.backends.onnx.examples import CHECKED, make_inputs
@@ -92,13 +91,16 @@ class OnnxBackend:
         node, precision = context.node, _precision(context)
         signature = signature_of(node, names)
         key = key_of(node, signature, [_identity(part) for part in _parts(context)], precision=precision)
-        entry, complaint = store.find(key)
-        warnings = [f"{node.name}: {complaint}"] if complaint else []
-        if entry is None:
-            build = partial(_build, [self._torch.load(_on_host(part), shared) for part in _parts(context)], node, signature, precision)
-            entry = store.make(key, build)
-            del build  # and with it the modules
-        warnings += entry.manifest["warnings"]
+
+        def on_host() -> list[Loaded]:
+            return [self._torch.load(_on_host(part), shared) for part in _parts(context)]
+
+        entry, said = proofs.proven(
+            key,
+            build=lambda folder: _build(on_host(), node, signature, precision, folder),
+            prove=lambda kept: prove(_plain(on_host(), node, signature), kept.folder / store.GRAPH, signature, precision),
+        )
+        warnings = [*(f"{node.name}: {text}" for text in said), *entry.manifest["warnings"]]
         session, remarks = store.session(entry.folder, context.device, count=context.threads)
         return Exported(session, device=context.device), entry, (*warnings, *(f"{node.name}: {text}" for text in remarks))
 
@@ -144,10 +146,15 @@ def _identity(context: LoadContext) -> str:
     return identity_of(own, grafted)
 
 
+def _plain(loaded: Sequence[Loaded], node: Node, signature: Signature) -> torch.nn.Module:
+    """The modules of a node as one that takes and gives what its graph does."""
+    module = joined(node, [part.state for part in loaded])
+    return flat(module, ports=list(node.in_ports), wired=[name for name, _ in signature.inputs], outputs=list(node.out_ports))
+
+
 def _build(loaded: Sequence[Loaded], node: Node, signature: Signature, precision: str, folder: Path) -> Mapping[str, Any]:
     """Export into the folder, bring it to its precision, prove it, and say in the manifest what came out."""
-    module = joined(node, [part.state for part in loaded])
-    plain = flat(module, ports=list(node.in_ports), wired=[name for name, _ in signature.inputs], outputs=list(node.out_ports))
+    plain = _plain(loaded, node, signature)
     store.tell(1, "tracing")
     export(Halved(plain) if precision == "float16" else plain, signature, folder / store.GRAPH)
     reduced = bring([folder / store.GRAPH], precision, lambda: prove(plain, folder / store.GRAPH, signature, precision))

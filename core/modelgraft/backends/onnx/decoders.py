@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 
 from modelgraft.backends.base import LoadContext, Loaded, NodeRuntime
-from modelgraft.backends.onnx import gated, store
+from modelgraft.backends.onnx import gated, proofs, store
 from modelgraft.backends.onnx.decoding import Layout, OnnxDecoder
 from modelgraft.backends.onnx.exporting import open_fresh
 from modelgraft.backends.onnx.growing import CrossingDecoder, GrowingDecoder
@@ -104,11 +103,13 @@ def load(context: LoadContext, open_host: Callable[[], Loaded], *, key: str, pre
     Nobody can take weights from it: `Loaded.state` is None.
     """
     node = context.node
-    entry, complaint = store.find(key)
-    if entry is None:
-        entry = store.make(key, partial(_build, open_host(), context, precision))  # which lets go of the module before sessions open
+    entry, said = proofs.proven(  # which lets go of the module before sessions open
+        key,
+        build=lambda folder: _build(open_host(), context, precision, folder),
+        prove=lambda kept: _compared(open_host().state, kept.folder, kept.manifest, precision),
+    )
     facts = entry.manifest
-    remarks = [*facts["warnings"], *(f"{node.name}: {text}" for text in (complaint, facts["remark"]) if text)]
+    remarks = [*facts["warnings"], *(f"{node.name}: {text}" for text in (*said, facts["remark"]) if text)]
 
     def session(graph: str) -> Any:
         opened, said = store.session(entry.folder, context.device, graph=graph, count=context.threads)
@@ -159,8 +160,7 @@ def _decoder(
     start_ids: Callable[[], Sequence[int]],
     device: str,
 ) -> Decoder:
-    facts = dict(manifest["layout"])
-    layout = Layout(**{**facts, "dtype": getattr(torch, str(facts["dtype"]).removeprefix("torch."))})
+    layout = _layout(manifest)
     if manifest["style"] == "crossing":
         sessions = {graph.removesuffix(".onnx"): session(graph) for graph in CROSSING if (folder / graph).is_file()}
         return CrossingDecoder(sessions, layout, start_ids, device=device)
@@ -168,6 +168,11 @@ def _decoder(
         return gated.STYLES[manifest["style"]](session(store.GRAPH), layout, embed, device=device, media=session(gated.MEDIA))
     kind = OnnxDecoder if manifest["style"] == "grouped" else GrowingDecoder
     return kind(session(store.GRAPH), layout, embed, device=device)
+
+
+def _layout(manifest: Mapping[str, Any]) -> Layout:
+    facts = dict(manifest["layout"])
+    return Layout(**{**facts, "dtype": getattr(torch, str(facts["dtype"]).removeprefix("torch."))})
 
 
 def _build(host: Loaded, context: LoadContext, precision: str, folder: Path) -> Mapping[str, Any]:
@@ -186,16 +191,17 @@ def _build(host: Loaded, context: LoadContext, precision: str, folder: Path) -> 
         "facts": facts,
         "embeddings": _keep_table(module, facts["vocabulary"], context, folder) if reads_prompts else {},
     }
-
-    def compared() -> Parity:
-        sessions = _decoder(
-            folder, manifest, lambda graph: open_fresh(folder / graph), embed=module.embed, start_ids=module.writer.start_ids, device="cpu"
-        )
-        return prove(module, sessions, made, precision)
-
-    reduced = bring(sorted(folder.glob("*.onnx")), precision, compared)
+    reduced = bring(sorted(folder.glob("*.onnx")), precision, lambda: _compared(module, folder, manifest, precision))
     warnings = [*host.warnings, *(f"{context.node.name}: {text}" for text in reduced.warnings)]
     return {**manifest, "weights": reduced.weights, "warnings": warnings, "parity": asdict(reduced.parity)}
+
+
+def _compared(module: Decodes, folder: Path, manifest: Mapping[str, Any], precision: str) -> Parity:
+    """How far the decoder that a folder holds is from its module."""
+    sessions = _decoder(
+        folder, manifest, lambda graph: open_fresh(folder / graph), embed=module.embed, start_ids=module.writer.start_ids, device="cpu"
+    )
+    return prove(module, sessions, DecoderGraph(manifest["style"], _layout(manifest)), precision)
 
 
 def prove(module: Decodes, exported: Decoder, made: DecoderGraph, precision: str) -> Parity:

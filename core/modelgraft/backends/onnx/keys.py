@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from modelgraft.backends.onnx import store
+from modelgraft.backends.onnx.processor import products_saturate
 from modelgraft.errors import ModelgraftError
 from modelgraft.graph import Adapter, Node
 from modelgraft.ports import Port, Tensor
 
+WEIGHT_BITS: Mapping[str, int] = {"int8": 8, "w8": 8, "w4": 4}
 OPSET = 23  # the first with one operator for attention, for RMS norm and for rotary positions; onnxruntime runs it since 1.23
 
 
@@ -29,6 +31,11 @@ class Signature:
     def input_ports(self) -> tuple[Port, ...]:
         """The types of the inputs, in order."""
         return tuple(port for _, port in self.inputs)
+
+
+def dynamic_bits() -> int:
+    """Bits of the weights of dynamic 8-bit products: as many as this kind of processor multiplies without overflow."""
+    return 7 if products_saturate() else 8
 
 
 def wired_inputs(node: Node) -> tuple[str, ...]:
@@ -66,8 +73,9 @@ def key_of(node: Node, signature: Signature | None, weights: Sequence[str], *, p
         inner = [(part.name, {port: str(refs[0]) for port, refs in part.wired.items() if refs}) for part in node.parts]
         shape = [[(name, str(port)) for name, port in side] for side in (signature.inputs, signature.outputs)] + [inner]
     modules = [part.component.module or "" for part in parts]
+    bits = dynamic_bits() if precision == "int8" else WEIGHT_BITS.get(precision)
     modules += [adapter.component.load or "" for part in parts for adapter in part.adapters]
-    return store.export_key(modules, parts=facts, shape=shape, precision=precision, opset=OPSET)
+    return store.export_key(modules, parts=facts, shape=shape, precision=precision, bits=bits, opset=OPSET)
 
 
 def _facts(part: Node | Adapter) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import hashlib
 import importlib.util
 import json
 import os
-import platform
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -16,9 +15,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from modelgraft.backends.onnx.processor import machine_key
 from modelgraft.backends.onnx.runtime import open_session, tune
 from modelgraft.checkpoints.progress import current_listener
-from modelgraft.checkpoints.storage import cache_in_use, cache_root, clear_leftovers, folder_aside, locked, remember_hash, sha256_of
+from modelgraft.checkpoints.storage import (
+    cache_in_use,
+    cache_root,
+    clear_leftovers,
+    file_aside,
+    folder_aside,
+    locked,
+    remember_hash,
+    sha256_of,
+)
 
 GRAPH = "model.onnx"
 SEAL = "sha256.json"
@@ -75,18 +84,6 @@ def _digest_of(files: Iterable[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-def machine_key() -> str:
-    """A hex digest of what a tuned file depends on beside its graph: the processor and its instruction sets."""
-    flags = ""
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        line = next((line for line in information.read_text().splitlines() if line.startswith(("flags", "Features"))), "")
-        flags = " ".join(
-            sorted(flag for flag in line.split() if flag.startswith(("avx", "amx", "fma", "sse4", "asimd", "sve", "bf16", "i8mm")))
-        )
-    return hashlib.sha256(f"{platform.machine()} {flags}".encode()).hexdigest()[:12]
-
-
 def find(key: str) -> tuple[Entry | None, str]:
     """The export of a key if it is there and unharmed; otherwise None and, when there was one, what was wrong with it."""
     folder = exports_root() / key[:2] / key
@@ -104,13 +101,39 @@ def find(key: str) -> tuple[Entry | None, str]:
 
 
 def manifest_of(key: str) -> Mapping[str, Any]:
-    """The manifest kept under a key, its files unread; empty when there is none."""
-    return _manifest_in(exports_root() / key[:2] / key)
+    """The manifest kept under a key, its files unread; empty when there is none that was proven on this kind of processor."""
+    folder = exports_root() / key[:2] / key
+    facts = _manifest_in(folder)
+    parity = parity_here(Entry(folder, facts))
+    return {**facts, "parity": parity} if parity is not None else {}
+
+
+def parity_here(entry: Entry) -> Mapping[str, Any] | None:
+    """How far an export is from torch on this kind of processor; None where that was never found out."""
+    if entry.manifest.get("processor") == machine_key():
+        parity = entry.manifest.get("parity")
+    else:
+        parity = _facts_in(_proof_file(entry)).get("parity")
+    return parity if isinstance(parity, dict) else None
+
+
+def write_proof(entry: Entry, parity: Mapping[str, Any]) -> None:
+    """Keep how far an export, which was made on another kind of processor, is from torch on this one. Raises OSError."""
+    with file_aside(_proof_file(entry)) as aside:
+        aside.write_text(json.dumps({"processor": machine_key(), "parity": dict(parity)}), encoding="utf-8")
+
+
+def _proof_file(entry: Entry) -> Path:
+    return entry.folder / f"proof-{machine_key()}.json"
 
 
 def _manifest_in(folder: Path) -> Mapping[str, Any]:
+    return _facts_in(folder / "manifest.json")
+
+
+def _facts_in(file: Path) -> Mapping[str, Any]:
     try:
-        facts = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        facts = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return facts if isinstance(facts, dict) else {}
@@ -193,22 +216,23 @@ def tell(stage: int, what: str) -> None:
     current_listener()(stage, 4, f"{what} for onnx, step" if stage < 4 else f"{what}, step")
 
 
-def make(key: str, build: Callable[[Path], Mapping[str, Any]]) -> Entry:
+def make(key: str, build: Callable[[Path], Mapping[str, Any]], *, instead_of: Entry | None = None) -> Entry:
     """Build an export aside and publish it under its key; another process that was faster wins.
 
-    build  writes the files into an empty folder and gives the manifest, to which the hashes are added
+    build       writes the files into an empty folder and gives the manifest, to which hashes, time and processor are added
+    instead_of  one that is kept under the key and of no use here
     """
     folder = exports_root() / key[:2] / key
     with cache_in_use(), locked(exports_root() / "locks" / key):
         for parent in (*exports_root().glob("*/"), *exports_root().glob("*/*/")):
             clear_leftovers(parent)
         found, _ = find(key)
-        if found is not None:
+        if found is not None and (instead_of is None or found.manifest != instead_of.manifest):
             return found
         with folder_aside(folder) as aside:
             facts = dict(build(aside))
             facts["sha256"] = _hashes_in(aside)
-            facts["made"] = time.time()
+            facts["made"], facts["processor"] = time.time(), machine_key()
             (aside / "manifest.json").write_text(json.dumps(facts, indent=1, default=str), encoding="utf-8")
     _remember(folder, facts["sha256"])
     trim(keep=key)

@@ -1,0 +1,50 @@
+"""Exports are proven on the kind of processor that runs them: one that was carried from another machine is compared again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelgraft.backends.onnx import store
+
+if TYPE_CHECKING:
+    from modelgraft.backends.onnx.parity import Parity
+
+
+def proven(
+    key: str, *, build: Callable[[Path], Mapping[str, Any]], prove: Callable[[store.Entry], Parity]
+) -> tuple[store.Entry, tuple[str, ...]]:
+    """The export of a key, which is near enough to torch on this kind of processor, and what a user must know.
+
+    build  makes it, see `store.make`; called when it is not kept, was harmed, or is too far from torch here
+    prove  compares one that is kept with torch; called for one that was made on another kind of processor, once
+
+    Raises ExportError as they do. The manifest of the entry has the parity that was found on this kind of processor.
+    """
+    entry, complaint = store.find(key)
+    said = [complaint] if complaint else []
+    if entry is not None:
+        if (known := store.parity_here(entry)) is not None:
+            return _with_parity(entry, known), ()
+        store.tell(3, "comparing with torch on this processor")
+        parity, carried = prove(entry), f"the cached export {entry.folder.name} was made on another kind of processor"
+        if parity.holds:
+            said += [f"{carried}: it was compared with torch again ({parity})", *_note(entry, parity)]
+            return _with_parity(entry, asdict(parity)), tuple(said)
+        said.append(f"{carried} and differs from torch on this one ({parity}): it is made again")
+    return store.make(key, build, instead_of=entry), tuple(said)
+
+
+def _with_parity(entry: store.Entry, parity: Mapping[str, Any]) -> store.Entry:
+    return store.Entry(entry.folder, {**entry.manifest, "parity": dict(parity)})
+
+
+def _note(entry: store.Entry, parity: Parity) -> list[str]:
+    """Keep a proof beside its export; gives what a user must know when that cannot be."""
+    try:
+        store.write_proof(entry, asdict(parity))
+    except OSError as error:
+        return [f"that cannot be kept ({error.strerror}): every start compares again"]
+    return []
