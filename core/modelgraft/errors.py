@@ -140,11 +140,12 @@ def choices(options: Iterable[str], *, most: int = 12, sort: bool = True) -> str
 def raise_if_any(problems: Sequence[Problem]) -> None:
     """Raise one GraphError with all the problems of a phase, each once, in the order of the file; nothing when there are none."""
     if problems:
-        raise GraphError(sorted(dict.fromkeys(problems), key=_reading_order))
+        raise GraphError(sorted(dict.fromkeys(problems), key=lambda problem: (reading_order(problem.place), problem.code, problem.found)))
 
 
-def _reading_order(problem: Problem) -> tuple[str, int, int]:
-    place = problem.place or Place("")
+def reading_order(place: Place | None) -> tuple[str, int, int]:
+    """What sorts places as a person reads them: by file, line and column."""
+    place = place or Place("")
     return place.file, place.line or 0, place.column or 0
 
 

@@ -138,7 +138,6 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_file(tmp_path):
     found = problems(tmp_path, text)
     assert [(p.code, p.place.line) for p in found] == [
         ("unknown-key", 2),
-        ("unused-param", 3),
         ("unknown-key", 5),
         ("missing-key", 6),
         ("wrong-type", 7),

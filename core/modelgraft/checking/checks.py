@@ -4,7 +4,9 @@
     fitting  the dimensions and dtypes of the whole graph have a solution, and both ends of each wire mean the same by their numbers
     budgets  each component reviews its own solved ports: context lengths, for example
 
-A phase reports all its problems at once, and starts only when the one before is clean.
+A phase reports all its problems at once, and starts only when the one before is clean. What is left over (nodes, inputs
+and params that nothing uses) is held back while anything is wrong with the wiring, because it may be what a wrong name was
+meant to be; it keeps no other phase from being looked at, and is told together with what that finds.
 """
 
 from __future__ import annotations
@@ -14,11 +16,12 @@ from collections.abc import Mapping
 from modelgraft.checking.concrete import concrete_input, concrete_port
 from modelgraft.checking.configs import Configs
 from modelgraft.checking.drafts import Draft, Part
+from modelgraft.checking.leftover import left_over
 from modelgraft.checking.misfits import Misfits
 from modelgraft.checking.spaces import check_spaces
 from modelgraft.checking.unify import Unified, Unifier
 from modelgraft.checking.wiring import PortWiring, find_components, wire_names
-from modelgraft.errors import Collector
+from modelgraft.errors import Collector, GraphError, raise_if_any, reading_order
 from modelgraft.graph import Adapter, GraphSpec, Node, Ref, SolvedGraph
 from modelgraft.ports import Port
 
@@ -31,7 +34,23 @@ def solve(graph: GraphSpec, *, offline: bool = True) -> SolvedGraph:
     Raises GraphError with every problem of the first phase that has any.
     """
     drafts, outputs, configs = _wire(graph, offline=offline)
-    drafts = {name: drafts[name] for name in sorted(drafts)}
+    spare = left_over(graph)
+    try:
+        solved = _solve_wired(graph, drafts, outputs, configs)
+    except _WiresLostError:
+        raise
+    except GraphError as error:
+        raise_if_any([*error.problems, *spare])
+        raise
+    raise_if_any(spare)
+    return solved
+
+
+class _WiresLostError(GraphError):
+    """A config that neighbours filled has changed ports, and wires do not fit them any more."""
+
+
+def _solve_wired(graph: GraphSpec, drafts: dict[str, Draft], outputs: dict[str, Ref], configs: Configs) -> SolvedGraph:
     unified = _fit(graph, drafts, configs)
     problems = Collector()
     nodes = {name: _node(draft, unified) for name, draft in drafts.items()}
@@ -48,7 +67,8 @@ def _wire(graph: GraphSpec, *, offline: bool) -> tuple[dict[str, Draft], dict[st
     wire_names(graph, problems)
     configs = Configs(graph, problems, offline)
     drafts: dict[str, Draft] = {}
-    for name, (hosts, adapters) in components.items():
+    for name in sorted(components, key=lambda name: (reading_order(graph.nodes[name].place), name)):
+        hosts, adapters = components[name]
         spec = graph.nodes[name]
         component = configs.pick(spec, hosts)
         share = graph.nodes.get(str(spec.share.value)) if spec.share is not None else None
@@ -65,7 +85,8 @@ def _fit(graph: GraphSpec, drafts: Mapping[str, Draft], configs: Configs) -> Uni
 
     def rewire() -> None:
         PortWiring(graph, drafts, problems).run()
-        problems.finish()
+        if problems.problems:
+            raise _WiresLostError(problems.problems)
 
     unifier = Unifier(drafts, graph.inputs, configs, rewire)
     unified = unifier.run()

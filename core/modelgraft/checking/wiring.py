@@ -13,7 +13,7 @@ from modelgraft.checking.matching import choose, suits
 from modelgraft.checking.missing import explain_missing
 from modelgraft.checking.proposals import converters
 from modelgraft.errors import Collector, Place, choices, nearest
-from modelgraft.graph import INPUTS, GraphSpec, NodeSpec, Ref, Wire
+from modelgraft.graph import GraphSpec, NodeSpec, Ref, Wire
 from modelgraft.kinds import Component
 from modelgraft.order import find_cycles
 from modelgraft.ports import DTYPES, ListOf, Port, PortType, Tensor
@@ -61,21 +61,19 @@ def _are_in_their_place(spec: NodeSpec, hosts: list[Component], grafts: list[Com
 
 
 def wire_names(graph: GraphSpec, problems: Collector) -> None:
-    """Check what the names alone tell: references, shares, cycles and what is left over."""
-    lost: set[str] = set()
-    for holder, ref, place in _references(graph):
+    """Check what the names alone tell: references, shares, cycles and that there is an output."""
+    for holder, ref, place in references(graph):
         problem = _lost(graph, ref)
         if problem is not None:
-            code, sentence, meant = problem
+            code, sentence = problem
             problems.add(code, f"{holder}: {sentence}", place=ref.place or place, node=holder if holder in graph.nodes else "")
-            lost.add(meant)
     _check_shares(graph, problems)
     for cycle in find_cycles({name: feeders(spec) & graph.nodes.keys() for name, spec in graph.nodes.items()}):
         path = " -> ".join([*cycle, cycle[0]])
         hint = "a graph has no loops; what must repeat lives inside a component"
         problems.add("cycle", f"these nodes wait for each other: {path}", place=graph.nodes[cycle[0]].place, hint=hint, node=cycle[0])
-    if "unused" not in graph.allow:
-        _check_unused(graph, problems, lost)
+    if not graph.outputs and "unused" not in graph.allow:
+        problems.add("no-outputs", "the graph has no outputs, so nothing can be asked of it", hint="write outputs: {NAME: node.port}")
 
 
 def feeders(spec: NodeSpec) -> set[str]:
@@ -83,7 +81,7 @@ def feeders(spec: NodeSpec) -> set[str]:
     return {ref.node for ref in spec.references if not ref.is_input}
 
 
-def _references(graph: GraphSpec) -> Iterator[tuple[str, Ref, Place | None]]:
+def references(graph: GraphSpec) -> Iterator[tuple[str, Ref, Place | None]]:
     """Every reference, with what holds it and where that stands."""
     for name, spec in graph.nodes.items():
         for ref in spec.references:
@@ -92,22 +90,21 @@ def _references(graph: GraphSpec) -> Iterator[tuple[str, Ref, Place | None]]:
         yield f"output '{name}'", ref, None
 
 
-def _lost(graph: GraphSpec, ref: Ref) -> tuple[str, str, str] | None:
-    """What is wrong with a reference: code, sentence, and the name that was probably meant."""
+def _lost(graph: GraphSpec, ref: Ref) -> tuple[str, str] | None:
+    """What is wrong with a reference: code and sentence."""
     if ref.is_input:
         if ref.port in graph.inputs or (not ref.port and len(graph.inputs) == 1):
             return None
         if not ref.port:
-            return "ambiguous-output", f"'inputs' alone names no input; write inputs.NAME with one of: {choices(graph.inputs)}", ""
-        meant = nearest(ref.port, graph.inputs)
-        sentence = f"the graph has no input '{ref.port}'; it has: {choices(graph.inputs)}. {meant}".rstrip()
-        return "unknown-input", sentence, f"{INPUTS}.{_quoted(meant)}"
+            return "ambiguous-output", f"'inputs' alone names no input; write inputs.NAME with one of: {choices(graph.inputs)}"
+        sentence = f"the graph has no input '{ref.port}'; it has: {choices(graph.inputs)}. {nearest(ref.port, graph.inputs)}"
+        return "unknown-input", sentence.rstrip()
     if ref.node in graph.nodes:
         return None
     if ref.node in graph.inputs:
-        return "unknown-node", f"there is no node '{ref.node}', but an input of that name: write inputs.{ref.node}", f"{INPUTS}.{ref.node}"
-    meant = nearest(ref.node, graph.nodes)
-    return "unknown-node", f"there is no node '{ref.node}'; there are: {choices(graph.nodes)}. {meant}".rstrip(), _quoted(meant)
+        return "unknown-node", f"there is no node '{ref.node}', but an input of that name: write inputs.{ref.node}"
+    sentence = f"there is no node '{ref.node}'; there are: {choices(graph.nodes)}. {nearest(ref.node, graph.nodes)}"
+    return "unknown-node", sentence.rstrip()
 
 
 def _quoted(sentence: str) -> str:
@@ -129,39 +126,6 @@ def _check_shares(graph: GraphSpec, problems: Collector) -> None:
         elif other.use.value != spec.use.value:
             found = f"{name} is a {spec.use.value} and shares the weights of {other.name}, a {other.use.value}"
             problems.add("share-mismatch", found, place=place, node=name, hint="only nodes of the same component can share weights")
-
-
-def _check_unused(graph: GraphSpec, problems: Collector, lost: set[str]) -> None:
-    """Note nodes that reach no output and inputs that nobody reads. `lost` holds what misspelt names probably meant."""
-    relax = "remove it, or check with --allow unused while you draft"
-    if not graph.outputs:
-        problems.add("no-outputs", "the graph has no outputs, so nothing can be asked of it", hint="write outputs: {NAME: node.port}")
-        return
-    problems.problems += graph.left_over
-    within = tuple(f"{problem.node}/" for problem in graph.left_over if problem.node)
-    used = _reached(graph, [*(ref.node for ref in graph.outputs.values()), *lost])
-    read = {ref.port for _, ref, _ in _references(graph) if ref.is_input} | {name.removeprefix(f"{INPUTS}.") for name in lost}
-    for name, spec in graph.nodes.items():
-        if name not in used and not name.startswith(within):
-            problems.add("unused-node", f"no output needs {name}", place=spec.place, node=name, hint=relax)
-    bare = any(ref.is_input and not ref.port for _, ref, _ in _references(graph))
-    for name, given in graph.inputs.items():
-        if name not in read and not bare:
-            problems.add("unused-input", f"no node reads the input '{name}'", place=given.place, hint=relax)
-
-
-def _reached(graph: GraphSpec, start: list[str]) -> set[str]:
-    reached: set[str] = set()
-    open_names = [name for name in start if name in graph.nodes]
-    while open_names:
-        name = open_names.pop()
-        if name in reached:
-            continue
-        reached.add(name)
-        spec = graph.nodes[name]
-        shared = {str(spec.share.value)} if spec.share is not None else set()
-        open_names.extend(other for other in feeders(spec) | shared if other in graph.nodes and other not in reached)
-    return reached
 
 
 # -- with ports ---------------------------------------------------------------------------------------------------------
@@ -191,7 +155,8 @@ class PortWiring:
     def _wire(self, draft: Draft) -> None:
         draft.wired, draft.chosen, draft.lists, draft.when = {}, {}, set(), None
         known, meant = draft.in_ports, set[str]()
-        for name, wire in draft.wires.items():
+        for name in [*(name for name in known if name in draft.wires), *sorted(draft.wires.keys() - known)]:  # not as written
+            wire = draft.wires[name]
             if name not in known:
                 meant.add(_quoted(nearest(name, known)))
                 sentence = f"{draft.name} has no input '{name}'; it has: {choices(known, sort=False)}. {nearest(name, known)}".rstrip()

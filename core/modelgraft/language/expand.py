@@ -157,11 +157,10 @@ class Expansion:
         self._count(len(nodes), root.place)
         placed = self._placed([node for node in read if isinstance(node, SubgraphSpec)], (*chain, found.path.resolve()))
         self._place_single(single, nodes, placed)
+        if len(self.collector.problems) > before:
+            return None  # what seems left over may be what a wrong name was meant to be
         asks = "unused" not in self.allow and not changes  # what the user changes may be what named a param
         idle = unused_params(scope, root.value.get("params")) if asks else []
-        if len(self.collector.problems) > before:
-            self.collector.problems += idle
-            return None
         inlining = Inlining(nodes, placed, outputs, runtime, self.allow, self.collector)
         every = inlining.inline()
         led = {port: inlining.output(ref, f"outputs.{port}") for port, ref in outputs.items()}

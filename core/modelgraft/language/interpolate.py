@@ -12,6 +12,7 @@ from modelgraft.graph import Origin, Param, Value
 from modelgraft.language.document import PARAM_KEYS, PARAM_TYPES, describe
 from modelgraft.language.overlay import given
 from modelgraft.language.yaml_reader import Item
+from modelgraft.order import find_cycles, topological
 
 MOST_FILLED = 10_000_000  # characters and values that params may add to a document: params of params grow exponentially
 
@@ -37,9 +38,13 @@ class Filled(NamedTuple):
 
 @dataclass(slots=True)
 class Scope:
-    """The params of one document while it is read."""
+    """The params of one document while it is read.
+
+    declared  the names of all of them, also of those that are not read yet or cannot be
+    """
 
     collector: Collector
+    declared: frozenset[str] = frozenset()
     params: dict[str, Param] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     filled: int = 0  # characters and values that params have added
@@ -93,7 +98,9 @@ class Scope:
         self.used.add(name)
         if name in self.params:
             return self._counted(self.params[name], item)
-        hint = " ".join(filter(None, (f"params: {choices(self.params)}.", nearest(name, self.params))))
+        if name in self.declared:
+            return None  # what is wrong with it was told
+        hint = " ".join(filter(None, (f"params: {choices(self.declared)}.", nearest(name, self.declared))))
         self.collector.add("unknown-param", f"${{{name}}} names no param", place=item.place, hint=hint)
         return None
 
@@ -144,11 +151,12 @@ def read_params(item: Item | None, values: Mapping[str, Value], collector: Colle
 
     values  what was set from outside, by name: by the user, or by the `with` of a graph that uses this one
     """
-    scope = Scope(collector)
-    declared = item.value if item is not None and isinstance(item.value, dict) else {}
+    declared: Mapping[str, Item] = item.value if item is not None and isinstance(item.value, dict) else {}
+    scope = Scope(collector, frozenset(declared))
     if item is not None and not isinstance(item.value, dict):
         collector.add("wrong-type", f"params is {describe(item.value)}; wanted a mapping of names to defaults", place=item.at)
-    for name, entry in declared.items():
+    for name in _read_after_each_other(declared, collector):
+        entry = declared[name]
         if NAME.fullmatch(name) is None:
             collector.add(
                 "bad-name",
@@ -160,12 +168,34 @@ def read_params(item: Item | None, values: Mapping[str, Value], collector: Colle
         param = _param(name, entry, values.get(name), scope)
         if param is not None:
             scope.params[name] = param
+    scope.params = {name: scope.params[name] for name in declared if name in scope.params}
     for name in sorted(set(values) - set(declared)):
         hint = nearest(name, declared)
         collector.add(
             "unknown-param", f"{title} has no param '{name}'; its params: {choices(declared)}", place=values[name].origin.place, hint=hint
         )
     return scope
+
+
+def _read_after_each_other(declared: Mapping[str, Item], collector: Collector) -> list[str]:
+    """The names of the params, each after those that its default names; those that stand in each other are told and left out."""
+    names = {name: _named_in(entry) & declared.keys() for name, entry in declared.items()}
+    cycles = find_cycles(names)
+    for cycle in cycles:
+        found = f"these params stand in each other's defaults: {' -> '.join([*cycle, cycle[0]])}"
+        collector.add("cycle", found, place=declared[cycle[0]].at, hint="write one of them out")
+    lost = {name for cycle in cycles for name in cycle}
+    return topological({name: needed - lost for name, needed in names.items() if name not in lost})
+
+
+def _named_in(item: Item) -> set[str]:
+    """The names of all `${name}` inside an item."""
+    if isinstance(item.value, dict):
+        return {name for part in item.value.values() for name in _named_in(part)}
+    if isinstance(item.value, list):
+        return {name for part in item.value for name in _named_in(part)}
+    text = item.value if isinstance(item.value, str) else ""
+    return {match.group(1).strip() for match in _FIELD.finditer(text) if match.group(1) is not None}
 
 
 def _param(name: str, entry: Item, value: Value | None, scope: Scope) -> Param | None:

@@ -1,7 +1,9 @@
 """Put one document over another: `extends`, dotted keys and `--set nodes.llm.from=...`.
 
 What goes over what: sections are merged entry by entry, a node key by key, `with`, `in` and `runtime` by key again.
-null removes a node, an input, an output, a wire or a key of a node; within `with` and `params` it is a value.
+An entry of `params`, `inputs` or `runtime` is merged key by key too; its plain form is one of its keys (`n: 3` is
+`n: {default: 3}`). null removes a node, an input, an output, a wire or a key of a node; within `with` and `params` it
+is a value. Dotted keys are applied from the outside in, so that the order in which they stand means nothing.
 """
 
 from __future__ import annotations
@@ -9,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from modelgraft.errors import Collector, DocumentError, Place, choices, nearest
+from modelgraft.errors import Collector, DocumentError, Place, choices, nearest, reading_order
 from modelgraft.language.document import SECTIONS, describe
 from modelgraft.language.yaml_reader import Item, read_yaml, scalar
 
 NOT_INHERITED = frozenset({"extends", "name", "modelgraft"})
+WRITTEN_OUT = {"params": "default", "inputs": "type", "runtime": "default"}  # the key that the plain form of an entry stands for
 
 
 def overlay(base: Item, over: Item, collector: Collector) -> Item:
@@ -39,8 +42,8 @@ def _section(section: str, below: Mapping[str, Item], over: Mapping[str, Item], 
             _remove(merged, name, item, f"{section[:-1] if section != 'runtime' else 'runtime key'} '{name}'", collector)
         elif section == "nodes" and name in merged and _both_mappings(merged[name], item):
             merged[name] = merged[name]._replace(value=_node(name, merged[name].value, item.value, collector))
-        elif section == "params" and name in merged:
-            merged[name] = _param(merged[name], item)
+        elif section in WRITTEN_OUT and name in merged:
+            merged[name] = _entry(section, merged[name], item)
         else:
             merged[name] = _noting(item, merged.get(name))
     return merged
@@ -76,11 +79,19 @@ def _entries(key: str, node: str, below: Mapping[str, Item], over: Mapping[str, 
     return merged
 
 
-def _param(below: Item, over: Item) -> Item:
-    """A plain value over a param that is declared with type and choices changes its default and keeps the rest."""
-    if isinstance(below.value, dict) and not isinstance(over.value, dict):
-        return over._replace(value={**below.value, "default": _noting(over, below.value.get("default"))})
-    return _noting(over, below)
+def _entry(section: str, below: Item, over: Item) -> Item:
+    """An entry of params, inputs or runtime: key by key where one is written out.
+
+    A plain value over a param that is declared with type and choices changes its default and keeps the rest; a plain type
+    over an input, and a plain value over a placement by node, replace the whole.
+    """
+    if not isinstance(over.value, dict):
+        if section == "params" and isinstance(below.value, dict):
+            return over._replace(value={**below.value, "default": _noting(over, below.value.get("default"))})
+        return _noting(over, below)
+    there = below.value if isinstance(below.value, dict) else {WRITTEN_OUT[section]: below}
+    merged = {**there, **{key: _noting(item, there.get(key)) for key, item in over.value.items()}}
+    return below._replace(value=merged, layer=over.layer)
 
 
 def _noting(item: Item, below: Item | None) -> Item:
@@ -100,8 +111,8 @@ def without_dotted_keys(root: Item) -> tuple[Item, list[tuple[str, Item]]]:
 
 
 def override(root: Item, changes: Iterable[tuple[str, Item]], collector: Collector) -> Item:
-    """Apply dotted keys. Each must name a node that there is, unless it gives a whole node."""
-    for dotted, item in changes:
+    """Apply dotted keys, the shorter ones first. Each must name a node that there is, unless it gives a whole node."""
+    for dotted, item in sorted(changes, key=lambda change: (change[0].count("."), reading_order(change[1].at), change[0])):
         parts = dotted.split(".")
         entries = root.value.get(parts[0])
         known: Mapping[str, Any] = entries.value if entries is not None and isinstance(entries.value, dict) else {}
@@ -123,7 +134,7 @@ def _blocked(root: Item, parts: list[str]) -> tuple[str, Item] | None:
     here = root
     for depth, part in enumerate(parts[:-1]):
         below = here.value.get(part)
-        if below is None or below.value is None:
+        if below is None or below.value is None or (depth == 1 and len(parts) == 3 and parts[0] in WRITTEN_OUT):
             return None
         if not isinstance(below.value, dict):
             return ".".join(parts[: depth + 1]), below
