@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # as in typing, which is not imported here: until the command line listens, Ctrl-C is a traceback
 
 if TYPE_CHECKING:  # the same names once more, for type checkers and editors
+    from typing import Any
+
     from modelgraft.api import check as check
     from modelgraft.api import load as load
     from modelgraft.api import open as open
@@ -88,7 +89,9 @@ def __getattr__(name: str) -> Any:  # Any: the type is that of the name asked fo
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'modelgraft' has no attribute '{name}'")
-    value = getattr(importlib.import_module(f"modelgraft.{home}"), name)
+    from importlib import import_module
+
+    value = getattr(import_module(f"modelgraft.{home}"), name)
     globals()[name] = value
     return value
 

@@ -105,20 +105,106 @@ def test_letters_that_the_locale_lacks_do_not_stop_a_command(tmp_path):
     assert done.stdout.decode("utf-8") == "GRÜSSE ❄\n"
 
 
-def test_what_libraries_print_does_not_reach_the_document(tmp_path):
-    """With --json, stdout is one JSON document whatever a component prints."""
+LOUD = """
+import atexit, os, subprocess, builtins
+def make_noise():
+    print('noise-a')
+    os.write(1, b'noise-b ')
+    subprocess.run([sys.executable, '-c', 'print("noise-c")'])
+builtins.make_noise = make_noise
+atexit.register(print, 'noise at the end')
+quiet = registry.discover
+def discover(**options):
+    make_noise()
+    return quiet(**options)
+registry.discover = discover
+toys.upper.__component__.function.__code__ = (lambda text: make_noise() or text).__code__
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("run", "graph.yaml", "--input", "text=a", "--json"), ("schema",), ("components", "--json"), ("check", "graph.yaml", "--json")],
+)
+def test_what_is_printed_while_a_command_runs_does_not_reach_the_document(tmp_path, words):
+    """Stdout is one JSON document whatever Python, C code or other processes print, from the discovery of plugins to the end."""
     (tmp_path / "graph.yaml").write_text(WAITING.replace("toy/wait", "toy/upper"), encoding="utf-8")
-    loud = TOYS + "toys.upper.__component__.function.__code__ = (lambda text: print('noise') or text).__code__;" + MAIN
     done = subprocess.run(
-        command("run", "graph.yaml", "--input", "text=a", "--json", code=loud),
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
+        command(*words, code=TOYS + LOUD + MAIN), cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
     )
-    assert json.loads(done.stdout)["outputs"] == {"text": "a"}
-    assert "noise" in done.stderr
+    assert json.loads(done.stdout)
+    assert all(noise in done.stderr for noise in ("noise-a", "noise-b", "noise-c", "noise at the end"))
+
+
+def test_a_command_of_a_plugin_prints_its_own_answer(tmp_path):
+    """Its print is the answer, and what it starts is not."""
+    code = TOYS + "import os, pluggy; from modelgraft import hookimpl\n"
+    code += "class More:\n    @hookimpl\n    def register_commands(self, app):\n        @app.command('hello')\n"
+    code += "        def hello() -> None: os.write(1, b'noise'); print('hello')\n"
+    code += (
+        "quiet = registry.discover\ndef discover(**options):\n    found = quiet(**options); found.manager.register(More()); return found\n"
+    )
+    code += "registry.discover = discover\n" + MAIN
+    done = subprocess.run(command("hello", code=code), cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("hello\n", "noise")
+
+
+# What stands for a library that is interrupted: while plugins are discovered, and while torch is imported and swallows it.
+IN_DISCOVERY = "import signal; registry.discover = lambda **options: signal.raise_signal(signal.{signal})\n"
+SWALLOWED = """
+import contextlib, signal, modelgraft.api as api
+def swallow(*_, **__):
+    with contextlib.suppress(BaseException):
+        signal.raise_signal(signal.{signal})
+    raise ImportError('half imported')
+api.open = swallow
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
+@pytest.mark.parametrize("where", [IN_DISCOVERY, SWALLOWED], ids=["discovery", "swallowed"])
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_while_a_command_starts_is_one_document_and_its_code(tmp_path, where, name, code):
+    """Also where a library would swallow the interrupt."""
+    (tmp_path / "graph.yaml").write_text(WAITING, encoding="utf-8")
+    program = TOYS + where.format(signal=name) + MAIN
+    done = subprocess.run(
+        command("run", "graph.yaml", "--input", "text=a", "--json", code=program),
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, json.loads(done.stdout), done.stderr) == (
+        code,
+        {"ok": False, "error": {"kind": "stopped", "message": "stopped"}},
+        "",
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
+def test_ctrl_c_at_any_moment_of_the_start_is_one_line(tmp_path):
+    """As soon as the command listens, which is before it imports anything that takes time."""
+    for wait_s in (0.0, 0.1, 0.3):
+        process = subprocess.Popen(
+            [sys.executable, "-X", "importtime", "-m", "modelgraft", "plan", "blip2"],
+            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        said = ""
+        while "modelgraft.cli.interrupts" not in said:  # it is imported: the next thing is to listen
+            said = process.stderr.readline()
+        time.sleep(wait_s + 0.02)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        told = [line for line in err.splitlines() if not line.startswith("import time:")]
+        assert (process.returncode, out, told) == (130, "", ["stopped"])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_an_answer_that_cannot_be_written_is_an_error(tmp_path):
+    """A full disk behind stdout: one sentence and 1, not 0."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command("schema"), cwd=tmp_path, env=environment(), stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, "error: the answer cannot be written to stdout: No space left on device\n")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from modelgraft.cli import exports, graphs, plugins, running
 from modelgraft.cli.session import Session, read_only, session_of
@@ -17,7 +18,7 @@ A GRAPH is a YAML file or the name of a shipped graph (see: modelgraft graphs).
 These options hold for every command and may stand after its name.
 
 Exit codes: 0 all is well; 1 the graph has problems or the run failed; 2 the command cannot be understood;
-70 a defect of modelgraft (--debug shows where); 130 stopped by Ctrl-C."""
+70 a defect of modelgraft (--debug shows where); 130 stopped by Ctrl-C, 143 by SIGTERM."""
 
 # Commands of the design that are not in this release, and what they come with.
 LATER: Mapping[str, str] = {
@@ -40,6 +41,15 @@ def print_version(is_set: bool) -> None:
 VERSION = typer.Option("--version", is_eager=True, callback=print_version, help="Print the version.")
 
 
+class Answering(TyperCommand):
+    """A command of ours: what it says itself is the answer, and nothing else that is printed meanwhile reaches stdout."""
+
+    def invoke(self, ctx: Any) -> Any:  # Any: typer brings click along under a name of its own
+        """Run the command."""
+        with ctx.obj.screen.only_answers():
+            return super().invoke(ctx)
+
+
 def build_app() -> typer.Typer:
     """Make the typer app with the commands of this release."""
     app = typer.Typer(
@@ -48,6 +58,9 @@ def build_app() -> typer.Typer:
     app.callback()(general)
     for module in (graphs, running, exports, plugins):
         module.register(app)
+    for group in (app, *(info.typer_instance for info in app.registered_groups)):
+        for info in group.registered_commands if group is not None else ():
+            info.cls = Answering
     return app
 
 

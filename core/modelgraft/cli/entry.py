@@ -11,11 +11,12 @@ from collections.abc import Sequence
 import typer
 
 from modelgraft.cli.app import LATER, build_app, is_ours
+from modelgraft.cli.interrupts import Interrupts
 from modelgraft.cli.screen import Screen
 from modelgraft.cli.session import Session
 from modelgraft.errors import Cancelled, DocumentError, GraphError, ModelgraftError, NodeError
 
-OK, FAILED, USAGE, DEFECT, STOPPED = 0, 1, 2, 70, 130  # 70 as in sysexits.h, 130 as shells say it for Ctrl-C
+OK, FAILED, USAGE, DEFECT, STOPPED = 0, 1, 2, 70, 130  # 70 as in sysexits.h, 130 as shells say it for Ctrl-C (143 for SIGTERM)
 
 # The class of all usage errors: typer brings click along under a name of its own that changed between its versions.
 UsageProblem: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
@@ -23,16 +24,20 @@ UsageProblem: type[Exception] = next(base for base in typer.BadParameter.__mro__
 FLAGS = frozenset({"--debug", "--offline", "--quiet", "-q", "--no-progress"})  # hold for every command; may stand after its name
 
 
-def run_command(words: Sequence[str]) -> int:
-    """Run a command; see `modelgraft.cli`."""
+def run_command(words: Sequence[str], interrupts: Interrupts | None = None) -> int:
+    """Run a command; see `modelgraft.cli`.
+
+    interrupts  of the process that is ours; None in one of others
+    """
     words = [readable(word) for word in words]
     screen = Screen.of_process(is_json="--json" in words)
     general, rest = split_general(words)
     try:
-        return _run([*general, *rest], rest, screen)
+        return _run([*general, *rest], rest, Session(screen, interrupts=interrupts or Interrupts()))
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit fails once more
+        if interrupts is None:
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit fails once more
         return FAILED
 
 
@@ -59,13 +64,12 @@ def split_general(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return general, rest
 
 
-def _run(words: list[str], rest: list[str], screen: Screen) -> int:
-    debug = "--debug" in words
+def _run(words: list[str], rest: list[str], session: Session) -> int:
+    screen, debug = session.screen, "--debug" in words
     command = next((word for word in rest if not word.startswith("-")), "")
     if command in LATER:
         screen.error(f"'modelgraft {command}' is not in this release: it comes with {LATER[command]}.")
         return USAGE
-    session = Session(screen)
     try:
         with session.interrupts.noted():
             code = _call(session, words, rest, command)
@@ -73,14 +77,14 @@ def _run(words: list[str], rest: list[str], screen: Screen) -> int:
             raise KeyboardInterrupt
         return code if isinstance(code, int) else OK
     except (ModelgraftError, KeyboardInterrupt, typer.Abort) as error:
-        return _report(error, screen, debug=debug)
+        return _report(error, session, debug=debug)
     except UsageProblem as problem:
         _show_usage(problem, screen)
         return USAGE
     except BrokenPipeError:
         raise
     except Exception as error:  # noqa: BLE001 a defect: the user gets a sentence, and the traceback on demand
-        return _report(KeyboardInterrupt() if session.interrupts.heard else error, screen, debug=debug)
+        return _report(KeyboardInterrupt() if session.interrupts.heard else error, session, debug=debug)
 
 
 def _call(session: Session, words: list[str], rest: list[str], command: str) -> object:
@@ -88,9 +92,11 @@ def _call(session: Session, words: list[str], rest: list[str], command: str) -> 
     app = build_app()
     if not is_ours(app, command) and "--version" not in rest:
         session.read_general(words)
-        session.registry.manager.hook.register_commands(app=app)
-    code: object = app(words, obj=session, standalone_mode=False, prog_name="modelgraft")
-    sys.stdout.flush()
+        with session.screen.only_answers():
+            session.registry.manager.hook.register_commands(app=app)
+    with session.interrupts.at_work():
+        code: object = app(words, obj=session, standalone_mode=False, prog_name="modelgraft")
+        session.screen.flush()
     return code
 
 
@@ -101,14 +107,15 @@ def _show_usage(problem: BaseException, screen: Screen) -> None:
         problem.show()  # type: ignore[attr-defined]  # every ClickException has it
 
 
-def _report(error: BaseException, screen: Screen, *, debug: bool) -> int:
+def _report(error: BaseException, session: Session, *, debug: bool) -> int:
+    screen = session.screen
     if debug and not isinstance(error, typer.Abort):
         traceback.print_exception(error, file=sys.stderr)
     if isinstance(error, KeyboardInterrupt | typer.Abort) or (
         isinstance(error, Cancelled) and isinstance(error.__cause__, KeyboardInterrupt)
     ):
         screen.error("stopped", kind="stopped")
-        return STOPPED
+        return session.interrupts.code
     if isinstance(error, GraphError):
         screen.problems(error.problems, kind="document" if isinstance(error, DocumentError) else "graph")
         return FAILED

@@ -137,7 +137,7 @@ def show(
     found = api.plan(session.load(graph, settings_of(settings), allow or ()), wanted=wanted)
     text = draw.FORMATS[form](found)
     if out is None:
-        session.screen.out.write(text)
+        session.screen.write(text)
     else:
         from modelgraft.media import write_value
 
@@ -213,7 +213,7 @@ def import_graph(
     folder = out.absolute().parent if out is not None else None  # nobody knows where stdout leads
     text = importer.import_graph(source, registry=session.registry, folder=folder, offline=session.offline)
     if out is None:
-        session.screen.out.write(text)
+        session.screen.write(text)
     else:
         write_value(text, out)
         session.screen.note(f"wrote {out}; look at it with: modelgraft check {out}")

@@ -127,22 +127,21 @@ def opened(
     if init not in (None, "random"):
         raise typer.BadParameter(f"--init takes random, found '{init}'")
     quiet_libraries()
-    pipeline = api.open(
-        solved,
-        backend=backend,
-        device=device,
-        dtype=dtype,
-        precision=precision,
-        fallback=fallback,
-        seed=seed,
-        init=init,
-        offline=session.offline,
-        cache_dir=cache,
-        timeout_s=timeout,
-        trace=trace is not None,
-    )
-    session.interrupts.raise_if_heard()  # torch, interrupted while it is imported, may have swallowed it
-    return pipeline
+    with session.interrupts.at_once():
+        return api.open(
+            solved,
+            backend=backend,
+            device=device,
+            dtype=dtype,
+            precision=precision,
+            fallback=fallback,
+            seed=seed,
+            init=init,
+            offline=session.offline,
+            cache_dir=cache,
+            timeout_s=timeout,
+            trace=trace is not None,
+        )
 
 
 # Set before the libraries are imported, where the user has not set them.

@@ -4,14 +4,46 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
+import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
-from modelgraft.errors import Problem
+from modelgraft.errors import InputError, Problem
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
+
+
+SURROGATES = re.compile("[\ud800-\udfff]")  # halves of pairs, which no encoding can write
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """A value as JSON that every reader takes: NaN and infinity are null, half a surrogate pair is written as an escape."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False, default=str)
+    except ValueError:
+        text = json.dumps(_finite(value), ensure_ascii=False, indent=indent, default=str)
+    return SURROGATES.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    return [_finite(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+@contextlib.contextmanager
+def _told_of_stdout() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise InputError(f"the answer cannot be written to stdout: {error.strerror}") from error
 
 
 @dataclass
@@ -30,7 +62,7 @@ class Screen:
                 if stream.isatty():
                     stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # what the suppress is for
                 else:
-                    stream.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
+                    stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
         return cls(sys.stdout, sys.stderr, is_json)
 
     @contextlib.contextmanager
@@ -41,7 +73,17 @@ class Screen:
 
     def say(self, text: str = "") -> None:
         """Answer with a line."""
-        self.out.write(text + "\n")
+        self.write(text + "\n")
+
+    def write(self, text: str) -> None:
+        """Answer with a text as it is. Raises BrokenPipeError when the reader has left, InputError when there is no room."""
+        with _told_of_stdout():
+            self.out.write(text)
+
+    def flush(self) -> None:
+        """Send off what was answered; raises as `write` does."""
+        with _told_of_stdout():
+            self.out.flush()
 
     def note(self, text: str) -> None:
         """Say something beside the answer."""
@@ -49,7 +91,7 @@ class Screen:
 
     def document(self, value: Any) -> None:
         """Answer with the one JSON document."""
-        self.out.write(json.dumps(value, ensure_ascii=False, indent=1, allow_nan=True, default=str) + "\n")
+        self.write(json_text(value, indent=1) + "\n")
 
     # -- errors
 
@@ -62,13 +104,19 @@ class Screen:
 
     def fail(self, kind: str, text: str, **facts: str) -> None:
         """Answer with the document of an error."""
-        self.document({"ok": False, "error": {"kind": kind, "message": text, **{k: v for k, v in facts.items() if v}}})
+        self._refuse({"kind": kind, "message": text, **{k: v for k, v in facts.items() if v}})
+
+    def _refuse(self, error: Mapping[str, Any]) -> None:
+        try:
+            self.document({"ok": False, "error": error})
+        except InputError as unwritten:
+            self.note(f"error: {unwritten}\nerror: {error['message']}")
 
     def problems(self, problems: Sequence[Problem], *, kind: str) -> None:
         """Say every problem of a graph."""
         if self.is_json:
             message = "\n".join(map(str, problems))
-            self.document({"ok": False, "error": {"kind": kind, "message": message, "problems": [p.as_json() for p in problems]}})
+            self._refuse({"kind": kind, "message": message, "problems": [p.as_json() for p in problems]})
             return
         for problem in problems:
             self.note(self.paint_problem(problem, on=self.err))

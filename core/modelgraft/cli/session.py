@@ -36,9 +36,10 @@ class Session:
     @cached_property
     def registry(self) -> Registry:
         """The installed plugins; loaded when a command first needs them."""
-        from modelgraft.registry import discover
+        with self.interrupts.at_once(), self.screen.only_answers():
+            from modelgraft.registry import discover
 
-        return discover(only=self.plugins)
+            return discover(only=self.plugins)
 
     def read_general(self, words: Sequence[str]) -> None:
         """Take `--plugins` out of the words before they are parsed: plugins may bring commands of their own."""

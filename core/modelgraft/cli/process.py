@@ -1,0 +1,109 @@
+"""The process of a command: its signals, and a stdout that only answers reach.
+
+What plugins and libraries print, their C code and the processes that they start, goes to stderr: file descriptor 1 is a
+copy of stderr from the first moment on, and the real stdout is kept aside for answers.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+
+from modelgraft.cli.interrupts import Interrupts
+
+TYPE_CHECKING = False  # as in typing, which is not imported here
+
+if TYPE_CHECKING:
+    from typing import IO, Any, NoReturn
+
+STOPPED_DOCUMENT = b'{"ok": false, "error": {"kind": "stopped", "message": "stopped"}}\n'
+SHOW_CURSOR = b"\033[?25h"  # the live view hides it
+
+
+class Process:
+    """This process, taken over for one command.
+
+    is_json  the command answers with a JSON document, also when it is stopped
+    """
+
+    def __init__(self, *, is_json: bool) -> None:
+        self._is_json, self._is_over, self._stdout = is_json, False, 1
+        self._number = os.getpid()
+        self.interrupts = Interrupts(self.leave)
+        self.interrupts.listen()
+        self._stdout = _real_stdout()
+        sys.unraisablehook = _quiet_hook
+        sys.stderr = sys.stderr or _text(_devnull())
+        self.answers = sys.stdout = _answers(self._stdout)
+
+    def leave(self, code: int) -> NoReturn:
+        """End the process now; a stop is told in one line, or with the document."""
+        if os.getpid() != self._number:
+            os._exit(code)  # a copy that a library forked: it has nothing to say
+        cursor, line = (SHOW_CURSOR, b"\nstopped\n") if os.isatty(2) else (b"", b"stopped\n")
+        try:
+            if cursor:
+                os.write(2, cursor)
+            if not self._is_over:
+                os.write(self._stdout, STOPPED_DOCUMENT) if self._is_json else os.write(2, line)
+        except OSError:
+            pass  # nobody reads it
+        os._exit(code)
+
+    def finish(self, code: int) -> int:
+        """Send the answer off and give the exit code; what is printed from here on, as by exit handlers, is no answer."""
+        self._is_over = True
+        sys.stdout = sys.stderr
+        try:
+            self.answers.close()
+        except BrokenPipeError:  # the reader, such as `head`, has seen enough
+            return code or 1
+        except OSError as error:
+            if code == 0:  # else it was told what went wrong, this perhaps
+                sys.stderr.write(f"error: the answer cannot be written to stdout: {error.strerror}\n")
+            return code or 1
+        return code
+
+
+def _real_stdout() -> int:
+    """Keep stdout under another number and let 1 be what 2 is; what the caller has closed leads nowhere."""
+    try:
+        kept = _above_standard(1)
+    except OSError:
+        kept = _devnull()
+    try:
+        os.dup2(2, 1)
+    except OSError:
+        os.dup2(_devnull(), 1)
+    return kept
+
+
+def _above_standard(number: int) -> int:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return os.dup(number)
+    return fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3)
+
+
+def _devnull() -> int:
+    opened = os.open(os.devnull, os.O_RDWR)
+    return opened if opened > 2 else _above_standard(opened)
+
+
+def _answers(number: int) -> IO[str]:
+    """A text stream of it: line by line to a terminal, in the letters that it can show."""
+    if os.isatty(number):
+        return _text(number, encoding=getattr(sys.stdout, "encoding", None) or "utf-8", errors="replace", line_buffering=True)
+    return _text(number)
+
+
+def _text(number: int, **how: Any) -> IO[str]:  # Any: what TextIOWrapper takes
+    return io.TextIOWrapper(os.fdopen(number, "wb"), **{"encoding": "utf-8", "errors": "backslashreplace", **how})
+
+
+def _quiet_hook(unraisable: sys.UnraisableHookArgs) -> None:
+    """Ctrl-C within a finalizer or a callback of an import cannot be raised there; it is remembered, and no news."""
+    if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)
