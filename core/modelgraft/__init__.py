@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.api import load as load
     from modelgraft.api import open as open
     from modelgraft.api import plan as plan
+    from modelgraft.building import Graph as Graph
     from modelgraft.errors import Cancelled as Cancelled
     from modelgraft.errors import DocumentError as DocumentError
     from modelgraft.errors import GraphError as GraphError
@@ -26,10 +27,14 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.kinds import Dim as Dim
     from modelgraft.kinds import component as component
     from modelgraft.media import Audio as Audio
+    from modelgraft.plans import Plan as Plan
     from modelgraft.ports import Port as Port
     from modelgraft.ports import Ports as Ports
     from modelgraft.ports import Space as Space
     from modelgraft.ports import port as port
+    from modelgraft.running.events import Event as Event
+    from modelgraft.running.pipeline import Pipeline as Pipeline
+    from modelgraft.running.result import Result as Result
 
 # Public name -> the module that holds it. Resolved on first use, so that `import modelgraft` stays light.
 _HOMES = {
@@ -38,14 +43,19 @@ _HOMES = {
     "Config": "kinds",
     "Dim": "kinds",
     "DocumentError": "errors",
+    "Event": "running.events",
+    "Graph": "building",
     "GraphError": "errors",
     "InputError": "errors",
     "ModelgraftError": "errors",
     "NodeError": "errors",
     "NodeTimeout": "errors",
+    "Pipeline": "running.pipeline",
+    "Plan": "plans",
     "PluginError": "errors",
     "Port": "ports",
     "Ports": "ports",
+    "Result": "running.result",
     "SourceError": "errors",
     "Space": "ports",
     "Audio": "media",
@@ -65,14 +75,19 @@ __all__ = [
     "Config",
     "Dim",
     "DocumentError",
+    "Event",
+    "Graph",
     "GraphError",
     "InputError",
     "ModelgraftError",
     "NodeError",
     "NodeTimeout",
+    "Pipeline",
+    "Plan",
     "PluginError",
     "Port",
     "Ports",
+    "Result",
     "SourceError",
     "Space",
     "check",

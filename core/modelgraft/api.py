@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelgraft.building import Graph, allowed
 from modelgraft.checking import checks
 from modelgraft.errors import InputError
 from modelgraft.graph import GraphSpec, SolvedGraph
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = ["check", "load", "open", "plan"]
 
+Subject = Graph | GraphSpec | SolvedGraph | str | Path  # what may be checked, planned, opened: a graph, or where one is read from
+
 
 def load(
     graph: str | Path, *, params: Mapping[str, Any] | None = None, registry: Registry | None = None, allow: Collection[str] = ()
-) -> GraphSpec:
+) -> Graph:
     """Read a graph: a file, or the name of a shipped one such as `blip2`. Nothing is loaded beside the text.
 
     params    what the user sets, as `--set` does: params of the graph, or dotted keys such as `nodes.llm.with.seed`
@@ -31,12 +34,10 @@ def load(
 
     Raises GraphError with every problem of the documents.
     """
-    if unknown := sorted(set(allow) - {"unused"}):
-        raise InputError(f"allow takes 'unused', found {', '.join(map(repr, unknown))}")
-    return expand.load_graph(graph, params=params, registry=registry, allow=allow)
+    return Graph.of(expand.load_graph(graph, params=params, registry=registry, allow=allowed(allow)), params=params)
 
 
-def check(graph: GraphSpec | SolvedGraph | str | Path, *, offline: bool = True) -> SolvedGraph:
+def check(graph: Subject, *, offline: bool = True) -> SolvedGraph:
     """Check a graph without loading anything: every port, dimension, value space and token count.
 
     offline  look at sources on this machine and at recorded configs alone
@@ -45,11 +46,12 @@ def check(graph: GraphSpec | SolvedGraph | str | Path, *, offline: bool = True) 
     """
     if isinstance(graph, SolvedGraph):
         return graph
-    return checks.solve(graph if isinstance(graph, GraphSpec) else load(graph), offline=offline)
+    spec = graph if isinstance(graph, GraphSpec) else (graph if isinstance(graph, Graph) else load(graph)).spec
+    return checks.solve(spec, offline=offline)
 
 
 def plan(
-    graph: GraphSpec | SolvedGraph | str | Path,
+    graph: Subject,
     *,
     wanted: Sequence[str] | None = None,
     exact: bool = False,
@@ -71,7 +73,7 @@ def plan(
 
 
 def open(  # noqa: PLR0913 read as modelgraft.open; every option of a pipeline
-    graph: GraphSpec | SolvedGraph | str | Path,
+    graph: Subject,
     *,
     params: Mapping[str, Any] | None = None,
     backend: str | None = None,
@@ -90,7 +92,7 @@ def open(  # noqa: PLR0913 read as modelgraft.open; every option of a pipeline
 ) -> Pipeline:
     """Open a graph for running. Nodes are loaded when a run first needs them.
 
-    params       as in `load`, when the graph is given by its path or name
+    params       as in `load`; a graph that was checked already has its own
     backend, device, dtype, precision   win over what the graph says; device "auto" is the first GPU, else the CPU;
                  precision (onnx): float32, float16, int8, w8 or w4
     init         "random": a source without weights, such as a preset, gives random numbers drawn from the seed;
@@ -111,7 +113,7 @@ def open(  # noqa: PLR0913 read as modelgraft.open; every option of a pipeline
     from modelgraft.running.cache import MEMORY_BYTES, Cache  # what runs is imported when something is to run
     from modelgraft.running.pipeline import Pipeline
 
-    solved = check(load(graph, params=params) if isinstance(graph, str | Path) else graph, offline=offline)
+    solved = check(_with_params(graph, params), offline=offline)
     where = _placement(solved, device, backend)
     flag = where.pop("flag", None)
 
@@ -134,6 +136,17 @@ def open(  # noqa: PLR0913 read as modelgraft.open; every option of a pipeline
         timeout_s=timeout_s,
         trace=trace,
     )
+
+
+def _with_params(graph: Subject, params: Mapping[str, Any] | None) -> Subject:
+    """The graph with what the user sets for this pipeline."""
+    if isinstance(graph, str | Path):
+        return load(graph, params=params)
+    if not params:
+        return graph
+    if isinstance(graph, Graph):
+        return graph.with_params(params)
+    raise InputError("params are set before a graph is checked: give them to load, or open the graph that was checked")
 
 
 def _refuse_backends(found: Plan) -> None:

@@ -16,6 +16,7 @@ from modelgraft.ports import Port
 
 if TYPE_CHECKING:
     from modelgraft.checkpoints.sources import SourceView
+    from modelgraft.language.document import Document
     from modelgraft.registry import Registry
 
 INPUTS = "inputs"  # the name under which wires address the inputs of the graph
@@ -45,7 +46,7 @@ class Ref:
 class Origin:
     """Where a value comes from, in the order of precedence.
 
-    layer  default | source | base | file | set | flag, or `solved` for a dimension that neighbours decide
+    layer  default | source | base | file | code | set | flag, or `solved` for a dimension that neighbours decide
     note   what a person needs beside the place: "vision.tokens is 1408 wide", "preset:clip-vit-l-14"
     """
 
@@ -55,7 +56,12 @@ class Origin:
 
     @property
     def is_users(self) -> bool:
-        """The person at the keyboard gave it (`--set`, a flag, an argument): trusted to name files anywhere."""
+        """The person at the keyboard gave it (`--set`, a flag, a line of Python): trusted to name files anywhere."""
+        return self.is_typed or self.layer == "code"
+
+    @property
+    def is_typed(self) -> bool:
+        """It came as the letters of a command or an argument: `5` may be meant as a number."""
         return self.layer in ("set", "flag")
 
     def __str__(self) -> str:
@@ -151,6 +157,7 @@ class GraphSpec:
     ports      what gives each used output of a graph that stands as a node, by its name outside: "eye.tokens"
     left_over  what nothing uses, as far as the reader can tell: params, and graphs that stand as nodes. The checker tells it
                together with the nodes and inputs that it finds unused
+    document   what it was expanded from, with bases and what the user set in place
     """
 
     name: str
@@ -165,6 +172,7 @@ class GraphSpec:
     allow: frozenset[str] = frozenset()
     ports: Mapping[str, Ref] = field(default_factory=dict)
     left_over: tuple[Problem, ...] = ()
+    document: Document | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 import modelgraft as mg
-from modelgraft.graph import GraphSpec, SolvedGraph
-from modelgraft.plans import Plan
+from modelgraft.graph import SolvedGraph
 from support.running import document, function, graph_of, handing_on, registry_of
 
 WEIGHTY = """
@@ -77,11 +76,11 @@ def path(tmp_path):
 
 
 def test_each_hop_gives_its_value(path, registry):
-    """load, check and plan give a GraphSpec, a SolvedGraph and a Plan; each takes what the one before gave."""
+    """load, check and plan give a Graph, a SolvedGraph and a Plan; each takes what the one before gave."""
     graph = mg.load(path, registry=registry, params={"width": 5})
     solved = mg.check(graph)
     plan = mg.plan(graph)
-    assert (type(graph), type(solved), type(plan)) == (GraphSpec, SolvedGraph, Plan)
+    assert (type(graph), type(solved), type(plan)) == (mg.Graph, SolvedGraph, mg.Plan)
     assert mg.check(solved) is solved
     assert plan.nodes["eye"].parameters.total == 20
     assert plan.totals.parameters == 20 + 10, "the twin shares the eye's"

@@ -82,6 +82,14 @@ def test_the_graph_of_the_readme_checks_without_a_width_in_it():
     assert "896" not in text
 
 
+def test_the_graph_in_python_of_the_readme_checks(capsys):
+    """It solves, and prints a document that says the same."""
+    names: dict[str, object] = {"mg": modelgraft}
+    exec(compile(blocks(section("In Python"), "python")[1], "README.md", "exec", dont_inherit=True), names)
+    written = parse(capsys.readouterr().out, path=Path("caption.yaml"))
+    assert modelgraft.Graph.of(expand_document(written, registry=discover())) == names["graph"]
+
+
 def test_the_component_of_the_readme_works():
     """In at most 20 lines, and it does what it says."""
     code = blocks(section("A component in 20 lines"), "python")[0]

@@ -13,8 +13,8 @@ import typer
 from modelgraft.cli.interrupts import Interrupts
 
 if TYPE_CHECKING:
+    from modelgraft.building import Graph
     from modelgraft.cli.screen import Screen
-    from modelgraft.graph import GraphSpec
     from modelgraft.registry import Registry
 
 
@@ -47,7 +47,7 @@ class Session:
             if word == "--plugins":
                 self.plugins = read_only(value)
 
-    def load(self, graph: str, settings: Mapping[str, str] | None = None, allow: Sequence[str] = ()) -> GraphSpec:
+    def load(self, graph: str, settings: Mapping[str, str] | None = None, allow: Sequence[str] = ()) -> Graph:
         """Read a graph with what the user sets."""
         from modelgraft import api
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -92,13 +92,21 @@ SECTIONS = ("params", "inputs", "nodes", "outputs", "runtime")  # the sections t
 class Document:
     """A file as it was read.
 
-    root  an item whose value is a dict of items by top-level key
-    doc   the comment at the top of the file as one line, or ""
+    root     an item whose value is a dict of items by top-level key
+    doc      the comment at the top of the file as one line, or ""
+    inner    documents at hand that `use: graph:...` of this one names, by the text after `graph:`
+    folders  by file as messages name it: the folder whose files its nodes may name, where that is known already
+    is_code  written in Python: `path` is a name only
+    is_changed  dotted keys went over it: what named a param may be gone
     """
 
     path: Path
     root: Item
     doc: str
+    inner: Mapping[str, Document] = field(default_factory=dict)
+    folders: Mapping[str, Path | None] = field(default_factory=dict)
+    is_code: bool = False
+    is_changed: bool = False
 
 
 def read(path: Path, *, layer: str = "file", file: str | None = None) -> Document:

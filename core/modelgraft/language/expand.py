@@ -6,7 +6,7 @@ document names lie in its own folder or below; what the user gives may lie anywh
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,20 +60,34 @@ def expand_document(
     registry: Registry,
     params: Mapping[str, Any] | None = None,
     allow: Collection[str] = (),
+    problems: Sequence[Problem] = (),
 ) -> GraphSpec:
-    """Expand a document that was read already; see `load_graph`."""
-    return _expand(found, params or {}, registry, allow, {})
+    """Expand a document that was read already, or written in Python; see `load_graph`.
+
+    problems  what is known to be wrong with it already; raised with the others
+    """
+    return _expand(found, params or {}, registry, allow, {}, problems)
 
 
 def _expand(
-    found: Document, params: Mapping[str, Any], registry: Registry, allow: Collection[str], overrides: Mapping[str, Any]
+    found: Document,
+    params: Mapping[str, Any],
+    registry: Registry,
+    allow: Collection[str],
+    overrides: Mapping[str, Any],
+    problems: Sequence[Problem] = (),
 ) -> GraphSpec:
-    expansion = Expansion(registry, frozenset(allow), Collector())
+    expansion = Expansion(registry, frozenset(allow), Collector(list(problems)))
     values, changes = _split_settings(params, overrides)
     graph = expansion.graph(found, values, changes, chain=())
     expansion.collector.finish()
     assert graph is not None, "a graph without problems was built"
     return graph
+
+
+def _without_base(root: Item) -> Item:
+    """The document once its base is part of it."""
+    return root._replace(value={key: item for key, item in root.value.items() if key != "extends"})
 
 
 def _split_settings(params: Mapping[str, Any], overrides: Mapping[str, Any]) -> tuple[dict[str, Value], list[tuple[str, Item]]]:
@@ -140,7 +154,7 @@ class Expansion:
         """Expand one document and the graphs inside it; None when problems leave nothing to go on with."""
         self._know(found)
         before = len(self.collector.problems)
-        root = override(self._with_bases(found, ()), changes, self.collector)
+        root = _without_base(override(self._with_bases(found, ()), changes, self.collector))
         if len(self.collector.problems) > before:
             return None  # what would be said about the rest depends on what did not come over
         file = found.root.place.file
@@ -155,11 +169,11 @@ class Expansion:
         name = sections.text(root.value.get("name"), "name")
         nodes = {node.name: node for node in read if isinstance(node, NodeSpec)}
         self._count(len(nodes), root.place)
-        placed = self._placed([node for node in read if isinstance(node, SubgraphSpec)], (*chain, found.path.resolve()))
+        placed = self._placed([node for node in read if isinstance(node, SubgraphSpec)], (*chain, found.path.resolve()), found.inner)
         self._place_single(single, nodes, placed)
         if len(self.collector.problems) > before:
             return None  # what seems left over may be what a wrong name was meant to be
-        asks = "unused" not in self.allow and not changes  # what the user changes may be what named a param
+        asks = "unused" not in self.allow and not changes and not found.is_changed  # what the user changes may be what named a param
         idle = unused_params(scope, root.value.get("params")) if asks else []
         inlining = Inlining(nodes, placed, outputs, runtime, self.allow, self.collector)
         every = inlining.inline()
@@ -168,7 +182,7 @@ class Expansion:
         return GraphSpec(
             name=name.value if name else Path(file).stem,
             doc=found.doc,
-            path=found.path,
+            path=None if found.is_code else found.path,
             params=used,
             inputs={**inputs, **inlining.lifted},
             nodes=every,
@@ -178,6 +192,7 @@ class Expansion:
             allow=self.allow,
             ports={} if len(self.collector.problems) > before else inlining.ports(),
             left_over=tuple(dict.fromkeys([*idle, *inlining.left_over])),  # once for a graph that is placed twice
+            document=replace(found, root=root, folders=dict(self.folders), is_changed=found.is_changed or bool(changes)),
         )
 
     def _count(self, nodes: int, place: Place) -> None:
@@ -191,6 +206,9 @@ class Expansion:
     # -- files -------------------------------------------------------------------------------------------------------
 
     def _know(self, found: Document) -> None:
+        self.folders.update(found.folders)
+        if found.is_code:
+            return  # what stands in Python is the user's own: it may name files anywhere
         folder = found.path.parent.resolve()
         is_shipped = folder.is_relative_to(shipped_graphs().resolve())
         self.folders[found.root.place.file] = None if is_shipped else folder
@@ -270,10 +288,14 @@ class Expansion:
 
     # -- graphs as nodes ---------------------------------------------------------------------------------------------
 
-    def _placed(self, specs: list[SubgraphSpec], chain: tuple[Path, ...]) -> dict[str, tuple[SubgraphSpec, GraphSpec]]:
+    def _placed(
+        self, specs: list[SubgraphSpec], chain: tuple[Path, ...], at_hand: Mapping[str, Document]
+    ) -> dict[str, tuple[SubgraphSpec, GraphSpec]]:
         placed: dict[str, tuple[SubgraphSpec, GraphSpec]] = {}
         for spec in specs:
-            inner = self._read(spec.use.value, spec.use.origin, spec.home, layer="file", what=f"{spec.name}.use")
+            inner = at_hand.get(spec.use.value) or self._read(
+                spec.use.value, spec.use.origin, spec.home, layer="file", what=f"{spec.name}.use"
+            )
             if inner is None or self._repeats(inner, chain, spec.place, "recursive-graph", "contains"):
                 continue
             graph = self._inner(inner, spec, chain)

@@ -238,7 +238,7 @@ def _kind(name: str, form: Mapping[str, Item], default: Filled | None, collector
 
 def _read(kind: str, name: str, value: Value) -> Value:
     """Text that the user typed is read as YAML reads an unquoted word, unless text is wanted."""
-    if not value.origin.is_users:
+    if not value.origin.is_typed:
         return value
     if kind == "text":
         return replace(value, value=str(value.value)) if not isinstance(value.value, (bool, int, float, list, dict, type(None))) else value
