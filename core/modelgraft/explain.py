@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelgraft.errors import InputError, choices, nearest
 from modelgraft.graph import Adapter, AdapterSpec, GraphSpec, Node, NodeSpec, Origin, Ref, SolvedGraph, Value
-from modelgraft.kinds import Config
+from modelgraft.guard import contained, shown
+from modelgraft.kinds import Component, Config, default_of
+
+if TYPE_CHECKING:
+    from modelgraft.checkpoints.sources import SourceView
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,7 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(inner) for inner in value]
-    return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)
+    return value if isinstance(value, (str, int, float, bool, type(None))) else shown(value)
 
 
 def split_target(solved: SolvedGraph, target: str) -> tuple[str, str | None]:
@@ -95,16 +99,25 @@ def _values(key: str, config: Config, origins: Mapping[str, Origin], from_source
         origin = origins.get(name, Origin("default"))
         replaced = list(_replaced(origin))
         if origin.layer not in ("default", "source", "solved") and name in from_source:
-            replaced.append(f"from the source {from_source[name]!r}")
+            replaced.append(f"from the source {shown(from_source[name])}")
         if origin.layer not in ("default", "solved") and not declared.is_required():
-            replaced.append(f"default {declared.get_default(call_default_factory=True, validated_data={})!r}")
+            replaced.append(f"default {default_of(declared)}")
         yield Row(f"{key}.{name}", getattr(config, name), _without_replaced(origin), tuple(replaced))
 
 
 def _source_values(node: Node) -> Mapping[str, Any]:
     if node.source is None:
         return {}
-    return node.component.config.from_source(node.source)
+    return _read(node.component, node.source)
+
+
+def _read(component: Component, source: SourceView) -> Mapping[str, Any]:
+    """What a source decides; {} where the component cannot say it a second time, after the checker has asked it."""
+    try:
+        with contained():
+            return dict(component.config.from_source(source))
+    except Exception:  # noqa: BLE001 code of a plugin may raise anything
+        return {}
 
 
 def _switch_rows(node: Node, spec: NodeSpec) -> Iterable[Row]:
@@ -124,7 +137,7 @@ def _adapter_rows(key: str, adapter: Adapter, written: AdapterSpec) -> Iterable[
     yield Row(f"{key}.use", f"{adapter.component.id}@{adapter.component.version}", str(written.use.origin))
     if written.source is not None:
         yield _row(f"{key}.from", written.source)
-    from_source = adapter.component.config.from_source(adapter.source) if adapter.source is not None else {}
+    from_source = _read(adapter.component, adapter.source) if adapter.source is not None else {}
     yield from _values(f"{key}.with", adapter.config, adapter.origins, from_source)
 
 

@@ -1,7 +1,8 @@
 """The hooks that a plugin may implement, and nothing else. A plugin is a module named by an entry point `modelgraft`.
 
-Every hook is called in the order of the plugins' names. Registering hooks must not import torch, read files or use the
-network. Observing hooks (`before_node` and on) are called on the thread that runs the node.
+Plugins come in the order of precedence: those of modelgraft, then the others by the names of their distributions. A name that is
+taken stays with who has it. Registering hooks must not import torch, read files or use the network. Observing hooks (`before_node`
+and on) are called on the thread that runs the node; one that raises is a warning of the run, and changes nothing else.
 """
 
 from __future__ import annotations
@@ -58,7 +59,10 @@ def register_backends(register: Callable[..., None]) -> None:
 
 @hookspec
 def register_commands(app: Any) -> None:
-    """Offer commands of the command line: add them to the typer app."""
+    """Offer commands of the command line: add them to the typer app, which is the plugin's own.
+
+    A command says its exit code by `raise typer.Exit(code)`.
+    """
 
 
 @hookspec

@@ -27,8 +27,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, TypeVar, get_type_hints, overload
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic.fields import FieldInfo
 
-from modelgraft.errors import PluginError
+from modelgraft.errors import PluginError, nearest
+from modelgraft.guard import contained, place_of, said, shown
 from modelgraft.ports import Port, Ports, PortSyntaxError
 
 if TYPE_CHECKING:
@@ -165,14 +167,40 @@ class Component:
     plugin: str = ""
     keywords: tuple[str, ...] = field(default=())
 
+    @property
+    def home(self) -> str:
+        """The module that declares it."""
+        subject = self.function if self.function is not None else self.config
+        return str(getattr(subject, "__module__", ""))
+
     def ports(self, config: Config) -> Ports:
-        """The ports under a config, with the axes that the config decides filled in."""
-        declared = config.ports()
-        known = {name: value for name in _axis_names(declared) if isinstance(value := getattr(config, name, None), int)}
+        """The ports under a config, with the axes that the config decides filled in. Raises whatever the component's code raises."""
+        with contained():
+            declared = checked_ports(config.ports())
+            known = {name: value for name in _axis_names(declared) if isinstance(value := getattr(config, name, None), int)}
         return Ports(
             {name: port.bind(known) for name, port in declared.inputs.items()},
             {name: port.bind(known) for name, port in declared.outputs.items()},
         )
+
+
+def defect_of(component: Component, error: BaseException) -> str:
+    """What to do about an error that code of a component raised: whose defect it is, and the line where it is known."""
+    place = place_of(error, component.home)
+    return f"this is a defect of the plugin '{component.plugin}'" + (f": {place}" if place is not None else "")
+
+
+def checked_ports(ports: Any) -> Ports:
+    """What `Config.ports` gave, if that is ports. Raises PluginError that says what it is instead."""
+    if not isinstance(ports, Ports):
+        raise PluginError(f"ports() gave {shown(ports)}; wanted: Ports.of({{name: type}}, {{name: type}})")
+    for side, listed in (("input", ports.inputs), ("output", ports.outputs)):
+        for name, port in listed.items():
+            if not isinstance(name, str) or not _PORT_NAME.match(name):
+                raise PluginError(f"ports() gave an {side} named {shown(name)}; wanted: a word that a wire can name")
+            if not isinstance(port, Port) or not port.types:
+                raise PluginError(f"ports() gave {shown(port)} for the {side} '{name}'; wanted: a Port, as port(\"text\") makes it")
+    return ports
 
 
 def _axis_names(ports: Ports) -> set[str]:
@@ -180,11 +208,21 @@ def _axis_names(ports: Ports) -> set[str]:
     return {name for port in every if port.tensor is not None for name in port.tensor.names}
 
 
+def default_of(field: FieldInfo) -> str:
+    """The default of a config field as it looks; a factory is code of a plugin, which may raise anything."""
+    try:
+        with contained():
+            return shown(field.get_default(call_default_factory=True, validated_data={}))
+    except Exception as error:  # noqa: BLE001 see above
+        return f"(not known: {said(error)})"
+
+
 def dimension_fields(config: type[Config]) -> tuple[str, ...]:
     """The fields that the solver may fill."""
     return tuple(n for n, f in config.model_fields.items() if any(isinstance(m, DimMark) for m in f.metadata))
 
 
+_PORT_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 _ID = re.compile(r"^[a-z][a-z0-9_-]*/[a-z][a-z0-9_.-]*$")
 C = TypeVar("C", bound=type[Config])
 F = TypeVar("F", bound=Callable[..., Any])
@@ -248,12 +286,12 @@ def _refuse_contradictions(id: str, kind: str, summary: str, subject: Any, modul
     if not _ID.match(id):
         raise PluginError(f"component id '{id}' is not of the form namespace/name in lower case")
     if kind not in KINDS:
-        raise PluginError(f"component '{id}': kind '{kind}' is none of {', '.join(KINDS)}")
+        raise PluginError(f"component '{id}': kind '{kind}' is none of {', '.join(KINDS)}. {nearest(str(kind), KINDS)}".rstrip())
     if not summary:
         raise PluginError(f"component '{id}' has no docstring: its first line is what users read in `modelgraft components`")
     is_config = inspect.isclass(subject) and issubclass(subject, Config)
     if inspect.isclass(subject) and not is_config:
-        raise PluginError(f"component '{id}': decorate a subclass of modelgraft.Config or a function, not {subject!r}")
+        raise PluginError(f"component '{id}': decorate a subclass of modelgraft.Config or a function, not {shown(subject)}")
     if is_config and (module is None) == (load is None):
         raise PluginError(f"component '{id}' needs exactly one of module= (a torch.nn.Module) and load= (a function)")
     if not is_config and (module or load):

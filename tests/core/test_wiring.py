@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from modelgraft import GraphError, component
@@ -104,12 +106,14 @@ def test_a_component_of_a_broken_plugin_names_the_plugin_its_error_and_what_to_i
     ]
 
 
-def test_a_plugin_broken_in_another_way_is_installed_again():
-    """A namespace in the singular belongs to a plugin named in the plural."""
+def test_a_plugin_that_raises_is_mended_where_it_does():
+    """A namespace in the singular belongs to a plugin named in the plural; the way out is the line of its author."""
     registry = assemble({"heads": plugin(join, error=RuntimeError("no luck")), "toys": plugin(*EVERY)})
     found = told(joined("  end: {use: head/top, in: {left: inputs.text}}"), registry=registry)
     assert "'head/top' belongs to the plugin 'heads', which could not be loaded: RuntimeError: no luck" in found
-    assert "install it again: pip install --force-reinstall heads; details: modelgraft plugins info heads" in found
+    place = registry.plugins["heads"].place
+    assert f"mend it at {place}; details: modelgraft plugins info heads" in found
+    assert Path(place.file).name == "checkable.py"
 
 
 def test_any_broken_plugin_may_be_the_one_when_nobody_offers_the_namespace():

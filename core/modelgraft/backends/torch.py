@@ -15,7 +15,8 @@ import torch
 from modelgraft.backends.base import LoadContext, Loaded, bound_function
 from modelgraft.errors import InputError, ModelgraftError, PluginError, Problem, SourceError, choices
 from modelgraft.graph import Adapter, Node
-from modelgraft.kinds import Component
+from modelgraft.guard import contained, place_of, said, shown
+from modelgraft.kinds import Component, defect_of
 
 if TYPE_CHECKING:
     from modelgraft.registry import Registry
@@ -119,9 +120,10 @@ def _count(module: torch.nn.Module) -> int:
 
 
 def _load_code(component: Component, context: LoadContext) -> Loaded:
-    opened = resolve(component.load or "", component)(context.node.config, context)
+    with contained():
+        opened = resolve(component.load or "", component)(context.node.config, context)
     if not callable(opened):
-        raise PluginError(f"{component.load} (component '{component.id}') gave {opened!r}, wanted something that can be called")
+        raise PluginError(f"{component.load} (component '{component.id}') gave {shown(opened)}, wanted something that can be called")
     close = getattr(opened, "close", None)
     warnings = tuple(getattr(opened, "warnings", ()))
     return Loaded(opened, bind=getattr(opened, "bind", None), close=close or (lambda: None), warnings=warnings)
@@ -134,7 +136,8 @@ def resolve(target: str, component: Component) -> Any:
     """
     module_name, _, attribute = target.partition(":")
     try:
-        return getattr(importlib.import_module(module_name), attribute)
+        with contained():
+            return getattr(importlib.import_module(module_name), attribute)
     except ModuleNotFoundError as error:
         if error.name and not module_name.startswith(error.name):
             text = f"component '{component.id}' needs the package '{error.name}', which is not installed"
@@ -142,6 +145,10 @@ def resolve(target: str, component: Component) -> Any:
         raise PluginError(f"plugin '{component.plugin}': component '{component.id}' names {target}, which is not there") from error
     except (ImportError, AttributeError) as error:
         raise PluginError(f"plugin '{component.plugin}': {target} (component '{component.id}') cannot be imported: {error}") from error
+    except Exception as error:  # code of a plugin may raise anything while it is imported
+        found = f"plugin '{component.plugin}': {target} (component '{component.id}') cannot be imported: {said(error)}"
+        place = place_of(error, target)
+        raise PluginError(f"{found}\n    this is a defect of the plugin" + (f": {place}" if place else "")) from error
 
 
 # -- modules ------------------------------------------------------------------------------------------------------------
@@ -264,14 +271,15 @@ def _without_weights(context: LoadContext) -> tuple[torch.nn.Module, tuple[str, 
 def _build(component: Component, node: Node) -> torch.nn.Module:
     factory = resolve(component.module or "", component)
     try:
-        module = factory(node.config)
+        with contained():
+            module = factory(node.config)
     except ModelgraftError:
         raise
     except Exception as error:  # a plugin may raise anything while it builds
-        text = f"plugin '{component.plugin}': {component.module} could not be built for node '{node.name}': {type(error).__name__}: {error}"
-        raise PluginError(text) from error
+        text = f"plugin '{component.plugin}': {component.module} could not be built for node '{node.name}': {said(error)}"
+        raise PluginError(f"{text}\n    {defect_of(component, error)}") from error
     if not isinstance(module, torch.nn.Module):
-        raise PluginError(f"plugin '{component.plugin}': {component.module} gave {module!r}, wanted a torch.nn.Module")
+        raise PluginError(f"plugin '{component.plugin}': {component.module} gave {shown(module)}, wanted a torch.nn.Module")
     return module
 
 

@@ -23,6 +23,8 @@ from modelgraft.checking.unify import Unified, Unifier
 from modelgraft.checking.wiring import PortWiring, find_components, wire_names
 from modelgraft.errors import Collector, GraphError, raise_if_any, reading_order
 from modelgraft.graph import Adapter, GraphSpec, Node, Ref, SolvedGraph
+from modelgraft.guard import contained, said
+from modelgraft.kinds import defect_of
 from modelgraft.ports import Port
 
 
@@ -133,11 +135,11 @@ def _adapter(part: Part) -> Adapter:
 def _review(draft: Draft, node: Node, problems: Collector) -> None:
     for part in draft.parts:
         try:
-            found = list(part.config.review(node))
+            with contained():
+                found = [(code, sentence, hint) for code, sentence, hint in part.config.review(node)]
         except Exception as error:  # noqa: BLE001 the review is code of a plugin, which may raise anything
-            cause = f"{type(error).__name__}: {error}"
-            sentence = f"plugin '{part.component.plugin}': {part.component.id} could not review {node.name}: {cause}"
-            problems.add("component-failed", sentence, place=node.place, node=node.name, hint="this is a defect of the plugin")
+            sentence = f"plugin '{part.component.plugin}': {part.component.id} could not review {node.name}: {said(error)}"
+            problems.add("component-failed", sentence, place=node.place, node=node.name, hint=defect_of(part.component, error))
             continue
         for code, sentence, hint in found:
             problems.add(code, sentence, place=part.place, hint=hint, node=node.name)

@@ -13,7 +13,8 @@ from modelgraft.checking.drafts import Draft, Face, Part, Seat, face_of
 from modelgraft.checkpoints import sources
 from modelgraft.errors import Collector, GraphError, Place, Problem, choices, nearest
 from modelgraft.graph import AdapterSpec, GraphSpec, NodeSpec, Origin, Value, Wire
-from modelgraft.kinds import Component, Config
+from modelgraft.guard import contained, said, shown
+from modelgraft.kinds import Component, Config, defect_of
 
 
 @dataclass(slots=True)
@@ -161,14 +162,15 @@ class Configs:
         if key in self._made:
             return self._made[key]
         try:
-            config = component.config.model_validate(values)
-            made = self._made[key] = (config, face_of(config))
+            with contained():
+                config = component.config.model_validate(values)
+                made = self._made[key] = (config, face_of(config))
         except ValidationError as error:
             self.problems.problems.extend(_explain(error, seat, component, origins))
         except Exception as error:  # noqa: BLE001 validators and ports are code of a plugin, which may raise anything
-            cause = f"{type(error).__name__}: {error}"
-            found = f"plugin '{component.plugin}': {component.id} could not tell the ports of {seat.scope}: {cause}"
-            self.problems.add("component-failed", found, place=seat.place, node=seat.node, hint="this is a defect of the plugin")
+            found = f"plugin '{component.plugin}': {component.id} could not tell the ports of {seat.scope}: {said(error)}"
+            hint = defect_of(component, error)
+            self.problems.add("component-failed", found, place=seat.place, node=seat.node, hint=hint)
         else:
             return made
         return None
@@ -181,13 +183,14 @@ def _new_wires(adapter: AdapterSpec, taken: Mapping[str, Wire]) -> dict[str, Wir
 def _read_source(component: Component, view: sources.SourceView) -> Mapping[str, Any] | str | GraphError:
     """What the source decides, or the sentence that says why it decides nothing."""
     try:
-        found = dict(component.config.from_source(view))
+        with contained():
+            found = dict(component.config.from_source(view))
     except GraphError as error:
         return error
     except ValueError as error:
         return str(error)
     except Exception as error:  # noqa: BLE001 a config from elsewhere may lack or hold anything
-        return f"its config cannot be read as one of this kind ({type(error).__name__}: {error})"
+        return f"its config cannot be read as one of this kind ({said(error)})"
     unknown = sorted(set(found) - set(component.config.model_fields))
     if unknown:
         return f"plugin '{component.plugin}' reads {choices(unknown)} from it, which are no config keys: a defect of the plugin"
@@ -219,9 +222,9 @@ def _explain(error: ValidationError, seat: Seat, component: Component, origins: 
             continue
         came = f" ({origin})" if origin is not None and origin.layer in ("source", "solved") else ""
         whole = f"the config of {seat.scope} ({component.id}) does not hold together"
-        shown = f"{seat.scope}.{key} is {detail['input']!r}{came}" if path else whole
+        told = f"{seat.scope}.{key} is {shown(detail['input'])}{came}" if path else whole
         place = (origin.place if origin else None) or seat.place
-        problems.append(Problem("wrong-value", f"{shown}: {_in_words(detail['msg'])}", place, node=seat.node))
+        problems.append(Problem("wrong-value", f"{told}: {_in_words(detail['msg'])}", place, node=seat.node))
     return problems
 
 

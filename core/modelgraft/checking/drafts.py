@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelgraft.errors import Place, Problem
 from modelgraft.graph import NodeSpec, Origin, Ref, Wire
-from modelgraft.kinds import Component, Config
+from modelgraft.kinds import Component, Config, checked_ports
 from modelgraft.ports import Axis, Port, Ports, PortType, Tensor, tensor_in
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Face:
 
 def face_of(config: Config) -> Face:
     """The ports under a config. Raises whatever the component's code raises."""
-    declared = config.ports()
+    declared = checked_ports(config.ports())
     every = (*declared.inputs.values(), *declared.outputs.values())
     names = dict.fromkeys(name for port in every for type_ in port.types if (t := tensor_in(type_)) for name in t.names)
     values = {name: getattr(config, name, None) for name in names if name != BATCH}

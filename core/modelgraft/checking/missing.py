@@ -49,8 +49,12 @@ def _broken(plugin: Plugin) -> str:
 
 
 def _repair(plugin: Plugin) -> str:
+    """What to do: install a package that is missing, else mend the line that raised, else (no line of it ran) install it again."""
     package = _MISSING_PACKAGE.search(plugin.error)
-    if package:
-        return f"install what it needs: pip install {package.group(1).partition('.')[0]}"
-    again = f"pip install --force-reinstall {plugin.distribution or plugin.name}"
-    return f"install it again: {again}; details: modelgraft plugins info {plugin.name}"
+    top = package.group(1).partition(".")[0] if package else ""
+    if top and top != plugin.module.partition(".")[0].partition(":")[0]:
+        return f"install what it needs: pip install {top}"
+    details = f"details: modelgraft plugins info {plugin.name}"
+    if plugin.place is not None and not plugin.is_shipped:
+        return f"mend it at {plugin.place}; {details}"
+    return f"install it again: pip install --force-reinstall {plugin.distribution or plugin.name}; {details}"

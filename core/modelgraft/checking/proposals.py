@@ -10,7 +10,8 @@ from modelgraft.checking.drafts import Face, axes_in_graph, face_of
 from modelgraft.checking.matching import ANYTHING, choose, dtypes_meet
 from modelgraft.checking.solver import Dims
 from modelgraft.checking.unify import align
-from modelgraft.kinds import Component, Config, dimension_fields
+from modelgraft.guard import contained
+from modelgraft.kinds import Component, Config, checked_ports, dimension_fields
 from modelgraft.ports import Axis, Port, Ports, PortType, Tensor
 from modelgraft.registry import Registry
 
@@ -60,7 +61,8 @@ def converters(registry: Registry, given: PortType, wanted: Port) -> list[str]:
 def _as_it_comes(component: Component) -> Ports:
     """The ports of a component that nobody configured; none when it must be."""
     try:
-        return component.config.model_validate({}).ports()
+        with contained():
+            return checked_ports(component.config.model_validate({}).ports())
     except Exception:  # noqa: BLE001 a component that cannot be tried is not proposed
         return Ports()
 
@@ -83,13 +85,14 @@ def _choices(component: Component) -> Iterator[dict[str, Any]]:
 
 def _try(component: Component, choice: dict[str, Any], given: Tensor, wanted: Tensor) -> Proposal | None:
     try:
-        config = component.config.model_validate(choice)
-        config = component.config.model_validate({**choice, **_solve(face_of(config), config, given, wanted)})
-        if any(getattr(config, name) is None for name in dimension_fields(component.config)):
-            return None
-        _solve(face_of(config), config, given, wanted)
-        words = ", ".join(f"{name}: {word}" for name, word in choice.items())
-        return Proposal(component.id, _change(given, wanted), config.parameters(), words)
+        with contained():
+            config = component.config.model_validate(choice)
+            config = component.config.model_validate({**choice, **_solve(face_of(config), config, given, wanted)})
+            if any(getattr(config, name) is None for name in dimension_fields(component.config)):
+                return None
+            _solve(face_of(config), config, given, wanted)
+            words = ", ".join(f"{name}: {word}" for name, word in choice.items())
+            return Proposal(component.id, _change(given, wanted), config.parameters(), words)
     except Exception:  # noqa: BLE001 a component that cannot be tried is not proposed
         return None
 

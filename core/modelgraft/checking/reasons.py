@@ -14,6 +14,7 @@ from modelgraft.checking.solver import Dims, Equation
 from modelgraft.checking.unify import Link
 from modelgraft.errors import Place
 from modelgraft.graph import INPUTS, GraphInput, Origin
+from modelgraft.guard import contained
 from modelgraft.kinds import DimMark
 from modelgraft.ports import Axis
 
@@ -181,7 +182,8 @@ def _fields_behind(config: Any, name: str) -> list[str]:
     """The config fields that a property reads, in that order: it is run on a recorder."""
     recorder = _Recorder(config)
     try:
-        getattr(recorder, name)
+        with contained():
+            getattr(recorder, name)
     except Exception:  # noqa: BLE001 a property may ask for anything; then nothing more is said about it
         return []
     return list(recorder._read)

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from modelgraft.checkpoints.headers import damaged
 from modelgraft.checkpoints.storage import cache_in_use, cache_root, folder_aside, locked, stamp_of
-from modelgraft.errors import PluginError, Problem, SourceError
+from modelgraft.errors import GraphError, PluginError, Problem, SourceError
+from modelgraft.guard import contained, place_of, said, shown
 
 if TYPE_CHECKING:
     from modelgraft.registry import Registry
@@ -74,11 +75,16 @@ def convert(path: Path, reader: str, *, sha256: str = "") -> Path:
         module, function = _load(reader)
         with folder_aside(folder) as aside:
             try:
-                getattr(module, function)(path, aside)
+                with contained():
+                    getattr(module, function)(path, aside)
             except ImportError as error:
                 raise _lacking(path, error) from error
             except (ValueError, EOFError, KeyError, IndexError) as error:
                 raise damaged(path, f"cannot be read: {error}") from error
+            except (GraphError, OSError):
+                raise
+            except Exception as error:  # code of a plugin may raise anything
+                raise _failed(reader, path, error) from error
             if not (aside / "config.json").is_file() or not (aside / "model.safetensors").is_file():
                 raise PluginError(f"the weight reader {reader} did not write config.json and model.safetensors")
     return folder
@@ -91,9 +97,16 @@ def peek(path: Path, reader: str) -> Mapping[str, Any]:
     if look is None:
         return {}
     try:
-        found: Mapping[str, Any] = look(path)
+        with contained():
+            found: Mapping[str, Any] = look(path)
     except (ValueError, EOFError, KeyError, IndexError) as error:
         raise damaged(path, f"cannot be read: {error}") from error
+    except (GraphError, OSError):
+        raise
+    except Exception as error:  # code of a plugin may raise anything
+        raise _failed(reader, path, error) from error
+    if not isinstance(found, Mapping):
+        raise PluginError(f"peek of the weight reader {reader} gave {shown(found)} for {path}; wanted: the content of config.json")
     return found
 
 
@@ -111,10 +124,22 @@ def _lacking(path: Path, error: ImportError) -> SourceError:
     )
 
 
+def _failed(reader: str, path: Path, error: Exception) -> SourceError:
+    """A reader that raised what no damaged file explains."""
+    place = place_of(error, reader)
+    found, hint = f"the weight reader {reader} failed on {path}: {said(error)}", "this is a defect of its plugin"
+    return SourceError(Problem("component-failed", found, hint=f"{hint}: {place}" if place else hint))
+
+
 def _load(reader: str) -> tuple[ModuleType, str]:
     name, _, function = reader.partition(":")
     try:
-        module = importlib.import_module(name)
-    except ImportError as error:
-        raise SourceError(Problem("source-not-found", f"the weight reader {reader} cannot be imported: {error}")) from error
+        with contained():
+            module = importlib.import_module(name)
+    except Exception as error:  # code of a plugin may raise anything while it is imported
+        place = place_of(error, reader)
+        found = f"the weight reader {reader} cannot be imported: {said(error)}"
+        raise SourceError(Problem("source-not-found", found, hint=f"see {place}" if place else "")) from error
+    if not callable(getattr(module, function, None)):
+        raise SourceError(Problem("source-not-found", f"the weight reader {reader} is not there: {name} has no function '{function}'"))
     return module, function

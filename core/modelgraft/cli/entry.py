@@ -11,10 +11,12 @@ from collections.abc import Sequence
 import typer
 
 from modelgraft.cli.app import LATER, build_app, is_ours
+from modelgraft.cli.extensions import add_commands
 from modelgraft.cli.interrupts import Interrupts
 from modelgraft.cli.screen import Screen
 from modelgraft.cli.session import Session
 from modelgraft.errors import Cancelled, DocumentError, GraphError, ModelgraftError, NodeError
+from modelgraft.guard import contained
 
 OK, FAILED, USAGE, DEFECT, STOPPED = 0, 1, 2, 70, 130  # 70 as in sysexits.h, 130 as shells say it for Ctrl-C (143 for SIGTERM)
 
@@ -93,8 +95,8 @@ def _call(session: Session, words: list[str], rest: list[str], command: str) -> 
     if not is_ours(app, command) and "--version" not in rest:
         session.read_general(words)
         with session.screen.only_answers():
-            session.registry.manager.hook.register_commands(app=app)
-    with session.interrupts.at_work():
+            add_commands(app, session)
+    with session.interrupts.at_work(), contained():
         code: object = app(words, obj=session, standalone_mode=False, prog_name="modelgraft")
         session.screen.flush()
     return code

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelgraft.graph import GraphInput, Node, Ref, SolvedGraph
+from modelgraft.guard import contained
 from modelgraft.plans import Parameters, Plan, Step
 from modelgraft.ports import ListOf, Modality, Port, PortType
 
@@ -127,7 +128,11 @@ def _node_box(node: Node, step: Step | None, *, is_idle: bool) -> Box:
 
 
 def _by_formula(node: Node) -> Parameters:
-    total = node.config.parameters()
+    try:
+        with contained():
+            total = node.config.parameters()
+    except Exception:  # noqa: BLE001 the plan tells it; a drawing without the number is a drawing
+        total = None
     return Parameters(total, 0 if node.frozen else total, "formula")
 
 

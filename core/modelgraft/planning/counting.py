@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from modelgraft.checkpoints.sources import SourceView
 from modelgraft.errors import GraphError, InputError, PluginError, Problem, choices
 from modelgraft.graph import Node
-from modelgraft.kinds import Component, Config
+from modelgraft.guard import contained, said, shown
+from modelgraft.kinds import Component, Config, defect_of
 from modelgraft.plans import Parameters, Totals
 
 # Bytes of one weight by dtype or precision. w8 and w4 hold a float32 scale for every 32 weights beside them.
@@ -59,10 +60,13 @@ def _sum(numbers: Iterable[int | None]) -> int | None:
 
 def _count_part(component: Component, config: Config, source: SourceView | None, node: str) -> tuple[int | None, str]:
     try:
-        number = config.parameters()
-    except Exception as error:
-        found = f"plugin '{component.plugin}': {component.id} could not count the parameters of {node}: {type(error).__name__}: {error}"
-        raise PluginError(found) from error
+        with contained():
+            number = config.parameters()
+    except Exception as error:  # a plugin may raise anything while it counts
+        found = f"plugin '{component.plugin}': {component.id} could not count the parameters of {node}: {said(error)}"
+        raise PluginError(f"{found}\n    {defect_of(component, error)}") from error
+    if not (number is None or (isinstance(number, int) and not isinstance(number, bool) and number >= 0)):
+        raise PluginError(f"plugin '{component.plugin}': parameters() of {component.id} gave {shown(number)}; wanted: a count, or None")
     is_silent = component.kind == "adapter" and type(config).parameters is Config.parameters  # 0 would be wrong: adapters train
     if number is not None and not is_silent:
         return number, "formula" if number else "none"

@@ -13,6 +13,7 @@ from typing import Any
 from modelgraft.checkpoints.sources import SourceView
 from modelgraft.errors import GraphError
 from modelgraft.graph import Node, Ref, SolvedGraph
+from modelgraft.guard import contained
 from modelgraft.kinds import Component, Config
 from modelgraft.registry import Registry
 
@@ -40,7 +41,11 @@ def key_of(node: Node, graph: SolvedGraph, upstream: Mapping[str, str], *, backe
 def _part_key(component: Component, config: Config, registry: Registry) -> str:
     plugin = registry.plugins.get(component.plugin)
     values = {name: getattr(config, name) for name in type(config).model_fields}
-    return json.dumps([component.id, component.version, plugin.version if plugin else "", values], sort_keys=True, default=_plain)
+    try:
+        with contained():
+            return json.dumps([component.id, component.version, plugin.version if plugin else "", values], sort_keys=True, default=_plain)
+    except Exception:  # noqa: BLE001 how a value of a config is written is code of a plugin; what cannot be told apart is not kept
+        return ""
 
 
 def _plain(value: Any) -> Any:

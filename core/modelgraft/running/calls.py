@@ -12,13 +12,14 @@ from typing import Any
 from modelgraft import values
 from modelgraft.errors import Cancelled, NodeError, choices
 from modelgraft.graph import Node
+from modelgraft.media import Audio
 from modelgraft.ports import ListOf, Modality, Port, PortType, Tensor
 from modelgraft.running.routing import is_whole
 
 Call = Callable[..., Any]  # what runs a node: takes and gives whatever the ports carry
 Check = Callable[[Any, int], Any]  # (what the code gave, size of the batch) -> the same, or raises
 
-_RECORDS: Mapping[str, type | tuple[type, ...]] = {"text": str, "label": str, "boxes": (list, tuple)}
+_RECORDS: Mapping[str, type | tuple[type, ...]] = {"text": str, "label": str, "boxes": (list, tuple), "audio": Audio}
 
 
 def listed(call: Call, node: Node) -> Call:

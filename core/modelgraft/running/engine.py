@@ -15,6 +15,7 @@ from time import perf_counter
 from typing import Any, NoReturn
 
 from modelgraft.errors import Cancelled, GraphError, NodeError, NodeTimeout, PluginError
+from modelgraft.guard import is_heard, said
 from modelgraft.running.compile import Call, Straight, compile_straight
 from modelgraft.running.crew import Crew
 from modelgraft.running.layout import Job, Layout
@@ -168,17 +169,19 @@ class Engine:
         """The one error of a run: names the node and carries what was ready; errors about sources and plugins stay as they are."""
         name, component = self._names[job] if job is not None else ("", "")
         outputs = self._named(ready)
-        if isinstance(error, KeyboardInterrupt):
+        if is_heard(error):
             where = f" while node '{name}' ran" if name else ""
             return Cancelled(f"stopped by the user{where}{still}", node=name, component=component, outputs=outputs)
         if isinstance(error, GraphError | PluginError):
             return error
         if isinstance(error, NodeError):
-            return type(error)(f"{error}{still}", node=error.node or name, component=error.component or component, outputs=outputs)
+            kind = next(
+                kind for kind in (NodeTimeout, Cancelled, NodeError) if isinstance(error, kind)
+            )  # a plugin's own may take other words
+            return kind(f"{said(error)}{still}", node=error.node or name, component=error.component or component, outputs=outputs)
         plugin = self.layout.jobs[job].step.node.component.plugin if job is not None else ""
         by = f", plugin '{plugin}'" if plugin else ""
-        said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        return NodeError(f"node '{name}' ({component}{by}) failed: {said}{still}", node=name, component=component, outputs=outputs)
+        return NodeError(f"node '{name}' ({component}{by}) failed: {said(error)}{still}", node=name, component=component, outputs=outputs)
 
     def _named(self, values: dict[int, Any]) -> dict[str, Any]:
         return {str(self.layout.slots[slot]): value for slot, value in sorted(values.items())}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -12,9 +13,12 @@ from typing import Any
 
 from modelgraft.backends.base import Backend, LoadContext, Loaded, NodeRuntime, bound_function
 from modelgraft.checkpoints.progress import heard_by
-from modelgraft.errors import PluginError, Problem, SourceError
+from modelgraft.errors import ModelgraftError, PluginError, Problem, SourceError
 from modelgraft.graph import Node, SolvedGraph
+from modelgraft.guard import contained, place_of, said
+from modelgraft.kinds import defect_of
 from modelgraft.plans import Step
+from modelgraft.running.observers import call_watchers
 
 Progress = Callable[..., None]  # emit(kind, node, **facts)
 
@@ -88,13 +92,13 @@ class Loader:
     def close(self) -> None:
         """Free every node and every backend."""
         with self._lock:
-            for loaded in self._loaded.values():
-                loaded.close()
+            failed = [_close(f"node '{place}'", loaded.close) for place, loaded in self._loaded.items()]
             self._loaded.clear()
             self.runtimes.clear()
-            for backend in self._backends.values():
-                backend.close()
+            failed += [_close(f"the backend '{name}'", backend.close) for name, backend in self._backends.items()]
             self._backends.clear()
+        for text in filter(None, failed):
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
 
     def _load(self, node: Node, step: Step) -> Loaded:
         if node.share is not None and node.share not in self._loaded:
@@ -102,19 +106,33 @@ class Loader:
         self._emit("node-loading", node.name)
         start = time.perf_counter()
         with heard_by(lambda done, total, label: self._emit("progress", node.name, done=done, total=total, label=label)):
-            loaded = _with_remarks(self._open(node, step), node)
+            loaded = _with_remarks(self._opened(node, step), node)
         seconds = time.perf_counter() - start
-        if loaded.bind is not None:
-            emit = partial(self._emit_from, node.name)
-            runtime = NodeRuntime(node.name, node.component.id, seed=self.run_seed, cancelled=self.cancelled, emit=emit)
-            loaded.bind(runtime)
-            self.runtimes[node.name] = runtime
         self._loaded[_place_of(node)] = loaded
-        self._registry.manager.hook.on_node_load(node=node.name, component=node.component.id, seconds=seconds)
+        watched = {"node": node.name, "component": node.component.id, "seconds": seconds}
+        call_watchers(self._registry.manager, "on_node_load", warn=lambda text: self._emit("warning", node.name, text=text), **watched)
         self._emit("node-loaded", node.name, seconds=seconds)
         for text in loaded.warnings:
             self.has_warnings = True
             self._emit("load-warning", node.name, text=text)
+        return loaded
+
+    def _opened(self, node: Node, step: Step) -> Loaded:
+        """Open a node and bind it to its runtime. Whatever code of a plugin raises meanwhile is a PluginError that names it."""
+        try:
+            with contained():
+                loaded = self._open(node, step)
+                if loaded.bind is not None:
+                    emit = partial(self._emit_from, node.name)
+                    runtime = NodeRuntime(node.name, node.component.id, seed=self.run_seed, cancelled=self.cancelled, emit=emit)
+                    loaded.bind(runtime)
+                    self.runtimes[node.name] = runtime
+        except ModelgraftError:
+            raise
+        except Exception as error:  # code of a plugin may raise anything while it loads
+            component = node.component
+            found = f"plugin '{component.plugin}': {component.id} could not be loaded for node '{node.name}': {said(error)}"
+            raise PluginError(f"{found}\n    {defect_of(component, error)}") from error
         return loaded
 
     def _emit_from(self, node: str, kind: str, **facts: Any) -> None:
@@ -163,9 +181,16 @@ class Loader:
             place = self._registry.backend(name)
             module, _, attribute = place.partition(":")
             try:
-                self._backends[name] = getattr(importlib.import_module(module), attribute)()
-            except (ImportError, AttributeError) as error:
-                raise PluginError(f"the backend '{name}' ({place}) cannot be imported: {error}") from error
+                with contained():
+                    self._backends[name] = getattr(importlib.import_module(module), attribute)()
+            except ModelgraftError:
+                raise
+            except Exception as error:  # code of a plugin may raise anything while it is imported
+                text = error if isinstance(error, ImportError) else said(error)
+                at = place_of(error, module)
+                raise PluginError(
+                    f"the backend '{name}' ({place}) cannot be imported: {text}" + (f"\n    see {at}" if at else "")
+                ) from error
         return self._backends[name]
 
 
@@ -178,6 +203,16 @@ def _with_remarks(loaded: Loaded, node: Node) -> Loaded:
 def _in_a_line(remark: Problem) -> str:
     where = f" ({remark.place.short})" if remark.place else ""
     return f"{remark.found}{where}{f'; {remark.hint}' if remark.hint else ''}"
+
+
+def _close(what: str, close: Callable[[], None]) -> str:
+    """Close something; gives "" or what it raised, so that what stands behind it is closed as well."""
+    try:
+        with contained():
+            close()
+    except Exception as error:  # noqa: BLE001 code of a plugin may raise anything while it closes
+        return f"{what} could not be closed: {said(error)}"
+    return ""
 
 
 def _place_of(node: Node) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pluggy
 
 from modelgraft.graph import Node
+from modelgraft.guard import contained, place_of, said
 from modelgraft.ports import Port
 from modelgraft.running.layout import Job
 
@@ -38,22 +39,25 @@ def observed(
     wanted   the outputs of the graph that this node gives: name by port;  show  makes of a value what a user gets
     measure  takes the outputs of each node, for a trace; None: nobody asks
     """
-    node, hook = job.step.node, manager.hook
+    node = job.step.node
     name, component = node.name, node.component.id
+
+    def tell(hook: str, **facts: Any) -> None:
+        call_watchers(manager, hook, warn=lambda text: emit("warning", name, text=text), node=name, component=component, **facts)
 
     def run(*arguments: Any) -> Any:
         emit("node-started", name)
-        hook.before_node(node=name, component=component)
+        tell("before_node")
         start = time.perf_counter()
         try:
             result = call(*arguments)
         except BaseException as error:
-            hook.on_node_error(node=name, component=component, error=error)
+            tell("on_node_error", error=error)
             emit("node-failed", name, error=error)
             raise
         seconds = time.perf_counter() - start
         outputs = by_port(node, result)
-        hook.after_node(node=name, component=component, seconds=seconds, outputs=outputs)
+        tell("after_node", seconds=seconds, outputs=outputs)
         emit("node-finished", name, seconds=seconds)
         if measure is not None:
             measure(name, outputs)
@@ -62,6 +66,23 @@ def observed(
         return result
 
     return run
+
+
+def call_watchers(manager: pluggy.PluginManager, hook: str, *, warn: Callable[[str], None], **facts: Any) -> None:
+    """Call a hook that sees things happen, plugin by plugin. One that fails is told as a warning, and changes nothing else.
+
+    warn  takes the sentence that names the plugin, the hook and what it raised
+    """
+    found = getattr(manager.hook, hook)
+    for plugin in {id(one.plugin): one.plugin for one in found.get_hookimpls()}.values():
+        others = [other for other in manager.get_plugins() if other is not plugin]
+        try:
+            with contained():
+                manager.subset_hook_caller(hook, others)(**facts)
+        except Exception as error:  # noqa: BLE001 who watches is code of a plugin, which may raise anything
+            place = place_of(error)
+            where = f" ({place})" if place is not None else ""
+            warn(f"plugin '{manager.get_name(plugin)}': its hook {hook} failed: {said(error)}{where}")
 
 
 def by_port(node: Node, result: Any) -> Mapping[str, Any]:
