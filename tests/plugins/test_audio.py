@@ -11,15 +11,9 @@ from modelgraft import Audio, InputError
 from modelgraft.backends.base import NodeRuntime
 from modelgraft.testing import conform, open_node
 from modelgraft_plugins.audio import Encoder, Preprocess
+from support.sounds import tone
 
 TINY = {"hidden_size": 12, "intermediate_size": 22, "num_hidden_layers": 3, "num_attention_heads": 3, "mels": 7, "positions": 11}
-
-
-def tone(seconds: float, *, rate: int = 16_000, channels: int = 1, hertz: float = 440.0) -> Audio:
-    """A tone that fades, so that no two frames are equal."""
-    time = np.arange(round(seconds * rate)) / rate
-    wave = (np.sin(2 * np.pi * hertz * time) * np.exp(-time)).astype(np.float32)
-    return Audio(np.stack([wave * (1 - 0.25 * channel) for channel in range(channels)]), rate)
 
 
 def listen(config, sounds):

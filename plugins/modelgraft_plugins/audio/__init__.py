@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from modelgraft import Config, Ports, Space, component, hookimpl, port
+from modelgraft_plugins import processor_files
+from modelgraft_plugins.processor_files import NATURAL, NUMBER, WORD, Wanted, Written, is_number
 
 if TYPE_CHECKING:
     from modelgraft.checkpoints.sources import SourceView
 
-# the field of a published preprocessor_config.json -> ours
+# the field of a published file -> ours
 PUBLISHED: Mapping[str, str] = {
     "sampling_rate": "sample_rate_hz", "feature_size": "mels", "hop_length": "hop_length", "n_fft": "window_length",
-    "chunk_length": "chunk_s",
+    "chunk_length": "chunk_s", "padding_value": "filling",
 }  # fmt: skip
+# keys that are read, and what they may hold
+KEYS: Mapping[str, Wanted] = {
+    **dict.fromkeys(("sampling_rate", "feature_size", "hop_length", "n_fft", "chunk_length"), NATURAL),
+    "padding_value": NUMBER,
+    "dither": ("0: noise that is added at random is not served", lambda value: is_number(value) and value == 0),
+    "padding_side": ("'right': a sound is filled up behind its end", lambda value: value == "right"),
+    "feature_extractor_type": WORD,
+}
+# keys that change no feature: masks are not asked for, the others follow from those above
+IDLE = frozenset({"n_samples", "nb_max_frames", "return_attention_mask", "do_normalize", "mel_filters"})
+KIND = "WhisperFeatureExtractor"
+MOST_SAMPLES = 100_000_000  # of a window: 400 MB of float32, an hour and a half at 16 kHz
 
 
 @component("audio/preprocess", kind="preprocess", load="modelgraft_plugins.audio.prepare:load", cache=False)
@@ -27,16 +41,31 @@ class Preprocess(Config):
     """
 
     sample_rate_hz: int = Field(16_000, gt=0, description="rate that the encoder was trained at; other sounds are resampled")
-    mels: int = Field(80, gt=0, description="frequency bands")
-    window_length: int = Field(400, gt=0, description="samples that one frame looks at")
+    mels: int = Field(80, gt=0, le=4096, description="frequency bands")
+    window_length: int = Field(400, gt=0, le=1 << 20, description="samples that one frame looks at")
     hop_length: int = Field(160, gt=0, description="samples from one frame to the next")
     chunk_s: int = Field(30, gt=0, description="length of the window, in seconds")
+    filling: float = Field(0.0, description="sample that a sound is filled up with; 0 is silence")
     longer: Literal["refuse", "cut"] = Field("refuse", description="what becomes of a sound that is longer than the window")
 
     @classmethod
     def from_source(cls, source: SourceView) -> Mapping[str, Any]:
-        """Read `preprocessor_config.json`."""
+        """Read the feature extractor inside `processor_config.json`, or `preprocessor_config.json`."""
         return features_config(source)
+
+    @classmethod
+    def unheeded(cls, source: SourceView) -> Iterable[tuple[str, str]]:
+        """Give the keys of the file that are not known here."""
+        return processor_files.unheeded(_written(source), {*KEYS, *IDLE}, "audio/preprocess")
+
+    @model_validator(mode="after")
+    def _can_be(self) -> Preprocess:
+        if self.chunk_s * self.sample_rate_hz > MOST_SAMPLES:
+            found = f"chunk_s is {self.chunk_s:,} at {self.sample_rate_hz:,} Hz: a window of {self.chunk_s * self.sample_rate_hz:,} samples"
+            raise ValueError(f"{found}, and {MOST_SAMPLES:,} are the most")
+        if self.hop_length > self.chunk_s * self.sample_rate_hz:
+            raise ValueError(f"hop_length is {self.hop_length:,}, more than the {self.chunk_s * self.sample_rate_hz:,} samples of a window")
+        return self
 
     @property
     def frames(self) -> int:
@@ -65,7 +94,7 @@ class Encoder(Config):
 
     @classmethod
     def from_source(cls, source: SourceView) -> Mapping[str, Any]:
-        """Read the config of a Whisper checkpoint; how it listens comes from its preprocessor_config.json."""
+        """Read the config of a Whisper checkpoint; how it listens comes from the file of its feature extractor."""
         config = source.config
         if config.get("model_type") != "whisper":
             raise ValueError(f"audio/encoder has no encoder for model_type '{config.get('model_type', '')}'; it serves whisper")
@@ -75,7 +104,7 @@ class Encoder(Config):
             "activation_function": "hidden_act",
         }  # fmt: skip
         found = {ours: config[theirs] for theirs, ours in names.items() if theirs in config}
-        heard = features_config(source) if source.json("preprocessor_config.json") else {}
+        heard = features_config(source) if _written(source) is not None else {}
         return found | {name: heard[name] for name in ("sample_rate_hz", "window_length", "hop_length") if name in heard}
 
     @property
@@ -104,15 +133,22 @@ class Encoder(Config):
 def features_config(source: SourceView) -> dict[str, Any]:
     """Read how a checkpoint turns sounds into features.
 
-    Raises ValueError when it does not say, or does it in another way than Whisper.
+    Raises ValueError when it does not say, or does it in another way than Whisper, and SourceError `source-damaged` for
+    values that are of another kind than their keys want.
     """
-    written = source.json("preprocessor_config.json")
+    written = _written(source)
     if written is None:
-        raise ValueError("the source has no preprocessor_config.json")
-    kind = str(written.get("feature_extractor_type", ""))
-    if kind != "WhisperFeatureExtractor":
-        raise ValueError(f"audio/preprocess has no '{kind}'; it has WhisperFeatureExtractor")
-    return {ours: written[theirs] for theirs, ours in PUBLISHED.items() if theirs in written}
+        raise ValueError("the source has no preprocessor_config.json and no feature extractor in a processor_config.json")
+    written.check({"feature_extractor_type": WORD})
+    kind = written.values.get("feature_extractor_type") or (KIND if source.root.get("model_type") == "whisper" else "")
+    if kind != KIND:
+        raise ValueError(f"audio/preprocess has no '{kind}'; it has {KIND}")
+    written.check(KEYS, null=False)
+    return {ours: written.values[theirs] for theirs, ours in PUBLISHED.items() if theirs in written.values}
+
+
+def _written(source: SourceView) -> Written | None:
+    return processor_files.find(source, "feature_extractor", "audio_processor")
 
 
 def mel_space(config: Mapping[str, Any]) -> Space:

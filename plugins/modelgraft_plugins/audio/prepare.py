@@ -32,7 +32,7 @@ class Listener:
         extractor: Any = WhisperFeatureExtractor  # Any: transformers is only partly annotated
         self.extract = extractor(
             feature_size=config.mels, sampling_rate=config.sample_rate_hz, hop_length=config.hop_length, chunk_length=config.chunk_s,
-            n_fft=config.window_length,
+            n_fft=config.window_length, padding_value=config.filling,
         )  # fmt: skip
         self.runtime: NodeRuntime | None = None
 

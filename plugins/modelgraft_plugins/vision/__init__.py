@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field, PositiveFloat, model_validator
 
 from modelgraft import Config, Ports, component, hookimpl, port
-from modelgraft_plugins.vision.pictures import Side, picture_config, pixel_space
+from modelgraft_plugins.vision.pictures import Side, check_size, picture_config, pixel_space, unheeded
+from modelgraft_plugins.vision.processors import HALF
 from modelgraft_plugins.vision.towers import DEFAULTS, FAMILIES, INSIDE, MODEL_TYPES, NAMES, WHOLE_MODELS, count
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Preprocess(Config):
 
     do_resize: bool = True
     size: Mapping[str, int] = Field({"height": 224, "width": 224}, description="height and width, or shortest_edge, in pixels")
-    resample: int = Field(3, description="filter of PIL: 0 nearest, 2 bilinear, 3 bicubic")
+    resample: int = Field(3, ge=0, le=5, description="filter of PIL: 0 nearest, 2 bilinear, 3 bicubic")
     do_center_crop: bool = False
     crop_size: Mapping[str, int] | None = Field(None, description="height and width of the crop, in pixels")
     do_convert_rgb: bool = Field(True, description="put white behind what is transparent; otherwise transparency is left out of account")
@@ -41,8 +42,25 @@ class Preprocess(Config):
 
     @classmethod
     def from_source(cls, source: SourceView) -> Mapping[str, Any]:
-        """Read `preprocessor_config.json`, or the image processor inside `processor_config.json`."""
+        """Read the image processor inside `processor_config.json`, or `preprocessor_config.json`."""
         return picture_config(source)
+
+    @classmethod
+    def unheeded(cls, source: SourceView) -> Iterable[tuple[str, str]]:
+        """Give the keys of the file that are not known here."""
+        return unheeded(source)
+
+    @model_validator(mode="after")
+    def _can_be(self) -> Preprocess:
+        check_size(self.size, name="size")
+        if self.crop_size is not None:
+            check_size(self.crop_size, name="crop_size")
+            if set(self.crop_size) != {"height", "width"}:
+                raise ValueError(f"crop_size is {dict(self.crop_size)}, wanted {{height, width}}")
+        for name in ("image_mean", "image_std"):
+            if (numbers := getattr(self, name)) is not None and len(numbers) != len(HALF):
+                raise ValueError(f"{name} has {len(numbers)} numbers, wanted one for red, green and blue each")
+        return self
 
     @property
     def height(self) -> Side:

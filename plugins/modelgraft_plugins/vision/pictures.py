@@ -2,59 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from modelgraft import Space
+from modelgraft_plugins import processor_files
+from modelgraft_plugins.processor_files import NATURAL, NUMBER, SWITCH, WORD, Wanted, Written, is_natural, is_number
+from modelgraft_plugins.vision.processors import BY_MODEL, PROCESSORS, Processor
 
 if TYPE_CHECKING:
     from modelgraft.checkpoints.sources import SourceView
 
 Side = int | None
+Size = Mapping[str, int]
 
-HALF = (0.5, 0.5, 0.5)
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-BILINEAR, BICUBIC = 2, 3  # numbers of PIL's filters
-
-
-def _defaults(size: int, *, resample: int, mean: tuple[float, ...], std: tuple[float, ...]) -> dict[str, Any]:
-    square = {"height": size, "width": size}
-    return {
-        "do_resize": True, "size": square, "resample": resample, "do_center_crop": False, "crop_size": None,
-        "do_convert_rgb": True, "do_rescale": True,
-        "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": mean, "image_std": std,
-    }  # fmt: skip
+MOST_PIXELS = 100_000_000  # what a prepared picture may have at most: as many as one that is read
+SIZES = ({"height", "width"}, {"shortest_edge"})  # the ways to say a size that are served
 
 
-_CLIP = {
-    **_defaults(224, resample=BICUBIC, mean=CLIP_MEAN, std=CLIP_STD),
-    "size": {"shortest_edge": 224}, "do_center_crop": True, "crop_size": {"height": 224, "width": 224},
-}  # fmt: skip
-# what a published config means where it is silent, by the name of its image processor; `edge` in the second place: a size
-# that is one number means the shorter side, not a square
-PROCESSORS: Mapping[str, tuple[Mapping[str, Any], bool]] = {
-    "CLIP": (_CLIP, True),
-    "Llava": (_CLIP, True),
-    "Siglip": (_defaults(224, resample=BICUBIC, mean=HALF, std=HALF), True),
-    "ViT": ({**_defaults(224, resample=BILINEAR, mean=HALF, std=HALF), "do_convert_rgb": False}, False),
-    "DeiT": (
-        {
-            **_defaults(256, resample=BICUBIC, mean=IMAGENET_MEAN, std=IMAGENET_STD),
-            "do_center_crop": True,
-            "crop_size": {"height": 224, "width": 224},
-            "do_convert_rgb": False,
-        },
-        False,
-    ),
-    "Blip": (_defaults(384, resample=BICUBIC, mean=CLIP_MEAN, std=CLIP_STD), False),
-    "Idefics": (_defaults(224, resample=BICUBIC, mean=CLIP_MEAN, std=CLIP_STD), False),
+def _is_size(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(side is None or is_natural(side) for side in value.values())
+    return is_natural(value) or _is_list(value, is_natural, 2)
+
+
+def _is_list(value: Any, kind: Any, length: int) -> bool:  # kind: is_number or is_natural
+    return isinstance(value, list | tuple) and len(value) == length and all(map(kind, value))
+
+
+# keys that are read, and what they may hold
+_COLOURS: Wanted = ("a number, or one for red, green and blue", lambda value: is_number(value) or _is_list(value, is_number, 3))
+_SIZE: Wanted = ("a number of pixels, [height, width], {height, width} or {shortest_edge}", _is_size)
+KEYS: Mapping[str, Wanted] = {
+    **dict.fromkeys(("do_resize", "do_center_crop", "do_convert_rgb", "do_rescale", "do_normalize", "do_pad", "default_to_square"), SWITCH),
+    "size": _SIZE,
+    "crop_size": _SIZE,
+    "resample": ("a filter of PIL, 0 to 5", lambda value: isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 5),
+    "rescale_factor": NUMBER,
+    "image_mean": _COLOURS,
+    "image_std": _COLOURS,
+    "image_processor_type": WORD,
+    "feature_extractor_type": WORD,
 }
-# the image processor of a model whose files do not name one
-BY_MODEL: Mapping[str, str] = {
-    "clip": "CLIP", "llava": "CLIP", "siglip": "Siglip", "vit": "ViT", "deit": "DeiT", "idefics": "Idefics",
-    **dict.fromkeys(("blip", "blip-2", "instructblip"), "Blip"),
+# keys that one class reads beside them
+OWN_KEYS: Mapping[str, Mapping[str, Wanted]] = {"CLIP": {"use_square_size": SWITCH}, "Idefics": {"image_size": NATURAL}}
+# what a step cannot do without
+NEEDS = {
+    "do_resize": ("size", "resample"), "do_center_crop": ("crop_size",), "do_rescale": ("rescale_factor",),
+    "do_normalize": ("image_mean", "image_std"),
 }  # fmt: skip
+# keys that change nothing here: padding is refused as a whole, the others are of the text that goes with a picture
+IDLE = frozenset({"pad_size", "image_seq_length", "image_num_channels"})
 
 
 def pixel_space(mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> Space:
@@ -65,38 +63,84 @@ def pixel_space(mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -
 def picture_config(source: SourceView) -> dict[str, Any]:
     """Read how a checkpoint prepares its pictures.
 
-    Raises ValueError when it does not say, or prepares them in a way that vision/preprocess does not have.
+    Raises ValueError when it does not say, or prepares them in a way that vision/preprocess does not have, and SourceError
+    `source-damaged` for values that are of another kind than their keys want.
     """
-    written = source.json("preprocessor_config.json")
-    if written is None:
-        written = (source.json("processor_config.json") or {}).get("image_processor")
+    written = processor_files.find(source, "image_processor")
     if written is None:
         raise ValueError("the source has no preprocessor_config.json and no image processor in a processor_config.json")
-    name = _processor_name(written, source.root)
+    written.check(KEYS)
+    name = processor_name(written, source.root)
     if name not in PROCESSORS:
         served = ", ".join(f"{known}ImageProcessor" for known in PROCESSORS)
         raise ValueError(f"vision/preprocess has no '{name}ImageProcessor'; it has {served}")
-    if written.get("do_pad"):
-        raise ValueError("vision/preprocess does not pad pictures, and the preprocessor_config.json of the source has do_pad")
-    defaults, is_edge = PROCESSORS[name]
-    found = {key: written[key] if written.get(key) is not None else default for key, default in defaults.items()}
-    found["size"] = _size(written.get("image_size") or found["size"], is_edge=is_edge)  # IDEFICS' own word, a square
-    found["crop_size"] = _size(found["crop_size"], is_edge=False) if found["crop_size"] is not None else None
-    return found
+    written.check(OWN_KEYS.get(name, {}))
+    if written.values.get("do_pad"):
+        raise ValueError(f"vision/preprocess does not pad pictures, and {written.place} has do_pad")
+    return _values(written, name, PROCESSORS[name])
 
 
-def _processor_name(written: Mapping[str, Any], root: Mapping[str, Any]) -> str:
+def unheeded(source: SourceView) -> Iterator[tuple[str, str]]:
+    """What a source states about its pictures and vision/preprocess does not know."""
+    written = processor_files.find(source, "image_processor")
+    own = OWN_KEYS.get(processor_name(written, source.root), {}) if written is not None else {}
+    yield from processor_files.unheeded(written, {*KEYS, *own, *IDLE}, "vision/preprocess")
+
+
+def processor_name(written: Written, root: Mapping[str, Any]) -> str:
     """The image processor without the endings that say what it is written with: `CLIP`, `Siglip`."""
-    name = str(written.get("image_processor_type") or written.get("feature_extractor_type") or "")
+    given = written.values.get("image_processor_type") or written.values.get("feature_extractor_type")
+    name = str(given or root.get("image_processor_type") or "")
     for ending in ("Fast", "Pil", "ImageProcessor", "FeatureExtractor"):
         name = name.removesuffix(ending)
     return name or BY_MODEL.get(str(root.get("model_type", "")), "of an unnamed kind: ")
 
 
-def _size(size: Any, *, is_edge: bool) -> dict[str, int]:
-    """Sizes were one number before they had names."""
+def _values(written: Written, name: str, processor: Processor) -> dict[str, Any]:
+    """The fields of vision/preprocess: what is written, else what the class does by itself."""
+    found = {key: written.values.get(key, default) for key, default in processor.defaults.items()}
+    is_square = written.values.get("default_to_square", processor.is_square)
+    if name == "Idefics" and written.values.get("image_size") is not None:  # goes over its size
+        found["size"], is_square = written.values["image_size"], True
+    if name == "CLIP" and written.values.get("use_square_size"):  # Kosmos-2: a square of the class's own size
+        found["size"], is_square = processor.defaults["size"]["shortest_edge"], True
+    _fill_null(found, written, processor)
+    found["size"] = _size(found["size"], is_square=bool(is_square))
+    found["crop_size"] = _size(found["crop_size"], is_square=True) if found["crop_size"] is not None else None
+    for key in ("image_mean", "image_std"):
+        found[key] = (found[key],) * 3 if is_number(found[key]) else found[key]
+    return found
+
+
+def _fill_null(found: dict[str, Any], written: Written, processor: Processor) -> None:
+    """What null means, which transformers does not take for silence: no; and no number where none is read."""
+    for key, value in found.items():
+        if value is None and key.startswith("do_"):
+            found[key] = False
+    for switch, keys in NEEDS.items():
+        for key in keys:
+            if found[key] is None and found[switch]:
+                raise ValueError(f"{written.place} has {switch} and no {key}")
+    for key in ("size", "resample", "rescale_factor"):
+        found[key] = processor.defaults[key] if found[key] is None else found[key]
+
+
+def _size(size: Any, *, is_square: bool) -> Size:
+    """Sizes were one number, or a pair, before they had names."""
     if isinstance(size, int):
-        return {"shortest_edge": size} if is_edge else {"height": size, "width": size}
-    if isinstance(size, Mapping) and (set(size) in ({"height", "width"}, {"shortest_edge"})):
-        return dict(size)
-    raise ValueError(f"vision/preprocess resizes to a height and width or a shortest_edge, and the source has size {size}")
+        return {"height": size, "width": size} if is_square else {"shortest_edge": size}
+    if isinstance(size, list | tuple):
+        return {"height": size[0], "width": size[1]}
+    named = {name: side for name, side in size.items() if side is not None}
+    if set(named) not in SIZES:
+        raise ValueError(f"vision/preprocess resizes to a height and width or a shortest_edge, and the source has size {dict(size)}")
+    return named
+
+
+def check_size(size: Size, *, name: str) -> None:
+    """Raise ValueError for a size that is not said in one of the two ways, or that no picture can have."""
+    if set(size) not in SIZES or not all(map(is_natural, size.values())):
+        raise ValueError(f"{name} is {dict(size)}, wanted {{height, width}} or {{shortest_edge}}, in pixels above 0")
+    sides = [*size.values()] * (2 if len(size) == 1 else 1)
+    if sides[0] * sides[1] > MOST_PIXELS:
+        raise ValueError(f"{name} is {dict(size)}: {sides[0]} x {sides[1]} are more than {MOST_PIXELS:,} pixels")
