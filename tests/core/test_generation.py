@@ -6,11 +6,12 @@ from itertools import pairwise, product
 
 import pytest
 import torch
+from transformers.generation import logits_process as hf
 
 from modelgraft.errors import Cancelled, InputError
 from modelgraft.generation.loop import Answers, generate
 from modelgraft.generation.sampling import draw, narrow
-from modelgraft.generation.scoring import Scoring
+from modelgraft.generation.scoring import Asked, Scoring
 from modelgraft.generation.settings import Settings
 
 VOCABULARY = 7
@@ -227,10 +228,10 @@ def test_a_cancelled_run_stops_at_the_next_step():
 
 def test_nothing_is_copied_when_no_rule_applies():
     """Greedy decoding hands the decoder's own logits to argmax: the loop must be lean."""
-    from modelgraft.generation.scoring import Scoring
+    from modelgraft.generation.scoring import Asked, Scoring
 
     logits = table()
-    assert Scoring(Settings(), [[1]] * VOCABULARY, logits).apply(logits, length=0) is logits
+    assert Scoring(Settings(), [Asked([1], 1, [1])] * VOCABULARY, logits).apply(logits, length=0) is logits
 
 
 @pytest.mark.parametrize("settings", [{}, {"temperature": 0.7}], ids=["greedy", "drawn"])
@@ -259,7 +260,7 @@ def test_the_penalty_falls_on_what_each_row_has_said(prompts_said):
     """Against a table of what was said: the prompt's tokens and the answer's, once each, in no other row, after a reordering too."""
     settings, vocabulary = Settings(repetition_penalty=1.5), 7
     logits = torch.randn(2, vocabulary, generator=torch.Generator().manual_seed(2))
-    scoring, said = Scoring(settings, prompts_said, logits), [set(row) for row in prompts_said]
+    scoring, said = Scoring(settings, [Asked(row, len(row), row) for row in prompts_said], logits), [set(row) for row in prompts_said]
     for step, tokens in enumerate(([0, 3], [0, 1], [6, 6])):
         expected = [
             [(value * 1.5 if value < 0 else value / 1.5) if token in said[row] else value for token, value in enumerate(values)]
@@ -285,3 +286,33 @@ def test_a_large_vocabulary_is_narrowed_as_when_all_of_it_is_sorted(spread, top_
         near = (before - top_p).abs() < 1e-5  # what rounding decides
         assert kept[row, order[0]]
         assert (kept[row, order] == (before < top_p))[~near][1:].all()
+
+
+@pytest.mark.parametrize(
+    ("rule", "warper", "values"),
+    [
+        ("min_p", hf.MinPLogitsWarper, (0.02, 0.3)), ("typical_p", hf.TypicalLogitsWarper, (0.2, 0.9)),
+        ("top_h", hf.TopHLogitsWarper, (0.1, 0.7)),
+        ("epsilon_cutoff", hf.EpsilonLogitsWarper, (0.001, 0.2)), ("eta_cutoff", hf.EtaLogitsWarper, (0.001, 0.3)),
+    ],
+)  # fmt: skip
+def test_what_may_be_drawn_is_what_transformers_leaves(rule, warper, values):
+    """The same logits, each rule by itself, with numbers that keep many tokens and few."""
+    logits = 3 * torch.randn(5, 211, generator=torch.Generator().manual_seed(8))
+    for value in values:
+        kept = narrow(logits, Settings(temperature=1.0, **{rule: value}))
+        assert torch.equal(kept, warper(value)(None, logits)), value
+
+
+def test_all_narrowing_rules_together_apply_in_the_order_of_transformers():
+    """Each looks at what those before it left over."""
+    logits = 2 * torch.randn(4, 157, generator=torch.Generator().manual_seed(9))
+    rules = {"top_h": 0.9, "top_k": 60, "top_p": 0.95, "min_p": 0.01, "typical_p": 0.9, "epsilon_cutoff": 0.005, "eta_cutoff": 0.03}
+    warpers = [
+        hf.TopHLogitsWarper(0.9), hf.TopKLogitsWarper(60), hf.TopPLogitsWarper(0.95), hf.MinPLogitsWarper(0.01),
+        hf.TypicalLogitsWarper(0.9), hf.EpsilonLogitsWarper(0.005), hf.EtaLogitsWarper(0.03),
+    ]  # fmt: skip
+    expected = logits
+    for warper in warpers:
+        expected = warper(None, expected)
+    assert torch.equal(narrow(logits, Settings(temperature=1.0, **rules)), expected)

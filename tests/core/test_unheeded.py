@@ -16,7 +16,7 @@ class Reader(Config):
     """Read."""
 
     @classmethod
-    def unheeded(cls, source):
+    def unheeded(cls, source, given):
         if source.config.get("model_type") == "broken":
             raise KeyError("temper")
         return [("it states a temper, and this has none", "take the temper out")] if "temper" in source.config else []

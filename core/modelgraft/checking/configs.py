@@ -94,7 +94,7 @@ class Configs:
         made = self._make(seat, component, values, view, origins)
         if made is None:
             return None
-        remarks = _remarks(seat, component, view, written) if view is not None else ()
+        remarks = _remarks(seat, component, view, given, written) if view is not None else ()
         return Part(seat, component, made[0], values, origins, view, made[1], remarks)
 
     def _check_keys(self, seat: Seat, component: Component, given: Mapping[str, Value]) -> bool:
@@ -197,11 +197,13 @@ def _read_source(component: Component, view: sources.SourceView) -> Mapping[str,
     return found
 
 
-def _remarks(seat: Seat, component: Component, view: sources.SourceView, written: Place | None) -> tuple[Problem, ...]:
+def _remarks(
+    seat: Seat, component: Component, view: sources.SourceView, given: Mapping[str, Value], written: Place | None
+) -> tuple[Problem, ...]:
     """What the source states and the component does not heed, at the line that names the source."""
     place = written or seat.place
     try:
-        found = list(component.config.unheeded(view))
+        found = list(component.config.unheeded(view, frozenset(given)))
     except Exception as error:  # noqa: BLE001 a config from elsewhere may lack or hold anything
         cause = f"{type(error).__name__}: {error}"
         sentence = f"plugin '{component.plugin}': {component.id} could not tell what it does not heed of {view.text}: {cause}"

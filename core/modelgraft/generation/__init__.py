@@ -3,6 +3,7 @@
     settings   what the user chose: lengths, sampling, penalties, beams, stops    (light)
     decoder    what a decoder must offer: prefill, step, reorder
     scoring    logits -> logits: penalties and forbidden tokens
+    sequences  the rules among them that are about several tokens in a row
     sampling   logits -> tokens
     beams      beam search
     reading    tokens -> text, piece by piece

@@ -16,7 +16,7 @@ from torch import Tensor
 from modelgraft.generation.decoder import Decoder
 from modelgraft.generation.finite import check_finite
 from modelgraft.generation.reading import Decode
-from modelgraft.generation.scoring import Scoring
+from modelgraft.generation.scoring import Asked, Scoring
 from modelgraft.generation.settings import Settings
 
 HOPELESS = -1e9  # the score of what must lose against everything real
@@ -35,10 +35,11 @@ class _Record:
     """The search for one prompt's answer.
 
     running   the beams' tokens, best first;  finished  ended answers with their length-normalised scores, best first
-    is_open   a running beam may still beat the worst finished answer
+    is_open   a running beam may still beat the worst finished answer;  longest  its longest answer
     """
 
     beams: int
+    longest: int
     running: list[list[int]]
     finished: list[tuple[float, list[int]]] = field(default_factory=list)
     is_open: bool = True
@@ -53,13 +54,14 @@ def search(
     logits: Tensor,
     settings: Settings,
     *,
-    said: Sequence[Sequence[int]],
+    asked: Sequence[Asked],
     decode: Decode,
     check: Callable[[], None],
 ) -> list[list[int]]:
     """Find the best answer of each row.
 
     logits  float[batch vocab] after the prompts, which the decoder has read once per row
+    asked   what each row begins from
     Raises what `check` raises, and InputError for logits that are not finite.
     Source of the rules: transformers 5.23, generation/utils.py, _beam_search.
     """
@@ -67,14 +69,14 @@ def search(
     spread = torch.arange(count, device=logits.device).repeat_interleave(width)
     decoder.reorder(spread)
     logits = logits[spread]
-    scoring = Scoring(settings, [said[row] for row in spread.tolist()], logits)
+    scoring = Scoring(settings, [asked[row] for row in spread.tolist()], logits)
     scores = torch.full((count, width), HOPELESS, device=logits.device)
     scores[:, 0] = 0  # only the first beam of each row counts at first: the others are its copies
-    records = [_Record(width, [[] for _ in range(width)]) for _ in range(count)]
-    for length in range(settings.max_new_tokens):
+    records = [_Record(width, settings.longest(one.length), [[] for _ in range(width)]) for one in asked]
+    for length in range(max(record.longest for record in records)):
         check_finite(logits.view(count, -1), length=length)
         candidates = _candidates(logits, scores, records, scoring, settings, length=length)
-        hits = [[_has_ended(candidate.ids, settings, decode) for candidate in row] for row in candidates]
+        hits = [[_has_ended(each.ids, record, settings, decode) for each in row] for record, row in zip(records, candidates, strict=True)]
         kept = [_advance(*each, settings) for each in zip(records, candidates, hits, strict=True)]
         if not any(record.is_open for record in records) or all(all(row) for row in hits):
             break
@@ -96,7 +98,8 @@ def _candidates(
 ) -> list[list[Candidate]]:
     """The best continuations of each row: so many that `beams` of them go on even if every end token is among them."""
     width, vocabulary = settings.beams, logits.shape[-1]
-    likely = scoring.apply(logits.float().log_softmax(-1), length=length).view(len(records), width, vocabulary)
+    likely = scoring.apply(logits.float().log_softmax(-1), length=length)
+    likely = (likely.log_softmax(-1) if settings.renormalize_logits else likely).view(len(records), width, vocabulary)
     summed = (likely + scores[:, :, None]).view(len(records), -1)
     most = min(max(2, 1 + len(settings.end_ids)) * width, summed.shape[1])
     best = summed.topk(most, dim=-1)
@@ -107,8 +110,8 @@ def _candidates(
     return found
 
 
-def _has_ended(ids: list[int], settings: Settings, decode: Decode) -> bool:
-    if ids[-1] in settings.end_ids or len(ids) == settings.max_new_tokens:
+def _has_ended(ids: list[int], record: _Record, settings: Settings, decode: Decode) -> bool:
+    if ids[-1] in settings.end_ids or len(ids) >= record.longest:
         return True
     return bool(settings.stop) and any(string in text for text in (decode(ids),) for string in settings.stop)
 
@@ -120,7 +123,7 @@ def _advance(record: _Record, candidates: list[Candidate], ended: list[bool], se
     going = [one._replace(score=one.score + HOPELESS) if end else one for one, end in zip(candidates, ended, strict=True)]
     kept = sorted(going, key=lambda one: -one.score)[: record.beams]
     record.running = [one.ids for one in kept]
-    reach = settings.max_new_tokens if settings.early_stopping == "never" and settings.length_penalty > 0 else length
+    reach = record.longest if settings.early_stopping == "never" and settings.length_penalty > 0 else length
     best_to_come = kept[0].score / reach**settings.length_penalty
     if record.is_full and best_to_come <= record.finished[-1][0]:
         record.is_open = False

@@ -13,6 +13,7 @@ from modelgraft.generation.scoring import FORBIDDEN
 from modelgraft.generation.settings import Settings
 
 BEGINNING = 256  # tokens that hold top_p in nearly every text
+MOST_BY_ENTROPY = 100  # tokens that top_h looks at, as in transformers
 Chooser = Callable[[Tensor], Tensor]  # float[batch vocab] -> int64[batch]
 
 
@@ -43,7 +44,12 @@ def _row_seed(seed: int, prompt: Sequence[int]) -> int:
 
 
 def narrow(logits: Tensor, settings: Settings) -> Tensor:
-    """Forbid what top_k and top_p leave out; the most likely token always stays. float[batch vocab] both ways."""
+    """Forbid what top_h, top_k, top_p and the others leave out; the most likely token always stays. float[batch vocab] both ways.
+
+    Each rule looks at what those before it left over, in the order of transformers.
+    """
+    if settings.top_h is not None:
+        logits = _only(logits, _by_entropy(logits, settings.top_h))
     if settings.top_k is not None and settings.top_k < logits.shape[-1]:
         least = logits.topk(settings.top_k, dim=-1).values[:, -1:]
         logits = logits.masked_fill(logits < least, FORBIDDEN)
@@ -51,7 +57,43 @@ def narrow(logits: Tensor, settings: Settings) -> Tensor:
         order, dropped = _nucleus(logits, settings.top_p)
         dropped[:, 0] = False
         logits = logits.masked_fill(torch.ones_like(logits, dtype=torch.bool).scatter(1, order, dropped), FORBIDDEN)
+    if settings.min_p is not None:
+        shares = logits.softmax(-1)
+        logits = _only(logits, shares >= settings.min_p * shares.amax(-1, keepdim=True))
+    if settings.typical_p is not None and settings.typical_p < 1:
+        logits = _only(logits, _typical(logits, settings.typical_p), always_likeliest=False)
+    if settings.epsilon_cutoff is not None and 0 < settings.epsilon_cutoff < 1:
+        logits = _only(logits, logits.softmax(-1) >= settings.epsilon_cutoff)
+    if settings.eta_cutoff is not None and 0 < settings.eta_cutoff < 1:
+        shares, eta = logits.softmax(-1), settings.eta_cutoff
+        surprise = torch.special.entr(shares).sum(-1, keepdim=True)
+        logits = _only(logits, shares >= (eta**0.5 * (-surprise).exp()).clamp(max=eta))
     return logits
+
+
+def _only(logits: Tensor, kept: Tensor, *, always_likeliest: bool = True) -> Tensor:
+    """Forbid all that is not kept, bool[batch vocab]."""
+    if always_likeliest:
+        kept = kept | (logits >= logits.amax(-1, keepdim=True))
+    return logits.masked_fill(~kept, FORBIDDEN)
+
+
+def _typical(logits: Tensor, mass: float) -> Tensor:
+    """The tokens whose surprise is nearest to the expected one, as many as hold so much probability; bool[batch vocab]."""
+    shares, surprise = logits.softmax(-1), -logits.log_softmax(-1)
+    far = (surprise - torch.special.entr(shares).sum(-1, keepdim=True)).abs()
+    ordered, order = far.sort(-1)
+    reached: Tensor = (shares.gather(-1, order).cumsum(-1) < mass).sum(-1, keepdim=True).clamp(max=logits.shape[-1] - 1)
+    kept: Tensor = far <= ordered.gather(-1, reached)
+    return kept
+
+
+def _by_entropy(logits: Tensor, part: float) -> Tensor:
+    """The likeliest tokens that together hold a part of the entropy of the first hundred; bool[batch vocab]."""
+    best, order = logits.topk(min(MOST_BY_ENTROPY, logits.shape[-1]), dim=-1)
+    terms = torch.special.entr(best.softmax(-1))
+    kept = terms.cumsum(-1) <= part * terms.sum(-1, keepdim=True)
+    return torch.zeros_like(logits, dtype=torch.bool).scatter(1, order, kept)
 
 
 def _nucleus(logits: Tensor, top_p: float) -> tuple[Tensor, Tensor]:

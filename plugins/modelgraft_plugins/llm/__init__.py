@@ -34,7 +34,7 @@ llm/seq2seq: the encoder reads the prompt, the decoder writes. With `encoder: no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -45,6 +45,7 @@ from modelgraft.ports import Ports, port
 from modelgraft_plugins.llm.config import OUTPUTS, LanguageConfig, model_of, values_of
 from modelgraft_plugins.llm.families import DECODER_COUNTS, family_of
 from modelgraft_plugins.llm.gated import GatedCrossAttention
+from modelgraft_plugins.llm.writing import unheeded_generation
 
 if TYPE_CHECKING:
     from modelgraft.checkpoints.sources import SourceView
@@ -72,6 +73,11 @@ class CausalConfig(LanguageConfig):
         if outer in WHOLE_HEADS and source.part:
             config["tie_word_embeddings"] = bool(source.root.get("tie_word_embeddings"))
         return values_of(source, config)
+
+    @classmethod
+    def unheeded(cls, source: SourceView, given: Collection[str]) -> list[tuple[str, str]]:
+        """What the source says of writing, and the loop does not do."""
+        return unheeded_generation(source, model_of(source), given)
 
     def parameters(self) -> int | None:
         """By the formula of the family, where there is one."""
@@ -113,6 +119,11 @@ class Seq2SeqConfig(LanguageConfig):
             found.pop("max_position_embeddings", None)
         return found
 
+    @classmethod
+    def unheeded(cls, source: SourceView, given: Collection[str]) -> list[tuple[str, str]]:
+        """What the source says of writing, and the loop does not do."""
+        return unheeded_generation(source, model_of(source), given)
+
     def export_facts(self) -> dict[str, Any]:
         """Whether the encoder is a part of it decides as well."""
         return {**super().export_facts(), "encoder": self.encoder, "tied": self.tie_word_embeddings}
@@ -133,7 +144,7 @@ class Seq2SeqConfig(LanguageConfig):
     def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
         """The context of the decoder holds its start tokens and the answer; the encoder has no fixed limit."""
         limit, start = self.max_position_embeddings, len(self.decoder_prompt) or len(self.decoder_start_ids) or 1
-        if limit is not None and start + self.max_new_tokens > limit:
+        if limit is not None and start + self.reserved > limit:
             written = f"{node.name} begins with {start} tokens and writes {self.max_new_tokens:,} (max_new_tokens)"
             found = f"{written}, but {self.kind} has {limit:,} positions"
             yield ("context-overflow", found, f"set {node.name}.max_new_tokens to at most {limit - start:,}")

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from modelgraft.generation.settings import Settings
-from modelgraft.kinds import Config, Dim, SolvedNode
+from modelgraft.kinds import Dim, SolvedNode
 from modelgraft.ports import Port, Ports, port
 from modelgraft_plugins.llm import idefics, template
 from modelgraft_plugins.llm.families import Family, family_of
+from modelgraft_plugins.llm.writing import WritingConfig, generation_of
 from modelgraft_plugins.tokens import image_token
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ NUMBERS = (
 BLIP = ("blip-2", "instructblip", "instructblipvideo")  # their pictures stand before the begin token, and only text_config rules generation
 
 
-class LanguageConfig(Config):
+class LanguageConfig(WritingConfig):
     """The shared fields; not a component itself."""
 
     model: dict[str, Any] = Field(default={}, description="the model's own config, as in its config.json; the fields below override it")
@@ -49,30 +49,12 @@ class LanguageConfig(Config):
     chat: bool = Field(default=False, description="put the prompt into the chat template of the tokenizer, as the user's message")
     system: str | None = Field(default=None, description="system message of the chat template")
 
-    max_new_tokens: int = Field(default=64, ge=0, description="longest answer; 0 gives the logits alone")
-    min_new_tokens: int = Field(default=0, ge=0)
-    temperature: float = Field(default=0.0, ge=0, description="0: always the most likely token")
-    top_k: int | None = Field(default=None, gt=0)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    repetition_penalty: float = Field(default=1.0, gt=0)
-    beams: int = Field(default=1, ge=1)
-    length_penalty: float = 1.0
-    early_stopping: bool | Literal["never"] = False
-    stop: tuple[str, ...] = Field(default=(), description="strings that end the answer and are cut from it")
-    end_ids: tuple[int, ...] = Field(default=(), description="tokens that end the answer; none: those of the model's config")
-    end_tokens: tuple[str, ...] = Field(default=(), description="tokens that end the answer too, as strings of the tokenizer")
-    suppress_tokens: tuple[int, ...] = Field(default=(), description="tokens that are never chosen")
-    begin_suppress_tokens: tuple[int, ...] = Field(default=(), description="tokens that are not chosen first")
-
     @model_validator(mode="after")
     def _agrees(self) -> LanguageConfig:
         self.fields  # noqa: B018 raises ValueError for a template that cannot be read
-        if self.beams > 1 and self.temperature > 0:
-            raise ValueError(f"beams: {self.beams} search for the likeliest answer, temperature: {self.temperature} draws one; choose one")
-        for name in ("suppress_tokens", "begin_suppress_tokens", "end_ids"):
-            self._refuse_no_tokens(name)
-        if self.stop and "" in self.stop:
-            raise ValueError("stop: an empty string would end every answer at once")
+        for name, ids in self.chosen_tokens().items():
+            self._refuse_no_tokens(name, ids, is_chosen=True)
+        self._refuse_no_tokens("end_ids", self.end_ids, is_chosen=False)
         if len(set(self.extra_tokens)) < len(self.extra_tokens) or "" in self.extra_tokens:
             raise ValueError(f"extra_tokens: {list(self.extra_tokens)} names an empty token, or one twice")
         own = self._own_width()
@@ -80,10 +62,9 @@ class LanguageConfig(Config):
             raise ValueError(f"hidden_size is {self.hidden_size}, but the model of this source is {own} wide")
         return self
 
-    def _refuse_no_tokens(self, name: str) -> None:
-        """Ids that stand for no token: what is to be suppressed must be there, an end that never comes does no harm."""
-        ids: tuple[int, ...] = getattr(self, name)
-        rows = None if name == "end_ids" or self.vocab_size is None else self.vocab_size + len(self.extra_tokens)
+    def _refuse_no_tokens(self, name: str, ids: tuple[int, ...], *, is_chosen: bool) -> None:
+        """Ids that stand for no token: what is to be chosen or suppressed must be there, an end that never comes does no harm."""
+        rows = self.vocab_size + len(self.extra_tokens) if is_chosen and self.vocab_size is not None else None
         wrong = [token for token in ids if token < 0 or (rows is not None and token >= rows)]
         if wrong:
             wanted = "0 or more" if rows is None else f"0 to {rows - 1:,}, the ids of the vocabulary"
@@ -127,15 +108,6 @@ class LanguageConfig(Config):
     def export_facts(self) -> dict[str, Any]:
         """The model's own config: templates and settings of the loop change no graph."""
         return self.facts()
-
-    def settings(self, *, end_ids: tuple[int, ...] = ()) -> Settings:
-        """How to write; `end_ids` are those of the model, for when the config names none."""
-        return Settings(
-            max_new_tokens=self.max_new_tokens, min_new_tokens=self.min_new_tokens, temperature=self.temperature, top_k=self.top_k,
-            top_p=self.top_p, repetition_penalty=self.repetition_penalty, beams=self.beams, length_penalty=self.length_penalty,
-            early_stopping=self.early_stopping, stop=self.stop, end_ids=self.end_ids or end_ids, suppressed=self.suppress_tokens,
-            suppressed_first=self.begin_suppress_tokens,
-        )  # fmt: skip
 
     def ports(self) -> Ports:
         """Each field of the template is an input."""
@@ -200,25 +172,3 @@ def values_of(source: SourceView, config: Mapping[str, Any]) -> dict[str, Any]:
         found["begin"] = "text"
     token = image_token(source)
     return {**found, "placeholder": token} if token else found
-
-
-def generation_of(source: SourceView, config: Mapping[str, Any]) -> dict[str, Any]:
-    """How the source wants answers to be written, in the words of LanguageConfig."""
-    own = {} if source.root.get("model_type") in BLIP else source.json("generation_config.json") or {}
-    given = {**{key: config[key] for key in ("eos_token_id", "suppress_tokens", "begin_suppress_tokens") if config.get(key)}, **own}
-    found = {
-        "end_ids": _ids(given.get("eos_token_id")),
-        "suppress_tokens": _ids(given.get("suppress_tokens")),
-        "begin_suppress_tokens": _ids(given.get("begin_suppress_tokens")),
-        "beams": given.get("num_beams"),
-        **{key: given.get(key) for key in ("max_new_tokens", "min_new_tokens", "repetition_penalty", "length_penalty", "early_stopping")},
-    }
-    if given.get("do_sample") and (given.get("num_beams") or 1) == 1:
-        found |= {"temperature": given.get("temperature") or 1.0, "top_p": given.get("top_p"), "top_k": given.get("top_k", 50) or None}
-    return {key: value for key, value in found.items() if value not in (None, ())}
-
-
-def _ids(value: Any) -> tuple[int, ...]:
-    if isinstance(value, int):
-        return (value,) if value >= 0 else ()
-    return tuple(item for item in value if isinstance(item, int) and item >= 0) if isinstance(value, list) else ()

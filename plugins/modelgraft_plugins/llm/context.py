@@ -20,16 +20,17 @@ def review_context(config: LanguageConfig, node: SolvedNode) -> Iterator[tuple[s
     if limit is None:
         return
     parts = [(f"{field.name}", count) for field in config.fields if (count := _embeddings(node, field))]
-    known = sum(count for _, count in parts) + config.max_new_tokens
+    new = config.reserved
+    known = sum(count for _, count in parts) + new
     literal = "".join(piece for piece in config.pieces if isinstance(piece, str))
     if literal and known <= limit < known + len(literal.encode()) + SPECIALS:
         parts.append(("the template's own text", tokens := _count(literal, node)))
         known += tokens
     if known <= limit:
         return
-    spelt = " + ".join([*(f"{count:,} of {name}" for name, count in parts), f"{config.max_new_tokens:,} new (max_new_tokens)"])
+    spelt = " + ".join([*(f"{count:,} of {name}" for name, count in parts), f"{new:,} new (max_new_tokens)"])
     found = f"{node.name} reads and writes at least {known:,} tokens, but {config.kind} has {limit:,} positions: {spelt}"
-    most = limit - (known - config.max_new_tokens)
+    most = limit - (known - new)
     hint = f"set {node.name}.max_new_tokens to at most {most:,}, or " if most > 0 else ""
     yield ("context-overflow", found, f"{hint}take fewer tokens per medium or a language model with a longer context")
 

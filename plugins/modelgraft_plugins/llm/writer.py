@@ -77,8 +77,15 @@ class Writer:
         """What every answer begins with."""
         return ()
 
-    def answer(self, decoder: Decoder, prompts: Sequence[Tensor], said: Sequence[Sequence[int]]) -> dict[str, Any]:
-        """Generate, and hand each piece of text on as an event."""
+    def answer(
+        self,
+        decoder: Decoder,
+        prompts: Sequence[Tensor],
+        said: Sequence[Sequence[int]],
+        *,
+        read: Sequence[Sequence[int]] | None = None,
+    ) -> dict[str, Any]:
+        """Generate, and hand each piece of text on as an event. said, read: see `generate`."""
         emit = self.runtime.emit
         answers: Answers = generate(
             decoder,
@@ -86,6 +93,7 @@ class Writer:
             self._settings(),
             decode=self.tokens().decode,
             said=said,
+            read=read,
             seed=self.runtime.node_seed(),
             check=self.runtime.check,
             emit=lambda row, piece: emit("token", text=piece, record=row),
@@ -148,7 +156,7 @@ class CausalWriter(Writer):
         return self.answer(decoder, prompts, said)
 
     def _fits(self, longest: int) -> None:
-        limit, new = self.config.max_position_embeddings, self.config.max_new_tokens
+        limit, new = self.config.max_position_embeddings, self.config.reserved
         if limit is not None and longest + new > limit:
             has = f"the prompt has {longest:,} tokens and max_new_tokens is {new:,}, together {longest + new:,}"
             way_out = f"shorten the prompt, or set max_new_tokens to at most {max(limit - longest, 0):,}"
@@ -162,8 +170,9 @@ class Seq2SeqWriter(Writer):
 
     def write(self, values: Sequence[Any], *, decoder: Decoder, embed: Embed) -> dict[str, Any]:
         """See Writer; the value of a decoder alone is its memory, float[batch frames width]."""
-        prompts = list(values[0]) if self.config.encoder == "none" else self.read(values, embed)[0]
-        return self.answer(decoder, prompts, [self.start_ids()] * len(prompts))
+        prompts, read = (list(values[0]), None) if self.config.encoder == "none" else self.read(values, embed)
+        start = self.start_ids()
+        return self.answer(decoder, prompts, [start] * len(prompts), read=read or [()] * len(prompts))
 
     def start_ids(self) -> tuple[int, ...]:
         """The tokens that every answer begins with. Raises InputError for one that the tokenizer does not know."""
