@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, TypeVar, get_type_hints, overload
 
@@ -111,11 +111,10 @@ class Config(BaseModel):
         return {}
 
     @classmethod
-    def unheeded(cls, source: SourceView, given: Collection[str]) -> Iterable[tuple[str, str]]:  # noqa: ARG003 for those who override it
+    def unheeded(cls, source: SourceView) -> Iterable[tuple[str, ...]]:  # noqa: ARG003 for those who override it
         """Give (sentence, way out) for each thing that a source states, that could change the answer, and that is not done here.
 
-        given  the config keys that the graph sets, which go over those of the source
-
+        A third entry names a config key: where the graph sets that, nothing is told, because the graph has decided.
         They become warnings of `check`, `plan` and every run. What must not be ignored is a ValueError of `from_source`.
         """
         return ()

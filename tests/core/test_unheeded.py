@@ -15,18 +15,22 @@ from modelgraft.registry import assemble
 class Reader(Config):
     """Read."""
 
+    mood: str = ""
+
     @classmethod
-    def unheeded(cls, source, given):
+    def unheeded(cls, source):
         if source.config.get("model_type") == "broken":
             raise KeyError("temper")
-        return [("it states a temper, and this has none", "take the temper out")] if "temper" in source.config else []
+        return [("it states a temper, and this has none", "take the temper out", "mood")] if "temper" in source.config else []
 
 
-def solved(folder, **config):
+def solved(folder, more="", **config):
     (folder / "model").mkdir()
     (folder / "model" / "config.json").write_text(json.dumps({"model_type": "eye", **config}))
     (folder / "a.yaml").write_text(
-        "modelgraft: 1\ninputs: {x: text}\nnodes:\n  eye:\n    use: t/reader\n    from: ./model\n    in: {x: inputs.x}\noutputs: {y: eye}\n"
+        "modelgraft: 1\ninputs: {x: text}\nnodes:\n  eye:\n    use: t/reader\n    from: ./model\n"
+        + more
+        + "    in: {x: inputs.x}\noutputs: {y: eye}\n"
     )
     module = ModuleType("toy")
     module.register_components = hookimpl(lambda register: register(Reader), specname="register_components")
@@ -45,3 +49,7 @@ def test_what_is_not_heeded_is_told_with_its_line_and_a_way_out(tmp_path):
 def test_a_component_that_cannot_tell_is_told_as_a_defect(tmp_path):
     (warning,) = solved(tmp_path, model_type="broken").warnings
     assert "t/reader could not tell what it does not heed of ./model: KeyError: 'temper'" in warning.found
+
+
+def test_what_the_graph_decides_is_not_told(tmp_path):
+    assert solved(tmp_path, more="    with: {mood: calm}\n", temper="hot").warnings == ()

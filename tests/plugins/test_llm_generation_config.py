@@ -178,7 +178,7 @@ def test_settings_of_drawing_count_only_where_it_draws(llama, tmp_path):
 def remarks(folder: Path, config: type = REGISTRY.components["llm/causal"].config) -> list[str]:
     """What is told of a source."""
     view = configured(REGISTRY, "llm/seq2seq" if config is Seq2SeqConfig else "llm/causal", str(folder)).source
-    return [sentence for sentence, _ in config.unheeded(view, ())]
+    return [sentence for sentence, *_ in config.unheeded(view)]
 
 
 @pytest.mark.parametrize(

@@ -203,12 +203,16 @@ def _remarks(
     """What the source states and the component does not heed, at the line that names the source."""
     place = written or seat.place
     try:
-        found = list(component.config.unheeded(view, frozenset(given)))
+        found = list(component.config.unheeded(view))
     except Exception as error:  # noqa: BLE001 a config from elsewhere may lack or hold anything
         cause = f"{type(error).__name__}: {error}"
         sentence = f"plugin '{component.plugin}': {component.id} could not tell what it does not heed of {view.text}: {cause}"
         return (Problem("unheeded", sentence, place, "this is a defect of the plugin", node=seat.node),)
-    return tuple(Problem("unheeded", f"{seat.scope}: {sentence}", place, hint, node=seat.node) for sentence, hint in found)
+    return tuple(
+        Problem("unheeded", f"{seat.scope}: {sentence}", place, hint, node=seat.node)
+        for sentence, hint, *key in found
+        if not given.keys() & set(key)
+    )
 
 
 def _explain(error: ValidationError, seat: Seat, component: Component, origins: Mapping[str, Origin]) -> list[Problem]:

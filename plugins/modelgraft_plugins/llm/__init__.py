@@ -34,7 +34,7 @@ llm/seq2seq: the encoder reads the prompt, the decoder writes. With `encoder: no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -75,9 +75,9 @@ class CausalConfig(LanguageConfig):
         return values_of(source, config)
 
     @classmethod
-    def unheeded(cls, source: SourceView, given: Collection[str]) -> list[tuple[str, str]]:
+    def unheeded(cls, source: SourceView) -> list[tuple[str, ...]]:
         """What the source says of writing, and the loop does not do."""
-        return unheeded_generation(source, model_of(source), given)
+        return unheeded_generation(source, model_of(source))
 
     def parameters(self) -> int | None:
         """By the formula of the family, where there is one."""
@@ -120,9 +120,9 @@ class Seq2SeqConfig(LanguageConfig):
         return found
 
     @classmethod
-    def unheeded(cls, source: SourceView, given: Collection[str]) -> list[tuple[str, str]]:
+    def unheeded(cls, source: SourceView) -> list[tuple[str, ...]]:
         """What the source says of writing, and the loop does not do."""
-        return unheeded_generation(source, model_of(source), given)
+        return unheeded_generation(source, model_of(source))
 
     def export_facts(self) -> dict[str, Any]:
         """Whether the encoder is a part of it decides as well."""

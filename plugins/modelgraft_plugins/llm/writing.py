@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
@@ -164,23 +164,18 @@ def generation_of(source: SourceView, config: Mapping[str, Any]) -> dict[str, An
     return {key: value for key, value in found.items() if value not in (None, (), [])}
 
 
-def unheeded_generation(
-    source: SourceView, config: Mapping[str, Any], given: Collection[str], *, also: frozenset[str] = frozenset()
-) -> list[tuple[str, str]]:
-    """What the source says of generation and the loop does not do.
-
-    given  the config keys that the graph sets;  also  keys that the component obeys beside those of TABLE
-    """
+def unheeded_generation(source: SourceView, config: Mapping[str, Any], *, also: frozenset[str] = frozenset()) -> list[tuple[str, ...]]:
+    """What the source says of generation and the loop does not do; `also` are keys that the component obeys beside those of TABLE."""
     written = None if source.root.get("model_type") in INNER else source.json(FILE)
     text = source.text.partition("#")[0]
     stated = written if written is not None else {key: value for key, value in config.items() if key in TABLE.still}
-    found = TABLE.unheeded({key: value for key, value in stated.items() if key not in also}, text)
+    found: list[tuple[str, ...]] = list(TABLE.unheeded({key: value for key, value in stated.items() if key not in also}, text))
     beams = stated.get("num_beams") or 1
-    if stated.get("do_sample") and beams > 1 and "beams" not in given:
+    if stated.get("do_sample") and beams > 1:
         sentence = f"the {FILE} of {text} draws within {beams} beams (do_sample), and beams here take the likeliest"
-        found.append((sentence, "set beams: 1 and a temperature to draw, or beams alone to search"))
-    if stated.get("stop_strings") and "stop" not in given:
-        found.append((f"the {FILE} of {text} states stop_strings: {STOPS}", "set `stop` to choose others"))
+        found.append((sentence, "set beams: 1 and a temperature to draw, or beams alone to search", "beams"))
+    if stated.get("stop_strings"):
+        found.append((f"the {FILE} of {text} states stop_strings: {STOPS}", "set `stop` to choose others", "stop"))
     return found
 
 
