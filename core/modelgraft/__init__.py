@@ -12,11 +12,14 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.api import open as open
     from modelgraft.api import plan as plan
     from modelgraft.building import Graph as Graph
+    from modelgraft.catalog import components as components
+    from modelgraft.catalog import presets as presets
     from modelgraft.errors import Cancelled as Cancelled
     from modelgraft.errors import DocumentError as DocumentError
     from modelgraft.errors import GraphError as GraphError
     from modelgraft.errors import InputError as InputError
     from modelgraft.errors import ModelgraftError as ModelgraftError
+    from modelgraft.errors import ModelgraftWarning as ModelgraftWarning
     from modelgraft.errors import NodeError as NodeError
     from modelgraft.errors import NodeTimeout as NodeTimeout
     from modelgraft.errors import PluginError as PluginError
@@ -48,6 +51,7 @@ _HOMES = {
     "GraphError": "errors",
     "InputError": "errors",
     "ModelgraftError": "errors",
+    "ModelgraftWarning": "errors",
     "NodeError": "errors",
     "NodeTimeout": "errors",
     "Pipeline": "running.pipeline",
@@ -61,11 +65,13 @@ _HOMES = {
     "Audio": "media",
     "check": "api",
     "component": "kinds",
+    "components": "catalog",
     "hookimpl": "hooks",
     "load": "api",
     "open": "api",
     "plan": "api",
     "port": "ports",
+    "presets": "catalog",
 }
 
 __all__ = [
@@ -80,6 +86,7 @@ __all__ = [
     "GraphError",
     "InputError",
     "ModelgraftError",
+    "ModelgraftWarning",
     "NodeError",
     "NodeTimeout",
     "Pipeline",
@@ -92,11 +99,13 @@ __all__ = [
     "Space",
     "check",
     "component",
+    "components",
     "hookimpl",
     "load",
     "open",
     "plan",
     "port",
+    "presets",
 ]
 
 

@@ -10,6 +10,8 @@ ModelgraftError                 anything this package raises on purpose
 │   └── Cancelled               the run was stopped by the caller
 └── PluginError                 a plugin that cannot be loaded or breaks its contract
 
+ModelgraftWarning               what works, but not as one may expect (a UserWarning of Python)
+
 A traceback that reaches a user is a defect: the command line prints `str(error)` of these and nothing else.
 """
 
@@ -77,6 +79,10 @@ class Problem:
 
 class ModelgraftError(Exception):
     """Anything this package raises on purpose."""
+
+
+class ModelgraftWarning(UserWarning):
+    """What works, but not as one may expect: told once for each pipeline, when its nodes are loaded."""
 
 
 class GraphError(ModelgraftError):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import modelgraft
 from modelgraft import draw
 from modelgraft.draw.layout import GAP, place
-from modelgraft.draw.picture import family_of, picture, short_count
+from modelgraft.draw.picture import family_of, picture
 from support import toys
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -144,15 +144,6 @@ def test_layers_and_places_of_any_graph(pairs, count):
         for left, right in pairwise(layer):
             distance = (widths.get(left, 10.0) + widths.get(right, 10.0)) / 2 + GAP
             assert placed.x[right] - placed.x[left] >= distance - 1e-6
-
-
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [(0, "0"), (985, "985"), (1_000, "1.00 k"), (12_345, "12.3 k"), (985_952_256, "986 M"), (999_960, "1.00 M"), (2_651_596_800, "2.65 B")],
-)
-def test_counts_keep_three_digits(number, text):
-    """Large numbers are readable at a glance."""
-    assert short_count(number) == text
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import typer
 
@@ -15,7 +17,7 @@ from modelgraft.cli.extensions import add_commands
 from modelgraft.cli.interrupts import Interrupts
 from modelgraft.cli.screen import Screen
 from modelgraft.cli.session import Session
-from modelgraft.errors import Cancelled, DocumentError, GraphError, ModelgraftError, NodeError
+from modelgraft.errors import Cancelled, DocumentError, GraphError, ModelgraftError, ModelgraftWarning, NodeError
 from modelgraft.guard import contained
 
 OK, FAILED, USAGE, DEFECT, STOPPED = 0, 1, 2, 70, 130  # 70 as in sysexits.h, 130 as shells say it for Ctrl-C (143 for SIGTERM)
@@ -96,10 +98,27 @@ def _call(session: Session, words: list[str], rest: list[str], command: str) -> 
         session.read_general(words)
         with session.screen.only_answers():
             add_commands(app, session)
-    with session.interrupts.at_work(), contained():
+    with session.interrupts.at_work(), contained(), noting_warnings(session.screen):
         code: object = app(words, obj=session, standalone_mode=False, prog_name="modelgraft")
         session.screen.flush()
     return code
+
+
+@contextlib.contextmanager
+def noting_warnings(screen: Screen) -> Iterator[None]:
+    """Say our own warnings as notes, in a line; those of libraries go where Python sends them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ModelgraftWarning)  # the pipeline tells each once
+        others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:  # Any: as Python calls it
+            if issubclass(category, ModelgraftWarning):
+                screen.note(f"{screen.paint('warning', 'yellow', on=screen.err)}: {message}")
+            else:
+                others(message, category, *place, **options)
+
+        warnings.showwarning = show
+        yield
 
 
 def _show_usage(problem: BaseException, screen: Screen) -> None:

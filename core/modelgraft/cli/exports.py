@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from modelgraft import api
+from modelgraft.amounts import in_bytes
 from modelgraft.cli.options import Allow, AsJson, Device, Fallback, GraphName, Precision, Settings, settings_of
 from modelgraft.cli.running import Init, Seed, opened
 from modelgraft.cli.session import session_of
-from modelgraft.cli.tables import in_bytes
 
 
 def register(app: typer.Typer) -> None:

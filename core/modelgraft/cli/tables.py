@@ -5,25 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from modelgraft.amounts import UNKNOWN
 from modelgraft.planning.fusing import fuse, segments_of
 from modelgraft.planning.unread import told, unread_parts
+from modelgraft.plans import HEADS, NUMBERS
 
 if TYPE_CHECKING:
     from modelgraft.cli.screen import Screen
     from modelgraft.plans import Plan, Step, Totals
 
-UNKNOWN = "?"
-HEADS = ("node", "kind", "component", "parameters", "trained", "bytes", "runs on", "outputs")
-
 
 def print_plan(plan: Plan, screen: Screen) -> None:
     """Answer with the table of a plan, in the order in which it runs."""
-    rows = [_row(step) for step in plan.steps]
-    totals = plan.totals
-    rows.append(
-        ("total", "", f"{len(plan.steps)} nodes", _count(totals.parameters), _count(totals.trainable), in_bytes(totals.bytes), "", "")
-    )
-    screen.table(HEADS, rows, right=frozenset({3, 4, 5}), last=True)
+    screen.table(HEADS, plan.rows(), right=NUMBERS, last=True)
     if plan.pruned:
         screen.say(f"left out, because no wanted output needs them: {', '.join(plan.pruned)}")
     for source, parts in unread_parts(plan.graph).items():
@@ -59,31 +53,6 @@ def _told(parity: Mapping[str, Any]) -> str:
     said += [f"the likeliest token is the same in {parity['same']:.0%}"] if parity["same"] is not None else []
     said += [parity["weights"]] if parity["weights"] else []
     return "; ".join(said)
-
-
-def _row(step: Step) -> tuple[str, ...]:
-    node, counted = step.node, step.parameters
-    shapes = ", ".join(f"{name}: {shape}" if len(step.shapes) > 1 else shape for name, shape in step.shapes.items())
-    has_weights = counted.total != 0
-    total = _count(counted.total) if has_weights else "-"
-    trained = _count(counted.trainable) if has_weights else "-"
-    where = f"{step.backend} {step.device} {step.precision or step.dtype}" if node.component.module is not None else "python"
-    name = f"{node.name} (= {node.share})" if node.share else node.name
-    return name, node.component.kind, node.component.id, total, trained, in_bytes(step.bytes) if has_weights else "-", where, shapes
-
-
-def _count(number: int | None) -> str:
-    return UNKNOWN if number is None else f"{number:,}"
-
-
-def in_bytes(number: int | None) -> str:
-    """Bytes with a unit that keeps three digits."""
-    if number is None:
-        return UNKNOWN
-    for size, unit in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
-        if number >= size:
-            return f"{number / size:.3g} {unit}" if number < 1000 * size else f"{number / size:.0f} {unit}"
-    return f"{number} B"
 
 
 def plan_document(plan: Plan) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from modelgraft.amounts import short_count
 from modelgraft.graph import GraphInput, Node, Ref, SolvedGraph
 from modelgraft.guard import contained
 from modelgraft.plans import Parameters, Plan, Step
@@ -89,15 +90,6 @@ def _family_of_type(kind: PortType) -> str:
     if isinstance(kind, ListOf):
         return _family_of_type(kind.item)
     return {"bool": "mask", "mask": "mask"}.get(kind.dtype, "tokens" if "int" in kind.dtype else "tensor")
-
-
-def short_count(number: int) -> str:
-    """Print a number with three digits that matter: 985, 12.4 k, 986 M, 2.70 B."""
-    for size, letter in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
-        if number >= size * 0.9995:
-            value = number / size
-            return f"{value:.{max(0, 3 - len(str(int(value))))}f} {letter}"
-    return str(number)
 
 
 def _input_box(given: GraphInput) -> Box:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from modelgraft.running.shown import brief
+
 KINDS: Mapping[str, str] = {
     "node-loading": "the weights of a node are being loaded",
     "node-loaded": "a node is ready: seconds",
@@ -22,7 +24,7 @@ KINDS: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Event:
     """One thing that happened: its kind (see KINDS), the node it happened in, and its facts by name."""
 
@@ -33,6 +35,10 @@ class Event:
     def __getitem__(self, name: str) -> Any:
         """A fact, as in `event["text"]`."""
         return self.facts[name]
+
+    def __repr__(self) -> str:
+        told = ", ".join(f"{name}={brief(value)}" for name, value in self.facts.items())
+        return f"<Event {self.kind}{f' {self.node}' * bool(self.node)}{f': {told}' * bool(told)}>"
 
 
 Sink = Callable[[Event], None]  # takes events as they happen, on the thread where they do

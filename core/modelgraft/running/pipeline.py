@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,7 +13,7 @@ from typing import Any
 
 from modelgraft import values
 from modelgraft.backends.base import Backend
-from modelgraft.errors import InputError, NodeError
+from modelgraft.errors import InputError, ModelgraftWarning, NodeError
 from modelgraft.graph import Node
 from modelgraft.plans import Plan, Step
 from modelgraft.ports import Port
@@ -74,6 +76,7 @@ class Pipeline:
         self._looked_at: set[str] = set()  # the nodes whose results were looked at for NaN
         self._default = prepare(plan)
         self._others: dict[tuple[str, ...], Prepared] = {}
+        self._warned: set[str] = set()  # what was handed to Python's warnings, or to the caller of `load`
         self._is_closed = False
         self._sink: Sink | None = None  # of the present run
         self._count, self._is_single = 1, True  # of the present run
@@ -137,7 +140,9 @@ class Pipeline:
                 raise InputError("the pipeline is closed; open the graph again")
             for step in self.plan.steps:
                 self._loader.load(step)
-            return self._loader.warnings(self.plan.steps)
+            told = self._loader.warnings(self.plan.steps)
+            self._warned |= set(told)
+            return told
 
     def backend(self, name: str) -> Backend | None:
         """The backend of this pipeline, once it has loaded a node with it."""
@@ -161,6 +166,11 @@ class Pipeline:
             self._cache.clear()
         finally:
             self._lock.release()
+
+    def __repr__(self) -> str:
+        nodes = self.plan.graph.nodes
+        state = "closed" if self._is_closed else f"{len(self._loader.loaded())} loaded"
+        return f"<Pipeline {self.plan.graph.name}: {len(nodes)} node{'s' * (len(nodes) != 1)}, {state}>"
 
     def __enter__(self) -> Pipeline:
         return self
@@ -229,8 +239,19 @@ class Pipeline:
 
     def _result(self, prepared: Prepared, found: tuple[Any, ...], timeline: Timeline, spared: frozenset[str]) -> Result:
         outputs = {name: self._show(port, value) for name, port, value in zip(prepared.plan.wanted, prepared.ports, found, strict=True)}
-        warnings = (*self._loader.warnings(prepared.plan.steps), *self._said) if self._loader.has_warnings or self._said else ()
-        return Result(outputs, spared, warnings, timeline)
+        if not (self._loader.has_warnings or self._said):
+            return Result(outputs, spared, (), timeline)
+        lasting = self._loader.warnings(prepared.plan.steps)
+        if self._sink is None:  # who streams has heard them as events
+            self._warn(lasting)
+        return Result(outputs, spared, (*lasting, *self._said), timeline)
+
+    def _warn(self, texts: Iterable[str]) -> None:
+        """Hand what loads have told to Python's warnings, each text once in the life of the pipeline."""
+        for text in texts:
+            if text not in self._warned:
+                self._warned.add(text)
+                warnings.warn(text, ModelgraftWarning, stacklevel=_calling_level())
 
     def _show(self, port: Port, value: Any) -> Any:
         """What the user gets for an output: of one record the record, of a batch the list, ABSENT for what was left out."""
@@ -342,3 +363,11 @@ def _spared(plan: Plan, layout: Layout) -> frozenset[str]:
     """The nodes that need not run, as the graph has them: those in the cache, and those that nothing else reads."""
     ran = {job.step.node.name for job in layout.jobs}
     return frozenset(part.name for step in plan.steps if step.node.name not in ran for part in (step.node.parts or (step.node,)))
+
+
+def _calling_level() -> int:
+    """How many calls above `_warn` the user's own code stands."""
+    frame, level = sys._getframe(2), 2
+    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == "modelgraft":
+        frame, level = frame.f_back, level + 1
+    return level

@@ -6,7 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from modelgraft import markup
+from modelgraft.amounts import in_seconds
 from modelgraft.errors import ModelgraftError, choices, nearest
+from modelgraft.running.shown import Page, brief
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class Timeline:
         return self.spans
 
 
-@dataclass(slots=True, eq=False)  # not frozen: made in every run, and freezing triples the cost
+@dataclass(slots=True, eq=False, repr=False)  # not frozen: made in every run, and freezing triples the cost
 class Result(Mapping[str, Any]):
     """The outputs of a run, by name. Of one record an output is the value itself, of a batch a list; tensors stay whole.
 
@@ -75,3 +78,25 @@ class Result(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self.outputs)
+
+    def __repr__(self) -> str:
+        if self.error is not None:
+            return f"<Result failed: {type(self.error).__name__}: {str(self.error).partition(chr(10))[0]}>"
+        told = ", ".join(f"{name}={brief(value)}" for name, value in self.outputs.items())
+        return f"<Result {'; '.join([told or 'nothing', *self._remarks()])}>"
+
+    def _remarks(self) -> list[str]:
+        """What a run cost and spared, and how much there is to read of it."""
+        timings = self.timings
+        said = [in_seconds(sum(timings.values()))] if timings else []
+        said += [f"{len(self.cached)} node{'s' * (len(self.cached) != 1)} from the cache"] if self.cached else []
+        return said + ([f"{len(self.warnings)} warning{'s' * (len(self.warnings) != 1)}"] if self.warnings else [])
+
+    def _repr_html_(self) -> str:
+        """Pictures, players and texts, for notebooks; all of it is in the page, as far as there is room."""
+        if self.error is not None:
+            return markup.title("failed", type(self.error).__name__) + markup.words(str(self.error))
+        page = Page()
+        shown = "".join(markup.title(name) + page.value(value) for name, value in self.outputs.items())
+        said = "".join(markup.faint(f"warning: {text}") for text in self.warnings)
+        return f"<div>{shown}{markup.faint(', '.join(self._remarks()))}{said}</div>"
