@@ -119,7 +119,8 @@ class _Live:
             case "node-loaded" | "node-finished" | "node-failed" | "node-cached":
                 self._end(event.node)
             case "warning":
-                self._console.print(f"[yellow]warning[/]: {event.node}: {event.facts.get('text', '')}")
+                where = f"{event.node}: " if event.node else ""
+                self._console.print(f"[yellow]warning[/]: {_safe(where + str(event.facts.get('text', '')))}")
 
     def _work(self, node: str, note: str) -> TaskID:
         if node not in self._tasks:

@@ -8,12 +8,13 @@ from itertools import islice
 from typing import Any
 
 from modelgraft import values
+from modelgraft.absence import ABSENT
 from modelgraft.errors import Cancelled, InputError, ModelgraftError, NodeError
 from modelgraft.graph import GraphInput
 from modelgraft.ports import Port, Tensor
-from modelgraft.running.intake import Intake, level, read, refuse_unknown
+from modelgraft.running.intake import Intake, level, read, refuse_unknown, said_of
 from modelgraft.running.result import Result
-from modelgraft.running.routing import ABSENT, is_whole
+from modelgraft.running.routing import is_whole
 from modelgraft.values import Given
 
 Run = Callable[[Intake], Result]
@@ -46,7 +47,12 @@ def _run_batch(
     good = [one for one in taken if not isinstance(one, ModelgraftError)]
     results = iter(_run_together(good, run, known, ports))
     for one in taken:
-        yield Result({}, error=one) if isinstance(one, ModelgraftError) else next(results)
+        yield Result({}, error=one) if isinstance(one, ModelgraftError) else _with_remarks(next(results), said_of(one))
+
+
+def _with_remarks(result: Result, said: tuple[str, ...]) -> Result:
+    """The result of a record, which also says what was odd about its own inputs."""
+    return replace(result, warnings=(*said, *result.warnings)) if said else result
 
 
 def _read(record: Record, known: Mapping[str, GraphInput], needed: Sequence[GraphInput]) -> dict[str, Given | None] | ModelgraftError:
@@ -81,7 +87,7 @@ def _run_together(
 
 def _run_alone(record: Mapping[str, Given | None], run: Run, known: Mapping[str, GraphInput]) -> Result:
     try:
-        return run(replace(level(record, known), single=True))
+        return run(replace(level(record, known), single=True, said=()))
     except Cancelled:
         raise
     except (NodeError, InputError) as error:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from modelgraft.checkpoints.storage import file_aside
-from modelgraft.media import Audio
-from modelgraft.running.digests import is_array, is_picture, is_tensor
+from modelgraft.owning import is_array, is_picture, is_tensor
+from modelgraft.sounds import Audio
 
 FORMAT = "1"  # raised when files of an older form must not be read
 SUFFIX = ".safetensors"

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from modelgraft import values
+from modelgraft.absence import ABSENT
 from modelgraft.backends.base import Backend
 from modelgraft.errors import InputError, ModelgraftWarning, NodeError
 from modelgraft.graph import Node
@@ -31,7 +32,7 @@ from modelgraft.running.loading import Loader
 from modelgraft.running.observers import by_port, has_watchers, observed
 from modelgraft.running.prepared import Prepared, prepare
 from modelgraft.running.result import Result, Timeline
-from modelgraft.running.routing import ABSENT, Partial, records_of, routed, routed_nodes
+from modelgraft.running.routing import Partial, records_of, routed, routed_nodes
 from modelgraft.running.streaming import stream_events
 
 __all__ = ["ABSENT", "Pipeline", "Result"]
@@ -204,6 +205,8 @@ class Pipeline:
             self._said = []
         try:
             self._loader.begin(self._seed if seed is None else seed)
+            for text in intake.said:
+                self._emit("warning", "", text=text)
             hits = self._look_up(prepared, intake, self._loader.run_seed) if prepared.keyed else {}
             engine = prepared.engine(
                 frozenset(hits) if hits else NONE, is_observed=self._is_watched or sink is not None, make=self._engine_maker(prepared)
@@ -354,7 +357,7 @@ class Pipeline:
     def _emit(self, kind: str, node: str, **facts: Any) -> None:
         """Take what nodes and the loader tell: warnings are kept for the result, all of it goes to whoever listens."""
         if kind == "warning":
-            self._said.append(f"{node}: {facts.get('text', '')}")
+            self._said.append(f"{node}: {facts.get('text', '')}" if node else str(facts.get("text", "")))
         if self._sink is not None:
             self._sink(Event("warning" if kind == "load-warning" else kind, node, facts))
 
