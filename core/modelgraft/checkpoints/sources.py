@@ -27,6 +27,7 @@ from modelgraft.checkpoints.headers import TensorHeader, damaged, read_header
 from modelgraft.checkpoints.refs import WEIGHT_SUFFIXES, SourceRef, looks_like_a_path, parse, paths
 from modelgraft.checkpoints.storage import sha256_of, stamp_of, was_named
 from modelgraft.errors import Problem, SourceError, choices, nearest
+from modelgraft.wording import option
 
 if TYPE_CHECKING:
     from modelgraft.registry import Registry
@@ -309,7 +310,13 @@ def settle(view: SourceView, *, file: Path | None = None, folder: Path | None = 
 
 def _allowed_path(ref: SourceRef, folder: Path | None, *, trusted: bool) -> Path:
     if folder is None and not trusted:
-        raise SourceError(Problem("outside-folder", f"'{ref.text}': a shipped graph may not name files", hint="give the path with --set"))
+        raise SourceError(
+            Problem(
+                "outside-folder",
+                f"'{ref.text}': a shipped graph may not name files",
+                hint=f"give the path with {option('set', 'NAME=PATH')}",
+            )
+        )
     named = Path(ref.name).expanduser().absolute()
     if trusted or folder is None or (_is_absolute(ref) and was_named(named)):
         return named
@@ -336,7 +343,8 @@ def _real(path: Path) -> Path:
 
 
 def _outside(text: str, folder: Path) -> SourceError:
-    hint = "give the path yourself with --set, move the files there, or let `modelgraft import` write a graph for the folder"
+    given = f"give the path yourself with {option('set', 'NAME=PATH')}"
+    hint = f"{given}, move the files there, or let `modelgraft import` write a graph for the folder"
     found = f"'{text}' leads outside {folder}: a document may only name files below its own folder"
     return SourceError(Problem("outside-folder", found, hint=hint))
 

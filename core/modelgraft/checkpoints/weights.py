@@ -16,11 +16,12 @@ from modelgraft.checkpoints.headers import damaged
 from modelgraft.checkpoints.progress import Progress
 from modelgraft.checkpoints.sources import SourceView, settle
 from modelgraft.errors import Problem, SourceError, choices
+from modelgraft.wording import option
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-NO_WEIGHTS_HINT = "name a checkpoint, or ask for random ones: --init random, modelgraft.open(init='random')"
+NO_WEIGHTS_HINT = f"name a checkpoint, or ask for random ones: {option('init', 'random')}"
 
 
 def open(view: SourceView, *, offline: bool, progress: Progress | None = None) -> Weights:

@@ -138,11 +138,11 @@ def _report(error: BaseException, session: Session, *, debug: bool) -> int:
         screen.error("stopped", kind="stopped")
         return session.interrupts.code
     if isinstance(error, GraphError):
-        screen.problems(error.problems, kind="document" if isinstance(error, DocumentError) else "graph")
+        screen.problems(error.noted, kind="document" if isinstance(error, DocumentError) else "graph")
         return FAILED
     if isinstance(error, ModelgraftError):
         where = {"node": error.node, "component": error.component} if isinstance(error, NodeError) else {}
-        screen.error(str(error), kind=type(error).__name__, **where)
+        screen.error(error.unworded, kind=type(error).__name__, **where)
         return FAILED
     first = str(error).strip().partition("\n")[0]
     text = f"this is a defect of modelgraft or of a plugin: {type(error).__name__}: {first}"

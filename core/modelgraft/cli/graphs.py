@@ -12,6 +12,7 @@ from modelgraft.cli.options import Allow, AsJson, BackendName, Device, Dtype, Gr
 from modelgraft.cli.session import Session, session_of
 from modelgraft.cli.tables import plan_document, print_plan
 from modelgraft.errors import GraphError
+from modelgraft.wording import for_command
 
 if TYPE_CHECKING:
     from modelgraft.graph import SolvedGraph
@@ -55,7 +56,7 @@ def check(
         for problem in report["found"]:
             screen.say(screen.paint_problem(problem, on=screen.out))
         for warning in report["warned"]:
-            screen.note(f"{screen.paint('warning', 'yellow', on=screen.err)}: {warning}")
+            screen.note(f"{screen.paint('warning', 'yellow', on=screen.err)}: {warning.unworded}")
     if not as_json and not is_clean:
         count = sum(len(report["found"]) for report in reports)
         bad = sum(not report["ok"] for report in reports)
@@ -67,12 +68,12 @@ def _check(session: Session, name: str, settings: list[str] | None, allow: list[
     try:
         solved = api.check(session.load(name, settings_of(settings), allow or ()))
     except GraphError as error:
-        problems = [problem.as_json() for problem in error.problems]
-        return {"graph": name, "ok": False, "problems": problems, "warnings": [], "found": error.problems, "warned": ()}
+        problems = [problem.as_json() for problem in error.noted]
+        return {"graph": name, "ok": False, "problems": problems, "warnings": [], "found": error.noted, "warned": ()}
     ports = {"inputs": {k: str(v.port) for k, v in solved.inputs.items()}, "outputs": _outputs(solved)}
-    warnings = [warning.as_json() for warning in solved.warnings]
+    warnings = [warning.as_json() for warning in solved.remarks]
     found = {"graph": name, "ok": True, "problems": [], "warnings": warnings, "nodes": len(solved.nodes), **ports}
-    return {**found, "found": (), "warned": solved.warnings}
+    return {**found, "found": (), "warned": solved.remarks}
 
 
 def _outputs(solved: SolvedGraph) -> dict[str, str]:
@@ -158,7 +159,7 @@ def explain(
 
     session = session_of(context)
     solved = api.check(session.load(graph, settings_of(settings), allow or ()))
-    rows = explaining.explain(solved, target)
+    rows = explaining.explain(solved, target, worded=for_command)
     if as_json:
         session.screen.document([row.as_json() for row in rows])
         return

@@ -172,7 +172,7 @@ class Loader:
         try:
             return weights.open(node.source, offline=self._offline)
         except SourceError as error:
-            if node.component.load is not None and [problem.code for problem in error.problems] == ["no-weights"]:
+            if node.component.load is not None and [problem.code for problem in error.noted] == ["no-weights"]:
                 return None  # code such as a tokenizer reads its files by itself
             raise
 
