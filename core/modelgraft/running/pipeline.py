@@ -165,6 +165,8 @@ class Pipeline:
         try:
             self._loader.close()
             self._cache.clear()
+            self._default.engines.clear()  # they hold the code of the nodes, and so their weights
+            self._others.clear()
         finally:
             self._lock.release()
 
