@@ -237,7 +237,7 @@ class Pipeline:
         if not self._cache.is_on:
             return {}
         self._keys = prepared.keys(intake.values, seed, salt=self._salt)
-        hits = prepared.hits(self._cache, self._keys)
+        hits = prepared.hits(self._cache, self._keys, lambda name, text: self._emit("warning", name, text=text))
         for name in sorted(hits):
             self._emit("node-cached", name)
         return hits

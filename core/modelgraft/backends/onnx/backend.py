@@ -98,13 +98,13 @@ class OnnxBackend:
         def on_host() -> list[Loaded]:
             return [self._torch.load(_on_host(part), shared) for part in _parts(context)]
 
-        entry, said = proofs.proven(
+        (session, remarks), entry, said = proofs.opened(
             key,
+            lambda kept: store.session(kept.folder, context.device, count=context.threads),
             build=lambda folder: _build(on_host(), node, signature, precision, folder),
             prove=lambda kept: prove(_plain(on_host(), node, signature), kept.folder / store.GRAPH, signature, precision),
         )
-        warnings = [*(f"{node.name}: {text}" for text in said), *entry.manifest["warnings"]]
-        session, remarks = store.session(entry.folder, context.device, count=context.threads)
+        warnings = [*(f"{node.name}: {text}" for text in said), *entry.manifest.get("warnings", ())]
         return Exported(session, device=context.device), entry, (*warnings, *(f"{node.name}: {text}" for text in remarks))
 
 
