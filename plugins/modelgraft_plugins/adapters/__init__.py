@@ -2,21 +2,101 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from modelgraft import Config, component, hookimpl
+from modelgraft_plugins.stated import Table
+
+if TYPE_CHECKING:
+    from modelgraft.checkpoints.sources import SourceView
+
+FILE = "adapter_config.json"
+# peft's key -> ours, where they differ; the others of OBEYED have one name
+NAMES: Mapping[str, str] = {"r": "rank", "lora_alpha": "alpha", "target_modules": "targets"}
+OBEYED = (
+    *NAMES, "use_rslora", "rank_pattern", "alpha_pattern", "exclude_modules", "layers_to_transform", "layers_pattern", "modules_to_save",
+    "bias", "lora_bias", "use_dora", "fan_in_fan_out", "target_parameters", "trainable_token_indices", "ensure_weight_tying",
+)  # fmt: skip
+# What changes the base model itself, or what a call would have to say: such an adapter is refused, because without it the answer is
+# another. Key -> the values at which it does nothing. How new updates start ("gaussian") does not matter once they are trained.
+REFUSED: Mapping[str, tuple[Any, ...]] = {
+    "peft_type": ("LORA",),
+    "init_lora_weights": (True, False, "gaussian", "eva", "orthogonal"),
+    "layer_replication": ([],),
+    "alora_invocation_tokens": ([],),
+    "use_qalora": (False,),
+    "use_bdlora": (),
+    "arrow_config": (),
+    "kasa_config": (),
+    "velora_config": (),
+    "monteclora_config": (),
+    "megatron_config": (),
+}
+TABLE = Table(
+    FILE,
+    obeyed=frozenset(OBEYED),
+    idle=frozenset({
+        "task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode", "lora_dropout",
+        "megatron_core", "loftq_config", "eva_config", "corda_config", "lora_ga_config", "qalora_group_size", "runtime_config",
+    }),
+    still=REFUSED,
+)  # fmt: skip
 
 
 @component("adapter/lora", kind="adapter", load="modelgraft_plugins.adapters.lora:graft", inputs={}, outputs={})
 class Lora(Config):
-    """Add low-rank updates to linear layers of the host (LoRA, arXiv 2106.09685)."""
+    """Add low-rank updates to linear layers of the host (LoRA, arXiv 2106.09685).
+
+    A folder that peft has saved says all of this in its adapter_config.json; a bare file of tensors does not.
+    The fields that are named as in peft mean what they mean there.
+    """
 
     rank: int = Field(8, gt=0, description="width of the update")
-    alpha: int = Field(16, gt=0, description="the update is scaled by alpha / rank")
-    targets: tuple[str, ...] = Field(("q_proj", "v_proj"), min_length=1, description="names of the linear layers to update, as in the host")
+    alpha: int | float = Field(16, description="the update is scaled by alpha / rank")
+    targets: tuple[str, ...] | str | None = Field(
+        ("q_proj", "v_proj"), description="names of the layers to update, as in the host; one text: a regular expression, or all-linear"
+    )
+    use_rslora: bool = Field(False, description="scale by alpha / sqrt(rank) instead (arXiv 2312.03732)")
+    rank_pattern: dict[str, int] = Field({}, description="rank of some layers, by a regular expression of their names")
+    alpha_pattern: dict[str, int | float] = Field({}, description="alpha of some layers, likewise")
+    exclude_modules: tuple[str, ...] | str | None = Field(None, description="layers that are left alone although `targets` names them")
+    layers_to_transform: tuple[int, ...] | int | None = Field(None, description="numbers of the layers to update; null: all")
+    layers_pattern: tuple[str, ...] | str | None = Field(None, description="name of the list that these numbers count in")
+    modules_to_save: tuple[str, ...] | None = Field(None, description="modules that the adapter replaces as a whole")
+    bias: Literal["none", "all", "lora_only"] = Field("none", description="which biases were trained too, and replace those of the host")
+    lora_bias: bool = Field(False, description="the updates have biases of their own")
+    use_dora: bool = Field(False, description="the lengths of the weights were trained too (DoRA, arXiv 2402.09353)")
+    fan_in_fan_out: bool = Field(False, description="the layers hold their weights transposed, as those of GPT-2 do")
+    target_parameters: tuple[str, ...] | None = Field(None, description="parameters that lie in no layer of their own, such as experts")
+    trainable_token_indices: tuple[int, ...] | dict[str, tuple[int, ...]] | None = Field(
+        None, description="tokens whose embeddings the adapter replaces"
+    )
+    ensure_weight_tying: bool = Field(False, description="what is replaced of tied embeddings is replaced in the head as well")
+
+    @classmethod
+    def from_source(cls, source: SourceView) -> Mapping[str, Any]:
+        """Read adapter_config.json. Raises ValueError for an adapter of another kind, or one that changes the base model."""
+        stated = source.root
+        for key, value in TABLE.over({key: stated[key] for key in REFUSED if key in stated}).items():
+            raise ValueError(f"its {FILE} states {key}: {value!r}, which adapter/lora does not have; {_way(key)}")
+        return {NAMES.get(key, key): stated[key] for key in OBEYED if stated.get(key) is not None}
+
+    @classmethod
+    def unheeded(cls, source: SourceView) -> list[tuple[str, ...]]:
+        """Keys that peft did not have when this was written; and a file of tensors alone, which states nothing."""
+        if not source.root:
+            hint = "name the folder that peft has saved, or set rank, alpha and targets"
+            return [(f"{source.text} has no {FILE} beside it, so that alpha is the usual 16, not one that it states", hint, "alpha")]
+        return list(TABLE.unheeded(source.root, source.text))
+
+
+def _way(key: str) -> str:
+    if key == "init_lora_weights":
+        return "save it again with peft's path_initial_model_for_weight_conversion, which makes a plain LoRA of it"
+    return "merge it into its base model with peft, and name the merged folder"
 
 
 @hookimpl
