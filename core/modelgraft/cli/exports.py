@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -93,7 +92,7 @@ def cache_clear(context: typer.Context, as_json: AsJson = False) -> None:
     screen = session_of(context).screen
     found = store.entries()
     total = sum(map(store.size_of, found))
-    shutil.rmtree(store.exports_root(), ignore_errors=True)
+    store.clear()
     if as_json:
         screen.document({"ok": True, "exports": len(found), "bytes": total})
     else:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from modelgraft.errors import InputError, Problem
-from modelgraft.wording import for_command
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
@@ -74,7 +73,7 @@ class Screen:
 
     def say(self, text: str = "") -> None:
         """Answer with a line."""
-        self.write(for_command(text) + "\n")
+        self.write(text + "\n")
 
     def write(self, text: str) -> None:
         """Answer with a text as it is. Raises BrokenPipeError when the reader has left, InputError when there is no room."""
@@ -88,11 +87,11 @@ class Screen:
 
     def note(self, text: str) -> None:
         """Say something beside the answer."""
-        self.err.write(for_command(text) + "\n")
+        self.err.write(text + "\n")
 
     def document(self, value: Any) -> None:
         """Answer with the one JSON document."""
-        self.write(for_command(json_text(value, indent=1)) + "\n")
+        self.write(json_text(value, indent=1) + "\n")
 
     # -- errors
 
@@ -116,7 +115,7 @@ class Screen:
     def problems(self, problems: Sequence[Problem], *, kind: str) -> None:
         """Say every problem of a graph."""
         if self.is_json:
-            message = "\n".join(problem.unworded for problem in problems)
+            message = "\n".join(map(str, problems))
             self._refuse({"kind": kind, "message": message, "problems": [p.as_json() for p in problems]})
             return
         for problem in problems:
@@ -124,7 +123,7 @@ class Screen:
 
     def paint_problem(self, problem: Problem, *, on: IO[str]) -> str:
         """A problem as text, its code in colour on a terminal."""
-        return problem.unworded.replace(f"  {problem.code}  ", f"  {self.paint(problem.code, 'red', on=on)}  ", 1)
+        return str(problem).replace(f"  {problem.code}  ", f"  {self.paint(problem.code, 'red', on=on)}  ", 1)
 
     def paint(self, text: str, *colours: str, on: IO[str] | None = None) -> str:
         """Colour a word on a terminal; elsewhere it stays as it is."""
