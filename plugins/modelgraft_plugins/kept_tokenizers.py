@@ -35,15 +35,16 @@ class Encoded:
 class Kept:
     """A tokenizer as transformers had built it, with the attributes and calls of one that this package reads."""
 
-    def __init__(self, facts: Mapping[str, Any], text: str, folder: Path) -> None:
+    def __init__(self, facts: Mapping[str, Any], text: str) -> None:
         from tokenizers import Tokenizer
 
-        self.folder, self.facts = folder, facts
+        self.facts = facts
         self._inner: Any = Tokenizer.from_str(text)
         self._inner.no_truncation()
         self._inner.no_padding()
         self.added_tokens_encoder: dict[str, int] = dict(facts["added"])
-        self.unk_token, self.unk_token_id, self.chat_template = facts["unk_token"], facts["unk_token_id"], facts["chat_template"]
+        self.unk_token, self.unk_token_id = facts["unk_token"], facts["unk_token_id"]
+        self.special_tokens_map: dict[str, str] = dict(facts["special"])
 
     def __call__(self, text: str, *, add_special_tokens: bool = True) -> Encoded:
         """The ids of a text."""
@@ -64,10 +65,6 @@ class Kept:
         (self._inner.add_special_tokens if special_tokens else self._inner.add_tokens)(tokens)
         self.added_tokens_encoder |= {token: self._inner.token_to_id(token) for token in tokens}
 
-    def apply_chat_template(self, messages: list[dict[str, Any]], **options: Any) -> Any:
-        """Messages in the chat template: what renders it is transformers itself."""
-        return _from_files(self.folder).apply_chat_template(messages, **options)
-
 
 def open_tokenizer(folder: Path) -> Inner:
     """Open the tokenizer of a folder, from the cache where it is kept; otherwise keep it there for the next time.
@@ -75,11 +72,11 @@ def open_tokenizer(folder: Path) -> Inner:
     Raises what `AutoTokenizer.from_pretrained` raises for files that cannot be read.
     """
     place = _place_of(folder)
-    kept = _read(place, folder)
+    kept = _read(place)
     if kept is not None:
         return kept
     inner = _from_files(folder)
-    _keep(inner, place, folder)
+    _keep(inner, place)
     return inner
 
 
@@ -97,18 +94,18 @@ def _place_of(folder: Path) -> Path:
     return cache_root() / "tokenizers" / f"{hashlib.sha256(json.dumps([facts, versions]).encode()).hexdigest()[:32]}.json"
 
 
-def _read(place: Path, folder: Path) -> Kept | None:
+def _read(place: Path) -> Kept | None:
     """What is kept there, if it is whole: one that was cut or changed is built anew."""
     try:
         found = json.loads(place.read_text(encoding="utf-8"))
         if found["sha256"] == _digest(found["facts"], found["tokenizer"]):
-            return Kept(found["facts"], found["tokenizer"], folder)
+            return Kept(found["facts"], found["tokenizer"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return None
 
 
-def _keep(inner: Inner, place: Path, folder: Path) -> None:
+def _keep(inner: Inner, place: Path) -> None:
     """Write a tokenizer down, if it is proven that it then does the same."""
     if not _is_plain(inner):
         return
@@ -116,10 +113,10 @@ def _keep(inner: Inner, place: Path, folder: Path) -> None:
         "added": inner.added_tokens_encoder,
         "unk_token": inner.unk_token,
         "unk_token_id": inner.unk_token_id,
-        "chat_template": inner.chat_template,
+        "special": inner.special_tokens_map,
     }
     text = inner.backend_tokenizer.to_str()
-    if not _is_equal(inner, Kept(facts, text, folder)):
+    if not _is_equal(inner, Kept(facts, text)):
         return
     try:
         with file_aside(place) as aside:

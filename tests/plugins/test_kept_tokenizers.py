@@ -61,17 +61,11 @@ def test_a_kept_tokenizer_gives_the_ids_and_texts_of_transformers(name: str, tmp
     assert dict(kept.added_tokens_encoder) == theirs.added_tokens_encoder
     for token in (*theirs.added_tokens_encoder, "a", "no such token"):
         assert kept.convert_tokens_to_ids(token) == theirs.convert_tokens_to_ids(token)
-    assert (kept.unk_token, kept.unk_token_id, kept.chat_template) == (theirs.unk_token, theirs.unk_token_id, theirs.chat_template)
-
-
-def test_a_chat_is_written_as_transformers_writes_it(tmp_path: Path):
-    """The template is in the files of the tokenizer."""
-    made = checkpoints.qwen2_tokenizer()
-    made.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<me>{% endif %}"
-    folder = saved(tmp_path / "files", made)
-    open_tokenizer(folder)
-    written = open_tokenizer(folder).apply_chat_template([{"role": "user", "content": "hello"}], tokenize=False, add_generation_prompt=True)
-    assert written == "<user>hello<me>"
+    assert (kept.unk_token, kept.unk_token_id, kept.special_tokens_map) == (
+        theirs.unk_token,
+        theirs.unk_token_id,
+        theirs.special_tokens_map,
+    )
 
 
 def test_files_that_change_give_another_tokenizer(tmp_path: Path):
@@ -107,9 +101,9 @@ def test_a_class_that_does_more_than_the_tokenizer_inside_is_not_kept(tmp_path: 
 
     plain = checkpoints.llama_tokenizer()
     shouting = Shouting(tokenizer_object=plain.backend_tokenizer, unk_token=plain.unk_token)
-    kept_tokenizers._keep(shouting, cache / "one.json", tmp_path)
+    kept_tokenizers._keep(shouting, cache / "one.json")
     assert not cache.exists()
-    kept_tokenizers._keep(plain, cache / "one.json", tmp_path)
+    kept_tokenizers._keep(plain, cache / "one.json")
     assert cache.exists()
 
 
@@ -125,5 +119,5 @@ def test_one_that_would_answer_otherwise_is_not_kept(tmp_path: Path, cache: Path
     """The proof compares answers before anything is written."""
     plain = checkpoints.llama_tokenizer()
     monkeypatch.setattr(Kept, "decode", lambda _self, _ids, **_options: "something else")
-    kept_tokenizers._keep(plain, cache / "one.json", tmp_path)
+    kept_tokenizers._keep(plain, cache / "one.json")
     assert not cache.exists()

@@ -32,7 +32,11 @@ PLAIN_CHAT = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{%
 def writer(inner: Any, **config: Any) -> PromptWriter:
     """A prompt writer on a tokenizer of transformers."""
     made = CausalConfig(**config)
-    return PromptWriter(made, Tokenizer(inner, placeholder=made.placeholder), node="llm")
+    return PromptWriter(
+        made,
+        Tokenizer(inner, placeholder=made.placeholder, templates={"default": inner.chat_template} if inner.chat_template else {}),
+        node="llm",
+    )
 
 
 def medium(tokens: int, first: float = 0.0) -> torch.Tensor:

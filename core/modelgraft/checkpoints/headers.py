@@ -35,11 +35,9 @@ class TensorHeader:
     end: int
 
 
-def damaged(path: Path, found: str) -> SourceError:
+def damaged(path: Path, found: str, *, hint: str = "fetch or copy the file again, and compare its size with the original") -> SourceError:
     """The error of a file that is not what its name promises."""
-    return SourceError(
-        Problem("source-damaged", f"{path}: {found}", hint="fetch or copy the file again, and compare its size with the original")
-    )
+    return SourceError(Problem("source-damaged", f"{path}: {found}", hint=hint))
 
 
 def read_header(path: Path) -> Mapping[str, TensorHeader]:

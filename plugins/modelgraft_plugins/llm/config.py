@@ -47,6 +47,7 @@ class LanguageConfig(WritingConfig):
         default="start", description="where the begin token goes: at the start, or before the first text, after media that lead (BLIP-2)"
     )
     chat: bool = Field(default=False, description="put the prompt into the chat template of the tokenizer, as the user's message")
+    chat_template: str | None = Field(default=None, description="name of a chat template, where the source has several; none: its default")
     system: str | None = Field(default=None, description="system message of the chat template")
 
     @model_validator(mode="after")

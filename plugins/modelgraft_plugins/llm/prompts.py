@@ -108,7 +108,7 @@ class PromptWriter:
         return "".join(written[piece.name] if isinstance(piece, Field) else piece for piece in self.config.pieces)
 
     def _chat(self, conversation: Sequence[Mapping[str, Any]]) -> str:
-        chat_template = self.tokenizer.chat_template
+        chat_template = self.tokenizer.chat_template(self.config.chat_template)
         if chat_template is None:
             raise InputError(f"{self.node}: the tokenizer has no chat template, so a conversation cannot be written; give a text instead")
         knows_parts = "image" in chat_template
@@ -118,7 +118,7 @@ class PromptWriter:
         if self.config.system is not None and messages[0]["role"] != "system":
             text: Any = [{"type": "text", "text": self.config.system}] if knows_parts else self.config.system
             messages.insert(0, {"role": "system", "content": text})
-        return self.tokenizer.chat(messages)
+        return self.tokenizer.chat(messages, template=chat_template)
 
     def _content(self, parts: Sequence[Mapping[str, Any]], *, knows_parts: bool) -> Any:
         """The parts as the template takes them: without the media themselves, or as one string."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from modelgraft.backends.base import LoadContext
 from modelgraft.errors import Problem, SourceError
-from modelgraft_plugins import kept_tokenizers
+from modelgraft_plugins import chat_templates, kept_tokenizers
+from modelgraft_plugins.chat_rendering import Renderer
 from modelgraft_plugins.kept_tokenizers import Encoded
 
 FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "vocab.txt")
@@ -19,11 +20,20 @@ class Tokenizer:
     """Text to token ids and back, by a tokenizer of transformers.
 
     placeholder_id  the id of the placeholder of media, None when the tokenizer does not know it
+    templates       chat templates by name;  place  where they lie, for messages
     before, after   what it puts around every text: begin and end tokens
     """
 
-    def __init__(self, inner: kept_tokenizers.Inner, *, placeholder: str) -> None:
-        self.inner = inner
+    def __init__(
+        self,
+        inner: kept_tokenizers.Inner,
+        *,
+        placeholder: str,
+        templates: chat_templates.Templates | None = None,
+        place: str = "the tokenizer",
+    ) -> None:
+        self.inner, self.templates, self.place = inner, templates or {}, place
+        self._renderer = Renderer()
         known: dict[str, int] = inner.added_tokens_encoder
         self.placeholder, self.placeholder_id = placeholder, known.get(placeholder)
         bare, full = self.plain("a"), self.full("a")
@@ -51,16 +61,13 @@ class Tokenizer:
         is_there = found is not None and (found != self.inner.unk_token_id or token == self.inner.unk_token)
         return int(found) if is_there else None
 
-    @property
-    def chat_template(self) -> str | None:
-        """The chat template, or None."""
-        found = self.inner.chat_template
-        return found if isinstance(found, str) else (found or {}).get("default")
+    def chat_template(self, name: str | None = None) -> str | None:
+        """The chat template of a name, or the default one; None when there are none. Raises SourceError `no-chat-template`."""
+        return chat_templates.choose(self.templates, name, place=self.place)
 
-    def chat(self, messages: list[dict[str, Any]]) -> str:
-        """Messages in the chat template, ready for the answer."""
-        text: str = self.inner.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        return text
+    def chat(self, messages: list[dict[str, Any]], *, template: str) -> str:
+        """Messages in a chat template, ready for the answer. Raises InputError, SourceError: see Renderer.render."""
+        return self._renderer.render(template, messages, names=self.inner.special_tokens_map, place=self.place)
 
 
 class Bytes:
@@ -69,7 +76,8 @@ class Bytes:
     The tokens that are added to it have the last ids of the vocabulary.
     """
 
-    unk_token, unk_token_id, chat_template = None, None, None
+    unk_token, unk_token_id = None, None
+    special_tokens_map: Mapping[str, str] = {}
 
     def __init__(self, vocabulary: int) -> None:
         self.vocabulary = vocabulary
@@ -116,7 +124,8 @@ def open_tokenizer(context: LoadContext, *, placeholder: str, vocabulary: int, e
         inner = kept_tokenizers.open_tokenizer(folder)
     except Exception as error:  # the package tokenizers raises Exception itself for a file that it cannot take
         raise _missing(context, f"its tokenizer files cannot be read: {error}") from error
-    return Tokenizer(_extended(inner, extra, context), placeholder=placeholder)
+    templates = chat_templates.find(folder)
+    return Tokenizer(_extended(inner, extra, context), placeholder=placeholder, templates=templates, place=str(folder))
 
 
 def _extended(inner: kept_tokenizers.Inner, extra: Sequence[str], context: LoadContext) -> kept_tokenizers.Inner:
