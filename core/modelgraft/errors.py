@@ -12,16 +12,20 @@ ModelgraftError                 anything this package raises on purpose
 
 ModelgraftWarning               what works, but not as one may expect (a UserWarning of Python)
 
-A traceback that reaches a user is a defect: the command line prints `str(error)` of these and nothing else.
+A traceback that reaches a user is a defect: the command line prints the message of these and nothing else. An option that a
+message names (`modelgraft.wording`) is worded for Python in `str(error)` and in `problems`; `unworded` and `noted` hold
+what was written, for who puts it into another message, and for the command line.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from modelgraft.wording import for_python, is_marked
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,8 @@ class Place:
     @property
     def short(self) -> str:
         """The file's name without its folders, and the line."""
+        if is_marked(self.file):
+            return self.file
         name = Path(self.file).name or self.file
         return name if self.line is None else f"{name}:{self.line}"
 
@@ -60,9 +66,19 @@ class Problem:
     port: str = ""
 
     def __str__(self) -> str:
+        return for_python(self.unworded)
+
+    @property
+    def unworded(self) -> str:
+        """The whole as text, with its options marked."""
         head = f"{self.place.short}  {self.code}  {self.found}" if self.place else f"{self.code}  {self.found}"
         lines = [head, *(f"    {line}" for line in self.hint.splitlines())]
         return "\n".join(lines)
+
+    def for_python(self) -> Problem:
+        """The same with its options as Python has them."""
+        place = replace(self.place, file=for_python(self.place.file)) if self.place else None
+        return replace(self, found=for_python(self.found), hint=for_python(self.hint), place=place)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
@@ -80,17 +96,33 @@ class Problem:
 class ModelgraftError(Exception):
     """Anything this package raises on purpose."""
 
+    @property
+    def unworded(self) -> str:
+        """The message as it was written, with its options marked."""
+        return super().__str__()
+
+    def __str__(self) -> str:
+        return for_python(self.unworded)
+
 
 class ModelgraftWarning(UserWarning):
     """What works, but not as one may expect: told once for each pipeline, when its nodes are loaded."""
 
 
 class GraphError(ModelgraftError):
-    """The graph cannot run: every problem of the phase that failed, in the order of the file."""
+    """The graph cannot run: every problem of the phase that failed, in the order of the file.
+
+    problems  worded for Python;  noted  as they were written
+    """
 
     def __init__(self, problems: Iterable[Problem] | Problem) -> None:
-        self.problems: tuple[Problem, ...] = (problems,) if isinstance(problems, Problem) else tuple(problems)
-        super().__init__("\n".join(map(str, self.problems)))
+        self.noted: tuple[Problem, ...] = (problems,) if isinstance(problems, Problem) else tuple(problems)
+        super().__init__("\n".join(problem.unworded for problem in self.noted))
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Every problem, worded for Python."""
+        return tuple(problem.for_python() for problem in self.noted)
 
 
 class DocumentError(GraphError):

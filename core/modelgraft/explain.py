@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from modelgraft.errors import InputError, choices, nearest
 from modelgraft.graph import Adapter, AdapterSpec, GraphSpec, Node, NodeSpec, Origin, Ref, SolvedGraph, Value
 from modelgraft.guard import contained, shown
 from modelgraft.kinds import Component, Config, default_of
+from modelgraft.wording import for_python
 
 if TYPE_CHECKING:
     from modelgraft.checkpoints.sources import SourceView
@@ -56,13 +57,17 @@ def split_target(solved: SolvedGraph, target: str) -> tuple[str, str | None]:
     return name, key or None
 
 
-def explain(solved: SolvedGraph, node: str, key: str | None = None) -> list[Row]:
+def explain(solved: SolvedGraph, node: str, key: str | None = None, *, worded: Callable[[str], str] = for_python) -> list[Row]:
     """List the values of a node, or those of one key: `with`, `with.seed`, or `seed` for short.
+
+    worded  how options of the caller are written in origins, see `modelgraft.wording`
 
     Raises InputError for a node or key that there is not, with what there is.
     """
     name, rest = split_target(solved, node if key is None else f"{node}.{key}")
-    rows = _rows(solved.graph, solved.nodes[name])
+    rows = [
+        Row(row.key, row.value, worded(row.origin), tuple(map(worded, row.replaced))) for row in _rows(solved.graph, solved.nodes[name])
+    ]
     if rest is None:
         return rows
     found = [row for row in rows if row.key == rest or row.key.startswith(f"{rest}.")]
@@ -77,7 +82,7 @@ def explain(solved: SolvedGraph, node: str, key: str | None = None) -> list[Row]
 def _rows(graph: GraphSpec, node: Node) -> list[Row]:
     spec = graph.nodes[node.name]
     return [
-        Row("use", f"{node.component.id}@{node.component.version}", str(spec.use.origin)),
+        Row("use", f"{node.component.id}@{node.component.version}", spec.use.origin.unworded),
         *([_row("from", spec.source)] if spec.source is not None else []),
         *_config_rows(node),
         *_switch_rows(node, spec),
@@ -128,13 +133,13 @@ def _switch_rows(node: Node, spec: NodeSpec) -> Iterable[Row]:
     if node.lazy:
         yield Row("lazy", node.lazy, place)
     if node.share is not None:
-        yield Row("share", node.share, str(spec.share.origin) if spec.share else place)
+        yield Row("share", node.share, spec.share.origin.unworded if spec.share else place)
     for index, (adapter, written) in enumerate(zip(node.adapters, spec.adapters, strict=True)):
         yield from _adapter_rows(f"adapters.{index}", adapter, written)
 
 
 def _adapter_rows(key: str, adapter: Adapter, written: AdapterSpec) -> Iterable[Row]:
-    yield Row(f"{key}.use", f"{adapter.component.id}@{adapter.component.version}", str(written.use.origin))
+    yield Row(f"{key}.use", f"{adapter.component.id}@{adapter.component.version}", written.use.origin.unworded)
     if written.source is not None:
         yield _row(f"{key}.from", written.source)
     from_source = _read(adapter.component, adapter.source) if adapter.source is not None else {}
@@ -170,4 +175,4 @@ def _turned(text: str) -> str:
 def _without_replaced(origin: Origin) -> str:
     parts = origin.note.split("; ") if origin.note else []
     note = "; ".join(part for part in parts if not part.startswith("instead of "))
-    return str(Origin(origin.layer, origin.place, note))
+    return Origin(origin.layer, origin.place, note).unworded

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.checkpoints.storage import folder_aside
+from modelgraft.checkpoints import kept, seals
+from modelgraft.checkpoints.storage import digest_of, folder_aside
 from modelgraft.errors import InputError
 from modelgraft.exported_script import SCRIPT
 from modelgraft.graph import GraphSpec, Node, SolvedGraph
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from modelgraft.backends.onnx.backend import OnnxBackend
     from modelgraft.backends.onnx.store import Entry
 
+MANIFEST = "manifest.json"  # of an export, and of the folder that is written for others
 MOST_LETTERS = 80  # of a folder's name: file systems take 255 bytes, and paths have several
 
 
@@ -40,6 +42,8 @@ def export_graph(graph: GraphSpec | SolvedGraph, folder: Path, *, open_pipeline:
         exports = dict(backend.exports) if backend is not None else {}
         if not exports:
             raise InputError("nothing of this graph runs on the onnx backend, so there is nothing to export")
+        if _let_go_of_broken(exports.values()):
+            return export_graph(graph, folder, open_pipeline=open_pipeline)
         with told_of(folder), folder_aside(folder.absolute()) as aside:
             exported = [step for step in pipeline.plan.steps if step.node.name in exports]
             segments = [
@@ -52,6 +56,22 @@ def export_graph(graph: GraphSpec | SolvedGraph, folder: Path, *, open_pipeline:
             (aside / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
             (aside / "run.py").write_text(SCRIPT, encoding="utf-8")
     return manifest
+
+
+def _let_go_of_broken(exports: Iterable[Entry]) -> bool:
+    """Delete exports that are kept and broken, and say whether there were any: what ran may have been tuned of them before they broke.
+
+    Raises InputError for one that cannot be deleted.
+    """
+    from modelgraft.backends.onnx import store
+
+    broken = [entry.folder for entry in exports if store.broken(entry)]
+    for folder in broken:
+        if not kept.delete(folder):
+            raise InputError(
+                f"the cached export {folder} is broken, and is in use or cannot be deleted; end what uses it, and export again"
+            )
+    return bool(broken)
 
 
 def _about(plan: Plan, exports: Mapping[str, Entry]) -> dict[str, Any]:
@@ -100,7 +120,8 @@ def _copy(step: Step, entry: Entry, target: Path, plan: Plan) -> dict[str, Any]:
     """Copy the files of one segment and describe it."""
     node, facts = step.node, entry.manifest
     target.mkdir()
-    for name in facts["sha256"]:
+    names = [name for name in seals.names_in(entry.folder) if name != MANIFEST]
+    for name in names:
         shutil.copyfile(entry.folder / name, target / name)
     prefix = "" if node.parts else f"{node.name}."
     return {
@@ -116,7 +137,7 @@ def _copy(step: Step, entry: Entry, target: Path, plan: Plan) -> dict[str, Any]:
         "precision": facts["precision"],
         "weights": facts["weights"],
         "parity": facts["parity"],
-        "sha256": {name: digest for name, digest in facts["sha256"].items() if name != facts.get("embeddings", {}).get("file")},
+        "sha256": {name: digest_of(target / name) for name in names if name != facts.get("embeddings", {}).get("file")},
     }
 
 

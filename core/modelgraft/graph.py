@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from modelgraft.errors import Place, Problem
 from modelgraft.kinds import Component, Config
 from modelgraft.ports import Port
+from modelgraft.wording import for_python
 
 if TYPE_CHECKING:
     from modelgraft.checkpoints.sources import SourceView
@@ -65,6 +66,11 @@ class Origin:
         return self.layer in ("set", "flag")
 
     def __str__(self) -> str:
+        return for_python(self.unworded)
+
+    @property
+    def unworded(self) -> str:
+        """The whole as text, with the options of the caller marked: for messages (`modelgraft.wording`)."""
         where = self.place.short if self.place else ""
         named = {"default": "default", "source": "from the source", "solved": "solved"}.get(self.layer, self.layer)
         return " ".join(part for part in (where or named, f"({self.note})" if self.note else "") if part)
@@ -246,5 +252,10 @@ class SolvedGraph:
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
-        """What works and not as one may expect, each once."""
+        """What works and not as one may expect, each once; worded for Python."""
+        return tuple(remark.for_python() for remark in self.remarks)
+
+    @property
+    def remarks(self) -> tuple[Problem, ...]:
+        """The warnings as they were noted."""
         return tuple(dict.fromkeys(remark for node in self.nodes.values() for remark in node.remarks))

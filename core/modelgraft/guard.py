@@ -81,12 +81,12 @@ def _raise_opcode() -> int:
 
 
 def said(error: BaseException) -> str:
-    """What an error says, with its type, as "ValueError: no luck"; an error on purpose says no type."""
+    """What an error says, with its type, as "ValueError: no luck"; an error on purpose says no type, and keeps its options marked."""
     if isinstance(error, Escaped):
         return str(error)
-    text = _text(error)
     if isinstance(error, ModelgraftError):
-        return text
+        return error.unworded
+    text = _text(error)
     if isinstance(error, SyntaxError) and isinstance(error.msg, str):
         text = error.msg  # its own text ends with a file and a line, which are told apart
     name = type(error).__name__

@@ -7,6 +7,7 @@ Whisper's, is not kept. Any plugin may import this module.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from modelgraft.checkpoints.storage import cache_root, file_aside, sha256_of
+from modelgraft.checkpoints import kept, seals
+from modelgraft.checkpoints.storage import cache_root, digest_of
 
 Inner = Any  # a tokenizer of transformers, or Kept: the former are not annotated
 
@@ -72,9 +74,8 @@ def open_tokenizer(folder: Path) -> Inner:
     Raises what `AutoTokenizer.from_pretrained` raises for files that cannot be read.
     """
     place = _place_of(folder)
-    kept = _read(place)
-    if kept is not None:
-        return kept
+    if (found := _read(place, folder)) is not None:
+        return found
     inner = _from_files(folder)
     _keep(inner, place)
     return inner
@@ -89,20 +90,21 @@ def _from_files(folder: Path) -> Inner:
 def _place_of(folder: Path) -> Path:
     """Where the tokenizer of a folder is kept: under the contents of its files, and the versions that read them."""
     listed = sorted(path for path in folder.iterdir() if path.suffix in FILES and not path.name.endswith(WEIGHTS) and path.is_file())
-    facts = [[path.name, sha256_of(path)] for path in listed]
-    versions = [version("transformers"), version("tokenizers"), sha256_of(Path(__file__))]
+    facts = [[path.name, digest_of(path)] for path in listed]
+    versions = [version("transformers"), version("tokenizers"), digest_of(Path(__file__))]
     return cache_root() / "tokenizers" / f"{hashlib.sha256(json.dumps([facts, versions]).encode()).hexdigest()[:32]}.json"
 
 
-def _read(place: Path) -> Kept | None:
-    """What is kept there, if it is whole: one that was cut or changed is built anew."""
+def _read(place: Path, folder: Path) -> Kept | None:
+    """What is kept there, if it is whole: one that was cut or changed is built anew, and that is said."""
     try:
-        found = json.loads(place.read_text(encoding="utf-8"))
-        if found["sha256"] == _digest(found["facts"], found["tokenizer"]):
-            return Kept(found["facts"], found["tokenizer"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    return None
+        found = seals.read_sealed(place)
+        return Kept(found["facts"], found["tokenizer"])
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # noqa: BLE001 the package tokenizers raises Exception itself for what it cannot take
+        kept.remark(f"the tokenizer of {folder} was kept and is broken ({error}): it is built again")
+        return None
 
 
 def _keep(inner: Inner, place: Path) -> None:
@@ -118,15 +120,8 @@ def _keep(inner: Inner, place: Path) -> None:
     text = inner.backend_tokenizer.to_str()
     if not _is_equal(inner, Kept(facts, text)):
         return
-    try:
-        with file_aside(place) as aside:
-            aside.write_text(json.dumps({"facts": facts, "tokenizer": text, "sha256": _digest(facts, text)}), encoding="utf-8")
-    except OSError:
-        pass  # a cache that cannot be written costs time, not correctness
-
-
-def _digest(facts: Mapping[str, Any], text: str) -> str:
-    return hashlib.sha256(f"{json.dumps(facts, sort_keys=True)}\0{text}".encode()).hexdigest()
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs time, not correctness
+        seals.write_sealed(place, {"facts": facts, "tokenizer": text})
 
 
 def _is_plain(inner: Inner) -> bool:

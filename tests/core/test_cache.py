@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import modelgraft as mg
+from modelgraft.checkpoints import kept
 from modelgraft.media import Audio
 from modelgraft.running.cache import Cache
 from modelgraft.running.digests import digest, size_bytes
@@ -246,18 +247,41 @@ def test_what_is_written_is_read_back_the_same(tmp_path):
     assert (found["image"][0].mode, found["image"][0].size) == ("L", (5, 7))
 
 
-@pytest.mark.parametrize("place", [3, 60, -1, "cut", "empty"])
-def test_a_damaged_file_is_a_miss_and_is_removed(tmp_path, place):
-    """A bit turned in the length, the header or the data, a file cut short, an empty one."""
+def test_a_damaged_file_is_a_miss_and_is_removed(tmp_path):
+    """One bit turned in any of its bytes, or a cut anywhere."""
     disk = DiskCache(tmp_path, limit_bytes=10**6)
-    disk.write(KEY, {"out": torch.arange(5.0)})
+    disk.write(KEY, {"out": torch.arange(5.0), "texts": ["a", None]})
     (path,) = tmp_path.rglob("*.safetensors")
-    content = bytearray(path.read_bytes())
-    if isinstance(place, int):
-        content[place] ^= 4
-    path.write_bytes(b"" if place == "empty" else content[:-7] if place == "cut" else content)
-    assert disk.read(KEY) is None
-    assert not path.exists()
+    whole = path.read_bytes()
+    assert disk.read(KEY)["texts"] == ["a", None]
+    for place in range(len(whole)):
+        for harmed in (whole[:place] + bytes([whole[place] ^ (1 << place % 8)]) + whole[place + 1 :], whole[:place]):
+            path.write_bytes(harmed)
+            with kept.loading() as said:
+                assert disk.read(KEY) is None, place
+            assert not path.exists()
+            assert len(said) == 1
+            assert said[0].startswith(f"a result was kept and is broken ({path}: ")
+
+
+def test_a_result_that_is_broken_is_computed_again_and_that_is_said(tmp_path):
+    """As a warning of its node, in the run that finds it."""
+    ran = Counter()
+    graph = graph_of(eye_and_tongue(ran), tmp_path, DOCUMENT)
+    with mg.open(graph, cache_dir=tmp_path / "kept") as pipeline:
+        pipeline.run(x="abc", prompt="p")
+    for path in (tmp_path / "kept").rglob("*.safetensors"):
+        path.write_bytes(path.read_bytes()[:-1])
+    with mg.open(graph, cache_dir=tmp_path / "kept") as pipeline:
+        result = pipeline.run(x="abc", prompt="p")
+    assert (result["text"], result.cached) == ("p: 3", frozenset())
+    assert sorted(text.partition(" (")[0] for text in result.warnings) == [
+        "eye: a result was kept and is broken",
+        "tongue: a result was kept and is broken",
+    ]
+    with mg.open(graph, cache_dir=tmp_path / "kept") as pipeline:
+        again = pipeline.run(x="abc", prompt="p")
+    assert (again["text"], again.cached, again.warnings) == ("p: 3", {"eye", "tongue"}, ())
 
 
 def test_the_folder_stays_within_its_limit_oldest_first(tmp_path):

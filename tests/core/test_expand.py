@@ -116,7 +116,7 @@ def test_origins_name_file_line_and_param(tmp_path):
     values = load(tmp_path, text).nodes["a"].config
     assert (str(values["j"].origin), str(values["k"].origin)) == ("a.yaml:9", "a.yaml:8 (param n, a.yaml:3)")
     values = load(tmp_path, text, params={"n": "5"}).nodes["a"].config
-    assert str(values["k"].origin) == "--set n (a.yaml:8, param n)"
+    assert str(values["k"].origin) == 'params["n"] (a.yaml:8, param n)'
 
 
 def test_a_default_may_name_a_param_above(tmp_path):
@@ -159,7 +159,7 @@ def test_a_param_that_does_not_fit_is_told(tmp_path, params, given, code, senten
 def test_an_unknown_param_lists_those_there_are(tmp_path):
     found = problem(tmp_path, "params: {checkpoint: a}\n" + ONE % ", from: '${checkpoint}'", params={"chekpoint": "x"})
     assert (found.code, found.found) == ("unknown-param", "the graph a has no param 'chekpoint'; its params: checkpoint")
-    assert (found.hint, str(found.place)) == ("Did you mean 'checkpoint'?", "--set chekpoint")
+    assert (found.hint, str(found.place)) == ("Did you mean 'checkpoint'?", 'params["chekpoint"]')
 
 
 def test_a_misspelt_interpolation_names_the_nearest_param(tmp_path):
@@ -213,7 +213,7 @@ def test_a_dotted_key_from_the_user_goes_over_the_file(tmp_path):
         "cuda:1",
     )
     assert (node.source.origin.is_users, node.place.line) == (True, 3)
-    assert str(node.config["k"].origin) == "--set nodes.a.with.k (instead of 1, a.yaml:3)"
+    assert str(node.config["k"].origin) == 'params["nodes.a.with.k"] (instead of 1, a.yaml:3)'
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_a_dotted_key_that_names_nothing_is_told(tmp_path, key, code, sentence):
     found = problem(tmp_path, ONE % "", params={key: "x"})
     assert found.code == code
     assert found.found.startswith(sentence)
-    assert str(found.place) == f"--set {key}"
+    assert str(found.place) == f'params["{key}"]'
 
 
 # -- cost ---------------------------------------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ def test_a_value_tells_its_line_and_everything_it_went_over(tmp_path):
 
 def test_what_the_user_sets_is_named(tmp_path):
     found = rows(tmp_path, "eye", **{"nodes.eye.with.width": "9"})
-    assert found["with.width"] == (9, "--set nodes.eye.with.width", ("a.yaml:3 7", "base.yaml:4 3", "default 5"))
+    assert found["with.width"] == (9, 'params["nodes.eye.with.width"]', ("a.yaml:3 7", "base.yaml:4 3", "default 5"))
 
 
 def test_a_solved_dimension_and_ports_are_told(tmp_path):

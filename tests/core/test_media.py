@@ -50,7 +50,7 @@ def test_a_picture_is_turned_upright():
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "LA", "I;16"])
 def test_the_mode_of_a_picture_is_kept(mode):
-    """Grey, transparent, palette and 16-bit pictures arrive as they are; preparing them is the model's affair."""
+    """Grey, transparent, palette and 16-bit pictures are read as they are; what an input of pictures takes is values.py's affair."""
     buffer = io.BytesIO()
     Image.new(mode, (7, 5)).save(buffer, "PNG")
     assert read_picture(buffer.getvalue(), name="x").mode == mode

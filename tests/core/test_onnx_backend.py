@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from types import ModuleType
 
+import onnx
 import pytest
 import torch
 
@@ -18,6 +19,7 @@ from modelgraft.backends.onnx import store
 from modelgraft.backends.onnx.backend import OnnxBackend
 from modelgraft.backends.onnx.examples import TRACED, make_inputs
 from modelgraft.backends.torch import TorchBackend
+from modelgraft.checkpoints import seals
 from modelgraft.checkpoints.progress import heard_by
 from modelgraft.graph import Ref
 from modelgraft.ports import port
@@ -213,7 +215,7 @@ def test_a_manifest_says_what_an_export_is():
     (entry,) = store.entries()
     facts = json.loads((entry.folder / "manifest.json").read_text())
     assert facts["inputs"]["tokens"] == "float[batch tokens 6]"
-    assert set(facts["sha256"]) == {"model.onnx", "model.onnx.data"}
+    assert seals.names_in(entry.folder) == ("manifest.json", "model.onnx", "model.onnx.data")
     assert 0 <= facts["parity"]["relative"] <= facts["parity"]["tolerance"]
     assert len(facts["parity"]["sizes"]) == 2
 
@@ -243,7 +245,7 @@ def test_a_cache_that_cannot_be_written_is_named(monkeypatch, tmp_path):
 
 def test_a_module_that_cannot_be_traced_is_named():
     """One message with the reason and the way to keep it on torch."""
-    wanted = r"cannot run on the onnx backend: .*\n    let it stay on torch: --fallback torch, or, .*nodes\.node\.runtime"
+    wanted = r"cannot run on the onnx backend: .*\n    let it stay on torch: fallback=\"torch\", or, .*nodes\.node\.runtime"
     with pytest.raises(GraphError, match=wanted):
         OnnxBackend().load(context(node("Weird")), {})
     with pytest.raises(GraphError, match="the component is not declared exportable"):
@@ -253,7 +255,7 @@ def test_a_module_that_cannot_be_traced_is_named():
 def test_an_operator_that_onnx_does_not_have_is_named_and_stays_on_torch_only_with_permission():
     """One message; with permission the same one as a warning, and torch's numbers."""
     reason = r"node \(toy/mix\) cannot run on the onnx backend: its operator aten\.\w*eigh has no ONNX form"
-    with pytest.raises(GraphError, match=rf"{reason}\n    let it stay on torch: --fallback torch, or, .*"):
+    with pytest.raises(GraphError, match=rf"{reason}\n    let it stay on torch: fallback=\"torch\", or, .*"):
         OnnxBackend().load(context(node("Rare")), {})
     backend = OnnxBackend()
     loaded = backend.load(replace(context(node("Rare")), fallback="torch"), {})
@@ -271,7 +273,43 @@ def test_a_harmed_export_is_made_again_and_said(harm):
     data = path.read_bytes()
     path.write_bytes(data[:-8] if harm == "truncate" else bytes([data[0] ^ 1]) + data[1:])
     again = OnnxBackend().load(context(node("Mix")), {})
-    assert any("was changed on disk (model.onnx): it is made again" in warning for warning in again.warnings)
+    assert any(re.search(r"is damaged \(model\.onnx (has|differs) .*\): it is made again", warning) for warning in again.warnings)
+    values = inputs(2)
+    assert_equal(again.call(*values), TorchBackend().load(context(node("Mix")), {}).call(*values))
+
+
+@pytest.mark.parametrize("where", ["../elsewhere.data", "/elsewhere.data"])
+def test_an_export_whose_weights_lead_out_of_its_folder_is_made_again_and_said(where):
+    """Though its seal holds: onnxruntime refuses such a file, and that is no end of the run."""
+    (entry,) = store.entries()
+    path = entry.folder / "model.onnx"
+    (entry.folder / "model.onnx.data").unlink(missing_ok=True)
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="model.onnx.data", size_threshold=0)
+    graph = onnx.load(path, load_external_data=False)
+    places = [fact for tensor in graph.graph.initializer for fact in tensor.external_data if fact.key == "location"]
+    assert places
+    for fact in places:
+        fact.value = where
+    path.write_bytes(graph.SerializeToString())
+    for tuned in entry.folder.glob("tuned-*/"):
+        shutil.rmtree(tuned)
+    seals.seal(entry.folder)
+    again = OnnxBackend().load(context(node("Mix")), {})
+    told = [warning for warning in again.warnings if f"the cached export {entry.folder.name} cannot be used (" in warning]
+    assert len(told) == 1
+    assert told[0].endswith("): it is made again")
+    values = inputs(2)
+    assert_equal(again.call(*values), TorchBackend().load(context(node("Mix")), {}).call(*values))
+    assert OnnxBackend().load(context(node("Mix")), {}).warnings == tuple(warning for warning in again.warnings if warning not in told)
+
+
+@pytest.mark.parametrize("content", [b"junk", b'{"inputs": 3}'])
+def test_an_export_whose_manifest_is_something_else_is_made_again(content):
+    """Though its seal holds, as of an export that another version has written."""
+    (entry,) = store.entries()
+    (entry.folder / "manifest.json").write_bytes(content)
+    seals.seal(entry.folder)
+    again = OnnxBackend().load(context(node("Mix")), {})
     values = inputs(2)
     assert_equal(again.call(*values), TorchBackend().load(context(node("Mix")), {}).call(*values))
 

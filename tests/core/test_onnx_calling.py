@@ -120,7 +120,7 @@ def test_what_only_onnxruntime_sees_is_passed_on():
         def run(self, wanted, feed):
             raise RuntimeError("[ONNXRuntimeError] : Non-zero status code\nand more")
 
-    expected = r"the export cannot run on x \[1 2\], sizes that it does not serve; --backend torch may. onnxruntime said: .* status code$"
+    expected = r"the export cannot run on x \[1 2\], sizes that it does not serve; backend=\"torch\" may. onnxruntime said: .* status code$"
     with pytest.raises(InputError, match=expected):
         Exported(Refusing(), device="cpu")(torch.zeros(1, 2))
 

@@ -96,7 +96,7 @@ def test_each_mismatch_is_one_sentence_with_the_way_out(machine, monkeypatch, tm
     assert cuda.why_not() == reason
     with pytest.raises(InputError) as raised:
         cuda.open_on_cuda(tmp_path / "absent.onnx", None, "cuda:0")
-    assert str(raised.value) == f"the onnx backend cannot run on cuda:0: {reason}; or choose --device cpu"
+    assert str(raised.value) == f'the onnx backend cannot run on cuda:0: {reason}; or choose device="cpu"'
     assert ort.opened == []
     with pytest.warns(RuntimeWarning) as said:
         assert cuda.auto_device("cuda:0") == "cpu"
@@ -144,7 +144,7 @@ def test_a_node_is_refused_before_it_is_exported_for_a_gpu_that_is_of_no_use(mac
     context = LoadContext(step.node, "cuda:0", "float32", None, 0, offline=True, registry=None)
     loader = backend.OnnxBackend()
     with pytest.raises(
-        InputError, match=r"^first cannot run on cuda:0 with the onnx backend: torch 2\.13\.0 is built .*; or choose --device cpu$"
+        InputError, match=r"^first cannot run on cuda:0 with the onnx backend: torch 2\.13\.0 is built .*; or choose device=\"cpu\"$"
     ):
         loader.load(context, {})
     machine()
@@ -234,5 +234,5 @@ def test_a_real_session_is_refused_where_there_is_no_gpu(tmp_path):
     if not cuda.why_not():
         pytest.skip("there is a GPU")
     write_graph(tmp_path / "toy.onnx")
-    with pytest.raises(InputError, match=r"^the onnx backend cannot run on cuda:0: .*; or choose --device cpu$"):
+    with pytest.raises(InputError, match=r"^the onnx backend cannot run on cuda:0: .*; or choose device=\"cpu\"$"):
         open_session(tmp_path / "toy.onnx", device="cuda:0")

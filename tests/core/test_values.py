@@ -36,20 +36,46 @@ def test_one_record_comes_back_as_itself_and_tensors_whole():
     assert present(port("float[batch n]"), tensor, single=True) is tensor
 
 
-def test_an_object_is_handed_on_by_reference():
-    """A payload is the same object in the batch."""
-    payload = {"id": 7}
+def test_an_object_of_a_plugin_is_handed_on_by_reference():
+    """Only its plugin knows how to copy it; what is made of lists and mappings is copied."""
+    payload, mapping = object(), {"id": [7]}
     assert read_input("x", port("object"), payload).value[0] is payload
+    given = read_input("x", port("object"), mapping).value[0]
+    mapping["id"].append(8)
+    assert given == {"id": [7]}
 
 
-def test_arrays_share_their_memory_with_the_tensor():
-    """No copy of a large array; a read-only one is copied rather than made writable."""
-    array = numpy.zeros((1, 4), numpy.float32)
-    tensor = read_input("x", port("float[batch n]"), array).value
+def test_what_a_user_gives_is_copied():
+    """Later changes by the user reach no run, and no run reaches the user's own."""
+    array, tensor = numpy.zeros((1, 4), numpy.float32), torch.zeros(1, 4, requires_grad=True)
+    from_array, from_tensor = (read_input("x", port("float[batch n]"), value).value for value in (array, tensor))
     array[0, 0] = 7
-    assert tensor[0, 0] == 7
-    array.flags.writeable = False
-    assert read_input("x", port("float[batch n]"), array).value[0, 0] == 7
+    from_tensor[0, 0] = 7
+    assert from_array[0, 0] == 0
+    assert tensor[0, 0] == 0
+    picture, sound = Image.new("RGB", (2, 2)), Audio(numpy.zeros((1, 4), numpy.float32), 8000)
+    seen, heard = read_input("x", port("image"), picture).value[0], read_input("x", port("audio"), sound).value[0]
+    seen.putpixel((0, 0), (9, 9, 9))
+    sound.samples[0, 0] = 1
+    assert picture.getpixel((0, 0)) == (0, 0, 0)
+    assert heard.samples[0, 0] == 0
+
+
+def test_an_array_keeps_its_numbers_whatever_its_memory():
+    """Other byte orders, backward and sliced arrays: element for element."""
+    plain = numpy.arange(24, dtype=numpy.float32).reshape(4, 6)
+    for odd in (plain.astype(">f4"), plain[::-1, ::-2], plain.T, numpy.asfortranarray(plain)):
+        assert numpy.array_equal(read_input("x", port("float[batch n]"), odd).value.numpy(), odd)
+
+
+def test_numbers_of_a_list_become_what_the_port_takes():
+    """A list has no dtype: whole numbers are floats where that is exact, and never the other way round."""
+    assert read_input("x", port("float[batch n]"), [[1, 2]]).value.tolist() == [[1.0, 2.0]]
+    assert read_input("x", port("float16[batch n]"), [[0.5]]).value.dtype == torch.float16
+    with pytest.raises(InputError, match="the dtype is int64"):
+        read_input("x", port("float[batch n]"), [[2**24 + 1]])
+    with pytest.raises(InputError, match="the dtype is float32"):
+        read_input("x", port("int[batch n]"), [[1.0]])
 
 
 @pytest.mark.parametrize(
@@ -73,6 +99,29 @@ def test_arrays_share_their_memory_with_the_tensor():
         ("int[batch]", torch.zeros(3), r"the dtype is float32, not int16 or int32"),
         ("float[batch n]", [["a"]], r"wanted numbers for float\[batch n\]"),
         ("float[batch n]", object(), "a tensor, an array or lists of numbers"),
+        ("float[batch n]", [[1e39]], "holds a number beyond what float32 holds"),
+        ("int[batch n]", [[2**70]], "wanted numbers for int"),
+        ("float[batch n]", numpy.array([["a"]]), "torch has no such numbers"),
+        ("float[batch n]", numpy.ma.masked_equal(numpy.ones((1, 2)), 1), r"fill what is masked first, array\.filled\(0\)"),
+        ("float[batch n]", torch.zeros(0, 3), "the batch is empty"),
+        ("float[batch n]", torch.zeros(1, 2, device="meta"), "a plain tensor with its numbers"),
+        ("float[batch n]", torch.zeros(1, 2).to_sparse(), "found a torch.sparse_coo tensor"),
+        ("image", numpy.zeros((2, 4, 4, 3), numpy.uint8), r"a batch is a list of pictures: list\(array\)"),
+        ("image", numpy.zeros((3, 5, 7), numpy.uint8), r"channels come last: array\.transpose\(1, 2, 0\)"),
+        ("image", numpy.zeros((5, 7), numpy.uint16), r"16 bits are \(array // 257\)\.astype\('uint8'\)"),
+        ("image", Image.new("RGB", (0, 5)), "has 0 x 5 pixels; wanted: at least one"),
+        ("image", Image.new("F", (4, 5)), "a picture of floating numbers, of which nobody knows what white is; scale it to 8 bits first"),
+        ("image", Image.new("I", (4, 5)), "a picture of 32-bit integers"),
+        ("image", Image.new("LAB", (4, 5)), "a picture of mode LAB"),
+        ("audio", (numpy.zeros((50, 2), numpy.float32), 8000), "found 50 channels of 2 frames, wanted samples .*: transpose them"),
+        ("audio", (numpy.full((1, 9), 9000.0), 8000), r"holds samples up to 9000, wanted -1\.\.1: divide them"),
+        ("audio", (numpy.array([[0, numpy.nan]]), 8000), "no finite numbers"),
+        ("audio", (numpy.array([[0, -numpy.inf]]), 8000), "no finite numbers"),
+        ("audio", (numpy.zeros((1, 9), numpy.int64), 8000), "wanted floats in -1..1, or int16"),
+        ("audio", (numpy.zeros((1, 9)), 44_100.5), "states a sample rate of 44100.5 Hz; wanted: a whole number"),
+        ("audio", (numpy.zeros((1, 9)), "16000"), "states a sample rate of '16000' Hz"),
+        ("audio", Audio(numpy.zeros((1, 9), numpy.float64), 8000), "found samples float64.1 9., wanted float32"),
+        ("audio", Audio(numpy.zeros((1, 9), numpy.float32), 2_000_000), "states a sample rate of 2,000,000 Hz"),
     ],
 )
 def test_what_is_no_record_of_the_kind_is_refused(text, value, message):
@@ -88,7 +137,7 @@ def test_a_conversation_has_one_form_inside():
         "c", port("conversation"), [{"role": "user", "content": [{"type": "image", "image": picture}, {"type": "text", "text": "?"}]}]
     )
     assert given.single
-    assert given.value[0][0]["content"][0]["image"] is picture
+    assert given.value[0][0]["content"][0]["image"].size == (3, 2)
     short = read_input("c", port("conversation"), "Hi").value[0]
     assert short == ({"role": "user", "content": [{"type": "text", "text": "Hi"}]},)
 

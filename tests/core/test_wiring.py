@@ -158,9 +158,9 @@ def test_what_nobody_uses_is_told_and_can_be_allowed():
     )
     assert told(text).splitlines() == [
         "graph.yaml:2  unused-input  no node reads the input 'other'",
-        "    remove it, or check with --allow unused while you draft",
+        '    remove it, or check with allow=["unused"] while you draft',
         "graph.yaml:5  unused-node  no output needs spare",
-        "    remove it, or check with --allow unused while you draft",
+        '    remove it, or check with allow=["unused"] while you draft',
     ]
     assert "spare" in solve(graph_of(text, allow=["unused"])).nodes
 

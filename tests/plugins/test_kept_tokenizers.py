@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import transformers as hf
 
+from modelgraft.checkpoints import kept, seals
 from modelgraft_plugins import kept_tokenizers
 from modelgraft_plugins.kept_tokenizers import Kept, open_tokenizer
 from support import checkpoints
@@ -79,17 +79,34 @@ def test_files_that_change_give_another_tokenizer(tmp_path: Path):
     assert open_tokenizer(folder)("a cat").input_ids == theirs("a cat").input_ids
 
 
-@pytest.mark.parametrize("harm", [lambda text: text[:50], lambda text: text.replace('"unk_token_id"', '"unk_token_1d"'), lambda _: "[]"])
-def test_a_kept_file_that_was_changed_is_made_again(harm: Any, tmp_path: Path, cache: Path):
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda content: content[:50],
+        lambda content: content.replace(b'"unk_token_id"', b'"unk_token_1d"'),
+        lambda content: content[:-9] + bytes([content[-9] ^ 4]) + content[-8:],
+        lambda _: b"[]",
+        lambda _: seals.sealed(b"[]"),
+        lambda _: seals.sealed(b'{"facts": {"added": {}, "unk_token": null, "unk_token_id": 0, "chat_template": null}, "tokenizer": "{}"}'),
+        lambda _: b"\xff\x00",
+    ],
+    ids=["cut", "tampered", "bit", "other", "other and sealed", "no tokenizer and sealed", "no text"],
+)
+def test_a_kept_file_that_was_changed_is_made_again_and_said(harm: Any, tmp_path: Path, cache: Path):
     """Cut, tampered with, or something else."""
     folder = saved(tmp_path / "files", checkpoints.llama_tokenizer())
     open_tokenizer(folder)
     (path,) = cache.iterdir()
-    whole = path.read_text()
-    path.write_text(harm(whole))
-    assert not isinstance(open_tokenizer(folder), Kept)
-    assert json.loads(path.read_text()) == json.loads(whole)
-    assert isinstance(open_tokenizer(folder), Kept)
+    whole = path.read_bytes()
+    path.write_bytes(harm(whole))
+    with kept.loading() as said:
+        assert not isinstance(open_tokenizer(folder), Kept)
+    assert len(said) == 1
+    assert said[0].startswith(f"the tokenizer of {folder} was kept and is broken (")
+    assert path.read_bytes() == whole
+    with kept.loading() as said:
+        assert isinstance(open_tokenizer(folder), Kept)
+    assert said == []
 
 
 def test_a_class_that_does_more_than_the_tokenizer_inside_is_not_kept(tmp_path: Path, cache: Path):

@@ -88,6 +88,7 @@ class Loaded:
     bind        takes the NodeRuntime, or None when the code does not ask for one
     close       frees devices and files
     warnings    what a user must know about the load: random weights, a dtype that was changed
+    keeps       what must live as long as the node, such as weights that other pipelines may share
     """
 
     call: Callable[..., Any]
@@ -95,6 +96,7 @@ class Loaded:
     bind: Callable[[NodeRuntime], None] | None = None
     close: Callable[[], None] = lambda: None
     warnings: tuple[str, ...] = ()
+    keeps: Any = None  # Any: the backend's own
 
 
 def bound_function(function: Callable[..., Any], node: Node) -> Callable[..., Any]:

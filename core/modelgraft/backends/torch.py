@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from modelgraft.backends import held
 from modelgraft.backends.base import LoadContext, Loaded, bound_function
+from modelgraft.backends.held import Held
 from modelgraft.errors import InputError, ModelgraftError, PluginError, Problem, SourceError, choices
 from modelgraft.graph import Adapter, Node
 from modelgraft.guard import contained, place_of, said, shown
@@ -50,10 +52,10 @@ class TorchBackend:
             return Loaded(bound_function(component.function, context.node))
         if component.load is not None:
             return _load_code(component, context)
-        module, warnings = _load_module(context, shared)
+        module, kept, warnings = _load_module(context, shared)
         if context.threads is not None:
             warnings = (*warnings, f"{context.node.name}: torch has one number of threads for the whole process; `threads` is for onnx")
-        return Loaded(in_torch(module, context), state=module, bind=getattr(module, "bind", None), warnings=warnings)
+        return Loaded(in_torch(module, context), state=module, bind=getattr(module, "bind", None), warnings=warnings, keeps=kept)
 
     def close(self) -> None:
         """Give cached device memory back."""
@@ -83,7 +85,7 @@ def placed(context: LoadContext) -> LoadContext:
     try:
         return replace(context, device=resolve_device(context.device))
     except InputError as error:
-        raise InputError(f"{context.node.name}: {error}") from error
+        raise InputError(f"{context.node.name}: {error.unworded}") from error
 
 
 def count_parameters(node: Node) -> int | None:
@@ -154,13 +156,13 @@ def resolve(target: str, component: Component) -> Any:
 # -- modules ------------------------------------------------------------------------------------------------------------
 
 
-def _load_module(context: LoadContext, shared: Mapping[str, Loaded]) -> tuple[torch.nn.Module, tuple[str, ...]]:
-    node, warnings = context.node, tuple[str, ...]()
+def _load_module(context: LoadContext, shared: Mapping[str, Loaded]) -> tuple[torch.nn.Module, Held | None, tuple[str, ...]]:
+    node, warnings, kept = context.node, tuple[str, ...](), None
     host = shared[node.share].state if node.share else None
     if host is not None:
         module = _fill(context, host.state_dict())
     elif context.weights is not None:
-        module = _fill(context, None)
+        module, kept = _filled(context)
     else:
         module, warnings = _without_weights(context)
     for adapter in node.adapters:
@@ -173,7 +175,7 @@ def _load_module(context: LoadContext, shared: Mapping[str, Loaded]) -> tuple[to
     prepare = getattr(module, "prepare", None)  # files beside the weights, such as a tokenizer
     if prepare is not None:
         prepare(context)
-    return module, warnings
+    return module, kept, warnings
 
 
 def starts_new(adapter: Adapter, context: LoadContext) -> bool:
@@ -191,6 +193,17 @@ def _graft(module: torch.nn.Module, adapter: Adapter, context: LoadContext) -> t
     change = resolve(adapter.component.load or "", adapter.component)(adapter.config, replace(context, weights=opened))
     grafted: torch.nn.Module = change(module)
     return grafted
+
+
+def _filled(context: LoadContext) -> tuple[torch.nn.Module, Held | None]:
+    """Fill from the checkpoint, or with what another pipeline of this process holds of it."""
+    key = held.key_of(context)
+    if key is None:
+        return _fill(context, None), None
+    with held.LOCK:
+        found = held.find(key)
+        module = _fill(context, found.state() if found is not None else None).to(device=context.device)
+        return module, found or held.hold(key, module)
 
 
 def _fill(context: LoadContext, state: Mapping[str, torch.Tensor] | None) -> torch.nn.Module:

@@ -42,7 +42,7 @@ def solve(graph: GraphSpec, *, offline: bool = True) -> SolvedGraph:
     except _WiresLostError:
         raise
     except GraphError as error:
-        raise_if_any([*error.problems, *spare])
+        raise_if_any([*error.noted, *spare])
         raise
     raise_if_any(spare)
     return solved

@@ -132,7 +132,7 @@ class Configs:
 
     def _tell(self, seat: Seat, error: GraphError, place: Place | None) -> None:
         """Note what is wrong with a source: once, however many nodes take something from it."""
-        for problem in error.problems:
+        for problem in error.noted:
             if (problem.code, problem.found) not in self._told:
                 self._told.add((problem.code, problem.found))
                 self.problems.problems.append(replace(problem, place=problem.place or place, node=problem.node or seat.node))
@@ -226,7 +226,7 @@ def _explain(error: ValidationError, seat: Seat, component: Component, origins: 
             found = f"{seat.scope} ({component.id}) needs the config key '{key}'{f': {described}' if described else ''}"
             problems.append(Problem("missing-key", found, seat.place, f"write with: {{{key}: ...}}", node=seat.node))
             continue
-        came = f" ({origin})" if origin is not None and origin.layer in ("source", "solved") else ""
+        came = f" ({origin.unworded})" if origin is not None and origin.layer in ("source", "solved") else ""
         whole = f"the config of {seat.scope} ({component.id}) does not hold together"
         told = f"{seat.scope}.{key} is {shown(detail['input'])}{came}" if path else whole
         place = (origin.place if origin else None) or seat.place

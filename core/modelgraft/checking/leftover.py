@@ -5,8 +5,9 @@ from __future__ import annotations
 from modelgraft.checking.wiring import feeders, references
 from modelgraft.errors import Problem
 from modelgraft.graph import GraphSpec
+from modelgraft.wording import option
 
-RELAX = "remove it, or check with --allow unused while you draft"
+RELAX = f"remove it, or check with {option('allow', 'unused')} while you draft"
 
 
 def left_over(graph: GraphSpec) -> list[Problem]:

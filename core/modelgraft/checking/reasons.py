@@ -139,7 +139,7 @@ class Reasons:
             return f"from the source {source}" + (f" ({self.place(origin.place)})" if origin.place else "")
         if origin.layer == "solved":
             return f"solved: {origin.note}"
-        return self.place(origin.place) if origin.place else str(origin)
+        return self.place(origin.place) if origin.place else origin.unworded
 
     def place(self, place: Place | None) -> str:
         """ "line 14" in the file of the problem, "other.yaml:14" elsewhere."""

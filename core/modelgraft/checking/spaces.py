@@ -59,7 +59,7 @@ def _origin(part: Part, fact: str, value: Any, near: Place | None) -> str:
             return f"{part.scope}.{key}, the default of {part.component.id}"
         where = origin.place
         same = where is not None and near is not None and where.file == near.file and where.line is not None
-        return f"{part.scope}.{key}, {f'line {where.line}' if same and where else origin}"
+        return f"{part.scope}.{key}, {f'line {where.line}' if same and where else origin.unworded}"
     return f"from the source {part.source.text}" if part.source is not None else f"fixed by {part.component.id}"
 
 

@@ -238,15 +238,20 @@ class PortWiring:
         return f"no installed component makes {port} of {given}: wire something that gives {port}"
 
     def _miss(self, draft: Draft, name: str, port: Port) -> None:
-        could = [f"inputs.{other}" for other, given in self.graph.inputs.items() if suits(given.port.type, port)]
-        for other in self.drafts.values():
-            if other is not draft:
-                could.extend(f"{other.name}.{out}" for out, giving in other.out_ports.items() if suits(giving.type, port))
-        could.sort(key=lambda text: (text.rpartition(".")[2] != name, text))
+        could = self._givers(draft, name, port)
         hint = f"wire it: in: {{{name}: {could[0]}}}" if could else f"nothing in this graph gives {port} yet"
         more = f"; {', '.join(could[1:4])} would fit as well" if len(could) > 1 else ""
         found = f"{draft.name} needs its input '{name}' ({port})"
         self.problems.add("missing-input", found, place=draft.spec.place, node=draft.name, port=name, hint=hint + more)
+
+    def _givers(self, draft: Draft, name: str, port: Port) -> list[str]:
+        """What could feed a port: inputs that nothing reads yet, then other inputs, then nodes; of each those of its name first."""
+        read = {ref.port for _, ref, _ in references(self.graph) if ref.is_input}
+        could = [(int(other in read), f"inputs.{other}") for other, given in self.graph.inputs.items() if suits(given.port.type, port)]
+        for other in self.drafts.values():
+            if other is not draft:
+                could += [(2, f"{other.name}.{out}") for out, giving in other.out_ports.items() if suits(giving.type, port)]
+        return [text for _, _, text in sorted((rank, text.rpartition(".")[2] != name, text) for rank, text in could)]
 
     def _route(self, draft: Draft, when: Ref) -> None:
         ref = self._resolve(when, draft.name, "when", when.place or draft.spec.place)

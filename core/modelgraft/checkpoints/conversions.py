@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from modelgraft.checkpoints import kept, seals
 from modelgraft.checkpoints.headers import damaged
-from modelgraft.checkpoints.storage import cache_in_use, cache_root, folder_aside, locked, stamp_of
+from modelgraft.checkpoints.storage import cache_root, stamp_of
 from modelgraft.errors import GraphError, PluginError, Problem, SourceError
 from modelgraft.guard import contained, place_of, said, shown
 
@@ -56,38 +56,35 @@ def _start(path: Path) -> bytes:
 
 
 def find(path: Path, reader: str, *, sha256: str = "") -> Path | None:
-    """The folder that a reader made of a file before, or None."""
+    """The folder that a reader made of a file before, or None; its large files are not read whole: see `weights.open`."""
     folder = _target(path, reader, sha256)
-    return folder if folder.is_dir() else None
+    return folder if folder.is_dir() and not seals.complaint(folder, quick=True) else None
 
 
 def convert(path: Path, reader: str, *, sha256: str = "") -> Path:
-    """Give the folder that a reader makes of a file; made on the first call, by one process at a time.
+    """Give the folder that a reader makes of a file, whole; made on the first call, by one process at a time.
 
     Raises SourceError `source-damaged` when the file cannot be read, PluginError when the reader breaks its contract.
     """
     folder = _target(path, reader, sha256)
-    with cache_in_use(), locked(folder.with_suffix(".lock")):
-        if folder.is_dir():
-            return folder
-        for left in folder.parent.glob(f".{folder.name}.*"):  # of a run that was killed
-            shutil.rmtree(left, ignore_errors=True)
-        module, function = _load(reader)
-        with folder_aside(folder) as aside:
-            try:
-                with contained():
-                    getattr(module, function)(path, aside)
-            except ImportError as error:
-                raise _lacking(path, error) from error
-            except (ValueError, EOFError, KeyError, IndexError) as error:
-                raise damaged(path, f"cannot be read: {error}") from error
-            except (GraphError, OSError):
-                raise
-            except Exception as error:  # code of a plugin may raise anything
-                raise _failed(reader, path, error) from error
-            if not (aside / "config.json").is_file() or not (aside / "model.safetensors").is_file():
-                raise PluginError(f"the weight reader {reader} did not write config.json and model.safetensors")
-    return folder
+    module, function = _load(reader)
+
+    def write(aside: Path) -> None:
+        try:
+            with contained():
+                getattr(module, function)(path, aside)
+        except ImportError as error:
+            raise _lacking(path, error) from error
+        except (ValueError, EOFError, KeyError, IndexError) as error:
+            raise damaged(path, f"cannot be read: {error}") from error
+        except (GraphError, OSError):
+            raise
+        except Exception as error:  # code of a plugin may raise anything
+            raise _failed(reader, path, error) from error
+        if not (aside / "config.json").is_file() or not (aside / "model.safetensors").is_file():
+            raise PluginError(f"the weight reader {reader} did not write config.json and model.safetensors")
+
+    return kept.keep(folder, write, lock=folder.with_suffix(".lock"), what=f"{path.name} as it was converted")
 
 
 def peek(path: Path, reader: str) -> Mapping[str, Any]:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from modelgraft.checkpoints.progress import Progress
 from modelgraft.checkpoints.refs import is_safe
-from modelgraft.checkpoints.storage import CHUNK_BYTES, publish, sha256_of
+from modelgraft.checkpoints.storage import CHUNK_BYTES, digest_of, publish
 from modelgraft.errors import Problem, SourceError
 
 TRIES = 5  # a connection that drops more often than this within one download is reported
@@ -51,7 +51,7 @@ def download_package(requirement: str, folder: Path, progress: Progress) -> Path
             raise _failed(
                 requirement, f"the download was cut: {error}; what came in is kept and the next run goes on from there"
             ) from error
-    if sha256 and (found := sha256_of(target)) != sha256:
+    if sha256 and (found := digest_of(target)) != sha256:
         target.unlink()
         raise SourceError(
             Problem("hash-mismatch", f"{name} has sha256 {found}, the index says {sha256}", hint="try again; nothing was kept")
@@ -67,7 +67,7 @@ def fetch_url(url: str, target: Path, *, sha256: str, label: str, progress: Prog
     part = target.with_name(f"{target.name}.part")
     for is_last in (False, True):
         _fetch_part(url, part, label, progress)
-        if not sha256 or sha256_of(part) == sha256 or is_last:
+        if not sha256 or digest_of(part) == sha256 or is_last:
             break
         part.unlink()  # a rest of something else: start again
     publish(part, target)

@@ -22,11 +22,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.checkpoints import archives, conversions, hub, parts, weight_files
+from modelgraft.checkpoints import archives, conversions, hub, parts, seals, weight_files
 from modelgraft.checkpoints.headers import TensorHeader, damaged, read_header
 from modelgraft.checkpoints.refs import WEIGHT_SUFFIXES, SourceRef, looks_like_a_path, parse, paths
 from modelgraft.checkpoints.storage import sha256_of, stamp_of, was_named
 from modelgraft.errors import Problem, SourceError, choices, nearest
+from modelgraft.wording import option
 
 if TYPE_CHECKING:
     from modelgraft.registry import Registry
@@ -45,6 +46,7 @@ class SourceView:
     config    the JSON config of the part;  root  the whole config.json; both empty when there is none
     boundary  files must lie below this folder, links followed; None: anywhere
     unread    a file that `reader` will turn into a folder when the weights are opened
+    origin    the file that `reader` has turned into `folder`, which is kept in the cache
     reader    the weight reader (`package.module:function`) of such a file, also while it is not fetched yet
     recorded  the folder of configs that a plugin ships, in place of the real one
     """
@@ -57,6 +59,7 @@ class SourceView:
     reader: str | None = None
     recorded: Path | None = None
     boundary: Path | None = None
+    origin: Path | None = None
 
     @property
     def text(self) -> str:
@@ -131,7 +134,9 @@ class SourceView:
         digest = hashlib.sha256(json.dumps([named, self.root], sort_keys=True).encode())
         home = self.folder or self.recorded
         single = self.file or self.unread
-        files = [single] if single is not None else sorted(home.iterdir()) if home is not None else []
+        if self.origin is not None and self.folder is not None:
+            digest.update(seals.text_of(self.folder).encode())  # the same when it has to be made again
+        files = [single] if single is not None else sorted(home.iterdir()) if home is not None and self.origin is None else []
         for path in files:
             if path.is_file():
                 digest.update(f"\0{path.name}\0{stamp_of(path)}".encode())
@@ -290,7 +295,7 @@ def _view_file(ref: SourceRef, path: Path, registry: Registry, *, boundary: Path
             raise SourceError(Problem("source-damaged", f"{path} is no file of weights; the endings read are: {choices(set(readable))}"))
         return SourceView(ref, {}, file=path, boundary=boundary)
     if (converted := conversions.find(path, reader, sha256=ref.sha256)) is not None:
-        return SourceView(ref, _config_of(converted), folder=converted)
+        return SourceView(ref, _config_of(converted), folder=converted, reader=reader, origin=path)
     return SourceView(ref, conversions.peek(path, reader), unread=path, reader=reader)
 
 
@@ -299,17 +304,24 @@ def settle(view: SourceView, *, file: Path | None = None, folder: Path | None = 
 
     Raises SourceError: `source-damaged`, `no-config`, `unknown-part`.
     """
+    origin = None
     if file is not None and view.reader is not None and not conversions.is_pickle(file):
-        folder, file = conversions.convert(file, view.reader, sha256=view.ref.sha256), None
+        folder, file, origin = conversions.convert(file, view.reader, sha256=view.ref.sha256), None, file
     root = _config_of(folder) if folder is not None else view.root
-    settled = SourceView(view.ref, root, folder=folder, file=file)
+    settled = SourceView(view.ref, root, folder=folder, file=file, reader=view.reader, origin=origin)
     _ = settled._selected
     return settled
 
 
 def _allowed_path(ref: SourceRef, folder: Path | None, *, trusted: bool) -> Path:
     if folder is None and not trusted:
-        raise SourceError(Problem("outside-folder", f"'{ref.text}': a shipped graph may not name files", hint="give the path with --set"))
+        raise SourceError(
+            Problem(
+                "outside-folder",
+                f"'{ref.text}': a shipped graph may not name files",
+                hint=f"give the path with {option('set', 'NAME=PATH')}",
+            )
+        )
     named = Path(ref.name).expanduser().absolute()
     if trusted or folder is None or (_is_absolute(ref) and was_named(named)):
         return named
@@ -336,7 +348,8 @@ def _real(path: Path) -> Path:
 
 
 def _outside(text: str, folder: Path) -> SourceError:
-    hint = "give the path yourself with --set, move the files there, or let `modelgraft import` write a graph for the folder"
+    given = f"give the path yourself with {option('set', 'NAME=PATH')}"
+    hint = f"{given}, move the files there, or let `modelgraft import` write a graph for the folder"
     found = f"'{text}' leads outside {folder}: a document may only name files below its own folder"
     return SourceError(Problem("outside-folder", found, hint=hint))
 

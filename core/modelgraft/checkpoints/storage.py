@@ -48,19 +48,22 @@ def cache_in_use() -> Iterator[None]:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path` (made if it is missing) against other processes and threads; waits for its turn.
+def locked(path: Path, *, waits: bool = True) -> Iterator[bool]:
+    """Hold the lock file `path` (made if it is missing) against other processes and threads, and wait for that; gives whether it is held.
+
+    waits  False: do not wait; the block then runs without the lock where another holds it
 
     Without file locks on this platform nothing is held: writers are safe all the same, because they write aside and rename.
     """
-    handle = _lock(path)
+    handle = _lock(path, waits=waits)
     try:
-        yield
+        yield handle is not None
     finally:
-        os.close(handle)
+        if handle is not None:
+            os.close(handle)
 
 
-def _lock(path: Path) -> int:
+def _lock(path: Path, *, waits: bool) -> int | None:
     """Open a lock file and take its lock: of the file that has the name then, should somebody have deleted the one before."""
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,11 +73,14 @@ def _lock(path: Path) -> int:
         except ImportError:  # Windows
             return handle
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
             if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
                 return handle
         except FileNotFoundError:  # deleted between the two looks
             pass
+        except BlockingIOError:
+            os.close(handle)
+            return None
         except BaseException:
             os.close(handle)
             raise
@@ -89,13 +95,27 @@ def publish(aside: Path, target: Path) -> None:
     """
     _send(aside)
     if aside.is_dir() and target.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        target.rename(old / target.name)  # away in one step, so that nobody sees a half of it
-        aside.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
+        if not _exchange(aside, target):
+            old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+            target.rename(old / target.name)  # away in one step, so that nobody sees a half of it
+            aside.rename(target)
+            aside = old
+        shutil.rmtree(aside, ignore_errors=True)
     else:
         os.replace(aside, target)  # noqa: PTH105 the one place where names are changed
     _send_folder(target.parent)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two names change places in one step, so that there is no moment without either; says whether the system has a way to."""
+    import ctypes
+
+    here, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of renameat2(2) of Linux
+    try:
+        renamed: int = ctypes.CDLL(None).renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange)
+    except (AttributeError, OSError, TypeError):
+        return False
+    return renamed == 0
 
 
 def _send(path: Path) -> None:
@@ -136,7 +156,7 @@ def folder_aside(target: Path) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    held = _hold(aside)
+    held = lock_folder(aside)
     try:
         yield aside
         publish(aside, target)
@@ -154,14 +174,17 @@ def clear_leftovers(parent: Path) -> None:
     for aside in parent.glob(".*/"):
         with contextlib.suppress(OSError):  # it has become its target, or another process was faster
             is_new = time.time() - aside.stat().st_mtime < NEW_S
-            held = None if is_new else _hold(aside)
+            held = None if is_new else lock_folder(aside)
             if held is not None:
                 shutil.rmtree(aside, ignore_errors=True)
                 os.close(held)
 
 
-def _hold(folder: Path) -> int | None:
-    """Lock a folder until the handle that this gives is closed, or the process ends; None when another holds it, or none can."""
+def lock_folder(folder: Path, *, is_shared: bool = False) -> int | None:
+    """Lock a folder until the handle that this gives is closed, or the process ends.
+
+    None when another holds it in another way than both sharing it, it is not there, or there are no file locks.
+    """
     try:
         import fcntl
 
@@ -169,7 +192,7 @@ def _hold(folder: Path) -> int | None:
     except (ImportError, OSError):
         return None
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError:
         os.close(handle)
         return None
@@ -209,26 +232,34 @@ def stamp_of(path: Path) -> str:
     return f"{stat.st_size}\0{stat.st_mtime_ns}\0{digest.hexdigest()}"
 
 
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hex; remembered beside the cache under the file's place and stamp."""
-    memo = _memo_of(path)
-    if memo.is_file() and len(known := memo.read_text()) == 64:  # 64 hex digits: a memo that was cut is not trusted
-        return known
+def digest_of(path: Path) -> str:
+    """The SHA-256 of a file, in hex, read from its first byte to its last."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
-    remember_hash(path, digest.hexdigest())
     return digest.hexdigest()
 
 
-def remember_hash(path: Path, digest: str) -> None:
-    """Note the SHA-256 of a file that was just written, or has got another name: the next to ask need not read it."""
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file of the user, in hex; remembered beside the cache under the file's place and stamp.
+
+    What was remembered is good enough to look at a graph; before an answer depends on it, ask `digest_of`.
+    """
+    memo = _memo_of(path)
     try:
-        with file_aside(_memo_of(path)) as aside:
-            aside.write_text(digest)
+        known, _, check = memo.read_text(encoding="ascii").partition(" ")
+        if len(known) == 64 and check == hashlib.sha256(known.encode()).hexdigest()[:8]:  # a memo that was cut or changed is not trusted
+            return known
+    except (OSError, ValueError):
+        pass
+    found = digest_of(path)
+    try:
+        with file_aside(memo) as aside:
+            aside.write_text(f"{found} {hashlib.sha256(found.encode()).hexdigest()[:8]}", encoding="ascii")
     except OSError:
         pass  # a cache that cannot be written costs time, not correctness
+    return found
 
 
 def _memo_of(path: Path) -> Path:

@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.checkpoints import archives, conversions, hub, weight_files
+from modelgraft.checkpoints import archives, conversions, hub, kept, seals, weight_files
 from modelgraft.checkpoints.headers import damaged
 from modelgraft.checkpoints.progress import Progress
+from modelgraft.checkpoints.seals import Proof
 from modelgraft.checkpoints.sources import SourceView, settle
+from modelgraft.checkpoints.storage import digest_of
 from modelgraft.errors import Problem, SourceError, choices
+from modelgraft.wording import option
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-NO_WEIGHTS_HINT = "name a checkpoint, or ask for random ones: --init random, modelgraft.open(init='random')"
+NO_WEIGHTS_HINT = f"name a checkpoint, or ask for random ones: {option('init', 'random')}"
 
 
 def open(view: SourceView, *, offline: bool, progress: Progress | None = None) -> Weights:
@@ -31,17 +34,18 @@ def open(view: SourceView, *, offline: bool, progress: Progress | None = None) -
     ready = _at_hand(view, offline=offline, progress=progress)
     if not ready.weight_files:
         raise SourceError(Problem("no-weights", _why_none(ready), hint=NO_WEIGHTS_HINT))
-    return Weights(ready)
+    return Weights(ready, _proof_of(ready, offline=offline) if ready is view else _nothing_to_prove)
 
 
 def _at_hand(view: SourceView, *, offline: bool, progress: Progress | None) -> SourceView:
     """The same source, with everything on this machine and in a form that can be mapped."""
     ref = view.ref
-    if view.unread is not None:
-        return settle(view, file=view.unread)
     if ref.kind == "archive" and view.folder is None and view.file is None:
         beside = conversions.NEIGHBOURS if view.reader else ()
         return settle(view, file=archives.fetch(ref, offline=offline, progress=progress, beside=beside))
+    if view.unread is not None:
+        _refuse_other(view.unread, ref.sha256)
+        return settle(view, file=view.unread)
     if ref.kind == "hub" and not view.has_weights and not (offline or hub.is_offline()):
         return settle(view, folder=hub.download(ref.name, ref.revision, weights=True))
     return view
@@ -57,20 +61,71 @@ def _why_none(view: SourceView) -> str:
     )
 
 
-class Weights:
-    """The tensors of one part of a source. Closing is not needed: files are unmapped with the last tensor."""
+Prove = Callable[[], None]  # ends when what is kept of a source is whole: it was, or it is made again
 
-    def __init__(self, view: SourceView) -> None:
-        self.view = view
+
+def _nothing_to_prove() -> None:
+    """End: the files are the user's own, or were looked at just now."""
+
+
+def _proof_of(view: SourceView, *, offline: bool) -> Prove:
+    """Begin to look at every byte of what is kept of a source, beside the imports that follow; the tensors wait for the end of it."""
+    mend: Callable[[], object]
+    if view.origin is not None and view.folder is not None:
+        kept.hold(view.folder)
+        look, mend = partial(seals.complaint, view.folder), partial(_convert_again, view, offline=offline)
+    elif view.file is not None and view.ref.kind == "archive":
+        archives.hold(view.ref)
+        look, mend = partial(seals.complaint_of_file, view.file), partial(archives.fetch, view.ref, offline=offline)
+    elif view.file is not None and view.ref.sha256:
+        return Proof(partial(_refuse_other, view.file, view.ref.sha256)).result
+    else:
+        return _nothing_to_prove
+    proof = Proof(look)
+
+    @cache
+    def prove() -> None:
+        if proof.result():
+            mend()
+
+    return prove
+
+
+def _convert_again(view: SourceView, *, offline: bool) -> None:
+    """Make the folder of a file again, from a file that is whole."""
+    assert view.origin is not None and view.reader is not None  # noqa: PT018 as `_proof_of` has seen
+    if view.ref.kind == "archive":
+        archives.fetch(view.ref, offline=offline, beside=conversions.NEIGHBOURS)
+    else:
+        _refuse_other(view.origin, view.ref.sha256)
+    conversions.convert(view.origin, view.reader, sha256=view.ref.sha256)
+
+
+def _refuse_other(path: Path, sha256: str) -> None:
+    """Raise SourceError `hash-mismatch` for a file that is not the one that the user means."""
+    if sha256 and (found := digest_of(path)) != sha256:
+        raise archives.hash_mismatch(str(path), found=found, wanted=sha256)
+
+
+class Weights:
+    """The tensors of one part of a source. Closing is not needed: files are unmapped with the last tensor.
+
+    What is kept of the source is whole once a tensor, or the folder, was asked for.
+    """
+
+    def __init__(self, view: SourceView, prove: Prove = _nothing_to_prove) -> None:
+        self.view, self._prove = view, prove
 
     @property
     def folder(self) -> Path:
         """The folder in Hugging Face layout that holds config.json and tokenizer files; of a single file, where it lies."""
+        self._prove()
         return self.view.folder or self.view.weight_files[0].parent
 
     @property
     def file(self) -> Path:
         """The first file of weights."""
+        self._prove()
         return self.view.weight_files[0]
 
     def keys(self) -> tuple[str, ...]:
@@ -83,7 +138,7 @@ class Weights:
 
     def sub(self, part: str) -> Weights:
         """The tensors of another part of the same source; "" is the whole. Raises SourceError `unknown-part`."""
-        return Weights(self.view.at(part))
+        return Weights(self.view.at(part), self._prove)
 
     def shape(self, key: str) -> tuple[int, ...] | None:
         """The shape of a tensor, or None when there is none of this key."""
@@ -105,6 +160,7 @@ class Weights:
     @cached_property
     def _files(self) -> dict[str, Callable[[str], Any]]:  # Any: a tensor; torch is not imported here
         """Key in the files -> what reads it: the open file that holds it, or the mapping that a pickle gave."""
+        self._prove()
         found: dict[str, Callable[[str], Any]] = {}
         for path in self.view.weight_files:
             found.update(_map_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -92,7 +93,7 @@ def cache_clear(context: typer.Context, as_json: AsJson = False) -> None:
     screen = session_of(context).screen
     found = store.entries()
     total = sum(map(store.size_of, found))
-    store.clear()
+    shutil.rmtree(store.exports_root(), ignore_errors=True)
     if as_json:
         screen.document({"ok": True, "exports": len(found), "bytes": total})
     else:

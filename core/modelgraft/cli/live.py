@@ -41,7 +41,7 @@ class _Lines:
         self._last: dict[str, float] = {}
 
     def take(self, event: Event) -> None:
-        text = _words(event)  # a failure is not among them: it ends the run, and is told then
+        text = _words(event)
         if event.kind == "progress":
             now = time.monotonic()
             if now - self._last.get(event.node, 0.0) < EVERY_S and event.facts.get("done") != event.facts.get("total"):
@@ -60,16 +60,13 @@ def _words(event: Event) -> str:
             return f"done in {facts['seconds']:.3f} s"
         case "node-cached":
             return "from the cache"
+        case "node-failed":
+            return f"failed: {facts.get('error')}"
         case "progress":
             return _amount(facts)
         case "warning":
-            return f"warning: {_said_of(event)}"
+            return f"warning: {facts.get('text', '')}"
     return ""
-
-
-def _said_of(event: Event) -> str:
-    """The text of a warning without the name of its node, which stands before it."""
-    return str(event.facts.get("text", "")).removeprefix(f"{event.node}: ")
 
 
 def _amount(facts: Mapping[str, Any]) -> str:
@@ -122,7 +119,8 @@ class _Live:
             case "node-loaded" | "node-finished" | "node-failed" | "node-cached":
                 self._end(event.node)
             case "warning":
-                self._console.print(f"[yellow]warning[/]: {event.node}: {_said_of(event)}")
+                where = f"{event.node}: " if event.node else ""
+                self._console.print(f"[yellow]warning[/]: {_safe(where + str(event.facts.get('text', '')))}")
 
     def _work(self, node: str, note: str) -> TaskID:
         if node not in self._tasks:

@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modelgraft.cli import making
+from modelgraft.cli.components import component_document, say_component
 from modelgraft.cli.options import AsJson
 from modelgraft.cli.session import Session, session_of
 from modelgraft.errors import PluginError, choices, nearest
-from modelgraft.kinds import KINDS
 
 if TYPE_CHECKING:
-    from modelgraft.kinds import Component
+    from modelgraft.cli.extensions import Extensions
     from modelgraft.registry import Plugin
+
+OFFERS = ("record type", "recorded config", "weight reader", "backend")  # what a plugin may have beside components and commands
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    app.command("components")(components)
     group = typer.Typer(help="See, add, start and prove plugins.", no_args_is_help=True, rich_markup_mode=None)
     group.command("list")(list_plugins)
     group.command("info")(info)
@@ -27,84 +28,51 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="plugins")
 
 
-def components(
-    context: typer.Context,
-    kind: Annotated[str | None, typer.Option("--kind", metavar="K", help=f"Only components of this kind: {', '.join(KINDS)}.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """List the installed components: what `use:` may name."""
-    if kind is not None and kind not in KINDS:
-        raise typer.BadParameter(f"--kind takes {', '.join(KINDS)}, found '{kind}'. {nearest(kind, KINDS)}".rstrip())
-    session = session_of(context)
-    found = [one for one in session.registry.components.values() if kind in (None, one.kind)]
-    _name_the_broken(session)
-    if as_json:
-        session.screen.document([component_document(one) for one in found])
-    else:
-        session.screen.table(
-            ("component", "kind", "plugin", "what it does"), [(one.id, one.kind, one.plugin, one.summary) for one in found]
-        )
-
-
-def component_document(one: Component) -> dict[str, Any]:
-    """A component as plain values."""
-    ports = one.config.declared_ports
-    return {
-        "id": one.id,
-        "kind": one.kind,
-        "version": one.version,
-        "plugin": one.plugin,
-        "about": one.summary,
-        "inputs": {name: str(port) for name, port in ports.inputs.items()},
-        "outputs": {name: str(port) for name, port in ports.outputs.items()},
-        "config": {
-            name: {
-                "type": _type_name(field.annotation),
-                "required": field.is_required(),
-                "default": _default(field),
-                "about": field.description or "",
-            }
-            for name, field in one.config.model_fields.items()
-        },
-        "exportable": one.exportable,
-    }
-
-
-def _type_name(annotation: Any) -> str:
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
-
-
-def _default(field: Any) -> Any:
-    if field.is_required():
-        return None
-    value = field.get_default(call_default_factory=True)
-    return value if isinstance(value, str | int | float | bool | type(None)) else str(value)
-
-
-def _name_the_broken(session: Session) -> None:
-    for name, plugin in session.registry.quarantined().items():
-        session.screen.note(f"plugin {name} is left out: {plugin.error}")
-
-
 def list_plugins(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the installed plugins, also those that cannot be loaded."""
+    """List the installed plugins, also those that cannot be loaded, and the names that each has lost to another."""
     session = session_of(context)
-    found = session.registry.plugins
+    found, extensions = session.registry.plugins, _extensions(session)
     if as_json:
-        session.screen.document([_plugin_document(plugin) for plugin in found.values()])
+        session.screen.document([_plugin_document(session, plugin, extensions) for plugin in found.values()])
         return
-    rows = [(name, _where(plugin), str(len(plugin.components)), plugin.error or "ok") for name, plugin in found.items()]
+    rows = [(name, _where(plugin), str(len(plugin.components)), _state(plugin, extensions)) for name, plugin in found.items()]
     session.screen.table(("plugin", "package", "components", "state"), rows, right=frozenset({2}))
 
 
-def _plugin_document(plugin: Plugin) -> dict[str, Any]:
+def _extensions(session: Session) -> Extensions:
+    """The commands of plugins. Asking for them is light, as any hook that registers."""
+    from modelgraft.cli.app import build_app
+    from modelgraft.cli.extensions import commands_of, names_of
+
+    with session.screen.only_answers():
+        return commands_of(session.registry, taken=names_of(build_app()))
+
+
+def _state(plugin: Plugin, extensions: Extensions) -> str:
+    """In a table: ok, what is wrong, or what is missing."""
+    lost = [*plugin.lost, *extensions.lost.get(plugin.name, ())]
+    failed = [f"adds no commands: {extensions.errors[plugin.name]}"] if plugin.name in extensions.errors else []
+    return plugin.trouble or "; ".join([*failed, *(f"without the {one}" for one in lost)]) or "ok"
+
+
+def _plugin_document(session: Session, plugin: Plugin, extensions: Extensions) -> dict[str, Any]:
+    place, lost = plugin.place, [*plugin.lost, *extensions.lost.get(plugin.name, ())]
+    owned = session.registry.owners.items()
     return {
         "name": plugin.name,
         "module": plugin.module,
         "package": plugin.distribution,
         "version": plugin.version,
         "components": list(plugin.components),
-        "error": plugin.error or None,
+        **{
+            f"{what}s".replace(" ", "_"): sorted(name for (kind, name), owner in owned if (kind, owner) == (what, plugin.name))
+            for what in OFFERS
+        },
+        "commands": [name for name, (owner, _) in extensions.commands.items() if owner == plugin.name],
+        "error": plugin.error or extensions.errors.get(plugin.name),
+        "file": place.file if place is not None else None,
+        "line": place.line if place is not None else None,
+        "lost": [{"what": one.what, "name": one.name, "owner": one.owner} for one in lost],
     }
 
 
@@ -114,44 +82,46 @@ def _where(plugin: Plugin) -> str:
 
 def info(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="ID", help="A plugin, or a component as namespace/name.")],
+    name: Annotated[str, typer.Argument(metavar="ID", help="A plugin, a package, or a component as namespace/name.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show a plugin with its components, or a component with its ports and config."""
+    """Show a component with its ports and config, a plugin with what it brings, or all plugins of a package."""
     session = session_of(context)
     registry = session.registry
-    component, plugin = registry.find(name), registry.plugins.get(name)
+    component = registry.find(name)
+    of_name = [plugin for plugin in registry.plugins.values() if plugin.name == name]
+    plugins = of_name or [plugin for plugin in registry.plugins.values() if plugin.distribution == name]
     if component is not None:
-        found = component_document(component)
-        session.screen.document(found) if as_json else _say_component(session, found)
-    elif plugin is not None:
-        session.screen.document(_plugin_document(plugin)) if as_json else _say_plugin(session, plugin)
+        from modelgraft.looks import look
+
+        found = component_document(component, look(component, registry), registry)
+        session.screen.document(found) if as_json else say_component(session, found)
+    elif plugins:
+        documents = [_plugin_document(session, plugin, _extensions(session)) for plugin in plugins]
+        if as_json:
+            package = {"package": name, "version": plugins[0].version, "plugins": documents}
+            session.screen.document(documents[0] if of_name else package)
+        else:
+            for document, plugin in zip(documents, plugins, strict=True):
+                _say_plugin(session, document, plugin)
     else:
-        known = [*registry.plugins, *registry.components]
+        packages = {plugin.distribution for plugin in registry.plugins.values()} - {""}
+        known = [*registry.plugins, *registry.components, *packages]
         raise PluginError(
-            f"there is no plugin or component '{name}'. {nearest(name, known)} Plugins: {choices(registry.plugins, most=40)}."
+            f"there is no plugin, package or component '{name}'. {nearest(name, known)} Plugins: {choices(registry.plugins, most=40)}."
         )
 
 
-def _say_plugin(session: Session, plugin: Plugin) -> None:
+def _say_plugin(session: Session, found: dict[str, Any], plugin: Plugin) -> None:
     screen = session.screen
     screen.say(f"{screen.paint(plugin.name, 'bold')}  {_where(plugin)}  ({plugin.module})")
-    if plugin.error:
-        screen.say(f"it is left out: {plugin.error}")
+    if found["error"]:
+        screen.say(f"  {'it is left out' if plugin.error else 'it adds no commands'}: {plugin.trouble or found['error']}")
+    for lost in found["lost"]:
+        screen.say(f"  it does not have the {lost['what']} {lost['name']}, which belongs to {lost['owner']}")
     for id in plugin.components:
         screen.say(f"  {id}  {session.registry.components[id].summary}")
-
-
-def _say_component(session: Session, found: dict[str, Any]) -> None:
-    screen = session.screen
-    screen.say(f"{screen.paint(found['id'], 'bold')}  {found['kind']}, version {found['version']}, of the plugin {found['plugin']}")
-    screen.say(found["about"])
-    for side in ("inputs", "outputs"):
-        for name, kind in found[side].items():
-            screen.say(f"  {side[:-1]:6} {name}: {kind}")
-    for name, field in found["config"].items():
-        about = f"  {field['about']}" if field["about"] else ""
-        default = "" if field["required"] else f" = {field['default']!r}"
-        screen.say(f"  with   {name}: {field['type']}{default}{about}")
-    if not found["inputs"] and not found["outputs"]:
-        screen.say("its ports depend on the config: see `modelgraft explain GRAPH NODE` of a graph that uses it")
+    for what in (*OFFERS, "command"):
+        names = found[f"{what}s".replace(" ", "_")]
+        if names:
+            screen.say(f"  {what}{'s' * (len(names) > 1)}: {choices(names)}")

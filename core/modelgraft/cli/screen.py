@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from modelgraft.errors import InputError, Problem
+from modelgraft.wording import for_command
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
@@ -73,7 +74,7 @@ class Screen:
 
     def say(self, text: str = "") -> None:
         """Answer with a line."""
-        self.write(text + "\n")
+        self.write(for_command(text) + "\n")
 
     def write(self, text: str) -> None:
         """Answer with a text as it is. Raises BrokenPipeError when the reader has left, InputError when there is no room."""
@@ -87,11 +88,11 @@ class Screen:
 
     def note(self, text: str) -> None:
         """Say something beside the answer."""
-        self.err.write(text + "\n")
+        self.err.write(for_command(text) + "\n")
 
     def document(self, value: Any) -> None:
         """Answer with the one JSON document."""
-        self.write(json_text(value, indent=1) + "\n")
+        self.write(for_command(json_text(value, indent=1)) + "\n")
 
     # -- errors
 
@@ -115,7 +116,7 @@ class Screen:
     def problems(self, problems: Sequence[Problem], *, kind: str) -> None:
         """Say every problem of a graph."""
         if self.is_json:
-            message = "\n".join(map(str, problems))
+            message = "\n".join(problem.unworded for problem in problems)
             self._refuse({"kind": kind, "message": message, "problems": [p.as_json() for p in problems]})
             return
         for problem in problems:
@@ -123,7 +124,7 @@ class Screen:
 
     def paint_problem(self, problem: Problem, *, on: IO[str]) -> str:
         """A problem as text, its code in colour on a terminal."""
-        return str(problem).replace(f"  {problem.code}  ", f"  {self.paint(problem.code, 'red', on=on)}  ", 1)
+        return problem.unworded.replace(f"  {problem.code}  ", f"  {self.paint(problem.code, 'red', on=on)}  ", 1)
 
     def paint(self, text: str, *colours: str, on: IO[str] | None = None) -> str:
         """Colour a word on a terminal; elsewhere it stays as it is."""

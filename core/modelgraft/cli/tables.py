@@ -22,8 +22,8 @@ def print_plan(plan: Plan, screen: Screen) -> None:
         screen.say(f"left out, because no wanted output needs them: {', '.join(plan.pruned)}")
     for source, parts in unread_parts(plan.graph).items():
         screen.say(f"no node reads of {source}: {told(parts)}")
-    for warning in plan.graph.warnings:
-        screen.note(f"{screen.paint('warning', 'yellow', on=screen.err)}: {warning}")
+    for warning in plan.graph.remarks:
+        screen.note(f"{screen.paint('warning', 'yellow', on=screen.err)}: {warning.unworded}")
     segments, cuts = segments_of(plan)
     for part in segments:
         screen.say(f"one {part.steps[0].backend} session: {part.name}")
@@ -64,7 +64,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "nodes": {step.node.name: _step_document(step) for step in plan.steps},
         "pruned": list(plan.pruned),
         "unread": unread_parts(plan.graph),
-        "warnings": [warning.as_json() for warning in plan.graph.warnings],
+        "warnings": [warning.as_json() for warning in plan.graph.remarks],
         **_segments_document(plan),
         "totals": _totals_document(plan.totals),
     }

@@ -19,7 +19,7 @@ VERSION = 1  # the version of the graph language that this release reads
 TOP_KEYS: Mapping[str, str] = {
     "modelgraft": "Version of the graph language: 1.",
     "name": "Name of the graph; the name of the file when it is left out.",
-    "params": "What a user may set with --set name=value. Write ${name} in nodes, outputs and runtime.",
+    "params": "What a user may set: --set name=value, params= in Python. Write ${name} in nodes, outputs and runtime.",
     "inputs": "What is given to a run, by name: a port type, or a mapping with type, default and doc.",
     "nodes": "The parts of the graph by name. With `extends`, a node set to null is removed.",
     "outputs": "What a run gives, by name: node.port, or node when it has one output.",

@@ -21,6 +21,7 @@ from modelgraft.language.sections import Sections, SubgraphSpec
 from modelgraft.language.subgraphs import Inlining
 from modelgraft.language.yaml_reader import Item
 from modelgraft.shipped import find_shipped, shipped_graphs, shipped_names
+from modelgraft.wording import option
 
 if TYPE_CHECKING:
     from modelgraft.registry import Registry
@@ -175,7 +176,7 @@ class Expansion:
             return None  # what seems left over may be what a wrong name was meant to be
         asks = "unused" not in self.allow and not changes and not found.is_changed  # what the user changes may be what named a param
         idle = unused_params(scope, root.value.get("params")) if asks else []
-        inlining = Inlining(nodes, placed, outputs, runtime, self.allow, self.collector)
+        inlining = Inlining(nodes, inputs, placed, outputs, runtime, self.allow, self.collector)
         every = inlining.inline()
         led = {port: inlining.output(ref, f"outputs.{port}") for port, ref in outputs.items()}
         used = {key: replace(param, used=key in scope.used) for key, param in scope.params.items()}
@@ -223,7 +224,7 @@ class Expansion:
             try:
                 self.files[key] = document.read(path, layer=layer)
             except DocumentError as error:
-                self.collector.problems += [p if p.place else replace(p, place=origin.place) for p in error.problems]
+                self.collector.problems += [p if p.place else replace(p, place=origin.place) for p in error.noted]
                 return None
             self._know(self.files[key])
         return self.files[key]
@@ -250,7 +251,10 @@ class Expansion:
         if not inside:
             found = f"{what} names {text}, which lies outside the folder of {Path(home).name}"
             self.collector.add(
-                "outside-folder", found, place=origin.place, hint="copy the file next to the graph, or give its path by --set"
+                "outside-folder",
+                found,
+                place=origin.place,
+                hint=f"copy the file next to the graph, or give its path by {option('set', 'NAME=PATH')}",
             )
             return None
         return folder / text

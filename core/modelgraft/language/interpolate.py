@@ -13,6 +13,7 @@ from modelgraft.language.document import PARAM_KEYS, PARAM_TYPES, describe
 from modelgraft.language.overlay import given
 from modelgraft.language.yaml_reader import Item
 from modelgraft.order import find_cycles, topological
+from modelgraft.wording import option
 
 MOST_FILLED = 10_000_000  # characters and values that params may add to a document: params of params grow exponentially
 
@@ -129,7 +130,8 @@ class Scope:
             return Filled(value, Origin(item.layer, place, item.note), place.file)
         lead = self.params[names[0]].origin
         notes = [
-            f"param {name}{'' if self.params[name].origin.is_users else f', {self.params[name].origin}'}" for name in dict.fromkeys(names)
+            f"param {name}{'' if self.params[name].origin.is_users else f', {self.params[name].origin.unworded}'}"
+            for name in dict.fromkeys(names)
         ]
         if lead.is_users and leads:
             return Filled(value, Origin(lead.layer, lead.place, f"{place.short}, param {names[0]}"), place.file)
@@ -216,7 +218,7 @@ def _param(name: str, entry: Item, value: Value | None, scope: Scope) -> Param |
         return Param(name, value.value, default.value if default else None, value.origin, doc, entry.at)
     if default is None:
         found = f"the param '{name}' has no default and is not set"
-        scope.collector.add("missing-param", found, place=entry.at, hint=f"set it: --set {name}=..., or give it a default")
+        scope.collector.add("missing-param", found, place=entry.at, hint=f"set it: {option('set', f'{name}=...')}, or give it a default")
         return Param(name, "", None, Origin("default", entry.at), doc, entry.at)
     return Param(name, default.value, default.value, default.origin, doc, entry.at)
 
@@ -269,7 +271,7 @@ def _quote_hint(kind: str, found: Any) -> str:
 
 def unused_params(scope: Scope, section: Item | None) -> list[Problem]:
     """One problem for each param that nothing names. Those of a base are left out: what names them may have been replaced."""
-    hint = "write ${%s} where it belongs, or remove it (--allow unused while drafting)"
+    hint = "write ${%s} where it belongs, or remove it (" + option("allow", "unused") + " while drafting)"
     return [
         Problem("unused-param", f"nothing uses the param '{name}'", param.place, hint % name)
         for name, param in scope.params.items()
@@ -279,4 +281,4 @@ def unused_params(scope: Scope, section: Item | None) -> list[Problem]:
 
 def user_place(name: str) -> Place:
     """The place of a value that the user set."""
-    return Place(f"--set {name}")
+    return Place(option("set", name))

@@ -14,6 +14,7 @@ from typing import Any
 from modelgraft.errors import Collector, DocumentError, Place, choices, nearest, reading_order
 from modelgraft.language.document import SECTIONS, describe
 from modelgraft.language.yaml_reader import Item, read_yaml, scalar
+from modelgraft.wording import option
 
 NOT_INHERITED = frozenset({"extends", "name", "modelgraft"})
 WRITTEN_OUT = {"params": "default", "inputs": "type", "runtime": "default"}  # the key that the plain form of an entry stands for
@@ -112,7 +113,7 @@ def without_dotted_keys(root: Item) -> tuple[Item, list[tuple[str, Item]]]:
 
 def override(root: Item, changes: Iterable[tuple[str, Item]], collector: Collector) -> Item:
     """Apply dotted keys, the shorter ones first. Each must name a node that there is, unless it gives a whole node."""
-    for dotted, item in sorted(changes, key=lambda change: (change[0].count("."), reading_order(change[1].at), change[0])):
+    for dotted, item in sorted(changes, key=_outside_in):
         parts = dotted.split(".")
         entries = root.value.get(parts[0])
         known: Mapping[str, Any] = entries.value if entries is not None and isinstance(entries.value, dict) else {}
@@ -127,6 +128,12 @@ def override(root: Item, changes: Iterable[tuple[str, Item]], collector: Collect
         else:
             root = overlay(root, _nested(root, parts, item), collector)._replace(place=root.place)
     return root
+
+
+def _outside_in(change: tuple[str, Item]) -> tuple[object, ...]:
+    """Flags go over what is set; of each, the shorter keys come first."""
+    dotted, item = change
+    return item.layer == "flag", dotted.count("."), reading_order(item.at), dotted
 
 
 def _blocked(root: Item, parts: list[str]) -> tuple[str, Item] | None:
@@ -155,7 +162,7 @@ def given(name: str, value: Any, *, layer: str) -> Item:
     Text is read as YAML reads an unquoted word, so that `5` is a number, `[a, b]` a list, and `"5"` with
     its quotes a text. Braces are text: they stand in prompts.
     """
-    place = Place(f"--set {name}") if layer == "set" else Place(name)
+    place = Place(option("set", name)) if layer == "set" else Place(name)
     return _item(_read_words(value) if isinstance(value, str) else value, place, layer)
 
 

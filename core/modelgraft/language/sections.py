@@ -12,6 +12,7 @@ from modelgraft.errors import Collector, Place, choices, nearest
 from modelgraft.graph import INPUTS, AdapterSpec, GraphInput, NodeSpec, Origin, Ref, Value, Wire
 from modelgraft.language.document import ADAPTER_KEYS, INPUT_KEYS, NODE_KEYS, RUNTIME_KEYS, SUBGRAPH_KEYS, TOP_KEYS, describe
 from modelgraft.language.interpolate import NAME, Filled, Scope
+from modelgraft.language.slips import space_hint
 from modelgraft.language.yaml_reader import Item
 from modelgraft.ports import ListOf, Modality, Port, PortSyntaxError, PortType, Tensor, port
 
@@ -61,7 +62,7 @@ class Sections:
             return {}
         if isinstance(item.value, dict):
             return item.value
-        self.wrong_type(item, what, "a mapping")
+        self.wrong_type(item, what, "a mapping", hint=space_hint(item.value) if isinstance(item.value, str) else "")
         return {}
 
     def wrong_type(self, item: Item, what: str, wanted: str, *, hint: str = "", node: str = "") -> None:
@@ -129,7 +130,8 @@ class Sections:
         if not self.name(name, item, "node"):
             return None
         if not isinstance(item.value, dict):
-            hint = f"write {{use: {item.value}}}" if isinstance(item.value, str) and "/" in item.value else ""
+            slip = space_hint(item.value) if isinstance(item.value, str) else ""
+            hint = slip or (f"write {{use: {item.value}}}" if isinstance(item.value, str) and "/" in item.value else "")
             self.wrong_type(item, f"the node {name}", "a mapping with `use`", hint=hint, node=name)
             return None
         entries = item.value
@@ -193,7 +195,7 @@ class Sections:
         """The `in` of a node."""
         read: dict[str, Wire] = {}
         if item is not None and not isinstance(item.value, dict):
-            hint = f"name the port: {{port: {item.value}}}" if isinstance(item.value, str) else ""
+            hint = (space_hint(item.value) or f"name the port: {{port: {item.value}}}") if isinstance(item.value, str) else ""
             self.wrong_type(item, f"{node}.in", "a mapping of ports to references", hint=hint, node=node)
             return read
         for port_name, entry in self.entries(item, f"{node}.in").items():

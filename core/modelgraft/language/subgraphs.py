@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from modelgraft.errors import Collector, Place, Problem, choices, nearest
 from modelgraft.graph import INPUTS, AdapterSpec, GraphInput, GraphSpec, NodeSpec, Ref, Value, Wire
 from modelgraft.language.sections import SubgraphSpec
+from modelgraft.wording import option
 
 Refs = tuple[Ref, ...]
 
@@ -22,6 +23,7 @@ class Inlining:
     """Puts subgraphs in the place of their nodes within one graph."""
 
     nodes: Mapping[str, NodeSpec]
+    inputs: Mapping[str, GraphInput]
     placed: dict[str, tuple[SubgraphSpec, GraphSpec]]
     outputs: Mapping[str, Ref]
     runtime: Mapping[str, Value]
@@ -37,7 +39,7 @@ class Inlining:
         for name, (spec, inner) in self.placed.items():
             self._check_names(spec, inner)
             if not used[name] and "unused" not in self.allow:
-                hint = "remove it, or check with --allow unused while you draft"
+                hint = f"remove it, or check with {option('allow', 'unused')} while you draft"
                 self.left_over.append(Problem("unused-node", f"no output needs {name}", spec.place, hint, name))
             self.left_over += [replace(found, node=f"{name}/{found.node}") if found.node else found for found in inner.left_over]
             self.placed[name] = (spec, needed_part(inner, used[name] or inner.outputs))
@@ -152,8 +154,17 @@ class Inlining:
                 self.lifted[name] = replace(entry, name=name)
             else:
                 found = f"nothing feeds the input '{port}' of {spec.name}, of type {entry.port}"
-                hint = f"add {port}: to {spec.name}.in"
+                hint = f"add {port}: {self._unread(entry)}to {spec.name}.in"
                 self.collector.add("missing-input", found, place=spec.place, hint=hint, node=spec.name, port=port)
+
+    def _unread(self, wanted: GraphInput) -> str:
+        """An input of this graph of the wanted type that nothing reads yet, as it is written with a space behind; "" without one."""
+        wires = [wire for spec, _ in self.placed.values() for wire in spec.wires.values()]
+        read = {ref.port for ref in (*(ref for wire in wires for ref in wire.refs), *self.outputs.values()) if ref.is_input}
+        read |= {ref.port for node in self.nodes.values() for ref in node.references if ref.is_input}
+        could = sorted(name for name, given in self.inputs.items() if name not in read and given.port.types == wanted.port.types)
+        best = next((name for name in could if name == wanted.name), *could[:1] or [""])
+        return f"{INPUTS}.{best} " if best else ""
 
     def _lead(self, ref: Ref, spec: SubgraphSpec, inner: GraphSpec, place: Place | None) -> Refs:
         """What an inner reference means outside; empty for an optional input that nothing feeds."""

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from modelgraft.errors import DocumentError, Place, Problem
+from modelgraft.language.slips import quote_hint, space_hint, space_hint_of_line
 
 MOST_BYTES = 4 * 2**20  # a graph of 10,000 nodes takes about 1 MiB
 MOST_DEPTH = 100  # the language itself nests six levels; the rest is for values in `with`
@@ -134,6 +135,7 @@ class _Open:
     size: int = 1
     waiting: str | None = None  # the key whose value comes next
     waiting_at: Place | None = None
+    waiting_is_bare: bool = False  # that key is an unquoted word
     skips: bool = False  # the value that comes next belongs to a key that was refused
 
 
@@ -193,9 +195,22 @@ class _Builder:
             self.anchors[event.anchor] = (value, 1)
         key_of = self._waits_for_key()
         if key_of is None:
+            self._refuse_joined(event)
             self._put(value, place, 1)
         else:
             self._key(key_of, value, place)
+            key_of.waiting_is_bare = not event.style
+
+    def _refuse_joined(self, event: Any) -> None:
+        """Tell of an unquoted key that holds a colon, and a bracket or no value behind it: `{x:eye}` is one word."""
+        top = self.stack[-1] if self.stack else None
+        if top is None or top.waiting is None or not top.waiting_is_bare:
+            return
+        has_value = bool(event.style or event.value)
+        hint = space_hint(top.waiting)
+        if hint and (not has_value or ":{" in top.waiting or ":[" in top.waiting):
+            found = f"'{top.waiting}' is one word to YAML, a key{'' if has_value else ' without a value'}"
+            self.problems.append(Problem("yaml-syntax", found, top.waiting_at, hint))
 
     def _waits_for_key(self) -> _Open | None:
         """The mapping whose next key comes now, if what comes now is a key."""
@@ -273,7 +288,7 @@ class _Builder:
             top.value.append(Item(value, place, None, self.layer))
         elif top.waiting is not None:
             top.value[top.waiting] = Item(value, place, top.waiting_at, self.layer)
-        top.waiting, top.waiting_at, top.skips = None, None, False
+        top.waiting, top.waiting_at, top.skips, top.waiting_is_bare = None, None, False, False
 
 
 def _syntax_problem(error: yaml.YAMLError, text: str, file: str) -> Problem:
@@ -289,10 +304,15 @@ def _syntax_problem(error: yaml.YAMLError, text: str, file: str) -> Problem:
     what = getattr(error, "problem", None) or "the text cannot be read"
     context = getattr(error, "context", None)
     sentence = f"this is not YAML: {f'{context}, ' if context else ''}{what}"
-    return Problem("yaml-syntax", sentence, place, _syntax_hint(what, line))
+    began = getattr(getattr(error, "context_mark", None), "line", mark.line)
+    return Problem("yaml-syntax", sentence, place, _syntax_hint(what, lines[began : mark.line + 1] or [line]))
 
 
-def _syntax_hint(what: str, line: str) -> str:
+def _syntax_hint(what: str, lines: list[str]) -> str:
+    """What a person may have meant by the lines from the bracket, key or quote that was open to the place of the error."""
+    line = lines[-1]
+    if hint := quote_hint("\n".join(lines)) or next(filter(None, map(space_hint_of_line, reversed(lines))), ""):
+        return hint
     if line.lstrip().startswith(("@", "`")) or ": @" in line or ": `" in line:
         return "put text that starts with @ or ` in quotes"
     if "mapping values" in what:

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from modelgraft.media import Audio
+from modelgraft.owning import is_array, is_picture, is_tensor
+from modelgraft.sounds import Audio
 
 PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4, "YCbCr": 3, "LAB": 3, "HSV": 3, "I;16": 2, "I": 4, "F": 4}
 
@@ -116,21 +117,3 @@ def _sum(values: Iterable[Any]) -> int | None:
             return None
         total += size
     return total
-
-
-def is_tensor(value: Any) -> bool:
-    """A torch tensor; torch is not imported to find out."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Tensor)
-
-
-def is_array(value: Any) -> bool:
-    """A numpy array; numpy is not imported to find out."""
-    numpy = sys.modules.get("numpy")
-    return numpy is not None and isinstance(value, numpy.ndarray)
-
-
-def is_picture(value: Any) -> bool:
-    """A Pillow picture; Pillow is not imported to find out."""
-    image = sys.modules.get("PIL.Image")
-    return image is not None and isinstance(value, image.Image)

@@ -1,24 +1,29 @@
-"""Results of nodes in a folder: one safetensors file per key, written whole or not at all, the oldest removed first.
+"""Results of nodes in a folder: one safetensors file per key with its checksum in it, whole or not at all; the oldest are removed first.
 
-Several processes may use the folder at the same time. A file that cannot be read back is a miss, and is removed.
+Several processes may use the folder at the same time. A file that cannot be read back is a miss, is removed, and that is said.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from modelgraft.checkpoints import kept
+from modelgraft.checkpoints.seals import BrokenSeal
 from modelgraft.checkpoints.storage import file_aside
-from modelgraft.media import Audio
-from modelgraft.running.digests import is_array, is_picture, is_tensor
+from modelgraft.owning import is_array, is_picture, is_tensor
+from modelgraft.sounds import Audio
 
-FORMAT = "1"  # raised when files of an older form must not be read
+FORMAT = "2"  # raised when files of an older form must not be read
 SUFFIX = ".safetensors"
+CHECK = re.compile(rb'"check":"([0-9a-f]{8})"')  # in the header: the CRC-32 of the file with zeros in its place
+NO_CHECK = b'"check":"00000000"'
 
 
 class DiskCache:
@@ -36,9 +41,10 @@ class DiskCache:
             return None
         try:
             outputs = _unpack(content, key)
-        except Exception:  # noqa: BLE001 a damaged file may fail in any way
+        except Exception as error:  # noqa: BLE001 a damaged file may fail in any way
             with suppress(OSError):
                 path.unlink()
+            kept.remark(f"a result was kept and is broken ({path}: {error}): it is computed again")
             return None
         with suppress(OSError):
             os.utime(path)  # so that what is used stays
@@ -59,13 +65,30 @@ class DiskCache:
             return
         self._make_room()
 
+    def files(self) -> list[Path]:
+        """Every result in the folder, and what killed processes have left of one."""
+        found = self._folder.glob(f"??/*{SUFFIX}*")
+        return sorted(path for path in found if path.parent.name == path.name.removeprefix(".")[:2])
+
+    def complaint(self, path: Path) -> str:
+        """What is wrong with a result that `files` has given, or an empty string."""
+        if path.suffix != SUFFIX or path.name.startswith("."):
+            return "it was not finished"
+        try:
+            _unpack(path.read_bytes(), path.stem)
+        except FileNotFoundError:
+            return ""  # removed meanwhile
+        except Exception as error:  # noqa: BLE001 a damaged file may fail in any way
+            return str(error)
+        return ""
+
     def _path(self, key: str) -> Path:
         return self._folder / key[:2] / f"{key}{SUFFIX}"
 
     def _make_room(self) -> None:
         """Remove the files that were not used for longest until the folder is within its limit."""
         files = []
-        for path in self._folder.rglob(f"*{SUFFIX}*"):
+        for path in self.files():
             with suppress(OSError):  # another process may remove it first
                 stat = path.stat()
                 files.append((stat.st_mtime, stat.st_size, path))
@@ -90,30 +113,22 @@ def _pack(outputs: Mapping[str, Any], key: str) -> bytes:
 
     blocks: dict[str, Any] = {}
     tree = json.dumps({name: _flatten(value, blocks) for name, value in outputs.items()})
-    facts = {"modelgraft": FORMAT, "key": key, "tree": tree, "check": _checksum(blocks, tree)}
-    content: bytes = save(blocks, metadata=facts)
-    return content
+    content: bytes = save(blocks, metadata={"modelgraft": FORMAT, "key": key, "tree": tree, "check": "00000000"})
+    return content.replace(NO_CHECK, f'"check":"{zlib.crc32(content):08x}"'.encode(), 1)
 
 
 def _unpack(content: bytes, key: str) -> dict[str, Any]:
     from safetensors.torch import load
 
     length = int.from_bytes(content[:8], "little")
+    check = CHECK.search(content, 8, 8 + length)
+    if check is None or zlib.crc32(content[: check.start()] + NO_CHECK + content[check.end() :]) != int(check[1], 16):
+        raise BrokenSeal("its checksum is of something else")
     facts = json.loads(content[8 : 8 + length])["__metadata__"]
+    if (facts["modelgraft"], facts["key"]) != (FORMAT, key):
+        raise BrokenSeal("it is of another version, or the result of something else")
     blocks = load(content)
-    if facts["modelgraft"] != FORMAT or facts["key"] != key or facts["check"] != _checksum(blocks, facts["tree"]):
-        raise ValueError("the file is damaged")
     return {name: _restore(tree, blocks) for name, tree in json.loads(facts["tree"]).items()}
-
-
-def _checksum(blocks: Mapping[str, Any], tree: str) -> str:
-    import torch
-
-    total = zlib.crc32(tree.encode())
-    for name in sorted(blocks):
-        flat = blocks[name].reshape(-1)
-        total = zlib.crc32(flat.view(torch.uint8).numpy().data if flat.numel() else b"", total)
-    return str(total)
 
 
 def _flatten(value: Any, blocks: dict[str, Any]) -> Any:

@@ -18,11 +18,13 @@ class Intake:
     """The inputs of a run, by name: lists of records or tensors, None for an optional one that was left out.
 
     count   the size of the batch;  single  no input was a batch, so outputs come back as single values
+    said    what the user should know of values that are used, but not quite as they are
     """
 
     values: dict[str, Any]
     count: int
     single: bool
+    said: tuple[str, ...] = ()
 
 
 def take_in(inputs: Mapping[str, Any], *, known: Mapping[str, GraphInput], needed: Iterable[GraphInput]) -> Intake:
@@ -35,7 +37,7 @@ def take_in(inputs: Mapping[str, Any], *, known: Mapping[str, GraphInput], neede
     for one in given.values():
         if one is None or not one.single:
             return level(given, known)
-    return Intake({name: one.value for name, one in given.items() if one is not None}, 1, single=True)
+    return Intake({name: one.value for name, one in given.items() if one is not None}, 1, single=True, said=said_of(given))
 
 
 def refuse_unknown(inputs: Mapping[str, Any], known: Mapping[str, GraphInput]) -> None:
@@ -67,7 +69,12 @@ def level(given: Mapping[str, Given | None], known: Mapping[str, GraphInput]) ->
         raise InputError(f"the inputs are batches of different sizes: {told}; wanted: one size, or single values")
     count = sizes.pop() if sizes else 1
     spread = {name: _spread(known[name], one, count) for name, one in given.items()}
-    return Intake(spread, count, not batches)
+    return Intake(spread, count, not batches, said_of(given))
+
+
+def said_of(given: Mapping[str, Given | None]) -> tuple[str, ...]:
+    """What was said of the inputs, all together."""
+    return tuple(text for one in given.values() if one is not None for text in one.said)
 
 
 def _spread(item: GraphInput, one: Given | None, count: int) -> Any:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from modelgraft.backends.base import Backend, LoadContext, Loaded, NodeRuntime, bound_function
+from modelgraft.checkpoints import kept
 from modelgraft.checkpoints.progress import heard_by
 from modelgraft.errors import ModelgraftError, PluginError, Problem, SourceError
 from modelgraft.graph import Node, SolvedGraph
@@ -105,8 +106,10 @@ class Loader:
             self._load(self._graph.nodes[node.share], step)
         self._emit("node-loading", node.name)
         start = time.perf_counter()
-        with heard_by(lambda done, total, label: self._emit("progress", node.name, done=done, total=total, label=label)):
+        with heard_by(partial(self._emit_progress, node.name)), kept.loading() as found:
             loaded = _with_remarks(self._opened(node, step), node)
+        if found:
+            loaded = replace(loaded, warnings=(*loaded.warnings, *(f"{node.name}: {text}" for text in found)))
         seconds = time.perf_counter() - start
         self._loaded[_place_of(node)] = loaded
         watched = {"node": node.name, "component": node.component.id, "seconds": seconds}
@@ -134,6 +137,9 @@ class Loader:
             found = f"plugin '{component.plugin}': {component.id} could not be loaded for node '{node.name}': {said(error)}"
             raise PluginError(f"{found}\n    {defect_of(component, error)}") from error
         return loaded
+
+    def _emit_progress(self, node: str, done: int, total: int | None, label: str) -> None:
+        self._emit("progress", node, done=done, total=total, label=label)
 
     def _emit_from(self, node: str, kind: str, **facts: Any) -> None:
         self._emit(kind, node, **facts)
@@ -172,7 +178,7 @@ class Loader:
         try:
             return weights.open(node.source, offline=self._offline)
         except SourceError as error:
-            if node.component.load is not None and [problem.code for problem in error.problems] == ["no-weights"]:
+            if node.component.load is not None and [problem.code for problem in error.noted] == ["no-weights"]:
                 return None  # code such as a tokenizer reads its files by itself
             raise
 

@@ -6,20 +6,19 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any
 
 from modelgraft import values
+from modelgraft.absence import ABSENT
 from modelgraft.backends.base import Backend
-from modelgraft.checkpoints.archives import only_cached
-from modelgraft.errors import InputError, ModelgraftWarning, NodeError, choices
+from modelgraft.errors import InputError, ModelgraftWarning, NodeError
 from modelgraft.graph import Node
 from modelgraft.plans import Plan, Step
 from modelgraft.ports import Port
-from modelgraft.running.batches import Record, map_records
+from modelgraft.running.batches import map_records
 from modelgraft.running.cache import Cache, Outputs
 from modelgraft.running.calls import Call, check_of, checked, gives_masks, listed
 from modelgraft.running.crew import Crew
@@ -33,7 +32,7 @@ from modelgraft.running.loading import Loader
 from modelgraft.running.observers import by_port, has_watchers, observed
 from modelgraft.running.prepared import Prepared, prepare
 from modelgraft.running.result import Result, Timeline
-from modelgraft.running.routing import ABSENT, Partial, records_of, routed, routed_nodes
+from modelgraft.running.routing import Partial, records_of, routed, routed_nodes
 from modelgraft.running.streaming import stream_events
 
 __all__ = ["ABSENT", "Pipeline", "Result"]
@@ -72,7 +71,6 @@ class Pipeline:
         self._manager = plan.graph.graph.registry.manager
         self._is_traced = trace
         self._is_watched = trace or has_watchers(self._manager)
-        self._is_offline = offline
         self._loader = Loader(plan.graph, seed=seed, init=init, offline=offline, fallback=fallback, emit=self._emit)
         self._crew = Crew(f"modelgraft-{plan.graph.name}")
         self._lock = threading.Lock()
@@ -89,7 +87,7 @@ class Pipeline:
 
     # -- what a user calls ----------------------------------------------------------------------------------------------
 
-    def run(self, /, *unnamed: object, outputs: Sequence[str] | None = None, seed: int | None = None, **inputs: Any) -> Result:
+    def run(self, outputs: Sequence[str] | None = None, seed: int | None = None, **inputs: Any) -> Result:
         """Run the graph for one record, or for a batch where an input is a list.
 
         outputs  what is wanted: outputs of the graph, or any port as "node.port"; None: all outputs of the graph
@@ -98,16 +96,14 @@ class Pipeline:
         Raises InputError for inputs that do not fit, SourceError or PluginError when a node cannot be loaded, NodeError
         (NodeTimeout, Cancelled) when one fails. Ctrl-C stops the nodes that run and raises Cancelled from KeyboardInterrupt.
         """
-        self._refuse_unnamed("run", unnamed)
         with self._lock:
             return self._run(self._prepared(outputs), inputs, seed)
 
-    def stream(self, /, *unnamed: object, outputs: Sequence[str] | None = None, seed: int | None = None, **inputs: Any) -> Iterator[Event]:
+    def stream(self, outputs: Sequence[str] | None = None, seed: int | None = None, **inputs: Any) -> Iterator[Event]:
         """Run the graph in a thread and give what happens as it does; the last event is of kind `result`.
 
         Raises as `run` does, after the events that came before. Leaving the loop early stops the run.
         """
-        self._refuse_unnamed("stream", unnamed)
 
         def start(sink: Sink) -> Result:
             with self._lock:
@@ -117,7 +113,7 @@ class Pipeline:
 
     def map(
         self,
-        records: Iterable[Record],
+        records: Iterable[Mapping[str, Any]],
         *,
         batch_size: int = 8,
         outputs: Sequence[str] | None = None,
@@ -125,13 +121,8 @@ class Pipeline:
     ) -> Iterator[Result]:
         """Run the graph over records, each a mapping of inputs, and give one result per record, in order, as they come.
 
-        A record that fails, whatever its files hold, has a result with `error`; the others of its batch are run again without it.
-        An error among the records is handed through as a result, so that whoever reads them need not stop at one. A record
-        starts no download.
+        A record that fails has a result with `error`; the others of its batch are run again without it.
         """
-        if isinstance(records, str | bytes | Mapping):
-            example = ", ".join(f"{name!r}: ..." for name in self.plan.graph.inputs)
-            raise InputError(f"found {values.describe(records)}, wanted records: a list of mappings, such as [{{{example}}}]")
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; wanted: at least 1")
 
@@ -174,6 +165,8 @@ class Pipeline:
         try:
             self._loader.close()
             self._cache.clear()
+            self._default.engines.clear()  # they hold the code of the nodes, and so their weights
+            self._others.clear()
         finally:
             self._lock.release()
 
@@ -187,18 +180,6 @@ class Pipeline:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-    def _refuse_unnamed(self, method: str, unnamed: Sequence[object]) -> None:
-        """Raise InputError for what was given without a name, and say how it is written."""
-        if unnamed:
-            takes = choices([f"{item.name} ({item.port})" for item in self.plan.graph.inputs.values()], sort=False)
-            told = ", ".join(map(values.describe, unnamed))
-            raise InputError(f"found {told} without a name; the inputs are: {takes}. Write {method}({self._call_of(unnamed[0])})")
-
-    def _call_of(self, value: object) -> str:
-        names = list(self.plan.graph.inputs)
-        shown = repr(value) if isinstance(value, str | bytes | int | float) and len(repr(value)) <= 40 else "..."
-        return ", ".join(f"{name}={shown if index == 0 else '...'}" for index, name in enumerate(names))
 
     # -- one run --------------------------------------------------------------------------------------------------------
 
@@ -215,8 +196,7 @@ class Pipeline:
         return self._others[wanted]
 
     def _run(self, prepared: Prepared, inputs: Mapping[str, Any], seed: int | None, sink: Sink | None = None) -> Result:
-        with only_cached("this run is offline") if self._is_offline else nullcontext():
-            intake = take_in(inputs, known=self.plan.graph.inputs, needed=prepared.inputs)
+        intake = take_in(inputs, known=self.plan.graph.inputs, needed=prepared.inputs)
         return self._run_values(prepared, intake, seed, sink)
 
     def _run_values(self, prepared: Prepared, intake: Intake, seed: int | None, sink: Sink | None = None) -> Result:
@@ -227,6 +207,8 @@ class Pipeline:
             self._said = []
         try:
             self._loader.begin(self._seed if seed is None else seed)
+            for text in intake.said:
+                self._emit("warning", "", text=text)
             hits = self._look_up(prepared, intake, self._loader.run_seed) if prepared.keyed else {}
             engine = prepared.engine(
                 frozenset(hits) if hits else NONE, is_observed=self._is_watched or sink is not None, make=self._engine_maker(prepared)
@@ -255,7 +237,7 @@ class Pipeline:
         if not self._cache.is_on:
             return {}
         self._keys = prepared.keys(intake.values, seed, salt=self._salt)
-        hits = prepared.hits(self._cache, self._keys)
+        hits = prepared.hits(self._cache, self._keys, lambda name, text: self._emit("warning", name, text=text))
         for name in sorted(hits):
             self._emit("node-cached", name)
         return hits
@@ -377,7 +359,7 @@ class Pipeline:
     def _emit(self, kind: str, node: str, **facts: Any) -> None:
         """Take what nodes and the loader tell: warnings are kept for the result, all of it goes to whoever listens."""
         if kind == "warning":
-            self._said.append(f"{node}: {facts.get('text', '')}")
+            self._said.append(f"{node}: {facts.get('text', '')}" if node else str(facts.get("text", "")))
         if self._sink is not None:
             self._sink(Event("warning" if kind == "load-warning" else kind, node, facts))
 

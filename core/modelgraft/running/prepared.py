@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from modelgraft.checkpoints import kept
 from modelgraft.graph import GraphInput, Ref
 from modelgraft.plans import Plan, Step
 from modelgraft.ports import Port
@@ -57,8 +58,11 @@ class Prepared:
                 keys[name] = combine(salt, step.key, *(part for part in parts if part is not None), *seeds)
         return keys
 
-    def hits(self, cache: Cache, keys: Mapping[str, str]) -> dict[str, Outputs]:
-        """The results that make a part of the plan unnecessary, looked for from the wanted outputs back."""
+    def hits(self, cache: Cache, keys: Mapping[str, str], tell: Callable[[str, str], None]) -> dict[str, Outputs]:
+        """The results that make a part of the plan unnecessary, looked for from the wanted outputs back.
+
+        tell  hears, by the name of the node, of a result that was kept and is broken
+        """
         steps, found = self.plan.nodes, dict[str, Outputs]()
         seen: set[str] = set()
         open_ends = [ref.node for ref in self.plan.wanted.values()]
@@ -67,7 +71,10 @@ class Prepared:
             if name in seen or name not in steps:
                 continue
             seen.add(name)
-            outputs = cache.get(keys[name]) if name in keys else None
+            with kept.loading() as said:
+                outputs = cache.get(keys[name]) if name in keys else None
+            for text in said:
+                tell(name, text)
             if outputs is not None:
                 found[name] = outputs
             else:

@@ -11,26 +11,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from modelgraft.absence import ABSENT
 from modelgraft.graph import Node
 from modelgraft.ports import Port, PortType, Tensor
 from modelgraft.running.layout import Job
 
 Call = Callable[..., Any]  # what runs a node: takes and gives whatever the ports carry
-
-
-class Absent:
-    """The output of a record that the routes of the graph left out. There is one: ABSENT. It is false."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "absent"
-
-    def __bool__(self) -> bool:
-        return False
-
-
-ABSENT: Final = Absent()
 
 
 @dataclass(frozen=True, slots=True)

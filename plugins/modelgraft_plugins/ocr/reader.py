@@ -14,6 +14,7 @@ from PIL import Image
 from modelgraft.backends.base import LoadContext, NodeRuntime
 from modelgraft.checkpoints.storage import sha256_of
 from modelgraft.errors import Problem, SourceError
+from modelgraft.pictures import eight_bits
 
 if TYPE_CHECKING:
     from modelgraft_plugins.ocr import RapidOCR
@@ -82,6 +83,7 @@ def _box(corners: np.ndarray[Any, Any], text: str, score: float) -> dict[str, An
 
 def on_white(picture: Image.Image) -> Image.Image:
     """The picture in RGB; what is transparent shows white, as on paper."""
+    picture = eight_bits(picture, "ocr/rapidocr")
     if not picture.has_transparency_data:
         return picture.convert("RGB")
     paper = Image.new("RGBA", picture.size, "white")

@@ -15,7 +15,7 @@ from PIL import Image
 
 from modelgraft.backends.base import LoadContext
 from modelgraft.errors import InputError
-from modelgraft.media import PICTURE_PIXELS
+from modelgraft.pictures import PICTURE_PIXELS, eight_bits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,6 +58,7 @@ def load(config: Preprocess, context: LoadContext) -> Callable[[list[Any]], torc
 
 def _prepared(image: Image.Image, config: Preprocess) -> NDArray[np.float32]:
     """One picture as float32[3 height width]."""
+    image = eight_bits(image, "vision/preprocess")  # another node may have made it
     image = _on_white(image) if config.do_convert_rgb else image.convert("RGB")
     if config.do_resize:
         image = image.resize(_resized(image, config.size), resample=config.resample)
@@ -74,7 +75,7 @@ def _prepared(image: Image.Image, config: Preprocess) -> NDArray[np.float32]:
 
 def _on_white(image: Image.Image) -> Image.Image:
     """RGB, with white behind what is transparent."""
-    if "A" not in image.getbands() and image.info.get("transparency") is None:
+    if not {"A", "a"} & {*image.getbands()} and image.info.get("transparency") is None:
         return image.convert("RGB")
     image = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image).convert("RGB")

@@ -21,6 +21,7 @@ from modelgraft.backends.onnx.precision import bring
 from modelgraft.backends.torch import TorchBackend, in_torch, placed, starts_new
 from modelgraft.errors import GraphError, InputError, Problem
 from modelgraft.graph import Node
+from modelgraft.wording import option
 
 
 class OnnxBackend:
@@ -42,13 +43,15 @@ class OnnxBackend:
         if node.component.module is None and not node.parts:
             return self._torch.load(context, shared)
         if context.device != "cpu" and (reason := why_not()):
-            raise InputError(f"{node.name} cannot run on {context.device} with the onnx backend: {reason}; or choose --device cpu")
+            raise InputError(
+                f"{node.name} cannot run on {context.device} with the onnx backend: {reason}; or choose {option('device', 'cpu')}"
+            )
         try:
             return self._open(placed(context), shared)
         except InputError as error:
             if str(error).startswith(node.name):
                 raise
-            raise InputError(f"{node.name}: {error}") from error
+            raise InputError(f"{node.name}: {error.unworded}") from error
         except ExportError as error:
             problem = _not_exportable(context.node, str(error))
             if context.fallback != "torch":
@@ -95,13 +98,13 @@ class OnnxBackend:
         def on_host() -> list[Loaded]:
             return [self._torch.load(_on_host(part), shared) for part in _parts(context)]
 
-        entry, said = proofs.proven(
+        (session, remarks), entry, said = proofs.opened(
             key,
+            lambda kept: store.session(kept.folder, context.device, count=context.threads),
             build=lambda folder: _build(on_host(), node, signature, precision, folder),
             prove=lambda kept: prove(_plain(on_host(), node, signature), kept.folder / store.GRAPH, signature, precision),
         )
-        warnings = [*(f"{node.name}: {text}" for text in said), *entry.manifest["warnings"]]
-        session, remarks = store.session(entry.folder, context.device, count=context.threads)
+        warnings = [*(f"{node.name}: {text}" for text in said), *entry.manifest.get("warnings", ())]
         return Exported(session, device=context.device), entry, (*warnings, *(f"{node.name}: {text}" for text in remarks))
 
 
@@ -184,6 +187,7 @@ def _not_exportable(node: Node, reason: str) -> Problem:
         "not-exportable",
         f"{node.name} ({node.component.id}) cannot run on the onnx backend: {reason}",
         node.place,
-        f"let it stay on torch: --fallback torch, or, with runtime: {{backend: onnx}} of the graph in place of --backend, {settings}",
+        f"let it stay on torch: {option('fallback', 'torch')}, or, with runtime: {{backend: onnx}} of the graph in place of "
+        f"{option('backend', 'onnx')}, {settings}",
         node=node.name,
     )

@@ -12,6 +12,7 @@ from torch import Tensor
 from modelgraft.backends.onnx.runtime import TYPES
 from modelgraft.backends.onnx.streams import Order, order_of
 from modelgraft.errors import InputError
+from modelgraft.wording import option
 
 
 class Exported:
@@ -62,7 +63,7 @@ class Exported:
             return f"{len(values)} inputs came, and the graph takes {len(self.inputs)}: {', '.join(name for name, _ in self.inputs)}"
         given = ", ".join(f"{name} {_shape(value.shape)}" for (name, _), value in zip(self.inputs, values, strict=True))
         said = str(error).strip().partition("\n")[0]
-        return f"the export cannot run on {given}, sizes that it does not serve; --backend torch may. onnxruntime said: {said}"
+        return f"the export cannot run on {given}, sizes that it does not serve; {option('backend', 'torch')} may. onnxruntime said: {said}"
 
     def _refuse(self, arrays: Sequence[Any]) -> None:
         """Raise InputError for the first output, as numpy has it, that is not finite."""

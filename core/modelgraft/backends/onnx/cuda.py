@@ -20,6 +20,7 @@ from modelgraft.backends.onnx.capturing import is_worth_capturing, refuse
 from modelgraft.backends.onnx.runtime import runtime
 from modelgraft.backends.onnx.streams import stream_of
 from modelgraft.errors import InputError
+from modelgraft.wording import option
 
 CUDA = "CUDAExecutionProvider"
 ON_CPU_ALONE = b"DynamicQuantizeLinear"  # the CUDA provider of 1.31 has no kernel for it: every product would wait for two copies
@@ -86,11 +87,11 @@ def open_on_cuda(path: Path, options: Any, device: str) -> Any:
     """
     reason = why_not()
     if reason:
-        raise InputError(f"the onnx backend cannot run on {device}: {reason}; or choose --device cpu")
+        raise InputError(f"the onnx backend cannot run on {device}: {reason}; or choose {option('device', 'cpu')}")
     if ON_CPU_ALONE in path.read_bytes():
         raise InputError(
             f"{path.name} has 8-bit activations, whose operators onnxruntime has for the CPU alone: "
-            f"run the node with precision float16, or choose --device cpu"
+            f"run the node with precision float16, or choose {option('device', 'cpu')}"
         )
     if is_worth_capturing(path):
         try:
@@ -109,7 +110,7 @@ def _open(path: Path, options: Any, device: str, *, captures: bool) -> Any:
     session.disable_fallback()  # a run that fails there would otherwise be repeated on the CPU
     if session.get_providers()[0] != CUDA:
         found = f"onnxruntime opened {path.name} on {session.get_providers()[0]} instead of {device}: its CUDA provider could not be loaded"
-        raise InputError(f"{found}; its log above says why. Choose --device cpu, or repair the installation of CUDA")
+        raise InputError(f"{found}; its log above says why. Choose {option('device', 'cpu')}, or repair the installation of CUDA")
     return session
 
 

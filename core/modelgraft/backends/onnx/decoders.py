@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -103,27 +104,34 @@ def load(context: LoadContext, open_host: Callable[[], Loaded], *, key: str, pre
     Nobody can take weights from it: `Loaded.state` is None.
     """
     node = context.node
-    entry, said = proofs.proven(  # which lets go of the module before sessions open
+    (writer, decoder, embed, remarks), entry, said = proofs.opened(  # which lets go of the module before sessions open
         key,
+        partial(_open, context),
         build=lambda folder: _build(open_host(), context, precision, folder),
         prove=lambda kept: _compared(open_host().state, kept.folder, kept.manifest, precision),
     )
     facts = entry.manifest
-    remarks = [*facts["warnings"], *(f"{node.name}: {text}" for text in (*said, facts["remark"]) if text)]
+    warnings = [*facts["warnings"], *(f"{node.name}: {text}" for text in (*said, facts["remark"], *remarks) if text)]
+    at_home = replace(context, device="cpu", dtype="float32")  # where prompts are embedded
+    writer.prepare(at_home)
+    call = in_torch(lambda *values: writer.write(values, decoder=decoder, embed=embed), at_home)
+    return Loaded(call, bind=writer.bind, warnings=tuple(warnings)), entry
+
+
+def _open(context: LoadContext, entry: store.Entry) -> tuple[Writes, Decoder, Embed, list[str]]:
+    """The writer of a node, the decoder that an export is, the embeddings, and what a user must know of the sessions."""
+    node, facts, remarks = context.node, entry.manifest, list[str]()
 
     def session(graph: str) -> Any:
         opened, said = store.session(entry.folder, context.device, graph=graph, count=context.threads)
-        remarks.extend(f"{node.name}: {text}" for text in said)
+        remarks.extend(said)
         return opened
 
     around = next((adapter.component for adapter in reversed(node.adapters) if adapter.component.writer), node.component)
     writer: Writes = resolve(around.writer or "", around)(node.config, facts["facts"])
     embed = _embedding(entry.folder, facts["embeddings"], context)
     decoder = _decoder(entry.folder, facts, session, embed=embed, start_ids=writer.start_ids, device=context.device)
-    at_home = replace(context, device="cpu", dtype="float32")  # where prompts are embedded
-    writer.prepare(at_home)
-    call = in_torch(lambda *values: writer.write(values, decoder=decoder, embed=embed), at_home)
-    return Loaded(call, bind=writer.bind, warnings=tuple(remarks)), entry
+    return writer, decoder, embed, remarks
 
 
 def _embedding(folder: Path, where: Mapping[str, str], context: LoadContext) -> Embed:
@@ -133,7 +141,7 @@ def _embedding(folder: Path, where: Mapping[str, str], context: LoadContext) -> 
     else:
         from safetensors.torch import load_file
 
-        table = load_file(folder / where["file"])["table"] if where else torch.zeros(0, 0)
+        table = load_file(store.proven_file(folder, where["file"]))["table"] if where else torch.zeros(0, 0)
     return Rows(table)
 
 

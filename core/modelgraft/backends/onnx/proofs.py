@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from modelgraft.backends.onnx import store
+from modelgraft.backends.onnx.keys import ExportError
+from modelgraft.errors import ModelgraftError
 
 if TYPE_CHECKING:
     from modelgraft.backends.onnx.parity import Parity
+
+Opened = TypeVar("Opened")
 
 
 def proven(
@@ -28,6 +32,9 @@ def proven(
     if entry is not None:
         if (known := store.parity_here(entry)) is not None:
             return _with_parity(entry, known), ()
+        if complaint := store.broken(entry):
+            damaged = f"the cached export {key} is damaged ({complaint}): it is made again"
+            return store.make(key, build, instead_of=entry), (*said, damaged)
         store.tell(3, "comparing with torch on this processor")
         parity, carried = prove(entry), f"the cached export {entry.folder.name} was made on another kind of processor"
         if parity.holds:
@@ -35,6 +42,36 @@ def proven(
             return _with_parity(entry, asdict(parity)), tuple(said)
         said.append(f"{carried} and differs from torch on this one ({parity}): it is made again")
     return store.make(key, build, instead_of=entry), tuple(said)
+
+
+def opened(
+    key: str,
+    open_entry: Callable[[store.Entry], Opened],
+    *,
+    build: Callable[[Path], Mapping[str, Any]],
+    prove: Callable[[store.Entry], Parity],
+) -> tuple[Opened, store.Entry, tuple[str, ...]]:
+    """Open the export of a key: gives what `open_entry` does, the export, and what a user must know.
+
+    One that is kept and turns out broken as it is opened is made again, once, and that is said: a seal that does not hold,
+    weights that its graph looks for elsewhere, a manifest that lacks something.
+
+    Raises ExportError as `proven` does, and what `open_entry` raises on purpose.
+    """
+    entry, said = proven(key, build=build, prove=prove)
+    try:
+        return open_entry(entry), entry, said
+    except ModelgraftError:
+        raise
+    except Exception as error:  # noqa: BLE001 what onnxruntime raises has no base of its own
+        said = (*said, f"the cached export {key} cannot be used ({store.first_line(error)}): it is made again")
+    entry = store.make(key, build, instead_of=entry)
+    try:
+        return open_entry(entry), entry, said
+    except ModelgraftError:
+        raise
+    except Exception as error:
+        raise ExportError(f"onnxruntime does not read the export: {store.first_line(error)}") from error
 
 
 def _with_parity(entry: store.Entry, parity: Mapping[str, Any]) -> store.Entry:

@@ -1,7 +1,11 @@
-"""The cache of exports: by content, whole or not at all, checked by hash, bounded."""
+"""The cache of exports: by content, whole or not at all, sealed, bounded.
+
+What is opened is read whole before: the manifest when an export is looked for, the files of a graph when its session opens.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import importlib.util
@@ -17,20 +21,14 @@ from typing import Any
 
 from modelgraft.backends.onnx.processor import machine_key
 from modelgraft.backends.onnx.runtime import open_session, tune
+from modelgraft.checkpoints import kept, seals
 from modelgraft.checkpoints.progress import current_listener
-from modelgraft.checkpoints.storage import (
-    cache_in_use,
-    cache_root,
-    clear_leftovers,
-    file_aside,
-    folder_aside,
-    locked,
-    remember_hash,
-    sha256_of,
-)
+from modelgraft.checkpoints.seals import BrokenSeal
+from modelgraft.checkpoints.storage import cache_in_use, cache_root, clear_leftovers, folder_aside, locked
+from modelgraft.errors import ModelgraftError
 
 GRAPH = "model.onnx"
-SEAL = "sha256.json"
+MANIFEST = "manifest.json"
 MOST_BYTES = 20 * 2**30  # the oldest exports are deleted above this
 WRITERS = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu")  # other versions may write another graph
 
@@ -85,19 +83,31 @@ def _digest_of(files: Iterable[Path]) -> str:
 
 
 def find(key: str) -> tuple[Entry | None, str]:
-    """The export of a key if it is there and unharmed; otherwise None and, when there was one, what was wrong with it."""
+    """The export of a key if it is there and looks unharmed; otherwise None and, when there was one, what was wrong with it.
+
+    Large files are looked at when they are opened: see `session` and `proven_file`.
+    """
     folder = exports_root() / key[:2] / key
-    manifest = folder / "manifest.json"
-    if not manifest.is_file():
+    kept.hold(folder)
+    if not folder.is_dir():
         return None, ""
-    try:
-        facts = json.loads(manifest.read_text(encoding="utf-8"))
-        for name, expected in facts["sha256"].items():
-            if sha256_of(folder / name) != expected:
-                return None, f"the cached export {folder.name} was changed on disk ({name}): it is made again"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return None, f"the cached export {folder.name} is damaged ({error}): it is made again"
-    return Entry(folder, facts), ""
+    complaint = seals.complaint(folder, quick=True)
+    facts = _manifest_in(folder)
+    if not complaint and facts:
+        return Entry(folder, facts), ""
+    return None, f"the cached export {key} is damaged ({complaint or 'its manifest is no mapping'}): it is made again"
+
+
+def broken(entry: Entry) -> str:
+    """What is wrong with any file of an export, or an empty string."""
+    return seals.complaint(entry.folder)
+
+
+def proven_file(folder: Path, name: str) -> Path:
+    """A file of an export beside its graphs, read whole. Raises BrokenSeal."""
+    if complaint := seals.complaint(folder, (name,)):
+        raise BrokenSeal(complaint)
+    return folder / name
 
 
 def manifest_of(key: str) -> Mapping[str, Any]:
@@ -113,56 +123,37 @@ def parity_here(entry: Entry) -> Mapping[str, Any] | None:
     if entry.manifest.get("processor") == machine_key():
         parity = entry.manifest.get("parity")
     else:
-        parity = _facts_in(_proof_file(entry)).get("parity")
+        parity = _proof_in(_proof_file(entry)).get("parity")
     return parity if isinstance(parity, dict) else None
 
 
 def write_proof(entry: Entry, parity: Mapping[str, Any]) -> None:
     """Keep how far an export, which was made on another kind of processor, is from torch on this one. Raises OSError."""
-    with file_aside(_proof_file(entry)) as aside:
-        aside.write_text(json.dumps({"processor": machine_key(), "parity": dict(parity)}), encoding="utf-8")
+    seals.write_sealed(_proof_file(entry), {"processor": machine_key(), "parity": dict(parity)})
 
 
 def _proof_file(entry: Entry) -> Path:
     return entry.folder / f"proof-{machine_key()}.json"
 
 
-def _manifest_in(folder: Path) -> Mapping[str, Any]:
-    return _facts_in(folder / "manifest.json")
-
-
-def _facts_in(file: Path) -> Mapping[str, Any]:
+def _proof_in(file: Path) -> Mapping[str, Any]:
+    """A proof that was kept; nothing where it is missing or broken: then the export is compared again."""
     try:
-        facts = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = seals.read_sealed(file)
+    except (OSError, BrokenSeal):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _manifest_in(folder: Path) -> Mapping[str, Any]:
+    """The manifest of an export, as it was written; nothing where it is missing or broken."""
+    if seals.complaint(folder, (MANIFEST,)):
+        return {}
+    try:
+        facts = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
     return facts if isinstance(facts, dict) else {}
-
-
-def seal(folder: Path) -> Mapping[str, str]:
-    """Note the hashes of the files of a folder in it, and give them."""
-    hashes = _hashes_in(folder)
-    (folder / SEAL).write_text(json.dumps(hashes), encoding="utf-8")
-    return hashes
-
-
-def _hashes_in(folder: Path) -> dict[str, str]:
-    return {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
-
-
-def _remember(folder: Path, hashes: Mapping[str, str]) -> None:
-    """The files have got their final names: the next start does not read them again."""
-    for name, digest in hashes.items():
-        remember_hash(folder / name, digest)
-
-
-def unharmed(folder: Path) -> bool:
-    """Whether a sealed folder is there with the files that it was sealed with."""
-    try:
-        hashes = json.loads((folder / SEAL).read_text(encoding="utf-8"))
-        return all(sha256_of(folder / name) == expected for name, expected in hashes.items())
-    except (OSError, ValueError, AttributeError):
-        return False
 
 
 def session(folder: Path, device: str, *, graph: str = GRAPH, count: int | None = None) -> tuple[Any, tuple[str, ...]]:
@@ -173,39 +164,69 @@ def session(folder: Path, device: str, *, graph: str = GRAPH, count: int | None 
     Gives the session, and what a user must know. `Any`: onnxruntime has no types.
     """
     if device != "cpu":
-        return open_session(folder / graph, device=device, count=count), ()
+        return _open_plain(folder, graph, device=device, count=count), ()
     tuned = folder / f"tuned-{machine_key()}-{Path(graph).stem}"
     remarks: tuple[str, ...] = ()
-    if not unharmed(tuned):
-        if tuned.is_dir():
-            remarks = (f"{graph} as it was tuned for this machine was changed on disk: it is tuned again",)
-        if why_not := _tune(folder / graph, tuned):
-            remarks = (*remarks, f"{graph} is not kept as tuned for this machine ({why_not}): starting takes longer")
-            return open_session(folder / graph, device=device, count=count), remarks
-    return open_session(tuned / graph, device=device, optimised=True, count=count), remarks
+    if tuned.is_dir():
+        try:
+            return _open_tuned(tuned, graph, count=count), ()
+        except ModelgraftError:
+            raise
+        except Exception as error:  # noqa: BLE001 a broken seal, or what onnxruntime says of a file that is none of its own
+            remarks = (f"{graph} as it was tuned for this machine was changed on disk ({first_line(error)}): it is tuned again",)
+    if why_not := _tune(folder, graph, tuned, is_broken=bool(remarks)):
+        remarks = (*remarks, f"{graph} is not kept as tuned for this machine ({why_not}): starting takes longer")
+        return _open_plain(folder, graph, device=device, count=count), remarks
+    return _open_tuned(tuned, graph, count=count), remarks
 
 
-def _tune(graph: Path, folder: Path) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says, in one line."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _open_tuned(tuned: Path, graph: str, *, count: int | None) -> Any:  # Any: onnxruntime has no types
+    if complaint := seals.complaint(tuned):
+        raise BrokenSeal(complaint)
+    return open_session(tuned / graph, device="cpu", optimised=True, count=count)
+
+
+def _open_plain(folder: Path, graph: str, *, device: str, count: int | None) -> Any:  # Any: onnxruntime has no types
+    _prove_plain(folder, graph)
+    return open_session(folder / graph, device=device, count=count)
+
+
+def _prove_plain(folder: Path, graph: str) -> None:
+    """Read the files of a graph whole; its weights lie beside it under names that begin with its own. Raises BrokenSeal."""
+    names = [name for name in seals.names_in(folder) if name.startswith(graph)]
+    if complaint := seals.complaint(folder, names or (graph,)):
+        raise BrokenSeal(complaint)
+
+
+def _tune(folder: Path, graph: str, tuned: Path, *, is_broken: bool) -> str:
     """Make the tuned folder of a graph; gives why there is none, or an empty string.
 
     What the graph itself is to blame for is remembered beside the folder; a lack of room is not.
+
+    Raises BrokenSeal for a graph that is itself broken.
     """
-    refused = folder.with_name(f"{folder.name}.refused")
+    refused = tuned.with_name(f"{tuned.name}.refused")
     if refused.is_file():
-        return refused.read_text(encoding="utf-8")
+        with contextlib.suppress(OSError, BrokenSeal):
+            return str(seals.read_sealed(refused))
     try:
-        with locked(exports_root() / "locks" / f"{folder.parent.name}.{folder.name}"):
-            if unharmed(folder):
+        with locked(exports_root() / "locks" / f"{folder.name}.{tuned.name}"):
+            if tuned.is_dir() and not is_broken and not seals.complaint(tuned):
                 return ""  # another process was faster
-            with folder_aside(folder) as aside:
+            _prove_plain(folder, graph)
+            with folder_aside(tuned) as aside:
                 tell(4, "tuning for this machine")
-                if why_not := tune(graph, aside / graph.name):
-                    if shutil.disk_usage(aside).free < _bytes_in(graph.parent):
+                if why_not := tune(folder / graph, aside / graph):
+                    if shutil.disk_usage(aside).free < _bytes_in(folder):
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                    refused.write_text(why_not, encoding="utf-8")
+                    seals.write_sealed(refused, why_not)
                     raise OSError(why_not)
-                hashes = seal(aside)
-            _remember(folder, hashes)
+                seals.seal(aside)
     except OSError as error:
         return error.strerror or str(error)
     return ""
@@ -219,7 +240,7 @@ def tell(stage: int, what: str) -> None:
 def make(key: str, build: Callable[[Path], Mapping[str, Any]], *, instead_of: Entry | None = None) -> Entry:
     """Build an export aside and publish it under its key; another process that was faster wins.
 
-    build       writes the files into an empty folder and gives the manifest, to which hashes, time and processor are added
+    build       writes the files into an empty folder and gives the manifest, to which time and processor are added
     instead_of  one that is kept under the key and of no use here
     """
     folder = exports_root() / key[:2] / key
@@ -231,10 +252,10 @@ def make(key: str, build: Callable[[Path], Mapping[str, Any]], *, instead_of: En
             return found
         with folder_aside(folder) as aside:
             facts = dict(build(aside))
-            facts["sha256"] = _hashes_in(aside)
             facts["made"], facts["processor"] = time.time(), machine_key()
-            (aside / "manifest.json").write_text(json.dumps(facts, indent=1, default=str), encoding="utf-8")
-    _remember(folder, facts["sha256"])
+            (aside / MANIFEST).write_text(json.dumps(facts, indent=1, default=str), encoding="utf-8")
+            seals.seal(aside)
+        kept.hold(folder)
     trim(keep=key)
     return Entry(folder, facts)
 
@@ -244,7 +265,7 @@ def entries() -> list[Entry]:
     with cache_in_use():
         if cache_root().exists():
             list(cache_root().iterdir())
-    found = [Entry(manifest.parent, _manifest_in(manifest.parent)) for manifest in exports_root().glob("*/[!.]*/manifest.json")]
+    found = [Entry(manifest.parent, _manifest_in(manifest.parent)) for manifest in exports_root().glob(f"*/[!.]*/{MANIFEST}")]
     return sorted(found, key=lambda entry: float(entry.manifest.get("made", 0.0)))
 
 
@@ -264,13 +285,8 @@ def trim(*, keep: str, most_bytes: int = MOST_BYTES) -> list[str]:
     for entry in known:
         if total <= most_bytes:
             break
-        if entry.folder.name != keep:
-            total -= size_of(entry)
-            shutil.rmtree(entry.folder, ignore_errors=True)
+        size = size_of(entry)
+        if entry.folder.name != keep and kept.delete(entry.folder):
+            total -= size
             deleted.append(entry.folder.name)
     return deleted
-
-
-def clear() -> None:
-    """Delete every export."""
-    shutil.rmtree(exports_root(), ignore_errors=True)

@@ -1,0 +1,199 @@
+"""Commands about what a graph may name: components with their ports, found by kind or by type, and presets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from modelgraft.cli.options import AsJson
+from modelgraft.cli.session import Session, session_of
+from modelgraft.errors import nearest
+from modelgraft.kinds import KINDS, default_of
+
+if TYPE_CHECKING:
+    from modelgraft.kinds import Component
+    from modelgraft.looks import Look, Match
+    from modelgraft.ports import Port
+    from modelgraft.registry import Registry
+
+Type = Annotated[str | None, typer.Option(metavar="TYPE")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("components")(components)
+    app.command("presets")(presets)
+
+
+def components(
+    context: typer.Context,
+    kind: Annotated[str | None, typer.Option("--kind", metavar="K", help=f"Only components of this kind: {', '.join(KINDS)}.")] = None,
+    gives: Annotated[
+        str | None, typer.Option("--gives", metavar="TYPE", help="Only those with an output of this type, such as mask.")
+    ] = None,
+    takes: Annotated[
+        str | None, typer.Option("--takes", metavar="TYPE", help="Only those with an input that takes it, such as text.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the installed components: what `use:` may name.
+
+    TYPE is a port type, such as image, list[text] or float[batch tokens width], or a dtype alone for tensors of any shape.
+    Ports that only another value of a config key makes are found too, with that value.
+    """
+    if kind is not None and kind not in KINDS:
+        raise typer.BadParameter(f"--kind takes {', '.join(KINDS)}, found '{kind}'. {nearest(kind, KINDS)}".rstrip())
+    from modelgraft import looks
+
+    session = session_of(context)
+    registry = session.registry
+    wanted = [(name, looks.read_type(text, registry)) for name, text in (("gives", gives), ("takes", takes)) if text is not None]
+    finders = {"gives": looks.giving, "takes": looks.taking}
+    rows: list[tuple[Component, Look, dict[str, list[Match]]]] = []
+    for one in registry.components.values():
+        if kind in (None, one.kind):
+            seen = looks.look(one, registry)
+            matches = {name: finders[name](seen, type_) for name, type_ in wanted}
+            if all(matches.values()):
+                rows.append((one, seen, matches))
+    name_the_broken(session)
+    if as_json:
+        session.screen.document([component_document(one, seen, registry) | _found(matches) for one, seen, matches in rows])
+        return
+    heads = ("component", "kind", "plugin", *(name for name, _ in wanted), "what it does")
+    cells = [(one.id, one.kind, one.plugin, *(_cell(found) for found in matches.values()), one.summary) for one, _, matches in rows]
+    session.screen.table(heads, cells)
+
+
+def _cell(found: list[Match]) -> str:
+    """What was found, in a table: what is there under the typical config, else what another value makes."""
+    plain = [match for match in found if not match.under]
+    return "; ".join(map(str, plain or found))
+
+
+def _found(matches: Mapping[str, list[Match]]) -> dict[str, Any]:
+    return {
+        name: [{"port": one.name, "type": str(one.port), "with": one.under or None} for one in found] for name, found in matches.items()
+    }
+
+
+def component_document(one: Component, seen: Look, registry: Registry) -> dict[str, Any]:
+    """A component as plain values."""
+    plugin = registry.plugins.get(one.plugin)
+    return {
+        "id": one.id,
+        "kind": one.kind,
+        "version": one.version,
+        "plugin": one.plugin,
+        "package": plugin.distribution if plugin is not None else "",
+        "also_offered_by": registry.contenders("component", one.id),
+        "about": one.summary,
+        "inputs": _types(seen.inputs),
+        "outputs": _types(seen.outputs),
+        "ports_of": seen.basis,
+        "ports_error": seen.error or None,
+        "ports_change": [
+            {"with": {change.key: change.value}, "inputs": _types(change.inputs), "outputs": _types(change.outputs)}
+            for change in seen.changes
+        ],
+        "config": {
+            name: {
+                "type": _type_name(field.annotation),
+                "required": field.is_required(),
+                "default": _default(field),
+                "about": field.description or "",
+            }
+            for name, field in one.config.model_fields.items()
+        },
+        "exportable": one.exportable,
+    }
+
+
+def _types(ports: Mapping[str, Port | None]) -> dict[str, str | None]:
+    return {name: None if port is None else str(port) for name, port in ports.items()}
+
+
+def _type_name(annotation: Any) -> str:
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+
+
+def _default(field: Any) -> Any:
+    if field.is_required():
+        return None
+    plain = field.default_factory is None and isinstance(field.default, str | int | float | bool | type(None))
+    return field.default if plain else default_of(field)
+
+
+def say_component(session: Session, found: dict[str, Any]) -> None:
+    """A component in lines: ports, what changes them, and the config."""
+    screen = session.screen
+    screen.say(f"{screen.paint(found['id'], 'bold')}  {found['kind']}, version {found['version']}, of the plugin {found['plugin']}")
+    for other in found["also_offered_by"]:
+        screen.say(f"the plugin {other} offers it too, and does not have it")
+    screen.say(found["about"])
+    for side in ("inputs", "outputs"):
+        for name, kind in found[side].items():
+            screen.say(f"  {side[:-1]:6} {name}: {kind}")
+    for name, field in found["config"].items():
+        about = f"  {field['about']}" if field["about"] else ""
+        default = "" if field["required"] else f" = {field['default']!r}"
+        screen.say(f"  with   {name}: {field['type']}{default}{about}")
+    if found["ports_error"]:
+        screen.say(f"its ports are not known without a graph: {found['ports_error']}")
+    elif not found["ports_of"].startswith("the default"):
+        screen.say(f"the ports are those under {found['ports_of']}")
+    if found["ports_change"]:
+        screen.say("other values make other ports:")
+    for change in found["ports_change"]:
+        screen.say(f"  {_in_a_line(change)}")
+
+
+def _in_a_line(change: dict[str, Any]) -> str:
+    [(key, value)] = change["with"].items()
+    parts = [
+        f"no {side[:-1]} {name}" if kind is None else f"{side[:-1]} {name}: {kind}"
+        for side in ("inputs", "outputs")
+        for name, kind in change[side].items()
+    ]
+    return f"{key}: {value}  ->  {', '.join(parts)}"
+
+
+def name_the_broken(session: Session) -> None:
+    """Note the plugins that are left out, and what others have lost."""
+    for name, plugin in session.registry.plugins.items():
+        if plugin.error:
+            session.screen.note(f"plugin {name} is left out: {plugin.trouble}")
+        for lost in plugin.lost:
+            session.screen.note(f"plugin {name} does not have the {lost}")
+
+
+def presets(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the presets, published sizes without weights: what `from: preset:NAME` may name, and which components read it."""
+    from modelgraft.recorded import recorded_presets
+
+    session = session_of(context)
+    found = recorded_presets(session.registry)
+    if as_json:
+        session.screen.document([
+            {
+                "name": one.source,
+                "family": one.family,
+                "about": one.about,
+                "also": list(one.also),
+                "plugin": one.plugin,
+                "components": [{"id": use.component, "from": use.source, "parameters": use.parameters} for use in one.uses],
+            }
+            for one in found
+        ])  # fmt: skip
+        return
+    from modelgraft.amounts import short_count
+
+    rows = []
+    for one in found:
+        uses = [(use.source, use.component, short_count(use.parameters) if use.parameters else "-") for use in one.uses]
+        for index, cells in enumerate(uses or [(one.source, "none that is installed", "-")]):
+            rows.append((*cells, one.about if not index else ""))
+    session.screen.table(("from", "component", "parameters", "what it is"), rows, right=frozenset({2}))
+    session.screen.note("with --init random a graph of presets runs on random numbers; to check and plan it needs no weights")

@@ -1,0 +1,214 @@
+"""What is kept is proven before it is used: any bit that turned, any cut, is noticed; what is broken is made again, and that is said."""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+import random
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from modelgraft.checkpoints import kept, seals, sources, weights
+from modelgraft.checkpoints.storage import cache_root
+
+LINES = SimpleNamespace(recorded_configs={}, weight_readers={".lines": "number_reader:read"})
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """A cache of its own for each test, and pieces so small that a file has many."""
+    monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(seals, "PIECE_BYTES", 64)
+
+
+@pytest.fixture
+def reader(monkeypatch):
+    """A weight reader for files of text: a tensor of its numbers; it counts its calls."""
+    module = ModuleType("number_reader")
+    module.calls = []
+
+    def read(path, folder):
+        module.calls.append(path)
+        (folder / "config.json").write_text('{"model_type": "numbers"}')
+        save_file({"values": torch.tensor([float(word) for word in path.read_text().split()])}, folder / "model.safetensors")
+
+    module.read = read
+    monkeypatch.setitem(sys.modules, "number_reader", module)
+    return module
+
+
+def flip(path: Path, place: int, bit: int) -> None:
+    """Turn one bit, and leave size and time of change as they are."""
+    stat, content = path.stat(), bytearray(path.read_bytes())
+    content[place] ^= 1 << bit
+    path.write_bytes(content)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def opened(path: Path) -> list[float]:
+    """The tensor of a file, as a run of the graph would get it."""
+    view = sources.view(sources.parse(str(path)), registry=LINES, folder=None, trusted=True, offline=True)
+    return weights.open(view, offline=True).tensor("values").tolist()
+
+
+def folder_of(path: Path) -> Path:
+    path.mkdir()
+    (path / "inner").mkdir()
+    for name, size in {"a": 0, "b": 1, "c": 64, "inner/d": 65, "e": 300}.items():
+        (path / name).write_bytes(random.Random(size).randbytes(size))
+    seals.seal(path)
+    return path
+
+
+def test_any_bit_and_any_cut_is_noticed(tmp_path):
+    """In any file of a sealed folder, its seal included; and nothing else is complained of."""
+    folder = folder_of(tmp_path / "it")
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        whole = path.read_bytes()
+        for place in range(len(whole)):
+            flip(path, place, place % 8)
+            assert path.name in seals.complaint(folder)
+            path.write_bytes(whole[:place])
+            assert path.name in seals.complaint(folder)
+            path.write_bytes(whole)
+        assert seals.complaint(folder) == ""
+
+
+def test_a_complaint_says_what_is_wrong(tmp_path):
+    """A file that is gone, longer, a link or a folder; one that was never there; a folder without a seal."""
+    folder = folder_of(tmp_path / "it")
+    (folder / "e").rename(tmp_path / "e")
+    assert seals.complaint(folder) == "e is gone"
+    (folder / "e").symlink_to(tmp_path / "e")
+    assert seals.complaint(folder) == "e is no file of its own, but a link"
+    (folder / "e").unlink()
+    (folder / "e").mkdir()
+    assert seals.complaint(folder) == "e is no file of its own, but a folder"
+    assert seals.complaint(folder, ("c",)) == ""
+    assert seals.complaint(folder, ("z",)) == "z was not there when it was sealed"
+    (folder / "c").write_bytes(bytes(1000))
+    assert seals.complaint(folder, ("c",)) == "c has 1,000 bytes, and had 64"
+    (folder / "seal").unlink()
+    assert seals.complaint(folder).startswith("it has no seal")
+    (folder / "seal").write_bytes(seals.sealed(b"[1]"))
+    assert seals.complaint(folder).startswith("its seal is broken")
+
+
+def test_a_quick_look_reads_sizes_and_beginnings(tmp_path):
+    """A bit in the first piece of a file, and a cut anywhere; the rest is for the moment that it is used."""
+    folder = folder_of(tmp_path / "it")
+    flip(folder / "e", 299, 0)
+    assert seals.complaint(folder, quick=True) == ""
+    assert seals.complaint(folder) == "e differs from what was written, within the 44 bytes from 256 on"
+    flip(folder / "e", 63, 0)
+    assert seals.complaint(folder, quick=True) == "e differs from what was written, within the 64 bytes from 0 on"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_bit_that_turned_in_converted_weights_changes_no_answer(tmp_path, reader, seed):
+    """Wherever it is, the file is converted again, once, and a load says so."""
+    draw, source = random.Random(seed), tmp_path / "a.lines"
+    source.write_text(" ".join(map(str, range(100))))
+    wanted = opened(source)
+    (folder,) = (path for path in (cache_root() / "converted").iterdir() if path.is_dir())
+    path = draw.choice([folder / "model.safetensors"] * 3 + [folder / "config.json", folder / "seal"])
+    flip(path, draw.randrange(path.stat().st_size), draw.randrange(8))
+    with kept.loading() as said:
+        assert opened(source) == wanted
+    assert (len(reader.calls), len(said)) == (2, 1)
+    assert said[0].startswith("a.lines as it was converted was kept and is broken (")
+    assert said[0].endswith("): it is made again")
+    with kept.loading() as said:
+        assert opened(source) == wanted
+    assert (len(reader.calls), said) == (2, [])
+
+
+@pytest.mark.parametrize("harm", ["cut", "empty", "gone", "no seal", "junk"])
+def test_converted_weights_that_were_cut_are_made_again_and_not_refused_for_ever(tmp_path, reader, harm):
+    """Whatever is left of them."""
+    source = tmp_path / "a.lines"
+    source.write_text("1 2 3")
+    opened(source)
+    (folder,) = (path for path in (cache_root() / "converted").iterdir() if path.is_dir())
+    if harm == "gone":
+        (folder / "config.json").unlink()
+    elif harm == "no seal":
+        (folder / "seal").unlink()
+    else:
+        content = (folder / "model.safetensors").read_bytes()
+        (folder / "model.safetensors").write_bytes({"cut": content[:-3], "empty": b"", "junk": bytes(len(content))}[harm])
+    assert opened(source) == [1, 2, 3]
+    assert len(reader.calls) == 2
+
+
+def test_without_a_load_around_it_the_log_hears_what_is_made_again(tmp_path, reader, caplog):
+    """As where a program opens weights by itself."""
+    (tmp_path / "a.lines").write_text("1")
+    opened(tmp_path / "a.lines")
+    next((cache_root() / "converted").glob("*/config.json")).unlink()
+    with caplog.at_level(logging.WARNING, "modelgraft"):
+        assert opened(tmp_path / "a.lines") == [1]
+    assert "a.lines as it was converted was kept and is broken (config.json is gone): it is made again" in caplog.text
+
+
+def test_a_file_whose_hash_is_given_is_read_whole_before_it_is_used(tmp_path):
+    """A bit that turned between the samples that a look takes is found when the weights are opened."""
+    save_file({"values": torch.zeros(200_000)}, tmp_path / "w.safetensors")
+    text = f"{tmp_path}/w.safetensors#sha256={weights.digest_of(tmp_path / 'w.safetensors')}"
+    view = sources.view(sources.parse(text), registry=LINES, folder=None, trusted=True, offline=True)
+    assert weights.open(view, offline=True).tensor("values").shape == (200_000,)
+    flip(tmp_path / "w.safetensors", 300_001, 3)
+    view = sources.view(sources.parse(text), registry=LINES, folder=None, trusted=True, offline=True)
+    with pytest.raises(sources.SourceError, match="hash-mismatch"):
+        weights.open(view, offline=True).tensor("values")
+
+
+def _work(seed: int) -> list[str]:
+    """What one of several processes does to one entry: make, use, break or delete it; gives what went wrong."""
+    draw, wrong = random.Random(seed), list[str]()
+    folder = cache_root() / "entries" / "one"
+    for _ in range(15):
+        choice = draw.choice(["use", "use", "use", "break", "delete"])
+        try:
+            if choice == "use":
+                with kept.loading():
+                    found = kept.keep(
+                        folder, lambda aside: (aside / "a").write_text("x" * 500) and None, lock=folder.with_suffix(".lock"), what="it"
+                    )
+                    text = (found / "a").read_text()
+                    if text != "x" * 500:
+                        wrong.append(text)
+            elif choice == "delete":
+                kept.delete(folder)
+            elif folder.is_dir():
+                (folder / "seal").unlink(missing_ok=True)
+        except Exception as error:  # noqa: BLE001 what the test looks for
+            wrong.append(repr(error))
+    return wrong
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no file locks")
+def test_processes_that_make_use_break_and_delete_one_entry_do_not_disturb_each_other(tmp_path):
+    """Whoever uses it sees the whole of it, and nobody fails."""
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        assert [text for wrong in pool.map(_work, range(4)) for text in wrong] == []
+    left = [path.name for path in (cache_root() / "entries").iterdir()]
+    assert set(left) <= {"one", "one.lock"}
+
+
+@pytest.mark.parametrize("content", [b"", b"modelgraft-seal", b"modelgraft-seal 2 00000000\n", b'{"a": 1}', seals.sealed(b"{")])
+def test_a_small_file_that_is_not_what_was_written_is_no_answer(tmp_path, content):
+    """Of another version, without a checksum, sealed and yet no JSON."""
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(seals.BrokenSeal):
+        seals.read_sealed(tmp_path / "a")
+    seals.write_sealed(tmp_path / "a", {"b": [1, None]})
+    assert seals.read_sealed(tmp_path / "a") == {"b": [1, None]}
+    assert json.loads((tmp_path / "a").read_bytes().partition(b"\n")[2]) == {"b": [1, None]}
