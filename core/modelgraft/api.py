@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelgraft.building import Graph, allowed
 from modelgraft.checking import checks
+from modelgraft.checkpoints.storage import remember_results
 from modelgraft.errors import InputError
 from modelgraft.graph import GraphSpec, SolvedGraph
 from modelgraft.language import expand
@@ -175,6 +176,7 @@ def _folder_for_results(folder: str | Path) -> Path:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"results cannot be kept in '{path}': {error.strerror or error}") from error
+    remember_results(path)
     return path
 
 

@@ -65,7 +65,8 @@ def test_the_readme_lists_exactly_the_commands():
     plain = {command.name for command in app.registered_commands}
     groups = {f"{group.name} {command.name}" for group in app.registered_groups for command in group.typer_instance.registered_commands}
     listed = {
-        re.match(r"modelgraft ([a-z]+(?: (?:list|info|install|new|check|clear))?)", name)[1] for name in first_column(section("Commands"))
+        re.match(r"modelgraft ([a-z]+(?: (?:list|info|install|new|check|clear|verify))?)", name)[1]
+        for name in first_column(section("Commands"))
     }
     assert listed == plain | groups
     assert set(LATER).isdisjoint(plain)

@@ -282,5 +282,33 @@ def was_named(path: Path) -> bool:
     return any(_note_of(folder).is_file() for folder in (real, *real.parents))
 
 
+def remember_results(folder: Path) -> None:
+    """Note that results are kept in a folder of the user: what looks after the cache finds them there."""
+    with contextlib.suppress(OSError):  # without the note they are used all the same
+        note = _results_root() / _digest_of_path(folder.resolve())
+        if not note.is_file():
+            with file_aside(note) as aside:
+                aside.write_text(str(folder.resolve()), encoding="utf-8")
+
+
+def named_results() -> list[Path]:
+    """The folders of `remember_results` that are still there. A note that does not fit its own name is passed over."""
+    found = list[Path]()
+    for note in sorted(_results_root().glob("[!.]*")):
+        with contextlib.suppress(OSError, ValueError):
+            folder = Path(note.read_text(encoding="utf-8"))
+            if note.name == _digest_of_path(folder) and folder.is_dir():
+                found.append(folder)
+    return found
+
+
+def _results_root() -> Path:
+    return cache_root() / "results"
+
+
+def _digest_of_path(path: Path) -> str:
+    return hashlib.sha256(str(path).encode(errors="surrogateescape")).hexdigest()
+
+
 def _note_of(folder: Path) -> Path:
-    return cache_root() / "named" / hashlib.sha256(str(folder).encode()).hexdigest()
+    return cache_root() / "named" / _digest_of_path(folder)

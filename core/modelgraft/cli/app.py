@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from modelgraft.cli import components, exports, graphs, plugins, running
+from modelgraft.cli import cache, components, exports, graphs, plugins, running
 from modelgraft.cli.session import Session, read_only, session_of
 
 ABOUT = """Compose multimodal models from typed parts: check a graph before anything loads, see what it costs, run it.
@@ -56,7 +56,7 @@ def build_app() -> typer.Typer:
         name="modelgraft", help=ABOUT, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
     )
     app.callback()(general)
-    for module in (graphs, running, exports, components, plugins):
+    for module in (graphs, running, exports, cache, components, plugins):
         module.register(app)
     for group in (app, *(info.typer_instance for info in app.registered_groups)):
         for info in group.registered_commands if group is not None else ():

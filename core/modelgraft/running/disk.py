@@ -75,7 +75,7 @@ class DiskCache:
         if path.suffix != SUFFIX or path.name.startswith("."):
             return "it was not finished"
         try:
-            _unpack(path.read_bytes(), path.stem)
+            _facts(path.read_bytes(), path.stem)
         except FileNotFoundError:
             return ""  # removed meanwhile
         except Exception as error:  # noqa: BLE001 a damaged file may fail in any way
@@ -120,6 +120,13 @@ def _pack(outputs: Mapping[str, Any], key: str) -> bytes:
 def _unpack(content: bytes, key: str) -> dict[str, Any]:
     from safetensors.torch import load
 
+    facts = _facts(content, key)
+    blocks = load(content)
+    return {name: _restore(tree, blocks) for name, tree in json.loads(facts["tree"]).items()}
+
+
+def _facts(content: bytes, key: str) -> dict[str, Any]:
+    """What a file says of itself, if it is what was written for this key. Raises BrokenSeal, or as the reading of JSON does."""
     length = int.from_bytes(content[:8], "little")
     check = CHECK.search(content, 8, 8 + length)
     if check is None or zlib.crc32(content[: check.start()] + NO_CHECK + content[check.end() :]) != int(check[1], 16):
@@ -127,8 +134,7 @@ def _unpack(content: bytes, key: str) -> dict[str, Any]:
     facts = json.loads(content[8 : 8 + length])["__metadata__"]
     if (facts["modelgraft"], facts["key"]) != (FORMAT, key):
         raise BrokenSeal("it is of another version, or the result of something else")
-    blocks = load(content)
-    return {name: _restore(tree, blocks) for name, tree in json.loads(facts["tree"]).items()}
+    return dict(facts)
 
 
 def _flatten(value: Any, blocks: dict[str, Any]) -> Any:

@@ -92,7 +92,7 @@ def find(key: str) -> tuple[Entry | None, str]:
     if not folder.is_dir():
         return None, ""
     complaint = seals.complaint(folder, quick=True)
-    facts = _manifest_in(folder)
+    facts = manifest_in(folder)
     if not complaint and facts:
         return Entry(folder, facts), ""
     return None, f"the cached export {key} is damaged ({complaint or 'its manifest is no mapping'}): it is made again"
@@ -113,7 +113,7 @@ def proven_file(folder: Path, name: str) -> Path:
 def manifest_of(key: str) -> Mapping[str, Any]:
     """The manifest kept under a key, its files unread; empty when there is none that was proven on this kind of processor."""
     folder = exports_root() / key[:2] / key
-    facts = _manifest_in(folder)
+    facts = manifest_in(folder)
     parity = parity_here(Entry(folder, facts))
     return {**facts, "parity": parity} if parity is not None else {}
 
@@ -145,7 +145,7 @@ def _proof_in(file: Path) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _manifest_in(folder: Path) -> Mapping[str, Any]:
+def manifest_in(folder: Path) -> Mapping[str, Any]:
     """The manifest of an export, as it was written; nothing where it is missing or broken."""
     if seals.complaint(folder, (MANIFEST,)):
         return {}
@@ -265,7 +265,7 @@ def entries() -> list[Entry]:
     with cache_in_use():
         if cache_root().exists():
             list(cache_root().iterdir())
-    found = [Entry(manifest.parent, _manifest_in(manifest.parent)) for manifest in exports_root().glob(f"*/[!.]*/{MANIFEST}")]
+    found = [Entry(manifest.parent, manifest_in(manifest.parent)) for manifest in exports_root().glob(f"*/[!.]*/{MANIFEST}")]
     return sorted(found, key=lambda entry: float(entry.manifest.get("made", 0.0)))
 
 
