@@ -58,6 +58,23 @@ class DimMark:
     """Marks a config field as a dimension: None means that the solver fills it from the neighbours."""
 
 
+@dataclass(frozen=True, slots=True)
+class TypeOf:
+    """Marks a config field as the type of what feeds a port, as text: None means that the checker takes it from the first wire.
+
+    Of a list of wires, or of a wire that gives a list, it is the type of an entry.
+    """
+
+    port: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceOf:
+    """Marks a config field as the value space of what feeds a port, filled as TypeOf is."""
+
+    port: str
+
+
 Dim = Annotated[int | None, Field(gt=0), DimMark()]
 
 
@@ -126,6 +143,10 @@ class Config(BaseModel):
     def parameters(self) -> int | None:
         """Count the parameters by formula. None: not known without building; 0: there are none."""
         return 0
+
+    def one_of(self) -> tuple[str, ...]:
+        """Name output masks of which exactly one is true for every record; none where that cannot be said."""
+        return ()
 
     def export_facts(self) -> Mapping[str, Any]:
         """Give what exported graphs depend on, as plain values: all of it, unless a part changes no graph, such as a prompt."""
@@ -216,6 +237,12 @@ def default_of(field: FieldInfo) -> str:
             return shown(field.get_default(call_default_factory=True, validated_data={}))
     except Exception as error:  # noqa: BLE001 see above
         return f"(not known: {said(error)})"
+
+
+def following_fields(config: type[Config]) -> dict[str, TypeOf | SpaceOf]:
+    """The fields that the checker fills with what feeds a port, each with its mark."""
+    marks = ((name, mark) for name, field in config.model_fields.items() for mark in field.metadata)
+    return {name: mark for name, mark in marks if isinstance(mark, TypeOf | SpaceOf)}
 
 
 def dimension_fields(config: type[Config]) -> tuple[str, ...]:

@@ -152,3 +152,32 @@ def test_a_mask_may_be_a_list_of_truth_values_and_nothing_else(tmp_path):
         pytest.raises(mg.NodeError, match=r"toy/long breaks its declaration in node 'long': output 'flag': found a list of 1, wanted mask"),
     ):
         pipeline.run(x="abcd")
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_node_that_nothing_feeds_counts_for_every_record(tmp_path, count):
+    """A constant text or tensor; also behind a route, and from the cache for a batch of another size."""
+    ran = Counter()
+    constants = [
+        function("toy/word", {}, {"out": "text"}, lambda: ["hm"]),
+        function("toy/row", {}, {"out": "float[batch 2]"}, lambda: torch.tensor([[1.0, 2.0]])),
+    ]
+    nodes = {
+        "long": NODES["long"],
+        "word": {"use": "toy/word"},
+        "row": {"use": "toy/row"},
+        "said": {"use": "toy/word", "when": "long.flag"},
+        "loudly": {"use": "toy/shout", "in": {"x": "word"}},
+        "list": {"use": "toy/all", "in": {"x": ["word", "said", "inputs.x"]}},
+    }
+    outputs = {"word": "word", "row": "row", "said": "said", "list": "list", "loudly": "loudly"}
+    graph = graph_of(registry_of(*parts(ran), *constants), tmp_path, document(nodes, inputs={"x": "text"}, outputs=outputs))
+    with mg.open(graph) as pipeline:
+        for size in (count, 2, count):
+            texts = ["abcd", "ab", "efghi"][:size]
+            result = pipeline.run(x=texts)
+            assert result["word"] == ["hm"] * size
+            assert result["loudly"] == ["HM"] * size
+            assert result["row"].tolist() == [[1.0, 2.0]] * size
+            assert result["said"] == ["hm", ABSENT, "hm"][:size]
+            assert result["list"] == [["hm", "hm", "abcd"], ["hm", "ab"], ["hm", "hm", "efghi"]][:size]

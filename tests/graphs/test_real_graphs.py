@@ -1,4 +1,4 @@
-"""The graphs describe, caption, talk and read: real weights on real photographs, spoken sentences and drawn pages."""
+"""The graphs describe, caption, talk, read and look: real weights on real photographs, spoken sentences and drawn pages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from modelgraft.checkpoints import archives
 from modelgraft.testing import open_node
 from modelgraft_plugins.speech import Kokoro, Phonemes, kokoro, pronounce
 
-REAL = ("describe", "talk", "read", "caption")
+REAL = ("describe", "talk", "read", "caption", "look")
 
 
 def network(test):
@@ -93,6 +93,19 @@ def test_describe_tells_what_real_photographs_show():
             assert any(thing in result["text"] for thing in things), f"{name}: {result['text']}"
             assert result["text"].startswith("The photograph shows a")
             assert result["text"].endswith(".")
+
+
+@network
+def test_look_sends_each_question_of_a_batch_its_own_way():
+    """Who asks for words gets those of the sign, who asks what it is gets the sentence of `describe`; unneeded branches are not loaded."""
+    sign = page("NO FISHING")
+    with mg.open("look") as pipeline:
+        read = pipeline.run(image=sign, question="What does the sign SAY?")
+        assert (words(read["text"]), "scene/eye" in read.timings) == (["no", "fishing"], False)
+        cat = photograph("chelsea.png")
+        both = pipeline.run(image=[cat, sign], question=["What is this?", "Read it."])
+        assert both["text"] == [mg.open("describe").run(image=cat)["text"], read["text"]]
+        assert both["reads"].tolist() == [False, True]
 
 
 @network

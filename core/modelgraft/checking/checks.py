@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from modelgraft.checking.concrete import concrete_input, concrete_port
 from modelgraft.checking.configs import Configs
 from modelgraft.checking.drafts import Draft, Part
+from modelgraft.checking.following import fill_types
 from modelgraft.checking.leftover import left_over
 from modelgraft.checking.misfits import Misfits
 from modelgraft.checking.spaces import check_spaces
@@ -77,6 +78,7 @@ def _wire(graph: GraphSpec, *, offline: bool) -> tuple[dict[str, Draft], dict[st
         draft = configs.draft(spec, component, adapters, share if share is not spec else None)
         if draft is not None:
             drafts[name] = draft
+    drafts = fill_types(graph, drafts, configs)
     outputs = PortWiring(graph, drafts, problems).run()
     problems.finish()
     return drafts, outputs, configs

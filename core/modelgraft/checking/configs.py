@@ -66,8 +66,8 @@ class Configs:
                     found = f"{part.component.id} adds an input '{name}' to {draft.name}, which has one of that name already"
                     self.problems.add("port-clash", found, place=part.place, node=draft.name, port=name, hint="take another adapter")
 
-    def remake(self, part: Part, solved: Mapping[str, int]) -> bool:
-        """Put solved dimensions into a part's config. True when its ports read differently afterwards."""
+    def remake(self, part: Part, solved: Mapping[str, Any]) -> bool:
+        """Put solved dimensions, or types of what is wired, into a part's config. True when its ports read differently afterwards."""
         made = self._make(part.seat, part.component, {**part.given, **solved}, part.source, part.origins)
         if made is None:
             return False

@@ -66,9 +66,10 @@ def check_of(node: Node) -> Check:
     Raises NodeError that names plugin, component, node and port, what was found and what was wanted.
     """
     ports = dict(node.out_ports)
+    spread = _spread if is_constant(node) else _as_it_is
     if len(ports) == 1:
         ((name, port),) = ports.items()
-        return lambda result, count: _check_port(node, name, port, result, count)
+        return lambda result, count: _check_port(node, name, port, spread(port, result, count), count)
 
     def check(result: Any, count: int) -> Any:
         if not isinstance(result, Mapping):
@@ -77,9 +78,28 @@ def check_of(node: Node) -> Check:
         extra = [str(name) for name in result if name not in ports]
         if missing or extra:
             raise _broken(node, f"it gave the outputs {choices(map(str, result))}, wanted {choices(ports)}")
-        return {name: _check_port(node, name, port, result.get(name), count) for name, port in ports.items()}
+        return {name: _check_port(node, name, port, spread(port, result.get(name), count), count) for name, port in ports.items()}
 
     return check
+
+
+def is_constant(node: Node) -> bool:
+    """Whether nothing feeds a node: it gives one record, which counts for every record of the batch."""
+    return not node.wired
+
+
+def _as_it_is(_port: Port, value: Any, _count: int) -> Any:
+    return value
+
+
+def _spread(port: Port, value: Any, count: int) -> Any:
+    """The one record of a constant, once for each of the batch; anything else as it is, for the check to tell."""
+    if count == 1 or value is None or (isinstance(port.type, Tensor) and is_whole(port.type)):
+        return value
+    if isinstance(value, list):
+        return value * count if len(value) == 1 else value
+    has_one = getattr(value, "ndim", 0) and len(value) == 1
+    return value.expand(count, *value.shape[1:]) if has_one else value
 
 
 def gives_masks(node: Node) -> bool:

@@ -20,7 +20,7 @@ from modelgraft.plans import Plan, Step
 from modelgraft.ports import Port
 from modelgraft.running.batches import map_records
 from modelgraft.running.cache import Cache, Outputs
-from modelgraft.running.calls import Call, check_of, checked, gives_masks, listed
+from modelgraft.running.calls import Call, check_of, checked, gives_masks, is_constant, listed
 from modelgraft.running.crew import Crew
 from modelgraft.running.digests import size_bytes
 from modelgraft.running.engine import Engine
@@ -236,7 +236,7 @@ class Pipeline:
     def _look_up(self, prepared: Prepared, intake: Intake, seed: int) -> dict[str, Outputs]:
         if not self._cache.is_on:
             return {}
-        self._keys = prepared.keys(intake.values, seed, salt=self._salt)
+        self._keys = prepared.keys(intake.values, seed, salt=self._salt, count=intake.count)
         hits = prepared.hits(self._cache, self._keys, lambda name, text: self._emit("warning", name, text=text))
         for name in sorted(hits):
             self._emit("node-cached", name)
@@ -294,7 +294,7 @@ class Pipeline:
             call = looked_at_once(call, node, seen=self._looked_at, state=lambda: self._loader.load(job.step).state, tell=tell)
         if is_routed:
             call = routed(call, node, count=self._batch, check=check_of(node))
-        elif is_checked or gives_masks(node):
+        elif is_checked or gives_masks(node) or is_constant(node):
             call = checked(call, node, count=self._batch, is_stopped=self._is_stopped)
         if job.step.key and node.component.cache and self._cache.is_on:
             call = self._keeping(call, job)

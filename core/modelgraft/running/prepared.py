@@ -43,10 +43,11 @@ class Prepared:
             self.engines[hits, is_observed] = found
         return found
 
-    def keys(self, values: Mapping[str, Any], seed: int, *, salt: str) -> dict[str, str]:
+    def keys(self, values: Mapping[str, Any], seed: int, *, salt: str, count: int) -> dict[str, str]:
         """The cache key of each result that may be kept; those that depend on a value of an unknown type have none.
 
-        salt  what every result of the pipeline depends on beside its plan: the numbers that random weights start from
+        salt   what every result of the pipeline depends on beside its plan: the numbers that random weights start from
+        count  the size of the batch, on which those depend that no input feeds
         """
         read = {name for step in self.keyed.values() for name in step.reads}
         digests = {name: digest(values.get(name)) for name in sorted(read)}
@@ -55,7 +56,8 @@ class Prepared:
             parts = [digests[read] for read in step.reads]
             if None not in parts:
                 seeds = (str(seed),) if name in self.random else ()
-                keys[name] = combine(salt, step.key, *(part for part in parts if part is not None), *seeds)
+                sizes = () if step.reads else (f"batch of {count}",)
+                keys[name] = combine(salt, step.key, *(part for part in parts if part is not None), *seeds, *sizes)
         return keys
 
     def hits(self, cache: Cache, keys: Mapping[str, str], tell: Callable[[str, str], None]) -> dict[str, Outputs]:

@@ -22,7 +22,7 @@ READ_TWICE = ("instructblip", "instructblipvideo")  # the Q-Former reads the pro
 class Template(Config):
     """Fill a template: `template: "{question} Answer with one word."` has an input port `question`.
 
-    A field takes a text or a label; write {{ and }} for braces.
+    A field takes a text or a label; write {{ and }} for braces. Without a field it is the same text for every record.
     """
 
     template: str
