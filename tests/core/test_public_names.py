@@ -121,9 +121,22 @@ def test_what_the_readme_points_to_is_there(name):
 def test_the_graphs_of_the_graph_notes_check():
     """The examples of graphs/README.md, as if they lay there."""
     texts = blocks((ROOT / "graphs" / "README.md").read_text(encoding="utf-8"), "yaml")
-    assert len(texts) == 3
+    assert len(texts) == 4
     for text in texts:
         modelgraft.check(expand_document(parse(text, path=ROOT / "graphs" / "example.yaml"), registry=discover()))
+
+
+def test_the_routes_of_the_graph_notes_lead_where_they_say():
+    """Each record of a batch its own way, and back in order."""
+    (text,) = (text for text in blocks((ROOT / "graphs" / "README.md").read_text(encoding="utf-8"), "yaml") if "router/" in text)
+    solved = modelgraft.check(expand_document(parse(text, path=ROOT / "graphs" / "example.yaml"), registry=discover()))
+    with modelgraft.open(solved) as pipeline:
+        assert pipeline.run(text=["Why?", "hi there?", "go", "Hello"])["reply"] == [
+            "You ask: Why?",
+            "Hello to you!",
+            "go!!!",
+            "Hello to you!",
+        ]
 
 
 def test_the_component_of_the_plugin_notes_keeps_its_declaration(monkeypatch):
