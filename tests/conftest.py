@@ -1,10 +1,24 @@
-"""Fixtures that tests of several folders ask for."""
+"""Fixtures that tests of several folders ask for, and a look at the installation before any test."""
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
 
 import pytest
+
+from modelgraft.registry import GROUP
+
+
+def pytest_sessionstart() -> None:
+    """Stop at once where a plugin was added since modelgraft was installed: its graphs would fail, and not say why."""
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    missing = set(project["entry-points"][GROUP]) - {point.name for point in entry_points(group=GROUP)}
+    if missing:
+        again = "pip install --no-deps --no-build-isolation -e ."
+        raise pytest.UsageError(f"the installation does not know the plugins {', '.join(sorted(missing))}; install it again: {again}")
 
 
 @pytest.fixture(scope="module")
