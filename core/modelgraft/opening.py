@@ -36,6 +36,8 @@ def open_named(source: str | os.PathLike[str] | bytes, *, name: str, wanted: str
     try:
         return f"'{text}'", _bounded(path.open("rb"), text, name)
     except FileNotFoundError as error:
+        if "://" in text:
+            raise InputError(f"{name}: '{text}' is an address, and nothing is fetched from one; wanted: the file of {wanted}") from error
         near = nearest(path.name, _siblings(path))
         raise InputError(f"{name}: there is no file '{text}'; wanted: {wanted}. {near}".rstrip()) from error
     except (OSError, ValueError, RuntimeError) as error:  # a NUL in the name is a ValueError, no home folder a RuntimeError

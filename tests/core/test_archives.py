@@ -295,7 +295,7 @@ def test_offline_uses_the_cache_alone(index, tmp_path):
     assert refused(reference(), offline=True) == (
         f"not-cached  parts/w.bin of the package parts==1.0 is not in the cache ({tmp_path}/cache/archives/parts==1.0), "
         "and this run is offline\n"
-        "    run once with a network and without offline=True"
+        "    give it to a run once, with a network and without offline=True"
     )
     assert index.ranges == []
 

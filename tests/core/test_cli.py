@@ -109,6 +109,25 @@ def test_show_draws_to_stdout_and_into_files(run, form, start):
     assert Path("drawing.txt").read_text(encoding="utf-8") == out
 
 
+@pytest.mark.parametrize("file", ["diamond.yaml", "./diamond.yaml", "link"])
+def test_a_drawing_does_not_replace_its_graph(run, file):
+    """Under no name of it."""
+    text = Path("diamond.yaml").read_text()
+    Path("link").symlink_to("diamond.yaml")
+    code, _, err = run("show", "diamond.yaml", "--out", file)
+    assert (code, Path("diamond.yaml").read_text()) == (1, text)
+    assert "would replace the graph" in err
+
+
+def test_an_imported_graph_replaces_no_file(run):
+    """One of before may have been rewired by hand, or be part of the checkpoint."""
+    Path("checkpoint").mkdir()
+    Path("checkpoint/config.json").write_text("{}")
+    code, _, err = run("import", "./checkpoint", "--out", "checkpoint/config.json")
+    assert (code, Path("checkpoint/config.json").read_text()) == (1, "{}")
+    assert "output 'checkpoint/config.json' is there already, and a graph is rewired by hand" in err
+
+
 def test_show_names_the_forms_there_are(run):
     """A form that is none is a mistake in the command."""
     code, _, err = run("show", "diamond.yaml", "--format", "pdf")

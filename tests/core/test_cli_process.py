@@ -141,10 +141,7 @@ def test_a_command_of_a_plugin_prints_its_own_answer(tmp_path):
     code = TOYS + "import os, pluggy; from modelgraft import hookimpl\n"
     code += "class More:\n    @hookimpl\n    def register_commands(self, app):\n        @app.command('hello')\n"
     code += "        def hello() -> None: os.write(1, b'noise'); print('hello')\n"
-    code += (
-        "quiet = registry.discover\ndef discover(**options):\n    found = quiet(**options); found.manager.register(More()); return found\n"
-    )
-    code += "registry.discover = discover\n" + MAIN
+    code += "registry.discover = lambda **options: registry.assemble({'more': More()})\n" + MAIN
     done = subprocess.run(command("hello", code=code), cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("hello\n", "noise")
 

@@ -1,8 +1,10 @@
-"""`modelgraft run` and `modelgraft map`: inputs, outputs into files, mistakes in one message, records that fail."""
+"""`modelgraft run`: inputs, outputs into files, mistakes in one message."""
 
 from __future__ import annotations
 
+import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -113,44 +115,138 @@ def test_a_failing_node_is_named_with_its_cause(run):
     assert (error["kind"], error["node"], error["component"]) == ("NodeError", "big", "toy/fail")
 
 
-# -- map ------------------------------------------------------------------------------------------------------------------
+# -- what a value may be --------------------------------------------------------------------------------------------------
+
+SEES = """modelgraft: 1
+inputs: {image: image, prompt: {type: text, default: "?"}}
+nodes: {say: {use: toy/upper, in: {text: inputs.prompt}}}
+outputs: {text: say, image: inputs.image}
+"""
 
 
-def test_map_keeps_the_error_of_a_record_beside_the_others(run):
-    """In order; the code says that one failed."""
-    Path("data.jsonl").write_text("\n".join(json.dumps({"text": word}) for word in ("a", "bad", "c")), encoding="utf-8")
-    code, _, err = run("map", "failing.yaml", "data.jsonl", "--out", "out.jsonl", "--batch-size", "2")
-    lines = [json.loads(line) for line in Path("out.jsonl").read_text(encoding="utf-8").splitlines()]
+def picture(name, width=4):
+    """A picture of so many x 3 pixels."""
+    from PIL import Image
+
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (width, 3)).save(name)
+
+
+def widths(out):
+    """Of the pictures in a result."""
+    found = json.loads(out)["outputs"]["image"]
+    return [one["width"] for one in found] if isinstance(found, list) else found["width"]
+
+
+@pytest.fixture
+def stdin(monkeypatch):
+    """Let stdin hold these bytes."""
+
+    def hold(content):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content), encoding="ascii"))
+
+    return hold
+
+
+@pytest.mark.parametrize("word", ["-", "@-"])
+def test_text_can_come_from_stdin(run, stdin, word):
+    """As UTF-8, whatever the locale says."""
+    stdin("grüße\n".encode())
+    assert run("run", "capitals.yaml", "--input", f"text={word}")[1] == "GRÜSSE\n"
+
+
+def test_a_picture_can_come_from_stdin_and_stdin_is_read_once(run, stdin):
+    """Its bytes; a second `-` has nothing left."""
+    picture("cat.png", 5)
+    Path("sees.yaml").write_text(SEES)
+    stdin(Path("cat.png").read_bytes())
+    assert widths(run("run", "sees.yaml", "--input", "image=-", "--json")[1]) == 5
+    stdin(Path("cat.png").read_bytes())
+    _, _, err = run("run", "sees.yaml", "--input", "image=-", "--input", "prompt=-")
+    assert "input 'prompt': stdin is for input 'image'; name a file" in err
+    stdin(b"")
+    assert "input 'image': stdin is empty" in run("run", "sees.yaml", "--input", "image=-")[2]
+
+
+def test_a_pattern_and_a_folder_are_a_batch_in_the_order_of_their_numbers(run):
+    """2 comes before 10; a name with brackets that is there is that file."""
+    for number in (10, 2, 1):
+        picture(f"imgs/cat{number}.png", number)
+    picture("[1].png", 7)
+    Path("imgs/notes.txt").write_text("no picture")
+    Path("sees.yaml").write_text(SEES)
+    for word in ("imgs/*.png", "imgs/", "imgs", "./**/cat*.png"):
+        assert widths(run("run", "sees.yaml", "--input", f"image={word}", "--json")[1]) == [1, 2, 10]
+    assert widths(run("run", "sees.yaml", "--input", "image=[1].png", "--json")[1]) == 7
+    assert (
+        "1 of 4 files in 'imgs' are left out by their endings: notes.txt" in run("run", "sees.yaml", "--input", "image=imgs", "--json")[2]
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("imgs/*.png", "input 'image': no file matches 'imgs/*.png'"),
+        ("empty", "input 'image': the folder 'empty' has none; wanted: files that end in .png, .jpg"),
+        ("", "input 'image': found nothing, wanted a file"),
+        ("a\0b", "input 'image'"),
+        ("words.png", "input 'image': 'words.png' is no picture"),
+        ("\udcff.png", "there is no file"),
+    ],
+)
+def test_a_picture_that_is_none_is_named(run, word, message):
+    """Input and file."""
+    Path("empty").mkdir()
+    Path("words.png").write_text("words")
+    Path("sees.yaml").write_text(SEES)
+    code, _, err = run("run", "sees.yaml", "--input", f"image={word}")
     assert code == 1
-    assert (lines[0], lines[2]) == ({"text": "a"}, {"text": "c"})
-    assert "bad was given" in lines[1]["error"]
-    assert "3 records, 1 failed; wrote out.jsonl" in err
-    assert not Path("out.jsonl.part").exists()
+    assert message in err
 
 
-def test_map_resumes_after_the_whole_lines_of_a_stopped_run(run):
-    """The half line is done again, and nothing twice."""
-    Path("data.jsonl").write_text("\n".join(json.dumps({"text": word}) for word in "abcd"), encoding="utf-8")
-    Path("out.jsonl.part").write_text('{"text": "kept"}\n{"te', encoding="utf-8")
-    code, _, err = run("map", "capitals.yaml", "data.jsonl", "--out", "out.jsonl", "--resume")
+def test_one_bad_picture_of_a_pattern_is_named(run):
+    """By its file, not by its number alone."""
+    picture("imgs/1.png")
+    Path("imgs/2.png").write_text("words")
+    Path("sees.yaml").write_text(SEES)
+    assert "'imgs/2.png' is no picture" in run("run", "sees.yaml", "--input", "image=imgs/*.png")[2]
+
+
+def test_bytes_of_a_word_that_are_no_text_are_told(run):
+    """A name of a file may hold any; a text and a param may not."""
+    picture("\udcff.png", 6)
+    Path("sees.yaml").write_text(SEES)
+    assert widths(run("run", "sees.yaml", "--input", "image=\udcff.png", "--json")[1]) == 6
+    assert "input 'text': this is no UTF-8 text: it holds the byte 0xff" in run("run", "capitals.yaml", "--input", "text=a\udcff")[2]
+    code, _, err = run("run", "capitals.yaml", "--input", "text=a", "--set", "p=\udcff")
+    assert code == 2
+    assert "--set p: this is no UTF-8 text" in err
+    Path("\udcff.yaml").write_bytes(Path("capitals.yaml").read_bytes())
+    code, out, _ = run("run", "\udcff.yaml", "--input", "text=a", "--json", "--output", "text=\udcff.txt")
     assert code == 0
-    assert [json.loads(line)["text"] for line in Path("out.jsonl").read_text(encoding="utf-8").splitlines()] == ["kept", "B", "C", "D"]
-    assert "3 records, 0 failed, 1 were done before" in err
+    assert json.loads(out)["files"] == {"text": ["\udcff.txt"]}
 
 
-def test_map_names_the_line_that_is_no_record(run):
-    """File and line, and nothing half-written under the final name."""
-    Path("data.jsonl").write_text('{"text": "a"}\nnonsense\n', encoding="utf-8")
-    code, _, err = run("map", "capitals.yaml", "data.jsonl", "--out", "out.jsonl")
+@pytest.mark.parametrize("file", ["cat.png", "./cat.png", "link.png", "hard.png"])
+def test_an_output_does_not_replace_an_input(run, file):
+    """Under no name of it; neither a picture, nor a text, nor the graph, nor one of a numbered batch, nor by a trace."""
+    picture("cat.png")
+    picture("out-1.png")
+    Path("link.png").symlink_to("cat.png")
+    os.link("cat.png", "hard.png")
+    Path("words.txt").write_text("a")
+    Path("sees.yaml").write_text(SEES)
+    before = {path.name: path.read_bytes() for path in Path().iterdir()}
+    given = ("run", "sees.yaml", "--input", "image=cat.png", "--input", "image=out-1.png", "--input", "prompt=@words.txt")
+    for words in (("--output", f"image={file}"), ("--output", "image=out.png"), ("--output", "text=words.txt"),
+                  ("--output", "text=sees.yaml"), ("--trace", file)):  # fmt: skip
+        code, _, err = run(*given, *words)
+        assert (code, "would replace" in err) == (1, True)
+    assert {path.name: path.read_bytes() for path in Path().iterdir()} == before
+
+
+def test_a_failure_is_told_once(run):
+    """Its node is named once, and so is the input of an error that a node raises."""
+    code, _, err = run("run", "failing.yaml", "--input", "text=bad")
     assert code == 1
-    assert "data.jsonl:2: this line is no JSON" in err
-    assert not Path("out.jsonl").exists()
-
-
-def test_map_tells_what_the_system_refuses_to_write(run):
-    """A disk that is full, a folder in the way: one sentence with the file."""
-    Path("data.jsonl").write_text('{"text": "a"}', encoding="utf-8")
-    Path("out.jsonl.part").mkdir()
-    code, _, err = run("map", "capitals.yaml", "data.jsonl", "--out", "out.jsonl")
-    assert code == 1
-    assert "output 'out.jsonl.part' cannot be written: Is a directory" in err
+    assert err.count("bad was given") == 1

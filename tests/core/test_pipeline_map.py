@@ -87,3 +87,47 @@ def test_tensors_of_different_shapes_are_mapped_one_by_one(tmp_path):
     with opened(tmp_path, [part], nodes, inputs={"x": "float[batch tokens]"}, outputs={"out": "a"}) as pipeline:
         results = list(pipeline.map([{"x": torch.ones(1, 2)}, {"x": torch.ones(1, 3)}]))
     assert [result["out"].tolist() for result in results] == [[2.0], [3.0]]
+
+
+def test_an_error_among_the_records_comes_back_in_its_place(tmp_path):
+    """Whoever reads records need not stop at one that cannot be read."""
+    broken = mg.InputError("line 2 is no JSON")
+    with shouting(tmp_path) as pipeline:
+        found = list(pipeline.map([{"x": "a"}, broken, {"x": "b"}], batch_size=8))
+    assert [result.error for result in found] == [None, broken, None]
+    assert [found[0]["loud"], found[2]["loud"]] == ["A", "B"]
+
+
+def test_one_record_is_not_taken_for_many(tmp_path):
+    """Nor is the name of a file."""
+    with shouting(tmp_path) as pipeline:
+        with pytest.raises(
+            mg.InputError, match=r"found a dict, wanted records: a list of mappings, such as \[\{'x': \.\.\., 'y': \.\.\.\}\]"
+        ):
+            pipeline.map({"x": "a"})
+        with pytest.raises(mg.InputError, match=r"found 'data\.jsonl', wanted records"):
+            pipeline.map("data.jsonl")
+
+
+def test_a_value_without_a_name_says_how_it_is_written(tmp_path):
+    """In run and in stream, which run nothing then."""
+    told = r"found 'a' without a name; the inputs are: x \(text\), y \(text\)\. Write {}\(x='a', y=\.\.\.\)"
+    with shouting(tmp_path) as pipeline:
+        with pytest.raises(mg.InputError, match=told.format("run")):
+            pipeline.run("a")
+        with pytest.raises(mg.InputError, match=told.format("stream")):
+            pipeline.stream("a")
+
+
+def test_offline_holds_for_what_a_run_is_given(tmp_path, monkeypatch):
+    """A package that is not in the cache is not fetched, and no folder is made for it."""
+    monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("subprocess.run", None)
+    nodes = {"a": {"use": "toy/size", "in": {"x": "inputs.x"}}}
+    part = function("toy/size", {"x": "image"}, {"out": "text"}, lambda x: [str(one.size) for one in x])
+    with opened(tmp_path, [part], nodes, inputs={"x": "image"}, outputs={"out": "a"}, offline=True) as pipeline:
+        with pytest.raises(mg.SourceError, match=r"is not in the cache .* and this run is offline"):
+            pipeline.run(x="pypi:nothing==1.0/a.png")
+        (result,) = pipeline.map([{"x": "pypi:nothing==1.0/a.png"}])
+    assert "input 'x': not-cached" in str(result.error)
+    assert not (tmp_path / "cache").exists()

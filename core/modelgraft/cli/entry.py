@@ -18,7 +18,7 @@ from modelgraft.cli.interrupts import Interrupts
 from modelgraft.cli.screen import Screen
 from modelgraft.cli.session import Session
 from modelgraft.errors import Cancelled, DocumentError, GraphError, ModelgraftError, ModelgraftWarning, NodeError
-from modelgraft.guard import contained
+from modelgraft.guard import Escaped, contained
 
 OK, FAILED, USAGE, DEFECT, STOPPED = 0, 1, 2, 70, 130  # 70 as in sysexits.h, 130 as shells say it for Ctrl-C (143 for SIGTERM)
 
@@ -39,6 +39,7 @@ def run_command(words: Sequence[str], interrupts: Interrupts | None = None) -> i
     try:
         return _run([*general, *rest], rest, Session(screen, interrupts=interrupts or Interrupts()))
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        sys.stdout, sys.stderr = screen.out, screen.err  # typer has put others there
         if interrupts is None:
             with contextlib.suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit fails once more
@@ -87,6 +88,11 @@ def _run(words: list[str], rest: list[str], session: Session) -> int:
         return USAGE
     except BrokenPipeError:
         raise
+    except Escaped as error:
+        left = error.__cause__
+        if isinstance(left, SystemExit) and isinstance(left.__context__, BrokenPipeError):  # typer makes an exit of it
+            raise BrokenPipeError from error
+        return _report(error, session, debug=debug)
     except Exception as error:  # noqa: BLE001 a defect: the user gets a sentence, and the traceback on demand
         return _report(KeyboardInterrupt() if session.interrupts.heard else error, session, debug=debug)
 

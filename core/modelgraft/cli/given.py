@@ -1,79 +1,220 @@
-"""Values of inputs as words of the command line: `image=cat.png`, `text=Hello`, `text=@file.txt`, `labels=a,b,c`."""
+"""Values of inputs as words of the command line: `image=cat.png`, `image=imgs/*.png`, `text=Hello`, `text=@file.txt`, `text=-`."""
 
 from __future__ import annotations
 
+import glob
+import re
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from modelgraft.checkpoints.tensor_files import ENDINGS, read_json, read_tensor_file
 from modelgraft.errors import InputError, choices, nearest
 from modelgraft.graph import GraphInput
 from modelgraft.ports import ListOf, Modality, Port, PortType, Tensor
 
-TEXT_BYTES = 16 * 2**20  # a prompt of millions of words: more than any model reads
-# Records that are files; the API reads them.
-FILES = frozenset({"image", "audio", "video", "depth", "thermal", "imu"})
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif")
+SOUNDS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64")
+# Records that are files, which the API reads, and what those of a folder end in; nothing: any file.
+FILES: Mapping[str, tuple[str, ...]] = {
+    "image": PICTURES, "depth": PICTURES, "thermal": PICTURES, "audio": SOUNDS, "video": (), "imu": (),
+}  # fmt: skip
 # Records with a structure: JSON, or @FILE with JSON.
 STRUCTURED = frozenset({"conversation", "boxes"})
+STDIN = "-"
+STDIN_BYTES = 1 << 30  # more than any picture or sound that is read at once
+TEXT_BYTES = 16 * 2**20  # a prompt of millions of words: more than any model reads
+
+Note = Callable[[str], None]
 
 
-def read_given(words: Sequence[tuple[str, str]], inputs: Mapping[str, GraphInput]) -> dict[str, Any]:
-    """Read `--input name=value` words; a name that is given several times makes a batch.
+class Given:
+    """Reads the words of inputs of one command.
 
-    Raises InputError for a name that is no input, and for a file that cannot be read.
+    note      hears what is left out of a folder
+    stdin     False where stdin is not for values, because commands are read from it
+    files     the files that were read or named, and what each is in a message
     """
-    gathered: dict[str, list[Any]] = {}
-    for name, word in words:
-        if name not in inputs:
-            raise InputError(f"the graph has no input '{name}'; it has: {choices(inputs)}. {nearest(name, inputs)}".strip())
-        gathered.setdefault(name, []).append(read_word(name, inputs[name].port, word))
-    return {name: values[0] if len(values) == 1 else _batch(name, values) for name, values in gathered.items()}
+
+    def __init__(self, inputs: Mapping[str, GraphInput], *, note: Note, stdin: bool = True) -> None:
+        self._inputs, self._note = inputs, note
+        self._stdin_is_for = "" if stdin else "the commands"
+        self.files: dict[Path, str] = {}
+
+    def read(self, words: Sequence[tuple[str, str]]) -> dict[str, Any]:
+        """Read `name=value` words; a name that is given several times, a folder and a pattern make a batch.
+
+        Raises InputError for a name that is no input, and for a file that cannot be read.
+        """
+        gathered: dict[str, list[Any]] = {}
+        for name, word in words:
+            if name not in self._inputs:
+                known = choices(self._inputs)
+                raise InputError(f"the graph has no input '{name}'; it has: {known}. {nearest(name, self._inputs)}".strip())
+            gathered.setdefault(name, []).extend(self.read_word(name, self._inputs[name].port, word))
+        return {name: values[0] if len(values) == 1 else _batch(name, values) for name, values in gathered.items()}
+
+    def read_word(self, name: str, port: Port, word: str) -> list[Any]:
+        """The records that a word stands for."""
+        label = f"input '{name}'"
+        if _is_tensor(port, word):
+            self._name(word, label)
+            return [_read_tensor(word, label)]
+        kind = _record_kind(port)
+        if _is_file(kind):
+            return self._read_files(port, word, label)
+        if isinstance(kind, ListOf) and _is_file(kind.item) and not word.lstrip().startswith(("[", "@")):
+            words = [entry.strip() for entry in word.split(",") if entry.strip()]
+            return [[file for entry in words for file in self._read_files(port, entry, label)]]
+        is_lines = word == STDIN or (word.startswith("@") and not word.startswith("@@"))
+        return [read_record(kind, self._text(word, label), label, is_lines=is_lines)]
+
+    def _read_files(self, port: Port, word: str, label: str) -> list[Any]:
+        if word == STDIN:
+            return [self._from_stdin(label, STDIN_BYTES)]
+        found = files_in(word, port, label, note=self._note)
+        for file in found:
+            self._name(file, label)
+        return list(found)
+
+    def _text(self, word: str, label: str) -> str:
+        """A string, or with `@` the contents of a file; `-` and `@-` are stdin, and `@@` a string that starts with `@`."""
+        if word.startswith("@@") or (not word.startswith("@") and word != STDIN):
+            return _utf8(word.removeprefix("@"), label)
+        if word in (STDIN, "@-"):
+            return _decoded(self._from_stdin(label, TEXT_BYTES), label, "stdin")
+        self._name(word[1:], label)
+        return _decoded(_content(word[1:], label), label, f"the file '{word[1:]}'")
+
+    def _from_stdin(self, label: str, most: int) -> bytes:
+        if self._stdin_is_for:
+            raise InputError(f"{label}: stdin is for {self._stdin_is_for}; name a file")
+        self._stdin_is_for = label
+        if sys.stdin is None:
+            raise InputError(f"{label}: stdin is closed; name a file")
+        content = sys.stdin.buffer.read(most + 1)
+        if not content:
+            raise InputError(f"{label}: stdin is empty")
+        if len(content) > most:
+            raise InputError(f"{label}: stdin has more than {most:,} bytes{' of text; give a part of it' if most == TEXT_BYTES else ''}")
+        return content
+
+    def _name(self, word: str, label: str) -> None:
+        if "\0" not in word and (path := Path(word).expanduser()).is_file():
+            self.files[path] = label
 
 
 def read_word(name: str, port: Port, word: str) -> Any:
-    """Read one value as its port wants it."""
+    """Read one word of one input."""
+    (found, *more) = Given({}, note=lambda text: None).read_word(name, port, word)  # noqa: ARG005 nobody listens
+    return [found, *more] if more else found
+
+
+def takes_files(port: Port) -> bool:
+    """Whether records of a port are files, such as pictures and sounds."""
+    return any(_is_file(kind) for kind in port.types)
+
+
+def files_in(word: str, port: Port, label: str, *, note: Note = lambda text: None) -> tuple[str, ...]:  # noqa: ARG005 nobody listens
+    """The files that a word names: itself, those of a folder, or those that match a pattern; numbers in names in their order.
+
+    Of a folder those that end as the port's files do; `note` hears how many others there are. Raises InputError for none.
+    """
+    if not word:
+        raise InputError(f"{label}: found nothing, wanted a file")
+    if word.startswith("pypi:") or "://" in word or "\0" in word:
+        return (word,)
+    path = Path(word).expanduser()
+    try:
+        if path.is_dir():
+            return _files_of_folder(path, word, port, label, note)
+    except OSError as error:
+        raise InputError(f"{label}: '{word}' cannot be read: {error.strerror}") from error
+    if any(mark in word for mark in "*?[") and not path.exists():
+        found = [name for name in glob.glob(str(path), recursive=True) if Path(name).is_file()]  # noqa: PTH207 patterns may be absolute
+        if not found:
+            raise InputError(f"{label}: no file matches '{word}'")
+        return tuple(sorted(found, key=_by_numbers))
+    return (word,)
+
+
+def _files_of_folder(path: Path, word: str, port: Port, label: str, note: Note) -> tuple[str, ...]:
+    endings = [ending for kind in port.types if isinstance(kind, Modality | ListOf) for ending in FILES.get(_item(kind), ())]
+    there = [entry for entry in path.iterdir() if not entry.name.startswith(".") and entry.is_file()]
+    found = [str(entry) for entry in there if not endings or entry.suffix.lower() in endings]
+    if not found:
+        wanted = f"files that end in {', '.join(dict.fromkeys(endings))}" if endings else "files"
+        raise InputError(f"{label}: the folder '{word}' has none; wanted: {wanted}")
+    if len(found) < len(there):
+        others = sorted(entry.name for entry in there if str(entry) not in set(found))
+        note(f"{label}: {len(others)} of {len(there)} files in '{word}' are left out by their endings: {choices(others, most=4)}")
+    return tuple(sorted(found, key=_by_numbers))
+
+
+def _item(kind: PortType) -> str:
+    inner = kind.item if isinstance(kind, ListOf) else kind
+    return inner.name if isinstance(inner, Modality) else ""
+
+
+def _by_numbers(name: str) -> list[tuple[int, int, str]]:
+    """Order of names in which 2 comes before 10."""
+    pieces = re.split(r"([0-9]+)", name)
+    return [(0, int(piece), piece) if index % 2 else (1, 0, piece.casefold()) for index, piece in enumerate(pieces)] + [(1, 0, name)]
+
+
+def read_cell(name: str, port: Port, cell: str) -> Any:
+    """Read one cell of a table as its input wants it: text as it is, the name of a file, `a,b,c`, or JSON."""
     label = f"input '{name}'"
-    if port.tensor is not None and (len(port.types) == 1 or word.lower().endswith(ENDINGS)):
-        return _read_tensor(word, label)
-    return _read_record(next(kind for kind in port.types if not isinstance(kind, Tensor)), word, label)
+    if _is_tensor(port, cell):
+        return _read_tensor(cell, label)
+    kind = _record_kind(port)
+    return cell if _is_file(kind) else read_record(kind, cell, label)
 
 
-def _read_record(kind: PortType, word: str, label: str) -> Any:
+def read_record(kind: PortType, text: str, label: str, *, is_lines: bool = False) -> Any:
+    """Read the text of one record: a list as JSON, `a,b,c` or one entry per line; what has a structure as JSON; the rest as it is."""
     if isinstance(kind, ListOf):
-        return _read_list(kind, word, label)
+        return _read_list(kind, text, label, is_lines=is_lines)
     assert isinstance(kind, Modality), "tensors were told apart before"
-    if kind.name in FILES:
-        return word
-    text = read_text(word, label)
-    if kind.name in STRUCTURED or (kind.name not in ("text", "label") and text.lstrip()[:1] in ("[", "{")):
+    if kind.name in STRUCTURED or (kind.name not in ("text", "label", *FILES) and text.lstrip()[:1] in ("[", "{")):
         is_words = kind.name == "conversation" and text.lstrip()[:1] not in ("[", "{")
         return text if is_words else _read_json(text, label)
     return text
 
 
-def read_text(word: str, label: str) -> str:
-    """A string, or with `@` the contents of a file; `@-` is stdin, and `@@` a string that starts with `@`.
+def _read_list(kind: ListOf, text: str, label: str, *, is_lines: bool) -> list[Any]:
+    if text.lstrip().startswith("["):
+        found = _read_json(text, label)
+        return list(found) if isinstance(found, list) else [found]
+    entries = text.split("\n") if is_lines else text.split(",")
+    return [read_record(kind.item, entry.strip(), label) for entry in entries if entry.strip()]  # `@` in an entry opens no file
 
-    Lines of a file end as they end in a program, whatever system wrote it: `\\r\\n` is `\\n`, and the last one is left off.
-    """
-    if word.startswith("@@") or not word.startswith("@"):
-        return word.removeprefix("@")
-    content = _content(word[1:], label)
+
+def _is_tensor(port: Port, word: str) -> bool:
+    return port.tensor is not None and (len(port.types) == 1 or word.lower().endswith(ENDINGS))
+
+
+def _record_kind(port: Port) -> PortType:
+    return next(kind for kind in port.types if not isinstance(kind, Tensor))
+
+
+def _is_file(kind: PortType) -> bool:
+    return isinstance(kind, Modality) and kind.name in FILES
+
+
+def _utf8(text: str, label: str) -> str:
     try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        other = "; it looks like UTF-16: save it as UTF-8" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
-        found = f"byte {error.start} is {content[error.start]:#04x}{other}"
-        raise InputError(f"{label}: the file '{word[1:]}' is no UTF-8 text: {found}") from error
-    return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n")
+        text.encode()
+    except UnicodeEncodeError as error:
+        byte = f"the byte {ord(text[error.start]) - 0xDC00:#04x}" if "\udc80" <= text[error.start] <= "\udcff" else f"{text[error.start]!a}"
+        raise InputError(f"{label}: this is no UTF-8 text: it holds {byte}; write it into a file as UTF-8 and give @FILE") from error
+    return text
 
 
 def _content(file: str, label: str) -> bytes:
     try:
-        with open_stdin() if file == "-" else Path(file).expanduser().open("rb") as stream:
+        with Path(file).expanduser().open("rb") as stream:
             content = stream.read(TEXT_BYTES + 1)
     except (OSError, ValueError, RuntimeError) as error:  # a NUL in the name is a ValueError, no home folder a RuntimeError
         raise InputError(f"{label}: the file '{file}' cannot be read: {getattr(error, 'strerror', None) or error}") from error
@@ -82,23 +223,14 @@ def _content(file: str, label: str) -> bytes:
     return content
 
 
-def open_stdin() -> AbstractContextManager[IO[bytes]]:
-    """The standard input, which stays open."""
-    return nullcontext(sys.stdin.buffer)
-
-
-def _read_list(kind: ListOf, word: str, label: str) -> list[Any]:
-    """JSON, `a,b,c`, or `@FILE` with one entry per line. An entry of text stands for itself: no `@` in it opens a file."""
-    text = read_text(word, label)
-    if text.lstrip().startswith("["):
-        found = _read_json(text, label)
-        return list(found) if isinstance(found, list) else [found]
-    entries = text.split("\n") if word.startswith("@") and not word.startswith("@@") else text.split(",")
-    return [_read_entry(kind.item, entry.strip(), label) for entry in entries if entry.strip()]
-
-
-def _read_entry(kind: PortType, entry: str, label: str) -> Any:
-    return entry if isinstance(kind, Modality) and kind.name in ("text", "label") else _read_record(kind, entry, label)
+def _decoded(content: bytes, label: str, what: str) -> str:
+    """The text in bytes. Its lines end as in a program, whatever system wrote it: `\\r\\n` is `\\n`, and the last one is left off."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        other = "; it looks like UTF-16: save it as UTF-8" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+        raise InputError(f"{label}: {what} is no UTF-8 text: byte {error.start} is {content[error.start]:#04x}{other}") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n")
 
 
 def _read_tensor(word: str, label: str) -> Any:

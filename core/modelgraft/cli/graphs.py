@@ -136,6 +136,10 @@ def show(
     if out is not None:
         check_writable(out)
     found = api.plan(session.load(graph, settings_of(settings), allow or ()), wanted=wanted)
+    if out is not None:
+        from modelgraft.cli.overwriting import refuse_for_graph
+
+        refuse_for_graph(out, found.graph)
     text = draw.FORMATS[form](found)
     if out is None:
         session.screen.write(text)
@@ -206,11 +210,13 @@ def import_graph(
 ) -> None:
     """Write a graph for a known checkpoint (BLIP-2, LLaVA, ...), to rewire."""
     from modelgraft import importer
+    from modelgraft.cli.overwriting import refuse_new
     from modelgraft.media import check_writable, write_value
 
     session = session_of(context)
     if out is not None:
         check_writable(out)
+        refuse_new(out, "a graph is rewired by hand")
     folder = out.absolute().parent if out is not None else None  # nobody knows where stdout leads
     text = importer.import_graph(source, registry=session.registry, folder=folder, offline=session.offline)
     if out is None:

@@ -41,7 +41,7 @@ class _Lines:
         self._last: dict[str, float] = {}
 
     def take(self, event: Event) -> None:
-        text = _words(event)
+        text = _words(event)  # a failure is not among them: it ends the run, and is told then
         if event.kind == "progress":
             now = time.monotonic()
             if now - self._last.get(event.node, 0.0) < EVERY_S and event.facts.get("done") != event.facts.get("total"):
@@ -60,13 +60,16 @@ def _words(event: Event) -> str:
             return f"done in {facts['seconds']:.3f} s"
         case "node-cached":
             return "from the cache"
-        case "node-failed":
-            return f"failed: {facts.get('error')}"
         case "progress":
             return _amount(facts)
         case "warning":
-            return f"warning: {facts.get('text', '')}"
+            return f"warning: {_said_of(event)}"
     return ""
+
+
+def _said_of(event: Event) -> str:
+    """The text of a warning without the name of its node, which stands before it."""
+    return str(event.facts.get("text", "")).removeprefix(f"{event.node}: ")
 
 
 def _amount(facts: Mapping[str, Any]) -> str:
@@ -120,7 +123,7 @@ class _Live:
                 self._end(event.node)
             case "warning":
                 where = f"{event.node}: " if event.node else ""
-                self._console.print(f"[yellow]warning[/]: {_safe(where + str(event.facts.get('text', '')))}")
+                self._console.print(f"[yellow]warning[/]: {_safe(where + _said_of(event))}")
 
     def _work(self, node: str, note: str) -> TaskID:
         if node not in self._tasks:

@@ -1,107 +1,87 @@
-"""A file of records through a graph: JSON lines in, JSON lines out, in order.
-
-Results go to `OUT.part`, one line as each is known, and the file gets its name when all are there. A run that is
-stopped leaves the part; `--resume` counts its whole lines and goes on after them.
-"""
+"""Data through a graph: a row of results for every record, in order; a record that fails is a row with its reason."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from modelgraft.checkpoints.storage import publish
+from modelgraft.cli.datasets import Dataset, Row
+from modelgraft.cli.screen import json_text
+from modelgraft.cli.shards import Shard
 from modelgraft.cli.written import plain
-from modelgraft.errors import InputError
-from modelgraft.media import check_writable, told_of
+from modelgraft.errors import InputError, choices, nearest
+from modelgraft.wording import for_command
 
 if TYPE_CHECKING:
+    from modelgraft.cli.session import Session
+    from modelgraft.graph import GraphInput
     from modelgraft.running.pipeline import Pipeline
     from modelgraft.running.result import Result
 
-
-@dataclass(frozen=True, slots=True)
-class Mapped:
-    """How many records ran, failed, and were there already."""
-
-    records: int
-    failed: int
-    skipped: int
+MOST_TOLD = 20  # failures that are told on stderr; all of them stand in the rows
+OURS = ("error", "line")  # the columns of a row that failed
 
 
-def map_file(
-    pipeline: Pipeline,
-    data: Path,
-    out: Path,
-    *,
-    outputs: Sequence[str] | None,
-    batch_size: int,
-    is_resumed: bool,
-    note: Callable[[str], None],
-) -> Mapped:
-    """Run every record of a file and write one line for each. Raises InputError for files that cannot be read or written."""
-    check_writable(out)
-    part = out.with_name(out.name + ".part")
-    with told_of(part):
-        done = _whole_lines(part) if is_resumed else 0
-    records = failed = 0
-    with _open_data(data) as lines, _open_part(part, is_continued=done > 0) as written:
-        todo = (record for number, record in enumerate(_read(lines, data)) if number >= done)
-        for result in pipeline.map(todo, batch_size=batch_size, outputs=outputs):
-            records += 1
-            failed += result.error is not None
-            if result.error is not None:
-                note(f"record {done + records}: {result.error}")
-            with told_of(part):
-                written.write(json.dumps(_line(result), ensure_ascii=False).encode() + b"\n")
-    with told_of(out):
-        publish(part, out)
-    return Mapped(records, failed, done)
-
-
-def _whole_lines(part: Path) -> int:
-    """Count the whole lines of a part and cut off a last one that was not written to its end."""
-    if not part.exists():
-        return 0
-    with part.open("rb+") as file:
-        content = file.read()
-        whole = content.rfind(b"\n") + 1
-        file.truncate(whole)
-    return content.count(b"\n", 0, whole)
-
-
-def _open_part(part: Path, *, is_continued: bool) -> IO[bytes]:
-    with told_of(part):
-        return part.open("ab" if is_continued else "wb", buffering=0)
-
-
-def _open_data(data: Path) -> IO[str]:
+def map_rows(
+    pipeline: Pipeline, dataset: Dataset, shard: Shard, *, outputs: Sequence[str] | None, batch_size: int, session: Session
+) -> None:
+    """Run every record that is not done yet, and write a row for each. What a stopped map has done is kept, and said."""
     try:
-        return data.open(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"the data '{data}' cannot be read: {error.strerror}") from error
+        _map_rows(pipeline, dataset, shard, outputs=outputs, batch_size=batch_size, session=session)
+    except BaseException:
+        if shard.done:
+            session.screen.note(f"{shard.done} records are done and kept in {shard.part}; --resume goes on after them")
+        raise
 
 
-def _read(lines: IO[str], data: Path) -> Iterator[dict[str, Any]]:
-    try:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                yield _record(line, f"{data.name}:{number}")
-    except UnicodeDecodeError as error:
-        raise InputError(f"the data '{data}' is no UTF-8 text: {error.reason}") from error
+def _map_rows(
+    pipeline: Pipeline, dataset: Dataset, shard: Shard, *, outputs: Sequence[str] | None, batch_size: int, session: Session
+) -> None:
+    note = session.screen.note
+    ahead = deque[Row]()
+    extras = _Extras(pipeline.plan.graph.inputs, note)
+    failed = 0
+
+    def records() -> Iterator[Mapping[str, Any] | InputError]:
+        for number, row in enumerate(dataset.read()):
+            if number >= done:
+                extras.look_at(row)
+                ahead.append(row)
+                yield InputError(row.error) if row.error else row.inputs
+
+    done = shard.done
+    for result in pipeline.map(records(), batch_size=batch_size, outputs=outputs):
+        row = ahead.popleft()
+        if result.error is not None:
+            failed += 1
+            if failed <= MOST_TOLD:
+                note(f"{row.place}: {result.error.unworded}")
+            elif failed == MOST_TOLD + 1:
+                note(f"more records failed: their reasons stand in {shard.out}")
+        session.interrupts.raise_if_heard()  # a library may have swallowed it
+        shard.write(json_text(_line(row, result, outputs or pipeline.plan.wanted)), is_failed=result.error is not None)
 
 
-def _record(line: str, place: str) -> dict[str, Any]:
-    try:
-        found = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{place}: this line is no JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise InputError(f'{place}: found {type(found).__name__}, wanted one record per line, such as {{"image": "cat.png"}}')
-    return found
+def _line(row: Row, result: Result, outputs: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
+    """A row of results: the columns that were no inputs, then the outputs, or the reason why there are none."""
+    kept = {(f"data.{name}" if name in OURS or name in outputs else name): value for name, value in row.extras.items()}
+    if result.error is None:
+        return {**plain(kept), **{name: plain(value) for name, value in result.outputs.items()}}
+    place = {} if row.line is None else {"line": row.line}
+    return {**plain(kept), "error": f"{row.place}: {for_command(result.error.unworded)}", **place}
 
 
-def _line(result: Result) -> dict[str, Any]:
-    return {"error": str(result.error)} if result.error is not None else {name: plain(value) for name, value in result.outputs.items()}
+class _Extras:
+    """Says once which columns are handed through: one of them may be a misspelt input."""
+
+    def __init__(self, inputs: Mapping[str, GraphInput], note: Callable[[str], None]) -> None:
+        self._inputs, self._note, self._is_told = inputs, note, False
+
+    def look_at(self, row: Row) -> None:
+        """Look at the columns of a row."""
+        names = [name for name in row.extras if row.line is not None]
+        if names and not self._is_told:
+            self._is_told = True
+            near = next((f" {hint}" for name in names if (hint := nearest(name, set(self._inputs) - set(row.inputs)))), "")
+            self._note(f"no inputs of the graph, handed through to the results: {choices(names)}.{near}")

@@ -47,6 +47,9 @@ def pairs(words: Sequence[str] | None, option: str) -> list[tuple[str, str]]:
 def settings_of(words: Sequence[str] | None) -> dict[str, str]:
     """Read `--set`; a name that is set twice is a usage error."""
     found = pairs(words, "--set")
+    for name, value in found:
+        if any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise typer.BadParameter(f"--set {name}: this is no UTF-8 text: {value!a}")
     twice = {name for name, _ in found if sum(other == name for other, _ in found) > 1}
     if twice:
         raise typer.BadParameter(f"--set gives {', '.join(sorted(twice))} twice")

@@ -13,9 +13,11 @@ import typer
 from modelgraft import api
 from modelgraft.cli.options import Allow, AsJson, BackendName, Device, Dtype, Fallback, GraphName, Precision, Settings, pairs, settings_of
 from modelgraft.cli.session import session_of
+from modelgraft.errors import InputError
 
 if TYPE_CHECKING:
     from modelgraft.cli.session import Session
+    from modelgraft.cli.shards import Shard
     from modelgraft.graph import SolvedGraph
     from modelgraft.running.pipeline import Pipeline
     from modelgraft.running.result import Result
@@ -38,7 +40,10 @@ def run(
     inputs: Annotated[
         list[str] | None,
         typer.Option(
-            "--input", metavar="K=V", help="image=FILE, audio=FILE, text=STRING or @FILE, labels=a,b; the same name again makes a batch."
+            "--input",
+            metavar="K=V",
+            help="image=FILE, audio=FILE, text=STRING or @FILE, labels=a,b; - is stdin. A folder, a pattern such as 'imgs/*.png', or "
+            "the same name again makes a batch.",
         ),
     ] = None,
     outputs: Annotated[
@@ -60,14 +65,18 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run a graph on real inputs. Loads only what the wanted outputs need."""
-    from modelgraft.cli.given import read_given
+    from modelgraft.cli.given import Given
+    from modelgraft.cli.overwriting import refuse_for_graph
     from modelgraft.cli.written import read_targets, say_outputs, write_outputs
     from modelgraft.media import check_writable, write_value
 
     session = session_of(context)
     solved = _solve(session, graph, settings, allow)
-    given = read_given(pairs(inputs, "--input"), solved.inputs)
+    reading = Given(solved.inputs, note=session.screen.note)
+    given = reading.read(pairs(inputs, "--input"))
     targets = read_targets(outputs, solved)
+    for file in (*targets.files.values(), *((trace,) if trace is not None else ())):
+        refuse_for_graph(file, solved, reading.files, numbered=file != trace)
     if trace is not None:
         check_writable(trace)
     start = time.perf_counter()
@@ -122,10 +131,7 @@ def opened(
     trace: Path | None = None,
 ) -> Pipeline:
     """Open a checked graph with the options of a command."""
-    if fallback not in (None, "torch"):
-        raise typer.BadParameter(f"--fallback takes torch, found '{fallback}'")
-    if init not in (None, "random"):
-        raise typer.BadParameter(f"--init takes random, found '{init}'")
+    _refuse_words(init, fallback)
     quiet_libraries()
     with session.interrupts.at_once():
         return api.open(
@@ -142,6 +148,13 @@ def opened(
             timeout_s=timeout,
             trace=trace is not None,
         )
+
+
+def _refuse_words(init: str | None, fallback: str | None) -> None:
+    if fallback not in (None, "torch"):
+        raise typer.BadParameter(f"--fallback takes torch, found '{fallback}'")
+    if init not in (None, "random"):
+        raise typer.BadParameter(f"--init takes random, found '{init}'")
 
 
 # Set before the libraries are imported, where the user has not set them.
@@ -175,13 +188,20 @@ def _run(session: Session, pipeline: Pipeline, wanted: tuple[str, ...] | None, g
 def map_records(
     context: typer.Context,
     graph: GraphName,
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="JSON lines: one record per line, its inputs by name.")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="JSON lines with one record per line, its inputs by name; a .csv, .tsv or .parquet table; a folder or a pattern of files; "
+            "- for JSON lines from stdin.",
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the results go: JSON lines, in the order of the records.")],
     outputs: Annotated[
         list[str] | None, typer.Option("--output", metavar="K", help="What is wanted: an output, or any port as node.port.")
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", min=1, help="How many records run together.")] = 8,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on after the records that a stopped run has done.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on after the records that a stopped map of the same has done.")] = False,
     settings: Settings = None,
     backend: BackendName = None,
     device: Device = None,
@@ -194,22 +214,42 @@ def map_records(
     as_json: AsJson = False,
 ) -> None:
     """Run a graph over a file of records. A record that fails keeps its error beside the results of the others."""
-    from modelgraft.cli.mapping import Mapped, map_file
+    from modelgraft.cli.datasets import open_dataset
+    from modelgraft.cli.jobs import job_of
+    from modelgraft.cli.mapping import map_rows
+    from modelgraft.cli.overwriting import named, refuse_for_graph
+    from modelgraft.cli.shards import work_files, writing
 
     session = session_of(context)
     solved = _solve(session, graph, settings, allow)
-    with (
-        session.screen.only_answers(),
-        opened(
-            session, solved, backend=backend, device=device, dtype=dtype, precision=precision, fallback=fallback, seed=seed, init=init
-        ) as pipeline,
-    ):
-        found: Mapped = map_file(pipeline, data, out, outputs=outputs, batch_size=batch_size, is_resumed=resume, note=session.screen.note)
+    plan = api.plan(solved, wanted=outputs, backend=backend, device=device, dtype=dtype, precision=precision)
+    _refuse_words(init, fallback)
+    dataset = open_dataset(data, solved.inputs, note=session.screen.note)
+    for file in work_files(out):
+        refuse_for_graph(file, solved, named(dataset.files, "the data"))
+    if resume and dataset.digest is None:
+        raise InputError("stdin cannot be read again: --resume takes data from a file")
+    job = job_of(plan, data=dataset.digest, seed=seed, init=init)
+    with writing(out, job, is_resumed=resume) as shard:
+        before, was_finished = shard.done, shard.is_finished
+        if shard.told:
+            session.screen.note(shard.told)
+        if not was_finished:
+            with opened(
+                session, solved, backend=backend, device=device, dtype=dtype, precision=precision, fallback=fallback, seed=seed, init=init
+            ) as pipeline:
+                map_rows(pipeline, dataset, shard, outputs=outputs, batch_size=batch_size, session=session)
+    _say_mapped(session, shard, out, before=before, was_finished=was_finished, as_json=as_json)
+    raise typer.Exit(0 if was_finished or not shard.failed else 1)
+
+
+def _say_mapped(session: Session, shard: Shard, out: Path, *, before: int, was_finished: bool, as_json: bool) -> None:
+    fresh = shard.done - before
     if as_json:
-        session.screen.document(
-            {"ok": found.failed == 0, "records": found.records, "failed": found.failed, "skipped": found.skipped, "out": str(out)}
-        )
+        found = {"ok": was_finished or not shard.failed, "records": fresh, "failed": shard.failed, "skipped": before, "out": str(out)}
+        session.screen.document({**found, "finished_before": was_finished})
+    elif was_finished:
+        session.screen.note(f"{out} is finished: {before} records, {shard.failed} failed; nothing is left to do")
     else:
-        skipped = f", {found.skipped} were done before" if found.skipped else ""
-        session.screen.note(f"{found.records} records, {found.failed} failed{skipped}; wrote {out}")
-    raise typer.Exit(1 if found.failed else 0)
+        skipped = f", {before} were done before" if before else ""
+        session.screen.note(f"{fresh} records, {shard.failed} failed{skipped}; wrote {out}")

@@ -9,7 +9,8 @@ from typing import Any
 
 from modelgraft import values
 from modelgraft.absence import ABSENT
-from modelgraft.errors import Cancelled, InputError, ModelgraftError, NodeError
+from modelgraft.checkpoints.archives import only_cached
+from modelgraft.errors import Cancelled, GraphError, InputError, ModelgraftError, NodeError
 from modelgraft.graph import GraphInput
 from modelgraft.ports import Port, Tensor
 from modelgraft.running.intake import Intake, level, read, refuse_unknown, said_of
@@ -18,7 +19,7 @@ from modelgraft.running.routing import is_whole
 from modelgraft.values import Given
 
 Run = Callable[[Intake], Result]
-Record = Mapping[str, Any]
+Record = Mapping[str, Any] | ModelgraftError  # the error of a record that could not even be read comes back as its result
 
 
 def map_records(
@@ -56,17 +57,37 @@ def _with_remarks(result: Result, said: tuple[str, ...]) -> Result:
 
 
 def _read(record: Record, known: Mapping[str, GraphInput], needed: Sequence[GraphInput]) -> dict[str, Given | None] | ModelgraftError:
+    if isinstance(record, ModelgraftError):
+        return record
     if not isinstance(record, Mapping):
         return InputError(f"found {values.describe(record)}, wanted a record: a mapping of inputs to values")
     try:
         refuse_unknown(record, known)
-        found = {item.name: read(item, record) for item in needed}
+        with only_cached("a record starts no download"):
+            found = {item.name: _read_input(item, record) for item in needed}
     except ModelgraftError as error:
         return error
-    many = [name for name, one in found.items() if one is not None and one.count != 1 and not is_whole(known[name].port.type)]
+    except Exception as error:  # noqa: BLE001 a file may make its decoder fail in any way, MemoryError too: the other records live
+        return _unread(record, needed, error)
+    many = [name for name, one in found.items() if one is not None and not one.single and not is_whole(known[name].port.type)]
     if many:
         return InputError(f"input '{many[0]}' holds a batch; in a record each input is a single value")
     return found
+
+
+def _read_input(item: GraphInput, record: Mapping[str, Any]) -> Given | None:
+    try:
+        return read(item, record)
+    except GraphError as error:  # of a source, which does not know for what it was named
+        raise InputError(f"input '{item.name}': {error.unworded}") from error
+
+
+def _unread(record: Mapping[str, Any], needed: Sequence[GraphInput], error: Exception) -> InputError:
+    told = ", ".join(f"'{item.name}' ({values.describe(record[item.name])})" for item in needed if item.name in record)
+    reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}".rstrip(": ")
+    failed = InputError(f"the record cannot be read, with the inputs {told}: {reason}")
+    failed.__cause__ = error
+    return failed
 
 
 def _run_together(
@@ -74,14 +95,14 @@ def _run_together(
 ) -> list[Result]:
     """Run records as one batch; when that fails, one by one, so that the failure stays with its record."""
     if len(records) > 1:
-        joined = _join(records)
-        if joined is not None:
-            try:
+        try:
+            joined = _join(records)
+            if joined is not None:
                 return _split(run(Intake(joined, len(records), single=False)), len(records), ports)
-            except Cancelled:
-                raise
-            except NodeError:
-                pass  # found again below, by the record that causes it
+        except Cancelled:
+            raise
+        except (NodeError, InputError, MemoryError):
+            pass  # found again below, by the record that causes it
     return [_run_alone(record, run, known) for record in records]
 
 
@@ -92,6 +113,8 @@ def _run_alone(record: Mapping[str, Given | None], run: Run, known: Mapping[str,
         raise
     except (NodeError, InputError) as error:
         return Result({}, error=error)
+    except MemoryError:
+        return Result({}, error=InputError("the memory does not suffice for this record"))
 
 
 def _join(records: Sequence[Mapping[str, Given | None]]) -> dict[str, Any] | None:

@@ -181,7 +181,8 @@ class Engine:
             return kind(f"{said(error)}{still}", node=error.node or name, component=error.component or component, outputs=outputs)
         plugin = self.layout.jobs[job].step.node.component.plugin if job is not None else ""
         by = f", plugin '{plugin}'" if plugin else ""
-        return NodeError(f"node '{name}' ({component}{by}) failed: {said(error)}{still}", node=name, component=component, outputs=outputs)
+        text = said(error).removeprefix(f"{name}: ")  # what names its node itself would name it twice
+        return NodeError(f"node '{name}' ({component}{by}) failed: {text}{still}", node=name, component=component, outputs=outputs)
 
     def _named(self, values: dict[int, Any]) -> dict[str, Any]:
         return {str(self.layout.slots[slot]): value for slot, value in sorted(values.items())}

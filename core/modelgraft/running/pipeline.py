@@ -6,6 +6,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -14,11 +15,12 @@ from typing import Any
 from modelgraft import values
 from modelgraft.absence import ABSENT
 from modelgraft.backends.base import Backend
-from modelgraft.errors import InputError, ModelgraftWarning, NodeError
+from modelgraft.checkpoints.archives import only_cached
+from modelgraft.errors import InputError, ModelgraftWarning, NodeError, choices
 from modelgraft.graph import Node
 from modelgraft.plans import Plan, Step
 from modelgraft.ports import Port
-from modelgraft.running.batches import map_records
+from modelgraft.running.batches import Record, map_records
 from modelgraft.running.cache import Cache, Outputs
 from modelgraft.running.calls import Call, check_of, checked, gives_masks, is_constant, listed
 from modelgraft.running.crew import Crew
@@ -71,6 +73,7 @@ class Pipeline:
         self._manager = plan.graph.graph.registry.manager
         self._is_traced = trace
         self._is_watched = trace or has_watchers(self._manager)
+        self._is_offline = offline
         self._loader = Loader(plan.graph, seed=seed, init=init, offline=offline, fallback=fallback, emit=self._emit)
         self._crew = Crew(f"modelgraft-{plan.graph.name}")
         self._lock = threading.Lock()
@@ -87,7 +90,7 @@ class Pipeline:
 
     # -- what a user calls ----------------------------------------------------------------------------------------------
 
-    def run(self, outputs: Sequence[str] | None = None, seed: int | None = None, **inputs: Any) -> Result:
+    def run(self, /, *unnamed: object, outputs: Sequence[str] | None = None, seed: int | None = None, **inputs: Any) -> Result:
         """Run the graph for one record, or for a batch where an input is a list.
 
         outputs  what is wanted: outputs of the graph, or any port as "node.port"; None: all outputs of the graph
@@ -96,14 +99,16 @@ class Pipeline:
         Raises InputError for inputs that do not fit, SourceError or PluginError when a node cannot be loaded, NodeError
         (NodeTimeout, Cancelled) when one fails. Ctrl-C stops the nodes that run and raises Cancelled from KeyboardInterrupt.
         """
+        self._refuse_unnamed("run", unnamed)
         with self._lock:
             return self._run(self._prepared(outputs), inputs, seed)
 
-    def stream(self, outputs: Sequence[str] | None = None, seed: int | None = None, **inputs: Any) -> Iterator[Event]:
+    def stream(self, /, *unnamed: object, outputs: Sequence[str] | None = None, seed: int | None = None, **inputs: Any) -> Iterator[Event]:
         """Run the graph in a thread and give what happens as it does; the last event is of kind `result`.
 
         Raises as `run` does, after the events that came before. Leaving the loop early stops the run.
         """
+        self._refuse_unnamed("stream", unnamed)
 
         def start(sink: Sink) -> Result:
             with self._lock:
@@ -113,7 +118,7 @@ class Pipeline:
 
     def map(
         self,
-        records: Iterable[Mapping[str, Any]],
+        records: Iterable[Record],
         *,
         batch_size: int = 8,
         outputs: Sequence[str] | None = None,
@@ -121,8 +126,13 @@ class Pipeline:
     ) -> Iterator[Result]:
         """Run the graph over records, each a mapping of inputs, and give one result per record, in order, as they come.
 
-        A record that fails has a result with `error`; the others of its batch are run again without it.
+        A record that fails, whatever its files hold, has a result with `error`; the others of its batch are run again without it.
+        An error among the records is handed through as a result, so that whoever reads them need not stop at one. A record
+        starts no download.
         """
+        if isinstance(records, str | bytes | Mapping):
+            example = ", ".join(f"{name!r}: ..." for name in self.plan.graph.inputs)
+            raise InputError(f"found {values.describe(records)}, wanted records: a list of mappings, such as [{{{example}}}]")
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; wanted: at least 1")
 
@@ -181,6 +191,18 @@ class Pipeline:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
+    def _refuse_unnamed(self, method: str, unnamed: Sequence[object]) -> None:
+        """Raise InputError for what was given without a name, and say how it is written."""
+        if unnamed:
+            takes = choices([f"{item.name} ({item.port})" for item in self.plan.graph.inputs.values()], sort=False)
+            told = ", ".join(map(values.describe, unnamed))
+            raise InputError(f"found {told} without a name; the inputs are: {takes}. Write {method}({self._call_of(unnamed[0])})")
+
+    def _call_of(self, value: object) -> str:
+        names = list(self.plan.graph.inputs)
+        shown = repr(value) if isinstance(value, str | bytes | int | float) and len(repr(value)) <= 40 else "..."
+        return ", ".join(f"{name}={shown if index == 0 else '...'}" for index, name in enumerate(names))
+
     # -- one run --------------------------------------------------------------------------------------------------------
 
     def _prepared(self, outputs: Sequence[str] | None) -> Prepared:
@@ -196,7 +218,8 @@ class Pipeline:
         return self._others[wanted]
 
     def _run(self, prepared: Prepared, inputs: Mapping[str, Any], seed: int | None, sink: Sink | None = None) -> Result:
-        intake = take_in(inputs, known=self.plan.graph.inputs, needed=prepared.inputs)
+        with only_cached("this run is offline") if self._is_offline else nullcontext():
+            intake = take_in(inputs, known=self.plan.graph.inputs, needed=prepared.inputs)
         return self._run_values(prepared, intake, seed, sink)
 
     def _run_values(self, prepared: Prepared, intake: Intake, seed: int | None, sink: Sink | None = None) -> Result:

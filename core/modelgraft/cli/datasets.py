@@ -1,0 +1,263 @@
+"""Data of many records: JSON lines, tables, or a folder of files; each record stands alone, also when it cannot be read.
+
+A line that is no record is a row with its reason, and the lines after it are read as if nothing had happened. Columns that
+are no inputs of the graph are kept, to be handed through to the results.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import IO, Any
+
+from modelgraft.cli.given import Note, files_in, read_cell, takes_files
+from modelgraft.errors import InputError, choices
+from modelgraft.graph import GraphInput
+
+LINE_BYTES = 16 << 20  # a record names its pictures and sounds, or holds a text or a few thousand numbers
+TABLES = {".csv": ",", ".tsv": "\t"}
+CHUNK_BYTES = 1 << 20  # of a file that is hashed
+
+Inputs = Mapping[str, GraphInput]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One record of the data.
+
+    place    where it stands: "data.jsonl:3", or the name of a file in a folder
+    line     its number in the file; None in a folder
+    inputs   what the graph takes of it, by name; extras  the other columns
+    error    why it is no record; "" when it is one
+    """
+
+    place: str
+    line: int | None
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    extras: Mapping[str, Any] = field(default_factory=dict)
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Data that can be read once or more.
+
+    files   what it is read from; none for stdin
+    read    gives the rows from the first one on
+    digest  tells its content apart from that of others; None for stdin, which cannot be read again
+    """
+
+    files: tuple[Path, ...]
+    read: Callable[[], Iterator[Row]]
+    digest: str | None
+
+
+def open_dataset(name: str, inputs: Inputs, *, note: Note) -> Dataset:
+    """Look at data by its name: a file of JSON lines, a .csv, .tsv or .parquet table, a folder or a pattern such as `imgs/*.png`,
+    or `-` for JSON lines from stdin.
+
+    Raises InputError for data that cannot be read, or that does not say which input it is for.
+    """  # fmt: skip
+    if name == "-":
+        return Dataset((), partial(_read_json_lines, _stdin, "stdin", inputs), None)
+    path = Path(name).expanduser()
+    if not path.is_file() and (path.is_dir() or any(mark in name for mark in "*?[")):
+        return _open_folder(name, inputs, note)
+    _refuse_unreadable(path)
+    suffix = path.suffix.lower()
+    if suffix in TABLES:
+        read = partial(_read_table, path, TABLES[suffix], inputs)
+    elif suffix == ".parquet":
+        read = partial(_read_parquet, path, _parquet(path), inputs)
+    else:
+        read = partial(_read_json_lines, lambda: path.open("rb"), path.name, inputs)
+    return Dataset((path,), read, _digest_of((path,)))
+
+
+def _refuse_unreadable(path: Path) -> None:
+    try:
+        with path.open("rb"):
+            return
+    except (OSError, ValueError) as error:
+        raise InputError(f"the data '{path}' cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _digest_of(files: tuple[Path, ...]) -> str:
+    """A digest of the names and contents of files."""
+    state = hashlib.sha256()
+    for path in files:
+        name = path.name.encode("utf-8", "surrogateescape") if len(files) > 1 else b""
+        try:
+            state.update(b"%d %s %d " % (len(name), name, path.stat().st_size))
+            with path.open("rb") as file:
+                while chunk := file.read(CHUNK_BYTES):
+                    state.update(chunk)
+        except OSError as error:
+            state.update(b"unreadable %d" % (error.errno or 0))  # its row tells it
+    return state.hexdigest()
+
+
+# -- JSON lines ---------------------------------------------------------------------------------------------------------
+
+
+def _stdin() -> IO[bytes]:
+    if sys.stdin is None:
+        raise InputError("the data '-' cannot be read: stdin is closed")
+    return sys.stdin.buffer
+
+
+def _read_json_lines(start: Callable[[], IO[bytes]], name: str, inputs: Inputs) -> Iterator[Row]:
+    with start() as file:
+        for number, line in enumerate(_lines(file), 1):
+            place = f"{name}:{number}"
+            try:
+                record = _record(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
+            except InputError as error:
+                yield Row(place, number, error=str(error))
+            else:
+                if record is not None:
+                    yield _row(place, number, record, inputs)
+
+
+def _lines(file: IO[bytes]) -> Iterator[bytes]:
+    """The lines of a file; of one that is too long, a part that is longer than is taken."""
+    while line := file.readline(LINE_BYTES + 2):
+        yield line
+        rest = line
+        while len(rest) > LINE_BYTES and not rest.endswith(b"\n"):
+            rest = file.readline(LINE_BYTES + 2)
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    """The record in a line; None for an empty line. Raises InputError for one that is none."""
+    if len(line) > LINE_BYTES:
+        raise InputError(f"this line is longer than {LINE_BYTES >> 20} MiB; name pictures and sounds by their files, and cut texts")
+    if not line.strip():
+        return None
+    try:
+        found = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_without_twins)
+    except UnicodeDecodeError as error:
+        raise InputError(f"this line is no UTF-8 text: byte {error.start} is {line[error.start]:#04x}") from error
+    except RecursionError as error:
+        raise InputError("this line is no JSON that can be read: it is nested too deep") from error
+    except ValueError as error:
+        raise InputError(f"this line is no JSON: {error}") from error
+    if not isinstance(found, dict):
+        kind = {"list": "a list", "str": "a text", "NoneType": "null"}.get(type(found).__name__, f"the value {found!r}"[:60])
+        raise InputError(f'found {kind}, wanted one record per line, such as {{"image": "cat.png"}}')
+    return found
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number in JSON")
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"'{next(name for name in names if names.count(name) > 1)}' stands in it twice")
+    return found
+
+
+def _row(place: str, line: int, record: Mapping[str, Any], inputs: Inputs) -> Row:
+    taken = {name: value for name, value in record.items() if name in inputs}
+    return Row(place, line, taken, {name: value for name, value in record.items() if name not in inputs})
+
+
+# -- tables -------------------------------------------------------------------------------------------------------------
+
+
+def _read_table(path: Path, delimiter: str, inputs: Inputs) -> Iterator[Row]:
+    """Rows of a table with a heading. A cell is text, the name of a file, or JSON, as its input wants it; an empty one is left out."""
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        reader = csv.reader(file, delimiter=delimiter)
+        heading = _heading(reader, path)
+        while True:
+            try:
+                cells = next(reader, None)
+            except csv.Error as error:
+                yield Row(f"{path.name}:{reader.line_num}", reader.line_num, error=f"this row cannot be read: {error}")
+                continue
+            if cells is None:
+                return
+            if cells:
+                yield _table_row(f"{path.name}:{reader.line_num}", reader.line_num, heading, cells, inputs)
+
+
+def _heading(reader: Iterator[list[str]], path: Path) -> list[str]:
+    try:
+        heading = [name.strip() for name in next(reader, [])]
+        "".join(heading).encode()
+    except (csv.Error, UnicodeEncodeError) as error:
+        raise InputError(f"the data '{path}' has a first row that cannot be read as a heading: {error}") from error
+    if not any(heading):
+        raise InputError(f"the data '{path}' has no heading: its first row names the columns")
+    if twice := [name for name in heading if heading.count(name) > 1]:
+        raise InputError(f"the data '{path}' has the column '{twice[0]}' twice")
+    return heading
+
+
+def _table_row(place: str, line: int, heading: list[str], cells: list[str], inputs: Inputs) -> Row:
+    if len(cells) != len(heading):
+        return Row(place, line, error=f"this row has {len(cells)} cells, and the heading {len(heading)}")
+    try:
+        "".join(cells).encode()
+        given = {name: cell for name, cell in zip(heading, cells, strict=True) if cell or name not in inputs}
+        taken = {name: read_cell(name, inputs[name].port, cell) for name, cell in given.items() if name in inputs}
+    except UnicodeEncodeError as error:
+        return Row(place, line, error=f"this row is no UTF-8 text: it holds {error.object[error.start]!a}")
+    except InputError as error:
+        return Row(place, line, error=str(error))
+    return Row(place, line, taken, {name: cell for name, cell in given.items() if name not in inputs})
+
+
+def _parquet(path: Path) -> Any:  # Any: pyarrow has no types, and need not be installed
+    try:
+        from pyarrow import parquet  # type: ignore[import-not-found, import-untyped, unused-ignore]
+    except ImportError as error:
+        raise InputError(f"the data '{path}' is a Parquet table, which pyarrow reads: pip install 'modelgraft[parquet]'") from error
+    try:
+        return parquet.ParquetFile(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"the data '{path}' is no Parquet table that can be read: {str(error).partition(chr(10))[0]}") from error
+
+
+def _read_parquet(path: Path, table: Any, inputs: Inputs) -> Iterator[Row]:
+    """Rows of a Parquet table; pictures and sounds are names of files, bytes, or mappings with `bytes` or `path`."""
+    records = chain.from_iterable(batch.to_pylist() for batch in table.iter_batches(batch_size=64))
+    for number, record in enumerate(records, 1):
+        row = _row(f"{path.name}:{number}", number, {name: value for name, value in record.items() if value is not None}, inputs)
+        yield Row(row.place, number, {name: _medium(value) for name, value in row.inputs.items()}, row.extras)
+
+
+def _medium(value: Any) -> Any:
+    """What a table of pictures or sounds holds for each: its bytes, else its path."""
+    if isinstance(value, Mapping) and set(value) == {"bytes", "path"}:
+        return value["bytes"] if value["bytes"] is not None else value["path"]
+    return value
+
+
+# -- folders ------------------------------------------------------------------------------------------------------------
+
+
+def _open_folder(name: str, inputs: Inputs, note: Note) -> Dataset:
+    takers = {item.name: item for item in inputs.values() if takes_files(item.port)}
+    asked = {item.name for item in inputs.values() if not item.has_default and not item.port.optional}
+    if len(takers) > 1:
+        takers = {key: item for key, item in takers.items() if key in asked}
+    if len(takers) != 1 or asked - set(takers):
+        need = choices(f"{item.name} ({item.port})" for item in inputs.values())
+        hint = 'write a file of JSON lines, one record per line, such as {"image": "imgs/cat.png", "prompt": "..."}'
+        raise InputError(f"the data '{name}' is a folder of files, which can fill one input alone, and the graph takes: {need}; {hint}")
+    ((key, item),) = takers.items()
+    files = tuple(Path(file) for file in files_in(name, item.port, f"the data '{name}'", note=note))
+    rows = [Row(str(file), None, {key: str(file)}, {"file": str(file)}) for file in files]
+    return Dataset(files, lambda: iter(rows), _digest_of(files))

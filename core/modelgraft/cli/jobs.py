@@ -1,0 +1,73 @@
+"""What a map is made of, as digests: two maps with the same job write the same rows, and one can go on where the other stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from modelgraft.errors import GraphError
+from modelgraft.graph import Node
+from modelgraft.plans import Plan, Step
+
+Job = dict[str, Any]  # plain values, so that it can lie beside the results as JSON
+
+
+def job_of(plan: Plan, *, data: str | None, seed: int, init: str | None) -> Job:
+    """The job of a map: what each node computes, what is wanted, from which data, with which seed. Device and batch size are not in it.
+
+    data  the digest of the data; None for what cannot be read again
+    """
+    graph = plan.graph
+    return {
+        "nodes": {step.node.name: _step_digest(step, plan) for step in plan.steps},
+        "inputs": {name: [str(item.port), repr(item.default) if item.has_default else None] for name, item in graph.inputs.items()},
+        "outputs": {name: str(ref) for name, ref in plan.wanted.items()},
+        "data": data,
+        "seed": seed,
+        "init": init,
+    }
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Say what differs between two jobs, the plainest first."""
+    for name, what in (("outputs", "the outputs are"), ("seed", "the seed is"), ("init", "--init is")):
+        if before.get(name) != now[name]:
+            yield f"{what} {_shown(now[name])}, not {_shown(before.get(name))}"
+    if before.get("data") is None or before["data"] != now["data"]:
+        yield "the data are others"
+    then = before.get("nodes") or {}
+    if changed := sorted(name for name in {*then, *now["nodes"]} if then.get(name) != now["nodes"].get(name)):
+        yield f"the graph, its sources, params or backend are others at: {', '.join(changed)}"
+    elif before.get("inputs") != now["inputs"]:
+        yield "the inputs of the graph are others"
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, Mapping) else "none" if value is None else str(value)
+
+
+def _step_digest(step: Step, plan: Plan) -> str:
+    nodes = plan.graph.nodes
+    weights = nodes[step.node.share] if step.node.share else None
+    whole: list[Any] = [_node_parts(node, plan) for node in (step.node, *step.node.parts, weights) if node is not None]
+    whole += [step.backend, step.dtype, step.precision]
+    return hashlib.sha256(json.dumps(whole, sort_keys=True, default=repr).encode()).hexdigest()
+
+
+def _node_parts(node: Node, plan: Plan) -> list[Any]:
+    """All that decides what a node computes."""
+    users = [(node.component, node.config, node.source), *((part.component, part.config, part.source) for part in node.adapters)]
+    plugins = plan.graph.graph.registry.plugins
+    parts: list[Any] = []
+    for component, config, source in users:
+        version = plugins[component.plugin].version if component.plugin in plugins else ""
+        values = {name: getattr(config, name) for name in type(config).model_fields}
+        parts += [component.id, component.version, version, values]
+        try:
+            parts.append(source.identity() if source is not None else "")
+        except (GraphError, OSError):
+            parts.append(source.text if source is not None else "")
+    wires = {port: [str(ref) for ref in refs] for port, refs in node.wired.items()}
+    return [*parts, wires, str(node.when), sorted(node.lists), node.name]
