@@ -7,6 +7,7 @@ TYPE_CHECKING = False  # as in typing, which is not imported here: until the com
 if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from typing import Any
 
+    from modelgraft.absence import ABSENT as ABSENT
     from modelgraft.api import check as check
     from modelgraft.api import load as load
     from modelgraft.api import open as open
@@ -41,6 +42,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
 
 # Public name -> the module that holds it. Resolved on first use, so that `import modelgraft` stays light.
 _HOMES = {
+    "ABSENT": "absence",
     "Cancelled": "errors",
     "Component": "kinds",
     "Config": "kinds",
@@ -75,6 +77,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "ABSENT",
     "Audio",
     "Cancelled",
     "Component",

@@ -90,6 +90,7 @@ def open(  # noqa: PLR0913 read as modelgraft.open; every option of a pipeline
     timings: bool = True,
     timeout_s: float | None = None,
     trace: bool = False,
+    debug: bool = False,
 ) -> Pipeline:
     """Open a graph for running. Nodes are loaded when a run first needs them.
 
@@ -105,6 +106,7 @@ def open(  # noqa: PLR0913 read as modelgraft.open; every option of a pipeline
     timings      keep how long each node took
     timeout_s    the most seconds that any node may take in one run
     trace        measure what the outputs of each node take, for `trace.chrome_trace`
+    debug        look at every call of a node for inputs that it writes to, not at the first one alone; this takes time
 
     Raises GraphError as `check` does, InputError for a device that is not there and for options that mean nothing. Close
     the pipeline, or use it as a context manager.
@@ -136,6 +138,7 @@ def open(  # noqa: PLR0913 read as modelgraft.open; every option of a pipeline
         timings=timings,
         timeout_s=timeout_s,
         trace=trace,
+        debug=debug,
     )
 
 

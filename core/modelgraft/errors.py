@@ -150,7 +150,7 @@ class NodeError(ModelgraftError):
 
     def __init__(self, message: str, *, node: str, component: str = "", outputs: Mapping[str, Any] | None = None) -> None:
         self.node, self.component = node, component
-        self.outputs: Mapping[str, Any] = dict(outputs or {})
+        self.outputs: Mapping[str, Any] = {} if outputs is None else outputs
         super().__init__(message)
 
 

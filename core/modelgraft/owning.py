@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from modelgraft.absence import Absent
 from modelgraft.sounds import Audio
 
-PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes})  # cannot be written to
+PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes, Absent})  # cannot be written to
 
 TensorCopy = Callable[[Any], Any]
 
@@ -43,11 +44,11 @@ def own(value: Any, tensor: TensorCopy = cloned) -> Any:
     if kind in PLAIN:
         return value
     if kind is list:
-        return [own(part, tensor) for part in value]
+        return value.copy() if PLAIN.issuperset(map(type, value)) else [own(part, tensor) for part in value]
     if kind is dict:
         return {name: own(part, tensor) for name, part in value.items()}
     if kind is tuple:
-        return tuple(own(part, tensor) for part in value)
+        return value if PLAIN.issuperset(map(type, value)) else tuple(own(part, tensor) for part in value)
     if kind is Audio:
         return Audio(own(value.samples, tensor), value.sample_rate_hz)
     if is_tensor(value):
@@ -72,6 +73,27 @@ def _own_kin(value: Any, tensor: TensorCopy) -> Any:
     if isinstance(value, tuple) and hasattr(value, "_fields"):  # a named one
         return type(value)(*(own(part, tensor) for part in value))
     return value
+
+
+class Handed(Mapping[str, Any]):
+    """Values that are copied when they are read, for who may never look at them."""
+
+    __slots__ = ("_copied", "_values")
+
+    def __init__(self, values: Mapping[str, Any], copied: Callable[[Any], Any] = own) -> None:
+        self._values, self._copied = values, copied
+
+    def __getitem__(self, name: str) -> Any:
+        return self._copied(self._values[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"Handed({', '.join(self._values)})"
 
 
 def is_tensor(value: Any) -> bool:

@@ -20,8 +20,10 @@ from modelgraft.backends.base import LoadContext, Loaded, NodeRuntime
 from modelgraft.errors import ModelgraftError, Place, PluginError
 from modelgraft.graph import Node
 from modelgraft.kinds import Component
+from modelgraft.owning import own, twin
 from modelgraft.ports import Axis, ListOf, Modality, Port, Tensor
 from modelgraft.registry import assemble
+from modelgraft.running.inplace import written_ports
 from modelgraft.values import describe, tensor_mismatch
 
 SIZES = (5, 7, 11, 13, 17, 19, 23)  # for axes whose size is free: all different, none a divisor of another
@@ -89,6 +91,7 @@ def conform(subject: Any, config: Mapping[str, Any] | None = None, **inputs: Any
     """Prove that a component keeps its declaration. Inputs that are not given are made up from the ports.
 
     Raises ConformanceError that lists each broken rule:
+    inputs         what it is given is as it was afterwards: nothing is written in place
     ports          outputs have the declared ports, dtypes and axes, with one size per axis name
     repeatable     the same seed and inputs give the same outputs
     batch          a batch gives what its records give one by one
@@ -105,14 +108,17 @@ def _broken_rules(subject: Any, config: Mapping[str, Any] | None, inputs: Mappin
     trial = open_node(subject, config)
     free = _free_sizes(trial.node)
     values = [inputs[name] if name in inputs else example(port, free) for name, port in trial.node.in_ports.items()]
-    outputs = trial(*values)
+    given = own(values, twin)
+    outputs = trial(*given)
+    written = written_ports(tuple(trial.node.in_ports), values, given)
+    yield from (("inputs", f"'{name}' is written to in place, and others may hold it: work on a copy") for name in written)
     yield from (("ports", text) for text in _port_law(trial.node, values, outputs))
-    again = open_node(subject, config)(*values)
+    again = open_node(subject, config)(*own(values, twin))
     yield from (("repeatable", f"'{name}' differs between two runs") for name in outputs if not same(outputs[name], again[name]))
     yield from (("batch", text) for text in _batch_law(trial, values, outputs))
     yield from (("parameters", text) for text in _parameter_law(trial.node))
     if trial.loaded.state is not None:
-        saved = open_node(subject, config, seed=1, state=trial.loaded.state.state_dict())(*values)
+        saved = open_node(subject, config, seed=1, state=trial.loaded.state.state_dict())(*own(values, twin))
         yield from (
             ("state", f"'{name}' changes when the state dict is loaded") for name in outputs if not same(outputs[name], saved[name])
         )
@@ -203,7 +209,7 @@ def _bind_sizes(sizes: dict[str, tuple[int, str]], name: str, kind: Tensor, valu
 
 
 def _batch_law(trial: Trial, values: list[Any], outputs: Mapping[str, Any]) -> Iterator[str]:
-    singles = [trial(*(None if value is None else value[index : index + 1] for value in values)) for index in range(2)]
+    singles = [trial(*(None if value is None else own(value[index : index + 1], twin) for value in values)) for index in range(2)]
     for name, whole in outputs.items():
         for index in range(2):
             if not same(whole[index : index + 1], singles[index][name], tolerance=1e-5):

@@ -133,9 +133,9 @@ def test_gain_is_what_overlapping_saves(tmp_path):
 
 
 def least_cpu_per_node(pipeline, nodes):
-    """Seconds of CPU time per node, the least of ten samples of twenty runs: what else the machine does is left out."""
+    """Seconds of CPU time per node, the least of forty samples of twenty runs: what else the machine does is left out."""
     samples = []
-    for _ in range(10):
+    for _ in range(40):
         start = time.process_time()
         for _ in range(20):
             pipeline.run(x=1)

@@ -30,6 +30,8 @@ LATER: Mapping[str, str] = {
     "train": "training",
 }
 
+DEBUG_HELP = "Show the traceback of an error, and look at every call of a node for inputs that it writes to."
+
 
 def print_version(is_set: bool) -> None:
     """Print the version and leave."""
@@ -73,7 +75,7 @@ def is_ours(app: typer.Typer, command: str) -> bool:
 def general(
     context: typer.Context,
     plugins: Annotated[str | None, typer.Option(metavar="only=A,B", help="Load only these plugins.")] = None,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,  # noqa: ARG001 read by entry.py
+    debug: Annotated[bool, typer.Option("--debug", help=DEBUG_HELP)] = False,  # noqa: ARG001 read by entry.py
     offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing: use files on disk and the cache alone.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", "--no-progress", help="Do not tell how far a run is.")] = False,
     is_version: Annotated[bool, VERSION] = False,  # noqa: ARG001 print_version has acted on it

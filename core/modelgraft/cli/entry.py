@@ -71,6 +71,7 @@ def split_general(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _run(words: list[str], rest: list[str], session: Session) -> int:
     screen, debug = session.screen, "--debug" in words
+    session.debug = debug
     command = next((word for word in rest if not word.startswith("-")), "")
     if command in LATER:
         screen.error(f"'modelgraft {command}' is not in this release: it comes with {LATER[command]}.")

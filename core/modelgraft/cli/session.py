@@ -25,12 +25,14 @@ class Session:
     plugins   the only plugins to load; None: all that are installed
     offline   nothing is fetched
     progress  tell on stderr how far a run is
+    debug     show tracebacks, and look at every call of a node for inputs that it writes to
     """
 
     screen: Screen
     plugins: tuple[str, ...] | None = None
     offline: bool = False
     progress: bool = True
+    debug: bool = False
     interrupts: Interrupts = field(default_factory=Interrupts)
 
     @cached_property

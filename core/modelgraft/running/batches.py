@@ -37,14 +37,13 @@ def map_records(
     """
     size = 1 if any(is_whole(port.type) for port in ports.values()) else batch_size  # what has no batch axis cannot be taken apart
     source = iter(records)
-    while batch := list(islice(source, size)):
-        yield from _run_batch(batch, run, known, needed, ports)
+    while batch := [_read(record, known, needed) for record in islice(source, size)]:  # each at once: its maker may fill it again
+        yield from _run_batch(batch, run, known, ports)
 
 
 def _run_batch(
-    batch: Sequence[Record], run: Run, known: Mapping[str, GraphInput], needed: Sequence[GraphInput], ports: Mapping[str, Port]
+    taken: Sequence[dict[str, Given | None] | ModelgraftError], run: Run, known: Mapping[str, GraphInput], ports: Mapping[str, Port]
 ) -> Iterator[Result]:
-    taken = [_read(record, known, needed) for record in batch]
     good = [one for one in taken if not isinstance(one, ModelgraftError)]
     results = iter(_run_together(good, run, known, ports))
     for one in taken:

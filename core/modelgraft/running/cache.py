@@ -1,7 +1,7 @@
 """Results of nodes by provenance: in memory, least recently used first out, and on disk when a folder is given.
 
-Cached values are handed out as they are, to everybody who asks: tensors, pictures and lists in a result may be shared
-with the cache, so do not write to them.
+What is kept is a copy, and what is handed out is one: neither a node that fills the same memory in every run nor one that writes to
+what it is given reaches it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from modelgraft.owning import own, twin
 from modelgraft.running.digests import size_bytes
 from modelgraft.running.disk import DiskCache
 from modelgraft.running.routing import Partial
@@ -53,10 +54,11 @@ class Cache:
             entry = self._entries.get(key)
             if entry is not None:
                 self._entries.move_to_end(key)
-                return entry[0]
+        if entry is not None:
+            return _own(entry[0])
         found = self._disk.read(key) if self._disk is not None else None
         if found is not None:
-            self._keep(key, found, _size(found))
+            self._keep(key, _own(found), _size(found))
         return found
 
     def put(self, key: str, outputs: Outputs) -> None:
@@ -64,7 +66,8 @@ class Cache:
         size = _size(outputs)
         if size is None:
             return
-        self._keep(key, outputs, size)
+        if size <= self._limit:
+            self._keep(key, _own(outputs), size)
         if self._disk is not None and not any(isinstance(value, Partial) for value in outputs.values()):
             self._disk.write(key, outputs)
 
@@ -88,6 +91,14 @@ class Cache:
         entry = self._entries.pop(key, None)
         if entry is not None:
             self._bytes -= entry[1]
+
+
+def _own(outputs: Outputs) -> Outputs:
+    """A copy with the same strides, so that what follows is equal to the last bit."""
+    return {
+        name: Partial(value.records, own(value.value, twin)) if isinstance(value, Partial) else own(value, twin)
+        for name, value in outputs.items()
+    }
 
 
 def _size(outputs: Outputs) -> int | None:

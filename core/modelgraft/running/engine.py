@@ -39,6 +39,7 @@ class Engine:
     bind     gives what runs a job, with or without the check of what it gives
     limits   the most seconds each job may take, None for no limit: with a limit, jobs always run in lanes
     timings  keep when each job ran
+    spent    the seconds by node that a run took beside the work of its nodes, to be left out of what is learnt; emptied here
     """
 
     def __init__(
@@ -48,7 +49,9 @@ class Engine:
         bind: Callable[[Job, bool], Call],
         limits: Sequence[float | None],
         timings: bool,
+        spent: dict[str, float] | None = None,
     ) -> None:
+        self._spent = {} if spent is None else spent
         self.layout, self._bind, self._limits, self._timings = layout, bind, tuple(limits), timings
         self._names = [(job.name, job.step.node.component.id) for job in layout.jobs]
         self._can_overlap = not layout.is_chain()
@@ -98,6 +101,9 @@ class Engine:
 
     def _learn(self, seconds: list[float]) -> None:
         """Take the times of a run; the least that was seen counts, because a first run also warms up."""
+        if self._spent:
+            seconds = [max(0.0, took - self._spent.get(name, 0.0)) for (name, _), took in zip(self._names, seconds, strict=True)]
+            self._spent.clear()
         known = self._seconds
         self._seconds = seconds if known is None else [min(pair) for pair in zip(known, seconds, strict=True)]
         if self._must_watch or (self._pays(self._seconds) and not self._is_worth_a_trial(self._seconds)):

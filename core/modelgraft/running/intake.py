@@ -34,10 +34,12 @@ def take_in(inputs: Mapping[str, Any], *, known: Mapping[str, GraphInput], neede
     """
     refuse_unknown(inputs, known)
     given = {item.name: read(item, inputs) for item in needed}
+    said = tuple[str, ...]()
     for one in given.values():
         if one is None or not one.single:
             return level(given, known)
-    return Intake({name: one.value for name, one in given.items() if one is not None}, 1, single=True, said=said_of(given))
+        said += one.said
+    return Intake({name: one.value for name, one in given.items() if one is not None}, 1, single=True, said=said)
 
 
 def refuse_unknown(inputs: Mapping[str, Any], known: Mapping[str, GraphInput]) -> None:

@@ -10,6 +10,7 @@ import pluggy
 
 from modelgraft.graph import Node
 from modelgraft.guard import contained, place_of, said
+from modelgraft.owning import Handed
 from modelgraft.ports import Port
 from modelgraft.running.layout import Job
 
@@ -57,7 +58,7 @@ def observed(
             raise
         seconds = time.perf_counter() - start
         outputs = by_port(node, result)
-        tell("after_node", seconds=seconds, outputs=outputs)
+        tell("after_node", seconds=seconds, outputs=Handed(outputs))
         emit("node-finished", name, seconds=seconds)
         if measure is not None:
             measure(name, outputs)

@@ -18,6 +18,7 @@ from modelgraft.backends.base import Backend
 from modelgraft.checkpoints.archives import only_cached
 from modelgraft.errors import InputError, ModelgraftWarning, NodeError, choices
 from modelgraft.graph import Node
+from modelgraft.owning import Handed, own
 from modelgraft.plans import Plan, Step
 from modelgraft.ports import Port
 from modelgraft.running.batches import Record, map_records
@@ -28,6 +29,7 @@ from modelgraft.running.digests import size_bytes
 from modelgraft.running.engine import Engine
 from modelgraft.running.events import Event, Sink
 from modelgraft.running.finite import gives_floats, looked_at_once
+from modelgraft.running.inplace import Habits, apart
 from modelgraft.running.intake import Intake, take_in
 from modelgraft.running.layout import Job, Layout
 from modelgraft.running.loading import Loader
@@ -64,6 +66,7 @@ class Pipeline:
         timings: bool = True,
         timeout_s: float | None = None,
         trace: bool = False,
+        debug: bool = False,
     ) -> None:
         self.plan = plan
         self._replan, self._seed, self._timings, self._timeout_s = replan, seed, timings, timeout_s
@@ -77,6 +80,7 @@ class Pipeline:
         self._loader = Loader(plan.graph, seed=seed, init=init, offline=offline, fallback=fallback, emit=self._emit)
         self._crew = Crew(f"modelgraft-{plan.graph.name}")
         self._lock = threading.Lock()
+        self._habits, self._is_strict = Habits(), debug
         self._looked_at: set[str] = set()  # the nodes whose results were looked at for NaN
         self._default = prepare(plan)
         self._others: dict[tuple[str, ...], Prepared] = {}
@@ -248,13 +252,19 @@ class Pipeline:
     def _run_engine(self, engine: Engine, given: list[Any]) -> tuple[tuple[Any, ...], Timeline]:
         try:
             return engine.run(given, self._crew, self._loader.cancelled)
-        except NodeError:
+        except NodeError as error:
+            error.outputs = Handed(error.outputs, partial(self._ready, self._count))
             if engine.abandoned:
                 self._loader.forget(job.step.node for job in engine.layout.jobs if job.name in engine.abandoned)
                 self._default.engines.clear()
                 for other in self._others.values():
                     other.engines.clear()
             raise
+
+    @staticmethod
+    def _ready(count: int, value: Any) -> Any:
+        """What was ready when a node failed: as it is in a run, a batch with ABSENT for what was left out."""
+        return own(records_of(value, count) if isinstance(value, Partial) else value)
 
     def _look_up(self, prepared: Prepared, intake: Intake, seed: int) -> dict[str, Outputs]:
         if not self._cache.is_on:
@@ -282,13 +292,14 @@ class Pipeline:
                 warnings.warn(text, ModelgraftWarning, stacklevel=_calling_level())
 
     def _show(self, port: Port, value: Any) -> Any:
-        """What the user gets for an output: of one record the record, of a batch the list, ABSENT for what was left out."""
+        """What the user gets for an output: of one record the record, of a batch the list, ABSENT for what was left out.
+
+        In memory of its own: what the cache, other outputs, the inputs or a module hold is not written to by who gets it.
+        """
         if value is None or isinstance(value, Partial):
-            listed = records_of(value, self._count)
+            listed = own(records_of(value, self._count))
             return listed[0] if self._is_single else listed
-        if isinstance(value, list) and not self._is_single:
-            return list(value)  # the caller's own: the one in the run may be kept in the cache
-        return values.present(port, value, single=self._is_single)
+        return own(values.present(port, value, single=self._is_single))
 
     # -- engines --------------------------------------------------------------------------------------------------------
 
@@ -304,16 +315,18 @@ class Pipeline:
             for job in layout.jobs:
                 if not job.step.node.lazy:
                     self._loader.load(job.step)
-            return Engine(layout, bind=bind, limits=[self._limit(job.step.node) for job in layout.jobs], timings=self._timings)
+            limits = [self._limit(job.step.node) for job in layout.jobs]
+            return Engine(layout, bind=bind, limits=limits, timings=self._timings, spent=self._habits.spent)
 
         return make
 
     def _call(self, job: Job, *, is_checked: bool, is_routed: bool) -> Call:
         """What runs a job, inside out: its code, its lists of wires, its route or its check, and the cache."""
         node = job.step.node
+        tell = partial(self._tell_odd, job)
         call = listed(self._lazy(job.step) if node.lazy else self._loader.load(job.step).call, node)
+        call = apart(call, node, habits=self._habits, is_watched=is_checked, is_strict=self._is_strict, tell=tell)
         if node.name not in self._looked_at and gives_floats(node):
-            tell = partial(self._tell_odd, job)
             call = looked_at_once(call, node, seen=self._looked_at, state=lambda: self._loader.load(job.step).state, tell=tell)
         if is_routed:
             call = routed(call, node, count=self._batch, check=check_of(node))
