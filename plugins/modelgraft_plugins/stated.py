@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+REMARKS = "modelgraft_remarks"  # a key of the config.json that a reader writes: [[sentence, way out], ...] about what it found
 LONGEST_VALUE = 60  # letters of a value in a remark
 
 # What every config of a model may hold beside its own facts: who wrote it, what training or a pipeline made of it, and what a call

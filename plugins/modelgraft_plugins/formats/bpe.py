@@ -31,12 +31,19 @@ SPLITS: Mapping[str, Mapping[str, Any]] = {
 
 
 def tokenizer_json(
-    tokens: Sequence[str], merges: Sequence[str], *, split: str, special: Sequence[int], added: Sequence[int], first: int | None
+    tokens: Sequence[str],
+    merges: Sequence[str],
+    *,
+    split: str,
+    special: Sequence[int],
+    added: Sequence[int],
+    first: int | None,
+    last: int | None = None,
 ) -> dict[str, Any]:
     """Give the content of `tokenizer.json`.
 
     special  ids that are markers and vanish when text is decoded;  added  ids that are matched whole but are text
-    first    the id that starts every text, or None
+    first    the id that starts every text, or None;  last  the id that ends it
 
     Raises ValueError for a way of splitting that is not in SPLITS.
     """
@@ -50,7 +57,7 @@ def tokenizer_json(
         "added_tokens": [_added(id, tokens[id], special=id in marked) for id in sorted(marked | set(added))],
         "normalizer": {"type": "NFC"} if split == "qwen2" else None,
         "pre_tokenizer": SPLITS[split],
-        "post_processor": _starting_with(tokens[first], first) if first is not None else {**_BYTES, "trim_offsets": False},
+        "post_processor": around(tokens, first=first, last=last) or {**_BYTES, "trim_offsets": False},
         "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
         "model": {
             "type": "BPE",
@@ -71,12 +78,15 @@ def _added(id: int, content: str, *, special: bool) -> dict[str, Any]:
     return {"id": id, "content": content, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": special}
 
 
-def _starting_with(token: str, id: int) -> dict[str, Any]:
-    start = {"SpecialToken": {"id": token, "type_id": 0}}
-    text, other = {"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}
-    return {
-        "type": "TemplateProcessing",
-        "single": [start, text],
-        "pair": [start, text, {**start, "SpecialToken": {"id": token, "type_id": 1}}, other],
-        "special_tokens": {token: {"id": token, "ids": [id], "tokens": [token]}},
-    }
+def around(tokens: Sequence[str], *, first: int | None, last: int | None) -> dict[str, Any] | None:
+    """The post-processor that puts tokens around every text, or None when there are none."""
+    known = {tokens[id]: {"id": tokens[id], "ids": [id], "tokens": [tokens[id]]} for id in (first, last) if id is not None}
+
+    def one(letter: str, kind: int) -> list[dict[str, Any]]:
+        text = {"Sequence": {"id": letter, "type_id": kind}}
+        ends = [[] if id is None else [{"SpecialToken": {"id": tokens[id], "type_id": kind}}] for id in (first, last)]
+        return [*ends[0], text, *ends[1]]
+
+    if not known:
+        return None
+    return {"type": "TemplateProcessing", "single": one("A", 0), "pair": [*one("A", 0), *one("B", 1)], "special_tokens": known}

@@ -13,13 +13,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelgraft_plugins.formats import bpe, gguf_file, tensor_file
+from modelgraft_plugins.formats import bpe, gguf_file, gguf_keys, gguf_rope, tensor_file
 from modelgraft_plugins.formats.gguf_file import GgufFile, Stored
+from modelgraft_plugins.stated import REMARKS
 
 if TYPE_CHECKING:
     import numpy as np
 
-VERSION = 1
+VERSION = 2
 ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}
 CONTROL, USER_DEFINED = 3, 4  # kinds of tokens in GGUF
 
@@ -50,10 +51,17 @@ def read(path: Path, folder: Path) -> None:
     config = _config(source)
     ids: dict[str, Any] = {name: config[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id") if name in config}
     _write_json(folder / "config.json", config)
-    _write_json(folder / "generation_config.json", ids)
+    _write_json(folder / "generation_config.json", {**ids, **_ends(source.metadata)})
     _write_tokenizer(source, folder, config)
     entries = [entry for stored in source.tensors if (entry := _entry(source, stored, config)) is not None]
     tensor_file.write(folder / "model.safetensors", entries, dtype="F32")
+
+
+def _ends(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """All tokens that end an answer: of the text, of a turn, of a message to a tool."""
+    found = (metadata.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot", "eom"))
+    ids = list(dict.fromkeys(id for id in found if id is not None))
+    return {"eos_token_id": ids if len(ids) > 1 else ids[0]} if ids else {}
 
 
 def _config(source: GgufFile) -> dict[str, Any]:
@@ -63,6 +71,13 @@ def _config(source: GgufFile) -> dict[str, Any]:
         raise ValueError(f"it holds a model of the architecture '{kind}'; those read are {', '.join(ARCHITECTURES)}")
     get = _by_kind(metadata, kind)
     heads, width = get("attention.head_count"), get("embedding_length")
+    head_size = get("attention.key_length", get("rope.dimension_count", width // heads))
+    for name in ("attention.value_length", "rope.dimension_count"):
+        if get(name, head_size) != head_size:
+            raise ValueError(
+                f"its metadata state {kind}.{name} = {get(name)}, where its heads are {head_size} wide: such models are not read"
+            )
+    remarks = gguf_keys.check(metadata, kind, head_size=head_size)
     config = {
         "architectures": [ARCHITECTURES[kind]],
         "model_type": kind,
@@ -74,17 +89,27 @@ def _config(source: GgufFile) -> dict[str, Any]:
         "num_key_value_heads": get("attention.head_count_kv", heads),
         "max_position_embeddings": get("context_length"),
         "rms_norm_eps": get("attention.layer_norm_rms_epsilon"),
-        "rope_parameters": {"rope_theta": get("rope.freq_base", 10_000.0), "rope_type": "default"},  # the default of GGUF
+        "rope_parameters": gguf_rope.rope_parameters(source, get, head_size=head_size),
         "hidden_act": "silu",
         "tie_word_embeddings": all(stored.name != "output.weight" for stored in source.tensors),
         "dtype": "float32",
     }
     if kind == "llama":
-        config["head_dim"] = get("attention.key_length", width // heads)
+        config |= {"head_dim": head_size, **_windowed(get)}
+    elif get("attention.sliding_window", 0) or head_size != width // heads:
+        raise ValueError(f"its metadata state a sliding window, or heads {head_size} wide, which a {kind} is not read with")
     for name, key in (("bos", "bos"), ("eos", "eos"), ("pad", "padding")):
         if (id := metadata.get(f"tokenizer.ggml.{key}_token_id")) is not None:
             config[f"{name}_token_id"] = id
-    return config
+    return {**config, REMARKS: remarks} if remarks else config
+
+
+def _windowed(get: Callable[..., Any]) -> dict[str, Any]:
+    """Mistral is stored as a llama that looks back a stretch; transformers has it under its own name."""
+    window = get("attention.sliding_window", 0)
+    if not window or window >= get("context_length"):
+        return {}
+    return {"architectures": ["MistralForCausalLM"], "model_type": "mistral", "sliding_window": window}
 
 
 def _by_kind(metadata: Mapping[str, Any], kind: str) -> Callable[..., Any]:
@@ -99,14 +124,14 @@ def _by_kind(metadata: Mapping[str, Any], kind: str) -> Callable[..., Any]:
 
 def _entry(source: GgufFile, stored: Stored, config: Mapping[str, Any]) -> tensor_file.Entry | None:
     """Name, shape and maker of one tensor; None for tables that transformers computes itself."""
-    if stored.name == "rope_freqs.weight":
+    if stored.name == gguf_rope.FREQUENCIES:
         return None
     found = re.fullmatch(r"(?:blk\.(?P<layer>\d+)\.)?(?P<name>\w+)\.(?P<kind>weight|bias)", stored.name)
     if found is None or found["name"] not in NAMES:
         raise ValueError(f"it has a tensor '{stored.name}' that this architecture does not have")
     layer = f"model.layers.{found['layer']}." if found["layer"] else ""
     heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}.get(found["name"])
-    heads = heads if config["model_type"] == "llama" else None  # only llama's rows are reordered when GGUF is written
+    heads = heads if config["model_type"] != "qwen2" else None  # only llama's rows are reordered when GGUF is written
 
     def make() -> np.ndarray:
         tensor = _dequantise(source.path, stored)
@@ -142,10 +167,11 @@ def _dequantise(path: Path, stored: Stored) -> np.ndarray:
 def _write_tokenizer(source: GgufFile, folder: Path, config: Mapping[str, Any]) -> None:
     metadata = source.metadata
     if metadata.get("tokenizer.ggml.model") != "gpt2":
-        _write_tokenizer_by_transformers(source.path, folder)
+        _write_tokenizer_by_transformers(source, folder)
         return
     tokens, kinds = metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"]
     first = config.get("bos_token_id") if metadata.get("tokenizer.ggml.add_bos_token", False) else None
+    last = config.get("eos_token_id") if metadata.get("tokenizer.ggml.add_eos_token", False) else None
     content = bpe.tokenizer_json(
         tokens,
         metadata["tokenizer.ggml.merges"],
@@ -153,6 +179,7 @@ def _write_tokenizer(source: GgufFile, folder: Path, config: Mapping[str, Any]) 
         special=[id for id, kind in enumerate(kinds) if kind == CONTROL],
         added=[id for id, kind in enumerate(kinds) if kind == USER_DEFINED],
         first=first,
+        last=last,
     )
     named = {f"{name}_token": tokens[config[f"{name}_token_id"]] for name in ("bos", "eos", "pad") if f"{name}_token_id" in config}
     if (unknown := metadata.get("tokenizer.ggml.unknown_token_id")) is not None:
@@ -163,16 +190,40 @@ def _write_tokenizer(source: GgufFile, folder: Path, config: Mapping[str, Any]) 
         "model_max_length": config["max_position_embeddings"],
         **named,
     }
-    if template := metadata.get("tokenizer.chat_template"):
+    if template := _chat_template(metadata):
         settings["chat_template"] = template
     _write_json(folder / "tokenizer.json", content)
     _write_json(folder / "tokenizer_config.json", settings)
 
 
-def _write_tokenizer_by_transformers(path: Path, folder: Path) -> None:
+def _chat_template(metadata: Mapping[str, Any]) -> str | list[dict[str, str]] | None:
+    """The chat template, or all of them by name where there are several."""
+    head = "tokenizer.chat_template"
+    usual, named = metadata.get(head), {key.removeprefix(f"{head}."): text for key, text in metadata.items() if key.startswith(f"{head}.")}
+    if not named:
+        return usual
+    every = {**({"default": usual} if usual else {}), **named}
+    return [{"name": name, "template": text} for name, text in every.items()]
+
+
+def _write_tokenizer_by_transformers(source: GgufFile, folder: Path) -> None:
+    """Vocabularies with scores. Begin and end tokens are put around a text as the file states it, not as the class would."""
     from transformers import AutoTokenizer
 
-    AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name).save_pretrained(str(folder))
+    metadata = source.metadata
+    AutoTokenizer.from_pretrained(str(source.path.parent), gguf_file=source.path.name).save_pretrained(str(folder))
+    tokens = metadata["tokenizer.ggml.tokens"]
+    adds = {"bos": metadata.get("tokenizer.ggml.add_bos_token", True), "eos": metadata.get("tokenizer.ggml.add_eos_token", False)}
+    ids = {name: metadata.get(f"tokenizer.ggml.{name}_token_id") if wanted else None for name, wanted in adds.items()}
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["post_processor"] = bpe.around(tokens, first=ids["bos"], last=ids["eos"])
+    _write_json(path, content)
+    settings_path = folder / "tokenizer_config.json"
+    settings = json.loads(settings_path.read_text(encoding="utf-8"))
+    for key in ("add_bos_token", "add_eos_token"):
+        settings[key] = adds[key.split("_")[1]]
+    _write_json(settings_path, settings)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

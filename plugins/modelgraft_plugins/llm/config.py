@@ -13,6 +13,7 @@ from modelgraft.ports import Port, Ports, port
 from modelgraft_plugins.llm import idefics, template
 from modelgraft_plugins.llm.families import Family, family_of
 from modelgraft_plugins.llm.writing import WritingConfig, generation_of
+from modelgraft_plugins.stated import REMARKS
 from modelgraft_plugins.tokens import image_token
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def model_of(source: SourceView) -> dict[str, Any]:
 
     Raises ValueError when the source has none, or is a whole of which the language model is a part.
     """
-    config = dict(source.config)
+    config = {key: value for key, value in source.config.items() if key != REMARKS}
     if config.get("model_type") == idefics.MODEL_TYPE:
         return idefics.language_config(config)
     if "text_config" in config and "model_type" in config:

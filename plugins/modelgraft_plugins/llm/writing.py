@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from modelgraft.generation.settings import Settings
 from modelgraft.kinds import Config
-from modelgraft_plugins.stated import FORMER_GENERATION, Table
+from modelgraft_plugins.stated import FORMER_GENERATION, REMARKS, Table
 
 if TYPE_CHECKING:
     from modelgraft.checkpoints.sources import SourceView
@@ -174,6 +174,7 @@ def unheeded_generation(source: SourceView, config: Mapping[str, Any], *, also: 
     if stated.get("do_sample") and beams > 1:
         sentence = f"the {FILE} of {text} draws within {beams} beams (do_sample), and beams here take the likeliest"
         found.append((sentence, "set beams: 1 and a temperature to draw, or beams alone to search", "beams"))
+    found += [(f"{text}: {sentence}", way) for sentence, way in source.root.get(REMARKS, ())]
     if stated.get("stop_strings"):
         found.append((f"the {FILE} of {text} states stop_strings: {STOPS}", "set `stop` to choose others", "stop"))
     return found
