@@ -61,14 +61,25 @@ def is_heard(error: BaseException) -> bool:
     """
     if not isinstance(error, KeyboardInterrupt):
         return False
+    frame = _raising_frame(error)
+    return frame is None or _top(frame) in (sys.stdlib_module_names | {"modelgraft"}) - {"__main__"}
+
+
+def is_raised_by(error: BaseException, module: str) -> bool:
+    """Whether a `raise` statement in the package of a module made an error: it is meant, and no accident."""
+    frame = _raising_frame(error)
+    return frame is not None and _top(frame) == module.partition(".")[0]
+
+
+def _raising_frame(error: BaseException) -> FrameType | None:
+    """The frame whose `raise` statement made an error; None for what an operation, a library in C or a signal made."""
     trace = error.__traceback__
     if trace is None:
-        return True
+        return None
     while trace.tb_next is not None:
         trace = trace.tb_next
     code = trace.tb_frame.f_code.co_code
-    is_raised = 0 <= trace.tb_lasti < len(code) and code[trace.tb_lasti] == _raise_opcode()
-    return not is_raised or _top(trace.tb_frame) in (sys.stdlib_module_names | {"modelgraft"}) - {"__main__"}
+    return trace.tb_frame if 0 <= trace.tb_lasti < len(code) and code[trace.tb_lasti] == _raise_opcode() else None
 
 
 def _raise_opcode() -> int:

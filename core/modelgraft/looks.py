@@ -13,7 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from modelgraft.checking.matching import dtypes_meet, fits
 from modelgraft.errors import InputError, choices, nearest
-from modelgraft.guard import contained, said, shown
+from modelgraft.guard import contained, said
 from modelgraft.kinds import Component, checked_ports, dimension_fields
 from modelgraft.ports import DTYPES, ListOf, Modality, Port, Ports, PortSyntaxError, PortType, Tensor, port
 from modelgraft.recorded import uses_of
@@ -74,11 +74,18 @@ def _typical(component: Component, registry: Registry) -> Iterator[tuple[str, Ma
     yield "the default config", {}
     for use in uses_of(component, registry):
         yield use.source, use.values
-    required = {name: _example(info.annotation) for name, info in component.config.model_fields.items() if info.is_required()}
-    yield f"an example: {', '.join(f'{name}: {shown(value)}' for name, value in required.items())}", required
+    required = {name: example_of(info.annotation) for name, info in component.config.model_fields.items() if info.is_required()}
+    yield _named(required), required
+    for name, info in component.config.model_fields.items():  # one that its author wants told more than its fields say
+        for value in _others(info.annotation, None, is_dimension=name in dimension_fields(component.config)):
+            yield _named({**required, name: value}), {**required, name: value}
 
 
-def _example(annotation: Any) -> Any:
+def _named(given: Mapping[str, Any]) -> str:
+    return f"an example: {', '.join(f'{name}: {_as_written(value)}' for name, value in given.items())}"
+
+
+def example_of(annotation: Any) -> Any:
     """A value of a type, made up."""
     if get_origin(annotation) is Literal:
         return get_args(annotation)[0]
@@ -114,22 +121,36 @@ def _tried(component: Component, given: Mapping[str, Any]) -> Ports | None:
 
 
 def _others(annotation: Any, now: Any, *, is_dimension: bool) -> Iterator[Any]:
-    """Other values that a key may have: each word of a choice, the other truth, another number, a template, a list of words."""
-    if is_dimension:
-        return
-    for kind in _alternatives(annotation):
-        if get_origin(kind) is Literal:
-            yield from (word for word in get_args(kind) if word != now)
-        elif isinstance(kind, type) and issubclass(kind, Enum):
-            yield from (word for word in kind if word != now)
-        elif kind is bool:
-            yield not now
-        elif kind is int and not isinstance(now, bool):
-            yield now + 1 if isinstance(now, int) else 2
-        elif kind is str and now != TEMPLATE:
-            yield TEMPLATE
-        elif get_origin(kind) in (list, tuple) and get_args(kind)[:1] == (str,):
-            yield ["one", "two"]
+    """Other values that a key may have; none for a dimension, which changes sizes alone."""
+    for kind in () if is_dimension else _alternatives(annotation):
+        yield from (value for value in (*_choices(kind), *_plain(kind, now), *_several(kind)) if value != now)
+
+
+def _choices(kind: Any) -> tuple[Any, ...]:
+    """Each word of a choice."""
+    if get_origin(kind) is Literal:
+        return get_args(kind)
+    return tuple(kind) if isinstance(kind, type) and issubclass(kind, Enum) else ()
+
+
+def _plain(kind: Any, now: Any) -> tuple[Any, ...]:
+    """The other truth, another number, a template."""
+    if kind is bool:
+        return (not now,)
+    if kind is int and not isinstance(now, bool):
+        return (now + 1 if isinstance(now, int) else 2,)
+    if kind is float and now is None:
+        return (1.0,)
+    return (TEMPLATE,) if kind is str else ()
+
+
+def _several(kind: Any) -> tuple[Any, ...]:
+    """Words in a list, or names with something each."""
+    if get_origin(kind) in (list, tuple) and get_args(kind)[:1] == (str,):
+        return (["one", "two"],)
+    if get_origin(kind) is dict and get_args(kind)[:1] == (str,):
+        return (dict.fromkeys(("first", "second"), example_of(_alternatives(get_args(kind)[1])[0])),)
+    return ()
 
 
 def _alternatives(annotation: Any) -> tuple[Any, ...]:

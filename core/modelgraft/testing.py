@@ -23,6 +23,7 @@ from modelgraft.kinds import Component
 from modelgraft.owning import own, twin
 from modelgraft.ports import Axis, ListOf, Modality, Port, Tensor
 from modelgraft.registry import assemble
+from modelgraft.running.calls import wrong_record
 from modelgraft.running.inplace import written_ports
 from modelgraft.values import describe, tensor_mismatch
 
@@ -92,7 +93,8 @@ def conform(subject: Any, config: Mapping[str, Any] | None = None, **inputs: Any
 
     Raises ConformanceError that lists each broken rule:
     inputs         what it is given is as it was afterwards: nothing is written in place
-    ports          outputs have the declared ports, dtypes and axes, with one size per axis name
+    ports          outputs have the declared ports, record types, dtypes and axes, with one size per axis name
+    numbers        no NaN comes of inputs that hold none
     repeatable     the same seed and inputs give the same outputs
     batch          a batch gives what its records give one by one
     parameters     the declared formula counts what the module holds, built on the meta device
@@ -113,6 +115,7 @@ def _broken_rules(subject: Any, config: Mapping[str, Any] | None, inputs: Mappin
     written = written_ports(tuple(trial.node.in_ports), values, given)
     yield from (("inputs", f"'{name}' is written to in place, and others may hold it: work on a copy") for name in written)
     yield from (("ports", text) for text in _port_law(trial.node, values, outputs))
+    yield from (("numbers", text) for text in _number_law(values, outputs))
     again = open_node(subject, config)(*own(values, twin))
     yield from (("repeatable", f"'{name}' differs between two runs") for name in outputs if not same(outputs[name], again[name]))
     yield from (("batch", text) for text in _batch_law(trial, values, outputs))
@@ -188,6 +191,8 @@ def _port_law(node: Node, values: list[Any], outputs: Mapping[str, Any]) -> Iter
                 yield f"'{name}' is declared {port} but is {describe(value)}"
             elif not isinstance(value, list) or len(value) != 2:
                 yield f"'{name}' is declared {port} but is {describe(value)}, wanted a list with one record for each of the batch"
+            elif name in node.out_ports and (wrong := wrong_record(port.type, value)):
+                yield f"'{name}' is declared {port}, but {wrong}"
             continue
         kind = port.tensor
         wrong = tensor_mismatch(kind, value) if kind is not None else "a tensor on a port that takes records"
@@ -196,6 +201,28 @@ def _port_law(node: Node, values: list[Any], outputs: Mapping[str, Any]) -> Iter
             continue
         if None not in kind.axes:
             yield from _bind_sizes(sizes, name, kind, value)
+
+
+def _number_law(values: list[Any], outputs: Mapping[str, Any]) -> Iterator[str]:
+    if any(_count_nan(value) for value in values):
+        return
+    for name, value in outputs.items():
+        if count := _count_nan(value):
+            whole = f" of {value.numel()}" if hasattr(value, "numel") else ""
+            yield f"{count}{whole} numbers of '{name}' are NaN, and the inputs hold none"
+
+
+def _count_nan(value: Any) -> int:
+    if isinstance(value, float):
+        return int(value != value)  # noqa: PLR0124 that is what NaN is
+    if isinstance(value, list | tuple):
+        return sum(map(_count_nan, value))
+    if isinstance(value, dict):
+        return sum(map(_count_nan, value.values()))
+    if hasattr(value, "samples"):
+        return int((value.samples != value.samples).sum())
+    is_floating = hasattr(value, "is_floating_point") and value.is_floating_point()
+    return int(value.isnan().sum()) if is_floating else 0
 
 
 def _bind_sizes(sizes: dict[str, tuple[int, str]], name: str, kind: Tensor, value: Any) -> Iterator[str]:
@@ -225,24 +252,47 @@ def _parameter_law(node: Node) -> Iterator[str]:
 
 
 def same(one: Any, other: Any, *, tolerance: float = 0.0) -> bool:
-    """Whether two values are equal: tensors elementwise, within an absolute and relative tolerance."""
+    """Whether two values are equal: tensors elementwise, within an absolute and relative tolerance; NaN equals NaN."""
     if hasattr(one, "dtype") and hasattr(other, "dtype") and hasattr(one, "detach"):
-        import torch
-
-        if one.shape != other.shape or one.dtype != other.dtype:
-            return False
-        return torch.equal(one, other) if not tolerance else torch.allclose(one, other, rtol=tolerance, atol=tolerance)
+        return _same_tensors(one, other, tolerance)
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(same(a, b, tolerance=tolerance) for a, b in zip(one, other, strict=True))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(value, other[key], tolerance=tolerance) for key, value in one.items())
     if hasattr(one, "samples"):
-        return one.samples.shape == other.samples.shape and bool(abs(one.samples - other.samples).max(initial=0.0) <= tolerance)
+        if one.samples.shape != other.samples.shape or one.sample_rate_hz != other.sample_rate_hz:
+            return False
+        import numpy
+
+        return numpy.allclose(one.samples, other.samples, rtol=0.0, atol=tolerance, equal_nan=True)
+    if isinstance(one, float) and isinstance(other, float):
+        return one == other or (one != one and other != other) or abs(one - other) <= tolerance * max(1.0, abs(other))  # noqa: PLR0124 NaN
     return bool(one == other)
 
 
-def imports_of(module: str) -> frozenset[str]:
-    """The heavy packages that importing a module brings in, found in a fresh interpreter."""
-    code = f"import sys, {module}; print(*(name for name in {HEAVY!r} if name in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)  # noqa: S603 our own interpreter
-    if done.returncode:
-        raise PluginError(f"'{module}' cannot be imported: {done.stderr.strip().splitlines()[-1]}")
-    return frozenset(done.stdout.split())
+def _same_tensors(one: Any, other: Any, tolerance: float) -> bool:
+    import torch
+
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    if not one.is_floating_point() and not one.is_complex():
+        return torch.equal(one, other)
+    return torch.allclose(one, other, rtol=tolerance, atol=tolerance, equal_nan=True)
+
+
+def imports_of(module: str, *, limit_s: float = 120.0) -> frozenset[str]:
+    """The heavy packages that importing a module brings in, found in a fresh interpreter; what it prints is no answer.
+
+    Raises PluginError when it cannot be imported, takes longer than the limit or ends the process.
+    """
+    code = f"import os, sys; answer = os.dup(1); os.dup2(2, 1); import {module}; heavy = [n for n in {HEAVY!r} if n in sys.modules]"
+    code += "; os.write(answer, ' '.join(['imported', *heavy]).encode()); os._exit(0)"
+    try:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=limit_s)  # noqa: S603 our own interpreter
+    except subprocess.TimeoutExpired as error:
+        raise PluginError(f"importing '{module}' took longer than {limit_s:g} s") from error
+    said = done.stdout.split()
+    if said[:1] != ["imported"]:
+        last = (done.stderr.strip().splitlines() or [f"it ended the process with exit code {done.returncode}"])[-1]
+        raise PluginError(f"'{module}' cannot be imported: {last}")
+    return frozenset(said[1:])

@@ -7,19 +7,17 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from modelgraft.cli import proving
 from modelgraft.cli.session import Session, session_of
-from modelgraft.errors import InputError, ModelgraftError, PluginError, choices, nearest
-from modelgraft.kinds import dimension_fields
+from modelgraft.errors import InputError, PluginError
 
 if TYPE_CHECKING:
-    from modelgraft.kinds import Component
     from modelgraft.registry import Plugin
 
-MOST_PARAMETERS = 20_000_000  # a component of more, with its default config, is not built just to be looked at
 NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 
 PROJECT = """[build-system]
@@ -80,7 +78,7 @@ def register(group: typer.Typer) -> None:
     """Add the commands of this module to the group of plugins."""
     group.command("install")(install)
     group.command("new")(new)
-    group.command("check")(check)
+    group.command("check")(proving.check)
 
 
 def install(
@@ -139,62 +137,3 @@ def new(
     screen = session_of(context).screen
     screen.say(f"made {name}/ with {', '.join(files)}")
     screen.note(f"next: modelgraft plugins install ./{name} && modelgraft run {name}/{name}.yaml --input text=hello")
-
-
-def check(
-    context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="An installed plugin.")],
-) -> None:
-    """Prove that a plugin is light to import and that its components keep their declarations."""
-    session = session_of(context)
-    registry = session.registry
-    plugin = registry.plugins.get(name)
-    if plugin is None:
-        raise PluginError(
-            f"there is no plugin '{name}'; there are: {choices(registry.plugins, most=40)}. {nearest(name, registry.plugins)}".rstrip()
-        )
-    if plugin.error:
-        raise PluginError(f"the plugin '{name}' is left out: {plugin.error}")
-    from modelgraft.testing import imports_of
-
-    heavy = imports_of(plugin.module.partition(":")[0])
-    rows = [("import", f"brings in {', '.join(sorted(heavy))}: import it where it is used" if heavy else "ok")]
-    with session.screen.only_answers():
-        rows += [(id, _verdict(registry.components[id])) for id in plugin.components]
-    session.screen.table(("what", "verdict"), rows)
-    raise typer.Exit(0 if all(verdict.startswith(("ok", "not run")) for _, verdict in rows) else 1)
-
-
-def _verdict(component: Component) -> str:
-    reason = _not_runnable(component)
-    if reason:
-        return f"not run: {reason}; call modelgraft.testing.conform in the plugin's own tests"
-    from modelgraft.testing import ConformanceError, conform
-
-    subject: Any = type("Subject", (), {"__component__": component})
-    try:
-        conform(subject)
-    except ConformanceError as error:
-        return str(error)
-    except (ModelgraftError, ValueError) as error:
-        return f"not run: it refuses made-up inputs ({error})"
-    except Exception as error:  # noqa: BLE001 a component may raise anything while it runs
-        return f"{type(error).__name__}: {error}"
-    return "ok"
-
-
-def _not_runnable(component: Component) -> str:
-    """Why a component cannot be run with its default config, or an empty string."""
-    if component.load is not None:
-        return "it is loaded from a source"
-    fields = component.config.model_fields
-    missing = [name for name, field in fields.items() if field.is_required()]
-    missing += [
-        name
-        for name in dimension_fields(component.config)
-        if fields[name].get_default(call_default_factory=True, validated_data={}) is None
-    ]
-    if missing:
-        return f"it needs a config with {', '.join(missing)}"
-    size = component.config().parameters()
-    return f"its default config has {size:,} parameters" if size is not None and size > MOST_PARAMETERS else ""

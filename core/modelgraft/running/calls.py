@@ -13,13 +13,12 @@ from modelgraft import values
 from modelgraft.errors import Cancelled, NodeError, choices
 from modelgraft.graph import Node
 from modelgraft.media import Audio
+from modelgraft.owning import is_picture
 from modelgraft.ports import ListOf, Modality, Port, PortType, Tensor
 from modelgraft.running.routing import is_whole
 
 Call = Callable[..., Any]  # what runs a node: takes and gives whatever the ports carry
 Check = Callable[[Any, int], Any]  # (what the code gave, size of the batch) -> the same, or raises
-
-_RECORDS: Mapping[str, type | tuple[type, ...]] = {"text": str, "label": str, "boxes": (list, tuple), "audio": Audio}
 
 
 def listed(call: Call, node: Node) -> Call:
@@ -118,17 +117,48 @@ def _check_port(node: Node, name: str, port: Port, value: Any, count: int) -> An
         )
     if len(value) != count:
         raise _broken(node, f"output '{name}': found {_records(len(value))}, wanted {count}, the size of the batch")
-    wanted = _type_of(port.type)
-    wrong = next((i for i, record in enumerate(value) if not isinstance(record, wanted)), None) if wanted is not object else None
-    if wrong is not None:
-        raise _broken(node, f"output '{name}': record {wrong} is {values.describe(value[wrong])}, wanted {port}")
+    wrong = wrong_record(port.type, value)
+    if wrong:
+        raise _broken(node, f"output '{name}': {wrong}, wanted {port}")
     return value
 
 
-def _type_of(kind: PortType) -> type | tuple[type, ...]:
+def wrong_record(kind: PortType, records: Iterable[Any]) -> str:
+    """What is wrong with the records of a port: the first that is no value of its type, as "record 1 is a list of 3"; "" when none is."""
+    fits = _fits(kind)
+    if fits is None:
+        return ""
+    return next((f"record {index} is {values.describe(record)}" for index, record in enumerate(records) if not fits(record)), "")
+
+
+def _fits(kind: PortType) -> Callable[[Any], bool] | None:
+    """What tells whether a record is a value of a type; None when any value is."""
     if isinstance(kind, ListOf):
-        return (list, tuple)
-    return _RECORDS.get(kind.name, object) if isinstance(kind, Modality) else object
+        inside = _fits(kind.item)
+        return lambda record: isinstance(record, list | tuple) and (inside is None or all(map(inside, record)))
+    return _RECORDS.get(kind.name) if isinstance(kind, Modality) else None
+
+
+def _is_text(record: Any) -> bool:
+    return isinstance(record, str)
+
+
+def _is_sound(record: Any) -> bool:
+    return isinstance(record, Audio)
+
+
+def _is_listed(record: Any) -> bool:
+    return isinstance(record, list | tuple)
+
+
+_RECORDS: Mapping[str, Callable[[Any], bool]] = {
+    "text": _is_text,
+    "label": _is_text,
+    "audio": _is_sound,
+    "boxes": _is_listed,
+    "conversation": _is_listed,
+    "image": is_picture,
+}
 
 
 def _check_tensor(node: Node, name: str, kind: Tensor, value: Any, count: int) -> Any:
