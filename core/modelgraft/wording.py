@@ -1,12 +1,16 @@
 """Options in messages, worded for whoever reads them: `--set n=5` on the command line, `params={"n": 5}` in Python.
 
 A message holds an option between two marks, so that it outlives being put into other messages. Errors word themselves for
-Python; the command line asks them for what was noted, and words it in its own way when it prints.
+Python; the command line asks them for what was noted, and words it in its own way when it prints. What a run tells (events,
+warnings, results) is worded where it leaves the pipeline, for whoever opened that.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 _OPEN, _CLOSE = "⟦", "⟧"
 _MARKED = re.compile(f"{_OPEN}([a-z_]+)(?: ([^{_OPEN}{_CLOSE}]*))?{_CLOSE}")
@@ -33,6 +37,24 @@ def for_command(text: str) -> str:
 def for_python(text: str) -> str:
     """The text with its options as the arguments of `load` and `open`."""
     return _MARKED.sub(_argument, text) if _OPEN in text else text
+
+
+_READER: ContextVar[Callable[[str], str]] = ContextVar("reader", default=for_python)
+
+
+def for_reader() -> Callable[[str], str]:
+    """What words texts for whoever calls: Python, or within `at_command_line` a person there."""
+    return _READER.get()
+
+
+@contextmanager
+def at_command_line() -> Iterator[None]:
+    """Whoever opens a pipeline within the block is the command line."""
+    token = _READER.set(for_command)
+    try:
+        yield
+    finally:
+        _READER.reset(token)
 
 
 def _argument(match: re.Match[str]) -> str:

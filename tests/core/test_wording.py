@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import modelgraft as mg
-from modelgraft import GraphError
+from modelgraft import Config, GraphError, component
 from modelgraft.errors import InputError, NodeError, Place, Problem
 from modelgraft.language.document import parse
-from modelgraft.wording import for_command, for_python, option
+from modelgraft.wording import at_command_line, for_command, for_python, option
+from modelgraft_plugins import torch_backend
 from support.checkable import graph_of
 from support.command import commands
 from support.expanding import problems
+from support.running import registry_of
 
 ROOT = Path(__file__).parents[2]
 FLAGS = re.compile(r"(?<![\w-])--(set|allow|init|fallback|offline|backend|device|dtype|precision|seed|cache|timeout)\b")
@@ -130,3 +134,39 @@ def test_a_missing_wire_proposes_the_inputs_of_the_graph_that_nothing_reads_firs
     assert caught.value.problems[0].hint == (
         "wire it: in: {left: inputs.caption}; inputs.question, inputs.left, start.text would fit as well"
     )
+
+
+@component("t/mood", kind="preprocess", inputs={"x": "text"}, outputs={"y": "text"}, load="test_wording_code:load")
+class Mood(Config):
+    """Answer with what was said."""
+
+    temper: str = ""
+
+    @classmethod
+    def unheeded(cls, source):
+        return [("it states a temper", "take it out", "")]
+
+
+def test_what_a_run_tells_is_worded_for_who_opened_the_pipeline(tmp_path, monkeypatch):
+    """Results, events, `load` and Python's warnings; no mark of an option is left in any."""
+    code = ModuleType("test_wording_code")
+    code.load = lambda config, context: lambda x: x
+    monkeypatch.setitem(sys.modules, "test_wording_code", code)
+    (tmp_path / "config.json").write_text("{}")
+    node = '{use: t/mood, from: "${model}", in: {x: inputs.x}}'
+    text = f"modelgraft: 1\nparams: {{model: x}}\ninputs: {{x: text}}\nnodes: {{a: {node}}}\noutputs: {{y: a}}\n"
+    (tmp_path / "a.yaml").write_text(text)
+    graph = mg.load(
+        tmp_path / "a.yaml", params={"model": str(tmp_path)}, registry=registry_of(Mood, register_backends=torch_backend.register_backends)
+    )
+
+    def told():
+        with mg.open(graph) as pipeline:
+            events = [event.facts["text"] for event in pipeline.stream(x="word") if event.kind == "warning"]
+            return {*events, *pipeline.run(x="word").warnings, *pipeline.load()}
+
+    with pytest.warns(mg.ModelgraftWarning, match=r'params\["model"\]'):
+        (python,) = told()
+    with at_command_line(), pytest.warns(mg.ModelgraftWarning, match="--set model"):
+        (command,) = told()
+    assert python.replace('params["model"]', "--set model") == command

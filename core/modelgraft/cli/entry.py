@@ -19,6 +19,7 @@ from modelgraft.cli.screen import Screen
 from modelgraft.cli.session import Session
 from modelgraft.errors import Cancelled, DocumentError, GraphError, ModelgraftError, ModelgraftWarning, NodeError
 from modelgraft.guard import Escaped, contained
+from modelgraft.wording import at_command_line
 
 OK, FAILED, USAGE, DEFECT, STOPPED = 0, 1, 2, 70, 130  # 70 as in sysexits.h, 130 as shells say it for Ctrl-C (143 for SIGTERM)
 
@@ -105,7 +106,7 @@ def _call(session: Session, words: list[str], rest: list[str], command: str) -> 
         session.read_general(words)
         with session.screen.only_answers():
             add_commands(app, session)
-    with session.interrupts.at_work(), contained(), noting_warnings(session.screen):
+    with session.interrupts.at_work(), contained(), at_command_line(), noting_warnings(session.screen):
         code: object = app(words, obj=session, standalone_mode=False, prog_name="modelgraft")
         session.screen.flush()
     return code

@@ -38,6 +38,7 @@ from modelgraft.running.prepared import Prepared, prepare
 from modelgraft.running.result import Result, Timeline
 from modelgraft.running.routing import Partial, records_of, routed, routed_nodes
 from modelgraft.running.streaming import stream_events
+from modelgraft.wording import for_reader
 
 __all__ = ["ABSENT", "Pipeline", "Result"]
 
@@ -89,6 +90,7 @@ class Pipeline:
         self._sink: Sink | None = None  # of the present run
         self._count, self._is_single = 1, True  # of the present run
         self._keys: Mapping[str, str] = {}  # of the present run
+        self._worded = for_reader()
         self._said: list[str] = []  # warnings of the present run
         self._bytes: dict[str, int] = {}  # of the outputs of each node in the present run
 
@@ -155,7 +157,7 @@ class Pipeline:
                 raise InputError("the pipeline is closed; open the graph again")
             for step in self.plan.steps:
                 self._loader.load(step)
-            told = self._loader.warnings(self.plan.steps)
+            told = self._lasting(self.plan.steps)
             self._warned |= set(told)
             return told
 
@@ -279,10 +281,14 @@ class Pipeline:
         outputs = {name: self._show(port, value) for name, port, value in zip(prepared.plan.wanted, prepared.ports, found, strict=True)}
         if not (self._loader.has_warnings or self._said):
             return Result(outputs, spared, (), timeline)
-        lasting = self._loader.warnings(prepared.plan.steps)
+        lasting = self._lasting(prepared.plan.steps)
         if self._sink is None:  # who streams has heard them as events
             self._warn(lasting)
         return Result(outputs, spared, (*lasting, *self._said), timeline)
+
+    def _lasting(self, steps: Iterable[Step]) -> tuple[str, ...]:
+        """What loads have told of these steps, worded for whoever opened the pipeline."""
+        return tuple(map(self._worded, self._loader.warnings(steps)))
 
     def _warn(self, texts: Iterable[str]) -> None:
         """Hand what loads have told to Python's warnings, each text once in the life of the pipeline."""
@@ -394,6 +400,8 @@ class Pipeline:
 
     def _emit(self, kind: str, node: str, **facts: Any) -> None:
         """Take what nodes and the loader tell: warnings are kept for the result, all of it goes to whoever listens."""
+        if "text" in facts and kind in {"warning", "load-warning"}:
+            facts["text"] = self._worded(str(facts["text"]))
         if kind == "warning":
             self._said.append(f"{node}: {facts.get('text', '')}" if node else str(facts.get("text", "")))
         if self._sink is not None:
