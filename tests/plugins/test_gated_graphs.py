@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,7 @@ def test_a_prompt_shows_all_pictures_and_no_more(folder: Path, prompt: str, time
     """One that is left out, or one too many, is told with both numbers."""
     with mg.open(graph(folder)) as pipeline, pytest.raises(mg.NodeError) as caught:
         pipeline.run(pictures=pictures_of("two_images", 0)[None], prompt=prompt)
-    assert f"llm: the prompt holds '<image>' {times} times, and 2 media are given: write it once for each" in str(caught.value)
+    assert f"the prompt holds '<image>' {times} times, and 2 media are given: write it once for each" in str(caught.value)
 
 
 def test_a_tokenizer_without_the_placeholder_is_refused(folder: Path):
@@ -75,7 +76,7 @@ def test_a_tokenizer_without_the_placeholder_is_refused(folder: Path):
     params = {"nodes.llm.with.placeholder": "<picture>"}
     with mg.open(mg.load(graph(folder).path, params=params)) as pipeline, pytest.raises(mg.NodeError) as caught:
         pipeline.run(pictures=pictures_of("one_row", 0)[None], prompt="w5")
-    assert "llm: the tokenizer has no token '<picture>', which marks where the media stand; set `placeholder`" in str(caught.value)
+    assert "the tokenizer has no token '<picture>', which marks where the media stand; set `placeholder`" in str(caught.value)
 
 
 def test_the_blocks_are_planned_and_their_port_is_checked(folder: Path):
@@ -141,3 +142,51 @@ def test_blocks_stand_where_their_publications_put_them():
     assert GatedCrossAttention(num_hidden_layers=12).layers == (3, 7, 11)
     assert GatedCrossAttention(family="idefics", num_hidden_layers=12).layers == (0, 4, 8)
     assert GatedCrossAttention(num_hidden_layers=7, every=2).layers == (1, 3, 5)
+
+
+COUNTED = 'modelgraft: 1\nextends: ./graph.yaml\ninputs.counts: "int64[batch]"\nnodes.llm.in.counts: inputs.counts\n'
+RECORDS = {0: "w5 w9", 1: "w5 <image> w9", 2: "<image> w5 <image> w6"}  # by the number of pictures
+
+
+@pytest.mark.parametrize("are_counted", [True, False], ids=["counted", "filled up with zeros"])
+@pytest.mark.parametrize("order", list(itertools.permutations(RECORDS)), ids=str)
+def test_records_of_unlike_numbers_of_pictures_answer_as_alone(folder: Path, order: tuple[int, ...], are_counted: bool):
+    """Each by its own count, in whatever order they stand; what fills the batch up is looked at by none."""
+    graph(folder)
+    (folder / "counted.yaml").write_text(COUNTED)
+    pictures = pictures_of("two_images", 0)
+    with mg.open(folder / ("counted.yaml" if are_counted else "graph.yaml")) as pipeline:
+        batch = torch.stack([torch.cat([pictures[:count], torch.zeros_like(pictures[count:])]) for count in order])
+        counts = {"counts": torch.tensor(order)} if are_counted else {}
+        given = {"pictures": batch, **counts, "prompt": [RECORDS[count] for count in order]}
+        together = pipeline.run(outputs=["logits"], **given)["logits"]
+        for row in range(len(order)):
+            alone = {name: value[row : row + 1] for name, value in given.items()}
+            expected = pipeline.run(outputs=["logits"], **alone)["logits"]
+            torch.testing.assert_close(together[row : row + 1], expected, rtol=0.0, atol=1e-5)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations([0, 1, 2])), ids=str)
+@pytest.mark.parametrize("are_counted", [True, False], ids=["counted", "all alike"])
+def test_a_record_whose_prompt_does_not_fit_is_refused_alone_and_beside_others(folder: Path, order: tuple[int, ...], are_counted: bool):
+    """One rule per record: a picture without its `<image>` is not passed over because another record shows its own."""
+    graph(folder)
+    (folder / "counted.yaml").write_text(COUNTED)
+    pictures = pictures_of("two_images", 0)
+    prompts = ["<image> w5 <image> w6", "w5 w9", "<image> w5 <image> w7"]
+    given = {"pictures": torch.stack([pictures] * 3), "prompt": [prompts[index] for index in order]}
+    counts = {"counts": torch.tensor([2, 2, 2])} if are_counted else {}
+    row = order.index(1)
+    with mg.open(folder / ("counted.yaml" if are_counted else "graph.yaml")) as pipeline:
+        with pytest.raises(mg.NodeError, match=rf"the prompt of record {row + 1} of 3 holds '<image>' 0 times, and 2 media are given"):
+            pipeline.run(outputs=["logits"], **given, **counts)
+        with pytest.raises(mg.NodeError, match=r"the prompt holds '<image>' 0 times, and 2 media are given"):
+            pipeline.run(outputs=["logits"], **{name: value[row : row + 1] for name, value in (given | counts).items()})
+
+
+def test_one_picture_without_its_place_is_refused_beside_one_with_it(folder: Path):
+    with mg.open(graph(folder)) as pipeline:
+        pictures = torch.stack([pictures_of("one_row", 0)] * 2)
+        for prompts, row in ((["w5", "<image> w5"], 1), (["<image> w5", "w5"], 2)):
+            with pytest.raises(mg.NodeError, match=rf"of record {row} of 2 holds '<image>' 0 times, and 1 medium is given"):
+                pipeline.run(outputs=["logits"], pictures=pictures, prompt=prompts)

@@ -39,9 +39,10 @@ IDEFICS_MEDIA = 768  # width of its vision tower, where the config is silent
 class GatedCrossAttention(Config):
     """Let the words of llm/causal look at media, by gated blocks before every n-th of its layers (Flamingo).
 
-    Adds the input `media`: one medium per record or several, each as the vectors that a resampler gives. A prompt holds the
-    model's placeholder (`placeholder` of the host, a token of its vocabulary) once for each medium. A word sees the last
-    medium that stands before it; words before the first see none, and new words see the last of the prompt.
+    Adds the input `media`: one medium per record or several, each as the vectors that a resampler gives. Media of zeros alone
+    fill up records that have fewer than others; `counts` (vision/count) says the numbers outright. A prompt holds the model's
+    placeholder (`placeholder` of the host, a token of its vocabulary) once for each medium of its record. A word sees the
+    last medium that stands before it; words before the first see none, and new words see the last of the prompt.
     New gates are closed: the host then answers as without its blocks.
 
     family   flamingo: before layers every-1, 2*every-1, ...; heads of `num_heads` x `head_dim`, GELU, no biases
@@ -86,7 +87,8 @@ class GatedCrossAttention(Config):
     def ports(self) -> Ports:
         """The media of each record."""
         media = "float[batch latents media_size] | float[batch images latents media_size]"
-        return Ports({"media": port(media, doc="what the words look at: one medium per record, or several")}, {})
+        counts = port("optional[int64[batch]]", doc="how many media each record has; unwired: all but those of zeros alone")
+        return Ports({"media": port(media, doc="what the words look at: one medium per record, or several"), "counts": counts}, {})
 
     def parameters(self) -> int:
         """Count by formula."""

@@ -29,24 +29,31 @@ class GatedWriter(CausalWriter):
     """The prompt says by its placeholders where the media stand, and the decoder is shown them."""
 
     def write(self, values: Sequence[Any], *, decoder: Looking, embed: Embed) -> dict[str, Any]:  # type: ignore[override]  # its own kind
-        """See Writer; the last value is the media, float[batch latents width] or float[batch images latents width].
+        """See Writer; behind the fields come the media, and how many each record has.
 
-        Raises InputError for prompts that show more media than there are, or that leave some out.
+        media   float[batch latents width] or float[batch images latents width]
+        counts  int64[batch]; None: a medium of zeros alone is none, and fills up a record that has fewer than others
+
+        Raises InputError for a record whose prompt shows more media than it has, or leaves some out.
         """
-        *fields, media = values
+        *fields, media, counts = values
         images = media if media.ndim == 4 else media[:, None]
         prompts = self.prompts(fields, shown=images.shape[1], records=images.shape[0])
         marker, ends = self.tokens().placeholder_id, frozenset(self.facts.get("media_ends", ()))
-        self._compare([prompt.ids.count(marker or 0) for prompt in prompts], images.shape[1])
+        wanted = images.flatten(2).ne(0).any(-1).sum(-1) if counts is None else counts
+        self._compare([prompt.ids.count(marker or 0) for prompt in prompts], wanted.tolist())
         self._fits(max(len(prompt.ids) for prompt in prompts))
         decoder.show(images, [torch.tensor(text_time(prompt.ids, marker, ends)) for prompt in prompts])
         return self.answer(decoder, [prompt.embed(embed, self.device) for prompt in prompts], [prompt.said for prompt in prompts])
 
-    def _compare(self, marked: Sequence[int], images: int) -> None:
-        """Some record must show all media, and none more: a record may have fewer, whose places are then filled up."""
-        if max(marked) != images:
-            there = f"{images} media are given" if images > 1 else "1 medium is given"
-            found = f"{self.runtime.node}: the prompt holds '{self.config.placeholder}' {max(marked)} times, and {there}"
+    def _compare(self, marked: Sequence[int], wanted: Sequence[int]) -> None:
+        """A record shows each of its media once, whatever the others of its batch do."""
+        for row, (places, media) in enumerate(zip(marked, wanted, strict=True)):
+            if places == media:
+                continue
+            there = f"{media} media are given" if media != 1 else "1 medium is given"
+            which = f" of record {row + 1} of {len(marked)}" if len(marked) > 1 else ""
+            found = f"{self.runtime.node}: the prompt{which} holds '{self.config.placeholder}' {places} times, and {there}"
             raise InputError(f"{found}: write it once for each, where it is to stand")
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 class Perceiver(nn.Module):
     """A fixed number of vectors for each medium.
 
+             a medium of zeros alone, which fills up a record that has fewer than others, gives zeros
     media    float[batch tokens width], with an axis `images` if `many`, then one `frames` if `max_num_frames` is set
     returns  float[batch latents width], with the axis `images` if there was one
 
@@ -48,7 +49,10 @@ class Perceiver(nn.Module):
             latents = latents.reshape(*media.shape[:2], *latents.shape[1:])
         else:
             latents = self.model(media if config.max_num_frames else media[:, :, None])
-        return latents if config.many else latents[:, 0]
+        if not config.many:
+            return latents[:, 0]
+        there = media.flatten(2).ne(0).any(-1)  # [batch images]
+        return latents * there.to(latents.dtype)[..., None, None]
 
     def _refuse_more(self, what: str, count: int, most: int | None) -> None:
         if most is not None and count > most:

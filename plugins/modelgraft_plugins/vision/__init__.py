@@ -84,6 +84,14 @@ class Preprocess(Config):
         return Ports.of({"image": given}, {"pixels": port(f"float[{axes} 3 height width]", space=pixel_space(mean, std))})
 
 
+@component("vision/count", kind="preprocess", inputs={"images": "list[image]"}, outputs={"counts": "int64[batch]"})
+def count_pictures(images: list[list[Any]]) -> Any:
+    """Count the pictures of each record: vision/preprocess fills a batch up with empty ones where records have unlike numbers."""
+    import torch
+
+    return torch.tensor([len(record) for record in images], dtype=torch.int64)
+
+
 @component("vision/encoder", kind="encoder", module="modelgraft_plugins.vision.modules:Encoder", exportable=True)
 class Encoder(Config):
     """Turn prepared pictures into one vector per patch, with a vision transformer.
@@ -200,4 +208,5 @@ def _normalisation(source: SourceView) -> dict[str, Any]:
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
     register(Preprocess)
+    register(count_pictures)
     register(Encoder)

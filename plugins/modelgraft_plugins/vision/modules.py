@@ -21,6 +21,7 @@ class Encoder(nn.Module):
     """A vision transformer.
 
     pixels   float[batch channels height width], with an axis `images` behind `batch` if `many`
+             a picture of zeros alone, which fills up a record that has fewer than others, gives zeros
     returns  tokens float[batch tokens hidden_size]; with a pooled vector a dict of `tokens` and `pooled` float[batch hidden_size];
              both with the axis `images` if there was one
     """
@@ -50,10 +51,11 @@ class Encoder(nn.Module):
         """Give the tokens, and the pooled vector when there is one."""
         if not self.config.many:
             return self._see(pixels)
-        found, apart = self._see(pixels.flatten(0, 1)), pixels.shape[:2]  # each picture is looked at by itself
+        found = self._see(pixels.flatten(0, 1))  # each picture is looked at by itself
+        there = pixels.flatten(2).ne(0).any(-1)  # [batch images]: not one that fills a record up
         if isinstance(found, Tensor):
-            return found.reshape(*apart, *found.shape[1:])
-        return {name: tensor.reshape(*apart, *tensor.shape[1:]) for name, tensor in found.items()}
+            return _apart(found, there)
+        return {name: _apart(tensor, there) for name, tensor in found.items()}
 
     def _see(self, pixels: Tensor) -> Tensor | dict[str, Tensor]:
         """pixels float[batch channels height width]."""
@@ -88,6 +90,12 @@ class Encoder(nn.Module):
     def _select(self, tokens: Tensor) -> Tensor:
         drop = FAMILIES[self.config.family].has_class and self.config.select == "patches"
         return tokens[:, 1:] if drop else tokens
+
+
+def _apart(tensor: Tensor, there: Tensor) -> Tensor:
+    """What pictures in a row give, float[n ...], by records: float[batch images ...], zeros where there was no picture."""
+    by_record = tensor.reshape(*there.shape, *tensor.shape[1:])
+    return by_record * there.to(tensor.dtype).reshape(*there.shape, *[1] * (tensor.ndim - 1))
 
 
 def tower_config(config: EncoderConfig) -> dict[str, Any]:
