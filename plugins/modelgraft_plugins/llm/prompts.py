@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from modelgraft.errors import InputError
+from modelgraft_plugins import long_texts
 from modelgraft_plugins.llm.config import LanguageConfig
 from modelgraft_plugins.llm.template import Field
 from modelgraft_plugins.llm.tokens import Tokenizer
@@ -63,6 +64,7 @@ class PromptWriter:
         if shown:
             self._refuse_unmarked(media)
         text, is_chat = self._text(record, len(media) or shown)
+        self._refuse_endless(text)
         segments = text.split(self.tokenizer.placeholder) if media else [text]
         is_talk = any(isinstance(value, list | tuple) for value in record.values())
         shares = self._shares(media, len(segments) - 1, may_split=is_talk)
@@ -86,6 +88,15 @@ class PromptWriter:
         if self.config.chat:
             return self._chat([{"role": "user", "content": [{"type": "text", "text": text}]}]), True
         return text, False
+
+    def _refuse_endless(self, text: str) -> None:
+        """A text far beyond the context is refused before it is cut into tokens."""
+        limit = self.config.max_position_embeddings
+        most = limit or long_texts.MOST_TOKENS
+        if long_texts.more_than(text, most, lambda piece: len(self.tokenizer.plain(piece))):
+            has = f"{self.node}: the prompt is too long: its {len(text):,} letters are more than {most:,} tokens"
+            why = f"{self.config.kind or 'the model'} has {limit:,} positions" if limit else "no more are read at once"
+            raise InputError(f"{has}, and {why}: shorten it")
 
     def _refuse_unmarked(self, media: Sequence[Tensor]) -> None:
         """Media beside the fields are marked by a token, which stands for nothing else."""

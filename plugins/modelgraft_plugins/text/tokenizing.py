@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 
 from modelgraft.backends.base import LoadContext
 from modelgraft.errors import InputError, Problem, SourceError
+from modelgraft_plugins import long_texts
 
 if TYPE_CHECKING:
     from modelgraft_plugins.text import Tokenizer as Config
@@ -49,10 +50,26 @@ def _open(config: Config, context: LoadContext) -> Tokenizer:
         raise SourceError(Problem("no-tokenizer", found, context.node.place, node=context.node.name)) from error
 
 
+def _bounded(tokenizer: Tokenizer, text: str, config: Config) -> str:
+    """A text, or as much of it as is read of it. Raises InputError for one that is far too long, before it is cut into tokens."""
+    most = config.max_length or long_texts.MOST_TOKENS
+
+    def count(piece: str) -> int:
+        return len(tokenizer(piece, add_special_tokens=False, verbose=False).input_ids)
+
+    if config.truncate and config.max_length and tokenizer.truncation_side == "right":
+        return long_texts.beginning(text, most, count)
+    if not config.truncate and long_texts.more_than(text, most, count):
+        way_out = "shorten it, or set truncate: true" if config.max_length else "shorten it"
+        raise InputError(f"a text of {len(text):,} letters has more than {most:,} tokens, which is the most: {text[:60]!r}...; {way_out}")
+    return text
+
+
 def _encode(tokenizer: Tokenizer, texts: list[str], config: Config) -> dict[str, Tensor]:
     """Encode a flat list of texts: int64[texts tokens] and bool[texts tokens]."""
     if config.without:
         texts = [text.replace(config.without, "") for text in texts]
+    texts = [_bounded(tokenizer, text, config) for text in texts]
     limit = {"max_length": config.max_length} if config.max_length else {}
     padding = {"padding": config.padding, **limit} if config.padding == "max_length" else {"padding": True}
     cut = {"truncation": True, **limit} if config.truncate and config.max_length else {}
