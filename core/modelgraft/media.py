@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import os
 import wave
 from collections.abc import Callable, Iterator
@@ -10,9 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelgraft.absence import ABSENT
 from modelgraft.checkpoints.storage import file_aside
 from modelgraft.errors import InputError
-from modelgraft.pictures import PICTURE_FORMATS, PICTURE_PIXELS, read_picture
+from modelgraft.notation import json_text
+from modelgraft.opening import Say, silent
+from modelgraft.pictures import PICTURE_FORMATS, PICTURE_PIXELS, eight_bits, on_white, read_picture
 from modelgraft.sounds import AUDIO_RATE_HZ, AUDIO_SECONDS, AUDIO_VALUES, Audio, read_audio, resample
 
 if TYPE_CHECKING:
@@ -35,17 +38,19 @@ __all__ = [
 ]
 
 
-def write_value(value: Any, path: Path) -> None:
+def write_value(value: Any, path: Path, *, say: Say = silent) -> None:
     """Write one output as its kind and the file's suffix ask for; the file appears whole or not at all.
 
-    pictures .png .jpg .webp, sounds .wav, tensors .npy .safetensors, text .txt and any other suffix, .json for all plain
-    values. Raises InputError when the kind does not go into that suffix, or the file cannot be written.
+    pictures .png .jpg .webp, sounds .wav, tensors .npy .safetensors (.npy has bfloat16 as the same numbers in float32), text .txt and any
+    other suffix, .json for all plain values. `say` takes what is written though not quite as it is.
+    Raises InputError when the kind does not go into that suffix, or the file cannot be written.
     """
-    writer = _writer(value, path)
+    writer = _writer(value, path, say)
     check_writable(path)
     with told_of(path), file_aside(path, suffix=path.suffix) as aside:
+        aside.unlink()  # it is for its owner alone; what is made anew may be read by whom the process lets read its files
+        os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         writer(aside)
-        aside.chmod(0o666 & ~_umask())
 
 
 @contextmanager
@@ -68,16 +73,11 @@ def check_writable(path: Path) -> None:
         raise InputError(f"output '{path}' cannot be written: no permission in '{folder}'")
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _writer(value: Any, path: Path) -> Callable[[Path], None]:
+def _writer(value: Any, path: Path, say: Say) -> Callable[[Path], None]:
     suffix = path.suffix.lower()
     if isinstance(value, Audio):
         _need(suffix, (".wav",), "a sound", path)
+        _look_at_sound(value, path, say)
         return lambda target: write_wave(value, target)
     if hasattr(value, "getbands"):  # a Pillow picture
         _need(suffix, (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tiff"), "a picture", path)
@@ -86,10 +86,19 @@ def _writer(value: Any, path: Path) -> Callable[[Path], None]:
         _need(suffix, (".npy", ".safetensors", ".json"), "a tensor", path)
         return lambda target: _save_tensor(value, target)
     if suffix == ".json" or not isinstance(value, str):
-        text = json.dumps(value, ensure_ascii=False, indent=1, default=_plain) + "\n"
+        text = json_text(value, indent=1, plain=_plain) + "\n"
     else:
         text = value if value.endswith("\n") else value + "\n"
     return lambda target: _save_text(text, target)
+
+
+def _look_at_sound(audio: Audio, path: Path, say: Say) -> None:
+    """Raise InputError for samples that are no numbers; say when some are cut to full scale."""
+    loudest = float(abs(audio.samples).max(initial=0.0))
+    if not math.isfinite(loudest):
+        raise InputError(f"output '{path}': the sound holds samples that are no finite numbers, which no wav can hold")
+    if loudest > 1:
+        say(f"output '{path}': samples up to {loudest:.3g} are cut to 1, the most that a wav of 16 bits holds")
 
 
 def _need(suffix: str, accepted: tuple[str, ...], what: str, path: Path) -> None:
@@ -98,12 +107,12 @@ def _need(suffix: str, accepted: tuple[str, ...], what: str, path: Path) -> None
 
 
 def _save_text(text: str, target: Path) -> None:
-    target.write_text(text, encoding="utf-8")
+    target.write_text(text, encoding="utf-8", errors="backslashreplace")  # half a surrogate pair has no other form
 
 
 def _save_picture(picture: Image, target: Path) -> None:
     jpeg = target.suffix.lower() in (".jpg", ".jpeg")
-    (picture.convert("RGB") if jpeg else picture).save(target)
+    (on_white(eight_bits(picture, "the picture")) if jpeg else picture).save(target)
 
 
 def _save_tensor(tensor: Any, target: Path) -> None:
@@ -117,7 +126,7 @@ def _save_tensor(tensor: Any, target: Path) -> None:
 
         save_file({"value": plain}, str(target))
     else:
-        _save_text(json.dumps(plain.tolist()) + "\n", target)
+        _save_text(json_text(plain.tolist()) + "\n", target)
 
 
 def write_wave(audio: Audio, target: Path) -> None:
@@ -133,5 +142,7 @@ def write_wave(audio: Audio, target: Path) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON has no form for: tensors and arrays become lists, the rest their text."""
+    """What JSON has no form for: tensors and arrays become lists, what is absent is null, the rest its text."""
+    if value is ABSENT:
+        return None
     return value.tolist() if hasattr(value, "tolist") else str(value)

@@ -91,6 +91,16 @@ def eight_bits(picture: Image, label: str, say: Say = silent) -> Image:
     raise InputError(f"{label}: found a picture of {numbers}, of which nobody knows what white is; scale it to 8 bits first, 255 for white")
 
 
+def on_white(picture: Image) -> Image:
+    """A picture of 8 bits a channel in RGB; what is transparent shows white, as on paper."""
+    from PIL import Image
+
+    if not {"A", "a"} & {*picture.getbands()} and picture.info.get("transparency") is None:
+        return picture.convert("RGB")
+    picture = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", picture.size, (255, 255, 255, 255)), picture).convert("RGB")
+
+
 def picture_of_array(value: Any, label: str) -> Image:
     """A picture of uint8[height width], uint8[height width 3] or uint8[height width 4], as a copy."""
     import numpy

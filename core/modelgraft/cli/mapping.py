@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelgraft.cli.datasets import Dataset, Row
-from modelgraft.cli.screen import json_text
 from modelgraft.cli.shards import Shard
-from modelgraft.cli.written import plain
+from modelgraft.cli.written import absent_in, plain
 from modelgraft.errors import InputError, choices, nearest
+from modelgraft.notation import json_text
 from modelgraft.wording import for_command
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from modelgraft.running.result import Result
 
 MOST_TOLD = 20  # failures that are told on stderr; all of them stand in the rows
-OURS = ("error", "line")  # the columns of a row that failed
+OURS = ("error", "line", "absent")  # the columns of a row that failed, and of one that lacks an output
 
 
 def map_rows(
@@ -67,7 +67,8 @@ def _line(row: Row, result: Result, outputs: Sequence[str] | Mapping[str, Any]) 
     """A row of results: the columns that were no inputs, then the outputs, or the reason why there are none."""
     kept = {(f"data.{name}" if name in OURS or name in outputs else name): value for name, value in row.extras.items()}
     if result.error is None:
-        return {**plain(kept), **{name: plain(value) for name, value in result.outputs.items()}}
+        absent = absent_in(result.outputs)
+        return {**plain(kept), **plain(result.outputs), **({"absent": absent} if absent else {})}
     place = {} if row.line is None else {"line": row.line}
     return {**plain(kept), "error": f"{row.place}: {for_command(result.error.unworded)}", **place}
 

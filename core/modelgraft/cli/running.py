@@ -67,7 +67,7 @@ def run(
     """Run a graph on real inputs. Loads only what the wanted outputs need."""
     from modelgraft.cli.given import Given
     from modelgraft.cli.overwriting import refuse_for_graph
-    from modelgraft.cli.written import read_targets, say_outputs, write_outputs
+    from modelgraft.cli.written import absences, read_targets, say_outputs, write_outputs
     from modelgraft.media import check_writable, write_value
 
     session = session_of(context)
@@ -84,11 +84,13 @@ def run(
         placed = {"backend": backend, "device": device, "dtype": dtype, "precision": precision, "fallback": fallback}
         with opened(session, solved, **placed, seed=seed, init=init, cache=cache, timeout=timeout, trace=trace) as pipeline:
             result = _run(session, pipeline, targets.wanted, given)
-        files = write_outputs(result.outputs, targets)
+        files = write_outputs(result.outputs, targets, say=session.screen.note)
         if trace is not None:
             from modelgraft.running.trace import chrome_trace
 
             write_value(chrome_trace(result), trace)
+    for text in absences(result.outputs, targets):
+        session.screen.note(text)
     if as_json:
         session.screen.document(_run_document(solved, result, files, seconds=time.perf_counter() - start))
     else:
@@ -97,12 +99,13 @@ def run(
 
 def _run_document(solved: SolvedGraph, result: Result, files: Mapping[str, list[str]], *, seconds: float) -> dict[str, Any]:
     """A run as plain values for `--json`."""
-    from modelgraft.cli.written import plain
+    from modelgraft.cli.written import absent_in, plain
 
     return {
         "ok": True,
         "graph": solved.name,
         "outputs": {name: plain(value) for name, value in result.outputs.items() if name not in files},
+        "absent": absent_in(result.outputs),
         "files": files,
         "timings": result.timings,
         "cached": sorted(result.cached),
@@ -147,6 +150,7 @@ def opened(
             cache_dir=cache,
             timeout_s=timeout,
             trace=trace is not None,
+            debug=session.debug,
         )
 
 

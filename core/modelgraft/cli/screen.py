@@ -3,38 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import math
-import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
 from modelgraft.errors import InputError, Problem
+from modelgraft.notation import json_text
 from modelgraft.wording import for_command
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
-
-
-SURROGATES = re.compile("[\ud800-\udfff]")  # halves of pairs, which no encoding can write
-
-
-def json_text(value: Any, *, indent: int | None = None) -> str:
-    """A value as JSON that every reader takes: NaN and infinity are null, half a surrogate pair is written as an escape."""
-    try:
-        text = json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False, default=str)
-    except ValueError:
-        text = json.dumps(_finite(value), ensure_ascii=False, indent=indent, default=str)
-    return SURROGATES.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(part) for key, part in value.items()}
-    return [_finite(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 @contextlib.contextmanager

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from modelgraft.absence import ABSENT
 from modelgraft.cli.screen import Screen
 from modelgraft.draw.picture import port_of
 from modelgraft.errors import InputError
 from modelgraft.graph import SolvedGraph
 from modelgraft.media import check_writable, write_value
+from modelgraft.opening import Say, silent
 from modelgraft.planning.planner import find_output
-from modelgraft.ports import Modality, Port, Tensor
+from modelgraft.ports import ListOf, Modality, Port, PortType, Tensor
 
 # What a file may end in, by what goes into it.
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tiff")
-SUFFIXES: Mapping[str, tuple[str, ...]] = {"image": PICTURES, "depth": PICTURES, "thermal": PICTURES, "audio": (".wav",)}
-TENSOR_SUFFIXES = (".npy", ".safetensors", ".json")
+TENSORS = (".npy", ".safetensors", ".json")
+SUFFIXES: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("image", "depth", "thermal"), PICTURES),
+    **dict.fromkeys(("boxes", "conversation"), (".json",)),
+    "audio": (".wav",),
+}
+TEXTS = frozenset({"text", "label"})  # into a file of any other ending than these, which promise something else
+NO_TEXTS = frozenset({*PICTURES, *TENSORS[:2], ".wav", ".mp3", ".flac", ".ogg", ".gif", ".avif", ".mp4", ".pdf", ".zip"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,31 +52,79 @@ def read_targets(words: list[str] | None, solved: SolvedGraph) -> Targets:
 
 
 def _usable(path: Path, port: Port | None, name: str, *, taken: Mapping[str, Path]) -> Path:
+    suffix = path.suffix.lower()
     kind = port.type if port is not None else None
-    fitting = TENSOR_SUFFIXES if isinstance(kind, Tensor) else SUFFIXES.get(kind.name, ()) if isinstance(kind, Modality) else ()
-    if fitting and path.suffix.lower() not in fitting:
+    fitting = _fitting(kind)
+    if fitting and suffix not in fitting:
         raise InputError(f"output '{path}': {name} is {kind} and goes into a file that ends in {', '.join(fitting)}")
+    if isinstance(item := _item(kind), Modality) and item.name in TEXTS and suffix in NO_TEXTS:
+        raise InputError(f"output '{path}': {name} is {kind} and goes into a file such as {path.stem}.txt, or .json; not {suffix}")
     if path in taken.values():
         raise InputError(f"output '{path}' is named twice; each output needs a file of its own")
     check_writable(path)
     return path
 
 
-def write_outputs(outputs: Mapping[str, Any], targets: Targets) -> dict[str, list[str]]:
-    """Write what goes into files and give their names by output; each appears whole or not at all."""
-    return {name: _write(outputs[name], path) for name, path in targets.files.items()}
+def _item(kind: PortType | None) -> PortType | None:
+    return _item(kind.item) if isinstance(kind, ListOf) else kind
 
 
-def _write(value: Any, path: Path) -> list[str]:
-    is_batch = isinstance(value, list) and path.suffix.lower() != ".json" and any(not isinstance(record, str) for record in value)
-    if not is_batch:
-        text = "\n".join(value) if isinstance(value, list) and path.suffix.lower() != ".json" else value
-        write_value(text, path)
+def _fitting(kind: PortType | None) -> tuple[str, ...]:
+    """The endings of a file that a type goes into; none: any."""
+    item = _item(kind)
+    return TENSORS if isinstance(item, Tensor) else SUFFIXES.get(item.name, ()) if isinstance(item, Modality) else ()
+
+
+def write_outputs(outputs: Mapping[str, Any], targets: Targets, *, say: Say = silent) -> dict[str, list[str]]:
+    """Write what goes into files and give their names by output; each appears whole or not at all, an absent one not at all.
+
+    say  takes what is written though not quite as it is, such as a sound that is too loud for its file
+    """
+    found = {name: _write(outputs[name], path, say) for name, path in targets.files.items()}
+    return {name: paths for name, paths in found.items() if paths}
+
+
+def _write(value: Any, path: Path, say: Say) -> list[str]:
+    """Write a value, a batch as numbered files; texts of a batch that are all there go into one file, and all into .json."""
+    if value is ABSENT:
+        return []
+    is_json = path.suffix.lower() == ".json"
+    if not isinstance(value, list) or is_json or all(isinstance(record, str) for record in value):
+        text = "\n".join(value) if isinstance(value, list) and not is_json else value
+        write_value(text, path, say=say)
         return [str(path)]
-    numbered = [path.with_name(f"{path.stem}-{index}{path.suffix}") for index in range(len(value))]
-    for record, file in zip(value, numbered, strict=True):
-        write_value(record, file)
-    return [str(file) for file in numbered]
+    numbered = [(record, path.with_name(f"{path.stem}-{index}{path.suffix}")) for index, record in enumerate(value)]
+    return [name for record, file in numbered for name in _write(record, file, say)]
+
+
+def absent_in(outputs: Mapping[str, Any]) -> list[str]:
+    """What the routes of the graph left out: `text`, or `text[1]` for a record of a batch."""
+    whole = [name for name, value in outputs.items() if value is ABSENT]
+    parts = [
+        f"{name}[{index}]"
+        for name, value in outputs.items()
+        if isinstance(value, list)
+        for index, record in enumerate(value)
+        if record is ABSENT
+    ]
+    return whole + parts
+
+
+def absences(outputs: Mapping[str, Any], targets: Targets) -> Iterator[str]:
+    """A sentence for each output that is absent, and for the file that is therefore not written."""
+    for name in absent_in(outputs):
+        left = "" if (path := _missing(name, targets)) is None else f"; {path} is not written"
+        old = ", and what stands there is of an earlier run" if path is not None and path.exists() else ""
+        yield f"{name} is absent: a route of the graph left it out{left}{old}"
+
+
+def _missing(name: str, targets: Targets) -> Path | None:
+    """The file that an absent output would have gone into; of a record in .json, null stands for it there."""
+    output, _, index = name.removesuffix("]").partition("[")
+    path = targets.files.get(output)
+    if path is None or not index:
+        return path
+    return None if path.suffix.lower() == ".json" else path.with_name(f"{path.stem}-{index}{path.suffix}")
 
 
 def say_outputs(outputs: Mapping[str, Any], files: Mapping[str, list[str]], screen: Screen) -> None:
@@ -76,6 +132,8 @@ def say_outputs(outputs: Mapping[str, Any], files: Mapping[str, list[str]], scre
     shown = {name: value for name, value in outputs.items() if name not in files}
     for name, value in shown.items():
         for record in value if isinstance(value, list) and not _is_numbers(value) else [value]:
+            if record is ABSENT:
+                continue  # stdout holds what there is; that this is not is said beside it
             text = record if isinstance(record, str) else described(record)
             screen.say(text if len(shown) == 1 else f"{screen.paint(name, 'bold')}: {text}")
     for name, paths in files.items():
@@ -112,7 +170,9 @@ def _is_numbers(value: list[Any]) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it: tensors as lists, pictures and sounds as what they measure, NaN and infinity as null."""
+    """A value as JSON has it: tensors as lists, pictures and sounds as what they measure, NaN, infinity and ABSENT as null."""
+    if value is ABSENT:
+        return None
     if hasattr(value, "detach"):
         return plain(value.tolist())
     if hasattr(value, "getbands"):

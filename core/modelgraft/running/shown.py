@@ -13,6 +13,7 @@ from html import escape
 from typing import Any
 
 from modelgraft import markup
+from modelgraft.absence import ABSENT
 from modelgraft.amounts import in_seconds
 
 BRIEF = 60  # letters of a value in a repr
@@ -71,6 +72,8 @@ class Page:
 
     def value(self, value: Any) -> str:
         """Show one value, whatever it is."""
+        if value is ABSENT:
+            return markup.faint("absent: a route of the graph left it out")
         if isinstance(value, str):
             return markup.words(value)
         if is_picture(value):

@@ -14,7 +14,7 @@ from PIL import Image
 from modelgraft.backends.base import LoadContext, NodeRuntime
 from modelgraft.checkpoints.storage import sha256_of
 from modelgraft.errors import Problem, SourceError
-from modelgraft.pictures import eight_bits
+from modelgraft.pictures import eight_bits, on_white
 
 if TYPE_CHECKING:
     from modelgraft_plugins.ocr import RapidOCR
@@ -69,7 +69,7 @@ class Reader:
     def _read(self, picture: Image.Image) -> list[dict[str, Any]]:
         if self.runtime is not None:
             self.runtime.check()
-        blue_first = np.ascontiguousarray(np.asarray(on_white(picture))[:, :, ::-1])
+        blue_first = np.ascontiguousarray(np.asarray(on_white(eight_bits(picture, "ocr/rapidocr")))[:, :, ::-1])
         found = self.engine(blue_first)
         lines = [] if found.txts is None else zip(found.boxes, found.txts, found.scores, strict=True)
         return [_box(corners, text, score) for corners, text, score in lines if len(text.strip()) >= self.min_characters]
@@ -79,13 +79,3 @@ def _box(corners: np.ndarray[Any, Any], text: str, score: float) -> dict[str, An
     """The upright rectangle around four corners, in pixels."""
     (left, top), (right, bottom) = corners.min(0).tolist(), corners.max(0).tolist()
     return {"x0": left, "y0": top, "x1": right, "y1": bottom, "text": text, "score": float(score)}
-
-
-def on_white(picture: Image.Image) -> Image.Image:
-    """The picture in RGB; what is transparent shows white, as on paper."""
-    picture = eight_bits(picture, "ocr/rapidocr")
-    if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    paper = Image.new("RGBA", picture.size, "white")
-    paper.alpha_composite(picture.convert("RGBA"))
-    return paper.convert("RGB")

@@ -15,7 +15,7 @@ from PIL import Image
 
 from modelgraft.backends.base import LoadContext
 from modelgraft.errors import InputError
-from modelgraft.pictures import PICTURE_PIXELS, eight_bits
+from modelgraft.pictures import PICTURE_PIXELS, eight_bits, on_white
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,7 +59,7 @@ def load(config: Preprocess, context: LoadContext) -> Callable[[list[Any]], torc
 def _prepared(image: Image.Image, config: Preprocess) -> NDArray[np.float32]:
     """One picture as float32[3 height width]."""
     image = eight_bits(image, "vision/preprocess")  # another node may have made it
-    image = _on_white(image) if config.do_convert_rgb else image.convert("RGB")
+    image = on_white(image) if config.do_convert_rgb else image.convert("RGB")
     if config.do_resize:
         image = image.resize(_resized(image, config.size), resample=config.resample)
     pixels: Pixels = np.asarray(image)
@@ -71,14 +71,6 @@ def _prepared(image: Image.Image, config: Preprocess) -> NDArray[np.float32]:
     if config.do_normalize:
         pixels = (pixels - np.array(config.image_mean, np.float32)) / np.array(config.image_std, np.float32)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    """RGB, with white behind what is transparent."""
-    if not {"A", "a"} & {*image.getbands()} and image.info.get("transparency") is None:
-        return image.convert("RGB")
-    image = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image).convert("RGB")
 
 
 def _resized(image: Image.Image, size: Mapping[str, int]) -> tuple[int, int]:
