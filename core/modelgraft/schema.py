@@ -37,8 +37,8 @@ NODE_NAME = "^(?!inputs$)[A-Za-z_][A-Za-z0-9_]*$"
 FILLED: Schema = {"type": "string", "pattern": r"\$\{[^}]*\}", "description": "A param: ${name}."}
 REF: Schema = {
     "type": "string",
-    "pattern": r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?$|\$\{",
-    "description": "A port: node.port, node when it has one output, or inputs.name.",
+    "pattern": r"^[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*(\.[A-Za-z_][A-Za-z0-9_]*)?$|\$\{",
+    "description": "A port: node.port, node when it has one output, graph/node.port inside a graph that stands as a node, or inputs.name.",
 }
 NULL: Schema = {"type": "null", "description": "Removes what the graph below has here (with `extends`)."}
 

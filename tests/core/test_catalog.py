@@ -93,7 +93,7 @@ def test_a_component_that_must_be_told_is_shown_by_an_example():
     """And one whose code fails says that."""
     registry = registry_of(Told, Broken)
     seen = look(Told.__component__, registry)
-    assert (seen.basis, written(seen.inputs)) == ("an example: size: 8, mode: 'a'", {"x": "image"})
+    assert (seen.basis, written(seen.inputs)) == ("an example: size: 8, mode: a", {"x": "image"})
     assert look(Broken.__component__, registry).error == "SystemExit: 0"
 
 

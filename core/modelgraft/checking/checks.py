@@ -20,6 +20,7 @@ from modelgraft.checking.following import fill_types
 from modelgraft.checking.leftover import left_over
 from modelgraft.checking.misfits import Misfits
 from modelgraft.checking.spaces import check_spaces
+from modelgraft.checking.twins import tell_twins
 from modelgraft.checking.unify import Unified, Unifier
 from modelgraft.checking.wiring import PortWiring, find_components, wire_names
 from modelgraft.errors import Collector, GraphError, raise_if_any, reading_order
@@ -61,7 +62,7 @@ def _solve_wired(graph: GraphSpec, drafts: dict[str, Draft], outputs: dict[str, 
         _review(draft, nodes[draft.name], problems)
     problems.finish()
     inputs = {name: concrete_input(given, unified) for name, given in sorted(graph.inputs.items())}
-    return SolvedGraph(graph, nodes, inputs, outputs)
+    return SolvedGraph(graph, tell_twins(nodes), inputs, outputs)
 
 
 def _wire(graph: GraphSpec, *, offline: bool) -> tuple[dict[str, Draft], dict[str, Ref], Configs]:

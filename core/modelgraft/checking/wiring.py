@@ -117,15 +117,22 @@ def _check_shares(graph: GraphSpec, problems: Collector) -> None:
             continue
         other, place = graph.nodes.get(str(spec.share.value)), spec.share.origin.place or spec.place
         if other is None:
-            sentence = f"{name} shares the weights of '{spec.share.value}', which is no node; there are: {choices(graph.nodes)}."
+            inside = [node for node in graph.nodes if node.startswith(f"{spec.share.value}/")]
+            what = "which is a whole graph; name one of its nodes" if inside else "which is no node; there are"
+            sentence = f"{name} shares the weights of '{spec.share.value}', {what}: {choices(inside or graph.nodes)}."
             problems.add("unknown-node", f"{sentence} {nearest(str(spec.share.value), graph.nodes)}".rstrip(), place=place, node=name)
         elif other.name == name or other.share is not None:
             end = "itself" if other.name == name else f"{other.name}, which shares those of another node"
             found, hint = f"{name} shares the weights of {end}", "name the node that owns them"
             problems.add("share-mismatch", found, place=place, node=name, hint=hint)
-        elif other.use.value != spec.use.value:
+        elif _ids(other) != _ids(spec):
             found = f"{name} is a {spec.use.value} and shares the weights of {other.name}, a {other.use.value}"
             problems.add("share-mismatch", found, place=place, node=name, hint="only nodes of the same component can share weights")
+
+
+def _ids(spec: NodeSpec) -> list[str]:
+    """The components that a node may be, without their versions."""
+    return [use.strip().partition("@")[0] for use in str(spec.use.value).split("|")]
 
 
 # -- with ports ---------------------------------------------------------------------------------------------------------

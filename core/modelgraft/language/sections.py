@@ -17,7 +17,8 @@ from modelgraft.language.yaml_reader import Item
 from modelgraft.ports import ListOf, Modality, Port, PortSyntaxError, PortType, Tensor, port
 
 GRAPH_PREFIX = "graph:"  # `use: graph:eye.yaml` places a whole graph as one node
-_REF = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:\.([A-Za-z_][A-Za-z0-9_]*))?")
+_WORD = r"[A-Za-z_][A-Za-z0-9_]*"
+_REF = re.compile(rf"({_WORD}(?:/{_WORD})*)(?:\.({_WORD}))?")  # eye/encoder.tokens: a port of a node inside the graph that stands as eye
 _NAME_HINT = "names are letters, digits and _, and start with a letter or _"
 
 
@@ -113,7 +114,7 @@ class Sections:
         return False
 
     def ref(self, item: Item, what: str, *, node: str = "") -> Ref | None:
-        """A reference to a port: `node.port`, `node` or `inputs.name`."""
+        """A reference to a port: `node.port`, `node`, `graph/node.port` for one inside a graph that stands as a node, or `inputs.name`."""
         filled = self.scope.fill(item)
         match = _REF.fullmatch(filled.value) if isinstance(filled.value, str) else None
         if match is not None and not (match.group(1) == INPUTS and match.group(2) is None):

@@ -38,11 +38,12 @@ class Inlining:
         used = self._used_outputs() if self.placed else {}
         for name, (spec, inner) in self.placed.items():
             self._check_names(spec, inner)
-            if not used[name] and "unused" not in self.allow:
+            reached = self._reached_inside(name, inner)
+            if not used[name] and not reached and "unused" not in self.allow:
                 hint = f"remove it, or check with {option('allow', 'unused')} while you draft"
                 self.left_over.append(Problem("unused-node", f"no output needs {name}", spec.place, hint, name))
             self.left_over += [replace(found, node=f"{name}/{found.node}") if found.node else found for found in inner.left_over]
-            self.placed[name] = (spec, needed_part(inner, used[name] or inner.outputs))
+            self.placed[name] = (spec, needed_part(inner, used[name] if used[name] or reached else inner.outputs, inside=reached))
         for spec, inner in self.placed.values():
             self._lift_inputs(spec, inner)
         done = {name: self._rewire(node) for name, node in self.nodes.items()} if self.placed else dict(self.nodes)
@@ -72,7 +73,7 @@ class Inlining:
     def follow(self, ref: Ref) -> Refs | None:
         """Replace a reference to an output of a subgraph by what gives it; None when there is a problem."""
         if ref.node not in self.placed:
-            return (ref,)
+            return self._follow_inside(ref)
         spec, inner = self.placed[ref.node]
         port = self._output_port(ref, inner)
         if port is None:
@@ -87,6 +88,36 @@ class Inlining:
             return self._lead(inner.outputs[port], spec, inner, ref.place)
         finally:
             self._following.pop()
+
+    def _follow_inside(self, ref: Ref) -> Refs:
+        """A reference to a node inside a subgraph stays, it has that name; one to a graph inside becomes what gives it."""
+        name, _, rest = ref.node.partition("/")
+        if name not in self.placed or not rest:
+            return (ref,)
+        spec, inner = self.placed[name]
+        ports = {port: given for port, given in inner.ports.items() if port.rpartition(".")[0] == rest}
+        given = ports.get(f"{rest}.{ref.port}") if ref.port else next(iter(ports.values())) if len(ports) == 1 else None
+        return (ref,) if given is None else self._lead(given, spec, inner, ref.place)
+
+    def _reached_inside(self, name: str, inner: GraphSpec) -> set[str]:
+        """The nodes inside a subgraph that something outside names itself: by a wire, as an output, or to share their weights."""
+        shares = [str(node.share.value) for node in self.nodes.values() if node.share is not None]
+        named = [*((ref.node, ref.port) for ref in self._outer_references()), *((share, "") for share in shares)]
+        found: set[str] = set()
+        for node, port in named:
+            head, _, rest = node.partition("/")
+            if head == name and rest:
+                graphs = {key: ref.node for key, ref in inner.ports.items() if key.rpartition(".")[0] == rest}
+                found |= {graphs[f"{rest}.{port}"]} if f"{rest}.{port}" in graphs else set(graphs.values())
+                found |= {rest} & inner.nodes.keys()
+        return found
+
+    def _outer_references(self) -> list[Ref]:
+        """Every reference that is written in this graph itself."""
+        own = [ref for node in self.nodes.values() for ref in node.references]
+        led = [ref for spec, _ in self.placed.values() for wire in spec.wires.values() for ref in wire.refs]
+        routes = [spec.when for spec, _ in self.placed.values() if spec.when is not None]
+        return [*own, *led, *routes, *self.outputs.values()]
 
     def _output_port(self, ref: Ref, inner: GraphSpec) -> str | None:
         if ref.port in inner.outputs:
@@ -126,11 +157,8 @@ class Inlining:
 
     def _used_outputs(self) -> dict[str, set[str]]:
         """By subgraph: the outputs that something names, as far as there are such outputs."""
-        own = [ref for node in self.nodes.values() for ref in node.references]
-        led = [ref for spec, _ in self.placed.values() for wire in spec.wires.values() for ref in wire.refs]
-        routes = [spec.when for spec, _ in self.placed.values() if spec.when is not None]
         used: dict[str, set[str]] = {name: set() for name in self.placed}
-        for ref in (*own, *led, *routes, *self.outputs.values()):
+        for ref in self._outer_references():
             if ref.node in used:
                 names = self.placed[ref.node][1].outputs
                 used[ref.node] |= {ref.port} & names.keys() if ref.port else set(names)
@@ -219,13 +247,13 @@ def _references(graph: GraphSpec) -> list[Ref]:
     return [*(ref for node in graph.nodes.values() for ref in node.references), *graph.outputs.values()]
 
 
-def needed_part(graph: GraphSpec, outputs: Collection[str]) -> GraphSpec:
-    """The graph without the nodes that the given outputs do not need; unchanged when they need all."""
+def needed_part(graph: GraphSpec, outputs: Collection[str], *, inside: Collection[str] = ()) -> GraphSpec:
+    """The graph without the nodes that neither the given outputs nor the nodes named `inside` need; unchanged when the outputs need all."""
     if len(outputs) == len(graph.outputs):
         return graph  # what no output at all needs is a mistake inside that graph: it stays, for the checker to report
     kept = {name: ref for name, ref in graph.outputs.items() if name in outputs}
     reached: set[str] = set()
-    waiting = [ref.node for ref in kept.values()]
+    waiting = [*(ref.node for ref in kept.values()), *inside]
     while waiting:
         name = waiting.pop()
         if name in reached or name not in graph.nodes:
