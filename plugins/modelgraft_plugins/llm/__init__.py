@@ -24,7 +24,8 @@ How a prompt is put together:
 
 llm/seq2seq: the encoder reads the prompt, the decoder writes. With `encoder: none` it is a decoder alone: its one input is
 `memory: float[batch frames hidden_size]` (say, of audio/encoder), and every answer begins with the forced tokens
-`decoder_prompt` (token strings) or `decoder_start_ids`. Sources of Whisper say `encoder: none` and their start tokens.
+`decoder_prompt` (token strings) or `decoder_start_ids`. Sources of Whisper say `encoder: none` and their start tokens; one that
+knows several languages hears which is spoken (`language: auto`), unless it says one, or the graph does.
 
     words:
       use: llm/seq2seq
@@ -37,15 +38,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from modelgraft.hooks import hookimpl
 from modelgraft.kinds import SolvedNode, component
 from modelgraft.ports import Ports, port
+from modelgraft_plugins.llm import whisper
 from modelgraft_plugins.llm.config import OUTPUTS, LanguageConfig, model_of, values_of
 from modelgraft_plugins.llm.families import DECODER_COUNTS, family_of
 from modelgraft_plugins.llm.gated import GatedCrossAttention
-from modelgraft_plugins.llm.writing import unheeded_generation
+from modelgraft_plugins.llm.writing import FILE, unheeded_generation
 
 if TYPE_CHECKING:
     from modelgraft.checkpoints.sources import SourceView
@@ -103,6 +105,18 @@ class Seq2SeqConfig(LanguageConfig):
     encoder: Literal["own", "none"] = Field(default="own", description="none: the memory comes from another node")
     decoder_prompt: tuple[str, ...] = Field(default=(), description="tokens that every answer begins with, as strings; not part of it")
     decoder_start_ids: tuple[int, ...] = Field(default=(), description="the same as ids; none: the model's decoder_start_token_id")
+    language: str | None = Field(default=None, description="whisper: the language that is spoken, such as de or german; auto: it is heard")
+    task: str | None = Field(default=None, description="whisper: transcribe, or translate into English; null: what the source says")
+    languages: dict[str, int] = Field(default={}, description="the tokens of languages that the model knows, with their ids")
+    tasks: dict[str, int] = Field(default={}, description="the tasks that the model knows, with the ids of their tokens")
+
+    @model_validator(mode="after")
+    def _can_begin(self) -> Seq2SeqConfig:
+        if self.decoder_start_ids:
+            whisper.starts(self)
+        elif self.language is not None or self.task is not None:
+            raise ValueError("language and task are those of a Whisper source, and this one does not say how its answers begin")
+        return self
 
     @classmethod
     def from_source(cls, source: SourceView) -> Mapping[str, Any]:
@@ -112,8 +126,10 @@ class Seq2SeqConfig(LanguageConfig):
         if not (family_of(kind).crosses or config.get("is_encoder_decoder")):
             raise ValueError(f"{source.text} is a {kind} model, a decoder without an encoder: use llm/causal")
         found = values_of(source, config)
+        if (first := (source.json(FILE) or config).get("decoder_start_token_id")) is not None:
+            found["decoder_start_ids"] = (first,)
         if kind == "whisper":
-            return {**found, **_whisper_start(source, config)}
+            return {**found, **whisper.start_of(source, config)}
         if kind == "t5":
             found["tie_word_embeddings"] = _t5_is_tied(source, config)
             found.pop("max_position_embeddings", None)
@@ -122,7 +138,8 @@ class Seq2SeqConfig(LanguageConfig):
     @classmethod
     def unheeded(cls, source: SourceView) -> list[tuple[str, ...]]:
         """What the source says of writing, and the loop does not do."""
-        return unheeded_generation(source, model_of(source))
+        config = model_of(source)
+        return unheeded_generation(source, config, also=whisper.KEYS if config["model_type"] == "whisper" else frozenset())
 
     def export_facts(self) -> dict[str, Any]:
         """Whether the encoder is a part of it decides as well."""
@@ -143,11 +160,16 @@ class Seq2SeqConfig(LanguageConfig):
 
     def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
         """The context of the decoder holds its start tokens and the answer; the encoder has no fixed limit."""
-        limit, start = self.max_position_embeddings, len(self.decoder_prompt) or len(self.decoder_start_ids) or 1
+        limit, start = self.max_position_embeddings, len(self.decoder_prompt) or self._start_length()
         if limit is not None and start + self.reserved > limit:
             written = f"{node.name} begins with {start} tokens and writes {self.max_new_tokens:,} (max_new_tokens)"
             found = f"{written}, but {self.kind} has {limit:,} positions"
             yield ("context-overflow", found, f"set {node.name}.max_new_tokens to at most {limit - start:,}")
+
+    def _start_length(self) -> int:
+        if not self.decoder_start_ids:
+            return 1
+        return len(whisper.starts(self)[0]) + (self.language == whisper.AUTO)
 
 
 def _t5_is_tied(source: SourceView, config: Mapping[str, Any]) -> bool:
@@ -155,17 +177,6 @@ def _t5_is_tied(source: SourceView, config: Mapping[str, Any]) -> bool:
     if source.tensor_shapes():
         return source.shape("lm_head.weight") is None
     return config.get("tie_word_embeddings") is not False and config.get("scale_decoder_outputs") is not False
-
-
-def _whisper_start(source: SourceView, config: Mapping[str, Any]) -> dict[str, Any]:
-    given = {**config, **(source.json("generation_config.json") or {})}
-    forced = [pair[1] for pair in sorted(given.get("forced_decoder_ids") or []) if pair[1] is not None]
-    start = [given.get("decoder_start_token_id", 50257), *forced]  # 50257: the default of the family
-    plain = given.get("no_timestamps_token_id")
-    if plain is not None and start[-1] != plain:
-        start.append(plain)
-    longest = min(given.get("max_length") or 448, config.get("max_target_positions") or 448)  # 448: the default of the family
-    return {"encoder": "none", "decoder_start_ids": tuple(start), "max_new_tokens": longest - len(start)}
 
 
 @hookimpl

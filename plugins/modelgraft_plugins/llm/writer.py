@@ -18,7 +18,7 @@ from modelgraft.errors import InputError, SourceError
 from modelgraft.generation.decoder import Decoder
 from modelgraft.generation.loop import Answers, generate
 from modelgraft.generation.settings import Settings
-from modelgraft_plugins.llm import CausalConfig, Seq2SeqConfig
+from modelgraft_plugins.llm import CausalConfig, Seq2SeqConfig, whisper
 from modelgraft_plugins.llm.config import LanguageConfig
 from modelgraft_plugins.llm.prompts import Prompt, PromptWriter
 from modelgraft_plugins.llm.tokens import Tokenizer, open_tokenizer
@@ -171,19 +171,62 @@ class Seq2SeqWriter(Writer):
     def write(self, values: Sequence[Any], *, decoder: Decoder, embed: Embed) -> dict[str, Any]:
         """See Writer; the value of a decoder alone is its memory, float[batch frames width]."""
         prompts, read = (list(values[0]), None) if self.config.encoder == "none" else self.read(values, embed)
-        start = self.start_ids()
-        return self.answer(decoder, prompts, [start] * len(prompts), read=read or [()] * len(prompts))
+        starts: Sequence[tuple[int, ...]] = [self.start_ids()] * len(prompts)
+        if self._hears:
+            starts = whisper.starts(self.config, self._heard(decoder.prefill(prompts, room=1)))
+            decoder = Continued(decoder, [start[1:] for start in starts])
+        return self.answer(decoder, prompts, starts, read=read or [()] * len(prompts))
+
+    @property
+    def _hears(self) -> bool:
+        """The language is not known before something is heard."""
+        return self.config.language == whisper.AUTO and not self.config.decoder_prompt
+
+    def _heard(self, logits: Tensor) -> list[int]:
+        """The likeliest language of each record, by the logits behind the start token."""
+        ids = torch.tensor(sorted(self.config.languages.values()), device=logits.device)
+        found: list[int] = ids[logits[:, ids].argmax(-1)].tolist()
+        return found
 
     def start_ids(self) -> tuple[int, ...]:
-        """The tokens that every answer begins with. Raises InputError for one that the tokenizer does not know."""
+        """The tokens that every answer begins with; where the language is heard, those before it.
+
+        Raises InputError for one that the tokenizer does not know.
+        """
+        if self._hears:
+            return self.config.decoder_start_ids[:1]
         found = [(token, self.tokens().id_of(token)) for token in self.config.decoder_prompt]
         unknown = [token for token, number in found if number is None]
         if unknown:
             raise InputError(f"{self.runtime.node}.decoder_prompt: the tokenizer has no token {', '.join(map(repr, unknown))}")
-        given = tuple(number for _, number in found if number is not None) or self.config.decoder_start_ids
-        if given:
+        if given := tuple(number for _, number in found if number is not None):
             return given
+        if self.config.decoder_start_ids:
+            return whisper.starts(self.config)[0]
         first = self.facts["start_id"]
         if first is None:
             raise InputError(f"{self.runtime.node}: {self.config.kind} names no decoder_start_token_id; set decoder_start_ids")
         return (int(first),)
+
+
+class Continued:
+    """A decoder that reads some tokens of each row behind those that its answers begin with."""
+
+    def __init__(self, inner: Decoder, rows: Sequence[Sequence[int]]) -> None:
+        """rows: equally many tokens for each."""
+        self.inner, self.columns = inner, torch.tensor(rows).T
+
+    def prefill(self, prompts: Sequence[Tensor], *, room: int) -> Tensor:
+        """See Decoder.prefill."""
+        logits = self.inner.prefill(prompts, room=room + len(self.columns))
+        for tokens in self.columns:
+            logits = self.inner.step(tokens.to(logits.device))
+        return logits
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """See Decoder.step."""
+        return self.inner.step(tokens)
+
+    def reorder(self, rows: Tensor) -> None:
+        """See Decoder.reorder."""
+        self.inner.reorder(rows)

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from modelgraft.generation.settings import Settings
 from modelgraft.kinds import Config
+from modelgraft_plugins.llm import whisper
 from modelgraft_plugins.stated import FORMER_GENERATION, REMARKS, Table
 
 if TYPE_CHECKING:
@@ -48,9 +49,9 @@ TABLE = Table(
         "constraints": ([],), "dola_layers": (), "diversity_penalty": (0, 0.0), "force_words_ids": ([],), "guidance_scale": (1, 1.0),
         "max_time": (), "num_beam_groups": (1,), "num_return_sequences": (1,), "penalty_alpha": (0, 0.0), "token_healing": (False,),
         "watermarking_config": ({},),
+        **whisper.STILL,
     },
 )  # fmt: skip
-# Beside them, of models that turn speech into text: what llm/seq2seq makes of each stands in whisper.py.
 STOPS = "they end an answer here too, and are cut from it, where transformers leaves them in"
 
 
