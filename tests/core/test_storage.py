@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import threading
 from pathlib import Path
 
 import numpy
 import pytest
+import torch
+from safetensors.torch import save_file
 
+import modelgraft as mg
 from modelgraft.checkpoints import storage
 from modelgraft.checkpoints.storage import file_aside, folder_aside, locked, publish
 from modelgraft.media import write_value
@@ -137,3 +141,19 @@ def test_a_lock_whose_file_was_deleted_is_still_one_lock(tmp_path):
     waiting.join()
     assert order == ["first", "second"]
     assert (tmp_path / "lock").exists()
+
+
+def test_looking_at_a_graph_makes_no_folder(tmp_path, monkeypatch):
+    """Neither the hash of a file, nor a package that is not there and must not be fetched: a home that cannot be written will do."""
+    monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "cache"))
+    weights = tmp_path / "w.safetensors"
+    save_file({"weight": torch.zeros(2, 3), "bias": torch.zeros(2)}, weights)
+    head = "modelgraft: 1\ninputs: {x: 'float[batch tokens 3]'}\noutputs: {y: a}\n"
+    text = head + "nodes: {a: {use: projector/linear, from: SOURCE, in: {x: inputs.x}}}\n"
+    known = hashlib.sha256(weights.read_bytes()).hexdigest()
+    (tmp_path / "file.yaml").write_text(text.replace("SOURCE", f"'./w.safetensors#sha256={known}'"))
+    (tmp_path / "package.yaml").write_text(text.replace("SOURCE", "pypi:nothing==1.0/w.gguf"))
+    assert mg.check(tmp_path / "file.yaml").nodes["a"].config.out_features == 2
+    with pytest.raises(mg.GraphError, match="not-cached"):
+        mg.check(tmp_path / "package.yaml")
+    assert not (tmp_path / "cache").exists()

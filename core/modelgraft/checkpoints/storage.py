@@ -254,11 +254,9 @@ def sha256_of(path: Path) -> str:
     except (OSError, ValueError):
         pass
     found = digest_of(path)
-    try:
-        with file_aside(memo) as aside:
+    if cache_root().is_dir():  # to look at a graph makes no folders
+        with contextlib.suppress(OSError), file_aside(memo) as aside:  # a cache that cannot be written costs time, not correctness
             aside.write_text(f"{found} {hashlib.sha256(found.encode()).hexdigest()[:8]}", encoding="ascii")
-    except OSError:
-        pass  # a cache that cannot be written costs time, not correctness
     return found
 
 
