@@ -43,6 +43,10 @@ class Interrupts:
         if self.heard:
             raise KeyboardInterrupt
 
+    def forget(self) -> None:
+        """Go on as if none had come: what it stopped was told."""
+        self.heard = False
+
     def at_work(self) -> _While:
         """Within the block something may be half done: a signal is KeyboardInterrupt, so that it is cleared away."""
         return _While(self, is_at_work=True)

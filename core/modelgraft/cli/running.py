@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command("run")(run)
     app.command("map")(map_records)
+    app.command("repl")(repl)
 
 
 def run(
@@ -83,7 +84,7 @@ def run(
     with session.screen.only_answers():
         placed = {"backend": backend, "device": device, "dtype": dtype, "precision": precision, "fallback": fallback}
         with opened(session, solved, **placed, seed=seed, init=init, cache=cache, timeout=timeout, trace=trace) as pipeline:
-            result = _run(session, pipeline, targets.wanted, given)
+            result = run_watched(session, pipeline, targets.wanted, given)
         files = write_outputs(result.outputs, targets, say=session.screen.note)
         if trace is not None:
             from modelgraft.running.trace import chrome_trace
@@ -92,12 +93,12 @@ def run(
     for text in absences(result.outputs, targets):
         session.screen.note(text)
     if as_json:
-        session.screen.document(_run_document(solved, result, files, seconds=time.perf_counter() - start))
+        session.screen.document(run_document(solved, result, files, seconds=time.perf_counter() - start))
     else:
         say_outputs(result.outputs, files, session.screen)
 
 
-def _run_document(solved: SolvedGraph, result: Result, files: Mapping[str, list[str]], *, seconds: float) -> dict[str, Any]:
+def run_document(solved: SolvedGraph, result: Result, files: Mapping[str, list[str]], *, seconds: float) -> dict[str, Any]:
     """A run as plain values for `--json`."""
     from modelgraft.cli.written import absent_in, plain
 
@@ -176,17 +177,56 @@ def quiet_libraries() -> None:
         os.environ.setdefault(name, value)
 
 
-def _run(session: Session, pipeline: Pipeline, wanted: tuple[str, ...] | None, given: dict[str, Any]) -> Result:
+def run_watched(
+    session: Session, pipeline: Pipeline, wanted: tuple[str, ...] | None, given: dict[str, Any], *, seed: int | None = None
+) -> Result:
+    """Run a graph and show on stderr how far it is."""
     from modelgraft.cli.live import watching
 
     found: Result | None = None
     with watching(session.screen, is_on=session.progress) as take:
-        for event in pipeline.stream(outputs=wanted, **given):
+        for event in pipeline.stream(outputs=wanted, seed=seed, **given):
             take(event)
             if event.kind == "result":
                 found = event["result"]
     assert found is not None, "the last event of a stream is its result"
     return found
+
+
+def repl(
+    context: typer.Context,
+    graph: GraphName,
+    outputs: Annotated[
+        list[str] | None, typer.Option("--output", metavar="K", help="What is wanted: an output, or any port as node.port.")
+    ] = None,
+    settings: Settings = None,
+    backend: BackendName = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    precision: Precision = None,
+    fallback: Fallback = None,
+    seed: Seed = 0,
+    init: Init = None,
+    cache: CacheFolder = None,
+    timeout: Timeout = None,
+    allow: Allow = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Answer each record with one JSON document on a line of its own.")] = False,
+) -> None:
+    """Run a graph on one record after another, in one process: a line of the terminal or of stdin is a record, /help says more."""
+    from modelgraft.cli.repl import Repl, talk
+    from modelgraft.cli.written import read_targets
+
+    session = session_of(context)
+    solved = _solve(session, graph, settings, allow)
+    targets = read_targets(outputs, solved)
+    if targets.files:
+        raise typer.BadParameter("--output takes no file here: /save NAME=FILE writes an output of the last record")
+    with opened(
+        session, solved, backend=backend, device=device, dtype=dtype, precision=precision, fallback=fallback, seed=seed, init=init,
+        cache=cache, timeout=timeout,
+    ) as pipeline:  # fmt: skip
+        code = talk(Repl(session, pipeline, solved, targets.wanted, as_json))
+    raise typer.Exit(code)
 
 
 def map_records(
