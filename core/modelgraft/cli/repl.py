@@ -16,10 +16,10 @@ from modelgraft.cli.given import Given, takes_files
 from modelgraft.cli.interrupts import TERMINATED
 from modelgraft.cli.overwriting import refuse_for_graph
 from modelgraft.cli.running import run_document, run_watched
-from modelgraft.cli.screen import json_text
 from modelgraft.cli.written import Targets, absences, read_targets, say_outputs, write_outputs
 from modelgraft.errors import Cancelled, InputError, ModelgraftError, NodeError, choices, nearest
 from modelgraft.guard import said
+from modelgraft.notation import json_text
 from modelgraft.ports import Modality
 
 if TYPE_CHECKING:
