@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.api import load as load
     from modelgraft.api import open as open
     from modelgraft.api import plan as plan
+    from modelgraft.api import show as show
     from modelgraft.building import Graph as Graph
     from modelgraft.catalog import components as components
     from modelgraft.catalog import presets as presets
@@ -74,6 +75,7 @@ _HOMES = {
     "plan": "api",
     "port": "ports",
     "presets": "catalog",
+    "show": "api",
 }
 
 __all__ = [
@@ -109,6 +111,7 @@ __all__ = [
     "plan",
     "port",
     "presets",
+    "show",
 ]
 
 

@@ -16,10 +16,12 @@ from modelgraft.planning import planner
 from modelgraft.plans import Plan
 
 if TYPE_CHECKING:
+    from modelgraft.drawings import Drawing
     from modelgraft.registry import Registry
     from modelgraft.running.pipeline import Pipeline
+    from modelgraft.running.result import Result
 
-__all__ = ["check", "load", "open", "plan"]
+__all__ = ["check", "load", "open", "plan", "show"]
 
 Subject = Graph | GraphSpec | SolvedGraph | str | Path  # what may be checked, planned, opened: a graph, or where one is read from
 
@@ -71,6 +73,25 @@ def plan(
     found = planner.plan(check(graph), wanted=wanted, exact=exact, backend=backend, device=device, dtype=dtype, precision=precision)
     _refuse_backends(found)
     return found
+
+
+def show(
+    graph: Subject | Plan, *, run: Result | str | Path | None = None, wanted: Sequence[str] | None = None, fold: bool = False
+) -> Drawing:
+    """Draw a graph: what this gives displays itself in a notebook, and `save("graph.svg")` (or .html, .png, .mmd, .dot) writes it.
+
+    run     a result, or a file of what `modelgraft run --json` printed: its times and cache hits are laid over
+    wanted  as in `plan`: what these outputs do not need is pale
+    fold    graphs that stand as nodes are one box each
+
+    Raises GraphError as `check` does, InputError for a run of another graph.
+    """
+    from modelgraft import draw
+    from modelgraft.drawings import Drawing
+
+    planned = graph if isinstance(graph, Plan) else plan(graph, wanted=wanted)
+    spent = draw.read_spent(Path(run)) if isinstance(run, str | Path) else draw.spent_of(run) if run is not None else None
+    return Drawing(planned, run=spent, is_folded=fold)
 
 
 def open(  # noqa: PLR0913 read as modelgraft.open; every option of a pipeline

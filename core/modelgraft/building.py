@@ -285,6 +285,18 @@ class Graph:
         ends = " -> ".join(", ".join(self._coded.names(section)) or "nothing" for section in ("inputs", "outputs"))
         return f"<Graph {title}: {nodes} node{'s' * (nodes != 1)}, {ends}>"
 
+    def _repr_html_(self) -> str:
+        """The drawing, for notebooks; where the graph has problems, they are told in its place."""
+        from modelgraft import draw, markup
+        from modelgraft.checking import checks
+        from modelgraft.errors import GraphError
+
+        try:
+            drawn = draw.draw_svg(draw.picture(checks.solve(self.spec)))
+        except GraphError as error:
+            return markup.title(repr(self).strip("<>"), "has problems") + "".join(markup.words(str(problem)) for problem in error.problems)
+        return f'<div style="overflow:auto;max-height:80vh">{drawn}</div>'
+
     # -- as a document --------------------------------------------------------------------------------------------------
 
     def to_yaml(self) -> str:

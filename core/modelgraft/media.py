@@ -85,6 +85,8 @@ def _writer(value: Any, path: Path, say: Say) -> Callable[[Path], None]:
     if hasattr(value, "detach"):  # a torch tensor
         _need(suffix, (".npy", ".safetensors", ".json"), "a tensor", path)
         return lambda target: _save_tensor(value, target)
+    if isinstance(value, bytes):  # a file that is made already
+        return lambda target: _save_bytes(value, target)
     if suffix == ".json" or not isinstance(value, str):
         text = json_text(value, indent=1, plain=_plain) + "\n"
     else:
@@ -108,6 +110,10 @@ def _need(suffix: str, accepted: tuple[str, ...], what: str, path: Path) -> None
 
 def _save_text(text: str, target: Path) -> None:
     target.write_text(text, encoding="utf-8", errors="backslashreplace")  # half a surrogate pair has no other form
+
+
+def _save_bytes(content: bytes, target: Path) -> None:
+    target.write_bytes(content)
 
 
 def _save_picture(picture: Image, target: Path) -> None:

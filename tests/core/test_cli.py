@@ -132,7 +132,7 @@ def test_show_names_the_forms_there_are(run):
     """A form that is none is a mistake in the command."""
     code, _, err = run("show", "diamond.yaml", "--format", "pdf")
     assert code == 2
-    assert "--format takes mermaid, dot, svg, html, found 'pdf'" in err
+    assert "--format takes mermaid, dot, svg, html, png, found 'pdf'" in err
 
 
 def test_explain_says_where_a_value_comes_from(run):

@@ -17,7 +17,7 @@ from modelgraft.wording import for_command
 if TYPE_CHECKING:
     from modelgraft.graph import SolvedGraph
 
-FORMATS = ("mermaid", "dot", "svg", "html")
+FORMATS = ("mermaid", "dot", "svg", "html", "png")
 WIDEST = 72  # letters of a value in a table; --json has all of it
 
 
@@ -120,18 +120,27 @@ def plan(
 def show(
     context: typer.Context,
     graph: GraphName,
-    form: Annotated[str, typer.Option("--format", metavar="|".join(FORMATS), help="The form of the drawing.")] = "mermaid",
+    form: Annotated[
+        str | None, typer.Option("--format", metavar="|".join(FORMATS), help="The form of the drawing; otherwise what the file ends in.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write here instead of to stdout.")] = None,
+    ran: Annotated[
+        Path | None, typer.Option("--run", metavar="FILE", help="Lay over what a run took: the file holds what `run --json` printed.")
+    ] = None,
+    fold: Annotated[bool, typer.Option("--fold", help="Draw each graph that stands as a node as one box.")] = False,
     settings: Settings = None,
     wanted: Wanted = None,
     allow: Allow = None,
 ) -> None:
-    """Draw a graph: frozen and trained parts, media, the types on the wires. Works offline."""
-    from modelgraft import draw
+    """Draw a graph: frozen and trained parts, media, inner graphs, the types on the wires, the times of a run. Works offline."""
+    from modelgraft.drawings import ENDINGS, PNG
     from modelgraft.media import check_writable
 
-    if form not in FORMATS:
+    if form is not None and form not in FORMATS:
         raise typer.BadParameter(f"--format takes {', '.join(FORMATS)}, found '{form}'")
+    form = form or (ENDINGS.get(out.suffix.lower()) if out is not None else None) or FORMATS[0]
+    if form == PNG and out is None:
+        raise typer.BadParameter("a drawing in png goes into a file: --out FILE.png")
     session = session_of(context)
     if out is not None:
         check_writable(out)
@@ -139,14 +148,12 @@ def show(
     if out is not None:
         from modelgraft.cli.overwriting import refuse_for_graph
 
-        refuse_for_graph(out, found.graph)
-    text = draw.FORMATS[form](found)
+        refuse_for_graph(out, found.graph, {ran: "the run"} if ran is not None else None)
+    drawing = api.show(found, run=ran, fold=fold)
     if out is None:
-        session.screen.write(text)
+        session.screen.write(drawing.text(form))
     else:
-        from modelgraft.media import write_value
-
-        write_value(text, out)
+        drawing.save(out, form=form)
         session.screen.note(f"wrote {out}")
 
 

@@ -1,16 +1,18 @@
-"""Drawings of a checked graph: Mermaid, DOT, SVG and a page to explore. All of them are made here, offline."""
+"""Drawings of a checked graph: Mermaid, DOT, SVG, PNG and a page to explore. All of them are made here, offline."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from modelgraft.draw.page import html
-from modelgraft.draw.vector import svg
-from modelgraft.draw.words import dot, mermaid
-from modelgraft.graph import SolvedGraph
-from modelgraft.plans import Plan
+from modelgraft.draw.folding import clusters, fold
+from modelgraft.draw.page import page
+from modelgraft.draw.picture import Picture, picture
+from modelgraft.draw.png import draw_png
+from modelgraft.draw.spent import Spent, lay_over, read_spent, spent_of
+from modelgraft.draw.vector import draw_svg
+from modelgraft.draw.words import draw_dot, draw_mermaid
 
-__all__ = ["FORMATS", "dot", "html", "mermaid", "svg"]
+__all__ = ["FORMATS", "Picture", "Spent", "clusters", "draw_png", "draw_svg", "fold", "lay_over", "picture", "read_spent", "spent_of"]
 
-# format -> what draws it
-FORMATS: Mapping[str, Callable[[SolvedGraph | Plan], str]] = {"mermaid": mermaid, "dot": dot, "svg": svg, "html": html}
+# format of text -> what draws it
+FORMATS: Mapping[str, Callable[[Picture], str]] = {"mermaid": draw_mermaid, "dot": draw_dot, "svg": draw_svg, "html": page}

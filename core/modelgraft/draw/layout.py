@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from itertools import pairwise
+from types import MappingProxyType
 
 SWEEPS = 12  # more did not lower the number of crossings on the shipped graphs
 GAP = 28.0  # between boxes of a layer
@@ -31,17 +32,47 @@ class Placed:
     paths: Mapping[tuple[str, str], tuple[str, ...]]
 
 
-def place(widths: Mapping[str, float], edges: Sequence[tuple[str, str]]) -> Placed:
-    """Place boxes of given widths; edges are (giver, taker) and form no cycle."""
+def place(
+    widths: Mapping[str, float],
+    edges: Sequence[tuple[str, str]],
+    *,
+    first: Collection[str] = (),
+    last: Collection[str] = (),
+    ends: Mapping[tuple[str, str], tuple[float, float]] = MappingProxyType({}),
+) -> Placed:
+    """Place boxes of given widths; edges are (giver, taker) and form no cycle.
+
+    first, last  what has a layer of its own above, or below, all others
+    ends         where an edge leaves and reaches its boxes, from their middles; the middles themselves when left out
+    """
     unique = list(dict.fromkeys(edges))
-    level = _levels(list(widths), unique)
+    level = _levels([id for id in widths if id not in first and id not in last], _inside(unique, first, last))
+    level = {id: layer + bool(first) for id, layer in level.items()} | dict.fromkeys(first, 0)
+    level |= dict.fromkeys(last, 1 + max(level.values(), default=-1))
     paths = {edge: _path(edge, level) for edge in unique}
     width = dict(widths) | {bend: BEND_WIDTH for path in paths.values() for bend in path[1:-1]}
     layers = _initial_layers(widths, level, paths)
     pairs = [pair for path in paths.values() for pair in pairwise(path)]
     above, below = _neighbours(pairs)
-    layers = _order(layers, above, below)
-    return Placed(tuple(map(tuple, layers)), _positions(layers, width, above, below), paths)
+    shifts = _shifts(paths, ends)
+    layers = _order(layers, above, below, {pair: shift / max(width[pair[1]], 1.0) for pair, shift in shifts.items()})
+    return Placed(tuple(map(tuple, layers)), _positions(layers, width, above, below, shifts), paths)
+
+
+def _shifts(
+    paths: Mapping[tuple[str, str], tuple[str, ...]], ends: Mapping[tuple[str, str], tuple[float, float]]
+) -> dict[tuple[str, str], float]:
+    """By (box or bend, its neighbour): where their edge meets the neighbour, from the middle of the neighbour."""
+    found: dict[tuple[str, str], float] = {}
+    for edge, (leaves, reaches) in ends.items():
+        path = paths[edge]
+        found[path[1], path[0]] = leaves
+        found[path[-2], path[-1]] = reaches
+    return found
+
+
+def _inside(edges: Sequence[tuple[str, str]], first: Collection[str], last: Collection[str]) -> list[tuple[str, str]]:
+    return [(giver, taker) for giver, taker in edges if giver not in first and taker not in last]
 
 
 def _levels(ids: Sequence[str], edges: Sequence[tuple[str, str]]) -> dict[str, int]:
@@ -87,26 +118,30 @@ def _neighbours(pairs: Sequence[tuple[str, str]]) -> tuple[dict[str, list[str]],
     return above, below
 
 
-def _order(layers: list[list[str]], above: Mapping[str, list[str]], below: Mapping[str, list[str]]) -> list[list[str]]:
+def _order(
+    layers: list[list[str]], above: Mapping[str, list[str]], below: Mapping[str, list[str]], shifts: Mapping[tuple[str, str], float]
+) -> list[list[str]]:
     """Sort each layer by the mean place of the neighbours, down and up by turns; keep the best order seen."""
     best, fewest = [list(layer) for layer in layers], _crossings(layers, below)
     for sweep in range(SWEEPS):
-        if fewest == 0:
+        if fewest == 0 and (sweep or not shifts):
             break
         is_down = sweep % 2 == 0
         rows = range(1, len(layers)) if is_down else range(len(layers) - 2, -1, -1)
         for row in rows:
             fixed = {id: index for index, id in enumerate(layers[row - 1 if is_down else row + 1])}
-            layers[row] = _sorted_by_middle(layers[row], fixed, above if is_down else below)
-        if (count := _crossings(layers, below)) < fewest:
+            layers[row] = _sorted_by_middle(layers[row], fixed, above if is_down else below, shifts)
+        if (count := _crossings(layers, below)) < fewest or (shifts and count == fewest and not sweep):
             best, fewest = [list(layer) for layer in layers], count
     return best
 
 
-def _sorted_by_middle(layer: Sequence[str], fixed: Mapping[str, int], neighbours: Mapping[str, list[str]]) -> list[str]:
+def _sorted_by_middle(
+    layer: Sequence[str], fixed: Mapping[str, int], neighbours: Mapping[str, list[str]], shifts: Mapping[tuple[str, str], float]
+) -> list[str]:
     def middle(item: tuple[int, str]) -> tuple[float, int]:
         index, id = item
-        places = [fixed[other] for other in neighbours.get(id, ())]
+        places = [fixed[other] + shifts.get((id, other), 0.0) for other in neighbours.get(id, ())]
         return (sum(places) / len(places) if places else float(index)), index
 
     return [id for _, id in sorted(enumerate(layer), key=middle)]
@@ -126,7 +161,11 @@ def _crossings(layers: Sequence[Sequence[str]], below: Mapping[str, list[str]]) 
 
 
 def _positions(
-    layers: Sequence[Sequence[str]], width: Mapping[str, float], above: Mapping[str, list[str]], below: Mapping[str, list[str]]
+    layers: Sequence[Sequence[str]],
+    width: Mapping[str, float],
+    above: Mapping[str, list[str]],
+    below: Mapping[str, list[str]],
+    shifts: Mapping[tuple[str, str], float],
 ) -> dict[str, float]:
     x: dict[str, float] = {}
     for layer in layers:
@@ -134,16 +173,22 @@ def _positions(
     for sweep in range(SWEEPS):
         is_down = sweep % 2 == 0
         for layer in layers if is_down else reversed(layers):
-            wanted = [_wanted(id, x, above if is_down else below, below if is_down else above) for id in layer]
+            wanted = [_wanted(id, x, above if is_down else below, below if is_down else above, shifts) for id in layer]
             x.update(_spread(layer, wanted, width))
     left = min((x[id] - width[id] / 2 for id in x), default=0.0)
     return {id: place - left for id, place in x.items()}
 
 
-def _wanted(id: str, x: Mapping[str, float], first: Mapping[str, list[str]], second: Mapping[str, list[str]]) -> float:
-    """The mean place of the neighbours on one side; of the other where there are none."""
+def _wanted(
+    id: str,
+    x: Mapping[str, float],
+    first: Mapping[str, list[str]],
+    second: Mapping[str, list[str]],
+    shifts: Mapping[tuple[str, str], float],
+) -> float:
+    """The mean place of what it is joined to on one side; of the other where there is nothing."""
     others = first.get(id) or second.get(id) or [id]
-    return sum(x[other] for other in others) / len(others)
+    return sum(x[other] + shifts.get((id, other), 0.0) - shifts.get((other, id), 0.0) for other in others) / len(others)
 
 
 def _spread(layer: Sequence[str], wanted: Sequence[float], width: Mapping[str, float]) -> dict[str, float]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from modelgraft.amounts import short_count
+from modelgraft.amounts import in_bytes, short_count
 from modelgraft.graph import GraphInput, Node, Ref, SolvedGraph
 from modelgraft.guard import contained
 from modelgraft.plans import Parameters, Plan, Step
@@ -17,15 +17,17 @@ FROZEN, TRAINED = "frozen", "trained"
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """An input, a node or an output.
+    """An input, a node or an output; or a graph that stands as a node, folded.
 
-    id      unique in the picture: `inputs.image`, `vision`, `outputs.text`
-    role    input | node | output
+    id      unique in the picture: `inputs.image`, `vision`, `eye/vision` in a graph that stands as `eye`, `outputs.text`
+    role    input | node | output | graph
     lines   what stands below the name: the component, the parameters, adapters
     mark    `frozen` or `trained` for a node with parameters, else ""
     family  of an input or output: what decides its colour, see `family_of`
     facts   what a reader may want to look up: (name, value, where it comes from)
     idle    the plan leaves it out
+    parameters  how many; None when they are not known
+    time    of a run that is laid over: what stands on the box, with its seconds and its share of the whole
     """
 
     id: str
@@ -36,6 +38,10 @@ class Box:
     family: str = ""
     facts: tuple[tuple[str, str, str], ...] = ()
     idle: bool = False
+    parameters: int | None = 0
+    time: str = ""
+    seconds: float = 0.0
+    share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +64,20 @@ class Arrow:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Boxes in the order of inputs, nodes, outputs, and the arrows between them."""
+    """Boxes in the order of inputs, nodes, outputs, and the arrows between them.
+
+    gates   what the outputs of inner graphs are called, by graph, giver and its port: ("eye", "eye/vision", "tokens")
+    totals  what holds of the whole: (name, value, note)
+    run     of a run that is laid over: what it took, in words
+    """
 
     name: str
     doc: str
     boxes: tuple[Box, ...]
     arrows: tuple[Arrow, ...]
+    gates: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
+    totals: tuple[tuple[str, str, str], ...] = ()
+    run: str = ""
 
 
 def picture(subject: SolvedGraph | Plan) -> Picture:
@@ -74,7 +88,38 @@ def picture(subject: SolvedGraph | Plan) -> Picture:
     boxes = [_input_box(given) for given in graph.inputs.values()]
     boxes += [_node_box(node, steps.get(node.name), is_idle=node.name in idle) for node in graph.nodes.values()]
     boxes += [_output_box(name, ref, graph) for name, ref in graph.outputs.items()]
-    return Picture(graph.name, graph.graph.doc, tuple(boxes), tuple(_arrows(graph, steps)))
+    arrows = tuple(_arrows(graph, steps))
+    return Picture(graph.name, graph.graph.doc, tuple(boxes), arrows, _gates(graph), tuple(_totals(boxes, subject)))
+
+
+def _gates(graph: SolvedGraph) -> dict[tuple[str, str, str], str]:
+    """The names of the outputs of inner graphs; of a node with one output its port is not told, as in arrows."""
+    found = {}
+    for name, ref in graph.graph.ports.items():
+        inner, _, port = name.rpartition(".")
+        if (node := graph.nodes.get(ref.node)) is not None:
+            found[inner, ref.node, (ref.port or next(iter(node.out_ports))) if len(node.out_ports) > 1 else ""] = port
+    return found
+
+
+def _totals(boxes: list[Box], subject: SolvedGraph | Plan) -> Iterator[tuple[str, str, str]]:
+    nodes = [box for box in boxes if box.role == "node"]
+    weighty = sum(box.parameters != 0 for box in nodes)
+    yield "nodes", str(len(nodes)), f"{weighty} with weights"
+    if isinstance(subject, Plan):
+        totals = subject.totals
+        yield "parameters", _exact(totals.parameters), f"trained: {_exact(totals.trainable)}"
+        yield "weights", in_bytes(totals.bytes), "in memory"
+        where = dict.fromkeys(f"{step.backend} {step.device} {step.precision or step.dtype}" for step in subject.steps if step.bytes)
+        if where:
+            yield "runs on", ", ".join(where), ""
+    graph = subject.graph if isinstance(subject, Plan) else subject
+    for name, param in graph.graph.params.items():
+        yield f"param {name}", _plain(param.value), param.doc
+    for name, given in graph.inputs.items():
+        yield f"takes {name}", str(given.port), given.doc
+    for name, ref in graph.outputs.items():
+        yield f"gives {name}", str(port_of(ref, graph)), f"from {ref}"
 
 
 def family_of(port: Port | None) -> str:
@@ -116,7 +161,8 @@ def _node_box(node: Node, step: Step | None, *, is_idle: bool) -> Box:
     lines += [f"+ {adapter.component.id}" for adapter in node.adapters]
     has_weights = parameters.total != 0
     mark = (FROZEN if node.frozen and not parameters.trainable else TRAINED) if has_weights else ""
-    return Box(node.name, "node", node.name, tuple(lines), mark, "", tuple(_facts(node, parameters, step)), is_idle)
+    facts = tuple(_facts(node, parameters, step))
+    return Box(node.name, "node", node.name.rpartition("/")[2], tuple(lines), mark, "", facts, is_idle, parameters.total)
 
 
 def _by_formula(node: Node) -> Parameters:
