@@ -175,10 +175,10 @@ def choices(options: Iterable[str], *, most: int = 12, sort: bool = True) -> str
     return (shown + f", ... ({len(names)} in all)" if len(names) > most else shown) or "none"
 
 
-def raise_if_any(problems: Sequence[Problem]) -> None:
+def raise_if_any(problems: Sequence[Problem], kind: type[GraphError] = GraphError) -> None:
     """Raise one GraphError with all the problems of a phase, each once, in the order of the file; nothing when there are none."""
     if problems:
-        raise GraphError(sorted(dict.fromkeys(problems), key=lambda problem: (reading_order(problem.place), problem.code, problem.found)))
+        raise kind(sorted(dict.fromkeys(problems), key=lambda problem: (reading_order(problem.place), problem.code, problem.found)))
 
 
 def reading_order(place: Place | None) -> tuple[str, int, int]:

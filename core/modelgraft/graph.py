@@ -238,12 +238,16 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class SolvedGraph:
-    """A graph that was checked: it can be planned and opened. Nodes are in the order of their names."""
+    """A graph that was checked: it can be planned and opened. Nodes are in the order of their names.
+
+    forecasts  what a run would refuse as things stand here, and its options may change, such as weights that are not there
+    """
 
     graph: GraphSpec
     nodes: Mapping[str, Node]
     inputs: Mapping[str, GraphInput]
     outputs: Mapping[str, Ref]
+    forecasts: tuple[Problem, ...] = ()
 
     @property
     def name(self) -> str:
@@ -258,4 +262,4 @@ class SolvedGraph:
     @property
     def remarks(self) -> tuple[Problem, ...]:
         """The warnings as they were noted."""
-        return tuple(dict.fromkeys(remark for node in self.nodes.values() for remark in node.remarks))
+        return tuple(dict.fromkeys((*self.forecasts, *(remark for node in self.nodes.values() for remark in node.remarks))))

@@ -148,6 +148,10 @@ class Config(BaseModel):
         """Name output masks of which exactly one is true for every record; none where that cannot be said."""
         return ()
 
+    def most(self) -> Mapping[str, int]:
+        """Give the largest size of an axis of the inputs, by its name, where the module takes no more: exports are traced within it."""
+        return {}
+
     def export_facts(self) -> Mapping[str, Any]:
         """Give what exported graphs depend on, as plain values: all of it, unless a part changes no graph, such as a prompt."""
         return self.model_dump(mode="json")

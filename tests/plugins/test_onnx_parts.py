@@ -40,6 +40,10 @@ CASES = {
         {**SMALL, "encoder_hidden_size": 10, "reads_text": True, "vocab_size": 15, "max_position_embeddings": 17},
     ),
     "resampler": ("resampler/perceiver", {**RESAMPLER, "many": True, "max_num_frames": 24, "max_num_media": 20}),
+    "resampler-of-few": ("resampler/perceiver", {**RESAMPLER, "many": True, "max_num_frames": 2, "max_num_media": 3}),
+    "resampler-of-one": ("resampler/perceiver", {**RESAMPLER, "many": True, "max_num_media": 1}),
+    "resampler-of-pictures": ("resampler/perceiver", {**RESAMPLER, "max_num_media": 4}),
+    "text-of-few": ("text/encoder", {**TEXT, "family": "clip", "max_position_embeddings": 4}),
     "resampler-idefics": ("resampler/perceiver", {**RESAMPLER, "family": "idefics", "qk_norms": True}),
     "linear": ("projector/linear", {"in_features": 6, "out_features": 5}),
     "mlp": ("projector/mlp", {"in_features": 6, "out_features": 5, "hidden_features": 9, "over": "vector"}),
@@ -71,7 +75,7 @@ def test_a_part_gives_torchs_numbers(case):
     ports = {name: port.bind(GRID if case == "pixel-shuffle" else {}) for name, port in node.in_ports.items()}
     node = replace(node, in_ports=ports, wired={name: (Ref("inputs", name),) for name in ports})
     context = LoadContext(node, "cpu", "float32", None, 0, offline=True, registry=REGISTRY, init="random")
-    values = make_inputs(list(ports.values()), UNLIKE, seed=5)
+    values = make_inputs(list(ports.values()), UNLIKE, seed=5, most=node.config.most())
     expected, got = TorchBackend().load(context, {}).call(*values), OnnxBackend().load(context, {}).call(*values)
     for name in node.out_ports:
         one, other = (given if len(node.out_ports) == 1 else given[name] for given in (expected, got))

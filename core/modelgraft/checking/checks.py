@@ -17,8 +17,10 @@ from modelgraft.checking.concrete import concrete_input, concrete_port
 from modelgraft.checking.configs import Configs
 from modelgraft.checking.drafts import Draft, Part
 from modelgraft.checking.following import fill_types
+from modelgraft.checking.forecasts import forecasts
 from modelgraft.checking.leftover import left_over
 from modelgraft.checking.misfits import Misfits
+from modelgraft.checking.placement import check_placement
 from modelgraft.checking.spaces import check_spaces
 from modelgraft.checking.twins import tell_twins
 from modelgraft.checking.unify import Unified, Unifier
@@ -62,13 +64,14 @@ def _solve_wired(graph: GraphSpec, drafts: dict[str, Draft], outputs: dict[str, 
         _review(draft, nodes[draft.name], problems)
     problems.finish()
     inputs = {name: concrete_input(given, unified) for name, given in sorted(graph.inputs.items())}
-    return SolvedGraph(graph, tell_twins(nodes), inputs, outputs)
+    return SolvedGraph(graph, tell_twins(nodes), inputs, outputs, forecasts(graph, nodes))
 
 
 def _wire(graph: GraphSpec, *, offline: bool) -> tuple[dict[str, Draft], dict[str, Ref], Configs]:
     problems = Collector()
     components = find_components(graph, problems)
     wire_names(graph, problems)
+    check_placement(graph, problems)
     configs = Configs(graph, problems, offline)
     drafts: dict[str, Draft] = {}
     for name in sorted(components, key=lambda name: (reading_order(graph.nodes[name].place), name)):
@@ -79,7 +82,7 @@ def _wire(graph: GraphSpec, *, offline: bool) -> tuple[dict[str, Draft], dict[st
         draft = configs.draft(spec, component, adapters, share if share is not spec else None)
         if draft is not None:
             drafts[name] = draft
-    drafts = fill_types(graph, drafts, configs)
+    drafts = dict(sorted(fill_types(graph, drafts, configs).items()))
     outputs = PortWiring(graph, drafts, problems).run()
     problems.finish()
     return drafts, outputs, configs

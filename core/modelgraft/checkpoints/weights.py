@@ -51,6 +51,12 @@ def _at_hand(view: SourceView, *, offline: bool, progress: Progress | None) -> S
     return view
 
 
+def none_to_come(view: SourceView, *, offline: bool) -> str:
+    """Why a source has no weights and will get none; "" where it has some, or where they are fetched when it is opened."""
+    is_fetched = view.ref.kind == "archive" or (view.ref.kind == "hub" and not (offline or hub.is_offline()))
+    return "" if view.has_weights or is_fetched else _why_none(view)
+
+
 def _why_none(view: SourceView) -> str:
     if view.is_recorded or view.ref.kind == "hub":
         return f"the weights of '{view.text}' are not on this machine: only its published config is known"

@@ -10,7 +10,7 @@ from typing import Any
 
 from modelgraft.errors import Collector, Place, choices, nearest
 from modelgraft.graph import INPUTS, AdapterSpec, GraphInput, NodeSpec, Origin, Ref, Value, Wire
-from modelgraft.language.document import ADAPTER_KEYS, INPUT_KEYS, NODE_KEYS, RUNTIME_KEYS, SUBGRAPH_KEYS, TOP_KEYS, describe
+from modelgraft.language.document import ADAPTER_KEYS, INPUT_KEYS, NODE_KEYS, RESERVED, RUNTIME_KEYS, SUBGRAPH_KEYS, TOP_KEYS, describe
 from modelgraft.language.interpolate import NAME, Filled, Scope
 from modelgraft.language.slips import space_hint
 from modelgraft.language.yaml_reader import Item
@@ -82,6 +82,9 @@ class Sections:
         """Whether this may be a name; a problem otherwise."""
         if NAME.fullmatch(name) is None:
             self.collector.add("bad-name", f"the {what} '{name}' is no name", place=item.at, hint=_NAME_HINT)
+        elif name in RESERVED.get(what, {}):
+            found = f"no {what} may be called '{name}': beside the {what}s, that word stands for {RESERVED[what][name]}"
+            self.collector.add("bad-name", found, place=item.at, hint="give it another name")
         elif name == INPUTS and what == "node":
             self.collector.add("bad-name", "no node may be called 'inputs': that word addresses the inputs of the graph", place=item.at)
         else:

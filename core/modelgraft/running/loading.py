@@ -14,7 +14,7 @@ from typing import Any
 from modelgraft.backends.base import Backend, LoadContext, Loaded, NodeRuntime, bound_function
 from modelgraft.checkpoints import kept
 from modelgraft.checkpoints.progress import heard_by
-from modelgraft.errors import ModelgraftError, PluginError, Problem, SourceError
+from modelgraft.errors import ModelgraftError, PluginError, Problem, SourceError, raise_if_any
 from modelgraft.graph import Node, SolvedGraph
 from modelgraft.guard import contained, place_of, said
 from modelgraft.kinds import defect_of
@@ -49,6 +49,22 @@ class Loader:
             runtime.seed = seed
         if self.cancelled.is_set():
             self.cancelled.clear()
+
+    def require(self, nodes: Iterable[Node]) -> None:
+        """Raise SourceError for every one of these nodes whose source has no weights and will get none: before any is loaded."""
+        from modelgraft.checking.forecasts import needs_weights
+        from modelgraft.checkpoints.weights import NO_WEIGHTS_HINT, none_to_come
+
+        if self._init == "random":
+            return
+        parts = [part for node in nodes for part in (node.parts or (node,)) if node.name not in self._loaded]
+        found = [
+            Problem("no-weights", f"{name}: {why}", node.place, NO_WEIGHTS_HINT, node=node.name)
+            for node in parts
+            for name, source, _ in needs_weights(node)
+            if (why := none_to_come(source, offline=self._offline))
+        ]
+        raise_if_any(found, SourceError)
 
     def load(self, step: Step) -> Loaded:
         """Give a node that is ready to run; load it, and the node whose weights it shares, when it is not yet.

@@ -318,9 +318,10 @@ class Pipeline:
                 call = self._call(job, is_checked=is_checked, is_routed=job.name in after_route)
                 return self._watch(call, job, prepared) if is_observed else call
 
-            for job in layout.jobs:
-                if not job.step.node.lazy:
-                    self._loader.load(job.step)
+            eager = [job.step for job in layout.jobs if not job.step.node.lazy]
+            self._loader.require(step.node for step in eager)
+            for step in eager:
+                self._loader.load(step)
             limits = [self._limit(job.step.node) for job in layout.jobs]
             return Engine(layout, bind=bind, limits=limits, timings=self._timings, spent=self._habits.spent)
 

@@ -102,6 +102,10 @@ class QFormer(Config):
             inputs |= {"ids": "int64[batch text_tokens]", "mask": "optional[bool[batch text_tokens]]"}
         return Ports.of(inputs, {"tokens": "float[batch queries hidden_size]"})
 
+    def most(self) -> Mapping[str, int]:
+        """There are no more positions for a text."""
+        return {"text_tokens": self.max_position_embeddings} if self.reads_text else {}
+
     def parameters(self) -> int:
         """Count without the queries, which are a part of their own."""
         width, inner, memory = self.hidden_size or 0, self.inner_size, self.encoder_hidden_size or 0

@@ -68,6 +68,11 @@ class Perceiver(Config):
             {"media": f"float[batch {images}{frames}tokens hidden_size]"}, {"latents": f"float[batch {images}num_latents hidden_size]"}
         )
 
+    def most(self) -> Mapping[str, int]:
+        """There are no more learned vectors."""
+        learned = {"images": self.max_num_media, "frames": self.max_num_frames}
+        return {name: count for name, count in learned.items() if count is not None}
+
     def parameters(self) -> int:
         """Count by formula."""
         width, inner = self.hidden_size or 0, self.num_heads * self.head_dim

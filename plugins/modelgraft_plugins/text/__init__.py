@@ -147,6 +147,10 @@ class Encoder(Config):
             {"tokens": f"float[{before} text_tokens hidden_size]", "pooled": f"float[{before} pooled_size]"},
         )
 
+    def most(self) -> Mapping[str, int]:
+        """There are no more positions."""
+        return {"text_tokens": self.max_position_embeddings}
+
     def parameters(self) -> int:
         """Count the tower."""
         return count(

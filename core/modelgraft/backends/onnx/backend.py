@@ -177,7 +177,7 @@ def _build(loaded: Sequence[Loaded], node: Node, signature: Signature, precision
 def prove(module: torch.nn.Module, path: Path, signature: Signature, precision: str) -> Parity:
     """Compare an export with its module on sizes other than those traced."""
     exported = Exported(open_fresh(path), device="cpu")
-    cases = [make_inputs(signature.input_ports, choice, seed=seed) for seed, choice in enumerate(CHECKED, start=1)]
+    cases = [make_inputs(signature.input_ports, choice, seed=seed, most=signature.most) for seed, choice in enumerate(CHECKED, start=1)]
     return compare(module, exported, cases, precision=precision)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from modelgraft.backends.onnx import store
@@ -22,10 +22,14 @@ class ExportError(ModelgraftError):
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What an exported graph takes and gives: port names with their types, in order."""
+    """What an exported graph takes and gives: port names with their types, in order.
+
+    most  the largest size of an axis, by its name, where a component takes no more
+    """
 
     inputs: tuple[tuple[str, Port], ...]
     outputs: tuple[tuple[str, Port], ...]
+    most: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def input_ports(self) -> tuple[Port, ...]:
@@ -54,7 +58,9 @@ def signature_of(node: Node, names: Sequence[str]) -> Signature:
     for name, port in node.out_ports.items():
         if port.tensor is None or port.optional:
             raise ExportError(f"its output {name} is {port}, not a tensor that is always there")
-    return Signature(tuple(given), tuple(node.out_ports.items()))
+    limits = [limit for part in node.parts or (node,) for limit in part.config.most().items()]
+    most = {name: min(size for other, size in limits if other == name) for name, _ in limits}
+    return Signature(tuple(given), tuple(node.out_ports.items()), most)
 
 
 def key_of(node: Node, signature: Signature | None, weights: Sequence[str], *, precision: str) -> str:

@@ -1,0 +1,218 @@
+"""What `run` would refuse, and files and configs tell before, `check` refuses or warns of."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from types import ModuleType
+
+import pytest
+from PIL import Image
+
+import modelgraft as mg
+from modelgraft import GraphError, SourceError
+from modelgraft.checking.checks import solve
+from modelgraft.language.document import RESERVED
+from modelgraft.registry import assemble, discover
+from modelgraft.running.pipeline import Pipeline
+from support.checkable import EVERY, graph_of, plugin, with_presets
+from support.command import commands
+from support.expanding import problem
+
+
+def told(text, **options):
+    with pytest.raises(GraphError) as caught:
+        solve(graph_of(text, **options))
+    return caught.value.problems
+
+
+@pytest.mark.parametrize("name", ["seed", "outputs", "self"])
+def test_no_input_is_called_as_an_argument_of_a_run(tmp_path, name):
+    """It could not be given: `pipeline.run(seed=...)` is the seed of the run."""
+    found = problem(tmp_path, f"inputs: {{{name}: text}}\nnodes: {{a: {{use: t/a, in: {{x: inputs.{name}}}}}}}\noutputs: {{y: a}}\n")
+    assert (found.code, found.place.line) == ("bad-name", 2)
+    assert found.found.startswith(f"no input may be called '{name}': beside the inputs, that word stands for ")
+
+
+@pytest.mark.parametrize("call", [Pipeline.run, Pipeline.stream])
+def test_every_argument_of_a_run_is_reserved(call):
+    """A new one needs its word in the table."""
+    names = {name for name, parameter in inspect.signature(call).parameters.items() if parameter.kind is not parameter.VAR_KEYWORD}
+    assert names <= set(RESERVED["input"])
+
+
+@pytest.mark.parametrize("name", ["error", "absent"])
+def test_no_output_is_called_as_what_stands_beside_the_outputs_of_a_record(tmp_path, name):
+    found = problem(tmp_path, f"nodes: {{a: {{use: t/a}}}}\noutputs: {{{name}: a}}\n")
+    assert (found.code, found.hint) == ("bad-name", "give it another name")
+
+
+PLACED = """
+modelgraft: 1
+inputs: {x: "float[batch n 5]"}
+nodes:
+  a: {use: projector/linear, with: {out_features: 3}, in: {x: inputs.x}, runtime: {%s}}
+outputs: {y: a}
+runtime: {%s}
+"""
+
+
+DEVICES = "wanted: auto, cpu, cuda or cuda:1"
+OTHERWISE = "write auto to let it choose"
+NEAR = "Did you mean 'onnx'?"
+
+
+@pytest.mark.parametrize(
+    ("node", "whole", "found"),
+    [
+        ("device: gpu", "", ("unknown-device", f"a.runtime.device is 'gpu'; {DEVICES}", "write cuda", 4)),
+        ("", "device: GPU:0", ("unknown-device", f"runtime.device is 'GPU:0'; {DEVICES}", "write cuda", 6)),
+        ("device: 'cuda:x'", "", ("unknown-device", f"a.runtime.device is 'cuda:x'; {DEVICES}", OTHERWISE, 4)),
+        ("", "device: {a: tpu}", ("unknown-device", f"a.runtime.device is 'tpu'; {DEVICES}", OTHERWISE, 6)),
+        (
+            "backend: onxx",
+            "",
+            (
+                "unknown-backend",
+                "a.runtime.backend is 'onxx', which no plugin offers; there is: auto, onnx, torch",
+                "Did you mean 'onnx'?",
+                4,
+            ),
+        ),
+    ],
+)
+def test_places_that_are_on_no_machine_are_told(node, whole, found):
+    (only,) = told(PLACED % (node, whole), registry=discover())
+    assert (only.code, only.found, only.hint, only.place.line) == found
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "'cuda:3'"])
+def test_places_that_another_machine_may_have_are_right(device):
+    assert solve(graph_of(PLACED % (f"device: {device}", "backend: torch"), registry=discover())).warnings == ()
+
+
+def test_the_devices_of_another_backend_are_its_own():
+    @mg.hookimpl
+    def register_backends(register):
+        register("farm", "nowhere:Farm")
+
+    farm = ModuleType("farm")
+    farm.register_backends = register_backends
+    registry = assemble({"farm": farm, "projectors": __import__("modelgraft_plugins.projectors", fromlist=["x"])})
+    assert solve(graph_of(PLACED % ("backend: farm, device: 'rack:7'", ""), registry=registry))
+    assert told(PLACED % ("device: 'rack:7'", ""), registry=registry)[0].code == "unknown-device"
+
+
+@pytest.mark.parametrize(
+    ("node", "whole", "found", "hint"),
+    [
+        (
+            "",
+            "precision: int8",
+            "a: the torch backend has no precision 'int8'; it has ",
+            'run it with backend="onnx", or write another precision',
+        ),
+        ("backend: onnx, dtype: bfloat16", "", "a: the onnx backend has no dtype 'bfloat16'; it has ", 'run it with backend="torch", '),
+    ],
+)
+def test_what_an_option_of_the_run_can_change_is_a_warning(node, whole, found, hint):
+    """The graph may be run with another backend."""
+    (only,) = solve(graph_of(PLACED % (node, whole), registry=discover())).warnings
+    assert only.found.startswith(found)
+    assert only.hint.startswith(hint)
+
+
+def test_what_cannot_be_exported_is_a_warning_where_the_graph_asks_for_exports(tmp_path):
+    text = """
+    modelgraft: 1
+    inputs: {x: "float[batch n 5]"}
+    nodes: {a: {use: toy/linear, with: {out_features: 3}, in: {x: inputs.x}, runtime: {backend: exports}}}
+    outputs: {y: a}
+    """
+
+    @mg.hookimpl
+    def register_backends(register):
+        register("exports", "nowhere:Exports", fuses=True)
+
+    exports = ModuleType("exports")
+    exports.register_backends = register_backends
+    (only,) = solve(graph_of(text, registry=assemble({"toys": plugin(*EVERY), "exports": exports}))).warnings
+    assert only.found == "a: toy/linear cannot be exported, and exports runs exports alone"
+    assert only.hint == 'write runtime: {backend: torch} at a, or let it stay there with a warning: fallback="torch"'
+
+
+# -- weights --------------------------------------------------------------------------------------------------------------
+
+EYE = """
+modelgraft: 1
+inputs: {image: image}
+nodes:
+  pixels: {use: toy/pixels, from: preset:eye, in: {image: inputs.image}}
+  eye:
+    use: toy/eye
+    from: %s
+    in: {pixels: pixels}
+outputs: {y: eye.pooled}
+"""
+
+
+def test_a_source_that_never_has_weights_is_a_warning_with_its_line(tmp_path):
+    """Once for the node that needs them; code that reads files by itself needs none."""
+    registry = with_presets(tmp_path, eye={"hidden_size": 24})
+    (only,) = solve(graph_of(EYE % "preset:eye", registry=registry)).warnings
+    assert (only.code, only.node, only.place.line) == ("no-weights", "eye", 7)
+    assert only.found == "eye: the weights of 'preset:eye' are not on this machine: only its published config is known"
+    assert only.hint == 'name a checkpoint, or ask for random ones: init="random"'
+
+
+def test_a_folder_without_weights_is_one_too_and_a_hub_id_is_none(tmp_path):
+    """What the hub has is fetched when the graph is opened."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "config.json").write_text(json.dumps({"hidden_size": 24}))
+    (tmp_path / "g.yaml").write_text(EYE.replace("preset:eye", "./folder", 1) % "./folder")
+    registry = with_presets(tmp_path, eye={})
+    (only,) = mg.check(mg.load(tmp_path / "g.yaml", registry=registry)).warnings
+    assert only.found.startswith(f"eye: {tmp_path / 'folder'} has no file of weights (model.safetensors")
+    (tmp_path / "folder" / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    assert mg.check(mg.load(tmp_path / "g.yaml", registry=registry)).warnings == ()
+
+
+VIT = """modelgraft: 1
+inputs: {image: image}
+nodes:
+  pixels: {use: vision/preprocess, from: google/vit-base-patch16-224, in: {image: inputs.image}}
+  first: {use: vision/encoder, from: google/vit-base-patch16-224#vit, in: {pixels: pixels}, runtime: {timeout_s: 1}}
+  second: {use: vision/encoder, from: ./empty, in: {pixels: pixels}}
+outputs: {first: first.pooled, second: second.pooled}
+"""
+
+
+def test_weights_that_will_not_come_are_told_before_anything_is_loaded(tmp_path, monkeypatch):
+    """With node and line, all of them, and not one node was loaded by then."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    registry = discover()
+    recorded = registry.recorded_configs["google/vit-base-patch16-224"]
+    (tmp_path / "empty").mkdir()
+    for name in ("config.json", "preprocessor_config.json"):
+        (tmp_path / "empty" / name).write_text((recorded / name).read_text())
+    (tmp_path / "g.yaml").write_text(VIT)
+    with mg.open(tmp_path / "g.yaml", offline=True) as pipeline:
+        heard = pipeline.stream(image=Image.new("RGB", (32, 32)))
+        with pytest.raises(SourceError) as caught:
+            next(heard)  # an event of a load would come before
+    assert [(p.code, p.node, p.place.line) for p in caught.value.problems] == [("no-weights", "first", 5), ("no-weights", "second", 6)]
+
+
+def test_check_and_plan_print_the_warning_and_succeed(monkeypatch, tmp_path, capsys):
+    run = commands(monkeypatch, tmp_path, capsys)
+    registry = with_presets(tmp_path, eye={"hidden_size": 24})
+    monkeypatch.setattr("modelgraft.registry.discover", lambda **_: registry)
+    (tmp_path / "g.yaml").write_text(EYE.lstrip() % "preset:eye")
+    for command in ("check", "plan"):
+        code, _, err = run(command, "g.yaml")
+        assert code == 0
+        assert "warning: g.yaml:7  no-weights  eye: the weights of 'preset:eye' are not on this machine" in err
+        assert "ask for random ones: --init random" in err
+    code, out, _ = run("check", "g.yaml", "--json")
+    (graph,) = json.loads(out)["graphs"]
+    assert (code, graph["ok"], [(w["code"], w["line"], w["node"]) for w in graph["warnings"]]) == (0, True, [("no-weights", 7, "eye")])
