@@ -70,7 +70,7 @@ DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,3})?")  # of the backends that ship
 DEVICES = "auto, cpu, cuda or cuda:1"  # the same in words
 # Names that mean something else where inputs are given (the arguments of Pipeline.run) and where outputs are written (a row of `map`).
 RESERVED: Mapping[str, Mapping[str, str]] = {
-    "input": {"outputs": "what is wanted of a run", "seed": "the seed of a run", "self": "the pipeline"},
+    "input": {"outputs": "what is wanted of a run", "seed": "the seed of a run"},
     "output": {"error": "why a record failed", "absent": "the outputs that a record has none of"},
 }
 
