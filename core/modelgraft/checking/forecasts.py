@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from modelgraft.checkpoints.lacking import NO_WEIGHTS_HINT, none_to_come
 from modelgraft.checkpoints.sources import SourceView
-from modelgraft.checkpoints.weights import NO_WEIGHTS_HINT, none_to_come
 from modelgraft.errors import Place, Problem, choices
 from modelgraft.graph import GraphSpec, Node
 from modelgraft.wording import option

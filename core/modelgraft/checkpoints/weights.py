@@ -11,19 +11,17 @@ from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.checkpoints import archives, conversions, hub, kept, seals, weight_files
+from modelgraft.checkpoints import archives, conversions, hub, kept, seals
 from modelgraft.checkpoints.headers import damaged
+from modelgraft.checkpoints.lacking import NO_WEIGHTS_HINT, why_none
 from modelgraft.checkpoints.progress import Progress
 from modelgraft.checkpoints.seals import Proof
 from modelgraft.checkpoints.sources import SourceView, settle
 from modelgraft.checkpoints.storage import digest_of
 from modelgraft.errors import Problem, SourceError, choices
-from modelgraft.wording import option
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-NO_WEIGHTS_HINT = f"name a checkpoint, or ask for random ones: {option('init', 'random')}"
 
 
 def open(view: SourceView, *, offline: bool, progress: Progress | None = None) -> Weights:
@@ -33,7 +31,7 @@ def open(view: SourceView, *, offline: bool, progress: Progress | None = None) -
     """
     ready = _at_hand(view, offline=offline, progress=progress)
     if not ready.weight_files:
-        raise SourceError(Problem("no-weights", _why_none(ready), hint=NO_WEIGHTS_HINT))
+        raise SourceError(Problem("no-weights", why_none(ready), hint=NO_WEIGHTS_HINT))
     return Weights(ready, _proof_of(ready, offline=offline) if ready is view else _nothing_to_prove)
 
 
@@ -49,22 +47,6 @@ def _at_hand(view: SourceView, *, offline: bool, progress: Progress | None) -> S
     if ref.kind == "hub" and not view.has_weights and not (offline or hub.is_offline()):
         return settle(view, folder=hub.download(ref.name, ref.revision, weights=True))
     return view
-
-
-def none_to_come(view: SourceView, *, offline: bool) -> str:
-    """Why a source has no weights and will get none; "" where it has some, or where they are fetched when it is opened."""
-    is_fetched = view.ref.kind == "archive" or (view.ref.kind == "hub" and not (offline or hub.is_offline()))
-    return "" if view.has_weights or is_fetched else _why_none(view)
-
-
-def _why_none(view: SourceView) -> str:
-    if view.is_recorded or view.ref.kind == "hub":
-        return f"the weights of '{view.text}' are not on this machine: only its published config is known"
-    others = weight_files.others_in(view.folder) if view.folder is not None else []
-    there = f"; it has {choices(path.name for path in others)}: give the one that is meant the name model.safetensors" if others else ""
-    return (
-        f"{view.folder or view.text} has no file of weights (model.safetensors, model.safetensors.index.json or pytorch_model.bin){there}"
-    )
 
 
 Prove = Callable[[], None]  # ends when what is kept of a source is whole: it was, or it is made again

@@ -53,7 +53,7 @@ class Loader:
     def require(self, nodes: Iterable[Node]) -> None:
         """Raise SourceError for every one of these nodes whose source has no weights and will get none: before any is loaded."""
         from modelgraft.checking.forecasts import needs_weights
-        from modelgraft.checkpoints.weights import NO_WEIGHTS_HINT, none_to_come
+        from modelgraft.checkpoints.lacking import NO_WEIGHTS_HINT, none_to_come
 
         if self._init == "random":
             return
