@@ -57,6 +57,7 @@ class _WiresLostError(GraphError):
 
 
 def _solve_wired(graph: GraphSpec, drafts: dict[str, Draft], outputs: dict[str, Ref], configs: Configs) -> SolvedGraph:
+    drafts = {name: drafts[name] for name in sorted(drafts)}  # nothing that is made of them depends on the order in the file
     unified = _fit(graph, drafts, configs)
     problems = Collector()
     nodes = {name: _node(draft, unified) for name, draft in drafts.items()}
