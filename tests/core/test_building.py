@@ -331,3 +331,20 @@ def test_a_handle_is_no_list():
     assert repr(eye) == "<node eye>"
     assert repr(eye.tokens) == "<port eye.tokens>"
     assert not hasattr(eye, "_repr_html_")
+
+
+def test_a_cell_of_a_notebook_is_a_place():
+    """By its number, as the notebook shows it; its file has a name that nobody knows."""
+    code = 'graph = mg.Graph(registry=registry)\n\ngraph.output("text", graph.node("toy/uper"))\n'
+    names = {"mg": mg, "registry": REGISTRY, "In": ["", "import", code], "__name__": "__main__"}
+    exec(compile(code, "/tmp/ipykernel_7/1234.py", "exec", dont_inherit=True), names)
+    assert problems(names["graph"]) == [("In[2]:3", "unknown-component")]
+
+
+def test_params_of_a_loaded_graph_go_into_a_graph_around_it():
+    """What was set of it is set where it stands."""
+    outer = mg.Graph("outer")
+    inner = mg.load("vit", params={"checkpoint": "preset:vit-b-16"})
+    outer.output("label", outer.node(graph=inner, name="see", image=outer.input("image", "image")).label)
+    assert "use: graph:vit, with: {checkpoint: preset:vit-b-16}" in outer.to_yaml()
+    assert mg.check(outer).nodes["see/vision"].source.text.startswith("preset:vit-b-16")

@@ -7,6 +7,7 @@ import json
 import re
 import sys
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -131,6 +132,7 @@ def test_a_page_carries_a_drawing_for_every_state():
     found = states(picture(mg.plan(many)))
     assert len(found) == 11 <= MOST_STATES
     assert all(len(key) in (0, 8, 9) for key in found)
+    assert set(states(replace(found[()], boxes=found[()].boxes * 200))) == {(), max(found, key=len)}
 
 
 def read(page: str, id: str):

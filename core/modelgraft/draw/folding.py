@@ -10,6 +10,7 @@ from modelgraft.draw.picture import FROZEN, TRAINED, Arrow, Box, Picture
 from modelgraft.draw.spent import CACHED, in_percent
 
 MOST_STATES = 16  # drawings that a page carries, each with other graphs folded
+MOST_BOXES = 3_000  # in all of them: a page of more is slow to open
 
 
 def clusters(drawn: Picture) -> tuple[str, ...]:
@@ -84,15 +85,18 @@ def _folded(id: str, boxes: list[Box]) -> Box:
 def states(drawn: Picture) -> dict[tuple[str, ...], Picture]:
     """The drawings that a page needs, by the graphs that are folded in each.
 
-    With few inner graphs every choice is there; with many, all folded or one of them open together with those around it.
+    With few inner graphs every choice is there; with more, all folded or one of them open together with those around it; of a
+    very large graph only all folded and all open.
     """
     every = clusters(drawn)
+    most = max(2, min(MOST_STATES, MOST_BOXES // max(1, len(drawn.boxes))))
+    folded = frozenset(every)
     choices = [frozenset[str]()]
-    for id in every:
-        choices += [folded | {id} for folded in choices]
-    if len(choices) > MOST_STATES:
-        choices = [frozenset(every), *(frozenset(every) - {id, *_around(id)} for id in every), frozenset()]
-    return {tuple(sorted(folded)): fold(drawn, folded) for folded in choices}
+    for id in every if 2 ** len(every) <= most else ():
+        choices += [taken | {id} for taken in choices]
+    if len(every) + 2 <= 4 * most and len(choices) == 1:
+        choices += [folded, *(folded - {id, *_around(id)} for id in every)]
+    return {tuple(sorted(taken)): fold(drawn, taken) for taken in (*choices, folded)}
 
 
 def _around(id: str) -> set[str]:

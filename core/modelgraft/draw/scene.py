@@ -47,6 +47,20 @@ class Local:
     into: str
 
 
+class _Wires:
+    """The wires that a graph sees, by what is asked of them."""
+
+    def __init__(self, wires: Iterable[Local]) -> None:
+        self.all = tuple(wires)
+        self.of = {one.arrow: one for one in self.all}
+        self.into, self.out_of = defaultdict[str, list[Local]](list), defaultdict[str, list[Local]](list)
+        self.alike = defaultdict[tuple[str, str], list[Local]](list)
+        for one in self.all:
+            self.into[one.end].append(one)
+            self.out_of[one.start].append(one)
+            self.alike[one.start, one.end].append(one)
+
+
 @dataclass(slots=True)
 class Level:
     """A graph laid out in itself, from its upper left corner.
@@ -55,7 +69,7 @@ class Level:
     """
 
     id: str
-    wires: tuple[Local, ...]
+    wires: _Wires
     placed: Placed
     shapes: dict[str, Shape]
     inner: dict[str, Level]
@@ -101,16 +115,16 @@ class Scene:
 
     def _level(self, id: str) -> Level:
         inner = {one: self._level(one) for one in self._clusters if one.rpartition("/")[0] == id}
-        wires = tuple(self._locals(id))
+        wires = _Wires(self._locals(id))
         shapes = {one: _outside(level) for one, level in inner.items()}
-        gates = dict.fromkeys(end for local in wires for end in (local.start, local.end) if end[:1] == "\0")
+        gates = dict.fromkeys(end for local in wires.all for end in (local.start, local.end) if end[:1] == "\0")
         shapes |= {gate: Shape(GATE_WIDTH, 0.0, {"": 0.0}, {"": 0.0}) for gate in gates}
         own = [box for box in self.drawn.boxes if self._homes[box.id] == id]
         widths = {box.id: _width(box, self._coming[box.id], self._going[box.id]) for box in own}
         widths = {**widths, **{one: shape.width for one, shape in shapes.items()}}
         first = [gate for gate in gates if gate.startswith(_IN)]
         last = [gate for gate in gates if gate.startswith(_OUT)]
-        gated = [one for one in wires if one.start in inner or one.end in inner]
+        gated = [one for one in wires.all if one.start in inner or one.end in inner]
         ends = {
             (one.start, one.end): (
                 shapes[one.start].outs[one.out] if one.start in inner else 0.0,
@@ -118,7 +132,7 @@ class Scene:
             )
             for one in gated
         }
-        placed = place(widths, [(local.start, local.end) for local in wires], first=first, last=last, ends=ends)
+        placed = place(widths, [(local.start, local.end) for local in wires.all], first=first, last=last, ends=ends)
         level = Level(id, wires, placed, shapes, inner)
         for box in own:
             shapes[box.id] = self._shape(box, widths[box.id], level)
@@ -150,8 +164,8 @@ class Scene:
         return next((one for one in ancestors(self._boxes[box]) if one.rpartition("/")[0] == id), None)
 
     def _shape(self, box: Box, width: float, level: Level) -> Shape:
-        ins = self._in_order([local for local in level.wires if local.end == box.id], level, side=-2)
-        outs = self._in_order([local for local in level.wires if local.start == box.id], level, side=1)
+        ins = self._in_order(level.wires.into[box.id], level, side=-2)
+        outs = self._in_order(level.wires.out_of[box.id], level, side=1)
         strips = STRIP_HEIGHT * (any(ins) + any(outs))
         height = PAD + NAME_PX + LINE_HEIGHT * len(box.lines) + 8 + strips + (TIME_HEIGHT if box.time else 0.0)
         return Shape(width, height, _spaced(ins, width), _spaced(outs, width))
@@ -203,7 +217,7 @@ class Scene:
         parts: list[str] = []
         for id in dict.fromkeys(outer):
             level = self.levels[id]
-            local = next((one for one in level.wires if one.arrow is arrow), None)
+            local = level.wires.of.get(arrow)
             if local is not None:
                 parts += self._part(level, local, is_start=not parts)
         return " ".join(parts)
@@ -284,6 +298,6 @@ def _runs(level: Level) -> dict[str, float]:
 def _aside(level: Level, local: Local) -> float:
     """How far from the middle of a bend a wire passes: wires between the same two boxes run side by side."""
     outs, ins = level.shapes[local.start].outs, level.shapes[local.end].ins
-    alike = [one for one in level.wires if (one.start, one.end) == (local.start, local.end)]
+    alike = level.wires.alike[local.start, local.end]
     beside = sorted({(ins[one.into], outs[one.out]) for one in alike})
     return 5.0 * (beside.index((ins[local.into], outs[local.out])) - (len(beside) - 1) / 2)
