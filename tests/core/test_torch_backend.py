@@ -222,3 +222,19 @@ def test_code_that_asks_hears_of_cancellation():
 def test_what_the_plans_are_told_is_what_the_backend_has():
     """The plugin declares the dtypes without torch, and the backend runs in them."""
     assert set(discover().precisions["torch"]) == set(DTYPES)
+
+
+def test_nothing_is_drawn_for_modules_without_memory_and_all_as_ever_after():
+    """One block may lie in another; tensors with memory are drawn within too."""
+    torch.manual_seed(0)
+    expected = torch.nn.Linear(3, 5).weight.detach().clone()
+    with parameters_without_memory():
+        with parameters_without_memory():
+            assert torch.nn.Embedding(7, 3).weight.is_meta
+        assert torch.nn.Linear(3, 5).weight.is_meta
+        torch.manual_seed(0)
+        drawn = torch.empty(4).normal_()
+    torch.manual_seed(0)
+    assert torch.equal(drawn, torch.empty(4).normal_())
+    torch.manual_seed(0)
+    assert torch.equal(torch.nn.Linear(3, 5).weight, expected)

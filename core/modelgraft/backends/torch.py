@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _BUILDING = threading.RLock()  # building patches a method of torch.nn.Module, so it happens once at a time
 
+DRAWN = ("normal_", "uniform_")  # methods by which modules draw their first numbers
 DTYPES: Mapping[str, torch.dtype] = {
     "float32": torch.float32,
     "float16": torch.float16,
@@ -165,6 +166,8 @@ def _load_module(context: LoadContext, shared: Mapping[str, Loaded]) -> tuple[to
         module, kept = _filled(context)
     else:
         module, warnings = _without_weights(context)
+    if node.adapters and (for_adapters := getattr(module, "for_adapters", None)) is not None:
+        module = for_adapters()  # a module that has another form for those who change it
     for adapter in node.adapters:
         before, is_new = _count(module), starts_new(adapter, context)
         module = cast(_graft(module, adapter, context), context.dtype)
@@ -306,12 +309,29 @@ def parameters_without_memory() -> Iterator[None]:
             param = torch.nn.Parameter(param.detach().to("meta"), requires_grad=param.requires_grad)
         original(self, name, param)
 
-    with _BUILDING:
+    with _BUILDING, _nothing_drawn():
         torch.nn.Module.register_parameter = register  # type: ignore[method-assign]
         try:
             yield
         finally:
             torch.nn.Module.register_parameter = original  # type: ignore[method-assign]
+
+
+@contextmanager
+def _nothing_drawn() -> Iterator[None]:
+    """Draw no random numbers for tensors without memory: torch imports its compiler to do nothing with them, which takes half a second."""
+
+    def drawing(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        return lambda tensor, *args, **settings: tensor if tensor.is_meta else original(tensor, *args, **settings)
+
+    before = {name: getattr(torch.Tensor, name) for name in DRAWN}
+    for name, original in before.items():
+        setattr(torch.Tensor, name, drawing(original))
+    try:
+        yield
+    finally:
+        for name, original in before.items():
+            setattr(torch.Tensor, name, original)
 
 
 def in_torch(module: Callable[..., Any], context: LoadContext) -> Callable[..., Any]:

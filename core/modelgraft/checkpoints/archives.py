@@ -165,12 +165,26 @@ def _home(ref: SourceRef) -> Path:
 def _archive(ref: SourceRef) -> Path | None:
     """The package, if it is kept and whole; one that is broken is deleted, and that is said."""
     found = next(iter(sorted((_home(ref) / "archive").glob("[!.]*.whl"))), None)
-    if found is None or not (complaint := seals.complaint_of_file(found)):
+    if found is None:
+        return None
+    if not seals.seal_of(found).is_file() and _holds_together(found):
+        seals.seal_file(found)  # an older version has kept it
+    if not (complaint := seals.complaint_of_file(found)):
         return found
-    if seals.seal_of(found).is_file():
-        kept.remark(f"the package {ref.name} was kept and is broken ({complaint}): it is fetched again")
+    kept.remark(f"the package {ref.name} was kept and is broken ({complaint}): it is fetched again")
     kept.delete(found)
     return None
+
+
+def _holds_together(archive: Path) -> bool:
+    """Whether every member of an archive has the checksum that the archive itself gives."""
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(archive) as package:
+            return package.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def _download(ref: SourceRef, *, refusal: str, progress: Progress | None) -> Path:

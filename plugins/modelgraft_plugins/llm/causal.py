@@ -1,16 +1,15 @@
-"""llm/causal: decoder-only models of transformers."""
+"""llm/causal: decoder-only models. The plainest are built in `plain.py`, the others by transformers, which is imported for them alone."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from modelgraft.checkpoints.weights import Weights
-from modelgraft_plugins import huggingface
-from modelgraft_plugins.llm import CausalConfig, idefics
-from modelgraft_plugins.llm.decoders import CausalDecoder
+from modelgraft.generation.decoder import Decoder
+from modelgraft_plugins.llm import CausalConfig, idefics, plain
 from modelgraft_plugins.llm.language_model import LanguageModel, read_state
 from modelgraft_plugins.llm.writer import CausalWriter
 
@@ -26,18 +25,83 @@ class Causal(LanguageModel):
     writer_kind = CausalWriter
 
     def __init__(self, config: CausalConfig) -> None:
-        super().__init__(config, huggingface.build(config.facts(), ARCHITECTURE))
+        facts = config.facts()
+        super().__init__(config, plain.Model(facts) if plain.serves(facts) else _by_transformers(facts))
 
     @staticmethod
     def from_checkpoint(config: CausalConfig, weights: Weights) -> dict[str, Tensor]:
         """Translate the tensors of a checkpoint, in any layout that transformers reads."""
-        state = weights.state()
+        state, facts = weights.state(), config.facts()
         if weights.view.root.get("model_type") == idefics.MODEL_TYPE:
             state = idefics.language_state(state)
-        return read_state(huggingface.blueprint(config.facts(), ARCHITECTURE), state, extra=len(config.extra_tokens))
+        if plain.serves(facts) and (found := plain.read(state, facts)) is not None and not config.extra_tokens:
+            return {f"model.{name}": tensor for name, tensor in found.items()}
+        from modelgraft_plugins import huggingface
 
-    def torch_decoder(self) -> CausalDecoder:
+        return read_state(huggingface.blueprint(facts, ARCHITECTURE), state, extra=len(config.extra_tokens))
+
+    @property
+    def model(self) -> Any:  # Any: a model of transformers, which is only partly annotated
+        """The model of transformers, whose layers adapters and exports know; made of the plain one, when asked for."""
+        plainest = self._plain
+        if plainest is not None:
+            from modelgraft_plugins import huggingface
+
+            model = huggingface.blueprint(plainest.facts, ARCHITECTURE)
+            model.load_state_dict(plainest.state_dict(), assign=True)
+            huggingface.tie(model)
+            self.model = model.requires_grad_(requires_grad=False).eval()
+        return self._modules["model"]
+
+    @model.setter
+    def model(self, _model: Any) -> None:
+        """Never called: torch.nn.Module takes modules before properties hear of them. It says that they may be set."""
+
+    @property
+    def _plain(self) -> plain.Model | None:
+        """The model where it is a plain one, still."""
+        found = self._modules["model"]
+        return found if isinstance(found, plain.Model) else None
+
+    @property
+    def optional_keys(self) -> tuple[str, ...]:
+        """See LanguageModel.optional_keys."""
+        return () if self._plain is not None else super().optional_keys
+
+    def after_load(self) -> None:
+        """See LanguageModel.after_load."""
+        if self._plain is not None:
+            self._plain.tie()
+        else:
+            super().after_load()
+
+    def facts(self) -> dict[str, Any]:
+        """See LanguageModel.facts."""
+        if self._plain is None:
+            return super().facts()
+        facts = self._plain.facts
+        ends = facts["eos_token_id"]
+        end_ids = list(ends) if isinstance(ends, list) else [ends]
+        return {"vocabulary": facts["vocab_size"], "end_ids": end_ids, "start_id": facts.get("pad_token_id")}
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """See LanguageModel.embed."""
+        if self._plain is None:
+            return super().embed(ids)
+        embedded: Tensor = self._plain.model.embed_tokens(ids)
+        return embedded
+
+    def for_adapters(self) -> Causal:
+        """The same with the model of transformers, whose layers adapters look for by their names and classes."""
+        _ = self.model
+        return self
+
+    def torch_decoder(self) -> Decoder:
         """The decoder in torch."""
+        if self._plain is not None:
+            return plain.Decoder(self._plain)
+        from modelgraft_plugins.llm.decoders import CausalDecoder
+
         return CausalDecoder(self.model)
 
     def export_decoder(self, folder: Path, *, half: bool) -> DecoderGraph:
@@ -49,9 +113,15 @@ class Causal(LanguageModel):
         from modelgraft.backends.onnx.keys import ExportError
         from modelgraft_plugins.llm import grouped_query, growing_export
 
-        path = folder / "model.onnx"
+        path, model = folder / "model.onnx", self.model
         try:
-            return DecoderGraph("grouped", grouped_query.export(self.model, path, half=half))
+            return DecoderGraph("grouped", grouped_query.export(model, path, half=half))
         except ExportError as error:
             remark = f"GroupQueryAttention cannot serve this model ({error}): its cache grows, and long answers slow down"
-        return DecoderGraph("growing", growing_export.export_decoder(self.model, path, half=half), remark)
+        return DecoderGraph("growing", growing_export.export_decoder(model, path, half=half), remark)
+
+
+def _by_transformers(facts: dict[str, Any]) -> Any:  # Any: a model of transformers, which is only partly annotated
+    from modelgraft_plugins import huggingface
+
+    return huggingface.build(facts, ARCHITECTURE)

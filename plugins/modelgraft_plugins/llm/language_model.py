@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from modelgraft.backends.base import LoadContext, NodeRuntime
 from modelgraft.generation.decoder import Decoder
-from modelgraft_plugins import huggingface
 from modelgraft_plugins.llm.config import LanguageConfig
 from modelgraft_plugins.llm.writer import Writer
 
@@ -32,10 +31,14 @@ class LanguageModel(nn.Module):
     @property
     def optional_keys(self) -> tuple[str, ...]:
         """Tensors that a checkpoint may leave out."""
+        from modelgraft_plugins import huggingface
+
         return huggingface.optional_keys(self.model, prefix="model.")
 
     def after_load(self) -> None:
         """Tie what the checkpoint ties."""
+        from modelgraft_plugins import huggingface
+
         huggingface.tie(self.model)
 
     def prepare(self, context: LoadContext) -> None:
@@ -73,6 +76,8 @@ def read_state(model: Any, state: Mapping[str, Tensor], *, extra: int = 0) -> di
 
     extra  tokens that the model has and the checkpoint lacks: their rows of embeddings and head are the mean of the others
     """
+    from modelgraft_plugins import huggingface
+
     found = huggingface.convert(state, model, prefix="model.")
     return _with_rows(found, model, extra) if extra else found
 

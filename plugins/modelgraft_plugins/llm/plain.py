@@ -1,0 +1,290 @@
+"""Decoder-only models of the plainest kind, in torch alone: LLaMA, and Qwen2, which adds three biases to it.
+
+What transformers builds for them does the same, but importing it takes longer than all else of a start, and its code for every kind of
+attention, cache and device takes a share of every token. So a model whose config says nothing beyond the tables below is built here;
+any key that is not in them, and whatever is to change or export the model, has transformers build it: see `causal.py`.
+
+Sources: Touvron et al. 2023 (arXiv 2302.13971), Ainslie et al. 2023 (arXiv 2305.13245, grouped queries), Su et al. 2021 (arXiv 2104.09864,
+rotary positions). Names of modules are those of the published files. Checked against transformers in tests/plugins/test_llm_plain.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Facts = Mapping[str, Any]  # a config.json
+
+# Keys that are obeyed. A config must have the first ones: their defaults differ between versions of transformers.
+NEEDED = (
+    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "rms_norm_eps",
+    "tie_word_embeddings", "eos_token_id",
+)  # fmt: skip
+OBEYED = frozenset({*NEEDED, "model_type", "num_key_value_heads", "head_dim", "rope_theta", "rope_parameters", "pad_token_id"})
+# Keys that are obeyed when they have a value that changes nothing, or one of those here.
+ONLY: Mapping[str, tuple[Any, ...]] = {
+    "hidden_act": ("silu",), "attention_bias": (False, None), "mlp_bias": (False, None), "rope_scaling": (None,),
+    "pretraining_tp": (1, None), "use_sliding_window": (False, None), "quantization_config": (None,), "rope_interleaved": (False, None),
+}  # fmt: skip
+# Keys that say nothing of how answers are computed.
+SILENT = frozenset({
+    "architectures", "_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache", "initializer_range", "attention_dropout",
+    "max_position_embeddings", "bos_token_id", "is_llama_config", "max_window_layers",
+})  # fmt: skip
+BIASED = {"llama": False, "qwen2": True}  # model type -> whether queries, keys and values have a bias
+
+
+def serves(facts: Facts) -> bool:
+    """Whether a config is of a model that this file builds, to the last key."""
+    kind = facts.get("model_type")
+    if kind not in BIASED or any(facts.get(key) is None for key in NEEDED) or _theta(facts) is None:
+        return False
+    if kind == "qwen2" and facts.get("use_sliding_window"):
+        return False
+    known = OBEYED | ONLY.keys() | SILENT | ({"sliding_window"} if kind == "qwen2" else set())  # unread there without use_sliding_window
+    return facts.keys() <= known and all(facts[key] in allowed for key, allowed in ONLY.items() if key in facts) and _divides(facts)
+
+
+def _divides(facts: Facts) -> bool:
+    """Whether the numbers go together; what transformers says of those that do not is left to it."""
+    heads, pairs = facts["num_attention_heads"], facts.get("num_key_value_heads") or facts["num_attention_heads"]
+    return facts["hidden_size"] % heads == 0 and heads % pairs == 0 and _head_size(facts) % 2 == 0
+
+
+def _head_size(facts: Facts) -> int:
+    return int(facts.get("head_dim") or facts["hidden_size"] // facts["num_attention_heads"])
+
+
+def _theta(facts: Facts) -> float | None:
+    """The base of the rotary positions; None for any but the plain ones."""
+    given = facts.get("rope_parameters")
+    if given is None:
+        return facts.get("rope_theta")
+    if not isinstance(given, Mapping) or given.keys() - {"rope_theta", "rope_type"} or given.get("rope_type", "default") != "default":
+        return None
+    return given.get("rope_theta") if facts.get("rope_theta") in (None, given.get("rope_theta")) else None
+
+
+class Model(nn.Module):
+    """A whole model: embeddings, layers and head, under the names of its files."""
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__()
+        self.facts, self.model = dict(facts), Body(facts)
+        self.lm_head = nn.Linear(facts["hidden_size"], facts["vocab_size"], bias=False)
+        if facts["tie_word_embeddings"]:
+            self.lm_head.weight = self.model.embed_tokens.weight
+        spread = facts.get("initializer_range") or 0.02  # as transformers draws new weights
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif parameter.ndim > 1 and not parameter.is_meta:
+                nn.init.normal_(parameter, std=spread)
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """As models of transformers call it."""
+        return self.model.embed_tokens
+
+    def get_output_embeddings(self) -> nn.Linear:
+        """As models of transformers call it."""
+        return self.lm_head
+
+    def tie(self) -> None:
+        """Make the head the embedding table where the config says so; a file that holds another for it has its way."""
+        one, other = self.lm_head.weight, self.model.embed_tokens.weight
+        if self.facts["tie_word_embeddings"] and one is not other and (one.data_ptr() == other.data_ptr() or torch.equal(one, other)):
+            self.lm_head.weight = other
+
+
+class Body(nn.Module):
+    """All but the head."""
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(facts["vocab_size"], facts["hidden_size"])
+        self.layers = nn.ModuleList(Layer(facts) for _ in range(facts["num_hidden_layers"]))
+        self.norm = Norm(facts["hidden_size"], facts["rms_norm_eps"])
+        self.theta, self.head_size = float(_theta(facts) or 0.0), _head_size(facts)  # never 0: see `serves`
+
+    def turns(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Cosine and sine of the angles of some positions, int64[rows tokens] -> dtype[rows 1 tokens head_size] each."""
+        steps = torch.arange(0, self.head_size, 2, dtype=torch.float32, device=positions.device)
+        angles = positions[:, None, :, None].float() * (1.0 / self.theta ** (steps / self.head_size))
+        angles = torch.cat((angles, angles), -1)
+        return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+class Layer(nn.Module):
+    """Attention, then the gated feed-forward, each behind a norm and added to what it reads."""
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__()
+        width, epsilon = facts["hidden_size"], facts["rms_norm_eps"]
+        self.self_attn = Attention(facts)
+        self.mlp = FeedForward(width, facts["intermediate_size"])
+        self.input_layernorm, self.post_attention_layernorm = Norm(width, epsilon), Norm(width, epsilon)
+
+    def forward(self, x: Tensor, turns: tuple[Tensor, Tensor], remember: Remember, mask: Tensor | None) -> Tensor:
+        """Read float[batch tokens width]."""
+        x = x + self.self_attn(self.input_layernorm(x), turns, remember, mask)
+        fed: Tensor = self.mlp(self.post_attention_layernorm(x))
+        return x + fed
+
+
+# Takes the keys and values of new positions, float[batch pairs tokens head_size]; gives those of all positions that may be read.
+Remember = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+class Attention(nn.Module):
+    """Grouped queries: several heads read the same keys and values."""
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__()
+        width, heads, bias = facts["hidden_size"], facts["num_attention_heads"], BIASED[facts["model_type"]]
+        pairs, self.head_size = facts.get("num_key_value_heads") or heads, _head_size(facts)
+        self.group = heads // pairs
+        self.q_proj = nn.Linear(width, heads * self.head_size, bias=bias)
+        self.k_proj = nn.Linear(width, pairs * self.head_size, bias=bias)
+        self.v_proj = nn.Linear(width, pairs * self.head_size, bias=bias)
+        self.o_proj = nn.Linear(heads * self.head_size, width, bias=False)
+
+    def forward(self, x: Tensor, turns: tuple[Tensor, Tensor], remember: Remember, mask: Tensor | None) -> Tensor:
+        """Attend from new positions to all that are remembered.
+
+        mask  bool[batch 1 tokens keys], True where a token may read; None: each reads all that are not behind it
+        """
+        split = (*x.shape[:2], -1, self.head_size)
+        query, key, value = (part(x).view(split).transpose(1, 2) for part in (self.q_proj, self.k_proj, self.v_proj))
+        keys, values = remember(turned(key, turns), value)
+        mixed = self._mixed(turned(query, turns), keys, values, mask)  # [batch heads tokens head_size]
+        joined: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(*x.shape[:2], -1))
+        return joined
+
+    def _mixed(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        """Call the operator in the ways in which transformers does, so that both give the same bits."""
+        attend = functional.scaled_dot_product_attention
+        if mask is None:
+            return attend(query, keys, values, is_causal=query.shape[2] > 1, enable_gqa=self.group > 1)
+        if query.shape[2] > 1:
+            keys, values = (part.repeat_interleave(self.group, 1) if self.group > 1 else part for part in (keys, values))
+            return attend(query, keys, values, attn_mask=mask)
+        grouped = query.reshape(query.shape[0], keys.shape[1], self.group, self.head_size)  # the heads of a group stand where tokens do
+        return attend(grouped, keys, values, attn_mask=mask).reshape(query.shape)
+
+
+def turned(x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotate each pair (i, i + half) of a head by the angle of its position."""
+    first, second = x.chunk(2, -1)
+    return x * turns[0] + torch.cat((-second, first), -1) * turns[1]
+
+
+class FeedForward(nn.Module):
+    """SwiGLU."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.gate_proj, self.up_proj = nn.Linear(width, inner, bias=False), nn.Linear(width, inner, bias=False)
+        self.down_proj = nn.Linear(inner, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply it to float[batch tokens width]."""
+        down: Tensor = self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
+        return down
+
+
+class Norm(nn.Module):
+    """RMS norm, computed in float32."""
+
+    def __init__(self, width: int, epsilon: float) -> None:
+        super().__init__()
+        self.weight, self.epsilon = nn.Parameter(torch.ones(width)), epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply it along the last axis."""
+        wide = x.float()
+        return self.weight * (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.epsilon)).to(x.dtype)
+
+
+# -- reading files and writing answers ------------------------------------------------------------------------------------
+
+
+def read(state: Mapping[str, Tensor], facts: Facts) -> dict[str, Tensor] | None:
+    """The tensors of a file that has the names of `Model`; None for any other layout, which transformers may know."""
+    found = {name: tensor for name, tensor in state.items() if not name.endswith("rotary_emb.inv_freq")}  # old files hold the angles
+    if facts["tie_word_embeddings"] and "model.embed_tokens.weight" in found:
+        found.setdefault("lm_head.weight", found["model.embed_tokens.weight"])
+    with torch.device("meta"):
+        wanted = Layer(facts).state_dict().keys()
+    names = {f"model.layers.{layer}.{name}" for layer in range(facts["num_hidden_layers"]) for name in wanted}
+    return found if found.keys() == names | {"model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"} else None
+
+
+class Decoder:
+    """A model in the generation loop: see modelgraft.generation.decoder. Shorter prompts are padded on the left."""
+
+    def __init__(self, model: Model) -> None:
+        self.model, self.length = model, 0
+        self.slabs: list[tuple[Tensor, Tensor]] = []  # keys and values of each layer, float[batch pairs capacity head_size]
+        self.mask: Tensor | None = None  # bool[batch capacity]: what may be read; None when there is no padding
+        self.positions = torch.zeros(1, 0, dtype=torch.int64)  # int64[1 or batch, capacity]
+
+    def prefill(self, prompts: Sequence[Tensor], *, room: int) -> Tensor:
+        """See Decoder.prefill."""
+        longest = max(map(len, prompts))
+        capacity, first = longest + max(room, 1), prompts[0]
+        embedded = first.new_zeros((len(prompts), longest, first.shape[1]))
+        for row, prompt in zip(embedded, prompts, strict=True):
+            row[longest - len(prompt) :] = prompt
+        places = torch.arange(capacity, device=first.device)[None]
+        padding = torch.tensor([longest - len(prompt) for prompt in prompts], device=first.device)[:, None]
+        is_padded = bool((padding > 0).any())
+        self.mask, self.positions = (places >= padding, (places - padding).clamp_(min=0)) if is_padded else (None, places)
+        self.slabs, self.length = self._empty(len(prompts), capacity, first), 0
+        return self._read(embedded)
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """See Decoder.step."""
+        return self._read(self.model.model.embed_tokens(tokens[:, None]))
+
+    def reorder(self, rows: Tensor) -> None:
+        """See Decoder.reorder."""
+        self.slabs = [(keys[rows], values[rows]) for keys, values in self.slabs]
+        if self.mask is not None:
+            self.mask, self.positions = self.mask[rows], self.positions[rows]
+
+    def _read(self, x: Tensor) -> Tensor:
+        """Read new positions, float[batch tokens width]; the logits after the last."""
+        body, start, end = self.model.model, self.length, self.length + x.shape[1]
+        turns, mask = body.turns(self.positions[:, start:end], x.dtype), self._mask(start, end)
+        for index, layer in enumerate(body.layers):
+            x = layer(x, turns, self._remembering(index, start, end), mask)
+        self.length = end
+        logits: Tensor = self.model.lm_head(body.norm(x)[:, -1:])  # a slice of what is normed: transformers' own bits
+        return logits[:, -1]
+
+    def _mask(self, start: int, end: int) -> Tensor | None:
+        if self.mask is None:
+            return None
+        seen = self.mask[:, None, None, :end]  # [batch 1 1 keys]
+        if end - start == 1:
+            return seen
+        tokens, keys = torch.arange(start, end, device=seen.device)[:, None], torch.arange(end, device=seen.device)[None]
+        return (seen & (keys <= tokens)) | (keys == tokens)  # padding reads itself, or it would read nothing
+
+    def _remembering(self, index: int, start: int, end: int) -> Remember:
+        def remember(keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+            all_keys, all_values = self.slabs[index]
+            all_keys[:, :, start:end], all_values[:, :, start:end] = keys, values
+            return (keys, values) if start == 0 else (all_keys[:, :, :end], all_values[:, :, :end])
+
+        return remember
+
+    def _empty(self, batch: int, capacity: int, like: Tensor) -> list[tuple[Tensor, Tensor]]:
+        facts = self.model.facts
+        pairs = facts.get("num_key_value_heads") or facts["num_attention_heads"]
+        shape = (batch, pairs, capacity, self.model.model.head_size)
+        return [(like.new_empty(shape), like.new_empty(shape)) for _ in self.model.model.layers]
