@@ -22,6 +22,7 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
 from modelgraft.backends.torch import parameters_without_memory
+from modelgraft.errors import ModelgraftError, Problem, SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,11 +67,20 @@ def build(config: Mapping[str, Any] | ModelConfig, architecture: str, *, attenti
 
     architecture  a class such as "CLIPVisionModel", or an `Auto...` class that goes by `model_type`
     attention     "sdpa" or "eager"; None takes the fastest that the model knows, which is sdpa for nearly all
+
+    Raises SourceError `source-damaged` for a config whose values are of other kinds than its family wants.
     """
-    made = config_of(config, architecture)
-    if attention is not None:
-        made._attn_implementation = attention
-    return class_of(made, architecture)(made)
+    try:
+        made = config_of(config, architecture)
+        if attention is not None:
+            made._attn_implementation = attention
+        return class_of(made, architecture)(made)
+    except (ValueError, ModelgraftError, MemoryError):
+        raise
+    except Exception as error:  # a config from elsewhere may hold anything under the keys of its family
+        said = " ".join(str(error).split())
+        found = f"transformers cannot build {architecture} from the config of this source: {type(error).__name__}: {said}"
+        raise SourceError(Problem("source-damaged", found, hint="repair its config.json, or fetch it again")) from error
 
 
 def blueprint(config: Mapping[str, Any] | ModelConfig, architecture: str) -> Model:

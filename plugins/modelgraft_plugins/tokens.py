@@ -58,11 +58,11 @@ def _of_tokenizer(path: Path, _changed: int) -> str | None:
         found = json.loads(path.read_text(encoding="utf-8"))
         vocabulary = found["model"]["vocab"]
         added = {entry["content"]: entry["id"] for entry in found.get("added_tokens", ())}
-    except (OSError, ValueError, KeyError, TypeError):
+        listed = vocabulary.items() if isinstance(vocabulary, dict) else ((entry[0], index) for index, entry in enumerate(vocabulary))
+        ids = {index: token for token, index in listed} | {index: token for token, index in added.items()}
+        return _name("\0".join(f"{index} {ids[index]}" for index in sorted(ids)).encode(), len(ids))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None  # not a tokenizer: whoever loads it says so
-    listed = vocabulary.items() if isinstance(vocabulary, dict) else ((entry[0], index) for index, entry in enumerate(vocabulary))
-    ids = {index: token for token, index in listed} | {index: token for token, index in added.items()}
-    return _name("\0".join(f"{index} {ids[index]}" for index in sorted(ids)).encode(), len(ids))
 
 
 def _name(content: bytes, count: int | None) -> str:

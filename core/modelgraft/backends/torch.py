@@ -242,8 +242,9 @@ def _read_state(module: torch.nn.Module, context: LoadContext) -> Mapping[str, t
 
 
 def _compare(module: torch.nn.Module, state: Mapping[str, torch.Tensor], context: LoadContext) -> None:
-    """Raise SourceError naming what a checkpoint lacks, has over, or has in another shape."""
-    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    """Raise SourceError naming what a checkpoint lacks, has over, or has in another shape or kind of numbers."""
+    wanted = module.state_dict()
+    expected = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
     optional = set(getattr(module, "optional_keys", ()))
     missing = sorted(set(expected) - set(state) - optional)
     left_over = sorted(set(state) - set(expected))
@@ -252,13 +253,28 @@ def _compare(module: torch.nn.Module, state: Mapping[str, torch.Tensor], context
         for name, tensor in sorted(state.items())
         if name in expected and tuple(tensor.shape) != expected[name]
     ]
+    kinds = [
+        f"{name} is {_word(tensor)}, wanted {_word(wanted[name])}"
+        for name, tensor in sorted(state.items())
+        if name in wanted and _kind(tensor) != _kind(wanted[name])
+    ]
     found = [
         *([f"{len(missing)} missing: {choices(missing, most=4)}"] if missing else []),
         *([f"{len(left_over)} left over: {choices(left_over, most=4)}"] if left_over else []),
         *([f"{len(shapes)} of another shape: {'; '.join(shapes[:3])}"] if shapes else []),
+        *([f"{len(kinds)} of another kind of numbers: {'; '.join(kinds[:3])}"] if kinds else []),
     ]
     if found:
         raise SourceError(_misfit(context, found))
+
+
+def _kind(tensor: torch.Tensor) -> str:
+    """What its numbers are: a quantised weight is no float of another precision, and would be read as one without its scales."""
+    return "float" if tensor.is_floating_point() else "complex" if tensor.is_complex() else "integer"
+
+
+def _word(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _misfit(context: LoadContext, found: list[str]) -> Problem:
@@ -289,6 +305,8 @@ def _build(component: Component, node: Node) -> torch.nn.Module:
     try:
         with contained():
             module = factory(node.config)
+    except SourceError as error:
+        raise _placed(error, node) from error
     except ModelgraftError:
         raise
     except Exception as error:  # a plugin may raise anything while it builds
@@ -297,6 +315,15 @@ def _build(component: Component, node: Node) -> torch.nn.Module:
     if not isinstance(module, torch.nn.Module):
         raise PluginError(f"plugin '{component.plugin}': {component.module} gave {shown(module)}, wanted a torch.nn.Module")
     return module
+
+
+def _placed(error: SourceError, node: Node) -> SourceError:
+    """The error of a config that no module can be made of, with the source and the line that name it."""
+    text = f"{node.source.text}: " if node.source is not None else ""
+    return SourceError(
+        replace(problem, found=f"{text}{problem.found}", place=problem.place or node.place, node=problem.node or node.name)
+        for problem in error.problems
+    )
 
 
 @contextmanager

@@ -17,6 +17,10 @@ from typing import Any
 from modelgraft.errors import Problem, SourceError
 
 MOST_HEADER_BYTES = 100_000_000  # the limit of the safetensors format itself
+MOST_TENSORS = 500_000  # of one file: five times those of the largest model of experts
+MOST_AXES = 64  # as torch has
+COMMAS = 16  # of an entry, at most: what has more is a list without end
+LARGEST = 1 << 63  # above every size and offset
 ITEM_BYTES: Mapping[str, int] = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0"), 1),
     **dict.fromkeys(("U16", "I16", "F16", "BF16"), 2),
@@ -61,31 +65,60 @@ def _read_header(path: Path, size: int, _changed: int) -> Mapping[str, TensorHea
         if length > min(MOST_HEADER_BYTES, size - 8):
             raise damaged(path, f"is no safetensors file or is cut: its header claims {length} bytes, the file has {size} in all")
         text = file.read(length)
-    try:
-        listed = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise damaged(path, "is no safetensors file: its header is not JSON") from error
-    if not isinstance(listed, dict):
-        raise damaged(path, "is no safetensors file: its header is not a JSON object")
-    listed.pop("__metadata__", None)
+    listed = _listed(path, text)
     headers = {name: _entry(path, name, entry) for name, entry in listed.items()}
     _refuse_gaps(path, headers, size - 8 - length)
     return headers
 
 
+def _listed(path: Path, text: bytes) -> dict[str, Any]:
+    """The entries of a header by name, those of the format itself left out."""
+    if text.count(b'"data_offsets"') > MOST_TENSORS or text.count(b",") > COMMAS * MOST_TENSORS:
+        raise damaged(path, f"lists more than {MOST_TENSORS:,} tensors")
+    try:
+        listed = json.loads(text, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        said = str(error).partition("\n")[0]
+        raise damaged(path, f"is no safetensors file: its header is not JSON: {said}") from error
+    if not isinstance(listed, dict):
+        raise damaged(path, "is no safetensors file: its header is not a JSON object")
+    about = listed.pop("__metadata__", {})
+    if not isinstance(about, dict) or not all(isinstance(value, str) for value in about.values()):
+        raise damaged(path, "has a __metadata__ that is no mapping of texts")
+    return listed
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"'{next(name for name in names if names.count(name) > 1)}' stands there twice")
+    return found
+
+
 def _entry(path: Path, name: str, entry: Any) -> TensorHeader:
     try:
-        dtype, shape, (start, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+        dtype, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
     except (TypeError, KeyError, ValueError) as error:
         raise damaged(path, f"has a header without dtype, shape or data_offsets for '{name}'") from error
-    if dtype not in ITEM_BYTES:
-        raise damaged(path, f"gives '{name}' the dtype {dtype!r}, which safetensors does not have")
-    if any(type(number) is not int or number < 0 for number in (*shape, start, end)):
-        raise damaged(path, f"gives '{name}' sizes or offsets that are not natural numbers")
+    if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
+        raise damaged(path, f"gives '{name}' the dtype {_shown(dtype)}, which safetensors does not have")
+    if not isinstance(shape, list) or len(shape) > MOST_AXES:
+        raise damaged(path, f"gives '{name}' the shape {_shown(shape)}, wanted a list of at most {MOST_AXES} sizes")
+    if any(type(number) is not int or not 0 <= number < LARGEST for number in (*shape, start, end)):
+        raise damaged(path, f"gives '{name}' sizes or offsets that are not natural numbers: {_shown(shape)}, {_shown([start, end])}")
     wanted = math.prod(shape) * ITEM_BYTES[dtype]
     if end - start != wanted:
-        raise damaged(path, f"gives '{name}' {end - start} bytes, but {dtype}{list(shape)} takes {wanted}")
-    return TensorHeader(dtype, shape, start, end)
+        raise damaged(
+            path, f"gives '{name}' {end - start} bytes, but {dtype}{_shown(shape)} takes {wanted if wanted < LARGEST else 'more'}"
+        )
+    return TensorHeader(dtype, tuple(shape), start, end)
+
+
+def _shown(value: Any) -> str:
+    """What a file holds, in a message: the beginning of it, when it is long."""
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _refuse_gaps(path: Path, headers: Mapping[str, TensorHeader], present: int) -> None:

@@ -22,7 +22,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.checkpoints import archives, conversions, hub, parts, seals, weight_files
+from modelgraft.checkpoints import archives, config_rules, conversions, hub, parts, seals, weight_files
 from modelgraft.checkpoints.headers import TensorHeader, damaged, read_header
 from modelgraft.checkpoints.refs import WEIGHT_SUFFIXES, SourceRef, looks_like_a_path, parse, paths
 from modelgraft.checkpoints.storage import sha256_of, stamp_of, was_named
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["SourceRef", "SourceView", "find", "parse", "settle", "view"]
 
 CONFIG_FILES = ("config.json", "adapter_config.json")
-MOST_JSON_BYTES = 64 << 20  # a tokenizer.json of a large vocabulary has about 20 MB
+MOST_JSON_BYTES = 32 << 20  # the index of a model of a hundred thousand tensors has about 10 MB
 
 
 @dataclass(frozen=True)
@@ -296,7 +296,9 @@ def _view_file(ref: SourceRef, path: Path, registry: Registry, *, boundary: Path
         return SourceView(ref, {}, file=path, boundary=boundary)
     if (converted := conversions.find(path, reader, sha256=ref.sha256)) is not None:
         return SourceView(ref, _config_of(converted), folder=converted, reader=reader, origin=path)
-    return SourceView(ref, conversions.peek(path, reader), unread=path, reader=reader)
+    config = conversions.peek(path, reader)
+    config_rules.check(path, config)
+    return SourceView(ref, config, unread=path, reader=reader)
 
 
 def settle(view: SourceView, *, file: Path | None = None, folder: Path | None = None) -> SourceView:
@@ -358,7 +360,9 @@ def _config_of(folder: Path, boundary: Path | None = None) -> Mapping[str, Any]:
     for name in CONFIG_FILES:
         if (folder / name).is_file():
             _refuse_outside(folder / name, boundary, str(folder))
-            return _read_json(folder / name)
+            found = _read_json(folder / name)
+            config_rules.check(folder / name, found)
+            return found
     there = choices(path.name for path in folder.iterdir())
     raise SourceError(Problem("no-config", f"{folder} has no config.json; it has: {there}", hint="name a folder in Hugging Face layout"))
 

@@ -11,7 +11,7 @@ from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.checkpoints import archives, conversions, hub, kept, seals
+from modelgraft.checkpoints import archives, conversions, hub, kept, pickles, seals
 from modelgraft.checkpoints.headers import damaged
 from modelgraft.checkpoints.lacking import NO_WEIGHTS_HINT, why_none
 from modelgraft.checkpoints.progress import Progress
@@ -174,6 +174,7 @@ def _read_pickle(path: Path) -> dict[str, Callable[[str], Any]]:
 
     if conversions.is_bare_pickle(path):
         raise _unsafe(path)
+    pickles.check(path)
     try:
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=conversions.is_zip(path))
     except pickle.UnpicklingError as error:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelgraft_plugins.formats import ctranslate2_file, tensor_file
 from modelgraft_plugins.formats.ctranslate2_file import CTranslate2File
+from modelgraft_plugins.formats.wild import tells_damage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,11 +38,13 @@ FEATURES = {
 }
 
 
+@tells_damage
 def peek(path: Path) -> dict[str, Any]:
     """The config.json of the model, from the shapes alone. Raises ValueError for what cannot be read."""
     return _config(_open(path), _neighbour(path, "config.json"), _special_tokens(path))
 
 
+@tells_damage
 def read(path: Path, folder: Path) -> None:
     """Write configs, tokenizer and model.safetensors. Raises ValueError for what cannot be read."""
     source, settings, special = _open(path), _neighbour(path, "config.json"), _special_tokens(path)
@@ -193,7 +196,10 @@ def _neighbour(path: Path, name: str) -> dict[str, Any]:
     beside = path.with_name(name)
     if not beside.is_file():
         return {}
-    found = json.loads(beside.read_text(encoding="utf-8"))
+    try:
+        found = json.loads(beside.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"the {name} beside it is not JSON: {str(error).partition(chr(10))[0]}") from error
     if not isinstance(found, dict):
         raise ValueError(f"the {name} beside it is not a JSON object")  # noqa: TRY004 what a file holds is a value, not a type of ours
     return found

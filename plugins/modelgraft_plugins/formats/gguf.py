@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelgraft_plugins.formats import bpe, gguf_file, gguf_keys, gguf_rope, tensor_file
 from modelgraft_plugins.formats.gguf_file import GgufFile, Stored
+from modelgraft_plugins.formats.wild import tells_damage
 from modelgraft_plugins.stated import REMARKS
 
 if TYPE_CHECKING:
@@ -40,11 +41,13 @@ NAMES: Mapping[str, str] = {
 }
 
 
+@tells_damage
 def peek(path: Path) -> dict[str, Any]:
     """The config.json of the model, from the metadata alone. Raises ValueError for what cannot be read."""
     return _config(gguf_file.read(path))
 
 
+@tells_damage
 def read(path: Path, folder: Path) -> None:
     """Write config.json, generation_config.json, model.safetensors and the tokenizer's files. Raises ValueError."""
     source = gguf_file.read(path)

@@ -16,10 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from modelgraft_plugins.formats import gguf_kinds
+
 VERSIONS = (2, 3)
 SCALARS: Mapping[int, str] = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
 MOST_AXES = 8
+MOST_KEYS = 100_000  # models have some dozens
+MOST_TENSORS = 500_000  # five times those of the largest model of experts
+MOST_ENTRIES = 16 << 20  # of one list: sixty times the largest vocabulary
+MOST_LETTERS = 64 << 20  # of one text
+MOST_ALIGNMENT = 1 << 20
 ALIGNMENT = 32  # where the file does not give another
 
 
@@ -51,12 +58,19 @@ def read(path: Path) -> GgufFile:
         version = reader.number("I")
         if version not in VERSIONS:
             raise ValueError(f"it is of GGUF version {version}; the versions read are {VERSIONS}")
-        tensors, keys = reader.count(), reader.count()
+        tensors, keys = reader.count(MOST_TENSORS, "tensors"), reader.count(MOST_KEYS, "keys")
         metadata = {reader.string(): reader.value(reader.number("I")) for _ in range(keys)}
+        gguf_kinds.check(metadata)
         listed = [reader.tensor() for _ in range(tensors)]
-        alignment = int(metadata.get("general.alignment", ALIGNMENT)) or ALIGNMENT
+        alignment = _alignment(metadata.get("general.alignment", ALIGNMENT))
         base = -(-file.tell() // alignment) * alignment
     return GgufFile(path, metadata, tuple(Stored(name, shape, kind, base + start) for name, shape, kind, start in listed))
+
+
+def _alignment(stated: Any) -> int:
+    if not isinstance(stated, int) or not 0 <= stated <= MOST_ALIGNMENT:
+        raise ValueError(f"its metadata state general.alignment = {stated!r}, wanted a whole number up to {MOST_ALIGNMENT:,}")
+    return stated or ALIGNMENT
 
 
 class _Reader:
@@ -74,22 +88,22 @@ class _Reader:
     def number(self, code: str) -> Any:  # Any: an int, float or bool by its code
         return struct.unpack("<" + code, self.take(struct.calcsize("<" + code)))[0]
 
-    def count(self) -> int:
+    def count(self, most: int, what: str) -> int:
         """A number of things that follow; each takes at least a byte."""
         count: int = self.number("Q")
-        if count > self.size:
-            raise ValueError(f"it claims {count} entries in {self.size} bytes")
+        if count > min(self.size, most):
+            raise ValueError(f"it claims {count:,} {what} in {self.size:,} bytes, and {most:,} are the most that are read")
         return count
 
     def string(self) -> str:
-        return self.take(self.count()).decode("utf-8", errors="replace")
+        return self.take(self.count(MOST_LETTERS, "letters")).decode("utf-8", errors="replace")
 
     def value(self, kind: int) -> Any:  # Any: what the file holds
         if kind == STRING:
             return self.string()
         if kind != ARRAY:
             return self.number(_code(kind))
-        inner, count = self.number("I"), self.count()
+        inner, count = self.number("I"), self.count(MOST_ENTRIES, "entries")
         if inner == STRING:
             return [self.string() for _ in range(count)]
         code = _code(inner)
