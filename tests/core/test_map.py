@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -218,6 +220,37 @@ def test_a_table_is_data(run):
     assert [found[index] for index in (0, 1, 4)] == [{"id": "1", "text": "a,\nb-c"}, {"id": "2", "text": "d--"}, {"id": "5", "text": "f-g"}]
     assert "data.csv:5: this row has 1 cells, and the heading 3" in found[2]["error"]
     assert "data.csv:6: this row is no UTF-8 text" in found[3]["error"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no named pipes")
+def test_a_pipe_and_stdin_are_read_once(run, monkeypatch):
+    """All records of them; they cannot be resumed, because what was read is gone."""
+    os.mkfifo("pipe")
+    writer = threading.Thread(target=lambda: Path("pipe").write_text('{"text": "a"}\n{"text": "b"}\n'))
+    writer.start()
+    assert run("map", "capitals.yaml", "pipe", "--out", "out.jsonl")[0] == 0
+    writer.join()
+    assert rows() == [{"text": "A"}, {"text": "B"}]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b'{"text": "c"}\n')))
+    assert run("map", "capitals.yaml", "-", "--out", "out.jsonl")[0] == 0
+    assert rows() == [{"text": "C"}]
+    assert "the data '-' cannot be read again" in run("map", "capitals.yaml", "-", "--out", "out.jsonl", "--resume")[2]
+
+
+def test_memory_that_a_node_lacks_fails_its_record(run, monkeypatch):
+    """The others of its batch run again without it."""
+    from support import toys
+
+    def greedy(text):
+        if "c" in text:
+            raise MemoryError
+        return [one.upper() for one in text]
+
+    write(WORDS[:4])
+    monkeypatch.setattr(toys.upper.__component__.function, "__code__", greedy.__code__)
+    assert run(*MAP)[0] == 1
+    assert [row.get("text") for row in rows()] == ["A", "B", None, "D"]
+    assert "MemoryError" in rows()[2]["error"]
 
 
 def test_parquet_says_what_reads_it(run, monkeypatch):

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+STOPPED_DOCUMENT = b'{"ok": false, "error": {"kind": "stopped", "message": "stopped"}}\n'
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and give its exit code; nothing that a user does wrong raises.
@@ -34,9 +36,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run_process(words: Sequence[str]) -> int:
-    from modelgraft.cli.process import Process  # before all that takes time: Ctrl-C may come at any moment
+    _hear_at_once(STOPPED_DOCUMENT if "--json" in words else b"stopped\n", to=1 if "--json" in words else 2)
+    from modelgraft.cli.process import Process
 
     process = Process(is_json="--json" in words)
     from modelgraft.cli.entry import run_command
 
     return process.finish(run_command(words, process.interrupts))
+
+
+def _hear_at_once(told: bytes, *, to: int) -> None:
+    """Let Ctrl-C end this process in one line from now on, until the imports are done with which it is heard properly.
+
+    told, to  what is written then, and the number of the stream
+    """
+    import _signal  # type: ignore[import-not-found]  # the module `signal` imports enum, which takes as long as Python's own start
+    import os
+
+    def leave(*_: object) -> None:
+        try:
+            os.write(to, told)
+        finally:
+            os._exit(130)
+
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, leave)

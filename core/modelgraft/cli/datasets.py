@@ -49,9 +49,9 @@ class Row:
 class Dataset:
     """Data that can be read once or more.
 
-    files   what it is read from; none for stdin
+    files   what it is read from; none for stdin and pipes
     read    gives the rows from the first one on
-    digest  tells its content apart from that of others; None for stdin, which cannot be read again
+    digest  tells its content apart from that of others; None for stdin and pipes, which cannot be read again
     """
 
     files: tuple[Path, ...]
@@ -70,6 +70,8 @@ def open_dataset(name: str, inputs: Inputs, *, note: Note) -> Dataset:
     path = Path(name).expanduser()
     if not path.is_file() and (path.is_dir() or any(mark in name for mark in "*?[")):
         return _open_folder(name, inputs, note)
+    if path.exists() and not path.is_file():  # a pipe, such as <(...): what was read of it is gone
+        return Dataset((), partial(_read_json_lines, lambda: path.open("rb"), path.name, inputs), None)
     _refuse_unreadable(path)
     suffix = path.suffix.lower()
     if suffix in TABLES:
@@ -234,8 +236,9 @@ def _read_parquet(path: Path, table: Any, inputs: Inputs) -> Iterator[Row]:
     """Rows of a Parquet table; pictures and sounds are names of files, bytes, or mappings with `bytes` or `path`."""
     records = chain.from_iterable(batch.to_pylist() for batch in table.iter_batches(batch_size=64))
     for number, record in enumerate(records, 1):
-        row = _row(f"{path.name}:{number}", number, {name: value for name, value in record.items() if value is not None}, inputs)
-        yield Row(row.place, number, {name: _medium(value) for name, value in row.inputs.items()}, row.extras)
+        row = _row(f"{path.name}:{number}", number, record, inputs)
+        there = {name: _medium(value) for name, value in row.inputs.items() if value is not None}
+        yield Row(row.place, number, there, row.extras)
 
 
 def _medium(value: Any) -> Any:

@@ -34,8 +34,8 @@ class Interrupts:
 
     def listen(self) -> None:
         """Hear SIGINT and SIGTERM until the process ends; one that its parent has it ignore stays ignored."""
-        for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
-            if signal.getsignal(number) in (usual, signal.SIG_DFL):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._take)
 
     def raise_if_heard(self) -> None:

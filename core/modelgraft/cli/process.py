@@ -10,6 +10,7 @@ import io
 import os
 import sys
 
+from modelgraft.cli import STOPPED_DOCUMENT
 from modelgraft.cli.interrupts import Interrupts
 
 TYPE_CHECKING = False  # as in typing, which is not imported here
@@ -17,7 +18,6 @@ TYPE_CHECKING = False  # as in typing, which is not imported here
 if TYPE_CHECKING:
     from typing import IO, Any, NoReturn
 
-STOPPED_DOCUMENT = b'{"ok": false, "error": {"kind": "stopped", "message": "stopped"}}\n'
 SHOW_CURSOR = b"\033[?25h"  # the live view hides it
 
 

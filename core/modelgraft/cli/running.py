@@ -272,7 +272,7 @@ def map_records(
     for file in work_files(out):
         refuse_for_graph(file, solved, named(dataset.files, "the data"))
     if resume and dataset.digest is None:
-        raise InputError("stdin cannot be read again: --resume takes data from a file")
+        raise InputError(f"the data '{data}' cannot be read again: --resume takes data from a file")
     job = job_of(plan, data=dataset.digest, seed=seed, init=init)
     with writing(out, job, is_resumed=resume) as shard:
         before, was_finished = shard.done, shard.is_finished
