@@ -127,7 +127,7 @@ class Graph:
     ) -> Handle:
         """Add a node, and give what stands for it: `eye.tokens` is its port, `eye` alone its only output.
 
-        By keyword, what is a port (or a list of ports) is a wire, and everything else a setting of the component.
+        By keyword, what is a port (or a list of ports, or the text "inputs.NAME") is a wire, and everything else a setting.
 
         use       id of a component
         name      of the node; made of the id when it is left out: `encoder`, `encoder_2`

@@ -23,7 +23,8 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: Collect
     for number, row in enumerate(listed):
         rule = RULE if last and number == len(listed) - 2 else ""
         body.append("<tr>" + "".join(_cell("td", text, _style(index, right, rule)) for index, text in enumerate(row)) + "</tr>")
-    return f'<table style="border-collapse:collapse;font-size:13px"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
+    shown = f'<table style="border-collapse:collapse;font-size:13px"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
+    return f'<div style="overflow-x:auto">{shown}</div>'
 
 
 def _style(index: int, right: Collection[int], rule: str) -> str:

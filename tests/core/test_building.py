@@ -348,3 +348,12 @@ def test_params_of_a_loaded_graph_go_into_a_graph_around_it():
     outer.output("label", outer.node(graph=inner, name="see", image=outer.input("image", "image")).label)
     assert "use: graph:vit, with: {checkpoint: preset:vit-b-16}" in outer.to_yaml()
     assert mg.check(outer).nodes["see/vision"].source.text.startswith("preset:vit-b-16")
+
+
+def test_an_input_may_be_named_in_a_text():
+    """As a document does; any other text is a setting."""
+    graph = start()
+    graph.input("text", "text")
+    graph.output("text", graph.node("toy/join", left="inputs.text", right="inputs.text", separator="inputs.other"))
+    node = mg.check(graph).nodes["join"]
+    assert (set(node.wired), node.config.separator) == ({"left", "right"}, "inputs.other")

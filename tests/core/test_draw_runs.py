@@ -302,3 +302,14 @@ def test_every_box_of_an_inner_graph_knows_where_it_lies():
     assert ancestors(boxes["words/both/mid"]) == ("words", "words/both")
     assert ancestors(boxes["inputs.text"]) == ()
     assert boxes["words/both/mid"].name == "mid"
+
+
+def test_what_run_prints_is_what_show_reads(tmp_path, capfd):
+    """The document of `run --json`, kept in a file, is drawn over the graph that it ran."""
+    graph = mg.Graph("first", doc="The first of some texts.")
+    graph.output("text", graph.node("text/first", texts=graph.input("texts", "list[text]")))
+    graph.save(tmp_path / "first.yaml")
+    assert main(["run", str(tmp_path / "first.yaml"), "--input", "texts=a,b", "--json"]) == 0
+    (tmp_path / "result.json").write_text(capfd.readouterr().out)
+    assert main(["show", str(tmp_path / "first.yaml"), "--run", str(tmp_path / "result.json"), "--format", "svg"]) == 0
+    assert re.search(r">run: [\d.]+ [µm]?s in 1 call<", capfd.readouterr().out)

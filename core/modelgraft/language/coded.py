@@ -111,7 +111,8 @@ class Coded:
         entries: Mapping[str, Item] = there.value if there is not None and isinstance(there.value, dict) else {}
         if name in entries:
             found = f"the {section[:-1]} '{name}' is there already: {entries[name].at.short}"
-            self.tell("duplicate-key", found, item.at, hint="give this one another name")
+            hint = "give this one another name; in a notebook, begin the graph anew before its cells run again"
+            self.tell("duplicate-key", found, item.at, hint=hint)
             return
         self.sections[section] = Item({**entries, name: item}, there.place if there else item.place, layer=LAYER)
 
@@ -164,10 +165,13 @@ class Coded:
         return self.value(value, place, what)
 
     def split(self, values: Mapping[str, Any], inputs: Mapping[str, Any], config: Mapping[str, Any], place: Place, what: str) -> _Parts:
-        """Tell wires from settings: by keyword, a port is a wire and all else a setting; `inputs` and `config` say it themselves."""
+        """Tell wires from settings; `inputs` and `config` say it themselves.
+
+        By keyword a port is a wire, and so is the text "inputs.NAME" of an input that there is; all else is a setting.
+        """
         wires, settings = dict(inputs), dict(config)
         for key, value in values.items():
-            kind, side = ("inputs", wires) if is_wire(value) else ("config", settings)
+            kind, side = ("inputs", wires) if is_wire(value) or self._names_input(value) else ("config", settings)
             if key in side:
                 self.tell("duplicate-key", f"{what} is given '{key}' by keyword and in {kind}={{...}}", place, hint="keep one of them")
             side[key] = value
@@ -177,6 +181,10 @@ class Coded:
         if wires:
             parts["in"] = _item({key: self.wire(value, place, f"{what}.{key}") for key, value in wires.items()}, place)
         return parts
+
+    def _names_input(self, value: Any) -> bool:
+        """Whether a text is the reference to an input of this graph."""
+        return isinstance(value, str) and value.startswith(f"{INPUTS}.") and value.partition(".")[2] in self.names(INPUTS)
 
     def adapters(self, given: Sequence[Any], place: Place, what: str) -> Item:
         """The adapters of a node, in order."""
