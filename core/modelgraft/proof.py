@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+import pluggy
+
 from modelgraft.errors import InputError, Place, PluginError, choices, nearest
 from modelgraft.guard import contained, is_raised_by, place_of, said
 from modelgraft.kinds import Component, dimension_fields
@@ -65,6 +67,8 @@ def looks_at(plugin: Plugin, registry: Registry, *, limit_s: float) -> Iterator[
         yield what, partial(failed, what, f"it belongs to {lost.owner}")
     for id in plugin.components:
         yield id, partial(_component, registry.components[id], registry)
+    if any(caller.name == "register_commands" for caller in _hookcallers(plugin, registry)):
+        yield "commands", partial(_commands, plugin, registry)
     for (kind, name), owner in registry.owners.items():
         if owner == plugin.name and kind in _OTHERS:
             yield f"{kind} {name}", partial(_OTHERS[kind], f"{kind} {name}", name, registry)
@@ -89,7 +93,7 @@ def _import(plugin: Plugin, limit_s: float) -> Finding:
 def _hooks(plugin: Plugin, registry: Registry) -> Finding:
     """Whether anything of the plugin is ever called."""
     subject = registry.manager.get_plugin(plugin.name)
-    implemented = [caller.name for caller in registry.manager.get_hookcallers(subject) or ()]
+    implemented = [caller.name for caller in _hookcallers(plugin, registry)]
     known = [name for name in vars(registry.manager.hook) if not name.startswith("_")]
     unmarked = [name for name in known if name not in implemented and inspect.isfunction(vars(subject).get(name))]
     if unmarked:
@@ -101,6 +105,22 @@ def _hooks(plugin: Plugin, registry: Registry) -> Finding:
     offers = plugin.components or plugin.lost or any(owner == plugin.name for owner in registry.owners.values())
     others = [name for name in implemented if not name.startswith(HOOKS) or name == "register_commands"]
     return Finding("hooks") if offers or others else failed("hooks", f"its {', '.join(implemented)} offers nothing", file)
+
+
+def _hookcallers(plugin: Plugin, registry: Registry) -> list[pluggy.HookCaller]:
+    return registry.manager.get_hookcallers(registry.manager.get_plugin(plugin.name)) or []
+
+
+def _commands(plugin: Plugin, registry: Registry) -> Finding:
+    """Whether its commands can be added, and nobody else has their names."""
+    from modelgraft.cli.app import build_app
+    from modelgraft.cli.extensions import commands_of, names_of
+
+    found = commands_of(registry, taken=names_of(build_app()))
+    if plugin.name in found.errors:
+        return failed("commands", found.errors[plugin.name])
+    lost = found.lost.get(plugin.name, ())
+    return failed("commands", f"it does not have the {', the '.join(map(str, lost))}") if lost else Finding("commands")
 
 
 def _line_of(subject: Any) -> Place | None:
@@ -313,6 +333,9 @@ def main(name: str, limit_s: float, skip: frozenset[str]) -> None:
 
 def run_process() -> None:
     """Be the process: threads and exit handlers of a plugin have no say in how it ends."""
+    from modelgraft.cli import stray
+
+    stray.listen()
     try:
         main(sys.argv[1], float(sys.argv[2]), frozenset(sys.argv[3:]))
     except BaseException:  # noqa: BLE001 a defect of ours, told to whoever looks at stderr

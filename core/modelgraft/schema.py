@@ -9,8 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import PydanticUserError
-
+from modelgraft.guard import contained
 from modelgraft.kinds import Component, Config
 from modelgraft.language.document import (
     ADAPTER_KEYS,
@@ -243,8 +242,9 @@ def _config(component: Component) -> Schema:
     Nothing is required because a source or a neighbour may give what `with` leaves out.
     """
     try:
-        raw = component.config.model_json_schema(mode="validation", ref_template="#/$defs/{model}")
-    except PydanticUserError:  # a field of a type that JSON does not know
+        with contained():
+            raw = component.config.model_json_schema(mode="validation", ref_template="#/$defs/{model}")
+    except Exception:  # noqa: BLE001 a field of a type that JSON does not know, or code of a plugin, which may raise anything
         raw = {"properties": {name: {} for name in component.config.model_fields}}
     properties = {name: _drawn_in(shape, raw.get("$defs", {}), 0) for name, shape in raw.get("properties", {}).items()}
     return {

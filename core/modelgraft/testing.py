@@ -267,6 +267,9 @@ def same(one: Any, other: Any, *, tolerance: float = 0.0) -> bool:
         return numpy.allclose(one.samples, other.samples, rtol=0.0, atol=tolerance, equal_nan=True)
     if isinstance(one, float) and isinstance(other, float):
         return one == other or (one != one and other != other) or abs(one - other) <= tolerance * max(1.0, abs(other))  # noqa: PLR0124 NaN
+    has_own = any("__eq__" in vars(base) for base in type(one).__mro__[:-1])
+    if type(one) is type(other) and not has_own:  # it equals itself alone: then what it holds is compared
+        return same(getattr(one, "__dict__", None), getattr(other, "__dict__", None), tolerance=tolerance)
     return bool(one == other)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
+import subprocess
 import sys
 from types import ModuleType
 
@@ -353,3 +356,62 @@ def test_a_plugin_that_ends_processes_as_it_is_imported_ends_no_command(monkeypa
     out, err = capsys.readouterr()
     assert out
     assert "Traceback" not in err
+
+
+STRAY = """
+import atexit, sys, threading
+class Left:
+    def __del__(self): raise ValueError("in a finalizer")
+Left()
+kept = Left()
+def bye(): raise RuntimeError("as it ends")
+atexit.register(bye)
+atexit.register(sys.exit, 0)
+def work(): raise LookupError("in a thread")
+threading.Thread(target=work).start()
+threading.Thread(target=sys.exit, args=(0,)).start()
+"""
+
+
+def test_what_fails_beside_the_command_is_a_line_of_its_own(tmp_path):
+    """In finalizers, exit handlers and threads of a plugin: the exit code and the answer are those of the command."""
+    (tmp_path / "stray.py").write_text(STRAY)
+    facts = tmp_path / "stray-1.0.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: stray\nVersion: 1.0\n")
+    (facts / "entry_points.txt").write_text("[modelgraft]\nstray = stray\n")
+    (tmp_path / "wrong.yaml").write_text("modelgraft: 1\n")
+    command = [sys.executable, "-m", "modelgraft", "check", "wrong.yaml", "--json"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["ok"] is False
+    assert "Traceback" not in done.stderr
+    for text in ("ValueError: in a finalizer", "LookupError: in a thread", "RuntimeError: as it ends"):
+        assert f"beside the command, something failed: {text} ({tmp_path}/stray.py:" in done.stderr
+
+
+@every_end
+def test_an_output_that_cannot_be_spelled_is_an_output_all_the_same(tmp_path, error):
+    """And one that fails as it is handed over names its node."""
+    from modelgraft.cli.written import described, plain
+
+    odd = type("Odd", (), {"__repr__": raiser(error), "__str__": raiser(error)})()
+    assert plain({"y": odd}) == {"y": "<Odd that cannot be spelled>"}
+    assert described([odd]) == "[<Odd that cannot be spelled>]"
+    part = function("toy/odd", {"x": "object"}, {"out": "object"}, lambda x: [odd])
+    nodes = {"n": {"use": "toy/odd", "in": {"x": "inputs.x"}}}
+    with opened(tmp_path, [part], nodes, inputs={"x": "object"}, outputs={"out": "n"}) as pipeline:
+        assert pipeline.run(x=1)["out"] is odd
+
+
+@every_end
+def test_the_schema_is_there_whatever_one_config_does(error):
+    """Its keys are listed, without what it would say of them."""
+    from modelgraft.schema import graph_schema
+
+    config = type(
+        "Bad", (mg.Config,), {"__module__": __name__, "__doc__": "Fail.", "__get_pydantic_json_schema__": classmethod(raiser(error))}
+    )
+    part = mg.component("toy/bad", kind="head", module="nowhere:Bad", inputs=TEXT, outputs={"y": "text"})(config)
+    assert "component:toy:bad" in graph_schema(registry_of(part))["$defs"]

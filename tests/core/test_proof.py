@@ -225,6 +225,17 @@ def test_nan_equals_nan_and_nothing_else():
     assert not same(1.0, 1.5)
 
 
+def test_objects_without_an_equality_of_their_own_are_compared_by_what_they_hold():
+    """Two runs make two objects; that is no difference."""
+
+    class Held:
+        def __init__(self, value):
+            self.value = value
+
+    assert same([Held(float("nan"))], [Held(float("nan"))])
+    assert not same(Held(1), Held(2))
+
+
 @pytest.mark.parametrize(
     ("kind", "records", "wrong"),
     [

@@ -33,8 +33,10 @@ class Process:
         self.interrupts = Interrupts(self.leave)
         self.interrupts.listen()
         self._stdout = _real_stdout()
-        sys.unraisablehook = _quiet_hook
         sys.stderr = sys.stderr or _text(_devnull())
+        from modelgraft.cli import stray  # after the signals are heard: it imports threading
+
+        stray.listen()
         self.answers = sys.stdout = _answers(self._stdout)
 
     def leave(self, code: int) -> NoReturn:
@@ -101,9 +103,3 @@ def _answers(number: int) -> IO[str]:
 
 def _text(number: int, **how: Any) -> IO[str]:  # Any: what TextIOWrapper takes
     return io.TextIOWrapper(os.fdopen(number, "wb"), **{"encoding": "utf-8", "errors": "backslashreplace", **how})
-
-
-def _quiet_hook(unraisable: sys.UnraisableHookArgs) -> None:
-    """Ctrl-C within a finalizer or a callback of an import cannot be raised there; it is remembered, and no news."""
-    if not isinstance(unraisable.exc_value, KeyboardInterrupt):
-        sys.__unraisablehook__(unraisable)

@@ -13,6 +13,7 @@ from modelgraft.cli.screen import Screen
 from modelgraft.draw.picture import port_of
 from modelgraft.errors import InputError
 from modelgraft.graph import SolvedGraph
+from modelgraft.guard import written as spelled
 from modelgraft.media import check_writable, write_value
 from modelgraft.opening import Say, silent
 from modelgraft.planning.planner import find_output
@@ -155,7 +156,7 @@ def described(value: Any) -> str:
         return "[" + ", ".join(described(part) for part in value) + "]"
     if isinstance(value, float):
         return f"{value:.6g}"
-    return str(value)
+    return spelled(value)
 
 
 def _tensor_text(tensor: Any) -> str:
@@ -186,4 +187,4 @@ def plain(value: Any) -> Any:
         return [plain(part) for part in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, str | int | bool) else str(value)
+    return value if value is None or isinstance(value, str | int | bool) else spelled(value)

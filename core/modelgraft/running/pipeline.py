@@ -17,7 +17,8 @@ from modelgraft.absence import ABSENT
 from modelgraft.backends.base import Backend
 from modelgraft.checkpoints.archives import only_cached
 from modelgraft.errors import InputError, ModelgraftWarning, NodeError, choices
-from modelgraft.graph import Node
+from modelgraft.graph import Node, Ref
+from modelgraft.guard import contained, said
 from modelgraft.owning import Handed, own
 from modelgraft.plans import Plan, Step
 from modelgraft.ports import Port
@@ -278,7 +279,8 @@ class Pipeline:
         return hits
 
     def _result(self, prepared: Prepared, found: tuple[Any, ...], timeline: Timeline, spared: frozenset[str]) -> Result:
-        outputs = {name: self._show(port, value) for name, port, value in zip(prepared.plan.wanted, prepared.ports, found, strict=True)}
+        ports = zip(prepared.plan.wanted.items(), prepared.ports, found, strict=True)
+        outputs = {name: self._taken(ref, port, value) for (name, ref), port, value in ports}
         if not (self._loader.has_warnings or self._said):
             return Result(outputs, spared, (), timeline)
         lasting = self._lasting(prepared.plan.steps)
@@ -296,6 +298,14 @@ class Pipeline:
             if text not in self._warned:
                 self._warned.add(text)
                 warnings.warn(text, ModelgraftWarning, stacklevel=_calling_level())
+
+    def _taken(self, ref: Ref, port: Port, value: Any) -> Any:
+        """What the user gets for an output. A value of a plugin may do anything when it is looked at."""
+        try:
+            with contained():
+                return self._show(port, value)
+        except Exception as error:  # as in a node
+            raise NodeError(f"what {ref} gave cannot be taken: {said(error)}", node=ref.node) from error
 
     def _show(self, port: Port, value: Any) -> Any:
         """What the user gets for an output: of one record the record, of a batch the list, ABSENT for what was left out.

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from modelgraft import markup
+from modelgraft import guard, markup
 from modelgraft.absence import ABSENT
 from modelgraft.amounts import in_seconds
 
@@ -38,7 +38,7 @@ def brief(value: Any) -> str:
         return "{" + _cut(", ".join(f"{key}: {brief(part)}" for key, part in list(value.items())[:FEW])) + "}"
     if isinstance(value, list | tuple):
         return "[" + _cut(", ".join(map(brief, value[:FEW])) + (", ..." if len(value) > FEW else "")) + "]"
-    return _cut(repr(value))
+    return _cut(guard.shown(value))
 
 
 def _cut(text: str) -> str:
@@ -88,7 +88,7 @@ class Page:
             shown = "".join(f"<div>{self.value(part)}</div>" for part in value[:MOST_RECORDS])
             rest = len(value) - MOST_RECORDS
             return shown + (markup.faint(f"… and {rest:,} more") if rest > 0 else "")
-        return markup.words(_cut(str(value)))
+        return markup.words(_cut(guard.written(value)))
 
     def _picture(self, picture: Any) -> str:
         said = f"picture of {picture.width} x {picture.height}"

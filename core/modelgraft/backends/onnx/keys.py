@@ -8,8 +8,10 @@ from typing import Any
 
 from modelgraft.backends.onnx import store
 from modelgraft.backends.onnx.processor import products_saturate
-from modelgraft.errors import ModelgraftError
+from modelgraft.errors import ModelgraftError, PluginError
 from modelgraft.graph import Adapter, Node
+from modelgraft.guard import contained, said
+from modelgraft.kinds import defect_of
 from modelgraft.ports import Port, Tensor
 
 WEIGHT_BITS: Mapping[str, int] = {"int8": 8, "w8": 8, "w4": 4}
@@ -85,7 +87,14 @@ def key_of(node: Node, signature: Signature | None, weights: Sequence[str], *, p
 
 
 def _facts(part: Node | Adapter) -> dict[str, Any]:
-    return {"component": f"{part.component.id}@{part.component.version}", "config": part.config.export_facts()}
+    component = part.component
+    try:
+        with contained():
+            facts = dict(part.config.export_facts())
+    except Exception as error:  # code of a plugin may raise anything
+        found = f"plugin '{component.plugin}': {component.id} could not tell its export facts: {said(error)}"
+        raise PluginError(f"{found}\n    {defect_of(component, error)}") from error
+    return {"component": f"{component.id}@{component.version}", "config": facts}
 
 
 def identity_of(own: str, adapters: Sequence[str]) -> str:
