@@ -1,4 +1,4 @@
-"""Where the values of a node come from: what `modelgraft explain GRAPH NODE[.KEY]` prints."""
+"""Where the values of a node come from, and which nodes there are: what `modelgraft explain GRAPH [NODE[.KEY]]` prints."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from modelgraft.errors import InputError, choices, nearest
 from modelgraft.graph import Adapter, AdapterSpec, GraphSpec, Node, NodeSpec, Origin, Ref, SolvedGraph, Value
 from modelgraft.guard import contained, shown
 from modelgraft.kinds import Component, Config, default_of
+from modelgraft.order import topological
 from modelgraft.wording import for_python
 
 if TYPE_CHECKING:
@@ -43,6 +44,41 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(inner) for inner in value]
     return value if isinstance(value, (str, int, float, bool, type(None))) else shown(value)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRow:
+    """A node of a graph at a glance.
+
+    use     the component that it is, also where several were named;  source  what `from` says, or the node whose weights it shares
+    file, line  where it is written
+    """
+
+    node: str
+    kind: str
+    use: str
+    source: str
+    file: str
+    line: int | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for `--json`."""
+        return {
+            "node": self.node, "kind": self.kind, "use": self.use, "source": self.source or None, "file": self.file, "line": self.line,
+        }  # fmt: skip
+
+
+def nodes_of(solved: SolvedGraph) -> list[NodeRow]:
+    """List the nodes in the order in which values flow."""
+    feeders = {name: {ref.node for ref in node.references if not ref.is_input} for name, node in solved.nodes.items()}
+    return [_node_row(solved.nodes[name]) for name in topological(feeders)]
+
+
+def _node_row(node: Node) -> NodeRow:
+    source = f"shares {node.share}" if node.share is not None else node.source.text if node.source is not None else ""
+    grafted = [adapter.component.id for adapter in node.adapters]
+    use = " + ".join([node.component.id, *grafted])
+    return NodeRow(node.name, node.component.kind, use, source, node.place.file, node.place.line)
 
 
 def split_target(solved: SolvedGraph, target: str) -> tuple[str, str | None]:

@@ -135,6 +135,16 @@ def test_show_names_the_forms_there_are(run):
     assert "--format takes mermaid, dot, svg, html, png, found 'pdf'" in err
 
 
+def test_explain_without_a_node_lists_the_nodes(run):
+    """Kind, component, source and line of each, as a table and as JSON."""
+    code, out, _ = run("explain", "diamond.yaml")
+    heads, *rows = [line.split() for line in out.splitlines()]
+    assert (code, heads) == (0, ["node", "kind", "use", "source", "written", "at"])
+    assert all(row[-1].startswith("diamond.yaml:") for row in rows)
+    listed = json.loads(run("explain", "diamond.yaml", "--json")[1])
+    assert [(node["node"], node["kind"], node["use"]) for node in listed] == [tuple(row[:3]) for row in rows]
+
+
 def test_explain_says_where_a_value_comes_from(run):
     """One value, with what it goes over."""
     code, out, _ = run("explain", "diamond.yaml", "whole.separator", "--set", "nodes.whole.with.separator=+", "--json")

@@ -9,7 +9,7 @@ import pytest
 
 from modelgraft import Config, Dim, InputError, component, hookimpl
 from modelgraft.checking import checks
-from modelgraft.explain import Row, explain, split_target
+from modelgraft.explain import Row, explain, nodes_of, split_target
 from modelgraft.language.expand import load_graph
 from modelgraft.registry import assemble
 
@@ -114,3 +114,21 @@ def test_rows_are_json(tmp_path):
 def test_lists_and_mappings_stay_what_they_are_in_json():
     row = Row("with.model", {"sizes": (2, 3), "dtype": int}, "a.yaml:3")
     assert row.as_json()["value"] == {"sizes": [2, 3], "dtype": "<class 'int'>"}
+
+
+def test_the_nodes_are_listed_in_the_order_in_which_values_flow(tmp_path):
+    """Whatever the order of their names; each with what it is, where its weights come from, and where it is written."""
+    (tmp_path / "g.yaml").write_text(
+        "modelgraft: 1\ninputs: {x: text}\nnodes:\n"
+        "  z: {use: t/eye, in: {x: inputs.x}}\n"
+        "  a: {use: t/head, in: {x: z}}\n"
+        "  b: {use: t/head, share: a, in: {x: a}}\n"
+        "outputs: {y: b}\n"
+    )
+    found = nodes_of(checks.solve(load_graph(tmp_path / "g.yaml", registry=registry())))
+    assert [(row.node, row.kind, row.use, row.source, row.line) for row in found] == [
+        ("z", "encoder", "t/eye", "", 4), ("a", "head", "t/head", "", 5), ("b", "head", "t/head", "shares a", 6),
+    ]  # fmt: skip
+    assert found[0].as_json() == {
+        "node": "z", "kind": "encoder", "use": "t/eye", "source": None, "file": str(tmp_path / "g.yaml"), "line": 4
+    }  # fmt: skip

@@ -11,10 +11,11 @@ from modelgraft import api
 from modelgraft.cli.options import Allow, AsJson, BackendName, Device, Dtype, GraphName, Precision, Settings, Wanted, settings_of
 from modelgraft.cli.session import Session, session_of
 from modelgraft.cli.tables import plan_document, print_plan
-from modelgraft.errors import GraphError
+from modelgraft.errors import GraphError, Place
 from modelgraft.wording import for_command
 
 if TYPE_CHECKING:
+    from modelgraft.explain import NodeRow
     from modelgraft.graph import SolvedGraph
 
 FORMATS = ("mermaid", "dot", "svg", "html", "png")
@@ -160,22 +161,35 @@ def show(
 def explain(
     context: typer.Context,
     graph: GraphName,
-    target: Annotated[str, typer.Argument(metavar="NODE[.KEY]", help="A node, or one value of it.")],
+    target: Annotated[
+        str | None, typer.Argument(metavar="[NODE[.KEY]]", help="A node, or one value of it; without it the nodes are listed.")
+    ] = None,
     settings: Settings = None,
     allow: Allow = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the values that hold for a node, and where each comes from."""
+    """Show the values that hold for a node, and where each comes from; without a node, the nodes of the graph and where each is written."""
     from modelgraft import explain as explaining
 
     session = session_of(context)
     solved = api.check(session.load(graph, settings_of(settings), allow or ()))
+    if target is None:
+        _list_nodes(session, explaining.nodes_of(solved), as_json=as_json)
+        return
     rows = explaining.explain(solved, target, worded=for_command)
     if as_json:
         session.screen.document([row.as_json() for row in rows])
         return
     cells = [(row.key, one_line(row.value), row.origin, "; ".join(row.replaced)) for row in rows]
     session.screen.table(("key", "value", "comes from", "goes over"), cells)
+
+
+def _list_nodes(session: Session, nodes: list[NodeRow], *, as_json: bool) -> None:
+    if as_json:
+        session.screen.document([node.as_json() for node in nodes])
+        return
+    cells = [(node.node, node.kind, node.use, one_line(node.source), Place(node.file, node.line).short) for node in nodes]
+    session.screen.table(("node", "kind", "use", "source", "written at"), cells)
 
 
 def one_line(value: Any) -> str:
