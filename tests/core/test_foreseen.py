@@ -14,10 +14,11 @@ from modelgraft import GraphError, SourceError
 from modelgraft.checking.checks import solve
 from modelgraft.language.document import RESERVED
 from modelgraft.registry import assemble, discover
+from modelgraft.running.intake import read
 from modelgraft.running.pipeline import Pipeline
 from support.checkable import EVERY, graph_of, plugin, with_presets
 from support.command import commands
-from support.expanding import problem
+from support.expanding import load, problem
 
 
 def told(text, **options):
@@ -45,6 +46,49 @@ def test_every_argument_of_a_run_is_reserved(call):
 def test_no_output_is_called_as_what_stands_beside_the_outputs_of_a_record(tmp_path, name):
     found = problem(tmp_path, f"nodes: {{a: {{use: t/a}}}}\noutputs: {{{name}: a}}\n")
     assert (found.code, found.hint) == ("bad-name", "give it another name")
+
+
+DEFAULTS = [
+    ("float[batch]", "[0.5, 1]"), ("float[batch 2]", "[[1, 2], [3, 4]]"), ("float[batch ... 2]", "[[[1.0, 2.0]]]"), ("int64[batch]", "[1]"),
+    ("mask[batch]", "[true, false]"), ("list[text]", "[a, b]"), ("text | float[batch]", "hm"),
+    ("conversation", "[{role: user, content: Hello}]"),
+    ("conversation", "Hello"), ("list[list[text]]", "[[[a], []]]"),
+    ("list[text]", "[[a], [b, c]]"), ("label", "cat"),
+    ("optional[image]", "~"),
+]  # fmt: skip
+NO_DEFAULTS = [
+    ("float[batch]", "0.5", "float[batch]: lists 1 deep"),
+    ("float[batch 2]", "[[1, 2], [3]]", "float[batch 2]: lists of one length on each level"),
+    ("float[batch 2]", "[[1, 2, 3]]", "float[batch 2]: 2 entries where it says so"),
+    ("float[batch ... 2]", "[1.0]", "float[batch ... 2]: lists 2 deep"),
+    ("float[batch]", "[a]", "float[batch]: numbers, in lists of lists"),
+    ("float[batch]", "[true]", "float[batch]: numbers"),
+    ("float[batch]", "[]", "float[batch]: at least one record"),
+    ("int64[batch]", "[1.5]", "int64[batch]: whole numbers"),
+    ("mask[batch]", "[1]", "mask[batch]: true or false"),
+    ("list[text]", "[a, 3]", "a list of texts"),
+    ("list[image]", "[a.png]", "none: a value of type list[image] is given to the run"),
+    ("conversation", "[{role: user}]", "a text, or a list of messages, each with role and content"),
+    ("conversation", "3", "a text, or a list of messages, each with role and content"),
+    ("text", "~", "a text"),
+    ("text | float[batch]", "[1.5]", "a text"),
+    ("list[list[text]]", "[[a], []]", "a list of values of type list[text]"),
+]
+
+
+@pytest.mark.parametrize(("type_", "default"), DEFAULTS)
+def test_a_default_that_a_run_takes_is_taken_by_the_check(tmp_path, type_, default):
+    """The two agree: what the check lets pass is read without an error."""
+    text = f"inputs: {{x: {{type: '{type_}', default: {default}}}}}\nnodes: {{a: {{use: t/a, in: {{x: inputs.x}}}}}}\noutputs: {{y: a}}\n"
+    given = load(tmp_path, text).inputs["x"]
+    assert given.default is None or read(given, {}).value is not None
+
+
+@pytest.mark.parametrize(("type_", "default", "wanted"), NO_DEFAULTS)
+def test_a_default_that_no_run_takes_is_told_by_the_check(tmp_path, type_, default, wanted):
+    text = f"inputs: {{x: {{type: '{type_}', default: {default}}}}}\nnodes: {{a: {{use: t/a, in: {{x: inputs.x}}}}}}\noutputs: {{y: a}}\n"
+    found = problem(tmp_path, text)
+    assert (found.code, found.found.partition("; wanted ")[2]) == ("wrong-type", wanted)
 
 
 PLACED = """

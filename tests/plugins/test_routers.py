@@ -261,3 +261,67 @@ def test_a_merge_keeps_widths_and_value_spaces():
     assert codes(14, 0.5, 0.5) == [("dim-mismatch", "met")]
     assert codes(28, 0.4, 0.5) == [("space-mismatch", "met")]
     assert codes(28, 0.5, 0.4) == [("space-mismatch", "eye")]
+
+
+BRANCHED = """
+modelgraft: 1
+inputs: {x: text}
+nodes:
+  kind: {use: router/match, with: {cases: {a: a, b: b}}, in: {text: inputs.x}}
+  one: {use: text/template, with: {template: "{x}!"}, in: {x: inputs.x}, when: kind.a}
+  two: {use: text/template, with: {template: "{x}?"}, in: {x: inputs.x}, when: kind.b}
+  end: %s
+outputs: {y: end}
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        (
+            '{use: text/template, with: {template: "{x}."}, in: {x: one}, when: kind.b}',
+            "it runs when kind.b, and what feeds it comes by kind.a",
+        ),
+        (
+            '{use: text/template, with: {template: "{x}{y}"}, in: {x: one, y: two}}',
+            "it needs all its inputs, and what feeds it comes by kind.a and kind.b",
+        ),
+        ("{use: router/merge, in: {options: [one]}, when: kind.else}", "runs when kind.else, and what feeds it comes by kind.a"),
+    ],
+)
+def test_a_node_that_no_record_can_reach_is_told(end, told):
+    with pytest.raises(GraphError) as caught:
+        solve(graph_of(BRANCHED % end, registry=REGISTRY))
+    assert [(p.code, p.node) for p in caught.value.problems if p.code != "unused-node"] == [("never-runs", "end")]
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        '{use: text/template, with: {template: "{x}."}, in: {x: one}, when: kind.a}',
+        '{use: text/template, with: {template: "{x}."}, in: {x: inputs.x}, when: kind.else}',
+        "{use: router/merge, in: {options: [one, two]}, when: kind.b}",
+        "{use: router/merge, in: {options: [one, two, inputs.x]}}",
+    ],
+)
+def test_ways_that_meet_run(end):
+    assert solve(graph_of(BRANCHED % end, registry=REGISTRY, allow=["unused"]))
+
+
+def routed_by(kind):
+    text = f"""
+    modelgraft: 1
+    inputs: {{x: text, m: "{kind}"}}
+    nodes: {{end: {{use: text/template, with: {{template: "{{x}}"}}, in: {{x: inputs.x}}, when: inputs.m}}}}
+    outputs: {{y: end}}
+    """
+    return solve(graph_of(text, registry=REGISTRY))
+
+
+@pytest.mark.parametrize("kind", ["mask[n]", "mask[batch 1]", "int64[batch]", "text"])
+def test_a_route_is_a_mask_of_the_batch(kind):
+    """One entry for each record; anything else could not be told apart by records when it runs."""
+    assert routed_by("mask[batch]").nodes["end"].when is not None
+    with pytest.raises(GraphError, match=r"route-not-mask"):
+        routed_by(kind)

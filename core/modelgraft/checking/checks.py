@@ -21,6 +21,7 @@ from modelgraft.checking.forecasts import forecasts
 from modelgraft.checking.leftover import left_over
 from modelgraft.checking.misfits import Misfits
 from modelgraft.checking.placement import check_placement
+from modelgraft.checking.routes import check_routes
 from modelgraft.checking.spaces import check_spaces
 from modelgraft.checking.twins import tell_twins
 from modelgraft.checking.unify import Unified, Unifier
@@ -63,6 +64,7 @@ def _solve_wired(graph: GraphSpec, drafts: dict[str, Draft], outputs: dict[str, 
     nodes = {name: _node(draft, unified) for name, draft in drafts.items()}
     for draft in drafts.values():
         _review(draft, nodes[draft.name], problems)
+    check_routes(nodes, problems)
     problems.finish()
     inputs = {name: concrete_input(given, unified) for name, given in sorted(graph.inputs.items())}
     return SolvedGraph(graph, tell_twins(nodes), inputs, outputs, forecasts(graph, nodes))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from modelgraft.checking.drafts import Draft
+from modelgraft.checking.drafts import BATCH, Draft
 from modelgraft.checking.matching import choose, suits
 from modelgraft.checking.missing import explain_missing
 from modelgraft.checking.proposals import converters
@@ -16,7 +16,7 @@ from modelgraft.errors import Collector, Place, choices, nearest
 from modelgraft.graph import GraphSpec, NodeSpec, Ref, Wire
 from modelgraft.kinds import Component
 from modelgraft.order import find_cycles
-from modelgraft.ports import DTYPES, ListOf, Port, PortType, Tensor
+from modelgraft.ports import DTYPES, Axis, ListOf, Port, PortType, Tensor
 
 
 def find_components(graph: GraphSpec, problems: Collector) -> dict[str, tuple[tuple[Component, ...], tuple[Component, ...]]]:
@@ -265,7 +265,9 @@ class PortWiring:
         if ref is None:
             return
         given = self._type(ref)
-        if isinstance(given, Tensor) and DTYPES[given.dtype] <= DTYPES["mask"] and len(given.axes) == 1:
+        axis = given.axes[0] if isinstance(given, Tensor) and len(given.axes) == 1 else Axis((("no axis alone", 1),))
+        is_of_batch = axis is None or axis.symbol == BATCH or axis.size is not None  # one entry a record; the size is compared later
+        if isinstance(given, Tensor) and DTYPES[given.dtype] <= DTYPES["mask"] and is_of_batch:
             draft.when = ref
             return
         found = f"{draft.name} runs when {ref}, which gives {given}; a route takes mask[batch]"

@@ -6,15 +6,15 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from modelgraft.errors import Collector, Place, choices, nearest
 from modelgraft.graph import INPUTS, AdapterSpec, GraphInput, NodeSpec, Origin, Ref, Value, Wire
+from modelgraft.language.defaults import wanted_default
 from modelgraft.language.document import ADAPTER_KEYS, INPUT_KEYS, NODE_KEYS, RESERVED, RUNTIME_KEYS, SUBGRAPH_KEYS, TOP_KEYS, describe
 from modelgraft.language.interpolate import NAME, Filled, Scope
 from modelgraft.language.slips import space_hint
 from modelgraft.language.yaml_reader import Item
-from modelgraft.ports import ListOf, Modality, Port, PortSyntaxError, PortType, Tensor, port
+from modelgraft.ports import ListOf, Modality, Port, PortSyntaxError, PortType, port
 
 GRAPH_PREFIX = "graph:"  # `use: graph:eye.yaml` places a whole graph as one node
 _WORD = r"[A-Za-z_][A-Za-z0-9_]*"
@@ -309,7 +309,7 @@ class Sections:
         if not isinstance(doc, str):
             self.wrong_type(form["doc"], f"doc of the input {name}", "a text")
         default = self.scope.fill(form["default"]).value if "default" in form else None
-        if "default" in form and (wanted := _wanted_default(kind, default)) is not None:
+        if "default" in form and (wanted := wanted_default(kind, default)) is not None:
             self.wrong_type(form["default"]._replace(value=default), f"the default of the input {name}", wanted)
         return GraphInput(name, kind, default, "default" in form, str(doc), item.at)
 
@@ -352,25 +352,3 @@ class Sections:
 
 def _record(kind: PortType) -> PortType:
     return _record(kind.item) if isinstance(kind, ListOf) else kind
-
-
-def _wanted_default(kind: Port, default: Any) -> str | None:
-    """What the default of an input should have been, or None when it fits."""
-    if default is None and kind.optional:
-        return None
-    for part in kind.types:
-        if isinstance(part, Modality) and part.name in ("text", "label") and isinstance(default, str):
-            return None
-        if isinstance(part, ListOf) and isinstance(default, list) and all(isinstance(entry, str) for entry in default):
-            return None
-        if isinstance(part, Tensor) and isinstance(default, (bool, int, float, list)):
-            return None
-        if isinstance(part, Modality) and part.name in ("object", "conversation"):
-            return None
-    if any(isinstance(part, ListOf) for part in kind.types):
-        return "a list of texts"
-    if any(isinstance(part, Modality) and part.name in ("text", "label") for part in kind.types):
-        return "a text"
-    if kind.tensor is not None:
-        return "a number or a list of numbers"
-    return f"none: a value of type {kind} is given to the run"
