@@ -44,6 +44,16 @@ def image_token(source: SourceView) -> str | None:
     return None
 
 
+def begin_token(source: SourceView) -> str | None:
+    """The token that begins a text, as the tokenizer's files name it; None when they name none."""
+    for file in ("tokenizer_config.json", "special_tokens_map.json"):
+        found = (source.json(file) or {}).get("bos_token")
+        text = found.get("content") if isinstance(found, dict) else found
+        if isinstance(text, str) and text:
+            return text
+    return None
+
+
 def token_space(identity: str | None) -> Space | None:
     """The value space of token ids of a tokenizer; None when it is not known. A kind is compared with a kind alone."""
     if identity is None:

@@ -25,7 +25,7 @@ from modelgraft.checking.routes import check_routes
 from modelgraft.checking.spaces import check_spaces
 from modelgraft.checking.twins import tell_twins
 from modelgraft.checking.unify import Unified, Unifier
-from modelgraft.checking.wiring import PortWiring, find_components, wire_names
+from modelgraft.checking.wiring import PortWiring, find_components, refuse_host, wire_names
 from modelgraft.errors import Collector, GraphError, raise_if_any, reading_order
 from modelgraft.graph import Adapter, GraphSpec, Node, Ref, SolvedGraph
 from modelgraft.guard import contained, said
@@ -81,6 +81,7 @@ def _wire(graph: GraphSpec, *, offline: bool) -> tuple[dict[str, Draft], dict[st
         hosts, adapters = components[name]
         spec = graph.nodes[name]
         component = configs.pick(spec, hosts)
+        refuse_host(spec, component, adapters, problems)
         share = graph.nodes.get(str(spec.share.value)) if spec.share is not None else None
         draft = configs.draft(spec, component, adapters, share if share is not spec else None)
         if draft is not None:

@@ -60,6 +60,16 @@ def _are_in_their_place(spec: NodeSpec, hosts: list[Component], grafts: list[Com
     return not lost
 
 
+def refuse_host(spec: NodeSpec, host: Component, grafts: tuple[Component, ...], problems: Collector) -> None:
+    """Note adapters that cannot be grafted into what a node of several components has become by its source."""
+    for adapter, graft in zip(spec.adapters, grafts, strict=True):
+        if graft.hosts and host.id not in graft.hosts:
+            came = f", which `{spec.use.value}` is with the source {spec.source.value}" if spec.source is not None else ""
+            found = f"{spec.name}: {graft.id} cannot be grafted into {host.id}{came}"
+            hint = f"it can be grafted into {' or '.join(graft.hosts)}: name a source that is one"
+            problems.add("adapter-misplaced", found, place=adapter.place, node=spec.name, hint=hint)
+
+
 def wire_names(graph: GraphSpec, problems: Collector) -> None:
     """Check what the names alone tell: references, shares, cycles and that there is an output."""
     for holder, ref, place in references(graph):

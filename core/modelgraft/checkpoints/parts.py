@@ -12,6 +12,7 @@ devices) or `<model type>.<part>.` when there are none. So these layouts look th
     vision_tower.x                   (5.0 and later)    x
     language_model.model.x           (LLaVA, BLIP-2)    model.x
     model.language_model.x           (in-memory names)  model.x
+    model.text_model.x               (Idefics 2 and 3)  model.x of language_model, and of text_model
     lm_head.weight at the root       (in-memory names)  lm_head.weight of language_model, when it has none of its own
     query_tokens                     (a single tensor)  "" of the part query_tokens
 """
@@ -77,14 +78,14 @@ def _narrow(keys: Keys, part: str, config: Mapping[str, Any]) -> dict[str, str]:
             return _uniform(inside, part, keys, config, is_based=bool(base))
         if base + part in keys:
             return {"": keys[base + part]}
-    return {}
+    return _narrow(keys, "text_model", config) if part == "language_model" else {}  # as Idefics 2 and 3 call it
 
 
 def _uniform(inside: dict[str, str], part: str, keys: Keys, config: Mapping[str, Any], *, is_based: bool) -> dict[str, str]:
     """Undo the differences between layouts that the table at the top lists."""
     if part == "vision_tower" and all(key.startswith("vision_model.") for key in inside):
         return {key.removeprefix("vision_model."): path for key, path in inside.items()}
-    if part == "language_model":
+    if part == "language_model" or (part == "text_model" and is_based):
         language = subconfig(config, part) or {}
         if is_based and not language.get("is_encoder_decoder") and not any(key.startswith("model.") for key in inside):
             inside = {f"model.{key}": path for key, path in inside.items()}

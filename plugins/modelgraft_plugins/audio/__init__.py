@@ -10,9 +10,11 @@ from pydantic import Field, model_validator
 from modelgraft import Config, Ports, Space, component, hookimpl, port
 from modelgraft_plugins import processor_files
 from modelgraft_plugins.processor_files import NATURAL, NUMBER, WORD, Wanted, Written, is_number
+from modelgraft_plugins.widths import uneven_heads
 
 if TYPE_CHECKING:
     from modelgraft.checkpoints.sources import SourceView
+    from modelgraft.kinds import SolvedNode
 
 # the field of a published file -> ours
 PUBLISHED: Mapping[str, str] = {
@@ -121,6 +123,10 @@ class Encoder(Config):
         """Features in, vectors out."""
         features = port("float[batch mels frames]", space=mel_space(self.model_dump()))
         return Ports.of({"features": features}, {"tokens": "float[batch tokens hidden_size]"})
+
+    def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
+        """The heads must share the width evenly."""
+        return uneven_heads(node.name, self.hidden_size, self.num_attention_heads)
 
     def parameters(self) -> int:
         """Count two convolutions, positions, layers (keys have no bias), and the last norm."""

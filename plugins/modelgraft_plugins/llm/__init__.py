@@ -44,9 +44,11 @@ from modelgraft.hooks import hookimpl
 from modelgraft.kinds import SolvedNode, component
 from modelgraft.ports import Ports, port
 from modelgraft_plugins.llm import whisper
-from modelgraft_plugins.llm.config import OUTPUTS, LanguageConfig, model_of, values_of
+from modelgraft_plugins.llm.classes import CAUSAL, CROSSING, SPEECH, refuse_unknown
+from modelgraft_plugins.llm.config import OUTPUTS, LanguageConfig, model_of, unheeded_model, values_of
 from modelgraft_plugins.llm.families import DECODER_COUNTS, family_of
 from modelgraft_plugins.llm.gated import GatedCrossAttention
+from modelgraft_plugins.llm.wholes import head_is_tied
 from modelgraft_plugins.llm.writing import FILE, unheeded_generation
 
 if TYPE_CHECKING:
@@ -71,23 +73,27 @@ class CausalConfig(LanguageConfig):
         config = model_of(source)
         if family_of(config["model_type"]).crosses or config.get("is_encoder_decoder"):
             raise ValueError(f"{source.text} is a {config['model_type']} model, an encoder-decoder: use llm/seq2seq")
-        outer = source.root.get("model_type")
-        if outer in WHOLE_HEADS and source.part:
-            config["tie_word_embeddings"] = bool(source.root.get("tie_word_embeddings"))
+        refuse_unknown(config["model_type"], CAUSAL, "llm/causal")
+        if source.part and (tied := head_is_tied(source.root)) is not None:
+            config["tie_word_embeddings"] = tied
         return values_of(source, config)
 
     @classmethod
     def unheeded(cls, source: SourceView) -> list[tuple[str, ...]]:
-        """What the source says of writing, and the loop does not do."""
-        return unheeded_generation(source, model_of(source))
+        """What the source says of writing, and the loop does not do; what a whole leaves out of its language model."""
+        config = model_of(source)
+        return [*unheeded_generation(source, config), *unheeded_model(source, config)]
+
+    @model_validator(mode="after")
+    def _has_a_class(self) -> CausalConfig:
+        if self.kind is not None:
+            refuse_unknown(self.kind, CAUSAL, "llm/causal")
+        return self
 
     def parameters(self) -> int | None:
         """By the formula of the family, where there is one."""
         count = self.family.count
         return count(self.family.facts(self.facts())) if count is not None and not self.family.crosses else None
-
-
-WHOLE_HEADS = ("llava", "llava_next", "vipllava")  # the outer model owns the output head, and says whether it is tied
 
 
 @component(
@@ -110,8 +116,14 @@ class Seq2SeqConfig(LanguageConfig):
     languages: dict[str, int] = Field(default={}, description="the tokens of languages that the model knows, with their ids")
     tasks: dict[str, int] = Field(default={}, description="the tasks that the model knows, with the ids of their tokens")
 
+    def chosen_tokens(self) -> Mapping[str, tuple[int, ...]]:
+        """Those of the loop, and those that answers begin with."""
+        return {**super().chosen_tokens(), "decoder_start_ids": self.decoder_start_ids}
+
     @model_validator(mode="after")
     def _can_begin(self) -> Seq2SeqConfig:
+        if self.kind is not None:
+            refuse_unknown(self.kind, CROSSING | SPEECH, "llm/seq2seq")
         if self.decoder_start_ids:
             whisper.starts(self)
         elif self.language is not None or self.task is not None:
@@ -125,6 +137,7 @@ class Seq2SeqConfig(LanguageConfig):
         kind = config["model_type"]
         if not (family_of(kind).crosses or config.get("is_encoder_decoder")):
             raise ValueError(f"{source.text} is a {kind} model, a decoder without an encoder: use llm/causal")
+        refuse_unknown(kind, CROSSING | SPEECH, "llm/seq2seq")
         found = values_of(source, config)
         if (first := (source.json(FILE) or config).get("decoder_start_token_id")) is not None:
             found["decoder_start_ids"] = (first,)
@@ -160,6 +173,7 @@ class Seq2SeqConfig(LanguageConfig):
 
     def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
         """The context of the decoder holds its start tokens and the answer; the encoder has no fixed limit."""
+        yield from self.uneven(node)
         limit, start = self.max_position_embeddings, len(self.decoder_prompt) or self._start_length()
         if limit is not None and start + self.reserved > limit:
             written = f"{node.name} begins with {start} tokens and writes {self.max_new_tokens:,} (max_new_tokens)"

@@ -10,11 +10,13 @@ from pydantic import Field, model_validator
 
 from modelgraft.kinds import Dim, SolvedNode
 from modelgraft.ports import Port, Ports, port
-from modelgraft_plugins.llm import idefics, template
+from modelgraft_plugins.llm import idefics, template, wholes
 from modelgraft_plugins.llm.families import Family, family_of
+from modelgraft_plugins.llm.wholes import LAST, last_of
 from modelgraft_plugins.llm.writing import WritingConfig, generation_of
 from modelgraft_plugins.stated import REMARKS
-from modelgraft_plugins.tokens import image_token
+from modelgraft_plugins.tokens import begin_token, image_token
+from modelgraft_plugins.widths import uneven_heads
 
 if TYPE_CHECKING:
     from modelgraft.checkpoints.sources import SourceView
@@ -24,6 +26,10 @@ NUMBERS = (
     "tie_word_embeddings",
 )  # fmt: skip
 BLIP = ("blip-2", "instructblip", "instructblipvideo")  # their pictures stand before the begin token, and only text_config rules generation
+
+
+OWN_HEADS = ("head_dim", "d_kv", "qk_head_dim")  # a config that states one of these need not share its width among heads
+EVEN = ("llama", "gemma2")  # whose classes want it in any case
 
 
 class LanguageConfig(WritingConfig):
@@ -44,12 +50,19 @@ class LanguageConfig(WritingConfig):
         default=(), description="tokens that the source lacks: they are added to its tokenizer, its embeddings and its head"
     )
     placeholder: str = Field(default="<image>", description="what stands for an embedded medium within a text")
+    begin_token: str | None = Field(
+        default=None, description="the token that every text begins with, in place of what the tokenizer puts around it (IDEFICS)"
+    )
     begin: Literal["start", "text"] = Field(
         default="start", description="where the begin token goes: at the start, or before the first text, after media that lead (BLIP-2)"
     )
     chat: bool = Field(default=False, description="put the prompt into the chat template of the tokenizer, as the user's message")
     chat_template: str | None = Field(default=None, description="name of a chat template, where the source has several; none: its default")
     system: str | None = Field(default=None, description="system message of the chat template")
+
+    final_scale: Literal["model", "none"] = Field(
+        default="model", description="scale and soft cap of the logits: the model's own, or none, as in most wholes around it"
+    )
 
     @model_validator(mode="after")
     def _agrees(self) -> LanguageConfig:
@@ -105,7 +118,9 @@ class LanguageConfig(WritingConfig):
             given.pop(self.family.names.get("hidden_size", "hidden_size"), None)
         if self.extra_tokens and self.vocabulary is not None:
             given["vocab_size"] = self.vocabulary
-        return {**self.model, **given, "model_type": self.kind}
+        whole = {**self.model, **given, "model_type": self.kind}
+        neutral = {key: LAST[key] for key in last_of(whole)} if self.final_scale == "none" else {}
+        return {**whole, **neutral}
 
     def export_facts(self) -> dict[str, Any]:
         """The model's own config: templates and settings of the loop change no graph."""
@@ -119,7 +134,20 @@ class LanguageConfig(WritingConfig):
         """Compare what is known of the prompt, and the longest answer, with the context."""
         from modelgraft_plugins.llm.context import review_context
 
-        return review_context(self, node)
+        yield from self.uneven(node)
+        yield from review_context(self, node)
+
+    def uneven(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
+        """Heads that do not divide the width, where their own width is not stated, and heads that do not share keys evenly."""
+        facts, names = self.family.facts(self.facts()), self.family.names
+        width, heads, pairs = (facts.get(names.get(word, word)) for word in ("hidden_size", "num_attention_heads", "num_key_value_heads"))
+        is_known = bool(self.family.defaults) and not any(facts.get(key) for key in OWN_HEADS)
+        if is_known or self.kind in EVEN:
+            words = (names.get("hidden_size", "hidden_size"), names.get("num_attention_heads", "num_attention_heads"))
+            yield from uneven_heads(node.name, width, heads, names=words)
+        if heads and pairs and heads % pairs:
+            found = f"{node.name} has {heads} attention heads and {pairs} of keys and values, which do not divide them"
+            yield "config-mismatch", found, "the config of the model is not one that can be built: look at num_key_value_heads"
 
     def _own_width(self) -> int | None:
         return width_of(self.family, self.model) if self.model else None
@@ -155,11 +183,25 @@ def model_of(source: SourceView) -> dict[str, Any]:
     if "text_config" in config and "model_type" in config:
         hint = f"{source.whole}#language_model"
         raise ValueError(f"{source.text} is a {config['model_type']} model, of which the language model is a part: write '{hint}'")
-    outer = source.root.get("model_type")
-    config.setdefault("model_type", {"llava": "llama", "blip-2": "opt", "instructblip": "opt"}.get(str(outer)))
+    outer = str(source.root.get("model_type"))
+    config.setdefault("model_type", {"blip-2": "opt", "instructblip": "opt"}.get(outer) or wholes.language_type(source.root))
     if not config["model_type"]:
         raise ValueError(f"the config of {source.text} has no model_type, so that it cannot be told which language model it is")
     return config
+
+
+def unheeded_model(source: SourceView, config: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """What the config of a language model states and the whole around it leaves out."""
+    out = wholes.left_out(source.root, config) if source.part else {}
+    whole = source.root.get("model_type")
+    return [
+        (
+            f"the language model in {source.text} states {key}: {value}, which the {whole} around it leaves out, and so does this",
+            "set final_scale: model for the logits of the language model by itself, or none to take this as it is",
+            "final_scale",
+        )
+        for key, value in out.items()
+    ]
 
 
 def values_of(source: SourceView, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -172,5 +214,9 @@ def values_of(source: SourceView, config: Mapping[str, Any]) -> dict[str, Any]:
         found["hidden_size"] = width
     if source.root.get("model_type") in BLIP:
         found["begin"] = "text"
+    if source.root.get("model_type") == idefics.MODEL_TYPE:
+        found["begin_token"] = begin_token(source) or "<s>"
+    if source.part and wholes.left_out(source.root, config):
+        found["final_scale"] = "none"
     token = image_token(source)
     return {**found, "placeholder": token} if token else found

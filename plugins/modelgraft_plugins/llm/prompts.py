@@ -176,16 +176,19 @@ class PromptWriter:
 
     def _whole(self, segments: list[str], *, is_chat: bool) -> list[int]:
         text = self.tokenizer.placeholder.join(segments)
-        return self.tokenizer.plain(text) if is_chat else self.tokenizer.full(text)
+        if is_chat:
+            return self.tokenizer.plain(text)
+        return self.tokenizer.full(text) if self.config.begin_token is None else self.tokenizer.plain(self.config.begin_token + text)
 
     def _pieces(self, segments: list[str], *, is_chat: bool) -> list[int]:
         """Each text between media by itself."""
         if len(segments) == 1:
             return self._whole(segments, is_chat=is_chat)
-        ids: list[int] = [] if is_chat else list(self.tokenizer.before)
+        own = self.config.begin_token
+        ids: list[int] = [] if is_chat else list(self.tokenizer.before) if own is None else self.tokenizer.plain(own)
         for index, segment in enumerate(segments):
             ids += ([SLOT] if index else []) + self.tokenizer.plain(segment)
-        return ids if is_chat else [*ids, *self.tokenizer.after]
+        return ids if is_chat or own is not None else [*ids, *self.tokenizer.after]
 
 
 def _with_media(conversation: Sequence[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:

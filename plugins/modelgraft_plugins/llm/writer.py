@@ -130,7 +130,20 @@ class Writer:
         self._check_sizes(dict(zip(names, values, strict=True)))
         writer = PromptWriter(self.config, self.tokens(), node=self.runtime.node)
         rows = range(max((len(value) for value in values), default=records))
-        return [writer.write({name: value[row] for name, value in zip(names, values, strict=True)}, shown=shown) for row in rows]
+        prompts = [writer.write({name: value[row] for name, value in zip(names, values, strict=True)}, shown=shown) for row in rows]
+        for prompt in prompts:
+            self._refuse_strangers(prompt)
+        return prompts
+
+    def _refuse_strangers(self, prompt: Prompt) -> None:
+        """Raise InputError for a token that the tokenizer knows and the embeddings do not."""
+        rows, places = self.facts["vocabulary"], frozenset(prompt.places)
+        strange = next((token for place, token in enumerate(prompt.ids) if token >= rows and place not in places), None)
+        if strange is not None:
+            found = f"the tokenizer writes {self.tokens().inner.decode([strange])!r} as the id {strange:,}"
+            there = f"the embeddings of {self.config.kind or 'the model'} have {rows:,} rows (0 to {rows - 1:,})"
+            way_out = "leave it out of the text, or take the tokenizer and the weights of one checkpoint"
+            raise InputError(f"{self.runtime.node}: {found}, and {there}: {way_out}")
 
     def _check_sizes(self, values: Mapping[str, Any]) -> None:
         width = self.config.hidden_size

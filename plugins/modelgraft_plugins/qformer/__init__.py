@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from modelgraft import Config, Dim, Ports, component, hookimpl
+from modelgraft_plugins.widths import uneven_heads
 
 if TYPE_CHECKING:
     from modelgraft.checkpoints.sources import SourceView
@@ -119,10 +120,7 @@ class QFormer(Config):
 
     def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
         """The heads must share the width evenly."""
-        if self.hidden_size and self.hidden_size % self.num_attention_heads:
-            heads = f"{node.name} has {self.num_attention_heads} attention heads, which do not divide its hidden_size {self.hidden_size}"
-            ways = [str(count) for count in range(1, self.hidden_size + 1) if self.hidden_size % count == 0]
-            yield "config-mismatch", heads, f"set num_attention_heads to one of {', '.join(ways)}"
+        return uneven_heads(node.name, self.hidden_size, self.num_attention_heads)
 
 
 @hookimpl

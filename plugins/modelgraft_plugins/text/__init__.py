@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
@@ -11,10 +11,13 @@ from pydantic import Field, field_validator
 from modelgraft import Config, Ports, component, hookimpl, port
 from modelgraft_plugins.text.towers import FAMILIES, INSIDE, MODEL_TYPES, count
 from modelgraft_plugins.tokens import image_token, token_space, tokenizer_identity
+from modelgraft_plugins.widths import uneven_heads
 
 if TYPE_CHECKING:
     from modelgraft.checkpoints.sources import SourceView
+    from modelgraft.kinds import SolvedNode
 
+QFORMER_VOCABULARY = 30522  # what the config of a Q-Former means where it is silent
 READ_TWICE = ("instructblip", "instructblipvideo")  # the Q-Former reads the prompt too, and takes no picture from it
 
 
@@ -74,6 +77,7 @@ class Tokenizer(Config):
     many: bool = False
     without: str | None = Field(None, min_length=1)
     identity: str | None = Field(None, description="names the vocabulary; worked out from the source")
+    vocab_size: int | None = Field(None, gt=0, description="rows of the embeddings that the ids are for; None: not known")
 
     @classmethod
     def from_source(cls, source: SourceView) -> Mapping[str, Any]:
@@ -85,10 +89,12 @@ class Tokenizer(Config):
         found: dict[str, Any] = {"identity": tokenizer_identity(source)}
         if kind in MODEL_TYPES:
             found["max_length"] = longest
+            found["vocab_size"] = config.get("vocab_size", known["vocab_size"])
         if kind == "siglip_text_model":
             found["padding"] = "max_length"  # it was trained so, and pools the last position
         if source.root.get("model_type") in READ_TWICE:
             found["without"] = image_token(source) or "<image>"
+            found["vocab_size"] = (source.root.get("qformer_config") or {}).get("vocab_size", QFORMER_VOCABULARY)
         return found
 
     def ports(self) -> Ports:
@@ -150,6 +156,10 @@ class Encoder(Config):
     def most(self) -> Mapping[str, int]:
         """There are no more positions."""
         return {"text_tokens": self.max_position_embeddings}
+
+    def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
+        """The heads must share the width evenly."""
+        return uneven_heads(node.name, self.hidden_size, self.num_attention_heads)
 
     def parameters(self) -> int:
         """Count the tower."""

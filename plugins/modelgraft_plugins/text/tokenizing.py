@@ -75,6 +75,10 @@ def _encode(tokenizer: Tokenizer, texts: list[str], config: Config) -> dict[str,
     cut = {"truncation": True, **limit} if config.truncate and config.max_length else {}
     found = tokenizer(texts, return_tensors="pt", return_attention_mask=True, **{**padding, **cut})
     ids: Tensor = found["input_ids"]
+    if config.vocab_size and ids.numel() and (strange := int(ids.max())) >= config.vocab_size:
+        known = f"the embeddings that read it have {config.vocab_size:,} rows (0 to {config.vocab_size - 1:,})"
+        way_out = "leave it out of the text, or take the tokenizer and the weights of one checkpoint"
+        raise InputError(f"the tokenizer writes {tokenizer.decode([strange])!r} as the id {strange:,}, and {known}: {way_out}")
     if config.max_length and ids.shape[1] > config.max_length:
         lengths = found["attention_mask"].sum(dim=1).tolist()
         worst = max(range(len(texts)), key=lambda index: lengths[index])

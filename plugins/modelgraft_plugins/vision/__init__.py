@@ -11,9 +11,11 @@ from modelgraft import Config, Ports, component, hookimpl, port
 from modelgraft_plugins.vision.pictures import Side, check_size, picture_config, pixel_space, unheeded
 from modelgraft_plugins.vision.processors import HALF
 from modelgraft_plugins.vision.towers import DEFAULTS, FAMILIES, INSIDE, MODEL_TYPES, NAMES, WHOLE_MODELS, count
+from modelgraft_plugins.widths import uneven_heads
 
 if TYPE_CHECKING:
     from modelgraft.checkpoints.sources import SourceView
+    from modelgraft.kinds import SolvedNode
 
 Numbers = tuple[float, ...]
 
@@ -173,6 +175,10 @@ class Encoder(Config):
         if self.has_pooled:
             outputs["pooled"] = f"float[{axes} hidden_size]"
         return Ports.of({"pixels": pixels}, outputs)
+
+    def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
+        """The heads must share the width evenly."""
+        return uneven_heads(node.name, self.hidden_size, self.num_attention_heads)
 
     def parameters(self) -> int:
         """Count the whole tower, also where only some of its layers run."""
