@@ -71,6 +71,14 @@ def test_what_is_held_goes_with_the_last_pipeline(folder):
     assert not held._HELD
 
 
+def test_settings_that_change_the_weights_are_kept_apart(folder):
+    """Added tokens lengthen the embedding: the plain model beside it stays as it is."""
+    with mg.open(writer(folder)) as one, mg.open(writer(folder, extra_tokens=["<left>", "<right>"])) as two:
+        rows = [next(tensor.shape[0] for name, tensor in tensors(pipeline).items() if "embed" in name) for pipeline in (one, two)]
+        assert rows[1] == rows[0] + 2
+        assert two.run(words=PROMPT)["text"]
+
+
 @pytest.mark.parametrize(
     ("other", "options"),
     [({"frozen": False}, {}), ({"adapters": True}, {}), ({}, {"dtype": "bfloat16"})],

@@ -55,7 +55,8 @@ def key_of(context: LoadContext) -> str | None:
     except Exception:  # noqa: BLE001 code of a plugin may raise anything; what it cannot tell is not shared
         return None
     component = node.component
-    return json.dumps([component.id, component.version, component.module, facts, identity, context.device, context.dtype])
+    code = component.id, component.version, component.module, id(component.config)  # the same declaration, not one of the same name
+    return json.dumps([*code, facts, identity, context.device, context.dtype])
 
 
 def find(key: str) -> Held | None:

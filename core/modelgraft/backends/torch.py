@@ -205,8 +205,13 @@ def _filled(context: LoadContext) -> tuple[torch.nn.Module, Held | None]:
         return _fill(context, None), None
     with held.LOCK:
         found = held.find(key)
-        module = _fill(context, found.state() if found is not None else None).to(device=context.device)
-        return module, found or held.hold(key, module)
+        if found is not None:
+            try:
+                return _fill(context, found.state()).to(device=context.device), found
+            except SourceError:  # it does not fit after all: this config decides more of the weights than it says
+                return _fill(context, None), None
+        module = _fill(context, None).to(device=context.device)
+        return module, held.hold(key, module)
 
 
 def _fill(context: LoadContext, state: Mapping[str, torch.Tensor] | None) -> torch.nn.Module:
