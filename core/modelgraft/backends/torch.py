@@ -11,10 +11,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from modelgraft.backends import held
 from modelgraft.backends.base import LoadContext, Loaded, bound_function
 from modelgraft.backends.held import Held
+from modelgraft.backends.seeding import seeded
 from modelgraft.errors import InputError, ModelgraftError, PluginError, Problem, SourceError, choices
 from modelgraft.graph import Adapter, Node
 from modelgraft.guard import contained, place_of, said, shown
@@ -23,9 +25,8 @@ from modelgraft.kinds import Component, defect_of
 if TYPE_CHECKING:
     from modelgraft.registry import Registry
 
-_BUILDING = threading.RLock()  # building patches a method of torch.nn.Module, so it happens once at a time
+_BUILDING = threading.RLock()  # modules are built one at a time: libraries change settings of the process while they do
 
-DRAWN = ("normal_", "uniform_")  # methods by which modules draw their first numbers
 DTYPES: Mapping[str, torch.dtype] = {
     "float32": torch.float32,
     "float16": torch.float16,
@@ -298,8 +299,7 @@ def _without_weights(context: LoadContext) -> tuple[torch.nn.Module, tuple[str, 
     node = context.node
     with parameters_without_memory():
         count = _count(_build(node.component, node))
-    with _BUILDING, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(context.seed + zlib.crc32((node.share or node.name).encode()))
+    with _BUILDING, seeded(context.seed + zlib.crc32((node.share or node.name).encode())):
         module = _build(node.component, node)
     warnings = (f"{node.name}: {count:,} parameters start from random numbers (seed {context.seed})",) if count else ()
     return cast(module, context.dtype), warnings
@@ -333,37 +333,23 @@ def _placed(error: SourceError, node: Node) -> SourceError:
 
 @contextmanager
 def parameters_without_memory() -> Iterator[None]:
-    """Put the parameters of modules built inside on the meta device; buffers stay real, because nothing else fills them."""
-    original = torch.nn.Module.register_parameter
+    """Put the parameters of modules built inside on the meta device; buffers stay real, because nothing else fills them.
 
-    def register(self: torch.nn.Module, name: str, param: torch.nn.Parameter | None) -> None:
-        if param is not None and not param.is_meta:
-            param = torch.nn.Parameter(param.detach().to("meta"), requires_grad=param.requires_grad)
-        original(self, name, param)
+    Of this thread alone: modules that other threads build meanwhile, and their random numbers, stay what they are.
+    """
+    owner = threading.get_ident()
 
-    with _BUILDING, _nothing_drawn():
-        torch.nn.Module.register_parameter = register  # type: ignore[method-assign]
+    def register(_module: torch.nn.Module, _name: str, param: torch.nn.Parameter) -> torch.nn.Parameter | None:
+        if param.is_meta or threading.get_ident() != owner:
+            return None
+        return torch.nn.Parameter(param.detach().to("meta"), requires_grad=param.requires_grad)
+
+    with _BUILDING, seeded(0):  # what is drawn for parameters that are filled later is drawn in vain, and not from the program's numbers
+        handle = register_module_parameter_registration_hook(register)  # type: ignore[arg-type]  # a parameter it gives is taken
         try:
             yield
         finally:
-            torch.nn.Module.register_parameter = original  # type: ignore[method-assign]
-
-
-@contextmanager
-def _nothing_drawn() -> Iterator[None]:
-    """Draw no random numbers for tensors without memory: torch imports its compiler to do nothing with them, which takes half a second."""
-
-    def drawing(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-        return lambda tensor, *args, **settings: tensor if tensor.is_meta else original(tensor, *args, **settings)
-
-    before = {name: getattr(torch.Tensor, name) for name in DRAWN}
-    for name, original in before.items():
-        setattr(torch.Tensor, name, drawing(original))
-    try:
-        yield
-    finally:
-        for name, original in before.items():
-            setattr(torch.Tensor, name, original)
+            handle.remove()
 
 
 def in_torch(module: Callable[..., Any], context: LoadContext) -> Callable[..., Any]:

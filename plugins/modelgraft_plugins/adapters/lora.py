@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from modelgraft.backends.base import LoadContext
+from modelgraft.backends.seeding import seeded
 from modelgraft.errors import PluginError, Problem, SourceError, choices
 from modelgraft_plugins.adapters import NAMES, OBEYED, Lora
 
@@ -170,8 +171,7 @@ def _wrapped(model: Any, settings: Any, context: LoadContext) -> Any:
     before = sorted({name for layer in model.modules() if isinstance(layer, BaseTunerLayer) for name in layer.active_adapters})
     name = f"next{len(before)}" if before else "default"
     earlier = vars(model).pop("peft_config", {})  # peft warns where it finds one
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(context.seed)
+    with seeded(context.seed):
         try:
             wrapped = LoraModel(model, {name: settings}, name)
             set_additional_trainable_modules(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from modelgraft.backends.base import LoadContext
+from modelgraft.backends.seeding import seeded
 from modelgraft.backends.torch import parameters_without_memory
 from modelgraft.errors import Problem, SourceError, choices
 from modelgraft_plugins.llm.causal import Causal
@@ -108,8 +109,7 @@ def graft(config: GatedCrossAttention, context: LoadContext) -> Callable[[nn.Mod
             found = f"{context.node.name} ({context.node.component.id}) has no layers that its adapter could stand before"
             raise SourceError(Problem("adapter-misplaced", found, context.node.place, "graft it into llm/causal", node=context.node.name))
         if context.weights is None:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(context.seed + zlib.crc32(context.node.name.encode()))
+            with seeded(context.seed + zlib.crc32(context.node.name.encode())):
                 return GatedCausal(host, GatedLayers(config))
         with parameters_without_memory():
             gated = GatedLayers(config)

@@ -6,8 +6,6 @@ be loaded opens on the CPU with nothing but a line in the log. So this looks for
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import warnings
 from functools import cache
@@ -17,6 +15,7 @@ from typing import Any
 import torch
 
 from modelgraft.backends.onnx.capturing import is_worth_capturing, refuse
+from modelgraft.backends.onnx.quiet import muted
 from modelgraft.backends.onnx.runtime import runtime
 from modelgraft.backends.onnx.streams import stream_of
 from modelgraft.errors import InputError
@@ -73,10 +72,9 @@ def missing_libraries() -> tuple[str, ...]:
 
     onnxruntime prints what it does not find; that is kept from stdout, where results go.
     """
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
+    with muted() as said:
         runtime().preload_dlls()
-    failed = (line.removeprefix("Failed to load ").strip() for line in said.getvalue().splitlines() if line.startswith("Failed to load "))
+    failed = (line.removeprefix("Failed to load ").strip() for line in "".join(said).splitlines() if line.startswith("Failed to load "))
     return tuple(line.partition(":")[0] for line in failed)
 
 

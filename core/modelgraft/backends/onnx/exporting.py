@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import importlib.util
-import io
-import logging
 import re
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +13,7 @@ import torch
 
 from modelgraft.backends.onnx.examples import TRACED, dynamic_axes, make_inputs
 from modelgraft.backends.onnx.keys import OPSET, ExportError, Signature
+from modelgraft.backends.onnx.quiet import muted
 from modelgraft.backends.onnx.runtime import open_session
 from modelgraft.backends.onnx.streamlining import streamline
 from modelgraft.backends.onnx.widening import widen
@@ -117,7 +114,7 @@ def trace(
     if importlib.util.find_spec("onnxscript") is None or importlib.util.find_spec("onnx") is None:
         raise PluginError("exporting needs onnx and onnxscript: pip install 'modelgraft[onnx]'")
     try:
-        with quiet(), torch.no_grad():
+        with muted(), torch.no_grad():
             program = torch.onnx.export(
                 module.eval(),
                 example,
@@ -170,16 +167,3 @@ def first_line(error: BaseException) -> str:
         return f"its operator {unknown[1]} has no ONNX form"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:300]
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the exporter's progress and deprecation notes off the user's terminal; errors are raised, not printed."""
-    previous = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(previous)

@@ -11,17 +11,16 @@ have 7 bits: products as fast as with 8, and right. Products of blocks do not ov
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelgraft.backends.onnx import store
 from modelgraft.backends.onnx.keys import WEIGHT_BITS, ExportError, dynamic_bits
+from modelgraft.backends.onnx.quiet import muted
 
 if TYPE_CHECKING:
     from modelgraft.backends.onnx.parity import Parity
@@ -120,7 +119,7 @@ def _quantise(plain: Path, target: Path, *, dynamic: Collection[str], blocked: C
     for file in (target, target.with_name(f"{target.name}.data")):
         file.unlink(missing_ok=True)  # onnx appends to a file of weights that is there
     between = plain.with_name(f"dynamic.{plain.name}") if blocked else target
-    with _quiet():
+    with muted(level=logging.WARNING):  # the quantisers print and log advice; what matters is measured by the parity gate
         if dynamic:
             quantize_dynamic(
                 plain,
@@ -173,15 +172,3 @@ def _gemm_to_matmul(source: Path, target: Path) -> Mapping[str, bool]:
     onnx.save(model, target, save_as_external_data=True, location=f"{target.name}.data")
     shapes = {node.name: weights[node.input[1]].dims for node in nodes if node.op_type == "MatMul" and node.input[1] in weights}
     return {name: shape[0] > shape[1] for name, shape in shapes.items() if len(shape) == 2}
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The quantisers print and log advice; what matters is measured by the parity gate."""
-    previous = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logging.disable(previous)
