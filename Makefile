@@ -1,5 +1,6 @@
 # make demo   set everything up and run the main job: a sentence about a photograph
 # make test   everything that CI runs
+# make quick  the tests without those that export, run real models or make environments
 # Both need Python 3.11 or newer with venv and pip, and nothing else.
 
 SHELL := /bin/bash
@@ -15,7 +16,11 @@ PHOTO ?= pypi:scikit-image==0.26.0/skimage/data/chelsea.png$(HASH)sha256=596aa1e
 # Threads that wait without spinning: several processes share few cores in tests and on CI.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test lint types layers tests clean
+# Tests run in as many processes as there are cores, a file in one of them, each with one thread to compute with.
+WORKERS ?= -n auto --dist loadfile
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test quick lint types layers tests clean
 
 demo: $(VENV)/.demo
 	$(BIN)/modelgraft run describe --input "image=$(PHOTO)"
@@ -35,7 +40,10 @@ layers: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 tests: $(VENV)/.dev
-	$(BIN)/pytest
+	$(BIN)/pytest $(WORKERS)
+
+quick: $(VENV)/.dev
+	$(BIN)/pytest $(WORKERS) -m "not slow"
 
 # The stamps hold what was installed: a change of the packaging installs again.
 $(VENV)/bin/python:

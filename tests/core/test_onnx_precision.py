@@ -17,7 +17,10 @@ from modelgraft.backends.onnx.precision import bring
 from modelgraft.cli import tables
 from modelgraft.ports import port
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+pytestmark = [
+    pytest.mark.slow,  # it exports
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
+]
 
 SIGNATURE = Signature((("x", port("float[batch tokens 64]")),), (("y", port("float[batch tokens 64]")),))
 DYNAMIC = f"{dynamic_bits()} bits dynamic"  # what the processor of this machine multiplies without overflow

@@ -12,7 +12,10 @@ from modelgraft.backends.onnx.exporting import export, flat, open_fresh, trace
 from modelgraft.backends.onnx.keys import Signature
 from modelgraft.ports import port
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+pytestmark = [
+    pytest.mark.slow,  # it exports
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
+]
 
 WIDTH, HEADS, EACH = 24, 3, 8
 

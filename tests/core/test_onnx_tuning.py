@@ -14,7 +14,10 @@ from modelgraft.backends.onnx.precision import bring
 from modelgraft.backends.onnx.runtime import TUNED_FROM_BYTES, open_session, tune
 from modelgraft.ports import port
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+pytestmark = [
+    pytest.mark.slow,  # it exports
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
+]
 
 WIDTH = 384  # its square has more bytes than stay in the graph, in 4 bits too
 SIGNATURE = Signature((("x", port(f"float[batch tokens {WIDTH}]")),), (("y", port(f"float[batch tokens {WIDTH}]")),))

@@ -13,7 +13,10 @@ from modelgraft.backends.onnx.keys import Signature
 from modelgraft.backends.onnx.widening import PAGE, WIDER
 from modelgraft.ports import port
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+pytestmark = [
+    pytest.mark.slow,  # it exports
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
+]
 
 
 class Plain(torch.nn.Module):

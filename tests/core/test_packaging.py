@@ -14,6 +14,8 @@ import pytest
 from modelgraft.shipped import shipped_names
 from support.scratch import ROOT, build_wheel, install, scratch_environment
 
+pytestmark = pytest.mark.slow  # it builds and installs
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:

@@ -10,6 +10,8 @@ import pytest
 
 from support.scratch import build_wheel, install, scratch_environment
 
+pytestmark = pytest.mark.slow  # it makes environments
+
 PROJECT = Path(__file__).parents[1] / "third_party"
 GRAPH = """modelgraft: 1
 inputs: {text: text}

@@ -13,7 +13,10 @@ from modelgraft.backends.onnx.keys import identity_of, key_of
 from modelgraft.cli.tables import plan_document
 from support import checkpoints
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+pytestmark = [
+    pytest.mark.slow,  # it exports
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
+]
 
 GRAPH = """
 modelgraft: 1

@@ -15,7 +15,10 @@ from modelgraft.cli.tables import plan_document
 from modelgraft.errors import NodeError
 from support import checkpoints
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+pytestmark = [
+    pytest.mark.slow,  # it exports
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
+]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -14,6 +14,8 @@ from modelgraft.checkpoints import archives
 from modelgraft.testing import open_node
 from modelgraft_plugins.speech import Kokoro, Phonemes, kokoro, pronounce
 
+pytestmark = pytest.mark.slow  # it runs real models
+
 REAL = ("describe", "talk", "read", "caption", "look")
 
 

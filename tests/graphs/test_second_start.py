@@ -14,6 +14,8 @@ import pytest
 from support import checkpoints
 from support.pictures import picture
 
+pytestmark = pytest.mark.slow  # it exports, in processes of their own
+
 HEAVY = ("transformers", "onnx", "onnxscript", "torch._dynamo", "scipy")
 # A process that runs a shipped graph and says what it answered and what it imported.
 CHILD = """

@@ -11,6 +11,8 @@ from modelgraft.errors import SourceError
 from modelgraft.testing import open_node
 from modelgraft_plugins.ocr import RapidOCR
 
+pytestmark = pytest.mark.slow  # it runs real models
+
 pytest.importorskip("rapidocr", reason="the package rapidocr is not installed")
 
 LINES = ("Graph runtime 2026", "total: 42.50 EUR", "Thank you!")

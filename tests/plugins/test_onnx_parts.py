@@ -14,7 +14,10 @@ from modelgraft.graph import Ref
 from modelgraft.registry import discover
 from modelgraft.testing import node_of
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+pytestmark = [
+    pytest.mark.slow,  # it exports
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
+]
 
 REGISTRY = discover()
 DECODERS = {"llm/causal", "llm/seq2seq"}  # theirs are other graphs: test_llm_onnx.py

@@ -13,6 +13,8 @@ from modelgraft.registry import assemble
 from modelgraft_plugins import formats
 from modelgraft_plugins.formats.published import PUBLISHED
 
+pytestmark = pytest.mark.slow  # it runs real models
+
 REGISTRY = assemble({"formats": formats})
 
 

@@ -12,6 +12,8 @@ from modelgraft.checkpoints import archives
 from modelgraft.testing import conform, imports_of, open_node
 from modelgraft_plugins.speech import Kokoro, Phonemes, kokoro, pronounce, spelling, transcript
 
+pytestmark = pytest.mark.slow  # it runs real models
+
 
 @cache
 def speaker() -> pronounce.Pronouncer:
