@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from modelgraft.registry import discover
 from support.command import commands
 
 TESTS = Path(__file__).parents[1]
@@ -324,6 +325,29 @@ def test_rows_of_something_else_are_not_mixed_in(run, words, reason, is_finished
     assert code == 1
     assert f"cannot be resumed, because it was made of something else: {reason};" in err
     assert {path.name: path.read_bytes() for path in Path().glob("out*")} == there
+
+
+def test_a_checkpoint_is_another_when_its_files_are_and_not_when_results_lie_beside_them(run, monkeypatch):
+    """The same names with other weights are refused; the part of the map itself changes nothing."""
+    monkeypatch.setattr("modelgraft.registry.discover", lambda **_: discover(only=("projectors", "torch_backend")))
+    import torch
+    from safetensors.torch import save_file
+
+    head = "modelgraft: 1\ninputs: {x: 'float[batch tokens 3]'}\noutputs: {y: a}\n"
+    Path("linear.yaml").write_text(head + "nodes: {a: {use: projector/linear, from: ., with: {out_features: 2}, in: {x: inputs.x}}}\n")
+    Path("config.json").write_text("{}")
+    save_file({"weight": torch.zeros(2, 3), "bias": torch.zeros(2)}, "model.safetensors")
+    write([{"x": [[[1.0, 2.0, 3.0]]]}] * 3)
+    words = ("map", "linear.yaml", "data.jsonl", "--out", "out.jsonl")
+    assert run(*words)[0] == 0
+    stop_after(1)
+    assert run(*words, "--resume")[0] == 0
+    assert [row["y"] for row in rows()] == [[[[0.0, 0.0]]]] * 3
+    for file in ("config.json", "model.safetensors"):
+        assert "would replace a file of the checkpoint" in run("map", "linear.yaml", "data.jsonl", "--out", file)[2]
+    stop_after(1)
+    save_file({"weight": torch.ones(2, 3), "bias": torch.zeros(2)}, "model.safetensors")
+    assert "the graph, its sources, params or backend are others at: a" in run(*words, "--resume")[2]
 
 
 def test_rows_of_which_nothing_is_known_are_kept_aside(run):

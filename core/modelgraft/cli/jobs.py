@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from modelgraft.errors import GraphError
-from modelgraft.graph import Node
+from modelgraft.checkpoints.storage import stamp_of
+from modelgraft.cli.overwriting import is_of_checkpoint
+from modelgraft.graph import Adapter, Node
 from modelgraft.plans import Plan, Step
 
+if TYPE_CHECKING:
+    from modelgraft.checkpoints.sources import SourceView
+
+DERIVED = ("source", "solved")  # layers of values that follow from the source and from the neighbours of a node
 Job = dict[str, Any]  # plain values, so that it can lie beside the results as JSON
 
 
@@ -57,17 +64,29 @@ def _step_digest(step: Step, plan: Plan) -> str:
 
 
 def _node_parts(node: Node, plan: Plan) -> list[Any]:
-    """All that decides what a node computes."""
-    users = [(node.component, node.config, node.source), *((part.component, part.config, part.source) for part in node.adapters)]
+    """All that decides what a node computes. What its source says or its neighbours decide is in them already."""
     plugins = plan.graph.graph.registry.plugins
     parts: list[Any] = []
-    for component, config, source in users:
-        version = plugins[component.plugin].version if component.plugin in plugins else ""
-        values = {name: getattr(config, name) for name in type(config).model_fields}
-        parts += [component.id, component.version, version, values]
-        try:
-            parts.append(source.identity() if source is not None else "")
-        except (GraphError, OSError):
-            parts.append(source.text if source is not None else "")
+    users: list[Node | Adapter] = [node, *node.adapters]
+    for user in users:
+        plugin, config = user.component.plugin, user.config
+        own = [name for name in type(config).model_fields if name not in user.origins or user.origins[name].layer not in DERIVED]
+        parts += [user.component.id, user.component.version, plugins[plugin].version if plugin in plugins else ""]
+        parts += [{name: getattr(config, name) for name in own}, _source_key(user.source, node)]
     wires = {port: [str(ref) for ref in refs] for port, refs in node.wired.items()}
     return [*parts, wires, str(node.when), sorted(node.lists), node.name]
+
+
+def _source_key(source: SourceView | None, node: Node) -> list[str]:
+    """What tells a source from others, the same before its files are fetched or converted and after it."""
+    if source is None:
+        return []
+    ref = source.ref
+    named = [ref.kind, ref.name, ref.member, ref.part, ref.revision, ref.sha256]
+    for path in (Path(ref.name).expanduser(), Path(node.place.file).parent / ref.name):
+        with contextlib.suppress(OSError):
+            if ref.kind in ("folder", "hub") and path.is_dir():
+                return [*named, *(f"{file.name} {stamp_of(file)}" for file in sorted(path.iterdir()) if is_of_checkpoint(file))]
+            if ref.kind == "file" and path.is_file():
+                return [*named, stamp_of(path)]
+    return named

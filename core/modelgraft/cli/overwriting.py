@@ -8,10 +8,26 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modelgraft.checkpoints.refs import WEIGHT_SUFFIXES
+from modelgraft.cli.given import takes_files
 from modelgraft.errors import InputError
 
 if TYPE_CHECKING:
     from modelgraft.graph import SolvedGraph
+
+
+# What the files of a checkpoint end with, and how those begin whose ending says little: results may lie beside them.
+ENDINGS = (*WEIGHT_SUFFIXES, ".model", ".jinja", ".tiktoken")
+BEGINNINGS = (
+    "config", "generation_config", "preprocessor_config", "processor_config", "image_processor", "video_preprocessor", "adapter_config",
+    "tokenizer", "special_tokens", "added_tokens", "vocab", "merges", "chat_template", "model", "pytorch_model", "label",
+)  # fmt: skip
+
+
+def is_of_checkpoint(path: Path) -> bool:
+    """Whether a file in the folder of a checkpoint is one of its own."""
+    name = path.name.lower()
+    return name.endswith(ENDINGS) or (name.endswith((".json", ".txt")) and name.startswith(BEGINNINGS))
 
 
 def refuse_to_replace(out: Path, inputs: Mapping[Path, str], *, numbered: bool = False) -> None:
@@ -28,7 +44,7 @@ def refuse_to_replace(out: Path, inputs: Mapping[Path, str], *, numbered: bool =
 def refuse_to_change(out: Path, folder: Path, what: str) -> None:
     """Raise InputError when writing a file would replace a file of a folder that is read, such as a checkpoint."""
     real = Path(os.path.realpath(out))
-    if folder.is_dir() and os.path.lexists(out) and real.is_relative_to(os.path.realpath(folder)):
+    if folder.is_dir() and os.path.lexists(out) and is_of_checkpoint(real) and real.is_relative_to(os.path.realpath(folder)):
         raise InputError(f"output '{out}' would replace a file of {what} '{folder}'; name another file")
 
 
@@ -39,8 +55,11 @@ def refuse_new(out: Path, why: str) -> None:
 
 
 def files_of(solved: SolvedGraph) -> dict[Path, str]:
-    """The documents that a graph was read from, and the files of weights that its nodes name."""
+    """The documents that a graph was read from, the files of weights that its nodes name, and those that its inputs have as defaults."""
     found = {} if solved.graph.path is None else {solved.graph.path: "the graph"}
+    for item in solved.inputs.values():
+        if isinstance(item.default, str) and takes_files(item.port):
+            found[Path(item.default).expanduser()] = f"the default of input '{item.name}',"
     for node in solved.nodes.values():
         found.setdefault(Path(node.place.file), "the graph")
         for source in (node.source, *(adapter.source for adapter in node.adapters)):

@@ -67,7 +67,7 @@ def run(
 ) -> None:
     """Run a graph on real inputs. Loads only what the wanted outputs need."""
     from modelgraft.cli.given import Given
-    from modelgraft.cli.overwriting import refuse_for_graph
+    from modelgraft.cli.overwriting import named, refuse_for_graph, refuse_to_replace
     from modelgraft.cli.written import absences, read_targets, say_outputs, write_outputs
     from modelgraft.media import check_writable, write_value
 
@@ -80,6 +80,7 @@ def run(
         refuse_for_graph(file, solved, reading.files, numbered=file != trace)
     if trace is not None:
         check_writable(trace)
+        refuse_to_replace(trace, named(targets.files.values(), "the output"))
     start = time.perf_counter()
     with session.screen.only_answers():
         placed = {"backend": backend, "device": device, "dtype": dtype, "precision": precision, "fallback": fallback}
