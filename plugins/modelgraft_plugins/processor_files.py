@@ -28,6 +28,14 @@ BOOKKEEPING = frozenset({
 LARGEST = sys.float_info.max  # what lies beyond is infinite, or no number
 MOST = 1 << 31
 
+# entries and settings of a processor: its parts, what it writes into prompts for each picture, and where its chat template lies.
+# Here the graph's template and the vectors themselves say how many places a picture takes.
+OF_PROCESSORS = frozenset({
+    "image_processor", "feature_extractor", "audio_processor", "video_processor", "tokenizer", "qformer_tokenizer", "chat_template",
+    "image_token", "patch_size", "vision_feature_select_strategy", "num_additional_image_tokens", "num_query_tokens", "image_seq_length",
+    "image_size", "add_end_of_utterance_token", "num_patch_index_tokens",
+})  # fmt: skip
+
 Wanted = tuple[str, Callable[[Any], bool]]  # in words, and whether a value is one
 
 
@@ -78,9 +86,16 @@ def unheeded(written: Written | None, heeded: Collection[str], component: str) -
     others = written.others(heeded) if written is not None else ()
     if written is not None and others:
         yield (
-            f"{written.place} states {choices(others)}, which {component} does not read",
-            f"see what they mean for the model; what {component} does is printed by `modelgraft explain`",
+            f"{written.place} states {choices(others)}, which {component} {'reads' if component == 'nothing' else 'does not read'}",
+            "see what they mean for the model; what is done is printed by `modelgraft explain`",
         )
+
+
+def unheeded_of_processor(source: SourceView) -> Iterator[tuple[str, str]]:
+    """(sentence, way out) for what processor_config.json states beside its parts and nothing here knows."""
+    nested = source.json(NESTED)
+    if nested is not None:
+        yield from unheeded(Written(f"{source.whole}/{NESTED}", nested), OF_PROCESSORS, "nothing")
 
 
 # -- kinds of values -------------------------------------------------------------------------------------------------------

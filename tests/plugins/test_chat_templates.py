@@ -217,3 +217,33 @@ def test_a_template_of_the_source_is_chosen_by_the_graph(tmp_path: Path):
     with pytest.raises(SourceError, match="has no chat template 'default'; it has: loud, soft"):
         open_part(registry, "llm/causal", str(model.folder), chat=True)(["hello"])
     assert chat_templates.find(model.folder).keys() == {"loud", "soft"}
+
+
+GRAPH = """
+modelgraft: 1
+inputs: {{prompt: text}}
+nodes:
+  llm: {{use: llm/causal, from: ./m, with: {{{more}}}, in: {{prompt: inputs.prompt}}}}
+outputs: {{text: llm.text}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("chat: true", "llm asks for chat: true, and .*m has no chat template"),
+        ("chat_template: soft", "llm: .*m has no chat template 'soft'; it has: none"),
+    ],
+)
+def test_a_template_that_is_not_there_is_told_by_the_check(tmp_path: Path, more: str, said: str):
+    """And not when the first conversation is written."""
+    import modelgraft as mg
+
+    checkpoints.llama(tmp_path / "m")
+    (tmp_path / "graph.yaml").write_text(GRAPH.format(more=more))
+    with pytest.raises(mg.GraphError, match=f"no-chat-template  {said}"):
+        mg.check(mg.load(tmp_path / "graph.yaml"))
+    (tmp_path / "m" / "additional_chat_templates").mkdir()
+    (tmp_path / "m" / "additional_chat_templates" / "soft.jinja").write_text("x")
+    (tmp_path / "m" / "chat_template.jinja").write_text("x")
+    mg.check(mg.load(tmp_path / "graph.yaml"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import struct
@@ -386,3 +387,41 @@ def test_a_file_with_changed_bytes_is_read_or_refused(tmp_path, monkeypatch, nam
             refusals += 1
             assert [problem.code for problem in error.problems] == ["source-damaged"]  # noqa: PT017 whether one comes is by chance
     assert 0 < refusals < 60
+
+
+@pytest.mark.parametrize("value", [3, "x", [], [3], ["x"], [{"content": 3}], [{"content": "a", "id": "b"}], {}, None], ids=repr)
+@pytest.mark.parametrize(
+    ("name", "key"), [("tokenizer.json", "added_tokens"), ("config.json", "lang_ids"), ("config.json", "suppress_ids")]
+)
+def test_what_lies_beside_a_ctranslate2_file_may_hold_anything(tmp_path, name, key, value):
+    """It is read, or one error; a file of another kind is no defect of the reader."""
+    path = ctranslate2_of(tmp_path / "in", whisper())
+    beside = path.with_name(name)
+    beside.write_text(json.dumps({**(json.loads(beside.read_text()) if beside.is_file() else {}), key: value}))
+    (tmp_path / "out").mkdir()
+    with contextlib.suppress(ValueError):
+        ctranslate2.peek(path)
+        ctranslate2.read(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("form", ["gguf", "ctranslate2"])
+def test_a_file_with_any_byte_changed_is_read_or_one_error(tmp_path, form):
+    """Bytes of its layout, sizes and names above all; never an error of another kind, never a memory that is filled."""
+    if form == "gguf":
+        path, reader = (
+            gguf_of(tmp_path / "m.gguf", randomised(transformers.LlamaForCausalLM(transformers.LlamaConfig(**LLAMA))), "llama"),
+            gguf,
+        )
+    else:
+        path, reader = ctranslate2_of(tmp_path / "in", whisper()), ctranslate2
+    whole = path.read_bytes()
+    draw = random.Random(7)
+    for trial in range(150):
+        changed = bytearray(whole)
+        changed[draw.randrange(min(len(whole), 3000))] = draw.choice((0, 1, 8, 9, 127, 255))
+        path.write_bytes(changed)
+        with contextlib.suppress(ValueError):
+            reader.peek(path)
+            if trial % 5 == 0:
+                (tmp_path / f"out{trial}").mkdir()
+                reader.read(path, tmp_path / f"out{trial}")

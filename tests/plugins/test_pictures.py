@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,25 @@ def test_a_key_that_nothing_knows_is_told(tmp_path: Path):
     assert source is not None
     ((sentence, _),) = Preprocess.unheeded(source)
     assert sentence == f"{path}/preprocessor_config.json states aspect_ratio_setting, crop_pct, which vision/preprocess does not read"
+
+
+PROCESSOR_CLASSES = ("Llava", "Blip2", "InstructBlip", "CLIP", "ChineseCLIP", "Siglip", "Idefics", "Blip", "Whisper", "Kosmos2")
+
+
+@pytest.mark.parametrize("name", PROCESSOR_CLASSES)
+def test_every_setting_of_a_processor_is_known(name: str):
+    """A new one of the library fails here until it is known what it does."""
+    settings = set(inspect.signature(getattr(hf, f"{name}Processor").__init__).parameters) - {"self", "kwargs"}
+    assert settings <= processor_files.OF_PROCESSORS
+
+
+def test_a_setting_of_a_processor_that_nothing_knows_is_told(tmp_path: Path):
+    path = folder(tmp_path, preprocessor_config=OLD, processor_config={"image_token": "<image>", "patch_size": 14, "tile_size": 7})
+    source = configured(REGISTRY, "vision/preprocess", str(path)).source
+    assert source is not None
+    assert [sentence for sentence, _ in Preprocess.unheeded(source)] == [
+        f"{path}/processor_config.json states tile_size, which nothing reads"
+    ]
 
 
 def test_published_files_hold_no_key_that_is_unknown():

@@ -102,7 +102,10 @@ def _entry(path: Path, name: str, entry: Any) -> TensorHeader:
     except (TypeError, KeyError, ValueError) as error:
         raise damaged(path, f"has a header without dtype, shape or data_offsets for '{name}'") from error
     if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
-        raise damaged(path, f"gives '{name}' the dtype {_shown(dtype)}, which safetensors does not have")
+        raise damaged(
+            path,
+            f"gives '{name}' the dtype {_shown(dtype) if isinstance(dtype, list | dict) else repr(dtype)}, which safetensors does not have",
+        )
     if not isinstance(shape, list) or len(shape) > MOST_AXES:
         raise damaged(path, f"gives '{name}' the shape {_shown(shape)}, wanted a list of at most {MOST_AXES} sizes")
     if any(type(number) is not int or not 0 <= number < LARGEST for number in (*shape, start, end)):

@@ -91,8 +91,10 @@ class _Reader:
     def count(self, most: int, what: str) -> int:
         """A number of things that follow; each takes at least a byte."""
         count: int = self.number("Q")
-        if count > min(self.size, most):
-            raise ValueError(f"it claims {count:,} {what} in {self.size:,} bytes, and {most:,} are the most that are read")
+        if count > self.size:
+            raise ValueError(f"it claims {count} entries in {self.size} bytes")
+        if count > most:
+            raise ValueError(f"it claims {count:,} {what}, and {most:,} are the most that are read")
         return count
 
     def string(self) -> str:

@@ -17,6 +17,8 @@ How a prompt is put together:
 - A text that already holds the placeholder is used as it is, in place of the template: one placeholder per medium, or one
   per embedding.
 - `begin: text` (what sources of BLIP-2 and InstructBLIP say): media that lead stand before the begin token.
+- Of several chat templates of a source `chat_template: NAME` takes one; they are found wherever tokenizers and processors keep
+  them, and written in a process of their own, within bounds of time and memory (chat_rendering.py).
 - `chat: true` makes the prompt the user's message in the tokenizer's chat template, after `system` if that is set. A
   conversation is always written by the chat template; its pictures are the embedding fields, in reading order, and when one
   field holds them all, equal shares of it.
@@ -46,6 +48,7 @@ from modelgraft.ports import Ports, port
 from modelgraft_plugins.llm import whisper
 from modelgraft_plugins.llm.classes import CAUSAL, CROSSING, SPEECH, refuse_unknown
 from modelgraft_plugins.llm.config import OUTPUTS, LanguageConfig, model_of, unheeded_model, values_of
+from modelgraft_plugins.llm.context import review_chat
 from modelgraft_plugins.llm.families import DECODER_COUNTS, family_of
 from modelgraft_plugins.llm.gated import GatedCrossAttention
 from modelgraft_plugins.llm.wholes import head_is_tied
@@ -179,6 +182,7 @@ class Seq2SeqConfig(LanguageConfig):
             written = f"{node.name} begins with {start} tokens and writes {self.max_new_tokens:,} (max_new_tokens)"
             found = f"{written}, but {self.kind} has {limit:,} positions"
             yield ("context-overflow", found, f"set {node.name}.max_new_tokens to at most {limit - start:,}")
+        yield from review_chat(self, node)
 
     def _start_length(self) -> int:
         if not self.decoder_start_ids:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from modelgraft.errors import SourceError
 from modelgraft.kinds import SolvedNode
+from modelgraft_plugins import chat_templates
 from modelgraft_plugins.llm.template import Field
 
 if TYPE_CHECKING:
@@ -33,6 +35,22 @@ def review_context(config: LanguageConfig, node: SolvedNode) -> Iterator[tuple[s
     most = limit - (known - new)
     hint = f"set {node.name}.max_new_tokens to at most {most:,}, or " if most > 0 else ""
     yield ("context-overflow", found, f"{hint}take fewer tokens per medium or a language model with a longer context")
+
+
+def review_chat(config: LanguageConfig, node: SolvedNode) -> Iterator[tuple[str, str, str]]:
+    """Give the `no-chat-template` of a node that asks for a template which its source, a folder on this machine, does not have."""
+    folder = node.source.folder if node.source is not None else None
+    is_wanted = config.chat or config.chat_template is not None
+    if not is_wanted or folder is None or not any((folder / name).is_file() for name in chat_templates.TOKENIZERS):
+        return
+    try:
+        found = chat_templates.choose(chat_templates.find(folder), config.chat_template, place=f"{node.name}: {folder}")
+    except SourceError as error:
+        yield from ((problem.code, problem.found, problem.hint) for problem in error.problems)
+        return
+    if found is None:
+        said = f"{node.name} asks for chat: true, and {folder} has no chat template"
+        yield ("no-chat-template", said, f"write the turns into {node.name}.prompt, or name a checkpoint that was trained to chat")
 
 
 def _embeddings(node: SolvedNode, field: Field) -> int:

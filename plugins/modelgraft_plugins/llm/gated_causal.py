@@ -160,6 +160,11 @@ def _state(config: GatedCrossAttention, files: Mapping[str, Tensor], gated: Gate
             for name in sorted(wanted.keys() & found.keys())
             if found[name].shape != wanted[name].shape
         ),
+        *(
+            f"{name} is {found[name].dtype}, wanted floats"
+            for name in sorted(wanted.keys() & found.keys())
+            if not found[name].is_floating_point()
+        ),
     ]
     if wrong:
         node = context.node

@@ -85,6 +85,7 @@ def unheeded(source: SourceView) -> Iterator[tuple[str, str]]:
     written = processor_files.find(source, "image_processor")
     own = OWN_KEYS.get(processor_name(written, source.root), {}) if written is not None else {}
     yield from processor_files.unheeded(written, {*KEYS, *own, *IDLE}, "vision/preprocess")
+    yield from processor_files.unheeded_of_processor(source)
 
 
 def processor_name(written: Written, root: Mapping[str, Any]) -> str:
