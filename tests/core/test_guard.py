@@ -321,6 +321,30 @@ def test_a_command_of_a_plugin_takes_no_name_that_is_there(monkeypatch, capsys):
     assert "plugin p3 does not have the command chat (it belongs to modelgraft itself)" in said_so
 
 
+def test_a_group_of_commands_is_guarded_and_options_of_the_whole_are_not_taken(monkeypatch, capsys):
+    """What a plugin puts on the whole command line is left out, and said; its group runs under the guard."""
+    import typer
+
+    def fails() -> None:
+        raise SystemExit(0)
+
+    def bring(app):
+        group = typer.Typer()
+        group.callback()(lambda: None)
+        group.command("fails")(fails)
+        group.command("runs")(lambda: None)
+        app.add_typer(group, name="mine")
+        app.callback()(lambda: None)
+
+    module = ModuleType("grouped")
+    module.register_commands = mg.hookimpl(bring)
+    monkeypatch.setattr("modelgraft.registry.discover", lambda only=None: assemble({"p": module}))
+    assert main(["mine", "runs"]) == 0
+    assert "plugin p does not have the options of the whole command line (it belongs to modelgraft itself)" in capsys.readouterr().err
+    assert main(["mine", "fails"]) == 1
+    assert "plugin 'p': the command 'fails' tried to end the process: SystemExit: 0" in capsys.readouterr().err
+
+
 @every_end
 def test_a_hook_for_commands_that_fails_leaves_the_others(monkeypatch, capsys, error):
     """It is named, and the command of its neighbour runs."""

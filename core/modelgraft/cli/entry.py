@@ -18,7 +18,7 @@ from modelgraft.cli.interrupts import Interrupts
 from modelgraft.cli.screen import Screen
 from modelgraft.cli.session import Session
 from modelgraft.errors import Cancelled, DocumentError, GraphError, ModelgraftError, ModelgraftWarning, NodeError
-from modelgraft.guard import Escaped, contained
+from modelgraft.guard import Escaped, contained, said
 from modelgraft.wording import at_command_line
 
 OK, FAILED, USAGE, DEFECT, STOPPED = 0, 1, 2, 70, 130  # 70 as in sysexits.h, 130 as shells say it for Ctrl-C (143 for SIGTERM)
@@ -152,7 +152,6 @@ def _report(error: BaseException, session: Session, *, debug: bool) -> int:
         where = {"node": error.node, "component": error.component} if isinstance(error, NodeError) else {}
         screen.error(error.unworded, kind=type(error).__name__, **where)
         return FAILED
-    first = str(error).strip().partition("\n")[0]
-    text = f"this is a defect of modelgraft or of a plugin: {type(error).__name__}: {first}"
+    text = f"this is a defect of modelgraft or of a plugin: {said(error).strip().partition(chr(10))[0]}"
     screen.error(text if debug else f"{text}\n    run it again with --debug to see where, and report it", kind="defect")
     return DEFECT

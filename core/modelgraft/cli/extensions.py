@@ -73,6 +73,8 @@ def commands_of(registry: Registry, *, taken: frozenset[str]) -> Extensions:
             place = place_of(error, registry.plugins[plugin].module if plugin in registry.plugins else "")
             errors[plugin] = said(error) + (f" ({place})" if place is not None else "")
             continue
+        if own.registered_callback is not None:
+            lost.setdefault(plugin, []).append(Lost("options", "of the whole command line", OWN))
         for name, info in listed:
             owner = OWN if name in taken else commands[name][0] if name in commands else ""
             if owner:
@@ -109,6 +111,8 @@ def _guarded(info: Info, plugin: str) -> Info:
         return info
     inner = info.typer_instance
     if inner is not None:
+        if inner.registered_callback is not None and inner.registered_callback.callback is not None:
+            inner.registered_callback.callback = _guard(inner.registered_callback.callback, plugin, _name(info))
         inner.registered_commands = [_guarded(one, plugin) for one in inner.registered_commands]  # type: ignore[misc]
         inner.registered_groups = [_guarded(one, plugin) for one in inner.registered_groups]  # type: ignore[misc]
     return info
