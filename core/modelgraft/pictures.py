@@ -168,13 +168,25 @@ def _open(stream: IO[bytes], label: str) -> Image:
 
 def _refuse_bombs(stream: IO[bytes], head: bytes, label: str) -> None:
     """What costs memory or time as soon as it is opened: the canvas of a WebP, and the passes of a JPEG."""
-    if head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X":
-        _check_pixels(int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1, label)
+    if head[:4] == b"RIFF" and head[8:15] == b"WEBPVP8":
+        _check_pixels(*_canvas(head), label)
     if head[:2] == b"\xff\xd8":
         stream.seek(0)
         scans = stream.read().count(b"\xff\xda")  # within the coded pixels 255 is followed by 0
         if scans > JPEG_SCANS:
             raise InputError(f"{label} is a jpeg of {scans:,} passes, more than {JPEG_SCANS}; save it again as a plain one")
+
+
+def _canvas(head: bytes) -> tuple[int, int]:
+    """The width and height that a WebP of each of its three kinds states; a pixel where it is cut."""
+    if head[12:16] == b"VP8X" and len(head) >= 30:
+        return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
+    if head[12:16] == b"VP8L" and len(head) >= 25:
+        bits = int.from_bytes(head[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if head[12:16] == b"VP8 " and len(head) >= 30:
+        return int.from_bytes(head[26:28], "little") & 0x3FFF or 1, int.from_bytes(head[28:30], "little") & 0x3FFF or 1
+    return 1, 1
 
 
 def _known_formats() -> list[str]:

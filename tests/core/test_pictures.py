@@ -116,6 +116,19 @@ def test_the_canvas_of_a_webp_is_bounded_before_it_is_made():
         read_picture(b"RIFF" + struct.pack("<I", len(body)) + body, name="x")
 
 
+@pytest.mark.parametrize("lossless", [False, True])
+@pytest.mark.parametrize("host", [None, 10**12])
+def test_plain_webp_is_bounded_as_well(lossless, host, monkeypatch):
+    """Whatever limit the host program has; one of the size that it states is read."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", host)
+    data = bytearray(encoded(Image.new("RGB", (19, 23)), "WEBP", lossless=lossless))
+    assert read_picture(bytes(data), name="x").size == (19, 23)
+    place, size = (21, struct.pack("<I", 16_382 | 16_382 << 14)) if lossless else (26, struct.pack("<HH", 16_383, 16_383))
+    data[place : place + 4] = size
+    with pytest.raises(InputError, match="has 16383 x 16383 pixels, more than 100,000,000"):
+        read_picture(bytes(data), name="x")
+
+
 def test_a_jpeg_of_endless_passes_is_refused():
     """Each pass goes over all pixels, however few bytes it has."""
     plain = encoded(Image.new("L", (2000, 2000)), "JPEG", progressive=True)
