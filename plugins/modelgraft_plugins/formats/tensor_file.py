@@ -34,4 +34,4 @@ def write(path: Path, entries: Sequence[Entry], *, dtype: str) -> None:
             tensor = make()
             if tensor.shape != shape:
                 raise ValueError(f"tensor '{name}' is {tensor.shape} where {shape} is wanted")
-            file.write(tensor.astype({"F32": "<f4", "F16": "<f2"}[dtype], order="C", copy=False).tobytes())
+            file.write(tensor.astype({"F32": "<f4", "F16": "<f2"}[dtype], order="C", copy=False).data)
