@@ -313,3 +313,14 @@ def test_what_run_prints_is_what_show_reads(tmp_path, capfd):
     (tmp_path / "result.json").write_text(capfd.readouterr().out)
     assert main(["show", str(tmp_path / "first.yaml"), "--run", str(tmp_path / "result.json"), "--format", "svg"]) == 0
     assert re.search(r">run: [\d.]+ [µm]?s in 1 call<", capfd.readouterr().out)
+
+
+def test_types_on_wires_have_room_beside_each_other():
+    """The plates below a box do not touch, however long the types are."""
+    for name in ("read", "clip", "blip2"):
+        drawn = picture(mg.plan(name))
+        plates = re.findall(r'<rect class="plate [^"]*" x="([-\d.]+)" y="([-\d.]+)" width="([-\d.]+)"', mg.show(name).text("svg"))
+        places = sorted((float(y), float(x), float(width)) for x, y, width in plates)
+        assert len(places) >= len(drawn.boxes) // 2
+        for (y, x, width), (lower, other, _) in pairwise(places):
+            assert y != lower or x + width < other, name

@@ -168,7 +168,8 @@ class Scene:
         outs = self._in_order(level.wires.out_of[box.id], level, side=1)
         strips = STRIP_HEIGHT * (any(ins) + any(outs))
         height = PAD + NAME_PX + LINE_HEIGHT * len(box.lines) + 8 + strips + (TIME_HEIGHT if box.time else 0.0)
-        return Shape(width, height, _spaced(ins, width), _spaced(outs, width))
+        takes, gives = _slots(self._coming[box.id], self._going[box.id])
+        return Shape(width, height, _spaced(ins, width, takes), _spaced(outs, width, gives))
 
     def _in_order(self, wires: Iterable[Local], level: Level, *, side: int) -> list[str]:
         """The names of the ports, sorted by where their wires lead, so that wires of one box do not cross."""
@@ -275,15 +276,25 @@ def _width(box: Box, coming: Iterable[Arrow], going: Iterable[Arrow]) -> float:
     """Wide enough for the words, the names of the ports and the types on the wires below."""
     mark = 20.0 if box.mark else 0.0
     words = [text_width(box.name, NAME_PX) * 1.08 + mark, *(text_width(line, LINE_PX) for line in (*box.lines, box.time))]
-    takes = dict.fromkeys(arrow.into for arrow in coming)
-    gives = {arrow.out: arrow.label for arrow in going}
-    ins = sum(text_width(name, PORT_PX) + 12 for name in takes)
-    outs = sum(max(text_width(name, PORT_PX), text_width(label, PORT_PX) + 10) + 10 for name, label in gives.items())
-    return max(84.0, max(words) + 2 * PAD, ins + PAD, outs)
+    takes, gives = _slots(coming, going)
+    return max(84.0, max(words) + 2 * PAD, sum(takes.values()) + PAD, sum(gives.values()))
 
 
-def _spaced(names: list[str], width: float) -> dict[str, float]:
-    return {name: width * ((index + 0.5) / len(names) - 0.5) for index, name in enumerate(names)}
+def _slots(coming: Iterable[Arrow], going: Iterable[Arrow]) -> tuple[dict[str, float], dict[str, float]]:
+    """How much room each port takes, by name: for its name, and below a box for the plate with its type too."""
+    takes = {arrow.into: text_width(arrow.into, PORT_PX) + 12 for arrow in coming}
+    gives = {arrow.out: max(text_width(arrow.out, PORT_PX), text_width(arrow.label, PORT_PX) + 12) + 10 for arrow in going}
+    return takes, gives
+
+
+def _spaced(names: list[str], width: float, slots: Mapping[str, float]) -> dict[str, float]:
+    """The middle of each port from that of the box: as much room as each takes, and an equal share of the rest."""
+    spare = (width - sum(slots[name] for name in names)) / max(1, len(names))
+    found, x = dict[str, float](), -width / 2
+    for name in names:
+        found[name] = x + (slots[name] + spare) / 2
+        x += slots[name] + spare
+    return found
 
 
 def _runs(level: Level) -> dict[str, float]:
