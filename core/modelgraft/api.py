@@ -12,6 +12,7 @@ from modelgraft.checkpoints.storage import remember_results
 from modelgraft.errors import InputError
 from modelgraft.graph import GraphSpec, SolvedGraph
 from modelgraft.language import expand
+from modelgraft.language.document import DEVICE, DEVICES
 from modelgraft.planning import planner
 from modelgraft.plans import Plan
 
@@ -70,6 +71,8 @@ def plan(
 
     Raises GraphError as `check` does, InputError for an output that is not there, PluginError for a backend that is not.
     """
+    if device is not None and backend in (None, "auto", "torch", "onnx") and DEVICE.fullmatch(device) is None:
+        raise InputError(f"device is {device!r}; wanted: {DEVICES}")
     found = planner.plan(check(graph), wanted=wanted, exact=exact, backend=backend, device=device, dtype=dtype, precision=precision)
     _refuse_backends(found)
     return found
@@ -183,8 +186,9 @@ def _refuse_backends(found: Plan) -> None:
 
 def _refuse_options(*, seed: object, init: object, fallback: object, timeout_s: object) -> None:
     """Raise InputError for an option whose value means nothing, before anything is opened with it."""
-    if not isinstance(seed, int):
-        raise InputError(f"seed is {seed!r}; wanted: a whole number")
+    from modelgraft.running.intake import refuse_seed
+
+    refuse_seed(seed)
     if init not in (None, "random"):
         raise InputError(f"init is {init!r}; wanted: 'random', or None")
     if fallback not in (None, "torch"):

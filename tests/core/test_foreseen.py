@@ -260,3 +260,46 @@ def test_check_and_plan_print_the_warning_and_succeed(monkeypatch, tmp_path, cap
     code, out, _ = run("check", "g.yaml", "--json")
     (graph,) = json.loads(out)["graphs"]
     assert (code, graph["ok"], [(w["code"], w["line"], w["node"]) for w in graph["warnings"]]) == (0, True, [("no-weights", 7, "eye")])
+
+
+# -- the rest -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [2**63, -(2**63) - 1, True, 1.5])
+def test_a_seed_is_a_whole_number_of_64_bits(tmp_path, seed):
+    """Of a pipeline and of a run; others would be told as a defect of whatever draws numbers."""
+    (tmp_path / "g.yaml").write_text(
+        "modelgraft: 1\ninputs: {x: text}\nnodes: {a: {use: text/template, with: {template: '{x}'}, in: {x: inputs.x}}}\noutputs: {y: a}\n"
+    )
+    with pytest.raises(mg.InputError, match=r"^seed is .*; wanted: a whole number, from -2\*\*63 up to 2\*\*63 - 1$"):
+        mg.open(tmp_path / "g.yaml", seed=seed)
+    with mg.open(tmp_path / "g.yaml", seed=2**63 - 1) as pipeline:
+        assert pipeline.run(x="a", seed=-(2**63))["y"] == "a"
+        with pytest.raises(mg.InputError, match=r"^seed is "):
+            pipeline.run(x="a", seed=seed)
+
+
+def test_a_plan_for_a_device_that_is_none_is_refused():
+    with pytest.raises(mg.InputError, match=r"^device is 'gpu'; wanted: auto, cpu, cuda or cuda:1$"):
+        mg.plan(graph_of(PLACED % ("", ""), registry=discover()), device="gpu")
+
+
+TOKENS = """
+modelgraft: 1
+inputs: {x: text}
+nodes: {ids: {use: text/tokenizer%s, in: {text: inputs.x}}}
+outputs: {y: ids.ids}
+"""
+
+
+def test_a_tokenizer_without_files_is_told(tmp_path):
+    """Where nothing is named, and where a folder of the user has none."""
+    (first,) = told(TOKENS % "", registry=discover())
+    assert (first.code, first.found) == ("no-tokenizer", "ids has no `from`, so there is no tokenizer to cut texts with")
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "config.json").write_text('{"model_type": "clip_text_model"}')
+    (tmp_path / "g.yaml").write_text(TOKENS.lstrip() % ", from: ./m")
+    with pytest.raises(GraphError, match=r"g\.yaml:3  no-tokenizer  ids: .*m has no file of a tokenizer"):
+        mg.check(tmp_path / "g.yaml")
+    (tmp_path / "m" / "vocab.txt").write_text("a")
+    assert mg.check(tmp_path / "g.yaml")

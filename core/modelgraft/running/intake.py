@@ -42,6 +42,12 @@ def take_in(inputs: Mapping[str, Any], *, known: Mapping[str, GraphInput], neede
     return Intake({name: one.value for name, one in given.items() if one is not None}, 1, single=True, said=said)
 
 
+def refuse_seed(seed: object) -> None:
+    """Raise InputError for what cannot be a seed: generators of numbers take whole numbers of 64 bits."""
+    if isinstance(seed, bool) or not isinstance(seed, int) or not -(2**63) <= seed < 2**63:
+        raise InputError(f"seed is {seed!r}; wanted: a whole number, from -2**63 up to 2**63 - 1")
+
+
 def refuse_unknown(inputs: Mapping[str, Any], known: Mapping[str, GraphInput]) -> None:
     """Raise InputError for a name that is no input of the graph, with the inputs that there are."""
     if inputs.keys() <= known.keys():

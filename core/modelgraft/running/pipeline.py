@@ -31,7 +31,7 @@ from modelgraft.running.engine import Engine
 from modelgraft.running.events import Event, Sink
 from modelgraft.running.finite import gives_floats, looked_at_once
 from modelgraft.running.inplace import Habits, apart
-from modelgraft.running.intake import Intake, take_in
+from modelgraft.running.intake import Intake, refuse_seed, take_in
 from modelgraft.running.layout import Job, Layout
 from modelgraft.running.loading import Loader
 from modelgraft.running.observers import by_port, has_watchers, observed
@@ -230,8 +230,8 @@ class Pipeline:
         return self._run_values(prepared, intake, seed, sink)
 
     def _run_values(self, prepared: Prepared, intake: Intake, seed: int | None, sink: Sink | None = None) -> Result:
-        if not (seed is None or isinstance(seed, int)):
-            raise InputError(f"seed is {seed!r}; wanted: a whole number, or None for that of the pipeline")
+        if seed is not None:
+            refuse_seed(seed)
         self._count, self._is_single, self._sink = intake.count, intake.single, sink
         if self._said:
             self._said = []

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from modelgraft.kinds import SolvedNode
 
 QFORMER_VOCABULARY = 30522  # what the config of a Q-Former means where it is silent
+VOCABULARIES = ("tokenizer.*", "*.model", "vocab*", "*.bpe*", "*.tiktoken", "*vocab*")  # files that tokenizers are made of
 READ_TWICE = ("instructblip", "instructblipvideo")  # the Q-Former reads the prompt too, and takes no picture from it
 
 
@@ -102,6 +103,16 @@ class Tokenizer(Config):
         axes = "batch texts text_tokens" if self.many else "batch text_tokens"
         ids = port(f"int64[{axes}]", space=token_space(None if self.folder else self.identity))
         return Ports.of({"text": "list[text]" if self.many else "text"}, {"ids": ids, "mask": f"bool[{axes}]"})
+
+    def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
+        """A vocabulary must come from somewhere: a folder without one stays without."""
+        hint = "name a source that has tokenizer.json or the files of a vocabulary"
+        if node.source is None:
+            yield "no-tokenizer", f"{node.name} has no `from`, so there is no tokenizer to cut texts with", hint
+        elif node.source.folder is not None and node.source.ref.kind == "folder":
+            home = node.source.folder / self.folder
+            if not any(path.match(pattern) for path in home.glob("*") for pattern in VOCABULARIES):
+                yield "no-tokenizer", f"{node.name}: {home} has no file of a tokenizer", hint
 
 
 @component("text/encoder", kind="encoder", module="modelgraft_plugins.text.modules:Encoder", exportable=True)
