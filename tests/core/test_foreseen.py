@@ -303,3 +303,23 @@ def test_a_tokenizer_without_files_is_told(tmp_path):
         mg.check(tmp_path / "g.yaml")
     (tmp_path / "m" / "vocab.txt").write_text("a")
     assert mg.check(tmp_path / "g.yaml")
+
+
+SHARING = """
+modelgraft: 1
+inputs: {x: "float[batch n 5]"}
+nodes:
+  a: {use: projector/linear, with: {out_features: 3}, in: {x: inputs.x}}
+  b: {use: projector/linear, share: a, in: {x: inputs.x}%s}
+outputs: {y: a, z: b}
+"""
+
+
+def test_weights_are_shared_by_nodes_that_have_the_same_ones():
+    """Another shape, and a source of its own, are told; a way to use them is not."""
+    assert solve(graph_of(SHARING % "", registry=discover()))
+    (shape,) = told(SHARING % ", with: {bias: false}", registry=discover())
+    assert (shape.code, shape.found) == ("share-mismatch", "b has 15 parameters under its config, and a, whose weights it shares, has 18")
+    assert shape.hint.endswith("bias is False here and True there")
+    (source,) = told(SHARING % ", from: org/other#part", registry=discover())[:1]
+    assert source.found == "b is from org/other#part and shares the weights of a, which are new: only one of the two can count"

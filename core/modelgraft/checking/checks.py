@@ -23,7 +23,7 @@ from modelgraft.checking.misfits import Misfits
 from modelgraft.checking.placement import check_placement
 from modelgraft.checking.routes import check_routes
 from modelgraft.checking.spaces import check_spaces
-from modelgraft.checking.twins import tell_twins
+from modelgraft.checking.twins import check_shares, tell_twins
 from modelgraft.checking.unify import Unified, Unifier
 from modelgraft.checking.wiring import PortWiring, find_components, refuse_host, wire_names
 from modelgraft.errors import Collector, GraphError, raise_if_any, reading_order
@@ -65,6 +65,7 @@ def _solve_wired(graph: GraphSpec, drafts: dict[str, Draft], outputs: dict[str, 
     for draft in drafts.values():
         _review(draft, nodes[draft.name], problems)
     check_routes(nodes, problems)
+    check_shares(nodes, problems)
     problems.finish()
     inputs = {name: concrete_input(given, unified) for name, given in sorted(graph.inputs.items())}
     return SolvedGraph(graph, tell_twins(nodes), inputs, outputs, forecasts(graph, nodes))

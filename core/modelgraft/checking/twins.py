@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from dataclasses import replace
 
-from modelgraft.errors import Problem, reading_order
+from modelgraft.errors import Collector, Problem, reading_order
 from modelgraft.graph import Node
 from modelgraft.guard import contained, shown
 
@@ -25,6 +25,22 @@ def tell_twins(nodes: Mapping[str, Node]) -> dict[str, Node]:
             hint = f"write share: {owner.name}, and they are held once"
             told[node.name] = Problem("same-weights", found, node.place, hint, node=node.name)
     return {name: replace(node, remarks=(*node.remarks, told[name])) if name in told else node for name, node in nodes.items()}
+
+
+def check_shares(nodes: Mapping[str, Node], problems: Collector) -> None:
+    """Note every node whose config makes another number of parameters than that of the node whose weights it uses."""
+    for node in nodes.values():
+        owner = nodes.get(node.share or "")
+        mine, theirs = _count(node), _count(owner) if owner is not None else None
+        if owner is not None and None not in (mine, theirs) and mine != theirs:
+            found = f"{node.name} has {mine:,} parameters under its config, and {owner.name}, whose weights it shares, has {theirs:,}"
+            hint = f"leave out of its `with` what changes them, or give it weights of its own: {_differences(node, owner)}"
+            problems.add("share-mismatch", found, place=node.place, node=node.name, hint=hint)
+
+
+def _differences(node: Node, owner: Node) -> str:
+    pairs = ((name, getattr(node.config, name), getattr(owner.config, name, None)) for name in type(node.config).model_fields)
+    return ", ".join(f"{name} is {shown(mine)} here and {shown(theirs)} there" for name, mine, theirs in pairs if mine != theirs)
 
 
 def _weights_of(node: Node) -> Hashable | None:

@@ -138,6 +138,10 @@ def _check_shares(graph: GraphSpec, problems: Collector) -> None:
         elif _ids(other) != _ids(spec):
             found = f"{name} is a {spec.use.value} and shares the weights of {other.name}, a {other.use.value}"
             problems.add("share-mismatch", found, place=place, node=name, hint="only nodes of the same component can share weights")
+        elif spec.source is not None and (other.source is None or spec.source.value != other.source.value):
+            owned = f"which are from {other.source.value}" if other.source is not None else "which are new"
+            found = f"{name} is from {spec.source.value} and shares the weights of {other.name}, {owned}: only one of the two can count"
+            problems.add("share-mismatch", found, place=place, node=name, hint="remove `from:` or `share:`")
 
 
 def _ids(spec: NodeSpec) -> list[str]:
