@@ -222,6 +222,23 @@ def test_a_config_that_asks_for_a_thousand_million_of_anything_is_refused_with_t
     assert time.monotonic() - start < 30
 
 
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("num_hidden_layers: 1000000000", "llm.num_hidden_layers is 1000000000, wanted at most 10,000"),
+        ("vocab_size: 99999999999", "llm.vocab_size is 99999999999, wanted at most 1,073,741,824"),
+        ("model: {model_type: llama, num_hidden_layers: 1000000000}", "llm.model.num_hidden_layers is 1000000000, wanted a whole number"),
+        ("model: {model_type: llama, text_config: {hidden_size: x}}", "llm.model.text_config.hidden_size is 'x', wanted a whole number"),
+    ],
+)
+def test_a_graph_that_asks_for_a_thousand_million_of_anything_is_refused_with_the_check(tmp_path: Path, written: str, said: str):
+    """As a config is, at its line."""
+    (tmp_path / "graph.yaml").write_text(LLAMA.replace("from: ./m", f"with: {{model_type: llama, {written}}}"))
+    with pytest.raises(mg.GraphError) as caught:
+        mg.check(mg.load(tmp_path / "graph.yaml"))
+    assert str(caught.value).startswith(f"graph.yaml:5  wrong-value  {said}")
+
+
 @pytest.mark.parametrize(("key", "value"), [("rms_norm_eps", "x"), ("hidden_act", ["x"]), ("rope_parameters", -1), ("use_cache", {})])
 def test_a_value_that_only_the_family_knows_is_refused_when_the_model_is_built(tmp_path: Path, key: str, value: Any):
     """With the source, the key, what was found and what was wanted: it is no defect of a plugin."""

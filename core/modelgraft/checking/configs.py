@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from modelgraft.checking.drafts import Draft, Face, Part, Seat, face_of
-from modelgraft.checkpoints import sources
+from modelgraft.checkpoints import config_rules, sources
 from modelgraft.errors import Collector, GraphError, Place, Problem, choices, nearest
 from modelgraft.graph import AdapterSpec, GraphSpec, NodeSpec, Origin, Value, Wire
 from modelgraft.guard import contained, said, shown
@@ -161,6 +161,9 @@ class Configs:
         key = (component.id, id(view), *((name, repr(value)) for name, value in sorted(values.items())))
         if key in self._made:
             return self._made[key]
+        if oversized := _oversized(seat, component, values, origins):
+            self.problems.problems.extend(oversized)
+            return None
         try:
             with contained():
                 config = component.config.model_validate(values)
@@ -178,6 +181,18 @@ class Configs:
 
 def _new_wires(adapter: AdapterSpec, taken: Mapping[str, Wire]) -> dict[str, Wire]:
     return {name: wire for name, wire in adapter.wires.items() if name not in taken}
+
+
+def _oversized(seat: Seat, component: Component, values: Mapping[str, Any], origins: Mapping[str, Origin]) -> list[Problem]:
+    """Sizes that no model has: to count or to build them would keep the checks, or the machine, busy for ever."""
+    problems = list[Problem]()
+    if set(values) - set(component.config.model_fields):
+        return problems  # told as keys that are not there
+    for name, key, value, wanted in config_rules.too_large(values):
+        origin = origins.get(name)
+        found = f"{seat.scope}.{key} is {config_rules.shown(value)}, wanted {wanted}"
+        problems.append(Problem("wrong-value", found, (origin.place if origin else None) or seat.place, node=seat.node))
+    return problems
 
 
 def _read_source(component: Component, view: sources.SourceView) -> Mapping[str, Any] | str | GraphError:

@@ -38,8 +38,22 @@ DEEPEST = 8  # of configs within configs: a part of a part of a whole is two
 
 def check(path: Path, config: Mapping[str, Any]) -> None:
     """Raise SourceError `source-damaged` for the first value that no model can have, by its key."""
-    for key, found, wanted in _wrong(config, "", 0):
-        raise damaged(path, f"has {key}: {_shown(found)}, wanted {wanted}", hint="repair the file, or fetch it again")
+    for key, found, wanted in wrong(config):
+        raise damaged(path, f"has {key}: {shown(found)}, wanted {wanted}", hint="repair the file, or fetch it again")
+
+
+def wrong(config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
+    """(key, what it holds, what is wanted) for every value that no model can have."""
+    return _wrong(config, "", 0)
+
+
+def too_large(values: Mapping[str, Any]) -> Iterator[tuple[str, str, Any, str]]:
+    """(field, key, what it holds, what is wanted) for the numbers of a component's config, and of a model's config within it."""
+    for field, value in values.items():
+        if isinstance(value, dict) and "model_type" in value:
+            yield from ((field, f"{field}.{key}", found, wanted) for key, found, wanted in wrong(value))
+        elif isinstance(value, int) and value > MOST.get(field, value):
+            yield field, field, value, f"at most {MOST[field]:,}"
 
 
 def _wrong(config: Mapping[str, Any], inside: str, deep: int) -> Iterator[tuple[str, Any, str]]:
@@ -74,6 +88,7 @@ def _is_number(value: Any, most: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """What a file holds, in a message: the beginning of it, when it is long."""
     text = repr(value) if not isinstance(value, int) or abs(value) < 1 << 64 else "a number of more than 64 bits"
     return text if len(text) <= 60 else f"{text[:57]}..."
