@@ -172,6 +172,8 @@ def _read_part(part: Any, label: str, say: Say) -> dict[str, Any]:
         raise InputError(
             f"{label}: found {describe(part)}, wanted {{type: text, text: ...}}, {{type: image, image: ...}} or audio likewise"
         )
+    if extra := sorted(map(str, set(part) - {"type", kind})):
+        raise InputError(f"{label}: found {', '.join(extra)} beside type and {kind}, which nothing reads: leave it out")
     return {"type": kind, kind: _READERS[kind](part[kind], label, say)}
 
 

@@ -93,6 +93,11 @@ def test_numbers_of_a_list_become_what_the_port_takes():
         ("list[text]", ["cat", 3], r"\[1\]: found 3, wanted text"),
         ("conversation", [{"role": "user"}], "wanted a mapping of exactly `role`"),
         ("conversation", [{"role": "user", "content": [{"type": "smell"}]}], r"message 0 part 0: found .*wanted \{type: text"),
+        (
+            "conversation",
+            [{"role": "user", "content": [{"type": "text", "text": "?", "detail": "low"}]}],
+            r"message 0 part 0: found detail beside type and text, which nothing reads: leave it out",
+        ),
         ("boxes", [{"x0": 1}], "box 0: found .* wanted a mapping with the numbers x0, y0, x1, y1"),
         ("float[batch 3]", torch.zeros(2, 4), r"found float32\[2 4\], wanted float\[batch 3\]: an axis is 4 long, not 3"),
         ("float[batch 3]", torch.zeros(3), r"it has 1 axes, not 2"),
