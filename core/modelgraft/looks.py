@@ -11,6 +11,8 @@ from enum import Enum
 from types import MappingProxyType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+from pydantic import ValidationError
+
 from modelgraft.checking.matching import dtypes_meet, fits
 from modelgraft.errors import InputError, choices, nearest
 from modelgraft.guard import contained, said
@@ -42,7 +44,9 @@ class Look:
     """The ports of a component under a typical config.
 
     basis    which config that is: "the default config", "preset:x#part", or "an example: ..."
-    changes  what other values of its keys make of the ports;  error  why none are known
+    given    what that config says beside its defaults
+    changes  what other values of its keys make of the ports
+    error    why no ports are known;  is_refused  no config that was tried holds together, so that its code was not even asked
     """
 
     inputs: Types = field(default_factory=lambda: MappingProxyType({}))
@@ -50,19 +54,23 @@ class Look:
     basis: str = ""
     changes: tuple[Change, ...] = ()
     error: str = ""
+    given: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    is_refused: bool = False
 
 
 def look(component: Component, registry: Registry) -> Look:
     """Look at a component: its default config, else a preset that it serves, else made-up values for what it must be told."""
-    error = ""
+    refused, failed = "", ""
     for basis, given in _typical(component, registry):
         try:
             ports = _ports(component, given)
-        except Exception as found:  # noqa: BLE001 light code of a plugin may raise anything
-            error = error or said(found)
-            continue
-        return Look(ports.inputs, ports.outputs, basis, tuple(_changes(component, given, ports)))
-    return Look(error=error)
+        except ValidationError as error:
+            refused = refused or "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}".removeprefix(": ") for one in error.errors())
+        except Exception as error:  # noqa: BLE001 light code of a plugin may raise anything
+            failed = failed or said(error)
+        else:
+            return Look(ports.inputs, ports.outputs, basis, tuple(_changes(component, given, ports)), given=given)
+    return Look(error=failed or refused, is_refused=not failed)
 
 
 def _ports(component: Component, given: Mapping[str, Any]) -> Ports:

@@ -22,13 +22,13 @@ import pluggy
 from modelgraft.errors import InputError, Place, PluginError, choices, nearest
 from modelgraft.guard import contained, is_raised_by, place_of, said
 from modelgraft.kinds import Component, dimension_fields
-from modelgraft.looks import example_of, look
+from modelgraft.looks import Look, look
 from modelgraft.ports import ListOf, Modality, Port
 from modelgraft.registry import Plugin, Registry, discover
 
 OK, FAILED, NOT_RUN = "ok", "failed", "not run"
 MOST_PARAMETERS = 20_000_000  # a component of more, with its default config, is not built just to be looked at
-WIDTHS = (16, 24, 32, 40, 48, 56)  # for dimensions that a graph would decide: unlike, and the usual numbers of heads divide them
+WIDTHS = (48, 96, 144, 192, 240, 288)  # for dimensions that a graph would decide: unlike, and the usual numbers of heads divide them
 HOOKS = "register_"  # how the hooks begin that offer something
 ELSEWHERE = "call modelgraft.testing.conform in the plugin's own tests"
 
@@ -53,10 +53,10 @@ def failed(what: str, message: str, place: Place | None = None) -> Finding:
     return Finding(what, FAILED, message, place.file if place else None, place.line if place else None)
 
 
-Look = Callable[[], Finding]
+Looking = Callable[[], Finding]
 
 
-def looks_at(plugin: Plugin, registry: Registry, *, limit_s: float) -> Iterator[tuple[str, Look]]:
+def looks_at(plugin: Plugin, registry: Registry, *, limit_s: float) -> Iterator[tuple[str, Looking]]:
     """What there is to look at, each with what does it."""
     yield "import", partial(_import, plugin, limit_s)
     if plugin.error:
@@ -140,16 +140,18 @@ def _line_of(subject: Any) -> Place | None:
 def _component(component: Component, registry: Registry) -> Finding:
     """Whether a graph can use a component, its code is there, and it does what it declares."""
     declared = _line_of(component.function or component.config)
-    troubles = port_troubles(component, registry)
+    seen = look(component, registry)
+    if seen.is_refused:
+        return Finding(component.id, NOT_RUN, f"it needs a config ({seen.error}); {ELSEWHERE}")
+    troubles = port_troubles(component, seen, registry)
     if troubles:
         return failed(component.id, "; ".join(troubles), declared)
     missing = _code(component, declared)
-    return missing if missing is not None else _conform(component, declared)
+    return missing if missing is not None else _conform(component, seen, declared)
 
 
-def port_troubles(component: Component, registry: Registry) -> list[str]:
+def port_troubles(component: Component, seen: Look, registry: Registry) -> list[str]:
     """Why no graph can wire a component, under its typical config or another; empty when one can."""
-    seen = look(component, registry)
     if seen.error:
         return [f"its ports cannot be told: {seen.error}"]
     sides: list[tuple[str, Mapping[str, Port | None]]] = [("input", seen.inputs), ("output", seen.outputs)]
@@ -195,14 +197,24 @@ def _code(component: Component, declared: Place | None) -> Finding | None:
     return None
 
 
-def _conform(component: Component, declared: Place | None) -> Finding:
-    given, made_up = _config(component)
+def _conform(component: Component, seen: Look, declared: Place | None) -> Finding:
+    given = _config(component, seen)
+    made_up = given
     reason = _not_runnable(component, given)
     if reason:
         return Finding(component.id, NOT_RUN, f"{reason}; {ELSEWHERE}")
-    from modelgraft.testing import ConformanceError, conform
+    from modelgraft.testing import ConformanceError, conform, open_node
 
     subject: Any = type("Subject", (), {"__component__": component})
+    if component.load is not None:
+        try:
+            with contained():
+                open_node(subject, given)
+        except Exception as error:  # noqa: BLE001 it may need files that only a source has
+            place = place_of(error.__cause__ or error, component.home)
+            at = (place.file, place.line) if place else (None, None)
+            text = said(error).partition("\n")[0]
+            return Finding(component.id, NOT_RUN, f"it is not loaded without a source ({text}); {ELSEWHERE}", *at)
     with_what = f" with {', '.join(f'{name}: {value}' for name, value in made_up.items())}" if made_up else ""
     try:
         with contained():
@@ -226,20 +238,18 @@ def _refuses(error: Exception, component: Component) -> bool:
     return isinstance(error, InputError) or (isinstance(error, ValueError) and is_raised_by(error, component.home))
 
 
-def _config(component: Component) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A config to try a component with: what has no default is made up. Also what is made up in it."""
+def _config(component: Component, seen: Look) -> dict[str, Any]:
+    """What is made up to try a component with, beside its defaults."""
     fields = component.config.model_fields
-    made = {name: example_of(field.annotation) for name, field in fields.items() if field.is_required()}
-    open_dims = [name for name in dimension_fields(component.config) if name not in made and fields[name].default is None]
-    made |= dict(zip(open_dims, WIDTHS, strict=False))
-    return made, dict(made)
+    open_dims = [name for name in dimension_fields(component.config) if name not in seen.given and fields[name].default is None]
+    return {**seen.given, **dict(zip(open_dims, WIDTHS, strict=False))}
 
 
 def _not_runnable(component: Component, given: Mapping[str, Any]) -> str:
     """Why a component cannot be run alone, or an empty string."""
     if component.kind == "adapter":
         return "it works inside another node"
-    if component.load is not None:
+    if component.load is not None and "from_source" in vars(component.config):
         return "it is loaded from a source"
     try:
         with contained():

@@ -16,6 +16,7 @@ from modelgraft.testing import ConformanceError, conform, imports_of, same
 from support.running import TEXT, function
 
 HEAD = """import os, sys, time
+from pydantic import model_validator
 from modelgraft import Config, Dim, Ports, component, hookimpl
 print("torch numpy", flush=True)     # no names of modules
 os.write(1, b"onnxruntime")
@@ -88,7 +89,30 @@ class Odd(Config):
     """Have code with a mistake in it."""
 
 
-SUBJECTS = [good, typo, mute, records, nan, refuses, fails, leaves, Gone, Odd]
+@component("mixed/told", kind="head", load="mixed_light:load", inputs={"text": "text"}, outputs={"text": "text"})
+class Told(Config):
+    """Want more than its fields say."""
+
+    name: str = ""
+
+    @model_validator(mode="after")
+    def _is_told(self):
+        if self.name != "a name that nobody guesses":
+            raise ValueError("it needs a name")
+        return self
+
+
+@component("mixed/light", kind="head", load="mixed_light:load", inputs={"text": "text"}, outputs={"text": "text"})
+class Light(Config):
+    """Be loaded without a source."""
+
+
+@component("mixed/files", kind="head", load="mixed_light:files", inputs={"text": "text"}, outputs={"text": "text"})
+class Files(Config):
+    """Read files of its source."""
+
+
+SUBJECTS = [Told, Light, Files, good, typo, mute, records, nan, refuses, fails, leaves, Gone, Odd]
 
 
 @hookimpl
@@ -98,6 +122,13 @@ def register_weight_readers(register):
 '''
     + TAIL
 )
+LIGHT = """
+def load(config, context):
+    return lambda text: [one.upper() for one in text]
+
+def files(config, context):
+    return context.weights.view
+"""
 SLOW = (
     HEAD
     + '''
@@ -153,10 +184,12 @@ def checked(capsys, *words):
 
 def test_each_component_is_said_to_be_what_it_is(monkeypatch, capsys, tmp_path):
     """Ports that nobody can wire, wrong records, NaN, code that is not there, refusals and bugs: each as that, at its line."""
-    installed(monkeypatch, tmp_path, "mixed", MIXED, mixed_odd="x = 1\ndef load(:\n")
+    installed(monkeypatch, tmp_path, "mixed", MIXED, mixed_odd="x = 1\ndef load(:\n", mixed_light=LIGHT)
     found = checked(capsys, "mixed")
     told = {what: f"{one['status']}: {one['message']}" for what, one in found.items()}
-    assert told["import"] == told["hooks"] == told["mixed/good"] == "ok: "
+    assert told["import"] == told["hooks"] == told["mixed/good"] == told["mixed/light"] == "ok: "
+    assert told["mixed/told"].startswith("not run: it needs a config (Value error, it needs a name)")
+    assert told["mixed/files"].startswith("not run: it is not loaded without a source (AttributeError: 'NoneType' object")
     assert "input 'picture' is of the type 'imgae', which nobody offers. Did you mean 'image'?" in told["mixed/typo"]
     assert "output 'text' is of the type 'txt', which nobody offers" in told["mixed/typo"]
     assert told["mixed/mute"] == "failed: it has no output, so that no graph can need it"
