@@ -227,3 +227,18 @@ def test_a_cache_that_can_only_be_read_serves_its_plain_files(opened, monkeypatc
     path, remarks = store.session(entry.folder, "cpu")
     assert path == entry.folder / "model.onnx"
     assert remarks == ("model.onnx is not kept as tuned for this machine (Read-only file system): starting takes longer",)
+
+
+def test_a_bit_behind_the_beginning_of_a_large_file_is_found_while_its_session_starts(opened, monkeypatch):
+    """The session is not used, and what was tuned is tuned again."""
+    monkeypatch.setattr(seals, "PIECE_BYTES", 64)
+    entry = store.make(KEY, building)
+    path, _ = store.session(entry.folder, "cpu")
+    whole = path.read_bytes()
+    flip(path, 90)
+    again, remarks = store.session(entry.folder, "cpu")
+    assert (again, path.read_bytes()) == (path, whole)
+    assert "model.onnx differs from what was written, within the 36 bytes from 64 on" in remarks[0]
+    flip(entry.folder / "model.onnx", 90)
+    with pytest.raises(seals.BrokenSeal, match=r"model\.onnx differs from what was written"):
+        store.session(entry.folder, "cuda:0")

@@ -13,8 +13,9 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -186,20 +187,32 @@ def first_line(error: Exception) -> str:
 
 
 def _open_tuned(tuned: Path, graph: str, *, count: int | None) -> Any:  # Any: onnxruntime has no types
-    if complaint := seals.complaint(tuned):
-        raise BrokenSeal(complaint)
-    return open_session(tuned / graph, device="cpu", optimised=True, count=count)
+    return _open_proven(tuned, None, lambda: open_session(tuned / graph, device="cpu", optimised=True, count=count))
 
 
 def _open_plain(folder: Path, graph: str, *, device: str, count: int | None) -> Any:  # Any: onnxruntime has no types
-    _prove_plain(folder, graph)
-    return open_session(folder / graph, device=device, count=count)
+    return _open_proven(folder, _files_of(folder, graph), lambda: open_session(folder / graph, device=device, count=count))
+
+
+def _open_proven(folder: Path, names: Sequence[str] | None, start: Callable[[], Any]) -> Any:
+    """Start a session while its files are read whole beside it. Raises BrokenSeal, at once for a cut file or a broken beginning."""
+    if complaint := seals.complaint(folder, names, quick=True):
+        raise BrokenSeal(complaint)
+    proof = seals.Proof(partial(seals.complaint, folder, names))
+    opened = start()
+    if complaint := proof.result():
+        raise BrokenSeal(complaint)
+    return opened
+
+
+def _files_of(folder: Path, graph: str) -> Sequence[str]:
+    """The files of a graph: its weights lie beside it under names that begin with its own. Raises BrokenSeal."""
+    return [name for name in seals.names_in(folder) if name.startswith(graph)] or (graph,)
 
 
 def _prove_plain(folder: Path, graph: str) -> None:
-    """Read the files of a graph whole; its weights lie beside it under names that begin with its own. Raises BrokenSeal."""
-    names = [name for name in seals.names_in(folder) if name.startswith(graph)]
-    if complaint := seals.complaint(folder, names or (graph,)):
+    """Read the files of a graph whole. Raises BrokenSeal."""
+    if complaint := seals.complaint(folder, _files_of(folder, graph)):
         raise BrokenSeal(complaint)
 
 
