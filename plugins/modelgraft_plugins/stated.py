@@ -10,7 +10,7 @@ that writes the file, so that a key that is new there is noticed.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +44,21 @@ FORMER_GENERATION = frozenset({
     "pad_token_id", "remove_invalid_values", "repetition_penalty", "sep_token_id", "suppress_tokens", "temperature", "top_k", "top_p",
     "typical_p",
 })  # fmt: skip
+# Further keys that every config held in former times, with the values at which they mean nothing: no decoder, nothing cut off.
+WHOLE_DUMP: Mapping[str, tuple[Any, ...]] = {
+    "add_cross_attention": (False,), "is_decoder": (False,), "is_encoder_decoder": (False,), "cross_attention_hidden_size": (),
+    "pruned_heads": ({},), "tie_encoder_decoder": (False,), "position_embedding_type": ("absolute",),
+}  # fmt: skip
+
+
+def tower_table(obeyed: Iterable[str], idle: Iterable[str] = (), still: Mapping[str, tuple[Any, ...]] | None = None) -> Table:
+    """The table of a tower: what it obeys, and beside what every config may hold what changes nothing in a tower of its kind."""
+    return Table(
+        "config.json",
+        frozenset(obeyed),
+        ABOUT | TRAINING | FORMER_GENERATION | {"tie_word_embeddings", *idle},
+        {**WHOLE_DUMP, "quantization_config": (), **(still or {})},
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from modelgraft import Config, Ports, Space, component, hookimpl, port
 from modelgraft_plugins import processor_files
 from modelgraft_plugins.processor_files import NATURAL, NUMBER, WORD, Wanted, Written, is_number
+from modelgraft_plugins.stated import tower_table
 from modelgraft_plugins.widths import uneven_heads
 
 if TYPE_CHECKING:
@@ -79,6 +80,24 @@ class Preprocess(Config):
         return Ports.of({"audio": "audio"}, {"features": port("float[batch mels frames]", space=mel_space(self.model_dump()))})
 
 
+NAMES: Mapping[str, str] = {  # the key of a published config -> ours
+    "d_model": "hidden_size", "encoder_ffn_dim": "intermediate_size", "encoder_layers": "num_hidden_layers",
+    "encoder_attention_heads": "num_attention_heads", "num_mel_bins": "mels", "max_source_positions": "positions",
+    "activation_function": "hidden_act",
+}  # fmt: skip
+# what a published config states -> what becomes of it: its decoder is another part; a test compares it with transformers
+TABLE = tower_table(
+    obeyed=NAMES,
+    idle={
+        "vocab_size", "decoder_attention_heads", "decoder_ffn_dim", "decoder_layers", "max_target_positions", "num_hidden_layers",
+        "forced_decoder_ids", "apply_spec_augment", "mask_feature_length", "mask_feature_min_masks", "mask_feature_prob",
+        "mask_time_length", "mask_time_min_masks", "mask_time_prob", "median_filter_width", "classifier_proj_size",
+        "use_weighted_layer_sum", "scale_embedding",  # of embeddings: the encoder has none
+    },
+    still={"is_encoder_decoder": (True, False)},
+)  # fmt: skip
+
+
 @component("audio/encoder", kind="encoder", module="modelgraft_plugins.audio.modules:Encoder", exportable=True)
 class Encoder(Config):
     """Turn log-mel features into one vector per fiftieth of a second, with the encoder of Whisper."""
@@ -100,14 +119,14 @@ class Encoder(Config):
         config = source.config
         if config.get("model_type") != "whisper":
             raise ValueError(f"audio/encoder has no encoder for model_type '{config.get('model_type', '')}'; it serves whisper")
-        names = {
-            "d_model": "hidden_size", "encoder_ffn_dim": "intermediate_size", "encoder_layers": "num_hidden_layers",
-            "encoder_attention_heads": "num_attention_heads", "num_mel_bins": "mels", "max_source_positions": "positions",
-            "activation_function": "hidden_act",
-        }  # fmt: skip
-        found = {ours: config[theirs] for theirs, ours in names.items() if theirs in config}
+        found = {ours: config[theirs] for theirs, ours in NAMES.items() if theirs in config}
         heard = features_config(source) if _written(source) is not None else {}
         return found | {name: heard[name] for name in ("sample_rate_hz", "window_length", "hop_length") if name in heard}
+
+    @classmethod
+    def unheeded(cls, source: SourceView) -> list[tuple[str, str]]:
+        """What the config states of the encoder and this does not know."""
+        return TABLE.unheeded(source.config, source.text)
 
     @property
     def frames(self) -> int:

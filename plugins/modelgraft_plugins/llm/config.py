@@ -181,6 +181,7 @@ def model_of(source: SourceView) -> dict[str, Any]:
     config = {key: value for key, value in source.config.items() if key != REMARKS}
     if config.get("model_type") == idefics.MODEL_TYPE:
         return idefics.language_config(config)
+    _refuse_quantised(source, config)
     if "text_config" in config and "model_type" in config:
         hint = f"{source.whole}#language_model"
         raise ValueError(f"{source.text} is a {config['model_type']} model, of which the language model is a part: write '{hint}'")
@@ -189,6 +190,15 @@ def model_of(source: SourceView) -> dict[str, Any]:
     if not config["model_type"]:
         raise ValueError(f"the config of {source.text} has no model_type, so that it cannot be told which language model it is")
     return config
+
+
+def _refuse_quantised(source: SourceView, config: Mapping[str, Any]) -> None:
+    found = config.get("quantization_config") or source.root.get("quantization_config")
+    if found and found.get("load_in_8bit") is not False and found.get("quant_method"):
+        way = "name the checkpoint that it was made of, or a GGUF of it"
+        raise ValueError(
+            f"the weights of {source.text} are stored by {found['quant_method']} (quantization_config), which is not read: {way}"
+        )
 
 
 def unheeded_model(source: SourceView, config: Mapping[str, Any]) -> list[tuple[str, ...]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from modelgraft import Config, Dim, Ports, component, hookimpl
+from modelgraft_plugins.stated import tower_table
 from modelgraft_plugins.widths import uneven_heads
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ DEFAULTS: Mapping[str, Any] = {
     "hidden_act": "gelu", "layer_norm_eps": 1e-12, "vocab_size": 30522, "max_position_embeddings": 512, "pad_token_id": 0,
     "encoder_hidden_size": 1408,
 }  # fmt: skip
+
+# what a published config states -> what becomes of it; a test compares it with the config classes of transformers
+TABLE = tower_table(obeyed={*DEFAULTS, "use_qformer_text_input"})
 
 
 @component(
@@ -90,6 +94,11 @@ class QFormer(Config):
         if isinstance(vision, Mapping) and "hidden_size" in vision:
             found["encoder_hidden_size"] = vision["hidden_size"]
         return {**found, "reads_text": source.config.get("use_qformer_text_input", MODEL_TYPES[kind])}
+
+    @classmethod
+    def unheeded(cls, source: SourceView) -> list[tuple[str, str]]:
+        """What the config states and this does not know."""
+        return TABLE.unheeded(source.config, source.text)
 
     @property
     def inner_size(self) -> int:

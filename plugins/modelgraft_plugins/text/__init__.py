@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, field_validator
 
 from modelgraft import Config, Ports, component, hookimpl, port
-from modelgraft_plugins.text.towers import FAMILIES, INSIDE, MODEL_TYPES, count
+from modelgraft_plugins.text.towers import FAMILIES, INSIDE, MODEL_TYPES, TABLE, count
 from modelgraft_plugins.tokens import image_token, token_space, tokenizer_identity
 from modelgraft_plugins.widths import uneven_heads
 
@@ -149,6 +149,11 @@ class Encoder(Config):
         if family == "siglip":
             found["projection_size"] = source.config.get("projection_size")
         return {"family": family, **found, "identity": tokenizer_identity(source)}
+
+    @classmethod
+    def unheeded(cls, source: SourceView) -> list[tuple[str, str]]:
+        """What the config of the tower states and this does not know."""
+        return TABLE.unheeded(source.config, source.text)
 
     @property
     def pooled_size(self) -> int:

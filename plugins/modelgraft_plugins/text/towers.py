@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from modelgraft_plugins.stated import tower_table
+
 
 @dataclass(frozen=True, slots=True)
 class Family:
@@ -45,6 +47,15 @@ FAMILIES: Mapping[str, Family] = {
 # model_type of a model -> that of its text tower, for old configs that leave it out
 INSIDE: Mapping[str, str] = {"clip": "clip_text_model", "siglip": "siglip_text_model"}
 MODEL_TYPES: Mapping[str, str] = {"clip_text_model": "clip", "siglip_text_model": "siglip", "bert": "bert"}  # model_type -> family
+
+# what a published config states -> what becomes of it; a test compares it with the config classes of transformers
+TABLE = tower_table(
+    obeyed={*(key for family in FAMILIES.values() for key in family.defaults), "projection_size"},
+    idle={
+        "projection_dim", "directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_size_per_head",
+        "pooler_type",
+    },
+)  # fmt: skip
 
 
 def count(family: str, *, width: int, inner: int, layers: int, vocabulary: int, longest: int, types: int, pooled: int) -> int:

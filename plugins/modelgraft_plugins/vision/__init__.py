@@ -10,7 +10,7 @@ from pydantic import Field, PositiveFloat, model_validator
 from modelgraft import Config, Ports, component, hookimpl, port
 from modelgraft_plugins.vision.pictures import Side, check_size, picture_config, pixel_space, unheeded
 from modelgraft_plugins.vision.processors import HALF
-from modelgraft_plugins.vision.towers import DEFAULTS, FAMILIES, INSIDE, MODEL_TYPES, NAMES, WHOLE_MODELS, count
+from modelgraft_plugins.vision.towers import DEFAULTS, FAMILIES, INSIDE, MODEL_TYPES, NAMES, TABLE, WHOLE_MODELS, count
 from modelgraft_plugins.widths import uneven_heads
 
 if TYPE_CHECKING:
@@ -142,6 +142,11 @@ class Encoder(Config):
             found["attention_head"] = config.get("vision_use_head", True)
         return {"family": family, **found, **_selection(source), **_normalisation(source)}
 
+    @classmethod
+    def unheeded(cls, source: SourceView) -> list[tuple[str, str]]:
+        """What the config of the tower states and this does not know."""
+        return TABLE.unheeded(_tower_config(source), source.text)
+
     @property
     def has_class(self) -> bool:
         """A class token is among the tokens that are given."""
@@ -186,6 +191,11 @@ class Encoder(Config):
             self.family, width=self.hidden_size, inner=self.intermediate_size, layers=self.num_hidden_layers, image=self.image_size,
             patch=self.patch_size, channels=self.num_channels, qkv_bias=self.qkv_bias, head=self.family == "siglip" and self.attention_head,
         )  # fmt: skip
+
+
+def _tower_config(source: SourceView) -> Mapping[str, Any]:
+    """Without the other parts of a model that is a tower with a head, such as ViT."""
+    return {key: value for key, value in source.config.items() if not key.endswith("_config")}
 
 
 def _selection(source: SourceView) -> dict[str, Any]:

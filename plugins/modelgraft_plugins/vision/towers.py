@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from modelgraft_plugins.stated import tower_table
+
 
 @dataclass(frozen=True, slots=True)
 class Family:
@@ -68,6 +70,15 @@ WHOLE_MODELS: Mapping[str, str] = {
     **dict.fromkeys(("clip", "siglip", "blip-2", "instructblip", "idefics"), "vision_model"),
     "llava": "vision_tower",
 }
+
+# what a published config states -> what becomes of it; a test compares it with the config classes of transformers
+TABLE = tower_table(
+    obeyed={
+        "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size", "num_channels",
+        "hidden_act", "layer_norm_eps", "qkv_bias", "vision_use_head", "embed_dim",
+    },
+    idle={"projection_dim", "encoder_stride", "pooler_act", "pooler_output_size"},  # of heads that are other parts, or of no part
+)  # fmt: skip
 
 
 def count(family: str, *, width: int, inner: int, layers: int, image: int, patch: int, channels: int, qkv_bias: bool, head: bool) -> int:

@@ -1,0 +1,88 @@
+"""Every key that the library may write into a config is obeyed, changes nothing, or is told: readers of towers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transformers as hf
+from transformers.models.idefics.configuration_idefics import IdeficsVisionConfig
+
+from modelgraft.checkpoints import sources
+from modelgraft.registry import assemble
+from modelgraft_plugins import audio, efficientnet, formats, heads, llm, projectors, qformer, resampler, stated, text, vision
+from modelgraft_plugins.formats.published import PUBLISHED
+
+REGISTRY = assemble({
+    "audio": audio, "efficientnet": efficientnet, "formats": formats, "heads": heads, "llm": llm, "projectors": projectors,
+    "qformer": qformer,
+    "resampler": resampler, "text": text, "vision": vision,
+})  # fmt: skip
+TOWERS = {
+    "vision/encoder": (hf.CLIPVisionConfig, hf.SiglipVisionConfig, hf.ViTConfig, hf.Blip2VisionConfig, hf.InstructBlipVisionConfig,
+                       IdeficsVisionConfig),
+    "text/encoder": (hf.CLIPTextConfig, hf.SiglipTextConfig, hf.BertConfig),
+    "qformer/qformer": (hf.Blip2QFormerConfig, hf.InstructBlipQFormerConfig),
+    "audio/encoder": (hf.WhisperConfig,),
+}  # fmt: skip
+
+
+def view_of(folder: Path, config: dict[str, Any], part: str = "") -> sources.SourceView:
+    """A source with this config."""
+    (folder / "config.json").write_text(json.dumps(config))
+    return sources.view(sources.parse(f"{folder}{part}"), registry=REGISTRY, folder=None, trusted=True, offline=True)
+
+
+@pytest.mark.parametrize(("component", "kind"), [(name, kind) for name, kinds in TOWERS.items() for kind in kinds])
+def test_every_key_of_the_library_is_known_and_its_defaults_are_not_told(tmp_path, component, kind):
+    """A key that is new in the class fails here; a config as the library saves it is quiet."""
+    table = {"vision/encoder": vision.towers.TABLE, "text/encoder": text.towers.TABLE, "qformer/qformer": qformer.TABLE,
+             "audio/encoder": audio.TABLE}[component]  # fmt: skip
+    saved = kind().to_dict()
+    assert ({field.name for field in dataclasses.fields(kind)} | set(saved)) - table.known == set()
+    assert list(REGISTRY.components[component].config.unheeded(view_of(tmp_path, saved))) == []
+
+
+@pytest.mark.parametrize("component", TOWERS)
+@pytest.mark.parametrize(
+    ("key", "value"), [("temper", "hot"), ("is_decoder", True), ("pruned_heads", {"0": [1]}), ("position_embedding_type", "relative_key")]
+)
+def test_a_key_that_could_change_the_answer_is_told(tmp_path, component, key, value):
+    (remark,) = REGISTRY.components[component].config.unheeded(view_of(tmp_path, {key: value}))
+    assert f"states {key}: {json.dumps(value)}" in remark[0]
+
+
+@pytest.mark.parametrize("source", sorted(source for source in PUBLISHED if ":" in source or "/" in source))
+def test_published_checkpoints_are_quiet(source):
+    """What is told of the checkpoints that everybody uses would soon be read by nobody."""
+    view = sources.view(sources.parse(source), registry=REGISTRY, folder=None, trusted=False, offline=True)
+    for part in ("", "#vision_model", "#vision_tower", "#text_model", "#language_model", "#qformer", "#encoder"):
+        try:
+            seen = view.at(part.removeprefix("#"))
+        except sources.SourceError:
+            continue
+        for component in REGISTRY.components.values():
+            try:
+                component.config.from_source(seen)
+            except ValueError:
+                continue
+            assert list(component.config.unheeded(seen)) == [], (part, component.id)
+
+
+def test_weights_that_are_stored_quantised_are_refused_by_name(tmp_path):
+    view = view_of(tmp_path, {"model_type": "llama", "quantization_config": {"quant_method": "gptq", "bits": 4}})
+    with pytest.raises(ValueError, match=r"stored by gptq \(quantization_config\), which is not read: name the checkpoint"):
+        llm.CausalConfig.from_source(view)
+
+
+def test_a_table_tells_the_value_and_a_way_out():
+    table = stated.Table("x.json", frozenset({"a"}), frozenset({"b"}), {"c": (1,)}, {"c": "make it 1"})
+    assert table.unheeded({"a": 5, "b": 5, "c": 1, "d": None}, "m") == []
+    assert table.unheeded({"c": 2, "d": [7] * 40}, "m") == [
+        ("the x.json of m states c: 2, which is not done here, so that answers may differ", "make it 1"),
+        (f"the x.json of m states d: {str([7] * 40)[:57]}..., which is not known here, so that answers may differ",
+         "take d out of the file where it does not matter to you"),
+    ]  # fmt: skip
