@@ -241,13 +241,15 @@ def whisper() -> transformers.WhisperForConditionalGeneration:
     return model
 
 
-def ctranslate2_of(folder: Path, model, *, packed: bool = False) -> Path:
+def ctranslate2_of(folder: Path, model, *, packed: bool = False, **numbers: int) -> Path:
     """Write a model as CTranslate2's converter does: rows joined, keys with a bias of zeros, the output an alias."""
     folder.mkdir(exist_ok=True)
     state = {key.removeprefix("model."): tensor for key, tensor in model.state_dict().items()}
     variables: dict[str, np.ndarray] = {
         f"{side}/num_heads": np.int16(model.config.to_dict()[f"{side}_attention_heads"]) for side in ("encoder", "decoder")
     }
+
+    variables |= {f"decoder/{name}": np.int8(value) for name, value in numbers.items()}
 
     def joined(name: str, keys: list[str], kind: str) -> None:
         zeros = torch.zeros(model.config.d_model)
@@ -425,3 +427,21 @@ def test_a_file_with_any_byte_changed_is_read_or_one_error(tmp_path, form):
             if trial % 5 == 0:
                 (tmp_path / f"out{trial}").mkdir()
                 reader.read(path, tmp_path / f"out{trial}")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [({"alibi": 1}, r"decoder/alibi = 1"), ({"pre_norm": 0}, "decoder/pre_norm = 0"), ({"activation": 9}, r"activations \[9\]")],
+)
+def test_a_number_that_makes_another_model_of_a_ctranslate2_file_is_refused(tmp_path, numbers, message):
+    with pytest.raises(ValueError, match=message):
+        ctranslate2.peek(ctranslate2_of(tmp_path, whisper(), **numbers))
+
+
+def test_what_a_ctranslate2_file_states_and_nothing_knows_is_told(tmp_path):
+    """The activation is read, what changes nothing is not told."""
+    path = ctranslate2_of(tmp_path, whisper(), temper=4, activation=1, alibi=0, pre_norm=1, alignment_layer=-1)
+    found = ctranslate2.peek(path)
+    assert found["activation_function"] == "gelu_pytorch_tanh"
+    ((sentence, _),) = found["modelgraft_remarks"]
+    assert "model.bin states temper: 4" in sentence

@@ -13,14 +13,15 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelgraft_plugins.formats import ctranslate2_file, tensor_file
+from modelgraft_plugins.formats import ctranslate2_file, ctranslate2_keys, tensor_file
 from modelgraft_plugins.formats.ctranslate2_file import CTranslate2File
 from modelgraft_plugins.formats.wild import tells_damage
+from modelgraft_plugins.stated import REMARKS
 
 if TYPE_CHECKING:
     import numpy as np
 
-VERSION = 1
+VERSION = 2
 ENGLISH_ONLY = 51_864  # vocabulary of the English models; the multilingual ones have more
 LONGEST_CHUNK_S = 30  # Whisper always hears 30 seconds
 FEATURES = {
@@ -83,7 +84,9 @@ def _config(source: CTranslate2File, settings: Mapping[str, Any], special: Mappi
         for side in ("encoder", "decoder")
     }
     end = special.get("<|endoftext|>", 50_256 if vocabulary == ENGLISH_ONLY else 50_257)
+    remarks = ctranslate2_keys.check(source, settings)
     return {
+        **({REMARKS: remarks} if remarks else {}),
         "architectures": ["WhisperForConditionalGeneration"],
         "model_type": "whisper",
         "is_encoder_decoder": True,
@@ -96,7 +99,7 @@ def _config(source: CTranslate2File, settings: Mapping[str, Any], special: Mappi
         "num_hidden_layers": layers["encoder"],
         **{f"{side}_attention_heads": source.scalar(f"{side}/num_heads") for side in layers},
         **{f"{side}_ffn_dim": shapes[f"{side}/layer_0/ffn/linear_0/bias"][0] for side in layers},
-        "activation_function": "gelu",
+        "activation_function": ctranslate2_keys.activation_of(source),
         "scale_embedding": False,
         "tie_word_embeddings": True,
         "bos_token_id": end,
