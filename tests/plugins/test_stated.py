@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import transformers as hf
 from transformers.models.idefics.configuration_idefics import IdeficsVisionConfig
 
@@ -15,6 +16,9 @@ from modelgraft.checkpoints import sources
 from modelgraft.registry import assemble
 from modelgraft_plugins import audio, efficientnet, formats, heads, llm, projectors, qformer, resampler, stated, text, vision
 from modelgraft_plugins.formats.published import PUBLISHED
+from modelgraft_plugins.llm import idefics
+from support import checkpoints
+from support.open_part import open_part
 
 REGISTRY = assemble({
     "audio": audio, "efficientnet": efficientnet, "formats": formats, "heads": heads, "llm": llm, "projectors": projectors,
@@ -70,6 +74,39 @@ def test_published_checkpoints_are_quiet(source):
             except ValueError:
                 continue
             assert list(component.config.unheeded(seen)) == [], (part, component.id)
+
+
+def test_the_config_of_an_idefics_is_known(tmp_path):
+    """Its language model, its gated blocks and its parts together."""
+    saved = hf.IdeficsConfig().to_dict()
+    assert ({field.name for field in dataclasses.fields(hf.IdeficsConfig)} | set(saved)) - idefics.TABLE.known == set()
+    assert list(llm.CausalConfig.unheeded(view_of(tmp_path, saved))) == []
+    (remark,) = llm.CausalConfig.unheeded(view_of(tmp_path, {**saved, "temper": "hot"}))
+    assert "states temper" in remark[0]
+
+
+FORMER = [
+    {"rope_theta": 500.0},
+    {"rope_theta": 500.0, "rope_scaling": {"type": "linear", "factor": 3.0}},
+    {"rope_scaling": {"type": "dynamic", "factor": 2.0}},
+    {"hidden_act": "gelu", "rms_norm_eps": 0.1},
+]
+
+
+@pytest.mark.parametrize("stated", FORMER)
+def test_a_language_model_is_built_of_all_that_its_config_states(tmp_path, stated):
+    """Keys of former times as well: the logits of `from_pretrained`."""
+    made = checkpoints.llama(tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(
+        json.dumps({**{key: value for key, value in json.loads(file.read_text()).items() if key != "rope_parameters"}, **stated})
+    )
+    prompt = "Question: how many cats are there? Answer"
+    with torch.no_grad():
+        model = hf.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+        wanted = model(made.processor(prompt, return_tensors="pt").input_ids).logits[:, -1]
+    got = open_part(REGISTRY, "llm/causal", str(tmp_path), max_new_tokens=0)([prompt])["logits"]
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_weights_that_are_stored_quantised_are_refused_by_name(tmp_path):

@@ -22,7 +22,10 @@ How a prompt is put together:
 - `chat: true` makes the prompt the user's message in the tokenizer's chat template, after `system` if that is set. A
   conversation is always written by the chat template; its pictures are the embedding fields, in reading order, and when one
   field holds them all, equal shares of it.
-- Greedy unless `temperature` is set, by the graph or by the source's generation_config.json.
+- Greedy unless `temperature` is set. A setting of the loop comes from its default, from the source's generation_config.json
+  (without one from its config.json, as in former times), or from the graph, and the last of these wins: `modelgraft explain` says
+  which it was. What the source states and the loop does not do is a warning of `check`, `plan` and every run.
+- The language model inside a whole has the head of the whole, and its scale or soft cap of logits: `final_scale`.
 
 llm/seq2seq: the encoder reads the prompt, the decoder writes. With `encoder: none` it is a decoder alone: its one input is
 `memory: float[batch frames hidden_size]` (say, of audio/encoder), and every answer begins with the forced tokens

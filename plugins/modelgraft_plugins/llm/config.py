@@ -203,6 +203,8 @@ def _refuse_quantised(source: SourceView, config: Mapping[str, Any]) -> None:
 
 def unheeded_model(source: SourceView, config: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """What the config of a language model states and the whole around it leaves out."""
+    if source.root.get("model_type") == idefics.MODEL_TYPE:
+        return [tuple(remark) for remark in idefics.TABLE.unheeded(source.root, source.whole)]
     out = wholes.left_out(source.root, config) if source.part else {}
     whole = source.root.get("model_type")
     return [
