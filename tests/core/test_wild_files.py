@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import struct
 import time
 import zipfile
@@ -241,14 +242,17 @@ def test_a_graph_that_asks_for_a_thousand_million_of_anything_is_refused_with_th
 
 @pytest.mark.parametrize(("key", "value"), [("rms_norm_eps", "x"), ("hidden_act", ["x"]), ("rope_parameters", -1), ("use_cache", {})])
 def test_a_value_that_only_the_family_knows_is_refused_when_the_model_is_built(tmp_path: Path, key: str, value: Any):
-    """With the source, the key, what was found and what was wanted: it is no defect of a plugin."""
+    """With the source, the key, what was found and what was wanted: it is no defect of a plugin.
+
+    A family that is built without transformers is told by its tokenizer, which reads the config too.
+    """
     llama(tmp_path / "m")
     path = tmp_path / "m" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
     (tmp_path / "llama.yaml").write_text(LLAMA)
     with mg.open(mg.load(tmp_path / "llama.yaml")) as pipeline, pytest.raises(mg.SourceError) as caught:
         pipeline.run(prompt="a")
-    assert str(caught.value).startswith("llama.yaml:5  source-damaged  ./m: transformers cannot build AutoModelForCausalLM")
+    assert re.match(r"llama\.yaml:5  (source-damaged|no-tokenizer)  .*\./m: ", str(caught.value))
     assert f"'{key}'" in str(caught.value)
 
 
