@@ -21,7 +21,7 @@ from modelgraft_plugins.llm.gated import GatedCrossAttention
 from modelgraft_plugins.llm.gated_blocks import GatedCrossAttentionBlock, GatedLayers, sight
 from modelgraft_plugins.llm.gated_writer import text_time
 from support import openflamingo
-from support.openflamingo import IMAGE, REFERENCE, graph, pictures_of, rows_of, text_of
+from support.openflamingo import IMAGE, REFERENCE, counted_graph, graph, pictures_of, rows_of, shown_in, text_of
 from support.oracles import oracle
 
 pytestmark = [
@@ -86,8 +86,9 @@ def test_every_position_has_openflamingos_logits(folder: Path, case: str):
     found = REFERENCE.cases[case]
     rows, texts = zip(*((row, text_of(ids)) for row, ids in prefixes(case)), strict=True)
     pictures = found.outputs["vision_tokens"][:, :, 0][list(rows)]
-    with mg.open(graph(folder)) as pipeline:
-        result = pipeline.run(outputs=["logits", "resampler.latents"], pictures=pictures, prompt=list(texts))
+    counts = torch.tensor([shown_in(ids) for _, ids in prefixes(case)])
+    with mg.open(counted_graph(folder)) as pipeline:
+        result = pipeline.run(outputs=["logits", "resampler.latents"], pictures=pictures, counts=counts, prompt=list(texts))
     wanted = torch.cat([logits[mask.bool()] for logits, mask in zip(found.outputs["logits"], found.inputs["attention_mask"], strict=True)])
     assert result["logits"].shape == wanted.shape
     assert (result["logits"] - wanted).abs().max() <= found.tolerances["logits"]
@@ -207,11 +208,12 @@ def test_what_is_seen_is_the_last_picture_before_a_word_and_through_earlier_word
     first, second = pictures_of("two_images", 0)
     other = pictures_of("two_images", 1)[0]
     prompts = [[5, IMAGE, 9], [5, IMAGE, 9, IMAGE], [5, IMAGE, 9, IMAGE, 7]]
-    with mg.open(graph(folder)) as pipeline:
+    counts = torch.tensor([shown_in(ids) for ids in prompts])
+    with mg.open(counted_graph(folder)) as pipeline:
 
         def run(*pictures: torch.Tensor) -> torch.Tensor:
             rows = torch.stack(pictures).expand(3, -1, -1, -1)
-            return pipeline.run(outputs=["logits"], pictures=rows, prompt=[text_of(ids) for ids in prompts])["logits"]
+            return pipeline.run(outputs=["logits"], pictures=rows, counts=counts, prompt=[text_of(ids) for ids in prompts])["logits"]
 
         plain, changed_second, changed_first = run(first, second), run(first, other), run(other, second)
     assert torch.equal(plain[0], changed_second[0])

@@ -13,7 +13,7 @@ from modelgraft.backends.torch import count_adapters
 from modelgraft.explain import explain
 from modelgraft_plugins.llm.gated import GatedCrossAttention
 from support import openflamingo
-from support.openflamingo import HEADS, REFERENCE, graph, in_yaml, pictures_of
+from support.openflamingo import HEADS, REFERENCE, counted_graph, graph, in_yaml, pictures_of
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,6 @@ def test_blocks_stand_where_their_publications_put_them():
     assert GatedCrossAttention(num_hidden_layers=7, every=2).layers == (1, 3, 5)
 
 
-COUNTED = 'modelgraft: 1\nextends: ./graph.yaml\ninputs.counts: "int64[batch]"\nnodes.llm.in.counts: inputs.counts\n'
 RECORDS = {0: "w5 w9", 1: "w5 <image> w9", 2: "<image> w5 <image> w6"}  # by the number of pictures
 
 
@@ -152,10 +151,9 @@ RECORDS = {0: "w5 w9", 1: "w5 <image> w9", 2: "<image> w5 <image> w6"}  # by the
 @pytest.mark.parametrize("order", list(itertools.permutations(RECORDS)), ids=str)
 def test_records_of_unlike_numbers_of_pictures_answer_as_alone(folder: Path, order: tuple[int, ...], are_counted: bool):
     """Each by its own count, in whatever order they stand; what fills the batch up is looked at by none."""
-    graph(folder)
-    (folder / "counted.yaml").write_text(COUNTED)
+    chosen = counted_graph(folder) if are_counted else graph(folder)
     pictures = pictures_of("two_images", 0)
-    with mg.open(folder / ("counted.yaml" if are_counted else "graph.yaml")) as pipeline:
+    with mg.open(chosen) as pipeline:
         batch = torch.stack([torch.cat([pictures[:count], torch.zeros_like(pictures[count:])]) for count in order])
         counts = {"counts": torch.tensor(order)} if are_counted else {}
         given = {"pictures": batch, **counts, "prompt": [RECORDS[count] for count in order]}
@@ -170,14 +168,13 @@ def test_records_of_unlike_numbers_of_pictures_answer_as_alone(folder: Path, ord
 @pytest.mark.parametrize("are_counted", [True, False], ids=["counted", "all alike"])
 def test_a_record_whose_prompt_does_not_fit_is_refused_alone_and_beside_others(folder: Path, order: tuple[int, ...], are_counted: bool):
     """One rule per record: a picture without its `<image>` is not passed over because another record shows its own."""
-    graph(folder)
-    (folder / "counted.yaml").write_text(COUNTED)
+    chosen = counted_graph(folder) if are_counted else graph(folder)
     pictures = pictures_of("two_images", 0)
     prompts = ["<image> w5 <image> w6", "w5 w9", "<image> w5 <image> w7"]
     given = {"pictures": torch.stack([pictures] * 3), "prompt": [prompts[index] for index in order]}
     counts = {"counts": torch.tensor([2, 2, 2])} if are_counted else {}
     row = order.index(1)
-    with mg.open(folder / ("counted.yaml" if are_counted else "graph.yaml")) as pipeline:
+    with mg.open(chosen) as pipeline:
         with pytest.raises(mg.NodeError, match=rf"the prompt of record {row + 1} of 3 holds '<image>' 0 times, and 2 media are given"):
             pipeline.run(outputs=["logits"], **given, **counts)
         with pytest.raises(mg.NodeError, match=r"the prompt holds '<image>' 0 times, and 2 media are given"):

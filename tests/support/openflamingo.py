@@ -177,6 +177,21 @@ def graph(folder: Path, *, new: int = 0, beams: int = 1, trained: bool = True, t
     return mg.load(path)
 
 
+COUNTED = 'modelgraft: 1\nextends: ./graph.yaml\ninputs.counts: "int64[batch]"\nnodes.llm.in.counts: inputs.counts\n'
+
+
+def counted_graph(folder: Path) -> mg.Graph:
+    """The same, where a record says how many of its pictures are its own; the others fill it up."""
+    graph(folder)
+    (folder / "counted.yaml").write_text(COUNTED)
+    return mg.load(folder / "counted.yaml")
+
+
+def shown_in(ids: list[int]) -> int:
+    """How many pictures a prompt shows."""
+    return ids.count(IMAGE)
+
+
 def pictures_of(case: str, row: int) -> torch.Tensor:
     """The vectors of the pictures of a row of a case, float[images patches width]."""
     return REFERENCE.cases[case].outputs["vision_tokens"][row, :, 0]
