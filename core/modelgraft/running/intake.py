@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,8 @@ from modelgraft.errors import InputError, choices, nearest
 from modelgraft.graph import GraphInput
 from modelgraft.running.routing import is_whole
 from modelgraft.values import Given
+
+MOST_SHOWN = 40  # letters of a value in a message
 
 
 @dataclass(slots=True)  # not frozen: made in every run, and freezing triples the cost
@@ -46,6 +48,21 @@ def refuse_seed(seed: object) -> None:
     """Raise InputError for what cannot be a seed: generators of numbers take whole numbers of 64 bits."""
     if isinstance(seed, bool) or not isinstance(seed, int) or not -(2**63) <= seed < 2**63:
         raise InputError(f"seed is {seed!r}; wanted: a whole number, from -2**63 up to 2**63 - 1")
+
+
+def refuse_unnamed(method: str, unnamed: Sequence[object], known: Mapping[str, GraphInput]) -> None:
+    """Raise InputError for what was given without a name, and say how it is written."""
+    if not unnamed:
+        return
+    takes = choices([f"{item.name} ({item.port})" for item in known.values()], sort=False)
+    told = ", ".join(map(values.describe, unnamed))
+    raise InputError(f"found {told} without a name; the inputs are: {takes}. Write {method}({_as_arguments(unnamed[0], known)})")
+
+
+def _as_arguments(value: object, names: Iterable[str]) -> str:
+    """A value as the first of some arguments, the others left open."""
+    shown = repr(value) if isinstance(value, str | bytes | int | float) and len(repr(value)) <= MOST_SHOWN else "..."
+    return ", ".join(f"{name}={shown if index == 0 else '...'}" for index, name in enumerate(names))
 
 
 def refuse_unknown(inputs: Mapping[str, Any], known: Mapping[str, GraphInput]) -> None:

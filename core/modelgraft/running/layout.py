@@ -142,3 +142,9 @@ def _last_uses(
         if index not in kept:
             drops.setdefault(last[index], []).append(index)
     return {name: tuple(indexes) for name, indexes in drops.items()}
+
+
+def spared(plan: Plan, layout: Layout) -> frozenset[str]:
+    """The nodes that need not run, as the graph has them: those in the cache, and those that nothing else reads."""
+    ran = {job.step.node.name for job in layout.jobs}
+    return frozenset(part.name for step in plan.steps if step.node.name not in ran for part in (step.node.parts or (step.node,)))

@@ -16,8 +16,8 @@ from modelgraft import values
 from modelgraft.absence import ABSENT
 from modelgraft.backends.base import Backend
 from modelgraft.checkpoints.archives import only_cached
-from modelgraft.errors import InputError, ModelgraftWarning, NodeError, choices
-from modelgraft.graph import Node, Ref
+from modelgraft.errors import InputError, ModelgraftWarning, NodeError
+from modelgraft.graph import Ref
 from modelgraft.guard import contained, said
 from modelgraft.owning import Handed, own
 from modelgraft.plans import Plan, Step
@@ -31,8 +31,9 @@ from modelgraft.running.engine import Engine
 from modelgraft.running.events import Event, Sink
 from modelgraft.running.finite import gives_floats, looked_at_once
 from modelgraft.running.inplace import Habits, apart
-from modelgraft.running.intake import Intake, refuse_seed, take_in
-from modelgraft.running.layout import Job, Layout
+from modelgraft.running.intake import Intake, refuse_seed, refuse_unnamed, take_in
+from modelgraft.running.layout import Job, Layout, spared
+from modelgraft.running.limits import limit_of
 from modelgraft.running.loading import Loader
 from modelgraft.running.observers import by_port, has_watchers, observed
 from modelgraft.running.prepared import Prepared, prepare
@@ -106,7 +107,7 @@ class Pipeline:
         Raises InputError for inputs that do not fit, SourceError or PluginError when a node cannot be loaded, NodeError
         (NodeTimeout, Cancelled) when one fails. Ctrl-C stops the nodes that run and raises Cancelled from KeyboardInterrupt.
         """
-        self._refuse_unnamed("run", unnamed)
+        refuse_unnamed("run", unnamed, self.plan.graph.inputs)
         with self._lock:
             return self._run(self._prepared(outputs), inputs, seed)
 
@@ -115,7 +116,7 @@ class Pipeline:
 
         Raises as `run` does, after the events that came before. Leaving the loop early stops the run.
         """
-        self._refuse_unnamed("stream", unnamed)
+        refuse_unnamed("stream", unnamed, self.plan.graph.inputs)
 
         def start(sink: Sink) -> Result:
             with self._lock:
@@ -198,18 +199,6 @@ class Pipeline:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _refuse_unnamed(self, method: str, unnamed: Sequence[object]) -> None:
-        """Raise InputError for what was given without a name, and say how it is written."""
-        if unnamed:
-            takes = choices([f"{item.name} ({item.port})" for item in self.plan.graph.inputs.values()], sort=False)
-            told = ", ".join(map(values.describe, unnamed))
-            raise InputError(f"found {told} without a name; the inputs are: {takes}. Write {method}({self._call_of(unnamed[0])})")
-
-    def _call_of(self, value: object) -> str:
-        names = list(self.plan.graph.inputs)
-        shown = repr(value) if isinstance(value, str | bytes | int | float) and len(repr(value)) <= 40 else "..."
-        return ", ".join(f"{name}={shown if index == 0 else '...'}" for index, name in enumerate(names))
-
     # -- one run --------------------------------------------------------------------------------------------------------
 
     def _prepared(self, outputs: Sequence[str] | None) -> Prepared:
@@ -248,7 +237,7 @@ class Pipeline:
             found, timeline = self._run_engine(engine, given)
             if self._is_traced:
                 timeline, self._bytes = replace(timeline, bytes=self._bytes), {}
-            return self._result(prepared, found, timeline, _spared(prepared.plan, engine.layout) if hits else NONE)
+            return self._result(prepared, found, timeline, spared(prepared.plan, engine.layout) if hits else NONE)
         finally:
             self._sink = None
 
@@ -278,15 +267,15 @@ class Pipeline:
             self._emit("node-cached", name)
         return hits
 
-    def _result(self, prepared: Prepared, found: tuple[Any, ...], timeline: Timeline, spared: frozenset[str]) -> Result:
+    def _result(self, prepared: Prepared, found: tuple[Any, ...], timeline: Timeline, without: frozenset[str]) -> Result:
         ports = zip(prepared.plan.wanted.items(), prepared.ports, found, strict=True)
         outputs = {name: self._taken(ref, port, value) for (name, ref), port, value in ports}
         if not (self._loader.has_warnings or self._said):
-            return Result(outputs, spared, (), timeline)
+            return Result(outputs, without, (), timeline)
         lasting = self._lasting(prepared.plan.steps)
         if self._sink is None:  # who streams has heard them as events
             self._warn(lasting)
-        return Result(outputs, spared, (*lasting, *self._said), timeline)
+        return Result(outputs, without, (*lasting, *self._said), timeline)
 
     def _lasting(self, steps: Iterable[Step]) -> tuple[str, ...]:
         """What loads have told of these steps, worded for whoever opened the pipeline."""
@@ -321,7 +310,7 @@ class Pipeline:
 
     def _engine_maker(self, prepared: Prepared) -> Callable[[Layout], Engine]:
         def make(layout: Layout) -> Engine:
-            after_route = routed_nodes(layout.jobs)
+            after_route, runtime = routed_nodes(layout.jobs), self.plan.graph.graph.runtime
             is_observed = self._is_watched or self._sink is not None
 
             def bind(job: Job, is_checked: bool) -> Call:  # noqa: FBT001 called by the engine only
@@ -332,7 +321,7 @@ class Pipeline:
             self._loader.require(step.node for step in eager)
             for step in eager:
                 self._loader.load(step)
-            limits = [self._limit(job.step.node) for job in layout.jobs]
+            limits = [limit_of(job.step.node, runtime, opened=self._timeout_s) for job in layout.jobs]
             return Engine(layout, bind=bind, limits=limits, timings=self._timings, spent=self._habits.spent)
 
         return make
@@ -389,20 +378,6 @@ class Pipeline:
         if size is not None:
             self._bytes[name] = size
 
-    def _limit(self, node: Node) -> float | None:
-        """The most seconds a node may take: what the pipeline was opened with, else its own, else that of the graph.
-
-        One that stands for several may take what they may together.
-        """
-        limits = [self._limit(part) for part in node.parts]
-        if limits:
-            return None if None in limits else sum(limit for limit in limits if limit is not None)
-        written = self.plan.graph.graph.runtime.get("timeout_s")
-        whole = written.value if written is not None else None
-        by_node: Mapping[str, Any] = whole if isinstance(whole, Mapping) else {"default": whole}
-        asked = (self._timeout_s, node.runtime.get("timeout_s"), by_node.get(node.name), by_node.get("default"))
-        return next((float(limit) for limit in asked if limit is not None), None)
-
     def _batch(self) -> int:
         return self._count
 
@@ -417,12 +392,6 @@ class Pipeline:
             self._said.append(f"{node}: {facts.get('text', '')}" if node else str(facts.get("text", "")))
         if self._sink is not None:
             self._sink(Event("warning" if kind == "load-warning" else kind, node, facts))
-
-
-def _spared(plan: Plan, layout: Layout) -> frozenset[str]:
-    """The nodes that need not run, as the graph has them: those in the cache, and those that nothing else reads."""
-    ran = {job.step.node.name for job in layout.jobs}
-    return frozenset(part.name for step in plan.steps if step.node.name not in ran for part in (step.node.parts or (step.node,)))
 
 
 def _calling_level() -> int:
