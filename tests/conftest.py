@@ -8,8 +8,13 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from modelgraft.registry import GROUP
+
+# A busy machine is no fault of what is tested: nothing is judged by the time that an example takes.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 def pytest_sessionstart() -> None:

@@ -277,7 +277,7 @@ LONG = "a line of some length that is the first\n\n  and another: one # with sig
 TEXTS = st.one_of(st.text(max_size=12), st.sampled_from([*WORDS, LONG, LONG.rstrip(), f" {LONG}"]))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.recursive(
         st.one_of(TEXTS, st.integers(), st.floats(), st.booleans(), st.none()),
@@ -292,7 +292,7 @@ def test_what_is_written_reads_as_the_same_values(value):
     assert repr(read) == repr(value)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.sampled_from(["upper", "split", "join"]), st.integers(0, 99), st.integers(0, 99), TEXTS), min_size=1, max_size=12)
 )

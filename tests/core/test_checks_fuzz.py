@@ -145,14 +145,14 @@ def check(graph):
     return False
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=2000)
 @given(st.integers(0, 2**40))
 def test_any_graph_is_solved_or_told(seed):
     """Nothing but problems, each with its code and sentence."""
     check(Maker(seed).graph())
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(st.integers(0, 2**40))
 def test_any_chain_is_solved_or_told(seed):
     """Chains of components that hand on, join and lengthen axes."""

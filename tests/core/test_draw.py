@@ -128,7 +128,7 @@ def test_a_diamond_is_drawn_without_a_crossing():
     assert middle["parts"] == pytest.approx(middle["whole"], abs=1.0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=60), st.integers(1, 20))
 def test_layers_and_places_of_any_graph(pairs, count):
     """For every acyclic graph: wires go down, and boxes of a layer keep their distance."""

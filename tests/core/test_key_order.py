@@ -122,13 +122,13 @@ def test_the_whole_document_holds_together():
     assert {name: device for name, _, device, _ in steps}["eye"] == "cpu"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**40))
 def test_the_order_of_keys_changes_nothing(seed):
     assert outcome(shuffled(document(), random.Random(seed))) == outcome(document())
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.integers(0, 2**40), st.integers(1, 4))
 def test_the_order_of_keys_does_not_change_what_is_told_of_mistakes(seed, times):
     def again():
@@ -137,7 +137,7 @@ def test_the_order_of_keys_does_not_change_what_is_told_of_mistakes(seed, times)
     assert outcome(shuffled(again(), random.Random(seed + 1))) == outcome(again())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.permutations(
         ["word", "depth", "nodes.llm.with", "nodes.llm.with.context", "params.depth.doc", "nodes.extra", "nodes.extra.in.right"]

@@ -113,7 +113,7 @@ def node_of(tmp_path, name="both"):
 records = st.lists(st.booleans(), min_size=5, max_size=5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(needed=records, optional=records)
 def test_groups_by_presence_equal_a_run_record_by_record(tmp_path_factory, needed, optional):
     """A node with a required and an optional input, each present for any subset of five records."""

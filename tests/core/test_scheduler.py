@@ -205,7 +205,7 @@ def expected(wiring, x):
 REGISTRY = registry_of(joiner(1), joiner(2), joiner(3))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(wiring=wirings(), data=st.data())
 def test_results_and_plans_do_not_depend_on_the_order_in_the_file(tmp_path_factory, wiring, data):
     """The same nodes in another order give the same plan and, in lanes and as straight code, the same results."""

@@ -94,7 +94,7 @@ def test_what_is_no_source_is_refused_with_the_form_that_is_wanted(text, said):
 
 
 @given(st.text(max_size=60))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_text_is_parsed_or_refused(text):
     """No text makes the grammar fail in another way."""
     with contextlib.suppress(SourceError):

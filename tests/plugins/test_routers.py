@@ -63,7 +63,7 @@ def test_of_a_list_of_texts_one_must_match():
     assert ways(Match, {"text": "cat"}, text=[["a dog", "a cat"], ["a dog"], []]) == ["matches", "else", "else"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.text(max_size=6)), st.text(min_size=1, max_size=3))
 def test_a_text_is_found_as_python_finds_it(texts, wanted):
     """No letter of it means anything else, as letters of patterns do."""
@@ -199,7 +199,7 @@ def test_when_no_record_goes_a_way_everything_behind_it_is_absent():
         assert dict(pipeline.run(way="neither", x="a").outputs) == {"met": ABSENT, "again": "a", "one": ABSENT}
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.sampled_from(["left", "right", "neither"]), min_size=1, max_size=7))
 def test_a_mixed_batch_gives_what_its_records_give_alone(way):
     with opened("text") as pipeline:

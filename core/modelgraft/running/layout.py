@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from modelgraft.graph import Ref
-from modelgraft.plans import Step
+from modelgraft.plans import Plan, Step
 
 
 @dataclass(frozen=True, slots=True)
