@@ -311,9 +311,9 @@ class Graph:
 
         Raises InputError for a file that cannot be written, or where a graph beside it would replace another one.
         """
-        from modelgraft.media import check_writable, write_value
+        from modelgraft.media import check_writable, file_named, write_value
 
-        target = Path(path).expanduser()
+        target = file_named(path)
         texts = {target: self.to_yaml(), **_beside(target.parent, self._coded.inner)}
         for file, text in texts.items():
             check_writable(file)

@@ -8,7 +8,7 @@ from pathlib import Path
 from modelgraft import draw
 from modelgraft.errors import InputError, nearest
 from modelgraft.graph import SolvedGraph
-from modelgraft.media import check_writable, write_value
+from modelgraft.media import check_writable, file_named, write_value
 from modelgraft.plans import Plan
 
 PNG = "png"  # the format that is no text, and needs an extra
@@ -43,7 +43,7 @@ class Drawing:
 
         Raises InputError for another ending, and for a file that cannot be written.
         """
-        target = Path(path).expanduser()
+        target = file_named(path)
         form = form or ENDINGS.get(target.suffix.lower(), "")
         if not form:
             raise InputError(f"'{target}': a drawing goes into a file that ends in {', '.join(ENDINGS)}")

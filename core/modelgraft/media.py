@@ -29,6 +29,7 @@ __all__ = [
     "PICTURE_PIXELS",
     "Audio",
     "check_writable",
+    "file_named",
     "read_audio",
     "read_picture",
     "resample",
@@ -47,7 +48,7 @@ def write_value(value: Any, path: Path, *, say: Say = silent) -> None:
     """
     writer = _writer(value, path, say)
     check_writable(path)
-    with told_of(path), file_aside(path, suffix=path.suffix) as aside:
+    with told_of(path), file_aside(Path(os.path.realpath(path)), suffix=path.suffix) as aside:  # a link stays a link
         aside.unlink()  # it is for its owner alone; what is made anew may be read by whom the process lets read its files
         os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         writer(aside)
@@ -62,11 +63,29 @@ def told_of(path: Path) -> Iterator[None]:
         raise InputError(f"output '{path}' cannot be written: {error.strerror or error}") from error
 
 
+def file_named(word: str | os.PathLike[str]) -> Path:
+    """The path of the file that a user has named for an output, `~` read as the home.
+
+    Raises InputError for a word that names no file: nothing, `-`, or a folder by its last letter.
+    """
+    text = os.fspath(word)
+    if text in ("", "-"):
+        raise InputError(f"output '{text}' names no file; what is given no file goes to stdout")
+    if text.endswith(("/", os.sep)):
+        raise InputError(f"output '{text}' names a folder; name a file in it")
+    return Path(text).expanduser()
+
+
 def check_writable(path: Path) -> None:
-    """Raise InputError when a file cannot be put there: before the work, not after it."""
-    folder = path.parent if str(path.parent) else Path()
+    """Raise InputError when a file cannot be put there: before the work, not after it.
+
+    A file appears whole under its name, in place of what has it: that would take a device or a pipe from everybody who uses it.
+    """
+    folder = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent
     if path.is_dir():
         raise InputError(f"output '{path}' is a folder; name a file in it")
+    if path.exists() and not path.is_file():
+        raise InputError(f"output '{path}' is no ordinary file; name one")
     if not folder.is_dir():
         raise InputError(f"output '{path}' cannot be written: there is no folder '{folder}'")
     if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):

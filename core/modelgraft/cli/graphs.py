@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modelgraft import api
-from modelgraft.cli.options import Allow, AsJson, BackendName, Device, Dtype, GraphName, Precision, Settings, Wanted, settings_of
+from modelgraft.cli.options import Allow, AsJson, BackendName, Device, Dtype, GraphName, Precision, Settings, Wanted, out_file, settings_of
 from modelgraft.cli.session import Session, session_of
 from modelgraft.cli.tables import plan_document, print_plan
 from modelgraft.errors import GraphError, Place
@@ -124,7 +124,7 @@ def show(
     form: Annotated[
         str | None, typer.Option("--format", metavar="|".join(FORMATS), help="The form of the drawing; otherwise what the file ends in.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write here instead of to stdout.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", parser=out_file, help="Write here instead of to stdout.")] = None,
     ran: Annotated[
         Path | None, typer.Option("--run", metavar="FILE", help="Lay over what a run took: the file holds what `run --json` printed.")
     ] = None,
@@ -227,7 +227,7 @@ def schema(context: typer.Context) -> None:
 def import_graph(
     context: typer.Context,
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="A checkpoint: a folder, or a hub id that is on disk or known.")],
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write here instead of to stdout.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", parser=out_file, help="Write here instead of to stdout.")] = None,
 ) -> None:
     """Write a graph for a known checkpoint (BLIP-2, LLaVA, ...), to rewire."""
     from modelgraft import importer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -31,6 +32,13 @@ Fallback = Annotated[
 Wanted = Annotated[
     list[str] | None, typer.Option("--output", metavar="K", help="What is wanted: an output, or any port as node.port. Repeat for several.")
 ]
+
+
+def out_file(word: str) -> Path:
+    """The file that an option names for an output. Raises InputError for a word that names none."""
+    from modelgraft.media import file_named
+
+    return file_named(word)
 
 
 def pairs(words: Sequence[str] | None, option: str) -> list[tuple[str, str]]:

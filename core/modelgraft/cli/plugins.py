@@ -107,9 +107,8 @@ def info(
     else:
         packages = {plugin.distribution for plugin in registry.plugins.values()} - {""}
         known = [*registry.plugins, *registry.components, *packages]
-        raise PluginError(
-            f"there is no plugin, package or component '{name}'. {nearest(name, known)} Plugins: {choices(registry.plugins, most=40)}."
-        )
+        hint = f" {near}" if (near := nearest(name, known)) else ""
+        raise PluginError(f"there is no plugin, package or component '{name}'.{hint} Plugins: {choices(registry.plugins, most=40)}.")
 
 
 def _say_plugin(session: Session, found: dict[str, Any], plugin: Plugin) -> None:

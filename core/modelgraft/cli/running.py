@@ -11,7 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modelgraft import api
-from modelgraft.cli.options import Allow, AsJson, BackendName, Device, Dtype, Fallback, GraphName, Precision, Settings, pairs, settings_of
+from modelgraft.cli.options import (
+    Allow,
+    AsJson,
+    BackendName,
+    Device,
+    Dtype,
+    Fallback,
+    GraphName,
+    Precision,
+    Settings,
+    out_file,
+    pairs,
+    settings_of,
+)
 from modelgraft.cli.session import session_of
 from modelgraft.errors import InputError
 
@@ -61,7 +74,7 @@ def run(
     init: Init = None,
     cache: CacheFolder = None,
     timeout: Timeout = None,
-    trace: Annotated[Path | None, typer.Option("--trace", metavar="FILE", help="Write a Chrome trace of the run.")] = None,
+    trace: Annotated[Path | None, typer.Option("--trace", metavar="FILE", parser=out_file, help="Write a Chrome trace of the run.")] = None,
     allow: Allow = None,
     as_json: AsJson = False,
 ) -> None:
@@ -241,7 +254,9 @@ def map_records(
             "- for JSON lines from stdin.",
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the results go: JSON lines, in the order of the records.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", parser=out_file, help="Where the results go: JSON lines, in the order of the records.")
+    ],
     outputs: Annotated[
         list[str] | None, typer.Option("--output", metavar="K", help="What is wanted: an output, or any port as node.port.")
     ] = None,
@@ -263,15 +278,18 @@ def map_records(
     from modelgraft.cli.jobs import job_of
     from modelgraft.cli.mapping import map_rows
     from modelgraft.cli.overwriting import named, refuse_for_graph
-    from modelgraft.cli.shards import work_files, writing
+    from modelgraft.cli.shards import refuse_other_rows, work_files, writing
+    from modelgraft.media import check_writable
 
     session = session_of(context)
     solved = _solve(session, graph, settings, allow)
     plan = api.plan(solved, wanted=outputs, backend=backend, device=device, dtype=dtype, precision=precision)
     _refuse_words(init, fallback)
+    check_writable(out)
     dataset = open_dataset(data, solved.inputs, note=session.screen.note)
     for file in work_files(out):
         refuse_for_graph(file, solved, named(dataset.files, "the data"))
+    refuse_other_rows(out)
     if resume and dataset.digest is None:
         raise InputError(f"the data '{data}' cannot be read again: --resume takes data from a file")
     job = job_of(plan, data=dataset.digest, seed=seed, init=init)

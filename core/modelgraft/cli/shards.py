@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from modelgraft.checkpoints.storage import file_aside, publish
+from modelgraft.cli.datasets import TABLES
 from modelgraft.cli.jobs import Job, differences
+from modelgraft.cli.written import NO_TEXTS
 from modelgraft.errors import InputError
 from modelgraft.media import check_writable, told_of
 
@@ -73,6 +75,12 @@ class Shard:
             aside.write_text(json.dumps({"job": self._job, "writer": who, "finished": finished}, indent=1) + "\n", encoding="utf-8")
 
 
+def refuse_other_rows(out: Path) -> None:
+    """Raise InputError when the ending of OUT promises something else than JSON lines."""
+    if (suffix := out.suffix.lower()) in (*NO_TEXTS, *TABLES, ".parquet"):
+        raise InputError(f"output '{out}': the rows are JSON lines, and go into a file such as {out.stem}.jsonl; not {suffix}")
+
+
 def work_files(out: Path) -> tuple[Path, ...]:
     """The files that a map into OUT writes."""
     part = out.with_name(f"{out.name}.part")
@@ -88,8 +96,6 @@ def writing(out: Path, job: Job, *, is_resumed: bool) -> Iterator[Shard]:
     """
     out = Path(os.path.realpath(out))  # a link stays a link
     check_writable(out)
-    if out.exists() and not out.is_file():
-        raise InputError(f"output '{out}' is no ordinary file; name one")
     part = out.with_name(f"{out.name}.part")
     with told_of(part):
         file = _open_alone(part, out)

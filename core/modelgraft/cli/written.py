@@ -14,7 +14,7 @@ from modelgraft.draw.picture import port_of
 from modelgraft.errors import InputError
 from modelgraft.graph import SolvedGraph
 from modelgraft.guard import written as spelled
-from modelgraft.media import check_writable, write_value
+from modelgraft.media import check_writable, file_named, write_value
 from modelgraft.opening import Say, silent
 from modelgraft.planning.planner import find_output
 from modelgraft.ports import ListOf, Modality, Port, PortType, Tensor
@@ -48,7 +48,7 @@ def read_targets(words: list[str] | None, solved: SolvedGraph) -> Targets:
         ref = find_output(solved, name)
         names.append(name)
         if equals:
-            files[name] = _usable(Path(file).expanduser(), port_of(ref, solved), name, taken=files)
+            files[name] = _usable(file_named(file), port_of(ref, solved), name, taken=files)
     return Targets(tuple(dict.fromkeys(names)) or None, files)
 
 
