@@ -22,6 +22,7 @@ from typing import Any
 
 from modelgraft.backends.onnx import store
 from modelgraft.checkpoints import kept, seals
+from modelgraft.checkpoints.archives import holds_together
 from modelgraft.checkpoints.storage import cache_in_use, cache_root, clear_leftovers, locked, named_results
 from modelgraft.running.disk import DiskCache
 
@@ -192,6 +193,8 @@ def _look_at_results(item: Item) -> Iterator[tuple[Path, str]]:
 def _look_at_download(item: Item) -> Iterator[tuple[Path, str]]:
     for path in item.files():
         if not path.name.startswith(".") and path.suffix not in (".part", ".lock"):
+            if path.suffix == ".whl" and not seals.seal_of(path).is_file() and holds_together(path):
+                seals.seal_file(path)  # an older version has kept it
             yield path, seals.complaint_of_file(path)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from modelgraft import keeping
 from modelgraft.checkpoints import archives, downloads, kept
 from modelgraft.checkpoints.progress import heard_by
 from modelgraft.errors import SourceError
@@ -399,3 +400,6 @@ def test_what_an_older_version_has_kept_is_sealed_and_not_fetched_again(index, t
         assert archives.member(reference(), offline=True) == path
         assert archives.member("pypi:parts==1.0/parts/w.json", offline=True).read_bytes() == b"{}"
     assert said == []
+    for seal in (tmp_path / "cache" / "archives").rglob(".*.whl.seal"):
+        seal.unlink()
+    assert [broken for item in keeping.items(["downloads"]) for broken in keeping.verify(item)] == []

@@ -362,6 +362,18 @@ def test_rows_of_which_nothing_is_known_are_kept_aside(run):
     assert "says what it was made of, so that it cannot be resumed" in run(*MAP, "--resume")[2]
 
 
+def test_rows_of_a_stopped_map_are_not_lost_where_resume_was_forgotten(run):
+    """They may have taken hours: each is kept aside."""
+    write(WORDS)
+    run(*MAP)
+    for name in ("before", "before-2"):
+        stop_after(1)
+        kept = Path("out.jsonl.part").read_bytes()
+        assert f"it is kept as out.jsonl.part.{name}, and all rows are made" in run(*MAP)[2]
+        assert Path(f"out.jsonl.part.{name}").read_bytes() == kept != b""
+        assert len(rows()) == len(WORDS)
+
+
 def test_a_result_that_was_changed_is_not_called_finished(run):
     """Its length is known."""
     write(WORDS)

@@ -167,7 +167,7 @@ def _archive(ref: SourceRef) -> Path | None:
     found = next(iter(sorted((_home(ref) / "archive").glob("[!.]*.whl"))), None)
     if found is None:
         return None
-    if not seals.seal_of(found).is_file() and _holds_together(found):
+    if not seals.seal_of(found).is_file() and holds_together(found):
         seals.seal_file(found)  # an older version has kept it
     if not (complaint := seals.complaint_of_file(found)):
         return found
@@ -176,7 +176,7 @@ def _archive(ref: SourceRef) -> Path | None:
     return None
 
 
-def _holds_together(archive: Path) -> bool:
+def holds_together(archive: Path) -> bool:
     """Whether every member of an archive has the checksum that the archive itself gives."""
     import zipfile
 

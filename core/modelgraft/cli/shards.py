@@ -118,13 +118,12 @@ def _begin(shard: Shard, file: IO[bytes], job: Job, *, is_resumed: bool) -> IO[b
     elif is_resumed and size > 0:
         before = _read_job(_job_file(shard.part))
         if before is None:
-            file = _set_aside(shard, file)
+            file = _set_aside(shard, file, "unknown", "nothing says what {part} was made of")
         else:
             _refuse_other(shard.part, before, job)
             _look_at_part(shard, file, before, size)
     elif size > 0:
-        shard.told = f"{shard.part} holds rows of a stopped map, which are made again; --resume would have gone on after them"
-        file.truncate(0)
+        file = _set_aside(shard, file, "before", "{part} holds rows of a stopped map, and --resume would have gone on after them")
     if not shard.is_finished:
         file.seek(0, os.SEEK_END)
         shard.note()
@@ -189,16 +188,16 @@ def _refuse_other(path: Path, before: dict[str, Any], job: Job) -> None:
         raise InputError(f"output '{path}' cannot be resumed, because it was made of something else: {'; '.join(told)}; {way_out}")
 
 
-def _set_aside(shard: Shard, file: IO[bytes]) -> IO[bytes]:
-    """Keep rows of which nobody knows what they are made of under another name, and begin with an empty part."""
-    kept = shard.part.with_name(f"{shard.part.name}.unknown")
+def _set_aside(shard: Shard, file: IO[bytes], ending: str, why: str) -> IO[bytes]:
+    """Keep rows that this map does not go on after under another name, and begin with an empty part: they may have taken hours."""
+    kept = shard.part.with_name(f"{shard.part.name}.{ending}")
     number = 1
     while kept.exists():
         number += 1
-        kept = shard.part.with_name(f"{shard.part.name}.unknown-{number}")
+        kept = shard.part.with_name(f"{shard.part.name}.{ending}-{number}")
     publish(shard.part, kept)
     file.close()
-    shard.told = f"nothing says what {shard.part} was made of: it is kept as {kept.name}, and all rows are made"
+    shard.told = f"{why.format(part=shard.part)}: it is kept as {kept.name}, and all rows are made"
     return _open_alone(shard.part, shard.out)
 
 
