@@ -105,6 +105,19 @@ def test_a_node_that_works_in_place_changes_nothing_of_others(tmp_path, run):
     assert given.sum() == 6
 
 
+def test_a_node_whose_first_call_writes_what_was_there_is_found_all_the_same(tmp_path):
+    """`relu_` of what is positive already changes nothing, and will another time: torch's count of writes tells it."""
+    parts = [function("toy/relu", X, {"out": NUMBERS}, lambda x: x.relu_()), doubling(), whole()]
+    nodes = {"w": {"use": "toy/double", "in": {"x": "inputs.x"}}} | {
+        name: {"use": use, "in": {"x": "w"}} for name, use in (("a", "toy/relu"), ("b", "toy/double"), ("c", "toy/whole"))
+    }
+    with opened(tmp_path, parts, nodes, inputs=X, outputs={"relu": "a", "double": "b", "whole": "c"}) as pipeline:
+        for sign in (1.0, -1.0, -1.0):
+            result = pipeline.run(x=torch.full((2, 3), sign))
+            assert [float(result[name].sum()) for name in ("relu", "double", "whole")] == [max(12 * sign, 0), 24 * sign, 12 * sign]
+    assert any("toy/relu writes to its input x in place" in text for text in result.warnings)
+
+
 WRITERS = {
     "list": (lambda x: (x.sort(), x)[1], "text", ["b", "a"], ["b", "a"]),
     "list within": (lambda x: ([record.append("!") for record in x], x)[1], "list[text]", [["b"], ["a"]], [["b"], ["a"]]),

@@ -32,6 +32,40 @@ def test_records_come_back_in_order_and_a_failure_stays_with_its_record(tmp_path
     assert ran.calls == [2, 2, 1, 1, 1]
 
 
+ODD = {
+    "short": lambda x: x[:-1],
+    "none": lambda _: None,
+    "number": lambda _: 5,
+    "mapping": lambda _: {"a": 1},
+    "types": lambda x: [5] * len(x),
+}
+
+
+def odd(x):
+    for text in x:
+        if text == "plugin":
+            raise mg.PluginError("no licence for this record")
+        if text in ODD:
+            return ODD[text](x)
+    return shout(x)
+
+
+@pytest.mark.parametrize("word", [*ODD, "plugin"])
+@pytest.mark.parametrize("size", [1, 3])
+def test_what_a_node_gives_is_what_it_declared_or_the_failure_of_its_record(tmp_path, word, size):
+    """Also when it was right in all calls before, and so fast that its calls are no longer looked at one by one."""
+    nodes = {"a": {"use": "toy/odd", "in": {"x": "inputs.x"}}}
+    with opened(tmp_path, [function("toy/odd", TEXT, {"out": "text"}, odd)], nodes, outputs={"out": "a"}) as pipeline:
+        pipeline.run(x="a")
+        results = list(pipeline.map([{"x": text} for text in ("a", word, "c")], batch_size=size))
+        assert [result.error is None and result["out"] for result in results] == ["A", False, "C"]
+        assert isinstance(results[1].error, mg.NodeError)
+        told = (
+            "no licence for this record" if word == "plugin" else "plugin 'toy': toy/odd breaks its declaration in node 'a': output 'out': "
+        )
+        assert told in str(results[1].error)
+
+
 def test_a_record_that_cannot_be_read_does_not_hold_up_the_others(tmp_path):
     """A wrong type, a missing and an unknown input: each is the error of its own record."""
     with shouting(tmp_path) as pipeline:

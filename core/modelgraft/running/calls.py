@@ -68,7 +68,7 @@ def check_of(node: Node) -> Check:
     spread = _spread if is_constant(node) else _as_it_is
     if len(ports) == 1:
         ((name, port),) = ports.items()
-        return lambda result, count: _check_port(node, name, port, spread(port, result, count), count)
+        return lambda result, count: check_port(node, name, port, spread(port, result, count), count)
 
     def check(result: Any, count: int) -> Any:
         if not isinstance(result, Mapping):
@@ -77,7 +77,7 @@ def check_of(node: Node) -> Check:
         extra = [str(name) for name in result if name not in ports]
         if missing or extra:
             raise _broken(node, f"it gave the outputs {choices(map(str, result))}, wanted {choices(ports)}")
-        return {name: _check_port(node, name, port, spread(port, result.get(name), count), count) for name, port in ports.items()}
+        return {name: check_port(node, name, port, spread(port, result.get(name), count), count) for name, port in ports.items()}
 
     return check
 
@@ -106,7 +106,8 @@ def gives_masks(node: Node) -> bool:
     return any(isinstance(port.type, Tensor) and port.type.dtype in ("mask", "bool") for port in node.out_ports.values())
 
 
-def _check_port(node: Node, name: str, port: Port, value: Any, count: int) -> Any:
+def check_port(node: Node, name: str, port: Port, value: Any, count: int) -> Any:
+    """Give what a node gave for a port, a mask of truth values as a tensor. Raises NodeError when it is not what was declared."""
     if value is None and port.optional:
         return None
     if isinstance(port.type, Tensor):

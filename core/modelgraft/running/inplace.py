@@ -1,9 +1,9 @@
 """Nodes that write to what they are given: found at their first call, and given copies from then on.
 
-The first call of each node gets copies of its arguments, which are compared with them afterwards: so a node that works in
-place changes nothing that another node, the cache or the user holds, whatever the order of the nodes is. What keeps its
-hands off is given the values themselves later, at no cost. A node that writes only now and then is found by torch's count
-of writes where its calls are long enough to be looked at, or at any call with `debug`.
+The first call of each node gets copies of its arguments, which are compared with them afterwards, as is torch's count of
+writes to them: so a node that works in place changes nothing that another node, the cache or the user holds, whatever the
+order of the nodes is. What keeps its hands off is given the values themselves later, at no cost. A node that writes only
+now and then is found by the count of writes where its calls are long enough to be looked at, or at any call with `debug`.
 """
 
 from __future__ import annotations
@@ -53,10 +53,12 @@ def apart(call: Call, node: Node, *, habits: Habits, is_watched: bool, is_strict
             return _watched(call, node, ports, arguments, habits)
         start = perf_counter()
         given = own(list(arguments), twin)
+        marks = [_counts(value) for value in given]
         before = perf_counter()
         result = call(*given)
         after = perf_counter()
-        written = written_ports(ports, arguments, given)
+        counted = [port for port, value, mark in zip(ports, given, marks, strict=True) if _counts(value) != mark]
+        written = tuple(dict.fromkeys([*counted, *written_ports(ports, arguments, given)]))
         habits.spent[node.name] = before - start + perf_counter() - after
         if written:
             habits.writing[node.name] = written
@@ -94,6 +96,14 @@ def _watched(call: Call, node: Node, ports: Sequence[str], arguments: Sequence[A
 def _is_counted(value: Any) -> bool:
     """Whether torch counts what is written to a tensor; it does not for those of its inference mode."""
     return is_tensor(value) and not value.is_inference()
+
+
+def _counts(value: Any) -> list[int]:
+    """Torch's counts of writes in a value: a `relu_` of what is positive already changes nothing this time, and will another time."""
+    if _is_counted(value):
+        return [value._version]
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return [count for part in parts for count in _counts(part)]
 
 
 def _is_as_marked(value: Any, mark: Any) -> bool:

@@ -16,7 +16,7 @@ from modelgraft import values
 from modelgraft.absence import ABSENT
 from modelgraft.backends.base import Backend
 from modelgraft.checkpoints.archives import only_cached
-from modelgraft.errors import InputError, ModelgraftWarning, NodeError
+from modelgraft.errors import GraphError, InputError, ModelgraftWarning, NodeError, PluginError
 from modelgraft.graph import Ref
 from modelgraft.guard import contained, said
 from modelgraft.owning import Handed, own
@@ -24,7 +24,7 @@ from modelgraft.plans import Plan, Step
 from modelgraft.ports import Port
 from modelgraft.running.batches import Record, map_records
 from modelgraft.running.cache import Cache, Outputs
-from modelgraft.running.calls import Call, check_of, checked, gives_masks, is_constant, listed
+from modelgraft.running.calls import Call, check_of, check_port, checked, gives_masks, is_constant, listed
 from modelgraft.running.crew import Crew
 from modelgraft.running.digests import size_bytes
 from modelgraft.running.engine import Engine
@@ -146,7 +146,7 @@ class Pipeline:
 
         def run(batch: Intake) -> Result:
             with self._lock:
-                return self._run_values(self._prepared(outputs), batch, seed)
+                return self._run_values(self._prepared(outputs), batch, seed, is_of_map=True)
 
         prepared = self._prepared(outputs)
         ports = dict(zip(prepared.plan.wanted, prepared.ports, strict=True))
@@ -218,7 +218,9 @@ class Pipeline:
             intake = take_in(inputs, known=self.plan.graph.inputs, needed=prepared.inputs)
         return self._run_values(prepared, intake, seed, sink)
 
-    def _run_values(self, prepared: Prepared, intake: Intake, seed: int | None, sink: Sink | None = None) -> Result:
+    def _run_values(
+        self, prepared: Prepared, intake: Intake, seed: int | None, sink: Sink | None = None, *, is_of_map: bool = False
+    ) -> Result:
         if seed is not None:
             refuse_seed(seed)
         self._count, self._is_single, self._sink = intake.count, intake.single, sink
@@ -234,16 +236,20 @@ class Pipeline:
             )
             given = [intake.values[ref.port] if ref.is_input else hits[ref.node].get(ref.port) for ref in engine.layout.given]
             intake.values.clear()  # so that an input is freed at its last use
-            found, timeline = self._run_engine(engine, given)
+            found, timeline = self._run_engine(engine, given, is_of_map=is_of_map)
             if self._is_traced:
                 timeline, self._bytes = replace(timeline, bytes=self._bytes), {}
             return self._result(prepared, found, timeline, spared(prepared.plan, engine.layout) if hits else NONE)
         finally:
             self._sink = None
 
-    def _run_engine(self, engine: Engine, given: list[Any]) -> tuple[tuple[Any, ...], Timeline]:
+    def _run_engine(self, engine: Engine, given: list[Any], *, is_of_map: bool) -> tuple[tuple[Any, ...], Timeline]:
         try:
             return engine.run(given, self._crew, self._loader.cancelled)
+        except (GraphError, PluginError) as error:  # of a node that a record came to, not of those that every record needs
+            if is_of_map:
+                raise NodeError(said(error), node="") from error
+            raise
         except NodeError as error:
             error.outputs = Handed(error.outputs, partial(self._ready, self._count))
             if engine.abandoned:
@@ -269,7 +275,7 @@ class Pipeline:
 
     def _result(self, prepared: Prepared, found: tuple[Any, ...], timeline: Timeline, without: frozenset[str]) -> Result:
         ports = zip(prepared.plan.wanted.items(), prepared.ports, found, strict=True)
-        outputs = {name: self._taken(ref, port, value) for (name, ref), port, value in ports}
+        outputs = {name: self._taken(prepared.plan, ref, port, value) for (name, ref), port, value in ports}
         if not (self._loader.has_warnings or self._said):
             return Result(outputs, without, (), timeline)
         lasting = self._lasting(prepared.plan.steps)
@@ -288,11 +294,15 @@ class Pipeline:
                 self._warned.add(text)
                 warnings.warn(text, ModelgraftWarning, stacklevel=_calling_level())
 
-    def _taken(self, ref: Ref, port: Port, value: Any) -> Any:
-        """What the user gets for an output. A value of a plugin may do anything when it is looked at."""
+    def _taken(self, plan: Plan, ref: Ref, port: Port, value: Any) -> Any:
+        """What the user gets for an output, once it is what was declared. A value of a plugin may do anything when it is looked at."""
         try:
             with contained():
+                if not ref.is_input and not isinstance(value, Partial):
+                    check_port(plan.graph.nodes[ref.node], ref.port, port, value, self._count)
                 return self._show(port, value)
+        except NodeError:
+            raise
         except Exception as error:  # as in a node
             raise NodeError(f"what {ref} gave cannot be taken: {said(error)}", node=ref.node) from error
 
