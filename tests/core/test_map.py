@@ -132,6 +132,9 @@ def test_columns_that_are_no_inputs_are_handed_through(run):
     assert found[0] == {"id": 7, "data.error": "x", "text": "a"}
     assert (found[1]["id"], found[1]["data.line"], found[1]["line"]) == (8, "y", 2)
     assert err.count("no inputs of the graph, handed through to the results: error, id") == 1
+    write([{"text": "a", "error": 1, "data.error": 2, "data.data.error": 3}])
+    run("map", "failing.yaml", "data.jsonl", "--out", "out.jsonl")
+    assert rows() == [{"data.data.data.error": 1, "data.error": 2, "data.data.error": 3, "text": "a"}]
     write([{"txt": "a"}])
     assert "Did you mean 'text'?" in run(*MAP)[2]
 

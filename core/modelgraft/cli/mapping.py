@@ -65,12 +65,20 @@ def _map_rows(
 
 def _line(row: Row, result: Result, outputs: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
     """A row of results: the columns that were no inputs, then the outputs, or the reason why there are none."""
-    kept = {(f"data.{name}" if name in OURS or name in outputs else name): value for name, value in row.extras.items()}
+    kept = {_free_name(name, row.extras, outputs): value for name, value in row.extras.items()}
     if result.error is None:
         absent = absent_in(result.outputs)
         return {**plain(kept), **plain(result.outputs), **({"absent": absent} if absent else {})}
     place = {} if row.line is None else {"line": row.line}
     return {**plain(kept), "error": f"{row.place}: {for_command(result.error.unworded)}", **place}
+
+
+def _free_name(name: str, extras: Mapping[str, Any], outputs: Sequence[str] | Mapping[str, Any]) -> str:
+    """What a column is called in the results: its name, behind `data.` as often as something else has that already."""
+    free = name
+    while free in OURS or free in outputs or (free != name and free in extras):
+        free = f"data.{free}"
+    return free
 
 
 class _Extras:
