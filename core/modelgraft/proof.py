@@ -20,7 +20,7 @@ from typing import Any
 import pluggy
 
 from modelgraft.errors import InputError, Place, PluginError, choices, nearest
-from modelgraft.guard import contained, is_raised_by, place_of, said
+from modelgraft.guard import Escaped, contained, is_raised_by, place_of, said
 from modelgraft.kinds import Component, dimension_fields
 from modelgraft.looks import Look, look
 from modelgraft.ports import ListOf, Modality, Port
@@ -214,6 +214,8 @@ def _conform(component: Component, seen: Look, declared: Place | None) -> Findin
             place = place_of(error.__cause__ or error, component.home)
             at = (place.file, place.line) if place else (None, None)
             text = said(error).partition("\n")[0]
+            if isinstance(error, Escaped) or isinstance(error.__cause__, Escaped):  # no lack of a source is told that way
+                return Finding(component.id, FAILED, f"loading it ends in {text}", *at)
             return Finding(component.id, NOT_RUN, f"it is not loaded without a source ({text}); {ELSEWHERE}", *at)
     with_what = f" with {', '.join(f'{name}: {value}' for name, value in made_up.items())}" if made_up else ""
     try:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from support import toys
+
 TESTS = Path(__file__).parents[1]
 TOYS = "import sys; import modelgraft.registry as registry; from support import toys; registry.discover = toys.registry;"
 MAIN = "from modelgraft.cli import main; sys.exit(main())"
@@ -202,6 +204,26 @@ def test_an_answer_that_cannot_be_written_is_an_error(tmp_path):
             command("schema"), cwd=tmp_path, env=environment(), stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
     assert (done.returncode, done.stderr) == (1, "error: the answer cannot be written to stdout: No space left on device\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+@pytest.mark.parametrize(
+    "code",
+    [
+        "",
+        "sys.stdout = io.TextIOWrapper(sys.stdout.buffer, encoding='utf-8'); sys.stdout.close(); sys.stdout = None",
+        "sys.stdout.detach(); sys.stderr.detach()",
+        "sys.stdout.close(); sys.stderr.close(); os.close(2)",
+    ],
+)
+def test_what_becomes_of_stderr_changes_no_answer(tmp_path, code):
+    """A full disk behind it, or a plugin that wraps, detaches or closes the streams: its notes are lost, and nothing else."""
+    (tmp_path / "toy.yaml").write_text("modelgraft: 1\n" + toys.DIAMOND, encoding="utf-8")
+    spoil = f"import io, os\n\ndef registry_(only=None):\n    {code or 'pass'}\n    return toys.registry()\nregistry.discover = registry_\n"
+    with Path("/dev/full").open("w") as full:
+        words = command("run", "toy.yaml", "--input", "text=abcd", code=TOYS + spoil + MAIN)
+        done = subprocess.run(words, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=full, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "AB-CD\n")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")

@@ -112,7 +112,12 @@ class Files(Config):
     """Read files of its source."""
 
 
-SUBJECTS = [Told, Light, Files, good, typo, mute, records, nan, refuses, fails, leaves, Gone, Odd]
+@component("mixed/quits", kind="head", load="mixed_light:quits", inputs={"text": "text"}, outputs={"text": "text"})
+class Quits(Config):
+    """End the process while it is loaded."""
+
+
+SUBJECTS = [Told, Light, Files, Quits, good, typo, mute, records, nan, refuses, fails, leaves, Gone, Odd]
 
 
 @hookimpl
@@ -128,6 +133,9 @@ def load(config, context):
 
 def files(config, context):
     return context.weights.view
+
+def quits(config, context):
+    raise SystemExit(0)
 """
 SLOW = (
     HEAD
@@ -190,6 +198,7 @@ def test_each_component_is_said_to_be_what_it_is(monkeypatch, capsys, tmp_path):
     assert told["import"] == told["hooks"] == told["mixed/good"] == told["mixed/light"] == "ok: "
     assert told["mixed/told"].startswith("not run: it needs a config (Value error, it needs a name)")
     assert told["mixed/files"].startswith("not run: it is not loaded without a source (AttributeError: 'NoneType' object")
+    assert told["mixed/quits"] == "failed: loading it ends in SystemExit: 0"
     assert "input 'picture' is of the type 'imgae', which nobody offers. Did you mean 'image'?" in told["mixed/typo"]
     assert "output 'text' is of the type 'txt', which nobody offers" in told["mixed/typo"]
     assert told["mixed/mute"] == "failed: it has no output, so that no graph can need it"

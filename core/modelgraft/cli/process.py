@@ -11,6 +11,7 @@ import os
 import sys
 
 from modelgraft.cli import STOPPED_DOCUMENT
+from modelgraft.cli.beside import another, stream
 from modelgraft.cli.interrupts import Interrupts
 
 TYPE_CHECKING = False  # as in typing, which is not imported here
@@ -33,7 +34,8 @@ class Process:
         self.interrupts = Interrupts(self.leave)
         self.interrupts.listen()
         self._stdout = _real_stdout()
-        sys.stderr = sys.stderr or _text(_devnull())
+        self._beside = stream(_stderr(), encoding=_encoding_of(sys.stderr))
+        sys.stderr = another(self._beside)
         from modelgraft.cli import stray  # after the signals are heard: it imports threading
 
         stray.listen()
@@ -56,7 +58,7 @@ class Process:
     def finish(self, code: int) -> int:
         """Send the answer off and give the exit code; what is printed from here on, as by exit handlers, is no answer."""
         self._is_over = True
-        sys.stdout = sys.stderr
+        sys.stdout = sys.stderr = self._beside  # a plugin may have left others there, which Python flushes at the end
         try:
             self.answers.close()
         except BrokenPipeError:  # the reader, such as `head`, has seen enough
@@ -79,6 +81,19 @@ def _real_stdout() -> int:
     except OSError:
         os.dup2(_devnull(), 1)
     return kept
+
+
+def _stderr() -> int:
+    """The number of stderr; of one that the caller has closed, of one that leads nowhere."""
+    try:
+        os.fstat(2)
+    except OSError:
+        return _devnull()
+    return 2
+
+
+def _encoding_of(found: IO[str] | None) -> str:
+    return (found.encoding if found is not None and os.isatty(2) else None) or "utf-8"
 
 
 def _above_standard(number: int) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
+from modelgraft.cli.beside import another
 from modelgraft.errors import InputError, Problem
 from modelgraft.notation import json_text
 from modelgraft.wording import for_command
@@ -42,12 +43,12 @@ class Screen:
                     stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # what the suppress is for
                 else:
                     stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
-        return cls(sys.stdout, sys.stderr, is_json)
+        return cls(sys.stdout, another(sys.stderr), is_json)
 
     @contextlib.contextmanager
     def only_answers(self) -> Iterator[None]:
         """Keep stdout free of what libraries print while they load and run."""
-        with contextlib.redirect_stdout(self.err):
+        with contextlib.redirect_stdout(another(self.err)):
             yield
 
     def say(self, text: str = "") -> None:
