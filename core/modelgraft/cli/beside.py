@@ -12,7 +12,9 @@ import os
 TYPE_CHECKING = False  # as in typing, which is not imported here
 
 if TYPE_CHECKING:
-    from typing import IO
+    from typing import TextIO
+
+    from _typeshed import ReadableBuffer
 
 
 class _Forgiving(io.RawIOBase):
@@ -30,11 +32,11 @@ class _Forgiving(io.RawIOBase):
     def fileno(self) -> int:
         return self._number
 
-    def write(self, content: bytes) -> int:  # type: ignore[override]  # any buffer, in the stubs
+    def write(self, content: ReadableBuffer, /) -> int:
         try:
             return os.write(self._number, content)
         except OSError:
-            return len(content)
+            return memoryview(content).nbytes
 
 
 class _Lasting(io.BufferedWriter):
@@ -44,13 +46,13 @@ class _Lasting(io.BufferedWriter):
         self.flush()
 
 
-def stream(number: int, *, encoding: str) -> IO[str]:
+def stream(number: int, *, encoding: str) -> TextIO:
     """A text stream on a file descriptor that is beside the answers, in the letters that a terminal can show."""
     errors = "replace" if os.isatty(number) else "backslashreplace"
     return io.TextIOWrapper(_Lasting(_Forgiving(number)), encoding=encoding, errors=errors, line_buffering=True)
 
 
-def another(found: IO[str]) -> IO[str]:
+def another(found: TextIO) -> TextIO:
     """Another stream to where one that `stream` made leads; one of others as it is."""
     buffer = getattr(found, "buffer", None)
     if not isinstance(buffer, _Lasting):

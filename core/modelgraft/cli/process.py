@@ -17,7 +17,7 @@ from modelgraft.cli.interrupts import Interrupts
 TYPE_CHECKING = False  # as in typing, which is not imported here
 
 if TYPE_CHECKING:
-    from typing import IO, Any, NoReturn
+    from typing import IO, Any, NoReturn, TextIO
 
 SHOW_CURSOR = b"\033[?25h"  # the live view hides it
 
@@ -92,7 +92,7 @@ def _stderr() -> int:
     return 2
 
 
-def _encoding_of(found: IO[str] | None) -> str:
+def _encoding_of(found: TextIO | None) -> str:
     return (found.encoding if found is not None and os.isatty(2) else None) or "utf-8"
 
 

@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, TextIO
 
 from modelgraft.cli.beside import another
 from modelgraft.errors import InputError, Problem
@@ -31,7 +31,7 @@ class Screen:
     """The streams of a process."""
 
     out: IO[str]
-    err: IO[str]
+    err: TextIO
     is_json: bool
 
     @classmethod
