@@ -111,7 +111,7 @@ def explain(solved: SolvedGraph, node: str, key: str | None = None, *, worded: C
     if not found:
         names = [row.key for row in rows]
         short = [name.rpartition(".")[2] for name in names]
-        raise InputError(f"{name} has no key '{rest}'; it has: {choices(names, most=60)}. {nearest(rest, [*names, *short])}".rstrip())
+        raise InputError(f"{name} has no key '{rest}'; it has: {choices(names)}. {nearest(rest, [*names, *short])}".rstrip())
     return found
 
 
@@ -163,15 +163,21 @@ def _read(component: Component, source: SourceView) -> Mapping[str, Any]:
 
 def _switch_rows(node: Node, spec: NodeSpec) -> Iterable[Row]:
     place = spec.place.short
-    yield Row("frozen", node.frozen, place if node.frozen else "default")
+    yield Row("frozen", node.frozen, *_switched(spec, "frozen"))
     if node.when is not None:
         yield Row("when", str(node.when), node.when.place.short if node.when.place else place)
     if node.lazy:
-        yield Row("lazy", node.lazy, place)
+        yield Row("lazy", node.lazy, *_switched(spec, "lazy"))
     if node.share is not None:
         yield Row("share", node.share, spec.share.origin.unworded if spec.share else place)
     for index, (adapter, written) in enumerate(zip(node.adapters, spec.adapters, strict=True)):
         yield from _adapter_rows(f"adapters.{index}", adapter, written)
+
+
+def _switched(spec: NodeSpec, key: str) -> tuple[str, tuple[str, ...]]:
+    """Where `frozen` or `lazy` comes from, and what it goes over."""
+    origin = spec.switches.get(key, Origin("default"))
+    return _without_replaced(origin), _replaced(origin)
 
 
 def _adapter_rows(key: str, adapter: Adapter, written: AdapterSpec) -> Iterable[Row]:

@@ -122,6 +122,7 @@ class NodeSpec:
     runtime: Mapping[str, Value]
     place: Place
     folder: Path | None = None  # files that the document names are looked for here, and only below here
+    switches: Mapping[str, Origin] = field(default_factory=dict)  # where `frozen` and `lazy` were written
 
     @property
     def references(self) -> tuple[Ref, ...]:

@@ -31,6 +31,7 @@ from pydantic.fields import FieldInfo
 
 from modelgraft.errors import PluginError, nearest
 from modelgraft.guard import contained, place_of, said, shown
+from modelgraft.notation import in_yaml
 from modelgraft.ports import Port, Ports, PortSyntaxError
 
 if TYPE_CHECKING:
@@ -238,7 +239,7 @@ def default_of(field: FieldInfo) -> str:
     """The default of a config field as it looks; a factory is code of a plugin, which may raise anything."""
     try:
         with contained():
-            return shown(field.get_default(call_default_factory=True, validated_data={}))
+            return in_yaml(field.get_default(call_default_factory=True, validated_data={}), plain=shown)
     except Exception as error:  # noqa: BLE001 see above
         return f"(not known: {said(error)})"
 

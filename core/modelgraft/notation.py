@@ -41,6 +41,18 @@ def _laid_out(value: Any, dump: Callable[[Any], str], depth: int, indent: int | 
     return f"{'{' if is_mapping else '['}{inner}{f',{inner}'.join(parts)}{pad}{'}' if is_mapping else ']'}"
 
 
+def in_yaml(value: Any, *, plain: Callable[[Any], str] = repr) -> str:
+    """A value in a line, as a graph has it: null, true, 'text', [2, 3], {a: b}; `plain` spells what YAML has no form for."""
+    if isinstance(value, str):
+        return repr(value)
+    if value is None or isinstance(value, bool | list | tuple | Mapping):
+        try:
+            return json_text(value, plain=plain)
+        except TypeError:  # keys that JSON does not have
+            return plain(value)
+    return plain(value)
+
+
 def are_numbers(value: Any) -> bool:
     """Whether a list, or lists within it, hold numbers alone."""
     if not isinstance(value, list | tuple):

@@ -14,7 +14,7 @@ from modelgraft.media import write_value
 from support.command import commands
 
 WRITERS = {
-    "show": ("show", "capitals.yaml", "--out", "{}"),
+    "show": ("show", "capitals.yaml", "--format", "svg", "--out", "{}"),
     "map": ("map", "capitals.yaml", "data.jsonl", "--out", "{}"),
     "import": ("import", "google/vit-base-patch16-224", "--out", "{}"),
     "run": ("run", "capitals.yaml", "--input", "text=a", "--output", "text={}"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -63,7 +64,13 @@ def build_app() -> typer.Typer:
     for group in (app, *(info.typer_instance for info in app.registered_groups)):
         for info in group.registered_commands if group is not None else ():
             info.cls = Answering
+            info.short_help = _first_sentence(info.callback)
     return app
+
+
+def _first_sentence(command: Any) -> str:  # Any: typer keeps commands as any callable
+    """What a list of commands says of one: otherwise it is cut after so many letters."""
+    return re.split(r"(?<=\.)\s", " ".join((command.__doc__ or "").split()), maxsplit=1)[0]
 
 
 def is_ours(app: typer.Typer, command: str) -> bool:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Kinds = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KIND]...", help="exports, conversions, tokenizers, results or downloads; without one, all of them."),
+    typer.Argument(metavar="KIND", help="exports, conversions, tokenizers, results or downloads; without one, all of them."),
 ]
 
 
@@ -87,7 +87,7 @@ def cache_clear(context: typer.Context, kinds: Kinds = None, as_json: AsJson = F
         screen.document({"ok": not left, **counts, "bytes": total, "left": [str(item.path) for item in left]})
     else:
         sizes = {kind: in_bytes(sum(size for item, size in gone if item.kind == kind)) for kind in chosen}
-        told = [f"{count} {kind} ({sizes[kind]})" for kind, count in counts.items() if count]
+        told = [f"{count} {kind if count > 1 else kind.removesuffix('s')} ({sizes[kind]})" for kind, count in counts.items() if count]
         screen.say(f"deleted {', '.join(told)}; {in_bytes(total)} in all" if told else "nothing of this is kept")
         for item in left:
             screen.note(f"left, because it is in use or cannot be deleted: {item.path}")

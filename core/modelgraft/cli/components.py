@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
 import typer
 
@@ -11,6 +13,7 @@ from modelgraft.cli.options import AsJson
 from modelgraft.cli.session import Session, session_of
 from modelgraft.errors import nearest
 from modelgraft.kinds import KINDS, default_of
+from modelgraft.notation import in_yaml
 
 if TYPE_CHECKING:
     from modelgraft.kinds import Component
@@ -116,14 +119,22 @@ def _types(ports: Mapping[str, Port | None]) -> dict[str, str | None]:
 
 
 def _type_name(annotation: Any) -> str:
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+    if get_origin(annotation) in (Union, UnionType):
+        return " | ".join("None" if part is type(None) else _type_name(part) for part in get_args(annotation))
+    if isinstance(annotation, type) and not get_args(annotation):
+        return annotation.__name__
+    return str(annotation).replace("typing.", "")
 
 
 def _default(field: Any) -> Any:
+    """The default of a field as JSON has it; what has no form there, or fails, as text."""
     if field.is_required():
         return None
-    plain = field.default_factory is None and isinstance(field.default, str | int | float | bool | type(None))
-    return field.default if plain else default_of(field)
+    text = default_of(field)
+    try:
+        return field.default if isinstance(field.default, str) else json.loads(text)
+    except ValueError:
+        return text
 
 
 def say_component(session: Session, found: dict[str, Any]) -> None:
@@ -138,7 +149,7 @@ def say_component(session: Session, found: dict[str, Any]) -> None:
             screen.say(f"  {side[:-1]:6} {name}: {kind}")
     for name, field in found["config"].items():
         about = f"  {field['about']}" if field["about"] else ""
-        default = "" if field["required"] else f" = {field['default']!r}"
+        default = "" if field["required"] else f" = {in_yaml(field['default'])}"
         screen.say(f"  with   {name}: {field['type']}{default}{about}")
     if found["ports_error"]:
         screen.say(f"its ports are not known without a graph: {found['ports_error']}")

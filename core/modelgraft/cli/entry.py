@@ -19,6 +19,7 @@ from modelgraft.cli.screen import Screen
 from modelgraft.cli.session import Session
 from modelgraft.errors import Cancelled, DocumentError, GraphError, ModelgraftError, ModelgraftWarning, NodeError
 from modelgraft.guard import Escaped, contained, said
+from modelgraft.shipped import shipped_names
 from modelgraft.wording import at_command_line
 
 OK, FAILED, USAGE, DEFECT, STOPPED = 0, 1, 2, 70, 130  # 70 as in sysexits.h, 130 as shells say it for Ctrl-C (143 for SIGTERM)
@@ -87,6 +88,8 @@ def _run(words: list[str], rest: list[str], session: Session) -> int:
         return _report(error, session, debug=debug)
     except UsageProblem as problem:
         _show_usage(problem, screen)
+        if not screen.is_json and (command.endswith((".yaml", ".yml")) or command in shipped_names()):
+            screen.note(f"'{command}' is a graph: modelgraft run {command}, or check, plan, show, explain")
         return USAGE
     except BrokenPipeError:
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,8 @@ from modelgraft import api
 from modelgraft.cli.options import Allow, AsJson, BackendName, Device, Dtype, GraphName, Precision, Settings, Wanted, out_file, settings_of
 from modelgraft.cli.session import Session, session_of
 from modelgraft.cli.tables import plan_document, print_plan
-from modelgraft.errors import GraphError, Place
+from modelgraft.errors import GraphError, InputError, Place
+from modelgraft.notation import in_yaml
 from modelgraft.wording import for_command
 
 if TYPE_CHECKING:
@@ -139,7 +141,6 @@ def show(
 
     if form is not None and form not in FORMATS:
         raise typer.BadParameter(f"--format takes {', '.join(FORMATS)}, found '{form}'")
-    form = form or (ENDINGS.get(out.suffix.lower()) if out is not None else None) or FORMATS[0]
     if form == PNG and out is None:
         raise typer.BadParameter("a drawing in png goes into a file: --out FILE.png")
     session = session_of(context)
@@ -150,6 +151,7 @@ def show(
         from modelgraft.cli.overwriting import refuse_for_graph
 
         refuse_for_graph(out, found.graph, {ran: "the run"} if ran is not None else None)
+    form = form or _form_of(out, ENDINGS)
     drawing = api.show(found, run=ran, fold=fold)
     if out is None:
         session.screen.write(drawing.text(form))
@@ -158,11 +160,20 @@ def show(
         session.screen.note(f"wrote {out}")
 
 
+def _form_of(out: Path | None, endings: Mapping[str, str]) -> str:
+    """The form of a drawing by the file that it goes into. Raises InputError for an ending that says none."""
+    if out is None:
+        return FORMATS[0]
+    if (form := endings.get(out.suffix.lower())) is None:
+        raise InputError(f"output '{out}': a drawing goes into a file that ends in {', '.join(endings)}; for another, say --format too")
+    return form
+
+
 def explain(
     context: typer.Context,
     graph: GraphName,
     target: Annotated[
-        str | None, typer.Argument(metavar="[NODE[.KEY]]", help="A node, or one value of it; without it the nodes are listed.")
+        str | None, typer.Argument(metavar="NODE[.KEY]", help="A node, or one value of it; without it the nodes are listed.")
     ] = None,
     settings: Settings = None,
     allow: Allow = None,
@@ -194,7 +205,7 @@ def _list_nodes(session: Session, nodes: list[NodeRow], *, as_json: bool) -> Non
 
 def one_line(value: Any) -> str:
     """A value in a table: one line, cut when it is long."""
-    text = value if isinstance(value, str) else repr(value)
+    text = value if isinstance(value, str) else in_yaml(value)
     text = text.replace("\n", "\\n")
     return text if len(text) <= WIDEST else text[: WIDEST - 3] + "..."
 

@@ -87,7 +87,7 @@ def install(
 ) -> None:
     """Install a plugin with pip into this environment, and say what it brings."""
     session = session_of(context)
-    if requirement.startswith("-"):
+    if not requirement.strip() or requirement.startswith("-"):
         raise typer.BadParameter(f"SPEC is a name, a wheel or a folder, found '{requirement}'")
     if session.offline and not Path(requirement).exists():
         raise InputError(f"'{requirement}' would be fetched, and this command is offline")
@@ -101,7 +101,7 @@ def install(
         *(["--no-index"] if session.offline else []),
         requirement,
     ]
-    code = subprocess.run(command, stdout=sys.stderr, check=False).returncode  # noqa: S603 what the user asked for
+    code = _run_told(command)
     if code != 0:
         raise PluginError(f"pip could not install '{requirement}' (exit {code}); what it said stands above")
     importlib.invalidate_caches()
@@ -111,6 +111,17 @@ def install(
         session.screen.say(_state(plugin))
     if not fresh:
         session.screen.note(f"'{requirement}' is installed and brings no plugin that was not there")
+
+
+def _run_told(command: list[str]) -> int:
+    """Run pip and hand on what it says, but for what is there already; gives its exit code."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="replace") as pip:  # noqa: S603 what the user asked for
+        assert pip.stdout is not None, "it was asked for"
+        for line in pip.stdout:
+            if not line.startswith("Requirement already satisfied"):
+                sys.stderr.write(line)
+                sys.stderr.flush()
+    return pip.returncode
 
 
 def _state(plugin: Plugin) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -39,6 +41,31 @@ def out_file(word: str) -> Path:
     from modelgraft.media import file_named
 
     return file_named(word)
+
+
+def whole_number(word: str) -> int:
+    """An option that is a whole number; raises a usage error for another word."""
+    if not re.fullmatch(r"[+-]?\d{1,18}", str(word)):
+        raise typer.BadParameter(f"found '{word}'; wanted: a whole number")
+    return int(word)
+
+
+def count(word: str) -> int:
+    """An option that is a whole number from 1 on."""
+    if (number := whole_number(word)) < 1:
+        raise typer.BadParameter(f"found {number}; wanted: a whole number, at least 1")
+    return number
+
+
+def seconds(word: str) -> float:
+    """An option that is a time in seconds, more than 0."""
+    try:
+        time_s = float(word)
+    except ValueError:
+        time_s = 0.0
+    if not 0 < time_s < math.inf:
+        raise typer.BadParameter(f"found '{word}'; wanted: seconds, more than 0")
+    return time_s
 
 
 def pairs(words: Sequence[str] | None, option: str) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from modelgraft.cli.options import AsJson
+from modelgraft.cli.options import AsJson, seconds
 from modelgraft.cli.session import session_of
 from modelgraft.errors import PluginError
 from modelgraft.proof import FAILED, Finding, failed
@@ -29,7 +29,7 @@ def check(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="An installed plugin.")],
     timeout: Annotated[
-        float, typer.Option("--timeout", metavar="S", min=0.1, help="The most seconds that each thing it looks at may take.")
+        float, typer.Option("--timeout", metavar="S", parser=seconds, help="The most seconds that each thing it looks at may take.")
     ] = LIMIT_S,
     as_json: AsJson = False,
 ) -> None:

@@ -21,9 +21,12 @@ from modelgraft.cli.options import (
     GraphName,
     Precision,
     Settings,
+    count,
     out_file,
     pairs,
+    seconds,
     settings_of,
+    whole_number,
 )
 from modelgraft.cli.session import session_of
 from modelgraft.errors import InputError
@@ -35,10 +38,10 @@ if TYPE_CHECKING:
     from modelgraft.running.pipeline import Pipeline
     from modelgraft.running.result import Result
 
-Seed = Annotated[int, typer.Option("--seed", help="The seed of everything that is drawn.")]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", parser=whole_number, help="The seed of everything that is drawn.")]
 Init = Annotated[str | None, typer.Option("--init", metavar="random", help="Random numbers for sources without weights, such as presets.")]
 CacheFolder = Annotated[Path | None, typer.Option("--cache", metavar="DIR", help="Keep results here between runs.")]
-Timeout = Annotated[float | None, typer.Option("--timeout", metavar="S", help="The most seconds that any node may take.")]
+Timeout = Annotated[float | None, typer.Option("--timeout", metavar="S", parser=seconds, help="The most seconds that any node may take.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -260,7 +263,7 @@ def map_records(
     outputs: Annotated[
         list[str] | None, typer.Option("--output", metavar="K", help="What is wanted: an output, or any port as node.port.")
     ] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", min=1, help="How many records run together.")] = 8,
+    batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", parser=count, help="How many records run together.")] = 8,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after the records that a stopped map of the same has done.")] = False,
     settings: Settings = None,
     backend: BackendName = None,

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modelgraft.errors import DocumentError, Place, Problem
+from modelgraft.errors import DocumentError, Place, Problem, choices, nearest
 from modelgraft.language.yaml_reader import MOST_BYTES, Item, read_yaml
+from modelgraft.shipped import shipped_names
 
 VERSION = 1  # the version of the graph language that this release reads
 
@@ -175,7 +176,21 @@ def _read_text(path: Path, file: str) -> bytes:
             return stream.read(MOST_BYTES)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise DocumentError(Problem("no-such-graph", f"{file} cannot be read: {reason}")) from error
+        hint = _near(path) if isinstance(error, FileNotFoundError) else ""
+        raise DocumentError(Problem("no-such-graph", f"{file} cannot be read: {reason}", hint=hint)) from error
+
+
+def _near(path: Path) -> str:
+    """What may have been meant by a file that is not there: a shipped graph, or a file beside it."""
+    if path.stem in shipped_names():
+        return f"without its ending, '{path.stem}' is a shipped graph"
+    if not path.parent.is_dir():
+        return f"there is no folder {path.parent}"
+    try:
+        beside = sorted(file.name for file in path.parent.iterdir() if file.suffix in (".yaml", ".yml"))
+    except OSError:
+        return ""
+    return nearest(path.name, beside) or (f"graphs in that folder: {choices(beside)}" if beside else "")
 
 
 def _decode(content: bytes, file: str) -> str:

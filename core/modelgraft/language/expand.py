@@ -265,7 +265,10 @@ class Expansion:
         """The document with everything it extends below it, and its dotted keys applied."""
         nested, dotted = without_dotted_keys(found.root)
         item = found.root.value.get("extends")
-        if item is not None and (base := self._base(item, (*chain, found.path.resolve()))) is not None:
+        if item is not None:
+            base = self._base(item, (*chain, found.path.resolve()))
+            if base is None:
+                return nested  # dotted keys change what the base holds, which nobody knows
             nested = overlay(base, nested, self.collector)
         return override(nested, dotted, self.collector)
 

@@ -14,6 +14,7 @@ from typing import Any
 from modelgraft.errors import Collector, DocumentError, Place, choices, nearest, reading_order
 from modelgraft.language.document import SECTIONS, describe
 from modelgraft.language.yaml_reader import Item, read_yaml, scalar
+from modelgraft.notation import in_yaml
 from modelgraft.wording import option
 
 NOT_INHERITED = frozenset({"extends", "name", "modelgraft"})
@@ -98,7 +99,7 @@ def _entry(section: str, below: Item, over: Item) -> Item:
 def _noting(item: Item, below: Item | None) -> Item:
     if below is None or isinstance(below.value, (dict, list)):
         return item
-    replaced = f"instead of {below.value!r}, {below.at.short}"
+    replaced = f"instead of {in_yaml(below.value)}, {below.at.short}"
     return item._replace(note=f"{replaced}; {below.note}" if below.note else replaced)
 
 

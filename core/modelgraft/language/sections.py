@@ -40,6 +40,7 @@ class SubgraphSpec:
     lazy: bool
     runtime: Mapping[str, Value]
     place: Place
+    switches: Mapping[str, Origin]
 
 
 @dataclass(slots=True)
@@ -159,6 +160,7 @@ class Sections:
             runtime=self.node_runtime(entries.get("runtime"), name),
             place=item.at,
             folder=self.folders.get(source.home if source else item.at.file),
+            switches=self._switches(entries),
         )
         return spec if use is not None else None
 
@@ -189,7 +191,11 @@ class Sections:
             lazy=self.flag(entries, "lazy", name),
             runtime=self.node_runtime(entries.get("runtime"), name),
             place=item.at,
+            switches=self._switches(entries),
         )
+
+    def _switches(self, entries: Mapping[str, Item]) -> dict[str, Origin]:
+        return {key: self.scope.fill(entries[key]).origin for key in ("frozen", "lazy") if key in entries}
 
     def config(self, item: Item | None, node: str) -> dict[str, Value]:
         """The `with` of a node."""

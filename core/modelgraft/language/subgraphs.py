@@ -234,6 +234,7 @@ class Inlining:
             frozen=node.frozen or spec.frozen,
             when=when,
             lazy=node.lazy or spec.lazy,
+            switches={**node.switches, **{key: origin for key, origin in spec.switches.items() if not getattr(node, key)}},
             share=replace(node.share, value=f"{spec.name}/{node.share.value}") if node.share else None,
             adapters=tuple(self._move_adapter(adapter, spec, inner) for adapter in node.adapters),
             runtime={**{k: v for k, v in inner.runtime.items() if k not in self.runtime}, **node.runtime, **spec.runtime},
