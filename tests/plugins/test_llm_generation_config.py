@@ -80,6 +80,7 @@ def states(made: checkpoints.Checkpoint) -> dict[str, dict[str, Any]]:
         "encoder_repetition_penalty": {"encoder_repetition_penalty": 3.0},
         "bad_words_ids": {"bad_words_ids": [[usual[0]], [usual[2], usual[3]]]},
         "sequence_bias": {"sequence_bias": [[[usual[0]], -50.0], [[usual[1], usual[2]], -9.5]]},
+        "sequence_bias twice": {"sequence_bias": [[usual[:2], -70.0], [[usual[2]], -50.0], [usual[:2], 4.0], [[usual[2]], -1.0]]},
         "min_length": {"min_length": 30, "eos_token_id": [made.model.config.eos_token_id, *usual[:3]]},
         "min_new_tokens": {"min_new_tokens": 5, "eos_token_id": [made.model.config.eos_token_id, *usual[:3]]},
         "forced_bos_token_id": {"forced_bos_token_id": usual[5]},
@@ -93,7 +94,7 @@ def states(made: checkpoints.Checkpoint) -> dict[str, dict[str, Any]]:
 
 NAMES = [
     "no_repeat_ngram_size", "no_repeat_unigram", "encoder_no_repeat_ngram_size", "encoder_repetition_penalty", "bad_words_ids",
-    "sequence_bias", "min_length", "min_new_tokens", "forced_bos_token_id", "forced_eos_token_id", "forced_ends",
+    "sequence_bias", "sequence_bias twice", "min_length", "min_new_tokens", "forced_bos_token_id", "forced_eos_token_id", "forced_ends",
     "exponential_decay_length_penalty", "begin_suppress_tokens", "all together",
 ]  # fmt: skip
 SEARCHED = (
@@ -192,6 +193,22 @@ def remarks(folder: Path, config: type = REGISTRY.components["llm/causal"].confi
 def test_what_the_loop_does_not_do_is_told_by_name(llama, tmp_path, key, value):
     (sentence,) = remarks(stating(llama, tmp_path / "m", **{key: value}))
     assert key in sentence
+
+
+@pytest.mark.parametrize("key", ["eos_token_id", "suppress_tokens", "begin_suppress_tokens", "forced_eos_token_id"])
+@pytest.mark.parametrize("value", ["2", [2, "</s>"], [[2]], True, 2.0], ids=str)
+def test_what_is_no_token_where_one_is_wanted_is_refused(llama, tmp_path, key, value):
+    """It would otherwise be left out, and an answer end elsewhere."""
+    folder = stating(llama, tmp_path / "m", **{key: value})
+    with pytest.raises(ValueError, match=f"it states {key}: .* is none"):
+        ours(folder)
+
+
+def test_drawing_at_temperature_0_takes_the_likeliest_and_is_told(llama, tmp_path):
+    """transformers refuses it; another temperature than the stated one would be silent."""
+    folder = stating(llama, tmp_path / "m", do_sample=True, temperature=0.0)
+    assert ours(folder, max_new_tokens=NEW) == theirs(llama, llama.folder, max_new_tokens=NEW)
+    assert "draws tokens (do_sample) at temperature 0, which takes the likeliest instead" in remarks(folder)[0]
 
 
 def test_drawing_within_beams_is_told(llama, tmp_path):

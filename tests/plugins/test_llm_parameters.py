@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 import transformers as hf
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL_NAMES
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES as SEQ2SEQ_NAMES
 
 from modelgraft.backends.torch import count_parameters
 from modelgraft.registry import assemble
 from modelgraft.testing import node_of
 from modelgraft_plugins import huggingface, llm
 from modelgraft_plugins.llm import CausalConfig, Seq2SeqConfig
-from modelgraft_plugins.llm.families import FAMILIES
+from modelgraft_plugins.llm.families import FAMILIES, family_of
 
 SMALL = {"vocab_size": 53, "hidden_size": 24, "intermediate_size": 37, "num_hidden_layers": 3, "num_attention_heads": 4}
 PAIRS = {"num_key_value_heads": 2}
@@ -152,3 +154,21 @@ def test_the_plugin_offers_both_components_and_an_adapter():
         "llm/seq2seq": ("llm", True),
         "adapter/gated_cross_attention": ("adapter", False),
     }
+
+
+def widths() -> dict[str, tuple[int | None, dict[str, object]]]:
+    """How wide the models are that a config class of transformers makes when it is given nothing."""
+    found = {}
+    for kind in sorted({*CAUSAL_NAMES, *SEQ2SEQ_NAMES}):
+        try:
+            config = hf.AutoConfig.for_model(kind)
+        except Exception:  # noqa: BLE001 a class that cannot be made of nothing
+            continue
+        found[kind] = getattr(config, "hidden_size", None), config.to_dict()
+    return found
+
+
+def test_the_width_of_every_language_model_of_transformers_is_read():
+    """BART calls it d_model, XLM emb_dim: a family that is not listed has the common names too."""
+    wrong = {kind: width for kind, (width, config) in widths().items() if family_of(kind).read(config, "hidden_size") != width}
+    assert not wrong

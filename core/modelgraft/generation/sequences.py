@@ -20,11 +20,11 @@ class Biases:
     """What is added to the logit of the last token of each sequence, where the tokens before it stand already."""
 
     def __init__(self, sequences: Iterable[tuple[Sequence[int], float]], like: Tensor) -> None:
-        """like: logits, float[batch vocab]."""
+        """like: logits, float[batch vocab]. Of a sequence that is named twice, the last bias counts, as in transformers."""
         self.alone = torch.zeros(like.shape[1], device=like.device)
         self.longer: list[tuple[list[int], int, float]] = []  # the tokens before, the last one, the bias
         self.has_alone = False
-        for tokens, bias in sequences:
+        for tokens, bias in {tuple(tokens): bias for tokens, bias in sequences}.items():
             *before, last = tokens
             if before:
                 self.longer.append((list(before), last, bias))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -198,7 +199,7 @@ def _fill(wrapped: Any, state: Mapping[str, torch.Tensor], context: LoadContext)
 
     model, name = wrapped.model, list(wrapped.peft_config)[-1]
     wanted = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
-    base = dict(model.named_parameters())
+    base = dict(model.named_parameters(remove_duplicate=False))  # a tied head too, which peft writes out beside its update
     own = {key: tensor for key, tensor in state.items() if key in wanted}
     over = {key: tensor for key, tensor in state.items() if key not in wanted}
     for key, tensor in state.items():
@@ -223,6 +224,7 @@ def _merged(wrapped: Any, context: LoadContext) -> Any:
         for name, layer in wrapped.model.named_modules()
         if isinstance(layer, BaseTunerLayer) and not all(tensor.isfinite().all() for tensor in _updates(layer))
     ]
+    _give_each_its_own(wrapped.model)
     try:
         if not broken:
             return wrapped.merge_and_unload(safe_merge=True)  # into copies: the weights themselves are mapped from their file
@@ -230,6 +232,23 @@ def _merged(wrapped: Any, context: LoadContext) -> Any:
         broken = ["some layer"]
     found = f"the updates of {choices(broken, most=4)} make NaN of the weights of {context.node.name}"
     raise SourceError(Problem("source-damaged", found, context.node.place, node=context.node.name))
+
+
+def _give_each_its_own(model: Any) -> None:
+    """What an update goes into must be of its layer alone: a tied head apart from the embeddings, and a bias where the update has one."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    owners = Counter(id(tensor) for _, tensor in model.named_parameters(remove_duplicate=False))
+    for layer in model.modules():
+        if not isinstance(layer, BaseTunerLayer):
+            continue
+        base: Any = layer.get_base_layer()
+        weight: Any = getattr(base, "weight", None)
+        if weight is not None and owners[id(weight)] > 1:
+            base.weight = torch.nn.Parameter(weight.detach(), requires_grad=False)
+            model.config.get_text_config(decoder=True).tie_word_embeddings = False
+        if any(getattr(layer, "lora_bias", {}).values()) and base.bias is None:
+            base.bias = torch.nn.Parameter(weight.new_zeros(weight.shape[0]), requires_grad=False)
 
 
 def _updates(layer: Any) -> list[torch.Tensor]:

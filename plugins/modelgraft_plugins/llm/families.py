@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Facts = Mapping[str, Any]  # a config as in config.json, with the defaults of its family filled in
+WIDTHS = ("hidden_size", "d_model", "n_embd", "embed_dim", "emb_dim")  # what families that are not listed call it, as BART does d_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,11 @@ class Family:
         return {**self.defaults, **{key: value for key, value in given.items() if value is not None or key not in self.defaults}}
 
     def read(self, config: Facts, word: str) -> Any:
-        """The value of one of our words, or None."""
-        return self.facts(config).get(self.names.get(word, word))
+        """The value of one of our words, or None. A family without defaults may have another common name for its width."""
+        facts, name = self.facts(config), self.names.get(word, word)
+        if word == "hidden_size" and not self.defaults:
+            name = next((other for other in WIDTHS if facts.get(other) is not None), name)
+        return facts.get(name)
 
 
 def family_of(model_type: str) -> Family:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,6 +26,12 @@ SAME = (
     "exponential_decay_length_penalty", "renormalize_logits", "length_penalty", "early_stopping",
 )  # fmt: skip
 DRAWING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "top_h")  # mean something with do_sample
+TOKENS = {  # our field -> the key that holds one token, or a list of them
+    "end_ids": "eos_token_id",
+    "suppress_tokens": "suppress_tokens",
+    "begin_suppress_tokens": "begin_suppress_tokens",
+    "forced_eos_token_ids": "forced_eos_token_id",
+}
 SPEED = (
     "use_cache", "cache_config", "max_cache_len", "prefill_chunk_size", "compile_config", "disable_compile", "low_memory",
     "continuous_batching_config", "use_mtp", "is_assistant", "num_assistant_tokens", "num_assistant_tokens_schedule",
@@ -148,10 +155,7 @@ def generation_of(source: SourceView, config: Mapping[str, Any]) -> dict[str, An
     """How the source wants answers to be written, in the words of WritingConfig."""
     given = stated_generation(source, config)
     found = {
-        "end_ids": ids_of(given.get("eos_token_id")),
-        "suppress_tokens": ids_of(given.get("suppress_tokens")),
-        "begin_suppress_tokens": ids_of(given.get("begin_suppress_tokens")),
-        "forced_eos_token_ids": ids_of(given.get("forced_eos_token_id")),
+        **{field: ids_of(given.get(key), key) for field, key in TOKENS.items()},
         "beams": given.get("num_beams"),
         "stop": _texts(given.get("stop_strings")),
         **{key: given.get(key) for key in SAME},
@@ -159,7 +163,7 @@ def generation_of(source: SourceView, config: Mapping[str, Any]) -> dict[str, An
     if given.get("do_sample") and (given.get("num_beams") or 1) == 1:
         found |= {key: given.get(key) for key in DRAWING}
         found |= {
-            "temperature": given.get("temperature") or 1.0,
+            "temperature": 1.0 if given.get("temperature") is None else given["temperature"],
             "top_k": given.get("top_k", 50) or None,
         }  # 50: the default of transformers
     return {key: value for key, value in found.items() if value not in (None, (), [])}
@@ -172,6 +176,9 @@ def unheeded_generation(source: SourceView, config: Mapping[str, Any], *, also: 
     stated = written if written is not None else {key: value for key, value in config.items() if key in TABLE.still}
     found: list[tuple[str, ...]] = list(TABLE.unheeded({key: value for key, value in stated.items() if key not in also}, text))
     beams = stated.get("num_beams") or 1
+    if stated.get("do_sample") and beams == 1 and stated.get("temperature") in (0, 0.0):
+        sentence = f"the {FILE} of {text} draws tokens (do_sample) at temperature 0, which takes the likeliest instead"
+        found.append((sentence, "set a temperature above 0 to draw, or 0 to take this as it is", "temperature"))
     if stated.get("do_sample") and beams > 1:
         sentence = f"the {FILE} of {text} draws within {beams} beams (do_sample), and beams here take the likeliest"
         found.append((sentence, "set beams: 1 and a temperature to draw, or beams alone to search", "beams"))
@@ -181,11 +188,13 @@ def unheeded_generation(source: SourceView, config: Mapping[str, Any], *, also: 
     return found
 
 
-def ids_of(value: Any) -> tuple[int, ...]:
-    """Token ids that are written as one or as a list; what stands for no token is left out."""
-    if isinstance(value, int):
-        return (value,) if value >= 0 else ()
-    return tuple(item for item in value if isinstance(item, int) and item >= 0) if isinstance(value, list) else ()
+def ids_of(value: Any, key: str) -> tuple[int, ...]:
+    """Token ids that are written as one or as a list; a negative one stands for no token. Raises ValueError for what is no id."""
+    items = value if isinstance(value, list) else [] if value is None else [value]
+    wrong = [item for item in items if isinstance(item, bool) or not isinstance(item, int)]
+    if wrong:
+        raise ValueError(f"it states {key}: {json.dumps(value)}, where numbers of tokens are wanted: {json.dumps(wrong[0])} is none")
+    return tuple(item for item in items if item >= 0)
 
 
 def _texts(value: Any) -> tuple[str, ...]:
