@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -147,3 +149,29 @@ def test_explain_says_where_frozen_comes_from(run):
     assert frozen("plain.yaml") == [(False, "default", [])]
     assert frozen("base.yaml") == [(True, "base.yaml", [])]
     assert frozen("more.yaml") == [(False, "more.yaml", ["true"])]
+
+
+def test_what_a_plugin_raises_in_a_run_is_told_with_the_line_of_its_author(run):
+    """On the command line; the error itself, and its JSON, stay as they are."""
+    words = ("run", "failing.yaml", "--input", "text=bad", "--quiet")
+    code, _, err = run(*words)
+    assert code == 1
+    file, _, line = err.strip().rpartition("see ")[2].rpartition(":")
+    assert "raise " in Path(file).read_text().splitlines()[int(line) - 1]
+    assert "see " not in json.loads(run(*words, "--json")[1])["error"]["message"]
+
+
+def test_the_project_of_the_readme_of_plugins_builds(tmp_path, monkeypatch):
+    """Its two files as they stand make a wheel that holds the module and the entry point."""
+    hatchling = pytest.importorskip("hatchling.build")
+    root = Path(__file__).parents[2]
+    (project,) = re.findall(r"```toml\n(.*?)```", (root / "plugins/README.md").read_text(encoding="utf-8"), re.DOTALL)
+    codes = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    (module,) = (code for code in codes if "shout.py" in code)
+    (tmp_path / "pyproject.toml").write_text(project)
+    (tmp_path / "shout.py").write_text(module)
+    monkeypatch.chdir(tmp_path)
+    with zipfile.ZipFile(hatchling.build_wheel(str(tmp_path))) as wheel:
+        assert "shout.py" in wheel.namelist()
+        (points,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
+        assert wheel.read(points).decode().split() == ["[modelgraft]", "shout", "=", "shout"]

@@ -8,6 +8,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -18,7 +19,7 @@ from modelgraft.cli.interrupts import Interrupts
 from modelgraft.cli.screen import Screen
 from modelgraft.cli.session import Session
 from modelgraft.errors import Cancelled, DocumentError, GraphError, ModelgraftError, ModelgraftWarning, NodeError
-from modelgraft.guard import Escaped, contained, said
+from modelgraft.guard import Escaped, contained, place_of, said
 from modelgraft.shipped import shipped_names
 from modelgraft.wording import at_command_line
 
@@ -139,6 +140,12 @@ def _show_usage(problem: BaseException, screen: Screen) -> None:
         problem.show()  # type: ignore[attr-defined]  # every ClickException has it
 
 
+def _line_of(cause: BaseException | None) -> str:
+    """Where the author of a plugin finds what raised; "" for what was raised on purpose, and for plugins that come with modelgraft."""
+    place = None if cause is None or isinstance(cause, ModelgraftError | OSError) else place_of(cause)
+    return "" if place is None or "modelgraft_plugins" in Path(place.file).parts else f"\n    see {place.file}:{place.line}"
+
+
 def _report(error: BaseException, session: Session, *, debug: bool) -> int:
     screen = session.screen
     if debug and not isinstance(error, typer.Abort):
@@ -153,7 +160,8 @@ def _report(error: BaseException, session: Session, *, debug: bool) -> int:
         return FAILED
     if isinstance(error, ModelgraftError):
         where = {"node": error.node, "component": error.component} if isinstance(error, NodeError) else {}
-        screen.error(error.unworded, kind=type(error).__name__, **where)
+        line = _line_of(error.__cause__) if isinstance(error, NodeError) and not screen.is_json else ""
+        screen.error(f"{error.unworded}{line}", kind=type(error).__name__, **where)
         return FAILED
     text = f"this is a defect of modelgraft or of a plugin: {said(error).strip().partition(chr(10))[0]}"
     screen.error(text if debug else f"{text}\n    run it again with --debug to see where, and report it", kind="defect")
