@@ -14,6 +14,7 @@ import transformers as hf
 
 from modelgraft.backends.base import LoadContext
 from modelgraft.checkpoints import sources, weights
+from modelgraft.errors import SourceError
 from modelgraft.registry import assemble
 from modelgraft.testing import node_of
 from modelgraft_plugins import adapters
@@ -191,3 +192,28 @@ def test_every_key_of_peft_is_in_the_table():
     """A key that is new in LoraConfig fails here: obey it, refuse it, or say why it changes nothing."""
     assert {field.name for field in dataclasses.fields(peft.LoraConfig)} - TABLE.known == set()
     assert set(OBEYED) | set(REFUSED) <= TABLE.known
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"targets": "(q"}, r"targets has '\(q', which is no regular expression"),
+        ({"exclude_modules": "[z"}, "exclude_modules has .* which is no regular expression"),
+        ({"rank_pattern": {"(q": 3}}, "rank_pattern has .* which is no regular expression"),
+        ({"alpha_pattern": {"*": 3}}, "alpha_pattern has .* which is no regular expression"),
+        ({"rank_pattern": {"q_proj": 0}}, "greater than 0"),
+        ({"targets": ".*q_proj", "layers_to_transform": [0]}, "layers_to_transform goes with a list of `targets`"),
+    ],
+    ids=str,
+)
+def test_what_peft_would_stumble_over_is_refused_by_the_check(config, message):
+    with pytest.raises(ValueError, match=message):
+        Lora(**config)
+
+
+def test_a_token_that_the_host_lacks_is_an_error_of_the_adapter(tmp_path):
+    """Not a defect of the plugin."""
+    saved("llama", tmp_path, r=2, target_modules=BOTH)
+    _, context = context_of(tmp_path, merge=False)
+    with pytest.raises(SourceError, match=r"peft cannot graft the adapter .* out of bounds"):
+        graft(Lora(trainable_token_indices=(99,)), dataclasses.replace(context, weights=None))(Host(model_of("llama")))

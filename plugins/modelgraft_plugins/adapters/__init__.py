@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from modelgraft import Config, component, hookimpl
 from modelgraft_plugins.stated import Table
@@ -60,7 +61,9 @@ class Lora(Config):
         ("q_proj", "v_proj"), description="names of the layers to update, as in the host; one text: a regular expression, or all-linear"
     )
     use_rslora: bool = Field(False, description="scale by alpha / sqrt(rank) instead (arXiv 2312.03732)")
-    rank_pattern: dict[str, int] = Field({}, description="rank of some layers, by a regular expression of their names")
+    rank_pattern: dict[str, Annotated[int, Field(gt=0)]] = Field(
+        {}, description="rank of some layers, by a regular expression of their names"
+    )
     alpha_pattern: dict[str, int | float] = Field({}, description="alpha of some layers, likewise")
     exclude_modules: tuple[str, ...] | str | None = Field(None, description="layers that are left alone although `targets` names them")
     layers_to_transform: tuple[int, ...] | int | None = Field(None, description="numbers of the layers to update; null: all")
@@ -75,6 +78,21 @@ class Lora(Config):
         None, description="tokens whose embeddings the adapter replaces"
     )
     ensure_weight_tying: bool = Field(False, description="what is replaced of tied embeddings is replaced in the head as well")
+
+    @model_validator(mode="after")
+    def _can_be_grafted(self) -> Lora:
+        """What peft would stumble over while it loads."""
+        written = {"targets": self.targets, "exclude_modules": self.exclude_modules}
+        patterns = [(name, value) for name, value in written.items() if isinstance(value, str)]
+        patterns += [("rank_pattern", key) for key in self.rank_pattern] + [("alpha_pattern", key) for key in self.alpha_pattern]
+        for name, pattern in patterns:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{name} has {pattern!r}, which is no regular expression: {error}") from error
+        if isinstance(self.targets, str) and self.targets != "all-linear" and self.layers_to_transform is not None:
+            raise ValueError("layers_to_transform goes with a list of `targets`: name the layers within the regular expression instead")
+        return self
 
     @classmethod
     def from_source(cls, source: SourceView) -> Mapping[str, Any]:

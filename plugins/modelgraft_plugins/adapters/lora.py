@@ -178,10 +178,10 @@ def _wrapped(model: Any, settings: Any, context: LoadContext) -> Any:
             set_additional_trainable_modules(
                 model=model, peft_config=settings, model_config=LoraModel.get_model_config(model), adapter_name=name
             )
-        except ValueError as error:
+        except (ValueError, IndexError) as error:  # an index: a token that the embeddings do not have
             node = context.node
             found = f"peft cannot graft the adapter of {node.name} ({node.component.id}): {error}"
-            hint = "look at `targets` of the adapter, and at the kind of its host"
+            hint = "look at `targets` and the tokens of the adapter, and at the kind of its host"
             raise SourceError(Problem("no-such-layer", found, node.place, hint, node=node.name)) from error
     model.peft_config = {**earlier, name: settings}
     for layer in model.modules():

@@ -95,7 +95,7 @@ class WritingConfig(Config):
     )
     renormalize_logits: bool = Field(default=False, description="beams: make what the rules left over a distribution again")
     beams: int = Field(default=1, ge=1)
-    length_penalty: float = 1.0
+    length_penalty: float = Field(default=1.0, ge=-50, le=50)  # beyond, its power of a long answer's length is no float64
     early_stopping: bool | Literal["never"] = False
     stop: tuple[str, ...] = Field(default=(), description="strings that end the answer and are cut from it")
     end_ids: tuple[int, ...] = Field(default=(), description="tokens that end the answer; none: those of the model's config")
