@@ -179,6 +179,18 @@ def test_a_signal_while_a_command_starts_is_one_document_and_its_code(tmp_path, 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_after_the_answer_is_too_late(tmp_path, name):
+    """While Python takes itself down its own handlers are gone, and it would die of the signal in place of its exit code."""
+    late = f"import os, signal\nclass Late:\n    def __del__(self): os.kill(os.getpid(), signal.{name})\nlate = Late()\n"
+    done = subprocess.run(
+        command("graphs", code=late + "import sys; " + MAIN),
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
 def test_ctrl_c_at_any_moment_of_the_start_is_one_line(tmp_path):
     """As soon as the command listens, which is before it imports anything that takes time."""
     for wait_s in (0.0, 0.1, 0.3):

@@ -38,6 +38,11 @@ class Interrupts:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._take)
 
+    def ignore(self) -> None:
+        """Hear nothing any more: the answer is there, and Python would die of the signal while it takes itself down."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+
     def raise_if_heard(self) -> None:
         """Raise KeyboardInterrupt when a signal came, whatever became of it."""
         if self.heard:

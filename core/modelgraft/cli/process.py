@@ -6,6 +6,7 @@ copy of stderr from the first moment on, and the real stdout is kept aside for a
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
 import sys
@@ -33,6 +34,7 @@ class Process:
         self._number = os.getpid()
         self.interrupts = Interrupts(self.leave)
         self.interrupts.listen()
+        atexit.register(self.interrupts.ignore)  # the first that is registered runs last, after exit handlers that may hang
         self._stdout = _real_stdout()
         self._beside = stream(_stderr(), encoding=_encoding_of(sys.stderr))
         sys.stderr = another(self._beside)
