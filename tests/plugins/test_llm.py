@@ -226,6 +226,16 @@ def test_a_prompt_beyond_the_context_is_refused_with_the_numbers(folders):
         part(["a photo of a cat and a dog"])
 
 
+@pytest.mark.parametrize(
+    ("letters", "way_out"), [(40, r"shorten the prompt, or set max_new_tokens to at most \d+$"), (400, r"shorten the prompt$")]
+)
+def test_the_way_out_of_a_long_prompt_is_one(folders, letters, way_out):
+    """A prompt that alone is too long does not fit with fewer new tokens either."""
+    part = opened(folders["opt"], max_new_tokens=90)
+    with pytest.raises(InputError, match=way_out):
+        part(["z" * letters])
+
+
 def test_a_source_without_tokenizer_is_named(folders, tmp_path):
     """The error says which files would do."""
     for name in ("config.json", "model.safetensors"):

@@ -172,7 +172,7 @@ class CausalWriter(Writer):
         limit, new = self.config.max_position_embeddings, self.config.reserved
         if limit is not None and longest + new > limit:
             has = f"the prompt has {longest:,} tokens and max_new_tokens is {new:,}, together {longest + new:,}"
-            way_out = f"shorten the prompt, or set max_new_tokens to at most {max(limit - longest, 0):,}"
+            way_out = f"shorten the prompt{f', or set max_new_tokens to at most {limit - longest:,}' if longest <= limit else ''}"
             raise InputError(f"{self.runtime.node}: {has}; {self.config.kind or 'the model'} has {limit:,} positions: {way_out}")
 
 
