@@ -187,10 +187,13 @@ def _near(path: Path) -> str:
     if not path.parent.is_dir():
         return f"there is no folder {path.parent}"
     try:
-        beside = sorted(file.name for file in path.parent.iterdir() if file.suffix in (".yaml", ".yml"))
+        beside = {file.stem: file.name for file in sorted(path.parent.iterdir()) if file.suffix in (".yaml", ".yml")}
     except OSError:
         return ""
-    return nearest(path.name, beside) or (f"graphs in that folder: {choices(beside)}" if beside else "")
+    near = nearest(path.stem, beside)  # the ending is alike in all
+    for stem, name in beside.items():
+        near = near.replace(f"'{stem}'", f"'{name}'")
+    return near or (f"graphs in that folder: {choices(beside.values())}" if beside else "")
 
 
 def _decode(content: bytes, file: str) -> str:
