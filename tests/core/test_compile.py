@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import time
 import weakref
 
 import pytest
@@ -130,31 +129,3 @@ def test_gain_is_what_overlapping_saves(tmp_path):
     assert not layout.is_chain()
     assert layout.gain([seconds[job.name] for job in layout.jobs]) == pytest.approx(2.0)
     assert layout_of(tmp_path, CHAIN, {"out": "b"}, handing_on()).is_chain()
-
-
-def least_cpu_per_node(pipeline, nodes):
-    """Seconds of CPU time per node, the least of forty samples of twenty runs: what else the machine does is left out."""
-    samples = []
-    for _ in range(40):
-        start = time.process_time()
-        for _ in range(20):
-            pipeline.run(x=1)
-        samples.append((time.process_time() - start) / 20 / nodes)
-    return min(samples)
-
-
-@pytest.mark.parametrize(("timings", "most"), [(True, 1e-6), (False, 0.3e-6)])
-@pytest.mark.parametrize("shape", ["chain", "fan"])
-def test_a_node_costs_less_than_a_microsecond(tmp_path, shape, timings, most):
-    """A hundred trivial nodes, the cost of the run itself included: 1 µs each with timings, 0.3 µs without."""
-    feeds = {f"n{i}": ("inputs.x" if i == 0 else f"n{i - 1}" if shape == "chain" else "n0") for i in range(100)}
-    nodes = {name: {"use": "toy/same", "in": {"x": feed}} for name, feed in feeds.items()}
-    nodes["end"] = (
-        {"use": "toy/all", "in": {"x": [f"n{i}" for i in range(100)]}} if shape == "fan" else {"use": "toy/same", "in": {"x": "n99"}}
-    )
-    parts = [handing_on(), function("toy/all", {"x": "list[object]"}, {"out": "object"}, lambda x: x)]
-    graph = graph_of(registry_of(*parts), tmp_path, document(nodes, inputs={"x": "object"}, outputs={"out": "end"}))
-    with mg.open(graph, timings=timings) as pipeline:
-        for _ in range(5):
-            pipeline.run(x=1)
-        assert least_cpu_per_node(pipeline, len(nodes)) < most
