@@ -223,6 +223,10 @@ def test_a_document_may_name_an_absolute_path_that_the_user_has_named_before(tmp
     assert "outside-folder" in refused(f"{tmp_path}/eye", folder=tmp_path / "graphs", trusted=False)
     remember_named(tmp_path / "real")
     assert look(f"{tmp_path}/eye#vision_model", folder=tmp_path / "graphs", trusted=False).shape("a") == (2, 3)
+    (tmp_path / "graphs" / "below").mkdir(parents=True)
+    told = refused(f"{tmp_path}/graphs/below", folder=tmp_path / "graphs", trusted=False)
+    assert f"'{tmp_path}/graphs/below' is an absolute path" in told
+    assert "write ./below" in told
     assert "outside-folder" in refused(f"{tmp_path}/real2", folder=tmp_path / "graphs", trusted=False)
     assert "a shipped graph may not name files" in refused(f"{tmp_path}/eye", trusted=False)
 

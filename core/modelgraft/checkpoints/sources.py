@@ -327,6 +327,10 @@ def _allowed_path(ref: SourceRef, folder: Path | None, *, trusted: bool) -> Path
     named = Path(ref.name).expanduser().absolute()
     if trusted or folder is None or (_is_absolute(ref) and was_named(named)):
         return named
+    if _is_absolute(ref) and _real(named).is_relative_to(_real(folder)):
+        below = _real(named).relative_to(_real(folder))
+        found = f"'{ref.text}' is an absolute path, and a document names files as they lie below its own folder"
+        raise SourceError(Problem("outside-folder", found, hint=f"write ./{below}"))
     if _is_absolute(ref) or ".." in Path(ref.name).parts:
         raise _outside(ref.text, folder)
     path = folder / ref.name
