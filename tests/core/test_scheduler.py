@@ -15,19 +15,7 @@ import modelgraft as mg
 from modelgraft.running.crew import Crew
 from modelgraft.running.engine import Engine
 from modelgraft.running.scheduler import lane_width, run_in_lanes
-from support.running import branches, document, fan, function, graph_of, handing_on, joiner, lanes, registry_of
-
-
-def meeting(count):
-    """A component that goes on once so many of its calls are under way at the same time, and fails when they never are."""
-    together = threading.Barrier(count, timeout=60)
-
-    def wait(x):
-        time.sleep(0.02)  # what costs nothing is run one after the other
-        together.wait()
-        return x
-
-    return function("toy/meet", {"x": "object"}, {"out": "object"}, wait)
+from support.running import branches, document, fan, function, graph_of, handing_on, joiner, lanes, meeting, registry_of
 
 
 @pytest.mark.parametrize("timings", [True, False])

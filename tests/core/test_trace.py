@@ -6,17 +6,17 @@ import json
 
 import modelgraft as mg
 from modelgraft.running.trace import chrome_trace
-from support.running import document, function, graph_of, joiner, registry_of, sleeping
+from support.running import document, function, graph_of, joiner, meeting, registry_of
 
 NODES = {
-    "left": {"use": "toy/sleep", "in": {"x": "inputs.x"}},
-    "right": {"use": "toy/sleep", "in": {"x": "inputs.x"}},
+    "left": {"use": "toy/meet", "in": {"x": "inputs.x"}},
+    "right": {"use": "toy/meet", "in": {"x": "inputs.x"}},
     "end": {"use": "toy/join2", "in": {"x0": "left", "x1": "right"}},
 }
 
 
 def run(tmp_path, **options):
-    graph = graph_of(registry_of(sleeping(0.01), joiner(2)), tmp_path, document(NODES, inputs={"x": "object"}, outputs={"out": "end"}))
+    graph = graph_of(registry_of(meeting(2), joiner(2)), tmp_path, document(NODES, inputs={"x": "object"}, outputs={"out": "end"}))
     with mg.open(graph, **options) as pipeline:
         return pipeline.run(x="abc")
 
@@ -35,7 +35,7 @@ def test_each_node_is_a_span_on_the_row_of_its_thread(tmp_path):
     assert end["ts"] >= max(left["ts"] + left["dur"], right["ts"] + right["dur"])
     assert left["dur"] >= 10_000, "microseconds"
     assert min(event["ts"] for event in found.values()) == 0
-    assert left["args"] == {"component": "toy/sleep", "cached": False}
+    assert left["args"] == {"component": "toy/meet", "cached": False}
     assert {event["tid"] for event in trace["traceEvents"] if event["ph"] == "M"} == {event["tid"] for event in found.values()}
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from types import ModuleType
 
+import numpy
+from safetensors.numpy import save_file
+
 from modelgraft import Config, component, hookimpl
 from modelgraft.checking import checks
 from modelgraft.language.expand import load_graph
@@ -27,6 +30,7 @@ class Reader(Config):
 def solved(folder, more="", **config):
     (folder / "model").mkdir()
     (folder / "model" / "config.json").write_text(json.dumps({"model_type": "eye", **config}))
+    save_file({"weight": numpy.zeros(3, "float32")}, folder / "model" / "model.safetensors")
     (folder / "a.yaml").write_text(
         "modelgraft: 1\ninputs: {x: text}\nnodes:\n  eye:\n    use: t/reader\n    from: ./model\n"
         + more

@@ -65,14 +65,16 @@ def handing_on(id: str = "toy/same", **facts: Any) -> Any:
     return function(id, {"x": "object"}, {"out": "object"}, lambda x: x, **facts)
 
 
-def sleeping(seconds: float, id: str = "toy/sleep") -> Any:
-    """A component that waits outside the GIL and hands its input on."""
+def meeting(count: int, id: str = "toy/meet") -> Any:
+    """A component that goes on once so many of its calls are under way at the same time, and fails when they never are."""
+    together = threading.Barrier(count, timeout=60)
 
-    def sleep(x):
-        time.sleep(seconds)
+    def wait(x):
+        time.sleep(0.02)  # what costs nothing is run one after the other
+        together.wait()
         return x
 
-    return function(id, {"x": "object"}, {"out": "object"}, sleep)
+    return function(id, {"x": "object"}, {"out": "object"}, wait)
 
 
 class Counter:
