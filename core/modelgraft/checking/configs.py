@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from modelgraft.checking.drafts import Draft, Face, Part, Seat, face_of
+from modelgraft.checking.members import details_of
 from modelgraft.checkpoints import config_rules, sources
 from modelgraft.errors import Collector, GraphError, Place, Problem, choices, nearest
 from modelgraft.graph import AdapterSpec, GraphSpec, NodeSpec, Origin, Value, Wire
@@ -233,8 +234,7 @@ def _remarks(
 def _explain(error: ValidationError, seat: Seat, component: Component, origins: Mapping[str, Origin]) -> list[Problem]:
     """One problem for each thing that the config model found, at the line of its key."""
     problems = []
-    for detail in error.errors(include_url=False, include_context=False):
-        path = [str(step) for step in detail["loc"]]
+    for path, detail, messages in details_of(error, component.config):
         key, origin = ".".join(path), origins.get(path[0]) if path else None
         if detail["type"] == "missing":
             described = component.config.model_fields[key].description if key in component.config.model_fields else None
@@ -245,7 +245,7 @@ def _explain(error: ValidationError, seat: Seat, component: Component, origins: 
         whole = f"the config of {seat.scope} ({component.id}) does not hold together"
         told = f"{seat.scope}.{key} is {shown(detail['input'])}{came}" if path else whole
         place = (origin.place if origin else None) or seat.place
-        problems.append(Problem("wrong-value", f"{told}: {_in_words(detail['msg'])}", place, node=seat.node))
+        problems.append(Problem("wrong-value", f"{told}: {', or '.join(map(_in_words, messages))}", place, node=seat.node))
     return problems
 
 
