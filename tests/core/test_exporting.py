@@ -106,7 +106,7 @@ def test_the_cache_is_listed_and_cleared(checkpoint, tmp_path, capsys):
     code, out, _ = call(capsys, "cache", "list", "--json")
     assert code == 0
     assert [entry["component"] for entry in json.loads(out)] == ["vision/encoder+projector/linear"]
-    assert "deleted 1 exports" in call(capsys, "cache", "clear")[1]
+    assert "deleted 1 export" in call(capsys, "cache", "clear")[1]
     assert json.loads(call(capsys, "cache", "list", "--json")[1]) == []
 
 

@@ -137,7 +137,7 @@ def test_clear_deletes_all_and_leaves_what_is_the_users(call, tmp_path):
 
 def test_clear_of_a_kind_leaves_the_others(call):
     """By name; a name that is none says which there are."""
-    assert call("clear", "downloads", "results")[1].startswith("deleted 1 results (")
+    assert call("clear", "downloads", "results")[1].startswith("deleted 1 result (")
     assert [item["kind"] for item in call("list", "--json")[1]] == ["exports", "conversions", "tokenizers"]
     assert main(["cache", "clear", "weights"]) == 2
 

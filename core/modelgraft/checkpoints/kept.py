@@ -20,6 +20,9 @@ from pathlib import Path
 
 from modelgraft.checkpoints import seals
 from modelgraft.checkpoints.storage import cache_in_use, folder_aside, lock_folder, locked
+from modelgraft.errors import Problem, SourceError
+
+MOST_TRIES = 10  # to hold what was made before another process deletes it
 
 LOG = logging.getLogger("modelgraft")
 
@@ -56,12 +59,20 @@ def remark(text: str) -> None:
         load.remarks.append(text)
 
 
-def hold(folder: Path) -> None:
-    """Keep others from deleting a folder until the load around it ends; without a load, or file locks, it does nothing."""
+def hold(folder: Path) -> bool:
+    """Keep others from deleting a folder until the load around it ends; says whether it is there.
+
+    Without a load, or file locks, others may delete it all the same.
+    """
     load = _load.get()
-    handle = lock_folder(folder, is_shared=True) if load is not None else None
-    if load is not None and handle is not None:
-        load.held.callback(os.close, handle)
+    handle = lock_folder(folder, is_shared=True, waits=True) if load is not None else None
+    if load is None or handle is None:
+        return folder.is_dir()
+    load.held.callback(os.close, handle)
+    try:
+        return os.path.samestat(os.fstat(handle), folder.stat())  # while this waited, another may have deleted or replaced it
+    except OSError:
+        return False
 
 
 def delete(path: Path) -> bool:
@@ -88,18 +99,24 @@ def keep(folder: Path, write: Callable[[Path], None], *, lock: Path, what: str) 
 
     Raises what `write` raises, SourceError `cache-failed`.
     """
-    hold(folder)
-    if folder.is_dir() and not seals.complaint(folder):
-        return folder
-    with cache_in_use(), locked(lock):
-        if folder.is_dir():
-            if not (found := seals.complaint(folder)):
+    for _ in range(MOST_TRIES):
+        if hold(folder) and not seals.complaint(folder):
+            return folder
+        with cache_in_use(), locked(lock):
+            is_held = hold(folder)
+            if is_held and not (found := seals.complaint(folder)):
                 return folder  # another process was faster
-            remark(f"{what} was kept and is broken ({found}): it is made again")
-        for left in folder.parent.glob(f".{folder.name}.*"):  # of a process that was killed: this one holds the lock
-            shutil.rmtree(left, ignore_errors=True)
-        with folder_aside(folder) as aside:
-            write(aside)
-            seals.seal(aside)
-        hold(folder)
-    return folder
+            if is_held:
+                remark(f"{what} was kept and is broken ({found}): it is made again")
+            _make(folder, write)
+            if hold(folder):
+                return folder
+    raise SourceError(Problem("cache-failed", f"{what} is deleted by another process again and again: {folder}"))
+
+
+def _make(folder: Path, write: Callable[[Path], None]) -> None:
+    for left in folder.parent.glob(f".{folder.name}.*"):  # of a process that was killed: this one holds the lock
+        shutil.rmtree(left, ignore_errors=True)
+    with folder_aside(folder) as aside:
+        write(aside)
+        seals.seal(aside)

@@ -180,8 +180,10 @@ def clear_leftovers(parent: Path) -> None:
                 os.close(held)
 
 
-def lock_folder(folder: Path, *, is_shared: bool = False) -> int | None:
+def lock_folder(folder: Path, *, is_shared: bool = False, waits: bool = False) -> int | None:
     """Lock a folder until the handle that this gives is closed, or the process ends.
+
+    waits  for its turn; meanwhile another folder may have taken the place of this one
 
     None when another holds it in another way than both sharing it, it is not there, or there are no file locks.
     """
@@ -192,7 +194,7 @@ def lock_folder(folder: Path, *, is_shared: bool = False) -> int | None:
     except (ImportError, OSError):
         return None
     try:
-        fcntl.flock(handle, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | (0 if waits else fcntl.LOCK_NB))
     except OSError:
         os.close(handle)
         return None

@@ -89,8 +89,7 @@ def find(key: str) -> tuple[Entry | None, str]:
     Large files are looked at when they are opened: see `session` and `proven_file`.
     """
     folder = exports_root() / key[:2] / key
-    kept.hold(folder)
-    if not folder.is_dir():
+    if not kept.hold(folder):
         return None, ""
     complaint = seals.complaint(folder, quick=True)
     facts = manifest_in(folder)
