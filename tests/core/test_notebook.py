@@ -173,6 +173,16 @@ def test_the_command_line_tells_loads_once(tmp_path, capfd):
     assert "ModelgraftWarning" not in told
 
 
+@pytest.mark.parametrize("words", [(), ("--quiet",), ("--quiet", "--json")])
+def test_a_run_tells_its_warnings_however_quiet_it_is(tmp_path, capfd, words):
+    """How far it is may be left out; what a user must know may not."""
+    new_part().save(tmp_path / "new.yaml")
+    assert main(["run", str(tmp_path / "new.yaml"), "--input", "x=[[[1.5, 2.5, 3.5]]]", *words]) == 0
+    told = capfd.readouterr().err
+    assert told.count("start from random numbers") == 1
+    assert ("done in" in told) == (not words)
+
+
 def test_looking_imports_nothing_heavy(tmp_path):
     """Graphs, plans and lists are shown without torch, numpy and Pillow."""
     program = """

@@ -84,7 +84,7 @@ def general(
     plugins: Annotated[str | None, typer.Option(metavar="only=A,B", help="Load only these plugins.")] = None,
     debug: Annotated[bool, typer.Option("--debug", help=DEBUG_HELP)] = False,  # noqa: ARG001 read by entry.py
     offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing: use files on disk and the cache alone.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", "--no-progress", help="Do not tell how far a run is.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", "--no-progress", help="Do not tell how far a run is; warnings are told.")] = False,
     is_version: Annotated[bool, VERSION] = False,  # noqa: ARG001 print_version has acted on it
 ) -> None:
     """Take the options that hold for every command."""

@@ -1,4 +1,4 @@
-"""How far a run is, on stderr: a view that moves on a terminal, plain lines elsewhere, or nothing."""
+"""How far a run is, on stderr: a view that moves on a terminal, plain lines elsewhere, or its warnings alone."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ TAIL = 400  # letters of the text being written that the view shows
 @contextmanager
 def watching(screen: Screen, *, is_on: bool) -> Iterator[Take]:
     """Give a function that takes the events of a run and shows them while the block lasts."""
-    if not is_on:
-        yield lambda event: None  # noqa: ARG005 nobody looks
+    if not is_on:  # warnings are no matter of how far a run is
+        lines = _Lines(screen)
+        yield lambda event: lines.take(event) if event.kind == "warning" else None
     elif screen.err.isatty():
         with _Live(screen) as live:
             yield live.take
