@@ -221,6 +221,7 @@ def test_each_component_is_said_to_be_what_it_is(monkeypatch, capsys, tmp_path):
     assert places["mixed/odd"] == places["weight reader .mixed"] == ("mixed_odd.py", 2)
 
 
+@pytest.mark.slow
 def test_what_takes_too_long_or_dies_is_ended_and_the_rest_is_looked_at(monkeypatch, capsys, tmp_path):
     """In a process of its own, which is started again behind what ended it."""
     installed(monkeypatch, tmp_path, "slow", SLOW)

@@ -182,6 +182,7 @@ FILES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, names in FILES.items() for name in names])
 def test_every_key_of_every_file_may_hold_anything(tmp_path: Path, kind: str, name: str):
     """A check tells what it finds by its code, and never fails in another way."""

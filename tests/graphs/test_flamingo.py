@@ -77,7 +77,7 @@ def test_idefics_answers_as_transformers(theirs: Checkpoint, index: int):
     assert result["text"] == texts[0]
 
 
-@pytest.mark.parametrize("backend", ["torch", "onnx"])
+@pytest.mark.parametrize("backend", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
 def test_a_batch_of_unlike_prompts_and_beams_answer_as_transformers(theirs: Checkpoint, backend: str):
     """Padding and the rows that beams move change nothing, on either backend."""
     inputs = written(theirs, PICTURES, PROMPTS)

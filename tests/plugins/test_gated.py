@@ -116,7 +116,7 @@ def test_new_words_see_the_last_picture(folder: Path):
     assert text.split() == [f"w{index}" for index in by_hand(folder, PROMPT, pictures, new=5)]
 
 
-@pytest.mark.parametrize("backend", ["torch", "onnx"])
+@pytest.mark.parametrize("backend", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
 def test_a_batch_and_beams_give_what_each_record_gives_alone(folder: Path, backend: str):
     """Rows of unequal length with their own pictures; beams move them along with their words."""
     pictures = torch.stack([pictures_of("two_images", 0), pictures_of("two_images", 1)])
@@ -293,6 +293,7 @@ def test_a_common_beginning_is_read_again_only_when_other_media_are_shown(decode
     assert reused == [0, len(beginning), 0]
 
 
+@pytest.mark.slow
 def test_what_the_operator_cannot_serve_looks_at_media_with_a_growing_cache(tmp_path: Path):
     """Heads of 12, which GroupQueryAttention refuses: unequal prompts, tokens one by one, rows that are moved and multiplied."""
     torch.manual_seed(0)

@@ -137,6 +137,7 @@ outputs: {text: llm.text}
 """
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 def test_the_onnx_backend_obeys_and_tells_the_same(llama, tmp_path, monkeypatch):
     """One loop serves both; what is not done is a warning of the run, with the line that names the source."""

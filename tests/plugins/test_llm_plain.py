@@ -121,6 +121,7 @@ print(json.dumps({"text": text, "heavy": heavy}))
 """
 
 
+@pytest.mark.slow
 def test_a_plain_model_opens_on_torch_without_transformers(made, tmp_path):
     """Once its tokenizer is kept; the first start builds that with transformers, and says the same."""
     graph = made["smollm"].folder.with_name("graph.yaml")

@@ -139,6 +139,7 @@ outputs: {text: words.text}
 """
 
 
+@pytest.mark.slow
 def test_the_onnx_backend_hears_the_same(whisper, tmp_path, monkeypatch):
     monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("modelgraft.backends.onnx.store.tune", lambda source, target: "not in this test")

@@ -132,6 +132,7 @@ def wholes_of_transformers() -> dict[str, tuple[Any, type]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 def test_the_tables_are_those_of_transformers():
     """A whole, or a last scale, that is new there fails here."""
