@@ -147,7 +147,7 @@ def work(case: str, folder: Path, cache: Path, *, rounds: int, is_quick: bool) -
 
 def _refusal(side: Side) -> str:
     """Warm a side up; why its export is not used, or an empty string."""
-    from modelgraft.errors import GraphError
+    from modelgraft.kernel.words.errors import GraphError
 
     try:
         side.run()

@@ -140,7 +140,7 @@ def modelgraft_graph(shape: Shape, code: Mapping[int, Body]) -> Any:
     import yaml
 
     import modelgraft as mg
-    from modelgraft.registry import assemble
+    from modelgraft.kernel.shelf.registry import assemble
 
     parts = []
     for count, function in code.items():

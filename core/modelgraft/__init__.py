@@ -7,74 +7,74 @@ TYPE_CHECKING = False  # as in typing, which is not imported here: until the com
 if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from typing import Any
 
-    from modelgraft.absence import ABSENT as ABSENT
     from modelgraft.api import check as check
     from modelgraft.api import load as load
     from modelgraft.api import open as open
     from modelgraft.api import plan as plan
     from modelgraft.api import show as show
     from modelgraft.building import Graph as Graph
-    from modelgraft.catalog import components as components
-    from modelgraft.catalog import presets as presets
-    from modelgraft.errors import Cancelled as Cancelled
-    from modelgraft.errors import DocumentError as DocumentError
-    from modelgraft.errors import GraphError as GraphError
-    from modelgraft.errors import InputError as InputError
-    from modelgraft.errors import ModelgraftError as ModelgraftError
-    from modelgraft.errors import ModelgraftWarning as ModelgraftWarning
-    from modelgraft.errors import NodeError as NodeError
-    from modelgraft.errors import NodeTimeout as NodeTimeout
-    from modelgraft.errors import PluginError as PluginError
-    from modelgraft.errors import SourceError as SourceError
-    from modelgraft.hooks import hookimpl as hookimpl
-    from modelgraft.kinds import Component as Component
-    from modelgraft.kinds import Config as Config
-    from modelgraft.kinds import Dim as Dim
-    from modelgraft.kinds import component as component
-    from modelgraft.media import Audio as Audio
-    from modelgraft.plans import Plan as Plan
-    from modelgraft.ports import Port as Port
-    from modelgraft.ports import Ports as Ports
-    from modelgraft.ports import Space as Space
-    from modelgraft.ports import port as port
-    from modelgraft.running.events import Event as Event
-    from modelgraft.running.pipeline import Pipeline as Pipeline
-    from modelgraft.running.result import Result as Result
+    from modelgraft.engine.events import Event as Event
+    from modelgraft.engine.pipeline import Pipeline as Pipeline
+    from modelgraft.engine.result import Result as Result
+    from modelgraft.kernel.shelf.hooks import hookimpl as hookimpl
+    from modelgraft.kernel.words.errors import Cancelled as Cancelled
+    from modelgraft.kernel.words.errors import DocumentError as DocumentError
+    from modelgraft.kernel.words.errors import GraphError as GraphError
+    from modelgraft.kernel.words.errors import InputError as InputError
+    from modelgraft.kernel.words.errors import ModelgraftError as ModelgraftError
+    from modelgraft.kernel.words.errors import ModelgraftWarning as ModelgraftWarning
+    from modelgraft.kernel.words.errors import NodeError as NodeError
+    from modelgraft.kernel.words.errors import NodeTimeout as NodeTimeout
+    from modelgraft.kernel.words.errors import PluginError as PluginError
+    from modelgraft.kernel.words.errors import SourceError as SourceError
+    from modelgraft.kernel.words.kinds import Component as Component
+    from modelgraft.kernel.words.kinds import Config as Config
+    from modelgraft.kernel.words.kinds import Dim as Dim
+    from modelgraft.kernel.words.kinds import component as component
+    from modelgraft.kernel.words.plans import Plan as Plan
+    from modelgraft.kernel.words.ports import Port as Port
+    from modelgraft.kernel.words.ports import Ports as Ports
+    from modelgraft.kernel.words.ports import Space as Space
+    from modelgraft.kernel.words.ports import port as port
+    from modelgraft.records.absence import ABSENT as ABSENT
+    from modelgraft.records.media import Audio as Audio
+    from modelgraft.tools.catalog import components as components
+    from modelgraft.tools.catalog import presets as presets
 
 # Public name -> the module that holds it. Resolved on first use, so that `import modelgraft` stays light.
 _HOMES = {
-    "ABSENT": "absence",
-    "Cancelled": "errors",
-    "Component": "kinds",
-    "Config": "kinds",
-    "Dim": "kinds",
-    "DocumentError": "errors",
-    "Event": "running.events",
+    "ABSENT": "records.absence",
+    "Cancelled": "kernel.words.errors",
+    "Component": "kernel.words.kinds",
+    "Config": "kernel.words.kinds",
+    "Dim": "kernel.words.kinds",
+    "DocumentError": "kernel.words.errors",
+    "Event": "engine.events",
     "Graph": "building",
-    "GraphError": "errors",
-    "InputError": "errors",
-    "ModelgraftError": "errors",
-    "ModelgraftWarning": "errors",
-    "NodeError": "errors",
-    "NodeTimeout": "errors",
-    "Pipeline": "running.pipeline",
-    "Plan": "plans",
-    "PluginError": "errors",
-    "Port": "ports",
-    "Ports": "ports",
-    "Result": "running.result",
-    "SourceError": "errors",
-    "Space": "ports",
-    "Audio": "media",
+    "GraphError": "kernel.words.errors",
+    "InputError": "kernel.words.errors",
+    "ModelgraftError": "kernel.words.errors",
+    "ModelgraftWarning": "kernel.words.errors",
+    "NodeError": "kernel.words.errors",
+    "NodeTimeout": "kernel.words.errors",
+    "Pipeline": "engine.pipeline",
+    "Plan": "kernel.words.plans",
+    "PluginError": "kernel.words.errors",
+    "Port": "kernel.words.ports",
+    "Ports": "kernel.words.ports",
+    "Result": "engine.result",
+    "SourceError": "kernel.words.errors",
+    "Space": "kernel.words.ports",
+    "Audio": "records.media",
     "check": "api",
-    "component": "kinds",
-    "components": "catalog",
-    "hookimpl": "hooks",
+    "component": "kernel.words.kinds",
+    "components": "tools.catalog",
+    "hookimpl": "kernel.shelf.hooks",
     "load": "api",
     "open": "api",
     "plan": "api",
-    "port": "ports",
-    "presets": "catalog",
+    "port": "kernel.words.ports",
+    "presets": "tools.catalog",
     "show": "api",
 }
 

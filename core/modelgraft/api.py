@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelgraft.building import Graph, allowed
-from modelgraft.checking import checks
-from modelgraft.checkpoints.storage import remember_results
-from modelgraft.errors import InputError
-from modelgraft.graph import GraphSpec, SolvedGraph
-from modelgraft.language import expand
-from modelgraft.language.document import DEVICE, DEVICES
-from modelgraft.planning import planner
-from modelgraft.plans import Plan
+from modelgraft.kernel.checking import checks
+from modelgraft.kernel.language import expand
+from modelgraft.kernel.language.document import DEVICE, DEVICES
+from modelgraft.kernel.planning import planner
+from modelgraft.kernel.words.errors import InputError
+from modelgraft.kernel.words.graph import GraphSpec, SolvedGraph
+from modelgraft.kernel.words.plans import Plan
+from modelgraft.sources.storage import remember_results
 
 if TYPE_CHECKING:
-    from modelgraft.drawings import Drawing
-    from modelgraft.registry import Registry
-    from modelgraft.running.pipeline import Pipeline
-    from modelgraft.running.result import Result
+    from modelgraft.engine.pipeline import Pipeline
+    from modelgraft.engine.result import Result
+    from modelgraft.kernel.shelf.registry import Registry
+    from modelgraft.tools.drawings import Drawing
 
 __all__ = ["check", "load", "open", "plan", "show"]
 
@@ -89,8 +89,8 @@ def show(
 
     Raises GraphError as `check` does, InputError for a run of another graph.
     """
-    from modelgraft import draw
-    from modelgraft.drawings import Drawing
+    from modelgraft.tools import draw
+    from modelgraft.tools.drawings import Drawing
 
     planned = graph if isinstance(graph, Plan) else plan(graph, wanted=wanted)
     spent = draw.read_spent(Path(run)) if isinstance(run, str | Path) else draw.spent_of(run) if run is not None else None
@@ -136,9 +136,9 @@ def open(  # noqa: PLR0913 read as modelgraft.open; every option of a pipeline
     the pipeline, or use it as a context manager.
     """
     _refuse_options(seed=seed, init=init, fallback=fallback, timeout_s=timeout_s)
-    from modelgraft.planning.fusing import fuse
-    from modelgraft.running.cache import MEMORY_BYTES, Cache  # what runs is imported when something is to run
-    from modelgraft.running.pipeline import Pipeline
+    from modelgraft.engine.cache import MEMORY_BYTES, Cache  # what runs is imported when something is to run
+    from modelgraft.engine.fusing import fuse
+    from modelgraft.engine.pipeline import Pipeline
 
     solved = check(_with_params(graph, params), offline=offline)
     where = _placement(solved, device, backend)
@@ -186,7 +186,7 @@ def _refuse_backends(found: Plan) -> None:
 
 def _refuse_options(*, seed: object, init: object, fallback: object, timeout_s: object) -> None:
     """Raise InputError for an option whose value means nothing, before anything is opened with it."""
-    from modelgraft.running.intake import refuse_seed
+    from modelgraft.engine.intake import refuse_seed
 
     refuse_seed(seed)
     if init not in (None, "random"):

@@ -6,19 +6,19 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.errors import InputError
-from modelgraft.graph import GraphInput, GraphSpec, NodeSpec, Param, Ref, Value
-from modelgraft.language import expand
-from modelgraft.language.coded import LAYER, Coded, CodedAdapter, Handle, calling_place
-from modelgraft.language.document import SECTIONS
-from modelgraft.language.sections import GRAPH_PREFIX
-from modelgraft.language.yaml_reader import Item
-from modelgraft.language.yaml_writer import text_of
-from modelgraft.ports import Port
-from modelgraft.shipped import find_shipped
+from modelgraft.kernel.language import expand
+from modelgraft.kernel.language.document import SECTIONS
+from modelgraft.kernel.language.sections import GRAPH_PREFIX
+from modelgraft.kernel.language.shipped import find_shipped
+from modelgraft.kernel.language.yaml_reader import Item
+from modelgraft.kernel.words.errors import InputError
+from modelgraft.kernel.words.graph import GraphInput, GraphSpec, NodeSpec, Param, Ref, Value
+from modelgraft.kernel.words.ports import Port
+from modelgraft.tools.coded import LAYER, Coded, CodedAdapter, Handle, calling_place
+from modelgraft.tools.yaml_writer import text_of
 
 if TYPE_CHECKING:
-    from modelgraft.registry import Registry
+    from modelgraft.kernel.shelf.registry import Registry
 
 __all__ = ["Graph"]
 
@@ -221,7 +221,7 @@ class Graph:
     def registry(self) -> Registry:
         """What is installed."""
         if self._registry is None:
-            from modelgraft.registry import discover
+            from modelgraft.kernel.shelf.registry import discover
 
             self._registry = discover()
         return self._registry
@@ -287,9 +287,10 @@ class Graph:
 
     def _repr_html_(self) -> str:
         """The drawing, for notebooks; where the graph has problems, they are told in its place."""
-        from modelgraft import draw, markup
-        from modelgraft.checking import checks
-        from modelgraft.errors import GraphError
+        from modelgraft.kernel.checking import checks
+        from modelgraft.kernel.words import markup
+        from modelgraft.kernel.words.errors import GraphError
+        from modelgraft.tools import draw
 
         try:
             drawn = draw.draw_svg(draw.picture(checks.solve(self.spec)))
@@ -311,7 +312,7 @@ class Graph:
 
         Raises InputError for a file that cannot be written, or where a graph beside it would replace another one.
         """
-        from modelgraft.media import check_writable, file_named, write_value
+        from modelgraft.records.media import check_writable, file_named, write_value
 
         target = file_named(path)
         texts = {target: self.to_yaml(), **_beside(target.parent, self._coded.inner)}

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from modelgraft.errors import InputError, Problem, SourceError
+from modelgraft.plugin import InputError, Problem, SourceError
 
 COMPUTE_S = 10  # a template takes milliseconds
 WAIT_S = 120  # by the clock: a busy machine may give the process little time

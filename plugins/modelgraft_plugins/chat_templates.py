@@ -14,8 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from modelgraft.checkpoints.headers import damaged
-from modelgraft.errors import Problem, SourceError, choices, nearest
+from modelgraft.plugin import Problem, SourceError, choices, damaged, nearest
 
 DEFAULT = "default"
 PROCESSOR, PREPROCESSOR = "processor_config.json", "preprocessor_config.json"

@@ -21,8 +21,7 @@ import transformers
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
-from modelgraft.backends.torch import parameters_without_memory
-from modelgraft.errors import ModelgraftError, Problem, SourceError
+from modelgraft.plugin import ModelgraftError, Problem, SourceError, parameters_without_memory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

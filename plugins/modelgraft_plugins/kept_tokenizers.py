@@ -16,8 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from modelgraft.checkpoints import kept, seals
-from modelgraft.checkpoints.storage import cache_root, digest_of
+from modelgraft.plugin import cache_root, digest_of, kept, seals
 
 Inner = Any  # a tokenizer of transformers, or Kept: the former are not annotated
 

@@ -12,10 +12,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.errors import Problem, SourceError, choices
+from modelgraft.plugin import Problem, SourceError, choices
 
 if TYPE_CHECKING:
-    from modelgraft.checkpoints.sources import SourceView
+    from modelgraft.plugin import SourceView
 
 NESTED, ALONE = "processor_config.json", "preprocessor_config.json"
 

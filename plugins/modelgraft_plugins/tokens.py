@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from modelgraft import Space
 
 if TYPE_CHECKING:
-    from modelgraft.checkpoints.sources import SourceView
+    from modelgraft.plugin import SourceView
 
 VOCABULARIES = ("vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")  # of tokenizers without a tokenizer.json
 KIND = "Tokenizer"  # how the classes of tokenizers end

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelgraft.amounts import in_bytes, in_seconds, short_count
+from modelgraft.kernel.words.amounts import in_bytes, in_seconds, short_count
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import modelgraft as mg
-from modelgraft.graph import SolvedGraph
+from modelgraft.kernel.words.graph import SolvedGraph
 from support.running import document, function, graph_of, handing_on, registry_of
 
 WEIGHTY = """

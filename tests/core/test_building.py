@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelgraft as mg
-from modelgraft.graph import SolvedGraph
-from modelgraft.language.document import parse
-from modelgraft.language.expand import expand_document
-from modelgraft.language.yaml_reader import read_yaml
-from modelgraft.language.yaml_writer import text_of
+from modelgraft.kernel.language.document import parse
+from modelgraft.kernel.language.expand import expand_document
+from modelgraft.kernel.language.yaml_reader import read_yaml
+from modelgraft.kernel.words.graph import SolvedGraph
+from modelgraft.tools.yaml_writer import text_of
 from support import toys
 
 REGISTRY = toys.registry()

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import modelgraft as mg
-from modelgraft.checkpoints import kept
-from modelgraft.media import Audio
-from modelgraft.running.cache import Cache
-from modelgraft.running.digests import digest, size_bytes
-from modelgraft.running.disk import DiskCache
+from modelgraft.engine.cache import Cache
+from modelgraft.engine.digests import digest, size_bytes
+from modelgraft.engine.disk import DiskCache
+from modelgraft.records.media import Audio
+from modelgraft.sources import kept
 from support.running import Counter, document, function, graph_of, registry_of
 
 # -- in a pipeline ------------------------------------------------------------------------------------------------------

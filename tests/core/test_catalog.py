@@ -11,9 +11,9 @@ from pydantic import Field
 
 from modelgraft import Config, Dim, InputError, Ports, component
 from modelgraft.cli import main
-from modelgraft.looks import giving, look, read_type, taking
-from modelgraft.recorded import recorded_presets
-from modelgraft.registry import discover
+from modelgraft.kernel.shelf.registry import discover
+from modelgraft.tools.looks import giving, look, read_type, taking
+from modelgraft.tools.recorded import recorded_presets
 from support.checkable import plugin
 from support.command import commands
 
@@ -63,7 +63,7 @@ class Broken(Config):
 
 
 def registry_of(*subjects):
-    from modelgraft.registry import assemble
+    from modelgraft.kernel.shelf.registry import assemble
 
     return assemble({"toy": plugin(*subjects)})
 
@@ -173,10 +173,12 @@ def test_info_takes_a_component_a_plugin_and_a_package(capsys):
 
 def test_what_a_plugin_has_lost_is_shown(monkeypatch, tmp_path, capsys):
     """In the list, in its own page, beside the component that won, and in JSON."""
-    from modelgraft.registry import assemble
+    from modelgraft.kernel.shelf.registry import assemble
 
     run = commands(monkeypatch, tmp_path, capsys)
-    monkeypatch.setattr("modelgraft.registry.discover", lambda only=None: assemble({"one": plugin(Turn), "two": plugin(Turn, Told)}))
+    monkeypatch.setattr(
+        "modelgraft.kernel.shelf.registry.discover", lambda only=None: assemble({"one": plugin(Turn), "two": plugin(Turn, Told)})
+    )
     assert "two" in run("plugins", "list")[1]
     assert "without the component toy/turn (it belongs to one)" in run("plugins", "list")[1]
     assert "it does not have the component toy/turn, which belongs to one" in run("plugins", "info", "two")[1]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from modelgraft import Config, Ports, component
-from modelgraft.checking.checks import solve
-from modelgraft.registry import assemble
+from modelgraft.kernel.checking.checks import solve
+from modelgraft.kernel.shelf.registry import assemble
 from support.checkable import CAPTION, NOWHERE, OPT, graph_of, one, plugin, told, with_presets
 
 EVA = {"hidden_size": 1408}

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelgraft import GraphError
-from modelgraft.checking.checks import solve
-from modelgraft.errors import Place
-from modelgraft.graph import AdapterSpec, GraphInput, GraphSpec, NodeSpec, Origin, Ref, Value, Wire
-from modelgraft.planning.planner import plan
-from modelgraft.ports import port
+from modelgraft.kernel.checking.checks import solve
+from modelgraft.kernel.planning.planner import plan
+from modelgraft.kernel.words.errors import Place
+from modelgraft.kernel.words.graph import AdapterSpec, GraphInput, GraphSpec, NodeSpec, Origin, Ref, Value, Wire
+from modelgraft.kernel.words.ports import port
 from support.checkable import REGISTRY
 
 NODES = ("a", "b", "c", "d")

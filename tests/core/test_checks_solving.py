@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelgraft import Config, Dim, GraphError, Ports, component
-from modelgraft.checking.checks import solve
-from modelgraft.registry import assemble
+from modelgraft.kernel.checking.checks import solve
+from modelgraft.kernel.shelf.registry import assemble
 from support.checkable import CAPTION, EVERY, NOWHERE, OPT, graph_of, one, plugin, told, with_presets
 
 
@@ -336,7 +336,7 @@ def test_checking_and_planning_import_nothing_heavy():
     """Neither torch nor numpy is loaded."""
     code = """
 import sys
-import modelgraft.checking.checks, modelgraft.planning.planner
+import modelgraft.kernel.checking.checks, modelgraft.kernel.planning.planner
 print([name for name in ("torch", "transformers", "numpy", "onnxruntime", "PIL", "networkx") if name in sys.modules])
 """
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -15,7 +15,7 @@ import pytest
 from support import toys
 
 TESTS = Path(__file__).parents[1]
-TOYS = "import sys; import modelgraft.registry as registry; from support import toys; registry.discover = toys.registry;"
+TOYS = "import sys; import modelgraft.kernel.shelf.registry as registry; from support import toys; registry.discover = toys.registry;"
 MAIN = "from modelgraft.cli import main; sys.exit(main())"
 WAITING = """modelgraft: 1
 inputs: {text: text}
@@ -51,7 +51,7 @@ def test_ctrl_c_stops_a_run_with_one_line_and_130(tmp_path):
     words = ("run", "waiting.yaml", "--input", "text=a", "--output", "text=out.txt")
     # How long a node that cannot be stopped is waited for.
     patience = (
-        "from modelgraft.running import pipeline, streaming, scheduler; streaming.LEAVE_S = pipeline.CLOSE_S = scheduler.DRAIN_S = 1.0;"
+        "from modelgraft.engine import pipeline, streaming, scheduler; streaming.LEAVE_S = pipeline.CLOSE_S = scheduler.DRAIN_S = 1.0;"
     )
     ready = TOYS + patience + "import modelgraft.cli.live as live; live._words = lambda event: event.kind;" + MAIN
     process = subprocess.Popen(

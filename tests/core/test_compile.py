@@ -8,9 +8,9 @@ import weakref
 import pytest
 
 import modelgraft as mg
-from modelgraft.graph import Ref
-from modelgraft.running.compile import compile_straight
-from modelgraft.running.layout import arrange
+from modelgraft.engine.compile import compile_straight
+from modelgraft.engine.layout import arrange
+from modelgraft.kernel.words.graph import Ref
 from support.running import document, function, graph_of, handing_on, joiner, registry_of
 
 

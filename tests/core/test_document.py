@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from modelgraft import DocumentError
-from modelgraft.language import yaml_reader
-from modelgraft.language.document import headline, parse, read
-from modelgraft.language.yaml_reader import MOST_BYTES, read_yaml
-from modelgraft.shipped import find_shipped, shipped_names
+from modelgraft.kernel.language import yaml_reader
+from modelgraft.kernel.language.document import headline, parse, read
+from modelgraft.kernel.language.shipped import find_shipped, shipped_names
+from modelgraft.kernel.language.yaml_reader import MOST_BYTES, read_yaml
 
 HEAD = "modelgraft: 1\n"
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelgraft as mg
-from modelgraft import draw
-from modelgraft.draw.layout import GAP, place
-from modelgraft.draw.picture import family_of, picture
+from modelgraft.tools import draw
+from modelgraft.tools.draw.layout import GAP, place
+from modelgraft.tools.draw.picture import family_of, picture
 from support import toys
 
 SVG = "{http://www.w3.org/2000/svg}"

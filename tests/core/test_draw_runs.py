@@ -15,9 +15,9 @@ from PIL import Image
 
 import modelgraft as mg
 from modelgraft.cli import main
-from modelgraft.draw import clusters, fold, picture
-from modelgraft.draw.folding import MOST_STATES, ancestors, states
-from modelgraft.draw.scene import Scene
+from modelgraft.tools.draw import clusters, fold, picture
+from modelgraft.tools.draw.folding import MOST_STATES, ancestors, states
+from modelgraft.tools.draw.scene import Scene
 from support import toys
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from modelgraft import DocumentError
-from modelgraft.language.expand import load_graph
+from modelgraft.kernel.language.expand import load_graph
 from support.expanding import ONE, REGISTRY, load, problem, problems
 
 # -- what is read -------------------------------------------------------------------------------------------------------
@@ -273,7 +273,8 @@ def test_a_graph_of_a_thousand_nodes_is_expanded_in_under_200_ms(tmp_path):
 
 
 def test_reading_and_expanding_imports_nothing_heavy():
-    code = "import sys, modelgraft.language.expand, modelgraft.schema, modelgraft.explain; print([m for m in %r if m in sys.modules])"
+    light = "modelgraft.kernel.language.expand, modelgraft.tools.schema, modelgraft.tools.explain"
+    code = f"import sys, {light}; print([m for m in %r if m in sys.modules])"
     heavy = ["torch", "numpy", "transformers", "networkx", "rich", "typer", "onnxruntime", "PIL"]
     done = subprocess.run([sys.executable, "-c", code % heavy], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -7,8 +7,8 @@ import time
 import pytest
 
 from modelgraft import GraphError
-from modelgraft.language.expand import load_graph
-from modelgraft.registry import assemble
+from modelgraft.kernel.language.expand import load_graph
+from modelgraft.kernel.shelf.registry import assemble
 
 REGISTRY = assemble({})
 EYE = """modelgraft: 1

@@ -8,10 +8,10 @@ from types import ModuleType
 import pytest
 
 from modelgraft import Config, Dim, InputError, component, hookimpl
-from modelgraft.checking import checks
-from modelgraft.explain import Row, explain, nodes_of, split_target
-from modelgraft.language.expand import load_graph
-from modelgraft.registry import assemble
+from modelgraft.kernel.checking import checks
+from modelgraft.kernel.language.expand import load_graph
+from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.tools.explain import Row, explain, nodes_of, split_target
 
 
 @component("t/eye", kind="encoder", module="nowhere:Eye", inputs={"x": "text"}, outputs={"y": "float[batch width]"})

@@ -11,11 +11,11 @@ from PIL import Image
 
 import modelgraft as mg
 from modelgraft import GraphError, SourceError
-from modelgraft.checking.checks import solve
-from modelgraft.language.document import RESERVED
-from modelgraft.registry import assemble, discover
-from modelgraft.running.intake import read
-from modelgraft.running.pipeline import Pipeline
+from modelgraft.engine.intake import read
+from modelgraft.engine.pipeline import Pipeline
+from modelgraft.kernel.checking.checks import solve
+from modelgraft.kernel.language.document import RESERVED
+from modelgraft.kernel.shelf.registry import assemble, discover
 from support.checkable import EVERY, graph_of, plugin, with_presets
 from support.command import commands
 from support.expanding import load, problem
@@ -250,7 +250,7 @@ def test_weights_that_will_not_come_are_told_before_anything_is_loaded(tmp_path,
 def test_check_and_plan_print_the_warning_and_succeed(monkeypatch, tmp_path, capsys):
     run = commands(monkeypatch, tmp_path, capsys)
     registry = with_presets(tmp_path, eye={"hidden_size": 24})
-    monkeypatch.setattr("modelgraft.registry.discover", lambda **_: registry)
+    monkeypatch.setattr("modelgraft.kernel.shelf.registry.discover", lambda **_: registry)
     (tmp_path / "g.yaml").write_text(EYE.lstrip() % "preset:eye")
     for command in ("check", "plan"):
         code, _, err = run(command, "g.yaml")

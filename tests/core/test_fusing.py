@@ -11,10 +11,10 @@ import torch
 import modelgraft as mg
 from modelgraft import Config, component, hookimpl
 from modelgraft.backends.base import Loaded
-from modelgraft.graph import GraphInput, Ref, SolvedGraph
-from modelgraft.planning.fusing import fuse, segments_of
-from modelgraft.plans import Parameters, Plan, Step, Totals
-from modelgraft.ports import port
+from modelgraft.engine.fusing import fuse, segments_of
+from modelgraft.kernel.words.graph import GraphInput, Ref, SolvedGraph
+from modelgraft.kernel.words.plans import Parameters, Plan, Step, Totals
+from modelgraft.kernel.words.ports import port
 from modelgraft.testing import node_of
 from support.running import function, registry_of
 

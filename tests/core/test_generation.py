@@ -8,11 +8,11 @@ import pytest
 import torch
 from transformers.generation import logits_process as hf
 
-from modelgraft.errors import Cancelled, InputError
-from modelgraft.generation.loop import Answers, generate
-from modelgraft.generation.sampling import draw, narrow
-from modelgraft.generation.scoring import Asked, Scoring
-from modelgraft.generation.settings import Settings
+from modelgraft.kernel.words.errors import Cancelled, InputError
+from modelgraft.loops.loop import Answers, generate
+from modelgraft.loops.sampling import draw, narrow
+from modelgraft.loops.scoring import Asked, Scoring
+from modelgraft.loops.settings import Settings
 
 VOCABULARY = 7
 
@@ -228,7 +228,7 @@ def test_a_cancelled_run_stops_at_the_next_step():
 
 def test_nothing_is_copied_when_no_rule_applies():
     """Greedy decoding hands the decoder's own logits to argmax: the loop must be lean."""
-    from modelgraft.generation.scoring import Asked, Scoring
+    from modelgraft.loops.scoring import Asked, Scoring
 
     logits = table()
     assert Scoring(Settings(), [Asked([1], 1, [1])] * VOCABULARY, logits).apply(logits, length=0) is logits

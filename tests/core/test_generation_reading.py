@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelgraft.generation.reading import Reader
+from modelgraft.loops.reading import Reader
 
 
 def bytes_to_text(ids: list[int]) -> str:

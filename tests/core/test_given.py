@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from modelgraft import InputError
 from modelgraft.cli.given import read_word
-from modelgraft.ports import port
+from modelgraft.kernel.words.ports import port
 
 ONE = torch.zeros(1)
 

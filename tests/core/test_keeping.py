@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from modelgraft import keeping
 from modelgraft.backends.onnx import store
-from modelgraft.checkpoints import archives, kept, seals
-from modelgraft.checkpoints.refs import parse
-from modelgraft.checkpoints.storage import cache_root, locked, remember_results
 from modelgraft.cli import main
-from modelgraft.running.disk import DiskCache
+from modelgraft.engine.disk import DiskCache
+from modelgraft.sources import archives, kept, seals
+from modelgraft.sources.refs import parse
+from modelgraft.sources.storage import cache_root, locked, remember_results
+from modelgraft.tools import keeping
 
 KEY = "ab" * 16
 

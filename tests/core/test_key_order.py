@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelgraft import GraphError
-from modelgraft.checking.checks import solve
-from modelgraft.language.document import Document, parse
-from modelgraft.language.expand import expand_document
-from modelgraft.language.yaml_reader import Item
-from modelgraft.planning.planner import plan
+from modelgraft.kernel.checking.checks import solve
+from modelgraft.kernel.language.document import Document, parse
+from modelgraft.kernel.language.expand import expand_document
+from modelgraft.kernel.language.yaml_reader import Item
+from modelgraft.kernel.planning.planner import plan
 from support.checkable import REGISTRY, graph_of
 from support.expanding import load
 

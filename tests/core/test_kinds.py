@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from modelgraft import Config, Dim, PluginError, component, port
-from modelgraft.kinds import dimension_fields
+from modelgraft.kernel.words.kinds import dimension_fields
 
 
 def declare_join():

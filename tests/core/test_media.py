@@ -14,7 +14,7 @@ import skimage
 from PIL import Image
 
 from modelgraft import InputError
-from modelgraft.media import AUDIO_SECONDS, Audio, check_writable, read_audio, read_picture, resample, write_value
+from modelgraft.records.media import AUDIO_SECONDS, Audio, check_writable, read_audio, read_picture, resample, write_value
 
 PHOTO = Path(skimage.__file__).parent / "data" / "chelsea.png"
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import Field, ValidationError
 
 from modelgraft import Config
-from modelgraft.checking.members import details_of
+from modelgraft.kernel.checking.members import details_of
 
 
 class Inner(Config):

@@ -17,7 +17,7 @@ from PIL import Image
 
 import modelgraft as mg
 from modelgraft.cli import main
-from modelgraft.running.shown import PAGE_BYTES
+from modelgraft.engine.shown import PAGE_BYTES
 from support import toys
 
 

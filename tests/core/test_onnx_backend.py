@@ -19,10 +19,10 @@ from modelgraft.backends.onnx import store
 from modelgraft.backends.onnx.backend import OnnxBackend
 from modelgraft.backends.onnx.examples import TRACED, make_inputs
 from modelgraft.backends.torch import TorchBackend
-from modelgraft.checkpoints import seals
-from modelgraft.checkpoints.progress import heard_by
-from modelgraft.graph import Ref
-from modelgraft.ports import port
+from modelgraft.kernel.words.graph import Ref
+from modelgraft.kernel.words.ports import port
+from modelgraft.sources import seals
+from modelgraft.sources.progress import heard_by
 from modelgraft.testing import node_of
 
 pytestmark = [

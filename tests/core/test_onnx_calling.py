@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from modelgraft.backends.onnx import calling
 from modelgraft.backends.onnx.calling import Exported
 from modelgraft.backends.onnx.runtime import open_session
-from modelgraft.errors import InputError
+from modelgraft.kernel.words.errors import InputError
 from support.ordering import HostOrder
 
 WEIGHT = torch.randn(6, 3, generator=torch.Generator().manual_seed(3))

@@ -13,8 +13,8 @@ from modelgraft.backends import torch as api_devices
 from modelgraft.backends.base import LoadContext
 from modelgraft.backends.onnx import backend, cuda
 from modelgraft.backends.onnx.runtime import open_session, runtime
-from modelgraft.errors import InputError
-from modelgraft.planning import planner
+from modelgraft.kernel.planning import planner
+from modelgraft.kernel.words.errors import InputError
 from support.toy_decoder import write_graph
 
 GRAPH = """

@@ -11,7 +11,7 @@ from modelgraft.backends.onnx.capturing import is_worth_capturing
 from modelgraft.backends.onnx.decoding import OnnxDecoder
 from modelgraft.backends.onnx.runtime import open_session
 from modelgraft.backends.onnx.stepping import Rows
-from modelgraft.errors import InputError
+from modelgraft.kernel.words.errors import InputError
 from support.ordering import CapturingSession, HostOrder
 from support.toy_decoder import LAYOUT, oracle, weights, write_graph
 

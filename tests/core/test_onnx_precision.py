@@ -15,7 +15,7 @@ from modelgraft.backends.onnx.keys import ExportError, Signature, dynamic_bits
 from modelgraft.backends.onnx.parity import TOLERANCES, Parity, compare
 from modelgraft.backends.onnx.precision import bring
 from modelgraft.cli import tables
-from modelgraft.ports import port
+from modelgraft.kernel.words.ports import port
 
 pytestmark = [
     pytest.mark.slow,  # it exports

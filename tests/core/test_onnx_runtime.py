@@ -12,7 +12,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from modelgraft.backends.onnx import runtime as module
-from modelgraft.errors import InputError, PluginError
+from modelgraft.kernel.words.errors import InputError, PluginError
 from support.toy_decoder import write_graph
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from modelgraft import SourceError
 from modelgraft.backends.onnx import store
-from modelgraft.checkpoints import seals
+from modelgraft.sources import seals
 
 KEY = "ab" * 16
 # Another process that builds the same export slowly: it says when it has begun, and writes down how often it built.

@@ -10,7 +10,7 @@ from torch.nn import functional
 from modelgraft.backends.onnx.calling import Exported
 from modelgraft.backends.onnx.exporting import export, flat, open_fresh, trace
 from modelgraft.backends.onnx.keys import Signature
-from modelgraft.ports import port
+from modelgraft.kernel.words.ports import port
 
 pytestmark = [
     pytest.mark.slow,  # it exports

@@ -12,7 +12,7 @@ from modelgraft.backends.onnx.keys import Signature
 from modelgraft.backends.onnx.parity import Parity
 from modelgraft.backends.onnx.precision import bring
 from modelgraft.backends.onnx.runtime import TUNED_FROM_BYTES, open_session, tune
-from modelgraft.ports import port
+from modelgraft.kernel.words.ports import port
 
 pytestmark = [
     pytest.mark.slow,  # it exports

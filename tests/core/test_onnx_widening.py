@@ -11,7 +11,7 @@ from modelgraft.backends.onnx.calling import Exported
 from modelgraft.backends.onnx.exporting import export, flat, open_fresh
 from modelgraft.backends.onnx.keys import Signature
 from modelgraft.backends.onnx.widening import PAGE, WIDER
-from modelgraft.ports import port
+from modelgraft.kernel.words.ports import port
 
 pytestmark = [
     pytest.mark.slow,  # it exports

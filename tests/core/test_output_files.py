@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import modelgraft as mg
-from modelgraft.errors import InputError
-from modelgraft.media import write_value
+from modelgraft.kernel.words.errors import InputError
+from modelgraft.records.media import write_value
 from support.command import commands
 
 WRITERS = {

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import modelgraft as mg
-from modelgraft.owning import own, twin
+from modelgraft.records.owning import own, twin
 from modelgraft.testing import ConformanceError, conform
 from support.running import document, function, graph_of, opened, registry_of
 
@@ -313,7 +313,7 @@ def test_tensors_of_inference_mode_are_apart_too(tmp_path):
 
 def test_a_node_that_is_tidy_costs_nothing_after_its_first_run(tmp_path):
     """What runs it in straight code is its own function."""
-    from modelgraft.running.inplace import Habits, apart
+    from modelgraft.engine.inplace import Habits, apart
 
     node = graph_of(
         registry_of(doubling()), tmp_path, document({"a": {"use": "toy/double", "in": {"x": "inputs.x"}}}, inputs=X, outputs={"y": "a"})

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from modelgraft import InputError
-from modelgraft.pictures import read_picture
-from modelgraft.ports import port
-from modelgraft.values import read_input
+from modelgraft.kernel.words.ports import port
+from modelgraft.records.pictures import read_picture
+from modelgraft.records.values import read_input
 
 RAMP = numpy.linspace(0, 65535, 7 * 11).reshape(7, 11)
 SCALED = numpy.round(RAMP.astype(numpy.uint16) / 257)  # the same brightness, with 255 for white

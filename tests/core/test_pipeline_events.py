@@ -8,7 +8,7 @@ import time
 import pytest
 
 import modelgraft as mg
-from modelgraft.running.events import KINDS
+from modelgraft.engine.events import KINDS
 from support.running import TEXT, Counter, function, opened, shout, shouting
 
 

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelgraft import Config, Dim, GraphError, InputError, component
-from modelgraft.checking.checks import solve
-from modelgraft.graph import Ref
-from modelgraft.planning.planner import find_output, plan
-from modelgraft.registry import assemble
+from modelgraft.kernel.checking.checks import solve
+from modelgraft.kernel.planning.planner import find_output, plan
+from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.kernel.words.graph import Ref
 from support.checkable import EVERY, NOWHERE, graph_of, plugin
 
 TEXT = """

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelgraft.ports import Axis, PortSyntaxError, Space, Tensor, port
+from modelgraft.kernel.words.ports import Axis, PortSyntaxError, Space, Tensor, port
 
 AXES = st.sampled_from(["batch", "tokens", "3", "tokens+1", "2*width", "a+b-4", "height"])
 TYPES = st.one_of(

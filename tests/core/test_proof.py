@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from modelgraft.cli import main
-from modelgraft.ports import port
-from modelgraft.running.calls import wrong_record
+from modelgraft.engine.calls import wrong_record
+from modelgraft.kernel.words.ports import port
 from modelgraft.testing import ConformanceError, conform, imports_of, same
 from support.running import TEXT, function
 

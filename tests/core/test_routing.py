@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelgraft as mg
-from modelgraft.running.calls import check_of
-from modelgraft.running.pipeline import ABSENT
-from modelgraft.running.routing import NOTHING, Partial, records_of, routed
+from modelgraft.engine.calls import check_of
+from modelgraft.engine.pipeline import ABSENT
+from modelgraft.engine.routing import NOTHING, Partial, records_of, routed
 from support.running import Counter, document, function, graph_of, registry_of
 
 TEXT = {"x": "text"}

@@ -9,12 +9,12 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from modelgraft import Config, component, hookimpl
-from modelgraft.language import document
-from modelgraft.language.document import NODE_KEYS, TOP_KEYS
-from modelgraft.language.yaml_reader import read_yaml
-from modelgraft.registry import assemble, discover
-from modelgraft.schema import graph_schema
-from modelgraft.shipped import find_shipped, shipped_names
+from modelgraft.kernel.language import document
+from modelgraft.kernel.language.document import NODE_KEYS, TOP_KEYS
+from modelgraft.kernel.language.shipped import find_shipped, shipped_names
+from modelgraft.kernel.language.yaml_reader import read_yaml
+from modelgraft.kernel.shelf.registry import assemble, discover
+from modelgraft.tools.schema import graph_schema
 
 jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is a development tool; the schema itself needs none")
 

@@ -15,8 +15,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from modelgraft.checkpoints import kept, seals, sources, weights
-from modelgraft.checkpoints.storage import cache_root
+from modelgraft.sources import kept, seals, sources, weights
+from modelgraft.sources.storage import cache_root
 
 LINES = SimpleNamespace(recorded_configs={}, weight_readers={".lines": "number_reader:read"})
 

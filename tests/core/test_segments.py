@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelgraft import component
-from modelgraft.graph import Ref
-from modelgraft.planning.segments import segment
-from modelgraft.plans import Parameters, Plan, Step, Totals
+from modelgraft.engine.segments import segment
+from modelgraft.kernel.words.graph import Ref
+from modelgraft.kernel.words.plans import Parameters, Plan, Step, Totals
 from modelgraft.testing import node_of
 
 PORTS = {"x0": "float[batch n]", "x1": "float[batch n]", "x2": "float[batch n]", "maybe": "optional[float[batch n]]"}

@@ -8,8 +8,8 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelgraft.checking.solver import Dims
-from modelgraft.ports import Axis
+from modelgraft.kernel.checking.solver import Dims
+from modelgraft.kernel.words.ports import Axis
 
 
 def axis(text):

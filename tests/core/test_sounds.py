@@ -12,9 +12,9 @@ import pytest
 import soundfile
 
 from modelgraft import InputError
-from modelgraft.ports import port
-from modelgraft.sounds import AUDIO_VALUES, Audio, read_audio, resample
-from modelgraft.values import read_input
+from modelgraft.kernel.words.ports import port
+from modelgraft.records.sounds import AUDIO_VALUES, Audio, read_audio, resample
+from modelgraft.records.values import read_input
 
 RATE = 16_000
 TONE = (0.4 * numpy.sin(numpy.arange(2 * RATE) / 7) + 0.1 * numpy.random.default_rng(0).standard_normal(2 * RATE)).astype(numpy.float32)
@@ -67,7 +67,7 @@ def test_an_mp3_that_states_no_length_is_heard_to_its_end():
 
 def test_an_mp3_with_fewer_frames_than_it_states_is_cut():
     """Also when the cut lies between two frames; tags before and behind are no sound."""
-    from modelgraft import endings
+    from modelgraft.records import endings
 
     data = encoded("MP3", "MPEG_LAYER_III")
     places, place = [], 0

@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from modelgraft.checkpoints import sources
-from modelgraft.checkpoints.headers import read_header
-from modelgraft.checkpoints.sources import SourceView, parse
-from modelgraft.checkpoints.storage import remember_named, sha256_of
-from modelgraft.errors import SourceError
-from modelgraft.registry import assemble
+from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.kernel.words.errors import SourceError
+from modelgraft.sources import sources
+from modelgraft.sources.headers import read_header
+from modelgraft.sources.sources import SourceView, parse
+from modelgraft.sources.storage import remember_named, sha256_of
 
 NOTHING = assemble({})
 CLIP = {"model_type": "clip", "text_config": {"model_type": "clip_text_model", "hidden_size": 3}, "vision_config": {"hidden_size": 5}}

@@ -9,8 +9,8 @@ import time
 import pytest
 
 import modelgraft as mg
-from modelgraft.running.crew import Crew
-from modelgraft.running.scheduler import Stopped, run_in_lanes
+from modelgraft.engine.crew import Crew
+from modelgraft.engine.scheduler import Stopped, run_in_lanes
 from support.running import Counter, branches, document, function, graph_of, handing_on, lanes, registry_of
 
 

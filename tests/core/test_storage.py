@@ -14,10 +14,10 @@ import torch
 from safetensors.torch import save_file
 
 import modelgraft as mg
-from modelgraft.checkpoints import storage
-from modelgraft.checkpoints.storage import file_aside, folder_aside, locked, publish
-from modelgraft.media import write_value
-from modelgraft.running.disk import DiskCache
+from modelgraft.engine.disk import DiskCache
+from modelgraft.records.media import write_value
+from modelgraft.sources import storage
+from modelgraft.sources.storage import file_aside, folder_aside, locked, publish
 
 
 @pytest.fixture

@@ -101,7 +101,7 @@ def test_a_component_runs_alone():
 
 def test_every_shipped_plugin_is_light_to_import():
     """Declarations must not bring in torch; and the probe sees it when a module does."""
-    from modelgraft.registry import discover
+    from modelgraft.kernel.shelf.registry import discover
 
     for plugin in discover().plugins.values():
         assert imports_of(plugin.module) == frozenset(), plugin.name

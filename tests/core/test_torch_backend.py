@@ -11,9 +11,9 @@ import torch
 from modelgraft import Config, InputError, PluginError, SourceError, component
 from modelgraft.backends.base import LoadContext, NodeRuntime
 from modelgraft.backends.torch import DTYPES, TorchBackend, count_parameters, in_torch, parameters_without_memory, resolve_device
-from modelgraft.errors import Cancelled, Place
-from modelgraft.graph import Node
-from modelgraft.registry import discover
+from modelgraft.kernel.shelf.registry import discover
+from modelgraft.kernel.words.errors import Cancelled, Place
+from modelgraft.kernel.words.graph import Node
 
 
 class Affine(torch.nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import modelgraft as mg
-from modelgraft.running.trace import chrome_trace
+from modelgraft.engine.trace import chrome_trace
 from support.running import document, function, graph_of, joiner, meeting, registry_of
 
 NODES = {

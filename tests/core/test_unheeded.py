@@ -9,9 +9,9 @@ import numpy
 from safetensors.numpy import save_file
 
 from modelgraft import Config, component, hookimpl
-from modelgraft.checking import checks
-from modelgraft.language.expand import load_graph
-from modelgraft.registry import assemble
+from modelgraft.kernel.checking import checks
+from modelgraft.kernel.language.expand import load_graph
+from modelgraft.kernel.shelf.registry import assemble
 
 
 @component("t/reader", kind="encoder", module="nowhere:Reader", inputs={"x": "text"}, outputs={"y": "float[batch 3]"})

@@ -13,9 +13,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from modelgraft.checkpoints import sources, weights
-from modelgraft.errors import PluginError, SourceError
-from modelgraft.registry import assemble
+from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.kernel.words.errors import PluginError, SourceError
+from modelgraft.sources import sources, weights
 
 NOTHING = assemble({})
 

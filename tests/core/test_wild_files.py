@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 import modelgraft as mg
-from modelgraft.checkpoints import headers, pickles, sources, weights
-from modelgraft.checkpoints.config_rules import MOST
-from modelgraft.errors import SourceError
-from modelgraft.registry import assemble
+from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.kernel.words.errors import SourceError
+from modelgraft.sources import headers, pickles, sources, weights
+from modelgraft.sources.config_rules import MOST
 from modelgraft_plugins import formats
 
 FORMATS = assemble({"formats": formats})

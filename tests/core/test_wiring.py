@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from modelgraft import GraphError, component
-from modelgraft.checking.checks import solve
-from modelgraft.language.expand import load_graph
-from modelgraft.order import find_cycles, topological
-from modelgraft.registry import assemble
+from modelgraft.kernel.checking.checks import solve
+from modelgraft.kernel.language.expand import load_graph
+from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.kernel.words.order import find_cycles, topological
 from support.checkable import EVERY, REGISTRY, Gate, graph_of, join, plugin, with_presets
 
 

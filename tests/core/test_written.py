@@ -12,9 +12,9 @@ from PIL import Image
 
 import modelgraft as mg
 from modelgraft.cli.written import absent_in, plain
-from modelgraft.media import write_value
-from modelgraft.notation import json_text
-from modelgraft.pictures import read_picture
+from modelgraft.kernel.words.notation import json_text
+from modelgraft.records.media import write_value
+from modelgraft.records.pictures import read_picture
 from support.command import commands
 from support.running import function, registry_of
 
@@ -44,7 +44,7 @@ def toys():
 def run(monkeypatch, tmp_path, capsys):
     """Run a command in an empty folder with a graph of routes."""
     called = commands(monkeypatch, tmp_path, capsys)
-    monkeypatch.setattr("modelgraft.registry.discover", lambda **_: toys())
+    monkeypatch.setattr("modelgraft.kernel.shelf.registry.discover", lambda **_: toys())
     Path("routed.yaml").write_text(ROUTED)
     return lambda *words: called("run", "routed.yaml", *words)
 
@@ -92,7 +92,7 @@ def test_rows_of_a_map_list_what_is_absent(run, monkeypatch, tmp_path, capsys):
     """As null, beside the rows that have everything."""
     Path("data.jsonl").write_text('{"text": "no"}\n{"text": "a?"}\n')
     called = commands(monkeypatch, tmp_path, capsys)
-    monkeypatch.setattr("modelgraft.registry.discover", lambda **_: toys())
+    monkeypatch.setattr("modelgraft.kernel.shelf.registry.discover", lambda **_: toys())
     code, _, _ = called("map", "routed.yaml", "data.jsonl", "--out", "out.jsonl", "--output", "text")
     assert code == 0
     assert [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()] == [

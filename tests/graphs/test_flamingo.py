@@ -14,8 +14,8 @@ import torch
 import transformers as hf
 
 import modelgraft as mg
-from modelgraft.exporting import export_graph
-from modelgraft.importer import import_graph
+from modelgraft.tools.exporting import export_graph
+from modelgraft.tools.importer import import_graph
 from modelgraft_plugins.llm import idefics
 from support import checkpoints, openflamingo
 from support.checkpoints import Checkpoint

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import modelgraft as mg
-from modelgraft.importer import import_graph
+from modelgraft.tools.importer import import_graph
 from support import checkpoints
 from support.pictures import picture
 

@@ -12,7 +12,7 @@ from skimage import data
 
 import modelgraft as mg
 from modelgraft.cli.tables import plan_document
-from modelgraft.errors import NodeError
+from modelgraft.kernel.words.errors import NodeError
 from support import checkpoints
 
 pytestmark = [

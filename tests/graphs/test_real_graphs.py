@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 import modelgraft as mg
-from modelgraft.checkpoints import archives
+from modelgraft.sources import archives
 from modelgraft.testing import open_node
 from modelgraft_plugins.speech import Kokoro, Phonemes, kokoro, pronounce
 

@@ -12,7 +12,7 @@ import torch
 from modelgraft import Config, SourceError, component
 from modelgraft.backends.base import LoadContext
 from modelgraft.backends.torch import TorchBackend, count_adapters
-from modelgraft.graph import Adapter
+from modelgraft.kernel.words.graph import Adapter
 from modelgraft.testing import node_of
 from modelgraft_plugins.adapters import Lora
 from modelgraft_plugins.adapters.lora import graft

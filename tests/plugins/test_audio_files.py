@@ -12,8 +12,8 @@ import torch
 from transformers import AutoFeatureExtractor, WhisperFeatureExtractor
 
 from modelgraft import Audio
-from modelgraft.errors import SourceError
-from modelgraft.registry import assemble
+from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.kernel.words.errors import SourceError
 from modelgraft_plugins import audio, processor_files
 from modelgraft_plugins.audio import IDLE, KEYS, Preprocess
 from support.open_part import configured, open_part

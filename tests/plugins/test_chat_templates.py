@@ -12,7 +12,7 @@ import pytest
 import transformers as hf
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from modelgraft.errors import InputError, SourceError
+from modelgraft.kernel.words.errors import InputError, SourceError
 from modelgraft_plugins import chat_rendering, chat_templates
 from modelgraft_plugins.chat_rendering import Renderer
 from modelgraft_plugins.chat_templates import choose, find
@@ -198,7 +198,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, content: bytes):
 
 def test_a_template_of_the_source_is_chosen_by_the_graph(tmp_path: Path):
     """`chat_template: NAME` of a language model, beside `chat: true`."""
-    from modelgraft.registry import assemble
+    from modelgraft.kernel.shelf.registry import assemble
     from modelgraft_plugins import llm
     from support.open_part import open_part
 

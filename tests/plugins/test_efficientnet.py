@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from modelgraft.checkpoints import archives
+from modelgraft.sources import archives
 from modelgraft.testing import conform, open_node
 from modelgraft_plugins.efficientnet import PIXEL_MEAN, PIXEL_STD, EfficientNet, ImageNetLabels
 from modelgraft_plugins.efficientnet.architecture import VARIANTS

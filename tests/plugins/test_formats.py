@@ -14,9 +14,9 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from modelgraft.checkpoints import sources, weights
-from modelgraft.errors import SourceError
-from modelgraft.registry import assemble
+from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.kernel.words.errors import SourceError
+from modelgraft.sources import sources, weights
 from modelgraft_plugins import formats
 from modelgraft_plugins.formats import bpe, ctranslate2, ctranslate2_file, gguf, gguf_file
 

@@ -10,7 +10,7 @@ import torch
 
 import modelgraft as mg
 from modelgraft.backends.torch import count_adapters
-from modelgraft.explain import explain
+from modelgraft.tools.explain import explain
 from modelgraft_plugins.llm.gated import GatedCrossAttention
 from support import openflamingo
 from support.openflamingo import HEADS, REFERENCE, counted_graph, graph, in_yaml, pictures_of

@@ -13,8 +13,8 @@ import torch
 import transformers as hf
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from modelgraft.checkpoints import sources
-from modelgraft.registry import assemble
+from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.sources import sources
 from modelgraft_plugins import formats, llm
 from modelgraft_plugins.formats import gguf, gguf_keys
 from modelgraft_plugins.llm import CausalConfig

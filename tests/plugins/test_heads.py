@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from modelgraft.errors import InputError
-from modelgraft.registry import assemble
+from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.kernel.words.errors import InputError
 from modelgraft.testing import conform, run_node
 from modelgraft_plugins import heads
 from modelgraft_plugins.heads import Classifier, Cosine, Normalize, Top

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import transformers as hf
 
-from modelgraft.checkpoints import kept, seals
+from modelgraft.sources import kept, seals
 from modelgraft_plugins import kept_tokenizers
 from modelgraft_plugins.kept_tokenizers import Kept, open_tokenizer
 from support import checkpoints

@@ -11,9 +11,9 @@ import torch
 import transformers as hf
 
 from modelgraft.backends.base import NodeRuntime
-from modelgraft.errors import Cancelled, InputError, SourceError
-from modelgraft.generation.loop import generate
-from modelgraft.registry import assemble
+from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.kernel.words.errors import Cancelled, InputError, SourceError
+from modelgraft.loops.loop import generate
 from modelgraft_plugins import llm
 from modelgraft_plugins.llm.decoders import CausalDecoder
 from support import checkpoints

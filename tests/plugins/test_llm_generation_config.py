@@ -12,8 +12,8 @@ import torch
 import transformers as hf
 
 import modelgraft as mg
-from modelgraft.errors import InputError
-from modelgraft.registry import assemble
+from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.kernel.words.errors import InputError
 from modelgraft_plugins import llm
 from modelgraft_plugins.llm import Seq2SeqConfig
 from modelgraft_plugins.llm.writing import TABLE

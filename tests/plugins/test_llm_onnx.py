@@ -11,7 +11,7 @@ from modelgraft.backends.onnx.decoding import OnnxDecoder
 from modelgraft.backends.onnx.growing import CrossingDecoder, GrowingDecoder
 from modelgraft.backends.onnx.keys import ExportError
 from modelgraft.backends.onnx.runtime import open_session
-from modelgraft.errors import InputError
+from modelgraft.kernel.words.errors import InputError
 from modelgraft_plugins.llm import grouped_query, growing_export
 from modelgraft_plugins.llm.decoders import CausalDecoder, CrossDecoder
 from support import checkpoints

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from modelgraft.errors import InputError
-from modelgraft.registry import assemble
+from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.kernel.words.errors import InputError
 from modelgraft.testing import node_of
 from modelgraft_plugins import llm
 from modelgraft_plugins.llm import CausalConfig

@@ -9,8 +9,8 @@ import pytest
 import torch
 import transformers as hf
 
-from modelgraft.errors import InputError
-from modelgraft.registry import assemble
+from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.kernel.words.errors import InputError
 from modelgraft_plugins import llm
 from support import checkpoints
 from support.open_part import Part, configured, open_part

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelgraft.errors import InputError
+from modelgraft.kernel.words.errors import InputError
 from modelgraft_plugins import long_texts
 from modelgraft_plugins.llm import CausalConfig
 from modelgraft_plugins.llm.prompts import PromptWriter

@@ -13,9 +13,9 @@ import torch
 import transformers as hf
 
 from modelgraft.backends.base import LoadContext
-from modelgraft.checkpoints import sources, weights
-from modelgraft.errors import SourceError
-from modelgraft.registry import assemble
+from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.kernel.words.errors import SourceError
+from modelgraft.sources import sources, weights
 from modelgraft.testing import node_of
 from modelgraft_plugins import adapters
 from modelgraft_plugins.adapters import OBEYED, REFUSED, TABLE, Lora

@@ -7,7 +7,7 @@ from functools import cache
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from modelgraft.errors import SourceError
+from modelgraft.kernel.words.errors import SourceError
 from modelgraft.testing import open_node
 from modelgraft_plugins.ocr import RapidOCR
 

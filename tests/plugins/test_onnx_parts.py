@@ -10,8 +10,8 @@ from modelgraft.backends.base import LoadContext
 from modelgraft.backends.onnx.backend import OnnxBackend
 from modelgraft.backends.onnx.examples import make_inputs
 from modelgraft.backends.torch import TorchBackend
-from modelgraft.graph import Ref
-from modelgraft.registry import discover
+from modelgraft.kernel.shelf.registry import discover
+from modelgraft.kernel.words.graph import Ref
 from modelgraft.testing import node_of
 
 pytestmark = [

@@ -13,9 +13,9 @@ import transformers as hf
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
 from transformers.processing_utils import ImagesKwargs
 
-from modelgraft import media
-from modelgraft.errors import SourceError
-from modelgraft.registry import assemble
+from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.kernel.words.errors import SourceError
+from modelgraft.records import media
 from modelgraft_plugins import processor_files, vision
 from modelgraft_plugins.vision import Preprocess
 from modelgraft_plugins.vision.pictures import IDLE, KEYS, MOST_PIXELS, OWN_KEYS
@@ -156,7 +156,7 @@ def test_a_setting_of_a_processor_that_nothing_knows_is_told(tmp_path: Path):
 
 def test_published_files_hold_no_key_that_is_unknown():
     """Nor do those of the shipped presets: their graphs are checked without a warning."""
-    from modelgraft.registry import discover
+    from modelgraft.kernel.shelf.registry import discover
 
     registry = discover()
     for name in registry.recorded_configs:

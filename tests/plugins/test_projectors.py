@@ -8,8 +8,8 @@ import pytest
 import torch
 import transformers as hf
 
-from modelgraft.errors import InputError
-from modelgraft.registry import assemble
+from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.kernel.words.errors import InputError
 from modelgraft.testing import conform, node_of, run_node
 from modelgraft_plugins import projectors
 from modelgraft_plugins.projectors import MLP, Linear, PixelShuffle

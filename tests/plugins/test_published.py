@@ -8,8 +8,8 @@ import pytest
 import torch
 import transformers
 
-from modelgraft.checkpoints import sources, weights
-from modelgraft.registry import assemble
+from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.sources import sources, weights
 from modelgraft_plugins import formats
 from modelgraft_plugins.formats.published import PUBLISHED
 

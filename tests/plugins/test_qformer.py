@@ -6,7 +6,7 @@ import pytest
 import torch
 import transformers as hf
 
-from modelgraft.registry import assemble
+from modelgraft.kernel.shelf.registry import assemble
 from modelgraft.testing import conform, node_of
 from modelgraft_plugins import qformer, text
 from modelgraft_plugins.qformer import DEFAULTS, MODEL_TYPES, QFormer, Queries

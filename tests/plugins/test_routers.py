@@ -14,9 +14,9 @@ from pydantic import ValidationError
 
 import modelgraft as mg
 from modelgraft import GraphError
-from modelgraft.checking.checks import solve
-from modelgraft.registry import assemble
-from modelgraft.running.pipeline import ABSENT
+from modelgraft.engine.pipeline import ABSENT
+from modelgraft.kernel.checking.checks import solve
+from modelgraft.kernel.shelf.registry import assemble
 from modelgraft.testing import conform, imports_of, run_node
 from modelgraft_plugins import routers, text, torch_backend
 from modelgraft_plugins.routers import Length, Match, Merge, Threshold

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from modelgraft import InputError
-from modelgraft.checkpoints import archives
+from modelgraft.sources import archives
 from modelgraft.testing import conform, imports_of, open_node
 from modelgraft_plugins.speech import Kokoro, Phonemes, kokoro, pronounce, spelling, transcript
 

@@ -12,8 +12,8 @@ import torch
 import transformers as hf
 from transformers.models.idefics.configuration_idefics import IdeficsVisionConfig
 
-from modelgraft.checkpoints import sources
-from modelgraft.registry import assemble
+from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.sources import sources
 from modelgraft_plugins import audio, efficientnet, formats, heads, llm, projectors, qformer, resampler, stated, text, vision
 from modelgraft_plugins.formats.published import PUBLISHED
 from modelgraft_plugins.llm import idefics

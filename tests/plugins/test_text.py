@@ -9,8 +9,8 @@ import torch
 import transformers as hf
 from pydantic import ValidationError
 
-from modelgraft.errors import InputError
-from modelgraft.registry import assemble, discover
+from modelgraft.kernel.shelf.registry import assemble, discover
+from modelgraft.kernel.words.errors import InputError
 from modelgraft.testing import conform, node_of, run_node
 from modelgraft_plugins import text
 from modelgraft_plugins.text import Encoder, Template

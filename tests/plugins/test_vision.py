@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from modelgraft.errors import InputError, SourceError
-from modelgraft.registry import Registry, assemble
+from modelgraft.kernel.shelf.registry import Registry, assemble
+from modelgraft.kernel.words.errors import InputError, SourceError
 from modelgraft.testing import conform, open_node
 from modelgraft_plugins import vision
 from modelgraft_plugins.vision import Encoder, Preprocess

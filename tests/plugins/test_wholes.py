@@ -13,8 +13,8 @@ import transformers as hf
 from transformers.models.auto import modeling_auto as auto
 
 import modelgraft as mg
-from modelgraft.errors import GraphError, InputError
-from modelgraft.registry import assemble
+from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.kernel.words.errors import GraphError, InputError
 from modelgraft_plugins import llm
 from modelgraft_plugins.llm import CausalConfig
 from modelgraft_plugins.llm.classes import CAUSAL, CROSSING

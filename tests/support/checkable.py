@@ -12,10 +12,10 @@ import pytest
 from pydantic import Field
 
 from modelgraft import Config, Dim, GraphError, Ports, Space, component, hookimpl, port
-from modelgraft.checking.checks import solve
-from modelgraft.language.document import parse
-from modelgraft.language.expand import expand_document
-from modelgraft.registry import assemble
+from modelgraft.kernel.checking.checks import solve
+from modelgraft.kernel.language.document import parse
+from modelgraft.kernel.language.expand import expand_document
+from modelgraft.kernel.shelf.registry import assemble
 
 NOWHERE = "nowhere:Nothing"  # the checker and the planner never import it
 

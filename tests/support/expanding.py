@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from modelgraft import GraphError
-from modelgraft.errors import Problem
-from modelgraft.graph import GraphSpec
-from modelgraft.language.expand import load_graph
-from modelgraft.registry import assemble
+from modelgraft.kernel.language.expand import load_graph
+from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.kernel.words.errors import Problem
+from modelgraft.kernel.words.graph import GraphSpec
 
 REGISTRY = assemble({})
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from modelgraft.backends.base import LoadContext
 from modelgraft.backends.torch import TorchBackend, count_parameters
-from modelgraft.checkpoints import sources, weights
-from modelgraft.errors import SourceError
-from modelgraft.graph import Node
-from modelgraft.kinds import Component
-from modelgraft.registry import Registry
+from modelgraft.kernel.shelf.registry import Registry
+from modelgraft.kernel.words.errors import SourceError
+from modelgraft.kernel.words.graph import Node
+from modelgraft.kernel.words.kinds import Component
+from modelgraft.sources import sources, weights
 from modelgraft.testing import node_of
 
 

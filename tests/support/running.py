@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 
 import modelgraft as mg
-from modelgraft.registry import Registry, assemble
-from modelgraft.running.layout import Layout, arrange
+from modelgraft.engine.layout import Layout, arrange
+from modelgraft.kernel.shelf.registry import Registry, assemble
 
 TEXT = {"x": "text"}
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelgraft import Config, Dim, component, hookimpl
-from modelgraft.language.document import parse
-from modelgraft.language.expand import expand_document
-from modelgraft.registry import Registry, assemble
+from modelgraft.kernel.language.document import parse
+from modelgraft.kernel.language.expand import expand_document
+from modelgraft.kernel.shelf.registry import Registry, assemble
 
 if TYPE_CHECKING:
-    from modelgraft.graph import GraphSpec
+    from modelgraft.kernel.words.graph import GraphSpec
 
 
 @component("toy/upper", kind="preprocess", inputs={"text": "text"}, outputs={"text": "text"})

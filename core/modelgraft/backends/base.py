@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from modelgraft.errors import Cancelled
-from modelgraft.graph import Node
+from modelgraft.kernel.words.errors import Cancelled
+from modelgraft.kernel.words.graph import Node
 
 if TYPE_CHECKING:
-    from modelgraft.checkpoints.weights import Weights
-    from modelgraft.registry import Registry
+    from modelgraft.kernel.shelf.registry import Registry
+    from modelgraft.sources.weights import Weights
 
 
 def _nobody_listens(kind: str, **facts: Any) -> None:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from modelgraft.backends.base import LoadContext
-from modelgraft.errors import GraphError
-from modelgraft.guard import contained
+from modelgraft.kernel.words.errors import GraphError
+from modelgraft.kernel.words.guard import contained
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,13 +17,13 @@ from modelgraft.backends import held
 from modelgraft.backends.base import LoadContext, Loaded, bound_function
 from modelgraft.backends.held import Held
 from modelgraft.backends.seeding import seeded
-from modelgraft.errors import InputError, ModelgraftError, PluginError, Problem, SourceError, choices
-from modelgraft.graph import Adapter, Node
-from modelgraft.guard import contained, place_of, said, shown
-from modelgraft.kinds import Component, defect_of
+from modelgraft.kernel.words.errors import InputError, ModelgraftError, PluginError, Problem, SourceError, choices
+from modelgraft.kernel.words.graph import Adapter, Node
+from modelgraft.kernel.words.guard import contained, place_of, said, shown
+from modelgraft.kernel.words.kinds import Component, defect_of
 
 if TYPE_CHECKING:
-    from modelgraft.registry import Registry
+    from modelgraft.kernel.shelf.registry import Registry
 
 _BUILDING = threading.RLock()  # modules are built one at a time: libraries change settings of the process while they do
 
@@ -191,7 +191,7 @@ def _graft(module: torch.nn.Module, adapter: Adapter, context: LoadContext) -> t
     """Let an adapter change the host: `load(config, context)` gives a function from module to module."""
     opened = None
     if adapter.source is not None and not starts_new(adapter, context):
-        from modelgraft.checkpoints import weights
+        from modelgraft.sources import weights
 
         opened = weights.open(adapter.source, offline=context.offline)
     change = resolve(adapter.component.load or "", adapter.component)(adapter.config, replace(context, weights=opened))

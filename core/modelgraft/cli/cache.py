@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modelgraft.amounts import in_bytes
 from modelgraft.cli.options import AsJson
 from modelgraft.cli.session import session_of
+from modelgraft.kernel.words.amounts import in_bytes
 
 if TYPE_CHECKING:
-    from modelgraft.keeping import Item
+    from modelgraft.tools.keeping import Item
 
 Kinds = Annotated[
     list[str] | None,
@@ -32,8 +32,8 @@ def register(app: typer.Typer) -> None:
 
 def cache_list(context: typer.Context, kinds: Kinds = None, as_json: AsJson = False) -> None:
     """List what is kept: exports (with how far each is from torch), converted weights, tokenizers, results and downloads."""
-    from modelgraft import keeping
-    from modelgraft.checkpoints.storage import cache_root
+    from modelgraft.sources.storage import cache_root
+    from modelgraft.tools import keeping
 
     screen = session_of(context).screen
     found = [(item, item.bytes) for item in keeping.items(_chosen(kinds))]
@@ -49,7 +49,7 @@ def cache_list(context: typer.Context, kinds: Kinds = None, as_json: AsJson = Fa
 
 def cache_verify(context: typer.Context, kinds: Kinds = None, as_json: AsJson = False) -> None:
     """Read all that is kept and compare it with its seals; what is broken is deleted, and made again when it is needed."""
-    from modelgraft import keeping
+    from modelgraft.tools import keeping
 
     screen, start = session_of(context).screen, time.perf_counter()
     found = [(item, item.bytes) for item in keeping.items(_chosen(kinds))]
@@ -73,7 +73,7 @@ def cache_verify(context: typer.Context, kinds: Kinds = None, as_json: AsJson = 
 
 def cache_clear(context: typer.Context, kinds: Kinds = None, as_json: AsJson = False) -> None:
     """Delete what is kept, or some kinds of it: all of it is made or fetched again when it is needed."""
-    from modelgraft import keeping
+    from modelgraft.tools import keeping
 
     screen, chosen = session_of(context).screen, _chosen(kinds)
     found = [(item, item.bytes) for item in keeping.items(chosen)]
@@ -97,7 +97,7 @@ def cache_clear(context: typer.Context, kinds: Kinds = None, as_json: AsJson = F
 
 def _chosen(kinds: Sequence[str] | None) -> tuple[str, ...]:
     """The kinds that were named, or all. A name that is none is a usage error."""
-    from modelgraft import keeping
+    from modelgraft.tools import keeping
 
     if unknown := [kind for kind in kinds or () if kind not in keeping.KINDS]:
         raise typer.BadParameter(f"what is kept is {', '.join(keeping.KINDS)}; found '{unknown[0]}'")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from modelgraft.graph import GraphInput
+from modelgraft.kernel.words.graph import GraphInput
 
 
 @contextmanager

@@ -11,15 +11,15 @@ import typer
 
 from modelgraft.cli.options import AsJson
 from modelgraft.cli.session import Session, session_of
-from modelgraft.errors import nearest
-from modelgraft.kinds import KINDS, default_of
-from modelgraft.notation import in_yaml
+from modelgraft.kernel.words.errors import nearest
+from modelgraft.kernel.words.kinds import KINDS, default_of
+from modelgraft.kernel.words.notation import in_yaml
 
 if TYPE_CHECKING:
-    from modelgraft.kinds import Component
-    from modelgraft.looks import Look, Match
-    from modelgraft.ports import Port
-    from modelgraft.registry import Registry
+    from modelgraft.kernel.shelf.registry import Registry
+    from modelgraft.kernel.words.kinds import Component
+    from modelgraft.kernel.words.ports import Port
+    from modelgraft.tools.looks import Look, Match
 
 Type = Annotated[str | None, typer.Option(metavar="TYPE")]
 
@@ -48,7 +48,7 @@ def components(
     """
     if kind is not None and kind not in KINDS:
         raise typer.BadParameter(f"--kind takes {', '.join(KINDS)}, found '{kind}'. {nearest(kind, KINDS)}".rstrip())
-    from modelgraft import looks
+    from modelgraft.tools import looks
 
     session = session_of(context)
     registry = session.registry
@@ -182,7 +182,7 @@ def name_the_broken(session: Session) -> None:
 
 def presets(context: typer.Context, as_json: AsJson = False) -> None:
     """List the presets, published sizes without weights: what `from: preset:NAME` may name, and which components read it."""
-    from modelgraft.recorded import recorded_presets
+    from modelgraft.tools.recorded import recorded_presets
 
     session = session_of(context)
     found = recorded_presets(session.registry)
@@ -199,7 +199,7 @@ def presets(context: typer.Context, as_json: AsJson = False) -> None:
             for one in found
         ])  # fmt: skip
         return
-    from modelgraft.amounts import short_count
+    from modelgraft.kernel.words.amounts import short_count
 
     rows = []
     for one in found:

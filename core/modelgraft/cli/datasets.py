@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from modelgraft.cli.given import Note, files_in, read_cell, takes_files
-from modelgraft.errors import InputError, choices
-from modelgraft.graph import GraphInput
+from modelgraft.kernel.words.errors import InputError, choices
+from modelgraft.kernel.words.graph import GraphInput
 
 LINE_BYTES = 16 << 20  # a record names its pictures and sounds, or holds a text or a few thousand numbers
 TABLES = {".csv": ",", ".tsv": "\t"}

@@ -18,10 +18,10 @@ from modelgraft.cli.extensions import add_commands
 from modelgraft.cli.interrupts import Interrupts
 from modelgraft.cli.screen import Screen
 from modelgraft.cli.session import Session
-from modelgraft.errors import Cancelled, DocumentError, GraphError, ModelgraftError, ModelgraftWarning, NodeError
-from modelgraft.guard import Escaped, contained, place_of, said
-from modelgraft.shipped import shipped_names
-from modelgraft.wording import at_command_line
+from modelgraft.kernel.language.shipped import shipped_names
+from modelgraft.kernel.words.errors import Cancelled, DocumentError, GraphError, ModelgraftError, ModelgraftWarning, NodeError
+from modelgraft.kernel.words.guard import Escaped, contained, place_of, said
+from modelgraft.kernel.words.wording import at_command_line
 
 OK, FAILED, USAGE, DEFECT, STOPPED = 0, 1, 2, 70, 130  # 70 as in sysexits.h, 130 as shells say it for Ctrl-C (143 for SIGTERM)
 

@@ -33,7 +33,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write the ONNX segments of a graph, proven equal to torch, with a manifest and a script that runs them."""
-    from modelgraft.exporting import export_graph
+    from modelgraft.tools.exporting import export_graph
 
     session = session_of(context)
     solved = api.check(session.load(graph, settings_of(settings), allow or ()), offline=session.offline)

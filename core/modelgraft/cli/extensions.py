@@ -13,10 +13,10 @@ from typer.models import CommandInfo, TyperInfo
 
 from modelgraft.cli.app import LATER
 from modelgraft.cli.session import Session
-from modelgraft.errors import ModelgraftError, PluginError
-from modelgraft.guard import Escaped, contained, place_of, said
-from modelgraft.offers import Lost
-from modelgraft.registry import OWN, Registry
+from modelgraft.kernel.shelf.offers import Lost
+from modelgraft.kernel.shelf.registry import OWN, Registry
+from modelgraft.kernel.words.errors import ModelgraftError, PluginError
+from modelgraft.kernel.words.guard import Escaped, contained, place_of, said
 
 Info = CommandInfo | TyperInfo
 

@@ -12,13 +12,13 @@ from modelgraft import api
 from modelgraft.cli.options import Allow, AsJson, BackendName, Device, Dtype, GraphName, Precision, Settings, Wanted, out_file, settings_of
 from modelgraft.cli.session import Session, session_of
 from modelgraft.cli.tables import plan_document, print_plan
-from modelgraft.errors import GraphError, InputError, Place
-from modelgraft.notation import in_yaml
-from modelgraft.wording import for_command
+from modelgraft.kernel.words.errors import GraphError, InputError, Place
+from modelgraft.kernel.words.notation import in_yaml
+from modelgraft.kernel.words.wording import for_command
 
 if TYPE_CHECKING:
-    from modelgraft.explain import NodeRow
-    from modelgraft.graph import SolvedGraph
+    from modelgraft.kernel.words.graph import SolvedGraph
+    from modelgraft.tools.explain import NodeRow
 
 FORMATS = ("mermaid", "dot", "svg", "html", "png")
 WIDEST = 72  # letters of a value in a table; --json has all of it
@@ -80,7 +80,7 @@ def _check(session: Session, name: str, settings: list[str] | None, allow: list[
 
 
 def _outputs(solved: SolvedGraph) -> dict[str, str]:
-    from modelgraft.draw.picture import port_of
+    from modelgraft.tools.draw.picture import port_of
 
     return {name: str(port_of(ref, solved)) for name, ref in solved.outputs.items()}
 
@@ -136,8 +136,8 @@ def show(
     allow: Allow = None,
 ) -> None:
     """Draw a graph: frozen and trained parts, media, inner graphs, the types on the wires, the times of a run. Works offline."""
-    from modelgraft.drawings import ENDINGS, PNG
-    from modelgraft.media import check_writable
+    from modelgraft.records.media import check_writable
+    from modelgraft.tools.drawings import ENDINGS, PNG
 
     if form is not None and form not in FORMATS:
         raise typer.BadParameter(f"--format takes {', '.join(FORMATS)}, found '{form}'")
@@ -180,7 +180,7 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Show the values that hold for a node, and where each comes from; without a node, the nodes of the graph and where each is written."""
-    from modelgraft import explain as explaining
+    from modelgraft.tools import explain as explaining
 
     session = session_of(context)
     solved = api.check(session.load(graph, settings_of(settings), allow or ()))
@@ -212,8 +212,8 @@ def one_line(value: Any) -> str:
 
 def graphs(context: typer.Context, as_json: AsJson = False) -> None:
     """List the shipped graphs and what each is for."""
-    from modelgraft.language import document
-    from modelgraft.shipped import find_shipped, shipped_names
+    from modelgraft.kernel.language import document
+    from modelgraft.kernel.language.shipped import find_shipped, shipped_names
 
     screen = session_of(context).screen
     found = {}
@@ -229,7 +229,7 @@ def graphs(context: typer.Context, as_json: AsJson = False) -> None:
 
 def schema(context: typer.Context) -> None:
     """Print the JSON Schema of the graph language with the installed components: for editors."""
-    from modelgraft.schema import graph_schema
+    from modelgraft.tools.schema import graph_schema
 
     session = session_of(context)
     session.screen.document(graph_schema(session.registry))
@@ -241,9 +241,9 @@ def import_graph(
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", parser=out_file, help="Write here instead of to stdout.")] = None,
 ) -> None:
     """Write a graph for a known checkpoint (BLIP-2, LLaVA, ...), to rewire."""
-    from modelgraft import importer
     from modelgraft.cli.overwriting import refuse_new
-    from modelgraft.media import check_writable, write_value
+    from modelgraft.records.media import check_writable, write_value
+    from modelgraft.tools import importer
 
     session = session_of(context)
     if out is not None:

@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.checkpoints.storage import stamp_of
 from modelgraft.cli.overwriting import is_of_checkpoint
-from modelgraft.graph import Adapter, Node
-from modelgraft.plans import Plan, Step
+from modelgraft.kernel.words.graph import Adapter, Node
+from modelgraft.kernel.words.plans import Plan, Step
+from modelgraft.sources.storage import stamp_of
 
 if TYPE_CHECKING:
-    from modelgraft.checkpoints.sources import SourceView
+    from modelgraft.sources.sources import SourceView
 
 DERIVED = ("source", "solved")  # layers of values that follow from the source and from the neighbours of a node
 Job = dict[str, Any]  # plain values, so that it can lie beside the results as JSON

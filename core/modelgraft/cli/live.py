@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from modelgraft.cli.screen import Screen
-from modelgraft.running.events import Event
+from modelgraft.engine.events import Event
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

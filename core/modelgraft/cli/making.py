@@ -13,10 +13,10 @@ import typer
 
 from modelgraft.cli import proving
 from modelgraft.cli.session import Session, session_of
-from modelgraft.errors import InputError, PluginError
+from modelgraft.kernel.words.errors import InputError, PluginError
 
 if TYPE_CHECKING:
-    from modelgraft.registry import Plugin
+    from modelgraft.kernel.shelf.registry import Plugin
 
 NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 

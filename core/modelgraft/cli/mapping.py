@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 from modelgraft.cli.datasets import Dataset, Row
 from modelgraft.cli.shards import Shard
 from modelgraft.cli.written import absent_in, plain
-from modelgraft.errors import InputError, choices, nearest
-from modelgraft.notation import json_text
-from modelgraft.wording import for_command
+from modelgraft.kernel.words.errors import InputError, choices, nearest
+from modelgraft.kernel.words.notation import json_text
+from modelgraft.kernel.words.wording import for_command
 
 if TYPE_CHECKING:
     from modelgraft.cli.session import Session
-    from modelgraft.graph import GraphInput
-    from modelgraft.running.pipeline import Pipeline
-    from modelgraft.running.result import Result
+    from modelgraft.engine.pipeline import Pipeline
+    from modelgraft.engine.result import Result
+    from modelgraft.kernel.words.graph import GraphInput
 
 MOST_TOLD = 20  # failures that are told on stderr; all of them stand in the rows
 OURS = ("error", "line", "absent")  # the columns of a row that failed, and of one that lacks an output

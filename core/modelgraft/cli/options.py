@@ -38,7 +38,7 @@ Wanted = Annotated[
 
 def out_file(word: str) -> Path:
     """The file that an option names for an output. Raises InputError for a word that names none."""
-    from modelgraft.media import file_named
+    from modelgraft.records.media import file_named
 
     return file_named(word)
 

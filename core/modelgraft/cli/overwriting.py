@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelgraft.checkpoints.refs import WEIGHT_SUFFIXES
 from modelgraft.cli.given import takes_files
-from modelgraft.errors import InputError
+from modelgraft.kernel.words.errors import InputError
+from modelgraft.sources.refs import WEIGHT_SUFFIXES
 
 if TYPE_CHECKING:
-    from modelgraft.graph import SolvedGraph
+    from modelgraft.kernel.words.graph import SolvedGraph
 
 
 # What the files of a checkpoint end with, and how those begin whose ending says little: results may lie beside them.

@@ -10,11 +10,11 @@ from modelgraft.cli import making
 from modelgraft.cli.components import component_document, say_component
 from modelgraft.cli.options import AsJson
 from modelgraft.cli.session import Session, session_of
-from modelgraft.errors import PluginError, choices, nearest
+from modelgraft.kernel.words.errors import PluginError, choices, nearest
 
 if TYPE_CHECKING:
     from modelgraft.cli.extensions import Extensions
-    from modelgraft.registry import Plugin
+    from modelgraft.kernel.shelf.registry import Plugin
 
 OFFERS = ("record type", "recorded config", "weight reader", "backend")  # what a plugin may have beside components and commands
 
@@ -92,7 +92,7 @@ def info(
     of_name = [plugin for plugin in registry.plugins.values() if plugin.name == name]
     plugins = of_name or [plugin for plugin in registry.plugins.values() if plugin.distribution == name]
     if component is not None:
-        from modelgraft.looks import look
+        from modelgraft.tools.looks import look
 
         found = component_document(component, look(component, registry), registry)
         session.screen.document(found) if as_json else say_component(session, found)

@@ -18,10 +18,10 @@ import typer
 
 from modelgraft.cli.options import AsJson, seconds
 from modelgraft.cli.session import session_of
-from modelgraft.errors import PluginError
-from modelgraft.proof import FAILED, Finding, failed
+from modelgraft.kernel.words.errors import PluginError
+from modelgraft.testing.proof import FAILED, Finding, failed
 
-PROGRAM = "from modelgraft.proof import run_process; run_process()"
+PROGRAM = "from modelgraft.testing.proof import run_process; run_process()"
 LIMIT_S = 120.0  # of each thing that is looked at; importing torch on a busy machine is the longest of what is usual
 
 

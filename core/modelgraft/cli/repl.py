@@ -17,16 +17,16 @@ from modelgraft.cli.interrupts import TERMINATED
 from modelgraft.cli.overwriting import refuse_for_graph
 from modelgraft.cli.running import run_document, run_watched
 from modelgraft.cli.written import Targets, absences, read_targets, say_outputs, write_outputs
-from modelgraft.errors import Cancelled, InputError, ModelgraftError, NodeError, choices, nearest
-from modelgraft.guard import said
-from modelgraft.notation import json_text
-from modelgraft.ports import Modality
+from modelgraft.kernel.words.errors import Cancelled, InputError, ModelgraftError, NodeError, choices, nearest
+from modelgraft.kernel.words.guard import said
+from modelgraft.kernel.words.notation import json_text
+from modelgraft.kernel.words.ports import Modality
 
 if TYPE_CHECKING:
     from modelgraft.cli.session import Session
-    from modelgraft.graph import GraphInput, SolvedGraph
-    from modelgraft.running.pipeline import Pipeline
-    from modelgraft.running.result import Result
+    from modelgraft.engine.pipeline import Pipeline
+    from modelgraft.engine.result import Result
+    from modelgraft.kernel.words.graph import GraphInput, SolvedGraph
 
 PROMPT = "> "
 # What a line may begin with, and what each is for.

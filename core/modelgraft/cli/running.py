@@ -29,14 +29,14 @@ from modelgraft.cli.options import (
     whole_number,
 )
 from modelgraft.cli.session import session_of
-from modelgraft.errors import InputError
+from modelgraft.kernel.words.errors import InputError
 
 if TYPE_CHECKING:
     from modelgraft.cli.session import Session
     from modelgraft.cli.shards import Shard
-    from modelgraft.graph import SolvedGraph
-    from modelgraft.running.pipeline import Pipeline
-    from modelgraft.running.result import Result
+    from modelgraft.engine.pipeline import Pipeline
+    from modelgraft.engine.result import Result
+    from modelgraft.kernel.words.graph import SolvedGraph
 
 Seed = Annotated[int, typer.Option("--seed", metavar="N", parser=whole_number, help="The seed of everything that is drawn.")]
 Init = Annotated[str | None, typer.Option("--init", metavar="random", help="Random numbers for sources without weights, such as presets.")]
@@ -85,7 +85,7 @@ def run(
     from modelgraft.cli.given import Given
     from modelgraft.cli.overwriting import named, refuse_for_graph, refuse_to_replace
     from modelgraft.cli.written import absences, read_targets, say_outputs, write_outputs
-    from modelgraft.media import check_writable, write_value
+    from modelgraft.records.media import check_writable, write_value
 
     session = session_of(context)
     solved = _solve(session, graph, settings, allow)
@@ -104,7 +104,7 @@ def run(
             result = run_watched(session, pipeline, targets.wanted, given)
         files = write_outputs(result.outputs, targets, say=session.screen.note)
         if trace is not None:
-            from modelgraft.running.trace import chrome_trace
+            from modelgraft.engine.trace import chrome_trace
 
             write_value(chrome_trace(result), trace)
     for text in absences(result.outputs, targets):
@@ -282,7 +282,7 @@ def map_records(
     from modelgraft.cli.mapping import map_rows
     from modelgraft.cli.overwriting import named, refuse_for_graph
     from modelgraft.cli.shards import refuse_other_rows, work_files, writing
-    from modelgraft.media import check_writable
+    from modelgraft.records.media import check_writable
 
     session = session_of(context)
     solved = _solve(session, graph, settings, allow)

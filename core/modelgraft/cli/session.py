@@ -15,7 +15,7 @@ from modelgraft.cli.interrupts import Interrupts
 if TYPE_CHECKING:
     from modelgraft.building import Graph
     from modelgraft.cli.screen import Screen
-    from modelgraft.registry import Registry
+    from modelgraft.kernel.shelf.registry import Registry
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Session:
     def registry(self) -> Registry:
         """The installed plugins; loaded when a command first needs them."""
         with self.interrupts.at_once(), self.screen.only_answers():
-            from modelgraft.registry import discover
+            from modelgraft.kernel.shelf.registry import discover
 
             return discover(only=self.plugins)
 

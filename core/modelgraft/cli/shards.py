@@ -21,12 +21,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-from modelgraft.checkpoints.storage import file_aside, publish
 from modelgraft.cli.datasets import TABLES
 from modelgraft.cli.jobs import Job, differences
 from modelgraft.cli.written import NO_TEXTS
-from modelgraft.errors import InputError
-from modelgraft.media import check_writable, told_of
+from modelgraft.kernel.words.errors import InputError
+from modelgraft.records.media import check_writable, told_of
+from modelgraft.sources.storage import file_aside, publish
 
 SYNC_S = 1.0  # a loss of power may cost the rows of this time; a killed process costs none
 

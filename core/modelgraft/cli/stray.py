@@ -34,7 +34,7 @@ def _teller(stream: IO[str]) -> Callable[[BaseException | None], None]:
 
 def _line(error: BaseException) -> str:
     """The error and its place. Ctrl-C that comes where it cannot be raised is remembered elsewhere, and no news."""
-    from modelgraft.guard import is_heard, place_of, said
+    from modelgraft.kernel.words.guard import is_heard, place_of, said
 
     place = place_of(error)
     return "" if is_heard(error) else said(error) + (f" ({place})" if place is not None else "")

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.amounts import UNKNOWN
-from modelgraft.planning.fusing import fuse, segments_of
-from modelgraft.planning.unread import told, unread_parts
-from modelgraft.plans import HEADS, NUMBERS
+from modelgraft.engine.fusing import fuse, segments_of
+from modelgraft.kernel.planning.unread import told, unread_parts
+from modelgraft.kernel.words.amounts import UNKNOWN
+from modelgraft.kernel.words.plans import HEADS, NUMBERS
 
 if TYPE_CHECKING:
     from modelgraft.cli.screen import Screen
-    from modelgraft.plans import Plan, Step, Totals
+    from modelgraft.kernel.words.plans import Plan, Step, Totals
 
 
 def print_plan(plan: Plan, screen: Screen) -> None:

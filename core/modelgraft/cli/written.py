@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modelgraft.absence import ABSENT
 from modelgraft.cli.screen import Screen
-from modelgraft.draw.picture import port_of
-from modelgraft.errors import InputError
-from modelgraft.graph import SolvedGraph
-from modelgraft.guard import written as spelled
-from modelgraft.media import check_writable, file_named, write_value
-from modelgraft.opening import Say, silent
-from modelgraft.planning.planner import find_output
-from modelgraft.ports import ListOf, Modality, Port, PortType, Tensor
+from modelgraft.kernel.planning.planner import find_output
+from modelgraft.kernel.words.errors import InputError
+from modelgraft.kernel.words.graph import SolvedGraph
+from modelgraft.kernel.words.guard import written as spelled
+from modelgraft.kernel.words.ports import ListOf, Modality, Port, PortType, Tensor
+from modelgraft.records.absence import ABSENT
+from modelgraft.records.media import check_writable, file_named, write_value
+from modelgraft.records.opening import Say, silent
+from modelgraft.tools.draw.picture import port_of
 
 # What a file may end in, by what goes into it.
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tiff")

@@ -12,7 +12,7 @@ from modelgraft import Config, component, hookimpl
 from modelgraft_plugins.stated import Table
 
 if TYPE_CHECKING:
-    from modelgraft.checkpoints.sources import SourceView
+    from modelgraft.plugin import SourceView
 
 FILE = "adapter_config.json"
 # peft's key -> ours, where they differ; the others of OBEYED have one name

@@ -10,9 +10,7 @@ from typing import Any
 
 import torch
 
-from modelgraft.backends.base import LoadContext
-from modelgraft.backends.seeding import seeded
-from modelgraft.errors import PluginError, Problem, SourceError, choices
+from modelgraft.plugin import LoadContext, PluginError, Problem, SourceError, choices, seeded
 from modelgraft_plugins.adapters import NAMES, OBEYED, Lora
 
 PEFT_PREFIX = "base_model.model."  # what peft puts before the names of the host's layers in its files

@@ -14,8 +14,7 @@ from modelgraft_plugins.stated import tower_table
 from modelgraft_plugins.widths import uneven_heads
 
 if TYPE_CHECKING:
-    from modelgraft.checkpoints.sources import SourceView
-    from modelgraft.kinds import SolvedNode
+    from modelgraft.plugin import SolvedNode, SourceView
 
 # the field of a published file -> ours
 PUBLISHED: Mapping[str, str] = {

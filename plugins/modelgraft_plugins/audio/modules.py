@@ -11,7 +11,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from modelgraft.checkpoints.weights import Weights
+    from modelgraft.plugin import Weights
     from modelgraft_plugins.audio import Encoder as EncoderConfig
 
 

@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 from transformers import WhisperFeatureExtractor
 
-from modelgraft.backends.base import LoadContext, NodeRuntime
-from modelgraft.errors import InputError
-from modelgraft.media import Audio, resample
+from modelgraft.plugin import Audio, InputError, LoadContext, NodeRuntime, resample
 
 if TYPE_CHECKING:
     from modelgraft_plugins.audio import Preprocess

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from modelgraft.backends.base import LoadContext
-from modelgraft.checkpoints import archives
+from modelgraft.plugin import LoadContext, archives
 
 if TYPE_CHECKING:
     from modelgraft_plugins.efficientnet import ImageNetLabels

@@ -11,7 +11,7 @@ from pydantic import Field
 from modelgraft import Config, Ports, Space, component, hookimpl, port
 
 if TYPE_CHECKING:
-    from modelgraft.checkpoints.sources import SourceView
+    from modelgraft.plugin import SourceView
 
 PRESETS = ("imagebind-huge",)
 CHANNELS: Mapping[str, int] = {"vision": 3, "audio": 1, "depth": 1, "thermal": 1, "imu": 6}  # of what a tower takes

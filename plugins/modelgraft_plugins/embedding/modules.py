@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 if TYPE_CHECKING:
-    from modelgraft.checkpoints.weights import Weights
+    from modelgraft.plugin import Weights
     from modelgraft_plugins.embedding import Tower as TowerConfig
 
 BLOCK_EPS = 1e-6  # of every norm but the one behind the patches, which has torch's own 1e-5

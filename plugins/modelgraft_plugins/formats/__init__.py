@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from modelgraft.hooks import hookimpl
+from modelgraft.plugin import hookimpl
 from modelgraft_plugins.formats.published import PUBLISHED
 
 RECORDED = Path(__file__).parent / "recorded"

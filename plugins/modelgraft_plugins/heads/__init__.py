@@ -10,7 +10,7 @@ from pydantic import Field
 from modelgraft import Config, Ports, Space, component, hookimpl, port
 
 if TYPE_CHECKING:
-    from modelgraft.checkpoints.sources import SourceView
+    from modelgraft.plugin import SourceView
 
 Over = Literal["tokens", "vector"]
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from modelgraft.backends.base import LoadContext
-from modelgraft.errors import InputError
+from modelgraft.plugin import InputError, LoadContext
 
 if TYPE_CHECKING:
     from modelgraft_plugins.heads import Classifier, Top

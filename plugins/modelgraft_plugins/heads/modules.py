@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from modelgraft.checkpoints.weights import Weights
+    from modelgraft.plugin import Weights
     from modelgraft_plugins.heads import Cosine as CosineConfig
     from modelgraft_plugins.heads import Normalize as NormalizeConfig
 

@@ -45,9 +45,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from modelgraft.hooks import hookimpl
-from modelgraft.kinds import SolvedNode, component
-from modelgraft.ports import Ports, port
+from modelgraft.plugin import Ports, SolvedNode, component, hookimpl, port
 from modelgraft_plugins.llm import whisper
 from modelgraft_plugins.llm.classes import CAUSAL, CROSSING, SPEECH, refuse_unknown
 from modelgraft_plugins.llm.config import OUTPUTS, LanguageConfig, model_of, unheeded_model, values_of
@@ -58,7 +56,7 @@ from modelgraft_plugins.llm.wholes import head_is_tied
 from modelgraft_plugins.llm.writing import FILE, unheeded_generation
 
 if TYPE_CHECKING:
-    from modelgraft.checkpoints.sources import SourceView
+    from modelgraft.plugin import SourceView
 
 
 @component(

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from modelgraft.checkpoints.weights import Weights
-from modelgraft.generation.decoder import Decoder
+from modelgraft.plugin import Decoder, Weights
 from modelgraft_plugins.llm import CausalConfig, idefics, plain
 from modelgraft_plugins.llm.language_model import LanguageModel, read_state
 from modelgraft_plugins.llm.writer import CausalWriter

@@ -5,7 +5,7 @@ Source: the tables of AutoModelForCausalLM and AutoModelForSeq2SeqLM of transfor
 
 from __future__ import annotations
 
-from modelgraft.errors import nearest
+from modelgraft.plugin import nearest
 
 CAUSAL = frozenset({
     "afmoe", "apertus", "arcee", "aria_text", "axk1", "axk2", "bailing_hybrid", "bamba", "bart", "beam", "bert", "bert-generation",

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from modelgraft.kinds import Dim, SolvedNode
-from modelgraft.ports import Port, Ports, port
+from modelgraft.plugin import Dim, Port, Ports, SolvedNode, port
 from modelgraft_plugins.llm import idefics, template, wholes
 from modelgraft_plugins.llm.families import Family, family_of
 from modelgraft_plugins.llm.wholes import LAST, last_of
@@ -19,7 +18,7 @@ from modelgraft_plugins.tokens import begin_token, image_token
 from modelgraft_plugins.widths import uneven_heads
 
 if TYPE_CHECKING:
-    from modelgraft.checkpoints.sources import SourceView
+    from modelgraft.plugin import SourceView
 
 NUMBERS = (
     "hidden_size", "vocab_size", "max_position_embeddings", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from modelgraft.errors import SourceError
-from modelgraft.kinds import SolvedNode
+from modelgraft.plugin import SolvedNode, SourceError
 from modelgraft_plugins import chat_templates
 from modelgraft_plugins.llm.template import Field
 

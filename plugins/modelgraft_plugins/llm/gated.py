@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from modelgraft.kinds import Config, Dim, SolvedNode, component
-from modelgraft.ports import Ports, port
+from modelgraft.plugin import Config, Dim, Ports, SolvedNode, component, port
 
 if TYPE_CHECKING:
-    from modelgraft.checkpoints.sources import SourceView
+    from modelgraft.plugin import SourceView
 
 BLOCK = re.compile(r"(?:^|\.)([0-9]+)\.gated_cross_attn_layer\.(.+)$")  # a tensor of a block in the files of OpenFlamingo
 IDEFICS_BLOCK = re.compile(r"(?:^|\.)gated_cross_attn_layers\.([0-9]+)\.(.+)$")  # the same of IDEFICS, which numbers the blocks

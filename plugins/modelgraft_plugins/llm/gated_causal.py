@@ -10,10 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from modelgraft.backends.base import LoadContext
-from modelgraft.backends.seeding import seeded
-from modelgraft.backends.torch import parameters_without_memory
-from modelgraft.errors import Problem, SourceError, choices
+from modelgraft.plugin import LoadContext, Problem, SourceError, choices, parameters_without_memory, seeded
 from modelgraft_plugins.llm.causal import Causal
 from modelgraft_plugins.llm.decoders import CausalDecoder
 from modelgraft_plugins.llm.gated import BLOCK, IDEFICS_BLOCK, GatedCrossAttention

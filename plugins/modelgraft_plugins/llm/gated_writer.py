@@ -8,8 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from modelgraft.errors import InputError
-from modelgraft.generation.decoder import Decoder
+from modelgraft.plugin import Decoder, InputError
 from modelgraft_plugins.llm.writer import CausalWriter, Embed
 
 

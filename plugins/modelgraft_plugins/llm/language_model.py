@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from modelgraft.backends.base import LoadContext, NodeRuntime
-from modelgraft.generation.decoder import Decoder
+from modelgraft.plugin import Decoder, LoadContext, NodeRuntime
 from modelgraft_plugins.llm.config import LanguageConfig
 from modelgraft_plugins.llm.writer import Writer
 

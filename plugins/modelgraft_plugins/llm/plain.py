@@ -224,7 +224,7 @@ def read(state: Mapping[str, Tensor], facts: Facts) -> dict[str, Tensor] | None:
 
 
 class Decoder:
-    """A model in the generation loop: see modelgraft.generation.decoder. Shorter prompts are padded on the left."""
+    """A model in the generation loop: see modelgraft.loops.decoder. Shorter prompts are padded on the left."""
 
     def __init__(self, model: Model) -> None:
         self.model, self.length = model, 0

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modelgraft.errors import InputError
+from modelgraft.plugin import InputError
 from modelgraft_plugins import long_texts
 from modelgraft_plugins.llm.config import LanguageConfig
 from modelgraft_plugins.llm.template import Field

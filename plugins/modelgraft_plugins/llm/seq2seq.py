@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from modelgraft.checkpoints.weights import Weights
+from modelgraft.plugin import Weights
 from modelgraft_plugins import huggingface
 from modelgraft_plugins.llm import Seq2SeqConfig
 from modelgraft_plugins.llm.decoders import CrossDecoder

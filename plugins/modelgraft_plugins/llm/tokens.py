@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from modelgraft.backends.base import LoadContext
-from modelgraft.errors import Problem, SourceError
+from modelgraft.plugin import LoadContext, Problem, SourceError
 from modelgraft_plugins import chat_templates, kept_tokenizers
 from modelgraft_plugins.chat_rendering import Renderer
 from modelgraft_plugins.kept_tokenizers import Encoded

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from modelgraft.errors import choices
+from modelgraft.plugin import choices
 
 if TYPE_CHECKING:
-    from modelgraft.checkpoints.sources import SourceView
+    from modelgraft.plugin import SourceView
 
 AUTO = "auto"  # the language is heard: the likeliest of those that the model knows
 FIRST, LONGEST = 50257, 448  # of the family, where its files are silent

@@ -13,11 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modelgraft.backends.base import LoadContext, NodeRuntime
-from modelgraft.errors import InputError, SourceError
-from modelgraft.generation.decoder import Decoder
-from modelgraft.generation.loop import Answers, generate
-from modelgraft.generation.settings import Settings
+from modelgraft.plugin import Answers, Decoder, InputError, LoadContext, NodeRuntime, Settings, SourceError, generate
 from modelgraft_plugins.llm import CausalConfig, Seq2SeqConfig, whisper
 from modelgraft_plugins.llm.config import LanguageConfig
 from modelgraft_plugins.llm.prompts import Prompt, PromptWriter

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from modelgraft.generation.settings import Settings
-from modelgraft.kinds import Config
+from modelgraft.plugin import Config, Settings
 from modelgraft_plugins.llm import whisper
 from modelgraft_plugins.stated import FORMER_GENERATION, REMARKS, Table
 
 if TYPE_CHECKING:
-    from modelgraft.checkpoints.sources import SourceView
+    from modelgraft.plugin import SourceView
 
 FILE = "generation_config.json"
 # Models whose generation_config.json transformers does not look at: the language model inside writes, by its own config.

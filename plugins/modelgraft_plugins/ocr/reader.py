@@ -11,10 +11,7 @@ import rapidocr
 import torch
 from PIL import Image
 
-from modelgraft.backends.base import LoadContext, NodeRuntime
-from modelgraft.checkpoints.storage import sha256_of
-from modelgraft.errors import Problem, SourceError
-from modelgraft.pictures import eight_bits, on_white
+from modelgraft.plugin import LoadContext, NodeRuntime, Problem, SourceError, eight_bits, on_white, sha256_of
 
 if TYPE_CHECKING:
     from modelgraft_plugins.ocr import RapidOCR

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from modelgraft import hookimpl
-from modelgraft.language.document import PRECISIONS
+from modelgraft.plugin import PRECISIONS
 
 
 @hookimpl

@@ -10,7 +10,7 @@ from pydantic import Field
 from modelgraft import Config, Dim, Ports, Space, component, hookimpl, port
 
 if TYPE_CHECKING:
-    from modelgraft.checkpoints.sources import SourceView
+    from modelgraft.plugin import SourceView
 
 # part of a published layout -> the fields of the model's config that give its output width, and whether it has a bias
 LAYOUTS: Mapping[str, tuple[tuple[str, ...], bool]] = {

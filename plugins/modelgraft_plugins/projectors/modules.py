@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
-from modelgraft.errors import InputError
+from modelgraft.plugin import InputError
 
 if TYPE_CHECKING:
     from modelgraft_plugins import projectors

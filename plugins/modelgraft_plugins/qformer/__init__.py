@@ -12,8 +12,7 @@ from modelgraft_plugins.stated import tower_table
 from modelgraft_plugins.widths import uneven_heads
 
 if TYPE_CHECKING:
-    from modelgraft.checkpoints.sources import SourceView
-    from modelgraft.kinds import SolvedNode
+    from modelgraft.plugin import SolvedNode, SourceView
 
 # model_type of a published config -> it reads text too, unless the config says otherwise
 MODEL_TYPES: Mapping[str, bool] = {"blip_2_qformer": False, "instructblip_qformer": True}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from modelgraft_plugins.huggingface import blueprint, build, convert
 
 if TYPE_CHECKING:
-    from modelgraft.checkpoints.weights import Weights
+    from modelgraft.plugin import Weights
     from modelgraft_plugins.qformer import QFormer as QFormerConfig
     from modelgraft_plugins.qformer import Queries as QueriesConfig
 

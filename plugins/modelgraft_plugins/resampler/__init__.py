@@ -11,8 +11,7 @@ from pydantic import Field
 from modelgraft import Config, Dim, Ports, component, hookimpl
 
 if TYPE_CHECKING:
-    from modelgraft.checkpoints.sources import SourceView
-    from modelgraft.kinds import SolvedNode
+    from modelgraft.plugin import SolvedNode, SourceView
 
 # our field -> where a published config of IDEFICS has it, and what that means where it is silent
 IDEFICS: Mapping[str, tuple[str, int]] = {

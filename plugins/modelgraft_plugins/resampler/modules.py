@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from transformers import IdeficsConfig
 from transformers.models.idefics.perceiver import IdeficsPerceiverResampler
 
-from modelgraft.errors import InputError
+from modelgraft.plugin import InputError
 from modelgraft_plugins.resampler.perceiver import PerceiverResampler
 
 if TYPE_CHECKING:
-    from modelgraft.checkpoints.weights import Weights
+    from modelgraft.plugin import Weights
     from modelgraft_plugins.resampler import Perceiver as PerceiverConfig
 
 

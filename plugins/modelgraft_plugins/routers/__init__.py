@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from modelgraft import Config, Port, Ports, Space, component, hookimpl, port
-from modelgraft.kinds import SpaceOf, TypeOf
+from modelgraft.plugin import SpaceOf, TypeOf
 
 if TYPE_CHECKING:
-    from modelgraft.kinds import SolvedNode
+    from modelgraft.plugin import SolvedNode
 
 ELSE = "else"
 MASK = "mask[batch]"

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from modelgraft.backends.base import LoadContext
-from modelgraft.errors import InputError
+from modelgraft.plugin import InputError, LoadContext
 from modelgraft_plugins.routers import ELSE
 
 if TYPE_CHECKING:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.backends.base import LoadContext
-from modelgraft.ports import Tensor, port
+from modelgraft.plugin import LoadContext, Tensor, port
 
 if TYPE_CHECKING:
     from modelgraft_plugins.routers import Merge

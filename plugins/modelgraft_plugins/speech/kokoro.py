@@ -11,9 +11,7 @@ import numpy as np
 import onnxruntime
 
 from modelgraft import Audio
-from modelgraft.backends.base import LoadContext, NodeRuntime
-from modelgraft.checkpoints import archives
-from modelgraft.errors import InputError
+from modelgraft.plugin import InputError, LoadContext, NodeRuntime, archives
 
 if TYPE_CHECKING:
     from modelgraft_plugins.speech import Kokoro

@@ -7,8 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelgraft.backends.base import LoadContext
-from modelgraft.checkpoints import archives
+from modelgraft.plugin import LoadContext, archives
 from modelgraft_plugins.speech.letters import LetterNetwork
 from modelgraft_plugins.speech.spelling import pieces
 

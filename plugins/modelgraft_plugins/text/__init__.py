@@ -14,8 +14,7 @@ from modelgraft_plugins.tokens import image_token, token_space, tokenizer_identi
 from modelgraft_plugins.widths import uneven_heads
 
 if TYPE_CHECKING:
-    from modelgraft.checkpoints.sources import SourceView
-    from modelgraft.kinds import SolvedNode
+    from modelgraft.plugin import SolvedNode, SourceView
 
 QFORMER_VOCABULARY = 30522  # what the config of a Q-Former means where it is silent
 VOCABULARIES = ("tokenizer.*", "*.model", "vocab*", "*.bpe*", "*.tiktoken", "*vocab*")  # files that tokenizers are made of

@@ -11,7 +11,7 @@ from modelgraft_plugins.huggingface import blueprint, build, convert
 from modelgraft_plugins.text.towers import FAMILIES
 
 if TYPE_CHECKING:
-    from modelgraft.checkpoints.weights import Weights
+    from modelgraft.plugin import Weights
     from modelgraft_plugins.text import Encoder as EncoderConfig
 
 

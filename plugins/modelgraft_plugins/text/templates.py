@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from modelgraft.backends.base import LoadContext
+from modelgraft.plugin import LoadContext
 from modelgraft_plugins.text import fields_of
 
 if TYPE_CHECKING:

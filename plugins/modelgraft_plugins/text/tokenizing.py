@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from modelgraft.backends.base import LoadContext
-from modelgraft.errors import InputError, Problem, SourceError
+from modelgraft.plugin import InputError, LoadContext, Problem, SourceError
 from modelgraft_plugins import long_texts
 
 if TYPE_CHECKING:

@@ -14,8 +14,7 @@ from modelgraft_plugins.vision.towers import DEFAULTS, FAMILIES, INSIDE, MODEL_T
 from modelgraft_plugins.widths import uneven_heads
 
 if TYPE_CHECKING:
-    from modelgraft.checkpoints.sources import SourceView
-    from modelgraft.kinds import SolvedNode
+    from modelgraft.plugin import SolvedNode, SourceView
 
 Numbers = tuple[float, ...]
 

@@ -11,7 +11,7 @@ from modelgraft_plugins.huggingface import blueprint, build, convert
 from modelgraft_plugins.vision.towers import FAMILIES
 
 if TYPE_CHECKING:
-    from modelgraft.checkpoints.weights import Weights
+    from modelgraft.plugin import Weights
     from modelgraft_plugins.vision import Encoder as EncoderConfig
 
 UNUSED = ("pooler.dense.weight", "pooler.dense.bias", "embeddings.mask_token")  # heads of ViT's pre-training; random after fine-tuning

@@ -11,7 +11,7 @@ from modelgraft_plugins.processor_files import NATURAL, NUMBER, SWITCH, WORD, Wa
 from modelgraft_plugins.vision.processors import BY_MODEL, PROCESSORS, Processor
 
 if TYPE_CHECKING:
-    from modelgraft.checkpoints.sources import SourceView
+    from modelgraft.plugin import SourceView
 
 Side = int | None
 Size = Mapping[str, int]

@@ -13,9 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from modelgraft.backends.base import LoadContext
-from modelgraft.errors import InputError
-from modelgraft.pictures import PICTURE_PIXELS, eight_bits, on_white
+from modelgraft.plugin import PICTURE_PIXELS, InputError, LoadContext, eight_bits, on_white
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -19,9 +19,9 @@ from modelgraft.backends.onnx.keys import OPSET, ExportError, Signature, identit
 from modelgraft.backends.onnx.parity import Parity, compare
 from modelgraft.backends.onnx.precision import bring
 from modelgraft.backends.torch import TorchBackend, in_torch, placed, starts_new
-from modelgraft.errors import GraphError, InputError, Problem
-from modelgraft.graph import Node
-from modelgraft.wording import option
+from modelgraft.kernel.words.errors import GraphError, InputError, Problem
+from modelgraft.kernel.words.graph import Node
+from modelgraft.kernel.words.wording import option
 
 
 class OnnxBackend:

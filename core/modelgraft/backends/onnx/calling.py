@@ -11,8 +11,8 @@ from torch import Tensor
 
 from modelgraft.backends.onnx.runtime import TYPES
 from modelgraft.backends.onnx.streams import Order, order_of
-from modelgraft.errors import InputError
-from modelgraft.wording import option
+from modelgraft.kernel.words.errors import InputError
+from modelgraft.kernel.words.wording import option
 
 
 class Exported:

@@ -18,8 +18,8 @@ from modelgraft.backends.onnx.capturing import is_worth_capturing, refuse
 from modelgraft.backends.onnx.quiet import muted
 from modelgraft.backends.onnx.runtime import runtime
 from modelgraft.backends.onnx.streams import stream_of
-from modelgraft.errors import InputError
-from modelgraft.wording import option
+from modelgraft.kernel.words.errors import InputError
+from modelgraft.kernel.words.wording import option
 
 CUDA = "CUDAExecutionProvider"
 ON_CPU_ALONE = b"DynamicQuantizeLinear"  # the CUDA provider of 1.31 has no kernel for it: every product would wait for two copies

@@ -27,7 +27,7 @@ from modelgraft.backends.onnx.parity import Parity, compare
 from modelgraft.backends.onnx.precision import bring
 from modelgraft.backends.onnx.stepping import Rows
 from modelgraft.backends.torch import in_torch, resolve
-from modelgraft.generation.decoder import Decoder
+from modelgraft.loops.decoder import Decoder
 
 # Prompts of the parity gate: two batches of unequal lengths, none as long as the traced one, then tokens one by one.
 PROMPTS = ((3, 9, 4), (1,))

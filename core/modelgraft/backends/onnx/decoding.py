@@ -24,7 +24,7 @@ from modelgraft.backends.onnx.calling import bind
 from modelgraft.backends.onnx.capturing import can_capture
 from modelgraft.backends.onnx.stepping import Lookup, Step
 from modelgraft.backends.onnx.streams import Order, order_of, unordered
-from modelgraft.errors import InputError
+from modelgraft.kernel.words.errors import InputError
 
 SHORTEST_REUSE = 8  # tokens of a common beginning below which reading them again costs nothing
 ROUND = 64  # capacities are multiples of this, so that runs of nearly the same length use the same memory

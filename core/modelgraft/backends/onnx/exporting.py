@@ -17,8 +17,8 @@ from modelgraft.backends.onnx.quiet import muted
 from modelgraft.backends.onnx.runtime import open_session
 from modelgraft.backends.onnx.streamlining import streamline
 from modelgraft.backends.onnx.widening import widen
-from modelgraft.errors import ModelgraftError, PluginError
-from modelgraft.graph import Node
+from modelgraft.kernel.words.errors import ModelgraftError, PluginError
+from modelgraft.kernel.words.graph import Node
 
 UNKNOWN_OPERATOR = re.compile(r"No ONNX function found for <OpOverload\(op='([^']+)'")  # how the exporter names what it cannot write
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from modelgraft.backends.onnx import store
 from modelgraft.backends.onnx.processor import products_saturate
-from modelgraft.errors import ModelgraftError, PluginError
-from modelgraft.graph import Adapter, Node
-from modelgraft.guard import contained, said
-from modelgraft.kinds import defect_of
-from modelgraft.ports import Port, Tensor
+from modelgraft.kernel.words.errors import ModelgraftError, PluginError
+from modelgraft.kernel.words.graph import Adapter, Node
+from modelgraft.kernel.words.guard import contained, said
+from modelgraft.kernel.words.kinds import defect_of
+from modelgraft.kernel.words.ports import Port, Tensor
 
 WEIGHT_BITS: Mapping[str, int] = {"int8": 8, "w8": 8, "w4": 4}
 OPSET = 23  # the first with one operator for attention, for RMS norm and for rotary positions; onnxruntime runs it since 1.23

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from modelgraft.backends.onnx import store
 from modelgraft.backends.onnx.keys import ExportError
-from modelgraft.errors import ModelgraftError
+from modelgraft.kernel.words.errors import ModelgraftError
 
 if TYPE_CHECKING:
     from modelgraft.backends.onnx.parity import Parity

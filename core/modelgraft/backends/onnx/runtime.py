@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from modelgraft.errors import InputError, PluginError
+from modelgraft.kernel.words.errors import InputError, PluginError
 
 # The types of inputs and outputs as onnxruntime names them, and as torch and numpy do.
 TYPES: Mapping[str, str] = {

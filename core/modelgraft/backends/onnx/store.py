@@ -22,11 +22,11 @@ from typing import Any
 
 from modelgraft.backends.onnx.processor import machine_key
 from modelgraft.backends.onnx.runtime import open_session, tune
-from modelgraft.checkpoints import kept, seals
-from modelgraft.checkpoints.progress import current_listener
-from modelgraft.checkpoints.seals import BrokenSeal
-from modelgraft.checkpoints.storage import cache_in_use, cache_root, clear_leftovers, folder_aside, locked
-from modelgraft.errors import ModelgraftError
+from modelgraft.kernel.words.errors import ModelgraftError
+from modelgraft.sources import kept, seals
+from modelgraft.sources.progress import current_listener
+from modelgraft.sources.seals import BrokenSeal
+from modelgraft.sources.storage import cache_in_use, cache_root, clear_leftovers, folder_aside, locked
 
 GRAPH = "model.onnx"
 MANIFEST = "manifest.json"

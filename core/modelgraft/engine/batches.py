@@ -1,0 +1,152 @@
+"""A graph over many records: put into batches, run, taken apart again; a failure stays with the record that caused it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+from modelgraft.engine.intake import Intake, level, read, refuse_unknown, said_of
+from modelgraft.engine.result import Result
+from modelgraft.engine.routing import is_whole
+from modelgraft.kernel.words.errors import Cancelled, GraphError, InputError, ModelgraftError, NodeError
+from modelgraft.kernel.words.graph import GraphInput
+from modelgraft.kernel.words.ports import Port, Tensor
+from modelgraft.records import values
+from modelgraft.records.absence import ABSENT
+from modelgraft.records.values import Given
+from modelgraft.sources.archives import only_cached
+
+Run = Callable[[Intake], Result]
+Record = Mapping[str, Any] | ModelgraftError  # the error of a record that could not even be read comes back as its result
+
+
+def map_records(
+    records: Iterable[Record],
+    run: Run,
+    *,
+    known: Mapping[str, GraphInput],
+    needed: Sequence[GraphInput],
+    ports: Mapping[str, Port],
+    batch_size: int,
+) -> Iterator[Result]:
+    """Give one result per record, in order. Reads no further ahead than one batch.
+
+    known   the inputs of the graph;  needed  those that the run reads;  ports  of the wanted outputs
+    """
+    size = 1 if any(is_whole(port.type) for port in ports.values()) else batch_size  # what has no batch axis cannot be taken apart
+    source = iter(records)
+    while batch := [_read(record, known, needed) for record in islice(source, size)]:  # each at once: its maker may fill it again
+        yield from _run_batch(batch, run, known, ports)
+
+
+def _run_batch(
+    taken: Sequence[dict[str, Given | None] | ModelgraftError], run: Run, known: Mapping[str, GraphInput], ports: Mapping[str, Port]
+) -> Iterator[Result]:
+    good = [one for one in taken if not isinstance(one, ModelgraftError)]
+    results = iter(_run_together(good, run, known, ports))
+    for one in taken:
+        yield Result({}, error=one) if isinstance(one, ModelgraftError) else _with_remarks(next(results), said_of(one))
+
+
+def _with_remarks(result: Result, said: tuple[str, ...]) -> Result:
+    """The result of a record, which also says what was odd about its own inputs."""
+    return replace(result, warnings=(*said, *result.warnings)) if said else result
+
+
+def _read(record: Record, known: Mapping[str, GraphInput], needed: Sequence[GraphInput]) -> dict[str, Given | None] | ModelgraftError:
+    if isinstance(record, ModelgraftError):
+        return record
+    if not isinstance(record, Mapping):
+        return InputError(f"found {values.describe(record)}, wanted a record: a mapping of inputs to values")
+    try:
+        refuse_unknown(record, known)
+        with only_cached("a record starts no download"):
+            found = {item.name: _read_input(item, record) for item in needed}
+    except ModelgraftError as error:
+        return error
+    except Exception as error:  # noqa: BLE001 a file may make its decoder fail in any way, MemoryError too: the other records live
+        return _unread(record, needed, error)
+    many = [name for name, one in found.items() if one is not None and not one.single and not is_whole(known[name].port.type)]
+    if many:
+        return InputError(f"input '{many[0]}' holds a batch; in a record each input is a single value")
+    return found
+
+
+def _read_input(item: GraphInput, record: Mapping[str, Any]) -> Given | None:
+    try:
+        return read(item, record)
+    except GraphError as error:  # of a source, which does not know for what it was named
+        raise InputError(f"input '{item.name}': {error.unworded}") from error
+
+
+def _unread(record: Mapping[str, Any], needed: Sequence[GraphInput], error: Exception) -> InputError:
+    told = ", ".join(f"'{item.name}' ({values.describe(record[item.name])})" for item in needed if item.name in record)
+    reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}".rstrip(": ")
+    failed = InputError(f"the record cannot be read, with the inputs {told}: {reason}")
+    failed.__cause__ = error
+    return failed
+
+
+def _run_together(
+    records: Sequence[Mapping[str, Given | None]], run: Run, known: Mapping[str, GraphInput], ports: Mapping[str, Port]
+) -> list[Result]:
+    """Run records as one batch; when that fails, one by one, so that the failure stays with its record."""
+    if len(records) > 1:
+        try:
+            joined = _join(records)
+            if joined is not None:
+                return _split(run(Intake(joined, len(records), single=False)), len(records), ports)
+        except Cancelled:
+            raise
+        except (NodeError, InputError, MemoryError):
+            pass  # found again below, by the record that causes it
+    return [_run_alone(record, run, known) for record in records]
+
+
+def _run_alone(record: Mapping[str, Given | None], run: Run, known: Mapping[str, GraphInput]) -> Result:
+    try:
+        return run(replace(level(record, known), single=True, said=()))
+    except Cancelled:
+        raise
+    except (NodeError, InputError) as error:
+        return Result({}, error=error)
+    except MemoryError:
+        return Result({}, error=InputError("the memory does not suffice for this record"))
+
+
+def _join(records: Sequence[Mapping[str, Given | None]]) -> dict[str, Any] | None:
+    """One batch of several records; None when they do not fit together: tensors of different shapes, inputs left out."""
+    joined: dict[str, Any] = {}
+    for name in records[0]:
+        given = [record[name] for record in records]
+        there = [one.value for one in given if one is not None]
+        if not there:
+            joined[name] = None
+        elif len(there) < len(given):
+            return None
+        elif all(isinstance(value, list) for value in there):
+            joined[name] = [record for value in there for record in value]
+        elif len({(type(value), getattr(value, "shape", None), getattr(value, "dtype", None)) for value in there}) == 1:
+            import torch
+
+            joined[name] = torch.cat(there)
+        else:
+            return None
+    return joined
+
+
+def _split(result: Result, count: int, ports: Mapping[str, Port]) -> list[Result]:
+    return [
+        replace(result, outputs={name: _record(result.outputs[name], index, port) for name, port in ports.items()})
+        for index in range(count)
+    ]
+
+
+def _record(value: Any, index: int, port: Port) -> Any:
+    """The output of one record, as a run of it alone would give it: a tensor keeps its batch axis."""
+    if isinstance(value, list):
+        record = value[index]
+        return record[None] if isinstance(port.type, Tensor) and record is not ABSENT else record
+    return value[index : index + 1]

@@ -1,0 +1,187 @@
+"""What stands between a plan and the code of a node: lists of wires, and the check of what the code gave.
+
+Each function wraps a call into another one. Which wrappers a node gets is decided when its plan is made ready, so that
+a run pays only for those that it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from modelgraft.engine.routing import is_whole
+from modelgraft.kernel.words.errors import Cancelled, NodeError, choices
+from modelgraft.kernel.words.graph import Node
+from modelgraft.kernel.words.ports import ListOf, Modality, Port, PortType, Tensor
+from modelgraft.records import values
+from modelgraft.records.media import Audio
+from modelgraft.records.owning import is_picture
+
+Call = Callable[..., Any]  # what runs a node: takes and gives whatever the ports carry
+Check = Callable[[Any, int], Any]  # (what the code gave, size of the batch) -> the same, or raises
+
+
+def listed(call: Call, node: Node) -> Call:
+    """Join the arguments of each port that is fed by a list of wires: of records, one list per record; of tensors, a list."""
+    if not node.lists:
+        return call
+    shape = [(len(node.wired.get(name) or (None,)), name in node.lists) for name in node.in_ports]
+
+    def run(*arguments: Any) -> Any:
+        position, joined = 0, []
+        for width, is_list in shape:
+            part = arguments[position : position + width]
+            joined.append(_join(part) if is_list else part[0])
+            position += width
+        return call(*joined)
+
+    return run
+
+
+def _join(items: Iterable[Any]) -> list[Any] | None:
+    there = [item for item in items if item is not None]
+    if not there:
+        return None
+    if all(isinstance(item, list) for item in there):
+        return [list(records) for records in zip(*there, strict=True)]
+    return there
+
+
+def checked(call: Call, node: Node, *, count: Callable[[], int], is_stopped: Callable[[], bool]) -> Call:
+    """Look at everything that a call gives, and do not start it in a run that was stopped."""
+    check = check_of(node)
+
+    def run(*arguments: Any) -> Any:
+        if is_stopped():
+            raise Cancelled(f"stopped before node '{node.name}' ran", node=node.name, component=node.component.id)
+        return check(call(*arguments), count())
+
+    return run
+
+
+def check_of(node: Node) -> Check:
+    """What looks at the results of a node: each port there, a batch of the right size, of the declared type.
+
+    Raises NodeError that names plugin, component, node and port, what was found and what was wanted.
+    """
+    ports = dict(node.out_ports)
+    spread = _spread if is_constant(node) else _as_it_is
+    if len(ports) == 1:
+        ((name, port),) = ports.items()
+        return lambda result, count: check_port(node, name, port, spread(port, result, count), count)
+
+    def check(result: Any, count: int) -> Any:
+        if not isinstance(result, Mapping):
+            raise _broken(node, f"it gave {values.describe(result)}, wanted a mapping with {choices(ports)}")
+        missing = [name for name, port in ports.items() if name not in result and not port.optional]
+        extra = [str(name) for name in result if name not in ports]
+        if missing or extra:
+            raise _broken(node, f"it gave the outputs {choices(map(str, result))}, wanted {choices(ports)}")
+        return {name: check_port(node, name, port, spread(port, result.get(name), count), count) for name, port in ports.items()}
+
+    return check
+
+
+def is_constant(node: Node) -> bool:
+    """Whether nothing feeds a node: it gives one record, which counts for every record of the batch."""
+    return not node.wired
+
+
+def _as_it_is(_port: Port, value: Any, _count: int) -> Any:
+    return value
+
+
+def _spread(port: Port, value: Any, count: int) -> Any:
+    """The one record of a constant, once for each of the batch; anything else as it is, for the check to tell."""
+    if count == 1 or value is None or (isinstance(port.type, Tensor) and is_whole(port.type)):
+        return value
+    if isinstance(value, list):
+        return value * count if len(value) == 1 else value
+    has_one = getattr(value, "ndim", 0) and len(value) == 1
+    return value.expand(count, *value.shape[1:]) if has_one else value
+
+
+def gives_masks(node: Node) -> bool:
+    """Say whether a node has an output of truth values, which may come as a list and is made a tensor."""
+    return any(isinstance(port.type, Tensor) and port.type.dtype in ("mask", "bool") for port in node.out_ports.values())
+
+
+def check_port(node: Node, name: str, port: Port, value: Any, count: int) -> Any:
+    """Give what a node gave for a port, a mask of truth values as a tensor. Raises NodeError when it is not what was declared."""
+    if value is None and port.optional:
+        return None
+    if isinstance(port.type, Tensor):
+        return _check_tensor(node, name, port.type, value, count)
+    if not isinstance(value, list):
+        raise _broken(
+            node, f"output '{name}': found {values.describe(value)}, wanted {port}: a list with one record per entry of the batch"
+        )
+    if len(value) != count:
+        raise _broken(node, f"output '{name}': found {_records(len(value))}, wanted {count}, the size of the batch")
+    wrong = wrong_record(port.type, value)
+    if wrong:
+        raise _broken(node, f"output '{name}': {wrong}, wanted {port}")
+    return value
+
+
+def wrong_record(kind: PortType, records: Iterable[Any]) -> str:
+    """What is wrong with the records of a port: the first that is no value of its type, as "record 1 is a list of 3"; "" when none is."""
+    fits = _fits(kind)
+    if fits is None:
+        return ""
+    return next((f"record {index} is {values.describe(record)}" for index, record in enumerate(records) if not fits(record)), "")
+
+
+def _fits(kind: PortType) -> Callable[[Any], bool] | None:
+    """What tells whether a record is a value of a type; None when any value is."""
+    if isinstance(kind, ListOf):
+        inside = _fits(kind.item)
+        return lambda record: isinstance(record, list | tuple) and (inside is None or all(map(inside, record)))
+    return _RECORDS.get(kind.name) if isinstance(kind, Modality) else None
+
+
+def _is_text(record: Any) -> bool:
+    return isinstance(record, str)
+
+
+def _is_sound(record: Any) -> bool:
+    return isinstance(record, Audio)
+
+
+def _is_listed(record: Any) -> bool:
+    return isinstance(record, list | tuple)
+
+
+_RECORDS: Mapping[str, Callable[[Any], bool]] = {
+    "text": _is_text,
+    "label": _is_text,
+    "audio": _is_sound,
+    "boxes": _is_listed,
+    "conversation": _is_listed,
+    "image": is_picture,
+}
+
+
+def _check_tensor(node: Node, name: str, kind: Tensor, value: Any, count: int) -> Any:
+    import torch
+
+    if isinstance(value, list) and kind.dtype in ("mask", "bool") and all(isinstance(flag, bool) for flag in value):
+        value = torch.tensor(value)
+    if not isinstance(value, torch.Tensor):
+        raise _broken(node, f"output '{name}': found {values.describe(value)}, wanted {kind}: a torch tensor")
+    wrong = values.tensor_mismatch(kind, value)
+    if not wrong and not is_whole(kind) and kind.axes[0] is not None and len(value) != count:
+        wrong = f"it holds {_records(len(value))}, the batch {count}"
+    if wrong:
+        raise _broken(node, f"output '{name}': found {values.describe(value)}, wanted {kind}: {wrong}")
+    return value
+
+
+def _records(count: int) -> str:
+    return "1 record" if count == 1 else f"{count} records"
+
+
+def _broken(node: Node, found: str) -> NodeError:
+    plugin = f"plugin '{node.component.plugin}': " if node.component.plugin else ""
+    text = f"{plugin}{node.component.id} breaks its declaration in node '{node.name}': {found}"
+    return NodeError(text, node=node.name, component=node.component.id)

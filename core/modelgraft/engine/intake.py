@@ -1,0 +1,113 @@
+"""From what a user gives to the values that a run starts with: every input read, all of one batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from modelgraft.engine.routing import is_whole
+from modelgraft.kernel.words.errors import InputError, choices, nearest
+from modelgraft.kernel.words.graph import GraphInput
+from modelgraft.records import values
+from modelgraft.records.values import Given
+
+MOST_SHOWN = 40  # letters of a value in a message
+
+
+@dataclass(slots=True)  # not frozen: made in every run, and freezing triples the cost
+class Intake:
+    """The inputs of a run, by name: lists of records or tensors, None for an optional one that was left out.
+
+    count   the size of the batch;  single  no input was a batch, so outputs come back as single values
+    said    what the user should know of values that are used, but not quite as they are
+    """
+
+    values: dict[str, Any]
+    count: int
+    single: bool
+    said: tuple[str, ...] = ()
+
+
+def take_in(inputs: Mapping[str, Any], *, known: Mapping[str, GraphInput], needed: Iterable[GraphInput]) -> Intake:
+    """Read the inputs that a run needs; others that the graph knows are left alone.
+
+    Raises InputError for unknown and missing names, values that do not fit, and batches of different sizes.
+    """
+    refuse_unknown(inputs, known)
+    given = {item.name: read(item, inputs) for item in needed}
+    said = tuple[str, ...]()
+    for one in given.values():
+        if one is None or not one.single:
+            return level(given, known)
+        said += one.said
+    return Intake({name: one.value for name, one in given.items() if one is not None}, 1, single=True, said=said)
+
+
+def refuse_seed(seed: object) -> None:
+    """Raise InputError for what cannot be a seed: generators of numbers take whole numbers of 64 bits."""
+    if isinstance(seed, bool) or not isinstance(seed, int) or not -(2**63) <= seed < 2**63:
+        raise InputError(f"seed is {seed!r}; wanted: a whole number, from -2**63 up to 2**63 - 1")
+
+
+def refuse_unnamed(method: str, unnamed: Sequence[object], known: Mapping[str, GraphInput]) -> None:
+    """Raise InputError for what was given without a name, and say how it is written."""
+    if not unnamed:
+        return
+    takes = choices([f"{item.name} ({item.port})" for item in known.values()], sort=False)
+    told = ", ".join(map(values.describe, unnamed))
+    raise InputError(f"found {told} without a name; the inputs are: {takes}. Write {method}({_as_arguments(unnamed[0], known)})")
+
+
+def _as_arguments(value: object, names: Iterable[str]) -> str:
+    """A value as the first of some arguments, the others left open."""
+    shown = repr(value) if isinstance(value, str | bytes | int | float) and len(repr(value)) <= MOST_SHOWN else "..."
+    return ", ".join(f"{name}={shown if index == 0 else '...'}" for index, name in enumerate(names))
+
+
+def refuse_unknown(inputs: Mapping[str, Any], known: Mapping[str, GraphInput]) -> None:
+    """Raise InputError for a name that is no input of the graph, with the inputs that there are."""
+    if inputs.keys() <= known.keys():
+        return
+    name = next(name for name in inputs if name not in known)
+    listed = [f"{item.name} ({item.port})" for item in known.values()]
+    raise InputError(f"the graph has no input '{name}'; it has: {choices(listed)}. {nearest(name, known)}".strip())
+
+
+def read(item: GraphInput, inputs: Mapping[str, Any]) -> Given | None:
+    """Read one input: what was given, or its default; None when it is optional and there is neither."""
+    if item.name in inputs:
+        return values.read_input(item.name, item.port, inputs[item.name])
+    if item.has_default and item.default is not None:
+        return values.read_input(item.name, item.port, item.default)
+    if item.port.optional or item.has_default:
+        return None
+    raise InputError(f"input '{item.name}' is missing; wanted: {item.port}")
+
+
+def level(given: Mapping[str, Given | None], known: Mapping[str, GraphInput]) -> Intake:
+    """Repeat single records to the size of the batch. Raises InputError when batches differ in size."""
+    batches = {name: one.count for name, one in given.items() if one is not None and not one.single and not _is_whole(known[name], one)}
+    sizes = set(batches.values())
+    if len(sizes) > 1:
+        told = ", ".join(f"'{name}' has {size}" for name, size in sorted(batches.items()))
+        raise InputError(f"the inputs are batches of different sizes: {told}; wanted: one size, or single values")
+    count = sizes.pop() if sizes else 1
+    spread = {name: _spread(known[name], one, count) for name, one in given.items()}
+    return Intake(spread, count, not batches, said_of(given))
+
+
+def said_of(given: Mapping[str, Given | None]) -> tuple[str, ...]:
+    """What was said of the inputs, all together."""
+    return tuple(text for one in given.values() if one is not None for text in one.said)
+
+
+def _spread(item: GraphInput, one: Given | None, count: int) -> Any:
+    if one is None or one.count == count or _is_whole(item, one):
+        return None if one is None else one.value
+    return values.spread(one, count)
+
+
+def _is_whole(item: GraphInput, one: Given) -> bool:
+    tensor = item.port.tensor
+    return tensor is not None and not isinstance(one.value, list) and is_whole(tensor)

@@ -1,0 +1,242 @@
+"""Nodes as they are loaded: each when a run first needs it, by the backend that its plan names."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from modelgraft.backends.base import Backend, LoadContext, Loaded, NodeRuntime, bound_function
+from modelgraft.engine.observers import call_watchers
+from modelgraft.kernel.words.errors import ModelgraftError, PluginError, Problem, SourceError, raise_if_any
+from modelgraft.kernel.words.graph import Node, SolvedGraph
+from modelgraft.kernel.words.guard import contained, place_of, said
+from modelgraft.kernel.words.kinds import defect_of
+from modelgraft.kernel.words.plans import Step
+from modelgraft.sources import kept
+from modelgraft.sources.progress import heard_by
+
+Progress = Callable[..., None]  # emit(kind, node, **facts)
+
+
+class Loader:
+    """The loaded nodes of a pipeline, their backends, and what each may ask of a run.
+
+    emit  is told of loads: ("node-loading", name) and ("node-loaded", name, seconds=...)
+    """
+
+    def __init__(self, graph: SolvedGraph, *, seed: int, init: str | None, offline: bool, fallback: str | None, emit: Progress) -> None:
+        self._graph, self._seed, self._init, self._offline, self._emit = graph, seed, init, offline, emit
+        self._fallback = fallback
+        self._registry = graph.graph.registry
+        self._lock = threading.RLock()  # lazy nodes are loaded by the threads that run them
+        self._backends: dict[str, Backend] = {}
+        self._loaded: dict[str, Loaded] = {}
+        self.runtimes: dict[str, NodeRuntime] = {}
+        self.cancelled = threading.Event()
+        self.run_seed = seed
+        self.has_warnings = False
+
+    def begin(self, seed: int) -> None:
+        """Start a run: its seed for every node, and nothing cancelled."""
+        self.run_seed = seed
+        for runtime in self.runtimes.values():
+            runtime.seed = seed
+        if self.cancelled.is_set():
+            self.cancelled.clear()
+
+    def require(self, nodes: Iterable[Node]) -> None:
+        """Raise SourceError for every one of these nodes whose source has no weights and will get none: before any is loaded."""
+        from modelgraft.kernel.checking.forecasts import needs_weights
+        from modelgraft.sources.lacking import NO_WEIGHTS_HINT, none_to_come
+
+        if self._init == "random":
+            return
+        parts = [part for node in nodes for part in (node.parts or (node,)) if node.name not in self._loaded]
+        found = [
+            Problem("no-weights", f"{name}: {why}", node.place, NO_WEIGHTS_HINT, node=node.name)
+            for node in parts
+            for name, source, _ in needs_weights(node)
+            if (why := none_to_come(source, offline=self._offline))
+        ]
+        raise_if_any(found, SourceError)
+
+    def load(self, step: Step) -> Loaded:
+        """Give a node that is ready to run; load it, and the node whose weights it shares, when it is not yet.
+
+        Raises SourceError, PluginError or InputError as the backend does.
+        """
+        with self._lock:
+            return self._loaded.get(_place_of(step.node)) or self._load(step.node, step)
+
+    def loaded(self) -> Mapping[str, Loaded]:
+        """The nodes that are loaded, by name."""
+        return self._loaded
+
+    def backend(self, name: str) -> Backend | None:
+        """A backend that has loaded a node, or None."""
+        return self._backends.get(name)
+
+    def warnings(self, steps: Iterable[Step]) -> tuple[str, ...]:
+        """What a user must know about the loads of these steps."""
+        places = [_place_of(step.node) for step in steps]
+        return tuple(text for place in places if place in self._loaded for text in self._loaded[place].warnings)
+
+    def warn(self, step: Step, text: str) -> None:
+        """Note what a user must know of a loaded node in every run, found while it ran."""
+        with self._lock:
+            place = _place_of(step.node)
+            if place in self._loaded:
+                self._loaded[place] = replace(self._loaded[place], warnings=(*self._loaded[place].warnings, text))
+                self.has_warnings = True
+        self._emit("load-warning", step.node.name, text=text)
+
+    def forget(self, nodes: Iterable[Node]) -> None:
+        """Drop nodes that are stuck in a run that was given up: the next run loads them anew, and they stay cancelled."""
+        with self._lock:
+            for node in nodes:
+                self._loaded.pop(_place_of(node), None)
+                self.runtimes.pop(node.name, None)
+            self.cancelled = threading.Event()
+            for runtime in self.runtimes.values():
+                runtime.cancelled = self.cancelled
+
+    def close(self) -> None:
+        """Free every node and every backend."""
+        with self._lock:
+            failed = [_close(f"node '{place}'", loaded.close) for place, loaded in self._loaded.items()]
+            self._loaded.clear()
+            self.runtimes.clear()
+            failed += [_close(f"the backend '{name}'", backend.close) for name, backend in self._backends.items()]
+            self._backends.clear()
+        for text in filter(None, failed):
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
+
+    def _load(self, node: Node, step: Step) -> Loaded:
+        if node.share is not None and node.share not in self._loaded:
+            self._load(self._graph.nodes[node.share], step)
+        self._emit("node-loading", node.name)
+        start = time.perf_counter()
+        with heard_by(partial(self._emit_progress, node.name)), kept.loading() as found:
+            loaded = _with_remarks(self._opened(node, step), node)
+        if found:
+            loaded = replace(loaded, warnings=(*loaded.warnings, *(f"{node.name}: {text}" for text in found)))
+        seconds = time.perf_counter() - start
+        self._loaded[_place_of(node)] = loaded
+        watched = {"node": node.name, "component": node.component.id, "seconds": seconds}
+        call_watchers(self._registry.manager, "on_node_load", warn=lambda text: self._emit("warning", node.name, text=text), **watched)
+        self._emit("node-loaded", node.name, seconds=seconds)
+        for text in loaded.warnings:
+            self.has_warnings = True
+            self._emit("load-warning", node.name, text=text)
+        return loaded
+
+    def _opened(self, node: Node, step: Step) -> Loaded:
+        """Open a node and bind it to its runtime. Whatever code of a plugin raises meanwhile is a PluginError that names it."""
+        try:
+            with contained():
+                loaded = self._open(node, step)
+                if loaded.bind is not None:
+                    emit = partial(self._emit_from, node.name)
+                    runtime = NodeRuntime(node.name, node.component.id, seed=self.run_seed, cancelled=self.cancelled, emit=emit)
+                    loaded.bind(runtime)
+                    self.runtimes[node.name] = runtime
+        except ModelgraftError:
+            raise
+        except Exception as error:  # code of a plugin may raise anything while it loads
+            component = node.component
+            found = f"plugin '{component.plugin}': {component.id} could not be loaded for node '{node.name}': {said(error)}"
+            raise PluginError(f"{found}\n    {defect_of(component, error)}") from error
+        return loaded
+
+    def _emit_progress(self, node: str, done: int, total: int | None, label: str) -> None:
+        self._emit("progress", node, done=done, total=total, label=label)
+
+    def _emit_from(self, node: str, kind: str, **facts: Any) -> None:
+        self._emit(kind, node, **facts)
+
+    def _open(self, node: Node, step: Step) -> Loaded:
+        if node.component.function is not None and not node.adapters:
+            return Loaded(bound_function(node.component.function, node))
+        return self._backend(step.backend).load(self._context(node, step), self._loaded)
+
+    def _context(self, node: Node, step: Step) -> LoadContext:
+        return LoadContext(
+            node,
+            step.device,
+            step.dtype,
+            self._weights(node),
+            self._seed,
+            self._offline,
+            self._registry,
+            self._init,
+            step.precision,
+            step.threads,
+            self._fallback,
+            of=partial(self._context, step=step) if node.parts else None,
+        )
+
+    def _weights(self, node: Node) -> Any:
+        """The weights of a node's source; None when it has none and needs none, or when a loaded module holds them."""
+        if node.share is not None:
+            return self._weights(self._graph.nodes[node.share]) if self._loaded[node.share].state is None else None
+        if node.source is None or node.component.function is not None:
+            return None
+        if self._init == "random" and not node.source.has_weights:
+            return None
+        from modelgraft.sources import weights  # brings torch
+
+        try:
+            return weights.open(node.source, offline=self._offline)
+        except SourceError as error:
+            if node.component.load is not None and [problem.code for problem in error.noted] == ["no-weights"]:
+                return None  # code such as a tokenizer reads its files by itself
+            raise
+
+    def _backend(self, name: str) -> Backend:
+        if name not in self._backends:
+            place = self._registry.backend(name)
+            module, _, attribute = place.partition(":")
+            try:
+                with contained():
+                    self._backends[name] = getattr(importlib.import_module(module), attribute)()
+            except ModelgraftError:
+                raise
+            except Exception as error:  # code of a plugin may raise anything while it is imported
+                text = error if isinstance(error, ImportError) else said(error)
+                at = place_of(error, module)
+                raise PluginError(
+                    f"the backend '{name}' ({place}) cannot be imported: {text}" + (f"\n    see {at}" if at else "")
+                ) from error
+        return self._backends[name]
+
+
+def _with_remarks(loaded: Loaded, node: Node) -> Loaded:
+    """The warnings that the checks have for the node, before those of its load."""
+    remarks = [remark for part in (node, *node.parts) for remark in part.remarks]
+    return replace(loaded, warnings=(*map(_in_a_line, remarks), *loaded.warnings)) if remarks else loaded
+
+
+def _in_a_line(remark: Problem) -> str:
+    where = f" ({remark.place.short})" if remark.place else ""
+    return f"{remark.found}{where}{f'; {remark.hint}' if remark.hint else ''}"
+
+
+def _close(what: str, close: Callable[[], None]) -> str:
+    """Close something; gives "" or what it raised, so that what stands behind it is closed as well."""
+    try:
+        with contained():
+            close()
+    except Exception as error:  # noqa: BLE001 code of a plugin may raise anything while it closes
+        return f"{what} could not be closed: {said(error)}"
+    return ""
+
+
+def _place_of(node: Node) -> str:
+    """Where a loaded node is kept. One that stands for several may give other outputs in the plan of another request."""
+    return f"{node.name} -> {', '.join(node.out_ports)}" if node.parts else node.name

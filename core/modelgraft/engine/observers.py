@@ -1,0 +1,93 @@
+"""Who watches the nodes of a run: the hooks of plugins, and whoever takes events. Compiled in only when there is somebody."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pluggy
+
+from modelgraft.engine.layout import Job
+from modelgraft.kernel.words.graph import Node
+from modelgraft.kernel.words.guard import contained, place_of, said
+from modelgraft.kernel.words.ports import Port
+from modelgraft.records.owning import Handed
+
+Call = Callable[..., Any]  # what runs a node: takes and gives whatever the ports carry
+Emit = Callable[..., None]  # emit(kind, node, **facts)
+
+WATCHING = ("before_node", "after_node", "on_node_error")
+
+
+def has_watchers(manager: pluggy.PluginManager) -> bool:
+    """Say whether a plugin implements a hook that sees nodes run."""
+    return any(getattr(manager.hook, name).get_hookimpls() for name in WATCHING)
+
+
+def observed(
+    call: Call,
+    job: Job,
+    *,
+    manager: pluggy.PluginManager,
+    emit: Emit,
+    wanted: Mapping[str, str],
+    show: Callable[[Port, Any], Any],
+    measure: Callable[[str, Mapping[str, Any]], None] | None,
+) -> Call:
+    """Tell hooks and events what a node does.
+
+    wanted   the outputs of the graph that this node gives: name by port;  show  makes of a value what a user gets
+    measure  takes the outputs of each node, for a trace; None: nobody asks
+    """
+    node = job.step.node
+    name, component = node.name, node.component.id
+
+    def tell(hook: str, **facts: Any) -> None:
+        call_watchers(manager, hook, warn=lambda text: emit("warning", name, text=text), node=name, component=component, **facts)
+
+    def run(*arguments: Any) -> Any:
+        emit("node-started", name)
+        tell("before_node")
+        start = time.perf_counter()
+        try:
+            result = call(*arguments)
+        except BaseException as error:
+            tell("on_node_error", error=error)
+            emit("node-failed", name, error=error)
+            raise
+        seconds = time.perf_counter() - start
+        outputs = by_port(node, result)
+        tell("after_node", seconds=seconds, outputs=Handed(outputs))
+        emit("node-finished", name, seconds=seconds)
+        if measure is not None:
+            measure(name, outputs)
+        for port, output in wanted.items():
+            emit("output", name, name=output, value=show(node.out_ports[port], outputs.get(port)))
+        return result
+
+    return run
+
+
+def call_watchers(manager: pluggy.PluginManager, hook: str, *, warn: Callable[[str], None], **facts: Any) -> None:
+    """Call a hook that sees things happen, plugin by plugin. One that fails is told as a warning, and changes nothing else.
+
+    warn  takes the sentence that names the plugin, the hook and what it raised
+    """
+    found = getattr(manager.hook, hook)
+    for plugin in {id(one.plugin): one.plugin for one in found.get_hookimpls()}.values():
+        others = [other for other in manager.get_plugins() if other is not plugin]
+        try:
+            with contained():
+                manager.subset_hook_caller(hook, others)(**facts)
+        except Exception as error:  # noqa: BLE001 who watches is code of a plugin, which may raise anything
+            place = place_of(error)
+            where = f" ({place})" if place is not None else ""
+            warn(f"plugin '{manager.get_name(plugin)}': its hook {hook} failed: {said(error)}{where}")
+
+
+def by_port(node: Node, result: Any) -> Mapping[str, Any]:
+    """What a node gave, by output port."""
+    if len(node.out_ports) == 1:
+        return dict.fromkeys(node.out_ports, result)
+    return result if isinstance(result, Mapping) else {}

@@ -1,0 +1,156 @@
+"""Checks a graph without loading anything: every port, dimension, value space and token count, in three phases.
+
+    wiring   every name means something, every config holds together, every wire joins ports that can be joined
+    fitting  the dimensions and dtypes of the whole graph have a solution, and both ends of each wire mean the same by their numbers
+    budgets  each component reviews its own solved ports: context lengths, for example
+
+A phase reports all its problems at once, and starts only when the one before is clean. What is left over (nodes, inputs
+and params that nothing uses) is held back while anything is wrong with the wiring, because it may be what a wrong name was
+meant to be; it keeps no other phase from being looked at, and is told together with what that finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from modelgraft.kernel.checking.concrete import concrete_input, concrete_port
+from modelgraft.kernel.checking.configs import Configs
+from modelgraft.kernel.checking.drafts import Draft, Part
+from modelgraft.kernel.checking.following import fill_types
+from modelgraft.kernel.checking.forecasts import forecasts
+from modelgraft.kernel.checking.leftover import left_over
+from modelgraft.kernel.checking.misfits import Misfits
+from modelgraft.kernel.checking.placement import check_placement
+from modelgraft.kernel.checking.routes import check_routes
+from modelgraft.kernel.checking.spaces import check_spaces
+from modelgraft.kernel.checking.twins import check_shares, tell_twins
+from modelgraft.kernel.checking.unify import Unified, Unifier
+from modelgraft.kernel.checking.wiring import PortWiring, find_components, refuse_host, wire_names
+from modelgraft.kernel.words.errors import Collector, GraphError, raise_if_any, reading_order
+from modelgraft.kernel.words.graph import Adapter, GraphSpec, Node, Ref, SolvedGraph
+from modelgraft.kernel.words.guard import contained, said
+from modelgraft.kernel.words.kinds import defect_of
+from modelgraft.kernel.words.ports import Port
+
+
+def solve(graph: GraphSpec, *, offline: bool = True) -> SolvedGraph:
+    """Check a graph and make every port and config value concrete.
+
+    offline  look at sources on this machine and at recorded configs alone, never on the network
+
+    Raises GraphError with every problem of the first phase that has any.
+    """
+    drafts, outputs, configs = _wire(graph, offline=offline)
+    spare = left_over(graph)
+    try:
+        solved = _solve_wired(graph, drafts, outputs, configs)
+    except _WiresLostError:
+        raise
+    except GraphError as error:
+        raise_if_any([*error.noted, *spare])
+        raise
+    raise_if_any(spare)
+    return solved
+
+
+class _WiresLostError(GraphError):
+    """A config that neighbours filled has changed ports, and wires do not fit them any more."""
+
+
+def _solve_wired(graph: GraphSpec, drafts: dict[str, Draft], outputs: dict[str, Ref], configs: Configs) -> SolvedGraph:
+    drafts = {name: drafts[name] for name in sorted(drafts)}  # nothing that is made of them depends on the order in the file
+    unified = _fit(graph, drafts, configs)
+    problems = Collector()
+    nodes = {name: _node(draft, unified) for name, draft in drafts.items()}
+    for draft in drafts.values():
+        _review(draft, nodes[draft.name], problems)
+    check_routes(nodes, problems)
+    check_shares(nodes, problems)
+    problems.finish()
+    inputs = {name: concrete_input(given, unified) for name, given in sorted(graph.inputs.items())}
+    return SolvedGraph(graph, tell_twins(nodes), inputs, outputs, forecasts(graph, nodes))
+
+
+def _wire(graph: GraphSpec, *, offline: bool) -> tuple[dict[str, Draft], dict[str, Ref], Configs]:
+    problems = Collector()
+    components = find_components(graph, problems)
+    wire_names(graph, problems)
+    check_placement(graph, problems)
+    configs = Configs(graph, problems, offline)
+    drafts: dict[str, Draft] = {}
+    for name in sorted(components, key=lambda name: (reading_order(graph.nodes[name].place), name)):
+        hosts, adapters = components[name]
+        spec = graph.nodes[name]
+        component = configs.pick(spec, hosts)
+        refuse_host(spec, component, adapters, problems)
+        share = graph.nodes.get(str(spec.share.value)) if spec.share is not None else None
+        draft = configs.draft(spec, component, adapters, share if share is not spec else None)
+        if draft is not None:
+            drafts[name] = draft
+    drafts = dict(sorted(fill_types(graph, drafts, configs).items()))
+    outputs = PortWiring(graph, drafts, problems).run()
+    problems.finish()
+    return drafts, outputs, configs
+
+
+def _fit(graph: GraphSpec, drafts: Mapping[str, Draft], configs: Configs) -> Unified:
+    problems = configs.problems
+
+    def rewire() -> None:
+        PortWiring(graph, drafts, problems).run()
+        if problems.problems:
+            raise _WiresLostError(problems.problems)
+
+    unifier = Unifier(drafts, graph.inputs, configs, rewire)
+    unified = unifier.run()
+    Misfits(graph, drafts, unifier.parts, unified, problems).report()
+    check_spaces(drafts, problems)
+    problems.finish()
+    return unified
+
+
+# -- what comes out -----------------------------------------------------------------------------------------------------
+
+
+def _node(draft: Draft, unified: Unified) -> Node:
+    spec, host = draft.spec, draft.host
+    in_ports = {}
+    for name, port in draft.in_ports.items():
+        types = (draft.chosen[name],) if name in draft.chosen else port.types
+        in_ports[name] = concrete_port(Port(types, port.optional, port.space, port.doc), draft.owners[name], unified)
+    return Node(
+        name=draft.name,
+        component=host.component,
+        config=host.config,
+        source=host.source,
+        in_ports=in_ports,
+        out_ports={name: concrete_port(port, host, unified) for name, port in draft.out_ports.items()},
+        wired=dict(draft.wired),
+        lists=frozenset(draft.lists),
+        frozen=spec.frozen,
+        when=draft.when,
+        lazy=spec.lazy,
+        share=draft.share,
+        adapters=tuple(_adapter(part) for part in draft.adapters),
+        runtime={key: value.value for key, value in spec.runtime.items()},
+        origins=dict(host.origins),
+        place=spec.place,
+        remarks=tuple(dict.fromkeys(remark for part in draft.parts for remark in part.remarks)),
+    )
+
+
+def _adapter(part: Part) -> Adapter:
+    return Adapter(part.component, part.config, part.source, tuple(part.face.declared.inputs), dict(part.origins))
+
+
+def _review(draft: Draft, node: Node, problems: Collector) -> None:
+    for part in draft.parts:
+        try:
+            with contained():
+                found = [(code, sentence, hint) for code, sentence, hint in part.config.review(node)]
+        except Exception as error:  # noqa: BLE001 the review is code of a plugin, which may raise anything
+            sentence = f"plugin '{part.component.plugin}': {part.component.id} could not review {node.name}: {said(error)}"
+            problems.add("component-failed", sentence, place=node.place, node=node.name, hint=defect_of(part.component, error))
+            continue
+        for code, sentence, hint in found:
+            problems.add(code, sentence, place=part.place, hint=hint, node=node.name)

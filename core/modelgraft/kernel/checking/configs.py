@@ -1,0 +1,255 @@
+"""Configs of nodes: component default < source < what the documents and the user give, each value with its origin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from modelgraft.kernel.checking.drafts import Draft, Face, Part, Seat, face_of
+from modelgraft.kernel.checking.members import details_of
+from modelgraft.kernel.words.errors import Collector, GraphError, Place, Problem, choices, nearest
+from modelgraft.kernel.words.graph import AdapterSpec, GraphSpec, NodeSpec, Origin, Value, Wire
+from modelgraft.kernel.words.guard import contained, said, shown
+from modelgraft.kernel.words.kinds import Component, Config, defect_of
+from modelgraft.sources import config_rules, sources
+
+
+@dataclass(slots=True)
+class Configs:
+    """Makes the parts of nodes. Sources are looked at once, and nodes that are configured alike share their ports."""
+
+    graph: GraphSpec
+    problems: Collector
+    offline: bool = True
+    _views: dict[tuple[str, Path | None, bool], sources.SourceView | GraphError] = field(default_factory=dict)
+    _made: dict[tuple[Any, ...], tuple[Config, Face]] = field(default_factory=dict)
+    _told: set[tuple[str, str]] = field(default_factory=set)
+    _read: dict[tuple[str, int], Mapping[str, Any] | str | GraphError] = field(default_factory=dict)
+
+    def pick(self, spec: NodeSpec, components: tuple[Component, ...]) -> Component:
+        """Of several components that a node may be, the first that its source is made for; the first of all when none is."""
+        if len(components) == 1 or spec.source is None:
+            return components[0]
+        view = self._view(Seat(spec.name, spec.name, spec.place), spec.source, spec.folder)
+        made_for = (component for component in components if view is not None and isinstance(self._reading(component, view), Mapping))
+        return next(made_for, components[0])
+
+    def draft(self, spec: NodeSpec, component: Component, adapters: tuple[Component, ...], share: NodeSpec | None) -> Draft | None:
+        """Make a node's parts; None after noting what is wrong. A node that shares weights takes over the config of the other."""
+        source = spec.source or (share.source if share else None)
+        given = {**share.config, **spec.config} if share else spec.config
+        folder = spec.folder if spec.source or share is None else share.folder
+        host = self._part(Seat(spec.name, spec.name, spec.place), component, given, source, folder)
+        grafts = [
+            self._part(
+                Seat(f"{spec.name}.adapters[{index}]", spec.name, adapter.place), graft, adapter.config, adapter.source, adapter.folder
+            )
+            for index, (adapter, graft) in enumerate(zip(spec.adapters, adapters, strict=True))
+        ]
+        if host is None or None in grafts:
+            return None
+        wires: dict[str, Wire] = dict(spec.wires)
+        for adapter in spec.adapters:
+            wires.update(_new_wires(adapter, wires))
+        draft = Draft(spec, host, tuple(part for part in grafts if part is not None), share.name if share else None, wires)
+        draft.open_ports()
+        self._refuse_clashes(draft)
+        return draft
+
+    def _refuse_clashes(self, draft: Draft) -> None:
+        for part in draft.adapters:
+            for name in part.face.declared.inputs:
+                if draft.owners[name] is not part:
+                    found = f"{part.component.id} adds an input '{name}' to {draft.name}, which has one of that name already"
+                    self.problems.add("port-clash", found, place=part.place, node=draft.name, port=name, hint="take another adapter")
+
+    def remake(self, part: Part, solved: Mapping[str, Any]) -> bool:
+        """Put solved dimensions, or types of what is wired, into a part's config. True when its ports read differently afterwards."""
+        made = self._make(part.seat, part.component, {**part.given, **solved}, part.source, part.origins)
+        if made is None:
+            return False
+        before = part.face.declared
+        part.given.update(solved)
+        part.config, part.face = made
+        part.rename()
+        return part.face.declared != before
+
+    # -- inside ---------------------------------------------------------------------------------------------------------
+
+    def _part(self, seat: Seat, component: Component, given: Mapping[str, Value], source: Value | None, folder: Path | None) -> Part | None:
+        keys_are_known = self._check_keys(seat, component, given)
+        view = self._view(seat, source, folder) if source is not None else None
+        written = source.origin.place if source is not None else None
+        from_source = self._from_source(seat, component, view, written) if view is not None else {}
+        if from_source is None or not keys_are_known or (source is not None and view is None):
+            return None
+        values = {**from_source, **{key: value.value for key, value in given.items()}}
+        origins = dict.fromkeys(component.config.model_fields, Origin("default"))
+        if view is not None:
+            origins.update(dict.fromkeys(from_source, Origin("source", written, view.text)))
+        origins.update({key: value.origin for key, value in given.items()})
+        made = self._make(seat, component, values, view, origins)
+        if made is None:
+            return None
+        remarks = _remarks(seat, component, view, given, written) if view is not None else ()
+        return Part(seat, component, made[0], values, origins, view, made[1], remarks)
+
+    def _check_keys(self, seat: Seat, component: Component, given: Mapping[str, Value]) -> bool:
+        fields = component.config.model_fields
+        unknown = [key for key in given if key not in fields]
+        for key in unknown:
+            there = f"it has: {choices(fields, sort=False)}. {nearest(key, fields)}".rstrip()
+            found = f"{seat.scope} ({component.id}) has no config key '{key}'; {there}"
+            self.problems.add("unknown-key", found, place=given[key].origin.place, node=seat.node)
+        return not unknown
+
+    def _view(self, seat: Seat, source: Value, folder: Path | None) -> sources.SourceView | None:
+        """Look at a source; each distinct one once. The problem is told for each node that names it."""
+        if not isinstance(source.value, str):
+            found = f"{seat.scope}: `from` takes one text, e.g. org/model#part; it is {source.value!r}"
+            self.problems.add("source-syntax", found, place=source.origin.place, node=seat.node)
+            return None
+        key = (source.value, folder, source.origin.is_users)
+        if key not in self._views:
+            try:
+                self._views[key] = sources.find(
+                    source.value,
+                    registry=self.graph.registry,
+                    folder=folder,
+                    trusted=source.origin.is_users,
+                    offline=self.offline,
+                )
+            except GraphError as error:
+                self._views[key] = error
+        view = self._views[key]
+        if isinstance(view, GraphError):
+            self._tell(seat, view, source.origin.place)
+            return None
+        return view
+
+    def _tell(self, seat: Seat, error: GraphError, place: Place | None) -> None:
+        """Note what is wrong with a source: once, however many nodes take something from it."""
+        for problem in error.noted:
+            if (problem.code, problem.found) not in self._told:
+                self._told.add((problem.code, problem.found))
+                self.problems.problems.append(replace(problem, place=problem.place or place, node=problem.node or seat.node))
+
+    def _reading(self, component: Component, view: sources.SourceView) -> Mapping[str, Any] | str | GraphError:
+        """What a component reads from a source; each pair once."""
+        key = (component.id, id(view))
+        if key not in self._read:
+            self._read[key] = _read_source(component, view)
+        return self._read[key]
+
+    def _from_source(self, seat: Seat, component: Component, view: sources.SourceView, place: Place | None) -> Mapping[str, Any] | None:
+        read = self._reading(component, view)
+        if isinstance(read, GraphError):
+            self._tell(seat, read, place)
+            return None
+        if isinstance(read, str):
+            found, hint = f"{seat.scope}: {component.id} cannot use {view.text}: {read}", "name another part after #, or another component"
+            self.problems.add("source-mismatch", found, place=place, node=seat.node, hint=hint)
+            return None
+        return read
+
+    def _make(
+        self, seat: Seat, component: Component, values: Mapping[str, Any], view: sources.SourceView | None, origins: Mapping[str, Origin]
+    ) -> tuple[Config, Face] | None:
+        key = (component.id, id(view), *((name, repr(value)) for name, value in sorted(values.items())))
+        if key in self._made:
+            return self._made[key]
+        if oversized := _oversized(seat, component, values, origins):
+            self.problems.problems.extend(oversized)
+            return None
+        try:
+            with contained():
+                config = component.config.model_validate(values)
+                made = self._made[key] = (config, face_of(config))
+        except ValidationError as error:
+            self.problems.problems.extend(_explain(error, seat, component, origins))
+        except Exception as error:  # noqa: BLE001 validators and ports are code of a plugin, which may raise anything
+            found = f"plugin '{component.plugin}': {component.id} could not tell the ports of {seat.scope}: {said(error)}"
+            hint = defect_of(component, error)
+            self.problems.add("component-failed", found, place=seat.place, node=seat.node, hint=hint)
+        else:
+            return made
+        return None
+
+
+def _new_wires(adapter: AdapterSpec, taken: Mapping[str, Wire]) -> dict[str, Wire]:
+    return {name: wire for name, wire in adapter.wires.items() if name not in taken}
+
+
+def _oversized(seat: Seat, component: Component, values: Mapping[str, Any], origins: Mapping[str, Origin]) -> list[Problem]:
+    """Sizes that no model has: to count or to build them would keep the checks, or the machine, busy for ever."""
+    problems = list[Problem]()
+    if set(values) - set(component.config.model_fields):
+        return problems  # told as keys that are not there
+    for name, key, value, wanted in config_rules.too_large(values):
+        origin = origins.get(name)
+        found = f"{seat.scope}.{key} is {config_rules.shown(value)}, wanted {wanted}"
+        problems.append(Problem("wrong-value", found, (origin.place if origin else None) or seat.place, node=seat.node))
+    return problems
+
+
+def _read_source(component: Component, view: sources.SourceView) -> Mapping[str, Any] | str | GraphError:
+    """What the source decides, or the sentence that says why it decides nothing."""
+    try:
+        with contained():
+            found = dict(component.config.from_source(view))
+    except GraphError as error:
+        return error
+    except ValueError as error:
+        return str(error)
+    except Exception as error:  # noqa: BLE001 a config from elsewhere may lack or hold anything
+        return f"its config cannot be read as one of this kind ({said(error)})"
+    unknown = sorted(set(found) - set(component.config.model_fields))
+    if unknown:
+        return f"plugin '{component.plugin}' reads {choices(unknown)} from it, which are no config keys: a defect of the plugin"
+    return found
+
+
+def _remarks(
+    seat: Seat, component: Component, view: sources.SourceView, given: Mapping[str, Value], written: Place | None
+) -> tuple[Problem, ...]:
+    """What the source states and the component does not heed, at the line that names the source."""
+    place = written or seat.place
+    try:
+        found = list(component.config.unheeded(view))
+    except Exception as error:  # noqa: BLE001 a config from elsewhere may lack or hold anything
+        cause = f"{type(error).__name__}: {error}"
+        sentence = f"plugin '{component.plugin}': {component.id} could not tell what it does not heed of {view.text}: {cause}"
+        return (Problem("unheeded", sentence, place, "this is a defect of the plugin", node=seat.node),)
+    return tuple(
+        Problem("unheeded", f"{seat.scope}: {sentence}", place, hint, node=seat.node)
+        for sentence, hint, *key in found
+        if not given.keys() & set(key)
+    )
+
+
+def _explain(error: ValidationError, seat: Seat, component: Component, origins: Mapping[str, Origin]) -> list[Problem]:
+    """One problem for each thing that the config model found, at the line of its key."""
+    problems = []
+    for path, detail, messages in details_of(error, component.config):
+        key, origin = ".".join(path), origins.get(path[0]) if path else None
+        if detail["type"] == "missing":
+            described = component.config.model_fields[key].description if key in component.config.model_fields else None
+            found = f"{seat.scope} ({component.id}) needs the config key '{key}'{f': {described}' if described else ''}"
+            problems.append(Problem("missing-key", found, seat.place, f"write with: {{{key}: ...}}", node=seat.node))
+            continue
+        came = f" ({origin.unworded})" if origin is not None and origin.layer in ("source", "solved") else ""
+        whole = f"the config of {seat.scope} ({component.id}) does not hold together"
+        told = f"{seat.scope}.{key} is {shown(detail['input'])}{came}" if path else whole
+        place = (origin.place if origin else None) or seat.place
+        problems.append(Problem("wrong-value", f"{told}: {', or '.join(map(_in_words, messages))}", place, node=seat.node))
+    return problems
+
+
+def _in_words(message: str) -> str:
+    """What pydantic says, as the second half of a sentence."""
+    words = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    return words[:1].lower() + words[1:]

@@ -1,0 +1,369 @@
+"""The sections of a document, read into values: nodes, wires, inputs, outputs and runtime. Every problem is collected."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from modelgraft.kernel.language.defaults import wanted_default
+from modelgraft.kernel.language.document import (
+    ADAPTER_KEYS,
+    INPUT_KEYS,
+    NODE_KEYS,
+    RESERVED,
+    RUNTIME_KEYS,
+    SUBGRAPH_KEYS,
+    TOP_KEYS,
+    describe,
+)
+from modelgraft.kernel.language.interpolate import NAME, Filled, Scope
+from modelgraft.kernel.language.slips import space_hint
+from modelgraft.kernel.language.yaml_reader import Item
+from modelgraft.kernel.words.errors import Collector, Place, choices, nearest
+from modelgraft.kernel.words.graph import INPUTS, AdapterSpec, GraphInput, NodeSpec, Origin, Ref, Value, Wire
+from modelgraft.kernel.words.ports import ListOf, Modality, Port, PortSyntaxError, PortType, port
+
+GRAPH_PREFIX = "graph:"  # `use: graph:eye.yaml` places a whole graph as one node
+_WORD = r"[A-Za-z_][A-Za-z0-9_]*"
+_REF = re.compile(rf"({_WORD}(?:/{_WORD})*)(?:\.({_WORD}))?")  # eye/encoder.tokens: a port of a node inside the graph that stands as eye
+_NAME_HINT = "names are letters, digits and _, and start with a letter or _"
+
+
+@dataclass(frozen=True, slots=True)
+class SubgraphSpec:
+    """A graph placed as one node, as written.
+
+    use     the text after `graph:`;  home  the file that it was written in
+    params  what `with` sets, each with the file that it was written in
+    """
+
+    name: str
+    use: Value
+    home: str
+    params: Mapping[str, Value]
+    wires: Mapping[str, Wire]
+    frozen: bool
+    when: Ref | None
+    lazy: bool
+    runtime: Mapping[str, Value]
+    place: Place
+    switches: Mapping[str, Origin]
+
+
+@dataclass(slots=True)
+class Sections:
+    """Reads the sections of one document.
+
+    folders  by file: the folder whose files its nodes may name, None for a shipped graph
+    """
+
+    collector: Collector
+    scope: Scope
+    port_types: Iterable[str]
+    folders: Mapping[str, Path | None]
+    _folder_notes: dict[str, Path | None] = field(default_factory=dict)
+
+    # -- shared ------------------------------------------------------------------------------------------------------
+
+    def entries(self, item: Item | None, what: str) -> dict[str, Item]:
+        """The entries of a mapping; anything else is a problem and gives none."""
+        if item is None:
+            return {}
+        if isinstance(item.value, dict):
+            return item.value
+        self.wrong_type(item, what, "a mapping", hint=space_hint(item.value) if isinstance(item.value, str) else "")
+        return {}
+
+    def wrong_type(self, item: Item, what: str, wanted: str, *, hint: str = "", node: str = "") -> None:
+        """Note a value of another type than wanted."""
+        self.collector.add("wrong-type", f"{what} is {describe(item.value)}; wanted {wanted}", place=item.at, hint=hint, node=node)
+
+    def keys(self, entries: Mapping[str, Item], known: Iterable[str], what: str, *, node: str = "") -> None:
+        """Note the keys that are not known."""
+        known = tuple(known)
+        for key in entries:
+            if key not in known:
+                found = f"{what} has no key '{key}'; the keys are: {', '.join(known)}"
+                self.collector.add("unknown-key", found, place=entries[key].at, hint=nearest(key, known), node=node)
+
+    def name(self, name: str, item: Item, what: str) -> bool:
+        """Whether this may be a name; a problem otherwise."""
+        if NAME.fullmatch(name) is None:
+            self.collector.add("bad-name", f"the {what} '{name}' is no name", place=item.at, hint=_NAME_HINT)
+        elif name in RESERVED.get(what, {}):
+            found = f"no {what} may be called '{name}': beside the {what}s, that word stands for {RESERVED[what][name]}"
+            self.collector.add("bad-name", found, place=item.at, hint="give it another name")
+        elif name == INPUTS and what == "node":
+            self.collector.add("bad-name", "no node may be called 'inputs': that word addresses the inputs of the graph", place=item.at)
+        else:
+            return True
+        return False
+
+    def text(self, item: Item | None, what: str, *, node: str = "") -> Filled | None:
+        """A text that is not empty, with its params filled in."""
+        if item is None:
+            return None
+        filled = self.scope.fill(item)
+        if isinstance(filled.value, str) and filled.value:
+            return filled
+        if isinstance(filled.value, str):
+            self.wrong_type(item, what, "a text that is not empty", node=node)
+        else:
+            self.wrong_type(item._replace(value=filled.value), what, "a text", node=node)
+        return None
+
+    def flag(self, entries: Mapping[str, Item], key: str, node: str) -> bool:
+        """A key of a node that is true or false, and false when it is left out."""
+        item = entries.get(key)
+        if item is None:
+            return False
+        value = self.scope.fill(item).value
+        if isinstance(value, bool):
+            return value
+        hint = "write true or false: of the unquoted words, only these are booleans" if isinstance(value, str) else ""
+        self.wrong_type(item._replace(value=value), f"{node}.{key}", "true or false", hint=hint, node=node)
+        return False
+
+    def ref(self, item: Item, what: str, *, node: str = "") -> Ref | None:
+        """A reference to a port: `node.port`, `node`, `graph/node.port` for one inside a graph that stands as a node, or `inputs.name`."""
+        filled = self.scope.fill(item)
+        match = _REF.fullmatch(filled.value) if isinstance(filled.value, str) else None
+        if match is not None and not (match.group(1) == INPUTS and match.group(2) is None):
+            return Ref(match.group(1), match.group(2) or "", item.place)
+        found = f"{what} is {describe(filled.value)}; wanted a port: node.port, node, or inputs.name"
+        hint = "name the input: inputs.name" if filled.value == INPUTS else ""
+        self.collector.add("bad-reference", found, place=item.at, hint=hint, node=node)
+        return None
+
+    # -- nodes -------------------------------------------------------------------------------------------------------
+
+    def node(self, name: str, item: Item) -> NodeSpec | SubgraphSpec | None:
+        """Read one node; None when it has a problem that leaves nothing to work with."""
+        if not self.name(name, item, "node"):
+            return None
+        if not isinstance(item.value, dict):
+            slip = space_hint(item.value) if isinstance(item.value, str) else ""
+            hint = slip or (f"write {{use: {item.value}}}" if isinstance(item.value, str) and "/" in item.value else "")
+            self.wrong_type(item, f"the node {name}", "a mapping with `use`", hint=hint, node=name)
+            return None
+        entries = item.value
+        use = self._use(name, entries, item)
+        if use is not None and use.value.startswith(GRAPH_PREFIX):
+            return self._subgraph(name, entries, use, item)
+        self.keys(entries, NODE_KEYS, f"the node {name}", node=name)
+        source = self.text(entries.get("from"), f"{name}.from", node=name)
+        share = self.text(entries.get("share"), f"{name}.share", node=name)
+        spec = NodeSpec(
+            name=name,
+            use=use.as_value if use else Value("", Origin(item.layer, item.at)),
+            source=source.as_value if source else None,
+            config=self.config(entries.get("with"), name),
+            wires=self.wires(entries.get("in"), name),
+            frozen=self.flag(entries, "frozen", name),
+            when=self.ref(entries["when"], f"{name}.when", node=name) if "when" in entries else None,
+            lazy=self.flag(entries, "lazy", name),
+            share=share.as_value if share else None,
+            adapters=self._adapters(entries.get("adapters"), name),
+            runtime=self.node_runtime(entries.get("runtime"), name),
+            place=item.at,
+            folder=self.folders.get(source.home if source else item.at.file),
+            switches=self._switches(entries),
+        )
+        return spec if use is not None else None
+
+    def _use(self, name: str, entries: Mapping[str, Item], item: Item) -> Filled | None:
+        if "use" not in entries:
+            hint = nearest("use", entries)
+            hint = f"add `use: namespace/name` (see `modelgraft components`){'. ' + hint if hint else ''}"
+            self.collector.add("missing-key", f"{name} does not say which component it uses", place=item.at, hint=hint, node=name)
+            self.keys(entries, NODE_KEYS, f"the node {name}", node=name)
+            return None
+        return self.text(entries["use"], f"{name}.use", node=name)
+
+    def _subgraph(self, name: str, entries: Mapping[str, Item], use: Filled, item: Item) -> SubgraphSpec:
+        for key in entries:
+            if key in NODE_KEYS and key not in SUBGRAPH_KEYS:
+                found = f"{name} places a whole graph, and `{key}` belongs to a single component"
+                hint = "set it on the node inside that graph, or through a param of it"
+                self.collector.add("unknown-key", found, place=entries[key].at, hint=hint, node=name)
+        self.keys({k: v for k, v in entries.items() if k not in NODE_KEYS}, sorted(SUBGRAPH_KEYS), f"the node {name}", node=name)
+        return SubgraphSpec(
+            name=name,
+            use=Value(use.value.removeprefix(GRAPH_PREFIX).strip(), use.origin),
+            home=use.home,
+            params=self.config(entries.get("with"), name),
+            wires=self.wires(entries.get("in"), name),
+            frozen=self.flag(entries, "frozen", name),
+            when=self.ref(entries["when"], f"{name}.when", node=name) if "when" in entries else None,
+            lazy=self.flag(entries, "lazy", name),
+            runtime=self.node_runtime(entries.get("runtime"), name),
+            place=item.at,
+            switches=self._switches(entries),
+        )
+
+    def _switches(self, entries: Mapping[str, Item]) -> dict[str, Origin]:
+        return {key: self.scope.fill(entries[key]).origin for key in ("frozen", "lazy") if key in entries}
+
+    def config(self, item: Item | None, node: str) -> dict[str, Value]:
+        """The `with` of a node."""
+        return {key: self.scope.fill(part).as_value for key, part in self.entries(item, f"{node}.with").items()}
+
+    def wires(self, item: Item | None, node: str) -> dict[str, Wire]:
+        """The `in` of a node."""
+        read: dict[str, Wire] = {}
+        if item is not None and not isinstance(item.value, dict):
+            hint = (space_hint(item.value) or f"name the port: {{port: {item.value}}}") if isinstance(item.value, str) else ""
+            self.wrong_type(item, f"{node}.in", "a mapping of ports to references", hint=hint, node=node)
+            return read
+        for port_name, entry in self.entries(item, f"{node}.in").items():
+            is_list = isinstance(entry.value, list)
+            parts = entry.value if is_list else [entry]
+            refs = [self.ref(part, f"{node}.in.{port_name}", node=node) for part in parts]
+            if is_list and not refs:
+                self.wrong_type(entry, f"{node}.in.{port_name}", "at least one reference in the list", node=node)
+            known = tuple(ref for ref in refs if ref is not None)
+            if known:
+                read[port_name] = Wire(known, is_list, entry.at)
+        return read
+
+    def _adapters(self, item: Item | None, node: str) -> tuple[AdapterSpec, ...]:
+        if item is None:
+            return ()
+        if not isinstance(item.value, list):
+            self.wrong_type(item, f"{node}.adapters", "a list of mappings with `use`", node=node)
+            return ()
+        return tuple(spec for index, part in enumerate(item.value) if (spec := self._adapter(part, node, index)) is not None)
+
+    def _adapter(self, item: Item, node: str, index: int) -> AdapterSpec | None:
+        what = f"{node}.adapters[{index}]"
+        entries = self.entries(item, what)
+        if not isinstance(item.value, dict):
+            return None
+        self.keys(entries, ADAPTER_KEYS, what, node=node)
+        if "use" not in entries:
+            self.collector.add(
+                "missing-key", f"{what} does not say which component it uses", place=item.at, hint="add `use: adapter/lora`", node=node
+            )
+            return None
+        use, source = self.text(entries["use"], f"{what}.use", node=node), self.text(entries.get("from"), f"{what}.from", node=node)
+        if use is None:
+            return None
+        config, wires = self.config(entries.get("with"), what), self.wires(entries.get("in"), what)
+        folder = self.folders.get(source.home if source else item.at.file)
+        return AdapterSpec(use.as_value, source.as_value if source else None, config, wires, item.at, folder)
+
+    # -- runtime -----------------------------------------------------------------------------------------------------
+
+    def node_runtime(self, item: Item | None, node: str) -> dict[str, Value]:
+        """The `runtime` of a node."""
+        entries = self.entries(item, f"{node}.runtime")
+        self.keys(entries, RUNTIME_KEYS, f"{node}.runtime", node=node)
+        found = {key: self._placement(key, entry, f"{node}.runtime.{key}") for key, entry in entries.items() if key in RUNTIME_KEYS}
+        return {key: value for key, value in found.items() if value is not None}
+
+    def runtime(self, item: Item | None) -> tuple[dict[str, Value], dict[str, dict[str, Value]]]:
+        """The `runtime` of the graph: its own values, and those for single nodes by node."""
+        entries = self.entries(item, "runtime")
+        self.keys(entries, RUNTIME_KEYS, "runtime")
+        whole: dict[str, Value] = {}
+        single: dict[str, dict[str, Value]] = {}
+        for key, entry in entries.items():
+            if key not in RUNTIME_KEYS:
+                continue
+            if not isinstance(entry.value, dict):
+                if (value := self._placement(key, entry, f"runtime.{key}")) is not None:
+                    whole[key] = value
+                continue
+            for node, part in entry.value.items():
+                value = self._placement(key, part, f"runtime.{key}.{node}")
+                if value is not None:
+                    (whole if node == "default" else single.setdefault(node, {}))[key] = value
+        return whole, single
+
+    def _placement(self, key: str, item: Item, what: str) -> Value | None:
+        filled, known = self.scope.fill(item), RUNTIME_KEYS[key]
+        value = filled.value
+        is_number = not isinstance(value, bool) and isinstance(value, known.types) and str not in known.types
+        if not (is_number or (str in known.types and isinstance(value, str) and value)):
+            wanted = {str: "a text", int: "a whole number", float: "a number"}[known.types[0]]
+            self.wrong_type(item._replace(value=value), what, wanted)
+            return None
+        if is_number and not 0 < value < float("inf"):
+            self.collector.add("wrong-value", f"{what} is {value}; wanted a number above 0", place=item.at)
+            return None
+        if known.words and value not in known.words:
+            self.collector.add(
+                "wrong-value",
+                f"{what} is '{value}'; wanted one of: {', '.join(known.words)}",
+                place=item.at,
+                hint=nearest(value, known.words),
+            )
+            return None
+        return filled.as_value
+
+    # -- inputs and outputs ------------------------------------------------------------------------------------------
+
+    def inputs(self, item: Item | None) -> dict[str, GraphInput]:
+        """The `inputs` of the graph."""
+        read = {name: self._input(name, entry) for name, entry in self.entries(item, "inputs").items() if self.name(name, entry, "input")}
+        return {name: found for name, found in read.items() if found is not None}
+
+    def _input(self, name: str, item: Item) -> GraphInput | None:
+        form = item.value if isinstance(item.value, dict) else {"type": item}
+        self.keys(form, INPUT_KEYS, f"the input {name}")
+        if "type" not in form:
+            found = f"the input {name} does not say its type"
+            self.collector.add("missing-key", found, place=item.at, hint="add `type: image`, or any other port type")
+            return None
+        kind = self._port(name, form["type"])
+        if kind is None:
+            return None
+        doc = form["doc"].value if "doc" in form else ""
+        if not isinstance(doc, str):
+            self.wrong_type(form["doc"], f"doc of the input {name}", "a text")
+        default = self.scope.fill(form["default"]).value if "default" in form else None
+        if "default" in form and (wanted := wanted_default(kind, default)) is not None:
+            self.wrong_type(form["default"]._replace(value=default), f"the default of the input {name}", wanted)
+        return GraphInput(name, kind, default, "default" in form, str(doc), item.at)
+
+    def _port(self, name: str, item: Item) -> Port | None:
+        filled = self.text(item, f"the type of the input {name}")
+        if filled is None:
+            return None
+        try:
+            kind = port(filled.value)
+        except PortSyntaxError as error:
+            self.collector.add("bad-port-type", str(error), place=item.at)
+            return None
+        known = True
+        for part in kind.types:
+            record = _record(part)
+            if isinstance(record, Modality) and record.name not in self.port_types:
+                known = False
+                found = f"the input {name} is of type '{record.name}', which nothing registers; there are: {choices(self.port_types)}"
+                self.collector.add("unknown-type", found, place=item.at, hint=nearest(record.name, self.port_types))
+        return kind if known else None
+
+    def outputs(self, item: Item | None) -> dict[str, Ref]:
+        """The `outputs` of the graph."""
+        entries = self.entries(item, "outputs")
+        read = {name: self.ref(entry, f"outputs.{name}") for name, entry in entries.items() if self.name(name, entry, "output")}
+        return {name: ref for name, ref in read.items() if ref is not None}
+
+    def top_level(self, root: Item) -> None:
+        """Check the keys of the document itself."""
+        self.keys(root.value, TOP_KEYS, "a graph")
+        for key in ("losses", "training"):
+            if key in root.value:
+                found = f"this release does not read the section `{key}`: training comes in a later one"
+                self.collector.add("unsupported-section", found, place=root.value[key].at, hint="remove the section for now")
+        for key, what in (("nodes", "add at least one part"), ("outputs", "say what a run gives: {text: llm.text}")):
+            if key not in root.value or root.value[key].value in (None, {}):
+                place = root.value[key].at if key in root.value else root.place
+                self.collector.add("missing-key", f"the graph has no {key}", place=place, hint=what)
+
+
+def _record(kind: PortType) -> PortType:
+    return _record(kind.item) if isinstance(kind, ListOf) else kind

@@ -1,0 +1,221 @@
+"""Plans a checked graph: what runs for the wanted outputs, in which order and where, what it costs, what it depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from modelgraft.kernel.planning.counting import add_up, count, weight_bytes
+from modelgraft.kernel.planning.provenance import key_of
+from modelgraft.kernel.shelf.registry import Registry
+from modelgraft.kernel.words.errors import InputError, choices, nearest
+from modelgraft.kernel.words.graph import INPUTS, Node, Ref, SolvedGraph
+from modelgraft.kernel.words.order import topological
+from modelgraft.kernel.words.plans import Parameters, Plan, Step
+
+AUTO = {"backend": "torch", "device": "cpu", "dtype": "float32", "precision": "", "threads": ""}  # what "auto", and silence, mean
+FREE = "free"  # the lane of light code: it waits for nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where and how nodes run: flags win over a node's `runtime`, that over the graph's, that over `otherwise`.
+
+    "device of onnx" in `otherwise` is the device of nodes on that backend, where it is not "device".
+    """
+
+    graph: SolvedGraph
+    flags: Mapping[str, str | None]
+    otherwise: Mapping[str, str]
+
+    def of(self, node: Node, what: str) -> str:
+        """The backend, device, dtype, precision or threads of a node."""
+        whole = self.graph.graph.runtime.get(what)
+        asked = (self.flags.get(what), node.runtime.get(what), whole.value if whole is not None else None)
+        decided = next((str(choice) for choice in asked if choice is not None), "auto")
+        if decided != "auto":
+            return decided
+        own = f"device of {self.of(node, 'backend')}" if what == "device" else what
+        return self.otherwise.get(own, self.otherwise[what])
+
+
+def plan(
+    solved: SolvedGraph,
+    *,
+    wanted: Mapping[str, Ref] | Sequence[str] | None = None,
+    backend: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    precision: str | None = None,
+    exact: bool = False,
+    otherwise: Mapping[str, str] | None = None,
+) -> Plan:
+    """Plan the nodes that the wanted outputs need.
+
+    wanted     names of outputs, or ports as "node.port", or both by the name of the result; None: every declared output
+    backend, device, dtype, precision   win over what the graph says;  otherwise: what "auto" and silence mean for each
+    exact      build every module on the meta device, and compare with its formula
+
+    Raises InputError for an output that is not there and for weights that a backend does not have, GraphError when a formula
+    is wrong.
+    """
+    asked = _wanted(solved, wanted)
+    needed = _needed(solved, asked)
+    order = topological({name: _feeders(solved.nodes[name]) for name in needed})
+    placement = Placement(
+        solved, {"backend": backend, "device": device, "dtype": dtype, "precision": precision}, {**AUTO, **(otherwise or {})}
+    )
+    for name in order:
+        _check_weights(solved.nodes[name], placement, solved.graph.registry)
+    releases = _last_uses(solved, order, asked)
+    steps: list[Step] = []
+    keys: dict[str, str] = {}
+    reads: dict[str, frozenset[str]] = {}
+    for name in order:
+        node = solved.nodes[name]
+        reads[name] = _reads(node, reads)
+        step = _step(node, solved, placement, keys, exact=exact, releases=tuple(releases[name]), reads=tuple(sorted(reads[name])))
+        keys[name] = step.key
+        steps.append(step)
+    pruned = tuple(name for name in solved.nodes if name not in needed)
+    return Plan(solved, asked, tuple(steps), pruned, add_up(_counted_once(steps)))
+
+
+def _step(
+    node: Node,
+    solved: SolvedGraph,
+    placement: Placement,
+    keys: Mapping[str, str],
+    *,
+    exact: bool,
+    releases: tuple[Ref, ...],
+    reads: tuple[str, ...],
+) -> Step:
+    backend, device, dtype, precision, threads = (
+        placement.of(node, what) for what in ("backend", "device", "dtype", "precision", "threads")
+    )
+    parameters = count(node, exact=exact)
+    return Step(
+        node=node,
+        parameters=parameters,
+        bytes=weight_bytes(parameters, precision or dtype),
+        backend=backend,
+        device=device,
+        dtype=dtype,
+        lane=FREE if node.component.function is not None else device,
+        releases=releases,
+        shapes={name: str(port) for name, port in node.out_ports.items()},
+        key=key_of(node, solved, keys, backend=backend, dtype=precision or dtype),
+        reads=reads,
+        precision=precision if node.component.module is not None else "",
+        threads=int(threads) if threads else None,
+        fuses=backend in solved.graph.registry.fusing,
+    )
+
+
+def _check_weights(node: Node, placement: Placement, registry: Registry) -> None:
+    """Refuse a precision, or without one a dtype, that the backend of a node is known not to have."""
+    backend, precision = placement.of(node, "backend"), placement.of(node, "precision")
+    what = "precision" if precision else "dtype"
+    known, wanted = registry.precisions.get(backend), placement.of(node, what)
+    if node.component.module is not None and known and wanted not in known:
+        raise InputError(f"{node.name}: the {backend} backend has no {what} '{wanted}'; it has {choices(known)}")
+
+
+# -- what is wanted -----------------------------------------------------------------------------------------------------
+
+
+def _wanted(solved: SolvedGraph, wanted: Mapping[str, Ref] | Sequence[str] | None) -> dict[str, Ref]:
+    if wanted is None:
+        return dict(solved.outputs)
+    if isinstance(wanted, str):
+        wanted = (wanted,)
+    if isinstance(wanted, Mapping):
+        return {name: find_output(solved, str(ref)) for name, ref in wanted.items()}
+    return {name: find_output(solved, name) for name in wanted}
+
+
+def find_output(solved: SolvedGraph, name: str) -> Ref:
+    """What gives an output: a declared one by its name, or any port as "node.port", or "node" with one output.
+
+    A graph that stands as a node has the outputs that the graph around it uses.
+
+    Raises InputError with what there is.
+    """
+    if name in solved.outputs:
+        return solved.outputs[name]
+    node, _, port = name.rpartition(".") if _ports_of(solved, name) is None else (name, "", "")
+    if node == INPUTS and port in solved.inputs:
+        return Ref(INPUTS, port)
+    ports = _ports_of(solved, node)
+    if ports is None:
+        near = nearest(name, [*solved.outputs, *solved.nodes]) or nearest(node, solved.nodes)
+        found = f"there is no output '{name}'; the outputs are: {choices(solved.outputs)}, and any port as node.port. {near}"
+        raise InputError(found.rstrip())
+    if not port and len(ports) == 1:
+        port = ports[0]
+    if port not in ports:
+        own = "" if node in solved.nodes else " that the graph uses"
+        found = f"{node} has no output '{port}'{own}" if port else f"{node} has {len(ports)} outputs; say which"
+        raise InputError(f"{found}; it has: {choices(ports, sort=False)}. {nearest(port, ports)}".rstrip())
+    inner = solved.graph.ports.get(f"{node}.{port}")
+    return Ref(node, port) if inner is None else find_output(solved, str(inner))
+
+
+def _ports_of(solved: SolvedGraph, name: str) -> list[str] | None:
+    """The outputs of a node, or those that are used of a graph that stands as one; None when there is neither of that name."""
+    if name in solved.nodes:
+        return list(solved.nodes[name].out_ports)
+    return [port for node, _, port in (key.rpartition(".") for key in solved.graph.ports) if node == name] or None
+
+
+def _needed(solved: SolvedGraph, asked: Mapping[str, Ref]) -> set[str]:
+    needed: set[str] = set()
+    open_names = [ref.node for ref in asked.values() if not ref.is_input]
+    while open_names:
+        name = open_names.pop()
+        if name not in needed:
+            needed.add(name)
+            open_names.extend(_feeders(solved.nodes[name]))
+    return needed
+
+
+def _feeders(node: Node) -> set[str]:
+    return {ref.node for ref in node.references if not ref.is_input}
+
+
+# -- what follows from the order ----------------------------------------------------------------------------------------
+
+
+def _last_uses(solved: SolvedGraph, order: Sequence[str], asked: Mapping[str, Ref]) -> dict[str, list[Ref]]:
+    """After which step nobody needs a value any more: its last use, or its own step when nothing uses it."""
+    last: dict[Ref, str] = {}
+    for name in order:
+        node = solved.nodes[name]
+        last.update({Ref(name, port): name for port in node.out_ports})
+        last.update({Ref(ref.node, ref.port): name for ref in node.references})
+    kept = set(asked.values())
+    releases: dict[str, list[Ref]] = {name: [] for name in order}
+    for ref in sorted(last.keys() - kept, key=str):
+        releases[last[ref]].append(ref)
+    return releases
+
+
+def _reads(node: Node, before: Mapping[str, frozenset[str]]) -> frozenset[str]:
+    found: set[str] = set()
+    for ref in node.references:
+        found |= {ref.port} if ref.is_input else before[ref.node]
+    return frozenset(found)
+
+
+def _counted_once(steps: Sequence[Step]) -> list[tuple[Parameters, int | None]]:
+    """The costs of the steps without weights that another step has as well; adapters stay their own."""
+    owners: set[str] = set()
+    rows: list[tuple[Parameters, int | None]] = []
+    for step in steps:
+        owner = step.node.share or step.node.name
+        if owner in owners and not step.node.adapters:
+            continue
+        owners.add(owner)
+        rows.append((step.parameters, step.bytes))
+    return rows

@@ -1,0 +1,147 @@
+"""What one plugin offers: each name looked at as it is registered, and kept apart until all plugins are known."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from modelgraft.kernel.words.errors import PluginError
+from modelgraft.kernel.words.guard import shown
+from modelgraft.kernel.words.kinds import Component
+from modelgraft.kernel.words.ports import DTYPES, MODALITIES
+
+# What an offer is called in messages -> the table of the registry that holds it.
+TABLES: Mapping[str, str] = {
+    "component": "components",
+    "record type": "port_types",
+    "recorded config": "recorded_configs",
+    "weight reader": "weight_readers",
+    "backend": "backends",
+}
+# Names that belong to the core: what it reads, writes or says by itself.
+RESERVED: Mapping[str, tuple[str, ...]] = {
+    "record type": (*MODALITIES, *DTYPES, "list", "optional"),
+    "weight reader": (".safetensors", ".pt", ".pth"),
+    "backend": ("auto",),
+}
+_TARGET = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+_WORD = re.compile(r"^[a-z][a-z0-9_]*$")
+_DASHED = re.compile(r"^[a-z][a-z0-9_-]*$")
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A name that a plugin offered and does not have.
+
+    what   "component", "record type", "recorded config", "weight reader", "backend" or "command";  owner  who has it
+    """
+
+    what: str
+    name: str
+    owner: str
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.name} (it belongs to {self.owner})"
+
+
+def overlaps(what: str, name: str, known: str) -> bool:
+    """Whether an offer would take from another although their names differ: the longest ending of a file decides its reader."""
+    return what == "weight reader" and name.endswith(known)
+
+
+@dataclass(slots=True)
+class Offers:
+    """What one plugin offers. Of a name that it offers twice, the first counts."""
+
+    plugin: str
+    components: dict[str, Component] = field(default_factory=dict)
+    port_types: dict[str, str] = field(default_factory=dict)
+    recorded_configs: dict[str, Path] = field(default_factory=dict)
+    weight_readers: dict[str, str] = field(default_factory=dict)
+    backends: dict[str, str] = field(default_factory=dict)
+    precisions: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    fusing: set[str] = field(default_factory=set)
+    lost: list[Lost] = field(default_factory=list)
+
+    @property
+    def tables(self) -> Mapping[str, dict[str, Any]]:
+        """The tables by the names that the registry has for them."""
+        return {name: getattr(self, name) for name in (*TABLES.values(), "precisions")}
+
+    def add_component(self, subject: Any) -> None:
+        """Take what `@component` decorated."""
+        found = getattr(subject, "__component__", None)
+        if not isinstance(found, Component):
+            raise PluginError(f"register_components got {shown(subject)}, which @component does not decorate")
+        self._add("component", found.id, replace(found, plugin=self.plugin))
+
+    def add_port_type(self, name: str, meaning: str) -> None:
+        """Take a record type."""
+        if not isinstance(name, str) or not _WORD.match(name):
+            raise PluginError(f"register_port_types got the name {shown(name)}; wanted: a word in lower case, such as mesh")
+        if not isinstance(meaning, str) or not meaning.strip():
+            raise PluginError(f"the record type '{name}' has no meaning: wanted a few words, such as 'a surface of triangles'")
+        self._add("record type", name, meaning)
+
+    def add_recorded_config(self, source: str, folder: str | os.PathLike[str]) -> None:
+        """Take the folder that stands for a published checkpoint."""
+        if not isinstance(source, str) or not source.strip():
+            raise PluginError(f"register_recorded_configs got the source {shown(source)}; wanted: a hub id, preset:name or pypi:...")
+        if not isinstance(folder, str | os.PathLike):
+            raise PluginError(f"the recorded config '{source}' has the folder {shown(folder)}; wanted: a path")
+        self._add("recorded config", source, Path(folder))
+
+    def add_weight_reader(self, suffix: str, target: str) -> None:
+        """Take a reader of files with an ending."""
+        if not isinstance(suffix, str) or not suffix.startswith(".") or len(suffix) == 1:
+            raise PluginError(f"register_weight_readers got the ending {shown(suffix)}; wanted: one with its dot, such as .gguf")
+        self._add("weight reader", suffix, _target(f"the weight reader of {suffix}", target))
+
+    def add_backend(self, name: str, target: str, *, fuses: bool = False, precisions: Iterable[str] = ()) -> None:
+        """Take a backend, with what it says of itself."""
+        if not isinstance(name, str) or not _DASHED.match(name):
+            raise PluginError(f"register_backends got the name {shown(name)}; wanted: a word in lower case, such as vllm")
+        known = tuple(precisions)
+        if isinstance(precisions, str) or not all(isinstance(one, str) for one in known):
+            raise PluginError(f"the backend '{name}' has the precisions {shown(precisions)}; wanted: a list of names")
+        if self._add("backend", name, _target(f"the backend '{name}'", target)):
+            self.precisions[name] = known
+            if fuses:
+                self.fusing.add(name)
+
+    def names(self) -> Iterator[tuple[str, str]]:
+        """Everything that is offered, as (what, name)."""
+        for what, table in TABLES.items():
+            yield from [(what, name) for name in getattr(self, table)]
+
+    def drop(self, what: str, name: str) -> None:
+        """Take an offer back."""
+        getattr(self, TABLES[what]).pop(name)
+        if what == "backend":
+            self.precisions.pop(name)
+            self.fusing.discard(name)
+
+    def update(self, other: Offers) -> None:
+        """Take over what another offers; nothing of it may be here already."""
+        for name, table in self.tables.items():
+            table.update(getattr(other, name))
+        self.fusing |= other.fusing
+
+    def _add(self, what: str, name: str, value: Any) -> bool:
+        table = getattr(self, TABLES[what])
+        if name in table:
+            self.lost.append(Lost(what, name, f"{self.plugin}, which offers it twice"))
+            return False
+        table[name] = value
+        return True
+
+
+def _target(what: str, target: Any) -> str:
+    """Where code lies, as "package.module:name"."""
+    if not isinstance(target, str) or not _TARGET.match(target):
+        raise PluginError(f"{what} lies at {shown(target)}; wanted: package.module:name")
+    return target

@@ -1,0 +1,1 @@
+"""The words of the kernel as values: ports, components, graphs, plans, problems."""

@@ -1,0 +1,359 @@
+"""What a plugin author writes: a config model and `@component`.
+
+A component is declared apart from its work. The declaration is light: importing it must not import torch. It says
+which config the component takes, which ports it has under that config, and where its code lies; the code is imported
+when a pipeline loads the node.
+
+    @component("text/join", kind="preprocess", inputs={"left": "text", "right": "text"}, outputs={"text": "text"})
+    def join(left: list[str], right: list[str], *, separator: str = " ") -> list[str]:
+        '''Join two texts.'''
+        return [a + separator + b for a, b in zip(left, right, strict=True)]
+
+    @component("projector/linear", kind="projector", module="my_plugin.modules:Linear",
+               inputs={"x": "float[batch tokens in_features]"}, outputs={"y": "float[batch tokens out_features]"})
+    class Linear(Config):
+        '''Map every token with one linear layer.'''
+        in_features: Dim = None             # None: solved from the neighbours in the graph
+        out_features: Dim = None
+        bias: bool = True
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, TypeVar, get_type_hints, overload
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic.fields import FieldInfo
+
+from modelgraft.kernel.words.errors import PluginError, nearest
+from modelgraft.kernel.words.guard import contained, place_of, said, shown
+from modelgraft.kernel.words.notation import in_yaml
+from modelgraft.kernel.words.ports import Port, Ports, PortSyntaxError
+
+if TYPE_CHECKING:
+    from modelgraft.sources.sources import SourceView
+
+KINDS: Mapping[str, str] = {
+    "encoder": "turns a medium into vectors",
+    "projector": "maps vectors to another width",
+    "resampler": "turns any number of vectors into a fixed number",
+    "llm": "reads tokens or embeddings and writes text",
+    "generator": "makes a medium",
+    "head": "turns vectors into an answer",
+    "loss": "compares an answer with the wanted one",
+    "tokenizer": "turns text into token ids, or back",
+    "preprocess": "turns a medium into what an encoder takes",
+    "router": "decides which records go which way",
+    "retriever": "finds the nearest of a collection",
+    "metric": "measures results",
+    "adapter": "is grafted into a host node and may add input ports to it",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DimMark:
+    """Marks a config field as a dimension: None means that the solver fills it from the neighbours."""
+
+
+@dataclass(frozen=True, slots=True)
+class TypeOf:
+    """Marks a config field as the type of what feeds a port, as text: None means that the checker takes it from the first wire.
+
+    Of a list of wires, or of a wire that gives a list, it is the type of an entry.
+    """
+
+    port: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceOf:
+    """Marks a config field as the value space of what feeds a port, filled as TypeOf is."""
+
+    port: str
+
+
+Dim = Annotated[int | None, Field(gt=0), DimMark()]
+
+
+class SolvedNode(Protocol):
+    """What `Config.review` may look at: a node whose ports are solved."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the graph."""
+        ...
+
+    @property
+    def source(self) -> SourceView | None:
+        """What its config and weights come from."""
+        ...
+
+    @property
+    def in_ports(self) -> Mapping[str, Port]:
+        """The solved input ports."""
+        ...
+
+    @property
+    def out_ports(self) -> Mapping[str, Port]:
+        """The solved output ports."""
+        ...
+
+    @property
+    def wired(self) -> Mapping[str, tuple[Any, ...]]:
+        """What feeds each input port that is fed."""
+        ...
+
+
+class Config(BaseModel):
+    """The config of a component: frozen, unknown fields refused, every field described for the editor.
+
+    Subclasses add fields and override the methods below; each is a pure function of the config and imports nothing
+    heavy. Field names must not start with an underscore and must not be `ports`, `parameters`, `from_source`, `unheeded`,
+    `review`, `export_facts`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), validate_default=True)
+
+    declared_ports: ClassVar[Ports] = Ports()
+
+    @classmethod
+    def from_source(cls, source: SourceView) -> Mapping[str, Any]:  # noqa: ARG003 for those who override it
+        """Give the config values that a source (a checkpoint's config, a preset) decides; `with` overrides them.
+
+        Raises ValueError with one sentence when the source is of another family than this component serves.
+        """
+        return {}
+
+    @classmethod
+    def unheeded(cls, source: SourceView) -> Iterable[tuple[str, ...]]:  # noqa: ARG003 for those who override it
+        """Give (sentence, way out) for each thing that a source states, that could change the answer, and that is not done here.
+
+        A third entry names a config key: where the graph sets that, nothing is told, because the graph has decided.
+        They become warnings of `check`, `plan` and every run. What must not be ignored is a ValueError of `from_source`.
+        """
+        return ()
+
+    def ports(self) -> Ports:
+        """Give the ports under this config. Axis names that are fields or properties of the config are bound to them."""
+        return type(self).declared_ports
+
+    def parameters(self) -> int | None:
+        """Count the parameters by formula. None: not known without building; 0: there are none."""
+        return 0
+
+    def one_of(self) -> tuple[str, ...]:
+        """Name output masks of which exactly one is true for every record; none where that cannot be said."""
+        return ()
+
+    def most(self) -> Mapping[str, int]:
+        """Give the largest size of an axis of the inputs, by its name, where the module takes no more: exports are traced within it."""
+        return {}
+
+    def export_facts(self) -> Mapping[str, Any]:
+        """Give what exported graphs depend on, as plain values: all of it, unless a part changes no graph, such as a prompt."""
+        return self.model_dump(mode="json")
+
+    def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:  # noqa: ARG002 for those who override it
+        """Look at the solved ports; give (code, sentence, way out) for each thing that does not fit."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A registered component: everything about it that is known without weights and without torch.
+
+    id          `namespace/name`;  version  raised when the same config gives other results
+    module      "package.module:Class": a torch.nn.Module, built as `Class(config)`, called with the inputs in order
+    load        "package.module:function": `function(config, context)` gives the callable (see backends/base.py)
+    function    the code itself, for light components; called with the inputs in order and the config as keywords
+    exportable  the module can be exported to ONNX
+    writer      of language models: "package.module:Class", what reads prompts and writes answers around an exported decoder,
+                made as `Class(config, facts)` (see backends/onnx/decoders.py); of an adapter, in place of its host's
+    hosts       of adapters: the ids of what they can be grafted into; empty: into anything
+    cache       its results are worth keeping between runs
+    random      its results depend on the seed
+    """
+
+    id: str
+    kind: str
+    config: type[Config]
+    summary: str
+    version: int = 1
+    module: str | None = None
+    load: str | None = None
+    function: Callable[..., Any] | None = None
+    exportable: bool = False
+    writer: str | None = None
+    hosts: tuple[str, ...] = ()
+    cache: bool = False
+    random: bool = False
+    plugin: str = ""
+    keywords: tuple[str, ...] = field(default=())
+
+    @property
+    def home(self) -> str:
+        """The module that declares it."""
+        subject = self.function if self.function is not None else self.config
+        return str(getattr(subject, "__module__", ""))
+
+    def ports(self, config: Config) -> Ports:
+        """The ports under a config, with the axes that the config decides filled in. Raises whatever the component's code raises."""
+        with contained():
+            declared = checked_ports(config.ports())
+            known = {name: value for name in _axis_names(declared) if isinstance(value := getattr(config, name, None), int)}
+        return Ports(
+            {name: port.bind(known) for name, port in declared.inputs.items()},
+            {name: port.bind(known) for name, port in declared.outputs.items()},
+        )
+
+
+def defect_of(component: Component, error: BaseException) -> str:
+    """What to do about an error that code of a component raised: whose defect it is, and the line where it is known."""
+    place = place_of(error, component.home)
+    return f"this is a defect of the plugin '{component.plugin}'" + (f": {place}" if place is not None else "")
+
+
+def checked_ports(ports: Any) -> Ports:
+    """What `Config.ports` gave, if that is ports. Raises PluginError that says what it is instead."""
+    if not isinstance(ports, Ports):
+        raise PluginError(f"ports() gave {shown(ports)}; wanted: Ports.of({{name: type}}, {{name: type}})")
+    for side, listed in (("input", ports.inputs), ("output", ports.outputs)):
+        for name, port in listed.items():
+            if not isinstance(name, str) or not _PORT_NAME.match(name):
+                raise PluginError(f"ports() gave an {side} named {shown(name)}; wanted: a word that a wire can name")
+            if not isinstance(port, Port) or not port.types:
+                raise PluginError(f"ports() gave {shown(port)} for the {side} '{name}'; wanted: a Port, as port(\"text\") makes it")
+    return ports
+
+
+def _axis_names(ports: Ports) -> set[str]:
+    every = (*ports.inputs.values(), *ports.outputs.values())
+    return {name for port in every if port.tensor is not None for name in port.tensor.names}
+
+
+def default_of(field: FieldInfo) -> str:
+    """The default of a config field as it looks; a factory is code of a plugin, which may raise anything."""
+    try:
+        with contained():
+            return in_yaml(field.get_default(call_default_factory=True, validated_data={}), plain=shown)
+    except Exception as error:  # noqa: BLE001 see above
+        return f"(not known: {said(error)})"
+
+
+def following_fields(config: type[Config]) -> dict[str, TypeOf | SpaceOf]:
+    """The fields that the checker fills with what feeds a port, each with its mark."""
+    marks = ((name, mark) for name, field in config.model_fields.items() for mark in field.metadata)
+    return {name: mark for name, mark in marks if isinstance(mark, TypeOf | SpaceOf)}
+
+
+def dimension_fields(config: type[Config]) -> tuple[str, ...]:
+    """The fields that the solver may fill."""
+    return tuple(n for n, f in config.model_fields.items() if any(isinstance(m, DimMark) for m in f.metadata))
+
+
+_PORT_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+_ID = re.compile(r"^[a-z][a-z0-9_-]*/[a-z][a-z0-9_.-]*$")
+C = TypeVar("C", bound=type[Config])
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Decorator(Protocol):
+    @overload
+    def __call__(self, subject: C) -> C: ...
+    @overload
+    def __call__(self, subject: F) -> F: ...
+
+
+def component(  # noqa: PLR0913 all that a declaration may say
+    id: str,
+    *,
+    kind: str,
+    inputs: Mapping[str, str | Port] | None = None,
+    outputs: Mapping[str, str | Port] | None = None,
+    version: int = 1,
+    module: str | None = None,
+    load: str | None = None,
+    exportable: bool = False,
+    writer: str | None = None,
+    hosts: tuple[str, ...] = (),
+    cache: bool | None = None,
+    random: bool = False,
+    keywords: tuple[str, ...] = (),
+) -> _Decorator:
+    """Declare a component on a Config subclass (with `module` or `load`) or on a plain function.
+
+    The docstring's first line is what `modelgraft components` prints. Of a function, keyword-only arguments are the
+    config. `cache` is on by default for components with a `module` or `load`. Raises PluginError at once when the
+    declaration contradicts itself.
+    """
+
+    def declare(subject: Any) -> Any:
+        declared = _read_ports(id, inputs or {}, outputs or {})
+        summary = (inspect.getdoc(subject) or "").strip().partition("\n")[0]
+        _refuse_contradictions(id, kind, summary, subject, module, load)
+        function = None if inspect.isclass(subject) else subject
+        config: type[Config] = subject if function is None else _config_of_function(id, function, declared)
+        if function is None and (inputs is not None or outputs is not None):
+            config.declared_ports = declared
+        subject.__component__ = Component(
+            id, kind, config, summary, version, module, load, function, exportable, writer, hosts,
+            cache if cache is not None else function is None, random, "", keywords,
+        )  # fmt: skip
+        return subject
+
+    return declare
+
+
+def _read_ports(id: str, inputs: Mapping[str, str | Port], outputs: Mapping[str, str | Port]) -> Ports:
+    try:
+        return Ports.of(inputs, outputs)
+    except PortSyntaxError as error:
+        raise PluginError(f"component '{id}': {error}") from error
+
+
+def _refuse_contradictions(id: str, kind: str, summary: str, subject: Any, module: str | None, load: str | None) -> None:
+    if not _ID.match(id):
+        raise PluginError(f"component id '{id}' is not of the form namespace/name in lower case")
+    if kind not in KINDS:
+        raise PluginError(f"component '{id}': kind '{kind}' is none of {', '.join(KINDS)}. {nearest(str(kind), KINDS)}".rstrip())
+    if not summary:
+        raise PluginError(f"component '{id}' has no docstring: its first line is what users read in `modelgraft components`")
+    is_config = inspect.isclass(subject) and issubclass(subject, Config)
+    if inspect.isclass(subject) and not is_config:
+        raise PluginError(f"component '{id}': decorate a subclass of modelgraft.Config or a function, not {shown(subject)}")
+    if is_config and (module is None) == (load is None):
+        raise PluginError(f"component '{id}' needs exactly one of module= (a torch.nn.Module) and load= (a function)")
+    if not is_config and (module or load):
+        raise PluginError(f"component '{id}': a function is its own code; module= and load= belong to a Config subclass")
+
+
+def _config_of_function(id: str, function: Callable[..., Any], declared: Ports) -> type[Config]:
+    """Build the config model from the keyword-only arguments, and check that the others are the input ports."""
+    signature = inspect.signature(function)
+    positional = [p.name for p in signature.parameters.values() if p.kind is not p.KEYWORD_ONLY]
+    if positional != list(declared.inputs):
+        raise PluginError(
+            f"component '{id}': the function takes ({', '.join(positional)}) but its input ports are ({', '.join(declared.inputs)})"
+        )
+    keywords = [parameter for parameter in signature.parameters.values() if parameter.kind is parameter.KEYWORD_ONLY]
+    hints = _hints(function, [parameter.name for parameter in keywords])
+    fields: dict[str, Any] = {}
+    for parameter in keywords:
+        default = ... if parameter.default is parameter.empty else parameter.default
+        fields[parameter.name] = (hints.get(parameter.name, Any), default)
+    config = create_model(function.__name__.title().replace("_", "") + "Config", __base__=Config, **fields)
+    config.declared_ports = declared
+    return config
+
+
+def _hints(function: Callable[..., Any], names: list[str]) -> dict[str, Any]:
+    """The types of some parameters. Those of inputs are not looked at: `Tensor` may be imported for type checkers alone."""
+
+    def stand_in() -> None: ...
+
+    stand_in.__annotations__ = {name: function.__annotations__[name] for name in names if name in function.__annotations__}
+    return get_type_hints(stand_in, globalns=getattr(function, "__globals__", {}), include_extras=True)

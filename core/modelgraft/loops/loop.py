@@ -1,0 +1,119 @@
+"""The loop: read the prompts, then choose and read one token at a time until every answer has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from modelgraft.kernel.words.errors import InputError
+from modelgraft.loops import beams
+from modelgraft.loops.decoder import Decoder
+from modelgraft.loops.finite import check_finite
+from modelgraft.loops.reading import Decode, Reader
+from modelgraft.loops.sampling import chooser
+from modelgraft.loops.scoring import Asked, Scoring
+from modelgraft.loops.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What was generated, by row.
+
+    ids     the new tokens, an end token included
+    texts   the new text: special tokens left out, cut before the first stop string
+    logits  float[batch vocab]: the decoder's own logits for the first token, before any rule
+    """
+
+    ids: list[list[int]]
+    texts: list[str]
+    logits: Tensor
+
+
+def _nothing() -> None:
+    return None
+
+
+def generate(
+    decoder: Decoder,
+    prompts: Sequence[Tensor],
+    settings: Settings,
+    *,
+    decode: Decode,
+    said: Sequence[Sequence[int]] | None = None,
+    read: Sequence[Sequence[int]] | None = None,
+    seed: int = 0,
+    check: Callable[[], None] = _nothing,
+    emit: Callable[[int, str], None] | None = None,
+) -> Answers:
+    """Answer each prompt.
+
+    prompts  float[tokens width] each, as the decoder takes them
+    decode   tokens -> text, special tokens left out
+    said     the tokens of each prompt, for rules about what was said and for the random numbers; None: unknown
+    read     the tokens that an encoder has read, for rules about what was read: `max_length` and `min_length` then count from `said`.
+             None: the prompts are what was read, and what these count from
+    check    called before every step; raises to stop
+    emit     takes (row, piece of text) as answers grow; pieces of one row join to its text
+
+    Raises InputError for a prompt that leaves no room for an answer under `max_length`.
+    """
+    before = said if said is not None else [()] * len(prompts)
+    sizes = [len(each) for each in (prompts if read is None else before)]
+    asked = [Asked(*each) for each in zip(before, sizes, read if read is not None else before, strict=True)]
+    room = _room(settings, sizes)
+    readers = [Reader(decode, stop=settings.stop, emit=_emitter(emit, row)) for row in range(len(prompts))]
+    check()
+    first = decoder.prefill(prompts, room=room)
+    if room == 0:
+        ids: list[list[int]] = [[] for _ in prompts]
+    elif settings.beams > 1:
+        ids = beams.search(decoder, first, settings, asked=asked, decode=decode, check=check)
+    else:
+        ids = _write(decoder, first, settings, asked, readers, seed=seed, check=check)
+    return Answers(ids, [reader.finish(answer) for reader, answer in zip(readers, ids, strict=True)], first.float())
+
+
+def _room(settings: Settings, sizes: Sequence[int]) -> int:
+    """The longest answer. Raises InputError for a prompt that leaves no room for one."""
+    full = max(sizes)
+    if settings.max_length is not None and settings.longest(full) <= 0:
+        way_out = "shorten it, or set max_new_tokens, which counts the answer alone"
+        raise InputError(f"a prompt has {full:,} tokens, and max_length allows {settings.max_length:,} with the answer: {way_out}")
+    return settings.longest(min(sizes))
+
+
+def _write(
+    decoder: Decoder,
+    logits: Tensor,
+    settings: Settings,
+    asked: Sequence[Asked],
+    readers: Sequence[Reader],
+    *,
+    seed: int,
+    check: Callable[[], None],
+) -> list[list[int]]:
+    """One token per row and step. Rows that have ended are read along until the last one ends."""
+    scoring, ends = Scoring(settings, asked, logits), frozenset(settings.end_ids)
+    choose = chooser(settings, [one.said for one in asked], seed=seed)
+    limits = [settings.longest(one.length) for one in asked]
+    ids: list[list[int]] = [[] for _ in readers]
+    running = list(range(len(readers)))
+    for length in range(max(limits)):
+        check_finite(logits, length=length)
+        tokens = choose(scoring.apply(logits, length=length))
+        chosen: list[int] = tokens.tolist()
+        for row in running:
+            ids[row].append(chosen[row])
+        running = [row for row in running if not (readers[row].add(chosen[row]) or chosen[row] in ends) and length + 1 < limits[row]]
+        if not running:
+            break
+        check()
+        scoring.note(tokens)
+        logits = decoder.step(tokens)
+    return ids
+
+
+def _emitter(emit: Callable[[int, str], None] | None, row: int) -> Callable[[str], None] | None:
+    return None if emit is None else lambda piece: emit(row, piece)

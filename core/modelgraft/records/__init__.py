@@ -1,0 +1,1 @@
+"""What travels on wires: records of each medium and batches of them."""

@@ -1,0 +1,173 @@
+"""Values as files: pictures, sounds, tensors and texts are written here; `pictures` and `sounds` read them."""
+
+from __future__ import annotations
+
+import math
+import os
+import wave
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelgraft.kernel.words.errors import InputError
+from modelgraft.kernel.words.notation import json_text
+from modelgraft.records.absence import ABSENT
+from modelgraft.records.opening import Say, silent
+from modelgraft.records.pictures import PICTURE_FORMATS, PICTURE_PIXELS, eight_bits, on_white, read_picture
+from modelgraft.records.sounds import AUDIO_RATE_HZ, AUDIO_SECONDS, AUDIO_VALUES, Audio, read_audio, resample
+from modelgraft.sources.storage import file_aside
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = [
+    "AUDIO_RATE_HZ",
+    "AUDIO_SECONDS",
+    "AUDIO_VALUES",
+    "PICTURE_FORMATS",
+    "PICTURE_PIXELS",
+    "Audio",
+    "check_writable",
+    "file_named",
+    "read_audio",
+    "read_picture",
+    "resample",
+    "told_of",
+    "write_value",
+    "write_wave",
+]
+
+
+def write_value(value: Any, path: Path, *, say: Say = silent) -> None:
+    """Write one output as its kind and the file's suffix ask for; the file appears whole or not at all.
+
+    pictures .png .jpg .webp, sounds .wav, tensors .npy .safetensors (.npy has bfloat16 as the same numbers in float32), text .txt and any
+    other suffix, .json for all plain values. `say` takes what is written though not quite as it is.
+    Raises InputError when the kind does not go into that suffix, or the file cannot be written.
+    """
+    writer = _writer(value, path, say)
+    check_writable(path)
+    with told_of(path), file_aside(Path(os.path.realpath(path)), suffix=path.suffix) as aside:  # a link stays a link
+        aside.unlink()  # it is for its owner alone; what is made anew may be read by whom the process lets read its files
+        os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        writer(aside)
+
+
+@contextmanager
+def told_of(path: Path) -> Iterator[None]:
+    """Turn what the system refuses within the block (no room, no permission) into InputError that names this output."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"output '{path}' cannot be written: {error.strerror or error}") from error
+
+
+def file_named(word: str | os.PathLike[str]) -> Path:
+    """The path of the file that a user has named for an output, `~` read as the home.
+
+    Raises InputError for a word that names no file: nothing, `-`, or a folder by its last letter.
+    """
+    text = os.fspath(word)
+    if text in ("", "-"):
+        raise InputError(f"output '{text}' names no file; what is given no file goes to stdout")
+    if text.endswith(("/", os.sep)):
+        raise InputError(f"output '{text}' names a folder; name a file in it")
+    return Path(text).expanduser()
+
+
+def check_writable(path: Path) -> None:
+    """Raise InputError when a file cannot be put there: before the work, not after it.
+
+    A file appears whole under its name, in place of what has it: that would take a device or a pipe from everybody who uses it.
+    """
+    folder = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent
+    if path.is_dir():
+        raise InputError(f"output '{path}' is a folder; name a file in it")
+    if path.exists() and not path.is_file():
+        raise InputError(f"output '{path}' is no ordinary file; name one")
+    if not folder.is_dir():
+        raise InputError(f"output '{path}' cannot be written: there is no folder '{folder}'")
+    if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise InputError(f"output '{path}' cannot be written: no permission in '{folder}'")
+
+
+def _writer(value: Any, path: Path, say: Say) -> Callable[[Path], None]:
+    suffix = path.suffix.lower()
+    if isinstance(value, Audio):
+        _need(suffix, (".wav",), "a sound", path)
+        _look_at_sound(value, path, say)
+        return lambda target: write_wave(value, target)
+    if hasattr(value, "getbands"):  # a Pillow picture
+        _need(suffix, (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tiff"), "a picture", path)
+        return lambda target: _save_picture(value, target)
+    if hasattr(value, "detach"):  # a torch tensor
+        _need(suffix, (".npy", ".safetensors", ".json"), "a tensor", path)
+        return lambda target: _save_tensor(value, target)
+    if isinstance(value, bytes):  # a file that is made already
+        return lambda target: _save_bytes(value, target)
+    if suffix == ".json" or not isinstance(value, str):
+        text = json_text(value, indent=1, plain=_plain) + "\n"
+    else:
+        text = value if value.endswith("\n") else value + "\n"
+    return lambda target: _save_text(text, target)
+
+
+def _look_at_sound(audio: Audio, path: Path, say: Say) -> None:
+    """Raise InputError for samples that are no numbers; say when some are cut to full scale."""
+    loudest = float(abs(audio.samples).max(initial=0.0))
+    if not math.isfinite(loudest):
+        raise InputError(f"output '{path}': the sound holds samples that are no finite numbers, which no wav can hold")
+    if loudest > 1:
+        say(f"output '{path}': samples up to {loudest:.3g} are cut to 1, the most that a wav of 16 bits holds")
+
+
+def _need(suffix: str, accepted: tuple[str, ...], what: str, path: Path) -> None:
+    if suffix not in accepted:
+        raise InputError(f"output '{path}': {what} goes into a file that ends in {', '.join(accepted)}")
+
+
+def _save_text(text: str, target: Path) -> None:
+    target.write_text(text, encoding="utf-8", errors="backslashreplace")  # half a surrogate pair has no other form
+
+
+def _save_bytes(content: bytes, target: Path) -> None:
+    target.write_bytes(content)
+
+
+def _save_picture(picture: Image, target: Path) -> None:
+    jpeg = target.suffix.lower() in (".jpg", ".jpeg")
+    (on_white(eight_bits(picture, "the picture")) if jpeg else picture).save(target)
+
+
+def _save_tensor(tensor: Any, target: Path) -> None:
+    plain = tensor.detach().cpu().contiguous()
+    if target.suffix.lower() == ".npy":
+        import numpy
+
+        numpy.save(target, plain.float().numpy() if str(plain.dtype) == "torch.bfloat16" else plain.numpy())
+    elif target.suffix.lower() == ".safetensors":
+        from safetensors.torch import save_file
+
+        save_file({"value": plain}, str(target))
+    else:
+        _save_text(json_text(plain.tolist()) + "\n", target)
+
+
+def write_wave(audio: Audio, target: Path) -> None:
+    """Write 16-bit PCM; samples outside -1..1 are clipped."""
+    import numpy
+
+    pcm = (numpy.clip(audio.samples, -1.0, 1.0) * 32767.0).round().astype("<i2")
+    with wave.open(str(target), "wb") as sound:
+        sound.setnchannels(pcm.shape[0])
+        sound.setsampwidth(2)
+        sound.setframerate(audio.sample_rate_hz)
+        sound.writeframes(pcm.T.tobytes())
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no form for: tensors and arrays become lists, what is absent is null, the rest its text."""
+    if value is ABSENT:
+        return None
+    return value.tolist() if hasattr(value, "tolist") else str(value)

@@ -1,0 +1,73 @@
+"""Files that a user names: opened by name, bounded in size, and told of in one sentence when they cannot be."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from modelgraft.kernel.words.errors import InputError, nearest
+
+FILE_BYTES = 2**30  # 1 GiB: more than any picture or sound within the limits below takes, save uncompressed ones that exceed them
+
+Say = Callable[[str], None]  # takes what a user should know of a value that is used, but not quite as it is
+
+
+def silent(_text: str) -> None:
+    """Say nothing: nobody listens."""
+
+
+def open_named(source: str | os.PathLike[str] | bytes, *, name: str, wanted: str) -> tuple[str, IO[bytes]]:
+    """Open bytes or a file, and give what to call it; `pypi:` names a file in a package archive. A pipe is read to its end.
+
+    Raises InputError for no such file, one that cannot be read, one of more than FILE_BYTES.
+    """
+    if isinstance(source, bytes | bytearray | memoryview):
+        return f"{len(source):,} bytes", io.BytesIO(bytes(source))
+    text = os.fspath(source)
+    if text.startswith("pypi:"):
+        from modelgraft.sources import archives
+
+        path = archives.member(text)
+    else:
+        path = Path(text).expanduser()
+    try:
+        return f"'{text}'", _bounded(path.open("rb"), text, name)
+    except FileNotFoundError as error:
+        if "://" in text:
+            raise InputError(f"{name}: '{text}' is an address, and nothing is fetched from one; wanted: the file of {wanted}") from error
+        near = nearest(path.name, _siblings(path))
+        raise InputError(f"{name}: there is no file '{text}'; wanted: {wanted}. {near}".rstrip()) from error
+    except (OSError, ValueError, RuntimeError) as error:  # a NUL in the name is a ValueError, no home folder a RuntimeError
+        raise InputError(
+            f"{name}: '{text}' cannot be read ({getattr(error, 'strerror', None) or error}); wanted: the file of {wanted}"
+        ) from error
+
+
+def _bounded(stream: IO[bytes], text: str, name: str) -> IO[bytes]:
+    """The stream itself, or what a pipe gave, in memory."""
+    if not stream.seekable():
+        with stream:
+            content = stream.read(FILE_BYTES + 1)
+        stream = io.BytesIO(content)
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    if size > FILE_BYTES:
+        stream.close()
+        raise InputError(f"{name}: '{text}' has {size:,} bytes, more than {FILE_BYTES:,}; make it smaller first")
+    return stream
+
+
+def _siblings(path: Path) -> list[str]:
+    try:
+        return [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        return []
+
+
+def reason(error: BaseException) -> str:
+    """The first line of a foreign message, without the addresses of objects."""
+    text = (str(error).strip().partition("\n")[0] or type(error).__name__).partition(" <_io.")[0]
+    return text[:160].rstrip(" :'\"")

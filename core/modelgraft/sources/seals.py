@@ -1,0 +1,222 @@
+"""Seals: checksums taken when something is kept, and compared before it is believed.
+
+A disk may lose or turn a bit years after it was written, and neither size nor time of change tell. So a folder that is kept
+holds a file `seal` with the size of each file and a CRC-32 for each 16 MiB of it; a lone file has its seal beside it; a
+small file carries its checksum in its first line. CRC-32 notices every single bit, every run of 32, and of other damage all
+but one in four thousand million; it guards against rot. Who may write into the cache may write a seal as well: against
+that nothing helps that lies in the cache, which is why what a user names by `#sha256=` is compared with that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from modelgraft.sources.storage import file_aside
+
+Found = TypeVar("Found")
+
+SEAL = "seal"  # the file of a folder
+PIECE_BYTES = 16 << 20  # read at a time: few enough waits for Python's lock, and a piece of each worker fits into memory
+MOST_WORKERS = 4  # more wait for the disk or for memory
+_FIRST = "modelgraft-seal 1 {:08x}\n"  # the first line of a sealed text; its version, and the checksum of what follows
+
+
+class BrokenSeal(ValueError):
+    """What is kept is not what was written; the text says how, and that nothing is lost: it can be made again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """The size of a file, and the checksum of each piece of it."""
+
+    size: int
+    pieces: tuple[int, ...]
+
+
+# -- small files, which carry their own -----------------------------------------------------------------------------------
+
+
+def sealed(content: bytes) -> bytes:
+    """The content behind a line with its checksum."""
+    return _FIRST.format(zlib.crc32(content)).encode() + content
+
+
+def unsealed(content: bytes) -> bytes:
+    """The content of `sealed`. Raises BrokenSeal."""
+    line, end, rest = content.partition(b"\n")
+    if line + end != _FIRST.format(zlib.crc32(rest)).encode():
+        raise BrokenSeal("its checksum is of something else")
+    return rest
+
+
+def read_sealed(path: Path) -> Any:
+    """The JSON of a small sealed file. `Any`: as json.loads. Raises BrokenSeal, OSError as when it is not there."""
+    try:
+        return json.loads(unsealed(path.read_bytes()))
+    except (ValueError, RecursionError) as error:
+        raise BrokenSeal(f"{path.name}: {error}") from error
+
+
+def write_sealed(path: Path, content: Any) -> None:
+    """Write JSON (`Any`: what json.dumps takes) as a small sealed file, whole or not at all."""
+    with file_aside(path) as aside:
+        aside.write_bytes(sealed(json.dumps(content).encode()))
+
+
+# -- folders, and lone files ----------------------------------------------------------------------------------------------
+
+
+def seal(folder: Path) -> None:
+    """Write the seal of a folder that is complete."""
+    inner = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / SEAL)
+    _write(folder / SEAL, {path.relative_to(folder).as_posix(): _sum(path) for path in inner})
+
+
+def seal_file(path: Path) -> None:
+    """Write the seal of a lone file beside it."""
+    _write(seal_of(path), {path.name: _sum(path)})
+
+
+def seal_of(path: Path) -> Path:
+    """Where the seal of a lone file lies."""
+    return path.with_name(f".{path.name}.{SEAL}")
+
+
+def names_in(folder: Path) -> tuple[str, ...]:
+    """The files that a folder was sealed with. Raises BrokenSeal."""
+    return tuple(_read(folder / SEAL))
+
+
+def complaint(folder: Path, names: Collection[str] | None = None, *, quick: bool = False) -> str:
+    """What is wrong with a sealed folder, or an empty string.
+
+    names  the files that are looked at; None: all. One that was not sealed is wrong
+    quick  look at the sizes, and at the first piece of each file, which is the whole of a small one
+    """
+    try:
+        sums = _read(folder / SEAL)
+        _compare(folder, sums, names, quick=quick)
+    except BrokenSeal as error:
+        return str(error)
+    return ""
+
+
+def complaint_of_file(path: Path, *, quick: bool = False) -> str:
+    """What is wrong with a lone sealed file, or an empty string."""
+    try:
+        _compare(path.parent, _read(seal_of(path)), (path.name,), quick=quick)
+    except BrokenSeal as error:
+        return str(error)
+    return ""
+
+
+class Proof(Generic[Found]):
+    """A look at what is kept that goes on beside other work, such as imports: its result must be asked for before an answer."""
+
+    def __init__(self, look: Callable[[], Found]) -> None:
+        pool = ThreadPoolExecutor(1, thread_name_prefix="seals")
+        self._found = pool.submit(look)
+        pool.shutdown(wait=False)
+
+    def result(self) -> Found:
+        """Wait for the end; gives what `look` gives, and raises what it raises."""
+        return self._found.result()
+
+
+def text_of(folder: Path) -> str:
+    """The seal itself: two folders with the same have the same contents. Raises OSError when there is none."""
+    return (folder / SEAL).read_text(encoding="utf-8", errors="replace")
+
+
+def _write(path: Path, sums: Mapping[str, Sum]) -> None:
+    write_sealed(path, {name: [found.size, list(found.pieces)] for name, found in sums.items()})
+
+
+def _read(path: Path) -> dict[str, Sum]:
+    try:
+        return {name: Sum(size, tuple(pieces)) for name, (size, pieces) in read_sealed(path).items()}
+    except FileNotFoundError as error:
+        raise BrokenSeal("it has no seal: an older version has kept it, or it was not finished") from error
+    except OSError as error:
+        raise BrokenSeal(f"its seal cannot be read: {error.strerror or error}") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise BrokenSeal(f"its seal is broken: {error}") from error
+
+
+def _compare(folder: Path, sums: Mapping[str, Sum], names: Collection[str] | None, *, quick: bool) -> None:
+    wanted = {name: sums.get(name) for name in (sums if names is None else names)}
+    work = [piece for name, expected in wanted.items() for piece in _pieces(folder, name, expected, quick=quick)]
+    workers = min(MOST_WORKERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, len(work))
+    if workers <= 1 or sum(piece.size for piece in work) <= PIECE_BYTES:
+        _look(work)
+        return
+    with ThreadPoolExecutor(workers, thread_name_prefix="seals") as pool:
+        list(pool.map(_look, [work[first::workers] for first in range(workers)]))  # list(): raises what a worker raised
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A piece of a file that is to be looked at."""
+
+    path: Path
+    name: str
+    start: int
+    size: int
+    expected: int
+
+
+def _pieces(folder: Path, name: str, expected: Sum | None, *, quick: bool) -> Iterator[_Piece]:
+    """What is to be read of a file whose size is right. Raises BrokenSeal."""
+    path = folder / name
+    if expected is None:
+        raise BrokenSeal(f"{name} was not there when it was sealed")
+    try:
+        size = path.lstat().st_size
+    except OSError as error:
+        raise BrokenSeal(f"{name} is gone" if isinstance(error, FileNotFoundError) else f"{name}: {error.strerror or error}") from error
+    if path.is_symlink() or not path.is_file():
+        raise BrokenSeal(f"{name} is no file of its own, but {'a link' if path.is_symlink() else 'a folder'}")
+    if size != expected.size:
+        raise BrokenSeal(f"{name} has {size:,} bytes, and had {expected.size:,}")
+    for index, check in enumerate(expected.pieces[:1] if quick else expected.pieces):
+        start = index * PIECE_BYTES
+        yield _Piece(path, name, start, min(PIECE_BYTES, size - start), check)
+
+
+def _look(pieces: Iterable[_Piece]) -> None:
+    """Compare pieces with their checksums. Raises BrokenSeal with the first that differs."""
+    buffer = memoryview(bytearray(0))
+    for piece in pieces:
+        if len(buffer) < piece.size:
+            buffer = memoryview(bytearray(piece.size))
+        try:
+            with piece.path.open("rb", buffering=0) as file:
+                file.seek(piece.start)
+                found = _crc(file, buffer[: piece.size])
+        except OSError as error:
+            raise BrokenSeal(f"{piece.name} cannot be read: {error.strerror or error}") from error
+        if found != piece.expected:
+            raise BrokenSeal(f"{piece.name} differs from what was written, within the {piece.size:,} bytes from {piece.start:,} on")
+
+
+def _crc(file: Any, buffer: memoryview) -> int:  # Any: an unbuffered file
+    """The checksum of what comes next in a file; of less than the buffer takes where the file ends before."""
+    filled = 0
+    while filled < len(buffer) and (read := file.readinto(buffer[filled:])):
+        filled += read
+    return zlib.crc32(buffer[:filled])
+
+
+def _sum(path: Path) -> Sum:
+    with path.open("rb", buffering=0) as file:
+        size = path.stat().st_size
+        buffer = memoryview(bytearray(min(size, PIECE_BYTES)))
+        pieces = tuple(_crc(file, buffer[: min(PIECE_BYTES, size - start)]) for start in range(0, size, PIECE_BYTES))
+    return Sum(size, pieces)

@@ -1,0 +1,84 @@
+"""Which files of a folder hold its weights: the first that is there, in the order in which transformers looks.
+
+    what `transformers_weights` in config.json names
+    model.safetensors              then the shards of model.safetensors.index.json
+    adapter_model.safetensors      the same of an adapter
+    pytorch_model.bin              then the shards of pytorch_model.bin.index.json
+    adapter_model.bin
+    the only other .safetensors file of the folder
+
+One file goes over an index: a folder that was saved again in one piece keeps the index of its former shards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from modelgraft.kernel.words.errors import Problem, SourceError, choices
+from modelgraft.sources.headers import damaged
+from modelgraft.sources.refs import is_safe
+
+NAMES = ("model.safetensors", "adapter_model.safetensors", "pytorch_model.bin", "adapter_model.bin")
+INDEX = ".index.json"  # behind the name of what was cut into shards
+EXPLICIT = "transformers_weights"
+
+Read = Callable[[str], Mapping[str, Any] | None]  # a JSON file of the folder by name, None when it is not there
+
+
+def files_of(folder: Path, root: Mapping[str, Any], *, read: Read, may_be_fetched: bool) -> tuple[Path, ...]:
+    """The files of weights, shards in the order of their names; empty when there are none.
+
+    root            the folder's config.json
+    may_be_fetched  missing shards are no error: they come when the weights are opened
+
+    Raises SourceError `source-damaged` for an index that cannot be read, or whose shards are not all there.
+    """
+    if root.get(EXPLICIT) is not None:
+        return _explicit(folder, root[EXPLICIT], read, may_be_fetched=may_be_fetched)
+    for name in NAMES:
+        if (folder / name).is_file():
+            return (folder / name,)
+        if (shards := _shards(folder, name + INDEX, read, may_be_fetched=may_be_fetched)) is not None:
+            return shards
+    others = others_in(folder)
+    return tuple(others) if len(others) == 1 else ()
+
+
+def others_in(folder: Path) -> list[Path]:
+    """Files of weights by other names, such as `model.fp16.safetensors`: one alone is taken, of several none."""
+    return sorted(folder.glob("*.safetensors"))
+
+
+def _explicit(folder: Path, name: Any, read: Read, *, may_be_fetched: bool) -> tuple[Path, ...]:
+    if not isinstance(name, str) or not is_safe(name) or not name.endswith((".safetensors", f".safetensors{INDEX}")):
+        found = f"names {name!r} as {EXPLICIT}; wanted: a .safetensors file of the folder, or a .safetensors{INDEX}"
+        raise damaged(folder / "config.json", found)
+    if name.endswith(INDEX):
+        shards = _shards(folder, name, read, may_be_fetched=may_be_fetched)
+        if shards is not None:
+            return shards
+    elif (folder / name).is_file():
+        return (folder / name,)
+    if may_be_fetched:
+        return ()
+    raise damaged(folder / "config.json", f"names {name} as {EXPLICIT}, which is not there")
+
+
+def _shards(folder: Path, index_name: str, read: Read, *, may_be_fetched: bool) -> tuple[Path, ...] | None:
+    """The shards that an index lists; None when there is no index."""
+    index = read(index_name)
+    if index is None:
+        return None
+    table = index.get("weight_map")
+    if not isinstance(table, dict) or not table or not all(isinstance(name, str) and is_safe(name) for name in table.values()):
+        raise damaged(folder / index_name, "has no weight_map of file names")
+    names = sorted(set(table.values()))
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing and may_be_fetched:
+        return ()
+    if missing:
+        problem = f"{folder} lacks {choices(missing)} of the {len(names)} files that {index_name} lists"
+        raise SourceError(Problem("source-damaged", problem, hint="fetch the missing files"))
+    return tuple((folder / name) for name in names)

@@ -1,0 +1,195 @@
+"""Weights as tensors: memory-mapped, by their key in a part, read when they are asked for.
+
+Imports torch and safetensors inside the functions that need them.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Mapping
+from functools import cache, cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelgraft.kernel.words.errors import Problem, SourceError, choices
+from modelgraft.sources import archives, conversions, hub, kept, pickles, seals
+from modelgraft.sources.headers import damaged
+from modelgraft.sources.lacking import NO_WEIGHTS_HINT, why_none
+from modelgraft.sources.progress import Progress
+from modelgraft.sources.seals import Proof
+from modelgraft.sources.sources import SourceView, settle
+from modelgraft.sources.storage import digest_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def open(view: SourceView, *, offline: bool, progress: Progress | None = None) -> Weights:
+    """Open the weights of a source: fetch what is missing, convert what needs a reader, map what is there.
+
+    Raises SourceError: `not-cached`, `fetch-failed`, `no-weights`, `source-damaged`, `unsafe-pickle`, and those of `sources.view`.
+    """
+    ready = _at_hand(view, offline=offline, progress=progress)
+    if not ready.weight_files:
+        raise SourceError(Problem("no-weights", why_none(ready), hint=NO_WEIGHTS_HINT))
+    return Weights(ready, _proof_of(ready, offline=offline) if ready is view else _nothing_to_prove)
+
+
+def _at_hand(view: SourceView, *, offline: bool, progress: Progress | None) -> SourceView:
+    """The same source, with everything on this machine and in a form that can be mapped."""
+    ref = view.ref
+    if ref.kind == "archive" and view.folder is None and view.file is None:
+        beside = conversions.NEIGHBOURS if view.reader else ()
+        return settle(view, file=archives.fetch(ref, offline=offline, progress=progress, beside=beside))
+    if view.unread is not None:
+        _refuse_other(view.unread, ref.sha256)
+        return settle(view, file=view.unread)
+    if ref.kind == "hub" and not view.has_weights and not (offline or hub.is_offline()):
+        return settle(view, folder=hub.download(ref.name, ref.revision, weights=True))
+    return view
+
+
+Prove = Callable[[], None]  # ends when what is kept of a source is whole: it was, or it is made again
+
+
+def _nothing_to_prove() -> None:
+    """End: the files are the user's own, or were looked at just now."""
+
+
+def _proof_of(view: SourceView, *, offline: bool) -> Prove:
+    """Begin to look at every byte of what is kept of a source, beside the imports that follow; the tensors wait for the end of it."""
+    mend: Callable[[], object]
+    if view.origin is not None and view.folder is not None:
+        kept.hold(view.folder)
+        look, mend = partial(seals.complaint, view.folder), partial(_convert_again, view, offline=offline)
+    elif view.file is not None and view.ref.kind == "archive":
+        archives.hold(view.ref)
+        look, mend = partial(seals.complaint_of_file, view.file), partial(archives.fetch, view.ref, offline=offline)
+    elif view.file is not None and view.ref.sha256:
+        return Proof(partial(_refuse_other, view.file, view.ref.sha256)).result
+    else:
+        return _nothing_to_prove
+    proof = Proof(look)
+
+    @cache
+    def prove() -> None:
+        if proof.result():
+            mend()
+
+    return prove
+
+
+def _convert_again(view: SourceView, *, offline: bool) -> None:
+    """Make the folder of a file again, from a file that is whole."""
+    assert view.origin is not None and view.reader is not None  # noqa: PT018 as `_proof_of` has seen
+    if view.ref.kind == "archive":
+        archives.fetch(view.ref, offline=offline, beside=conversions.NEIGHBOURS)
+    else:
+        _refuse_other(view.origin, view.ref.sha256)
+    conversions.convert(view.origin, view.reader, sha256=view.ref.sha256)
+
+
+def _refuse_other(path: Path, sha256: str) -> None:
+    """Raise SourceError `hash-mismatch` for a file that is not the one that the user means."""
+    if sha256 and (found := digest_of(path)) != sha256:
+        raise archives.hash_mismatch(str(path), found=found, wanted=sha256)
+
+
+class Weights:
+    """The tensors of one part of a source. Closing is not needed: files are unmapped with the last tensor.
+
+    What is kept of the source is whole once a tensor, or the folder, was asked for.
+    """
+
+    def __init__(self, view: SourceView, prove: Prove = _nothing_to_prove) -> None:
+        self.view, self._prove = view, prove
+
+    @property
+    def folder(self) -> Path:
+        """The folder in Hugging Face layout that holds config.json and tokenizer files; of a single file, where it lies."""
+        self._prove()
+        return self.view.folder or self.view.weight_files[0].parent
+
+    @property
+    def file(self) -> Path:
+        """The first file of weights."""
+        self._prove()
+        return self.view.weight_files[0]
+
+    def keys(self) -> tuple[str, ...]:
+        """The keys of the part, in the order of the files."""
+        return tuple(self._keys)
+
+    def all_keys(self) -> tuple[str, ...]:
+        """The keys of the whole source as they stand in the files."""
+        return tuple(self._files)
+
+    def sub(self, part: str) -> Weights:
+        """The tensors of another part of the same source; "" is the whole. Raises SourceError `unknown-part`."""
+        return Weights(self.view.at(part), self._prove)
+
+    def shape(self, key: str) -> tuple[int, ...] | None:
+        """The shape of a tensor, or None when there is none of this key."""
+        return self.view.shape(key) if self.view.keys else tuple(self.tensor(key).shape) if key in self._keys else None
+
+    def tensor(self, key: str) -> Tensor:
+        """One tensor, mapped from its file where the format allows; do not write to it. Raises SourceError `missing-keys`."""
+        if key not in self._keys:
+            found = f"{self.view.text} has no tensor '{key}'; it has: {choices(self._keys)}"
+            raise SourceError(Problem("missing-keys", found))
+        inside = self._keys[key]
+        tensor: Tensor = self._files[inside](inside)
+        return tensor
+
+    def state(self) -> dict[str, Tensor]:
+        """All tensors of the part by key."""
+        return {key: self.tensor(key) for key in self._keys}
+
+    @cached_property
+    def _files(self) -> dict[str, Callable[[str], Any]]:  # Any: a tensor; torch is not imported here
+        """Key in the files -> what reads it: the open file that holds it, or the mapping that a pickle gave."""
+        self._prove()
+        found: dict[str, Callable[[str], Any]] = {}
+        for path in self.view.weight_files:
+            found.update(_map_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path))
+        return found
+
+    @cached_property
+    def _keys(self) -> Mapping[str, str]:
+        return self.view.keys or self.view.select(self._files)
+
+
+def _map_safetensors(path: Path) -> dict[str, Callable[[str], Any]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        handle: Any = safe_open(path, framework="pt")  # Any: the package has no type annotations
+        return dict.fromkeys(handle.keys(), handle.get_tensor)
+    except (SafetensorError, OSError) as error:
+        raise damaged(path, f"cannot be opened: {error}") from error
+
+
+def _read_pickle(path: Path) -> dict[str, Callable[[str], Any]]:
+    import torch
+
+    if conversions.is_bare_pickle(path):
+        raise _unsafe(path)
+    pickles.check(path)
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=conversions.is_zip(path))
+    except pickle.UnpicklingError as error:
+        raise _unsafe(path) from error
+    except Exception as error:  # bytes that are no pickle are taken for orders, and fail in any way
+        raise damaged(path, f"cannot be read as tensors: {type(error).__name__}: {str(error).partition(chr(10))[0]}") from error
+    for wrapper in ("state_dict", "model_state_dict", "model"):
+        if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
+            found = found[wrapper]
+    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+        raise damaged(path, f"holds a {type(found).__name__} where tensors by name are wanted")
+    return {key: found.__getitem__ for key, value in found.items() if isinstance(value, torch.Tensor)}
+
+
+def _unsafe(path: Path) -> SourceError:
+    found = f"{path} holds more than tensors, and reading it could run code: refused"
+    hint = "convert it to safetensors where you trust it: safetensors.torch.save_file(state, 'model.safetensors')"
+    return SourceError(Problem("unsafe-pickle", found, hint=hint))

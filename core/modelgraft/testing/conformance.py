@@ -1,0 +1,293 @@
+"""One component alone: loaded, run, and compared with its own declaration, rule by rule."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from modelgraft.backends.base import LoadContext, Loaded, NodeRuntime
+from modelgraft.engine.calls import wrong_record
+from modelgraft.engine.inplace import written_ports
+from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.kernel.words.errors import ModelgraftError, Place, PluginError
+from modelgraft.kernel.words.graph import Node
+from modelgraft.kernel.words.kinds import Component
+from modelgraft.kernel.words.ports import Axis, ListOf, Modality, Port, Tensor
+from modelgraft.records.owning import own, twin
+from modelgraft.records.values import describe, tensor_mismatch
+
+SIZES = (5, 7, 11, 13, 17, 19, 23)  # for axes whose size is free: all different, none a divisor of another
+HEAVY = ("torch", "transformers", "onnxruntime", "numpy")
+
+
+class ConformanceError(ModelgraftError):
+    """A component does not keep its declaration: every rule that it breaks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A component with its config, loaded alone."""
+
+    node: Node
+    loaded: Loaded
+
+    def __call__(self, *values: Any) -> dict[str, Any]:
+        """Run it on the values of its input ports in order; gives its outputs by port."""
+        given = self.loaded.call(*values)
+        names = list(self.node.out_ports)
+        if len(names) == 1:
+            return {names[0]: given}
+        if not isinstance(given, Mapping) or set(given) != set(names):
+            found = ", ".join(given) if isinstance(given, Mapping) else describe(given)
+            raise PluginError(f"'{self.node.component.id}' gave {found}, wanted a mapping with exactly {', '.join(names)}")
+        return {name: given[name] for name in names}
+
+
+def open_node(subject: Any, config: Mapping[str, Any] | None = None, *, seed: int = 0, state: Mapping[str, Any] | None = None) -> Trial:
+    """Load a decorated function or Config class as a node of its own, with random weights or those of a state dict."""
+    from modelgraft.backends.torch import TorchBackend
+
+    node = node_of(subject, config)
+    context = LoadContext(node, "cpu", "float32", None, seed, offline=True, registry=assemble({}), init="random")
+    loaded = TorchBackend().load(context, {})
+    if state is not None:
+        loaded.state.load_state_dict(state)
+    if loaded.bind is not None:
+        loaded.bind(NodeRuntime(node.name, node.component.id, seed))
+    return Trial(node, loaded)
+
+
+def run_node(subject: Any, config: Mapping[str, Any] | None = None, *, seed: int = 0, **inputs: Any) -> dict[str, Any]:
+    """Run a component once on inputs by port name, with random weights; gives its outputs by port name."""
+    trial = open_node(subject, config, seed=seed)
+    unknown = set(inputs) - set(trial.node.in_ports)
+    if unknown:
+        raise PluginError(f"'{trial.node.component.id}' has no input {', '.join(sorted(unknown))}; it has {', '.join(trial.node.in_ports)}")
+    return trial(*(inputs.get(name) for name in trial.node.in_ports))
+
+
+def node_of(subject: Any, config: Mapping[str, Any] | None = None) -> Node:
+    """A node of a decorated subject, as the checker would make it of a graph with this node alone."""
+    component: Component = subject if isinstance(subject, Component) else subject.__component__
+    concrete = component.config(**(config or {}))
+    ports = component.ports(concrete)
+    return Node(
+        name="node", component=component, config=concrete, source=None, in_ports=ports.inputs, out_ports=ports.outputs, wired={},
+        lists=frozenset(), frozen=True, when=None, lazy=False, share=None, adapters=(), runtime={}, origins={}, place=Place("<test>"),
+    )  # fmt: skip
+
+
+def conform(subject: Any, config: Mapping[str, Any] | None = None, **inputs: Any) -> None:
+    """Prove that a component keeps its declaration. Inputs that are not given are made up from the ports.
+
+    Raises ConformanceError that lists each broken rule:
+    inputs         what it is given is as it was afterwards: nothing is written in place
+    ports          outputs have the declared ports, record types, dtypes and axes, with one size per axis name
+    numbers        no NaN comes of inputs that hold none
+    repeatable     the same seed and inputs give the same outputs
+    batch          a batch gives what its records give one by one
+    parameters     the declared formula counts what the module holds, built on the meta device
+    state          a state dict saved and loaded gives the same outputs
+    """
+    broken = [f"{rule}: {text}" for rule, text in _broken_rules(subject, config, inputs)]
+    if broken:
+        component: Component = subject.__component__
+        raise ConformanceError(f"component '{component.id}' does not keep its declaration\n  " + "\n  ".join(broken))
+
+
+def _broken_rules(subject: Any, config: Mapping[str, Any] | None, inputs: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    trial = open_node(subject, config)
+    free = _free_sizes(trial.node)
+    values = [inputs[name] if name in inputs else example(port, free) for name, port in trial.node.in_ports.items()]
+    given = own(values, twin)
+    outputs = trial(*given)
+    written = written_ports(tuple(trial.node.in_ports), values, given)
+    yield from (("inputs", f"'{name}' is written to in place, and others may hold it: work on a copy") for name in written)
+    yield from (("ports", text) for text in _port_law(trial.node, values, outputs))
+    yield from (("numbers", text) for text in _number_law(values, outputs))
+    again = open_node(subject, config)(*own(values, twin))
+    yield from (("repeatable", f"'{name}' differs between two runs") for name in outputs if not same(outputs[name], again[name]))
+    yield from (("batch", text) for text in _batch_law(trial, values, outputs))
+    yield from (("parameters", text) for text in _parameter_law(trial.node))
+    if trial.loaded.state is not None:
+        saved = open_node(subject, config, seed=1, state=trial.loaded.state.state_dict())(*own(values, twin))
+        yield from (
+            ("state", f"'{name}' changes when the state dict is loaded") for name in outputs if not same(outputs[name], saved[name])
+        )
+
+
+def _free_sizes(node: Node) -> dict[str, int]:
+    """A size for each axis name of the inputs: none that a port states as a number, so that a swapped axis shows."""
+    tensors = [port.tensor for port in (*node.in_ports.values(), *node.out_ports.values()) if port.tensor is not None]
+    stated = {axis.size for tensor in tensors for axis in tensor.axes if axis is not None}
+    names = dict.fromkeys(name for port in node.in_ports.values() if port.tensor is not None for name in port.tensor.names)
+    return {"batch": 2} | dict(zip((n for n in names if n != "batch"), (size for size in SIZES if size not in stated), strict=False))
+
+
+def example(port: Port, sizes: Mapping[str, int]) -> Any:
+    """A batch of two records for an input port: optional ports get nothing."""
+    if port.optional:
+        return None
+    kind = port.tensor or port.type
+    if isinstance(kind, Tensor):
+        return _example_tensor(kind, sizes)
+    if isinstance(kind, ListOf):
+        return [["cat", "dog", "moped"], ["a red fox", "snow", "rain"]]
+    return [_example_record(kind, index) for index in range(2)]
+
+
+def _example_tensor(kind: Tensor, sizes: Mapping[str, int]) -> Any:
+    import torch
+
+    shape = [(axis or Axis(constant=3)).bind(sizes).size or 1 for axis in kind.axes]
+    generator = torch.Generator().manual_seed(sum(shape))
+    if kind.dtype in ("mask", "bool"):
+        return torch.rand(shape, generator=generator) < 0.5
+    if kind.dtype.startswith(("int", "uint")):
+        dtype = torch.int64 if kind.dtype == "int" else getattr(torch, kind.dtype)
+        return torch.randint(0, 2, shape, generator=generator).to(dtype)
+    dtype = torch.float32 if kind.dtype == "float" else getattr(torch, kind.dtype)
+    return torch.randn(shape, generator=generator).to(dtype)
+
+
+def _example_record(kind: Modality, index: int) -> Any:
+    if kind.name in ("text", "label"):
+        return ("a red fox in the snow", "rain")[index]
+    if kind.name in ("image", "depth", "thermal"):
+        from PIL import Image
+
+        return Image.radial_gradient("L").resize((37, 23) if index else (21, 31)).convert("RGB")
+    if kind.name == "audio":
+        import numpy
+
+        from modelgraft.records.media import Audio
+
+        return Audio(numpy.sin(numpy.arange(4000 + 800 * index) / 9.0).astype(numpy.float32)[None], 16_000)
+    if kind.name == "conversation":
+        return ({"role": "user", "content": [{"type": "text", "text": "Hello"}]},)
+    return {"id": index}
+
+
+def _port_law(node: Node, values: list[Any], outputs: Mapping[str, Any]) -> Iterator[str]:
+    """Declared against found: kind of value, batch, dtype, and one size for each axis name over all ports."""
+    sizes = dict[str, tuple[int, str]]()
+    pairs = [*zip(node.in_ports.items(), values, strict=True), *((item, outputs[item[0]]) for item in node.out_ports.items())]
+    for (name, port), value in pairs:
+        if value is None and port.optional:
+            continue
+        if not hasattr(value, "dtype"):
+            if port.tensor is not None and len(port.types) == 1:
+                yield f"'{name}' is declared {port} but is {describe(value)}"
+            elif not isinstance(value, list) or len(value) != 2:
+                yield f"'{name}' is declared {port} but is {describe(value)}, wanted a list with one record for each of the batch"
+            elif name in node.out_ports and (wrong := wrong_record(port.type, value)):
+                yield f"'{name}' is declared {port}, but {wrong}"
+            continue
+        kind = port.tensor
+        wrong = tensor_mismatch(kind, value) if kind is not None else "a tensor on a port that takes records"
+        if wrong or kind is None:
+            yield f"'{name}' is declared {port} but is {describe(value)}: {wrong}"
+            continue
+        if None not in kind.axes:
+            yield from _bind_sizes(sizes, name, kind, value)
+
+
+def _number_law(values: list[Any], outputs: Mapping[str, Any]) -> Iterator[str]:
+    if any(_count_nan(value) for value in values):
+        return
+    for name, value in outputs.items():
+        if count := _count_nan(value):
+            whole = f" of {value.numel()}" if hasattr(value, "numel") else ""
+            yield f"{count}{whole} numbers of '{name}' are NaN, and the inputs hold none"
+
+
+def _count_nan(value: Any) -> int:
+    if isinstance(value, float):
+        return int(value != value)  # noqa: PLR0124 that is what NaN is
+    if isinstance(value, list | tuple):
+        return sum(map(_count_nan, value))
+    if isinstance(value, dict):
+        return sum(map(_count_nan, value.values()))
+    if hasattr(value, "samples"):
+        return int((value.samples != value.samples).sum())
+    is_floating = hasattr(value, "is_floating_point") and value.is_floating_point()
+    return int(value.isnan().sum()) if is_floating else 0
+
+
+def _bind_sizes(sizes: dict[str, tuple[int, str]], name: str, kind: Tensor, value: Any) -> Iterator[str]:
+    for axis, size in zip(kind.axes, value.shape, strict=True):
+        symbol = axis.symbol if axis is not None else None
+        if symbol is None:
+            continue
+        known, where = sizes.setdefault(symbol, (int(size), name))
+        if known != size:
+            yield f"axis '{symbol}' is {known} in '{where}' but {size} in '{name}'"
+
+
+def _batch_law(trial: Trial, values: list[Any], outputs: Mapping[str, Any]) -> Iterator[str]:
+    singles = [trial(*(None if value is None else own(value[index : index + 1], twin) for value in values)) for index in range(2)]
+    for name, whole in outputs.items():
+        for index in range(2):
+            if not same(whole[index : index + 1], singles[index][name], tolerance=1e-5):
+                yield f"'{name}' of record {index} in a batch differs from the record alone"
+
+
+def _parameter_law(node: Node) -> Iterator[str]:
+    from modelgraft.backends.torch import count_parameters
+
+    declared, built = node.config.parameters(), count_parameters(node)
+    if declared is not None and built is not None and declared != built:
+        yield f"the formula says {declared:,}, the module holds {built:,}"
+
+
+def same(one: Any, other: Any, *, tolerance: float = 0.0) -> bool:
+    """Whether two values are equal: tensors elementwise, within an absolute and relative tolerance; NaN equals NaN."""
+    if hasattr(one, "dtype") and hasattr(other, "dtype") and hasattr(one, "detach"):
+        return _same_tensors(one, other, tolerance)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(same(a, b, tolerance=tolerance) for a, b in zip(one, other, strict=True))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(value, other[key], tolerance=tolerance) for key, value in one.items())
+    if hasattr(one, "samples"):
+        if one.samples.shape != other.samples.shape or one.sample_rate_hz != other.sample_rate_hz:
+            return False
+        import numpy
+
+        return numpy.allclose(one.samples, other.samples, rtol=0.0, atol=tolerance, equal_nan=True)
+    if isinstance(one, float) and isinstance(other, float):
+        return one == other or (one != one and other != other) or abs(one - other) <= tolerance * max(1.0, abs(other))  # noqa: PLR0124 NaN
+    has_own = any("__eq__" in vars(base) for base in type(one).__mro__[:-1])
+    if type(one) is type(other) and not has_own:  # it equals itself alone: then what it holds is compared
+        return same(getattr(one, "__dict__", None), getattr(other, "__dict__", None), tolerance=tolerance)
+    return bool(one == other)
+
+
+def _same_tensors(one: Any, other: Any, tolerance: float) -> bool:
+    import torch
+
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    if not one.is_floating_point() and not one.is_complex():
+        return torch.equal(one, other)
+    return torch.allclose(one, other, rtol=tolerance, atol=tolerance, equal_nan=True)
+
+
+def imports_of(module: str, *, limit_s: float = 120.0) -> frozenset[str]:
+    """The heavy packages that importing a module brings in, found in a fresh interpreter; what it prints is no answer.
+
+    Raises PluginError when it cannot be imported, takes longer than the limit or ends the process.
+    """
+    code = f"import os, sys; answer = os.dup(1); os.dup2(2, 1); import {module}; heavy = [n for n in {HEAVY!r} if n in sys.modules]"
+    code += "; os.write(answer, ' '.join(['imported', *heavy]).encode()); os._exit(0)"
+    try:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=limit_s)  # noqa: S603 our own interpreter
+    except subprocess.TimeoutExpired as error:
+        raise PluginError(f"importing '{module}' took longer than {limit_s:g} s") from error
+    said = done.stdout.split()
+    if said[:1] != ["imported"]:
+        last = (done.stderr.strip().splitlines() or [f"it ended the process with exit code {done.returncode}"])[-1]
+        raise PluginError(f"'{module}' cannot be imported: {last}")
+    return frozenset(said[1:])

@@ -1,0 +1,220 @@
+"""Where the values of a node come from, and which nodes there are: what `modelgraft explain GRAPH [NODE[.KEY]]` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from modelgraft.kernel.words.errors import InputError, choices, nearest
+from modelgraft.kernel.words.graph import Adapter, AdapterSpec, GraphSpec, Node, NodeSpec, Origin, Ref, SolvedGraph, Value
+from modelgraft.kernel.words.guard import contained, shown
+from modelgraft.kernel.words.kinds import Component, Config, default_of
+from modelgraft.kernel.words.order import topological
+from modelgraft.kernel.words.wording import for_python
+
+if TYPE_CHECKING:
+    from modelgraft.sources.sources import SourceView
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One value of a node.
+
+    key       `use`, `from`, `with.max_new_tokens`, `adapters.0.with.rank`, `in.image`, `out.text`, `runtime.backend`, ...
+    value     the value that holds; of a port: its solved type
+    origin    where it comes from: a file and line, `default`, `from the source (...)`, `solved (...)`, `--set name`
+    replaced  what it went over, nearest first: "default 20", "llava.yaml:9 30"
+    """
+
+    key: str
+    value: Any
+    origin: str
+    replaced: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for `--json`."""
+        return {"key": self.key, "value": _plain(self.value), "origin": self.origin, "replaced": list(self.replaced)}
+
+
+def _plain(value: Any) -> Any:
+    """The same in the types of JSON; what has none there is written as Python shows it."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return value if isinstance(value, (str, int, float, bool, type(None))) else shown(value)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRow:
+    """A node of a graph at a glance.
+
+    use     the component that it is, also where several were named;  source  what `from` says, or the node whose weights it shares
+    file, line  where it is written
+    """
+
+    node: str
+    kind: str
+    use: str
+    source: str
+    file: str
+    line: int | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for `--json`."""
+        return {
+            "node": self.node, "kind": self.kind, "use": self.use, "source": self.source or None, "file": self.file, "line": self.line,
+        }  # fmt: skip
+
+
+def nodes_of(solved: SolvedGraph) -> list[NodeRow]:
+    """List the nodes in the order in which values flow."""
+    feeders = {name: {ref.node for ref in node.references if not ref.is_input} for name, node in solved.nodes.items()}
+    return [_node_row(solved.nodes[name]) for name in topological(feeders)]
+
+
+def _node_row(node: Node) -> NodeRow:
+    source = f"shares {node.share}" if node.share is not None else node.source.text if node.source is not None else ""
+    grafted = [adapter.component.id for adapter in node.adapters]
+    use = " + ".join([node.component.id, *grafted])
+    return NodeRow(node.name, node.component.kind, use, source, node.place.file, node.place.line)
+
+
+def split_target(solved: SolvedGraph, target: str) -> tuple[str, str | None]:
+    """Take `node` or `node.key` apart. Raises InputError when there is no such node."""
+    name, _, key = target.partition(".")
+    if name not in solved.nodes:
+        inside = [node for node in solved.nodes if node.startswith(f"{name}/")]
+        if inside:
+            raise InputError(f"{name} is a whole graph; explain one of its nodes: {choices(inside)}")
+        hint = nearest(name, solved.nodes)
+        raise InputError(f"the graph {solved.name} has no node '{name}'; it has: {choices(solved.nodes, most=40)}. {hint}".rstrip())
+    return name, key or None
+
+
+def explain(solved: SolvedGraph, node: str, key: str | None = None, *, worded: Callable[[str], str] = for_python) -> list[Row]:
+    """List the values of a node, or those of one key: `with`, `with.seed`, or `seed` for short.
+
+    worded  how options of the caller are written in origins, see `modelgraft.kernel.words.wording`
+
+    Raises InputError for a node or key that there is not, with what there is.
+    """
+    name, rest = split_target(solved, node if key is None else f"{node}.{key}")
+    rows = [
+        Row(row.key, row.value, worded(row.origin), tuple(map(worded, row.replaced))) for row in _rows(solved.graph, solved.nodes[name])
+    ]
+    if rest is None:
+        return rows
+    found = [row for row in rows if row.key == rest or row.key.startswith(f"{rest}.")]
+    found = found or [row for row in rows if row.key.partition(".")[2] == rest]
+    if not found:
+        names = [row.key for row in rows]
+        short = [name.rpartition(".")[2] for name in names]
+        raise InputError(f"{name} has no key '{rest}'; it has: {choices(names)}. {nearest(rest, [*names, *short])}".rstrip())
+    return found
+
+
+def _rows(graph: GraphSpec, node: Node) -> list[Row]:
+    spec = graph.nodes[node.name]
+    return [
+        Row("use", f"{node.component.id}@{node.component.version}", spec.use.origin.unworded),
+        *([_row("from", spec.source)] if spec.source is not None else []),
+        *_config_rows(node),
+        *_switch_rows(node, spec),
+        *(_row(f"runtime.{key}", value) for key, value in sorted({**graph.runtime, **spec.runtime}.items())),
+        *_port_rows(node, spec),
+    ]
+
+
+def _row(key: str, value: Value) -> Row:
+    return Row(key, value.value, _without_replaced(value.origin), _replaced(value.origin))
+
+
+def _config_rows(node: Node) -> Iterable[Row]:
+    return _values("with", node.config, node.origins, _source_values(node))
+
+
+def _values(key: str, config: Config, origins: Mapping[str, Origin], from_source: Mapping[str, Any]) -> Iterable[Row]:
+    for name, declared in type(config).model_fields.items():
+        origin = origins.get(name, Origin("default"))
+        replaced = list(_replaced(origin))
+        if origin.layer not in ("default", "source", "solved") and name in from_source:
+            replaced.append(f"from the source {shown(from_source[name])}")
+        if origin.layer not in ("default", "solved") and not declared.is_required():
+            replaced.append(f"default {default_of(declared)}")
+        yield Row(f"{key}.{name}", getattr(config, name), _without_replaced(origin), tuple(replaced))
+
+
+def _source_values(node: Node) -> Mapping[str, Any]:
+    if node.source is None:
+        return {}
+    return _read(node.component, node.source)
+
+
+def _read(component: Component, source: SourceView) -> Mapping[str, Any]:
+    """What a source decides; {} where the component cannot say it a second time, after the checker has asked it."""
+    try:
+        with contained():
+            return dict(component.config.from_source(source))
+    except Exception:  # noqa: BLE001 code of a plugin may raise anything
+        return {}
+
+
+def _switch_rows(node: Node, spec: NodeSpec) -> Iterable[Row]:
+    place = spec.place.short
+    yield Row("frozen", node.frozen, *_switched(spec, "frozen"))
+    if node.when is not None:
+        yield Row("when", str(node.when), node.when.place.short if node.when.place else place)
+    if node.lazy:
+        yield Row("lazy", node.lazy, *_switched(spec, "lazy"))
+    if node.share is not None:
+        yield Row("share", node.share, spec.share.origin.unworded if spec.share else place)
+    for index, (adapter, written) in enumerate(zip(node.adapters, spec.adapters, strict=True)):
+        yield from _adapter_rows(f"adapters.{index}", adapter, written)
+
+
+def _switched(spec: NodeSpec, key: str) -> tuple[str, tuple[str, ...]]:
+    """Where `frozen` or `lazy` comes from, and what it goes over."""
+    origin = spec.switches.get(key, Origin("default"))
+    return _without_replaced(origin), _replaced(origin)
+
+
+def _adapter_rows(key: str, adapter: Adapter, written: AdapterSpec) -> Iterable[Row]:
+    yield Row(f"{key}.use", f"{adapter.component.id}@{adapter.component.version}", written.use.origin.unworded)
+    if written.source is not None:
+        yield _row(f"{key}.from", written.source)
+    from_source = _read(adapter.component, adapter.source) if adapter.source is not None else {}
+    yield from _values(f"{key}.with", adapter.config, adapter.origins, from_source)
+
+
+def _port_rows(node: Node, spec: NodeSpec) -> Iterable[Row]:
+    for name, port in node.in_ports.items():
+        wire = spec.wires.get(name)
+        where = f"{wire.place.short}, " if wire else ""
+        yield Row(f"in.{name}", str(port), f"{where}{_feed(node.wired.get(name, ()))}")
+    for name, port in node.out_ports.items():
+        yield Row(f"out.{name}", str(port), "solved")
+
+
+def _feed(refs: tuple[Ref, ...]) -> str:
+    return f"fed by {', '.join(map(str, refs))}" if refs else "not wired"
+
+
+# `extends` and `--set` leave "instead of 30, llava.yaml:9; instead of ..." in the note of a value (see overlay.py).
+
+
+def _replaced(origin: Origin) -> tuple[str, ...]:
+    parts = origin.note.split("; ") if origin.note else []
+    return tuple(_turned(part.removeprefix("instead of ")) for part in parts if part.startswith("instead of "))
+
+
+def _turned(text: str) -> str:
+    value, _, place = text.rpartition(", ")
+    return f"{place} {value}"
+
+
+def _without_replaced(origin: Origin) -> str:
+    parts = origin.note.split("; ") if origin.note else []
+    note = "; ".join(part for part in parts if not part.startswith("instead of "))
+    return Origin(origin.layer, origin.place, note).unworded

@@ -1,0 +1,162 @@
+"""Writes a graph for a checkpoint: the shipped graph whose own checkpoint is of the same kind, with this one in its place.
+
+No family is known here. A shipped graph with a parameter `checkpoint` is for checkpoints whose `model_type` is that of
+its default; the text is taken over with its prose, the parts that the checkpoint decides are filled in, and the shapes in
+its comments are those of this checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from modelgraft.kernel.checking import checks
+from modelgraft.kernel.language import expand
+from modelgraft.kernel.language.shipped import find_shipped, shipped_names
+from modelgraft.kernel.shelf.registry import Registry, discover
+from modelgraft.kernel.words.errors import GraphError, Problem, SourceError, choices
+from modelgraft.kernel.words.graph import GraphSpec, SolvedGraph
+from modelgraft.kernel.words.ports import Tensor
+from modelgraft.sources import sources
+from modelgraft.sources.sources import SourceView
+from modelgraft.sources.storage import remember_named
+
+PARAM = "checkpoint"  # the parameter of a shipped graph that names what it is for
+_SHAPE = re.compile(r"#(.*?)\[(batch[^\]]*)\]")  # in a comment
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Characters of a text to be replaced."""
+
+    start: int
+    end: int
+    text: str
+
+
+def import_graph(source: str, *, registry: Registry | None = None, folder: Path | None = None, offline: bool = True) -> str:
+    """Write a graph document for a checkpoint.
+
+    source  a folder or a hub id
+    folder  where the document will lie: a checkpoint below it is named by a relative path, others by the absolute one
+    offline look at files on this machine and at recorded configs alone
+
+    Raises SourceError when the source cannot be looked at or no shipped graph is for its kind, GraphError when the graph
+    for it has problems.
+    """
+    registry = registry if registry is not None else discover()
+    view = _look(source, registry, offline=offline)
+    kind = _kind(view)
+    names = _recognised(registry)
+    name = names.get(kind or "")
+    if name is None:
+        known = f"{source} is a checkpoint of the kind '{kind}'" if kind else f"the config of {source} has no model_type"
+        raise SourceError(
+            Problem("no-graph", f"{known}; there are graphs for: {choices(names)}", hint="start from one of `modelgraft graphs`")
+        )
+    solved = checks.solve(expand.load_graph(name, params={PARAM: source}, registry=registry), offline=offline)
+    path = find_shipped(name)
+    assert path is not None, "a shipped name has a file"
+    return _rewrite(path.read_text(encoding="utf-8"), solved, _reference(view, folder))
+
+
+def _look(source: str, registry: Registry, *, offline: bool) -> SourceView:
+    return sources.find(source, registry=registry, folder=None, trusted=True, offline=offline)
+
+
+def _kind(view: SourceView) -> str | None:
+    found = view.root.get("model_type")
+    return found if isinstance(found, str) else None
+
+
+def _recognised(registry: Registry) -> dict[str, str]:
+    """Kind of checkpoint -> the shipped graph for it; of several the one that lies least deep, then the first by name."""
+    found: dict[str, str] = {}
+    for name in sorted(shipped_names(), key=lambda name: (name.count("/"), name)):
+        default = _default_of(name, registry)
+        if default is None:
+            continue
+        try:
+            kind = _kind(_look(default, registry, offline=True))
+        except SourceError:
+            continue  # the default is neither on this machine nor recorded
+        if kind is not None:
+            found.setdefault(kind, name)
+    return found
+
+
+def _default_of(name: str, registry: Registry) -> str | None:
+    try:
+        graph: GraphSpec = expand.load_graph(name, registry=registry)
+    except GraphError:
+        return None  # a broken graph of a plugin is reported where it is used
+    param = graph.params.get(PARAM)
+    return param.value if param is not None and isinstance(param.value, str) else None
+
+
+def _rewrite(text: str, solved: SolvedGraph, named: str) -> str:
+    """The text of a shipped graph, made to be of the source that is named so."""
+    root: Any = yaml.compose(text, Loader=yaml.SafeLoader)  # Any: nodes of PyYAML are not typed
+    edits = [*_checkpoint(root, named), *_choices(root, solved), *_shapes(text, root, solved)]
+    for edit in sorted(edits, key=lambda edit: edit.start, reverse=True):
+        text = text[: edit.start] + edit.text + text[edit.end :]
+    return text
+
+
+def _reference(view: SourceView, folder: Path | None) -> str:
+    """How the document names the source."""
+    if view.ref.kind not in ("folder", "file"):
+        return json.dumps(view.whole)
+    path = Path(view.ref.name).expanduser().resolve()
+    remember_named(path)  # the user did, so the document that is written may
+    if folder is not None and path.is_relative_to(folder.resolve()):
+        return _named(f"./{path.relative_to(folder.resolve()).as_posix()}")
+    return _named(str(path))
+
+
+def _named(path: str) -> str:
+    """A path as a document writes it: a `#` of a name is doubled, so that it does not begin a part."""
+    return json.dumps(path.replace("#", "##"))
+
+
+def _entries(mapping: Any) -> dict[str, Any]:
+    return {key.value: value for key, value in mapping.value} if isinstance(mapping, yaml.MappingNode) else {}
+
+
+def _checkpoint(root: Any, named: str) -> Iterator[Edit]:
+    written = _entries(_entries(root)["params"])[PARAM]
+    value = _entries(written).get("default", written)
+    yield Edit(value.start_mark.index, value.end_mark.index, named)
+
+
+def _choices(root: Any, solved: SolvedGraph) -> Iterator[Edit]:
+    """The component that a node became, where the document leaves the choice; the comment about the choice goes with it."""
+    for name, node in _entries(_entries(root)["nodes"]).items():
+        use = _entries(node).get("use")
+        if use is not None and "|" in use.value:
+            end = use.end_mark
+            rest = end.buffer[end.pointer :].partition("\n")[0] if end.buffer else ""
+            comment = len(rest) if rest.lstrip().startswith("#") else 0
+            yield Edit(use.start_mark.index, end.index + comment, solved.nodes[name].component.id)
+
+
+def _shapes(text: str, root: Any, solved: SolvedGraph) -> Iterator[Edit]:
+    """The shape of a node's output, wherever a comment on its lines gives one: of the first output with as many axes."""
+    lines = text.splitlines(keepends=True)
+    starts = [0]
+    for line in lines:
+        starts.append(starts[-1] + len(line))
+    for name, node in _entries(_entries(root)["nodes"]).items():
+        shapes = [port.type.axes for port in solved.nodes[name].out_ports.values() if isinstance(port.type, Tensor)]
+        for number in range(node.start_mark.line, min(node.end_mark.line + 1, len(lines))):
+            match = _SHAPE.search(lines[number])
+            axes = next((axes for axes in shapes if match is not None and len(axes) == len(match[2].split())), None)
+            if match is not None and axes is not None:
+                written = " ".join("..." if axis is None else str(axis) for axis in axes)
+                yield Edit(starts[number] + match.start(2), starts[number] + match.end(2), written)
