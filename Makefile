@@ -1,7 +1,9 @@
-# make demo   set everything up and run the main job: a sentence about a photograph
-# make test   everything that CI runs
-# make quick  the tests without those that export, run real models or make environments
-# Both need Python 3.11 or newer with venv and pip, and nothing else.
+# make demo    set everything up and run the main job: a sentence about a photograph
+# make test    everything that CI runs
+# make quick   the tests without those that export, run real models or make environments
+# make format  format the code, and mend what the linter can mend
+# make wheel   build the wheel into dist/
+# They need Python 3.11 or newer with venv and pip, and nothing else.
 
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -20,7 +22,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 WORKERS ?= -n auto --dist loadfile
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test quick lint types layers tests clean
+.PHONY: demo test quick format wheel lint types layers tests clean
 
 demo: $(VENV)/.demo
 	$(BIN)/modelgraft run describe --input "image=$(PHOTO)"
@@ -44,6 +46,13 @@ tests: $(VENV)/.dev
 
 quick: $(VENV)/.dev
 	$(BIN)/pytest $(WORKERS) -m "not slow"
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+wheel: $(VENV)/.dev
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 
 # The stamps hold what was installed: a change of the packaging installs again.
 $(VENV)/bin/python:

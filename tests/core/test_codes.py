@@ -1,4 +1,4 @@
-"""Every problem code in the source is explained in core/README.md, and nothing else is."""
+"""Every problem code in the source is explained in docs/problem-codes.md, and nothing else is."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ def codes_in(folders):
 
 
 def headings():
-    return re.findall(r"^### `([a-z-]+)`$", (ROOT / "core/README.md").read_text(), re.MULTILINE)
+    return re.findall(r"^## `([a-z-]+)`$", (ROOT / "docs/problem-codes.md").read_text(), re.MULTILINE)
 
 
 def test_every_code_of_the_core_has_a_heading_in_alphabetical_order():
     """With a sentence below it."""
-    text = (ROOT / "core/README.md").read_text()
+    text = (ROOT / "docs/problem-codes.md").read_text()
     assert codes_in(["core/modelgraft"]) - set(headings()) == set()
     assert headings() == sorted(set(headings()))
-    assert all(re.search(rf"### `{code}`\n[A-Z`].{{20}}", text, re.MULTILINE) for code in headings())
+    assert all(re.search(rf"## `{code}`\n[A-Z`].{{20}}", text, re.MULTILINE) for code in headings())
 
 
 def test_every_heading_is_a_code_that_is_used():

@@ -52,7 +52,7 @@ class Place:
 class Problem:
     """One thing that is wrong: what was found where, and a way out.
 
-    code    a slug with a heading in core/README.md, such as `dim-mismatch`
+    code    a slug with a heading in docs/problem-codes.md, such as `dim-mismatch`
     found   one sentence: what was found, what was wanted, and where each comes from
     hint    what to do about it; empty when the sentence says it already
     node    the node it is about, port the port; empty when it is about the whole document
