@@ -11,8 +11,8 @@ from benchmarks import measuring, onnx_sides
 from benchmarks.measuring import Spread
 
 if TYPE_CHECKING:
-    from modelgraft.backends.onnx.decoding import OnnxDecoder
-    from modelgraft.backends.onnx.stepping import Step
+    from modelgraft_plugins.onnx.decoding import OnnxDecoder
+    from modelgraft_plugins.onnx.stepping import Step
 
 LOOPS = 200  # calls in one sample
 NODE = """
@@ -63,8 +63,8 @@ def _node(folder: Path, rounds: int) -> list[dict[str, Any]]:
     import torch
 
     import modelgraft as mg
-    from modelgraft.backends.onnx import store
-    from modelgraft.backends.onnx.calling import Exported
+    from modelgraft_plugins.onnx import store
+    from modelgraft_plugins.onnx.calling import Exported
 
     path = folder.parent / "node.yaml"
     path.write_text(NODE, encoding="utf-8")
@@ -89,9 +89,9 @@ def _step(folder: Path, rounds: int) -> list[dict[str, Any]]:
     import torch
 
     import modelgraft as mg
-    from modelgraft.backends.onnx import store
-    from modelgraft.backends.onnx.decoding import Layout, OnnxDecoder
-    from modelgraft.backends.onnx.stepping import Rows
+    from modelgraft_plugins.onnx import store
+    from modelgraft_plugins.onnx.decoding import Layout, OnnxDecoder
+    from modelgraft_plugins.onnx.stepping import Rows
 
     path = folder.parent / "tongue.yaml"
     path.write_text(onnx_sides.TONGUE, encoding="utf-8")

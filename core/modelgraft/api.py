@@ -223,7 +223,7 @@ def _placement(solved: SolvedGraph, device: str | None, backend: str | None) -> 
     elif found["device"] != "cpu":
         placement = planner.Placement(solved, {"backend": backend}, planner.AUTO)
         if any(placement.of(node, "backend") == "onnx" for node in solved.nodes.values()):
-            from modelgraft.backends.onnx.cuda import auto_device
+            from modelgraft_plugins.onnx.cuda import auto_device
 
             found["device of onnx"] = auto_device(found["device"])
     return found

@@ -12,11 +12,18 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from typing import Any
 
     from modelgraft.backends.base import LoadContext as LoadContext
+    from modelgraft.backends.base import Loaded as Loaded
     from modelgraft.backends.base import NodeRuntime as NodeRuntime
     from modelgraft.backends.seeding import seeded as seeded
+    from modelgraft.backends.torch import TorchBackend as TorchBackend
+    from modelgraft.backends.torch import in_torch as in_torch
     from modelgraft.backends.torch import parameters_without_memory as parameters_without_memory
+    from modelgraft.backends.torch import placed as placed
+    from modelgraft.backends.torch import resolve as resolve
+    from modelgraft.backends.torch import starts_new as starts_new
     from modelgraft.kernel.language.document import PRECISIONS as PRECISIONS
     from modelgraft.kernel.shelf.hooks import hookimpl as hookimpl
+    from modelgraft.kernel.words.errors import GraphError as GraphError
     from modelgraft.kernel.words.errors import InputError as InputError
     from modelgraft.kernel.words.errors import ModelgraftError as ModelgraftError
     from modelgraft.kernel.words.errors import PluginError as PluginError
@@ -24,17 +31,24 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.kernel.words.errors import SourceError as SourceError
     from modelgraft.kernel.words.errors import choices as choices
     from modelgraft.kernel.words.errors import nearest as nearest
+    from modelgraft.kernel.words.graph import Adapter as Adapter
+    from modelgraft.kernel.words.graph import Node as Node
+    from modelgraft.kernel.words.guard import contained as contained
+    from modelgraft.kernel.words.guard import said as said
     from modelgraft.kernel.words.kinds import Config as Config
     from modelgraft.kernel.words.kinds import Dim as Dim
     from modelgraft.kernel.words.kinds import SolvedNode as SolvedNode
     from modelgraft.kernel.words.kinds import SpaceOf as SpaceOf
     from modelgraft.kernel.words.kinds import TypeOf as TypeOf
     from modelgraft.kernel.words.kinds import component as component
+    from modelgraft.kernel.words.kinds import defect_of as defect_of
+    from modelgraft.kernel.words.ports import Axis as Axis
     from modelgraft.kernel.words.ports import Port as Port
     from modelgraft.kernel.words.ports import Ports as Ports
     from modelgraft.kernel.words.ports import Space as Space
     from modelgraft.kernel.words.ports import Tensor as Tensor
     from modelgraft.kernel.words.ports import port as port
+    from modelgraft.kernel.words.wording import option as option
     from modelgraft.loops.decoder import Decoder as Decoder
     from modelgraft.loops.loop import Answers as Answers
     from modelgraft.loops.loop import generate as generate
@@ -48,22 +62,32 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.sources import kept as kept
     from modelgraft.sources import seals as seals
     from modelgraft.sources.headers import damaged as damaged
+    from modelgraft.sources.progress import current_listener as current_listener
     from modelgraft.sources.sources import SourceView as SourceView
+    from modelgraft.sources.storage import cache_in_use as cache_in_use
     from modelgraft.sources.storage import cache_root as cache_root
+    from modelgraft.sources.storage import clear_leftovers as clear_leftovers
     from modelgraft.sources.storage import digest_of as digest_of
+    from modelgraft.sources.storage import folder_aside as folder_aside
+    from modelgraft.sources.storage import locked as locked
     from modelgraft.sources.storage import sha256_of as sha256_of
     from modelgraft.sources.weights import Weights as Weights
 
 # Name -> the module that holds it, or of which it is a part. Resolved on first use.
 _HOMES = {
+    "Adapter": "kernel.words.graph",
     "Answers": "loops.loop",
     "Audio": "records.media",
+    "Axis": "kernel.words.ports",
     "Config": "kernel.words.kinds",
     "Decoder": "loops.decoder",
     "Dim": "kernel.words.kinds",
+    "GraphError": "kernel.words.errors",
     "InputError": "kernel.words.errors",
     "LoadContext": "backends.base",
+    "Loaded": "backends.base",
     "ModelgraftError": "kernel.words.errors",
+    "Node": "kernel.words.graph",
     "NodeRuntime": "backends.base",
     "PICTURE_PIXELS": "records.pictures",
     "PRECISIONS": "kernel.language.document",
@@ -78,39 +102,58 @@ _HOMES = {
     "Space": "kernel.words.ports",
     "SpaceOf": "kernel.words.kinds",
     "Tensor": "kernel.words.ports",
+    "TorchBackend": "backends.torch",
     "TypeOf": "kernel.words.kinds",
     "Weights": "sources.weights",
     "archives": "sources",
+    "cache_in_use": "sources.storage",
     "cache_root": "sources.storage",
     "choices": "kernel.words.errors",
+    "clear_leftovers": "sources.storage",
     "component": "kernel.words.kinds",
+    "contained": "kernel.words.guard",
+    "current_listener": "sources.progress",
     "damaged": "sources.headers",
+    "defect_of": "kernel.words.kinds",
     "digest_of": "sources.storage",
     "eight_bits": "records.pictures",
+    "folder_aside": "sources.storage",
     "generate": "loops.loop",
     "hookimpl": "kernel.shelf.hooks",
+    "in_torch": "backends.torch",
     "kept": "sources",
+    "locked": "sources.storage",
     "nearest": "kernel.words.errors",
     "on_white": "records.pictures",
+    "option": "kernel.words.wording",
     "parameters_without_memory": "backends.torch",
+    "placed": "backends.torch",
     "port": "kernel.words.ports",
     "resample": "records.media",
+    "resolve": "backends.torch",
+    "said": "kernel.words.guard",
     "seals": "sources",
     "seeded": "backends.seeding",
     "sha256_of": "sources.storage",
+    "starts_new": "backends.torch",
 }
 
 __all__ = [
     "PICTURE_PIXELS",
     "PRECISIONS",
+    "Adapter",
     "Answers",
     "Audio",
+    "Axis",
     "Config",
     "Decoder",
     "Dim",
+    "GraphError",
     "InputError",
     "LoadContext",
+    "Loaded",
     "ModelgraftError",
+    "Node",
     "NodeRuntime",
     "PluginError",
     "Port",
@@ -123,26 +166,40 @@ __all__ = [
     "Space",
     "SpaceOf",
     "Tensor",
+    "TorchBackend",
     "TypeOf",
     "Weights",
     "archives",
+    "cache_in_use",
     "cache_root",
     "choices",
+    "clear_leftovers",
     "component",
+    "contained",
+    "current_listener",
     "damaged",
+    "defect_of",
     "digest_of",
     "eight_bits",
+    "folder_aside",
     "generate",
     "hookimpl",
+    "in_torch",
     "kept",
+    "locked",
     "nearest",
     "on_white",
+    "option",
     "parameters_without_memory",
+    "placed",
     "port",
     "resample",
+    "resolve",
+    "said",
     "seals",
     "seeded",
     "sha256_of",
+    "starts_new",
 ]
 
 

@@ -19,9 +19,9 @@ import torch
 from PIL import Image
 
 import modelgraft as mg
-from modelgraft.backends.onnx.quiet import muted
 from modelgraft.backends.seeding import seeded
 from modelgraft.backends.torch import parameters_without_memory
+from modelgraft_plugins.onnx.quiet import muted
 
 
 def drawn():

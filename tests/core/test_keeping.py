@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from modelgraft.backends.onnx import store
 from modelgraft.cli import main
 from modelgraft.engine.disk import DiskCache
 from modelgraft.sources import archives, kept, seals
 from modelgraft.sources.refs import parse
 from modelgraft.sources.storage import cache_root, locked, remember_results
 from modelgraft.tools import keeping
+from modelgraft_plugins.onnx import store
 
 KEY = "ab" * 16
 

@@ -9,11 +9,11 @@ from PIL import Image
 from skimage import data
 
 import modelgraft as mg
-from modelgraft.backends.onnx.decoding import OnnxDecoder
-from modelgraft.backends.onnx.growing import CrossingDecoder, GrowingDecoder
-from modelgraft.backends.onnx.runtime import open_session
 from modelgraft_plugins.llm import grouped_query, growing_export
 from modelgraft_plugins.llm.decoders import CausalDecoder, CrossDecoder
+from modelgraft_plugins.onnx.decoding import OnnxDecoder
+from modelgraft_plugins.onnx.growing import CrossingDecoder, GrowingDecoder
+from modelgraft_plugins.onnx.runtime import open_session
 from support import checkpoints
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")]

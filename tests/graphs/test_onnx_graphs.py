@@ -86,7 +86,7 @@ def test_connected_nodes_are_one_call_and_the_eye_is_not_run_again(folders):
 
 def test_settings_of_the_loop_need_no_other_export(folders):
     """Another length of the answer and another temperature: nothing is exported again, and a plan knows what is kept."""
-    from modelgraft.backends.onnx import store
+    from modelgraft_plugins.onnx import store
 
     folder = str(folders("blip2"))
     inputs = {"image": pictures()[0], "prompt": "a cat"}

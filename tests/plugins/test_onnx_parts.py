@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from modelgraft.backends.base import LoadContext
-from modelgraft.backends.onnx.backend import OnnxBackend
-from modelgraft.backends.onnx.examples import make_inputs
 from modelgraft.backends.torch import TorchBackend
 from modelgraft.kernel.shelf.registry import discover
 from modelgraft.kernel.words.graph import Ref
 from modelgraft.testing import node_of
+from modelgraft_plugins.onnx.backend import OnnxBackend
+from modelgraft_plugins.onnx.examples import make_inputs
 
 pytestmark = [
     pytest.mark.slow,  # it exports
@@ -66,7 +66,7 @@ def own_cache(tmp_path_factory):
     """Exports of these tests are their own, and run as they were written: tuning is tested with whole graphs, and takes a process each."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MODELGRAFT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr("modelgraft.backends.onnx.store.tune", lambda source, target: "not in this test")
+        patch.setattr("modelgraft_plugins.onnx.store.tune", lambda source, target: "not in this test")
         yield
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
-from modelgraft.backends.onnx.streams import run_options
+from modelgraft_plugins.onnx.streams import run_options
 
 
 class HostOrder:
@@ -75,6 +75,6 @@ class CapturingSession:
 
 def gpu_reason() -> str:
     """Why tests on a GPU are left out here; empty where they run."""
-    from modelgraft.backends.onnx.cuda import why_not
+    from modelgraft_plugins.onnx.cuda import why_not
 
     return why_not()

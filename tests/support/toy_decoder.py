@@ -6,7 +6,7 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from modelgraft.backends.onnx.decoding import Layout
+from modelgraft_plugins.onnx.decoding import Layout
 
 LAYOUT = Layout(layers=1, kv_heads=1, head_width=8, width=16, vocab=11)
 PLACES = 200  # positions that have an embedding

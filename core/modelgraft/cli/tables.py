@@ -40,7 +40,7 @@ def _parities(plan: Plan) -> dict[str, Mapping[str, Any]]:
     """How far the exports that are kept already are from torch, by the nodes that run them."""
     if all(step.backend != "onnx" for step in plan.steps):
         return {}
-    from modelgraft.backends.onnx.keys import recorded
+    from modelgraft_plugins.onnx.keys import recorded
 
     found = {
         step.node.name: recorded(step.node, precision=step.precision or step.dtype) for step in fuse(plan).steps if step.backend == "onnx"

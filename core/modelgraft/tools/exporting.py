@@ -17,8 +17,8 @@ from modelgraft.sources.storage import digest_of, folder_aside
 from modelgraft.tools.exported_script import SCRIPT
 
 if TYPE_CHECKING:
-    from modelgraft.backends.onnx.backend import OnnxBackend
-    from modelgraft.backends.onnx.store import Entry
+    from modelgraft_plugins.onnx.backend import OnnxBackend
+    from modelgraft_plugins.onnx.store import Entry
 
 MANIFEST = "manifest.json"  # of an export, and of the folder that is written for others
 MOST_LETTERS = 80  # of a folder's name: file systems take 255 bytes, and paths have several
@@ -63,7 +63,7 @@ def _let_go_of_broken(exports: Iterable[Entry]) -> bool:
 
     Raises InputError for one that cannot be deleted.
     """
-    from modelgraft.backends.onnx import store
+    from modelgraft_plugins.onnx import store
 
     broken = [entry.folder for entry in exports if store.broken(entry)]
     for folder in broken:

@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modelgraft.backends.onnx import store
 from modelgraft.engine.disk import DiskCache
 from modelgraft.sources import kept, seals
 from modelgraft.sources.archives import holds_together
 from modelgraft.sources.storage import cache_in_use, cache_root, clear_leftovers, locked, named_results
+from modelgraft_plugins.onnx import store
 
 KINDS = ("exports", "conversions", "tokenizers", "results", "downloads")
 

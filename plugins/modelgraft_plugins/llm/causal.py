@@ -13,7 +13,7 @@ from modelgraft_plugins.llm.language_model import LanguageModel, read_state
 from modelgraft_plugins.llm.writer import CausalWriter
 
 if TYPE_CHECKING:
-    from modelgraft.backends.onnx.decoders import DecoderGraph
+    from modelgraft_plugins.onnx.decoders import DecoderGraph
 
 ARCHITECTURE = "AutoModelForCausalLM"
 
@@ -108,9 +108,9 @@ class Causal(LanguageModel):
 
         Raises ExportError for a model that can be exported in neither way.
         """
-        from modelgraft.backends.onnx.decoders import DecoderGraph
-        from modelgraft.backends.onnx.keys import ExportError
         from modelgraft_plugins.llm import grouped_query, growing_export
+        from modelgraft_plugins.onnx.decoders import DecoderGraph
+        from modelgraft_plugins.onnx.keys import ExportError
 
         path, model = folder / "model.onnx", self.model
         try:

@@ -1,6 +1,6 @@
 """Export a decoder with gated cross-attention: keys and values of media from a small graph, once per prompt, and the decoder.
 
-Layout of the graphs: modelgraft/backends/onnx/gated.py.
+Layout of the graphs: modelgraft_plugins/onnx/gated.py.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from modelgraft.backends.onnx.decoding import Layout
-from modelgraft.backends.onnx.exporting import trace
-from modelgraft.backends.onnx.gated import MEDIA
 from modelgraft_plugins.llm import grouped_query, growing_export
 from modelgraft_plugins.llm.gated_blocks import GatedLayers
+from modelgraft_plugins.onnx.decoding import Layout
+from modelgraft_plugins.onnx.exporting import trace
+from modelgraft_plugins.onnx.gated import MEDIA
 
 TRACED = (2, 6)  # records and vectors of the media that are traced with
 

@@ -1,7 +1,7 @@
 """Export a decoder of transformers with GroupQueryAttention as its attention and its cache.
 
 Each layer becomes one `com.microsoft::GroupQueryAttention` (grouped_attention.py), whose past and present become inputs and
-outputs of the graph, so that one graph serves prompts and tokens. Layout: modelgraft/backends/onnx/decoding.py.
+outputs of the graph, so that one graph serves prompts and tokens. Layout: modelgraft_plugins/onnx/decoding.py.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from torch import Tensor
 from torch.export import Dim
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from modelgraft.backends.onnx.decoding import Layout
-from modelgraft.backends.onnx.exporting import trace
-from modelgraft.backends.onnx.keys import ExportError
 from modelgraft_plugins.llm.grouped_attention import Trace, attend, under_way
 from modelgraft_plugins.llm.own_attention import OWN
+from modelgraft_plugins.onnx.decoding import Layout
+from modelgraft_plugins.onnx.exporting import trace
+from modelgraft_plugins.onnx.keys import ExportError
 
 ATTENTION = "modelgraft_grouped_query"  # the name under which the function stands in the table of transformers
 
@@ -44,7 +44,9 @@ class _GroupedQuery(torch.nn.Module):
     def _pick(self, _head: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         if self.last is None:
             return None
-        states = args[0]  # gathered by elements: what indexing becomes cannot be replayed as a CUDA graph, see backends/onnx/capturing.py
+        states = args[
+            0
+        ]  # gathered by elements: what indexing becomes cannot be replayed as a CUDA graph, see capturing.py of the onnx plugin
         return (states.gather(1, self.last[:, None, None].expand(-1, 1, states.shape[-1])),)
 
     def forward(

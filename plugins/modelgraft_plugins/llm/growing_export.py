@@ -1,4 +1,4 @@
-"""Export decoders whose cache grows, and encoder-decoders. Layout of the graphs: modelgraft/backends/onnx/growing.py."""
+"""Export decoders whose cache grows, and encoder-decoders. Layout of the graphs: modelgraft_plugins/onnx/growing.py."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.export import Dim
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
-from modelgraft.backends.onnx.decoding import Layout
-from modelgraft.backends.onnx.exporting import trace
 from modelgraft_plugins.llm.grouped_query import Traced, layout_of
+from modelgraft_plugins.onnx.decoding import Layout
+from modelgraft_plugins.onnx.exporting import trace
 
 Model = Any  # a model of transformers, which is only partly annotated
 

@@ -15,7 +15,7 @@ from modelgraft_plugins.llm.language_model import LanguageModel, read_state
 from modelgraft_plugins.llm.writer import Seq2SeqWriter
 
 if TYPE_CHECKING:
-    from modelgraft.backends.onnx.decoders import DecoderGraph
+    from modelgraft_plugins.onnx.decoders import DecoderGraph
 
 
 class Seq2Seq(LanguageModel):
@@ -44,8 +44,8 @@ class Seq2Seq(LanguageModel):
 
     def export_decoder(self, folder: Path, *, half: bool) -> DecoderGraph:
         """Write encoder, keys and values of the memory, and decoder as ONNX graphs. Raises ExportError."""
-        from modelgraft.backends.onnx.decoders import DecoderGraph
         from modelgraft_plugins.llm import growing_export
+        from modelgraft_plugins.onnx.decoders import DecoderGraph
 
         encoder = None if self.config.encoder == "none" else self.model.get_encoder()
         layout = growing_export.export_crossing(self.model, folder, half=half, encoder=encoder, start=self.writer.start_ids()[0])

@@ -172,7 +172,7 @@ class Component:
     function    the code itself, for light components; called with the inputs in order and the config as keywords
     exportable  the module can be exported to ONNX
     writer      of language models: "package.module:Class", what reads prompts and writes answers around an exported decoder,
-                made as `Class(config, facts)` (see backends/onnx/decoders.py); of an adapter, in place of its host's
+                made as `Class(config, facts)` (see the plugin `onnx`, decoders.py); of an adapter, in place of its host's
     hosts       of adapters: the ids of what they can be grafted into; empty: into anything
     cache       its results are worth keeping between runs
     random      its results depend on the seed

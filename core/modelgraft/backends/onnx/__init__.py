@@ -1,1 +1,0 @@
-"""The ONNX backend: exportable modules are exported once, proven equal to torch, and run by ONNX Runtime."""

@@ -1,0 +1,14 @@
+"""The onnx backend, offered through the same door as any other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from modelgraft import hookimpl
+from modelgraft.plugin import PRECISIONS
+
+
+@hookimpl
+def register_backends(register: Callable[..., None]) -> None:
+    """Offer the backend `onnx`."""
+    register("onnx", "modelgraft_plugins.onnx.backend:OnnxBackend", fuses=True, precisions=PRECISIONS)

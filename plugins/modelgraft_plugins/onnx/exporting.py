@@ -1,0 +1,168 @@
+"""From a torch module with declared ports to an ONNX graph file."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from modelgraft.plugin import ModelgraftError, Node, PluginError
+from modelgraft_plugins.onnx.examples import TRACED, dynamic_axes, make_inputs
+from modelgraft_plugins.onnx.keys import OPSET, ExportError, Signature
+from modelgraft_plugins.onnx.quiet import muted
+from modelgraft_plugins.onnx.runtime import open_session
+from modelgraft_plugins.onnx.streamlining import streamline
+from modelgraft_plugins.onnx.widening import widen
+
+UNKNOWN_OPERATOR = re.compile(r"No ONNX function found for <OpOverload\(op='([^']+)'")  # how the exporter names what it cannot write
+
+
+class _Flat(torch.nn.Module):
+    """The module with flat tensors on both sides: unwired optional inputs are filled in, outputs come in port order."""
+
+    def __init__(self, module: torch.nn.Module, places: Sequence[int], total: int, outputs: Sequence[str]) -> None:
+        super().__init__()
+        self.module, self.places, self.total, self.outputs = module, tuple(places), total, tuple(outputs)
+
+    def forward(self, *given: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        values: list[torch.Tensor | None] = [None] * self.total
+        for place, value in zip(self.places, given, strict=True):
+            values[place] = value
+        result = self.module(*values)
+        return (result,) if len(self.outputs) == 1 else tuple(result[name] for name in self.outputs)
+
+
+class _Joined(torch.nn.Module):
+    """Modules that feed each other, as one: takes what comes from outside, gives the wanted outputs by name."""
+
+    def __init__(self, node: Node, modules: Sequence[torch.nn.Module]) -> None:
+        super().__init__()
+        self.inner = torch.nn.ModuleList(modules)
+        self.parts, self.inputs, self.outputs = node.parts, tuple(node.in_ports), tuple(node.out_ports)
+
+    def forward(self, *given: torch.Tensor | None) -> dict[str, torch.Tensor] | torch.Tensor:
+        """Run the parts in order."""
+        values: dict[str, Any] = dict(zip(self.inputs, given, strict=True))
+        for part, module in zip(self.parts, self.inner, strict=True):
+            refs = (part.wired.get(name) for name in part.in_ports)
+            result = module(*(None if not ref else values[str(ref[0])] for ref in refs))
+            names = list(part.out_ports)
+            values.update({f"{part.name}.{name}": result if len(names) == 1 else result[name] for name in names})
+        found = {name: values[name] for name in self.outputs}
+        return found if len(found) > 1 else found[self.outputs[0]]
+
+
+def joined(node: Node, modules: Sequence[torch.nn.Module]) -> torch.nn.Module:
+    """The module of a node: its own, or that of its parts as one."""
+    return _Joined(node, modules) if node.parts else modules[0]
+
+
+class Halved(torch.nn.Module):
+    """A flat module that computes in float16 and takes and gives float32."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.module = copy.deepcopy(module).half()
+
+    def forward(self, *given: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Cast, compute, cast back."""
+        result = self.module(*(value.half() if value.is_floating_point() else value for value in given))
+        return tuple(value.float() if value.is_floating_point() else value for value in result)
+
+
+def flat(module: torch.nn.Module, *, ports: Sequence[str], wired: Sequence[str], outputs: Sequence[str]) -> torch.nn.Module:
+    """Wrap a module so that it takes only its wired ports and gives a tuple."""
+    return _Flat(module, [list(ports).index(name) for name in wired], len(ports), outputs).eval()
+
+
+def export(module: torch.nn.Module, signature: Signature, path: Path) -> None:
+    """Trace a flat module on small inputs made from its ports, and write `path`, laid out for speed. Raises ExportError."""
+    trace(
+        module,
+        make_inputs(signature.input_ports, TRACED, seed=0, most=signature.most),
+        path,
+        sizes=(dynamic_axes(signature.input_ports, signature.most),),
+        inputs=[name for name, _ in signature.inputs],
+        outputs=[name for name, _ in signature.outputs],
+        improve=widen,
+    )
+
+
+def trace(
+    module: torch.nn.Module,
+    example: tuple[Any, ...],
+    path: Path,
+    *,
+    sizes: Any,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    improve: Callable[[Any], object] | None = None,
+) -> None:
+    """Trace a module and write `path` with its weights beside it (`path.data`).
+
+    sizes    which axes of the example may have other sizes, as `torch.onnx.export(dynamic_shapes=...)` takes them
+    improve  changes the traced graph, of onnx_ir, further before it is written
+
+    Raises ExportError with the first line of what the exporter said, PluginError when the exporter is not installed.
+    """
+    if importlib.util.find_spec("onnxscript") is None or importlib.util.find_spec("onnx") is None:
+        raise PluginError("exporting needs onnx and onnxscript: pip install 'modelgraft[onnx]'")
+    try:
+        with muted(), torch.no_grad():
+            program = torch.onnx.export(
+                module.eval(),
+                example,
+                dynamo=True,
+                opset_version=OPSET,
+                dynamic_shapes=sizes,
+                input_names=list(inputs),
+                output_names=list(outputs),
+                verbose=False,
+            )
+    except Exception as error:  # the exporter raises whatever the traced code and its own passes raise
+        raise ExportError(first_line(error)) from error
+    assert program is not None
+    _keep_apart(program.model.graph, {*inputs, *outputs})
+    streamline(program.model.graph)
+    if improve is not None:
+        improve(program.model.graph)
+    program.save(str(path), external_data=True)
+
+
+def _keep_apart(graph: Any, ports: set[str]) -> None:
+    """Rename inner values that are called as a port is: the exporter names them after operators, such as `embedding`.
+
+    graph  of the exporter's own kind (`Any`: onnx_ir is not among what mypy sees)
+    """
+    outer = {id(value) for value in (*graph.inputs, *graph.outputs)}
+    for node in graph:
+        for value in node.outputs:
+            if value.name in ports and id(value) not in outer:
+                value.name = f"inner.{value.name}"
+
+
+def open_fresh(path: Path) -> Any:
+    """Open a graph that was just written, on the host. Raises ExportError for one that onnxruntime does not read."""
+    try:
+        return open_session(path, device="cpu")
+    except ModelgraftError:
+        raise
+    except Exception as error:  # the classes that onnxruntime raises have no base of their own
+        raise ExportError(f"onnxruntime does not read the export: {first_line(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """The innermost reason: the exporter wraps errors several times."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, ModelgraftError):
+        return str(error)  # what was traced says itself why it cannot be
+    if unknown := UNKNOWN_OPERATOR.search(str(error)):
+        return f"its operator {unknown[1]} has no ONNX form"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:300]

@@ -1,0 +1,119 @@
+"""What an export is kept under, worked out without torch: for the backend, and for `modelgraft plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from modelgraft.plugin import Adapter, ModelgraftError, Node, PluginError, Port, Tensor, contained, defect_of, said
+from modelgraft_plugins.onnx import store
+from modelgraft_plugins.onnx.processor import products_saturate
+
+WEIGHT_BITS: Mapping[str, int] = {"int8": 8, "w8": 8, "w4": 4}
+OPSET = 23  # the first with one operator for attention, for RMS norm and for rotary positions; onnxruntime runs it since 1.23
+
+
+class ExportError(ModelgraftError):
+    """A module that cannot be exported, or whose export does not give torch's numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What an exported graph takes and gives: port names with their types, in order.
+
+    most  the largest size of an axis, by its name, where a component takes no more
+    """
+
+    inputs: tuple[tuple[str, Port], ...]
+    outputs: tuple[tuple[str, Port], ...]
+    most: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def input_ports(self) -> tuple[Port, ...]:
+        """The types of the inputs, in order."""
+        return tuple(port for _, port in self.inputs)
+
+
+def dynamic_bits() -> int:
+    """Bits of the weights of dynamic 8-bit products: as many as this kind of processor multiplies without overflow."""
+    return 7 if products_saturate() else 8
+
+
+def wired_inputs(node: Node) -> tuple[str, ...]:
+    """The input ports that something feeds, in order."""
+    return tuple(name for name in node.in_ports if node.wired.get(name))
+
+
+def signature_of(node: Node, names: Sequence[str]) -> Signature:
+    """Some inputs and all outputs of a node, as an exported graph names them. Raises ExportError for what is no tensor."""
+    given = []
+    for name in names:
+        kind = node.in_ports[name].tensor
+        if kind is None or name in node.lists:
+            raise ExportError(f"its input {name} is {'a list of wires' if kind is not None else node.in_ports[name]}, not a tensor")
+        given.append((name, replace(node.in_ports[name], types=(kind,))))
+    for name, port in node.out_ports.items():
+        if port.tensor is None or port.optional:
+            raise ExportError(f"its output {name} is {port}, not a tensor that is always there")
+    limits = [limit for part in node.parts or (node,) for limit in part.config.most().items()]
+    most = {name: min(size for other, size in limits if other == name) for name, _ in limits}
+    return Signature(tuple(given), tuple(node.out_ports.items()), most)
+
+
+def key_of(node: Node, signature: Signature | None, weights: Sequence[str], *, precision: str) -> str:
+    """What an export is kept under: everything that its numbers depend on.
+
+    signature  of its graph; None for a language model, whose graphs do not depend on its ports
+    weights    what tells the weights of each part, and of its adapters, from others, in the order of the parts
+    """
+    parts = node.parts or (node,)
+    facts = [
+        {**_facts(part), "adapters": [_facts(adapter) for adapter in part.adapters], "weights": identity}
+        for part, identity in zip(parts, weights, strict=True)
+    ]
+    shape: Any = "decoder"
+    if signature is not None:
+        inner = [(part.name, {port: str(refs[0]) for port, refs in part.wired.items() if refs}) for part in node.parts]
+        shape = [[(name, str(port)) for name, port in side] for side in (signature.inputs, signature.outputs)] + [inner]
+    modules = [part.component.module or "" for part in parts]
+    bits = dynamic_bits() if precision == "int8" else WEIGHT_BITS.get(precision)
+    modules += [adapter.component.load or "" for part in parts for adapter in part.adapters]
+    return store.export_key(modules, parts=facts, shape=shape, precision=precision, bits=bits, opset=OPSET)
+
+
+def _facts(part: Node | Adapter) -> dict[str, Any]:
+    component = part.component
+    try:
+        with contained():
+            facts = dict(part.config.export_facts())
+    except Exception as error:  # code of a plugin may raise anything
+        found = f"plugin '{component.plugin}': {component.id} could not tell its export facts: {said(error)}"
+        raise PluginError(f"{found}\n    {defect_of(component, error)}") from error
+    return {"component": f"{component.id}@{component.version}", "config": facts}
+
+
+def identity_of(own: str, adapters: Sequence[str]) -> str:
+    """What tells the weights of a node with its adapters from others, made of what tells each of them."""
+    return " + ".join([own, *adapters])
+
+
+def recorded(node: Node, *, precision: str) -> Mapping[str, Any]:
+    """The manifest of the export that a node would run, when one is kept.
+
+    Empty when there is none, and when it cannot be told: weights that are random, shared, or not on this machine yet.
+    """
+    parts = node.parts or (node,)
+    sources = [[part.source, *(adapter.source for adapter in part.adapters)] for part in parts]
+    if any(part.share is not None or part.component.module is None for part in parts):
+        return {}
+    if any(source is None or source.unread is not None or not source.has_weights for group in sources for source in group):
+        return {}
+    gives_text = any(not isinstance(port.type, Tensor) for port in node.out_ports.values())
+    try:
+        signature = None if gives_text else signature_of(node, wired_inputs(node))
+    except ExportError:
+        return {}
+    identities = [[source.identity() for source in group if source is not None] for group in sources]
+    weights = [identity_of(own, adapters) for own, *adapters in identities]
+    return store.manifest_of(key_of(node, signature, weights, precision=precision))

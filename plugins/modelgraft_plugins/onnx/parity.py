@@ -1,0 +1,97 @@
+"""The parity gate: an export is compared with torch, elementwise, before it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from modelgraft_plugins.onnx.exporting import first_line
+from modelgraft_plugins.onnx.keys import ExportError
+
+# Largest accepted |export - torch| relative to the largest |torch| value of the output, by precision.
+TOLERANCES: Mapping[str, tuple[float, str]] = {
+    "float32": (1e-4, "other orders of summation; measured exports stay below 1e-5"),
+    "float16": (2e-2, "11 bits of mantissa over the depth of a model"),
+    "int8": (0.25, "8-bit weights and activations; random weights are the worst case, trained ones stay near 0.02"),
+    "w8": (0.2, "8-bit weights and activations in blocks of 32; outliers of trained language models reach 0.14 (SmolLM2)"),
+    "w4": (0.6, "4-bit weights; random weights are the worst case"),
+}
+
+INFINITE = (float("inf"), float("inf"), float("inf"))  # outputs that cannot be compared are this far apart
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """How far an export is from torch.
+
+    absolute   the largest difference of any element;  relative  that over the largest value of its output
+    overall    the length of the difference of an output, as a vector, over that of the output
+    same       which part of the rows of logits have their largest value at the same place; None for other outputs
+    sizes      the batch and free sizes that were compared
+    """
+
+    absolute: float
+    relative: float
+    tolerance: float
+    sizes: tuple[str, ...]
+    overall: float = 0.0
+    same: float | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether the export may be used. NaN never holds."""
+        return self.relative <= self.tolerance
+
+    def __str__(self) -> str:
+        return f"max difference {self.absolute:.1e}, relative {self.relative:.1e} (tolerance {self.tolerance:.2g})"
+
+
+def compare(
+    reference: Callable[..., Sequence[torch.Tensor]],
+    exported: Callable[..., Sequence[torch.Tensor]],
+    cases: Sequence[tuple[torch.Tensor, ...]],
+    *,
+    precision: str,
+    writes: bool = False,
+) -> Parity:
+    """Run both on every case and keep the worst difference.
+
+    writes  the outputs are logits, float[batch vocab] each
+
+    Raises ExportError when onnxruntime cannot run the export, and when torch itself gives NaN.
+    """
+    worst, sizes, agree = (0.0, 0.0, 0.0), list[str](), list[torch.Tensor]()
+    for case in cases:
+        with torch.no_grad():
+            expected = reference(*case)
+        if any(tensor.isnan().any() for tensor in expected):
+            raise ExportError("torch itself gives NaN, so there is nothing to compare with: look for NaN in the weights")
+        try:
+            got = exported(*case)
+        except Exception as error:  # the classes that onnxruntime raises have no base of their own
+            raise ExportError(f"onnxruntime cannot run the export: {first_line(error)}") from error
+        sizes.append(" ".join("x".join(map(str, tensor.shape)) for tensor in case))
+        for mine, theirs in zip(got, expected, strict=True):
+            found = _difference(mine, theirs)
+            worst = (max(worst[0], found[0]), max(worst[1], found[1]), max(worst[2], found[2]))
+            if writes and mine.shape == theirs.shape:
+                agree.append(mine.argmax(-1) == theirs.argmax(-1))
+    same = torch.cat(agree).double().mean().item() if agree else None
+    return Parity(worst[0], worst[1], TOLERANCES[precision][0], tuple(sizes), worst[2], same)
+
+
+def _difference(mine: torch.Tensor, theirs: torch.Tensor) -> tuple[float, float, float]:
+    """Largest absolute and relative difference, and that of the whole; infinite for another shape, NaN, and whole numbers that differ."""
+    if mine.shape != theirs.shape:
+        return INFINITE
+    if not theirs.is_floating_point():
+        return (0.0, 0.0, 0.0) if torch.equal(mine, theirs) else INFINITE
+    expected = theirs.double()
+    difference = mine.double() - expected
+    if not torch.isfinite(difference).all():
+        return INFINITE
+    absolute = difference.abs().max().item() if difference.numel() else 0.0
+    scale = expected.abs().max().item() if expected.numel() else 1.0
+    return absolute, absolute / (scale or 1.0), difference.norm().item() / (expected.norm().item() or 1.0)

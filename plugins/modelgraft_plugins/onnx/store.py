@@ -1,0 +1,310 @@
+"""The cache of exports: by content, whole or not at all, sealed, bounded.
+
+What is opened is read whole before: the manifest when an export is looked for, the files of a graph when its session opens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from modelgraft.plugin import (
+    ModelgraftError,
+    cache_in_use,
+    cache_root,
+    clear_leftovers,
+    current_listener,
+    folder_aside,
+    kept,
+    locked,
+    seals,
+)
+from modelgraft_plugins.onnx.processor import machine_key
+from modelgraft_plugins.onnx.runtime import open_session, tune
+
+GRAPH = "model.onnx"
+MANIFEST = "manifest.json"
+MOST_BYTES = 20 * 2**30  # the oldest exports are deleted above this
+WRITERS = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu")  # other versions may write another graph
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An export on disk, with its manifest (ports, sizes, opset, hashes, parity)."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+
+
+def exports_root() -> Path:
+    """Folder of all exports."""
+    return cache_root() / "exports"
+
+
+def export_key(modules: Iterable[str], **facts: Any) -> str:
+    """A hex digest of everything that an export depends on: plain values by name, its code, and the packages that write it.
+
+    modules  where the code of its parts lies, as "package.module:Class"
+    """
+    code = {module: _digest_of(_files_beside(module.partition(":")[0])) for module in modules}
+    code["backend"] = _digest_of(Path(__file__).parent.glob("*.py"))
+    text = json.dumps({**facts, "versions": {name: _version(name) for name in WRITERS}, "code": code}, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return ""
+
+
+def _files_beside(module: str) -> Iterable[Path]:
+    """The source of a module and of those in its package: what it builds, and how it exports itself, may lie in any of them."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except ValueError:
+        return ()  # made while the program runs, as in a notebook: it has no source
+    if spec is None or spec.origin is None:
+        return ()
+    return Path(spec.origin).parent.glob("*.py") if spec.parent else (Path(spec.origin),)
+
+
+def _digest_of(files: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def find(key: str) -> tuple[Entry | None, str]:
+    """The export of a key if it is there and looks unharmed; otherwise None and, when there was one, what was wrong with it.
+
+    Large files are looked at when they are opened: see `session` and `proven_file`.
+    """
+    folder = exports_root() / key[:2] / key
+    if not kept.hold(folder):
+        return None, ""
+    complaint = seals.complaint(folder, quick=True)
+    facts = manifest_in(folder)
+    if not complaint and facts:
+        return Entry(folder, facts), ""
+    return None, f"the cached export {key} is damaged ({complaint or 'its manifest is no mapping'}): it is made again"
+
+
+def broken(entry: Entry) -> str:
+    """What is wrong with any file of an export, or an empty string."""
+    return seals.complaint(entry.folder)
+
+
+def proven_file(folder: Path, name: str) -> Path:
+    """A file of an export beside its graphs, read whole. Raises BrokenSeal."""
+    if complaint := seals.complaint(folder, (name,)):
+        raise seals.BrokenSeal(complaint)
+    return folder / name
+
+
+def manifest_of(key: str) -> Mapping[str, Any]:
+    """The manifest kept under a key, its files unread; empty when there is none that was proven on this kind of processor."""
+    folder = exports_root() / key[:2] / key
+    facts = manifest_in(folder)
+    parity = parity_here(Entry(folder, facts))
+    return {**facts, "parity": parity} if parity is not None else {}
+
+
+def parity_here(entry: Entry) -> Mapping[str, Any] | None:
+    """How far an export is from torch on this kind of processor; None where that was never found out."""
+    if entry.manifest.get("processor") == machine_key():
+        parity = entry.manifest.get("parity")
+    else:
+        parity = _proof_in(_proof_file(entry)).get("parity")
+    return parity if isinstance(parity, dict) else None
+
+
+def write_proof(entry: Entry, parity: Mapping[str, Any]) -> None:
+    """Keep how far an export, which was made on another kind of processor, is from torch on this one. Raises OSError."""
+    seals.write_sealed(_proof_file(entry), {"processor": machine_key(), "parity": dict(parity)})
+
+
+def _proof_file(entry: Entry) -> Path:
+    return entry.folder / f"proof-{machine_key()}.json"
+
+
+def _proof_in(file: Path) -> Mapping[str, Any]:
+    """A proof that was kept; nothing where it is missing or broken: then the export is compared again."""
+    try:
+        found = seals.read_sealed(file)
+    except (OSError, seals.BrokenSeal):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def manifest_in(folder: Path) -> Mapping[str, Any]:
+    """The manifest of an export, as it was written; nothing where it is missing or broken."""
+    if seals.complaint(folder, (MANIFEST,)):
+        return {}
+    try:
+        facts = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def session(folder: Path, device: str, *, graph: str = GRAPH, count: int | None = None) -> tuple[Any, tuple[str, ...]]:
+    """Open a graph of an export as it was tuned for this machine, tuning it the first time; on a GPU the plain graph.
+
+    count  threads that it computes with; None: as `runtime.threads` says
+
+    Gives the session, and what a user must know. `Any`: onnxruntime has no types.
+    """
+    if device != "cpu":
+        return _open_plain(folder, graph, device=device, count=count), ()
+    tuned = folder / f"tuned-{machine_key()}-{Path(graph).stem}"
+    remarks: tuple[str, ...] = ()
+    if tuned.is_dir():
+        try:
+            return _open_tuned(tuned, graph, count=count), ()
+        except ModelgraftError:
+            raise
+        except Exception as error:  # noqa: BLE001 a broken seal, or what onnxruntime says of a file that is none of its own
+            remarks = (f"{graph} as it was tuned for this machine was changed on disk ({first_line(error)}): it is tuned again",)
+    if why_not := _tune(folder, graph, tuned, is_broken=bool(remarks)):
+        remarks = (*remarks, f"{graph} is not kept as tuned for this machine ({why_not}): starting takes longer")
+        return _open_plain(folder, graph, device=device, count=count), remarks
+    return _open_tuned(tuned, graph, count=count), remarks
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _open_tuned(tuned: Path, graph: str, *, count: int | None) -> Any:  # Any: onnxruntime has no types
+    return _open_proven(tuned, None, lambda: open_session(tuned / graph, device="cpu", optimised=True, count=count))
+
+
+def _open_plain(folder: Path, graph: str, *, device: str, count: int | None) -> Any:  # Any: onnxruntime has no types
+    return _open_proven(folder, _files_of(folder, graph), lambda: open_session(folder / graph, device=device, count=count))
+
+
+def _open_proven(folder: Path, names: Sequence[str] | None, start: Callable[[], Any]) -> Any:
+    """Start a session while its files are read whole beside it. Raises BrokenSeal, at once for a cut file or a broken beginning."""
+    if complaint := seals.complaint(folder, names, quick=True):
+        raise seals.BrokenSeal(complaint)
+    proof = seals.Proof(partial(seals.complaint, folder, names))
+    opened = start()
+    if complaint := proof.result():
+        raise seals.BrokenSeal(complaint)
+    return opened
+
+
+def _files_of(folder: Path, graph: str) -> Sequence[str]:
+    """The files of a graph: its weights lie beside it under names that begin with its own. Raises BrokenSeal."""
+    return [name for name in seals.names_in(folder) if name.startswith(graph)] or (graph,)
+
+
+def _prove_plain(folder: Path, graph: str) -> None:
+    """Read the files of a graph whole. Raises BrokenSeal."""
+    if complaint := seals.complaint(folder, _files_of(folder, graph)):
+        raise seals.BrokenSeal(complaint)
+
+
+def _tune(folder: Path, graph: str, tuned: Path, *, is_broken: bool) -> str:
+    """Make the tuned folder of a graph; gives why there is none, or an empty string.
+
+    What the graph itself is to blame for is remembered beside the folder; a lack of room is not.
+
+    Raises BrokenSeal for a graph that is itself broken.
+    """
+    refused = tuned.with_name(f"{tuned.name}.refused")
+    if refused.is_file():
+        with contextlib.suppress(OSError, seals.BrokenSeal):
+            return str(seals.read_sealed(refused))
+    try:
+        with locked(exports_root() / "locks" / f"{folder.name}.{tuned.name}"):
+            if tuned.is_dir() and not is_broken and not seals.complaint(tuned):
+                return ""  # another process was faster
+            _prove_plain(folder, graph)
+            with folder_aside(tuned) as aside:
+                tell(4, "tuning for this machine")
+                if why_not := tune(folder / graph, aside / graph):
+                    if shutil.disk_usage(aside).free < _bytes_in(folder):
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    seals.write_sealed(refused, why_not)
+                    raise OSError(why_not)
+                seals.seal(aside)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def tell(stage: int, what: str) -> None:
+    """Tell whoever listens which of the four stages of an export begins: tracing, reducing, comparing, tuning."""
+    current_listener()(stage, 4, f"{what} for onnx, step" if stage < 4 else f"{what}, step")
+
+
+def make(key: str, build: Callable[[Path], Mapping[str, Any]], *, instead_of: Entry | None = None) -> Entry:
+    """Build an export aside and publish it under its key; another process that was faster wins.
+
+    build       writes the files into an empty folder and gives the manifest, to which time and processor are added
+    instead_of  one that is kept under the key and of no use here
+    """
+    folder = exports_root() / key[:2] / key
+    with cache_in_use(), locked(exports_root() / "locks" / key):
+        for parent in (*exports_root().glob("*/"), *exports_root().glob("*/*/")):
+            clear_leftovers(parent)
+        found, _ = find(key)
+        if found is not None and (instead_of is None or found.manifest != instead_of.manifest):
+            return found
+        with folder_aside(folder) as aside:
+            facts = dict(build(aside))
+            facts["made"], facts["processor"] = time.time(), machine_key()
+            (aside / MANIFEST).write_text(json.dumps(facts, indent=1, default=str), encoding="utf-8")
+            seals.seal(aside)
+        kept.hold(folder)
+    trim(keep=key)
+    return Entry(folder, facts)
+
+
+def entries() -> list[Entry]:
+    """All exports, the oldest first. Raises SourceError `cache-failed` when the cache is no folder."""
+    with cache_in_use():
+        if cache_root().exists():
+            list(cache_root().iterdir())
+    found = [Entry(manifest.parent, manifest_in(manifest.parent)) for manifest in exports_root().glob(f"*/[!.]*/{MANIFEST}")]
+    return sorted(found, key=lambda entry: float(entry.manifest.get("made", 0.0)))
+
+
+def size_of(entry: Entry) -> int:
+    """Bytes on disk."""
+    return _bytes_in(entry.folder)
+
+
+def _bytes_in(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def trim(*, keep: str, most_bytes: int = MOST_BYTES) -> list[str]:
+    """Delete the oldest exports until the rest fits; gives their keys. The one to keep stays whatever its size."""
+    known = entries()
+    total, deleted = sum(map(size_of, known)), list[str]()
+    for entry in known:
+        if total <= most_bytes:
+            break
+        size = size_of(entry)
+        if entry.folder.name != keep and kept.delete(entry.folder):
+            total -= size
+            deleted.append(entry.folder.name)
+    return deleted

@@ -1,0 +1,200 @@
+"""A decoder whose cache lies in place, against loops without a cache: on the host, and as on a device, captured and not."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+
+from modelgraft.kernel.words.errors import InputError
+from modelgraft_plugins.onnx.capturing import is_worth_capturing
+from modelgraft_plugins.onnx.decoding import OnnxDecoder
+from modelgraft_plugins.onnx.runtime import open_session
+from modelgraft_plugins.onnx.stepping import Rows
+from support.ordering import CapturingSession, HostOrder
+from support.toy_decoder import LAYOUT, oracle, weights, write_graph
+
+TABLE = weights()["table"]
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory):
+    path = tmp_path_factory.mktemp("toy") / "toy.onnx"
+    write_graph(path)
+    return open_session(path, device="cpu")
+
+
+def embedding(kind):
+    """The same embeddings in every form that there is a way for; bfloat16 rounds them, so all are rounded."""
+    rounded = TABLE.bfloat16()
+    if kind == "module":
+        module = torch.nn.Embedding(11, 16)
+        module.weight = torch.nn.Parameter(rounded.float())
+        return module
+    if kind == "scaled":
+
+        class Scaled(torch.nn.Embedding):
+            def forward(self, ids):
+                return super().forward(ids) * 2
+
+        module = Scaled(11, 16)
+        module.weight = torch.nn.Parameter(rounded.float() / 2)
+        return module
+    return {"rows": Rows(rounded.float()), "bfloat16": Rows(rounded), "function": lambda ids: rounded[ids].float()}[kind]
+
+
+def prompts(*lengths):
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(length, 16, generator=generator) for length in lengths]
+
+
+def assert_follows(decoder, asked, *, steps=6, room=9):
+    """Each row as the oracle has it, through prompts, tokens, and a reordering that makes the batch larger."""
+    rows = [row.clone() for row in asked]
+    with torch.no_grad():
+        got = decoder.prefill(asked, room=room)
+        for step in range(steps):
+            expected = torch.stack([oracle(row) for row in rows])
+            assert (got - expected).abs().max() <= 1e-5 * expected.abs().max(), step
+            tokens = torch.tensor([(3 * step + 2 * row) % 11 for row in range(len(rows))])
+            got = decoder.step(tokens)
+            rows = [torch.cat([row, TABLE.bfloat16().float()[token][None]]) for row, token in zip(rows, tokens.tolist(), strict=True)]
+            if step in (2, 4):
+                picked = torch.tensor([len(rows) - 1, 0, 0] if step == 2 else [2, 0, 1])
+                decoder.reorder(picked)
+                rows, got = [rows[row] for row in picked.tolist()], got[picked]
+
+
+WAYS = [(None, "module"), (None, "scaled"), (None, "rows"), (None, "bfloat16"), (None, "function")]
+WAYS += [(HostOrder, "module"), (HostOrder, "bfloat16"), (HostOrder, "function")]
+
+
+@pytest.mark.parametrize(("order", "kind"), WAYS, ids=[f"{kind}, {'device' if order else 'host'}" for order, kind in WAYS])
+def test_every_token_is_read_as_from_the_start(session, order, kind):
+    """Rows of equal and of other lengths, in a second run too, whatever the embeddings are and wherever it runs."""
+    decoder = OnnxDecoder(session, LAYOUT, embedding(kind), device="cpu", order=order and order())
+    for lengths in ((4, 7), (5, 5), (3,), (1, 2)):
+        assert_follows(decoder, prompts(*lengths))
+
+
+def test_on_a_device_each_call_is_put_in_order(session):
+    """Prompts and tokens are announced, the logits of a prompt are handed over, and the host waits for nothing."""
+    order = HostOrder()
+    decoder = OnnxDecoder(session, LAYOUT, Rows(TABLE), device="cpu", order=order)
+    decoder.prefill(prompts(3, 2), room=2)
+    decoder.step(torch.tensor([1, 2]))
+    assert order.heard == [("begin", 2), ("end",), ("hand over", 1), ("begin", 1), ("end",)]
+
+
+def captured(session, **options):
+    capturing = CapturingSession(session, **options)
+    return capturing, OnnxDecoder(capturing, LAYOUT, Rows(TABLE.bfloat16().float()), device="cpu", order=HostOrder())
+
+
+def test_a_proven_step_is_replayed_from_then_on(session):
+    """One capture for all runs on one cache: two runs and two replays prove it, then there are replays alone."""
+    capturing, decoder = captured(session)
+    for count, lengths in ((1, (4, 4)), (2, (6, 2))):
+        with torch.no_grad():
+            decoder.prefill(prompts(*lengths), room=9)
+        ran, replayed = capturing.ran, capturing.replayed
+        rows = prompts(*lengths)
+        for step in range(5):
+            tokens = torch.tensor([step, step + 1])
+            got = decoder.step(tokens)
+            rows = [torch.cat([row, TABLE.bfloat16().float()[token][None]]) for row, token in zip(rows, tokens.tolist(), strict=True)]
+            expected = torch.stack([oracle(row) for row in rows])
+            assert (got - expected).abs().max() <= 1e-5 * expected.abs().max()
+        assert (capturing.ran - ran, capturing.replayed - replayed) == ((2, 6) if count == 1 else (0, 5))
+    assert list(capturing.graphs) == [1]
+
+
+def test_a_new_cache_is_captured_anew_and_the_old_capture_forgotten(session):
+    """Another batch, and a prompt that does not fit: the addresses are other ones."""
+    capturing, decoder = captured(session)
+    for lengths in ((4, 4), (3,), (150,)):
+        decoder.prefill(prompts(*lengths), room=9)
+        decoder.step(torch.tensor([1] * len(lengths)))
+    assert list(capturing.graphs) == [3]
+
+
+@pytest.mark.parametrize("forgets", ["seqlens_k", "position_ids"])
+def test_a_replay_that_forgets_something_is_not_used(session, forgets):
+    """What the host decided when it was captured would be repeated: found by the step after, said once, and no logits are wrong."""
+    capturing, decoder = captured(session, forgets=forgets)
+    message = "the steps of a decoder are not replayed as a CUDA graph, and take longer: a replay gave other logits than a run"
+    with pytest.warns(RuntimeWarning, match=message) as said:
+        assert_follows(decoder, prompts(4, 7), steps=3)
+    assert len(said) == 1
+    assert capturing.replayed == 1
+
+
+def test_a_step_that_cannot_be_captured_runs_as_it_is(session):
+    """With the first line of what onnxruntime said, once."""
+    capturing, decoder = captured(session, refuses=True)
+    with pytest.warns(RuntimeWarning, match="take longer: This session cannot use the graph capture feature$") as said:
+        assert_follows(decoder, prompts(4, 7), steps=3)
+    assert len(said) == 1
+    assert capturing.graphs == {}
+
+
+def test_a_proof_never_writes_beyond_the_cache(session):
+    """When the last token of the room is read first, there is no step after it to try: it runs plainly."""
+    capturing, decoder = captured(session)
+    decoder.prefill(prompts(63), room=1)
+    decoder.step(torch.tensor([1]))
+    assert (capturing.ran, capturing.graphs) == (2, {})
+
+
+def test_total_may_be_the_capacity_when_a_single_token_is_read(session):
+    """What a captured step relies on: bit by bit the same logits."""
+    decoder = OnnxDecoder(session, LAYOUT, Rows(TABLE), device="cpu")
+    decoder.prefill(prompts(5, 3), room=9)
+    first = decoder.step(torch.tensor([1, 2])).clone()
+    decoder.one.total.fill(decoder.capacity)
+    decoder.one.plain()
+    assert torch.equal(decoder.logits, first)
+
+
+def test_graphs_are_captured_by_what_is_in_them(tmp_path):
+    """A cache in place, and nothing whose sizes the host decides."""
+    path = tmp_path / "toy.onnx"
+    write_graph(path)
+    assert is_worth_capturing(path)
+    for spoilt in (b"GatherND", b"Range"):
+        path.write_bytes(path.read_bytes() + spoilt)
+        assert not is_worth_capturing(path)
+        write_graph(path)
+    path.write_bytes(b"MatMul")
+    assert not is_worth_capturing(path)
+
+
+def test_a_cache_that_does_not_fit_is_told_in_plain_words(session, monkeypatch):
+    """How large, where, and what to do; afterwards the decoder works as before."""
+    decoder = OnnxDecoder(session, LAYOUT, Rows(TABLE.bfloat16().float()), device="cpu")
+    assert_follows(decoder, prompts(2, 3), steps=1)
+    zeros = torch.zeros
+
+    def full(shape, *rest, **options):
+        if len(shape) == 4:
+            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 34359738368 bytes")
+        return zeros(shape, *rest, **options)
+
+    monkeypatch.setattr(torch, "zeros", full)
+    rows, longest = 3, 2**26  # 3 rows * 2**26 tokens * 2 tensors * 8 wide * 4 bytes
+    monkeypatch.setattr(decoder, "_padded", None)
+    expected = r"the cache of 3 rows of 67,108,864 tokens takes 12\.0 GiB, and cpu has no room for it: take fewer records at once"
+    with pytest.raises(InputError, match=expected):
+        decoder.prefill(prompts(*[1] * rows), room=longest - 1)
+    monkeypatch.undo()
+    assert_follows(decoder, prompts(2, 3), steps=1)
+
+
+def test_float32_is_refused_on_cuda_with_the_way_out(session):
+    """Before anything asks for a device: the operator takes half precision alone there."""
+    expected = (
+        "this decoder is float32, and .* GroupQueryAttention takes float16 on cuda:0: run the node with precision float16, or on device cpu"
+    )
+    with pytest.raises(InputError, match=expected):
+        OnnxDecoder(session, LAYOUT, partial(torch.nn.functional.embedding, weight=TABLE), device="cuda:0")

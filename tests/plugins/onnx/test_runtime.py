@@ -1,0 +1,114 @@
+"""onnxruntime as it is installed and as it behaves beside torch: distributions that clash, and threads that wait without work."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from modelgraft.kernel.words.errors import InputError, PluginError
+from modelgraft_plugins.onnx import runtime as module
+from support.toy_decoder import write_graph
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """A function that says which distributions are installed, and what `import onnxruntime` gives."""
+
+    def say(*names, providers=("CPUExecutionProvider",), found=...):
+        monkeypatch.setattr(module, "_installed", lambda name: name in names)
+        real = SimpleNamespace(get_available_providers=lambda: list(providers), InferenceSession=object)
+        monkeypatch.setitem(sys.modules, "onnxruntime", real if found is ... else found)
+        return module.runtime.__wrapped__
+
+    return say
+
+
+def test_onnxruntime_that_is_not_there_is_named(installed):
+    """With what to install."""
+    with pytest.raises(PluginError, match=r"needs onnxruntime, which is not installed: pip install onnxruntime-gpu \(or onnxruntime\)$"):
+        installed(found=None)()
+
+
+@pytest.mark.parametrize("found", [None, ModuleType("onnxruntime")], ids=["gone", "an empty folder"])
+def test_files_that_another_distribution_has_taken_along_are_named(installed, found):
+    """Removing one of two that share a folder: pip believes that the other is still there."""
+    with pytest.raises(
+        PluginError, match=r"onnxruntime-gpu is installed, and cannot be imported .* --force-reinstall --no-deps onnxruntime-gpu$"
+    ):
+        installed("onnxruntime-gpu", found=found)()
+
+
+def test_one_distribution_over_the_other_is_named(installed):
+    """The CPU build over the one for GPUs, and who has asked for it; the other way round nothing is lost."""
+    both = ("onnxruntime", "onnxruntime-gpu")
+    way_out = "pip uninstall onnxruntime onnxruntime-gpu, then pip install onnxruntime-gpu"
+    with pytest.raises(PluginError, match=rf"are both installed and the first has overwritten the second: {way_out}$"):
+        installed(*both)()
+    with pytest.raises(PluginError, match=rf"{way_out}\. onnxruntime-genai has asked for the first: install it with --no-deps$"):
+        installed(*both, "onnxruntime-genai")()
+    installed(*both, providers=("CUDAExecutionProvider", "CPUExecutionProvider"))()
+    installed("onnxruntime")()
+
+
+@pytest.mark.parametrize("setting", ["0", "two", "-1", "1.5"])
+def test_a_number_of_threads_that_means_nothing_is_refused(monkeypatch, setting):
+    """With the variable and what was found."""
+    monkeypatch.setenv("MODELGRAFT_THREADS", setting)
+    with pytest.raises(InputError, match=f"MODELGRAFT_THREADS is '{setting}', wanted a number of threads such as 2"):
+        module.threads()
+
+
+SESSIONS = """
+import json, os, sys, time
+from pathlib import Path
+import torch
+from modelgraft_plugins.onnx.decoding import OnnxDecoder
+from modelgraft_plugins.onnx.runtime import open_session, runtime
+from modelgraft_plugins.onnx.stepping import Rows
+from support.toy_decoder import LAYOUT, weights
+
+def threads():
+    return len(os.listdir("/proc/self/task"))
+
+torch.set_num_threads(1)
+torch.ones(200, 200) @ torch.ones(200, 200)
+runtime()  # has a thread of its own, which belongs to no session
+before = threads()
+sessions = [open_session(Path(sys.argv[1]), device="cpu", count=int(sys.argv[2]) or None) for _ in range(2)]
+opened = threads() - before
+for session in sessions:
+    decoder = OnnxDecoder(session, LAYOUT, Rows(weights()["table"]), device="cpu")
+    decoder.prefill([torch.randn(40, 16)] * 8, room=9)
+    decoder.step(torch.tensor([1] * 8))
+start = time.process_time()
+time.sleep(0.5)
+print(json.dumps({"opened": opened, "idle": time.process_time() - start, "now": threads() - before}))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc, which is Linux's")
+@pytest.mark.parametrize(("variable", "asked"), [(3, 0), (3, 1)], ids=["3", "3, and 1 asked for"])
+def test_sessions_take_the_threads_that_they_are_given_and_rest_without_work(variable, asked, tmp_path):
+    """Two sessions beside torch: so many less one (the caller computes too) each, and none of them spins while it waits.
+
+    What a node asks for goes over the variable.
+    """
+    write_graph(tmp_path / "toy.onnx")
+    env = {**os.environ, "MODELGRAFT_THREADS": str(variable), "PYTHONPATH": os.pathsep.join(sys.path)}
+    ran = subprocess.run(
+        [sys.executable, "-c", SESSIONS, str(tmp_path / "toy.onnx"), str(asked)],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=100,
+    )
+    found = json.loads(ran.stdout)
+    assert found["opened"] == found["now"] == 2 * ((asked or variable) - 1)
+    assert found["idle"] < 0.05  # of half a second; a single spinning thread would take all of it
