@@ -11,9 +11,6 @@ TYPE_CHECKING = False  # as in typing, which `import modelgraft` does not need
 if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from typing import Any
 
-    from modelgraft.backends.base import LoadContext as LoadContext
-    from modelgraft.backends.base import Loaded as Loaded
-    from modelgraft.backends.base import NodeRuntime as NodeRuntime
     from modelgraft.backends.seeding import seeded as seeded
     from modelgraft.backends.torch import TorchBackend as TorchBackend
     from modelgraft.backends.torch import in_torch as in_torch
@@ -21,6 +18,9 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.backends.torch import placed as placed
     from modelgraft.backends.torch import resolve as resolve
     from modelgraft.backends.torch import starts_new as starts_new
+    from modelgraft.engine.backend import LoadContext as LoadContext
+    from modelgraft.engine.backend import Loaded as Loaded
+    from modelgraft.engine.backend import NodeRuntime as NodeRuntime
     from modelgraft.kernel.language.document import PRECISIONS as PRECISIONS
     from modelgraft.kernel.shelf.hooks import hookimpl as hookimpl
     from modelgraft.kernel.words.errors import GraphError as GraphError
@@ -84,11 +84,11 @@ _HOMES = {
     "Dim": "kernel.words.kinds",
     "GraphError": "kernel.words.errors",
     "InputError": "kernel.words.errors",
-    "LoadContext": "backends.base",
-    "Loaded": "backends.base",
+    "LoadContext": "engine.backend",
+    "Loaded": "engine.backend",
     "ModelgraftError": "kernel.words.errors",
     "Node": "kernel.words.graph",
-    "NodeRuntime": "backends.base",
+    "NodeRuntime": "engine.backend",
     "PICTURE_PIXELS": "records.pictures",
     "PRECISIONS": "kernel.language.document",
     "PluginError": "kernel.words.errors",

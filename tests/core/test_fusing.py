@@ -10,7 +10,7 @@ import torch
 
 import modelgraft as mg
 from modelgraft import Config, component, hookimpl
-from modelgraft.backends.base import Loaded
+from modelgraft.engine.backend import Loaded
 from modelgraft.engine.fusing import fuse, segments_of
 from modelgraft.kernel.words.graph import GraphInput, Ref, SolvedGraph
 from modelgraft.kernel.words.plans import Parameters, Plan, Step, Totals

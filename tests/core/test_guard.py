@@ -190,7 +190,7 @@ def test_a_backend_that_fails_is_named_and_the_others_are_closed(tmp_path, monke
                 raise error
 
         def load(self, context, shared):
-            from modelgraft.backends.base import Loaded
+            from modelgraft.engine.backend import Loaded
 
             if where == "load":
                 raise error

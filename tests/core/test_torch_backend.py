@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from modelgraft import Config, InputError, PluginError, SourceError, component
-from modelgraft.backends.base import LoadContext, NodeRuntime
 from modelgraft.backends.torch import DTYPES, TorchBackend, count_parameters, in_torch, parameters_without_memory, resolve_device
+from modelgraft.engine.backend import LoadContext, NodeRuntime
 from modelgraft.kernel.shelf.registry import discover
 from modelgraft.kernel.words.errors import Cancelled, Place
 from modelgraft.kernel.words.graph import Node

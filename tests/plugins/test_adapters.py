@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from modelgraft import Config, SourceError, component
-from modelgraft.backends.base import LoadContext
 from modelgraft.backends.torch import TorchBackend, count_adapters
+from modelgraft.engine.backend import LoadContext
 from modelgraft.kernel.words.graph import Adapter
 from modelgraft.testing import node_of
 from modelgraft_plugins.adapters import Lora

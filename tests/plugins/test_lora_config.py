@@ -12,7 +12,7 @@ import pytest
 import torch
 import transformers as hf
 
-from modelgraft.backends.base import LoadContext
+from modelgraft.engine.backend import LoadContext
 from modelgraft.kernel.shelf.registry import assemble
 from modelgraft.kernel.words.errors import SourceError
 from modelgraft.sources import sources, weights

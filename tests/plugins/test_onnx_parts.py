@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from modelgraft.backends.base import LoadContext
 from modelgraft.backends.torch import TorchBackend
+from modelgraft.engine.backend import LoadContext
 from modelgraft.kernel.shelf.registry import discover
 from modelgraft.kernel.words.graph import Ref
 from modelgraft.testing import node_of

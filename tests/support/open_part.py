@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from modelgraft.backends.base import LoadContext
 from modelgraft.backends.torch import TorchBackend, count_parameters
+from modelgraft.engine.backend import LoadContext
 from modelgraft.kernel.shelf.registry import Registry
 from modelgraft.kernel.words.errors import SourceError
 from modelgraft.kernel.words.graph import Node

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from modelgraft.backends.base import LoadContext
+from modelgraft.engine.backend import LoadContext
 from modelgraft.kernel.words.errors import GraphError
 from modelgraft.kernel.words.guard import contained
 

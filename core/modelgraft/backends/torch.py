@@ -14,9 +14,9 @@ import torch
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from modelgraft.backends import held
-from modelgraft.backends.base import LoadContext, Loaded, bound_function
 from modelgraft.backends.held import Held
 from modelgraft.backends.seeding import seeded
+from modelgraft.engine.backend import LoadContext, Loaded, bound_function
 from modelgraft.kernel.words.errors import InputError, ModelgraftError, PluginError, Problem, SourceError, choices
 from modelgraft.kernel.words.graph import Adapter, Node
 from modelgraft.kernel.words.guard import contained, place_of, said, shown

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from modelgraft.backends.base import Backend, LoadContext, Loaded, NodeRuntime, bound_function
+from modelgraft.engine.backend import Backend, LoadContext, Loaded, NodeRuntime, bound_function
 from modelgraft.engine.observers import call_watchers
 from modelgraft.kernel.words.errors import ModelgraftError, PluginError, Problem, SourceError, raise_if_any
 from modelgraft.kernel.words.graph import Node, SolvedGraph

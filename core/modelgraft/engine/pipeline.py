@@ -12,7 +12,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
-from modelgraft.backends.base import Backend
+from modelgraft.engine.backend import Backend
 from modelgraft.engine.batches import Record, map_records
 from modelgraft.engine.cache import Cache, Outputs
 from modelgraft.engine.calls import Call, check_of, check_port, checked, gives_masks, is_constant, listed

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from modelgraft.backends.base import LoadContext, Loaded, NodeRuntime
+from modelgraft.engine.backend import LoadContext, Loaded, NodeRuntime
 from modelgraft.engine.calls import wrong_record
 from modelgraft.engine.inplace import written_ports
 from modelgraft.kernel.shelf.registry import assemble

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from modelgraft import Config, GraphError, SourceError, component
-from modelgraft.backends.base import LoadContext
 from modelgraft.backends.torch import TorchBackend
+from modelgraft.engine.backend import LoadContext
 from modelgraft.kernel.words.graph import Ref
 from modelgraft.kernel.words.ports import port
 from modelgraft.sources import seals

@@ -10,7 +10,7 @@ import torch
 import modelgraft as mg
 from modelgraft import api
 from modelgraft.backends import torch as api_devices
-from modelgraft.backends.base import LoadContext
+from modelgraft.engine.backend import LoadContext
 from modelgraft.kernel.planning import planner
 from modelgraft.kernel.words.errors import InputError
 from modelgraft_plugins.onnx import backend, cuda

@@ -50,7 +50,7 @@ def register_weight_readers(register: Callable[[str, str], None]) -> None:
 
 @hookspec
 def register_backends(register: Callable[..., None]) -> None:
-    """Offer backends: call `register(name, "package.module:Class")`; the class is a `modelgraft.backends.base.Backend`.
+    """Offer backends: call `register(name, "package.module:Class")`; the class is a `modelgraft.engine.backend.Backend`.
 
     With `fuses=True` connected exportable nodes on it become one node with `parts`, which it loads as one call. `precisions`
     are the dtypes and precisions that weights may have on it: another is refused before anything is loaded.

@@ -168,7 +168,7 @@ class Component:
 
     id          `namespace/name`;  version  raised when the same config gives other results
     module      "package.module:Class": a torch.nn.Module, built as `Class(config)`, called with the inputs in order
-    load        "package.module:function": `function(config, context)` gives the callable (see backends/base.py)
+    load        "package.module:function": `function(config, context)` gives the callable (see engine/backend.py)
     function    the code itself, for light components; called with the inputs in order and the config as keywords
     exportable  the module can be exported to ONNX
     writer      of language models: "package.module:Class", what reads prompts and writes answers around an exported decoder,
