@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from modelgraft.kernel.language import yaml_reader
 from modelgraft.kernel.language.document import headline, parse, read
 from modelgraft.kernel.language.shipped import find_shipped, shipped_names
 from modelgraft.kernel.language.yaml_reader import MOST_BYTES, read_yaml
+from support.work import grows
 
 HEAD = "modelgraft: 1\n"
 
@@ -136,12 +136,10 @@ def test_a_tag_is_refused_and_nothing_is_constructed(tag):
     assert "is not part of the graph language" in found.found
 
 
-def test_anchors_of_anchors_are_refused_quickly():
+def test_anchors_of_anchors_are_refused_before_they_are_followed():
     """Billion laughs: nine levels of ten aliases each."""
     laughs = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10))
-    start = time.process_time()
     found = problem(laughs)
-    assert time.process_time() - start < 1
     assert (found.code, found.found) == ("too-many-aliases", "aliases repeat more than 10000 values")
 
 
@@ -157,10 +155,8 @@ def test_an_alias_without_a_finished_anchor_is_refused(text, sentence):
 @pytest.mark.parametrize(
     "text", ["a: " + "[" * 100_000, "a: " + "{x: " * 100_000, "".join(" " * i + f"k{i}:\n" for i in range(300)), "- " * 50_000]
 )
-def test_deep_nesting_is_refused_quickly_and_without_recursion(text):
-    start = time.process_time()
+def test_deep_nesting_is_refused_without_recursion(text):
     found = problems(text, head="")[-1]
-    assert time.process_time() - start < 2
     assert (found.code, found.found) == ("too-deep", "values are nested more than 100 levels deep")
 
 
@@ -295,17 +291,14 @@ def test_the_comment_at_the_top_is_the_heading(text, line):
     assert headline(text) == line
 
 
-def test_a_document_of_ten_thousand_nodes_is_read_in_about_linear_time():
-    """Ten times the nodes take at most 25 times as long: a quadratic reader would take 100 times."""
+def test_the_work_of_reading_grows_with_the_number_of_nodes():
+    """Ten times the nodes take ten times the work: a quadratic reader would take a hundred times."""
 
-    def seconds(count):
+    def reading(count):
         text = HEAD + "nodes:\n" + "".join(f"  n{i}: {{use: a/b, with: {{k: {i}}}, in: {{x: n{i}.y}}}}\n" for i in range(count))
-        start = time.process_time()
-        parse(text, path=Path("a.yaml"))
-        return time.process_time() - start
+        return lambda: parse(text, path=Path("a.yaml"))
 
-    small = min(seconds(1000) for _ in range(3))
-    assert seconds(10_000) < 25 * small + 0.5
+    assert grows(reading, 300) < 12
 
 
 @pytest.mark.parametrize("name", shipped_names())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from modelgraft import GraphError
@@ -214,15 +212,13 @@ def test_a_subgraph_outside_the_folder_is_refused(tmp_path):
 
 
 def test_graphs_that_place_each_other_twice_are_bounded(tmp_path):
-    """Thirty levels of two: a billion nodes, refused within seconds."""
+    """Thirty levels of two: a billion nodes, refused long before they are made."""
     (tmp_path / "g0.yaml").write_text("modelgraft: 1\nnodes: {n: {use: t/n}}\noutputs: {y: n}\n")
     for level in range(1, 30):
         two = f"{{a: {{use: 'graph:g{level - 1}.yaml'}}, b: {{use: 'graph:g{level - 1}.yaml'}}, c: {{use: t/c, in: {{x: [a, b]}}}}}}"
         (tmp_path / f"g{level}.yaml").write_text(f"modelgraft: 1\nnodes: {two}\noutputs: {{y: c}}\n")
-    start = time.process_time()
     with pytest.raises(GraphError, match="too-large  the graph grows beyond 100,000 nodes"):
         load_graph(tmp_path / "g29.yaml", registry=REGISTRY)
-    assert time.process_time() - start < 20
 
 
 def test_a_long_row_of_files_is_refused(tmp_path):

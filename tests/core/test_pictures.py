@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import struct
 import threading
-import time
 
 import numpy
 import pytest
@@ -133,10 +132,8 @@ def test_a_jpeg_of_endless_passes_is_refused():
     """Each pass goes over all pixels, however few bytes it has."""
     plain = encoded(Image.new("L", (2000, 2000)), "JPEG", progressive=True)
     scan = plain.index(b"\xff\xda")
-    start = time.perf_counter()
     with pytest.raises(InputError, match=r"is a jpeg of 3,\d+ passes, more than 500"):
         read_picture(plain[:scan] + plain[scan : scan + 40] * 3_000 + plain[scan:], name="x")
-    assert time.perf_counter() - start < 1
 
 
 @pytest.mark.parametrize("place", range(16, 120, 3))

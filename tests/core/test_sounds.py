@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import time
 import tracemalloc
 
 import numpy
@@ -119,10 +118,8 @@ def test_what_is_decoded_is_bounded_not_what_is_stated():
     data = bytearray(encoded("FLAC", "PCM_16"))[:102]
     data[18:26] = ((655_350 << 44) | (7 << 41) | (15 << 36) | (3_599 * 655_350)).to_bytes(8, "big")
     tracemalloc.start()
-    start = time.perf_counter()
     with pytest.raises(InputError, match=r"8 channels of 2,358,604,650 frames are 70\.3 GiB, more than 1\.3 GiB are not held at once"):
         read_audio(bytes(data), name="x")
-    assert time.perf_counter() - start < 2
     assert tracemalloc.get_traced_memory()[1] < 50e6
     tracemalloc.stop()
 

@@ -169,15 +169,13 @@ def test_a_node_that_is_stuck_does_not_hang_the_run(tmp_path):
 
     def foreign(x):
         if stuck[0]:
-            release.wait(10)
+            release.wait()  # for ever, if nobody left
         return x
 
     graph = branches(tmp_path, foreign)
     with mg.open(graph, timeout_s=0.05) as pipeline:
-        start = time.perf_counter()
         with pytest.raises(mg.NodeTimeout, match="still running in foreign code, left behind: n0"):
             pipeline.run(x=1)
-        assert time.perf_counter() - start < 2
         stuck[0] = False
         assert pipeline.run(x=2)["o0"] == 2
         release.set()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -92,10 +91,9 @@ def test_a_template_that_cannot_be_written_is_one_error(renderer: Renderer, temp
 def test_a_template_without_end_is_stopped(monkeypatch: pytest.MonkeyPatch, template: str):
     """By the time that it computes, also within one call; what comes after it is served by another process."""
     monkeypatch.setattr(chat_rendering, "COMPUTE_S", 1)
-    renderer, start = Renderer(), time.monotonic()
+    renderer = Renderer()
     with pytest.raises(SourceError, match="does not come to an end: it was stopped after 1 s of computing"):
         written(renderer, template)
-    assert time.monotonic() - start < 60
     assert written(renderer, "{{ messages | length }}") == "3"
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +12,7 @@ from modelgraft_plugins.llm import CausalConfig
 from modelgraft_plugins.llm.prompts import PromptWriter
 from modelgraft_plugins.llm.tokens import Tokenizer
 from modelgraft_plugins.text import Tokenizer as TextTokenizer
-from modelgraft_plugins.text.tokenizing import _encode
+from modelgraft_plugins.text.tokenizing import _bounded, _encode
 from support import checkpoints
 from support.tokenizers import clip_bpe
 
@@ -34,7 +32,7 @@ def test_ten_megabytes_of_prompt_are_refused_at_once(text: str, limit: int | Non
     most = limit or long_texts.MOST_TOKENS
     with pytest.raises(InputError, match=rf"llm: the prompt is too long: its {len(LONG[text]):,} letters are more than {most:,} tokens"):
         PromptWriter(config, tokenizer, node="llm").write({"prompt": LONG[text]})
-    assert sum(calls) <= 2 * long_texts.PIECE if limit else 5_000_000  # letters that were cut into tokens
+    assert sum(calls) <= (2 * long_texts.PIECE if limit else 5_000_000)  # letters that were cut into tokens
 
 
 @given(st.text(alphabet="ab \n", max_size=40), st.integers(1, 9))
@@ -60,9 +58,8 @@ def test_a_text_that_is_cut_gives_the_tokens_of_the_whole_text():
     tokenizer, config = clip_bpe(), TextTokenizer(max_length=9, truncate=True)
     text = "the red bird " * 20_000
     expected = tokenizer(text, truncation=True, max_length=9).input_ids
-    start = time.monotonic()
     assert _encode(tokenizer, [LONG["words"]], config)["ids"].tolist() == [expected]
-    assert time.monotonic() - start < 30
+    assert len(_bounded(tokenizer, LONG["words"], config)) <= 2 * long_texts.PIECE
 
 
 def test_a_text_that_is_not_cut_is_refused():
