@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelgraft.building import Graph, allowed
+from modelgraft.engine.opening import Opening, Placing, option, taking
 from modelgraft.kernel.checking import checks
 from modelgraft.kernel.language import expand
 from modelgraft.kernel.language.document import DEVICE, DEVICES
@@ -54,26 +56,24 @@ def check(graph: Subject, *, offline: bool = True) -> SolvedGraph:
     return checks.solve(spec, offline=offline)
 
 
-def plan(
-    graph: Subject,
-    *,
-    wanted: Sequence[str] | None = None,
-    exact: bool = False,
-    backend: str | None = None,
-    device: str | None = None,
-    dtype: str | None = None,
-    precision: str | None = None,
-) -> Plan:
-    """Plan a graph: order, placement, parameters and bytes per node, still without loading anything.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planning(Placing):
+    """What a graph is planned with."""
 
-    wanted  outputs by name, or any port as "node.port"; None: all outputs of the graph
-    exact   build the modules without memory and compare their parameters with the formulas
+    wanted: Sequence[str] | None = option(None, 'Outputs by name, or any port as "node.port".', also="None: all outputs of the graph.")
+    exact: bool = option(default=False, sentence="Build the modules without memory and compare their parameters with the formulas.")
+
+
+@taking(Planning)
+def plan(graph: Subject, planning: Planning) -> Plan:
+    """Plan a graph: order, placement, parameters and bytes per node, still without loading anything.
 
     Raises GraphError as `check` does, InputError for an output that is not there, PluginError for a backend that is not.
     """
-    if device is not None and backend in (None, "auto", "torch", "onnx") and DEVICE.fullmatch(device) is None:
+    device = planning.device
+    if device is not None and planning.backend in (None, "auto", "torch", "onnx") and DEVICE.fullmatch(device) is None:
         raise InputError(f"device is {device!r}; wanted: {DEVICES}")
-    found = planner.plan(check(graph), wanted=wanted, exact=exact, backend=backend, device=device, dtype=dtype, precision=precision)
+    found = planner.plan(check(graph), wanted=planning.wanted, exact=planning.exact, asked=planning.placement())
     _refuse_backends(found)
     return found
 
@@ -97,73 +97,36 @@ def show(
     return Drawing(planned, run=spent, is_folded=fold)
 
 
-def open(  # noqa: PLR0913 read as modelgraft.open; every option of a pipeline
-    graph: Subject,
-    *,
-    params: Mapping[str, Any] | None = None,
-    backend: str | None = None,
-    device: str | None = None,
-    dtype: str | None = None,
-    precision: str | None = None,
-    seed: int = 0,
-    init: str | None = None,
-    offline: bool = False,
-    fallback: str | None = None,
-    cache_bytes: int | None = None,
-    cache_dir: str | Path | None = None,
-    timings: bool = True,
-    timeout_s: float | None = None,
-    trace: bool = False,
-    debug: bool = False,
-) -> Pipeline:
-    """Open a graph for running. Nodes are loaded when a run first needs them.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked(Opening):
+    """What a graph is opened with, and what it is before it is checked."""
 
-    params       as in `load`; a graph that was checked already has its own
-    backend, device, dtype, precision   win over what the graph says; device "auto" is the first GPU, else the CPU;
-                 precision (onnx): float32, float16, int8, w8 or w4
-    init         "random": a source without weights, such as a preset, gives random numbers drawn from the seed;
-                 None: that is an error. A part without a source is new, and starts from them in any case, with a warning
-    offline      take weights from this machine alone
-    fallback     "torch": what the onnx backend cannot run stays on torch, with a warning; None: that is an error
-    cache_bytes  the most that results take in memory; 0 keeps none, None the usual 512 MB
-    cache_dir    a folder that keeps results between processes; None keeps none
-    timings      keep how long each node took
-    timeout_s    the most seconds that any node may take in one run
-    trace        measure what the outputs of each node take, for `trace.chrome_trace`
-    debug        look at every call of a node for inputs that it writes to, not at the first one alone; this takes time
+    params: Mapping[str, Any] | None = option(None, "As in `load`; a graph that was checked already has its own.")
+
+
+@taking(Asked)
+def open(graph: Subject, asked: Asked) -> Pipeline:
+    """Open a graph for running. Nodes are loaded when a run first needs them.
 
     Raises GraphError as `check` does, InputError for a device that is not there and for options that mean nothing. Close
     the pipeline, or use it as a context manager.
     """
-    _refuse_options(seed=seed, init=init, fallback=fallback, timeout_s=timeout_s)
     from modelgraft.engine.cache import MEMORY_BYTES, Cache  # what runs is imported when something is to run
     from modelgraft.engine.fusing import fuse
     from modelgraft.engine.pipeline import Pipeline
 
-    solved = check(_with_params(graph, params), offline=offline)
-    where = _placement(solved, device, backend)
-    flag = where.pop("flag", None)
+    solved = check(_with_params(graph, asked.params), offline=asked.offline)
+    where = _placement(solved, asked.device, asked.backend)
+    placed = {**asked.placement(), "device": where.pop("flag", None)}
 
     def replan(wanted: tuple[str, ...] | None = None) -> Plan:
-        return fuse(planner.plan(solved, wanted=wanted, backend=backend, device=flag, dtype=dtype, precision=precision, otherwise=where))
+        return fuse(planner.plan(solved, wanted=wanted, asked=placed, otherwise=where))
 
-    folder = _folder_for_results(cache_dir) if cache_dir else None
-    cache = Cache(memory_bytes=MEMORY_BYTES if cache_bytes is None else cache_bytes, folder=folder)
+    folder = _folder_for_results(asked.cache_dir) if asked.cache_dir else None
+    cache = Cache(memory_bytes=MEMORY_BYTES if asked.cache_bytes is None else asked.cache_bytes, folder=folder)
     first = replan()
     _refuse_backends(first)
-    return Pipeline(
-        first,
-        replan=replan,
-        seed=seed,
-        init=init,
-        offline=offline,
-        fallback=fallback,
-        cache=cache,
-        timings=timings,
-        timeout_s=timeout_s,
-        trace=trace,
-        debug=debug,
-    )
+    return Pipeline(first, replan=replan, opening=asked, cache=cache)
 
 
 def _with_params(graph: Subject, params: Mapping[str, Any] | None) -> Subject:
@@ -182,19 +145,6 @@ def _refuse_backends(found: Plan) -> None:
     for step in found.steps:
         if step.node.component.module is not None and step.backend != planner.AUTO["backend"]:
             found.graph.graph.registry.backend(step.backend)
-
-
-def _refuse_options(*, seed: object, init: object, fallback: object, timeout_s: object) -> None:
-    """Raise InputError for an option whose value means nothing, before anything is opened with it."""
-    from modelgraft.engine.intake import refuse_seed
-
-    refuse_seed(seed)
-    if init not in (None, "random"):
-        raise InputError(f"init is {init!r}; wanted: 'random', or None")
-    if fallback not in (None, "torch"):
-        raise InputError(f"fallback is {fallback!r}; wanted: 'torch', or None")
-    if timeout_s is not None and not (isinstance(timeout_s, int | float) and timeout_s > 0):
-        raise InputError(f"timeout_s is {timeout_s!r}; wanted: seconds, more than 0, or None")
 
 
 def _folder_for_results(folder: str | Path) -> Path:

@@ -80,7 +80,7 @@ def test_an_output_that_is_not_there_names_the_nearest(name, sentence):
 
 def test_costs_are_counted_by_formula_and_frozen_nodes_train_nothing():
     """Parameters, bytes in the dtype, shapes with every number, lanes."""
-    planned = plan(SOLVED, dtype="float16")
+    planned = plan(SOLVED, asked={"dtype": "float16"})
     vision, project, tidy = (planned.nodes[name] for name in ("vision", "project", "tidy"))
     assert (vision.parameters.total, vision.parameters.trainable, vision.parameters.how) == (6 * (3 * 14**2 + 257), 0, "formula")
     assert (project.parameters.total, project.parameters.trainable) == (70, 70)
@@ -104,9 +104,9 @@ def test_placement_flags_go_over_nodes_and_nodes_over_the_graph():
         ("onnx", "cuda:1", "float16", "cuda:1"),
         ("onnx", "cuda:0", "float32", "cuda:0"),
     ]
-    assert {step.device for step in plan(solved, device="cpu").steps} == {"cpu"}
+    assert {step.device for step in plan(solved, asked={"device": "cpu"}).steps} == {"cpu"}
     with pytest.raises(InputError, match="dtype 'float12' is not known; there are: bfloat16, float16, float32"):
-        plan(SOLVED, dtype="float12")
+        plan(SOLVED, asked={"dtype": "float12"})
 
 
 def test_shared_weights_count_once():
@@ -216,7 +216,7 @@ def test_exact_builds_modules_and_names_both_numbers_when_they_differ():
 
 
 def keys(text, **options):
-    return {name: step.key for name, step in plan(solve(graph_of(text)), **options).nodes.items()}
+    return {name: step.key for name, step in plan(solve(graph_of(text)), asked=options).nodes.items()}
 
 
 def test_a_key_changes_with_what_the_result_depends_on_and_with_nothing_else():

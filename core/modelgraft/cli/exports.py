@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -9,9 +10,10 @@ from typing import Annotated
 import typer
 
 from modelgraft import api
-from modelgraft.cli.options import Allow, AsJson, Device, Fallback, GraphName, Precision, Settings, settings_of
-from modelgraft.cli.running import Init, Seed, opened
+from modelgraft.cli.options import Allow, AsJson, GraphName, Settings, settings_of, with_opening
+from modelgraft.cli.running import opened
 from modelgraft.cli.session import session_of
+from modelgraft.engine.opening import USUAL, Opening
 
 
 def register(app: typer.Typer) -> None:
@@ -19,16 +21,13 @@ def register(app: typer.Typer) -> None:
     app.command("export")(export)
 
 
+@with_opening("export")
 def export(
     context: typer.Context,
     graph: GraphName,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A new folder for the segments, the manifest and run.py.")],
     settings: Settings = None,
-    device: Device = None,
-    precision: Precision = None,
-    fallback: Fallback = None,
-    seed: Seed = 0,
-    init: Init = None,
+    opening: Opening = USUAL,
     allow: Allow = None,
     as_json: AsJson = False,
 ) -> None:
@@ -37,9 +36,7 @@ def export(
 
     session = session_of(context)
     solved = api.check(session.load(graph, settings_of(settings), allow or ()), offline=session.offline)
-    open_pipeline = partial(
-        opened, session, backend="onnx", device=device, dtype=None, precision=precision, fallback=fallback, seed=seed, init=init
-    )
+    open_pipeline = partial(opened, session, opening=replace(opening, backend="onnx"))
     with session.screen.only_answers():
         manifest = export_graph(solved, out, open_pipeline=open_pipeline)
     if as_json:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modelgraft import api
-from modelgraft.cli.options import Allow, AsJson, BackendName, Device, Dtype, GraphName, Precision, Settings, Wanted, out_file, settings_of
+from modelgraft.cli.options import Allow, AsJson, GraphName, Settings, Wanted, out_file, settings_of, with_opening
 from modelgraft.cli.session import Session, session_of
 from modelgraft.cli.tables import plan_document, print_plan
+from modelgraft.engine.opening import USUAL, Opening, Placing, given_in
 from modelgraft.kernel.words.errors import GraphError, InputError, Place
 from modelgraft.kernel.words.notation import in_yaml
 from modelgraft.kernel.words.wording import for_command
@@ -90,30 +91,21 @@ def _ports(report: dict[str, Any]) -> str:
     return " -> ".join(sides)
 
 
+@with_opening("plan")
 def plan(
     context: typer.Context,
     graph: GraphName,
     settings: Settings = None,
     wanted: Wanted = None,
     exact: Annotated[bool, typer.Option("--exact", help="Count by building every module without memory (imports torch).")] = False,
-    backend: BackendName = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    precision: Precision = None,
+    opening: Opening = USUAL,
     allow: Allow = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what would run: each node with its parameters, bytes, place and outputs, and the totals."""
     session = session_of(context)
-    found = api.plan(
-        session.load(graph, settings_of(settings), allow or ()),
-        wanted=wanted,
-        exact=exact,
-        backend=backend,
-        device=device,
-        dtype=dtype,
-        precision=precision,
-    )
+    loaded = session.load(graph, settings_of(settings), allow or ())
+    found = api.plan(loaded, wanted=wanted, exact=exact, **given_in(opening, Placing))
     if as_json:
         session.screen.document(plan_document(found))
     else:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Sequence
+import functools
+import inspect
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
+
+from modelgraft.engine import opening
+from modelgraft.engine.opening import USUAL, Opening, Option, options_of
+
+T = TypeVar("T")
 
 GraphName = Annotated[str, typer.Argument(metavar="GRAPH", help="A YAML file, or the name of a shipped graph.")]
 Settings = Annotated[
@@ -19,18 +24,6 @@ Allow = Annotated[
     list[str] | None, typer.Option("--allow", metavar="unused", help="Let unused params, inputs and nodes stand while drafting.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
-BackendName = Annotated[str | None, typer.Option("--backend", metavar="NAME", help="Where nodes run: torch, onnx or what a plugin offers.")]
-Device = Annotated[str | None, typer.Option("--device", metavar="D", help="cpu, cuda:0.")]
-Dtype = Annotated[
-    str | None,
-    typer.Option("--dtype", metavar="T", help="The dtype to run in, such as bfloat16; --precision goes over it."),
-]
-Precision = Annotated[
-    str | None, typer.Option("--precision", metavar="P", help="Of the weights on onnx: float32, float16, int8, w8 or w4.")
-]
-Fallback = Annotated[
-    str | None, typer.Option("--fallback", metavar="torch", help="Let what onnx cannot run stay on torch, with a warning.")
-]
 Wanted = Annotated[
     list[str] | None, typer.Option("--output", metavar="K", help="What is wanted: an output, or any port as node.port. Repeat for several.")
 ]
@@ -43,11 +36,20 @@ def out_file(word: str) -> Path:
     return file_named(word)
 
 
-def whole_number(word: str) -> int:
-    """An option that is a whole number; raises a usage error for another word."""
-    if not re.fullmatch(r"[+-]?\d{1,18}", str(word)):
-        raise typer.BadParameter(f"found '{word}'; wanted: a whole number")
-    return int(word)
+def as_usage(read: Callable[[str], T]) -> Callable[[str], T]:
+    """What reads a word, so that a word that means nothing is a usage error."""
+
+    @functools.wraps(read)
+    def checked(word: str) -> T:
+        try:
+            return read(word)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+
+    return checked
+
+
+whole_number, seconds = as_usage(opening.whole_number), as_usage(opening.seconds)
 
 
 def count(word: str) -> int:
@@ -55,17 +57,6 @@ def count(word: str) -> int:
     if (number := whole_number(word)) < 1:
         raise typer.BadParameter(f"found {number}; wanted: a whole number, at least 1")
     return number
-
-
-def seconds(word: str) -> float:
-    """An option that is a time in seconds, more than 0."""
-    try:
-        time_s = float(word)
-    except ValueError:
-        time_s = 0.0
-    if not 0 < time_s < math.inf:
-        raise typer.BadParameter(f"found '{word}'; wanted: seconds, more than 0")
-    return time_s
 
 
 def pairs(words: Sequence[str] | None, option: str) -> list[tuple[str, str]]:
@@ -89,3 +80,46 @@ def settings_of(words: Sequence[str] | None) -> dict[str, str]:
     if twice:
         raise typer.BadParameter(f"--set gives {', '.join(sorted(twice))} twice")
     return dict(found)
+
+
+# -- what a graph is opened with ----------------------------------------------------------------------------------------
+
+
+Command = Callable[..., Any]  # typer keeps commands as any callable
+
+
+def with_opening(name: str) -> Callable[[Command], Command]:
+    """Give a command of this name the options of an Opening that stand on it, in place of its parameter `opening`."""
+    taken = {key: known for key, (known, _) in options_of(Opening).items() if name in known.on}
+
+    def wrap(command: Command) -> Command:
+        @functools.wraps(command)
+        def call(**given: Any) -> Any:
+            asked = {key: given.pop(key) for key in taken}
+            for key, value in asked.items():
+                _refuse(taken[key], value)
+            return command(**given, opening=Opening(**asked))
+
+        options = [_parameter(key, known) for key, known in taken.items()]
+        signature = inspect.signature(command, eval_str=True)
+        own = signature.parameters.values()
+        listed = [one for parameter in own for one in (options if parameter.name == "opening" else [parameter])]
+        call.__signature__ = signature.replace(parameters=listed)  # type: ignore[attr-defined]
+        call.__annotations__ = {parameter.name: parameter.annotation for parameter in listed}
+        return call
+
+    return wrap
+
+
+def _parameter(name: str, known: Option) -> inspect.Parameter:
+    """An option as typer reads it."""
+    default, (flag, _, metavar) = getattr(USUAL, name), known.flag.partition(" ")
+    read = as_usage(known.read) if known.read is not None else None
+    found = typer.Option(default, flag, metavar=metavar or None, parser=read, help=known.help)
+    kind = bool if isinstance(default, bool) else str | None
+    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=found, annotation=kind)
+
+
+def _refuse(known: Option, value: object) -> None:
+    if known.words and value not in (None, *known.words):
+        raise typer.BadParameter(f"{known.flag.partition(' ')[0]} takes {' or '.join(known.words)}, found '{value}'")

@@ -5,30 +5,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from modelgraft import api
-from modelgraft.cli.options import (
-    Allow,
-    AsJson,
-    BackendName,
-    Device,
-    Dtype,
-    Fallback,
-    GraphName,
-    Precision,
-    Settings,
-    count,
-    out_file,
-    pairs,
-    seconds,
-    settings_of,
-    whole_number,
-)
+from modelgraft.cli.options import Allow, AsJson, GraphName, Settings, count, out_file, pairs, settings_of, with_opening
 from modelgraft.cli.session import session_of
+from modelgraft.engine.opening import USUAL, Opening, Placing, given_in
 from modelgraft.kernel.words.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,11 +24,6 @@ if TYPE_CHECKING:
     from modelgraft.engine.result import Result
     from modelgraft.kernel.words.graph import SolvedGraph
 
-Seed = Annotated[int, typer.Option("--seed", metavar="N", parser=whole_number, help="The seed of everything that is drawn.")]
-Init = Annotated[str | None, typer.Option("--init", metavar="random", help="Random numbers for sources without weights, such as presets.")]
-CacheFolder = Annotated[Path | None, typer.Option("--cache", metavar="DIR", help="Keep results here between runs.")]
-Timeout = Annotated[float | None, typer.Option("--timeout", metavar="S", parser=seconds, help="The most seconds that any node may take.")]
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
@@ -51,6 +32,7 @@ def register(app: typer.Typer) -> None:
     app.command("repl")(repl)
 
 
+@with_opening("run")
 def run(
     context: typer.Context,
     graph: GraphName,
@@ -68,15 +50,7 @@ def run(
         typer.Option("--output", metavar="K[=FILE]", help="What is wanted: an output or any port as node.port, to stdout or into a file."),
     ] = None,
     settings: Settings = None,
-    backend: BackendName = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    precision: Precision = None,
-    fallback: Fallback = None,
-    seed: Seed = 0,
-    init: Init = None,
-    cache: CacheFolder = None,
-    timeout: Timeout = None,
+    opening: Opening = USUAL,
     trace: Annotated[Path | None, typer.Option("--trace", metavar="FILE", parser=out_file, help="Write a Chrome trace of the run.")] = None,
     allow: Allow = None,
     as_json: AsJson = False,
@@ -99,8 +73,7 @@ def run(
         refuse_to_replace(trace, named(targets.files.values(), "the output"))
     start = time.perf_counter()
     with session.screen.only_answers():
-        placed = {"backend": backend, "device": device, "dtype": dtype, "precision": precision, "fallback": fallback}
-        with opened(session, solved, **placed, seed=seed, init=init, cache=cache, timeout=timeout, trace=trace) as pipeline:
+        with opened(session, solved, opening=replace(opening, trace=trace is not None)) as pipeline:
             result = run_watched(session, pipeline, targets.wanted, given)
         files = write_outputs(result.outputs, targets, say=session.screen.note)
         if trace is not None:
@@ -136,47 +109,12 @@ def _solve(session: Session, graph: str, settings: list[str] | None, allow: list
     return api.check(session.load(graph, settings_of(settings), allow or ()), offline=session.offline)
 
 
-def opened(
-    session: Session,
-    solved: SolvedGraph,
-    *,
-    backend: str | None,
-    device: str | None,
-    dtype: str | None,
-    precision: str | None,
-    fallback: str | None,
-    seed: int,
-    init: str | None,
-    cache: Path | None = None,
-    timeout: float | None = None,
-    trace: Path | None = None,
-) -> Pipeline:
+def opened(session: Session, solved: SolvedGraph, *, opening: Opening) -> Pipeline:
     """Open a checked graph with the options of a command."""
-    _refuse_words(init, fallback)
     quiet_libraries()
+    asked = replace(opening, offline=session.offline, debug=session.debug)
     with session.interrupts.at_once():
-        return api.open(
-            solved,
-            backend=backend,
-            device=device,
-            dtype=dtype,
-            precision=precision,
-            fallback=fallback,
-            seed=seed,
-            init=init,
-            offline=session.offline,
-            cache_dir=cache,
-            timeout_s=timeout,
-            trace=trace is not None,
-            debug=session.debug,
-        )
-
-
-def _refuse_words(init: str | None, fallback: str | None) -> None:
-    if fallback not in (None, "torch"):
-        raise typer.BadParameter(f"--fallback takes torch, found '{fallback}'")
-    if init not in (None, "random"):
-        raise typer.BadParameter(f"--init takes random, found '{init}'")
+        return api.open(solved, **given_in(asked))
 
 
 # Set before the libraries are imported, where the user has not set them.
@@ -210,6 +148,7 @@ def run_watched(
     return found
 
 
+@with_opening("repl")
 def repl(
     context: typer.Context,
     graph: GraphName,
@@ -217,15 +156,7 @@ def repl(
         list[str] | None, typer.Option("--output", metavar="K", help="What is wanted: an output, or any port as node.port.")
     ] = None,
     settings: Settings = None,
-    backend: BackendName = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    precision: Precision = None,
-    fallback: Fallback = None,
-    seed: Seed = 0,
-    init: Init = None,
-    cache: CacheFolder = None,
-    timeout: Timeout = None,
+    opening: Opening = USUAL,
     allow: Allow = None,
     as_json: Annotated[bool, typer.Option("--json", help="Answer each record with one JSON document on a line of its own.")] = False,
 ) -> None:
@@ -238,14 +169,12 @@ def repl(
     targets = read_targets(outputs, solved)
     if targets.files:
         raise typer.BadParameter("--output takes no file here: /save NAME=FILE writes an output of the last record")
-    with opened(
-        session, solved, backend=backend, device=device, dtype=dtype, precision=precision, fallback=fallback, seed=seed, init=init,
-        cache=cache, timeout=timeout,
-    ) as pipeline:  # fmt: skip
+    with opened(session, solved, opening=opening) as pipeline:
         code = talk(Repl(session, pipeline, solved, targets.wanted, as_json))
     raise typer.Exit(code)
 
 
+@with_opening("map")
 def map_records(
     context: typer.Context,
     graph: GraphName,
@@ -266,13 +195,7 @@ def map_records(
     batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", parser=count, help="How many records run together.")] = 8,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after the records that a stopped map of the same has done.")] = False,
     settings: Settings = None,
-    backend: BackendName = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    precision: Precision = None,
-    fallback: Fallback = None,
-    seed: Seed = 0,
-    init: Init = None,
+    opening: Opening = USUAL,
     allow: Allow = None,
     as_json: AsJson = False,
 ) -> None:
@@ -286,8 +209,7 @@ def map_records(
 
     session = session_of(context)
     solved = _solve(session, graph, settings, allow)
-    plan = api.plan(solved, wanted=outputs, backend=backend, device=device, dtype=dtype, precision=precision)
-    _refuse_words(init, fallback)
+    plan = api.plan(solved, wanted=outputs, **given_in(opening, Placing))
     check_writable(out)
     dataset = open_dataset(data, solved.inputs, note=session.screen.note)
     for file in work_files(out):
@@ -295,15 +217,13 @@ def map_records(
     refuse_other_rows(out)
     if resume and dataset.digest is None:
         raise InputError(f"the data '{data}' cannot be read again: --resume takes data from a file")
-    job = job_of(plan, data=dataset.digest, seed=seed, init=init)
+    job = job_of(plan, data=dataset.digest, seed=opening.seed, init=opening.init)
     with writing(out, job, is_resumed=resume) as shard:
         before, was_finished = shard.done, shard.is_finished
         if shard.told:
             session.screen.note(shard.told)
         if not was_finished:
-            with opened(
-                session, solved, backend=backend, device=device, dtype=dtype, precision=precision, fallback=fallback, seed=seed, init=init
-            ) as pipeline:
+            with opened(session, solved, opening=opening) as pipeline:
                 map_rows(pipeline, dataset, shard, outputs=outputs, batch_size=batch_size, session=session)
     _say_mapped(session, shard, out, before=before, was_finished=was_finished, as_json=as_json)
     raise typer.Exit(0 if was_finished or not shard.failed else 1)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from modelgraft.engine.opening import SEED, is_seed
 from modelgraft.engine.routing import is_whole
 from modelgraft.kernel.words.errors import InputError, choices, nearest
 from modelgraft.kernel.words.graph import GraphInput
@@ -46,8 +47,8 @@ def take_in(inputs: Mapping[str, Any], *, known: Mapping[str, GraphInput], neede
 
 def refuse_seed(seed: object) -> None:
     """Raise InputError for what cannot be a seed: generators of numbers take whole numbers of 64 bits."""
-    if isinstance(seed, bool) or not isinstance(seed, int) or not -(2**63) <= seed < 2**63:
-        raise InputError(f"seed is {seed!r}; wanted: a whole number, from -2**63 up to 2**63 - 1")
+    if not is_seed(seed):
+        raise InputError(f"seed is {seed!r}; wanted: {SEED}")
 
 
 def refuse_unnamed(method: str, unnamed: Sequence[object], known: Mapping[str, GraphInput]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from modelgraft.engine.backend import Backend, LoadContext, Loaded, NodeRuntime, bound_function
 from modelgraft.engine.observers import call_watchers
+from modelgraft.engine.opening import Opening
 from modelgraft.kernel.words.errors import ModelgraftError, PluginError, Problem, SourceError, raise_if_any
 from modelgraft.kernel.words.graph import Node, SolvedGraph
 from modelgraft.kernel.words.guard import contained, place_of, said
@@ -30,16 +31,15 @@ class Loader:
     emit  is told of loads: ("node-loading", name) and ("node-loaded", name, seconds=...)
     """
 
-    def __init__(self, graph: SolvedGraph, *, seed: int, init: str | None, offline: bool, fallback: str | None, emit: Progress) -> None:
-        self._graph, self._seed, self._init, self._offline, self._emit = graph, seed, init, offline, emit
-        self._fallback = fallback
+    def __init__(self, graph: SolvedGraph, *, opening: Opening, emit: Progress) -> None:
+        self.opening, self._graph, self._emit = opening, graph, emit
         self._registry = graph.graph.registry
         self._lock = threading.RLock()  # lazy nodes are loaded by the threads that run them
         self._backends: dict[str, Backend] = {}
         self._loaded: dict[str, Loaded] = {}
         self.runtimes: dict[str, NodeRuntime] = {}
         self.cancelled = threading.Event()
-        self.run_seed = seed
+        self.run_seed = opening.seed
         self.has_warnings = False
 
     def begin(self, seed: int) -> None:
@@ -55,14 +55,14 @@ class Loader:
         from modelgraft.kernel.checking.forecasts import needs_weights
         from modelgraft.sources.lacking import NO_WEIGHTS_HINT, none_to_come
 
-        if self._init == "random":
+        if self.opening.init == "random":
             return
         parts = [part for node in nodes for part in (node.parts or (node,)) if node.name not in self._loaded]
         found = [
             Problem("no-weights", f"{name}: {why}", node.place, NO_WEIGHTS_HINT, node=node.name)
             for node in parts
             for name, source, _ in needs_weights(node)
-            if (why := none_to_come(source, offline=self._offline))
+            if (why := none_to_come(source, offline=self.opening.offline))
         ]
         raise_if_any(found, SourceError)
 
@@ -171,13 +171,13 @@ class Loader:
             step.device,
             step.dtype,
             self._weights(node),
-            self._seed,
-            self._offline,
+            self.opening.seed,
+            self.opening.offline,
             self._registry,
-            self._init,
+            self.opening.init,
             step.precision,
             step.threads,
-            self._fallback,
+            self.opening.fallback,
             of=partial(self._context, step=step) if node.parts else None,
         )
 
@@ -187,12 +187,12 @@ class Loader:
             return self._weights(self._graph.nodes[node.share]) if self._loaded[node.share].state is None else None
         if node.source is None or node.component.function is not None:
             return None
-        if self._init == "random" and not node.source.has_weights:
+        if self.opening.init == "random" and not node.source.has_weights:
             return None
         from modelgraft.sources import weights  # brings torch
 
         try:
-            return weights.open(node.source, offline=self._offline)
+            return weights.open(node.source, offline=self.opening.offline)
         except SourceError as error:
             if node.component.load is not None and [problem.code for problem in error.noted] == ["no-weights"]:
                 return None  # code such as a tokenizer reads its files by itself

@@ -27,6 +27,7 @@ from modelgraft.engine.layout import Job, Layout, spared
 from modelgraft.engine.limits import limit_of
 from modelgraft.engine.loading import Loader
 from modelgraft.engine.observers import by_port, has_watchers, observed
+from modelgraft.engine.opening import USUAL, Opening
 from modelgraft.engine.prepared import Prepared, prepare
 from modelgraft.engine.result import Result, Timeline
 from modelgraft.engine.routing import Partial, records_of, routed, routed_nodes
@@ -56,34 +57,18 @@ class Pipeline:
     One run at a time: a call from another thread waits for the one before it. Use it as a context manager, or close it.
     """
 
-    def __init__(  # noqa: PLR0913 what api.open hands on
-        self,
-        plan: Plan,
-        *,
-        replan: Replan | None = None,
-        seed: int = 0,
-        init: str | None = None,
-        offline: bool = False,
-        fallback: str | None = None,
-        cache: Cache | None = None,
-        timings: bool = True,
-        timeout_s: float | None = None,
-        trace: bool = False,
-        debug: bool = False,
-    ) -> None:
+    def __init__(self, plan: Plan, *, replan: Replan | None = None, opening: Opening = USUAL, cache: Cache | None = None) -> None:
         self.plan = plan
-        self._replan, self._seed, self._timings, self._timeout_s = replan, seed, timings, timeout_s
+        self.opening, self._replan = opening, replan
         self._cache = cache or Cache()
         has_new = any(node.source is None and node.component.module is not None for node in plan.graph.nodes.values())
-        self._salt = f"weights from seed {seed}" if init == "random" or has_new else ""
+        self._salt = f"weights from seed {opening.seed}" if opening.init == "random" or has_new else ""
         self._manager = plan.graph.graph.registry.manager
-        self._is_traced = trace
-        self._is_watched = trace or has_watchers(self._manager)
-        self._is_offline = offline
-        self._loader = Loader(plan.graph, seed=seed, init=init, offline=offline, fallback=fallback, emit=self._emit)
+        self._is_watched = opening.trace or has_watchers(self._manager)
+        self._loader = Loader(plan.graph, opening=opening, emit=self._emit)
         self._crew = Crew(f"modelgraft-{plan.graph.name}")
         self._lock = threading.Lock()
-        self._habits, self._is_strict = Habits(), debug
+        self._habits = Habits()
         self._looked_at: set[str] = set()  # the nodes whose results were looked at for NaN
         self._default = prepare(plan)
         self._others: dict[tuple[str, ...], Prepared] = {}
@@ -214,7 +199,7 @@ class Pipeline:
         return self._others[wanted]
 
     def _run(self, prepared: Prepared, inputs: Mapping[str, Any], seed: int | None, sink: Sink | None = None) -> Result:
-        with only_cached("this run is offline") if self._is_offline else nullcontext():
+        with only_cached("this run is offline") if self.opening.offline else nullcontext():
             intake = take_in(inputs, known=self.plan.graph.inputs, needed=prepared.inputs)
         return self._run_values(prepared, intake, seed, sink)
 
@@ -227,7 +212,7 @@ class Pipeline:
         if self._said:
             self._said = []
         try:
-            self._loader.begin(self._seed if seed is None else seed)
+            self._loader.begin(self.opening.seed if seed is None else seed)
             for text in intake.said:
                 self._emit("warning", "", text=text)
             hits = self._look_up(prepared, intake, self._loader.run_seed) if prepared.keyed else {}
@@ -237,7 +222,7 @@ class Pipeline:
             given = [intake.values[ref.port] if ref.is_input else hits[ref.node].get(ref.port) for ref in engine.layout.given]
             intake.values.clear()  # so that an input is freed at its last use
             found, timeline = self._run_engine(engine, given, is_of_map=is_of_map)
-            if self._is_traced:
+            if self.opening.trace:
                 timeline, self._bytes = replace(timeline, bytes=self._bytes), {}
             return self._result(prepared, found, timeline, spared(prepared.plan, engine.layout) if hits else NONE)
         finally:
@@ -331,8 +316,8 @@ class Pipeline:
             self._loader.require(step.node for step in eager)
             for step in eager:
                 self._loader.load(step)
-            limits = [limit_of(job.step.node, runtime, opened=self._timeout_s) for job in layout.jobs]
-            return Engine(layout, bind=bind, limits=limits, timings=self._timings, spent=self._habits.spent)
+            limits = [limit_of(job.step.node, runtime, opened=self.opening.timeout_s) for job in layout.jobs]
+            return Engine(layout, bind=bind, limits=limits, timings=self.opening.timings, spent=self._habits.spent)
 
         return make
 
@@ -341,7 +326,7 @@ class Pipeline:
         node = job.step.node
         tell = partial(self._tell_odd, job)
         call = listed(self._lazy(job.step) if node.lazy else self._loader.load(job.step).call, node)
-        call = apart(call, node, habits=self._habits, is_watched=is_checked, is_strict=self._is_strict, tell=tell)
+        call = apart(call, node, habits=self._habits, is_watched=is_checked, is_strict=self.opening.debug, tell=tell)
         if node.name not in self._looked_at and gives_floats(node):
             call = looked_at_once(call, node, seen=self._looked_at, state=lambda: self._loader.load(job.step).state, tell=tell)
         if is_routed:
@@ -380,7 +365,7 @@ class Pipeline:
             emit=self._emit,
             wanted=wanted,
             show=self._show,
-            measure=self._measure if self._is_traced else None,
+            measure=self._measure if self.opening.trace else None,
         )
 
     def _measure(self, name: str, outputs: Mapping[str, Any]) -> None:

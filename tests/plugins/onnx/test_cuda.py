@@ -140,7 +140,7 @@ def test_a_node_is_refused_before_it_is_exported_for_a_gpu_that_is_of_no_use(mac
     """The node, the device, why, and what to do: nothing is built or traced first. What a session says later carries the node too."""
     machine(torch_cuda=None)
     monkeypatch.setattr(backend, "why_not", cuda.why_not)
-    (step, _) = planner.plan(solved(tmp_path), backend="onnx", device="cuda:0").steps
+    (step, _) = planner.plan(solved(tmp_path), asked={"backend": "onnx", "device": "cuda:0"}).steps
     context = LoadContext(step.node, "cuda:0", "float32", None, 0, offline=True, registry=None)
     loader = backend.OnnxBackend()
     with pytest.raises(

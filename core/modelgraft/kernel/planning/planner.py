@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from modelgraft.kernel.planning.counting import add_up, count, weight_bytes
 from modelgraft.kernel.planning.provenance import key_of
@@ -25,7 +26,7 @@ class Placement:
     """
 
     graph: SolvedGraph
-    flags: Mapping[str, str | None]
+    flags: Mapping[str, Any]  # Any: numbers of threads as well
     otherwise: Mapping[str, str]
 
     def of(self, node: Node, what: str) -> str:
@@ -43,31 +44,27 @@ def plan(
     solved: SolvedGraph,
     *,
     wanted: Mapping[str, Ref] | Sequence[str] | None = None,
-    backend: str | None = None,
-    device: str | None = None,
-    dtype: str | None = None,
-    precision: str | None = None,
+    asked: Mapping[str, Any] | None = None,
     exact: bool = False,
     otherwise: Mapping[str, str] | None = None,
 ) -> Plan:
     """Plan the nodes that the wanted outputs need.
 
     wanted     names of outputs, or ports as "node.port", or both by the name of the result; None: every declared output
-    backend, device, dtype, precision   win over what the graph says;  otherwise: what "auto" and silence mean for each
+    asked      backend, device, dtype, precision and threads that win over what the graph says
+    otherwise  what "auto" and silence mean for each
     exact      build every module on the meta device, and compare with its formula
 
     Raises InputError for an output that is not there and for weights that a backend does not have, GraphError when a formula
     is wrong.
     """
-    asked = _wanted(solved, wanted)
-    needed = _needed(solved, asked)
+    ends = _wanted(solved, wanted)
+    needed = _needed(solved, ends)
     order = topological({name: _feeders(solved.nodes[name]) for name in needed})
-    placement = Placement(
-        solved, {"backend": backend, "device": device, "dtype": dtype, "precision": precision}, {**AUTO, **(otherwise or {})}
-    )
+    placement = Placement(solved, asked or {}, {**AUTO, **(otherwise or {})})
     for name in order:
         _check_weights(solved.nodes[name], placement, solved.graph.registry)
-    releases = _last_uses(solved, order, asked)
+    releases = _last_uses(solved, order, ends)
     steps: list[Step] = []
     keys: dict[str, str] = {}
     reads: dict[str, frozenset[str]] = {}
@@ -78,7 +75,7 @@ def plan(
         keys[name] = step.key
         steps.append(step)
     pruned = tuple(name for name in solved.nodes if name not in needed)
-    return Plan(solved, asked, tuple(steps), pruned, add_up(_counted_once(steps)))
+    return Plan(solved, ends, tuple(steps), pruned, add_up(_counted_once(steps)))
 
 
 def _step(
