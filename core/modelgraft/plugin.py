@@ -21,6 +21,10 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.engine.backend import LoadContext as LoadContext
     from modelgraft.engine.backend import Loaded as Loaded
     from modelgraft.engine.backend import NodeRuntime as NodeRuntime
+    from modelgraft.engine.parity import TOLERANCES as TOLERANCES
+    from modelgraft.engine.parity import ExportError as ExportError
+    from modelgraft.engine.parity import Parity as Parity
+    from modelgraft.engine.parity import parity_of as parity_of
     from modelgraft.kernel.language.document import PRECISIONS as PRECISIONS
     from modelgraft.kernel.shelf.hooks import hookimpl as hookimpl
     from modelgraft.kernel.words.errors import GraphError as GraphError
@@ -82,6 +86,7 @@ _HOMES = {
     "Config": "kernel.words.kinds",
     "Decoder": "loops.decoder",
     "Dim": "kernel.words.kinds",
+    "ExportError": "engine.parity",
     "GraphError": "kernel.words.errors",
     "InputError": "kernel.words.errors",
     "LoadContext": "engine.backend",
@@ -91,6 +96,7 @@ _HOMES = {
     "NodeRuntime": "engine.backend",
     "PICTURE_PIXELS": "records.pictures",
     "PRECISIONS": "kernel.language.document",
+    "Parity": "engine.parity",
     "PluginError": "kernel.words.errors",
     "Port": "kernel.words.ports",
     "Ports": "kernel.words.ports",
@@ -101,6 +107,7 @@ _HOMES = {
     "SourceView": "sources.sources",
     "Space": "kernel.words.ports",
     "SpaceOf": "kernel.words.kinds",
+    "TOLERANCES": "engine.parity",
     "Tensor": "kernel.words.ports",
     "TorchBackend": "backends.torch",
     "TypeOf": "kernel.words.kinds",
@@ -127,6 +134,7 @@ _HOMES = {
     "on_white": "records.pictures",
     "option": "kernel.words.wording",
     "parameters_without_memory": "backends.torch",
+    "parity_of": "engine.parity",
     "placed": "backends.torch",
     "port": "kernel.words.ports",
     "resample": "records.media",
@@ -141,6 +149,7 @@ _HOMES = {
 __all__ = [
     "PICTURE_PIXELS",
     "PRECISIONS",
+    "TOLERANCES",
     "Adapter",
     "Answers",
     "Audio",
@@ -148,6 +157,7 @@ __all__ = [
     "Config",
     "Decoder",
     "Dim",
+    "ExportError",
     "GraphError",
     "InputError",
     "LoadContext",
@@ -155,6 +165,7 @@ __all__ = [
     "ModelgraftError",
     "Node",
     "NodeRuntime",
+    "Parity",
     "PluginError",
     "Port",
     "Ports",
@@ -191,6 +202,7 @@ __all__ = [
     "on_white",
     "option",
     "parameters_without_memory",
+    "parity_of",
     "placed",
     "port",
     "resample",

@@ -11,6 +11,7 @@ import torch
 import transformers as hf
 
 import modelgraft as mg
+from modelgraft.plugin import ExportError
 from modelgraft_plugins.llm import gated_causal, gated_export
 from modelgraft_plugins.llm.gated import GatedCrossAttention
 from modelgraft_plugins.llm.gated_blocks import GatedCrossAttentionBlock, GatedLayers, sight
@@ -19,7 +20,6 @@ from modelgraft_plugins.onnx.decoders import DecoderGraph, prove
 from modelgraft_plugins.onnx.decoding import Layout
 from modelgraft_plugins.onnx.exporting import open_fresh
 from modelgraft_plugins.onnx.gated import GatedDecoder, GatedGrowingDecoder, rehearse
-from modelgraft_plugins.onnx.keys import ExportError
 from support import openflamingo
 from support.openflamingo import IMAGE, REFERENCE, counted_graph, graph, pictures_of, rows_of, shown_in, text_of
 from support.oracles import oracle

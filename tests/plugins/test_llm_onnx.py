@@ -7,12 +7,12 @@ import torch
 import transformers as hf
 
 from modelgraft.kernel.words.errors import InputError
+from modelgraft.plugin import ExportError
 from modelgraft_plugins.llm import grouped_query, growing_export
 from modelgraft_plugins.llm.decoders import CausalDecoder, CrossDecoder
 from modelgraft_plugins.onnx.capturing import is_worth_capturing
 from modelgraft_plugins.onnx.decoding import OnnxDecoder
 from modelgraft_plugins.onnx.growing import CrossingDecoder, GrowingDecoder
-from modelgraft_plugins.onnx.keys import ExportError
 from modelgraft_plugins.onnx.runtime import open_session
 from support import checkpoints
 from support.ordering import HostOrder

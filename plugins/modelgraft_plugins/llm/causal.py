@@ -108,9 +108,9 @@ class Causal(LanguageModel):
 
         Raises ExportError for a model that can be exported in neither way.
         """
+        from modelgraft.plugin import ExportError
         from modelgraft_plugins.llm import grouped_query, growing_export
         from modelgraft_plugins.onnx.decoders import DecoderGraph
-        from modelgraft_plugins.onnx.keys import ExportError
 
         path, model = folder / "model.onnx", self.model
         try:

@@ -45,9 +45,9 @@ class GatedCausal(Causal):
 
     def export_decoder(self, folder: Path, *, half: bool) -> DecoderGraph:
         """Write the decoder, and the keys and values of media, as ONNX graphs. Raises ExportError as `Causal.export_decoder` does."""
+        from modelgraft.plugin import ExportError
         from modelgraft_plugins.llm import gated_export
         from modelgraft_plugins.onnx.decoders import DecoderGraph
-        from modelgraft_plugins.onnx.keys import ExportError
 
         try:
             return DecoderGraph("gated", gated_export.export(self.model, self.gated, folder, half=half))

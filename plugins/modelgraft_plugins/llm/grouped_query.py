@@ -19,11 +19,11 @@ from torch import Tensor
 from torch.export import Dim
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from modelgraft.plugin import ExportError
 from modelgraft_plugins.llm.grouped_attention import Trace, attend, under_way
 from modelgraft_plugins.llm.own_attention import OWN
 from modelgraft_plugins.onnx.decoding import Layout
 from modelgraft_plugins.onnx.exporting import trace
-from modelgraft_plugins.onnx.keys import ExportError
 
 ATTENTION = "modelgraft_grouped_query"  # the name under which the function stands in the table of transformers
 

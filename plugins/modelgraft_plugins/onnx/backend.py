@@ -9,15 +9,29 @@ from typing import Any
 
 import torch
 
-from modelgraft.plugin import GraphError, InputError, LoadContext, Loaded, Node, Problem, TorchBackend, in_torch, option, placed, starts_new
+from modelgraft.plugin import (
+    ExportError,
+    GraphError,
+    InputError,
+    LoadContext,
+    Loaded,
+    Node,
+    Parity,
+    Problem,
+    TorchBackend,
+    in_torch,
+    option,
+    parity_of,
+    placed,
+    starts_new,
+)
 from modelgraft_plugins.onnx import decoders, proofs, store
 from modelgraft_plugins.onnx.calling import Exported
 from modelgraft_plugins.onnx.cuda import why_not
 from modelgraft_plugins.onnx.examples import CHECKED, make_inputs
 from modelgraft_plugins.onnx.exporting import Halved, export, flat, joined, open_fresh
-from modelgraft_plugins.onnx.keys import OPSET, ExportError, Signature, identity_of, key_of, signature_of, wired_inputs
-from modelgraft_plugins.onnx.parity import Parity, compare
-from modelgraft_plugins.onnx.precision import bring
+from modelgraft_plugins.onnx.keys import OPSET, Signature, identity_of, key_of, signature_of, wired_inputs
+from modelgraft_plugins.onnx.precision import TOLERANCES, bring
 
 
 class OnnxBackend:
@@ -174,7 +188,7 @@ def prove(module: torch.nn.Module, path: Path, signature: Signature, precision: 
     """Compare an export with its module on sizes other than those traced."""
     exported = Exported(open_fresh(path), device="cpu")
     cases = [make_inputs(signature.input_ports, choice, seed=seed, most=signature.most) for seed, choice in enumerate(CHECKED, start=1)]
-    return compare(module, exported, cases, precision=precision)
+    return parity_of(module, exported, cases, tolerance=TOLERANCES[precision][0])
 
 
 def _not_exportable(node: Node, reason: str) -> Problem:

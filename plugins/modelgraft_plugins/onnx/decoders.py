@@ -17,14 +17,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from modelgraft.plugin import Decoder, LoadContext, Loaded, NodeRuntime, in_torch, resolve
+from modelgraft.plugin import Decoder, LoadContext, Loaded, NodeRuntime, Parity, in_torch, parity_of, resolve
 from modelgraft_plugins.onnx import gated, proofs, store
 from modelgraft_plugins.onnx.decoding import Layout, OnnxDecoder
 from modelgraft_plugins.onnx.exporting import open_fresh
 from modelgraft_plugins.onnx.growing import CrossingDecoder, GrowingDecoder
 from modelgraft_plugins.onnx.keys import OPSET
-from modelgraft_plugins.onnx.parity import Parity, compare
-from modelgraft_plugins.onnx.precision import bring
+from modelgraft_plugins.onnx.precision import TOLERANCES, bring
 from modelgraft_plugins.onnx.stepping import Rows
 
 # Prompts of the parity gate: two batches of unequal lengths, none as long as the traced one, then tokens one by one.
@@ -226,11 +225,11 @@ def prove(module: Decodes, exported: Decoder, made: DecoderGraph, precision: str
         return _answer(decoder, case, ids)
 
     cases = [tuple(prompt(length) for length in lengths) for lengths in PROMPTS]
-    return compare(
+    return parity_of(
         lambda *case: answer(module.torch_decoder(), case),
         lambda *case: answer(exported, case),
         cases,
-        precision=precision,
+        tolerance=TOLERANCES[precision][0],
         writes=True,
     )
 

@@ -6,16 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from modelgraft.plugin import Adapter, ModelgraftError, Node, PluginError, Port, Tensor, contained, defect_of, said
+from modelgraft.plugin import Adapter, ExportError, Node, PluginError, Port, Tensor, contained, defect_of, said
 from modelgraft_plugins.onnx import store
 from modelgraft_plugins.onnx.processor import products_saturate
 
 WEIGHT_BITS: Mapping[str, int] = {"int8": 8, "w8": 8, "w4": 4}
 OPSET = 23  # the first with one operator for attention, for RMS norm and for rotary positions; onnxruntime runs it since 1.23
-
-
-class ExportError(ModelgraftError):
-    """A module that cannot be exported, or whose export does not give torch's numbers."""
 
 
 @dataclass(frozen=True, slots=True)

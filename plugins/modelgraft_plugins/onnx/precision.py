@@ -18,13 +18,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelgraft.plugin import TOLERANCES as OF_DTYPES
+from modelgraft.plugin import ExportError
 from modelgraft_plugins.onnx import store
-from modelgraft_plugins.onnx.keys import WEIGHT_BITS, ExportError, dynamic_bits
+from modelgraft_plugins.onnx.keys import WEIGHT_BITS, dynamic_bits
 from modelgraft_plugins.onnx.quiet import muted
 
 if TYPE_CHECKING:
-    from modelgraft_plugins.onnx.parity import Parity
+    from modelgraft.plugin import Parity
 
+# Largest accepted |export - torch| relative to the largest |torch| value of the output, by precision.
+TOLERANCES: Mapping[str, tuple[float, str]] = {
+    **OF_DTYPES,
+    "int8": (0.25, "8-bit weights and activations; random weights are the worst case, trained ones stay near 0.02"),
+    "w8": (0.2, "8-bit weights and activations in blocks of 32; outliers of trained language models reach 0.14 (SmolLM2)"),
+    "w4": (0.6, "4-bit weights; random weights are the worst case"),
+}
 BLOCK = 32  # numbers that share one scale in blocks: what the kernels are fastest at
 
 Blocked = Mapping[Path, frozenset[str]]  # for each graph the nodes whose matrices are held in blocks

@@ -7,12 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from modelgraft.plugin import ModelgraftError
+from modelgraft.plugin import ExportError, ModelgraftError
 from modelgraft_plugins.onnx import store
-from modelgraft_plugins.onnx.keys import ExportError
 
 if TYPE_CHECKING:
-    from modelgraft_plugins.onnx.parity import Parity
+    from modelgraft.plugin import Parity
 
 Opened = TypeVar("Opened")
 

@@ -11,11 +11,11 @@ import torch
 
 from modelgraft.cli import tables
 from modelgraft.kernel.words.ports import port
+from modelgraft.plugin import ExportError, Parity, parity_of
 from modelgraft_plugins.onnx.calling import Exported
 from modelgraft_plugins.onnx.exporting import export, flat, open_fresh
-from modelgraft_plugins.onnx.keys import ExportError, Signature, dynamic_bits
-from modelgraft_plugins.onnx.parity import TOLERANCES, Parity, compare
-from modelgraft_plugins.onnx.precision import bring
+from modelgraft_plugins.onnx.keys import Signature, dynamic_bits
+from modelgraft_plugins.onnx.precision import TOLERANCES, bring
 
 pytestmark = [
     pytest.mark.slow,  # it exports
@@ -61,7 +61,7 @@ def exported(module, path):
 
 def gate(whole, path):
     cases = [(torch.randn(2, 7, 64, generator=torch.Generator().manual_seed(seed)),) for seed in range(2)]
-    return lambda: compare(whole, Exported(open_fresh(path), device="cpu"), cases, precision="int8")
+    return lambda: parity_of(whole, Exported(open_fresh(path), device="cpu"), cases, tolerance=TOLERANCES["int8"][0])
 
 
 @pytest.mark.parametrize(("spikes", "weights"), [("none", DYNAMIC), ("between", NARROWING), ("before", BLOCKS)])
@@ -125,11 +125,11 @@ def test_the_gate_tells_three_figures_of_logits():
     """The largest difference, that of the whole, and how often the likeliest token is the same; the worst of all outputs."""
     theirs = [torch.tensor([[1.0, 4.0, 2.0], [5.0, 1.0, 0.0]]), torch.tensor([[0.0, 2.0, 1.0]])]
     mine = [torch.tensor([[1.0, 4.0, 4.5], [5.0, 1.0, 0.0]]), torch.tensor([[0.0, 2.0, 1.5]])]
-    found = compare(lambda: theirs, lambda: mine, [()], precision="float32", writes=True)
+    found = parity_of(lambda: theirs, lambda: mine, [()], tolerance=1e-4, writes=True)
     assert (found.absolute, found.relative) == (2.5, 0.5)
     assert found.overall == pytest.approx(2.5 / 47**0.5)  # 47 = 1 + 16 + 4 + 25 + 1
     assert found.same == pytest.approx(2 / 3)
-    assert compare(lambda: theirs, lambda: mine, [()], precision="float32").same is None
+    assert parity_of(lambda: theirs, lambda: mine, [()], tolerance=1e-4).same is None
 
 
 def test_a_plan_tells_how_far_an_export_is_and_how_its_weights_are_held():

@@ -15,8 +15,8 @@ import pytest
 from onnx import numpy_helper
 
 import support
+from modelgraft.plugin import Parity
 from modelgraft_plugins.onnx import processor, proofs, store
-from modelgraft_plugins.onnx.parity import Parity
 from modelgraft_plugins.onnx.precision import bring
 from support.processors import PLAIN, VNNI, tell
 
@@ -138,7 +138,7 @@ import sys
 from pathlib import Path
 import numpy
 from modelgraft_plugins.onnx import processor
-from modelgraft_plugins.onnx.parity import Parity
+from modelgraft.plugin import Parity
 from modelgraft_plugins.onnx.precision import bring
 from modelgraft_plugins.onnx.runtime import open_session
 folder = Path(sys.argv[1])

@@ -1,4 +1,4 @@
-"""The parity gate: an export is compared with torch, elementwise, before it is used."""
+"""The parity gate: what a backend has made of a module is compared with torch, elementwise, before it is used."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ from dataclasses import dataclass
 
 import torch
 
-from modelgraft_plugins.onnx.exporting import first_line
-from modelgraft_plugins.onnx.keys import ExportError
+from modelgraft.kernel.words.errors import ModelgraftError
+from modelgraft.kernel.words.guard import said
 
-# Largest accepted |export - torch| relative to the largest |torch| value of the output, by precision.
+# Largest accepted |export - torch| relative to the largest |torch| value of the output, by dtype; backends have others beside them.
 TOLERANCES: Mapping[str, tuple[float, str]] = {
     "float32": (1e-4, "other orders of summation; measured exports stay below 1e-5"),
     "float16": (2e-2, "11 bits of mantissa over the depth of a model"),
-    "int8": (0.25, "8-bit weights and activations; random weights are the worst case, trained ones stay near 0.02"),
-    "w8": (0.2, "8-bit weights and activations in blocks of 32; outliers of trained language models reach 0.14 (SmolLM2)"),
-    "w4": (0.6, "4-bit weights; random weights are the worst case"),
 }
 
 INFINITE = (float("inf"), float("inf"), float("inf"))  # outputs that cannot be compared are this far apart
 
 
+class ExportError(ModelgraftError):
+    """A module of which a backend cannot make something of its own, or something that does not give torch's numbers."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """How far an export is from torch.
+    """How far an export, or whatever a backend has made of a module, is from torch.
 
     absolute   the largest difference of any element;  relative  that over the largest value of its output
     overall    the length of the difference of an output, as a vector, over that of the output
@@ -48,19 +49,20 @@ class Parity:
         return f"max difference {self.absolute:.1e}, relative {self.relative:.1e} (tolerance {self.tolerance:.2g})"
 
 
-def compare(
+def parity_of(
     reference: Callable[..., Sequence[torch.Tensor]],
     exported: Callable[..., Sequence[torch.Tensor]],
     cases: Sequence[tuple[torch.Tensor, ...]],
     *,
-    precision: str,
+    tolerance: float,
     writes: bool = False,
 ) -> Parity:
     """Run both on every case and keep the worst difference.
 
-    writes  the outputs are logits, float[batch vocab] each
+    tolerance  the largest difference that is accepted, relative to the largest value of an output
+    writes     the outputs are logits, float[batch vocab] each
 
-    Raises ExportError when onnxruntime cannot run the export, and when torch itself gives NaN.
+    Raises ExportError when the export cannot run, and when torch itself gives NaN.
     """
     worst, sizes, agree = (0.0, 0.0, 0.0), list[str](), list[torch.Tensor]()
     for case in cases:
@@ -70,8 +72,8 @@ def compare(
             raise ExportError("torch itself gives NaN, so there is nothing to compare with: look for NaN in the weights")
         try:
             got = exported(*case)
-        except Exception as error:  # the classes that onnxruntime raises have no base of their own
-            raise ExportError(f"onnxruntime cannot run the export: {first_line(error)}") from error
+        except Exception as error:  # what runs exports may raise anything
+            raise ExportError(f"the export cannot run: {said(_innermost(error))}") from error
         sizes.append(" ".join("x".join(map(str, tensor.shape)) for tensor in case))
         for mine, theirs in zip(got, expected, strict=True):
             found = _difference(mine, theirs)
@@ -79,7 +81,11 @@ def compare(
             if writes and mine.shape == theirs.shape:
                 agree.append(mine.argmax(-1) == theirs.argmax(-1))
     same = torch.cat(agree).double().mean().item() if agree else None
-    return Parity(worst[0], worst[1], TOLERANCES[precision][0], tuple(sizes), worst[2], same)
+    return Parity(worst[0], worst[1], tolerance, tuple(sizes), worst[2], same)
+
+
+def _innermost(error: BaseException) -> BaseException:
+    return _innermost(error.__cause__) if error.__cause__ is not None else error
 
 
 def _difference(mine: torch.Tensor, theirs: torch.Tensor) -> tuple[float, float, float]:
