@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SLUG = re.compile(r"[a-z]+(-[a-z]+)+")
 
 
+@cache
+def tree(path):
+    return ast.parse(path.read_text())
+
+
 def positions(trees):
     """Of every function and record that takes a `code`: its name, and where the code stands among its arguments."""
     found = {"Problem": 0}
-    for tree in trees:
-        for function in ast.walk(tree):
+    for one in trees:
+        for function in ast.walk(one):
             if isinstance(function, ast.FunctionDef):
                 names = [argument.arg for argument in function.args.args if argument.arg != "self"]
                 if "code" in names:
@@ -24,10 +30,10 @@ def positions(trees):
 
 def codes_in(folders):
     """The codes that are handed to those functions, and those at the front of tuples: (code, sentence, ...)."""
-    trees = [ast.parse(path.read_text()) for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+    trees = [tree(path) for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
     where, found = positions(trees), set()
-    for tree in trees:
-        for item in ast.walk(tree):
+    for one in trees:
+        for item in ast.walk(one):
             candidates = []
             if isinstance(item, ast.Call):
                 name = item.func.attr if isinstance(item.func, ast.Attribute) else getattr(item.func, "id", "")

@@ -128,6 +128,7 @@ def test_the_order_of_keys_changes_nothing(seed):
     assert outcome(shuffled(document(), random.Random(seed))) == outcome(document())
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(st.integers(0, 2**40), st.integers(1, 4))
 def test_the_order_of_keys_does_not_change_what_is_told_of_mistakes(seed, times):
@@ -137,6 +138,7 @@ def test_the_order_of_keys_does_not_change_what_is_told_of_mistakes(seed, times)
     assert outcome(shuffled(again(), random.Random(seed + 1))) == outcome(again())
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     st.permutations(

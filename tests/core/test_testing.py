@@ -99,6 +99,7 @@ def test_a_component_runs_alone():
         run_node(shout, words=["hi"])
 
 
+@pytest.mark.slow
 def test_every_shipped_plugin_is_light_to_import():
     """Declarations must not bring in torch; and the probe sees it when a module does."""
     from modelgraft.kernel.shelf.registry import discover

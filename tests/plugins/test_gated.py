@@ -130,6 +130,7 @@ def test_a_batch_and_beams_give_what_each_record_gives_alone(folder: Path, backe
     assert together[0] != together[1]
 
 
+@pytest.mark.slow
 def test_on_onnx_the_answers_are_those_of_torch(folder: Path):
     """First logits within 1e-4 of the largest, the same words; then other pictures with the same words, and the same pictures again."""
     pictures, others = pictures_of("two_images", 0)[None], pictures_of("two_images", 1)[None]

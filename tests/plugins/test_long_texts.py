@@ -19,6 +19,7 @@ from support.tokenizers import clip_bpe
 LONG = {"words": "the red bird " * 800_000, "one word": "a" * 10_000_000, "spaces": " " * 10_000_000}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [200, None])
 @pytest.mark.parametrize("text", LONG)
 def test_ten_megabytes_of_prompt_are_refused_at_once(text: str, limit: int | None):

@@ -151,6 +151,7 @@ print(float(numpy.abs(mine - plain).max() / numpy.abs(plain).max()))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("text", "right"), [(PLAIN, True), (VNNI, False)], ids=["7 bits", "8 bits overflow"])
 def test_products_are_right_where_the_processor_has_no_vnni(text, right, tmp_path):
     """With 7 bits within 2 % of the largest value; the 8 bits of another processor are wrong there, so that this can fail."""

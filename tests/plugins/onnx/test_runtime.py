@@ -92,6 +92,7 @@ print(json.dumps({"opened": opened, "idle": time.process_time() - start, "now": 
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc, which is Linux's")
 @pytest.mark.parametrize(("variable", "asked"), [(3, 0), (3, 1)], ids=["3", "3, and 1 asked for"])
 def test_sessions_take_the_threads_that_they_are_given_and_rest_without_work(variable, asked, tmp_path):
