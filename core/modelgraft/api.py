@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from modelgraft.building import Graph, allowed
 from modelgraft.engine.opening import Opening, Placing, option, taking
-from modelgraft.kernel.checking import checks
 from modelgraft.kernel.language import expand
 from modelgraft.kernel.language.document import DEVICE, DEVICES
 from modelgraft.kernel.planning import planner
 from modelgraft.kernel.words.errors import InputError
-from modelgraft.kernel.words.graph import GraphSpec, SolvedGraph
+from modelgraft.kernel.words.graph import GraphSpec, Node, SolvedGraph
 from modelgraft.kernel.words.plans import Plan
 from modelgraft.sources.storage import remember_results
+from modelgraft.tools.checked import checked
 
 if TYPE_CHECKING:
     from modelgraft.engine.pipeline import Pipeline
@@ -53,7 +53,7 @@ def check(graph: Subject, *, offline: bool = True) -> SolvedGraph:
     if isinstance(graph, SolvedGraph):
         return graph
     spec = graph if isinstance(graph, GraphSpec) else (graph if isinstance(graph, Graph) else load(graph)).spec
-    return checks.solve(spec, offline=offline)
+    return checked(spec, offline=offline)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,8 @@ def plan(graph: Subject, planning: Planning) -> Plan:
     device = planning.device
     if device is not None and planning.backend in (None, "auto", "torch", "onnx") and DEVICE.fullmatch(device) is None:
         raise InputError(f"device is {device!r}; wanted: {DEVICES}")
-    found = planner.plan(check(graph), wanted=planning.wanted, exact=planning.exact, asked=planning.placement())
+    built = _count_built if planning.exact else None
+    found = planner.plan(check(graph), wanted=planning.wanted, count_built=built, asked=planning.placement())
     _refuse_backends(found)
     return found
 
@@ -127,6 +128,13 @@ def open(graph: Subject, asked: Asked) -> Pipeline:
     first = replan()
     _refuse_backends(first)
     return Pipeline(first, replan=replan, opening=asked, cache=cache)
+
+
+def _count_built(node: Node) -> int | None:
+    """The parameters of a module that is built without memory."""
+    from modelgraft.backends.torch import count_parameters  # torch for `exact` alone
+
+    return count_parameters(node)
 
 
 def _with_params(graph: Subject, params: Mapping[str, Any] | None) -> Subject:

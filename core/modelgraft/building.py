@@ -287,13 +287,13 @@ class Graph:
 
     def _repr_html_(self) -> str:
         """The drawing, for notebooks; where the graph has problems, they are told in its place."""
-        from modelgraft.kernel.checking import checks
         from modelgraft.kernel.words import markup
         from modelgraft.kernel.words.errors import GraphError
         from modelgraft.tools import draw
+        from modelgraft.tools.checked import checked
 
         try:
-            drawn = draw.draw_svg(draw.picture(checks.solve(self.spec)))
+            drawn = draw.draw_svg(draw.picture(checked(self.spec)))
         except GraphError as error:
             return markup.title(repr(self).strip("<>"), "has problems") + "".join(markup.words(str(problem)) for problem in error.problems)
         return f'<div style="overflow:auto;max-height:80vh">{drawn}</div>'

@@ -52,6 +52,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.kernel.words.ports import Space as Space
     from modelgraft.kernel.words.ports import Tensor as Tensor
     from modelgraft.kernel.words.ports import port as port
+    from modelgraft.kernel.words.source import Source as Source
     from modelgraft.kernel.words.wording import option as option
     from modelgraft.loops.decoder import Decoder as Decoder
     from modelgraft.loops.loop import Answers as Answers
@@ -67,7 +68,6 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.sources import seals as seals
     from modelgraft.sources.headers import damaged as damaged
     from modelgraft.sources.progress import current_listener as current_listener
-    from modelgraft.sources.sources import SourceView as SourceView
     from modelgraft.sources.storage import cache_in_use as cache_in_use
     from modelgraft.sources.storage import cache_root as cache_root
     from modelgraft.sources.storage import clear_leftovers as clear_leftovers
@@ -75,6 +75,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.sources.storage import folder_aside as folder_aside
     from modelgraft.sources.storage import locked as locked
     from modelgraft.sources.storage import sha256_of as sha256_of
+    from modelgraft.sources.views import SourceView as SourceView
     from modelgraft.sources.weights import Weights as Weights
 
 # Name -> the module that holds it, or of which it is a part. Resolved on first use.
@@ -103,8 +104,9 @@ _HOMES = {
     "Problem": "kernel.words.errors",
     "Settings": "loops.settings",
     "SolvedNode": "kernel.words.kinds",
+    "Source": "kernel.words.source",
     "SourceError": "kernel.words.errors",
-    "SourceView": "sources.sources",
+    "SourceView": "sources.views",
     "Space": "kernel.words.ports",
     "SpaceOf": "kernel.words.kinds",
     "TOLERANCES": "engine.parity",
@@ -172,6 +174,7 @@ __all__ = [
     "Problem",
     "Settings",
     "SolvedNode",
+    "Source",
     "SourceError",
     "SourceView",
     "Space",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from modelgraft.plugin import Problem, SourceError, choices
 
 if TYPE_CHECKING:
-    from modelgraft.plugin import SourceView
+    from modelgraft.plugin import Source
 
 NESTED, ALONE = "processor_config.json", "preprocessor_config.json"
 
@@ -65,7 +65,7 @@ class Written:
         return tuple(sorted(key for key in self.values if key not in heeded and key not in BOOKKEEPING and self.values[key] is not None))
 
 
-def find(source: SourceView, *entries: str) -> Written | None:
+def find(source: Source, *entries: str) -> Written | None:
     """What a source says under the first of these entries that is there, or in its file of one medium; None when it says nothing.
 
     Raises SourceError `source-damaged` for an entry that is no mapping.
@@ -91,7 +91,7 @@ def unheeded(written: Written | None, heeded: Collection[str], component: str) -
         )
 
 
-def unheeded_of_processor(source: SourceView) -> Iterator[tuple[str, str]]:
+def unheeded_of_processor(source: Source) -> Iterator[tuple[str, str]]:
     """(sentence, way out) for what processor_config.json states beside its parts and nothing here knows."""
     nested = source.json(NESTED)
     if nested is not None:

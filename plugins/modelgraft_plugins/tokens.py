@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from modelgraft import Space
 
 if TYPE_CHECKING:
-    from modelgraft.plugin import SourceView
+    from modelgraft.plugin import Source
 
 VOCABULARIES = ("vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")  # of tokenizers without a tokenizer.json
 KIND = "Tokenizer"  # how the classes of tokenizers end
 
 
-def tokenizer_identity(source: SourceView, folder: str = "") -> str | None:
+def tokenizer_identity(source: Source, folder: str = "") -> str | None:
     """Name the vocabulary of a source's tokenizer; equal names mean that every id stands for the same token.
 
     folder  of the source that holds the tokenizer's files, or "" for the source itself
@@ -34,7 +34,7 @@ def tokenizer_identity(source: SourceView, folder: str = "") -> str | None:
     return kind if kind.endswith(KIND) and kind != "PreTrainedTokenizer" else None
 
 
-def image_token(source: SourceView) -> str | None:
+def image_token(source: Source) -> str | None:
     """The text that stands for a picture in the prompts of a source; None when it names none."""
     for file in ("processor_config.json", "tokenizer_config.json"):
         found = (source.json(file) or {}).get("image_token")
@@ -44,7 +44,7 @@ def image_token(source: SourceView) -> str | None:
     return None
 
 
-def begin_token(source: SourceView) -> str | None:
+def begin_token(source: Source) -> str | None:
     """The token that begins a text, as the tokenizer's files name it; None when they name none."""
     for file in ("tokenizer_config.json", "special_tokens_map.json"):
         found = (source.json(file) or {}).get("bos_token")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from modelgraft import Config, Ports, component
-from modelgraft.kernel.checking.checks import solve
 from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.tools.checked import checked
 from support.checkable import CAPTION, NOWHERE, OPT, graph_of, one, plugin, told, with_presets
 
 EVA = {"hidden_size": 1408}
@@ -13,7 +13,7 @@ SIGLIP = {"hidden_size": 1152, "image_size": 384, "has_class": False, "image_mea
 
 def test_neighbours_decide_the_widths_of_a_projector(tmp_path):
     """No width is written, and each solved value says who decided it."""
-    solved = solve(graph_of(CAPTION, registry=with_presets(tmp_path, **{"eva-clip-g": EVA, "opt": OPT})))
+    solved = checked(graph_of(CAPTION, registry=with_presets(tmp_path, **{"eva-clip-g": EVA, "opt": OPT})))
     project = solved.nodes["project"]
     assert (project.config.in_features, project.config.out_features) == (1408, 2560)
     assert {name: str(origin) for name, origin in project.origins.items()} == {
@@ -68,7 +68,7 @@ nodes:
 outputs: {text: llm.text}
 """
     registry = with_presets(tmp_path, siglip=SIGLIP)
-    solve(graph_of(text.replace("drop_first: true", "drop_first: false"), registry=registry))
+    checked(graph_of(text.replace("drop_first: true", "drop_first: false"), registry=registry))
     assert told(text, registry=registry) == [
         "graph.yaml:14  dim-mismatch  project.y gives float[batch 728 2560], but llm.image takes float[batch 729 2560]: "
         "728 is vision.tokens, which follows from image_size 384, has_class false, from the source preset:siglip (line 7), "
@@ -162,7 +162,7 @@ outputs: {y: look}
         "tokenizer is opt (cut.identity, the default of toy/tokenizer), wanted llama-2 (look.identity, line 7)",
         "    put a component between them that gives the tokens that look takes, or wire the one that was made for it",
     ]
-    solve(graph_of(text.replace("llama-2", "opt")))
+    checked(graph_of(text.replace("llama-2", "opt")))
 
 
 def test_a_node_without_a_space_ends_the_space():
@@ -176,7 +176,7 @@ nodes:
   vision: {use: toy/eye, with: {image_mean: [0, 0, 0]}, in: {pixels: scaled}}
 outputs: {y: vision.pooled}
 """
-    solve(graph_of(text))
+    checked(graph_of(text))
     assert "space-mismatch" in told(text.replace("pixels: scaled", "pixels: pixels"), allow=["unused"])[0]
 
 

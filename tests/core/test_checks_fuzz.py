@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelgraft import GraphError
-from modelgraft.kernel.checking.checks import solve
 from modelgraft.kernel.planning.planner import plan
 from modelgraft.kernel.words.errors import Place
 from modelgraft.kernel.words.graph import AdapterSpec, GraphInput, GraphSpec, NodeSpec, Origin, Ref, Value, Wire
 from modelgraft.kernel.words.ports import port
+from modelgraft.tools.checked import checked
 from support.checkable import REGISTRY
 
 NODES = ("a", "b", "c", "d")
@@ -132,7 +132,7 @@ class Maker:
 def check(graph):
     """Solve and plan: True when it holds together. Anything but a GraphError fails the test."""
     try:
-        solved = solve(graph)
+        solved = checked(graph)
     except GraphError as error:
         problems = error.problems
     else:

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelgraft import Config, Dim, GraphError, Ports, component
-from modelgraft.kernel.checking.checks import solve
 from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.tools.checked import checked
 from support.checkable import CAPTION, EVERY, NOWHERE, OPT, graph_of, one, plugin, told, with_presets
 
 
@@ -30,7 +30,7 @@ from support.checkable import CAPTION, EVERY, NOWHERE, OPT, graph_of, one, plugi
 )
 def test_sums_multiples_and_any_number_of_axes_are_solved(use, given, wanted):
     """From what goes in, what comes out."""
-    assert str(solve(graph_of(one(use, "x", given))).nodes["node"].out_ports["y"]) == wanted
+    assert str(checked(graph_of(one(use, "x", given))).nodes["node"].out_ports["y"]) == wanted
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_axes_that_cannot_be_made_equal(use, given, sentence):
 
 def test_half_precision_fits_a_float_port():
     """The families meet."""
-    assert str(solve(graph_of(one("toy/mean", "x", "float16[batch 2 5]"))).nodes["node"].out_ports["y"]) == "float[batch 5]"
+    assert str(checked(graph_of(one("toy/mean", "x", "float16[batch 2 5]"))).nodes["node"].out_ports["y"]) == "float[batch 5]"
 
 
 def test_a_dimension_that_nobody_decides_says_what_to_set():
@@ -70,7 +70,7 @@ nodes:
   two: {use: toy/longer, in: {x: inputs.y}}
 outputs: {x: one, y: two}
 """
-    solved = solve(graph_of(text))
+    solved = checked(graph_of(text))
     assert str(solved.nodes["two"].out_ports["y"]) == "float[4 n+1 w]"
     assert str(solved.inputs["y"].port) == "float[4 n w]"
 
@@ -95,13 +95,13 @@ def test_inputs_of_a_graph_get_the_sizes_that_their_takers_want():
     text = (
         "modelgraft: 1\ninputs: {x: 'float[batch c h w]'}\nnodes: {eye: {use: toy/eye, in: {pixels: inputs.x}}}\noutputs: {y: eye.pooled}"
     )
-    assert str(solve(graph_of(text)).inputs["x"].port) == "float[batch 3 224 224]"
+    assert str(checked(graph_of(text)).inputs["x"].port) == "float[batch 3 224 224]"
 
 
 @pytest.mark.parametrize(("given", "chosen"), [("text", "text"), ("float[batch 3 2560]", "float[batch 3 2560]")])
 def test_a_port_with_alternatives_takes_the_type_of_its_source(given, chosen):
     """The solved port shows the one that was chosen."""
-    assert str(solve(graph_of(one("toy/tongue", "p", given, rest=', with: {prompt: "{p}"}'))).nodes["node"].in_ports["p"]) == chosen
+    assert str(checked(graph_of(one("toy/tongue", "p", given, rest=', with: {prompt: "{p}"}'))).nodes["node"].in_ports["p"]) == chosen
 
 
 @component("grow/double", kind="encoder", module=NOWHERE)
@@ -126,7 +126,7 @@ def test_properties_of_solved_configs_decide_more():
     """A chain in which each width follows from the one before, declared backwards; ports may change on the way."""
     nodes = "\n".join(f"  n{i}: {{use: grow/double, in: {{x: {f'n{i - 1}.y' if i else 'inputs.x'}}}}}" for i in reversed(range(8)))
     text = f"modelgraft: 1\ninputs: {{x: 'float[batch 3]'}}\nnodes:\n{nodes}\noutputs: {{y: n7.y, z: n7.y}}\n"
-    solved = solve(graph_of(text, registry=GROWING))
+    solved = checked(graph_of(text, registry=GROWING))
     assert [solved.nodes[f"n{i}"].config.width for i in range(8)] == [3 * 2**i for i in range(8)]
     assert str(solved.nodes["n7"].out_ports["y"]) == "float[batch 768]"
     assert list(solved.nodes["n7"].out_ports) == ["y", "wide"]
@@ -257,7 +257,7 @@ def test_source_file_and_user_go_over_each_other(tmp_path):
     """default < source < file < --set, each with its origin."""
     text = CAPTION.replace("    in: {pixels: pixels}", "    with: {patch_size: 16}\n    in: {pixels: pixels}")
     registry = with_presets(tmp_path, **{"eva-clip-g": {"hidden_size": 1408, "patch_size": 32}, "opt": OPT})
-    vision = solve(graph_of(text, registry=registry, params={"nodes.vision.with.hidden_size": 5})).nodes["vision"]
+    vision = checked(graph_of(text, registry=registry, params={"nodes.vision.with.hidden_size": 5})).nodes["vision"]
     assert (vision.config.hidden_size, vision.config.patch_size, vision.config.image_size) == (5, 16, 224)
     assert {name: vision.origins[name].layer for name in ("hidden_size", "patch_size", "image_size")} == {
         "hidden_size": "set",
@@ -284,7 +284,7 @@ def test_nodes_that_are_configured_alike_ask_for_their_ports_once():
         f"  n{i}: {{use: count/ports, with: {{size: {i % 2}}}, in: {{x: {f'n{i - 1}' if i else 'inputs.x'}}}}}" for i in range(50)
     )
     text = f"modelgraft: 1\ninputs: {{x: 'float[batch 3]'}}\nnodes:\n{nodes}\noutputs: {{y: n49}}\n"
-    solve(graph_of(text, registry=assemble({"count": plugin(Counted)})))
+    checked(graph_of(text, registry=assemble({"count": plugin(Counted)})))
     assert sorted(asked) == [0, 1]
 
 
@@ -310,7 +310,7 @@ outputs: {text: end, label: rank}
 def test_nothing_depends_on_the_order_of_declaration(nodes, inputs):
     """The same nodes and inputs in another order give the same solved graph."""
     shuffled = replace(WHOLE, nodes={name: WHOLE.nodes[name] for name in nodes}, inputs={name: WHOLE.inputs[name] for name in inputs})
-    expected, found = solve(WHOLE), solve(shuffled)
+    expected, found = checked(WHOLE), checked(shuffled)
     assert list(found.nodes.items()) == list(expected.nodes.items())
     assert list(found.inputs.items()) == list(expected.inputs.items())
 
@@ -327,7 +327,7 @@ def test_messages_do_not_depend_on_the_order_of_declaration(names):
     messages = []
     for order in (sorted(wrong), names):
         with pytest.raises(GraphError) as caught:
-            solve(replace(WHOLE, nodes={name: wrong[name] for name in order}))
+            checked(replace(WHOLE, nodes={name: wrong[name] for name in order}))
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
 

@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelgraft import GraphError
-from modelgraft.kernel.checking import checks
 from modelgraft.kernel.language.document import ADAPTER_KEYS, INPUT_KEYS, NODE_KEYS, PARAM_KEYS, RUNTIME_KEYS, TOP_KEYS, parse
 from modelgraft.kernel.language.expand import expand_document
 from modelgraft.kernel.language.shipped import find_shipped, shipped_names
 from modelgraft.kernel.shelf.registry import assemble, discover
+from modelgraft.tools.checked import checked
 
 LONG = int(os.environ.get("MODELGRAFT_FUZZ", "0"))  # documents per test in a longer run
 HERE = Path("/nowhere/fuzz.yaml")
@@ -49,7 +49,7 @@ def take(content, registry, **options):
     try:
         found = parse(content, path=HERE)
         graph = expand_document(found, registry=registry, **options)
-        checks.solve(graph)
+        checked(graph)
     except GraphError as error:
         problems = error.problems
     else:

@@ -8,9 +8,9 @@ from types import ModuleType
 import pytest
 
 from modelgraft import Config, Dim, InputError, component, hookimpl
-from modelgraft.kernel.checking import checks
 from modelgraft.kernel.language.expand import load_graph
 from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.tools.checked import checked
 from modelgraft.tools.explain import Row, explain, nodes_of, split_target
 
 
@@ -53,7 +53,7 @@ runtime: {device: cpu}
 def solved(folder, **params):
     (folder / "base.yaml").write_text(BASE)
     (folder / "a.yaml").write_text("modelgraft: 1\nextends: base.yaml\nnodes.eye.with.width: 7\n")
-    return checks.solve(load_graph(folder / "a.yaml", registry=registry(), params=params))
+    return checked(load_graph(folder / "a.yaml", registry=registry(), params=params))
 
 
 def rows(folder, node, **params):
@@ -125,7 +125,7 @@ def test_the_nodes_are_listed_in_the_order_in_which_values_flow(tmp_path):
         "  b: {use: t/head, share: a, in: {x: a}}\n"
         "outputs: {y: b}\n"
     )
-    found = nodes_of(checks.solve(load_graph(tmp_path / "g.yaml", registry=registry())))
+    found = nodes_of(checked(load_graph(tmp_path / "g.yaml", registry=registry())))
     assert [(row.node, row.kind, row.use, row.source, row.line) for row in found] == [
         ("z", "encoder", "t/eye", "", 4), ("a", "head", "t/head", "", 5), ("b", "head", "t/head", "shares a", 6),
     ]  # fmt: skip

@@ -13,9 +13,9 @@ import modelgraft as mg
 from modelgraft import GraphError, SourceError
 from modelgraft.engine.intake import read
 from modelgraft.engine.pipeline import Pipeline
-from modelgraft.kernel.checking.checks import solve
 from modelgraft.kernel.language.document import RESERVED
 from modelgraft.kernel.shelf.registry import assemble, discover
+from modelgraft.tools.checked import checked
 from support.checkable import EVERY, graph_of, plugin, with_presets
 from support.command import commands
 from support.expanding import load, problem
@@ -23,7 +23,7 @@ from support.expanding import load, problem
 
 def told(text, **options):
     with pytest.raises(GraphError) as caught:
-        solve(graph_of(text, **options))
+        checked(graph_of(text, **options))
     return caught.value.problems
 
 
@@ -132,7 +132,7 @@ def test_places_that_are_on_no_machine_are_told(node, whole, found):
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "'cuda:3'"])
 def test_places_that_another_machine_may_have_are_right(device):
-    assert solve(graph_of(PLACED % (f"device: {device}", "backend: torch"), registry=discover())).warnings == ()
+    assert checked(graph_of(PLACED % (f"device: {device}", "backend: torch"), registry=discover())).warnings == ()
 
 
 def test_the_devices_of_another_backend_are_its_own():
@@ -143,7 +143,7 @@ def test_the_devices_of_another_backend_are_its_own():
     farm = ModuleType("farm")
     farm.register_backends = register_backends
     registry = assemble({"farm": farm, "projectors": __import__("modelgraft_plugins.projectors", fromlist=["x"])})
-    assert solve(graph_of(PLACED % ("backend: farm, device: 'rack:7'", ""), registry=registry))
+    assert checked(graph_of(PLACED % ("backend: farm, device: 'rack:7'", ""), registry=registry))
     assert told(PLACED % ("device: 'rack:7'", ""), registry=registry)[0].code == "unknown-device"
 
 
@@ -161,7 +161,7 @@ def test_the_devices_of_another_backend_are_its_own():
 )
 def test_what_an_option_of_the_run_can_change_is_a_warning(node, whole, found, hint):
     """The graph may be run with another backend."""
-    (only,) = solve(graph_of(PLACED % (node, whole), registry=discover())).warnings
+    (only,) = checked(graph_of(PLACED % (node, whole), registry=discover())).warnings
     assert only.found.startswith(found)
     assert only.hint.startswith(hint)
 
@@ -180,7 +180,7 @@ def test_what_cannot_be_exported_is_a_warning_where_the_graph_asks_for_exports(t
 
     exports = ModuleType("exports")
     exports.register_backends = register_backends
-    (only,) = solve(graph_of(text, registry=assemble({"toys": plugin(*EVERY), "exports": exports}))).warnings
+    (only,) = checked(graph_of(text, registry=assemble({"toys": plugin(*EVERY), "exports": exports}))).warnings
     assert only.found == "a: toy/linear cannot be exported, and exports runs exports alone"
     assert only.hint == 'write runtime: {backend: torch} at a, or let it stay there with a warning: fallback="torch"'
 
@@ -203,7 +203,7 @@ outputs: {y: eye.pooled}
 def test_a_source_that_never_has_weights_is_a_warning_with_its_line(tmp_path):
     """Once for the node that needs them; code that reads files by itself needs none."""
     registry = with_presets(tmp_path, eye={"hidden_size": 24})
-    (only,) = solve(graph_of(EYE % "preset:eye", registry=registry)).warnings
+    (only,) = checked(graph_of(EYE % "preset:eye", registry=registry)).warnings
     assert (only.code, only.node, only.place.line) == ("no-weights", "eye", 7)
     assert only.found == "eye: the weights of 'preset:eye' are not on this machine: only its published config is known"
     assert only.hint == 'name a checkpoint, or ask for random ones: init="random"'
@@ -317,7 +317,7 @@ outputs: {y: a, z: b}
 
 def test_weights_are_shared_by_nodes_that_have_the_same_ones():
     """Another shape, and a source of its own, are told; a way to use them is not."""
-    assert solve(graph_of(SHARING % "", registry=discover()))
+    assert checked(graph_of(SHARING % "", registry=discover()))
     (shape,) = told(SHARING % ", with: {bias: false}", registry=discover())
     assert (shape.code, shape.found) == ("share-mismatch", "b has 15 parameters under its config, and a, whose weights it shares, has 18")
     assert shape.hint.endswith("bias is False here and True there")

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelgraft import GraphError
-from modelgraft.kernel.checking.checks import solve
 from modelgraft.kernel.language.document import Document, parse
 from modelgraft.kernel.language.expand import expand_document
 from modelgraft.kernel.language.yaml_reader import Item
 from modelgraft.kernel.planning.planner import plan
+from modelgraft.tools.checked import checked
 from support.checkable import REGISTRY, graph_of
 from support.expanding import load
 
@@ -105,7 +105,7 @@ def harmed(item: Item, draw: random.Random, times: int) -> Item:
 def outcome(root: Item, params=None):
     """All that the checker and the planner say of a document."""
     try:
-        solved = solve(expand_document(Document(Path("graph.yaml"), root, ""), registry=REGISTRY, params=params))
+        solved = checked(expand_document(Document(Path("graph.yaml"), root, ""), registry=REGISTRY, params=params))
     except GraphError as error:
         return [*map(str, error.problems)]
     found = plan(solved)
@@ -184,7 +184,7 @@ def test_left_over_parts_are_told_when_everything_else_was_looked_at():
 
     def codes(wire):
         with pytest.raises(GraphError) as caught:
-            solve(graph_of(text % wire))
+            checked(graph_of(text % wire))
         return [problem.code for problem in caught.value.problems]
 
     assert codes("inputs.y") == ["unknown-input"]

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelgraft import Config, Dim, GraphError, InputError, component
-from modelgraft.kernel.checking.checks import solve
+from modelgraft.backends.torch import count_parameters
 from modelgraft.kernel.planning.planner import find_output, plan
 from modelgraft.kernel.shelf.registry import assemble
 from modelgraft.kernel.words.graph import Ref
+from modelgraft.tools.checked import checked
 from support.checkable import EVERY, NOWHERE, graph_of, plugin
 
 TEXT = """
@@ -28,7 +29,7 @@ nodes:
   tidy: {use: toy/join, in: {left: llm, right: inputs.text}}
 outputs: {text: tidy, features: vision.pooled}
 """
-SOLVED = solve(graph_of(TEXT))
+SOLVED = checked(graph_of(TEXT))
 
 
 def test_steps_come_after_what_feeds_them_and_values_go_after_their_last_use():
@@ -97,7 +98,7 @@ def test_costs_are_counted_by_formula_and_frozen_nodes_train_nothing():
 def test_placement_flags_go_over_nodes_and_nodes_over_the_graph():
     """`auto` and silence mean what the caller says."""
     text = TEXT.replace("frozen: true", "runtime: {device: 'cuda:1', dtype: float16}") + "runtime: {device: 'cuda:0', backend: auto}\n"
-    solved = solve(graph_of(text))
+    solved = checked(graph_of(text))
     planned = plan(solved, otherwise={"backend": "onnx"})
     assert [(step.backend, step.device, step.dtype, step.lane) for step in planned.steps[:3]] == [
         ("onnx", "cuda:0", "float32", "cuda:0"),
@@ -119,7 +120,7 @@ nodes:
   again: {use: toy/linear, in: {x: inputs.y}, share: owner}
 outputs: {a: owner, b: again}
 """
-    solved = solve(graph_of(text, allow=["unused"]))
+    solved = checked(graph_of(text, allow=["unused"]))
     assert plan(solved).totals.parameters == 18
     assert plan(solved, wanted=["b"]).totals.parameters == 18
 
@@ -138,7 +139,7 @@ nodes:
     adapters: [{use: toy/gate, in: {media: inputs.x}}]
 outputs: {y: llm.tokens}
 """.replace("t: text", 'p: "float[batch 3 224 224]"')
-    parameters = plan(solve(graph_of(text))).nodes["llm"].parameters
+    parameters = plan(checked(graph_of(text))).nodes["llm"].parameters
     assert (parameters.total, parameters.trainable) == (7 * (3 * 14**2 + 257) + 4 * 7 * 5, 4 * 7 * 5)
 
 
@@ -180,10 +181,10 @@ nodes:
   n: {use: open/counted, from: "${source}", in: {x: inputs.x}}
 outputs: {y: n}
 """
-    planned = plan(solve(graph_of(text, registry=registry, params={"source": str(folder)})))
+    planned = plan(checked(graph_of(text, registry=registry, params={"source": str(folder)})))
     assert planned.nodes["n"].parameters.total == 12
     assert planned.nodes["n"].parameters.how == "checkpoint"
-    planned = plan(solve(graph_of(text.replace('from: "${source}", ', "").replace("params: {source: x}\n", ""), registry=registry)))
+    planned = plan(checked(graph_of(text.replace('from: "${source}", ', "").replace("params: {source: x}\n", ""), registry=registry)))
     assert (planned.nodes["n"].parameters.total, planned.nodes["n"].parameters.how) == (None, "unknown")
     assert planned.nodes["n"].bytes is None
     assert (planned.totals.parameters, planned.totals.trainable, planned.totals.bytes) == (None, None, None)
@@ -206,9 +207,9 @@ def test_exact_builds_modules_and_names_both_numbers_when_they_differ():
     """A formula that is wrong is a defect of the plugin."""
     registry = assemble({"exact": plugin(Right, Wrong)})
     text = "modelgraft: 1\ninputs: {x: 'float[batch n]'}\nnodes: {n: {use: exact/right, in: {x: inputs.x}}}\noutputs: {y: n}"
-    assert plan(solve(graph_of(text, registry=registry)), exact=True).nodes["n"].parameters.how == "built"
+    assert plan(checked(graph_of(text, registry=registry)), count_built=count_parameters).nodes["n"].parameters.how == "built"
     with pytest.raises(GraphError) as caught:
-        plan(solve(graph_of(text.replace("right", "wrong"), registry=registry)), exact=True)
+        plan(checked(graph_of(text.replace("right", "wrong"), registry=registry)), count_built=count_parameters)
     assert str(caught.value).splitlines() == [
         "graph.yaml:3  parameter-mismatch  n (exact/wrong) has 1,234 parameters by its formula, but 0 when it is built",
         "    this is a defect of the plugin 'exact': its parameters() and its module disagree",
@@ -216,7 +217,7 @@ def test_exact_builds_modules_and_names_both_numbers_when_they_differ():
 
 
 def keys(text, **options):
-    return {name: step.key for name, step in plan(solve(graph_of(text)), asked=options).nodes.items()}
+    return {name: step.key for name, step in plan(checked(graph_of(text)), asked=options).nodes.items()}
 
 
 def test_a_key_changes_with_what_the_result_depends_on_and_with_nothing_else():
@@ -282,7 +283,7 @@ def test_an_identity_that_cannot_be_told_makes_every_key_after_it_unknown(monkey
 def test_a_plan_does_not_depend_on_the_order_of_nodes(names):
     """The same nodes in another order give the same steps."""
     graph = replace(SOLVED.graph, nodes={name: SOLVED.graph.nodes[name] for name in names})
-    assert plan(solve(graph)).steps == plan(SOLVED).steps
+    assert plan(checked(graph)).steps == plan(SOLVED).steps
 
 
 def test_a_route_is_waited_for_and_kept_until_it_is_read():
@@ -295,7 +296,7 @@ nodes:
   z: {use: toy/asks, in: {text: inputs.text}}
 outputs: {y: a}
 """
-    planned = plan(solve(graph_of(text)))
+    planned = plan(checked(graph_of(text)))
     assert [step.node.name for step in planned.steps] == ["z", "a"]
     assert [str(ref) for ref in planned.nodes["a"].releases] == ["inputs.text", "z.yes"]
     assert assemble({"toys": plugin(*EVERY)}).find("toy/asks") is not None

@@ -15,7 +15,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from modelgraft.sources import kept, seals, sources, weights
+from modelgraft.kernel.words.errors import SourceError
+from modelgraft.sources import kept, seals, views, weights
 from modelgraft.sources.storage import cache_root
 
 LINES = SimpleNamespace(recorded_configs={}, weight_readers={".lines": "number_reader:read"})
@@ -54,7 +55,7 @@ def flip(path: Path, place: int, bit: int) -> None:
 
 def opened(path: Path) -> list[float]:
     """The tensor of a file, as a run of the graph would get it."""
-    view = sources.view(sources.parse(str(path)), registry=LINES, folder=None, trusted=True, offline=True)
+    view = views.view(views.parse(str(path)), registry=LINES, folder=None, trusted=True, offline=True)
     return weights.open(view, offline=True).tensor("values").tolist()
 
 
@@ -162,15 +163,15 @@ def test_a_file_whose_hash_is_given_is_read_whole_before_it_is_used(tmp_path):
     """A bit that turned between the samples that a look takes is found when the weights are opened, if not before."""
     save_file({"values": torch.zeros(200_000)}, tmp_path / "w.safetensors")
     text = f"{tmp_path}/w.safetensors#sha256={weights.digest_of(tmp_path / 'w.safetensors')}"
-    view = sources.view(sources.parse(text), registry=LINES, folder=None, trusted=True, offline=True)
+    view = views.view(views.parse(text), registry=LINES, folder=None, trusted=True, offline=True)
     assert weights.open(view, offline=True).tensor("values").shape == (200_000,)
     flip(tmp_path / "w.safetensors", 300_001, 3)
 
     def opened_again() -> torch.Tensor:
-        view = sources.view(sources.parse(text), registry=LINES, folder=None, trusted=True, offline=True)
+        view = views.view(views.parse(text), registry=LINES, folder=None, trusted=True, offline=True)
         return weights.open(view, offline=True).tensor("values")
 
-    with pytest.raises(sources.SourceError, match="hash-mismatch"):
+    with pytest.raises(SourceError, match="hash-mismatch"):
         opened_again()
 
 

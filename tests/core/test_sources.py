@@ -17,10 +17,10 @@ from safetensors.torch import save_file
 
 from modelgraft.kernel.shelf.registry import assemble
 from modelgraft.kernel.words.errors import SourceError
-from modelgraft.sources import sources
+from modelgraft.sources import views
 from modelgraft.sources.headers import read_header
-from modelgraft.sources.sources import SourceView, parse
 from modelgraft.sources.storage import remember_named, sha256_of
+from modelgraft.sources.views import SourceView, parse
 
 NOTHING = assemble({})
 CLIP = {"model_type": "clip", "text_config": {"model_type": "clip_text_model", "hidden_size": 3}, "vision_config": {"hidden_size": 5}}
@@ -44,7 +44,7 @@ def checkpoint(folder: Path, config: dict | None, *keys: str) -> Path:
 
 
 def look(text: str, *, folder: Path | None = None, trusted: bool = True, registry=NOTHING) -> SourceView:
-    return sources.view(parse(text), registry=registry, folder=folder, trusted=trusted, offline=True)
+    return views.view(parse(text), registry=registry, folder=folder, trusted=trusted, offline=True)
 
 
 def refused(text: str, **how) -> str:
@@ -69,7 +69,7 @@ def refused(text: str, **how) -> str:
 )
 def test_every_form_of_the_grammar_is_taken_apart(text, kind, name, part, revision, sha256, member):
     """The forms of the table in sources.py."""
-    assert parse(text) == sources.SourceRef(kind, name, part, revision, sha256, member)
+    assert parse(text) == views.SourceRef(kind, name, part, revision, sha256, member)
 
 
 @pytest.mark.parametrize(
@@ -370,7 +370,7 @@ def test_headers_agree_with_the_library(tmp_path):
 
 
 def find(text: str, *, folder: Path | None = None, trusted: bool = True) -> SourceView:
-    return sources.find(text, registry=NOTHING, folder=folder, trusted=trusted, offline=True)
+    return views.find(text, registry=NOTHING, folder=folder, trusted=trusted, offline=True)
 
 
 def unfound(text: str, **how) -> str:

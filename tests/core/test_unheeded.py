@@ -9,9 +9,9 @@ import numpy
 from safetensors.numpy import save_file
 
 from modelgraft import Config, component, hookimpl
-from modelgraft.kernel.checking import checks
 from modelgraft.kernel.language.expand import load_graph
 from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.tools.checked import checked
 
 
 @component("t/reader", kind="encoder", module="nowhere:Reader", inputs={"x": "text"}, outputs={"y": "float[batch 3]"})
@@ -38,7 +38,7 @@ def solved(folder, more="", **config):
     )
     module = ModuleType("toy")
     module.register_components = hookimpl(lambda register: register(Reader), specname="register_components")
-    return checks.solve(load_graph(folder / "a.yaml", registry=assemble({"toy": module})))
+    return checked(load_graph(folder / "a.yaml", registry=assemble({"toy": module})))
 
 
 def test_a_source_that_states_nothing_over_has_no_warnings(tmp_path):

@@ -13,14 +13,14 @@ from safetensors.torch import save_file
 
 from modelgraft.kernel.shelf.registry import assemble
 from modelgraft.kernel.words.errors import SourceError
-from modelgraft.sources import sources, weights
+from modelgraft.sources import views, weights
 
 FORMS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 SIZES = {"hidden_size": 6, "intermediate_size": 5, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 4, "patch_size": 2}
 
 
 def opened(folder: Path) -> weights.Weights:
-    view = sources.find(str(folder), registry=assemble({}), folder=None, trusted=True, offline=True)
+    view = views.find(str(folder), registry=assemble({}), folder=None, trusted=True, offline=True)
     return weights.open(view, offline=True)
 
 

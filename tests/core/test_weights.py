@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from modelgraft.kernel.shelf.registry import assemble
 from modelgraft.kernel.words.errors import PluginError, SourceError
-from modelgraft.sources import sources, weights
+from modelgraft.sources import views, weights
 
 NOTHING = assemble({})
 
@@ -27,8 +27,8 @@ def caches(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
 
 
-def view(text: str, registry=NOTHING) -> sources.SourceView:
-    return sources.view(sources.parse(text), registry=registry, folder=None, trusted=True, offline=True)
+def view(text: str, registry=NOTHING) -> views.SourceView:
+    return views.view(views.parse(text), registry=registry, folder=None, trusted=True, offline=True)
 
 
 def opened(text: str, registry=NOTHING) -> weights.Weights:

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 import modelgraft as mg
 from modelgraft.kernel.shelf.registry import assemble
 from modelgraft.kernel.words.errors import SourceError
-from modelgraft.sources import headers, pickles, sources, weights
+from modelgraft.sources import headers, pickles, views, weights
 from modelgraft.sources.config_rules import MOST
 from modelgraft_plugins import formats
 
@@ -36,8 +36,8 @@ def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "cache"))
 
 
-def find(path: Path) -> sources.SourceView:
-    return sources.find(str(path), registry=FORMATS, folder=None, trusted=True, offline=True)
+def find(path: Path) -> views.SourceView:
+    return views.find(str(path), registry=FORMATS, folder=None, trusted=True, offline=True)
 
 
 def refused(path: Path) -> str:

@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 
 from modelgraft import GraphError, component
-from modelgraft.kernel.checking.checks import solve
 from modelgraft.kernel.language.expand import load_graph
 from modelgraft.kernel.shelf.registry import assemble
 from modelgraft.kernel.words.order import find_cycles, topological
+from modelgraft.tools.checked import checked
 from support.checkable import EVERY, REGISTRY, Gate, graph_of, join, plugin, with_presets
 
 
 def told(text, **options):
     """What the checker says about a graph, one text."""
     with pytest.raises(GraphError) as caught:
-        solve(graph_of(text, **options))
+        checked(graph_of(text, **options))
     return str(caught.value)
 
 
@@ -162,7 +162,7 @@ def test_what_nobody_uses_is_told_and_can_be_allowed():
         "graph.yaml:5  unused-node  no output needs spare",
         '    remove it, or check with allow=["unused"] while you draft',
     ]
-    assert "spare" in solve(graph_of(text, allow=["unused"])).nodes
+    assert "spare" in checked(graph_of(text, allow=["unused"])).nodes
 
 
 def test_unused_params_inputs_and_nodes_are_told_together(tmp_path):
@@ -176,7 +176,7 @@ def test_unused_params_inputs_and_nodes_are_told_together(tmp_path):
         "  lone: {use: toy/join, in: {left: inputs.text}}\n  end: {use: toy/join, in: {left: kept}}\noutputs: {y: end}\n"
     )
     with pytest.raises(GraphError) as caught:
-        solve(load_graph(tmp_path / "graph.yaml", registry=REGISTRY))
+        checked(load_graph(tmp_path / "graph.yaml", registry=REGISTRY))
     assert sorted((problem.code, problem.found, problem.place.short) for problem in caught.value.problems) == [
         ("unused-input", "no node reads the input 'other'", "graph.yaml:3"),
         ("unused-node", "no output needs lone", "graph.yaml:7"),
@@ -241,7 +241,7 @@ def test_lists_of_wires_and_lists_as_values_both_fit():
     nodes = """
   one: {use: toy/rank, in: {image: inputs.image, labels: [inputs.text, inputs.text]}}
   two: {use: toy/rank, in: {image: inputs.image, labels: inputs.labels}}"""
-    solved = solve(graph_of(joined(nodes, inputs="{labels: 'list[text]', image: image, text: text}", outputs="{y: one, z: two}")))
+    solved = checked(graph_of(joined(nodes, inputs="{labels: 'list[text]', image: image, text: text}", outputs="{y: one, z: two}")))
     assert solved.nodes["one"].lists == {"labels"}
     assert [str(ref) for ref in solved.nodes["one"].wired["labels"]] == ["inputs.text", "inputs.text"]
     assert solved.nodes["two"].lists == frozenset()
@@ -278,7 +278,7 @@ def test_a_route_takes_a_mask():
     """`when` on anything else says what it found."""
     nodes = "  asks: {use: toy/asks, in: {text: inputs.text}}\n  end: {use: toy/join, in: {left: inputs.text}, when: asks.topic}"
     assert told(joined(nodes)) == "graph.yaml:5  route-not-mask  end runs when asks.topic, which gives label; a route takes mask[batch]"
-    good = solve(graph_of(joined(nodes.replace("asks.topic", "asks.yes"))))
+    good = checked(graph_of(joined(nodes.replace("asks.topic", "asks.yes"))))
     assert str(good.nodes["end"].when) == "asks.yes"
 
 
@@ -301,7 +301,7 @@ def test_a_node_that_shares_weights_takes_over_the_config():
     nodes = """
   owner: {use: toy/linear, with: {out_features: 3}, in: {x: inputs.x}}
   again: {use: toy/linear, in: {x: inputs.y}, share: owner}"""
-    solved = solve(graph_of(joined(nodes, inputs="{x: 'float[batch n 5]', y: 'float[batch m w]'}", outputs="{a: owner, b: again}")))
+    solved = checked(graph_of(joined(nodes, inputs="{x: 'float[batch n 5]', y: 'float[batch m w]'}", outputs="{a: owner, b: again}")))
     assert (solved.nodes["again"].config.in_features, solved.nodes["again"].config.out_features) == (5, 3)
     assert str(solved.inputs["y"].port) == "float[batch m 5]"
 
@@ -324,7 +324,7 @@ def test_an_adapter_brings_ports_and_takes_its_width_from_the_host():
     with: {prompt: "{t}"}
     in: {t: inputs.text}
     adapters: [{use: toy/gate, in: {media: inputs.x}}]"""
-    node = solve(graph_of(joined(nodes, inputs="{text: text, x: 'float[batch n 5]'}"))).nodes["end"]
+    node = checked(graph_of(joined(nodes, inputs="{text: text, x: 'float[batch n 5]'}"))).nodes["end"]
     assert list(node.in_ports) == ["t", "media"]
     assert str(node.wired["media"][0]) == "inputs.x"
     [adapter] = node.adapters
@@ -339,7 +339,7 @@ def test_all_problems_of_wiring_come_at_once_in_the_order_of_the_file():
   three: {use: toy/joins, in: {left: inputs.text}}
   end: {use: toy/join, in: {left: two, right: one.text, middle: two}}"""
     with pytest.raises(GraphError) as caught:
-        solve(graph_of(joined(nodes)))
+        checked(graph_of(joined(nodes)))
     assert [(p.place.line, p.code, p.node) for p in caught.value.problems] == [
         (5, "wrong-value", "one"),
         (7, "unknown-component", "three"),

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from modelgraft.kernel.shelf.registry import assemble
 from modelgraft.kernel.words.errors import SourceError
-from modelgraft.sources import sources, weights
+from modelgraft.sources import views, weights
 from modelgraft_plugins import formats
 from modelgraft_plugins.formats import bpe, ctranslate2, ctranslate2_file, gguf, gguf_file
 
@@ -367,8 +367,8 @@ def test_a_hostile_ctranslate2_header_is_refused(tmp_path, content, said):
         ctranslate2_file.read(tmp_path / "model.bin")
 
 
-def _view(text: str) -> sources.SourceView:
-    return sources.view(sources.parse(text), registry=REGISTRY, folder=None, trusted=True, offline=True)
+def _view(text: str) -> views.SourceView:
+    return views.view(views.parse(text), registry=REGISTRY, folder=None, trusted=True, offline=True)
 
 
 @pytest.mark.parametrize("name", ["m.gguf", "model.bin"])

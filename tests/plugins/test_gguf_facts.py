@@ -14,7 +14,7 @@ import transformers as hf
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from modelgraft.kernel.shelf.registry import assemble
-from modelgraft.sources import sources
+from modelgraft.sources import views
 from modelgraft_plugins import formats, llm
 from modelgraft_plugins.formats import gguf, gguf_keys
 from modelgraft_plugins.llm import CausalConfig
@@ -142,7 +142,7 @@ def test_what_does_nothing_is_not_told(tmp_path):
 def test_what_is_not_known_and_recommended_sampling_are_told(tmp_path):
     """In the words of the node that reads the file, before it is converted."""
     path = written(tmp_path / "m.gguf", {"temper.heat": 9, "general.sampling.temp": 0.75})
-    view = sources.view(sources.parse(str(path)), registry=REGISTRY, folder=None, trusted=True, offline=True)
+    view = views.view(views.parse(str(path)), registry=REGISTRY, folder=None, trusted=True, offline=True)
     told = " ".join(sentence for sentence, *_ in CausalConfig.unheeded(view))
     assert "states temper.heat = 9, which is not known here" in told
     assert "recommends general.sampling.temp = 0.75" in told

@@ -15,7 +15,7 @@ import transformers as hf
 from modelgraft.engine.backend import LoadContext
 from modelgraft.kernel.shelf.registry import assemble
 from modelgraft.kernel.words.errors import SourceError
-from modelgraft.sources import sources, weights
+from modelgraft.sources import views, weights
 from modelgraft.testing import node_of
 from modelgraft_plugins import adapters
 from modelgraft_plugins.adapters import OBEYED, REFUSED, TABLE, Lora
@@ -73,7 +73,7 @@ def saved(kind: str, folder: Path, **settings: Any) -> torch.Tensor:
 
 def context_of(folder: Path, *, merge: bool) -> tuple[Lora, LoadContext]:
     """The adapter with what its source says, and its weights."""
-    view = sources.view(sources.parse(str(folder)), registry=REGISTRY, folder=None, trusted=True, offline=True)
+    view = views.view(views.parse(str(folder)), registry=REGISTRY, folder=None, trusted=True, offline=True)
     opened = weights.open(view, offline=True)
     context = LoadContext(node_of(Lora), "cpu", "float32", opened, 0, offline=True, registry=REGISTRY, merge=merge)
     return Lora(**Lora.from_source(view)), context
@@ -171,7 +171,7 @@ def test_two_adapters_add_up(tmp_path):
 )  # fmt: skip
 def test_what_changes_the_base_model_is_refused_by_name(tmp_path, key, value):
     (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, key: value}))
-    view = sources.view(sources.parse(str(tmp_path)), registry=REGISTRY, folder=None, trusted=True, offline=True)
+    view = views.view(views.parse(str(tmp_path)), registry=REGISTRY, folder=None, trusted=True, offline=True)
     with pytest.raises(ValueError, match=f"states {key}: .* which adapter/lora does not have"):
         Lora.from_source(view)
 
@@ -181,7 +181,7 @@ def test_a_key_that_is_new_is_told_and_a_file_alone_too(tmp_path):
     (tmp_path / "bare.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
 
     def told(path: Path) -> str:
-        view = sources.view(sources.parse(str(path)), registry=REGISTRY, folder=None, trusted=True, offline=True)
+        view = views.view(views.parse(str(path)), registry=REGISTRY, folder=None, trusted=True, offline=True)
         return " ".join(sentence for sentence, *_ in Lora.unheeded(view))
 
     assert 'states temper: "hot", which is not known here' in told(tmp_path)

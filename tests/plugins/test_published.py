@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from modelgraft.kernel.shelf.registry import assemble
-from modelgraft.sources import sources, weights
+from modelgraft.sources import views, weights
 from modelgraft_plugins import formats
 from modelgraft_plugins.formats.published import PUBLISHED
 
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.slow  # it runs real models
 REGISTRY = assemble({"formats": formats})
 
 
-def _view(text: str) -> sources.SourceView:
-    return sources.view(sources.parse(text), registry=REGISTRY, folder=None, trusted=True, offline=True)
+def _view(text: str) -> views.SourceView:
+    return views.view(views.parse(text), registry=REGISTRY, folder=None, trusted=True, offline=True)
 
 
 TOTALS = {  # published numbers of parameters: model cards, the papers' tables, and the sizes of the checkpoints themselves

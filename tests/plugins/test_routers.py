@@ -15,9 +15,9 @@ from pydantic import ValidationError
 import modelgraft as mg
 from modelgraft import GraphError
 from modelgraft.engine.pipeline import ABSENT
-from modelgraft.kernel.checking.checks import solve
 from modelgraft.kernel.shelf.registry import assemble
 from modelgraft.testing import conform, imports_of, run_node
+from modelgraft.tools.checked import checked
 from modelgraft_plugins import routers, text, torch_backend
 from modelgraft_plugins.routers import Length, Match, Merge, Threshold
 from support import checkable
@@ -111,7 +111,7 @@ def test_a_score_that_is_not_there_is_told_by_the_check():
     outputs: {y: sure.above}
     """
     with pytest.raises(GraphError, match=r"sure looks at score 3, but there are 3, numbered from 0\n    set of: 2 or less"):
-        solve(graph_of(text, registry=REGISTRY))
+        checked(graph_of(text, registry=REGISTRY))
 
 
 def test_lengths_are_counted_in_what_is_asked_for():
@@ -216,7 +216,7 @@ def test_options_of_two_types_are_told_with_both():
     outputs: {y: met}
     """
     with pytest.raises(GraphError, match=r"inputs\.b gives text, but met\.options takes list\[image\]"):
-        solve(graph_of(text, registry=REGISTRY))
+        checked(graph_of(text, registry=REGISTRY))
 
 
 def test_what_follows_a_wrong_name_is_not_told_again():
@@ -232,7 +232,7 @@ def test_what_follows_a_wrong_name_is_not_told_again():
     """
     registry = assemble({"routers": routers, "toys": plugin(*checkable.EVERY)})
     with pytest.raises(GraphError) as caught:
-        solve(graph_of(text, registry=registry))
+        checked(graph_of(text, registry=registry))
     assert [problem.code for problem in caught.value.problems] == ["unknown-node", "unknown-node"]
 
 
@@ -252,7 +252,7 @@ def test_a_merge_keeps_widths_and_value_spaces():
 
     def codes(*values):
         try:
-            solve(graph_of(text % values, registry=registry))
+            checked(graph_of(text % values, registry=registry))
         except GraphError as error:
             return [(problem.code, problem.node) for problem in error.problems]
         return []
@@ -291,7 +291,7 @@ outputs: {y: end}
 )
 def test_a_node_that_no_record_can_reach_is_told(end, told):
     with pytest.raises(GraphError) as caught:
-        solve(graph_of(BRANCHED % end, registry=REGISTRY))
+        checked(graph_of(BRANCHED % end, registry=REGISTRY))
     assert [(p.code, p.node) for p in caught.value.problems if p.code != "unused-node"] == [("never-runs", "end")]
     assert told in str(caught.value)
 
@@ -306,7 +306,7 @@ def test_a_node_that_no_record_can_reach_is_told(end, told):
     ],
 )
 def test_ways_that_meet_run(end):
-    assert solve(graph_of(BRANCHED % end, registry=REGISTRY, allow=["unused"]))
+    assert checked(graph_of(BRANCHED % end, registry=REGISTRY, allow=["unused"]))
 
 
 def routed_by(kind):
@@ -316,7 +316,7 @@ def routed_by(kind):
     nodes: {{end: {{use: text/template, with: {{template: "{{x}}"}}, in: {{x: inputs.x}}, when: inputs.m}}}}
     outputs: {{y: end}}
     """
-    return solve(graph_of(text, registry=REGISTRY))
+    return checked(graph_of(text, registry=REGISTRY))
 
 
 @pytest.mark.parametrize("kind", ["mask[n]", "mask[batch 1]", "int64[batch]", "text"])

@@ -13,7 +13,8 @@ import transformers as hf
 from transformers.models.idefics.configuration_idefics import IdeficsVisionConfig
 
 from modelgraft.kernel.shelf.registry import assemble
-from modelgraft.sources import sources
+from modelgraft.kernel.words.errors import SourceError
+from modelgraft.sources import views
 from modelgraft_plugins import audio, efficientnet, formats, heads, llm, projectors, qformer, resampler, stated, text, vision
 from modelgraft_plugins.formats.published import PUBLISHED
 from modelgraft_plugins.llm import idefics
@@ -34,10 +35,10 @@ TOWERS = {
 }  # fmt: skip
 
 
-def view_of(folder: Path, config: dict[str, Any], part: str = "") -> sources.SourceView:
+def view_of(folder: Path, config: dict[str, Any], part: str = "") -> views.SourceView:
     """A source with this config."""
     (folder / "config.json").write_text(json.dumps(config))
-    return sources.view(sources.parse(f"{folder}{part}"), registry=REGISTRY, folder=None, trusted=True, offline=True)
+    return views.view(views.parse(f"{folder}{part}"), registry=REGISTRY, folder=None, trusted=True, offline=True)
 
 
 @pytest.mark.parametrize(("component", "kind"), [(name, kind) for name, kinds in TOWERS.items() for kind in kinds])
@@ -62,11 +63,11 @@ def test_a_key_that_could_change_the_answer_is_told(tmp_path, component, key, va
 @pytest.mark.parametrize("source", sorted(source for source in PUBLISHED if ":" in source or "/" in source))
 def test_published_checkpoints_are_quiet(source):
     """What is told of the checkpoints that everybody uses would soon be read by nobody."""
-    view = sources.view(sources.parse(source), registry=REGISTRY, folder=None, trusted=False, offline=True)
+    view = views.view(views.parse(source), registry=REGISTRY, folder=None, trusted=False, offline=True)
     for part in ("", "#vision_model", "#vision_tower", "#text_model", "#language_model", "#qformer", "#encoder"):
         try:
             seen = view.at(part.removeprefix("#"))
-        except sources.SourceError:
+        except SourceError:
             continue
         for component in REGISTRY.components.values():
             try:

@@ -12,10 +12,10 @@ import pytest
 from pydantic import Field
 
 from modelgraft import Config, Dim, GraphError, Ports, Space, component, hookimpl, port
-from modelgraft.kernel.checking.checks import solve
 from modelgraft.kernel.language.document import parse
 from modelgraft.kernel.language.expand import expand_document
 from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.tools.checked import checked
 
 NOWHERE = "nowhere:Nothing"  # the checker and the planner never import it
 
@@ -256,7 +256,7 @@ outputs: {text: llm.text}
 def told(text, **options):
     """What the checker says about a graph, line by line."""
     with pytest.raises(GraphError) as caught:
-        solve(graph_of(text, **options))
+        checked(graph_of(text, **options))
     return str(caught.value).splitlines()
 
 

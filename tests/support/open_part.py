@@ -12,7 +12,7 @@ from modelgraft.kernel.shelf.registry import Registry
 from modelgraft.kernel.words.errors import SourceError
 from modelgraft.kernel.words.graph import Node
 from modelgraft.kernel.words.kinds import Component
-from modelgraft.sources import sources, weights
+from modelgraft.sources import views, weights
 from modelgraft.testing import node_of
 
 
@@ -37,7 +37,7 @@ class Part:
 def configured(registry: Registry, component_id: str, source: str, **config: Any) -> Node:
     """A component with the config that a source and `config` give it."""
     component: Component = registry.components[component_id]
-    view = sources.view(sources.parse(source), registry=registry, folder=None, trusted=True, offline=True)
+    view = views.view(views.parse(source), registry=registry, folder=None, trusted=True, offline=True)
     return replace(node_of(component, {**component.config.from_source(view), **config}), source=view)
 
 

@@ -13,9 +13,10 @@ from modelgraft.cli.overwriting import is_of_checkpoint
 from modelgraft.kernel.words.graph import Adapter, Node
 from modelgraft.kernel.words.plans import Plan, Step
 from modelgraft.sources.storage import stamp_of
+from modelgraft.sources.views import viewed
 
 if TYPE_CHECKING:
-    from modelgraft.sources.sources import SourceView
+    from modelgraft.kernel.words.source import Source
 
 DERIVED = ("source", "solved")  # layers of values that follow from the source and from the neighbours of a node
 Job = dict[str, Any]  # plain values, so that it can lie beside the results as JSON
@@ -77,11 +78,11 @@ def _node_parts(node: Node, plan: Plan) -> list[Any]:
     return [*parts, wires, str(node.when), sorted(node.lists), node.name]
 
 
-def _source_key(source: SourceView | None, node: Node) -> list[str]:
+def _source_key(source: Source | None, node: Node) -> list[str]:
     """What tells a source from others, the same before its files are fetched or converted and after it."""
     if source is None:
         return []
-    ref = source.ref
+    ref = viewed(source).ref
     named = [ref.kind, ref.name, ref.member, ref.part, ref.revision, ref.sha256]
     for path in (Path(ref.name).expanduser(), Path(node.place.file).parent / ref.name):
         with contextlib.suppress(OSError):

@@ -63,8 +63,8 @@ def files_of(solved: SolvedGraph) -> dict[Path, str]:
     for node in solved.nodes.values():
         found.setdefault(Path(node.place.file), "the graph")
         for source in (node.source, *(adapter.source for adapter in node.adapters)):
-            if source is not None and source.file is not None:
-                found[source.file] = "the weights"
+            if source is not None and (path := source.path()) is not None and path.is_file():
+                found[path] = "the weights"
     return found
 
 

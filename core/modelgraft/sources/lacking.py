@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from modelgraft.kernel.words.errors import choices
-from modelgraft.kernel.words.wording import option
-from modelgraft.sources import hub, weight_files
-from modelgraft.sources.sources import SourceView
+from typing import TYPE_CHECKING
 
-NO_WEIGHTS_HINT = f"name a checkpoint, or ask for random ones: {option('init', 'random')}"
+from modelgraft.kernel.words.errors import choices
+from modelgraft.sources import hub, weight_files
+
+if TYPE_CHECKING:
+    from modelgraft.sources.views import SourceView
 
 
 def none_to_come(view: SourceView, *, offline: bool) -> str:

@@ -12,23 +12,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelgraft.kernel.words.errors import Problem, SourceError, choices
+from modelgraft.kernel.words.source import NO_WEIGHTS_HINT, Source
 from modelgraft.sources import archives, conversions, hub, kept, pickles, seals
 from modelgraft.sources.headers import damaged
-from modelgraft.sources.lacking import NO_WEIGHTS_HINT, why_none
+from modelgraft.sources.lacking import why_none
 from modelgraft.sources.progress import Progress
 from modelgraft.sources.seals import Proof
-from modelgraft.sources.sources import SourceView, settle
 from modelgraft.sources.storage import digest_of
+from modelgraft.sources.views import SourceView, settle, viewed
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def open(view: SourceView, *, offline: bool, progress: Progress | None = None) -> Weights:
+def open(source: Source, *, offline: bool, progress: Progress | None = None) -> Weights:
     """Open the weights of a source: fetch what is missing, convert what needs a reader, map what is there.
 
     Raises SourceError: `not-cached`, `fetch-failed`, `no-weights`, `source-damaged`, `unsafe-pickle`, and those of `sources.view`.
     """
+    view = viewed(source)
     ready = _at_hand(view, offline=offline, progress=progress)
     if not ready.weight_files:
         raise SourceError(Problem("no-weights", why_none(ready), hint=NO_WEIGHTS_HINT))

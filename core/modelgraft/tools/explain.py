@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from modelgraft.kernel.words.errors import InputError, choices, nearest
 from modelgraft.kernel.words.graph import Adapter, AdapterSpec, GraphSpec, Node, NodeSpec, Origin, Ref, SolvedGraph, Value
 from modelgraft.kernel.words.guard import contained, shown
 from modelgraft.kernel.words.kinds import Component, Config, default_of
 from modelgraft.kernel.words.order import topological
+from modelgraft.kernel.words.source import Source
 from modelgraft.kernel.words.wording import for_python
-
-if TYPE_CHECKING:
-    from modelgraft.sources.sources import SourceView
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +150,7 @@ def _source_values(node: Node) -> Mapping[str, Any]:
     return _read(node.component, node.source)
 
 
-def _read(component: Component, source: SourceView) -> Mapping[str, Any]:
+def _read(component: Component, source: Source) -> Mapping[str, Any]:
     """What a source decides; {} where the component cannot say it a second time, after the checker has asked it."""
     try:
         with contained():

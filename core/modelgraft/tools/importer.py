@@ -16,16 +16,16 @@ from typing import Any
 
 import yaml
 
-from modelgraft.kernel.checking import checks
 from modelgraft.kernel.language import expand
 from modelgraft.kernel.language.shipped import find_shipped, shipped_names
 from modelgraft.kernel.shelf.registry import Registry, discover
 from modelgraft.kernel.words.errors import GraphError, Problem, SourceError, choices
 from modelgraft.kernel.words.graph import GraphSpec, SolvedGraph
 from modelgraft.kernel.words.ports import Tensor
-from modelgraft.sources import sources
-from modelgraft.sources.sources import SourceView
+from modelgraft.sources import views
 from modelgraft.sources.storage import remember_named
+from modelgraft.sources.views import SourceView
+from modelgraft.tools.checked import checked
 
 PARAM = "checkpoint"  # the parameter of a shipped graph that names what it is for
 _SHAPE = re.compile(r"#(.*?)\[(batch[^\]]*)\]")  # in a comment
@@ -60,14 +60,14 @@ def import_graph(source: str, *, registry: Registry | None = None, folder: Path 
         raise SourceError(
             Problem("no-graph", f"{known}; there are graphs for: {choices(names)}", hint="start from one of `modelgraft graphs`")
         )
-    solved = checks.solve(expand.load_graph(name, params={PARAM: source}, registry=registry), offline=offline)
+    solved = checked(expand.load_graph(name, params={PARAM: source}, registry=registry), offline=offline)
     path = find_shipped(name)
     assert path is not None, "a shipped name has a file"
     return _rewrite(path.read_text(encoding="utf-8"), solved, _reference(view, folder))
 
 
 def _look(source: str, registry: Registry, *, offline: bool) -> SourceView:
-    return sources.find(source, registry=registry, folder=None, trusted=True, offline=offline)
+    return views.find(source, registry=registry, folder=None, trusted=True, offline=offline)
 
 
 def _kind(view: SourceView) -> str | None:

@@ -10,9 +10,9 @@ from modelgraft.kernel.shelf.registry import Registry
 from modelgraft.kernel.words.errors import GraphError
 from modelgraft.kernel.words.guard import contained
 from modelgraft.kernel.words.kinds import Component, Config, dimension_fields
-from modelgraft.sources import parts, sources
+from modelgraft.sources import parts, views
 from modelgraft.sources.refs import parse
-from modelgraft.sources.sources import SourceView
+from modelgraft.sources.views import SourceView
 
 PRESET = "preset:"
 LAYERS = ("num_hidden_layers", "encoder_layers", "num_layers", "depth")  # what configs call their number of layers
@@ -79,7 +79,7 @@ def uses_of(component: Component, registry: Registry) -> Iterator[Use]:
 
 def _view(name: str, registry: Registry) -> SourceView | str:
     try:
-        return sources.view(parse(name), registry=registry, folder=None, trusted=False, offline=True)
+        return views.view(parse(name), registry=registry, folder=None, trusted=False, offline=True)
     except GraphError as error:
         return f"cannot be read: {error.problems[0].found}"
 

@@ -12,7 +12,7 @@ from modelgraft import Config, component, hookimpl
 from modelgraft_plugins.stated import Table
 
 if TYPE_CHECKING:
-    from modelgraft.plugin import SourceView
+    from modelgraft.plugin import Source
 
 FILE = "adapter_config.json"
 # peft's key -> ours, where they differ; the others of OBEYED have one name
@@ -95,7 +95,7 @@ class Lora(Config):
         return self
 
     @classmethod
-    def from_source(cls, source: SourceView) -> Mapping[str, Any]:
+    def from_source(cls, source: Source) -> Mapping[str, Any]:
         """Read adapter_config.json. Raises ValueError for an adapter of another kind, or one that changes the base model."""
         stated = source.root
         for key, value in TABLE.over({key: stated[key] for key in REFUSED if key in stated}).items():
@@ -103,7 +103,7 @@ class Lora(Config):
         return {NAMES.get(key, key): stated[key] for key in OBEYED if stated.get(key) is not None}
 
     @classmethod
-    def unheeded(cls, source: SourceView) -> list[tuple[str, ...]]:
+    def unheeded(cls, source: Source) -> list[tuple[str, ...]]:
         """Keys that peft did not have when this was written; and a file of tensors alone, which states nothing."""
         if not source.root:
             hint = "name the folder that peft has saved, or set rank, alpha and targets"

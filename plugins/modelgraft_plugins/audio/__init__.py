@@ -14,7 +14,7 @@ from modelgraft_plugins.stated import tower_table
 from modelgraft_plugins.widths import uneven_heads
 
 if TYPE_CHECKING:
-    from modelgraft.plugin import SolvedNode, SourceView
+    from modelgraft.plugin import SolvedNode, Source
 
 # the field of a published file -> ours
 PUBLISHED: Mapping[str, str] = {
@@ -51,12 +51,12 @@ class Preprocess(Config):
     longer: Literal["refuse", "cut"] = Field("refuse", description="what becomes of a sound that is longer than the window")
 
     @classmethod
-    def from_source(cls, source: SourceView) -> Mapping[str, Any]:
+    def from_source(cls, source: Source) -> Mapping[str, Any]:
         """Read the feature extractor inside `processor_config.json`, or `preprocessor_config.json`."""
         return features_config(source)
 
     @classmethod
-    def unheeded(cls, source: SourceView) -> Iterable[tuple[str, str]]:
+    def unheeded(cls, source: Source) -> Iterable[tuple[str, str]]:
         """Give the keys of the file that are not known here."""
         return processor_files.unheeded(_written(source), {*KEYS, *IDLE}, "audio/preprocess")
 
@@ -113,7 +113,7 @@ class Encoder(Config):
     hop_length: int | None = None
 
     @classmethod
-    def from_source(cls, source: SourceView) -> Mapping[str, Any]:
+    def from_source(cls, source: Source) -> Mapping[str, Any]:
         """Read the config of a Whisper checkpoint; how it listens comes from the file of its feature extractor."""
         config = source.config
         if config.get("model_type") != "whisper":
@@ -123,7 +123,7 @@ class Encoder(Config):
         return found | {name: heard[name] for name in ("sample_rate_hz", "window_length", "hop_length") if name in heard}
 
     @classmethod
-    def unheeded(cls, source: SourceView) -> list[tuple[str, str]]:
+    def unheeded(cls, source: Source) -> list[tuple[str, str]]:
         """What the config states of the encoder and this does not know."""
         return TABLE.unheeded(source.config, source.text)
 
@@ -154,7 +154,7 @@ class Encoder(Config):
         return stem + self.num_hidden_layers * layer + 2 * width
 
 
-def features_config(source: SourceView) -> dict[str, Any]:
+def features_config(source: Source) -> dict[str, Any]:
     """Read how a checkpoint turns sounds into features.
 
     Raises ValueError when it does not say, or does it in another way than Whisper, and SourceError `source-damaged` for
@@ -171,7 +171,7 @@ def features_config(source: SourceView) -> dict[str, Any]:
     return {ours: written.values[theirs] for theirs, ours in PUBLISHED.items() if theirs in written.values}
 
 
-def _written(source: SourceView) -> Written | None:
+def _written(source: Source) -> Written | None:
     return processor_files.find(source, "feature_extractor", "audio_processor")
 
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from modelgraft import Config, Ports, Space, component, hookimpl, port
 
 if TYPE_CHECKING:
-    from modelgraft.plugin import SourceView
+    from modelgraft.plugin import Source
 
 PRESETS = ("imagebind-huge",)
 CHANNELS: Mapping[str, int] = {"vision": 3, "audio": 1, "depth": 1, "thermal": 1, "imu": 6}  # of what a tower takes
@@ -43,7 +43,7 @@ class Tower(Config):
     space: str | None = Field(None, description="names the space of the vectors, so that others are not compared with them")
 
     @classmethod
-    def from_source(cls, source: SourceView) -> Mapping[str, Any]:
+    def from_source(cls, source: Source) -> Mapping[str, Any]:
         """Read the sizes of one tower: the source is a preset with a part, such as preset:imagebind-huge#audio."""
         if not source.root:
             return {}  # a file of weights alone: the graph gives the sizes

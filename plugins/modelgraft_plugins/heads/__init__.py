@@ -10,7 +10,7 @@ from pydantic import Field
 from modelgraft import Config, Ports, Space, component, hookimpl, port
 
 if TYPE_CHECKING:
-    from modelgraft.plugin import SourceView
+    from modelgraft.plugin import Source
 
 Over = Literal["tokens", "vector"]
 
@@ -39,7 +39,7 @@ class Cosine(Config):
     space: str | None = Field(None, description="the model whose vectors are compared; None: any")
 
     @classmethod
-    def from_source(cls, source: SourceView) -> Mapping[str, Any]:
+    def from_source(cls, source: Source) -> Mapping[str, Any]:
         """See which of the two numbers the checkpoint has."""
         kind = source.config.get("model_type", "")
         return {"scale": True, "bias": kind == "siglip", "space": source.whole if kind == "clip" else None}
@@ -67,7 +67,7 @@ class Classifier(Config):
     function: Literal["softmax", "sigmoid"] = "softmax"
 
     @classmethod
-    def from_source(cls, source: SourceView) -> Mapping[str, Any]:
+    def from_source(cls, source: Source) -> Mapping[str, Any]:
         """Read `id2label`."""
         return {"names": names_of(source)}
 
@@ -90,7 +90,7 @@ class Top(Config):
     names: tuple[str, ...] = Field((), description="of the classes, in order")
 
     @classmethod
-    def from_source(cls, source: SourceView) -> Mapping[str, Any]:
+    def from_source(cls, source: Source) -> Mapping[str, Any]:
         """Read `id2label`."""
         return {"names": names_of(source)}
 
@@ -105,7 +105,7 @@ class Top(Config):
         return Ports.of(inputs, {"text": "text"})
 
 
-def names_of(source: SourceView) -> tuple[str, ...]:
+def names_of(source: Source) -> tuple[str, ...]:
     """The names of the classes in the order of their numbers: LABEL_0 and so on where a config only has their number."""
     table = source.root.get("id2label")
     if isinstance(table, Mapping):

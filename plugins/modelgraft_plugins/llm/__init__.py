@@ -56,7 +56,7 @@ from modelgraft_plugins.llm.wholes import head_is_tied
 from modelgraft_plugins.llm.writing import FILE, unheeded_generation
 
 if TYPE_CHECKING:
-    from modelgraft.plugin import SourceView
+    from modelgraft.plugin import Source
 
 
 @component(
@@ -72,7 +72,7 @@ class CausalConfig(LanguageConfig):
     """Read a prompt of text and embeddings, and write what follows, with a decoder-only language model."""
 
     @classmethod
-    def from_source(cls, source: SourceView) -> Mapping[str, Any]:
+    def from_source(cls, source: Source) -> Mapping[str, Any]:
         """Raises ValueError for an encoder-decoder, a whole multimodal model, or a config without model_type."""
         config = model_of(source)
         if family_of(config["model_type"]).crosses or config.get("is_encoder_decoder"):
@@ -83,7 +83,7 @@ class CausalConfig(LanguageConfig):
         return values_of(source, config)
 
     @classmethod
-    def unheeded(cls, source: SourceView) -> list[tuple[str, ...]]:
+    def unheeded(cls, source: Source) -> list[tuple[str, ...]]:
         """What the source says of writing, and the loop does not do; what a whole leaves out of its language model."""
         config = model_of(source)
         return [*unheeded_generation(source, config), *unheeded_model(source, config)]
@@ -135,7 +135,7 @@ class Seq2SeqConfig(LanguageConfig):
         return self
 
     @classmethod
-    def from_source(cls, source: SourceView) -> Mapping[str, Any]:
+    def from_source(cls, source: Source) -> Mapping[str, Any]:
         """Raises ValueError for a decoder-only model, a whole multimodal model, or a config without model_type."""
         config = model_of(source)
         kind = config["model_type"]
@@ -153,7 +153,7 @@ class Seq2SeqConfig(LanguageConfig):
         return found
 
     @classmethod
-    def unheeded(cls, source: SourceView) -> list[tuple[str, ...]]:
+    def unheeded(cls, source: Source) -> list[tuple[str, ...]]:
         """What the source says of writing, and the loop does not do."""
         config = model_of(source)
         return unheeded_generation(source, config, also=whisper.KEYS if config["model_type"] == "whisper" else frozenset())
@@ -191,7 +191,7 @@ class Seq2SeqConfig(LanguageConfig):
         return len(whisper.starts(self)[0]) + (self.language == whisper.AUTO)
 
 
-def _t5_is_tied(source: SourceView, config: Mapping[str, Any]) -> bool:
+def _t5_is_tied(source: Source, config: Mapping[str, Any]) -> bool:
     """Files decide: newer T5 checkpoints hold a head of their own, whatever their config says. Without files, the config."""
     if source.tensor_shapes():
         return source.shape("lm_head.weight") is None

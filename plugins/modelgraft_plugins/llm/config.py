@@ -18,7 +18,7 @@ from modelgraft_plugins.tokens import begin_token, image_token
 from modelgraft_plugins.widths import uneven_heads
 
 if TYPE_CHECKING:
-    from modelgraft.plugin import SourceView
+    from modelgraft.plugin import Source
 
 NUMBERS = (
     "hidden_size", "vocab_size", "max_position_embeddings", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
@@ -172,7 +172,7 @@ def width_of(family: Family, config: Mapping[str, Any]) -> int | None:
     return int(found) if found is not None else None
 
 
-def model_of(source: SourceView) -> dict[str, Any]:
+def model_of(source: Source) -> dict[str, Any]:
     """The config of a language model, with its model_type.
 
     Raises ValueError when the source has none, or is a whole of which the language model is a part.
@@ -191,7 +191,7 @@ def model_of(source: SourceView) -> dict[str, Any]:
     return config
 
 
-def _refuse_quantised(source: SourceView, config: Mapping[str, Any]) -> None:
+def _refuse_quantised(source: Source, config: Mapping[str, Any]) -> None:
     found = config.get("quantization_config") or source.root.get("quantization_config")
     if found and found.get("load_in_8bit") is not False and found.get("quant_method"):
         way = "name the checkpoint that it was made of, or a GGUF of it"
@@ -200,7 +200,7 @@ def _refuse_quantised(source: SourceView, config: Mapping[str, Any]) -> None:
         )
 
 
-def unheeded_model(source: SourceView, config: Mapping[str, Any]) -> list[tuple[str, ...]]:
+def unheeded_model(source: Source, config: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """What the config of a language model states and the whole around it leaves out."""
     if source.root.get("model_type") == idefics.MODEL_TYPE:
         return [tuple(remark) for remark in idefics.TABLE.unheeded(source.root, source.whole)]
@@ -216,7 +216,7 @@ def unheeded_model(source: SourceView, config: Mapping[str, Any]) -> list[tuple[
     ]
 
 
-def values_of(source: SourceView, config: Mapping[str, Any]) -> dict[str, Any]:
+def values_of(source: Source, config: Mapping[str, Any]) -> dict[str, Any]:
     """The config values of a language model that its source decides."""
     family = family_of(config["model_type"])
     numbers = {name: value for name in NUMBERS if (value := family.read(config, name)) is not None}

@@ -11,7 +11,7 @@ from pydantic import Field
 from modelgraft.plugin import Config, Dim, Ports, SolvedNode, component, port
 
 if TYPE_CHECKING:
-    from modelgraft.plugin import SourceView
+    from modelgraft.plugin import Source
 
 BLOCK = re.compile(r"(?:^|\.)([0-9]+)\.gated_cross_attn_layer\.(.+)$")  # a tensor of a block in the files of OpenFlamingo
 IDEFICS_BLOCK = re.compile(r"(?:^|\.)gated_cross_attn_layers\.([0-9]+)\.(.+)$")  # the same of IDEFICS, which numbers the blocks
@@ -65,7 +65,7 @@ class GatedCrossAttention(Config):
     gates: Literal["float", "vector"] = Field("float", description="idefics: one number for a whole block, or one for each of its widths")
 
     @classmethod
-    def from_source(cls, source: SourceView) -> Mapping[str, Any]:
+    def from_source(cls, source: Source) -> Mapping[str, Any]:
         """Read the config of an IDEFICS, or the config and the shapes of the tensors of an OpenFlamingo (all but the heads)."""
         if source.root.get("model_type") == "idefics":
             found = {name: source.root.get(theirs, default) for name, (theirs, default) in IDEFICS.items()}

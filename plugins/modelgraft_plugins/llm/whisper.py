@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from modelgraft.plugin import choices
 
 if TYPE_CHECKING:
-    from modelgraft.plugin import SourceView
+    from modelgraft.plugin import Source
 
 AUTO = "auto"  # the language is heard: the likeliest of those that the model knows
 FIRST, LONGEST = 50257, 448  # of the family, where its files are silent
@@ -75,7 +75,7 @@ class Spoken(Protocol):
         ...
 
 
-def start_of(source: SourceView, config: Mapping[str, Any]) -> dict[str, Any]:
+def start_of(source: Source, config: Mapping[str, Any]) -> dict[str, Any]:
     """What a source says of the start, in the fields of llm/seq2seq. Raises ValueError for forced tokens that leave gaps."""
     given = {**config, **(source.json("generation_config.json") or {})}
     languages, tasks = given.get("lang_to_id") or {}, given.get("task_to_id") or {}

@@ -13,7 +13,7 @@ from modelgraft_plugins.llm import whisper
 from modelgraft_plugins.stated import FORMER_GENERATION, REMARKS, Table
 
 if TYPE_CHECKING:
-    from modelgraft.plugin import SourceView
+    from modelgraft.plugin import Source
 
 FILE = "generation_config.json"
 # Models whose generation_config.json transformers does not look at: the language model inside writes, by its own config.
@@ -140,7 +140,7 @@ class WritingConfig(Config):
         }
 
 
-def stated_generation(source: SourceView, config: Mapping[str, Any]) -> Mapping[str, Any]:
+def stated_generation(source: Source, config: Mapping[str, Any]) -> Mapping[str, Any]:
     """What the source says of generation: its generation_config.json; without one its config, which said it in former times."""
     written = None if source.root.get("model_type") in INNER else source.json(FILE)
     if written is None:
@@ -150,7 +150,7 @@ def stated_generation(source: SourceView, config: Mapping[str, Any]) -> Mapping[
     return {**{key: config[key] for key in ("eos_token_id", "suppress_tokens", "begin_suppress_tokens") if config.get(key)}, **written}
 
 
-def generation_of(source: SourceView, config: Mapping[str, Any]) -> dict[str, Any]:
+def generation_of(source: Source, config: Mapping[str, Any]) -> dict[str, Any]:
     """How the source wants answers to be written, in the words of WritingConfig."""
     given = stated_generation(source, config)
     found = {
@@ -168,7 +168,7 @@ def generation_of(source: SourceView, config: Mapping[str, Any]) -> dict[str, An
     return {key: value for key, value in found.items() if value not in (None, (), [])}
 
 
-def unheeded_generation(source: SourceView, config: Mapping[str, Any], *, also: frozenset[str] = frozenset()) -> list[tuple[str, ...]]:
+def unheeded_generation(source: Source, config: Mapping[str, Any], *, also: frozenset[str] = frozenset()) -> list[tuple[str, ...]]:
     """What the source says of generation and the loop does not do; `also` are keys that the component obeys beside those of TABLE."""
     written = None if source.root.get("model_type") in INNER else source.json(FILE)
     text = source.text.partition("#")[0]

@@ -103,7 +103,7 @@ def recorded(node: Node, *, precision: str) -> Mapping[str, Any]:
     sources = [[part.source, *(adapter.source for adapter in part.adapters)] for part in parts]
     if any(part.share is not None or part.component.module is None for part in parts):
         return {}
-    if any(source is None or source.unread is not None or not source.has_weights for group in sources for source in group):
+    if any(source is None or not source.weight_files for group in sources for source in group):
         return {}
     gives_text = any(not isinstance(port.type, Tensor) for port in node.out_ports.values())
     try:

@@ -10,7 +10,7 @@ from pydantic import Field
 from modelgraft import Config, Dim, Ports, Space, component, hookimpl, port
 
 if TYPE_CHECKING:
-    from modelgraft.plugin import SourceView
+    from modelgraft.plugin import Source
 
 # part of a published layout -> the fields of the model's config that give its output width, and whether it has a bias
 LAYOUTS: Mapping[str, tuple[tuple[str, ...], bool]] = {
@@ -39,7 +39,7 @@ class Linear(Config):
     space: str | None = None
 
     @classmethod
-    def from_source(cls, source: SourceView) -> Mapping[str, Any]:
+    def from_source(cls, source: Source) -> Mapping[str, Any]:
         """Read the shape of the weight, or what the config of the model around it says."""
         part = source.part.rpartition(".")[2]
         space = {"space": source.whole} if part in SHARED_SPACES else {}
@@ -76,7 +76,7 @@ class MLP(Config):
     over: Over = "tokens"
 
     @classmethod
-    def from_source(cls, source: SourceView) -> Mapping[str, Any]:
+    def from_source(cls, source: Source) -> Mapping[str, Any]:
         """Read the shapes of the weights, or the config of LLaVA around it."""
         around = source.root
         found: dict[str, Any] = {

@@ -12,7 +12,7 @@ from modelgraft_plugins.stated import tower_table
 from modelgraft_plugins.widths import uneven_heads
 
 if TYPE_CHECKING:
-    from modelgraft.plugin import SolvedNode, SourceView
+    from modelgraft.plugin import SolvedNode, Source
 
 # model_type of a published config -> it reads text too, unless the config says otherwise
 MODEL_TYPES: Mapping[str, bool] = {"blip_2_qformer": False, "instructblip_qformer": True}
@@ -44,7 +44,7 @@ class Queries(Config):
     hidden_size: Dim = None
 
     @classmethod
-    def from_source(cls, source: SourceView) -> Mapping[str, Any]:
+    def from_source(cls, source: Source) -> Mapping[str, Any]:
         """Read the shape of the tensor itself, or the config of the model around it."""
         shape = source.shape("")
         if shape is not None:
@@ -83,7 +83,7 @@ class QFormer(Config):
     pad_token_id: int | None = 0
 
     @classmethod
-    def from_source(cls, source: SourceView) -> Mapping[str, Any]:
+    def from_source(cls, source: Source) -> Mapping[str, Any]:
         """Read a Q-Former config; the width of the memory is that of the vision tower around it."""
         kind = source.config.get("model_type") or INSIDE.get(str(source.root.get("model_type")), "")
         if kind not in MODEL_TYPES:
@@ -95,7 +95,7 @@ class QFormer(Config):
         return {**found, "reads_text": source.config.get("use_qformer_text_input", MODEL_TYPES[kind])}
 
     @classmethod
-    def unheeded(cls, source: SourceView) -> list[tuple[str, str]]:
+    def unheeded(cls, source: Source) -> list[tuple[str, str]]:
         """What the config states and this does not know."""
         return TABLE.unheeded(source.config, source.text)
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from modelgraft import Config, Dim, Ports, component, hookimpl
 
 if TYPE_CHECKING:
-    from modelgraft.plugin import SolvedNode, SourceView
+    from modelgraft.plugin import SolvedNode, Source
 
 # our field -> where a published config of IDEFICS has it, and what that means where it is silent
 IDEFICS: Mapping[str, tuple[str, int]] = {
@@ -51,7 +51,7 @@ class Perceiver(Config):
     many: bool = Field(False, description="several media per record")
 
     @classmethod
-    def from_source(cls, source: SourceView) -> Mapping[str, Any]:
+    def from_source(cls, source: Source) -> Mapping[str, Any]:
         """Read the config of an IDEFICS, or the config and the shapes of the tensors of an OpenFlamingo."""
         if source.root.get("model_type") == "idefics":
             return _of_idefics(source.root)

@@ -14,7 +14,7 @@ from modelgraft_plugins.tokens import image_token, token_space, tokenizer_identi
 from modelgraft_plugins.widths import uneven_heads
 
 if TYPE_CHECKING:
-    from modelgraft.plugin import SolvedNode, SourceView
+    from modelgraft.plugin import SolvedNode, Source
 
 QFORMER_VOCABULARY = 30522  # what the config of a Q-Former means where it is silent
 VOCABULARIES = ("tokenizer.*", "*.model", "vocab*", "*.bpe*", "*.tiktoken", "*vocab*")  # files that tokenizers are made of
@@ -80,7 +80,7 @@ class Tokenizer(Config):
     vocab_size: int | None = Field(None, gt=0, description="rows of the embeddings that the ids are for; None: not known")
 
     @classmethod
-    def from_source(cls, source: SourceView) -> Mapping[str, Any]:
+    def from_source(cls, source: Source) -> Mapping[str, Any]:
         """Read what the text tower beside the tokenizer can take."""
         config = source.config.get("text_config", source.config)
         kind = kind_of(config, source)
@@ -108,7 +108,7 @@ class Tokenizer(Config):
         hint = "name a source that has tokenizer.json or the files of a vocabulary"
         if node.source is None:
             yield "no-tokenizer", f"{node.name} has no `from`, so there is no tokenizer to cut texts with", hint
-        elif node.source.folder is not None and node.source.ref.kind == "folder":
+        elif node.source.folder is not None and node.source.kind == "folder":
             home = node.source.folder / self.folder
             if not any(path.match(pattern) for path in home.glob("*") for pattern in VOCABULARIES):
                 yield "no-tokenizer", f"{node.name}: {home} has no file of a tokenizer", hint
@@ -138,7 +138,7 @@ class Encoder(Config):
     identity: str | None = Field(None, description="names the vocabulary that the ids must be of")
 
     @classmethod
-    def from_source(cls, source: SourceView) -> Mapping[str, Any]:
+    def from_source(cls, source: Source) -> Mapping[str, Any]:
         """Read a text config."""
         kind = kind_of(source.config, source)
         if kind not in MODEL_TYPES:
@@ -150,7 +150,7 @@ class Encoder(Config):
         return {"family": family, **found, "identity": tokenizer_identity(source)}
 
     @classmethod
-    def unheeded(cls, source: SourceView) -> list[tuple[str, str]]:
+    def unheeded(cls, source: Source) -> list[tuple[str, str]]:
         """What the config of the tower states and this does not know."""
         return TABLE.unheeded(source.config, source.text)
 
@@ -184,7 +184,7 @@ class Encoder(Config):
         )  # fmt: skip
 
 
-def kind_of(config: Mapping[str, Any], source: SourceView) -> str:
+def kind_of(config: Mapping[str, Any], source: Source) -> str:
     """The model_type of a text tower's config."""
     return str(config.get("model_type") or INSIDE.get(str(source.root.get("model_type")), ""))
 

@@ -14,7 +14,7 @@ from modelgraft_plugins.vision.towers import DEFAULTS, FAMILIES, INSIDE, MODEL_T
 from modelgraft_plugins.widths import uneven_heads
 
 if TYPE_CHECKING:
-    from modelgraft.plugin import SolvedNode, SourceView
+    from modelgraft.plugin import SolvedNode, Source
 
 Numbers = tuple[float, ...]
 
@@ -42,12 +42,12 @@ class Preprocess(Config):
     many: bool = False
 
     @classmethod
-    def from_source(cls, source: SourceView) -> Mapping[str, Any]:
+    def from_source(cls, source: Source) -> Mapping[str, Any]:
         """Read the image processor inside `processor_config.json`, or `preprocessor_config.json`."""
         return picture_config(source)
 
     @classmethod
-    def unheeded(cls, source: SourceView) -> Iterable[tuple[str, str]]:
+    def unheeded(cls, source: Source) -> Iterable[tuple[str, str]]:
         """Give the keys of the file that are not known here."""
         return unheeded(source)
 
@@ -124,7 +124,7 @@ class Encoder(Config):
     image_std: Numbers | None = None
 
     @classmethod
-    def from_source(cls, source: SourceView) -> Mapping[str, Any]:
+    def from_source(cls, source: Source) -> Mapping[str, Any]:
         """Read a vision config; the layer and selection of a LLaVA checkpoint come from around it."""
         config = source.config
         kind = config.get("model_type") or INSIDE.get(str(source.root.get("model_type")), "")
@@ -142,7 +142,7 @@ class Encoder(Config):
         return {"family": family, **found, **_selection(source), **_normalisation(source)}
 
     @classmethod
-    def unheeded(cls, source: SourceView) -> list[tuple[str, str]]:
+    def unheeded(cls, source: Source) -> list[tuple[str, str]]:
         """What the config of the tower states and this does not know."""
         return TABLE.unheeded(_tower_config(source), source.text)
 
@@ -192,12 +192,12 @@ class Encoder(Config):
         )  # fmt: skip
 
 
-def _tower_config(source: SourceView) -> Mapping[str, Any]:
+def _tower_config(source: Source) -> Mapping[str, Any]:
     """Without the other parts of a model that is a tower with a head, such as ViT."""
     return {key: value for key, value in source.config.items() if not key.endswith("_config")}
 
 
-def _selection(source: SourceView) -> dict[str, Any]:
+def _selection(source: Source) -> dict[str, Any]:
     """The layer and the tokens that the model around the tower takes from it."""
     around = source.root
     if around.get("model_type") != "llava":
@@ -210,7 +210,7 @@ def _selection(source: SourceView) -> dict[str, Any]:
     return {"layer": layer, "select": "patches" if around.get("vision_feature_select_strategy", "default") == "default" else "all"}
 
 
-def _normalisation(source: SourceView) -> dict[str, Any]:
+def _normalisation(source: Source) -> dict[str, Any]:
     """The mean and std that the checkpoint's own pictures are normalised with."""
     try:
         prepared = picture_config(source)

@@ -11,7 +11,7 @@ from modelgraft_plugins.processor_files import NATURAL, NUMBER, SWITCH, WORD, Wa
 from modelgraft_plugins.vision.processors import BY_MODEL, PROCESSORS, Processor
 
 if TYPE_CHECKING:
-    from modelgraft.plugin import SourceView
+    from modelgraft.plugin import Source
 
 Side = int | None
 Size = Mapping[str, int]
@@ -60,7 +60,7 @@ def pixel_space(mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -
     return Space.of("pixels", mean=mean, std=std)
 
 
-def picture_config(source: SourceView) -> dict[str, Any]:
+def picture_config(source: Source) -> dict[str, Any]:
     """Read how a checkpoint prepares its pictures.
 
     Raises ValueError when it does not say, or prepares them in a way that vision/preprocess does not have, and SourceError
@@ -80,7 +80,7 @@ def picture_config(source: SourceView) -> dict[str, Any]:
     return _values(written, name, PROCESSORS[name])
 
 
-def unheeded(source: SourceView) -> Iterator[tuple[str, str]]:
+def unheeded(source: Source) -> Iterator[tuple[str, str]]:
     """What a source states about its pictures and vision/preprocess does not know."""
     written = processor_files.find(source, "image_processor")
     own = OWN_KEYS.get(processor_name(written, source.root), {}) if written is not None else {}

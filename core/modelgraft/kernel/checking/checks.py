@@ -31,16 +31,17 @@ from modelgraft.kernel.words.graph import Adapter, GraphSpec, Node, Ref, SolvedG
 from modelgraft.kernel.words.guard import contained, said
 from modelgraft.kernel.words.kinds import defect_of
 from modelgraft.kernel.words.ports import Port
+from modelgraft.kernel.words.source import NoSources, Sources
 
 
-def solve(graph: GraphSpec, *, offline: bool = True) -> SolvedGraph:
+def solve(graph: GraphSpec, *, sources: Sources | None = None) -> SolvedGraph:
     """Check a graph and make every port and config value concrete.
 
-    offline  look at sources on this machine and at recorded configs alone, never on the network
+    sources  who finds what `from:` names; None: nobody, and a graph that names a source has a problem
 
     Raises GraphError with every problem of the first phase that has any.
     """
-    drafts, outputs, configs = _wire(graph, offline=offline)
+    drafts, outputs, configs = _wire(graph, sources or NoSources())
     spare = left_over(graph)
     try:
         solved = _solve_wired(graph, drafts, outputs, configs)
@@ -71,12 +72,12 @@ def _solve_wired(graph: GraphSpec, drafts: dict[str, Draft], outputs: dict[str, 
     return SolvedGraph(graph, tell_twins(nodes), inputs, outputs, forecasts(graph, nodes))
 
 
-def _wire(graph: GraphSpec, *, offline: bool) -> tuple[dict[str, Draft], dict[str, Ref], Configs]:
+def _wire(graph: GraphSpec, sources: Sources) -> tuple[dict[str, Draft], dict[str, Ref], Configs]:
     problems = Collector()
     components = find_components(graph, problems)
     wire_names(graph, problems)
     check_placement(graph, problems)
-    configs = Configs(graph, problems, offline)
+    configs = Configs(graph, problems, sources)
     drafts: dict[str, Draft] = {}
     for name in sorted(components, key=lambda name: (reading_order(graph.nodes[name].place), name)):
         hosts, adapters = components[name]

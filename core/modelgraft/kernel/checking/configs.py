@@ -15,7 +15,7 @@ from modelgraft.kernel.words.errors import Collector, GraphError, Place, Problem
 from modelgraft.kernel.words.graph import AdapterSpec, GraphSpec, NodeSpec, Origin, Value, Wire
 from modelgraft.kernel.words.guard import contained, said, shown
 from modelgraft.kernel.words.kinds import Component, Config, defect_of
-from modelgraft.sources import config_rules, sources
+from modelgraft.kernel.words.source import Source, Sources
 
 
 @dataclass(slots=True)
@@ -24,8 +24,8 @@ class Configs:
 
     graph: GraphSpec
     problems: Collector
-    offline: bool = True
-    _views: dict[tuple[str, Path | None, bool], sources.SourceView | GraphError] = field(default_factory=dict)
+    sources: Sources
+    _views: dict[tuple[str, Path | None, bool], Source | GraphError] = field(default_factory=dict)
     _made: dict[tuple[Any, ...], tuple[Config, Face]] = field(default_factory=dict)
     _told: set[tuple[str, str]] = field(default_factory=set)
     _read: dict[tuple[str, int], Mapping[str, Any] | str | GraphError] = field(default_factory=dict)
@@ -107,7 +107,7 @@ class Configs:
             self.problems.add("unknown-key", found, place=given[key].origin.place, node=seat.node)
         return not unknown
 
-    def _view(self, seat: Seat, source: Value, folder: Path | None) -> sources.SourceView | None:
+    def _view(self, seat: Seat, source: Value, folder: Path | None) -> Source | None:
         """Look at a source; each distinct one once. The problem is told for each node that names it."""
         if not isinstance(source.value, str):
             found = f"{seat.scope}: `from` takes one text, e.g. org/model#part; it is {source.value!r}"
@@ -116,13 +116,7 @@ class Configs:
         key = (source.value, folder, source.origin.is_users)
         if key not in self._views:
             try:
-                self._views[key] = sources.find(
-                    source.value,
-                    registry=self.graph.registry,
-                    folder=folder,
-                    trusted=source.origin.is_users,
-                    offline=self.offline,
-                )
+                self._views[key] = self.sources.find(source.value, folder=folder, trusted=source.origin.is_users)
             except GraphError as error:
                 self._views[key] = error
         view = self._views[key]
@@ -138,14 +132,14 @@ class Configs:
                 self._told.add((problem.code, problem.found))
                 self.problems.problems.append(replace(problem, place=problem.place or place, node=problem.node or seat.node))
 
-    def _reading(self, component: Component, view: sources.SourceView) -> Mapping[str, Any] | str | GraphError:
+    def _reading(self, component: Component, view: Source) -> Mapping[str, Any] | str | GraphError:
         """What a component reads from a source; each pair once."""
         key = (component.id, id(view))
         if key not in self._read:
             self._read[key] = _read_source(component, view)
         return self._read[key]
 
-    def _from_source(self, seat: Seat, component: Component, view: sources.SourceView, place: Place | None) -> Mapping[str, Any] | None:
+    def _from_source(self, seat: Seat, component: Component, view: Source, place: Place | None) -> Mapping[str, Any] | None:
         read = self._reading(component, view)
         if isinstance(read, GraphError):
             self._tell(seat, read, place)
@@ -157,12 +151,12 @@ class Configs:
         return read
 
     def _make(
-        self, seat: Seat, component: Component, values: Mapping[str, Any], view: sources.SourceView | None, origins: Mapping[str, Origin]
+        self, seat: Seat, component: Component, values: Mapping[str, Any], view: Source | None, origins: Mapping[str, Origin]
     ) -> tuple[Config, Face] | None:
         key = (component.id, id(view), *((name, repr(value)) for name, value in sorted(values.items())))
         if key in self._made:
             return self._made[key]
-        if oversized := _oversized(seat, component, values, origins):
+        if oversized := self._oversized(seat, component, values, origins):
             self.problems.problems.extend(oversized)
             return None
         try:
@@ -179,24 +173,23 @@ class Configs:
             return made
         return None
 
+    def _oversized(self, seat: Seat, component: Component, values: Mapping[str, Any], origins: Mapping[str, Origin]) -> list[Problem]:
+        """Sizes that no model has: to count or to build them would keep the checks, or the machine, busy for ever."""
+        if set(values) - set(component.config.model_fields):
+            return []  # told as keys that are not there
+        problems = list[Problem]()
+        for name, key, held, wanted in self.sources.too_large(values):
+            origin = origins.get(name)
+            place = (origin.place if origin else None) or seat.place
+            problems.append(Problem("wrong-value", f"{seat.scope}.{key} is {held}, wanted {wanted}", place, node=seat.node))
+        return problems
+
 
 def _new_wires(adapter: AdapterSpec, taken: Mapping[str, Wire]) -> dict[str, Wire]:
     return {name: wire for name, wire in adapter.wires.items() if name not in taken}
 
 
-def _oversized(seat: Seat, component: Component, values: Mapping[str, Any], origins: Mapping[str, Origin]) -> list[Problem]:
-    """Sizes that no model has: to count or to build them would keep the checks, or the machine, busy for ever."""
-    problems = list[Problem]()
-    if set(values) - set(component.config.model_fields):
-        return problems  # told as keys that are not there
-    for name, key, value, wanted in config_rules.too_large(values):
-        origin = origins.get(name)
-        found = f"{seat.scope}.{key} is {config_rules.shown(value)}, wanted {wanted}"
-        problems.append(Problem("wrong-value", found, (origin.place if origin else None) or seat.place, node=seat.node))
-    return problems
-
-
-def _read_source(component: Component, view: sources.SourceView) -> Mapping[str, Any] | str | GraphError:
+def _read_source(component: Component, view: Source) -> Mapping[str, Any] | str | GraphError:
     """What the source decides, or the sentence that says why it decides nothing."""
     try:
         with contained():
@@ -213,9 +206,7 @@ def _read_source(component: Component, view: sources.SourceView) -> Mapping[str,
     return found
 
 
-def _remarks(
-    seat: Seat, component: Component, view: sources.SourceView, given: Mapping[str, Value], written: Place | None
-) -> tuple[Problem, ...]:
+def _remarks(seat: Seat, component: Component, view: Source, given: Mapping[str, Value], written: Place | None) -> tuple[Problem, ...]:
     """What the source states and the component does not heed, at the line that names the source."""
     place = written or seat.place
     try:

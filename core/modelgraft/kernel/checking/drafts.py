@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from modelgraft.kernel.words.errors import Place, Problem
 from modelgraft.kernel.words.graph import NodeSpec, Origin, Ref, Wire
 from modelgraft.kernel.words.kinds import Component, Config, checked_ports
 from modelgraft.kernel.words.ports import Axis, Port, Ports, PortType, Tensor, tensor_in
-
-if TYPE_CHECKING:
-    from modelgraft.sources.sources import SourceView
+from modelgraft.kernel.words.source import Source
 
 BATCH = "batch"  # the one axis name that means the same in the whole graph
 
@@ -65,7 +63,7 @@ class Part:
     config: Config
     given: dict[str, Any]
     origins: dict[str, Origin]
-    source: SourceView | None
+    source: Source | None
     face: Face
     remarks: tuple[Problem, ...] = ()
     symbols: Mapping[str, str] = field(init=False)

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from modelgraft.kernel.words.errors import Place, Problem, choices
 from modelgraft.kernel.words.graph import GraphSpec, Node
+from modelgraft.kernel.words.source import NO_WEIGHTS_HINT, Source
 from modelgraft.kernel.words.wording import option
-from modelgraft.sources.lacking import NO_WEIGHTS_HINT, none_to_come
-from modelgraft.sources.sources import SourceView
 
 
 def forecasts(graph: GraphSpec, nodes: Mapping[str, Node]) -> tuple[Problem, ...]:
@@ -17,7 +16,7 @@ def forecasts(graph: GraphSpec, nodes: Mapping[str, Node]) -> tuple[Problem, ...
     return tuple(sorted(found, key=lambda problem: (problem.place.line or 0) if problem.place else 0))
 
 
-def needs_weights(node: Node) -> Iterator[tuple[str, SourceView, int | None]]:
+def needs_weights(node: Node) -> Iterator[tuple[str, Source, int | None]]:
     """The sources whose weights a node and its adapters need: the name of the part, the source, and the number of the adapter."""
     if node.component.module is not None and node.source is not None and node.share is None:
         yield node.name, node.source, None
@@ -28,7 +27,7 @@ def needs_weights(node: Node) -> Iterator[tuple[str, SourceView, int | None]]:
 
 def _weights(graph: GraphSpec, node: Node) -> Iterator[Problem]:
     for name, source, index in needs_weights(node):
-        if why := none_to_come(source, offline=False):
+        if why := source.lacks_weights(offline=False):
             spec = graph.nodes[node.name]
             written = spec.source if index is None else spec.adapters[index].source
             place: Place | None = written.origin.place if written is not None else None

@@ -47,8 +47,7 @@ def _weights_of(node: Node) -> Hashable | None:
     """What two nodes have in common that could share their weights; None for one that shares, or has none of a source."""
     if node.source is None or node.share is not None or node.component.module is None:
         return None
-    ref = node.source.ref
-    where = (ref.kind, ref.name, ref.revision, ref.member, ref.part, str(node.source.path()))
+    where = (*node.source.named, str(node.source.path()))
     count = _count(node)
     return (node.component.id, where, shown(node.config) if count is None else count, shown(sorted(node.runtime.items())))
 

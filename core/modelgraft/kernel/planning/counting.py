@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from modelgraft.kernel.words.errors import GraphError, InputError, PluginError, Problem, choices
 from modelgraft.kernel.words.graph import Node
 from modelgraft.kernel.words.guard import contained, said, shown
 from modelgraft.kernel.words.kinds import Component, Config, defect_of
 from modelgraft.kernel.words.plans import Parameters, Totals
-from modelgraft.sources.sources import SourceView
+from modelgraft.kernel.words.source import Source
 
 # Bytes of one weight by dtype or precision. w8 and w4 hold a float32 scale for every 32 weights beside them.
 BYTES: Mapping[str, float] = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "int8": 1, "w8": 1 + 4 / 32, "w4": 0.5 + 4 / 32}
+CountBuilt = Callable[[Node], int | None]  # the parameters of a module that is built without memory; None for other code
 
 
-def count(node: Node, *, exact: bool = False) -> Parameters:
+def count(node: Node, *, built: CountBuilt | None = None) -> Parameters:
     """Count the parameters of a node and its adapters. A frozen node trains nothing but its adapters.
 
-    exact  also build the module on the meta device. Raises GraphError `parameter-mismatch` when that gives another number
+    built  counts what is there once the module is built. Raises GraphError `parameter-mismatch` when that is another number
     """
     own, how = _count_part(node.component, node.config, node.source, node.name)
-    if exact and node.component.module is not None:
-        own, how = _built(node, own, how), "built"
+    if built is not None and node.component.module is not None:
+        own, how = _compared(node, built(node), own, how), "built"
     grafted = [_count_part(adapter.component, adapter.config, adapter.source, node.name)[0] for adapter in node.adapters]
     added = None if None in grafted else sum(number for number in grafted if number is not None)
     total = None if own is None or added is None else own + added
@@ -58,7 +59,7 @@ def _sum(numbers: Iterable[int | None]) -> int | None:
     return total
 
 
-def _count_part(component: Component, config: Config, source: SourceView | None, node: str) -> tuple[int | None, str]:
+def _count_part(component: Component, config: Config, source: Source | None, node: str) -> tuple[int | None, str]:
     try:
         with contained():
             number = config.parameters()
@@ -74,10 +75,7 @@ def _count_part(component: Component, config: Config, source: SourceView | None,
     return (sum(map(math.prod, shapes.values())), "checkpoint") if shapes else (None, "unknown")
 
 
-def _built(node: Node, told: int | None, how: str) -> int | None:
-    from modelgraft.backends.torch import count_parameters  # torch only for `--exact`
-
-    built = count_parameters(node)
+def _compared(node: Node, built: int | None, told: int | None, how: str) -> int | None:
     if how in ("formula", "none") and built != told:
         found = f"{node.name} ({node.component.id}) has {told or 0:,} parameters by its formula, but {built or 0:,} when it is built"
         hint = f"this is a defect of the plugin '{node.component.plugin}': its parameters() and its module disagree"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from modelgraft.kernel.planning.counting import add_up, count, weight_bytes
+from modelgraft.kernel.planning.counting import CountBuilt, add_up, count, weight_bytes
 from modelgraft.kernel.planning.provenance import key_of
 from modelgraft.kernel.shelf.registry import Registry
 from modelgraft.kernel.words.errors import InputError, choices, nearest
@@ -45,15 +45,15 @@ def plan(
     *,
     wanted: Mapping[str, Ref] | Sequence[str] | None = None,
     asked: Mapping[str, Any] | None = None,
-    exact: bool = False,
+    count_built: CountBuilt | None = None,
     otherwise: Mapping[str, str] | None = None,
 ) -> Plan:
     """Plan the nodes that the wanted outputs need.
 
-    wanted     names of outputs, or ports as "node.port", or both by the name of the result; None: every declared output
-    asked      backend, device, dtype, precision and threads that win over what the graph says
-    otherwise  what "auto" and silence mean for each
-    exact      build every module on the meta device, and compare with its formula
+    wanted       names of outputs, or ports as "node.port", or both by the name of the result; None: every declared output
+    asked        backend, device, dtype, precision and threads that win over what the graph says
+    otherwise    what "auto" and silence mean for each
+    count_built  counts the parameters of a module as it is built, to be compared with its formula; None: formulas alone
 
     Raises InputError for an output that is not there and for weights that a backend does not have, GraphError when a formula
     is wrong.
@@ -71,7 +71,7 @@ def plan(
     for name in order:
         node = solved.nodes[name]
         reads[name] = _reads(node, reads)
-        step = _step(node, solved, placement, keys, exact=exact, releases=tuple(releases[name]), reads=tuple(sorted(reads[name])))
+        step = _step(node, solved, placement, keys, built=count_built, releases=tuple(releases[name]), reads=tuple(sorted(reads[name])))
         keys[name] = step.key
         steps.append(step)
     pruned = tuple(name for name in solved.nodes if name not in needed)
@@ -84,14 +84,14 @@ def _step(
     placement: Placement,
     keys: Mapping[str, str],
     *,
-    exact: bool,
+    built: CountBuilt | None,
     releases: tuple[Ref, ...],
     reads: tuple[str, ...],
 ) -> Step:
     backend, device, dtype, precision, threads = (
         placement.of(node, what) for what in ("backend", "device", "dtype", "precision", "threads")
     )
-    parameters = count(node, exact=exact)
+    parameters = count(node, built=built)
     return Step(
         node=node,
         parameters=parameters,

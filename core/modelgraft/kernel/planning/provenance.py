@@ -15,7 +15,7 @@ from modelgraft.kernel.words.errors import GraphError
 from modelgraft.kernel.words.graph import Node, Ref, SolvedGraph
 from modelgraft.kernel.words.guard import contained
 from modelgraft.kernel.words.kinds import Component, Config
-from modelgraft.sources.sources import SourceView
+from modelgraft.kernel.words.source import Source
 
 
 def key_of(node: Node, graph: SolvedGraph, upstream: Mapping[str, str], *, backend: str, dtype: str) -> str:
@@ -53,7 +53,7 @@ def _plain(value: Any) -> Any:
     return dump(mode="json") if dump is not None else repr(value)
 
 
-def _identity(source: SourceView | None) -> str:
+def _identity(source: Source | None) -> str:
     if source is None:
         return "no source"
     try:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from modelgraft.kernel.words.graph import Node, SolvedGraph
-
-if TYPE_CHECKING:
-    from modelgraft.sources.sources import SourceView
+from modelgraft.kernel.words.source import Source
 
 BESIDE = ("tokenizer", "preprocess")  # kinds that read files beside the weights
 AROUND = ("model", "module")  # steps of a key that say nothing of what the tensor is for
@@ -21,7 +18,7 @@ def unread_parts(graph: SolvedGraph) -> Mapping[str, Mapping[str, int]]:
     Only sources of which nodes use several parts: one that gives a single part was never meant to be used whole. A
     checkpoint that does not say its keys without being read is left out.
     """
-    views: dict[tuple[object, ...], list[SourceView]] = {}
+    views: dict[tuple[object, ...], list[Source]] = {}
     for view in _read(graph.nodes.values()):
         views.setdefault(tuple(view.weight_files), []).append(view)
     found: dict[str, Mapping[str, int]] = {}
@@ -36,7 +33,7 @@ def unread_parts(graph: SolvedGraph) -> Mapping[str, Mapping[str, int]]:
     return found
 
 
-def _read(nodes: Iterable[Node]) -> Iterator[SourceView]:
+def _read(nodes: Iterable[Node]) -> Iterator[Source]:
     """The sources whose tensors the nodes, and what is grafted into them, read."""
     for node in nodes:
         if node.source is not None and node.component.function is None and node.component.kind not in BESIDE:

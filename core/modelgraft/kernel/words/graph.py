@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from modelgraft.kernel.words.errors import Place, Problem
 from modelgraft.kernel.words.kinds import Component, Config
 from modelgraft.kernel.words.ports import Port
+from modelgraft.kernel.words.source import Source
 from modelgraft.kernel.words.wording import for_python
 
 if TYPE_CHECKING:
     from modelgraft.kernel.language.document import Document
     from modelgraft.kernel.shelf.registry import Registry
-    from modelgraft.sources.sources import SourceView
 
 INPUTS = "inputs"  # the name under which wires address the inputs of the graph
 
@@ -192,7 +192,7 @@ class Adapter:
 
     component: Component
     config: Config
-    source: SourceView | None
+    source: Source | None
     ports: tuple[str, ...]
     origins: Mapping[str, Origin] = field(default_factory=dict)
 
@@ -214,7 +214,7 @@ class Node:
     name: str
     component: Component
     config: Config
-    source: SourceView | None
+    source: Source | None
     in_ports: Mapping[str, Port]
     out_ports: Mapping[str, Port]
     wired: Mapping[str, tuple[Ref, ...]]

@@ -24,7 +24,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, TypeVar, get_type_hints, overload
+from typing import Annotated, Any, ClassVar, Protocol, TypeVar, get_type_hints, overload
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.fields import FieldInfo
@@ -33,9 +33,7 @@ from modelgraft.kernel.words.errors import PluginError, nearest
 from modelgraft.kernel.words.guard import contained, place_of, said, shown
 from modelgraft.kernel.words.notation import in_yaml
 from modelgraft.kernel.words.ports import Port, Ports, PortSyntaxError
-
-if TYPE_CHECKING:
-    from modelgraft.sources.sources import SourceView
+from modelgraft.kernel.words.source import Source
 
 KINDS: Mapping[str, str] = {
     "encoder": "turns a medium into vectors",
@@ -88,7 +86,7 @@ class SolvedNode(Protocol):
         ...
 
     @property
-    def source(self) -> SourceView | None:
+    def source(self) -> Source | None:
         """What its config and weights come from."""
         ...
 
@@ -121,7 +119,7 @@ class Config(BaseModel):
     declared_ports: ClassVar[Ports] = Ports()
 
     @classmethod
-    def from_source(cls, source: SourceView) -> Mapping[str, Any]:  # noqa: ARG003 for those who override it
+    def from_source(cls, source: Source) -> Mapping[str, Any]:  # noqa: ARG003 for those who override it
         """Give the config values that a source (a checkpoint's config, a preset) decides; `with` overrides them.
 
         Raises ValueError with one sentence when the source is of another family than this component serves.
@@ -129,7 +127,7 @@ class Config(BaseModel):
         return {}
 
     @classmethod
-    def unheeded(cls, source: SourceView) -> Iterable[tuple[str, ...]]:  # noqa: ARG003 for those who override it
+    def unheeded(cls, source: Source) -> Iterable[tuple[str, ...]]:  # noqa: ARG003 for those who override it
         """Give (sentence, way out) for each thing that a source states, that could change the answer, and that is not done here.
 
         A third entry names a config key: where the graph sets that, nothing is told, because the graph has decided.

@@ -16,15 +16,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelgraft.kernel.words.errors import Problem, SourceError, choices, nearest
+from modelgraft.kernel.words.source import Source
 from modelgraft.kernel.words.wording import option
-from modelgraft.sources import archives, config_rules, conversions, hub, parts, seals, weight_files
+from modelgraft.sources import archives, config_rules, conversions, hub, lacking, parts, seals, weight_files
 from modelgraft.sources.headers import TensorHeader, damaged, read_header
 from modelgraft.sources.refs import WEIGHT_SUFFIXES, SourceRef, looks_like_a_path, parse, paths
 from modelgraft.sources.storage import sha256_of, stamp_of, was_named
@@ -32,7 +33,7 @@ from modelgraft.sources.storage import sha256_of, stamp_of, was_named
 if TYPE_CHECKING:
     from modelgraft.kernel.shelf.registry import Registry
 
-__all__ = ["SourceRef", "SourceView", "find", "parse", "settle", "view"]
+__all__ = ["MachineSources", "SourceRef", "SourceView", "find", "parse", "settle", "view", "viewed"]
 
 CONFIG_FILES = ("config.json", "adapter_config.json")
 MOST_JSON_BYTES = 32 << 20  # the index of a model of a hundred thousand tensors has about 10 MB
@@ -65,6 +66,16 @@ class SourceView:
     def text(self) -> str:
         """The source as written."""
         return self.ref.text
+
+    @property
+    def kind(self) -> str:
+        """Of the grammar of `from:`: hub, folder, file, preset or archive."""
+        return self.ref.kind
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """What tells it from other sources by name."""
+        return self.ref.kind, self.ref.name, self.ref.revision, self.ref.member, self.ref.part
 
     @property
     def part(self) -> str:
@@ -126,6 +137,10 @@ class SourceView:
         """Key of the part -> key in the files, for files whose keys only their reader knows."""
         return parts.select(self.root, files, self.part, source=self.whole)[1]
 
+    def lacks_weights(self, *, offline: bool) -> str:
+        """Why it has no weights and will get none; "" where it has some, or where they are fetched when it is opened."""
+        return lacking.none_to_come(self, offline=offline)
+
     def identity(self) -> str:
         """Tells contents apart for caching: the hash that was given, else one of the config and of the files' stamps."""
         if self.ref.sha256:
@@ -173,6 +188,28 @@ class SourceView:
     def whole(self) -> str:
         """The text that names the whole source, to be put before `#part`."""
         return self.ref.whole or self.text
+
+
+@dataclass(frozen=True, slots=True)
+class MachineSources:
+    """The sources that this machine has, those that plugins have recorded, and unless `offline` those of the network."""
+
+    registry: Registry
+    offline: bool = True
+
+    def find(self, text: str, *, folder: Path | None, trusted: bool) -> SourceView:
+        """Look at the source that a text names; see the function `find`."""
+        return find(text, registry=self.registry, folder=folder, trusted=trusted, offline=self.offline)
+
+    def too_large(self, values: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+        """Give (field, key within it, what it holds, what is wanted) for each size in a config that no model has."""
+        return ((name, key, config_rules.shown(held), wanted) for name, key, held, wanted in config_rules.too_large(values))
+
+
+def viewed(source: Source) -> SourceView:
+    """The view that a source is, for those who open its files."""
+    assert isinstance(source, SourceView), "whatever is loaded was checked against the sources of a machine"
+    return source
 
 
 def find(text: str, *, registry: Registry, folder: Path | None, trusted: bool, offline: bool) -> SourceView:

@@ -1,0 +1,17 @@
+"""Graphs checked as this machine sees them: the kernel's checks with the sources that are here."""
+
+from __future__ import annotations
+
+from modelgraft.kernel.checking.checks import solve
+from modelgraft.kernel.words.graph import GraphSpec, SolvedGraph
+from modelgraft.sources.views import MachineSources
+
+
+def checked(graph: GraphSpec, *, offline: bool = True) -> SolvedGraph:
+    """Check a graph, and make every port and config value concrete.
+
+    offline  look at sources on this machine and at recorded configs alone, never on the network
+
+    Raises GraphError with every problem of the first phase that has any.
+    """
+    return solve(graph, sources=MachineSources(graph.registry, offline=offline))
