@@ -21,9 +21,9 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.engine.backend import LoadContext as LoadContext
     from modelgraft.engine.backend import Loaded as Loaded
     from modelgraft.engine.backend import NodeRuntime as NodeRuntime
-    from modelgraft.engine.parity import TOLERANCES as TOLERANCES
     from modelgraft.engine.parity import ExportError as ExportError
     from modelgraft.engine.parity import Parity as Parity
+    from modelgraft.engine.parity import TOLERANCES as TOLERANCES
     from modelgraft.engine.parity import parity_of as parity_of
     from modelgraft.kernel.language.document import PRECISIONS as PRECISIONS
     from modelgraft.kernel.shelf.hooks import hookimpl as hookimpl
@@ -35,6 +35,14 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.kernel.words.errors import SourceError as SourceError
     from modelgraft.kernel.words.errors import choices as choices
     from modelgraft.kernel.words.errors import nearest as nearest
+    from modelgraft.kernel.words.families import AUTO as AUTO
+    from modelgraft.kernel.words.families import EVERY as EVERY
+    from modelgraft.kernel.words.families import FamilyCard as FamilyCard
+    from modelgraft.kernel.words.families import LanguageCard as LanguageCard
+    from modelgraft.kernel.words.families import PartCard as PartCard
+    from modelgraft.kernel.words.families import PictureCard as PictureCard
+    from modelgraft.kernel.words.families import TowerCard as TowerCard
+    from modelgraft.kernel.words.families import WholeCard as WholeCard
     from modelgraft.kernel.words.graph import Adapter as Adapter
     from modelgraft.kernel.words.graph import Node as Node
     from modelgraft.kernel.words.guard import contained as contained
@@ -66,6 +74,8 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.sources import archives as archives
     from modelgraft.sources import kept as kept
     from modelgraft.sources import seals as seals
+    from modelgraft.sources.families import Families as Families
+    from modelgraft.sources.families import families as families
     from modelgraft.sources.headers import damaged as damaged
     from modelgraft.sources.progress import current_listener as current_listener
     from modelgraft.sources.storage import cache_in_use as cache_in_use
@@ -80,6 +90,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
 
 # Name -> the module that holds it, or of which it is a part. Resolved on first use.
 _HOMES = {
+    "AUTO": "kernel.words.families",
     "Adapter": "kernel.words.graph",
     "Answers": "loops.loop",
     "Audio": "records.media",
@@ -87,9 +98,13 @@ _HOMES = {
     "Config": "kernel.words.kinds",
     "Decoder": "loops.decoder",
     "Dim": "kernel.words.kinds",
+    "EVERY": "kernel.words.families",
     "ExportError": "engine.parity",
+    "Families": "sources.families",
+    "FamilyCard": "kernel.words.families",
     "GraphError": "kernel.words.errors",
     "InputError": "kernel.words.errors",
+    "LanguageCard": "kernel.words.families",
     "LoadContext": "engine.backend",
     "Loaded": "engine.backend",
     "ModelgraftError": "kernel.words.errors",
@@ -98,6 +113,8 @@ _HOMES = {
     "PICTURE_PIXELS": "records.pictures",
     "PRECISIONS": "kernel.language.document",
     "Parity": "engine.parity",
+    "PartCard": "kernel.words.families",
+    "PictureCard": "kernel.words.families",
     "PluginError": "kernel.words.errors",
     "Port": "kernel.words.ports",
     "Ports": "kernel.words.ports",
@@ -112,8 +129,10 @@ _HOMES = {
     "TOLERANCES": "engine.parity",
     "Tensor": "kernel.words.ports",
     "TorchBackend": "backends.torch",
+    "TowerCard": "kernel.words.families",
     "TypeOf": "kernel.words.kinds",
     "Weights": "sources.weights",
+    "WholeCard": "kernel.words.families",
     "archives": "sources",
     "cache_in_use": "sources.storage",
     "cache_root": "sources.storage",
@@ -126,6 +145,7 @@ _HOMES = {
     "defect_of": "kernel.words.kinds",
     "digest_of": "sources.storage",
     "eight_bits": "records.pictures",
+    "families": "sources.families",
     "folder_aside": "sources.storage",
     "generate": "loops.loop",
     "hookimpl": "kernel.shelf.hooks",
@@ -149,9 +169,7 @@ _HOMES = {
 }
 
 __all__ = [
-    "PICTURE_PIXELS",
-    "PRECISIONS",
-    "TOLERANCES",
+    "AUTO",
     "Adapter",
     "Answers",
     "Audio",
@@ -159,15 +177,23 @@ __all__ = [
     "Config",
     "Decoder",
     "Dim",
+    "EVERY",
     "ExportError",
+    "Families",
+    "FamilyCard",
     "GraphError",
     "InputError",
+    "LanguageCard",
     "LoadContext",
     "Loaded",
     "ModelgraftError",
     "Node",
     "NodeRuntime",
+    "PICTURE_PIXELS",
+    "PRECISIONS",
     "Parity",
+    "PartCard",
+    "PictureCard",
     "PluginError",
     "Port",
     "Ports",
@@ -179,10 +205,13 @@ __all__ = [
     "SourceView",
     "Space",
     "SpaceOf",
+    "TOLERANCES",
     "Tensor",
     "TorchBackend",
+    "TowerCard",
     "TypeOf",
     "Weights",
+    "WholeCard",
     "archives",
     "cache_in_use",
     "cache_root",
@@ -195,6 +224,7 @@ __all__ = [
     "defect_of",
     "digest_of",
     "eight_bits",
+    "families",
     "folder_aside",
     "generate",
     "hookimpl",

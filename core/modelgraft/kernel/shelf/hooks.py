@@ -58,6 +58,15 @@ def register_backends(register: Callable[..., None]) -> None:
 
 
 @hookspec
+def register_families(register: Callable[[Any], None]) -> None:
+    """Offer cards of checkpoint families: call `register(card)` once for each `FamilyCard`.
+
+    A card is data: what the files of a family leave out, its parts, how its towers are run, the graph that it becomes. See
+    `modelgraft_plugins/families/README.md`.
+    """
+
+
+@hookspec
 def register_commands(app: Any) -> None:
     """Offer commands of the command line: add them to the typer app, which is the plugin's own.
 

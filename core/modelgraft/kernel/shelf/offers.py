@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from modelgraft.kernel.words.errors import PluginError
+from modelgraft.kernel.words.families import FamilyCard
 from modelgraft.kernel.words.guard import shown
 from modelgraft.kernel.words.kinds import Component
 from modelgraft.kernel.words.ports import DTYPES, MODALITIES
@@ -21,6 +22,7 @@ TABLES: Mapping[str, str] = {
     "recorded config": "recorded_configs",
     "weight reader": "weight_readers",
     "backend": "backends",
+    "family": "families",
 }
 # Names that belong to the core: what it reads, writes or says by itself.
 RESERVED: Mapping[str, tuple[str, ...]] = {
@@ -37,7 +39,7 @@ _DASHED = re.compile(r"^[a-z][a-z0-9_-]*$")
 class Lost:
     """A name that a plugin offered and does not have.
 
-    what   "component", "record type", "recorded config", "weight reader", "backend" or "command";  owner  who has it
+    what   "component", "record type", "recorded config", "weight reader", "backend", "family" or "command";  owner  who has it
     """
 
     what: str
@@ -63,6 +65,7 @@ class Offers:
     recorded_configs: dict[str, Path] = field(default_factory=dict)
     weight_readers: dict[str, str] = field(default_factory=dict)
     backends: dict[str, str] = field(default_factory=dict)
+    families: dict[str, FamilyCard] = field(default_factory=dict)
     precisions: dict[str, tuple[str, ...]] = field(default_factory=dict)
     fusing: set[str] = field(default_factory=set)
     lost: list[Lost] = field(default_factory=list)
@@ -112,6 +115,14 @@ class Offers:
             self.precisions[name] = known
             if fuses:
                 self.fusing.add(name)
+
+    def add_family(self, card: FamilyCard) -> None:
+        """Take the card of a family."""
+        if not isinstance(card, FamilyCard):
+            raise PluginError(f"register_families got {shown(card)}; wanted: a FamilyCard")
+        if not isinstance(card.name, str) or not _DASHED.match(card.name):
+            raise PluginError(f"register_families got a card named {shown(card.name)}; wanted: a word in lower case, such as dinov2")
+        self._add("family", card.name, card)
 
     def names(self) -> Iterator[tuple[str, str]]:
         """Everything that is offered, as (what, name)."""

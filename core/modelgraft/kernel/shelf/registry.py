@@ -20,15 +20,30 @@ import pluggy
 from modelgraft.kernel.shelf import hooks
 from modelgraft.kernel.shelf.offers import RESERVED, Lost, Offers, overlaps
 from modelgraft.kernel.words.errors import Place, PluginError, choices, nearest
+from modelgraft.kernel.words.families import FamilyCard
 from modelgraft.kernel.words.guard import contained, place_of, said
 from modelgraft.kernel.words.kinds import Component
 from modelgraft.kernel.words.ports import MODALITIES
 
-__all__ = ["GROUP", "SHIPPED", "Lost", "Plugin", "Registry", "assemble", "discover"]
+__all__ = ["GROUP", "KNOWN", "SHIPPED", "Known", "Lost", "Plugin", "Registry", "assemble", "discover"]
 
 GROUP = "modelgraft"  # the entry-point group of plugins
 SHIPPED = "modelgraft"  # the distribution whose plugins come first
 OWN = "modelgraft itself"  # who has the names that no plugin can take
+
+
+@dataclass(slots=True)
+class Known:
+    """The cards of families of every plugin that this process has loaded.
+
+    cards         by name: who came first keeps it;  is_complete  those of all installed plugins are among them
+    """
+
+    cards: dict[str, FamilyCard] = field(default_factory=dict)
+    is_complete: bool = False
+
+
+KNOWN = Known()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +85,7 @@ class Registry:
     recorded_configs: Mapping[str, Path]
     weight_readers: Mapping[str, str]
     backends: Mapping[str, str]
+    families: Mapping[str, FamilyCard]
     precisions: Mapping[str, tuple[str, ...]]  # that weights may have on a backend; none: it does not tell
     fusing: frozenset[str]  # the backends that run connected nodes as one call
     manager: pluggy.PluginManager = field(compare=False, repr=False)
@@ -112,6 +128,7 @@ def discover(*, only: Collection[str] | None = None) -> Registry:
     building = _Building()
     for name, point in points.items():
         building.load(name, point)
+    KNOWN.is_complete = KNOWN.is_complete or only is None
     return building.finish()
 
 
@@ -193,6 +210,7 @@ class _Building:
         hook("register_recorded_configs", others)(register=offers.add_recorded_config)
         hook("register_weight_readers", others)(register=offers.add_weight_reader)
         hook("register_backends", others)(register=offers.add_backend)
+        hook("register_families", others)(register=offers.add_family)
         return offers
 
     def _take(self, offers: Offers) -> list[Lost]:
@@ -213,6 +231,8 @@ class _Building:
         return next((owner for (kind, known), owner in self.owners.items() if kind == what and overlaps(what, name, known)), None)
 
     def finish(self) -> Registry:
+        for name, card in self.offers.families.items():
+            KNOWN.cards.setdefault(name, card)
         tables = {name: MappingProxyType(dict(sorted(table.items()))) for name, table in self.offers.tables.items()}
         fusing = frozenset(self.offers.fusing)
         found = MappingProxyType(self.plugins), MappingProxyType(self.owners)

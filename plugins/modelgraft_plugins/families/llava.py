@@ -1,0 +1,37 @@
+"""LLaVA: the patches of CLIP, projected, stand among the words of a language model (arXiv 2304.08485)."""
+
+from __future__ import annotations
+
+from modelgraft.plugin import FamilyCard, PartCard, PictureCard, WholeCard
+from modelgraft_plugins.families._shared import CLIP_PICTURES, PLAIN
+
+PARTS = {
+    "vision_tower": PartCard("vision_config", "clip_vision_model", strip="vision_model."),
+    "language_model": PartCard("text_config", "llama", also="text_model", language="always"),
+    "multi_modal_projector": PLAIN,
+}
+# Relatives: their parts lie as those of a LLaVA do, and how they choose among layers and tokens is not said here.
+_KIN = {
+    "vision_tower": PartCard("vision_config", strip="vision_model."),
+    "language_model": PARTS["language_model"],
+}
+_QWEN = {"vision_tower": _KIN["vision_tower"], "language_model": PartCard("text_config", "qwen2", also="text_model", language="always")}
+
+CARD = FamilyCard(
+    "llava",
+    "the patches of a picture stand among the words of a language model",
+    wholes={
+        "llava": WholeCard(
+            parts=PARTS,
+            pictures="Llava",
+            layer=("vision_feature_layer", -2),
+            select=("vision_feature_select_strategy", "default"),
+            tied=False,
+        ),
+        **dict.fromkeys(("llava_next", "llava_next_video", "video_llava"), WholeCard(parts=_KIN, tied=False)),
+        "vipllava": WholeCard(parts=_KIN, tied=False, pictures="CLIP"),
+        "llava_onevision": WholeCard(parts=_QWEN, tied=False),
+    },
+    pictures={"Llava": PictureCard(CLIP_PICTURES, is_square=False)},
+    graphs={"llava": "llava"},
+)
