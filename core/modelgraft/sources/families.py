@@ -19,6 +19,7 @@ from modelgraft.kernel.words.families import (
     EVERY,
     FamilyCard,
     LanguageCard,
+    PartCard,
     PictureCard,
     TowerCard,
     WholeCard,
@@ -70,6 +71,13 @@ class Families:
         """The model type of the language model in a model of several parts, where its config leaves it out; "" where none is known."""
         return next((part.kind for _, part in self._own_parts(whole) if part.language and part.kind), "")
 
+    def part_of(self, whole: Any, config: str, *, inside: Any) -> str:
+        """The part that a sub-config is about, by its key and its own model type: one has a text_model, another a language_model."""
+        own = [name for name, part in self._own_parts(whole) if part.config == config]
+        common = [name for name, part in self.whole(EVERY).parts.items() if part.config == config]
+        alike = [name for name in common if str(inside).endswith(f"_{name}")]
+        return next(iter((*own, *alike, *common)), config.removesuffix("_config"))
+
     @cached_property
     def towers(self) -> Mapping[str, TowerCard]:
         """Model type -> encoder."""
@@ -104,7 +112,7 @@ class Families:
         every = found.get(EVERY, WholeCard())
         return {kind: _filled(whole, every) for kind, whole in found.items()}
 
-    def _own_parts(self, whole: Any) -> Iterator[tuple[str, Any]]:
+    def _own_parts(self, whole: Any) -> Iterator[tuple[str, PartCard]]:
         known = self.whole(whole)
         common = self.whole(EVERY).parts
         yield from ((name, part) for name, part in known.parts.items() if common.get(name) is not part)
@@ -112,8 +120,9 @@ class Families:
 
 def _filled(card: WholeCard, other: WholeCard) -> WholeCard:
     """A card with what it leaves open taken from another; parts are put together."""
-    open_ = {field.name: getattr(other, field.name) for field in fields(WholeCard) if getattr(card, field.name) == _silent(field)}
-    return replace(card, **{**open_, "parts": {**other.parts, **card.parts}})
+    silent = [field.name for field in fields(WholeCard) if getattr(card, field.name) == _silent(field)]
+    parts = {**card.parts, **{name: part for name, part in other.parts.items() if name not in card.parts}}
+    return replace(card, **{**{name: getattr(other, name) for name in silent}, "parts": parts})
 
 
 def _silent(field: Any) -> Any:  # Any: dataclasses.Field of anything
