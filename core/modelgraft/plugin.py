@@ -21,9 +21,9 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.engine.backend import LoadContext as LoadContext
     from modelgraft.engine.backend import Loaded as Loaded
     from modelgraft.engine.backend import NodeRuntime as NodeRuntime
+    from modelgraft.engine.parity import TOLERANCES as TOLERANCES
     from modelgraft.engine.parity import ExportError as ExportError
     from modelgraft.engine.parity import Parity as Parity
-    from modelgraft.engine.parity import TOLERANCES as TOLERANCES
     from modelgraft.engine.parity import parity_of as parity_of
     from modelgraft.kernel.language.document import PRECISIONS as PRECISIONS
     from modelgraft.kernel.shelf.hooks import hookimpl as hookimpl
@@ -170,6 +170,10 @@ _HOMES = {
 
 __all__ = [
     "AUTO",
+    "EVERY",
+    "PICTURE_PIXELS",
+    "PRECISIONS",
+    "TOLERANCES",
     "Adapter",
     "Answers",
     "Audio",
@@ -177,7 +181,6 @@ __all__ = [
     "Config",
     "Decoder",
     "Dim",
-    "EVERY",
     "ExportError",
     "Families",
     "FamilyCard",
@@ -189,8 +192,6 @@ __all__ = [
     "ModelgraftError",
     "Node",
     "NodeRuntime",
-    "PICTURE_PIXELS",
-    "PRECISIONS",
     "Parity",
     "PartCard",
     "PictureCard",
@@ -205,7 +206,6 @@ __all__ = [
     "SourceView",
     "Space",
     "SpaceOf",
-    "TOLERANCES",
     "Tensor",
     "TorchBackend",
     "TowerCard",
