@@ -30,6 +30,7 @@ print(f"exit {{code}}, heavy {{heavy}}", file=sys.stderr)
         ("components",),
         ("plugins", "list"),
         ("schema",),
+        ("schema", "--events"),
         ("run", "--help"),
     ],
     ids=" ".join,

@@ -99,6 +99,7 @@ def test_a_stream_tells_what_happens_and_ends_with_the_result(talking):
         events = list(talking.stream(x="p"))
         kinds = [event.kind for event in events]
         assert kinds == [
+            "run-started",
             *wanted_start,
             "node-started",
             "token",

@@ -219,11 +219,19 @@ def graphs(context: typer.Context, as_json: AsJson = False) -> None:
         screen.table(("graph", "what it is for"), [(name, doc.partition("\n")[0]) for name, doc in found.items()])
 
 
-def schema(context: typer.Context) -> None:
+def schema(
+    context: typer.Context,
+    events: Annotated[bool, typer.Option("--events", help="That of the events of a run, as `run --stream --json` prints them.")] = False,
+) -> None:
     """Print the JSON Schema of the graph language with the installed components: for editors."""
+    session = session_of(context)
+    if events:
+        from modelgraft.tools.event_schema import event_schema
+
+        session.screen.document(event_schema())
+        return
     from modelgraft.tools.schema import graph_schema
 
-    session = session_of(context)
     session.screen.document(graph_schema(session.registry))
 
 

@@ -120,7 +120,7 @@ class _Live:
                 self._step(event)
             case "token" if event.facts.get("record", 0) == 0:
                 self._text += str(event.facts.get("text", ""))
-            case "node-loaded" | "node-finished" | "node-failed" | "node-cached":
+            case "node-loaded" | "node-finished" | "node-failed" | "node-cached" | "node-skipped":
                 self._end(event.node)
             case "warning":
                 where = f"{event.node}: " if event.node else ""

@@ -1,44 +1,211 @@
-"""What happens during a run, as values: the live view, the server and notebooks read the same events."""
+"""What happens during a run, as values: one class for each kind. The live view, `stream`, `--trace`, hooks and servers read the same ones.
+
+`modelgraft schema --events` is their JSON Schema; `as_dict` gives what it describes.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, ClassVar
 
+from modelgraft.engine.result import Result
 from modelgraft.engine.shown import brief
+from modelgraft.kernel.words.errors import ModelgraftError, NodeError
+from modelgraft.kernel.words.guard import said
 
-KINDS: Mapping[str, str] = {
-    "node-loading": "the weights of a node are being loaded",
-    "node-loaded": "a node is ready: seconds",
-    "node-started": "a node runs",
-    "node-finished": "a node is done: seconds",
-    "node-cached": "the result of a node came from the cache",
-    "node-failed": "a node failed: error",
-    "token": "a piece of text was written: text, and record, its number in the batch",
-    "progress": "a loop went on: done, total",
-    "output": "an output of the graph is ready: name, value",
-    "warning": "something works but not as one may expect: text",
-    "result": "the run is over: result; always the last",
-}
+Plain = Callable[[Any], Any]  # makes of a value what JSON has
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class Event:
-    """One thing that happened: its kind (see KINDS), the node it happened in, and its facts by name."""
+    """One thing that happened. What it has beside its kind, node, run and time are its facts: attributes, or `event["text"]`."""
 
-    kind: str
-    node: str = ""
-    facts: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    kind: ClassVar[str] = ""
+    node: Annotated[str, "the node that it happened in; empty when it was none"] = ""
+    run: Annotated[str, "the id of the run"] = ""
+    time: Annotated[float, "when, in seconds since 1970"] = field(default_factory=time.time)
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What it tells, by name."""
+        return {name: getattr(self, name) for name in facts_of(type(self))}
 
     def __getitem__(self, name: str) -> Any:
         """A fact, as in `event["text"]`."""
-        return self.facts[name]
+        if name not in facts_of(type(self)):
+            raise KeyError(name)
+        return getattr(self, name)
+
+    def as_dict(self, plain: Plain = brief) -> dict[str, Any]:
+        """The event as JSON has it.
+
+        plain  makes of the value of an output what JSON has; by default, it is told in a few words
+        """
+        told = {name: _as_json(value, plain) for name, value in self.facts.items()}
+        return {"kind": self.kind, "run": self.run, "time": self.time, "node": self.node, **told}
 
     def __repr__(self) -> str:
         told = ", ".join(f"{name}={brief(value)}" for name, value in self.facts.items())
         return f"<Event {self.kind}{f' {self.node}' * bool(self.node)}{f': {told}' * bool(told)}>"
 
 
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class RunStarted(Event):
+    """A run began: always the first."""
+
+    kind = "run-started"
+    graph: Annotated[str, "the name of the graph"]
+    seed: Annotated[int, "the seed of everything that is drawn in the run"]
+    outputs: Annotated[tuple[str, ...], "what is wanted"]
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class NodeLoading(Event):
+    """The weights of a node are being loaded."""
+
+    kind = "node-loading"
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class NodeLoaded(Event):
+    """A node is ready."""
+
+    kind = "node-loaded"
+    seconds: Annotated[float, "that the load took"]
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class NodeStarted(Event):
+    """A node runs."""
+
+    kind = "node-started"
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class NodeFinished(Event):
+    """A node is done."""
+
+    kind = "node-finished"
+    seconds: Annotated[float, "that it took"]
+    thread: Annotated[str, "the thread that it ran on"] = ""
+    bytes: Annotated[int | None, "that its outputs take, in a pipeline opened with `trace`"] = None
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class NodeCached(Event):
+    """The result of a node came from the cache."""
+
+    kind = "node-cached"
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class NodeSkipped(Event):
+    """A node was not run, because nothing needs it in this run."""
+
+    kind = "node-skipped"
+    reason: Annotated[str, "why, in a few words"]
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class NodeFailed(Event):
+    """A node failed; the run ends with it."""
+
+    kind = "node-failed"
+    error: Annotated[BaseException, "what it raised"]
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class Token(Event):
+    """A piece of text was written; the pieces of a record joined are its text."""
+
+    kind = "token"
+    text: Annotated[str, "the piece"]
+    record: Annotated[int, "the number of the record in the batch"] = 0
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class Progress(Event):
+    """A loop, a load or a download went on."""
+
+    kind = "progress"
+    done: Annotated[float, "how much is done"]
+    total: Annotated[float | None, "of how much; null when that is not known"] = None
+    label: Annotated[str, "what is counted"] = "step"
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class Output(Event):
+    """An output is ready."""
+
+    kind = "output"
+    name: Annotated[str, "of the output"]
+    value: Annotated[Any, "what it is: of one record the record, of a batch a list"]
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class Warned(Event):
+    """Something works, but not as one may expect."""
+
+    kind = "warning"
+    text: Annotated[str, "a sentence"]
+    lasting: Annotated[bool, "it was found when a node was loaded, and is so in every run"] = False
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class RunFailed(Event):
+    """A run ended with an error: always the last of one that did."""
+
+    kind = "run-failed"
+    error: Annotated[BaseException, "what `run` raises"]
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class RunResult(Event):
+    """A run is over: always the last of one that gave a result."""
+
+    kind = "result"
+    result: Annotated[Result, "what `run` gives"]
+
+
+CLASSES: Mapping[str, type[Event]] = {
+    each.kind: each
+    for each in (
+        RunStarted, NodeLoading, NodeLoaded, NodeStarted, NodeFinished, NodeCached, NodeSkipped, NodeFailed, Token, Progress, Output,
+        Warned, RunFailed, RunResult,
+    )
+}  # fmt: skip
+KINDS: Mapping[str, str] = {kind: (each.__doc__ or "").partition("\n")[0] for kind, each in CLASSES.items()}
+OF_NODES: Mapping[str, type[Event]] = {each.kind: each for each in (Token, Progress, Warned)}  # what code of a node may tell
+
 Sink = Callable[[Event], None]  # takes events as they happen, on the thread where they do
+
+_FACTS = {each: tuple(one.name for one in fields(each) if one.name not in Event.__dataclass_fields__) for each in CLASSES.values()}
+
+
+def facts_of(kind: type[Event]) -> tuple[str, ...]:
+    """The names of what events of a class tell."""
+    return _FACTS.get(kind, ())
+
+
+def error_document(error: BaseException) -> dict[str, Any]:
+    """An error as JSON has it: its class, its sentence, and where it happened."""
+    kind = type(error).__name__ if isinstance(error, ModelgraftError) else "defect"
+    where = {"node": error.node, "component": error.component} if isinstance(error, NodeError) else {}
+    return {"kind": kind, "message": said(error), **{name: value for name, value in where.items() if value}}
+
+
+def _as_json(value: Any, plain: Plain) -> Any:
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, BaseException):
+        return error_document(value)
+    if isinstance(value, Result):
+        return {
+            "outputs": {name: plain(output) for name, output in value.outputs.items()},
+            "timings": dict(value.timings),
+            "cached": sorted(value.cached),
+            "warnings": list(value.warnings),
+        }
+    return list(value) if isinstance(value, tuple) else plain(value)

@@ -12,9 +12,10 @@ from functools import partial
 from typing import Any
 
 from modelgraft.engine.backend import Backend, LoadContext, Loaded, NodeRuntime, bound_function
-from modelgraft.engine.observers import call_watchers
+from modelgraft.engine.events import OF_NODES, NodeLoaded, NodeLoading, Progress, Warned, facts_of
+from modelgraft.engine.observers import Emit, call_watchers
 from modelgraft.engine.opening import Opening
-from modelgraft.kernel.words.errors import ModelgraftError, PluginError, Problem, SourceError, raise_if_any
+from modelgraft.kernel.words.errors import ModelgraftError, PluginError, Problem, SourceError, choices, raise_if_any
 from modelgraft.kernel.words.graph import Node, SolvedGraph
 from modelgraft.kernel.words.guard import contained, place_of, said
 from modelgraft.kernel.words.kinds import defect_of
@@ -22,16 +23,14 @@ from modelgraft.kernel.words.plans import Step
 from modelgraft.sources import kept
 from modelgraft.sources.progress import heard_by
 
-Progress = Callable[..., None]  # emit(kind, node, **facts)
-
 
 class Loader:
     """The loaded nodes of a pipeline, their backends, and what each may ask of a run.
 
-    emit  is told of loads: ("node-loading", name) and ("node-loaded", name, seconds=...)
+    emit  is told of loads, and of what the code of a node tells
     """
 
-    def __init__(self, graph: SolvedGraph, *, opening: Opening, emit: Progress) -> None:
+    def __init__(self, graph: SolvedGraph, *, opening: Opening, emit: Emit) -> None:
         self.opening, self._graph, self._emit = opening, graph, emit
         self._registry = graph.graph.registry
         self._lock = threading.RLock()  # lazy nodes are loaded by the threads that run them
@@ -94,7 +93,7 @@ class Loader:
             if place in self._loaded:
                 self._loaded[place] = replace(self._loaded[place], warnings=(*self._loaded[place].warnings, text))
                 self.has_warnings = True
-        self._emit("load-warning", step.node.name, text=text)
+        self._emit(Warned, step.node.name, text=text, lasting=True)
 
     def forget(self, nodes: Iterable[Node]) -> None:
         """Drop nodes that are stuck in a run that was given up: the next run loads them anew, and they stay cancelled."""
@@ -120,7 +119,7 @@ class Loader:
     def _load(self, node: Node, step: Step) -> Loaded:
         if node.share is not None and node.share not in self._loaded:
             self._load(self._graph.nodes[node.share], step)
-        self._emit("node-loading", node.name)
+        self._emit(NodeLoading, node.name)
         start = time.perf_counter()
         with heard_by(partial(self._emit_progress, node.name)), kept.loading() as found:
             loaded = _with_remarks(self._opened(node, step), node)
@@ -129,11 +128,11 @@ class Loader:
         seconds = time.perf_counter() - start
         self._loaded[_place_of(node)] = loaded
         watched = {"node": node.name, "component": node.component.id, "seconds": seconds}
-        call_watchers(self._registry.manager, "on_node_load", warn=lambda text: self._emit("warning", node.name, text=text), **watched)
-        self._emit("node-loaded", node.name, seconds=seconds)
+        call_watchers(self._registry.manager, "on_node_load", warn=lambda text: self._emit(Warned, node.name, text=text), **watched)
+        self._emit(NodeLoaded, node.name, seconds=seconds)
         for text in loaded.warnings:
             self.has_warnings = True
-            self._emit("load-warning", node.name, text=text)
+            self._emit(Warned, node.name, text=text, lasting=True)
         return loaded
 
     def _opened(self, node: Node, step: Step) -> Loaded:
@@ -155,10 +154,17 @@ class Loader:
         return loaded
 
     def _emit_progress(self, node: str, done: int, total: int | None, label: str) -> None:
-        self._emit("progress", node, done=done, total=total, label=label)
+        self._emit(Progress, node, done=done, total=total, label=label)
 
     def _emit_from(self, node: str, kind: str, **facts: Any) -> None:
-        self._emit(kind, node, **facts)
+        """Hand on what the code of a node tells. Raises PluginError for what no event has."""
+        event = OF_NODES.get(kind)
+        if event is None:
+            raise PluginError(f"node '{node}' tells of '{kind}'; wanted: {choices(OF_NODES)}")
+        try:
+            self._emit(event, node, **facts)
+        except TypeError as error:
+            raise PluginError(f"node '{node}' tells of '{kind}' with {choices(facts)}; wanted: {choices(facts_of(event))}") from error
 
     def _open(self, node: Node, step: Step) -> Loaded:
         if node.component.function is not None and not node.adapters:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import pluggy
 
+from modelgraft.engine.events import NodeFailed, NodeFinished, NodeSkipped, NodeStarted, Output, Warned
 from modelgraft.engine.layout import Job
+from modelgraft.engine.routing import NOTHING
 from modelgraft.kernel.words.graph import Node
 from modelgraft.kernel.words.guard import contained, place_of, said
 from modelgraft.kernel.words.ports import Port
 from modelgraft.records.owning import Handed
 
 Call = Callable[..., Any]  # what runs a node: takes and gives whatever the ports carry
-Emit = Callable[..., None]  # emit(kind, node, **facts)
+Emit = Callable[..., None]  # emit(class of event, node, **facts)
 
 WATCHING = ("before_node", "after_node", "on_node_error")
 
@@ -33,37 +36,39 @@ def observed(
     emit: Emit,
     wanted: Mapping[str, str],
     show: Callable[[Port, Any], Any],
-    measure: Callable[[str, Mapping[str, Any]], None] | None,
+    measure: Callable[[str, Mapping[str, Any]], int | None] | None,
 ) -> Call:
     """Tell hooks and events what a node does.
 
     wanted   the outputs of the graph that this node gives: name by port;  show  makes of a value what a user gets
-    measure  takes the outputs of each node, for a trace; None: nobody asks
+    measure  takes the outputs of each node and gives their bytes, for a trace; None: nobody asks
     """
     node = job.step.node
     name, component = node.name, node.component.id
 
     def tell(hook: str, **facts: Any) -> None:
-        call_watchers(manager, hook, warn=lambda text: emit("warning", name, text=text), node=name, component=component, **facts)
+        call_watchers(manager, hook, warn=lambda text: emit(Warned, name, text=text), node=name, component=component, **facts)
 
     def run(*arguments: Any) -> Any:
-        emit("node-started", name)
+        emit(NodeStarted, name)
         tell("before_node")
         start = time.perf_counter()
         try:
             result = call(*arguments)
         except BaseException as error:
             tell("on_node_error", error=error)
-            emit("node-failed", name, error=error)
+            emit(NodeFailed, name, error=error)
             raise
         seconds = time.perf_counter() - start
         outputs = by_port(node, result)
         tell("after_node", seconds=seconds, outputs=Handed(outputs))
-        emit("node-finished", name, seconds=seconds)
-        if measure is not None:
-            measure(name, outputs)
+        if all(value is NOTHING for value in outputs.values()):
+            emit(NodeSkipped, name, reason="no record came to it")
+        else:
+            size = measure(name, outputs) if measure is not None else None
+            emit(NodeFinished, name, seconds=seconds, thread=threading.current_thread().name, bytes=size)
         for port, output in wanted.items():
-            emit("output", name, name=output, value=show(node.out_ports[port], outputs.get(port)))
+            emit(Output, name, name=output, value=show(node.out_ports[port], outputs.get(port)))
         return result
 
     return run

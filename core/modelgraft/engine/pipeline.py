@@ -19,7 +19,7 @@ from modelgraft.engine.calls import Call, check_of, check_port, checked, gives_m
 from modelgraft.engine.crew import Crew
 from modelgraft.engine.digests import size_bytes
 from modelgraft.engine.engine import Engine
-from modelgraft.engine.events import Event, Sink
+from modelgraft.engine.events import Event, NodeCached, NodeSkipped, RunStarted, Sink, Warned
 from modelgraft.engine.finite import gives_floats, looked_at_once
 from modelgraft.engine.inplace import Habits, apart
 from modelgraft.engine.intake import Intake, refuse_seed, refuse_unnamed, take_in
@@ -213,18 +213,23 @@ class Pipeline:
             self._said = []
         try:
             self._loader.begin(self.opening.seed if seed is None else seed)
+            if sink is not None:
+                self._emit(RunStarted, "", graph=self.plan.graph.name, seed=self._loader.run_seed, outputs=tuple(prepared.plan.wanted))
             for text in intake.said:
-                self._emit("warning", "", text=text)
+                self._emit(Warned, "", text=text)
             hits = self._look_up(prepared, intake, self._loader.run_seed) if prepared.keyed else {}
             engine = prepared.engine(
                 frozenset(hits) if hits else NONE, is_observed=self._is_watched or sink is not None, make=self._engine_maker(prepared)
             )
+            without = spared(prepared.plan, engine.layout) if hits else NONE
+            for name in sorted(without - hits.keys()) if sink is not None else ():
+                self._emit(NodeSkipped, name, reason="the cache has what comes after it")
             given = [intake.values[ref.port] if ref.is_input else hits[ref.node].get(ref.port) for ref in engine.layout.given]
             intake.values.clear()  # so that an input is freed at its last use
             found, timeline = self._run_engine(engine, given, is_of_map=is_of_map)
             if self.opening.trace:
                 timeline, self._bytes = replace(timeline, bytes=self._bytes), {}
-            return self._result(prepared, found, timeline, spared(prepared.plan, engine.layout) if hits else NONE)
+            return self._result(prepared, found, timeline, without)
         finally:
             self._sink = None
 
@@ -253,9 +258,9 @@ class Pipeline:
         if not self._cache.is_on:
             return {}
         self._keys = prepared.keys(intake.values, seed, salt=self._salt, count=intake.count)
-        hits = prepared.hits(self._cache, self._keys, lambda name, text: self._emit("warning", name, text=text))
+        hits = prepared.hits(self._cache, self._keys, lambda name, text: self._emit(Warned, name, text=text))
         for name in sorted(hits):
-            self._emit("node-cached", name)
+            self._emit(NodeCached, name)
         return hits
 
     def _result(self, prepared: Prepared, found: tuple[Any, ...], timeline: Timeline, without: frozenset[str]) -> Result:
@@ -341,7 +346,7 @@ class Pipeline:
         if is_lasting:
             self._loader.warn(job.step, f"{job.step.node.name}: {text}")
         else:
-            self._emit("warning", job.step.node.name, text=text)
+            self._emit(Warned, job.step.node.name, text=text)
 
     def _lazy(self, step: Step) -> Call:
         return lambda *arguments: self._loader.load(step).call(*arguments)
@@ -368,10 +373,11 @@ class Pipeline:
             measure=self._measure if self.opening.trace else None,
         )
 
-    def _measure(self, name: str, outputs: Mapping[str, Any]) -> None:
+    def _measure(self, name: str, outputs: Mapping[str, Any]) -> int | None:
         size = size_bytes(dict(outputs))
         if size is not None:
             self._bytes[name] = size
+        return size
 
     def _batch(self) -> int:
         return self._count
@@ -379,14 +385,15 @@ class Pipeline:
     def _is_stopped(self) -> bool:
         return self._loader.cancelled.is_set()
 
-    def _emit(self, kind: str, node: str, **facts: Any) -> None:
+    def _emit(self, kind: type[Event], node: str, **facts: Any) -> None:
         """Take what nodes and the loader tell: warnings are kept for the result, all of it goes to whoever listens."""
-        if "text" in facts and kind in {"warning", "load-warning"}:
+        if "text" in facts and kind is Warned:
             facts["text"] = self._worded(str(facts["text"]))
-        if kind == "warning":
-            self._said.append(f"{node}: {facts.get('text', '')}" if node else str(facts.get("text", "")))
+        event = kind(node=node, **facts)
+        if isinstance(event, Warned) and not event.lasting:
+            self._said.append(f"{node}: {event.text}" if node else event.text)
         if self._sink is not None:
-            self._sink(Event("warning" if kind == "load-warning" else kind, node, facts))
+            self._sink(event)
 
 
 def _calling_level() -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
-from modelgraft.engine.events import Event, Sink
+from modelgraft.engine.events import Event, RunFailed, RunResult, Sink
 from modelgraft.engine.result import Result
 from modelgraft.kernel.words.errors import Cancelled
 
@@ -26,8 +26,9 @@ def stream_events(start: Callable[[Sink], Result], cancel: Callable[[], None]) -
 
     def work() -> None:
         try:
-            events.put(Event("result", "", {"result": start(events.put)}))
+            events.put(RunResult(result=start(events.put)))
         except BaseException as error:  # noqa: BLE001 raised again on the thread that reads the events
+            events.put(RunFailed(error=error))
             events.put(error)
 
     thread = threading.Thread(target=work, name="modelgraft-stream", daemon=True)
@@ -36,7 +37,7 @@ def stream_events(start: Callable[[Sink], Result], cancel: Callable[[], None]) -
         thread.start()
         while not is_over:
             event = _next(events)
-            is_over = isinstance(event, BaseException) or event.kind == "result"
+            is_over = isinstance(event, BaseException | RunResult)
             if isinstance(event, BaseException):
                 raise event
             yield event
