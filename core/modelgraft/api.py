@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from modelgraft.building import Graph, allowed
 from modelgraft.engine.opening import Opening, Placing, option, taking
+from modelgraft.kernel.checking import placement
 from modelgraft.kernel.language import expand
-from modelgraft.kernel.language.document import DEVICE, DEVICES
 from modelgraft.kernel.planning import planner
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.kernel.words.graph import GraphSpec, Node, SolvedGraph
@@ -70,11 +70,10 @@ def plan(graph: Subject, planning: Planning) -> Plan:
 
     Raises GraphError as `check` does, InputError for an output that is not there, PluginError for a backend that is not.
     """
-    device = planning.device
-    if device is not None and planning.backend in (None, "auto", "torch", "onnx") and DEVICE.fullmatch(device) is None:
-        raise InputError(f"device is {device!r}; wanted: {DEVICES}")
+    solved = check(graph)
+    placement.refuse_device(solved.graph.registry, planning.backend, planning.device)
     built = _count_built if planning.exact else None
-    found = planner.plan(check(graph), wanted=planning.wanted, count_built=built, asked=planning.placement())
+    found = planner.plan(solved, wanted=planning.wanted, count_built=built, asked=planning.placement())
     _refuse_backends(found)
     return found
 
@@ -179,8 +178,8 @@ def _placement(solved: SolvedGraph, device: str | None, backend: str | None) -> 
     if device not in (None, "auto"):
         found["flag"] = resolve_device(device)
     elif found["device"] != "cpu":
-        placement = planner.Placement(solved, {"backend": backend}, planner.AUTO)
-        if any(placement.of(node, "backend") == "onnx" for node in solved.nodes.values()):
+        places = planner.Placement(solved, {"backend": backend}, planner.AUTO)
+        if any(places.of(node, "backend") == "onnx" for node in solved.nodes.values()):
             from modelgraft_plugins.onnx.cuda import auto_device
 
             found["device of onnx"] = auto_device(found["device"])

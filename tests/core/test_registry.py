@@ -141,14 +141,13 @@ def test_no_installed_distribution_takes_what_ships(monkeypatch):
     install(monkeypatch, entry("text", thief, "aaa-thief"), entry("zeta", thief, "Modelgraft_Zeta"))
     registry = discover()
     assert not registry.quarantined(), registry.quarantined()
-    for table in ("components", "weight_readers", "backends", "recorded_configs", "port_types", "precisions"):
+    for table in ("components", "weight_readers", "backends", "recorded_configs", "port_types"):
         before, after = getattr(alone, table), getattr(registry, table)
         assert {name: after[name] for name in before} == dict(before), table
-    assert registry.fusing == alone.fusing
     assert registry.plugins["text"].distribution == "modelgraft"
     newcomer = registry.plugins["aaa-thief:text"]
     assert newcomer.components == ("aaa/own",)
-    assert (registry.backends["own"], registry.weight_readers[".own"]) == ("greedy:Backend", "greedy:read")
+    assert (registry.backends["own"].target, registry.weight_readers[".own"]) == ("greedy:Backend", "greedy:read")
     assert {lost.name for lost in newcomer.lost} == {*taken, "text", ".gguf", ".Q4_1.gguf", ".bin", "torch", "onnx", "preset:clip-vit-l-14"}
     assert {lost.owner for lost in registry.plugins["zeta"].lost if lost.name in ("aaa/own", ".own", "own")} == {"aaa-thief:text"}
 

@@ -221,7 +221,7 @@ def test_code_that_asks_hears_of_cancellation():
 
 def test_what_the_plans_are_told_is_what_the_backend_has():
     """The plugin declares the dtypes without torch, and the backend runs in them."""
-    assert set(discover().precisions["torch"]) == set(DTYPES)
+    assert set(discover().backends["torch"].precisions) == set(DTYPES)
 
 
 def test_nothing_is_drawn_for_modules_without_memory_and_all_as_ever_after():

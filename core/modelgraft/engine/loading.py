@@ -206,7 +206,7 @@ class Loader:
 
     def _backend(self, name: str) -> Backend:
         if name not in self._backends:
-            place = self._registry.backend(name)
+            place = self._registry.backend(name).target
             module, _, attribute = place.partition(":")
             try:
                 with contained():

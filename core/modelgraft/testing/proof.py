@@ -288,7 +288,7 @@ def _reader(what: str, name: str, registry: Registry) -> Finding:
 
 
 def _backend(what: str, name: str, registry: Registry) -> Finding:
-    made, wrong = _target(what, registry.backends[name])
+    made, wrong = _target(what, registry.backends[name].target)
     lacking = [method for method in ("load", "close") if not callable(getattr(made, method, None))]
     return wrong or (failed(what, f"it has no {' and no '.join(lacking)}", _line_of(made)) if lacking else Finding(what))
 

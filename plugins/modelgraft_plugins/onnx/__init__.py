@@ -7,8 +7,18 @@ from collections.abc import Callable
 from modelgraft import hookimpl
 from modelgraft.plugin import PRECISIONS
 
+DEVICES = ("cpu", "cuda")
+
 
 @hookimpl
 def register_backends(register: Callable[..., None]) -> None:
     """Offer the backend `onnx`."""
-    register("onnx", "modelgraft_plugins.onnx.backend:OnnxBackend", fuses=True, precisions=PRECISIONS)
+    register(
+        "onnx",
+        "modelgraft_plugins.onnx.backend:OnnxBackend",
+        fuses=True,
+        exports=True,
+        precisions=PRECISIONS,
+        devices=DEVICES,
+        heeds=("threads",),
+    )

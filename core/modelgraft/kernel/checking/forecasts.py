@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from modelgraft.kernel.words.backends import AUTO, USUAL
 from modelgraft.kernel.words.errors import Place, Problem, choices
 from modelgraft.kernel.words.graph import GraphSpec, Node
 from modelgraft.kernel.words.source import NO_WEIGHTS_HINT, Source
@@ -42,7 +43,8 @@ def _asked(graph: GraphSpec, node: Node, what: str) -> str | None:
 
 def _export(graph: GraphSpec, node: Node) -> Iterator[Problem]:
     backend = _asked(graph, node, "backend")
-    if backend in graph.registry.fusing and node.component.module is not None and not node.component.exportable:
+    card = graph.registry.backends.get(backend or AUTO)
+    if card is not None and card.fuses and node.component.module is not None and not node.component.exportable:
         found = f"{node.name}: {node.component.id} cannot be exported, and {backend} runs exports alone"
         hint = f"write runtime: {{backend: torch}} at {node.name}, or let it stay there with a warning: {option('fallback', 'torch')}"
         yield Problem("not-exportable", found, node.place, hint, node=node.name)
@@ -51,14 +53,15 @@ def _export(graph: GraphSpec, node: Node) -> Iterator[Problem]:
 def _precision(graph: GraphSpec, node: Node) -> Iterator[Problem]:
     """As the planner refuses it, unless an option changes the backend or the precision."""
     backend = _asked(graph, node, "backend")
-    backend = "torch" if backend in (None, "auto") else str(backend)
+    backend = USUAL if backend in (None, AUTO) else str(backend)
     precision = _asked(graph, node, "precision")
     what, wanted = ("precision", precision) if precision else ("dtype", _asked(graph, node, "dtype"))
-    known = graph.registry.precisions.get(backend)
-    if node.component.module is None or not known or wanted in (None, "auto", *known):
+    backends = graph.registry.backends
+    known = backends[backend].precisions if backend in backends else ()
+    if node.component.module is None or not known or wanted in (None, AUTO, *known):
         return
     found = f"{node.name}: the {backend} backend has no {what} '{wanted}'; it has {choices(known)}"
-    others = [name for name, has in graph.registry.precisions.items() if wanted in has]
+    others = [name for name, card in backends.items() if wanted in card.precisions]
     hint = f"run it with {option('backend', others[0])}, or write another {what}" if others else f"write another {what}"
     place = next((value.origin.place for value in (graph.nodes[node.name].runtime.get(what), graph.runtime.get(what)) if value), None)
     yield Problem("wrong-value", found, place or node.place, hint, node=node.name)

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from modelgraft.kernel.language.document import DEVICE, DEVICES
-from modelgraft.kernel.words.errors import Collector, choices, nearest
+from modelgraft.kernel.shelf.registry import Registry
+from modelgraft.kernel.words.backends import AUTO, USUAL, BackendCard
+from modelgraft.kernel.words.errors import Collector, InputError, choices, nearest
 from modelgraft.kernel.words.graph import GraphSpec, Value
 
-AUTO = "auto"
-USUAL = "torch"  # the backend that "auto" means
-OURS = (USUAL, "onnx")  # the backends whose devices are known here
+
+def refuse_device(registry: Registry, backend: str | None, device: str | None) -> None:
+    """Raise InputError for a device that is asked for beside the graph, and that the backend knows on no machine."""
+    card = _card(registry, backend)
+    if device is not None and card is not None and not card.takes(device):
+        raise InputError(f"device is {device!r}; wanted: {card.devices_in_words}")
+
+
+def _card(registry: Registry, backend: object) -> BackendCard | None:
+    """What is known of a backend that is asked for, or of the usual one; None where no plugin offers it."""
+    name = USUAL if backend in (None, AUTO) else str(backend)
+    return registry.backends.get(name, NOT_INSTALLED if name == USUAL else None)
+
+
+NOT_INSTALLED = BackendCard("", devices=("cpu", "cuda"))  # the usual backend where no plugin offers it: what "auto" chooses among
 
 
 def check_placement(graph: GraphSpec, problems: Collector) -> None:
@@ -29,9 +42,9 @@ def _check(
         hint = nearest(backend.value, graph.registry.backends)
         problems.add("unknown-backend", found, place=backend.origin.place, hint=hint, node=node)
     asked = backend or whole.get("backend")
-    is_ours = asked is None or asked.value in (AUTO, *OURS)
-    if device is not None and is_ours and DEVICE.fullmatch(str(device.value)) is None:
-        found = f"{where}.device is '{device.value}'; wanted: {DEVICES}"
-        is_gpu = str(device.value).partition(":")[0].lower() in ("gpu", "nvidia", "rocm", "hip")
+    card = _card(graph.registry, asked and asked.value)
+    if device is not None and card is not None and not card.takes(str(device.value)):
+        found = f"{where}.device is '{device.value}'; wanted: {card.devices_in_words}"
+        is_gpu = "cuda" in card.devices and str(device.value).partition(":")[0].lower() in ("gpu", "nvidia", "rocm", "hip")
         hint = "write cuda" if is_gpu else "write auto to let it choose"
         problems.add("unknown-device", found, place=device.origin.place, hint=hint, node=node)

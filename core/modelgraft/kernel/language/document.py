@@ -67,8 +67,6 @@ PARAM_TYPES: Mapping[str, tuple[type, ...]] = {
 }
 PRECISIONS = ("float32", "float16", "int8", "w8", "w4")
 DTYPES = ("float32", "float16", "bfloat16", "auto")
-DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,3})?")  # of the backends that ship; another one may have other devices
-DEVICES = "auto, cpu, cuda or cuda:1"  # the same in words
 # Names that mean something else where inputs are given (the arguments of Pipeline.run) and where outputs are written (a row of `map`).
 RESERVED: Mapping[str, Mapping[str, str]] = {
     "input": {"outputs": "what is wanted of a run", "seed": "the seed of a run"},
@@ -91,7 +89,7 @@ RUNTIME_KEYS: Mapping[str, RuntimeKey] = {
     "dtype": RuntimeKey((str,), "Floating dtype to compute in.", DTYPES),
     "precision": RuntimeKey((str,), "Precision of the weights.", PRECISIONS),
     "timeout_s": RuntimeKey((float, int), "Seconds that the node may take in one run."),
-    "threads": RuntimeKey((int,), "Threads that an onnx session computes with."),
+    "threads": RuntimeKey((int,), "Threads that the node computes with, on a backend where each node has its own."),
 }
 SECTIONS = ("params", "inputs", "nodes", "outputs", "runtime")  # the sections that are merged entry by entry
 

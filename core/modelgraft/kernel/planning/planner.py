@@ -92,6 +92,7 @@ def _step(
         placement.of(node, what) for what in ("backend", "device", "dtype", "precision", "threads")
     )
     parameters = count(node, built=built)
+    card = solved.graph.registry.backends.get(backend)
     return Step(
         node=node,
         parameters=parameters,
@@ -106,7 +107,7 @@ def _step(
         reads=reads,
         precision=precision if node.component.module is not None else "",
         threads=int(threads) if threads else None,
-        fuses=backend in solved.graph.registry.fusing,
+        fuses=card is not None and card.fuses,
     )
 
 
@@ -114,7 +115,8 @@ def _check_weights(node: Node, placement: Placement, registry: Registry) -> None
     """Refuse a precision, or without one a dtype, that the backend of a node is known not to have."""
     backend, precision = placement.of(node, "backend"), placement.of(node, "precision")
     what = "precision" if precision else "dtype"
-    known, wanted = registry.precisions.get(backend), placement.of(node, what)
+    card, wanted = registry.backends.get(backend), placement.of(node, what)
+    known = card.precisions if card is not None else ()
     if node.component.module is not None and known and wanted not in known:
         raise InputError(f"{node.name}: the {backend} backend has no {what} '{wanted}'; it has {choices(known)}")
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from modelgraft.kernel.words.errors import PluginError
+from modelgraft.kernel.words.backends import BackendCard
+from modelgraft.kernel.words.errors import PluginError, choices, nearest
 from modelgraft.kernel.words.families import FamilyCard
 from modelgraft.kernel.words.guard import shown
 from modelgraft.kernel.words.kinds import Component
@@ -64,16 +65,14 @@ class Offers:
     port_types: dict[str, str] = field(default_factory=dict)
     recorded_configs: dict[str, Path] = field(default_factory=dict)
     weight_readers: dict[str, str] = field(default_factory=dict)
-    backends: dict[str, str] = field(default_factory=dict)
+    backends: dict[str, BackendCard] = field(default_factory=dict)
     families: dict[str, FamilyCard] = field(default_factory=dict)
-    precisions: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    fusing: set[str] = field(default_factory=set)
     lost: list[Lost] = field(default_factory=list)
 
     @property
     def tables(self) -> Mapping[str, dict[str, Any]]:
         """The tables by the names that the registry has for them."""
-        return {name: getattr(self, name) for name in (*TABLES.values(), "precisions")}
+        return {name: getattr(self, name) for name in TABLES.values()}
 
     def add_component(self, subject: Any) -> None:
         """Take what `@component` decorated."""
@@ -104,17 +103,12 @@ class Offers:
             raise PluginError(f"register_weight_readers got the ending {shown(suffix)}; wanted: one with its dot, such as .gguf")
         self._add("weight reader", suffix, _target(f"the weight reader of {suffix}", target))
 
-    def add_backend(self, name: str, target: str, *, fuses: bool = False, precisions: Iterable[str] = ()) -> None:
+    def add_backend(self, name: str, target: str, **facts: Any) -> None:  # Any: the fields of BackendCard
         """Take a backend, with what it says of itself."""
         if not isinstance(name, str) or not _DASHED.match(name):
             raise PluginError(f"register_backends got the name {shown(name)}; wanted: a word in lower case, such as vllm")
-        known = tuple(precisions)
-        if isinstance(precisions, str) or not all(isinstance(one, str) for one in known):
-            raise PluginError(f"the backend '{name}' has the precisions {shown(precisions)}; wanted: a list of names")
-        if self._add("backend", name, _target(f"the backend '{name}'", target)):
-            self.precisions[name] = known
-            if fuses:
-                self.fusing.add(name)
+        card = BackendCard(_target(f"the backend '{name}'", target), **_facts_of_backend(name, facts))
+        self._add("backend", name, card)
 
     def add_family(self, card: FamilyCard) -> None:
         """Take the card of a family."""
@@ -132,15 +126,11 @@ class Offers:
     def drop(self, what: str, name: str) -> None:
         """Take an offer back."""
         getattr(self, TABLES[what]).pop(name)
-        if what == "backend":
-            self.precisions.pop(name)
-            self.fusing.discard(name)
 
     def update(self, other: Offers) -> None:
         """Take over what another offers; nothing of it may be here already."""
         for name, table in self.tables.items():
             table.update(getattr(other, name))
-        self.fusing |= other.fusing
 
     def _add(self, what: str, name: str, value: Any) -> bool:
         table = getattr(self, TABLES[what])
@@ -149,6 +139,24 @@ class Offers:
             return False
         table[name] = value
         return True
+
+
+def _facts_of_backend(name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What a backend says of itself, as its card holds it."""
+    known = {one.name: one.type for one in fields(BackendCard) if one.name != "target"}
+    found: dict[str, Any] = {}
+    for fact, value in facts.items():
+        if fact not in known:
+            near = nearest(fact, known)
+            raise PluginError(f"the backend '{name}' says '{fact}' of itself; known is: {choices(known, sort=False)}. {near}".rstrip())
+        is_switch = known[fact] == "bool"
+        if is_switch and not isinstance(value, bool):
+            raise PluginError(f"the backend '{name}' has {fact}={shown(value)}; wanted: True or False")
+        names = value if is_switch else tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else None
+        if not is_switch and (names is None or not all(isinstance(one, str) for one in names)):
+            raise PluginError(f"the backend '{name}' has the {fact} {shown(value)}; wanted: a list of names")
+        found[fact] = names
+    return found
 
 
 def _target(what: str, target: Any) -> str:

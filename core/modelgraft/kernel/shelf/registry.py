@@ -19,6 +19,7 @@ import pluggy
 
 from modelgraft.kernel.shelf import hooks
 from modelgraft.kernel.shelf.offers import RESERVED, Lost, Offers, overlaps
+from modelgraft.kernel.words.backends import BackendCard
 from modelgraft.kernel.words.errors import Place, PluginError, choices, nearest
 from modelgraft.kernel.words.families import FamilyCard
 from modelgraft.kernel.words.guard import contained, place_of, said
@@ -84,10 +85,8 @@ class Registry:
     port_types: Mapping[str, str]
     recorded_configs: Mapping[str, Path]
     weight_readers: Mapping[str, str]
-    backends: Mapping[str, str]
+    backends: Mapping[str, BackendCard]
     families: Mapping[str, FamilyCard]
-    precisions: Mapping[str, tuple[str, ...]]  # that weights may have on a backend; none: it does not tell
-    fusing: frozenset[str]  # the backends that run connected nodes as one call
     manager: pluggy.PluginManager = field(compare=False, repr=False)
     owners: Mapping[tuple[str, str], str] = field(default_factory=lambda: MappingProxyType({}))  # (what, name) -> its plugin
 
@@ -97,8 +96,8 @@ class Registry:
         found = self.components.get(name)
         return found if found is not None and version in ("", str(found.version)) else None
 
-    def backend(self, name: str) -> str:
-        """Where the class of a backend lies, as "package.module:Class". Raises PluginError for a name that no plugin offers."""
+    def backend(self, name: str) -> BackendCard:
+        """What is known of a backend. Raises PluginError for a name that no plugin offers."""
         if name not in self.backends:
             near = nearest(name, self.backends)
             raise PluginError(f"no plugin offers the backend '{name}'; there is: {choices(self.backends)}. {near}".strip())
@@ -234,6 +233,5 @@ class _Building:
         for name, card in self.offers.families.items():
             KNOWN.cards.setdefault(name, card)
         tables = {name: MappingProxyType(dict(sorted(table.items()))) for name, table in self.offers.tables.items()}
-        fusing = frozenset(self.offers.fusing)
         found = MappingProxyType(self.plugins), MappingProxyType(self.owners)
-        return Registry(plugins=found[0], owners=found[1], fusing=fusing, manager=self.manager, **tables)
+        return Registry(plugins=found[0], owners=found[1], manager=self.manager, **tables)
