@@ -87,6 +87,11 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.sources.storage import sha256_of as sha256_of
     from modelgraft.sources.views import SourceView as SourceView
     from modelgraft.sources.weights import Weights as Weights
+    from modelgraft.loops.module import Driven as Driven
+    from modelgraft.loops.driven import Loop as Loop
+    from modelgraft.engine.driving import is_driven as is_driven
+    from modelgraft.engine.driving import loop_of as loop_of
+    from modelgraft.engine.driving import driving as driving
 
 # Name -> the module that holds it, or of which it is a part. Resolved on first use.
 _HOMES = {
@@ -98,6 +103,7 @@ _HOMES = {
     "Config": "kernel.words.kinds",
     "Decoder": "loops.decoder",
     "Dim": "kernel.words.kinds",
+    "Driven": "loops.module",
     "EVERY": "kernel.words.families",
     "ExportError": "engine.parity",
     "Families": "sources.families",
@@ -107,6 +113,7 @@ _HOMES = {
     "LanguageCard": "kernel.words.families",
     "LoadContext": "engine.backend",
     "Loaded": "engine.backend",
+    "Loop": "loops.driven",
     "ModelgraftError": "kernel.words.errors",
     "Node": "kernel.words.graph",
     "NodeRuntime": "engine.backend",
@@ -144,14 +151,17 @@ _HOMES = {
     "damaged": "sources.headers",
     "defect_of": "kernel.words.kinds",
     "digest_of": "sources.storage",
+    "driving": "engine.driving",
     "eight_bits": "records.pictures",
     "families": "sources.families",
     "folder_aside": "sources.storage",
     "generate": "loops.loop",
     "hookimpl": "kernel.shelf.hooks",
     "in_torch": "backends.torch",
+    "is_driven": "engine.driving",
     "kept": "sources",
     "locked": "sources.storage",
+    "loop_of": "engine.driving",
     "nearest": "kernel.words.errors",
     "on_white": "records.pictures",
     "option": "kernel.words.wording",
@@ -169,6 +179,11 @@ _HOMES = {
 }
 
 __all__ = [
+    "driving",
+    "loop_of",
+    "is_driven",
+    "Loop",
+    "Driven",
     "AUTO",
     "EVERY",
     "PICTURE_PIXELS",

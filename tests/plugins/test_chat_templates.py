@@ -210,7 +210,7 @@ def test_a_template_of_the_source_is_chosen_by_the_graph(tmp_path: Path):
     prompts = {}
     for name in ("loud", "soft"):
         part = open_part(registry, "llm/causal", str(model.folder), chat=True, chat_template=name)
-        prompts[name] = part.module.writer.prompts([["hello"]])[0].ids
+        prompts[name] = part.loop.prompts([["hello"]])[0].ids
     assert prompts == {name: model.processor(f"{name} hello", add_special_tokens=False).input_ids for name in prompts}
     with pytest.raises(SourceError, match="has no chat template 'default'; it has: loud, soft"):
         open_part(registry, "llm/causal", str(model.folder), chat=True)(["hello"])

@@ -135,7 +135,7 @@ def test_samples_repeat_under_a_seed_whatever_else_is_in_the_batch(folders, sett
     part = opened(folders["llama"], **settings)
 
     def sample(texts, seed):
-        part.module.bind(NodeRuntime("llm", seed=seed))
+        part.loop.bind(NodeRuntime("llm", seed=seed))
         return part(texts)["text"]
 
     first = sample(TEXTS, 3)
@@ -159,7 +159,7 @@ def test_streamed_pieces_join_to_the_text(folders):
         assert kind == "token"
         pieces[record] += text
 
-    part.module.bind(NodeRuntime("llm", emit=emit))
+    part.loop.bind(NodeRuntime("llm", emit=emit))
     assert part(TEXTS)["text"] == pieces
 
 
@@ -168,7 +168,7 @@ def test_a_cancelled_run_stops(folders):
     part = opened(folders["llama"], max_new_tokens=100)
     runtime = NodeRuntime("sentence")
     runtime.emit = lambda *_, **__: runtime.cancelled.set()
-    part.module.bind(runtime)
+    part.loop.bind(runtime)
     with pytest.raises(Cancelled, match="sentence was stopped"):
         part([TEXTS[0]])
 

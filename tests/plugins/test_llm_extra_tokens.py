@@ -58,7 +58,7 @@ def test_an_added_token_is_one_token_whether_its_tokenizer_is_kept_or_built(tmp_
     for _ in range(2):  # the second time from the cache
         with mg.open(graph(tmp_path, extra=ADDED)) as pipeline:
             pipeline.run(outputs=["logits"], prompt="a")
-            tokens = pipeline._loader.loaded()["llm"].state.writer.tokens()
+            tokens = pipeline._loader.loaded()["llm"].loop.tokens()
         ids, text = tokens.full("a <two> cat<one>"), tokens.decode([5, tokens.id_of("<one>")])
         found.append((type(tokens.inner).__name__, ids, tokens.plain("a "), text))
     (first, ids, start, text), (second, *rest) = found

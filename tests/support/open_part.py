@@ -23,6 +23,7 @@ class Part:
     node: Node
     call: Callable[..., Any]
     module: Any  # the torch module, or None for other code
+    loop: Any = None  # what goes around the parts of a driven component
 
     def __call__(self, *values: Any) -> Any:
         """Run it."""
@@ -50,7 +51,7 @@ def open_part(registry: Registry, component_id: str, source: str, **config: Any)
     except SourceError:
         opened = None
     loaded = TorchBackend().load(LoadContext(node, "cpu", "float32", opened, 0, offline=True, registry=registry), {})
-    return Part(node, loaded.call, loaded.state)
+    return Part(node, loaded.call, loaded.state, loaded.loop)
 
 
 def counts(node: Node) -> tuple[int | None, int | None]:

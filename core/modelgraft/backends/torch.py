@@ -17,10 +17,12 @@ from modelgraft.backends import held
 from modelgraft.backends.held import Held
 from modelgraft.backends.seeding import seeded
 from modelgraft.engine.backend import LoadContext, Loaded, bound_function
+from modelgraft.engine.driving import driving, is_driven, loop_of
 from modelgraft.kernel.words.errors import InputError, ModelgraftError, PluginError, Problem, SourceError, choices
 from modelgraft.kernel.words.graph import Adapter, Node
 from modelgraft.kernel.words.guard import contained, place_of, said, shown
 from modelgraft.kernel.words.kinds import Component, defect_of
+from modelgraft.loops.module import Driven
 
 if TYPE_CHECKING:
     from modelgraft.kernel.shelf.registry import Registry
@@ -57,12 +59,27 @@ class TorchBackend:
         module, kept, warnings = _load_module(context, shared)
         if context.threads is not None:
             warnings = (*warnings, f"{context.node.name}: torch has one number of threads for the whole process; `threads` is for onnx")
+        if is_driven(context.node):
+            return replace(_driven(module, context), warnings=warnings, keeps=kept)
         return Loaded(in_torch(module, context), state=module, bind=getattr(module, "bind", None), warnings=warnings, keeps=kept)
 
     def close(self) -> None:
         """Give cached device memory back."""
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _driven(module: torch.nn.Module, context: LoadContext) -> Loaded:
+    """The loop of a driven component around the parts of its module."""
+    node = context.node
+    if not isinstance(module, Driven):
+        component = node.component
+        found = f"{component.module} gave {shown(module)}, wanted a modelgraft.plugin.Driven, because it has a loop"
+        raise PluginError(f"plugin '{component.plugin}': {found}")
+    loop = loop_of(node, module.facts(), resolve)
+    loop.prepare(context)
+    call = in_torch(driving(loop, module.parts(tuple(node.component.parts(node.config))), node), context)
+    return Loaded(call, state=module, bind=loop.bind, loop=loop)
 
 
 def resolve_device(device: str | None) -> str:

@@ -17,6 +17,7 @@ from modelgraft.kernel.words.graph import Node
 
 if TYPE_CHECKING:
     from modelgraft.kernel.shelf.registry import Registry
+    from modelgraft.loops.driven import Loop
     from modelgraft.sources.weights import Weights
 
 
@@ -89,6 +90,7 @@ class Loaded:
     close       frees devices and files
     warnings    what a user must know about the load: random weights, a dtype that was changed
     keeps       what must live as long as the node, such as weights that other pipelines may share
+    loop        of a driven component, what goes around its parts
     """
 
     call: Callable[..., Any]
@@ -97,6 +99,7 @@ class Loaded:
     close: Callable[[], None] = lambda: None
     warnings: tuple[str, ...] = ()
     keeps: Any = None  # Any: the backend's own
+    loop: Loop | None = None
 
 
 def bound_function(function: Callable[..., Any], node: Node) -> Callable[..., Any]:

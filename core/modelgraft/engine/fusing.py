@@ -25,6 +25,8 @@ def why_alone(step: Step) -> str:
         return f"it runs on {step.backend}"
     if node.component.module is None:
         return "it is plain code"
+    if node.component.loop is not None:
+        return "a loop goes around its parts"
     if not node.component.exportable:
         return f"{node.component.id} is not exportable"
     if node.adapters or node.share is not None or node.lists:

@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     kind="llm",
     module="modelgraft_plugins.llm.causal:Causal",
     exportable=True,
-    writer="modelgraft_plugins.llm.writer:CausalWriter",
+    loop="modelgraft_plugins.llm.writer:CausalWriter",
     random=True,
     keywords=("decoder", "chat", "vlm"),
 )
@@ -105,7 +105,7 @@ class CausalConfig(LanguageConfig):
     kind="llm",
     module="modelgraft_plugins.llm.seq2seq:Seq2Seq",
     exportable=True,
-    writer="modelgraft_plugins.llm.writer:Seq2SeqWriter",
+    loop="modelgraft_plugins.llm.writer:Seq2SeqWriter",
     random=True,
     keywords=("t5", "whisper"),
 )

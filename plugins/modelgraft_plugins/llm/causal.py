@@ -10,7 +10,6 @@ from torch import Tensor
 from modelgraft.plugin import Decoder, Weights
 from modelgraft_plugins.llm import CausalConfig, idefics, plain
 from modelgraft_plugins.llm.language_model import LanguageModel, read_state
-from modelgraft_plugins.llm.writer import CausalWriter
 
 if TYPE_CHECKING:
     from modelgraft_plugins.onnx.decoders import DecoderGraph
@@ -20,8 +19,6 @@ ARCHITECTURE = "AutoModelForCausalLM"
 
 class Causal(LanguageModel):
     """A decoder-only language model."""
-
-    writer_kind = CausalWriter
 
     def __init__(self, config: CausalConfig) -> None:
         facts = config.facts()

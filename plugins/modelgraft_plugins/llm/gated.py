@@ -31,7 +31,7 @@ IDEFICS_MEDIA = 768  # width of its vision tower, where the config is silent
     "adapter/gated_cross_attention",
     kind="adapter",
     load="modelgraft_plugins.llm.gated_causal:graft",
-    writer="modelgraft_plugins.llm.gated_writer:GatedWriter",
+    loop="modelgraft_plugins.llm.gated_writer:GatedWriter",
     hosts=("llm/causal",),
     keywords=("flamingo", "perceiver"),
 )

@@ -15,7 +15,6 @@ from modelgraft_plugins.llm.causal import Causal
 from modelgraft_plugins.llm.decoders import CausalDecoder
 from modelgraft_plugins.llm.gated import BLOCK, IDEFICS_BLOCK, GatedCrossAttention
 from modelgraft_plugins.llm.gated_blocks import GatedLayers
-from modelgraft_plugins.llm.gated_writer import GatedWriter
 
 if TYPE_CHECKING:
     from modelgraft_plugins.onnx.decoders import DecoderGraph
@@ -26,12 +25,9 @@ EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight")  # how the
 class GatedCausal(Causal):
     """A decoder-only language model whose words look at media. Shares the model of the host that it was made of."""
 
-    writer_kind = GatedWriter
-
     def __init__(self, host: Causal, gated: GatedLayers) -> None:
         nn.Module.__init__(self)
         self.config, self.model, self.gated = host.config, host.model, gated
-        self.writer = self.writer_kind(self.config, self.facts())
         gated.attach(self.model)
 
     def facts(self) -> dict[str, Any]:

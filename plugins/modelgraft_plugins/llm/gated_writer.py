@@ -27,8 +27,8 @@ class Looking(Decoder, Protocol):
 class GatedWriter(CausalWriter):
     """The prompt says by its placeholders where the media stand, and the decoder is shown them."""
 
-    def write(self, values: Sequence[Any], *, decoder: Looking, embed: Embed) -> dict[str, Any]:  # type: ignore[override]  # its own kind
-        """See Writer; behind the fields come the media, and how many each record has.
+    def write(self, values: Sequence[Any], *, decoder: Any, embed: Embed) -> dict[str, Any]:
+        """See Writer; the decoder is a Looking. Behind the fields come the media, and how many each record has.
 
         media   float[batch latents width] or float[batch images latents width]
         counts  int64[batch]; None: a medium of zeros alone is none, and fills up a record that has fewer than others

@@ -1,31 +1,27 @@
-"""What the modules of llm/causal and llm/seq2seq share: a model of transformers, and a writer around its decoder."""
+"""What the modules of llm/causal and llm/seq2seq share: a model of transformers, and its decoder as the part of a loop."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from modelgraft.plugin import Decoder, LoadContext, NodeRuntime
+from modelgraft.plugin import Decoder, Driven
 from modelgraft_plugins.llm.config import LanguageConfig
-from modelgraft_plugins.llm.writer import Writer
 
 
-class LanguageModel(nn.Module):
-    """A language model of transformers under `model`, which answers through `writer`."""
-
-    writer_kind: ClassVar[type[Writer]]
+class LanguageModel(Driven):
+    """A language model of transformers under `model`."""
 
     def __init__(self, config: LanguageConfig, model: Any) -> None:  # Any: a model of transformers
         super().__init__()
         self.config, self.model = config, model
-        self.writer = self.writer_kind(config, self.facts())
 
-    def forward(self, *values: Any) -> dict[str, Any]:
-        """Answer each record: see Writer.write."""
-        return self.writer.write(values, decoder=self.torch_decoder(), embed=self.embed)
+    def parts(self, names: Sequence[str]) -> dict[str, Any]:  # noqa: ARG002 they are not declared, because no port says what a decoder is
+        """Those of a Writer."""
+        return {"decoder": self.torch_decoder(), "embed": self.embed}
 
     @property
     def optional_keys(self) -> tuple[str, ...]:
@@ -39,14 +35,6 @@ class LanguageModel(nn.Module):
         from modelgraft_plugins import huggingface
 
         huggingface.tie(self.model)
-
-    def prepare(self, context: LoadContext) -> None:
-        """Open the tokenizer."""
-        self.writer.prepare(context)
-
-    def bind(self, runtime: NodeRuntime) -> None:
-        """Take seed, events and cancellation from the run."""
-        self.writer.bind(runtime)
 
     def facts(self) -> dict[str, Any]:
         """What a writer must know of the model beside its config, as plain values."""

@@ -12,7 +12,6 @@ from modelgraft_plugins import huggingface
 from modelgraft_plugins.llm import Seq2SeqConfig
 from modelgraft_plugins.llm.decoders import CrossDecoder
 from modelgraft_plugins.llm.language_model import LanguageModel, read_state
-from modelgraft_plugins.llm.writer import Seq2SeqWriter
 
 if TYPE_CHECKING:
     from modelgraft_plugins.onnx.decoders import DecoderGraph
@@ -22,7 +21,6 @@ class Seq2Seq(LanguageModel):
     """An encoder-decoder language model, or its decoder."""
 
     config: Seq2SeqConfig
-    writer_kind = Seq2SeqWriter
 
     def __init__(self, config: Seq2SeqConfig) -> None:
         super().__init__(config, _build(config))
@@ -40,7 +38,7 @@ class Seq2Seq(LanguageModel):
     def torch_decoder(self) -> CrossDecoder:
         """The decoder in torch, with the encoder where there is one."""
         encoder = None if self.config.encoder == "none" else self.model.get_encoder()
-        return CrossDecoder(self.model, start=self.writer.start_ids(), encoder=encoder)
+        return CrossDecoder(self.model, start=(0,), encoder=encoder)  # its loop says what answers begin with
 
     def export_decoder(self, folder: Path, *, half: bool) -> DecoderGraph:
         """Write encoder, keys and values of the memory, and decoder as ONNX graphs. Raises ExportError."""
@@ -48,7 +46,7 @@ class Seq2Seq(LanguageModel):
         from modelgraft_plugins.onnx.decoders import DecoderGraph
 
         encoder = None if self.config.encoder == "none" else self.model.get_encoder()
-        layout = growing_export.export_crossing(self.model, folder, half=half, encoder=encoder, start=self.writer.start_ids()[0])
+        layout = growing_export.export_crossing(self.model, folder, half=half, encoder=encoder, start=0)
         return DecoderGraph("crossing", layout)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modelgraft.plugin import Answers, Decoder, InputError, LoadContext, NodeRuntime, Settings, SourceError, generate
+from modelgraft.plugin import Answers, Decoder, InputError, LoadContext, Loop, NodeRuntime, Settings, SourceError, generate
 from modelgraft_plugins.llm import CausalConfig, Seq2SeqConfig, whisper
 from modelgraft_plugins.llm.config import LanguageConfig
 from modelgraft_plugins.llm.prompts import Prompt, PromptWriter
@@ -22,20 +22,24 @@ from modelgraft_plugins.llm.tokens import Tokenizer, open_tokenizer
 Embed = Callable[[Tensor], Tensor]
 
 
-class Writer:
-    """Reads the records of one node and writes their answers. Subclasses say what the decoder reads."""
+class Writer(Loop):
+    """Reads the records of one node and writes their answers. Subclasses say what the decoder reads.
+
+    facts  what a model says of itself beside its config: `vocabulary`, `end_ids`, `start_id`
+    parts  decoder: a Decoder;  embed: int64[n] -> float[n width], the input embeddings
+    """
+
+    config: LanguageConfig
 
     def __init__(self, config: Any, facts: Mapping[str, Any]) -> None:
-        """Make the writer of a node.
-
-        config  a LanguageConfig, of the subclass's own kind
-        facts   what a model says of itself beside its config: `vocabulary`, `end_ids`, `start_id`
-        """
-        self.config: LanguageConfig = config
-        self.facts = facts
+        super().__init__(config, facts)
         self.runtime = NodeRuntime(node="llm")
         self.tokenizer: Tokenizer | SourceError | None = None
         self.device = torch.device("cpu")  # of the embeddings
+
+    def run(self, values: Sequence[Any], parts: Mapping[str, Any], *, wanted: frozenset[str]) -> dict[str, Any]:  # noqa: ARG002 see `write`
+        """See Loop."""
+        return self.write(values, decoder=parts["decoder"], embed=parts["embed"])
 
     def write(self, values: Sequence[Any], *, decoder: Decoder, embed: Embed) -> dict[str, Any]:
         """Answer each record.
@@ -179,6 +183,7 @@ class Seq2SeqWriter(Writer):
 
     def write(self, values: Sequence[Any], *, decoder: Decoder, embed: Embed) -> dict[str, Any]:
         """See Writer; the value of a decoder alone is its memory, float[batch frames width]."""
+        decoder.start = self.start_ids()  # type: ignore[attr-defined]  # of those that attend to a memory
         prompts, read = (list(values[0]), None) if self.config.encoder == "none" else self.read(values, embed)
         starts: Sequence[tuple[int, ...]] = [self.start_ids()] * len(prompts)
         if self._hears:

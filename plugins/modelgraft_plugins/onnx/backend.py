@@ -20,6 +20,7 @@ from modelgraft.plugin import (
     Problem,
     TorchBackend,
     in_torch,
+    is_driven,
     option,
     parity_of,
     placed,
@@ -86,7 +87,7 @@ class OnnxBackend:
         node = context.node
         if not node.component.exportable:
             raise ExportError("the component is not declared exportable")
-        if node.component.writer is not None:
+        if is_driven(node):
             key, precision = key_of(node, None, [_identity(context)], precision=_precision(context)), _precision(context)
             loaded, self.exports[node.name] = decoders.load(
                 context, lambda: self._torch.load(_on_host(context), shared), key=key, precision=precision

@@ -1,14 +1,14 @@
-"""Language models on ONNX Runtime: an exported graph decodes, and around it the component's writer reads and writes.
+"""Language models on ONNX Runtime: an exported graph decodes, and around it the component's loop reads and writes.
 
-The module is needed to export it, and never again: what the writer must know of it stands in the manifest, and the input
+The module is needed to export it, and never again: what the loop must know of it stands in the manifest, and the input
 embeddings are read from the checkpoint, or from a file of the export where they stand in none. What a module offers is
-`Decodes` below, what a writer offers is `Writes`. There are five styles of decoder graphs: "grouped" (decoding.py: its cache is updated
+`Decodes` below. There are five styles of decoder graphs: "grouped" (decoding.py: its cache is updated
 in place), "growing" and "crossing" (growing.py), "gated" and "gated-growing" (gated.py: the first two, looking at media).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from modelgraft.plugin import Decoder, LoadContext, Loaded, NodeRuntime, Parity, in_torch, parity_of, resolve
+from modelgraft.plugin import Decoder, LoadContext, Loaded, Loop, Parity, driving, in_torch, loop_of, parity_of, resolve
 from modelgraft_plugins.onnx import gated, proofs, store
 from modelgraft_plugins.onnx.decoding import Layout, OnnxDecoder
 from modelgraft_plugins.onnx.exporting import open_fresh
@@ -45,33 +45,8 @@ class DecoderGraph:
     remark: str = ""
 
 
-class Writes(Protocol):
-    """What reads prompts and writes answers around a decoder: `Component.writer`, made as `Writer(config, facts)`."""
-
-    def prepare(self, context: LoadContext) -> None:
-        """Open what lies beside the weights, such as a tokenizer."""
-        ...
-
-    def bind(self, runtime: NodeRuntime) -> None:
-        """Take seed, events and cancellation from the run."""
-        ...
-
-    def start_ids(self) -> Sequence[int]:
-        """What every answer of a crossing decoder begins with."""
-        ...
-
-    def write(self, values: Sequence[Any], *, decoder: Decoder, embed: Embed) -> Any:
-        """Answer each record; the values of the node's input ports in order."""
-        ...
-
-
 class Decodes(Protocol):
     """A module whose decoder can be exported."""
-
-    @property
-    def writer(self) -> Writes:
-        """What it answers through itself."""
-        ...
 
     def export_decoder(self, folder: Path, *, half: bool) -> DecoderGraph:
         """Write the graphs: model.onnx, with media.onnx where it is gated, or those of CROSSING.
@@ -89,7 +64,7 @@ class Decodes(Protocol):
         ...
 
     def facts(self) -> Mapping[str, Any]:
-        """What a writer must know of the model beside its config, as plain values."""
+        """What a loop must know of the model beside its config, as plain values."""
         ...
 
 
@@ -101,7 +76,7 @@ def load(context: LoadContext, open_host: Callable[[], Loaded], *, key: str, pre
     Nobody can take weights from it: `Loaded.state` is None.
     """
     node = context.node
-    (writer, decoder, embed, remarks), entry, said = proofs.opened(  # which lets go of the module before sessions open
+    (loop, decoder, embed, remarks), entry, said = proofs.opened(  # which lets go of the module before sessions open
         key,
         partial(_open, context),
         build=lambda folder: _build(open_host(), context, precision, folder),
@@ -110,13 +85,13 @@ def load(context: LoadContext, open_host: Callable[[], Loaded], *, key: str, pre
     facts = entry.manifest
     warnings = [*facts["warnings"], *(f"{node.name}: {text}" for text in (*said, facts["remark"], *remarks) if text)]
     at_home = replace(context, device="cpu", dtype="float32")  # where prompts are embedded
-    writer.prepare(at_home)
-    call = in_torch(lambda *values: writer.write(values, decoder=decoder, embed=embed), at_home)
-    return Loaded(call, bind=writer.bind, warnings=tuple(warnings)), entry
+    loop.prepare(at_home)
+    call = in_torch(driving(loop, {"decoder": decoder, "embed": embed}, node), at_home)
+    return Loaded(call, bind=loop.bind, warnings=tuple(warnings), loop=loop), entry
 
 
-def _open(context: LoadContext, entry: store.Entry) -> tuple[Writes, Decoder, Embed, list[str]]:
-    """The writer of a node, the decoder that an export is, the embeddings, and what a user must know of the sessions."""
+def _open(context: LoadContext, entry: store.Entry) -> tuple[Loop, Decoder, Embed, list[str]]:
+    """The loop of a node, the decoder that an export is, the embeddings, and what a user must know of the sessions."""
     node, facts, remarks = context.node, entry.manifest, list[str]()
 
     def session(graph: str) -> Any:
@@ -124,11 +99,10 @@ def _open(context: LoadContext, entry: store.Entry) -> tuple[Writes, Decoder, Em
         remarks.extend(said)
         return opened
 
-    around = next((adapter.component for adapter in reversed(node.adapters) if adapter.component.writer), node.component)
-    writer: Writes = resolve(around.writer or "", around)(node.config, facts["facts"])
+    loop = loop_of(node, facts["facts"], resolve)
     embed = _embedding(entry.folder, facts["embeddings"], context)
-    decoder = _decoder(entry.folder, facts, session, embed=embed, start_ids=writer.start_ids, device=context.device)
-    return writer, decoder, embed, remarks
+    decoder = _decoder(entry.folder, facts, session, embed=embed, device=context.device)
+    return loop, decoder, embed, remarks
 
 
 def _embedding(folder: Path, where: Mapping[str, str], context: LoadContext) -> Embed:
@@ -162,13 +136,12 @@ def _decoder(
     session: Callable[[str], Any],
     *,
     embed: Embed,
-    start_ids: Callable[[], Sequence[int]],
     device: str,
 ) -> Decoder:
     layout = _layout(manifest)
     if manifest["style"] == "crossing":
         sessions = {graph.removesuffix(".onnx"): session(graph) for graph in CROSSING if (folder / graph).is_file()}
-        return CrossingDecoder(sessions, layout, start_ids, device=device)
+        return CrossingDecoder(sessions, layout, device=device)
     if manifest["style"] in gated.STYLES:
         return gated.STYLES[manifest["style"]](session(store.GRAPH), layout, embed, device=device, media=session(gated.MEDIA))
     kind = OnnxDecoder if manifest["style"] == "grouped" else GrowingDecoder
@@ -203,9 +176,7 @@ def _build(host: Loaded, context: LoadContext, precision: str, folder: Path) -> 
 
 def _compared(module: Decodes, folder: Path, manifest: Mapping[str, Any], precision: str) -> Parity:
     """How far the decoder that a folder holds is from its module."""
-    sessions = _decoder(
-        folder, manifest, lambda graph: open_fresh(folder / graph), embed=module.embed, start_ids=module.writer.start_ids, device="cpu"
-    )
+    sessions = _decoder(folder, manifest, lambda graph: open_fresh(folder / graph), embed=module.embed, device="cpu")
     return prove(module, sessions, DecoderGraph(manifest["style"], _layout(manifest)), precision)
 
 

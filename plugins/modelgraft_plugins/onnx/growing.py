@@ -102,7 +102,7 @@ class CrossingDecoder:
         self,
         sessions: Mapping[str, Any],
         layout: Layout,
-        start: Callable[[], Sequence[int]],
+        start: Sequence[int] = (0,),
         *,
         device: str,
         order: Order | None = None,
@@ -124,7 +124,7 @@ class CrossingDecoder:
             (memory,) = self.encoder(*(feed[name] for name, _ in self.encoder.inputs))
         self.cross = dict(zip(self.crossed, self.crossing(memory), strict=True))
         self.body.clear(len(prompts))
-        return self._read(torch.tensor([list(self.start())]).expand(len(prompts), -1))
+        return self._read(torch.tensor([list(self.start)]).expand(len(prompts), -1))
 
     def step(self, tokens: Tensor) -> Tensor:
         """See Decoder.step."""

@@ -110,13 +110,14 @@ class Config(BaseModel):
     """The config of a component: frozen, unknown fields refused, every field described for the editor.
 
     Subclasses add fields and override the methods below; each is a pure function of the config and imports nothing
-    heavy. Field names must not start with an underscore and must not be `ports`, `parameters`, `from_source`, `unheeded`,
+    heavy. Field names must not start with an underscore and must not be `ports`, `parts`, `parameters`, `from_source`, `unheeded`,
     `review`, `export_facts`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), validate_default=True)
 
     declared_ports: ClassVar[Ports] = Ports()
+    declared_parts: ClassVar[Mapping[str, Ports]] = {}
 
     @classmethod
     def from_source(cls, source: Source) -> Mapping[str, Any]:  # noqa: ARG003 for those who override it
@@ -138,6 +139,10 @@ class Config(BaseModel):
     def ports(self) -> Ports:
         """Give the ports under this config. Axis names that are fields or properties of the config are bound to them."""
         return type(self).declared_ports
+
+    def parts(self) -> Mapping[str, Ports]:
+        """Give the tensor parts of a driven component by name, with what each takes and gives; none where it traces them itself."""
+        return type(self).declared_parts
 
     def parameters(self) -> int | None:
         """Count the parameters by formula. None: not known without building; 0: there are none."""
@@ -169,8 +174,8 @@ class Component:
     load        "package.module:function": `function(config, context)` gives the callable (see engine/backend.py)
     function    the code itself, for light components; called with the inputs in order and the config as keywords
     exportable  the module can be exported to ONNX
-    writer      of language models: "package.module:Class", what reads prompts and writes answers around an exported decoder,
-                made as `Class(config, facts)` (see the plugin `onnx`, decoders.py); of an adapter, in place of its host's
+    loop        of driven components: "package.module:Class", plain code around the tensor parts of the module, made as
+                `Class(config, facts)` (see loops/driven.py); of an adapter, in place of its host's
     hosts       of adapters: the ids of what they can be grafted into; empty: into anything
     cache       its results are worth keeping between runs
     random      its results depend on the seed
@@ -185,7 +190,7 @@ class Component:
     load: str | None = None
     function: Callable[..., Any] | None = None
     exportable: bool = False
-    writer: str | None = None
+    loop: str | None = None
     hosts: tuple[str, ...] = ()
     cache: bool = False
     random: bool = False
@@ -201,12 +206,21 @@ class Component:
     def ports(self, config: Config) -> Ports:
         """The ports under a config, with the axes that the config decides filled in. Raises whatever the component's code raises."""
         with contained():
-            declared = checked_ports(config.ports())
-            known = {name: value for name in _axis_names(declared) if isinstance(value := getattr(config, name, None), int)}
-        return Ports(
-            {name: port.bind(known) for name, port in declared.inputs.items()},
-            {name: port.bind(known) for name, port in declared.outputs.items()},
-        )
+            return _bound(checked_ports(config.ports()), config)
+
+    def parts(self, config: Config) -> dict[str, Ports]:
+        """The ports of each tensor part of a driven component, filled in as `ports` are. Raises whatever the component's code raises."""
+        with contained():
+            return {name: _bound(checked_ports(ports), config) for name, ports in config.parts().items()}
+
+
+def _bound(declared: Ports, config: Config) -> Ports:
+    """The same ports with the axes that a config decides as numbers."""
+    known = {name: value for name in _axis_names(declared) if isinstance(value := getattr(config, name, None), int)}
+    return Ports(
+        {name: port.bind(known) for name, port in declared.inputs.items()},
+        {name: port.bind(known) for name, port in declared.outputs.items()},
+    )
 
 
 def defect_of(component: Component, error: BaseException) -> str:
@@ -276,7 +290,8 @@ def component(  # noqa: PLR0913 all that a declaration may say
     module: str | None = None,
     load: str | None = None,
     exportable: bool = False,
-    writer: str | None = None,
+    loop: str | None = None,
+    parts: Mapping[str, Ports] | None = None,
     hosts: tuple[str, ...] = (),
     cache: bool | None = None,
     random: bool = False,
@@ -293,12 +308,16 @@ def component(  # noqa: PLR0913 all that a declaration may say
         declared = _read_ports(id, inputs or {}, outputs or {})
         summary = (inspect.getdoc(subject) or "").strip().partition("\n")[0]
         _refuse_contradictions(id, kind, summary, subject, module, load)
+        if (loop is not None and module is load is None) or (parts is not None and loop is None):
+            raise PluginError(f"component '{id}': loop= goes around the parts of a module, and parts= are what loop= calls")
         function = None if inspect.isclass(subject) else subject
         config: type[Config] = subject if function is None else _config_of_function(id, function, declared)
         if function is None and (inputs is not None or outputs is not None):
             config.declared_ports = declared
+        if parts is not None:
+            config.declared_parts = dict(parts)
         subject.__component__ = Component(
-            id, kind, config, summary, version, module, load, function, exportable, writer, hosts,
+            id, kind, config, summary, version, module, load, function, exportable, loop, hosts,
             cache if cache is not None else function is None, random, "", keywords,
         )  # fmt: skip
         return subject
