@@ -21,6 +21,9 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.engine.backend import LoadContext as LoadContext
     from modelgraft.engine.backend import Loaded as Loaded
     from modelgraft.engine.backend import NodeRuntime as NodeRuntime
+    from modelgraft.engine.driving import driving as driving
+    from modelgraft.engine.driving import is_driven as is_driven
+    from modelgraft.engine.driving import loop_of as loop_of
     from modelgraft.engine.parity import TOLERANCES as TOLERANCES
     from modelgraft.engine.parity import ExportError as ExportError
     from modelgraft.engine.parity import Parity as Parity
@@ -63,8 +66,10 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.kernel.words.source import Source as Source
     from modelgraft.kernel.words.wording import option as option
     from modelgraft.loops.decoder import Decoder as Decoder
+    from modelgraft.loops.driven import Loop as Loop
     from modelgraft.loops.loop import Answers as Answers
     from modelgraft.loops.loop import generate as generate
+    from modelgraft.loops.module import Driven as Driven
     from modelgraft.loops.settings import Settings as Settings
     from modelgraft.records.media import Audio as Audio
     from modelgraft.records.media import resample as resample
@@ -87,11 +92,6 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.sources.storage import sha256_of as sha256_of
     from modelgraft.sources.views import SourceView as SourceView
     from modelgraft.sources.weights import Weights as Weights
-    from modelgraft.loops.module import Driven as Driven
-    from modelgraft.loops.driven import Loop as Loop
-    from modelgraft.engine.driving import is_driven as is_driven
-    from modelgraft.engine.driving import loop_of as loop_of
-    from modelgraft.engine.driving import driving as driving
 
 # Name -> the module that holds it, or of which it is a part. Resolved on first use.
 _HOMES = {
@@ -179,11 +179,6 @@ _HOMES = {
 }
 
 __all__ = [
-    "driving",
-    "loop_of",
-    "is_driven",
-    "Loop",
-    "Driven",
     "AUTO",
     "EVERY",
     "PICTURE_PIXELS",
@@ -196,6 +191,7 @@ __all__ = [
     "Config",
     "Decoder",
     "Dim",
+    "Driven",
     "ExportError",
     "Families",
     "FamilyCard",
@@ -204,6 +200,7 @@ __all__ = [
     "LanguageCard",
     "LoadContext",
     "Loaded",
+    "Loop",
     "ModelgraftError",
     "Node",
     "NodeRuntime",
@@ -238,14 +235,17 @@ __all__ = [
     "damaged",
     "defect_of",
     "digest_of",
+    "driving",
     "eight_bits",
     "families",
     "folder_aside",
     "generate",
     "hookimpl",
     "in_torch",
+    "is_driven",
     "kept",
     "locked",
+    "loop_of",
     "nearest",
     "on_white",
     "option",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +16,19 @@ from modelgraft.plugin import (
     LoadContext,
     Loaded,
     Node,
-    Parity,
     Problem,
     TorchBackend,
     in_torch,
     is_driven,
     option,
-    parity_of,
     placed,
     starts_new,
 )
-from modelgraft_plugins.onnx import decoders, proofs, store
+from modelgraft_plugins.onnx import decoders, driven, plain, proofs, store
 from modelgraft_plugins.onnx.calling import Exported
 from modelgraft_plugins.onnx.cuda import why_not
-from modelgraft_plugins.onnx.examples import CHECKED, make_inputs
-from modelgraft_plugins.onnx.exporting import Halved, export, flat, joined, open_fresh
-from modelgraft_plugins.onnx.keys import OPSET, Signature, identity_of, key_of, signature_of, wired_inputs
-from modelgraft_plugins.onnx.precision import TOLERANCES, bring
+from modelgraft_plugins.onnx.exporting import flat, joined
+from modelgraft_plugins.onnx.keys import Signature, identity_of, key_of, signature_of, wired_inputs
 
 
 class OnnxBackend:
@@ -87,6 +83,15 @@ class OnnxBackend:
         node = context.node
         if not node.component.exportable:
             raise ExportError("the component is not declared exportable")
+        if is_driven(node) and node.component.parts(node.config):
+            loaded, entries = driven.load(
+                context,
+                lambda: self._torch.load(_on_host(context), shared),
+                identity=_identity(context),
+                precision=_precision(context),
+            )
+            self.exports.update({f"{node.name}.{part}": entry for part, entry in entries.items()})
+            return loaded
         if is_driven(node):
             key, precision = key_of(node, None, [_identity(context)], precision=_precision(context)), _precision(context)
             loaded, self.exports[node.name] = decoders.load(
@@ -113,7 +118,7 @@ class OnnxBackend:
             key,
             lambda kept: store.session(kept.folder, context.device, count=context.threads),
             build=lambda folder: _build(on_host(), node, signature, precision, folder),
-            prove=lambda kept: prove(_plain(on_host(), node, signature), kept.folder / store.GRAPH, signature, precision),
+            prove=lambda kept: plain.prove(_plain(on_host(), node, signature), kept.folder / store.GRAPH, signature, precision),
         )
         warnings = [*(f"{node.name}: {text}" for text in said), *entry.manifest.get("warnings", ())]
         return Exported(session, device=context.device), entry, (*warnings, *(f"{node.name}: {text}" for text in remarks))
@@ -167,29 +172,10 @@ def _plain(loaded: Sequence[Loaded], node: Node, signature: Signature) -> torch.
 
 
 def _build(loaded: Sequence[Loaded], node: Node, signature: Signature, precision: str, folder: Path) -> Mapping[str, Any]:
-    """Export into the folder, bring it to its precision, prove it, and say in the manifest what came out."""
-    plain = _plain(loaded, node, signature)
-    store.tell(1, "tracing")
-    export(Halved(plain) if precision == "float16" else plain, signature, folder / store.GRAPH)
-    reduced = bring([folder / store.GRAPH], precision, lambda: prove(plain, folder / store.GRAPH, signature, precision))
-    return {
-        "node": node.name,
-        "component": node.component.id,
-        "inputs": {name: str(port) for name, port in signature.inputs},
-        "outputs": {name: str(port) for name, port in signature.outputs},
-        "opset": OPSET,
-        "precision": precision,
-        "weights": reduced.weights,
-        "warnings": [*(text for part in loaded for text in part.warnings), *(f"{node.name}: {text}" for text in reduced.warnings)],
-        "parity": asdict(reduced.parity),
-    }
-
-
-def prove(module: torch.nn.Module, path: Path, signature: Signature, precision: str) -> Parity:
-    """Compare an export with its module on sizes other than those traced."""
-    exported = Exported(open_fresh(path), device="cpu")
-    cases = [make_inputs(signature.input_ports, choice, seed=seed, most=signature.most) for seed, choice in enumerate(CHECKED, start=1)]
-    return parity_of(module, exported, cases, tolerance=TOLERANCES[precision][0])
+    """Export into the folder, and say in the manifest what came out."""
+    facts, reduced = plain.write(_plain(loaded, node, signature), signature, precision, folder)
+    warnings = [*(text for part in loaded for text in part.warnings), *(f"{node.name}: {text}" for text in reduced.warnings)]
+    return {"node": node.name, "component": node.component.id, **facts, "warnings": warnings}
 
 
 def _not_exportable(node: Node, reason: str) -> Problem:

@@ -57,11 +57,12 @@ def signature_of(node: Node, names: Sequence[str]) -> Signature:
     return Signature(tuple(given), tuple(node.out_ports.items()), most)
 
 
-def key_of(node: Node, signature: Signature | None, weights: Sequence[str], *, precision: str) -> str:
+def key_of(node: Node, signature: Signature | None, weights: Sequence[str], *, precision: str, part: str = "") -> str:
     """What an export is kept under: everything that its numbers depend on.
 
     signature  of its graph; None for a language model, whose graphs do not depend on its ports
     weights    what tells the weights of each part, and of its adapters, from others, in the order of the parts
+    part       of a driven component, the part that is exported
     """
     parts = node.parts or (node,)
     facts = [
@@ -72,6 +73,7 @@ def key_of(node: Node, signature: Signature | None, weights: Sequence[str], *, p
     if signature is not None:
         inner = [(part.name, {port: str(refs[0]) for port, refs in part.wired.items() if refs}) for part in node.parts]
         shape = [[(name, str(port)) for name, port in side] for side in (signature.inputs, signature.outputs)] + [inner]
+        shape += [part] if part else []
     modules = [part.component.module or "" for part in parts]
     bits = dynamic_bits() if precision == "int8" else WEIGHT_BITS.get(precision)
     modules += [adapter.component.load or "" for part in parts for adapter in part.adapters]
@@ -101,7 +103,7 @@ def recorded(node: Node, *, precision: str) -> Mapping[str, Any]:
     """
     parts = node.parts or (node,)
     sources = [[part.source, *(adapter.source for adapter in part.adapters)] for part in parts]
-    if any(part.share is not None or part.component.module is None for part in parts):
+    if any(part.share is not None or part.component.module is None or part.config.parts() for part in parts):
         return {}
     if any(source is None or not source.weight_files for group in sources for source in group):
         return {}

@@ -1,0 +1,120 @@
+"""Driven components on ONNX Runtime: each declared part is a session of its own, and around them the loop stays what it is on torch.
+
+Where the exports of all parts are kept no module is built: what the loop must know of it stands in their manifests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from modelgraft.plugin import ExportError, LoadContext, Loaded, Ports, driving, in_torch, loop_of, resolve
+from modelgraft_plugins.onnx import plain, proofs, store
+from modelgraft_plugins.onnx.calling import Exported
+from modelgraft_plugins.onnx.exporting import flat
+from modelgraft_plugins.onnx.keys import Signature, key_of
+
+
+class Session:
+    """A part as its loop calls it: the only output, or a mapping by name when there are several."""
+
+    def __init__(self, exported: Exported, outputs: tuple[str, ...]) -> None:
+        self.exported, self.outputs = exported, outputs
+
+    def __call__(self, *values: torch.Tensor) -> Any:
+        """Tensors in the order of the part's inputs."""
+        found = self.exported(*values)
+        return found[0] if len(self.outputs) == 1 else dict(zip(self.outputs, found, strict=True))
+
+
+class _Host:
+    """The module of a node, built when the first of its parts must be exported or proven, for all of them."""
+
+    def __init__(self, open_host: Callable[[], Loaded], names: tuple[str, ...]) -> None:
+        self.open_host, self.names = open_host, names
+
+    @cached_property
+    def loaded(self) -> Loaded:
+        return self.open_host()
+
+    @cached_property
+    def parts(self) -> Mapping[str, torch.nn.Module]:
+        found: Mapping[str, torch.nn.Module] = self.loaded.state.parts(self.names)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One part that is to be opened, of the module that holds it."""
+
+    name: str
+    ports: Ports
+    signature: Signature
+    host: _Host
+
+    def module(self) -> torch.nn.Module:
+        """As its graph takes and gives."""
+        names = list(self.ports.inputs)
+        return flat(self.host.parts[self.name], ports=names, wired=names, outputs=list(self.ports.outputs))
+
+
+def load(context: LoadContext, open_host: Callable[[], Loaded], *, identity: str, precision: str) -> tuple[Loaded, dict[str, store.Entry]]:
+    """Give a driven component whose parts run on ONNX Runtime, and the exports that they run, by the names of the parts.
+
+    open_host  loads the node on torch;  identity  tells its weights from others
+
+    Raises ExportError for a part that cannot be exported.
+    """
+    node = context.node
+    declared = node.component.parts(node.config)
+    if not declared:
+        raise ExportError("it declares no parts that could be exported")
+    host = _Host(open_host, tuple(declared))
+    entries, parts, warnings = dict[str, store.Entry](), dict[str, Session](), list[str]()
+    for name, ports in declared.items():
+        part = _Part(name, ports, _signature(name, ports, node.config.most()), host)
+        parts[name], entries[name], said = _open(part, context, identity=identity, precision=precision)
+        warnings += [text for text in said if text not in warnings]
+    at_home = replace(context, dtype="float32")  # of what the loop itself computes: a session takes and gives float32 in any precision
+    loop = loop_of(node, next(iter(entries.values())).manifest["facts"], resolve)
+    loop.prepare(at_home)
+    return Loaded(in_torch(driving(loop, parts, node), at_home), bind=loop.bind, warnings=tuple(warnings), loop=loop), entries
+
+
+def _open(part: _Part, context: LoadContext, *, identity: str, precision: str) -> tuple[Session, store.Entry, tuple[str, ...]]:
+    """The session of a part, its export, and what a user must know."""
+    node, signature = context.node, part.signature
+    (session, remarks), entry, said = proofs.opened(
+        key_of(node, signature, [identity], precision=precision, part=part.name),
+        lambda kept: store.session(kept.folder, context.device, count=context.threads),
+        build=partial(_build, part, context, precision),
+        prove=lambda kept: plain.prove(part.module(), kept.folder / store.GRAPH, signature, precision),
+    )
+    warnings = [f"{node.name}.{part.name}: {text}" for text in (*said, *remarks)]
+    opened = Session(Exported(session, device=context.device), tuple(part.ports.outputs))
+    return opened, entry, (*entry.manifest.get("warnings", ()), *warnings)
+
+
+def _build(part: _Part, context: LoadContext, precision: str, folder: Path) -> Mapping[str, Any]:
+    node, loaded = context.node, part.host.loaded
+    try:
+        facts, reduced = plain.write(part.module(), part.signature, precision, folder)
+    except ExportError as error:
+        raise ExportError(f"its part {part.name}: {error}") from error
+    warnings = [*loaded.warnings, *(f"{node.name}.{part.name}: {text}" for text in reduced.warnings)]
+    about = {"node": node.name, "component": node.component.id, "part": part.name, "facts": dict(loaded.state.facts())}
+    return {**about, **facts, "warnings": warnings}
+
+
+def _signature(name: str, ports: Ports, most: Mapping[str, int]) -> Signature:
+    """What the graph of a part takes and gives. Raises ExportError for what is no tensor."""
+    odd = [f"{port} is {kind}" for side in (ports.inputs, ports.outputs) for port, kind in side.items() if kind.tensor is None]
+    if odd:
+        raise ExportError(f"its part {name}: {odd[0]}, not a tensor")
+    inputs = tuple((port, replace(kind, types=(kind.tensor,))) for port, kind in ports.inputs.items() if kind.tensor is not None)
+    return Signature(inputs, tuple(ports.outputs.items()), most)
