@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.engine.driving import driving as driving
     from modelgraft.engine.driving import is_driven as is_driven
     from modelgraft.engine.driving import loop_of as loop_of
+    from modelgraft.engine.ledger import Holding as Holding
+    from modelgraft.engine.ledger import Ledger as Ledger
     from modelgraft.engine.parity import TOLERANCES as TOLERANCES
     from modelgraft.engine.parity import ExportError as ExportError
     from modelgraft.engine.parity import Parity as Parity
@@ -111,6 +113,8 @@ _HOMES = {
     "GraphError": "kernel.words.errors",
     "InputError": "kernel.words.errors",
     "LanguageCard": "kernel.words.families",
+    "Holding": "engine.ledger",
+    "Ledger": "engine.ledger",
     "LoadContext": "engine.backend",
     "Loaded": "engine.backend",
     "Loop": "loops.driven",
@@ -196,8 +200,10 @@ __all__ = [
     "Families",
     "FamilyCard",
     "GraphError",
+    "Holding",
     "InputError",
     "LanguageCard",
+    "Ledger",
     "LoadContext",
     "Loaded",
     "Loop",

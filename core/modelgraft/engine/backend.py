@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from modelgraft.engine.ledger import Ledger
 from modelgraft.kernel.words.errors import Cancelled
 from modelgraft.kernel.words.graph import Node
 
@@ -61,6 +62,7 @@ class LoadContext:
     fallback "torch": what another backend cannot run stays on torch, with a warning; None: that is an error
     merge    adapters become part of the weights where they can: nobody will train them or take them off
     of       the context of a part, for a node that stands for several (`node.parts`)
+    ledger   what the pipeline holds on each device: code that keeps much beside its weights tells it there, and makes room
     """
 
     node: Node
@@ -76,6 +78,7 @@ class LoadContext:
     fallback: str | None = None
     merge: bool = False
     of: Callable[[Node], LoadContext] | None = None
+    ledger: Ledger = field(default_factory=Ledger)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 from modelgraft.engine.backend import Backend, LoadContext, Loaded, NodeRuntime, bound_function
 from modelgraft.engine.events import OF_NODES, NodeLoaded, NodeLoading, Progress, Warned, facts_of
+from modelgraft.engine.ledger import Ledger
 from modelgraft.engine.observers import Emit, call_watchers
 from modelgraft.engine.opening import Opening
 from modelgraft.kernel.words.errors import ModelgraftError, PluginError, Problem, SourceError, choices, raise_if_any
@@ -33,6 +34,7 @@ class Loader:
     def __init__(self, graph: SolvedGraph, *, opening: Opening, emit: Emit) -> None:
         self.opening, self._graph, self._emit = opening, graph, emit
         self._registry = graph.graph.registry
+        self.ledger = Ledger()
         self._lock = threading.RLock()  # lazy nodes are loaded by the threads that run them
         self._backends: dict[str, Backend] = {}
         self._loaded: dict[str, Loaded] = {}
@@ -185,6 +187,7 @@ class Loader:
             step.threads,
             self.opening.fallback,
             of=partial(self._context, step=step) if node.parts else None,
+            ledger=self.ledger,
         )
 
     def _weights(self, node: Node) -> Any:
