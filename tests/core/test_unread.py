@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 import modelgraft as mg
 from modelgraft.cli import main
-from modelgraft.kernel.planning.unread import unread_parts
+from modelgraft.tools.unread import unread_parts
 
 LINEAR = {"weight": (5, 3), "bias": (5,)}
 

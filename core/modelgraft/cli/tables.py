@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from modelgraft.engine.fusing import fuse, segments_of
-from modelgraft.kernel.planning.unread import told, unread_parts
 from modelgraft.kernel.words.amounts import UNKNOWN
 from modelgraft.kernel.words.plans import HEADS, NUMBERS
+from modelgraft.tools.unread import told, unread_parts
 
 if TYPE_CHECKING:
     from modelgraft.cli.screen import Screen

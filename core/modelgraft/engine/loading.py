@@ -53,7 +53,6 @@ class Loader:
 
     def require(self, nodes: Iterable[Node]) -> None:
         """Raise SourceError for every one of these nodes whose source has no weights and will get none: before any is loaded."""
-        from modelgraft.kernel.checking.forecasts import needs_weights
         from modelgraft.kernel.words.source import NO_WEIGHTS_HINT
 
         if self.opening.init == "random":
@@ -62,7 +61,7 @@ class Loader:
         found = [
             Problem("no-weights", f"{name}: {why}", node.place, NO_WEIGHTS_HINT, node=node.name)
             for node in parts
-            for name, source, _ in needs_weights(node)
+            for name, source, _ in node.opened_sources()
             if (why := source.lacks_weights(offline=self.opening.offline))
         ]
         raise_if_any(found, SourceError)

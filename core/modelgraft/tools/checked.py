@@ -1,10 +1,11 @@
-"""Graphs checked as this machine sees them: the kernel's checks with the sources that are here."""
+"""Graphs checked as this machine sees them: the kernel's checks, with the sources that are here and all advice."""
 
 from __future__ import annotations
 
 from modelgraft.kernel.checking.checks import solve
 from modelgraft.kernel.words.graph import GraphSpec, SolvedGraph
 from modelgraft.sources.views import MachineSources
+from modelgraft.tools.advice import ADVICE
 
 
 def checked(graph: GraphSpec, *, offline: bool = True) -> SolvedGraph:
@@ -14,4 +15,4 @@ def checked(graph: GraphSpec, *, offline: bool = True) -> SolvedGraph:
 
     Raises GraphError with every problem of the first phase that has any.
     """
-    return solve(graph, sources=MachineSources(graph.registry, offline=offline))
+    return solve(graph, sources=MachineSources(graph.registry, offline=offline), advice=ADVICE)

@@ -12,21 +12,22 @@ meant to be; it keeps no other phase from being looked at, and is told together 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+from modelgraft.kernel.checking.advice import Advice
 from modelgraft.kernel.checking.concrete import concrete_input, concrete_port
 from modelgraft.kernel.checking.configs import Configs
 from modelgraft.kernel.checking.drafts import Draft, Part
 from modelgraft.kernel.checking.following import fill_types
-from modelgraft.kernel.checking.forecasts import forecasts
 from modelgraft.kernel.checking.leftover import left_over
 from modelgraft.kernel.checking.misfits import Misfits
 from modelgraft.kernel.checking.placement import check_placement
 from modelgraft.kernel.checking.routes import check_routes
+from modelgraft.kernel.checking.shares import check_shares
 from modelgraft.kernel.checking.spaces import check_spaces
-from modelgraft.kernel.checking.twins import check_shares, tell_twins
 from modelgraft.kernel.checking.unify import Unified, Unifier
 from modelgraft.kernel.checking.wiring import PortWiring, find_components, refuse_host, wire_names
-from modelgraft.kernel.words.errors import Collector, GraphError, raise_if_any, reading_order
+from modelgraft.kernel.words.errors import Collector, GraphError, Problem, raise_if_any, reading_order
 from modelgraft.kernel.words.graph import Adapter, GraphSpec, Node, Ref, SolvedGraph
 from modelgraft.kernel.words.guard import contained, said
 from modelgraft.kernel.words.kinds import defect_of
@@ -34,17 +35,19 @@ from modelgraft.kernel.words.ports import Port
 from modelgraft.kernel.words.source import NoSources, Sources
 
 
-def solve(graph: GraphSpec, *, sources: Sources | None = None) -> SolvedGraph:
+def solve(graph: GraphSpec, *, sources: Sources | None = None, advice: Advice | None = None) -> SolvedGraph:
     """Check a graph and make every port and config value concrete.
 
     sources  who finds what `from:` names; None: nobody, and a graph that names a source has a problem
+    advice   who explains problems and warns; None: nobody, and problems say what stands at both ends and no more
 
     Raises GraphError with every problem of the first phase that has any.
     """
-    drafts, outputs, configs = _wire(graph, sources or NoSources())
+    asked = advice or Advice()
+    drafts, outputs, configs = _wire(graph, sources or NoSources(), asked)
     spare = left_over(graph)
     try:
-        solved = _solve_wired(graph, drafts, outputs, configs)
+        solved = _solve_wired(graph, drafts, outputs, configs, asked)
     except _WiresLostError:
         raise
     except GraphError as error:
@@ -58,9 +61,9 @@ class _WiresLostError(GraphError):
     """A config that neighbours filled has changed ports, and wires do not fit them any more."""
 
 
-def _solve_wired(graph: GraphSpec, drafts: dict[str, Draft], outputs: dict[str, Ref], configs: Configs) -> SolvedGraph:
+def _solve_wired(graph: GraphSpec, drafts: dict[str, Draft], outputs: dict[str, Ref], configs: Configs, advice: Advice) -> SolvedGraph:
     drafts = {name: drafts[name] for name in sorted(drafts)}  # nothing that is made of them depends on the order in the file
-    unified = _fit(graph, drafts, configs)
+    unified = _fit(graph, drafts, configs, advice)
     problems = Collector()
     nodes = {name: _node(draft, unified) for name, draft in drafts.items()}
     for draft in drafts.values():
@@ -69,12 +72,20 @@ def _solve_wired(graph: GraphSpec, drafts: dict[str, Draft], outputs: dict[str, 
     check_shares(nodes, problems)
     problems.finish()
     inputs = {name: concrete_input(given, unified) for name, given in sorted(graph.inputs.items())}
-    return SolvedGraph(graph, tell_twins(nodes), inputs, outputs, forecasts(graph, nodes))
+    return SolvedGraph(graph, _warned(nodes, advice), inputs, outputs, tuple(advice.forecasts(graph, nodes)))
 
 
-def _wire(graph: GraphSpec, sources: Sources) -> tuple[dict[str, Draft], dict[str, Ref], Configs]:
+def _warned(nodes: Mapping[str, Node], advice: Advice) -> dict[str, Node]:
+    """The nodes, each with what there is to warn of beside what its components said."""
+    told: dict[str, tuple[Problem, ...]] = {}
+    for problem in advice.warnings(nodes):
+        told[problem.node] = (*told.get(problem.node, ()), problem)
+    return {name: replace(node, remarks=(*node.remarks, *told[name])) if name in told else node for name, node in nodes.items()}
+
+
+def _wire(graph: GraphSpec, sources: Sources, advice: Advice) -> tuple[dict[str, Draft], dict[str, Ref], Configs]:
     problems = Collector()
-    components = find_components(graph, problems)
+    components = find_components(graph, problems, advice)
     wire_names(graph, problems)
     check_placement(graph, problems)
     configs = Configs(graph, problems, sources)
@@ -89,22 +100,21 @@ def _wire(graph: GraphSpec, sources: Sources) -> tuple[dict[str, Draft], dict[st
         if draft is not None:
             drafts[name] = draft
     drafts = dict(sorted(fill_types(graph, drafts, configs).items()))
-    outputs = PortWiring(graph, drafts, problems).run()
+    outputs = PortWiring(graph, drafts, problems, advice).run()
     problems.finish()
     return drafts, outputs, configs
 
 
-def _fit(graph: GraphSpec, drafts: Mapping[str, Draft], configs: Configs) -> Unified:
+def _fit(graph: GraphSpec, drafts: Mapping[str, Draft], configs: Configs, advice: Advice) -> Unified:
     problems = configs.problems
 
     def rewire() -> None:
-        PortWiring(graph, drafts, problems).run()
+        PortWiring(graph, drafts, problems, advice).run()
         if problems.problems:
             raise _WiresLostError(problems.problems)
 
-    unifier = Unifier(drafts, graph.inputs, configs, rewire)
-    unified = unifier.run()
-    Misfits(graph, drafts, unifier.parts, unified, problems).report()
+    unified = Unifier(graph, drafts, configs, rewire).run()
+    Misfits(unified, problems, advice).report()
     check_spaces(drafts, problems)
     problems.finish()
     return unified

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from modelgraft.kernel.checking.drafts import Part
-from modelgraft.kernel.checking.unify import Axes, Unified, input_symbol
+from modelgraft.kernel.checking.unify import Axes, Link, Unified, input_symbol
 from modelgraft.kernel.words.graph import GraphInput
 from modelgraft.kernel.words.ports import Axis, ListOf, Modality, Port, PortType, Tensor
 
@@ -32,6 +32,13 @@ def concrete_tensor(tensor: Tensor, part: Part | None, unified: Unified) -> Tens
     return Tensor(bound.dtype, (*bound.axes[:at], *_read_here(rest, unified), *bound.axes[at + 1 :]))
 
 
+def types_of(link: Link, unified: Unified) -> tuple[Tensor, Tensor]:
+    """What a link gives and takes, with every known number in place; one whose numbers of axes differ takes what it declares."""
+    given = concrete_tensor(link.giver, unified.owner_of_giver(link), unified)
+    is_odd = link in unified.ranks
+    return given, link.taker if is_odd else concrete_tensor(link.taker, unified.owner_of_taker(link), unified)
+
+
 def concrete_port(port: Port, part: Part, unified: Unified) -> Port:
     """A port of a part."""
     return Port(tuple(concrete_type(type_, part, unified) for type_ in port.types), port.optional, port.space, port.doc)
@@ -50,6 +57,6 @@ def _read_here(rest: Axes, unified: Unified) -> Axes:
         if axis is None:
             shown.append(None)
             continue
-        known = axis.bind({name: value for name in axis.names if (value := unified.dims.value(name)) is not None})
+        known = unified.known(axis)
         shown.append(known.rename({name: name.rpartition(".")[2] for name in known.names}))
     return tuple(shown)

@@ -13,7 +13,7 @@ from modelgraft.kernel.checking.configs import Configs
 from modelgraft.kernel.checking.drafts import BATCH, Draft, Part, axes_in_graph
 from modelgraft.kernel.checking.solver import Dims
 from modelgraft.kernel.words.errors import Place
-from modelgraft.kernel.words.graph import INPUTS, GraphInput, Origin, Ref
+from modelgraft.kernel.words.graph import INPUTS, GraphSpec, Origin, Ref
 from modelgraft.kernel.words.kinds import dimension_fields
 from modelgraft.kernel.words.order import topological
 from modelgraft.kernel.words.ports import Axis, ListOf, Port, Tensor, tensor_in
@@ -46,12 +46,30 @@ class Bond:
 
 @dataclass(slots=True)
 class Unified:
-    """What was found: the dimensions, the axes behind `...` by part, and the links whose numbers of axes differ."""
+    """What was found of a graph: the dimensions, the axes behind `...` by part, and the links whose numbers of axes differ.
 
-    dims: Dims
+    parts  by scope: every component with its config, those of adapters too
+    """
+
+    graph: GraphSpec
+    parts: Mapping[str, Part]
+    dims: Dims = field(default_factory=Dims)
     rest: dict[str, Axes] = field(default_factory=dict)
     ranks: list[Link] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
+
+    def owner_of_giver(self, link: Link) -> Part | None:
+        """The part whose output a link takes; None for an input of the graph."""
+        return None if link.ref.is_input else self.parts[link.ref.node]
+
+    def owner_of_taker(self, link: Link) -> Part:
+        """The part that a link feeds: the node's own, or the adapter that brought the port."""
+        candidates = [part for part in self.parts.values() if part.node == link.node]
+        return next((part for part in candidates if link.port in part.face.declared.inputs), self.parts[link.node])
+
+    def known(self, axis: Axis) -> Axis:
+        """An axis with every number in place that was solved."""
+        return axis.bind({name: value for name in axis.names if (value := self.dims.value(name)) is not None})
 
 
 class Unifier:
@@ -60,19 +78,17 @@ class Unifier:
     rewire  joins the wires to the ports anew: called when a config has changed its ports after it was filled
     """
 
-    def __init__(
-        self, drafts: Mapping[str, Draft], inputs: Mapping[str, GraphInput], configs: Configs, rewire: Callable[[], object]
-    ) -> None:
-        self.drafts, self.inputs, self.configs, self.rewire = drafts, inputs, configs, rewire
+    def __init__(self, graph: GraphSpec, drafts: Mapping[str, Draft], configs: Configs, rewire: Callable[[], object]) -> None:
+        self.graph, self.drafts, self.configs, self.rewire = graph, drafts, configs, rewire
         self.order = topological({name: draft.feeders for name, draft in drafts.items()})
         self.open: dict[str, Part] = {}  # symbol of a config field that is None -> its part
-        self.found = Unified(Dims())
         self.parts = {part.scope: part for draft in drafts.values() for part in draft.parts}
+        self.found = Unified(graph, self.parts)
 
     def run(self) -> Unified:
         """Solve until nothing changes. Problems with configs are noted by `configs`; contradictions stay in the result."""
         while True:
-            self.found = Unified(Dims())
+            self.found = Unified(self.graph, self.parts)
             self._state_everything()
             if not self._fill_configs():
                 return self.found
@@ -148,7 +164,7 @@ class Unifier:
                 self.found.dims.equate(axis, batch, why=link)
 
     def _giving(self, ref: Ref) -> Port:
-        return self.inputs[ref.port].port if ref.is_input else self.drafts[ref.node].out_ports[ref.port]
+        return self.graph.inputs[ref.port].port if ref.is_input else self.drafts[ref.node].out_ports[ref.port]
 
     def _axes(self, ref: Ref, given: Tensor) -> Axes:
         if ref.is_input:

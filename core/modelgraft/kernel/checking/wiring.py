@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from modelgraft.kernel.checking.advice import Advice
 from modelgraft.kernel.checking.drafts import BATCH, Draft
 from modelgraft.kernel.checking.matching import choose, suits
-from modelgraft.kernel.checking.missing import explain_missing
-from modelgraft.kernel.checking.proposals import converters
 from modelgraft.kernel.words.errors import Collector, Place, choices, nearest
 from modelgraft.kernel.words.graph import GraphSpec, NodeSpec, Ref, Wire
 from modelgraft.kernel.words.kinds import Component
@@ -19,7 +18,9 @@ from modelgraft.kernel.words.order import find_cycles
 from modelgraft.kernel.words.ports import DTYPES, Axis, ListOf, Port, PortType, Tensor
 
 
-def find_components(graph: GraphSpec, problems: Collector) -> dict[str, tuple[tuple[Component, ...], tuple[Component, ...]]]:
+def find_components(
+    graph: GraphSpec, problems: Collector, advice: Advice
+) -> dict[str, tuple[tuple[Component, ...], tuple[Component, ...]]]:
     """The components that each node may be, and those of its adapters; nodes with an unknown one are left out and noted.
 
     `use: llm/causal | llm/seq2seq` names two: the node becomes the first that its source is made for.
@@ -31,7 +32,7 @@ def find_components(graph: GraphSpec, problems: Collector) -> dict[str, tuple[tu
         components = [graph.registry.find(id) if isinstance(id, str) else None for id, _ in uses]
         for (id, use), component in zip(uses, components, strict=True):
             if component is None:
-                sentence, hint = explain_missing(id, graph.registry)
+                sentence, hint = advice.missing(id, graph.registry)
                 problems.add("unknown-component", f"{name}: {sentence}", place=use.origin.place or spec.place, hint=hint, node=name)
         known = [component for component in components if component is not None]
         split = len(hosts)
@@ -155,8 +156,8 @@ def _ids(spec: NodeSpec) -> list[str]:
 class PortWiring:
     """Joins the wires of drafts to ports; fills `wired`, `lists`, `chosen` and `when` of each draft."""
 
-    def __init__(self, graph: GraphSpec, drafts: Mapping[str, Draft], problems: Collector) -> None:
-        self.graph, self.drafts, self.problems = graph, drafts, problems
+    def __init__(self, graph: GraphSpec, drafts: Mapping[str, Draft], problems: Collector, advice: Advice) -> None:
+        self.graph, self.drafts, self.problems, self.advice = graph, drafts, problems, advice
 
     def run(self) -> dict[str, Ref]:
         """Wire every draft; give the outputs of the graph with their port names filled in."""
@@ -247,16 +248,14 @@ class PortWiring:
             return
         if isinstance(given, ListOf) and choose(given.item, port) is not None:
             found = f"{ref} gives a list ({given}), but {end} takes one value ({port})"
-            self.problems.add("list-for-one", found, place=place, node=draft.name, port=name, hint=self._makers(given, port))
+            self.problems.add(
+                "list-for-one", found, place=place, node=draft.name, port=name, hint=self.advice.makers(self.graph.registry, given, port)
+            )
             return
         found = f"{ref} gives {given}, but {end} takes {port}"
-        self.problems.add("modality-mismatch", found, place=place, node=draft.name, port=name, hint=self._makers(given, port))
-
-    def _makers(self, given: PortType, port: Port) -> str:
-        makers = converters(self.graph.registry, given, port)
-        if makers:
-            return f"components that make {port} of {given}: {choices(makers, most=4)}"
-        return f"no installed component makes {port} of {given}: wire something that gives {port}"
+        self.problems.add(
+            "modality-mismatch", found, place=place, node=draft.name, port=name, hint=self.advice.makers(self.graph.registry, given, port)
+        )
 
     def _miss(self, draft: Draft, name: str, port: Port) -> None:
         could = self._givers(draft, name, port)

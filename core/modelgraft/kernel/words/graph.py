@@ -5,7 +5,7 @@ Nothing here reads files or plugins: `expand.py` makes a GraphSpec of documents,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -235,6 +235,14 @@ class Node:
         """Everything that must be there before this node runs, in the order of its ports, the route last."""
         refs = tuple(ref for refs in self.wired.values() for ref in refs)
         return (*refs, self.when) if self.when is not None else refs
+
+    def opened_sources(self) -> Iterator[tuple[str, Source, int | None]]:
+        """The sources whose weights it and its adapters need: the name of the part, the source, and the number of the adapter."""
+        if self.component.module is not None and self.source is not None and self.share is None:
+            yield self.name, self.source, None
+        for index, adapter in enumerate(self.adapters):
+            if adapter.source is not None:
+                yield f"{self.name}.adapters[{index}]", adapter.source, index
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from modelgraft.kernel.words.backends import AUTO, USUAL
 from modelgraft.kernel.words.errors import Place, Problem, choices
 from modelgraft.kernel.words.graph import GraphSpec, Node
-from modelgraft.kernel.words.source import NO_WEIGHTS_HINT, Source
+from modelgraft.kernel.words.source import NO_WEIGHTS_HINT
 from modelgraft.kernel.words.wording import option
 
 
@@ -17,17 +17,8 @@ def forecasts(graph: GraphSpec, nodes: Mapping[str, Node]) -> tuple[Problem, ...
     return tuple(sorted(found, key=lambda problem: (problem.place.line or 0) if problem.place else 0))
 
 
-def needs_weights(node: Node) -> Iterator[tuple[str, Source, int | None]]:
-    """The sources whose weights a node and its adapters need: the name of the part, the source, and the number of the adapter."""
-    if node.component.module is not None and node.source is not None and node.share is None:
-        yield node.name, node.source, None
-    for index, adapter in enumerate(node.adapters):
-        if adapter.source is not None:
-            yield f"{node.name}.adapters[{index}]", adapter.source, index
-
-
 def _weights(graph: GraphSpec, node: Node) -> Iterator[Problem]:
-    for name, source, index in needs_weights(node):
+    for name, source, index in node.opened_sources():
         if why := source.lacks_weights(offline=False):
             spec = graph.nodes[node.name]
             written = spec.source if index is None else spec.adapters[index].source

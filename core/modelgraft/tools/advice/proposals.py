@@ -11,11 +11,12 @@ from modelgraft.kernel.checking.matching import ANYTHING, choose, dtypes_meet
 from modelgraft.kernel.checking.solver import Dims
 from modelgraft.kernel.checking.unify import align
 from modelgraft.kernel.shelf.registry import Registry
+from modelgraft.kernel.words.errors import choices
 from modelgraft.kernel.words.guard import contained
 from modelgraft.kernel.words.kinds import Component, Config, checked_ports, dimension_fields
 from modelgraft.kernel.words.ports import Axis, Port, Ports, PortType, Tensor
 
-KINDS = ("projector", "resampler")
+INSERTED = ("projector", "resampler")
 MOST = 2  # proposals in one message
 
 
@@ -37,11 +38,19 @@ def between(registry: Registry, given: Tensor, wanted: Tensor) -> list[Proposal]
     """The smallest components that take the given type and give the wanted one; axis names in it are open."""
     found = []
     for component in registry.components.values():
-        if component.kind in KINDS:
+        if component.kind in INSERTED:
             tried = (_try(component, choice, given, wanted) for choice in _choices(component))
             found.extend([proposal for proposal in tried if proposal][:1])
     found.sort(key=lambda proposal: (proposal.parameters is None, proposal.parameters or 0, proposal.component))
     return found[:MOST]
+
+
+def makers(registry: Registry, given: PortType, wanted: Port) -> str:
+    """What makes a value that a port takes of one that is given, as a way out."""
+    found = converters(registry, given, wanted)
+    if found:
+        return f"components that make {wanted} of {given}: {choices(found, most=4)}"
+    return f"no installed component makes {wanted} of {given}: wire something that gives {wanted}"
 
 
 def converters(registry: Registry, given: PortType, wanted: Port) -> list[str]:

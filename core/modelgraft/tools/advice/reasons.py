@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from inspect import isfunction
 from typing import Any
 
 from modelgraft.kernel.checking.drafts import Part
-from modelgraft.kernel.checking.solver import Dims, Equation
-from modelgraft.kernel.checking.unify import Link
+from modelgraft.kernel.checking.solver import Equation
+from modelgraft.kernel.checking.unify import Link, Unified
 from modelgraft.kernel.words.errors import Place
-from modelgraft.kernel.words.graph import INPUTS, GraphInput, Origin
+from modelgraft.kernel.words.graph import INPUTS, Origin
 from modelgraft.kernel.words.guard import contained
 from modelgraft.kernel.words.kinds import DimMark
 from modelgraft.kernel.words.ports import Axis
@@ -50,9 +49,7 @@ class Reason:
 class Reasons:
     """Explains the numbers of solved dimensions. `near` is the place of the problem: its file need not be named again."""
 
-    dims: Dims
-    parts: Mapping[str, Part]
-    inputs: Mapping[str, GraphInput]
+    unified: Unified
     near: Place | None
 
     def of_axis(self, axis: Axis, end: str, owner: Part | None, depth: int = 0) -> list[Reason]:
@@ -66,13 +63,13 @@ class Reasons:
         for name, _ in axis.terms:
             found.extend(self._of_symbol(name, end, depth))
         if axis.symbol is None:
-            known = axis.bind({name: value for name in axis.names if (value := self.dims.value(name)) is not None})
+            known = self.unified.known(axis)
             words = f"{end} takes {_multiple(known)}" if known.size is None else f"{known.size} is {_local(axis)} of {end}"
             found.insert(0, Reason(words))
         return found
 
     def _of_symbol(self, symbol: str, end: str, depth: int) -> list[Reason]:
-        fact = self.dims.fact(symbol)
+        fact = self.unified.dims.fact(symbol)
         if fact is None:
             return []
         way = f", by way of {symbol}" if fact.symbol != symbol and symbol.partition(".")[0] != end.partition(".")[0] else ""
@@ -87,24 +84,15 @@ class Reasons:
             return [Reason(f"{value} is {symbol}")]
         mine = symbol in equation.left.names
         other, end = (equation.right, f"{link.node}.{link.port}") if mine else (equation.left, str(link.ref))
-        owner = self.owner_of_giver(link) if not mine else self.owner_of_taker(link)
+        owner = self.unified.owner_of_giver(link) if not mine else self.unified.owner_of_taker(link)
         if (equation.left if mine else equation.right).symbol is not None:
             return self.of_axis(other, end, owner, depth + 1)
         head = Reason(f"{value} is {symbol}, so that {link.ref} fits {link.node}.{link.port}")
         return [head, *self.of_axis(other, end, owner, depth + 1)]
 
-    def owner_of_giver(self, link: Link) -> Part | None:
-        """The part whose output a link takes; None for an input of the graph."""
-        return None if link.ref.is_input else self.parts[link.ref.node]
-
-    def owner_of_taker(self, link: Link) -> Part:
-        """The part that a link feeds: the node's own, or the adapter that brought the port."""
-        candidates = [part for part in self.parts.values() if part.node == link.node]
-        return next((part for part in candidates if link.port in part.face.declared.inputs), self.parts[link.node])
-
     def _of_config(self, symbol: str, value: int) -> Reason:
         scope, _, name = symbol.rpartition(".")
-        part = self.parts.get(scope)
+        part = self.unified.parts.get(scope)
         if part is None:
             return Reason(f"{value} is {symbol}")
         if name in part.origins:
@@ -121,7 +109,7 @@ class Reasons:
 
     def _of_literal(self, value: int, end: str, owner: Part | None) -> Reason:
         if owner is None:
-            given = self.inputs.get(end.removeprefix(f"{INPUTS}."))
+            given = self.unified.graph.inputs.get(end.removeprefix(f"{INPUTS}."))
             where = f", {self.place(given.place)}" if given is not None and given.place else ""
             return Reason(f"{value} stands in the type of {end}{where}")
         key = _field_holding(owner, value)
