@@ -238,24 +238,22 @@ class PortWiring:
     def _refuse(self, draft: Draft, name: str, wire: Wire, ref: Ref, given: PortType, port: Port) -> None:
         place, end = ref.place or wire.place, f"{draft.name}.{name}"
         item = next((type_ for type_ in port.types if isinstance(type_, ListOf) and choose(given, Port((type_.item,)))), None)
+        code = "list-for-one"
         if item is not None and not wire.is_list:
-            found = f"{ref} gives one value ({given}), but {end} takes a list ({port})"
-            self.problems.add("one-for-list", found, place=place, node=draft.name, port=name, hint=f"write {name}: [{ref}]")
-            return
-        if wire.is_list and choose(given, port) is not None:
-            found = f"{ref} gives a list ({given}) already, and {end} is fed by a list of such lists"
-            self.problems.add("list-for-one", found, place=place, node=draft.name, port=name, hint=f"write {name}: {ref}")
-            return
-        if isinstance(given, ListOf) and choose(given.item, port) is not None:
-            found = f"{ref} gives a list ({given}), but {end} takes one value ({port})"
-            self.problems.add(
-                "list-for-one", found, place=place, node=draft.name, port=name, hint=self.advice.makers(self.graph.registry, given, port)
+            code, found, hint = (
+                "one-for-list",
+                f"{ref} gives one value ({given}), but {end} takes a list ({port})",
+                f"write {name}: [{ref}]",
             )
-            return
-        found = f"{ref} gives {given}, but {end} takes {port}"
-        self.problems.add(
-            "modality-mismatch", found, place=place, node=draft.name, port=name, hint=self.advice.makers(self.graph.registry, given, port)
-        )
+        elif wire.is_list and choose(given, port) is not None:
+            found, hint = f"{ref} gives a list ({given}) already, and {end} is fed by a list of such lists", f"write {name}: {ref}"
+        else:
+            hint = self.advice.makers(self.graph.registry, given, port)
+            if isinstance(given, ListOf) and choose(given.item, port) is not None:
+                found = f"{ref} gives a list ({given}), but {end} takes one value ({port})"
+            else:
+                code, found = "modality-mismatch", f"{ref} gives {given}, but {end} takes {port}"
+        self.problems.add(code, found, place=place, node=draft.name, port=name, hint=hint)
 
     def _miss(self, draft: Draft, name: str, port: Port) -> None:
         could = self._givers(draft, name, port)
