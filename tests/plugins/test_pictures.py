@@ -16,14 +16,16 @@ from transformers.processing_utils import ImagesKwargs
 from modelgraft.kernel.shelf.registry import assemble
 from modelgraft.kernel.words.errors import SourceError
 from modelgraft.records import media
+from modelgraft.sources.families import families
 from modelgraft_plugins import processor_files, vision
 from modelgraft_plugins.vision import Preprocess
-from modelgraft_plugins.vision.pictures import IDLE, KEYS, MOST_PIXELS, OWN_KEYS
-from modelgraft_plugins.vision.processors import BY_MODEL, PROCESSORS
+from modelgraft_plugins.vision.pictures import IDLE, KEYS, MOST_PIXELS
 from support.open_part import configured, open_part
 from support.pictures import picture
 
 REGISTRY = assemble({"vision": vision})
+PROCESSORS = families().pictures
+BY_MODEL = {kind: whole.pictures for kind, whole in families().wholes.items() if whole.pictures}
 OLD = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.3, 0.4], "size": 9}
 
 
@@ -124,7 +126,7 @@ def test_the_table_holds_what_a_class_does_by_itself(name: str):
 def test_every_key_of_a_class_is_heeded_idle_or_refused(name: str):
     """A new key of the library fails here until it is known what it does."""
     keys = {*ImagesKwargs.__annotations__, *class_of(name).valid_kwargs.__annotations__} - {"transform"}  # code, which no file holds
-    assert keys <= {*KEYS, *OWN_KEYS.get(name, {}), *IDLE, *processor_files.BOOKKEEPING}
+    assert keys <= {*KEYS, *PROCESSORS[name].own, *IDLE, *processor_files.BOOKKEEPING}
 
 
 def test_a_key_that_nothing_knows_is_told(tmp_path: Path):

@@ -7,14 +7,16 @@ import torch
 import transformers as hf
 
 from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.sources.families import families
 from modelgraft.testing import conform, node_of
 from modelgraft_plugins import qformer, text
-from modelgraft_plugins.qformer import DEFAULTS, MODEL_TYPES, QFormer, Queries
+from modelgraft_plugins.qformer import QFormer, Queries
 from support import checkpoints
 from support.checkpoints import Checkpoint
 from support.open_part import configured, counts, open_part
 
 REGISTRY = assemble({"qformer": qformer, "text": text})
+MODEL_TYPES = families().of_medium("queries")
 CLOSE = {"rtol": 0.0, "atol": 1e-5}  # float32, elementwise
 INSTRUCTIONS = ["describe the cat", "what", "a red car near the house, now"]
 
@@ -114,7 +116,8 @@ def test_the_formula_counts_what_is_built(blip2: Checkpoint, instructblip: Check
 def test_silent_configs_mean_what_transformers_means(kind: str):
     """The defaults are those of transformers' own config classes."""
     config = {"blip_2_qformer": hf.Blip2QFormerConfig, "instructblip_qformer": hf.InstructBlipQFormerConfig}[kind]()
-    assert {name: getattr(config, name) for name in DEFAULTS} == dict(DEFAULTS)
+    known = MODEL_TYPES[kind].defaults
+    assert {name: getattr(config, name) for name in known} == dict(known)
 
 
 def test_heads_that_do_not_divide_the_width_are_reported():

@@ -15,10 +15,11 @@ from PIL import Image
 
 from modelgraft.kernel.shelf.registry import Registry, assemble
 from modelgraft.kernel.words.errors import InputError, SourceError
+from modelgraft.kernel.words.families import AUTO
+from modelgraft.sources.families import families
 from modelgraft.testing import conform, open_node
 from modelgraft_plugins import vision
 from modelgraft_plugins.vision import Encoder, Preprocess
-from modelgraft_plugins.vision.towers import DEFAULTS, FAMILIES, MODEL_TYPES
 from support import checkpoints
 from support.checkpoints import Checkpoint
 from support.open_part import configured, counts, open_part
@@ -26,6 +27,8 @@ from support.pictures import gallery, on_white, picture
 
 REGISTRY: Registry = assemble({"vision": vision})
 CLOSE = {"rtol": 0.0, "atol": 1e-5}  # float32, elementwise
+MODEL_TYPES = {kind: card for kind, card in families().of_medium("image").items() if card.style != AUTO}
+STYLES = sorted({card.style for card in MODEL_TYPES.values()})
 KINDS = ("clip", "siglip", "vit", "blip2", "llava")
 TOWERS = {"clip": "vision_model", "siglip": "vision_model", "vit": "vit", "blip2": "vision_model", "llava": "vision_tower"}
 
@@ -104,7 +107,10 @@ def test_old_and_silent_preprocessor_configs_are_understood(tmp_path: Path, writ
 @pytest.mark.parametrize(
     ("written", "message"),
     [
-        ({"image_processor_type": "SamImageProcessor"}, "has no 'SamImageProcessor'; it has CLIPImageProcessor, LlavaImageProcessor"),
+        (
+            {"image_processor_type": "SamImageProcessor"},
+            "has no 'SamImageProcessor'; it has BitImageProcessor, BlipImageProcessor, CLIPImageProcessor",
+        ),
         ({"image_processor_type": "LlavaImageProcessor", "do_pad": True}, "does not pad pictures"),
         ({"image_processor_type": "ViTImageProcessor", "size": {"longest_edge": 9}}, "the source has size {'longest_edge': 9}"),
     ],
@@ -221,7 +227,7 @@ def test_an_old_config_that_leaves_the_kind_of_tower_out_is_understood(saved: di
 def test_a_tower_of_another_family_is_refused(tmp_path: Path):
     """The message lists the families that are served."""
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "sam"}))
-    with pytest.raises(ValueError, match="no tower for model_type 'sam'; it serves clip_vision_model, siglip_vision_model"):
+    with pytest.raises(ValueError, match=r"no tower for model_type 'sam'; it serves (\w+, )*clip_vision_model, .*siglip_vision_model"):
         configured(REGISTRY, "vision/encoder", str(tmp_path))
 
 
@@ -237,8 +243,10 @@ def test_weights_that_do_not_fit_are_named(saved: dict[str, Checkpoint]):
 def test_silent_configs_mean_what_transformers_means(kind: str):
     """The defaults of every family are those of transformers' own config class."""
     config = hf.AutoConfig.for_model(kind)
-    known = DEFAULTS.get(kind, FAMILIES[MODEL_TYPES[kind]].defaults)
-    assert {name: getattr(config, name, 3) for name in known} == dict(known)
+    card = MODEL_TYPES[kind]
+    assert {word: getattr(config, {**card.names, "hidden_size": "hidden_size"}.get(word, word), 3) for word in card.defaults} == dict(
+        card.defaults
+    )
 
 
 PUBLISHED = [
@@ -273,7 +281,7 @@ def test_the_formula_counts_what_is_built(saved: dict[str, Checkpoint], kind: st
         assert formula == built
 
 
-@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize("family", STYLES)
 def test_the_encoder_keeps_its_declaration(family: str):
     """Ports, repeatability, batches, count and saved state, at odd sizes."""
     sizes = {

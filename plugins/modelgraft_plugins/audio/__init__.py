@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, model_validator
 
 from modelgraft import Config, Ports, Space, component, hookimpl, port
+from modelgraft.plugin import AUTO, TowerCard, families
 from modelgraft_plugins import processor_files
+from modelgraft_plugins.counted import counted, no_card
 from modelgraft_plugins.processor_files import NATURAL, NUMBER, WORD, Wanted, Written, is_number
-from modelgraft_plugins.stated import tower_table
+from modelgraft_plugins.stated import Table, tower_table
 from modelgraft_plugins.widths import uneven_heads
 
 if TYPE_CHECKING:
@@ -79,28 +81,40 @@ class Preprocess(Config):
         return Ports.of({"audio": "audio"}, {"features": port("float[batch mels frames]", space=mel_space(self.model_dump()))})
 
 
-NAMES: Mapping[str, str] = {  # the key of a published config -> ours
-    "d_model": "hidden_size", "encoder_ffn_dim": "intermediate_size", "encoder_layers": "num_hidden_layers",
-    "encoder_attention_heads": "num_attention_heads", "num_mel_bins": "mels", "max_source_positions": "positions",
-    "activation_function": "hidden_act",
-}  # fmt: skip
-# what a published config states -> what becomes of it: its decoder is another part; a test compares it with transformers
-TABLE = tower_table(
-    obeyed=NAMES,
-    idle={
-        "vocab_size", "decoder_attention_heads", "decoder_ffn_dim", "decoder_layers", "max_target_positions", "num_hidden_layers",
-        "forced_decoder_ids", "apply_spec_augment", "mask_feature_length", "mask_feature_min_masks", "mask_feature_prob",
-        "mask_time_length", "mask_time_min_masks", "mask_time_prob", "median_filter_width", "classifier_proj_size",
-        "use_weighted_layer_sum", "scale_embedding",  # of embeddings: the encoder has none
-    },
-    still={"is_encoder_decoder": (True, False)},
-)  # fmt: skip
+MEDIUM = "audio"
+UNKNOWN = TowerCard(MEDIUM, pooled=False)  # of an encoder that no card speaks of
+CONVOLUTIONS = ("conv_stride", "conv_kernel")  # keys of the configs of encoders that listen to samples
+WORDS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "hidden_act")
+
+
+def card_of(family: str, model: Mapping[str, Any]) -> TowerCard:
+    """The card of an encoder by its style, or by the model type of its config where it is run as transformers runs it."""
+    found = families().tower(model.get("model_type")) if family == AUTO else families().style(MEDIUM, family)
+    return found if found is not None and found.medium == MEDIUM else UNKNOWN
+
+
+def styles() -> list[str]:
+    """The styles that there are, `auto` among them."""
+    return sorted({AUTO, *(card.style for card in families().of_medium(MEDIUM).values())})
+
+
+def table() -> Table:
+    """What a published config states -> what becomes of it: its decoder is another part; a test compares it with transformers."""
+    cards = [card for card in families().of_medium(MEDIUM).values() if card.style != AUTO]
+    obeyed = {key for card in cards for key in (*card.names.values(), *card.obeyed)}
+    return tower_table(obeyed, {key for card in cards for key in card.idle}, {"is_encoder_decoder": (True, False)})
 
 
 @component("audio/encoder", kind="encoder", module="modelgraft_plugins.audio.modules:Encoder", exportable=True)
 class Encoder(Config):
-    """Turn log-mel features into one vector per fiftieth of a second, with the encoder of Whisper."""
+    """Turn a sound into vectors: log-mel features with the encoder of Whisper, one per fiftieth of a second; samples with others.
 
+    Encoders that listen to samples, such as those of wav2vec 2.0, have the input `samples`, at the rate that they were trained with.
+    layer  samples: which layer gives the tokens, by the number that transformers' `hidden_states` has; None: the last, normed
+    """
+
+    family: str = Field("whisper", description="how the encoder is built: a style such as whisper; auto: by its `model`")
+    model: dict[str, Any] = Field({}, description="auto: the encoder's own config, as in its config.json; the fields below go over it")
     hidden_size: int = Field(384, gt=0)
     intermediate_size: int = Field(1536, gt=0)
     num_hidden_layers: int = Field(4, gt=0)
@@ -111,21 +125,56 @@ class Encoder(Config):
     sample_rate_hz: int | None = Field(None, description="rate that the sound must have; None: any")
     window_length: int | None = None
     hop_length: int | None = None
+    layer: int | None = None
 
     @classmethod
     def from_source(cls, source: Source) -> Mapping[str, Any]:
-        """Read the config of a Whisper checkpoint; how it listens comes from the file of its feature extractor."""
-        config = source.config
-        if config.get("model_type") != "whisper":
-            raise ValueError(f"audio/encoder has no encoder for model_type '{config.get('model_type', '')}'; it serves whisper")
-        found = {ours: config[theirs] for theirs, ours in NAMES.items() if theirs in config}
+        """Read the config of an encoder; how it listens comes from the file of its feature extractor."""
+        config, kind = source.config, str(source.config.get("model_type", ""))
+        known = families().of_medium(MEDIUM)
+        if kind not in known and not _is_clear(config):
+            served = ", ".join(sorted(known))
+            raise ValueError(f"audio/encoder has no encoder for model_type '{kind}'; it serves {served}")
+        card = known.get(kind, UNKNOWN)
+        if card.style == AUTO:
+            stated = {word: config[key] for word in WORDS if (key := card.names.get(word, word)) in config}
+            return {"family": AUTO, "model": dict(config), **stated}
+        found = {ours: config[theirs] for ours, theirs in card.names.items() if theirs in config}
         heard = features_config(source) if _written(source) is not None else {}
-        return found | {name: heard[name] for name in ("sample_rate_hz", "window_length", "hop_length") if name in heard}
+        hearing: dict[str, Any] = {name: heard[name] for name in ("sample_rate_hz", "window_length", "hop_length") if name in heard}
+        return {"family": card.style, **found, **hearing}
 
     @classmethod
     def unheeded(cls, source: Source) -> list[tuple[str, str]]:
-        """What the config states of the encoder and this does not know."""
-        return TABLE.unheeded(source.config, source.text)
+        """What the config states of the encoder and this does not know; and where no card knows it."""
+        kind = str(source.config.get("model_type", ""))
+        card = families().of_medium(MEDIUM).get(kind)
+        if card is None and _is_clear(source.config):
+            return no_card(source, kind)
+        return [] if card is not None and card.style == AUTO else table().unheeded(source.config, source.text)
+
+    @model_validator(mode="after")
+    def _can_be_built(self) -> Encoder:
+        if self.family not in styles():
+            raise ValueError(f"family is {self.family!r}, wanted one of {', '.join(styles())}")
+        if self.family == AUTO and "model_type" not in self.model:
+            raise ValueError("family: auto wants `model`, the encoder's own config with its model_type")
+        if self.family != AUTO and self.layer is not None:
+            raise ValueError(f"layer is for encoders that listen to samples, and family is {self.family!r}")
+        return self
+
+    @property
+    def card(self) -> TowerCard:
+        """What its family says of it."""
+        return card_of(self.family, self.model)
+
+    def facts(self) -> dict[str, Any]:
+        """The config that transformers builds the encoder from."""
+        card = self.card
+        if self.family != AUTO:
+            return {**{key: getattr(self, word) for word, key in card.settings.items()}, **card.fixed}
+        stated = {key: getattr(self, word) for word in WORDS if (key := card.names.get(word, word)) in self.model}
+        return {**self.model, **stated}
 
     @property
     def frames(self) -> int:
@@ -133,12 +182,14 @@ class Encoder(Config):
         return 2 * self.positions
 
     @property
-    def tokens(self) -> int:
-        """Number of vectors per window."""
-        return self.positions
+    def tokens(self) -> int | None:
+        """Number of vectors per window; None where the sound may have any length."""
+        return None if self.family == AUTO else self.positions
 
     def ports(self) -> Ports:
-        """Features in, vectors out."""
+        """Features or samples in, vectors out."""
+        if self.family == AUTO:
+            return Ports.of({"samples": "float[batch samples]"}, {"tokens": "float[batch tokens hidden_size]"})
         features = port("float[batch mels frames]", space=mel_space(self.model_dump()))
         return Ports.of({"features": features}, {"tokens": "float[batch tokens hidden_size]"})
 
@@ -146,12 +197,16 @@ class Encoder(Config):
         """The heads must share the width evenly."""
         return uneven_heads(node.name, self.hidden_size, self.num_attention_heads)
 
-    def parameters(self) -> int:
-        """Count two convolutions, positions, layers (keys have no bias), and the last norm."""
-        width, inner = self.hidden_size, self.intermediate_size
-        stem = (self.mels + width) * width * 3 + 2 * width + self.positions * width
-        layer = 4 * width**2 + 3 * width + 2 * width * inner + inner + width + 4 * width
-        return stem + self.num_hidden_layers * layer + 2 * width
+    def parameters(self) -> int | None:
+        """Count the encoder; None where that takes building it."""
+        return counted(self.facts()) if self.card.count is None else self.card.count(self.model_dump())
+
+
+def _is_clear(config: Mapping[str, Any]) -> bool:
+    """A config of which no card speaks says by itself what its encoder gives: its width, and that it listens to samples."""
+    kind = str(config.get("model_type", ""))
+    is_one = bool(kind) and families().of(kind) is None and "hidden_size" in config
+    return is_one and all(key in config for key in CONVOLUTIONS)
 
 
 def features_config(source: Source) -> dict[str, Any]:
@@ -164,11 +219,17 @@ def features_config(source: Source) -> dict[str, Any]:
     if written is None:
         raise ValueError("the source has no preprocessor_config.json and no feature extractor in a processor_config.json")
     written.check({"feature_extractor_type": WORD})
-    kind = written.values.get("feature_extractor_type") or (KIND if source.root.get("model_type") == "whisper" else "")
+    kind = written.values.get("feature_extractor_type") or _extractor(source)
     if kind != KIND:
         raise ValueError(f"audio/preprocess has no '{kind}'; it has {KIND}")
     written.check(KEYS, null=False)
     return {ours: written.values[theirs] for theirs, ours in PUBLISHED.items() if theirs in written.values}
+
+
+def _extractor(source: Source) -> str:
+    """The feature extractor of a model whose files name none."""
+    card = families().of_medium(MEDIUM).get(str(source.root.get("model_type")))
+    return str(card.more.get("features", "")) if card is not None else ""
 
 
 def _written(source: Source) -> Written | None:

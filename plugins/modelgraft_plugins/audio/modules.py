@@ -1,12 +1,14 @@
-"""The encoder of Whisper, from transformers."""
+"""The encoders of sound, from transformers."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
-from transformers import WhisperConfig
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+from modelgraft_plugins.counted import remember
+from modelgraft_plugins.huggingface import blueprint, build, config_of, convert
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,31 +18,39 @@ if TYPE_CHECKING:
 
 
 class Encoder(nn.Module):
-    """Two convolutions that halve the number of frames, and a transformer.
+    """An encoder of transformers: two convolutions that halve the number of frames and a transformer, or one that takes samples.
 
-    features  float[batch mels frames]
-    returns   float[batch frames/2 hidden_size], after the last norm
+    sound    float[batch mels frames], or float[batch samples]
+    returns  float[batch tokens hidden_size], after the last norm
     """
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        self.tower: Any = WhisperEncoder(whisper_config(config))  # Any: transformers is only partly annotated
+        self.layer = config.layer
+        self.tower: Any = _build(config)  # Any: transformers is only partly annotated
+        if config.card.count is None:
+            remember(config.facts(), sum(parameter.numel() for parameter in self.tower.parameters()))
 
     @staticmethod
-    def from_checkpoint(_config: EncoderConfig, weights: Weights) -> Mapping[str, Tensor]:
-        """Give the tensors of the part `encoder` under the names that they have here."""
-        return {f"tower.{name}": tensor for name, tensor in weights.state().items()}
+    def from_checkpoint(config: EncoderConfig, weights: Weights) -> Mapping[str, Tensor]:
+        """Give the tensors of the encoder under the names that they have here."""
+        if "encoder" in config.card.more:  # a part of a whole, whose tensors have the names of memory
+            return {f"tower.{name}": tensor for name, tensor in weights.state().items()}
+        return convert(weights.state(), blueprint(config.facts(), config.card.architecture), prefix="tower.")
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, sound: Tensor) -> Tensor:
         """Listen."""
-        tokens: Tensor = self.tower(features).last_hidden_state
+        if self.layer is not None:
+            hidden: Tensor = self.tower(sound, output_hidden_states=True).hidden_states[self.layer]
+            return hidden
+        tokens: Tensor = self.tower(sound).last_hidden_state
         return tokens
 
 
-def whisper_config(config: EncoderConfig) -> WhisperConfig:
-    """The same facts as transformers names them."""
-    return WhisperConfig(
-        d_model=config.hidden_size, encoder_ffn_dim=config.intermediate_size, encoder_layers=config.num_hidden_layers,
-        encoder_attention_heads=config.num_attention_heads, num_mel_bins=config.mels, max_source_positions=config.positions,
-        activation_function=config.hidden_act, dropout=0.0, attention_dropout=0.0, activation_dropout=0.0, encoder_layerdrop=0.0,
-    )  # fmt: skip
+def _build(config: EncoderConfig) -> Any:
+    """The model of transformers; of one that is a whole, the encoder inside it by its own class."""
+    inner = config.card.more.get("encoder")
+    if inner is None:
+        return build(config.facts(), config.card.architecture)
+    module, _, name = inner.partition(":")
+    return getattr(import_module(module), name)(config_of(config.facts(), config.card.architecture))

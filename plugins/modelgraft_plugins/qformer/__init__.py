@@ -8,25 +8,21 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from modelgraft import Config, Dim, Ports, component, hookimpl
-from modelgraft_plugins.stated import tower_table
+from modelgraft.plugin import families
+from modelgraft_plugins.stated import Table, tower_table
 from modelgraft_plugins.widths import uneven_heads
 
 if TYPE_CHECKING:
     from modelgraft.plugin import SolvedNode, Source
 
-# model_type of a published config -> it reads text too, unless the config says otherwise
-MODEL_TYPES: Mapping[str, bool] = {"blip_2_qformer": False, "instructblip_qformer": True}
-# model_type of a model -> that of its Q-Former, for old configs that leave it out
-INSIDE: Mapping[str, str] = {"blip-2": "blip_2_qformer", "instructblip": "instructblip_qformer"}
-# what a published config means where it is silent
-DEFAULTS: Mapping[str, Any] = {
-    "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072, "cross_attention_frequency": 2,
-    "hidden_act": "gelu", "layer_norm_eps": 1e-12, "vocab_size": 30522, "max_position_embeddings": 512, "pad_token_id": 0,
-    "encoder_hidden_size": 1408,
-}  # fmt: skip
+MEDIUM = "queries"
+HIDDEN_SIZE = 768  # of the queries, where nobody says it
+READS = "reads"  # the style of those that read a text beside the queries, unless their config says otherwise
 
-# what a published config states -> what becomes of it; a test compares it with the config classes of transformers
-TABLE = tower_table(obeyed={*DEFAULTS, "use_qformer_text_input"})
+
+def table() -> Table:
+    """What a published config states -> what becomes of it; a test compares it with the config classes of transformers."""
+    return tower_table({"use_qformer_text_input", *(key for card in families().of_medium(MEDIUM).values() for key in card.defaults)})
 
 
 @component(
@@ -49,11 +45,11 @@ class Queries(Config):
         shape = source.shape("")
         if shape is not None:
             return {"num_query_tokens": shape[-2], "hidden_size": shape[-1]}
-        qformer = source.config.get("qformer_config", {})
-        return {
-            "num_query_tokens": source.config.get("num_query_tokens", 32),
-            "hidden_size": qformer.get("hidden_size", DEFAULTS["hidden_size"]),
-        }
+        own = source.config.get("qformer_config", {})
+        kind = families().inside(source.config.get("model_type"), MEDIUM)[1]
+        card = families().tower(own.get("model_type") or kind)
+        wide = own.get("hidden_size", card.defaults["hidden_size"] if card is not None else HIDDEN_SIZE)
+        return {"num_query_tokens": source.config.get("num_query_tokens", 32), "hidden_size": wide}
 
     def parameters(self) -> int:
         """Count the queries."""
@@ -85,19 +81,21 @@ class QFormer(Config):
     @classmethod
     def from_source(cls, source: Source) -> Mapping[str, Any]:
         """Read a Q-Former config; the width of the memory is that of the vision tower around it."""
-        kind = source.config.get("model_type") or INSIDE.get(str(source.root.get("model_type")), "")
-        if kind not in MODEL_TYPES:
-            raise ValueError(f"qformer/qformer serves {', '.join(MODEL_TYPES)}, not model_type '{kind}': write #qformer behind the source")
-        found = {name: source.config.get(name, default) for name, default in DEFAULTS.items()}
+        kind = source.config.get("model_type") or families().inside(source.root.get("model_type"), MEDIUM)[1]
+        known = families().of_medium(MEDIUM)
+        if kind not in known:
+            served = ", ".join(sorted(known))
+            raise ValueError(f"qformer/qformer serves {served}, not model_type '{kind}': write #qformer behind the source")
+        found = {name: source.config.get(name, default) for name, default in known[kind].defaults.items()}
         vision = source.root.get("vision_config")
         if isinstance(vision, Mapping) and "hidden_size" in vision:
             found["encoder_hidden_size"] = vision["hidden_size"]
-        return {**found, "reads_text": source.config.get("use_qformer_text_input", MODEL_TYPES[kind])}
+        return {**found, "reads_text": source.config.get("use_qformer_text_input", known[kind].style == READS)}
 
     @classmethod
     def unheeded(cls, source: Source) -> list[tuple[str, str]]:
         """What the config states and this does not know."""
-        return TABLE.unheeded(source.config, source.text)
+        return table().unheeded(source.config, source.text)
 
     @property
     def inner_size(self) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from modelgraft.plugin import families
 from modelgraft_plugins.huggingface import blueprint, build, convert
 
 if TYPE_CHECKING:
@@ -65,7 +66,9 @@ class QFormer(nn.Module):
 
 
 def _architecture(config: QFormerConfig) -> str:
-    return "InstructBlipQFormerModel" if config.reads_text else "Blip2QFormerModel"
+    """The class in transformers: of the style that reads a text, or of the other."""
+    cards = families().of_medium("queries").values()
+    return next(card.architecture for card in cards if (card.style == "reads") == config.reads_text)
 
 
 def _settings(config: QFormerConfig) -> dict[str, Any]:

@@ -6,19 +6,19 @@ import string
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from modelgraft import Config, Ports, component, hookimpl, port
-from modelgraft_plugins.text.towers import FAMILIES, INSIDE, MODEL_TYPES, TABLE, count
+from modelgraft.plugin import AUTO, TowerCard, families
+from modelgraft_plugins.counted import counted, no_card
+from modelgraft_plugins.text.towers import MEDIUM, NEEDED, UNKNOWN, card_of, stated, styles, table
 from modelgraft_plugins.tokens import image_token, token_space, tokenizer_identity
 from modelgraft_plugins.widths import uneven_heads
 
 if TYPE_CHECKING:
     from modelgraft.plugin import SolvedNode, Source
 
-QFORMER_VOCABULARY = 30522  # what the config of a Q-Former means where it is silent
 VOCABULARIES = ("tokenizer.*", "*.model", "vocab*", "*.bpe*", "*.tiktoken", "*vocab*")  # files that tokenizers are made of
-READ_TWICE = ("instructblip", "instructblipvideo")  # the Q-Former reads the prompt too, and takes no picture from it
 
 
 @component("text/template", kind="preprocess", load="modelgraft_plugins.text.templates:load", cache=False)
@@ -83,18 +83,19 @@ class Tokenizer(Config):
     def from_source(cls, source: Source) -> Mapping[str, Any]:
         """Read what the text tower beside the tokenizer can take."""
         config = source.config.get("text_config", source.config)
-        kind = kind_of(config, source)
-        known = FAMILIES[MODEL_TYPES[kind]].defaults if kind in MODEL_TYPES else {}
-        longest = config.get("max_position_embeddings", known.get("max_position_embeddings"))
+        card = families().of_medium(MEDIUM).get(kind_of(config, source))
         found: dict[str, Any] = {"identity": tokenizer_identity(source)}
-        if kind in MODEL_TYPES:
+        longest = config.get("max_position_embeddings")
+        if card is not None and card.style != AUTO:
+            known = stated(config, card)
+            longest, found["vocab_size"] = known["max_position_embeddings"], known["vocab_size"]
             found["max_length"] = longest
-            found["vocab_size"] = config.get("vocab_size", known["vocab_size"])
-        if kind == "siglip_text_model":
-            found["padding"] = "max_length"  # it was trained so, and pools the last position
-        if source.root.get("model_type") in READ_TWICE:
-            found["without"] = image_token(source) or "<image>"
-            found["vocab_size"] = (source.root.get("qformer_config") or {}).get("vocab_size", QFORMER_VOCABULARY)
+        if card is not None:
+            found |= {key: value for key, value in card.more.items() if key == "padding"}
+        beside = families().whole(source.root.get("model_type")).components.get("text/tokenizer")
+        if beside is not None:  # another reader of the prompt, which takes no picture from it
+            found["without"] = image_token(source) or beside["without"]
+            found["vocab_size"] = (source.root.get(beside["vocabulary_of"]) or {}).get("vocab_size", beside["vocab_size"])
         return found
 
     def ports(self) -> Ports:
@@ -116,12 +117,13 @@ class Tokenizer(Config):
 
 @component("text/encoder", kind="encoder", module="modelgraft_plugins.text.modules:Encoder", exportable=True)
 class Encoder(Config):
-    """Turn token ids into one vector per token and one per text, with the text tower of CLIP, SigLIP or BERT.
+    """Turn token ids into one vector per token and one per text, with a text tower such as that of CLIP, SigLIP or BERT.
 
     many  each record is a list of texts: the results have an axis `texts` behind `batch`
     """
 
-    family: Literal["clip", "siglip", "bert"] = "clip"
+    family: str = Field("clip", description="how the tower is built: a style such as clip, siglip or bert; auto: by its `model`")
+    model: dict[str, Any] = Field({}, description="auto: the tower's own config, as in its config.json; the fields below go over it")
     hidden_size: int = Field(512, gt=0)
     intermediate_size: int = Field(2048, gt=0)
     num_hidden_layers: int = Field(12, gt=0)
@@ -141,52 +143,88 @@ class Encoder(Config):
     def from_source(cls, source: Source) -> Mapping[str, Any]:
         """Read a text config."""
         kind = kind_of(source.config, source)
-        if kind not in MODEL_TYPES:
-            raise ValueError(f"text/encoder serves {', '.join(MODEL_TYPES)}, not model_type '{kind}': name the part, such as #text_model")
-        family = MODEL_TYPES[kind]
-        found = {name: source.config.get(name, default) for name, default in FAMILIES[family].defaults.items()}
-        if family == "siglip":
-            found["projection_size"] = source.config.get("projection_size")
-        return {"family": family, **found, "identity": tokenizer_identity(source)}
+        card = families().of_medium(MEDIUM).get(kind)
+        if card is None and not _is_clear(source.config, kind):
+            known = ", ".join(sorted(families().of_medium(MEDIUM)))
+            raise ValueError(f"text/encoder serves {known}, not model_type '{kind}': name the part, such as #text_model")
+        card = card or UNKNOWN
+        model = {"model": {**source.config, "model_type": kind}} if card.style == AUTO else {}
+        return {"family": card.style, **model, **stated(source.config, card), "identity": tokenizer_identity(source)}
 
     @classmethod
     def unheeded(cls, source: Source) -> list[tuple[str, str]]:
-        """What the config of the tower states and this does not know."""
-        return TABLE.unheeded(source.config, source.text)
+        """What the config of the tower states and this does not know; and where no card knows the tower."""
+        kind = kind_of(source.config, source)
+        card = families().of_medium(MEDIUM).get(kind)
+        if card is None and _is_clear(source.config, kind):
+            return no_card(source, kind)
+        return [] if card is not None and card.style == AUTO else table().unheeded(source.config, source.text)
+
+    @model_validator(mode="after")
+    def _can_be_built(self) -> Encoder:
+        if self.family not in styles():
+            raise ValueError(f"family is {self.family!r}, wanted one of {', '.join(styles())}")
+        if self.family == AUTO and "model_type" not in self.model:
+            raise ValueError("family: auto wants `model`, the tower's own config with its model_type")
+        return self
+
+    @property
+    def card(self) -> TowerCard:
+        """What its family says of it."""
+        return card_of(self.family, self.model)
 
     @property
     def pooled_size(self) -> int:
         """Width of the vector of a text."""
-        return self.projection_size if self.family == "siglip" and self.projection_size else self.hidden_size
+        return self.projection_size or self.hidden_size
+
+    @property
+    def has_pooled(self) -> bool:
+        """It gives one vector for the text."""
+        return bool(self.card.pooled)
+
+    def facts(self) -> dict[str, Any]:
+        """The config that transformers builds the tower from."""
+        card = self.card
+        if self.family != AUTO:
+            return {**{key: getattr(self, word) for word, key in card.settings.items()}, **card.fixed}
+        keys = {word: card.names.get(word, word) for word in stated(self.model, card) if word in type(self).model_fields}
+        return {**self.model, **{key: getattr(self, word) for word, key in keys.items()}}
 
     def ports(self) -> Ports:
         """Ids in; a vector per token and one per text out."""
         before = "batch texts" if self.many else "batch"
         ids = port(f"int64[{before} text_tokens]", space=token_space(self.identity))
-        return Ports.of(
-            {"ids": ids, "mask": f"optional[bool[{before} text_tokens]]"},
-            {"tokens": f"float[{before} text_tokens hidden_size]", "pooled": f"float[{before} pooled_size]"},
-        )
+        outputs = {"tokens": f"float[{before} text_tokens hidden_size]"}
+        if self.has_pooled:
+            outputs["pooled"] = f"float[{before} pooled_size]"
+        return Ports.of({"ids": ids, "mask": f"optional[bool[{before} text_tokens]]"}, outputs)
 
     def most(self) -> Mapping[str, int]:
         """There are no more positions."""
-        return {"text_tokens": self.max_position_embeddings}
+        is_stated = self.family != AUTO or "max_position_embeddings" in stated(self.model, self.card)
+        return {"text_tokens": self.max_position_embeddings} if is_stated else {}
 
     def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
         """The heads must share the width evenly."""
         return uneven_heads(node.name, self.hidden_size, self.num_attention_heads)
 
-    def parameters(self) -> int:
-        """Count the tower."""
-        return count(
-            self.family, width=self.hidden_size, inner=self.intermediate_size, layers=self.num_hidden_layers, vocabulary=self.vocab_size,
-            longest=self.max_position_embeddings, types=self.type_vocab_size, pooled=self.pooled_size,
-        )  # fmt: skip
+    def parameters(self) -> int | None:
+        """Count the tower; None where that takes building it."""
+        if self.card.count is None:
+            return counted(self.facts())
+        return self.card.count({**self.model_dump(), "pooled_size": self.pooled_size})
+
+
+def _is_clear(config: Mapping[str, Any], kind: str) -> bool:
+    """A config of which no card speaks says by itself what its tower gives: one tower, its width, its vocabulary."""
+    is_one = bool(kind) and families().of(kind) is None and not any(key.endswith("_config") for key in config)
+    return is_one and all(key in stated(config, UNKNOWN) for key in NEEDED)
 
 
 def kind_of(config: Mapping[str, Any], source: Source) -> str:
     """The model_type of a text tower's config."""
-    return str(config.get("model_type") or INSIDE.get(str(source.root.get("model_type")), ""))
+    return str(config.get("model_type") or families().inside(source.root.get("model_type"), MEDIUM)[1])
 
 
 @hookimpl

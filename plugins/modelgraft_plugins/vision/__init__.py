@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, PositiveFloat, model_validator
 
 from modelgraft import Config, Ports, component, hookimpl, port
+from modelgraft.plugin import AUTO, TowerCard, families
+from modelgraft_plugins.counted import counted, no_card
 from modelgraft_plugins.vision.pictures import Side, check_size, picture_config, pixel_space, unheeded
-from modelgraft_plugins.vision.processors import HALF
-from modelgraft_plugins.vision.towers import DEFAULTS, FAMILIES, INSIDE, MODEL_TYPES, NAMES, TABLE, WHOLE_MODELS, count
+from modelgraft_plugins.vision.towers import MEDIUM, NEEDED, UNKNOWN, card_of, stated, styles, table
 from modelgraft_plugins.widths import uneven_heads
 
 if TYPE_CHECKING:
     from modelgraft.plugin import SolvedNode, Source
 
 Numbers = tuple[float, ...]
+COLOURS = ("red", "green", "blue")
 
 
 @component("vision/preprocess", kind="preprocess", load="modelgraft_plugins.vision.prepare:load", cache=False)
@@ -59,7 +61,7 @@ class Preprocess(Config):
             if set(self.crop_size) != {"height", "width"}:
                 raise ValueError(f"crop_size is {dict(self.crop_size)}, wanted {{height, width}}")
         for name in ("image_mean", "image_std"):
-            if (numbers := getattr(self, name)) is not None and len(numbers) != len(HALF):
+            if (numbers := getattr(self, name)) is not None and len(numbers) != len(COLOURS):
                 raise ValueError(f"{name} has {len(numbers)} numbers, wanted one for red, green and blue each")
         return self
 
@@ -104,7 +106,8 @@ class Encoder(Config):
     The output `pooled` is there when the tower runs to its end: the class token, or what SigLIP's attention head gives.
     """
 
-    family: Literal["clip", "siglip", "vit", "eva"] = Field("clip", description="how the tower is built")
+    family: str = Field("clip", description="how the tower is built: a style such as clip, siglip, vit or eva; auto: by its `model`")
+    model: dict[str, Any] = Field({}, description="auto: the tower's own config, as in its config.json; the fields below go over it")
     hidden_size: int = Field(768, gt=0)
     intermediate_size: int = Field(3072, gt=0)
     num_hidden_layers: int = Field(12, gt=0)
@@ -125,51 +128,92 @@ class Encoder(Config):
 
     @classmethod
     def from_source(cls, source: Source) -> Mapping[str, Any]:
-        """Read a vision config; the layer and selection of a LLaVA checkpoint come from around it."""
-        config = source.config
-        kind = config.get("model_type") or INSIDE.get(str(source.root.get("model_type")), "")
-        if kind not in MODEL_TYPES:
-            part = WHOLE_MODELS.get(kind)
-            way = f"; its tower is the part {part}: write #{part} behind the source" if part else f"; it serves {', '.join(MODEL_TYPES)}"
-            raise ValueError(f"vision/encoder has no tower for model_type '{kind}'{way}")
-        family = MODEL_TYPES[kind]
-        names = NAMES.get(kind, {})
-        found = {
-            name: config.get(names.get(name, name), default) for name, default in DEFAULTS.get(kind, FAMILIES[family].defaults).items()
-        }
-        if family == "siglip":
-            found["attention_head"] = config.get("vision_use_head", True)
-        return {"family": family, **found, **_selection(source), **_normalisation(source)}
+        """Read a vision config; the layer and selection of the model around it come from there."""
+        config = _tower_config(source)
+        kind = config.get("model_type") or families().inside(source.root.get("model_type"), MEDIUM)[1]
+        card = families().of_medium(MEDIUM).get(kind)
+        if card is None and not _is_clear(source, kind):
+            raise ValueError(_refusal(kind))
+        card = card or UNKNOWN
+        model = {"model": {**config, "model_type": kind}} if card.style == AUTO else {}
+        return {"family": card.style, **model, **stated(config, card), **_selection(source), **_normalisation(source)}
 
     @classmethod
     def unheeded(cls, source: Source) -> list[tuple[str, str]]:
-        """What the config of the tower states and this does not know."""
-        return TABLE.unheeded(_tower_config(source), source.text)
+        """What the config of the tower states and this does not know; and where no card knows the tower."""
+        config = _tower_config(source)
+        kind = config.get("model_type") or families().inside(source.root.get("model_type"), MEDIUM)[1]
+        card = families().of_medium(MEDIUM).get(kind)
+        if card is None and _is_clear(source, kind):
+            return no_card(source, kind)
+        return [] if card is not None and card.style == AUTO else table().unheeded(config, source.text)
+
+    @model_validator(mode="after")
+    def _can_be_built(self) -> Encoder:
+        if self.family not in styles():
+            raise ValueError(f"family is {self.family!r}, wanted one of {', '.join(styles())}")
+        if self.family == AUTO and "model_type" not in self.model:
+            raise ValueError("family: auto wants `model`, the tower's own config with its model_type")
+        if self.select == "patches" and self.card is UNKNOWN:
+            raise ValueError(
+                f"select: patches is not known of {self.model.get('model_type')}: no card says which of its tokens are patches"
+            )
+        return self
 
     @property
-    def has_class(self) -> bool:
-        """A class token is among the tokens that are given."""
-        return FAMILIES[self.family].has_class and self.select == "all"
+    def card(self) -> TowerCard:
+        """What its family says of it."""
+        return card_of(self.family, self.model)
+
+    @property
+    def lead(self) -> int:
+        """Tokens before those of the patches, such as a class token."""
+        lead = self.card.lead
+        if isinstance(lead, int):
+            return lead
+        key, _, more = lead.partition("+")
+        count: Any = self.model.get(key, self.card.defaults.get(key, 0))  # Any: of a config
+        return int(count) + int(more or 0)
+
+    @property
+    def takes_any_size(self) -> bool:
+        """Pictures may have any size."""
+        open_ = self.card.any_size
+        any_size = bool(self.model.get(open_, self.card.defaults.get(open_))) if isinstance(open_, str) else open_
+        return self.interpolate or any_size or (self.family == AUTO and "image_size" not in stated(self.model, self.card))
 
     @property
     def tokens(self) -> Side:
         """Number of vectors per picture; None when pictures may have any size."""
-        return None if self.interpolate else (self.image_size // self.patch_size) ** 2 + self.has_class
+        if self.takes_any_size or self.card is UNKNOWN:
+            return None
+        return (self.image_size // self.patch_size) ** 2 + (self.lead if self.select == "all" else 0)
 
     @property
     def height(self) -> Side:
         """Height of the pictures in pixels; None when they may have any."""
-        return None if self.interpolate else self.image_size
+        return None if self.takes_any_size else self.image_size
 
     @property
     def width(self) -> Side:
         """Width of the pictures in pixels; None when they may have any."""
-        return None if self.interpolate else self.image_size
+        return None if self.takes_any_size else self.image_size
 
     @property
     def has_pooled(self) -> bool:
         """The tower runs to its end and gives one vector for the picture."""
-        return self.layer is None and (self.family != "siglip" or self.attention_head)
+        gives = self.card.pooled
+        if isinstance(gives, str):
+            gives = bool(getattr(self, gives) if gives in type(self).model_fields else self.model.get(gives, True))
+        return self.layer is None and gives
+
+    def facts(self) -> dict[str, Any]:
+        """The config that transformers builds the tower from."""
+        card = self.card
+        if self.family != AUTO:
+            return {**{key: getattr(self, word) for word, key in card.settings.items()}, **card.fixed}
+        keys = {word: card.names.get(word, word) for word in stated(self.model, card) if word in type(self).model_fields}
+        return {**self.model, **{key: getattr(self, word) for word, key in keys.items()}}
 
     def ports(self) -> Ports:
         """Pixels in; tokens, and where there is one the pooled vector, out."""
@@ -184,12 +228,25 @@ class Encoder(Config):
         """The heads must share the width evenly."""
         return uneven_heads(node.name, self.hidden_size, self.num_attention_heads)
 
-    def parameters(self) -> int:
-        """Count the whole tower, also where only some of its layers run."""
-        return count(
-            self.family, width=self.hidden_size, inner=self.intermediate_size, layers=self.num_hidden_layers, image=self.image_size,
-            patch=self.patch_size, channels=self.num_channels, qkv_bias=self.qkv_bias, head=self.family == "siglip" and self.attention_head,
-        )  # fmt: skip
+    def parameters(self) -> int | None:
+        """Count the whole tower, also where only some of its layers run; None where that takes building it."""
+        if self.card.count is None:
+            return counted(self.facts())
+        return self.card.count({**self.card.defaults, **self.model_dump()})
+
+
+def _is_clear(source: Source, kind: str) -> bool:
+    """A config of which no card speaks says by itself what its tower gives: one tower, its width, its patches."""
+    config = _tower_config(source)
+    is_one = bool(kind) and families().of(kind) is None and config == source.config
+    return is_one and all(key in stated(config, UNKNOWN) for key in NEEDED)
+
+
+def _refusal(kind: str) -> str:
+    part = families().inside(kind, MEDIUM)[0]
+    known = ", ".join(sorted(families().of_medium(MEDIUM)))
+    way = f"; its tower is the part {part}: write #{part} behind the source" if part else f"; it serves {known}"
+    return f"vision/encoder has no tower for model_type '{kind}'{way}"
 
 
 def _tower_config(source: Source) -> Mapping[str, Any]:
@@ -199,15 +256,15 @@ def _tower_config(source: Source) -> Mapping[str, Any]:
 
 def _selection(source: Source) -> dict[str, Any]:
     """The layer and the tokens that the model around the tower takes from it."""
-    around = source.root
-    if around.get("model_type") != "llava":
+    around, whole = source.root, families().whole(source.root.get("model_type"))
+    if whole.layer is None:
         return {}
-    layer = around.get("vision_feature_layer", -2)
+    key, silent = whole.layer
+    layer = around.get(key, silent)
     if not isinstance(layer, int):
-        raise ValueError(  # noqa: TRY004 what `from_source` raises for a source that it does not serve
-            f"vision/encoder gives one layer; this checkpoint joins several: vision_feature_layer is {layer}"
-        )
-    return {"layer": layer, "select": "patches" if around.get("vision_feature_select_strategy", "default") == "default" else "all"}
+        raise ValueError(f"vision/encoder gives one layer; this checkpoint joins several: {key} is {layer}")  # noqa: TRY004 as `from_source` does
+    select = around.get(whole.select[0], whole.select[1]) if whole.select is not None else "full"
+    return {"layer": layer, "select": "patches" if select == "default" else "all"}
 
 
 def _normalisation(source: Source) -> dict[str, Any]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from modelgraft_plugins.counted import remember
 from modelgraft_plugins.huggingface import blueprint, build, convert
-from modelgraft_plugins.vision.towers import FAMILIES
 
 if TYPE_CHECKING:
     from modelgraft.plugin import Weights
     from modelgraft_plugins.vision import Encoder as EncoderConfig
-
-UNUSED = ("pooler.dense.weight", "pooler.dense.bias", "embeddings.mask_token")  # heads of ViT's pre-training; random after fine-tuning
+    from modelgraft_plugins.vision.towers import Steps
 
 
 class Encoder(nn.Module):
@@ -28,23 +28,28 @@ class Encoder(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        self.config = config
-        self.tower = build(tower_config(config), FAMILIES[config.family].architecture)
-        if config.family == "vit":
-            self.tower.pooler = None
+        self.config, self.card = config, config.card
+        self.tower = build(config.facts(), self.card.architecture)
+        if self.card.count is None:
+            remember(config.facts(), sum(parameter.numel() for parameter in self.tower.parameters()))
+        for name in self.card.more.get("without", ()):
+            setattr(self.tower, name, None)
         depth, layer = config.num_hidden_layers, config.layer
         if layer is not None and not -depth - 1 <= layer <= depth:
             raise ValueError(f"layer {layer} is not among the {depth + 1} from {-depth - 1} to {depth}")
         self.depth = depth if layer is None else layer % (depth + 1)  # hidden_states[0] is what enters the first layer
         self.is_whole = layer is None
+        takes = inspect.signature(self.tower.forward).parameters
+        self.options = {"interpolate_pos_encoding": True} if config.interpolate and "interpolate_pos_encoding" in takes else {}
+        self.drop, self.has_pooled = (config.lead if config.select == "patches" else 0), config.has_pooled
+        self.settings = {name: getattr(config, name) for name in ("attention_head",)}
 
     @staticmethod
     def from_checkpoint(config: EncoderConfig, weights: Weights) -> Mapping[str, Tensor]:
         """Give the tensors of the tower in the names of transformers' memory."""
-        found = convert(weights.state(), blueprint(tower_config(config), FAMILIES[config.family].architecture), prefix="tower.")
-        if config.family == "vit":
-            for name in UNUSED:
-                found.pop(f"tower.{name}", None)
+        found = convert(weights.state(), blueprint(config.facts(), config.card.architecture), prefix="tower.")
+        for name in config.card.more.get("unused", ()):
+            found.pop(f"tower.{name}", None)
         return found
 
     def forward(self, pixels: Tensor) -> Tensor | dict[str, Tensor]:
@@ -59,55 +64,27 @@ class Encoder(nn.Module):
 
     def _see(self, pixels: Tensor) -> Tensor | dict[str, Tensor]:
         """pixels float[batch channels height width]."""
-        tower = self.tower
-        hidden = tower.embeddings(pixels, interpolate_pos_encoding=self.config.interpolate)
-        if self.config.family == "clip":
-            hidden = tower.pre_layrnorm(hidden)
-        layers = tower.layers if self.config.family == "vit" else tower.encoder.layers
-        for block in layers[: self.depth]:
-            hidden = block(hidden) if self.config.family == "eva" else block(hidden, None)
+        tokens, pooled = self._as_transformers(pixels) if self.card.steps is None else self._by_steps(pixels)
+        tokens = tokens[:, self.drop :] if self.drop else tokens
+        return {"tokens": tokens, "pooled": pooled} if pooled is not None and self.has_pooled else tokens
+
+    def _by_steps(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
+        """No further than the layer that is asked for."""
+        steps: Steps = self.card.steps
+        hidden = steps.enter(self.tower, pixels, interpolate=self.config.interpolate)
+        for block in steps.layers(self.tower)[: self.depth]:
+            hidden = steps.layer(block, hidden)
+        return steps.finish(self.tower, hidden, self.settings) if self.is_whole else (hidden, None)
+
+    def _as_transformers(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
+        """All layers, one of which is taken."""
         if not self.is_whole:
-            return self._select(hidden)
-        tokens, pooled = self._finish(hidden)
-        return self._select(tokens) if pooled is None else {"tokens": self._select(tokens), "pooled": pooled}
-
-    def _finish(self, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Apply the norms behind the last layer, each family in its own way."""
-        tower = self.tower
-        match self.config.family:
-            case "clip":  # only the class token is normed
-                return hidden, tower.post_layernorm(hidden[:, 0])
-            case "siglip":
-                tokens = tower.post_layernorm(hidden)
-                return tokens, tower.head(tokens) if self.config.attention_head else None
-            case "vit":
-                tokens = tower.layernorm(hidden)
-                return tokens, tokens[:, 0]
-            case "eva":  # the class token is normed twice, as in BLIP-2
-                tokens = tower.post_layernorm(hidden)
-                return tokens, tower.post_layernorm(tokens[:, 0])
-
-    def _select(self, tokens: Tensor) -> Tensor:
-        drop = FAMILIES[self.config.family].has_class and self.config.select == "patches"
-        return tokens[:, 1:] if drop else tokens
+            return self.tower(pixel_values=pixels, output_hidden_states=True, **self.options).hidden_states[self.depth], None
+        found = self.tower(pixel_values=pixels, **self.options)
+        return found.last_hidden_state, found.get("pooler_output")
 
 
 def _apart(tensor: Tensor, there: Tensor) -> Tensor:
     """What pictures in a row give, float[n ...], by records: float[batch images ...], zeros where there was no picture."""
     by_record = tensor.reshape(*there.shape, *tensor.shape[1:])
     return by_record * there.to(tensor.dtype).reshape(*there.shape, *[1] * (tensor.ndim - 1))
-
-
-def tower_config(config: EncoderConfig) -> dict[str, Any]:
-    """Write the config as transformers' class wants it."""
-    names = (
-        "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size", "num_channels",
-        "hidden_act", "layer_norm_eps",
-    )  # fmt: skip
-    values = {name: getattr(config, name) for name in names}
-    match config.family:
-        case "siglip":
-            values["vision_use_head"] = config.attention_head
-        case "vit" | "eva":
-            values["qkv_bias"] = config.qkv_bias
-    return values

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from modelgraft import Space
+from modelgraft.plugin import PictureCard, families
 from modelgraft_plugins import processor_files
 from modelgraft_plugins.processor_files import NATURAL, NUMBER, SWITCH, WORD, Wanted, Written, is_natural, is_number
-from modelgraft_plugins.vision.processors import BY_MODEL, PROCESSORS, Processor
 
 if TYPE_CHECKING:
     from modelgraft.plugin import Source
@@ -44,8 +44,8 @@ KEYS: Mapping[str, Wanted] = {
     "image_processor_type": WORD,
     "feature_extractor_type": WORD,
 }
-# keys that one class reads beside them
-OWN_KEYS: Mapping[str, Mapping[str, Wanted]] = {"CLIP": {"use_square_size": SWITCH}, "Idefics": {"image_size": NATURAL}}
+# keys that one class reads beside them, by what becomes of them (PictureCard.own)
+OWN_KINDS: Mapping[str, Wanted] = {"square": SWITCH, "size": NATURAL}
 # what a step cannot do without
 NEEDS = {
     "do_resize": ("size", "resample"), "do_center_crop": ("crop_size",), "do_rescale": ("rescale_factor",),
@@ -71,19 +71,21 @@ def picture_config(source: Source) -> dict[str, Any]:
         raise ValueError("the source has no preprocessor_config.json and no image processor in a processor_config.json")
     written.check(KEYS)
     name = processor_name(written, source.root)
-    if name not in PROCESSORS:
-        served = ", ".join(f"{known}ImageProcessor" for known in PROCESSORS)
+    card = families().pictures.get(name)
+    if card is None:
+        served = ", ".join(f"{known}ImageProcessor" for known in sorted(families().pictures))
         raise ValueError(f"vision/preprocess has no '{name}ImageProcessor'; it has {served}")
-    written.check(OWN_KEYS.get(name, {}))
+    written.check({key: OWN_KINDS[kind] for key, kind in card.own.items()})
     if written.values.get("do_pad"):
         raise ValueError(f"vision/preprocess does not pad pictures, and {written.place} has do_pad")
-    return _values(written, name, PROCESSORS[name])
+    return _values(written, card)
 
 
 def unheeded(source: Source) -> Iterator[tuple[str, str]]:
     """What a source states about its pictures and vision/preprocess does not know."""
     written = processor_files.find(source, "image_processor")
-    own = OWN_KEYS.get(processor_name(written, source.root), {}) if written is not None else {}
+    card = families().pictures.get(processor_name(written, source.root)) if written is not None else None
+    own = card.own if card is not None else {}
     yield from processor_files.unheeded(written, {*KEYS, *own, *IDLE}, "vision/preprocess")
     yield from processor_files.unheeded_of_processor(source)
 
@@ -94,18 +96,19 @@ def processor_name(written: Written, root: Mapping[str, Any]) -> str:
     name = str(given or root.get("image_processor_type") or "")
     for ending in ("Fast", "Pil", "ImageProcessor", "FeatureExtractor"):
         name = name.removesuffix(ending)
-    return name or BY_MODEL.get(str(root.get("model_type", "")), "of an unnamed kind: ")
+    return name or families().whole(root.get("model_type")).pictures or "of an unnamed kind: "
 
 
-def _values(written: Written, name: str, processor: Processor) -> dict[str, Any]:
+def _values(written: Written, card: PictureCard) -> dict[str, Any]:
     """The fields of vision/preprocess: what is written, else what the class does by itself."""
-    found = {key: written.values.get(key, default) for key, default in processor.defaults.items()}
-    is_square = written.values.get("default_to_square", processor.is_square)
-    if name == "Idefics" and written.values.get("image_size") is not None:  # goes over its size
-        found["size"], is_square = written.values["image_size"], True
-    if name == "CLIP" and written.values.get("use_square_size"):  # Kosmos-2: a square of the class's own size
-        found["size"], is_square = processor.defaults["size"]["shortest_edge"], True
-    _fill_null(found, written, processor)
+    found = {key: written.values.get(key, default) for key, default in card.defaults.items()}
+    is_square = written.values.get("default_to_square", card.is_square)
+    for key, kind in card.own.items():
+        if kind == "size" and written.values.get(key) is not None:  # goes over its size
+            found["size"], is_square = written.values[key], True
+        if kind == "square" and written.values.get(key):  # a square of the class's own size
+            found["size"], is_square = card.defaults["size"]["shortest_edge"], True
+    _fill_null(found, written, card)
     found["size"] = _size(found["size"], is_square=bool(is_square))
     found["crop_size"] = _size(found["crop_size"], is_square=True) if found["crop_size"] is not None else None
     for key in ("image_mean", "image_std"):
@@ -113,7 +116,7 @@ def _values(written: Written, name: str, processor: Processor) -> dict[str, Any]
     return found
 
 
-def _fill_null(found: dict[str, Any], written: Written, processor: Processor) -> None:
+def _fill_null(found: dict[str, Any], written: Written, card: PictureCard) -> None:
     """What null means, which transformers does not take for silence: no; and no number where none is read."""
     for key, value in found.items():
         if value is None and key.startswith("do_"):
@@ -123,7 +126,7 @@ def _fill_null(found: dict[str, Any], written: Written, processor: Processor) ->
             if found[key] is None and found[switch]:
                 raise ValueError(f"{written.place} has {switch} and no {key}")
     for key in ("size", "resample", "rescale_factor"):
-        found[key] = processor.defaults[key] if found[key] is None else found[key]
+        found[key] = card.defaults[key] if found[key] is None else found[key]
 
 
 def _size(size: Any, *, is_square: bool) -> Size:

@@ -1,101 +1,68 @@
-"""What is known of vision towers without building them: published defaults and the exact number of parameters.
-
-Published configs state only what differs from the defaults of their class, so the defaults are part of the format.
-"""
+"""What is known of vision towers without building them. How each is built and run stands on the card of its family."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
-from modelgraft_plugins.stated import tower_table
+from modelgraft.plugin import AUTO, TowerCard, families
+from modelgraft_plugins.stated import Table, tower_table
 
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """A way to build a vision tower.
-
-    architecture  the class in transformers;  defaults  what its config means where it is silent
-    has_class     a class token stands before the patches
-    """
-
-    architecture: str
-    has_class: bool
-    defaults: Mapping[str, Any]
-
-
-def _sizes(hidden: int, inner: int, layers: int, heads: int, patch: int) -> dict[str, Any]:
-    return {
-        "hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": layers, "num_attention_heads": heads,
-        "image_size": 224, "patch_size": patch, "num_channels": 3,
-    }  # fmt: skip
-
-
-FAMILIES: Mapping[str, Family] = {
-    "clip": Family("CLIPVisionModel", True, {**_sizes(768, 3072, 12, 12, 32), "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}),
-    "siglip": Family(
-        "SiglipVisionModel", False, {**_sizes(768, 3072, 12, 12, 16), "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}
-    ),
-    "vit": Family("ViTModel", True, {**_sizes(768, 3072, 12, 12, 16), "hidden_act": "gelu", "layer_norm_eps": 1e-12, "qkv_bias": True}),
-    "eva": Family(
-        "Blip2VisionModel", True, {**_sizes(1408, 6144, 39, 16, 14), "hidden_act": "gelu", "layer_norm_eps": 1e-6, "qkv_bias": True}
-    ),
-}
-# model_type of a published config -> family
-MODEL_TYPES: Mapping[str, str] = {
-    "clip_vision_model": "clip",
-    "siglip_vision_model": "siglip",
-    "vit": "vit",
-    "blip_2_vision_model": "eva",
-    "instructblip_vision_model": "eva",
-    "idefics_vision": "clip",
-}
-# model_type of a published config that is silent about other values than its family, or has other names for some
-DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "idefics_vision": {**_sizes(768, 5120, 32, 16, 14), "hidden_act": "gelu", "layer_norm_eps": 1e-5},
-}
-NAMES: Mapping[str, Mapping[str, str]] = {"idefics_vision": {"hidden_size": "embed_dim"}}
-# model_type of a model -> that of its tower, for old configs that leave it out
-INSIDE: Mapping[str, str] = {
-    "clip": "clip_vision_model",
-    "llava": "clip_vision_model",
-    "siglip": "siglip_vision_model",
-    "blip-2": "blip_2_vision_model",
-    "instructblip": "instructblip_vision_model",
-    "idefics": "idefics_vision",
-}
-# model_type of a model that has a tower as a part -> the name of that part, for a message
-WHOLE_MODELS: Mapping[str, str] = {
-    **dict.fromkeys(("clip", "siglip", "blip-2", "instructblip", "idefics"), "vision_model"),
-    "llava": "vision_tower",
-}
-
-# what a published config states -> what becomes of it; a test compares it with the config classes of transformers
-TABLE = tower_table(
-    obeyed={
-        "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size", "num_channels",
-        "hidden_act", "layer_norm_eps", "qkv_bias", "vision_use_head", "embed_dim",
-    },
-    idle={"projection_dim", "encoder_stride", "pooler_act", "pooler_output_size"},  # of heads that are other parts, or of no part
+MEDIUM = "image"
+WORDS = (
+    "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size", "num_channels",
+    "hidden_act", "layer_norm_eps", "qkv_bias",
 )  # fmt: skip
+NEEDED = ("hidden_size", "patch_size")  # what a config must state, so that a tower without a card can be served
+UNKNOWN = TowerCard(MEDIUM, pooled=False)  # of a tower that no card speaks of: it gives tokens, and nobody says how many
 
 
-def count(family: str, *, width: int, inner: int, layers: int, image: int, patch: int, channels: int, qkv_bias: bool, head: bool) -> int:
-    """Count the parameters of a tower.
+class Steps(Protocol):
+    """How a tower is run up to a layer. `tower` is the model of transformers, `hidden` float[batch tokens width]."""
 
-    width, inner  of the residual stream and of the feed-forward layers;  image, patch  sides in pixels
-    head          SigLIP's attention pooling is there
-    """
-    attention = 4 * width * width + (4 if qkv_bias else 1) * width
-    block = attention + 2 * (2 * width) + _mlp(width, inner)
-    patches = channels * patch * patch * width + (0 if family == "clip" else width)  # CLIP's has no bias
-    tokens = (image // patch) ** 2 + (1 if FAMILIES[family].has_class else 0)
-    embeddings = patches + tokens * width + (width if FAMILIES[family].has_class else 0)
-    norms = (2 if family == "clip" else 1) * 2 * width
-    pooling = width + (4 * width * width + 4 * width) + 2 * width + _mlp(width, inner) if head else 0
-    return embeddings + layers * block + norms + pooling
+    def enter(self, tower: Any, pixels: Any, *, interpolate: bool) -> Any:
+        """Pixels float[batch channels height width] -> what the first layer reads; `interpolate`: they may have any size."""
+        ...
+
+    def layers(self, tower: Any) -> Sequence[Any]:
+        """The layers in order."""
+        ...
+
+    def layer(self, block: Any, hidden: Any) -> Any:
+        """What a layer makes of the tokens."""
+        ...
+
+    def finish(self, tower: Any, hidden: Any, settings: Mapping[str, Any]) -> tuple[Any, Any]:
+        """What the last layer gives -> tokens, and one vector for the picture or None."""
+        ...
 
 
-def _mlp(width: int, inner: int) -> int:
-    return 2 * width * inner + inner + width
+def card_of(family: str, model: Mapping[str, Any]) -> TowerCard:
+    """The card of a tower by its style, or by the model type of its config where it is run as transformers runs it."""
+    found = families().tower(model.get("model_type")) if family == AUTO else families().style(MEDIUM, family)
+    return found if found is not None and found.medium == MEDIUM else UNKNOWN
+
+
+def styles() -> list[str]:
+    """The styles that there are, `auto` among them."""
+    return sorted({AUTO, *(card.style for card in families().of_medium(MEDIUM).values())})
+
+
+def table() -> Table:
+    """What a published config states -> what becomes of it; a test compares it with the config classes of transformers."""
+    cards = [card for card in families().of_medium(MEDIUM).values() if card.style != AUTO]
+    obeyed = {card.names.get(word, word) for card in cards for word in (*card.defaults, *card.settings)}
+    return tower_table({*obeyed, *(key for card in cards for key in card.obeyed)}, {key for card in cards for key in card.idle})
+
+
+def stated(config: Mapping[str, Any], card: TowerCard) -> dict[str, Any]:
+    """Our words, as a config states them or its family means them; what neither says is left out."""
+    names = {word: card.names.get(word, word) for word in (*WORDS, *card.defaults)}
+    found = {word: config.get(key, card.defaults.get(word)) for word, key in names.items()}
+    sides = {word: _side(found[word]) for word in ("image_size", "patch_size")}
+    return {word: value for word, value in {**found, **sides}.items() if value is not None}
+
+
+def _side(value: Any) -> Any:
+    """A side in pixels; of a pair that is a square, one of its sides."""
+    return value[0] if isinstance(value, list | tuple) and len(set(value)) == 1 else value
