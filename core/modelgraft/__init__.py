@@ -37,7 +37,13 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.kernel.words.ports import Space as Space
     from modelgraft.kernel.words.ports import port as port
     from modelgraft.records.absence import ABSENT as ABSENT
-    from modelgraft.records.media import Audio as Audio
+    from modelgraft.records.depth import Depth as Depth
+    from modelgraft.records.embedding import Embedding as Embedding
+    from modelgraft.records.imu import Imu as Imu
+    from modelgraft.records.mask import Mask as Mask
+    from modelgraft.records.sounds import Audio as Audio
+    from modelgraft.records.thermal import Thermal as Thermal
+    from modelgraft.records.video import Video as Video
     from modelgraft.tools.catalog import components as components
     from modelgraft.tools.catalog import presets as presets
 
@@ -65,7 +71,13 @@ _HOMES = {
     "Result": "engine.result",
     "SourceError": "kernel.words.errors",
     "Space": "kernel.words.ports",
-    "Audio": "records.media",
+    "Audio": "records.sounds",
+    "Depth": "records.depth",
+    "Embedding": "records.embedding",
+    "Imu": "records.imu",
+    "Mask": "records.mask",
+    "Thermal": "records.thermal",
+    "Video": "records.video",
     "check": "api",
     "component": "kernel.words.kinds",
     "components": "tools.catalog",
@@ -84,12 +96,16 @@ __all__ = [
     "Cancelled",
     "Component",
     "Config",
+    "Depth",
     "Dim",
     "DocumentError",
+    "Embedding",
     "Event",
     "Graph",
     "GraphError",
+    "Imu",
     "InputError",
+    "Mask",
     "ModelgraftError",
     "ModelgraftWarning",
     "NodeError",
@@ -102,6 +118,8 @@ __all__ = [
     "Result",
     "SourceError",
     "Space",
+    "Thermal",
+    "Video",
     "check",
     "component",
     "components",

@@ -312,7 +312,7 @@ class Graph:
 
         Raises InputError for a file that cannot be written, or where a graph beside it would replace another one.
         """
-        from modelgraft.records.media import check_writable, file_named, write_value
+        from modelgraft.records.writing import check_writable, file_named, write_value
 
         target = file_named(path)
         texts = {target: self.to_yaml(), **_beside(target.parent, self._coded.inner)}

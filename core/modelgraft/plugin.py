@@ -73,11 +73,21 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.loops.loop import generate as generate
     from modelgraft.loops.module import Driven as Driven
     from modelgraft.loops.settings import Settings as Settings
-    from modelgraft.records.media import Audio as Audio
-    from modelgraft.records.media import resample as resample
+    from modelgraft.records.depth import Depth as Depth
+    from modelgraft.records.embedding import Embedding as Embedding
+    from modelgraft.records.imu import Imu as Imu
+    from modelgraft.records.mask import Mask as Mask
     from modelgraft.records.pictures import PICTURE_PIXELS as PICTURE_PIXELS
     from modelgraft.records.pictures import eight_bits as eight_bits
     from modelgraft.records.pictures import on_white as on_white
+    from modelgraft.records.record import Record as Record
+    from modelgraft.records.record import Sight as Sight
+    from modelgraft.records.record_type import Reading as Reading
+    from modelgraft.records.record_type import RecordType as RecordType
+    from modelgraft.records.sounds import Audio as Audio
+    from modelgraft.records.sounds import resample as resample
+    from modelgraft.records.thermal import Thermal as Thermal
+    from modelgraft.records.video import Video as Video
     from modelgraft.sources import archives as archives
     from modelgraft.sources import kept as kept
     from modelgraft.sources import seals as seals
@@ -100,17 +110,20 @@ _HOMES = {
     "AUTO": "kernel.words.families",
     "Adapter": "kernel.words.graph",
     "Answers": "loops.loop",
-    "Audio": "records.media",
+    "Audio": "records.sounds",
     "Axis": "kernel.words.ports",
     "Config": "kernel.words.kinds",
     "Decoder": "loops.decoder",
+    "Depth": "records.depth",
     "Dim": "kernel.words.kinds",
     "Driven": "loops.module",
     "EVERY": "kernel.words.families",
+    "Embedding": "records.embedding",
     "ExportError": "engine.parity",
     "Families": "sources.families",
     "FamilyCard": "kernel.words.families",
     "GraphError": "kernel.words.errors",
+    "Imu": "records.imu",
     "InputError": "kernel.words.errors",
     "LanguageCard": "kernel.words.families",
     "Holding": "engine.ledger",
@@ -118,6 +131,7 @@ _HOMES = {
     "LoadContext": "engine.backend",
     "Loaded": "engine.backend",
     "Loop": "loops.driven",
+    "Mask": "records.mask",
     "ModelgraftError": "kernel.words.errors",
     "Node": "kernel.words.graph",
     "NodeRuntime": "engine.backend",
@@ -130,7 +144,11 @@ _HOMES = {
     "Port": "kernel.words.ports",
     "Ports": "kernel.words.ports",
     "Problem": "kernel.words.errors",
+    "Reading": "records.record_type",
+    "Record": "records.record",
+    "RecordType": "records.record_type",
     "Settings": "loops.settings",
+    "Sight": "records.record",
     "SolvedNode": "kernel.words.kinds",
     "Source": "kernel.words.source",
     "SourceError": "kernel.words.errors",
@@ -139,9 +157,11 @@ _HOMES = {
     "SpaceOf": "kernel.words.kinds",
     "TOLERANCES": "engine.parity",
     "Tensor": "kernel.words.ports",
+    "Thermal": "records.thermal",
     "TorchBackend": "backends.torch",
     "TowerCard": "kernel.words.families",
     "TypeOf": "kernel.words.kinds",
+    "Video": "records.video",
     "Weights": "sources.weights",
     "WholeCard": "kernel.words.families",
     "archives": "sources",
@@ -173,7 +193,7 @@ _HOMES = {
     "parity_of": "engine.parity",
     "placed": "backends.torch",
     "port": "kernel.words.ports",
-    "resample": "records.media",
+    "resample": "records.sounds",
     "resolve": "backends.torch",
     "said": "kernel.words.guard",
     "seals": "sources",
@@ -194,19 +214,23 @@ __all__ = [
     "Axis",
     "Config",
     "Decoder",
+    "Depth",
     "Dim",
     "Driven",
+    "Embedding",
     "ExportError",
     "Families",
     "FamilyCard",
     "GraphError",
     "Holding",
+    "Imu",
     "InputError",
     "LanguageCard",
     "Ledger",
     "LoadContext",
     "Loaded",
     "Loop",
+    "Mask",
     "ModelgraftError",
     "Node",
     "NodeRuntime",
@@ -217,7 +241,11 @@ __all__ = [
     "Port",
     "Ports",
     "Problem",
+    "Reading",
+    "Record",
+    "RecordType",
     "Settings",
+    "Sight",
     "SolvedNode",
     "Source",
     "SourceError",
@@ -225,9 +253,11 @@ __all__ = [
     "Space",
     "SpaceOf",
     "Tensor",
+    "Thermal",
     "TorchBackend",
     "TowerCard",
     "TypeOf",
+    "Video",
     "Weights",
     "WholeCard",
     "archives",

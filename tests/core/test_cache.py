@@ -15,9 +15,9 @@ from PIL import Image
 
 import modelgraft as mg
 from modelgraft.engine.cache import Cache
-from modelgraft.engine.digests import digest, size_bytes
 from modelgraft.engine.disk import DiskCache
-from modelgraft.records.media import Audio
+from modelgraft.records.digests import digest, size_bytes
+from modelgraft.records.sounds import Audio
 from modelgraft.sources import kept
 from support.running import Counter, document, function, graph_of, registry_of
 

@@ -15,6 +15,7 @@ from modelgraft.engine.intake import read
 from modelgraft.engine.pipeline import Pipeline
 from modelgraft.kernel.language.document import RESERVED
 from modelgraft.kernel.shelf.registry import assemble, discover
+from modelgraft.records.shipped import SHIPPED
 from modelgraft.tools.checked import checked
 from support.checkable import EVERY, graph_of, plugin, with_presets
 from support.command import commands
@@ -81,7 +82,7 @@ def test_a_default_that_a_run_takes_is_taken_by_the_check(tmp_path, type_, defau
     """The two agree: what the check lets pass is read without an error."""
     text = f"inputs: {{x: {{type: '{type_}', default: {default}}}}}\nnodes: {{a: {{use: t/a, in: {{x: inputs.x}}}}}}\noutputs: {{y: a}}\n"
     given = load(tmp_path, text).inputs["x"]
-    assert given.default is None or read(given, {}).value is not None
+    assert given.default is None or read(given, {}, SHIPPED).value is not None
 
 
 @pytest.mark.parametrize(("type_", "default", "wanted"), NO_DEFAULTS)

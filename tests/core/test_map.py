@@ -159,18 +159,18 @@ def test_a_picture_that_cannot_be_read_fails_alone_and_nothing_is_fetched(run, p
 
 def test_memory_that_does_not_suffice_fails_one_record(run, monkeypatch):
     """While its file is decoded, and in a node."""
-    from modelgraft.records import values
+    from modelgraft.records import pictures
 
     picture("good.png")
     Path("sees.yaml").write_text(SEES)
-    whole = values.read_picture
+    whole = pictures.read_picture
 
     def read(source, **options):
         if str(source) == "huge.png":
             raise MemoryError
         return whole(source, **options)
 
-    monkeypatch.setattr(values, "read_picture", read)
+    monkeypatch.setattr(pictures, "read_picture", read)
     write([{"image": "good.png"}, {"image": "huge.png"}, {"image": "good.png"}])
     assert run("map", "sees.yaml", "data.jsonl", "--out", "out.jsonl")[0] == 1
     found = rows()

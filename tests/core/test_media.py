@@ -14,7 +14,9 @@ import skimage
 from PIL import Image
 
 from modelgraft import InputError
-from modelgraft.records.media import AUDIO_SECONDS, Audio, check_writable, read_audio, read_picture, resample, write_value
+from modelgraft.records.pictures import read_picture
+from modelgraft.records.sounds import AUDIO_SECONDS, Audio, read_audio, resample
+from modelgraft.records.writing import check_writable, write_value
 
 PHOTO = Path(skimage.__file__).parent / "data" / "chelsea.png"
 

@@ -10,7 +10,7 @@ import pytest
 
 import modelgraft as mg
 from modelgraft.kernel.words.errors import InputError
-from modelgraft.records.media import write_value
+from modelgraft.records.writing import write_value
 from support.command import commands
 
 WRITERS = {

@@ -54,9 +54,12 @@ def test_sixteen_bits_look_like_eight(deep):
 
 
 def test_depths_keep_their_numbers():
-    """Millimetres are no brightness."""
+    """Millimetres are no brightness: each is the metres that it says, and 0 is where nothing was measured."""
     deep = RAMP.astype(numpy.uint16)
-    assert numpy.array_equal(numpy.asarray(given(encoded(Image.fromarray(deep), "PNG"), "depth").value[0]), deep)
+    found = given(encoded(Image.fromarray(deep), "PNG"), "depth").value[0].metres
+    assert found.dtype == numpy.float32
+    assert numpy.array_equal((found[deep > 0].astype(float) * 1000).round().astype(int), deep[deep > 0].astype(int))
+    assert numpy.array_equal(numpy.isnan(found), deep == 0)
 
 
 def test_a_tiff_of_floats_is_refused():
@@ -65,17 +68,20 @@ def test_a_tiff_of_floats_is_refused():
         given(encoded(Image.fromarray(RAMP.astype(numpy.float32)), "TIFF"))
 
 
-@pytest.mark.parametrize("kind", ["image", "depth"])
+@pytest.mark.parametrize("kind", ["image", "depth", "thermal"])
 @pytest.mark.parametrize("turn", range(1, 9))
 def test_a_pillow_picture_is_turned_as_its_file_is(turn, kind):
     """All eight orientations of EXIF, for an opened file and for its name."""
     exif = Image.Exif()
     exif[0x0112] = turn
-    photo = Image.fromarray(numpy.random.default_rng(1).integers(0, 255, (6, 9, 3), dtype=numpy.uint8))
-    data = encoded(photo, "PNG", exif=exif)
-    named, opened = given(data, kind).value[0], given(Image.open(io.BytesIO(data)), kind).value[0]
-    assert numpy.array_equal(numpy.asarray(named), numpy.asarray(opened))
-    assert named.size == ((6, 9)[::-1] if turn < 5 else (6, 9))
+    random = numpy.random.default_rng(1)
+    size, most, dtype = ((6, 9, 3), 255, numpy.uint8) if kind == "image" else ((6, 9), 65_535, numpy.uint16)
+    dots = random.integers(1, most, size, dtype=dtype)
+    data = encoded(Image.fromarray(dots), "PNG", exif=exif)
+    field = {"image": numpy.asarray, "depth": lambda one: one.metres, "thermal": lambda one: one.values}[kind]
+    named, opened = field(given(data, kind).value[0]), field(given(Image.open(io.BytesIO(data)), kind).value[0])
+    assert numpy.array_equal(named, opened)
+    assert named.shape[:2] == ((6, 9) if turn < 5 else (9, 6))
 
 
 def test_the_frames_that_are_not_seen_are_said():

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from modelgraft.cli import main
-from modelgraft.engine.calls import wrong_record
+from modelgraft.engine.calls import record_check
 from modelgraft.kernel.words.ports import port
+from modelgraft.records.shipped import SHIPPED
 from modelgraft.testing import ConformanceError, conform, imports_of, same
 from support.running import TEXT, function
 
@@ -293,7 +294,7 @@ def test_objects_without_an_equality_of_their_own_are_compared_by_what_they_hold
 )
 def test_records_are_values_of_their_type(kind, records, wrong):
     """By the type of the port, also inside lists; a text is no list of letters."""
-    assert wrong_record(port(kind).type, records) == wrong
+    assert record_check(port(kind).type, SHIPPED)(records) == wrong
 
 
 def test_conform_names_wrong_records():

@@ -9,6 +9,7 @@ import pytest
 
 from modelgraft import PluginError, component, hookimpl
 from modelgraft.kernel.shelf.registry import assemble, discover
+from support.media import record_type
 
 
 def module_with(**attributes):
@@ -35,7 +36,7 @@ def everything(subjects=(), types=(), readers=(), backends=(), configs=()):
     def offers(name, implemented):
         setattr(module, name, hookimpl(implemented))
 
-    offers("register_port_types", lambda register: [register(name, f"a {name}") for name in types])
+    offers("register_record_types", lambda register: [register(record_type(name)) for name in types])
     offers("register_weight_readers", lambda register: [register(name, "greedy:read") for name in readers])
     offers("register_backends", lambda register: [register(name, "greedy:Backend") for name in backends])
     offers("register_recorded_configs", lambda register: [register(name, "/nowhere") for name in configs])
@@ -123,8 +124,9 @@ def test_names_of_the_core_belong_to_nobody():
     assert {(lost.what, lost.name) for lost in registry.plugins["greedy"].lost} == {
         ("record type", "image"), ("record type", "float"), ("record type", "list"), ("weight reader", ".pt"), ("backend", "auto"),
     }  # fmt: skip
-    assert registry.port_types["image"] == "a picture"
-    assert (registry.port_types["mesh"], registry.weight_readers, list(registry.backends)) == ("a mesh", {".mesh": "greedy:read"}, ["own"])
+    assert registry.record_types["image"].meaning == "a picture"
+    assert registry.record_types["mesh"].meaning == "a mesh"
+    assert (registry.weight_readers, list(registry.backends)) == ({".mesh": "greedy:read"}, ["own"])
 
 
 def test_no_installed_distribution_takes_what_ships(monkeypatch):
@@ -141,7 +143,7 @@ def test_no_installed_distribution_takes_what_ships(monkeypatch):
     install(monkeypatch, entry("text", thief, "aaa-thief"), entry("zeta", thief, "Modelgraft_Zeta"))
     registry = discover()
     assert not registry.quarantined(), registry.quarantined()
-    for table in ("components", "weight_readers", "backends", "recorded_configs", "port_types"):
+    for table in ("components", "weight_readers", "backends", "recorded_configs", "record_types"):
         before, after = getattr(alone, table), getattr(registry, table)
         assert {name: after[name] for name in before} == dict(before), table
     assert registry.plugins["text"].distribution == "modelgraft"

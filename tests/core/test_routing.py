@@ -13,6 +13,7 @@ import modelgraft as mg
 from modelgraft.engine.calls import check_of
 from modelgraft.engine.pipeline import ABSENT
 from modelgraft.engine.routing import NOTHING, Partial, records_of, routed
+from modelgraft.records.shipped import SHIPPED
 from support.running import Counter, document, function, graph_of, registry_of
 
 TEXT = {"x": "text"}
@@ -128,7 +129,7 @@ def test_groups_by_presence_equal_a_run_record_by_record(tmp_path_factory, neede
         assert x is not None
         return [(a, None if y is None else y[index]) for index, a in enumerate(x)]
 
-    call = routed(code, node, count=lambda: 5, check=check_of(node))
+    call = routed(code, node, count=lambda: 5, check=check_of(node, SHIPPED))
     found = records_of(call(partial(needed), partial(optional)), 5)
     wanted = [(texts[i], texts[i] if optional[i] else None) if needed[i] else ABSENT for i in range(5)]
     assert found == wanted
@@ -137,7 +138,7 @@ def test_groups_by_presence_equal_a_run_record_by_record(tmp_path_factory, neede
 def test_tensors_of_groups_are_joined_in_the_order_of_the_records(tmp_path):
     """Two groups, interleaved: each row stands where its record does."""
     node = node_of(tmp_path, "vector")
-    call = routed(lambda x: torch.tensor([[float(t), 0.0] for t in x]), node, count=lambda: 3, check=check_of(node))
+    call = routed(lambda x: torch.tensor([[float(t), 0.0] for t in x]), node, count=lambda: 3, check=check_of(node, SHIPPED))
     merged = call(Partial((0, 2), ["5", "7"]))
     assert merged.records == (0, 2)
     assert merged.value.tolist() == [[5.0, 0.0], [7.0, 0.0]]

@@ -15,9 +15,10 @@ from safetensors.torch import save_file
 
 import modelgraft as mg
 from modelgraft.engine.disk import DiskCache
-from modelgraft.records.media import write_value
-from modelgraft.sources import storage
-from modelgraft.sources.storage import file_aside, folder_aside, locked, publish
+from modelgraft.records import publishing
+from modelgraft.records.publishing import file_aside, publish
+from modelgraft.records.writing import write_value
+from modelgraft.sources.storage import folder_aside, locked
 
 
 @pytest.fixture
@@ -73,13 +74,13 @@ def test_contents_reach_the_disk_before_their_name_and_the_name_before_all_is_sa
 
 def test_names_are_changed_in_one_place():
     """Nothing in the packages renames by itself: it would not be sent to the disk."""
-    root = Path(storage.__file__).parents[3]
+    root = Path(publishing.__file__).parents[3]
     telling = (".rename(target", ".replace(target", "os.replace(", "os.rename(", "shutil.move(", "Path.rename", "Path.replace")
     found = [
         f"{path.name}: {line.strip()}"
         for package in (root / "core", root / "plugins")
         for path in sorted(package.rglob("*.py"))
-        if path != Path(storage.__file__)
+        if path != Path(publishing.__file__)
         for line in path.read_text(encoding="utf-8").splitlines()
         if any(word in line for word in telling)
     ]

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from modelgraft import InputError, port
-from modelgraft.records.values import Audio, describe, present, read_input, spread
+from modelgraft.records.sounds import Audio
+from modelgraft.records.values import describe, present, read_input, spread
 
 
 def test_a_list_is_a_batch_and_a_single_value_a_batch_of_one():

@@ -13,8 +13,8 @@ from PIL import Image
 import modelgraft as mg
 from modelgraft.cli.written import absent_in, plain
 from modelgraft.kernel.words.notation import json_text
-from modelgraft.records.media import write_value
 from modelgraft.records.pictures import read_picture
+from modelgraft.records.writing import write_value
 from support.command import commands
 from support.running import function, registry_of
 

@@ -12,7 +12,7 @@ from typing import Any
 from modelgraft.kernel.words.errors import InputError, choices, nearest
 from modelgraft.kernel.words.graph import GraphInput
 from modelgraft.kernel.words.ports import ListOf, Modality, Port, PortType, Tensor
-from modelgraft.sources.tensor_files import ENDINGS, read_json, read_tensor_file
+from modelgraft.records.tensor_files import ENDINGS, read_json, read_tensor_file
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif")
 SOUNDS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64")

@@ -128,7 +128,7 @@ def show(
     allow: Allow = None,
 ) -> None:
     """Draw a graph: frozen and trained parts, media, inner graphs, the types on the wires, the times of a run. Works offline."""
-    from modelgraft.records.media import check_writable
+    from modelgraft.records.writing import check_writable
     from modelgraft.tools.drawings import ENDINGS, PNG
 
     if form is not None and form not in FORMATS:
@@ -242,7 +242,7 @@ def import_graph(
 ) -> None:
     """Write a graph for a known checkpoint (BLIP-2, LLaVA, ...), to rewire."""
     from modelgraft.cli.overwriting import refuse_new
-    from modelgraft.records.media import check_writable, write_value
+    from modelgraft.records.writing import check_writable, write_value
     from modelgraft.tools import importer
 
     session = session_of(context)

@@ -31,7 +31,7 @@ Wanted = Annotated[
 
 def out_file(word: str) -> Path:
     """The file that an option names for an output. Raises InputError for a word that names none."""
-    from modelgraft.records.media import file_named
+    from modelgraft.records.writing import file_named
 
     return file_named(word)
 

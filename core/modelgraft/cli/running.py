@@ -59,7 +59,7 @@ def run(
     from modelgraft.cli.given import Given
     from modelgraft.cli.overwriting import named, refuse_for_graph, refuse_to_replace
     from modelgraft.cli.written import absences, read_targets, say_outputs, write_outputs
-    from modelgraft.records.media import check_writable, write_value
+    from modelgraft.records.writing import check_writable, write_value
 
     session = session_of(context)
     solved = _solve(session, graph, settings, allow)
@@ -205,7 +205,7 @@ def map_records(
     from modelgraft.cli.mapping import map_rows
     from modelgraft.cli.overwriting import named, refuse_for_graph
     from modelgraft.cli.shards import refuse_other_rows, work_files, writing
-    from modelgraft.records.media import check_writable
+    from modelgraft.records.writing import check_writable
 
     session = session_of(context)
     solved = _solve(session, graph, settings, allow)

@@ -25,8 +25,8 @@ from modelgraft.cli.datasets import TABLES
 from modelgraft.cli.jobs import Job, differences
 from modelgraft.cli.written import NO_TEXTS
 from modelgraft.kernel.words.errors import InputError
-from modelgraft.records.media import check_writable, told_of
-from modelgraft.sources.storage import file_aside, publish
+from modelgraft.records.publishing import file_aside, publish
+from modelgraft.records.writing import check_writable, told_of
 
 SYNC_S = 1.0  # a loss of power may cost the rows of this time; a killed process costs none
 

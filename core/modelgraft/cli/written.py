@@ -15,8 +15,8 @@ from modelgraft.kernel.words.graph import SolvedGraph
 from modelgraft.kernel.words.guard import written as spelled
 from modelgraft.kernel.words.ports import ListOf, Modality, Port, PortType, Tensor
 from modelgraft.records.absence import ABSENT
-from modelgraft.records.media import check_writable, file_named, write_value
 from modelgraft.records.opening import Say, silent
+from modelgraft.records.writing import check_writable, file_named, write_value
 from modelgraft.tools.draw.picture import port_of
 
 # What a file may end in, by what goes into it.

@@ -15,6 +15,7 @@ from modelgraft.kernel.words.graph import GraphInput
 from modelgraft.kernel.words.ports import Port, Tensor
 from modelgraft.records import values
 from modelgraft.records.absence import ABSENT
+from modelgraft.records.record_type import Types
 from modelgraft.records.values import Given
 from modelgraft.sources.archives import only_cached
 
@@ -30,14 +31,15 @@ def map_records(
     needed: Sequence[GraphInput],
     ports: Mapping[str, Port],
     batch_size: int,
+    types: Types,
 ) -> Iterator[Result]:
     """Give one result per record, in order. Reads no further ahead than one batch.
 
-    known   the inputs of the graph;  needed  those that the run reads;  ports  of the wanted outputs
+    known   the inputs of the graph;  needed  those that the run reads;  ports  of the wanted outputs;  types  of records that there are
     """
     size = 1 if any(is_whole(port.type) for port in ports.values()) else batch_size  # what has no batch axis cannot be taken apart
     source = iter(records)
-    while batch := [_read(record, known, needed) for record in islice(source, size)]:  # each at once: its maker may fill it again
+    while batch := [_read(record, known, needed, types) for record in islice(source, size)]:  # each at once: its maker may fill it again
         yield from _run_batch(batch, run, known, ports)
 
 
@@ -55,7 +57,9 @@ def _with_remarks(result: Result, said: tuple[str, ...]) -> Result:
     return replace(result, warnings=(*said, *result.warnings)) if said else result
 
 
-def _read(record: Record, known: Mapping[str, GraphInput], needed: Sequence[GraphInput]) -> dict[str, Given | None] | ModelgraftError:
+def _read(
+    record: Record, known: Mapping[str, GraphInput], needed: Sequence[GraphInput], types: Types
+) -> dict[str, Given | None] | ModelgraftError:
     if isinstance(record, ModelgraftError):
         return record
     if not isinstance(record, Mapping):
@@ -63,7 +67,7 @@ def _read(record: Record, known: Mapping[str, GraphInput], needed: Sequence[Grap
     try:
         refuse_unknown(record, known)
         with only_cached("a record starts no download"):
-            found = {item.name: _read_input(item, record) for item in needed}
+            found = {item.name: _read_input(item, record, types) for item in needed}
     except ModelgraftError as error:
         return error
     except Exception as error:  # noqa: BLE001 a file may make its decoder fail in any way, MemoryError too: the other records live
@@ -74,9 +78,9 @@ def _read(record: Record, known: Mapping[str, GraphInput], needed: Sequence[Grap
     return found
 
 
-def _read_input(item: GraphInput, record: Mapping[str, Any]) -> Given | None:
+def _read_input(item: GraphInput, record: Mapping[str, Any], types: Types) -> Given | None:
     try:
-        return read(item, record)
+        return read(item, record, types)
     except GraphError as error:  # of a source, which does not know for what it was named
         raise InputError(f"input '{item.name}': {error.unworded}") from error
 

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from modelgraft.engine.digests import size_bytes
 from modelgraft.engine.disk import DiskCache
 from modelgraft.engine.routing import Partial
+from modelgraft.records.digests import size_bytes
 from modelgraft.records.owning import own, twin
 
 MEMORY_BYTES = 512 * 2**20  # enough for the vectors of thousands of pictures

@@ -14,8 +14,7 @@ from modelgraft.kernel.words.errors import Cancelled, NodeError, choices
 from modelgraft.kernel.words.graph import Node
 from modelgraft.kernel.words.ports import ListOf, Modality, Port, PortType, Tensor
 from modelgraft.records import values
-from modelgraft.records.media import Audio
-from modelgraft.records.owning import is_picture
+from modelgraft.records.record_type import Types
 
 Call = Callable[..., Any]  # what runs a node: takes and gives whatever the ports carry
 Check = Callable[[Any, int], Any]  # (what the code gave, size of the batch) -> the same, or raises
@@ -47,9 +46,9 @@ def _join(items: Iterable[Any]) -> list[Any] | None:
     return there
 
 
-def checked(call: Call, node: Node, *, count: Callable[[], int], is_stopped: Callable[[], bool]) -> Call:
+def checked(call: Call, node: Node, *, count: Callable[[], int], is_stopped: Callable[[], bool], types: Types) -> Call:
     """Look at everything that a call gives, and do not start it in a run that was stopped."""
-    check = check_of(node)
+    check = check_of(node, types)
 
     def run(*arguments: Any) -> Any:
         if is_stopped():
@@ -59,8 +58,10 @@ def checked(call: Call, node: Node, *, count: Callable[[], int], is_stopped: Cal
     return run
 
 
-def check_of(node: Node) -> Check:
+def check_of(node: Node, types: Types) -> Check:
     """What looks at the results of a node: each port there, a batch of the right size, of the declared type.
+
+    types  the record types that there are
 
     Raises NodeError that names plugin, component, node and port, what was found and what was wanted.
     """
@@ -68,7 +69,10 @@ def check_of(node: Node) -> Check:
     spread = _spread if is_constant(node) else _as_it_is
     if len(ports) == 1:
         ((name, port),) = ports.items()
-        return lambda result, count: check_port(node, name, port, spread(port, result, count), count)
+        look = port_check(node, name, port, types)
+        return lambda result, count: look(spread(port, result, count), count)
+
+    looks = {name: port_check(node, name, port, types) for name, port in ports.items()}
 
     def check(result: Any, count: int) -> Any:
         if not isinstance(result, Mapping):
@@ -77,7 +81,7 @@ def check_of(node: Node) -> Check:
         extra = [str(name) for name in result if name not in ports]
         if missing or extra:
             raise _broken(node, f"it gave the outputs {choices(map(str, result))}, wanted {choices(ports)}")
-        return {name: check_port(node, name, port, spread(port, result.get(name), count), count) for name, port in ports.items()}
+        return {name: looks[name](spread(port, result.get(name), count), count) for name, port in ports.items()}
 
     return check
 
@@ -106,60 +110,43 @@ def gives_masks(node: Node) -> bool:
     return any(isinstance(port.type, Tensor) and port.type.dtype in ("mask", "bool") for port in node.out_ports.values())
 
 
-def check_port(node: Node, name: str, port: Port, value: Any, count: int) -> Any:
-    """Give what a node gave for a port, a mask of truth values as a tensor. Raises NodeError when it is not what was declared."""
-    if value is None and port.optional:
-        return None
-    if isinstance(port.type, Tensor):
-        return _check_tensor(node, name, port.type, value, count)
-    if not isinstance(value, list):
-        raise _broken(
-            node, f"output '{name}': found {values.describe(value)}, wanted {port}: a list with one record per entry of the batch"
-        )
-    if len(value) != count:
-        raise _broken(node, f"output '{name}': found {_records(len(value))}, wanted {count}, the size of the batch")
-    wrong = wrong_record(port.type, value)
-    if wrong:
-        raise _broken(node, f"output '{name}': {wrong}, wanted {port}")
-    return value
+def port_check(node: Node, name: str, port: Port, types: Types) -> Check:
+    """What gives what a node gave for a port, a mask of truth values as a tensor, or raises NodeError when it is not what was declared."""
+    if isinstance(kind := port.type, Tensor):
+        return lambda value, count: None if value is None and port.optional else _check_tensor(node, name, kind, value, count)
+    wrong_record = record_check(kind, types)
+
+    def check(value: Any, count: int) -> Any:
+        if value is None and port.optional:
+            return None
+        if not isinstance(value, list):
+            found = f"output '{name}': found {values.describe(value)}, wanted {port}: a list with one record per entry of the batch"
+            raise _broken(node, found)
+        if len(value) != count:
+            raise _broken(node, f"output '{name}': found {_records(len(value))}, wanted {count}, the size of the batch")
+        if wrong := wrong_record(value):
+            raise _broken(node, f"output '{name}': {wrong}, wanted {port}")
+        return value
+
+    return check
 
 
-def wrong_record(kind: PortType, records: Iterable[Any]) -> str:
-    """What is wrong with the records of a port: the first that is no value of its type, as "record 1 is a list of 3"; "" when none is."""
-    fits = _fits(kind)
-    if fits is None:
-        return ""
-    return next((f"record {index} is {values.describe(record)}" for index, record in enumerate(records) if not fits(record)), "")
+def record_check(kind: PortType, types: Types) -> Callable[[Iterable[Any]], str]:
+    """What tells of records which is the first that is no value of a type, as "record 1 is a list of 3"; "" when all are."""
+    fits = _fits(kind, types)
+
+    def wrong(records: Iterable[Any]) -> str:
+        return next((f"record {index} is {values.describe(record)}" for index, record in enumerate(records) if not fits(record)), "")
+
+    return wrong
 
 
-def _fits(kind: PortType) -> Callable[[Any], bool] | None:
-    """What tells whether a record is a value of a type; None when any value is."""
+def _fits(kind: PortType, types: Types) -> Callable[[Any], bool]:
+    """What tells whether a record is a value of a type."""
     if isinstance(kind, ListOf):
-        inside = _fits(kind.item)
-        return lambda record: isinstance(record, list | tuple) and (inside is None or all(map(inside, record)))
-    return _RECORDS.get(kind.name) if isinstance(kind, Modality) else None
-
-
-def _is_text(record: Any) -> bool:
-    return isinstance(record, str)
-
-
-def _is_sound(record: Any) -> bool:
-    return isinstance(record, Audio)
-
-
-def _is_listed(record: Any) -> bool:
-    return isinstance(record, list | tuple)
-
-
-_RECORDS: Mapping[str, Callable[[Any], bool]] = {
-    "text": _is_text,
-    "label": _is_text,
-    "audio": _is_sound,
-    "boxes": _is_listed,
-    "conversation": _is_listed,
-    "image": is_picture,
-}
+        inside = _fits(kind.item, types)
+        return lambda record: isinstance(record, list | tuple) and all(map(inside, record))
+    return types[kind.name].accepts if isinstance(kind, Modality) else lambda _record: True  # tensors in a list are looked at by who reads
 
 
 def _check_tensor(node: Node, name: str, kind: Tensor, value: Any, count: int) -> Any:

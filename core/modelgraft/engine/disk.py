@@ -11,16 +11,17 @@ import re
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from modelgraft.records.owning import is_array, is_picture, is_tensor
-from modelgraft.records.sounds import Audio
+from modelgraft.records.publishing import file_aside
+from modelgraft.records.record import Record
 from modelgraft.sources import kept
 from modelgraft.sources.seals import BrokenSeal
-from modelgraft.sources.storage import file_aside
 
-FORMAT = "2"  # raised when files of an older form must not be read
+FORMAT = "3"  # raised when files of an older form must not be read
 SUFFIX = ".safetensors"
 CHECK = re.compile(rb'"check":"([0-9a-f]{8})"')  # in the header: the CRC-32 of the file with zeros in its place
 NO_CHECK = b'"check":"00000000"'
@@ -147,8 +148,9 @@ def _flatten(value: Any, blocks: dict[str, Any]) -> Any:
         return {"tuple": [_flatten(item, blocks) for item in value]}
     if isinstance(value, dict) and all(isinstance(name, str) for name in value):
         return {"dict": {name: _flatten(item, blocks) for name, item in value.items()}}
-    if isinstance(value, Audio):
-        return {"audio": value.sample_rate_hz, "block": _store(_of_array(value.samples), blocks)}
+    if isinstance(value, Record):
+        kind = type(value)
+        return {"record": f"{kind.__module__}:{kind.__qualname__}", "parts": _flatten(value.parts(), blocks)}
     if is_tensor(value):
         return {"tensor": str(value.device), "block": _store(value.detach().to("cpu").contiguous().clone(), blocks)}
     if is_array(value) and value.dtype.kind in "biuf" and value.dtype.isnative:
@@ -186,9 +188,9 @@ def _restore(tree: Any, blocks: Mapping[str, Any]) -> Any:
         return tuple(_restore(item, blocks) for item in tree["tuple"])
     if "dict" in tree:
         return {name: _restore(item, blocks) for name, item in tree["dict"].items()}
+    if "record" in tree:
+        return _record_class(tree["record"]).whole(_restore(tree["parts"], blocks))
     block = blocks[tree["block"]]
-    if "audio" in tree:
-        return Audio(block.numpy(), tree["audio"])
     if "tensor" in tree:
         return block.to(tree["tensor"])
     if "array" in tree:
@@ -196,3 +198,14 @@ def _restore(tree: Any, blocks: Mapping[str, Any]) -> Any:
     from PIL import Image
 
     return Image.frombytes(tree["picture"], tuple(tree["size"]), block.numpy().tobytes())
+
+
+def _record_class(target: str) -> type[Record]:
+    """The class of a record by its place. Raises BrokenSeal for what is none, ImportError where its plugin is gone."""
+    module, _, name = target.partition(":")
+    found: Any = import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    if not isinstance(found, type) or not issubclass(found, Record):
+        raise BrokenSeal(f"{target} is no record")
+    return found

@@ -17,7 +17,7 @@ from typing import Any
 from modelgraft.kernel.words.errors import NodeError, choices
 from modelgraft.kernel.words.graph import Node
 from modelgraft.records.owning import is_array, is_picture, is_tensor, own, twin
-from modelgraft.records.sounds import Audio
+from modelgraft.records.record import Record
 
 Call = Callable[..., Any]  # what runs a node: takes and gives whatever the ports carry
 Tell = Callable[[str, bool], None]  # (what was found, whether it is so in every run)
@@ -102,6 +102,8 @@ def _counts(value: Any) -> list[int]:
     """Torch's counts of writes in a value: a `relu_` of what is positive already changes nothing this time, and will another time."""
     if _is_counted(value):
         return [value._version]
+    if isinstance(value, Record):
+        value = value.parts()
     parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
     return [count for part in parts for count in _counts(part)]
 
@@ -127,8 +129,8 @@ def unchanged(was: Any, now: Any) -> bool:
         return bool(was.shape == now.shape and was.dtype == now.dtype and was.tobytes() == now.tobytes())
     if is_picture(was):
         return bool(was.size == now.size and was.mode == now.mode and was.tobytes() == now.tobytes())
-    if isinstance(was, Audio):
-        return unchanged(was.samples, now.samples)
+    if isinstance(was, Record):
+        return unchanged(was.parts(), now.parts())
     if isinstance(was, Mapping):
         return list(was) == list(now) and all(unchanged(was[name], now[name]) for name in was)
     if isinstance(was, list | tuple):

@@ -11,7 +11,9 @@ from modelgraft.engine.routing import is_whole
 from modelgraft.kernel.words.errors import InputError, choices, nearest
 from modelgraft.kernel.words.graph import GraphInput
 from modelgraft.records import values
+from modelgraft.records.record_type import Types
 from modelgraft.records.values import Given
+from modelgraft.sources.archives import located
 
 MOST_SHOWN = 40  # letters of a value in a message
 
@@ -30,13 +32,15 @@ class Intake:
     said: tuple[str, ...] = ()
 
 
-def take_in(inputs: Mapping[str, Any], *, known: Mapping[str, GraphInput], needed: Iterable[GraphInput]) -> Intake:
+def take_in(inputs: Mapping[str, Any], *, known: Mapping[str, GraphInput], needed: Iterable[GraphInput], types: Types) -> Intake:
     """Read the inputs that a run needs; others that the graph knows are left alone.
+
+    types  the record types that there are
 
     Raises InputError for unknown and missing names, values that do not fit, and batches of different sizes.
     """
     refuse_unknown(inputs, known)
-    given = {item.name: read(item, inputs) for item in needed}
+    given = {item.name: read(item, inputs, types) for item in needed}
     said = tuple[str, ...]()
     for one in given.values():
         if one is None or not one.single:
@@ -75,12 +79,12 @@ def refuse_unknown(inputs: Mapping[str, Any], known: Mapping[str, GraphInput]) -
     raise InputError(f"the graph has no input '{name}'; it has: {choices(listed)}. {nearest(name, known)}".strip())
 
 
-def read(item: GraphInput, inputs: Mapping[str, Any]) -> Given | None:
+def read(item: GraphInput, inputs: Mapping[str, Any], types: Types) -> Given | None:
     """Read one input: what was given, or its default; None when it is optional and there is neither."""
     if item.name in inputs:
-        return values.read_input(item.name, item.port, inputs[item.name])
+        return values.read_input(item.name, item.port, inputs[item.name], types=types, find=located)
     if item.has_default and item.default is not None:
-        return values.read_input(item.name, item.port, item.default)
+        return values.read_input(item.name, item.port, item.default, types=types, find=located)
     if item.port.optional or item.has_default:
         return None
     raise InputError(f"input '{item.name}' is missing; wanted: {item.port}")

@@ -15,9 +15,8 @@ from typing import Any
 from modelgraft.engine.backend import Backend
 from modelgraft.engine.batches import Record, map_records
 from modelgraft.engine.cache import Cache, Outputs
-from modelgraft.engine.calls import Call, check_of, check_port, checked, gives_masks, is_constant, listed
+from modelgraft.engine.calls import Call, Check, check_of, checked, gives_masks, is_constant, listed
 from modelgraft.engine.crew import Crew
-from modelgraft.engine.digests import size_bytes
 from modelgraft.engine.engine import Engine
 from modelgraft.engine.events import Event, NodeCached, NodeSkipped, RunStarted, Sink, Warned
 from modelgraft.engine.finite import gives_floats, looked_at_once
@@ -40,7 +39,9 @@ from modelgraft.kernel.words.ports import Port
 from modelgraft.kernel.words.wording import for_reader
 from modelgraft.records import values
 from modelgraft.records.absence import ABSENT
+from modelgraft.records.digests import size_bytes
 from modelgraft.records.owning import Handed, own
+from modelgraft.records.record_type import types_of
 from modelgraft.sources.archives import only_cached
 
 __all__ = ["ABSENT", "Pipeline", "Result"]
@@ -63,6 +64,7 @@ class Pipeline:
         self._cache = cache or Cache()
         has_new = any(node.source is None and node.component.module is not None for node in plan.graph.nodes.values())
         self._salt = f"weights from seed {opening.seed}" if opening.init == "random" or has_new else ""
+        self._types = types_of(plan.graph.graph.registry)
         self._manager = plan.graph.graph.registry.manager
         self._is_watched = opening.trace or has_watchers(self._manager)
         self._loader = Loader(plan.graph, opening=opening, emit=self._emit)
@@ -135,7 +137,9 @@ class Pipeline:
 
         prepared = self._prepared(outputs)
         ports = dict(zip(prepared.plan.wanted, prepared.ports, strict=True))
-        return map_records(records, run, known=self.plan.graph.inputs, needed=prepared.inputs, ports=ports, batch_size=batch_size)
+        return map_records(
+            records, run, known=self.plan.graph.inputs, needed=prepared.inputs, ports=ports, batch_size=batch_size, types=self._types
+        )
 
     def load(self) -> tuple[str, ...]:
         """Load every node of the plan now, lazy ones too; gives what a user must know about the loads."""
@@ -200,7 +204,7 @@ class Pipeline:
 
     def _run(self, prepared: Prepared, inputs: Mapping[str, Any], seed: int | None, sink: Sink | None = None) -> Result:
         with only_cached("this run is offline") if self.opening.offline else nullcontext():
-            intake = take_in(inputs, known=self.plan.graph.inputs, needed=prepared.inputs)
+            intake = take_in(inputs, known=self.plan.graph.inputs, needed=prepared.inputs, types=self._types)
         return self._run_values(prepared, intake, seed, sink)
 
     def _run_values(
@@ -264,8 +268,8 @@ class Pipeline:
         return hits
 
     def _result(self, prepared: Prepared, found: tuple[Any, ...], timeline: Timeline, without: frozenset[str]) -> Result:
-        ports = zip(prepared.plan.wanted.items(), prepared.ports, found, strict=True)
-        outputs = {name: self._taken(prepared.plan, ref, port, value) for (name, ref), port, value in ports}
+        ports = zip(prepared.plan.wanted.items(), prepared.ports, prepared.checks, found, strict=True)
+        outputs = {name: self._taken(ref, port, check, value) for (name, ref), port, check, value in ports}
         if not (self._loader.has_warnings or self._said):
             return Result(outputs, without, (), timeline)
         lasting = self._lasting(prepared.plan.steps)
@@ -284,12 +288,12 @@ class Pipeline:
                 self._warned.add(text)
                 warnings.warn(text, ModelgraftWarning, stacklevel=_calling_level())
 
-    def _taken(self, plan: Plan, ref: Ref, port: Port, value: Any) -> Any:
+    def _taken(self, ref: Ref, port: Port, check: Check | None, value: Any) -> Any:
         """What the user gets for an output, once it is what was declared. A value of a plugin may do anything when it is looked at."""
         try:
             with contained():
-                if not ref.is_input and not isinstance(value, Partial):
-                    check_port(plan.graph.nodes[ref.node], ref.port, port, value, self._count)
+                if check is not None and not isinstance(value, Partial):
+                    check(value, self._count)
                 return self._show(port, value)
         except NodeError:
             raise
@@ -335,9 +339,9 @@ class Pipeline:
         if node.name not in self._looked_at and gives_floats(node):
             call = looked_at_once(call, node, seen=self._looked_at, state=lambda: self._loader.load(job.step).state, tell=tell)
         if is_routed:
-            call = routed(call, node, count=self._batch, check=check_of(node))
+            call = routed(call, node, count=self._batch, check=check_of(node, self._types))
         elif is_checked or gives_masks(node) or is_constant(node):
-            call = checked(call, node, count=self._batch, is_stopped=self._is_stopped)
+            call = checked(call, node, count=self._batch, is_stopped=self._is_stopped, types=self._types)
         if job.step.key and node.component.cache and self._cache.is_on:
             call = self._keeping(call, job)
         return call

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modelgraft.engine.cache import Cache, Outputs
-from modelgraft.engine.digests import combine, digest
+from modelgraft.engine.calls import Check, port_check
 from modelgraft.engine.engine import Engine
 from modelgraft.engine.layout import Layout, arguments, arrange
 from modelgraft.kernel.words.graph import GraphInput, Ref
 from modelgraft.kernel.words.plans import Plan, Step
 from modelgraft.kernel.words.ports import Port
+from modelgraft.records.digests import combine, digest
+from modelgraft.records.record_type import types_of
 from modelgraft.sources import kept
 
 MOST_ENGINES = 64  # sets of cached nodes that a plan keeps an engine for
@@ -22,12 +24,14 @@ MOST_ENGINES = 64  # sets of cached nodes that a plan keeps an engine for
 class Prepared:
     """A plan with what a run looks up.
 
-    ports      the port of each wanted output;  inputs  the inputs of the graph that its steps read
+    ports      the port of each wanted output;  checks  what looks at its value, None for an input
+    inputs  the inputs of the graph that its steps read
     keyed      the steps whose results may be kept;  random  the nodes whose results depend on the seed
     """
 
     plan: Plan
     ports: tuple[Port, ...]
+    checks: tuple[Check | None, ...]
     inputs: tuple[GraphInput, ...]
     keyed: Mapping[str, Step]
     random: frozenset[str]
@@ -89,7 +93,13 @@ def prepare(plan: Plan) -> Prepared:
     read = {ref for step in plan.steps for ref in arguments(step) if ref is not None} | set(plan.wanted.values())
     inputs = tuple(item for name, item in plan.graph.inputs.items() if any(ref.is_input and ref.port == name for ref in read))
     keyed = {step.node.name: step for step in plan.steps if step.key and step.node.component.cache}
-    return Prepared(plan, tuple(port_of(plan, ref) for ref in plan.wanted.values()), inputs, keyed, random_nodes(plan.steps))
+    ports = tuple(port_of(plan, ref) for ref in plan.wanted.values())
+    types, nodes = types_of(plan.graph.graph.registry), plan.graph.nodes
+    checks = tuple(
+        None if ref.is_input else port_check(nodes[ref.node], ref.port, port, types)
+        for ref, port in zip(plan.wanted.values(), ports, strict=True)
+    )
+    return Prepared(plan, ports, checks, inputs, keyed, random_nodes(plan.steps))
 
 
 def port_of(plan: Plan, ref: Ref) -> Port:

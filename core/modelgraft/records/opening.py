@@ -13,32 +13,35 @@ from modelgraft.kernel.words.errors import InputError, nearest
 FILE_BYTES = 2**30  # 1 GiB: more than any picture or sound within the limits below takes, save uncompressed ones that exceed them
 
 Say = Callable[[str], None]  # takes what a user should know of a value that is used, but not quite as it is
+Find = Callable[[str], Path]  # gives the place of what a user names
+Source = str | os.PathLike[str] | bytes  # the name of a file, or what is in it
 
 
 def silent(_text: str) -> None:
     """Say nothing: nobody listens."""
 
 
-def open_named(source: str | os.PathLike[str] | bytes, *, name: str, wanted: str) -> tuple[str, IO[bytes]]:
-    """Open bytes or a file, and give what to call it; `pypi:` names a file in a package archive. A pipe is read to its end.
+def plain_path(text: str) -> Path:
+    """The file of a name, `~` read as the home."""
+    return Path(text).expanduser()
+
+
+def open_named(source: Source, *, name: str, wanted: str, find: Find = plain_path) -> tuple[str, IO[bytes]]:
+    """Open bytes or a file, and give what to call it. A pipe is read to its end.
+
+    find  gives the place of the file that is named: who knows of archives finds those in them
 
     Raises InputError for no such file, one that cannot be read, one of more than FILE_BYTES.
     """
     if isinstance(source, bytes | bytearray | memoryview):
         return f"{len(source):,} bytes", io.BytesIO(bytes(source))
     text = os.fspath(source)
-    if text.startswith("pypi:"):
-        from modelgraft.sources import archives
-
-        path = archives.member(text)
-    else:
-        path = Path(text).expanduser()
     try:
-        return f"'{text}'", _bounded(path.open("rb"), text, name)
+        return f"'{text}'", _bounded(find(text).open("rb"), text, name)
     except FileNotFoundError as error:
         if "://" in text:
             raise InputError(f"{name}: '{text}' is an address, and nothing is fetched from one; wanted: the file of {wanted}") from error
-        near = nearest(path.name, _siblings(path))
+        near = nearest(Path(text).name, _siblings(plain_path(text)))
         raise InputError(f"{name}: there is no file '{text}'; wanted: {wanted}. {near}".rstrip()) from error
     except (OSError, ValueError, RuntimeError) as error:  # a NUL in the name is a ValueError, no home folder a RuntimeError
         raise InputError(

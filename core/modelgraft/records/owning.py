@@ -1,6 +1,6 @@
 """Values of one's own: copies of what can be written to, so that what two hold is never written by one of them.
 
-A value of a type that is not known here, such as a plugin's own record, is handed on as it is.
+A value of a type that is not known here is handed on as it is.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from modelgraft.records.absence import Absent
-from modelgraft.records.sounds import Audio
+from modelgraft.records.record import Record
 
 PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes, Absent})  # cannot be written to
 
@@ -39,7 +39,7 @@ def twin(tensor: Any) -> Any:
 
 
 def own(value: Any, tensor: TensorCopy = cloned) -> Any:
-    """Copy a value as far down as it can be written to: containers, tensors, arrays, pictures, sounds."""
+    """Copy a value as far down as it can be written to: containers, tensors, arrays, pictures, records."""
     kind = type(value)
     if kind in PLAIN:
         return value
@@ -49,12 +49,12 @@ def own(value: Any, tensor: TensorCopy = cloned) -> Any:
         return {name: own(part, tensor) for name, part in value.items()}
     if kind is tuple:
         return value if PLAIN.issuperset(map(type, value)) else tuple(own(part, tensor) for part in value)
-    if kind is Audio:
-        return Audio(own(value.samples, tensor), value.sample_rate_hz)
     if is_tensor(value):
         return tensor(value)
     if is_array(value) or is_picture(value):
         return value.copy()
+    if isinstance(value, Record):
+        return value.mapped(lambda part: own(part, tensor))
     return _own_kin(value, tensor)
 
 

@@ -10,10 +10,12 @@ import os
 from typing import IO, TYPE_CHECKING, Any
 
 from modelgraft.kernel.words.errors import InputError
-from modelgraft.records.opening import Say, open_named, reason, silent
+from modelgraft.records.opening import Find, Say, Source, open_named, plain_path, reason, silent
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from modelgraft.records.record_type import Reading
 
 # Raster formats that Pillow decodes itself; left out are those that start other programs (EPS) or read other files.
 PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
@@ -24,33 +26,54 @@ SIXTEEN_BITS = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
 WHOLE_SCALE = ("PNG", "PPM")  # formats whose mode "I" holds 16 bits
 
 
-def read_picture(source: str | os.PathLike[str] | bytes, *, name: str, say: Say = silent) -> Image:
+def raster_of(value: Any, reading: Reading, wanted: str) -> Image:
+    """A picture upright, its numbers as they are, of what a user gives: a picture, a file, bytes or an array.
+
+    wanted  what to say that was wanted, for what is none of these
+    """
+    if hasattr(value, "getbands"):  # a Pillow picture
+        check_size(value, reading.label)
+        return upright(value, reading.label)
+    if isinstance(value, str | bytes | os.PathLike):
+        return read_picture(value, name=reading.label, say=reading.tell, find=reading.find)
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return picture_of_array(value, reading.label)
+    raise reading.refused(value, wanted)
+
+
+def read_picture(source: Source, *, name: str, say: Say = silent, find: Find = plain_path) -> Image:
     """Decode a picture from a file or from its bytes, upright as its EXIF data say; the mode is kept.
 
     name  what to call it in messages, such as "input 'image'"
     say   takes what is left out, such as the other frames of an animation
     Raises InputError for no such file, no picture, a cut file, too many pixels.
     """
-    label, stream = open_named(source, name=name, wanted="a picture")
+    label, stream = open_named(source, name=name, wanted="a picture", find=find)
     with stream:
-        try:
-            picture = _open(stream, f"{name}: {label}")
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError(
-                f"{name}: {label} is no picture that can be read ({reason(error)}); wanted: {', '.join(_known_formats()).lower()}"
-            ) from error
-        check_size(picture, f"{name}: {label}")
+        picture = opened(stream, f"{name}: {label}")
         found = upright(picture, f"{name}: {label}")
         if picture.format != "MPO" and _is_animated(picture):  # MPO: a photograph of a phone, with its preview
             say(f"{label} has more than one frame; the first is seen")
         return found
 
 
+def opened(stream: IO[bytes], label: str) -> Image:
+    """The picture in a stream, not yet decoded. Raises InputError for what is none, and for too many pixels."""
+    try:
+        picture = _open(stream, label)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{label} is no picture that can be read ({reason(error)}); wanted: {', '.join(_known_formats()).lower()}"
+        ) from error
+    check_size(picture, label)
+    return picture
+
+
 def check_size(picture: Image, label: str) -> None:
     """Raise InputError for a picture without pixels or with too many, before they are decoded."""
-    _check_pixels(*picture.size, label)
+    check_pixels(*picture.size, label)
 
 
 def upright(picture: Image, label: str) -> Image:
@@ -112,7 +135,7 @@ def picture_of_array(value: Any, label: str) -> Image:
         found = f"{array.dtype}[{' '.join(map(str, array.shape))}]"
         text = f"{label}: found {found}, wanted uint8[height width], uint8[height width 3] or uint8[height width 4]"
         raise InputError(text + _way_out(array))
-    _check_pixels(array.shape[1], array.shape[0], label)
+    check_pixels(array.shape[1], array.shape[0], label)
     return Image.fromarray(numpy.array(array))
 
 
@@ -137,7 +160,8 @@ def _scaled(picture: Image) -> Image:
     return Image.fromarray(((values + 128) // 257).astype(numpy.uint8))
 
 
-def _check_pixels(width: int, height: int, label: str) -> None:
+def check_pixels(width: int, height: int, label: str) -> None:
+    """Raise InputError for a size without pixels or with too many."""
     if not width * height:
         raise InputError(f"{label} has {width} x {height} pixels; wanted: at least one")
     if width * height > (most := _most_pixels()):
@@ -169,7 +193,7 @@ def _open(stream: IO[bytes], label: str) -> Image:
 def _refuse_bombs(stream: IO[bytes], head: bytes, label: str) -> None:
     """What costs memory or time as soon as it is opened: the canvas of a WebP, and the passes of a JPEG."""
     if head[:4] == b"RIFF" and head[8:15] == b"WEBPVP8":
-        _check_pixels(*_canvas(head), label)
+        check_pixels(*_canvas(head), label)
     if head[:2] == b"\xff\xd8":
         stream.seek(0)
         scans = stream.read().count(b"\xff\xda")  # within the coded pixels 255 is followed by 0

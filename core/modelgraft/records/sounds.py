@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import wave
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, ClassVar
 
+from modelgraft.kernel.words.amounts import in_seconds
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.records import endings
-from modelgraft.records.opening import Say, open_named, reason, silent
+from modelgraft.records.opening import Find, Say, Source, open_named, plain_path, reason, silent
+from modelgraft.records.record import Record, Sight
 
 if TYPE_CHECKING:
     import numpy
@@ -25,12 +27,13 @@ AUDIO_VALUES = 345_600_000  # samples times channels: that hour in stereo at 48 
 AUDIO_RATE_HZ = 1_000_000  # above every recorder: to resample from a false rate would fill the memory
 AUDIO_LOUDEST = 100.0  # 40 dB above full scale, which no recording reaches: such samples are counts of an integer type
 OPEN_FRAMES = 2**60  # what libsndfile says where a file states no length
+LONGEST_S = 60.0  # of a sound on a page
 BLOCK_FRAMES = 65_536  # read at a time: enough to be fast, little beside the whole
 FULL_SCALE = {"int8": 2.0**7, "int16": 2.0**15, "int32": 2.0**31}  # what 1.0 is, as in a wav of that width
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Audio:
+class Audio(Record):
     """A sound.
 
     samples         float32[channels frames], in -1..1
@@ -39,23 +42,50 @@ class Audio:
 
     samples: numpy.ndarray[Any, Any]
     sample_rate_hz: int
+    called: ClassVar[str] = "a sound"
+    endings: ClassVar[tuple[str, ...]] = (".wav",)
 
     @property
     def seconds(self) -> float:
         """Its length."""
         return float(self.samples.shape[-1]) / self.sample_rate_hz
 
+    def brief(self) -> str:
+        """Its length."""
+        return f"sound of {in_seconds(self.seconds)}"
+
+    def facts(self) -> dict[str, Any]:
+        """Its rate and shape."""
+        channels, frames = self.samples.shape
+        return {"type": "audio", "sample_rate_hz": self.sample_rate_hz, "channels": channels, "frames": frames}
+
+    def sight(self) -> Sight:
+        """The beginning of it, to listen to."""
+        stream = io.BytesIO()
+        write_wave(Audio(self.samples[:, : int(LONGEST_S * self.sample_rate_hz)], self.sample_rate_hz), stream)
+        cut = f", the first {LONGEST_S:g} s of it" if self.seconds > LONGEST_S else ""
+        return Sight(f"{self.brief()} at {self.sample_rate_hz:,} Hz{cut}", "audio/wav", stream.getvalue())
+
+    def save(self, target: Path, label: str, say: Say) -> None:
+        """Write 16-bit PCM; what is beyond full scale is cut, and that is said."""
+        loudest = float(abs(self.samples).max(initial=0.0))
+        if not math.isfinite(loudest):
+            raise InputError(f"{label}: the sound holds samples that are no finite numbers, which no wav can hold")
+        if loudest > 1:
+            say(f"{label}: samples up to {loudest:.3g} are cut to 1, the most that a wav of 16 bits holds")
+        write_wave(self, target)
+
     def __repr__(self) -> str:
         return f"Audio({self.samples.shape[0]} channels, {self.seconds:.2f} s, {self.sample_rate_hz} Hz)"
 
 
-def read_audio(source: str | os.PathLike[str] | bytes, *, name: str, say: Say = silent) -> Audio:
+def read_audio(source: Source, *, name: str, say: Say = silent, find: Find = plain_path) -> Audio:
     """Decode a sound from a file or from its bytes: WAV always, FLAC, OGG and MP3 where `soundfile` is installed.
 
     say  takes what is read though it is not quite in order, such as a wav that was written into a pipe and states no length
     Raises InputError for no such file, no sound, an empty, damaged or cut one, one beyond AUDIO_SECONDS or AUDIO_VALUES.
     """
-    label, stream = open_named(source, name=name, wanted="a sound")
+    label, stream = open_named(source, name=name, wanted="a sound", find=find)
     with stream:
         ending = endings.look(stream)
         if ending.refused:
@@ -64,6 +94,18 @@ def read_audio(source: str | os.PathLike[str] | bytes, *, name: str, say: Say = 
     if ending.odd:
         say(f"{label} {ending.odd}")
     return checked_sound(audio, f"{name}: {label}")
+
+
+def write_wave(audio: Audio, target: Path | IO[bytes]) -> None:
+    """Write 16-bit PCM; samples outside -1..1 are clipped."""
+    import numpy
+
+    pcm = (numpy.clip(audio.samples, -1.0, 1.0) * 32767.0).round().astype("<i2")
+    with wave.open(str(target) if isinstance(target, Path) else target, "wb") as sound:
+        sound.setnchannels(pcm.shape[0])
+        sound.setsampwidth(2)
+        sound.setframerate(audio.sample_rate_hz)
+        sound.writeframes(pcm.T.tobytes())
 
 
 def checked_sound(audio: Audio, label: str) -> Audio:

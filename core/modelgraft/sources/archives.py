@@ -21,11 +21,13 @@ from typing import TYPE_CHECKING
 
 from modelgraft.kernel.words.errors import Problem, SourceError, choices, nearest
 from modelgraft.kernel.words.wording import option
+from modelgraft.records.opening import plain_path
+from modelgraft.records.publishing import file_aside
 from modelgraft.sources import kept, seals
 from modelgraft.sources.headers import damaged
 from modelgraft.sources.progress import Progress, current_listener
 from modelgraft.sources.refs import SourceRef, is_safe, parse
-from modelgraft.sources.storage import cache_in_use, cache_root, digest_of, file_aside, locked, sha256_of
+from modelgraft.sources.storage import cache_in_use, cache_root, digest_of, locked, sha256_of
 
 if TYPE_CHECKING:
     import zipfile
@@ -64,6 +66,11 @@ def member(text: str, *, offline: bool = False, progress: Progress | None = None
     if ref.kind != "archive":
         raise SourceError(Problem("source-syntax", f"'{text}' names no file in a package: it does not start with pypi:"))
     return fetch(ref, offline=offline, progress=progress, beside=beside)
+
+
+def located(text: str) -> Path:
+    """The file that a user names for an input: one in a package where the name begins with pypi:. Raises SourceError as `member`."""
+    return member(text) if text.startswith("pypi:") else plain_path(text)
 
 
 def join(texts: Sequence[str], *, sha256: str, name: str, offline: bool = False, progress: Progress | None = None) -> Path:

@@ -22,9 +22,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from modelgraft.kernel.words.errors import Problem, SourceError
+from modelgraft.records.publishing import publish
 from modelgraft.sources.progress import Progress
 from modelgraft.sources.refs import is_safe
-from modelgraft.sources.storage import CHUNK_BYTES, digest_of, publish
+from modelgraft.sources.storage import CHUNK_BYTES, digest_of
 
 TRIES = 5  # a connection that drops more often than this within one download is reported
 FIRST_PAUSE_S = 0.2  # before the second try; each further pause is twice as long

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from modelgraft.sources.storage import file_aside
+from modelgraft.records.publishing import file_aside
 
 Found = TypeVar("Found")
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from modelgraft.engine.backend import LoadContext, Loaded, NodeRuntime
-from modelgraft.engine.calls import wrong_record
+from modelgraft.engine.calls import record_check
 from modelgraft.engine.inplace import written_ports
-from modelgraft.kernel.shelf.registry import assemble
-from modelgraft.kernel.words.errors import ModelgraftError, Place, PluginError
+from modelgraft.kernel.shelf.registry import assemble, discover
+from modelgraft.kernel.words.errors import ModelgraftError, Place, PluginError, choices
 from modelgraft.kernel.words.graph import Node
 from modelgraft.kernel.words.kinds import Component
-from modelgraft.kernel.words.ports import Axis, ListOf, Modality, Port, Tensor
-from modelgraft.records.owning import own, twin
+from modelgraft.kernel.words.ports import Axis, ListOf, Modality, Port, PortType, Tensor
+from modelgraft.records.owning import is_array, own, twin
+from modelgraft.records.record import Record
+from modelgraft.records.record_type import RecordType, Types, types_of
+from modelgraft.records.shipped import SHIPPED
 from modelgraft.records.values import describe, tensor_mismatch
 
 SIZES = (5, 7, 11, 13, 17, 19, 23)  # for axes whose size is free: all different, none a divisor of another
@@ -80,8 +83,10 @@ def node_of(subject: Any, config: Mapping[str, Any] | None = None) -> Node:
     )  # fmt: skip
 
 
-def conform(subject: Any, config: Mapping[str, Any] | None = None, **inputs: Any) -> None:
+def conform(subject: Any, config: Mapping[str, Any] | None = None, *kinds: RecordType, **inputs: Any) -> None:
     """Prove that a component keeps its declaration. Inputs that are not given are made up from the ports.
+
+    kinds  record types of its ports that no installed plugin offers
 
     Raises ConformanceError that lists each broken rule:
     inputs         what it is given is as it was afterwards: nothing is written in place
@@ -92,21 +97,24 @@ def conform(subject: Any, config: Mapping[str, Any] | None = None, **inputs: Any
     parameters     the declared formula counts what the module holds, built on the meta device
     state          a state dict saved and loaded gives the same outputs
     """
-    broken = [f"{rule}: {text}" for rule, text in _broken_rules(subject, config, inputs)]
+    broken = [f"{rule}: {text}" for rule, text in _broken_rules(subject, config, kinds, inputs)]
     if broken:
         component: Component = subject.__component__
         raise ConformanceError(f"component '{component.id}' does not keep its declaration\n  " + "\n  ".join(broken))
 
 
-def _broken_rules(subject: Any, config: Mapping[str, Any] | None, inputs: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _broken_rules(
+    subject: Any, config: Mapping[str, Any] | None, kinds: Iterable[RecordType], inputs: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
     trial = open_node(subject, config)
+    types = _types_of(trial.node, kinds)
     free = _free_sizes(trial.node)
-    values = [inputs[name] if name in inputs else example(port, free) for name, port in trial.node.in_ports.items()]
+    values = [inputs[name] if name in inputs else example(port, free, types) for name, port in trial.node.in_ports.items()]
     given = own(values, twin)
     outputs = trial(*given)
     written = written_ports(tuple(trial.node.in_ports), values, given)
     yield from (("inputs", f"'{name}' is written to in place, and others may hold it: work on a copy") for name in written)
-    yield from (("ports", text) for text in _port_law(trial.node, values, outputs))
+    yield from (("ports", text) for text in _port_law(trial.node, values, outputs, types))
     yield from (("numbers", text) for text in _number_law(values, outputs))
     again = open_node(subject, config)(*own(values, twin))
     yield from (("repeatable", f"'{name}' differs between two runs") for name in outputs if not same(outputs[name], again[name]))
@@ -127,16 +135,35 @@ def _free_sizes(node: Node) -> dict[str, int]:
     return {"batch": 2} | dict(zip((n for n in names if n != "batch"), (size for size in SIZES if size not in stated), strict=False))
 
 
-def example(port: Port, sizes: Mapping[str, int]) -> Any:
-    """A batch of two records for an input port: optional ports get nothing."""
+def _types_of(node: Node, kinds: Iterable[RecordType]) -> Types:
+    """The record types that the ports of a node may name: ours and `kinds`, and where these do not do, those of installed plugins."""
+    there = {**SHIPPED, **{kind.name: kind for kind in kinds}}
+    named = {name for port in (*node.in_ports.values(), *node.out_ports.values()) for kind in port.types if (name := _record_in(kind))}
+    if not named <= there.keys():
+        there |= types_of(discover())
+    if missing := sorted(named - there.keys()):
+        text = f"no installed plugin offers the record type {choices(missing)}; give it to conform, behind the config"
+        raise PluginError(text)
+    return there
+
+
+def _record_in(kind: PortType) -> str:
+    while isinstance(kind, ListOf):
+        kind = kind.item
+    return kind.name if isinstance(kind, Modality) else ""
+
+
+def example(port: Port, sizes: Mapping[str, int], types: Types = SHIPPED) -> Any:
+    """A batch of two records for an input port: optional ports get nothing.
+
+    sizes  of the axes by name;  types  the record types that there are
+    """
     if port.optional:
         return None
     kind = port.tensor or port.type
     if isinstance(kind, Tensor):
         return _example_tensor(kind, sizes)
-    if isinstance(kind, ListOf):
-        return [["cat", "dog", "moped"], ["a red fox", "snow", "rain"]]
-    return [_example_record(kind, index) for index in range(2)]
+    return [_example_record(kind, index, sizes, types) for index in range(2)]
 
 
 def _example_tensor(kind: Tensor, sizes: Mapping[str, int]) -> Any:
@@ -153,25 +180,14 @@ def _example_tensor(kind: Tensor, sizes: Mapping[str, int]) -> Any:
     return torch.randn(shape, generator=generator).to(dtype)
 
 
-def _example_record(kind: Modality, index: int) -> Any:
-    if kind.name in ("text", "label"):
-        return ("a red fox in the snow", "rain")[index]
-    if kind.name in ("image", "depth", "thermal"):
-        from PIL import Image
-
-        return Image.radial_gradient("L").resize((37, 23) if index else (21, 31)).convert("RGB")
-    if kind.name == "audio":
-        import numpy
-
-        from modelgraft.records.media import Audio
-
-        return Audio(numpy.sin(numpy.arange(4000 + 800 * index) / 9.0).astype(numpy.float32)[None], 16_000)
-    if kind.name == "conversation":
-        return ({"role": "user", "content": [{"type": "text", "text": "Hello"}]},)
-    return {"id": index}
+def _example_record(kind: PortType, index: int, sizes: Mapping[str, int], types: Types) -> Any:
+    """A record; of a list two or three entries, unlike in their number too."""
+    if isinstance(kind, ListOf):
+        return [_example_record(kind.item, entry, sizes, types) for entry in range(2 + index)]
+    return _example_tensor(kind, sizes)[0] if isinstance(kind, Tensor) else types[kind.name].example(index)
 
 
-def _port_law(node: Node, values: list[Any], outputs: Mapping[str, Any]) -> Iterator[str]:
+def _port_law(node: Node, values: list[Any], outputs: Mapping[str, Any], types: Types) -> Iterator[str]:
     """Declared against found: kind of value, batch, dtype, and one size for each axis name over all ports."""
     sizes = dict[str, tuple[int, str]]()
     pairs = [*zip(node.in_ports.items(), values, strict=True), *((item, outputs[item[0]]) for item in node.out_ports.items())]
@@ -183,7 +199,7 @@ def _port_law(node: Node, values: list[Any], outputs: Mapping[str, Any]) -> Iter
                 yield f"'{name}' is declared {port} but is {describe(value)}"
             elif not isinstance(value, list) or len(value) != 2:
                 yield f"'{name}' is declared {port} but is {describe(value)}, wanted a list with one record for each of the batch"
-            elif name in node.out_ports and (wrong := wrong_record(port.type, value)):
+            elif name in node.out_ports and (wrong := record_check(port.type, types)(value)):
                 yield f"'{name}' is declared {port}, but {wrong}"
             continue
         kind = port.tensor
@@ -211,8 +227,10 @@ def _count_nan(value: Any) -> int:
         return sum(map(_count_nan, value))
     if isinstance(value, dict):
         return sum(map(_count_nan, value.values()))
-    if hasattr(value, "samples"):
-        return int((value.samples != value.samples).sum())
+    if isinstance(value, Record):
+        return 0 if value.gaps else _count_nan(value.parts())
+    if is_array(value):
+        return int((value != value).sum()) if value.dtype.kind == "f" else 0  # noqa: PLR0124 that is what NaN is
     is_floating = hasattr(value, "is_floating_point") and value.is_floating_point()
     return int(value.isnan().sum()) if is_floating else 0
 
@@ -251,18 +269,26 @@ def same(one: Any, other: Any, *, tolerance: float = 0.0) -> bool:
         return len(one) == len(other) and all(same(a, b, tolerance=tolerance) for a, b in zip(one, other, strict=True))
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same(value, other[key], tolerance=tolerance) for key, value in one.items())
-    if hasattr(one, "samples"):
-        if one.samples.shape != other.samples.shape or one.sample_rate_hz != other.sample_rate_hz:
-            return False
-        import numpy
-
-        return numpy.allclose(one.samples, other.samples, rtol=0.0, atol=tolerance, equal_nan=True)
+    if isinstance(one, Record):
+        return type(one) is type(other) and same(one.parts(), other.parts(), tolerance=tolerance)
+    if is_array(one) and is_array(other):
+        return _same_arrays(one, other, tolerance)
     if isinstance(one, float) and isinstance(other, float):
         return one == other or (one != one and other != other) or abs(one - other) <= tolerance * max(1.0, abs(other))  # noqa: PLR0124 NaN
     has_own = any("__eq__" in vars(base) for base in type(one).__mro__[:-1])
     if type(one) is type(other) and not has_own:  # it equals itself alone: then what it holds is compared
         return same(getattr(one, "__dict__", None), getattr(other, "__dict__", None), tolerance=tolerance)
     return bool(one == other)
+
+
+def _same_arrays(one: Any, other: Any, tolerance: float) -> bool:
+    import numpy
+
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    if one.dtype.kind not in "fc":
+        return bool(numpy.array_equal(one, other))
+    return bool(numpy.allclose(one, other, rtol=tolerance, atol=tolerance, equal_nan=True))
 
 
 def _same_tensors(one: Any, other: Any, tolerance: float) -> bool:

@@ -24,6 +24,7 @@ from modelgraft.kernel.words.errors import InputError, Place, PluginError, choic
 from modelgraft.kernel.words.guard import Escaped, contained, is_raised_by, place_of, said
 from modelgraft.kernel.words.kinds import Component, dimension_fields
 from modelgraft.kernel.words.ports import ListOf, Modality, Port
+from modelgraft.records.record_type import types_of
 from modelgraft.tools.looks import Look, look
 
 OK, FAILED, NOT_RUN = "ok", "failed", "not run"
@@ -147,7 +148,7 @@ def _component(component: Component, registry: Registry) -> Finding:
     if troubles:
         return failed(component.id, "; ".join(troubles), declared)
     missing = _code(component, declared)
-    return missing if missing is not None else _conform(component, seen, declared)
+    return missing if missing is not None else _conform(component, seen, declared, registry)
 
 
 def port_troubles(component: Component, seen: Look, registry: Registry) -> list[str]:
@@ -169,8 +170,8 @@ def _port(side: str, name: str, port: Port, registry: Registry) -> Iterator[str]
         inner = kind
         while isinstance(inner, ListOf):
             inner = inner.item
-        if isinstance(inner, Modality) and inner.name not in registry.port_types:
-            near = nearest(inner.name, registry.port_types)
+        if isinstance(inner, Modality) and inner.name not in registry.record_types:
+            near = nearest(inner.name, registry.record_types)
             yield f"{side} '{name}' is of the type '{inner.name}', which nobody offers. {near}".rstrip()
     if side == "output" and len(port.types) != 1:
         yield f"output '{name}' has {len(port.types)} types ({port}); an output gives one"
@@ -197,7 +198,7 @@ def _code(component: Component, declared: Place | None) -> Finding | None:
     return None
 
 
-def _conform(component: Component, seen: Look, declared: Place | None) -> Finding:
+def _conform(component: Component, seen: Look, declared: Place | None, registry: Registry) -> Finding:
     given = _config(component, seen)
     made_up = given
     reason = _not_runnable(component, given)
@@ -220,7 +221,7 @@ def _conform(component: Component, seen: Look, declared: Place | None) -> Findin
     with_what = f" with {', '.join(f'{name}: {value}' for name, value in made_up.items())}" if made_up else ""
     try:
         with contained():
-            conform(subject, given)
+            conform(subject, given, *types_of(registry).values())
     except ConformanceError as error:
         return failed(component.id, f"{error}{with_what and f'{chr(10)}  (made up:{with_what})'}", declared)
     except Exception as error:  # noqa: BLE001 a component may raise anything while it runs

@@ -8,7 +8,7 @@ from pathlib import Path
 from modelgraft.kernel.words.errors import InputError, nearest
 from modelgraft.kernel.words.graph import SolvedGraph
 from modelgraft.kernel.words.plans import Plan
-from modelgraft.records.media import check_writable, file_named, write_value
+from modelgraft.records.writing import check_writable, file_named, write_value
 from modelgraft.tools import draw
 
 PNG = "png"  # the format that is no text, and needs an extra

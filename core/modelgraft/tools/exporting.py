@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.kernel.words.graph import GraphSpec, Node, SolvedGraph
 from modelgraft.kernel.words.plans import Plan, Step
-from modelgraft.records.media import told_of
+from modelgraft.records.writing import told_of
 from modelgraft.sources import kept, seals
 from modelgraft.sources.storage import digest_of, folder_aside
 from modelgraft.tools.exported_script import SCRIPT

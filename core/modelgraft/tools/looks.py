@@ -211,8 +211,8 @@ def read_type(text: str, registry: Registry) -> PortType:
     inner: PortType = kind
     while isinstance(inner, ListOf):
         inner = inner.item
-    if isinstance(inner, Modality) and inner.name not in registry.port_types:
-        there = {*registry.port_types, *DTYPES, TENSOR}
+    if isinstance(inner, Modality) and inner.name not in registry.record_types:
+        there = {*registry.record_types, *DTYPES, TENSOR}
         raise InputError(f"no port is of type '{text}'; there are: {choices(there, most=40)}. {nearest(text, there)}".rstrip())
     return kind
 

@@ -117,8 +117,8 @@ def _input() -> Schema:
 
 def _port_type(registry: Registry) -> Schema:
     """Any combination is allowed; the single record types are offered with their meaning."""
-    records = [{"const": name, "description": meaning} for name, meaning in sorted(registry.port_types.items())]
-    atom = rf"(?:{'|'.join(map(re.escape, registry.port_types))})|(?:{'|'.join(DTYPES)})\[[^\[\]]*\]"
+    records = [{"const": name, "description": kind.meaning} for name, kind in sorted(registry.record_types.items())]
+    atom = rf"(?:{'|'.join(map(re.escape, registry.record_types))})|(?:{'|'.join(DTYPES)})\[[^\[\]]*\]"
     atom = rf"(?:{atom}|list\[(?:{atom})\])"
     whole = rf"{atom}(?: *\| *{atom})*"
     return {

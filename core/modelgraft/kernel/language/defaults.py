@@ -5,49 +5,40 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from modelgraft.kernel.words.ports import DTYPES, ListOf, Modality, Port, PortType, Tensor
+from modelgraft.kernel.words.ports import DTYPES, ListOf, Modality, Port, PortType, RecordKind, Tensor
 
-TEXTS = ("text", "label")
-FREE = ("object",)  # any value
-MESSAGE = frozenset({"role", "content"})
+UNSTATED = "none:"  # how a misfit begins of what cannot stand in a graph
+Types = Mapping[str, RecordKind]  # the record types that there are, by name
 
 
-def wanted_default(kind: Port, default: Any) -> str | None:  # Any: whatever stands in the document
+def wanted_default(kind: Port, default: Any, types: Types) -> str | None:  # Any: whatever stands in the document
     """What the default of an input should have been, or None when it fits."""
     if default is None and kind.optional:
         return None
     records = [part for part in kind.types if not isinstance(part, Tensor)]
-    misfits = [_misfit(part, default) for part in records[:1] or kind.types]  # as a run reads what is no array: the first that is a record
+    misfits = [_misfit(part, default, types) for part in records[:1] or kind.types]  # as a run reads what is no array
     return None if None in misfits else " or ".join(dict.fromkeys(filter(None, misfits)))
 
 
-def _misfit(part: PortType, default: Any) -> str | None:
+def _misfit(part: PortType, default: Any, types: Types) -> str | None:
     if isinstance(part, Tensor):
         return _misfit_of_tensor(part, default)
-    if isinstance(part, ListOf):
-        return _misfit_of_list(part, default)
-    if part.name in TEXTS:
-        return None if isinstance(default, str) else "a text"
-    if part.name == "conversation":
-        return None if _is_conversation(default) else "a text, or a list of messages, each with role and content"
-    return None if part.name in FREE else f"none: a value of type {part} is given to the run"
+    return _misfit_of_list(part, default, types) if isinstance(part, ListOf) else types[part.name].misfit(default)
 
 
-def _misfit_of_list(part: ListOf, default: Any) -> str | None:
+def _misfit_of_list(part: ListOf, default: Any, types: Types) -> str | None:
+    """Of a list each entry must fit; of an item that no graph can state, none can be told."""
     inner = part.item
-    if isinstance(inner, Modality) and inner.name not in (*TEXTS, *FREE, "conversation"):
-        return f"none: a value of type {part} is given to the run"
     is_batch = isinstance(default, list) and bool(default) and all(isinstance(entry, list) for entry in default)
     records = default if is_batch else [default]  # a list of lists is a batch of records, each a list
-    if all(isinstance(record, list) and all(_misfit(inner, entry) is None for entry in record) for record in records):
+    are_lists = all(isinstance(record, list) for record in records)
+    entries = [entry for record in records for entry in record] if are_lists else [default]
+    misfits = [text for entry in entries if (text := _misfit(inner, entry, types)) is not None]
+    if any(text.startswith(UNSTATED) for text in misfits):
+        return f"{UNSTATED} a value of type {part} is given to the run"
+    if are_lists and not misfits:
         return None
-    return "a list of texts" if isinstance(inner, Modality) and inner.name in TEXTS else f"a list of values of type {inner}"
-
-
-def _is_conversation(default: Any) -> bool:
-    if isinstance(default, list):
-        return bool(default) and all(isinstance(message, Mapping) and set(message) == MESSAGE for message in default)
-    return isinstance(default, str)
+    return f"a list of {inner}s" if isinstance(inner, Modality) else f"a list of values of type {inner}"
 
 
 def _misfit_of_tensor(part: Tensor, default: Any) -> str | None:

@@ -161,7 +161,7 @@ class Expansion:
         file = found.root.place.file
         title = f"the graph {found.path.stem}"
         scope = read_params(root.value.get("params"), values, self.collector, title=title)
-        sections = Sections(self.collector, scope, self.registry.port_types, self.folders)
+        sections = Sections(self.collector, scope, self.registry.record_types, self.folders)
         sections.top_level(root)
         inputs = sections.inputs(root.value.get("inputs"))
         read = [sections.node(name, item) for name, item in sections.entries(root.value.get("nodes"), "nodes").items()]

@@ -23,7 +23,7 @@ from modelgraft.kernel.language.slips import space_hint
 from modelgraft.kernel.language.yaml_reader import Item
 from modelgraft.kernel.words.errors import Collector, Place, choices, nearest
 from modelgraft.kernel.words.graph import INPUTS, AdapterSpec, GraphInput, NodeSpec, Origin, Ref, Value, Wire
-from modelgraft.kernel.words.ports import ListOf, Modality, Port, PortSyntaxError, PortType, port
+from modelgraft.kernel.words.ports import ListOf, Modality, Port, PortSyntaxError, PortType, RecordKind, port
 
 GRAPH_PREFIX = "graph:"  # `use: graph:eye.yaml` places a whole graph as one node
 _WORD = r"[A-Za-z_][A-Za-z0-9_]*"
@@ -61,7 +61,7 @@ class Sections:
 
     collector: Collector
     scope: Scope
-    port_types: Iterable[str]
+    record_types: Mapping[str, RecordKind]
     folders: Mapping[str, Path | None]
     _folder_notes: dict[str, Path | None] = field(default_factory=dict)
 
@@ -324,7 +324,7 @@ class Sections:
         if not isinstance(doc, str):
             self.wrong_type(form["doc"], f"doc of the input {name}", "a text")
         default = self.scope.fill(form["default"]).value if "default" in form else None
-        if "default" in form and (wanted := wanted_default(kind, default)) is not None:
+        if "default" in form and (wanted := wanted_default(kind, default, self.record_types)) is not None:
             self.wrong_type(form["default"]._replace(value=default), f"the default of the input {name}", wanted)
         return GraphInput(name, kind, default, "default" in form, str(doc), item.at)
 
@@ -340,10 +340,10 @@ class Sections:
         known = True
         for part in kind.types:
             record = _record(part)
-            if isinstance(record, Modality) and record.name not in self.port_types:
+            if isinstance(record, Modality) and record.name not in self.record_types:
                 known = False
-                found = f"the input {name} is of type '{record.name}', which nothing registers; there are: {choices(self.port_types)}"
-                self.collector.add("unknown-type", found, place=item.at, hint=nearest(record.name, self.port_types))
+                found = f"the input {name} is of type '{record.name}', which nothing registers; there are: {choices(self.record_types)}"
+                self.collector.add("unknown-type", found, place=item.at, hint=nearest(record.name, self.record_types))
         return kind if known else None
 
     def outputs(self, item: Item | None) -> dict[str, Ref]:

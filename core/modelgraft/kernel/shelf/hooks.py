@@ -22,8 +22,16 @@ def register_components(register: Callable[[Any], None]) -> None:
 
 
 @hookspec
+def register_record_types(register: Callable[[Any], None]) -> None:
+    """Offer media beside the built-in ones: call `register(kind)` with an object of a `modelgraft.plugin.RecordType` for each.
+
+    What it says of itself is all that is known of the medium: how its records are read, told from others, written, shown and made up.
+    """
+
+
+@hookspec
 def register_port_types(register: Callable[[str, str], None]) -> None:
-    """Offer record types beside the built-in ones: call `register(name, meaning)`."""
+    """Once offered a name without a reader: tells what is missing. Implement `register_record_types` instead."""
 
 
 @hookspec

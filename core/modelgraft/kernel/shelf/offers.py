@@ -14,12 +14,12 @@ from modelgraft.kernel.words.errors import PluginError, choices, nearest
 from modelgraft.kernel.words.families import FamilyCard
 from modelgraft.kernel.words.guard import shown
 from modelgraft.kernel.words.kinds import Component
-from modelgraft.kernel.words.ports import DTYPES, MODALITIES
+from modelgraft.kernel.words.ports import DTYPES, RecordKind
 
 # What an offer is called in messages -> the table of the registry that holds it.
 TABLES: Mapping[str, str] = {
     "component": "components",
-    "record type": "port_types",
+    "record type": "record_types",
     "recorded config": "recorded_configs",
     "weight reader": "weight_readers",
     "backend": "backends",
@@ -27,7 +27,7 @@ TABLES: Mapping[str, str] = {
 }
 # Names that belong to the core: what it reads, writes or says by itself.
 RESERVED: Mapping[str, tuple[str, ...]] = {
-    "record type": (*MODALITIES, *DTYPES, "list", "optional"),
+    "record type": (*DTYPES, "list", "optional"),
     "weight reader": (".safetensors", ".pt", ".pth"),
     "backend": ("auto",),
 }
@@ -62,7 +62,7 @@ class Offers:
 
     plugin: str
     components: dict[str, Component] = field(default_factory=dict)
-    port_types: dict[str, str] = field(default_factory=dict)
+    record_types: dict[str, RecordKind] = field(default_factory=dict)
     recorded_configs: dict[str, Path] = field(default_factory=dict)
     weight_readers: dict[str, str] = field(default_factory=dict)
     backends: dict[str, BackendCard] = field(default_factory=dict)
@@ -81,13 +81,23 @@ class Offers:
             raise PluginError(f"register_components got {shown(subject)}, which @component does not decorate")
         self._add("component", found.id, replace(found, plugin=self.plugin))
 
-    def add_port_type(self, name: str, meaning: str) -> None:
-        """Take a record type."""
+    def add_record_type(self, kind: Any) -> None:
+        """Take a record type with all that belongs to it."""
+        name, meaning = getattr(kind, "name", None), getattr(kind, "meaning", None)
+        if isinstance(kind, type) or not callable(getattr(kind, "lacks", None)):
+            raise PluginError(f"register_record_types got {shown(kind)}; wanted: an object of a modelgraft.plugin.RecordType")
         if not isinstance(name, str) or not _WORD.match(name):
-            raise PluginError(f"register_port_types got the name {shown(name)}; wanted: a word in lower case, such as mesh")
+            raise PluginError(f"register_record_types got the name {shown(name)}; wanted: a word in lower case, such as mesh")
         if not isinstance(meaning, str) or not meaning.strip():
             raise PluginError(f"the record type '{name}' has no meaning: wanted a few words, such as 'a surface of triangles'")
-        self._add("record type", name, meaning)
+        if lacking := kind.lacks():
+            raise PluginError(f"the record type '{name}' {lacking}")
+        self._add("record type", name, kind)
+
+    def refuse_port_type(self, name: str, meaning: str) -> None:  # noqa: ARG002 as plugins call it
+        """Say what is missing: a name alone cannot be read from a file, checked or written."""
+        found = f"register_port_types offers the record type {shown(name)} without a reader"
+        raise PluginError(f"{found}: offer a modelgraft.plugin.RecordType by register_record_types")
 
     def add_recorded_config(self, source: str, folder: str | os.PathLike[str]) -> None:
         """Take the folder that stands for a published checkpoint."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from importlib.metadata import Distribution, EntryPoint, entry_points
 from pathlib import Path
 from types import MappingProxyType
@@ -24,12 +25,13 @@ from modelgraft.kernel.words.errors import Place, PluginError, choices, nearest
 from modelgraft.kernel.words.families import FamilyCard
 from modelgraft.kernel.words.guard import contained, place_of, said
 from modelgraft.kernel.words.kinds import Component
-from modelgraft.kernel.words.ports import MODALITIES
+from modelgraft.kernel.words.ports import RecordKind
 
 __all__ = ["GROUP", "KNOWN", "SHIPPED", "Known", "Lost", "Plugin", "Registry", "assemble", "discover"]
 
 GROUP = "modelgraft"  # the entry-point group of plugins
 SHIPPED = "modelgraft"  # the distribution whose plugins come first
+OWN_RECORDS = "modelgraft.records.shipped"  # the record types that are always there: like a plugin they are named, not imported, here
 OWN = "modelgraft itself"  # who has the names that no plugin can take
 
 
@@ -82,7 +84,7 @@ class Registry:
 
     plugins: Mapping[str, Plugin]
     components: Mapping[str, Component]
-    port_types: Mapping[str, str]
+    record_types: Mapping[str, RecordKind]
     recorded_configs: Mapping[str, Path]
     weight_readers: Mapping[str, str]
     backends: Mapping[str, BackendCard]
@@ -169,8 +171,9 @@ class _Building:
         self.manager.add_hookspecs(hooks)
         self.plugins: dict[str, Plugin] = {}
         self.offers = Offers("")
-        self.offers.port_types.update(MODALITIES)
+        self.offers.record_types.update(import_module(OWN_RECORDS).SHIPPED)
         self.owners: dict[tuple[str, str], str] = {(what, name): OWN for what, names in RESERVED.items() for name in names}
+        self.owners |= {("record type", name): OWN for name in self.offers.record_types}
 
     def load(self, name: str, point: EntryPoint) -> None:
         distribution: Distribution | None = point.dist
@@ -205,7 +208,8 @@ class _Building:
         others = [plugin for plugin in self.manager.get_plugins() if plugin is not module]
         hook = self.manager.subset_hook_caller
         hook("register_components", others)(register=offers.add_component)
-        hook("register_port_types", others)(register=offers.add_port_type)
+        hook("register_record_types", others)(register=offers.add_record_type)
+        hook("register_port_types", others)(register=offers.refuse_port_type)
         hook("register_recorded_configs", others)(register=offers.add_recorded_config)
         hook("register_weight_readers", others)(register=offers.add_weight_reader)
         hook("register_backends", others)(register=offers.add_backend)

@@ -1,6 +1,6 @@
 """Port types: how a value that travels on a wire is described.
 
-    image  audio  video  depth  thermal  imu  text  conversation  label  boxes  object     one record each
+    image  audio  text  conversation  ...                                                  a record type each, see `modelgraft records`
     float[batch tokens width]   int64[batch tokens]   bool[batch]                          tensors, first axis `batch`
     list[image]   optional[text]   text | float[batch tokens width]                        composed
 
@@ -14,21 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
-
-MODALITIES: Mapping[str, str] = {
-    "image": "a picture",
-    "audio": "a sound: samples with their rate",
-    "video": "a sequence of pictures with their rate",
-    "depth": "a picture of distances",
-    "thermal": "a picture of temperatures",
-    "imu": "accelerometer and gyroscope readings",
-    "text": "a string",
-    "conversation": "an ordered list of messages with roles, each made of text and other media",
-    "label": "a class name",
-    "boxes": "rectangles on a picture, with an optional text and score each",
-    "object": "any Python value, handed on by reference",
-}
+from typing import Any, Protocol
 
 # dtype families: what a declared dtype accepts. `float` is any floating dtype, `int` any integer one.
 DTYPES: Mapping[str, frozenset[str]] = {
@@ -38,6 +24,27 @@ DTYPES: Mapping[str, frozenset[str]] = {
     **{name: frozenset({name}) for name in ("float16", "bfloat16", "float32", "float64")},
     **{name: frozenset({name}) for name in ("int8", "uint8", "int16", "int32", "int64", "bool")},
 }
+
+
+BOTH = frozenset({"mask"})  # a dtype where axes follow it, a record type alone
+
+
+class RecordKind(Protocol):
+    """What the kernel asks of a record type; all else is between it and who reads and writes records."""
+
+    @property
+    def name(self) -> str:
+        """The word that ports have for it."""
+
+    @property
+    def meaning(self) -> str:
+        """What it is, in a few words."""
+
+    def misfit(self, default: Any) -> str | None:
+        """What the default of a graph's input should have been; None when it fits."""
+
+    def lacks(self) -> str:
+        """What is missing to use it; "" when nothing is."""
 
 
 class PortSyntaxError(ValueError):
@@ -113,7 +120,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Modality:
-    """A record type, such as `image`: one of MODALITIES or one that a plugin registers."""
+    """A record type by its name, such as `image`: what it is stands in the registry."""
 
     name: str
 
@@ -247,7 +254,7 @@ def _parse_type(part: str, whole: str) -> PortType:
         raise PortSyntaxError(f"port type '{whole}': cannot read '{part}'; write e.g. image, float[batch tokens 768], list[text]")
     name, inner = match.groups()
     if inner is None:
-        if name in DTYPES:
+        if name in DTYPES and name not in BOTH:
             raise PortSyntaxError(f"port type '{whole}': '{name}' needs axes, e.g. {name}[batch]")
         return Modality(name)
     if name == "list":

@@ -22,7 +22,8 @@ def read_tensor_file(path: Path, *, label: str) -> Any:
     """
     try:
         if path.suffix.lower() == ".npy":
-            return _array(path)
+            with path.open("rb") as file:
+                return read_npy(file)
         if path.suffix.lower() == ".safetensors":
             return _only_tensor(path, label)
         return read_json(path.read_text(encoding="utf-8"))
@@ -46,18 +47,19 @@ def _finite(text: str) -> float:
     return found
 
 
-def _array(path: Path) -> Any:
+def read_npy(file: IO[bytes]) -> Any:
+    """Read an array. Raises ValueError for pickled objects, and for a header that states more or less than there is."""
     import numpy
 
-    with path.open("rb") as file:
-        shape, dtype = _stated(file)
-        if dtype.hasobject:
-            raise ValueError("it holds pickled objects, which can run code; save plain numbers")
-        present = os.fstat(file.fileno()).st_size - file.tell()
-        if (stated := math.prod(shape) * dtype.itemsize) != present:
-            raise ValueError(f"its header states {dtype}{list(shape)}, {stated:,} bytes, and {present:,} are there: it is cut or damaged")
-        file.seek(0)
-        return numpy.load(file, allow_pickle=False)
+    shape, dtype = _stated(file)
+    if dtype.hasobject:
+        raise ValueError("it holds pickled objects, which can run code; save plain numbers")
+    start = file.tell()
+    present = file.seek(0, os.SEEK_END) - start
+    if (stated := math.prod(shape) * dtype.itemsize) != present:
+        raise ValueError(f"its header states {dtype}{list(shape)}, {stated:,} bytes, and {present:,} are there: it is cut or damaged")
+    file.seek(0)
+    return numpy.load(file, allow_pickle=False)
 
 
 def _stated(file: IO[bytes]) -> tuple[tuple[int, ...], Any]:

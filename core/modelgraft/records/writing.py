@@ -1,10 +1,8 @@
-"""Values as files: pictures, sounds, tensors and texts are written here; `pictures` and `sounds` read them."""
+"""Values as files: each appears whole under its name, of the kind that its ending says."""
 
 from __future__ import annotations
 
-import math
 import os
-import wave
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,36 +12,19 @@ from modelgraft.kernel.words.errors import InputError
 from modelgraft.kernel.words.notation import json_text
 from modelgraft.records.absence import ABSENT
 from modelgraft.records.opening import Say, silent
-from modelgraft.records.pictures import PICTURE_FORMATS, PICTURE_PIXELS, eight_bits, on_white, read_picture
-from modelgraft.records.sounds import AUDIO_RATE_HZ, AUDIO_SECONDS, AUDIO_VALUES, Audio, read_audio, resample
-from modelgraft.sources.storage import file_aside
+from modelgraft.records.pictures import eight_bits, on_white
+from modelgraft.records.publishing import file_aside
+from modelgraft.records.record import Record
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-__all__ = [
-    "AUDIO_RATE_HZ",
-    "AUDIO_SECONDS",
-    "AUDIO_VALUES",
-    "PICTURE_FORMATS",
-    "PICTURE_PIXELS",
-    "Audio",
-    "check_writable",
-    "file_named",
-    "read_audio",
-    "read_picture",
-    "resample",
-    "told_of",
-    "write_value",
-    "write_wave",
-]
 
 
 def write_value(value: Any, path: Path, *, say: Say = silent) -> None:
     """Write one output as its kind and the file's suffix ask for; the file appears whole or not at all.
 
-    pictures .png .jpg .webp, sounds .wav, tensors .npy .safetensors (.npy has bfloat16 as the same numbers in float32), text .txt and any
-    other suffix, .json for all plain values. `say` takes what is written though not quite as it is.
+    pictures .png .jpg .webp, records as they say, tensors .npy .safetensors (.npy has bfloat16 as the same numbers in float32), text
+    .txt and any other suffix, .json for all plain values. `say` takes what is written though not quite as it is.
     Raises InputError when the kind does not go into that suffix, or the file cannot be written.
     """
     writer = _writer(value, path, say)
@@ -94,10 +75,9 @@ def check_writable(path: Path) -> None:
 
 def _writer(value: Any, path: Path, say: Say) -> Callable[[Path], None]:
     suffix = path.suffix.lower()
-    if isinstance(value, Audio):
-        _need(suffix, (".wav",), "a sound", path)
-        _look_at_sound(value, path, say)
-        return lambda target: write_wave(value, target)
+    if isinstance(value, Record):
+        _need(suffix, value.endings, value.called, path)
+        return lambda target: value.save(target, f"output '{path}'", say)
     if hasattr(value, "getbands"):  # a Pillow picture
         _need(suffix, (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tiff"), "a picture", path)
         return lambda target: _save_picture(value, target)
@@ -111,15 +91,6 @@ def _writer(value: Any, path: Path, say: Say) -> Callable[[Path], None]:
     else:
         text = value if value.endswith("\n") else value + "\n"
     return lambda target: _save_text(text, target)
-
-
-def _look_at_sound(audio: Audio, path: Path, say: Say) -> None:
-    """Raise InputError for samples that are no numbers; say when some are cut to full scale."""
-    loudest = float(abs(audio.samples).max(initial=0.0))
-    if not math.isfinite(loudest):
-        raise InputError(f"output '{path}': the sound holds samples that are no finite numbers, which no wav can hold")
-    if loudest > 1:
-        say(f"output '{path}': samples up to {loudest:.3g} are cut to 1, the most that a wav of 16 bits holds")
 
 
 def _need(suffix: str, accepted: tuple[str, ...], what: str, path: Path) -> None:
@@ -154,20 +125,10 @@ def _save_tensor(tensor: Any, target: Path) -> None:
         _save_text(json_text(plain.tolist()) + "\n", target)
 
 
-def write_wave(audio: Audio, target: Path) -> None:
-    """Write 16-bit PCM; samples outside -1..1 are clipped."""
-    import numpy
-
-    pcm = (numpy.clip(audio.samples, -1.0, 1.0) * 32767.0).round().astype("<i2")
-    with wave.open(str(target), "wb") as sound:
-        sound.setnchannels(pcm.shape[0])
-        sound.setsampwidth(2)
-        sound.setframerate(audio.sample_rate_hz)
-        sound.writeframes(pcm.T.tobytes())
-
-
 def _plain(value: Any) -> Any:
-    """What JSON has no form for: tensors and arrays become lists, what is absent is null, the rest its text."""
+    """What JSON has no form for: tensors and arrays become lists, records what they measure, what is absent is null, the rest its text."""
     if value is ABSENT:
         return None
+    if isinstance(value, Record):
+        return value.facts()
     return value.tolist() if hasattr(value, "tolist") else str(value)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from modelgraft.records.owning import is_array, is_picture, is_tensor
-from modelgraft.records.sounds import Audio
+from modelgraft.records.record import Record
 
 PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4, "YCbCr": 3, "LAB": 3, "HSV": 3, "I;16": 2, "I": 4, "F": 4}
 
@@ -54,9 +54,9 @@ def _feed(value: Any, feed: Feed) -> None:
     elif kind is dict:
         _tagged(feed, f"dict {len(value)}", b"")
         _feed_all((part for pair in value.items() for part in pair), feed)
-    elif kind is Audio:
-        _tagged(feed, f"audio {value.sample_rate_hz}", b"")
-        _feed(value.samples, feed)
+    elif isinstance(value, Record):
+        _tagged(feed, f"record {kind.__module__}.{kind.__qualname__}", b"")
+        _feed(value.parts(), feed)
     else:
         _feed_block(value, feed)
 
@@ -102,8 +102,8 @@ def size_bytes(value: Any) -> int | None:
         return _sum(value)
     if isinstance(value, dict):
         return _sum(part for pair in value.items() for part in pair)
-    if isinstance(value, Audio):
-        return int(value.samples.nbytes)
+    if isinstance(value, Record):
+        return _sum(value.parts().values())
     if is_tensor(value) or is_array(value):
         return int(value.nbytes)
     return int(value.width * value.height * PIXEL_BYTES.get(value.mode, 4)) if is_picture(value) else None

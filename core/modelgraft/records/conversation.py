@@ -1,0 +1,66 @@
+"""Conversations: messages with roles, each made of text and of any other medium."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from modelgraft.kernel.words.errors import InputError, choices
+from modelgraft.records.record_type import Reading, RecordType
+from modelgraft.records.telling import describe
+
+MESSAGE = frozenset({"role", "content"})
+
+
+class ConversationType(RecordType):
+    """A tuple of messages `{"role": ..., "content": [parts]}`, each part `{"type": medium, medium: record}`."""
+
+    name, meaning = "conversation", "an ordered list of messages with roles, each made of text and other media"
+    writes = (".json",)
+    colour = ("#0f766e", "#52c7bb")
+
+    def read(self, value: Any, reading: Reading) -> tuple[dict[str, Any], ...]:
+        """Check messages, and read the media in them; a string is one message of the user."""
+        if isinstance(value, str):
+            value = [{"role": "user", "content": value}]
+        if not isinstance(value, Sequence) or isinstance(value, bytes) or not value:
+            raise reading.refused(value, "a conversation: a list of messages with role and content")
+        return tuple(self._message(message, reading.within(f"{reading.label} message {index}")) for index, message in enumerate(value))
+
+    def _message(self, message: Any, reading: Reading) -> dict[str, Any]:
+        if not isinstance(message, Mapping) or set(message) != MESSAGE or not isinstance(message["role"], str):
+            raise reading.refused(message, "a mapping of exactly `role` (text) and `content` (text or parts)")
+        content = message["content"]
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        if not isinstance(parts, Sequence):
+            raise InputError(f"{reading.label}: content is {describe(content)}, wanted text or a list of parts")
+        read = [self._part(part, reading.within(f"{reading.label} part {index}")) for index, part in enumerate(parts)]
+        return {"role": message["role"], "content": read}
+
+    def _part(self, part: Any, reading: Reading) -> dict[str, Any]:
+        medium = part.get("type") if isinstance(part, Mapping) else None
+        known = [name for name in reading.types if name != self.name]
+        if not isinstance(medium, str) or medium not in known or medium not in part:
+            wanted = "{type: text, text: ...}, {type: image, image: ...} or likewise another of "
+            raise reading.refused(part, wanted + choices(known))
+        if extra := sorted(map(str, set(part) - {"type", medium})):
+            raise InputError(f"{reading.label}: found {', '.join(extra)} beside type and {medium}, which nothing reads: leave it out")
+        return {"type": medium, medium: reading.types[medium].read(part[medium], reading)}
+
+    def accepts(self, value: Any) -> bool:
+        """Lists of messages."""
+        return isinstance(value, list | tuple)
+
+    def example(self, index: int) -> tuple[dict[str, Any], ...]:
+        """A greeting, and a longer one."""
+        return ({"role": "user", "content": [{"type": "text", "text": ("Hello", "Hello there")[index % 2]}]},)
+
+    def is_batch(self, value: list[Any]) -> bool:
+        """A list of messages is one record, a list of such lists a batch."""
+        return bool(value) and all(isinstance(record, list | tuple) for record in value)
+
+    def misfit(self, default: Any) -> str | None:
+        """A text, or messages whose media are not looked at."""
+        is_listed = isinstance(default, list) and bool(default)
+        is_one = is_listed and all(isinstance(message, Mapping) and set(message) == MESSAGE for message in default)
+        return None if is_one or isinstance(default, str) else "a text, or a list of messages, each with role and content"

@@ -1,0 +1,36 @@
+"""Texts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modelgraft.records.record_type import Reading, RecordType
+
+
+class TextType(RecordType):
+    """A string."""
+
+    name, meaning = "text", "a string"
+    colour = ("#15803d", "#5cc98a")
+
+    def read(self, value: Any, reading: Reading) -> str:
+        """Take a string."""
+        if not isinstance(value, str):
+            raise reading.refused(value, "text: a string")
+        return value
+
+    def accepts(self, value: Any) -> bool:
+        """Strings."""
+        return isinstance(value, str)
+
+    def example(self, index: int) -> str:
+        """Two texts of different length."""
+        return ("a red fox in the snow", "rain")[index % 2]
+
+    def spoken(self, text: str, label: str) -> str:  # noqa: ARG002 a text is what it is
+        """The text as it is."""
+        return text
+
+    def misfit(self, default: Any) -> str | None:
+        """A text may stand in the graph."""
+        return None if isinstance(default, str) else "a text"
