@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelgraft.building import Graph, allowed
+from modelgraft.engine.backend import open_backend
 from modelgraft.engine.opening import Opening, Placing, option, taking
 from modelgraft.kernel.checking import placement
 from modelgraft.kernel.language import expand
@@ -168,7 +169,7 @@ def _folder_for_results(folder: str | Path) -> Path:
 def _placement(solved: SolvedGraph, device: str | None, backend: str | None) -> dict[str, str]:
     """The device of this machine that "auto" and silence mean, and the one that a flag asks for, checked.
 
-    A GPU for torch need not be one for onnxruntime: then nodes on that backend stay on the CPU, and a warning says why.
+    A GPU for torch need not be one for another backend: then its nodes stay elsewhere, and a warning says why.
     """
     if device is None and all(node.component.function is not None for node in solved.nodes.values()):
         return {}  # nothing that a device matters to: torch is not even imported
@@ -179,8 +180,8 @@ def _placement(solved: SolvedGraph, device: str | None, backend: str | None) -> 
         found["flag"] = resolve_device(device)
     elif found["device"] != "cpu":
         places = planner.Placement(solved, {"backend": backend}, planner.AUTO)
-        if any(places.of(node, "backend") == "onnx" for node in solved.nodes.values()):
-            from modelgraft_plugins.onnx.cuda import auto_device
-
-            found["device of onnx"] = auto_device(found["device"])
+        registry = solved.graph.registry
+        for name in sorted({places.of(node, "backend") for node in solved.nodes.values()} & registry.backends.keys()):
+            if (own := open_backend(registry, name).auto_device(found["device"])) != found["device"]:
+                found[f"device of {name}"] = own
     return found

@@ -12,15 +12,16 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from typing import Any
 
     from modelgraft.backends.seeding import seeded as seeded
-    from modelgraft.backends.torch import TorchBackend as TorchBackend
     from modelgraft.backends.torch import in_torch as in_torch
     from modelgraft.backends.torch import parameters_without_memory as parameters_without_memory
     from modelgraft.backends.torch import placed as placed
     from modelgraft.backends.torch import resolve as resolve
     from modelgraft.backends.torch import starts_new as starts_new
+    from modelgraft.engine.backend import Backend as Backend
     from modelgraft.engine.backend import LoadContext as LoadContext
     from modelgraft.engine.backend import Loaded as Loaded
     from modelgraft.engine.backend import NodeRuntime as NodeRuntime
+    from modelgraft.engine.backend import open_backend as open_backend
     from modelgraft.engine.driving import driving as driving
     from modelgraft.engine.driving import is_driven as is_driven
     from modelgraft.engine.driving import loop_of as loop_of
@@ -112,6 +113,7 @@ _HOMES = {
     "Answers": "loops.loop",
     "Audio": "records.sounds",
     "Axis": "kernel.words.ports",
+    "Backend": "engine.backend",
     "Config": "kernel.words.kinds",
     "Decoder": "loops.decoder",
     "Depth": "records.depth",
@@ -123,10 +125,10 @@ _HOMES = {
     "Families": "sources.families",
     "FamilyCard": "kernel.words.families",
     "GraphError": "kernel.words.errors",
+    "Holding": "engine.ledger",
     "Imu": "records.imu",
     "InputError": "kernel.words.errors",
     "LanguageCard": "kernel.words.families",
-    "Holding": "engine.ledger",
     "Ledger": "engine.ledger",
     "LoadContext": "engine.backend",
     "Loaded": "engine.backend",
@@ -158,7 +160,6 @@ _HOMES = {
     "TOLERANCES": "engine.parity",
     "Tensor": "kernel.words.ports",
     "Thermal": "records.thermal",
-    "TorchBackend": "backends.torch",
     "TowerCard": "kernel.words.families",
     "TypeOf": "kernel.words.kinds",
     "Video": "records.video",
@@ -188,6 +189,7 @@ _HOMES = {
     "loop_of": "engine.driving",
     "nearest": "kernel.words.errors",
     "on_white": "records.pictures",
+    "open_backend": "engine.backend",
     "option": "kernel.words.wording",
     "parameters_without_memory": "backends.torch",
     "parity_of": "engine.parity",
@@ -212,6 +214,7 @@ __all__ = [
     "Answers",
     "Audio",
     "Axis",
+    "Backend",
     "Config",
     "Decoder",
     "Depth",
@@ -254,7 +257,6 @@ __all__ = [
     "SpaceOf",
     "Tensor",
     "Thermal",
-    "TorchBackend",
     "TowerCard",
     "TypeOf",
     "Video",
@@ -284,6 +286,7 @@ __all__ = [
     "loop_of",
     "nearest",
     "on_white",
+    "open_backend",
     "option",
     "parameters_without_memory",
     "parity_of",

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from modelgraft.engine.backend import open_backend
 from modelgraft.engine.fusing import fuse, segments_of
 from modelgraft.kernel.words.amounts import UNKNOWN
+from modelgraft.kernel.words.backends import USUAL
 from modelgraft.kernel.words.plans import HEADS, NUMBERS
 from modelgraft.tools.unread import told, unread_parts
 
@@ -38,13 +40,11 @@ def print_plan(plan: Plan, screen: Screen) -> None:
 
 def _parities(plan: Plan) -> dict[str, Mapping[str, Any]]:
     """How far the exports that are kept already are from torch, by the nodes that run them."""
-    if all(step.backend != "onnx" for step in plan.steps):
-        return {}
-    from modelgraft_plugins.onnx.keys import recorded
-
-    found = {
-        step.node.name: recorded(step.node, precision=step.precision or step.dtype) for step in fuse(plan).steps if step.backend == "onnx"
-    }
+    registry = plan.graph.graph.registry
+    names = {step.backend for step in plan.steps} & registry.backends.keys() - {USUAL}
+    backends = {name: open_backend(registry, name) for name in names}
+    steps = [step for step in fuse(plan).steps if step.backend in backends] if backends else []
+    found = {step.node.name: backends[step.backend].recorded(step.node, precision=step.precision or step.dtype) for step in steps}
     return {name: {**manifest["parity"], "weights": manifest["weights"]} for name, manifest in found.items() if "parity" in manifest}
 
 

@@ -5,19 +5,24 @@ This module is light; torch and onnxruntime are imported by the backends that ne
 
 from __future__ import annotations
 
+import importlib
 import threading
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from modelgraft.engine.ledger import Ledger
-from modelgraft.kernel.words.errors import Cancelled
+from modelgraft.kernel.words.errors import Cancelled, InputError, ModelgraftError, PluginError
 from modelgraft.kernel.words.graph import Node
+from modelgraft.kernel.words.guard import contained, place_of, said
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from modelgraft.kernel.shelf.registry import Registry
+    from modelgraft.kernel.words.plans import Plan
     from modelgraft.loops.driven import Loop
     from modelgraft.sources.weights import Weights
 
@@ -111,15 +116,98 @@ def bound_function(function: Callable[..., Any], node: Node) -> Callable[..., An
     return partial(function, **fields) if fields else function
 
 
+@runtime_checkable
 class Backend(Protocol):
-    """Loads nodes. A class registered with `register_backends`; made once per pipeline."""
+    """What runs nodes: torch, ONNX Runtime, or what a plugin brings. A pipeline makes one of each that its plan names.
+
+    What a check or a plan must know is said with `register_backends`, before anything is imported. The class inherits from
+    this one and has at least `load`; every other method has an answer here that suits a backend with nothing to say. Importing
+    its module is light: torch and its like are imported by `load`, because `recorded` is asked for a plan, without loading.
+
+        class Shouting(Backend):
+            name = "shouting"
+
+            def load(self, context, shared):
+                loaded = open_backend(context.registry, "torch").load(context, shared)
+                return replace(loaded, call=lambda *values: loaded.call(*map(aloud, values)))
+    """
 
     name: str
 
     def load(self, context: LoadContext, shared: Mapping[str, Loaded]) -> Loaded:
-        """Load one node; `shared` holds the nodes that are loaded already, for `share`."""
+        """Load one node, so that it can be called from any thread.
+
+        context  the node, its device, dtype and precision, its weights, and what is allowed; the device is one of those that
+                 the backend knows, and not "auto"
+        shared   the nodes that are loaded already, by name: a node with `share` takes the weights of the one that it names
+
+        A node of a backend that fuses may stand for several: then `context.of(part)` is the context of each of `node.parts`.
+
+        Raises InputError for what this machine or this backend lacks, SourceError for weights that do not fit, GraphError
+        `not-exportable` for a node that it cannot run; with `context.fallback == "torch"` it hands such a node to the torch
+        backend, and says so among the warnings. Whatever else it raises is told as a defect of the component.
+        """
         ...
 
     def close(self) -> None:
-        """Free what the backend holds beside its nodes."""
-        ...
+        """Free what the backend holds beside its nodes, each of which is closed before."""
+
+    def auto_device(self, device: str) -> str:
+        """Where nodes run when nobody says it, on a machine on which torch would take `device`, such as "cuda:0".
+
+        Gives `device`, or another with a RuntimeWarning that says why.
+        """
+        return device
+
+    def recorded(self, node: Node, *, precision: str) -> Mapping[str, Any]:  # noqa: ARG002 for those who have something to tell
+        """What an earlier load has left behind of a node: told by `modelgraft plan`, and worked out without loading anything.
+
+        A mapping with `parity` (how far it is from torch: the fields of Parity) and `weights` (how they are held, in words);
+        empty when nothing is known.
+        """
+        return {}
+
+    def export(self, plan: Plan, folder: Path) -> Mapping[str, Any] | None:  # noqa: ARG002 likewise
+        """Write what the loaded nodes of a plan run into an empty folder, as something that runs without modelgraft.
+
+        Gives the manifest, which lies in the folder too: `segments`, each with its `nodes`, `folder`, `precision` and `parity`;
+        and `not_exported`, the component of each node that is left out, by its name. None when something that was loaded has
+        been harmed since and was let go of: who asks loads the plan anew, and asks again.
+
+        Asked of backends that are registered with `exports=True`. Raises InputError when nothing of the plan runs here.
+        """
+        raise InputError(f"the {self.name} backend writes nothing for others")
+
+
+class _Plain(Backend):
+    """A backend of a plugin that has `load`, and perhaps `close`, and nothing else to say."""
+
+    def __init__(self, name: str, backend: Any) -> None:  # Any: the plugin's own class
+        self.name, self._backend = name, backend
+
+    def load(self, context: LoadContext, shared: Mapping[str, Loaded]) -> Loaded:
+        loaded: Loaded = self._backend.load(context, shared)
+        return loaded
+
+    def close(self) -> None:
+        close = getattr(self._backend, "close", None)
+        if close is not None:
+            close()
+
+
+def open_backend(registry: Registry, name: str) -> Backend:
+    """Make a backend that is registered.
+
+    Raises PluginError for one that no plugin offers, and for one that cannot be imported or made.
+    """
+    target = registry.backend(name).target
+    module, _, attribute = target.partition(":")
+    try:
+        with contained():
+            made = getattr(importlib.import_module(module), attribute)()
+    except ModelgraftError:
+        raise
+    except Exception as error:  # code of a plugin may raise anything while it is imported
+        text, at = error if isinstance(error, ImportError) else said(error), place_of(error, module)
+        raise PluginError(f"the backend '{name}' ({target}) cannot be imported: {text}" + (f"\n    see {at}" if at else "")) from error
+    return made if isinstance(made, Backend) else _Plain(name, made)

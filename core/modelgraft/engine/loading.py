@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import threading
 import time
 import warnings
@@ -11,14 +10,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from modelgraft.engine.backend import Backend, LoadContext, Loaded, NodeRuntime, bound_function
+from modelgraft.engine.backend import Backend, LoadContext, Loaded, NodeRuntime, bound_function, open_backend
 from modelgraft.engine.events import OF_NODES, NodeLoaded, NodeLoading, Progress, Warned, facts_of
 from modelgraft.engine.ledger import Ledger
 from modelgraft.engine.observers import Emit, call_watchers
 from modelgraft.engine.opening import Opening
 from modelgraft.kernel.words.errors import ModelgraftError, PluginError, Problem, SourceError, choices, raise_if_any
 from modelgraft.kernel.words.graph import Node, SolvedGraph
-from modelgraft.kernel.words.guard import contained, place_of, said
+from modelgraft.kernel.words.guard import contained, said
 from modelgraft.kernel.words.kinds import defect_of
 from modelgraft.kernel.words.plans import Step
 from modelgraft.sources import kept
@@ -208,19 +207,7 @@ class Loader:
 
     def _backend(self, name: str) -> Backend:
         if name not in self._backends:
-            place = self._registry.backend(name).target
-            module, _, attribute = place.partition(":")
-            try:
-                with contained():
-                    self._backends[name] = getattr(importlib.import_module(module), attribute)()
-            except ModelgraftError:
-                raise
-            except Exception as error:  # code of a plugin may raise anything while it is imported
-                text = error if isinstance(error, ImportError) else said(error)
-                at = place_of(error, module)
-                raise PluginError(
-                    f"the backend '{name}' ({place}) cannot be imported: {text}" + (f"\n    see {at}" if at else "")
-                ) from error
+            self._backends[name] = open_backend(self._registry, name)
         return self._backends[name]
 
 

@@ -16,6 +16,7 @@ import torch
 from modelgraft import Config, GraphError, SourceError, component
 from modelgraft.backends.torch import TorchBackend
 from modelgraft.engine.backend import LoadContext
+from modelgraft.kernel.shelf.registry import discover
 from modelgraft.kernel.words.graph import Ref
 from modelgraft.kernel.words.ports import port
 from modelgraft.sources import seals
@@ -29,6 +30,8 @@ pytestmark = [
     pytest.mark.slow,  # it exports
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
 ]
+
+REGISTRY = discover()
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +130,7 @@ def node(module, *, wired=("tokens", "memory", "mask"), exportable=True, **runti
 
 
 def context(of):
-    return LoadContext(of, "cpu", "float32", None, 0, offline=True, registry=None, init="random")
+    return LoadContext(of, "cpu", "float32", None, 0, offline=True, registry=REGISTRY, init="random")
 
 
 def inputs(batch=3, tokens=4, frames=9):
@@ -154,7 +157,7 @@ def test_an_export_gives_torchs_numbers_on_any_size(wired):
 
 def test_the_second_start_exports_nothing(monkeypatch):
     """The same node is served from the cache, whatever feeds it; another seed of random weights is another export."""
-    monkeypatch.setattr("modelgraft_plugins.onnx.backend.export", None)
+    monkeypatch.setattr("modelgraft_plugins.onnx.plain.export", None)
     again = OnnxBackend().load(context(node("Mix")), {})
     values = inputs()
     eager = TorchBackend().load(context(node("Mix")), {})

@@ -10,10 +10,11 @@ import torch
 import modelgraft as mg
 from modelgraft import api
 from modelgraft.backends import torch as api_devices
-from modelgraft.engine.backend import LoadContext
+from modelgraft.engine.backend import LoadContext, open_backend
 from modelgraft.kernel.planning import planner
+from modelgraft.kernel.shelf.registry import discover
 from modelgraft.kernel.words.errors import InputError
-from modelgraft_plugins.onnx import backend, cuda
+from modelgraft_plugins.onnx import cuda, loading
 from modelgraft_plugins.onnx.runtime import open_session, runtime
 from support.toy_decoder import write_graph
 
@@ -139,10 +140,10 @@ def test_nodes_on_onnx_stay_on_the_cpu_when_only_torch_has_a_gpu(machine, monkey
 def test_a_node_is_refused_before_it_is_exported_for_a_gpu_that_is_of_no_use(machine, monkeypatch, tmp_path):
     """The node, the device, why, and what to do: nothing is built or traced first. What a session says later carries the node too."""
     machine(torch_cuda=None)
-    monkeypatch.setattr(backend, "why_not", cuda.why_not)
+    monkeypatch.setattr(loading, "why_not", cuda.why_not)
     (step, _) = planner.plan(solved(tmp_path), asked={"backend": "onnx", "device": "cuda:0"}).steps
-    context = LoadContext(step.node, "cuda:0", "float32", None, 0, offline=True, registry=None)
-    loader = backend.OnnxBackend()
+    context = LoadContext(step.node, "cuda:0", "float32", None, 0, offline=True, registry=discover())
+    loader = loading.Loads(open_backend(discover(), "torch"), {})
     with pytest.raises(
         InputError, match=r"^first cannot run on cuda:0 with the onnx backend: torch 2\.13\.0 is built .*; or choose device=\"cpu\"$"
     ):

@@ -22,7 +22,7 @@ FREE = "free"  # the lane of light code: it waits for nothing
 class Placement:
     """Where and how nodes run: flags win over a node's `runtime`, that over the graph's, that over `otherwise`.
 
-    "device of onnx" in `otherwise` is the device of nodes on that backend, where it is not "device".
+    "device of NAME" in `otherwise` is the device of nodes on the backend of that name, where it is not "device".
     """
 
     graph: SolvedGraph

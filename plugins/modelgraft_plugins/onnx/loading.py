@@ -1,0 +1,187 @@
+"""How a node is loaded: exported once, proven, and run on ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from modelgraft.plugin import (
+    Backend,
+    ExportError,
+    GraphError,
+    InputError,
+    LoadContext,
+    Loaded,
+    Node,
+    Problem,
+    in_torch,
+    is_driven,
+    option,
+    placed,
+    starts_new,
+)
+from modelgraft_plugins.onnx import decoders, driven, plain, proofs, store
+from modelgraft_plugins.onnx.calling import Exported
+from modelgraft_plugins.onnx.cuda import why_not
+from modelgraft_plugins.onnx.exporting import flat, joined
+from modelgraft_plugins.onnx.keys import Signature, identity_of, key_of, signature_of, wired_inputs
+
+
+class Loads:
+    """Loads nodes for a backend.
+
+    torch    the backend that builds the modules, and runs what cannot run here
+    exports  where it notes what the loaded nodes run, by their names
+    """
+
+    def __init__(self, torch: Backend, exports: dict[str, store.Entry]) -> None:
+        self._torch, self.exports = torch, exports
+
+    def load(self, context: LoadContext, shared: Mapping[str, Loaded]) -> Loaded:
+        """Load one node, as `OnnxBackend.load` says."""
+        node = context.node
+        if node.component.module is None and not node.parts:
+            return self._torch.load(context, shared)
+        if context.device != "cpu" and (reason := why_not()):
+            raise InputError(
+                f"{node.name} cannot run on {context.device} with the onnx backend: {reason}; or choose {option('device', 'cpu')}"
+            )
+        try:
+            return self._open(placed(context), shared)
+        except InputError as error:
+            if str(error).startswith(node.name):
+                raise
+            raise InputError(f"{node.name}: {error.unworded}") from error
+        except ExportError as error:
+            problem = _not_exportable(context.node, str(error))
+            if context.fallback != "torch":
+                raise GraphError(problem) from error
+            return self._on_torch(context, shared, f"{problem.found}; it stays on torch")
+
+    def close(self) -> None:
+        """Free what torch holds beside the sessions."""
+        self._torch.close()
+
+    def _on_torch(self, context: LoadContext, shared: Mapping[str, Loaded], warning: str) -> Loaded:
+        """Run on torch what cannot run here, and say so."""
+        node = context.node
+        if not node.parts:
+            loaded = self._torch.load(replace(context, precision=""), shared)
+            return replace(loaded, warnings=(*loaded.warnings, warning))
+        parts = [self._torch.load(replace(part, precision=""), shared) for part in _parts(context)]
+        module = joined(node, [part.state for part in parts])
+        return Loaded(in_torch(module, context), state=module, warnings=(*(text for part in parts for text in part.warnings), warning))
+
+    def _open(self, context: LoadContext, shared: Mapping[str, Loaded]) -> Loaded:
+        node = context.node
+        if not node.component.exportable:
+            raise ExportError("the component is not declared exportable")
+        if is_driven(node) and node.component.parts(node.config):
+            loaded, entries = driven.load(
+                context,
+                lambda: self._torch.load(_on_host(context), shared),
+                identity=_identity(context),
+                precision=_precision(context),
+            )
+            self.exports.update({f"{node.name}.{part}": entry for part, entry in entries.items()})
+            return loaded
+        if is_driven(node):
+            key, precision = key_of(node, None, [_identity(context)], precision=_precision(context)), _precision(context)
+            loaded, self.exports[node.name] = decoders.load(
+                context, lambda: self._torch.load(_on_host(context), shared), key=key, precision=precision
+            )
+            return loaded
+        wired = wired_inputs(node)
+        calls = _Calls(node, lambda names: self._session(context, shared, names)[0])
+        calls.sessions[wired], self.exports[node.name], warnings = self._session(context, shared, wired)
+        return Loaded(calls, warnings=warnings)
+
+    def _session(
+        self, context: LoadContext, shared: Mapping[str, Loaded], names: Sequence[str]
+    ) -> tuple[Exported, store.Entry, tuple[str, ...]]:
+        """A session that takes these inputs, its export, and what a user must know. The modules are let go of when it is there."""
+        node, precision = context.node, _precision(context)
+        signature = signature_of(node, names)
+        key = key_of(node, signature, [_identity(part) for part in _parts(context)], precision=precision)
+
+        def on_host() -> list[Loaded]:
+            return [self._torch.load(_on_host(part), shared) for part in _parts(context)]
+
+        (session, remarks), entry, said = proofs.opened(
+            key,
+            lambda kept: store.session(kept.folder, context.device, count=context.threads),
+            build=lambda folder: _build(on_host(), node, signature, precision, folder),
+            prove=lambda kept: plain.prove(_plain(on_host(), node, signature), kept.folder / store.GRAPH, signature, precision),
+        )
+        warnings = [*(f"{node.name}: {text}" for text in said), *entry.manifest.get("warnings", ())]
+        return Exported(session, device=context.device), entry, (*warnings, *(f"{node.name}: {text}" for text in remarks))
+
+
+class _Calls:
+    """What runs a node: a session for each set of inputs that are there, because an optional one may be absent for some records."""
+
+    def __init__(self, node: Node, open_for: Callable[[tuple[str, ...]], Exported]) -> None:
+        self.ports, self.outputs, self.open_for = tuple(node.in_ports), tuple(node.out_ports), open_for
+        self.sessions: dict[tuple[str, ...], Exported] = {}
+
+    def __call__(self, *values: Any) -> Any:
+        names = tuple(name for name, value in zip(self.ports, values, strict=True) if value is not None)
+        exported = self.sessions.get(names)
+        if exported is None:
+            exported = self.sessions[names] = self.open_for(names)
+        found = exported(*(value for value in values if value is not None))
+        return found[0] if len(self.outputs) == 1 else dict(zip(self.outputs, found, strict=True))
+
+
+def _precision(context: LoadContext) -> str:
+    return context.precision or context.dtype
+
+
+def _parts(context: LoadContext) -> list[LoadContext]:
+    """The contexts of the parts of a node; its own when it stands for itself."""
+    return [context.of(part) for part in context.node.parts] if context.of is not None else [context]
+
+
+def _on_host(context: LoadContext) -> LoadContext:
+    """Where torch builds what is exported; adapters that can are merged into the weights."""
+    return replace(context, device="cpu", dtype="float32", precision="", merge=True)
+
+
+def _identity(context: LoadContext) -> str:
+    """What tells the weights of a node and its adapters from others."""
+    node = context.node
+    own = context.weights.view.identity() if context.weights is not None else f"random {context.seed} {node.share or node.name}"
+    new = f"random {context.seed} {node.name}"
+    grafted = [
+        adapter.source.identity() if adapter.source is not None and not starts_new(adapter, context) else new for adapter in node.adapters
+    ]
+    return identity_of(own, grafted)
+
+
+def _plain(loaded: Sequence[Loaded], node: Node, signature: Signature) -> torch.nn.Module:
+    """The modules of a node as one that takes and gives what its graph does."""
+    module = joined(node, [part.state for part in loaded])
+    return flat(module, ports=list(node.in_ports), wired=[name for name, _ in signature.inputs], outputs=list(node.out_ports))
+
+
+def _build(loaded: Sequence[Loaded], node: Node, signature: Signature, precision: str, folder: Path) -> Mapping[str, Any]:
+    """Export into the folder, and say in the manifest what came out."""
+    facts, reduced = plain.write(_plain(loaded, node, signature), signature, precision, folder)
+    warnings = [*(text for part in loaded for text in part.warnings), *(f"{node.name}: {text}" for text in reduced.warnings)]
+    return {"node": node.name, "component": node.component.id, **facts, "warnings": warnings}
+
+
+def _not_exportable(node: Node, reason: str) -> Problem:
+    settings = " and ".join(f"nodes.{part.name}.runtime: {{backend: torch}}" for part in node.parts or (node,))
+    return Problem(
+        "not-exportable",
+        f"{node.name} ({node.component.id}) cannot run on the onnx backend: {reason}",
+        node.place,
+        f"let it stay on torch: {option('fallback', 'torch')}, or, with runtime: {{backend: onnx}} of the graph in place of "
+        f"{option('backend', 'onnx')}, {settings}",
+        node=node.name,
+    )
