@@ -132,7 +132,7 @@ def open(graph: Subject, asked: Asked) -> Pipeline:
 
 def _count_built(node: Node) -> int | None:
     """The parameters of a module that is built without memory."""
-    from modelgraft.backends.torch import count_parameters  # torch for `exact` alone
+    from modelgraft.engine.modules.building import count_parameters  # torch for `exact` alone
 
     return count_parameters(node)
 
@@ -173,7 +173,7 @@ def _placement(solved: SolvedGraph, device: str | None, backend: str | None) -> 
     """
     if device is None and all(node.component.function is not None for node in solved.nodes.values()):
         return {}  # nothing that a device matters to: torch is not even imported
-    from modelgraft.backends.torch import resolve_device
+    from modelgraft.engine.modules.calling import resolve_device
 
     found = {"device": resolve_device(None)}
     if device not in (None, "auto"):

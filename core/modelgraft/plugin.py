@@ -11,22 +11,35 @@ TYPE_CHECKING = False  # as in typing, which `import modelgraft` does not need
 if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from typing import Any
 
-    from modelgraft.backends.seeding import seeded as seeded
-    from modelgraft.backends.torch import in_torch as in_torch
-    from modelgraft.backends.torch import parameters_without_memory as parameters_without_memory
-    from modelgraft.backends.torch import placed as placed
-    from modelgraft.backends.torch import resolve as resolve
-    from modelgraft.backends.torch import starts_new as starts_new
     from modelgraft.engine.backend import Backend as Backend
     from modelgraft.engine.backend import LoadContext as LoadContext
     from modelgraft.engine.backend import Loaded as Loaded
     from modelgraft.engine.backend import NodeRuntime as NodeRuntime
+    from modelgraft.engine.backend import bound_function as bound_function
     from modelgraft.engine.backend import open_backend as open_backend
     from modelgraft.engine.driving import driving as driving
     from modelgraft.engine.driving import is_driven as is_driven
     from modelgraft.engine.driving import loop_of as loop_of
     from modelgraft.engine.ledger import Holding as Holding
     from modelgraft.engine.ledger import Ledger as Ledger
+    from modelgraft.engine.modules.building import DTYPES as DTYPES
+    from modelgraft.engine.modules.building import parameters_without_memory as parameters_without_memory
+    from modelgraft.engine.modules.calling import in_torch as in_torch
+    from modelgraft.engine.modules.calling import placed as placed
+    from modelgraft.engine.modules.grafting import starts_new as starts_new
+    from modelgraft.engine.modules.loading import load_code as load_code
+    from modelgraft.engine.modules.loading import load_driven as load_driven
+    from modelgraft.engine.modules.loading import load_module as load_module
+    from modelgraft.engine.modules.protocol import AfterLoad as AfterLoad
+    from modelgraft.engine.modules.protocol import Bind as Bind
+    from modelgraft.engine.modules.protocol import Close as Close
+    from modelgraft.engine.modules.protocol import ForAdapters as ForAdapters
+    from modelgraft.engine.modules.protocol import FromCheckpoint as FromCheckpoint
+    from modelgraft.engine.modules.protocol import OptionalKeys as OptionalKeys
+    from modelgraft.engine.modules.protocol import Prepare as Prepare
+    from modelgraft.engine.modules.protocol import Warns as Warns
+    from modelgraft.engine.modules.seeding import seeded as seeded
+    from modelgraft.engine.modules.targets import resolve as resolve
     from modelgraft.engine.parity import TOLERANCES as TOLERANCES
     from modelgraft.engine.parity import ExportError as ExportError
     from modelgraft.engine.parity import Parity as Parity
@@ -110,11 +123,15 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
 _HOMES = {
     "AUTO": "kernel.words.families",
     "Adapter": "kernel.words.graph",
+    "AfterLoad": "engine.modules.protocol",
     "Answers": "loops.loop",
     "Audio": "records.sounds",
     "Axis": "kernel.words.ports",
     "Backend": "engine.backend",
+    "Bind": "engine.modules.protocol",
+    "Close": "engine.modules.protocol",
     "Config": "kernel.words.kinds",
+    "DTYPES": "engine.modules.building",
     "Decoder": "loops.decoder",
     "Depth": "records.depth",
     "Dim": "kernel.words.kinds",
@@ -124,6 +141,8 @@ _HOMES = {
     "ExportError": "engine.parity",
     "Families": "sources.families",
     "FamilyCard": "kernel.words.families",
+    "ForAdapters": "engine.modules.protocol",
+    "FromCheckpoint": "engine.modules.protocol",
     "GraphError": "kernel.words.errors",
     "Holding": "engine.ledger",
     "Imu": "records.imu",
@@ -137,6 +156,7 @@ _HOMES = {
     "ModelgraftError": "kernel.words.errors",
     "Node": "kernel.words.graph",
     "NodeRuntime": "engine.backend",
+    "OptionalKeys": "engine.modules.protocol",
     "PICTURE_PIXELS": "records.pictures",
     "PRECISIONS": "kernel.language.document",
     "Parity": "engine.parity",
@@ -145,6 +165,7 @@ _HOMES = {
     "PluginError": "kernel.words.errors",
     "Port": "kernel.words.ports",
     "Ports": "kernel.words.ports",
+    "Prepare": "engine.modules.protocol",
     "Problem": "kernel.words.errors",
     "Reading": "records.record_type",
     "Record": "records.record",
@@ -163,9 +184,11 @@ _HOMES = {
     "TowerCard": "kernel.words.families",
     "TypeOf": "kernel.words.kinds",
     "Video": "records.video",
+    "Warns": "engine.modules.protocol",
     "Weights": "sources.weights",
     "WholeCard": "kernel.words.families",
     "archives": "sources",
+    "bound_function": "engine.backend",
     "cache_in_use": "sources.storage",
     "cache_root": "sources.storage",
     "choices": "kernel.words.errors",
@@ -182,39 +205,46 @@ _HOMES = {
     "folder_aside": "sources.storage",
     "generate": "loops.loop",
     "hookimpl": "kernel.shelf.hooks",
-    "in_torch": "backends.torch",
+    "in_torch": "engine.modules.calling",
     "is_driven": "engine.driving",
     "kept": "sources",
+    "load_code": "engine.modules.loading",
+    "load_driven": "engine.modules.loading",
+    "load_module": "engine.modules.loading",
     "locked": "sources.storage",
     "loop_of": "engine.driving",
     "nearest": "kernel.words.errors",
     "on_white": "records.pictures",
     "open_backend": "engine.backend",
     "option": "kernel.words.wording",
-    "parameters_without_memory": "backends.torch",
+    "parameters_without_memory": "engine.modules.building",
     "parity_of": "engine.parity",
-    "placed": "backends.torch",
+    "placed": "engine.modules.calling",
     "port": "kernel.words.ports",
     "resample": "records.sounds",
-    "resolve": "backends.torch",
+    "resolve": "engine.modules.targets",
     "said": "kernel.words.guard",
     "seals": "sources",
-    "seeded": "backends.seeding",
+    "seeded": "engine.modules.seeding",
     "sha256_of": "sources.storage",
-    "starts_new": "backends.torch",
+    "starts_new": "engine.modules.grafting",
 }
 
 __all__ = [
     "AUTO",
+    "DTYPES",
     "EVERY",
     "PICTURE_PIXELS",
     "PRECISIONS",
     "TOLERANCES",
     "Adapter",
+    "AfterLoad",
     "Answers",
     "Audio",
     "Axis",
     "Backend",
+    "Bind",
+    "Close",
     "Config",
     "Decoder",
     "Depth",
@@ -224,6 +254,8 @@ __all__ = [
     "ExportError",
     "Families",
     "FamilyCard",
+    "ForAdapters",
+    "FromCheckpoint",
     "GraphError",
     "Holding",
     "Imu",
@@ -237,12 +269,14 @@ __all__ = [
     "ModelgraftError",
     "Node",
     "NodeRuntime",
+    "OptionalKeys",
     "Parity",
     "PartCard",
     "PictureCard",
     "PluginError",
     "Port",
     "Ports",
+    "Prepare",
     "Problem",
     "Reading",
     "Record",
@@ -260,9 +294,11 @@ __all__ = [
     "TowerCard",
     "TypeOf",
     "Video",
+    "Warns",
     "Weights",
     "WholeCard",
     "archives",
+    "bound_function",
     "cache_in_use",
     "cache_root",
     "choices",
@@ -282,6 +318,9 @@ __all__ = [
     "in_torch",
     "is_driven",
     "kept",
+    "load_code",
+    "load_driven",
+    "load_module",
     "locked",
     "loop_of",
     "nearest",

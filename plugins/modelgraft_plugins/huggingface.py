@@ -3,7 +3,7 @@
 Any plugin may import this module, inside its implementation modules only: it imports torch and transformers.
 
     model = build({"model_type": "llama", "hidden_size": 64, ...}, "AutoModelForCausalLM")      # in Module.__init__
-    state = convert(weights.state(), blueprint(config, "AutoModelForCausalLM"), prefix="model.")  # in from_checkpoint
+    state = convert(weights.state(), model, prefix="model.")                                      # in from_checkpoint
     tie(model)                                                                                   # in after_load
 
 Names on disk differ from names in memory, and both changed over the years. The translation is the one that

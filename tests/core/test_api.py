@@ -63,7 +63,7 @@ def registry(monkeypatch):
     module.Linear = Linear
     monkeypatch.setitem(sys.modules, "api_modules", module)
     numbers = function("toy/numbers", {"x": "text"}, {"y": "float[batch 4]"}, lambda x: torch.tensor([[len(t), 1.0, 2.0, 3.0] for t in x]))
-    hooks = {"register_backends": mg.hookimpl(lambda register: register("torch", "modelgraft.backends.torch:TorchBackend"))}
+    hooks = {"register_backends": mg.hookimpl(lambda register: register("torch", "modelgraft_plugins.torch.backend:TorchBackend"))}
     return registry_of(numbers, LinearConfig, **hooks)
 
 

@@ -9,12 +9,12 @@ import torch
 
 import modelgraft as mg
 from modelgraft import Config, component
-from modelgraft.backends.torch import TorchBackend
 from modelgraft.engine.backend import LoadContext
 from modelgraft.kernel.words.errors import Cancelled, PluginError
 from modelgraft.plugin import Driven, Loop, Ports
 from modelgraft.testing import conform, node_of
-from modelgraft_plugins import torch_backend
+from modelgraft_plugins import torch as torch_backend
+from modelgraft_plugins.torch.backend import TorchBackend
 from support.running import graph_of, registry_of
 from support.settling import SettleConfig, settled
 

@@ -17,7 +17,7 @@ from support.running import TEXT, function, handing_on, opened, shout
 
 jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is a development tool; the schema itself needs none")
 VALIDATOR = jsonschema.Draft202012Validator(event_schema())
-TORCH = {"register_backends": mg.hookimpl(lambda register: register("torch", "modelgraft.backends.torch:TorchBackend"))}
+TORCH = {"register_backends": mg.hookimpl(lambda register: register("torch", "modelgraft_plugins.torch.backend:TorchBackend"))}
 
 
 def part(id, load, monkeypatch, **facts):

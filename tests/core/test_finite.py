@@ -13,7 +13,7 @@ import modelgraft as mg
 from support.running import document, function, graph_of, registry_of
 
 FLOATS = {"x": "float[batch tokens 3]"}
-BACKENDS = {"register_backends": mg.hookimpl(lambda register: register("torch", "modelgraft.backends.torch:TorchBackend"))}
+BACKENDS = {"register_backends": mg.hookimpl(lambda register: register("torch", "modelgraft_plugins.torch.backend:TorchBackend"))}
 
 
 class Scale(torch.nn.Module):

@@ -166,7 +166,7 @@ def test_code_that_fails_while_it_loads_is_an_error_of_its_plugin(tmp_path, monk
     target = "toy_importing:load" if where == "import" else "toy_loading:load"
     config = type("Loaded", (mg.Config,), {"__module__": __name__, "__doc__": "Load."})
     part = mg.component("toy/loaded", kind="head", load=target, inputs=TEXT, outputs={"out": "text"})(config)
-    hooks = {"register_backends": mg.hookimpl(lambda register: register("torch", "modelgraft.backends.torch:TorchBackend"))}
+    hooks = {"register_backends": mg.hookimpl(lambda register: register("torch", "modelgraft_plugins.torch.backend:TorchBackend"))}
     with (
         opened(tmp_path, [part], {"n": {"use": "toy/loaded", "in": {"x": "inputs.x"}}}, outputs={"out": "n"}, hooks=hooks) as pipeline,
         pytest.raises(mg.PluginError) as caught,

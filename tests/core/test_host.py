@@ -19,8 +19,8 @@ import torch
 from PIL import Image
 
 import modelgraft as mg
-from modelgraft.backends.seeding import seeded
-from modelgraft.backends.torch import parameters_without_memory
+from modelgraft.engine.modules.building import parameters_without_memory
+from modelgraft.engine.modules.seeding import seeded
 from modelgraft_plugins.onnx.quiet import muted
 
 

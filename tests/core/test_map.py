@@ -332,7 +332,7 @@ def test_rows_of_something_else_are_not_mixed_in(run, words, reason, is_finished
 
 def test_a_checkpoint_is_another_when_its_files_are_and_not_when_results_lie_beside_them(run, monkeypatch):
     """The same names with other weights are refused; the part of the map itself changes nothing."""
-    monkeypatch.setattr("modelgraft.kernel.shelf.registry.discover", lambda **_: discover(only=("projectors", "torch_backend")))
+    monkeypatch.setattr("modelgraft.kernel.shelf.registry.discover", lambda **_: discover(only=("projectors", "torch")))
     import torch
     from safetensors.torch import save_file
 

@@ -87,7 +87,7 @@ def talking(tmp_path, monkeypatch):
     module = ModuleType("support.talkers")
     module.load = lambda config, context: Talker()
     monkeypatch.setitem(sys.modules, "support.talkers", module)
-    hooks = {"register_backends": mg.hookimpl(lambda register: register("torch", "modelgraft.backends.torch:TorchBackend"))}
+    hooks = {"register_backends": mg.hookimpl(lambda register: register("torch", "modelgraft_plugins.torch.backend:TorchBackend"))}
     nodes = {"talk": {"use": "toy/talker", "in": {"x": "inputs.x"}}}
     with opened(tmp_path, [talker()], nodes, outputs={"text": "talk"}, hooks=hooks, seed=5, cache_bytes=0, device="cpu") as pipeline:
         yield pipeline

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelgraft import Config, Dim, GraphError, InputError, component
-from modelgraft.backends.torch import count_parameters
+from modelgraft.engine.modules.building import count_parameters
 from modelgraft.kernel.planning.planner import find_output, plan
 from modelgraft.kernel.shelf.registry import assemble
 from modelgraft.kernel.words.graph import Ref

@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from modelgraft import Config, InputError, PluginError, SourceError, component
-from modelgraft.backends.torch import DTYPES, TorchBackend, count_parameters, in_torch, parameters_without_memory, resolve_device
 from modelgraft.engine.backend import LoadContext, NodeRuntime
+from modelgraft.engine.modules.building import DTYPES, count_parameters, parameters_without_memory
+from modelgraft.engine.modules.calling import in_torch, resolve_device
 from modelgraft.kernel.shelf.registry import discover
 from modelgraft.kernel.words.errors import Cancelled, Place
 from modelgraft.kernel.words.graph import Node
+from modelgraft_plugins.torch.backend import TorchBackend
 
 
 class Affine(torch.nn.Module):
@@ -32,8 +34,7 @@ class Affine(torch.nn.Module):
 class Renamed(Affine):
     """The same, from a checkpoint with other names."""
 
-    @staticmethod
-    def from_checkpoint(config, weights):
+    def from_checkpoint(self, weights):
         """Translate the names."""
         return {f"linear.{name}": tensor for name, tensor in weights.state().items()}
 

@@ -42,7 +42,7 @@ def registry(tmp_path, monkeypatch):
     (folder / "config.json").write_text(json.dumps({"model_type": "toy"}))
     torch.manual_seed(0)
     save_file({"weight": torch.randn(3, 3), "bias": torch.randn(3)}, folder / "model.safetensors")
-    hooks = {"register_backends": mg.hookimpl(lambda register: register("torch", "modelgraft.backends.torch:TorchBackend"))}
+    hooks = {"register_backends": mg.hookimpl(lambda register: register("torch", "modelgraft_plugins.torch.backend:TorchBackend"))}
     (tmp_path / "eye.yaml").write_text(
         f"# An eye.\nmodelgraft: 1\ninputs: {{x: '{NUMBERS}'}}\nnodes:\n  part: {{use: toy/part, from: ./weights, in: {{x: inputs.x}}}}\n"
         "outputs: {y: part}\n"

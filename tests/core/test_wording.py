@@ -15,7 +15,7 @@ from modelgraft import Config, GraphError, component
 from modelgraft.kernel.language.document import parse
 from modelgraft.kernel.words.errors import InputError, NodeError, Place, Problem
 from modelgraft.kernel.words.wording import at_command_line, for_command, for_python, option
-from modelgraft_plugins import torch_backend
+from modelgraft_plugins import torch as torch_backend
 from support.checkable import graph_of
 from support.command import commands
 from support.expanding import problems

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from modelgraft import Config, SourceError, component
-from modelgraft.backends.torch import TorchBackend, count_adapters
 from modelgraft.engine.backend import LoadContext
+from modelgraft.engine.modules.grafting import count_adapters
 from modelgraft.kernel.words.graph import Adapter
 from modelgraft.testing import node_of
 from modelgraft_plugins.adapters import Lora
 from modelgraft_plugins.adapters.lora import graft
+from modelgraft_plugins.torch.backend import TorchBackend
 
 
 class Host(torch.nn.Module):

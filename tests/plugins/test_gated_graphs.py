@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import modelgraft as mg
-from modelgraft.backends.torch import count_adapters
+from modelgraft.engine.modules.grafting import count_adapters
 from modelgraft.tools.explain import explain
 from modelgraft_plugins.llm.gated import GatedCrossAttention
 from support import openflamingo

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import modelgraft as mg
-from modelgraft.backends import held
+from modelgraft.engine.modules import held
 from support import checkpoints
 
 PROMPT = "one two three"

@@ -9,7 +9,7 @@ import torch
 import transformers as hf
 from safetensors.torch import load_file
 
-from modelgraft.backends.torch import parameters_without_memory
+from modelgraft.engine.modules.building import parameters_without_memory
 from modelgraft_plugins import huggingface
 from support.checkpoints import randomise
 

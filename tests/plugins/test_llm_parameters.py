@@ -7,7 +7,7 @@ import transformers as hf
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL_NAMES
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES as SEQ2SEQ_NAMES
 
-from modelgraft.backends.torch import count_parameters
+from modelgraft.engine.modules.building import count_parameters
 from modelgraft.kernel.shelf.registry import assemble
 from modelgraft.testing import node_of
 from modelgraft_plugins import huggingface, llm

@@ -18,7 +18,8 @@ from modelgraft.engine.pipeline import ABSENT
 from modelgraft.kernel.shelf.registry import assemble
 from modelgraft.testing import conform, imports_of, run_node
 from modelgraft.tools.checked import checked
-from modelgraft_plugins import routers, text, torch_backend
+from modelgraft_plugins import routers, text
+from modelgraft_plugins import torch as torch_backend
 from modelgraft_plugins.routers import Length, Match, Merge, Threshold
 from support import checkable
 from support.checkable import graph_of, plugin

@@ -6,14 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from modelgraft.backends.torch import TorchBackend, count_parameters
 from modelgraft.engine.backend import LoadContext
+from modelgraft.engine.modules.building import count_parameters
 from modelgraft.kernel.shelf.registry import Registry
 from modelgraft.kernel.words.errors import SourceError
 from modelgraft.kernel.words.graph import Node
 from modelgraft.kernel.words.kinds import Component
 from modelgraft.sources import views, weights
 from modelgraft.testing import node_of
+from modelgraft_plugins.torch.backend import TorchBackend
 
 
 @dataclass(frozen=True, slots=True)

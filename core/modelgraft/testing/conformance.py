@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from modelgraft.engine.backend import LoadContext, Loaded, NodeRuntime
+from modelgraft.engine.backend import LoadContext, Loaded, NodeRuntime, open_backend
 from modelgraft.engine.calls import record_check
 from modelgraft.engine.inplace import written_ports
-from modelgraft.kernel.shelf.registry import assemble, discover
+from modelgraft.kernel.shelf.registry import discover
 from modelgraft.kernel.words.errors import ModelgraftError, Place, PluginError, choices
 from modelgraft.kernel.words.graph import Node
 from modelgraft.kernel.words.kinds import Component
@@ -51,11 +51,9 @@ class Trial:
 
 def open_node(subject: Any, config: Mapping[str, Any] | None = None, *, seed: int = 0, state: Mapping[str, Any] | None = None) -> Trial:
     """Load a decorated function or Config class as a node of its own, with random weights or those of a state dict."""
-    from modelgraft.backends.torch import TorchBackend
-
-    node = node_of(subject, config)
-    context = LoadContext(node, "cpu", "float32", None, seed, offline=True, registry=assemble({}), init="random")
-    loaded = TorchBackend().load(context, {})
+    node, registry = node_of(subject, config), discover(only=("torch",))
+    context = LoadContext(node, "cpu", "float32", None, seed, offline=True, registry=registry, init="random")
+    loaded = open_backend(registry, "torch").load(context, {})
     if state is not None:
         loaded.state.load_state_dict(state)
     if loaded.bind is not None:
@@ -254,7 +252,7 @@ def _batch_law(trial: Trial, values: list[Any], outputs: Mapping[str, Any]) -> I
 
 
 def _parameter_law(node: Node) -> Iterator[str]:
-    from modelgraft.backends.torch import count_parameters
+    from modelgraft.engine.modules.building import count_parameters
 
     declared, built = node.config.parameters(), count_parameters(node)
     if declared is not None and built is not None and declared != built:

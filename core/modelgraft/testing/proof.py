@@ -19,6 +19,7 @@ from typing import Any
 
 import pluggy
 
+from modelgraft.engine.modules.targets import resolve
 from modelgraft.kernel.shelf.registry import Plugin, Registry, discover
 from modelgraft.kernel.words.errors import InputError, Place, PluginError, choices, nearest
 from modelgraft.kernel.words.guard import Escaped, contained, is_raised_by, place_of, said
@@ -182,10 +183,6 @@ def _code(component: Component, declared: Place | None) -> Finding | None:
     target = component.module or component.load
     if target is None:
         return None
-    try:
-        from modelgraft.backends.torch import resolve
-    except ImportError as error:
-        return Finding(component.id, NOT_RUN, f"torch is not installed ({error})")
     try:
         resolve(target, component)
     except PluginError as error:

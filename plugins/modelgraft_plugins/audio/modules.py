@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from modelgraft_plugins.counted import remember
-from modelgraft_plugins.huggingface import blueprint, build, config_of, convert
+from modelgraft_plugins.huggingface import build, config_of, convert
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,17 +26,16 @@ class Encoder(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        self.layer = config.layer
+        self.config, self.layer = config, config.layer
         self.tower: Any = _build(config)  # Any: transformers is only partly annotated
         if config.card.count is None:
             remember(config.facts(), sum(parameter.numel() for parameter in self.tower.parameters()))
 
-    @staticmethod
-    def from_checkpoint(config: EncoderConfig, weights: Weights) -> Mapping[str, Tensor]:
+    def from_checkpoint(self, weights: Weights) -> Mapping[str, Tensor]:
         """Give the tensors of the encoder under the names that they have here."""
-        if "encoder" in config.card.more:  # a part of a whole, whose tensors have the names of memory
+        if "encoder" in self.config.card.more:  # a part of a whole, whose tensors have the names of memory
             return {f"tower.{name}": tensor for name, tensor in weights.state().items()}
-        return convert(weights.state(), blueprint(config.facts(), config.card.architecture), prefix="tower.")
+        return convert(weights.state(), self.tower, prefix="tower.")
 
     def forward(self, sound: Tensor) -> Tensor:
         """Listen."""

@@ -80,14 +80,14 @@ class Tower(nn.Module):
         elif config.modality != "vision":
             self.register_buffer("log_scale", scale)
 
-    @staticmethod
-    def from_checkpoint(config: TowerConfig, weights: Weights) -> Mapping[str, Tensor]:
+    def from_checkpoint(self, weights: Weights) -> Mapping[str, Tensor]:
         """Take this tower's tensors out of the published file, which holds all six."""
+        modality = self.config.modality
         found: dict[str, Tensor] = {}
         for key in weights.keys():  # noqa: SIM118 not a mapping
-            mine = key.startswith("modality_") and key.split(".")[1] == config.modality
+            mine = key.startswith("modality_") and key.split(".")[1] == modality
             if mine and key != COMPUTED:
-                found[_rename(key, config.modality)] = weights.tensor(key)
+                found[_rename(key, modality)] = weights.tensor(key)
         return found
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:

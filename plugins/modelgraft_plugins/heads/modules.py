@@ -36,11 +36,9 @@ class Cosine(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor([START_SCALE])) if config.scale else None
         self.logit_bias = nn.Parameter(torch.zeros(1)) if config.bias else None
 
-    @staticmethod
-    def from_checkpoint(config: CosineConfig, weights: Weights) -> Mapping[str, Tensor]:
+    def from_checkpoint(self, weights: Weights) -> Mapping[str, Tensor]:
         """Take the numbers alone from the root of a checkpoint, in either of the shapes [] and [1]."""
-        names = [name for name, wanted in (("logit_scale", config.scale), ("logit_bias", config.bias)) if wanted]
-        return {name: weights.tensor(name).reshape(1) for name in names}
+        return {name: weights.tensor(name).reshape(1) for name, _ in self.named_parameters()}
 
     def forward(self, x: Tensor, candidates: Tensor) -> Tensor:
         """Compare each record's vector with its own candidates."""

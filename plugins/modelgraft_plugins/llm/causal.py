@@ -9,7 +9,7 @@ from torch import Tensor
 
 from modelgraft.plugin import Decoder, Weights
 from modelgraft_plugins.llm import CausalConfig, idefics, plain
-from modelgraft_plugins.llm.language_model import LanguageModel, read_state
+from modelgraft_plugins.llm.language_model import LanguageModel, read_state, with_rows
 
 if TYPE_CHECKING:
     from modelgraft_plugins.onnx.decoders import DecoderGraph
@@ -24,17 +24,18 @@ class Causal(LanguageModel):
         facts = config.facts()
         super().__init__(config, plain.Model(facts) if plain.serves(facts) else _by_transformers(facts))
 
-    @staticmethod
-    def from_checkpoint(config: CausalConfig, weights: Weights) -> dict[str, Tensor]:
+    def from_checkpoint(self, weights: Weights) -> dict[str, Tensor]:
         """Translate the tensors of a checkpoint, in any layout that transformers reads."""
-        state, facts = weights.state(), config.facts()
+        state, plainest, extra = weights.state(), self._plain, len(self.config.extra_tokens)
         if weights.view.root.get("model_type") == idefics.MODEL_TYPE:
             state = idefics.language_state(state)
-        if plain.serves(facts) and (found := plain.read(state, facts)) is not None and not config.extra_tokens:
-            return {f"model.{name}": tensor for name, tensor in found.items()}
+        if plainest is None:
+            return read_state(self.model, state, extra=extra)
+        if (found := plain.read(state, plainest.facts)) is not None:
+            return with_rows({f"model.{name}": tensor for name, tensor in found.items()}, plainest, extra)
         from modelgraft_plugins import huggingface
 
-        return read_state(huggingface.blueprint(facts, ARCHITECTURE), state, extra=len(config.extra_tokens))
+        return read_state(huggingface.blueprint(plainest.facts, ARCHITECTURE), state, extra=extra)  # a layout that transformers knows
 
     @property
     def model(self) -> Any:  # Any: a model of transformers, which is only partly annotated

@@ -66,10 +66,13 @@ def read_state(model: Any, state: Mapping[str, Tensor], *, extra: int = 0) -> di
     from modelgraft_plugins import huggingface
 
     found = huggingface.convert(state, model, prefix="model.")
-    return _with_rows(found, model, extra) if extra else found
+    return with_rows(found, model, extra)
 
 
-def _with_rows(state: dict[str, Tensor], model: Any, extra: int) -> dict[str, Tensor]:
+def with_rows(state: dict[str, Tensor], model: Any, extra: int) -> dict[str, Tensor]:  # Any: as for read_state, or a plain one
+    """The same with rows for added tokens in embeddings and head, where they lack them: the mean of the others."""
+    if not extra:
+        return state
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
     tables = [parameter for end in ends if end is not None for parameter in end.parameters(recurse=False)]
     for name, parameter in model.named_parameters(remove_duplicate=False):

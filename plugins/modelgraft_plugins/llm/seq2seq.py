@@ -25,14 +25,12 @@ class Seq2Seq(LanguageModel):
     def __init__(self, config: Seq2SeqConfig) -> None:
         super().__init__(config, _build(config))
 
-    @staticmethod
-    def from_checkpoint(config: Seq2SeqConfig, weights: Weights) -> dict[str, Tensor]:
+    def from_checkpoint(self, weights: Weights) -> dict[str, Tensor]:
         """Translate the tensors of a checkpoint; of one whose encoder is not wanted, leave the encoder's. `#decoder` is read too."""
-        blueprint = huggingface.blueprint(config.facts(), _architecture(config))
-        home = "model.decoder." if hasattr(blueprint, "model") else "decoder."
+        config, home = self.config, "model.decoder." if hasattr(self.model, "model") else "decoder."
         is_decoder = weights.view.part.rpartition(".")[2] == "decoder"
         named = {(home if is_decoder else "") + name: tensor for name, tensor in weights.state().items()}
-        state = read_state(blueprint, named, extra=len(config.extra_tokens))
+        state = read_state(self.model, named, extra=len(config.extra_tokens))
         return {name: tensor for name, tensor in state.items() if not _is_encoder(name)} if config.encoder == "none" else state
 
     def torch_decoder(self) -> CrossDecoder:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from modelgraft.plugin import families
-from modelgraft_plugins.huggingface import blueprint, build, convert
+from modelgraft_plugins.huggingface import build, convert
 
 if TYPE_CHECKING:
     from modelgraft.plugin import Weights
@@ -25,8 +25,7 @@ class Queries(nn.Module):
         assert config.hidden_size is not None
         self.weight = nn.Parameter(0.02 * torch.randn(1, config.num_query_tokens, config.hidden_size))
 
-    @staticmethod
-    def from_checkpoint(_config: QueriesConfig, weights: Weights) -> Mapping[str, Tensor]:
+    def from_checkpoint(self, weights: Weights) -> Mapping[str, Tensor]:
         """The part is the tensor itself."""
         return {"weight" if name == "" else name: tensor for name, tensor in weights.state().items()}
 
@@ -48,10 +47,9 @@ class QFormer(nn.Module):
         self.reads_text = config.reads_text
         self.model = build(_settings(config), _architecture(config))
 
-    @staticmethod
-    def from_checkpoint(config: QFormerConfig, weights: Weights) -> Mapping[str, Tensor]:
+    def from_checkpoint(self, weights: Weights) -> Mapping[str, Tensor]:
         """Give the tensors in the names of transformers' memory."""
-        return convert(weights.state(), blueprint(_settings(config), _architecture(config)), prefix="model.")
+        return convert(weights.state(), self.model, prefix="model.")
 
     def forward(self, queries: Tensor, memory: Tensor, ids: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Read the memory; the rows of the instruction are left out of the result."""

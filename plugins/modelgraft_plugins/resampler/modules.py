@@ -32,8 +32,7 @@ class Perceiver(nn.Module):
         self.config = config
         self.model = _of_idefics(config) if config.family == "idefics" else _of_flamingo(config)
 
-    @staticmethod
-    def from_checkpoint(_config: PerceiverConfig, weights: Weights) -> Mapping[str, Tensor]:
+    def from_checkpoint(self, weights: Weights) -> Mapping[str, Tensor]:
         """The part holds the tensors under the names that they have here."""
         return {f"model.{name}": tensor for name, tensor in weights.state().items()}
 

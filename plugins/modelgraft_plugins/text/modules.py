@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from modelgraft_plugins.counted import remember
-from modelgraft_plugins.huggingface import blueprint, build, convert
+from modelgraft_plugins.huggingface import build, convert
 
 if TYPE_CHECKING:
     from modelgraft.plugin import Weights
@@ -30,10 +30,9 @@ class Encoder(nn.Module):
         if config.card.count is None:
             remember(config.facts(), sum(parameter.numel() for parameter in self.tower.parameters()))
 
-    @staticmethod
-    def from_checkpoint(config: EncoderConfig, weights: Weights) -> Mapping[str, Tensor]:
+    def from_checkpoint(self, weights: Weights) -> Mapping[str, Tensor]:
         """Give the tensors of the tower in the names of transformers' memory."""
-        return convert(weights.state(), blueprint(config.facts(), config.card.architecture), prefix="tower.")
+        return convert(weights.state(), self.tower, prefix="tower.")
 
     def forward(self, ids: Tensor, mask: Tensor | None = None) -> dict[str, Tensor] | Tensor:
         """Encode the texts; those of a list within one record are encoded beside the others."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from modelgraft_plugins.counted import remember
-from modelgraft_plugins.huggingface import blueprint, build, convert
+from modelgraft_plugins.huggingface import build, convert
 
 if TYPE_CHECKING:
     from modelgraft.plugin import Weights
@@ -44,11 +44,10 @@ class Encoder(nn.Module):
         self.drop, self.has_pooled = (config.lead if config.select == "patches" else 0), config.has_pooled
         self.settings = {name: getattr(config, name) for name in ("attention_head",)}
 
-    @staticmethod
-    def from_checkpoint(config: EncoderConfig, weights: Weights) -> Mapping[str, Tensor]:
+    def from_checkpoint(self, weights: Weights) -> Mapping[str, Tensor]:
         """Give the tensors of the tower in the names of transformers' memory."""
-        found = convert(weights.state(), blueprint(config.facts(), config.card.architecture), prefix="tower.")
-        for name in config.card.more.get("unused", ()):
+        found = convert(weights.state(), self.tower, prefix="tower.")
+        for name in self.config.card.more.get("unused", ()):
             found.pop(f"tower.{name}", None)
         return found
 

@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from modelgraft import Config, GraphError, SourceError, component
-from modelgraft.backends.torch import TorchBackend
 from modelgraft.engine.backend import LoadContext
 from modelgraft.kernel.shelf.registry import discover
 from modelgraft.kernel.words.graph import Ref
@@ -25,6 +24,7 @@ from modelgraft.testing import node_of
 from modelgraft_plugins.onnx import store
 from modelgraft_plugins.onnx.backend import OnnxBackend
 from modelgraft_plugins.onnx.examples import TRACED, make_inputs
+from modelgraft_plugins.torch.backend import TorchBackend
 
 pytestmark = [
     pytest.mark.slow,  # it exports

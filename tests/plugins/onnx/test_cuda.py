@@ -9,8 +9,8 @@ import torch
 
 import modelgraft as mg
 from modelgraft import api
-from modelgraft.backends import torch as api_devices
 from modelgraft.engine.backend import LoadContext, open_backend
+from modelgraft.engine.modules import calling as api_devices
 from modelgraft.kernel.planning import planner
 from modelgraft.kernel.shelf.registry import discover
 from modelgraft.kernel.words.errors import InputError

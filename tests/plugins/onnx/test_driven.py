@@ -7,15 +7,16 @@ import torch
 
 import modelgraft as mg
 from modelgraft.engine.backend import LoadContext
+from modelgraft.kernel.shelf.registry import discover
 from modelgraft.kernel.words.ports import Ports
 from modelgraft.plugin import ExportError
 from modelgraft.testing import node_of
 from modelgraft_plugins.onnx import store
 from modelgraft_plugins.onnx.backend import OnnxBackend
 from support import settling
-from support.running import registry_of
 from support.settling import SettleConfig, Settling, settled
 
+TORCH = discover(only=("torch",))
 pytestmark = [
     pytest.mark.slow,  # it exports
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
@@ -32,7 +33,7 @@ def cache(tmp_path_factory):
 def loaded(*, rounds=3, fallback=None, **config):
     node = node_of(SettleConfig, {"rounds": rounds, **config})
     backend = OnnxBackend()
-    context = LoadContext(node, "cpu", "float32", None, 0, offline=True, registry=registry_of(), init="random", fallback=fallback)
+    context = LoadContext(node, "cpu", "float32", None, 0, offline=True, registry=TORCH, init="random", fallback=fallback)
     return backend, backend.load(context, {})
 
 
@@ -42,10 +43,10 @@ def draw(*shape, seed=3):
 
 def module_of_seed():
     """The module as the torch backend makes it of the seed."""
-    from modelgraft.backends.torch import TorchBackend
+    from modelgraft_plugins.torch.backend import TorchBackend
 
     node = node_of(SettleConfig)
-    return TorchBackend().load(LoadContext(node, "cpu", "float32", None, 0, offline=True, registry=registry_of(), init="random"), {}).state
+    return TorchBackend().load(LoadContext(node, "cpu", "float32", None, 0, offline=True, registry=TORCH, init="random"), {}).state
 
 
 def test_each_part_is_exported_and_the_loop_is_the_same():

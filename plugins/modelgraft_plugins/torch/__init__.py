@@ -12,4 +12,4 @@ DTYPES = ("float32", "float16", "bfloat16", "float64")
 @hookimpl
 def register_backends(register: Callable[..., None]) -> None:
     """Offer the backend `torch`."""
-    register("torch", "modelgraft.backends.torch:TorchBackend", precisions=DTYPES, devices=("cpu", "cuda"))
+    register("torch", "modelgraft_plugins.torch.backend:TorchBackend", precisions=DTYPES, devices=("cpu", "cuda"))

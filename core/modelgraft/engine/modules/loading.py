@@ -1,0 +1,82 @@
+"""One node loaded in torch: its module built, filled or new, adapted and placed; or its code opened."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+
+import torch
+
+from modelgraft.engine.backend import LoadContext, Loaded
+from modelgraft.engine.driving import driving, loop_of
+from modelgraft.engine.modules.building import BUILDING, build, cast, count_of, parameters_without_memory
+from modelgraft.engine.modules.calling import in_torch
+from modelgraft.engine.modules.filling import fill, filled
+from modelgraft.engine.modules.grafting import adapted
+from modelgraft.engine.modules.held import Held
+from modelgraft.engine.modules.protocol import Bind, Close, Prepare, Warns
+from modelgraft.engine.modules.seeding import seeded
+from modelgraft.engine.modules.targets import resolve
+from modelgraft.kernel.words.errors import PluginError
+from modelgraft.kernel.words.guard import contained, shown
+from modelgraft.loops.module import Driven
+
+
+def load_code(context: LoadContext) -> Loaded:
+    """Open what the `load` function of a component gives. Raises PluginError for what cannot be called."""
+    component = context.node.component
+    with contained():
+        opened = resolve(component.load or "", component)(context.node.config, context)
+    if not callable(opened):
+        raise PluginError(f"{component.load} (component '{component.id}') gave {shown(opened)}, wanted something that can be called")
+    return Loaded(
+        opened,
+        bind=opened.bind if isinstance(opened, Bind) else None,
+        close=opened.close if isinstance(opened, Close) else lambda: None,
+        warnings=tuple(opened.warnings) if isinstance(opened, Warns) else (),
+    )
+
+
+def load_module(context: LoadContext, shared: Mapping[str, Loaded]) -> tuple[torch.nn.Module, Held | None, tuple[str, ...]]:
+    """The module of a node, ready to be called; what must live as long as it does; and what a user must know of the load.
+
+    Raises SourceError for a checkpoint that does not fit, PluginError for code that cannot be imported or built.
+    """
+    node, warnings, kept = context.node, tuple[str, ...](), None
+    host = shared[node.share].state if node.share else None
+    if host is not None:
+        module = fill(context, host.state_dict())
+    elif context.weights is not None:
+        module, kept = filled(context)
+    else:
+        module, warnings = _without_weights(context)
+    module, remarks = adapted(module, context)
+    module.requires_grad_(requires_grad=False)
+    module = module.to(device=context.device).eval()
+    if isinstance(module, Prepare):
+        module.prepare(context)
+    return module, kept, (*warnings, *remarks)
+
+
+def load_driven(module: torch.nn.Module, context: LoadContext) -> Loaded:
+    """The loop of a driven component around the parts of its module. Raises PluginError for a module that holds none."""
+    node = context.node
+    if not isinstance(module, Driven):
+        component = node.component
+        found = f"{component.module} gave {shown(module)}, wanted a modelgraft.plugin.Driven, because it has a loop"
+        raise PluginError(f"plugin '{component.plugin}': {found}")
+    loop = loop_of(node, module.facts(), resolve)
+    loop.prepare(context)
+    call = in_torch(driving(loop, module.parts(tuple(node.component.parts(node.config))), node), context)
+    return Loaded(call, state=module, bind=loop.bind, loop=loop)
+
+
+def _without_weights(context: LoadContext) -> tuple[torch.nn.Module, tuple[str, ...]]:
+    """Build a module that no checkpoint fills, with seeded random numbers: a part without a source is new, and the warning says so."""
+    node = context.node
+    with parameters_without_memory():
+        count = count_of(build(node.component, node))
+    with BUILDING, seeded(context.seed + zlib.crc32((node.share or node.name).encode())):
+        module = build(node.component, node)
+    warnings = (f"{node.name}: {count:,} parameters start from random numbers (seed {context.seed})",) if count else ()
+    return cast(module, context.dtype), warnings
