@@ -54,14 +54,6 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.kernel.words.errors import SourceError as SourceError
     from modelgraft.kernel.words.errors import choices as choices
     from modelgraft.kernel.words.errors import nearest as nearest
-    from modelgraft.kernel.words.families import AUTO as AUTO
-    from modelgraft.kernel.words.families import EVERY as EVERY
-    from modelgraft.kernel.words.families import FamilyCard as FamilyCard
-    from modelgraft.kernel.words.families import LanguageCard as LanguageCard
-    from modelgraft.kernel.words.families import PartCard as PartCard
-    from modelgraft.kernel.words.families import PictureCard as PictureCard
-    from modelgraft.kernel.words.families import TowerCard as TowerCard
-    from modelgraft.kernel.words.families import WholeCard as WholeCard
     from modelgraft.kernel.words.graph import Adapter as Adapter
     from modelgraft.kernel.words.graph import Node as Node
     from modelgraft.kernel.words.guard import contained as contained
@@ -105,6 +97,14 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.sources import archives as archives
     from modelgraft.sources import kept as kept
     from modelgraft.sources import seals as seals
+    from modelgraft.sources.cards import AUTO as AUTO
+    from modelgraft.sources.cards import EVERY as EVERY
+    from modelgraft.sources.cards import FamilyCard as FamilyCard
+    from modelgraft.sources.cards import LanguageCard as LanguageCard
+    from modelgraft.sources.cards import PartCard as PartCard
+    from modelgraft.sources.cards import PictureCard as PictureCard
+    from modelgraft.sources.cards import TowerCard as TowerCard
+    from modelgraft.sources.cards import WholeCard as WholeCard
     from modelgraft.sources.families import Families as Families
     from modelgraft.sources.families import families as families
     from modelgraft.sources.headers import damaged as damaged
@@ -121,7 +121,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
 
 # Name -> the module that holds it, or of which it is a part. Resolved on first use.
 _HOMES = {
-    "AUTO": "kernel.words.families",
+    "AUTO": "sources.cards",
     "Adapter": "kernel.words.graph",
     "AfterLoad": "engine.modules.protocol",
     "Answers": "loops.loop",
@@ -136,18 +136,18 @@ _HOMES = {
     "Depth": "records.depth",
     "Dim": "kernel.words.kinds",
     "Driven": "loops.module",
-    "EVERY": "kernel.words.families",
+    "EVERY": "sources.cards",
     "Embedding": "records.embedding",
     "ExportError": "engine.parity",
     "Families": "sources.families",
-    "FamilyCard": "kernel.words.families",
+    "FamilyCard": "sources.cards",
     "ForAdapters": "engine.modules.protocol",
     "FromCheckpoint": "engine.modules.protocol",
     "GraphError": "kernel.words.errors",
     "Holding": "engine.ledger",
     "Imu": "records.imu",
     "InputError": "kernel.words.errors",
-    "LanguageCard": "kernel.words.families",
+    "LanguageCard": "sources.cards",
     "Ledger": "engine.ledger",
     "LoadContext": "engine.backend",
     "Loaded": "engine.backend",
@@ -160,8 +160,8 @@ _HOMES = {
     "PICTURE_PIXELS": "records.pictures",
     "PRECISIONS": "kernel.language.document",
     "Parity": "engine.parity",
-    "PartCard": "kernel.words.families",
-    "PictureCard": "kernel.words.families",
+    "PartCard": "sources.cards",
+    "PictureCard": "sources.cards",
     "PluginError": "kernel.words.errors",
     "Port": "kernel.words.ports",
     "Ports": "kernel.words.ports",
@@ -181,12 +181,12 @@ _HOMES = {
     "TOLERANCES": "engine.parity",
     "Tensor": "kernel.words.ports",
     "Thermal": "records.thermal",
-    "TowerCard": "kernel.words.families",
+    "TowerCard": "sources.cards",
     "TypeOf": "kernel.words.kinds",
     "Video": "records.video",
     "Warns": "engine.modules.protocol",
     "Weights": "sources.weights",
-    "WholeCard": "kernel.words.families",
+    "WholeCard": "sources.cards",
     "archives": "sources",
     "bound_function": "engine.backend",
     "cache_in_use": "sources.storage",

@@ -15,15 +15,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from modelgraft.kernel.shelf import registry
-from modelgraft.kernel.words.families import (
-    EVERY,
-    FamilyCard,
-    LanguageCard,
-    PartCard,
-    PictureCard,
-    TowerCard,
-    WholeCard,
-)
+from modelgraft.sources.cards import EVERY, FamilyCard, LanguageCard, PartCard, PictureCard, TowerCard, WholeCard
 
 _Card = TypeVar("_Card", TowerCard, LanguageCard, PictureCard)
 
@@ -148,5 +140,6 @@ def families() -> Families:
         known.is_complete = True  # before plugins are loaded: one may ask while it is
         registry.discover()
     if _seen[0] != len(known.cards):
-        _seen = (len(known.cards), Families(tuple(sorted(known.cards.values(), key=lambda card: card.table))))
+        cards = [card for card in known.cards.values() if isinstance(card, FamilyCard)]
+        _seen = (len(known.cards), Families(tuple(sorted(cards, key=lambda card: card.table))))
     return _seen[1]

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from modelgraft.kernel.words.errors import Problem, SourceError, choices, nearest
-from modelgraft.kernel.words.families import PartCard
+from modelgraft.sources.cards import PartCard
 from modelgraft.sources.families import families
 
 ENDINGS = ("_model", "_tower", "_encoder", "_backbone")

@@ -11,7 +11,6 @@ from typing import Any
 
 from modelgraft.kernel.words.backends import BackendCard
 from modelgraft.kernel.words.errors import PluginError, choices, nearest
-from modelgraft.kernel.words.families import FamilyCard
 from modelgraft.kernel.words.guard import shown
 from modelgraft.kernel.words.kinds import Component
 from modelgraft.kernel.words.ports import DTYPES, RecordKind
@@ -34,6 +33,17 @@ RESERVED: Mapping[str, tuple[str, ...]] = {
 _TARGET = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
 _WORD = re.compile(r"^[a-z][a-z0-9_]*$")
 _DASHED = re.compile(r"^[a-z][a-z0-9_-]*$")
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What is known of a family of checkpoints, as data that the kernel keeps and does not look into.
+
+    name  in messages and lists;  doc  what it is, in one line
+    """
+
+    name: str
+    doc: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +76,7 @@ class Offers:
     recorded_configs: dict[str, Path] = field(default_factory=dict)
     weight_readers: dict[str, str] = field(default_factory=dict)
     backends: dict[str, BackendCard] = field(default_factory=dict)
-    families: dict[str, FamilyCard] = field(default_factory=dict)
+    families: dict[str, Card] = field(default_factory=dict)
     lost: list[Lost] = field(default_factory=list)
 
     @property
@@ -120,9 +130,9 @@ class Offers:
         card = BackendCard(_target(f"the backend '{name}'", target), **_facts_of_backend(name, facts))
         self._add("backend", name, card)
 
-    def add_family(self, card: FamilyCard) -> None:
+    def add_family(self, card: Card) -> None:
         """Take the card of a family."""
-        if not isinstance(card, FamilyCard):
+        if not isinstance(card, Card):
             raise PluginError(f"register_families got {shown(card)}; wanted: a FamilyCard")
         if not isinstance(card.name, str) or not _DASHED.match(card.name):
             raise PluginError(f"register_families got a card named {shown(card.name)}; wanted: a word in lower case, such as dinov2")

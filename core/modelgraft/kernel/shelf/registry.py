@@ -19,10 +19,9 @@ from typing import Any
 import pluggy
 
 from modelgraft.kernel.shelf import hooks
-from modelgraft.kernel.shelf.offers import RESERVED, Lost, Offers, overlaps
+from modelgraft.kernel.shelf.offers import RESERVED, Card, Lost, Offers, overlaps
 from modelgraft.kernel.words.backends import BackendCard
 from modelgraft.kernel.words.errors import Place, PluginError, choices, nearest
-from modelgraft.kernel.words.families import FamilyCard
 from modelgraft.kernel.words.guard import contained, place_of, said
 from modelgraft.kernel.words.kinds import Component
 from modelgraft.kernel.words.ports import RecordKind
@@ -42,7 +41,7 @@ class Known:
     cards         by name: who came first keeps it;  is_complete  those of all installed plugins are among them
     """
 
-    cards: dict[str, FamilyCard] = field(default_factory=dict)
+    cards: dict[str, Card] = field(default_factory=dict)
     is_complete: bool = False
 
 
@@ -88,7 +87,7 @@ class Registry:
     recorded_configs: Mapping[str, Path]
     weight_readers: Mapping[str, str]
     backends: Mapping[str, BackendCard]
-    families: Mapping[str, FamilyCard]
+    families: Mapping[str, Card]
     manager: pluggy.PluginManager = field(compare=False, repr=False)
     owners: Mapping[tuple[str, str], str] = field(default_factory=lambda: MappingProxyType({}))  # (what, name) -> its plugin
 

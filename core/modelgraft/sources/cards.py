@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from modelgraft.kernel.shelf.offers import Card
+
 Facts = Mapping[str, Any]  # a config as in config.json, or numbers by our words
 
 EVERY = "*"  # the model_type of a card that speaks of whatever no other knows
@@ -172,7 +174,7 @@ class PictureCard:
 
 
 @dataclass(frozen=True, slots=True)
-class FamilyCard:
+class FamilyCard(Card):
     """A family of checkpoints: all that is known of it beside its files.
 
     name       in messages and lists;  doc  what it is, in one line
@@ -181,8 +183,6 @@ class FamilyCard:
     table      its statements give way to those of other cards: it lists what is known of many families, one thing of each
     """
 
-    name: str
-    doc: str
     wholes: Mapping[str, WholeCard] = field(default_factory=dict)
     towers: Mapping[str, TowerCard] = field(default_factory=dict)
     languages: Mapping[str, LanguageCard] = field(default_factory=dict)
