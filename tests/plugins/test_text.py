@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from modelgraft.kernel.shelf.registry import assemble, discover
 from modelgraft.kernel.words.errors import InputError
-from modelgraft.kernel.words.families import AUTO
+from modelgraft.sources.cards import AUTO
 from modelgraft.sources.families import families
 from modelgraft.testing import conform, node_of, run_node
 from modelgraft_plugins import text

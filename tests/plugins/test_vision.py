@@ -15,7 +15,7 @@ from PIL import Image
 
 from modelgraft.kernel.shelf.registry import Registry, assemble
 from modelgraft.kernel.words.errors import InputError, SourceError
-from modelgraft.kernel.words.families import AUTO
+from modelgraft.sources.cards import AUTO
 from modelgraft.sources.families import families
 from modelgraft.testing import conform, open_node
 from modelgraft_plugins import vision
