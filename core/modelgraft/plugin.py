@@ -14,7 +14,6 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.engine.backend import Backend as Backend
     from modelgraft.engine.backend import LoadContext as LoadContext
     from modelgraft.engine.backend import Loaded as Loaded
-    from modelgraft.engine.backend import NodeRuntime as NodeRuntime
     from modelgraft.engine.backend import bound_function as bound_function
     from modelgraft.engine.backend import open_backend as open_backend
     from modelgraft.engine.driving import driving as driving
@@ -44,6 +43,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.engine.parity import ExportError as ExportError
     from modelgraft.engine.parity import Parity as Parity
     from modelgraft.engine.parity import parity_of as parity_of
+    from modelgraft.engine.run import NodeRuntime as NodeRuntime
     from modelgraft.kernel.language.document import PRECISIONS as PRECISIONS
     from modelgraft.kernel.shelf.hooks import hookimpl as hookimpl
     from modelgraft.kernel.words.errors import GraphError as GraphError
@@ -155,7 +155,7 @@ _HOMES = {
     "Mask": "records.mask",
     "ModelgraftError": "kernel.words.errors",
     "Node": "kernel.words.graph",
-    "NodeRuntime": "engine.backend",
+    "NodeRuntime": "engine.run",
     "OptionalKeys": "engine.modules.protocol",
     "PICTURE_PIXELS": "records.pictures",
     "PRECISIONS": "kernel.language.document",

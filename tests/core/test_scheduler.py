@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import modelgraft as mg
 from modelgraft.engine.crew import Crew
 from modelgraft.engine.engine import Engine
+from modelgraft.engine.run import Run
 from modelgraft.engine.scheduler import lane_width, run_in_lanes
 from support.running import branches, document, fan, function, graph_of, handing_on, joiner, lanes, meeting, registry_of
 
@@ -84,7 +85,7 @@ def test_a_lane_takes_only_so_many_jobs_at_a_time(tmp_path, monkeypatch, lane, m
         return x
 
     layout, crew = lanes(tmp_path, lane, body), Crew("test")
-    ran = run_in_lanes(layout, [body] * 4, [[1]], crew=crew, cancelled=threading.Event(), limits=[None] * 4)
+    ran = run_in_lanes(layout, [body] * 4, [[1]], crew=crew, run=Run(seed=0), limits=[None] * 4)
     crew.close()
     assert ran.values == ([1],) * 4
     assert peak[0] == most
@@ -109,7 +110,7 @@ def test_jobs_that_fill_the_cpu_go_where_they_are_faster(tmp_path, monkeypatch, 
 
     engine = Engine(lanes(tmp_path, lane, body, count=2), bind=lambda job, checked: body, limits=[None] * 2, timings=True)
     crew = Crew("test")
-    threads = [{span.thread for span in engine.run([[1]], crew, threading.Event())[1].read()} for _ in range(6)]
+    threads = [{span.thread for span in engine.run([[1]], crew, Run(seed=0))[1].read()} for _ in range(6)]
     crew.close()
     assert ("main" in threads[-1]) == (ends == "main")
     assert all("main" not in found for found in threads[:2])

@@ -10,6 +10,7 @@ import pytest
 
 import modelgraft as mg
 from modelgraft.engine.crew import Crew
+from modelgraft.engine.run import Run
 from modelgraft.engine.scheduler import Stopped, run_in_lanes
 from support.running import Counter, branches, document, function, graph_of, handing_on, lanes, registry_of
 
@@ -183,7 +184,7 @@ def test_a_node_that_is_stuck_does_not_hang_the_run(tmp_path):
 
 def test_a_node_that_was_left_behind_stays_cancelled(tmp_path):
     """A loop that asks `runtime.check()` late still learns that its run is over, and does not write into the next one."""
-    crew, cancelled, release = Crew("test"), threading.Event(), threading.Event()
+    crew, run, release = Crew("test"), Run(seed=0), threading.Event()
 
     def foreign(x):
         release.wait(10)
@@ -191,8 +192,8 @@ def test_a_node_that_was_left_behind_stays_cancelled(tmp_path):
 
     layout = lanes(tmp_path, "free", foreign, count=1)
     with pytest.raises(Stopped) as caught:
-        run_in_lanes(layout, [foreign], [[1]], crew=crew, cancelled=cancelled, limits=[0.02])
+        run_in_lanes(layout, [foreign], [[1]], crew=crew, run=run, limits=[0.02])
     assert caught.value.abandoned == (0,)
-    assert cancelled.is_set()
+    assert run.cancelled.is_set()
     release.set()
     crew.close()

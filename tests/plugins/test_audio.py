@@ -8,7 +8,7 @@ import torch
 from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
 
 from modelgraft import Audio, InputError
-from modelgraft.engine.backend import NodeRuntime
+from modelgraft.engine.run import NodeRuntime
 from modelgraft.testing import conform, open_node
 from modelgraft_plugins.audio import Encoder, Preprocess
 from support.sounds import tone

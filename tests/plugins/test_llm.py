@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers as hf
 
-from modelgraft.engine.backend import NodeRuntime
+from modelgraft.engine.run import NodeRuntime
 from modelgraft.kernel.shelf.registry import assemble
 from modelgraft.kernel.words.errors import Cancelled, InputError, SourceError
 from modelgraft.loops.loop import generate

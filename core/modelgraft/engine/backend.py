@@ -6,53 +6,24 @@ This module is light; torch and onnxruntime are imported by the backends that ne
 from __future__ import annotations
 
 import importlib
-import threading
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from modelgraft.engine.ledger import Ledger
-from modelgraft.kernel.words.errors import Cancelled, InputError, ModelgraftError, PluginError
+from modelgraft.kernel.words.errors import InputError, ModelgraftError, PluginError
 from modelgraft.kernel.words.graph import Node
 from modelgraft.kernel.words.guard import contained, place_of, said
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from modelgraft.engine.run import NodeRuntime
     from modelgraft.kernel.shelf.registry import Registry
     from modelgraft.kernel.words.plans import Plan
     from modelgraft.loops.driven import Loop
     from modelgraft.sources.weights import Weights
-
-
-def _nobody_listens(kind: str, **facts: Any) -> None:
-    """Take an event outside of a run."""
-
-
-@dataclass(slots=True)
-class NodeRuntime:
-    """What loaded code may ask of the run it serves. One per node; the scheduler sets `seed` and `emit` for each run.
-
-    Code that wants it has a method `bind(runtime)`, called once after loading. A long loop calls `check()` at every
-    step and `emit(...)` for what a user may want to watch: `emit("token", text=...)`, `emit("progress", done=, total=)`.
-    """
-
-    node: str
-    component: str = ""
-    seed: int = 0
-    cancelled: threading.Event = field(default_factory=threading.Event)
-    emit: Callable[..., None] = field(default=_nobody_listens)
-
-    def check(self) -> None:
-        """Raise Cancelled when the run was stopped."""
-        if self.cancelled.is_set():
-            raise Cancelled(f"{self.node} was stopped", node=self.node, component=self.component)
-
-    def node_seed(self) -> int:
-        """A seed of this node in this run: the same for the same run seed, different between nodes."""
-        return (self.seed * 0x9E3779B1 + zlib.crc32(self.node.encode())) & 0x7FFF_FFFF_FFFF_FFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +70,7 @@ class Loaded:
     warnings    what a user must know about the load: random weights, a dtype that was changed
     keeps       what must live as long as the node, such as weights that other pipelines may share
     loop        of a driven component, what goes around its parts
+    is_shared   runs may call it at the same time; False: it holds something during a call, such as memory of a session
     """
 
     call: Callable[..., Any]
@@ -108,6 +80,7 @@ class Loaded:
     warnings: tuple[str, ...] = ()
     keeps: Any = None  # Any: the backend's own
     loop: Loop | None = None
+    is_shared: bool = True
 
 
 def bound_function(function: Callable[..., Any], node: Node) -> Callable[..., Any]:

@@ -18,7 +18,9 @@ from modelgraft.engine.compile import Call, Straight, compile_straight
 from modelgraft.engine.crew import Crew
 from modelgraft.engine.layout import Job, Layout
 from modelgraft.engine.result import Span, Timeline
+from modelgraft.engine.run import Run
 from modelgraft.engine.scheduler import Ran, Stopped, run_in_lanes
+from modelgraft.engine.turns import Turn, in_turn
 from modelgraft.kernel.words.errors import Cancelled, GraphError, NodeError, NodeTimeout, PluginError
 from modelgraft.kernel.words.guard import is_heard, said
 
@@ -33,10 +35,15 @@ NO_TIMELINE = Timeline()
 Outcome = tuple[tuple[Any, ...], Timeline]
 
 
+def _shared(_job: Job) -> Turn | None:
+    return None
+
+
 class Engine:
     """A layout with the calls of its jobs.
 
     bind     gives what runs a job, with or without the check of what it gives
+    turn     gives where runs wait that need a job at the same time, or None
     limits   the most seconds each job may take, None for no limit: with a limit, jobs always run in lanes
     timings  keep when each job ran
     spent    the seconds by node that a run took beside the work of its nodes, to be left out of what is learnt; emptied here
@@ -50,6 +57,7 @@ class Engine:
         limits: Sequence[float | None],
         timings: bool,
         spent: dict[str, float] | None = None,
+        turn: Callable[[Job], Turn | None] = _shared,
     ) -> None:
         self._spent = {} if spent is None else spent
         self.layout, self._bind, self._limits, self._timings = layout, bind, tuple(limits), timings
@@ -58,46 +66,53 @@ class Engine:
         self._must_watch = any(limit is not None for limit in limits)
         self._seconds: list[float] | None = None  # how long each job takes, once known
         self._calls: list[Call] = [bind(job, True) for job in layout.jobs]
+        self._turns = [turn(job) for job in layout.jobs]
+        self._learning = threading.Lock()  # several runs may measure at once
         self._fast: Straight | None = None
-        self._fast_stamps = False
         self._worth = WORTH_S + WORTH_PER_JOB_S * len(layout.jobs)
         self._slow = SLOW_S
         self._lane_runs, self._lane_seconds = 0, inf  # since the engine last went to lanes; the shortest of them
         self._to_beat: float | None = None  # the next straight run is a trial: how long lanes took
         self._is_tried = False
-        self.abandoned: tuple[str, ...] = ()
 
-    def run(self, given: list[Any], crew: Crew, cancelled: threading.Event) -> Outcome:
+    def run(self, given: list[Any], crew: Crew, run: Run) -> Outcome:
         """Run; the list of given values is emptied. Raises NodeError, NodeTimeout or Cancelled with the partial outputs."""
         fast = self._fast
-        if fast is None:
-            return self._run_and_measure(given, crew, cancelled)
+        if fast is None or run.limit_s is not None:
+            return self._run_and_measure(given, crew, run)
         start = perf_counter()
         try:
             found = fast.run(given)
         except BaseException as error:  # noqa: BLE001 nodes may raise anything
             self._fail(self._failure_of(fast, error), error)
         if perf_counter() - start > self._slow and self._can_overlap:
-            self._look_again(found[1] if self._fast_stamps else None, perf_counter() - start)
-        return (found[0], Timeline(self._names, found[1])) if self._fast_stamps else (found, NO_TIMELINE)
+            with self._learning:
+                self._look_again(found[1] if self._timings else None, perf_counter() - start)
+        return (found[0], Timeline(self._names, found[1])) if self._timings else (found, NO_TIMELINE)
 
     # -- deciding -------------------------------------------------------------------------------------------------------
 
-    def _run_and_measure(self, given: list[Any], crew: Crew, cancelled: threading.Event) -> Outcome:
-        if self._can_overlap or self._must_watch:
+    def _run_and_measure(self, given: list[Any], crew: Crew, run: Run) -> Outcome:
+        if self._can_overlap or self._must_watch or run.limit_s is not None:
             start = perf_counter()
-            ran = self._run_lanes(given, crew, cancelled)
-            self._lane_runs, self._lane_seconds = self._lane_runs + 1, min(self._lane_seconds, perf_counter() - start)
+            ran = self._run_lanes(given, crew, run)
             seconds = [ran.stamps[index][1] - ran.stamps[index][0] for index in range(len(self.layout.jobs))]
-            self._learn(seconds)
+            with self._learning:
+                self._lane_runs, self._lane_seconds = self._lane_runs + 1, min(self._lane_seconds, perf_counter() - start)
+                self._learn(seconds)
             return ran.values, self._timeline(ran)
-        straight = compile_straight(self.layout, self._calls, stamps=True)
+        straight = self._straight(self._calls, stamps=True)
         try:
             values, stamps = straight.run(given)
         except BaseException as error:  # noqa: BLE001 nodes may raise anything
             self._fail(self._failure_of(straight, error), error)
-        self._learn([end - start for start, end in pairwise(stamps)])
+        with self._learning:
+            self._learn([end - start for start, end in pairwise(stamps)])
         return values, Timeline(self._names, stamps) if self._timings else NO_TIMELINE
+
+    def _straight(self, calls: Sequence[Call], *, stamps: bool) -> Straight:
+        waiting = [in_turn(call, job, turn) for call, job, turn in zip(calls, self.layout.jobs, self._turns, strict=True)]
+        return compile_straight(self.layout, waiting, stamps=stamps)
 
     def _learn(self, seconds: list[float]) -> None:
         """Take the times of a run; the least that was seen counts, because a first run also warms up."""
@@ -109,8 +124,7 @@ class Engine:
         if self._must_watch or (self._pays(self._seconds) and not self._is_worth_a_trial(self._seconds)):
             return
         self._calls = [self._bind(job, spent > TRIVIAL_S) for job, spent in zip(self.layout.jobs, self._seconds, strict=True)]
-        self._fast = compile_straight(self.layout, self._calls, stamps=self._timings)
-        self._fast_stamps = self._timings
+        self._fast = self._straight(self._calls, stamps=self._timings)
 
     def _pays(self, seconds: Sequence[float]) -> bool:
         return self._can_overlap and self.layout.gain(seconds) > self._worth
@@ -136,12 +150,12 @@ class Engine:
 
     # -- lanes ----------------------------------------------------------------------------------------------------------
 
-    def _run_lanes(self, given: list[Any], crew: Crew, cancelled: threading.Event) -> Ran:
+    def _run_lanes(self, given: list[Any], crew: Crew, run: Run) -> Ran:
         try:
-            return run_in_lanes(self.layout, self._calls, given, crew=crew, cancelled=cancelled, limits=self._limits)
+            return run_in_lanes(self.layout, self._calls, given, crew=crew, run=run, limits=self._limits, turns=self._turns)
         except Stopped as stopped:
-            self.abandoned = tuple(self.layout.jobs[index].name for index in stopped.abandoned)
-            self._fail(self._stopped_error(stopped), stopped.cause)
+            run.left = tuple(self.layout.jobs[index].name for index in stopped.abandoned)
+            self._fail(self._stopped_error(stopped, run), stopped.cause)
 
     def _timeline(self, ran: Ran) -> Timeline:
         if not self._timings:
@@ -161,14 +175,16 @@ class Engine:
         produced = {slot: value for slot, value in values.items() if slot >= len(self.layout.given)}
         return self._error(job, error, produced)
 
-    def _stopped_error(self, stopped: Stopped) -> BaseException:
-        left = self.abandoned
-        still = f"; still running in foreign code, left behind: {', '.join(left)}" if left else ""
+    def _stopped_error(self, stopped: Stopped, run: Run) -> BaseException:
+        still = f"; still running in foreign code, left behind: {', '.join(run.left)}" if run.left else ""
         if stopped.cause is not None:
             return self._error(stopped.job, stopped.cause, stopped.ready, still)
-        assert stopped.job is not None  # without a cause, a job was over its limit
-        name, component = self._names[stopped.job]
-        text = f"node '{name}' ({component}) took longer than its limit of {self._limits[stopped.job]:g} s{still}"
+        name, component = self._names[stopped.job] if stopped.job is not None else ("", "")
+        if stopped.is_of_run:
+            where = f", while node '{name}' ({component}) ran" if name else ""
+            text = f"the run took longer than its limit of {run.limit_s:g} s{where}{still}"
+        else:
+            text = f"node '{name}' ({component}) took longer than its limit of {self._limits[stopped.job or 0]:g} s{still}"
         return NodeTimeout(text, node=name, component=component, outputs=self._named(stopped.ready))
 
     def _error(self, job: int | None, error: BaseException, ready: dict[int, Any], still: str = "") -> BaseException:

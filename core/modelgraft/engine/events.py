@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Annotated, Any, ClassVar
 
 from modelgraft.engine.result import Result
 from modelgraft.engine.shown import brief
-from modelgraft.kernel.words.errors import ModelgraftError, NodeError
+from modelgraft.kernel.words.errors import ModelgraftError, NodeError, choices
 from modelgraft.kernel.words.guard import said
 
 Plain = Callable[[Any], Any]  # makes of a value what JSON has
@@ -183,10 +183,25 @@ Sink = Callable[[Event], None]  # takes events as they happen, on the thread whe
 
 _FACTS = {each: tuple(one.name for one in fields(each) if one.name not in Event.__dataclass_fields__) for each in CLASSES.values()}
 
+_NEEDED = {
+    each: frozenset(one.name for one in fields(each) if one.name in _FACTS[each] and one.default is MISSING) for each in OF_NODES.values()
+}
+
 
 def facts_of(kind: type[Event]) -> tuple[str, ...]:
     """The names of what events of a class tell."""
     return _FACTS.get(kind, ())
+
+
+def misfit(kind: str, facts: Iterable[str]) -> str:
+    """What is wrong with what code of a node tells, as "'tokens'; wanted: progress, token, warning"; nothing when it is an event."""
+    event = OF_NODES.get(kind)
+    if event is None:
+        return f"'{kind}'; wanted: {choices(OF_NODES)}"
+    given, known = set(facts), set(facts_of(event))
+    if given <= known and _NEEDED[event] <= given:
+        return ""
+    return f"'{kind}' with {choices(given)}; wanted: {choices(known)}"
 
 
 def error_document(error: BaseException) -> dict[str, Any]:

@@ -10,12 +10,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from modelgraft.engine.backend import Backend, LoadContext, Loaded, NodeRuntime, bound_function, open_backend
-from modelgraft.engine.events import OF_NODES, NodeLoaded, NodeLoading, Progress, Warned, facts_of
+from modelgraft.engine.backend import Backend, LoadContext, Loaded, bound_function, open_backend
+from modelgraft.engine.events import NodeLoaded, NodeLoading, Progress, Warned
 from modelgraft.engine.ledger import Ledger
-from modelgraft.engine.observers import Emit, call_watchers
+from modelgraft.engine.observers import call_watchers
 from modelgraft.engine.opening import Opening
-from modelgraft.kernel.words.errors import ModelgraftError, PluginError, Problem, SourceError, choices, raise_if_any
+from modelgraft.engine.run import NodeRuntime, tell
+from modelgraft.kernel.words.errors import ModelgraftError, PluginError, Problem, SourceError, raise_if_any
 from modelgraft.kernel.words.graph import Node, SolvedGraph
 from modelgraft.kernel.words.guard import contained, said
 from modelgraft.kernel.words.kinds import defect_of
@@ -25,30 +26,16 @@ from modelgraft.sources.progress import heard_by
 
 
 class Loader:
-    """The loaded nodes of a pipeline, their backends, and what each may ask of a run.
+    """The loaded nodes of a pipeline and their backends. What it has to tell goes to the run that loads."""
 
-    emit  is told of loads, and of what the code of a node tells
-    """
-
-    def __init__(self, graph: SolvedGraph, *, opening: Opening, emit: Emit) -> None:
-        self.opening, self._graph, self._emit = opening, graph, emit
+    def __init__(self, graph: SolvedGraph, *, opening: Opening) -> None:
+        self.opening, self._graph = opening, graph
         self._registry = graph.graph.registry
         self.ledger = Ledger()
         self._lock = threading.RLock()  # lazy nodes are loaded by the threads that run them
         self._backends: dict[str, Backend] = {}
         self._loaded: dict[str, Loaded] = {}
-        self.runtimes: dict[str, NodeRuntime] = {}
-        self.cancelled = threading.Event()
-        self.run_seed = opening.seed
         self.has_warnings = False
-
-    def begin(self, seed: int) -> None:
-        """Start a run: its seed for every node, and nothing cancelled."""
-        self.run_seed = seed
-        for runtime in self.runtimes.values():
-            runtime.seed = seed
-        if self.cancelled.is_set():
-            self.cancelled.clear()
 
     def require(self, nodes: Iterable[Node]) -> None:
         """Raise SourceError for every one of these nodes whose source has no weights and will get none: before any is loaded."""
@@ -70,8 +57,12 @@ class Loader:
 
         Raises SourceError, PluginError or InputError as the backend does.
         """
+        place = _place_of(step.node)
+        found = self._loaded.get(place)  # without waiting for what other runs load
+        if found is not None:
+            return found
         with self._lock:
-            return self._loaded.get(_place_of(step.node)) or self._load(step.node, step)
+            return self._loaded.get(place) or self._load(step.node, step)
 
     def loaded(self) -> Mapping[str, Loaded]:
         """The nodes that are loaded, by name."""
@@ -93,24 +84,19 @@ class Loader:
             if place in self._loaded:
                 self._loaded[place] = replace(self._loaded[place], warnings=(*self._loaded[place].warnings, text))
                 self.has_warnings = True
-        self._emit(Warned, step.node.name, text=text, lasting=True)
+        tell(Warned, step.node.name, text=text, lasting=True)
 
     def forget(self, nodes: Iterable[Node]) -> None:
-        """Drop nodes that are stuck in a run that was given up: the next run loads them anew, and they stay cancelled."""
+        """Drop nodes that are stuck in a run that was given up: the next run loads them anew."""
         with self._lock:
             for node in nodes:
                 self._loaded.pop(_place_of(node), None)
-                self.runtimes.pop(node.name, None)
-            self.cancelled = threading.Event()
-            for runtime in self.runtimes.values():
-                runtime.cancelled = self.cancelled
 
     def close(self) -> None:
         """Free every node and every backend."""
         with self._lock:
             failed = [_close(f"node '{place}'", loaded.close) for place, loaded in self._loaded.items()]
             self._loaded.clear()
-            self.runtimes.clear()
             failed += [_close(f"the backend '{name}'", backend.close) for name, backend in self._backends.items()]
             self._backends.clear()
         for text in filter(None, failed):
@@ -119,20 +105,20 @@ class Loader:
     def _load(self, node: Node, step: Step) -> Loaded:
         if node.share is not None and node.share not in self._loaded:
             self._load(self._graph.nodes[node.share], step)
-        self._emit(NodeLoading, node.name)
+        tell(NodeLoading, node.name)
         start = time.perf_counter()
-        with heard_by(partial(self._emit_progress, node.name)), kept.loading() as found:
+        with heard_by(partial(_tell_progress, node.name)), kept.loading() as found:
             loaded = _with_remarks(self._opened(node, step), node)
         if found:
             loaded = replace(loaded, warnings=(*loaded.warnings, *(f"{node.name}: {text}" for text in found)))
         seconds = time.perf_counter() - start
         self._loaded[_place_of(node)] = loaded
         watched = {"node": node.name, "component": node.component.id, "seconds": seconds}
-        call_watchers(self._registry.manager, "on_node_load", warn=lambda text: self._emit(Warned, node.name, text=text), **watched)
-        self._emit(NodeLoaded, node.name, seconds=seconds)
+        call_watchers(self._registry.manager, "on_node_load", warn=lambda text: tell(Warned, node.name, text=text), **watched)
+        tell(NodeLoaded, node.name, seconds=seconds)
         for text in loaded.warnings:
             self.has_warnings = True
-            self._emit(Warned, node.name, text=text, lasting=True)
+            tell(Warned, node.name, text=text, lasting=True)
         return loaded
 
     def _opened(self, node: Node, step: Step) -> Loaded:
@@ -141,10 +127,7 @@ class Loader:
             with contained():
                 loaded = self._open(node, step)
                 if loaded.bind is not None:
-                    emit = partial(self._emit_from, node.name)
-                    runtime = NodeRuntime(node.name, node.component.id, seed=self.run_seed, cancelled=self.cancelled, emit=emit)
-                    loaded.bind(runtime)
-                    self.runtimes[node.name] = runtime
+                    loaded.bind(NodeRuntime(node.name, node.component.id, seed=self.opening.seed))
         except ModelgraftError:
             raise
         except Exception as error:  # code of a plugin may raise anything while it loads
@@ -152,19 +135,6 @@ class Loader:
             found = f"plugin '{component.plugin}': {component.id} could not be loaded for node '{node.name}': {said(error)}"
             raise PluginError(f"{found}\n    {defect_of(component, error)}") from error
         return loaded
-
-    def _emit_progress(self, node: str, done: int, total: int | None, label: str) -> None:
-        self._emit(Progress, node, done=done, total=total, label=label)
-
-    def _emit_from(self, node: str, kind: str, **facts: Any) -> None:
-        """Hand on what the code of a node tells. Raises PluginError for what no event has."""
-        event = OF_NODES.get(kind)
-        if event is None:
-            raise PluginError(f"node '{node}' tells of '{kind}'; wanted: {choices(OF_NODES)}")
-        try:
-            self._emit(event, node, **facts)
-        except TypeError as error:
-            raise PluginError(f"node '{node}' tells of '{kind}' with {choices(facts)}; wanted: {choices(facts_of(event))}") from error
 
     def _open(self, node: Node, step: Step) -> Loaded:
         if node.component.function is not None and not node.adapters:
@@ -209,6 +179,10 @@ class Loader:
         if name not in self._backends:
             self._backends[name] = open_backend(self._registry, name)
         return self._backends[name]
+
+
+def _tell_progress(node: str, done: int, total: int | None, label: str) -> None:
+    tell(Progress, node, done=done, total=total, label=label)
 
 
 def _with_remarks(loaded: Loaded, node: Node) -> Loaded:

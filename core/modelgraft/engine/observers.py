@@ -9,9 +9,10 @@ from typing import Any
 
 import pluggy
 
-from modelgraft.engine.events import NodeFailed, NodeFinished, NodeSkipped, NodeStarted, Output, Warned
+from modelgraft.engine.events import NodeFailed, NodeFinished, NodeSkipped, NodeStarted, Output, Sink, Warned
 from modelgraft.engine.layout import Job
 from modelgraft.engine.routing import NOTHING
+from modelgraft.engine.run import SERVING
 from modelgraft.kernel.words.graph import Node
 from modelgraft.kernel.words.guard import contained, place_of, said
 from modelgraft.kernel.words.ports import Port
@@ -20,12 +21,25 @@ from modelgraft.records.owning import Handed
 Call = Callable[..., Any]  # what runs a node: takes and gives whatever the ports carry
 Emit = Callable[..., None]  # emit(class of event, node, **facts)
 
-WATCHING = ("before_node", "after_node", "on_node_error")
+WATCHING = ("before_node", "after_node", "on_node_error", "on_event")
 
 
 def has_watchers(manager: pluggy.PluginManager) -> bool:
     """Say whether a plugin implements a hook that sees nodes run."""
     return any(getattr(manager.hook, name).get_hookimpls() for name in WATCHING)
+
+
+def hearing(manager: pluggy.PluginManager) -> Sink | None:
+    """What hands events on to the plugins that hear them; None when there is none. One that fails is a warning of the run."""
+    if not manager.hook.on_event.get_hookimpls():
+        return None
+
+    def warn(text: str) -> None:
+        run = SERVING.get()
+        if run is not None and text not in run.said:
+            run.said.append(text)  # not as an event: it would be handed to the same plugin
+
+    return lambda event: call_watchers(manager, "on_event", warn=warn, event=event)
 
 
 def observed(

@@ -4,33 +4,35 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Any
 
 from modelgraft.engine.backend import Backend
 from modelgraft.engine.batches import Record, map_records
+from modelgraft.engine.binding import Binding, show
 from modelgraft.engine.cache import Cache, Outputs
-from modelgraft.engine.calls import Call, Check, check_of, checked, gives_masks, is_constant, listed
+from modelgraft.engine.calls import Call, Check
 from modelgraft.engine.crew import Crew
 from modelgraft.engine.engine import Engine
-from modelgraft.engine.events import Event, NodeCached, NodeSkipped, RunStarted, Sink, Warned
-from modelgraft.engine.finite import gives_floats, looked_at_once
-from modelgraft.engine.inplace import Habits, apart
+from modelgraft.engine.events import NodeCached, NodeSkipped, RunFailed, RunResult, RunStarted, Sink, Warned
 from modelgraft.engine.intake import Intake, refuse_seed, refuse_unnamed, take_in
 from modelgraft.engine.layout import Job, Layout, spared
 from modelgraft.engine.limits import limit_of
 from modelgraft.engine.loading import Loader
-from modelgraft.engine.observers import by_port, has_watchers, observed
+from modelgraft.engine.observers import has_watchers, hearing
 from modelgraft.engine.opening import USUAL, Opening
 from modelgraft.engine.prepared import Prepared, prepare
 from modelgraft.engine.result import Result, Timeline
-from modelgraft.engine.routing import Partial, records_of, routed, routed_nodes
-from modelgraft.engine.streaming import stream_events
+from modelgraft.engine.routing import Partial, records_of, routed_nodes
+from modelgraft.engine.run import SERVING, Run
+from modelgraft.engine.streaming import Stream
 from modelgraft.kernel.words.errors import GraphError, InputError, ModelgraftWarning, NodeError, PluginError
 from modelgraft.kernel.words.graph import Ref
 from modelgraft.kernel.words.guard import contained, said
@@ -39,7 +41,6 @@ from modelgraft.kernel.words.ports import Port
 from modelgraft.kernel.words.wording import for_reader
 from modelgraft.records import values
 from modelgraft.records.absence import ABSENT
-from modelgraft.records.digests import size_bytes
 from modelgraft.records.owning import Handed, own
 from modelgraft.records.record_type import types_of
 from modelgraft.sources.archives import only_cached
@@ -47,6 +48,7 @@ from modelgraft.sources.archives import only_cached
 __all__ = ["ABSENT", "Pipeline", "Result"]
 
 CLOSE_S = 5.0  # how long closing waits for a run that is stuck in foreign code
+LOOK_S = 0.005  # how often it looks
 NONE: frozenset[str] = frozenset()
 
 Replan = Callable[[tuple[str, ...]], Plan]  # a plan for other wanted outputs
@@ -55,7 +57,8 @@ Replan = Callable[[tuple[str, ...]], Plan]  # a plan for other wanted outputs
 class Pipeline:
     """A graph that can be run: nodes are loaded when a run first needs them, and stay loaded until it is closed.
 
-    One run at a time: a call from another thread waits for the one before it. Use it as a context manager, or close it.
+    Several runs may be under way at once, each in a thread of the caller: a pipeline holds weights, a Run all else. Nodes that
+    cannot be shared are taken in turns. Use it as a context manager, or close it.
     """
 
     def __init__(self, plan: Plan, *, replan: Replan | None = None, opening: Opening = USUAL, cache: Cache | None = None) -> None:
@@ -67,49 +70,63 @@ class Pipeline:
         self._types = types_of(plan.graph.graph.registry)
         self._manager = plan.graph.graph.registry.manager
         self._is_watched = opening.trace or has_watchers(self._manager)
-        self._loader = Loader(plan.graph, opening=opening, emit=self._emit)
+        self._loader = Loader(plan.graph, opening=opening)
         self._crew = Crew(f"modelgraft-{plan.graph.name}")
-        self._lock = threading.Lock()
-        self._habits = Habits()
-        self._looked_at: set[str] = set()  # the nodes whose results were looked at for NaN
+        self._binding = Binding(self._loader, self._cache, self._manager, self._types, is_strict=opening.debug, is_traced=opening.trace)
+        self._hooks = hearing(self._manager)  # of plugins that hear events
+        self._making = threading.RLock()  # engines are made one at a time, because that loads nodes
+        self._runs: set[Run] = set()  # those under way
         self._default = prepare(plan)
         self._others: dict[tuple[str, ...], Prepared] = {}
         self._warned: set[str] = set()  # what was handed to Python's warnings, or to the caller of `load`
         self._is_closed = False
-        self._sink: Sink | None = None  # of the present run
-        self._count, self._is_single = 1, True  # of the present run
-        self._keys: Mapping[str, str] = {}  # of the present run
         self._worded = for_reader()
-        self._said: list[str] = []  # warnings of the present run
-        self._bytes: dict[str, int] = {}  # of the outputs of each node in the present run
 
     # -- what a user calls ----------------------------------------------------------------------------------------------
 
-    def run(self, /, *unnamed: object, outputs: Sequence[str] | None = None, seed: int | None = None, **inputs: Any) -> Result:
+    def run(
+        self,
+        /,
+        *unnamed: object,
+        outputs: Sequence[str] | None = None,
+        seed: int | None = None,
+        limit_s: float | None = None,
+        **inputs: Any,
+    ) -> Result:
         """Run the graph for one record, or for a batch where an input is a list.
 
         outputs  what is wanted: outputs of the graph, or any port as "node.port"; None: all outputs of the graph
         seed     of this run; None: that of the pipeline
+        limit_s  the most seconds that this run may take once its nodes are loaded; None: as long as it likes
 
         Raises InputError for inputs that do not fit, SourceError or PluginError when a node cannot be loaded, NodeError
         (NodeTimeout, Cancelled) when one fails. Ctrl-C stops the nodes that run and raises Cancelled from KeyboardInterrupt.
         """
         refuse_unnamed("run", unnamed, self.plan.graph.inputs)
-        with self._lock:
-            return self._run(self._prepared(outputs), inputs, seed)
+        return self._run(self._new_run(seed, limit_s=limit_s), outputs, inputs)
 
-    def stream(self, /, *unnamed: object, outputs: Sequence[str] | None = None, seed: int | None = None, **inputs: Any) -> Iterator[Event]:
+    def stream(
+        self,
+        /,
+        *unnamed: object,
+        outputs: Sequence[str] | None = None,
+        seed: int | None = None,
+        limit_s: float | None = None,
+        **inputs: Any,
+    ) -> Stream:
         """Run the graph in a thread and give what happens as it does; the last event is of kind `result`.
 
-        Raises as `run` does, after the events that came before. Leaving the loop early stops the run.
+        The thread starts when the first event is asked for. Raises as `run` does, after the events that came before, the last of
+        them of kind `run-failed`. Leaving the loop early, or closing the stream, stops this run and no other.
+
+            with pipeline.stream(prompt="...") as events:
+                for event in events: ...
+            events.result
         """
         refuse_unnamed("stream", unnamed, self.plan.graph.inputs)
-
-        def start(sink: Sink) -> Result:
-            with self._lock:
-                return self._run(self._prepared(outputs), inputs, seed, sink)
-
-        return stream_events(start, self.cancel)
+        events: SimpleQueue[Any] = SimpleQueue()  # Any: events, and the error that ends them
+        run = self._new_run(seed, limit_s=limit_s, sink=events.put)
+        return Stream(run, events, lambda: self._run(run, outputs, inputs))
 
     def map(
         self,
@@ -132,8 +149,7 @@ class Pipeline:
             raise InputError(f"batch_size is {batch_size}; wanted: at least 1")
 
         def run(batch: Intake) -> Result:
-            with self._lock:
-                return self._run_values(self._prepared(outputs), batch, seed, is_of_map=True)
+            return self._run(self._new_run(seed), outputs, batch, is_of_map=True)
 
         prepared = self._prepared(outputs)
         ports = dict(zip(prepared.plan.wanted, prepared.ports, strict=True))
@@ -143,7 +159,7 @@ class Pipeline:
 
     def load(self) -> tuple[str, ...]:
         """Load every node of the plan now, lazy ones too; gives what a user must know about the loads."""
-        with self._lock:
+        with self._making:
             if self._is_closed:
                 raise InputError("the pipeline is closed; open the graph again")
             for step in self.plan.steps:
@@ -157,25 +173,30 @@ class Pipeline:
         return self._loader.backend(name)
 
     def cancel(self) -> None:
-        """Stop the present run, from another thread: it raises Cancelled. Does nothing when there is none."""
-        self._loader.cancelled.set()
+        """Stop every run that is under way, from another thread: each raises Cancelled. Does nothing when there is none.
+
+        To stop one run alone, close its stream.
+        """
+        for run in tuple(self._runs):
+            run.cancelled.set()
 
     def close(self) -> None:
-        """Stop the present run, and free the nodes, their devices and the threads. Closing twice does nothing."""
+        """Stop the runs that are under way, and free the nodes, their devices and the threads. Closing twice does nothing."""
         if self._is_closed:
             return
         self._is_closed = True
         self.cancel()
         self._crew.close()
-        if not self._lock.acquire(timeout=CLOSE_S):
-            return  # a run is stuck in foreign code: what it holds is freed when it comes back
-        try:
+        end = time.monotonic() + CLOSE_S
+        while self._runs:
+            if time.monotonic() > end:
+                return  # a run is stuck in foreign code: what it holds is freed when it comes back
+            time.sleep(LOOK_S)
+        with self._making:
             self._loader.close()
             self._cache.clear()
             self._default.engines.clear()  # they hold the code of the nodes, and so their weights
             self._others.clear()
-        finally:
-            self._lock.release()
 
     def __repr__(self) -> str:
         nodes = self.plan.graph.nodes
@@ -202,80 +223,106 @@ class Pipeline:
             self._others[wanted] = prepare(self._replan(wanted))
         return self._others[wanted]
 
-    def _run(self, prepared: Prepared, inputs: Mapping[str, Any], seed: int | None, sink: Sink | None = None) -> Result:
-        with only_cached("this run is offline") if self.opening.offline else nullcontext():
-            intake = take_in(inputs, known=self.plan.graph.inputs, needed=prepared.inputs, types=self._types)
-        return self._run_values(prepared, intake, seed, sink)
-
-    def _run_values(
-        self, prepared: Prepared, intake: Intake, seed: int | None, sink: Sink | None = None, *, is_of_map: bool = False
-    ) -> Result:
+    def _new_run(self, seed: int | None, *, limit_s: float | None = None, sink: Sink | None = None) -> Run:
         if seed is not None:
             refuse_seed(seed)
-        self._count, self._is_single, self._sink = intake.count, intake.single, sink
-        if self._said:
-            self._said = []
+        if limit_s is not None and not limit_s > 0:
+            raise InputError(f"limit_s is {limit_s!r}; wanted: seconds, more than 0, or None")
+        found = self.opening.seed if seed is None else seed
+        return Run(seed=found, sink=sink, hooks=self._hooks, limit_s=limit_s, worded=self._worded)
+
+    def _run(self, run: Run, outputs: Sequence[str] | None, inputs: Mapping[str, Any] | Intake, *, is_of_map: bool = False) -> Result:
+        """One run, from what a user gave to what he gets."""
+        before = SERVING.set(run)
+        self._runs.add(run)  # before it is asked whether the pipeline is closed: closing waits for those that it finds
         try:
-            self._loader.begin(self.opening.seed if seed is None else seed)
-            if sink is not None:
-                self._emit(RunStarted, "", graph=self.plan.graph.name, seed=self._loader.run_seed, outputs=tuple(prepared.plan.wanted))
+            prepared = self._prepared(outputs)
+            if run.is_heard:
+                run.emit(RunStarted, graph=self.plan.graph.name, seed=run.seed, outputs=tuple(prepared.plan.wanted))
+            intake = inputs if isinstance(inputs, Intake) else self._read(prepared, inputs)
+            run.count, run.is_single = intake.count, intake.single
             for text in intake.said:
-                self._emit(Warned, "", text=text)
-            hits = self._look_up(prepared, intake, self._loader.run_seed) if prepared.keyed else {}
-            engine = prepared.engine(
-                frozenset(hits) if hits else NONE, is_observed=self._is_watched or sink is not None, make=self._engine_maker(prepared)
-            )
-            without = spared(prepared.plan, engine.layout) if hits else NONE
-            for name in sorted(without - hits.keys()) if sink is not None else ():
-                self._emit(NodeSkipped, name, reason="the cache has what comes after it")
+                run.emit(Warned, text=text)
+            hits = self._look_up(prepared, intake, run) if prepared.keyed else {}
+            engine = self._engine(prepared, frozenset(hits) if hits else NONE, run)
+            without = self._spared(prepared, engine, hits, run) if hits else NONE
             given = [intake.values[ref.port] if ref.is_input else hits[ref.node].get(ref.port) for ref in engine.layout.given]
             intake.values.clear()  # so that an input is freed at its last use
-            found, timeline = self._run_engine(engine, given, is_of_map=is_of_map)
-            if self.opening.trace:
-                timeline, self._bytes = replace(timeline, bytes=self._bytes), {}
-            return self._result(prepared, found, timeline, without)
+            found, timeline = self._run_engine(engine, given, run, is_of_map=is_of_map)
+            result = self._result(prepared, found, timeline, without, run)
+            if run.is_heard:
+                run.emit(RunResult, result=result)
+            return result
+        except BaseException as error:
+            if run.is_heard:
+                run.emit(RunFailed, error=error)
+            raise
         finally:
-            self._sink = None
+            run.end()
+            self._runs.discard(run)
+            SERVING.reset(before)
 
-    def _run_engine(self, engine: Engine, given: list[Any], *, is_of_map: bool) -> tuple[tuple[Any, ...], Timeline]:
+    def _read(self, prepared: Prepared, inputs: Mapping[str, Any]) -> Intake:
+        with only_cached("this run is offline") if self.opening.offline else nullcontext():
+            return take_in(inputs, known=self.plan.graph.inputs, needed=prepared.inputs, types=self._types)
+
+    def _run_engine(self, engine: Engine, given: list[Any], run: Run, *, is_of_map: bool) -> tuple[tuple[Any, ...], Timeline]:
         try:
-            return engine.run(given, self._crew, self._loader.cancelled)
+            return engine.run(given, self._crew, run)
         except (GraphError, PluginError) as error:  # of a node that a record came to, not of those that every record needs
             if is_of_map:
                 raise NodeError(said(error), node="") from error
             raise
         except NodeError as error:
-            error.outputs = Handed(error.outputs, partial(self._ready, self._count))
-            if engine.abandoned:
-                self._loader.forget(job.step.node for job in engine.layout.jobs if job.name in engine.abandoned)
-                self._default.engines.clear()
-                for other in self._others.values():
-                    other.engines.clear()
+            error.outputs = Handed(error.outputs, partial(self._ready, run.count))
+            run.failure = error
+            if run.left:
+                self._leave([job for job in engine.layout.jobs if job.name in run.left])
             raise
+
+    def _leave(self, jobs: Iterable[Job]) -> None:
+        """Let go of nodes that are stuck in foreign code: the next run loads them anew."""
+        with self._making:
+            for job in jobs:
+                self._loader.forget([job.step.node])
+                self._binding.turns.lose(job)
+            for prepared in (self._default, *self._others.values()):
+                prepared.engines.clear()
 
     @staticmethod
     def _ready(count: int, value: Any) -> Any:
         """What was ready when a node failed: as it is in a run, a batch with ABSENT for what was left out."""
         return own(records_of(value, count) if isinstance(value, Partial) else value)
 
-    def _look_up(self, prepared: Prepared, intake: Intake, seed: int) -> dict[str, Outputs]:
+    def _look_up(self, prepared: Prepared, intake: Intake, run: Run) -> dict[str, Outputs]:
         if not self._cache.is_on:
             return {}
-        self._keys = prepared.keys(intake.values, seed, salt=self._salt, count=intake.count)
-        hits = prepared.hits(self._cache, self._keys, lambda name, text: self._emit(Warned, name, text=text))
-        for name in sorted(hits):
-            self._emit(NodeCached, name)
+        run.keys = prepared.keys(intake.values, run.seed, salt=self._salt, count=run.count)
+        hits = prepared.hits(self._cache, run.keys, lambda name, text: run.emit(Warned, name, text=text))
+        for name in sorted(hits) if run.is_heard else ():
+            run.emit(NodeCached, name)
         return hits
 
-    def _result(self, prepared: Prepared, found: tuple[Any, ...], timeline: Timeline, without: frozenset[str]) -> Result:
+    def _spared(self, prepared: Prepared, engine: Engine, hits: Mapping[str, Outputs], run: Run) -> frozenset[str]:
+        """The nodes that the cache spared: those that it holds, and those that only they need."""
+        found = spared(prepared.plan, engine.layout)
+        if run.is_heard:
+            held = {part.name for name in hits for part in (prepared.plan.nodes[name].node.parts or (prepared.plan.nodes[name].node,))}
+            for name in sorted(found - held):
+                run.emit(NodeSkipped, name, reason="the cache holds what follows from it")
+        return found
+
+    def _result(self, prepared: Prepared, found: tuple[Any, ...], timeline: Timeline, without: frozenset[str], run: Run) -> Result:
         ports = zip(prepared.plan.wanted.items(), prepared.ports, prepared.checks, found, strict=True)
-        outputs = {name: self._taken(ref, port, check, value) for (name, ref), port, check, value in ports}
-        if not (self._loader.has_warnings or self._said):
+        outputs = {name: self._taken(run, ref, port, check, value) for (name, ref), port, check, value in ports}
+        if self.opening.trace:
+            timeline = replace(timeline, bytes=run.sizes)
+        if not (self._loader.has_warnings or run.said):
             return Result(outputs, without, (), timeline)
         lasting = self._lasting(prepared.plan.steps)
-        if self._sink is None:  # who streams has heard them as events
+        if not run.is_streamed:  # who streams has heard them as events
             self._warn(lasting)
-        return Result(outputs, without, (*lasting, *self._said), timeline)
+        return Result(outputs, without, (*lasting, *run.said), timeline)
 
     def _lasting(self, steps: Iterable[Step]) -> tuple[str, ...]:
         """What loads have told of these steps, worded for whoever opened the pipeline."""
@@ -288,116 +335,48 @@ class Pipeline:
                 self._warned.add(text)
                 warnings.warn(text, ModelgraftWarning, stacklevel=_calling_level())
 
-    def _taken(self, ref: Ref, port: Port, check: Check | None, value: Any) -> Any:
+    @staticmethod
+    def _taken(run: Run, ref: Ref, port: Port, check: Check | None, value: Any) -> Any:
         """What the user gets for an output, once it is what was declared. A value of a plugin may do anything when it is looked at."""
         try:
             with contained():
                 if check is not None and not isinstance(value, Partial):
-                    check(value, self._count)
-                return self._show(port, value)
+                    check(value, run.count)
+                return show(run, port, value)
         except NodeError:
             raise
         except Exception as error:  # as in a node
             raise NodeError(f"what {ref} gave cannot be taken: {said(error)}", node=ref.node) from error
 
-    def _show(self, port: Port, value: Any) -> Any:
-        """What the user gets for an output: of one record the record, of a batch the list, ABSENT for what was left out.
-
-        In memory of its own: what the cache, other outputs, the inputs or a module hold is not written to by who gets it.
-        """
-        if value is None or isinstance(value, Partial):
-            listed = own(records_of(value, self._count))
-            return listed[0] if self._is_single else listed
-        return own(values.present(port, value, single=self._is_single))
-
     # -- engines --------------------------------------------------------------------------------------------------------
 
-    def _engine_maker(self, prepared: Prepared) -> Callable[[Layout], Engine]:
-        def make(layout: Layout) -> Engine:
-            after_route, runtime = routed_nodes(layout.jobs), self.plan.graph.graph.runtime
-            is_observed = self._is_watched or self._sink is not None
+    def _engine(self, prepared: Prepared, hits: frozenset[str], run: Run) -> Engine:
+        """What runs a plan when these nodes come from the cache; made when it is first needed, which loads what is not lazy."""
+        is_observed = self._is_watched or run.is_heard
+        found = prepared.engines.get((hits, is_observed))
+        if found is not None:
+            return found
+        with self._making:
+            if self._is_closed:
+                raise InputError("the pipeline is closed; open the graph again")
+            return prepared.engine(hits, is_observed=is_observed, make=partial(self._made, prepared, is_observed))
 
-            def bind(job: Job, is_checked: bool) -> Call:  # noqa: FBT001 called by the engine only
-                call = self._call(job, is_checked=is_checked, is_routed=job.name in after_route)
-                return self._watch(call, job, prepared) if is_observed else call
+    def _made(self, prepared: Prepared, is_observed: bool, layout: Layout) -> Engine:  # noqa: FBT001 by partial
+        after_route, runtime = routed_nodes(layout.jobs), self.plan.graph.graph.runtime
 
-            eager = [job.step for job in layout.jobs if not job.step.node.lazy]
-            self._loader.require(step.node for step in eager)
-            for step in eager:
-                self._loader.load(step)
-            limits = [limit_of(job.step.node, runtime, opened=self.opening.timeout_s) for job in layout.jobs]
-            return Engine(layout, bind=bind, limits=limits, timings=self.opening.timings, spent=self._habits.spent)
+        def bind(job: Job, is_checked: bool) -> Call:  # noqa: FBT001 called by the engine only
+            call = self._binding.call(job, is_checked=is_checked, is_routed=job.name in after_route)
+            if not is_observed:
+                return call
+            return self._binding.watched(call, job, {ref.port: name for name, ref in prepared.plan.wanted.items() if ref.node == job.name})
 
-        return make
-
-    def _call(self, job: Job, *, is_checked: bool, is_routed: bool) -> Call:
-        """What runs a job, inside out: its code, its lists of wires, its route or its check, and the cache."""
-        node = job.step.node
-        tell = partial(self._tell_odd, job)
-        call = listed(self._lazy(job.step) if node.lazy else self._loader.load(job.step).call, node)
-        call = apart(call, node, habits=self._habits, is_watched=is_checked, is_strict=self.opening.debug, tell=tell)
-        if node.name not in self._looked_at and gives_floats(node):
-            call = looked_at_once(call, node, seen=self._looked_at, state=lambda: self._loader.load(job.step).state, tell=tell)
-        if is_routed:
-            call = routed(call, node, count=self._batch, check=check_of(node, self._types))
-        elif is_checked or gives_masks(node) or is_constant(node):
-            call = checked(call, node, count=self._batch, is_stopped=self._is_stopped, types=self._types)
-        if job.step.key and node.component.cache and self._cache.is_on:
-            call = self._keeping(call, job)
-        return call
-
-    def _tell_odd(self, job: Job, text: str, is_lasting: bool) -> None:  # noqa: FBT001 as finite.Tell
-        if is_lasting:
-            self._loader.warn(job.step, f"{job.step.node.name}: {text}")
-        else:
-            self._emit(Warned, job.step.node.name, text=text)
-
-    def _lazy(self, step: Step) -> Call:
-        return lambda *arguments: self._loader.load(step).call(*arguments)
-
-    def _keeping(self, call: Call, job: Job) -> Call:
-        def run(*arguments: Any) -> Any:
-            key = self._keys.get(job.name)  # before the call: a node that is left behind must not write under the key of a later run
-            result: Any = call(*arguments)
-            if key is not None:
-                self._cache.put(key, by_port(job.step.node, result))
-            return result
-
-        return run
-
-    def _watch(self, call: Call, job: Job, prepared: Prepared) -> Call:
-        wanted = {ref.port: name for name, ref in prepared.plan.wanted.items() if ref.node == job.name}
-        return observed(
-            call,
-            job,
-            manager=self._manager,
-            emit=self._emit,
-            wanted=wanted,
-            show=self._show,
-            measure=self._measure if self.opening.trace else None,
-        )
-
-    def _measure(self, name: str, outputs: Mapping[str, Any]) -> int | None:
-        size = size_bytes(dict(outputs))
-        if size is not None:
-            self._bytes[name] = size
-        return size
-
-    def _batch(self) -> int:
-        return self._count
-
-    def _is_stopped(self) -> bool:
-        return self._loader.cancelled.is_set()
-
-    def _emit(self, kind: type[Event], node: str, **facts: Any) -> None:
-        """Take what nodes and the loader tell: warnings are kept for the result, all of it goes to whoever listens."""
-        if "text" in facts and kind is Warned:
-            facts["text"] = self._worded(str(facts["text"]))
-        event = kind(node=node, **facts)
-        if isinstance(event, Warned) and not event.lasting:
-            self._said.append(f"{node}: {event.text}" if node else event.text)
-        if self._sink is not None:
-            self._sink(event)
+        eager = [job.step for job in layout.jobs if not job.step.node.lazy]
+        self._loader.require(step.node for step in eager)
+        for step in eager:
+            self._loader.load(step)
+        limits = [limit_of(job.step.node, runtime, opened=self.opening.timeout_s) for job in layout.jobs]
+        spent = self._binding.habits.spent
+        return Engine(layout, bind=bind, limits=limits, timings=self.opening.timings, spent=spent, turn=self._binding.turn)
 
 
 def _calling_level() -> int:

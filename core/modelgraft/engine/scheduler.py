@@ -19,6 +19,8 @@ from typing import Any
 from modelgraft.engine.compile import pick
 from modelgraft.engine.crew import Crew
 from modelgraft.engine.layout import Layout
+from modelgraft.engine.run import SERVING, Run
+from modelgraft.engine.turns import Turn
 from modelgraft.kernel.words.errors import Cancelled
 
 Call = Callable[..., Any]  # what runs a node: takes and gives whatever the ports carry
@@ -45,7 +47,7 @@ class Stopped(Exception):
     """A run in lanes that did not finish; the engine makes an error of it.
 
     job        the job that failed, was over its limit, or was running when the caller stopped it
-    cause      what it raised; None when it was over its limit
+    cause      what it raised; None when it, or the whole run, was over its limit
     ready      the values that were there, by slot
     abandoned  jobs that did not stop: their threads are left alone
     """
@@ -54,18 +56,27 @@ class Stopped(Exception):
     cause: BaseException | None
     ready: dict[int, Any] = field(default_factory=dict)
     abandoned: tuple[int, ...] = ()
+    is_of_run: bool = False
 
 
 def run_in_lanes(
-    layout: Layout, calls: Sequence[Call], given: list[Any], *, crew: Crew, cancelled: threading.Event, limits: Sequence[float | None]
+    layout: Layout,
+    calls: Sequence[Call],
+    given: list[Any],
+    *,
+    crew: Crew,
+    run: Run,
+    limits: Sequence[float | None],
+    turns: Sequence[Turn | None] | None = None,
 ) -> Ran:
     """Run the jobs of a layout in the threads of a crew, and wait for them.
 
-    calls   what runs each job;  limits  the most seconds each may take
+    calls   what runs each job;  limits  the most seconds each may take, from when it has its turn
+    turns   where each waits that is not shared with other runs; None: all are
     given   the given values; the list is emptied, so that they can be freed
     Raises Stopped.
     """
-    execution = _Execution(layout, calls, given, crew, cancelled, limits)
+    execution = _Execution(layout, calls, given, crew=crew, run=run, limits=limits, turns=turns or [None] * len(calls))
     given.clear()
     return execution.wait()
 
@@ -85,12 +96,15 @@ class _Execution:
         layout: Layout,
         calls: Sequence[Call],
         given: Sequence[Any],
+        *,
         crew: Crew,
-        cancelled: threading.Event,
+        run: Run,
         limits: Sequence[float | None],
+        turns: Sequence[Turn | None],
     ) -> None:
-        self.layout, self.calls, self.crew, self.cancelled, self.limits = layout, calls, crew, cancelled, limits
+        self.layout, self.calls, self.crew, self.run, self.limits, self.turns = layout, calls, crew, run, limits, turns
         self.changed = threading.Condition()
+        self.deadline = None if run.limit_s is None else time.perf_counter() + run.limit_s
         self.values: list[Any] = [*given, *([None] * (len(layout.slots) - len(given)))]
         self.waiting = [len(job.after) for job in layout.jobs]
         self.followers = _followers(layout)
@@ -123,6 +137,7 @@ class _Execution:
     def _patience(self) -> float:
         """How long to sleep at most: until the next limit, or until more threads are to be made."""
         limits = [started + limit for job, started in self.running.items() if (limit := self.limits[job]) is not None]
+        limits += [self.deadline] if self.deadline is not None else []
         until = max(0.0, min(limits) - time.perf_counter()) if limits else NOTICE_S
         return min(until, PATIENCE_S if self.backlog else NOTICE_S)
 
@@ -134,17 +149,19 @@ class _Execution:
         late = [job for job, started in self.running.items() if (limit := self.limits[job]) is not None and now - started >= limit]
         if late and self.stopped is None:
             self._stop(Stopped(min(late), None))
+        elif self.deadline is not None and now >= self.deadline:
+            self._stop(Stopped(min(self.running, default=None), None, is_of_run=True))
 
     def _stop(self, why: Stopped) -> None:
         """Note why the run stops, unless it stops already; nothing new starts from here."""
         if self.stopped is None:
             self.stopped = why
-        self.cancelled.set()
+        self.run.cancelled.set()
         self.changed.notify_all()
 
     def _drain(self, stopped: Stopped) -> Stopped:
         """Wait for what is still running, with a bound; a second Ctrl-C ends the waiting."""
-        grace = {stopped.job} if stopped.cause is None else set()
+        grace = set() if stopped.cause is not None else set(self.running) if stopped.is_of_run else {stopped.job}
         now = time.perf_counter()
         try:
             with self.changed:
@@ -184,14 +201,31 @@ class _Execution:
 
     def _follow(self, index: int) -> None:
         following: int | None = index
+        before = SERVING.set(self.run)
         while following is not None:
-            following = self._run(following)
+            following = self._wait_and_run(following)
+        SERVING.reset(before)
+
+    def _wait_and_run(self, index: int) -> int | None:
+        """Run a job when it is its turn, hand over what it frees, and give the job to go on with."""
+        turn = self.turns[index]
+        if turn is None:
+            return self._run(index)
+        try:
+            turn.enter(self.layout.jobs[index])
+        except BaseException as error:  # noqa: BLE001 it stops the run, on the thread that waits for it
+            with self.changed:
+                self._stop(Stopped(index, error))
+            return None
+        try:
+            return self._run(index)
+        finally:
+            turn.leave()
 
     def _run(self, index: int) -> int | None:
-        """Run a job, hand over what it frees, and give the job to go on with."""
         job = self.layout.jobs[index]
         with self.changed:
-            if self.cancelled.is_set():
+            if self.run.cancelled.is_set():
                 self._stop(Stopped(index, Cancelled(f"stopped before {job.name} ran", node=job.name, component=job.step.node.component.id)))
             if self.stopped is not None:
                 return None

@@ -20,7 +20,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from modelgraft.engine.backend import LoadContext, NodeRuntime
+    from modelgraft.engine.backend import LoadContext
+    from modelgraft.engine.run import NodeRuntime
 
 
 class Loop(ABC):

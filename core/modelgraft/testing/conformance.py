@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from modelgraft.engine.backend import LoadContext, Loaded, NodeRuntime, open_backend
+from modelgraft.engine.backend import LoadContext, Loaded, open_backend
 from modelgraft.engine.calls import record_check
 from modelgraft.engine.inplace import written_ports
+from modelgraft.engine.run import NodeRuntime
 from modelgraft.kernel.shelf.registry import discover
 from modelgraft.kernel.words.errors import ModelgraftError, Place, PluginError, choices
 from modelgraft.kernel.words.graph import Node

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-    from modelgraft.engine.backend import LoadContext, NodeRuntime
+    from modelgraft.engine.backend import LoadContext
+    from modelgraft.engine.run import NodeRuntime
     from modelgraft.sources.weights import Weights
 
 

@@ -102,3 +102,8 @@ def on_node_error(node: str, component: str, error: BaseException) -> None:
 @hookspec
 def on_node_load(node: str, component: str, seconds: float) -> None:
     """See that the weights of a node were loaded."""
+
+
+@hookspec
+def on_event(event: Any) -> None:
+    """See everything that happens during a run, as `Pipeline.stream` tells it: see `modelgraft.Event`. Be quick: the run waits."""

@@ -179,6 +179,7 @@ class Component:
     hosts       of adapters: the ids of what they can be grafted into; empty: into anything
     cache       its results are worth keeping between runs
     random      its results depend on the seed
+    shared      several runs may call it at the same time: a call leaves nothing behind, not even for a while. None: as `is_shared` says
     """
 
     id: str
@@ -196,6 +197,12 @@ class Component:
     random: bool = False
     plugin: str = ""
     keywords: tuple[str, ...] = field(default=())
+    shared: bool | None = None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether runs may call it at the same time: what does not say may when it is a function or a module, not when it loads code."""
+        return self.shared if self.shared is not None else self.load is None
 
     @property
     def home(self) -> str:
@@ -295,6 +302,7 @@ def component(  # noqa: PLR0913 all that a declaration may say
     hosts: tuple[str, ...] = (),
     cache: bool | None = None,
     random: bool = False,
+    shared: bool | None = None,
     keywords: tuple[str, ...] = (),
 ) -> _Decorator:
     """Declare a component on a Config subclass (with `module` or `load`) or on a plain function.
@@ -318,7 +326,7 @@ def component(  # noqa: PLR0913 all that a declaration may say
             config.declared_parts = dict(parts)
         subject.__component__ = Component(
             id, kind, config, summary, version, module, load, function, exportable, loop, hosts,
-            cache if cache is not None else function is None, random, "", keywords,
+            cache if cache is not None else function is None, random, "", keywords, shared,
         )  # fmt: skip
         return subject
 

@@ -1,0 +1,181 @@
+"""One run: everything that is its own, so that several runs of one pipeline may be under way. A pipeline holds weights, a run all else.
+
+Which run a call belongs to follows from where it is made: a run that begins is set in the context of its thread, and in that
+of each thread that works for it. Code that waits in a loaded node all its life, such as a NodeRuntime, asks there.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from typing import Any
+
+from modelgraft.engine.events import OF_NODES, Event, Sink, Warned, misfit
+from modelgraft.kernel.words.errors import Cancelled, NodeError, PluginError
+
+LOOK_S = 0.01  # how often `Stop.wait` looks
+
+
+class Stop:
+    """Whether a run is to stop. Once it is, it stays so."""
+
+    __slots__ = ("_is_set",)
+
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def set(self) -> None:
+        """Stop the run: nothing new starts, and loops that look end at their next step."""
+        self._is_set = True
+
+    def is_set(self) -> bool:
+        """Whether the run is to stop."""
+        return self._is_set
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is to stop, for a time at most; gives whether it is."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while not self._is_set and (end is None or time.monotonic() < end):
+            time.sleep(LOOK_S)
+        return self._is_set
+
+
+class Run:
+    """One run of a pipeline, from the inputs to the result.
+
+    seed        of everything that is drawn
+    cancelled   whether it is to stop
+    limit_s     the most seconds that its nodes may take together, from the first to the last; None: as long as they like
+    is_streamed somebody reads its events as they come
+    count       the size of the batch;  is_single  no input was a batch, so outputs come back as single values
+    keys        the keys of what it gives in the cache, by node
+    said        its warnings;  sizes  the bytes of what each node gave, where somebody asked
+    failure     the error that a node ended it with, which carries what was ready
+    left        the nodes that did not stop, and were left behind in foreign code
+    """
+
+    __slots__ = (
+        "_id", "_listeners", "_worded", "cancelled", "count", "failure", "is_single", "is_streamed", "keys", "left", "limit_s", "said",
+        "seed", "sizes",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        sink: Sink | None = None,
+        hooks: Sink | None = None,
+        limit_s: float | None = None,
+        worded: Callable[[str], str] = str,
+    ) -> None:
+        """sink, hooks: who takes its events;  worded: words what is told for whoever opened the pipeline."""
+        self.seed, self._worded, self.limit_s = seed, worded, limit_s
+        self._listeners = () if sink is hooks is None else tuple(each for each in (sink, hooks) if each is not None)
+        self.is_streamed = sink is not None
+        self.cancelled = Stop()
+        self.count, self.is_single = 1, True
+        self.keys: Mapping[str, str] = {}
+        self.said: list[str] = []
+        self.sizes: dict[str, int] = {}
+        self.failure: NodeError | None = None
+        self.left: tuple[str, ...] = ()
+        self._id = ""
+
+    @property
+    def id(self) -> str:
+        """What tells it from all other runs; its events carry it."""
+        if not self._id:
+            self._id = os.urandom(8).hex()
+        return self._id
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody takes its events."""
+        return bool(self._listeners)
+
+    def emit(self, kind: type[Event], node: str = "", /, **facts: Any) -> None:
+        """Tell that something happened: warnings are kept for the result, and all of it goes to whoever listens."""
+        if kind is Warned:
+            facts["text"] = self._worded(str(facts["text"]))
+        event = kind(node=node, run=self.id, **facts)
+        if isinstance(event, Warned) and not event.lasting:
+            self.said.append(f"{node}: {event.text}" if node else event.text)
+        for hear in self._listeners:
+            hear(event)
+
+    def end(self) -> None:
+        """Tell nobody any more: what comes from nodes that were left behind is of no run."""
+        self._listeners = ()
+
+    def outputs(self) -> Mapping[str, Any]:
+        """What was ready when it failed, by `node.port`."""
+        return {} if self.failure is None else self.failure.outputs
+
+
+SERVING: ContextVar[Run | None] = ContextVar("run", default=None)
+
+
+def current() -> Run:
+    """The run that this call belongs to."""
+    run = SERVING.get()
+    assert run is not None, "what runs belongs to a run"
+    return run
+
+
+def tell(kind: type[Event], node: str = "", /, **facts: Any) -> None:
+    """Tell the run that this call belongs to, if it belongs to one, that something happened."""
+    run = SERVING.get()
+    if run is not None:
+        run.emit(kind, node, **facts)
+
+
+class NodeRuntime:
+    """What loaded code may ask of the run that it serves. There is one for each node; which run it is follows from who asks.
+
+    Code that wants it has a method `bind(runtime)`, called once after loading. A long loop calls `check()` at every
+    step and `emit(...)` for what a user may want to watch: `emit("token", text=...)`, `emit("progress", done=, total=)`,
+    `emit("warning", text=)`. A thread that the code starts by itself serves no run, unless it is started in a copy of the
+    context: `Thread(target=contextvars.copy_context().run, args=(work,))`.
+
+    seed, emit  what it offers outside of a run
+    """
+
+    def __init__(self, node: str, component: str = "", seed: int = 0, emit: Callable[..., None] | None = None) -> None:
+        self.node, self.component = node, component
+        self._seed, self._emit, self._stop = seed, emit, Stop()
+
+    @property
+    def seed(self) -> int:
+        """The seed of the run."""
+        run = SERVING.get()
+        return self._seed if run is None else run.seed
+
+    @property
+    def cancelled(self) -> Stop:
+        """Whether the run is to stop."""
+        run = SERVING.get()
+        return self._stop if run is None else run.cancelled
+
+    def emit(self, kind: str, /, **facts: Any) -> None:
+        """Tell that something happened. Raises PluginError for what no event has."""
+        run = SERVING.get()
+        if run is None:
+            if self._emit is not None:
+                self._emit(kind, **facts)
+            return
+        wrong = misfit(kind, facts)
+        if wrong:
+            raise PluginError(f"node '{self.node}' tells of {wrong}")
+        run.emit(OF_NODES[kind], self.node, **facts)
+
+    def check(self) -> None:
+        """Raise Cancelled when the run was stopped."""
+        if self.cancelled.is_set():
+            raise Cancelled(f"{self.node} was stopped", node=self.node, component=self.component)
+
+    def node_seed(self) -> int:
+        """A seed of this node in this run: the same for the same run seed, different between nodes."""
+        return (self.seed * 0x9E3779B1 + zlib.crc32(self.node.encode())) & 0x7FFF_FFFF_FFFF_FFFF
