@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     exportable=True,
     loop="modelgraft_plugins.llm.writer:CausalWriter",
     random=True,
+    shared=False,  # a decoder keeps what it has read, and conditions stand on its layers while it writes
     keywords=("decoder", "chat", "vlm"),
 )
 class CausalConfig(LanguageConfig):
@@ -107,6 +108,7 @@ class CausalConfig(LanguageConfig):
     exportable=True,
     loop="modelgraft_plugins.llm.writer:Seq2SeqWriter",
     random=True,
+    shared=False,
     keywords=("t5", "whisper"),
 )
 class Seq2SeqConfig(LanguageConfig):

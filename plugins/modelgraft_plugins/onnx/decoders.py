@@ -87,7 +87,7 @@ def load(context: LoadContext, open_host: Callable[[], Loaded], *, key: str, pre
     at_home = replace(context, device="cpu", dtype="float32")  # where prompts are embedded
     loop.prepare(at_home)
     call = in_torch(driving(loop, {"decoder": decoder, "embed": embed}, node), at_home)
-    return Loaded(call, bind=loop.bind, warnings=tuple(warnings), loop=loop), entry
+    return Loaded(call, bind=loop.bind, warnings=tuple(warnings), loop=loop, is_shared=False), entry
 
 
 def _open(context: LoadContext, entry: store.Entry) -> tuple[Loop, Decoder, Embed, list[str]]:

@@ -83,7 +83,9 @@ def load(context: LoadContext, open_host: Callable[[], Loaded], *, identity: str
     at_home = replace(context, dtype="float32")  # of what the loop itself computes: a session takes and gives float32 in any precision
     loop = loop_of(node, next(iter(entries.values())).manifest["facts"], resolve)
     loop.prepare(at_home)
-    return Loaded(in_torch(driving(loop, parts, node), at_home), bind=loop.bind, warnings=tuple(warnings), loop=loop), entries
+    return Loaded(
+        in_torch(driving(loop, parts, node), at_home), bind=loop.bind, warnings=tuple(warnings), loop=loop, is_shared=False
+    ), entries
 
 
 def _open(part: _Part, context: LoadContext, *, identity: str, precision: str) -> tuple[Session, store.Entry, tuple[str, ...]]:

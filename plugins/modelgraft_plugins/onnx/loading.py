@@ -98,7 +98,7 @@ class Loads:
         wired = wired_inputs(node)
         calls = _Calls(node, lambda names: self._session(context, shared, names)[0])
         calls.sessions[wired], self.exports[node.name], warnings = self._session(context, shared, wired)
-        return Loaded(calls, warnings=warnings)
+        return Loaded(calls, warnings=warnings, is_shared=False)  # sessions are opened between calls, and have memory of their own
 
     def _session(
         self, context: LoadContext, shared: Mapping[str, Loaded], names: Sequence[str]
