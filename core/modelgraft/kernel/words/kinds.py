@@ -201,8 +201,8 @@ class Component:
 
     @property
     def is_shared(self) -> bool:
-        """Whether runs may call it at the same time: what does not say may when it is a function or a module, not when it loads code."""
-        return self.shared if self.shared is not None else self.load is None
+        """Whether runs may call it at the same time: what does not say may when it is a function or a module without a loop."""
+        return self.shared if self.shared is not None else self.load is self.loop is None
 
     @property
     def home(self) -> str:
