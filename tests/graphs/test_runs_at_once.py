@@ -51,7 +51,9 @@ def test_runs_at_once_equal_runs_one_after_another(folder, backend):
             for number in range(RUNS):
                 events = list(pipeline.stream(outputs=wanted, **asked(thread, number)))
                 found[thread, number] = answers(events[-1]["result"])
-                pieces = ["".join(event.text for event in events if event.kind == "token" and event.record == record) for record in range(2)]
+                pieces = [
+                    "".join(event.text for event in events if event.kind == "token" and event.record == record) for record in range(2)
+                ]
                 assert pieces[: len(found[thread, number][0])] == found[thread, number][0], "the events are of this run"
                 heard.setdefault(thread, set()).update(event.run for event in events)
 
