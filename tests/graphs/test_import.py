@@ -64,7 +64,7 @@ def test_a_published_checkpoint_needs_no_files():
 def test_a_checkpoint_of_another_kind_is_refused_with_those_there_are(tmp_path: Path):
     """The message lists the kinds that shipped graphs are for."""
     checkpoints.opt(tmp_path)
-    with pytest.raises(mg.SourceError, match=r"no-graph  .* of the kind 'opt'; there are graphs for: blip-2, clip, "):
+    with pytest.raises(mg.SourceError, match=r"no-graph  .* of the kind 'opt'; there are graphs for: .*blip-2, clip, "):
         import_graph(str(tmp_path))
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(mg.SourceError, match=r"no-graph  the config of .* has no model_type"):

@@ -94,8 +94,7 @@ class TowerCard:
     fixed         further keys of the class's config
     lead          tokens before the patches, such as a class token; "key" or "key+1" where its config says how many
     pooled        it gives one vector beside the tokens; "word": where that word, or key of its config, is true or silent
-    any_size      it takes pictures of any size, with positions interpolated
-    patches       it takes patches in rows, with the number of rows and columns beside them
+    any_size      it takes pictures of any size, with positions interpolated; "key": where that key of its config is true
     count         the parameters, by our words; None: by building it
     steps         how it is run up to a layer: see the plugin that serves its medium
     obeyed, idle  further keys of its config that are read, and that change nothing
@@ -111,8 +110,7 @@ class TowerCard:
     fixed: Facts = field(default_factory=dict)
     lead: int | str = 0
     pooled: bool | str = True
-    any_size: bool = False
-    patches: bool = False
+    any_size: bool | str = False
     count: Callable[[Facts], int] | None = None
     steps: Any = None  # Any: each plugin has a protocol of its own for it
     obeyed: frozenset[str] = frozenset()
@@ -165,12 +163,12 @@ class PictureCard:
     defaults   what a file means where it is silent, by the fields of the component that prepares pictures
     is_square  a size that is one number is both sides; otherwise it is the shorter side
     own        key that its class alone reads -> what becomes of it: "size": one number that goes over the size; "square": the size is
-               a square of the class's own
+               a square of the class's own; "patches": of as many whole patches as fit, in place of a size
     """
 
     defaults: Facts
     is_square: bool = True
-    own: Mapping[str, Literal["size", "square"]] = field(default_factory=dict)
+    own: Mapping[str, Literal["size", "square", "patches"]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +177,7 @@ class FamilyCard(Card):
 
     name       in messages and lists;  doc  what it is, in one line
     graphs     model type -> the graph that a checkpoint of it becomes: the name of a shipped one, or the text of one whose parameter
-               `checkpoint` is left to be filled in
+               `checkpoint` is to be filled in; a function gives it from the config
     table      its statements give way to those of other cards: it lists what is known of many families, one thing of each
     """
 
@@ -187,5 +185,5 @@ class FamilyCard(Card):
     towers: Mapping[str, TowerCard] = field(default_factory=dict)
     languages: Mapping[str, LanguageCard] = field(default_factory=dict)
     pictures: Mapping[str, PictureCard] = field(default_factory=dict)
-    graphs: Mapping[str, str] = field(default_factory=dict)
+    graphs: Mapping[str, str | Callable[[Facts], str]] = field(default_factory=dict)
     table: bool = False

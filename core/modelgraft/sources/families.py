@@ -9,7 +9,7 @@ model type is decided by the order of plugins; cards that are tables come last, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -86,8 +86,8 @@ class Families:
         return _gathered(self.cards, "pictures")
 
     @cached_property
-    def graphs(self) -> Mapping[str, str]:
-        """Model type -> name of a shipped graph, or the text of one."""
+    def graphs(self) -> Mapping[str, str | Callable[[Mapping[str, Any]], str]]:
+        """Model type -> name of a shipped graph, the text of one, or what gives it from a config."""
         return _gathered(self.cards, "graphs")
 
     @cached_property

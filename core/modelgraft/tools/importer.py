@@ -1,14 +1,15 @@
-"""Writes a graph for a checkpoint: the shipped graph whose own checkpoint is of the same kind, with this one in its place.
+"""Writes a graph for a checkpoint: the one that the card of its family names, with this checkpoint in its place.
 
-No family is known here. A shipped graph with a parameter `checkpoint` is for checkpoints whose `model_type` is that of
-its default; the text is taken over with its prose, the parts that the checkpoint decides are filled in, and the shapes in
-its comments are those of this checkpoint.
+No family is known here. A card names a shipped graph or holds the text of one; a shipped graph that no card names is for
+checkpoints whose `model_type` is that of the default of its parameter `checkpoint`. The text is taken over with its prose, the
+parts that the checkpoint decides are filled in, and the shapes in its comments are those of this checkpoint.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from modelgraft.kernel.words.errors import GraphError, Problem, SourceError, cho
 from modelgraft.kernel.words.graph import GraphSpec, SolvedGraph
 from modelgraft.kernel.words.ports import Tensor
 from modelgraft.sources import views
+from modelgraft.sources.families import families
 from modelgraft.sources.storage import remember_named
 from modelgraft.sources.views import SourceView
 from modelgraft.tools.checked import checked
@@ -47,23 +49,30 @@ def import_graph(source: str, *, registry: Registry | None = None, folder: Path 
     folder  where the document will lie: a checkpoint below it is named by a relative path, others by the absolute one
     offline look at files on this machine and at recorded configs alone
 
-    Raises SourceError when the source cannot be looked at or no shipped graph is for its kind, GraphError when the graph
+    Raises SourceError when the source cannot be looked at or no graph is for its kind, GraphError when the graph
     for it has problems.
     """
     registry = registry if registry is not None else discover()
     view = _look(source, registry, offline=offline)
     kind = _kind(view)
-    names = _recognised(registry)
-    name = names.get(kind or "")
-    if name is None:
+    graphs = families().graphs if kind in families().graphs else {**_recognised(registry), **families().graphs}
+    graph = graphs.get(kind or "")
+    if graph is None:
         known = f"{source} is a checkpoint of the kind '{kind}'" if kind else f"the config of {source} has no model_type"
         raise SourceError(
-            Problem("no-graph", f"{known}; there are graphs for: {choices(names)}", hint="start from one of `modelgraft graphs`")
+            Problem("no-graph", f"{known}; there are graphs for: {choices(graphs)}", hint="start from one of `modelgraft graphs`")
         )
-    solved = checked(expand.load_graph(name, params={PARAM: source}, registry=registry), offline=offline)
-    path = find_shipped(name)
-    assert path is not None, "a shipped name has a file"
-    return _rewrite(path.read_text(encoding="utf-8"), solved, _reference(view, folder))
+    text = graph if isinstance(graph, str) else graph(view.root)
+    with tempfile.TemporaryDirectory() as beside:
+        path = find_shipped(text) if "\n" not in text else _written(text, Path(beside) / f"{kind}.yaml")
+        assert path is not None, "a shipped name has a file"
+        solved = checked(expand.load_graph(path, params={PARAM: source}, registry=registry), offline=offline)
+        return _rewrite(path.read_text(encoding="utf-8"), solved, _reference(view, folder))
+
+
+def _written(text: str, path: Path) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
 
 
 def _look(source: str, registry: Registry, *, offline: bool) -> SourceView:

@@ -55,3 +55,21 @@ def picture_defaults(
 
 
 CLIP_PICTURES = picture_defaults(224, resample=BICUBIC, mean=CLIP_MEAN, std=CLIP_STD, crop=224, edge=True)
+
+
+def eye_graph(name: str, doc: str, *, part: str = "", pooled: bool = True) -> str:
+    """The text of a graph from a picture to the vectors of an eye."""
+    outputs = "  tokens: vision.tokens\n" + ("  pooled: vision.pooled\n" if pooled else "")
+    return f"""\
+# {doc}
+modelgraft: 1
+name: {name}
+params:
+  checkpoint: {{default: "org/name", doc: hub id or folder of such an eye}}
+inputs:
+  image: image
+nodes:
+  pixels: {{use: vision/preprocess, from: "${{checkpoint}}", in: {{image: inputs.image}}}}
+  vision: {{use: vision/encoder, from: "${{checkpoint}}{part}", in: {{pixels: pixels}}, frozen: true}}   # [batch tokens width]
+outputs:
+{outputs}"""

@@ -76,9 +76,9 @@ CROSSING = ("mt5", "umt5", "longt5", "bart", "mbart", "pegasus", "marian", "m2m_
 # the image processor of a model whose files do not name one
 PICTURES: Mapping[str, str] = {
     **dict.fromkeys((
-        "aimv2", "aimv2_vision_model", "altclip", "florence2", "git", "groupvit", "kosmos-2", "metaclip_2", "mlcd", "xclip",
+          "altclip", "florence2", "git", "groupvit", "kosmos-2", "metaclip_2", "mlcd", "xclip",
     ), "CLIP"),
-    **dict.fromkeys(("bit", "dinov2", "focalnet", "hiera", "pixio"), "Bit"),
+    **dict.fromkeys(("bit",  "focalnet", "hiera", "pixio"), "Bit"),
     "blip": "Blip",
     **dict.fromkeys(("colpali", "gemma3n", "paligemma"), "Siglip"),
     **dict.fromkeys(("pvt", "pvt_v2"), "Pvt"),
@@ -107,7 +107,6 @@ CARD = FamilyCard(
     },
     pictures={
         "ChineseCLIP": PictureCard(CLIP_PICTURES, is_square=False),
-        "Bit": PictureCard(CLIP_PICTURES, is_square=False),
         "DeiT": PictureCard(picture_defaults(256, resample=BICUBIC, mean=HALF, std=HALF, crop=224, rgb=False)),
         "Pvt": PictureCard(picture_defaults(224, resample=BICUBIC, mean=IMAGENET_MEAN, std=IMAGENET_STD, rgb=False)),
         "MobileNetV1": PictureCard(

@@ -149,7 +149,8 @@ class Encoder(Config):
             raise ValueError(f"text/encoder serves {known}, not model_type '{kind}': name the part, such as #text_model")
         card = card or UNKNOWN
         model = {"model": {**source.config, "model_type": kind}} if card.style == AUTO else {}
-        return {"family": card.style, **model, **stated(source.config, card), "identity": tokenizer_identity(source)}
+        words = {word: value for word, value in stated(source.config, card).items() if word in cls.model_fields}
+        return {"family": card.style, **model, **words, "identity": tokenizer_identity(source)}
 
     @classmethod
     def unheeded(cls, source: Source) -> list[tuple[str, str]]:

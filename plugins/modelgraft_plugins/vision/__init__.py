@@ -26,6 +26,7 @@ class Preprocess(Config):
     """Resize, crop and normalise pictures as a checkpoint's own image processor does.
 
     size  {height, width}, or {shortest_edge} to keep the shape of the picture; a picture is resized only with do_resize.
+    max_num_patches  keeps the shape of the picture as far as whole patches of `patch_size` can
     many  each record is a list of pictures; where a record has fewer than others, empty ones (zeros) stand at its end
     Pictures of any mode become RGB first.
     """
@@ -41,6 +42,8 @@ class Preprocess(Config):
     do_normalize: bool = True
     image_mean: Numbers | None = Field((0.5, 0.5, 0.5), description="of red, green and blue, after rescaling")
     image_std: tuple[PositiveFloat, ...] | None = (0.5, 0.5, 0.5)
+    max_num_patches: int | None = Field(None, gt=0, description="resize to as many whole patches as fit; goes over size")
+    patch_size: int | None = Field(None, gt=0, description="side of such a patch in pixels")
     many: bool = False
 
     @classmethod
@@ -60,6 +63,8 @@ class Preprocess(Config):
             check_size(self.crop_size, name="crop_size")
             if set(self.crop_size) != {"height", "width"}:
                 raise ValueError(f"crop_size is {dict(self.crop_size)}, wanted {{height, width}}")
+        if self.max_num_patches is not None and self.patch_size is None:
+            raise ValueError(f"max_num_patches is {self.max_num_patches}, and there is no patch_size")
         for name in ("image_mean", "image_std"):
             if (numbers := getattr(self, name)) is not None and len(numbers) != len(COLOURS):
                 raise ValueError(f"{name} has {len(numbers)} numbers, wanted one for red, green and blue each")
@@ -78,7 +83,7 @@ class Preprocess(Config):
     def _side(self, name: str) -> Side:
         if self.do_center_crop and self.crop_size:
             return self.crop_size[name]
-        return self.size.get(name) if self.do_resize else None
+        return self.size.get(name) if self.do_resize and self.max_num_patches is None else None
 
     def ports(self) -> Ports:
         """A picture in, or a list of them, and a tensor out, in the space of this mean and std."""
@@ -136,7 +141,8 @@ class Encoder(Config):
             raise ValueError(_refusal(kind))
         card = card or UNKNOWN
         model = {"model": {**config, "model_type": kind}} if card.style == AUTO else {}
-        return {"family": card.style, **model, **stated(config, card), **_selection(source), **_normalisation(source)}
+        words = {word: value for word, value in stated(config, card).items() if word in cls.model_fields}
+        return {"family": card.style, **model, **words, **_selection(source), **_normalisation(source)}
 
     @classmethod
     def unheeded(cls, source: Source) -> list[tuple[str, str]]:
@@ -232,7 +238,7 @@ class Encoder(Config):
         """Count the whole tower, also where only some of its layers run; None where that takes building it."""
         if self.card.count is None:
             return counted(self.facts())
-        return self.card.count({**self.card.defaults, **self.model_dump()})
+        return self.card.count({**self.card.defaults, **(self.facts() if self.family == AUTO else self.model_dump())})
 
 
 def _is_clear(source: Source, kind: str) -> bool:

@@ -45,7 +45,7 @@ KEYS: Mapping[str, Wanted] = {
     "feature_extractor_type": WORD,
 }
 # keys that one class reads beside them, by what becomes of them (PictureCard.own)
-OWN_KINDS: Mapping[str, Wanted] = {"square": SWITCH, "size": NATURAL}
+OWN_KINDS: Mapping[str, Wanted] = {"square": SWITCH, "size": NATURAL, "patches": NATURAL}
 # what a step cannot do without
 NEEDS = {
     "do_resize": ("size", "resample"), "do_center_crop": ("crop_size",), "do_rescale": ("rescale_factor",),
@@ -108,6 +108,8 @@ def _values(written: Written, card: PictureCard) -> dict[str, Any]:
             found["size"], is_square = written.values[key], True
         if kind == "square" and written.values.get(key):  # a square of the class's own size
             found["size"], is_square = card.defaults["size"]["shortest_edge"], True
+    if "patches" in card.own.values():  # no size is read, and nothing is cropped
+        found |= {"size": {"shortest_edge": found["patch_size"]}, "do_center_crop": False}
     _fill_null(found, written, card)
     found["size"] = _size(found["size"], is_square=bool(is_square))
     found["crop_size"] = _size(found["crop_size"], is_square=True) if found["crop_size"] is not None else None

@@ -6,7 +6,8 @@ tests compare both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from modelgraft_plugins.vision import Preprocess
 
     Pixels = NDArray[Any]  # uint8 or float32, [height width 3]
+
+
+FINEST_SCALE, LARGEST_SCALE = 1e-5, 100.0  # of a picture that is cut into whole patches, as its published processor searches for it
 
 
 def load(config: Preprocess, context: LoadContext) -> Callable[[list[Any]], torch.Tensor]:
@@ -59,7 +63,7 @@ def _prepared(image: Image.Image, config: Preprocess) -> NDArray[np.float32]:
     image = eight_bits(image, "vision/preprocess")  # another node may have made it
     image = on_white(image) if config.do_convert_rgb else image.convert("RGB")
     if config.do_resize:
-        image = image.resize(_resized(image, config.size), resample=config.resample)
+        image = image.resize(_resized(image, config), resample=config.resample)
     pixels: Pixels = np.asarray(image)
     if config.do_center_crop and config.crop_size:
         pixels = _cropped(pixels, config.crop_size["height"], config.crop_size["width"])
@@ -71,13 +75,30 @@ def _prepared(image: Image.Image, config: Preprocess) -> NDArray[np.float32]:
     return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
 
 
-def _resized(image: Image.Image, size: Mapping[str, int]) -> tuple[int, int]:
+def _resized(image: Image.Image, config: Preprocess) -> tuple[int, int]:
     """Width and height to resize to; the longer side is cut to whole pixels."""
-    edge = size.get("shortest_edge")
+    if config.max_num_patches is not None and config.patch_size is not None:
+        return _patched(image, config.patch_size, config.max_num_patches)
+    edge = config.size.get("shortest_edge")
     if edge is None:
-        return size["width"], size["height"]
+        return config.size["width"], config.size["height"]
     longest = int(edge * max(image.size) / min(image.size))
     return (edge, longest) if image.width <= image.height else (longest, edge)
+
+
+def _patched(image: Image.Image, patch: int, most: int) -> tuple[int, int]:
+    """Width and height in whole patches, at most so many of them. The scale is searched for as published: to within 1e-5, below 100."""
+
+    def sides(scale: float) -> tuple[int, int]:
+        width, height = (max(patch, math.ceil(side * scale / patch) * patch) for side in image.size)
+        return width, height
+
+    low, high = FINEST_SCALE / 10, LARGEST_SCALE
+    while high - low >= FINEST_SCALE:
+        scale = (low + high) / 2
+        width, height = sides(scale)
+        low, high = (scale, high) if (width / patch) * (height / patch) <= most else (low, scale)
+    return sides(low)
 
 
 def _cropped(pixels: Pixels, height: int, width: int) -> Pixels:
@@ -93,7 +114,7 @@ def _cropped(pixels: Pixels, height: int, width: int) -> Pixels:
 def _refuse_thin(image: Image.Image, config: Preprocess) -> None:
     """A long strip whose shorter side is enlarged would fill the memory, however few pixels it has."""
     edge = config.size.get("shortest_edge")
-    if not config.do_resize or edge is None:
+    if not config.do_resize or edge is None or config.max_num_patches is not None:
         return
     longest = edge * max(image.size) // min(image.size)
     if edge * longest > PICTURE_PIXELS:
