@@ -418,7 +418,8 @@ def test_what_fails_beside_the_command_is_a_line_of_its_own(tmp_path):
 @every_end
 def test_an_output_that_cannot_be_spelled_is_an_output_all_the_same(tmp_path, error):
     """And one that fails as it is handed over names its node."""
-    from modelgraft.cli.written import described, plain
+    from modelgraft.cli.written import described
+    from modelgraft.records.showing import plain
 
     odd = type("Odd", (), {"__repr__": raiser(error), "__str__": raiser(error)})()
     assert plain({"y": odd}) == {"y": "<Odd that cannot be spelled>"}

@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 
 import modelgraft as mg
-from modelgraft.cli.written import absent_in, plain
+from modelgraft.cli.written import absent_in
 from modelgraft.kernel.words.notation import json_text
 from modelgraft.records.pictures import read_picture
+from modelgraft.records.showing import plain
 from modelgraft.records.writing import write_value
 from support.command import commands
 from support.running import function, registry_of

@@ -28,6 +28,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command("components")(components)
     app.command("presets")(presets)
+    app.command("records")(records)
 
 
 def components(
@@ -178,6 +179,25 @@ def name_the_broken(session: Session) -> None:
             session.screen.note(f"plugin {name} is left out: {plugin.trouble}")
         for lost in plugin.lost:
             session.screen.note(f"plugin {name} does not have the {lost}")
+
+
+def records(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the record types: what an input of a graph may be, and the files that each is read from and written into."""
+    from modelgraft.records.record_type import types_of
+
+    session = session_of(context)
+    registry = session.registry
+    kinds = types_of(registry).values()
+    owners = {kind.name: registry.owners.get(("record type", kind.name), "") for kind in kinds}
+    name_the_broken(session)
+    if as_json:
+        session.screen.document([
+            {"name": kind.name, "about": kind.meaning, "reads": list(kind.reads), "writes": list(kind.writes), "plugin": owners[kind.name]}
+            for kind in kinds
+        ])  # fmt: skip
+        return
+    rows = [(kind.name, kind.meaning, " ".join(kind.reads) or "-", " ".join(kind.writes) or "-") for kind in kinds]
+    session.screen.table(("type", "what it is", "read from", "written into"), rows)
 
 
 def presets(context: typer.Context, as_json: AsJson = False) -> None:

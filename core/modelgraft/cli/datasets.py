@@ -20,6 +20,7 @@ from typing import IO, Any
 from modelgraft.cli.given import Note, files_in, read_cell, takes_files
 from modelgraft.kernel.words.errors import InputError, choices
 from modelgraft.kernel.words.graph import GraphInput
+from modelgraft.records.record_type import Types
 
 LINE_BYTES = 16 << 20  # a record names its pictures and sounds, or holds a text or a few thousand numbers
 TABLES = {".csv": ",", ".tsv": "\t"}
@@ -59,7 +60,7 @@ class Dataset:
     digest: str | None
 
 
-def open_dataset(name: str, inputs: Inputs, *, note: Note) -> Dataset:
+def open_dataset(name: str, inputs: Inputs, *, note: Note, types: Types) -> Dataset:
     """Look at data by its name: a file of JSON lines, a .csv, .tsv or .parquet table, a folder or a pattern such as `imgs/*.png`,
     or `-` for JSON lines from stdin.
 
@@ -69,13 +70,13 @@ def open_dataset(name: str, inputs: Inputs, *, note: Note) -> Dataset:
         return Dataset((), partial(_read_json_lines, _stdin, "stdin", inputs), None)
     path = Path(name).expanduser()
     if not path.is_file() and (path.is_dir() or any(mark in name for mark in "*?[")):
-        return _open_folder(name, inputs, note)
+        return _open_folder(name, inputs, note, types)
     if path.exists() and not path.is_file():  # a pipe, such as <(...): what was read of it is gone
         return Dataset((), partial(_read_json_lines, lambda: path.open("rb"), path.name, inputs), None)
     _refuse_unreadable(path)
     suffix = path.suffix.lower()
     if suffix in TABLES:
-        read = partial(_read_table, path, TABLES[suffix], inputs)
+        read = partial(_read_table, path, TABLES[suffix], inputs, types)
     elif suffix == ".parquet":
         read = partial(_read_parquet, path, _parquet(path), inputs)
     else:
@@ -177,7 +178,7 @@ def _row(place: str, line: int, record: Mapping[str, Any], inputs: Inputs) -> Ro
 # -- tables -------------------------------------------------------------------------------------------------------------
 
 
-def _read_table(path: Path, delimiter: str, inputs: Inputs) -> Iterator[Row]:
+def _read_table(path: Path, delimiter: str, inputs: Inputs, types: Types) -> Iterator[Row]:
     """Rows of a table with a heading. A cell is text, the name of a file, or JSON, as its input wants it; an empty one is left out."""
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.reader(file, delimiter=delimiter)
@@ -191,7 +192,7 @@ def _read_table(path: Path, delimiter: str, inputs: Inputs) -> Iterator[Row]:
             if cells is None:
                 return
             if cells:
-                yield _table_row(f"{path.name}:{reader.line_num}", reader.line_num, heading, cells, inputs)
+                yield _table_row(f"{path.name}:{reader.line_num}", reader.line_num, heading, cells, inputs, types)
 
 
 def _heading(reader: Iterator[list[str]], path: Path) -> list[str]:
@@ -207,13 +208,13 @@ def _heading(reader: Iterator[list[str]], path: Path) -> list[str]:
     return heading
 
 
-def _table_row(place: str, line: int, heading: list[str], cells: list[str], inputs: Inputs) -> Row:
+def _table_row(place: str, line: int, heading: list[str], cells: list[str], inputs: Inputs, types: Types) -> Row:
     if len(cells) != len(heading):
         return Row(place, line, error=f"this row has {len(cells)} cells, and the heading {len(heading)}")
     try:
         "".join(cells).encode()
         given = {name: cell for name, cell in zip(heading, cells, strict=True) if cell or name not in inputs}
-        taken = {name: read_cell(name, inputs[name].port, cell) for name, cell in given.items() if name in inputs}
+        taken = {name: read_cell(name, inputs[name].port, cell, types) for name, cell in given.items() if name in inputs}
     except UnicodeEncodeError as error:
         return Row(place, line, error=f"this row is no UTF-8 text: it holds {error.object[error.start]!a}")
     except InputError as error:
@@ -251,8 +252,8 @@ def _medium(value: Any) -> Any:
 # -- folders ------------------------------------------------------------------------------------------------------------
 
 
-def _open_folder(name: str, inputs: Inputs, note: Note) -> Dataset:
-    takers = {item.name: item for item in inputs.values() if takes_files(item.port)}
+def _open_folder(name: str, inputs: Inputs, note: Note, types: Types) -> Dataset:
+    takers = {item.name: item for item in inputs.values() if takes_files(item.port, types)}
     asked = {item.name for item in inputs.values() if not item.has_default and not item.port.optional}
     if len(takers) > 1:
         takers = {key: item for key, item in takers.items() if key in asked}
@@ -261,6 +262,6 @@ def _open_folder(name: str, inputs: Inputs, note: Note) -> Dataset:
         hint = 'write a file of JSON lines, one record per line, such as {"image": "imgs/cat.png", "prompt": "..."}'
         raise InputError(f"the data '{name}' is a folder of files, which can fill one input alone, and the graph takes: {need}; {hint}")
     ((key, item),) = takers.items()
-    files = tuple(Path(file) for file in files_in(name, item.port, f"the data '{name}'", note=note))
+    files = tuple(Path(file) for file in files_in(name, item.port, f"the data '{name}'", note=note, types=types))
     rows = [Row(str(file), None, {key: str(file)}, {"file": str(file)}) for file in files]
     return Dataset(files, lambda: iter(rows), _digest_of(files))

@@ -12,16 +12,10 @@ from typing import Any
 from modelgraft.kernel.words.errors import InputError, choices, nearest
 from modelgraft.kernel.words.graph import GraphInput
 from modelgraft.kernel.words.ports import ListOf, Modality, Port, PortType, Tensor
-from modelgraft.records.tensor_files import ENDINGS, read_json, read_tensor_file
+from modelgraft.records.record_type import Types, from_json
+from modelgraft.records.shipped import SHIPPED
+from modelgraft.records.tensor_files import ENDINGS, read_tensor_file
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif")
-SOUNDS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64")
-# Records that are files, which the API reads, and what those of a folder end in; nothing: any file.
-FILES: Mapping[str, tuple[str, ...]] = {
-    "image": PICTURES, "depth": PICTURES, "thermal": PICTURES, "audio": SOUNDS, "video": (), "imu": (),
-}  # fmt: skip
-# Records with a structure: JSON, or @FILE with JSON.
-STRUCTURED = frozenset({"conversation", "boxes"})
 STDIN = "-"
 STDIN_BYTES = 1 << 30  # more than any picture or sound that is read at once
 TEXT_BYTES = 16 * 2**20  # a prompt of millions of words: more than any model reads
@@ -34,11 +28,12 @@ class Given:
 
     note      hears what is left out of a folder
     stdin     False where stdin is not for values, because commands are read from it
+    types     the record types that there are
     files     the files that were read or named, and what each is in a message
     """
 
-    def __init__(self, inputs: Mapping[str, GraphInput], *, note: Note, stdin: bool = True) -> None:
-        self._inputs, self._note = inputs, note
+    def __init__(self, inputs: Mapping[str, GraphInput], *, note: Note, stdin: bool = True, types: Types = SHIPPED) -> None:
+        self._inputs, self._note, self._types = inputs, note, types
         self._stdin_is_for = "" if stdin else "the commands"
         self.files: dict[Path, str] = {}
 
@@ -62,18 +57,21 @@ class Given:
             self._name(word, label)
             return [_read_tensor(word, label)]
         kind = _record_kind(port)
-        if _is_file(kind):
+        if _is_file(kind, self._types):
             return self._read_files(port, word, label)
-        if isinstance(kind, ListOf) and _is_file(kind.item) and not word.lstrip().startswith(("[", "@")):
+        if isinstance(kind, ListOf) and _is_file(kind.item, self._types) and not word.lstrip().startswith(("[", "@")):
             words = [entry.strip() for entry in word.split(",") if entry.strip()]
             return [[file for entry in words for file in self._read_files(port, entry, label)]]
         is_lines = word == STDIN or (word.startswith("@") and not word.startswith("@@"))
-        return [read_record(kind, self._text(word, label), label, is_lines=is_lines)]
+        return [read_record(kind, self._text(word, label), label, self._types, is_lines=is_lines)]
 
     def _read_files(self, port: Port, word: str, label: str) -> list[Any]:
         if word == STDIN:
             return [self._from_stdin(label, STDIN_BYTES)]
-        found = files_in(word, port, label, note=self._note)
+        if not isinstance(told := self._types[_item(_record_kind(port))].spoken(word, label), str):
+            self._name_told(told, label)
+            return [told]
+        found = files_in(word, port, label, note=self._note, types=self._types)
         for file in found:
             self._name(file, label)
         return list(found)
@@ -100,23 +98,28 @@ class Given:
             raise InputError(f"{label}: stdin has more than {most:,} bytes{' of text; give a part of it' if most == TEXT_BYTES else ''}")
         return content
 
+    def _name_told(self, told: Any, label: str) -> None:
+        """Note the file that a mapping names: `{"file": "clip.mp4", "start_s": 2}`."""
+        if isinstance(told, Mapping) and isinstance(file := told.get("file"), str):
+            self._name(file, label)
+
     def _name(self, word: str, label: str) -> None:
         if "\0" not in word and (path := Path(word).expanduser()).is_file():
             self.files[path] = label
 
 
-def read_word(name: str, port: Port, word: str) -> Any:
+def read_word(name: str, port: Port, word: str, *, types: Types = SHIPPED) -> Any:
     """Read one word of one input."""
-    (found, *more) = Given({}, note=lambda text: None).read_word(name, port, word)  # noqa: ARG005 nobody listens
+    (found, *more) = Given({}, note=lambda text: None, types=types).read_word(name, port, word)  # noqa: ARG005 nobody listens
     return [found, *more] if more else found
 
 
-def takes_files(port: Port) -> bool:
+def takes_files(port: Port, types: Types) -> bool:
     """Whether records of a port are files, such as pictures and sounds."""
-    return any(_is_file(kind) for kind in port.types)
+    return any(_is_file(kind, types) for kind in port.types)
 
 
-def files_in(word: str, port: Port, label: str, *, note: Note = lambda text: None) -> tuple[str, ...]:  # noqa: ARG005 nobody listens
+def files_in(word: str, port: Port, label: str, *, note: Note, types: Types) -> tuple[str, ...]:
     """The files that a word names: itself, those of a folder, or those that match a pattern; numbers in names in their order.
 
     Of a folder those that end as the port's files do; `note` hears how many others there are. Raises InputError for none.
@@ -128,7 +131,7 @@ def files_in(word: str, port: Port, label: str, *, note: Note = lambda text: Non
     path = Path(word).expanduser()
     try:
         if path.is_dir():
-            return _files_of_folder(path, word, port, label, note)
+            return _files_of_folder(path, word, port, label, note, types)
     except OSError as error:
         raise InputError(f"{label}: '{word}' cannot be read: {error.strerror}") from error
     if any(mark in word for mark in "*?[") and not path.exists():
@@ -139,8 +142,11 @@ def files_in(word: str, port: Port, label: str, *, note: Note = lambda text: Non
     return (word,)
 
 
-def _files_of_folder(path: Path, word: str, port: Port, label: str, note: Note) -> tuple[str, ...]:
-    endings = [ending for kind in port.types if isinstance(kind, Modality | ListOf) for ending in FILES.get(_item(kind), ())]
+def _files_of_folder(path: Path, word: str, port: Port, label: str, note: Note, types: Types) -> tuple[str, ...]:
+    kinds = [types[name] for kind in port.types if (name := _item(kind))]
+    if any(kind.is_folder(path) for kind in kinds):
+        return (word,)
+    endings = [ending for kind in kinds for ending in kind.reads]
     there = [entry for entry in path.iterdir() if not entry.name.startswith(".") and entry.is_file()]
     found = [str(entry) for entry in there if not endings or entry.suffix.lower() in endings]
     if not found:
@@ -163,32 +169,28 @@ def _by_numbers(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(piece), piece) if index % 2 else (1, 0, piece.casefold()) for index, piece in enumerate(pieces)] + [(1, 0, name)]
 
 
-def read_cell(name: str, port: Port, cell: str) -> Any:
+def read_cell(name: str, port: Port, cell: str, types: Types) -> Any:
     """Read one cell of a table as its input wants it: text as it is, the name of a file, `a,b,c`, or JSON."""
     label = f"input '{name}'"
     if _is_tensor(port, cell):
         return _read_tensor(cell, label)
-    kind = _record_kind(port)
-    return cell if _is_file(kind) else read_record(kind, cell, label)
+    return read_record(_record_kind(port), cell, label, types)
 
 
-def read_record(kind: PortType, text: str, label: str, *, is_lines: bool = False) -> Any:
-    """Read the text of one record: a list as JSON, `a,b,c` or one entry per line; what has a structure as JSON; the rest as it is."""
+def read_record(kind: PortType, text: str, label: str, types: Types, *, is_lines: bool = False) -> Any:
+    """Read the text of one record: a list as JSON, `a,b,c` or one entry per line; anything else as its type understands it."""
     if isinstance(kind, ListOf):
-        return _read_list(kind, text, label, is_lines=is_lines)
+        return _read_list(kind, text, label, types, is_lines=is_lines)
     assert isinstance(kind, Modality), "tensors were told apart before"
-    if kind.name in STRUCTURED or (kind.name not in ("text", "label", *FILES) and text.lstrip()[:1] in ("[", "{")):
-        is_words = kind.name == "conversation" and text.lstrip()[:1] not in ("[", "{")
-        return text if is_words else _read_json(text, label)
-    return text
+    return types[kind.name].spoken(text, label)
 
 
-def _read_list(kind: ListOf, text: str, label: str, *, is_lines: bool) -> list[Any]:
+def _read_list(kind: ListOf, text: str, label: str, types: Types, *, is_lines: bool) -> list[Any]:
     if text.lstrip().startswith("["):
-        found = _read_json(text, label)
+        found = from_json(text, label)
         return list(found) if isinstance(found, list) else [found]
     entries = text.split("\n") if is_lines else text.split(",")
-    return [read_record(kind.item, entry.strip(), label) for entry in entries if entry.strip()]  # `@` in an entry opens no file
+    return [read_record(kind.item, entry.strip(), label, types) for entry in entries if entry.strip()]  # `@` in an entry opens no file
 
 
 def _is_tensor(port: Port, word: str) -> bool:
@@ -199,8 +201,8 @@ def _record_kind(port: Port) -> PortType:
     return next(kind for kind in port.types if not isinstance(kind, Tensor))
 
 
-def _is_file(kind: PortType) -> bool:
-    return isinstance(kind, Modality) and kind.name in FILES
+def _is_file(kind: PortType, types: Types) -> bool:
+    return isinstance(kind, Modality) and types[kind.name].is_file
 
 
 def _utf8(text: str, label: str) -> str:
@@ -235,17 +237,10 @@ def _decoded(content: bytes, label: str, what: str) -> str:
 
 def _read_tensor(word: str, label: str) -> Any:
     if word.lstrip().startswith(("[", "{")) or word.lstrip("-").replace(".", "", 1).isdigit():
-        return _read_json(word, label)
+        return from_json(word, label)
     if not word.lower().endswith(ENDINGS):
         raise InputError(f"{label}: found '{word}', wanted a tensor: a file that ends in {', '.join(ENDINGS)}, or numbers such as [[1, 2]]")
     return read_tensor_file(Path(word).expanduser(), label=label)
-
-
-def _read_json(text: str, label: str) -> Any:
-    try:
-        return read_json(text)
-    except ValueError as error:
-        raise InputError(f"{label}: this is no JSON: {error}") from error
 
 
 def _batch(name: str, values: list[Any]) -> Any:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from modelgraft.cli.datasets import Dataset, Row
 from modelgraft.cli.shards import Shard
-from modelgraft.cli.written import absent_in, plain
+from modelgraft.cli.written import absent_in
 from modelgraft.kernel.words.errors import InputError, choices, nearest
 from modelgraft.kernel.words.notation import json_text
 from modelgraft.kernel.words.wording import for_command
+from modelgraft.records.showing import plain
 
 if TYPE_CHECKING:
     from modelgraft.cli.session import Session

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from modelgraft.cli.given import takes_files
 from modelgraft.kernel.words.errors import InputError
+from modelgraft.records.record_type import types_of
 from modelgraft.sources.refs import WEIGHT_SUFFIXES
 
 if TYPE_CHECKING:
@@ -57,8 +58,9 @@ def refuse_new(out: Path, why: str) -> None:
 def files_of(solved: SolvedGraph) -> dict[Path, str]:
     """The documents that a graph was read from, the files of weights that its nodes name, and those that its inputs have as defaults."""
     found = {} if solved.graph.path is None else {solved.graph.path: "the graph"}
+    types = types_of(solved.graph.registry)
     for item in solved.inputs.values():
-        if isinstance(item.default, str) and takes_files(item.port):
+        if isinstance(item.default, str) and takes_files(item.port, types):
             found[Path(item.default).expanduser()] = f"the default of input '{item.name}',"
     for node in solved.nodes.values():
         found.setdefault(Path(node.place.file), "the graph")

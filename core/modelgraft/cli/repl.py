@@ -21,12 +21,14 @@ from modelgraft.kernel.words.errors import Cancelled, InputError, ModelgraftErro
 from modelgraft.kernel.words.guard import said
 from modelgraft.kernel.words.notation import json_text
 from modelgraft.kernel.words.ports import Modality
+from modelgraft.records.record_type import types_of
 
 if TYPE_CHECKING:
     from modelgraft.cli.session import Session
     from modelgraft.engine.pipeline import Pipeline
     from modelgraft.engine.result import Result
     from modelgraft.kernel.words.graph import GraphInput, SolvedGraph
+    from modelgraft.records.record_type import Types
 
 PROMPT = "> "
 # What a line may begin with, and what each is for.
@@ -62,6 +64,11 @@ class Repl:
     failed: int = 0
     is_over: bool = False
 
+    @property
+    def types(self) -> Types:
+        """The record types that there are."""
+        return types_of(self.solved.graph.registry)
+
     def take(self, line: str) -> None:
         """Do one line. Whatever is wrong with it is told, and the next may come; a stop is raised."""
         try:
@@ -94,7 +101,7 @@ class Repl:
 
     def _record(self, line: str) -> None:
         words = self._words(line)
-        reading = Given(self.solved.inputs, note=self.session.screen.note, stdin=False)
+        reading = Given(self.solved.inputs, note=self.session.screen.note, stdin=False, types=self.types)
         names = {name for name, _ in words}
         given = reading.read([*((name, word) for name, word in self.kept.items() if name not in names), *words])
         start = time.perf_counter()
@@ -127,14 +134,14 @@ class Repl:
         """The input that a line without a name is for: the only one that is missing, else the only text."""
         inputs = {name: item for name, item in self.solved.inputs.items() if name not in self.kept}
         missing = [name for name, item in inputs.items() if not item.has_default and not item.port.optional]
-        texts = [name for name, item in inputs.items() if _is_text(item)]
+        texts = [name for name, item in inputs.items() if _is_spoken(item, self.types)]
         found = missing or texts
         return found[0] if len(found) == 1 else None
 
     def _is_path(self, line: str) -> bool:
         """Whether a line that begins with `/` is a file, where a file is missing."""
         name = self._bare()
-        is_missing = name is not None and takes_files(self.solved.inputs[name].port)
+        is_missing = name is not None and takes_files(self.solved.inputs[name].port, self.types)
         return is_missing and ("/" in line.split(maxsplit=1)[0][1:] or Path(line).is_file())
 
     # -- commands -------------------------------------------------------------------------------------------------------
@@ -176,7 +183,7 @@ class Repl:
         words = self._words(rest) if "=" in rest else []
         if not words:
             raise InputError("/set takes NAME=VALUE")
-        Given(self.solved.inputs, note=self.session.screen.note, stdin=False).read(words)
+        Given(self.solved.inputs, note=self.session.screen.note, stdin=False, types=self.types).read(words)
         self.kept.update(words)
 
     def _unset(self, rest: str) -> None:
@@ -263,8 +270,8 @@ def _piped(repl: Repl) -> Generator[str]:
             repl._fail(f"line {number} is no UTF-8 text: byte {error.start} is {line[error.start]:#04x}", "InputError", error)
 
 
-def _is_text(item: GraphInput) -> bool:
-    return any(isinstance(kind, Modality) and kind.name in ("text", "conversation") for kind in item.port.types)
+def _is_spoken(item: GraphInput, types: Types) -> bool:
+    return any(isinstance(kind, Modality) and types[kind.name].is_spoken for kind in item.port.types)
 
 
 def _unquoted(text: str) -> str:

@@ -59,11 +59,12 @@ def run(
     from modelgraft.cli.given import Given
     from modelgraft.cli.overwriting import named, refuse_for_graph, refuse_to_replace
     from modelgraft.cli.written import absences, read_targets, say_outputs, write_outputs
+    from modelgraft.records.record_type import types_of
     from modelgraft.records.writing import check_writable, write_value
 
     session = session_of(context)
     solved = _solve(session, graph, settings, allow)
-    reading = Given(solved.inputs, note=session.screen.note)
+    reading = Given(solved.inputs, note=session.screen.note, types=types_of(solved.graph.registry))
     given = reading.read(pairs(inputs, "--input"))
     targets = read_targets(outputs, solved)
     for file in (*targets.files.values(), *((trace,) if trace is not None else ())):
@@ -90,7 +91,8 @@ def run(
 
 def run_document(solved: SolvedGraph, result: Result, files: Mapping[str, list[str]], *, seconds: float) -> dict[str, Any]:
     """A run as plain values for `--json`."""
-    from modelgraft.cli.written import absent_in, plain
+    from modelgraft.cli.written import absent_in
+    from modelgraft.records.showing import plain
 
     return {
         "ok": True,
@@ -205,16 +207,17 @@ def map_records(
     from modelgraft.cli.mapping import map_rows
     from modelgraft.cli.overwriting import named, refuse_for_graph
     from modelgraft.cli.shards import refuse_other_rows, work_files, writing
+    from modelgraft.records.record_type import types_of
     from modelgraft.records.writing import check_writable
 
     session = session_of(context)
     solved = _solve(session, graph, settings, allow)
     plan = api.plan(solved, wanted=outputs, **given_in(opening, Placing))
     check_writable(out)
-    dataset = open_dataset(data, solved.inputs, note=session.screen.note)
+    dataset = open_dataset(data, solved.inputs, note=session.screen.note, types=types_of(solved.graph.registry))
     for file in work_files(out):
         refuse_for_graph(file, solved, named(dataset.files, "the data"))
-    refuse_other_rows(out)
+    refuse_other_rows(out, types_of(solved.graph.registry))
     if resume and dataset.digest is None:
         raise InputError(f"the data '{data}' cannot be read again: --resume takes data from a file")
     job = job_of(plan, data=dataset.digest, seed=opening.seed, init=opening.init)

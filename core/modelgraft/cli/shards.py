@@ -23,9 +23,10 @@ from typing import IO, Any
 
 from modelgraft.cli.datasets import TABLES
 from modelgraft.cli.jobs import Job, differences
-from modelgraft.cli.written import NO_TEXTS
+from modelgraft.cli.written import no_texts
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.records.publishing import file_aside, publish
+from modelgraft.records.record_type import Types
 from modelgraft.records.writing import check_writable, told_of
 
 SYNC_S = 1.0  # a loss of power may cost the rows of this time; a killed process costs none
@@ -75,9 +76,9 @@ class Shard:
             aside.write_text(json.dumps({"job": self._job, "writer": who, "finished": finished}, indent=1) + "\n", encoding="utf-8")
 
 
-def refuse_other_rows(out: Path) -> None:
+def refuse_other_rows(out: Path, types: Types) -> None:
     """Raise InputError when the ending of OUT promises something else than JSON lines."""
-    if (suffix := out.suffix.lower()) in (*NO_TEXTS, *TABLES, ".parquet"):
+    if (suffix := out.suffix.lower()) in (*no_texts(types), *TABLES, ".parquet"):
         raise InputError(f"output '{out}': the rows are JSON lines, and go into a file such as {out.stem}.jsonl; not {suffix}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,19 +15,14 @@ from modelgraft.kernel.words.guard import written as spelled
 from modelgraft.kernel.words.ports import ListOf, Modality, Port, PortType, Tensor
 from modelgraft.records.absence import ABSENT
 from modelgraft.records.opening import Say, silent
+from modelgraft.records.record_type import Types, types_of
+from modelgraft.records.showing import stands_for_file
 from modelgraft.records.writing import check_writable, file_named, write_value
 from modelgraft.tools.draw.picture import port_of
 
-# What a file may end in, by what goes into it.
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tiff")
 TENSORS = (".npy", ".safetensors", ".json")
-SUFFIXES: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(("image", "depth", "thermal"), PICTURES),
-    **dict.fromkeys(("boxes", "conversation"), (".json",)),
-    "audio": (".wav",),
-}
-TEXTS = frozenset({"text", "label"})  # into a file of any other ending than these, which promise something else
-NO_TEXTS = frozenset({*PICTURES, *TENSORS[:2], ".wav", ".mp3", ".flac", ".ogg", ".gif", ".avif", ".mp4", ".pdf", ".zip"})
+PROMISING = frozenset({*TENSORS[:2], ".pdf", ".zip"})  # what promises something else than text, beside the files of media
+TABLES = frozenset({".json", ".csv", ".tsv"})  # what holds text, although media are written into it too
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +42,17 @@ def read_targets(words: list[str] | None, solved: SolvedGraph) -> Targets:
         ref = find_output(solved, name)
         names.append(name)
         if equals:
-            files[name] = _usable(file_named(file), port_of(ref, solved), name, taken=files)
+            files[name] = _usable(file_named(file), port_of(ref, solved), name, taken=files, types=types_of(solved.graph.registry))
     return Targets(tuple(dict.fromkeys(names)) or None, files)
 
 
-def _usable(path: Path, port: Port | None, name: str, *, taken: Mapping[str, Path]) -> Path:
+def _usable(path: Path, port: Port | None, name: str, *, taken: Mapping[str, Path], types: Types) -> Path:
     suffix = path.suffix.lower()
     kind = port.type if port is not None else None
-    fitting = _fitting(kind)
+    fitting = _fitting(kind, types)
     if fitting and suffix not in fitting:
         raise InputError(f"output '{path}': {name} is {kind} and goes into a file that ends in {', '.join(fitting)}")
-    if isinstance(item := _item(kind), Modality) and item.name in TEXTS and suffix in NO_TEXTS:
+    if isinstance(item := _item(kind), Modality) and types[item.name].is_text and suffix in no_texts(types):
         raise InputError(f"output '{path}': {name} is {kind} and goes into a file such as {path.stem}.txt, or .json; not {suffix}")
     if path in taken.values():
         raise InputError(f"output '{path}' is named twice; each output needs a file of its own")
@@ -70,10 +64,15 @@ def _item(kind: PortType | None) -> PortType | None:
     return _item(kind.item) if isinstance(kind, ListOf) else kind
 
 
-def _fitting(kind: PortType | None) -> tuple[str, ...]:
+def _fitting(kind: PortType | None, types: Types) -> tuple[str, ...]:
     """The endings of a file that a type goes into; none: any."""
     item = _item(kind)
-    return TENSORS if isinstance(item, Tensor) else SUFFIXES.get(item.name, ()) if isinstance(item, Modality) else ()
+    return TENSORS if isinstance(item, Tensor) else types[item.name].writes if isinstance(item, Modality) else ()
+
+
+def no_texts(types: Types) -> frozenset[str]:
+    """The endings that promise something else than text."""
+    return PROMISING | {ending for kind in types.values() for ending in (*kind.reads, *kind.writes)} - TABLES
 
 
 def write_outputs(outputs: Mapping[str, Any], targets: Targets, *, say: Say = silent) -> dict[str, list[str]]:
@@ -145,11 +144,8 @@ def described(value: Any) -> str:
     """A value that is no text, in words that fit a line."""
     if hasattr(value, "detach"):
         return _tensor_text(value)
-    if hasattr(value, "getbands"):
-        return f"a picture of {value.width} x {value.height}; write it with --output NAME=FILE.png"
-    if hasattr(value, "sample_rate_hz"):
-        seconds = value.samples.shape[-1] / value.sample_rate_hz
-        return f"a sound of {seconds:.1f} s at {value.sample_rate_hz} Hz; write it with --output NAME=FILE.wav"
+    if (found := stands_for_file(value)) is not None:
+        return f"{found[0]}; write it with --output NAME=FILE{found[1]}"
     if isinstance(value, dict):
         return ", ".join(f"{key}: {described(part)}" for key, part in value.items())
     if isinstance(value, list | tuple):
@@ -168,23 +164,3 @@ def _tensor_text(tensor: Any) -> str:
 
 def _is_numbers(value: list[Any]) -> bool:
     return bool(value) and all(isinstance(part, int | float) for part in value)
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON has it: tensors as lists, pictures and sounds as what they measure, NaN, infinity and ABSENT as null."""
-    if value is ABSENT:
-        return None
-    if hasattr(value, "detach"):
-        return plain(value.tolist())
-    if hasattr(value, "getbands"):
-        return {"type": "image", "width": value.width, "height": value.height, "mode": value.mode}
-    if hasattr(value, "sample_rate_hz"):
-        channels, frames = value.samples.shape
-        return {"type": "audio", "sample_rate_hz": value.sample_rate_hz, "channels": channels, "frames": frames}
-    if isinstance(value, Mapping):
-        return {str(key): plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(part) for part in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, str | int | bool) else spelled(value)

@@ -1,67 +1,21 @@
-"""Values as notebooks and prompts show them: pictures, players, texts, and tensors in a line. Everything is bounded in size.
-
-Values are told apart by what they can do, so that neither torch nor Pillow is imported for a look.
-"""
+"""Values as notebooks show them: pictures, players, texts, and tensors in a line. Everything is bounded in size."""
 
 from __future__ import annotations
 
 import base64
-import io
-import wave
 from collections.abc import Mapping
 from html import escape
 from typing import Any
 
 from modelgraft.kernel.words import guard, markup
-from modelgraft.kernel.words.amounts import in_seconds
 from modelgraft.records.absence import ABSENT
+from modelgraft.records.record import Sight
+from modelgraft.records.showing import FEW, brief, cut, is_numbers, kind_of, sight
 
-BRIEF = 60  # letters of a value in a repr
+__all__ = ["PAGE_BYTES", "Page", "brief"]
+
 MOST_RECORDS = 16  # of a batch that a page shows
-WIDEST_PX = 512  # of a picture on a page
-LONGEST_S = 60.0  # of a sound on a page
 PAGE_BYTES = 8 * 2**20  # of pictures and sounds on one page: notebooks are kept with their outputs
-FEW = 16  # numbers of a tensor that are shown one by one
-
-
-def brief(value: Any) -> str:
-    """A value in a few words."""
-    if isinstance(value, str):
-        return repr(value if len(value) <= BRIEF else value[: BRIEF - 3] + "...")
-    if is_picture(value):
-        return f"picture {value.width} x {value.height}"
-    if is_sound(value):
-        return f"sound of {in_seconds(value.seconds)}"
-    if is_numbers(value):
-        return _kind_of(value)
-    if isinstance(value, Mapping):
-        return "{" + _cut(", ".join(f"{key}: {brief(part)}" for key, part in list(value.items())[:FEW])) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + _cut(", ".join(map(brief, value[:FEW])) + (", ..." if len(value) > FEW else "")) + "]"
-    return _cut(guard.shown(value))
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 2 * BRIEF else text[: 2 * BRIEF - 3] + "..."
-
-
-def is_picture(value: Any) -> bool:
-    """A picture of Pillow."""
-    return hasattr(value, "getbands") and hasattr(value, "thumbnail")
-
-
-def is_sound(value: Any) -> bool:
-    """Samples with a rate."""
-    return hasattr(value, "sample_rate_hz") and hasattr(value, "samples")
-
-
-def is_numbers(value: Any) -> bool:
-    """A tensor or an array."""
-    return hasattr(value, "dtype") and hasattr(value, "shape")
-
-
-def _kind_of(numbers: Any) -> str:
-    return f"{str(numbers.dtype).removeprefix('torch.')}[{' '.join(map(str, numbers.shape))}]"
 
 
 class Page:
@@ -76,10 +30,8 @@ class Page:
             return markup.faint("absent: a route of the graph left it out")
         if isinstance(value, str):
             return markup.words(value)
-        if is_picture(value):
-            return self._picture(value)
-        if is_sound(value):
-            return self._sound(value)
+        if (seen := sight(value)) is not None:
+            return self._sight(seen)
         if is_numbers(value):
             return f"<code>{escape(_numbers(value))}</code>"
         if isinstance(value, Mapping):
@@ -88,32 +40,20 @@ class Page:
             shown = "".join(f"<div>{self.value(part)}</div>" for part in value[:MOST_RECORDS])
             rest = len(value) - MOST_RECORDS
             return shown + (markup.faint(f"… and {rest:,} more") if rest > 0 else "")
-        return markup.words(_cut(guard.written(value)))
+        return markup.words(cut(guard.written(value)))
 
-    def _picture(self, picture: Any) -> str:
-        said = f"picture of {picture.width} x {picture.height}"
-        stream, small = io.BytesIO(), picture.copy()
-        small.thumbnail((WIDEST_PX, WIDEST_PX))
-        (small if small.mode in ("RGB", "RGBA", "L", "LA", "P", "1", "I;16") else small.convert("RGB")).save(stream, "PNG")
-        uri = self._uri("image/png", stream.getvalue())
+    def _sight(self, seen: Sight) -> str:
+        """A picture, a player, or the words alone where there is nothing else or no room."""
+        if not seen.kind:
+            return markup.words(seen.said)
+        uri = self._uri(seen.kind, seen.content)
         if uri is None:
-            return markup.faint(f"{said}, not shown: the page would be too large")
-        return f'<img alt="{said}" title="{said}" style="max-width:100%" src="{uri}">'
-
-    def _sound(self, sound: Any) -> str:
-        stream, frames = io.BytesIO(), int(LONGEST_S * sound.sample_rate_hz)
-        pcm = (sound.samples[:, :frames].clip(-1.0, 1.0) * 32767.0).round().astype("<i2")
-        with wave.open(stream, "wb") as written:
-            written.setnchannels(pcm.shape[0])
-            written.setsampwidth(2)
-            written.setframerate(sound.sample_rate_hz)
-            written.writeframes(pcm.T.tobytes())
-        said = f"sound of {in_seconds(sound.seconds)} at {sound.sample_rate_hz:,} Hz"
-        uri = self._uri("audio/wav", stream.getvalue())
-        if uri is None:
-            return markup.faint(f"{said}, not shown: the page would be too large")
-        cut = f", the first {LONGEST_S:g} s of it" if sound.seconds > LONGEST_S else ""
-        return f'<audio controls src="{uri}"></audio>{markup.faint(said + cut)}'
+            return markup.faint(f"{seen.said}, not shown: the page would be too large")
+        said = escape(seen.said)
+        if seen.kind.startswith("image/"):
+            return f'<img alt="{said}" title="{said}" style="max-width:100%" src="{uri}">'
+        player = seen.kind.partition("/")[0]
+        return f'<{player} controls src="{uri}"></{player}>{markup.faint(seen.said)}'
 
     def _uri(self, kind: str, content: bytes) -> str | None:
         text = f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
@@ -130,7 +70,7 @@ def _is_flat(values: list[Any] | tuple[Any, ...]) -> bool:
 
 def _numbers(numbers: Any) -> str:
     """A tensor in a line: its kind, and its numbers or what they lie between."""
-    kind, count = _kind_of(numbers), 1
+    kind, count = kind_of(numbers), 1
     for size in numbers.shape:
         count *= int(size)
     if count <= FEW:

@@ -17,6 +17,7 @@ class ConversationType(RecordType):
 
     name, meaning = "conversation", "an ordered list of messages with roles, each made of text and other media"
     writes = (".json",)
+    is_spoken = True
     colour = ("#0f766e", "#52c7bb")
 
     def read(self, value: Any, reading: Reading) -> tuple[dict[str, Any], ...]:

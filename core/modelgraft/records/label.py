@@ -9,4 +9,5 @@ class LabelType(TextType):
     """The name of a class."""
 
     name, meaning = "label", "a class name"
+    is_spoken = False
     colour = ("#a21caf", "#e07de8")

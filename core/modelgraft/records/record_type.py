@@ -57,6 +57,8 @@ class RecordType:
     meaning  what it is, in a few words: for the schema and for messages
     reads    what its files end in, when a text stands for a file: one that is no file has none
     writes   what the files end in that it is written into; none: any ending that promises nothing else
+    is_text    its records are texts: a file of any ending that promises nothing else takes them
+    is_spoken  a line that a person types is a record
     colour   of its wires in drawings, on paper and on a dark page; None: that of any value
 
     Copies, digests, sizes, the cache and batches follow from what its records are made of: see `Record`.
@@ -66,6 +68,8 @@ class RecordType:
     meaning: ClassVar[str]
     reads: ClassVar[tuple[str, ...]] = ()
     writes: ClassVar[tuple[str, ...]] = ()
+    is_text: ClassVar[bool] = False
+    is_spoken: ClassVar[bool] = False
     colour: ClassVar[tuple[str, str] | None] = None
 
     # -- what each must have ---------------------------------------------------------------------------------------------

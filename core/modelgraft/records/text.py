@@ -11,6 +11,7 @@ class TextType(RecordType):
     """A string."""
 
     name, meaning = "text", "a string"
+    is_text = is_spoken = True
     colour = ("#15803d", "#5cc98a")
 
     def read(self, value: Any, reading: Reading) -> str:

@@ -27,6 +27,7 @@ from modelgraft.kernel.shelf.registry import Registry
 from modelgraft.kernel.words.guard import contained
 from modelgraft.kernel.words.kinds import Component, Config
 from modelgraft.kernel.words.ports import DTYPES, Port
+from modelgraft.records.record_type import RecordType, types_of
 
 Schema = dict[str, Any]  # Any: JSON
 
@@ -117,7 +118,7 @@ def _input() -> Schema:
 
 def _port_type(registry: Registry) -> Schema:
     """Any combination is allowed; the single record types are offered with their meaning."""
-    records = [{"const": name, "description": kind.meaning} for name, kind in sorted(registry.record_types.items())]
+    records = [{"const": name, "description": _meant(kind)} for name, kind in sorted(types_of(registry).items())]
     atom = rf"(?:{'|'.join(map(re.escape, registry.record_types))})|(?:{'|'.join(DTYPES)})\[[^\[\]]*\]"
     atom = rf"(?:{atom}|list\[(?:{atom})\])"
     whole = rf"{atom}(?: *\| *{atom})*"
@@ -126,6 +127,12 @@ def _port_type(registry: Registry) -> Schema:
         "anyOf": [*records, {"pattern": rf"^(?:{whole}|optional\[{whole}\])$"}, FILLED],
         "examples": ["list[text]", "float[batch tokens 768]", "optional[text]", "mask[batch]"],
     }
+
+
+def _meant(kind: RecordType) -> str:
+    """What a record type is, and its files."""
+    told = [f"read from {' '.join(kind.reads)}" if kind.reads else "", f"written to {' '.join(kind.writes)}" if kind.writes else ""]
+    return "; ".join([kind.meaning, *filter(None, told)])
 
 
 def _runtime(*, per_node: bool) -> Schema:

@@ -11,6 +11,8 @@ from modelgraft.kernel.words.graph import GraphInput, Node, Ref, SolvedGraph
 from modelgraft.kernel.words.guard import contained
 from modelgraft.kernel.words.plans import Parameters, Plan, Step
 from modelgraft.kernel.words.ports import ListOf, Modality, Port, PortType
+from modelgraft.records.record_type import types_of
+from modelgraft.tools.draw.palette import ANY, Colours, palette
 
 FROZEN, TRAINED = "frozen", "trained"
 
@@ -69,6 +71,7 @@ class Picture:
     gates   what the outputs of inner graphs are called, by graph, giver and its port: ("eye", "eye/vision", "tokens")
     totals  what holds of the whole: (name, value, note)
     run     of a run that is laid over: what it took, in words
+    colours of the families of what travels: on paper, and on a dark page
     """
 
     name: str
@@ -78,6 +81,7 @@ class Picture:
     gates: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
     totals: tuple[tuple[str, str, str], ...] = ()
     run: str = ""
+    colours: Colours = field(default_factory=dict)
 
 
 def picture(subject: SolvedGraph | Plan) -> Picture:
@@ -89,7 +93,8 @@ def picture(subject: SolvedGraph | Plan) -> Picture:
     boxes += [_node_box(node, steps.get(node.name), is_idle=node.name in idle) for node in graph.nodes.values()]
     boxes += [_output_box(name, ref, graph) for name, ref in graph.outputs.items()]
     arrows = tuple(_arrows(graph, steps))
-    return Picture(graph.name, graph.graph.doc, tuple(boxes), arrows, _gates(graph), tuple(_totals(boxes, subject)))
+    colours = palette(types_of(graph.graph.registry))
+    return Picture(graph.name, graph.graph.doc, tuple(boxes), arrows, _gates(graph), tuple(_totals(boxes, subject)), colours=colours)
 
 
 def _gates(graph: SolvedGraph) -> dict[tuple[str, str, str], str]:
@@ -125,7 +130,7 @@ def _totals(boxes: list[Box], subject: SolvedGraph | Plan) -> Iterator[tuple[str
 def family_of(port: Port | None) -> str:
     """Sort a port into what shares a colour: a modality by its name, tensors by what their numbers mean."""
     if port is None:
-        return "object"
+        return ANY
     return _family_of_type(port.type)
 
 

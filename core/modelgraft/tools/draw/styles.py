@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from html import escape
 
+from modelgraft.tools.draw.palette import Colours
 from modelgraft.tools.draw.picture import FROZEN, TRAINED
 
 NAME_PX, LINE_PX, PORT_PX = 13.0, 11.0, 10.0
 PAPER = "#ffffff"
 
-# One colour per family of values: media in strong colours, numbers in greys. On paper, and on a dark page.
-FAMILIES: Mapping[str, tuple[str, str]] = {
-    "image": ("#2563eb", "#7aa7ff"),
-    "video": ("#7c3aed", "#b794ff"),
-    "depth": ("#0e7490", "#4fc3dc"),
-    "thermal": ("#be123c", "#ff7d9b"),
-    "imu": ("#65a30d", "#a9d65a"),
-    "audio": ("#d97706", "#f5b04f"),
-    "text": ("#15803d", "#5cc98a"),
-    "conversation": ("#0f766e", "#52c7bb"),
-    "label": ("#a21caf", "#e07de8"),
-    "boxes": ("#b45309", "#e8a05c"),
-    "tokens": ("#8a6d3b", "#cfb27e"),
-    "tensor": ("#5b6470", "#a7b0bc"),
-    "mask": ("#9f5f4b", "#d99b87"),
-    "object": ("#44403c", "#bdb6b0"),
-}
-COLOURS: Mapping[str, str] = {family: colour for family, (colour, _) in FAMILIES.items()}
 MARKS = {FROZEN: "frozen weights", TRAINED: "trained weights", "": "no weights"}
 HEAT = "#d9480f"  # the bar that tells how much of a run a node took
 HIT = "#0f766e"  # what came from the cache
@@ -47,26 +29,26 @@ text { font-family: Inter, 'Segoe UI', Helvetica, Arial, 'DejaVu Sans', sans-ser
 """.strip()
 
 # The same on a dark page: rules of a page go over the attributes and rules of the drawing in it.
-DARK = "\n".join(
-    [
-        "#stage text { fill: #e6e9ee; } #stage .line { fill: #b3bcc8; } #stage .port { fill: #98a2b0; }",
-        "#stage .time { fill: #ffb38a; } #stage .hit { fill: #5ccabc; }",
-        "#stage .box rect.frame { fill: #222832; stroke: #6b7686; }",
-        "#stage .frozen rect.frame { fill: #17324a; stroke: #5b9fd4; } #stage .trained rect.frame { fill: #43301a; stroke: #d9974a; }",
-        "#stage .cluster rect.frame { fill: #94a3b8; stroke: #64748b; } #stage .plate { fill: #161a20; }",
-        *(
-            f"#stage .wire.f-{family} {{ stroke: {dark}; }} #stage .head.f-{family} {{ fill: {dark}; }} "
-            f"#stage .type.f-{family} {{ fill: {dark}; }} #stage .plate.f-{family} {{ stroke: {dark}; }} "
-            f"#stage .end.f-{family} rect.frame {{ stroke: {dark}; fill: {dark}; }}"
-            for family, (_, dark) in FAMILIES.items()
-        ),
-    ]
+DARK = (
+    "#stage text { fill: #e6e9ee; } #stage .line { fill: #b3bcc8; } #stage .port { fill: #98a2b0; }",
+    "#stage .time { fill: #ffb38a; } #stage .hit { fill: #5ccabc; }",
+    "#stage .box rect.frame { fill: #222832; stroke: #6b7686; }",
+    "#stage .frozen rect.frame { fill: #17324a; stroke: #5b9fd4; } #stage .trained rect.frame { fill: #43301a; stroke: #d9974a; }",
+    "#stage .cluster rect.frame { fill: #94a3b8; stroke: #64748b; } #stage .plate { fill: #161a20; }",
 )
 
 
-def known(family: str) -> str:
-    """The family, or that of anything when it has no colour of its own."""
-    return family if family in FAMILIES else "object"
+def dark_rules(colours: Colours) -> str:
+    """The rules of a dark page for all families."""
+    return "\n".join([*DARK, *(_dark_rule(family, dark) for family, (_, dark) in colours.items())])
+
+
+def _dark_rule(family: str, dark: str) -> str:
+    return (
+        f"#stage .wire.f-{family} {{ stroke: {dark}; }} #stage .head.f-{family} {{ fill: {dark}; }} "
+        f"#stage .type.f-{family} {{ fill: {dark}; }} #stage .plate.f-{family} {{ stroke: {dark}; }} "
+        f"#stage .end.f-{family} rect.frame {{ stroke: {dark}; fill: {dark}; }}"
+    )
 
 
 def text_width(text: str, px: float) -> float:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from html import escape
 
+from modelgraft.tools.draw.palette import known
 from modelgraft.tools.draw.picture import Arrow, Box, Picture
 from modelgraft.tools.draw.scene import LINE_HEIGHT, PAD, STRIP_HEIGHT, Level, Scene, Shape, frame_title, gates_above
 from modelgraft.tools.draw.spent import CACHED
-from modelgraft.tools.draw.styles import COLOURS, HEAT, LINE_PX, MARKS, NAME_PX, PAPER, PORT_PX, STYLE, known, mark, text, text_width
+from modelgraft.tools.draw.styles import HEAT, LINE_PX, MARKS, NAME_PX, PAPER, PORT_PX, STYLE, mark, text, text_width
 
 MARGIN = 24.0
 LEGEND_GAP = 38.0  # from the lowest box to the legend
@@ -17,16 +18,18 @@ ROW = 18.0  # of the legend
 
 def draw_svg(drawn: Picture) -> str:
     """Draw what was laid down in a Picture, as an SVG document without references to anything outside."""
-    canvas = _Canvas(drawn)
+    canvas, colours = _Canvas(drawn), drawn.colours
     body = [*canvas.frames(), *canvas.wires(), *canvas.boxes(), *canvas.heads(), *canvas.types(), *canvas.legend()]
     width, height = canvas.size()
     size = f'width="{width:.0f}" height="{height:.0f}"'
-    families = dict.fromkeys(known(family) for family in (*(a.family for a in drawn.arrows), *(b.family for b in drawn.boxes if b.family)))
+    families = dict.fromkeys(
+        known(family, colours) for family in (*(a.family for a in drawn.arrows), *(b.family for b in drawn.boxes if b.family))
+    )
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" {size} role="img">',
             f"<title>{escape(drawn.name or 'graph')}</title><desc>{escape(drawn.doc)}</desc>",
-            f"<style>{STYLE}\n{''.join(map(_family_rules, families))}</style>",
+            f"<style>{STYLE}\n{''.join(_family_rules(family, colours[family][0]) for family in families)}</style>",
             "<defs>",
             *map(_arrow_head, families),
             "</defs>",
@@ -37,8 +40,8 @@ def draw_svg(drawn: Picture) -> str:
     )
 
 
-def _family_rules(family: str) -> str:
-    colour, name = COLOURS[family], f"f-{family}"
+def _family_rules(family: str, colour: str) -> str:
+    name = f"f-{family}"
     wire, fills = f".wire.{name}, .plate.{name}", f".head.{name}, .type.{name}"
     end = f".end.{name} rect.frame {{ stroke: {colour}; fill: {colour}; }}"
     return f"{wire} {{ stroke: {colour}; }} {fills} {{ fill: {colour}; }} {end}\n"
@@ -108,7 +111,9 @@ class _Canvas:
         x, y, shape = self.scene.box(box.id)
         is_end = box.role in ("input", "output")
         left, radius = x - shape.width / 2, min(shape.height / 2, 18) if is_end else 7
-        classes = " ".join(filter(None, ["box", box.role, box.mark, "idle" * box.idle, f"end f-{known(box.family)}" * is_end]))
+        classes = " ".join(
+            filter(None, ["box", box.role, box.mark, "idle" * box.idle, f"end f-{known(box.family, self.drawn.colours)}" * is_end])
+        )
         fold = f' data-fold="{escape(box.id)}"' if box.role == "graph" else ""
         faint = ' opacity="0.45"' if box.idle else ""
         yield f'<g class="{classes}" data-id="{escape(box.id)}"{fold}{faint}><title>{escape(_tooltip(box))}</title>'
@@ -152,7 +157,7 @@ class _Canvas:
     def wires(self) -> Iterator[str]:
         """The wires, below the boxes."""
         for arrow in self.drawn.arrows:
-            kind, family = "wire route" if arrow.is_route else "wire", known(arrow.family)
+            kind, family = "wire route" if arrow.is_route else "wire", known(arrow.family, self.drawn.colours)
             ends = f'data-giver="{escape(arrow.giver)}" data-taker="{escape(arrow.taker)}"'
             yield f'<path class="{kind} f-{family}" {ends} d="{self.scene.wire(arrow)}" marker-end="url(#head-{family})"/>'
 
@@ -163,13 +168,14 @@ class _Canvas:
             if arrow.label and (arrow.giver, arrow.out) not in told:
                 told.add((arrow.giver, arrow.out))
                 x, top, shape = self.scene.box(arrow.giver)
-                yield from _plate(arrow, x + shape.outs[arrow.out], top + shape.height + 15)
+                yield from _plate(arrow, known(arrow.family, self.drawn.colours), x + shape.outs[arrow.out], top + shape.height + 15)
 
     # -- legend
 
     def _entries(self) -> list[tuple[str, float]]:
         marks = [kind for kind in MARKS if any(box.mark == kind and box.role in ("node", "graph") for box in self.drawn.boxes)]
-        families = [family for family in COLOURS if any(known(arrow.family) == family for arrow in self.drawn.arrows)]
+        there = {known(arrow.family, self.drawn.colours) for arrow in self.drawn.arrows}
+        families = [family for family in self.drawn.colours if family in there]
         words = [f"mark:{kind}" for kind in marks] + families
         return [(word, text_width(MARKS.get(word.removeprefix("mark:"), word) if ":" in word else word, PORT_PX) + 38) for word in words]
 
@@ -210,8 +216,8 @@ def _frame(left: float, top: float, shape: Shape, radius: float, more: str) -> s
     return f'<rect class="frame" {where}{more}/>'
 
 
-def _plate(arrow: Arrow, x: float, y: float) -> Iterator[str]:
-    width, family = text_width(arrow.label, PORT_PX) + 12, known(arrow.family)
+def _plate(arrow: Arrow, family: str, x: float, y: float) -> Iterator[str]:
+    width = text_width(arrow.label, PORT_PX) + 12
     yield f'<rect class="plate f-{family}" x="{x - width / 2:.1f}" y="{y - 7:.1f}" width="{width:.1f}" height="14" rx="7"/>'
     yield text(f"type f-{family}", x, y + 3.5, arrow.label)
 
