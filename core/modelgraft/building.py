@@ -38,7 +38,7 @@ class Graph:
 
     name      of the graph; that of the script when it is left out
     doc       what it is for, in a sentence
-    runtime   placement for all nodes, such as {"backend": "onnx"}
+    runtime   placement for all nodes, such as {"device": "cuda:0"}
     registry  what is installed, when it is not what the entry points say
     allow     "unused": let stand what nothing uses
     """

@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.engine.backend import Backend as Backend
     from modelgraft.engine.backend import LoadContext as LoadContext
     from modelgraft.engine.backend import Loaded as Loaded
+    from modelgraft.engine.backend import StaleLoad as StaleLoad
     from modelgraft.engine.backend import bound_function as bound_function
     from modelgraft.engine.backend import open_backend as open_backend
     from modelgraft.engine.driving import driving as driving
@@ -56,6 +57,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.kernel.words.errors import nearest as nearest
     from modelgraft.kernel.words.graph import Adapter as Adapter
     from modelgraft.kernel.words.graph import Node as Node
+    from modelgraft.kernel.words.graph import SolvedGraph as SolvedGraph
     from modelgraft.kernel.words.guard import contained as contained
     from modelgraft.kernel.words.guard import said as said
     from modelgraft.kernel.words.kinds import Config as Config
@@ -65,6 +67,8 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.kernel.words.kinds import TypeOf as TypeOf
     from modelgraft.kernel.words.kinds import component as component
     from modelgraft.kernel.words.kinds import defect_of as defect_of
+    from modelgraft.kernel.words.plans import Plan as Plan
+    from modelgraft.kernel.words.plans import Step as Step
     from modelgraft.kernel.words.ports import Axis as Axis
     from modelgraft.kernel.words.ports import Port as Port
     from modelgraft.kernel.words.ports import Ports as Ports
@@ -97,6 +101,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.sources import archives as archives
     from modelgraft.sources import kept as kept
     from modelgraft.sources import seals as seals
+    from modelgraft.sources import weights as weights
     from modelgraft.sources.cards import AUTO as AUTO
     from modelgraft.sources.cards import EVERY as EVERY
     from modelgraft.sources.cards import FamilyCard as FamilyCard
@@ -162,6 +167,7 @@ _HOMES = {
     "Parity": "engine.parity",
     "PartCard": "sources.cards",
     "PictureCard": "sources.cards",
+    "Plan": "kernel.words.plans",
     "PluginError": "kernel.words.errors",
     "Port": "kernel.words.ports",
     "Ports": "kernel.words.ports",
@@ -172,12 +178,15 @@ _HOMES = {
     "RecordType": "records.record_type",
     "Settings": "loops.settings",
     "Sight": "records.record",
+    "SolvedGraph": "kernel.words.graph",
     "SolvedNode": "kernel.words.kinds",
     "Source": "kernel.words.source",
     "SourceError": "kernel.words.errors",
     "SourceView": "sources.views",
     "Space": "kernel.words.ports",
     "SpaceOf": "kernel.words.kinds",
+    "StaleLoad": "engine.backend",
+    "Step": "kernel.words.plans",
     "TOLERANCES": "engine.parity",
     "Tensor": "kernel.words.ports",
     "Thermal": "records.thermal",
@@ -228,6 +237,7 @@ _HOMES = {
     "seeded": "engine.modules.seeding",
     "sha256_of": "sources.storage",
     "starts_new": "engine.modules.grafting",
+    "weights": "sources",
 }
 
 __all__ = [
@@ -273,6 +283,7 @@ __all__ = [
     "Parity",
     "PartCard",
     "PictureCard",
+    "Plan",
     "PluginError",
     "Port",
     "Ports",
@@ -283,12 +294,15 @@ __all__ = [
     "RecordType",
     "Settings",
     "Sight",
+    "SolvedGraph",
     "SolvedNode",
     "Source",
     "SourceError",
     "SourceView",
     "Space",
     "SpaceOf",
+    "StaleLoad",
+    "Step",
     "Tensor",
     "Thermal",
     "TowerCard",
@@ -338,6 +352,7 @@ __all__ = [
     "seeded",
     "sha256_of",
     "starts_new",
+    "weights",
 ]
 
 

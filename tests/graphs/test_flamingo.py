@@ -188,7 +188,7 @@ def test_an_idefics_is_imported_as_a_graph_of_its_own(theirs: Checkpoint, tmp_pa
 @pytest.mark.slow
 def test_an_exported_idefics_writes_without_modelgraft(theirs: Checkpoint, tmp_path: Path):
     """From prepared pixels and token ids, with onnxruntime and numpy alone: the tokens that transformers writes."""
-    export_graph(ours(theirs), tmp_path / "out", open_pipeline=lambda graph: mg.open(graph, backend="onnx"))
+    export_graph(ours(theirs), tmp_path / "out", backend="onnx", open_pipeline=lambda graph: mg.open(graph, backend="onnx"))
     inputs = written(theirs, PICTURES[:1], PROMPTS[:1])
     found = theirs.model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=-1)
     numpy.save(tmp_path / "ids.npy", inputs["input_ids"][0].numpy())

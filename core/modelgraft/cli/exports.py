@@ -1,4 +1,4 @@
-"""The command that writes ONNX exports for others."""
+"""The command that writes for others what a backend runs of a graph."""
 
 from __future__ import annotations
 
@@ -32,13 +32,14 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write the ONNX segments of a graph, proven equal to torch, with a manifest and a script that runs them."""
-    from modelgraft.tools.exporting import export_graph
+    from modelgraft.tools.exporting import export_graph, exporting_backend
 
     session = session_of(context)
     solved = api.check(session.load(graph, settings_of(settings), allow or ()), offline=session.offline)
-    open_pipeline = partial(opened, session, opening=replace(opening, backend="onnx"))
+    backend = exporting_backend(session.registry)
+    open_pipeline = partial(opened, session, opening=replace(opening, backend=backend))
     with session.screen.only_answers():
-        manifest = export_graph(solved, out, open_pipeline=open_pipeline)
+        manifest = export_graph(solved, out, backend=backend, open_pipeline=open_pipeline)
     if as_json:
         session.screen.document({"ok": True, "out": str(out), **manifest})
         return

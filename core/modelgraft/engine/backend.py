@@ -6,7 +6,7 @@ This module is light; torch and onnxruntime are imported by the backends that ne
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -89,6 +89,10 @@ def bound_function(function: Callable[..., Any], node: Node) -> Callable[..., An
     return partial(function, **fields) if fields else function
 
 
+class StaleLoad(ModelgraftError):
+    """What was loaded has been harmed since, and was let go of: who asked loads it anew, and asks again."""
+
+
 @runtime_checkable
 class Backend(Protocol):
     """What runs nodes: torch, ONNX Runtime, or what a plugin brings. A pipeline makes one of each that its plan names.
@@ -140,14 +144,16 @@ class Backend(Protocol):
         """
         return {}
 
-    def export(self, plan: Plan, folder: Path) -> Mapping[str, Any] | None:  # noqa: ARG002 likewise
+    def export(self, plan: Plan, folder: Path, *, warnings: Sequence[str]) -> Mapping[str, Any]:  # noqa: ARG002 likewise
         """Write what the loaded nodes of a plan run into an empty folder, as something that runs without modelgraft.
 
-        Gives the manifest, which lies in the folder too: `segments`, each with its `nodes`, `folder`, `precision` and `parity`;
-        and `not_exported`, the component of each node that is left out, by its name. None when something that was loaded has
-        been harmed since and was let go of: who asks loads the plan anew, and asks again.
+        warnings  what was said of their loads: it belongs into the manifest
 
-        Asked of backends that are registered with `exports=True`. Raises InputError when nothing of the plan runs here.
+        Gives the manifest, which lies in the folder too: `segments`, each with its `nodes`, `folder`, `precision` and `parity`;
+        `not_exported`, the component of each node that is left out, by its name; and `warnings`.
+
+        Asked of backends that are registered with `exports=True`. Raises InputError when nothing of the plan runs here,
+        StaleLoad when something that was loaded must be loaded anew.
         """
         raise InputError(f"the {self.name} backend writes nothing for others")
 

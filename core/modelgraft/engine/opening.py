@@ -115,7 +115,11 @@ class Placing:
     """
 
     backend: str | None = option(
-        None, "Where nodes run: torch, onnx or what a plugin offers.", flag="--backend NAME", on=(*RUNS, "plan"), runtime="backend"
+        None,
+        "Where nodes run: torch, or another backend that a plugin offers.",
+        flag="--backend NAME",
+        on=(*RUNS, "plan"),
+        runtime="backend",
     )
     device: str | None = option(
         None, "cpu, cuda:0.", flag="--device D", on=(*OPENS, "plan"), runtime="device",
@@ -125,11 +129,15 @@ class Placing:
         None, "The dtype to run in, such as bfloat16; --precision goes over it.", flag="--dtype T", on=(*RUNS, "plan"), runtime="dtype"
     )
     precision: str | None = option(
-        None, "Of the weights on onnx: float32, float16, int8, w8 or w4.", flag="--precision P", on=(*OPENS, "plan"), runtime="precision"
+        None,
+        "Of the weights, where a backend has several: float32, float16, int8, w8 or w4.",
+        flag="--precision P",
+        on=(*OPENS, "plan"),
+        runtime="precision",
     )
     threads: int | None = option(
-        None, "The threads that a session of onnx computes with.", flag="--threads N", on=(*RUNS, "plan"), runtime="threads",
-        read=threads, fits=_is_count, wanted="a whole number, at least 1, or None",
+        None, "The threads that a node computes with, on a backend that gives each its own.", flag="--threads N", on=(*RUNS, "plan"),
+        runtime="threads", read=threads, fits=_is_count, wanted="a whole number, at least 1, or None",
     )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -148,7 +156,7 @@ class Opening(Placing):
     """What a pipeline is opened with."""
 
     fallback: str | None = option(
-        None, "Let what onnx cannot run stay on torch, with a warning.", flag="--fallback torch", on=OPENS, words=("torch",),
+        None, "Let what another backend cannot run stay on torch, with a warning.", flag="--fallback torch", on=OPENS, words=("torch",),
         also="None: that is an error.",
     )  # fmt: skip
     seed: int = option(0, "The seed of everything that is drawn.", flag="--seed N", on=OPENS, read=whole_number, fits=is_seed, wanted=SEED)

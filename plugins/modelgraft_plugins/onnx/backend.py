@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.plugin import Backend, LoadContext, Loaded, Node, open_backend
+from modelgraft.plugin import Backend, LoadContext, Loaded, Node, Plan, open_backend
 from modelgraft_plugins.onnx import keys, store
 
 if TYPE_CHECKING:
@@ -47,3 +48,9 @@ class OnnxBackend(Backend):
     def recorded(self, node: Node, *, precision: str) -> Mapping[str, Any]:
         """The manifest of the export that the node would run, when one is kept and was proven on this kind of processor."""
         return keys.recorded(node, precision=precision)
+
+    def export(self, plan: Plan, folder: Path, *, warnings: Sequence[str]) -> Mapping[str, Any]:
+        """The ONNX segments of a plan, with a manifest and a script that runs them on onnxruntime and numpy alone."""
+        from modelgraft_plugins.onnx import exported
+
+        return exported.write(plan, dict(self.exports), folder, warnings=warnings)

@@ -320,7 +320,7 @@ class Expansion:
     def _place_single(
         self, single: dict[str, dict[str, Value]], nodes: dict[str, NodeSpec], placed: dict[str, tuple[SubgraphSpec, GraphSpec]]
     ) -> None:
-        """Hand the `runtime: {backend: {llm: onnx}}` of the graph to its nodes; what a node says itself goes over it."""
+        """Hand the `runtime: {device: {llm: cuda}}` of the graph to its nodes; what a node says itself goes over it."""
         for name, values in single.items():
             if name in nodes:
                 nodes[name] = replace(nodes[name], runtime={**values, **nodes[name].runtime})

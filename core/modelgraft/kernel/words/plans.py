@@ -36,8 +36,8 @@ class Step:
     shapes    the type of each output port with every known size filled in, e.g. "float[batch 32 768]"
     key       what the result depends on beside the inputs: a hex digest, or "" when it must not be cached
     reads     the inputs of the graph that its result depends on
-    precision of its weights where that is not the dtype, such as "int8" (onnx); "" otherwise
-    threads   that an onnx session computes with; None: MODELGRAFT_THREADS, or the cores there are
+    precision of its weights where that is not the dtype, such as "int8"; "" otherwise
+    threads   that it computes with, on a backend that gives each node its own; None: as many as the backend takes by itself
     fuses     its backend runs connected steps as one call
     """
 
