@@ -16,7 +16,7 @@ import transformers as hf
 import modelgraft as mg
 from modelgraft.tools.exporting import export_graph
 from modelgraft.tools.importer import import_graph
-from modelgraft_plugins.llm import idefics
+from modelgraft_plugins.families import idefics
 from support import checkpoints, openflamingo
 from support.checkpoints import Checkpoint
 from support.openflamingo import HEADS, REFERENCE, RESAMPLER_HEADS, text_of

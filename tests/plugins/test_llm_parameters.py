@@ -9,11 +9,13 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_L
 
 from modelgraft.engine.modules.building import count_parameters
 from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.sources.families import families
 from modelgraft.testing import node_of
 from modelgraft_plugins import huggingface, llm
 from modelgraft_plugins.llm import CausalConfig, Seq2SeqConfig
-from modelgraft_plugins.llm.families import FAMILIES, family_of
+from modelgraft_plugins.llm.known import family_of
 
+FAMILIES = {kind: card for kind, card in families().languages.items() if card.defaults}
 SMALL = {"vocab_size": 53, "hidden_size": 24, "intermediate_size": 37, "num_hidden_layers": 3, "num_attention_heads": 4}
 PAIRS = {"num_key_value_heads": 2}
 OPT = {"vocab_size": 53, "hidden_size": 24, "ffn_dim": 37, "num_hidden_layers": 3, "num_attention_heads": 4, "max_position_embeddings": 19}

@@ -16,8 +16,8 @@ from modelgraft.kernel.shelf.registry import assemble
 from modelgraft.kernel.words.errors import SourceError
 from modelgraft.sources import views
 from modelgraft_plugins import audio, efficientnet, formats, heads, llm, projectors, qformer, resampler, stated, text, vision
+from modelgraft_plugins.families import idefics
 from modelgraft_plugins.formats.published import PUBLISHED
-from modelgraft_plugins.llm import idefics
 from support import checkpoints
 from support.open_part import open_part
 
@@ -26,6 +26,8 @@ REGISTRY = assemble({
     "qformer": qformer,
     "resampler": resampler, "text": text, "vision": vision,
 })  # fmt: skip
+WHOLE = idefics.CARD.wholes["idefics"]
+IDEFICS = stated.tower_table(WHOLE.obeyed, WHOLE.idle)
 TOWERS = {
     "vision/encoder": (hf.CLIPVisionConfig, hf.SiglipVisionConfig, hf.ViTConfig, hf.Blip2VisionConfig, hf.InstructBlipVisionConfig,
                        IdeficsVisionConfig),
@@ -80,7 +82,7 @@ def test_published_checkpoints_are_quiet(source):
 def test_the_config_of_an_idefics_is_known(tmp_path):
     """Its language model, its gated blocks and its parts together."""
     saved = hf.IdeficsConfig().to_dict()
-    assert ({field.name for field in dataclasses.fields(hf.IdeficsConfig)} | set(saved)) - idefics.TABLE.known == set()
+    assert ({field.name for field in dataclasses.fields(hf.IdeficsConfig)} | set(saved)) - IDEFICS.known == set()
     assert list(llm.CausalConfig.unheeded(view_of(tmp_path, saved))) == []
     (remark,) = llm.CausalConfig.unheeded(view_of(tmp_path, {**saved, "temper": "hot"}))
     assert "states temper" in remark[0]

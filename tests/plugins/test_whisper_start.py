@@ -15,8 +15,8 @@ from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 import modelgraft as mg
 from modelgraft.kernel.shelf.registry import assemble
 from modelgraft_plugins import llm
+from modelgraft_plugins.families.whisper import CODES
 from modelgraft_plugins.llm import Seq2SeqConfig
-from modelgraft_plugins.llm.whisper import CODES
 from support import checkpoints
 from support.open_part import configured, open_part
 from support.tokenizers import byte_level

@@ -15,15 +15,19 @@ from transformers.models.auto import modeling_auto as auto
 import modelgraft as mg
 from modelgraft.kernel.shelf.registry import assemble
 from modelgraft.kernel.words.errors import GraphError, InputError
+from modelgraft.sources.families import families
 from modelgraft_plugins import llm
 from modelgraft_plugins.llm import CausalConfig
 from modelgraft_plugins.llm.classes import CAUSAL, CROSSING
-from modelgraft_plugins.llm.wholes import KEEPS, LAST, SILENT, WHOLES
+from modelgraft_plugins.llm.known import LAST
 from support import checkpoints
 from support.open_part import configured, open_part
 from support.tokenizers import byte_level
 
 REGISTRY = assemble({"llm": llm})
+WHOLES = {kind: (families().language_inside(kind), whole.tied) for kind, whole in families().wholes.items() if whole.tied is not None}
+KEEPS = {kind for kind, whole in families().wholes.items() if whole.keeps}
+SILENT = {kind: card.last for kind, card in families().languages.items() if card.last is not None}
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 EYE = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 8, "patch_size": 4}
 HEADS = ("model.language_model.embed_tokens.weight", "model.text_model.embed_tokens.weight")

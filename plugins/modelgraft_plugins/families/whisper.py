@@ -25,6 +25,69 @@ def _count_decoder(f: Mapping[str, Any]) -> int:
     return int((f["vocab_size"] + f["max_target_positions"]) * width + f["decoder_layers"] * layer + norm(width))
 
 
+AUTO = "auto"  # the language is heard: the likeliest of those that the model knows
+FIRST, LONGEST = 50257, 448  # of the family, where its files are silent
+# Keys of a generation_config.json: the first line is obeyed, the others are about times, and about sounds that are longer than a window.
+KEYS = frozenset({
+    "forced_decoder_ids", "is_multilingual", "lang_to_id", "language", "task", "task_to_id", "no_timestamps_token_id",
+    "alignment_heads", "median_filter_width", "prev_sot_token_id", "max_initial_timestamp_index", "return_token_timestamps",
+    "condition_on_prev_tokens", "prompt_condition_type", "num_segment_frames", "hop_length", "time_precision",
+})  # fmt: skip
+# Name of a language -> its code. Source: TO_LANGUAGE_CODE of transformers 5.23; a test compares them.
+CODES: Mapping[str, str] = {
+    "english": "en", "chinese": "zh", "german": "de", "spanish": "es", "russian": "ru", "korean": "ko", "french": "fr", "japanese":
+    "ja", "portuguese": "pt", "turkish": "tr", "polish": "pl", "catalan": "ca", "dutch": "nl", "arabic": "ar", "swedish": "sv",
+    "italian": "it", "indonesian": "id", "hindi": "hi", "finnish": "fi", "vietnamese": "vi", "hebrew": "he", "ukrainian": "uk",
+    "greek": "el", "malay": "ms", "czech": "cs", "romanian": "ro", "danish": "da", "hungarian": "hu", "tamil": "ta", "norwegian":
+    "no", "thai": "th", "urdu": "ur", "croatian": "hr", "bulgarian": "bg", "lithuanian": "lt", "latin": "la", "maori": "mi",
+    "malayalam": "ml", "welsh": "cy", "slovak": "sk", "telugu": "te", "persian": "fa", "latvian": "lv", "bengali": "bn", "serbian":
+    "sr", "azerbaijani": "az", "slovenian": "sl", "kannada": "kn", "estonian": "et", "macedonian": "mk", "breton": "br", "basque":
+    "eu", "icelandic": "is", "armenian": "hy", "nepali": "ne", "mongolian": "mn", "bosnian": "bs", "kazakh": "kk", "albanian": "sq",
+    "swahili": "sw", "galician": "gl", "marathi": "mr", "punjabi": "pa", "sinhala": "si", "khmer": "km", "shona": "sn", "yoruba":
+    "yo", "somali": "so", "afrikaans": "af", "occitan": "oc", "georgian": "ka", "belarusian": "be", "tajik": "tg", "sindhi": "sd",
+    "gujarati": "gu", "amharic": "am", "yiddish": "yi", "lao": "lo", "uzbek": "uz", "faroese": "fo", "haitian creole": "ht",
+    "pashto": "ps", "turkmen": "tk", "nynorsk": "nn", "maltese": "mt", "sanskrit": "sa", "luxembourgish": "lb", "myanmar": "my",
+    "tibetan": "bo", "tagalog": "tl", "malagasy": "mg", "assamese": "as", "tatar": "tt", "hawaiian": "haw", "lingala": "ln",
+    "hausa": "ha", "bashkir": "ba", "javanese": "jw", "sundanese": "su", "cantonese": "yue", "burmese": "my", "valencian": "ca",
+    "flemish": "nl", "haitian": "ht", "letzeburgesch": "lb", "pushto": "ps", "panjabi": "pa", "moldavian": "ro", "moldovan": "ro",
+    "sinhalese": "si", "castilian": "es", "mandarin": "zh",
+}  # fmt: skip
+
+
+def start_of(given: Mapping[str, Any], config: Mapping[str, Any], text: str) -> dict[str, Any]:
+    """How answers begin, in the fields of llm/seq2seq: a start token, the language that is spoken, a task, and whether times are written.
+
+    given  what config.json and generation_config.json state;  config  the former alone;  text  names the source
+
+    Source of the rules: transformers 5.23, WhisperGenerationMixin._retrieve_init_tokens; tests compare the answers.
+    Raises ValueError for forced tokens that leave gaps.
+    """
+    languages, tasks = given.get("lang_to_id") or {}, given.get("task_to_id") or {}
+    language, task = given.get("language"), given.get("task")
+    forced = [] if language or task else _forced(given.get("forced_decoder_ids"), text)
+    is_open = not forced or forced[0] is None  # nobody has said which language is spoken
+    start = [given.get("decoder_start_token_id", FIRST), *(token for token in forced if token is not None)]
+    plain = given.get("no_timestamps_token_id")
+    if plain is not None and start[-1] != plain and not given.get("return_timestamps"):
+        start.append(plain)
+    found = {"decoder_start_ids": tuple(start), "language": language or (AUTO if is_open and languages else None), "task": task}
+    known = {key: value for key, value in found.items() if value is not None}
+    longest = min(given.get("max_length") or LONGEST, config.get("max_target_positions") or LONGEST)
+    beside = (found["language"] is not None) + (task is not None or (language is not None and bool(tasks)))
+    return {
+        "encoder": "none", **known, "languages": dict(languages), "tasks": dict(tasks), "max_length": None,
+        "max_new_tokens": given.get("max_new_tokens") or longest - len(start) - beside,
+    }  # fmt: skip
+
+
+def _forced(pairs: Any, text: str) -> list[int | None]:
+    """The tokens that follow the start one by one, null where nothing is said."""
+    ordered = sorted(pairs or [], key=lambda pair: pair[0])
+    if [place for place, _ in ordered] != list(range(1, len(ordered) + 1)):
+        raise ValueError(f"the forced_decoder_ids of {text} are {pairs}, wanted one token for each place from 1 on")
+    return [token for _, token in ordered]
+
+
 _KEYS: Mapping[str, str] = {  # our word -> the key of a config
     "hidden_size": "d_model", "intermediate_size": "encoder_ffn_dim", "num_hidden_layers": "encoder_layers",
     "num_attention_heads": "encoder_attention_heads", "mels": "num_mel_bins", "positions": "max_source_positions",
@@ -58,7 +121,7 @@ DECODER = LanguageCard(
         "intermediate_size": "decoder_ffn_dim", "max_position_embeddings": "max_target_positions",
     },
     crosses=True,
-    more={"architecture": "AutoModelForSpeechSeq2Seq"},
+    more={"architecture": "AutoModelForSpeechSeq2Seq", "start": start_of, "keys": KEYS, "codes": CODES},
 )  # fmt: skip
 CARD = FamilyCard(
     "whisper",

@@ -46,13 +46,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, model_validator
 
 from modelgraft.plugin import Ports, SolvedNode, component, hookimpl, port
-from modelgraft_plugins.llm import whisper
+from modelgraft_plugins.llm import starts
 from modelgraft_plugins.llm.classes import CAUSAL, CROSSING, SPEECH, refuse_unknown
 from modelgraft_plugins.llm.config import OUTPUTS, LanguageConfig, model_of, unheeded_model, values_of
 from modelgraft_plugins.llm.context import review_chat
-from modelgraft_plugins.llm.families import DECODER_COUNTS, family_of
 from modelgraft_plugins.llm.gated import GatedCrossAttention
-from modelgraft_plugins.llm.wholes import head_is_tied
+from modelgraft_plugins.llm.known import family_of, head_is_tied
 from modelgraft_plugins.llm.writing import FILE, unheeded_generation
 
 if TYPE_CHECKING:
@@ -131,7 +130,7 @@ class Seq2SeqConfig(LanguageConfig):
         if self.kind is not None:
             refuse_unknown(self.kind, CROSSING | SPEECH, "llm/seq2seq")
         if self.decoder_start_ids:
-            whisper.starts(self)
+            starts.starts(self)
         elif self.language is not None or self.task is not None:
             raise ValueError("language and task are those of a Whisper source, and this one does not say how its answers begin")
         return self
@@ -147,10 +146,12 @@ class Seq2SeqConfig(LanguageConfig):
         found = values_of(source, config)
         if (first := (source.json(FILE) or config).get("decoder_start_token_id")) is not None:
             found["decoder_start_ids"] = (first,)
-        if kind == "whisper":
-            return {**found, **whisper.start_of(source, config)}
-        if kind == "t5":
-            found["tie_word_embeddings"] = _t5_is_tied(source, config)
+        more = family_of(kind).more
+        if "start" in more:
+            return {**found, **more["start"]({**config, **(source.json(FILE) or {})}, config, source.text)}
+        if more.get("head") == "files":
+            found["tie_word_embeddings"] = _is_tied_in_files(source, config)
+        if more.get("positions", ...) is None:
             found.pop("max_position_embeddings", None)
         return found
 
@@ -158,7 +159,13 @@ class Seq2SeqConfig(LanguageConfig):
     def unheeded(cls, source: Source) -> list[tuple[str, ...]]:
         """What the source says of writing, and the loop does not do."""
         config = model_of(source)
-        return unheeded_generation(source, config, also=whisper.KEYS if config["model_type"] == "whisper" else frozenset())
+        return unheeded_generation(source, config, also=family_of(config["model_type"]).more.get("keys", frozenset()))
+
+    @property
+    def codes(self) -> Mapping[str, str]:
+        """Name of a language -> its code, in the tokens of the model."""
+        found: Mapping[str, str] = self.family.more.get("codes", {})
+        return found
 
     def export_facts(self) -> dict[str, Any]:
         """Whether the encoder is a part of it decides as well."""
@@ -174,7 +181,7 @@ class Seq2SeqConfig(LanguageConfig):
         """By the formula of the family, where there is one; with `encoder: none`, of the decoder alone."""
         count: Callable[[Mapping[str, Any]], int] | None = self.family.count if self.family.crosses else None
         if self.encoder == "none":
-            count = DECODER_COUNTS.get(self.kind or "")
+            count = self.family.decoder_count
         return count(self.family.facts(self.facts())) if count is not None else None
 
     def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
@@ -190,11 +197,11 @@ class Seq2SeqConfig(LanguageConfig):
     def _start_length(self) -> int:
         if not self.decoder_start_ids:
             return 1
-        return len(whisper.starts(self)[0]) + (self.language == whisper.AUTO)
+        return len(starts.starts(self)[0]) + (self.language == starts.AUTO)
 
 
-def _t5_is_tied(source: Source, config: Mapping[str, Any]) -> bool:
-    """Files decide: newer T5 checkpoints hold a head of their own, whatever their config says. Without files, the config."""
+def _is_tied_in_files(source: Source, config: Mapping[str, Any]) -> bool:
+    """Files decide: newer ones hold a head of their own, whatever their config says. Without files, the config."""
     if source.tensor_shapes():
         return source.shape("lm_head.weight") is None
     return config.get("tie_word_embeddings") is not False and config.get("scale_decoder_outputs") is not False

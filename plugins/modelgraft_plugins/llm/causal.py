@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from modelgraft.plugin import Decoder, Weights
-from modelgraft_plugins.llm import CausalConfig, idefics, plain
+from modelgraft_plugins.llm import CausalConfig, known, plain
 from modelgraft_plugins.llm.language_model import LanguageModel, read_state, with_rows
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ class Causal(LanguageModel):
     def from_checkpoint(self, weights: Weights) -> dict[str, Tensor]:
         """Translate the tensors of a checkpoint, in any layout that transformers reads."""
         state, plainest, extra = weights.state(), self._plain, len(self.config.extra_tokens)
-        if weights.view.root.get("model_type") == idefics.MODEL_TYPE:
-            state = idefics.language_state(state)
+        if (made := known.whole_of(weights.view).language_state) is not None:
+            state = made(state)
         if plainest is None:
             return read_state(self.model, state, extra=extra)
         if (found := plain.read(state, plainest.facts)) is not None:

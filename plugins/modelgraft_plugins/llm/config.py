@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from modelgraft.plugin import Dim, Port, Ports, SolvedNode, port
-from modelgraft_plugins.llm import idefics, template, wholes
-from modelgraft_plugins.llm.families import Family, family_of
-from modelgraft_plugins.llm.wholes import LAST, last_of
+from modelgraft.plugin import Dim, LanguageCard, Port, Ports, SolvedNode, port
+from modelgraft_plugins.llm import known, template
+from modelgraft_plugins.llm.known import LAST, family_of, last_of, whole_of
 from modelgraft_plugins.llm.writing import WritingConfig, generation_of
-from modelgraft_plugins.stated import REMARKS
+from modelgraft_plugins.stated import REMARKS, tower_table
 from modelgraft_plugins.tokens import begin_token, image_token
 from modelgraft_plugins.widths import uneven_heads
 
@@ -24,11 +23,9 @@ NUMBERS = (
     "hidden_size", "vocab_size", "max_position_embeddings", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
     "tie_word_embeddings",
 )  # fmt: skip
-BLIP = ("blip-2", "instructblip", "instructblipvideo")  # their pictures stand before the begin token, and only text_config rules generation
 
 
 OWN_HEADS = ("head_dim", "d_kv", "qk_head_dim")  # a config that states one of these need not share its width among heads
-EVEN = ("llama", "gemma2")  # whose classes want it in any case
 
 
 class LanguageConfig(WritingConfig):
@@ -85,8 +82,8 @@ class LanguageConfig(WritingConfig):
             raise ValueError(f"{name} has {', '.join(map(str, wrong[:3]))}, wanted: {wanted}")
 
     @property
-    def family(self) -> Family:
-        """The family of the model."""
+    def family(self) -> LanguageCard:
+        """The card of the model's family."""
         return family_of(self.kind or "")
 
     @property
@@ -142,7 +139,7 @@ class LanguageConfig(WritingConfig):
         facts, names = self.family.facts(self.facts()), self.family.names
         width, heads, pairs = (facts.get(names.get(word, word)) for word in ("hidden_size", "num_attention_heads", "num_key_value_heads"))
         is_known = bool(self.family.defaults) and not any(facts.get(key) for key in OWN_HEADS)
-        if is_known or self.kind in EVEN:
+        if is_known or self.family.even:
             words = (names.get("hidden_size", "hidden_size"), names.get("num_attention_heads", "num_attention_heads"))
             yield from uneven_heads(node.name, width, heads, names=words)
         if heads and pairs and heads % pairs:
@@ -166,7 +163,7 @@ OUTPUTS: Mapping[str, Port] = {
 }
 
 
-def width_of(family: Family, config: Mapping[str, Any]) -> int | None:
+def width_of(family: LanguageCard, config: Mapping[str, Any]) -> int | None:
     """How wide the embeddings are that a model reads: of some OPT less than its layers."""
     found = config.get("word_embed_proj_dim") or family.read(config, "hidden_size")
     return int(found) if found is not None else None
@@ -178,17 +175,16 @@ def model_of(source: Source) -> dict[str, Any]:
     Raises ValueError when the source has none, or is a whole of which the language model is a part.
     """
     config = {key: value for key, value in source.config.items() if key != REMARKS}
-    if config.get("model_type") == idefics.MODEL_TYPE:
-        return idefics.language_config(config)
+    if not source.part and (made := known.made_of_whole(source, config)) != config:
+        return made
     _refuse_quantised(source, config)
     if "text_config" in config and "model_type" in config:
         hint = f"{source.whole}#language_model"
         raise ValueError(f"{source.text} is a {config['model_type']} model, of which the language model is a part: write '{hint}'")
-    outer = str(source.root.get("model_type"))
-    config.setdefault("model_type", {"blip-2": "opt", "instructblip": "opt"}.get(outer) or wholes.language_type(source.root))
+    config.setdefault("model_type", known.language_type(source.root))
     if not config["model_type"]:
         raise ValueError(f"the config of {source.text} has no model_type, so that it cannot be told which language model it is")
-    return config
+    return known.made_of_whole(source, config)
 
 
 def _refuse_quantised(source: Source, config: Mapping[str, Any]) -> None:
@@ -202,9 +198,10 @@ def _refuse_quantised(source: Source, config: Mapping[str, Any]) -> None:
 
 def unheeded_model(source: Source, config: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """What the config of a language model states and the whole around it leaves out."""
-    if source.root.get("model_type") == idefics.MODEL_TYPE:
-        return [tuple(remark) for remark in idefics.TABLE.unheeded(source.root, source.whole)]
-    out = wholes.left_out(source.root, config) if source.part else {}
+    card = whole_of(source)
+    if card.obeyed:  # the config of the whole is that of the language model, and more
+        return [tuple(remark) for remark in tower_table(card.obeyed, card.idle).unheeded(source.root, source.whole)]
+    out = known.left_out(source.root, config) if source.part else {}
     whole = source.root.get("model_type")
     return [
         (
@@ -224,11 +221,12 @@ def values_of(source: Source, config: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"model": dict(config), "model_type": config["model_type"], **numbers, **generation_of(source, config)}
     if width is not None:
         found["hidden_size"] = width
-    if source.root.get("model_type") in BLIP:
-        found["begin"] = "text"
-    if source.root.get("model_type") == idefics.MODEL_TYPE:
-        found["begin_token"] = begin_token(source) or "<s>"
-    if source.part and wholes.left_out(source.root, config):
+    whole = whole_of(source)
+    if whole.begin != "start":
+        found["begin"] = whole.begin
+    if whole.begin_token:
+        found["begin_token"] = begin_token(source) or whole.begin_token
+    if source.part and known.left_out(source.root, config):
         found["final_scale"] = "none"
     token = image_token(source)
     return {**found, "placeholder": token} if token else found

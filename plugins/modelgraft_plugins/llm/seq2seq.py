@@ -49,7 +49,7 @@ class Seq2Seq(LanguageModel):
 
 
 def _architecture(config: Seq2SeqConfig) -> str:
-    return "AutoModelForSpeechSeq2Seq" if config.kind == "whisper" else "AutoModelForSeq2SeqLM"
+    return str(config.family.more.get("architecture", "AutoModelForSeq2SeqLM"))
 
 
 def _build(config: Seq2SeqConfig) -> Any:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from modelgraft.plugin import Answers, Decoder, InputError, LoadContext, Loop, NodeRuntime, Settings, SourceError, generate
-from modelgraft_plugins.llm import CausalConfig, Seq2SeqConfig, whisper
+from modelgraft_plugins.llm import CausalConfig, Seq2SeqConfig
+from modelgraft_plugins.llm import starts as beginnings
 from modelgraft_plugins.llm.config import LanguageConfig
 from modelgraft_plugins.llm.prompts import Prompt, PromptWriter
 from modelgraft_plugins.llm.tokens import Tokenizer, open_tokenizer
@@ -187,14 +188,14 @@ class Seq2SeqWriter(Writer):
         prompts, read = (list(values[0]), None) if self.config.encoder == "none" else self.read(values, embed)
         starts: Sequence[tuple[int, ...]] = [self.start_ids()] * len(prompts)
         if self._hears:
-            starts = whisper.starts(self.config, self._heard(decoder.prefill(prompts, room=1)))
+            starts = beginnings.starts(self.config, self._heard(decoder.prefill(prompts, room=1)))
             decoder = Continued(decoder, [start[1:] for start in starts])
         return self.answer(decoder, prompts, starts, read=read or [()] * len(prompts))
 
     @property
     def _hears(self) -> bool:
         """The language is not known before something is heard."""
-        return self.config.language == whisper.AUTO and not self.config.decoder_prompt
+        return self.config.language == beginnings.AUTO and not self.config.decoder_prompt
 
     def _heard(self, logits: Tensor) -> list[int]:
         """The likeliest language of each record, by the logits behind the start token."""
@@ -216,7 +217,7 @@ class Seq2SeqWriter(Writer):
         if given := tuple(number for _, number in found if number is not None):
             return given
         if self.config.decoder_start_ids:
-            return whisper.starts(self.config)[0]
+            return beginnings.starts(self.config)[0]
         first = self.facts["start_id"]
         if first is None:
             raise InputError(f"{self.runtime.node}: {self.config.kind} names no decoder_start_token_id; set decoder_start_ids")

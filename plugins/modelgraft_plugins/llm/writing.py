@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, model_validator
 
 from modelgraft.plugin import Config, Settings
-from modelgraft_plugins.llm import whisper
+from modelgraft_plugins.llm.known import whole_of
 from modelgraft_plugins.stated import FORMER_GENERATION, REMARKS, Table
 
 if TYPE_CHECKING:
     from modelgraft.plugin import Source
 
 FILE = "generation_config.json"
-# Models whose generation_config.json transformers does not look at: the language model inside writes, by its own config.
-INNER = ("blip-2", "instructblip", "instructblipvideo")
 SILENT_LENGTH = ("max_length", 20)  # what every config held in former times, whoever wrote it
 SAME = (
     "max_new_tokens", "max_length", "min_new_tokens", "min_length", "repetition_penalty", "encoder_repetition_penalty",
@@ -55,7 +53,8 @@ TABLE = Table(
         "constraints": ([],), "dola_layers": (), "diversity_penalty": (0, 0.0), "force_words_ids": ([],), "guidance_scale": (1, 1.0),
         "max_time": (), "num_beam_groups": (1,), "num_return_sequences": (1,), "penalty_alpha": (0, 0.0), "token_healing": (False,),
         "watermarking_config": ({},),
-        **whisper.STILL,
+        # of sounds that are longer than a window
+        "return_timestamps": (False,), "no_speech_threshold": (), "logprob_threshold": (), "compression_ratio_threshold": (),
     },
 )  # fmt: skip
 STOPS = "they end an answer here too, and are cut from it, where transformers leaves them in"
@@ -142,9 +141,9 @@ class WritingConfig(Config):
 
 def stated_generation(source: Source, config: Mapping[str, Any]) -> Mapping[str, Any]:
     """What the source says of generation: its generation_config.json; without one its config, which said it in former times."""
-    written = None if source.root.get("model_type") in INNER else source.json(FILE)
+    written = None if whole_of(source).inner else source.json(FILE)
     if written is None:
-        around = {} if source.root.get("model_type") in INNER else source.root
+        around = {} if whole_of(source).inner else source.root
         found = {key: value for each in (config, around) for key, value in each.items() if key in FORMER_GENERATION and value is not None}
         return {key: value for key, value in found.items() if (key, value) != SILENT_LENGTH}
     return {**{key: config[key] for key in ("eos_token_id", "suppress_tokens", "begin_suppress_tokens") if config.get(key)}, **written}
@@ -170,7 +169,7 @@ def generation_of(source: Source, config: Mapping[str, Any]) -> dict[str, Any]:
 
 def unheeded_generation(source: Source, config: Mapping[str, Any], *, also: frozenset[str] = frozenset()) -> list[tuple[str, ...]]:
     """What the source says of generation and the loop does not do; `also` are keys that the component obeys beside those of TABLE."""
-    written = None if source.root.get("model_type") in INNER else source.json(FILE)
+    written = None if whole_of(source).inner else source.json(FILE)
     text = source.text.partition("#")[0]
     stated = written if written is not None else {key: value for key, value in config.items() if key in TABLE.still}
     found: list[tuple[str, ...]] = list(TABLE.unheeded({key: value for key, value in stated.items() if key not in also}, text))
