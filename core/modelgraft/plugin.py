@@ -113,6 +113,9 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.sources.families import Families as Families
     from modelgraft.sources.families import families as families
     from modelgraft.sources.headers import damaged as damaged
+    from modelgraft.sources.keeping import Keeper as Keeper
+    from modelgraft.sources.keeping import KeptItem as KeptItem
+    from modelgraft.sources.keeping import complaint_of_note as complaint_of_note
     from modelgraft.sources.progress import current_listener as current_listener
     from modelgraft.sources.storage import cache_in_use as cache_in_use
     from modelgraft.sources.storage import cache_root as cache_root
@@ -152,6 +155,8 @@ _HOMES = {
     "Holding": "engine.ledger",
     "Imu": "records.imu",
     "InputError": "kernel.words.errors",
+    "Keeper": "sources.keeping",
+    "KeptItem": "sources.keeping",
     "LanguageCard": "sources.cards",
     "Ledger": "engine.ledger",
     "LoadContext": "engine.backend",
@@ -202,6 +207,7 @@ _HOMES = {
     "cache_root": "sources.storage",
     "choices": "kernel.words.errors",
     "clear_leftovers": "sources.storage",
+    "complaint_of_note": "sources.keeping",
     "component": "kernel.words.kinds",
     "contained": "kernel.words.guard",
     "current_listener": "sources.progress",
@@ -270,6 +276,8 @@ __all__ = [
     "Holding",
     "Imu",
     "InputError",
+    "Keeper",
+    "KeptItem",
     "LanguageCard",
     "Ledger",
     "LoadContext",
@@ -317,6 +325,7 @@ __all__ = [
     "cache_root",
     "choices",
     "clear_leftovers",
+    "complaint_of_note",
     "component",
     "contained",
     "current_listener",

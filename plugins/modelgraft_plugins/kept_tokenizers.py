@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from modelgraft.plugin import cache_root, digest_of, kept, seals
+from modelgraft.plugin import Keeper, KeptItem, cache_root, complaint_of_note, digest_of, kept, seals
 
 Inner = Any  # a tokenizer of transformers, or Kept: the former are not annotated
 
@@ -31,6 +31,22 @@ class Encoded:
     """As the call of a tokenizer of transformers gives it."""
 
     input_ids: list[int]
+
+
+class Keeps(Keeper):
+    """The tokenizers that are kept, for `modelgraft cache`."""
+
+    kind = "tokenizers"
+
+    def items(self) -> Iterator[KeptItem]:
+        """Each a file under the digest of what it was made of."""
+        folder = cache_root() / "tokenizers"
+        for path in sorted(folder.glob("[!.]*.json")):
+            yield KeptItem(self.kind, path.stem, path, "", folder / ".lock")
+
+    def complaints(self, item: KeptItem) -> Iterator[tuple[Path, str]]:
+        """What its seal says."""
+        yield item.path, complaint_of_note(item.path)
 
 
 class Kept:

@@ -17,10 +17,11 @@ from pathlib import Path
 
 import pytest
 
+from modelgraft.kernel.shelf.registry import discover
 from modelgraft.kernel.words.errors import SourceError
 from modelgraft.sources import archives, downloads, kept
 from modelgraft.sources.progress import heard_by
-from modelgraft.tools import keeping
+from modelgraft.tools.keeping import Keeping
 
 CONTENT = random.Random(0).randbytes(600_000)  # does not repeat: a byte out of place is noticed
 
@@ -402,4 +403,5 @@ def test_what_an_older_version_has_kept_is_sealed_and_not_fetched_again(index, t
     assert said == []
     for seal in (tmp_path / "cache" / "archives").rglob(".*.whl.seal"):
         seal.unlink()
+    keeping = Keeping(discover(only=()))
     assert [broken for item in keeping.items(["downloads"]) for broken in keeping.verify(item)] == []

@@ -16,10 +16,10 @@ from modelgraft.engine.disk import DiskCache
 from modelgraft.sources import archives, kept, seals
 from modelgraft.sources.refs import parse
 from modelgraft.sources.storage import cache_root, locked, remember_results
-from modelgraft.tools import keeping
 from modelgraft_plugins.onnx import store
 
 KEY = "ab" * 16
+KINDS = ("exports", "tokenizers", "conversions", "results", "downloads")
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_all_kinds_are_listed_with_their_bytes(call):
     """As documents with their kind, and as a table with totals; a kind alone by its name."""
     code, listed = call("list", "--json")
     assert code == 0
-    assert [item["kind"] for item in listed] == ["exports", "conversions", "tokenizers", "results", "downloads"]
+    assert [item["kind"] for item in listed] == ["exports", "tokenizers", "conversions", "results", "downloads"]
     assert all(item["bytes"] > 0 for item in listed)
     assert (listed[0]["component"], listed[4]["key"]) == ("toy/eye", "parts==1.0")
     *rows, total = [line.split() for line in call("list")[1].splitlines()]
@@ -127,8 +127,8 @@ def test_a_bit_that_turned_anywhere_is_found_and_its_thing_deleted(call, name):
 def test_clear_deletes_all_and_leaves_what_is_the_users(call, tmp_path):
     """A file that lies among results is not ours."""
     code, found = call("clear", "--json")
-    counts = {kind: found[kind] for kind in keeping.KINDS}
-    assert (code, found["ok"], counts, found["left"]) == (0, True, dict.fromkeys(keeping.KINDS, 1), [])
+    counts = {kind: found[kind] for kind in KINDS}
+    assert (code, found["ok"], counts, found["left"]) == (0, True, dict.fromkeys(KINDS, 1), [])
     assert found["bytes"] > 1000
     assert call("list", "--json")[1] == []
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
@@ -138,7 +138,7 @@ def test_clear_deletes_all_and_leaves_what_is_the_users(call, tmp_path):
 def test_clear_of_a_kind_leaves_the_others(call):
     """By name; a name that is none says which there are."""
     assert call("clear", "downloads", "results")[1].startswith("deleted 1 result (")
-    assert [item["kind"] for item in call("list", "--json")[1]] == ["exports", "conversions", "tokenizers"]
+    assert [item["kind"] for item in call("list", "--json")[1]] == ["exports", "tokenizers", "conversions"]
     assert main(["cache", "clear", "weights"]) == 2
 
 

@@ -13,11 +13,12 @@ from modelgraft.cli.session import session_of
 from modelgraft.kernel.words.amounts import in_bytes
 
 if TYPE_CHECKING:
-    from modelgraft.tools.keeping import Item
+    from modelgraft.sources.keeping import KeptItem
+    from modelgraft.tools.keeping import Keeping
 
 Kinds = Annotated[
     list[str] | None,
-    typer.Argument(metavar="KIND", help="exports, conversions, tokenizers, results or downloads; without one, all of them."),
+    typer.Argument(metavar="KIND", help="A kind of what is kept, such as exports or results; without one, all of them."),
 ]
 
 
@@ -33,26 +34,23 @@ def register(app: typer.Typer) -> None:
 def cache_list(context: typer.Context, kinds: Kinds = None, as_json: AsJson = False) -> None:
     """List what is kept: exports (with how far each is from torch), converted weights, tokenizers, results and downloads."""
     from modelgraft.sources.storage import cache_root
-    from modelgraft.tools import keeping
 
-    screen = session_of(context).screen
-    found = [(item, item.bytes) for item in keeping.items(_chosen(kinds))]
+    screen, keeping = session_of(context).screen, _keeping(context)
+    found = [(item, keeping.bytes_of(item)) for item in keeping.items(_chosen(kinds, keeping))]
     if as_json:
         screen.document(
             [{"key": item.name, "bytes": size, "folder": str(item.path), **item.facts, "kind": item.kind} for item, size in found]
         )
         return
-    rows = [(item.kind, _short(item), item.about, _parity(item), in_bytes(size)) for item, size in found]
+    rows = [(item.kind, _short(item), item.about, item.parity, in_bytes(size)) for item, size in found]
     screen.table(("kind", "name", "about", "furthest from torch", "bytes"), rows, right=frozenset({4}))
     screen.say(f"{len(found)} kept, {in_bytes(sum(size for _, size in found))}, in {cache_root()}")
 
 
 def cache_verify(context: typer.Context, kinds: Kinds = None, as_json: AsJson = False) -> None:
     """Read all that is kept and compare it with its seals; what is broken is deleted, and made again when it is needed."""
-    from modelgraft.tools import keeping
-
-    screen, start = session_of(context).screen, time.perf_counter()
-    found = [(item, item.bytes) for item in keeping.items(_chosen(kinds))]
+    screen, keeping, start = session_of(context).screen, _keeping(context), time.perf_counter()
+    found = [(item, keeping.bytes_of(item)) for item in keeping.items(_chosen(kinds, keeping))]
     broken = [entry for item, _ in found for entry in keeping.verify(item)]
     read = sum(size for _, size in found)
     if as_json:
@@ -73,14 +71,15 @@ def cache_verify(context: typer.Context, kinds: Kinds = None, as_json: AsJson = 
 
 def cache_clear(context: typer.Context, kinds: Kinds = None, as_json: AsJson = False) -> None:
     """Delete what is kept, or some kinds of it: all of it is made or fetched again when it is needed."""
-    from modelgraft.tools import keeping
+    from modelgraft.tools.keeping import forget_hashes
 
-    screen, chosen = session_of(context).screen, _chosen(kinds)
-    found = [(item, item.bytes) for item in keeping.items(chosen)]
+    screen, keeping = session_of(context).screen, _keeping(context)
+    chosen = _chosen(kinds, keeping)
+    found = [(item, keeping.bytes_of(item)) for item in keeping.items(chosen)]
     gone = [(item, size) for item, size in found if keeping.delete(item)]
     left = [item for item, _ in found if not any(item is other for other, _ in gone)]
-    if set(chosen) == set(keeping.KINDS):
-        keeping.forget_hashes()
+    if len(chosen) == len(keeping.keepers):
+        forget_hashes()
     total = sum(size for _, size in gone)
     counts = {kind: sum(item.kind == kind for item, _ in gone) for kind in chosen}
     if as_json:
@@ -95,21 +94,19 @@ def cache_clear(context: typer.Context, kinds: Kinds = None, as_json: AsJson = F
         raise typer.Exit(1)
 
 
-def _chosen(kinds: Sequence[str] | None) -> tuple[str, ...]:
+def _keeping(context: typer.Context) -> Keeping:
+    from modelgraft.tools.keeping import Keeping
+
+    return Keeping(session_of(context).registry)
+
+
+def _chosen(kinds: Sequence[str] | None, keeping: Keeping) -> tuple[str, ...]:
     """The kinds that were named, or all. A name that is none is a usage error."""
-    from modelgraft.tools import keeping
-
-    if unknown := [kind for kind in kinds or () if kind not in keeping.KINDS]:
-        raise typer.BadParameter(f"what is kept is {', '.join(keeping.KINDS)}; found '{unknown[0]}'")
-    return tuple(kind for kind in keeping.KINDS if not kinds or kind in kinds)
+    if unknown := [kind for kind in kinds or () if kind not in keeping.keepers]:
+        raise typer.BadParameter(f"what is kept is {', '.join(keeping.keepers)}; found '{unknown[0]}'")
+    return tuple(kind for kind in keeping.keepers if not kinds or kind in kinds)
 
 
-def _short(item: Item) -> str:
+def _short(item: KeptItem) -> str:
     """A name in the table: of what is named by a digest the beginning of it."""
     return item.name if "==" in item.name else item.name[:12]
-
-
-def _parity(item: Item) -> str:
-    if item.kind != "exports":
-        return ""
-    return f"{item.facts['parity']['relative']:.1e}" if "parity" in item.facts else "?"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from modelgraft.cli.extensions import Extensions
     from modelgraft.kernel.shelf.registry import Plugin
 
-OFFERS = ("record type", "recorded config", "weight reader", "backend")  # what a plugin may have beside components and commands
+OFFERS = ("record type", "recorded config", "weight reader", "backend", "kept kind")  # beside components and commands
 
 
 def register(app: typer.Typer) -> None:

@@ -26,6 +26,7 @@ from modelgraft.kernel.words.guard import Escaped, contained, is_raised_by, plac
 from modelgraft.kernel.words.kinds import Component, dimension_fields
 from modelgraft.kernel.words.ports import ListOf, Modality, Port
 from modelgraft.records.record_type import types_of
+from modelgraft.sources.keeping import Keeper
 from modelgraft.tools.looks import Look, look
 
 OK, FAILED, NOT_RUN = "ok", "failed", "not run"
@@ -306,11 +307,19 @@ def _type(what: str, name: str, registry: Registry) -> Finding:  # noqa: ARG001 
     return Finding(what)
 
 
+def _keeper(what: str, name: str, registry: Registry) -> Finding:
+    made, wrong = _target(what, registry.keepers[name])
+    if wrong is None and not (isinstance(made, type) and issubclass(made, Keeper) and getattr(made, "kind", None) == name):
+        wrong = failed(what, f"{registry.keepers[name]} is no modelgraft.plugin.Keeper whose kind is '{name}'", _line_of(made))
+    return wrong or Finding(what)
+
+
 _OTHERS: Mapping[str, Callable[[str, str, Registry], Finding]] = {
     "weight reader": _reader,
     "backend": _backend,
     "recorded config": _recorded,
     "record type": _type,
+    "kept kind": _keeper,
 }
 
 

@@ -213,3 +213,9 @@ def register_components(register: Callable[[Any], None]) -> None:
     register(CausalConfig)
     register(Seq2SeqConfig)
     register(GatedCrossAttention)
+
+
+@hookimpl
+def register_keepers(register: Callable[[str, str], None]) -> None:
+    """Tell of the tokenizers that are kept."""
+    register("tokenizers", "modelgraft_plugins.kept_tokenizers:Keeps")

@@ -22,3 +22,9 @@ def register_backends(register: Callable[..., None]) -> None:
         devices=DEVICES,
         heeds=("threads",),
     )
+
+
+@hookimpl
+def register_keepers(register: Callable[[str, str], None]) -> None:
+    """Tell of the exports that are kept."""
+    register("exports", "modelgraft_plugins.onnx.keeping:Exports")

@@ -77,6 +77,15 @@ def register_families(register: Callable[[Any], None]) -> None:
 
 
 @hookspec
+def register_keepers(register: Callable[[str, str], None]) -> None:
+    """Tell of a kind of things that the plugin keeps on this machine: call `register(kind, "package.module:Class")`.
+
+    The class is a `modelgraft.plugin.Keeper`, in a module that is light to import. `modelgraft cache` lists, proves and
+    deletes what it keeps.
+    """
+
+
+@hookspec
 def register_commands(app: Any) -> None:
     """Offer commands of the command line: add them to the typer app, which is the plugin's own.
 

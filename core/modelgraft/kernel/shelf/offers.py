@@ -23,12 +23,14 @@ TABLES: Mapping[str, str] = {
     "weight reader": "weight_readers",
     "backend": "backends",
     "family": "families",
+    "kept kind": "keepers",
 }
 # Names that belong to the core: what it reads, writes or says by itself.
 RESERVED: Mapping[str, tuple[str, ...]] = {
     "record type": (*DTYPES, "list", "optional"),
     "weight reader": (".safetensors", ".pt", ".pth"),
     "backend": ("auto",),
+    "kept kind": ("conversions", "results", "downloads"),
 }
 _TARGET = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
 _WORD = re.compile(r"^[a-z][a-z0-9_]*$")
@@ -50,7 +52,8 @@ class Card:
 class Lost:
     """A name that a plugin offered and does not have.
 
-    what   "component", "record type", "recorded config", "weight reader", "backend", "family" or "command";  owner  who has it
+    what   "component", "record type", "recorded config", "weight reader", "backend", "family", "kept kind" or "command"
+    owner  who has it
     """
 
     what: str
@@ -77,6 +80,7 @@ class Offers:
     weight_readers: dict[str, str] = field(default_factory=dict)
     backends: dict[str, BackendCard] = field(default_factory=dict)
     families: dict[str, Card] = field(default_factory=dict)
+    keepers: dict[str, str] = field(default_factory=dict)
     lost: list[Lost] = field(default_factory=list)
 
     @property
@@ -137,6 +141,12 @@ class Offers:
         if not isinstance(card.name, str) or not _DASHED.match(card.name):
             raise PluginError(f"register_families got a card named {shown(card.name)}; wanted: a word in lower case, such as dinov2")
         self._add("family", card.name, card)
+
+    def add_keeper(self, kind: str, target: str) -> None:
+        """Take who keeps things of a kind."""
+        if not isinstance(kind, str) or not _WORD.match(kind):
+            raise PluginError(f"register_keepers got the kind {shown(kind)}; wanted: a word in lower case, such as exports")
+        self._add("kept kind", kind, _target(f"the keeper of '{kind}'", target))
 
     def names(self) -> Iterator[tuple[str, str]]:
         """Everything that is offered, as (what, name)."""

@@ -88,6 +88,7 @@ class Registry:
     weight_readers: Mapping[str, str]
     backends: Mapping[str, BackendCard]
     families: Mapping[str, Card]
+    keepers: Mapping[str, str]
     manager: pluggy.PluginManager = field(compare=False, repr=False)
     owners: Mapping[tuple[str, str], str] = field(default_factory=lambda: MappingProxyType({}))  # (what, name) -> its plugin
 
@@ -213,6 +214,7 @@ class _Building:
         hook("register_weight_readers", others)(register=offers.add_weight_reader)
         hook("register_backends", others)(register=offers.add_backend)
         hook("register_families", others)(register=offers.add_family)
+        hook("register_keepers", others)(register=offers.add_keeper)
         return offers
 
     def _take(self, offers: Offers) -> list[Lost]:

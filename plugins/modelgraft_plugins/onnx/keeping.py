@@ -1,0 +1,38 @@
+"""The exports that are kept, for `modelgraft cache`: each with what was tuned of it, and proven for other kinds of processors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from modelgraft.plugin import Keeper, KeptItem, clear_leftovers, complaint_of_note, seals
+from modelgraft_plugins.onnx import store
+
+
+class Exports(Keeper):
+    """ONNX files, with what was tuned of them and proven for each kind of processor."""
+
+    kind = "exports"
+
+    def items(self) -> Iterator[KeptItem]:
+        """Each with its manifest."""
+        root = store.exports_root()
+        for folder in sorted(root.glob("*/[!.]*/")):
+            if folder.parent.name == folder.name[:2]:
+                facts = store.manifest_in(folder)
+                about = " ".join(str(facts.get(name, "?")) for name in ("component", "precision"))
+                parity = f"{facts['parity']['relative']:.1e}" if "parity" in facts else "?"
+                yield KeptItem(self.kind, folder.name, folder, about, root / "locks" / folder.name, facts, parity)
+
+    def tidy(self, item: KeptItem) -> None:
+        """What killed processes have left beside an export, and in it."""
+        clear_leftovers(item.path.parent)
+        clear_leftovers(item.path)
+
+    def complaints(self, item: KeptItem) -> Iterator[tuple[Path, str]]:
+        """The export, each tuned form of it, and each note beside them."""
+        yield item.path, seals.complaint(item.path)
+        for tuned in item.path.glob("tuned-*/"):
+            yield tuned, seals.complaint(tuned)
+        for note in (*item.path.glob("proof-*.json"), *item.path.glob("*.refused")):
+            yield note, complaint_of_note(note)
