@@ -82,7 +82,7 @@ class Model(nn.Module):
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
-            elif parameter.ndim > 1 and not parameter.is_meta:
+            elif parameter.ndim > 1:
                 nn.init.normal_(parameter, std=spread)
 
     def get_input_embeddings(self) -> nn.Embedding:

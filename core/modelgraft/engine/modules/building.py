@@ -80,10 +80,14 @@ def parameters_without_memory() -> Iterator[None]:
 
 def cast(module: torch.nn.Module, dtype: str) -> torch.nn.Module:
     """Bring the floating parameters and buffers to a dtype, one tensor at a time."""
-    wanted = DTYPES.get(dtype)
-    if wanted is None:
+    return module.to(dtype=dtype_of(dtype))
+
+
+def dtype_of(dtype: str) -> torch.dtype:
+    """The dtype of that name. Raises InputError for one that modules do not run in."""
+    if dtype not in DTYPES:
         raise InputError(f"dtype '{dtype}' is not known to the torch backend; it knows {choices(DTYPES)}")
-    return module.to(dtype=wanted)
+    return DTYPES[dtype]
 
 
 def count_parameters(node: Node) -> int | None:

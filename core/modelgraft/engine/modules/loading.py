@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 
 import torch
 
 from modelgraft.engine.backend import LoadContext, Loaded
 from modelgraft.engine.driving import driving, loop_of
-from modelgraft.engine.modules.building import BUILDING, build, cast, count_of, parameters_without_memory
 from modelgraft.engine.modules.calling import in_torch
 from modelgraft.engine.modules.filling import fill, filled
+from modelgraft.engine.modules.fresh import fresh
 from modelgraft.engine.modules.grafting import adapted
 from modelgraft.engine.modules.held import Held
 from modelgraft.engine.modules.protocol import Bind, Close, Prepare, Warns
-from modelgraft.engine.modules.seeding import seeded
 from modelgraft.engine.modules.targets import resolve
 from modelgraft.kernel.words.errors import PluginError
 from modelgraft.kernel.words.guard import contained, shown
@@ -49,7 +47,7 @@ def load_module(context: LoadContext, shared: Mapping[str, Loaded]) -> tuple[tor
     elif context.weights is not None:
         module, kept = filled(context)
     else:
-        module, warnings = _without_weights(context)
+        module, warnings = fresh(context)
     module, remarks = adapted(module, context)
     module.requires_grad_(requires_grad=False)
     module = module.to(device=context.device).eval()
@@ -69,14 +67,3 @@ def load_driven(module: torch.nn.Module, context: LoadContext) -> Loaded:
     loop.prepare(context)
     call = in_torch(driving(loop, module.parts(tuple(node.component.parts(node.config))), node), context)
     return Loaded(call, state=module, bind=loop.bind, loop=loop)
-
-
-def _without_weights(context: LoadContext) -> tuple[torch.nn.Module, tuple[str, ...]]:
-    """Build a module that no checkpoint fills, with seeded random numbers: a part without a source is new, and the warning says so."""
-    node = context.node
-    with parameters_without_memory():
-        count = count_of(build(node.component, node))
-    with BUILDING, seeded(context.seed + zlib.crc32((node.share or node.name).encode())):
-        module = build(node.component, node)
-    warnings = (f"{node.name}: {count:,} parameters start from random numbers (seed {context.seed})",) if count else ()
-    return cast(module, context.dtype), warnings

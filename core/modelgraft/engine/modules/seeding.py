@@ -30,11 +30,11 @@ class seeded(TorchDispatchMode):  # type: ignore[no-untyped-call]  # noqa: N801 
         given = dict(kwargs or {})
         if _is_vain(func, args):
             return args[0]
-        drawing = _drawing(func) if given.get("generator") is None and _is_on_cpu(args, given) else None
+        drawing = drawing_form(func) if given.get("generator") is None and _is_on_cpu(args, given) else None
         return func(*args, **given) if drawing is None else drawing(*args, **{**given, "generator": self._generator})
 
 
-def _drawing(operator: Any) -> Callable[..., Any] | None:
+def drawing_form(operator: Any) -> Callable[..., Any] | None:
     """The form of an operator that takes a generator, such as `randn.generator` of `randn.default`; None when it does not draw."""
     if _takes_generator(operator):
         return operator  # type: ignore[no-any-return]
