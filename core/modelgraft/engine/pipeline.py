@@ -66,7 +66,7 @@ class Pipeline:
         self.opening, self._replan = opening, replan
         self._cache = cache or Cache()
         has_new = any(node.source is None and node.component.module is not None for node in plan.graph.nodes.values())
-        self._salt = f"weights from seed {opening.seed}" if opening.init == "random" or has_new else ""
+        self._salt = f"weights drawn one by one from seed {opening.seed}" if opening.init == "random" or has_new else ""
         self._types = types_of(plan.graph.graph.registry)
         self._manager = plan.graph.graph.registry.manager
         self._is_watched = opening.trace or has_watchers(self._manager)

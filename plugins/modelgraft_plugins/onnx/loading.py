@@ -154,7 +154,7 @@ def _on_host(context: LoadContext) -> LoadContext:
 def _identity(context: LoadContext) -> str:
     """What tells the weights of a node and its adapters from others."""
     node = context.node
-    own = context.weights.view.identity() if context.weights is not None else f"random {context.seed} {node.share or node.name}"
+    own = context.weights.view.identity() if context.weights is not None else f"drawn one by one {context.seed} {node.share or node.name}"
     new = f"random {context.seed} {node.name}"
     grafted = [
         adapter.source.identity() if adapter.source is not None and not starts_new(adapter, context) else new for adapter in node.adapters
