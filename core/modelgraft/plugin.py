@@ -83,10 +83,13 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.loops.loop import generate as generate
     from modelgraft.loops.module import Driven as Driven
     from modelgraft.loops.settings import Settings as Settings
+    from modelgraft.records.arrays import array_of as array_of
     from modelgraft.records.depth import Depth as Depth
     from modelgraft.records.embedding import Embedding as Embedding
     from modelgraft.records.imu import Imu as Imu
     from modelgraft.records.mask import Mask as Mask
+    from modelgraft.records.opening import open_named as open_named
+    from modelgraft.records.owning import own as own
     from modelgraft.records.pictures import PICTURE_PIXELS as PICTURE_PIXELS
     from modelgraft.records.pictures import eight_bits as eight_bits
     from modelgraft.records.pictures import on_white as on_white
@@ -202,6 +205,7 @@ _HOMES = {
     "Weights": "sources.weights",
     "WholeCard": "sources.cards",
     "archives": "sources",
+    "array_of": "records.arrays",
     "bound_function": "engine.backend",
     "cache_in_use": "sources.storage",
     "cache_root": "sources.storage",
@@ -231,7 +235,9 @@ _HOMES = {
     "nearest": "kernel.words.errors",
     "on_white": "records.pictures",
     "open_backend": "engine.backend",
+    "open_named": "records.opening",
     "option": "kernel.words.wording",
+    "own": "records.owning",
     "parameters_without_memory": "engine.modules.building",
     "parity_of": "engine.parity",
     "placed": "engine.modules.calling",
@@ -320,6 +326,7 @@ __all__ = [
     "Weights",
     "WholeCard",
     "archives",
+    "array_of",
     "bound_function",
     "cache_in_use",
     "cache_root",
@@ -349,7 +356,9 @@ __all__ = [
     "nearest",
     "on_white",
     "open_backend",
+    "open_named",
     "option",
+    "own",
     "parameters_without_memory",
     "parity_of",
     "placed",

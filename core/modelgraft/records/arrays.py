@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 NPY = b"\x93NUMPY"
 ARRAY_VALUES = 345_600_000  # as many as a sound may have: 1.4 GB of float32
-TEXT_BYTES = 256 * 2**20  # of numbers as text, which take about ten letters each
+TEXT_BYTES = 64 * 2**20  # of numbers as text, which take about ten letters each
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,7 @@ def array_or_picture(value: Any, reading: Reading, wanted: str) -> tuple[Any, Im
         if stream.read(len(NPY)) == NPY:
             return npy_in(stream, f"{reading.label}: {label}"), None
         stream.seek(0)
-        content = stream.read()
-    return None, pictures.read_picture(content, name=f"{reading.label}: {label}", say=reading.tell)
+        return None, pictures.picture_in(stream, name=reading.label, label=label, say=reading.tell)
 
 
 def npy_in(stream: IO[bytes], label: str) -> Any:

@@ -97,7 +97,7 @@ def read_video(source: Source, cut: Cut, reading: Reading) -> Video:
         except MemoryError as error:
             raise InputError(f"{label} does not fit into the memory of this machine: cut it into pieces") from error
         except Exception as error:
-            raise InputError(f"{label} is damaged or cut: {reason(error)}; save it again from its original") from error
+            raise InputError(f"{label} is damaged or cut: {_why(error)}; save it again from its original") from error
 
 
 def _gathered(frames: Iterable[Timed], cut: Cut, label: str, reading: Reading) -> Video:
@@ -130,6 +130,11 @@ def _gathered(frames: Iterable[Timed], cut: Cut, label: str, reading: Reading) -
     return Cut(most=cut.most).applied(Video(numpy.stack([frame for _, frame in kept]), rate / step, times))
 
 
+def _why(error: Exception) -> str:
+    """What a decoder says, without its numbers and what it was called with."""
+    return str(getattr(error, "strerror", None) or reason(error))
+
+
 def _size(frame: Any) -> str:
     return f"{frame.shape[1]} x {frame.shape[0]}"
 
@@ -160,7 +165,7 @@ def _of_film(stream: IO[bytes], label: str) -> Iterator[Timed]:
     try:
         container = av.open(stream, mode="r")
     except Exception as error:
-        raise InputError(f"{label} is no video that can be read ({reason(error)}); wanted: mp4, mov, mkv, webm, avi, gif, webp") from error
+        raise InputError(f"{label} is no video that can be read ({_why(error)}); wanted: mp4, mov, mkv, webm, avi, gif, webp") from error
     with container:
         if not container.streams.video:
             raise InputError(f"{label} holds no pictures, only sound; wanted {WANTED}")

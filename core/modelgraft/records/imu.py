@@ -9,6 +9,7 @@ from modelgraft.kernel.words.amounts import in_seconds
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.records.record import Record
 from modelgraft.records.record_type import Reading, RecordType
+from modelgraft.records.telling import describe
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,8 +96,8 @@ class ImuType(RecordType):
         if is_source(given.value):
             found = read_imu(given.value, reading, rate_hz=rate)
             return checked(found.samples, found.rate_hz, names or found.names, reading)
-        if hasattr(given.value, "shape") and rate is None:
-            raise InputError(f"{reading.label}: found samples without their rate, wanted (samples, rate_hz) or modelgraft.Imu")
+        if rate is None and (isinstance(given.value, list | tuple) or hasattr(given.value, "shape")):
+            raise InputError(f"{reading.label}: found {describe(given.value)} without a rate, wanted (samples, rate_hz) or modelgraft.Imu")
         return checked(given.value, rate, names, reading)
 
     def accepts(self, value: Any) -> bool:

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 from modelgraft.kernel.words.errors import InputError, choices
 from modelgraft.records.arrays import NPY, json_in, npy_in, text_in
 from modelgraft.records.imu import WANTED, Imu
-from modelgraft.records.opening import Source, open_named, reason
+from modelgraft.records.opening import FILE_BYTES, Source, open_named, reason
 
 if TYPE_CHECKING:
     from modelgraft.records.record_type import Reading
@@ -55,7 +55,10 @@ def _of_npz(stream: IO[bytes], label: str, rate_hz: float | None) -> Imu:
             names = [name.removesuffix(".npy") for name in archive.namelist()]
             if "samples" not in names:
                 raise InputError(f"{label} holds {choices(names, most=6)}; wanted: the array `samples`, and `rate_hz`")
-            stated = {name: npy_in(io.BytesIO(archive.read(f"{name}.npy")), label) for name in ("samples", "rate_hz") if name in names}
+            inside = [f"{name}.npy" for name in ("samples", "rate_hz") if name in names]
+            if (most := max(archive.getinfo(name).file_size for name in inside)) > FILE_BYTES:
+                raise InputError(f"{label} holds an array of {most:,} bytes, more than {FILE_BYTES:,}; cut it into pieces")
+            stated = {name.removesuffix(".npy"): npy_in(io.BytesIO(archive.read(name)), label) for name in inside}
     except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, ValueError) as error:
         raise InputError(f"{label} cannot be read as arrays: {reason(error)}") from error
     stated_hz = float(stated["rate_hz"].reshape(-1)[0]) if stated.get("rate_hz") is not None and stated["rate_hz"].size else None

@@ -78,6 +78,8 @@ class MaskType(RecordType):
             found = array_of(value.pixels, reading, WANTED)
         else:
             found, picture = array_or_picture(value, reading, WANTED)
+            if picture is not None and (picture.mode.startswith("I") or picture.mode == "F"):
+                raise reading.refused(numpy.asarray(picture), WANTED)
             if picture is not None:
                 found = numpy.asarray(picture.convert("L"))
         if found.ndim != 2 or 0 in found.shape:

@@ -50,11 +50,16 @@ def read_picture(source: Source, *, name: str, say: Say = silent, find: Find = p
     """
     label, stream = open_named(source, name=name, wanted="a picture", find=find)
     with stream:
-        picture = opened(stream, f"{name}: {label}")
-        found = upright(picture, f"{name}: {label}")
-        if picture.format != "MPO" and _is_animated(picture):  # MPO: a photograph of a phone, with its preview
-            say(f"{label} has more than one frame; the first is seen")
-        return found
+        return picture_in(stream, name=name, label=label, say=say)
+
+
+def picture_in(stream: IO[bytes], *, name: str, label: str, say: Say) -> Image:
+    """The picture in a stream, decoded, upright. Raises InputError for no picture, a cut file, too many pixels."""
+    picture = opened(stream, f"{name}: {label}")
+    found = upright(picture, f"{name}: {label}")
+    if picture.format != "MPO" and _is_animated(picture):  # MPO: a photograph of a phone, with its preview
+        say(f"{label} has more than one frame; the first is seen")
+    return found
 
 
 def opened(stream: IO[bytes], label: str) -> Image:

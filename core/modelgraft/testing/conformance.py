@@ -262,6 +262,8 @@ def _parameter_law(node: Node) -> Iterator[str]:
 
 def same(one: Any, other: Any, *, tolerance: float = 0.0) -> bool:
     """Whether two values are equal: tensors elementwise, within an absolute and relative tolerance; NaN equals NaN."""
+    if one is other:
+        return True
     if hasattr(one, "dtype") and hasattr(other, "dtype") and hasattr(one, "detach"):
         return _same_tensors(one, other, tolerance)
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
