@@ -14,7 +14,7 @@ import pytest
 import modelgraft as mg
 from support.running import TEXT, Counter, document, fan, function, graph_of, handing_on, joiner, meeting, opened, registry_of
 
-TORCH = {"register_backends": mg.hookimpl(lambda register: register("torch", "modelgraft.backends.torch:TorchBackend"))}
+TORCH = {"register_backends": mg.hookimpl(lambda register: register("torch", "modelgraft_plugins.torch.backend:TorchBackend"))}
 THREADS, RUNS = 4, 12
 
 
