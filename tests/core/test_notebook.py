@@ -37,7 +37,7 @@ def test_reprs_are_short():
     assert repr(pipeline) == "<Pipeline toy: 4 nodes, closed>"
     assert repr(events[-1]).startswith("<Event result: result={text: 'XXXX")
     assert max(len(repr(event)) for event in events) < 200
-    assert repr(mg.Result({}, error=mg.InputError("a\nb"))) == "<Result failed: InputError: a>"
+    assert repr(mg.Result({}, error=mg.InputError("a\nb"))) == "<Result failed: a>"
 
 
 def test_a_repr_of_a_large_result_is_short():

@@ -12,7 +12,7 @@ from skimage import data
 
 import modelgraft as mg
 from modelgraft.cli.tables import plan_document
-from modelgraft.kernel.words.errors import NodeError
+from modelgraft.kernel.words.errors import InputError
 from support import checkpoints
 
 pytestmark = [
@@ -136,7 +136,7 @@ def test_a_decoder_whose_logits_are_no_numbers_is_named(backend, folders, tmp_pa
     with mg.open(mg.load(path, params={"checkpoint": str(folder)}), backend=backend) as pipeline:
         assert len(pipeline.run(image=vectors, prompt=["a cat", "a dog"])["text"]) == 2
         vectors[1, 2, 0] = float("nan")
-        expected = r"node 'llm' \(llm/causal, plugin 'llm'\) failed: the logits of record 1 are nan after 0 tokens of its answer"
-        with pytest.raises(NodeError, match=expected) as raised:
+        expected = r"^llm \(tongue\.yaml:\d+\): the logits of record 1 are nan after 0 tokens of its answer"
+        with pytest.raises(InputError, match=expected) as raised:
             pipeline.run(image=vectors, prompt=["a cat", "a dog"])
         assert raised.value.node == "llm"

@@ -173,7 +173,7 @@ def test_talk_says_what_is_wrong_with_a_sound(tmp_path):
     with mg.open("talk", offline=True) as pipeline:
         with pytest.raises(mg.InputError, match=r"input 'audio': '.*empty\.wav' is empty: it holds no samples"):
             pipeline.run(audio=empty)
-        with pytest.raises(mg.NodeError, match=r"the sound lasts 31\.0 s and 30 s are heard at once; cut it into pieces"):
+        with pytest.raises(mg.InputError, match=r"the sound lasts 31\.0 s and 30 s are heard at once; cut it into pieces"):
             pipeline.run(audio=mg.Audio(np.zeros((1, 31 * 8000), np.float32), 8000))
 
 

@@ -66,7 +66,7 @@ outputs: {{logits: llm.logits}}
 @pytest.mark.parametrize(("prompt", "times"), [("w5", 0), ("<image> w5 <image> w6 <image>", 3)])
 def test_a_prompt_shows_all_pictures_and_no_more(folder: Path, prompt: str, times: int):
     """One that is left out, or one too many, is told with both numbers."""
-    with mg.open(graph(folder)) as pipeline, pytest.raises(mg.NodeError) as caught:
+    with mg.open(graph(folder)) as pipeline, pytest.raises(mg.InputError) as caught:
         pipeline.run(pictures=pictures_of("two_images", 0)[None], prompt=prompt)
     assert f"the prompt holds '<image>' {times} times, and 2 media are given: write it once for each" in str(caught.value)
 
@@ -74,7 +74,7 @@ def test_a_prompt_shows_all_pictures_and_no_more(folder: Path, prompt: str, time
 def test_a_tokenizer_without_the_placeholder_is_refused(folder: Path):
     """Nothing could say where the pictures stand."""
     params = {"nodes.llm.with.placeholder": "<picture>"}
-    with mg.open(mg.load(graph(folder).path, params=params)) as pipeline, pytest.raises(mg.NodeError) as caught:
+    with mg.open(mg.load(graph(folder).path, params=params)) as pipeline, pytest.raises(mg.InputError) as caught:
         pipeline.run(pictures=pictures_of("one_row", 0)[None], prompt="w5")
     assert "the tokenizer has no token '<picture>', which marks where the media stand; set `placeholder`" in str(caught.value)
 
@@ -175,9 +175,9 @@ def test_a_record_whose_prompt_does_not_fit_is_refused_alone_and_beside_others(f
     counts = {"counts": torch.tensor([2, 2, 2])} if are_counted else {}
     row = order.index(1)
     with mg.open(chosen) as pipeline:
-        with pytest.raises(mg.NodeError, match=rf"the prompt of record {row + 1} of 3 holds '<image>' 0 times, and 2 media are given"):
+        with pytest.raises(mg.InputError, match=rf"the prompt of record {row + 1} of 3 holds '<image>' 0 times, and 2 media are given"):
             pipeline.run(outputs=["logits"], **given, **counts)
-        with pytest.raises(mg.NodeError, match=r"the prompt holds '<image>' 0 times, and 2 media are given"):
+        with pytest.raises(mg.InputError, match=r"the prompt holds '<image>' 0 times, and 2 media are given"):
             pipeline.run(outputs=["logits"], **{name: value[row : row + 1] for name, value in (given | counts).items()})
 
 
@@ -185,5 +185,5 @@ def test_one_picture_without_its_place_is_refused_beside_one_with_it(folder: Pat
     with mg.open(graph(folder)) as pipeline:
         pictures = torch.stack([pictures_of("one_row", 0)] * 2)
         for prompts, row in ((["w5", "<image> w5"], 1), (["<image> w5", "w5"], 2)):
-            with pytest.raises(mg.NodeError, match=rf"of record {row} of 2 holds '<image>' 0 times, and 1 medium is given"):
+            with pytest.raises(mg.InputError, match=rf"of record {row} of 2 holds '<image>' 0 times, and 1 medium is given"):
                 pipeline.run(outputs=["logits"], pictures=pictures, prompt=prompts)

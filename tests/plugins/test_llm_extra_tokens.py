@@ -100,7 +100,7 @@ def test_an_end_token_ends_an_answer(tmp_path: Path):
 def test_an_end_token_that_is_not_there_is_named(tmp_path: Path):
     """A slip would let every answer run on."""
     checkpoints.llama(tmp_path / "model")
-    with mg.open(graph(tmp_path, ends=["<|end|>"])) as pipeline, pytest.raises(mg.NodeError) as caught:
+    with mg.open(graph(tmp_path, ends=["<|end|>"])) as pipeline, pytest.raises(mg.InputError) as caught:
         pipeline.run(prompt="a")
     assert "llm.end_tokens: the tokenizer has no token '<|end|>'" in str(caught.value)
 

@@ -19,7 +19,7 @@ from modelgraft.cli.interrupts import Interrupts
 from modelgraft.cli.screen import Screen
 from modelgraft.cli.session import Session
 from modelgraft.kernel.language.shipped import shipped_names
-from modelgraft.kernel.words.errors import Cancelled, DocumentError, GraphError, ModelgraftError, ModelgraftWarning, NodeError
+from modelgraft.kernel.words.errors import Cancelled, DocumentError, GraphError, ModelgraftError, ModelgraftWarning, NodeError, where_of
 from modelgraft.kernel.words.guard import Escaped, contained, place_of, said
 from modelgraft.kernel.words.wording import at_command_line
 
@@ -159,9 +159,8 @@ def _report(error: BaseException, session: Session, *, debug: bool) -> int:
         screen.problems(error.noted, kind="document" if isinstance(error, DocumentError) else "graph")
         return FAILED
     if isinstance(error, ModelgraftError):
-        where = {"node": error.node, "component": error.component} if isinstance(error, NodeError) else {}
         line = _line_of(error.__cause__) if isinstance(error, NodeError) and not screen.is_json else ""
-        screen.error(f"{error.unworded}{line}", kind=type(error).__name__, **where)
+        screen.error(f"{error.unworded}{line}", kind=type(error).__name__, **where_of(error))
         return FAILED
     text = f"this is a defect of modelgraft or of a plugin: {said(error).strip().partition(chr(10))[0]}"
     screen.error(text if debug else f"{text}\n    run it again with --debug to see where, and report it", kind="defect")

@@ -17,7 +17,7 @@ from modelgraft.cli.interrupts import TERMINATED
 from modelgraft.cli.overwriting import refuse_for_graph
 from modelgraft.cli.running import run_document, run_watched
 from modelgraft.cli.written import Targets, absences, read_targets, say_outputs, write_outputs
-from modelgraft.kernel.words.errors import Cancelled, InputError, ModelgraftError, NodeError, choices, nearest
+from modelgraft.kernel.words.errors import Cancelled, InputError, ModelgraftError, choices, nearest, where_of
 from modelgraft.kernel.words.guard import said
 from modelgraft.kernel.words.notation import json_text
 from modelgraft.kernel.words.ports import Modality
@@ -90,8 +90,7 @@ class Repl:
         if not self.is_json:
             self.session.screen.error(text, kind=kind)
             return
-        where = {"node": error.node, "component": error.component} if isinstance(error, NodeError) else {}
-        self._answer({"ok": False, "error": {"kind": kind, "message": text, **where}})
+        self._answer({"ok": False, "error": {"kind": kind, "message": text, **where_of(error)}})
 
     def _answer(self, document: Mapping[str, Any]) -> None:
         self.session.screen.say(json_text(document))

@@ -8,7 +8,7 @@ that fill the CPU with threads of their own may gain nothing side by side: there
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from math import inf
 from time import perf_counter
@@ -21,7 +21,7 @@ from modelgraft.engine.result import Span, Timeline
 from modelgraft.engine.run import Run
 from modelgraft.engine.scheduler import Ran, Stopped, run_in_lanes
 from modelgraft.engine.turns import Turn, in_turn
-from modelgraft.kernel.words.errors import Cancelled, GraphError, NodeError, NodeTimeout, PluginError
+from modelgraft.kernel.words.errors import Cancelled, GraphError, InputError, NodeError, NodeTimeout, PluginError
 from modelgraft.kernel.words.guard import is_heard, said
 
 WORTH_S = 200e-6  # what a run in lanes costs at least: waking threads and waiting for them
@@ -196,6 +196,8 @@ class Engine:
             return Cancelled(f"stopped by the user{where}{still}", node=name, component=component, outputs=outputs)
         if isinstance(error, GraphError | PluginError):
             return error
+        if isinstance(error, InputError) and job is not None:
+            return self._refused(job, error, outputs, still)
         if isinstance(error, NodeError):
             kind = next(
                 kind for kind in (NodeTimeout, Cancelled, NodeError) if isinstance(error, kind)
@@ -205,6 +207,14 @@ class Engine:
         by = f", plugin '{plugin}'" if plugin else ""
         text = said(error).removeprefix(f"{name}: ")  # what names its node itself would name it twice
         return NodeError(f"node '{name}' ({component}{by}) failed: {text}{still}", node=name, component=component, outputs=outputs)
+
+    def _refused(self, job: int, error: InputError, outputs: Mapping[str, Any], still: str) -> InputError:
+        """A value that a node refused is a value all the same: the error says in which node, and where that stands."""
+        (name, component), place, text = self._names[job], self.layout.jobs[job].step.node.place, said(error)
+        where = f"{name} ({place.short})" if place is not None else name
+        bare = text.removeprefix(f"{name}: ").removeprefix(f"{component}: ")
+        named = text if text.startswith(f"{name}.") else f"{where}: {bare}"
+        return InputError(f"{named}{still}", node=name, component=component, place=place, outputs=outputs)
 
     def _named(self, values: dict[int, Any]) -> dict[str, Any]:
         return {str(self.layout.slots[slot]): value for slot, value in sorted(values.items())}

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar
 
 from modelgraft.engine.result import Result
 from modelgraft.engine.shown import brief
-from modelgraft.kernel.words.errors import ModelgraftError, NodeError, choices
+from modelgraft.kernel.words.errors import ModelgraftError, choices, where_of
 from modelgraft.kernel.words.guard import said
 
 Plain = Callable[[Any], Any]  # makes of a value what JSON has
@@ -207,8 +207,8 @@ def misfit(kind: str, facts: Iterable[str]) -> str:
 def error_document(error: BaseException) -> dict[str, Any]:
     """An error as JSON has it: its class, its sentence, and where it happened."""
     kind = type(error).__name__ if isinstance(error, ModelgraftError) else "defect"
-    where = {"node": error.node, "component": error.component} if isinstance(error, NodeError) else {}
-    return {"kind": kind, "message": said(error), **{name: value for name, value in where.items() if value}}
+    where = where_of(error)
+    return {"kind": kind, "message": said(error), **where}
 
 
 def _as_json(value: Any, plain: Plain) -> Any:

@@ -273,7 +273,7 @@ class Pipeline:
             if is_of_map:
                 raise NodeError(said(error), node="") from error
             raise
-        except NodeError as error:
+        except (NodeError, InputError) as error:
             error.outputs = Handed(error.outputs, partial(self._ready, run.count))
             run.failure = error
             if run.left:

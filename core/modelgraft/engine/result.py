@@ -81,7 +81,7 @@ class Result(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         if self.error is not None:
-            return f"<Result failed: {type(self.error).__name__}: {str(self.error).partition(chr(10))[0]}>"
+            return f"<Result failed: {str(self.error).partition(chr(10))[0]}>"
         told = ", ".join(f"{name}={brief(value)}" for name, value in self.outputs.items())
         return f"<Result {'; '.join([told or 'nothing', *self._remarks()])}>"
 

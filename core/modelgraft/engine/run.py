@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from modelgraft.engine.events import OF_NODES, Event, Sink, Warned, misfit
-from modelgraft.kernel.words.errors import Cancelled, NodeError, PluginError
+from modelgraft.kernel.words.errors import Cancelled, InputError, NodeError, PluginError
 
 LOOK_S = 0.01  # how often `Stop.wait` looks
 
@@ -80,7 +80,7 @@ class Run:
         self.keys: Mapping[str, str] = {}
         self.said: list[str] = []
         self.sizes: dict[str, int] = {}
-        self.failure: NodeError | None = None
+        self.failure: NodeError | InputError | None = None
         self.left: tuple[str, ...] = ()
         self._id = ""
 

@@ -26,6 +26,7 @@ ERROR: Schema = {
         "message": {"type": "string"},
         "node": {"type": "string"},
         "component": {"type": "string"},
+        "place": {"type": "string", "description": "The file and line of the node that refused a value."},
     },
     "required": ["kind", "message"],
 }

@@ -212,8 +212,7 @@ def _remarks(seat: Seat, component: Component, view: Source, given: Mapping[str,
     try:
         found = list(component.config.unheeded(view))
     except Exception as error:  # noqa: BLE001 a config from elsewhere may lack or hold anything
-        cause = f"{type(error).__name__}: {error}"
-        sentence = f"plugin '{component.plugin}': {component.id} could not tell what it does not heed of {view.text}: {cause}"
+        sentence = f"plugin '{component.plugin}': {component.id} could not tell what it does not heed of {view.text}: {said(error)}"
         return (Problem("unheeded", sentence, place, "this is a defect of the plugin", node=seat.node),)
     return tuple(
         Problem("unheeded", f"{seat.scope}: {sentence}", place, hint, node=seat.node)

@@ -4,7 +4,7 @@ ModelgraftError                 anything this package raises on purpose
 ├── GraphError                  before the run: carries every problem of one phase
 │   ├── DocumentError           a file that cannot be read as a graph document
 │   └── SourceError             weights or configs that cannot be found, read or trusted
-├── InputError                  a value given by the user: a picture, a sound, a flag, an output path
+├── InputError                  a value given by the user: a picture, a sound, a flag, an output path; of a run, with its node
 ├── NodeError                   during the run: carries the node, the cause and the outputs that were ready
 │   ├── NodeTimeout             a node took longer than its limit
 │   └── Cancelled               the run was stopped by the caller
@@ -134,7 +134,19 @@ class SourceError(GraphError):
 
 
 class InputError(ModelgraftError):
-    """A value given by the user does not fit: says which, what was found, what was wanted and a way out."""
+    """A value given by the user does not fit: says which, what was found, what was wanted and a way out.
+
+    node     the node that refused it while the graph ran, `component` what runs there and `place` where it stands in the graph;
+             empty and None before
+    outputs  what was ready then, by `node.port`
+    """
+
+    def __init__(
+        self, message: str, *, node: str = "", component: str = "", place: Place | None = None, outputs: Mapping[str, Any] | None = None
+    ) -> None:
+        self.node, self.component, self.place = node, component, place
+        self.outputs: Mapping[str, Any] = {} if outputs is None else outputs
+        super().__init__(message)
 
 
 class PluginError(ModelgraftError):
@@ -160,6 +172,15 @@ class NodeTimeout(NodeError):
 
 class Cancelled(NodeError):
     """The run was stopped by the caller, by Ctrl-C or because a sibling failed."""
+
+
+def where_of(error: BaseException) -> dict[str, str]:
+    """Where in a graph an error happened, as far as it says: node, component, place."""
+    if not isinstance(error, NodeError | InputError):
+        return {}
+    place = str(error.place) if isinstance(error, InputError) and error.place is not None else ""
+    found = {"node": error.node, "component": error.component, "place": place}
+    return {name: value for name, value in found.items() if value}
 
 
 def nearest(name: str, options: Iterable[str]) -> str:
