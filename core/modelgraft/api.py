@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelgraft.building import Graph, allowed
 from modelgraft.engine.backend import open_backend
-from modelgraft.engine.opening import Opening, Placing, option, taking
+from modelgraft.engine.opening import Opening, Placing, in_environment, option, taking
 from modelgraft.kernel.checking import placement
 from modelgraft.kernel.language import expand
 from modelgraft.kernel.planning import planner
@@ -74,7 +74,7 @@ def plan(graph: Subject, planning: Planning) -> Plan:
     solved = check(graph)
     placement.refuse_device(solved.graph.registry, planning.backend, planning.device)
     built = _count_built if planning.exact else None
-    found = planner.plan(solved, wanted=planning.wanted, count_built=built, asked=planning.placement())
+    found = planner.plan(solved, wanted=planning.wanted, count_built=built, asked=planning.placement(), otherwise=in_environment())
     _refuse_backends(found)
     return found
 
@@ -119,6 +119,7 @@ def open(graph: Subject, asked: Asked) -> Pipeline:
     solved = check(_with_params(graph, asked.params), offline=asked.offline)
     where = _placement(solved, asked.device, asked.backend)
     placed = {**asked.placement(), "device": where.pop("flag", None)}
+    where |= in_environment()
 
     def replan(wanted: tuple[str, ...] | None = None) -> Plan:
         return fuse(planner.plan(solved, wanted=wanted, asked=placed, otherwise=where))

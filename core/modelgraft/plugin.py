@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.engine.driving import loop_of as loop_of
     from modelgraft.engine.ledger import Holding as Holding
     from modelgraft.engine.ledger import Ledger as Ledger
+    from modelgraft.engine.measuring import note_memory as note_memory
     from modelgraft.engine.modules.building import DTYPES as DTYPES
     from modelgraft.engine.modules.building import parameters_without_memory as parameters_without_memory
     from modelgraft.engine.modules.calling import in_torch as in_torch
@@ -232,6 +233,7 @@ _HOMES = {
     "load_module": "engine.modules.loading",
     "locked": "sources.storage",
     "loop_of": "engine.driving",
+    "note_memory": "engine.measuring",
     "nearest": "kernel.words.errors",
     "on_white": "records.pictures",
     "open_backend": "engine.backend",
@@ -354,6 +356,7 @@ __all__ = [
     "locked",
     "loop_of",
     "nearest",
+    "note_memory",
     "on_white",
     "open_backend",
     "open_named",

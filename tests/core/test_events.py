@@ -84,7 +84,7 @@ def test_every_event_of_real_runs_passes_the_schema(tmp_path, monkeypatch):
         handing_on(),
     ]
     nodes = {
-        "tell": {"use": "toy/tell", "in": {"x": "inputs.x"}},
+        "tell": {"use": "toy/tell", "in": {"x": "inputs.x"}, "runtime": {"keep": False}},
         "keep": {"use": "toy/keep", "in": {"x": "tell"}},
         "deny": {"use": "toy/deny", "in": {"x": "inputs.x"}},
         "left": {"use": "toy/same", "in": {"x": "keep"}, "when": "deny"},

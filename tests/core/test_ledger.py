@@ -7,7 +7,8 @@ import threading
 import pytest
 
 import modelgraft as mg
-from modelgraft.engine.ledger import EVERY, Ledger
+from modelgraft.engine.ledger import Ledger
+from modelgraft.kernel.words.amounts import EVERY
 
 
 class Kept:

@@ -76,6 +76,7 @@ def test_an_option_that_is_not_there_is_told_with_the_nearest():
         ("fallback", "cpu", "'torch', or None"),
         ("timeout_s", 0, "seconds, more than 0, or None"),
         ("threads", 0, "a whole number, at least 1, or None"),
+        ("max_memory", "lots", "a size such as 8GB or 500MiB, or one for each device: cpu=2GB,cuda:0=8GB; or None"),
     ],
 )
 def test_a_value_that_means_nothing_is_refused_wherever_an_opening_is_made(name, value, wanted):
@@ -92,8 +93,9 @@ def test_a_command_takes_the_options_that_stand_on_it_and_no_others():
         return first, opening, last
 
     taken = with_opening("plan")(command)
-    assert list(inspect.signature(taken).parameters) == ["first", "backend", "device", "dtype", "precision", "threads", "last"]
-    given = dict.fromkeys(("backend", "device", "precision", "threads"))
+    known = ["backend", "device", "dtype", "precision", "threads", "max_memory"]
+    assert list(inspect.signature(taken).parameters) == ["first", *known, "last"]
+    given = dict.fromkeys(name for name in known if name != "dtype")
     assert taken(first=1, last=2, dtype="float16", **given) == (1, Opening(dtype="float16"), 2)
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from modelgraft.engine.backend import open_backend
 from modelgraft.engine.fusing import fuse, segments_of
-from modelgraft.kernel.words.amounts import UNKNOWN
+from modelgraft.kernel.planning.memory import Forecast, forecasts
+from modelgraft.kernel.words.amounts import UNKNOWN, in_bytes
 from modelgraft.kernel.words.backends import USUAL
 from modelgraft.kernel.words.plans import HEADS, NUMBERS
 from modelgraft.tools.unread import told, unread_parts
@@ -22,6 +23,9 @@ def print_plan(plan: Plan, screen: Screen) -> None:
     screen.table(HEADS, plan.rows(), right=NUMBERS, last=True)
     if plan.pruned:
         screen.say(f"left out, because no wanted output needs them: {', '.join(plan.pruned)}")
+    for forecast in forecasts(plan):
+        if forecast.limit is not None or any(not need.stays for need in forecast.needs):
+            screen.say(_told_of_memory(forecast))
     for source, parts in unread_parts(plan.graph).items():
         screen.say(f"no node reads of {source}: {told(parts)}")
     for warning in plan.graph.remarks:
@@ -36,6 +40,20 @@ def print_plan(plan: Plan, screen: Screen) -> None:
     unknown = [step.node.name for step in plan.steps if step.parameters.total is None]
     if unknown:
         screen.say(f"{UNKNOWN}: not known without building {', '.join(unknown)}; --exact builds on the meta device, without memory")
+
+
+def _told_of_memory(forecast: Forecast) -> str:
+    """What a device must hold at once, and whether it may."""
+    unknown = f", without {', '.join(forecast.unknown)}, which is not known" if forecast.unknown else ""
+    limit = "" if forecast.limit is None else f"; it may hold {in_bytes(forecast.limit)}{'' if forecast.fits else ', which is not enough'}"
+    return f"{forecast.device} holds {in_bytes(forecast.bytes)} at once{unknown}{limit}"
+
+
+def _memory_document(plan: Plan) -> dict[str, Any]:
+    return {
+        forecast.device: {"bytes": forecast.bytes, "limit": forecast.limit, "fits": forecast.fits, "unknown": list(forecast.unknown)}
+        for forecast in forecasts(plan)
+    }
 
 
 def _parities(plan: Plan) -> dict[str, Mapping[str, Any]]:
@@ -67,6 +85,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "warnings": [warning.as_json() for warning in plan.graph.remarks],
         **_segments_document(plan),
         "totals": _totals_document(plan.totals),
+        "memory": _memory_document(plan),
     }
 
 

@@ -57,10 +57,10 @@ class Binding:
         """
         node, loader = job.step.node, self.loader
         tell_odd = partial(self._tell_odd, job)
-        call = listed(self._lazy(job) if node.lazy else loader.load(job.step).call, node)
+        call = listed(loader.load(job.step).call if loader.stays(node) else self._when_needed(job), node)
         call = apart(call, node, habits=self.habits, is_watched=is_checked, is_strict=self.is_strict, tell=tell_odd)
         if node.name not in self.looked_at and gives_floats(node):
-            call = looked_at_once(call, node, seen=self.looked_at, state=lambda: loader.load(job.step).state, tell=tell_odd)
+            call = looked_at_once(call, node, seen=self.looked_at, state=lambda: loader.state(job.step), tell=tell_odd)
         if is_routed:
             call = routed(call, node, count=_count, check=check_of(node, self.types))
         elif is_checked or gives_masks(node) or is_constant(node):
@@ -80,10 +80,10 @@ class Binding:
     def turn(self, job: Job) -> Turn | None:
         """Where runs wait that need this job at the same time; None: nowhere."""
         node = job.step.node
-        return self.turns.of(job, is_shared=node.lazy or self.loader.load(job.step).is_shared)
+        return self.turns.of(job, is_shared=self.loader.stays(node) and self.loader.load(job.step).is_shared)
 
-    def _lazy(self, job: Job) -> Call:
-        return lambda *arguments: self.loader.load(job.step).call(*arguments)
+    def _when_needed(self, job: Job) -> Call:
+        return lambda *arguments: self.loader.call(job.step, arguments)
 
     def _keeping(self, call: Call, job: Job) -> Call:
         def run(*arguments: Any) -> Any:

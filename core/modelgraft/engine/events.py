@@ -74,6 +74,16 @@ class NodeLoaded(Event):
 
     kind = "node-loaded"
     seconds: Annotated[float, "that the load took"]
+    bytes: Annotated[int | None, "that it takes, as far as that can be measured; null for what has no weights"] = None
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class NodeReleased(Event):
+    """A node was let go of; the next use loads it anew."""
+
+    kind = "node-released"
+    reason: Annotated[str, "why, in a few words"]
+    bytes: Annotated[int, "that it took"]
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
@@ -172,8 +182,8 @@ class RunResult(Event):
 CLASSES: Mapping[str, type[Event]] = {
     each.kind: each
     for each in (
-        RunStarted, NodeLoading, NodeLoaded, NodeStarted, NodeFinished, NodeCached, NodeSkipped, NodeFailed, Token, Progress, Output,
-        Warned, RunFailed, RunResult,
+        RunStarted, NodeLoading, NodeLoaded, NodeReleased, NodeStarted, NodeFinished, NodeCached, NodeSkipped, NodeFailed, Token, Progress,
+        Output, Warned, RunFailed, RunResult,
     )
 }  # fmt: skip
 KINDS: Mapping[str, str] = {kind: (each.__doc__ or "").partition("\n")[0] for kind, each in CLASSES.items()}

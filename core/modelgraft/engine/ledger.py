@@ -18,11 +18,11 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from modelgraft.kernel.planning.memory import limit_of, named
 from modelgraft.kernel.words.amounts import in_bytes
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.kernel.words.wording import option
 
-EVERY = "*"  # the limit of each device that has none of its own
 LOOK_S = 0.1  # how often who waits for room looks whether its run was stopped
 
 Block = tuple[str, Hashable]  # a device, and what tells a piece of memory there from others: several may hold the same
@@ -33,15 +33,17 @@ class Holding:
     """What takes memory: of one node, or of one thing that is kept.
 
     what     for people: "llm", "the conversation of llm"
+    device   that it was meant for
     blocks   bytes by the memory that it holds
     let_go   frees it; None: it stays until it is released
     planned  the bytes that were expected;  is_measured  whether `blocks` are what was found
     """
 
-    __slots__ = ("_ledger", "blocks", "is_gone", "is_measured", "let_go", "planned", "uses", "what")
+    __slots__ = ("_ledger", "blocks", "device", "is_gone", "is_measured", "let_go", "planned", "uses", "what")
 
     def __init__(self, ledger: Ledger, what: str, blocks: Mapping[Block, int], let_go: LetGo | None) -> None:
         self._ledger, self.what, self.blocks, self.let_go = ledger, what, blocks, let_go
+        self.device = next(iter(blocks))[0]
         self.planned = sum(blocks.values())
         self.is_measured, self.uses, self.is_gone = False, 0, False
 
@@ -71,6 +73,10 @@ class Holding:
     def measured(self, blocks: Mapping[Block, int]) -> None:
         """Note what it takes in truth."""
         self._ledger.measured(self, blocks)
+
+    def leave(self) -> bool:
+        """Take it out of the ledger if it may go, for its holder to free it; gives whether it may."""
+        return self._ledger.leave(self)
 
     def release(self) -> None:
         """Take it out of the ledger; who holds it frees it. Doing so twice does nothing."""
@@ -147,6 +153,14 @@ class Ledger:
                 self._count_out(held)
                 self._changed.notify_all()
 
+    def leave(self, held: Holding) -> bool:
+        """See `Holding.leave`."""
+        with self._changed:
+            may_go = held.may_go
+            if may_go:
+                self.release(held)
+            return may_go
+
     def take(self, held: Holding) -> bool:
         """See `Holding.take`."""
         with self._changed:
@@ -166,7 +180,7 @@ class Ledger:
 
     def limit(self, device: str) -> int | None:
         """The most that a device may hold; None: as much as there is."""
-        return self.limits.get(named(device), self.limits.get(EVERY))
+        return limit_of(self.limits, device)
 
     def taken(self, device: str) -> int:
         """The bytes that are held on a device, each piece of memory once."""
@@ -235,8 +249,3 @@ class Ledger:
         """What is held now, the least recently used first."""
         with self._changed:
             return tuple(self._holdings.values())
-
-
-def named(device: str) -> str:
-    """A device by the one name that the ledger has for it."""
-    return "cuda:0" if device == "cuda" else device

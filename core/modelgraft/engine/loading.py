@@ -5,18 +5,21 @@ from __future__ import annotations
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from modelgraft.engine.backend import Backend, LoadContext, Loaded, bound_function, open_backend
-from modelgraft.engine.events import NodeLoaded, NodeLoading, Progress, Warned
-from modelgraft.engine.ledger import Ledger
+from modelgraft.engine.events import NodeLoaded, NodeLoading, NodeReleased, Progress, Warned
+from modelgraft.engine.freeing import close, give_back, marks_of
+from modelgraft.engine.ledger import Block, Holding, Ledger
+from modelgraft.engine.measuring import blocks_of, metered
 from modelgraft.engine.observers import call_watchers
 from modelgraft.engine.opening import Opening
-from modelgraft.engine.run import NodeRuntime, tell
-from modelgraft.kernel.words.errors import ModelgraftError, PluginError, Problem, SourceError, raise_if_any
+from modelgraft.engine.run import SERVING, NodeRuntime, tell
+from modelgraft.kernel.planning.memory import Need, forecasts_of, keeps, misfits, stays
+from modelgraft.kernel.words.errors import Cancelled, ModelgraftError, PluginError, Problem, SourceError, raise_if_any
 from modelgraft.kernel.words.graph import Node, SolvedGraph
 from modelgraft.kernel.words.guard import contained, said
 from modelgraft.kernel.words.kinds import defect_of
@@ -26,15 +29,20 @@ from modelgraft.sources.progress import heard_by
 
 
 class Loader:
-    """The loaded nodes of a pipeline and their backends. What it has to tell goes to the run that loads."""
+    """The loaded nodes of a pipeline and their backends. What it has to tell goes to the run that loads.
 
-    def __init__(self, graph: SolvedGraph, *, opening: Opening) -> None:
-        self.opening, self._graph = opening, graph
+    ledger  what the nodes take, and who goes when another needs room
+    """
+
+    def __init__(self, graph: SolvedGraph, *, opening: Opening, limits: Mapping[str, int]) -> None:
+        self.opening, self._graph, self.ledger = opening, graph, Ledger(limits)
         self._registry = graph.graph.registry
-        self.ledger = Ledger()
-        self._lock = threading.RLock()  # lazy nodes are loaded by the threads that run them
+        self._loading = threading.RLock()  # one load at a time: held while a load waits for room, so nothing that runs may want it
+        self._lock = threading.RLock()  # of what is loaded, never held for long
         self._backends: dict[str, Backend] = {}
         self._loaded: dict[str, Loaded] = {}
+        self._held: dict[str, Holding] = {}  # what each of them takes
+        self._told: dict[str, tuple[str, ...]] = {}  # what must be known of each load, also when it was let go of
         self.has_warnings = False
 
     def require(self, nodes: Iterable[Node]) -> None:
@@ -52,17 +60,79 @@ class Loader:
         ]
         raise_if_any(found, SourceError)
 
+    def refuse_misfits(self, steps: Sequence[Step]) -> None:
+        """Raise GraphError `does-not-fit` for each device that may not hold what these steps need there at once: before any is loaded."""
+        if not self.ledger.limits:
+            return
+        runtime, own = self._graph.graph.runtime, {step.node.share or step.node.name for step in steps}
+        staying = [held for held in self.ledger.holdings() if held.let_go is None and held.what not in own]
+        others = [
+            (device, Need(held.what, held.on(device), stays=True)) for held in staying for device in {place for place, _ in held.blocks}
+        ]
+        raise_if_any(misfits(forecasts_of(steps, runtime, self.ledger.limits, others=others)))
+
+    def stays(self, node: Node) -> bool:
+        """Whether a node is loaded before a run begins and never let go of."""
+        return stays(node, self._graph.graph.runtime)
+
     def load(self, step: Step) -> Loaded:
         """Give a node that is ready to run; load it, and the node whose weights it shares, when it is not yet.
 
         Raises SourceError, PluginError or InputError as the backend does.
         """
         place = _place_of(step.node)
-        found = self._loaded.get(place)  # without waiting for what other runs load
+        found = self._there(place)  # without waiting for what other runs load
         if found is not None:
             return found
+        with self._loading:
+            return self._there(place) or self._load(step.node, step)
+
+    def call(self, step: Step, arguments: Sequence[Any]) -> Any:  # Any: whatever the ports carry
+        """Call a node that may be let go of: it stays for as long as the call takes."""
+        loaded, held = self._taken(step)
+        try:
+            return loaded.call(*arguments)
+        finally:
+            del loaded  # or letting go of it would not free it
+            if held is not None:
+                held.give_back()
+                if not keeps(step.node, self._graph.graph.runtime) and held.leave():
+                    self._let_go(step.node, "keep: false")
+
+    def state(self, step: Step) -> Any:
+        """The torch module of a node that is loaded, or None."""
+        found = self._there(_place_of(step.node))
+        return found.state if found is not None else None
+
+    def _taken(self, step: Step) -> tuple[Loaded, Holding | None]:
+        while True:
+            loaded = self.load(step)
+            held = self._held.get(_place_of(step.node))
+            if held is None or held.take():
+                return loaded, held
+
+    def _there(self, place: str) -> Loaded | None:
+        """A node that is loaded, and that nobody is letting go of."""
         with self._lock:
-            return self._loaded.get(place) or self._load(step.node, step)
+            held = self._held.get(place)
+            return None if held is not None and held.is_gone else self._loaded.get(place)
+
+    def _let_go(self, node: Node, why: str) -> None:
+        """Free a node that the ledger has let go of."""
+        place = _place_of(node)
+        with self._lock:
+            held = self._held.get(place)
+            if held is None or not held.is_gone:
+                return  # another load has freed it, and the place is taken anew
+            del self._held[place]
+            loaded = self._loaded.pop(place)
+        failed = close(f"node '{place}'", loaded.close)
+        marks, size = marks_of(loaded), sum(held.blocks.values())
+        del loaded
+        give_back(held.device, size, marks)
+        tell(NodeReleased, node.name, reason=why, bytes=size)
+        if failed:
+            tell(Warned, node.name, text=failed)
 
     def loaded(self) -> Mapping[str, Loaded]:
         """The nodes that are loaded, by name."""
@@ -74,52 +144,114 @@ class Loader:
 
     def warnings(self, steps: Iterable[Step]) -> tuple[str, ...]:
         """What a user must know about the loads of these steps."""
-        places = [_place_of(step.node) for step in steps]
-        return tuple(text for place in places if place in self._loaded for text in self._loaded[place].warnings)
+        return tuple(text for step in steps for text in self._told.get(_place_of(step.node), ()))
 
     def warn(self, step: Step, text: str) -> None:
         """Note what a user must know of a loaded node in every run, found while it ran."""
         with self._lock:
             place = _place_of(step.node)
-            if place in self._loaded:
-                self._loaded[place] = replace(self._loaded[place], warnings=(*self._loaded[place].warnings, text))
-                self.has_warnings = True
+            self._told[place] = (*self._told.get(place, ()), text)
+            self.has_warnings = True
         tell(Warned, step.node.name, text=text, lasting=True)
 
     def forget(self, nodes: Iterable[Node]) -> None:
         """Drop nodes that are stuck in a run that was given up: the next run loads them anew."""
         with self._lock:
             for node in nodes:
-                self._loaded.pop(_place_of(node), None)
+                place = _place_of(node)
+                self._loaded.pop(place, None)
+                self._told.pop(place, None)
+                if (held := self._held.pop(place, None)) is not None:
+                    held.release()
 
     def close(self) -> None:
         """Free every node and every backend."""
-        with self._lock:
-            failed = [_close(f"node '{place}'", loaded.close) for place, loaded in self._loaded.items()]
+        with self._loading, self._lock:
+            failed = [close(f"node '{place}'", loaded.close) for place, loaded in self._loaded.items()]
             self._loaded.clear()
-            failed += [_close(f"the backend '{name}'", backend.close) for name, backend in self._backends.items()]
+            for held in self._held.values():
+                held.release()
+            self._held.clear()
+            failed += [close(f"the backend '{name}'", backend.close) for name, backend in self._backends.items()]
             self._backends.clear()
         for text in filter(None, failed):
             warnings.warn(text, RuntimeWarning, stacklevel=2)
 
     def _load(self, node: Node, step: Step) -> Loaded:
-        if node.share is not None and node.share not in self._loaded:
-            self._load(self._graph.nodes[node.share], step)
+        """Load a node, and the one whose weights it shares, which stays there meanwhile."""
+        host = self._host_of(node, step)
+        try:
+            return self._load_alone(node, step)
+        finally:
+            if host is not None:
+                host.give_back()
+
+    def _host_of(self, node: Node, step: Step) -> Holding | None:
+        while node.share is not None:
+            if self._there(node.share) is None:
+                self._load(self._graph.nodes[node.share], step)
+            held = self._held.get(node.share)
+            if held is None or held.take():
+                return held
+        return None
+
+    def _load_alone(self, node: Node, step: Step) -> Loaded:
+        held = self._room_for(node, step)
         tell(NodeLoading, node.name)
         start = time.perf_counter()
-        with heard_by(partial(_tell_progress, node.name)), kept.loading() as found:
-            loaded = _with_remarks(self._opened(node, step), node)
+        try:
+            with heard_by(partial(_tell_progress, node.name)), kept.loading() as found, metered() as noted:
+                loaded = _with_remarks(self._opened(node, step), node)
+        except BaseException:
+            if held is not None:
+                held.release()
+            raise
         if found:
             loaded = replace(loaded, warnings=(*loaded.warnings, *(f"{node.name}: {text}" for text in found)))
         seconds = time.perf_counter() - start
-        self._loaded[_place_of(node)] = loaded
+        self._keep(node, loaded, held, {**blocks_of(loaded), **noted})
         watched = {"node": node.name, "component": node.component.id, "seconds": seconds}
         call_watchers(self._registry.manager, "on_node_load", warn=lambda text: tell(Warned, node.name, text=text), **watched)
-        tell(NodeLoaded, node.name, seconds=seconds)
-        for text in loaded.warnings:
+        tell(NodeLoaded, node.name, seconds=seconds, bytes=None if held is None else sum(held.blocks.values()))
+        self._tell_warnings(node, loaded.warnings)
+        return loaded
+
+    def _room_for(self, node: Node, step: Step) -> Holding | None:
+        """Make room for a node: its planned bytes, which nobody lets go of while it is loaded. None for plain functions."""
+        if node.component.function is not None and not node.adapters:
+            return None
+        is_shared = node.share is not None and not node.adapters
+        planned = 0 if is_shared or step.bytes is None else step.bytes
+        let_go = None if self.stays(node) else partial(self._let_go, node, "another needs its room")
+        held = self.ledger.hold(node.name, planned, step.device, let_go, check=_check_run)
+        held.take()
+        return held
+
+    def _keep(self, node: Node, loaded: Loaded, held: Holding | None, blocks: Mapping[Block, int]) -> None:
+        """Put a loaded node into its place, with what it measures."""
+        place, over = _place_of(node), ""
+        with self._lock:
+            self._loaded[place] = loaded
+            if held is None:
+                return
+            self._held[place] = held
+            if blocks:
+                held.measured(blocks)
+        over = self.ledger.settle(held) if blocks else ""
+        held.give_back()
+        if over:
+            tell(Warned, node.name, text=over)
+
+    def _tell_warnings(self, node: Node, texts: tuple[str, ...]) -> None:
+        """Tell what must be known of a load, once: a node that was let go of is loaded again."""
+        place = _place_of(node)
+        before = self._told.get(place, ())
+        new = tuple(text for text in texts if text not in before)
+        with self._lock:
+            self._told[place] = (*before, *new)
+        for text in new:
             self.has_warnings = True
             tell(Warned, node.name, text=text, lasting=True)
-        return loaded
 
     def _opened(self, node: Node, step: Step) -> Loaded:
         """Open a node and bind it to its runtime. Whatever code of a plugin raises meanwhile is a PluginError that names it."""
@@ -181,6 +313,13 @@ class Loader:
         return self._backends[name]
 
 
+def _check_run() -> None:
+    """Raise Cancelled when the run that waits was stopped."""
+    run = SERVING.get()
+    if run is not None and run.cancelled.is_set():
+        raise Cancelled("stopped while a node waited for room", node="")
+
+
 def _tell_progress(node: str, done: int, total: int | None, label: str) -> None:
     tell(Progress, node, done=done, total=total, label=label)
 
@@ -194,16 +333,6 @@ def _with_remarks(loaded: Loaded, node: Node) -> Loaded:
 def _in_a_line(remark: Problem) -> str:
     where = f" ({remark.place.short})" if remark.place else ""
     return f"{remark.found}{where}{f'; {remark.hint}' if remark.hint else ''}"
-
-
-def _close(what: str, close: Callable[[], None]) -> str:
-    """Close something; gives "" or what it raised, so that what stands behind it is closed as well."""
-    try:
-        with contained():
-            close()
-    except Exception as error:  # noqa: BLE001 code of a plugin may raise anything while it closes
-        return f"{what} could not be closed: {said(error)}"
-    return ""
 
 
 def _place_of(node: Node) -> str:

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import inspect
 import math
+import os
 import re
 import textwrap
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+from modelgraft.kernel.words.amounts import SIZES, sizes_of
 from modelgraft.kernel.words.errors import InputError, nearest
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ class Option:
     words    the only values beside the default;  fits  what tells a value that means something;  wanted  such a value in words
     read     makes a value of a word of the command line; raises ValueError that says what was found and wanted
     runtime  the key of a graph's `runtime` that it goes over; "" when a graph cannot say it
+    environment  the variable that holds when nobody else says it
     """
 
     help: str
@@ -52,6 +55,7 @@ class Option:
     wanted: str = ""
     read: Callable[[str], Any] | None = None  # Any: of the type of the option
     runtime: str = ""
+    environment: str = ""
     also: str = ""
 
 
@@ -87,6 +91,19 @@ def threads(word: str) -> int:
     if (number := whole_number(word)) < 1:
         raise ValueError(f"found {number}; wanted: a whole number, at least 1")
     return number
+
+
+def sizes(word: str) -> str:
+    """Read sizes by device, and leave them as they are written."""
+    sizes_of(word)
+    return word
+
+
+def _are_sizes(value: object) -> bool:
+    try:
+        return value is None or bool(sizes_of(value))
+    except ValueError:
+        return False
 
 
 def is_seed(value: object) -> bool:
@@ -138,6 +155,11 @@ class Placing:
     threads: int | None = option(
         None, "The threads that a node computes with, on a backend that gives each its own.", flag="--threads N", on=(*RUNS, "plan"),
         runtime="threads", read=threads, fits=_is_count, wanted="a whole number, at least 1, or None",
+    )  # fmt: skip
+    max_memory: str | int | Mapping[str, str | int] | None = option(
+        None, "The most that loaded nodes may take: 8GB on each device, or cpu=2GB,cuda:0=8GB.",
+        flag="--max-memory SIZES", on=(*OPENS, "plan"), read=sizes, fits=_are_sizes, wanted=f"{SIZES}; or None",
+        runtime="max_memory", environment="MODELGRAFT_MAX_MEMORY",
     )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -192,6 +214,15 @@ def options_of(form: type) -> Mapping[str, tuple[Option, Any]]:  # Any: of the t
 def given_in(opening: Placing, form: type[Placing] = Opening) -> dict[str, Any]:  # Any: of the type of each option
     """The options of a form as they stand in an Opening, for who takes them by name."""
     return {name: getattr(opening, name) for name in options_of(form)}
+
+
+def in_environment(form: type[Placing] = Placing) -> dict[str, str]:
+    """What the environment says of the options, by their key of `runtime`. Raises InputError for what means nothing."""
+    found = {known: os.environ.get(known.environment, "") for known, _ in options_of(form).values() if known.environment}
+    for known, value in found.items():
+        if value and not known.fits(value):
+            raise InputError(f"{known.environment} is {value!r}; wanted: {known.wanted}")
+    return {known.runtime: value for known, value in found.items() if value}
 
 
 def _told(known: Option, default: object) -> str:

@@ -26,6 +26,7 @@ from modelgraft.engine.intake import Intake, refuse_seed, refuse_unnamed, take_i
 from modelgraft.engine.layout import Job, Layout, spared
 from modelgraft.engine.limits import limit_of
 from modelgraft.engine.loading import Loader
+from modelgraft.engine.memory import Memory, memory_of
 from modelgraft.engine.observers import has_watchers, hearing
 from modelgraft.engine.opening import USUAL, Opening
 from modelgraft.engine.prepared import Prepared, prepare
@@ -70,7 +71,7 @@ class Pipeline:
         self._types = types_of(plan.graph.graph.registry)
         self._manager = plan.graph.graph.registry.manager
         self._is_watched = opening.trace or has_watchers(self._manager)
-        self._loader = Loader(plan.graph, opening=opening)
+        self._loader = Loader(plan.graph, opening=opening, limits=plan.limits)
         self._crew = Crew(f"modelgraft-{plan.graph.name}")
         self._binding = Binding(self._loader, self._cache, self._manager, self._types, is_strict=opening.debug, is_traced=opening.trace)
         self._hooks = hearing(self._manager)  # of plugins that hear events
@@ -162,6 +163,7 @@ class Pipeline:
         with self._making:
             if self._is_closed:
                 raise InputError("the pipeline is closed; open the graph again")
+            self._loader.refuse_misfits(self.plan.steps)
             for step in self.plan.steps:
                 self._loader.load(step)
             told = self._lasting(self.plan.steps)
@@ -171,6 +173,11 @@ class Pipeline:
     def backend(self, name: str) -> Backend | None:
         """The backend of this pipeline, once it has loaded a node with it."""
         return self._loader.backend(name)
+
+    @property
+    def memory(self) -> Memory:
+        """What the nodes take now on each device, and what is kept beside them: a table, planned and measured."""
+        return memory_of(self._loader.ledger, self.plan.steps)
 
     def cancel(self) -> None:
         """Stop every run that is under way, from another thread: each raises Cancelled. Does nothing when there is none.
@@ -370,10 +377,12 @@ class Pipeline:
                 return call
             return self._binding.watched(call, job, {ref.port: name for name, ref in prepared.plan.wanted.items() if ref.node == job.name})
 
-        eager = [job.step for job in layout.jobs if not job.step.node.lazy]
-        self._loader.require(step.node for step in eager)
-        for step in eager:
-            self._loader.load(step)
+        steps = [job.step for job in layout.jobs]
+        self._loader.require(step.node for step in steps if not step.node.lazy)
+        self._loader.refuse_misfits(steps)
+        for step in steps:
+            if self._loader.stays(step.node):
+                self._loader.load(step)
         limits = [limit_of(job.step.node, runtime, opened=self.opening.timeout_s) for job in layout.jobs]
         spent = self._binding.habits.spent
         return Engine(layout, bind=bind, limits=limits, timings=self.opening.timings, spent=spent, turn=self._binding.turn)

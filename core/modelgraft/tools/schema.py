@@ -13,6 +13,7 @@ from modelgraft.kernel.language.document import (
     ADAPTER_KEYS,
     INPUT_KEYS,
     NODE_KEYS,
+    NODE_RUNTIME_KEYS,
     PARAM_KEYS,
     PARAM_TYPES,
     RUNTIME_KEYS,
@@ -139,13 +140,18 @@ def _runtime(*, per_node: bool) -> Schema:
     def shape(key: RuntimeKey) -> Schema:
         one = _placement(key)
         several = {"type": "object", "additionalProperties": one, "description": "{default: value, node: value}"}
-        return {"anyOf": [one, several, NULL] if per_node else [one, NULL]}
+        return {"anyOf": [one, several, NULL] if per_node and not key.is_whole else [one, NULL]}
 
-    shapes = {name: shape(key) for name, key in RUNTIME_KEYS.items()}
-    return _closed({name: key.doc for name, key in RUNTIME_KEYS.items()}, shapes)
+    known = RUNTIME_KEYS if per_node else NODE_RUNTIME_KEYS
+    shapes = {name: shape(key) for name, key in known.items()}
+    return _closed({name: key.doc for name, key in known.items()}, shapes)
 
 
 def _placement(key: RuntimeKey) -> Schema:
+    if bool in key.types:
+        return {"anyOf": [{"type": "boolean"}, FILLED]}
+    if key.types == (str, int):
+        return {"anyOf": [{"type": "string", "minLength": 1}, {"type": "integer", "exclusiveMinimum": 0}]}
     if str not in key.types:
         return {"anyOf": [{"type": "number" if float in key.types else "integer", "exclusiveMinimum": 0}, FILLED]}
     return {"anyOf": [{"enum": list(key.words)}, FILLED]} if key.words else {"type": "string", "minLength": 1}

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from modelgraft.plugin import Decoder, LoadContext, Loaded, Loop, Parity, driving, in_torch, loop_of, parity_of, resolve
+from modelgraft.plugin import Decoder, LoadContext, Loaded, Loop, Parity, driving, in_torch, loop_of, note_memory, parity_of, resolve
 from modelgraft_plugins.onnx import gated, proofs, store
 from modelgraft_plugins.onnx.decoding import Layout, OnnxDecoder
 from modelgraft_plugins.onnx.exporting import open_fresh
@@ -113,6 +113,7 @@ def _embedding(folder: Path, where: Mapping[str, str], context: LoadContext) -> 
         from safetensors.torch import load_file
 
         table = load_file(store.proven_file(folder, where["file"]))["table"] if where else torch.zeros(0, 0)
+    note_memory("cpu", table.nbytes)
     return Rows(table)
 
 

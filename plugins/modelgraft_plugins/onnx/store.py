@@ -31,6 +31,7 @@ from modelgraft.plugin import (
     locked,
     seals,
 )
+from modelgraft_plugins.onnx import memory
 from modelgraft_plugins.onnx.processor import machine_key
 from modelgraft_plugins.onnx.runtime import open_session, tune
 
@@ -192,11 +193,14 @@ def first_line(error: Exception) -> str:
 
 
 def _open_tuned(tuned: Path, graph: str, *, count: int | None) -> Any:  # Any: onnxruntime has no types
-    return _open_proven(tuned, None, lambda: open_session(tuned / graph, device="cpu", optimised=True, count=count))
+    with memory.noted("cpu", tuned, seals.names_in(tuned)):
+        return _open_proven(tuned, None, lambda: open_session(tuned / graph, device="cpu", optimised=True, count=count))
 
 
 def _open_plain(folder: Path, graph: str, *, device: str, count: int | None) -> Any:  # Any: onnxruntime has no types
-    return _open_proven(folder, _files_of(folder, graph), lambda: open_session(folder / graph, device=device, count=count))
+    names = _files_of(folder, graph)
+    with memory.noted(device, folder, names):
+        return _open_proven(folder, names, lambda: open_session(folder / graph, device=device, count=count))
 
 
 def _open_proven(folder: Path, names: Sequence[str] | None, start: Callable[[], Any]) -> Any:

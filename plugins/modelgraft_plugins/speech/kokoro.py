@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 
 from modelgraft import Audio
-from modelgraft.plugin import InputError, LoadContext, NodeRuntime, archives
+from modelgraft.plugin import InputError, LoadContext, NodeRuntime, archives, note_memory
 
 if TYPE_CHECKING:
     from modelgraft_plugins.speech import Kokoro
@@ -47,6 +47,7 @@ def load(config: Kokoro, context: LoadContext) -> Speaker:
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads would slow the other nodes down
     session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    note_memory("cpu", model.stat().st_size)
     return Speaker(config, session, symbols, style)
 
 

@@ -6,13 +6,14 @@ The tables here are the language: the reader refuses every other key, and `model
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from modelgraft.kernel.language.shipped import shipped_names
 from modelgraft.kernel.language.yaml_reader import MOST_BYTES, Item, read_yaml
+from modelgraft.kernel.words.amounts import sizes_of
 from modelgraft.kernel.words.errors import DocumentError, Place, Problem, choices, nearest
 
 VERSION = 1  # the version of the graph language that this release reads
@@ -76,11 +77,17 @@ RESERVED: Mapping[str, Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class RuntimeKey:
-    """A key of `runtime`: the type of its value, the words it may be (empty: any), and a sentence."""
+    """A key of `runtime`: the type of its value, the words it may be (empty: any), and a sentence.
+
+    is_whole  it is of the whole graph: no node has it
+    read      raises ValueError for a value that means nothing
+    """
 
     types: tuple[type, ...]
     doc: str
     words: tuple[str, ...] = ()
+    is_whole: bool = False
+    read: Callable[[Any], object] | None = None
 
 
 RUNTIME_KEYS: Mapping[str, RuntimeKey] = {
@@ -90,7 +97,12 @@ RUNTIME_KEYS: Mapping[str, RuntimeKey] = {
     "precision": RuntimeKey((str,), "Precision of the weights.", PRECISIONS),
     "timeout_s": RuntimeKey((float, int), "Seconds that the node may take in one run."),
     "threads": RuntimeKey((int,), "Threads that the node computes with, on a backend where each node has its own."),
+    "keep": RuntimeKey((bool,), "Whether the node stays loaded after a use; true when it is left out."),
+    "max_memory": RuntimeKey(
+        (str, int), "The most that loaded nodes may take: 8GB on each device, or cpu=2GB,cuda:0=8GB.", is_whole=True, read=sizes_of
+    ),
 }
+NODE_RUNTIME_KEYS: Mapping[str, RuntimeKey] = {name: key for name, key in RUNTIME_KEYS.items() if not key.is_whole}
 SECTIONS = ("params", "inputs", "nodes", "outputs", "runtime")  # the sections that are merged entry by entry
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from modelgraft.kernel.language.defaults import wanted_default
 from modelgraft.kernel.language.document import (
     ADAPTER_KEYS,
     INPUT_KEYS,
     NODE_KEYS,
+    NODE_RUNTIME_KEYS,
     RESERVED,
     RUNTIME_KEYS,
     SUBGRAPH_KEYS,
@@ -259,8 +261,8 @@ class Sections:
     def node_runtime(self, item: Item | None, node: str) -> dict[str, Value]:
         """The `runtime` of a node."""
         entries = self.entries(item, f"{node}.runtime")
-        self.keys(entries, RUNTIME_KEYS, f"{node}.runtime", node=node)
-        found = {key: self._placement(key, entry, f"{node}.runtime.{key}") for key, entry in entries.items() if key in RUNTIME_KEYS}
+        self.keys(entries, NODE_RUNTIME_KEYS, f"{node}.runtime", node=node)
+        found = {key: self._placement(key, entry, f"{node}.runtime.{key}") for key, entry in entries.items() if key in NODE_RUNTIME_KEYS}
         return {key: value for key, value in found.items() if value is not None}
 
     def runtime(self, item: Item | None) -> tuple[dict[str, Value], dict[str, dict[str, Value]]]:
@@ -272,7 +274,7 @@ class Sections:
         for key, entry in entries.items():
             if key not in RUNTIME_KEYS:
                 continue
-            if not isinstance(entry.value, dict):
+            if not isinstance(entry.value, dict) or RUNTIME_KEYS[key].is_whole:
                 if (value := self._placement(key, entry, f"runtime.{key}")) is not None:
                     whole[key] = value
                 continue
@@ -285,9 +287,10 @@ class Sections:
     def _placement(self, key: str, item: Item, what: str) -> Value | None:
         filled, known = self.scope.fill(item), RUNTIME_KEYS[key]
         value = filled.value
-        is_number = not isinstance(value, bool) and isinstance(value, known.types) and str not in known.types
-        if not (is_number or (str in known.types and isinstance(value, str) and value)):
-            wanted = {str: "a text", int: "a whole number", float: "a number"}[known.types[0]]
+        is_flag = isinstance(value, bool)
+        is_number = not is_flag and isinstance(value, int | float) and isinstance(value, known.types)
+        if not (is_number or (is_flag and bool in known.types) or (str in known.types and isinstance(value, str) and value)):
+            wanted = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}[known.types[0]]
             self.wrong_type(item._replace(value=value), what, wanted)
             return None
         if is_number and not 0 < value < float("inf"):
@@ -300,6 +303,14 @@ class Sections:
                 place=item.at,
                 hint=nearest(value, known.words),
             )
+            return None
+        return filled.as_value if known.read is None else self._read_placement(known.read, filled, what, item)
+
+    def _read_placement(self, read: Callable[[Any], object], filled: Filled, what: str, item: Item) -> Value | None:
+        try:
+            read(filled.value)
+        except ValueError as error:
+            self.collector.add("wrong-value", f"{what}: {error}", place=item.at)
             return None
         return filled.as_value
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from modelgraft.kernel.checking.placement import NOT_INSTALLED
 from modelgraft.kernel.planning.counting import CountBuilt, add_up, count, weight_bytes
+from modelgraft.kernel.planning.memory import named
 from modelgraft.kernel.planning.provenance import key_of
 from modelgraft.kernel.shelf.registry import Registry
+from modelgraft.kernel.words.amounts import EVERY, SIZES, sizes_of
 from modelgraft.kernel.words.errors import InputError, choices, nearest
 from modelgraft.kernel.words.graph import INPUTS, Node, Ref, SolvedGraph
 from modelgraft.kernel.words.order import topological
@@ -38,6 +41,20 @@ class Placement:
             return decided
         own = f"device of {self.of(node, 'backend')}" if what == "device" else what
         return self.otherwise.get(own, self.otherwise[what])
+
+    def limits(self, devices: Iterable[str]) -> dict[str, int]:
+        """The most that devices may hold: as was asked, else as the graph says, else `otherwise`.
+
+        Raises InputError for what no backend has as a device, and no step runs on.
+        """
+        whole = self.graph.graph.runtime.get("max_memory")
+        asked = (self.flags.get("max_memory"), whole.value if whole is not None else None, self.otherwise.get("max_memory"))
+        limits = next((sizes_of(choice) for choice in asked if choice not in (None, "")), {})
+        cards = [NOT_INSTALLED, *self.graph.graph.registry.backends.values()]
+        for device in sorted(limits.keys() - {EVERY, *devices}):
+            if device == "auto" or not any(card.devices and card.takes(device) for card in cards):
+                raise InputError(f"max_memory names '{device}', which is no device; wanted: {SIZES}")
+        return {named(device): size for device, size in limits.items()}
 
 
 def plan(
@@ -75,7 +92,7 @@ def plan(
         keys[name] = step.key
         steps.append(step)
     pruned = tuple(name for name in solved.nodes if name not in needed)
-    return Plan(solved, ends, tuple(steps), pruned, add_up(_counted_once(steps)))
+    return Plan(solved, ends, tuple(steps), pruned, add_up(_counted_once(steps)), placement.limits({step.device for step in steps}))
 
 
 def _step(

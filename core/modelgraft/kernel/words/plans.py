@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from modelgraft.kernel.words import markup
 from modelgraft.kernel.words.amounts import UNKNOWN, exact_count, in_bytes, short_count
@@ -73,6 +73,7 @@ class Plan:
     wanted   the outputs by name, and what gives each: declared outputs, or any port as "node.port"
     steps    in the order in which they run; the order does not depend on the order in the file
     pruned   the nodes that the wanted outputs do not need
+    limits   the most bytes that loaded nodes may take, by device
     """
 
     graph: SolvedGraph
@@ -80,6 +81,7 @@ class Plan:
     steps: tuple[Step, ...]
     pruned: tuple[str, ...]
     totals: Totals
+    limits: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def nodes(self) -> Mapping[str, Step]:
