@@ -27,6 +27,10 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.engine.modules.building import parameters_without_memory as parameters_without_memory
     from modelgraft.engine.modules.calling import in_torch as in_torch
     from modelgraft.engine.modules.calling import placed as placed
+    from modelgraft.engine.modules.examples import CHECKED as CHECKED
+    from modelgraft.engine.modules.examples import TRACED as TRACED
+    from modelgraft.engine.modules.examples import dynamic_axes as dynamic_axes
+    from modelgraft.engine.modules.examples import make_inputs as make_inputs
     from modelgraft.engine.modules.grafting import starts_new as starts_new
     from modelgraft.engine.modules.loading import load_code as load_code
     from modelgraft.engine.modules.loading import load_driven as load_driven
@@ -40,6 +44,9 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.engine.modules.protocol import Prepare as Prepare
     from modelgraft.engine.modules.protocol import Warns as Warns
     from modelgraft.engine.modules.seeding import seeded as seeded
+    from modelgraft.engine.modules.signatures import Signature as Signature
+    from modelgraft.engine.modules.signatures import signature_of as signature_of
+    from modelgraft.engine.modules.signatures import wired_inputs as wired_inputs
     from modelgraft.engine.modules.targets import resolve as resolve
     from modelgraft.engine.parity import TOLERANCES as TOLERANCES
     from modelgraft.engine.parity import ExportError as ExportError
@@ -141,6 +148,7 @@ _HOMES = {
     "Axis": "kernel.words.ports",
     "Backend": "engine.backend",
     "Bind": "engine.modules.protocol",
+    "CHECKED": "engine.modules.examples",
     "Close": "engine.modules.protocol",
     "Config": "kernel.words.kinds",
     "DTYPES": "engine.modules.building",
@@ -187,6 +195,7 @@ _HOMES = {
     "RecordType": "records.record_type",
     "Settings": "loops.settings",
     "Sight": "records.record",
+    "Signature": "engine.modules.signatures",
     "SolvedGraph": "kernel.words.graph",
     "SolvedNode": "kernel.words.kinds",
     "Source": "kernel.words.source",
@@ -197,6 +206,7 @@ _HOMES = {
     "StaleLoad": "engine.backend",
     "Step": "kernel.words.plans",
     "TOLERANCES": "engine.parity",
+    "TRACED": "engine.modules.examples",
     "Tensor": "kernel.words.ports",
     "Thermal": "records.thermal",
     "TowerCard": "sources.cards",
@@ -220,6 +230,7 @@ _HOMES = {
     "defect_of": "kernel.words.kinds",
     "digest_of": "sources.storage",
     "driving": "engine.driving",
+    "dynamic_axes": "engine.modules.examples",
     "eight_bits": "records.pictures",
     "families": "sources.families",
     "folder_aside": "sources.storage",
@@ -233,8 +244,9 @@ _HOMES = {
     "load_module": "engine.modules.loading",
     "locked": "sources.storage",
     "loop_of": "engine.driving",
-    "note_memory": "engine.measuring",
+    "make_inputs": "engine.modules.examples",
     "nearest": "kernel.words.errors",
+    "note_memory": "engine.measuring",
     "on_white": "records.pictures",
     "open_backend": "engine.backend",
     "open_named": "records.opening",
@@ -250,17 +262,21 @@ _HOMES = {
     "seals": "sources",
     "seeded": "engine.modules.seeding",
     "sha256_of": "sources.storage",
+    "signature_of": "engine.modules.signatures",
     "starts_new": "engine.modules.grafting",
     "weights": "sources",
+    "wired_inputs": "engine.modules.signatures",
 }
 
 __all__ = [
     "AUTO",
+    "CHECKED",
     "DTYPES",
     "EVERY",
     "PICTURE_PIXELS",
     "PRECISIONS",
     "TOLERANCES",
+    "TRACED",
     "Adapter",
     "AfterLoad",
     "Answers",
@@ -310,6 +326,7 @@ __all__ = [
     "RecordType",
     "Settings",
     "Sight",
+    "Signature",
     "SolvedGraph",
     "SolvedNode",
     "Source",
@@ -342,6 +359,7 @@ __all__ = [
     "defect_of",
     "digest_of",
     "driving",
+    "dynamic_axes",
     "eight_bits",
     "families",
     "folder_aside",
@@ -355,6 +373,7 @@ __all__ = [
     "load_module",
     "locked",
     "loop_of",
+    "make_inputs",
     "nearest",
     "note_memory",
     "on_white",
@@ -372,8 +391,10 @@ __all__ = [
     "seals",
     "seeded",
     "sha256_of",
+    "signature_of",
     "starts_new",
     "weights",
+    "wired_inputs",
 ]
 
 

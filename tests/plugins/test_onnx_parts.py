@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 from modelgraft.engine.backend import LoadContext
+from modelgraft.engine.modules.examples import make_inputs
 from modelgraft.kernel.shelf.registry import discover
 from modelgraft.kernel.words.graph import Ref
 from modelgraft.testing import node_of
 from modelgraft_plugins.onnx.backend import OnnxBackend
-from modelgraft_plugins.onnx.examples import make_inputs
 from modelgraft_plugins.torch.backend import TorchBackend
 
 pytestmark = [

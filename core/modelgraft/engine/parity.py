@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from modelgraft.kernel.words.errors import ModelgraftError
 from modelgraft.kernel.words.guard import said
+
+if TYPE_CHECKING:
+    import torch
 
 # Largest accepted |export - torch| relative to the largest |torch| value of the output, by dtype; backends have others beside them.
 TOLERANCES: Mapping[str, tuple[float, str]] = {
@@ -64,6 +66,8 @@ def parity_of(
 
     Raises ExportError when the export cannot run, and when torch itself gives NaN.
     """
+    import torch  # not at the top: what a plan asks for is told without it
+
     worst, sizes, agree = (0.0, 0.0, 0.0), list[str](), list[torch.Tensor]()
     for case in cases:
         with torch.no_grad():
@@ -90,6 +94,8 @@ def _innermost(error: BaseException) -> BaseException:
 
 def _difference(mine: torch.Tensor, theirs: torch.Tensor) -> tuple[float, float, float]:
     """Largest absolute and relative difference, and that of the whole; infinite for another shape, NaN, and whole numbers that differ."""
+    import torch
+
     if mine.shape != theirs.shape:
         return INFINITE
     if not theirs.is_floating_point():

@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
-from modelgraft.plugin import ExportError, LoadContext, Loaded, Ports, driving, in_torch, loop_of, resolve
+from modelgraft.plugin import ExportError, LoadContext, Loaded, Ports, Signature, driving, in_torch, loop_of, resolve
 from modelgraft_plugins.onnx import plain, proofs, store
 from modelgraft_plugins.onnx.calling import Exported
 from modelgraft_plugins.onnx.exporting import flat
-from modelgraft_plugins.onnx.keys import Signature, key_of
+from modelgraft_plugins.onnx.keys import key_of
 
 
 class Session:

@@ -11,9 +11,8 @@ from typing import Any
 
 import torch
 
-from modelgraft.plugin import ExportError, ModelgraftError, Node, PluginError
-from modelgraft_plugins.onnx.examples import TRACED, dynamic_axes, make_inputs
-from modelgraft_plugins.onnx.keys import OPSET, Signature
+from modelgraft.plugin import TRACED, ExportError, ModelgraftError, Node, PluginError, Signature, dynamic_axes, make_inputs
+from modelgraft_plugins.onnx.keys import OPSET
 from modelgraft_plugins.onnx.quiet import muted
 from modelgraft_plugins.onnx.runtime import open_session
 from modelgraft_plugins.onnx.streamlining import streamline

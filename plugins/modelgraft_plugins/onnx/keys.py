@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
-from modelgraft.plugin import Adapter, ExportError, Node, PluginError, Port, Tensor, contained, defect_of, said
+from modelgraft.plugin import (
+    Adapter,
+    ExportError,
+    Node,
+    PluginError,
+    Signature,
+    Tensor,
+    contained,
+    defect_of,
+    said,
+    signature_of,
+    wired_inputs,
+)
 from modelgraft_plugins.onnx import store
 from modelgraft_plugins.onnx.processor import products_saturate
 
@@ -14,47 +25,9 @@ WEIGHT_BITS: Mapping[str, int] = {"int8": 8, "w8": 8, "w4": 4}
 OPSET = 23  # the first with one operator for attention, for RMS norm and for rotary positions; onnxruntime runs it since 1.23
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """What an exported graph takes and gives: port names with their types, in order.
-
-    most  the largest size of an axis, by its name, where a component takes no more
-    """
-
-    inputs: tuple[tuple[str, Port], ...]
-    outputs: tuple[tuple[str, Port], ...]
-    most: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def input_ports(self) -> tuple[Port, ...]:
-        """The types of the inputs, in order."""
-        return tuple(port for _, port in self.inputs)
-
-
 def dynamic_bits() -> int:
     """Bits of the weights of dynamic 8-bit products: as many as this kind of processor multiplies without overflow."""
     return 7 if products_saturate() else 8
-
-
-def wired_inputs(node: Node) -> tuple[str, ...]:
-    """The input ports that something feeds, in order."""
-    return tuple(name for name in node.in_ports if node.wired.get(name))
-
-
-def signature_of(node: Node, names: Sequence[str]) -> Signature:
-    """Some inputs and all outputs of a node, as an exported graph names them. Raises ExportError for what is no tensor."""
-    given = []
-    for name in names:
-        kind = node.in_ports[name].tensor
-        if kind is None or name in node.lists:
-            raise ExportError(f"its input {name} is {'a list of wires' if kind is not None else node.in_ports[name]}, not a tensor")
-        given.append((name, replace(node.in_ports[name], types=(kind,))))
-    for name, port in node.out_ports.items():
-        if port.tensor is None or port.optional:
-            raise ExportError(f"its output {name} is {port}, not a tensor that is always there")
-    limits = [limit for part in node.parts or (node,) for limit in part.config.most().items()]
-    most = {name: min(size for other, size in limits if other == name) for name, _ in limits}
-    return Signature(tuple(given), tuple(node.out_ports.items()), most)
 
 
 def key_of(node: Node, signature: Signature | None, weights: Sequence[str], *, precision: str, part: str = "") -> str:

@@ -18,17 +18,20 @@ from modelgraft.plugin import (
     Loaded,
     Node,
     Problem,
+    Signature,
     in_torch,
     is_driven,
     option,
     placed,
+    signature_of,
     starts_new,
+    wired_inputs,
 )
 from modelgraft_plugins.onnx import decoders, driven, plain, proofs, store
 from modelgraft_plugins.onnx.calling import Exported
 from modelgraft_plugins.onnx.cuda import why_not
 from modelgraft_plugins.onnx.exporting import flat, joined
-from modelgraft_plugins.onnx.keys import Signature, identity_of, key_of, signature_of, wired_inputs
+from modelgraft_plugins.onnx.keys import identity_of, key_of
 
 
 class Loads:

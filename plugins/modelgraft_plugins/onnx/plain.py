@@ -9,12 +9,11 @@ from typing import Any
 
 import torch
 
-from modelgraft.plugin import Parity, parity_of
+from modelgraft.plugin import CHECKED, Parity, Signature, make_inputs, parity_of
 from modelgraft_plugins.onnx import store
 from modelgraft_plugins.onnx.calling import Exported
-from modelgraft_plugins.onnx.examples import CHECKED, make_inputs
 from modelgraft_plugins.onnx.exporting import Halved, export, open_fresh
-from modelgraft_plugins.onnx.keys import OPSET, Signature
+from modelgraft_plugins.onnx.keys import OPSET
 from modelgraft_plugins.onnx.precision import TOLERANCES, Reduced, bring
 
 

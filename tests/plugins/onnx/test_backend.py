@@ -15,6 +15,7 @@ import torch
 
 from modelgraft import Config, GraphError, SourceError, component
 from modelgraft.engine.backend import LoadContext
+from modelgraft.engine.modules.examples import TRACED, make_inputs
 from modelgraft.kernel.shelf.registry import discover
 from modelgraft.kernel.words.graph import Ref
 from modelgraft.kernel.words.ports import port
@@ -23,7 +24,6 @@ from modelgraft.sources.progress import heard_by
 from modelgraft.testing import node_of
 from modelgraft_plugins.onnx import store
 from modelgraft_plugins.onnx.backend import OnnxBackend
-from modelgraft_plugins.onnx.examples import TRACED, make_inputs
 from modelgraft_plugins.torch.backend import TorchBackend
 
 pytestmark = [

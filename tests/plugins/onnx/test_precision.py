@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from modelgraft.cli import tables
+from modelgraft.engine.modules.signatures import Signature
 from modelgraft.kernel.words.ports import port
 from modelgraft.plugin import ExportError, Parity, parity_of
 from modelgraft_plugins.onnx.calling import Exported
 from modelgraft_plugins.onnx.exporting import export, flat, open_fresh
-from modelgraft_plugins.onnx.keys import Signature, dynamic_bits
+from modelgraft_plugins.onnx.keys import dynamic_bits
 from modelgraft_plugins.onnx.precision import TOLERANCES, bring
 
 pytestmark = [

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.nn import functional
 
+from modelgraft.engine.modules.signatures import Signature
 from modelgraft.kernel.words.ports import port
 from modelgraft_plugins.onnx.calling import Exported
 from modelgraft_plugins.onnx.exporting import export, flat, open_fresh, trace
-from modelgraft_plugins.onnx.keys import Signature
 
 pytestmark = [
     pytest.mark.slow,  # it exports

@@ -7,10 +7,10 @@ import onnx
 import pytest
 import torch
 
+from modelgraft.engine.modules.signatures import Signature
 from modelgraft.kernel.words.ports import port
 from modelgraft.plugin import Parity
 from modelgraft_plugins.onnx.exporting import export, flat
-from modelgraft_plugins.onnx.keys import Signature
 from modelgraft_plugins.onnx.precision import bring
 from modelgraft_plugins.onnx.runtime import TUNED_FROM_BYTES, open_session, tune
 

@@ -1,4 +1,4 @@
-"""Inputs for tracing and for the parity gate, made from declared ports: small, odd, unlike sizes."""
+"""Inputs for tracing modules and for the parity gate, made from declared ports: small, odd, unlike sizes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from modelgraft.plugin import Axis, Port, Tensor
+from modelgraft.kernel.words.ports import Axis, Port, Tensor
 
 TRACED = {"batch": 2, "sizes": (5, 7, 11, 13, 17)}
 CHECKED = ({"batch": 1, "sizes": (6, 3, 4, 9, 10)}, {"batch": 3, "sizes": (9, 14, 8, 6, 5)})

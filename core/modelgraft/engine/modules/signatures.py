@@ -1,0 +1,48 @@
+"""What a module takes and gives as tensors: worked out of the ports of its node, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from modelgraft.engine.parity import ExportError
+from modelgraft.kernel.words.graph import Node
+from modelgraft.kernel.words.ports import Port
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a graph made of a module takes and gives: port names with their types, in order.
+
+    most  the largest size of an axis, by its name, where a component takes no more
+    """
+
+    inputs: tuple[tuple[str, Port], ...]
+    outputs: tuple[tuple[str, Port], ...]
+    most: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def input_ports(self) -> tuple[Port, ...]:
+        """The types of the inputs, in order."""
+        return tuple(port for _, port in self.inputs)
+
+
+def wired_inputs(node: Node) -> tuple[str, ...]:
+    """The input ports that something feeds, in order."""
+    return tuple(name for name in node.in_ports if node.wired.get(name))
+
+
+def signature_of(node: Node, names: Sequence[str]) -> Signature:
+    """Some inputs and all outputs of a node, as a graph made of its module names them. Raises ExportError for what is no tensor."""
+    given = []
+    for name in names:
+        kind = node.in_ports[name].tensor
+        if kind is None or name in node.lists:
+            raise ExportError(f"its input {name} is {'a list of wires' if kind is not None else node.in_ports[name]}, not a tensor")
+        given.append((name, replace(node.in_ports[name], types=(kind,))))
+    for name, port in node.out_ports.items():
+        if port.tensor is None or port.optional:
+            raise ExportError(f"its output {name} is {port}, not a tensor that is always there")
+    limits = [limit for part in node.parts or (node,) for limit in part.config.most().items()]
+    most = {name: min(size for other, size in limits if other == name) for name, _ in limits}
+    return Signature(tuple(given), tuple(node.out_ports.items()), most)
