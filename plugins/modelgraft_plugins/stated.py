@@ -103,6 +103,20 @@ class Table:
         return f"the {self.file} of {text} states {key}: {shown}, which {why}, so that answers may differ"
 
 
+def told(config: Mapping[str, Any], fields: Mapping[str, tuple[str, Any]]) -> dict[str, Any]:
+    """Our fields, from where a config has them: field -> (path, what it means where it is silent), None where nothing is then known."""
+    found = {name: _at(config, path, default) for name, (path, default) in fields.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _at(config: Any, path: str, default: Any) -> Any:
+    for step in path.split("."):
+        if not isinstance(config, Mapping) or step not in config:
+            return default
+        config = config[step]
+    return config
+
+
 def _way(key: str) -> str:
     return f"take {key} out of the file where it does not matter to you"
 

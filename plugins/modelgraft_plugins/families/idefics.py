@@ -57,6 +57,11 @@ _GATED: Mapping[str, Any] = {
     "hidden_act": ("hidden_act", "silu"), "rms_norm_eps": ("rms_norm_eps", 1e-6), "gates": ("alpha_type", "float"),
     "media_size": ("vision_config.embed_dim", 768),
 }  # fmt: skip
+_RESAMPLER: Mapping[str, Any] = {  # the same of the resampler
+    "depth": ("perceiver_config.resampler_depth", 6), "num_heads": ("perceiver_config.resampler_n_heads", 16),
+    "head_dim": ("perceiver_config.resampler_head_dim", 96), "num_latents": ("perceiver_config.resampler_n_latents", 64),
+    "hidden_size": ("vision_config.embed_dim", 768), "qk_norms": ("perceiver_config.qk_layer_norms_perceiver", False),
+}  # fmt: skip
 
 CARD = FamilyCard(
     "idefics",
@@ -79,7 +84,10 @@ CARD = FamilyCard(
                 "use_resampler", "alpha_initializer", "alphas_initializer_range", "freeze_lm_head", "freeze_text_layers",
                 "freeze_text_module_exceptions", "freeze_vision_layers", "freeze_vision_module_exceptions", "image_size",
             }),
-            components={"adapter/gated_cross_attention": {"family": "idefics", "fields": _GATED}},
+            components={
+                "adapter/gated_cross_attention": {"family": "idefics", "fields": _GATED},
+                "resampler/perceiver": {"family": "idefics", "fields": _RESAMPLER},
+            },
         ),
     },
     towers={"idefics_vision": EYE},

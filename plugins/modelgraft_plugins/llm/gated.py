@@ -8,23 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from modelgraft.plugin import Config, Dim, Ports, SolvedNode, component, port
+from modelgraft.plugin import Config, Dim, Ports, SolvedNode, component, families, port
+from modelgraft_plugins.stated import told
 
 if TYPE_CHECKING:
     from modelgraft.plugin import Source
 
 BLOCK = re.compile(r"(?:^|\.)([0-9]+)\.gated_cross_attn_layer\.(.+)$")  # a tensor of a block in the files of OpenFlamingo
 IDEFICS_BLOCK = re.compile(r"(?:^|\.)gated_cross_attn_layers\.([0-9]+)\.(.+)$")  # the same of IDEFICS, which numbers the blocks
-# our field -> where a published config of IDEFICS has it, and what that means where it is silent
-IDEFICS: Mapping[str, tuple[str, Any]] = {
-    "hidden_size": ("hidden_size", 4096), "num_hidden_layers": ("num_hidden_layers", 32), "num_heads": ("num_attention_heads", 32),
-    "intermediate_size": ("intermediate_size", 11008), "every": ("cross_layer_interval", 1), "qk_norms": ("qk_layer_norms", False),
-    "hidden_act": ("hidden_act", "silu"), "rms_norm_eps": ("rms_norm_eps", 1e-6), "gates": ("alpha_type", "float"),
-}  # fmt: skip
-OPENFLAMINGO: Mapping[str, str] = {  # our field -> the argument of its code, as a config.json beside its tensors may state it
-    "every": "cross_attn_every_n_layers", "media_size": "dim_visual", "num_heads": "heads", "head_dim": "dim_head", "ff_mult": "ff_mult",
-}  # fmt: skip
-IDEFICS_MEDIA = 768  # width of its vision tower, where the config is silent
 
 
 @component(
@@ -67,14 +58,12 @@ class GatedCrossAttention(Config):
     @classmethod
     def from_source(cls, source: Source) -> Mapping[str, Any]:
         """Read the config of an IDEFICS, or the config and the shapes of the tensors of an OpenFlamingo (all but the heads)."""
-        if source.root.get("model_type") == "idefics":
-            found = {name: source.root.get(theirs, default) for name, (theirs, default) in IDEFICS.items()}
-            media = (source.root.get("vision_config") or {}).get("embed_dim", IDEFICS_MEDIA)
-            return {"family": "idefics", **found, "media_size": media}
-        stated = source.config if source.root.get("model_type") == "openflamingo" else {}
-        told = {name: stated[theirs] for name, theirs in OPENFLAMINGO.items() if stated.get(theirs) is not None}
+        card = families().whole(source.root.get("model_type")).components.get("adapter/gated_cross_attention", {})
+        if "family" in card:  # all of it stands in the config of the whole
+            return {"family": card["family"], **told(source.root, card["fields"])}
+        stated = told(source.config, card.get("fields", {}))
         shapes = source.tensor_shapes()
-        return {**told, **(_of_tensors(source.text, shapes) if shapes else {})}
+        return {**stated, **(_of_tensors(source.text, shapes) if shapes else {})}
 
     @property
     def layers(self) -> tuple[int, ...]:

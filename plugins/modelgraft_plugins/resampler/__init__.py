@@ -9,22 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from modelgraft import Config, Dim, Ports, component, hookimpl
+from modelgraft.plugin import families
+from modelgraft_plugins.stated import told
 
 if TYPE_CHECKING:
     from modelgraft.plugin import SolvedNode, Source
-
-# our field -> where a published config of IDEFICS has it, and what that means where it is silent
-IDEFICS: Mapping[str, tuple[str, int]] = {
-    "depth": ("resampler_depth", 6),
-    "num_heads": ("resampler_n_heads", 16),
-    "head_dim": ("resampler_head_dim", 96),
-    "num_latents": ("resampler_n_latents", 64),
-}
-IDEFICS_WIDTH = 768  # of its vision tower, where the config is silent
-OPENFLAMINGO: Mapping[str, str] = {  # our field -> the argument of its code, as a config.json beside its tensors may state it
-    "hidden_size": "dim", "depth": "depth", "num_heads": "heads", "head_dim": "dim_head", "num_latents": "num_latents",
-    "ff_mult": "ff_mult", "max_num_frames": "max_num_frames", "max_num_media": "max_num_media",
-}  # fmt: skip
 
 
 @component("resampler/perceiver", kind="resampler", module="modelgraft_plugins.resampler.modules:Perceiver", exportable=True)
@@ -53,12 +42,12 @@ class Perceiver(Config):
     @classmethod
     def from_source(cls, source: Source) -> Mapping[str, Any]:
         """Read the config of an IDEFICS, or the config and the shapes of the tensors of an OpenFlamingo."""
-        if source.root.get("model_type") == "idefics":
-            return _of_idefics(source.root)
-        stated = source.config if source.root.get("model_type") == "openflamingo" else {}
-        told = {name: stated[theirs] for name, theirs in OPENFLAMINGO.items() if stated.get(theirs) is not None}
+        card = families().whole(source.root.get("model_type")).components.get("resampler/perceiver", {})
+        if "family" in card:  # all of it stands in the config of the whole
+            return {"family": card["family"], **told(source.root, card["fields"])}
+        stated = told(source.config, card.get("fields", {}))
         shapes = source.tensor_shapes()
-        return {**told, **(_of_tensors(source.text, shapes) if shapes else {})}
+        return {**stated, **(_of_tensors(source.text, shapes) if shapes else {})}
 
     def ports(self) -> Ports:
         """Vectors of a picture, of several, or of videos in; as many latents for each medium out."""
@@ -90,17 +79,6 @@ class Perceiver(Config):
             if value:
                 found = f"{node.name} has {name}: {value}, which the {self.family} family does not have"
                 yield "config-mismatch", found, f"leave {name} out"
-
-
-def _of_idefics(root: Mapping[str, Any]) -> dict[str, Any]:
-    own, vision = root.get("perceiver_config") or {}, root.get("vision_config") or {}
-    found = {name: own.get(theirs, default) for name, (theirs, default) in IDEFICS.items()}
-    return {
-        "family": "idefics",
-        **found,
-        "hidden_size": vision.get("embed_dim", IDEFICS_WIDTH),
-        "qk_norms": own.get("qk_layer_norms_perceiver", False),
-    }
 
 
 def _of_tensors(text: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
