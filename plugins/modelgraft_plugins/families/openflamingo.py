@@ -16,8 +16,8 @@ CARD = FamilyCard(
                 "resampler/perceiver": {
                     "fields": {
                         "hidden_size": ("dim", None), "depth": ("depth", None), "num_heads": ("heads", None),
-                        "head_dim": ("dim_head", None), "num_latents": ("num_latents", None), "ff_mult": ("ff_mult", None), "max_num_frames": ("max_num_frames", None),
-                        "max_num_media": ("max_num_media", None),
+                        "head_dim": ("dim_head", None), "num_latents": ("num_latents", None), "ff_mult": ("ff_mult", None),
+                        "max_num_frames": ("max_num_frames", None), "max_num_media": ("max_num_media", None),
                     },
                 },
                 "adapter/gated_cross_attention": {
