@@ -286,3 +286,28 @@ def idefics(folder: Path, *, seed: int = 7) -> Checkpoint:
     )  # fmt: skip
     processor = hf.IdeficsProcessor(IdeficsImageProcessorPil(image_size=15), tokenizer, image_size=15)
     return _save(folder, hf.IdeficsForVisionText2Text(config), processor, seed=seed)
+
+
+def paligemma(folder: Path, *, language: str = "gemma", seed: int = 31) -> Checkpoint:
+    """PaliGemma around a Gemma, or a Gemma 2 with windows; its vision tower has no head."""
+    tokenizer = byte_level(begin="<bos>", end="<eos>", pad="<pad>", prefix=True, extra=("<image>",))
+    pictures = SiglipImageProcessorPil(size={"height": 16, "width": 16}, do_convert_rgb=True)
+    pictures.image_seq_length = 16
+    processor = hf.PaliGemmaProcessor(pictures, tokenizer)  # which adds tokens of places and outlines
+    ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    text = {
+        "model_type": language, "vocab_size": len(tokenizer), "hidden_size": 24, "intermediate_size": 41, "num_hidden_layers": 3,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 6, "max_position_embeddings": 128, **ids,
+        **({"sliding_window": 9, "query_pre_attn_scalar": 6} if language == "gemma2" else {}),
+    }  # fmt: skip
+    config = hf.PaliGemmaConfig(
+        vision_config={**SIGLIP_EYE, "model_type": "siglip_vision_model", "vision_use_head": False}, text_config=text, projection_dim=24,
+        hidden_size=24, vocab_size=len(tokenizer), image_token_index=tokenizer.convert_tokens_to_ids("<image>"), **ids,
+    )  # fmt: skip
+    model = hf.PaliGemmaForConditionalGeneration(config)
+    randomise(model, seed=seed)
+    model.tie_weights()
+    model.eval()
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return Checkpoint(folder, model, processor)

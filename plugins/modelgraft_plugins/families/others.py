@@ -53,7 +53,7 @@ HEADS: Mapping[str, tuple[str, bool]] = {
     True), "lfm2_vl": ("lfm2", True), "lfm3_vl": ("lfm3", True), "lighton_ocr": ("qwen3", True), "minicpm_ocr": ("qwen3_5_text", True),
     "minicpmv4_6": ("qwen3_5_text", False), "minicpmv4_7": ("qwen3_5_text", False), "minimax_m3_vl": ("minimax_m3_vl_text", False),
     "mistral3": ("mistral", True), "mistral_large4": ("mistral_large4_text", False), "muse_glimmer": ("muse_glimmer_text", False),
-    "ovis2": ("qwen2", True), "paddleocr_vl": ("paddleocr_vl_text", True), "paligemma": ("gemma", True), "perception_lm": ("llama",
+    "ovis2": ("qwen2", True), "paddleocr_vl": ("paddleocr_vl_text", True),  "perception_lm": ("llama",
     False), "pp_chart2table": ("qwen2", True), "qianfan_ocr": ("qwen3", False), "qwen2_5_omni_thinker": ("qwen2_5_omni_text", False),
     "qwen2_5_vl": ("qwen2_5_vl_text", False), "qwen2_vl": ("qwen2_vl_text", False), "qwen3_5": ("qwen3_5_text", False), "qwen3_5_moe":
     ("qwen3_5_moe_text", False), "qwen3_omni_moe_thinker": ("qwen3_omni_moe_text", False), "qwen3_vl": ("qwen3_vl_text", False),
@@ -64,7 +64,7 @@ HEADS: Mapping[str, tuple[str, bool]] = {
 # Wholes whose classes do to the logits last what their language model does by itself
 KEEPS = frozenset({
     "cohere_compass", "gemma3n", "gemma4", "gemma4_unified", "granite4_vision", "granite_docling", "hyperclovax_vision_v2",
-    "mistral_large4", "muse_glimmer", "paligemma",
+    "mistral_large4", "muse_glimmer",
 })  # fmt: skip
 # model_type of a language model -> what it does to its logits last where its config is silent
 LAST: Mapping[str, tuple[str, float]] = {
@@ -80,7 +80,7 @@ PICTURES: Mapping[str, str] = {
     ), "CLIP"),
     **dict.fromkeys(("bit",  "focalnet", "hiera", "pixio"), "Bit"),
     "blip": "Blip",
-    **dict.fromkeys(("colpali", "gemma3n", "paligemma"), "Siglip"),
+    **dict.fromkeys(("colpali", "gemma3n"), "Siglip"),
     **dict.fromkeys(("pvt", "pvt_v2"), "Pvt"),
     **dict.fromkeys((
         "clipseg", "dinat", "ijepa", "mgp-str", "swiftformer", "swin", "swinv2", "trocr", "vit_mae", "vit_msn",

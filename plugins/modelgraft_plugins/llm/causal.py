@@ -99,7 +99,7 @@ class Causal(LanguageModel):
             return plain.Decoder(self._plain)
         from modelgraft_plugins.llm.decoders import CausalDecoder
 
-        return CausalDecoder(self.model)
+        return CausalDecoder(self.model, both_ways=self.config.reads == "both")
 
     def export_decoder(self, folder: Path, *, half: bool) -> DecoderGraph:
         """Write the decoder as an ONNX graph: with GroupQueryAttention where it can serve, otherwise with a growing cache.

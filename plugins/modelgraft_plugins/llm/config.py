@@ -52,6 +52,9 @@ class LanguageConfig(WritingConfig):
     begin: Literal["start", "text"] = Field(
         default="start", description="where the begin token goes: at the start, or before the first text, after media that lead (BLIP-2)"
     )
+    reads: Literal["onward", "both"] = Field(
+        default="onward", description="both: the tokens of the prompt see each other in both directions, as those of an encoder do"
+    )
     chat: bool = Field(default=False, description="put the prompt into the chat template of the tokenizer, as the user's message")
     chat_template: str | None = Field(default=None, description="name of a chat template, where the source has several; none: its default")
     system: str | None = Field(default=None, description="system message of the chat template")
@@ -120,7 +123,7 @@ class LanguageConfig(WritingConfig):
 
     def export_facts(self) -> dict[str, Any]:
         """The model's own config: templates and settings of the loop change no graph."""
-        return self.facts()
+        return {**self.facts(), "reads": self.reads} if self.reads != "onward" else self.facts()
 
     def ports(self) -> Ports:
         """Each field of the template is an input."""
@@ -224,6 +227,8 @@ def values_of(source: Source, config: Mapping[str, Any]) -> dict[str, Any]:
     whole = whole_of(source)
     if whole.begin != "start":
         found["begin"] = whole.begin
+    if whole.reads != "onward":
+        found["reads"] = whole.reads
     if whole.begin_token:
         found["begin_token"] = begin_token(source) or whole.begin_token
     if source.part and known.left_out(source.root, config):

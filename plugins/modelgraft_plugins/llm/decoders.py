@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, EncoderDecoderCache
 
+from modelgraft_plugins.llm.both_ways import prompt_mask
 from modelgraft_plugins.llm.cache import cache_of, reorder
 
 Model = Any  # a model of transformers, which is only partly annotated
@@ -21,8 +22,9 @@ class CausalDecoder:
     Without padding no mask is made at all: attention then runs its causal kernel.
     """
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
+    def __init__(self, model: Model, *, both_ways: bool = False) -> None:
+        """both_ways: the tokens of a prompt see each other in both directions."""
+        self.model, self.both_ways = model, both_ways
         self.takes_positions = "position_ids" in inspect.signature(model.forward).parameters
         text = model.config.get_text_config()
         has_windows = any(kind != "full_attention" for kind in getattr(text, "layer_types", None) or ()) or bool(
@@ -43,9 +45,13 @@ class CausalDecoder:
         self.cache, self.length = cache_of(self.model.config.get_text_config(), capacity), longest
         embedded = pad(prompts, longest, left=True)
         self._lay_out(lengths, longest, capacity, embedded.device)
+        mask = None if self.mask is None else self.mask[:, :longest]
+        if self.both_ways:
+            assert self.positions is not None
+            mask = prompt_mask(self.model, embedded, mask, self.cache, self.positions[:, :longest])
         output = self.model(
             inputs_embeds=embedded,
-            attention_mask=None if self.mask is None else self.mask[:, :longest],
+            attention_mask=mask,
             past_key_values=self.cache,
             use_cache=True,
             logits_to_keep=1,

@@ -1,0 +1,26 @@
+"""Prompts whose tokens see each other in both directions, as PaliGemma reads them: the mask of such a prompt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.masking_utils import create_masks_for_generate
+
+
+def prompt_mask(model: Any, embedded: Tensor, mask: Tensor | None, cache: Any, positions: Tensor) -> Any:
+    """The mask of a prompt in the form that the model wants it in: of 4 axes, or one for each kind of its layers.
+
+    embedded   float[batch tokens width];  mask  bool[batch tokens]: what is no padding; None: all of it
+    positions  int64[1 tokens] or int64[batch tokens]
+    """
+    together = torch.zeros(embedded.shape[:2], dtype=torch.int64, device=embedded.device)  # one block, which sees itself
+    return create_masks_for_generate(
+        config=model.config.get_text_config(),
+        inputs_embeds=embedded,
+        attention_mask=mask,
+        past_key_values=cache,
+        position_ids=positions,
+        block_sequence_ids=together,
+    )

@@ -1,0 +1,72 @@
+"""PaliGemma is one card: an imported graph answers as transformers' own `generate`, and its prompt is read in both directions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import modelgraft as mg
+from modelgraft.tools.importer import import_graph
+from support import checkpoints
+from support.checkpoints import Checkpoint
+from support.pictures import gallery
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of transformers' own processor
+NEW_TOKENS = 11
+PICTURES = [gallery()[name] for name in ("landscape", "portrait", "grey", "rgba")]
+PROMPTS = ["caption en", "answer en what is it?", "the", "detect cat ; dog"]  # of unequal length, so that a batch is padded
+
+
+@pytest.fixture(scope="module", params=["gemma", "gemma2"])
+def theirs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    return checkpoints.paligemma(tmp_path_factory.mktemp(request.param) / "model", language=request.param)
+
+
+@pytest.fixture(scope="module")
+def graph(theirs: Checkpoint) -> Path:
+    """The graph that import writes beside it."""
+    path = theirs.folder.parent / "mine.yaml"
+    path.write_text(import_graph(str(theirs.folder), folder=path.parent))
+    return path
+
+
+def answers(theirs: Checkpoint, count: int) -> tuple[list[str], torch.Tensor]:
+    """The new texts, and the logits of the first new token, of transformers' own `generate`."""
+    texts = [f"<image>{prompt}" for prompt in PROMPTS[:count]]
+    inputs = theirs.processor(images=PICTURES[:count], text=texts, padding=True, return_tensors="pt")
+    inputs.pop("labels", None)
+    found = theirs.model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False, output_logits=True, return_dict_in_generate=True)
+    new = found.sequences[:, inputs["input_ids"].shape[1] :]
+    return [theirs.processor.tokenizer.decode(row, skip_special_tokens=True) for row in new], found.logits[0]
+
+
+def ask(graph: Path, count: int, **params: Any) -> Any:
+    with mg.open(graph, params={"max_new_tokens": NEW_TOKENS, **params}) as pipeline:
+        one = count == 1
+        return pipeline.run(
+            image=PICTURES[0] if one else PICTURES[:count], prompt=PROMPTS[0] if one else PROMPTS[:count], outputs=["text", "llm.logits"]
+        )
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_answers_are_those_of_transformers(theirs: Checkpoint, graph: Path, count: int):
+    """Alone, and in a batch whose prompts are padded: with windows of nine tokens as well."""
+    texts, logits = answers(theirs, count)
+    result = ask(graph, count)
+    assert result["text"] == (texts[0] if count == 1 else texts)
+    torch.testing.assert_close(result["llm.logits"], logits, rtol=0, atol=2e-4)
+
+
+def test_a_prompt_that_is_read_onward_gives_another_answer(theirs: Checkpoint, graph: Path):
+    """So the test above would fail without the mask; the graph may ask for it."""
+    onward = ask(graph, 1, **{"nodes.llm.with.reads": "onward"})
+    assert (onward["llm.logits"] - answers(theirs, 1)[1]).abs().max() > 0.1
+
+
+def test_the_graph_is_checked_and_planned_without_warnings(theirs: Checkpoint, graph: Path):
+    assert not mg.check(graph).warnings
+    plan = mg.plan(graph)
+    assert plan.totals.parameters == sum(parameter.numel() for parameter in theirs.model.parameters())
