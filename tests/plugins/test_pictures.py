@@ -15,7 +15,7 @@ from transformers.processing_utils import ImagesKwargs
 
 from modelgraft.kernel.shelf.registry import assemble
 from modelgraft.kernel.words.errors import SourceError
-from modelgraft.records import media
+from modelgraft.records.pictures import PICTURE_PIXELS
 from modelgraft.sources.families import families
 from modelgraft_plugins import processor_files, vision
 from modelgraft_plugins.vision import Preprocess
@@ -229,7 +229,7 @@ def test_what_no_picture_can_be_is_refused_with_the_check(field: str, value: Any
 
 
 def test_a_prepared_picture_may_have_as_many_pixels_as_one_that_is_read():
-    assert MOST_PIXELS == media.PICTURE_PIXELS
+    assert MOST_PIXELS == PICTURE_PIXELS
 
 
 @pytest.mark.parametrize(
