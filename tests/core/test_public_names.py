@@ -121,7 +121,7 @@ def test_what_the_readme_points_to_is_there(name):
 def test_the_graphs_of_the_graph_notes_check():
     """The examples of graphs/README.md, as if they lay there."""
     texts = blocks((ROOT / "graphs" / "README.md").read_text(encoding="utf-8"), "yaml")
-    assert len(texts) == 4
+    assert len(texts) == 5
     for text in texts:
         modelgraft.check(expand_document(parse(text, path=ROOT / "graphs" / "example.yaml"), registry=discover()))
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from modelgraft.kernel.words.errors import Problem, SourceError, choices, nearest
 from modelgraft.kernel.words.source import Source
 from modelgraft.kernel.words.wording import option
-from modelgraft.sources import archives, config_rules, conversions, hub, lacking, parts, seals, weight_files
+from modelgraft.sources import archives, collections, config_rules, conversions, hub, lacking, parts, seals, weight_files
 from modelgraft.sources.headers import TensorHeader, damaged, read_header
 from modelgraft.sources.refs import WEIGHT_SUFFIXES, SourceRef, looks_like_a_path, parse, paths
 from modelgraft.sources.storage import sha256_of, stamp_of, was_named
@@ -118,7 +118,7 @@ class SourceView:
         if not name:
             return self.folder or self.file or self.unread
         home = self.folder or self.recorded
-        found = home / name if home is not None else None
+        found = collections.home_of(home, self.part) / name if home is not None else None
         if found is None or not found.is_file():
             return None
         _refuse_outside(found, self.boundary, self.text)
@@ -152,6 +152,8 @@ class SourceView:
         if self.origin is not None and self.folder is not None:
             digest.update(seals.text_of(self.folder).encode())  # the same when it has to be made again
         files = [single] if single is not None else sorted(home.iterdir()) if home is not None and self.origin is None else []
+        if home is not None and collections.is_collection(home):
+            files += [path for name in collections.members(self.root) if (home / name).is_dir() for path in sorted((home / name).iterdir())]
         for path in files:
             if path.is_file():
                 digest.update(f"\0{path.name}\0{stamp_of(path)}".encode())
@@ -162,7 +164,11 @@ class SourceView:
         """The files of weights, shards in the order of their names."""
         found: tuple[Path, ...] = (self.file,) if self.file is not None else ()
         if self.folder is not None:
-            found = weight_files.files_of(self.folder, self.root, read=self.json, may_be_fetched=self.ref.kind == "hub")
+            may_be_fetched = self.ref.kind == "hub"
+            if collections.is_collection(self.folder):
+                found = collections.weights_of(self.folder, self.root, read=_read_json, may_be_fetched=may_be_fetched)
+            else:
+                found = weight_files.files_of(self.folder, self.root, read=self.json, may_be_fetched=may_be_fetched)
         for path in found:
             _refuse_outside(path, self.boundary, self.text)
         return found
@@ -177,7 +183,8 @@ class SourceView:
         found: dict[str, TensorHeader] = {}
         for path in self.weight_files:
             if path.suffix == ".safetensors":
-                found.update(read_header(path))
+                prefix = collections.prefix_of(path, self.folder)
+                found.update({prefix + key: header for key, header in read_header(path).items()})
         return found
 
     @cached_property
@@ -285,7 +292,7 @@ def _view_preset(ref: SourceRef, registry: Registry) -> SourceView:
 
 def _view_hub(ref: SourceRef, registry: Registry, *, offline: bool) -> SourceView:
     snapshot = hub.find_snapshot(ref.name, ref.revision)
-    if snapshot is not None and any((snapshot / name).is_file() for name in CONFIG_FILES):
+    if snapshot is not None and any((snapshot / name).is_file() for name in (*CONFIG_FILES, collections.LIST)):
         return SourceView(ref, _config_of(snapshot), folder=snapshot)
     if (recorded := registry.recorded_configs.get(ref.name)) is not None:
         return SourceView(ref, _config_of(recorded), recorded=recorded)
@@ -404,8 +411,17 @@ def _config_of(folder: Path, boundary: Path | None = None) -> Mapping[str, Any]:
             found = _read_json(folder / name)
             config_rules.check(folder / name, found)
             return found
+    if collections.is_collection(folder):
+        found = collections.config_of(folder, lambda path: _below(path, boundary))
+        config_rules.check(folder / collections.LIST, found)
+        return found
     there = choices(path.name for path in folder.iterdir())
     raise SourceError(Problem("no-config", f"{folder} has no config.json; it has: {there}", hint="name a folder in Hugging Face layout"))
+
+
+def _below(path: Path, boundary: Path | None) -> Mapping[str, Any]:
+    _refuse_outside(path, boundary, str(path.parent))
+    return _read_json(path)
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:

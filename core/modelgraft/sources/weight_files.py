@@ -2,9 +2,9 @@
 
     what `transformers_weights` in config.json names
     model.safetensors              then the shards of model.safetensors.index.json
-    adapter_model.safetensors      the same of an adapter
+    diffusion_pytorch_model.safetensors, adapter_model.safetensors    the same of models of diffusers, and of an adapter
     pytorch_model.bin              then the shards of pytorch_model.bin.index.json
-    adapter_model.bin
+    diffusion_pytorch_model.bin, adapter_model.bin
     the only other .safetensors file of the folder
 
 One file goes over an index: a folder that was saved again in one piece keeps the index of its former shards.
@@ -20,7 +20,14 @@ from modelgraft.kernel.words.errors import Problem, SourceError, choices
 from modelgraft.sources.headers import damaged
 from modelgraft.sources.refs import is_safe
 
-NAMES = ("model.safetensors", "adapter_model.safetensors", "pytorch_model.bin", "adapter_model.bin")
+NAMES = (
+    "model.safetensors",
+    "diffusion_pytorch_model.safetensors",
+    "adapter_model.safetensors",
+    "pytorch_model.bin",
+    "diffusion_pytorch_model.bin",
+    "adapter_model.bin",
+)
 INDEX = ".index.json"  # behind the name of what was cut into shards
 EXPLICIT = "transformers_weights"
 

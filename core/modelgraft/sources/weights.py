@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelgraft.kernel.words.errors import Problem, SourceError, choices
 from modelgraft.kernel.words.source import NO_WEIGHTS_HINT, Source
-from modelgraft.sources import archives, conversions, hub, kept, pickles, seals
+from modelgraft.sources import archives, collections, conversions, hub, kept, pickles, seals
 from modelgraft.sources.headers import damaged
 from modelgraft.sources.lacking import why_none
 from modelgraft.sources.progress import Progress
@@ -110,7 +110,8 @@ class Weights:
     def folder(self) -> Path:
         """The folder in Hugging Face layout that holds config.json and tokenizer files; of a single file, where it lies."""
         self._prove()
-        return self.view.folder or self.view.weight_files[0].parent
+        folder = self.view.folder
+        return collections.home_of(folder, self.view.part) if folder is not None else self.view.weight_files[0].parent
 
     @property
     def file(self) -> Path:
@@ -153,12 +154,20 @@ class Weights:
         self._prove()
         found: dict[str, Callable[[str], Any]] = {}
         for path in self.view.weight_files:
-            found.update(_map_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path))
+            inside = _map_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+            if prefix := collections.prefix_of(path, self.view.folder):
+                inside = {prefix + key: _without(prefix, read) for key, read in inside.items()}
+            found.update(inside)
         return found
 
     @cached_property
     def _keys(self) -> Mapping[str, str]:
         return self.view.keys or self.view.select(self._files)
+
+
+def _without(prefix: str, read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """What reads a tensor of a file whose keys stand behind a prefix."""
+    return lambda key: read(key.removeprefix(prefix))
 
 
 def _map_safetensors(path: Path) -> dict[str, Callable[[str], Any]]:

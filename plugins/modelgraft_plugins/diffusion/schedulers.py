@@ -1,0 +1,51 @@
+"""Schedulers of diffusers, by their config: how the steps of a denoising loop are taken. Imports none of the models."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from modelgraft.plugin import InputError, SourceError, choices, nearest
+from modelgraft.plugin import Problem as Fault
+
+try:
+    from diffusers import schedulers
+except ImportError as error:
+    raise InputError("diffusion needs the package diffusers: pip install 'modelgraft[diffusion]'") from error
+
+
+def scheduler_of(config: Mapping[str, Any], *, steps: int) -> Any:  # Any: diffusers has no common type for them
+    """A scheduler that is set for so many steps.
+
+    Raises SourceError `source-damaged` for a class that is no scheduler, or does not go by a sample, a time and an answer; for
+    keys that its class does not know; and for values that it cannot be made of.
+    """
+    name = config.get("_class_name")
+    known = {found for found in dir(schedulers) if found.endswith("Scheduler") and not found.startswith("Flax")}
+    if name not in known:
+        raise _damaged(f"has _class_name: {name!r}, which is no scheduler of diffusers. {nearest(str(name), known)}".rstrip())
+    subject: Any = getattr(schedulers, str(name))
+    takes = list(inspect.signature(subject.step).parameters)[1:4]
+    if takes != ["model_output", "timestep", "sample"]:
+        raise _damaged(
+            f"names {name}, whose steps take {choices(takes, sort=False)}; wanted those that take model_output, timestep, sample"
+        )
+    unknown = [key for key in config if not key.startswith("_") and key not in inspect.signature(subject.__init__).parameters]
+    unknown = [key for key in unknown if key not in ELSEWHERE]
+    if unknown:
+        raise _damaged(f"has keys that {name} does not know: {choices(unknown)}")
+    try:
+        made = subject.from_config(dict(config))
+        made.set_timesteps(steps)
+    except Exception as error:  # a config from elsewhere may hold anything
+        raise _damaged(f"cannot be made into a {name} of {steps} steps: {type(error).__name__}: {' '.join(str(error).split())}") from error
+    return made
+
+
+# What files of one scheduler keep of another they were made from, and diffusers itself hands over from one to the next.
+ELSEWHERE = frozenset({"skip_prk_steps", "clip_sample", "set_alpha_to_one", "steps_offset", "trained_betas", "variance_type"})
+
+
+def _damaged(found: str) -> SourceError:
+    return SourceError(Fault("source-damaged", f"the config of the scheduler {found}", hint="repair scheduler/scheduler_config.json"))
