@@ -37,7 +37,7 @@ def run_command(words: Sequence[str], interrupts: Interrupts | None = None) -> i
     interrupts  of the process that is ours; None in one of others
     """
     words = [readable(word) for word in words]
-    screen = Screen.of_process(is_json="--json" in words)
+    screen = Screen.of_process(is_json="--json" in words, is_lines="--stream" in words)
     general, rest = split_general(words)
     try:
         return _run([*general, *rest], rest, Session(screen, interrupts=interrupts or Interrupts()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +20,7 @@ from modelgraft.kernel.words.errors import InputError
 if TYPE_CHECKING:
     from modelgraft.cli.session import Session
     from modelgraft.cli.shards import Shard
+    from modelgraft.engine.events import Event
     from modelgraft.engine.pipeline import Pipeline
     from modelgraft.engine.result import Result
     from modelgraft.kernel.words.graph import SolvedGraph
@@ -53,10 +54,12 @@ def run(
     opening: Opening = USUAL,
     trace: Annotated[Path | None, typer.Option("--trace", metavar="FILE", parser=out_file, help="Write a Chrome trace of the run.")] = None,
     allow: Allow = None,
+    stream: Annotated[bool, typer.Option("--stream", help="Print a text as it grows; with --json, each event as a line of JSON.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a graph on real inputs. Loads only what the wanted outputs need."""
     from modelgraft.cli.given import Given
+    from modelgraft.cli.growing import Growing, Lines
     from modelgraft.cli.overwriting import named, refuse_for_graph, refuse_to_replace
     from modelgraft.cli.written import absences, read_targets, say_outputs, write_outputs
     from modelgraft.records.record_type import types_of
@@ -73,9 +76,11 @@ def run(
         check_writable(trace)
         refuse_to_replace(trace, named(targets.files.values(), "the output"))
     start = time.perf_counter()
+    growing = Growing(session.screen, solved, targets)
+    also = None if not stream else Lines(session.screen).take if as_json else growing.take
     with session.screen.only_answers():
-        with opened(session, solved, opening=replace(opening, trace=trace is not None)) as pipeline:
-            result = run_watched(session, pipeline, targets.wanted, given)
+        with growing, opened(session, solved, opening=replace(opening, trace=trace is not None)) as pipeline:
+            result = run_watched(session, pipeline, targets.wanted, given, also=also)
         files = write_outputs(result.outputs, targets, say=session.screen.note)
         if trace is not None:
             from modelgraft.engine.trace import chrome_trace
@@ -83,9 +88,11 @@ def run(
             write_value(chrome_trace(result), trace)
     for text in absences(result.outputs, targets):
         session.screen.note(text)
-    if as_json:
+    if as_json and not stream:
         session.screen.document(run_document(solved, result, files, seconds=time.perf_counter() - start))
-    else:
+    elif not as_json and stream:
+        growing.finish(result.outputs, files)
+    elif not as_json:
         say_outputs(result.outputs, files, session.screen)
 
 
@@ -135,19 +142,28 @@ def quiet_libraries() -> None:
 
 
 def run_watched(
-    session: Session, pipeline: Pipeline, wanted: tuple[str, ...] | None, given: dict[str, Any], *, seed: int | None = None
+    session: Session,
+    pipeline: Pipeline,
+    wanted: tuple[str, ...] | None,
+    given: dict[str, Any],
+    *,
+    seed: int | None = None,
+    also: Callable[[Event], None] | None = None,
 ) -> Result:
-    """Run a graph and show on stderr how far it is."""
+    """Run a graph and show on stderr how far it is.
+
+    also  takes the events as well, and answers with them on stdout: on a terminal the view would write over that
+    """
     from modelgraft.cli.live import watching
 
-    found: Result | None = None
-    with watching(session.screen, is_on=session.progress) as take:
-        for event in pipeline.stream(outputs=wanted, seed=seed, **given):
+    screen = session.screen
+    is_on = session.progress and not (also is not None and screen.out.isatty())
+    with watching(screen, is_on=is_on) as take, pipeline.stream(outputs=wanted, seed=seed, **given) as events:
+        for event in events:
             take(event)
-            if event.kind == "result":
-                found = event["result"]
-    assert found is not None, "the last event of a stream is its result"
-    return found
+            if also is not None:
+                also(event)
+        return events.result
 
 
 @with_opening("repl")

@@ -28,14 +28,20 @@ def _told_of_stdout() -> Iterator[None]:
 
 @dataclass
 class Screen:
-    """The streams of a process."""
+    """The streams of a process.
+
+    is_lines  what is answered with JSON goes into one line
+    is_told   an error was told already, and is not told again
+    """
 
     out: IO[str]
     err: TextIO
     is_json: bool
+    is_lines: bool = False
+    is_told: bool = False
 
     @classmethod
-    def of_process(cls, *, is_json: bool) -> Screen:
+    def of_process(cls, *, is_json: bool, is_lines: bool = False) -> Screen:
         """Take stdout and stderr. A pipe gets UTF-8, a terminal what it can show, so that no letter stops a command."""
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(AttributeError, OSError, ValueError):  # replaced by something that is no text file
@@ -43,7 +49,7 @@ class Screen:
                     stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # what the suppress is for
                 else:
                     stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
-        return cls(sys.stdout, another(sys.stderr), is_json)
+        return cls(sys.stdout, another(sys.stderr), is_json, is_lines)
 
     @contextlib.contextmanager
     def only_answers(self) -> Iterator[None]:
@@ -71,7 +77,7 @@ class Screen:
 
     def document(self, value: Any) -> None:
         """Answer with the one JSON document."""
-        self.write(for_command(json_text(value, indent=1)) + "\n")
+        self.write(for_command(json_text(value) if self.is_lines else json_text(value, indent=1)) + "\n")
 
     # -- errors
 
@@ -87,6 +93,8 @@ class Screen:
         self._refuse({"kind": kind, "message": text, **{k: v for k, v in facts.items() if v}})
 
     def _refuse(self, error: Mapping[str, Any]) -> None:
+        if self.is_told:
+            return
         try:
             self.document({"ok": False, "error": error})
         except InputError as unwritten:
