@@ -61,3 +61,16 @@ def test_cached_nodes_are_marked(tmp_path):
 def test_without_timings_there_are_no_spans(tmp_path):
     """`timings=False` keeps nothing."""
     assert chrome_trace(run(tmp_path, timings=False))["traceEvents"] == []
+
+
+def test_a_trace_of_events_holds_the_loads_as_well(tmp_path):
+    """In a row of their own, before the nodes that they are for; the second run has none."""
+    graph = graph_of(registry_of(meeting(2), joiner(2)), tmp_path, document(NODES, inputs={"x": "object"}, outputs={"out": "end"}))
+    with mg.open(graph, trace=True) as pipeline:
+        first, second = (chrome_trace(pipeline.run(x="abc")) for _ in range(2))
+    loads = [event for event in first["traceEvents"] if event.get("cat") == "load"]
+    nodes = {event["name"]: event for event in first["traceEvents"] if event.get("cat") == "node"}
+    assert {event["name"] for event in loads} == set(nodes) == {"left", "right", "end"}
+    assert all(event["ts"] + event["dur"] <= nodes[event["name"]]["ts"] + 1 for event in loads)
+    assert nodes["left"]["args"]["component"] == "toy/meet"
+    assert not [event for event in second["traceEvents"] if event.get("cat") == "load"]

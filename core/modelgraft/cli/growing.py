@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from modelgraft.cli.screen import Screen
-from modelgraft.cli.written import Targets, plain, say_outputs
+from modelgraft.cli.written import Targets, say_outputs
 from modelgraft.engine.events import Event, RunFailed, Token
 from modelgraft.kernel.planning.planner import find_output
 from modelgraft.kernel.words.notation import json_text
 from modelgraft.kernel.words.wording import for_command
+from modelgraft.records.showing import plain
 
 if TYPE_CHECKING:
     from modelgraft.kernel.words.graph import SolvedGraph

@@ -236,7 +236,7 @@ class Pipeline:
         if limit_s is not None and not limit_s > 0:
             raise InputError(f"limit_s is {limit_s!r}; wanted: seconds, more than 0, or None")
         found = self.opening.seed if seed is None else seed
-        return Run(seed=found, sink=sink, hooks=self._hooks, limit_s=limit_s, worded=self._worded)
+        return Run(found, sink=sink, hooks=self._hooks, limit_s=limit_s, worded=self._worded, is_traced=self.opening.trace)
 
     def _run(self, run: Run, outputs: Sequence[str] | None, inputs: Mapping[str, Any] | Intake, *, is_of_map: bool = False) -> Result:
         """One run, from what a user gave to what he gets."""
@@ -323,7 +323,7 @@ class Pipeline:
         ports = zip(prepared.plan.wanted.items(), prepared.ports, prepared.checks, found, strict=True)
         outputs = {name: self._taken(run, ref, port, check, value) for (name, ref), port, check, value in ports}
         if self.opening.trace:
-            timeline = replace(timeline, bytes=run.sizes)
+            timeline = replace(timeline, events=tuple(run.kept))
         if not (self._loader.has_warnings or run.said):
             return Result(outputs, without, (), timeline)
         lasting = self._lasting(prepared.plan.steps)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelgraft.engine.shown import Page, brief
 from modelgraft.kernel.words import markup
 from modelgraft.kernel.words.amounts import in_seconds
 from modelgraft.kernel.words.errors import ModelgraftError, choices, nearest
+
+if TYPE_CHECKING:
+    from modelgraft.engine.events import Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +30,13 @@ class Span:
 class Timeline:
     """The spans of a run; of straight code they are made of its stamps only when somebody asks.
 
-    bytes  what the outputs of each node take, in a pipeline opened with `trace=True`
+    events  of its nodes, in a pipeline opened with `trace=True`
     """
 
     names: Sequence[tuple[str, str]] = ()
     stamps: Sequence[float] = ()
     spans: tuple[Span, ...] = ()
-    bytes: Mapping[str, int] | None = None
+    events: Sequence[Event] = ()
 
     def read(self) -> tuple[Span, ...]:
         """The spans, in the order in which the nodes ran."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any
 
-from modelgraft.engine.events import OF_NODES, Event, Sink, Warned, misfit
+from modelgraft.engine.events import OF_NODES, TRACED, Event, Sink, Warned, misfit
 from modelgraft.kernel.words.errors import Cancelled, InputError, NodeError, PluginError
 
 LOOK_S = 0.01  # how often `Stop.wait` looks
@@ -52,37 +53,42 @@ class Run:
     is_streamed somebody reads its events as they come
     count       the size of the batch;  is_single  no input was a batch, so outputs come back as single values
     keys        the keys of what it gives in the cache, by node
-    said        its warnings;  sizes  the bytes of what each node gave, where somebody asked
+    said        its warnings;  kept  the events that a trace is made of, in a pipeline opened with `trace`; no contents are in them
     failure     the error that a node ended it with, which carries what was ready
     left        the nodes that did not stop, and were left behind in foreign code
     """
 
-    __slots__ = (
-        "_id", "_listeners", "_worded", "cancelled", "count", "failure", "is_single", "is_streamed", "keys", "left", "limit_s", "said",
-        "seed", "sizes",
-    )  # fmt: skip
+    count = 1
+    is_single = True
+    limit_s: float | None = None
+    keys: Mapping[str, str] = MappingProxyType({})
+    kept: Sequence[Event] = ()
+    failure: NodeError | InputError | None = None
+    left: tuple[str, ...] = ()
+    _listeners: tuple[Sink, ...] = ()
+    _id = ""
 
     def __init__(
         self,
-        *,
         seed: int,
+        *,
         sink: Sink | None = None,
         hooks: Sink | None = None,
         limit_s: float | None = None,
         worded: Callable[[str], str] = str,
+        is_traced: bool = False,
     ) -> None:
-        """sink, hooks: who takes its events;  worded: words what is told for whoever opened the pipeline."""
-        self.seed, self._worded, self.limit_s = seed, worded, limit_s
-        self._listeners = () if sink is hooks is None else tuple(each for each in (sink, hooks) if each is not None)
-        self.is_streamed = sink is not None
-        self.cancelled = Stop()
-        self.count, self.is_single = 1, True
-        self.keys: Mapping[str, str] = {}
+        """sink, hooks: who takes its events;  worded: words what is told for whoever opened the pipeline.
+
+        What most runs leave as it is stands in the class: a run is made for every record of a small graph.
+        """
+        self.seed, self.cancelled, self._worded = seed, Stop(), worded
         self.said: list[str] = []
-        self.sizes: dict[str, int] = {}
-        self.failure: NodeError | InputError | None = None
-        self.left: tuple[str, ...] = ()
-        self._id = ""
+        self.is_streamed = sink is not None
+        if sink is not None or hooks is not None or is_traced:
+            self._listeners = tuple(each for each in (sink, hooks, self._keep if is_traced else None) if each is not None)
+        if limit_s is not None:
+            self.limit_s = limit_s
 
     @property
     def id(self) -> str:
@@ -105,6 +111,10 @@ class Run:
             self.said.append(f"{node}: {event.text}" if node else event.text)
         for hear in self._listeners:
             hear(event)
+
+    def _keep(self, event: Event) -> None:
+        if isinstance(event, TRACED):
+            self.kept = [*self.kept, event]
 
     def end(self) -> None:
         """Tell nobody any more: what comes from nodes that were left behind is of no run."""
