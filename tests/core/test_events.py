@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import suppress
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -140,3 +141,48 @@ def test_the_schema_of_events_is_printed(tmp_path, monkeypatch, capsys):
     code, out, _ = commands(monkeypatch, tmp_path, capsys)("schema", "--events")
     assert code == 0
     assert [each["properties"]["kind"]["const"] for each in json.loads(out)["oneOf"]] == list(events.KINDS)
+
+
+def test_the_readme_of_the_engine_lists_every_event():
+    """Kind, class, what it means and what it tells, in the order of the code."""
+    text = (Path(events.__file__).parent / "README.md").read_text(encoding="utf-8")
+    rows = []
+    for kind, event in events.CLASSES.items():
+        facts = ", ".join(f"`{fact}`" for fact in events.facts_of(event))
+        rows.append(f"| `{kind}` | `{event.__name__}` | {events.KINDS[kind].rstrip('.')} | {facts} |")
+    assert "\n".join(rows) in text
+
+
+def test_the_readme_of_the_engine_names_every_file():
+    """A new file is given its place there."""
+    folder = Path(events.__file__).parent
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert [path.name for path in folder.glob("*.py") if path.name != "__init__.py" and f"`{path.name}`" not in text] == []
+
+
+def test_a_plugin_hears_every_event_of_every_run(tmp_path):
+    """Runs, streams and maps, through the hook `on_event`; one that fails is a warning, told once a run, and changes nothing else."""
+    heard = []
+
+    @mg.hookimpl
+    def on_event(event):
+        heard.append(event)
+        if event.kind == "output":
+            raise ValueError("I am deaf")
+
+    part = function("toy/shout", TEXT, {"out": "text"}, shout)
+    nodes = {"a": {"use": "toy/shout", "in": {"x": "inputs.x"}}}
+    with opened(tmp_path, [part], nodes, outputs={"out": "a"}, hooks={"on_event": on_event}) as pipeline:
+        result = pipeline.run(x="a")
+        streamed = list(pipeline.stream(x="b"))
+        mapped = list(pipeline.map([{"x": "c"}]))
+    by_run: dict[str, list[str]] = {}
+    for event in heard:
+        by_run.setdefault(event.run, []).append(event.kind)
+    assert len(by_run) == 3
+    kinds = ["run-started", "node-started", "node-finished", "output", "result"]
+    assert [[kind for kind in run if "load" not in kind] for run in by_run.values()] == [kinds] * 3
+    assert [event.kind for event in streamed] == list(by_run.values())[1]
+    assert (result["out"], mapped[0]["out"]) == ("A", "C")
+    assert len(result.warnings) == 1
+    assert result.warnings[0].startswith("plugin 'toy': its hook on_event failed: ValueError: I am deaf")

@@ -12,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelgraft as mg
-from modelgraft.engine.crew import Crew
 from modelgraft.engine.engine import Engine
 from modelgraft.engine.run import Run
-from modelgraft.engine.scheduler import lane_width, run_in_lanes
+from modelgraft.engine.scheduler import Crew, lane_width, run_in_lanes
 from support.running import branches, document, fan, function, graph_of, handing_on, joiner, lanes, meeting, registry_of
 
 

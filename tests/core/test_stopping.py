@@ -9,9 +9,8 @@ import time
 import pytest
 
 import modelgraft as mg
-from modelgraft.engine.crew import Crew
 from modelgraft.engine.run import Run
-from modelgraft.engine.scheduler import Stopped, run_in_lanes
+from modelgraft.engine.scheduler import Crew, Stopped, run_in_lanes
 from support.running import Counter, branches, document, function, graph_of, handing_on, lanes, registry_of
 
 

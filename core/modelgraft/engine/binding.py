@@ -13,19 +13,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import pluggy
-
 from modelgraft.engine.cache import Cache
 from modelgraft.engine.calls import Call, check_of, checked, gives_masks, is_constant, listed
+from modelgraft.engine.engine import Engine
 from modelgraft.engine.events import Warned
 from modelgraft.engine.finite import gives_floats, looked_at_once
 from modelgraft.engine.inplace import Habits, apart
-from modelgraft.engine.layout import Job
+from modelgraft.engine.layout import Job, Layout
 from modelgraft.engine.loading import Loader
 from modelgraft.engine.observers import by_port, observed
-from modelgraft.engine.routing import Partial, records_of, routed
+from modelgraft.engine.opening import Opening
+from modelgraft.engine.routing import Partial, records_of, routed, routed_nodes
 from modelgraft.engine.run import Run, current, tell
 from modelgraft.engine.turns import Turn, Turns
+from modelgraft.kernel.words.graph import Node, Ref, SolvedGraph, Value
 from modelgraft.kernel.words.ports import Port
 from modelgraft.records import values
 from modelgraft.records.digests import size_bytes
@@ -35,20 +36,40 @@ from modelgraft.records.record_type import Types
 
 @dataclass(slots=True)
 class Binding:
-    """What all calls of a pipeline share.
+    """What all calls of a pipeline share."""
 
-    is_strict  every call is looked at as the first is;  is_traced  the outputs of each node are measured
-    """
-
+    graph: SolvedGraph
     loader: Loader
     cache: Cache
-    manager: pluggy.PluginManager
     types: Types
-    is_strict: bool
-    is_traced: bool
+    opening: Opening
     habits: Habits = field(default_factory=Habits)
     turns: Turns = field(default_factory=Turns)
     looked_at: set[str] = field(default_factory=set)  # the nodes whose results were looked at for NaN
+
+    def engine(self, layout: Layout, *, wanted: Mapping[str, Ref], is_observed: bool) -> Engine:
+        """What runs a layout. Loads the nodes that are not lazy.
+
+        wanted       the outputs by name;  is_observed  somebody hears of what the nodes do
+
+        Raises SourceError, PluginError or InputError when one cannot be loaded.
+        """
+        after_route, runtime = routed_nodes(layout.jobs), self.graph.graph.runtime
+
+        def bind(job: Job, is_checked: bool) -> Call:  # noqa: FBT001 called by the engine only
+            call = self.call(job, is_checked=is_checked, is_routed=job.name in after_route)
+            if not is_observed:
+                return call
+            return self.watched(call, job, {ref.port: name for name, ref in wanted.items() if ref.node == job.name})
+
+        steps = [job.step for job in layout.jobs]
+        self.loader.require(step.node for step in steps if not step.node.lazy)
+        self.loader.refuse_misfits(steps)
+        for step in steps:
+            if self.loader.stays(step.node):
+                self.loader.load(step)
+        limits = [limit_of(job.step.node, runtime, opened=self.opening.timeout_s) for job in layout.jobs]
+        return Engine(layout, bind=bind, limits=limits, timings=self.opening.timings, spent=self.habits.spent, turn=self.turn)
 
     def call(self, job: Job, *, is_checked: bool, is_routed: bool) -> Call:
         """What runs a job.
@@ -58,7 +79,7 @@ class Binding:
         node, loader = job.step.node, self.loader
         tell_odd = partial(self._tell_odd, job)
         call = listed(loader.load(job.step).call if loader.stays(node) else self._when_needed(job), node)
-        call = apart(call, node, habits=self.habits, is_watched=is_checked, is_strict=self.is_strict, tell=tell_odd)
+        call = apart(call, node, habits=self.habits, is_watched=is_checked, is_strict=self.opening.debug, tell=tell_odd)
         if node.name not in self.looked_at and gives_floats(node):
             call = looked_at_once(call, node, seen=self.looked_at, state=lambda: loader.state(job.step), tell=tell_odd)
         if is_routed:
@@ -74,8 +95,8 @@ class Binding:
 
         wanted  the outputs of the graph that this node gives: name by port
         """
-        measure = _measure if self.is_traced else None
-        return observed(call, job, manager=self.manager, emit=tell, wanted=wanted, show=_show, measure=measure)
+        measure = _measure if self.opening.trace else None
+        return observed(call, job, manager=self.graph.graph.registry.manager, emit=tell, wanted=wanted, show=_show, measure=measure)
 
     def turn(self, job: Job) -> Turn | None:
         """Where runs wait that need this job at the same time; None: nowhere."""
@@ -100,6 +121,23 @@ class Binding:
             self.loader.warn(job.step, f"{job.step.node.name}: {text}")
         else:
             tell(Warned, job.step.node.name, text=text)
+
+
+def limit_of(node: Node, runtime: Mapping[str, Value], *, opened: float | None) -> float | None:
+    """The most seconds a node may take: what the pipeline was opened with, else its own, else that of the graph; None: as long as it likes.
+
+    runtime  of the whole graph
+
+    One that stands for several may take what they may together.
+    """
+    limits = [limit_of(part, runtime, opened=opened) for part in node.parts]
+    if limits:
+        return None if None in limits else sum(limit for limit in limits if limit is not None)
+    written = runtime.get("timeout_s")
+    whole = written.value if written is not None else None
+    by_node: Mapping[str, Any] = whole if isinstance(whole, Mapping) else {"default": whole}
+    asked = (opened, node.runtime.get("timeout_s"), by_node.get(node.name), by_node.get("default"))
+    return next((float(limit) for limit in asked if limit is not None), None)
 
 
 def show(run: Run, port: Port, value: Any) -> Any:

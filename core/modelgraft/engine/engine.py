@@ -15,11 +15,10 @@ from time import perf_counter
 from typing import Any, NoReturn
 
 from modelgraft.engine.compile import Call, Straight, compile_straight
-from modelgraft.engine.crew import Crew
 from modelgraft.engine.layout import Job, Layout
 from modelgraft.engine.result import Span, Timeline
 from modelgraft.engine.run import Run
-from modelgraft.engine.scheduler import Ran, Stopped, run_in_lanes
+from modelgraft.engine.scheduler import Crew, Ran, Stopped, run_in_lanes
 from modelgraft.engine.turns import Turn, in_turn
 from modelgraft.kernel.words.errors import Cancelled, GraphError, InputError, NodeError, NodeTimeout, PluginError
 from modelgraft.kernel.words.guard import is_heard, said

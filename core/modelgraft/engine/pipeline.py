@@ -7,7 +7,6 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from queue import SimpleQueue
@@ -18,21 +17,20 @@ from modelgraft.engine.backend import Backend
 from modelgraft.engine.batches import Record, map_records
 from modelgraft.engine.binding import Binding, show
 from modelgraft.engine.cache import Cache, Outputs
-from modelgraft.engine.calls import Call, Check
-from modelgraft.engine.crew import Crew
+from modelgraft.engine.calls import Check
 from modelgraft.engine.engine import Engine
 from modelgraft.engine.events import NodeCached, NodeSkipped, RunFailed, RunResult, RunStarted, Sink, Warned
 from modelgraft.engine.intake import Intake, refuse_seed, refuse_unnamed, take_in
-from modelgraft.engine.layout import Job, Layout, spared
-from modelgraft.engine.limits import limit_of
+from modelgraft.engine.layout import Job, spared
 from modelgraft.engine.loading import Loader
 from modelgraft.engine.memory import Memory, memory_of
 from modelgraft.engine.observers import has_watchers, hearing
 from modelgraft.engine.opening import USUAL, Opening
 from modelgraft.engine.prepared import Prepared, prepare
 from modelgraft.engine.result import Result, Timeline
-from modelgraft.engine.routing import Partial, records_of, routed_nodes
+from modelgraft.engine.routing import Partial, records_of
 from modelgraft.engine.run import SERVING, Run
+from modelgraft.engine.scheduler import Crew
 from modelgraft.engine.streaming import Stream
 from modelgraft.kernel.words.errors import GraphError, InputError, ModelgraftWarning, NodeError, PluginError
 from modelgraft.kernel.words.graph import Ref
@@ -73,7 +71,7 @@ class Pipeline:
         self._is_watched = opening.trace or has_watchers(self._manager)
         self._loader = Loader(plan.graph, opening=opening, limits=plan.limits)
         self._crew = Crew(f"modelgraft-{plan.graph.name}")
-        self._binding = Binding(self._loader, self._cache, self._manager, self._types, is_strict=opening.debug, is_traced=opening.trace)
+        self._binding = Binding(plan.graph, self._loader, self._cache, self._types, opening)
         self._hooks = hearing(self._manager)  # of plugins that hear events
         self._making = threading.RLock()  # engines are made one at a time, because that loads nodes
         self._runs: set[Run] = set()  # those under way
@@ -270,8 +268,11 @@ class Pipeline:
             SERVING.reset(before)
 
     def _read(self, prepared: Prepared, inputs: Mapping[str, Any]) -> Intake:
-        with only_cached("this run is offline") if self.opening.offline else nullcontext():
-            return take_in(inputs, known=self.plan.graph.inputs, needed=prepared.inputs, types=self._types)
+        known = self.plan.graph.inputs
+        if not self.opening.offline:
+            return take_in(inputs, known=known, needed=prepared.inputs, types=self._types)
+        with only_cached("this run is offline"):
+            return take_in(inputs, known=known, needed=prepared.inputs, types=self._types)
 
     def _run_engine(self, engine: Engine, given: list[Any], run: Run, *, is_of_map: bool) -> tuple[tuple[Any, ...], Timeline]:
         try:
@@ -366,26 +367,9 @@ class Pipeline:
         with self._making:
             if self._is_closed:
                 raise InputError("the pipeline is closed; open the graph again")
-            return prepared.engine(hits, is_observed=is_observed, make=partial(self._made, prepared, is_observed))
-
-    def _made(self, prepared: Prepared, is_observed: bool, layout: Layout) -> Engine:  # noqa: FBT001 by partial
-        after_route, runtime = routed_nodes(layout.jobs), self.plan.graph.graph.runtime
-
-        def bind(job: Job, is_checked: bool) -> Call:  # noqa: FBT001 called by the engine only
-            call = self._binding.call(job, is_checked=is_checked, is_routed=job.name in after_route)
-            if not is_observed:
-                return call
-            return self._binding.watched(call, job, {ref.port: name for name, ref in prepared.plan.wanted.items() if ref.node == job.name})
-
-        steps = [job.step for job in layout.jobs]
-        self._loader.require(step.node for step in steps if not step.node.lazy)
-        self._loader.refuse_misfits(steps)
-        for step in steps:
-            if self._loader.stays(step.node):
-                self._loader.load(step)
-        limits = [limit_of(job.step.node, runtime, opened=self.opening.timeout_s) for job in layout.jobs]
-        spent = self._binding.habits.spent
-        return Engine(layout, bind=bind, limits=limits, timings=self.opening.timings, spent=spent, turn=self._binding.turn)
+            return prepared.engine(
+                hits, is_observed=is_observed, make=partial(self._binding.engine, wanted=prepared.plan.wanted, is_observed=is_observed)
+            )
 
 
 def _calling_level() -> int:

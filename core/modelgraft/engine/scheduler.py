@@ -14,10 +14,10 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Any
 
 from modelgraft.engine.compile import pick
-from modelgraft.engine.crew import Crew
 from modelgraft.engine.layout import Layout
 from modelgraft.engine.run import SERVING, Run
 from modelgraft.engine.turns import Turn
@@ -29,6 +29,8 @@ DRAIN_S = 5.0  # how long nodes that are still running are waited for when a run
 GRACE_S = 0.25  # how long a node that is over its limit may still take to notice
 NOTICE_S = 0.1  # how long a Ctrl-C may go unnoticed that comes in the moment before the wait begins
 PATIENCE_S = 0.001  # how long a ready job waits for a thread to become free before another is made
+AT_ONCE = 4  # threads that are made without waiting to see whether those at work become free soon
+MOST = 64  # nodes that wait outside the GIL at the same time; more than this wait for a thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,3 +301,53 @@ def _uses(layout: Layout) -> list[int]:
     for slot in (*layout.wanted, *(slot for job in layout.jobs for slot in job.takes if slot is not None)):
         uses[slot] += 1
     return uses
+
+
+# -- threads ------------------------------------------------------------------------------------------------------------
+
+
+class Crew:
+    """Threads that take tasks in the order in which they come. A task must not raise."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._idle = threading.Semaphore(0)
+        self._lock = threading.Lock()
+        self._threads = 0
+        self._closed = False
+
+    def submit(self, task: Callable[[], None]) -> bool:
+        """Hand a task over. Gives False when it has to wait: no thread is idle, and no more are made without `grow`."""
+        self._tasks.put(task)
+        if self._idle.acquire(blocking=False):
+            return True
+        with self._lock:
+            if self._threads >= AT_ONCE:
+                return False
+            self._start()
+        return True
+
+    def grow(self) -> None:
+        """Make a thread for each task that waits."""
+        with self._lock:
+            for _ in range(min(self._tasks.qsize(), MOST - self._threads)):
+                self._start()
+
+    def close(self) -> None:
+        """Let the threads end; those that are at work end after it."""
+        with self._lock:
+            self._closed = True
+            for _ in range(self._threads):
+                self._tasks.put(None)
+            self._threads = 0
+
+    def _start(self) -> None:
+        self._threads += 1
+        threading.Thread(target=self._work, name=f"{self._name}-{self._threads}", daemon=True).start()
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            task()
+            del task  # what it holds must not live until the next one comes
+            self._idle.release()

@@ -1,7 +1,7 @@
 """Nodes that cannot be shared: runs that need one at the same time take turns, node by node and not pipeline by pipeline.
 
 Shared are functions and modules: a call of them leaves nothing behind. Taken in turns is what may hold something between
-two calls or during one: code that a component loads (it may keep what it likes), lazy nodes (they may be let go of), what a
+two calls or during one: code that a component loads (it may keep what it likes), nodes that may be let go of (lazy ones, `keep: false`), what a
 component or its backend says is not to be shared (language models, sessions with memory of their own), and whatever lies on
 one CUDA device.
 """
@@ -61,10 +61,10 @@ class Turns:
     def of(self, job: Job, *, is_shared: bool) -> Turn | None:
         """Where a job waits; None when it need not.
 
-        is_shared  what the backend said of the loaded node
+        is_shared  it stays loaded, and its backend says that calls may overlap
         """
         node = job.step.node
-        if not job.step.lane.startswith("cuda") and is_shared and node.component.is_shared and not node.lazy:
+        if not job.step.lane.startswith("cuda") and is_shared and node.component.is_shared:
             return None
         return self._turns.setdefault(_key(job), Turn())
 
