@@ -60,7 +60,7 @@ def routed_nodes(jobs: Sequence[Job]) -> frozenset[str]:
 def routed(call: Call, node: Node, *, count: Callable[[], int], check: Callable[[Any, int], Any]) -> Call:
     """Wrap what runs a node so that it runs for the records that are present.
 
-    count  the size of the batch of the present run;  check  looks at what the code gave for a batch of that size
+    count  the size of the batch of the run;  check  looks at what the code gave for a batch of that size
     """
     roles = _roles(node)
     has_route = node.when is not None
