@@ -1,9 +1,9 @@
 """Nodes that cannot be shared: runs that need one at the same time take turns, node by node and not pipeline by pipeline.
 
-Shared are functions and modules: a call of them leaves nothing behind. Taken in turns is what may hold something between
-two calls or during one: code that a component loads (it may keep what it likes), nodes that may be let go of (lazy ones, `keep: false`), what a
-component or its backend says is not to be shared (language models, sessions with memory of their own), and whatever lies on
-one CUDA device.
+Shared are functions and modules: a call of them leaves nothing behind. Taken in turns is what may hold something between two
+calls or during one: code that a component loads (it may keep what it likes), nodes that may be let go of (lazy ones, and those
+with `keep: false`), what a component or its backend says is not to be shared (language models, sessions with memory of their
+own), and whatever lies on one CUDA device.
 """
 
 from __future__ import annotations
