@@ -33,7 +33,7 @@ def products(shapes: Sequence[tuple[int, int]], rows: int, folder: Path) -> Call
     import numpy
     from onnx import TensorProto, helper, numpy_helper, save
 
-    from modelgraft_plugins.onnx.runtime import open_session
+    from modelgraft_plugins.onnx.sessions import open_session
 
     draw = numpy.random.default_rng(0)
     weights = [numpy_helper.from_array(draw.standard_normal(shape, numpy.float32), f"w{index}") for index, shape in enumerate(shapes)]

@@ -13,7 +13,7 @@ from modelgraft_plugins.llm import grouped_query, growing_export
 from modelgraft_plugins.llm.decoders import CausalDecoder, CrossDecoder
 from modelgraft_plugins.onnx.decoding import OnnxDecoder
 from modelgraft_plugins.onnx.growing import CrossingDecoder, GrowingDecoder
-from modelgraft_plugins.onnx.runtime import open_session
+from modelgraft_plugins.onnx.sessions import open_session
 from support import checkpoints
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")]

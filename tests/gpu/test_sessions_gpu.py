@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from modelgraft_plugins.onnx.calling import Exported
 from modelgraft_plugins.onnx.decoding import OnnxDecoder
-from modelgraft_plugins.onnx.runtime import open_session
+from modelgraft_plugins.onnx.sessions import open_session
 from modelgraft_plugins.onnx.stepping import Rows
 from support.ordering import CapturingSession, HostOrder
 from support.toy_decoder import LAYOUT, oracle, weights, write_graph

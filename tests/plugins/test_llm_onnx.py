@@ -13,7 +13,7 @@ from modelgraft_plugins.llm.decoders import CausalDecoder, CrossDecoder
 from modelgraft_plugins.onnx.capturing import is_worth_capturing
 from modelgraft_plugins.onnx.decoding import OnnxDecoder
 from modelgraft_plugins.onnx.growing import CrossingDecoder, GrowingDecoder
-from modelgraft_plugins.onnx.runtime import open_session
+from modelgraft_plugins.onnx.sessions import open_session
 from support import checkpoints
 from support.ordering import HostOrder
 

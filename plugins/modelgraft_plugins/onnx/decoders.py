@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from modelgraft.plugin import Decoder, LoadContext, Loaded, Loop, Parity, driving, in_torch, loop_of, note_memory, parity_of, resolve
-from modelgraft_plugins.onnx import gated, proofs, store
+from modelgraft_plugins.onnx import gated, proofs, store, tuned
 from modelgraft_plugins.onnx.decoding import Layout, OnnxDecoder
 from modelgraft_plugins.onnx.exporting import open_fresh
 from modelgraft_plugins.onnx.growing import CrossingDecoder, GrowingDecoder
@@ -95,7 +95,7 @@ def _open(context: LoadContext, entry: store.Entry) -> tuple[Loop, Decoder, Embe
     node, facts, remarks = context.node, entry.manifest, list[str]()
 
     def session(graph: str) -> Any:
-        opened, said = store.session(entry.folder, context.device, graph=graph, count=context.threads)
+        opened, said = tuned.session(entry.folder, context.device, graph=graph, count=context.threads)
         remarks.extend(said)
         return opened
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from modelgraft.plugin import ExportError, LoadContext, Loaded, Ports, Signature, driving, in_torch, loop_of, resolve
-from modelgraft_plugins.onnx import plain, proofs, store
+from modelgraft_plugins.onnx import plain, proofs, store, tuned
 from modelgraft_plugins.onnx.calling import Exported
 from modelgraft_plugins.onnx.exporting import flat
 from modelgraft_plugins.onnx.keys import key_of
@@ -93,7 +93,7 @@ def _open(part: _Part, context: LoadContext, *, identity: str, precision: str) -
     node, signature = context.node, part.signature
     (session, remarks), entry, said = proofs.opened(
         key_of(node, signature, [identity], precision=precision, part=part.name),
-        lambda kept: store.session(kept.folder, context.device, count=context.threads),
+        lambda kept: tuned.session(kept.folder, context.device, count=context.threads),
         build=partial(_build, part, context, precision),
         prove=lambda kept: plain.prove(part.module(), kept.folder / store.GRAPH, signature, precision),
     )

@@ -14,7 +14,7 @@ import torch
 from modelgraft.plugin import TRACED, ExportError, ModelgraftError, Node, PluginError, Signature, dynamic_axes, make_inputs
 from modelgraft_plugins.onnx.keys import OPSET
 from modelgraft_plugins.onnx.quiet import muted
-from modelgraft_plugins.onnx.runtime import open_session
+from modelgraft_plugins.onnx.sessions import open_session
 from modelgraft_plugins.onnx.streamlining import streamline
 from modelgraft_plugins.onnx.widening import widen
 

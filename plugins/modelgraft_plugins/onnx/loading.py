@@ -27,7 +27,7 @@ from modelgraft.plugin import (
     starts_new,
     wired_inputs,
 )
-from modelgraft_plugins.onnx import decoders, driven, plain, proofs, store
+from modelgraft_plugins.onnx import decoders, driven, plain, proofs, store, tuned
 from modelgraft_plugins.onnx.calling import Exported
 from modelgraft_plugins.onnx.cuda import why_not
 from modelgraft_plugins.onnx.exporting import flat, joined
@@ -116,7 +116,7 @@ class Loads:
 
         (session, remarks), entry, said = proofs.opened(
             key,
-            lambda kept: store.session(kept.folder, context.device, count=context.threads),
+            lambda kept: tuned.session(kept.folder, context.device, count=context.threads),
             build=lambda folder: _build(on_host(), node, signature, precision, folder),
             prove=lambda kept: plain.prove(_plain(on_host(), node, signature), kept.folder / store.GRAPH, signature, precision),
         )

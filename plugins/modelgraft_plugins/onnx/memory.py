@@ -30,4 +30,4 @@ def noted(device: str, folder: Path, names: Sequence[str]) -> Iterator[None]:
 
 def _free(device: str) -> int:
     """The bytes that a GPU has left; 0 on the host, where others take and free all the time."""
-    return int(torch.cuda.mem_get_info(device)[0]) if device != "cpu" else 0
+    return int(torch.cuda.mem_get_info(device)[0]) if device != "cpu" and torch.cuda.is_available() else 0

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from modelgraft.kernel.words.errors import InputError
 from modelgraft_plugins.onnx import calling
 from modelgraft_plugins.onnx.calling import Exported
-from modelgraft_plugins.onnx.runtime import open_session
+from modelgraft_plugins.onnx.sessions import open_session
 from support.ordering import HostOrder
 
 WEIGHT = torch.randn(6, 3, generator=torch.Generator().manual_seed(3))

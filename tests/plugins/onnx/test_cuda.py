@@ -15,7 +15,8 @@ from modelgraft.kernel.planning import planner
 from modelgraft.kernel.shelf.registry import discover
 from modelgraft.kernel.words.errors import InputError
 from modelgraft_plugins.onnx import cuda, loading
-from modelgraft_plugins.onnx.runtime import open_session, runtime
+from modelgraft_plugins.onnx.runtime import runtime
+from modelgraft_plugins.onnx.sessions import open_session
 from support.toy_decoder import write_graph
 
 GRAPH = """

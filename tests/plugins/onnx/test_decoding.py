@@ -10,7 +10,7 @@ import torch
 from modelgraft.kernel.words.errors import InputError
 from modelgraft_plugins.onnx.capturing import is_worth_capturing
 from modelgraft_plugins.onnx.decoding import OnnxDecoder
-from modelgraft_plugins.onnx.runtime import open_session
+from modelgraft_plugins.onnx.sessions import open_session
 from modelgraft_plugins.onnx.stepping import Rows
 from support.ordering import CapturingSession, HostOrder
 from support.toy_decoder import LAYOUT, oracle, weights, write_graph

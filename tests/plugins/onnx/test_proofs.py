@@ -140,7 +140,7 @@ import numpy
 from modelgraft_plugins.onnx import processor
 from modelgraft.plugin import Parity
 from modelgraft_plugins.onnx.precision import bring
-from modelgraft_plugins.onnx.runtime import open_session
+from modelgraft_plugins.onnx.sessions import open_session
 folder = Path(sys.argv[1])
 processor.INFORMATION = folder / "cpuinfo"
 x = numpy.load(folder / "x.npy")

@@ -69,7 +69,8 @@ import json, os, sys, time
 from pathlib import Path
 import torch
 from modelgraft_plugins.onnx.decoding import OnnxDecoder
-from modelgraft_plugins.onnx.runtime import open_session, runtime
+from modelgraft_plugins.onnx.runtime import runtime
+from modelgraft_plugins.onnx.sessions import open_session
 from modelgraft_plugins.onnx.stepping import Rows
 from support.toy_decoder import LAYOUT, weights
 

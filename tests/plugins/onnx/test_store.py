@@ -14,7 +14,7 @@ import pytest
 
 from modelgraft import SourceError
 from modelgraft.sources import seals
-from modelgraft_plugins.onnx import store
+from modelgraft_plugins.onnx import store, tuned
 
 KEY = "ab" * 16
 # Another process that builds the same export slowly: it says when it has begun, and writes down how often it built.
@@ -172,8 +172,8 @@ def opened(monkeypatch):
         target.write_bytes(source.read_bytes())
         return verdict[0] if verdict else ""
 
-    monkeypatch.setattr(store, "open_session", lambda path, **_: path)
-    monkeypatch.setattr(store, "tune", tune)
+    monkeypatch.setattr(tuned, "open_session", lambda path, **_: path)
+    monkeypatch.setattr(tuned, "tune", tune)
     return verdict
 
 
@@ -181,14 +181,14 @@ def opened(monkeypatch):
 def test_a_harmed_tuned_file_is_made_again_and_said(name, opened):
     """Cut on disk, its list of hashes as well."""
     entry = store.make(KEY, building)
-    path, remarks = store.session(entry.folder, "cpu")
+    path, remarks = tuned.session(entry.folder, "cpu")
     assert (path.parent.name.startswith("tuned-"), remarks) == (True, ())
     (path.parent / name).write_bytes((path.parent / name).read_bytes()[:-1])
-    again, remarks = store.session(entry.folder, "cpu")
+    again, remarks = tuned.session(entry.folder, "cpu")
     assert again == path
     assert remarks[0].startswith("model.onnx as it was tuned for this machine was changed on disk (")
     assert remarks[0].endswith("): it is tuned again")
-    assert store.session(entry.folder, "cpu") == (path, ())
+    assert tuned.session(entry.folder, "cpu") == (path, ())
 
 
 def test_a_graph_that_cannot_be_tuned_is_not_tried_again(opened):
@@ -196,9 +196,9 @@ def test_a_graph_that_cannot_be_tuned_is_not_tried_again(opened):
     entry = store.make(KEY, building)
     opened.append("it gives other numbers")
     remark = "model.onnx is not kept as tuned for this machine (it gives other numbers): starting takes longer"
-    assert store.session(entry.folder, "cpu") == (entry.folder / "model.onnx", (remark,))
+    assert tuned.session(entry.folder, "cpu") == (entry.folder / "model.onnx", (remark,))
     opened.clear()
-    assert store.session(entry.folder, "cpu") == (entry.folder / "model.onnx", (remark,))
+    assert tuned.session(entry.folder, "cpu") == (entry.folder / "model.onnx", (remark,))
     assert not any(path.is_dir() for path in entry.folder.iterdir())
 
 
@@ -207,12 +207,12 @@ def test_a_full_disk_while_tuning_is_said_and_not_remembered(opened, monkeypatch
     entry = store.make(KEY, building)
     opened.append("it could not be written: what a library says of it")
     with monkeypatch.context() as patch:
-        patch.setattr(store.shutil, "disk_usage", lambda _: store.shutil._ntuple_diskusage(10, 10, 0))
-        path, remarks = store.session(entry.folder, "cpu")
+        patch.setattr(tuned.shutil, "disk_usage", lambda _: tuned.shutil._ntuple_diskusage(10, 10, 0))
+        path, remarks = tuned.session(entry.folder, "cpu")
     assert path == entry.folder / "model.onnx"
     assert remarks == ("model.onnx is not kept as tuned for this machine (No space left on device): starting takes longer",)
     opened.clear()
-    path, remarks = store.session(entry.folder, "cpu")
+    path, remarks = tuned.session(entry.folder, "cpu")
     assert (path.parent.name.startswith("tuned-"), remarks) == (True, ())
 
 
@@ -223,8 +223,8 @@ def test_a_cache_that_can_only_be_read_serves_its_plain_files(opened, monkeypatc
     def refused(*args, **kwargs):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(store, "locked", refused)
-    path, remarks = store.session(entry.folder, "cpu")
+    monkeypatch.setattr(tuned, "locked", refused)
+    path, remarks = tuned.session(entry.folder, "cpu")
     assert path == entry.folder / "model.onnx"
     assert remarks == ("model.onnx is not kept as tuned for this machine (Read-only file system): starting takes longer",)
 
@@ -233,12 +233,12 @@ def test_a_bit_behind_the_beginning_of_a_large_file_is_found_while_its_session_s
     """The session is not used, and what was tuned is tuned again."""
     monkeypatch.setattr(seals, "PIECE_BYTES", 64)
     entry = store.make(KEY, building)
-    path, _ = store.session(entry.folder, "cpu")
+    path, _ = tuned.session(entry.folder, "cpu")
     whole = path.read_bytes()
     flip(path, 90)
-    again, remarks = store.session(entry.folder, "cpu")
+    again, remarks = tuned.session(entry.folder, "cpu")
     assert (again, path.read_bytes()) == (path, whole)
     assert "model.onnx differs from what was written, within the 36 bytes from 64 on" in remarks[0]
     flip(entry.folder / "model.onnx", 90)
     with pytest.raises(seals.BrokenSeal, match=r"model\.onnx differs from what was written"):
-        store.session(entry.folder, "cuda:0")
+        tuned.session(entry.folder, "cuda:0")

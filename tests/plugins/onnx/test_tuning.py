@@ -12,7 +12,8 @@ from modelgraft.kernel.words.ports import port
 from modelgraft.plugin import Parity
 from modelgraft_plugins.onnx.exporting import export, flat
 from modelgraft_plugins.onnx.precision import bring
-from modelgraft_plugins.onnx.runtime import TUNED_FROM_BYTES, open_session, tune
+from modelgraft_plugins.onnx.sessions import open_session
+from modelgraft_plugins.onnx.tuning import TUNED_FROM_BYTES, tune
 
 pytestmark = [
     pytest.mark.slow,  # it exports

@@ -1,0 +1,104 @@
+"""Sessions on kept exports: on the host as they were tuned for this machine, whole before they are used."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from modelgraft.plugin import ModelgraftError, folder_aside, locked, seals
+from modelgraft_plugins.onnx import memory, store
+from modelgraft_plugins.onnx.processor import machine_key
+from modelgraft_plugins.onnx.sessions import open_session
+from modelgraft_plugins.onnx.tuning import tune
+
+
+def session(folder: Path, device: str, *, graph: str = store.GRAPH, count: int | None = None) -> tuple[Any, tuple[str, ...]]:
+    """Open a graph of an export as it was tuned for this machine, tuning it the first time; on a GPU the plain graph.
+
+    count  threads that it computes with; None: as `runtime.threads` says
+
+    Gives the session, and what a user must know. `Any`: onnxruntime has no types.
+    """
+    if device != "cpu":
+        return _open_plain(folder, graph, device=device, count=count), ()
+    tuned = folder / f"tuned-{machine_key()}-{Path(graph).stem}"
+    remarks: tuple[str, ...] = ()
+    if tuned.is_dir():
+        try:
+            return _open_tuned(tuned, graph, count=count), ()
+        except ModelgraftError:
+            raise
+        except Exception as error:  # noqa: BLE001 a broken seal, or what onnxruntime says of a file that is none of its own
+            remarks = (f"{graph} as it was tuned for this machine was changed on disk ({store.first_line(error)}): it is tuned again",)
+    if why_not := _tune(folder, graph, tuned, is_broken=bool(remarks)):
+        remarks = (*remarks, f"{graph} is not kept as tuned for this machine ({why_not}): starting takes longer")
+        return _open_plain(folder, graph, device=device, count=count), remarks
+    return _open_tuned(tuned, graph, count=count), remarks
+
+
+def _open_tuned(tuned: Path, graph: str, *, count: int | None) -> Any:  # Any: onnxruntime has no types
+    with memory.noted("cpu", tuned, seals.names_in(tuned)):
+        return _open_proven(tuned, None, lambda: open_session(tuned / graph, device="cpu", optimised=True, count=count))
+
+
+def _open_plain(folder: Path, graph: str, *, device: str, count: int | None) -> Any:  # Any: onnxruntime has no types
+    names = _files_of(folder, graph)
+    with memory.noted(device, folder, names):
+        return _open_proven(folder, names, lambda: open_session(folder / graph, device=device, count=count))
+
+
+def _open_proven(folder: Path, names: Sequence[str] | None, start: Callable[[], Any]) -> Any:
+    """Start a session while its files are read whole beside it. Raises BrokenSeal, at once for a cut file or a broken beginning."""
+    if complaint := seals.complaint(folder, names, quick=True):
+        raise seals.BrokenSeal(complaint)
+    proof = seals.Proof(partial(seals.complaint, folder, names))
+    opened = start()
+    if complaint := proof.result():
+        raise seals.BrokenSeal(complaint)
+    return opened
+
+
+def _files_of(folder: Path, graph: str) -> Sequence[str]:
+    """The files of a graph: its weights lie beside it under names that begin with its own. Raises BrokenSeal."""
+    return [name for name in seals.names_in(folder) if name.startswith(graph)] or (graph,)
+
+
+def _prove_plain(folder: Path, graph: str) -> None:
+    """Read the files of a graph whole. Raises BrokenSeal."""
+    if complaint := seals.complaint(folder, _files_of(folder, graph)):
+        raise seals.BrokenSeal(complaint)
+
+
+def _tune(folder: Path, graph: str, tuned: Path, *, is_broken: bool) -> str:
+    """Make the tuned folder of a graph; gives why there is none, or an empty string.
+
+    What the graph itself is to blame for is remembered beside the folder; a lack of room is not.
+
+    Raises BrokenSeal for a graph that is itself broken.
+    """
+    refused = tuned.with_name(f"{tuned.name}.refused")
+    if refused.is_file():
+        with contextlib.suppress(OSError, seals.BrokenSeal):
+            return str(seals.read_sealed(refused))
+    try:
+        with locked(store.exports_root() / "locks" / f"{folder.name}.{tuned.name}"):
+            if tuned.is_dir() and not is_broken and not seals.complaint(tuned):
+                return ""  # another process was faster
+            _prove_plain(folder, graph)
+            with folder_aside(tuned) as aside:
+                store.tell(4, "tuning for this machine")
+                if why_not := tune(folder / graph, aside / graph):
+                    if shutil.disk_usage(aside).free < store.bytes_in(folder):
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    seals.write_sealed(refused, why_not)
+                    raise OSError(why_not)
+                seals.seal(aside)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""

@@ -1,0 +1,95 @@
+"""Graphs as this machine runs them best: written by onnxruntime, and tried before they are believed. Without torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from modelgraft_plugins.onnx.runtime import SLOWER, TYPES, open_on_host, options_of, runtime, threads
+
+# Weights smaller than this stay in the graph: saving packed ones of a few kilobytes makes a file that crashes (1.31).
+TUNED_FROM_BYTES = 65_536
+UNSAVED = b"MatMulNBits"  # an operator that packs its weights and does not hand them out: a file of "packed" ones gives NaN (1.31)
+
+
+def tune(source: Path, target: Path) -> str:
+    """Write the graph as this machine runs it best, with its weights packed: a session on it starts in a fraction.
+
+    Of a graph with weights in blocks only the graph is kept as optimised; packing those anew takes little of a start.
+
+    The result depends on the version of onnxruntime and on the processor; load it with `optimised=True`. It is tried in a
+    process of its own, because a bad file ends the process. Gives an empty string, or why it must not be used.
+    """
+    ort = runtime()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads()
+    options.log_severity_level = 3
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.optimized_model_filepath = str(target)
+    for key, value in {
+        "optimized_model_external_initializers_file_name": f"{target.name}.data",
+        "optimized_model_external_initializers_min_size_in_bytes": str(TUNED_FROM_BYTES),
+        "save_external_prepacked_constant_initializers": "0" if UNSAVED in source.read_bytes() else "1",
+    }.items():
+        options.add_session_config_entry(f"session.{key}", value)
+    try:
+        ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOWER)
+    except Exception as error:  # noqa: BLE001 onnxruntime has no class of its own for a file that it cannot write
+        return f"it could not be written: {str(error).partition(chr(10))[0]}"
+    code = (
+        "import sys; from pathlib import Path; from modelgraft_plugins.onnx.tuning import differ; print(differ(*map(Path, sys.argv[1:])))"
+    )
+    child = [sys.executable, "-c", code, str(source), str(target)]
+    tried = subprocess.run(child, capture_output=True, text=True, check=False)  # noqa: S603 our own interpreter and code
+    if tried.returncode:
+        return f"running it ended with {tried.returncode}"
+    return tried.stdout.strip()
+
+
+def differ(plain: Path, tuned: Path) -> str:
+    """Run two files of one graph on the same made-up inputs; gives what is wrong with the second, or an empty string.
+
+    Inputs that the graph itself refuses prove nothing: then the second must not be used either.
+    """
+    import numpy
+
+    one, other = open_on_host(plain, options_of()), open_on_host(tuned, options_of(optimised=True))
+    feed = _made_up(one)
+    try:
+        expected = one.run(None, feed)
+    except Exception:  # noqa: BLE001 whatever onnxruntime says about inputs that are made up
+        return "no inputs are known that it could be tried with"
+    for mine, theirs in zip(other.run(None, feed), expected, strict=True):
+        scale = float(numpy.abs(theirs.astype(numpy.float64)).max(initial=1.0))
+        if mine.shape != theirs.shape or not numpy.allclose(mine, theirs, atol=1e-3 * scale, rtol=1e-3, equal_nan=True):
+            return "it gives other numbers"
+    return ""
+
+
+def _made_up(session: Any) -> dict[str, Any]:
+    """Two records of eight steps; the names of a decoder graph get values that make sense together."""
+    import numpy
+
+    batch, steps, room = 2, 8, 16
+    grows = {"inputs_embeds", "past.key.0"} <= {entry.name for entry in session.get_inputs()}
+    fixed = {
+        "total": numpy.full(1, steps),
+        "seqlens_k": numpy.full(batch, steps - 1),
+        "last": numpy.full(batch, steps - 1),
+        "position_ids": numpy.arange(steps)[None].repeat(batch, 0),
+        **({"attention_mask": numpy.ones((batch, room + steps))} if grows else {}),
+    }
+    feed = {}
+    for entry in session.get_inputs():
+        kind = TYPES[entry.type]
+        cache = entry.name.startswith("past.")
+        shape = [
+            size if isinstance(size, int) else batch if axis == 0 else room if cache else steps for axis, size in enumerate(entry.shape)
+        ]
+        value = fixed.get(entry.name)
+        if value is None:
+            value = numpy.random.default_rng(0).standard_normal(shape) if kind.startswith("float") else numpy.ones(shape)
+        feed[entry.name] = numpy.zeros(shape, kind) if cache else value.astype(kind)
+    return feed
