@@ -21,17 +21,19 @@ class Siglip2Steps(siglip.SiglipSteps):
     """As SigLIP, with patches that are cut here and places for as many rows and columns as there are."""
 
     def enter(self, tower: Any, pixels: Any, *, interpolate: bool) -> Any:  # noqa: ARG002 any size is taken
-        """Patches, row by row with their pixels' colours innermost, with their places."""
-        batch, channels, height, width = pixels.shape
-        side = tower.config.patch_size
-        rows, columns = height // side, width // side
-        if (rows * side, columns * side) != (height, width):
-            raise InputError(
-                f"SigLIP 2 takes whole patches of {side} pixels, and this picture has {width} x {height}: prepare it by its processor"
-            )
-        cut = pixels.reshape(batch, channels, rows, side, columns, side)
-        patches = cut.permute(0, 2, 4, 3, 5, 1).reshape(batch, rows * columns, side * side * channels)
-        return tower.embeddings(patches, pixels.new_tensor([[rows, columns]] * batch).long())
+        """Patches in rows with their places. The class itself takes patches that were cut before, each in the order y, x, colour."""
+        from torch.nn import functional
+
+        words = tower.embeddings
+        side, (height, width) = words.patch_size, pixels.shape[2:]
+        if isinstance(height, int) and (height % side or width % side):
+            found = f"SigLIP 2 takes whole patches of {side} pixels, and this picture has {width} x {height}"
+            raise InputError(f"{found}: prepare it as its processor does")
+        kernel = words.patch_embedding.weight.unflatten(1, (side, side, -1)).permute(0, 3, 1, 2)
+        patches = functional.conv2d(pixels, kernel, words.patch_embedding.bias, stride=side)  # [batch width rows columns]
+        square = words.position_embedding.weight.unflatten(0, (words.position_embedding_size, -1)).permute(2, 0, 1)[None]
+        places = functional.interpolate(square.float(), patches.shape[2:], mode="bilinear", align_corners=False, antialias=True)
+        return (patches + places.to(patches.dtype)).flatten(2).transpose(1, 2)
 
     def finish(self, tower: Any, hidden: Any, _settings: Mapping[str, Any]) -> tuple[Any, Any]:
         """Tokens, and what the head makes of them."""

@@ -139,7 +139,7 @@ class Offers:
         if not isinstance(card, Card):
             raise PluginError(f"register_families got {shown(card)}; wanted: a FamilyCard")
         if not isinstance(card.name, str) or not _DASHED.match(card.name):
-            raise PluginError(f"register_families got a card named {shown(card.name)}; wanted: a word in lower case, such as dinov2")
+            raise PluginError(f"register_families got a card named {shown(card.name)}; wanted: a word in lower case, such as my_family")
         self._add("family", card.name, card)
 
     def add_keeper(self, kind: str, target: str) -> None:
