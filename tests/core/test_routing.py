@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 import modelgraft as mg
 from modelgraft.engine.calls import check_of
 from modelgraft.engine.pipeline import ABSENT
-from modelgraft.engine.routing import NOTHING, Partial, records_of, routed
+from modelgraft.engine.routing import routed
+from modelgraft.records.batch import NOTHING, Batch
 from modelgraft.records.shipped import SHIPPED
 from support.running import Counter, document, function, graph_of, registry_of
 
@@ -123,14 +124,14 @@ def test_groups_by_presence_equal_a_run_record_by_record(tmp_path_factory, neede
 
     def partial(flags):
         chosen = tuple(index for index, flag in enumerate(flags) if flag)
-        return Partial(chosen, [texts[index] for index in chosen]) if chosen else NOTHING
+        return Batch([texts[index] for index in chosen], chosen) if chosen else NOTHING
 
     def code(x, y):
         assert x is not None
         return [(a, None if y is None else y[index]) for index, a in enumerate(x)]
 
     call = routed(code, node, count=lambda: 5, check=check_of(node, SHIPPED))
-    found = records_of(call(partial(needed), partial(optional)), 5)
+    found = Batch.of(call(partial(needed), partial(optional))).listed(5)
     wanted = [(texts[i], texts[i] if optional[i] else None) if needed[i] else ABSENT for i in range(5)]
     assert found == wanted
 
@@ -139,8 +140,8 @@ def test_tensors_of_groups_are_joined_in_the_order_of_the_records(tmp_path):
     """Two groups, interleaved: each row stands where its record does."""
     node = node_of(tmp_path, "vector")
     call = routed(lambda x: torch.tensor([[float(t), 0.0] for t in x]), node, count=lambda: 3, check=check_of(node, SHIPPED))
-    merged = call(Partial((0, 2), ["5", "7"]))
-    assert merged.records == (0, 2)
+    merged = call(Batch(["5", "7"], (0, 2)))
+    assert merged.present == (0, 2)
     assert merged.value.tolist() == [[5.0, 0.0], [7.0, 0.0]]
 
 

@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 
 from modelgraft import InputError, port
+from modelgraft.records.batch import Batch
 from modelgraft.records.sounds import Audio
-from modelgraft.records.values import describe, present, read_input, spread
+from modelgraft.records.values import describe, present, read_input
 
 
 def test_a_list_is_a_batch_and_a_single_value_a_batch_of_one():
@@ -24,9 +25,9 @@ def test_a_list_is_a_batch_and_a_single_value_a_batch_of_one():
 
 def test_a_single_record_is_repeated_to_the_size_of_the_batch():
     """Texts and tensors alike."""
-    assert spread(read_input("p", port("text"), "a"), 3) == ["a", "a", "a"]
+    assert Batch(read_input("p", port("text"), "a").value).spread(3) == ["a", "a", "a"]
     tensor = torch.randn(1, 2)
-    assert torch.equal(spread(read_input("t", port("float[batch n]"), tensor), 3), torch.cat([tensor] * 3))
+    assert torch.equal(Batch(read_input("t", port("float[batch n]"), tensor).value).spread(3), torch.cat([tensor] * 3))
 
 
 def test_one_record_comes_back_as_itself_and_tensors_whole():

@@ -9,12 +9,12 @@ from typing import Any
 
 from modelgraft.engine.intake import Intake, level, read, refuse_unknown, said_of
 from modelgraft.engine.result import Result
-from modelgraft.engine.routing import is_whole
 from modelgraft.kernel.words.errors import Cancelled, GraphError, InputError, ModelgraftError, NodeError
 from modelgraft.kernel.words.graph import GraphInput
 from modelgraft.kernel.words.ports import Port, Tensor
 from modelgraft.records import values
 from modelgraft.records.absence import ABSENT
+from modelgraft.records.batch import Batch, Unlike, is_whole
 from modelgraft.records.record_type import Types
 from modelgraft.records.values import Given
 from modelgraft.sources.archives import only_cached
@@ -99,7 +99,7 @@ def _run_together(
     """Run records as one batch; when that fails, one by one, so that the failure stays with its record."""
     if len(records) > 1:
         try:
-            joined = _join(records)
+            joined = _join(records, known)
             if joined is not None:
                 return _split(run(Intake(joined, len(records), single=False)), len(records), ports)
         except Cancelled:
@@ -120,37 +120,39 @@ def _run_alone(record: Mapping[str, Given | None], run: Run, known: Mapping[str,
         return Result({}, error=InputError("the memory does not suffice for this record"))
 
 
-def _join(records: Sequence[Mapping[str, Given | None]]) -> dict[str, Any] | None:
-    """One batch of several records; None when they do not fit together: tensors of different shapes, inputs left out."""
+def _join(records: Sequence[Mapping[str, Given | None]], known: Mapping[str, GraphInput]) -> dict[str, Any] | None:
+    """One batch of several records; None when they do not fit together: tensors that are unlike or have no batch axis, inputs left out."""
     joined: dict[str, Any] = {}
     for name in records[0]:
-        given = [record[name] for record in records]
-        there = [one.value for one in given if one is not None]
+        there = [one.value for record in records if (one := record[name]) is not None]
         if not there:
             joined[name] = None
-        elif len(there) < len(given):
+            continue
+        if len(there) < len(records) or not _may_join(there, known[name].port):
             return None
-        elif all(isinstance(value, list) for value in there):
-            joined[name] = [record for value in there for record in value]
-        elif len({(type(value), getattr(value, "shape", None), getattr(value, "dtype", None)) for value in there}) == 1:
-            import torch
-
-            joined[name] = torch.cat(there)
-        else:
+        try:
+            joined[name] = Batch.join([Batch(value) for value in there]).value
+        except Unlike:
             return None
     return joined
 
 
+def _may_join(there: Sequence[Any], port: Port) -> bool:
+    """Records of any kind; tensors that have a batch axis, and one dtype."""
+    if any(isinstance(value, list) for value in there):
+        return True
+    return not is_whole(port.tensor or port.type) and len({value.dtype for value in there}) == 1
+
+
 def _split(result: Result, count: int, ports: Mapping[str, Port]) -> list[Result]:
-    return [
-        replace(result, outputs={name: _record(result.outputs[name], index, port) for name, port in ports.items()})
-        for index in range(count)
-    ]
+    columns = {name: _records(result.outputs[name], count, port) for name, port in ports.items()}
+    return [replace(result, outputs={name: column[index] for name, column in columns.items()}) for index in range(count)]
 
 
-def _record(value: Any, index: int, port: Port) -> Any:
-    """The output of one record, as a run of it alone would give it: a tensor keeps its batch axis."""
-    if isinstance(value, list):
-        record = value[index]
-        return record[None] if isinstance(port.type, Tensor) and record is not ABSENT else record
-    return value[index : index + 1]
+def _records(value: Any, count: int, port: Port) -> list[Any]:
+    """The output of each record, as a run of it alone would give it: a tensor keeps its batch axis."""
+    parts = Batch(value).split(count)
+    if not isinstance(value, list):
+        return parts
+    is_tensor = isinstance(port.type, Tensor)
+    return [record[None] if is_tensor and record is not ABSENT else record for (record,) in parts]

@@ -23,12 +23,13 @@ from modelgraft.engine.layout import Job, Layout
 from modelgraft.engine.loading import Loader
 from modelgraft.engine.observers import by_port, observed
 from modelgraft.engine.opening import Opening
-from modelgraft.engine.routing import Partial, records_of, routed, routed_nodes
+from modelgraft.engine.routing import routed, routed_nodes
 from modelgraft.engine.run import Run, current, tell
 from modelgraft.engine.turns import Turn, Turns
 from modelgraft.kernel.words.graph import Node, Ref, SolvedGraph, Value
 from modelgraft.kernel.words.ports import Port
 from modelgraft.records import values
+from modelgraft.records.batch import Batch
 from modelgraft.records.digests import size_bytes
 from modelgraft.records.owning import own
 from modelgraft.records.record_type import Types
@@ -145,8 +146,8 @@ def show(run: Run, port: Port, value: Any) -> Any:
 
     In memory of its own: what the cache, other outputs, the inputs or a module hold is not written to by who gets it.
     """
-    if value is None or isinstance(value, Partial):
-        listed = own(records_of(value, run.count))
+    if value is None or isinstance(value, Batch):
+        listed = own(Batch.of(value).listed(run.count))
         return listed[0] if run.is_single else listed
     return own(values.present(port, value, single=run.is_single))
 

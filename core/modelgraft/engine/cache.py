@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from modelgraft.engine.disk import DiskCache
-from modelgraft.engine.routing import Partial
 from modelgraft.records.digests import size_bytes
 from modelgraft.records.owning import own, twin
 
@@ -68,7 +67,7 @@ class Cache:
             return
         if size <= self._limit:
             self._keep(key, _own(outputs), size)
-        if self._disk is not None and not any(isinstance(value, Partial) for value in outputs.values()):
+        if self._disk is not None:
             self._disk.write(key, outputs)
 
     def clear(self) -> None:
@@ -95,16 +94,13 @@ class Cache:
 
 def _own(outputs: Outputs) -> Outputs:
     """A copy with the same strides, so that what follows is equal to the last bit."""
-    return {
-        name: Partial(value.records, own(value.value, twin)) if isinstance(value, Partial) else own(value, twin)
-        for name, value in outputs.items()
-    }
+    return {name: own(value, twin) for name, value in outputs.items()}
 
 
 def _size(outputs: Outputs) -> int | None:
     total = 0
     for value in outputs.values():
-        size = size_bytes([value.value, len(value.records)] if isinstance(value, Partial) else value)
+        size = size_bytes(value)
         if size is None:
             return None
         total += size

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from modelgraft.engine.routing import is_whole
 from modelgraft.kernel.words.errors import Cancelled, NodeError, choices
 from modelgraft.kernel.words.graph import Node
 from modelgraft.kernel.words.ports import ListOf, Modality, Port, PortType, Tensor
 from modelgraft.records import values
+from modelgraft.records.batch import Batch, is_whole
 from modelgraft.records.record_type import Types
 
 Call = Callable[..., Any]  # what runs a node: takes and gives whatever the ports carry
@@ -30,20 +30,11 @@ def listed(call: Call, node: Node) -> Call:
         position, joined = 0, []
         for width, is_list in shape:
             part = arguments[position : position + width]
-            joined.append(_join(part) if is_list else part[0])
+            joined.append(Batch.gather(part) if is_list else part[0])
             position += width
         return call(*joined)
 
     return run
-
-
-def _join(items: Iterable[Any]) -> list[Any] | None:
-    there = [item for item in items if item is not None]
-    if not there:
-        return None
-    if all(isinstance(item, list) for item in there):
-        return [list(records) for records in zip(*there, strict=True)]
-    return there
 
 
 def checked(call: Call, node: Node, *, count: Callable[[], int], is_stopped: Callable[[], bool], types: Types) -> Call:
@@ -97,12 +88,7 @@ def _as_it_is(_port: Port, value: Any, _count: int) -> Any:
 
 def _spread(port: Port, value: Any, count: int) -> Any:
     """The one record of a constant, once for each of the batch; anything else as it is, for the check to tell."""
-    if count == 1 or value is None or (isinstance(port.type, Tensor) and is_whole(port.type)):
-        return value
-    if isinstance(value, list):
-        return value * count if len(value) == 1 else value
-    has_one = getattr(value, "ndim", 0) and len(value) == 1
-    return value.expand(count, *value.shape[1:]) if has_one else value
+    return value if count == 1 or value is None or is_whole(port.type) else Batch(value).spread(count)
 
 
 def gives_masks(node: Node) -> bool:

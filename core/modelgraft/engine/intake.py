@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelgraft.engine.opening import SEED, is_seed
-from modelgraft.engine.routing import is_whole
 from modelgraft.kernel.words.errors import InputError, choices, nearest
 from modelgraft.kernel.words.graph import GraphInput
 from modelgraft.records import values
+from modelgraft.records.batch import Batch, is_whole
 from modelgraft.records.record_type import Types
 from modelgraft.records.values import Given
 from modelgraft.sources.archives import located
@@ -110,7 +110,7 @@ def said_of(given: Mapping[str, Given | None]) -> tuple[str, ...]:
 def _spread(item: GraphInput, one: Given | None, count: int) -> Any:
     if one is None or one.count == count or _is_whole(item, one):
         return None if one is None else one.value
-    return values.spread(one, count)
+    return Batch(one.value).spread(count)
 
 
 def _is_whole(item: GraphInput, one: Given) -> bool:

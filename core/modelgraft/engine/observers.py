@@ -11,11 +11,11 @@ import pluggy
 
 from modelgraft.engine.events import NodeFailed, NodeFinished, NodeSkipped, NodeStarted, Output, Sink, Warned
 from modelgraft.engine.layout import Job
-from modelgraft.engine.routing import NOTHING
 from modelgraft.engine.run import SERVING
 from modelgraft.kernel.words.graph import Node
 from modelgraft.kernel.words.guard import contained, place_of, said
 from modelgraft.kernel.words.ports import Port
+from modelgraft.records.batch import NOTHING
 from modelgraft.records.owning import Handed
 
 Call = Callable[..., Any]  # what runs a node: takes and gives whatever the ports carry

@@ -28,7 +28,6 @@ from modelgraft.engine.observers import has_watchers, hearing
 from modelgraft.engine.opening import USUAL, Opening
 from modelgraft.engine.prepared import Prepared, prepare
 from modelgraft.engine.result import Result, Timeline
-from modelgraft.engine.routing import Partial, records_of
 from modelgraft.engine.run import SERVING, Run
 from modelgraft.engine.scheduler import Crew
 from modelgraft.engine.streaming import Stream
@@ -40,6 +39,7 @@ from modelgraft.kernel.words.ports import Port
 from modelgraft.kernel.words.wording import for_reader
 from modelgraft.records import values
 from modelgraft.records.absence import ABSENT
+from modelgraft.records.batch import Batch
 from modelgraft.records.owning import Handed, own
 from modelgraft.records.record_type import types_of
 from modelgraft.sources.archives import only_cached
@@ -300,7 +300,7 @@ class Pipeline:
     @staticmethod
     def _ready(count: int, value: Any) -> Any:
         """What was ready when a node failed: as it is in a run, a batch with ABSENT for what was left out."""
-        return own(records_of(value, count) if isinstance(value, Partial) else value)
+        return own(value.listed(count) if isinstance(value, Batch) else value)
 
     def _look_up(self, prepared: Prepared, intake: Intake, run: Run) -> dict[str, Outputs]:
         if not self._cache.is_on:
@@ -348,7 +348,7 @@ class Pipeline:
         """What the user gets for an output, once it is what was declared. A value of a plugin may do anything when it is looked at."""
         try:
             with contained():
-                if check is not None and not isinstance(value, Partial):
+                if check is not None and not isinstance(value, Batch):
                     check(value, run.count)
                 return show(run, port, value)
         except NodeError:

@@ -7,31 +7,16 @@ their own. Of a port that is fed by a list of wires, those that are present are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from modelgraft.engine.layout import Job
 from modelgraft.kernel.words.graph import Node
-from modelgraft.kernel.words.ports import Port, PortType, Tensor
-from modelgraft.records.absence import ABSENT
+from modelgraft.kernel.words.ports import Port
+from modelgraft.records.batch import NOTHING, Batch, Unlike, is_whole
 
 Call = Callable[..., Any]  # what runs a node: takes and gives whatever the ports carry
-
-
-@dataclass(frozen=True, slots=True)
-class Partial:
-    """The values of some records of a batch.
-
-    records  their numbers in the batch, rising
-    value    a batch of just these records; None when there are none
-    """
-
-    records: tuple[int, ...]
-    value: Any
-
-
-NOTHING: Final = Partial((), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,27 +75,18 @@ def _roles(node: Node) -> tuple[Argument, ...]:
     )
 
 
-def is_whole(kind: PortType) -> bool:
-    """Say whether a value of this type is not made of records: a tensor whose first axis is not the batch."""
-    if not isinstance(kind, Tensor) or not kind.axes or kind.axes[0] is None:
-        return isinstance(kind, Tensor) and not kind.axes
-    return kind.axes[0].symbol != "batch"
-
-
 def _allowed(mask: Any, total: int) -> list[int]:
     """The records that a route lets through; a record without a mask is not let through."""
-    records, values = (mask.records, mask.value) if isinstance(mask, Partial) else (range(total), mask)
-    if values is None:
+    batch = Batch.of(mask)
+    if batch.value is None:
         return []
-    flags = values if isinstance(values, list) else values.tolist()
-    return [record for record, flag in zip(records, flags, strict=True) if flag]
+    flags = batch.value if isinstance(batch.value, list) else batch.value.tolist()
+    return [record for record, flag in zip(range(total) if batch.present is None else batch.present, flags, strict=True) if flag]
 
 
 def _groups(arguments: Sequence[Any], roles: Sequence[Argument], allowed: Iterable[int]) -> list[tuple[tuple[bool, ...], tuple[int, ...]]]:
     """Put records together that have the same arguments: (which arguments are there, the records), in order of first record."""
-    holders = [
-        frozenset(value.records) if isinstance(value, Partial) else None if value is not None else frozenset() for value in arguments
-    ]
+    holders = [frozenset(Batch.of(value).present or ()) if value is None or isinstance(value, Batch) else None for value in arguments]
     needed = {role.port for role in roles if role.needed}
     groups: dict[tuple[bool, ...], list[int]] = {}
     for record in allowed:
@@ -123,19 +99,9 @@ def _groups(arguments: Sequence[Any], roles: Sequence[Argument], allowed: Iterab
 
 def _select(value: Any, records: tuple[int, ...], total: int, *, whole: bool) -> Any:
     """Some records of a value, as a batch of their own; the value itself when it is all of them."""
-    if isinstance(value, Partial):
-        if value.records == records:
-            return value.value
-        position = {record: index for index, record in enumerate(value.records)}
-        return take(value.value, [position[record] for record in records])
-    return value if whole or len(records) == total else take(value, records)
-
-
-def take(batch: Any, positions: Sequence[int]) -> Any:
-    """Some records of a batch: of a list, or of a tensor along its first axis."""
-    if isinstance(batch, list):
-        return [batch[position] for position in positions]
-    return batch[list(positions)]
+    if not isinstance(value, Batch) and (whole or len(records) == total):
+        return value
+    return Batch.of(value).take(records)
 
 
 # -- putting groups together --------------------------------------------------------------------------------------------
@@ -153,36 +119,14 @@ def _merge_ports(results: list[tuple[tuple[int, ...], Any]], node: Node, total: 
 
 
 def _merge(results: list[tuple[tuple[int, ...], Any]], name: str, port: Port, total: int) -> Any:
-    found = [(records, value) for records, value in results if value is not None]
+    found = [Batch(value, records) for records, value in results if value is not None]
     if not found:
         return NOTHING
-    if len(found) == 1:
-        records, value = found[0]
-        return value if len(records) == total or is_whole(port.type) else Partial(records, value)
     if is_whole(port.type):
-        raise TypeError(f"output '{name}' is {port}, which has no batch axis, but the records ran in {len(found)} groups")
-    order = sorted((record, position) for position, record in enumerate(record for records, _ in found for record in records))
-    value = take(_concatenate([value for _, value in found], name), [position for _, position in order])
-    return value if len(order) == total else Partial(tuple(record for record, _ in order), value)
-
-
-def _concatenate(batches: list[Any], name: str) -> Any:
-    if isinstance(batches[0], list):
-        return [record for batch in batches for record in batch]
-    import torch
-
-    if len({tuple(batch.shape[1:]) for batch in batches}) > 1:
-        shapes = " and ".join(str(list(batch.shape)) for batch in batches)
-        raise TypeError(f"output '{name}': the records ran in groups that gave {shapes}, which is no single batch")
-    return torch.cat(batches)
-
-
-# -- what a user gets ---------------------------------------------------------------------------------------------------
-
-
-def records_of(value: Any, total: int) -> list[Any]:
-    """One entry per record: the record, or ABSENT."""
-    if not isinstance(value, Partial):
-        return [ABSENT] * total if value is None else [value[record] for record in range(total)]
-    there: Mapping[int, int] = {record: position for position, record in enumerate(value.records)}
-    return [value.value[there[record]] if record in there else ABSENT for record in range(total)]
+        if len(found) > 1:
+            raise TypeError(f"output '{name}' is {port}, which has no batch axis, but the records ran in {len(found)} groups")
+        return found[0].value
+    try:
+        return Batch.join(found).on_wire(total)
+    except Unlike as error:
+        raise TypeError(f"output '{name}': the records ran in groups that gave {error}, which is no single batch") from error

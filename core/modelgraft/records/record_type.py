@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Types = Mapping[str, "RecordType"]  # by the names that ports have for them
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: made in every run, and freezing triples the cost
 class Reading:
     """How a value that a user gives is read.
 

@@ -19,7 +19,7 @@ from modelgraft.records.shipped import SHIPPED
 from modelgraft.records.telling import describe
 from modelgraft.records.tensors import read_tensor, tensor_mismatch
 
-__all__ = ["Given", "describe", "present", "read_input", "spread", "tensor_mismatch"]
+__all__ = ["Given", "describe", "present", "read_input", "tensor_mismatch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +59,6 @@ def read_input(name: str, port: Port, value: Any, *, types: Types = SHIPPED, fin
         records = [read(record, reading.within(f"{label}[{index}]")) for index, record in enumerate(value)]
         return Given(records, len(value), False, tuple(said))
     return Given([read(value, reading)], 1, True, tuple(said))
-
-
-def spread(given: Given, count: int) -> Any:
-    """The value of a single record, repeated to a batch of `count`; a batch of that size stays as it is."""
-    if given.count == count:
-        return given.value
-    if isinstance(given.value, list):
-        return given.value * count
-    return given.value.expand(count, *given.value.shape[1:])
 
 
 def present(port: Port, value: Any, *, single: bool) -> Any:
