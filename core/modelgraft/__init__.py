@@ -37,13 +37,13 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.kernel.words.ports import Space as Space
     from modelgraft.kernel.words.ports import port as port
     from modelgraft.records.absence import ABSENT as ABSENT
-    from modelgraft.records.depth import Depth as Depth
-    from modelgraft.records.embedding import Embedding as Embedding
-    from modelgraft.records.imu import Imu as Imu
-    from modelgraft.records.mask import Mask as Mask
+    from modelgraft.records.depths import Depth as Depth
+    from modelgraft.records.heats import Thermal as Thermal
+    from modelgraft.records.masks import Mask as Mask
+    from modelgraft.records.movements import Imu as Imu
     from modelgraft.records.sounds import Audio as Audio
-    from modelgraft.records.thermal import Thermal as Thermal
-    from modelgraft.records.video import Video as Video
+    from modelgraft.records.vectors import Embedding as Embedding
+    from modelgraft.records.videos import Video as Video
     from modelgraft.tools.catalog import components as components
     from modelgraft.tools.catalog import presets as presets
 
@@ -72,12 +72,12 @@ _HOMES = {
     "SourceError": "kernel.words.errors",
     "Space": "kernel.words.ports",
     "Audio": "records.sounds",
-    "Depth": "records.depth",
-    "Embedding": "records.embedding",
-    "Imu": "records.imu",
-    "Mask": "records.mask",
-    "Thermal": "records.thermal",
-    "Video": "records.video",
+    "Depth": "records.depths",
+    "Embedding": "records.vectors",
+    "Imu": "records.movements",
+    "Mask": "records.masks",
+    "Thermal": "records.heats",
+    "Video": "records.videos",
     "check": "api",
     "component": "kernel.words.kinds",
     "components": "tools.catalog",

@@ -92,10 +92,10 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.loops.module import Driven as Driven
     from modelgraft.loops.settings import Settings as Settings
     from modelgraft.records.arrays import array_of as array_of
-    from modelgraft.records.depth import Depth as Depth
-    from modelgraft.records.embedding import Embedding as Embedding
-    from modelgraft.records.imu import Imu as Imu
-    from modelgraft.records.mask import Mask as Mask
+    from modelgraft.records.depths import Depth as Depth
+    from modelgraft.records.heats import Thermal as Thermal
+    from modelgraft.records.masks import Mask as Mask
+    from modelgraft.records.movements import Imu as Imu
     from modelgraft.records.opening import open_named as open_named
     from modelgraft.records.owning import own as own
     from modelgraft.records.pictures import PICTURE_PIXELS as PICTURE_PIXELS
@@ -107,8 +107,8 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.records.record_type import RecordType as RecordType
     from modelgraft.records.sounds import Audio as Audio
     from modelgraft.records.sounds import resample as resample
-    from modelgraft.records.thermal import Thermal as Thermal
-    from modelgraft.records.video import Video as Video
+    from modelgraft.records.vectors import Embedding as Embedding
+    from modelgraft.records.videos import Video as Video
     from modelgraft.sources import archives as archives
     from modelgraft.sources import kept as kept
     from modelgraft.sources import seals as seals
@@ -153,11 +153,11 @@ _HOMES = {
     "Config": "kernel.words.kinds",
     "DTYPES": "engine.modules.building",
     "Decoder": "loops.decoder",
-    "Depth": "records.depth",
+    "Depth": "records.depths",
     "Dim": "kernel.words.kinds",
     "Driven": "loops.module",
     "EVERY": "sources.cards",
-    "Embedding": "records.embedding",
+    "Embedding": "records.vectors",
     "ExportError": "engine.parity",
     "Families": "sources.families",
     "FamilyCard": "sources.cards",
@@ -165,7 +165,7 @@ _HOMES = {
     "FromCheckpoint": "engine.modules.protocol",
     "GraphError": "kernel.words.errors",
     "Holding": "engine.ledger",
-    "Imu": "records.imu",
+    "Imu": "records.movements",
     "InputError": "kernel.words.errors",
     "Keeper": "sources.keeping",
     "KeptItem": "sources.keeping",
@@ -174,7 +174,7 @@ _HOMES = {
     "LoadContext": "engine.backend",
     "Loaded": "engine.backend",
     "Loop": "loops.driven",
-    "Mask": "records.mask",
+    "Mask": "records.masks",
     "ModelgraftError": "kernel.words.errors",
     "Node": "kernel.words.graph",
     "NodeRuntime": "engine.run",
@@ -208,10 +208,10 @@ _HOMES = {
     "TOLERANCES": "engine.parity",
     "TRACED": "engine.modules.examples",
     "Tensor": "kernel.words.ports",
-    "Thermal": "records.thermal",
+    "Thermal": "records.heats",
     "TowerCard": "sources.cards",
     "TypeOf": "kernel.words.kinds",
-    "Video": "records.video",
+    "Video": "records.videos",
     "Warns": "engine.modules.protocol",
     "Weights": "sources.weights",
     "WholeCard": "sources.cards",

@@ -16,7 +16,8 @@ from modelgraft.kernel.words.errors import InputError
 from modelgraft.records import pictures
 from modelgraft.records.film_endings import cut_of
 from modelgraft.records.opening import Say, Source, open_named, reason
-from modelgraft.records.video import STILLS, UNTIMED_HZ, WANTED, Video
+from modelgraft.records.video import STILLS
+from modelgraft.records.videos import UNTIMED_HZ, WANTED, Video
 
 if TYPE_CHECKING:
     from modelgraft.records.record_type import Reading

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from modelgraft.kernel.words.errors import InputError, choices
 from modelgraft.records.arrays import NPY, json_in, npy_in, text_in
-from modelgraft.records.imu import WANTED, Imu
+from modelgraft.records.movements import WANTED, Imu
 from modelgraft.records.opening import FILE_BYTES, Source, open_named, reason
 
 if TYPE_CHECKING:
