@@ -220,7 +220,8 @@ class Loader:
         """Make room for a node: its planned bytes, which nobody lets go of while it is loaded. None for plain functions."""
         if node.component.function is not None and not node.adapters:
             return None
-        is_shared = node.share is not None and not node.adapters
+        host = self._there(node.share) if node.share is not None and not node.adapters else None
+        is_shared = host is not None and host.state is not None
         planned = 0 if is_shared or step.bytes is None else step.bytes
         let_go = None if self.stays(node) else partial(self._let_go, node, "another needs its room")
         held = self.ledger.hold(node.name, planned, step.device, let_go, check=_check_run)
