@@ -108,7 +108,7 @@ def test_a_line_that_is_no_record_fails_alone(run, line, reason):
 
 def test_a_line_without_end_fails_alone(run, monkeypatch):
     """It is not even read into the memory."""
-    monkeypatch.setattr("modelgraft.cli.datasets.LINE_BYTES", 64)
+    monkeypatch.setattr("modelgraft.data.datasets.LINE_BYTES", 64)
     Path("data.jsonl").write_bytes(b'{"text": "a"}\n{"text": "' + b"x" * 1000 + b'"}\n{"text": "b"}\n')
     code, _, _ = run(*MAP)
     found = rows()
@@ -405,7 +405,7 @@ def test_two_maps_do_not_write_into_one_file(run):
 
 KILLED = """
 import os, signal
-from modelgraft.cli import shards
+from modelgraft.data import shards
 left = [{after}]
 def count(step):
     left[0] -= 1

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import glob
-import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from modelgraft.data.cells import is_tensor, read_record, read_tensor, record_kind
+from modelgraft.data.naming import Note, files_in, is_file, item_of
 from modelgraft.kernel.words.errors import InputError, choices, nearest
 from modelgraft.kernel.words.graph import GraphInput
-from modelgraft.kernel.words.ports import ListOf, Modality, Port, PortType, Tensor
-from modelgraft.records.record_type import Types, from_json
+from modelgraft.kernel.words.ports import ListOf, Port
+from modelgraft.records.record_type import Types
 from modelgraft.records.shipped import SHIPPED
-from modelgraft.records.tensor_files import ENDINGS, read_tensor_file
 
 STDIN = "-"
 STDIN_BYTES = 1 << 30  # more than any picture or sound that is read at once
 TEXT_BYTES = 16 * 2**20  # a prompt of millions of words: more than any model reads
-
-Note = Callable[[str], None]
 
 
 class Given:
@@ -53,13 +50,13 @@ class Given:
     def read_word(self, name: str, port: Port, word: str) -> list[Any]:
         """The records that a word stands for."""
         label = f"input '{name}'"
-        if _is_tensor(port, word):
+        if is_tensor(port, word):
             self._name(word, label)
-            return [_read_tensor(word, label)]
-        kind = _record_kind(port)
-        if _is_file(kind, self._types):
+            return [read_tensor(word, label)]
+        kind = record_kind(port)
+        if is_file(kind, self._types):
             return self._read_files(port, word, label)
-        if isinstance(kind, ListOf) and _is_file(kind.item, self._types) and not word.lstrip().startswith(("[", "@")):
+        if isinstance(kind, ListOf) and is_file(kind.item, self._types) and not word.lstrip().startswith(("[", "@")):
             words = [entry.strip() for entry in word.split(",") if entry.strip()]
             return [[file for entry in words for file in self._read_files(port, entry, label)]]
         is_lines = word == STDIN or (word.startswith("@") and not word.startswith("@@"))
@@ -68,7 +65,7 @@ class Given:
     def _read_files(self, port: Port, word: str, label: str) -> list[Any]:
         if word == STDIN:
             return [self._from_stdin(label, STDIN_BYTES)]
-        if not isinstance(told := self._types[_item(_record_kind(port))].spoken(word, label), str):
+        if not isinstance(told := self._types[item_of(record_kind(port))].spoken(word, label), str):
             self._name_told(told, label)
             return [told]
         found = files_in(word, port, label, note=self._note, types=self._types)
@@ -114,97 +111,6 @@ def read_word(name: str, port: Port, word: str, *, types: Types = SHIPPED) -> An
     return [found, *more] if more else found
 
 
-def takes_files(port: Port, types: Types) -> bool:
-    """Whether records of a port are files, such as pictures and sounds."""
-    return any(_is_file(kind, types) for kind in port.types)
-
-
-def files_in(word: str, port: Port, label: str, *, note: Note, types: Types) -> tuple[str, ...]:
-    """The files that a word names: itself, those of a folder, or those that match a pattern; numbers in names in their order.
-
-    Of a folder those that end as the port's files do; `note` hears how many others there are. Raises InputError for none.
-    """
-    if not word:
-        raise InputError(f"{label}: found nothing, wanted a file")
-    if word.startswith("pypi:") or "://" in word or "\0" in word:
-        return (word,)
-    path = Path(word).expanduser()
-    try:
-        if path.is_dir():
-            return _files_of_folder(path, word, port, label, note, types)
-    except OSError as error:
-        raise InputError(f"{label}: '{word}' cannot be read: {error.strerror}") from error
-    if any(mark in word for mark in "*?[") and not path.exists():
-        found = [name for name in glob.glob(str(path), recursive=True) if Path(name).is_file()]  # noqa: PTH207 patterns may be absolute
-        if not found:
-            raise InputError(f"{label}: no file matches '{word}'")
-        return tuple(sorted(found, key=_by_numbers))
-    return (word,)
-
-
-def _files_of_folder(path: Path, word: str, port: Port, label: str, note: Note, types: Types) -> tuple[str, ...]:
-    kinds = [types[name] for kind in port.types if (name := _item(kind))]
-    if any(kind.is_folder(path) for kind in kinds):
-        return (word,)
-    endings = [ending for kind in kinds for ending in kind.reads]
-    there = [entry for entry in path.iterdir() if not entry.name.startswith(".") and entry.is_file()]
-    found = [str(entry) for entry in there if not endings or entry.suffix.lower() in endings]
-    if not found:
-        wanted = f"files that end in {', '.join(dict.fromkeys(endings))}" if endings else "files"
-        raise InputError(f"{label}: the folder '{word}' has none; wanted: {wanted}")
-    if len(found) < len(there):
-        others = sorted(entry.name for entry in there if str(entry) not in set(found))
-        note(f"{label}: {len(others)} of {len(there)} files in '{word}' are left out by their endings: {choices(others, most=4)}")
-    return tuple(sorted(found, key=_by_numbers))
-
-
-def _item(kind: PortType) -> str:
-    inner = kind.item if isinstance(kind, ListOf) else kind
-    return inner.name if isinstance(inner, Modality) else ""
-
-
-def _by_numbers(name: str) -> list[tuple[int, int, str]]:
-    """Order of names in which 2 comes before 10."""
-    pieces = re.split(r"([0-9]+)", name)
-    return [(0, int(piece), piece) if index % 2 else (1, 0, piece.casefold()) for index, piece in enumerate(pieces)] + [(1, 0, name)]
-
-
-def read_cell(name: str, port: Port, cell: str, types: Types) -> Any:
-    """Read one cell of a table as its input wants it: text as it is, the name of a file, `a,b,c`, or JSON."""
-    label = f"input '{name}'"
-    if _is_tensor(port, cell):
-        return _read_tensor(cell, label)
-    return read_record(_record_kind(port), cell, label, types)
-
-
-def read_record(kind: PortType, text: str, label: str, types: Types, *, is_lines: bool = False) -> Any:
-    """Read the text of one record: a list as JSON, `a,b,c` or one entry per line; anything else as its type understands it."""
-    if isinstance(kind, ListOf):
-        return _read_list(kind, text, label, types, is_lines=is_lines)
-    assert isinstance(kind, Modality), "tensors were told apart before"
-    return types[kind.name].spoken(text, label)
-
-
-def _read_list(kind: ListOf, text: str, label: str, types: Types, *, is_lines: bool) -> list[Any]:
-    if text.lstrip().startswith("["):
-        found = from_json(text, label)
-        return list(found) if isinstance(found, list) else [found]
-    entries = text.split("\n") if is_lines else text.split(",")
-    return [read_record(kind.item, entry.strip(), label, types) for entry in entries if entry.strip()]  # `@` in an entry opens no file
-
-
-def _is_tensor(port: Port, word: str) -> bool:
-    return port.tensor is not None and (len(port.types) == 1 or word.lower().endswith(ENDINGS))
-
-
-def _record_kind(port: Port) -> PortType:
-    return next(kind for kind in port.types if not isinstance(kind, Tensor))
-
-
-def _is_file(kind: PortType, types: Types) -> bool:
-    return isinstance(kind, Modality) and types[kind.name].is_file
-
-
 def _utf8(text: str, label: str) -> str:
     try:
         text.encode()
@@ -233,14 +139,6 @@ def _decoded(content: bytes, label: str, what: str) -> str:
         other = "; it looks like UTF-16: save it as UTF-8" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
         raise InputError(f"{label}: {what} is no UTF-8 text: byte {error.start} is {content[error.start]:#04x}{other}") from error
     return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n")
-
-
-def _read_tensor(word: str, label: str) -> Any:
-    if word.lstrip().startswith(("[", "{")) or word.lstrip("-").replace(".", "", 1).isdigit():
-        return from_json(word, label)
-    if not word.lower().endswith(ENDINGS):
-        raise InputError(f"{label}: found '{word}', wanted a tensor: a file that ends in {', '.join(ENDINGS)}, or numbers such as [[1, 2]]")
-    return read_tensor_file(Path(word).expanduser(), label=label)
 
 
 def _batch(name: str, values: list[Any]) -> Any:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from modelgraft.cli.datasets import Dataset, Row
-from modelgraft.cli.shards import Shard
 from modelgraft.cli.written import absent_in
+from modelgraft.data.datasets import Dataset, Inputs, Row, of_stream, open_dataset
+from modelgraft.data.naming import Note
+from modelgraft.data.shards import Shard
 from modelgraft.kernel.words.errors import InputError, choices, nearest
 from modelgraft.kernel.words.notation import json_text
 from modelgraft.kernel.words.wording import for_command
@@ -19,9 +21,21 @@ if TYPE_CHECKING:
     from modelgraft.engine.pipeline import Pipeline
     from modelgraft.engine.result import Result
     from modelgraft.kernel.words.graph import GraphInput
+    from modelgraft.records.record_type import Types
 
 MOST_TOLD = 20  # failures that are told on stderr; all of them stand in the rows
 OURS = ("error", "line", "absent")  # the columns of a row that failed, and of one that lacks an output
+
+
+def data_named(name: str, inputs: Inputs, *, note: Note, types: Types) -> Dataset:
+    """The data that a word names, as `open_dataset` says; `-` is JSON lines from stdin."""
+    return of_stream(_stdin, "stdin", inputs) if name == "-" else open_dataset(name, inputs, note=note, types=types)
+
+
+def _stdin() -> IO[bytes]:
+    if sys.stdin is None:
+        raise InputError("the data '-' cannot be read: stdin is closed")
+    return sys.stdin.buffer
 
 
 def map_rows(

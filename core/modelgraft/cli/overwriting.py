@@ -8,27 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelgraft.cli.given import takes_files
+from modelgraft.data.naming import takes_files
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.records.record_type import types_of
-from modelgraft.sources.refs import WEIGHT_SUFFIXES
+from modelgraft.sources.own_files import is_of_checkpoint
 
 if TYPE_CHECKING:
     from modelgraft.kernel.words.graph import SolvedGraph
-
-
-# What the files of a checkpoint end with, and how those begin whose ending says little: results may lie beside them.
-ENDINGS = (*WEIGHT_SUFFIXES, ".model", ".jinja", ".tiktoken")
-BEGINNINGS = (
-    "config", "generation_config", "preprocessor_config", "processor_config", "image_processor", "video_preprocessor", "adapter_config",
-    "tokenizer", "special_tokens", "added_tokens", "vocab", "merges", "chat_template", "model", "pytorch_model", "label",
-)  # fmt: skip
-
-
-def is_of_checkpoint(path: Path) -> bool:
-    """Whether a file in the folder of a checkpoint is one of its own."""
-    name = path.name.lower()
-    return name.endswith(ENDINGS) or (name.endswith((".json", ".txt")) and name.startswith(BEGINNINGS))
 
 
 def refuse_to_replace(out: Path, inputs: Mapping[Path, str], *, numbered: bool = False) -> None:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelgraft.cli.completing import completing
-from modelgraft.cli.given import Given, takes_files
+from modelgraft.cli.given import Given
 from modelgraft.cli.interrupts import TERMINATED
 from modelgraft.cli.overwriting import refuse_for_graph
 from modelgraft.cli.running import run_document, run_watched
 from modelgraft.cli.written import Targets, absences, read_targets, say_outputs, write_outputs
+from modelgraft.data.naming import takes_files
 from modelgraft.kernel.words.errors import Cancelled, InputError, ModelgraftError, choices, nearest, where_of
 from modelgraft.kernel.words.guard import said
 from modelgraft.kernel.words.notation import json_text

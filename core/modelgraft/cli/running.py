@@ -16,10 +16,11 @@ from modelgraft.cli.options import Allow, AsJson, GraphName, Settings, count, ou
 from modelgraft.cli.session import session_of
 from modelgraft.engine.opening import USUAL, Opening, Placing, given_in
 from modelgraft.kernel.words.errors import InputError
+from modelgraft.kernel.words.wording import for_command
 
 if TYPE_CHECKING:
     from modelgraft.cli.session import Session
-    from modelgraft.cli.shards import Shard
+    from modelgraft.data.shards import Shard
     from modelgraft.engine.events import Event
     from modelgraft.engine.pipeline import Pipeline
     from modelgraft.engine.result import Result
@@ -218,11 +219,10 @@ def map_records(
     as_json: AsJson = False,
 ) -> None:
     """Run a graph over a file of records. A record that fails keeps its error beside the results of the others."""
-    from modelgraft.cli.datasets import open_dataset
-    from modelgraft.cli.jobs import job_of
-    from modelgraft.cli.mapping import map_rows
+    from modelgraft.cli.mapping import data_named, map_rows
     from modelgraft.cli.overwriting import named, refuse_for_graph
-    from modelgraft.cli.shards import refuse_other_rows, work_files, writing
+    from modelgraft.data.jobs import job_of
+    from modelgraft.data.shards import refuse_other_rows, work_files, writing
     from modelgraft.records.record_type import types_of
     from modelgraft.records.writing import check_writable
 
@@ -230,7 +230,7 @@ def map_records(
     solved = _solve(session, graph, settings, allow)
     plan = api.plan(solved, wanted=outputs, **given_in(opening, Placing))
     check_writable(out)
-    dataset = open_dataset(data, solved.inputs, note=session.screen.note, types=types_of(solved.graph.registry))
+    dataset = data_named(data, solved.inputs, note=session.screen.note, types=types_of(solved.graph.registry))
     for file in work_files(out):
         refuse_for_graph(file, solved, named(dataset.files, "the data"))
     refuse_other_rows(out, types_of(solved.graph.registry))
@@ -240,7 +240,7 @@ def map_records(
     with writing(out, job, is_resumed=resume) as shard:
         before, was_finished = shard.done, shard.is_finished
         if shard.told:
-            session.screen.note(shard.told)
+            session.screen.note(for_command(shard.told))
         if not was_finished:
             with opened(session, solved, opening=opening) as pipeline:
                 map_rows(pipeline, dataset, shard, outputs=outputs, batch_size=batch_size, session=session)

@@ -17,12 +17,10 @@ from modelgraft.records.absence import ABSENT
 from modelgraft.records.opening import Say, silent
 from modelgraft.records.record_type import Types, types_of
 from modelgraft.records.showing import stands_for_file
-from modelgraft.records.writing import check_writable, file_named, write_value
+from modelgraft.records.writing import check_writable, file_named, no_texts, write_value
 from modelgraft.tools.draw.picture import port_of
 
 TENSORS = (".npy", ".safetensors", ".json")
-PROMISING = frozenset({*TENSORS[:2], ".pdf", ".zip"})  # what promises something else than text, beside the files of media
-TABLES = frozenset({".json", ".csv", ".tsv"})  # what holds text, although media are written into it too
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +66,6 @@ def _fitting(kind: PortType | None, types: Types) -> tuple[str, ...]:
     """The endings of a file that a type goes into; none: any."""
     item = _item(kind)
     return TENSORS if isinstance(item, Tensor) else types[item.name].writes if isinstance(item, Modality) else ()
-
-
-def no_texts(types: Types) -> frozenset[str]:
-    """The endings that promise something else than text."""
-    return PROMISING | {ending for kind in types.values() for ending in (*kind.reads, *kind.writes)} - TABLES
 
 
 def write_outputs(outputs: Mapping[str, Any], targets: Targets, *, say: Say = silent) -> dict[str, list[str]]:

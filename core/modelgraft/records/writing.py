@@ -19,6 +19,11 @@ from modelgraft.records.record import Record
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from modelgraft.records.record_type import Types
+
+_PROMISING = frozenset({".npy", ".safetensors", ".pdf", ".zip"})  # what promises something else than text, beside the files of media
+_OF_TEXT = frozenset({".json", ".csv", ".tsv"})  # what holds text, although media are written into it too
+
 
 def write_value(value: Any, path: Path, *, say: Say = silent) -> None:
     """Write one output as its kind and the file's suffix ask for; the file appears whole or not at all.
@@ -132,3 +137,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Record):
         return value.facts()
     return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+def no_texts(types: Types) -> frozenset[str]:
+    """The endings that promise something else than text."""
+    return _PROMISING | {ending for kind in types.values() for ending in (*kind.reads, *kind.writes)} - _OF_TEXT

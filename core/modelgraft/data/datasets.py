@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +16,8 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
-from modelgraft.cli.given import Note, files_in, read_cell, takes_files
+from modelgraft.data.cells import read_cell
+from modelgraft.data.naming import Note, files_in, takes_files
 from modelgraft.kernel.words.errors import InputError, choices
 from modelgraft.kernel.words.graph import GraphInput
 from modelgraft.records.record_type import Types
@@ -61,18 +61,17 @@ class Dataset:
 
 
 def open_dataset(name: str, inputs: Inputs, *, note: Note, types: Types) -> Dataset:
-    """Look at data by its name: a file of JSON lines, a .csv, .tsv or .parquet table, a folder or a pattern such as `imgs/*.png`,
-    or `-` for JSON lines from stdin.
+    """Look at data by its name: a file of JSON lines, a .csv, .tsv or .parquet table, a folder or a pattern such as `imgs/*.png`.
+
+    note  hears what is left out of a folder
 
     Raises InputError for data that cannot be read, or that does not say which input it is for.
-    """  # fmt: skip
-    if name == "-":
-        return Dataset((), partial(_read_json_lines, _stdin, "stdin", inputs), None)
+    """
     path = Path(name).expanduser()
     if not path.is_file() and (path.is_dir() or any(mark in name for mark in "*?[")):
         return _open_folder(name, inputs, note, types)
     if path.exists() and not path.is_file():  # a pipe, such as <(...): what was read of it is gone
-        return Dataset((), partial(_read_json_lines, lambda: path.open("rb"), path.name, inputs), None)
+        return of_stream(lambda: path.open("rb"), path.name, inputs)
     _refuse_unreadable(path)
     suffix = path.suffix.lower()
     if suffix in TABLES:
@@ -82,6 +81,11 @@ def open_dataset(name: str, inputs: Inputs, *, note: Note, types: Types) -> Data
     else:
         read = partial(_read_json_lines, lambda: path.open("rb"), path.name, inputs)
     return Dataset((path,), read, _digest_of((path,)))
+
+
+def of_stream(start: Callable[[], IO[bytes]], name: str, inputs: Inputs) -> Dataset:
+    """JSON lines from what can be read once, such as a pipe; `start` opens it."""
+    return Dataset((), partial(_read_json_lines, start, name, inputs), None)
 
 
 def _refuse_unreadable(path: Path) -> None:
@@ -108,12 +112,6 @@ def _digest_of(files: tuple[Path, ...]) -> str:
 
 
 # -- JSON lines ---------------------------------------------------------------------------------------------------------
-
-
-def _stdin() -> IO[bytes]:
-    if sys.stdin is None:
-        raise InputError("the data '-' cannot be read: stdin is closed")
-    return sys.stdin.buffer
 
 
 def _read_json_lines(start: Callable[[], IO[bytes]], name: str, inputs: Inputs) -> Iterator[Row]:

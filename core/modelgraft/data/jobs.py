@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.cli.overwriting import is_of_checkpoint
 from modelgraft.kernel.words.graph import Adapter, Node
 from modelgraft.kernel.words.plans import Plan, Step
+from modelgraft.kernel.words.wording import option
+from modelgraft.sources.own_files import is_of_checkpoint
 from modelgraft.sources.storage import stamp_of
 from modelgraft.sources.views import viewed
 
@@ -40,7 +41,7 @@ def job_of(plan: Plan, *, data: str | None, seed: int, init: str | None) -> Job:
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """Say what differs between two jobs, the plainest first."""
-    for name, what in (("outputs", "the outputs are"), ("seed", "the seed is"), ("init", "--init is")):
+    for name, what in (("outputs", "the outputs are"), ("seed", "the seed is"), ("init", f"what {option('init', 'random')} decides is")):
         if before.get(name) != now[name]:
             yield f"{what} {_shown(now[name])}, not {_shown(before.get(name))}"
     if before.get("data") is None or before["data"] != now["data"]:

@@ -4,7 +4,7 @@
     OUT.part.job  what they are made of, and who writes them
     OUT, OUT.job  the same under their final names, when all rows are there
 
-A process that is killed at any moment leaves a part from which `--resume` goes on: rows are looked at one by one, and what
+A process that is killed at any moment leaves a part from which a resumed map goes on: rows are looked at one by one, and what
 is no whole row is made again with all that follows it.
 """
 
@@ -21,14 +21,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-from modelgraft.cli.datasets import TABLES
-from modelgraft.cli.jobs import Job, differences
-from modelgraft.cli.written import no_texts
+from modelgraft.data.datasets import TABLES
+from modelgraft.data.jobs import Job, differences
 from modelgraft.kernel.words.errors import InputError
+from modelgraft.kernel.words.wording import option
 from modelgraft.records.publishing import file_aside, publish
 from modelgraft.records.record_type import Types
-from modelgraft.records.writing import check_writable, told_of
+from modelgraft.records.writing import check_writable, no_texts, told_of
 
+RESUME = option("resume")
 SYNC_S = 1.0  # a loss of power may cost the rows of this time; a killed process costs none
 
 
@@ -124,7 +125,7 @@ def _begin(shard: Shard, file: IO[bytes], job: Job, *, is_resumed: bool) -> IO[b
             _refuse_other(shard.part, before, job)
             _look_at_part(shard, file, before, size)
     elif size > 0:
-        file = _set_aside(shard, file, "before", "{part} holds rows of a stopped map, and --resume would have gone on after them")
+        file = _set_aside(shard, file, "before", f"{{part}} holds rows of a stopped map, and {RESUME} would have gone on after them")
     if not shard.is_finished:
         file.seek(0, os.SEEK_END)
         shard.note()
@@ -139,13 +140,13 @@ def _look_at_whole(shard: Shard, job: Job) -> None:
     if before is None:
         raise InputError(
             f"output '{out}' is there, and no '{_job_file(out).name}' beside it says what it was made of, so that it cannot be resumed; "
-            "without --resume it is made anew"
+            f"without {RESUME} it is made anew"
         )
     _refuse_other(out, before, job)
     finished = before.get("finished") or {}
     if finished.get("bytes") != out.stat().st_size:
         raise InputError(
-            f"output '{out}' was changed since it was finished: it had {finished.get('bytes')} bytes; without --resume it is made anew"
+            f"output '{out}' was changed since it was finished: it had {finished.get('bytes')} bytes; without {RESUME} it is made anew"
         )
     if is_pending:
         publish(_job_file(shard.part), _job_file(out))
@@ -185,7 +186,7 @@ def _row_of(line: bytes, wanted: list[str]) -> dict[str, Any] | None:
 def _refuse_other(path: Path, before: dict[str, Any], job: Job) -> None:
     told = list(differences(before.get("job") or {}, job))
     if told:
-        way_out = "name another file, or leave out --resume to make it anew"
+        way_out = f"name another file, or leave out {RESUME} to make it anew"
         raise InputError(f"output '{path}' cannot be resumed, because it was made of something else: {'; '.join(told)}; {way_out}")
 
 

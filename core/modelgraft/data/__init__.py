@@ -1,0 +1,1 @@
+"""Datasets in, shards out: what goes through a graph record by record, and goes on where it stopped."""
