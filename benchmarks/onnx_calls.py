@@ -11,8 +11,8 @@ from benchmarks import measuring, onnx_sides
 from benchmarks.measuring import Spread
 
 if TYPE_CHECKING:
-    from modelgraft_plugins.onnx.decoding import OnnxDecoder
-    from modelgraft_plugins.onnx.stepping import Step
+    from modelgraft_plugins.llm.grouped import GroupedSession
+    from modelgraft_plugins.llm.stepping import Step
 
 LOOPS = 200  # calls in one sample
 NODE = """
@@ -63,7 +63,7 @@ def _node(folder: Path, rounds: int) -> list[dict[str, Any]]:
     import torch
 
     import modelgraft as mg
-    from modelgraft_plugins.onnx import store
+    from modelgraft_plugins.onnx import tuned
     from modelgraft_plugins.onnx.calling import Exported
 
     path = folder.parent / "node.yaml"
@@ -72,7 +72,7 @@ def _node(folder: Path, rounds: int) -> list[dict[str, Any]]:
     x = torch.randn(2, 3, 64)
     pipeline.run(x=x)
     (entry,) = pipeline.backend("onnx").exports.values()
-    session, _ = store.session(entry.folder, "cpu")
+    session, _ = tuned.session(entry.folder, "cpu")
     backend, feed = Exported(session, device="cpu"), {session.get_inputs()[0].name: x.numpy()}
     return _rows(
         {
@@ -89,36 +89,46 @@ def _step(folder: Path, rounds: int) -> list[dict[str, Any]]:
     import torch
 
     import modelgraft as mg
-    from modelgraft_plugins.onnx import store
-    from modelgraft_plugins.onnx.decoding import Layout, OnnxDecoder
-    from modelgraft_plugins.onnx.stepping import Rows
+    from modelgraft_plugins.llm.grouped import GroupedDecoder
+    from modelgraft_plugins.llm.sizes import layout_of
+    from modelgraft_plugins.llm.stepping import Rows
+    from modelgraft_plugins.onnx import tuned
+    from modelgraft_plugins.onnx.graphs import SessionGraph
 
     path = folder.parent / "tongue.yaml"
     path.write_text(onnx_sides.TONGUE, encoding="utf-8")
     pipeline = mg.open(mg.load(path, params={"checkpoint": str(folder), "max_new_tokens": 2}), backend="onnx", cache_bytes=0)
     pipeline.run(prompt="a")
     (entry,) = pipeline.backend("onnx").exports.values()
-    facts = dict(entry.manifest["layout"])
-    layout = Layout(**{**facts, "dtype": torch.float32})
-    session, _ = store.session(entry.folder, "cpu")
-    decoder = OnnxDecoder(session, layout, Rows(torch.randn(layout.vocab, layout.width)), device="cpu")
+    layout = layout_of(entry.manifest["notes"]["layout"])
+    session, _ = tuned.session(entry.folder, "cpu")
+    decoder = GroupedDecoder(SessionGraph(session, device="cpu"), layout, Rows(torch.randn(layout.vocab, layout.width)))
+    reading: list[GroupedSession] = []
     token, bare = torch.tensor([5]), "run_with_iobinding"
 
     def start(call: str) -> None:
         """Begin with eight tokens; the bare run, which does not move on, in the middle of where the steps come by."""
-        decoder.prefill([torch.randn(8, layout.width)], room=LOOPS + 2)
-        decoder.step(token)
+        while reading:
+            reading.pop().close()
+        reading.append(decoder.start([torch.randn(8, layout.width)], room=LOOPS + 2))
+        reading[0].step(token)
         if call == bare:
-            step_of(decoder).start([LOOPS // 2 + 8])
-            step_of(decoder).move(1)
+            step_of(reading[0]).start([LOOPS // 2 + 8])
+            step_of(reading[0]).move(1)
 
     with torch.no_grad():
         start("")
-    calls = {bare: lambda: session.run_with_iobinding(step_of(decoder).binding), "a step of a decoder": lambda: decoder.step(token)}
+    calls = {bare: lambda: run_bare(reading), "a step of a decoder": lambda: reading[0].step(token)}
     return _rows(calls, rounds, start)
 
 
-def step_of(decoder: OnnxDecoder) -> Step:
-    """What a decoder has bound for one token."""
-    assert decoder.one is not None
-    return decoder.one
+def run_bare(reading: list[GroupedSession]) -> None:
+    """What is bound, without anything around it."""
+    step_of(reading[0]).bound.run()
+
+
+def step_of(session: GroupedSession) -> Step:
+    """What a session has bound for one token."""
+    one = session.memory.one
+    assert one is not None
+    return one

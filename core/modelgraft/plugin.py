@@ -86,11 +86,21 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.kernel.words.source import Source as Source
     from modelgraft.kernel.words.wording import option as option
     from modelgraft.loops.decoder import Decoder as Decoder
+    from modelgraft.loops.decoder import Session as Session
     from modelgraft.loops.driven import Loop as Loop
     from modelgraft.loops.loop import Answers as Answers
     from modelgraft.loops.loop import generate as generate
     from modelgraft.loops.module import Driven as Driven
+    from modelgraft.loops.prefixes import Remembering as Remembering
     from modelgraft.loops.settings import Settings as Settings
+    from modelgraft.loops.tracing import Assembling as Assembling
+    from modelgraft.loops.tracing import Bound as Bound
+    from modelgraft.loops.tracing import Graph as Graph
+    from modelgraft.loops.tracing import Opened as Opened
+    from modelgraft.loops.tracing import Repeatable as Repeatable
+    from modelgraft.loops.tracing import Slot as Slot
+    from modelgraft.loops.tracing import Traced as Traced
+    from modelgraft.loops.tracing import Tracer as Tracer
     from modelgraft.records.arrays import array_of as array_of
     from modelgraft.records.depths import Depth as Depth
     from modelgraft.records.heats import Thermal as Thermal
@@ -144,10 +154,12 @@ _HOMES = {
     "Adapter": "kernel.words.graph",
     "AfterLoad": "engine.modules.protocol",
     "Answers": "loops.loop",
+    "Assembling": "loops.tracing",
     "Audio": "records.sounds",
     "Axis": "kernel.words.ports",
     "Backend": "engine.backend",
     "Bind": "engine.modules.protocol",
+    "Bound": "loops.tracing",
     "CHECKED": "engine.modules.examples",
     "Close": "engine.modules.protocol",
     "Config": "kernel.words.kinds",
@@ -163,6 +175,7 @@ _HOMES = {
     "FamilyCard": "sources.cards",
     "ForAdapters": "engine.modules.protocol",
     "FromCheckpoint": "engine.modules.protocol",
+    "Graph": "loops.tracing",
     "GraphError": "kernel.words.errors",
     "Holding": "engine.ledger",
     "Imu": "records.movements",
@@ -178,6 +191,7 @@ _HOMES = {
     "ModelgraftError": "kernel.words.errors",
     "Node": "kernel.words.graph",
     "NodeRuntime": "engine.run",
+    "Opened": "loops.tracing",
     "OptionalKeys": "engine.modules.protocol",
     "PICTURE_PIXELS": "records.pictures",
     "PRECISIONS": "kernel.language.document",
@@ -193,9 +207,13 @@ _HOMES = {
     "Reading": "records.record_type",
     "Record": "records.record",
     "RecordType": "records.record_type",
+    "Remembering": "loops.prefixes",
+    "Repeatable": "loops.tracing",
+    "Session": "loops.decoder",
     "Settings": "loops.settings",
     "Sight": "records.record",
     "Signature": "engine.modules.signatures",
+    "Slot": "loops.tracing",
     "SolvedGraph": "kernel.words.graph",
     "SolvedNode": "kernel.words.kinds",
     "Source": "kernel.words.source",
@@ -210,6 +228,8 @@ _HOMES = {
     "Tensor": "kernel.words.ports",
     "Thermal": "records.heats",
     "TowerCard": "sources.cards",
+    "Traced": "loops.tracing",
+    "Tracer": "loops.tracing",
     "TypeOf": "kernel.words.kinds",
     "Video": "records.videos",
     "Warns": "engine.modules.protocol",
@@ -280,10 +300,12 @@ __all__ = [
     "Adapter",
     "AfterLoad",
     "Answers",
+    "Assembling",
     "Audio",
     "Axis",
     "Backend",
     "Bind",
+    "Bound",
     "Close",
     "Config",
     "Decoder",
@@ -296,6 +318,7 @@ __all__ = [
     "FamilyCard",
     "ForAdapters",
     "FromCheckpoint",
+    "Graph",
     "GraphError",
     "Holding",
     "Imu",
@@ -311,6 +334,7 @@ __all__ = [
     "ModelgraftError",
     "Node",
     "NodeRuntime",
+    "Opened",
     "OptionalKeys",
     "Parity",
     "PartCard",
@@ -324,9 +348,13 @@ __all__ = [
     "Reading",
     "Record",
     "RecordType",
+    "Remembering",
+    "Repeatable",
+    "Session",
     "Settings",
     "Sight",
     "Signature",
+    "Slot",
     "SolvedGraph",
     "SolvedNode",
     "Source",
@@ -339,6 +367,8 @@ __all__ = [
     "Tensor",
     "Thermal",
     "TowerCard",
+    "Traced",
+    "Tracer",
     "TypeOf",
     "Video",
     "Warns",

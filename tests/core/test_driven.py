@@ -56,7 +56,7 @@ def test_a_run_is_watched_and_stopped_round_by_round(tmp_path):
     registry = registry_of(SettleConfig, register_backends=torch_backend.register_backends)
     with mg.open(graph_of(registry, tmp_path, GRAPH), init="random", cache_bytes=0) as pipeline:
         events = list(pipeline.stream(state=draw(1, 6), push=draw(1, 6)))
-        assert [event.facts["done"] for event in events if event.kind == "progress" and "label" not in event.facts] == [1, 2, 3, 4]
+        assert [event.facts["done"] for event in events if event.kind == "progress" and event.facts["label"] == "step"] == [1, 2, 3, 4]
 
     def stop_at_once():
         for event in pipeline.stream(state=draw(1, 6), push=draw(1, 6)):

@@ -10,10 +10,11 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from modelgraft_plugins.llm.grouped import GroupedDecoder
+from modelgraft_plugins.llm.stepping import Rows
 from modelgraft_plugins.onnx.calling import Exported
-from modelgraft_plugins.onnx.decoding import OnnxDecoder
+from modelgraft_plugins.onnx.graphs import SessionGraph
 from modelgraft_plugins.onnx.sessions import open_session
-from modelgraft_plugins.onnx.stepping import Rows
 from support.ordering import CapturingSession, HostOrder
 from support.toy_decoder import LAYOUT, oracle, weights, write_graph
 
@@ -92,7 +93,8 @@ def decoder_on(path, device):
     """A float16 decoder; on the host a session that captures as the GPU's does."""
     write_graph(path, half=True)
     session = opened(path, device)
-    return OnnxDecoder(CapturingSession(session) if device == "cpu" else session, HALF, Rows(TABLE), device=device, order=order_for(device))
+    capturing = CapturingSession(session) if device == "cpu" else session
+    return GroupedDecoder(SessionGraph(capturing, device=device, order=order_for(device)), HALF, Rows(TABLE))
 
 
 def prompts(*lengths):
@@ -107,26 +109,29 @@ def test_a_decoder_reads_prompts_and_captured_steps(tmp_path, device, lengths):
     for _ in range(2):
         rows = prompts(*lengths)
         with torch.no_grad():
-            got = decoder.prefill(rows, room=20)
+            session = decoder.start(rows, room=20)
+            got = session.logits
             for step in range(12):
                 expected = torch.stack([oracle(row) for row in rows])
                 assert (got.float().cpu() - expected).abs().max() <= 2e-2 * expected.abs().max(), step
                 tokens = torch.tensor([(3 * step + row) % 11 for row in range(len(rows))])
-                got = decoder.step(tokens.to(device))
+                got = session.step(tokens.to(device))
                 rows = [torch.cat([row, TABLE[token][None]]) for row, token in zip(rows, tokens.tolist(), strict=True)]
                 if step == 5:
-                    decoder.reorder(torch.arange(len(rows) - 1, -1, -1, device=device))
-                    rows, got = rows[::-1], got.flip(0)
-        assert decoder.one.captured.is_proven
+                    got = got.flip(0)
+                    session.reorder(torch.arange(len(rows) - 1, -1, -1, device=device))
+                    rows = rows[::-1]
+        assert session.memory.one.captured.is_proven
+        session.close()
 
 
 def test_logits_of_a_prompt_stay_while_steps_go_on(tmp_path, device):
-    """They are handed over to the stream of the caller, and the next steps write elsewhere."""
-    decoder = decoder_on(tmp_path / "d.onnx", device)
-    first = decoder.prefill(prompts(6), room=20)
-    kept = first.cpu().clone()
+    """They are handed over to the stream of the caller: a copy that it makes is done before the next step writes over them."""
+    session = decoder_on(tmp_path / "d.onnx", device).start(prompts(6), room=20)
+    kept = session.logits.cpu().clone()
+    first = session.logits.clone()
     for token in range(6):
-        decoder.step(torch.tensor([token], device=device))
+        session.step(torch.tensor([token], device=device))
     assert torch.equal(first.cpu(), kept)
 
 

@@ -12,14 +12,16 @@ import transformers as hf
 
 import modelgraft as mg
 from modelgraft.plugin import ExportError
-from modelgraft_plugins.llm import gated_causal, gated_export
+from modelgraft.sources import weights
+from modelgraft_plugins.llm import gated_causal, gated_export, gated_exported
 from modelgraft_plugins.llm.gated import GatedCrossAttention
 from modelgraft_plugins.llm.gated_blocks import GatedCrossAttentionBlock, GatedLayers, sight
-from modelgraft_plugins.llm.gated_writer import text_time
-from modelgraft_plugins.onnx.decoders import DecoderGraph, prove
-from modelgraft_plugins.onnx.decoding import Layout
+from modelgraft_plugins.llm.gated_exported import GatedGrowingDecoder
+from modelgraft_plugins.llm.gated_writer import GatedWriter, text_time
+from modelgraft_plugins.llm.shown import Shown
 from modelgraft_plugins.onnx.exporting import open_fresh
-from modelgraft_plugins.onnx.gated import GatedDecoder, GatedGrowingDecoder, rehearse
+from modelgraft_plugins.onnx.graphs import SessionGraph
+from modelgraft_plugins.onnx.traced import FolderOpened, FolderTracer, prove
 from support import openflamingo
 from support.openflamingo import IMAGE, REFERENCE, counted_graph, graph, pictures_of, rows_of, shown_in, text_of
 from support.oracles import oracle
@@ -41,17 +43,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def decoders(folder: Path) -> tuple[Any, GatedDecoder]:
-    """The language model as a module of torch, and its exported decoder."""
+def parts(folder: Path) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """The loop of the language model, its parts in torch, and those that were exported."""
     with mg.open(graph(folder, new=6), backend="onnx") as pipeline:
         pipeline.load()
         entry = pipeline.backend("onnx").exports["llm"]
+        loop = pipeline._loader.loaded()["llm"].loop
+        source = pipeline.plan.graph.nodes["llm"].source
     with mg.open(graph(folder)) as pipeline:
         pipeline.load()
         module = pipeline._loader.loaded()["llm"].state
-    layout = Layout(**{**entry.manifest["layout"], "dtype": torch.float32})
-    sessions = {name: open_fresh(entry.folder / f"{name}.onnx") for name in ("model", "media")}
-    return module, GatedDecoder(sessions["model"], layout, module.embed, device="cpu", media=sessions["media"])
+    opened = FolderOpened(
+        entry.folder, entry.manifest, lambda name: open_fresh(entry.folder / name), device="cpu", weights=weights.open(source, offline=True)
+    )
+    return loop, module.parts(()), loop.assemble(opened)
 
 
 @pytest.mark.parametrize("case", BLOCK.cases)
@@ -147,23 +152,29 @@ def test_on_onnx_the_answers_are_those_of_torch(folder: Path):
 
 
 @pytest.mark.parametrize("slip", ["", "words see the medium before theirs", "keys and values are exchanged"])
-def test_the_parity_gate_looks_at_media(decoders: tuple[Any, GatedDecoder], slip: str):
+def test_the_parity_gate_looks_at_media(parts: tuple[Any, dict[str, Any], dict[str, Any]], slip: str, monkeypatch: pytest.MonkeyPatch):
     """It lets a sound export pass, and none that looks elsewhere."""
-    module, exported = decoders
+    loop, in_torch, exported = parts
+    decoder = exported["decoder"].inner
     if slip.startswith("words"):
-        show = exported.show
-        exported.show = lambda media, seen: show(media, [(row - 1).clamp(min=0) for row in seen])
-    elif slip:
-        fill = exported._fill
+        start = decoder.start
 
-        def exchanged(media: torch.Tensor) -> None:
-            fill(media)
+        def earlier(prompts: Any, *, conditions: Shown, **given: Any) -> Any:
+            return start(prompts, conditions=Shown(conditions.media, [(row - 1).clamp(min=0) for row in conditions.seen]), **given)
+
+        decoder.start = earlier
+    elif slip:
+        look = gated_exported.look
+
+        def exchanged(media: Any, shown: torch.Tensor, pairs: dict[str, torch.Tensor]) -> None:
+            look(media, shown, pairs)
             for layer in (1, 3):
-                key, value = (exported.pairs[f"media.{kind}.{layer}"] for kind in ("key", "value"))
+                key, value = (pairs[f"media.{kind}.{layer}"] for kind in ("key", "value"))
                 key[:], value[:] = value.clone(), key.clone()
 
-        exported._fill = exchanged
-    assert prove(module, exported, DecoderGraph("gated", exported.layout), "float32").holds is (slip == "")
+        monkeypatch.setattr(gated_exported, "look", exchanged)
+    assert isinstance(loop, GatedWriter)
+    assert prove(loop, in_torch, exported, "float32").holds is (slip == "")
 
 
 def test_media_are_projected_once_per_prompt(folder: Path, monkeypatch: pytest.MonkeyPatch):
@@ -274,24 +285,27 @@ def test_blocks_stand_before_the_layers_of_every_family(family: str):
     assert ((opened[:, 2:] - alone[:, 2:]).abs().amax(-1) > 1e-3).all()
 
 
-def test_a_common_beginning_is_read_again_only_when_other_media_are_shown(decoders: tuple[Any, GatedDecoder]):
-    """Another question about the same pictures is read from where it parts; about others, from the start."""
-    module, exported = decoders
+def test_a_common_beginning_is_read_again_only_when_other_media_are_shown(parts: tuple[Any, dict[str, Any], dict[str, Any]]):
+    """Another question about the same pictures is read from where it parts; about others, from the start. In torch and exported."""
+    _, in_torch, exported = parts
     media, others = (torch.randn(1, 2, 3, 36, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
     beginning = [5, IMAGE, *range(3, 16)]
     reused = []
     for shown, ids in ((media, [*beginning, 20]), (media, [*beginning, 21, IMAGE, 22]), (others, [*beginning, 23])):
-        time = torch.tensor(text_time(ids, IMAGE, frozenset()))
+        seen = Shown(shown, [torch.tensor(text_time(ids, IMAGE, frozenset()))])
+        plain = in_torch["decoder"].inner
         with torch.no_grad():
-            embedded, plain = [module.embed(torch.tensor(ids))], module.torch_decoder()
-            for decoder in (exported, plain):
-                decoder.show(shown, [time])
-            got, expected = exported.prefill(embedded, room=3), plain.prefill(embedded, room=3)
-            reused.append(exported.reused)
+            embedded = [in_torch["embed"](torch.tensor(ids))]
+            sessions = [decoder.start(embedded, conditions=seen, room=3) for decoder in (exported["decoder"], in_torch["decoder"], plain)]
+            reused.append((exported["decoder"].reused, in_torch["decoder"].reused))
             for token in (7, 9):
-                torch.testing.assert_close(got, expected, rtol=0.0, atol=1e-5)
-                got, expected = exported.step(torch.tensor([token])), plain.step(torch.tensor([token]))
-    assert reused == [0, len(beginning), 0]
+                for session in sessions[:2]:
+                    torch.testing.assert_close(session.logits, sessions[2].logits, rtol=0.0, atol=1e-5)
+                for session in sessions:
+                    session.step(torch.tensor([token]))
+            for session in sessions:
+                session.close()
+    assert reused == [(0, 0), (len(beginning),) * 2, (0, 0)]
 
 
 @pytest.mark.slow
@@ -306,23 +320,23 @@ def test_what_the_operator_cannot_serve_looks_at_media_with_a_growing_cache(tmp_
             parameter.add_(torch.randn_like(parameter) * 0.3)
     gated.attach(model)
     with pytest.raises(ExportError, match="heads are 12 wide"):
-        gated_export.export(model, gated, tmp_path, half=False)
-    layout = gated_export.export_growing(model, gated, tmp_path, half=False)
-    sessions = {name: open_fresh(tmp_path / f"{name}.onnx") for name in ("model", "media")}
+        gated_export.export(model, gated, FolderTracer(tmp_path, half=False, weights=None))
+    layout = gated_export.export_growing(model, gated, FolderTracer(tmp_path, half=False, weights=None))
+    graphs = {name: SessionGraph(open_fresh(tmp_path / f"{name}.onnx"), device="cpu") for name in ("model", "media")}
     embed = model.get_input_embeddings()
-    exported = GatedGrowingDecoder(sessions["model"], layout, embed, device="cpu", media=sessions["media"])
-    plain = gated_causal.GatedDecoder(model, gated)
     with torch.no_grad():
         prompts = [embed(torch.arange(3, 3 + length)) for length in (7, 3, 11)]
-        for decoder in (exported, plain):
-            rehearse(decoder, prompts, media_size=exported.media_size)
-        got, expected = exported.prefill(prompts, room=9), plain.prefill(prompts, room=9)
+        media = torch.randn(3, 3, 4, 12, generator=torch.Generator().manual_seed(11))
+        shown = Shown(media, [torch.arange(len(prompt)).clamp(max=3) for prompt in prompts])
+        exported = GatedGrowingDecoder(graphs["model"], layout, embed, media=graphs["media"]).start(prompts, conditions=shown, room=9)
+        plain = gated_causal.GatedDecoder(model, gated).start(prompts, conditions=shown, room=9)
+        got, expected = exported.logits, plain.logits
         for step in range(5):
             torch.testing.assert_close(got, expected, rtol=0.0, atol=1e-5)
             tokens = expected.argmax(-1)
             got, expected = exported.step(tokens), plain.step(tokens)
             if step == 2:
                 rows = torch.tensor([2, 0, 2, 1])
-                for decoder in (exported, plain):
-                    decoder.reorder(rows)
+                for session in (exported, plain):
+                    session.reorder(rows)
                 got, expected = got[rows], expected[rows]

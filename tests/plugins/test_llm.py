@@ -176,14 +176,13 @@ def test_a_cancelled_run_stops(folders):
 def test_a_batch_of_equal_lengths_needs_no_mask(folders):
     """Attention then runs its causal kernel, and its memory is laid out once."""
     model = opened(folders["llama"]).module.model
-    decoder = CausalDecoder(model)
     prompts = list(torch.randn(2, 5, 28, generator=torch.Generator().manual_seed(0)))
     with torch.no_grad():
-        decoder.prefill(prompts, room=7)
-        memory = decoder.cache.layers[0].all_keys
-        decoder.step(torch.tensor([4, 5]))
-    assert decoder.mask is None
-    assert decoder.cache.layers[0].all_keys is memory
+        session = CausalDecoder(model).start(prompts, room=7)
+        memory = session.cache.layers[0].all_keys
+        session.step(torch.tensor([4, 5]))
+    assert session.mask is None
+    assert session.cache.layers[0].all_keys is memory
     assert memory.shape[2] == 5 + 7
 
 

@@ -7,13 +7,15 @@ import torch
 import transformers as hf
 
 from modelgraft.kernel.words.errors import InputError
-from modelgraft.plugin import ExportError
+from modelgraft.plugin import ExportError, Remembering
 from modelgraft_plugins.llm import grouped_query, growing_export
 from modelgraft_plugins.llm.decoders import CausalDecoder, CrossDecoder
+from modelgraft_plugins.llm.grouped import GroupedDecoder
+from modelgraft_plugins.llm.growing import CrossingDecoder, GrowingDecoder
 from modelgraft_plugins.onnx.capturing import is_worth_capturing
-from modelgraft_plugins.onnx.decoding import OnnxDecoder
-from modelgraft_plugins.onnx.growing import CrossingDecoder, GrowingDecoder
+from modelgraft_plugins.onnx.graphs import SessionGraph
 from modelgraft_plugins.onnx.sessions import open_session
+from modelgraft_plugins.onnx.traced import FolderTracer
 from support import checkpoints
 from support.ordering import HostOrder
 
@@ -67,19 +69,35 @@ def model_of(config, auto=hf.AutoModelForCausalLM):
     return model
 
 
-def assert_same(one, other, prompts, *, tolerance=1e-5):
+def graph_in(folder, name="model", order=None):
+    return SessionGraph(open_session(folder / f"{name}.onnx", device="cpu"), device="cpu", order=order)
+
+
+def grouped(model, folder, *, half=False):
+    """The exported decoder of a model."""
+    layout = grouped_query.export(model, FolderTracer(folder, half=half, weights=None))
+    return GroupedDecoder(graph_in(folder), layout, model.get_input_embeddings())
+
+
+def read(decoder, *prompts, room=9, **given):
+    """The logits after prompts."""
+    return decoder.start(list(prompts), room=room, **given).logits
+
+
+def assert_same(one, other, prompts, *, tolerance=1e-5, conditions=None):
     """Prompts of unequal lengths, tokens one by one, and a reordering that makes the batch larger."""
     with torch.no_grad():
-        expected, got = one.prefill(prompts, room=9), other.prefill(prompts, room=9)
+        one, other = (decoder.start(prompts, room=9, conditions=conditions) for decoder in (one, other))
+        expected, got = one.logits, other.logits
         for step in range(6):
             assert_same_logits(got, expected, tolerance=tolerance)
             tokens = expected.argmax(-1)
             expected, got = one.step(tokens), other.step(tokens)
             if step == 3:
                 rows = torch.tensor([2, 0, 2, 1])
+                expected, got = expected[rows], got[rows]
                 one.reorder(rows)
                 other.reorder(rows)
-                expected, got = expected[rows], got[rows]
 
 
 def assert_same_logits(got, expected, *, tolerance=1e-5):
@@ -95,20 +113,18 @@ def embedded(model, *lengths):
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory):
     """A model, its exported decoder, and what it answered before it was exported."""
-    model, path = model_of(GROUPED["llama"]()), tmp_path_factory.mktemp("llama") / "m.onnx"
+    model, folder = model_of(GROUPED["llama"]()), tmp_path_factory.mktemp("llama")
     with torch.no_grad():
-        before = CausalDecoder(model).prefill(embedded(model, 5), room=1)
-    layout = grouped_query.export(model, path)
-    return model, lambda: OnnxDecoder(open_session(path, device="cpu"), layout, model.get_input_embeddings(), device="cpu"), before
+        before = read(CausalDecoder(model), *embedded(model, 5))
+    layout = grouped(model, folder).layout
+    return model, lambda: GroupedDecoder(graph_in(folder), layout, model.get_input_embeddings()), before
 
 
 @pytest.mark.parametrize("family", [name for name in GROUPED if name != "llama"])
 def test_one_graph_with_its_cache_in_place_gives_torchs_logits(family, tmp_path):
     """Prompts and tokens, grouped heads, sliding windows, soft caps: all in one operator."""
     model = model_of(GROUPED[family]())
-    layout = grouped_query.export(model, tmp_path / "m.onnx")
-    exported = OnnxDecoder(open_session(tmp_path / "m.onnx", device="cpu"), layout, model.get_input_embeddings(), device="cpu")
-    assert_same(CausalDecoder(model), exported, embedded(model, 7, 3, 11))
+    assert_same(CausalDecoder(model), grouped(model, tmp_path), embedded(model, 7, 3, 11))
 
 
 @pytest.mark.parametrize("family", OWN)
@@ -119,16 +135,16 @@ def test_attention_of_their_own_is_the_same_operator(family, tmp_path):
     """
     model = model_of(OWN[family]())
     kept = {part for part in model.modules() if "forward" in vars(part)}
-    layout = grouped_query.export(model, tmp_path / "m.onnx")
+    exported = grouped(model, tmp_path)
     assert {part for part in model.modules() if "forward" in vars(part)} == kept
-    exported = OnnxDecoder(open_session(tmp_path / "m.onnx", device="cpu"), layout, model.get_input_embeddings(), device="cpu")
     assert_same(CausalDecoder(model), exported, embedded(model, 7, 3, 290))
     picture, first, second = embedded(model, 20, 5, 7)
+    remembering = Remembering(exported, model.get_input_embeddings())
     with torch.no_grad():
-        exported.prefill([torch.cat([picture, first])], room=9)
-        prompts = [torch.cat([picture, second])]
-        assert_same_logits(exported.prefill(prompts, room=9), CausalDecoder(model).prefill(prompts, room=9))
-    assert exported.reused == 20
+        remembering.start([torch.cat([picture, first])], room=9).close()
+        prompt = torch.cat([picture, second])
+        assert_same_logits(read(remembering, prompt), read(CausalDecoder(model), prompt))
+    assert remembering.reused == 20
 
 
 def test_grouped_heads_share_keys_in_one_graph(llama):
@@ -141,75 +157,76 @@ def test_the_model_attends_in_torch_as_before_afterwards(llama):
     """Exporting leaves the attention of the model as it was."""
     model, _, before = llama
     with torch.no_grad():
-        assert torch.equal(CausalDecoder(model).prefill(embedded(model, 5), room=1), before)
+        assert torch.equal(read(CausalDecoder(model), *embedded(model, 5)), before)
 
 
 def test_more_tokens_than_there_is_room_for_are_refused(llama):
     """The operator would write beyond the end of the cache."""
     model, opened, _ = llama
-    exported = opened()
     with torch.no_grad():
-        exported.prefill(embedded(model, 60), room=4)
+        reading = opened().start(embedded(model, 60), room=4)
         for token in range(4):
-            exported.step(torch.tensor([token]))
-        with pytest.raises(InputError, match="more tokens than there is room for: the cache was made for 64; give prefill a larger room"):
-            exported.step(torch.tensor([5]))
+            reading.step(torch.tensor([token]))
+        with pytest.raises(InputError, match="more tokens than there is room for: the cache was made for 64; start with a larger room"):
+            reading.step(torch.tensor([5]))
         with pytest.raises(InputError, match="2 tokens came for 1 rows"):
-            exported.step(torch.tensor([5, 6]))
+            reading.step(torch.tensor([5, 6]))
 
 
 def test_a_step_that_failed_is_not_reused(llama, monkeypatch):
     """What the cache holds after an error is not known, so the next prompt is read whole."""
     model, opened, _ = llama
-    exported, prompt = opened(), embedded(model, 20)
+    remembering, prompt = Remembering(opened(), model.get_input_embeddings()), embedded(model, 20)
     with torch.no_grad():
-        exported.prefill(prompt, room=9)
-        monkeypatch.setattr(exported, "_advance", lambda tokens: 1 / 0)
+        reading = remembering.start(prompt, room=9)
+        monkeypatch.setattr(reading.inner, "_advance", lambda memory, tokens: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            exported.step(torch.tensor([5]))
-        monkeypatch.undo()
-        exported.prefill(prompt, room=9)
-    assert exported.reused == 0
+            reading.step(torch.tensor([5]))
+        reading.close()
+        remembering.start(prompt, room=9).close()
+        assert remembering.reused == 0
+        remembering.start(prompt, room=9)
+        assert remembering.reused == 19
 
 
 def test_a_common_beginning_is_not_read_again(llama):
     """Another question about the same picture, and the next turn of a chat: the same logits as read from the start."""
     model, opened, _ = llama
-    exported, table = opened(), model.get_input_embeddings()
+    table = model.get_input_embeddings()
+    remembering = Remembering(opened(), table)
     picture, first, second = embedded(model, 20, 5, 7)
     with torch.no_grad():
-        exported.prefill([torch.cat([picture, first])], room=9)
-        assert exported.reused == 0
-        got = exported.prefill([torch.cat([picture, second])], room=9)
-        assert exported.reused == 20
-        expected = CausalDecoder(model).prefill([torch.cat([picture, second])], room=9)
-        assert (got - expected).abs().max() <= 1e-5
+        remembering.start([torch.cat([picture, first])], room=9).close()
+        assert remembering.reused == 0
+        reading = remembering.start([torch.cat([picture, second])], room=9)
+        assert remembering.reused == 20
+        assert (reading.logits - read(CausalDecoder(model), torch.cat([picture, second]))).abs().max() <= 1e-5
         said = [4, 9]
         for token in said:
-            exported.step(torch.tensor([token]))
+            reading.step(torch.tensor([token]))
+        reading.close()
         turn = torch.cat([picture, second, table(torch.tensor(said)), first])
-        got = exported.prefill([turn], room=9)
-        assert exported.reused == 29
-        assert (got - CausalDecoder(model).prefill([turn], room=9)).abs().max() <= 1e-5
+        got = read(remembering, turn)
+        assert remembering.reused == 29
+        assert (got - read(CausalDecoder(model), turn)).abs().max() <= 1e-5
 
 
 def test_half_precision_runs_on_the_cpu_too(tmp_path):
     """float16 graphs are meant for a GPU, and are proven here: within 2 % of the largest logit."""
     model = model_of(GROUPED["qwen2"]())
-    layout = grouped_query.export(model, tmp_path / "m.onnx", half=True)
-    exported = OnnxDecoder(open_session(tmp_path / "m.onnx", device="cpu"), layout, model.get_input_embeddings(), device="cpu")
+    exported = grouped(model, tmp_path, half=True)
     prompts = embedded(model, 4, 9)
     with torch.no_grad():
-        expected, got = CausalDecoder(model).prefill(prompts, room=2), exported.prefill(prompts, room=2)
+        expected, got = read(CausalDecoder(model), *prompts), read(exported, *prompts)
     assert got.dtype is torch.float16
-    assert is_worth_capturing(tmp_path / "m.onnx")  # on a GPU: nothing in it has sizes that the host decides
+    assert is_worth_capturing(tmp_path / "model.onnx")  # on a GPU: nothing in it has sizes that the host decides
     assert 0 < (got.float() - expected).abs().max() <= 2e-2 * expected.abs().max()
 
 
 def test_heads_of_another_width_are_refused_by_name(tmp_path):
     """12 is no multiple of 8."""
     with pytest.raises(ExportError, match="heads are 12 wide, and GroupQueryAttention takes multiples of 8"):
-        grouped_query.export(model_of(hf.LlamaConfig(**{**SIZES, "hidden_size": 48})), tmp_path / "g.onnx")
+        grouped_query.export(model_of(hf.LlamaConfig(**{**SIZES, "hidden_size": 48})), FolderTracer(tmp_path, half=False, weights=None))
 
 
 def test_what_the_operator_cannot_serve_gets_a_growing_cache(tmp_path):
@@ -218,25 +235,23 @@ def test_what_the_operator_cannot_serve_gets_a_growing_cache(tmp_path):
         hf.GPTJConfig(vocab_size=97, n_embd=32, n_layer=1, n_head=4, n_positions=128, rotary_dim=4, bos_token_id=1, eos_token_id=2)
     )
     with pytest.raises(ExportError, match=r"^its attention does not go through the table of transformers$"):
-        grouped_query.export(model, tmp_path / "g.onnx")
+        grouped_query.export(model, FolderTracer(tmp_path, half=False, weights=None))
     narrow = hf.FalconConfig(
         vocab_size=97, hidden_size=48, num_attention_heads=4, num_kv_heads=2, num_hidden_layers=1, new_decoder_architecture=True
     )
-    for index, decoder in enumerate((model, model_of(narrow))):
-        path = tmp_path / f"{index}.onnx"
-        layout = growing_export.export_decoder(decoder, path, half=False)
-        session = open_session(path, device="cpu")
+    for decoder in (model, model_of(narrow)):
+        layout = growing_export.export_decoder(decoder, FolderTracer(tmp_path, half=False, weights=None))
         for order in (None, HostOrder()):  # the second as on a GPU
-            exported = GrowingDecoder(session, layout, decoder.get_input_embeddings(), device="cpu", order=order)
+            exported = GrowingDecoder(graph_in(tmp_path, order=order), layout, decoder.get_input_embeddings())
             assert_same(CausalDecoder(decoder), exported, embedded(decoder, 7, 3, 11))
 
 
 def test_an_encoder_decoder_keeps_the_keys_of_its_memory(tmp_path):
     """Whisper's decoder takes the memory itself; T5, which has an encoder of its own, is compared in test_onnx_graphs.py."""
     model = model_of(checkpoints.whisper_config(), hf.AutoModelForSpeechSeq2Seq)
-    layout = growing_export.export_crossing(model, tmp_path, half=False, encoder=None, start=1)
-    sessions = {path.stem: open_session(path, device="cpu") for path in tmp_path.glob("*.onnx")}
-    prompts = [torch.randn(13, 32, generator=torch.Generator().manual_seed(row)) for row in range(3)]
+    layout = growing_export.export_crossing(model, FolderTracer(tmp_path, half=False, weights=None), encoder=None)
+    memory = [torch.randn(13, 32, generator=torch.Generator().manual_seed(row)) for row in range(3)]
+    begun = [torch.tensor([1, 5])] * 3
     for order in (None, HostOrder()):  # the second as on a GPU
-        exported = CrossingDecoder(sessions, layout, lambda: (1, 5), device="cpu", order=order)
-        assert_same(CrossDecoder(model, start=(1, 5), encoder=None), exported, prompts)
+        exported = CrossingDecoder({path.stem: graph_in(tmp_path, path.stem, order) for path in tmp_path.glob("*.onnx")}, layout)
+        assert_same(CrossDecoder(model, encoder=None), exported, begun, conditions=memory)

@@ -45,12 +45,13 @@ def ours(checkpoint: checkpoints.Checkpoint) -> plain.Model:
 def answers(decoder: Any, prompts: list[torch.Tensor], vocabulary: int) -> list[torch.Tensor]:
     """The logits of prompts, then of tokens that do not depend on them, with the rows in another order and number between."""
     with torch.no_grad():
-        found = [decoder.prefill(prompts, room=6)]
+        session = decoder.start(prompts, room=6)
+        found = [session.logits]
         for step in range(6):
             if step == 3:
-                decoder.reorder(torch.tensor([len(prompts) - 1, 0, 0]))
+                session.reorder(torch.tensor([len(prompts) - 1, 0, 0]))
             rows = len(prompts) if step < 3 else 3
-            found.append(decoder.step(torch.tensor([(7 * step + 3 * row + 1) % vocabulary for row in range(rows)])))
+            found.append(session.step(torch.tensor([(7 * step + 3 * row + 1) % vocabulary for row in range(rows)])))
     return found
 
 

@@ -173,7 +173,7 @@ def test_prompts_of_idefics_begin_once_and_never_end(tmp_path, begins, ends):
     tokenizer.save_pretrained(tmp_path)
     wanted = hf.IdeficsProcessor.from_pretrained(tmp_path)(text=["cats"], return_tensors="pt").input_ids[0].tolist()
     part = open_part(REGISTRY, "llm/causal", str(tmp_path), max_new_tokens=0)
-    assert part.module.writer.prompts([["cats"]])[0].ids == wanted
+    assert part.loop.prompts([["cats"]])[0].ids == wanted
 
 
 # what cannot be built is found by the check

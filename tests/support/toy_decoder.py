@@ -6,7 +6,7 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from modelgraft_plugins.onnx.decoding import Layout
+from modelgraft_plugins.llm.sizes import Layout
 
 LAYOUT = Layout(layers=1, kv_heads=1, head_width=8, width=16, vocab=11)
 PLACES = 200  # positions that have an embedding
@@ -21,7 +21,7 @@ def weights() -> dict[str, torch.Tensor]:
 
 
 def write_graph(path, *, half: bool = False) -> None:
-    """In float32 or float16, with the inputs and outputs of decoding.py.
+    """In float32 or float16, with the inputs and outputs of llm/grouped.py.
 
     It adds positions, attends with two heads to one key by GroupQueryAttention, adds that, and picks what the head reads.
     """

@@ -3,7 +3,9 @@
     driven     what a driven component is: a loop around tensor parts            (light)
     module     the module that holds the parts
     settings   what the user chose: lengths, sampling, penalties, beams, stops    (light)
-    decoder    what a decoder must offer: prefill, step, reorder
+    tracing    for components that trace their graphs themselves: what a backend offers, and what they give
+    decoder    what a decoder must offer: sessions that step, reorder, fork, rewind and close
+    prefixes   sessions that are kept: a prompt is read from where it parts from an earlier one
     scoring    logits -> logits: penalties and forbidden tokens
     sequences  the rules among them that are about several tokens in a row
     sampling   logits -> tokens

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from modelgraft.loops.decoder import Decoder
+from modelgraft.loops.decoder import Session
 from modelgraft.loops.finite import check_finite
 from modelgraft.loops.reading import Decode
 from modelgraft.loops.scoring import Asked, Scoring
@@ -50,8 +50,7 @@ class _Record:
 
 
 def search(
-    decoder: Decoder,
-    logits: Tensor,
+    session: Session,
     settings: Settings,
     *,
     asked: Sequence[Asked],
@@ -60,15 +59,16 @@ def search(
 ) -> list[list[int]]:
     """Find the best answer of each row.
 
-    logits  float[batch vocab] after the prompts, which the decoder has read once per row
-    asked   what each row begins from
+    session  has read the prompts, once per row
+    asked    what each row begins from
     Raises what `check` raises, and InputError for logits that are not finite.
     Source of the rules: transformers 5.23, generation/utils.py, _beam_search.
     """
+    logits = session.logits
     count, width = logits.shape[0], settings.beams
     spread = torch.arange(count, device=logits.device).repeat_interleave(width)
-    decoder.reorder(spread)
     logits = logits[spread]
+    session.reorder(spread)
     scoring = Scoring(settings, [asked[row] for row in spread.tolist()], logits)
     scores = torch.full((count, width), HOPELESS, device=logits.device)
     scores[:, 0] = 0  # only the first beam of each row counts at first: the others are its copies
@@ -86,10 +86,10 @@ def search(
         rows = torch.tensor([row * width + one.beam for row, chosen in enumerate(kept) for one in chosen], device=logits.device)
         tokens = torch.tensor([one.ids[-1] for chosen in kept for one in chosen], device=logits.device)
         scores = torch.tensor([[one.score for one in chosen] for chosen in kept], device=logits.device)
-        decoder.reorder(rows)
+        session.reorder(rows)
         scoring.reorder(rows)
         scoring.note(tokens)
-        logits = decoder.step(tokens)
+        logits = session.step(tokens)
     return [record.finished[0][1] if record.finished else record.running[0] for record in records]
 
 

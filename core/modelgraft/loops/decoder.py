@@ -1,33 +1,94 @@
-"""What a decoder must offer to be generated from."""
+"""What a language model must offer to be generated from: sessions, several of which may be under way at once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
 
-class Decoder(Protocol):
-    """A language model with its own memory of what it has read: torch, ONNX Runtime or anything else.
+class Session(Protocol):
+    """What a decoder has read for the rows of one batch, with memory of its own."""
 
-    A run is one `prefill`, then any number of `step` and `reorder`. The decoder chooses on which side it pads prompts of
-    unequal length; no answer may depend on the other rows of the batch beyond rounding.
-    """
+    @property
+    def logits(self) -> Tensor:
+        """float[batch vocab] after the last position that each row has read; valid until the session reads on."""
+        ...
 
-    def prefill(self, prompts: Sequence[Tensor], *, room: int) -> Tensor:
-        """Forget everything, then read one prompt per row.
-
-        prompts  float[tokens width] each: embedded tokens, spliced with whatever else the model can read; at least one token
-        room     the most tokens that `step` will add, so that memory can be laid out once
-        returns  float[batch vocab]: logits after each prompt's last position
-        """
+    @property
+    def states(self) -> Tensor | None:
+        """float[batch layers width], the hidden states of that position, where they were asked for at the start; else None."""
         ...
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Read one more token per row, int64[batch]; gives float[batch vocab]: the logits after it."""
+        """Read one more token per row, int64[batch], which must not be changed afterwards; gives `logits`.
+
+        Raises InputError for more tokens than there is room for, or another number than there are rows.
+        """
         ...
 
     def reorder(self, rows: Tensor) -> None:
-        """Replace row i by what row `rows[i]` holds, int64[new batch]; the batch may grow, as when beams start."""
+        """Let row i go on from what row `rows[i]` holds, int64[new batch]; the batch may grow, as when beams start."""
+        ...
+
+    def fork(self, rows: Tensor) -> Session:
+        """Another session, whose row i goes on from what row `rows[i]` of this one holds; this one stays as it is."""
+        ...
+
+    def rewind(self, tokens: int) -> None:
+        """Take the last tokens of every row back; `logits` and `states` stay those of the last position until the next step.
+
+        Raises InputError for a model that cannot forget, and for more tokens than were read.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give the memory back, to the next session of the decoder. What a closed session holds is gone; closing twice does nothing."""
+        ...
+
+
+class Continuable(Session, Protocol):
+    """A session of one row that can read on as if a longer prompt had been read from the start."""
+
+    @property
+    def bytes(self) -> int:
+        """What its memory takes."""
+        ...
+
+    def extend(self, prompt: Tensor, *, conditions: Any, room: int, states: bool) -> None:
+        """Read what follows, float[tokens width], at least one token; the rest as in `Decoder.start`, `conditions` for the whole."""
+        ...
+
+
+class Decoder(Protocol):
+    """A language model that reads and writes, whatever runs it.
+
+    The decoder chooses on which side it pads prompts of unequal length; no answer may depend on the other rows of the batch
+    beyond rounding. Several sessions may be under way at once, each with memory of its own.
+    """
+
+    def start(self, prompts: Sequence[Tensor], *, conditions: Any = None, room: int, states: bool = False) -> Session:
+        """Read one prompt per row.
+
+        prompts     float[tokens width] each: embedded tokens, spliced with whatever else the model can read; at least one token.
+                    Of a decoder that attends to a memory int64[tokens]: the tokens that answers begin with, equally many
+        conditions  what the tokens look at beside each other, such as media or a memory; `Any`: the decoder's own kind
+        room        the most tokens that `step` will add, so that memory can be laid out once
+        states      the hidden states of each position that is read last are wanted
+
+        Raises InputError when there is not enough memory.
+        """
+        ...
+
+
+class Remembered(Protocol):
+    """A decoder whose sessions may be kept and continued: see prefixes.py."""
+
+    def start(self, prompts: Sequence[Tensor], *, conditions: Any = None, room: int, states: bool = False) -> Continuable:
+        """See Decoder."""
+        ...
+
+    def alike(self, one: Any, other: Any, tokens: int) -> bool:
+        """Whether the first tokens of a prompt look at the same under both conditions."""
         ...

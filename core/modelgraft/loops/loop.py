@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.loops import beams
-from modelgraft.loops.decoder import Decoder
+from modelgraft.loops.decoder import Decoder, Session
 from modelgraft.loops.finite import check_finite
 from modelgraft.loops.reading import Decode, Reader
 from modelgraft.loops.sampling import chooser
@@ -35,7 +36,7 @@ def _nothing() -> None:
     return None
 
 
-def generate(
+def generate(  # noqa: PLR0913 what is asked, and who watches
     decoder: Decoder,
     prompts: Sequence[Tensor],
     settings: Settings,
@@ -44,12 +45,13 @@ def generate(
     said: Sequence[Sequence[int]] | None = None,
     read: Sequence[Sequence[int]] | None = None,
     seed: int = 0,
+    conditions: Any = None,
     check: Callable[[], None] = _nothing,
     emit: Callable[[int, str], None] | None = None,
 ) -> Answers:
     """Answer each prompt.
 
-    prompts  float[tokens width] each, as the decoder takes them
+    prompts, conditions  as the decoder takes them: see Decoder.start
     decode   tokens -> text, special tokens left out
     said     the tokens of each prompt, for rules about what was said and for the random numbers; None: unknown
     read     the tokens that an encoder has read, for rules about what was read: `max_length` and `min_length` then count from `said`.
@@ -65,13 +67,17 @@ def generate(
     room = _room(settings, sizes)
     readers = [Reader(decode, stop=settings.stop, emit=_emitter(emit, row)) for row in range(len(prompts))]
     check()
-    first = decoder.prefill(prompts, room=room)
-    if room == 0:
-        ids: list[list[int]] = [[] for _ in prompts]
-    elif settings.beams > 1:
-        ids = beams.search(decoder, first, settings, asked=asked, decode=decode, check=check)
-    else:
-        ids = _write(decoder, first, settings, asked, readers, seed=seed, check=check)
+    session = decoder.start(prompts, conditions=conditions, room=room)
+    try:
+        first = session.logits.clone()
+        if room == 0:
+            ids: list[list[int]] = [[] for _ in prompts]
+        elif settings.beams > 1:
+            ids = beams.search(session, settings, asked=asked, decode=decode, check=check)
+        else:
+            ids = _write(session, settings, asked, readers, seed=seed, check=check)
+    finally:
+        session.close()
     return Answers(ids, [reader.finish(answer) for reader, answer in zip(readers, ids, strict=True)], first.float())
 
 
@@ -85,8 +91,7 @@ def _room(settings: Settings, sizes: Sequence[int]) -> int:
 
 
 def _write(
-    decoder: Decoder,
-    logits: Tensor,
+    session: Session,
     settings: Settings,
     asked: Sequence[Asked],
     readers: Sequence[Reader],
@@ -95,6 +100,7 @@ def _write(
     check: Callable[[], None],
 ) -> list[list[int]]:
     """One token per row and step. Rows that have ended are read along until the last one ends."""
+    logits = session.logits
     scoring, ends = Scoring(settings, asked, logits), frozenset(settings.end_ids)
     choose = chooser(settings, [one.said for one in asked], seed=seed)
     limits = [settings.longest(one.length) for one in asked]
@@ -111,7 +117,7 @@ def _write(
             break
         check()
         scoring.note(tokens)
-        logits = decoder.step(tokens)
+        logits = session.step(tokens)
     return ids
 
 

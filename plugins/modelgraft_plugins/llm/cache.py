@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -39,12 +40,45 @@ class Slab(DynamicLayer):  # type: ignore[no-untyped-call]  # transformers is on
         """How many positions are written."""
         return self.length
 
-    def reorder(self, rows: Tensor) -> None:
-        """Let row i hold what row `rows[i]` holds; the number of rows may change."""
+    def reorder(self, rows: Tensor, *, is_own: bool = True) -> None:
+        """Let row i hold what row `rows[i]` holds; the number of rows may change. is_own: nobody else sees this memory."""
         if self.all_keys is None or self.all_values is None:
             return
-        self.all_keys, self.all_values = (_gather(whole, rows, self.length) for whole in (self.all_keys, self.all_values))
+        whole = (self.all_keys, self.all_values)
+        self.all_keys, self.all_values = (_gather(part, rows, self.length, is_own=is_own) for part in whole)
         self.keys, self.values = self.all_keys[:, :, : self.length], self.all_values[:, :, : self.length]
+
+    def rewind(self, length: int) -> None:
+        """Forget all positions but the first."""
+        self.length = length
+        if self.all_keys is not None and self.all_values is not None:
+            self.keys, self.values = self.all_keys[:, :, :length], self.all_values[:, :, :length]
+
+    def make_room(self, room: int) -> None:
+        """Let so many positions be written."""
+        if self.all_keys is None or self.all_values is None or room <= self.room:
+            self.room = max(room, self.room)
+            return
+        self.room = room
+        self.all_keys, self.all_values = (_longer(whole, room, self.length) for whole in (self.all_keys, self.all_values))
+        self.rewind(self.length)
+
+    @property
+    def nbytes(self) -> int:
+        """What its memory takes."""
+        return 0 if self.all_keys is None or self.all_values is None else self.all_keys.nbytes + self.all_values.nbytes
+
+    def fork(self, rows: Tensor) -> Slab:
+        """Another layer, whose row i holds what row `rows[i]` of this one holds."""
+        other = copy.copy(self)
+        other.reorder(rows, is_own=False)
+        return other
+
+
+def _longer(whole: Tensor, room: int, length: int) -> Tensor:
+    longer = _empty(whole, room)
+    longer[:, :, :length] = whole[:, :, :length]
+    return longer
 
 
 def _empty(states: Tensor, room: int) -> Tensor:
@@ -52,9 +86,9 @@ def _empty(states: Tensor, room: int) -> Tensor:
     return torch.empty((batch, heads, room, width), dtype=states.dtype, device=states.device)
 
 
-def _gather(whole: Tensor, rows: Tensor, length: int) -> Tensor:
+def _gather(whole: Tensor, rows: Tensor, length: int, *, is_own: bool = True) -> Tensor:
     picked = whole[:, :, :length].index_select(0, rows)
-    if len(rows) != whole.shape[0]:
+    if len(rows) != whole.shape[0] or not is_own:
         whole = _empty(picked[:, :, :0].expand(len(rows), -1, -1, -1), whole.shape[2])
     whole[:, :, :length] = picked
     return whole
@@ -77,3 +111,43 @@ def reorder(cache: Cache, rows: Tensor) -> None:
             layer.reorder(rows)
         else:
             layer.batch_select_indices(rows)  # type: ignore[union-attr]  # every layer that decoders have can do it
+
+
+def fork(cache: Cache, rows: Tensor) -> Cache:
+    """Another cache, whose row i holds what row `rows[i]` of this one holds."""
+    layers = list[Any]()  # Any: as transformers chooses them
+    for layer in cache.layers:
+        if isinstance(layer, Slab):
+            layers.append(layer.fork(rows))
+        else:
+            layers.append(copy.deepcopy(layer))
+            layers[-1].batch_select_indices(rows)
+    other = copy.copy(cache)
+    other.layers = layers
+    return other
+
+
+def can_forget(config: Any) -> bool:
+    """Whether the last positions can be taken back: not of windows, which have let go of earlier ones, nor of states that are summed."""
+    return all(isinstance(layer, Slab) for layer in cache_of(config, 1).layers)
+
+
+def rewind(cache: Cache, length: int) -> None:
+    """Forget all positions but the first, of a cache that can: see `can_forget`."""
+    for layer in _slabs(cache):
+        layer.rewind(length)
+
+
+def make_room(cache: Cache, room: int) -> None:
+    """Let so many positions be written to such a cache."""
+    for layer in _slabs(cache):
+        layer.make_room(room)
+
+
+def bytes_of(cache: Cache) -> int:
+    """What the memory of a cache takes, as far as it is in slabs."""
+    return sum(layer.nbytes for layer in _slabs(cache))
+
+
+def _slabs(cache: Cache) -> list[Slab]:
+    return [layer for layer in cache.layers if isinstance(layer, Slab)]

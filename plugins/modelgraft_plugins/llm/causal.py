@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
-from modelgraft.plugin import Decoder, Weights
-from modelgraft_plugins.llm import CausalConfig, known, plain
+from modelgraft.plugin import Decoder, ExportError, Remembering, Tracer, Weights
+from modelgraft_plugins.llm import CausalConfig, known, plain, styles
 from modelgraft_plugins.llm.language_model import LanguageModel, read_state, with_rows
-
-if TYPE_CHECKING:
-    from modelgraft_plugins.onnx.decoders import DecoderGraph
 
 ARCHITECTURE = "AutoModelForCausalLM"
 
@@ -96,26 +92,31 @@ class Causal(LanguageModel):
     def torch_decoder(self) -> Decoder:
         """The decoder in torch."""
         if self._plain is not None:
-            return plain.Decoder(self._plain)
+            return Remembering(plain.Decoder(self._plain), self.embed)
         from modelgraft_plugins.llm.decoders import CausalDecoder
 
-        return CausalDecoder(self.model, both_ways=self.config.reads == "both")
+        decoder = CausalDecoder(self.model, both_ways=self._is_both_ways)
+        return Remembering(decoder, self.embed) if decoder.continues else decoder
 
-    def export_decoder(self, folder: Path, *, half: bool) -> DecoderGraph:
-        """Write the decoder as an ONNX graph: with GroupQueryAttention where it can serve, otherwise with a growing cache.
+    @property
+    def _is_both_ways(self) -> bool:
+        return self.config.reads == "both"
+
+    def trace(self, tracer: Tracer) -> dict[str, Any]:
+        """Write the decoder as a graph: with GroupQueryAttention where it can serve, otherwise with a growing cache.
 
         Raises ExportError for a model that can be exported in neither way.
         """
-        from modelgraft.plugin import ExportError
         from modelgraft_plugins.llm import grouped_query, growing_export
-        from modelgraft_plugins.onnx.decoders import DecoderGraph
 
-        path, model = folder / "model.onnx", self.model
+        if self._is_both_ways:
+            raise ExportError("the tokens of its prompts see each other in both directions, which no exported decoder does")
+        self.keep_embeddings(tracer)
         try:
-            return DecoderGraph("grouped", grouped_query.export(model, path, half=half))
+            return styles.noted("grouped", grouped_query.export(self.model, tracer))
         except ExportError as error:
             remark = f"GroupQueryAttention cannot serve this model ({error}): its cache grows, and long answers slow down"
-        return DecoderGraph("growing", growing_export.export_decoder(model, path, half=half), remark)
+        return styles.noted("growing", growing_export.export_decoder(self.model, tracer), remark=remark)
 
 
 def _by_transformers(facts: dict[str, Any]) -> Any:  # Any: a model of transformers, which is only partly annotated

@@ -1,7 +1,8 @@
-"""Models of transformers as decoders of the generation loop."""
+"""Models of transformers as decoders of the token loop."""
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Sequence
 from typing import Any
@@ -10,21 +11,27 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, EncoderDecoderCache
 
+from modelgraft.plugin import InputError
 from modelgraft_plugins.llm.both_ways import prompt_mask
-from modelgraft_plugins.llm.cache import cache_of, reorder
+from modelgraft_plugins.llm.cache import bytes_of, cache_of, can_forget, fork, make_room, reorder, rewind
 
 Model = Any  # a model of transformers, which is only partly annotated
 
 
 class CausalDecoder:
-    """A decoder-only model. Prompts of unequal length are padded on the left, so that all rows write at the same place.
+    """A decoder-only model: see modelgraft.plugin.Decoder.
 
-    Without padding no mask is made at all: attention then runs its causal kernel.
+    Prompts of unequal length are padded on the left, so that all rows write at the same place. Without padding no mask is made at
+    all: attention then runs its causal kernel.
     """
 
-    def __init__(self, model: Model, *, both_ways: bool = False) -> None:
-        """both_ways: the tokens of a prompt see each other in both directions."""
-        self.model, self.both_ways = model, both_ways
+    def __init__(self, model: Model, *, both_ways: bool = False, layers: Sequence[int] = ()) -> None:
+        """Make the decoder of a model.
+
+        both_ways  the tokens of a prompt see each other in both directions
+        layers     whose hidden states `states` gives: 0 for the embeddings, -1 for what the head reads
+        """
+        self.model, self.both_ways, self.layers = model, both_ways, tuple(layers)
         self.takes_positions = "position_ids" in inspect.signature(model.forward).parameters
         text = model.config.get_text_config()
         has_windows = any(kind != "full_attention" for kind in getattr(text, "layer_types", None) or ()) or bool(
@@ -33,52 +40,101 @@ class CausalDecoder:
         # Windows and ALiBi are made from the rows of a mask, and attention in plain operations wants it made into numbers.
         makes_mask = has_windows or bool(getattr(text, "alibi", False)) or text._attn_implementation != "sdpa"
         self.takes_axes = self.takes_positions and not makes_mask  # the model takes a mask of 4 axes as it is
-        self.cache: Cache | None = None
-        self.length = 0
-        self.mask: Tensor | None = None  # bool[batch room]: what may be read; None when there is no padding
-        self.positions: Tensor | None = None  # int64[1 room] or int64[batch room]
+        self.forgets = can_forget(text)  # the last tokens can be taken back
+        self.continues = self.forgets and not both_ways  # what a prompt begins with can be read before it is known how it goes on
 
-    def prefill(self, prompts: Sequence[Tensor], *, room: int) -> Tensor:
-        """See Decoder.prefill."""
+    def start(self, prompts: Sequence[Tensor], *, conditions: Any = None, room: int, states: bool = False) -> CausalSession:  # noqa: ARG002 none
+        """See Decoder."""
+        return CausalSession(self, prompts, room=room, states=states)
+
+    def alike(self, one: Any, other: Any, tokens: int) -> bool:  # noqa: ARG002 there are no conditions
+        """See Remembered."""
+        return self.continues
+
+
+class CausalSession:
+    """What was read: see modelgraft.plugin.Session."""
+
+    logits: Tensor
+    states: Tensor | None = None
+
+    def __init__(self, decoder: CausalDecoder, prompts: Sequence[Tensor], *, room: int, states: bool) -> None:
+        self.decoder, self.model, self.gives_states = decoder, decoder.model, states
         lengths = [len(prompt) for prompt in prompts]
         longest, capacity = max(lengths), max(lengths) + max(room, 1)
-        self.cache, self.length = cache_of(self.model.config.get_text_config(), capacity), longest
+        self.length = 0
+        self.cache: Cache | None = cache_of(self.model.config.get_text_config(), capacity)
+        self.mask: Tensor | None = None  # bool[batch room]: what may be read; None when there is no padding
+        self.positions = torch.zeros(1, 0, dtype=torch.int64)  # int64[1 room] or int64[batch room]
         embedded = pad(prompts, longest, left=True)
         self._lay_out(lengths, longest, capacity, embedded.device)
         mask = None if self.mask is None else self.mask[:, :longest]
-        if self.both_ways:
-            assert self.positions is not None
+        if decoder.both_ways:
             mask = prompt_mask(self.model, embedded, mask, self.cache, self.positions[:, :longest])
-        output = self.model(
-            inputs_embeds=embedded,
-            attention_mask=mask,
-            past_key_values=self.cache,
-            use_cache=True,
-            logits_to_keep=1,
-            **self._positions(0, longest),
-        )
-        logits: Tensor = output.logits[:, -1]
-        return logits
+        self._read(embedded, mask)
+
+    @property
+    def bytes(self) -> int:
+        """See Continuable."""
+        return 0 if self.cache is None else bytes_of(self.cache)
 
     def step(self, tokens: Tensor) -> Tensor:
-        """See Decoder.step."""
-        start, self.length = self.length, self.length + 1
-        output = self.model(
-            input_ids=tokens[:, None],
-            attention_mask=self._step_mask(),
-            past_key_values=self.cache,
-            use_cache=True,
-            **self._positions(start, self.length),
-        )
-        logits: Tensor = output.logits[:, -1]
-        return logits
+        """See Session."""
+        return self._run(self._step_mask(), 1, input_ids=tokens[:, None])
+
+    def extend(self, prompt: Tensor, *, conditions: Any, room: int, states: bool) -> None:  # noqa: ARG002 there are none
+        """See Continuable."""
+        assert self.cache is not None
+        capacity = self.length + len(prompt) + max(room, 1)
+        make_room(self.cache, capacity)
+        self.positions = torch.arange(max(capacity, self.positions.shape[1]), device=prompt.device)[None]
+        self.gives_states, self.states = states, None
+        self._read(prompt[None], None)
 
     def reorder(self, rows: Tensor) -> None:
-        """See Decoder.reorder."""
+        """See Session."""
         if self.cache is not None:
             reorder(self.cache, rows)
-        if self.mask is not None and self.positions is not None:
+        if self.mask is not None:
             self.mask, self.positions = self.mask[rows], self.positions[rows]
+
+    def fork(self, rows: Tensor) -> CausalSession:
+        """See Session."""
+        other = copy.copy(self)
+        if self.cache is not None:
+            other.cache = fork(self.cache, rows)
+        if self.mask is not None:
+            other.mask, other.positions = self.mask[rows], self.positions[rows]
+        return other
+
+    def rewind(self, tokens: int) -> None:
+        """See Session."""
+        if tokens > self.length:
+            raise InputError(f"{tokens} tokens cannot be taken back of {self.length} that were read")
+        if tokens and not self.decoder.forgets:
+            kind = self.model.config.get_text_config().model_type
+            raise InputError(f"a {kind} cannot take tokens back: its windows or states have let go of what was before them")
+        self.length -= tokens
+        if self.cache is not None and tokens:
+            rewind(self.cache, self.length)
+
+    def close(self) -> None:
+        """See Session."""
+        self.cache = None
+
+    def _read(self, embedded: Tensor, mask: Tensor | None) -> None:
+        """Read float[batch tokens width]; the head sees the last position alone."""
+        self._run(mask, embedded.shape[1], inputs_embeds=embedded, logits_to_keep=1)
+
+    def _run(self, mask: Tensor | None, count: int, **given: Any) -> Tensor:
+        start, self.length = self.length, self.length + count
+        if self.gives_states:
+            given["output_hidden_states"] = True
+        output = self.model(attention_mask=mask, past_key_values=self.cache, use_cache=True, **given, **self._positions(start, self.length))
+        if self.gives_states:
+            self.states = torch.stack([output.hidden_states[layer][:, -1] for layer in self.decoder.layers], 1)
+        self.logits = output.logits[:, -1]
+        return self.logits
 
     def _lay_out(self, lengths: list[int], longest: int, capacity: int, device: torch.device) -> None:
         """Find, for the whole run, which places each row may read and at which position its tokens stand."""
@@ -91,67 +147,106 @@ class CausalDecoder:
         self.positions = (places - padding).clamp_(min=0)
 
     def _positions(self, start: int, end: int) -> dict[str, Tensor]:
-        if not self.takes_positions or self.positions is None:
-            return {}
-        return {"position_ids": self.positions[:, start:end]}
+        return {"position_ids": self.positions[:, start:end]} if self.decoder.takes_positions else {}
 
     def _step_mask(self) -> Tensor | None:
         if self.mask is None:
             return None
-        seen = self.mask[:, : self.length]
-        return seen[:, None, None] if self.takes_axes else seen
+        seen = self.mask[:, : self.length + 1]
+        return seen[:, None, None] if self.decoder.takes_axes else seen
 
 
 class CrossDecoder:
-    """The decoder of an encoder-decoder model: it reads its own tokens, and the memory by cross-attention.
+    """The decoder of an encoder-decoder model: it reads its own tokens, and a memory by cross-attention.
 
-    Prompts of unequal length are padded on the right: they are what the encoder reads, or its memory itself.
+    Its prompts are the tokens that answers begin with, int64[tokens], equally many in each row; its conditions what the encoder reads,
+    or the memory itself, float[tokens width] per row. Rows of unequal length are padded on the right. Nothing is read once for several
+    answers: what an encoder makes of a beginning depends on the end.
     """
 
-    def __init__(self, model: Model, *, start: Sequence[int], encoder: Model | None) -> None:
-        """start: the tokens that every answer begins with;  encoder: what reads the prompts, None when they are the memory."""
-        self.model, self.encoder, self.start = model, encoder, tuple(start)
-        self.cache: EncoderDecoderCache | None = None
-        self.memory: Tensor | None = None
-        self.mask: Tensor | None = None
+    def __init__(self, model: Model, *, encoder: Model | None, layers: Sequence[int] = ()) -> None:
+        """encoder: what reads the conditions, None when they are the memory;  layers: as of CausalDecoder."""
+        self.model, self.encoder, self.layers = model, encoder, tuple(layers)
 
-    def prefill(self, prompts: Sequence[Tensor], *, room: int) -> Tensor:
-        """See Decoder.prefill."""
-        lengths = [len(prompt) for prompt in prompts]
-        given = pad(prompts, max(lengths), left=False)
-        self.mask = None
+    def start(
+        self, prompts: Sequence[Tensor], *, conditions: Sequence[Tensor] | None = None, room: int, states: bool = False
+    ) -> CrossSession:
+        """See Decoder."""
+        assert conditions is not None
+        return CrossSession(self, prompts, conditions, room=room, states=states)
+
+
+class CrossSession:
+    """What was read: see modelgraft.plugin.Session."""
+
+    logits: Tensor
+    states: Tensor | None = None
+
+    def __init__(self, decoder: CrossDecoder, prompts: Sequence[Tensor], given: Sequence[Tensor], *, room: int, states: bool) -> None:
+        self.decoder, self.model, self.gives_states = decoder, decoder.model, states
+        lengths = [len(row) for row in given]
+        memory = pad(given, max(lengths), left=False)
+        self.mask: Tensor | None = None
         if min(lengths) != max(lengths):
-            places = torch.arange(max(lengths), device=given.device)
-            self.mask = places < torch.tensor(lengths, device=given.device)[:, None]
-        self.memory = given
-        if self.encoder is not None:
-            self.memory = self.encoder(inputs_embeds=given, attention_mask=self.mask).last_hidden_state
+            places = torch.arange(max(lengths), device=memory.device)
+            self.mask = places < torch.tensor(lengths, device=memory.device)[:, None]
+        if decoder.encoder is not None:
+            memory = decoder.encoder(inputs_embeds=memory, attention_mask=self.mask).last_hidden_state
+        self.memory = memory
         config = self.model.get_decoder().config  # its own: the decoder of a T5 may have other layers than its encoder
-        self.cache = EncoderDecoderCache(cache_of(config, len(self.start) + max(room, 1)), cache_of(config, max(lengths)))
-        return self._read(torch.tensor([self.start], device=given.device).expand(len(prompts), -1))
+        own = cache_of(config, len(prompts[0]) + max(room, 1))
+        self.cache: EncoderDecoderCache | None = EncoderDecoderCache(own, cache_of(config, max(lengths)))
+        self.length = 0
+        self._read(torch.stack(list(prompts)).to(memory.device))
 
     def step(self, tokens: Tensor) -> Tensor:
-        """See Decoder.step."""
+        """See Session."""
         return self._read(tokens[:, None])
 
     def reorder(self, rows: Tensor) -> None:
-        """See Decoder.reorder."""
+        """See Session."""
         if self.cache is not None:
             reorder(self.cache.self_attention_cache, rows)
             reorder(self.cache.cross_attention_cache, rows)
-        self.memory = None if self.memory is None else self.memory[rows]
+        self.memory = self.memory[rows]
         self.mask = None if self.mask is None else self.mask[rows]
 
+    def fork(self, rows: Tensor) -> CrossSession:
+        """See Session."""
+        other = copy.copy(self)
+        if self.cache is not None:
+            caches = (self.cache.self_attention_cache, self.cache.cross_attention_cache)
+            other.cache = EncoderDecoderCache(*(fork(cache, rows) for cache in caches))
+            other.cache.is_updated = dict(self.cache.is_updated)
+        other.memory, other.mask = self.memory[rows], None if self.mask is None else self.mask[rows]
+        return other
+
+    def rewind(self, tokens: int) -> None:
+        """See Session."""
+        if tokens > self.length:
+            raise InputError(f"{tokens} tokens cannot be taken back of {self.length} that were read")
+        self.length -= tokens
+        if self.cache is not None and tokens:
+            rewind(self.cache.self_attention_cache, self.length)
+
+    def close(self) -> None:
+        """See Session."""
+        self.cache = None
+
     def _read(self, ids: Tensor) -> Tensor:
+        self.length += ids.shape[1]
         output = self.model(
             decoder_input_ids=ids,
             encoder_outputs=(self.memory,),
             attention_mask=self.mask,
             past_key_values=self.cache,
             use_cache=True,
+            **({"output_hidden_states": True} if self.gives_states else {}),
         )
-        logits: Tensor = output.logits[:, -1]
-        return logits
+        if self.gives_states:
+            self.states = torch.stack([output.decoder_hidden_states[layer][:, -1] for layer in self.decoder.layers], 1)
+        self.logits = output.logits[:, -1]
+        return self.logits
 
 
 def pad(rows: Sequence[Tensor], length: int, *, left: bool) -> Tensor:

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from modelgraft.plugin import LoadContext, Problem, SourceError, choices, parameters_without_memory, seeded
+from modelgraft.plugin import (
+    Decoder,
+    ExportError,
+    LoadContext,
+    Problem,
+    Remembering,
+    SourceError,
+    Tracer,
+    choices,
+    parameters_without_memory,
+    seeded,
+)
+from modelgraft_plugins.llm import styles
 from modelgraft_plugins.llm.causal import Causal
-from modelgraft_plugins.llm.decoders import CausalDecoder
+from modelgraft_plugins.llm.decoders import CausalDecoder, CausalSession
 from modelgraft_plugins.llm.gated import BLOCK, IDEFICS_BLOCK, GatedCrossAttention
 from modelgraft_plugins.llm.gated_blocks import GatedLayers
-
-if TYPE_CHECKING:
-    from modelgraft_plugins.onnx.decoders import DecoderGraph
+from modelgraft_plugins.llm.shown import Shown
 
 EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight")  # how the input embeddings of the families are called
 
@@ -31,61 +40,90 @@ class GatedCausal(Causal):
         gated.attach(self.model)
 
     def facts(self) -> dict[str, Any]:
-        """See LanguageModel.facts; beside it `media_ends`, the tokens behind which nothing is seen."""
+        """See LanguageModel.facts; beside it `media_ends`, the tokens behind which nothing is seen, and the width of media."""
         found = super().facts()
-        return {**found, "media_ends": found["end_ids"] if self.gated.config.family == "idefics" else []}
+        return {
+            **found,
+            "media_size": self.gated.config.media_size,
+            "media_ends": found["end_ids"] if self.gated.config.family == "idefics" else [],
+        }
 
-    def torch_decoder(self) -> GatedDecoder:
+    def torch_decoder(self) -> Decoder:
         """The decoder in torch."""
-        return GatedDecoder(self.model, self.gated)
+        decoder = GatedDecoder(self.model, self.gated)
+        return Remembering(decoder, self.embed) if decoder.continues else decoder
 
-    def export_decoder(self, folder: Path, *, half: bool) -> DecoderGraph:
-        """Write the decoder, and the keys and values of media, as ONNX graphs. Raises ExportError as `Causal.export_decoder` does."""
-        from modelgraft.plugin import ExportError
+    def trace(self, tracer: Tracer) -> dict[str, Any]:
+        """Write the decoder, and the keys and values of media, as graphs. Raises ExportError as `Causal.trace` does."""
         from modelgraft_plugins.llm import gated_export
-        from modelgraft_plugins.onnx.decoders import DecoderGraph
 
+        self.keep_embeddings(tracer)
         try:
-            return DecoderGraph("gated", gated_export.export(self.model, self.gated, folder, half=half))
+            return styles.noted("gated", gated_export.export(self.model, self.gated, tracer))
         except ExportError as error:
             remark = f"GroupQueryAttention cannot serve this model ({error}): its cache grows, and long answers slow down"
-        return DecoderGraph("gated-growing", gated_export.export_growing(self.model, self.gated, folder, half=half), remark)
+        return styles.noted("gated-growing", gated_export.export_growing(self.model, self.gated, tracer), remark=remark)
 
 
 class GatedDecoder(CausalDecoder):
-    """See CausalDecoder; what a prompt sees is said by `show` before its prefill. Keys and values of media are made once per prompt."""
+    """See CausalDecoder; its conditions say what a prompt sees. Keys and values of media are made once per prompt."""
 
-    def __init__(self, model: Any, gated: GatedLayers) -> None:  # Any: a model of transformers
-        super().__init__(model)
+    def __init__(self, model: Any, gated: GatedLayers, *, layers: Sequence[int] = ()) -> None:  # Any: a model of transformers
+        super().__init__(model, layers=layers)
         self.gated = gated
-        self.pairs: list[Tensor] = []  # keys and values of the blocks by turns
-        self.medium = torch.zeros(0, 0, dtype=torch.int64)
-        self.seen: Sequence[Tensor] = ()
-        self.last = torch.zeros(0, dtype=torch.int64)  # what new tokens see, per row
 
-    def show(self, media: Tensor, seen: Sequence[Tensor]) -> None:
-        """See Looking.show."""
+    def start(self, prompts: Sequence[Tensor], *, conditions: Shown | None = None, room: int, states: bool = False) -> GatedSession:
+        """See Decoder."""
+        assert conditions is not None
+        return GatedSession(self, prompts, conditions, room=room, states=states)
+
+    def alike(self, one: Shown, other: Shown, tokens: int) -> bool:
+        """See Remembered."""
+        return super().alike(one, other, tokens) and one.is_like(other, tokens)
+
+
+class GatedSession(CausalSession):
+    """See CausalSession."""
+
+    decoder: GatedDecoder
+
+    def __init__(self, decoder: GatedDecoder, prompts: Sequence[Tensor], shown: Shown, *, room: int, states: bool) -> None:
+        media, gated = shown.media, decoder.gated
         batch, images, latents = media.shape[:3]
-        self.pairs = self.gated.keys_values(media.flatten(1, 2))
+        self.pairs = gated.keys_values(media.flatten(1, 2))  # keys and values of the blocks by turns
         self.medium = torch.arange(1, images + 1, device=media.device).repeat_interleave(latents).expand(batch, -1)
-        self.seen = [row.to(media.device) for row in seen]
-        self.last = torch.stack([row[-1] for row in self.seen])
-
-    def prefill(self, prompts: Sequence[Tensor], *, room: int) -> Tensor:
-        """See Decoder.prefill."""
-        longest = max(map(len, self.seen))
-        seen = torch.stack([nn.functional.pad(row, (longest - len(row), 0)) for row in self.seen])  # padding sees nothing
-        with self.gated.looking(self.pairs, seen, self.medium):
-            return super().prefill(prompts, room=room)
+        rows = [row.to(media.device) for row in shown.seen]
+        self.last = torch.stack([row[-1] for row in rows])  # what new tokens see, per row
+        longest = max(map(len, rows))
+        seen = torch.stack([nn.functional.pad(row, (longest - len(row), 0)) for row in rows])  # padding sees nothing
+        with gated.looking(self.pairs, seen, self.medium):
+            super().__init__(decoder, prompts, room=room, states=states)
 
     def step(self, tokens: Tensor) -> Tensor:
-        """See Decoder.step."""
-        with self.gated.looking(self.pairs, self.last[:, None], self.medium):
+        """See Session."""
+        with self.decoder.gated.looking(self.pairs, self.last[:, None], self.medium):
             return super().step(tokens)
 
+    def extend(self, prompt: Tensor, *, conditions: Shown, room: int, states: bool) -> None:
+        """See Continuable."""
+        seen = conditions.seen[0].to(prompt.device)
+        self.last = seen[-1:]
+        with self.decoder.gated.looking(self.pairs, seen[None, -len(prompt) :], self.medium):
+            super().extend(prompt, conditions=None, room=room, states=states)
+
     def reorder(self, rows: Tensor) -> None:
-        """See Decoder.reorder."""
+        """See Session."""
         super().reorder(rows)
+        self._pick(rows)
+
+    def fork(self, rows: Tensor) -> GatedSession:
+        """See Session."""
+        other = super().fork(rows)
+        assert isinstance(other, GatedSession)
+        other._pick(rows)
+        return other
+
+    def _pick(self, rows: Tensor) -> None:
         self.pairs = [tensor.index_select(0, rows) for tensor in self.pairs]
         self.medium, self.last = self.medium[rows], self.last[rows]
 

@@ -6,18 +6,16 @@ Layout of the graphs: modelgraft_plugins/onnx/gated.py.
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
+from modelgraft.plugin import Tracer
 from modelgraft_plugins.llm import grouped_query, growing_export
 from modelgraft_plugins.llm.gated_blocks import GatedLayers
-from modelgraft_plugins.onnx.decoding import Layout
-from modelgraft_plugins.onnx.exporting import trace
-from modelgraft_plugins.onnx.gated import MEDIA
+from modelgraft_plugins.llm.sizes import Layout
 
 TRACED = (2, 6)  # records and vectors of the media that are traced with
 
@@ -49,23 +47,23 @@ class _Gated(nn.Module):
         return result
 
 
-def export(model: Model, gated: GatedLayers, folder: Path, *, half: bool) -> Layout:
-    """Write model.onnx, with GroupQueryAttention, and media.onnx, in float16 if `half`; gives the layout.
+def export(model: Model, gated: GatedLayers, tracer: Tracer) -> Layout:
+    """Write the graphs model, with GroupQueryAttention, and media; gives the layout.
 
     Raises ExportError for a model that the operator cannot serve, or that the exporter cannot trace.
     """
-    model, gated = _in_precision(model, gated, half=half)
+    model, gated = _in_precision(model, gated, half=tracer.half)
     layout = grouped_query.layout_of(model)
     with grouped_query.decoding(model) as decoder:
-        _write(decoder, gated, grouped_query.traced(layout), folder, layout, (grouped_query.BATCH, grouped_query.TOKENS, Dim("vectors")))
+        _write(decoder, gated, grouped_query.traced(layout), tracer, layout, (grouped_query.BATCH, grouped_query.TOKENS, Dim("vectors")))
     return layout
 
 
-def export_growing(model: Model, gated: GatedLayers, folder: Path, *, half: bool) -> Layout:
+def export_growing(model: Model, gated: GatedLayers, tracer: Tracer) -> Layout:
     """The same with a cache that grows. Raises ExportError."""
-    model, gated = _in_precision(model, gated, half=half)
+    model, gated = _in_precision(model, gated, half=tracer.half)
     decoder, layout, given = growing_export.traced_decoder(model)
-    _write(decoder, gated, given, folder, layout, (Dim.DYNAMIC, Dim.DYNAMIC, Dim.DYNAMIC))
+    _write(decoder, gated, given, tracer, layout, (Dim.DYNAMIC, Dim.DYNAMIC, Dim.DYNAMIC))
     return layout
 
 
@@ -76,7 +74,9 @@ def _in_precision(model: Model, gated: GatedLayers, *, half: bool) -> tuple[Mode
     return model.half(), gated.half()
 
 
-def _write(decoder: nn.Module, gated: GatedLayers, own: grouped_query.Traced, folder: Path, layout: Layout, sizes: tuple[Any, ...]) -> None:
+def _write(
+    decoder: nn.Module, gated: GatedLayers, own: grouped_query.Traced, tracer: Tracer, layout: Layout, sizes: tuple[Any, ...]
+) -> None:
     """Trace both graphs; `sizes` are those of records, tokens and vectors of media."""
     assert gated.config.media_size is not None
     batch, tokens, vectors = sizes
@@ -84,12 +84,12 @@ def _write(decoder: nn.Module, gated: GatedLayers, own: grouped_query.Traced, fo
     with torch.no_grad():
         pairs = [tensor.contiguous() for tensor in gated.keys_values(media)]  # as they are bound: other strides would be traced too
     names = [f"media.{kind}.{layer}" for layer in gated.blocks for kind in ("key", "value")]
-    trace(_Media(gated), (media,), folder / MEDIA, sizes=({0: batch, 1: vectors},), inputs=["media"], outputs=names)
+    tracer.trace(_Media(gated), (media,), "media", sizes=({0: batch, 1: vectors},), inputs=["media"], outputs=names)
     seen, medium = torch.tensor([[0, 1, 1, 2, 2], [0, 0, 1, 1, 2]]), torch.tensor([[1, 1, 1, 2, 2, 2]]).repeat(2, 1)
-    trace(
+    tracer.trace(
         _Gated(decoder, gated),
         (*own.example, seen, medium, pairs),
-        folder / "model.onnx",
+        "model",
         sizes=((*own.sizes, {0: batch, 1: tokens}, {0: batch, 1: vectors}, [{0: batch, 2: vectors}] * len(names)),),
         inputs=[*own.inputs, "seen", "medium", *names],
         outputs=own.outputs,

@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from modelgraft.plugin import Decoder, InputError
+from modelgraft_plugins.llm.shown import Shown
 from modelgraft_plugins.llm.writer import CausalWriter, Embed
 
-
-class Looking(Decoder, Protocol):
-    """A decoder whose tokens see media."""
-
-    def show(self, media: Tensor, seen: Sequence[Tensor]) -> None:
-        """Say what the prompts of the next prefill see.
-
-        media  float[batch images latents width]
-        seen   int64[tokens] per prompt: the number of the medium that each token sees, from 1; 0: none
-        """
-        ...
+REHEARSED = (3, 4)  # the parity gate shows so many media, each of so many vectors: others than those traced
 
 
 class GatedWriter(CausalWriter):
-    """The prompt says by its placeholders where the media stand, and the decoder is shown them."""
+    """The prompt says by its placeholders where the media stand, and the decoder looks at them."""
 
-    def write(self, values: Sequence[Any], *, decoder: Any, embed: Embed) -> dict[str, Any]:
-        """See Writer; the decoder is a Looking. Behind the fields come the media, and how many each record has.
+    def write(self, values: Sequence[Any], *, decoder: Decoder, embed: Embed) -> dict[str, Any]:
+        """See Writer; behind the fields come the media, and how many each record has.
 
         media   float[batch latents width] or float[batch images latents width]
         counts  int64[batch]; None: a medium of zeros alone is none, and fills up a record that has fewer than others
@@ -42,8 +33,16 @@ class GatedWriter(CausalWriter):
         wanted = images.flatten(2).ne(0).any(-1).sum(-1) if counts is None else counts
         self._compare([prompt.ids.count(marker or 0) for prompt in prompts], wanted.tolist())
         self._fits(max(len(prompt.ids) for prompt in prompts))
-        decoder.show(images, [torch.tensor(text_time(prompt.ids, marker, ends)) for prompt in prompts])
-        return self.answer(decoder, [prompt.embed(embed, self.device) for prompt in prompts], [prompt.said for prompt in prompts])
+        shown = Shown(images, [torch.tensor(text_time(prompt.ids, marker, ends)) for prompt in prompts])
+        embedded = [prompt.embed(embed, self.device) for prompt in prompts]
+        return self.answer(decoder, embedded, [prompt.said for prompt in prompts], conditions=shown)
+
+    def begun(self, case: tuple[Tensor, ...]) -> tuple[Sequence[Tensor], Shown]:
+        """See Writer. The first token sees nothing, then each sees the next medium until the last; a prompt of one token sees none."""
+        images, latents = REHEARSED
+        draw = torch.Generator().manual_seed(11)
+        media = torch.randn(len(case), images, latents, self.facts["media_size"], generator=draw)
+        return case, Shown(media, [torch.arange(len(prompt)).clamp(max=images) for prompt in case])
 
     def _compare(self, marked: Sequence[int], wanted: Sequence[int]) -> None:
         """A record shows each of its media once, whatever the others of its batch do."""

@@ -1,7 +1,7 @@
 """Export a decoder of transformers with GroupQueryAttention as its attention and its cache.
 
 Each layer becomes one `com.microsoft::GroupQueryAttention` (grouped_attention.py), whose past and present become inputs and
-outputs of the graph, so that one graph serves prompts and tokens. Layout: modelgraft_plugins/onnx/decoding.py.
+outputs of the graph, so that one graph serves prompts and tokens. Layout: grouped.py.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import copy
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,11 +18,10 @@ from torch import Tensor
 from torch.export import Dim
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from modelgraft.plugin import ExportError
+from modelgraft.plugin import ExportError, Tracer
 from modelgraft_plugins.llm.grouped_attention import Trace, attend, under_way
 from modelgraft_plugins.llm.own_attention import OWN
-from modelgraft_plugins.onnx.decoding import Layout
-from modelgraft_plugins.onnx.exporting import trace
+from modelgraft_plugins.llm.sizes import Layout
 
 ATTENTION = "modelgraft_grouped_query"  # the name under which the function stands in the table of transformers
 
@@ -87,17 +85,17 @@ def _kv_heads(config: Any) -> int:
     return int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
 
 
-def export(model: Model, path: Path, *, half: bool = False) -> Layout:
-    """Write the graph of a causal model and its weights, in float16 if `half`; gives its layout.
+def export(model: Model, tracer: Tracer) -> Layout:
+    """Write the graph of a causal model; gives its layout.
 
     Raises ExportError for a model whose attention does not go through the table, or that the exporter cannot trace.
     """
-    if half:
+    if tracer.half:
         model = copy.deepcopy(model).half()
     layout = layout_of(model)
     with decoding(model) as wrapped:
         given = traced(layout)
-        trace(wrapped, given.example, path, sizes=given.sizes, inputs=given.inputs, outputs=given.outputs)
+        tracer.trace(wrapped, given.example, "model", sizes=given.sizes, inputs=given.inputs, outputs=given.outputs)
     return layout
 
 
@@ -117,7 +115,7 @@ def decoding(model: Model) -> Iterator[torch.nn.Module]:
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """What a decoder graph is traced with, as `exporting.trace` takes it."""
+    """What a decoder graph is traced with, as `Tracer.trace` takes it."""
 
     example: tuple[Any, ...]
     sizes: tuple[Any, ...]

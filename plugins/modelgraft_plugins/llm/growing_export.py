@@ -1,4 +1,4 @@
-"""Export decoders whose cache grows, and encoder-decoders. Layout of the graphs: modelgraft_plugins/onnx/growing.py."""
+"""Export decoders whose cache grows, and encoder-decoders. Layout of the graphs: growing.py."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import copy
 import inspect
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,9 +13,9 @@ from torch import Tensor
 from torch.export import Dim
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
+from modelgraft.plugin import Tracer
 from modelgraft_plugins.llm.grouped_query import Traced, layout_of
-from modelgraft_plugins.onnx.decoding import Layout
-from modelgraft_plugins.onnx.exporting import trace
+from modelgraft_plugins.llm.sizes import Layout
 
 Model = Any  # a model of transformers, which is only partly annotated
 
@@ -107,12 +106,12 @@ def _held(model: Model) -> Layout:
     return replace(layout, kv_heads=heads, head_width=width)
 
 
-def export_decoder(model: Model, path: Path, *, half: bool) -> Layout:
+def export_decoder(model: Model, tracer: Tracer) -> Layout:
     """Write the graph of a decoder alone. Raises ExportError."""
-    if half:
+    if tracer.half:
         model = copy.deepcopy(model).half()
     decoder, layout, given = traced_decoder(model)
-    trace(decoder, given.example, path, sizes=given.sizes, inputs=given.inputs, outputs=given.outputs)
+    tracer.trace(decoder, given.example, "model", sizes=given.sizes, inputs=given.inputs, outputs=given.outputs)
     return layout
 
 
@@ -147,30 +146,30 @@ def cross_layout_of(model: Model) -> Layout:
     )
 
 
-def export_crossing(model: Model, folder: Path, *, half: bool, encoder: Model | None, start: int) -> Layout:
-    """Write decoder.onnx, crossing.onnx and, with an encoder, encoder.onnx. Raises ExportError.
+def export_crossing(model: Model, tracer: Tracer, *, encoder: Model | None, start: int = 0) -> Layout:
+    """Write the graphs decoder, crossing and, with an encoder, encoder. Raises ExportError.
 
     start  any token: the keys and values of the memory do not depend on it
     """
-    if half:
+    if tracer.half:
         model = copy.deepcopy(model).half()
         encoder = None if encoder is None else model.get_encoder()
     layout = cross_layout_of(model)
     any_size = Dim.DYNAMIC
     kind = layout.dtype
     if encoder is not None:
-        trace(
+        tracer.trace(
             _Encoder(encoder),
             (torch.randn(2, 7, layout.width, dtype=kind), torch.ones(2, 7, dtype=torch.int64)),
-            folder / "encoder.onnx",
+            "encoder",
             sizes=({0: any_size, 1: any_size}, {0: any_size, 1: any_size}),
             inputs=["inputs_embeds", "attention_mask"],
             outputs=["memory"],
         )
-    trace(
+    tracer.trace(
         _Crossing(model, start),
         (torch.randn(2, 7, layout.width, dtype=kind),),
-        folder / "crossing.onnx",
+        "crossing",
         sizes=({0: any_size, 1: any_size},),
         inputs=["memory"],
         outputs=_names("cross", layout.layers),
@@ -178,10 +177,10 @@ def export_crossing(model: Model, folder: Path, *, half: bool, encoder: Model | 
     cross = [torch.randn(2, layout.kv_heads, 7, layout.head_width, dtype=kind) for _ in range(2 * layout.layers)]
     past = [torch.randn(2, layout.kv_heads, 3, layout.head_width, dtype=kind) for _ in range(2 * layout.layers)]
     grows = [{0: any_size, 2: any_size}] * len(past)
-    trace(
+    tracer.trace(
         _CrossDecoder(model, layout.width),
         (torch.ones(2, 4, dtype=torch.int64), torch.ones(2, 7, dtype=torch.int64), cross, past),
-        folder / "decoder.onnx",
+        "decoder",
         sizes=({0: any_size, 1: any_size}, {0: any_size, 1: any_size}, grows, grows),
         inputs=["decoder_input_ids", "attention_mask", *_names("cross", layout.layers), *_names("past", layout.layers)],
         outputs=["logits", *_names("present", layout.layers)],

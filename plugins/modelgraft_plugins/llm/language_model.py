@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from modelgraft.plugin import Decoder, Driven
+from modelgraft.plugin import Decoder, Traced, Tracer
 from modelgraft_plugins.llm.config import LanguageConfig
+from modelgraft_plugins.llm.styles import EMBEDDINGS
 
 
-class LanguageModel(Driven):
+class LanguageModel(Traced):
     """A language model of transformers under `model`."""
 
     def __init__(self, config: LanguageConfig, model: Any) -> None:  # Any: a model of transformers
@@ -53,9 +55,15 @@ class LanguageModel(Driven):
         embedded: Tensor = self.model.get_input_embeddings()(ids)
         return embedded
 
+    def keep_embeddings(self, tracer: Tracer) -> None:
+        """Keep the input embeddings beside the graphs, as their loop reads them."""
+        with torch.no_grad():
+            tracer.keep(EMBEDDINGS, self.embed(torch.arange(self.facts()["vocabulary"])))
+
+    @abstractmethod
     def torch_decoder(self) -> Decoder:
         """The decoder in torch."""
-        raise NotImplementedError
+        ...
 
 
 def read_state(model: Any, state: Mapping[str, Tensor], *, extra: int = 0) -> dict[str, Tensor]:

@@ -10,12 +10,15 @@ rotary positions). Names of modules are those of the published files. Checked ag
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from modelgraft.plugin import InputError
 
 Facts = Mapping[str, Any]  # a config.json
 
@@ -209,7 +212,7 @@ class Norm(nn.Module):
         return self.weight * (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.epsilon)).to(x.dtype)
 
 
-# -- reading files and writing answers ------------------------------------------------------------------------------------
+# -- reading files, and the token loop ------------------------------------------------------------------------------------
 
 
 def read(state: Mapping[str, Tensor], facts: Facts) -> dict[str, Tensor] | None:
@@ -224,16 +227,29 @@ def read(state: Mapping[str, Tensor], facts: Facts) -> dict[str, Tensor] | None:
 
 
 class Decoder:
-    """A model in the generation loop: see modelgraft.loops.decoder. Shorter prompts are padded on the left."""
+    """A model in the token loop: see modelgraft.plugin.Decoder. Shorter prompts are padded on the left."""
 
-    def __init__(self, model: Model) -> None:
-        self.model, self.length = model, 0
-        self.slabs: list[tuple[Tensor, Tensor]] = []  # keys and values of each layer, float[batch pairs capacity head_size]
-        self.mask: Tensor | None = None  # bool[batch capacity]: what may be read; None when there is no padding
-        self.positions = torch.zeros(1, 0, dtype=torch.int64)  # int64[1 or batch, capacity]
+    def __init__(self, model: Model, *, layers: Sequence[int] = ()) -> None:
+        """layers: whose hidden states `states` gives: 0 for the embeddings, -1 for what the head reads."""
+        self.model, self.layers = model, tuple(layers)
 
-    def prefill(self, prompts: Sequence[Tensor], *, room: int) -> Tensor:
-        """See Decoder.prefill."""
+    def start(self, prompts: Sequence[Tensor], *, conditions: Any = None, room: int, states: bool = False) -> Session:  # noqa: ARG002 none
+        """See Decoder."""
+        return Session(self, prompts, room=room, states=states)
+
+    def alike(self, one: Any, other: Any, tokens: int) -> bool:  # noqa: ARG002 there are no conditions
+        """See Remembered."""
+        return True
+
+
+class Session:
+    """What was read: see modelgraft.plugin.Session. Its memory is laid out once, for the prompts and `room` tokens behind them."""
+
+    logits: Tensor
+    states: Tensor | None = None
+
+    def __init__(self, decoder: Decoder, prompts: Sequence[Tensor], *, room: int, states: bool) -> None:
+        self.decoder, self.model, self.length, self.gives_states = decoder, decoder.model, 0, states
         longest = max(map(len, prompts))
         capacity, first = longest + max(room, 1), prompts[0]
         embedded = first.new_zeros((len(prompts), longest, first.shape[1]))
@@ -242,37 +258,87 @@ class Decoder:
         places = torch.arange(capacity, device=first.device)[None]
         padding = torch.tensor([longest - len(prompt) for prompt in prompts], device=first.device)[:, None]
         is_padded = bool((padding > 0).any())
-        self.mask, self.positions = (places >= padding, (places - padding).clamp_(min=0)) if is_padded else (None, places)
-        self.slabs, self.length = self._empty(len(prompts), capacity, first), 0
-        return self._read(embedded)
+        self.mask: Tensor | None = places >= padding if is_padded else None  # bool[batch capacity]: what may be read
+        self.positions = (places - padding).clamp_(min=0) if is_padded else places  # int64[1 or batch, capacity]
+        self.slabs = self._empty(len(prompts), capacity, first)  # keys and values of each layer, float[batch pairs capacity head_size]
+        self._read(embedded)
+
+    @property
+    def bytes(self) -> int:
+        """See Continuable."""
+        return sum(keys.nbytes + values.nbytes for keys, values in self.slabs)
 
     def step(self, tokens: Tensor) -> Tensor:
-        """See Decoder.step."""
+        """See Session."""
         return self._read(self.model.model.embed_tokens(tokens[:, None]))
 
+    def extend(self, prompt: Tensor, *, conditions: Any, room: int, states: bool) -> None:  # noqa: ARG002 there are none
+        """See Continuable."""
+        self._make_room(self.length + len(prompt) + max(room, 1))
+        self.gives_states, self.states = states, None
+        self._read(prompt[None])
+
     def reorder(self, rows: Tensor) -> None:
-        """See Decoder.reorder."""
+        """See Session."""
         self.slabs = [(keys[rows], values[rows]) for keys, values in self.slabs]
         if self.mask is not None:
             self.mask, self.positions = self.mask[rows], self.positions[rows]
+
+    def fork(self, rows: Tensor) -> Session:
+        """See Session."""
+        other = copy.copy(self)
+        other.reorder(rows)
+        return other
+
+    def rewind(self, tokens: int) -> None:
+        """See Session."""
+        if tokens > self.length:
+            raise InputError(f"{tokens} tokens cannot be taken back of {self.length} that were read")
+        self.length -= tokens
+
+    def close(self) -> None:
+        """See Session."""
+        self.slabs = []
+
+    def _make_room(self, capacity: int) -> None:
+        """Let a single row go on to so many tokens."""
+        keys, _ = self.slabs[0]
+        if capacity <= keys.shape[2]:
+            return
+        old, self.slabs = self.slabs, self._empty(1, capacity, keys)
+        for (keys, values), (held, held_values) in zip(self.slabs, old, strict=True):
+            keys[:, :, : self.length], values[:, :, : self.length] = held[:, :, : self.length], held_values[:, :, : self.length]
+        self.positions = torch.arange(capacity, device=keys.device)[None]
 
     def _read(self, x: Tensor) -> Tensor:
         """Read new positions, float[batch tokens width]; the logits after the last."""
         body, start, end = self.model.model, self.length, self.length + x.shape[1]
         turns, mask = body.turns(self.positions[:, start:end], x.dtype), self._mask(start, end)
+        seen = [x[:, -1]] if self.gives_states else []
         for index, layer in enumerate(body.layers):
             x = layer(x, turns, self._remembering(index, start, end), mask)
+            if self.gives_states:
+                seen.append(x[:, -1])
         self.length = end
-        logits: Tensor = self.model.lm_head(body.norm(x)[:, -1:])  # a slice of what is normed: transformers' own bits
-        return logits[:, -1]
+        last = body.norm(x)[:, -1:]  # a slice of what is normed: transformers' own bits
+        if self.gives_states:
+            seen[-1] = last[:, 0]
+            self.states = torch.stack([seen[layer] for layer in self.decoder.layers], 1)
+        self.logits = self.model.lm_head(last)[:, -1]
+        return self.logits
 
     def _mask(self, start: int, end: int) -> Tensor | None:
-        if self.mask is None:
+        if self.mask is None and (start == 0 or end - start == 1):
             return None
+        tokens, keys = (
+            torch.arange(start, end, device=self.positions.device)[:, None],
+            torch.arange(end, device=self.positions.device)[None],
+        )
+        if self.mask is None:
+            return (keys <= tokens)[None, None]
         seen = self.mask[:, None, None, :end]  # [batch 1 1 keys]
         if end - start == 1:
             return seen
-        tokens, keys = torch.arange(start, end, device=seen.device)[:, None], torch.arange(end, device=seen.device)[None]
         return (seen & (keys <= tokens)) | (keys == tokens)  # padding reads itself, or it would read nothing
 
     def _remembering(self, index: int, start: int, end: int) -> Remember:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
-from modelgraft.plugin import Weights
+from modelgraft.plugin import Decoder, Tracer, Weights
 from modelgraft_plugins import huggingface
-from modelgraft_plugins.llm import Seq2SeqConfig
+from modelgraft_plugins.llm import Seq2SeqConfig, styles
 from modelgraft_plugins.llm.decoders import CrossDecoder
 from modelgraft_plugins.llm.language_model import LanguageModel, read_state
-
-if TYPE_CHECKING:
-    from modelgraft_plugins.onnx.decoders import DecoderGraph
 
 
 class Seq2Seq(LanguageModel):
@@ -33,19 +29,27 @@ class Seq2Seq(LanguageModel):
         state = read_state(self.model, named, extra=len(config.extra_tokens))
         return {name: tensor for name, tensor in state.items() if not _is_encoder(name)} if config.encoder == "none" else state
 
-    def torch_decoder(self) -> CrossDecoder:
+    def torch_decoder(self) -> Decoder:
         """The decoder in torch, with the encoder where there is one."""
-        encoder = None if self.config.encoder == "none" else self.model.get_encoder()
-        return CrossDecoder(self.model, start=(0,), encoder=encoder)  # its loop says what answers begin with
+        return CrossDecoder(self.model, encoder=self._encoder())
 
-    def export_decoder(self, folder: Path, *, half: bool) -> DecoderGraph:
-        """Write encoder, keys and values of the memory, and decoder as ONNX graphs. Raises ExportError."""
+    def trace(self, tracer: Tracer) -> dict[str, Any]:
+        """Write encoder, keys and values of the memory, and decoder as graphs. Raises ExportError."""
         from modelgraft_plugins.llm import growing_export
-        from modelgraft_plugins.onnx.decoders import DecoderGraph
 
-        encoder = None if self.config.encoder == "none" else self.model.get_encoder()
-        layout = growing_export.export_crossing(self.model, folder, half=half, encoder=encoder, start=0)
-        return DecoderGraph("crossing", layout)
+        encoder = self._encoder()
+        layout = growing_export.export_crossing(self.model, tracer, encoder=encoder)
+        if encoder is not None:
+            self.keep_embeddings(tracer)
+        return styles.noted("crossing", layout, encodes=encoder is not None)
+
+    def facts(self) -> dict[str, Any]:
+        """See LanguageModel.facts; beside it the width of what the encoder reads, or of the memory."""
+        config = self.model.config
+        return {**super().facts(), "width": getattr(config, "d_model", None) or config.hidden_size}
+
+    def _encoder(self) -> Any:  # Any: of transformers
+        return None if self.config.encoder == "none" else self.model.get_encoder()
 
 
 def _architecture(config: Seq2SeqConfig) -> str:

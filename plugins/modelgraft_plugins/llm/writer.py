@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modelgraft.plugin import Answers, Decoder, InputError, LoadContext, Loop, NodeRuntime, Settings, SourceError, generate
-from modelgraft_plugins.llm import CausalConfig, Seq2SeqConfig
+from modelgraft.plugin import Answers, Assembling, Decoder, InputError, LoadContext, NodeRuntime, Opened, Settings, SourceError, generate
+from modelgraft_plugins.llm import CausalConfig, Seq2SeqConfig, exported_script, styles
 from modelgraft_plugins.llm import starts as beginnings
 from modelgraft_plugins.llm.config import LanguageConfig
 from modelgraft_plugins.llm.prompts import Prompt, PromptWriter
@@ -23,13 +23,20 @@ from modelgraft_plugins.llm.tokens import Tokenizer, open_tokenizer
 Embed = Callable[[Tensor], Tensor]
 
 
-class Writer(Loop):
+# The parity gate: prompts of two batches of unequal lengths, none as long as the traced one, then tokens one by one.
+REHEARSED = ((3, 9, 4), (1,))
+STEPS = 4
+MOST_IDS = 50  # tokens of the gate are drawn from the first so many of a vocabulary
+
+
+class Writer(Assembling):
     """Reads the records of one node and writes their answers. Subclasses say what the decoder reads.
 
     facts  what a model says of itself beside its config: `vocabulary`, `end_ids`, `start_id`
     parts  decoder: a Decoder;  embed: int64[n] -> float[n width], the input embeddings
     """
 
+    script = exported_script.SCRIPT
     config: LanguageConfig
 
     def __init__(self, config: Any, facts: Mapping[str, Any]) -> None:
@@ -50,6 +57,38 @@ class Writer(Loop):
         returns  text: one string per record; logits: float[batch vocab]
         """
         raise NotImplementedError
+
+    def assemble(self, opened: Opened) -> dict[str, Any]:
+        """See Assembling."""
+        return styles.parts_of(opened)
+
+    def rehearsals(self, parts: Mapping[str, Any]) -> list[tuple[Tensor, ...]]:
+        """See Assembling: prompts."""
+        generator = torch.Generator().manual_seed(7)
+        return [tuple(self.rehearsed(length, parts["embed"], generator) for length in lengths) for lengths in REHEARSED]
+
+    def rehearsed(self, length: int, embed: Embed, generator: torch.Generator) -> Tensor:
+        """A prompt of the parity gate."""
+        return embed(torch.randint(0, self._few, (length,), generator=generator)).detach()
+
+    def rehearse(self, parts: Mapping[str, Any], case: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """See Assembling: the logits after the prompts, and after tokens that do not depend on them."""
+        prompts, conditions = self.begun(case)
+        session = parts["decoder"].start(prompts, conditions=conditions, room=STEPS)
+        logits = [session.logits.float().clone()]
+        for step in range(STEPS):
+            tokens = torch.tensor([(7 * step + 3 * row + 1) % self._few for row in range(len(case))])
+            logits.append(session.step(tokens).float().clone())
+        session.close()
+        return tuple(logits)
+
+    def begun(self, case: tuple[Tensor, ...]) -> tuple[Sequence[Tensor], Any]:
+        """Prompts and conditions of a rehearsal."""
+        return case, None
+
+    @property
+    def _few(self) -> int:
+        return min(MOST_IDS, int(self.facts["vocabulary"]))
 
     def prepare(self, context: LoadContext) -> None:
         """Open the tokenizer; a missing one is an error only when text is wanted."""
@@ -85,8 +124,9 @@ class Writer(Loop):
         said: Sequence[Sequence[int]],
         *,
         read: Sequence[Sequence[int]] | None = None,
+        conditions: Any = None,
     ) -> dict[str, Any]:
-        """Generate, and hand each piece of text on as an event. said, read: see `generate`."""
+        """Generate, and hand each piece of text on as an event. said, read, conditions: see `generate`."""
         emit = self.runtime.emit
         answers: Answers = generate(
             decoder,
@@ -95,6 +135,7 @@ class Writer(Loop):
             decode=self.tokens().decode,
             said=said,
             read=read,
+            conditions=conditions,
             seed=self.runtime.node_seed(),
             check=self.runtime.check,
             emit=lambda row, piece: emit("token", text=piece, record=row),
@@ -182,25 +223,35 @@ class Seq2SeqWriter(Writer):
 
     config: Seq2SeqConfig
 
+    def rehearsed(self, length: int, embed: Embed, generator: torch.Generator) -> Tensor:  # noqa: ARG002 any vectors will do
+        """See Writer: what the encoder reads, or a memory."""
+        return torch.randn(length, self.facts["width"], generator=generator)
+
+    def begun(self, case: tuple[Tensor, ...]) -> tuple[Sequence[Tensor], Any]:
+        """See Writer."""
+        return [torch.zeros(1, dtype=torch.int64)] * len(case), case
+
     def write(self, values: Sequence[Any], *, decoder: Decoder, embed: Embed) -> dict[str, Any]:
         """See Writer; the value of a decoder alone is its memory, float[batch frames width]."""
-        decoder.start = self.start_ids()  # type: ignore[attr-defined]  # of those that attend to a memory
-        prompts, read = (list(values[0]), None) if self.config.encoder == "none" else self.read(values, embed)
-        starts: Sequence[tuple[int, ...]] = [self.start_ids()] * len(prompts)
+        memory, read = (list(values[0]), None) if self.config.encoder == "none" else self.read(values, embed)
+        starts: Sequence[tuple[int, ...]] = [self.start_ids()] * len(memory)
         if self._hears:
-            starts = beginnings.starts(self.config, self._heard(decoder.prefill(prompts, room=1)))
-            decoder = Continued(decoder, [start[1:] for start in starts])
-        return self.answer(decoder, prompts, starts, read=read or [()] * len(prompts))
+            starts = beginnings.starts(self.config, self._heard(decoder, starts, memory))
+        begun = [torch.tensor(start) for start in starts]
+        return self.answer(decoder, begun, starts, read=read or [()] * len(memory), conditions=memory)
 
     @property
     def _hears(self) -> bool:
         """The language is not known before something is heard."""
         return self.config.language == beginnings.AUTO and not self.config.decoder_prompt
 
-    def _heard(self, logits: Tensor) -> list[int]:
+    def _heard(self, decoder: Decoder, starts: Sequence[Sequence[int]], memory: Sequence[Tensor]) -> list[int]:
         """The likeliest language of each record, by the logits behind the start token."""
+        session = decoder.start([torch.tensor(start) for start in starts], conditions=memory, room=0)
+        logits = session.logits
         ids = torch.tensor(sorted(self.config.languages.values()), device=logits.device)
         found: list[int] = ids[logits[:, ids].argmax(-1)].tolist()
+        session.close()
         return found
 
     def start_ids(self) -> tuple[int, ...]:
@@ -222,26 +273,3 @@ class Seq2SeqWriter(Writer):
         if first is None:
             raise InputError(f"{self.runtime.node}: {self.config.kind} names no decoder_start_token_id; set decoder_start_ids")
         return (int(first),)
-
-
-class Continued:
-    """A decoder that reads some tokens of each row behind those that its answers begin with."""
-
-    def __init__(self, inner: Decoder, rows: Sequence[Sequence[int]]) -> None:
-        """rows: equally many tokens for each."""
-        self.inner, self.columns = inner, torch.tensor(rows).T
-
-    def prefill(self, prompts: Sequence[Tensor], *, room: int) -> Tensor:
-        """See Decoder.prefill."""
-        logits = self.inner.prefill(prompts, room=room + len(self.columns))
-        for tokens in self.columns:
-            logits = self.inner.step(tokens.to(logits.device))
-        return logits
-
-    def step(self, tokens: Tensor) -> Tensor:
-        """See Decoder.step."""
-        return self.inner.step(tokens)
-
-    def reorder(self, rows: Tensor) -> None:
-        """See Decoder.reorder."""
-        self.inner.reorder(rows)

@@ -24,11 +24,11 @@ from __future__ import annotations
 import warnings
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor
 
+from modelgraft.plugin import Repeatable
 from modelgraft_plugins.onnx.streams import run_options
 
 IN_PLACE = b"GroupQueryAttention"  # whose past and present are the same memory
@@ -47,25 +47,6 @@ def is_worth_capturing(path: Path) -> bool:
 def can_capture(session: Any) -> bool:
     """Whether a session was opened to capture. `Any`: onnxruntime has no types."""
     return bool(session.get_provider_options().get("CUDAExecutionProvider", {}).get("enable_cuda_graph") == "1")
-
-
-class Repeatable(Protocol):
-    """What is captured."""
-
-    logits: Tensor
-
-    @property
-    def has_room(self) -> bool:
-        """Whether the step after this one could be tried."""
-        ...
-
-    def plain(self) -> None:
-        """Run uncaptured."""
-        ...
-
-    def move(self, by: int) -> None:
-        """Go to another step."""
-        ...
 
 
 class Captured:

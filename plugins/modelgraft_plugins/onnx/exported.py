@@ -27,7 +27,7 @@ def write(plan: Plan, exports: Mapping[str, Entry], folder: Path, *, warnings: S
     exported = [step for step in plan.steps if step.node.name in exports]
     segments = [_copy(step, exports[step.node.name], folder / _folder_name(step, index), plan) for index, step in enumerate(exported, 1)]
     for step, segment in zip(exported, segments, strict=True):
-        _add_embeddings(plan.graph, step.node, exports[step.node.name], folder / segment["folder"])
+        _add_kept(plan.graph, step.node, exports[step.node.name], folder / segment["folder"])
     manifest = {**_about(plan, exports), "segments": segments, "warnings": list(warnings)}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     (folder / "run.py").write_text(SCRIPT, encoding="utf-8")
@@ -71,29 +71,30 @@ def _folder_name(step: Step, index: int) -> str:
     return f"{index:02d}-{step.node.name.replace('/', '_')[:MOST_LETTERS]}"
 
 
-def _add_embeddings(graph: SolvedGraph, node: Node, entry: Entry, target: Path) -> None:
-    """Write the input embeddings of a language model, float32[vocab width], where numpy reads them: `embeddings.npy`."""
-    where = entry.manifest.get("embeddings")
-    if not where:
-        return
+def _add_kept(graph: SolvedGraph, node: Node, entry: Entry, target: Path) -> None:
+    """Write the tensors that stand beside the graphs where numpy reads them, in float32: `NAME.npy`, such as embeddings.npy."""
     import numpy
 
     source = graph.nodes[node.share].source if node.share else node.source
-    if "key" in where and source is not None:
-        from modelgraft.plugin import weights
+    for name, where in entry.manifest.get("kept", {}).items():
+        if "key" in where and source is not None:
+            from modelgraft.plugin import weights
 
-        table = weights.open(source, offline=True).tensor(where["key"])
-    else:
-        from safetensors.torch import load_file
+            table = weights.open(source, offline=True).tensor(where["key"])
+        else:
+            from safetensors.torch import load_file
 
-        table = load_file(entry.folder / where["file"])["table"]
-        (target / where["file"]).unlink()
-    numpy.save(target / "embeddings.npy", table.float().numpy())
+            table = load_file(entry.folder / where["file"])["table"]
+            (target / where["file"]).unlink()
+        numpy.save(target / f"{name}.npy", table.float().numpy())
+    if script := entry.manifest.get("script"):
+        (target / "script.py").write_text(script, encoding="utf-8")
 
 
 def _copy(step: Step, entry: Entry, target: Path, plan: Plan) -> dict[str, Any]:
     """Copy the files of one segment and describe it."""
     node, facts = step.node, entry.manifest
+    notes, files = facts.get("notes", {}), {where.get("file") for where in facts.get("kept", {}).values()}
     target.mkdir()
     names = [name for name in seals.names_in(entry.folder) if name != MANIFEST]
     for name in names:
@@ -102,21 +103,21 @@ def _copy(step: Step, entry: Entry, target: Path, plan: Plan) -> dict[str, Any]:
     return {
         "nodes": [part.name for part in node.parts] or [node.name],
         "folder": target.name,
-        "style": facts.get("style", "tensors"),
+        "style": notes.get("style", "tensors"),
         "wires": {port: _value_name(plan, str(node.wired[port][0])) for port in facts.get("inputs", {})},
         "gives": [f"{prefix}{name}" for name in facts.get("outputs", {})],
         "ports": {"inputs": facts.get("inputs", {}), "outputs": facts.get("outputs", {})},
-        "layout": facts.get("layout"),
-        **({"media": _value_name(plan, _media_of(node))} if facts.get("style", "").startswith("gated") else {}),
+        "layout": notes.get("layout"),
+        "beside": {name: _value_name(plan, str(node.wired[name][0])) for name in _grafted(node)},
+        "script": "script.py" if facts.get("script") else None,
         "opset": facts["opset"],
         "precision": facts["precision"],
         "weights": facts["weights"],
         "parity": facts["parity"],
-        "sha256": {name: digest_of(target / name) for name in names if name != facts.get("embeddings", {}).get("file")},
+        "sha256": {name: digest_of(target / name) for name in names if name not in files},
     }
 
 
-def _media_of(node: Node) -> str:
-    """What a language model with gated cross-attention looks at: what feeds the port that its adapter has added."""
-    port = next(port for adapter in node.adapters for port in adapter.ports)
-    return str(node.wired[port][0])
+def _grafted(node: Node) -> list[str]:
+    """The wired ports that adapters have added to a node."""
+    return [port for adapter in node.adapters for port in adapter.ports if node.wired.get(port)]

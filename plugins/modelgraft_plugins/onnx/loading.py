@@ -27,7 +27,7 @@ from modelgraft.plugin import (
     starts_new,
     wired_inputs,
 )
-from modelgraft_plugins.onnx import decoders, driven, plain, proofs, store, tuned
+from modelgraft_plugins.onnx import driven, plain, proofs, store, traced, tuned
 from modelgraft_plugins.onnx.calling import Exported
 from modelgraft_plugins.onnx.cuda import why_not
 from modelgraft_plugins.onnx.exporting import flat, joined
@@ -94,7 +94,7 @@ class Loads:
             return loaded
         if is_driven(node):
             key, precision = key_of(node, None, [_identity(context)], precision=_precision(context)), _precision(context)
-            loaded, self.exports[node.name] = decoders.load(
+            loaded, self.exports[node.name] = traced.load(
                 context, lambda: self._torch.load(_on_host(context), shared), key=key, precision=precision
             )
             return loaded

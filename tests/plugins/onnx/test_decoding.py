@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from modelgraft.kernel.words.errors import InputError
+from modelgraft_plugins.llm.grouped import GroupedDecoder
+from modelgraft_plugins.llm.stepping import Rows
 from modelgraft_plugins.onnx.capturing import is_worth_capturing
-from modelgraft_plugins.onnx.decoding import OnnxDecoder
+from modelgraft_plugins.onnx.graphs import SessionGraph
 from modelgraft_plugins.onnx.sessions import open_session
-from modelgraft_plugins.onnx.stepping import Rows
 from support.ordering import CapturingSession, HostOrder
 from support.toy_decoder import LAYOUT, oracle, weights, write_graph
 
@@ -44,6 +45,10 @@ def embedding(kind):
     return {"rows": Rows(rounded.float()), "bfloat16": Rows(rounded), "function": lambda ids: rounded[ids].float()}[kind]
 
 
+def decoder_of(session, embed, *, order=None, device="cpu"):
+    return GroupedDecoder(SessionGraph(session, device=device, order=order), LAYOUT, embed)
+
+
 def prompts(*lengths):
     generator = torch.Generator().manual_seed(1)
     return [torch.randn(length, 16, generator=generator) for length in lengths]
@@ -53,17 +58,20 @@ def assert_follows(decoder, asked, *, steps=6, room=9):
     """Each row as the oracle has it, through prompts, tokens, and a reordering that makes the batch larger."""
     rows = [row.clone() for row in asked]
     with torch.no_grad():
-        got = decoder.prefill(asked, room=room)
+        reading = decoder.start(asked, room=room)
+        got = reading.logits
         for step in range(steps):
             expected = torch.stack([oracle(row) for row in rows])
             assert (got - expected).abs().max() <= 1e-5 * expected.abs().max(), step
             tokens = torch.tensor([(3 * step + 2 * row) % 11 for row in range(len(rows))])
-            got = decoder.step(tokens)
+            got = reading.step(tokens)
             rows = [torch.cat([row, TABLE.bfloat16().float()[token][None]]) for row, token in zip(rows, tokens.tolist(), strict=True)]
             if step in (2, 4):
                 picked = torch.tensor([len(rows) - 1, 0, 0] if step == 2 else [2, 0, 1])
-                decoder.reorder(picked)
-                rows, got = [rows[row] for row in picked.tolist()], got[picked]
+                got = got[picked]
+                reading.reorder(picked)
+                rows = [rows[row] for row in picked.tolist()]
+    reading.close()
 
 
 WAYS = [(None, "module"), (None, "scaled"), (None, "rows"), (None, "bfloat16"), (None, "function")]
@@ -73,23 +81,22 @@ WAYS += [(HostOrder, "module"), (HostOrder, "bfloat16"), (HostOrder, "function")
 @pytest.mark.parametrize(("order", "kind"), WAYS, ids=[f"{kind}, {'device' if order else 'host'}" for order, kind in WAYS])
 def test_every_token_is_read_as_from_the_start(session, order, kind):
     """Rows of equal and of other lengths, in a second run too, whatever the embeddings are and wherever it runs."""
-    decoder = OnnxDecoder(session, LAYOUT, embedding(kind), device="cpu", order=order and order())
+    decoder = decoder_of(session, embedding(kind), order=order and order())
     for lengths in ((4, 7), (5, 5), (3,), (1, 2)):
         assert_follows(decoder, prompts(*lengths))
 
 
 def test_on_a_device_each_call_is_put_in_order(session):
-    """Prompts and tokens are announced, the logits of a prompt are handed over, and the host waits for nothing."""
+    """Prompts and tokens are announced, and the host waits for nothing."""
     order = HostOrder()
-    decoder = OnnxDecoder(session, LAYOUT, Rows(TABLE), device="cpu", order=order)
-    decoder.prefill(prompts(3, 2), room=2)
-    decoder.step(torch.tensor([1, 2]))
+    decoder = decoder_of(session, Rows(TABLE), order=order)
+    decoder.start(prompts(3, 2), room=2).step(torch.tensor([1, 2]))
     assert order.heard == [("begin", 2), ("end",), ("hand over", 1), ("begin", 1), ("end",)]
 
 
 def captured(session, **options):
     capturing = CapturingSession(session, **options)
-    return capturing, OnnxDecoder(capturing, LAYOUT, Rows(TABLE.bfloat16().float()), device="cpu", order=HostOrder())
+    return capturing, decoder_of(capturing, Rows(TABLE.bfloat16().float()), order=HostOrder())
 
 
 def test_a_proven_step_is_replayed_from_then_on(session):
@@ -97,16 +104,17 @@ def test_a_proven_step_is_replayed_from_then_on(session):
     capturing, decoder = captured(session)
     for count, lengths in ((1, (4, 4)), (2, (6, 2))):
         with torch.no_grad():
-            decoder.prefill(prompts(*lengths), room=9)
+            reading = decoder.start(prompts(*lengths), room=9)
         ran, replayed = capturing.ran, capturing.replayed
         rows = prompts(*lengths)
         for step in range(5):
             tokens = torch.tensor([step, step + 1])
-            got = decoder.step(tokens)
+            got = reading.step(tokens)
             rows = [torch.cat([row, TABLE.bfloat16().float()[token][None]]) for row, token in zip(rows, tokens.tolist(), strict=True)]
             expected = torch.stack([oracle(row) for row in rows])
             assert (got - expected).abs().max() <= 1e-5 * expected.abs().max()
         assert (capturing.ran - ran, capturing.replayed - replayed) == ((2, 6) if count == 1 else (0, 5))
+        reading.close()
     assert list(capturing.graphs) == [1]
 
 
@@ -114,8 +122,9 @@ def test_a_new_cache_is_captured_anew_and_the_old_capture_forgotten(session):
     """Another batch, and a prompt that does not fit: the addresses are other ones."""
     capturing, decoder = captured(session)
     for lengths in ((4, 4), (3,), (150,)):
-        decoder.prefill(prompts(*lengths), room=9)
-        decoder.step(torch.tensor([1] * len(lengths)))
+        reading = decoder.start(prompts(*lengths), room=9)
+        reading.step(torch.tensor([1] * len(lengths)))
+        reading.close()
     assert list(capturing.graphs) == [3]
 
 
@@ -142,19 +151,18 @@ def test_a_step_that_cannot_be_captured_runs_as_it_is(session):
 def test_a_proof_never_writes_beyond_the_cache(session):
     """When the last token of the room is read first, there is no step after it to try: it runs plainly."""
     capturing, decoder = captured(session)
-    decoder.prefill(prompts(63), room=1)
-    decoder.step(torch.tensor([1]))
+    decoder.start(prompts(63), room=1).step(torch.tensor([1]))
     assert (capturing.ran, capturing.graphs) == (2, {})
 
 
 def test_total_may_be_the_capacity_when_a_single_token_is_read(session):
     """What a captured step relies on: bit by bit the same logits."""
-    decoder = OnnxDecoder(session, LAYOUT, Rows(TABLE), device="cpu")
-    decoder.prefill(prompts(5, 3), room=9)
-    first = decoder.step(torch.tensor([1, 2])).clone()
-    decoder.one.total.fill(decoder.capacity)
-    decoder.one.plain()
-    assert torch.equal(decoder.logits, first)
+    decoder = decoder_of(session, Rows(TABLE))
+    reading = decoder.start(prompts(5, 3), room=9)
+    first = reading.step(torch.tensor([1, 2])).clone()
+    reading.memory.one.total.fill(reading.memory.capacity)
+    reading.memory.one.plain()
+    assert torch.equal(reading.logits, first)
 
 
 def test_graphs_are_captured_by_what_is_in_them(tmp_path):
@@ -172,7 +180,7 @@ def test_graphs_are_captured_by_what_is_in_them(tmp_path):
 
 def test_a_cache_that_does_not_fit_is_told_in_plain_words(session, monkeypatch):
     """How large, where, and what to do; afterwards the decoder works as before."""
-    decoder = OnnxDecoder(session, LAYOUT, Rows(TABLE.bfloat16().float()), device="cpu")
+    decoder = decoder_of(session, Rows(TABLE.bfloat16().float()))
     assert_follows(decoder, prompts(2, 3), steps=1)
     zeros = torch.zeros
 
@@ -183,10 +191,9 @@ def test_a_cache_that_does_not_fit_is_told_in_plain_words(session, monkeypatch):
 
     monkeypatch.setattr(torch, "zeros", full)
     rows, longest = 3, 2**26  # 3 rows * 2**26 tokens * 2 tensors * 8 wide * 4 bytes
-    monkeypatch.setattr(decoder, "_padded", None)
     expected = r"the cache of 3 rows of 67,108,864 tokens takes 12\.0 GiB, and cpu has no room for it: take fewer records at once"
     with pytest.raises(InputError, match=expected):
-        decoder.prefill(prompts(*[1] * rows), room=longest - 1)
+        decoder.start(prompts(*[1] * rows), room=longest - 1)
     monkeypatch.undo()
     assert_follows(decoder, prompts(2, 3), steps=1)
 
@@ -197,4 +204,4 @@ def test_float32_is_refused_on_cuda_with_the_way_out(session):
         "this decoder is float32, and .* GroupQueryAttention takes float16 on cuda:0: run the node with precision float16, or on device cpu"
     )
     with pytest.raises(InputError, match=expected):
-        OnnxDecoder(session, LAYOUT, partial(torch.nn.functional.embedding, weight=TABLE), device="cuda:0")
+        decoder_of(session, partial(torch.nn.functional.embedding, weight=TABLE), device="cuda:0", order=HostOrder())

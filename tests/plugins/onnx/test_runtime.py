@@ -68,10 +68,11 @@ SESSIONS = """
 import json, os, sys, time
 from pathlib import Path
 import torch
-from modelgraft_plugins.onnx.decoding import OnnxDecoder
+from modelgraft_plugins.llm.grouped import GroupedDecoder
+from modelgraft_plugins.llm.stepping import Rows
+from modelgraft_plugins.onnx.graphs import SessionGraph
 from modelgraft_plugins.onnx.runtime import runtime
 from modelgraft_plugins.onnx.sessions import open_session
-from modelgraft_plugins.onnx.stepping import Rows
 from support.toy_decoder import LAYOUT, weights
 
 def threads():
@@ -84,9 +85,8 @@ before = threads()
 sessions = [open_session(Path(sys.argv[1]), device="cpu", count=int(sys.argv[2]) or None) for _ in range(2)]
 opened = threads() - before
 for session in sessions:
-    decoder = OnnxDecoder(session, LAYOUT, Rows(weights()["table"]), device="cpu")
-    decoder.prefill([torch.randn(40, 16)] * 8, room=9)
-    decoder.step(torch.tensor([1] * 8))
+    decoder = GroupedDecoder(SessionGraph(session, device="cpu"), LAYOUT, Rows(weights()["table"]))
+    decoder.start([torch.randn(40, 16)] * 8, room=9).step(torch.tensor([1] * 8))
 start = time.process_time()
 time.sleep(0.5)
 print(json.dumps({"opened": opened, "idle": time.process_time() - start, "now": threads() - before}))

@@ -23,19 +23,26 @@ class TableDecoder:
     def __init__(self, table: torch.Tensor) -> None:
         self.table, self.steps = table, 0
 
-    def prefill(self, prompts, *, room):
-        """The last number of each prompt is its last token."""
+    states = None
+
+    def start(self, prompts, *, conditions=None, room, states=False):
+        """The last number of each prompt is its last token. One session at a time is enough here."""
         self.room = room
-        return self.table[torch.tensor([int(prompt[-1, 0]) for prompt in prompts])]
+        self.logits = self.table[torch.tensor([int(prompt[-1, 0]) for prompt in prompts])]
+        return self
 
     def step(self, tokens):
         """Look up."""
         self.steps += 1
         assert self.steps <= self.room
-        return self.table[tokens]
+        self.logits = self.table[tokens]
+        return self.logits
 
     def reorder(self, rows):
         """A row keeps no memory."""
+
+    def close(self):
+        """Nothing to give back."""
 
 
 def table(seed: int = 0) -> torch.Tensor:

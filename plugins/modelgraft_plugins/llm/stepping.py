@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from modelgraft_plugins.onnx.capturing import Captured
-from modelgraft_plugins.onnx.streams import Order
+from modelgraft.plugin import Bound, Graph
 
 BY_NUMPY = (torch.float32, torch.float16, torch.float64)  # what numpy can copy; it has no bfloat16
 
@@ -78,31 +77,30 @@ def _table_of(embed: Callable[[Tensor], Tensor]) -> Tensor | None:
 
 
 class Step:
-    """A session that reads one token per row: each call moves its counters on, looks the tokens up, and runs.
+    """A graph that reads one token per row: each call moves its counters on, looks the tokens up, and runs.
 
     Nothing is bound again and nothing is allocated. On the host the counters are written through numpy, for the same reason
-    as in `Lookup`. On CUDA the first call captures the run where the session can, see `capturing`.
+    as in `Lookup`. On CUDA the run is recorded and replayed where the graph can.
     """
 
     def __init__(
         self,
-        session: Any,
-        binding: Any,
+        graph: Graph,
+        bound: Bound,
         inputs: Mapping[str, Tensor],
         logits: Tensor,
         *,
         capacity: int,
         lookup: Lookup,
-        order: Order | None,
-        graph: int | None,
+        captures: bool,
     ) -> None:
         """What is bound already.
 
-        inputs  by name;  logits  what the run writes;  capacity  of the cache
-        graph   the id under which the run is captured; None: it is not
+        inputs    by name;  logits  what the run writes;  capacity  of the cache
+        captures  the run may be recorded, where the graph can do that
         """
-        self.binding, self.inputs, self.logits, self.capacity = binding, inputs, logits, capacity
-        self.on_host = order is None
+        self.bound, self.inputs, self.logits, self.capacity = bound, inputs, logits, capacity
+        self.on_host = not graph.is_ordered
         self.positions: Any = inputs["position_ids"]  # a tensor, or an array of numpy on the same memory
         self.before: Any = inputs["seqlens_k"]
         self.total: Any = inputs["total"].numpy()
@@ -110,8 +108,8 @@ class Step:
             self.positions, self.before = self.positions.numpy(), self.before.numpy()
         self.longest, self.is_level = 0, False  # tokens that the longest row holds, and whether all hold as many
         self.place = lookup.into(inputs["inputs_embeds"])
-        self.plain = partial(session.run_with_iobinding, binding, order.options if order is not None else None)
-        self.captured = None if graph is None else Captured(session, binding, self, graph=graph)
+        self.plain = bound.run
+        self.captured = graph.replay(bound, self) if captures else None
 
     def start(self, lengths: Sequence[int]) -> None:
         """Say how many tokens each row holds before the next call."""
@@ -147,9 +145,9 @@ class Step:
         """Whether the longest row could hold one more token than after this call."""
         return self.longest + 2 <= self.capacity
 
-    def release(self) -> bool:
-        """Let go of what was captured, before the memory that it is bound to goes; says whether capturing is of any use."""
+    def release(self) -> bool | None:
+        """Let go of what was recorded, before the memory that it is bound to goes; says whether it was proven, None: not tried."""
         if self.captured is None:
-            return False
+            return None
         self.captured.release()
-        return self.captured.is_proven is not False
+        return self.captured.is_proven

@@ -1,0 +1,205 @@
+"""For driven components that need more than a plain export of their parts: a decoder whose cache is updated in place, say.
+
+Such a component declares no parts. Its module is a `Traced`, which writes graphs with what the backend offers for that (`Tracer`);
+its loop is an `Assembling`, which makes the parts of the graphs that were written (`Graph`), without the module. What the graphs
+are, and how many styles of them there are, is the component's own affair.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from modelgraft.loops.driven import Loop
+from modelgraft.loops.module import Driven
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+class Tracer(Protocol):
+    """What a backend offers to a module that is to be exported."""
+
+    @property
+    def half(self) -> bool:
+        """Whether its graphs are to compute in float16."""
+        ...
+
+    def trace(
+        self, module: torch.nn.Module, example: tuple[Any, ...], name: str, *, sizes: Any, inputs: Sequence[str], outputs: Sequence[str]
+    ) -> None:
+        """Write a module as a graph.
+
+        name    of the graph;  inputs, outputs  the names of its tensors, in order: those of nested lists follow one another
+        sizes   which axes of the example may have other sizes, as `torch.export.export(dynamic_shapes=...)` takes them
+
+        Raises ExportError with what cannot be traced.
+        """
+        ...
+
+    def keep(self, name: str, tensor: Tensor) -> None:
+        """Keep a tensor that the parts need beside the graphs; one that the checkpoint holds as it is takes no room."""
+        ...
+
+
+class Traced(Driven):
+    """The module of a component that traces its graphs itself."""
+
+    @abstractmethod
+    def trace(self, tracer: Tracer) -> Mapping[str, Any]:
+        """Write the graphs; gives what the loop must know to make parts of them, as plain values.
+
+        A text under "remark" is told to the user. Raises ExportError for a model that cannot be exported.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """An input or output of a graph: its axes are numbers, or names where sizes are open; `device` is where it is read or written."""
+
+    name: str
+    axes: tuple[int | str, ...]
+    dtype: torch.dtype
+    device: torch.device
+
+
+class Bound(Protocol):
+    """A graph with memory for its inputs and outputs: it runs again and again, and nothing is bound or allocated meanwhile."""
+
+    def run(self) -> None:
+        """Read the inputs and write the outputs, where they lie."""
+        ...
+
+    def made(self) -> Mapping[str, Tensor]:
+        """The outputs of the last run for which the graph has made the memory itself."""
+        ...
+
+
+class Repeatable(Protocol):
+    """A run that is always the same but for what its inputs hold, so that a device may record and replay it."""
+
+    @property
+    def logits(self) -> Tensor:
+        """What it writes."""
+        ...
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the run after this one could be tried."""
+        ...
+
+    def plain(self) -> None:
+        """Run without recording."""
+        ...
+
+    def move(self, by: int) -> None:
+        """Go to another run: on by so many, or back."""
+        ...
+
+
+class Replay(Protocol):
+    """A run that is recorded the first time, and replayed once that is proven to give the same."""
+
+    @property
+    def is_proven(self) -> bool | None:
+        """Whether it does; None: not tried yet."""
+        ...
+
+    def run(self) -> None:
+        """Run it: replayed, or plainly where it cannot be."""
+        ...
+
+    def release(self) -> None:
+        """Forget what was recorded, before the memory that it writes to goes."""
+        ...
+
+
+class Graph(Protocol):
+    """A graph that a backend has opened. Its runs may overlap: memory belongs to whoever binds it."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        ...
+
+    @property
+    def inputs(self) -> Sequence[Slot]:
+        """What it takes, in order."""
+        ...
+
+    @property
+    def outputs(self) -> Sequence[Slot]:
+        """What it gives, in order."""
+        ...
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether torch and the graph share the order of a device, so that `turn` and `hand_over` matter."""
+        ...
+
+    def __call__(self, *values: Tensor) -> tuple[Tensor, ...]:
+        """Run once; the outputs own their memory. Floating inputs come to the type that the graph takes."""
+        ...
+
+    def bind(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor | None]) -> Bound:
+        """Bind contiguous tensors by name, which live as long as what this gives; None: the graph makes the memory of an output."""
+        ...
+
+    def turn(self, *given: Tensor) -> AbstractContextManager[None]:
+        """Inside, torch and the graph work in turn on the device; `given` comes from outside."""
+        ...
+
+    def hand_over(self, made: Sequence[Tensor]) -> None:
+        """Say what was made inside a turn and is used outside."""
+        ...
+
+    def replay(self, bound: Any, run: Repeatable) -> Replay | None:
+        """What records a run that was bound to it (`Any`: its own kind of Bound); None where there is no such thing."""
+        ...
+
+
+class Opened(Protocol):
+    """What was exported, opened: the graphs by name, what is kept beside them, and what the module noted as it traced them."""
+
+    @property
+    def notes(self) -> Mapping[str, Any]:
+        """What `Traced.trace` gave."""
+        ...
+
+    def graph(self, name: str) -> Graph:
+        """A graph that was traced under this name."""
+        ...
+
+    def tensor(self, name: str) -> Tensor:
+        """A tensor that was kept; mapped from its file, not read."""
+        ...
+
+
+class Assembling(Loop):
+    """A loop that makes its parts of traced graphs, and says what they are compared by.
+
+    script  what runs the graphs without modelgraft, written beside those that are handed to others: the text of a Python module with
+            `options(parser)` and `compute(part, values, words, opened, folder)`, whose docstring says how it is called; "": nothing does
+    """
+
+    script: ClassVar[str] = ""
+
+    @abstractmethod
+    def assemble(self, opened: Opened) -> Mapping[str, Any]:
+        """The parts, as `Driven.parts` gives those in torch."""
+        ...
+
+    @abstractmethod
+    def rehearsals(self, parts: Mapping[str, Any]) -> Sequence[tuple[Tensor, ...]]:
+        """What to compare the parts by: each entry is given to `rehearse`. parts: those in torch."""
+        ...
+
+    @abstractmethod
+    def rehearse(self, parts: Mapping[str, Any], case: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Call the parts as a run would, and give what must be alike in torch and exported; logits where parts write."""
+        ...

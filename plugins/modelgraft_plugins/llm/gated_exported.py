@@ -1,0 +1,141 @@
+"""A decoder on exported graphs whose tokens look at media (gated cross-attention): their keys and values are made once per prompt.
+
+media takes media float[batch media media_size], the vectors of all media of a record in a row, and gives of each block
+media.key.i and media.value.i float[batch heads media d]. The decoder takes, beside what grouped.py or growing.py lists, these and
+    seen    int64[batch tokens]  the number of the medium that each token sees, from 1; 0: none
+    medium  int64[batch media]   the number of the medium that each vector belongs to
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from modelgraft.plugin import Graph
+from modelgraft_plugins.llm.grouped import GroupedDecoder, GroupedSession, Memory
+from modelgraft_plugins.llm.growing import AloneSession, GrowingDecoder, pick
+from modelgraft_plugins.llm.shown import Shown
+from modelgraft_plugins.llm.sizes import Layout
+
+
+class GatedGroupedDecoder(GroupedDecoder):
+    """See GroupedDecoder; its conditions say what a prompt sees.
+
+    What steps are bound to stays where it is, as the cache does: the media of a later session of the same sizes are written over these.
+    """
+
+    def __init__(self, graph: Graph, layout: Layout, embed: Callable[[Tensor], Tensor], *, media: Graph) -> None:
+        """media: the graph of keys and values."""
+        super().__init__(graph, layout, embed)
+        self.media = media
+
+    def session(self) -> GatedGroupedSession:
+        """See GroupedDecoder."""
+        return GatedGroupedSession(self)
+
+    def alike(self, one: Shown, other: Shown, tokens: int) -> bool:
+        """See Remembered: what was read while other media were shown is not what would be read now."""
+        return one.is_like(other, tokens)
+
+
+class GatedGroupedSession(GroupedSession):
+    """See GroupedSession. `medium`, `seen` and the keys and values of media stand beside the cache."""
+
+    decoder: GatedGroupedDecoder
+
+    def _laid_out(self, batch: int, capacity: int, conditions: Shown) -> Memory:
+        decoder, (_, images, latents) = self.decoder, conditions.media.shape[:3]
+        vectors = images * latents
+        memory = decoder.memory(batch, capacity, fits=lambda spare: spare.beside["medium"].shape[1] == vectors)
+        if not memory.beside:
+            like = torch.empty(0, dtype=decoder.layout.dtype, device=decoder.device)
+            memory.beside = {
+                **room_for(decoder.media, batch, vectors, like=like),
+                "medium": torch.empty(batch, vectors, dtype=torch.int64, device=decoder.device),
+                "seen": torch.empty(batch, 1, dtype=torch.int64, device=decoder.device),  # what new tokens see, per row
+            }
+        memory.beside["medium"].copy_(torch.arange(1, images + 1, device=decoder.device).repeat_interleave(latents))
+        memory.beside["seen"].copy_(torch.stack([row[-1:] for row in conditions.seen]))
+        with decoder.media.turn(conditions.media):
+            look(decoder.media, conditions.media, memory.beside)
+        return memory
+
+    def extend(self, prompt: Tensor, *, conditions: Shown, room: int, states: bool) -> None:
+        """See Continuable."""
+        with self.decoder.graph.turn():
+            self.memory.beside["seen"].copy_(conditions.seen[0][-1:][None])
+        super().extend(prompt, conditions=conditions, room=room, states=states)
+
+    def _seen(self, start: int, longest: int, conditions: Shown) -> dict[str, Tensor]:
+        """What the prompts see; padding sees nothing."""
+        rows = [row[start:longest] for row in conditions.seen]
+        text = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        return {"seen": text.to(self.decoder.device).contiguous()}
+
+
+class GatedGrowingDecoder(GrowingDecoder):
+    """The same over a graph whose cache grows; rows are padded on the left, where nothing is seen."""
+
+    def __init__(self, graph: Graph, layout: Layout, embed: Callable[[Tensor], Tensor], *, media: Graph) -> None:
+        """See GatedGroupedDecoder."""
+        super().__init__(graph, layout, embed)
+        self.media = media
+
+    def start(self, prompts: Sequence[Tensor], *, conditions: Shown | None = None, room: int, states: bool = False) -> AloneSession:  # noqa: ARG002 it grows
+        """See Decoder."""
+        assert conditions is not None
+        return GatedGrowingSession(self, prompts, conditions)
+
+    def alike(self, one: Shown, other: Shown, tokens: int) -> bool:
+        """See GatedGroupedDecoder.alike."""
+        return one.is_like(other, tokens)
+
+
+class GatedGrowingSession(AloneSession):
+    """A session whose tokens see something."""
+
+    def __init__(self, decoder: GatedGrowingDecoder, prompts: Sequence[Tensor], shown: Shown) -> None:
+        (batch, images, latents), graph = shown.media.shape[:3], decoder.graph
+        with graph.turn(shown.media):
+            like = torch.empty(0, dtype=decoder.layout.dtype, device=graph.device)
+            pairs = room_for(decoder.media, batch, images * latents, like=like)
+            look(decoder.media, shown.media, pairs)
+            numbers = torch.arange(1, images + 1, device=graph.device).repeat_interleave(latents)
+            self.beside = {**pairs, "medium": numbers.expand(batch, -1).contiguous()}
+        longest = max(map(len, shown.seen))
+        self.seen = torch.stack([torch.nn.functional.pad(row, (longest - len(row), 0)) for row in shown.seen])
+        super().__init__(decoder, prompts)
+        self.seen = torch.stack([row[-1:] for row in shown.seen])
+
+    def run(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """See GrowingSession."""
+        return super().run({**tensors, "seen": self.seen, **self.beside})
+
+    def extend(self, prompt: Tensor, *, conditions: Shown, room: int, states: bool) -> None:
+        """See Continuable."""
+        row = conditions.seen[0]
+        self.seen = row[None, -len(prompt) :]
+        super().extend(prompt, conditions=conditions, room=room, states=states)
+        self.seen = row[None, -1:]
+
+    def reorder(self, rows: Tensor) -> None:
+        """See Session."""
+        super().reorder(rows)
+        with self.graph.turn(rows):
+            self.beside = pick(self.beside, rows)
+        self.seen = self.seen[rows.to(self.seen.device)]
+
+
+def room_for(media: Graph, batch: int, vectors: int, *, like: Tensor) -> dict[str, Tensor]:
+    """Memory for keys and values of so many vectors, by their names; dtype and device of `like`."""
+    sizes = {slot.name: slot.axes for slot in media.outputs}
+    return {name: like.new_empty(batch, int(heads), vectors, int(width)) for name, (_, heads, _, width) in sizes.items()}
+
+
+def look(media: Graph, shown: Tensor, pairs: Mapping[str, Tensor]) -> None:
+    """Make keys and values of media, float[batch images latents width], in the memory that there is for them."""
+    slot = media.inputs[0]
+    vectors = shown.flatten(1, 2).to(slot.device, slot.dtype).contiguous()
+    media.bind({"media": vectors}, {each.name: pairs[each.name] for each in media.outputs}).run()

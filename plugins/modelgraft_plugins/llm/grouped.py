@@ -1,0 +1,321 @@
+"""A decoder on an exported graph that reads prompts and writes tokens, its cache updated in place.
+
+The graph takes, for a batch of right-padded rows,
+    inputs_embeds  float[batch tokens width]     position_ids  int64[batch tokens]
+    seqlens_k      int32[batch]                  tokens that each row holds after this call, minus one
+    total          int32[1], on the host         the longest of them
+    last           int64[batch]                  which position of each row the head reads
+    past.key.i, past.value.i  float[batch kv_heads capacity head_width]
+and gives logits float[batch vocab] and present.key.i, present.value.i, which are bound to the memory of the past: the
+GroupQueryAttention operator then writes new keys and values where they belong and copies nothing. A graph that was traced for them
+gives states float[batch layers width] as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from modelgraft.plugin import Bound, Graph, InputError
+from modelgraft_plugins.llm.sizes import Layout
+from modelgraft_plugins.llm.stepping import Lookup, Step
+
+ROUND = 64  # capacities are multiples of this, so that runs of nearly the same length use the same memory
+
+
+@dataclass(slots=True, eq=False)
+class Memory:
+    """What the sessions of a decoder are bound to, one after the other.
+
+    cache   keys and values of the layers by turns, float[batch kv_heads capacity head_width];  outputs  what runs write beside these
+    beside  further inputs that stay where they are, by name;  one  what reads one token per row, bound to all of it
+    """
+
+    cache: list[Tensor]
+    capacity: int
+    outputs: dict[str, Tensor]
+    beside: dict[str, Tensor] = field(default_factory=dict)
+    one: Step | None = None
+
+    @property
+    def bytes(self) -> int:
+        """What it takes."""
+        return sum(tensor.nbytes for tensor in (*self.cache, *self.outputs.values(), *self.beside.values()))
+
+
+class GroupedDecoder:
+    """A decoder over such a graph: see modelgraft.plugin.Decoder. Rows are padded on the right.
+
+    The memory of a session that was closed serves the next one that fits into it, with all that is bound to it.
+    """
+
+    def __init__(self, graph: Graph, layout: Layout, embed: Callable[[Tensor], Tensor]) -> None:
+        """embed: int64[n] -> float[n width], the model's input embeddings on the host; see `Lookup` for what makes it fast.
+
+        Raises InputError for a float32 graph on CUDA, where the operator takes half precision only.
+        """
+        if graph.device.type != "cpu" and layout.dtype is torch.float32:
+            raise InputError(
+                f"this decoder is float32, and onnxruntime's GroupQueryAttention takes float16 on {graph.device}: "
+                f"run the node with precision float16, or on device cpu"
+            )
+        self.graph, self.layout, self.embed, self.device = graph, layout, embed, graph.device
+        self.lookup = Lookup(embed, layout.dtype, self.device, by_numpy=not graph.is_ordered)
+        self.names = [f"{kind}.{layer}" for layer in range(layout.layers) for kind in ("key", "value")]
+        self.sizes = {slot.name: slot.axes for slot in graph.outputs if not slot.name.startswith("present.")}
+        self.captures = True  # until a step turns out not to be replayed
+        self.spare: Memory | None = None
+
+    def start(self, prompts: Sequence[Tensor], *, conditions: Any = None, room: int, states: bool = False) -> GroupedSession:  # noqa: ARG002 see below
+        """See Decoder. A graph that gives states gives them always."""
+        session = self.session()
+        session.begin(prompts, conditions, room=room)
+        return session
+
+    def session(self) -> GroupedSession:
+        """One that has read nothing."""
+        return GroupedSession(self)
+
+    def alike(self, one: Any, other: Any, tokens: int) -> bool:  # noqa: ARG002 there are no conditions
+        """See Remembered."""
+        return True
+
+    def memory(self, batch: int, capacity: int, *, fits: Callable[[Memory], bool] = lambda _: True) -> Memory:
+        """Memory for so many rows and tokens: what is spare where it fits, else new. Raises InputError when there is not enough."""
+        capacity = -(-capacity // ROUND) * ROUND
+        spare, self.spare = self.spare, None
+        if spare is not None:
+            if len(spare.cache[0]) == batch and capacity <= spare.capacity <= 2 * capacity and fits(spare):
+                return spare
+            self.drop(spare)
+            spare = None  # the old memory is free before the new is taken
+        shape = (batch, self.layout.kv_heads, capacity, self.layout.head_width)
+        try:
+            cache = [torch.zeros(shape, dtype=self.layout.dtype, device=self.device) for _ in self.names]
+        except (RuntimeError, MemoryError) as error:  # torch has no class of its own for the memory of the host
+            size = self.layout.cache_bytes(batch, capacity) / 2**30
+            found = f"the cache of {batch} rows of {capacity:,} tokens takes {size:,.1f} GiB, and {self.device} has no room for it"
+            raise InputError(f"{found}: take fewer records at once, a shorter prompt, or a smaller max_new_tokens") from error
+        outputs = {
+            name: torch.empty(batch, *map(int, axes[1:]), dtype=self.layout.dtype, device=self.device) for name, axes in self.sizes.items()
+        }
+        return Memory(cache, capacity, outputs)
+
+    def take_back(self, memory: Memory) -> None:
+        """Keep the memory of a session that was closed for the next."""
+        spare, self.spare = self.spare, memory
+        if spare is not None:
+            self.drop(spare)
+
+    def drop(self, memory: Memory) -> None:
+        """Let go of what is bound to memory that is about to go."""
+        if memory.one is not None and memory.one.release() is False:
+            self.captures = False
+        memory.one = None
+
+    def bind(self, memory: Memory, inputs: Mapping[str, Tensor]) -> Bound:
+        """Bind memory and these inputs."""
+        given, made = {**memory.beside, **inputs}, dict[str, Tensor | None](memory.outputs)
+        for name, slab in zip(self.names, memory.cache, strict=True):
+            given[f"past.{name}"] = made[f"present.{name}"] = slab
+        return self.graph.bind(given, made)
+
+
+class GroupedSession:
+    """What was read: see modelgraft.plugin.Session."""
+
+    def __init__(self, decoder: GroupedDecoder) -> None:
+        self.decoder = decoder
+        self.held: Memory | None = None  # what it is bound to; None once it is closed
+        self.lengths: list[int] = []  # tokens of each row when the last prompt or reordering was over
+        self.longest = 0  # tokens in the longest row now
+
+    @property
+    def memory(self) -> Memory:
+        """What it is bound to. Raises InputError when it is closed."""
+        if self.held is None:
+            raise InputError("this session is closed, and its memory may be another's: start a new one")
+        return self.held
+
+    @property
+    def logits(self) -> Tensor:
+        """See Session."""
+        return self.memory.outputs["logits"]
+
+    @property
+    def states(self) -> Tensor | None:
+        """See Session."""
+        return self.memory.outputs.get("states")
+
+    @property
+    def bytes(self) -> int:
+        """See Continuable."""
+        return self.memory.bytes
+
+    def begin(self, prompts: Sequence[Tensor], conditions: Any, *, room: int) -> None:
+        """Read the prompts, as `Decoder.start` does."""
+        graph, longest = self.decoder.graph, max(map(len, prompts))
+        with graph.turn(*prompts):
+            self.held = self._laid_out(len(prompts), longest + max(room, 1), conditions)
+            self._read(prompts, 0, conditions)
+        graph.hand_over(list(self.held.outputs.values()))
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """See Session."""
+        memory = self.memory
+        if self.longest >= memory.capacity or len(tokens) != len(self.lengths):
+            raise self._refusal(tokens)  # the operator does not look, and would write beyond the end of the cache
+        graph = self.decoder.graph
+        if graph.is_ordered:
+            with graph.turn(tokens):
+                self._advance(memory, tokens)
+        else:
+            self._advance(memory, tokens)
+        self.longest += 1
+        return memory.outputs["logits"]
+
+    def extend(self, prompt: Tensor, *, conditions: Any, room: int, states: bool) -> None:  # noqa: ARG002 the graph decides
+        """See Continuable."""
+        start = self.longest
+        with self.decoder.graph.turn(prompt):
+            if start + len(prompt) + max(room, 1) > self.memory.capacity:
+                self._grow(start + len(prompt) + max(room, 1))
+            self._read([prompt], start, conditions)
+        self.decoder.graph.hand_over(list(self.memory.outputs.values()))
+
+    def reorder(self, rows: Tensor) -> None:
+        """See Session."""
+        memory, decoder = self.memory, self.decoder
+        self._follow(rows)
+        with decoder.graph.turn(rows):
+            picked = rows.to(decoder.device)
+            if len(rows) == len(memory.cache[0]):
+                for tensor in (*memory.cache, *memory.beside.values()):
+                    tensor.copy_(tensor.index_select(0, picked))
+                self._start_again()
+            else:
+                self.held = self._picked(memory, picked)
+                decoder.drop(memory)
+
+    def fork(self, rows: Tensor) -> GroupedSession:
+        """See Session."""
+        other = self.decoder.session()
+        other.lengths, other.longest = list(self.lengths), self.longest
+        other._follow(rows)
+        with self.decoder.graph.turn(rows):
+            other.held = self._picked(self.memory, rows.to(self.decoder.device))
+        return other
+
+    def rewind(self, tokens: int) -> None:
+        """See Session."""
+        steps = self.longest - max(self.lengths)
+        if tokens >= min(self.lengths) + steps:
+            raise InputError(f"{tokens} tokens cannot be taken back of {min(self.lengths) + steps} that were read; the first stays")
+        if tokens:
+            self.lengths = [length + steps - tokens for length in self.lengths]
+            self.longest -= tokens
+            self._start_again()
+
+    def close(self) -> None:
+        """See Session."""
+        if self.held is not None:
+            self.decoder.take_back(self.held)
+            self.held = None
+
+    def _laid_out(self, batch: int, capacity: int, conditions: Any) -> Memory:  # noqa: ARG002 there are none
+        """Memory for the prompts, with what they look at."""
+        return self.decoder.memory(batch, capacity)
+
+    def _seen(self, start: int, longest: int, conditions: Any) -> dict[str, Tensor]:  # noqa: ARG002 there are none
+        """Further inputs of the positions of prompts from `start` on."""
+        return {}
+
+    def _read(self, prompts: Sequence[Tensor], start: int, conditions: Any) -> None:
+        """Read prompts, of a single row those behind what the cache holds."""
+        decoder, lengths, batch = self.decoder, [start + len(prompt) for prompt in prompts], len(prompts)
+        longest = max(lengths)
+        self.lengths, self.longest = lengths, longest
+        held = torch.tensor(lengths)
+        inputs = {
+            "inputs_embeds": self._padded(prompts, longest - start),
+            "position_ids": torch.arange(start, longest, device=decoder.device).expand(batch, longest - start).contiguous(),
+            "seqlens_k": (held - 1).to(decoder.device, torch.int32),
+            "total": torch.tensor([longest], dtype=torch.int32),
+            "last": (held - 1 - start).to(decoder.device),
+            **self._seen(start, longest, conditions),
+        }
+        decoder.bind(self.memory, inputs).run()
+        self._start_again()
+
+    def _advance(self, memory: Memory, tokens: Tensor) -> None:
+        if memory.one is None:
+            memory.one = self._bind_step(memory)
+        memory.one.run(tokens)
+
+    def _padded(self, prompts: Sequence[Tensor], longest: int) -> Tensor:
+        layout = self.decoder.layout
+        embeds = torch.zeros(len(prompts), longest, layout.width, dtype=layout.dtype, device=self.decoder.device)
+        for row, prompt in enumerate(prompts):
+            embeds[row, : len(prompt)] = prompt
+        return embeds
+
+    def _follow(self, rows: Tensor) -> None:
+        """Count as the rows do that take the place of these."""
+        steps = self.longest - max(self.lengths)
+        self.lengths = [self.lengths[row] + steps for row in rows.tolist()]
+        self.longest = max(self.lengths)
+
+    def _picked(self, memory: Memory, rows: Tensor) -> Memory:
+        """Other memory, with these rows."""
+        cache = [slab.index_select(0, rows) for slab in memory.cache]
+        outputs = {name: tensor.index_select(0, rows) for name, tensor in memory.outputs.items()}
+        return Memory(cache, memory.capacity, outputs, {name: tensor.index_select(0, rows) for name, tensor in memory.beside.items()})
+
+    def _grow(self, capacity: int) -> None:
+        """Move to memory with more room."""
+        old = self.memory
+        new = self.decoder.memory(len(old.cache[0]), capacity, fits=lambda _: not old.beside)
+        for slab, held in zip(new.cache, old.cache, strict=True):
+            slab[:, :, : self.longest] = held[:, :, : self.longest]
+        new.beside = old.beside
+        self.decoder.drop(old)
+        self.held = new
+
+    def _start_again(self) -> None:
+        """Let the step go on from other lengths."""
+        one = self.memory.one
+        if one is not None:
+            steps = self.longest - max(self.lengths)
+            one.start([length + steps for length in self.lengths])
+
+    def _bind_step(self, memory: Memory) -> Step:
+        decoder, batch, kind = self.decoder, len(self.lengths), self.decoder.device
+        inputs = {
+            "inputs_embeds": torch.empty(batch, 1, decoder.layout.width, dtype=decoder.layout.dtype, device=kind),
+            "position_ids": torch.empty(batch, 1, dtype=torch.int64, device=kind),
+            "seqlens_k": torch.empty(batch, dtype=torch.int32, device=kind),
+            "total": torch.empty(1, dtype=torch.int32),
+            "last": torch.zeros(batch, dtype=torch.int64, device=kind),
+        }
+        bound = decoder.bind(memory, inputs)
+        step = Step(
+            decoder.graph,
+            bound,
+            inputs,
+            memory.outputs["logits"],
+            capacity=memory.capacity,
+            lookup=decoder.lookup,
+            captures=decoder.captures,
+        )
+        step.start([length + self.longest - max(self.lengths) for length in self.lengths])
+        return step
+
+    def _refusal(self, tokens: Tensor) -> InputError:
+        if len(tokens) != len(self.lengths):
+            return InputError(f"{len(tokens)} tokens came for {len(self.lengths)} rows; wanted: one for each row that was read")
+        room = f"the cache was made for {self.memory.capacity:,}"
+        return InputError(f"more tokens than there is room for: {room}; start with a larger room")

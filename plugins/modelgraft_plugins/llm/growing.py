@@ -1,0 +1,206 @@
+"""Decoders on exported graphs whose cache grows: for attention that GroupQueryAttention cannot express, and for encoder-decoders.
+
+Each call takes the past as inputs and gives the longer present as outputs, whose memory is the graph's and which is handed on as it
+lies. Sizes change with every token, so such steps are never replayed.
+Decoder alone:     inputs_embeds float[batch tokens width], attention_mask int64[batch past+tokens], position_ids int64[batch tokens],
+                   past.key.i, past.value.i float[batch heads past d]  ->  logits float[batch vocab], present.*
+Encoder-decoder:   encoder: inputs_embeds, attention_mask  ->  memory float[batch frames width]
+                   crossing: memory  ->  cross.key.i, cross.value.i, once per prompt
+                   decoder: decoder_input_ids int64[batch tokens], attention_mask int64[batch frames], cross.*, past.*
+                   ->  logits, present.*
+A graph that was traced for them gives states float[batch layers width] as well, of the last position.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from modelgraft.plugin import Graph, InputError
+from modelgraft_plugins.llm.sizes import Layout
+
+
+class GrowingSession:
+    """What was read: see modelgraft.plugin.Session. Subclasses say what a graph takes beside the past."""
+
+    logits: Tensor
+    states: Tensor | None = None
+
+    def __init__(self, graph: Graph, layout: Layout, batch: int) -> None:
+        self.graph, self.layout = graph, layout
+        empty = torch.empty(batch, layout.kv_heads, 0, layout.head_width, dtype=layout.dtype, device=graph.device)
+        self.past = {slot.name: empty for slot in graph.inputs if slot.name.startswith("past.")}
+
+    @property
+    def bytes(self) -> int:
+        """See Continuable."""
+        return sum(tensor.nbytes for tensor in self.past.values())
+
+    @property
+    def length(self) -> int:
+        """How many positions are read."""
+        return next(iter(self.past.values())).shape[2]
+
+    def run(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """Read some tokens; gives the logits."""
+        with self.graph.turn(*tensors.values()):
+            made = self._run({**tensors, **self.past})
+        self.graph.hand_over(made)
+        return self.logits
+
+    def reorder(self, rows: Tensor) -> None:
+        """See Session."""
+        with self.graph.turn(rows):
+            self.past = pick(self.past, rows)
+
+    def fork(self, rows: Tensor) -> Self:
+        """See Session."""
+        other = copy.copy(self)
+        other.reorder(rows)
+        return other
+
+    def rewind(self, tokens: int) -> None:
+        """See Session."""
+        if tokens > self.length:
+            raise InputError(f"{tokens} tokens cannot be taken back of {self.length} that were read")
+        if tokens:
+            with self.graph.turn():
+                self.past = {name: tensor[:, :, : tensor.shape[2] - tokens].contiguous() for name, tensor in self.past.items()}
+
+    def close(self) -> None:
+        """See Session."""
+        self.past = {}
+
+    def _run(self, given: Mapping[str, Tensor]) -> list[Tensor]:
+        graph, layout = self.graph, self.layout
+        kept = {slot.name: given[slot.name].to(slot.device, slot.dtype).contiguous() for slot in graph.inputs}
+        batch = len(next(iter(kept.values())))
+        outputs: dict[str, Tensor | None] = {
+            slot.name: None
+            if slot.name.startswith("present.")
+            else torch.empty(batch, *map(int, slot.axes[1:]), dtype=layout.dtype, device=graph.device)
+            for slot in graph.outputs
+        }
+        bound = graph.bind(kept, outputs)
+        bound.run()
+        self.past = {name.replace("present.", "past.", 1): tensor for name, tensor in bound.made().items()}
+        made = {name: tensor for name, tensor in outputs.items() if tensor is not None}
+        self.logits, self.states = made["logits"], made.get("states")
+        return list(made.values())
+
+
+class GrowingDecoder:
+    """See modelgraft.plugin.Decoder. Rows are padded on the left and masked."""
+
+    def __init__(self, graph: Graph, layout: Layout, embed: Callable[[Tensor], Tensor]) -> None:
+        """embed: as for GroupedDecoder."""
+        self.graph, self.layout, self.embed = graph, layout, embed
+
+    def start(self, prompts: Sequence[Tensor], *, conditions: Any = None, room: int, states: bool = False) -> AloneSession:  # noqa: ARG002 it grows
+        """See Decoder. A graph that gives states gives them always."""
+        return AloneSession(self, prompts)
+
+    def alike(self, one: Any, other: Any, tokens: int) -> bool:  # noqa: ARG002 there are no conditions
+        """See Remembered."""
+        return True
+
+
+class AloneSession(GrowingSession):
+    """A session of a decoder alone."""
+
+    def __init__(self, decoder: GrowingDecoder, prompts: Sequence[Tensor]) -> None:
+        super().__init__(decoder.graph, decoder.layout, len(prompts))
+        self.embed = decoder.embed
+        embeds, self.mask = padded(prompts, self.layout, left=True)
+        self._read(embeds, (self.mask.cumsum(-1) - 1).clamp(min=0))
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """See Session."""
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], dim=1)
+        return self._read(self.embed(tokens.cpu())[:, None], self.mask.sum(-1, keepdim=True) - 1)
+
+    def extend(self, prompt: Tensor, *, conditions: Any, room: int, states: bool) -> None:  # noqa: ARG002 it grows
+        """See Continuable."""
+        start = self.length
+        self.mask = torch.cat([self.mask, self.mask.new_ones(1, len(prompt))], dim=1)
+        self._read(prompt[None], torch.arange(start, start + len(prompt))[None])
+
+    def reorder(self, rows: Tensor) -> None:
+        """See Session."""
+        self.mask = self.mask[rows.cpu()]
+        super().reorder(rows)
+
+    def rewind(self, tokens: int) -> None:
+        """See Session."""
+        super().rewind(tokens)
+        self.mask = self.mask[:, : self.mask.shape[1] - tokens]
+
+    def _read(self, embeds: Tensor, positions: Tensor) -> Tensor:
+        return self.run({"inputs_embeds": embeds, "attention_mask": self.mask, "position_ids": positions})
+
+
+class CrossingDecoder:
+    """A decoder that attends to a memory: what an encoder makes of its conditions, or the conditions themselves. See CrossDecoder."""
+
+    def __init__(self, graphs: Mapping[str, Graph], layout: Layout) -> None:
+        """graphs: "decoder", "crossing" and, where conditions are encoded here, "encoder"."""
+        self.graphs, self.layout = graphs, layout
+
+    def start(
+        self,
+        prompts: Sequence[Tensor],
+        *,
+        conditions: Sequence[Tensor] | None = None,
+        room: int,  # noqa: ARG002 it grows
+        states: bool = False,  # noqa: ARG002 the graph decides
+    ) -> CrossingSession:
+        """See Decoder."""
+        assert conditions is not None
+        memory, mask = padded(conditions, self.layout, left=False)
+        encoder, crossing = self.graphs.get("encoder"), self.graphs["crossing"]
+        if encoder is not None:
+            feed = {"inputs_embeds": memory, "attention_mask": mask}
+            (memory,) = encoder(*(feed[slot.name] for slot in encoder.inputs))
+        cross = dict(zip((slot.name for slot in crossing.outputs), crossing(memory), strict=True))
+        return CrossingSession(self, prompts, cross, mask)
+
+
+class CrossingSession(GrowingSession):
+    """A session beside a memory."""
+
+    def __init__(self, decoder: CrossingDecoder, prompts: Sequence[Tensor], cross: Mapping[str, Tensor], mask: Tensor) -> None:
+        super().__init__(decoder.graphs["decoder"], decoder.layout, len(prompts))
+        self.cross, self.mask = cross, mask
+        self._read(torch.stack(list(prompts)))
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """See Session."""
+        return self._read(tokens[:, None])
+
+    def reorder(self, rows: Tensor) -> None:
+        """See Session."""
+        self.mask, self.cross = self.mask[rows.cpu()], pick(self.cross, rows)
+        super().reorder(rows)
+
+    def _read(self, ids: Tensor) -> Tensor:
+        return self.run({"decoder_input_ids": ids, "attention_mask": self.mask, **self.cross})
+
+
+def pick(held: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
+    """Rows of tensors, in memory of torch's."""
+    return {name: tensor.index_select(0, rows.to(tensor.device)) for name, tensor in held.items()}
+
+
+def padded(prompts: Sequence[Tensor], layout: Layout, *, left: bool) -> tuple[Tensor, Tensor]:
+    """Stack prompts, float[tokens width] each: float[batch longest width], and int64[batch longest] that is 1 where one stands."""
+    longest = max(map(len, prompts))
+    whole = torch.zeros(len(prompts), longest, layout.width, dtype=layout.dtype)
+    mask = torch.zeros(len(prompts), longest, dtype=torch.int64)
+    for row, prompt in enumerate(prompts):
+        place = slice(longest - len(prompt), longest) if left else slice(0, len(prompt))
+        whole[row, place], mask[row, place] = prompt, 1
+    return whole, mask

@@ -1,0 +1,34 @@
+"""The sizes of a decoder graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The sizes of a decoder graph. `dtype` is that of its cache and of what goes in and out."""
+
+    layers: int
+    kv_heads: int
+    head_width: int
+    width: int
+    vocab: int
+    dtype: torch.dtype = torch.float32
+
+    def cache_bytes(self, batch: int, capacity: int) -> int:
+        """What the keys and values of so many rows and tokens take."""
+        return 2 * self.layers * batch * self.kv_heads * capacity * self.head_width * self.dtype.itemsize
+
+    def plain(self) -> dict[str, Any]:
+        """As plain values, to be noted in an export."""
+        return {**asdict(self), "dtype": str(self.dtype)}
+
+
+def layout_of(noted: Mapping[str, Any]) -> Layout:
+    """The layout that an export has noted."""
+    return Layout(**{**noted, "dtype": getattr(torch, str(noted["dtype"]).removeprefix("torch."))})

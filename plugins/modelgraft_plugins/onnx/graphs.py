@@ -1,0 +1,84 @@
+"""A session as those see it who bind their own memory to it: see `modelgraft.plugin.Graph`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property, partial
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from modelgraft.plugin import Repeatable, Slot
+from modelgraft_plugins.onnx.calling import Exported, bind, ports
+from modelgraft_plugins.onnx.capturing import Captured, can_capture
+from modelgraft_plugins.onnx.streams import Order, order_of, unordered
+
+
+class SessionGraph:
+    """A Graph. `Any`: onnxruntime has no types."""
+
+    def __init__(self, session: Any, *, device: str, order: Order | None = None) -> None:
+        """order: who waits for whom on the device; None: as `streams.order_of` says."""
+        self.session, self.device = session, torch.device(device)
+        self.order = order or order_of(device)
+        self.is_ordered = self.order is not None
+        self.options = self.order.options if self.order is not None else None
+        self.inputs = _slots(session.get_inputs(), session.get_input_memory_infos(), self.device)
+        self.outputs = _slots(session.get_outputs(), session.get_output_memory_infos(), self.device)
+        self.captures = self.is_ordered and can_capture(session)
+        self.numbers = count(1)  # ids of captured runs: one is never used for other addresses
+
+    @cached_property
+    def _exported(self) -> Exported:
+        return Exported(self.session, device=str(self.device), order=self.order)
+
+    def __call__(self, *values: Tensor) -> tuple[Tensor, ...]:
+        """See Graph."""
+        return self._exported(*values)
+
+    def bind(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor | None]) -> SessionBound:
+        """See Graph."""
+        return SessionBound(self, inputs, outputs)
+
+    def turn(self, *given: Tensor) -> AbstractContextManager[None]:
+        """See Graph."""
+        return (self.order or unordered)(*given)
+
+    def hand_over(self, made: Sequence[Tensor]) -> None:
+        """See Graph."""
+        if self.order is not None:
+            self.order.hand_over(made)
+
+    def replay(self, bound: SessionBound, run: Repeatable) -> Captured | None:
+        """See Graph."""
+        return Captured(self.session, bound.binding, run, graph=next(self.numbers)) if self.captures else None
+
+
+class SessionBound:
+    """A Bound."""
+
+    def __init__(self, graph: SessionGraph, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor | None]) -> None:
+        self.binding = binding = graph.session.io_binding()
+        binding.kept, self.outputs = inputs, outputs  # it holds addresses only
+        for name, tensor in inputs.items():
+            bind(binding.bind_input, name, tensor)
+        free = [name for name, tensor in outputs.items() if tensor is None]
+        for name in free:  # the first, so that onnxruntime gives them in this order
+            binding.bind_output(name, graph.device.type, graph.device.index or 0)
+        for name, mine in outputs.items():
+            if mine is not None:
+                bind(binding.bind_output, name, mine)
+        self.free = free
+        self.run = partial(graph.session.run_with_iobinding, binding, graph.options)
+
+    def made(self) -> dict[str, Tensor]:
+        """See Bound. The memory is onnxruntime's, and is handed on as it lies."""
+        found = zip(self.free, self.binding.get_outputs(), strict=False)
+        return {name: torch.utils.dlpack.from_dlpack(value) for name, value in found}
+
+
+def _slots(entries: Sequence[Any], places: Sequence[Any], device: torch.device) -> tuple[Slot, ...]:
+    return tuple(Slot(name, tuple(axes), kind, place) for name, axes, kind, place in ports(entries, places, device))

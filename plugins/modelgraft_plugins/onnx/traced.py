@@ -1,0 +1,194 @@
+"""Driven components that trace their graphs themselves: what they are offered, and how what they wrote is proven and opened.
+
+What graphs there are, and what is made of them, is the component's own affair: see `modelgraft.plugin.Tracer`. The module is needed to
+trace, and never again: what its loop must know stands in the manifest, and tensors beside the graphs are read from the checkpoint, or
+from a file of the export where the checkpoint does not hold them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from modelgraft.plugin import (
+    Assembling,
+    LoadContext,
+    Loaded,
+    Parity,
+    PluginError,
+    Traced,
+    Weights,
+    driving,
+    in_torch,
+    loop_of,
+    note_memory,
+    parity_of,
+    resolve,
+)
+from modelgraft_plugins.onnx import proofs, store, tuned
+from modelgraft_plugins.onnx.exporting import open_fresh, trace
+from modelgraft_plugins.onnx.graphs import SessionGraph
+from modelgraft_plugins.onnx.keys import OPSET
+from modelgraft_plugins.onnx.precision import TOLERANCES, bring
+
+Parts = Mapping[str, Any]  # as loops call them
+
+
+class FolderTracer:
+    """A Tracer that writes into a folder. `kept`: where each tensor beside the graphs is found."""
+
+    def __init__(self, folder: Path, *, half: bool, weights: Weights | None) -> None:
+        self.folder, self.half, self.weights = folder, half, weights
+        self.kept: dict[str, Mapping[str, str]] = {}
+
+    def trace(
+        self, module: torch.nn.Module, example: tuple[Any, ...], name: str, *, sizes: Any, inputs: Sequence[str], outputs: Sequence[str]
+    ) -> None:
+        """See Tracer."""
+        trace(module, example, self.folder / f"{name}.onnx", sizes=sizes, inputs=inputs, outputs=outputs)
+
+    def keep(self, name: str, tensor: Tensor) -> None:
+        """See Tracer."""
+        weights, shape = self.weights, tuple(tensor.shape)
+        for key in weights.keys() if weights is not None else ():
+            if weights is not None and weights.shape(key) == shape and torch.equal(weights.tensor(key).to(tensor.dtype), tensor):
+                self.kept[name] = {"key": key}
+                return
+        from safetensors.torch import save_file
+
+        file = f"{name}.safetensors"
+        save_file({"table": tensor.contiguous()}, self.folder / file)
+        self.kept[name] = {"file": file}
+
+
+class FolderOpened:
+    """An Opened on the files of an export."""
+
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Mapping[str, Any],
+        session: Callable[[str], Any],
+        *,
+        device: str,
+        weights: Weights | None,
+        is_fresh: bool = False,
+    ) -> None:
+        """session: opens a graph file by its name;  is_fresh: the folder is being written, and has no seal yet."""
+        self.is_fresh = is_fresh
+        self.folder, self.session, self.device, self.weights = folder, session, device, weights
+        self.notes: Mapping[str, Any] = manifest["notes"]
+        self.kept: Mapping[str, Mapping[str, str]] = manifest["kept"]
+
+    def graph(self, name: str) -> SessionGraph:
+        """See Opened."""
+        return SessionGraph(self.session(f"{name}.onnx"), device=self.device)
+
+    def tensor(self, name: str) -> Tensor:
+        """See Opened."""
+        where = self.kept[name]
+        if "key" in where and self.weights is not None:
+            table = self.weights.tensor(where["key"])
+            note_memory("cpu", table.nbytes)
+            return table
+        from safetensors.torch import load_file
+
+        file = where["file"]
+        table = load_file(self.folder / file if self.is_fresh else store.proven_file(self.folder, file))["table"]
+        note_memory("cpu", table.nbytes)
+        return table
+
+
+def load(context: LoadContext, open_host: Callable[[], Loaded], *, key: str, precision: str) -> tuple[Loaded, store.Entry]:
+    """Give a component whose parts are made of graphs that it has traced, and the export that it runs.
+
+    open_host  loads the node on torch; called only when its export is not kept
+
+    Nobody can take weights from it: `Loaded.state` is None. Raises ExportError.
+    """
+    node = context.node
+    (loop, parts, remarks), entry, said = proofs.opened(  # which lets go of the module before sessions open
+        key,
+        partial(_open, context),
+        build=lambda folder: _build(open_host(), context, precision, folder),
+        prove=lambda kept: _compared(open_host(), kept.folder, kept.manifest, precision, context.weights),
+    )
+    facts = entry.manifest
+    remark = facts["notes"].get("remark", "")
+    warnings = [*facts["warnings"], *(f"{node.name}: {text}" for text in (*said, remark, *remarks) if text)]
+    at_home = replace(context, device="cpu", dtype="float32")  # where a loop computes what it hands to graphs
+    loop.prepare(at_home)
+    return Loaded(
+        in_torch(driving(loop, parts, node), at_home), bind=loop.bind, warnings=tuple(warnings), loop=loop, is_shared=False
+    ), entry
+
+
+def _open(context: LoadContext, entry: store.Entry) -> tuple[Assembling, Parts, list[str]]:
+    """The loop of a node, its parts, and what a user must know of the sessions."""
+    remarks = list[str]()
+
+    def session(graph: str) -> Any:
+        opened, said = tuned.session(entry.folder, context.device, graph=graph, count=context.threads)
+        remarks.extend(said)
+        return opened
+
+    loop = _assembling(loop_of(context.node, entry.manifest["facts"], resolve), context)
+    opened = FolderOpened(entry.folder, entry.manifest, session, device=context.device, weights=context.weights)
+    return loop, loop.assemble(opened), remarks
+
+
+def _assembling(loop: Any, context: LoadContext) -> Assembling:
+    if isinstance(loop, Assembling):
+        return loop
+    component = context.node.component
+    found = f"{component.id} declares no parts, and its loop is no modelgraft.plugin.Assembling, which makes them of traced graphs"
+    raise PluginError(f"plugin '{component.plugin}': {found}")
+
+
+def _build(host: Loaded, context: LoadContext, precision: str, folder: Path) -> Mapping[str, Any]:
+    module, node = host.state, context.node
+    if not isinstance(module, Traced):
+        found = f"{node.component.id} declares no parts, and its module is no modelgraft.plugin.Traced, which traces them"
+        raise PluginError(f"plugin '{node.component.plugin}': {found}")
+    store.tell(1, "tracing")
+    tracer = FolderTracer(folder, half=precision == "float16", weights=context.weights)
+    notes = module.trace(tracer)
+    manifest: dict[str, Any] = {
+        "node": node.name,
+        "component": node.component.id,
+        "opset": OPSET,
+        "precision": precision,
+        "facts": module.facts(),
+        "notes": notes,
+        "script": host.loop.script if isinstance(host.loop, Assembling) else "",
+        "kept": tracer.kept,
+    }
+    reduced = bring(sorted(folder.glob("*.onnx")), precision, lambda: _compared(host, folder, manifest, precision, context.weights))
+    warnings = [*host.warnings, *(f"{node.name}: {text}" for text in reduced.warnings)]
+    return {**manifest, "weights": reduced.weights, "warnings": warnings, "parity": asdict(reduced.parity)}
+
+
+def _compared(host: Loaded, folder: Path, manifest: Mapping[str, Any], precision: str, weights: Weights | None) -> Parity:
+    """How far the parts that a folder holds are from those in torch."""
+    loop = host.loop
+    assert isinstance(loop, Assembling)
+    opened = FolderOpened(folder, manifest, lambda graph: open_fresh(folder / graph), device="cpu", weights=weights, is_fresh=True)
+    return prove(loop, host.state.parts(()), loop.assemble(opened), precision)
+
+
+def prove(loop: Assembling, torch_parts: Parts, parts: Parts, precision: str) -> Parity:
+    """Compare parts with those in torch, on what the loop rehearses."""
+    with torch.no_grad():
+        return parity_of(
+            lambda *case: loop.rehearse(torch_parts, case),
+            lambda *case: loop.rehearse(parts, case),
+            loop.rehearsals(torch_parts),
+            tolerance=TOLERANCES[precision][0],
+            writes=True,
+        )
