@@ -177,3 +177,23 @@ def test_a_picture_that_is_no_whole_patches_is_refused(tmp_path: Path):
     eye = open_part(REGISTRY, "vision/encoder", str(tmp_path))
     with pytest.raises(mg.InputError, match="takes whole patches of 5 pixels, and this picture has 16 x 15"):
         eye(torch.zeros(1, 3, 15, 16))
+
+
+@pytest.mark.slow
+def test_on_onnx_an_eye_sees_the_same(tmp_path: Path, saved):
+    """Exported once, also where pictures may have any size: what is tried are whole patches."""
+    row, _, folder = saved
+    path = tmp_path / "eye.yaml"
+    path.write_text(import_graph(str(folder), folder=tmp_path))
+    with mg.open(path) as plain, mg.open(path, backend="onnx") as exported:
+        for image in (picture(31, 23), picture(19, 40)):
+            wanted, given = plain.run(image=image), exported.run(image=image)
+            for name in ("tokens", "pooled") if row.pooled else ("tokens",):
+                torch.testing.assert_close(given[name], wanted[name], rtol=0, atol=1e-4)
+
+
+def test_open_sizes_of_examples_are_whole_patches(saved):
+    """So that a gate of 16 pixels to a patch is not tried with five."""
+    row, _, folder = saved
+    times = configured(REGISTRY, "vision/encoder", source(row, folder)).config.times()
+    assert times == ({} if row.pixels == SQUARE else {"height": 5, "width": 5})

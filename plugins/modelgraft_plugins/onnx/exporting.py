@@ -83,7 +83,7 @@ def export(module: torch.nn.Module, signature: Signature, path: Path) -> None:
     """Trace a flat module on small inputs made from its ports, and write `path`, laid out for speed. Raises ExportError."""
     trace(
         module,
-        make_inputs(signature.input_ports, TRACED, seed=0, most=signature.most),
+        make_inputs(signature.input_ports, TRACED, seed=0, most=signature.most, times=signature.times),
         path,
         sizes=(dynamic_axes(signature.input_ports, signature.most),),
         inputs=[name for name, _ in signature.inputs],

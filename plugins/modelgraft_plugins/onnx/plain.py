@@ -43,5 +43,8 @@ def _named(ports: Mapping[str, Any]) -> dict[str, str]:
 def prove(module: torch.nn.Module, path: Path, signature: Signature, precision: str) -> Parity:
     """Compare an export with its module on sizes other than those traced."""
     exported = Exported(open_fresh(path), device="cpu")
-    cases = [make_inputs(signature.input_ports, choice, seed=seed, most=signature.most) for seed, choice in enumerate(CHECKED, start=1)]
+    cases = [
+        make_inputs(signature.input_ports, choice, seed=seed, most=signature.most, times=signature.times)
+        for seed, choice in enumerate(CHECKED, start=1)
+    ]
     return parity_of(module, exported, cases, tolerance=TOLERANCES[precision][0])

@@ -230,6 +230,10 @@ class Encoder(Config):
             outputs["pooled"] = f"float[{axes} hidden_size]"
         return Ports.of({"pixels": pixels}, outputs)
 
+    def times(self) -> Mapping[str, int]:
+        """Pictures of any size are whole patches."""
+        return dict.fromkeys(("height", "width"), self.patch_size) if self.takes_any_size else {}
+
     def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
         """The heads must share the width evenly."""
         return uneven_heads(node.name, self.hidden_size, self.num_attention_heads)

@@ -31,13 +31,19 @@ def _within(size: int, most: int | None) -> int:
 
 
 def make_inputs(
-    ports: Sequence[Port], choice: Mapping[str, object], *, seed: int, most: Mapping[str, int] | None = None
+    ports: Sequence[Port],
+    choice: Mapping[str, object],
+    *,
+    seed: int,
+    most: Mapping[str, int] | None = None,
+    times: Mapping[str, int] | None = None,
 ) -> tuple[torch.Tensor, ...]:
-    """One tensor per port; `most` has the largest sizes by axis.
+    """One tensor per port; `most` has the largest sizes by axis, `times` what they are multiples of.
 
     Masks are true up to a length that differs between records, so that no row is all false.
     """
-    sizes = sizes_of(ports, choice, most or {})
+    factors = times or {}
+    sizes = {name: size * factors.get(name, 1) for name, size in sizes_of(ports, choice, most or {}).items()}
     generator = torch.Generator().manual_seed(seed)
     return tuple(_tensor(port.tensor, sizes, generator) for port in ports if port.tensor is not None)
 

@@ -14,12 +14,14 @@ from modelgraft.kernel.words.ports import Port
 class Signature:
     """What a graph made of a module takes and gives: port names with their types, in order.
 
-    most  the largest size of an axis, by its name, where a component takes no more
+    most   the largest size of an axis, by its name, where a component takes no more
+    times  what the size of an axis is a multiple of, where a component takes no others
     """
 
     inputs: tuple[tuple[str, Port], ...]
     outputs: tuple[tuple[str, Port], ...]
     most: Mapping[str, int] = field(default_factory=dict)
+    times: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def input_ports(self) -> tuple[Port, ...]:
@@ -45,4 +47,5 @@ def signature_of(node: Node, names: Sequence[str]) -> Signature:
             raise ExportError(f"its output {name} is {port}, not a tensor that is always there")
     limits = [limit for part in node.parts or (node,) for limit in part.config.most().items()]
     most = {name: min(size for other, size in limits if other == name) for name, _ in limits}
-    return Signature(tuple(given), tuple(node.out_ports.items()), most)
+    times = {name: factor for part in node.parts or (node,) for name, factor in part.config.times().items()}
+    return Signature(tuple(given), tuple(node.out_ports.items()), most, times)

@@ -156,6 +156,10 @@ class Config(BaseModel):
         """Give the largest size of an axis of the inputs, by its name, where the module takes no more: exports are traced within it."""
         return {}
 
+    def times(self) -> Mapping[str, int]:
+        """Give what the size of an axis of the inputs is a multiple of, by its name, where no others are taken: the side of a patch."""
+        return {}
+
     def export_facts(self) -> Mapping[str, Any]:
         """Give what exported graphs depend on, as plain values: all of it, unless a part changes no graph, such as a prompt."""
         return self.model_dump(mode="json")
