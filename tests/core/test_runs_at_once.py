@@ -289,6 +289,17 @@ def test_a_run_over_its_limit_ends_alone(tmp_path):
     assert not [text for text in ran.calls if text.startswith("slow")]
 
 
+@pytest.mark.parametrize("limit_s", [0, -1, "2 s"])
+def test_a_limit_that_means_nothing_is_refused(tmp_path, limit_s):
+    """With what it was and what is wanted."""
+    nodes = {"a": {"use": "toy/same", "in": {"x": "inputs.x"}}}
+    with opened(tmp_path, [handing_on()], nodes, outputs={"out": "a"}) as pipeline:
+        with pytest.raises(mg.InputError, match=f"limit_s is {limit_s!r}; wanted: seconds, more than 0, or None"):
+            pipeline.run(x="p", limit_s=limit_s)
+        with pytest.raises(mg.InputError, match="limit_s is"):
+            pipeline.stream(x="p", limit_s=limit_s)
+
+
 def test_cancel_stops_every_run_of_the_pipeline(tmp_path):
     """From another thread; runs that begin after it are runs like any other."""
     release, ran = threading.Event(), Counter()

@@ -231,7 +231,7 @@ class Pipeline:
     def _new_run(self, seed: int | None, *, limit_s: float | None = None, sink: Sink | None = None) -> Run:
         if seed is not None:
             refuse_seed(seed)
-        if limit_s is not None and not limit_s > 0:
+        if limit_s is not None and not (isinstance(limit_s, int | float) and limit_s > 0):
             raise InputError(f"limit_s is {limit_s!r}; wanted: seconds, more than 0, or None")
         found = self.opening.seed if seed is None else seed
         return Run(found, sink=sink, hooks=self._hooks, limit_s=limit_s, worded=self._worded, is_traced=self.opening.trace)
