@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from types import ModuleType
 
 import pytest
@@ -12,7 +13,7 @@ from modelgraft import Config, component
 from modelgraft.testing import ConformanceError, conform, imports_of, run_node
 
 
-def declare(forward, *, count=12, build=lambda config: torch.nn.Linear(3, 3)):
+def declare(forward, *, count=12, build=lambda config: torch.nn.Linear(3, 3), shared=None):
     """A component around `forward(linear, x)`, declared as float[batch tokens 3] on both sides."""
 
     class Module(torch.nn.Module):
@@ -33,6 +34,7 @@ def declare(forward, *, count=12, build=lambda config: torch.nn.Linear(3, 3)):
         module="toy_conformance:Module",
         inputs={"x": "float[batch tokens 3]"},
         outputs={"y": "float[batch tokens 3]"},
+        shared=shared,
     )
     class Map(Config):
         """Map."""
@@ -41,6 +43,20 @@ def declare(forward, *, count=12, build=lambda config: torch.nn.Linear(3, 3)):
             return count
 
     return Map
+
+
+def keep_a_moment(linear, x):
+    """What a call keeps on the module, another one may find there."""
+    linear.kept = x
+    time.sleep(0.005)
+    return linear(linear.kept) if linear.kept.shape == x.shape else linear(x) + 1
+
+
+def test_what_a_module_keeps_during_a_call_is_found():
+    """Unless it says that runs must take turns."""
+    with pytest.raises(ConformanceError, match=r"together: 'y' differs in \d of 8 calls made two at a time: declare shared=False"):
+        conform(declare(keep_a_moment))
+    conform(declare(keep_a_moment, shared=False))
 
 
 def test_a_sound_component_conforms():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +25,7 @@ from modelgraft.records.record_type import RecordType, Types, types_of
 from modelgraft.records.shipped import SHIPPED
 from modelgraft.records.values import describe, tensor_mismatch
 
+TIMES = 4  # that two calls are made at once
 SIZES = (5, 7, 11, 13, 17, 19, 23)  # for axes whose size is free: all different, none a divisor of another
 HEAVY = ("torch", "transformers", "onnxruntime", "numpy")
 
@@ -93,6 +96,7 @@ def conform(subject: Any, config: Mapping[str, Any] | None = None, *kinds: Recor
     numbers        no NaN comes of inputs that hold none
     repeatable     the same seed and inputs give the same outputs
     batch          a batch gives what its records give one by one
+    together       calls at the same time give what each gives alone, where the component is shared between runs
     parameters     the declared formula counts what the module holds, built on the meta device
     state          a state dict saved and loaded gives the same outputs
     """
@@ -118,6 +122,7 @@ def _broken_rules(
     again = open_node(subject, config)(*own(values, twin))
     yield from (("repeatable", f"'{name}' differs between two runs") for name in outputs if not same(outputs[name], again[name]))
     yield from (("batch", text) for text in _batch_law(trial, values, outputs))
+    yield from (("together", text) for text in _together_law(trial, values, outputs))
     yield from (("parameters", text) for text in _parameter_law(trial.node))
     if trial.loaded.state is not None:
         saved = open_node(subject, config, seed=1, state=trial.loaded.state.state_dict())(*own(values, twin))
@@ -250,6 +255,31 @@ def _batch_law(trial: Trial, values: list[Any], outputs: Mapping[str, Any]) -> I
         for index in range(2):
             if not same(whole[index : index + 1], singles[index][name], tolerance=1e-5):
                 yield f"'{name}' of record {index} in a batch differs from the record alone"
+
+
+def _together_law(trial: Trial, values: list[Any], outputs: Mapping[str, Any]) -> Iterator[str]:
+    """The batch and its second record, called in two threads at once, some times: what one call keeps, the other would find."""
+    if not trial.node.component.is_shared or not trial.loaded.is_shared:
+        return
+    single = [None if value is None else value[1:2] for value in values]
+    expected = (outputs, trial(*own(single, twin)))
+    gate = threading.Barrier(2)
+
+    def call(given: list[Any]) -> list[Mapping[str, Any]]:
+        try:
+            return [trial(*own(given, twin)) for _ in range(TIMES) if gate.wait(60) >= 0]
+        except BaseException:
+            gate.abort()  # so that the other does not wait for it
+            raise
+
+    with ThreadPoolExecutor(2) as threads:
+        both = [threads.submit(call, given) for given in (values, single)]
+        made = [each.result() for each in both]
+    for name in outputs:
+        pairs = [(alone[name], found[name]) for alone, each in zip(expected, made, strict=True) for found in each]
+        wrong = sum(not same(alone, found, tolerance=1e-5) for alone, found in pairs)
+        if wrong:
+            yield f"'{name}' differs in {wrong} of {len(pairs)} calls made two at a time: declare shared=False, or keep nothing in a call"
 
 
 def _parameter_law(node: Node) -> Iterator[str]:
