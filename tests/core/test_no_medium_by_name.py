@@ -25,6 +25,7 @@ ELSEWHERE: dict[str, dict[str, str]] = {
         "defaults.py": "the dtype",
         "calls.py": "the dtype",
         "conformance.py": "the dtype",
+        "examples.py": "the dtype",
         "palette.py": "the family of truth values",
         "picture.py": "the dtype, and the family of truth values",
     },
