@@ -124,3 +124,24 @@ def _say_plugin(session: Session, found: dict[str, Any], plugin: Plugin) -> None
         names = found[f"{what}s".replace(" ", "_")]
         if names:
             screen.say(f"  {what}{'s' * (len(names) > 1)}: {choices(names)}")
+    for name in found["backends"]:
+        screen.say(f"  {name} {_backend_in_words(session, name)}")
+
+
+def _backend_in_words(session: Session, name: str) -> str:
+    """What a backend says of itself, and what it runs on here."""
+    from modelgraft.engine.backend import open_backend
+
+    card = session.registry.backends[name]
+    try:
+        here = open_backend(session.registry, name).describe()
+    except PluginError as error:
+        here = str(error)
+    facts = [
+        *([f"weights in {choices(card.precisions, sort=False)}"] if card.precisions else []),
+        *([f"on {choices(card.devices, sort=False)}"] if card.devices else []),
+        *(["connected nodes as one call"] if card.fuses else []),
+        *(["can be exported"] if card.exports else []),
+        *([here] if here else []),
+    ]
+    return f"runs {', '.join(facts)}" if facts else "says nothing of itself"

@@ -9,7 +9,6 @@ from modelgraft.engine.backend import open_backend
 from modelgraft.engine.fusing import fuse, segments_of
 from modelgraft.kernel.planning.memory import Forecast, forecasts
 from modelgraft.kernel.words.amounts import UNKNOWN, in_bytes
-from modelgraft.kernel.words.backends import USUAL
 from modelgraft.kernel.words.plans import HEADS, NUMBERS
 from modelgraft.tools.unread import told, unread_parts
 
@@ -59,7 +58,7 @@ def _memory_document(plan: Plan) -> dict[str, Any]:
 def _parities(plan: Plan) -> dict[str, Mapping[str, Any]]:
     """How far the exports that are kept already are from torch, by the nodes that run them."""
     registry = plan.graph.graph.registry
-    names = {step.backend for step in plan.steps} & registry.backends.keys() - {USUAL}
+    names = {step.backend for step in plan.steps} & registry.backends.keys()
     backends = {name: open_backend(registry, name) for name in names}
     steps = [step for step in fuse(plan).steps if step.backend in backends] if backends else []
     found = {step.node.name: backends[step.backend].recorded(step.node, precision=step.precision or step.dtype) for step in steps}

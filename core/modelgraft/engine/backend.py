@@ -144,6 +144,10 @@ class Backend(Protocol):
         """
         return {}
 
+    def describe(self) -> str:
+        """What the backend runs on here, such as a library with its version, in a few words: told by `modelgraft plugins info`."""
+        return ""
+
     def export(self, plan: Plan, folder: Path, *, warnings: Sequence[str]) -> Mapping[str, Any]:  # noqa: ARG002 likewise
         """Write what the loaded nodes of a plan run into an empty folder, as something that runs without modelgraft.
 

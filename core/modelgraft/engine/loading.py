@@ -19,7 +19,8 @@ from modelgraft.engine.observers import call_watchers
 from modelgraft.engine.opening import Opening
 from modelgraft.engine.run import SERVING, NodeRuntime, tell
 from modelgraft.kernel.planning.memory import Need, forecasts_of, keeps, misfits, stays
-from modelgraft.kernel.words.errors import Cancelled, ModelgraftError, PluginError, Problem, SourceError, raise_if_any
+from modelgraft.kernel.shelf.registry import Registry
+from modelgraft.kernel.words.errors import Cancelled, ModelgraftError, PluginError, Problem, SourceError, choices, raise_if_any
 from modelgraft.kernel.words.graph import Node, SolvedGraph
 from modelgraft.kernel.words.guard import contained, said
 from modelgraft.kernel.words.kinds import defect_of
@@ -208,6 +209,8 @@ class Loader:
             raise
         if found:
             loaded = replace(loaded, warnings=(*loaded.warnings, *(f"{node.name}: {text}" for text in found)))
+        if unheeded := _unheeded(step, self._registry):
+            loaded = replace(loaded, warnings=(*loaded.warnings, unheeded))
         seconds = time.perf_counter() - start
         self._keep(node, loaded, held, {**blocks_of(loaded), **noted})
         watched = {"node": node.name, "component": node.component.id, "seconds": seconds}
@@ -329,6 +332,16 @@ def _with_remarks(loaded: Loaded, node: Node) -> Loaded:
     """The warnings that the checks have for the node, before those of its load."""
     remarks = [remark for part in (node, *node.parts) for remark in part.remarks]
     return replace(loaded, warnings=(*map(_in_a_line, remarks), *loaded.warnings)) if remarks else loaded
+
+
+def _unheeded(step: Step, registry: Registry) -> str:
+    """What a step is asked for and its backend does not obey; "" when there is nothing."""
+    card = registry.backends.get(step.backend)
+    if step.threads is None or step.node.component.module is None or card is None or "threads" in card.heeds:
+        return ""
+    others = [name for name, other in registry.backends.items() if "threads" in other.heeds]
+    found = f"{step.node.name}: `threads` is not for the {step.backend} backend, which gives no node threads of its own"
+    return f"{found}; it is for: {choices(others)}" if others else found
 
 
 def _in_a_line(remark: Problem) -> str:

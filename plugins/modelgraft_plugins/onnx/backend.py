@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelgraft.plugin import Backend, LoadContext, Loaded, Node, Plan, open_backend
 from modelgraft_plugins.onnx import keys, store
+from modelgraft_plugins.onnx.runtime import installed
 
 if TYPE_CHECKING:
     from modelgraft_plugins.onnx.loading import Loads
@@ -48,6 +49,10 @@ class OnnxBackend(Backend):
     def recorded(self, node: Node, *, precision: str) -> Mapping[str, Any]:
         """The manifest of the export that the node would run, when one is kept and was proven on this kind of processor."""
         return keys.recorded(node, precision=precision)
+
+    def describe(self) -> str:
+        """The distribution of onnxruntime that is installed, and its version."""
+        return installed()
 
     def export(self, plan: Plan, folder: Path, *, warnings: Sequence[str]) -> Mapping[str, Any]:
         """The ONNX segments of a plan, with a manifest and a script that runs them on onnxruntime and numpy alone."""

@@ -54,6 +54,11 @@ def _why_missing(said: str) -> str:
     return f"the onnx backend needs onnxruntime, which is not installed: pip install {GPU} (or onnxruntime)"
 
 
+def installed() -> str:
+    """The distribution that is installed, and its version, in words; onnxruntime is not imported for it."""
+    return next((f"{name} {version(name)}" for name in (GPU, "onnxruntime") if _installed(name)), "onnxruntime is not installed")
+
+
 def _installed(distribution: str) -> bool:
     try:
         return bool(version(distribution))

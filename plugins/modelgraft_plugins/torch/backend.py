@@ -1,28 +1,12 @@
-"""The torch backend: modules as they are, called eagerly and without gradients, and plain code as it is."""
+"""The torch backend as the core speaks to it: torch itself is imported when the first node is loaded."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
-from dataclasses import replace
+from importlib.metadata import version
 
-import torch
-
-from modelgraft.plugin import (
-    DTYPES,
-    Backend,
-    Bind,
-    InputError,
-    LoadContext,
-    Loaded,
-    bound_function,
-    choices,
-    in_torch,
-    is_driven,
-    load_code,
-    load_driven,
-    load_module,
-    placed,
-)
+from modelgraft.plugin import Backend, LoadContext, Loaded
 
 
 class TorchBackend(Backend):
@@ -36,23 +20,16 @@ class TorchBackend(Backend):
         Raises SourceError for a checkpoint that does not fit, PluginError for code that cannot be imported or built, InputError for
         a device that is not there.
         """
-        context, component = placed(context), context.node.component
-        if context.precision not in ("", context.dtype):
-            found = f"{context.node.name}: the torch backend has no precision '{context.precision}'"
-            raise InputError(f"{found}; run the node on onnx, or choose a dtype: {choices(DTYPES)}")
-        if component.function is not None:
-            return Loaded(bound_function(component.function, context.node))
-        if component.load is not None:
-            return load_code(context)
-        module, kept, warnings = load_module(context, shared)
-        if context.threads is not None:
-            warnings = (*warnings, f"{context.node.name}: torch has one number of threads for the whole process; `threads` is for onnx")
-        if is_driven(context.node):
-            return replace(load_driven(module, context), warnings=warnings, keeps=kept)
-        bind = module.bind if isinstance(module, Bind) else None
-        return Loaded(in_torch(module, context), state=module, bind=bind, warnings=warnings, keeps=kept)
+        from modelgraft_plugins.torch.loading import load
+
+        return load(context, shared)
 
     def close(self) -> None:
         """Give cached device memory back."""
-        if torch.cuda.is_available():
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+    def describe(self) -> str:
+        """The version of torch, which says what it was built for."""
+        return f"torch {version('torch')}"

@@ -1,0 +1,242 @@
+"""A backend is one plugin: what it says beforehand is checked, and the core asks it by methods, without knowing its name."""
+
+from __future__ import annotations
+
+import ast
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import modelgraft as mg
+from modelgraft.cli import main
+from modelgraft.engine.backend import Backend, StaleLoad, open_backend
+from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.kernel.words.backends import BackendCard
+from modelgraft.plugin import InputError, Keeper, KeptItem, PluginError
+from modelgraft.sources import seals
+from modelgraft.sources.storage import cache_root
+from modelgraft.tools.exporting import export_graph, exporting_backend
+from modelgraft.tools.keeping import Keeping
+from modelgraft_plugins import projectors
+from modelgraft_plugins.torch import register_backends
+
+GRAPH = """
+modelgraft: 1
+inputs: {x: "float[batch n 5]"}
+nodes: {a: {use: projector/linear, with: {in_features: 5, out_features: 3}, in: {x: inputs.x}}}
+outputs: {y: a}
+"""
+
+
+class Negating(Backend):
+    """A third backend in one class: torch's numbers with the other sign."""
+
+    name = "negating"
+    harmed = 0
+
+    def load(self, context, shared):
+        loaded = open_backend(context.registry, "torch").load(context, shared)
+        return replace(loaded, call=lambda *values: -loaded.call(*values))
+
+    def recorded(self, node, *, precision):
+        return {"parity": {"relative": 0.5, "overall": 0.25, "same": None}, "weights": f"{precision} of {node.name}"}
+
+    def export(self, plan, folder, *, warnings):
+        if Negating.harmed:
+            Negating.harmed -= 1
+            raise StaleLoad("harmed")
+        (folder / "negate.txt").write_text(plan.graph.name)
+        return {"segments": [], "not_exported": {}, "warnings": list(warnings)}
+
+
+class Plain:
+    """As one that knows of `load` alone."""
+
+    def load(self, context, shared):
+        return open_backend(context.registry, "torch").load(context, shared)
+
+
+class Notes(Keeper):
+    """Keeps sealed notes."""
+
+    kind = "notes"
+
+    def items(self):
+        for path in sorted((cache_root() / "notes").glob("*.json")):
+            yield KeptItem("notes", path.stem, path, "a note", cache_root() / "notes" / ".lock")
+
+    def complaints(self, item):
+        try:
+            seals.read_sealed(item.path)
+        except seals.BrokenSeal as error:
+            yield item.path, str(error)
+
+
+def plugin_with(**registered):
+    """A plugin that registers with hooks: hook=((name, target), facts)."""
+    plugin = ModuleType("third")
+    for name, (words, facts) in registered.items():
+        hook = f"register_{name}"
+        setattr(plugin, hook, mg.hookimpl(lambda register, words=words, facts=facts: register(*words, **facts), specname=hook))
+    return plugin
+
+
+def registry_of(name="negating", attribute="Negating", **facts):
+    """A registry with torch, projectors, and a plugin with a backend of this file and a keeper."""
+    third = plugin_with(backends=((name, f"{__name__}:{attribute}"), facts), keepers=(("notes", f"{__name__}:Notes"), {}))
+    torch = ModuleType("torch_plugin")
+    torch.register_backends = register_backends
+    return assemble({"third": third, "torch": torch, "projectors": projectors})
+
+
+def graph_of(tmp_path, registry):
+    (tmp_path / "g.yaml").write_text(GRAPH)
+    return mg.load(tmp_path / "g.yaml", registry=registry)
+
+
+def test_what_a_backend_says_beforehand_is_read_into_its_card():
+    """With nothing imported: its target lies nowhere."""
+    facts = {"fuses": True, "exports": True, "precisions": ["int3"], "devices": ("cpu", "npu"), "heeds": ["threads"]}
+    card = assemble({"third": plugin_with(backends=(("far", "nowhere:At"), facts))}).backends["far"]
+    assert card == BackendCard("nowhere:At", True, True, ("int3",), ("cpu", "npu"), ("threads",))
+    assert [card.takes(device) for device in ("auto", "cpu", "npu", "npu:12")] == [True] * 4
+    assert [card.takes(device) for device in ("cpu:0", "cuda", "npu:x", "npu:1234", "NPU", "")] == [False] * 6
+    assert card.devices_in_words == "auto, cpu, npu or npu:1"
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"fuses": "yes"}, "the backend 'far' has fuses='yes'; wanted: True or False"),
+        ({"devices": "cpu"}, "the backend 'far' has the devices 'cpu'; wanted: a list of names"),
+        ({"heeds": [1]}, "the backend 'far' has the heeds [1]; wanted: a list of names"),
+        ({"precision": ["int3"]}, "the backend 'far' says 'precision' of itself; known is: fuses, exports, precisions, devices, heeds."),
+    ],
+)
+def test_what_means_nothing_on_a_card_is_refused_with_what_is_known(facts, said):
+    assert said in assemble({"third": plugin_with(backends=(("far", "nowhere:At"), facts))}).plugins["third"].error
+
+
+def test_a_third_backend_runs_is_planned_and_tells_what_it_has_kept(tmp_path, capsys):
+    """One class and one line of registration: no file of the core knows it."""
+    import torch
+
+    registry = registry_of(precisions=("float32",), devices=("cpu", "npu"))
+    graph, x = graph_of(tmp_path, registry), torch.randn(2, 4, 5)
+    with mg.open(graph, backend="negating") as mine, mg.open(graph, backend="torch") as theirs:
+        assert torch.equal(mine.run(x=x)["y"], -theirs.run(x=x)["y"])
+    with pytest.raises(InputError, match=r"device is 'cuda:1'; wanted: auto, cpu, npu or npu:1"):
+        mg.plan(graph, backend="negating", device="cuda:1")
+    with pytest.raises(InputError, match=r"the negating backend has no dtype 'float16'; it has float32"):
+        mg.plan(graph, backend="negating", dtype="float16")
+    from modelgraft.cli.tables import plan_document
+
+    assert plan_document(mg.plan(graph, backend="negating"))["parity"]["a"]["weights"] == "float32 of a"
+    assert plan_document(mg.plan(graph))["parity"] == {}
+
+
+def test_threads_are_told_not_to_be_heeded_where_a_backend_does_not_say_so(tmp_path):
+    """By the core, for every backend; one that heeds them is named."""
+    for heeds, said in ((), 1), (("threads",), 0):
+        registry = registry_of(heeds=heeds)
+        with mg.open(graph_of(tmp_path, registry), backend="negating", threads=1) as pipeline:
+            found = [text for text in pipeline.load() if "`threads` is not for the negating backend" in text]
+        assert len(found) == said
+    with mg.open(graph_of(tmp_path, registry), backend="torch", threads=1) as pipeline:
+        assert any("`threads` is not for the torch backend, " in text and text.endswith("it is for: negating") for text in pipeline.load())
+
+
+def test_a_backend_that_has_only_load_gets_the_other_answers(tmp_path):
+    """As one that was written before there were others."""
+    import torch
+
+    backend = open_backend(registry_of("plain", "Plain"), "plain")
+    assert (backend.name, backend.auto_device("cuda:0"), backend.recorded(None, precision="float32")) == ("plain", "cuda:0", {})
+    assert (backend.describe(), backend.close()) == ("", None)
+    with pytest.raises(InputError, match="the plain backend writes nothing for others"):
+        backend.export(None, tmp_path, warnings=())
+    with mg.open(graph_of(tmp_path, registry_of("plain", "Plain")), backend="plain") as pipeline:
+        assert pipeline.run(x=torch.ones(1, 2, 5))["y"].shape == (1, 2, 3)
+
+
+def test_a_graph_is_exported_by_the_backend_that_says_it_can(tmp_path, monkeypatch):
+    """Loaded anew when what was loaded has been harmed; without such a backend that is one error."""
+    registry = registry_of(exports=True)
+    assert exporting_backend(registry) == "negating"
+    monkeypatch.setattr(Negating, "harmed", 2)
+    opened = []
+
+    def open_pipeline(graph):
+        opened.append(graph)
+        return mg.open(graph, backend="negating")
+
+    manifest = export_graph(mg.check(graph_of(tmp_path, registry)), tmp_path / "out", backend="negating", open_pipeline=open_pipeline)
+    assert (len(opened), len(manifest["warnings"])) == (3, 1)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["negate.txt"]
+    with pytest.raises(PluginError, match="no plugin offers a backend that writes what it runs"):
+        exporting_backend(registry_of())
+
+
+def test_what_a_plugin_keeps_is_listed_proven_and_deleted_by_its_keeper(tmp_path, monkeypatch):
+    """A kind of its own; those of the core cannot be taken."""
+    monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "cache"))
+    seals.write_sealed(cache_root() / "notes" / "a.json", {"x": 1})
+    seals.write_sealed(cache_root() / "notes" / "b.json", {"x": 2})
+    keeping = Keeping(registry_of())
+    assert list(keeping.keepers) == ["notes", "conversions", "results", "downloads"]
+    a, b = keeping.items()
+    assert (a.name, keeping.bytes_of(a)) == ("a", a.path.stat().st_size)
+    assert keeping.verify(a) == []
+    b.path.write_bytes(b.path.read_bytes().replace(b"2", b"3"))
+    (broken,) = keeping.verify(b)
+    assert (broken.path, broken.is_deleted, keeping.items()) == (b.path, True, [a])
+    assert keeping.delete(a)
+    assert keeping.items() == []
+    thief = assemble({"thief": plugin_with(keepers=(("results", "nowhere:At"), {}))}).plugins["thief"]
+    assert list(map(str, thief.lost)) == ["kept kind results (it belongs to modelgraft itself)"]
+
+
+def test_plugins_info_says_what_a_backend_is_and_runs_on(capsys):
+    assert main(["plugins", "info", "onnx"]) == 0
+    said = capsys.readouterr().out
+    assert (
+        "onnx runs weights in float32, float16, int8, w8, w4, on cpu, cuda, connected nodes as one call, can be exported, onnxruntime"
+        in said
+    )
+    assert main(["plugins", "info", "torch", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["backends"] == ["torch"]
+
+
+# What the core may say of ONNX, by file: the package onnxruntime as one of the heavy ones, and the help of a command that is fixed.
+ALLOWED = {
+    "kernel/words/guard.py": {"onnxruntime"},  # a traceback through it is not the plugin's own code
+    "testing/conformance.py": {"onnxruntime"},  # what a light module must not import
+    "cli/exports.py": {"Write the ONNX segments of a graph, proven equal to torch, with a manifest and a script that runs them."},
+}
+
+
+def test_no_code_of_the_core_names_the_onnx_backend():
+    """Names, imports and texts; docstrings are prose, except those of commands, which are their help."""
+    core = Path(mg.__file__).parent
+    found = {}
+    for path in sorted(core.rglob("*.py")):
+        file = path.relative_to(core).as_posix()
+        words = {word for word in _words_of(ast.parse(path.read_text("utf-8")), is_help=file.startswith("cli/")) if "onnx" in word.lower()}
+        if words - ALLOWED.get(file, set()):
+            found[file] = words
+    assert found == {}
+
+
+def _words_of(tree: ast.Module, *, is_help: bool):
+    """All that is no comment: identifiers, modules, and texts that are no docstrings."""
+    holders = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    prose = {id(node.body[0].value) for node in ast.walk(tree) if isinstance(node, holders) and ast.get_docstring(node) is not None}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and (is_help or id(node) not in prose):
+            yield node.value
+        for name in ("id", "attr", "arg", "module", "name", "asname"):
+            if isinstance(found := getattr(node, name, None), str):
+                yield found
