@@ -17,11 +17,11 @@ from typing import Annotated, Any
 import typer
 
 from modelgraft.cli.options import AsJson, seconds
+from modelgraft.cli.proof import FAILED, Finding, failed
 from modelgraft.cli.session import session_of
 from modelgraft.kernel.words.errors import PluginError
-from modelgraft.testing.proof import FAILED, Finding, failed
 
-PROGRAM = "from modelgraft.testing.proof import run_process; run_process()"
+PROGRAM = "from modelgraft.cli.proof import run_process; run_process()"
 LIMIT_S = 120.0  # of each thing that is looked at; importing torch on a busy machine is the longest of what is usual
 
 
