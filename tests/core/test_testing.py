@@ -102,6 +102,110 @@ def test_state_that_is_not_saved_is_found():
         conform(declare(lambda linear, x: linear(x), build=Leaky))
 
 
+class Base(torch.nn.Linear):
+    """A layer with something beside its call."""
+
+    def __init__(self, config=None):
+        super().__init__(3, 3)
+
+
+class Sound(Base):
+    optional_keys = ("bias",)
+
+    def from_checkpoint(self, weights):
+        return weights.state()
+
+    def after_load(self, *, quietly=False):
+        """Options of its own may have defaults."""
+
+    def prepare(self, context):
+        self.prepared = True
+
+    def bind(self, runtime):
+        self.runtime = runtime
+
+
+class Misspelt(Base):
+    def after_loaded(self):
+        """Nobody calls this."""
+
+
+class Static(Base):
+    @staticmethod
+    def from_checkpoint(config, weights):
+        """The form of old."""
+
+
+class Method(Base):
+    def optional_keys(self):
+        return ()
+
+
+class Greedy(Base):
+    def after_load(self, context):
+        """It is called with nothing."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (Misspelt, r"protocol: nobody asks for 'after_loaded': is 'after_load' meant\? Tie weights"),
+        (Static, r"protocol: 'from_checkpoint' takes \(config, weights\); it is called as from_checkpoint\(weights\)\. Give the tensors"),
+        (Method, "protocol: 'optional_keys' is a method; wanted: an attribute or a property"),
+        (Greedy, r"protocol: 'after_load' takes \(context\); it is called as after_load\(\)"),
+    ],
+)
+def test_what_a_module_has_beside_its_call_is_what_is_asked_for(kind, message):
+    """A misspelt method does nothing, and another signature fails where nobody looks."""
+    home = ModuleType("toy_protocol")
+    home.Module, home.Sound = kind, Sound
+    sys.modules["toy_protocol"] = home
+
+    def declared(name):
+        @component(
+            "toy/beside", kind="projector", module=f"toy_protocol:{name}",
+            inputs={"x": "float[batch tokens 3]"}, outputs={"y": "float[batch tokens 3]"},
+        )  # fmt: skip
+        class Beside(Config):
+            """Map."""
+
+            def parameters(self):
+                return 12
+
+        return Beside
+
+    conform(declared("Sound"))
+    with pytest.raises(ConformanceError, match=message):
+        conform(declared("Module"))
+
+
+def test_what_a_load_function_gives_is_looked_at_too():
+    """`bind`, `close` and `warnings` are what such code is asked for."""
+
+    class Opened:
+        def __call__(self, texts):
+            return texts
+
+        def warning(self):
+            return ()
+
+        def close(self, force):
+            """It is called with nothing."""
+
+    home = ModuleType("toy_protocol")
+    home.load = lambda config, context: Opened()
+    sys.modules["toy_protocol"] = home
+
+    @component("toy/opened", kind="preprocess", load="toy_protocol:load", inputs={"x": "text"}, outputs={"y": "text"})
+    class Echo(Config):
+        """Say it again."""
+
+    with pytest.raises(ConformanceError) as broken:
+        conform(Echo)
+    assert "'close' takes (force); it is called as close()" in str(broken.value)
+    assert "nobody asks for 'warning': is 'warnings' meant?" in str(broken.value)
+
+
 def test_a_component_runs_alone():
     """Inputs go in by name; a name that is no port is refused."""
 

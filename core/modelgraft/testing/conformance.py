@@ -24,6 +24,7 @@ from modelgraft.records.record import Record
 from modelgraft.records.record_type import RecordType, Types, types_of
 from modelgraft.records.shipped import SHIPPED
 from modelgraft.records.values import describe, tensor_mismatch
+from modelgraft.testing.protocols import protocol_law
 
 TIMES = 4  # that two calls are made at once
 SIZES = (5, 7, 11, 13, 17, 19, 23)  # for axes whose size is free: all different, none a divisor of another
@@ -99,6 +100,7 @@ def conform(subject: Any, config: Mapping[str, Any] | None = None, *kinds: Recor
     together       calls at the same time give what each gives alone, where the component is shared between runs
     parameters     the declared formula counts what the module holds, built on the meta device
     state          a state dict saved and loaded gives the same outputs
+    protocol       what it has beside its call (`prepare`, `bind`, ...) is spelt and called as `modelgraft.plugin` says
     """
     broken = [f"{rule}: {text}" for rule, text in _broken_rules(subject, config, kinds, inputs)]
     if broken:
@@ -124,6 +126,7 @@ def _broken_rules(
     yield from (("batch", text) for text in _batch_law(trial, values, outputs))
     yield from (("together", text) for text in _together_law(trial, values, outputs))
     yield from (("parameters", text) for text in _parameter_law(trial.node))
+    yield from (("protocol", text) for text in _protocol_law(trial))
     if trial.loaded.state is not None:
         saved = open_node(subject, config, seed=1, state=trial.loaded.state.state_dict())(*own(values, twin))
         yield from (
@@ -280,6 +283,14 @@ def _together_law(trial: Trial, values: list[Any], outputs: Mapping[str, Any]) -
         wrong = sum(not same(alone, found, tolerance=1e-5) for alone, found in pairs)
         if wrong:
             yield f"'{name}' differs in {wrong} of {len(pairs)} calls made two at a time: declare shared=False, or keep nothing in a call"
+
+
+def _protocol_law(trial: Trial) -> Iterator[str]:
+    component, loaded = trial.node.component, trial.loaded
+    if component.module is not None:
+        yield from protocol_law(loaded.state, is_module=True)
+    elif component.load is not None:
+        yield from protocol_law(loaded.call, is_module=False)
 
 
 def _parameter_law(node: Node) -> Iterator[str]:
