@@ -33,7 +33,7 @@ def print_plan(plan: Plan, screen: Screen) -> None:
     for part in segments:
         screen.say(f"one {part.steps[0].backend} session: {part.name}")
     for name, parity in _parities(plan).items():
-        screen.say(f"exported: {name}, {_told(parity)}")
+        screen.say(f"{parity.get('how', 'exported')}: {name}, {_told(parity)}")
     for cut in cuts:
         screen.say(f"cut between {cut.giver} and {cut.taker}: {cut.reason}")
     unknown = [step.node.name for step in plan.steps if step.parameters.total is None]

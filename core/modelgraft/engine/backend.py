@@ -139,8 +139,8 @@ class Backend(Protocol):
     def recorded(self, node: Node, *, precision: str) -> Mapping[str, Any]:  # noqa: ARG002 for those who have something to tell
         """What an earlier load has left behind of a node: told by `modelgraft plan`, and worked out without loading anything.
 
-        A mapping with `parity` (how far it is from torch: the fields of Parity) and `weights` (how they are held, in words);
-        empty when nothing is known.
+        A mapping with `parity` (how far it is from torch: the fields of Parity; `how` beside them says what was done, where that
+        is not "exported") and `weights` (how they are held, in words); empty when nothing is known.
         """
         return {}
 
