@@ -27,6 +27,7 @@ PIECE = 1 << 18  # numbers that are drawn at a time: 1 MB of float32 stays in th
 ROOM = ("empty", "empty_strided", "empty_like", "new_empty", "new_empty_strided")  # operators that give memory, not numbers
 WHOLE = ("normal_", "uniform_", "zero_", "fill_")  # those that leave nothing of what was there
 # Those that treat every number alike, so that they may be done piece by piece.
+FIXED = ("zero_", "fill_")  # those that may be done to a part later, in any dtype
 ALIKE = (*WHOLE, "mul_", "add_", "sub_", "div_", "clamp_", "clamp_min_", "clamp_max_")
 
 
@@ -41,10 +42,14 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """Memory that nobody has written to: what is to be drawn into it, and a tensor that keeps its place from others."""
+    """Memory that nobody has written to: what is to be drawn into it, a tensor that keeps its place from others, and what is set last.
+
+    parts  of a part of it each, with a tensor that says which; such as the embedding of padding, which is zeros
+    """
 
     owner: Tensor
     draws: tuple[Draw, ...] = ()
+    parts: tuple[tuple[Tensor, Draw], ...] = ()
 
 
 class deferred(seeded):  # type: ignore[no-untyped-call]  # noqa: N801 as seeded; read as `with deferred(7) as draws:`
@@ -84,19 +89,26 @@ class deferred(seeded):  # type: ignore[no-untyped-call]  # noqa: N801 as seeded
 
     def _puts_off(self, name: str, draw: Draw, tensor: Tensor) -> bool:
         found = self.pending.get(_place(tensor))
-        if found is None or not _is_whole(tensor) or any(_tensors((draw.args, draw.options))):
+        if found is None or any(_tensors((draw.args, draw.options))):
             return False
-        if name not in WHOLE and not found.draws:
-            return False  # it changes numbers that are not there
-        before = () if name in WHOLE else found.draws
-        self.pending[_place(tensor)] = Pending(found.owner, (*before, draw))
+        if _is_whole(tensor) and name in WHOLE:
+            now = Pending(found.owner, (draw,))
+        elif _is_whole(tensor) and found.draws and not found.parts:
+            now = Pending(found.owner, (*found.draws, draw))
+        elif name in FIXED and found.draws and tensor.dtype is found.owner.dtype:
+            now = Pending(found.owner, found.draws, (*found.parts, (tensor, draw)))
+        else:
+            return False  # it changes numbers that are not there yet
+        self.pending[_place(tensor)] = now
         return True
 
     def settle(self, tensor: Tensor) -> None:
         """Draw what was put off of the memory of a tensor, because somebody looks at it or writes to a part of it."""
         found = self.pending.pop(_place(tensor), None) if tensor.device.type == "cpu" else None
         if found is not None and found.draws:
-            _in_pieces(_flat(found.owner), found.draws, self._generator)
+            with torch.no_grad():
+                _in_pieces(_flat(found.owner), found.draws, self._generator)
+                _set_parts(_flat(found.owner), found.parts)
 
 
 class _Looking(TorchFunctionMode):
@@ -129,7 +141,7 @@ def draw(module: torch.nn.Module, draws: deferred, *, seed: int, dtype: torch.dt
             name, parameter = alone[place]
             found, wanted = draws.pending.pop(place), dtype if parameter.is_floating_point() else parameter.dtype
             if found.draws:
-                parameter.data = _drawn(parameter, found.draws, generator_of(seed, name), wanted)
+                parameter.data = _drawn(parameter, found, generator_of(seed, name), wanted)
 
         with ThreadPoolExecutor(max_workers=max(1, torch.get_num_threads())) as pool:
             list(pool.map(one, alone))
@@ -140,17 +152,25 @@ def generator_of(seed: int, name: str) -> torch.Generator:
     return torch.Generator().manual_seed((seed * 0x9E3779B1 + zlib.crc32(name.encode())) & 0x7FFF_FFFF_FFFF_FFFF)
 
 
-def _drawn(parameter: Tensor, draws: Sequence[Draw], generator: torch.Generator, wanted: torch.dtype) -> Tensor:
+def _drawn(parameter: Tensor, found: Pending, generator: torch.Generator, wanted: torch.dtype) -> Tensor:
     """The numbers of a parameter: in its own memory, or in that of another dtype, of which each piece is filled by way of a small one."""
     if wanted is parameter.dtype:
-        _in_pieces(_flat(parameter), draws, generator)
-        return parameter.detach()
-    numbers = torch.empty(parameter.numel(), dtype=wanted)
-    room = torch.empty(min(parameter.numel(), PIECE), dtype=parameter.dtype)
-    for piece in numbers.split(PIECE):  # type: ignore[no-untyped-call]
-        _in_pieces(room[: len(piece)], draws, generator)
-        piece.copy_(room[: len(piece)])
-    return numbers.as_strided(parameter.shape, parameter.stride())
+        memory = _flat(parameter)
+        _in_pieces(memory, found.draws, generator)
+    else:
+        memory = torch.empty(parameter.numel(), dtype=wanted)
+        room = torch.empty(min(parameter.numel(), PIECE), dtype=parameter.dtype)
+        for piece in memory.split(PIECE):  # type: ignore[no-untyped-call]
+            _in_pieces(room[: len(piece)], found.draws, generator)
+            piece.copy_(room[: len(piece)])
+    _set_parts(memory, found.parts)
+    return memory.as_strided(parameter.shape, parameter.stride())
+
+
+def _set_parts(memory: Tensor, parts: Sequence[tuple[Tensor, Draw]]) -> None:
+    """Set parts of what was drawn."""
+    for which, found in parts:
+        found.operator(memory.as_strided(which.shape, which.stride(), which.storage_offset()), *found.args, **found.options)
 
 
 def _in_pieces(memory: Tensor, draws: Sequence[Draw], generator: torch.Generator) -> None:
