@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from modelgraft.engine.ledger import Ledger
+from modelgraft.engine.modules.protocol import Close
 from modelgraft.kernel.words.errors import InputError, ModelgraftError, PluginError
 from modelgraft.kernel.words.graph import Node
 from modelgraft.kernel.words.guard import contained, place_of, said
@@ -173,9 +174,8 @@ class _Plain(Backend):
         return loaded
 
     def close(self) -> None:
-        close = getattr(self._backend, "close", None)
-        if close is not None:
-            close()
+        if isinstance(self._backend, Close):
+            self._backend.close()
 
 
 def open_backend(registry: Registry, name: str) -> Backend:

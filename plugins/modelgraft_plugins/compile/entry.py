@@ -17,6 +17,7 @@ from torch._dynamo.exc import TorchDynamoException
 from modelgraft.plugin import ExportError, NodeRuntime
 
 COMPILERS = ("g++", "clang++")
+MOST_FORMS = 8  # of one module: as many as torch itself makes of one function (torch._dynamo.config.recompile_limit)
 OFF = "torch.compile is switched off here (TORCHDYNAMO_DISABLE, or torch.compiler.set_stance)"
 
 
@@ -37,9 +38,8 @@ def why_not(device: str) -> str:
 class Compiled:
     """A module as torch.compile makes it, called with its inputs in order.
 
-    Sizes that need other code are compiled when they come, and told as a warning of the run. torch stops at eight forms of one
-    module (`torch._dynamo.config.recompile_limit`); what comes then, or cannot be compiled, is computed by the module as it is,
-    and told too.
+    Sizes that need other code are compiled when they come, up to MOST_FORMS, and told as a warning of the run. What comes then,
+    or cannot be compiled, is computed by the module as it is, and told too.
     """
 
     def __init__(self, name: str, module: torch.nn.Module, inputs: Sequence[str]) -> None:
@@ -74,14 +74,19 @@ class Compiled:
         """Run the code for these sizes, compile it, or run the module itself, in this order."""
         before = self.forms
         try:
-            found = self._run(*values)
-        except TorchDynamoException as error:
+            found = self._run(*values) if before < MOST_FORMS else self._bounded(*values)
+        except RuntimeError as error:  # as what the compiler raises is
             found = self.module(*values)  # which may say better what is wrong with its inputs
             self._tell_refused(values, reason_of(error))
             return found
         if self.forms != before:
-            self._tell(f"{self.name} was compiled anew for {self._sizes(values)}: form {self.forms}, of at most {_limit()}")
+            self._tell(f"{self.name} was compiled anew for {self._sizes(values)}: form {self.forms}, of at most {MOST_FORMS}")
         return found
+
+    def _bounded(self, *values: Any) -> Any:
+        """Run the code that is there. Raises RuntimeError for sizes that need other code."""
+        with torch.compiler.set_stance("fail_on_recompile"):
+            return self._run(*values)
 
     def _tell_refused(self, values: Sequence[Any], reason: str) -> None:
         if reason not in self._refused:
@@ -105,10 +110,6 @@ def _own(module: torch.nn.Module) -> Any:
 
     code = run.__code__.replace(co_name=f"{type(module).__name__}_{id(module):x}")
     return FunctionType(code, run.__globals__, code.co_name, run.__defaults__, run.__closure__)
-
-
-def _limit() -> int:
-    return int(torch._dynamo.config.recompile_limit)
 
 
 def reason_of(error: BaseException) -> str:
