@@ -91,7 +91,7 @@ class Causal(LanguageModel):
 
     def torch_decoder(self) -> Decoder:
         """The decoder in torch."""
-        if self._plain is not None:
+        if self._plain is not None and not self._is_both_ways:
             return Remembering(plain.Decoder(self._plain), self.embed)
         from modelgraft_plugins.llm.decoders import CausalDecoder
 
