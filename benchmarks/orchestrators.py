@@ -140,7 +140,7 @@ def modelgraft_graph(shape: Shape, code: Mapping[int, Body]) -> Any:
     import yaml
 
     import modelgraft as mg
-    from modelgraft.kernel.shelf.registry import assemble
+    from modelgraft.installed.discovery import assemble
 
     parts = []
     for count, function in code.items():

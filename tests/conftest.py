@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from modelgraft.kernel.shelf.registry import GROUP
+from modelgraft.installed.discovery import GROUP
 
 # A busy machine is no fault of what is tested: nothing is judged by the time that an example takes.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

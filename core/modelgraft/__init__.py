@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.api import plan as plan
     from modelgraft.api import show as show
     from modelgraft.building import Graph as Graph
+    from modelgraft.declaring import component as component
     from modelgraft.engine.events import Event as Event
     from modelgraft.engine.pipeline import Pipeline as Pipeline
     from modelgraft.engine.result import Result as Result
@@ -30,8 +31,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.kernel.words.kinds import Component as Component
     from modelgraft.kernel.words.kinds import Config as Config
     from modelgraft.kernel.words.kinds import Dim as Dim
-    from modelgraft.kernel.words.kinds import component as component
-    from modelgraft.kernel.words.plans import Plan as Plan
+    from modelgraft.kernel.words.plan import Plan as Plan
     from modelgraft.kernel.words.ports import Port as Port
     from modelgraft.kernel.words.ports import Ports as Ports
     from modelgraft.kernel.words.ports import Space as Space
@@ -64,7 +64,7 @@ _HOMES = {
     "NodeError": "kernel.words.errors",
     "NodeTimeout": "kernel.words.errors",
     "Pipeline": "engine.pipeline",
-    "Plan": "kernel.words.plans",
+    "Plan": "kernel.words.plan",
     "PluginError": "kernel.words.errors",
     "Port": "kernel.words.ports",
     "Ports": "kernel.words.ports",
@@ -79,7 +79,7 @@ _HOMES = {
     "Thermal": "records.heats",
     "Video": "records.videos",
     "check": "api",
-    "component": "kernel.words.kinds",
+    "component": "declaring",
     "components": "tools.catalog",
     "hookimpl": "kernel.shelf.hooks",
     "load": "api",

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 from modelgraft.building import Graph, allowed
 from modelgraft.engine.backend import open_backend
 from modelgraft.engine.opening import Opening, Placing, in_environment, option, taking
+from modelgraft.installed import discovery as installed
 from modelgraft.kernel.checking import placement
 from modelgraft.kernel.language import expand
 from modelgraft.kernel.planning import planner
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.kernel.words.graph import GraphSpec, Node, SolvedGraph
-from modelgraft.kernel.words.plans import Plan
+from modelgraft.kernel.words.plan import Plan
 from modelgraft.sources.storage import remember_results
 from modelgraft.tools.checked import checked
+from modelgraft.tools.plan_tables import ShownPlan
 
 if TYPE_CHECKING:
     from modelgraft.engine.pipeline import Pipeline
@@ -41,7 +43,8 @@ def load(
 
     Raises GraphError with every problem of the documents.
     """
-    return Graph.of(expand.load_graph(graph, params=params, registry=registry, allow=allowed(allow)), params=params)
+    found = registry if registry is not None else installed.discover()
+    return Graph.of(expand.load_graph(graph, params=params, registry=found, allow=allowed(allow)), params=params)
 
 
 def check(graph: Subject, *, offline: bool = True) -> SolvedGraph:
@@ -74,7 +77,9 @@ def plan(graph: Subject, planning: Planning) -> Plan:
     solved = check(graph)
     placement.refuse_device(solved.graph.registry, planning.backend, planning.device)
     built = _count_built if planning.exact else None
-    found = planner.plan(solved, wanted=planning.wanted, count_built=built, asked=planning.placement(), otherwise=in_environment())
+    found = planner.plan(
+        solved, made=ShownPlan, wanted=planning.wanted, count_built=built, asked=planning.placement(), otherwise=in_environment()
+    )
     _refuse_backends(found)
     return found
 
@@ -122,7 +127,7 @@ def open(graph: Subject, asked: Asked) -> Pipeline:
     where |= in_environment()
 
     def replan(wanted: tuple[str, ...] | None = None) -> Plan:
-        return fuse(planner.plan(solved, wanted=wanted, asked=placed, otherwise=where))
+        return fuse(planner.plan(solved, made=ShownPlan, wanted=wanted, asked=placed, otherwise=where))
 
     folder = _folder_for_results(asked.cache_dir) if asked.cache_dir else None
     cache = Cache(memory_bytes=MEMORY_BYTES if asked.cache_bytes is None else asked.cache_bytes, folder=folder)

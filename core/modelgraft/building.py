@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from modelgraft.kernel.language import expand
 from modelgraft.kernel.language.document import SECTIONS
-from modelgraft.kernel.language.sections import GRAPH_PREFIX
 from modelgraft.kernel.language.shipped import find_shipped
 from modelgraft.kernel.language.yaml_reader import Item
 from modelgraft.kernel.words.errors import InputError
-from modelgraft.kernel.words.graph import GraphInput, GraphSpec, NodeSpec, Param, Ref, Value
+from modelgraft.kernel.words.graph import GRAPH_PREFIX, GraphInput, GraphSpec, NodeSpec, Param, Ref, Value
 from modelgraft.kernel.words.ports import Port
 from modelgraft.tools.coded import LAYER, Coded, CodedAdapter, Handle, calling_place
 from modelgraft.tools.yaml_writer import text_of
@@ -221,7 +220,7 @@ class Graph:
     def registry(self) -> Registry:
         """What is installed."""
         if self._registry is None:
-            from modelgraft.kernel.shelf.registry import discover
+            from modelgraft.installed.discovery import discover
 
             self._registry = discover()
         return self._registry
@@ -287,8 +286,8 @@ class Graph:
 
     def _repr_html_(self) -> str:
         """The drawing, for notebooks; where the graph has problems, they are told in its place."""
-        from modelgraft.kernel.words import markup
         from modelgraft.kernel.words.errors import GraphError
+        from modelgraft.records import markup
         from modelgraft.tools import draw
         from modelgraft.tools.checked import checked
 

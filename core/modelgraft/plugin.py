@@ -11,6 +11,7 @@ TYPE_CHECKING = False  # as in typing, which `import modelgraft` does not need
 if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from typing import Any
 
+    from modelgraft.declaring import component as component
     from modelgraft.engine.backend import Backend as Backend
     from modelgraft.engine.backend import LoadContext as LoadContext
     from modelgraft.engine.backend import Loaded as Loaded
@@ -73,10 +74,9 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.kernel.words.kinds import SolvedNode as SolvedNode
     from modelgraft.kernel.words.kinds import SpaceOf as SpaceOf
     from modelgraft.kernel.words.kinds import TypeOf as TypeOf
-    from modelgraft.kernel.words.kinds import component as component
     from modelgraft.kernel.words.kinds import defect_of as defect_of
-    from modelgraft.kernel.words.plans import Plan as Plan
-    from modelgraft.kernel.words.plans import Step as Step
+    from modelgraft.kernel.words.plan import Plan as Plan
+    from modelgraft.kernel.words.plan import Step as Step
     from modelgraft.kernel.words.ports import Axis as Axis
     from modelgraft.kernel.words.ports import Port as Port
     from modelgraft.kernel.words.ports import Ports as Ports
@@ -198,7 +198,7 @@ _HOMES = {
     "Parity": "engine.parity",
     "PartCard": "sources.cards",
     "PictureCard": "sources.cards",
-    "Plan": "kernel.words.plans",
+    "Plan": "kernel.words.plan",
     "PluginError": "kernel.words.errors",
     "Port": "kernel.words.ports",
     "Ports": "kernel.words.ports",
@@ -222,7 +222,7 @@ _HOMES = {
     "Space": "kernel.words.ports",
     "SpaceOf": "kernel.words.kinds",
     "StaleLoad": "engine.backend",
-    "Step": "kernel.words.plans",
+    "Step": "kernel.words.plan",
     "TOLERANCES": "engine.parity",
     "TRACED": "engine.modules.examples",
     "Tensor": "kernel.words.ports",
@@ -243,7 +243,7 @@ _HOMES = {
     "choices": "kernel.words.errors",
     "clear_leftovers": "sources.storage",
     "complaint_of_note": "sources.keeping",
-    "component": "kernel.words.kinds",
+    "component": "declaring",
     "contained": "kernel.words.guard",
     "current_listener": "sources.progress",
     "damaged": "sources.headers",

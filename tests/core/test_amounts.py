@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from modelgraft.kernel.words.amounts import bytes_of, in_bytes, in_seconds, short_count, sizes_of
+from modelgraft.kernel.words.sizes import bytes_of, sizes_of
+from modelgraft.records.amounts import in_bytes, in_seconds, short_count
 
 
 @pytest.mark.parametrize(

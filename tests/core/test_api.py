@@ -80,7 +80,8 @@ def test_each_hop_gives_its_value(path, registry):
     graph = mg.load(path, registry=registry, params={"width": 5})
     solved = mg.check(graph)
     plan = mg.plan(graph)
-    assert (type(graph), type(solved), type(plan)) == (mg.Graph, SolvedGraph, mg.Plan)
+    assert (type(graph), type(solved)) == (mg.Graph, SolvedGraph)
+    assert isinstance(plan, mg.Plan)
     assert mg.check(solved) is solved
     assert plan.nodes["eye"].parameters.total == 20
     assert plan.totals.parameters == 20 + 10, "the twin shares the eye's"

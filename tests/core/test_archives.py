@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from modelgraft.kernel.shelf.registry import discover
+from modelgraft.installed.discovery import discover
 from modelgraft.kernel.words.errors import SourceError
 from modelgraft.sources import archives, downloads, kept
 from modelgraft.sources.progress import heard_by

@@ -13,7 +13,7 @@ import pytest
 import modelgraft as mg
 from modelgraft.cli import main
 from modelgraft.engine.backend import Backend, StaleLoad, open_backend
-from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.installed.discovery import assemble
 from modelgraft.kernel.words.backends import BackendCard
 from modelgraft.plugin import InputError, Keeper, KeptItem, PluginError
 from modelgraft.sources import seals

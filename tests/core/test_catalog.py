@@ -11,7 +11,7 @@ from pydantic import Field
 
 from modelgraft import Config, Dim, InputError, Ports, component
 from modelgraft.cli import main
-from modelgraft.kernel.shelf.registry import discover
+from modelgraft.installed.discovery import discover
 from modelgraft.tools.looks import giving, look, read_type, taking
 from modelgraft.tools.recorded import recorded_presets
 from support.checkable import plugin
@@ -63,7 +63,7 @@ class Broken(Config):
 
 
 def registry_of(*subjects):
-    from modelgraft.kernel.shelf.registry import assemble
+    from modelgraft.installed.discovery import assemble
 
     return assemble({"toy": plugin(*subjects)})
 
@@ -173,11 +173,11 @@ def test_info_takes_a_component_a_plugin_and_a_package(capsys):
 
 def test_what_a_plugin_has_lost_is_shown(monkeypatch, tmp_path, capsys):
     """In the list, in its own page, beside the component that won, and in JSON."""
-    from modelgraft.kernel.shelf.registry import assemble
+    from modelgraft.installed.discovery import assemble
 
     run = commands(monkeypatch, tmp_path, capsys)
     monkeypatch.setattr(
-        "modelgraft.kernel.shelf.registry.discover", lambda only=None: assemble({"one": plugin(Turn), "two": plugin(Turn, Told)})
+        "modelgraft.installed.discovery.discover", lambda only=None: assemble({"one": plugin(Turn), "two": plugin(Turn, Told)})
     )
     assert "two" in run("plugins", "list")[1]
     assert "without the component toy/turn (it belongs to one)" in run("plugins", "list")[1]

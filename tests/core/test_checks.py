@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelgraft import Config, Ports, component
-from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.installed.discovery import assemble
 from modelgraft.tools.checked import checked
 from support.checkable import CAPTION, NOWHERE, OPT, graph_of, one, plugin, told, with_presets
 

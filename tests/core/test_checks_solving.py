@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelgraft import Config, Dim, GraphError, Ports, component
-from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.installed.discovery import assemble
 from modelgraft.tools.checked import checked
 from support.checkable import CAPTION, EVERY, NOWHERE, OPT, graph_of, one, plugin, told, with_presets
 

@@ -245,7 +245,7 @@ def test_a_defect_gives_70_and_says_how_to_see_more(run, monkeypatch):
 def test_debug_shows_the_traceback_of_a_known_error_too(monkeypatch, tmp_path, capsys):
     """Wherever the option stands."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("modelgraft.kernel.shelf.registry.discover", toys.registry)
+    monkeypatch.setattr("modelgraft.installed.discovery.discover", toys.registry)
     assert main(["plan", "nowhere.yaml", "--debug"]) == 1
     assert "Traceback" in capsys.readouterr().err
 

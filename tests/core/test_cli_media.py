@@ -25,7 +25,7 @@ def run(monkeypatch, tmp_path, capsys):
     """The command line with a component for each medium that hands it on, and a file of each."""
     registry = registry_of(*(function(f"toy/{kind}", {"x": kind}, {"y": kind}, lambda x: [*x]) for kind in KINDS))
     found = commands(monkeypatch, tmp_path, capsys)
-    monkeypatch.setattr("modelgraft.kernel.shelf.registry.discover", lambda **_: registry)
+    monkeypatch.setattr("modelgraft.installed.discovery.discover", lambda **_: registry)
     for kind in KINDS:
         Path(f"{kind}.yaml").write_text(
             f"# Hand on.\nmodelgraft: 1\ninputs: {{x: {kind}}}\nnodes: {{a: {{use: toy/{kind}, in: {{x: inputs.x}}}}}}\noutputs: {{y: a}}\n"

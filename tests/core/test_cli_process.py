@@ -15,7 +15,7 @@ import pytest
 from support import toys
 
 TESTS = Path(__file__).parents[1]
-TOYS = "import sys; import modelgraft.kernel.shelf.registry as registry; from support import toys; registry.discover = toys.registry;"
+TOYS = "import sys; import modelgraft.installed.discovery as registry; from support import toys; registry.discover = toys.registry;"
 MAIN = "from modelgraft.cli import main; sys.exit(main())"
 WAITING = """modelgraft: 1
 inputs: {text: text}

@@ -16,7 +16,7 @@ from support import talking
 
 TESTS = Path(__file__).parents[1]
 CODE = (
-    "import sys; import modelgraft.kernel.shelf.registry as registry; from support import talking; registry.discover = talking.registry;"
+    "import sys; import modelgraft.installed.discovery as registry; from support import talking; registry.discover = talking.registry;"
     "from modelgraft.cli import main; sys.exit(main())"
 )
 
@@ -25,7 +25,7 @@ CODE = (
 def run(tmp_path, monkeypatch, capsys):
     """Run a graph that talks, with these settings of the node; gives the exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("modelgraft.kernel.shelf.registry.discover", talking.registry)
+    monkeypatch.setattr("modelgraft.installed.discovery.discover", talking.registry)
 
     def run_talking(*words: str, settings: str = "{}") -> tuple[int, str, str]:
         Path("talk.yaml").write_text(talking.GRAPH.replace("WITH", settings), encoding="utf-8")

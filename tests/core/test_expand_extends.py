@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from modelgraft import GraphError
+from modelgraft.installed.discovery import assemble
 from modelgraft.kernel.language.expand import load_graph
-from modelgraft.kernel.shelf.registry import assemble
 
 REGISTRY = assemble({})
 BASE = """# The base.
@@ -115,7 +115,8 @@ def test_precedence_is_base_then_file_then_set(tmp_path):
     text = "nodes.eye.with.size: 5\n"
     eye = load(tmp_path, text, params={"nodes.eye.with.size": "9"}).nodes["eye"]
     assert (eye.config["size"].value, eye.config["size"].origin.layer) == (9, "set")
-    assert eye.config["size"].origin.note == "instead of 5, a.yaml:4; instead of 2, base.yaml:12"
+    went_over = [(one.value, one.origin.place.short) for one in eye.config["size"].origin.replaced]
+    assert went_over == [(5, "a.yaml:4"), (2, "base.yaml:12")]
 
 
 def test_bases_of_bases_are_followed(tmp_path):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from modelgraft import GraphError
+from modelgraft.installed.discovery import assemble
 from modelgraft.kernel.language.expand import load_graph
-from modelgraft.kernel.shelf.registry import assemble
 
 REGISTRY = assemble({})
 EYE = """modelgraft: 1

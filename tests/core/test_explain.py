@@ -8,8 +8,8 @@ from types import ModuleType
 import pytest
 
 from modelgraft import Config, Dim, InputError, component, hookimpl
+from modelgraft.installed.discovery import assemble
 from modelgraft.kernel.language.expand import load_graph
-from modelgraft.kernel.shelf.registry import assemble
 from modelgraft.tools.checked import checked
 from modelgraft.tools.explain import Row, explain, nodes_of, split_target
 

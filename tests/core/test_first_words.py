@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from modelgraft.cli.making import _run_told
-from modelgraft.kernel.shelf.registry import discover
+from modelgraft.installed.discovery import discover
 from modelgraft.kernel.words.notation import in_yaml
 from support.command import commands
 
@@ -94,7 +94,7 @@ def test_what_yaml_has_no_form_for_is_spelled():
 
 def test_defaults_of_a_component_are_values_and_types_are_short(run, monkeypatch):
     """An empty list is [], in JSON too, and not the text "()"."""
-    monkeypatch.setattr("modelgraft.kernel.shelf.registry.discover", lambda **_: discover(only=("llm",)))
+    monkeypatch.setattr("modelgraft.installed.discovery.discover", lambda **_: discover(only=("llm",)))
     config = json.loads(run("plugins", "info", "llm/causal", "--json")[1])["config"]
     assert (config["stop"]["default"], config["model"]["default"], config["top_k"]["default"]) == ([], {}, None)
     assert config["prompt"]["default"] == "{prompt}"

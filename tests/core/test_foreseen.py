@@ -13,8 +13,8 @@ import modelgraft as mg
 from modelgraft import GraphError, SourceError
 from modelgraft.engine.intake import read
 from modelgraft.engine.pipeline import Pipeline
+from modelgraft.installed.discovery import assemble, discover
 from modelgraft.kernel.language.document import RESERVED
-from modelgraft.kernel.shelf.registry import assemble, discover
 from modelgraft.records.shipped import SHIPPED
 from modelgraft.tools.checked import checked
 from support.checkable import EVERY, graph_of, plugin, with_presets
@@ -251,7 +251,7 @@ def test_weights_that_will_not_come_are_told_before_anything_is_loaded(tmp_path,
 def test_check_and_plan_print_the_warning_and_succeed(monkeypatch, tmp_path, capsys):
     run = commands(monkeypatch, tmp_path, capsys)
     registry = with_presets(tmp_path, eye={"hidden_size": 24})
-    monkeypatch.setattr("modelgraft.kernel.shelf.registry.discover", lambda **_: registry)
+    monkeypatch.setattr("modelgraft.installed.discovery.discover", lambda **_: registry)
     (tmp_path / "g.yaml").write_text(EYE.lstrip() % "preset:eye")
     for command in ("check", "plan"):
         code, _, err = run(command, "g.yaml")

@@ -10,10 +10,11 @@ import torch
 
 import modelgraft as mg
 from modelgraft import Config, component, hookimpl
+from modelgraft.cli.tables import releases
 from modelgraft.engine.backend import Loaded
 from modelgraft.engine.fusing import fuse, segments_of
 from modelgraft.kernel.words.graph import GraphInput, Ref, SolvedGraph
-from modelgraft.kernel.words.plans import Parameters, Plan, Step, Totals
+from modelgraft.kernel.words.plan import Parameters, Plan, Step, Totals
 from modelgraft.kernel.words.ports import port
 from modelgraft.testing import node_of
 from support.running import function, registry_of
@@ -36,7 +37,7 @@ def declare(id, *, exportable=True, text=False):
 
 def step(name, source, declared, *, backend="onnx"):
     node = replace(node_of(declared), name=name, wired={"x": (source,)})
-    placed = Step(node, Parameters(3, 0, "formula"), 12, backend, "cpu", "float32", "cpu", (source,), {}, f"key-{name}", ("image",))
+    placed = Step(node, Parameters(3, 0, "formula"), 12, backend, "cpu", "float32", "cpu", {}, f"key-{name}", ("image",))
     return replace(placed, fuses=backend == "onnx")
 
 
@@ -58,8 +59,7 @@ def test_a_chain_becomes_one_step_named_after_its_parts():
     assert {name: str(kind) for name, kind in first.node.out_ports.items()} == {"b.y": "float[batch b_tokens 6]"}
     assert (first.parameters.total, first.bytes) == (6, 24)
     assert second.node.wired == {"x": (Ref("a+b", "b.y"),)}
-    assert first.releases == (image,)
-    assert second.releases == (Ref("a+b", "b.y"),)
+    assert releases(fused) == {"a+b": ["inputs.image"], "talk": ["a+b.b.y"]}
     assert fused.wanted == plan.wanted
 
 

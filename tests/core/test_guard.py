@@ -13,8 +13,8 @@ import pytest
 
 import modelgraft as mg
 from modelgraft.cli import main
+from modelgraft.installed.discovery import assemble
 from modelgraft.kernel.planning.planner import plan
-from modelgraft.kernel.shelf.registry import assemble
 from modelgraft.kernel.words.guard import Escaped, contained, is_heard, said, shown
 from support.running import TEXT, branches, document, function, graph_of, handing_on, opened, registry_of
 
@@ -285,7 +285,7 @@ def with_command(monkeypatch, *bodies, names=("own",)):
 
         module.register_commands = mg.hookimpl(lambda app, name=name, body=body: app.command(name)(body) and None)
         modules[f"p{index}"] = module
-    monkeypatch.setattr("modelgraft.kernel.shelf.registry.discover", lambda only=None: assemble(modules))
+    monkeypatch.setattr("modelgraft.installed.discovery.discover", lambda only=None: assemble(modules))
 
 
 @every_end
@@ -338,7 +338,7 @@ def test_a_group_of_commands_is_guarded_and_options_of_the_whole_are_not_taken(m
 
     module = ModuleType("grouped")
     module.register_commands = mg.hookimpl(bring)
-    monkeypatch.setattr("modelgraft.kernel.shelf.registry.discover", lambda only=None: assemble({"p": module}))
+    monkeypatch.setattr("modelgraft.installed.discovery.discover", lambda only=None: assemble({"p": module}))
     assert main(["mine", "runs"]) == 0
     assert "plugin p does not have the options of the whole command line (it belongs to modelgraft itself)" in capsys.readouterr().err
     assert main(["mine", "fails"]) == 1
@@ -356,7 +356,7 @@ def test_a_hook_for_commands_that_fails_leaves_the_others(monkeypatch, capsys, e
     bad.register_commands = mg.hookimpl(lambda app: raiser(error)())
     fine = ModuleType("fine")
     fine.register_commands = mg.hookimpl(lambda app: app.command("good")(good) and None)
-    monkeypatch.setattr("modelgraft.kernel.shelf.registry.discover", lambda only=None: assemble({"bad": bad, "fine": fine}))
+    monkeypatch.setattr("modelgraft.installed.discovery.discover", lambda only=None: assemble({"bad": bad, "fine": fine}))
     assert main(["good"]) == 0
     out, err = capsys.readouterr()
     assert out == "good\n"
@@ -375,7 +375,7 @@ def test_a_plugin_that_ends_processes_as_it_is_imported_ends_no_command(monkeypa
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "wrong.yaml").write_text("modelgraft: 1\n")
-    monkeypatch.setattr("modelgraft.kernel.shelf.registry.entry_points", lambda group: [Point])
+    monkeypatch.setattr("modelgraft.installed.discovery.entry_points", lambda group: [Point])
     assert main(words) == (1 if words[0] == "check" else 0)
     out, err = capsys.readouterr()
     assert out

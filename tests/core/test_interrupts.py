@@ -48,7 +48,7 @@ def test_an_interrupt_that_became_another_error_gives_130(monkeypatch, tmp_path,
             signal.raise_signal(signal.SIGINT)
         raise RecursionError
 
-    monkeypatch.setattr("modelgraft.kernel.shelf.registry.discover", toys.registry)
+    monkeypatch.setattr("modelgraft.installed.discovery.discover", toys.registry)
     monkeypatch.setattr("modelgraft.api.open", interrupted)
     graph = tmp_path / "capitals.yaml"
     graph.write_text("modelgraft: 1\ninputs: {text: text}\nnodes: {big: {use: toy/upper, in: {text: inputs.text}}}\noutputs: {text: big}\n")

@@ -8,7 +8,7 @@ import pytest
 
 import modelgraft as mg
 from modelgraft.engine.ledger import Ledger
-from modelgraft.kernel.words.amounts import EVERY
+from modelgraft.kernel.words.sizes import EVERY
 
 
 class Kept:

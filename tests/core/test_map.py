@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from modelgraft.kernel.shelf.registry import discover
+from modelgraft.installed.discovery import discover
 from support.command import commands
 
 TESTS = Path(__file__).parents[1]
@@ -332,7 +332,7 @@ def test_rows_of_something_else_are_not_mixed_in(run, words, reason, is_finished
 
 def test_a_checkpoint_is_another_when_its_files_are_and_not_when_results_lie_beside_them(run, monkeypatch):
     """The same names with other weights are refused; the part of the map itself changes nothing."""
-    monkeypatch.setattr("modelgraft.kernel.shelf.registry.discover", lambda **_: discover(only=("projectors", "torch")))
+    monkeypatch.setattr("modelgraft.installed.discovery.discover", lambda **_: discover(only=("projectors", "torch")))
     import torch
     from safetensors.torch import save_file
 
@@ -433,7 +433,7 @@ def test_a_map_that_is_killed_at_any_moment_goes_on(run):
     write(WORDS[:2])
     assert run(*MAP)[0] == 0
     wanted = Path("out.jsonl").read_bytes()
-    start = "import sys; import modelgraft.kernel.shelf.registry as registry; from support import toys; registry.discover = toys.registry;"
+    start = "import sys; import modelgraft.installed.discovery as registry; from support import toys; registry.discover = toys.registry;"
     end = "from modelgraft.cli import main; sys.exit(main())"
     codes = []
     for after in (2, 9, 10):  # half a row is there; all rows; all rows under their final name

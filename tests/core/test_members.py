@@ -45,4 +45,4 @@ class Choosy(Config):
 def test_each_place_is_told_once_with_all_that_it_might_have_been(given, told):
     with pytest.raises(ValidationError) as caught:
         Choosy(**given)
-    assert {".".join(path): len(messages) for path, _, messages in details_of(caught.value, Choosy)} == told
+    assert {".".join(path): len(messages) for path, _, messages in details_of(caught.value, given)} == told

@@ -17,7 +17,7 @@ import modelgraft as mg
 from modelgraft.cli.entry import run_command
 from modelgraft.engine.backend import Loaded
 from modelgraft.engine.measuring import blocks_of
-from modelgraft.kernel.shelf.registry import discover
+from modelgraft.installed.discovery import discover
 from support.noted_code import SIZE
 from support.running import graph_of, opened
 

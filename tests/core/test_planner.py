@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelgraft import Config, Dim, GraphError, InputError, component
+from modelgraft.cli.tables import releases
 from modelgraft.engine.modules.building import count_parameters
+from modelgraft.installed.discovery import assemble
 from modelgraft.kernel.planning.planner import find_output, plan
-from modelgraft.kernel.shelf.registry import assemble
 from modelgraft.kernel.words.graph import Ref
 from modelgraft.tools.checked import checked
 from support.checkable import EVERY, NOWHERE, graph_of, plugin
@@ -36,7 +37,7 @@ def test_steps_come_after_what_feeds_them_and_values_go_after_their_last_use():
     """Wanted values stay; a value that nothing uses goes at once; inputs of the graph go too."""
     planned = plan(SOLVED)
     assert [step.node.name for step in planned.steps] == ["pixels", "vision", "project", "llm", "tidy"]
-    assert {name: [str(ref) for ref in step.releases] for name, step in planned.nodes.items()} == {
+    assert releases(planned) == {
         "pixels": ["inputs.image"],
         "vision": ["pixels.pixels"],
         "project": ["vision.tokens"],
@@ -51,7 +52,7 @@ def test_only_what_the_wanted_outputs_need_is_planned():
     planned = plan(SOLVED, wanted=["features"])
     assert [step.node.name for step in planned.steps] == ["pixels", "vision"]
     assert planned.pruned == ("llm", "project", "tidy")
-    assert [str(ref) for ref in planned.nodes["vision"].releases] == ["pixels.pixels", "vision.tokens"]
+    assert releases(planned)["vision"] == ["pixels.pixels", "vision.tokens"]
     assert {name: str(ref) for name, ref in plan(SOLVED, wanted=["project", "vision.tokens"]).wanted.items()} == {
         "project": "project.y",
         "vision.tokens": "vision.tokens",
@@ -298,5 +299,5 @@ outputs: {y: a}
 """
     planned = plan(checked(graph_of(text)))
     assert [step.node.name for step in planned.steps] == ["z", "a"]
-    assert [str(ref) for ref in planned.nodes["a"].releases] == ["inputs.text", "z.yes"]
+    assert releases(planned)["a"] == ["inputs.text", "z.yes"]
     assert assemble({"toys": plugin(*EVERY)}).find("toy/asks") is not None

@@ -12,9 +12,9 @@ import pytest
 
 import modelgraft
 from modelgraft.cli.app import LATER, build_app
+from modelgraft.installed.discovery import assemble, discover
 from modelgraft.kernel.language.document import parse
 from modelgraft.kernel.language.expand import expand_document
-from modelgraft.kernel.shelf.registry import assemble, discover
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 from modelgraft import PluginError, component, hookimpl
-from modelgraft.kernel.shelf.registry import assemble, discover
+from modelgraft.installed.discovery import assemble, discover
 from support.media import record_type
 
 
@@ -71,7 +71,7 @@ def install(patch, *points, shipped=True):
     from importlib.metadata import entry_points
 
     there = list(entry_points(group="modelgraft")) if shipped else []
-    patch.setattr("modelgraft.kernel.shelf.registry.entry_points", lambda group: [*points, *there])
+    patch.setattr("modelgraft.installed.discovery.entry_points", lambda group: [*points, *there])
 
 
 def same(id):

@@ -139,7 +139,7 @@ def test_on_a_terminal_ctrl_c_stops_a_record_and_not_the_process(tmp_path):
     graph = "modelgraft: 1\ninputs: {text: text}\nnodes: {slow: {use: toy/wait, with: {seconds: 1}, in: {text: inputs.text}}}\n"
     (tmp_path / "slow.yaml").write_text(graph + "outputs: {text: slow}\n")
     code = "import fcntl, os, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0);"  # so that Ctrl-C is its signal
-    code += "import sys; import modelgraft.kernel.shelf.registry as registry; from support import toys; registry.discover = toys.registry;"
+    code += "import sys; import modelgraft.installed.discovery as registry; from support import toys; registry.discover = toys.registry;"
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", code + "from modelgraft.cli import main; sys.exit(main())", "repl", "slow.yaml"],

@@ -9,11 +9,11 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from modelgraft import Config, component, hookimpl
+from modelgraft.installed.discovery import assemble, discover
 from modelgraft.kernel.language import document
 from modelgraft.kernel.language.document import NODE_KEYS, TOP_KEYS
 from modelgraft.kernel.language.shipped import find_shipped, shipped_names
 from modelgraft.kernel.language.yaml_reader import read_yaml
-from modelgraft.kernel.shelf.registry import assemble, discover
 from modelgraft.tools.schema import graph_schema
 
 jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is a development tool; the schema itself needs none")

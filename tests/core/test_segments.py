@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from modelgraft import component
 from modelgraft.engine.segments import segment
 from modelgraft.kernel.words.graph import Ref
-from modelgraft.kernel.words.plans import Parameters, Plan, Step, Totals
+from modelgraft.kernel.words.plan import Parameters, Plan, Step, Totals
 from modelgraft.testing import node_of
 
 PORTS = {"x0": "float[batch n]", "x1": "float[batch n]", "x2": "float[batch n]", "maybe": "optional[float[batch n]]"}
@@ -29,7 +29,7 @@ def step(name, *sources, reads=("image",), when=None, maybe=None, **placement):
         wired["maybe"] = (Ref(maybe, "y"),)
     node = replace(node_of(toy), name=name, wired=wired, when=when)
     placed = {"backend": "onnx", "device": "cpu", "dtype": "float32", "lane": "cpu"} | placement
-    return Step(node, Parameters(0, 0, "none"), 0, releases=(), shapes={}, key="k", reads=reads, **placed)
+    return Step(node, Parameters(0, 0, "none"), 0, shapes={}, key="k", reads=reads, **placed)
 
 
 def plan_of(*steps, wanted=None):

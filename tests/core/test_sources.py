@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.installed.discovery import assemble
 from modelgraft.kernel.words.errors import SourceError
 from modelgraft.sources import views
 from modelgraft.sources.headers import read_header

@@ -222,7 +222,7 @@ def test_a_component_runs_alone():
 @pytest.mark.slow
 def test_every_shipped_plugin_is_light_to_import():
     """Declarations must not bring in torch; and the probe sees it when a module does."""
-    from modelgraft.kernel.shelf.registry import discover
+    from modelgraft.installed.discovery import discover
 
     for plugin in discover().plugins.values():
         assert imports_of(plugin.module) == frozenset(), plugin.name

@@ -15,9 +15,9 @@ import pytest
 import modelgraft as mg
 from modelgraft import component, hookimpl
 from modelgraft.engine.disk import DiskCache
+from modelgraft.installed.discovery import assemble, discover
 from modelgraft.kernel.language.document import parse
 from modelgraft.kernel.language.expand import expand_document
-from modelgraft.kernel.shelf.registry import assemble, discover
 from modelgraft.kernel.words.ports import port
 from modelgraft.plugin import RecordType
 from modelgraft.records.digests import digest, size_bytes
@@ -79,7 +79,7 @@ def far(monkeypatch):
 def run(far, monkeypatch, tmp_path, capsys):
     """The command line with it, and two clouds as files."""
     found = commands(monkeypatch, tmp_path, capsys)
-    monkeypatch.setattr("modelgraft.kernel.shelf.registry.discover", lambda **_: far.registry)
+    monkeypatch.setattr("modelgraft.installed.discovery.discover", lambda **_: far.registry)
     Path("lift.yaml").write_text(LIFT)
     Path("clouds").mkdir()
     Path("clouds/a.xyz").write_text("0 0 0\n1 2 3\n")

@@ -75,7 +75,7 @@ def case(request, tmp_path, monkeypatch):
     text = "modelgraft: 1\ninputs: {x: text}\nnodes:\n  a: {use: toy/odd, in: {x: inputs.x}}\noutputs: {out: a}\n"
     (tmp_path / "toy.yaml").write_text(text, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("modelgraft.kernel.shelf.registry.discover", lambda **_: registry)
+    monkeypatch.setattr("modelgraft.installed.discovery.discover", lambda **_: registry)
     return line, kind
 
 

@@ -13,7 +13,7 @@ from modelgraft.engine.backend import LoadContext
 from modelgraft.engine.modules.building import DTYPES, count_parameters, parameters_without_memory
 from modelgraft.engine.modules.calling import in_torch, resolve_device
 from modelgraft.engine.run import NodeRuntime
-from modelgraft.kernel.shelf.registry import discover
+from modelgraft.installed.discovery import discover
 from modelgraft.kernel.words.errors import Cancelled, Place
 from modelgraft.kernel.words.graph import Node
 from modelgraft_plugins.torch.backend import TorchBackend

@@ -9,8 +9,8 @@ import numpy
 from safetensors.numpy import save_file
 
 from modelgraft import Config, component, hookimpl
+from modelgraft.installed.discovery import assemble
 from modelgraft.kernel.language.expand import load_graph
-from modelgraft.kernel.shelf.registry import assemble
 from modelgraft.tools.checked import checked
 
 

@@ -11,7 +11,7 @@ import torch
 import transformers as hf
 from safetensors.torch import save_file
 
-from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.installed.discovery import assemble
 from modelgraft.kernel.words.errors import SourceError
 from modelgraft.sources import views, weights
 

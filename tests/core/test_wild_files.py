@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 import modelgraft as mg
-from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.installed.discovery import assemble
 from modelgraft.kernel.words.errors import SourceError
 from modelgraft.sources import headers, pickles, views, weights
 from modelgraft.sources.config_rules import MOST

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from modelgraft import GraphError, component
+from modelgraft.installed.discovery import assemble
 from modelgraft.kernel.language.expand import load_graph
-from modelgraft.kernel.shelf.registry import assemble
 from modelgraft.kernel.words.order import find_cycles, topological
 from modelgraft.tools.checked import checked
 from support.checkable import EVERY, REGISTRY, Gate, graph_of, join, plugin, with_presets

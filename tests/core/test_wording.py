@@ -14,7 +14,8 @@ import modelgraft as mg
 from modelgraft import Config, GraphError, component
 from modelgraft.kernel.language.document import parse
 from modelgraft.kernel.words.errors import InputError, NodeError, Place, Problem
-from modelgraft.kernel.words.wording import at_command_line, for_command, for_python, option
+from modelgraft.kernel.words.wording import for_python, option
+from modelgraft.records.readers import at_command_line, for_command
 from modelgraft_plugins import torch as torch_backend
 from support.checkable import graph_of
 from support.command import commands

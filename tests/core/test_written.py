@@ -12,7 +12,7 @@ from PIL import Image
 
 import modelgraft as mg
 from modelgraft.cli.written import absent_in
-from modelgraft.kernel.words.notation import json_text
+from modelgraft.records.json_text import json_text
 from modelgraft.records.pictures import read_picture
 from modelgraft.records.showing import plain
 from modelgraft.records.writing import write_value
@@ -45,7 +45,7 @@ def toys():
 def run(monkeypatch, tmp_path, capsys):
     """Run a command in an empty folder with a graph of routes."""
     called = commands(monkeypatch, tmp_path, capsys)
-    monkeypatch.setattr("modelgraft.kernel.shelf.registry.discover", lambda **_: toys())
+    monkeypatch.setattr("modelgraft.installed.discovery.discover", lambda **_: toys())
     Path("routed.yaml").write_text(ROUTED)
     return lambda *words: called("run", "routed.yaml", *words)
 
@@ -93,7 +93,7 @@ def test_rows_of_a_map_list_what_is_absent(run, monkeypatch, tmp_path, capsys):
     """As null, beside the rows that have everything."""
     Path("data.jsonl").write_text('{"text": "no"}\n{"text": "a?"}\n')
     called = commands(monkeypatch, tmp_path, capsys)
-    monkeypatch.setattr("modelgraft.kernel.shelf.registry.discover", lambda **_: toys())
+    monkeypatch.setattr("modelgraft.installed.discovery.discover", lambda **_: toys())
     code, _, _ = called("map", "routed.yaml", "data.jsonl", "--out", "out.jsonl", "--output", "text")
     assert code == 0
     assert [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()] == [

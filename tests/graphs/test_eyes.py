@@ -15,7 +15,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
 
 import modelgraft as mg
-from modelgraft.kernel.shelf.registry import discover
+from modelgraft.installed.discovery import discover
 from modelgraft.tools.importer import import_graph
 from support.checkpoints import randomise
 from support.open_part import configured, counts, open_part

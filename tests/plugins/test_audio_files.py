@@ -12,7 +12,7 @@ import torch
 from transformers import AutoFeatureExtractor, WhisperFeatureExtractor
 
 from modelgraft import Audio
-from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.installed.discovery import assemble
 from modelgraft.kernel.words.errors import SourceError
 from modelgraft_plugins import audio, processor_files
 from modelgraft_plugins.audio import IDLE, KEYS, Preprocess

@@ -15,7 +15,7 @@ import torch
 import transformers as hf
 
 import modelgraft as mg
-from modelgraft.kernel.shelf.registry import assemble, discover
+from modelgraft.installed.discovery import assemble, discover
 from modelgraft.plugin import EVERY, FamilyCard, WholeCard, hookimpl
 from modelgraft.sources.families import Families, families
 from modelgraft_plugins import counted

@@ -196,7 +196,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, content: bytes):
 
 def test_a_template_of_the_source_is_chosen_by_the_graph(tmp_path: Path):
     """`chat_template: NAME` of a language model, beside `chat: true`."""
-    from modelgraft.kernel.shelf.registry import assemble
+    from modelgraft.installed.discovery import assemble
     from modelgraft_plugins import llm
     from support.open_part import open_part
 

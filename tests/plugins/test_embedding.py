@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 import modelgraft as mg
-from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.installed.discovery import assemble
 from modelgraft.testing import conform, node_of, open_node
 from modelgraft_plugins import embedding
 from modelgraft_plugins.embedding import Tower

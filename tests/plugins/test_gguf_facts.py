@@ -13,7 +13,7 @@ import torch
 import transformers as hf
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.installed.discovery import assemble
 from modelgraft.sources import views
 from modelgraft_plugins import formats, llm
 from modelgraft_plugins.formats import gguf, gguf_keys

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.installed.discovery import assemble
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.testing import conform, run_node
 from modelgraft_plugins import heads

@@ -11,7 +11,7 @@ import torch
 import transformers as hf
 
 from modelgraft.engine.run import NodeRuntime
-from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.installed.discovery import assemble
 from modelgraft.kernel.words.errors import Cancelled, InputError, SourceError
 from modelgraft.loops.loop import generate
 from modelgraft_plugins import llm

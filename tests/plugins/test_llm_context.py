@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.installed.discovery import assemble
 from modelgraft.testing import node_of
 from modelgraft_plugins import llm
 from modelgraft_plugins.llm import CausalConfig, Seq2SeqConfig

@@ -12,7 +12,7 @@ import torch
 import transformers as hf
 
 import modelgraft as mg
-from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.installed.discovery import assemble
 from modelgraft.kernel.words.errors import InputError
 from modelgraft_plugins import llm
 from modelgraft_plugins.llm import Seq2SeqConfig

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.installed.discovery import assemble
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.testing import node_of
 from modelgraft_plugins import llm

@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers as hf
 
-from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.installed.discovery import assemble
 from modelgraft.kernel.words.errors import InputError
 from modelgraft_plugins import llm
 from support import checkpoints

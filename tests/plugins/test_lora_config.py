@@ -13,7 +13,7 @@ import torch
 import transformers as hf
 
 from modelgraft.engine.backend import LoadContext
-from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.installed.discovery import assemble
 from modelgraft.kernel.words.errors import SourceError
 from modelgraft.sources import views, weights
 from modelgraft.testing import node_of

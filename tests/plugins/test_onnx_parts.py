@@ -8,7 +8,7 @@ import pytest
 
 from modelgraft.engine.backend import LoadContext
 from modelgraft.engine.modules.examples import make_inputs
-from modelgraft.kernel.shelf.registry import discover
+from modelgraft.installed.discovery import discover
 from modelgraft.kernel.words.graph import Ref
 from modelgraft.testing import node_of
 from modelgraft_plugins.onnx.backend import OnnxBackend

@@ -13,7 +13,7 @@ import transformers as hf
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
 from transformers.processing_utils import ImagesKwargs
 
-from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.installed.discovery import assemble
 from modelgraft.kernel.words.errors import SourceError
 from modelgraft.records.pictures import PICTURE_PIXELS
 from modelgraft.sources.families import families
@@ -175,7 +175,7 @@ def test_a_setting_of_a_processor_that_nothing_knows_is_told(tmp_path: Path):
 
 def test_published_files_hold_no_key_that_is_unknown():
     """Nor do those of the shipped presets: their graphs are checked without a warning."""
-    from modelgraft.kernel.shelf.registry import discover
+    from modelgraft.installed.discovery import discover
 
     registry = discover()
     for name in registry.recorded_configs:

@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers as hf
 
-from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.installed.discovery import assemble
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.testing import conform, node_of, run_node
 from modelgraft_plugins import projectors

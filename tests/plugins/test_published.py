@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 
-from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.installed.discovery import assemble
 from modelgraft.sources import views, weights
 from modelgraft_plugins import formats
 from modelgraft_plugins.formats.published import PUBLISHED

@@ -6,7 +6,7 @@ import pytest
 import torch
 import transformers as hf
 
-from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.installed.discovery import assemble
 from modelgraft.sources.families import families
 from modelgraft.testing import conform, node_of
 from modelgraft_plugins import qformer, text

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from transformers.models.idefics.perceiver import IdeficsPerceiverResampler
 
 import modelgraft as mg
-from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.installed.discovery import assemble
 from modelgraft.testing import conform, node_of, run_node
 from modelgraft_plugins import resampler
 from modelgraft_plugins.resampler import Perceiver

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 import modelgraft as mg
 from modelgraft import GraphError
 from modelgraft.engine.pipeline import ABSENT
-from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.installed.discovery import assemble
 from modelgraft.testing import conform, imports_of, run_node
 from modelgraft.tools.checked import checked
 from modelgraft_plugins import routers, text

@@ -12,7 +12,7 @@ import torch
 import transformers as hf
 from transformers.models.idefics.configuration_idefics import IdeficsVisionConfig
 
-from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.installed.discovery import assemble
 from modelgraft.kernel.words.errors import SourceError
 from modelgraft.sources import views
 from modelgraft_plugins import audio, efficientnet, formats, heads, llm, projectors, qformer, resampler, stated, text, vision

@@ -9,7 +9,7 @@ import torch
 import transformers as hf
 from pydantic import ValidationError
 
-from modelgraft.kernel.shelf.registry import assemble, discover
+from modelgraft.installed.discovery import assemble, discover
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.sources.cards import AUTO
 from modelgraft.sources.families import families

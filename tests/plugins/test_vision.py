@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from modelgraft.kernel.shelf.registry import Registry, assemble
+from modelgraft.installed.discovery import assemble
+from modelgraft.kernel.shelf.registry import Registry
 from modelgraft.kernel.words.errors import InputError, SourceError
 from modelgraft.sources.cards import AUTO
 from modelgraft.sources.families import families

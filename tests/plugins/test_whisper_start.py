@@ -13,7 +13,7 @@ import transformers as hf
 from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 
 import modelgraft as mg
-from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.installed.discovery import assemble
 from modelgraft_plugins import llm
 from modelgraft_plugins.families.whisper import CODES
 from modelgraft_plugins.llm import Seq2SeqConfig

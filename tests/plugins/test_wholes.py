@@ -13,7 +13,7 @@ import transformers as hf
 from transformers.models.auto import modeling_auto as auto
 
 import modelgraft as mg
-from modelgraft.kernel.shelf.registry import assemble
+from modelgraft.installed.discovery import assemble
 from modelgraft.kernel.words.errors import GraphError, InputError
 from modelgraft.sources.families import families
 from modelgraft_plugins import llm

@@ -12,9 +12,9 @@ import pytest
 from pydantic import Field
 
 from modelgraft import Config, Dim, GraphError, Ports, Space, component, hookimpl, port
+from modelgraft.installed.discovery import assemble
 from modelgraft.kernel.language.document import parse
 from modelgraft.kernel.language.expand import expand_document
-from modelgraft.kernel.shelf.registry import assemble
 from modelgraft.tools.checked import checked
 
 NOWHERE = "nowhere:Nothing"  # the checker and the planner never import it

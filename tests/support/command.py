@@ -32,7 +32,7 @@ Run = Callable[..., tuple[int, str, str]]
 def commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     """What runs a command there; it gives the exit code, stdout and stderr, and no command shows a traceback."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("modelgraft.kernel.shelf.registry.discover", toys.registry)
+    monkeypatch.setattr("modelgraft.installed.discovery.discover", toys.registry)
     for name, text in {"capitals": CAPITALS, "wrong": WRONG, "failing": FAILING}.items():
         Path(f"{name}.yaml").write_text(text, encoding="utf-8")
     Path("diamond.yaml").write_text("# A diamond.\nmodelgraft: 1\n" + toys.DIAMOND, encoding="utf-8")

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from modelgraft import GraphError
+from modelgraft.installed.discovery import assemble
 from modelgraft.kernel.language.expand import load_graph
-from modelgraft.kernel.shelf.registry import assemble
 from modelgraft.kernel.words.errors import Problem
 from modelgraft.kernel.words.graph import GraphSpec
 

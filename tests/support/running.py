@@ -14,7 +14,8 @@ import yaml
 
 import modelgraft as mg
 from modelgraft.engine.layout import Layout, arrange
-from modelgraft.kernel.shelf.registry import Registry, assemble
+from modelgraft.installed.discovery import assemble
+from modelgraft.kernel.shelf.registry import Registry
 
 TEXT = {"x": "text"}
 

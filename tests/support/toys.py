@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelgraft import Config, Dim, component, hookimpl
+from modelgraft.installed.discovery import assemble
 from modelgraft.kernel.language.document import parse
 from modelgraft.kernel.language.expand import expand_document
-from modelgraft.kernel.shelf.registry import Registry, assemble
+from modelgraft.kernel.shelf.registry import Registry
 
 if TYPE_CHECKING:
     from modelgraft.kernel.words.graph import GraphSpec

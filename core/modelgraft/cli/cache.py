@@ -10,7 +10,7 @@ import typer
 
 from modelgraft.cli.options import AsJson
 from modelgraft.cli.session import session_of
-from modelgraft.kernel.words.amounts import in_bytes
+from modelgraft.records.amounts import in_bytes
 
 if TYPE_CHECKING:
     from modelgraft.sources.keeping import KeptItem

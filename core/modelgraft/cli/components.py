@@ -12,8 +12,9 @@ import typer
 from modelgraft.cli.options import AsJson
 from modelgraft.cli.session import Session, session_of
 from modelgraft.kernel.words.errors import nearest
-from modelgraft.kernel.words.kinds import KINDS, default_of
+from modelgraft.kernel.words.kinds import KINDS
 from modelgraft.kernel.words.notation import in_yaml
+from modelgraft.tools.explain import default_of
 
 if TYPE_CHECKING:
     from modelgraft.kernel.shelf.registry import Registry
@@ -219,7 +220,7 @@ def presets(context: typer.Context, as_json: AsJson = False) -> None:
             for one in found
         ])  # fmt: skip
         return
-    from modelgraft.kernel.words.amounts import short_count
+    from modelgraft.records.amounts import short_count
 
     rows = []
     for one in found:

@@ -21,7 +21,7 @@ from modelgraft.cli.session import Session
 from modelgraft.kernel.language.shipped import shipped_names
 from modelgraft.kernel.words.errors import Cancelled, DocumentError, GraphError, ModelgraftError, ModelgraftWarning, NodeError, where_of
 from modelgraft.kernel.words.guard import Escaped, contained, place_of, said
-from modelgraft.kernel.words.wording import at_command_line
+from modelgraft.records.readers import at_command_line
 
 OK, FAILED, USAGE, DEFECT, STOPPED = 0, 1, 2, 70, 130  # 70 as in sysexits.h, 130 as shells say it for Ctrl-C (143 for SIGTERM)
 

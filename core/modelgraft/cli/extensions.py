@@ -13,8 +13,8 @@ from typer.models import CommandInfo, TyperInfo
 
 from modelgraft.cli.app import LATER
 from modelgraft.cli.session import Session
-from modelgraft.kernel.shelf.offers import Lost
-from modelgraft.kernel.shelf.registry import OWN, Registry
+from modelgraft.installed.discovery import OWN
+from modelgraft.kernel.shelf.registry import Lost, Registry
 from modelgraft.kernel.words.errors import ModelgraftError, PluginError
 from modelgraft.kernel.words.guard import Escaped, contained, place_of, said
 

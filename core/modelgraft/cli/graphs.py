@@ -15,7 +15,7 @@ from modelgraft.cli.tables import plan_document, print_plan
 from modelgraft.engine.opening import USUAL, Opening, Placing, given_in
 from modelgraft.kernel.words.errors import GraphError, InputError, Place
 from modelgraft.kernel.words.notation import in_yaml
-from modelgraft.kernel.words.wording import for_command
+from modelgraft.records.readers import for_command
 
 if TYPE_CHECKING:
     from modelgraft.kernel.words.graph import SolvedGraph

@@ -14,8 +14,8 @@ from modelgraft.cli.screen import Screen
 from modelgraft.cli.written import Targets, say_outputs
 from modelgraft.engine.events import Event, RunFailed, Token
 from modelgraft.kernel.planning.planner import find_output
-from modelgraft.kernel.words.notation import json_text
-from modelgraft.kernel.words.wording import for_command
+from modelgraft.records.json_text import json_text
+from modelgraft.records.readers import for_command
 from modelgraft.records.showing import plain
 
 if TYPE_CHECKING:

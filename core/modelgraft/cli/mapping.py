@@ -12,8 +12,8 @@ from modelgraft.data.datasets import Dataset, Inputs, Row, of_stream, open_datas
 from modelgraft.data.naming import Note
 from modelgraft.data.shards import Shard
 from modelgraft.kernel.words.errors import InputError, choices, nearest
-from modelgraft.kernel.words.notation import json_text
-from modelgraft.kernel.words.wording import for_command
+from modelgraft.records.json_text import json_text
+from modelgraft.records.readers import for_command
 from modelgraft.records.showing import plain
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ from typing import Any
 import pluggy
 
 from modelgraft.engine.modules.targets import resolve
-from modelgraft.kernel.shelf.registry import Plugin, Registry, discover
+from modelgraft.installed.discovery import discover
+from modelgraft.kernel.shelf.registry import Plugin, Registry
 from modelgraft.kernel.words.errors import InputError, Place, PluginError, choices, nearest
 from modelgraft.kernel.words.guard import Escaped, contained, is_raised_by, place_of, said
 from modelgraft.kernel.words.kinds import Component, dimension_fields

@@ -20,8 +20,8 @@ from modelgraft.cli.written import Targets, absences, read_targets, say_outputs,
 from modelgraft.data.naming import takes_files
 from modelgraft.kernel.words.errors import Cancelled, InputError, ModelgraftError, choices, nearest, where_of
 from modelgraft.kernel.words.guard import said
-from modelgraft.kernel.words.notation import json_text
 from modelgraft.kernel.words.ports import Modality
+from modelgraft.records.json_text import json_text
 from modelgraft.records.record_type import types_of
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from modelgraft.cli.options import Allow, AsJson, GraphName, Settings, count, ou
 from modelgraft.cli.session import session_of
 from modelgraft.engine.opening import USUAL, Opening, Placing, given_in
 from modelgraft.kernel.words.errors import InputError
-from modelgraft.kernel.words.wording import for_command
+from modelgraft.records.readers import for_command
 
 if TYPE_CHECKING:
     from modelgraft.cli.session import Session

@@ -10,8 +10,8 @@ from typing import IO, Any, TextIO
 
 from modelgraft.cli.beside import another
 from modelgraft.kernel.words.errors import InputError, Problem
-from modelgraft.kernel.words.notation import json_text
-from modelgraft.kernel.words.wording import for_command
+from modelgraft.records.json_text import json_text
+from modelgraft.records.readers import for_command
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 

@@ -39,7 +39,7 @@ class Session:
     def registry(self) -> Registry:
         """The installed plugins; loaded when a command first needs them."""
         with self.interrupts.at_once(), self.screen.only_answers():
-            from modelgraft.kernel.shelf.registry import discover
+            from modelgraft.installed.discovery import discover
 
             return discover(only=self.plugins)
 

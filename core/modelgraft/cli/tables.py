@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 from modelgraft.engine.backend import open_backend
 from modelgraft.engine.fusing import fuse, segments_of
-from modelgraft.kernel.planning.memory import Forecast, forecasts
-from modelgraft.kernel.words.amounts import UNKNOWN, in_bytes
-from modelgraft.kernel.words.plans import HEADS, NUMBERS
+from modelgraft.engine.needs import Forecast, forecasts
+from modelgraft.kernel.words.graph import Ref
+from modelgraft.records.amounts import UNKNOWN, in_bytes
+from modelgraft.tools.plan_tables import HEADS, NUMBERS, rows
 from modelgraft.tools.unread import told, unread_parts
 
 if TYPE_CHECKING:
     from modelgraft.cli.screen import Screen
-    from modelgraft.kernel.words.plans import Plan, Step, Totals
+    from modelgraft.kernel.words.plan import Plan, Step, Totals
 
 
 def print_plan(plan: Plan, screen: Screen) -> None:
     """Answer with the table of a plan, in the order in which it runs."""
-    screen.table(HEADS, plan.rows(), right=NUMBERS, last=True)
+    screen.table(HEADS, rows(plan), right=NUMBERS, last=True)
     if plan.pruned:
         screen.say(f"left out, because no wanted output needs them: {', '.join(plan.pruned)}")
     for forecast in forecasts(plan):
@@ -74,11 +75,12 @@ def _told(parity: Mapping[str, Any]) -> str:
 
 def plan_document(plan: Plan) -> dict[str, Any]:
     """A plan as plain values for `--json`."""
+    released = releases(plan)
     return {
         "graph": plan.graph.name,
         "wanted": {name: str(ref) for name, ref in plan.wanted.items()},
         "order": [step.node.name for step in plan.steps],
-        "nodes": {step.node.name: _step_document(step) for step in plan.steps},
+        "nodes": {step.node.name: _step_document(step, released[step.node.name]) for step in plan.steps},
         "pruned": list(plan.pruned),
         "unread": unread_parts(plan.graph),
         "warnings": [warning.as_json() for warning in plan.graph.remarks],
@@ -101,7 +103,20 @@ def _totals_document(totals: Totals) -> dict[str, int | None]:
     return {"parameters": totals.parameters, "trainable": totals.trainable, "bytes": totals.bytes}
 
 
-def _step_document(step: Step) -> dict[str, Any]:
+def releases(plan: Plan) -> dict[str, list[str]]:
+    """By step: the values that nobody needs after it, because it uses them last or because nothing does."""
+    last: dict[Ref, str] = {}
+    for step in plan.steps:
+        last.update({Ref(step.node.name, port): step.node.name for port in step.node.out_ports})
+        last.update({Ref(ref.node, ref.port): step.node.name for ref in step.node.references})
+    kept = set(plan.wanted.values())
+    released: dict[str, list[str]] = {step.node.name: [] for step in plan.steps}
+    for ref in sorted(last.keys() - kept, key=str):
+        released[last[ref]].append(str(ref))
+    return released
+
+
+def _step_document(step: Step, released: list[str]) -> dict[str, Any]:
     node, counted = step.node, step.parameters
     return {
         "component": node.component.id,
@@ -119,7 +134,7 @@ def _step_document(step: Step) -> dict[str, Any]:
         "lane": step.lane,
         "inputs": {name: [str(ref) for ref in refs] for name, refs in node.wired.items()},
         "outputs": dict(step.shapes),
-        "releases": [str(ref) for ref in step.releases],
+        "releases": released,
         "reads": list(step.reads),
         "key": step.key or None,
     }

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelgraft.kernel.words.graph import Adapter, Node
-from modelgraft.kernel.words.plans import Plan, Step
+from modelgraft.kernel.words.plan import Plan, Step
 from modelgraft.kernel.words.wording import option
 from modelgraft.sources.own_files import is_of_checkpoint
 from modelgraft.sources.storage import stamp_of

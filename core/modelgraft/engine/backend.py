@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from modelgraft.engine.run import NodeRuntime
     from modelgraft.kernel.shelf.registry import Registry
-    from modelgraft.kernel.words.plans import Plan
+    from modelgraft.kernel.words.plan import Plan
     from modelgraft.loops.driven import Loop
     from modelgraft.sources.weights import Weights
 

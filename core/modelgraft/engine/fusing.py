@@ -13,7 +13,7 @@ from dataclasses import replace
 from modelgraft.engine.segments import Cut, Segment, segment
 from modelgraft.kernel.words.graph import Node, Ref
 from modelgraft.kernel.words.kinds import Component, Config
-from modelgraft.kernel.words.plans import Parameters, Plan, Step
+from modelgraft.kernel.words.plan import Parameters, Plan, Step
 from modelgraft.kernel.words.ports import Axis, Port, Tensor
 
 
@@ -55,7 +55,7 @@ def fuse(plan: Plan) -> Plan:
     wanted = {name: moved.ref(ref) for name, ref in plan.wanted.items()}
     known = {step.node.name: step.node for step in steps}
     graph = replace(plan.graph, nodes={**plan.graph.nodes, **known})
-    return replace(plan, graph=graph, wanted=wanted, steps=tuple(_released(steps, wanted.values())))
+    return replace(plan, graph=graph, wanted=wanted, steps=tuple(steps))
 
 
 class _Moves:
@@ -110,7 +110,7 @@ def _fused(part: Segment, plan: Plan, moved: _Moves) -> Step:
     keys = [step.key for step in part.steps]
     key = hashlib.sha256("\n".join([*keys, *outputs]).encode()).hexdigest() if all(keys) else ""
     shapes = {name: str(port) for name, port in outputs.items()}
-    return replace(first, node=node, parameters=_sum(part.steps), bytes=_bytes(part.steps), shapes=shapes, key=key, releases=())
+    return replace(first, node=node, parameters=_sum(part.steps), bytes=_bytes(part.steps), shapes=shapes, key=key)
 
 
 def _input_port(ref: Ref, part: Segment, plan: Plan) -> Port:
@@ -157,14 +157,3 @@ def _bytes(steps: Iterable[Step]) -> int | None:
     sizes = [step.bytes for step in steps]
     known = [size for size in sizes if size is not None]
     return sum(known) if len(known) == len(sizes) else None
-
-
-def _released(steps: list[Step], wanted: Iterable[Ref]) -> list[Step]:
-    """The steps with what each lets go of, after some became one."""
-    last: dict[Ref, str] = {}
-    for step in steps:
-        last.update((ref, step.node.name) for ref in step.node.references)
-    kept = set(wanted)
-    return [
-        replace(step, releases=tuple(ref for ref, name in last.items() if name == step.node.name and ref not in kept)) for step in steps
-    ]

@@ -9,7 +9,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from modelgraft.kernel.words.graph import Ref
-from modelgraft.kernel.words.plans import Plan, Step
+from modelgraft.kernel.words.order import reach
+from modelgraft.kernel.words.plan import Plan, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,16 +120,11 @@ def arguments(step: Step) -> Iterator[Ref | None]:
 def needed_steps(steps: Sequence[Step], *, wanted: Collection[Ref], ready: Collection[str] = ()) -> set[str]:
     """The names of the steps that the wanted values need; what a ready step needs is not looked at."""
     by_name = {step.node.name: step for step in steps}
-    needed: set[str] = set()
-    open_ends = [ref.node for ref in wanted]
-    while open_ends:
-        name = open_ends.pop()
-        if name in needed or name not in by_name:
-            continue
-        needed.add(name)
-        if name not in ready:
-            open_ends.extend(ref.node for ref in arguments(by_name[name]) if ref is not None)
-    return needed
+
+    def feeders(name: str) -> set[str]:
+        return set() if name in ready or name not in by_name else by_name[name].node.feeders
+
+    return reach((ref.node for ref in wanted), feeders) & by_name.keys()
 
 
 def _last_uses(

@@ -18,10 +18,11 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from modelgraft.kernel.planning.memory import limit_of, named
-from modelgraft.kernel.words.amounts import in_bytes
+from modelgraft.engine.needs import limit_of
 from modelgraft.kernel.words.errors import InputError
+from modelgraft.kernel.words.sizes import named
 from modelgraft.kernel.words.wording import option
+from modelgraft.records.amounts import in_bytes
 
 LOOK_S = 0.1  # how often who waits for room looks whether its run was stopped
 

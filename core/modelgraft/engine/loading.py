@@ -15,16 +15,16 @@ from modelgraft.engine.events import NodeLoaded, NodeLoading, NodeReleased, Prog
 from modelgraft.engine.freeing import close, give_back, marks_of
 from modelgraft.engine.ledger import Block, Holding, Ledger
 from modelgraft.engine.measuring import blocks_of, metered
+from modelgraft.engine.needs import Need, forecasts_of, keeps, misfits, stays
 from modelgraft.engine.observers import call_watchers
 from modelgraft.engine.opening import Opening
 from modelgraft.engine.run import SERVING, NodeRuntime, tell
-from modelgraft.kernel.planning.memory import Need, forecasts_of, keeps, misfits, stays
 from modelgraft.kernel.shelf.registry import Registry
 from modelgraft.kernel.words.errors import Cancelled, ModelgraftError, PluginError, Problem, SourceError, choices, raise_if_any
 from modelgraft.kernel.words.graph import Node, SolvedGraph
 from modelgraft.kernel.words.guard import contained, said
 from modelgraft.kernel.words.kinds import defect_of
-from modelgraft.kernel.words.plans import Step
+from modelgraft.kernel.words.plan import Step
 from modelgraft.sources import kept
 from modelgraft.sources.progress import heard_by
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from modelgraft.engine.ledger import Holding, Ledger
-from modelgraft.kernel.planning.memory import named
-from modelgraft.kernel.words import markup
-from modelgraft.kernel.words.amounts import in_bytes
-from modelgraft.kernel.words.plans import Step
+from modelgraft.kernel.words.plan import Step
+from modelgraft.kernel.words.sizes import named
+from modelgraft.records import markup
+from modelgraft.records.amounts import in_bytes
 
 HEADS = ("what", "device", "planned", "measured", "state")
 NUMBERS = frozenset({2, 3})  # the columns that are numbers

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from modelgraft.kernel.words.amounts import SIZES, sizes_of
 from modelgraft.kernel.words.errors import InputError, nearest
+from modelgraft.kernel.words.sizes import SIZES, sizes_of
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

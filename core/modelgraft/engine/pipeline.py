@@ -34,13 +34,13 @@ from modelgraft.engine.streaming import Stream
 from modelgraft.kernel.words.errors import GraphError, InputError, ModelgraftWarning, NodeError, PluginError
 from modelgraft.kernel.words.graph import Ref
 from modelgraft.kernel.words.guard import contained, said
-from modelgraft.kernel.words.plans import Plan, Step
+from modelgraft.kernel.words.plan import Plan, Step
 from modelgraft.kernel.words.ports import Port
-from modelgraft.kernel.words.wording import for_reader
 from modelgraft.records import values
 from modelgraft.records.absence import ABSENT
 from modelgraft.records.batch import Batch
 from modelgraft.records.owning import Handed, own
+from modelgraft.records.readers import for_reader
 from modelgraft.records.record_type import types_of
 from modelgraft.sources.archives import only_cached
 

@@ -11,7 +11,8 @@ from modelgraft.engine.calls import Check, port_check
 from modelgraft.engine.engine import Engine
 from modelgraft.engine.layout import Layout, arguments, arrange
 from modelgraft.kernel.words.graph import GraphInput, Ref
-from modelgraft.kernel.words.plans import Plan, Step
+from modelgraft.kernel.words.order import reach
+from modelgraft.kernel.words.plan import Plan, Step
 from modelgraft.kernel.words.ports import Port
 from modelgraft.records.digests import combine, digest
 from modelgraft.records.record_type import types_of
@@ -70,21 +71,20 @@ class Prepared:
         tell  hears, by the name of the node, of a result that was kept and is broken
         """
         steps, found = self.plan.nodes, dict[str, Outputs]()
-        seen: set[str] = set()
-        open_ends = [ref.node for ref in self.plan.wanted.values()]
-        while open_ends:
-            name = open_ends.pop()
-            if name in seen or name not in steps:
-                continue
-            seen.add(name)
+
+        def feeders(name: str) -> set[str]:
+            if name not in steps:
+                return set()
             with kept.loading() as said:
                 outputs = cache.get(keys[name]) if name in keys else None
             for text in said:
                 tell(name, text)
             if outputs is not None:
                 found[name] = outputs
-            else:
-                open_ends.extend(ref.node for ref in arguments(steps[name]) if ref is not None)
+                return set()
+            return steps[name].node.feeders
+
+        reach((ref.node for ref in self.plan.wanted.values()), feeders)
         return found
 
 

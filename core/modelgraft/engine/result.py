@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from modelgraft.engine.shown import Page, brief
-from modelgraft.kernel.words import markup
-from modelgraft.kernel.words.amounts import in_seconds
 from modelgraft.kernel.words.errors import ModelgraftError, choices, nearest
+from modelgraft.records import markup
+from modelgraft.records.amounts import in_seconds
 
 if TYPE_CHECKING:
     from modelgraft.engine.events import Event

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 
 from modelgraft.kernel.words.graph import Ref
-from modelgraft.kernel.words.plans import Plan, Step
+from modelgraft.kernel.words.order import reach
+from modelgraft.kernel.words.plan import Plan, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,15 +129,7 @@ class _Grouping:
 
     def _comes_after(self, later: int, earlier: int) -> bool:
         """Whether a group takes values from another one, directly or through others."""
-        seen, waiting = set[int](), [later]
-        while waiting:
-            group = waiting.pop()
-            if group == earlier:
-                return True
-            if group not in seen:
-                seen.add(group)
-                waiting.extend(self.groups[group].needs)
-        return False
+        return earlier in reach([later], lambda group: self.groups[group].needs)
 
     def _note(self, producer: str, step: Step, reason: str) -> None:
         if not self.fusible(step) and not self.fusible(self.placed[producer]):

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from modelgraft.kernel.words import guard, markup
+from modelgraft.kernel.words import guard
+from modelgraft.records import markup
 from modelgraft.records.absence import ABSENT
 from modelgraft.records.record import Sight
 from modelgraft.records.showing import FEW, brief, cut, is_numbers, kind_of, sight

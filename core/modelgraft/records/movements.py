@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from modelgraft.kernel.words.amounts import in_seconds
 from modelgraft.kernel.words.errors import InputError
+from modelgraft.records.amounts import in_seconds
 from modelgraft.records.imu import ImuType
 from modelgraft.records.record import Record
 from modelgraft.records.telling import describe
@@ -56,7 +56,7 @@ class Imu(Record):
         """Write a table with times (.csv), everything (.json), or the samples alone (.npy), which is said."""
         import numpy
 
-        from modelgraft.kernel.words.notation import json_text
+        from modelgraft.records.json_text import json_text
 
         if target.suffix.lower() == ".npy":
             say(f"{label}: .npy holds the samples alone; their rate is {self.rate_hz:g} Hz")

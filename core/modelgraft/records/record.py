@@ -71,6 +71,6 @@ class Record:
 
         Raises InputError for what no such file can hold.
         """
-        from modelgraft.kernel.words.notation import json_text
+        from modelgraft.records.json_text import json_text
 
         target.write_text(json_text(self.facts(), indent=1) + "\n", encoding="utf-8")

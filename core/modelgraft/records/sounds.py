@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
-from modelgraft.kernel.words.amounts import in_seconds
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.records import endings
+from modelgraft.records.amounts import in_seconds
 from modelgraft.records.opening import Find, Say, Source, open_named, plain_path, reason, silent
 from modelgraft.records.record import Record, Sight
 

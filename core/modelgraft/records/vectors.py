@@ -45,7 +45,7 @@ class Embedding(Record):
         """Write the numbers (.npy), or with their family (.json)."""
         import numpy
 
-        from modelgraft.kernel.words.notation import json_text
+        from modelgraft.records.json_text import json_text
 
         if target.suffix.lower() == ".npy":
             if self.family:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from modelgraft.kernel.words.amounts import in_seconds
 from modelgraft.kernel.words.errors import InputError
+from modelgraft.records.amounts import in_seconds
 from modelgraft.records.record import Record, Sight
 from modelgraft.records.video import VideoType
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelgraft.kernel.words.errors import InputError
-from modelgraft.kernel.words.notation import json_text
 from modelgraft.records.absence import ABSENT
+from modelgraft.records.json_text import json_text
 from modelgraft.records.opening import Say, silent
 from modelgraft.records.pictures import eight_bits, on_white
 from modelgraft.records.publishing import file_aside

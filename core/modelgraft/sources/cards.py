@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from modelgraft.kernel.shelf.offers import Card
+from modelgraft.kernel.shelf.registry import Card
 
 Facts = Mapping[str, Any]  # a config as in config.json, or numbers by our words
 

@@ -14,7 +14,7 @@ from dataclasses import MISSING, dataclass, fields, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
-from modelgraft.kernel.shelf import registry
+from modelgraft.installed import discovery as installed
 from modelgraft.sources.cards import EVERY, FamilyCard, LanguageCard, PartCard, PictureCard, TowerCard, WholeCard
 
 _Card = TypeVar("_Card", TowerCard, LanguageCard, PictureCard)
@@ -135,10 +135,10 @@ _seen: tuple[int, Families] = (0, Families(()))
 def families() -> Families:
     """The cards of every plugin that this process has loaded, those of the installed ones among them."""
     global _seen  # noqa: PLW0603 remembered until a plugin with further cards is loaded
-    known = registry.KNOWN
+    known = installed.KNOWN
     if not known.is_complete:
         known.is_complete = True  # before plugins are loaded: one may ask while it is
-        registry.discover()
+        installed.discover()
     if _seen[0] != len(known.cards):
         cards = [card for card in known.cards.values() if isinstance(card, FamilyCard)]
         _seen = (len(known.cards), Families(tuple(sorted(cards, key=lambda card: card.table))))

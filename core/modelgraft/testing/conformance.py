@@ -14,7 +14,7 @@ from modelgraft.engine.backend import LoadContext, Loaded, open_backend
 from modelgraft.engine.calls import record_check
 from modelgraft.engine.inplace import written_ports
 from modelgraft.engine.run import NodeRuntime
-from modelgraft.kernel.shelf.registry import discover
+from modelgraft.installed.discovery import discover
 from modelgraft.kernel.words.errors import ModelgraftError, Place, PluginError, choices
 from modelgraft.kernel.words.graph import Node
 from modelgraft.kernel.words.kinds import Component

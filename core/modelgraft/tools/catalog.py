@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
-from modelgraft.kernel.shelf.registry import Registry, discover
-from modelgraft.kernel.words import markup
+from modelgraft.installed.discovery import discover
+from modelgraft.kernel.shelf.registry import Registry
 from modelgraft.kernel.words.errors import InputError, nearest
 from modelgraft.kernel.words.kinds import KINDS, Component
 from modelgraft.kernel.words.ports import PortType
+from modelgraft.records import markup
 from modelgraft.tools.looks import Look, Match, giving, look, read_type, taking
 from modelgraft.tools.recorded import Preset, recorded_presets
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from modelgraft.kernel.words.errors import InputError, nearest
 from modelgraft.kernel.words.graph import SolvedGraph
-from modelgraft.kernel.words.plans import Plan
+from modelgraft.kernel.words.plan import Plan
 from modelgraft.records.writing import check_writable, file_named, write_value
 from modelgraft.tools import draw
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+from pydantic.fields import FieldInfo
 
 from modelgraft.kernel.words.errors import InputError, choices, nearest
 from modelgraft.kernel.words.graph import Adapter, AdapterSpec, GraphSpec, Node, NodeSpec, Origin, Ref, SolvedGraph, Value
-from modelgraft.kernel.words.guard import contained, shown
-from modelgraft.kernel.words.kinds import Component, Config, default_of
+from modelgraft.kernel.words.guard import contained, said, shown
+from modelgraft.kernel.words.notation import in_yaml
 from modelgraft.kernel.words.order import topological
-from modelgraft.kernel.words.source import Source
 from modelgraft.kernel.words.wording import for_python
 
 
@@ -68,8 +69,7 @@ class NodeRow:
 
 def nodes_of(solved: SolvedGraph) -> list[NodeRow]:
     """List the nodes in the order in which values flow."""
-    feeders = {name: {ref.node for ref in node.references if not ref.is_input} for name, node in solved.nodes.items()}
-    return [_node_row(solved.nodes[name]) for name in topological(feeders)]
+    return [_node_row(solved.nodes[name]) for name in topological({name: node.feeders for name, node in solved.nodes.items()})]
 
 
 def _node_row(node: Node) -> NodeRow:
@@ -118,7 +118,7 @@ def _rows(graph: GraphSpec, node: Node) -> list[Row]:
     return [
         Row("use", f"{node.component.id}@{node.component.version}", spec.use.origin.unworded),
         *([_row("from", spec.source)] if spec.source is not None else []),
-        *_config_rows(node),
+        *_config_rows("with", node),
         *_switch_rows(node, spec),
         *(_row(f"runtime.{key}", value) for key, value in sorted({**graph.runtime, **spec.runtime}.items())),
         *_port_rows(node, spec),
@@ -129,34 +129,22 @@ def _row(key: str, value: Value) -> Row:
     return Row(key, value.value, _without_replaced(value.origin), _replaced(value.origin))
 
 
-def _config_rows(node: Node) -> Iterable[Row]:
-    return _values("with", node.config, node.origins, _source_values(node))
-
-
-def _values(key: str, config: Config, origins: Mapping[str, Origin], from_source: Mapping[str, Any]) -> Iterable[Row]:
-    for name, declared in type(config).model_fields.items():
-        origin = origins.get(name, Origin("default"))
+def _config_rows(key: str, part: Node | Adapter) -> Iterable[Row]:
+    for name, declared in type(part.config).model_fields.items():
+        origin = part.origins.get(name, Origin("default"))
         replaced = list(_replaced(origin))
-        if origin.layer not in ("default", "source", "solved") and name in from_source:
-            replaced.append(f"from the source {shown(from_source[name])}")
         if origin.layer not in ("default", "solved") and not declared.is_required():
             replaced.append(f"default {default_of(declared)}")
-        yield Row(f"{key}.{name}", getattr(config, name), _without_replaced(origin), tuple(replaced))
+        yield Row(f"{key}.{name}", getattr(part.config, name), _without_replaced(origin), tuple(replaced))
 
 
-def _source_values(node: Node) -> Mapping[str, Any]:
-    if node.source is None:
-        return {}
-    return _read(node.component, node.source)
-
-
-def _read(component: Component, source: Source) -> Mapping[str, Any]:
-    """What a source decides; {} where the component cannot say it a second time, after the checker has asked it."""
+def default_of(field: FieldInfo) -> str:
+    """The default of a config field as it looks; a factory is code of a plugin, which may raise anything."""
     try:
         with contained():
-            return dict(component.config.from_source(source))
-    except Exception:  # noqa: BLE001 code of a plugin may raise anything
-        return {}
+            return in_yaml(field.get_default(call_default_factory=True, validated_data={}), plain=shown)
+    except Exception as error:  # noqa: BLE001 see above
+        return f"(not known: {said(error)})"
 
 
 def _switch_rows(node: Node, spec: NodeSpec) -> Iterable[Row]:
@@ -182,8 +170,7 @@ def _adapter_rows(key: str, adapter: Adapter, written: AdapterSpec) -> Iterable[
     yield Row(f"{key}.use", f"{adapter.component.id}@{adapter.component.version}", written.use.origin.unworded)
     if written.source is not None:
         yield _row(f"{key}.from", written.source)
-    from_source = _read(adapter.component, adapter.source) if adapter.source is not None else {}
-    yield from _values(f"{key}.with", adapter.config, adapter.origins, from_source)
+    yield from _config_rows(f"{key}.with", adapter)
 
 
 def _port_rows(node: Node, spec: NodeSpec) -> Iterable[Row]:
@@ -199,20 +186,17 @@ def _feed(refs: tuple[Ref, ...]) -> str:
     return f"fed by {', '.join(map(str, refs))}" if refs else "not wired"
 
 
-# `extends` and `--set` leave "instead of 30, llava.yaml:9; instead of ..." in the note of a value (see overlay.py).
-
-
 def _replaced(origin: Origin) -> tuple[str, ...]:
-    parts = origin.note.split("; ") if origin.note else []
-    return tuple(_turned(part.removeprefix("instead of ")) for part in parts if part.startswith("instead of "))
+    """What a value went over, each with where that stands."""
+    return tuple(map(_told, origin.replaced))
 
 
-def _turned(text: str) -> str:
-    value, _, place = text.rpartition(", ")
-    return f"{place} {value}"
+def _told(value: Value) -> str:
+    place = value.origin.place
+    if value.origin.layer == "source" or place is None:
+        return f"from the source {shown(value.value)}"
+    return f"{place.short} {in_yaml(value.value)}"
 
 
 def _without_replaced(origin: Origin) -> str:
-    parts = origin.note.split("; ") if origin.note else []
-    note = "; ".join(part for part in parts if not part.startswith("instead of "))
-    return Origin(origin.layer, origin.place, note).unworded
+    return replace(origin, replaced=()).unworded

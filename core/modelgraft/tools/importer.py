@@ -17,9 +17,10 @@ from typing import Any
 
 import yaml
 
+from modelgraft.installed.discovery import discover
 from modelgraft.kernel.language import expand
 from modelgraft.kernel.language.shipped import find_shipped, shipped_names
-from modelgraft.kernel.shelf.registry import Registry, discover
+from modelgraft.kernel.shelf.registry import Registry
 from modelgraft.kernel.words.errors import GraphError, Problem, SourceError, choices
 from modelgraft.kernel.words.graph import GraphSpec, SolvedGraph
 from modelgraft.kernel.words.ports import Tensor

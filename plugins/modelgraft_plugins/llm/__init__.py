@@ -49,7 +49,7 @@ from modelgraft.plugin import Ports, SolvedNode, component, hookimpl, port
 from modelgraft_plugins.llm import starts
 from modelgraft_plugins.llm.classes import CAUSAL, CROSSING, SPEECH, refuse_unknown
 from modelgraft_plugins.llm.config import OUTPUTS, LanguageConfig, model_of, unheeded_model, values_of
-from modelgraft_plugins.llm.context import review_chat
+from modelgraft_plugins.llm.context import review_chat, review_context
 from modelgraft_plugins.llm.gated import GatedCrossAttention
 from modelgraft_plugins.llm.known import family_of, head_is_tied
 from modelgraft_plugins.llm.writing import FILE, unheeded_generation
@@ -98,6 +98,12 @@ class CausalConfig(LanguageConfig):
         """By the formula of the family, where there is one."""
         count = self.family.count
         return count(self.family.facts(self.facts())) if count is not None and not self.family.crosses else None
+
+    def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
+        """Compare what is known of the prompt, and the longest answer, with the context; look for the chat template that is wanted."""
+        yield from self.uneven(node)
+        yield from review_context(self, node)
+        yield from review_chat(self, node)
 
 
 @component(

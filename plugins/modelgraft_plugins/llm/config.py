@@ -129,14 +129,6 @@ class LanguageConfig(WritingConfig):
         """Each field of the template is an input."""
         return Ports({field.name: _field_port(field) for field in self.fields}, OUTPUTS)
 
-    def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
-        """Compare what is known of the prompt, and the longest answer, with the context; look for the chat template that is wanted."""
-        from modelgraft_plugins.llm.context import review_chat, review_context
-
-        yield from self.uneven(node)
-        yield from review_context(self, node)
-        yield from review_chat(self, node)
-
     def uneven(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
         """Heads that do not divide the width, where their own width is not stated, and heads that do not share keys evenly."""
         facts, names = self.family.facts(self.facts()), self.family.names

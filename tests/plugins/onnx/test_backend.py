@@ -16,7 +16,7 @@ import torch
 from modelgraft import Config, GraphError, SourceError, component
 from modelgraft.engine.backend import LoadContext
 from modelgraft.engine.modules.examples import TRACED, make_inputs
-from modelgraft.kernel.shelf.registry import discover
+from modelgraft.installed.discovery import discover
 from modelgraft.kernel.words.graph import Ref
 from modelgraft.kernel.words.ports import port
 from modelgraft.sources import seals

@@ -11,8 +11,8 @@ import modelgraft as mg
 from modelgraft import api
 from modelgraft.engine.backend import LoadContext, open_backend
 from modelgraft.engine.modules import calling as api_devices
+from modelgraft.installed.discovery import discover
 from modelgraft.kernel.planning import planner
-from modelgraft.kernel.shelf.registry import discover
 from modelgraft.kernel.words.errors import InputError
 from modelgraft_plugins.onnx import cuda, loading
 from modelgraft_plugins.onnx.runtime import runtime

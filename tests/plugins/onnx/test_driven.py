@@ -7,7 +7,7 @@ import torch
 
 import modelgraft as mg
 from modelgraft.engine.backend import LoadContext
-from modelgraft.kernel.shelf.registry import discover
+from modelgraft.installed.discovery import discover
 from modelgraft.kernel.words.ports import Ports
 from modelgraft.plugin import ExportError
 from modelgraft.testing import node_of

@@ -10,7 +10,7 @@ import torch
 
 import modelgraft as mg
 from modelgraft.engine.measuring import metered
-from modelgraft.kernel.shelf.registry import discover
+from modelgraft.installed.discovery import discover
 from modelgraft_plugins.onnx.memory import noted
 from support.running import graph_of
 

@@ -2,7 +2,7 @@
 
     wiring   every name means something, every config holds together, every wire joins ports that can be joined
     fitting  the dimensions and dtypes of the whole graph have a solution, and both ends of each wire mean the same by their numbers
-    budgets  each component reviews its own solved ports: context lengths, for example
+    budgets  each component reviews its own solved ports: context lengths, for example; then whoever is asked reviews the whole
 
 A phase reports all its problems at once, and starts only when the one before is clean. What is left over (nodes, inputs
 and params that nothing uses) is held back while anything is wrong with the wiring, because it may be what a wrong name was
@@ -22,8 +22,6 @@ from modelgraft.kernel.checking.following import fill_types
 from modelgraft.kernel.checking.leftover import left_over
 from modelgraft.kernel.checking.misfits import Misfits
 from modelgraft.kernel.checking.placement import check_placement
-from modelgraft.kernel.checking.routes import check_routes
-from modelgraft.kernel.checking.shares import check_shares
 from modelgraft.kernel.checking.spaces import check_spaces
 from modelgraft.kernel.checking.unify import Unified, Unifier
 from modelgraft.kernel.checking.wiring import PortWiring, find_components, refuse_host, wire_names
@@ -68,8 +66,8 @@ def _solve_wired(graph: GraphSpec, drafts: dict[str, Draft], outputs: dict[str, 
     nodes = {name: _node(draft, unified) for name, draft in drafts.items()}
     for draft in drafts.values():
         _review(draft, nodes[draft.name], problems)
-    check_routes(nodes, problems)
-    check_shares(nodes, problems)
+    for review in advice.reviews:
+        problems.problems.extend(review(nodes))
     problems.finish()
     inputs = {name: concrete_input(given, unified) for name, given in sorted(graph.inputs.items())}
     return SolvedGraph(graph, _warned(nodes, advice), inputs, outputs, tuple(advice.forecasts(graph, nodes)))
@@ -115,7 +113,7 @@ def _fit(graph: GraphSpec, drafts: Mapping[str, Draft], configs: Configs, advice
 
     unified = Unifier(graph, drafts, configs, rewire).run()
     Misfits(unified, problems, advice).report()
-    check_spaces(drafts, problems)
+    check_spaces(drafts, problems, advice)
     problems.finish()
     return unified
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from modelgraft.kernel.checking.drafts import Draft, Face, Part, Seat, face_of
+from modelgraft.kernel.checking.drafts import Draft, Part
 from modelgraft.kernel.checking.members import details_of
 from modelgraft.kernel.words.errors import Collector, GraphError, Place, Problem, choices, nearest
-from modelgraft.kernel.words.graph import AdapterSpec, GraphSpec, NodeSpec, Origin, Value, Wire
+from modelgraft.kernel.words.graph import GraphSpec, NodeSpec, Origin, Value, Wire
 from modelgraft.kernel.words.guard import contained, said, shown
-from modelgraft.kernel.words.kinds import Component, Config, defect_of
+from modelgraft.kernel.words.kinds import Component, Config, Face, defect_of, face_of
 from modelgraft.kernel.words.source import Source, Sources
 
 
@@ -34,7 +34,7 @@ class Configs:
         """Of several components that a node may be, the first that its source is made for; the first of all when none is."""
         if len(components) == 1 or spec.source is None:
             return components[0]
-        view = self._view(Seat(spec.name, spec.name, spec.place), spec.source, spec.folder)
+        view = self._view(Part(spec.name, spec.name, spec.place, components[0]), spec.source, spec.folder)
         made_for = (component for component in components if view is not None and isinstance(self._reading(component, view), Mapping))
         return next(made_for, components[0])
 
@@ -43,19 +43,19 @@ class Configs:
         source = spec.source or (share.source if share else None)
         given = {**share.config, **spec.config} if share else spec.config
         folder = spec.folder if spec.source or share is None else share.folder
-        host = self._part(Seat(spec.name, spec.name, spec.place), component, given, source, folder)
-        grafts = [
-            self._part(
-                Seat(f"{spec.name}.adapters[{index}]", spec.name, adapter.place), graft, adapter.config, adapter.source, adapter.folder
-            )
-            for index, (adapter, graft) in enumerate(zip(spec.adapters, adapters, strict=True))
-        ]
-        if host is None or None in grafts:
+        host = Part(spec.name, spec.name, spec.place, component)
+        are_made = [self._configure(host, given, source, folder)]
+        grafts = []
+        for index, (adapter, graft) in enumerate(zip(spec.adapters, adapters, strict=True)):
+            part = Part(f"{spec.name}.adapters[{index}]", spec.name, adapter.place, graft)
+            are_made.append(self._configure(part, adapter.config, adapter.source, adapter.folder))
+            grafts.append(part)
+        if not all(are_made):
             return None
         wires: dict[str, Wire] = dict(spec.wires)
         for adapter in spec.adapters:
-            wires.update(_new_wires(adapter, wires))
-        draft = Draft(spec, host, tuple(part for part in grafts if part is not None), share.name if share else None, wires)
+            wires.update({name: wire for name, wire in adapter.wires.items() if name not in wires})
+        draft = Draft(spec, host, tuple(grafts), share.name if share else None, wires)
         draft.open_ports()
         self._refuse_clashes(draft)
         return draft
@@ -69,49 +69,50 @@ class Configs:
 
     def remake(self, part: Part, solved: Mapping[str, Any]) -> bool:
         """Put solved dimensions, or types of what is wired, into a part's config. True when its ports read differently afterwards."""
-        made = self._make(part.seat, part.component, {**part.given, **solved}, part.source, part.origins)
+        made = self._make(part, {**part.given, **solved})
         if made is None:
             return False
         before = part.face.declared
         part.given.update(solved)
-        part.config, part.face = made
-        part.rename()
+        part.take(*made)
         return part.face.declared != before
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 
-    def _part(self, seat: Seat, component: Component, given: Mapping[str, Value], source: Value | None, folder: Path | None) -> Part | None:
-        keys_are_known = self._check_keys(seat, component, given)
-        view = self._view(seat, source, folder) if source is not None else None
+    def _configure(self, part: Part, given: Mapping[str, Value], source: Value | None, folder: Path | None) -> bool:
+        """Give a part its config; False after noting what is wrong."""
+        keys_are_known = self._check_keys(part, given)
+        part.source = self._view(part, source, folder) if source is not None else None
         written = source.origin.place if source is not None else None
-        from_source = self._from_source(seat, component, view, written) if view is not None else {}
-        if from_source is None or not keys_are_known or (source is not None and view is None):
-            return None
-        values = {**from_source, **{key: value.value for key, value in given.items()}}
-        origins = dict.fromkeys(component.config.model_fields, Origin("default"))
-        if view is not None:
-            origins.update(dict.fromkeys(from_source, Origin("source", written, view.text)))
-        origins.update({key: value.origin for key, value in given.items()})
-        made = self._make(seat, component, values, view, origins)
+        read = self._from_source(part, part.source, written) if part.source is not None else {}
+        if read is None or not keys_are_known or (source is not None and part.source is None):
+            return False
+        from_source = {key: Value(value, Origin("source", written, part.source.text if part.source else "")) for key, value in read.items()}
+        part.given = {key: value.value for key, value in {**from_source, **given}.items()}
+        part.origins = dict.fromkeys(part.component.config.model_fields, Origin("default"))
+        part.origins |= {key: value.origin for key, value in from_source.items()}
+        part.origins |= {key: _over(value.origin, from_source.get(key)) for key, value in given.items()}
+        made = self._make(part, part.given)
         if made is None:
-            return None
-        remarks = _remarks(seat, component, view, given, written) if view is not None else ()
-        return Part(seat, component, made[0], values, origins, view, made[1], remarks)
+            return False
+        part.take(*made)
+        part.remarks = _remarks(part, part.source, given, written) if part.source is not None else ()
+        return True
 
-    def _check_keys(self, seat: Seat, component: Component, given: Mapping[str, Value]) -> bool:
-        fields = component.config.model_fields
+    def _check_keys(self, part: Part, given: Mapping[str, Value]) -> bool:
+        fields = part.component.config.model_fields
         unknown = [key for key in given if key not in fields]
         for key in unknown:
             there = f"it has: {choices(fields, sort=False)}. {nearest(key, fields)}".rstrip()
-            found = f"{seat.scope} ({component.id}) has no config key '{key}'; {there}"
-            self.problems.add("unknown-key", found, place=given[key].origin.place, node=seat.node)
+            found = f"{part.scope} ({part.component.id}) has no config key '{key}'; {there}"
+            self.problems.add("unknown-key", found, place=given[key].origin.place, node=part.node)
         return not unknown
 
-    def _view(self, seat: Seat, source: Value, folder: Path | None) -> Source | None:
+    def _view(self, part: Part, source: Value, folder: Path | None) -> Source | None:
         """Look at a source; each distinct one once. The problem is told for each node that names it."""
         if not isinstance(source.value, str):
-            found = f"{seat.scope}: `from` takes one text, e.g. org/model#part; it is {source.value!r}"
-            self.problems.add("source-syntax", found, place=source.origin.place, node=seat.node)
+            found = f"{part.scope}: `from` takes one text, e.g. org/model#part; it is {source.value!r}"
+            self.problems.add("source-syntax", found, place=source.origin.place, node=part.node)
             return None
         key = (source.value, folder, source.origin.is_users)
         if key not in self._views:
@@ -121,16 +122,16 @@ class Configs:
                 self._views[key] = error
         view = self._views[key]
         if isinstance(view, GraphError):
-            self._tell(seat, view, source.origin.place)
+            self._tell(part, view, source.origin.place)
             return None
         return view
 
-    def _tell(self, seat: Seat, error: GraphError, place: Place | None) -> None:
+    def _tell(self, part: Part, error: GraphError, place: Place | None) -> None:
         """Note what is wrong with a source: once, however many nodes take something from it."""
         for problem in error.noted:
             if (problem.code, problem.found) not in self._told:
                 self._told.add((problem.code, problem.found))
-                self.problems.problems.append(replace(problem, place=problem.place or place, node=problem.node or seat.node))
+                self.problems.problems.append(replace(problem, place=problem.place or place, node=problem.node or part.node))
 
     def _reading(self, component: Component, view: Source) -> Mapping[str, Any] | str | GraphError:
         """What a component reads from a source; each pair once."""
@@ -139,24 +140,24 @@ class Configs:
             self._read[key] = _read_source(component, view)
         return self._read[key]
 
-    def _from_source(self, seat: Seat, component: Component, view: Source, place: Place | None) -> Mapping[str, Any] | None:
-        read = self._reading(component, view)
+    def _from_source(self, part: Part, view: Source, place: Place | None) -> Mapping[str, Any] | None:
+        read = self._reading(part.component, view)
         if isinstance(read, GraphError):
-            self._tell(seat, read, place)
+            self._tell(part, read, place)
             return None
         if isinstance(read, str):
-            found, hint = f"{seat.scope}: {component.id} cannot use {view.text}: {read}", "name another part after #, or another component"
-            self.problems.add("source-mismatch", found, place=place, node=seat.node, hint=hint)
+            found = f"{part.scope}: {part.component.id} cannot use {view.text}: {read}"
+            hint = "name another part after #, or another component"
+            self.problems.add("source-mismatch", found, place=place, node=part.node, hint=hint)
             return None
         return read
 
-    def _make(
-        self, seat: Seat, component: Component, values: Mapping[str, Any], view: Source | None, origins: Mapping[str, Origin]
-    ) -> tuple[Config, Face] | None:
-        key = (component.id, id(view), *((name, repr(value)) for name, value in sorted(values.items())))
+    def _make(self, part: Part, values: Mapping[str, Any]) -> tuple[Config, Face] | None:
+        component = part.component
+        key = (component.id, id(part.source), *((name, repr(value)) for name, value in sorted(values.items())))
         if key in self._made:
             return self._made[key]
-        if oversized := self._oversized(seat, component, values, origins):
+        if oversized := self._oversized(part, values):
             self.problems.problems.extend(oversized)
             return None
         try:
@@ -164,29 +165,34 @@ class Configs:
                 config = component.config.model_validate(values)
                 made = self._made[key] = (config, face_of(config))
         except ValidationError as error:
-            self.problems.problems.extend(_explain(error, seat, component, origins))
+            self.problems.problems.extend(_explain(error, part, values))
         except Exception as error:  # noqa: BLE001 validators and ports are code of a plugin, which may raise anything
-            found = f"plugin '{component.plugin}': {component.id} could not tell the ports of {seat.scope}: {said(error)}"
+            found = f"plugin '{component.plugin}': {component.id} could not tell the ports of {part.scope}: {said(error)}"
             hint = defect_of(component, error)
-            self.problems.add("component-failed", found, place=seat.place, node=seat.node, hint=hint)
+            self.problems.add("component-failed", found, place=part.place, node=part.node, hint=hint)
         else:
             return made
         return None
 
-    def _oversized(self, seat: Seat, component: Component, values: Mapping[str, Any], origins: Mapping[str, Origin]) -> list[Problem]:
+    def _oversized(self, part: Part, values: Mapping[str, Any]) -> list[Problem]:
         """Sizes that no model has: to count or to build them would keep the checks, or the machine, busy for ever."""
-        if set(values) - set(component.config.model_fields):
+        if set(values) - set(part.component.config.model_fields):
             return []  # told as keys that are not there
-        problems = list[Problem]()
-        for name, key, held, wanted in self.sources.too_large(values):
-            origin = origins.get(name)
-            place = (origin.place if origin else None) or seat.place
-            problems.append(Problem("wrong-value", f"{seat.scope}.{key} is {held}, wanted {wanted}", place, node=seat.node))
-        return problems
+        return [
+            Problem("wrong-value", f"{part.scope}.{key} is {held}, wanted {wanted}", _place_of(part, name), node=part.node)
+            for name, key, held, wanted in self.sources.too_large(values)
+        ]
 
 
-def _new_wires(adapter: AdapterSpec, taken: Mapping[str, Wire]) -> dict[str, Wire]:
-    return {name: wire for name, wire in adapter.wires.items() if name not in taken}
+def _over(origin: Origin, below: Value | None) -> Origin:
+    """The origin of a value that goes over what the source says."""
+    return origin if below is None else replace(origin, replaced=(*origin.replaced, below))
+
+
+def _place_of(part: Part, key: str) -> Place:
+    """Where a config value is written, or else its node."""
+    origin = part.origins.get(key)
+    return (origin.place if origin else None) or part.place
 
 
 def _read_source(component: Component, view: Source) -> Mapping[str, Any] | str | GraphError:
@@ -206,36 +212,36 @@ def _read_source(component: Component, view: Source) -> Mapping[str, Any] | str 
     return found
 
 
-def _remarks(seat: Seat, component: Component, view: Source, given: Mapping[str, Value], written: Place | None) -> tuple[Problem, ...]:
+def _remarks(part: Part, view: Source, given: Mapping[str, Value], written: Place | None) -> tuple[Problem, ...]:
     """What the source states and the component does not heed, at the line that names the source."""
-    place = written or seat.place
+    place, component = written or part.place, part.component
     try:
         found = list(component.config.unheeded(view))
     except Exception as error:  # noqa: BLE001 a config from elsewhere may lack or hold anything
         sentence = f"plugin '{component.plugin}': {component.id} could not tell what it does not heed of {view.text}: {said(error)}"
-        return (Problem("unheeded", sentence, place, "this is a defect of the plugin", node=seat.node),)
+        return (Problem("unheeded", sentence, place, "this is a defect of the plugin", node=part.node),)
     return tuple(
-        Problem("unheeded", f"{seat.scope}: {sentence}", place, hint, node=seat.node)
+        Problem("unheeded", f"{part.scope}: {sentence}", place, hint, node=part.node)
         for sentence, hint, *key in found
         if not given.keys() & set(key)
     )
 
 
-def _explain(error: ValidationError, seat: Seat, component: Component, origins: Mapping[str, Origin]) -> list[Problem]:
+def _explain(error: ValidationError, part: Part, values: Mapping[str, Any]) -> list[Problem]:
     """One problem for each thing that the config model found, at the line of its key."""
     problems = []
-    for path, detail, messages in details_of(error, component.config):
-        key, origin = ".".join(path), origins.get(path[0]) if path else None
+    fields, who = part.component.config.model_fields, f"{part.scope} ({part.component.id})"
+    for path, detail, messages in details_of(error, values):
+        key, origin = ".".join(path), part.origins.get(path[0]) if path else None
         if detail["type"] == "missing":
-            described = component.config.model_fields[key].description if key in component.config.model_fields else None
-            found = f"{seat.scope} ({component.id}) needs the config key '{key}'{f': {described}' if described else ''}"
-            problems.append(Problem("missing-key", found, seat.place, f"write with: {{{key}: ...}}", node=seat.node))
+            described = fields[key].description if key in fields else None
+            found = f"{who} needs the config key '{key}'{f': {described}' if described else ''}"
+            problems.append(Problem("missing-key", found, part.place, f"write with: {{{key}: ...}}", node=part.node))
             continue
         came = f" ({origin.unworded})" if origin is not None and origin.layer in ("source", "solved") else ""
-        whole = f"the config of {seat.scope} ({component.id}) does not hold together"
-        told = f"{seat.scope}.{key} is {shown(detail['input'])}{came}" if path else whole
-        place = (origin.place if origin else None) or seat.place
-        problems.append(Problem("wrong-value", f"{told}: {', or '.join(map(_in_words, messages))}", place, node=seat.node))
+        told = f"{part.scope}.{key} is {shown(detail['input'])}{came}" if path else f"the config of {who} does not hold together"
+        place = _place_of(part, path[0]) if path else part.place
+        problems.append(Problem("wrong-value", f"{told}: {', or '.join(map(_in_words, messages))}", place, node=part.node))
     return problems
 
 

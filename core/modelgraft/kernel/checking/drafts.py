@@ -8,87 +8,38 @@ from typing import Any
 
 from modelgraft.kernel.words.errors import Place, Problem
 from modelgraft.kernel.words.graph import NodeSpec, Origin, Ref, Wire
-from modelgraft.kernel.words.kinds import Component, Config, checked_ports
-from modelgraft.kernel.words.ports import Axis, Port, Ports, PortType, Tensor, tensor_in
+from modelgraft.kernel.words.kinds import Component, Config, Face
+from modelgraft.kernel.words.ports import BATCH, Axis, Port, PortType, Tensor
 from modelgraft.kernel.words.source import Source
-
-BATCH = "batch"  # the one axis name that means the same in the whole graph
-
-
-@dataclass(frozen=True, slots=True)
-class Face:
-    """The ports of a component under one config, shared by all nodes that are configured alike.
-
-    declared  with the axis names as the component wrote them;  names  all of these
-    known     the names that are fields or properties of the config, with their numbers
-    """
-
-    declared: Ports
-    names: tuple[str, ...]
-    known: Mapping[str, int]
-
-
-def face_of(config: Config) -> Face:
-    """The ports under a config. Raises whatever the component's code raises."""
-    declared = checked_ports(config.ports())
-    every = (*declared.inputs.values(), *declared.outputs.values())
-    names = dict.fromkeys(name for port in every for type_ in port.types if (t := tensor_in(type_)) for name in t.names)
-    values = {name: getattr(config, name, None) for name in names if name != BATCH}
-    known = {name: value for name, value in values.items() if isinstance(value, int) and not isinstance(value, bool)}
-    return Face(declared, tuple(names), known)
-
-
-@dataclass(frozen=True, slots=True)
-class Seat:
-    """Where a part stands.
-
-    scope  what its axis names belong to in messages and in the solver: the node's name, or `llm.adapters[0]`
-    """
-
-    scope: str
-    node: str
-    place: Place
 
 
 @dataclass(slots=True)
 class Part:
     """A component with its config: a node's own, or one of the adapters grafted into it.
 
+    scope    what its axis names belong to in messages and in the solver: the node's name, or `llm.adapters[0]`
+    node     the node that it belongs to;  place  where it is written
     given    the config values that are not defaults;  origins  where each value of the config comes from
     remarks  what its source states and it does not heed
+    config, face, symbols   there once `take` was called: the config, its ports, and the symbol in the graph of each axis name
     """
 
-    seat: Seat
+    scope: str
+    node: str
+    place: Place
     component: Component
-    config: Config
-    given: dict[str, Any]
-    origins: dict[str, Origin]
-    source: Source | None
-    face: Face
+    given: dict[str, Any] = field(default_factory=dict)
+    origins: dict[str, Origin] = field(default_factory=dict)
+    source: Source | None = None
     remarks: tuple[Problem, ...] = ()
+    config: Config = field(init=False)
+    face: Face = field(init=False)
     symbols: Mapping[str, str] = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.rename()
-
-    @property
-    def scope(self) -> str:
-        """What its axis names belong to."""
-        return self.seat.scope
-
-    @property
-    def node(self) -> str:
-        """The node that it belongs to."""
-        return self.seat.node
-
-    @property
-    def place(self) -> Place:
-        """Where it is written."""
-        return self.seat.place
-
-    def rename(self) -> None:
-        """Give each axis name its symbol in the graph; call it when the face has changed."""
-        self.symbols = {name: name if name == BATCH else f"{self.seat.scope}.{name}" for name in self.face.names}
+    def take(self, config: Config, face: Face) -> None:
+        """Be configured, or configured anew."""
+        self.config, self.face = config, face
+        self.symbols = {name: name if name == BATCH else f"{self.scope}.{name}" for name in face.names}
 
 
 @dataclass(slots=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from modelgraft.kernel.checking.wiring import feeders, references
+from modelgraft.kernel.checking.wiring import references
 from modelgraft.kernel.words.errors import Problem
 from modelgraft.kernel.words.graph import GraphSpec
+from modelgraft.kernel.words.order import reach
 from modelgraft.kernel.words.wording import option
 
 RELAX = f"remove it, or check with {option('allow', 'unused')} while you draft"
@@ -15,7 +16,9 @@ def left_over(graph: GraphSpec) -> list[Problem]:
     if "unused" in graph.allow:
         return []
     within = tuple(f"{problem.node}/" for problem in graph.left_over if problem.node)
-    used = _reached(graph, [ref.node for ref in graph.outputs.values()])
+    used = reach(
+        (ref.node for ref in graph.outputs.values() if ref.node in graph.nodes), lambda name: graph.nodes[name].needs & graph.nodes.keys()
+    )
     nodes = [
         Problem("unused-node", f"no output needs {name}", spec.place, RELAX, name)
         for name, spec in graph.nodes.items()
@@ -28,17 +31,3 @@ def left_over(graph: GraphSpec) -> list[Problem]:
         if name not in read and "" not in read  # `inputs` alone is the only one
     ]
     return [*graph.left_over, *nodes, *inputs]
-
-
-def _reached(graph: GraphSpec, start: list[str]) -> set[str]:
-    reached: set[str] = set()
-    open_names = [name for name in start if name in graph.nodes]
-    while open_names:
-        name = open_names.pop()
-        if name in reached:
-            continue
-        reached.add(name)
-        spec = graph.nodes[name]
-        shared = {str(spec.share.value)} if spec.share is not None else set()
-        open_names.extend(other for other in feeders(spec) | shared if other in graph.nodes and other not in reached)
-    return reached

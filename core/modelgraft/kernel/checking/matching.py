@@ -22,7 +22,7 @@ def choose(given: PortType, port: Port) -> PortType | None:
     """The alternative that takes the given type, or None. Of several tensors, one that agrees in dtype and axes first."""
     found = [accepted for accepted in port.types if fits(given, accepted)]
     if len(found) > 1 and isinstance(given, Tensor):
-        found.sort(key=lambda accepted: not (isinstance(accepted, Tensor) and _agree(given, accepted)))
+        found.sort(key=lambda accepted: not (isinstance(accepted, Tensor) and agree(given, accepted)))
     return found[0] if found else None
 
 
@@ -31,12 +31,7 @@ def dtypes_meet(given: str, accepted: str) -> bool:
     return not DTYPES[given].isdisjoint(DTYPES[accepted])
 
 
-def suits(given: PortType, port: Port) -> bool:
-    """A person may well have meant to wire these: tensors agree in dtype and number of axes too."""
-    chosen = choose(given, port)
-    return chosen is not None and (not isinstance(given, Tensor) or not isinstance(chosen, Tensor) or _agree(given, chosen))
-
-
-def _agree(given: Tensor, accepted: Tensor) -> bool:
+def agree(given: Tensor, accepted: Tensor) -> bool:
+    """Two tensors have the same number of axes, and there is a dtype in both families."""
     same_rank = None in given.axes or None in accepted.axes or len(given.axes) == len(accepted.axes)
     return same_rank and dtypes_meet(given.dtype, accepted.dtype)

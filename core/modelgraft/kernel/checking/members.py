@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -12,14 +11,16 @@ Detail = Mapping[str, Any]  # of pydantic: loc, msg, input, type
 Path = tuple[str, ...]
 
 
-def details_of(error: ValidationError, model: type[BaseModel]) -> list[tuple[Path, Detail, tuple[str, ...]]]:
+def details_of(error: ValidationError, given: Mapping[str, Any]) -> list[tuple[Path, Detail, tuple[str, ...]]]:
     """For each place in the config the keys that lead there, the first thing that was found, and all that was said, in order.
+
+    given  what the config was to be made of
 
     Of a list that might have been one value as well, what is wrong inside is told, not that it is no value.
     """
     found: dict[Path, list[Detail]] = {}
     for detail in error.errors(include_url=False, include_context=False):
-        found.setdefault(_written(detail["loc"], model), []).append(detail)
+        found.setdefault(_written(detail["loc"], given, is_missing=detail["type"] == "missing"), []).append(detail)
     inner = {path[:length] for path in found for length in range(1, len(path))}
     return [
         (path, details[0], tuple(dict.fromkeys(detail["msg"] for detail in details)))
@@ -28,45 +29,16 @@ def details_of(error: ValidationError, model: type[BaseModel]) -> list[tuple[Pat
     ]
 
 
-def _written(steps: Sequence[Any], kind: Any) -> Path:
-    """The keys and places that a document has; without the names of the types that were tried."""
+def _written(steps: Sequence[Any], given: Any, *, is_missing: bool) -> Path:
+    """The keys and places that a document has; without the names of the types that were tried, which lead nowhere in what is given."""
     path: list[str] = []
-    left = list(steps)
-    while left:
-        kinds = _alternatives(kind)
-        if len(kinds) > 1:
-            tag = str(left.pop(0))
-            kind = next((one for one in kinds if _is_called(one, tag)), None)
-            continue
-        step = left.pop(0)
+    here = given
+    for index, step in enumerate(steps):
+        if (isinstance(here, Mapping) and step in here) or (isinstance(here, list | tuple) and isinstance(step, int) and step < len(here)):
+            here = here[step]
+        elif isinstance(here, BaseModel) and isinstance(step, str) and hasattr(here, step):
+            here = getattr(here, step)
+        elif index and not (is_missing and index == len(steps) - 1):
+            continue  # the first step is a field, also where its default is what is wrong
         path.append(str(step))
-        kind = _inside(kinds[0] if kinds else None, step)
     return tuple(path)
-
-
-def _alternatives(kind: Any) -> list[Any]:
-    """The types that a value may have, beside None."""
-    if get_origin(kind) is Annotated:
-        return _alternatives(get_args(kind)[0])
-    if get_origin(kind) in (Union, types.UnionType):
-        return [one for one in get_args(kind) if one is not type(None)]
-    return [kind]
-
-
-def _is_called(kind: Any, tag: str) -> bool:
-    """Whether pydantic means the type by a word such as `str` or `tuple[str, ...]`."""
-    name = (get_origin(kind) or kind).__name__ if hasattr(get_origin(kind) or kind, "__name__") else str(kind)
-    return tag.startswith(name) or tag == name.lower()
-
-
-def _inside(kind: Any, step: Any) -> Any:
-    """The type of what lies at a key or place of a value; None where it is not known."""
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        field = kind.model_fields.get(str(step))
-        return field.annotation if field is not None else None
-    arguments = get_args(kind)
-    if not arguments:
-        return None
-    if issubclass(get_origin(kind) if isinstance(get_origin(kind), type) else object, Mapping):
-        return arguments[1]
-    return arguments[step] if isinstance(step, int) and step < len(arguments) and Ellipsis not in arguments[1:] else arguments[0]

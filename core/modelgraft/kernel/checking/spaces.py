@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from modelgraft.kernel.checking.drafts import Draft, Part
-from modelgraft.kernel.words.errors import Collector, Place
+from modelgraft.kernel.checking.advice import Advice
+from modelgraft.kernel.checking.drafts import Draft
+from modelgraft.kernel.words.errors import Collector
 from modelgraft.kernel.words.graph import Ref
 from modelgraft.kernel.words.ports import Port
 
 
-def check_spaces(drafts: Mapping[str, Draft], problems: Collector) -> None:
+def check_spaces(drafts: Mapping[str, Draft], problems: Collector, advice: Advice) -> None:
     """Note every wire whose two ends state facts that differ. An end that states no space is not checked."""
     for draft in drafts.values():
         for name, refs in draft.wired.items():
@@ -19,10 +20,10 @@ def check_spaces(drafts: Mapping[str, Draft], problems: Collector) -> None:
             for ref in refs:
                 giver = drafts.get(ref.node)
                 if giver is not None and wanted.space is not None:
-                    _compare(draft, name, wanted, giver, ref, problems)
+                    _compare(draft, name, wanted, giver, ref, problems, advice=advice)
 
 
-def _compare(draft: Draft, name: str, wanted: Port, giver: Draft, ref: Ref, problems: Collector) -> None:
+def _compare(draft: Draft, name: str, wanted: Port, giver: Draft, ref: Ref, problems: Collector, *, advice: Advice) -> None:
     given = giver.out_ports[ref.port]
     if given.space is None or wanted.space is None:
         return
@@ -32,12 +33,11 @@ def _compare(draft: Draft, name: str, wanted: Port, giver: Draft, ref: Ref, prob
         if fact == "family":
             told.append(f"one is {mine}, the other {theirs}")
             continue
-        ends = [f"{_shown(value)} ({_origin(part, fact, value, place)})" for part, value in ((giver.host, mine), (taker, theirs))]
+        ends = [f"{_shown(value)}{advice.fact(part, fact, value, place)}" for part, value in ((giver.host, mine), (taker, theirs))]
         told.append(f"{fact} is {ends[0]}, wanted {ends[1]}")
     if told:
-        family = wanted.space.family
         found = f"{ref} gives {given.space.family} of another kind than {draft.name}.{name} takes: {'; '.join(told)}"
-        hint = _way_out(giver.host, taker, family)
+        hint = advice.space(giver.host, taker, wanted.space.family)
         problems.add("space-mismatch", found, place=place, node=draft.name, port=name, hint=hint)
 
 
@@ -45,30 +45,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, tuple):
         return f"({', '.join(map(_shown, value))})"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _origin(part: Part, fact: str, value: Any, near: Place | None) -> str:
-    """The config field behind a fact: the one of that name, else the first that holds the value."""
-    named = [key for key in part.origins if key == fact or key.endswith(f"_{fact}")]
-    holding = [key for key in part.origins if _plain(getattr(part.config, key, None)) == value]
-    for key in [*(key for key in named if key in holding), *holding]:
-        origin = part.origins[key]
-        if origin.layer == "source" and part.source is not None:
-            return f"{part.scope}.{key}, from the source {part.source.text}"
-        if origin.layer == "default":
-            return f"{part.scope}.{key}, the default of {part.component.id}"
-        where = origin.place
-        same = where is not None and near is not None and where.file == near.file and where.line is not None
-        return f"{part.scope}.{key}, {f'line {where.line}' if same and where else origin.unworded}"
-    return f"from the source {part.source.text}" if part.source is not None else f"fixed by {part.component.id}"
-
-
-def _plain(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _way_out(giver: Part, taker: Part, family: str) -> str:
-    if taker.source is not None and (giver.source is None or giver.source.text != taker.source.text):
-        whole = taker.source.whole
-        return f"let both come from one source: give {giver.node} from: {whole}"
-    return f"put a component between them that gives the {family} that {taker.node} takes, or wire the one that was made for it"

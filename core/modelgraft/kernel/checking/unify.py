@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from modelgraft.kernel.checking.configs import Configs
-from modelgraft.kernel.checking.drafts import BATCH, Draft, Part, axes_in_graph
+from modelgraft.kernel.checking.drafts import Draft, Part, axes_in_graph
 from modelgraft.kernel.checking.solver import Dims
 from modelgraft.kernel.words.errors import Place
 from modelgraft.kernel.words.graph import INPUTS, GraphSpec, Origin, Ref
 from modelgraft.kernel.words.kinds import dimension_fields
 from modelgraft.kernel.words.order import topological
-from modelgraft.kernel.words.ports import Axis, ListOf, Port, Tensor, tensor_in
+from modelgraft.kernel.words.ports import BATCH, Axis, ListOf, Port, Tensor, tensor_in
 
 Axes = tuple[Axis | None, ...]
 MASK = Tensor("mask", (Axis(((BATCH, 1),)),))  # what `when` takes

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from modelgraft.kernel.checking.advice import Advice
-from modelgraft.kernel.checking.drafts import BATCH, Draft
-from modelgraft.kernel.checking.matching import choose, suits
+from modelgraft.kernel.checking.drafts import Draft
+from modelgraft.kernel.checking.matching import choose
 from modelgraft.kernel.words.errors import Collector, Place, choices, nearest
 from modelgraft.kernel.words.graph import GraphSpec, NodeSpec, Ref, Wire
 from modelgraft.kernel.words.kinds import Component
 from modelgraft.kernel.words.order import find_cycles
-from modelgraft.kernel.words.ports import DTYPES, Axis, ListOf, Port, PortType, Tensor
+from modelgraft.kernel.words.ports import BATCH, DTYPES, Axis, ListOf, Port, PortType, Tensor
 
 
 def find_components(
@@ -79,17 +79,12 @@ def wire_names(graph: GraphSpec, problems: Collector) -> None:
             code, sentence = problem
             problems.add(code, f"{holder}: {sentence}", place=ref.place or place, node=holder if holder in graph.nodes else "")
     _check_shares(graph, problems)
-    for cycle in find_cycles({name: feeders(spec) & graph.nodes.keys() for name, spec in graph.nodes.items()}):
+    for cycle in find_cycles({name: spec.feeders & graph.nodes.keys() for name, spec in graph.nodes.items()}):
         path = " -> ".join([*cycle, cycle[0]])
         hint = "a graph has no loops; what must repeat lives inside a component"
         problems.add("cycle", f"these nodes wait for each other: {path}", place=graph.nodes[cycle[0]].place, hint=hint, node=cycle[0])
     if not graph.outputs and "unused" not in graph.allow:
         problems.add("no-outputs", "the graph has no outputs, so nothing can be asked of it", hint="write outputs: {NAME: node.port}")
-
-
-def feeders(spec: NodeSpec) -> set[str]:
-    """The names of the nodes that a node waits for."""
-    return {ref.node for ref in spec.references if not ref.is_input}
 
 
 def references(graph: GraphSpec) -> Iterator[tuple[str, Ref, Place | None]]:
@@ -190,7 +185,9 @@ class PortWiring:
                 self._join(draft, name, wire, whole)
         for name, port in known.items():
             if not port.optional and name not in draft.wires and name not in meant:
-                self._miss(draft, name, port)
+                found = f"{draft.name} needs its input '{name}' ({port})"
+                hint = self.advice.feeding(self.graph, self.drafts, f"{draft.name}.{name}", port)
+                self.problems.add("missing-input", found, place=draft.spec.place, node=draft.name, port=name, hint=hint)
         if draft.spec.when is not None:
             self._route(draft, draft.spec.when)
 
@@ -254,22 +251,6 @@ class PortWiring:
             else:
                 code, found = "modality-mismatch", f"{ref} gives {given}, but {end} takes {port}"
         self.problems.add(code, found, place=place, node=draft.name, port=name, hint=hint)
-
-    def _miss(self, draft: Draft, name: str, port: Port) -> None:
-        could = self._givers(draft, name, port)
-        hint = f"wire it: in: {{{name}: {could[0]}}}" if could else f"nothing in this graph gives {port} yet"
-        more = f"; {', '.join(could[1:4])} would fit as well" if len(could) > 1 else ""
-        found = f"{draft.name} needs its input '{name}' ({port})"
-        self.problems.add("missing-input", found, place=draft.spec.place, node=draft.name, port=name, hint=hint + more)
-
-    def _givers(self, draft: Draft, name: str, port: Port) -> list[str]:
-        """What could feed a port: inputs that nothing reads yet, then other inputs, then nodes; of each those of its name first."""
-        read = {ref.port for _, ref, _ in references(self.graph) if ref.is_input}
-        could = [(int(other in read), f"inputs.{other}") for other, given in self.graph.inputs.items() if suits(given.port.type, port)]
-        for other in self.drafts.values():
-            if other is not draft:
-                could += [(2, f"{other.name}.{out}") for out, giving in other.out_ports.items() if suits(giving.type, port)]
-        return [text for _, _, text in sorted((rank, text.rpartition(".")[2] != name, text) for rank, text in could)]
 
     def _route(self, draft: Draft, when: Ref) -> None:
         ref = self._resolve(when, draft.name, "when", when.place or draft.spec.place)

@@ -13,8 +13,8 @@ from typing import Any
 
 from modelgraft.kernel.language.shipped import shipped_names
 from modelgraft.kernel.language.yaml_reader import MOST_BYTES, Item, read_yaml
-from modelgraft.kernel.words.amounts import sizes_of
 from modelgraft.kernel.words.errors import DocumentError, Place, Problem, choices, nearest
+from modelgraft.kernel.words.sizes import sizes_of
 
 VERSION = 1  # the version of the graph language that this release reads
 
@@ -70,7 +70,11 @@ PRECISIONS = ("float32", "float16", "int8", "w8", "w4")
 DTYPES = ("float32", "float16", "bfloat16", "auto")
 # Names that mean something else where inputs are given (the arguments of Pipeline.run) and where outputs are written (a row of `map`).
 RESERVED: Mapping[str, Mapping[str, str]] = {
-    "input": {"outputs": "what is wanted of a run", "seed": "the seed of a run"},
+    "input": {
+        "outputs": "what is wanted of a run",
+        "seed": "the seed of a run",
+        "limit_s": "the most seconds that a run may take",
+    },
     "output": {"error": "why a record failed", "absent": "the outputs that a record has none of"},
 }
 
@@ -154,20 +158,13 @@ def _check_version(root: Item, file: str) -> None:
     if item is None:
         found = "the version of the graph language is not stated"
         raise DocumentError(Problem("unknown-version", found, Place(file, 1), f"add `modelgraft: {VERSION}` at the top"))
-    if item.value != VERSION or isinstance(item.value, bool):
-        found = (
-            f"the file is written in version {item.value} of the graph language"
-            if isinstance(item.value, (int, float)) and not isinstance(item.value, bool)
-            else (f"modelgraft: states the version of the graph language, but it is {describe(item.value)}")
-        )
-        raise DocumentError(
-            Problem(
-                "unknown-version",
-                f"{found}; this release reads version {VERSION}",
-                item.at,
-                f"write `modelgraft: {VERSION}`, or install another release",
-            )
-        )
+    if item.value == VERSION and not isinstance(item.value, bool):
+        return
+    found = f"modelgraft: states the version of the graph language, but it is {describe(item.value)}"
+    if isinstance(item.value, (int, float)) and not isinstance(item.value, bool):
+        found = f"the file is written in version {item.value} of the graph language"
+    hint = f"write `modelgraft: {VERSION}`, or install another release"
+    raise DocumentError(Problem("unknown-version", f"{found}; this release reads version {VERSION}", item.at, hint))
 
 
 def _read_text(path: Path, file: str) -> bytes:
@@ -179,9 +176,8 @@ def _read_text(path: Path, file: str) -> bytes:
             raise DocumentError(Problem("no-such-graph", f"{file} is not an ordinary file", hint="name a .yaml file"))
         if size > MOST_BYTES:
             found = f"the file has {size:,} bytes; a graph document may have {MOST_BYTES:,}"
-            raise DocumentError(
-                Problem("too-large", found, Place(file), "weights and data belong into files of their own, named by `from`")
-            )
+            hint = "weights and data belong into files of their own, named by `from`"
+            raise DocumentError(Problem("too-large", found, Place(file), hint))
         with path.open("rb") as stream:
             return stream.read(MOST_BYTES)
     except (OSError, ValueError) as error:
@@ -209,9 +205,8 @@ def _near(path: Path) -> str:
 def _decode(content: bytes, file: str) -> str:
     if b"\0" in content:
         line = content.count(b"\n", 0, content.index(b"\0")) + 1
-        raise DocumentError(
-            Problem("not-text", "a NUL byte stands here: this is not a text file", Place(file, line), "name a YAML file saved as UTF-8")
-        )
+        found = "a NUL byte stands here: this is not a text file"
+        raise DocumentError(Problem("not-text", found, Place(file, line), "name a YAML file saved as UTF-8"))
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

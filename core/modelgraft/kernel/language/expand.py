@@ -15,7 +15,7 @@ from modelgraft.kernel.language import document
 from modelgraft.kernel.language.document import SECTIONS, Document, describe
 from modelgraft.kernel.language.interpolate import read_params, unused_params, user_place
 from modelgraft.kernel.language.overlay import given, overlay, override, without_dotted_keys
-from modelgraft.kernel.language.sections import Sections, SubgraphSpec
+from modelgraft.kernel.language.sections import Sections
 from modelgraft.kernel.language.shipped import find_shipped, shipped_graphs, shipped_names
 from modelgraft.kernel.language.subgraphs import Inlining
 from modelgraft.kernel.language.yaml_reader import Item
@@ -34,8 +34,8 @@ ENDINGS = (".yaml", ".yml")
 def load_graph(
     path_or_name: str | Path,
     *,
+    registry: Registry,
     params: Mapping[str, Any] | None = None,
-    registry: Registry | None = None,
     allow: Collection[str] = (),
     overrides: Mapping[str, Any] | None = None,
 ) -> GraphSpec:
@@ -48,11 +48,7 @@ def load_graph(
 
     Raises GraphError with every problem of the phase: DocumentError when a file cannot be read.
     """
-    if registry is None:
-        from modelgraft.kernel.shelf.registry import discover
-
-        registry = discover()
-    return _expand(_open(path_or_name), params or {}, registry, allow, overrides or {})
+    return expand_document(_open(path_or_name), registry=registry, params=params, allow=allow, overrides=overrides)
 
 
 def expand_document(
@@ -61,25 +57,15 @@ def expand_document(
     registry: Registry,
     params: Mapping[str, Any] | None = None,
     allow: Collection[str] = (),
+    overrides: Mapping[str, Any] | None = None,
     problems: Sequence[Problem] = (),
 ) -> GraphSpec:
     """Expand a document that was read already, or written in Python; see `load_graph`.
 
     problems  what is known to be wrong with it already; raised with the others
     """
-    return _expand(found, params or {}, registry, allow, {}, problems)
-
-
-def _expand(
-    found: Document,
-    params: Mapping[str, Any],
-    registry: Registry,
-    allow: Collection[str],
-    overrides: Mapping[str, Any],
-    problems: Sequence[Problem] = (),
-) -> GraphSpec:
     expansion = Expansion(registry, frozenset(allow), Collector(list(problems)))
-    values, changes = _split_settings(params, overrides)
+    values, changes = _split_settings(params or {}, overrides or {})
     graph = expansion.graph(found, values, changes, chain=())
     expansion.collector.finish()
     assert graph is not None, "a graph without problems was built"
@@ -107,24 +93,17 @@ def _open(path_or_name: str | Path) -> Document:
     text = str(path_or_name)
     if isinstance(path_or_name, Path) or text.endswith(ENDINGS):
         return document.read(Path(path_or_name))
-    path = _shipped(text)
+    path = find_shipped(text)
     if path is None and not _exists(text):
-        names = shipped_names()
-        hint = " ".join(
-            filter(
-                None,
-                (nearest(text, names), f"Shipped graphs: {choices(names, most=40)}.", "A file of your own is named with its .yaml ending."),
-            )
-        )
+        hint = f"{_near_shipped(text)} A file of your own is named with its .yaml ending."
         raise DocumentError(Problem("no-such-graph", f"'{text}' is neither a file nor a shipped graph", hint=hint))
     return document.read(path or Path(text))
 
 
-def _shipped(name: str) -> Path | None:
-    try:
-        return find_shipped(name)
-    except (OSError, ValueError):  # a name that no file system takes: too long, or with a NUL byte
-        return None
+def _near_shipped(name: str) -> str:
+    """Which shipped graph may have been meant, and which there are."""
+    names = shipped_names()
+    return f"{nearest(name, names)} Shipped graphs: {choices(names, most=40)}.".lstrip()
 
 
 def _exists(text: str) -> bool:
@@ -161,16 +140,17 @@ class Expansion:
         file = found.root.place.file
         title = f"the graph {found.path.stem}"
         scope = read_params(root.value.get("params"), values, self.collector, title=title)
-        sections = Sections(self.collector, scope, self.registry.record_types, self.folders)
+        sections = Sections(self.collector, scope, self.registry, self.folders)
         sections.top_level(root)
         inputs = sections.inputs(root.value.get("inputs"))
         read = [sections.node(name, item) for name, item in sections.entries(root.value.get("nodes"), "nodes").items()]
         outputs = sections.outputs(root.value.get("outputs"))
         runtime, single = sections.runtime(root.value.get("runtime"))
         name = sections.text(root.value.get("name"), "name")
-        nodes = {node.name: node for node in read if isinstance(node, NodeSpec)}
+        nodes = {node.name: node for node in read if node is not None and node.graph is None}
         self._count(len(nodes), root.place)
-        placed = self._placed([node for node in read if isinstance(node, SubgraphSpec)], (*chain, found.path.resolve()), found.inner)
+        graphs = [node for node in read if node is not None and node.graph is not None]
+        placed = self._placed(graphs, (*chain, found.path.resolve()), found.inner)
         self._place_single(single, nodes, placed)
         if len(self.collector.problems) > before:
             return None  # what seems left over may be what a wrong name was meant to be
@@ -231,14 +211,8 @@ class Expansion:
 
     def _locate(self, text: str, origin: Origin, home: str, what: str) -> Path | None:
         if not text.endswith(ENDINGS):
-            if (path := _shipped(text)) is None:
-                names = shipped_names()
-                hint = " ".join(
-                    filter(
-                        None,
-                        (nearest(text, names), f"Shipped graphs: {choices(names, most=40)}.", "A file is named with its .yaml ending."),
-                    )
-                )
+            if (path := find_shipped(text)) is None:
+                hint = f"{_near_shipped(text)} A file is named with its .yaml ending."
                 self.collector.add("no-such-graph", f"{what}: there is no shipped graph '{text}'", place=origin.place, hint=hint)
             return path
         if origin.is_users:
@@ -296,13 +270,12 @@ class Expansion:
     # -- graphs as nodes ---------------------------------------------------------------------------------------------
 
     def _placed(
-        self, specs: list[SubgraphSpec], chain: tuple[Path, ...], at_hand: Mapping[str, Document]
-    ) -> dict[str, tuple[SubgraphSpec, GraphSpec]]:
-        placed: dict[str, tuple[SubgraphSpec, GraphSpec]] = {}
+        self, specs: list[NodeSpec], chain: tuple[Path, ...], at_hand: Mapping[str, Document]
+    ) -> dict[str, tuple[NodeSpec, GraphSpec]]:
+        placed: dict[str, tuple[NodeSpec, GraphSpec]] = {}
         for spec in specs:
-            inner = at_hand.get(spec.use.value) or self._read(
-                spec.use.value, spec.use.origin, spec.home, layer="file", what=f"{spec.name}.use"
-            )
+            named, use = spec.graph or "", spec.use
+            inner = at_hand.get(named) or self._read(named, use.origin, use.home, layer="file", what=f"{spec.name}.use")
             if inner is None or self._repeats(inner, chain, spec.place, "recursive-graph", "contains"):
                 continue
             graph = self._inner(inner, spec, chain)
@@ -311,14 +284,14 @@ class Expansion:
                 self._count(len(graph.nodes), spec.place)
         return placed
 
-    def _inner(self, inner: Document, spec: SubgraphSpec, chain: tuple[Path, ...]) -> GraphSpec | None:
-        key = (inner.path, *((name, repr(value)) for name, value in sorted(spec.params.items())))
+    def _inner(self, inner: Document, spec: NodeSpec, chain: tuple[Path, ...]) -> GraphSpec | None:
+        key = (inner.path, *((name, repr(value)) for name, value in sorted(spec.config.items())))
         if key not in self.placed:
-            self.placed[key] = self.graph(inner, spec.params, [], chain=chain)
+            self.placed[key] = self.graph(inner, spec.config, [], chain=chain)
         return self.placed[key]
 
     def _place_single(
-        self, single: dict[str, dict[str, Value]], nodes: dict[str, NodeSpec], placed: dict[str, tuple[SubgraphSpec, GraphSpec]]
+        self, single: dict[str, dict[str, Value]], nodes: dict[str, NodeSpec], placed: dict[str, tuple[NodeSpec, GraphSpec]]
     ) -> None:
         """Hand the `runtime: {device: {llm: cuda}}` of the graph to its nodes; what a node says itself goes over it."""
         for name, values in single.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from modelgraft.kernel.language.document import PARAM_KEYS, PARAM_TYPES, describe
 from modelgraft.kernel.language.overlay import given
@@ -18,23 +18,8 @@ from modelgraft.kernel.words.wording import option
 MOST_FILLED = 10_000_000  # characters and values that params may add to a document: params of params grow exponentially
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+NAME_HINT = "names are letters, digits and _, and start with a letter or _"
 _FIELD = re.compile(r"\$\$\{|\$\{([^}]*)(\}?)")
-
-
-class Filled(NamedTuple):
-    """A value after interpolation.
-
-    home  the file whose folder counts when the value names a file: where the leading param was set, or else the text
-    """
-
-    value: Any
-    origin: Origin
-    home: str
-
-    @property
-    def as_value(self) -> Value:
-        """Without its home."""
-        return Value(self.value, self.origin)
 
 
 @dataclass(slots=True)
@@ -50,7 +35,7 @@ class Scope:
     used: set[str] = field(default_factory=set)
     filled: int = 0  # characters and values that params have added
 
-    def fill(self, item: Item) -> Filled:
+    def fill(self, item: Item) -> Value:
         """Replace every `${name}` inside an item; unknown names are noted as problems."""
         value = item.value
         if isinstance(value, str):
@@ -58,7 +43,7 @@ class Scope:
                 return self._fill_text(value, item)
         elif isinstance(value, (dict, list)):
             value = self._fill_parts(item)
-        return Filled(value, Origin(item.layer, item.at, item.note), item.at.file)
+        return Value(value, Origin(item.layer, item.at, replaced=item.replaced), item.at.file)
 
     def _fill_parts(self, item: Item) -> Any:
         if isinstance(item.value, dict):
@@ -67,7 +52,7 @@ class Scope:
             return [self._fill_parts(part) for part in item.value]
         return self.fill(item).value
 
-    def _fill_text(self, text: str, item: Item) -> Filled:
+    def _fill_text(self, text: str, item: Item) -> Value:
         names: list[str] = []
 
         def replaced(match: re.Match[str]) -> str:
@@ -89,12 +74,8 @@ class Scope:
     def _find(self, match: re.Match[str], item: Item) -> Param | None:
         name, closed = match.group(1).strip(), match.group(2)
         if not closed:
-            self.collector.add(
-                "unknown-param",
-                "'${' has no closing brace",
-                place=item.place,
-                hint="write ${name}, or $${ for the two characters themselves",
-            )
+            hint = "write ${name}, or $${ for the two characters themselves"
+            self.collector.add("unknown-param", "'${' has no closing brace", place=item.place, hint=hint)
             return None
         self.used.add(name)
         if name in self.params:
@@ -118,25 +99,24 @@ class Scope:
         if isinstance(param.value, (str, int, float)):
             return str(param.value).lower() if isinstance(param.value, bool) else str(param.value)
         found = f"${{{param.name}}} stands inside a text, but its value is {describe(param.value)}"
-        self.collector.add(
-            "wrong-type", found, place=item.place, hint=f"set {param.name} to text or a number, or let ${{{param.name}}} stand alone"
-        )
+        hint = f"set {param.name} to text or a number, or let ${{{param.name}}} stand alone"
+        self.collector.add("wrong-type", found, place=item.place, hint=hint)
         return ""
 
-    def _origin(self, item: Item, value: Any, names: list[str], *, leads: bool) -> Filled:
+    def _origin(self, item: Item, value: Any, names: list[str], *, leads: bool) -> Value:
         """A value that begins with what the user set is the user's; otherwise it is the document's, with a note."""
         place = item.at
         if not names:
-            return Filled(value, Origin(item.layer, place, item.note), place.file)
+            return Value(value, Origin(item.layer, place, replaced=item.replaced), place.file)
         lead = self.params[names[0]].origin
         notes = [
             f"param {name}{'' if self.params[name].origin.is_users else f', {self.params[name].origin.unworded}'}"
             for name in dict.fromkeys(names)
         ]
         if lead.is_users and leads:
-            return Filled(value, Origin(lead.layer, lead.place, f"{place.short}, param {names[0]}"), place.file)
+            return Value(value, Origin(lead.layer, lead.place, f"{place.short}, param {names[0]}"), place.file)
         home = lead.place.file if leads and lead.place is not None and not lead.is_users else place.file
-        return Filled(value, Origin(item.layer, place, "; ".join(filter(None, (*notes, item.note)))), home)
+        return Value(value, Origin(item.layer, place, "; ".join(notes), item.replaced), home)
 
 
 def _size(value: Any) -> int:
@@ -160,22 +140,15 @@ def read_params(item: Item | None, values: Mapping[str, Value], collector: Colle
     for name in _read_after_each_other(declared, collector):
         entry = declared[name]
         if NAME.fullmatch(name) is None:
-            collector.add(
-                "bad-name",
-                f"the param '{name}' is no name",
-                place=entry.at,
-                hint="names are letters, digits and _, and start with a letter or _",
-            )
+            collector.add("bad-name", f"the param '{name}' is no name", place=entry.at, hint=NAME_HINT)
             continue
         param = _param(name, entry, values.get(name), scope)
         if param is not None:
             scope.params[name] = param
     scope.params = {name: scope.params[name] for name in declared if name in scope.params}
     for name in sorted(set(values) - set(declared)):
-        hint = nearest(name, declared)
-        collector.add(
-            "unknown-param", f"{title} has no param '{name}'; its params: {choices(declared)}", place=values[name].origin.place, hint=hint
-        )
+        found, hint = f"{title} has no param '{name}'; its params: {choices(declared)}", nearest(name, declared)
+        collector.add("unknown-param", found, place=values[name].origin.place, hint=hint)
     return scope
 
 
@@ -203,15 +176,13 @@ def _named_in(item: Item) -> set[str]:
 def _param(name: str, entry: Item, value: Value | None, scope: Scope) -> Param | None:
     form = entry.value if isinstance(entry.value, dict) else {"default": entry}
     for key in sorted(set(form) - set(PARAM_KEYS)):
-        hint = nearest(key, PARAM_KEYS)
-        scope.collector.add(
-            "unknown-key", f"the param '{name}' has no key '{key}'; the keys are: {choices(PARAM_KEYS)}", place=form[key].at, hint=hint
-        )
+        found = f"the param '{name}' has no key '{key}'; the keys are: {choices(PARAM_KEYS)}"
+        scope.collector.add("unknown-key", found, place=form[key].at, hint=nearest(key, PARAM_KEYS))
     default = scope.fill(form["default"]) if "default" in form else None
     kind = _kind(name, form, default, scope.collector)
     doc = form["doc"].value if "doc" in form and isinstance(form["doc"].value, str) else ""
     if default is not None and default.value is not None:
-        _check(name, kind, default.as_value, form, scope.collector)
+        _check(name, kind, default, form, scope.collector)
     if value is not None:
         value = _read(kind, name, value)
         _check(name, kind, value, form, scope.collector)
@@ -223,7 +194,7 @@ def _param(name: str, entry: Item, value: Value | None, scope: Scope) -> Param |
     return Param(name, default.value, default.value, default.origin, doc, entry.at)
 
 
-def _kind(name: str, form: Mapping[str, Item], default: Filled | None, collector: Collector) -> str:
+def _kind(name: str, form: Mapping[str, Item], default: Value | None, collector: Collector) -> str:
     if "type" in form:
         kind = form["type"].value
         if isinstance(kind, str) and kind in PARAM_TYPES:

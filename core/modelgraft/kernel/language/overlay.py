@@ -14,7 +14,7 @@ from typing import Any
 from modelgraft.kernel.language.document import SECTIONS, describe
 from modelgraft.kernel.language.yaml_reader import Item, read_yaml, scalar
 from modelgraft.kernel.words.errors import Collector, DocumentError, Place, choices, nearest, reading_order
-from modelgraft.kernel.words.notation import in_yaml
+from modelgraft.kernel.words.graph import Origin, Value
 from modelgraft.kernel.words.wording import option
 
 NOT_INHERITED = frozenset({"extends", "name", "modelgraft"})
@@ -99,8 +99,7 @@ def _entry(section: str, below: Item, over: Item) -> Item:
 def _noting(item: Item, below: Item | None) -> Item:
     if below is None or isinstance(below.value, (dict, list)):
         return item
-    replaced = f"instead of {in_yaml(below.value)}, {below.at.short}"
-    return item._replace(note=f"{replaced}; {below.note}" if below.note else replaced)
+    return item._replace(replaced=(Value(below.value, Origin(below.layer, below.at)), *below.replaced))
 
 
 def without_dotted_keys(root: Item) -> tuple[Item, list[tuple[str, Item]]]:

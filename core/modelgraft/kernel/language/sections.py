@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modelgraft.kernel.language.defaults import wanted_default
 from modelgraft.kernel.language.document import (
     ADAPTER_KEYS,
     INPUT_KEYS,
@@ -20,38 +19,16 @@ from modelgraft.kernel.language.document import (
     TOP_KEYS,
     describe,
 )
-from modelgraft.kernel.language.interpolate import NAME, Filled, Scope
+from modelgraft.kernel.language.interpolate import NAME, NAME_HINT, Scope
 from modelgraft.kernel.language.slips import space_hint
 from modelgraft.kernel.language.yaml_reader import Item
-from modelgraft.kernel.words.errors import Collector, Place, choices, nearest
-from modelgraft.kernel.words.graph import INPUTS, AdapterSpec, GraphInput, NodeSpec, Origin, Ref, Value, Wire
-from modelgraft.kernel.words.ports import ListOf, Modality, Port, PortSyntaxError, PortType, RecordKind, port
+from modelgraft.kernel.shelf.registry import Registry
+from modelgraft.kernel.words.errors import Collector, choices, nearest
+from modelgraft.kernel.words.graph import GRAPH_PREFIX, INPUTS, AdapterSpec, GraphInput, NodeSpec, Origin, Ref, Value, Wire
+from modelgraft.kernel.words.ports import ListOf, Modality, Port, PortSyntaxError, PortType, port
 
-GRAPH_PREFIX = "graph:"  # `use: graph:eye.yaml` places a whole graph as one node
 _WORD = r"[A-Za-z_][A-Za-z0-9_]*"
 _REF = re.compile(rf"({_WORD}(?:/{_WORD})*)(?:\.({_WORD}))?")  # eye/encoder.tokens: a port of a node inside the graph that stands as eye
-_NAME_HINT = "names are letters, digits and _, and start with a letter or _"
-
-
-@dataclass(frozen=True, slots=True)
-class SubgraphSpec:
-    """A graph placed as one node, as written.
-
-    use     the text after `graph:`;  home  the file that it was written in
-    params  what `with` sets, each with the file that it was written in
-    """
-
-    name: str
-    use: Value
-    home: str
-    params: Mapping[str, Value]
-    wires: Mapping[str, Wire]
-    frozen: bool
-    when: Ref | None
-    lazy: bool
-    runtime: Mapping[str, Value]
-    place: Place
-    switches: Mapping[str, Origin]
 
 
 @dataclass(slots=True)
@@ -63,7 +40,7 @@ class Sections:
 
     collector: Collector
     scope: Scope
-    record_types: Mapping[str, RecordKind]
+    registry: Registry
     folders: Mapping[str, Path | None]
     _folder_notes: dict[str, Path | None] = field(default_factory=dict)
 
@@ -93,7 +70,7 @@ class Sections:
     def name(self, name: str, item: Item, what: str) -> bool:
         """Whether this may be a name; a problem otherwise."""
         if NAME.fullmatch(name) is None:
-            self.collector.add("bad-name", f"the {what} '{name}' is no name", place=item.at, hint=_NAME_HINT)
+            self.collector.add("bad-name", f"the {what} '{name}' is no name", place=item.at, hint=NAME_HINT)
         elif name in RESERVED.get(what, {}):
             found = f"no {what} may be called '{name}': beside the {what}s, that word stands for {RESERVED[what][name]}"
             self.collector.add("bad-name", found, place=item.at, hint="give it another name")
@@ -103,7 +80,7 @@ class Sections:
             return True
         return False
 
-    def text(self, item: Item | None, what: str, *, node: str = "") -> Filled | None:
+    def text(self, item: Item | None, what: str, *, node: str = "") -> Value | None:
         """A text that is not empty, with its params filled in."""
         if item is None:
             return None
@@ -141,7 +118,7 @@ class Sections:
 
     # -- nodes -------------------------------------------------------------------------------------------------------
 
-    def node(self, name: str, item: Item) -> NodeSpec | SubgraphSpec | None:
+    def node(self, name: str, item: Item) -> NodeSpec | None:
         """Read one node; None when it has a problem that leaves nothing to work with."""
         if not self.name(name, item, "node"):
             return None
@@ -150,32 +127,31 @@ class Sections:
             hint = slip or (f"write {{use: {item.value}}}" if isinstance(item.value, str) and "/" in item.value else "")
             self.wrong_type(item, f"the node {name}", "a mapping with `use`", hint=hint, node=name)
             return None
-        entries = item.value
+        entries: Mapping[str, Item] = item.value
         use = self._use(name, entries, item)
         if use is not None and use.value.startswith(GRAPH_PREFIX):
-            return self._subgraph(name, entries, use, item)
+            entries = self._keys_of_graph(name, entries)
         self.keys(entries, NODE_KEYS, f"the node {name}", node=name)
         source = self.text(entries.get("from"), f"{name}.from", node=name)
-        share = self.text(entries.get("share"), f"{name}.share", node=name)
         spec = NodeSpec(
             name=name,
-            use=use.as_value if use else Value("", Origin(item.layer, item.at)),
-            source=source.as_value if source else None,
+            use=use or Value("", Origin(item.layer, item.at)),
+            source=source,
             config=self.config(entries.get("with"), name),
             wires=self.wires(entries.get("in"), name),
             frozen=self.flag(entries, "frozen", name),
             when=self.ref(entries["when"], f"{name}.when", node=name) if "when" in entries else None,
             lazy=self.flag(entries, "lazy", name),
-            share=share.as_value if share else None,
+            share=self.text(entries.get("share"), f"{name}.share", node=name),
             adapters=self._adapters(entries.get("adapters"), name),
             runtime=self.node_runtime(entries.get("runtime"), name),
             place=item.at,
             folder=self.folders.get(source.home if source else item.at.file),
-            switches=self._switches(entries),
+            switches={key: self.scope.fill(entries[key]).origin for key in ("frozen", "lazy") if key in entries},
         )
         return spec if use is not None else None
 
-    def _use(self, name: str, entries: Mapping[str, Item], item: Item) -> Filled | None:
+    def _use(self, name: str, entries: Mapping[str, Item], item: Item) -> Value | None:
         if "use" not in entries:
             hint = nearest("use", entries)
             hint = f"add `use: namespace/name` (see `modelgraft components`){'. ' + hint if hint else ''}"
@@ -184,33 +160,19 @@ class Sections:
             return None
         return self.text(entries["use"], f"{name}.use", node=name)
 
-    def _subgraph(self, name: str, entries: Mapping[str, Item], use: Filled, item: Item) -> SubgraphSpec:
+    def _keys_of_graph(self, name: str, entries: Mapping[str, Item]) -> Mapping[str, Item]:
+        """The entries of a node that places a whole graph, without those that it cannot have."""
         for key in entries:
             if key in NODE_KEYS and key not in SUBGRAPH_KEYS:
                 found = f"{name} places a whole graph, and `{key}` belongs to a single component"
                 hint = "set it on the node inside that graph, or through a param of it"
                 self.collector.add("unknown-key", found, place=entries[key].at, hint=hint, node=name)
         self.keys({k: v for k, v in entries.items() if k not in NODE_KEYS}, sorted(SUBGRAPH_KEYS), f"the node {name}", node=name)
-        return SubgraphSpec(
-            name=name,
-            use=Value(use.value.removeprefix(GRAPH_PREFIX).strip(), use.origin),
-            home=use.home,
-            params=self.config(entries.get("with"), name),
-            wires=self.wires(entries.get("in"), name),
-            frozen=self.flag(entries, "frozen", name),
-            when=self.ref(entries["when"], f"{name}.when", node=name) if "when" in entries else None,
-            lazy=self.flag(entries, "lazy", name),
-            runtime=self.node_runtime(entries.get("runtime"), name),
-            place=item.at,
-            switches=self._switches(entries),
-        )
-
-    def _switches(self, entries: Mapping[str, Item]) -> dict[str, Origin]:
-        return {key: self.scope.fill(entries[key]).origin for key in ("frozen", "lazy") if key in entries}
+        return {key: item for key, item in entries.items() if key in SUBGRAPH_KEYS}
 
     def config(self, item: Item | None, node: str) -> dict[str, Value]:
         """The `with` of a node."""
-        return {key: self.scope.fill(part).as_value for key, part in self.entries(item, f"{node}.with").items()}
+        return {key: self.scope.fill(part) for key, part in self.entries(item, f"{node}.with").items()}
 
     def wires(self, item: Item | None, node: str) -> dict[str, Wire]:
         """The `in` of a node."""
@@ -254,7 +216,7 @@ class Sections:
             return None
         config, wires = self.config(entries.get("with"), what), self.wires(entries.get("in"), what)
         folder = self.folders.get(source.home if source else item.at.file)
-        return AdapterSpec(use.as_value, source.as_value if source else None, config, wires, item.at, folder)
+        return AdapterSpec(use, source, config, wires, item.at, folder)
 
     # -- runtime -----------------------------------------------------------------------------------------------------
 
@@ -304,15 +266,15 @@ class Sections:
                 hint=nearest(value, known.words),
             )
             return None
-        return filled.as_value if known.read is None else self._read_placement(known.read, filled, what, item)
+        return filled if known.read is None else self._read_placement(known.read, filled, what, item)
 
-    def _read_placement(self, read: Callable[[Any], object], filled: Filled, what: str, item: Item) -> Value | None:
+    def _read_placement(self, read: Callable[[Any], object], filled: Value, what: str, item: Item) -> Value | None:
         try:
             read(filled.value)
         except ValueError as error:
             self.collector.add("wrong-value", f"{what}: {error}", place=item.at)
             return None
-        return filled.as_value
+        return filled
 
     # -- inputs and outputs ------------------------------------------------------------------------------------------
 
@@ -335,7 +297,7 @@ class Sections:
         if not isinstance(doc, str):
             self.wrong_type(form["doc"], f"doc of the input {name}", "a text")
         default = self.scope.fill(form["default"]).value if "default" in form else None
-        if "default" in form and (wanted := wanted_default(kind, default, self.record_types)) is not None:
+        if "default" in form and (wanted := self.registry.misfit(kind, default, self.registry.record_types)) is not None:
             self.wrong_type(form["default"]._replace(value=default), f"the default of the input {name}", wanted)
         return GraphInput(name, kind, default, "default" in form, str(doc), item.at)
 
@@ -348,14 +310,12 @@ class Sections:
         except PortSyntaxError as error:
             self.collector.add("bad-port-type", str(error), place=item.at)
             return None
-        known = True
-        for part in kind.types:
-            record = _record(part)
-            if isinstance(record, Modality) and record.name not in self.record_types:
-                known = False
-                found = f"the input {name} is of type '{record.name}', which nothing registers; there are: {choices(self.record_types)}"
-                self.collector.add("unknown-type", found, place=item.at, hint=nearest(record.name, self.record_types))
-        return kind if known else None
+        there = self.registry.record_types
+        unknown = [record.name for part in kind.types if isinstance(record := _record(part), Modality) and record.name not in there]
+        for lost in unknown:
+            found = f"the input {name} is of type '{lost}', which nothing registers; there are: {choices(there)}"
+            self.collector.add("unknown-type", found, place=item.at, hint=nearest(lost, there))
+        return None if unknown else kind
 
     def outputs(self, item: Item | None) -> dict[str, Ref]:
         """The `outputs` of the graph."""

@@ -15,7 +15,10 @@ def find_shipped(name: str) -> Path | None:
     """The file of a shipped graph such as `blip2` or `zoo/llava`, or None."""
     root = shipped_graphs()
     path = root / f"{name}.yaml"
-    return path if path.is_file() and path.resolve().is_relative_to(root.resolve()) else None
+    try:
+        return path if path.is_file() and path.resolve().is_relative_to(root.resolve()) else None
+    except (OSError, ValueError):  # a name that no file system takes: too long, or with a NUL byte
+        return None
 
 
 def shipped_names() -> tuple[str, ...]:

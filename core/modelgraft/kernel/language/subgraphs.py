@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
-from modelgraft.kernel.language.sections import SubgraphSpec
 from modelgraft.kernel.words.errors import Collector, Place, Problem, choices, nearest
 from modelgraft.kernel.words.graph import INPUTS, AdapterSpec, GraphInput, GraphSpec, NodeSpec, Ref, Value, Wire
+from modelgraft.kernel.words.order import reach
 from modelgraft.kernel.words.wording import option
 
 Refs = tuple[Ref, ...]
@@ -24,7 +24,7 @@ class Inlining:
 
     nodes: Mapping[str, NodeSpec]
     inputs: Mapping[str, GraphInput]
-    placed: dict[str, tuple[SubgraphSpec, GraphSpec]]
+    placed: dict[str, tuple[NodeSpec, GraphSpec]]
     outputs: Mapping[str, Ref]
     runtime: Mapping[str, Value]
     allow: frozenset[str]
@@ -166,13 +166,13 @@ class Inlining:
 
     # -- inner references --------------------------------------------------------------------------------------------
 
-    def _check_names(self, spec: SubgraphSpec, inner: GraphSpec) -> None:
+    def _check_names(self, spec: NodeSpec, inner: GraphSpec) -> None:
         for port, wire in spec.wires.items():
             if port not in inner.inputs:
                 found = f"{spec.name} has no input '{port}'; it has: {choices(inner.inputs)}"
                 self.collector.add("unknown-port", found, place=wire.place, hint=nearest(port, inner.inputs), node=spec.name, port=port)
 
-    def _lift_inputs(self, spec: SubgraphSpec, inner: GraphSpec) -> None:
+    def _lift_inputs(self, spec: NodeSpec, inner: GraphSpec) -> None:
         read = {ref.port for ref in _references(inner) if ref.is_input}
         for port, entry in inner.inputs.items():
             if port not in read or port in spec.wires or entry.port.optional:
@@ -194,7 +194,7 @@ class Inlining:
         best = next((name for name in could if name == wanted.name), *could[:1] or [""])
         return f"{INPUTS}.{best} " if best else ""
 
-    def _lead(self, ref: Ref, spec: SubgraphSpec, inner: GraphSpec, place: Place | None) -> Refs:
+    def _lead(self, ref: Ref, spec: NodeSpec, inner: GraphSpec, place: Place | None) -> Refs:
         """What an inner reference means outside; empty for an optional input that nothing feeds."""
         if not ref.is_input:
             return (Ref(f"{spec.name}/{ref.node}", ref.port, place),)
@@ -207,7 +207,7 @@ class Inlining:
         # A reference to an input that the inner graph does not declare stays, for the checker to report.
         return () if ref.port in inner.inputs else (Ref(INPUTS, lifted, ref.place),)
 
-    def _inner_wires(self, wires: Mapping[str, Wire], spec: SubgraphSpec, inner: GraphSpec) -> dict[str, Wire]:
+    def _inner_wires(self, wires: Mapping[str, Wire], spec: NodeSpec, inner: GraphSpec) -> dict[str, Wire]:
         led: dict[str, Wire] = {}
         for port, wire in wires.items():
             refs = tuple(ref for inside in wire.refs for ref in self._lead(inside, spec, inner, inside.place))
@@ -216,7 +216,7 @@ class Inlining:
                 led[port] = Wire(refs, wire.is_list or was_list or len(refs) > 1, wire.place)
         return led
 
-    def _move(self, node: NodeSpec, spec: SubgraphSpec, inner: GraphSpec) -> NodeSpec:
+    def _move(self, node: NodeSpec, spec: NodeSpec, inner: GraphSpec) -> NodeSpec:
         when = self.single(spec.when, f"{spec.name}.when")
         if node.when is not None:
             led = self._lead(node.when, spec, inner, node.when.place)
@@ -240,7 +240,7 @@ class Inlining:
             runtime={**{k: v for k, v in inner.runtime.items() if k not in self.runtime}, **node.runtime, **spec.runtime},
         )
 
-    def _move_adapter(self, adapter: AdapterSpec, spec: SubgraphSpec, inner: GraphSpec) -> AdapterSpec:
+    def _move_adapter(self, adapter: AdapterSpec, spec: NodeSpec, inner: GraphSpec) -> AdapterSpec:
         return replace(adapter, wires=self._inner_wires(adapter.wires, spec, inner))
 
 
@@ -253,17 +253,7 @@ def needed_part(graph: GraphSpec, outputs: Collection[str], *, inside: Collectio
     if len(outputs) == len(graph.outputs):
         return graph  # what no output at all needs is a mistake inside that graph: it stays, for the checker to report
     kept = {name: ref for name, ref in graph.outputs.items() if name in outputs}
-    reached: set[str] = set()
-    waiting = [*(ref.node for ref in kept.values()), *inside]
-    while waiting:
-        name = waiting.pop()
-        if name in reached or name not in graph.nodes:
-            continue
-        reached.add(name)
-        node = graph.nodes[name]
-        waiting += [ref.node for ref in node.references]
-        if node.share is not None:
-            waiting.append(str(node.share.value))
+    reached = reach([*(ref.node for ref in kept.values()), *inside], lambda name: graph.nodes[name].needs if name in graph.nodes else ())
     nodes = {name: node for name, node in graph.nodes.items() if name in reached}
     ports = {name: ref for name, ref in graph.ports.items() if ref.is_input or ref.node in nodes}
     return replace(graph, nodes=nodes, outputs=kept, ports=ports)

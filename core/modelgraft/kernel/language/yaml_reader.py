@@ -17,6 +17,7 @@ import yaml
 
 from modelgraft.kernel.language.slips import quote_hint, space_hint, space_hint_of_line
 from modelgraft.kernel.words.errors import DocumentError, Place, Problem
+from modelgraft.kernel.words.graph import Value
 
 MOST_BYTES = 4 * 2**20  # a graph of 10,000 nodes takes about 1 MiB
 MOST_DEPTH = 100  # the language itself nests six levels; the rest is for values in `with`
@@ -28,17 +29,17 @@ Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # Any: the C 
 class Item(NamedTuple):
     """One value of a document.
 
-    value  None, bool, int, float, str, a list of items, or a dict of items by key
-    place  where the value stands;  key  where its key stands, None for what is no entry of a mapping
-    layer  file | base | set | flag: what the value's origin will say
-    note   what it replaced, for `modelgraft explain`
+    value     None, bool, int, float, str, a list of items, or a dict of items by key
+    place     where the value stands;  key  where its key stands, None for what is no entry of a mapping
+    layer     file | base | set | flag: what the value's origin will say
+    replaced  what it went over, nearest first
     """
 
     value: Any
     place: Place
     key: Place | None = None
     layer: str = "file"
-    note: str = ""
+    replaced: tuple[Value, ...] = ()
 
     @property
     def at(self) -> Place:
@@ -161,12 +162,8 @@ class _Builder:
             elif isinstance(event, yaml.AliasEvent):
                 self._alias(event)
             elif isinstance(event, yaml.DocumentStartEvent) and self.root is not None:
-                raise self._stop(
-                    "several-documents",
-                    "a second document starts here",
-                    event,
-                    "keep one graph per file: remove the `---` line and what follows",
-                )
+                hint = "keep one graph per file: remove the `---` line and what follows"
+                raise self._stop("several-documents", "a second document starts here", event, hint)
 
     def _place(self, event: Any) -> Place:
         mark = event.start_mark
@@ -233,12 +230,8 @@ class _Builder:
     def _open(self, event: Any, value: Any) -> None:
         self._refuse_tag(event)
         if len(self.stack) >= MOST_DEPTH:
-            raise self._stop(
-                "too-deep",
-                f"values are nested more than {MOST_DEPTH} levels deep",
-                event,
-                "a graph nests about six levels: look for an unclosed bracket",
-            )
+            hint = "a graph nests about six levels: look for an unclosed bracket"
+            raise self._stop("too-deep", f"values are nested more than {MOST_DEPTH} levels deep", event, hint)
         if self._waits_for_key() is not None:
             raise self._no_key(event)
         top = self.stack[-1] if self.stack else None
@@ -257,14 +250,10 @@ class _Builder:
         known = self.anchors.get(event.anchor)
         if known is None:
             inside = any(level.anchor == event.anchor for level in self.stack)
-            found = (
-                f"*{event.anchor} stands inside the value that it names"
-                if inside
-                else f"there is no anchor &{event.anchor} before *{event.anchor}"
-            )
-            raise self._stop(
-                "unknown-alias", found, event, "write the value out, or put the text in quotes if the asterisk is meant literally"
-            )
+            before = f"there is no anchor &{event.anchor} before *{event.anchor}"
+            found = f"*{event.anchor} stands inside the value that it names" if inside else before
+            hint = "write the value out, or put the text in quotes if the asterisk is meant literally"
+            raise self._stop("unknown-alias", found, event, hint)
         value, size = known
         self.repeated += size
         if self.repeated > MOST_REPEATED:
@@ -325,9 +314,5 @@ def _character_problem(error: yaml.YAMLError, text: str, file: str) -> Problem:
     line = text.count("\n", 0, position) + 1 if isinstance(position, int) else None
     letter = getattr(error, "character", None)
     shown = f"the character U+{letter:04X}" if isinstance(letter, int) else "a control character"
-    return Problem(
-        "yaml-syntax",
-        f"{shown} is not allowed in YAML",
-        Place(file, line),
-        "remove it; inside double quotes it can be written as an escape such as \\x07",
-    )
+    hint = "remove it; inside double quotes it can be written as an escape such as \\x07"
+    return Problem("yaml-syntax", f"{shown} is not allowed in YAML", Place(file, line), hint)

@@ -9,7 +9,7 @@ from modelgraft.kernel.words.errors import GraphError, InputError, PluginError, 
 from modelgraft.kernel.words.graph import Node
 from modelgraft.kernel.words.guard import contained, said, shown
 from modelgraft.kernel.words.kinds import Component, Config, defect_of
-from modelgraft.kernel.words.plans import Parameters, Totals
+from modelgraft.kernel.words.plan import Parameters, Totals
 from modelgraft.kernel.words.source import Source
 
 # Bytes of one weight by dtype or precision. w8 and w4 hold a float32 scale for every 32 weights beside them.

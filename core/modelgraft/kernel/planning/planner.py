@@ -8,14 +8,13 @@ from typing import Any
 
 from modelgraft.kernel.checking.placement import NOT_INSTALLED
 from modelgraft.kernel.planning.counting import CountBuilt, add_up, count, weight_bytes
-from modelgraft.kernel.planning.memory import named
 from modelgraft.kernel.planning.provenance import key_of
 from modelgraft.kernel.shelf.registry import Registry
-from modelgraft.kernel.words.amounts import EVERY, SIZES, sizes_of
 from modelgraft.kernel.words.errors import InputError, choices, nearest
 from modelgraft.kernel.words.graph import INPUTS, Node, Ref, SolvedGraph
-from modelgraft.kernel.words.order import topological
-from modelgraft.kernel.words.plans import Parameters, Plan, Step
+from modelgraft.kernel.words.order import reach, topological
+from modelgraft.kernel.words.plan import Parameters, Plan, Step
+from modelgraft.kernel.words.sizes import EVERY, SIZES, named, sizes_of
 
 AUTO = {"backend": "torch", "device": "cpu", "dtype": "float32", "precision": "", "threads": ""}  # what "auto", and silence, mean
 FREE = "free"  # the lane of light code: it waits for nothing
@@ -64,35 +63,36 @@ def plan(
     asked: Mapping[str, Any] | None = None,
     count_built: CountBuilt | None = None,
     otherwise: Mapping[str, str] | None = None,
+    made: type[Plan] = Plan,
 ) -> Plan:
     """Plan the nodes that the wanted outputs need.
 
     wanted       names of outputs, or ports as "node.port", or both by the name of the result; None: every declared output
     asked        backend, device, dtype, precision and threads that win over what the graph says
     otherwise    what "auto" and silence mean for each
+    made         the class of the plan, for who shows plans in a way of their own
     count_built  counts the parameters of a module as it is built, to be compared with its formula; None: formulas alone
 
     Raises InputError for an output that is not there and for weights that a backend does not have, GraphError when a formula
     is wrong.
     """
     ends = _wanted(solved, wanted)
-    needed = _needed(solved, ends)
-    order = topological({name: _feeders(solved.nodes[name]) for name in needed})
+    needed = reach((ref.node for ref in ends.values() if not ref.is_input), lambda name: solved.nodes[name].feeders)
+    order = topological({name: solved.nodes[name].feeders for name in needed})
     placement = Placement(solved, asked or {}, {**AUTO, **(otherwise or {})})
     for name in order:
         _check_weights(solved.nodes[name], placement, solved.graph.registry)
-    releases = _last_uses(solved, order, ends)
     steps: list[Step] = []
     keys: dict[str, str] = {}
     reads: dict[str, frozenset[str]] = {}
     for name in order:
         node = solved.nodes[name]
         reads[name] = _reads(node, reads)
-        step = _step(node, solved, placement, keys, built=count_built, releases=tuple(releases[name]), reads=tuple(sorted(reads[name])))
+        step = _step(node, solved, placement, keys, built=count_built, reads=tuple(sorted(reads[name])))
         keys[name] = step.key
         steps.append(step)
     pruned = tuple(name for name in solved.nodes if name not in needed)
-    return Plan(solved, ends, tuple(steps), pruned, add_up(_counted_once(steps)), placement.limits({step.device for step in steps}))
+    return made(solved, ends, tuple(steps), pruned, add_up(_counted_once(steps)), placement.limits({step.device for step in steps}))
 
 
 def _step(
@@ -102,7 +102,6 @@ def _step(
     keys: Mapping[str, str],
     *,
     built: CountBuilt | None,
-    releases: tuple[Ref, ...],
     reads: tuple[str, ...],
 ) -> Step:
     backend, device, dtype, precision, threads = (
@@ -118,7 +117,6 @@ def _step(
         device=device,
         dtype=dtype,
         lane=FREE if node.component.function is not None else device,
-        releases=releases,
         shapes={name: str(port) for name, port in node.out_ports.items()},
         key=key_of(node, solved, keys, backend=backend, dtype=precision or dtype),
         reads=reads,
@@ -185,36 +183,7 @@ def _ports_of(solved: SolvedGraph, name: str) -> list[str] | None:
     return [port for node, _, port in (key.rpartition(".") for key in solved.graph.ports) if node == name] or None
 
 
-def _needed(solved: SolvedGraph, asked: Mapping[str, Ref]) -> set[str]:
-    needed: set[str] = set()
-    open_names = [ref.node for ref in asked.values() if not ref.is_input]
-    while open_names:
-        name = open_names.pop()
-        if name not in needed:
-            needed.add(name)
-            open_names.extend(_feeders(solved.nodes[name]))
-    return needed
-
-
-def _feeders(node: Node) -> set[str]:
-    return {ref.node for ref in node.references if not ref.is_input}
-
-
 # -- what follows from the order ----------------------------------------------------------------------------------------
-
-
-def _last_uses(solved: SolvedGraph, order: Sequence[str], asked: Mapping[str, Ref]) -> dict[str, list[Ref]]:
-    """After which step nobody needs a value any more: its last use, or its own step when nothing uses it."""
-    last: dict[Ref, str] = {}
-    for name in order:
-        node = solved.nodes[name]
-        last.update({Ref(name, port): name for port in node.out_ports})
-        last.update({Ref(ref.node, ref.port): name for ref in node.references})
-    kept = set(asked.values())
-    releases: dict[str, list[Ref]] = {name: [] for name in order}
-    for ref in sorted(last.keys() - kept, key=str):
-        releases[last[ref]].append(ref)
-    return releases
 
 
 def _reads(node: Node, before: Mapping[str, frozenset[str]]) -> frozenset[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelgraft.kernel.words.errors import Place, Problem
 from modelgraft.kernel.words.kinds import Component, Config
+from modelgraft.kernel.words.notation import in_yaml
 from modelgraft.kernel.words.ports import Port
 from modelgraft.kernel.words.source import Source
 from modelgraft.kernel.words.wording import for_python
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from modelgraft.kernel.language.document import Document
     from modelgraft.kernel.shelf.registry import Registry
 
+GRAPH_PREFIX = "graph:"  # `use: graph:eye.yaml` places a whole graph as one node
 INPUTS = "inputs"  # the name under which wires address the inputs of the graph
 
 
@@ -47,13 +49,15 @@ class Ref:
 class Origin:
     """Where a value comes from, in the order of precedence.
 
-    layer  default | source | base | file | code | set | flag, or `solved` for a dimension that neighbours decide
-    note   what a person needs beside the place: "vision.tokens is 1408 wide", "preset:clip-vit-l-14"
+    layer     default | source | base | file | code | set | flag, or `solved` for a dimension that neighbours decide
+    note      what a person needs beside the place: "vision.tokens is 1408 wide", "preset:clip-vit-l-14"
+    replaced  what the value went over, nearest first
     """
 
     layer: str
     place: Place | None = None
     note: str = ""
+    replaced: tuple[Value, ...] = ()
 
     @property
     def is_users(self) -> bool:
@@ -73,15 +77,21 @@ class Origin:
         """The whole as text, with the options of the caller marked: for messages (`modelgraft.kernel.words.wording`)."""
         where = self.place.short if self.place else ""
         named = {"default": "default", "source": "from the source", "solved": "solved"}.get(self.layer, self.layer)
-        return " ".join(part for part in (where or named, f"({self.note})" if self.note else "") if part)
+        over = [f"instead of {in_yaml(one.value)}, {one.origin.place.short}" for one in self.replaced if one.origin.place]
+        notes = "; ".join(filter(None, (self.note, *over)))
+        return " ".join(part for part in (where or named, f"({notes})" if notes else "") if part)
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A value written in a document or given by the user, with its origin."""
+    """A value written in a document or given by the user, with its origin.
+
+    home  the file whose folder counts when the value names a file: where the leading param was set, or else the text
+    """
 
     value: Any
     origin: Origin
+    home: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +135,27 @@ class NodeSpec:
     switches: Mapping[str, Origin] = field(default_factory=dict)  # where `frozen` and `lazy` were written
 
     @property
+    def needs(self) -> set[str]:
+        """The nodes that it waits for, and the one whose weights it uses."""
+        return self.feeders | ({str(self.share.value)} if self.share is not None else set())
+
+    @property
+    def graph(self) -> str | None:
+        """What it places as one node, where that is a whole graph: a file, or the name of a shipped one. Its config is then params."""
+        text = self.use.value
+        return text.removeprefix(GRAPH_PREFIX).strip() if isinstance(text, str) and text.startswith(GRAPH_PREFIX) else None
+
+    @property
     def references(self) -> tuple[Ref, ...]:
         """Everything that it or an adapter of it is fed by, the route last."""
         wires = (*self.wires.values(), *(wire for adapter in self.adapters for wire in adapter.wires.values()))
         refs = tuple(ref for wire in wires for ref in wire.refs)
         return (*refs, self.when) if self.when is not None else refs
+
+    @property
+    def feeders(self) -> set[str]:
+        """The nodes that it waits for."""
+        return {ref.node for ref in self.references if not ref.is_input}
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +261,11 @@ class Node:
         """Everything that must be there before this node runs, in the order of its ports, the route last."""
         refs = tuple(ref for refs in self.wired.values() for ref in refs)
         return (*refs, self.when) if self.when is not None else refs
+
+    @property
+    def feeders(self) -> set[str]:
+        """The nodes that it waits for."""
+        return {ref.node for ref in self.references if not ref.is_input}
 
     def opened_sources(self) -> Iterator[tuple[str, Source, int | None]]:
         """The sources whose weights it and its adapters need: the name of the part, the source, and the number of the adapter."""

@@ -12,15 +12,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from modelgraft.kernel.words.errors import ModelgraftError, Place
 
 LONGEST = 400  # letters of a plugin's value in a message
 LIBRARIES = frozenset({"modelgraft", "pluggy", "pydantic", "pydantic_core", "typer", "click", "torch", "onnxruntime", "importlib_metadata"})
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 class Escaped(Exception):
@@ -41,16 +38,6 @@ class contained:  # noqa: N801 read as a statement: `with contained():`
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if error is not None and not isinstance(error, Exception) and not is_heard(error):
             raise Escaped(error) from error
-
-
-def guarded(call: Callable[P, R]) -> Callable[P, R]:
-    """A function of a plugin, run in `contained`."""
-
-    def run(*arguments: P.args, **named: P.kwargs) -> R:
-        with contained():
-            return call(*arguments, **named)
-
-    return run
 
 
 def is_heard(error: BaseException) -> bool:

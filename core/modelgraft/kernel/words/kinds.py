@@ -1,38 +1,21 @@
-"""What a plugin author writes: a config model and `@component`.
+"""What is known of a component without weights and without torch: its config model, its ports under a config, where its code lies.
 
-A component is declared apart from its work. The declaration is light: importing it must not import torch. It says
-which config the component takes, which ports it has under that config, and where its code lies; the code is imported
-when a pipeline loads the node.
-
-    @component("text/join", kind="preprocess", inputs={"left": "text", "right": "text"}, outputs={"text": "text"})
-    def join(left: list[str], right: list[str], *, separator: str = " ") -> list[str]:
-        '''Join two texts.'''
-        return [a + separator + b for a, b in zip(left, right, strict=True)]
-
-    @component("projector/linear", kind="projector", module="my_plugin.modules:Linear",
-               inputs={"x": "float[batch tokens in_features]"}, outputs={"y": "float[batch tokens out_features]"})
-    class Linear(Config):
-        '''Map every token with one linear layer.'''
-        in_features: Dim = None             # None: solved from the neighbours in the graph
-        out_features: Dim = None
-        bias: bool = True
+A component is declared apart from its work, and the declaration is light. Authors declare one by `@component`
+(`modelgraft/declaring.py`); its code is imported when a pipeline loads the node.
 """
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Protocol, TypeVar, get_type_hints, overload
+from typing import Annotated, Any, ClassVar, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel, ConfigDict, Field
 
-from modelgraft.kernel.words.errors import PluginError, nearest
-from modelgraft.kernel.words.guard import contained, place_of, said, shown
-from modelgraft.kernel.words.notation import in_yaml
-from modelgraft.kernel.words.ports import Port, Ports, PortSyntaxError
+from modelgraft.kernel.words.errors import PluginError
+from modelgraft.kernel.words.guard import contained, place_of, shown
+from modelgraft.kernel.words.ports import BATCH, Port, Ports, names_in
 from modelgraft.kernel.words.source import Source
 
 KINDS: Mapping[str, str] = {
@@ -83,27 +66,22 @@ class SolvedNode(Protocol):
     @property
     def name(self) -> str:
         """Its name in the graph."""
-        ...
 
     @property
     def source(self) -> Source | None:
         """What its config and weights come from."""
-        ...
 
     @property
     def in_ports(self) -> Mapping[str, Port]:
         """The solved input ports."""
-        ...
 
     @property
     def out_ports(self) -> Mapping[str, Port]:
         """The solved output ports."""
-        ...
 
     @property
     def wired(self) -> Mapping[str, tuple[Any, ...]]:
         """What feeds each input port that is fed."""
-        ...
 
 
 class Config(BaseModel):
@@ -217,21 +195,40 @@ class Component:
     def ports(self, config: Config) -> Ports:
         """The ports under a config, with the axes that the config decides filled in. Raises whatever the component's code raises."""
         with contained():
-            return _bound(checked_ports(config.ports()), config)
+            return face_of(config).bound
 
     def parts(self, config: Config) -> dict[str, Ports]:
         """The ports of each tensor part of a driven component, filled in as `ports` are. Raises whatever the component's code raises."""
         with contained():
-            return {name: _bound(checked_ports(ports), config) for name, ports in config.parts().items()}
+            return {name: face_of(config, ports).bound for name, ports in config.parts().items()}
 
 
-def _bound(declared: Ports, config: Config) -> Ports:
-    """The same ports with the axes that a config decides as numbers."""
-    known = {name: value for name in _axis_names(declared) if isinstance(value := getattr(config, name, None), int)}
-    return Ports(
-        {name: port.bind(known) for name, port in declared.inputs.items()},
-        {name: port.bind(known) for name, port in declared.outputs.items()},
-    )
+@dataclass(frozen=True, slots=True)
+class Face:
+    """The ports of a component under one config, shared by all nodes that are configured alike.
+
+    declared  with the axis names as the component wrote them;  names  all of these
+    known     the names that are fields or properties of the config, with their numbers
+    """
+
+    declared: Ports
+    names: tuple[str, ...]
+    known: Mapping[str, int]
+
+    @property
+    def bound(self) -> Ports:
+        """The ports with the axes that the config decides as numbers."""
+        inputs, outputs = ({name: port.bind(self.known) for name, port in side.items()} for side in self.declared)
+        return Ports(inputs, outputs)
+
+
+def face_of(config: Config, ports: Ports | None = None) -> Face:
+    """The ports under a config, or those of a part of it. Raises whatever the component's code raises."""
+    declared = checked_ports(config.ports() if ports is None else ports)
+    names = dict.fromkeys(name for side in declared for port in side.values() for type_ in port.types for name in names_in(type_))
+    values = {name: getattr(config, name, None) for name in names if name != BATCH}
+    known = {name: value for name, value in values.items() if isinstance(value, int) and not isinstance(value, bool)}
+    return Face(declared, tuple(names), known)
 
 
 def defect_of(component: Component, error: BaseException) -> str:
@@ -253,20 +250,6 @@ def checked_ports(ports: Any) -> Ports:
     return ports
 
 
-def _axis_names(ports: Ports) -> set[str]:
-    every = (*ports.inputs.values(), *ports.outputs.values())
-    return {name for port in every if port.tensor is not None for name in port.tensor.names}
-
-
-def default_of(field: FieldInfo) -> str:
-    """The default of a config field as it looks; a factory is code of a plugin, which may raise anything."""
-    try:
-        with contained():
-            return in_yaml(field.get_default(call_default_factory=True, validated_data={}), plain=shown)
-    except Exception as error:  # noqa: BLE001 see above
-        return f"(not known: {said(error)})"
-
-
 def following_fields(config: type[Config]) -> dict[str, TypeOf | SpaceOf]:
     """The fields that the checker fills with what feeds a port, each with its mark."""
     marks = ((name, mark) for name, field in config.model_fields.items() for mark in field.metadata)
@@ -279,110 +262,3 @@ def dimension_fields(config: type[Config]) -> tuple[str, ...]:
 
 
 _PORT_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
-_ID = re.compile(r"^[a-z][a-z0-9_-]*/[a-z][a-z0-9_.-]*$")
-C = TypeVar("C", bound=type[Config])
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-class _Decorator(Protocol):
-    @overload
-    def __call__(self, subject: C) -> C: ...
-    @overload
-    def __call__(self, subject: F) -> F: ...
-
-
-def component(  # noqa: PLR0913 all that a declaration may say
-    id: str,
-    *,
-    kind: str,
-    inputs: Mapping[str, str | Port] | None = None,
-    outputs: Mapping[str, str | Port] | None = None,
-    version: int = 1,
-    module: str | None = None,
-    load: str | None = None,
-    exportable: bool = False,
-    loop: str | None = None,
-    parts: Mapping[str, Ports] | None = None,
-    hosts: tuple[str, ...] = (),
-    cache: bool | None = None,
-    random: bool = False,
-    shared: bool | None = None,
-    keywords: tuple[str, ...] = (),
-) -> _Decorator:
-    """Declare a component on a Config subclass (with `module` or `load`) or on a plain function.
-
-    The docstring's first line is what `modelgraft components` prints. Of a function, keyword-only arguments are the
-    config. `cache` is on by default for components with a `module` or `load`. Raises PluginError at once when the
-    declaration contradicts itself.
-    """
-
-    def declare(subject: Any) -> Any:
-        declared = _read_ports(id, inputs or {}, outputs or {})
-        summary = (inspect.getdoc(subject) or "").strip().partition("\n")[0]
-        _refuse_contradictions(id, kind, summary, subject, module, load)
-        if (loop is not None and module is load is None) or (parts is not None and loop is None):
-            raise PluginError(f"component '{id}': loop= goes around the parts of a module, and parts= are what loop= calls")
-        function = None if inspect.isclass(subject) else subject
-        config: type[Config] = subject if function is None else _config_of_function(id, function, declared)
-        if function is None and (inputs is not None or outputs is not None):
-            config.declared_ports = declared
-        if parts is not None:
-            config.declared_parts = dict(parts)
-        subject.__component__ = Component(
-            id, kind, config, summary, version, module, load, function, exportable, loop, hosts,
-            cache if cache is not None else function is None, random, "", keywords, shared,
-        )  # fmt: skip
-        return subject
-
-    return declare
-
-
-def _read_ports(id: str, inputs: Mapping[str, str | Port], outputs: Mapping[str, str | Port]) -> Ports:
-    try:
-        return Ports.of(inputs, outputs)
-    except PortSyntaxError as error:
-        raise PluginError(f"component '{id}': {error}") from error
-
-
-def _refuse_contradictions(id: str, kind: str, summary: str, subject: Any, module: str | None, load: str | None) -> None:
-    if not _ID.match(id):
-        raise PluginError(f"component id '{id}' is not of the form namespace/name in lower case")
-    if kind not in KINDS:
-        raise PluginError(f"component '{id}': kind '{kind}' is none of {', '.join(KINDS)}. {nearest(str(kind), KINDS)}".rstrip())
-    if not summary:
-        raise PluginError(f"component '{id}' has no docstring: its first line is what users read in `modelgraft components`")
-    is_config = inspect.isclass(subject) and issubclass(subject, Config)
-    if inspect.isclass(subject) and not is_config:
-        raise PluginError(f"component '{id}': decorate a subclass of modelgraft.Config or a function, not {shown(subject)}")
-    if is_config and (module is None) == (load is None):
-        raise PluginError(f"component '{id}' needs exactly one of module= (a torch.nn.Module) and load= (a function)")
-    if not is_config and (module or load):
-        raise PluginError(f"component '{id}': a function is its own code; module= and load= belong to a Config subclass")
-
-
-def _config_of_function(id: str, function: Callable[..., Any], declared: Ports) -> type[Config]:
-    """Build the config model from the keyword-only arguments, and check that the others are the input ports."""
-    signature = inspect.signature(function)
-    positional = [p.name for p in signature.parameters.values() if p.kind is not p.KEYWORD_ONLY]
-    if positional != list(declared.inputs):
-        raise PluginError(
-            f"component '{id}': the function takes ({', '.join(positional)}) but its input ports are ({', '.join(declared.inputs)})"
-        )
-    keywords = [parameter for parameter in signature.parameters.values() if parameter.kind is parameter.KEYWORD_ONLY]
-    hints = _hints(function, [parameter.name for parameter in keywords])
-    fields: dict[str, Any] = {}
-    for parameter in keywords:
-        default = ... if parameter.default is parameter.empty else parameter.default
-        fields[parameter.name] = (hints.get(parameter.name, Any), default)
-    config = create_model(function.__name__.title().replace("_", "") + "Config", __base__=Config, **fields)
-    config.declared_ports = declared
-    return config
-
-
-def _hints(function: Callable[..., Any], names: list[str]) -> dict[str, Any]:
-    """The types of some parameters. Those of inputs are not looked at: `Tensor` may be imported for type checkers alone."""
-
-    def stand_in() -> None: ...
-
-    stand_in.__annotations__ = {name: function.__annotations__[name] for name in names if name in function.__annotations__}
-    return get_type_hints(stand_in, globalns=getattr(function, "__globals__", {}), include_extras=True)

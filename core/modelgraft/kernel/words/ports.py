@@ -26,6 +26,7 @@ DTYPES: Mapping[str, frozenset[str]] = {
 }
 
 
+BATCH = "batch"  # the one axis name that means the same in the whole graph
 BOTH = frozenset({"mask"})  # a dtype where axes follow it, a record type alone
 
 
@@ -150,6 +151,12 @@ def tensor_in(type_: PortType) -> Tensor | None:
     while isinstance(type_, ListOf):
         type_ = type_.item
     return type_ if isinstance(type_, Tensor) else None
+
+
+def names_in(type_: PortType) -> tuple[str, ...]:
+    """The axis names in a type, each once."""
+    tensor = tensor_in(type_)
+    return () if tensor is None else tensor.names
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +301,9 @@ class Ports:
 
     inputs: Mapping[str, Port] = field(default_factory=dict)
     outputs: Mapping[str, Port] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Mapping[str, Port]]:
+        return iter((self.inputs, self.outputs))
 
     @classmethod
     def of(cls, inputs: Mapping[str, str | Port], outputs: Mapping[str, str | Port]) -> Ports:

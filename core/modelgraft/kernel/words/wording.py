@@ -8,12 +8,9 @@ warnings, results) is worded where it leaves the pipeline, for whoever opened th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 
 _OPEN, _CLOSE = "⟦", "⟧"
-_MARKED = re.compile(f"{_OPEN}([a-z_]+)(?: ([^{_OPEN}{_CLOSE}]*))?{_CLOSE}")
+MARKED = re.compile(f"{_OPEN}([a-z_]+)(?: ([^{_OPEN}{_CLOSE}]*))?{_CLOSE}")
 _LISTS = frozenset({"allow"})  # options of which Python takes several
 
 
@@ -27,34 +24,9 @@ def is_marked(text: str) -> bool:
     return _OPEN in text
 
 
-def for_command(text: str) -> str:
-    """The text with its options as the command line has them."""
-    if _OPEN not in text:
-        return text
-    return _MARKED.sub(lambda match: f"--{match[1].replace('_', '-')} {match[2] or ''}".rstrip(), text)
-
-
 def for_python(text: str) -> str:
     """The text with its options as the arguments of `load` and `open`."""
-    return _MARKED.sub(_argument, text) if _OPEN in text else text
-
-
-_READER: ContextVar[Callable[[str], str]] = ContextVar("reader", default=for_python)
-
-
-def for_reader() -> Callable[[str], str]:
-    """What words texts for whoever calls: Python, or within `at_command_line` a person there."""
-    return _READER.get()
-
-
-@contextmanager
-def at_command_line() -> Iterator[None]:
-    """Whoever opens a pipeline within the block is the command line."""
-    token = _READER.set(for_command)
-    try:
-        yield
-    finally:
-        _READER.reset(token)
+    return MARKED.sub(_argument, text) if _OPEN in text else text
 
 
 def _argument(match: re.Match[str]) -> str:

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
-from modelgraft.kernel.checking.drafts import Face, axes_in_graph, face_of
+from modelgraft.kernel.checking.drafts import axes_in_graph
 from modelgraft.kernel.checking.matching import ANYTHING, choose, dtypes_meet
 from modelgraft.kernel.checking.solver import Dims
 from modelgraft.kernel.checking.unify import align
 from modelgraft.kernel.shelf.registry import Registry
 from modelgraft.kernel.words.errors import choices
 from modelgraft.kernel.words.guard import contained
-from modelgraft.kernel.words.kinds import Component, Config, checked_ports, dimension_fields
+from modelgraft.kernel.words.kinds import Component, Config, Face, checked_ports, dimension_fields, face_of
 from modelgraft.kernel.words.ports import Axis, Port, Ports, PortType, Tensor
 
 INSERTED = ("projector", "resampler")

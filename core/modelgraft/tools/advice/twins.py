@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
 
-from modelgraft.kernel.checking.shares import count_of
 from modelgraft.kernel.words.errors import Problem, reading_order
 from modelgraft.kernel.words.graph import Node
 from modelgraft.kernel.words.guard import shown
+from modelgraft.tools.advice.shares import count_of
 
 
 def twins(nodes: Mapping[str, Node]) -> Iterator[Problem]:

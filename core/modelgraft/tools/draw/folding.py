@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
-from modelgraft.kernel.words.amounts import in_seconds, short_count
+from modelgraft.records.amounts import in_seconds, short_count
 from modelgraft.tools.draw.picture import FROZEN, TRAINED, Arrow, Box, Picture
 from modelgraft.tools.draw.spent import CACHED, in_percent
 

@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from modelgraft.kernel.words.amounts import short_count
+from modelgraft.records.amounts import short_count
 from modelgraft.tools.draw.folding import clusters, states
 from modelgraft.tools.draw.picture import Box, Picture
 from modelgraft.tools.draw.styles import dark_rules

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from modelgraft.kernel.words.amounts import in_bytes, short_count
 from modelgraft.kernel.words.graph import GraphInput, Node, Ref, SolvedGraph
 from modelgraft.kernel.words.guard import contained
-from modelgraft.kernel.words.plans import Parameters, Plan, Step
+from modelgraft.kernel.words.plan import Parameters, Plan, Step
 from modelgraft.kernel.words.ports import ListOf, Modality, Port, PortType
+from modelgraft.records.amounts import in_bytes, short_count
 from modelgraft.records.record_type import types_of
 from modelgraft.tools.draw.palette import ANY, Colours, palette
 

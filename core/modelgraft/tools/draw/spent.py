@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from modelgraft.kernel.words.amounts import in_seconds
 from modelgraft.kernel.words.errors import InputError, choices
+from modelgraft.records.amounts import in_seconds
 from modelgraft.tools.draw.picture import Box, Picture
 
 MOST_BYTES = 256 * 2**20  # of a file of a run: its outputs stand in it too

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from modelgraft.kernel.shelf.registry import Card, Lost
 from modelgraft.kernel.words.backends import BackendCard
 from modelgraft.kernel.words.errors import PluginError, choices, nearest
 from modelgraft.kernel.words.guard import shown
@@ -35,33 +36,6 @@ RESERVED: Mapping[str, tuple[str, ...]] = {
 _TARGET = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
 _WORD = re.compile(r"^[a-z][a-z0-9_]*$")
 _DASHED = re.compile(r"^[a-z][a-z0-9_-]*$")
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """What is known of a family of checkpoints, as data that the kernel keeps and does not look into.
-
-    name  in messages and lists;  doc  what it is, in one line
-    """
-
-    name: str
-    doc: str
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """A name that a plugin offered and does not have.
-
-    what   "component", "record type", "recorded config", "weight reader", "backend", "family", "kept kind" or "command"
-    owner  who has it
-    """
-
-    what: str
-    name: str
-    owner: str
-
-    def __str__(self) -> str:
-        return f"{self.what} {self.name} (it belongs to {self.owner})"
 
 
 def overlaps(what: str, name: str, known: str) -> bool:

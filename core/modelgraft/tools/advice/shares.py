@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-from modelgraft.kernel.words.errors import Collector
+from modelgraft.kernel.words.errors import Problem
 from modelgraft.kernel.words.graph import Node
 from modelgraft.kernel.words.guard import contained, shown
 
 
-def check_shares(nodes: Mapping[str, Node], problems: Collector) -> None:
+def check_shares(nodes: Mapping[str, Node]) -> Iterator[Problem]:
     """Note every node whose config makes another number of parameters than that of the node whose weights it uses."""
     for node in nodes.values():
         owner = nodes.get(node.share or "")
@@ -17,7 +17,7 @@ def check_shares(nodes: Mapping[str, Node], problems: Collector) -> None:
         if owner is not None and None not in (mine, theirs) and mine != theirs:
             found = f"{node.name} has {mine:,} parameters under its config, and {owner.name}, whose weights it shares, has {theirs:,}"
             hint = f"leave out of its `with` what changes them, or give it weights of its own: {_differences(node, owner)}"
-            problems.add("share-mismatch", found, place=node.place, node=node.name, hint=hint)
+            yield Problem("share-mismatch", found, node.place, hint, node=node.name)
 
 
 def _differences(node: Node, owner: Node) -> str:

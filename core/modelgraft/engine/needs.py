@@ -10,11 +10,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from modelgraft.kernel.words.amounts import EVERY, UNKNOWN, in_bytes
 from modelgraft.kernel.words.errors import Problem
 from modelgraft.kernel.words.graph import Node, Value
-from modelgraft.kernel.words.plans import Plan, Step
+from modelgraft.kernel.words.plan import Plan, Step
+from modelgraft.kernel.words.sizes import EVERY, named
 from modelgraft.kernel.words.wording import option
+from modelgraft.records.amounts import UNKNOWN, in_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +71,6 @@ def keeps(node: Node, runtime: Mapping[str, Value]) -> bool:
 def limit_of(limits: Mapping[str, int], device: str) -> int | None:
     """The most that a device may hold; None: what there is."""
     return limits.get(named(device), limits.get(EVERY))
-
-
-def named(device: str) -> str:
-    """A device by the one name that amounts have for it."""
-    return "cuda:0" if device == "cuda" else device
 
 
 def forecasts(plan: Plan, *, others: Iterable[tuple[str, Need]] = ()) -> tuple[Forecast, ...]:

@@ -6,9 +6,9 @@ another of the same router, never runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from modelgraft.kernel.words.errors import Collector
+from modelgraft.kernel.words.errors import Problem
 from modelgraft.kernel.words.graph import Node, Ref
 from modelgraft.kernel.words.order import topological
 
@@ -17,10 +17,10 @@ Way = frozenset[tuple[str, str]]  # the masks that must be true: (router, output
 ALWAYS: frozenset[Way] = frozenset([frozenset()])
 
 
-def check_routes(nodes: Mapping[str, Node], problems: Collector) -> None:
+def check_routes(nodes: Mapping[str, Node]) -> Iterator[Problem]:
     """Note every node that needs two masks of one router of which only one is ever true; of a chain the first."""
     ways: dict[str, frozenset[Way] | None] = {}  # by node: the ways to it; None where they are too many to follow
-    for name in topological({name: {ref.node for ref in node.references if not ref.is_input} for name, node in nodes.items()}):
+    for name in topological({name: node.feeders for name, node in nodes.items()}):
         node = nodes[name]
         ways[name] = found = _ways_to(node, nodes, ways)
         if found is None or found:
@@ -31,7 +31,7 @@ def check_routes(nodes: Mapping[str, Node], problems: Collector) -> None:
         behind = " and ".join(sorted(f"{router}.{mask}" for router, mask in masks))
         sentence = f"{name} never runs: it {route}, and what feeds it comes by {behind}; for no record are all of them true"
         hint = "let its inputs come by the same way, or from before the ways part"
-        problems.add("never-runs", sentence, place=node.place, node=name, hint=hint)
+        yield Problem("never-runs", sentence, node.place, hint, node=name)
 
 
 def _feeding(node: Node) -> list[Ref]:

@@ -1,0 +1,165 @@
+"""Installed plugins, loaded one by one under a guard, and what they offer.
+
+A plugin that breaks while it loads is quarantined: it is named with its error and its place, and does not take part.
+One that offers a name which another has loses that name alone. Who comes first keeps it: what ships with modelgraft, then
+distributions by their names; so nothing that is installed later disables what was there. Nothing fails until a graph needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from importlib.metadata import Distribution, EntryPoint, entry_points
+from types import MappingProxyType
+from typing import Any
+
+import pluggy
+
+from modelgraft.installed.offers import RESERVED, Offers, overlaps
+from modelgraft.kernel.shelf import hooks
+from modelgraft.kernel.shelf.registry import SHIPPED, Card, Lost, Plugin, Registry, normal
+from modelgraft.kernel.words.errors import PluginError, choices
+from modelgraft.kernel.words.guard import contained, place_of, said
+from modelgraft.records.defaults import wanted_default
+from modelgraft.records.shipped import SHIPPED as SHIPPED_RECORDS
+
+GROUP = "modelgraft"  # the entry-point group of plugins
+OWN = "modelgraft itself"  # who has the names that no plugin can take
+
+
+@dataclass(slots=True)
+class Known:
+    """The cards of families of every plugin that this process has loaded.
+
+    cards         by name: who came first keeps it;  is_complete  those of all installed plugins are among them
+    """
+
+    cards: dict[str, Card] = field(default_factory=dict)
+    is_complete: bool = False
+
+
+KNOWN = Known()
+
+
+def discover(*, only: Collection[str] | None = None) -> Registry:
+    """Load the installed plugins: those of modelgraft, then the others in the order of their distributions' names.
+
+    only  the names of the plugins to load; None loads all, an empty collection none
+
+    Raises PluginError for a name that is not installed.
+    """
+    points = _named(entry_points(group=GROUP))
+    if only is not None:
+        unknown = sorted(set(only) - set(points))
+        if unknown:
+            raise PluginError(f"no plugin named {', '.join(unknown)} is installed; there are: {choices(points)}")
+        points = {name: point for name, point in points.items() if name in only}
+    building = _Building()
+    for name, point in points.items():
+        building.load(name, point)
+    KNOWN.is_complete = KNOWN.is_complete or only is None
+    return building.finish()
+
+
+def assemble(modules: Mapping[str, Any]) -> Registry:
+    """Make a registry of plugin modules or objects given by name: for tests and notebooks."""
+    building = _Building()
+    for name in sorted(modules):
+        building.add(Plugin(name, getattr(modules[name], "__name__", name), "", ""), modules[name])
+    return building.finish()
+
+
+def _named(points: Collection[EntryPoint]) -> dict[str, EntryPoint]:
+    """Entry points by the name that their plugin goes by: the first of a name keeps it, others are told apart by distribution."""
+    found: dict[str, EntryPoint] = {}
+    for point in sorted(points, key=_precedence):
+        distribution = point.dist.name if point.dist else ""
+        names = (point.name, f"{distribution}:{point.name}", f"{distribution}:{point.name}:{point.value}")
+        free = next((name for name in names if name not in found), None)
+        if free is not None:  # all three are taken by the same line, read twice
+            found[free] = point
+    return found
+
+
+def _precedence(point: EntryPoint) -> tuple[bool, str, str, str]:
+    distribution = normal(point.dist.name) if point.dist else ""
+    return distribution != SHIPPED, distribution, point.name, point.value
+
+
+class _Building:
+    """A registry while plugins are being added to it, the first in precedence first."""
+
+    def __init__(self) -> None:
+        self.manager = pluggy.PluginManager("modelgraft")
+        self.manager.add_hookspecs(hooks)
+        self.plugins: dict[str, Plugin] = {}
+        self.offers = Offers("")
+        self.offers.record_types.update(SHIPPED_RECORDS)
+        self.owners: dict[tuple[str, str], str] = {(what, name): OWN for what, names in RESERVED.items() for name in names}
+        self.owners |= {("record type", name): OWN for name in self.offers.record_types}
+
+    def load(self, name: str, point: EntryPoint) -> None:
+        distribution: Distribution | None = point.dist
+        plugin = Plugin(name, point.value, distribution.name if distribution else "", distribution.version if distribution else "")
+        try:
+            with contained():
+                module = point.load()
+        except Exception as error:  # noqa: BLE001 a plugin may raise anything while it is imported
+            self._quarantine(plugin, error)
+            return
+        self.add(plugin, module)
+
+    def add(self, plugin: Plugin, module: Any) -> None:
+        try:
+            with contained():
+                self.manager.register(module, name=plugin.name)
+                self.manager.check_pending()
+                offers = self._collect(plugin.name, module)
+        except Exception as error:  # noqa: BLE001 a plugin may raise anything while it registers
+            if self.manager.has_plugin(plugin.name):
+                self.manager.unregister(name=plugin.name)
+            self._quarantine(plugin, error)
+            return
+        lost = [*offers.lost, *self._take(offers)]
+        self.plugins[plugin.name] = replace(plugin, components=tuple(sorted(offers.components)), lost=tuple(lost))
+
+    def _quarantine(self, plugin: Plugin, error: Exception) -> None:
+        self.plugins[plugin.name] = replace(plugin, error=said(error), place=place_of(error, plugin.module))
+
+    def _collect(self, name: str, module: Any) -> Offers:
+        offers = Offers(name)
+        others = [plugin for plugin in self.manager.get_plugins() if plugin is not module]
+        hook = self.manager.subset_hook_caller
+        hook("register_components", others)(register=offers.add_component)
+        hook("register_record_types", others)(register=offers.add_record_type)
+        hook("register_port_types", others)(register=offers.refuse_port_type)
+        hook("register_recorded_configs", others)(register=offers.add_recorded_config)
+        hook("register_weight_readers", others)(register=offers.add_weight_reader)
+        hook("register_backends", others)(register=offers.add_backend)
+        hook("register_families", others)(register=offers.add_family)
+        hook("register_keepers", others)(register=offers.add_keeper)
+        return offers
+
+    def _take(self, offers: Offers) -> list[Lost]:
+        """Take over what nobody has; gives what is lost, and drops it from the offers."""
+        lost = []
+        for what, name in offers.names():
+            owner = self.owners.get((what, name)) or self._owner_of_overlapping(what, name)
+            if owner is not None:
+                lost.append(Lost(what, name, owner))
+                offers.drop(what, name)
+            else:
+                self.owners[what, name] = offers.plugin
+        self.offers.update(offers)
+        return lost
+
+    def _owner_of_overlapping(self, what: str, name: str) -> str | None:
+        """Who has a name that this one would take something from, though they are not equal: `.q4.gguf` of `.gguf`."""
+        return next((owner for (kind, known), owner in self.owners.items() if kind == what and overlaps(what, name, known)), None)
+
+    def finish(self) -> Registry:
+        for name, card in self.offers.families.items():
+            KNOWN.cards.setdefault(name, card)
+        tables = {name: MappingProxyType(dict(sorted(table.items()))) for name, table in self.offers.tables.items()}
+        found = MappingProxyType(self.plugins), MappingProxyType(self.owners)
+        return Registry(plugins=found[0], owners=found[1], manager=self.manager, misfit=wanted_default, **tables)
