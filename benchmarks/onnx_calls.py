@@ -12,7 +12,7 @@ from benchmarks.measuring import Spread
 
 if TYPE_CHECKING:
     from modelgraft_plugins.llm.grouped import GroupedSession
-    from modelgraft_plugins.llm.stepping import Step
+    from modelgraft_plugins.llm.stepping import DecodeStep
 
 LOOPS = 200  # calls in one sample
 NODE = """
@@ -127,7 +127,7 @@ def run_bare(reading: list[GroupedSession]) -> None:
     step_of(reading[0]).bound.run()
 
 
-def step_of(session: GroupedSession) -> Step:
+def step_of(session: GroupedSession) -> DecodeStep:
     """What a session has bound for one token."""
     one = session.memory.one
     assert one is not None

@@ -157,7 +157,7 @@ def _with_params(graph: Subject, params: Mapping[str, Any] | None) -> Subject:
 def _refuse_backends(found: Plan) -> None:
     """Raise PluginError for a backend that was asked for and that no plugin offers; the usual one is looked for when it is needed."""
     for step in found.steps:
-        if step.node.component.module is not None and step.backend != planner.AUTO["backend"]:
+        if step.node.component.module is not None and step.backend != planner.UNSAID["backend"]:
             found.graph.graph.registry.backend(step.backend)
 
 
@@ -185,7 +185,7 @@ def _placement(solved: SolvedGraph, device: str | None, backend: str | None) -> 
     if device not in (None, "auto"):
         found["flag"] = resolve_device(device)
     elif found["device"] != "cpu":
-        places = planner.Placement(solved, {"backend": backend}, planner.AUTO)
+        places = planner.Placement(solved, {"backend": backend}, planner.UNSAID)
         registry = solved.graph.registry
         for name in sorted({places.of(node, "backend") for node in solved.nodes.values()} & registry.backends.keys()):
             if (own := open_backend(registry, name).auto_device(found["device"])) != found["device"]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelgraft.kernel.language import expand
 from modelgraft.kernel.language.document import SECTIONS
-from modelgraft.kernel.language.shipped import find_shipped
+from modelgraft.kernel.language.shipped_graphs import find_shipped
 from modelgraft.kernel.language.yaml_reader import Item
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.kernel.words.graph import GRAPH_PREFIX, GraphInput, GraphSpec, NodeSpec, Param, Ref, Value

@@ -145,7 +145,6 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.sources.storage import folder_aside as folder_aside
     from modelgraft.sources.storage import locked as locked
     from modelgraft.sources.storage import sha256_of as sha256_of
-    from modelgraft.sources.views import SourceView as SourceView
     from modelgraft.sources.weights import Weights as Weights
 
 # Name -> the module that holds it, or of which it is a part. Resolved on first use.
@@ -218,7 +217,6 @@ _HOMES = {
     "SolvedNode": "kernel.words.kinds",
     "Source": "kernel.words.source",
     "SourceError": "kernel.words.errors",
-    "SourceView": "sources.views",
     "Space": "kernel.words.ports",
     "SpaceOf": "kernel.words.kinds",
     "StaleLoad": "engine.backend",
@@ -359,7 +357,6 @@ __all__ = [
     "SolvedNode",
     "Source",
     "SourceError",
-    "SourceView",
     "Space",
     "SpaceOf",
     "StaleLoad",

@@ -12,8 +12,8 @@ import yaml
 from modelgraft import DocumentError
 from modelgraft.kernel.language import yaml_reader
 from modelgraft.kernel.language.document import headline, parse, read
-from modelgraft.kernel.language.shipped import find_shipped, shipped_names
-from modelgraft.kernel.language.yaml_reader import MOST_BYTES, read_yaml
+from modelgraft.kernel.language.shipped_graphs import find_shipped, shipped_names
+from modelgraft.kernel.language.yaml_reader import MOST_DOCUMENT_BYTES, read_yaml
 from support.work import grows
 
 HEAD = "modelgraft: 1\n"
@@ -248,7 +248,7 @@ def test_a_file_of_50_mb_is_refused_without_reading_it(tmp_path, monkeypatch):
         stream.truncate(50 * 2**20)
     monkeypatch.setattr(Path, "open", lambda *a, **k: pytest.fail("the file was opened"))
     with pytest.raises(
-        DocumentError, match=rf"big\.yaml  too-large  the file has 52,428,800 bytes; a graph document may have {MOST_BYTES:,}"
+        DocumentError, match=rf"big\.yaml  too-large  the file has 52,428,800 bytes; a graph document may have {MOST_DOCUMENT_BYTES:,}"
     ):
         read(big)
 
@@ -305,5 +305,5 @@ def test_the_work_of_reading_grows_with_the_number_of_nodes():
 def test_the_parser_in_python_reads_the_same_as_the_one_in_c(name, monkeypatch):
     """Where PyYAML was built without libyaml, graphs are read more slowly, and alike."""
     fast = read(find_shipped(name))
-    monkeypatch.setattr(yaml_reader, "Loader", yaml.SafeLoader)
+    monkeypatch.setattr(yaml_reader, "YamlLoader", yaml.SafeLoader)
     assert read(find_shipped(name)) == fast

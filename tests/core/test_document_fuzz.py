@@ -19,7 +19,7 @@ from modelgraft import GraphError
 from modelgraft.installed.discovery import assemble, discover
 from modelgraft.kernel.language.document import ADAPTER_KEYS, INPUT_KEYS, NODE_KEYS, PARAM_KEYS, RUNTIME_KEYS, TOP_KEYS, parse
 from modelgraft.kernel.language.expand import expand_document
-from modelgraft.kernel.language.shipped import find_shipped, shipped_names
+from modelgraft.kernel.language.shipped_graphs import find_shipped, shipped_names
 from modelgraft.tools.checked import checked
 
 LONG = int(os.environ.get("MODELGRAFT_FUZZ", "0"))  # documents per test in a longer run

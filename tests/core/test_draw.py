@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import modelgraft as mg
 from modelgraft.tools import draw
-from modelgraft.tools.draw.layout import GAP, place
 from modelgraft.tools.draw.picture import family_of, picture
+from modelgraft.tools.draw.places import GAP, place
 from support import toys
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -140,7 +140,7 @@ def test_the_schema_of_events_is_printed(tmp_path, monkeypatch, capsys):
     """`modelgraft schema --events`."""
     code, out, _ = commands(monkeypatch, tmp_path, capsys)("schema", "--events")
     assert code == 0
-    assert [each["properties"]["kind"]["const"] for each in json.loads(out)["oneOf"]] == list(events.KINDS)
+    assert [each["properties"]["kind"]["const"] for each in json.loads(out)["oneOf"]] == list(events.EVENT_KINDS)
 
 
 def test_the_readme_of_the_engine_lists_every_event():
@@ -149,7 +149,7 @@ def test_the_readme_of_the_engine_lists_every_event():
     rows = []
     for kind, event in events.CLASSES.items():
         facts = ", ".join(f"`{fact}`" for fact in events.facts_of(event))
-        rows.append(f"| `{kind}` | `{event.__name__}` | {events.KINDS[kind].rstrip('.')} | {facts} |")
+        rows.append(f"| `{kind}` | `{event.__name__}` | {events.EVENT_KINDS[kind].rstrip('.')} | {facts} |")
     assert "\n".join(rows) in text
 
 

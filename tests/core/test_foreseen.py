@@ -14,7 +14,7 @@ from modelgraft import GraphError, SourceError
 from modelgraft.engine.intake import read
 from modelgraft.engine.pipeline import Pipeline
 from modelgraft.installed.discovery import assemble, discover
-from modelgraft.kernel.language.document import RESERVED
+from modelgraft.kernel.language.document import RESERVED_NAMES
 from modelgraft.records.shipped import SHIPPED
 from modelgraft.tools.checked import checked
 from support.checkable import EVERY, graph_of, plugin, with_presets
@@ -40,7 +40,7 @@ def test_no_input_is_called_as_an_argument_of_a_run(tmp_path, name):
 def test_every_argument_of_a_run_is_reserved(call):
     """A new one needs its word in the table."""
     parameters = inspect.signature(call).parameters.values()
-    assert {one.name for one in parameters if one.kind in (one.KEYWORD_ONLY, one.POSITIONAL_OR_KEYWORD)} == set(RESERVED["input"])
+    assert {one.name for one in parameters if one.kind in (one.KEYWORD_ONLY, one.POSITIONAL_OR_KEYWORD)} == set(RESERVED_NAMES["input"])
 
 
 @pytest.mark.parametrize("name", ["error", "absent"])

@@ -8,7 +8,7 @@ import pytest
 
 import modelgraft as mg
 from modelgraft.engine.ledger import Ledger
-from modelgraft.kernel.words.sizes import EVERY
+from modelgraft.kernel.words.sizes import EVERY_DEVICE
 
 
 class Kept:
@@ -62,7 +62,7 @@ def test_nothing_goes_in_vain():
 
 def test_each_device_has_its_own_limit():
     """By its name, by the limit of every device, or none; "cuda" is the first of them."""
-    kept = Kept(Ledger({"cuda": 4, EVERY: 6}))
+    kept = Kept(Ledger({"cuda": 4, EVERY_DEVICE: 6}))
     kept.hold("a", 4, "cuda:0")
     kept.hold("b", 6, "cpu")
     assert kept.gone == []

@@ -13,7 +13,7 @@ import pytest
 
 import modelgraft as mg
 from modelgraft.cli.options import with_opening
-from modelgraft.engine.opening import USUAL, Opening, Placing, options_of
+from modelgraft.engine.opening import USUAL_OPENING, Opening, Placing, options_of
 
 ROOT = Path(__file__).parents[2]
 AFTER = "    debug: bool = option(\n"  # of the file: a new field goes before it
@@ -89,7 +89,7 @@ def test_a_value_that_means_nothing_is_refused_wherever_an_opening_is_made(name,
 def test_a_command_takes_the_options_that_stand_on_it_and_no_others():
     """`plan` draws nothing and loads nothing, so it has no seed."""
 
-    def command(first, opening=USUAL, last=None):
+    def command(first, opening=USUAL_OPENING, last=None):
         return first, opening, last
 
     taken = with_opening("plan")(command)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from modelgraft.kernel.language.shipped import shipped_names
+from modelgraft.kernel.language.shipped_graphs import shipped_names
 from support.scratch import ROOT, build_wheel, install, scratch_environment
 
 pytestmark = pytest.mark.slow  # it builds and installs

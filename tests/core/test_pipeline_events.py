@@ -8,7 +8,7 @@ import time
 import pytest
 
 import modelgraft as mg
-from modelgraft.engine.events import KINDS
+from modelgraft.engine.events import EVENT_KINDS
 from support.running import TEXT, Counter, function, opened, shout, shouting
 
 
@@ -111,7 +111,7 @@ def test_a_stream_tells_what_happens_and_ends_with_the_result(talking):
             "output",
             "result",
         ]
-        assert set(kinds) <= set(KINDS)
+        assert set(kinds) <= set(EVENT_KINDS)
         assert "".join(event["text"] for event in events if event.kind == "token") == "ab"
         assert events[-1]["result"]["text"] == events[-2]["value"]
         assert events[-1]["result"].warnings == ("talk: it was resampled",)

@@ -12,7 +12,7 @@ from modelgraft import Config, component, hookimpl
 from modelgraft.installed.discovery import assemble, discover
 from modelgraft.kernel.language import document
 from modelgraft.kernel.language.document import NODE_KEYS, TOP_KEYS
-from modelgraft.kernel.language.shipped import find_shipped, shipped_names
+from modelgraft.kernel.language.shipped_graphs import find_shipped, shipped_names
 from modelgraft.kernel.language.yaml_reader import read_yaml
 from modelgraft.tools.schema import graph_schema
 

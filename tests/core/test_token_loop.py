@@ -11,7 +11,7 @@ from transformers.generation import logits_process as hf
 from modelgraft.kernel.words.errors import Cancelled, InputError
 from modelgraft.loops.loop import Answers, generate
 from modelgraft.loops.sampling import draw, narrow
-from modelgraft.loops.scoring import Asked, Scoring
+from modelgraft.loops.scoring import ScoresAsked, Scoring
 from modelgraft.loops.settings import Settings
 
 VOCABULARY = 7
@@ -235,10 +235,10 @@ def test_a_cancelled_run_stops_at_the_next_step():
 
 def test_nothing_is_copied_when_no_rule_applies():
     """Greedy decoding hands the decoder's own logits to argmax: the loop must be lean."""
-    from modelgraft.loops.scoring import Asked, Scoring
+    from modelgraft.loops.scoring import ScoresAsked, Scoring
 
     logits = table()
-    assert Scoring(Settings(), [Asked([1], 1, [1])] * VOCABULARY, logits).apply(logits, length=0) is logits
+    assert Scoring(Settings(), [ScoresAsked([1], 1, [1])] * VOCABULARY, logits).apply(logits, length=0) is logits
 
 
 @pytest.mark.parametrize("settings", [{}, {"temperature": 0.7}], ids=["greedy", "drawn"])
@@ -267,7 +267,7 @@ def test_the_penalty_falls_on_what_each_row_has_said(prompts_said):
     """Against a table of what was said: the prompt's tokens and the answer's, once each, in no other row, after a reordering too."""
     settings, vocabulary = Settings(repetition_penalty=1.5), 7
     logits = torch.randn(2, vocabulary, generator=torch.Generator().manual_seed(2))
-    scoring, said = Scoring(settings, [Asked(row, len(row), row) for row in prompts_said], logits), [set(row) for row in prompts_said]
+    scoring, said = Scoring(settings, [ScoresAsked(row, len(row), row) for row in prompts_said], logits), [set(row) for row in prompts_said]
     for step, tokens in enumerate(([0, 3], [0, 1], [6, 6])):
         expected = [
             [(value * 1.5 if value < 0 else value / 1.5) if token in said[row] else value for token, value in enumerate(values)]

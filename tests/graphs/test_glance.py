@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import modelgraft as mg
-from modelgraft.kernel.language.shipped import shipped_graphs
+from modelgraft.kernel.language.shipped_graphs import shipped_graphs
 from support import checkpoints
 from support.pictures import picture
 

@@ -6,9 +6,9 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from modelgraft_plugins.llm.sizes import Layout
+from modelgraft_plugins.llm.sizes import Caches
 
-LAYOUT = Layout(layers=1, kv_heads=1, head_width=8, width=16, vocab=11)
+LAYOUT = Caches(layers=1, kv_heads=1, head_width=8, width=16, vocab=11)
 PLACES = 200  # positions that have an embedding
 INT64, INT32 = TensorProto.INT64, TensorProto.INT32
 

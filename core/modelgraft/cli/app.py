@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 from modelgraft.cli import cache, components, exports, graphs, plugins, running
-from modelgraft.cli.session import Session, read_only, session_of
+from modelgraft.cli.session import CliSession, read_only, session_of
 
 ABOUT = """Compose multimodal models from typed parts: check a graph before anything loads, see what it costs, run it.
 
@@ -88,6 +88,6 @@ def general(
     is_version: Annotated[bool, VERSION] = False,  # noqa: ARG001 print_version has acted on it
 ) -> None:
     """Take the options that hold for every command."""
-    session: Session = session_of(context)
+    session: CliSession = session_of(context)
     session.plugins = read_only(plugins) if plugins is not None else session.plugins
     session.offline, session.progress = offline, not quiet

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 import typer
 
 from modelgraft.cli.options import AsJson
-from modelgraft.cli.session import Session, session_of
+from modelgraft.cli.session import CliSession, session_of
 from modelgraft.kernel.words.errors import nearest
 from modelgraft.kernel.words.kinds import KINDS
 from modelgraft.kernel.words.notation import in_yaml
@@ -139,7 +139,7 @@ def _default(field: Any) -> Any:
         return text
 
 
-def say_component(session: Session, found: dict[str, Any]) -> None:
+def say_component(session: CliSession, found: dict[str, Any]) -> None:
     """A component in lines: ports, what changes them, and the config."""
     screen = session.screen
     screen.say(f"{screen.paint(found['id'], 'bold')}  {found['kind']}, version {found['version']}, of the plugin {found['plugin']}")
@@ -173,7 +173,7 @@ def _in_a_line(change: dict[str, Any]) -> str:
     return f"{key}: {value}  ->  {', '.join(parts)}"
 
 
-def name_the_broken(session: Session) -> None:
+def name_the_broken(session: CliSession) -> None:
     """Note the plugins that are left out, and what others have lost."""
     for name, plugin in session.registry.plugins.items():
         if plugin.error:

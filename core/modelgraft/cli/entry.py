@@ -17,8 +17,8 @@ from modelgraft.cli.app import LATER, build_app, is_ours
 from modelgraft.cli.extensions import add_commands
 from modelgraft.cli.interrupts import Interrupts
 from modelgraft.cli.screen import Screen
-from modelgraft.cli.session import Session
-from modelgraft.kernel.language.shipped import shipped_names
+from modelgraft.cli.session import CliSession
+from modelgraft.kernel.language.shipped_graphs import shipped_names
 from modelgraft.kernel.words.errors import Cancelled, DocumentError, GraphError, ModelgraftError, ModelgraftWarning, NodeError, where_of
 from modelgraft.kernel.words.guard import Escaped, contained, place_of, said
 from modelgraft.records.readers import at_command_line
@@ -40,7 +40,7 @@ def run_command(words: Sequence[str], interrupts: Interrupts | None = None) -> i
     screen = Screen.of_process(is_json="--json" in words, is_lines="--stream" in words)
     general, rest = split_general(words)
     try:
-        return _run([*general, *rest], rest, Session(screen, interrupts=interrupts or Interrupts()))
+        return _run([*general, *rest], rest, CliSession(screen, interrupts=interrupts or Interrupts()))
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         sys.stdout, sys.stderr = screen.out, screen.err  # typer has put others there
         if interrupts is None:
@@ -72,7 +72,7 @@ def split_general(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return general, rest
 
 
-def _run(words: list[str], rest: list[str], session: Session) -> int:
+def _run(words: list[str], rest: list[str], session: CliSession) -> int:
     screen, debug = session.screen, "--debug" in words
     session.debug = debug
     command = next((word for word in rest if not word.startswith("-")), "")
@@ -103,7 +103,7 @@ def _run(words: list[str], rest: list[str], session: Session) -> int:
         return _report(KeyboardInterrupt() if session.interrupts.heard else error, session, debug=debug)
 
 
-def _call(session: Session, words: list[str], rest: list[str], command: str) -> object:
+def _call(session: CliSession, words: list[str], rest: list[str], command: str) -> object:
     """Parse and run a command; gives its exit code, or what it returned."""
     app = build_app()
     if not is_ours(app, command) and "--version" not in rest:
@@ -146,7 +146,7 @@ def _line_of(cause: BaseException | None) -> str:
     return "" if place is None or "modelgraft_plugins" in Path(place.file).parts else f"\n    see {place.file}:{place.line}"
 
 
-def _report(error: BaseException, session: Session, *, debug: bool) -> int:
+def _report(error: BaseException, session: CliSession, *, debug: bool) -> int:
     screen = session.screen
     if debug and not isinstance(error, typer.Abort):
         traceback.print_exception(error, file=sys.stderr)

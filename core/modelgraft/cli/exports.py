@@ -10,10 +10,10 @@ from typing import Annotated
 import typer
 
 from modelgraft import api
-from modelgraft.cli.options import Allow, AsJson, GraphName, Settings, settings_of, with_opening
+from modelgraft.cli.options import Allow, AsJson, GraphName, SetOptions, settings_of, with_opening
 from modelgraft.cli.running import opened
 from modelgraft.cli.session import session_of
-from modelgraft.engine.opening import USUAL, Opening
+from modelgraft.engine.opening import USUAL_OPENING, Opening
 
 
 def register(app: typer.Typer) -> None:
@@ -26,8 +26,8 @@ def export(
     context: typer.Context,
     graph: GraphName,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A new folder for the segments, the manifest and run.py.")],
-    settings: Settings = None,
-    opening: Opening = USUAL,
+    settings: SetOptions = None,
+    opening: Opening = USUAL_OPENING,
     allow: Allow = None,
     as_json: AsJson = False,
 ) -> None:

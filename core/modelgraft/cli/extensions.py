@@ -12,7 +12,7 @@ import typer
 from typer.models import CommandInfo, TyperInfo
 
 from modelgraft.cli.app import LATER
-from modelgraft.cli.session import Session
+from modelgraft.cli.session import CliSession
 from modelgraft.installed.discovery import OWN
 from modelgraft.kernel.shelf.registry import Lost, Registry
 from modelgraft.kernel.words.errors import ModelgraftError, PluginError
@@ -34,7 +34,7 @@ class Extensions:
     errors: Mapping[str, str]
 
 
-def add_commands(app: typer.Typer, session: Session) -> None:
+def add_commands(app: typer.Typer, session: CliSession) -> None:
     """Add the commands of the installed plugins, and say which are left out."""
     found = commands_of(session.registry, taken=names_of(app))
     for _, info in found.commands.values():

@@ -20,7 +20,7 @@ STDIN_BYTES = 1 << 30  # more than any picture or sound that is read at once
 TEXT_BYTES = 16 * 2**20  # a prompt of millions of words: more than any model reads
 
 
-class Given:
+class GivenInputs:
     """Reads the words of inputs of one command.
 
     note      hears what is left out of a folder
@@ -107,7 +107,7 @@ class Given:
 
 def read_word(name: str, port: Port, word: str, *, types: Types = SHIPPED) -> Any:
     """Read one word of one input."""
-    (found, *more) = Given({}, note=lambda text: None, types=types).read_word(name, port, word)  # noqa: ARG005 nobody listens
+    (found, *more) = GivenInputs({}, note=lambda text: None, types=types).read_word(name, port, word)  # noqa: ARG005 nobody listens
     return [found, *more] if more else found
 
 

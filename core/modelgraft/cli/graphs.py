@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modelgraft import api
-from modelgraft.cli.options import Allow, AsJson, GraphName, Settings, Wanted, out_file, settings_of, with_opening
-from modelgraft.cli.session import Session, session_of
+from modelgraft.cli.options import Allow, AsJson, GraphName, SetOptions, Wanted, out_file, settings_of, with_opening
+from modelgraft.cli.session import CliSession, session_of
 from modelgraft.cli.tables import plan_document, print_plan
-from modelgraft.engine.opening import USUAL, Opening, Placing, given_in
+from modelgraft.engine.opening import USUAL_OPENING, Opening, Placing, given_in
 from modelgraft.kernel.words.errors import GraphError, InputError, Place
 from modelgraft.kernel.words.notation import in_yaml
 from modelgraft.records.readers import for_command
@@ -39,7 +39,7 @@ def register(app: typer.Typer) -> None:
 def check(
     context: typer.Context,
     names: Annotated[list[str], typer.Argument(metavar="GRAPH", help="YAML files, or names of shipped graphs.")],
-    settings: Settings = None,
+    settings: SetOptions = None,
     allow: Allow = None,
     as_json: AsJson = False,
 ) -> None:
@@ -68,7 +68,7 @@ def check(
     raise typer.Exit(0 if is_clean else 1)
 
 
-def _check(session: Session, name: str, settings: list[str] | None, allow: list[str] | None) -> dict[str, Any]:
+def _check(session: CliSession, name: str, settings: list[str] | None, allow: list[str] | None) -> dict[str, Any]:
     try:
         solved = api.check(session.load(name, settings_of(settings), allow or ()))
     except GraphError as error:
@@ -81,9 +81,9 @@ def _check(session: Session, name: str, settings: list[str] | None, allow: list[
 
 
 def _outputs(solved: SolvedGraph) -> dict[str, str]:
-    from modelgraft.tools.draw.picture import port_of
+    from modelgraft.tools.draw.picture import drawn_port
 
-    return {name: str(port_of(ref, solved)) for name, ref in solved.outputs.items()}
+    return {name: str(drawn_port(ref, solved)) for name, ref in solved.outputs.items()}
 
 
 def _ports(report: dict[str, Any]) -> str:
@@ -95,10 +95,10 @@ def _ports(report: dict[str, Any]) -> str:
 def plan(
     context: typer.Context,
     graph: GraphName,
-    settings: Settings = None,
+    settings: SetOptions = None,
     wanted: Wanted = None,
     exact: Annotated[bool, typer.Option("--exact", help="Count by building every module without memory (imports torch).")] = False,
-    opening: Opening = USUAL,
+    opening: Opening = USUAL_OPENING,
     allow: Allow = None,
     as_json: AsJson = False,
 ) -> None:
@@ -123,13 +123,13 @@ def show(
         Path | None, typer.Option("--run", metavar="FILE", help="Lay over what a run took: the file holds what `run --json` printed.")
     ] = None,
     fold: Annotated[bool, typer.Option("--fold", help="Draw each graph that stands as a node as one box.")] = False,
-    settings: Settings = None,
+    settings: SetOptions = None,
     wanted: Wanted = None,
     allow: Allow = None,
 ) -> None:
     """Draw a graph: frozen and trained parts, media, inner graphs, the types on the wires, the times of a run. Works offline."""
     from modelgraft.records.writing import check_writable
-    from modelgraft.tools.drawings import ENDINGS, PNG
+    from modelgraft.tools.drawings import DRAWING_ENDINGS, PNG
 
     if form is not None and form not in FORMATS:
         raise typer.BadParameter(f"--format takes {', '.join(FORMATS)}, found '{form}'")
@@ -143,7 +143,7 @@ def show(
         from modelgraft.cli.overwriting import refuse_for_graph
 
         refuse_for_graph(out, found.graph, {ran: "the run"} if ran is not None else None)
-    form = form or _form_of(out, ENDINGS)
+    form = form or _form_of(out, DRAWING_ENDINGS)
     drawing = api.show(found, run=ran, fold=fold)
     if out is None:
         session.screen.write(drawing.text(form))
@@ -167,7 +167,7 @@ def explain(
     target: Annotated[
         str | None, typer.Argument(metavar="NODE[.KEY]", help="A node, or one value of it; without it the nodes are listed.")
     ] = None,
-    settings: Settings = None,
+    settings: SetOptions = None,
     allow: Allow = None,
     as_json: AsJson = False,
 ) -> None:
@@ -187,7 +187,7 @@ def explain(
     session.screen.table(("key", "value", "comes from", "goes over"), cells)
 
 
-def _list_nodes(session: Session, nodes: list[NodeRow], *, as_json: bool) -> None:
+def _list_nodes(session: CliSession, nodes: list[NodeRow], *, as_json: bool) -> None:
     if as_json:
         session.screen.document([node.as_json() for node in nodes])
         return
@@ -205,7 +205,7 @@ def one_line(value: Any) -> str:
 def graphs(context: typer.Context, as_json: AsJson = False) -> None:
     """List the shipped graphs and what each is for."""
     from modelgraft.kernel.language import document
-    from modelgraft.kernel.language.shipped import find_shipped, shipped_names
+    from modelgraft.kernel.language.shipped_graphs import find_shipped, shipped_names
 
     screen = session_of(context).screen
     found = {}

@@ -21,7 +21,7 @@ from modelgraft.records.showing import plain
 if TYPE_CHECKING:
     from modelgraft.kernel.words.graph import SolvedGraph
 
-Take = Callable[[Event], None]
+TakeEvent = Callable[[Event], None]
 
 
 class Growing:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from modelgraft.cli import proving
-from modelgraft.cli.session import Session, session_of
+from modelgraft.cli.session import CliSession, session_of
 from modelgraft.kernel.words.errors import InputError, PluginError
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def install(
     if code != 0:
         raise PluginError(f"pip could not install '{requirement}' (exit {code}); what it said stands above")
     importlib.invalidate_caches()
-    after = Session(session.screen, session.plugins).registry
+    after = CliSession(session.screen, session.plugins).registry
     fresh = [plugin for name, plugin in after.plugins.items() if before.get(name) != plugin]
     for plugin in fresh:
         session.screen.say(_state(plugin))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from modelgraft.cli.written import absent_in
-from modelgraft.data.datasets import Dataset, Inputs, Row, of_stream, open_dataset
+from modelgraft.data.datasets import DataRow, Dataset, Inputs, of_stream, open_dataset
 from modelgraft.data.naming import Note
 from modelgraft.data.shards import Shard
 from modelgraft.kernel.words.errors import InputError, choices, nearest
@@ -17,7 +17,7 @@ from modelgraft.records.readers import for_command
 from modelgraft.records.showing import plain
 
 if TYPE_CHECKING:
-    from modelgraft.cli.session import Session
+    from modelgraft.cli.session import CliSession
     from modelgraft.engine.pipeline import Pipeline
     from modelgraft.engine.result import Result
     from modelgraft.kernel.words.graph import GraphInput
@@ -39,7 +39,7 @@ def _stdin() -> IO[bytes]:
 
 
 def map_rows(
-    pipeline: Pipeline, dataset: Dataset, shard: Shard, *, outputs: Sequence[str] | None, batch_size: int, session: Session
+    pipeline: Pipeline, dataset: Dataset, shard: Shard, *, outputs: Sequence[str] | None, batch_size: int, session: CliSession
 ) -> None:
     """Run every record that is not done yet, and write a row for each. What a stopped map has done is kept, and said."""
     try:
@@ -51,10 +51,10 @@ def map_rows(
 
 
 def _map_rows(
-    pipeline: Pipeline, dataset: Dataset, shard: Shard, *, outputs: Sequence[str] | None, batch_size: int, session: Session
+    pipeline: Pipeline, dataset: Dataset, shard: Shard, *, outputs: Sequence[str] | None, batch_size: int, session: CliSession
 ) -> None:
     note = session.screen.note
-    ahead = deque[Row]()
+    ahead = deque[DataRow]()
     extras = _Extras(pipeline.plan.graph.inputs, note)
     failed = 0
 
@@ -78,7 +78,7 @@ def _map_rows(
         shard.write(json_text(_line(row, result, outputs or pipeline.plan.wanted)), is_failed=result.error is not None)
 
 
-def _line(row: Row, result: Result, outputs: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
+def _line(row: DataRow, result: Result, outputs: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
     """A row of results: the columns that were no inputs, then the outputs, or the reason why there are none."""
     kept = {_free_name(name, row.extras, outputs): value for name, value in row.extras.items()}
     if result.error is None:
@@ -102,7 +102,7 @@ class _Extras:
     def __init__(self, inputs: Mapping[str, GraphInput], note: Callable[[str], None]) -> None:
         self._inputs, self._note, self._is_told = inputs, note, False
 
-    def look_at(self, row: Row) -> None:
+    def look_at(self, row: DataRow) -> None:
         """Look at the columns of a row."""
         names = [name for name in row.extras if row.line is not None]
         if names and not self._is_told:

@@ -11,12 +11,12 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from modelgraft.engine import opening
-from modelgraft.engine.opening import USUAL, Opening, Option, options_of
+from modelgraft.engine.opening import USUAL_OPENING, Opening, Option, options_of
 
 T = TypeVar("T")
 
 GraphName = Annotated[str, typer.Argument(metavar="GRAPH", help="A YAML file, or the name of a shipped graph.")]
-Settings = Annotated[
+SetOptions = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="P=V", help="Set a param of the graph, or any value by its key, such as nodes.llm.with.seed=1."),
 ]
@@ -113,7 +113,7 @@ def with_opening(name: str) -> Callable[[Command], Command]:
 
 def _parameter(name: str, known: Option) -> inspect.Parameter:
     """An option as typer reads it."""
-    default, (flag, _, metavar) = getattr(USUAL, name), known.flag.partition(" ")
+    default, (flag, _, metavar) = getattr(USUAL_OPENING, name), known.flag.partition(" ")
     read = as_usage(known.read) if known.read is not None else None
     found = typer.Option(default, flag, metavar=metavar or None, parser=read, help=known.help)
     kind = bool if isinstance(default, bool) else str | None

@@ -9,7 +9,7 @@ import typer
 from modelgraft.cli import making
 from modelgraft.cli.components import component_document, say_component
 from modelgraft.cli.options import AsJson
-from modelgraft.cli.session import Session, session_of
+from modelgraft.cli.session import CliSession, session_of
 from modelgraft.kernel.words.errors import PluginError, choices, nearest
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def list_plugins(context: typer.Context, as_json: AsJson = False) -> None:
     session.screen.table(("plugin", "package", "components", "state"), rows, right=frozenset({2}))
 
 
-def _extensions(session: Session) -> Extensions:
+def _extensions(session: CliSession) -> Extensions:
     """The commands of plugins. Asking for them is light, as any hook that registers."""
     from modelgraft.cli.app import build_app
     from modelgraft.cli.extensions import commands_of, names_of
@@ -55,7 +55,7 @@ def _state(plugin: Plugin, extensions: Extensions) -> str:
     return plugin.trouble or "; ".join([*failed, *(f"without the {one}" for one in lost)]) or "ok"
 
 
-def _plugin_document(session: Session, plugin: Plugin, extensions: Extensions) -> dict[str, Any]:
+def _plugin_document(session: CliSession, plugin: Plugin, extensions: Extensions) -> dict[str, Any]:
     place, lost = plugin.place, [*plugin.lost, *extensions.lost.get(plugin.name, ())]
     owned = session.registry.owners.items()
     return {
@@ -111,7 +111,7 @@ def info(
         raise PluginError(f"there is no plugin, package or component '{name}'.{hint} Plugins: {choices(registry.plugins, most=40)}.")
 
 
-def _say_plugin(session: Session, found: dict[str, Any], plugin: Plugin) -> None:
+def _say_plugin(session: CliSession, found: dict[str, Any], plugin: Plugin) -> None:
     screen = session.screen
     screen.say(f"{screen.paint(plugin.name, 'bold')}  {_where(plugin)}  ({plugin.module})")
     if found["error"]:
@@ -128,7 +128,7 @@ def _say_plugin(session: Session, found: dict[str, Any], plugin: Plugin) -> None
         screen.say(f"  {name} {_backend_in_words(session, name)}")
 
 
-def _backend_in_words(session: Session, name: str) -> str:
+def _backend_in_words(session: CliSession, name: str) -> str:
     """What a backend says of itself, and what it runs on here."""
     from modelgraft.engine.backend import open_backend
 

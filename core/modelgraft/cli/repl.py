@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelgraft.cli.completing import completing
-from modelgraft.cli.given import Given
+from modelgraft.cli.given import GivenInputs
 from modelgraft.cli.interrupts import TERMINATED
 from modelgraft.cli.overwriting import refuse_for_graph
 from modelgraft.cli.running import run_document, run_watched
@@ -25,7 +25,7 @@ from modelgraft.records.json_text import json_text
 from modelgraft.records.record_type import types_of
 
 if TYPE_CHECKING:
-    from modelgraft.cli.session import Session
+    from modelgraft.cli.session import CliSession
     from modelgraft.engine.pipeline import Pipeline
     from modelgraft.engine.result import Result
     from modelgraft.kernel.words.graph import GraphInput, SolvedGraph
@@ -54,7 +54,7 @@ class Repl:
     failed  how many lines could not be done
     """
 
-    session: Session
+    session: CliSession
     pipeline: Pipeline
     solved: SolvedGraph
     wanted: tuple[str, ...] | None
@@ -101,7 +101,7 @@ class Repl:
 
     def _record(self, line: str) -> None:
         words = self._words(line)
-        reading = Given(self.solved.inputs, note=self.session.screen.note, stdin=False, types=self.types)
+        reading = GivenInputs(self.solved.inputs, note=self.session.screen.note, stdin=False, types=self.types)
         names = {name for name, _ in words}
         given = reading.read([*((name, word) for name, word in self.kept.items() if name not in names), *words])
         start = time.perf_counter()
@@ -183,7 +183,7 @@ class Repl:
         words = self._words(rest) if "=" in rest else []
         if not words:
             raise InputError("/set takes NAME=VALUE")
-        Given(self.solved.inputs, note=self.session.screen.note, stdin=False, types=self.types).read(words)
+        GivenInputs(self.solved.inputs, note=self.session.screen.note, stdin=False, types=self.types).read(words)
         self.kept.update(words)
 
     def _unset(self, rest: str) -> None:

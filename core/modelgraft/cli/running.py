@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modelgraft import api
-from modelgraft.cli.options import Allow, AsJson, GraphName, Settings, count, out_file, pairs, settings_of, with_opening
+from modelgraft.cli.options import Allow, AsJson, GraphName, SetOptions, count, out_file, pairs, settings_of, with_opening
 from modelgraft.cli.session import session_of
-from modelgraft.engine.opening import USUAL, Opening, Placing, given_in
+from modelgraft.engine.opening import USUAL_OPENING, Opening, Placing, given_in
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.records.readers import for_command
 
 if TYPE_CHECKING:
-    from modelgraft.cli.session import Session
+    from modelgraft.cli.session import CliSession
     from modelgraft.data.shards import Shard
     from modelgraft.engine.events import Event
     from modelgraft.engine.pipeline import Pipeline
@@ -51,15 +51,15 @@ def run(
         list[str] | None,
         typer.Option("--output", metavar="K[=FILE]", help="What is wanted: an output or any port as node.port, to stdout or into a file."),
     ] = None,
-    settings: Settings = None,
-    opening: Opening = USUAL,
+    settings: SetOptions = None,
+    opening: Opening = USUAL_OPENING,
     trace: Annotated[Path | None, typer.Option("--trace", metavar="FILE", parser=out_file, help="Write a Chrome trace of the run.")] = None,
     allow: Allow = None,
     stream: Annotated[bool, typer.Option("--stream", help="Print a text as it grows; with --json, each event as a line of JSON.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a graph on real inputs. Loads only what the wanted outputs need."""
-    from modelgraft.cli.given import Given
+    from modelgraft.cli.given import GivenInputs
     from modelgraft.cli.growing import Growing, Lines
     from modelgraft.cli.overwriting import named, refuse_for_graph, refuse_to_replace
     from modelgraft.cli.written import absences, read_targets, say_outputs, write_outputs
@@ -68,7 +68,7 @@ def run(
 
     session = session_of(context)
     solved = _solve(session, graph, settings, allow)
-    reading = Given(solved.inputs, note=session.screen.note, types=types_of(solved.graph.registry))
+    reading = GivenInputs(solved.inputs, note=session.screen.note, types=types_of(solved.graph.registry))
     given = reading.read(pairs(inputs, "--input"))
     targets = read_targets(outputs, solved)
     for file in (*targets.files.values(), *((trace,) if trace is not None else ())):
@@ -115,11 +115,11 @@ def run_document(solved: SolvedGraph, result: Result, files: Mapping[str, list[s
     }
 
 
-def _solve(session: Session, graph: str, settings: list[str] | None, allow: list[str] | None) -> SolvedGraph:
+def _solve(session: CliSession, graph: str, settings: list[str] | None, allow: list[str] | None) -> SolvedGraph:
     return api.check(session.load(graph, settings_of(settings), allow or ()), offline=session.offline)
 
 
-def opened(session: Session, solved: SolvedGraph, *, opening: Opening) -> Pipeline:
+def opened(session: CliSession, solved: SolvedGraph, *, opening: Opening) -> Pipeline:
     """Open a checked graph with the options of a command."""
     quiet_libraries()
     asked = replace(opening, offline=session.offline, debug=session.debug)
@@ -143,7 +143,7 @@ def quiet_libraries() -> None:
 
 
 def run_watched(
-    session: Session,
+    session: CliSession,
     pipeline: Pipeline,
     wanted: tuple[str, ...] | None,
     given: dict[str, Any],
@@ -174,8 +174,8 @@ def repl(
     outputs: Annotated[
         list[str] | None, typer.Option("--output", metavar="K", help="What is wanted: an output, or any port as node.port.")
     ] = None,
-    settings: Settings = None,
-    opening: Opening = USUAL,
+    settings: SetOptions = None,
+    opening: Opening = USUAL_OPENING,
     allow: Allow = None,
     as_json: Annotated[bool, typer.Option("--json", help="Answer each record with one JSON document on a line of its own.")] = False,
 ) -> None:
@@ -213,8 +213,8 @@ def map_records(
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", parser=count, help="How many records run together.")] = 8,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after the records that a stopped map of the same has done.")] = False,
-    settings: Settings = None,
-    opening: Opening = USUAL,
+    settings: SetOptions = None,
+    opening: Opening = USUAL_OPENING,
     allow: Allow = None,
     as_json: AsJson = False,
 ) -> None:
@@ -248,7 +248,7 @@ def map_records(
     raise typer.Exit(0 if was_finished or not shard.failed else 1)
 
 
-def _say_mapped(session: Session, shard: Shard, out: Path, *, before: int, was_finished: bool, as_json: bool) -> None:
+def _say_mapped(session: CliSession, shard: Shard, out: Path, *, before: int, was_finished: bool, as_json: bool) -> None:
     fresh = shard.done - before
     if as_json:
         found = {"ok": was_finished or not shard.failed, "records": fresh, "failed": shard.failed, "skipped": before, "out": str(out)}

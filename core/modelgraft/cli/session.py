@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Session:
+class CliSession:
     """One command.
 
     plugins   the only plugins to load; None: all that are installed
@@ -66,8 +66,8 @@ def read_only(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in names.split(",") if name.strip())
 
 
-def session_of(context: typer.Context) -> Session:
+def session_of(context: typer.Context) -> CliSession:
     """The session that a command belongs to."""
     found: Any = context.obj  # Any: typer does not know the type of what is handed through
-    assert isinstance(found, Session)
+    assert isinstance(found, CliSession)
     return found

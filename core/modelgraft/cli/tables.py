@@ -10,7 +10,7 @@ from modelgraft.engine.fusing import fuse, segments_of
 from modelgraft.engine.needs import Forecast, forecasts
 from modelgraft.kernel.words.graph import Ref
 from modelgraft.records.amounts import UNKNOWN, in_bytes
-from modelgraft.tools.plan_tables import HEADS, NUMBERS, rows
+from modelgraft.tools.plan_tables import PLAN_HEADS, PLAN_NUMBERS, rows
 from modelgraft.tools.unread import told, unread_parts
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def print_plan(plan: Plan, screen: Screen) -> None:
     """Answer with the table of a plan, in the order in which it runs."""
-    screen.table(HEADS, rows(plan), right=NUMBERS, last=True)
+    screen.table(PLAN_HEADS, rows(plan), right=PLAN_NUMBERS, last=True)
     if plan.pruned:
         screen.say(f"left out, because no wanted output needs them: {', '.join(plan.pruned)}")
     for forecast in forecasts(plan):

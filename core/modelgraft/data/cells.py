@@ -8,7 +8,7 @@ from typing import Any
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.kernel.words.ports import ListOf, Modality, Port, PortType, Tensor
 from modelgraft.records.record_type import Types, from_json
-from modelgraft.records.tensor_files import ENDINGS, read_tensor_file
+from modelgraft.records.tensor_files import ARRAYS, read_tensor_file
 
 
 def read_cell(name: str, port: Port, cell: str, types: Types) -> Any:
@@ -37,7 +37,7 @@ def _read_list(kind: ListOf, text: str, label: str, types: Types, *, is_lines: b
 
 def is_tensor(port: Port, word: str) -> bool:
     """Whether a text stands for a tensor at a port that takes one."""
-    return port.tensor is not None and (len(port.types) == 1 or word.lower().endswith(ENDINGS))
+    return port.tensor is not None and (len(port.types) == 1 or word.lower().endswith(ARRAYS))
 
 
 def record_kind(port: Port) -> PortType:
@@ -49,6 +49,6 @@ def read_tensor(word: str, label: str) -> Any:
     """Read a tensor: the name of a file, or numbers as JSON has them. Raises InputError for another text."""
     if word.lstrip().startswith(("[", "{")) or word.lstrip("-").replace(".", "", 1).isdigit():
         return from_json(word, label)
-    if not word.lower().endswith(ENDINGS):
-        raise InputError(f"{label}: found '{word}', wanted a tensor: a file that ends in {', '.join(ENDINGS)}, or numbers such as [[1, 2]]")
+    if not word.lower().endswith(ARRAYS):
+        raise InputError(f"{label}: found '{word}', wanted a tensor: a file that ends in {', '.join(ARRAYS)}, or numbers such as [[1, 2]]")
     return read_tensor_file(Path(word).expanduser(), label=label)

@@ -23,14 +23,14 @@ from modelgraft.kernel.words.graph import GraphInput
 from modelgraft.records.record_type import Types
 
 LINE_BYTES = 16 << 20  # a record names its pictures and sounds, or holds a text or a few thousand numbers
-TABLES = {".csv": ",", ".tsv": "\t"}
-CHUNK_BYTES = 1 << 20  # of a file that is hashed
+TABLE_ENDINGS = {".csv": ",", ".tsv": "\t"}
+PIECE_BYTES = 1 << 20  # of a file that is hashed
 
 Inputs = Mapping[str, GraphInput]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class DataRow:
     """One record of the data.
 
     place    where it stands: "data.jsonl:3", or the name of a file in a folder
@@ -56,7 +56,7 @@ class Dataset:
     """
 
     files: tuple[Path, ...]
-    read: Callable[[], Iterator[Row]]
+    read: Callable[[], Iterator[DataRow]]
     digest: str | None
 
 
@@ -74,8 +74,8 @@ def open_dataset(name: str, inputs: Inputs, *, note: Note, types: Types) -> Data
         return of_stream(lambda: path.open("rb"), path.name, inputs)
     _refuse_unreadable(path)
     suffix = path.suffix.lower()
-    if suffix in TABLES:
-        read = partial(_read_table, path, TABLES[suffix], inputs, types)
+    if suffix in TABLE_ENDINGS:
+        read = partial(_read_table, path, TABLE_ENDINGS[suffix], inputs, types)
     elif suffix == ".parquet":
         read = partial(_read_parquet, path, _parquet(path), inputs)
     else:
@@ -104,7 +104,7 @@ def _digest_of(files: tuple[Path, ...]) -> str:
         try:
             state.update(b"%d %s %d " % (len(name), name, path.stat().st_size))
             with path.open("rb") as file:
-                while chunk := file.read(CHUNK_BYTES):
+                while chunk := file.read(PIECE_BYTES):
                     state.update(chunk)
         except OSError as error:
             state.update(b"unreadable %d" % (error.errno or 0))  # its row tells it
@@ -114,14 +114,14 @@ def _digest_of(files: tuple[Path, ...]) -> str:
 # -- JSON lines ---------------------------------------------------------------------------------------------------------
 
 
-def _read_json_lines(start: Callable[[], IO[bytes]], name: str, inputs: Inputs) -> Iterator[Row]:
+def _read_json_lines(start: Callable[[], IO[bytes]], name: str, inputs: Inputs) -> Iterator[DataRow]:
     with start() as file:
         for number, line in enumerate(_lines(file), 1):
             place = f"{name}:{number}"
             try:
                 record = _record(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
             except InputError as error:
-                yield Row(place, number, error=str(error))
+                yield DataRow(place, number, error=str(error))
             else:
                 if record is not None:
                     yield _row(place, number, record, inputs)
@@ -168,15 +168,15 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _row(place: str, line: int, record: Mapping[str, Any], inputs: Inputs) -> Row:
+def _row(place: str, line: int, record: Mapping[str, Any], inputs: Inputs) -> DataRow:
     taken = {name: value for name, value in record.items() if name in inputs}
-    return Row(place, line, taken, {name: value for name, value in record.items() if name not in inputs})
+    return DataRow(place, line, taken, {name: value for name, value in record.items() if name not in inputs})
 
 
 # -- tables -------------------------------------------------------------------------------------------------------------
 
 
-def _read_table(path: Path, delimiter: str, inputs: Inputs, types: Types) -> Iterator[Row]:
+def _read_table(path: Path, delimiter: str, inputs: Inputs, types: Types) -> Iterator[DataRow]:
     """Rows of a table with a heading. A cell is text, the name of a file, or JSON, as its input wants it; an empty one is left out."""
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.reader(file, delimiter=delimiter)
@@ -185,7 +185,7 @@ def _read_table(path: Path, delimiter: str, inputs: Inputs, types: Types) -> Ite
             try:
                 cells = next(reader, None)
             except csv.Error as error:
-                yield Row(f"{path.name}:{reader.line_num}", reader.line_num, error=f"this row cannot be read: {error}")
+                yield DataRow(f"{path.name}:{reader.line_num}", reader.line_num, error=f"this row cannot be read: {error}")
                 continue
             if cells is None:
                 return
@@ -206,18 +206,18 @@ def _heading(reader: Iterator[list[str]], path: Path) -> list[str]:
     return heading
 
 
-def _table_row(place: str, line: int, heading: list[str], cells: list[str], inputs: Inputs, types: Types) -> Row:
+def _table_row(place: str, line: int, heading: list[str], cells: list[str], inputs: Inputs, types: Types) -> DataRow:
     if len(cells) != len(heading):
-        return Row(place, line, error=f"this row has {len(cells)} cells, and the heading {len(heading)}")
+        return DataRow(place, line, error=f"this row has {len(cells)} cells, and the heading {len(heading)}")
     try:
         "".join(cells).encode()
         given = {name: cell for name, cell in zip(heading, cells, strict=True) if cell or name not in inputs}
         taken = {name: read_cell(name, inputs[name].port, cell, types) for name, cell in given.items() if name in inputs}
     except UnicodeEncodeError as error:
-        return Row(place, line, error=f"this row is no UTF-8 text: it holds {error.object[error.start]!a}")
+        return DataRow(place, line, error=f"this row is no UTF-8 text: it holds {error.object[error.start]!a}")
     except InputError as error:
-        return Row(place, line, error=str(error))
-    return Row(place, line, taken, {name: cell for name, cell in given.items() if name not in inputs})
+        return DataRow(place, line, error=str(error))
+    return DataRow(place, line, taken, {name: cell for name, cell in given.items() if name not in inputs})
 
 
 def _parquet(path: Path) -> Any:  # Any: pyarrow has no types, and need not be installed
@@ -231,13 +231,13 @@ def _parquet(path: Path) -> Any:  # Any: pyarrow has no types, and need not be i
         raise InputError(f"the data '{path}' is no Parquet table that can be read: {str(error).partition(chr(10))[0]}") from error
 
 
-def _read_parquet(path: Path, table: Any, inputs: Inputs) -> Iterator[Row]:
+def _read_parquet(path: Path, table: Any, inputs: Inputs) -> Iterator[DataRow]:
     """Rows of a Parquet table; pictures and sounds are names of files, bytes, or mappings with `bytes` or `path`."""
     records = chain.from_iterable(batch.to_pylist() for batch in table.iter_batches(batch_size=64))
     for number, record in enumerate(records, 1):
         row = _row(f"{path.name}:{number}", number, record, inputs)
         there = {name: _medium(value) for name, value in row.inputs.items() if value is not None}
-        yield Row(row.place, number, there, row.extras)
+        yield DataRow(row.place, number, there, row.extras)
 
 
 def _medium(value: Any) -> Any:
@@ -261,5 +261,5 @@ def _open_folder(name: str, inputs: Inputs, note: Note, types: Types) -> Dataset
         raise InputError(f"the data '{name}' is a folder of files, which can fill one input alone, and the graph takes: {need}; {hint}")
     ((key, item),) = takers.items()
     files = tuple(Path(file) for file in files_in(name, item.port, f"the data '{name}'", note=note, types=types))
-    rows = [Row(str(file), None, {key: str(file)}, {"file": str(file)}) for file in files]
+    rows = [DataRow(str(file), None, {key: str(file)}, {"file": str(file)}) for file in files]
     return Dataset(files, lambda: iter(rows), _digest_of(files))

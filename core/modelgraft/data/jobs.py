@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from modelgraft.kernel.words.source import Source
 
 DERIVED = ("source", "solved")  # layers of values that follow from the source and from the neighbours of a node
-Job = dict[str, Any]  # plain values, so that it can lie beside the results as JSON
+MapJob = dict[str, Any]  # plain values, so that it can lie beside the results as JSON
 
 
-def job_of(plan: Plan, *, data: str | None, seed: int, init: str | None) -> Job:
+def job_of(plan: Plan, *, data: str | None, seed: int, init: str | None) -> MapJob:
     """The job of a map: what each node computes, what is wanted, from which data, with which seed. Device and batch size are not in it.
 
     data  the digest of the data; None for what cannot be read again

@@ -21,8 +21,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-from modelgraft.data.datasets import TABLES
-from modelgraft.data.jobs import Job, differences
+from modelgraft.data.datasets import TABLE_ENDINGS
+from modelgraft.data.jobs import MapJob, differences
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.kernel.words.wording import option
 from modelgraft.records.publishing import file_aside, publish
@@ -41,7 +41,7 @@ class Shard:
     told          what a person must know of how it was found; "" for nothing
     """
 
-    def __init__(self, out: Path, part: Path, file: IO[bytes], job: Job) -> None:
+    def __init__(self, out: Path, part: Path, file: IO[bytes], job: MapJob) -> None:
         self.out, self.part, self.done, self.failed, self.is_finished, self.told = out, part, 0, 0, False, ""
         self._file, self._job, self._synced = file, job, time.monotonic()
 
@@ -79,7 +79,7 @@ class Shard:
 
 def refuse_other_rows(out: Path, types: Types) -> None:
     """Raise InputError when the ending of OUT promises something else than JSON lines."""
-    if (suffix := out.suffix.lower()) in (*no_texts(types), *TABLES, ".parquet"):
+    if (suffix := out.suffix.lower()) in (*no_texts(types), *TABLE_ENDINGS, ".parquet"):
         raise InputError(f"output '{out}': the rows are JSON lines, and go into a file such as {out.stem}.jsonl; not {suffix}")
 
 
@@ -90,7 +90,7 @@ def work_files(out: Path) -> tuple[Path, ...]:
 
 
 @contextmanager
-def writing(out: Path, job: Job, *, is_resumed: bool) -> Iterator[Shard]:
+def writing(out: Path, job: MapJob, *, is_resumed: bool) -> Iterator[Shard]:
     """Open OUT for the rows of a job; with `is_resumed`, behind those that a stopped map has left.
 
     Raises InputError when another process writes it, when what is there was made of something else, and when the system
@@ -112,7 +112,7 @@ def writing(out: Path, job: Job, *, is_resumed: bool) -> Iterator[Shard]:
         _leave(part, file)
 
 
-def _begin(shard: Shard, file: IO[bytes], job: Job, *, is_resumed: bool) -> IO[bytes]:
+def _begin(shard: Shard, file: IO[bytes], job: MapJob, *, is_resumed: bool) -> IO[bytes]:
     """Look at what is there, and make the part ready for the next row."""
     size = file.seek(0, os.SEEK_END)
     if is_resumed and size == 0 and shard.out.exists():
@@ -132,7 +132,7 @@ def _begin(shard: Shard, file: IO[bytes], job: Job, *, is_resumed: bool) -> IO[b
     return file
 
 
-def _look_at_whole(shard: Shard, job: Job) -> None:
+def _look_at_whole(shard: Shard, job: MapJob) -> None:
     """Is OUT the finished result of this job? Raises InputError when it is that of another, or was changed since."""
     out = shard.out
     pending = _read_job(_job_file(shard.part))
@@ -183,7 +183,7 @@ def _row_of(line: bytes, wanted: list[str]) -> dict[str, Any] | None:
     return row if is_row else None
 
 
-def _refuse_other(path: Path, before: dict[str, Any], job: Job) -> None:
+def _refuse_other(path: Path, before: dict[str, Any], job: MapJob) -> None:
     told = list(differences(before.get("job") or {}, job))
     if told:
         way_out = f"name another file, or leave out {RESUME} to make it anew"

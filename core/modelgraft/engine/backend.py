@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from modelgraft.sources.weights import Weights
 
 
+Call = Callable[..., Any]  # what runs a node: takes and gives whatever the ports carry
+
+
 @dataclass(frozen=True, slots=True)
 class LoadContext:
     """What code gets when it is loaded.

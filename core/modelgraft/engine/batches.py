@@ -19,13 +19,13 @@ from modelgraft.records.record_type import Types
 from modelgraft.records.values import Given
 from modelgraft.sources.archives import only_cached
 
-Run = Callable[[Intake], Result]
-Record = Mapping[str, Any] | ModelgraftError  # the error of a record that could not even be read comes back as its result
+RunBatch = Callable[[Intake], Result]
+MappedRecord = Mapping[str, Any] | ModelgraftError  # the error of a record that could not even be read comes back as its result
 
 
 def map_records(
-    records: Iterable[Record],
-    run: Run,
+    records: Iterable[MappedRecord],
+    run: RunBatch,
     *,
     known: Mapping[str, GraphInput],
     needed: Sequence[GraphInput],
@@ -44,7 +44,7 @@ def map_records(
 
 
 def _run_batch(
-    taken: Sequence[dict[str, Given | None] | ModelgraftError], run: Run, known: Mapping[str, GraphInput], ports: Mapping[str, Port]
+    taken: Sequence[dict[str, Given | None] | ModelgraftError], run: RunBatch, known: Mapping[str, GraphInput], ports: Mapping[str, Port]
 ) -> Iterator[Result]:
     good = [one for one in taken if not isinstance(one, ModelgraftError)]
     results = iter(_run_together(good, run, known, ports))
@@ -58,7 +58,7 @@ def _with_remarks(result: Result, said: tuple[str, ...]) -> Result:
 
 
 def _read(
-    record: Record, known: Mapping[str, GraphInput], needed: Sequence[GraphInput], types: Types
+    record: MappedRecord, known: Mapping[str, GraphInput], needed: Sequence[GraphInput], types: Types
 ) -> dict[str, Given | None] | ModelgraftError:
     if isinstance(record, ModelgraftError):
         return record
@@ -94,7 +94,7 @@ def _unread(record: Mapping[str, Any], needed: Sequence[GraphInput], error: Exce
 
 
 def _run_together(
-    records: Sequence[Mapping[str, Given | None]], run: Run, known: Mapping[str, GraphInput], ports: Mapping[str, Port]
+    records: Sequence[Mapping[str, Given | None]], run: RunBatch, known: Mapping[str, GraphInput], ports: Mapping[str, Port]
 ) -> list[Result]:
     """Run records as one batch; when that fails, one by one, so that the failure stays with its record."""
     if len(records) > 1:
@@ -109,7 +109,7 @@ def _run_together(
     return [_run_alone(record, run, known) for record in records]
 
 
-def _run_alone(record: Mapping[str, Given | None], run: Run, known: Mapping[str, GraphInput]) -> Result:
+def _run_alone(record: Mapping[str, Given | None], run: RunBatch, known: Mapping[str, GraphInput]) -> Result:
     try:
         return run(replace(level(record, known), single=True, said=()))
     except Cancelled:

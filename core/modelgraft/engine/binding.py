@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from modelgraft.engine.backend import Call
 from modelgraft.engine.cache import Cache
-from modelgraft.engine.calls import Call, check_of, checked, gives_masks, is_constant, listed
+from modelgraft.engine.calls import check_of, checked, gives_masks, is_constant, listed
 from modelgraft.engine.engine import Engine
 from modelgraft.engine.events import Warned
-from modelgraft.engine.finite import gives_floats, looked_at_once
+from modelgraft.engine.finite_values import gives_floats, looked_at_once
 from modelgraft.engine.inplace import Habits, apart
 from modelgraft.engine.layout import Job, Layout
 from modelgraft.engine.loading import Loader

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from modelgraft.engine.backend import Call
 from modelgraft.kernel.words.errors import Cancelled, NodeError, choices
 from modelgraft.kernel.words.graph import Node
 from modelgraft.kernel.words.ports import ListOf, Modality, Port, PortType, Tensor
@@ -16,7 +17,6 @@ from modelgraft.records import values
 from modelgraft.records.batch import Batch, is_whole
 from modelgraft.records.record_type import Types
 
-Call = Callable[..., Any]  # what runs a node: takes and gives whatever the ports carry
 Check = Callable[[Any, int], Any]  # (what the code gave, size of the batch) -> the same, or raises
 
 

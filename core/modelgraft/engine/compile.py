@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+from modelgraft.engine.backend import Call
 from modelgraft.engine.layout import Job, Layout
 
-Call = Callable[..., Any]  # what runs a node: takes and gives whatever the ports carry
 FILE = "<modelgraft plan>"
 
 

@@ -14,7 +14,8 @@ from math import inf
 from time import perf_counter
 from typing import Any, NoReturn
 
-from modelgraft.engine.compile import Call, Straight, compile_straight
+from modelgraft.engine.backend import Call
+from modelgraft.engine.compile import Straight, compile_straight
 from modelgraft.engine.layout import Job, Layout
 from modelgraft.engine.result import Span, Timeline
 from modelgraft.engine.run import Run

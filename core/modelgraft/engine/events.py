@@ -186,8 +186,8 @@ CLASSES: Mapping[str, type[Event]] = {
         Output, Warned, RunFailed, RunResult,
     )
 }  # fmt: skip
-KINDS: Mapping[str, str] = {kind: (each.__doc__ or "").partition("\n")[0] for kind, each in CLASSES.items()}
-TRACED = (NodeLoading, NodeLoaded, NodeStarted, NodeFinished, NodeCached, NodeSkipped, NodeFailed)  # what a trace is made of
+EVENT_KINDS: Mapping[str, str] = {kind: (each.__doc__ or "").partition("\n")[0] for kind, each in CLASSES.items()}
+TRACED_KINDS = (NodeLoading, NodeLoaded, NodeStarted, NodeFinished, NodeCached, NodeSkipped, NodeFailed)  # what a trace is made of
 OF_NODES: Mapping[str, type[Event]] = {each.kind: each for each in (Token, Progress, Warned)}  # what code of a node may tell
 
 Sink = Callable[[Event], None]  # takes events as they happen, on the thread where they do

@@ -14,12 +14,12 @@ from operator import is_
 from time import perf_counter
 from typing import Any
 
+from modelgraft.engine.backend import Call
 from modelgraft.kernel.words.errors import NodeError, choices
 from modelgraft.kernel.words.graph import Node
 from modelgraft.records.owning import is_array, is_picture, is_tensor, own, twin
 from modelgraft.records.record import Record
 
-Call = Callable[..., Any]  # what runs a node: takes and gives whatever the ports carry
 Tell = Callable[[str, bool], None]  # (what was found, whether it is so in every run)
 
 

@@ -11,12 +11,12 @@ from modelgraft.kernel.words.sizes import named
 from modelgraft.records import markup
 from modelgraft.records.amounts import in_bytes
 
-HEADS = ("what", "device", "planned", "measured", "state")
+MEMORY_HEADS = ("what", "device", "planned", "measured", "state")
 NUMBERS = frozenset({2, 3})  # the columns that are numbers
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class MemoryRow:
     """What one node, or one thing that is kept, takes on a device.
 
     planned   None when it is not known;  measured  None when it is not loaded, or cannot be measured
@@ -43,7 +43,7 @@ class Memory:
     taken  bytes by device, memory that several hold once;  limits  the most that may be, None where there is no limit
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[MemoryRow, ...]
     taken: Mapping[str, int]
     limits: Mapping[str, int | None]
 
@@ -54,14 +54,14 @@ class Memory:
 
     def __repr__(self) -> str:
         told = ", ".join(f"{in_bytes(taken)} on {device}{_of(self.limits[device], ' ')}" for device, taken in self.taken.items())
-        lines = [HEADS, *self.cells()]
-        widths = [max(len(line[column]) for line in lines) for column in range(len(HEADS))]
+        lines = [MEMORY_HEADS, *self.cells()]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(MEMORY_HEADS))]
         table = "\n".join("  ".join(_aligned(text, column, widths) for column, text in enumerate(line)).rstrip() for line in lines)
         return f"<Memory: {told or 'nothing is held'}>\n{table}"
 
     def _repr_html_(self) -> str:
         """The table, for notebooks."""
-        return markup.table(HEADS, self.cells(), right=NUMBERS)
+        return markup.table(MEMORY_HEADS, self.cells(), right=NUMBERS)
 
 
 def _of(limit: int | None, before: str = "") -> str:
@@ -78,13 +78,13 @@ def memory_of(ledger: Ledger, steps: Iterable[Step]) -> Memory:
     rows = [row for held in holdings if held.planned or held.is_measured for row in _rows(held)]
     there = {held.what for held in holdings}
     missing = [step for step in steps if step.node.name not in there and step.parameters.total != 0]
-    rows += [Row(step.node.name, named(step.device), step.bytes, None, "not loaded") for step in missing]
+    rows += [MemoryRow(step.node.name, named(step.device), step.bytes, None, "not loaded") for step in missing]
     devices = sorted({row.device for row in rows} | {device for device in ledger.limits if device != "*"})
     return Memory(tuple(rows), {device: ledger.taken(device) for device in devices}, {device: ledger.limit(device) for device in devices})
 
 
-def _rows(held: Holding) -> Iterable[Row]:
+def _rows(held: Holding) -> Iterable[MemoryRow]:
     state = "in use" if held.uses else "stays" if held.let_go is None else "may go"
     for device in sorted({device for device, _ in held.blocks}):
         size = held.on(device)
-        yield Row(held.what, device, held.planned if device == held.device else 0, size if held.is_measured else None, state)
+        yield MemoryRow(held.what, device, held.planned if device == held.device else 0, size if held.is_measured else None, state)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from modelgraft.kernel.words.errors import Problem
 from modelgraft.kernel.words.graph import Node, Value
 from modelgraft.kernel.words.plan import Plan, Step
-from modelgraft.kernel.words.sizes import EVERY, named
+from modelgraft.kernel.words.sizes import EVERY_DEVICE, named
 from modelgraft.kernel.words.wording import option
 from modelgraft.records.amounts import UNKNOWN, in_bytes
 
@@ -70,7 +70,7 @@ def keeps(node: Node, runtime: Mapping[str, Value]) -> bool:
 
 def limit_of(limits: Mapping[str, int], device: str) -> int | None:
     """The most that a device may hold; None: what there is."""
-    return limits.get(named(device), limits.get(EVERY))
+    return limits.get(named(device), limits.get(EVERY_DEVICE))
 
 
 def forecasts(plan: Plan, *, others: Iterable[tuple[str, Need]] = ()) -> tuple[Forecast, ...]:

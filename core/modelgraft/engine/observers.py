@@ -9,6 +9,7 @@ from typing import Any
 
 import pluggy
 
+from modelgraft.engine.backend import Call
 from modelgraft.engine.events import NodeFailed, NodeFinished, NodeSkipped, NodeStarted, Output, Sink, Warned
 from modelgraft.engine.layout import Job
 from modelgraft.engine.run import SERVING
@@ -18,7 +19,6 @@ from modelgraft.kernel.words.ports import Port
 from modelgraft.records.batch import NOTHING
 from modelgraft.records.owning import Handed
 
-Call = Callable[..., Any]  # what runs a node: takes and gives whatever the ports carry
 Emit = Callable[..., None]  # emit(class of event, node, **facts)
 
 WATCHING = ("before_node", "after_node", "on_node_error", "on_event")

@@ -271,4 +271,4 @@ def _in_a_paragraph(text: str, width: int) -> str:
     return textwrap.fill(text.replace("--", ""), 120, initial_indent=" " * 4, subsequent_indent=" " * (width + 6))
 
 
-USUAL = Opening()  # what silence means
+USUAL_OPENING = Opening()  # what silence means

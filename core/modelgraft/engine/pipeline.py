@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from modelgraft.engine.backend import Backend
-from modelgraft.engine.batches import Record, map_records
+from modelgraft.engine.batches import MappedRecord, map_records
 from modelgraft.engine.binding import Binding, show
 from modelgraft.engine.cache import Cache, Outputs
 from modelgraft.engine.calls import Check
@@ -25,7 +25,7 @@ from modelgraft.engine.layout import Job, spared
 from modelgraft.engine.loading import Loader
 from modelgraft.engine.memory import Memory, memory_of
 from modelgraft.engine.observers import has_watchers, hearing
-from modelgraft.engine.opening import USUAL, Opening
+from modelgraft.engine.opening import USUAL_OPENING, Opening
 from modelgraft.engine.prepared import Prepared, prepare
 from modelgraft.engine.result import Result, Timeline
 from modelgraft.engine.run import SERVING, Run
@@ -60,7 +60,7 @@ class Pipeline:
     cannot be shared are taken in turns. Use it as a context manager, or close it.
     """
 
-    def __init__(self, plan: Plan, *, replan: Replan | None = None, opening: Opening = USUAL, cache: Cache | None = None) -> None:
+    def __init__(self, plan: Plan, *, replan: Replan | None = None, opening: Opening = USUAL_OPENING, cache: Cache | None = None) -> None:
         self.plan = plan
         self.opening, self._replan = opening, replan
         self._cache = cache or Cache()
@@ -129,7 +129,7 @@ class Pipeline:
 
     def map(
         self,
-        records: Iterable[Record],
+        records: Iterable[MappedRecord],
         *,
         batch_size: int = 8,
         outputs: Sequence[str] | None = None,

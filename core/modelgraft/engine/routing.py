@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from modelgraft.engine.backend import Call
 from modelgraft.engine.layout import Job
 from modelgraft.kernel.words.graph import Node
 from modelgraft.kernel.words.ports import Port
 from modelgraft.records.batch import NOTHING, Batch, Unlike, is_whole
-
-Call = Callable[..., Any]  # what runs a node: takes and gives whatever the ports carry
 
 
 @dataclass(frozen=True, slots=True)

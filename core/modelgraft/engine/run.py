@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any
 
-from modelgraft.engine.events import OF_NODES, TRACED, Event, Sink, Warned, misfit
+from modelgraft.engine.events import OF_NODES, TRACED_KINDS, Event, Sink, Warned, misfit
 from modelgraft.kernel.words.errors import Cancelled, InputError, NodeError, PluginError
 
 LOOK_S = 0.01  # how often `Stop.wait` looks
@@ -113,7 +113,7 @@ class Run:
             hear(event)
 
     def _keep(self, event: Event) -> None:
-        if isinstance(event, TRACED):
+        if isinstance(event, TRACED_KINDS):
             self.kept = [*self.kept, event]
 
     def end(self) -> None:

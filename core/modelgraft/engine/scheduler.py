@@ -17,13 +17,12 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any
 
+from modelgraft.engine.backend import Call
 from modelgraft.engine.compile import pick
 from modelgraft.engine.layout import Layout
 from modelgraft.engine.run import SERVING, Run
 from modelgraft.engine.turns import Turn
 from modelgraft.kernel.words.errors import Cancelled
-
-Call = Callable[..., Any]  # what runs a node: takes and gives whatever the ports carry
 
 DRAIN_S = 5.0  # how long nodes that are still running are waited for when a run stops
 GRACE_S = 0.25  # how long a node that is over its limit may still take to notice

@@ -9,14 +9,13 @@ own), and whatever lies on one CUDA device.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
+from modelgraft.engine.backend import Call
 from modelgraft.engine.layout import Job
 from modelgraft.engine.run import current
 from modelgraft.kernel.words.errors import Cancelled, NodeError
 
-Call = Callable[..., Any]  # what runs a node: takes and gives whatever the ports carry
 NOTICE_S = 0.05  # how long a run that waits may take to notice that it was stopped
 
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import pluggy
 
-from modelgraft.installed.offers import RESERVED, Offers, overlaps
+from modelgraft.installed.offers import CORE_NAMES, Offers, overlaps
 from modelgraft.kernel.shelf import hooks
-from modelgraft.kernel.shelf.registry import SHIPPED, Card, Lost, Plugin, Registry, normal
+from modelgraft.kernel.shelf.registry import OWN_DISTRIBUTION, Card, Lost, Plugin, Registry, normal
 from modelgraft.kernel.words.errors import PluginError, choices
 from modelgraft.kernel.words.guard import contained, place_of, said
 from modelgraft.records.defaults import wanted_default
@@ -83,7 +83,7 @@ def _named(points: Collection[EntryPoint]) -> dict[str, EntryPoint]:
 
 def _precedence(point: EntryPoint) -> tuple[bool, str, str, str]:
     distribution = normal(point.dist.name) if point.dist else ""
-    return distribution != SHIPPED, distribution, point.name, point.value
+    return distribution != OWN_DISTRIBUTION, distribution, point.name, point.value
 
 
 class _Building:
@@ -95,7 +95,7 @@ class _Building:
         self.plugins: dict[str, Plugin] = {}
         self.offers = Offers("")
         self.offers.record_types.update(SHIPPED_RECORDS)
-        self.owners: dict[tuple[str, str], str] = {(what, name): OWN for what, names in RESERVED.items() for name in names}
+        self.owners: dict[tuple[str, str], str] = {(what, name): OWN for what, names in CORE_NAMES.items() for name in names}
         self.owners |= {("record type", name): OWN for name in self.offers.record_types}
 
     def load(self, name: str, point: EntryPoint) -> None:

@@ -14,10 +14,10 @@ from modelgraft.kernel.words.backends import BackendCard
 from modelgraft.kernel.words.errors import PluginError, choices, nearest
 from modelgraft.kernel.words.guard import shown
 from modelgraft.kernel.words.kinds import Component
-from modelgraft.kernel.words.ports import DTYPES, RecordKind
+from modelgraft.kernel.words.ports import DTYPE_FAMILIES, RecordKind
 
 # What an offer is called in messages -> the table of the registry that holds it.
-TABLES: Mapping[str, str] = {
+OFFER_TABLES: Mapping[str, str] = {
     "component": "components",
     "record type": "record_types",
     "recorded config": "recorded_configs",
@@ -27,8 +27,8 @@ TABLES: Mapping[str, str] = {
     "kept kind": "keepers",
 }
 # Names that belong to the core: what it reads, writes or says by itself.
-RESERVED: Mapping[str, tuple[str, ...]] = {
-    "record type": (*DTYPES, "list", "optional"),
+CORE_NAMES: Mapping[str, tuple[str, ...]] = {
+    "record type": (*DTYPE_FAMILIES, "list", "optional"),
     "weight reader": (".safetensors", ".pt", ".pth"),
     "backend": ("auto",),
     "kept kind": ("conversions", "results", "downloads"),
@@ -60,7 +60,7 @@ class Offers:
     @property
     def tables(self) -> Mapping[str, dict[str, Any]]:
         """The tables by the names that the registry has for them."""
-        return {name: getattr(self, name) for name in TABLES.values()}
+        return {name: getattr(self, name) for name in OFFER_TABLES.values()}
 
     def add_component(self, subject: Any) -> None:
         """Take what `@component` decorated."""
@@ -124,12 +124,12 @@ class Offers:
 
     def names(self) -> Iterator[tuple[str, str]]:
         """Everything that is offered, as (what, name)."""
-        for what, table in TABLES.items():
+        for what, table in OFFER_TABLES.items():
             yield from [(what, name) for name in getattr(self, table)]
 
     def drop(self, what: str, name: str) -> None:
         """Take an offer back."""
-        getattr(self, TABLES[what]).pop(name)
+        getattr(self, OFFER_TABLES[what]).pop(name)
 
     def update(self, other: Offers) -> None:
         """Take over what another offers; nothing of it may be here already."""
@@ -137,7 +137,7 @@ class Offers:
             table.update(getattr(other, name))
 
     def _add(self, what: str, name: str, value: Any) -> bool:
-        table = getattr(self, TABLES[what])
+        table = getattr(self, OFFER_TABLES[what])
         if name in table:
             self.lost.append(Lost(what, name, f"{self.plugin}, which offers it twice"))
             return False

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from modelgraft.loops.decoder import Session
-from modelgraft.loops.finite import check_finite
+from modelgraft.loops.finite_logits import check_finite
 from modelgraft.loops.reading import Decode
-from modelgraft.loops.scoring import Asked, Scoring
+from modelgraft.loops.scoring import ScoresAsked, Scoring
 from modelgraft.loops.settings import Settings
 
 HOPELESS = -1e9  # the score of what must lose against everything real
@@ -53,7 +53,7 @@ def search(
     session: Session,
     settings: Settings,
     *,
-    asked: Sequence[Asked],
+    asked: Sequence[ScoresAsked],
     decode: Decode,
     check: Callable[[], None],
 ) -> list[list[int]]:

@@ -11,10 +11,10 @@ from torch import Tensor
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.loops import beams
 from modelgraft.loops.decoder import Decoder, Session
-from modelgraft.loops.finite import check_finite
+from modelgraft.loops.finite_logits import check_finite
 from modelgraft.loops.reading import Decode, Reader
 from modelgraft.loops.sampling import chooser
-from modelgraft.loops.scoring import Asked, Scoring
+from modelgraft.loops.scoring import ScoresAsked, Scoring
 from modelgraft.loops.settings import Settings
 
 
@@ -63,7 +63,7 @@ def generate(  # noqa: PLR0913 what is asked, and who watches
     """
     before = said if said is not None else [()] * len(prompts)
     sizes = [len(each) for each in (prompts if read is None else before)]
-    asked = [Asked(*each) for each in zip(before, sizes, read if read is not None else before, strict=True)]
+    asked = [ScoresAsked(*each) for each in zip(before, sizes, read if read is not None else before, strict=True)]
     room = _room(settings, sizes)
     readers = [Reader(decode, stop=settings.stop, emit=_emitter(emit, row)) for row in range(len(prompts))]
     check()
@@ -93,7 +93,7 @@ def _room(settings: Settings, sizes: Sequence[int]) -> int:
 def _write(
     session: Session,
     settings: Settings,
-    asked: Sequence[Asked],
+    asked: Sequence[ScoresAsked],
     readers: Sequence[Reader],
     *,
     seed: int,

@@ -15,7 +15,7 @@ FORBIDDEN = float("-inf")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ScoresAsked:
     """What one answer begins from.
 
     said    the tokens that count as said already, in order: of the prompt, or what a decoder begins with
@@ -34,7 +34,7 @@ class Scoring:
     Order as in transformers: biases, penalties, n-grams, bad words, shortest length, forced tokens, decay, suppressed tokens.
     """
 
-    def __init__(self, settings: Settings, asked: Sequence[Asked], like: Tensor) -> None:
+    def __init__(self, settings: Settings, asked: Sequence[ScoresAsked], like: Tensor) -> None:
         """asked: what each row begins from;  like: the first logits, float[batch vocab]."""
         self.settings, self.asked, vocabulary = settings, list(asked), like.shape[1]
         self.ends, self.never = _ids(settings.end_ids, like), _ids(settings.suppressed, like)

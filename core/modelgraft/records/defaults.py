@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from modelgraft.kernel.words.ports import DTYPES, ListOf, Modality, Port, PortType, RecordKind, Tensor
+from modelgraft.kernel.words.ports import DTYPE_FAMILIES, ListOf, Modality, Port, PortType, RecordKind, Tensor
 
+RecordKinds = Mapping[str, RecordKind]  # the record types that there are, by name
 UNSTATED = "none:"  # how a misfit begins of what cannot stand in a graph
-Types = Mapping[str, RecordKind]  # the record types that there are, by name
 
 
-def wanted_default(kind: Port, default: Any, types: Types) -> str | None:  # Any: whatever stands in the document
+def wanted_default(kind: Port, default: Any, types: RecordKinds) -> str | None:  # Any: whatever stands in the document
     """What the default of an input should have been, or None when it fits."""
     if default is None and kind.optional:
         return None
@@ -20,13 +20,13 @@ def wanted_default(kind: Port, default: Any, types: Types) -> str | None:  # Any
     return None if None in misfits else " or ".join(dict.fromkeys(filter(None, misfits)))
 
 
-def _misfit(part: PortType, default: Any, types: Types) -> str | None:
+def _misfit(part: PortType, default: Any, types: RecordKinds) -> str | None:
     if isinstance(part, Tensor):
         return _misfit_of_tensor(part, default)
     return _misfit_of_list(part, default, types) if isinstance(part, ListOf) else types[part.name].misfit(default)
 
 
-def _misfit_of_list(part: ListOf, default: Any, types: Types) -> str | None:
+def _misfit_of_list(part: ListOf, default: Any, types: RecordKinds) -> str | None:
     """Of a list each entry must fit; of an item that no graph can state, none can be told."""
     inner = part.item
     is_batch = isinstance(default, list) and bool(default) and all(isinstance(entry, list) for entry in default)
@@ -56,11 +56,11 @@ def _misfit_of_tensor(part: Tensor, default: Any) -> str | None:
 def _misfit_of_numbers(part: Tensor, numbers: list[Any]) -> str | None:
     """Whole numbers go for others, as where a run reads them; true and false are no numbers."""
     are_truths = [isinstance(number, bool) for number in numbers]
-    if DTYPES[part.dtype] == DTYPES["mask"]:
+    if DTYPE_FAMILIES[part.dtype] == DTYPE_FAMILIES["mask"]:
         return None if all(are_truths) else f"{part}: true or false"
     if any(are_truths):
         return f"{part}: numbers"
-    is_whole = DTYPES[part.dtype] <= DTYPES["int"]
+    is_whole = DTYPE_FAMILIES[part.dtype] <= DTYPE_FAMILIES["int"]
     return f"{part}: whole numbers" if is_whole and any(isinstance(number, float) for number in numbers) else None
 
 

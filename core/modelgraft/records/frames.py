@@ -15,9 +15,9 @@ from typing import IO, TYPE_CHECKING, Any
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.records import pictures
 from modelgraft.records.film_endings import cut_of
-from modelgraft.records.opening import Say, Source, open_named, reason
+from modelgraft.records.opening import FileOrBytes, Say, open_named, reason
 from modelgraft.records.video import STILLS
-from modelgraft.records.videos import UNTIMED_HZ, WANTED, Video
+from modelgraft.records.videos import UNTIMED_HZ, WANTED_FILM, Video
 
 if TYPE_CHECKING:
     from modelgraft.records.record_type import Reading
@@ -30,7 +30,7 @@ Timed = tuple[float, Any]  # (seconds from the beginning, uint8[height width 3])
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class FrameCut:
     """What a user wants of a video.
 
     rate_hz  of pictures without times;  start_s, end_s  the part that is wanted;  most  frames, evenly spread over it
@@ -42,7 +42,7 @@ class Cut:
     most: int | None = None
 
     @classmethod
-    def of(cls, facts: Mapping[str, Any], reading: Reading) -> Cut:
+    def of(cls, facts: Mapping[str, Any], reading: Reading) -> FrameCut:
         """Read what is told beside a file. Raises InputError for what is no number."""
         from modelgraft.records.arrays import number_of
 
@@ -77,12 +77,12 @@ class Cut:
 # -- from files ---------------------------------------------------------------------------------------------------------
 
 
-def read_video(source: Source, cut: Cut, reading: Reading) -> Video:
+def read_video(source: FileOrBytes, cut: FrameCut, reading: Reading) -> Video:
     """Decode a video from a file or its bytes.
 
     Raises InputError for no such file, no video, a damaged, cut or empty one, one beyond VIDEO_SECONDS, and where PyAV is missing.
     """
-    label, stream = open_named(source, name=reading.label, wanted=WANTED, find=reading.find)
+    label, stream = open_named(source, name=reading.label, wanted=WANTED_FILM, find=reading.find)
     label = f"{reading.label}: {label}"
     with stream:
         if refused := cut_of(stream):
@@ -101,7 +101,7 @@ def read_video(source: Source, cut: Cut, reading: Reading) -> Video:
             raise InputError(f"{label} is damaged or cut: {_why(error)}; save it again from its original") from error
 
 
-def _gathered(frames: Iterable[Timed], cut: Cut, label: str, reading: Reading) -> Video:
+def _gathered(frames: Iterable[Timed], cut: FrameCut, label: str, reading: Reading) -> Video:
     """The frames that are wanted; every other one is dropped, again and again, while they are more than VIDEO_BYTES."""
     import numpy
 
@@ -128,7 +128,7 @@ def _gathered(frames: Iterable[Timed], cut: Cut, label: str, reading: Reading) -
     times = numpy.array([time for time, _ in kept])
     spent = last - kept[0][0]
     rate = cut.rate_hz or ((seen - 1) / spent if spent > 0 else 1.0)
-    return Cut(most=cut.most).applied(Video(numpy.stack([frame for _, frame in kept]), rate / step, times))
+    return FrameCut(most=cut.most).applied(Video(numpy.stack([frame for _, frame in kept]), rate / step, times))
 
 
 def _why(error: Exception) -> str:
@@ -147,7 +147,7 @@ def _of_animation(stream: IO[bytes], label: str) -> Iterator[Timed]:
     picture = pictures.opened(stream, label)
     count = int(getattr(picture, "n_frames", 1))
     if count == 1 and picture.format != "GIF":
-        raise InputError(f"{label} is a picture that does not move, wanted {WANTED}: [picture] is a video of one")
+        raise InputError(f"{label} is a picture that does not move, wanted {WANTED_FILM}: [picture] is a video of one")
     time_ms = 0.0
     for index in range(count):
         picture.seek(index)
@@ -169,7 +169,7 @@ def _of_film(stream: IO[bytes], label: str) -> Iterator[Timed]:
         raise InputError(f"{label} is no video that can be read ({_why(error)}); wanted: mp4, mov, mkv, webm, avi, gif, webp") from error
     with container:
         if not container.streams.video:
-            raise InputError(f"{label} holds no pictures, only sound; wanted {WANTED}")
+            raise InputError(f"{label} holds no pictures, only sound; wanted {WANTED_FILM}")
         film = container.streams.video[0]
         hours = (container.duration or 0) / av.time_base / 3600
         if hours * 3600 > VIDEO_SECONDS:
@@ -198,7 +198,7 @@ def _by_numbers(name: str) -> list[tuple[int, str]]:
     return [(int(piece) if piece.isdigit() else -1, piece) for piece in re.split(r"([0-9]+)", name)]
 
 
-def of_pictures(values: Sequence[Any], cut: Cut, reading: Reading) -> Video:
+def of_pictures(values: Sequence[Any], cut: FrameCut, reading: Reading) -> Video:
     """A video of pictures of one size. Raises InputError for none, and for what is no picture."""
     import numpy
 
@@ -212,7 +212,7 @@ def of_pictures(values: Sequence[Any], cut: Cut, reading: Reading) -> Video:
             picture = pictures.eight_bits(pictures.raster_of(value, one, "a picture: a file name, bytes or a Pillow picture"), one.label)
             yield index / rate, numpy.array(pictures.on_white(picture))
 
-    return _gathered(frames(), Cut(rate, cut.start_s, cut.end_s, cut.most), reading.label, reading)
+    return _gathered(frames(), FrameCut(rate, cut.start_s, cut.end_s, cut.most), reading.label, reading)
 
 
 # -- to files -----------------------------------------------------------------------------------------------------------

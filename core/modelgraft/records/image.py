@@ -10,14 +10,14 @@ from modelgraft.records.record_type import Reading, RecordType
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif")
+PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif")
 
 
 class ImageType(RecordType):
     """A picture of Pillow."""
 
     name, meaning = "image", "a picture"
-    reads = ENDINGS
+    reads = PICTURE_ENDINGS
     writes = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tiff")
     colour = ("#2563eb", "#7aa7ff")
 

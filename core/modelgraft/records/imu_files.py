@@ -12,8 +12,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 from modelgraft.kernel.words.errors import InputError, choices
 from modelgraft.records.arrays import NPY, json_in, npy_in, text_in
-from modelgraft.records.movements import WANTED, Imu
-from modelgraft.records.opening import FILE_BYTES, Source, open_named, reason
+from modelgraft.records.movements import WANTED_READINGS, Imu
+from modelgraft.records.opening import FILE_BYTES, FileOrBytes, open_named, reason
 
 if TYPE_CHECKING:
     from modelgraft.records.record_type import Reading
@@ -24,12 +24,12 @@ SECONDS = {"s": 1.0, "sec": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 
 UNSTEADY = 0.5  # of a step: a gap between readings that differs by more is told
 
 
-def read_imu(source: Source, reading: Reading, *, rate_hz: float | None) -> Imu:
+def read_imu(source: FileOrBytes, reading: Reading, *, rate_hz: float | None) -> Imu:
     """Read a file by what it holds. `rate_hz` is what the user tells; None: the file must say.
 
     Raises InputError for no such file, no readings, damaged or cut ones, and where nobody says the rate.
     """
-    label, stream = open_named(source, name=reading.label, wanted=WANTED, find=reading.find)
+    label, stream = open_named(source, name=reading.label, wanted=WANTED_READINGS, find=reading.find)
     label = f"{reading.label}: {label}"
     with stream:
         head = stream.read(8)

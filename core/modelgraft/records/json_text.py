@@ -12,10 +12,10 @@ from typing import Any
 SURROGATES = re.compile("[\ud800-\udfff]")  # halves of pairs, which no encoding can write
 NUMBERS = frozenset({int, float, bool, type(None)})
 
-Plain = Callable[[Any], Any]  # makes plain what JSON has no form for
+MakePlain = Callable[[Any], Any]  # makes plain what JSON has no form for
 
 
-def json_text(value: Any, *, indent: int | None = None, plain: Plain = str) -> str:
+def json_text(value: Any, *, indent: int | None = None, plain: MakePlain = str) -> str:
     """A value as JSON: NaN and infinity are null, half a surrogate pair is written as an escape.
 
     indent  None: all in one line; else each entry of a mapping and of a list has a line, and numbers stay together, so that
@@ -49,7 +49,7 @@ def are_numbers(value: Any) -> bool:
     return kinds <= NUMBERS or (kinds <= {list, tuple} and all(map(are_numbers, value)))
 
 
-def _finite(value: Any, plain: Plain) -> Any:
+def _finite(value: Any, plain: MakePlain) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

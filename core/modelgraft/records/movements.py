@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from modelgraft.records.record_type import Reading
 
 RATE_HZ = 1_000_000.0  # above every sensor of movement
-WANTED = "readings of movement: a .csv with a column of times, a .npy or .json, (samples, rate_hz) or modelgraft.Imu"
+WANTED_READINGS = "readings of movement: a .csv with a column of times, a .npy or .json, (samples, rate_hz) or modelgraft.Imu"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,7 +117,7 @@ def checked(samples: Any, rate_hz: Any, names: tuple[str, ...], reading: Reading
 
     from modelgraft.records.arrays import array_of
 
-    found = numpy.atleast_2d(array_of(samples, reading, WANTED))
+    found = numpy.atleast_2d(array_of(samples, reading, WANTED_READINGS))
     if found.ndim != 2 or 0 in found.shape or found.dtype.kind not in "iuf":
         raise reading.refused(found, "float[channels samples]")
     channels, count = found.shape

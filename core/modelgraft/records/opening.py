@@ -13,8 +13,8 @@ from modelgraft.kernel.words.errors import InputError, nearest
 FILE_BYTES = 2**30  # 1 GiB: more than any picture or sound within the limits below takes, save uncompressed ones that exceed them
 
 Say = Callable[[str], None]  # takes what a user should know of a value that is used, but not quite as it is
-Find = Callable[[str], Path]  # gives the place of what a user names
-Source = str | os.PathLike[str] | bytes  # the name of a file, or what is in it
+FindFile = Callable[[str], Path]  # gives the place of what a user names
+FileOrBytes = str | os.PathLike[str] | bytes  # the name of a file, or what is in it
 
 
 def silent(_text: str) -> None:
@@ -26,7 +26,7 @@ def plain_path(text: str) -> Path:
     return Path(text).expanduser()
 
 
-def open_named(source: Source, *, name: str, wanted: str, find: Find = plain_path) -> tuple[str, IO[bytes]]:
+def open_named(source: FileOrBytes, *, name: str, wanted: str, find: FindFile = plain_path) -> tuple[str, IO[bytes]]:
     """Open bytes or a file, and give what to call it. A pipe is read to its end.
 
     find  gives the place of the file that is named: who knows of archives finds those in them

@@ -10,7 +10,7 @@ import os
 from typing import IO, TYPE_CHECKING, Any
 
 from modelgraft.kernel.words.errors import InputError
-from modelgraft.records.opening import Find, Say, Source, open_named, plain_path, reason, silent
+from modelgraft.records.opening import FileOrBytes, FindFile, Say, open_named, plain_path, reason, silent
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -41,7 +41,7 @@ def raster_of(value: Any, reading: Reading, wanted: str) -> Image:
     raise reading.refused(value, wanted)
 
 
-def read_picture(source: Source, *, name: str, say: Say = silent, find: Find = plain_path) -> Image:
+def read_picture(source: FileOrBytes, *, name: str, say: Say = silent, find: FindFile = plain_path) -> Image:
     """Decode a picture from a file or from its bytes, upright as its EXIF data say; the mode is kept.
 
     name  what to call it in messages, such as "input 'image'"

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from modelgraft.kernel.words.errors import InputError
-from modelgraft.records.opening import Find, Say, plain_path, silent
+from modelgraft.records.opening import FindFile, Say, plain_path, silent
 from modelgraft.records.telling import describe
 from modelgraft.records.tensor_files import read_json
 
@@ -34,7 +34,7 @@ class Reading:
 
     label: str
     say: Say = silent
-    find: Find = plain_path
+    find: FindFile = plain_path
     types: Types = field(default_factory=lambda: MappingProxyType({}))
 
     def within(self, label: str) -> Reading:

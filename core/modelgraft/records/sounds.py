@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.records import endings
 from modelgraft.records.amounts import in_seconds
-from modelgraft.records.opening import Find, Say, Source, open_named, plain_path, reason, silent
+from modelgraft.records.opening import FileOrBytes, FindFile, Say, open_named, plain_path, reason, silent
 from modelgraft.records.record import Record, Sight
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Audio(Record):
         return f"Audio({self.samples.shape[0]} channels, {self.seconds:.2f} s, {self.sample_rate_hz} Hz)"
 
 
-def read_audio(source: Source, *, name: str, say: Say = silent, find: Find = plain_path) -> Audio:
+def read_audio(source: FileOrBytes, *, name: str, say: Say = silent, find: FindFile = plain_path) -> Audio:
     """Decode a sound from a file or from its bytes: WAV always, FLAC, OGG and MP3 where `soundfile` is installed.
 
     say  takes what is read though it is not quite in order, such as a wav that was written into a pipe and states no length

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from modelgraft.kernel.words.errors import InputError, choices
 
-ENDINGS = (".npy", ".safetensors", ".json")
+ARRAYS = (".npy", ".safetensors", ".json")
 NESTED = "lists lie within each other deeper than is read"
 
 

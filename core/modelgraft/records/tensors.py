@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from modelgraft.kernel.words.errors import InputError
-from modelgraft.kernel.words.ports import DTYPES, Tensor
+from modelgraft.kernel.words.ports import DTYPE_FAMILIES, Tensor
 from modelgraft.records.opening import reason
 from modelgraft.records.owning import cloned
 from modelgraft.records.telling import describe
@@ -68,9 +68,10 @@ def _in_dtype(kind: Tensor, found: Any) -> Any:
     import torch
 
     name = str(found.dtype).removeprefix("torch.")
-    if name in DTYPES[kind.dtype] or found.dtype == torch.bool:
+    if name in DTYPE_FAMILIES[kind.dtype] or found.dtype == torch.bool:
         return found
-    wanted = getattr(torch, kind.dtype) if len(DTYPES[kind.dtype]) == 1 else torch.get_default_dtype() if kind.dtype == "float" else None
+    is_one = len(DTYPE_FAMILIES[kind.dtype]) == 1
+    wanted = getattr(torch, kind.dtype) if is_one else torch.get_default_dtype() if kind.dtype == "float" else None
     if wanted is None or wanted == torch.bool or (found.is_floating_point() and not wanted.is_floating_point):
         return found
     made = found.to(wanted)
@@ -81,8 +82,8 @@ def _in_dtype(kind: Tensor, found: Any) -> Any:
 def tensor_mismatch(kind: Tensor, value: Any) -> str:
     """Say in a few words why a tensor is not of this type, or give an empty string when it is."""
     dtype = str(value.dtype).removeprefix("torch.")
-    if dtype not in DTYPES[kind.dtype]:
-        return f"the dtype is {dtype}, not {' or '.join(sorted(DTYPES[kind.dtype]))}"
+    if dtype not in DTYPE_FAMILIES[kind.dtype]:
+        return f"the dtype is {dtype}, not {' or '.join(sorted(DTYPE_FAMILIES[kind.dtype]))}"
     fixed = [axis for axis in kind.axes if axis is not None]
     if value.ndim != len(fixed) and (len(fixed) == len(kind.axes) or value.ndim < len(fixed)):
         return f"it has {value.ndim} axes, not {len(fixed)}"

@@ -13,7 +13,7 @@ from typing import Any
 
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.kernel.words.ports import ListOf, Modality, Port, PortType, Tensor
-from modelgraft.records.opening import Find, plain_path
+from modelgraft.records.opening import FindFile, plain_path
 from modelgraft.records.record_type import Reading, Types
 from modelgraft.records.shipped import SHIPPED
 from modelgraft.records.telling import describe
@@ -38,7 +38,7 @@ class Given:
     said: tuple[str, ...] = ()
 
 
-def read_input(name: str, port: Port, value: Any, *, types: Types = SHIPPED, find: Find = plain_path) -> Given:
+def read_input(name: str, port: Port, value: Any, *, types: Types = SHIPPED, find: FindFile = plain_path) -> Given:
     """Turn what the user gave for an input into a batch.
 
     types  the record types that there are;  find  gives the place of a file that is named
@@ -81,10 +81,10 @@ def _is_batch(kind: PortType, value: list[Any], types: Types) -> bool:
     return bool(value) and all(isinstance(record, list | tuple) for record in value)
 
 
-Reader = Callable[[Any, Reading], Any]  # (what the user gave, how it is read) -> a record
+MakeRecord = Callable[[Any, Reading], Any]  # (what the user gave, how it is read) -> a record
 
 
-def _reader(kind: PortType, types: Types) -> Reader:
+def _reader(kind: PortType, types: Types) -> MakeRecord:
     """The function that turns one user value into a record of this kind."""
     if isinstance(kind, ListOf):
         item = _reader(kind.item, types)
@@ -93,7 +93,7 @@ def _reader(kind: PortType, types: Types) -> Reader:
     return types[kind.name].read
 
 
-def _read_list(value: Any, reading: Reading, kind: ListOf, item: Reader) -> list[Any]:
+def _read_list(value: Any, reading: Reading, kind: ListOf, item: MakeRecord) -> list[Any]:
     if isinstance(value, str | bytes) or not isinstance(value, Sequence):
         raise reading.refused(value, f"{kind}: a list, such as [a, b]")
     return [item(entry, reading.within(f"{reading.label}[{index}]")) for index, entry in enumerate(value)]

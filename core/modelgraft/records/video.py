@@ -6,22 +6,22 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.records.image import ENDINGS as PICTURES
+from modelgraft.records.image import PICTURE_ENDINGS as PICTURES
 from modelgraft.records.owning import is_array, is_picture
 from modelgraft.records.record_type import Reading, RecordType
 
 if TYPE_CHECKING:
     from modelgraft.records.videos import Video
 
-ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".gif", ".webp", ".apng")
-STILLS = tuple(ending for ending in PICTURES if ending not in ENDINGS)
+FILM_ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".gif", ".webp", ".apng")
+STILLS = tuple(ending for ending in PICTURES if ending not in FILM_ENDINGS)
 
 
 class VideoType(RecordType):
     """Frames with their times: `modelgraft.Video`."""
 
     name, meaning = "video", "a sequence of pictures with their times"
-    reads = ENDINGS
+    reads = FILM_ENDINGS
     writes = (".mp4", ".gif", ".webp")
     colour = ("#7c3aed", "#b794ff")
 
@@ -50,7 +50,7 @@ class VideoType(RecordType):
     def is_folder(self, path: Path) -> bool:
         """A folder with pictures and no video is one: its frames."""
         endings = {entry.suffix.lower() for entry in path.iterdir() if entry.is_file() and not entry.name.startswith(".")}
-        return bool(endings & set(STILLS)) and not endings & set(ENDINGS)
+        return bool(endings & set(STILLS)) and not endings & set(FILM_ENDINGS)
 
 
 def _is_still(value: Any) -> bool:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 UNTIMED_HZ = 25.0  # of pictures that nobody gave a rate, as ffmpeg takes them (its demuxer image2); it is told
 SHOWN_FRAMES, SHOWN_PX = 16, 256  # on a page
-WANTED = "a video: a file, a folder or a list of pictures, (frames, rate_hz) or modelgraft.Video"
+WANTED_FILM = "a video: a file, a folder or a list of pictures, (frames, rate_hz) or modelgraft.Video"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,7 +94,7 @@ def read(value: Any, reading: Reading) -> Video:
     if isinstance(value, tuple) and len(value) == 2 and hasattr(value[0], "shape") and not hasattr(value[1], "shape"):
         return checked(value[0], value[1], None, reading)
     given = told(value, reading, key="frames", known=("rate_hz", "start_s", "end_s", "most_frames"))
-    cut = frames.Cut.of(given.facts, reading)
+    cut = frames.FrameCut.of(given.facts, reading)
     if isinstance(given.value, str | os.PathLike) and (folder := Path(given.value).expanduser()).is_dir():
         return frames.of_pictures(frames.pictures_in(folder, reading), cut, reading)
     if is_source(given.value):
@@ -103,7 +103,7 @@ def read(value: Any, reading: Reading) -> Video:
         return frames.of_pictures(given.value, cut, reading)
     if hasattr(given.value, "shape"):
         return cut.applied(checked(given.value, cut.rate(reading), None, reading))
-    raise reading.refused(value, WANTED)
+    raise reading.refused(value, WANTED_FILM)
 
 
 def example(index: int) -> Video:

@@ -25,7 +25,7 @@ from modelgraft.records.opening import plain_path
 from modelgraft.records.publishing import file_aside
 from modelgraft.sources import kept, seals
 from modelgraft.sources.headers import damaged
-from modelgraft.sources.progress import Progress, current_listener
+from modelgraft.sources.progress import Listener, current_listener
 from modelgraft.sources.refs import SourceRef, is_safe, parse
 from modelgraft.sources.storage import cache_in_use, cache_root, digest_of, locked, sha256_of
 
@@ -55,7 +55,7 @@ def _refusal(*, offline: bool) -> str:
     return "this run is offline" if offline else _why_not.get()
 
 
-def member(text: str, *, offline: bool = False, progress: Progress | None = None, beside: Collection[str] = ()) -> Path:
+def member(text: str, *, offline: bool = False, progress: Listener | None = None, beside: Collection[str] = ()) -> Path:
     """Give the file that `pypi:NAME==VERSION/path/in/archive[#sha256=...]` names, from the cache or fetched into it.
 
     beside  endings of files that are wanted too when they lie in the same folder of the archive, such as `.json`
@@ -73,7 +73,7 @@ def located(text: str) -> Path:
     return member(text) if text.startswith("pypi:") else plain_path(text)
 
 
-def join(texts: Sequence[str], *, sha256: str, name: str, offline: bool = False, progress: Progress | None = None) -> Path:
+def join(texts: Sequence[str], *, sha256: str, name: str, offline: bool = False, progress: Listener | None = None) -> Path:
     """Give one file made of several members in a row: weights that were cut to fit the size limit of a registry.
 
     Raises what `member` raises; `hash-mismatch` when the whole is not what was wanted.
@@ -113,7 +113,7 @@ def path_of(ref: SourceRef) -> Path:
     return _home(ref) / "files" / ref.member
 
 
-def fetch(ref: SourceRef, *, offline: bool, progress: Progress | None = None, beside: Collection[str] = ()) -> Path:
+def fetch(ref: SourceRef, *, offline: bool, progress: Listener | None = None, beside: Collection[str] = ()) -> Path:
     """Give the file of an archive reference, proven whole; see `member`."""
     refusal = _refusal(offline=offline)
     if refusal and not _home(ref).is_dir():  # before a folder is made
@@ -194,7 +194,7 @@ def holds_together(archive: Path) -> bool:
         return False
 
 
-def _download(ref: SourceRef, *, refusal: str, progress: Progress | None) -> Path:
+def _download(ref: SourceRef, *, refusal: str, progress: Listener | None) -> Path:
     if refusal:
         raise not_cached(ref, refusal)
     from modelgraft.sources import downloads  # its HTTP client takes longer to import than a graph takes to check

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from modelgraft.kernel.words.errors import Problem, SourceError
 from modelgraft.records.publishing import publish
-from modelgraft.sources.progress import Progress
+from modelgraft.sources.progress import Listener
 from modelgraft.sources.refs import is_safe
 from modelgraft.sources.storage import CHUNK_BYTES, digest_of
 
@@ -33,7 +33,7 @@ TIMEOUT_S = 60  # without a byte
 ASK_TIMEOUT_S = 300  # pip may have to wait for a slow index
 
 
-def download_package(requirement: str, folder: Path, progress: Progress) -> Path:
+def download_package(requirement: str, folder: Path, progress: Listener) -> Path:
     """Put the archive of `NAME==VERSION` into a folder and give its path.
 
     Raises SourceError: `fetch-failed`, `hash-mismatch`.
@@ -60,7 +60,7 @@ def download_package(requirement: str, folder: Path, progress: Progress) -> Path
     return target
 
 
-def fetch_url(url: str, target: Path, *, sha256: str, label: str, progress: Progress) -> None:
+def fetch_url(url: str, target: Path, *, sha256: str, label: str, progress: Listener) -> None:
     """Fetch a file; what a cut or killed run left in `TARGET.part` is kept and continued.
 
     Raises OSError or HTTPException when the connection fails for good; a whole that has another hash is fetched anew once.
@@ -74,7 +74,7 @@ def fetch_url(url: str, target: Path, *, sha256: str, label: str, progress: Prog
     publish(part, target)
 
 
-def _fetch_part(url: str, part: Path, label: str, progress: Progress) -> None:
+def _fetch_part(url: str, part: Path, label: str, progress: Listener) -> None:
     for left in range(TRIES - 1, -1, -1):
         before = part.stat().st_size if part.exists() else 0
         try:
@@ -91,7 +91,7 @@ def _fetch_part(url: str, part: Path, label: str, progress: Progress) -> None:
     raise ConnectionError(f"the connection was closed early {TRIES} times")
 
 
-def _continue(url: str, part: Path, label: str, progress: Progress) -> bool:
+def _continue(url: str, part: Path, label: str, progress: Listener) -> bool:
     """Ask for what is missing; True when the file is whole."""
     done = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={done}-"} if done else {})}

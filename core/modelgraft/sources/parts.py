@@ -18,14 +18,14 @@ from modelgraft.kernel.words.errors import Problem, SourceError, choices, neares
 from modelgraft.sources.cards import PartCard
 from modelgraft.sources.families import families
 
-ENDINGS = ("_model", "_tower", "_encoder", "_backbone")
+KEY_ENDINGS = ("_model", "_tower", "_encoder", "_backbone")
 
 Keys = Mapping[str, str]  # key of the part -> key in the files
 
 
 def subconfig(root: Mapping[str, Any], part: str) -> Mapping[str, Any] | None:
     """The config of one step of a part's path, or None when the part has no config of its own."""
-    stems = [part, *(part.removesuffix(ending) for ending in ENDINGS if part.endswith(ending))]
+    stems = [part, *(part.removesuffix(ending) for ending in KEY_ENDINGS if part.endswith(ending))]
     card = _card(root, part)
     for name in (*(f"{stem}_config" for stem in stems), card.config if card is not None else ""):
         if isinstance(found := root.get(name), dict):

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import Protocol
 
 
-class Progress(Protocol):
+class Listener(Protocol):
     """Hears how far long work is; `total` is None when that is not known."""
 
     def __call__(self, done: int, total: int | None, label: str) -> None:
@@ -20,11 +20,11 @@ def ignore_progress(done: int, total: int | None, label: str) -> None:
     """Hear and say nothing."""
 
 
-_listener: ContextVar[Progress] = ContextVar("listener", default=ignore_progress)
+_listener: ContextVar[Listener] = ContextVar("listener", default=ignore_progress)
 
 
 @contextmanager
-def heard_by(listener: Progress) -> Iterator[None]:
+def heard_by(listener: Listener) -> Iterator[None]:
     """Let a listener hear of all long work that this thread does within the block."""
     token = _listener.set(listener)
     try:
@@ -33,6 +33,6 @@ def heard_by(listener: Progress) -> Iterator[None]:
         _listener.reset(token)
 
 
-def current_listener() -> Progress:
+def current_listener() -> Listener:
     """The listener set by the innermost `heard_by`, or one that says nothing."""
     return _listener.get()

@@ -31,10 +31,10 @@ NAMES = (
 INDEX = ".index.json"  # behind the name of what was cut into shards
 EXPLICIT = "transformers_weights"
 
-Read = Callable[[str], Mapping[str, Any] | None]  # a JSON file of the folder by name, None when it is not there
+ReadNamed = Callable[[str], Mapping[str, Any] | None]  # a JSON file of the folder by name, None when it is not there
 
 
-def files_of(folder: Path, root: Mapping[str, Any], *, read: Read, may_be_fetched: bool) -> tuple[Path, ...]:
+def files_of(folder: Path, root: Mapping[str, Any], *, read: ReadNamed, may_be_fetched: bool) -> tuple[Path, ...]:
     """The files of weights, shards in the order of their names; empty when there are none.
 
     root            the folder's config.json
@@ -58,7 +58,7 @@ def others_in(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.safetensors"))
 
 
-def _explicit(folder: Path, name: Any, read: Read, *, may_be_fetched: bool) -> tuple[Path, ...]:
+def _explicit(folder: Path, name: Any, read: ReadNamed, *, may_be_fetched: bool) -> tuple[Path, ...]:
     if not isinstance(name, str) or not is_safe(name) or not name.endswith((".safetensors", f".safetensors{INDEX}")):
         found = f"names {name!r} as {EXPLICIT}; wanted: a .safetensors file of the folder, or a .safetensors{INDEX}"
         raise damaged(folder / "config.json", found)
@@ -73,7 +73,7 @@ def _explicit(folder: Path, name: Any, read: Read, *, may_be_fetched: bool) -> t
     raise damaged(folder / "config.json", f"names {name} as {EXPLICIT}, which is not there")
 
 
-def _shards(folder: Path, index_name: str, read: Read, *, may_be_fetched: bool) -> tuple[Path, ...] | None:
+def _shards(folder: Path, index_name: str, read: ReadNamed, *, may_be_fetched: bool) -> tuple[Path, ...] | None:
     """The shards that an index lists; None when there is no index."""
     index = read(index_name)
     if index is None:

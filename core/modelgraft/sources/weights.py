@@ -16,7 +16,7 @@ from modelgraft.kernel.words.source import NO_WEIGHTS_HINT, Source
 from modelgraft.sources import archives, collections, conversions, hub, kept, pickles, seals
 from modelgraft.sources.headers import damaged
 from modelgraft.sources.lacking import why_none
-from modelgraft.sources.progress import Progress
+from modelgraft.sources.progress import Listener
 from modelgraft.sources.seals import Proof
 from modelgraft.sources.storage import digest_of
 from modelgraft.sources.views import SourceView, settle, viewed
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def open(source: Source, *, offline: bool, progress: Progress | None = None) -> Weights:
+def open(source: Source, *, offline: bool, progress: Listener | None = None) -> Weights:
     """Open the weights of a source: fetch what is missing, convert what needs a reader, map what is there.
 
     Raises SourceError: `not-cached`, `fetch-failed`, `no-weights`, `source-damaged`, `unsafe-pickle`, and those of `sources.view`.
@@ -37,7 +37,7 @@ def open(source: Source, *, offline: bool, progress: Progress | None = None) -> 
     return Weights(ready, _proof_of(ready, offline=offline) if ready is view else _nothing_to_prove)
 
 
-def _at_hand(view: SourceView, *, offline: bool, progress: Progress | None) -> SourceView:
+def _at_hand(view: SourceView, *, offline: bool, progress: Listener | None) -> SourceView:
     """The same source, with everything on this machine and in a form that can be mapped."""
     ref = view.ref
     if ref.kind == "archive" and view.folder is None and view.file is None:

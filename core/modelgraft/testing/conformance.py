@@ -27,7 +27,7 @@ from modelgraft.records.values import describe, tensor_mismatch
 from modelgraft.testing.protocols import protocol_law
 
 TIMES = 4  # that two calls are made at once
-SIZES = (5, 7, 11, 13, 17, 19, 23)  # for axes whose size is free: all different, none a divisor of another
+TRIED_SIZES = (5, 7, 11, 13, 17, 19, 23)  # for axes whose size is free: all different, none a divisor of another
 HEAVY = ("torch", "transformers", "onnxruntime", "numpy")
 
 
@@ -139,7 +139,7 @@ def _free_sizes(node: Node) -> dict[str, int]:
     tensors = [port.tensor for port in (*node.in_ports.values(), *node.out_ports.values()) if port.tensor is not None]
     stated = {axis.size for tensor in tensors for axis in tensor.axes if axis is not None}
     names = dict.fromkeys(name for port in node.in_ports.values() if port.tensor is not None for name in port.tensor.names)
-    return {"batch": 2} | dict(zip((n for n in names if n != "batch"), (size for size in SIZES if size not in stated), strict=False))
+    return {"batch": 2} | dict(zip((n for n in names if n != "batch"), (size for size in TRIED_SIZES if size not in stated), strict=False))
 
 
 def _types_of(node: Node, kinds: Iterable[RecordType]) -> Types:

@@ -14,7 +14,7 @@ from modelgraft.records import markup
 from modelgraft.tools.looks import Look, Match, giving, look, read_type, taking
 from modelgraft.tools.recorded import Preset, recorded_presets
 
-Find = Callable[[Look, PortType], list[Match]]
+FindMatches = Callable[[Look, PortType], list[Match]]
 Entry = TypeVar("Entry")
 
 
@@ -71,7 +71,7 @@ def _type(side: str, text: str, registry: Registry) -> PortType:
         raise InputError(f"{side}: {error}") from error
 
 
-def _has(seen: Look, wanted: Sequence[tuple[Find, PortType]]) -> bool:
+def _has(seen: Look, wanted: Sequence[tuple[FindMatches, PortType]]) -> bool:
     return all(find(seen, kind) for find, kind in wanted)
 
 

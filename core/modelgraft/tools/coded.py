@@ -10,8 +10,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from modelgraft.kernel.language.document import VERSION, Document
-from modelgraft.kernel.language.interpolate import NAME
+from modelgraft.kernel.language.document import LANGUAGE_VERSION, Document
+from modelgraft.kernel.language.interpolate import NAME_PATTERN
 from modelgraft.kernel.language.yaml_reader import Item
 from modelgraft.kernel.words.errors import Collector, Place, Problem
 from modelgraft.kernel.words.graph import INPUTS
@@ -94,7 +94,7 @@ class Coded:
 
     def document(self) -> Document:
         """The document as it is now; it does not change when this one grows."""
-        sections = {"modelgraft": Item(VERSION, self.place, layer=LAYER), **self.sections}
+        sections = {"modelgraft": Item(LANGUAGE_VERSION, self.place, layer=LAYER), **self.sections}
         path = self.path if not self.is_code else Path(f"{id(self)}", self.path)  # two graphs of one script are not one file
         return Document(
             path, Item(sections, self.place, layer=LAYER), self.doc, dict(self.inner), self.folders, self.is_code, self.is_changed
@@ -124,7 +124,7 @@ class Coded:
     def free_name(self, wanted: str) -> str:
         """A name for a node that is not taken: `encoder`, `encoder_2`."""
         word = re.sub(r"\W", "_", wanted.partition("@")[0].strip()) or "node"
-        word = word if NAME.fullmatch(word) and word != INPUTS else f"node_{word}"
+        word = word if NAME_PATTERN.fullmatch(word) and word != INPUTS else f"node_{word}"
         taken, count = self.names("nodes"), 2
         name = word
         while name in taken:

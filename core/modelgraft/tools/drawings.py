@@ -12,7 +12,7 @@ from modelgraft.records.writing import check_writable, file_named, write_value
 from modelgraft.tools import draw
 
 PNG = "png"  # the format that is no text, and needs an extra
-ENDINGS: Mapping[str, str] = {".svg": "svg", ".html": "html", ".png": PNG, ".mmd": "mermaid", ".dot": "dot"}  # of files
+DRAWING_ENDINGS: Mapping[str, str] = {".svg": "svg", ".html": "html", ".png": PNG, ".mmd": "mermaid", ".dot": "dot"}  # of files
 
 
 class Drawing:
@@ -44,9 +44,9 @@ class Drawing:
         Raises InputError for another ending, and for a file that cannot be written.
         """
         target = file_named(path)
-        form = form or ENDINGS.get(target.suffix.lower(), "")
+        form = form or DRAWING_ENDINGS.get(target.suffix.lower(), "")
         if not form:
-            raise InputError(f"'{target}': a drawing goes into a file that ends in {', '.join(ENDINGS)}")
+            raise InputError(f"'{target}': a drawing goes into a file that ends in {', '.join(DRAWING_ENDINGS)}")
         check_writable(target)
         write_value(self.png() if form == PNG else self.text(form), target)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from modelgraft.engine.events import CLASSES, KINDS, Event
+from modelgraft.engine.events import CLASSES, EVENT_KINDS, Event
 from modelgraft.engine.result import Result
 from modelgraft.tools.schema import DIALECT, Schema
 
@@ -60,7 +60,7 @@ def _of(kind: str, event: type[Event]) -> Schema:
     properties: Schema = {"kind": {"const": kind}, **fields}
     return {
         "title": event.__name__,
-        "description": KINDS[kind],
+        "description": EVENT_KINDS[kind],
         "type": "object",
         "properties": properties,
         "required": list(properties),

@@ -19,7 +19,7 @@ import yaml
 
 from modelgraft.installed.discovery import discover
 from modelgraft.kernel.language import expand
-from modelgraft.kernel.language.shipped import find_shipped, shipped_names
+from modelgraft.kernel.language.shipped_graphs import find_shipped, shipped_names
 from modelgraft.kernel.shelf.registry import Registry
 from modelgraft.kernel.words.errors import GraphError, Problem, SourceError, choices
 from modelgraft.kernel.words.graph import GraphSpec, SolvedGraph

@@ -18,12 +18,12 @@ from modelgraft.kernel.shelf.registry import Registry
 from modelgraft.kernel.words.errors import InputError, choices, nearest
 from modelgraft.kernel.words.guard import contained, said
 from modelgraft.kernel.words.kinds import Component, checked_ports, dimension_fields
-from modelgraft.kernel.words.ports import DTYPES, ListOf, Modality, Port, Ports, PortSyntaxError, PortType, Tensor, port
+from modelgraft.kernel.words.ports import DTYPE_FAMILIES, ListOf, Modality, Port, Ports, PortSyntaxError, PortType, Tensor, port
 from modelgraft.tools.recorded import uses_of
 
 TENSOR = "tensor"  # the word for tensors of any numbers
 TEMPLATE = "{first} and {second}"  # what is tried for a text: where its fields become inputs, it is a template
-Types = Mapping[str, Port]
+PortsByName = Mapping[str, Port]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,8 @@ class Look:
     error    why no ports are known;  is_refused  no config that was tried holds together, so that its code was not even asked
     """
 
-    inputs: Types = field(default_factory=lambda: MappingProxyType({}))
-    outputs: Types = field(default_factory=lambda: MappingProxyType({}))
+    inputs: PortsByName = field(default_factory=lambda: MappingProxyType({}))
+    outputs: PortsByName = field(default_factory=lambda: MappingProxyType({}))
     basis: str = ""
     changes: tuple[Change, ...] = ()
     error: str = ""
@@ -171,7 +171,7 @@ def _alternatives(annotation: Any) -> tuple[Any, ...]:
     return (annotation,)
 
 
-def _differing(before: Types, after: Types) -> dict[str, Port | None]:
+def _differing(before: PortsByName, after: PortsByName) -> dict[str, Port | None]:
     names = [*before, *(name for name in after if name not in before)]
     return {name: after.get(name) for name in names if str(before.get(name)) != str(after.get(name))}
 
@@ -202,7 +202,7 @@ class Match:
 
 def read_type(text: str, registry: Registry) -> PortType:
     """Read the type that is looked for: a port type, a dtype alone for tensors of any shape, or "tensor". Raises InputError."""
-    if text in DTYPES or text == TENSOR:
+    if text in DTYPE_FAMILIES or text == TENSOR:
         return Tensor(text, (None,))
     try:
         kind = port(text).type
@@ -212,7 +212,7 @@ def read_type(text: str, registry: Registry) -> PortType:
     while isinstance(inner, ListOf):
         inner = inner.item
     if isinstance(inner, Modality) and inner.name not in registry.record_types:
-        there = {*registry.record_types, *DTYPES, TENSOR}
+        there = {*registry.record_types, *DTYPE_FAMILIES, TENSOR}
         raise InputError(f"no port is of type '{text}'; there are: {choices(there, most=40)}. {nearest(text, there)}".rstrip())
     return kind
 
@@ -229,7 +229,7 @@ def taking(seen: Look, given: PortType) -> list[Match]:
     )
 
 
-def _matches(ports: Types, changes: Iterable[tuple[Change, Mapping[str, Port | None]]], fitting: Any) -> list[Match]:
+def _matches(ports: PortsByName, changes: Iterable[tuple[Change, Mapping[str, Port | None]]], fitting: Any) -> list[Match]:
     found = [Match(name, one) for name, one in ports.items() if fitting(one)]
     known = {(match.name, str(match.port)) for match in found}
     for change, after in changes:

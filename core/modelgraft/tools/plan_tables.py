@@ -6,8 +6,8 @@ from modelgraft.kernel.words.plan import Plan, Step
 from modelgraft.records import markup
 from modelgraft.records.amounts import UNKNOWN, exact_count, in_bytes, short_count
 
-HEADS = ("node", "kind", "component", "parameters", "trained", "bytes", "runs on", "outputs")  # of the table of a plan
-NUMBERS = frozenset({3, 4, 5})  # the columns of it that are numbers
+PLAN_HEADS = ("node", "kind", "component", "parameters", "trained", "bytes", "runs on", "outputs")  # of the table of a plan
+PLAN_NUMBERS = frozenset({3, 4, 5})  # the columns of it that are numbers
 
 
 def rows(plan: Plan) -> list[tuple[str, ...]]:
@@ -33,7 +33,7 @@ class ShownPlan(Plan):
         """The table, for notebooks."""
         left_out = markup.faint(f"left out, because no wanted output needs them: {', '.join(self.pruned)}") if self.pruned else ""
         said = "".join(markup.faint(f"warning: {warning}") for warning in self.graph.warnings)
-        table = markup.table(HEADS, rows(self), right=NUMBERS, last=True)
+        table = markup.table(PLAN_HEADS, rows(self), right=PLAN_NUMBERS, last=True)
         return markup.title(self.graph.name, self.graph.graph.doc) + table + left_out + said
 
 

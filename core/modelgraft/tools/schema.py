@@ -12,6 +12,7 @@ from typing import Any
 from modelgraft.kernel.language.document import (
     ADAPTER_KEYS,
     INPUT_KEYS,
+    LANGUAGE_VERSION,
     NODE_KEYS,
     NODE_RUNTIME_KEYS,
     PARAM_KEYS,
@@ -20,14 +21,13 @@ from modelgraft.kernel.language.document import (
     SECTIONS,
     SUBGRAPH_KEYS,
     TOP_KEYS,
-    VERSION,
     RuntimeKey,
 )
-from modelgraft.kernel.language.shipped import shipped_names
+from modelgraft.kernel.language.shipped_graphs import shipped_names
 from modelgraft.kernel.shelf.registry import Registry
 from modelgraft.kernel.words.guard import contained
 from modelgraft.kernel.words.kinds import Component, Config
-from modelgraft.kernel.words.ports import DTYPES, Port
+from modelgraft.kernel.words.ports import DTYPE_FAMILIES, Port
 from modelgraft.records.record_type import RecordType, types_of
 
 Schema = dict[str, Any]  # Any: JSON
@@ -81,7 +81,7 @@ def _place(id: str) -> str:
 
 def _top_level() -> Schema:
     shapes: dict[str, Schema] = {
-        "modelgraft": {"const": VERSION},
+        "modelgraft": {"const": LANGUAGE_VERSION},
         "name": {"type": "string", "minLength": 1},
         "params": _named({"anyOf": [_param(), {"not": {"type": "object"}}]}),
         "inputs": _named({"anyOf": [{"$ref": "#/$defs/portType"}, _input(), NULL]}),
@@ -120,7 +120,7 @@ def _input() -> Schema:
 def _port_type(registry: Registry) -> Schema:
     """Any combination is allowed; the single record types are offered with their meaning."""
     records = [{"const": name, "description": _meant(kind)} for name, kind in sorted(types_of(registry).items())]
-    atom = rf"(?:{'|'.join(map(re.escape, registry.record_types))})|(?:{'|'.join(DTYPES)})\[[^\[\]]*\]"
+    atom = rf"(?:{'|'.join(map(re.escape, registry.record_types))})|(?:{'|'.join(DTYPE_FAMILIES)})\[[^\[\]]*\]"
     atom = rf"(?:{atom}|list\[(?:{atom})\])"
     whole = rf"{atom}(?: *\| *{atom})*"
     return {

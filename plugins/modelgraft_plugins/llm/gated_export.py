@@ -15,7 +15,7 @@ from torch.export import Dim
 from modelgraft.plugin import Tracer
 from modelgraft_plugins.llm import grouped_query, growing_export
 from modelgraft_plugins.llm.gated_blocks import GatedLayers
-from modelgraft_plugins.llm.sizes import Layout
+from modelgraft_plugins.llm.sizes import Caches
 
 TRACED = (2, 6)  # records and vectors of the media that are traced with
 
@@ -47,7 +47,7 @@ class _Gated(nn.Module):
         return result
 
 
-def export(model: Model, gated: GatedLayers, tracer: Tracer) -> Layout:
+def export(model: Model, gated: GatedLayers, tracer: Tracer) -> Caches:
     """Write the graphs model, with GroupQueryAttention, and media; gives the layout.
 
     Raises ExportError for a model that the operator cannot serve, or that the exporter cannot trace.
@@ -59,7 +59,7 @@ def export(model: Model, gated: GatedLayers, tracer: Tracer) -> Layout:
     return layout
 
 
-def export_growing(model: Model, gated: GatedLayers, tracer: Tracer) -> Layout:
+def export_growing(model: Model, gated: GatedLayers, tracer: Tracer) -> Caches:
     """The same with a cache that grows. Raises ExportError."""
     model, gated = _in_precision(model, gated, half=tracer.half)
     decoder, layout, given = growing_export.traced_decoder(model)
@@ -75,7 +75,7 @@ def _in_precision(model: Model, gated: GatedLayers, *, half: bool) -> tuple[Mode
 
 
 def _write(
-    decoder: nn.Module, gated: GatedLayers, own: grouped_query.Traced, tracer: Tracer, layout: Layout, sizes: tuple[Any, ...]
+    decoder: nn.Module, gated: GatedLayers, own: grouped_query.Traced, tracer: Tracer, layout: Caches, sizes: tuple[Any, ...]
 ) -> None:
     """Trace both graphs; `sizes` are those of records, tokens and vectors of media."""
     assert gated.config.media_size is not None

@@ -17,7 +17,7 @@ from modelgraft.plugin import Graph
 from modelgraft_plugins.llm.grouped import GroupedDecoder, GroupedSession, Memory
 from modelgraft_plugins.llm.growing import AloneSession, GrowingDecoder, pick
 from modelgraft_plugins.llm.shown import Shown
-from modelgraft_plugins.llm.sizes import Layout
+from modelgraft_plugins.llm.sizes import Caches
 
 
 class GatedGroupedDecoder(GroupedDecoder):
@@ -26,7 +26,7 @@ class GatedGroupedDecoder(GroupedDecoder):
     What steps are bound to stays where it is, as the cache does: the media of a later session of the same sizes are written over these.
     """
 
-    def __init__(self, graph: Graph, layout: Layout, embed: Callable[[Tensor], Tensor], *, media: Graph) -> None:
+    def __init__(self, graph: Graph, layout: Caches, embed: Callable[[Tensor], Tensor], *, media: Graph) -> None:
         """media: the graph of keys and values."""
         super().__init__(graph, layout, embed)
         self.media = media
@@ -78,7 +78,7 @@ class GatedGroupedSession(GroupedSession):
 class GatedGrowingDecoder(GrowingDecoder):
     """The same over a graph whose cache grows; rows are padded on the left, where nothing is seen."""
 
-    def __init__(self, graph: Graph, layout: Layout, embed: Callable[[Tensor], Tensor], *, media: Graph) -> None:
+    def __init__(self, graph: Graph, layout: Caches, embed: Callable[[Tensor], Tensor], *, media: Graph) -> None:
         """See GatedGroupedDecoder."""
         super().__init__(graph, layout, embed)
         self.media = media

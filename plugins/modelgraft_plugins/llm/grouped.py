@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from modelgraft.plugin import Bound, Graph, InputError
-from modelgraft_plugins.llm.sizes import Layout
-from modelgraft_plugins.llm.stepping import Lookup, Step
+from modelgraft_plugins.llm.sizes import Caches
+from modelgraft_plugins.llm.stepping import DecodeStep, Lookup
 
 ROUND = 64  # capacities are multiples of this, so that runs of nearly the same length use the same memory
 
@@ -39,7 +39,7 @@ class Memory:
     capacity: int
     outputs: dict[str, Tensor]
     beside: dict[str, Tensor] = field(default_factory=dict)
-    one: Step | None = None
+    one: DecodeStep | None = None
 
     @property
     def bytes(self) -> int:
@@ -53,7 +53,7 @@ class GroupedDecoder:
     The memory of a session that was closed serves the next one that fits into it, with all that is bound to it.
     """
 
-    def __init__(self, graph: Graph, layout: Layout, embed: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, graph: Graph, layout: Caches, embed: Callable[[Tensor], Tensor]) -> None:
         """embed: int64[n] -> float[n width], the model's input embeddings on the host; see `Lookup` for what makes it fast.
 
         Raises InputError for a float32 graph on CUDA, where the operator takes half precision only.
@@ -292,7 +292,7 @@ class GroupedSession:
             steps = self.longest - max(self.lengths)
             one.start([length + steps for length in self.lengths])
 
-    def _bind_step(self, memory: Memory) -> Step:
+    def _bind_step(self, memory: Memory) -> DecodeStep:
         decoder, batch, kind = self.decoder, len(self.lengths), self.decoder.device
         inputs = {
             "inputs_embeds": torch.empty(batch, 1, decoder.layout.width, dtype=decoder.layout.dtype, device=kind),
@@ -302,7 +302,7 @@ class GroupedSession:
             "last": torch.zeros(batch, dtype=torch.int64, device=kind),
         }
         bound = decoder.bind(memory, inputs)
-        step = Step(
+        step = DecodeStep(
             decoder.graph,
             bound,
             inputs,

@@ -21,7 +21,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from modelgraft.plugin import ExportError, Tracer
 from modelgraft_plugins.llm.grouped_attention import Trace, attend, under_way
 from modelgraft_plugins.llm.own_attention import OWN
-from modelgraft_plugins.llm.sizes import Layout
+from modelgraft_plugins.llm.sizes import Caches
 
 ATTENTION = "modelgraft_grouped_query"  # the name under which the function stands in the table of transformers
 
@@ -65,11 +65,11 @@ class _GroupedQuery(torch.nn.Module):
         return (output.logits[:, 0], *present)
 
 
-def layout_of(model: Model) -> Layout:
+def layout_of(model: Model) -> Caches:
     """The sizes of a model's decoder."""
     config = model.config.get_text_config()
     heads = config.num_attention_heads
-    return Layout(
+    return Caches(
         layers=config.num_hidden_layers,
         kv_heads=_kv_heads(config),
         head_width=getattr(config, "head_dim", None) or config.hidden_size // heads,
@@ -85,7 +85,7 @@ def _kv_heads(config: Any) -> int:
     return int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
 
 
-def export(model: Model, tracer: Tracer) -> Layout:
+def export(model: Model, tracer: Tracer) -> Caches:
     """Write the graph of a causal model; gives its layout.
 
     Raises ExportError for a model whose attention does not go through the table, or that the exporter cannot trace.
@@ -123,7 +123,7 @@ class Traced:
     outputs: list[str]
 
 
-def traced(layout: Layout) -> Traced:
+def traced(layout: Caches) -> Traced:
     """Inputs of a decoder of these sizes: two rows of five tokens after an empty cache."""
     batch, tokens, capacity = 2, 5, 16
     names = [f"{kind}.{layer}" for layer in range(layout.layers) for kind in ("key", "value")]

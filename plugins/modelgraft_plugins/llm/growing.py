@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from modelgraft.plugin import Graph, InputError
-from modelgraft_plugins.llm.sizes import Layout
+from modelgraft_plugins.llm.sizes import Caches
 
 
 class GrowingSession:
@@ -30,7 +30,7 @@ class GrowingSession:
     logits: Tensor
     states: Tensor | None = None
 
-    def __init__(self, graph: Graph, layout: Layout, batch: int) -> None:
+    def __init__(self, graph: Graph, layout: Caches, batch: int) -> None:
         self.graph, self.layout = graph, layout
         empty = torch.empty(batch, layout.kv_heads, 0, layout.head_width, dtype=layout.dtype, device=graph.device)
         self.past = {slot.name: empty for slot in graph.inputs if slot.name.startswith("past.")}
@@ -96,7 +96,7 @@ class GrowingSession:
 class GrowingDecoder:
     """See modelgraft.plugin.Decoder. Rows are padded on the left and masked."""
 
-    def __init__(self, graph: Graph, layout: Layout, embed: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, graph: Graph, layout: Caches, embed: Callable[[Tensor], Tensor]) -> None:
         """embed: as for GroupedDecoder."""
         self.graph, self.layout, self.embed = graph, layout, embed
 
@@ -146,7 +146,7 @@ class AloneSession(GrowingSession):
 class CrossingDecoder:
     """A decoder that attends to a memory: what an encoder makes of its conditions, or the conditions themselves. See CrossDecoder."""
 
-    def __init__(self, graphs: Mapping[str, Graph], layout: Layout) -> None:
+    def __init__(self, graphs: Mapping[str, Graph], layout: Caches) -> None:
         """graphs: "decoder", "crossing" and, where conditions are encoded here, "encoder"."""
         self.graphs, self.layout = graphs, layout
 
@@ -195,7 +195,7 @@ def pick(held: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
     return {name: tensor.index_select(0, rows.to(tensor.device)) for name, tensor in held.items()}
 
 
-def padded(prompts: Sequence[Tensor], layout: Layout, *, left: bool) -> tuple[Tensor, Tensor]:
+def padded(prompts: Sequence[Tensor], layout: Caches, *, left: bool) -> tuple[Tensor, Tensor]:
     """Stack prompts, float[tokens width] each: float[batch longest width], and int64[batch longest] that is 1 where one stands."""
     longest = max(map(len, prompts))
     whole = torch.zeros(len(prompts), longest, layout.width, dtype=layout.dtype)

@@ -15,7 +15,7 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from modelgraft.plugin import Tracer
 from modelgraft_plugins.llm.grouped_query import Traced, layout_of
-from modelgraft_plugins.llm.sizes import Layout
+from modelgraft_plugins.llm.sizes import Caches
 
 Model = Any  # a model of transformers, which is only partly annotated
 
@@ -97,7 +97,7 @@ def _names(kind: str, layers: int) -> list[str]:
     return [f"{kind}.{what}.{layer}" for layer in range(layers) for what in ("key", "value")]
 
 
-def _held(model: Model) -> Layout:
+def _held(model: Model) -> Caches:
     """The sizes of a decoder, with the heads that its own cache holds: Falcon repeats keys for each head before they get there."""
     layout, cache = layout_of(model), DynamicCache()
     with torch.no_grad():
@@ -106,7 +106,7 @@ def _held(model: Model) -> Layout:
     return replace(layout, kv_heads=heads, head_width=width)
 
 
-def export_decoder(model: Model, tracer: Tracer) -> Layout:
+def export_decoder(model: Model, tracer: Tracer) -> Caches:
     """Write the graph of a decoder alone. Raises ExportError."""
     if tracer.half:
         model = copy.deepcopy(model).half()
@@ -115,7 +115,7 @@ def export_decoder(model: Model, tracer: Tracer) -> Layout:
     return layout
 
 
-def traced_decoder(model: Model) -> tuple[torch.nn.Module, Layout, Traced]:
+def traced_decoder(model: Model) -> tuple[torch.nn.Module, Caches, Traced]:
     """The model as the graph calls it, its sizes, and what it is traced with: two rows of five tokens after three."""
     layout = _held(model)
     any_size = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC}
@@ -130,13 +130,13 @@ def traced_decoder(model: Model) -> tuple[torch.nn.Module, Layout, Traced]:
     return _Decoder(model, takes_positions="position_ids" in inspect.signature(model.forward).parameters), layout, given
 
 
-def cross_layout_of(model: Model) -> Layout:
+def cross_layout_of(model: Model) -> Caches:
     """The sizes of the decoder of an encoder-decoder."""
     config = model.config
     heads = getattr(config, "decoder_attention_heads", None) or config.num_attention_heads
     layers = getattr(config, "num_decoder_layers", None) or getattr(config, "decoder_layers", None) or config.num_hidden_layers
     width = getattr(config, "d_model", None) or config.hidden_size
-    return Layout(
+    return Caches(
         layers=layers,
         kv_heads=heads,
         head_width=getattr(config, "d_kv", None) or width // heads,
@@ -146,7 +146,7 @@ def cross_layout_of(model: Model) -> Layout:
     )
 
 
-def export_crossing(model: Model, tracer: Tracer, *, encoder: Model | None, start: int = 0) -> Layout:
+def export_crossing(model: Model, tracer: Tracer, *, encoder: Model | None, start: int = 0) -> Caches:
     """Write the graphs decoder, crossing and, with an encoder, encoder. Raises ExportError.
 
     start  any token: the keys and values of the memory do not depend on it

@@ -10,7 +10,7 @@ import torch
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class Caches:
     """The sizes of a decoder graph. `dtype` is that of its cache and of what goes in and out."""
 
     layers: int
@@ -29,6 +29,6 @@ class Layout:
         return {**asdict(self), "dtype": str(self.dtype)}
 
 
-def layout_of(noted: Mapping[str, Any]) -> Layout:
+def layout_of(noted: Mapping[str, Any]) -> Caches:
     """The layout that an export has noted."""
-    return Layout(**{**noted, "dtype": getattr(torch, str(noted["dtype"]).removeprefix("torch."))})
+    return Caches(**{**noted, "dtype": getattr(torch, str(noted["dtype"]).removeprefix("torch."))})

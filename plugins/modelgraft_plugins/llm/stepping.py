@@ -76,7 +76,7 @@ def _table_of(embed: Callable[[Tensor], Tensor]) -> Tensor | None:
     return None
 
 
-class Step:
+class DecodeStep:
     """A graph that reads one token per row: each call moves its counters on, looks the tokens up, and runs.
 
     Nothing is bound again and nothing is allocated. On the host the counters are written through numpy, for the same reason

@@ -11,7 +11,7 @@ from modelgraft.plugin import Decoder, Opened, Remembering
 from modelgraft_plugins.llm.gated_exported import GatedGroupedDecoder, GatedGrowingDecoder
 from modelgraft_plugins.llm.grouped import GroupedDecoder
 from modelgraft_plugins.llm.growing import CrossingDecoder, GrowingDecoder
-from modelgraft_plugins.llm.sizes import Layout, layout_of
+from modelgraft_plugins.llm.sizes import Caches, layout_of
 from modelgraft_plugins.llm.stepping import Rows
 
 Embed = Callable[[Tensor], Tensor]  # int64[n] -> float32[n width], the input embeddings
@@ -19,7 +19,7 @@ EMBEDDINGS = "embeddings"  # what the table is kept as beside the graphs
 MODEL, MEDIA, CROSSING = "model", "media", ("decoder", "crossing", "encoder")  # names of graphs
 
 
-def noted(style: str, layout: Layout, *, remark: str = "", **more: Any) -> dict[str, Any]:
+def noted(style: str, layout: Caches, *, remark: str = "", **more: Any) -> dict[str, Any]:
     """What a module notes as it traces its graphs, for `parts_of`."""
     return {"style": style, "layout": layout.plain(), "remark": remark, **more}
 
@@ -40,23 +40,23 @@ def _nothing(ids: Tensor) -> Tensor:
     raise AssertionError(f"a decoder alone embeds its own tokens, and was asked for {len(ids)}")
 
 
-def _grouped(opened: Opened, layout: Layout, embed: Embed) -> Decoder:
+def _grouped(opened: Opened, layout: Caches, embed: Embed) -> Decoder:
     return GroupedDecoder(opened.graph(MODEL), layout, embed)
 
 
-def _growing(opened: Opened, layout: Layout, embed: Embed) -> Decoder:
+def _growing(opened: Opened, layout: Caches, embed: Embed) -> Decoder:
     return GrowingDecoder(opened.graph(MODEL), layout, embed)
 
 
-def _gated(opened: Opened, layout: Layout, embed: Embed) -> Decoder:
+def _gated(opened: Opened, layout: Caches, embed: Embed) -> Decoder:
     return GatedGroupedDecoder(opened.graph(MODEL), layout, embed, media=opened.graph(MEDIA))
 
 
-def _gated_growing(opened: Opened, layout: Layout, embed: Embed) -> Decoder:
+def _gated_growing(opened: Opened, layout: Caches, embed: Embed) -> Decoder:
     return GatedGrowingDecoder(opened.graph(MODEL), layout, embed, media=opened.graph(MEDIA))
 
 
-_STYLES: Mapping[str, Callable[[Opened, Layout, Embed], Any]] = {  # Any: a decoder whose sessions can be continued
+_STYLES: Mapping[str, Callable[[Opened, Caches, Embed], Any]] = {  # Any: a decoder whose sessions can be continued
     "grouped": _grouped,  # its cache is updated in place
     "growing": _growing,
     "gated": _gated,  # the first two, looking at media

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from modelgraft.kernel.checking.advice import Advice
+from modelgraft.kernel.checking.adviser import Advice
 from modelgraft.kernel.checking.concrete import concrete_input, concrete_port
 from modelgraft.kernel.checking.configs import Configs
 from modelgraft.kernel.checking.drafts import Draft, Part

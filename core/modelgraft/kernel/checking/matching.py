@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelgraft.kernel.words.ports import DTYPES, ListOf, Modality, Port, PortType, Tensor
+from modelgraft.kernel.words.ports import DTYPE_FAMILIES, ListOf, Modality, Port, PortType, Tensor
 
 ANYTHING = Modality("object")  # takes every value
 
@@ -28,7 +28,7 @@ def choose(given: PortType, port: Port) -> PortType | None:
 
 def dtypes_meet(given: str, accepted: str) -> bool:
     """There is a dtype in both families."""
-    return not DTYPES[given].isdisjoint(DTYPES[accepted])
+    return not DTYPE_FAMILIES[given].isdisjoint(DTYPE_FAMILIES[accepted])
 
 
 def agree(given: Tensor, accepted: Tensor) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from modelgraft.kernel.shelf.registry import Registry
-from modelgraft.kernel.words.backends import AUTO, USUAL, BackendCard
+from modelgraft.kernel.words.backends import UNCHOSEN, USUAL, BackendCard
 from modelgraft.kernel.words.errors import Collector, InputError, choices, nearest
 from modelgraft.kernel.words.graph import GraphSpec, Value
 
@@ -19,7 +19,7 @@ def refuse_device(registry: Registry, backend: str | None, device: str | None) -
 
 def _card(registry: Registry, backend: object) -> BackendCard | None:
     """What is known of a backend that is asked for, or of the usual one; None where no plugin offers it."""
-    name = USUAL if backend in (None, AUTO) else str(backend)
+    name = USUAL if backend in (None, UNCHOSEN) else str(backend)
     return registry.backends.get(name, NOT_INSTALLED if name == USUAL else None)
 
 
@@ -37,8 +37,8 @@ def _check(
     graph: GraphSpec, where: str, own: Mapping[str, Value], whole: Mapping[str, Value], problems: Collector, *, node: str = ""
 ) -> None:
     backend, device = own.get("backend"), own.get("device")
-    if backend is not None and backend.value not in (AUTO, USUAL, *graph.registry.backends):
-        found = f"{where}.backend is '{backend.value}', which no plugin offers; there is: {choices({AUTO, *graph.registry.backends})}"
+    if backend is not None and backend.value not in (UNCHOSEN, USUAL, *graph.registry.backends):
+        found = f"{where}.backend is '{backend.value}', which no plugin offers; there is: {choices({UNCHOSEN, *graph.registry.backends})}"
         hint = nearest(backend.value, graph.registry.backends)
         problems.add("unknown-backend", found, place=backend.origin.place, hint=hint, node=node)
     asked = backend or whole.get("backend")

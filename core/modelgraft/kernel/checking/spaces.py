@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from modelgraft.kernel.checking.advice import Advice
+from modelgraft.kernel.checking.adviser import Advice
 from modelgraft.kernel.checking.drafts import Draft
 from modelgraft.kernel.words.errors import Collector
 from modelgraft.kernel.words.graph import Ref

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from modelgraft.kernel.checking.advice import Advice
+from modelgraft.kernel.checking.adviser import Advice
 from modelgraft.kernel.checking.drafts import Draft
 from modelgraft.kernel.checking.matching import choose
 from modelgraft.kernel.words.errors import Collector, Place, choices, nearest
 from modelgraft.kernel.words.graph import GraphSpec, NodeSpec, Ref, Wire
 from modelgraft.kernel.words.kinds import Component
 from modelgraft.kernel.words.order import find_cycles
-from modelgraft.kernel.words.ports import BATCH, DTYPES, Axis, ListOf, Port, PortType, Tensor
+from modelgraft.kernel.words.ports import BATCH, DTYPE_FAMILIES, Axis, ListOf, Port, PortType, Tensor
 
 
 def find_components(
@@ -259,7 +259,7 @@ class PortWiring:
         given = self._type(ref)
         axis = given.axes[0] if isinstance(given, Tensor) and len(given.axes) == 1 else Axis((("no axis alone", 1),))
         is_of_batch = axis is None or axis.symbol == BATCH or axis.size is not None  # one entry a record; the size is compared later
-        if isinstance(given, Tensor) and DTYPES[given.dtype] <= DTYPES["mask"] and is_of_batch:
+        if isinstance(given, Tensor) and DTYPE_FAMILIES[given.dtype] <= DTYPE_FAMILIES["mask"] and is_of_batch:
             draft.when = ref
             return
         found = f"{draft.name} runs when {ref}, which gives {given}; a route takes mask[batch]"

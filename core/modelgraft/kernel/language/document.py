@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modelgraft.kernel.language.shipped import shipped_names
-from modelgraft.kernel.language.yaml_reader import MOST_BYTES, Item, read_yaml
+from modelgraft.kernel.language.shipped_graphs import shipped_names
+from modelgraft.kernel.language.yaml_reader import MOST_DOCUMENT_BYTES, Item, read_yaml
 from modelgraft.kernel.words.errors import DocumentError, Place, Problem, choices, nearest
 from modelgraft.kernel.words.sizes import sizes_of
 
-VERSION = 1  # the version of the graph language that this release reads
+LANGUAGE_VERSION = 1  # the version of the graph language that this release reads
 
 TOP_KEYS: Mapping[str, str] = {
     "modelgraft": "Version of the graph language: 1.",
@@ -67,9 +67,9 @@ PARAM_TYPES: Mapping[str, tuple[type, ...]] = {
     "any": (object,),
 }
 PRECISIONS = ("float32", "float16", "int8", "w8", "w4")
-DTYPES = ("float32", "float16", "bfloat16", "auto")
+COMPUTE_DTYPES = ("float32", "float16", "bfloat16", "auto")
 # Names that mean something else where inputs are given (the arguments of Pipeline.run) and where outputs are written (a row of `map`).
-RESERVED: Mapping[str, Mapping[str, str]] = {
+RESERVED_NAMES: Mapping[str, Mapping[str, str]] = {
     "input": {
         "outputs": "what is wanted of a run",
         "seed": "the seed of a run",
@@ -97,7 +97,7 @@ class RuntimeKey:
 RUNTIME_KEYS: Mapping[str, RuntimeKey] = {
     "backend": RuntimeKey((str,), "Backend that runs the node, e.g. torch; auto chooses."),
     "device": RuntimeKey((str,), "Device: cpu, cuda, cuda:1 or auto."),
-    "dtype": RuntimeKey((str,), "Floating dtype to compute in.", DTYPES),
+    "dtype": RuntimeKey((str,), "Floating dtype to compute in.", COMPUTE_DTYPES),
     "precision": RuntimeKey((str,), "Precision of the weights.", PRECISIONS),
     "timeout_s": RuntimeKey((float, int), "Seconds that the node may take in one run."),
     "threads": RuntimeKey((int,), "Threads that the node computes with, on a backend where each node has its own."),
@@ -147,7 +147,7 @@ def parse(content: str | bytes, *, path: Path, layer: str = "file", file: str | 
     text = _decode(content, named) if isinstance(content, bytes) else content
     root = read_yaml(text, file=named, layer=layer)
     if not isinstance(root.value, dict):
-        found = f"a graph is a mapping of keys, but this file holds {describe(root.value)}"
+        found = f"a graph is a mapping of keys, but this file holds {described(root.value)}"
         raise DocumentError(Problem("wrong-type", found, root.place, "start with `modelgraft: 1`"))
     _check_version(root, named)
     return Document(path, root, headline(text))
@@ -157,14 +157,14 @@ def _check_version(root: Item, file: str) -> None:
     item = root.value.get("modelgraft")
     if item is None:
         found = "the version of the graph language is not stated"
-        raise DocumentError(Problem("unknown-version", found, Place(file, 1), f"add `modelgraft: {VERSION}` at the top"))
-    if item.value == VERSION and not isinstance(item.value, bool):
+        raise DocumentError(Problem("unknown-version", found, Place(file, 1), f"add `modelgraft: {LANGUAGE_VERSION}` at the top"))
+    if item.value == LANGUAGE_VERSION and not isinstance(item.value, bool):
         return
-    found = f"modelgraft: states the version of the graph language, but it is {describe(item.value)}"
+    found = f"modelgraft: states the version of the graph language, but it is {described(item.value)}"
     if isinstance(item.value, (int, float)) and not isinstance(item.value, bool):
         found = f"the file is written in version {item.value} of the graph language"
-    hint = f"write `modelgraft: {VERSION}`, or install another release"
-    raise DocumentError(Problem("unknown-version", f"{found}; this release reads version {VERSION}", item.at, hint))
+    hint = f"write `modelgraft: {LANGUAGE_VERSION}`, or install another release"
+    raise DocumentError(Problem("unknown-version", f"{found}; this release reads version {LANGUAGE_VERSION}", item.at, hint))
 
 
 def _read_text(path: Path, file: str) -> bytes:
@@ -174,12 +174,12 @@ def _read_text(path: Path, file: str) -> bytes:
             raise DocumentError(Problem("no-such-graph", f"{file} is a folder", hint="name a .yaml file inside it"))
         if not path.is_file():
             raise DocumentError(Problem("no-such-graph", f"{file} is not an ordinary file", hint="name a .yaml file"))
-        if size > MOST_BYTES:
-            found = f"the file has {size:,} bytes; a graph document may have {MOST_BYTES:,}"
+        if size > MOST_DOCUMENT_BYTES:
+            found = f"the file has {size:,} bytes; a graph document may have {MOST_DOCUMENT_BYTES:,}"
             hint = "weights and data belong into files of their own, named by `from`"
             raise DocumentError(Problem("too-large", found, Place(file), hint))
         with path.open("rb") as stream:
-            return stream.read(MOST_BYTES)
+            return stream.read(MOST_DOCUMENT_BYTES)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         hint = _near(path) if isinstance(error, FileNotFoundError) else ""
@@ -232,7 +232,7 @@ def headline(text: str) -> str:
     return re.sub(r"\s+", " ", " ".join(lines)).strip()
 
 
-def describe(value: Any) -> str:
+def described(value: Any) -> str:
     """Say what a value of a document is, for messages: `the text 'x'`, `a list`, `the number 3`."""
     if value is None:
         return "null"

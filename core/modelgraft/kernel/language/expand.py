@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelgraft.kernel.language import document
-from modelgraft.kernel.language.document import SECTIONS, Document, describe
+from modelgraft.kernel.language.document import SECTIONS, Document, described
 from modelgraft.kernel.language.interpolate import read_params, unused_params, user_place
 from modelgraft.kernel.language.overlay import given, overlay, override, without_dotted_keys
 from modelgraft.kernel.language.sections import Sections
-from modelgraft.kernel.language.shipped import find_shipped, shipped_graphs, shipped_names
+from modelgraft.kernel.language.shipped_graphs import find_shipped, shipped_graphs, shipped_names
 from modelgraft.kernel.language.subgraphs import Inlining
 from modelgraft.kernel.language.yaml_reader import Item
 from modelgraft.kernel.words.errors import Collector, DocumentError, GraphError, Place, Problem, choices, nearest
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 MOST_FILES_DEEP = 32  # graphs within graphs, and bases of bases
 MOST_NODES = 100_000  # graphs that place graphs twice grow exponentially
-ENDINGS = (".yaml", ".yml")
+GRAPH_ENDINGS = (".yaml", ".yml")
 
 
 def load_graph(
@@ -91,7 +91,7 @@ def _split_settings(params: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
 
 def _open(path_or_name: str | Path) -> Document:
     text = str(path_or_name)
-    if isinstance(path_or_name, Path) or text.endswith(ENDINGS):
+    if isinstance(path_or_name, Path) or text.endswith(GRAPH_ENDINGS):
         return document.read(Path(path_or_name))
     path = find_shipped(text)
     if path is None and not _exists(text):
@@ -210,7 +210,7 @@ class Expansion:
         return self.files[key]
 
     def _locate(self, text: str, origin: Origin, home: str, what: str) -> Path | None:
-        if not text.endswith(ENDINGS):
+        if not text.endswith(GRAPH_ENDINGS):
             if (path := find_shipped(text)) is None:
                 hint = f"{_near_shipped(text)} A file is named with its .yaml ending."
                 self.collector.add("no-such-graph", f"{what}: there is no shipped graph '{text}'", place=origin.place, hint=hint)
@@ -248,7 +248,7 @@ class Expansion:
 
     def _base(self, item: Item, chain: tuple[Path, ...]) -> Item | None:
         if not isinstance(item.value, str) or not item.value:
-            found = f"extends is {describe(item.value)}; wanted a file or the name of a shipped graph"
+            found = f"extends is {described(item.value)}; wanted a file or the name of a shipped graph"
             self.collector.add("wrong-type", found, place=item.at)
             return None
         base = self._read(item.value, Origin(item.layer, item.at), item.at.file, layer="base", what="extends")

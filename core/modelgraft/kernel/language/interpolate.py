@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from modelgraft.kernel.language.document import PARAM_KEYS, PARAM_TYPES, describe
+from modelgraft.kernel.language.document import PARAM_KEYS, PARAM_TYPES, described
 from modelgraft.kernel.language.overlay import given
 from modelgraft.kernel.language.yaml_reader import Item
 from modelgraft.kernel.words.errors import Collector, GraphError, Place, Problem, choices, nearest
@@ -17,7 +17,7 @@ from modelgraft.kernel.words.wording import option
 
 MOST_FILLED = 10_000_000  # characters and values that params may add to a document: params of params grow exponentially
 
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+NAME_PATTERN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 NAME_HINT = "names are letters, digits and _, and start with a letter or _"
 _FIELD = re.compile(r"\$\$\{|\$\{([^}]*)(\}?)")
 
@@ -98,7 +98,7 @@ class Scope:
     def _inside_text(self, param: Param, item: Item) -> str:
         if isinstance(param.value, (str, int, float)):
             return str(param.value).lower() if isinstance(param.value, bool) else str(param.value)
-        found = f"${{{param.name}}} stands inside a text, but its value is {describe(param.value)}"
+        found = f"${{{param.name}}} stands inside a text, but its value is {described(param.value)}"
         hint = f"set {param.name} to text or a number, or let ${{{param.name}}} stand alone"
         self.collector.add("wrong-type", found, place=item.place, hint=hint)
         return ""
@@ -136,10 +136,10 @@ def read_params(item: Item | None, values: Mapping[str, Value], collector: Colle
     declared: Mapping[str, Item] = item.value if item is not None and isinstance(item.value, dict) else {}
     scope = Scope(collector, frozenset(declared))
     if item is not None and not isinstance(item.value, dict):
-        collector.add("wrong-type", f"params is {describe(item.value)}; wanted a mapping of names to defaults", place=item.at)
+        collector.add("wrong-type", f"params is {described(item.value)}; wanted a mapping of names to defaults", place=item.at)
     for name in _read_after_each_other(declared, collector):
         entry = declared[name]
-        if NAME.fullmatch(name) is None:
+        if NAME_PATTERN.fullmatch(name) is None:
             collector.add("bad-name", f"the param '{name}' is no name", place=entry.at, hint=NAME_HINT)
             continue
         param = _param(name, entry, values.get(name), scope)
@@ -200,7 +200,7 @@ def _kind(name: str, form: Mapping[str, Item], default: Value | None, collector:
         if isinstance(kind, str) and kind in PARAM_TYPES:
             return kind
         hint = nearest(kind, PARAM_TYPES) if isinstance(kind, str) else ""
-        found = f"the type of the param '{name}' is {describe(kind)}; the types are: {', '.join(PARAM_TYPES)}"
+        found = f"the type of the param '{name}' is {described(kind)}; the types are: {', '.join(PARAM_TYPES)}"
         collector.add("wrong-type", found, place=form["type"].at, hint=hint)
         return "any"
     sample = default.value if default is not None else None
@@ -222,15 +222,15 @@ def _check(name: str, kind: str, value: Value, form: Mapping[str, Item], collect
     found, place = value.value, value.origin.place
     is_stray_bool = isinstance(found, bool) and kind in ("int", "float")
     if not isinstance(found, PARAM_TYPES[kind]) or is_stray_bool:
-        collector.add("wrong-type", f"the param '{name}' is {describe(found)}; wanted {kind}", place=place, hint=_quote_hint(kind, found))
+        collector.add("wrong-type", f"the param '{name}' is {described(found)}; wanted {kind}", place=place, hint=_quote_hint(kind, found))
         return
     allowed = form["choices"].plain() if "choices" in form else None
     if allowed is not None and not isinstance(allowed, list):
-        collector.add("wrong-type", f"choices of the param '{name}' is {describe(allowed)}; wanted a list", place=form["choices"].at)
+        collector.add("wrong-type", f"choices of the param '{name}' is {described(allowed)}; wanted a list", place=form["choices"].at)
     elif allowed is not None and found not in allowed:
         hint = nearest(str(found), map(str, allowed))
         collector.add(
-            "wrong-value", f"the param '{name}' is {describe(found)}; allowed: {', '.join(map(str, allowed))}", place=place, hint=hint
+            "wrong-value", f"the param '{name}' is {described(found)}; allowed: {', '.join(map(str, allowed))}", place=place, hint=hint
         )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from modelgraft.kernel.language.document import SECTIONS, describe
+from modelgraft.kernel.language.document import SECTIONS, described
 from modelgraft.kernel.language.yaml_reader import Item, read_yaml, scalar
 from modelgraft.kernel.words.errors import Collector, DocumentError, Place, choices, nearest, reading_order
 from modelgraft.kernel.words.graph import Origin, Value
@@ -124,7 +124,7 @@ def override(root: Item, changes: Iterable[tuple[str, Item]], collector: Collect
             collector.add("unknown-node", f"'{dotted}' changes the node '{parts[1]}', but there is none", place=item.at, hint=hint)
         elif (blocked := _blocked(root, parts)) is not None:
             where, there = blocked
-            collector.add("wrong-type", f"'{dotted}' changes a part of {where}, but that is {describe(there.value)}", place=item.at)
+            collector.add("wrong-type", f"'{dotted}' changes a part of {where}, but that is {described(there.value)}", place=item.at)
         else:
             root = overlay(root, _nested(root, parts, item), collector)._replace(place=root.place)
     return root

@@ -13,13 +13,13 @@ from modelgraft.kernel.language.document import (
     INPUT_KEYS,
     NODE_KEYS,
     NODE_RUNTIME_KEYS,
-    RESERVED,
+    RESERVED_NAMES,
     RUNTIME_KEYS,
     SUBGRAPH_KEYS,
     TOP_KEYS,
-    describe,
+    described,
 )
-from modelgraft.kernel.language.interpolate import NAME, NAME_HINT, Scope
+from modelgraft.kernel.language.interpolate import NAME_HINT, NAME_PATTERN, Scope
 from modelgraft.kernel.language.slips import space_hint
 from modelgraft.kernel.language.yaml_reader import Item
 from modelgraft.kernel.shelf.registry import Registry
@@ -57,7 +57,7 @@ class Sections:
 
     def wrong_type(self, item: Item, what: str, wanted: str, *, hint: str = "", node: str = "") -> None:
         """Note a value of another type than wanted."""
-        self.collector.add("wrong-type", f"{what} is {describe(item.value)}; wanted {wanted}", place=item.at, hint=hint, node=node)
+        self.collector.add("wrong-type", f"{what} is {described(item.value)}; wanted {wanted}", place=item.at, hint=hint, node=node)
 
     def keys(self, entries: Mapping[str, Item], known: Iterable[str], what: str, *, node: str = "") -> None:
         """Note the keys that are not known."""
@@ -69,10 +69,10 @@ class Sections:
 
     def name(self, name: str, item: Item, what: str) -> bool:
         """Whether this may be a name; a problem otherwise."""
-        if NAME.fullmatch(name) is None:
+        if NAME_PATTERN.fullmatch(name) is None:
             self.collector.add("bad-name", f"the {what} '{name}' is no name", place=item.at, hint=NAME_HINT)
-        elif name in RESERVED.get(what, {}):
-            found = f"no {what} may be called '{name}': beside the {what}s, that word stands for {RESERVED[what][name]}"
+        elif name in RESERVED_NAMES.get(what, {}):
+            found = f"no {what} may be called '{name}': beside the {what}s, that word stands for {RESERVED_NAMES[what][name]}"
             self.collector.add("bad-name", found, place=item.at, hint="give it another name")
         elif name == INPUTS and what == "node":
             self.collector.add("bad-name", "no node may be called 'inputs': that word addresses the inputs of the graph", place=item.at)
@@ -111,7 +111,7 @@ class Sections:
         match = _REF.fullmatch(filled.value) if isinstance(filled.value, str) else None
         if match is not None and not (match.group(1) == INPUTS and match.group(2) is None):
             return Ref(match.group(1), match.group(2) or "", item.place)
-        found = f"{what} is {describe(filled.value)}; wanted a port: node.port, node, or inputs.name"
+        found = f"{what} is {described(filled.value)}; wanted a port: node.port, node, or inputs.name"
         hint = "name the input: inputs.name" if filled.value == INPUTS else ""
         self.collector.add("bad-reference", found, place=item.at, hint=hint, node=node)
         return None

@@ -19,11 +19,11 @@ from modelgraft.kernel.language.slips import quote_hint, space_hint, space_hint_
 from modelgraft.kernel.words.errors import DocumentError, Place, Problem
 from modelgraft.kernel.words.graph import Value
 
-MOST_BYTES = 4 * 2**20  # a graph of 10,000 nodes takes about 1 MiB
+MOST_DOCUMENT_BYTES = 4 * 2**20  # a graph of 10,000 nodes takes about 1 MiB
 MOST_DEPTH = 100  # the language itself nests six levels; the rest is for values in `with`
 MOST_REPEATED = 10_000  # values that aliases may add: anchors of anchors grow exponentially
 
-Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # Any: the C parser has no type information
+YamlLoader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # Any: the C parser has no type information
 
 
 class Item(NamedTuple):
@@ -117,7 +117,7 @@ def _refuse_odd_breaks(text: str, file: str) -> None:
 
 
 def _events(text: str) -> Iterator[Any]:  # Any: event classes of PyYAML have no types
-    loader = Loader(text)
+    loader = YamlLoader(text)
     try:
         while loader.check_event():
             yield loader.get_event()

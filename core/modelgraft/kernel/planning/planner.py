@@ -14,9 +14,9 @@ from modelgraft.kernel.words.errors import InputError, choices, nearest
 from modelgraft.kernel.words.graph import INPUTS, Node, Ref, SolvedGraph
 from modelgraft.kernel.words.order import reach, topological
 from modelgraft.kernel.words.plan import Parameters, Plan, Step
-from modelgraft.kernel.words.sizes import EVERY, SIZES, named, sizes_of
+from modelgraft.kernel.words.sizes import EVERY_DEVICE, SIZES, named, sizes_of
 
-AUTO = {"backend": "torch", "device": "cpu", "dtype": "float32", "precision": "", "threads": ""}  # what "auto", and silence, mean
+UNSAID = {"backend": "torch", "device": "cpu", "dtype": "float32", "precision": "", "threads": ""}  # what "auto", and silence, mean
 FREE = "free"  # the lane of light code: it waits for nothing
 
 
@@ -50,7 +50,7 @@ class Placement:
         asked = (self.flags.get("max_memory"), whole.value if whole is not None else None, self.otherwise.get("max_memory"))
         limits = next((sizes_of(choice) for choice in asked if choice not in (None, "")), {})
         cards = [NOT_INSTALLED, *self.graph.graph.registry.backends.values()]
-        for device in sorted(limits.keys() - {EVERY, *devices}):
+        for device in sorted(limits.keys() - {EVERY_DEVICE, *devices}):
             if device == "auto" or not any(card.devices and card.takes(device) for card in cards):
                 raise InputError(f"max_memory names '{device}', which is no device; wanted: {SIZES}")
         return {named(device): size for device, size in limits.items()}
@@ -79,7 +79,7 @@ def plan(
     ends = _wanted(solved, wanted)
     needed = reach((ref.node for ref in ends.values() if not ref.is_input), lambda name: solved.nodes[name].feeders)
     order = topological({name: solved.nodes[name].feeders for name in needed})
-    placement = Placement(solved, asked or {}, {**AUTO, **(otherwise or {})})
+    placement = Placement(solved, asked or {}, {**UNSAID, **(otherwise or {})})
     for name in order:
         _check_weights(solved.nodes[name], placement, solved.graph.registry)
     steps: list[Step] = []

@@ -16,7 +16,7 @@ from modelgraft.kernel.words.errors import Place, PluginError, choices, nearest
 from modelgraft.kernel.words.kinds import Component
 from modelgraft.kernel.words.ports import Port, RecordKind
 
-SHIPPED = "modelgraft"  # the distribution whose plugins come first
+OWN_DISTRIBUTION = "modelgraft"  # the distribution whose plugins come first
 
 
 def _takes_all(port: Port, value: Any, types: Mapping[str, RecordKind]) -> None:  # noqa: ARG001 whoever reads records looks at them
@@ -76,7 +76,7 @@ class Plugin:
     @property
     def is_shipped(self) -> bool:
         """It comes with modelgraft."""
-        return normal(self.distribution) == SHIPPED
+        return normal(self.distribution) == OWN_DISTRIBUTION
 
 
 def normal(distribution: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-AUTO = "auto"  # a backend or a device that nobody has chosen
+UNCHOSEN = "auto"  # a backend or a device that nobody has chosen
 USUAL = "torch"  # the backend that "auto" means
 
 
@@ -31,11 +31,11 @@ class BackendCard:
     def takes(self, device: str) -> bool:
         """Whether a device is one of its kinds, with a number or without; whether this machine has it is not asked."""
         kind = re.sub(r":[0-9]{1,3}$", "", device)
-        return not self.devices or device in (AUTO, *self.devices) or (kind != "cpu" and kind in self.devices)
+        return not self.devices or device in (UNCHOSEN, *self.devices) or (kind != "cpu" and kind in self.devices)
 
     @property
     def devices_in_words(self) -> str:
         """The devices that it takes, such as "auto, cpu, cuda or cuda:1"."""
         numbered = [f"{kind}:1" for kind in self.devices if kind != "cpu"]
-        known = [AUTO, *self.devices, *numbered]
+        known = [UNCHOSEN, *self.devices, *numbered]
         return f"{', '.join(known[:-1])} or {known[-1]}"

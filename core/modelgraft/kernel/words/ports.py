@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 # dtype families: what a declared dtype accepts. `float` is any floating dtype, `int` any integer one.
-DTYPES: Mapping[str, frozenset[str]] = {
+DTYPE_FAMILIES: Mapping[str, frozenset[str]] = {
     "float": frozenset({"float16", "bfloat16", "float32", "float64"}),
     "int": frozenset({"int8", "uint8", "int16", "int32", "int64"}),
     "mask": frozenset({"bool"}),
@@ -261,13 +261,13 @@ def _parse_type(part: str, whole: str) -> PortType:
         raise PortSyntaxError(f"port type '{whole}': cannot read '{part}'; write e.g. image, float[batch tokens 768], list[text]")
     name, inner = match.groups()
     if inner is None:
-        if name in DTYPES and name not in BOTH:
+        if name in DTYPE_FAMILIES and name not in BOTH:
             raise PortSyntaxError(f"port type '{whole}': '{name}' needs axes, e.g. {name}[batch]")
         return Modality(name)
     if name == "list":
         return ListOf(_parse_type(inner.strip(), whole))
-    if name not in DTYPES:
-        raise PortSyntaxError(f"port type '{whole}': '{name}[...]' is no dtype; the dtypes are {', '.join(DTYPES)}")
+    if name not in DTYPE_FAMILIES:
+        raise PortSyntaxError(f"port type '{whole}': '{name}[...]' is no dtype; the dtypes are {', '.join(DTYPE_FAMILIES)}")
     axes = tuple(_parse_axis(word, whole) for word in inner.split())
     if axes.count(None) > 1:
         raise PortSyntaxError(f"port type '{whole}': only one '...' can be told apart")

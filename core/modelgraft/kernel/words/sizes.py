@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-EVERY = "*"  # among sizes by device: each device that is not named
+EVERY_DEVICE = "*"  # among sizes by device: each device that is not named
 SIZES = "a size such as 8GB or 500MiB, or one for each device: cpu=2GB,cuda:0=8GB"
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(?:([kmgt])(i?)b|b)?", re.IGNORECASE)
@@ -42,7 +42,7 @@ def sizes_of(found: object) -> dict[str, int]:
         if len(found) < len(pairs):
             raise ValueError(f"found a device twice; wanted: {SIZES}")
     if not isinstance(found, Mapping):
-        return {EVERY: bytes_of(found)}
+        return {EVERY_DEVICE: bytes_of(found)}
     if unnamed := [device for device in found if not isinstance(device, str) or not device]:
         raise ValueError(f"found the device {unnamed[0]!r}; wanted: {SIZES}")
     return {device: bytes_of(size) for device, size in found.items()}

@@ -1,12 +1,12 @@
 """What is said beyond what is wrong: where numbers come from, ways out, and what works but not as one may expect.
 
-The kernel finds problems and asks `Advice` for the rest (`kernel/checking/advice.py`); this is the advice of modelgraft, which
+The kernel finds problems and asks `Advice` for the rest (`kernel/checking/adviser.py`); this is the advice of modelgraft, which
 looks at what is installed and at what a run will need.
 """
 
 from __future__ import annotations
 
-from modelgraft.kernel.checking.advice import Advice
+from modelgraft.kernel.checking.adviser import Advice
 from modelgraft.tools.advice.facts import behind_fact, one_source
 from modelgraft.tools.advice.feeding import feeding
 from modelgraft.tools.advice.forecasts import forecasts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from modelgraft.kernel.words.backends import AUTO, USUAL
+from modelgraft.kernel.words.backends import UNCHOSEN, USUAL
 from modelgraft.kernel.words.errors import Place, Problem, choices
 from modelgraft.kernel.words.graph import GraphSpec, Node
 from modelgraft.kernel.words.source import NO_WEIGHTS_HINT
@@ -34,7 +34,7 @@ def _asked(graph: GraphSpec, node: Node, what: str) -> str | None:
 
 def _export(graph: GraphSpec, node: Node) -> Iterator[Problem]:
     backend = _asked(graph, node, "backend")
-    card = graph.registry.backends.get(backend or AUTO)
+    card = graph.registry.backends.get(backend or UNCHOSEN)
     if card is not None and card.fuses and node.component.module is not None and not node.component.exportable:
         found = f"{node.name}: {node.component.id} cannot be exported, and {backend} runs exports alone"
         hint = f"write runtime: {{backend: torch}} at {node.name}, or let it stay there with a warning: {option('fallback', 'torch')}"
@@ -44,12 +44,12 @@ def _export(graph: GraphSpec, node: Node) -> Iterator[Problem]:
 def _precision(graph: GraphSpec, node: Node) -> Iterator[Problem]:
     """As the planner refuses it, unless an option changes the backend or the precision."""
     backend = _asked(graph, node, "backend")
-    backend = USUAL if backend in (None, AUTO) else str(backend)
+    backend = USUAL if backend in (None, UNCHOSEN) else str(backend)
     precision = _asked(graph, node, "precision")
     what, wanted = ("precision", precision) if precision else ("dtype", _asked(graph, node, "dtype"))
     backends = graph.registry.backends
     known = backends[backend].precisions if backend in backends else ()
-    if node.component.module is None or not known or wanted in (None, AUTO, *known):
+    if node.component.module is None or not known or wanted in (None, UNCHOSEN, *known):
         return
     found = f"{node.name}: the {backend} backend has no {what} '{wanted}'; it has {choices(known)}"
     others = [name for name, card in backends.items() if wanted in card.precisions]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from modelgraft.tools.draw.folding import clusters, fold
+from modelgraft.tools.draw.legends import draw_dot, draw_mermaid
 from modelgraft.tools.draw.page import page
 from modelgraft.tools.draw.picture import Picture, picture
 from modelgraft.tools.draw.png import draw_png
 from modelgraft.tools.draw.spent import Spent, lay_over, read_spent, spent_of
 from modelgraft.tools.draw.vector import draw_svg
-from modelgraft.tools.draw.words import draw_dot, draw_mermaid
 
 __all__ = ["FORMATS", "Picture", "Spent", "clusters", "draw_png", "draw_svg", "fold", "lay_over", "picture", "read_spent", "spent_of"]
 

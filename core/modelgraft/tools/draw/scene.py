@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from modelgraft.tools.draw.folding import ancestors, clusters, home_of
-from modelgraft.tools.draw.layout import Placed, place
 from modelgraft.tools.draw.picture import Arrow, Box, Picture
+from modelgraft.tools.draw.places import Placed, place
 from modelgraft.tools.draw.styles import LINE_PX, NAME_PX, PORT_PX, text_width
 
 PAD = 14.0  # between the words of a box and its edge

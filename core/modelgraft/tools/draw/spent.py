@@ -16,7 +16,7 @@ MOST_BYTES = 256 * 2**20  # of a file of a run: its outputs stand in it too
 CACHED = "from the cache"
 
 
-class Ran(Protocol):
+class NodeRan(Protocol):
     """A result, as far as drawings look at it."""
 
     @property
@@ -50,7 +50,7 @@ class Spent:
         return sum(self.seconds.values())
 
 
-def spent_of(result: Ran) -> Spent:
+def spent_of(result: NodeRan) -> Spent:
     """What a result tells."""
     return _spent(result.timings, result.cached, "the result")
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from modelgraft.engine.backend import Call
+from modelgraft.engine.inplace import Tell
 from modelgraft.kernel.words.graph import Node
 from modelgraft.kernel.words.ports import Tensor
 
 NAN, INFINITY = "NaN", "infinity"
-
-Call = Callable[..., Any]
-Tell = Callable[[str, bool], None]  # (what was found, whether it is so in every run)
 
 
 def gives_floats(node: Node) -> bool:
