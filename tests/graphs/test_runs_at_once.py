@@ -1,4 +1,4 @@
-"""Real graphs in several runs at once: to the last bit what they give one after another, on both backends."""
+"""Real graphs in several runs at once: what they give one after another, on both backends."""
 
 from __future__ import annotations
 
@@ -32,9 +32,15 @@ def answers(result: mg.Result) -> tuple[list[str], torch.Tensor]:
     return result["text"], result["llm.logits"]
 
 
+@pytest.mark.parametrize("is_kept", [False, True], ids=["read anew", "conversations kept"])
 @pytest.mark.parametrize("backend", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
-def test_runs_at_once_equal_runs_one_after_another(folder, backend):
-    """Encoder, Q-Former and projection, fused on onnx, and a language model that samples, with its cache in memory of its own."""
+def test_runs_at_once_equal_runs_one_after_another(folder, backend, is_kept, monkeypatch):
+    """Encoder, Q-Former and projection, fused on onnx, and a language model that samples, with its cache in memory of its own.
+
+    To the last bit where every prompt is read as a whole; up to rounding where a prompt goes on from whichever conversation began alike.
+    """
+    if not is_kept:
+        monkeypatch.setattr("modelgraft.loops.prefixes.SHORTEST", 10**9)
     params = {"checkpoint": str(folder), "max_new_tokens": 6, "nodes.llm.with.temperature": 1.3, "nodes.llm.with.min_new_tokens": 6}
     graph = mg.load("blip2", params=params)
     wanted = ["text", "llm.logits"]
@@ -65,6 +71,7 @@ def test_runs_at_once_equal_runs_one_after_another(folder, backend):
     assert found.keys() == alone.keys()
     for key, (texts, logits) in alone.items():
         assert found[key][0] == texts, key
-        assert torch.equal(found[key][1], logits), key
+        scale = logits.abs().max().item()
+        assert (found[key][1] - logits).abs().max().item() <= (1e-5 * scale if is_kept else 0.0), key
     assert len(set.union(*heard.values())) == THREADS * RUNS
     assert len({tuple(texts) for texts, _ in alone.values()}) > THREADS, "runs that differ"
