@@ -143,7 +143,7 @@ class Placing:
         also="'auto' is the first GPU, else the CPU.",
     )  # fmt: skip
     dtype: str | None = option(
-        None, "The dtype to run in, such as bfloat16; --precision goes over it.", flag="--dtype T", on=(*RUNS, "plan"), runtime="dtype"
+        None, "The dtype to run in, such as bfloat16; a precision goes over it.", flag="--dtype T", on=(*RUNS, "plan"), runtime="dtype"
     )
     precision: str | None = option(
         None,
