@@ -117,3 +117,15 @@ def test_media_are_mapped(run):
     rows = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
     assert [row["y"]["frames"] if "y" in row else None for row in rows] == [5, None, 1]
     assert "there is no file 'none.gif'" in rows[1]["error"]
+
+
+def test_a_folder_of_frames_is_mapped_as_one_record(run):
+    """And a map is not resumed when a frame in it is another."""
+    Path("frames").mkdir()
+    for index in range(3):
+        Image.new("RGB", (8, 6), (index, 0, 0)).save(f"frames/{index}.png")
+    assert run("map", "video.yaml", "frames", "--out", "out.jsonl")[0] == 0
+    assert [json.loads(line)["y"]["frames"] for line in Path("out.jsonl").read_text().splitlines()] == [3]
+    assert run("map", "video.yaml", "frames", "--out", "out.jsonl", "--resume")[0] == 0
+    Image.new("RGB", (8, 6), (99, 0, 0)).save("frames/1.png")
+    assert run("map", "video.yaml", "frames", "--out", "out.jsonl", "--resume")[0] != 0

@@ -99,8 +99,9 @@ def _refuse_unreadable(path: Path) -> None:
 def _digest_of(files: tuple[Path, ...]) -> str:
     """A digest of the names and contents of files."""
     state = hashlib.sha256()
-    for path in files:
-        name = path.name.encode("utf-8", "surrogateescape") if len(files) > 1 else b""
+    whole = [inner for path in files for inner in (sorted(path.iterdir()) if path.is_dir() else (path,))]  # a folder of frames is a record
+    for path in whole:
+        name = path.name.encode("utf-8", "surrogateescape") if len(whole) > 1 else b""
         try:
             state.update(b"%d %s %d " % (len(name), name, path.stat().st_size))
             with path.open("rb") as file:
