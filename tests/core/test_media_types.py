@@ -335,6 +335,54 @@ def test_an_mp4_whose_table_of_contents_comes_first_is_looked_at_too(tmp_path):
         given("video", str(path))
 
 
+@pytest.mark.parametrize(("container", "codec"), [("matroska", "libx264"), ("webm", "libvpx"), ("avi", "mpeg4"), ("mpeg", "mpeg2video")])
+def test_films_of_other_kinds(tmp_path, container, codec):
+    """By what is in them, whatever they are called."""
+    import av
+
+    path = tmp_path / "film"
+    with av.open(str(path), "w", format=container) as out:
+        stream = out.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32, 16, "yuv420p"
+        for frame in numpy.broadcast_to(numpy.uint8([0, 90, 180])[:, None, None, None], (3, 16, 32, 3)):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(numpy.ascontiguousarray(frame), format="rgb24")))
+        out.mux(stream.encode())
+    found = record("video", str(path))
+    assert [round(float(frame.mean()) / 90) for frame in found.frames] == [0, 1, 2]
+    assert found.times_s == pytest.approx([0, 0.04, 0.08], abs=2e-3)
+    if container != "mpeg":  # which states no length anywhere
+        path.write_bytes(path.read_bytes()[:-40])
+        with pytest.raises(InputError, match="is cut: it says that it has"):
+            given("video", str(path))
+
+
+@pytest.mark.parametrize(("matrix", "turns"), [((0, 1, -1, 0), -1), ((0, -1, 1, 0), 1), ((-1, 0, 0, -1), 2)])
+def test_a_film_of_a_phone_is_upright(tmp_path, matrix, turns):
+    """As its track says how it is to be shown: by the matrix of ISO 14496-12, 8.3.2, a quarter to the right, to the left, and a half."""
+    frame = numpy.zeros((16, 32, 3), numpy.uint8)
+    frame[:8, :16] = 250  # the upper left
+    written(mg.Video(numpy.stack([frame] * 3), 10.0), tmp_path / "a.mp4")
+    content = bytearray((tmp_path / "a.mp4").read_bytes())
+    at = content.index(b"tkhd") + 44  # behind its version, times, number, duration, layer, group and volume
+    a, b, c, d = (number * 0x10000 for number in matrix)
+    content[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 0x40000000)
+    found = record("video", bytes(content)).frames[1]
+    wanted = numpy.rot90(frame, k=turns)
+    assert found.shape == wanted.shape
+    assert numpy.abs(found.astype(int) - wanted).mean() < 10
+
+
+def test_only_the_file_that_is_named_is_opened(tmp_path):
+    """A playlist is no video: its decoder would open what it names."""
+    written(film(), tmp_path / "secret.mp4")
+    secret = tmp_path / "secret.mp4"
+    for text in (f"ffconcat version 1.0\nfile {secret}\n", f"#EXTM3U\n#EXTINF:2,\nfile://{secret}\n#EXT-X-ENDLIST\n"):
+        for value in (text.encode(), tmp_path / "a.mp4"):
+            (tmp_path / "a.mp4").write_text(text)
+            with pytest.raises(InputError, match="is no video that can be read"):
+                given("video", value)
+
+
 # -- depth and heat -----------------------------------------------------------------------------------------------------
 
 

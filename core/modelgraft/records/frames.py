@@ -26,6 +26,11 @@ VIDEO_SECONDS = 3_600.0  # decoding more takes minutes
 VIDEO_BYTES = 2**30  # of decoded frames: 170 of 1080 lines, 7,000 of 224 x 224
 GIF_STEP_MS = 10  # what the times of a GIF are counted in
 STILL_MS = 100  # how long browsers show a frame that states no time
+# Containers that hold their own pictures: a playlist, a list of pieces or a session would have its decoder open other files and addresses.
+ALONE = {
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,ogg,wav,mp3,flac",
+    "protocol_whitelist": "none",
+}
 Timed = tuple[float, Any]  # (seconds from the beginning, uint8[height width 3])
 
 
@@ -164,7 +169,7 @@ def _of_film(stream: IO[bytes], label: str) -> Iterator[Timed]:
     import numpy
 
     try:
-        container = av.open(stream, mode="r")
+        container = av.open(stream, mode="r", options=ALONE)
     except Exception as error:
         raise InputError(f"{label} is no video that can be read ({_why(error)}); wanted: mp4, mov, mkv, webm, avi, gif, webp") from error
     with container:
