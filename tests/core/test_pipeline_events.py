@@ -150,3 +150,25 @@ def test_a_stream_raises_what_the_run_raises(tmp_path):
     """After the events that came before it."""
     with shouting(tmp_path) as pipeline, pytest.raises(mg.InputError, match="input 'x' is missing"):
         list(pipeline.stream())
+
+
+@pytest.mark.parametrize("reads", ["to the end", "to the result"])
+def test_the_thread_of_a_stream_is_over_when_its_result_was_read(tmp_path, monkeypatch, reads):
+    """It lets go of tensors as it ends; a process that ends meanwhile would be aborted by torch."""
+    with shouting(tmp_path) as pipeline:
+        run = pipeline._run
+
+        def ends_late(*words):
+            try:
+                return run(*words)
+            finally:
+                time.sleep(0.3)
+
+        monkeypatch.setattr(pipeline, "_run", ends_late)
+        events = pipeline.stream(x="a")
+        if reads == "to the end":
+            assert list(events)[-1].kind == "result"
+        else:
+            assert next(event for event in events if event.kind == "result")
+            del events
+        assert not [thread for thread in threading.enumerate() if thread.name == "modelgraft-stream"]

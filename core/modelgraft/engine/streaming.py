@@ -76,7 +76,8 @@ def _read(run: Run, events: Events, work: Callable[[], Result]) -> Generator[Eve
     """Give the events of a run as they happen, and its result as the last one.
 
     Raises what the run raised, after the events that came before. Closing the generator stops the run; so does Ctrl-C, which
-    raises Cancelled from KeyboardInterrupt.
+    raises Cancelled from KeyboardInterrupt. When the last event has been read the thread is over: one that still let go of tensors
+    while the process ends would end it by an abort.
     """
 
     def start() -> None:
@@ -86,7 +87,7 @@ def _read(run: Run, events: Events, work: Callable[[], Result]) -> Generator[Eve
             events.put(error)
 
     thread = threading.Thread(target=start, name="modelgraft-stream", daemon=True)
-    is_over = False
+    is_over = was_waited_for = False
     try:
         thread.start()
         while not is_over:
@@ -98,11 +99,12 @@ def _read(run: Run, events: Events, work: Callable[[], Result]) -> Generator[Eve
     except KeyboardInterrupt as error:
         run.cancelled.set()
         thread.join(LEAVE_S)
-        is_over = True  # or given up: it was waited for
+        was_waited_for = True  # it is over, or given up
         raise _stopped(events) from error
     finally:
         if not is_over:
             run.cancelled.set()
+        if not was_waited_for and thread.ident is not None and thread is not threading.current_thread():
             thread.join(LEAVE_S)
 
 
