@@ -127,6 +127,19 @@ def test_nodes_that_share_weights_count_once_and_go_one_by_one(tmp_path):
         assert {row.what: row.measured for row in pipeline.memory.rows} == {"a": ONE, "b": ONE, "c": ONE}
 
 
+def test_adapters_are_measured_with_their_host_and_shared_weights_once(tmp_path):
+    """The adapter is the node's own, and what it is grafted into the other's too."""
+    pytest.importorskip("peft")
+    lora = {"use": "adapter/lora", "with": {"rank": 4, "targets": ["linear_1", "linear_2"]}}
+    plain = {"use": "projector/mlp", "with": {"hidden_features": WIDTH, "out_features": WIDTH}, "in": {"x": "inputs.x"}}
+    nodes = {"a": {**plain, "lazy": True}, "b": {"use": "projector/mlp", "share": "a", "in": {"x": "a"}, "adapters": [lora]}}
+    added = 2 * (4 * WIDTH + WIDTH * 4) * 4  # two layers, two low-rank matrices each, in float32
+    with mg.open(graph(tmp_path, nodes, {"y": "b"}), cache_bytes=0) as pipeline:
+        pipeline.run(x=X)
+        assert {row.what: row.measured for row in pipeline.memory.rows} == {"a": 2 * ONE, "b": 2 * ONE + added}
+        assert pipeline.memory.taken == {"cpu": 2 * ONE + added}
+
+
 def test_branches_side_by_side_wait_for_room(tmp_path):
     """A node in use is not let go of; who needs its room waits until it is done."""
     nodes = {f"n{index}": linear("inputs.x", lazy=True) for index in range(4)}
@@ -205,7 +218,7 @@ def test_what_measures_more_than_was_planned_makes_room_or_is_told(tmp_path):
     with opened(tmp_path, [Code], nodes, **ends, hooks=torch_alone, max_memory="1MiB", device="cpu") as pipeline:
         result = pipeline.run(x="hm")
         assert pipeline.memory.taken == {"cpu": SIZE}
-    assert "a takes 5 MiB on cpu, 0 B were planned: 5 MiB are held there, and 1 MiB may be" in " ".join(result.warnings)
+    assert "a: it takes 5 MiB on cpu, 0 B were planned: 5 MiB are held there, and 1 MiB may be" in " ".join(result.warnings)
 
 
 def test_memory_is_a_table(tmp_path):

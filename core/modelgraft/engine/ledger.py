@@ -37,7 +37,7 @@ class Holding:
     device   that it was meant for
     blocks   bytes by the memory that it holds
     let_go   frees it; None: it stays until it is released
-    planned  the bytes that were expected;  is_measured  whether `blocks` are what was found
+    planned  the bytes that were expected, None where nobody knew;  is_measured  whether `blocks` are what was found
     """
 
     __slots__ = ("_ledger", "blocks", "device", "is_gone", "is_measured", "let_go", "planned", "uses", "what")
@@ -45,7 +45,7 @@ class Holding:
     def __init__(self, ledger: Ledger, what: str, blocks: Mapping[Block, int], let_go: LetGo | None) -> None:
         self._ledger, self.what, self.blocks, self.let_go = ledger, what, blocks, let_go
         self.device = next(iter(blocks))[0]
-        self.planned = sum(blocks.values())
+        self.planned: int | None = sum(blocks.values())
         self.is_measured, self.uses, self.is_gone = False, 0, False
 
     @property
@@ -131,14 +131,14 @@ class Ledger:
                 self._changed.notify_all()
 
     def settle(self, held: Holding) -> str:
-        """Make room afterwards for what measured more than was planned; gives what is over the limit even so, in words."""
+        """Make room afterwards for what measured more than was planned; gives what is over the limit even so, in words about it."""
         for device in {device for device, _ in held.blocks}:
             while (most := self.limit(device)) is not None and self.taken(device) > most:
                 with self._changed:
                     going = next((one for one in self._holdings.values() if one is not held and one.may_go and one.on(device)), None)
                     if going is None:
                         return (
-                            f"{held.what} takes {in_bytes(held.on(device))} on {device}, {in_bytes(held.planned)} were planned: "
+                            f"it takes {in_bytes(held.on(device))} on {device}, {in_bytes(held.planned)} were planned: "
                             f"{in_bytes(self.taken(device))} are held there, and {in_bytes(most)} may be"
                         )
                     self.release(going)

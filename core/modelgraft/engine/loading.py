@@ -229,6 +229,7 @@ class Loader:
         let_go = None if self.stays(node) else partial(self._let_go, node, "another needs its room")
         held = self.ledger.hold(node.name, planned, step.device, let_go, check=_check_run)
         held.take()
+        held.planned = None if step.bytes is None else planned
         return held
 
     def _keep(self, node: Node, loaded: Loaded, held: Holding | None, blocks: Mapping[Block, int]) -> None:

@@ -75,7 +75,7 @@ def _aligned(text: str, column: int, widths: Sequence[int]) -> str:
 def memory_of(ledger: Ledger, steps: Iterable[Step]) -> Memory:
     """What a ledger holds, with the steps that are not loaded."""
     holdings = ledger.holdings()
-    rows = [row for held in holdings if held.planned or held.is_measured for row in _rows(held)]
+    rows = [row for held in holdings if held.planned != 0 or held.is_measured for row in _rows(held)]
     there = {held.what for held in holdings}
     missing = [step for step in steps if step.node.name not in there and step.parameters.total != 0]
     rows += [MemoryRow(step.node.name, named(step.device), step.bytes, None, "not loaded") for step in missing]
