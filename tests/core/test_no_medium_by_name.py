@@ -41,7 +41,7 @@ ELSEWHERE: dict[str, dict[str, str]] = {
     "label": {
         "events.py": "what a step is called",
         "live.py": "what a step is called",
-        "overwriting.py": "a file of checkpoints is called so",
+        "own_files.py": "a file of checkpoints is called so",
     },
     "depth": {"config_rules.py": "a key of configs: the number of layers", "recorded.py": "a key of configs: the number of layers"},
 }
