@@ -52,6 +52,7 @@ def component(  # noqa: PLR0913 all that a declaration may say
     exportable: bool = False,
     loop: str | None = None,
     parts: Mapping[str, Ports] | None = None,
+    taps: tuple[str, ...] = (),
     hosts: tuple[str, ...] = (),
     cache: bool | None = None,
     random: bool = False,
@@ -79,7 +80,7 @@ def component(  # noqa: PLR0913 all that a declaration may say
             config.declared_parts = dict(parts)
         subject.__component__ = Component(
             id, kind, config, summary, version, module, load, function, exportable, loop, hosts,
-            cache if cache is not None else function is None, random, "", keywords, shared,
+            cache if cache is not None else function is None, random, "", keywords, shared=shared, taps=taps,
         )  # fmt: skip
         return subject
 

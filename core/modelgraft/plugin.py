@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.engine.driving import driving as driving
     from modelgraft.engine.driving import is_driven as is_driven
     from modelgraft.engine.driving import loop_of as loop_of
+    from modelgraft.engine.driving import owner_of as owner_of
     from modelgraft.engine.ledger import Holding as Holding
     from modelgraft.engine.ledger import Ledger as Ledger
     from modelgraft.engine.measuring import note_memory as note_memory
@@ -270,6 +271,7 @@ _HOMES = {
     "open_named": "records.opening",
     "option": "kernel.words.wording",
     "own": "records.owning",
+    "owner_of": "engine.driving",
     "parameters_without_memory": "engine.modules.building",
     "parity_of": "engine.parity",
     "placed": "engine.modules.calling",
@@ -408,6 +410,7 @@ __all__ = [
     "open_named",
     "option",
     "own",
+    "owner_of",
     "parameters_without_memory",
     "parity_of",
     "placed",

@@ -224,7 +224,13 @@ def test_fields_become_ports():
         "image": "float[batch 9 28]",
         "text": "text | label | conversation | float[batch text_tokens 28]",
     }
-    assert {name: str(port) for name, port in node.out_ports.items()} == {"text": "text", "logits": "float[batch 50]"}
+    assert {name: str(port) for name, port in node.out_ports.items()} == {
+        "text": "text",
+        "logits": "float[batch 50]",
+        "ids": "int64[batch new]",
+        "logprobs": "float[batch new]",
+        "states": "float[batch 1 positions 28]",
+    }
 
 
 def test_embeddings_of_another_size_are_refused(tmp_path):

@@ -74,6 +74,7 @@ class Loaded:
     warnings    what a user must know about the load: random weights, a dtype that was changed
     keeps       what must live as long as the node, such as weights that other pipelines may share
     loop        of a driven component, what goes around its parts
+    giving      of a component with taps, the call that gives these outputs: `call` gives those of the node that was loaded
     is_shared   runs may call it at the same time; False: it holds something during a call, such as memory of a session
     """
 
@@ -84,6 +85,12 @@ class Loaded:
     warnings: tuple[str, ...] = ()
     keeps: Any = None  # Any: the backend's own
     loop: Loop | None = None
+    giving: Callable[[frozenset[str]], Callable[..., Any]] | None = None
+
+    def call_for(self, node: Node) -> Callable[..., Any]:
+        """What gives the outputs that a node has in a plan."""
+        return self.call if self.giving is None else self.giving(frozenset(node.out_ports))
+
     is_shared: bool = True
 
 

@@ -80,7 +80,7 @@ class Binding:
         """
         node, loader = job.step.node, self.loader
         tell_odd = partial(self._tell_odd, job)
-        call = listed(loader.load(job.step).call if loader.stays(node) else self._when_needed(job), node)
+        call = listed(loader.load(job.step).call_for(node) if loader.stays(node) else self._when_needed(job), node)
         call = apart(call, node, habits=self.habits, is_watched=is_checked, is_strict=self.opening.debug, tell=tell_odd)
         if node.name not in self.looked_at and gives_floats(node):
             call = looked_at_once(call, node, seen=self.looked_at, state=lambda: loader.state(job.step), tell=tell_odd)

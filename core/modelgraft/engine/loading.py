@@ -92,7 +92,7 @@ class Loader:
         """Call a node that may be let go of: it stays for as long as the call takes."""
         loaded, held = self._taken(step)
         try:
-            return loaded.call(*arguments)
+            return loaded.call_for(step.node)(*arguments)
         finally:
             del loaded  # or letting go of it would not free it
             if held is not None:

@@ -11,6 +11,7 @@
     sampling   logits -> tokens
     beams      beam search
     reading    tokens -> text, piece by piece
+    taps       what is noted of an answer while it is written
     loop       all of it together: `generate`
 
 Only `settings` and `driven` may be imported without torch.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from modelgraft.loops.reading import Decode, Reader
 from modelgraft.loops.sampling import chooser
 from modelgraft.loops.scoring import ScoresAsked, Scoring
 from modelgraft.loops.settings import Settings
+from modelgraft.loops.taps import Taps
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +26,13 @@ class Answers:
     ids     the new tokens, an end token included
     texts   the new text: special tokens left out, cut before the first stop string
     logits  float[batch vocab]: the decoder's own logits for the first token, before any rule
+    taps    what else was asked for
     """
 
     ids: list[list[int]]
     texts: list[str]
     logits: Tensor
+    taps: Taps
 
 
 def _nothing() -> None:
@@ -46,6 +49,7 @@ def generate(  # noqa: PLR0913 what is asked, and who watches
     read: Sequence[Sequence[int]] | None = None,
     seed: int = 0,
     conditions: Any = None,
+    taps: Collection[str] = (),
     check: Callable[[], None] = _nothing,
     emit: Callable[[int, str], None] | None = None,
 ) -> Answers:
@@ -56,6 +60,7 @@ def generate(  # noqa: PLR0913 what is asked, and who watches
     said     the tokens of each prompt, for rules about what was said and for the random numbers; None: unknown
     read     the tokens that an encoder has read, for rules about what was read: `max_length` and `min_length` then count from `said`.
              None: the prompts are what was read, and what these count from
+    taps     what to note of each token that is written, in the same pass: "logprobs", "states"
     check    called before every step; raises to stop
     emit     takes (row, piece of text) as answers grow; pieces of one row join to its text
 
@@ -67,18 +72,23 @@ def generate(  # noqa: PLR0913 what is asked, and who watches
     room = _room(settings, sizes)
     readers = [Reader(decode, stop=settings.stop, emit=_emitter(emit, row)) for row in range(len(prompts))]
     check()
-    session = decoder.start(prompts, conditions=conditions, room=room)
+    has_beams, notes = settings.beams > 1, Taps(len(prompts), taps)
+    more = notes.reads_on and not has_beams  # the last token is read as well
+    session = decoder.start(prompts, conditions=conditions, room=room + more, states=more)
     try:
         first = session.logits.clone()
         if room == 0:
             ids: list[list[int]] = [[] for _ in prompts]
-        elif settings.beams > 1:
+        elif has_beams:
             ids = beams.search(session, settings, asked=asked, decode=decode, check=check)
         else:
-            ids = _write(session, settings, asked, readers, seed=seed, check=check)
+            ids = _write(session, settings, asked, readers, notes, seed=seed, check=check)
     finally:
         session.close()
-    return Answers(ids, [reader.finish(answer) for reader, answer in zip(readers, ids, strict=True)], first.float())
+    if has_beams and notes.wanted:
+        session = decoder.start(prompts, conditions=conditions, room=room + 1, states=notes.reads_on)
+        notes.read_again(session, ids, check=check)
+    return Answers(ids, [reader.finish(answer) for reader, answer in zip(readers, ids, strict=True)], first.float(), notes)
 
 
 def _room(settings: Settings, sizes: Sequence[int]) -> int:
@@ -95,6 +105,7 @@ def _write(
     settings: Settings,
     asked: Sequence[ScoresAsked],
     readers: Sequence[Reader],
+    notes: Taps,
     *,
     seed: int,
     check: Callable[[], None],
@@ -112,12 +123,19 @@ def _write(
         chosen: list[int] = tokens.tolist()
         for row in running:
             ids[row].append(chosen[row])
+        written = running
+        if notes.wanted:
+            notes.note_logits(logits, tokens, written)
         running = [row for row in running if not (readers[row].add(chosen[row]) or chosen[row] in ends) and length + 1 < limits[row]]
-        if not running:
+        if not running and not notes.reads_on:
             break
         check()
         scoring.note(tokens)
         logits = session.step(tokens)
+        if notes.reads_on:
+            notes.note_states(session, written)
+            if not running:
+                break
     return ids
 
 

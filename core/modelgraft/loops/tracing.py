@@ -29,6 +29,11 @@ class Tracer(Protocol):
         """Whether its graphs are to compute in float16."""
         ...
 
+    @property
+    def variant(self) -> str:
+        """Which of its exports is wanted: see `Assembling.variant`."""
+        ...
+
     def trace(
         self, module: torch.nn.Module, example: tuple[Any, ...], name: str, *, sizes: Any, inputs: Sequence[str], outputs: Sequence[str]
     ) -> None:
@@ -189,6 +194,11 @@ class Assembling(Loop):
 
     script: ClassVar[str] = ""
 
+    @classmethod
+    def variant(cls, config: Any, wanted: frozenset[str]) -> str:  # noqa: ARG003 most have one export
+        """Which export the wanted outputs need, where one that gives all of them costs more; "": the plain one, which others contain."""
+        return ""
+
     @abstractmethod
     def assemble(self, opened: Opened) -> Mapping[str, Any]:
         """The parts, as `Driven.parts` gives those in torch."""
@@ -200,6 +210,6 @@ class Assembling(Loop):
         ...
 
     @abstractmethod
-    def rehearse(self, parts: Mapping[str, Any], case: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def rehearse(self, parts: Mapping[str, Any], case: tuple[Tensor, ...], *, variant: str) -> tuple[Tensor, ...]:
         """Call the parts as a run would, and give what must be alike in torch and exported; logits where parts write."""
         ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -80,7 +80,14 @@ def _driven(loaded: Loaded, context: LoadContext) -> Loaded:
             _gate(entries[name], shape, context)
         except ExportError as error:
             raise ExportError(f"its part {name}: {error}") from error
-    return replace(loaded, call=in_torch(driving(loaded.loop, entries, node), context), bind=_binding(loaded, entries.values()))
+    loop = loaded.loop
+
+    def giving(wanted: frozenset[str]) -> Callable[..., Any]:
+        return in_torch(driving(loop, entries, wanted), context)
+
+    has_taps = loaded.giving is not None
+    made = replace(loaded, call=giving(frozenset(node.out_ports)), giving=giving if has_taps else None)
+    return replace(made, bind=_binding(loaded, entries.values()))
 
 
 def _gate(entry: Compiled, shape: _Shape, context: LoadContext) -> Parity:

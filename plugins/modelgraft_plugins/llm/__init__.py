@@ -2,7 +2,14 @@
 
 Both take a prompt template. Each `{field}` of it becomes an input port, in the order in which the fields appear, and takes a
 text (also a label), a conversation, or embeddings `float[batch <field>_tokens hidden_size]`; `{field:729}` takes exactly 729
-embeddings. Outputs: `text` (the new text, special tokens removed) and `logits` (of the first new token, float32).
+embeddings. Outputs: `text` (the new text, special tokens removed) and `logits` (of the first new token, float32); and three taps,
+which exist when somebody reads them, and cost nothing otherwise:
+- `ids` int64[batch new]: the tokens of the answers, end tokens too; shorter ones are filled up with -1.
+- `logprobs` float[batch new]: their log-probabilities by the model alone, before any rule or temperature; filled up with 0.
+- `states` float[batch layers positions width]: hidden states at the tokens' own positions, what the model makes of each once it has read
+  it, the last one too. `states: {layers: [-1], at: written}` in `with` says which: of layers, 0 are the embeddings and -1 is what the
+  head reads; `at: ["[RET]"]` gives those of such tokens alone, in their order, as many as the answer holds (count them in `ids`); filled
+  up with 0. In the same pass; of beams, whose states come and go, the answers are read once more. On onnx they are another export.
 
     llm:
       use: llm/causal
@@ -48,7 +55,7 @@ from pydantic import Field, model_validator
 from modelgraft.plugin import Ports, SolvedNode, component, hookimpl, port
 from modelgraft_plugins.llm import starts
 from modelgraft_plugins.llm.classes import CAUSAL, CROSSING, SPEECH, refuse_unknown
-from modelgraft_plugins.llm.config import OUTPUTS, LanguageConfig, model_of, unheeded_model, values_of
+from modelgraft_plugins.llm.config import OUTPUTS, TAPS, LanguageConfig, model_of, unheeded_model, values_of
 from modelgraft_plugins.llm.context import review_chat, review_context
 from modelgraft_plugins.llm.gated import GatedCrossAttention
 from modelgraft_plugins.llm.known import family_of, head_is_tied
@@ -64,6 +71,7 @@ if TYPE_CHECKING:
     module="modelgraft_plugins.llm.causal:Causal",
     exportable=True,
     loop="modelgraft_plugins.llm.writer:CausalWriter",
+    taps=TAPS,
     random=True,
     shared=False,  # a decoder keeps what it has read, and conditions stand on its layers while it writes
     keywords=("decoder", "chat", "vlm"),
@@ -102,6 +110,7 @@ class CausalConfig(LanguageConfig):
     def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
         """Compare what is known of the prompt, and the longest answer, with the context; look for the chat template that is wanted."""
         yield from self.uneven(node)
+        yield from self.without_layers(node)
         yield from review_context(self, node)
         yield from review_chat(self, node)
 
@@ -112,6 +121,7 @@ class CausalConfig(LanguageConfig):
     module="modelgraft_plugins.llm.seq2seq:Seq2Seq",
     exportable=True,
     loop="modelgraft_plugins.llm.writer:Seq2SeqWriter",
+    taps=TAPS,
     random=True,
     shared=False,
     keywords=("t5", "whisper"),
@@ -193,6 +203,7 @@ class Seq2SeqConfig(LanguageConfig):
     def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
         """The context of the decoder holds its start tokens and the answer; the encoder has no fixed limit."""
         yield from self.uneven(node)
+        yield from self.without_layers(node)
         limit, start = self.max_position_embeddings, len(self.decoder_prompt) or self._start_length()
         if limit is not None and start + self.reserved > limit:
             written = f"{node.name} begins with {start} tokens and writes {self.max_new_tokens:,} (max_new_tokens)"

@@ -75,7 +75,12 @@ class Causal(LanguageModel):
         facts = self._plain.facts
         ends = facts["eos_token_id"]
         end_ids = list(ends) if isinstance(ends, list) else [ends]
-        return {"vocabulary": facts["vocab_size"], "end_ids": end_ids, "start_id": facts.get("pad_token_id")}
+        return {
+            "vocabulary": facts["vocab_size"],
+            "state_width": facts["hidden_size"],
+            "end_ids": end_ids,
+            "start_id": facts.get("pad_token_id"),
+        }
 
     def embed(self, ids: Tensor) -> Tensor:
         """See LanguageModel.embed."""
@@ -92,10 +97,10 @@ class Causal(LanguageModel):
     def torch_decoder(self) -> Decoder:
         """The decoder in torch."""
         if self._plain is not None and not self._is_both_ways:
-            return Remembering(plain.Decoder(self._plain), self.embed)
+            return Remembering(plain.Decoder(self._plain, layers=self.config.states.layers), self.embed)
         from modelgraft_plugins.llm.decoders import CausalDecoder
 
-        decoder = CausalDecoder(self.model, both_ways=self._is_both_ways)
+        decoder = CausalDecoder(self.model, both_ways=self._is_both_ways, layers=self.config.states.layers)
         return Remembering(decoder, self.embed) if decoder.continues else decoder
 
     @property
@@ -113,10 +118,10 @@ class Causal(LanguageModel):
             raise ExportError("the tokens of its prompts see each other in both directions, which no exported decoder does")
         self.keep_embeddings(tracer)
         try:
-            return styles.noted("grouped", grouped_query.export(self.model, tracer))
+            return styles.noted("grouped", grouped_query.export(self.model, tracer, layers=self.layers_for(tracer)))
         except ExportError as error:
             remark = f"GroupQueryAttention cannot serve this model ({error}): its cache grows, and long answers slow down"
-        return styles.noted("growing", growing_export.export_decoder(self.model, tracer), remark=remark)
+        return styles.noted("growing", growing_export.export_decoder(self.model, tracer, layers=self.layers_for(tracer)), remark=remark)
 
 
 def _by_transformers(facts: dict[str, Any]) -> Any:  # Any: a model of transformers, which is only partly annotated

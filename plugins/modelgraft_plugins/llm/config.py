@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from modelgraft.plugin import Dim, LanguageCard, Port, Ports, SolvedNode, port
 from modelgraft_plugins.llm import known, template
@@ -26,6 +26,15 @@ NUMBERS = (
 
 
 OWN_HEADS = ("head_dim", "d_kv", "qk_head_dim")  # a config that states one of these need not share its width among heads
+
+
+class States(BaseModel):
+    """Which hidden states are given."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    layers: tuple[int, ...] = Field(default=(-1,), min_length=1, description="0: embeddings, n: behind layer n, -1: what the head reads")
+    at: Literal["written"] | tuple[str, ...] = Field(default="written", description="every token of the answer, or tokens by their names")
 
 
 class LanguageConfig(WritingConfig):
@@ -63,6 +72,8 @@ class LanguageConfig(WritingConfig):
         default="model", description="scale and soft cap of the logits: the model's own, or none, as in most wholes around it"
     )
 
+    states: States = Field(default=States(), description="which hidden states the output `states` gives, where somebody reads it")
+
     @model_validator(mode="after")
     def _agrees(self) -> LanguageConfig:
         self.fields  # noqa: B018 raises ValueError for a template that cannot be read
@@ -93,6 +104,11 @@ class LanguageConfig(WritingConfig):
     def kind(self) -> str | None:
         """The model type, or None while it is not known."""
         return self.model_type or self.model.get("model_type")
+
+    @property
+    def state_layers(self) -> int:
+        """How many layers `states` gives."""
+        return len(self.states.layers)
 
     @property
     def vocabulary(self) -> int | None:
@@ -129,6 +145,14 @@ class LanguageConfig(WritingConfig):
         """Each field of the template is an input."""
         return Ports({field.name: _field_port(field) for field in self.fields}, OUTPUTS)
 
+    def without_layers(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
+        """Layers that `states` names and the model does not have."""
+        count = self.family.facts(self.facts()).get(self.family.names.get("num_hidden_layers", "num_hidden_layers"))
+        for layer in self.states.layers:
+            if count is not None and not -count - 1 <= layer <= count:
+                has = f"the model has {count} layers, which are 0 to {count}, or {-count - 1} to -1"
+                yield "config-mismatch", f"{node.name}.states.layers names layer {layer}, and {has}", "name layers that there are"
+
     def uneven(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
         """Heads that do not divide the width, where their own width is not stated, and heads that do not share keys evenly."""
         facts, names = self.family.facts(self.facts()), self.family.names
@@ -152,9 +176,16 @@ def _field_port(field: template.Field) -> Port:
     return port(f"text | label | conversation | float[batch {field.name}_tokens hidden_size]", doc=doc)
 
 
+TAPS = ("ids", "logprobs", "states")
 OUTPUTS: Mapping[str, Port] = {
     "text": port("text", doc="the new text, without special tokens"),
     "logits": port("float[batch vocabulary]", doc="the logits of the first new token"),
+    "ids": port("int64[batch new]", doc="the tokens of the answer, end tokens too; -1 behind an answer that is shorter than others"),
+    "logprobs": port("float[batch new]", doc="their log-probabilities by the model alone, before any rule; 0 behind the end"),
+    "states": port(
+        "float[batch state_layers positions hidden_size]",
+        doc="hidden states where the tokens of the answer stand, or those that `states.at` names, in their order; 0 behind the last",
+    ),
 }
 
 

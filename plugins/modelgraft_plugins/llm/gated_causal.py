@@ -50,7 +50,7 @@ class GatedCausal(Causal):
 
     def torch_decoder(self) -> Decoder:
         """The decoder in torch."""
-        decoder = GatedDecoder(self.model, self.gated)
+        decoder = GatedDecoder(self.model, self.gated, layers=self.config.states.layers)
         return Remembering(decoder, self.embed) if decoder.continues else decoder
 
     def trace(self, tracer: Tracer) -> dict[str, Any]:
@@ -58,11 +58,12 @@ class GatedCausal(Causal):
         from modelgraft_plugins.llm import gated_export
 
         self.keep_embeddings(tracer)
+        layers = self.layers_for(tracer)
         try:
-            return styles.noted("gated", gated_export.export(self.model, self.gated, tracer))
+            return styles.noted("gated", gated_export.export(self.model, self.gated, tracer, layers=layers))
         except ExportError as error:
             remark = f"GroupQueryAttention cannot serve this model ({error}): its cache grows, and long answers slow down"
-        return styles.noted("gated-growing", gated_export.export_growing(self.model, self.gated, tracer), remark=remark)
+        return styles.noted("gated-growing", gated_export.export_growing(self.model, self.gated, tracer, layers=layers), remark=remark)
 
 
 class GatedDecoder(CausalDecoder):

@@ -6,6 +6,7 @@ Layout of the graphs: modelgraft_plugins/onnx/gated.py.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -47,22 +48,29 @@ class _Gated(nn.Module):
         return result
 
 
-def export(model: Model, gated: GatedLayers, tracer: Tracer) -> Caches:
+def export(model: Model, gated: GatedLayers, tracer: Tracer, *, layers: Sequence[int] = ()) -> Caches:
     """Write the graphs model, with GroupQueryAttention, and media; gives the layout.
 
     Raises ExportError for a model that the operator cannot serve, or that the exporter cannot trace.
     """
     model, gated = _in_precision(model, gated, half=tracer.half)
     layout = grouped_query.layout_of(model)
-    with grouped_query.decoding(model) as decoder:
-        _write(decoder, gated, grouped_query.traced(layout), tracer, layout, (grouped_query.BATCH, grouped_query.TOKENS, Dim("vectors")))
+    with grouped_query.decoding(model, layers) as decoder:
+        _write(
+            decoder,
+            gated,
+            grouped_query.traced(layout, layers),
+            tracer,
+            layout,
+            (grouped_query.BATCH, grouped_query.TOKENS, Dim("vectors")),
+        )
     return layout
 
 
-def export_growing(model: Model, gated: GatedLayers, tracer: Tracer) -> Caches:
+def export_growing(model: Model, gated: GatedLayers, tracer: Tracer, *, layers: Sequence[int] = ()) -> Caches:
     """The same with a cache that grows. Raises ExportError."""
     model, gated = _in_precision(model, gated, half=tracer.half)
-    decoder, layout, given = growing_export.traced_decoder(model)
+    decoder, layout, given = growing_export.traced_decoder(model, layers)
     _write(decoder, gated, given, tracer, layout, (Dim.DYNAMIC, Dim.DYNAMIC, Dim.DYNAMIC))
     return layout
 

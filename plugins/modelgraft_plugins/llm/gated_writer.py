@@ -18,7 +18,7 @@ REHEARSED = (3, 4)  # the parity gate shows so many media, each of so many vecto
 class GatedWriter(CausalWriter):
     """The prompt says by its placeholders where the media stand, and the decoder looks at them."""
 
-    def write(self, values: Sequence[Any], *, decoder: Decoder, embed: Embed) -> dict[str, Any]:
+    def write(self, values: Sequence[Any], *, decoder: Decoder, embed: Embed, taps: frozenset[str]) -> dict[str, Any]:
         """See Writer; behind the fields come the media, and how many each record has.
 
         media   float[batch latents width] or float[batch images latents width]
@@ -35,7 +35,7 @@ class GatedWriter(CausalWriter):
         self._fits(max(len(prompt.ids) for prompt in prompts))
         shown = Shown(images, [torch.tensor(text_time(prompt.ids, marker, ends)) for prompt in prompts])
         embedded = [prompt.embed(embed, self.device) for prompt in prompts]
-        return self.answer(decoder, embedded, [prompt.said for prompt in prompts], conditions=shown)
+        return self.answer(decoder, embedded, [prompt.said for prompt in prompts], conditions=shown, taps=taps)
 
     def begun(self, case: tuple[Tensor, ...]) -> tuple[Sequence[Tensor], Shown]:
         """See Writer. The first token sees nothing, then each sees the next medium until the last; a prompt of one token sees none."""

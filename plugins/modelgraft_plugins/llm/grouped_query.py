@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,9 +34,9 @@ Model = Any  # a model of transformers, which is only partly annotated
 class _GroupedQuery(torch.nn.Module):
     """The model with the inputs and outputs of the graph; the head sees one position of each row."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, layers: Sequence[int]) -> None:
         super().__init__()
-        self.model, self.last = model, None
+        self.model, self.last, self.layers = model, None, tuple(layers)
         self.handle = model.get_output_embeddings().register_forward_pre_hook(self._pick)
 
     def _pick(self, _head: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
@@ -55,14 +55,26 @@ class _GroupedQuery(torch.nn.Module):
         before = under_way.set(running)
         self.last = last  # type: ignore[assignment]
         try:
-            output = self.model(inputs_embeds=inputs_embeds, position_ids=position_ids, past_key_values=running, use_cache=True)
+            output = self.model(
+                inputs_embeds=inputs_embeds,
+                position_ids=position_ids,
+                past_key_values=running,
+                use_cache=True,
+                **({"output_hidden_states": True} if self.layers else {}),
+            )
         finally:
             under_way.reset(before)
             self.last = None
         if len(running.present) < len(running.layers):
             raise ExportError("its attention does not go through the table of transformers")
         present = [tensor for layer in range(len(running.layers)) for tensor in running.present[layer]]
-        return (output.logits[:, 0], *present)
+        return (output.logits[:, 0], *states_of(output.hidden_states, self.layers, last), *present)
+
+
+def states_of(hidden: Sequence[Tensor], layers: Sequence[int], last: Tensor) -> list[Tensor]:
+    """The states of some layers at one position of each row, float[batch layers width]; nothing for no layers."""
+    picked = [hidden[layer].gather(1, last[:, None, None].expand(-1, 1, hidden[layer].shape[-1])) for layer in layers]
+    return [torch.cat(picked, 1)] if picked else []
 
 
 def layout_of(model: Model) -> Caches:
@@ -85,27 +97,29 @@ def _kv_heads(config: Any) -> int:
     return int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
 
 
-def export(model: Model, tracer: Tracer) -> Caches:
+def export(model: Model, tracer: Tracer, *, layers: Sequence[int] = ()) -> Caches:
     """Write the graph of a causal model; gives its layout.
+
+    layers  whose hidden states it gives as well
 
     Raises ExportError for a model whose attention does not go through the table, or that the exporter cannot trace.
     """
     if tracer.half:
         model = copy.deepcopy(model).half()
     layout = layout_of(model)
-    with decoding(model) as wrapped:
-        given = traced(layout)
+    with decoding(model, layers) as wrapped:
+        given = traced(layout, layers)
         tracer.trace(wrapped, given.example, "model", sizes=given.sizes, inputs=given.inputs, outputs=given.outputs)
     return layout
 
 
 @contextlib.contextmanager
-def decoding(model: Model) -> Iterator[torch.nn.Module]:
+def decoding(model: Model, layers: Sequence[int] = ()) -> Iterator[torch.nn.Module]:
     """The model as the graph calls it: its attention is the operator inside. Raises ExportError for heads that it does not take."""
     width = layout_of(model).head_width
     if width % HEAD_STEP:
         raise ExportError(f"heads are {width} wide, and GroupQueryAttention takes multiples of {HEAD_STEP}")
-    wrapped = _GroupedQuery(model).eval()
+    wrapped = _GroupedQuery(model, layers).eval()
     try:
         with _attention(model):
             yield wrapped
@@ -123,7 +137,7 @@ class Traced:
     outputs: list[str]
 
 
-def traced(layout: Caches) -> Traced:
+def traced(layout: Caches, layers: Sequence[int] = ()) -> Traced:
     """Inputs of a decoder of these sizes: two rows of five tokens after an empty cache."""
     batch, tokens, capacity = 2, 5, 16
     names = [f"{kind}.{layer}" for layer in range(layout.layers) for kind in ("key", "value")]
@@ -135,7 +149,7 @@ def traced(layout: Caches) -> Traced:
         (embeds, positions, held.to(torch.int32), torch.tensor([tokens], dtype=torch.int32), held, past),
         ({0: BATCH, 1: TOKENS}, {0: BATCH, 1: TOKENS}, {0: BATCH}, None, {0: BATCH}, [{0: BATCH, 2: Dim("capacity")}] * len(names)),
         ["inputs_embeds", "position_ids", "seqlens_k", "total", "last", *(f"past.{name}" for name in names)],
-        ["logits", *(f"present.{name}" for name in names)],
+        ["logits", *(["states"] if layers else []), *(f"present.{name}" for name in names)],
     )
 
 

@@ -35,15 +35,23 @@ def _flat(cache: Any) -> list[Tensor]:
 class _Decoder(torch.nn.Module):
     """A decoder alone."""
 
-    def __init__(self, model: Model, *, takes_positions: bool) -> None:
+    def __init__(self, model: Model, *, takes_positions: bool, layers: Sequence[int]) -> None:
         super().__init__()
-        self.model, self.takes_positions = model, takes_positions
+        self.model, self.takes_positions, self.layers = model, takes_positions, tuple(layers)
 
     def forward(self, inputs_embeds: Tensor, attention_mask: Tensor, position_ids: Tensor, past: list[Tensor]) -> tuple[Tensor, ...]:
         cache = _cache(past)
         positions = {"position_ids": position_ids} if self.takes_positions else {}
-        output = self.model(inputs_embeds=inputs_embeds, attention_mask=attention_mask, past_key_values=cache, use_cache=True, **positions)
-        return (output.logits[:, -1], *_flat(cache))
+        more = {"output_hidden_states": True} if self.layers else {}
+        output = self.model(
+            inputs_embeds=inputs_embeds, attention_mask=attention_mask, past_key_values=cache, use_cache=True, **positions, **more
+        )
+        return (output.logits[:, -1], *_last_states(output, "hidden_states", self.layers), *_flat(cache))
+
+
+def _last_states(output: Any, name: str, layers: Sequence[int]) -> list[Tensor]:
+    """The states of some layers at the last position, float[batch layers width]; nothing for no layers."""
+    return [torch.cat([getattr(output, name)[layer][:, -1:] for layer in layers], 1)] if layers else []
 
 
 class _Encoder(torch.nn.Module):
@@ -75,9 +83,9 @@ class _Crossing(torch.nn.Module):
 class _CrossDecoder(torch.nn.Module):
     """The decoder of an encoder-decoder, over keys and values that were made once."""
 
-    def __init__(self, model: Model, width: int) -> None:
+    def __init__(self, model: Model, width: int, layers: Sequence[int]) -> None:
         super().__init__()
-        self.model, self.width = model, width
+        self.model, self.width, self.layers = model, width, tuple(layers)
 
     def forward(self, decoder_input_ids: Tensor, attention_mask: Tensor, cross: list[Tensor], past: list[Tensor]) -> tuple[Tensor, ...]:
         cache = EncoderDecoderCache(_cache(past), _cache(cross))
@@ -89,8 +97,10 @@ class _CrossDecoder(torch.nn.Module):
             attention_mask=attention_mask,
             past_key_values=cache,
             use_cache=True,
+            **({"output_hidden_states": True} if self.layers else {}),
         )
-        return (output.logits[:, -1], *_flat(cache.self_attention_cache))
+        states = _last_states(output, "decoder_hidden_states", self.layers)
+        return (output.logits[:, -1], *states, *_flat(cache.self_attention_cache))
 
 
 def _names(kind: str, layers: int) -> list[str]:
@@ -106,16 +116,16 @@ def _held(model: Model) -> Caches:
     return replace(layout, kv_heads=heads, head_width=width)
 
 
-def export_decoder(model: Model, tracer: Tracer) -> Caches:
-    """Write the graph of a decoder alone. Raises ExportError."""
+def export_decoder(model: Model, tracer: Tracer, *, layers: Sequence[int] = ()) -> Caches:
+    """Write the graph of a decoder alone, which gives the hidden states of layers as well. Raises ExportError."""
     if tracer.half:
         model = copy.deepcopy(model).half()
-    decoder, layout, given = traced_decoder(model)
+    decoder, layout, given = traced_decoder(model, layers)
     tracer.trace(decoder, given.example, "model", sizes=given.sizes, inputs=given.inputs, outputs=given.outputs)
     return layout
 
 
-def traced_decoder(model: Model) -> tuple[torch.nn.Module, Caches, Traced]:
+def traced_decoder(model: Model, layers: Sequence[int] = ()) -> tuple[torch.nn.Module, Caches, Traced]:
     """The model as the graph calls it, its sizes, and what it is traced with: two rows of five tokens after three."""
     layout = _held(model)
     any_size = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC}
@@ -125,9 +135,10 @@ def traced_decoder(model: Model) -> tuple[torch.nn.Module, Caches, Traced]:
         (embeds, torch.ones(2, 8, dtype=torch.int64), torch.arange(3, 8).repeat(2, 1), past),
         (any_size, any_size, any_size, [{0: Dim.DYNAMIC, 2: Dim.DYNAMIC}] * len(past)),
         ["inputs_embeds", "attention_mask", "position_ids", *_names("past", layout.layers)],
-        ["logits", *_names("present", layout.layers)],
+        ["logits", *(["states"] if layers else []), *_names("present", layout.layers)],
     )
-    return _Decoder(model, takes_positions="position_ids" in inspect.signature(model.forward).parameters), layout, given
+    takes_positions = "position_ids" in inspect.signature(model.forward).parameters
+    return _Decoder(model, takes_positions=takes_positions, layers=layers), layout, given
 
 
 def cross_layout_of(model: Model) -> Caches:
@@ -146,7 +157,7 @@ def cross_layout_of(model: Model) -> Caches:
     )
 
 
-def export_crossing(model: Model, tracer: Tracer, *, encoder: Model | None, start: int = 0) -> Caches:
+def export_crossing(model: Model, tracer: Tracer, *, encoder: Model | None, start: int = 0, layers: Sequence[int] = ()) -> Caches:
     """Write the graphs decoder, crossing and, with an encoder, encoder. Raises ExportError.
 
     start  any token: the keys and values of the memory do not depend on it
@@ -178,11 +189,11 @@ def export_crossing(model: Model, tracer: Tracer, *, encoder: Model | None, star
     past = [torch.randn(2, layout.kv_heads, 3, layout.head_width, dtype=kind) for _ in range(2 * layout.layers)]
     grows = [{0: any_size, 2: any_size}] * len(past)
     tracer.trace(
-        _CrossDecoder(model, layout.width),
+        _CrossDecoder(model, layout.width, layers),
         (torch.ones(2, 4, dtype=torch.int64), torch.ones(2, 7, dtype=torch.int64), cross, past),
         "decoder",
         sizes=({0: any_size, 1: any_size}, {0: any_size, 1: any_size}, grows, grows),
         inputs=["decoder_input_ids", "attention_mask", *_names("cross", layout.layers), *_names("past", layout.layers)],
-        outputs=["logits", *_names("present", layout.layers)],
+        outputs=["logits", *(["states"] if layers else []), *_names("present", layout.layers)],
     )
     return layout

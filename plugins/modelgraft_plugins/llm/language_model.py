@@ -46,6 +46,7 @@ class LanguageModel(Traced):
         start = getattr(config, "decoder_start_token_id", None)
         return {
             "vocabulary": text.vocab_size,
+            "state_width": text.hidden_size,
             "end_ids": list(ends) if isinstance(ends, list) else [] if ends is None else [ends],
             "start_id": start if start is not None else getattr(config, "pad_token_id", None),
         }
@@ -54,6 +55,10 @@ class LanguageModel(Traced):
         """The input embeddings of some tokens, int64[n] -> float[n width]."""
         embedded: Tensor = self.model.get_input_embeddings()(ids)
         return embedded
+
+    def layers_for(self, tracer: Tracer) -> tuple[int, ...]:
+        """The layers whose hidden states the graphs of a variant give; none for the plain one."""
+        return self.config.states.layers if tracer.variant else ()
 
     def keep_embeddings(self, tracer: Tracer) -> None:
         """Keep the input embeddings beside the graphs, as their loop reads them."""

@@ -31,14 +31,14 @@ class Seq2Seq(LanguageModel):
 
     def torch_decoder(self) -> Decoder:
         """The decoder in torch, with the encoder where there is one."""
-        return CrossDecoder(self.model, encoder=self._encoder())
+        return CrossDecoder(self.model, encoder=self._encoder(), layers=self.config.states.layers)
 
     def trace(self, tracer: Tracer) -> dict[str, Any]:
         """Write encoder, keys and values of the memory, and decoder as graphs. Raises ExportError."""
         from modelgraft_plugins.llm import growing_export
 
         encoder = self._encoder()
-        layout = growing_export.export_crossing(self.model, tracer, encoder=encoder)
+        layout = growing_export.export_crossing(self.model, tracer, encoder=encoder, layers=self.layers_for(tracer))
         if encoder is not None:
             self.keep_embeddings(tracer)
         return styles.noted("crossing", layout, encodes=encoder is not None)

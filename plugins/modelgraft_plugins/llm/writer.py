@@ -16,7 +16,7 @@ from torch import Tensor
 from modelgraft.plugin import Answers, Assembling, Decoder, InputError, LoadContext, NodeRuntime, Opened, Settings, SourceError, generate
 from modelgraft_plugins.llm import CausalConfig, Seq2SeqConfig, exported_script, styles
 from modelgraft_plugins.llm import starts as beginnings
-from modelgraft_plugins.llm.config import LanguageConfig
+from modelgraft_plugins.llm.config import TAPS, LanguageConfig
 from modelgraft_plugins.llm.prompts import Prompt, PromptWriter
 from modelgraft_plugins.llm.tokens import Tokenizer, open_tokenizer
 
@@ -45,11 +45,11 @@ class Writer(Assembling):
         self.tokenizer: Tokenizer | SourceError | None = None
         self.device = torch.device("cpu")  # of the embeddings
 
-    def run(self, values: Sequence[Any], parts: Mapping[str, Any], *, wanted: frozenset[str]) -> dict[str, Any]:  # noqa: ARG002 see `write`
+    def run(self, values: Sequence[Any], parts: Mapping[str, Any], *, wanted: frozenset[str]) -> dict[str, Any]:
         """See Loop."""
-        return self.write(values, decoder=parts["decoder"], embed=parts["embed"])
+        return self.write(values, decoder=parts["decoder"], embed=parts["embed"], taps=wanted & set(TAPS))
 
-    def write(self, values: Sequence[Any], *, decoder: Decoder, embed: Embed) -> dict[str, Any]:
+    def write(self, values: Sequence[Any], *, decoder: Decoder, embed: Embed, taps: frozenset[str]) -> dict[str, Any]:
         """Answer each record.
 
         values   the fields of the template in order: a list of texts or conversations, or float[batch tokens width]
@@ -71,14 +71,21 @@ class Writer(Assembling):
         """A prompt of the parity gate."""
         return embed(torch.randint(0, self._few, (length,), generator=generator)).detach()
 
-    def rehearse(self, parts: Mapping[str, Any], case: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """See Assembling: the logits after the prompts, and after tokens that do not depend on them."""
+    @classmethod
+    def variant(cls, config: Any, wanted: frozenset[str]) -> str:
+        """See Assembling: hidden states are another export, and other layers are one more."""
+        return f"states {','.join(map(str, config.states.layers))}" if "states" in wanted else ""
+
+    def rehearse(self, parts: Mapping[str, Any], case: tuple[Tensor, ...], *, variant: str) -> tuple[Tensor, ...]:
+        """See Assembling: the logits after the prompts, and after tokens that do not depend on them; last the states of the last token."""
         prompts, conditions = self.begun(case)
-        session = parts["decoder"].start(prompts, conditions=conditions, room=STEPS)
+        session = parts["decoder"].start(prompts, conditions=conditions, room=STEPS, states=bool(variant))
         logits = [session.logits.float().clone()]
         for step in range(STEPS):
             tokens = torch.tensor([(7 * step + 3 * row + 1) % self._few for row in range(len(case))])
             logits.append(session.step(tokens).float().clone())
+        if variant and session.states is not None:
+            logits += [layer.float().clone() for layer in session.states.unbind(1)]
         session.close()
         return tuple(logits)
 
@@ -125,8 +132,9 @@ class Writer(Assembling):
         *,
         read: Sequence[Sequence[int]] | None = None,
         conditions: Any = None,
+        taps: frozenset[str] = frozenset(),
     ) -> dict[str, Any]:
-        """Generate, and hand each piece of text on as an event. said, read, conditions: see `generate`."""
+        """Generate, and hand each piece of text on as an event. said, read, conditions: see `generate`; taps: the outputs beside text."""
         emit = self.runtime.emit
         answers: Answers = generate(
             decoder,
@@ -136,11 +144,39 @@ class Writer(Assembling):
             said=said,
             read=read,
             conditions=conditions,
+            taps=taps,
             seed=self.runtime.node_seed(),
             check=self.runtime.check,
             emit=lambda row, piece: emit("token", text=piece, record=row),
         )
-        return {"text": answers.texts, "logits": answers.logits}
+        return {"text": answers.texts, "logits": answers.logits, **self._tapped(answers, taps)}
+
+    def _tapped(self, answers: Answers, taps: frozenset[str]) -> dict[str, Tensor]:
+        """The taps that are read, padded to the longest row of each."""
+        found: dict[str, Tensor] = {}
+        if "ids" in taps:
+            found["ids"] = _level([torch.tensor(ids, dtype=torch.int64) for ids in answers.ids], -1)
+        if "logprobs" in taps:
+            found["logprobs"] = _level([torch.tensor(row, dtype=torch.float32) for row in answers.taps.logprobs], 0.0)
+        if "states" in taps:
+            chosen = self._chosen()
+            empty = torch.zeros(0, len(self.config.states.layers), int(self.facts["state_width"]))
+            rows = [
+                [state.cpu() for token, state in zip(ids, states, strict=True) if chosen is None or token in chosen]
+                for ids, states in zip(answers.ids, answers.taps.states, strict=True)
+            ]
+            found["states"] = _level([torch.stack(row) if row else empty for row in rows], 0.0).transpose(1, 2)
+        return found
+
+    def _chosen(self) -> frozenset[int] | None:
+        """The tokens whose states are wanted; None: all. Raises InputError for one that the tokenizer does not know."""
+        if isinstance(self.config.states.at, str):
+            return None
+        found = {token: self.tokens().id_of(token) for token in self.config.states.at}
+        unknown = [token for token, number in found.items() if number is None]
+        if unknown:
+            raise InputError(f"{self.runtime.node}.states.at: the tokenizer has no token {', '.join(map(repr, unknown))}")
+        return frozenset(number for number in found.values() if number is not None)
 
     def _settings(self) -> Settings:
         """How to write. Raises InputError for an end token that the tokenizer does not know."""
@@ -199,16 +235,21 @@ class Writer(Assembling):
                 raise InputError(f"{self.runtime.node}.{field.name} takes {field.tokens} embeddings, but got {got}")
 
 
+def _level(rows: Sequence[Tensor], filler: float) -> Tensor:
+    """Stack rows of unequal lengths along their first axis."""
+    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=filler)
+
+
 class CausalWriter(Writer):
     """Around a decoder that reads the prompt itself."""
 
     config: CausalConfig
 
-    def write(self, values: Sequence[Any], *, decoder: Decoder, embed: Embed) -> dict[str, Any]:
+    def write(self, values: Sequence[Any], *, decoder: Decoder, embed: Embed, taps: frozenset[str]) -> dict[str, Any]:
         """See Writer. Raises InputError for a prompt that does not fit."""
         prompts, said = self.read(values, embed)
         self._fits(max(map(len, prompts)))
-        return self.answer(decoder, prompts, said)
+        return self.answer(decoder, prompts, said, taps=taps)
 
     def _fits(self, longest: int) -> None:
         limit, new = self.config.max_position_embeddings, self.config.reserved
@@ -231,14 +272,14 @@ class Seq2SeqWriter(Writer):
         """See Writer."""
         return [torch.zeros(1, dtype=torch.int64)] * len(case), case
 
-    def write(self, values: Sequence[Any], *, decoder: Decoder, embed: Embed) -> dict[str, Any]:
+    def write(self, values: Sequence[Any], *, decoder: Decoder, embed: Embed, taps: frozenset[str]) -> dict[str, Any]:
         """See Writer; the value of a decoder alone is its memory, float[batch frames width]."""
         memory, read = (list(values[0]), None) if self.config.encoder == "none" else self.read(values, embed)
         starts: Sequence[tuple[int, ...]] = [self.start_ids()] * len(memory)
         if self._hears:
             starts = beginnings.starts(self.config, self._heard(decoder, starts, memory))
         begun = [torch.tensor(start) for start in starts]
-        return self.answer(decoder, begun, starts, read=read or [()] * len(memory), conditions=memory)
+        return self.answer(decoder, begun, starts, read=read or [()] * len(memory), conditions=memory, taps=taps)
 
     @property
     def _hears(self) -> bool:

@@ -84,7 +84,11 @@ def load(context: LoadContext, open_host: Callable[[], Loaded], *, identity: str
     loop = loop_of(node, next(iter(entries.values())).manifest["facts"], resolve)
     loop.prepare(at_home)
     return Loaded(
-        in_torch(driving(loop, parts, node), at_home), bind=loop.bind, warnings=tuple(warnings), loop=loop, is_shared=False
+        in_torch(driving(loop, parts, frozenset(node.out_ports)), at_home),
+        bind=loop.bind,
+        warnings=tuple(warnings),
+        loop=loop,
+        is_shared=False,
     ), entries
 
 

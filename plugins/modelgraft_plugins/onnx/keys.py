@@ -42,7 +42,7 @@ def key_of(node: Node, signature: Signature | None, weights: Sequence[str], *, p
         {**_facts(part), "adapters": [_facts(adapter) for adapter in part.adapters], "weights": identity}
         for part, identity in zip(parts, weights, strict=True)
     ]
-    shape: Any = "decoder"
+    shape: Any = ["decoder", *([part] if part else [])]
     if signature is not None:
         inner = [(part.name, {port: str(refs[0]) for port, refs in part.wired.items() if refs}) for part in node.parts]
         shape = [[(name, str(port)) for name, port in side] for side in (signature.inputs, signature.outputs)] + [inner]

@@ -93,9 +93,12 @@ class Loads:
             self.exports.update({f"{node.name}.{part}": entry for part, entry in entries.items()})
             return loaded
         if is_driven(node):
-            key, precision = key_of(node, None, [_identity(context)], precision=_precision(context)), _precision(context)
+            identity, precision = [_identity(context)], _precision(context)
             loaded, self.exports[node.name] = traced.load(
-                context, lambda: self._torch.load(_on_host(context), shared), key=key, precision=precision
+                context,
+                lambda: self._torch.load(_on_host(context), shared),
+                key_for=lambda variant: key_of(node, None, identity, precision=precision, part=variant),
+                precision=precision,
             )
             return loaded
         wired = wired_inputs(node)

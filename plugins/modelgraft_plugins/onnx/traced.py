@@ -28,6 +28,7 @@ from modelgraft.plugin import (
     in_torch,
     loop_of,
     note_memory,
+    owner_of,
     parity_of,
     resolve,
 )
@@ -43,8 +44,8 @@ Parts = Mapping[str, Any]  # as loops call them
 class FolderTracer:
     """A Tracer that writes into a folder. `kept`: where each tensor beside the graphs is found."""
 
-    def __init__(self, folder: Path, *, half: bool, weights: Weights | None) -> None:
-        self.folder, self.half, self.weights = folder, half, weights
+    def __init__(self, folder: Path, *, half: bool, weights: Weights | None, variant: str = "") -> None:
+        self.folder, self.half, self.weights, self.variant = folder, half, weights, variant
         self.kept: dict[str, Mapping[str, str]] = {}
 
     def trace(
@@ -105,28 +106,44 @@ class FolderOpened:
         return table
 
 
-def load(context: LoadContext, open_host: Callable[[], Loaded], *, key: str, precision: str) -> tuple[Loaded, store.Entry]:
+def load(
+    context: LoadContext, open_host: Callable[[], Loaded], *, key_for: Callable[[str], str], precision: str
+) -> tuple[Loaded, store.Entry]:
     """Give a component whose parts are made of graphs that it has traced, and the export that it runs.
 
     open_host  loads the node on torch; called only when its export is not kept
+    key_for    what the export of a variant is kept under: see `Assembling.variant`
 
     Nobody can take weights from it: `Loaded.state` is None. Raises ExportError.
     """
-    node = context.node
-    (loop, parts, remarks), entry, said = proofs.opened(  # which lets go of the module before sessions open
-        key,
-        partial(_open, context),
-        build=lambda folder: _build(open_host(), context, precision, folder),
-        prove=lambda kept: _compared(open_host(), kept.folder, kept.manifest, precision, context.weights),
-    )
-    facts = entry.manifest
-    remark = facts["notes"].get("remark", "")
-    warnings = [*facts["warnings"], *(f"{node.name}: {text}" for text in (*said, remark, *remarks) if text)]
+    node, owner = context.node, owner_of(context.node)
     at_home = replace(context, device="cpu", dtype="float32")  # where a loop computes what it hands to graphs
+    kind, wanted = resolve(owner.loop or "", owner), frozenset(node.out_ports)
+    _refuse_others(kind, context)
+    own = kind.variant(node.config, wanted)
+
+    def opened(variant: str) -> tuple[tuple[Assembling, Parts, list[str]], store.Entry, tuple[str, ...]]:
+        return proofs.opened(  # which lets go of the module before sessions open
+            key_for(variant),
+            partial(_open, context),
+            build=lambda folder: _build(open_host(), context, precision, folder, variant),
+            prove=lambda kept: _compared(open_host(), kept.folder, kept.manifest, precision, context.weights),
+        )
+
+    (loop, parts, remarks), entry, said = opened(own)
+    variants = {own: parts}
+
+    def giving(wanted: frozenset[str]) -> Callable[..., Any]:
+        variant = kind.variant(node.config, wanted) or own  # an export that gives more serves those who want less
+        if variant not in variants:
+            (_, variants[variant], _), _, _ = opened(variant)
+        return in_torch(driving(loop, variants[variant], wanted), at_home)
+
+    remark = entry.manifest["notes"].get("remark", "")
+    warnings = [*entry.manifest["warnings"], *(f"{node.name}: {text}" for text in (*said, remark, *remarks) if text)]
     loop.prepare(at_home)
-    return Loaded(
-        in_torch(driving(loop, parts, node), at_home), bind=loop.bind, warnings=tuple(warnings), loop=loop, is_shared=False
-    ), entry
+    taps = giving if node.component.taps else None
+    return Loaded(giving(wanted), bind=loop.bind, warnings=tuple(warnings), loop=loop, is_shared=False, giving=taps), entry
 
 
 def _open(context: LoadContext, entry: store.Entry) -> tuple[Assembling, Parts, list[str]]:
@@ -138,26 +155,28 @@ def _open(context: LoadContext, entry: store.Entry) -> tuple[Assembling, Parts, 
         remarks.extend(said)
         return opened
 
-    loop = _assembling(loop_of(context.node, entry.manifest["facts"], resolve), context)
+    loop = loop_of(context.node, entry.manifest["facts"], resolve)
+    assert isinstance(loop, Assembling)
     opened = FolderOpened(entry.folder, entry.manifest, session, device=context.device, weights=context.weights)
     return loop, loop.assemble(opened), remarks
 
 
-def _assembling(loop: Any, context: LoadContext) -> Assembling:
-    if isinstance(loop, Assembling):
-        return loop
+def _refuse_others(kind: Any, context: LoadContext) -> None:
+    """Raise PluginError for a loop that makes no parts of graphs."""
+    if isinstance(kind, type) and issubclass(kind, Assembling):
+        return
     component = context.node.component
     found = f"{component.id} declares no parts, and its loop is no modelgraft.plugin.Assembling, which makes them of traced graphs"
     raise PluginError(f"plugin '{component.plugin}': {found}")
 
 
-def _build(host: Loaded, context: LoadContext, precision: str, folder: Path) -> Mapping[str, Any]:
+def _build(host: Loaded, context: LoadContext, precision: str, folder: Path, variant: str) -> Mapping[str, Any]:
     module, node = host.state, context.node
     if not isinstance(module, Traced):
         found = f"{node.component.id} declares no parts, and its module is no modelgraft.plugin.Traced, which traces them"
         raise PluginError(f"plugin '{node.component.plugin}': {found}")
     store.tell(1, "tracing")
-    tracer = FolderTracer(folder, half=precision == "float16", weights=context.weights)
+    tracer = FolderTracer(folder, half=precision == "float16", weights=context.weights, variant=variant)
     notes = module.trace(tracer)
     manifest: dict[str, Any] = {
         "node": node.name,
@@ -166,6 +185,7 @@ def _build(host: Loaded, context: LoadContext, precision: str, folder: Path) -> 
         "precision": precision,
         "facts": module.facts(),
         "notes": notes,
+        "variant": variant,
         "script": host.loop.script if isinstance(host.loop, Assembling) else "",
         "kept": tracer.kept,
     }
@@ -179,15 +199,15 @@ def _compared(host: Loaded, folder: Path, manifest: Mapping[str, Any], precision
     loop = host.loop
     assert isinstance(loop, Assembling)
     opened = FolderOpened(folder, manifest, lambda graph: open_fresh(folder / graph), device="cpu", weights=weights, is_fresh=True)
-    return prove(loop, host.state.parts(()), loop.assemble(opened), precision)
+    return prove(loop, host.state.parts(()), loop.assemble(opened), precision, variant=manifest["variant"])
 
 
-def prove(loop: Assembling, torch_parts: Parts, parts: Parts, precision: str) -> Parity:
+def prove(loop: Assembling, torch_parts: Parts, parts: Parts, precision: str, *, variant: str = "") -> Parity:
     """Compare parts with those in torch, on what the loop rehearses."""
     with torch.no_grad():
         return parity_of(
-            lambda *case: loop.rehearse(torch_parts, case),
-            lambda *case: loop.rehearse(parts, case),
+            lambda *case: loop.rehearse(torch_parts, case, variant=variant),
+            lambda *case: loop.rehearse(parts, case, variant=variant),
             loop.rehearsals(torch_parts),
             tolerance=TOLERANCES[precision][0],
             writes=True,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 
@@ -65,5 +66,15 @@ def load_driven(module: torch.nn.Module, context: LoadContext) -> Loaded:
         raise PluginError(f"plugin '{component.plugin}': {found}")
     loop = loop_of(node, module.facts(), resolve)
     loop.prepare(context)
-    call = in_torch(driving(loop, module.parts(tuple(node.component.parts(node.config))), node), context)
-    return Loaded(call, state=module, bind=loop.bind, loop=loop)
+    parts = module.parts(tuple(node.component.parts(node.config)))
+
+    def giving(wanted: frozenset[str]) -> Callable[..., Any]:
+        return in_torch(driving(loop, parts, wanted), context)
+
+    return Loaded(
+        giving(frozenset(node.out_ports)),
+        state=module,
+        bind=loop.bind,
+        loop=loop,
+        giving=giving if node.component.taps else None,
+    )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from modelgraft.kernel.checking.placement import NOT_INSTALLED
@@ -85,14 +85,21 @@ def plan(
     steps: list[Step] = []
     keys: dict[str, str] = {}
     reads: dict[str, frozenset[str]] = {}
+    read = {*ends.values(), *(ref for name in order for ref in solved.nodes[name].references)}
     for name in order:
-        node = solved.nodes[name]
+        node = _tapped(solved.nodes[name], read)
         reads[name] = _reads(node, reads)
         step = _step(node, solved, placement, keys, built=count_built, reads=tuple(sorted(reads[name])))
         keys[name] = step.key
         steps.append(step)
     pruned = tuple(name for name in solved.nodes if name not in needed)
     return made(solved, ends, tuple(steps), pruned, add_up(_counted_once(steps)), placement.limits({step.device for step in steps}))
+
+
+def _tapped(node: Node, read: Collection[Ref]) -> Node:
+    """The node without the taps that nobody reads: see `Component.taps`."""
+    unread = [port for port in node.component.taps if port in node.out_ports and Ref(node.name, port) not in read]
+    return replace(node, out_ports={name: port for name, port in node.out_ports.items() if name not in unread}) if unread else node
 
 
 def _step(

@@ -34,7 +34,8 @@ def key_of(node: Node, graph: SolvedGraph, upstream: Mapping[str, str], *, backe
     route = _wire_key(node.when, upstream) if node.when is not None else "always"
     if "" in parts or route == "" or any("" in keys for keys in wires.values()):
         return ""
-    whole = [*parts, backend, dtype, sorted(node.lists), sorted(wires.items()), route]
+    taps = [port for port in node.component.taps if port in node.out_ports]  # of a node of a plan: those that are read
+    whole = [*parts, backend, dtype, sorted(node.lists), sorted(wires.items()), route, *taps]
     return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
 
 

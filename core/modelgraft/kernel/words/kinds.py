@@ -158,6 +158,7 @@ class Component:
     exportable  the module can be exported to ONNX
     loop        of driven components: "package.module:Class", plain code around the tensor parts of the module, made as
                 `Class(config, facts)` (see loops/driven.py); of an adapter, in place of its host's
+    taps        outputs that exist when somebody reads them: nothing is computed or exported for those that nobody does
     hosts       of adapters: the ids of what they can be grafted into; empty: into anything
     cache       its results are worth keeping between runs
     random      its results depend on the seed
@@ -179,6 +180,7 @@ class Component:
     random: bool = False
     plugin: str = ""
     keywords: tuple[str, ...] = field(default=())
+    taps: tuple[str, ...] = ()
     shared: bool | None = None
 
     @property
