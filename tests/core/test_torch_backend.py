@@ -114,6 +114,13 @@ def test_a_module_without_weights_starts_from_the_seed_and_says_so():
     assert one.warnings == ("map: 36 parameters start from random numbers (seed 1)",)
 
 
+def test_what_is_loaded_in_a_callers_inference_mode_serves_everywhere():
+    """Its parameters are no inference tensors, which could be called in that mode alone."""
+    with torch.inference_mode():
+        part = TorchBackend().load(context(toy("Affine")), {})
+    assert not any(parameter.is_inference() for parameter in part.state.parameters())
+
+
 def test_random_weights_leave_the_callers_generator_alone():
     """Loading does not move torch's global state."""
     torch.manual_seed(5)

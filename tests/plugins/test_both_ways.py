@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers as hf
 
-from modelgraft.kernel.shelf.registry import discover
+from modelgraft.installed.discovery import discover
 from support import checkpoints
 from support.open_part import open_part
 

@@ -36,6 +36,7 @@ def load_code(context: LoadContext) -> Loaded:
     )
 
 
+@torch.inference_mode(mode=False)  # parameters that are made in a caller's inference mode would be of use there alone
 def load_module(context: LoadContext, shared: Mapping[str, Loaded]) -> tuple[torch.nn.Module, Held | None, tuple[str, ...]]:
     """The module of a node, ready to be called; what must live as long as it does; and what a user must know of the load.
 
