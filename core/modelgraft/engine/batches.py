@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from modelgraft.engine.intake import Intake, level, read, refuse_unknown, said_of
+from modelgraft.engine.intake import Inlet, Intake, level, read, refuse_unknown, said_of
 from modelgraft.engine.result import Result
 from modelgraft.kernel.words.errors import Cancelled, GraphError, InputError, ModelgraftError, NodeError
 from modelgraft.kernel.words.graph import GraphInput
@@ -15,7 +15,6 @@ from modelgraft.kernel.words.ports import Port, Tensor
 from modelgraft.records import values
 from modelgraft.records.absence import ABSENT
 from modelgraft.records.batch import Batch, Unlike, is_whole
-from modelgraft.records.record_type import Types
 from modelgraft.records.values import Given
 from modelgraft.sources.archives import only_cached
 
@@ -28,18 +27,17 @@ def map_records(
     run: RunBatch,
     *,
     known: Mapping[str, GraphInput],
-    needed: Sequence[GraphInput],
+    needed: Sequence[Inlet],
     ports: Mapping[str, Port],
     batch_size: int,
-    types: Types,
 ) -> Iterator[Result]:
     """Give one result per record, in order. Reads no further ahead than one batch.
 
-    known   the inputs of the graph;  needed  those that the run reads;  ports  of the wanted outputs;  types  of records that there are
+    known   the inputs of the graph;  needed  those that the run reads;  ports  of the wanted outputs
     """
     size = 1 if any(is_whole(port.type) for port in ports.values()) else batch_size  # what has no batch axis cannot be taken apart
     source = iter(records)
-    while batch := [_read(record, known, needed, types) for record in islice(source, size)]:  # each at once: its maker may fill it again
+    while batch := [_read(record, known, needed) for record in islice(source, size)]:  # each at once: its maker may fill it again
         yield from _run_batch(batch, run, known, ports)
 
 
@@ -57,9 +55,7 @@ def _with_remarks(result: Result, said: tuple[str, ...]) -> Result:
     return replace(result, warnings=(*said, *result.warnings)) if said else result
 
 
-def _read(
-    record: MappedRecord, known: Mapping[str, GraphInput], needed: Sequence[GraphInput], types: Types
-) -> dict[str, Given | None] | ModelgraftError:
+def _read(record: MappedRecord, known: Mapping[str, GraphInput], needed: Sequence[Inlet]) -> dict[str, Given | None] | ModelgraftError:
     if isinstance(record, ModelgraftError):
         return record
     if not isinstance(record, Mapping):
@@ -67,7 +63,7 @@ def _read(
     try:
         refuse_unknown(record, known)
         with only_cached("a record starts no download"):
-            found = {item.name: _read_input(item, record, types) for item in needed}
+            found = {inlet.item.name: _read_input(inlet, record) for inlet in needed}
     except ModelgraftError as error:
         return error
     except Exception as error:  # noqa: BLE001 a file may make its decoder fail in any way, MemoryError too: the other records live
@@ -78,15 +74,15 @@ def _read(
     return found
 
 
-def _read_input(item: GraphInput, record: Mapping[str, Any], types: Types) -> Given | None:
+def _read_input(inlet: Inlet, record: Mapping[str, Any]) -> Given | None:
     try:
-        return read(item, record, types)
+        return read(inlet, record)
     except GraphError as error:  # of a source, which does not know for what it was named
-        raise InputError(f"input '{item.name}': {error.unworded}") from error
+        raise InputError(f"input '{inlet.item.name}': {error.unworded}") from error
 
 
-def _unread(record: Mapping[str, Any], needed: Sequence[GraphInput], error: Exception) -> InputError:
-    told = ", ".join(f"'{item.name}' ({values.describe(record[item.name])})" for item in needed if item.name in record)
+def _unread(record: Mapping[str, Any], needed: Sequence[Inlet], error: Exception) -> InputError:
+    told = ", ".join(f"'{name}' ({values.describe(record[name])})" for inlet in needed if (name := inlet.item.name) in record)
     reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}".rstrip(": ")
     failed = InputError(f"the record cannot be read, with the inputs {told}: {reason}")
     failed.__cause__ = error

@@ -6,7 +6,7 @@ a run pays only for those that it needs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from modelgraft.engine.backend import Call
@@ -117,11 +117,13 @@ def port_check(node: Node, name: str, port: Port, types: Types) -> Check:
     return check
 
 
-def record_check(kind: PortType, types: Types) -> Callable[[Iterable[Any]], str]:
+def record_check(kind: PortType, types: Types) -> Callable[[Sequence[Any]], str]:
     """What tells of records which is the first that is no value of a type, as "record 1 is a list of 3"; "" when all are."""
     fits = _fits(kind, types)
 
-    def wrong(records: Iterable[Any]) -> str:
+    def wrong(records: Sequence[Any]) -> str:
+        if all(map(fits, records)):
+            return ""
         return next((f"record {index} is {values.describe(record)}" for index, record in enumerate(records) if not fits(record)), "")
 
     return wrong

@@ -12,7 +12,7 @@ from modelgraft.kernel.words.graph import GraphInput
 from modelgraft.records import values
 from modelgraft.records.batch import Batch, is_whole
 from modelgraft.records.record_type import Types
-from modelgraft.records.values import Given
+from modelgraft.records.values import Given, ReadInput
 from modelgraft.sources.archives import located
 
 MOST_SHOWN = 40  # letters of a value in a message
@@ -32,15 +32,29 @@ class Intake:
     said: tuple[str, ...] = ()
 
 
-def take_in(inputs: Mapping[str, Any], *, known: Mapping[str, GraphInput], needed: Iterable[GraphInput], types: Types) -> Intake:
-    """Read the inputs that a run needs; others that the graph knows are left alone.
+@dataclass(frozen=True, slots=True)
+class Inlet:
+    """An input of a graph with what reads it."""
+
+    item: GraphInput
+    read: ReadInput
+
+
+def inlet_of(item: GraphInput, types: Types) -> Inlet:
+    """An input made ready to be read in every run.
 
     types  the record types that there are
+    """
+    return Inlet(item, values.input_reader(item.name, item.port, types=types, find=located))
+
+
+def take_in(inputs: Mapping[str, Any], *, known: Mapping[str, GraphInput], needed: Iterable[Inlet]) -> Intake:
+    """Read the inputs that a run needs; others that the graph knows are left alone.
 
     Raises InputError for unknown and missing names, values that do not fit, and batches of different sizes.
     """
     refuse_unknown(inputs, known)
-    given = {item.name: read(item, inputs, types) for item in needed}
+    given = {inlet.item.name: read(inlet, inputs) for inlet in needed}
     said = tuple[str, ...]()
     for one in given.values():
         if one is None or not one.single:
@@ -79,12 +93,13 @@ def refuse_unknown(inputs: Mapping[str, Any], known: Mapping[str, GraphInput]) -
     raise InputError(f"the graph has no input '{name}'; it has: {choices(listed)}. {nearest(name, known)}".strip())
 
 
-def read(item: GraphInput, inputs: Mapping[str, Any], types: Types) -> Given | None:
+def read(inlet: Inlet, inputs: Mapping[str, Any]) -> Given | None:
     """Read one input: what was given, or its default; None when it is optional and there is neither."""
+    item = inlet.item
     if item.name in inputs:
-        return values.read_input(item.name, item.port, inputs[item.name], types=types, find=located)
+        return inlet.read(inputs[item.name])
     if item.has_default and item.default is not None:
-        return values.read_input(item.name, item.port, item.default, types=types, find=located)
+        return inlet.read(item.default)
     if item.port.optional or item.has_default:
         return None
     raise InputError(f"input '{item.name}' is missing; wanted: {item.port}")

@@ -17,7 +17,6 @@ from modelgraft.engine.backend import Backend
 from modelgraft.engine.batches import MappedRecord, map_records
 from modelgraft.engine.binding import Binding, show
 from modelgraft.engine.cache import Cache, Outputs
-from modelgraft.engine.calls import Check
 from modelgraft.engine.engine import Engine
 from modelgraft.engine.events import NodeCached, NodeSkipped, RunFailed, RunResult, RunStarted, Sink, Warned
 from modelgraft.engine.intake import Intake, refuse_seed, refuse_unnamed, take_in
@@ -26,16 +25,14 @@ from modelgraft.engine.loading import Loader
 from modelgraft.engine.memory import Memory, memory_of
 from modelgraft.engine.observers import has_watchers, hearing
 from modelgraft.engine.opening import USUAL_OPENING, Opening
-from modelgraft.engine.prepared import Prepared, prepare
+from modelgraft.engine.prepared import Outlet, Prepared, prepare
 from modelgraft.engine.result import Result, Timeline
 from modelgraft.engine.run import SERVING, Run
 from modelgraft.engine.scheduler import Crew
 from modelgraft.engine.streaming import Stream
 from modelgraft.kernel.words.errors import GraphError, InputError, ModelgraftWarning, NodeError, PluginError
-from modelgraft.kernel.words.graph import Ref
 from modelgraft.kernel.words.guard import contained, said
 from modelgraft.kernel.words.plan import Plan, Step
-from modelgraft.kernel.words.ports import Port
 from modelgraft.records import values
 from modelgraft.records.absence import ABSENT
 from modelgraft.records.batch import Batch
@@ -101,7 +98,8 @@ class Pipeline:
         Raises InputError for inputs that do not fit, SourceError or PluginError when a node cannot be loaded, NodeError
         (NodeTimeout, Cancelled) when one fails. Ctrl-C stops the nodes that run and raises Cancelled from KeyboardInterrupt.
         """
-        refuse_unnamed("run", unnamed, self.plan.graph.inputs)
+        if unnamed:
+            refuse_unnamed("run", unnamed, self.plan.graph.inputs)
         return self._run(self._new_run(seed, limit_s=limit_s), outputs, inputs)
 
     def stream(
@@ -151,10 +149,8 @@ class Pipeline:
             return self._run(self._new_run(seed), outputs, batch, is_of_map=True)
 
         prepared = self._prepared(outputs)
-        ports = dict(zip(prepared.plan.wanted, prepared.ports, strict=True))
-        return map_records(
-            records, run, known=self.plan.graph.inputs, needed=prepared.inputs, ports=ports, batch_size=batch_size, types=self._types
-        )
+        ports = {outlet.name: outlet.port for outlet in prepared.outlets}
+        return map_records(records, run, known=self.plan.graph.inputs, needed=prepared.inlets, ports=ports, batch_size=batch_size)
 
     def load(self) -> tuple[str, ...]:
         """Load every node of the plan now, lazy ones too; gives what a user must know about the loads."""
@@ -270,9 +266,9 @@ class Pipeline:
     def _read(self, prepared: Prepared, inputs: Mapping[str, Any]) -> Intake:
         known = self.plan.graph.inputs
         if not self.opening.offline:
-            return take_in(inputs, known=known, needed=prepared.inputs, types=self._types)
+            return take_in(inputs, known=known, needed=prepared.inlets)
         with only_cached("this run is offline"):
-            return take_in(inputs, known=known, needed=prepared.inputs, types=self._types)
+            return take_in(inputs, known=known, needed=prepared.inlets)
 
     def _run_engine(self, engine: Engine, given: list[Any], run: Run, *, is_of_map: bool) -> tuple[tuple[Any, ...], Timeline]:
         try:
@@ -321,8 +317,7 @@ class Pipeline:
         return found
 
     def _result(self, prepared: Prepared, found: tuple[Any, ...], timeline: Timeline, without: frozenset[str], run: Run) -> Result:
-        ports = zip(prepared.plan.wanted.items(), prepared.ports, prepared.checks, found, strict=True)
-        outputs = {name: self._taken(run, ref, port, check, value) for (name, ref), port, check, value in ports}
+        outputs = {outlet.name: self._taken(run, outlet, value) for outlet, value in zip(prepared.outlets, found, strict=True)}
         if self.opening.trace:
             timeline = replace(timeline, events=tuple(run.kept))
         if not (self._loader.has_warnings or run.said):
@@ -344,17 +339,17 @@ class Pipeline:
                 warnings.warn(text, ModelgraftWarning, stacklevel=_calling_level())
 
     @staticmethod
-    def _taken(run: Run, ref: Ref, port: Port, check: Check | None, value: Any) -> Any:
+    def _taken(run: Run, outlet: Outlet, value: Any) -> Any:
         """What the user gets for an output, once it is what was declared. A value of a plugin may do anything when it is looked at."""
         try:
             with contained():
-                if check is not None and not isinstance(value, Batch):
-                    check(value, run.count)
-                return show(run, port, value)
+                if outlet.check is not None and not isinstance(value, Batch):
+                    outlet.check(value, run.count)
+                return show(run, outlet.port, value)
         except NodeError:
             raise
         except Exception as error:  # as in a node
-            raise NodeError(f"what {ref} gave cannot be taken: {said(error)}", node=ref.node) from error
+            raise NodeError(f"what {outlet.ref} gave cannot be taken: {said(error)}", node=outlet.ref.node) from error
 
     # -- engines --------------------------------------------------------------------------------------------------------
 

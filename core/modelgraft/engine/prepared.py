@@ -9,31 +9,41 @@ from typing import Any
 from modelgraft.engine.cache import Cache, Outputs
 from modelgraft.engine.calls import Check, port_check
 from modelgraft.engine.engine import Engine
+from modelgraft.engine.intake import Inlet, inlet_of
 from modelgraft.engine.layout import Layout, arguments, arrange
-from modelgraft.kernel.words.graph import GraphInput, Ref
+from modelgraft.kernel.words.graph import Ref
 from modelgraft.kernel.words.order import reach
 from modelgraft.kernel.words.plan import Plan, Step
 from modelgraft.kernel.words.ports import Port
 from modelgraft.records.digests import combine, digest
-from modelgraft.records.record_type import types_of
+from modelgraft.records.record_type import Types, types_of
 from modelgraft.sources import kept
 
 MOST_ENGINES = 64  # sets of cached nodes that a plan keeps an engine for
+
+
+@dataclass(frozen=True, slots=True)
+class Outlet:
+    """A wanted output: its name, where it comes from, its port, and what looks at its value, None for an input."""
+
+    name: str
+    ref: Ref
+    port: Port
+    check: Check | None
 
 
 @dataclass(slots=True)
 class Prepared:
     """A plan with what a run looks up.
 
-    ports      the port of each wanted output;  checks  what looks at its value, None for an input
-    inputs  the inputs of the graph that its steps read
+    outlets    the wanted outputs
+    inlets     the inputs of the graph that its steps read
     keyed      the steps whose results may be kept;  random  the nodes whose results depend on the seed
     """
 
     plan: Plan
-    ports: tuple[Port, ...]
-    checks: tuple[Check | None, ...]
-    inputs: tuple[GraphInput, ...]
+    outlets: tuple[Outlet, ...]
+    inlets: tuple[Inlet, ...]
     keyed: Mapping[str, Step]
     random: frozenset[str]
     engines: dict[tuple[frozenset[str], bool], Engine] = field(default_factory=dict)
@@ -91,15 +101,16 @@ class Prepared:
 def prepare(plan: Plan) -> Prepared:
     """Look at a plan once, so that its runs need not."""
     read = {ref for step in plan.steps for ref in arguments(step) if ref is not None} | set(plan.wanted.values())
-    inputs = tuple(item for name, item in plan.graph.inputs.items() if any(ref.is_input and ref.port == name for ref in read))
+    types = types_of(plan.graph.graph.registry)
+    inputs = [item for name, item in plan.graph.inputs.items() if any(ref.is_input and ref.port == name for ref in read)]
     keyed = {step.node.name: step for step in plan.steps if step.key and step.node.component.cache}
-    ports = tuple(port_of(plan, ref) for ref in plan.wanted.values())
-    types, nodes = types_of(plan.graph.graph.registry), plan.graph.nodes
-    checks = tuple(
-        None if ref.is_input else port_check(nodes[ref.node], ref.port, port, types)
-        for ref, port in zip(plan.wanted.values(), ports, strict=True)
-    )
-    return Prepared(plan, ports, checks, inputs, keyed, random_nodes(plan.steps))
+    outlets = tuple(_outlet(plan, name, ref, types) for name, ref in plan.wanted.items())
+    return Prepared(plan, outlets, tuple(inlet_of(item, types) for item in inputs), keyed, random_nodes(plan.steps))
+
+
+def _outlet(plan: Plan, name: str, ref: Ref, types: Types) -> Outlet:
+    port = port_of(plan, ref)
+    return Outlet(name, ref, port, None if ref.is_input else port_check(plan.graph.nodes[ref.node], ref.port, port, types))
 
 
 def port_of(plan: Plan, ref: Ref) -> Port:

@@ -50,7 +50,7 @@ class Run:
     seed        of everything that is drawn
     cancelled   whether it is to stop
     limit_s     the most seconds that its nodes may take together, from the first to the last; None: as long as they like
-    is_streamed somebody reads its events as they come
+    is_heard    somebody takes its events;  is_streamed  and reads them as they come
     count       the size of the batch;  is_single  no input was a batch, so outputs come back as single values
     keys        the keys of what it gives in the cache, by node
     said        its warnings;  kept  the events that a trace is made of, in a pipeline opened with `trace`; no contents are in them
@@ -60,6 +60,7 @@ class Run:
 
     count = 1
     is_single = True
+    is_heard = False
     limit_s: float | None = None
     keys: Mapping[str, str] = MappingProxyType({})
     kept: Sequence[Event] = ()
@@ -87,6 +88,7 @@ class Run:
         self.is_streamed = sink is not None
         if sink is not None or hooks is not None or is_traced:
             self._listeners = tuple(each for each in (sink, hooks, self._keep if is_traced else None) if each is not None)
+            self.is_heard = True
         if limit_s is not None:
             self.limit_s = limit_s
 
@@ -96,11 +98,6 @@ class Run:
         if not self._id:
             self._id = os.urandom(8).hex()
         return self._id
-
-    @property
-    def is_heard(self) -> bool:
-        """Whether anybody takes its events."""
-        return bool(self._listeners)
 
     def emit(self, kind: type[Event], node: str = "", /, **facts: Any) -> None:
         """Tell that something happened: warnings are kept for the result, and all of it goes to whoever listens."""
@@ -118,7 +115,8 @@ class Run:
 
     def end(self) -> None:
         """Tell nobody any more: what comes from nodes that were left behind is of no run."""
-        self._listeners = ()
+        if self.is_heard:
+            self._listeners, self.is_heard = (), False
 
     def outputs(self) -> Mapping[str, Any]:
         """What was ready when it failed, by `node.port`."""

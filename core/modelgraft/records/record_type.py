@@ -6,7 +6,7 @@ Light to import: what needs numpy, Pillow or a decoder is imported within the me
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -39,7 +39,7 @@ class Reading:
 
     def within(self, label: str) -> Reading:
         """The same for a part of the value."""
-        return replace(self, label=label)
+        return Reading(label, self.say, self.find, self.types)
 
     def tell(self, text: str) -> None:
         """Say something of this value."""

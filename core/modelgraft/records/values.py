@@ -19,10 +19,10 @@ from modelgraft.records.shipped import SHIPPED
 from modelgraft.records.telling import describe
 from modelgraft.records.tensors import read_tensor, tensor_mismatch
 
-__all__ = ["Given", "describe", "present", "read_input", "tensor_mismatch"]
+__all__ = ["Given", "ReadInput", "describe", "input_reader", "present", "read_input", "tensor_mismatch"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: made in every run, and freezing triples the cost
 class Given:
     """An input as a batch.
 
@@ -38,6 +38,9 @@ class Given:
     said: tuple[str, ...] = ()
 
 
+ReadInput = Callable[[Any], Given]  # makes a batch of what the user gave for one input
+
+
 def read_input(name: str, port: Port, value: Any, *, types: Types = SHIPPED, find: FindFile = plain_path) -> Given:
     """Turn what the user gave for an input into a batch.
 
@@ -45,33 +48,53 @@ def read_input(name: str, port: Port, value: Any, *, types: Types = SHIPPED, fin
 
     Raises InputError with the input, what was found and what was wanted.
     """
+    return input_reader(name, port, types=types, find=find)(value)
+
+
+def input_reader(name: str, port: Port, *, types: Types = SHIPPED, find: FindFile = plain_path) -> ReadInput:
+    """What reads an input in every run: all that does not depend on the value is looked up here, once."""
     label = f"input '{name}'"
-    kind = _choose(port, value)
+    readers = [(isinstance(kind, Tensor), _kind_reader(label, kind, types, find)) for kind in port.types]
+    (_, usual), *others = readers
+    if not others:
+        return usual
+
+    def read(value: Any) -> Given:
+        """Read it as the alternative that the value is meant for."""
+        is_array = hasattr(value, "shape") and hasattr(value, "dtype")
+        return next((reader for is_tensor, reader in readers if is_tensor == is_array), usual)(value)
+
+    return read
+
+
+def _kind_reader(label: str, kind: PortType, types: Types, find: FindFile) -> ReadInput:
+    """What reads the values of an input as one type."""
     if isinstance(kind, Tensor):
-        tensor = read_tensor(label, kind, value)
-        count = int(tensor.shape[0]) if tensor.ndim else 1
-        return Given(tensor, count, count == 1)
-    read, said = _reader(kind, types), list[str]()
-    reading = Reading(label, said.append, find, types)
-    if isinstance(value, list) and _is_batch(kind, value, types):
-        if not value:
-            raise InputError(f"{label}: the batch is empty; wanted: at least one {kind}")
-        records = [read(record, reading.within(f"{label}[{index}]")) for index, record in enumerate(value)]
-        return Given(records, len(value), False, tuple(said))
-    return Given([read(value, reading)], 1, True, tuple(said))
+        return lambda value: _read_tensor(label, kind, value)
+    read = _reader(kind, types)
+
+    def read_records(value: Any) -> Given:
+        said: list[str] = []
+        reading = Reading(label, said.append, find, types)
+        if isinstance(value, list) and _is_batch(kind, value, types):
+            if not value:
+                raise InputError(f"{label}: the batch is empty; wanted: at least one {kind}")
+            records = [read(record, reading.within(f"{label}[{index}]")) for index, record in enumerate(value)]
+            return Given(records, len(value), False, tuple(said))
+        return Given([read(value, reading)], 1, True, tuple(said))
+
+    return read_records
+
+
+def _read_tensor(label: str, kind: Tensor, value: Any) -> Given:
+    tensor = read_tensor(label, kind, value)
+    count = int(tensor.shape[0]) if tensor.ndim else 1
+    return Given(tensor, count, count == 1)
 
 
 def present(port: Port, value: Any, *, single: bool) -> Any:
     """What the user gets: tensors whole, with their batch axis; of one record the record itself, of a batch the list."""
     return value[0] if single and isinstance(value, list) and len(value) == 1 and not isinstance(port.type, Tensor) else value
-
-
-def _choose(port: Port, value: Any) -> PortType:
-    """Which of the alternatives of an input the value is meant for."""
-    if len(port.types) == 1:
-        return port.types[0]
-    is_array = hasattr(value, "shape") and hasattr(value, "dtype")
-    return next((kind for kind in port.types if isinstance(kind, Tensor) == is_array), port.types[0])
 
 
 def _is_batch(kind: PortType, value: list[Any], types: Types) -> bool:
