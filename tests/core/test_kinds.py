@@ -118,3 +118,22 @@ def test_types_of_inputs_may_be_imported_for_type_checkers_alone():
     assert first.__component__.config(at=2).at == 2
     with pytest.raises(ValidationError):
         first.__component__.config(at="two")
+
+
+@pytest.mark.parametrize("name", ["most", "multiples", "one_of", "ports", "from_source"])
+def test_a_field_with_the_name_of_a_method_is_refused(name):
+    """The method would be called and a number found; a class that overrides the method is what it is for."""
+    with pytest.raises(PluginError, match=f"has a field '{name}', which is a method of modelgraft.Config"):
+        type("Own", (Config,), {"__annotations__": {name: int}, name: 1, "__module__": __name__})
+
+
+def test_the_words_of_authors_are_free_for_fields(recwarn):
+    """Such as `times`, which the plugin of `plugins new` has."""
+
+    @component("test/again", kind="preprocess", inputs={"text": "text"}, outputs={"text": "text"})
+    def again(text: list[str], *, times: int = 2) -> list[str]:
+        """Say it again."""
+        return [record * times for record in text]
+
+    assert again.__component__.config(times=3).times == 3
+    assert not recwarn.list

@@ -195,5 +195,5 @@ def test_on_onnx_an_eye_sees_the_same(tmp_path: Path, saved):
 def test_open_sizes_of_examples_are_whole_patches(saved):
     """So that a gate of 16 pixels to a patch is not tried with five."""
     row, _, folder = saved
-    times = configured(REGISTRY, "vision/encoder", source(row, folder)).config.times()
+    times = configured(REGISTRY, "vision/encoder", source(row, folder)).config.multiples()
     assert times == ({} if row.pixels == SQUARE else {"height": 5, "width": 5})

@@ -230,7 +230,7 @@ class Encoder(Config):
             outputs["pooled"] = f"float[{axes} hidden_size]"
         return Ports.of({"pixels": pixels}, outputs)
 
-    def times(self) -> Mapping[str, int]:
+    def multiples(self) -> Mapping[str, int]:
         """Pictures of any size are whole patches."""
         return dict.fromkeys(("height", "width"), self.patch_size) if self.takes_any_size else {}
 

@@ -47,5 +47,5 @@ def signature_of(node: Node, names: Sequence[str]) -> Signature:
             raise ExportError(f"its output {name} is {port}, not a tensor that is always there")
     limits = [limit for part in node.parts or (node,) for limit in part.config.most().items()]
     most = {name: min(size for other, size in limits if other == name) for name, _ in limits}
-    times = {name: factor for part in node.parts or (node,) for name, factor in part.config.times().items()}
+    times = {name: factor for part in node.parts or (node,) for name, factor in part.config.multiples().items()}
     return Signature(tuple(given), tuple(node.out_ports.items()), most, times)

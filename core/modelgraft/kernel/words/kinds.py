@@ -6,6 +6,7 @@ A component is declared apart from its work, and the declaration is light. Autho
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -88,14 +89,20 @@ class Config(BaseModel):
     """The config of a component: frozen, unknown fields refused, every field described for the editor.
 
     Subclasses add fields and override the methods below; each is a pure function of the config and imports nothing
-    heavy. Field names must not start with an underscore and must not be `ports`, `parts`, `parameters`, `from_source`, `unheeded`,
-    `review`, `export_facts`.
+    heavy. Field names must not start with an underscore and must not be names of these methods: such a class is a PluginError.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), validate_default=True)
 
     declared_ports: ClassVar[Ports] = Ports()
     declared_parts: ClassVar[Mapping[str, Ports]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse a field that would take the place of a method, before anybody calls it."""
+        super().__init_subclass__(**kwargs)
+        methods = {name for name, value in vars(Config).items() if inspect.isroutine(value) and not name.startswith("_")}
+        for name in sorted(methods.intersection(inspect.get_annotations(cls))):
+            raise PluginError(f"{cls.__name__} has a field '{name}', which is a method of modelgraft.Config: give the field another name")
 
     @classmethod
     def from_source(cls, source: Source) -> Mapping[str, Any]:  # noqa: ARG003 for those who override it
@@ -134,7 +141,7 @@ class Config(BaseModel):
         """Give the largest size of an axis of the inputs, by its name, where the module takes no more: exports are traced within it."""
         return {}
 
-    def times(self) -> Mapping[str, int]:
+    def multiples(self) -> Mapping[str, int]:
         """Give what the size of an axis of the inputs is a multiple of, by its name, where no others are taken: the side of a patch."""
         return {}
 
