@@ -16,7 +16,7 @@ import transformers as hf
 
 import modelgraft as mg
 from modelgraft.installed.discovery import assemble, discover
-from modelgraft.plugin import EVERY, FamilyCard, WholeCard, hookimpl
+from modelgraft.plugin import EVERY, FamilyCard, PluginError, WholeCard, hookimpl
 from modelgraft.sources.families import Families, families
 from modelgraft_plugins import counted
 from support.checkpoints import randomise
@@ -198,3 +198,19 @@ def test_a_style_that_no_card_has_is_told_with_those_there_are():
         REGISTRY.components["vision/encoder"].config(family="resnet")
     with pytest.raises(ValueError, match="family: auto wants `model`"):
         REGISTRY.components["text/encoder"].config(family="auto")
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ({"wholes": {"mine": {"pictures": "A"}}}, "wholes of the family 'mine': found 'mine'"),
+        ({"towers": ["mine"]}, "towers of the family 'mine': found"),
+        ({"languages": {"mine": WholeCard()}}, "languages of the family 'mine': found 'mine'"),
+        ({"wholes": {"mine": WholeCard(parts={"eye": "vision"})}}, "parts of the whole 'mine' of the family 'mine': found 'eye'"),
+    ],
+)
+def test_a_card_with_a_row_of_another_kind_is_refused_where_it_is_made(rows, told):
+    with pytest.raises(PluginError) as caught:
+        FamilyCard("mine", "of one", **rows)
+    assert str(caught.value).startswith(told)
+    assert "; wanted: a " in str(caught.value)

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from modelgraft.kernel.shelf.registry import Card
+from modelgraft.kernel.words.errors import PluginError
+from modelgraft.kernel.words.guard import shown
 
 Facts = Mapping[str, Any]  # a config as in config.json, or numbers by our words
 
@@ -187,3 +189,18 @@ class FamilyCard(Card):
     pictures: Mapping[str, PictureCard] = field(default_factory=dict)
     graphs: Mapping[str, str | Callable[[Facts], str]] = field(default_factory=dict)
     table: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what is no card of its kind: all cards are read together, so that one such would end every command."""
+        for rows, wanted in (("wholes", WholeCard), ("towers", TowerCard), ("languages", LanguageCard), ("pictures", PictureCard)):
+            _refuse_others(f"{rows} of the family {shown(self.name)}", getattr(self, rows), wanted)
+        for kind, whole in self.wholes.items():
+            _refuse_others(f"parts of the whole {shown(kind)} of the family {shown(self.name)}", whole.parts, PartCard)
+
+
+def _refuse_others(place: str, rows: Any, wanted: type) -> None:
+    if not isinstance(rows, Mapping):
+        raise PluginError(f"{place}: found {shown(rows)}; wanted: a mapping from a name to a {wanted.__name__}")
+    for name, row in rows.items():
+        if not isinstance(name, str) or not isinstance(row, wanted):
+            raise PluginError(f"{place}: found {shown(name)}: {shown(row)}; wanted: a {wanted.__name__} under a name")
