@@ -1,4 +1,4 @@
-"""The grammar of `from:`, taken apart without touching disk or network. `sources.py` explains the forms."""
+"""The grammar of `from:`, taken apart without touching disk or network. `views.py` explains the forms."""
 
 from __future__ import annotations
 
