@@ -14,7 +14,6 @@ from modelgraft.cli.session import CliSession, session_of
 from modelgraft.kernel.words.errors import nearest
 from modelgraft.kernel.words.kinds import KINDS
 from modelgraft.kernel.words.notation import in_yaml
-from modelgraft.tools.explain import default_of
 
 if TYPE_CHECKING:
     from modelgraft.kernel.shelf.registry import Registry
@@ -132,6 +131,8 @@ def _default(field: Any) -> Any:
     """The default of a field as JSON has it; what has no form there, or fails, as text."""
     if field.is_required():
         return None
+    from modelgraft.tools.explain import default_of
+
     text = default_of(field)
     try:
         return field.default if isinstance(field.default, str) else json.loads(text)

@@ -11,7 +11,6 @@ import typer
 from modelgraft import api
 from modelgraft.cli.options import Allow, AsJson, GraphName, SetOptions, Wanted, out_file, settings_of, with_opening
 from modelgraft.cli.session import CliSession, session_of
-from modelgraft.cli.tables import plan_document, print_plan
 from modelgraft.engine.opening import USUAL_OPENING, Opening, Placing, given_in
 from modelgraft.kernel.words.errors import GraphError, InputError, Place
 from modelgraft.kernel.words.notation import in_yaml
@@ -81,9 +80,7 @@ def _check(session: CliSession, name: str, settings: list[str] | None, allow: li
 
 
 def _outputs(solved: SolvedGraph) -> dict[str, str]:
-    from modelgraft.tools.draw.picture import drawn_port
-
-    return {name: str(drawn_port(ref, solved)) for name, ref in solved.outputs.items()}
+    return {name: str(solved.port_of(ref)) for name, ref in solved.outputs.items()}
 
 
 def _ports(report: dict[str, Any]) -> str:
@@ -103,6 +100,8 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Show what would run: each node with its parameters, bytes, place and outputs, and the totals."""
+    from modelgraft.cli.tables import plan_document, print_plan
+
     session = session_of(context)
     loaded = session.load(graph, settings_of(settings), allow or ())
     found = api.plan(loaded, wanted=wanted, exact=exact, **given_in(opening, Placing))

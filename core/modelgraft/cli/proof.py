@@ -13,12 +13,13 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 import pluggy
 
+from modelgraft.cli.findings import FAILED, NOT_RUN, Finding, failed
 from modelgraft.engine.modules.targets import resolve
 from modelgraft.installed.discovery import discover
 from modelgraft.kernel.shelf.registry import Plugin, Registry
@@ -30,32 +31,10 @@ from modelgraft.records.record_type import types_of
 from modelgraft.sources.keeping import Keeper
 from modelgraft.tools.looks import Look, look
 
-OK, FAILED, NOT_RUN = "ok", "failed", "not run"
 MOST_PARAMETERS = 20_000_000  # a component of more, with its default config, is not built just to be looked at
 WIDTHS = (48, 96, 144, 192, 240, 288)  # for dimensions that a graph would decide: unlike, and the usual numbers of heads divide them
 HOOKS = "register_"  # how the hooks begin that offer something
 ELSEWHERE = "call modelgraft.testing.conform in the plugin's own tests"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What was found out about one thing.
-
-    what     "import", "hooks", a component, or another offer such as "backend vllm";  status  "ok", "failed" or "not run"
-    message  what is wrong, or why it was not run;  file, line  of the author's code, where that is known
-    """
-
-    what: str
-    status: str = OK
-    message: str = ""
-    file: str | None = None
-    line: int | None = None
-
-
-def failed(what: str, message: str, place: Place | None = None) -> Finding:
-    """A finding of something that is wrong."""
-    return Finding(what, FAILED, message, place.file if place else None, place.line if place else None)
-
 
 Looking = Callable[[], Finding]
 

@@ -16,8 +16,8 @@ from typing import Annotated, Any
 
 import typer
 
+from modelgraft.cli.findings import FAILED, Finding, failed
 from modelgraft.cli.options import AsJson, seconds
-from modelgraft.cli.proof import FAILED, Finding, failed
 from modelgraft.cli.session import session_of
 from modelgraft.kernel.words.errors import PluginError
 

@@ -18,7 +18,6 @@ from modelgraft.records.opening import Say, silent
 from modelgraft.records.record_type import Types, types_of
 from modelgraft.records.showing import stands_for_file
 from modelgraft.records.writing import check_writable, file_named, no_texts, write_value
-from modelgraft.tools.draw.picture import drawn_port
 
 TENSORS = (".npy", ".safetensors", ".json")
 
@@ -40,7 +39,7 @@ def read_targets(words: list[str] | None, solved: SolvedGraph) -> Targets:
         ref = find_output(solved, name)
         names.append(name)
         if equals:
-            files[name] = _usable(file_named(file), drawn_port(ref, solved), name, taken=files, types=types_of(solved.graph.registry))
+            files[name] = _usable(file_named(file), solved.port_of(ref), name, taken=files, types=types_of(solved.graph.registry))
     return Targets(tuple(dict.fromkeys(names)) or None, files)
 
 

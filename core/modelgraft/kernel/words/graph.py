@@ -303,3 +303,13 @@ class SolvedGraph:
     def remarks(self) -> tuple[Problem, ...]:
         """The warnings as they were noted."""
         return tuple(dict.fromkeys((*self.forecasts, *(remark for node in self.nodes.values() for remark in node.remarks))))
+
+    def port_of(self, ref: Ref) -> Port | None:
+        """The port that a reference names; None when the graph has no such port."""
+        if ref.is_input:
+            given = self.inputs.get(ref.port)
+            return given.port if given else None
+        node = self.nodes.get(ref.node)
+        if node is None:
+            return None
+        return node.out_ports.get(ref.port) if ref.port else next(iter(node.out_ports.values()), None)

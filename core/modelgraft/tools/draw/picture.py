@@ -124,7 +124,7 @@ def _totals(boxes: list[Box], subject: SolvedGraph | Plan) -> Iterator[tuple[str
     for name, given in graph.inputs.items():
         yield f"takes {name}", str(given.port), given.doc
     for name, ref in graph.outputs.items():
-        yield f"gives {name}", str(drawn_port(ref, graph)), f"from {ref}"
+        yield f"gives {name}", str(graph.port_of(ref)), f"from {ref}"
 
 
 def family_of(port: Port | None) -> str:
@@ -152,7 +152,7 @@ def _input_box(given: GraphInput) -> Box:
 
 
 def _output_box(name: str, ref: Ref, graph: SolvedGraph) -> Box:
-    port = drawn_port(ref, graph)
+    port = graph.port_of(ref)
     return Box(f"outputs.{name}", "output", name, (str(port),), "", family_of(port), (("type", str(port), ""), ("from", str(ref), "")))
 
 
@@ -209,17 +209,6 @@ def _shape(node: Node, name: str, port: Port, step: Step | None) -> str:
     return step.shapes.get(name, str(port)) if step is not None else str(node.out_ports[name])
 
 
-def drawn_port(ref: Ref, graph: SolvedGraph) -> Port | None:
-    """The port that a reference names; None when the graph has no such port."""
-    if ref.is_input:
-        given = graph.inputs.get(ref.port)
-        return given.port if given else None
-    node = graph.nodes.get(ref.node)
-    if node is None:
-        return None
-    return node.out_ports.get(ref.port) if ref.port else next(iter(node.out_ports.values()), None)
-
-
 def _arrows(graph: SolvedGraph, steps: Mapping[str, Step]) -> Iterator[Arrow]:
     for node in graph.nodes.values():
         for into, refs in node.wired.items():
@@ -232,7 +221,7 @@ def _arrows(graph: SolvedGraph, steps: Mapping[str, Step]) -> Iterator[Arrow]:
 
 
 def _arrow(graph: SolvedGraph, steps: Mapping[str, Step], ref: Ref, taker: str, into: str, *, is_route: bool = False) -> Arrow:
-    port = drawn_port(ref, graph)
+    port = graph.port_of(ref)
     family = family_of(port)
     if ref.is_input:
         return Arrow(f"inputs.{ref.port}", taker, "", into, "", family, is_route)  # the input's box tells its type
