@@ -17,8 +17,8 @@ class Kept:
     def __init__(self, ledger):
         self.ledger, self.gone, self.held = ledger, [], {}
 
-    def hold(self, name, size, device="cpu"):
-        self.held[name] = self.ledger.hold(name, size, device, let_go=lambda: self.gone.append(name))
+    def hold(self, name, size, device="cpu", **more):
+        self.held[name] = self.ledger.hold(name, size, device, let_go=lambda: self.gone.append(name), **more)
         return self.held[name]
 
 
@@ -34,6 +34,34 @@ def test_what_was_used_least_recently_goes_first():
     assert kept.gone == ["b"]
     assert kept.ledger.taken("cpu") == 10
     assert [held.what for held in kept.ledger.holdings()] == ["c", "a", "d"]
+
+
+def test_what_is_spare_goes_before_nodes_and_takes_no_room_of_theirs():
+    """However recently it was used; among its like what was used least recently goes first."""
+    kept = Kept(Ledger({"cpu": 10}))
+    kept.hold("node", 4)
+    for name in "ab":
+        kept.hold(name, 3, is_spare=True)
+    kept.hold("c", 2, is_spare=True)
+    assert kept.gone == ["a"]
+    with pytest.raises(mg.InputError, match="d needs 7 B on cpu"):
+        kept.hold("d", 7, is_spare=True)
+    assert kept.gone == ["a"]
+    kept.hold("other node", 3)
+    assert kept.gone == ["a", "b"]
+    kept.hold("largest node", 7)
+    assert kept.gone == ["a", "b", "c", "node"]
+
+
+def test_what_measures_more_than_was_planned_takes_from_what_is_spare_first():
+    """As who asks beforehand."""
+    kept = Kept(Ledger({"cpu": 10}))
+    held = kept.hold("a", 2)
+    kept.hold("b", 4)
+    kept.hold("spare", 4, is_spare=True)
+    held.measured({("cpu", "a"): 5})
+    assert kept.ledger.settle(held) == ""
+    assert kept.gone == ["spare"]
 
 
 def test_what_is_in_use_stays():

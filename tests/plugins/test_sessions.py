@@ -9,8 +9,9 @@ import pytest
 import torch
 import transformers as hf
 
+import modelgraft as mg
 from modelgraft.loops import prefixes
-from modelgraft.plugin import InputError, Remembering
+from modelgraft.plugin import InputError, Ledger, Remembering
 from modelgraft_plugins.llm import grouped_query, growing_export, plain
 from modelgraft_plugins.llm.decoders import CausalDecoder, CrossDecoder
 from modelgraft_plugins.llm.grouped import GroupedDecoder
@@ -219,6 +220,118 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch):
     assert len(tight.kept) == 1
     tight.forget()
     assert tight.bytes == 0
+
+
+def size_of(decoder: Any, prompt: torch.Tensor) -> int:
+    """The bytes of a session, where no memory of an earlier one serves it: that is the first one's now."""
+    sessions = [decoder.start([prompt], room=9) for _ in range(2)]
+    for session in sessions:
+        session.step(torch.tensor([5]))
+    return sessions[1].bytes
+
+
+@every_kind
+@torch.no_grad()
+def test_a_ledger_bounds_what_is_kept(decoder):
+    """Where there is room for one conversation, a second lets the first go; every answer is that of reading everything."""
+    decoder, embed = decoder
+    first, second = (words(embed, *range(start, start + 20)) for start in (3, 40))
+    size = size_of(decoder, first)
+    ledger = Ledger({"cpu": size + size // 2})
+    remembering = Remembering(decoder, embed)
+    remembering.count_in(ledger, "a conversation of llm")
+    reused = []
+    for prompt in (first, first, second, second, first):
+        session = remembering.start([prompt], room=9)
+        reused.append(remembering.reused)
+        assert close(session.step(torch.tensor([5])), fresh(decoder, prompt, 5))
+        assert ledger.taken("cpu") == remembering.bytes == 0, "what goes on is not kept, and there was no room for the other"
+        session.close()
+        assert ledger.taken("cpu") == remembering.bytes > 0
+    assert reused == [0, 19, 0, 19, 0]
+    remembering.close()
+    assert ledger.taken("cpu") == 0
+    session = remembering.start([first], room=9)
+    session.close()
+    assert (ledger.taken("cpu"), remembering.kept) == (0, [])
+
+
+@every_kind
+@torch.no_grad()
+def test_who_needs_the_room_gets_it_from_what_is_kept(decoder):
+    """The least recently used goes first; what is read meanwhile goes on, and what finds no room is not kept."""
+    decoder, embed = decoder
+    prompts = [words(embed, *range(start, start + 20)) for start in (3, 30, 60)]
+    size_of(decoder, prompts[0])
+    remembering, ledger = Remembering(decoder, embed), Ledger({"cpu": 1 << 20})
+    remembering.count_in(ledger, "a conversation of llm")
+    for prompt in prompts:
+        remembering.start([prompt], room=9).close()
+    taken = ledger.taken("cpu")
+    again = remembering.start([prompts[0]], room=9)  # goes on
+    assert remembering.reused == 19
+    node = ledger.hold("eye", (1 << 20) - taken // 3, "cpu")
+    assert [one.prompt[0].tolist() for one in remembering.kept] == [prompts[2][0].tolist()]
+    assert close(again.step(torch.tensor([5])), fresh(decoder, prompts[0], 5))
+    largest = ledger.hold("tongue", taken // 3, "cpu")
+    assert remembering.kept == []
+    again.close()
+    assert remembering.kept == []
+    assert [held.what for held in ledger.holdings()] == ["eye", "tongue"]
+    node.release()
+    largest.release()
+    assert ledger.taken("cpu") == 0
+
+
+GRAPH = """
+modelgraft: 1
+inputs: {prompt: text, x: "float[batch tokens 36]"}
+nodes:
+  llm: {use: llm/causal, from: ./model, with: {max_new_tokens: 4}, in: {prompt: inputs.prompt}}
+  head: {use: projector/linear, with: {out_features: 36}, in: {x: inputs.x}, lazy: true}
+outputs: {text: llm.text, y: head}
+"""
+HEAD = (36 * 36 + 36) * 4
+PROMPTS = ("what is on the small table?", "a photo of the other one")
+
+
+def test_conversations_give_way_to_nodes_under_max_memory(tmp_path: Path):
+    """They show in the table of what is held; with the pipeline all of it is let go of."""
+    checkpoints.llama(tmp_path / "model")
+    (tmp_path / "toy.yaml").write_text(GRAPH)
+    graph, options = mg.load(tmp_path / "toy.yaml"), {"cache_bytes": 0, "device": "cpu"}
+
+    def kept(pipeline: mg.Pipeline) -> list[int | None]:
+        return [row.measured for row in pipeline.memory.rows if row.what == "a conversation of llm"]
+
+    def asked(pipeline: mg.Pipeline, prompt: str) -> list[str]:
+        return pipeline.run(prompt=[prompt], outputs=["text"])["text"]
+
+    with mg.open(graph, **options) as pipeline:
+        wanted = [asked(pipeline, prompt) for prompt in PROMPTS]
+        sizes = kept(pipeline)
+        assert len(sizes) == 2
+        model = pipeline.memory.taken["cpu"] - sum(sizes)
+    room = max(*sizes, HEAD)
+    assert room < sum(sizes)
+    assert room < min(sizes) + HEAD
+    with mg.open(graph, max_memory=model + room, **options) as pipeline:
+        for _ in range(2):
+            for prompt, text in zip(PROMPTS, wanted, strict=True):
+                assert asked(pipeline, prompt) == text
+                assert len(kept(pipeline)) == 1
+        pipeline.run(x=torch.zeros(1, 2, 36), outputs=["y"])
+        assert (kept(pipeline), pipeline.memory.taken) == ([], {"cpu": model + HEAD})
+        assert asked(pipeline, PROMPTS[0]) == wanted[0]
+        assert kept(pipeline) == [], "no node goes for a conversation"
+    with mg.open(graph, **options) as pipeline:
+        asked(pipeline, PROMPTS[0])
+    assert pipeline.memory.taken == {"cpu": 0}
+    assert all(row.state == "not loaded" for row in pipeline.memory.rows)
+    (tmp_path / "toy.yaml").write_text(GRAPH.replace("./model,", "./model, runtime: {keep: false},"))
+    with mg.open(mg.load(tmp_path / "toy.yaml"), **options) as pipeline:
+        assert asked(pipeline, PROMPTS[0]) == wanted[0]
+        assert pipeline.memory.taken == {"cpu": 0}, "with a node that is let go of its conversations go"
 
 
 @torch.no_grad()

@@ -2,13 +2,13 @@
 
 Whoever holds memory says what it is for and how it can be let go of:
 
-    kept = ledger.hold("the conversation of llm", size, "cuda:0", let_go=session.close)
+    kept = ledger.hold("a conversation of llm", size, "cuda:0", let_go=session.close, is_spare=True)
     with kept.in_use():       # nobody lets go of it meanwhile; raises LookupError when somebody has
         ...
     kept.release()
 
-When room is wanted, what was used least recently goes first. `let_go` is called without a lock of the ledger, when it is
-out of it already; it must not wait for a lock that somebody holds while asking the ledger for room.
+When room is wanted, what was used least recently goes first, and what is spare before nodes. `let_go` is called without a lock of the
+ledger, when it is out of it already; it must not wait for a lock that somebody holds while asking the ledger for room.
 """
 
 from __future__ import annotations
@@ -37,13 +37,14 @@ class Holding:
     device   that it was meant for
     blocks   bytes by the memory that it holds
     let_go   frees it; None: it stays until it is released
+    is_spare only kept because there is room: it goes before what is not, and nothing but its like goes for it
     planned  the bytes that were expected, None where nobody knew;  is_measured  whether `blocks` are what was found
     """
 
-    __slots__ = ("_ledger", "blocks", "device", "is_gone", "is_measured", "let_go", "planned", "uses", "what")
+    __slots__ = ("_ledger", "blocks", "device", "is_gone", "is_measured", "is_spare", "let_go", "planned", "uses", "what")
 
-    def __init__(self, ledger: Ledger, what: str, blocks: Mapping[Block, int], let_go: LetGo | None) -> None:
-        self._ledger, self.what, self.blocks, self.let_go = ledger, what, blocks, let_go
+    def __init__(self, ledger: Ledger, what: str, blocks: Mapping[Block, int], let_go: LetGo | None, *, is_spare: bool) -> None:
+        self._ledger, self.what, self.blocks, self.let_go, self.is_spare = ledger, what, blocks, let_go, is_spare
         self.device = next(iter(blocks))[0]
         self.planned: int | None = sum(blocks.values())
         self.is_measured, self.uses, self.is_gone = False, 0, False
@@ -52,6 +53,10 @@ class Holding:
     def may_go(self) -> bool:
         """Whether it can be let go of now."""
         return self.let_go is not None and not self.uses and not self.is_gone
+
+    def yields_to(self, other: Holding) -> bool:
+        """Whether it goes for another, once it may."""
+        return self.let_go is not None and self is not other and (self.is_spare or not other.is_spare)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -103,15 +108,24 @@ class Ledger:
 
     # -- holding --------------------------------------------------------------------------------------------------------
 
-    def hold(self, what: str, size: int, device: str, let_go: LetGo | None = None, *, check: Callable[[], None] | None = None) -> Holding:
-        """Make room for bytes on a device, and note who holds them.
+    def hold(
+        self,
+        what: str,
+        size: int,
+        device: str,
+        let_go: LetGo | None = None,
+        *,
+        is_spare: bool = False,
+        check: Callable[[], None] | None = None,
+    ) -> Holding:
+        """Make room for bytes on a device, and note who holds them: see `Holding`.
 
         check  waits for what is in use and may go afterwards, and is called meanwhile: it raises to stop that. None: no waiting
 
         Raises InputError when there is no room, with what is held there. Nothing was let go of then.
         """
         device = named(device)
-        held = Holding(self, what, {(device, object()): size}, let_go)
+        held = Holding(self, what, {(device, object()): size}, let_go, is_spare=is_spare)
         while (going := self._enter_or_choose(held, device, size, is_waiting=check is not None)) is not held:
             if going is not None and going.let_go is not None:
                 going.let_go()
@@ -135,7 +149,7 @@ class Ledger:
         for device in {device for device, _ in held.blocks}:
             while (most := self.limit(device)) is not None and self.taken(device) > most:
                 with self._changed:
-                    going = next((one for one in self._holdings.values() if one is not held and one.may_go and one.on(device)), None)
+                    going = self._next(held, device)
                     if going is None:
                         return (
                             f"it takes {in_bytes(held.on(device))} on {device}, {in_bytes(held.planned)} were planned: "
@@ -206,14 +220,20 @@ class Ledger:
                 self._holdings[id(held)] = held
                 self._count_in(held)
                 return held
-            if self._could_go(device, of=lambda one: one.may_go) >= short:
-                going = next(one for one in self._holdings.values() if one.may_go and one.on(device))
+            if self._could_go(device, of=lambda one: one.may_go and one.yields_to(held)) >= short:
+                going = self._next(held, device)
+                assert going is not None, "what could go is there"
                 self.release(going)
                 return going
-            if is_waiting and self._could_go(device, of=lambda one: one.let_go is not None) >= short:
+            if is_waiting and self._could_go(device, of=lambda one: one.yields_to(held)) >= short:
                 self._changed.wait(LOOK_S)
                 return None
             raise InputError(self._told(device, size, most, held.what))
+
+    def _next(self, held: Holding, device: str) -> Holding | None:
+        """What goes next for a holding that needs room on a device; None when nothing may."""
+        going = (one for one in self._holdings.values() if one.may_go and one.yields_to(held) and one.on(device))
+        return min(going, key=lambda one: not one.is_spare, default=None)
 
     def _could_go(self, device: str, *, of: Callable[[Holding], bool]) -> int:
         """The bytes on a device that only such holdings hold."""

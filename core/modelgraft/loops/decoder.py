@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -54,6 +55,15 @@ class Continuable(Session, Protocol):
     @property
     def bytes(self) -> int:
         """What its memory takes."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where its memory lies."""
+        ...
+
+    def discard(self) -> None:
+        """Close it, and free its memory instead of giving it to the next session. It may be called while another session reads."""
         ...
 
     def extend(self, prompt: Tensor, *, conditions: Any, room: int, states: bool) -> None:

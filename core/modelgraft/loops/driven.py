@@ -39,6 +39,9 @@ class Loop(ABC):
     def bind(self, runtime: NodeRuntime) -> None:  # noqa: B027 most loops need nothing of the run
         """Take what tells seed, cancellation and events of a run: `check()` belongs into every round, `emit` where a user may watch."""
 
+    def close(self) -> None:  # noqa: B027 most loops keep nothing between runs
+        """Give back what is kept between runs. Called once, when the pipeline closes or lets go of the node; nothing is called after it."""
+
     @abstractmethod
     def run(self, values: Sequence[Any], parts: Mapping[str, Any], *, wanted: frozenset[str]) -> Any:
         """Answer one batch.

@@ -4,33 +4,58 @@ The same picture with another question, the next turn of a chat, one instruction
 beside each other. What is kept are whole sessions of one row; of those, the one that shares most with a prompt is continued. Where a
 prompt parts from it early, it is copied, so that its own conversation can go on as well. The answers are those of a run that reads
 everything, up to rounding.
+
+What is kept is counted by the memory ledger of the pipeline, from when a session is closed until it is continued or let go of. It goes
+before any node when somebody needs room under `max_memory`, what was used least recently first.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from modelgraft.kernel.words.errors import InputError
 from modelgraft.loops.decoder import Continuable, Remembered, Session
 
+if TYPE_CHECKING:
+    from modelgraft.engine.ledger import Holding, Ledger
+
 SHORTEST = 8  # tokens of a common beginning below which reading them again costs nothing
-MOST = 8  # conversations, of whatever size
-MOST_BYTES = 2**30  # of all that is kept, beside the newest: as much as the cache of a 7B model takes for 2,000 tokens
+MOST = 8  # conversations, of whatever size, where their device has no `max_memory`
+MOST_BYTES = 2**30  # of them all there, beside the newest: as much as the cache of a 7B model takes for 2,000 tokens
+MOST_COMPARED = 64  # conversations where the ledger bounds their bytes: a prompt is compared with each
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Kept:
-    """A session, and what it has read: float[tokens width] of the prompt, then tokens."""
+    """A session, and what it has read: float[tokens width] of the prompt, then tokens. held: in the ledger, while it is kept."""
 
     session: Continuable
     prompt: Tensor
     conditions: Any
     said: list[Tensor] = field(default_factory=list)
+    held: Holding | None = None
+
+    def take(self) -> bool:
+        """Begin a use; gives False when the ledger has let go of it."""
+        return self.held is None or self.held.take()
+
+    def give_back(self) -> None:
+        """End a use."""
+        if self.held is not None:
+            self.held.give_back()
+
+    def leave(self) -> bool:
+        """Take it out of the ledger, for it to be closed; gives False when the ledger has let go of it."""
+        return self.held is None or self.held.leave()
 
 
 class Remembering:
@@ -42,6 +67,12 @@ class Remembering:
         self.kept: list[_Kept] = []  # the newest last
         self.reused = 0
         self._lock = threading.Lock()
+        self._ledger: Ledger | None = None
+        self._what, self._is_closed = "", False
+
+    def count_in(self, ledger: Ledger, what: str) -> None:
+        """Have a ledger count what will be kept, and bound it where it has a limit for its device. what: a conversation, for people."""
+        self._ledger, self._what = ledger, what
 
     @property
     def bytes(self) -> int:
@@ -68,17 +99,58 @@ class Remembering:
         with self._lock:
             kept, self.kept = self.kept, []
         for one in kept:
-            one.session.close()
+            if one.leave():
+                one.session.close()
+
+    def close(self) -> None:
+        """Close all that is kept, and keep nothing any more."""
+        self._is_closed = True
+        self.forget()
 
     def keep(self, one: _Kept) -> None:
-        """Keep a session; the oldest go when all take too much, the newest stays whatever it takes."""
+        """Keep a session; the oldest go when all take too much. Without a limit in the ledger the newest stays whatever it takes."""
+        if not self._enter(one):
+            one.session.discard()
+            return
+        most, most_bytes = self._bounds(one.session)
         with self._lock:
-            self.kept.append(one)
+            if one.held is None or not one.held.is_gone:
+                self.kept.append(one)
             gone = list[_Kept]()
-            while len(self.kept) > 1 and (len(self.kept) > MOST or self.bytes > self.most_bytes):
+            while len(self.kept) > 1 and (len(self.kept) > most or self.bytes > most_bytes):
                 gone.append(self.kept.pop(0))
         for old in gone:
-            old.session.close()
+            if old.leave():
+                old.session.close()
+        if self._is_closed:
+            self.forget()
+
+    def _enter(self, one: _Kept) -> bool:
+        """Have the ledger hold a session that is to be kept; gives whether there is room."""
+        if self._ledger is None:
+            return True
+        try:
+            size, device = one.session.bytes, str(one.session.device)
+            one.held = self._ledger.hold(self._what, size, device, partial(self._let_go, one), is_spare=True)
+        except InputError:
+            return False
+        one.held.measured(one.held.blocks)
+        return True
+
+    def _let_go(self, one: _Kept) -> None:
+        """Free a session that the ledger has let go of."""
+        with self._lock:
+            if one in self.kept:
+                self.kept.remove(one)
+        device = one.session.device
+        one.session.discard()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # for those who do not ask torch for memory
+
+    def _bounds(self, session: Continuable) -> tuple[int, int]:
+        """The most conversations to keep, and the most bytes, on the device of a session."""
+        is_counted = self._ledger is not None and self._ledger.limit(str(session.device)) is not None
+        return (MOST_COMPARED, sys.maxsize) if is_counted else (MOST, self.most_bytes)
 
     def _take(self, prompt: Tensor, conditions: Any) -> tuple[Continuable | None, int]:
         """A session that holds the beginning of a prompt and nothing behind it, and how many tokens that is."""
@@ -88,14 +160,24 @@ class Remembering:
             if count < SHORTEST:
                 return None, 0
             best = self.kept[len(shared) - 1 - shared[::-1].index(count)]
+            if not best.take():
+                return None, 0
             behind = len(best.prompt) + len(best.said) - count
-            if behind <= max(SHORTEST, count // 8):  # little is lost: it goes on in its own memory
-                self.kept.remove(best)
-                session = best.session
-            else:
-                session = best.session.fork(torch.zeros(1, dtype=torch.int64))  # type: ignore[assignment]  # of its own kind
+            try:
+                session = self._used(best, is_left=behind <= max(SHORTEST, count // 8))  # little is lost: its own memory serves
+            finally:
+                best.give_back()
         session.rewind(behind)
         return session, count
+
+    def _used(self, one: _Kept, *, is_left: bool) -> Continuable:
+        """What goes on from a session that is kept: itself, or a copy. is_left: it is not kept as it is."""
+        if not is_left:
+            return one.session.fork(torch.zeros(1, dtype=torch.int64))  # type: ignore[return-value]  # of its own kind
+        self.kept.remove(one)
+        if one.held is not None:
+            one.held.release()
+        return one.session
 
     def _shared(self, one: _Kept, prompt: Tensor, conditions: Any) -> int:
         """How many tokens at the beginning of a prompt a session holds; at least one is always read anew."""
@@ -112,10 +194,22 @@ class Remembering:
     def _make_room(self) -> None:
         """Let the oldest go before another session is made, where it would go afterwards: its memory may serve again."""
         with self._lock:
-            is_full = bool(self.kept) and (len(self.kept) >= MOST or self.bytes + self.kept[-1].session.bytes > self.most_bytes)
-            gone = [self.kept.pop(0)] if is_full else []
+            if not self.kept:
+                return
+            newest = self.kept[-1].session
+            size, device = newest.bytes, str(newest.device)
+            most, most_bytes = self._bounds(newest)
+            gone = [self.kept.pop(0)] if len(self.kept) >= most or self.bytes + size > most_bytes else []
         for old in gone:
-            old.session.close()
+            if old.leave():
+                old.session.close()
+        if self._ledger is not None:
+            with suppress(InputError):
+                self._ledger.hold(self._what, size, device, _nothing, is_spare=True).release()
+
+
+def _nothing() -> None:
+    """Let go of room that nothing has taken yet."""
 
 
 class _Noted:

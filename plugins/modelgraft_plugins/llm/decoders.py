@@ -78,6 +78,11 @@ class CausalSession:
         """See Continuable."""
         return 0 if self.cache is None else bytes_of(self.cache)
 
+    @property
+    def device(self) -> torch.device:
+        """See Continuable."""
+        return self.positions.device
+
     def step(self, tokens: Tensor) -> Tensor:
         """See Session."""
         return self._run(self._step_mask(), 1, input_ids=tokens[:, None])
@@ -121,6 +126,10 @@ class CausalSession:
     def close(self) -> None:
         """See Session."""
         self.cache = None
+
+    def discard(self) -> None:
+        """See Continuable."""
+        self.close()
 
     def _read(self, embedded: Tensor, mask: Tensor | None) -> None:
         """Read float[batch tokens width]; the head sees the last position alone."""

@@ -156,6 +156,11 @@ class GroupedSession:
         """See Continuable."""
         return self.memory.bytes
 
+    @property
+    def device(self) -> torch.device:
+        """See Continuable."""
+        return self.decoder.device
+
     def begin(self, prompts: Sequence[Tensor], conditions: Any, *, room: int) -> None:
         """Read the prompts, as `Decoder.start` does."""
         graph, longest = self.decoder.graph, max(map(len, prompts))
@@ -224,6 +229,12 @@ class GroupedSession:
         """See Session."""
         if self.held is not None:
             self.decoder.take_back(self.held)
+            self.held = None
+
+    def discard(self) -> None:
+        """See Continuable."""
+        if self.held is not None:
+            self.decoder.drop(self.held)
             self.held = None
 
     def _laid_out(self, batch: int, capacity: int, conditions: Any) -> Memory:  # noqa: ARG002 there are none

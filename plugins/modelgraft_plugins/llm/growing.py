@@ -41,6 +41,11 @@ class GrowingSession:
         return sum(tensor.nbytes for tensor in self.past.values())
 
     @property
+    def device(self) -> torch.device:
+        """See Continuable."""
+        return self.graph.device
+
+    @property
     def length(self) -> int:
         """How many positions are read."""
         return next(iter(self.past.values())).shape[2]
@@ -74,6 +79,10 @@ class GrowingSession:
     def close(self) -> None:
         """See Session."""
         self.past = {}
+
+    def discard(self) -> None:
+        """See Continuable."""
+        self.close()
 
     def _run(self, given: Mapping[str, Tensor]) -> list[Tensor]:
         graph, layout = self.graph, self.layout

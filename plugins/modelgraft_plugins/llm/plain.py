@@ -268,6 +268,11 @@ class Session:
         """See Continuable."""
         return sum(keys.nbytes + values.nbytes for keys, values in self.slabs)
 
+    @property
+    def device(self) -> torch.device:
+        """See Continuable."""
+        return self.positions.device
+
     def step(self, tokens: Tensor) -> Tensor:
         """See Session."""
         return self._read(self.model.model.embed_tokens(tokens[:, None]))
@@ -299,6 +304,10 @@ class Session:
     def close(self) -> None:
         """See Session."""
         self.slabs = []
+
+    def discard(self) -> None:
+        """See Continuable."""
+        self.close()
 
     def _make_room(self, capacity: int) -> None:
         """Let a single row go on to so many tokens."""

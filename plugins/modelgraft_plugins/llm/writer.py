@@ -13,7 +13,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modelgraft.plugin import Answers, Assembling, Decoder, InputError, LoadContext, NodeRuntime, Opened, Settings, SourceError, generate
+from modelgraft.plugin import (
+    Answers,
+    Assembling,
+    Decoder,
+    InputError,
+    Ledger,
+    LoadContext,
+    NodeRuntime,
+    Opened,
+    Remembering,
+    Settings,
+    SourceError,
+    generate,
+)
 from modelgraft_plugins.llm import CausalConfig, Seq2SeqConfig, exported_script, styles
 from modelgraft_plugins.llm import starts as beginnings
 from modelgraft_plugins.llm.config import TAPS, LanguageConfig
@@ -44,10 +57,24 @@ class Writer(Assembling):
         self.runtime = NodeRuntime(node="llm")
         self.tokenizer: Tokenizer | SourceError | None = None
         self.device = torch.device("cpu")  # of the embeddings
+        self.ledger: Ledger | None = None
+        self.remembering: list[Remembering] = []  # the decoders that have been called, and keep conversations
 
     def run(self, values: Sequence[Any], parts: Mapping[str, Any], *, wanted: frozenset[str]) -> dict[str, Any]:
         """See Loop."""
+        self._count(parts["decoder"])
         return self.write(values, decoder=parts["decoder"], embed=parts["embed"], taps=wanted & set(TAPS))
+
+    def _count(self, decoder: Decoder) -> None:
+        """Have what a decoder keeps counted by the ledger of the pipeline."""
+        if self.ledger is not None and isinstance(decoder, Remembering) and decoder not in self.remembering:
+            decoder.count_in(self.ledger, f"a conversation of {self.runtime.node}")
+            self.remembering.append(decoder)
+
+    def close(self) -> None:
+        """Let go of the conversations that are kept."""
+        for decoder in self.remembering:
+            decoder.close()
 
     def write(self, values: Sequence[Any], *, decoder: Decoder, embed: Embed, taps: frozenset[str]) -> dict[str, Any]:
         """Answer each record.
@@ -99,6 +126,7 @@ class Writer(Assembling):
 
     def prepare(self, context: LoadContext) -> None:
         """Open the tokenizer; a missing one is an error only when text is wanted."""
+        self.ledger = context.ledger
         self.runtime.node, self.runtime.component = context.node.name, context.node.component.id
         self.device = torch.device(context.device)
         try:

@@ -86,6 +86,7 @@ def load(context: LoadContext, open_host: Callable[[], Loaded], *, identity: str
     return Loaded(
         in_torch(driving(loop, parts, frozenset(node.out_ports)), at_home),
         bind=loop.bind,
+        close=loop.close,
         warnings=tuple(warnings),
         loop=loop,
         is_shared=False,

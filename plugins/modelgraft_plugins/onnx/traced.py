@@ -143,7 +143,8 @@ def load(
     warnings = [*entry.manifest["warnings"], *(f"{node.name}: {text}" for text in (*said, remark, *remarks) if text)]
     loop.prepare(at_home)
     taps = giving if node.component.taps else None
-    return Loaded(giving(wanted), bind=loop.bind, warnings=tuple(warnings), loop=loop, is_shared=False, giving=taps), entry
+    loaded = Loaded(giving(wanted), bind=loop.bind, close=loop.close, warnings=tuple(warnings), loop=loop, is_shared=False, giving=taps)
+    return loaded, entry
 
 
 def _open(context: LoadContext, entry: store.Entry) -> tuple[Assembling, Parts, list[str]]:

@@ -76,6 +76,7 @@ def load_driven(module: torch.nn.Module, context: LoadContext) -> Loaded:
         giving(frozenset(node.out_ports)),
         state=module,
         bind=loop.bind,
+        close=loop.close,
         loop=loop,
         giving=giving if node.component.taps else None,
     )
