@@ -230,3 +230,25 @@ def test_a_step_that_takes_no_eta_says_so(folder):
 def test_the_components_are_declared_without_diffusers():
     assert Denoise().parts()["unet"].outputs["noise"].tensor is not None
     assert Decode().parameters() > 0
+
+
+def test_an_export_holds_the_unet_for_loops_of_others(folder, tmp_path, monkeypatch, capsys):
+    """Each part of a driven component in a folder of its own, with its ports and proof; its loop is told to be code."""
+    import onnxruntime
+
+    from modelgraft.cli import main
+
+    monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "cache"))
+    params = ["--set", f"checkpoint={folder / 'sd'}", "--set", "steps=2"]
+    assert main(["export", "stable_diffusion", *params, "--out", str(tmp_path / "out"), "--json"]) == 0
+    manifest = json.loads(capsys.readouterr().out)
+    (part,) = manifest["parts"]
+    assert (part["node"], part["part"]) == ("denoise", "unet")
+    assert part["parity"]["relative"] <= 1e-4
+    assert "denoise" in manifest["not_exported"]
+    session = onnxruntime.InferenceSession(tmp_path / "out" / part["folder"] / "model.onnx", providers=["CPUExecutionProvider"])
+    given = {"sample": painting.noise(2), "time": torch.tensor([3.0, 3.0]), "states": torch.randn(2, 5, 20)}
+    wanted = painting.pipeline().unet(given["sample"], 3, given["states"], return_dict=False)[0]
+    names = [one.name for one in session.get_inputs()]
+    (found,) = session.run(None, dict(zip(names, (value.numpy() for value in given.values()), strict=True)))
+    assert numpy.abs(found - wanted.detach().numpy()).max() <= 1e-4 * wanted.abs().max()

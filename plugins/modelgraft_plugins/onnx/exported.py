@@ -28,10 +28,34 @@ def write(plan: Plan, exports: Mapping[str, Entry], folder: Path, *, warnings: S
     segments = [_copy(step, exports[step.node.name], folder / _folder_name(step, index), plan) for index, step in enumerate(exported, 1)]
     for step, segment in zip(exported, segments, strict=True):
         _add_kept(plan.graph, step.node, exports[step.node.name], folder / segment["folder"])
-    manifest = {**_about(plan, exports), "segments": segments, "warnings": list(warnings)}
+    parts = [_copy_part(name, part, exports[f"{name}.{part}"], folder) for name, part in _parts(plan, exports)]
+    manifest = {**_about(plan, exports), "segments": segments, "parts": parts, "warnings": list(warnings)}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     (folder / "run.py").write_text(SCRIPT, encoding="utf-8")
     return manifest
+
+
+def _parts(plan: Plan, exports: Mapping[str, Entry]) -> list[tuple[str, str]]:
+    """(node, part) of driven components, in the order of the plan: what their loops call, each a file of its own."""
+    found = [(step.node.name, part) for step in plan.steps for part in step.node.component.parts(step.node.config)]
+    return [(name, part) for name, part in found if f"{name}.{part}" in exports]
+
+
+def _copy_part(node: str, part: str, entry: Entry, folder: Path) -> dict[str, Any]:
+    """Copy a part of a driven component and describe it; the loop around it is for who runs it."""
+    target, facts = folder / f"part-{node.replace('/', '_')[:MOST_LETTERS]}-{part}", entry.manifest
+    target.mkdir()
+    names = [name for name in seals.names_in(entry.folder) if name != MANIFEST]
+    for name in names:
+        shutil.copyfile(entry.folder / name, target / name)
+    return {
+        "node": node,
+        "part": part,
+        "folder": target.name,
+        "ports": {"inputs": facts.get("inputs", {}), "outputs": facts.get("outputs", {})},
+        **{key: facts[key] for key in ("opset", "precision", "weights", "parity")},
+        "sha256": {name: digest_of(target / name) for name in names},
+    }
 
 
 def _let_go_of_broken(exports: Iterable[Entry]) -> None:
