@@ -59,6 +59,10 @@ class Plain:
         return open_backend(context.registry, "torch").load(context, shared)
 
 
+class Loadless:
+    """Loads nothing."""
+
+
 class Notes(Keeper):
     """Keeps sealed notes."""
 
@@ -160,6 +164,12 @@ def test_a_backend_that_has_only_load_gets_the_other_answers(tmp_path):
         backend.export(None, tmp_path, warnings=())
     with mg.open(graph_of(tmp_path, registry_of("plain", "Plain")), backend="plain") as pipeline:
         assert pipeline.run(x=torch.ones(1, 2, 5))["y"].shape == (1, 2, 3)
+
+
+def test_a_backend_that_loads_nothing_is_refused_by_its_own_name():
+    """Not by that of the plugin whose component was to be loaded."""
+    with pytest.raises(PluginError, match=r"the backend 'loadless' \(.*:Loadless\) has no method load: let it inherit from"):
+        open_backend(registry_of("loadless", "Loadless"), "loadless")
 
 
 def test_a_graph_is_exported_by_the_backend_that_says_it_can(tmp_path, monkeypatch):

@@ -191,7 +191,7 @@ class _Plain(Backend):
 def open_backend(registry: Registry, name: str) -> Backend:
     """Make a backend that is registered.
 
-    Raises PluginError for one that no plugin offers, and for one that cannot be imported or made.
+    Raises PluginError for one that no plugin offers, for one that cannot be imported or made, and for what loads nothing.
     """
     target = registry.backend(name).target
     module, _, attribute = target.partition(":")
@@ -203,4 +203,6 @@ def open_backend(registry: Registry, name: str) -> Backend:
     except Exception as error:  # code of a plugin may raise anything while it is imported
         text, at = error if isinstance(error, ImportError) else said(error), place_of(error, module)
         raise PluginError(f"the backend '{name}' ({target}) cannot be imported: {text}" + (f"\n    see {at}" if at else "")) from error
+    if not callable(getattr(made, "load", None)):
+        raise PluginError(f"the backend '{name}' ({target}) has no method load: let it inherit from modelgraft.plugin.Backend")
     return made if isinstance(made, Backend) else _Plain(name, made)
