@@ -221,7 +221,8 @@ def in_environment(form: type[Placing] = Placing) -> dict[str, str]:
     found = {known: os.environ.get(known.environment, "") for known, _ in options_of(form).values() if known.environment}
     for known, value in found.items():
         if value and not known.fits(value):
-            raise InputError(f"{known.environment} is {value!r}; wanted: {known.wanted}")
+            wanted = known.wanted.removesuffix("or None").rstrip(",; ")  # a variable that says nothing is left out
+            raise InputError(f"{known.environment} is {value!r}; wanted: {wanted}")
     return {known.runtime: value for known, value in found.items() if value}
 
 
