@@ -68,7 +68,7 @@ def refused(text: str, **how) -> str:
     ],
 )
 def test_every_form_of_the_grammar_is_taken_apart(text, kind, name, part, revision, sha256, member):
-    """The forms of the table in sources.py."""
+    """The forms of the table in sources/views.py."""
     assert parse(text) == views.SourceRef(kind, name, part, revision, sha256, member)
 
 

@@ -1,6 +1,6 @@
 """Export a decoder with gated cross-attention: keys and values of media from a small graph, once per prompt, and the decoder.
 
-Layout of the graphs: modelgraft_plugins/onnx/gated.py.
+Layout of the graphs: modelgraft_plugins/llm/gated_exported.py.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def register_weight_readers(register: Callable[[str, str], None]) -> None:
 
 @hookspec
 def register_backends(register: Callable[..., None]) -> None:
-    """Offer backends: call `register(name, "package.module:Class")`; the class is a `modelgraft.engine.backend.Backend`.
+    """Offer backends: call `register(name, "package.module:Class")`; the class is a `modelgraft.plugin.Backend`.
 
     What else it says of itself is asked before any of its code is imported (`BackendCard` in kernel/words/backends.py):
     `precisions` and `devices` that it knows, others are refused by the check; `fuses=True`, so that connected exportable
