@@ -117,6 +117,25 @@ def test_the_example_of_the_page_is_a_family(tmp_path: Path, monkeypatch: pytest
     torch.testing.assert_close(open_part(REGISTRY, "vision/encoder", str(tmp_path))(pixels), expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("graph", "told"),
+    [
+        ("nowhere", "the card for 'mine' names the graph 'nowhere', which nobody ships"),
+        (lambda facts: facts["missing"], "the card for 'mine' gives no graph for .*: KeyError"),
+        (lambda _facts: 3, "the card for 'mine' gives no graph for .*: found 3; wanted: a text"),
+    ],
+)
+def test_a_card_without_a_graph_behind_its_word_is_told(graph: Any, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As the mistake of the card, not as a defect of ours."""
+    found = Families((*families().cards, FamilyCard("mine", "of one", graphs={"mine": graph})))
+    monkeypatch.setattr("modelgraft.sources.families._seen", (len(families().cards), found))
+    (tmp_path / "config.json").write_text('{"model_type": "mine"}')
+    from modelgraft.tools.importer import import_graph
+
+    with pytest.raises(PluginError, match=told):
+        import_graph(str(tmp_path))
+
+
 # -- without a card --------------------------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,12 @@ from modelgraft.installed.discovery import discover
 from modelgraft.kernel.language import expand
 from modelgraft.kernel.language.shipped_graphs import find_shipped, shipped_names
 from modelgraft.kernel.shelf.registry import Registry
-from modelgraft.kernel.words.errors import GraphError, Problem, SourceError, choices
+from modelgraft.kernel.words.errors import GraphError, PluginError, Problem, SourceError, choices
 from modelgraft.kernel.words.graph import GraphSpec, SolvedGraph
+from modelgraft.kernel.words.guard import contained, said, shown
 from modelgraft.kernel.words.ports import Tensor
 from modelgraft.sources import views
+from modelgraft.sources.cards import Facts
 from modelgraft.sources.families import families
 from modelgraft.sources.storage import remember_named
 from modelgraft.sources.views import SourceView
@@ -51,7 +53,7 @@ def import_graph(source: str, *, registry: Registry | None = None, folder: Path 
     offline look at files on this machine and at recorded configs alone
 
     Raises SourceError when the source cannot be looked at or no graph is for its kind, GraphError when the graph
-    for it has problems.
+    for it has problems, PluginError when its card names or gives none.
     """
     registry = registry if registry is not None else discover()
     view = _look(source, registry, offline=offline)
@@ -63,12 +65,27 @@ def import_graph(source: str, *, registry: Registry | None = None, folder: Path 
         raise SourceError(
             Problem("no-graph", f"{known}; there are graphs for: {choices(graphs)}", hint="start from one of `modelgraft graphs`")
         )
-    text = graph if isinstance(graph, str) else graph(view.root)
+    text = _text_of(graph, view, kind or "")
     with tempfile.TemporaryDirectory() as beside:
         path = find_shipped(text) if "\n" not in text else _written(text, Path(beside) / f"{kind}.yaml")
-        assert path is not None, "a shipped name has a file"
+        if path is None:
+            raise PluginError(f"the card for '{kind}' names the graph {shown(text)}, which nobody ships; wanted: a shipped name, or a text")
         solved = checked(expand.load_graph(path, params={PARAM: source}, registry=registry), offline=offline)
         return _rewrite(path.read_text(encoding="utf-8"), solved, _reference(view, folder))
+
+
+def _text_of(graph: str | Callable[[Facts], str], view: SourceView, kind: str) -> str:
+    """A name or a text as it stands on a card, or as a function there gives it."""
+    if isinstance(graph, str):
+        return graph
+    try:
+        with contained():
+            text = graph(view.root)
+    except Exception as error:  # a function of a plugin may raise anything
+        raise PluginError(f"the card for '{kind}' gives no graph for {view.whole}: {said(error)}") from error
+    if not isinstance(text, str):
+        raise PluginError(f"the card for '{kind}' gives no graph for {view.whole}: found {shown(text)}; wanted: a text")
+    return text
 
 
 def _written(text: str, path: Path) -> Path:
