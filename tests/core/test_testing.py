@@ -226,4 +226,4 @@ def test_every_shipped_plugin_is_light_to_import():
 
     for plugin in discover().plugins.values():
         assert imports_of(plugin.module) == frozenset(), plugin.name
-    assert "torch" in imports_of("modelgraft_plugins.torch.backend")
+    assert "torch" in imports_of("modelgraft_plugins.vision.modules")

@@ -109,7 +109,7 @@ def test_the_loop_tells_its_steps_and_stops_between_them(folder):
         events = list(opened.stream(prompt="a cat", negative="", noise=painting.noise(1)))
         steps = [(event.done, event.total) for event in events if event.kind == "progress" and event.node == "denoise"]
         assert steps == [(done, 5) for done in range(1, 6)]
-    with mg.open(graph(folder, steps=1000)) as opened:
+    with mg.open(graph(folder, steps=900)) as opened:
         threading.Timer(0.5, opened.cancel).start()
         with pytest.raises(mg.Cancelled):
             opened.run(prompt="a cat", negative="", noise=painting.noise(1))
@@ -197,6 +197,11 @@ def test_models_that_want_more_are_refused_by_the_check(folder, tmp_path, file, 
         ("scheduler/scheduler_config.json", {"_class_name": "DDIMSchedular"}, "no scheduler of diffusers. Did you mean 'DDIMScheduler'"),
         ("scheduler/scheduler_config.json", {"_class_name": "SchedulerMixin"}, "which is no scheduler of diffusers"),
         ("scheduler/scheduler_config.json", {"beta_schedule": "steep"}, "cannot be made into a DDIMScheduler of 5 steps"),
+        (
+            "scheduler/scheduler_config.json",
+            {"steps_offset": 500},
+            "begins at the time 1300, and knows 0 to 999: take fewer steps",
+        ),
     ],
 )
 def test_configs_that_nobody_knows_are_told_when_they_are_loaded(folder, tmp_path, file, values, said):

@@ -13,6 +13,7 @@ from modelgraft.kernel.words.graph import Ref
 from modelgraft.testing import node_of
 from modelgraft_plugins.onnx.backend import OnnxBackend
 from modelgraft_plugins.torch.backend import TorchBackend
+from support import painting
 
 pytestmark = [
     pytest.mark.slow,  # it exports
@@ -20,7 +21,7 @@ pytestmark = [
 ]
 
 REGISTRY = discover()
-DECODERS = {"llm/causal", "llm/seq2seq"}  # theirs are other graphs: test_llm_onnx.py
+DRIVEN = {"llm/causal", "llm/seq2seq", "diffusion/denoise"}  # theirs are graphs of parts: test_llm_onnx.py, test_diffusion.py
 UNLIKE = {"batch": 4, "sizes": (10, 6, 8, 3, 12)}  # sizes of examples.py are others
 GRID = {"groups": 4}  # as a graph decides it: their number must make a square
 SMALL = {"hidden_size": 12, "intermediate_size": 19, "num_hidden_layers": 1, "num_attention_heads": 3}
@@ -58,6 +59,7 @@ CASES = {
     "tower-text": ("embedding/tower", {"modality": "text", "context_length": 9, "vocab_size": 20, **TOWER}),
     "normalize": ("embedding/normalize", {"over": "tokens"}),
     "cosine": ("similarity/cosine", {"bias": True}),
+    "latents": ("diffusion/decode", {"vae": painting.VAE, "shrink": 2, "scale": 0.31}),
 }
 
 
@@ -89,4 +91,4 @@ def test_a_part_gives_torchs_numbers(case):
 def test_no_exportable_component_is_left_out():
     """A new one needs a case here."""
     exportable = {name for name, found in REGISTRY.components.items() if found.exportable}
-    assert exportable - DECODERS == {component for component, _ in CASES.values()}
+    assert exportable - DRIVEN == {component for component, _ in CASES.values()}

@@ -40,6 +40,9 @@ def scheduler_of(config: Mapping[str, Any], *, steps: int) -> Any:  # Any: diffu
         made.set_timesteps(steps)
     except Exception as error:  # a config from elsewhere may hold anything
         raise _damaged(f"cannot be made into a {name} of {steps} steps: {type(error).__name__}: {' '.join(str(error).split())}") from error
+    times, trained = made.timesteps, int(made.config.get("num_train_timesteps", 1000))
+    if not times.is_floating_point() and int(times.max()) >= trained:  # whole times are places in a table
+        raise _damaged(f"begins at the time {int(times.max())}, and knows 0 to {trained - 1}: take fewer steps than {steps}")
     return made
 
 
