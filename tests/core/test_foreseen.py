@@ -11,7 +11,7 @@ from PIL import Image
 
 import modelgraft as mg
 from modelgraft import GraphError, SourceError
-from modelgraft.engine.intake import read
+from modelgraft.engine.intake import inlet_of, read
 from modelgraft.engine.pipeline import Pipeline
 from modelgraft.installed.discovery import assemble, discover
 from modelgraft.kernel.language.document import RESERVED_NAMES
@@ -82,7 +82,7 @@ def test_a_default_that_a_run_takes_is_taken_by_the_check(tmp_path, type_, defau
     """The two agree: what the check lets pass is read without an error."""
     text = f"inputs: {{x: {{type: '{type_}', default: {default}}}}}\nnodes: {{a: {{use: t/a, in: {{x: inputs.x}}}}}}\noutputs: {{y: a}}\n"
     given = load(tmp_path, text).inputs["x"]
-    assert given.default is None or read(given, {}, SHIPPED).value is not None
+    assert given.default is None or read(inlet_of(given, SHIPPED), {}).value is not None
 
 
 @pytest.mark.parametrize(("type_", "default", "wanted"), NO_DEFAULTS)

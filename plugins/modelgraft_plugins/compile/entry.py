@@ -35,6 +35,21 @@ def why_not(device: str) -> str:
     return ""
 
 
+def have_setuptools() -> None:
+    """Import setuptools, which torch asks how code is compiled; where Python's own distutils were imported before, it must leave them."""
+    name, before = "SETUPTOOLS_USE_DISTUTILS", os.environ.get("SETUPTOOLS_USE_DISTUTILS")
+    try:
+        importlib.import_module("setuptools")
+    except AssertionError:  # it found other distutils than its own
+        os.environ[name] = "stdlib"
+        try:
+            importlib.import_module("setuptools")
+        finally:
+            os.environ.pop(name) if before is None else os.environ.update({name: before})
+    except ImportError:
+        return  # torch says what it lacks
+
+
 class Compiled:
     """A module as torch.compile makes it, called with its inputs in order.
 
@@ -52,6 +67,7 @@ class Compiled:
     def _write(self, graph: Any, examples: Any) -> Any:  # Any: torch's own
         from torch._inductor.compile_fx import compile_fx
 
+        have_setuptools()
         self.forms += 1
         return compile_fx(graph, examples)
 
