@@ -1,0 +1,99 @@
+"""The face for authors of commands: what a plugin's command of the command line may import beside the two other faces.
+
+A command reads its data, tells how far it is and answers in the same words as those that come with modelgraft.
+Importing this page imports nothing else; each name is imported on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+TYPE_CHECKING = False  # as in typing, which `import modelgraft` does not need
+
+if TYPE_CHECKING:  # the same names once more, for type checkers and editors
+    from typing import Any
+
+    from modelgraft.cli.live import watching as watching
+    from modelgraft.cli.mapping import data_named as data_named
+    from modelgraft.cli.options import Allow as Allow
+    from modelgraft.cli.options import AsJson as AsJson
+    from modelgraft.cli.options import GraphName as GraphName
+    from modelgraft.cli.options import SetOptions as SetOptions
+    from modelgraft.cli.options import Wanted as Wanted
+    from modelgraft.cli.options import as_usage as as_usage
+    from modelgraft.cli.options import count as count
+    from modelgraft.cli.options import out_file as out_file
+    from modelgraft.cli.options import pairs as pairs
+    from modelgraft.cli.options import settings_of as settings_of
+    from modelgraft.cli.options import with_opening as with_opening
+    from modelgraft.cli.running import opened as opened
+    from modelgraft.cli.screen import Screen as Screen
+    from modelgraft.cli.session import CliSession as CliSession
+    from modelgraft.cli.session import session_of as session_of
+    from modelgraft.data.datasets import DataRow as DataRow
+    from modelgraft.data.datasets import Dataset as Dataset
+    from modelgraft.data.datasets import open_dataset as open_dataset
+    from modelgraft.data.jobs import job_of as job_of
+    from modelgraft.data.shards import Shard as Shard
+    from modelgraft.data.shards import writing as writing
+    from modelgraft.engine.opening import USUAL_OPENING as USUAL_OPENING
+    from modelgraft.engine.opening import Opening as Opening
+    from modelgraft.engine.opening import Placing as Placing
+    from modelgraft.engine.opening import given_in as given_in
+    from modelgraft.records.amounts import in_bytes as in_bytes
+    from modelgraft.records.amounts import in_seconds as in_seconds
+    from modelgraft.records.json_text import json_text as json_text
+    from modelgraft.records.record_type import types_of as types_of
+    from modelgraft.records.showing import plain as plain
+    from modelgraft.records.writing import check_writable as check_writable
+
+_HOMES = {
+    "Allow": "cli.options",
+    "AsJson": "cli.options",
+    "CliSession": "cli.session",
+    "DataRow": "data.datasets",
+    "Dataset": "data.datasets",
+    "GraphName": "cli.options",
+    "Opening": "engine.opening",
+    "Placing": "engine.opening",
+    "Screen": "cli.screen",
+    "SetOptions": "cli.options",
+    "Shard": "data.shards",
+    "USUAL_OPENING": "engine.opening",
+    "Wanted": "cli.options",
+    "as_usage": "cli.options",
+    "check_writable": "records.writing",
+    "count": "cli.options",
+    "data_named": "cli.mapping",
+    "given_in": "engine.opening",
+    "in_bytes": "records.amounts",
+    "in_seconds": "records.amounts",
+    "job_of": "data.jobs",
+    "json_text": "records.json_text",
+    "open_dataset": "data.datasets",
+    "opened": "cli.running",
+    "out_file": "cli.options",
+    "pairs": "cli.options",
+    "plain": "records.showing",
+    "session_of": "cli.session",
+    "settings_of": "cli.options",
+    "types_of": "records.record_type",
+    "watching": "cli.live",
+    "with_opening": "cli.options",
+    "writing": "data.shards",
+}
+
+__all__ = [*_HOMES]  # noqa: PLE0604 the keys are names
+
+
+def __getattr__(name: str) -> Any:  # Any: the type is that of the name asked for
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'modelgraft.commands' has no attribute '{name}'")
+    value = getattr(import_module(f"modelgraft.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOMES)

@@ -1,0 +1,1 @@
+"""Benchmarks of compositions: the command `bench`."""
