@@ -78,12 +78,12 @@ CASES: dict[str, Case] = {
 # -- workers ------------------------------------------------------------------------------------------------------------
 
 
-def sides(case: str, folder: Path, cache: Path, *, is_quick: bool) -> dict[str, Side]:
+def sides(case: str, folder: Path, *, is_quick: bool) -> dict[str, Side]:
     """Transformers, and the graph in every precision."""
     if case in onnx_sides.ENCODERS:
         return {"theirs": onnx_sides.their_encoder(case, folder)} | {p: onnx_sides.our_encoder(case, folder, p) for p in PRECISIONS}
     if case == "describe":
-        theirs = onnx_sides.their_describe(cache, SENTENCE)
+        theirs = onnx_sides.their_describe(SENTENCE)
         return {"theirs": theirs} | {p: onnx_sides.our_describe(p, SENTENCE) for p in (*PRECISIONS, "w8")}
     if case in composed.TEMPLATES:
         return _whole(case, folder)
@@ -110,13 +110,13 @@ def _whole(graph: str, folder: Path) -> dict[str, Side]:
     return {name: side(answer) for name, answer in answers.items()}
 
 
-def work(case: str, folder: Path, cache: Path, *, rounds: int, is_quick: bool) -> dict[str, Any]:
+def work(case: str, folder: Path, *, rounds: int, is_quick: bool) -> dict[str, Any]:
     """Measure a case in this process: samples by side, how equal the answers were, and the parity of the exports."""
     if case == "call":
         from benchmarks import onnx_calls
 
         return onnx_calls.measure(folder, rounds)
-    measured = sides(case, folder, cache, is_quick=is_quick)
+    measured = sides(case, folder, is_quick=is_quick)
     refused = {name: why for name, side in measured.items() if (why := _refusal(side))}
     measured = {name: side for name, side in measured.items() if name not in refused}
     ours = [name for name in measured if name != "theirs"]
@@ -204,7 +204,7 @@ def measure(name: str, threads: int, options: argparse.Namespace, folder: Path) 
     if name in STARTS:
         found = starts(name, place, cache, rounds=rounds)
     else:
-        words = ["--worker", name, "--folder", str(place), "--cache", str(cache), "--rounds", str(rounds)]
+        words = ["--worker", name, "--folder", str(place), "--rounds", str(rounds)]
         found = measuring.child("onnx", *words, *(["--quick"] if options.quick else []), threads=threads, cache=cache)
     if name == "call":
         return [{"case": name, "threads": threads, **row} for row in found]
@@ -280,14 +280,14 @@ def main() -> None:
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--quick", action="store_true", help="three layers and two rounds: whether it works, not how fast it is")
     parser.add_argument("--json", action="store_true")
-    for hidden in ("--worker", "--folder", "--cache", "--side"):
+    for hidden in ("--worker", "--folder", "--side"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker in STARTS:
         first_token(STARTS[options.worker], Path(options.folder), options.side)
         return
     if options.worker:
-        found = work(options.worker, Path(options.folder), Path(options.cache), rounds=options.rounds, is_quick=options.quick)
+        found = work(options.worker, Path(options.folder), rounds=options.rounds, is_quick=options.quick)
         print(json.dumps(found))
         return
     rows: list[dict[str, Any]] = []

@@ -8,7 +8,6 @@ the same on both sides: what the last call left in a cache is of no use.
 from __future__ import annotations
 
 import itertools
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -249,20 +248,31 @@ def our_describe(precision: str, tokens: int) -> Side:
     return our_writer(opened(_describing(tokens), "onnx", precision), "sentence", ({"image": photo} for photo in shown))
 
 
-def their_describe(cache: Path, tokens: int) -> Side:
+def their_describe(tokens: int) -> Side:
     """The same weights in transformers, on the prompts that the graph writes for the same photographs."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     import modelgraft as mg
 
-    graph = _describing(tokens)
-    with opened(graph, "torch", None) as pipeline:
+    with opened(_describing(tokens), "torch", None) as pipeline:
         labels = [pipeline.run(outputs=["labels"], image=photo)["labels"] for photo in _photographs()]
         pipeline.run(image=_photographs()[0])  # fetches and converts the language model, if this is the first time
-    template = mg.check(graph).nodes["sentence"].config.prompt
-    configs = (cache / "converted").glob("*/config.json")
-    folder = next(path.parent for path in configs if json.loads(path.read_text(encoding="utf-8")).get("model_type") == "llama")
+    graph = mg.check(_describing(tokens))  # once more: now its source is what was fetched
+    folder, template = checkpoint_of(graph, "sentence"), graph.nodes["sentence"].config.prompt
     words = AutoTokenizer.from_pretrained(folder)
     words.pad_token = words.pad_token or words.eos_token
     prompts = itertools.cycle([[template.replace("{labels}", str(label))] for label in labels])
     return their_writer(AutoModelForCausalLM.from_pretrained(folder).eval(), words, prompts, tokens)
+
+
+def checkpoint_of(graph: Any, node: str) -> Path:
+    """The folder with the very weights that a node of a checked graph names, in Hugging Face layout.
+
+    Ends the benchmark where they are not on this machine: whatever else lies in the cache is no baseline.
+    """
+    source = graph.nodes[node].source
+    folder = source.path() if source is not None else None
+    if folder is None or not (folder / "config.json").is_file() or not source.has_weights:
+        named = source.text if source is not None else "nothing"
+        raise SystemExit(f"{graph.name}: node {node} is from {named}, which is not on this machine as a checkpoint of Hugging Face")
+    return folder

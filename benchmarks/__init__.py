@@ -1,0 +1,1 @@
+"""What modelgraft costs, measured beside alternatives: see README.md here. Not part of the wheel."""
