@@ -27,6 +27,7 @@ from modelgraft.kernel.words.errors import PluginError, nearest
 from modelgraft.kernel.words.guard import shown
 from modelgraft.kernel.words.kinds import KINDS, Component, Config
 from modelgraft.kernel.words.ports import Port, Ports, PortSyntaxError
+from modelgraft.metric import Metric, complaint_of
 
 _ID = re.compile(r"^[a-z][a-z0-9_-]*/[a-z][a-z0-9_.-]*$")
 C = TypeVar("C", bound=type[Config])
@@ -73,11 +74,14 @@ def component(  # noqa: PLR0913 all that a declaration may say
         if (loop is not None and module is load is None) or (parts is not None and loop is None):
             raise PluginError(f"component '{id}': loop= goes around the parts of a module, and parts= are what loop= calls")
         function = None if inspect.isclass(subject) else subject
-        config: type[Config] = subject if function is None else _config_of_function(id, function, declared)
+        base = Metric if kind == "metric" else Config
+        config: type[Config] = subject if function is None else _config_of_function(id, function, declared, base)
         if function is None and (inputs is not None or outputs is not None):
             config.declared_ports = declared
         if parts is not None:
             config.declared_parts = dict(parts)
+        if kind == "metric" and (complaint := complaint_of(config)):
+            raise PluginError(f"component '{id}' cannot be a metric: {complaint}")
         subject.__component__ = Component(
             id, kind, config, summary, version, module, load, function, exportable, loop, hosts,
             cache if cache is not None else function is None, random, "", keywords, shared=shared, taps=taps,
@@ -110,7 +114,7 @@ def _refuse_contradictions(id: str, kind: str, summary: str, subject: Any, modul
         raise PluginError(f"component '{id}': a function is its own code; module= and load= belong to a Config subclass")
 
 
-def _config_of_function(id: str, function: Callable[..., Any], declared: Ports) -> type[Config]:
+def _config_of_function(id: str, function: Callable[..., Any], declared: Ports, base: type[Config]) -> type[Config]:
     """Build the config model from the keyword-only arguments, and check that the others are the input ports."""
     signature = inspect.signature(function)
     positional = [p.name for p in signature.parameters.values() if p.kind is not p.KEYWORD_ONLY]
@@ -124,7 +128,7 @@ def _config_of_function(id: str, function: Callable[..., Any], declared: Ports) 
     for parameter in keywords:
         default = ... if parameter.default is parameter.empty else parameter.default
         fields[parameter.name] = (hints.get(parameter.name, Any), default)
-    config = create_model(function.__name__.title().replace("_", "") + "Config", __base__=Config, **fields)
+    config = create_model(function.__name__.title().replace("_", "") + "Config", __base__=base, **fields)
     config.declared_ports = declared
     return config
 

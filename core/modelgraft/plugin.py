@@ -102,6 +102,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.loops.tracing import Slot as Slot
     from modelgraft.loops.tracing import Traced as Traced
     from modelgraft.loops.tracing import Tracer as Tracer
+    from modelgraft.metric import Metric as Metric
     from modelgraft.records.arrays import array_of as array_of
     from modelgraft.records.depths import Depth as Depth
     from modelgraft.records.heats import Thermal as Thermal
@@ -188,6 +189,7 @@ _HOMES = {
     "Loaded": "engine.backend",
     "Loop": "loops.driven",
     "Mask": "records.masks",
+    "Metric": "metric",
     "ModelgraftError": "kernel.words.errors",
     "Node": "kernel.words.graph",
     "NodeRuntime": "engine.run",
@@ -331,6 +333,7 @@ __all__ = [
     "Loaded",
     "Loop",
     "Mask",
+    "Metric",
     "ModelgraftError",
     "Node",
     "NodeRuntime",

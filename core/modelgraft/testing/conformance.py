@@ -24,6 +24,7 @@ from modelgraft.records.record import Record
 from modelgraft.records.record_type import RecordType, Types, types_of
 from modelgraft.records.shipped import SHIPPED
 from modelgraft.records.values import describe, tensor_mismatch
+from modelgraft.testing.metrics import metric_law
 from modelgraft.testing.protocols import protocol_law
 
 TIMES = 4  # that two calls are made at once
@@ -97,6 +98,7 @@ def conform(subject: Any, config: Mapping[str, Any] | None = None, *kinds: Recor
     numbers        no NaN comes of inputs that hold none
     repeatable     the same seed and inputs give the same outputs
     batch          a batch gives what its records give one by one
+    metric         of a metric, in place of `batch`: a row of numbers for each record, whatever their order, and a figure made of them
     together       calls at the same time give what each gives alone, where the component is shared between runs
     parameters     the declared formula counts what the module holds, built on the meta device
     state          a state dict saved and loaded gives the same outputs
@@ -123,7 +125,10 @@ def _broken_rules(
     yield from (("numbers", text) for text in _number_law(values, outputs))
     again = open_node(subject, config)(*own(values, twin))
     yield from (("repeatable", f"'{name}' differs between two runs") for name in outputs if not same(outputs[name], again[name]))
-    yield from (("batch", text) for text in _batch_law(trial, values, outputs))
+    if trial.node.component.kind == "metric":  # a row may depend on all records, such as a rank among them
+        yield from (("metric", text) for text in metric_law(trial, values, outputs))
+    else:
+        yield from (("batch", text) for text in _batch_law(trial, values, outputs))
     yield from (("together", text) for text in _together_law(trial, values, outputs))
     yield from (("parameters", text) for text in _parameter_law(trial.node))
     yield from (("protocol", text) for text in _protocol_law(trial))
