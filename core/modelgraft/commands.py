@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.data.jobs import job_of as job_of
     from modelgraft.data.shards import Shard as Shard
     from modelgraft.data.shards import writing as writing
+    from modelgraft.engine.fusing import segments_of as segments_of
     from modelgraft.engine.opening import USUAL_OPENING as USUAL_OPENING
     from modelgraft.engine.opening import Opening as Opening
     from modelgraft.engine.opening import Placing as Placing
@@ -46,6 +47,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.records.record_type import types_of as types_of
     from modelgraft.records.showing import plain as plain
     from modelgraft.records.writing import check_writable as check_writable
+    from modelgraft.tools.given_nodes import with_given as with_given
 
 _HOMES = {
     "Allow": "cli.options",
@@ -75,10 +77,12 @@ _HOMES = {
     "out_file": "cli.options",
     "pairs": "cli.options",
     "plain": "records.showing",
+    "segments_of": "engine.fusing",
     "session_of": "cli.session",
     "settings_of": "cli.options",
     "types_of": "records.record_type",
     "watching": "cli.live",
+    "with_given": "tools.given_nodes",
     "with_opening": "cli.options",
     "writing": "data.shards",
 }
