@@ -13,6 +13,8 @@ TYPE_CHECKING = False  # as in typing, which `import modelgraft` does not need
 if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from typing import Any
 
+    from modelgraft.cli.answering import Answering as Answering
+    from modelgraft.cli.given import GivenInputs as GivenInputs
     from modelgraft.cli.live import watching as watching
     from modelgraft.cli.mapping import data_named as data_named
     from modelgraft.cli.options import Allow as Allow
@@ -25,7 +27,9 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.cli.options import out_file as out_file
     from modelgraft.cli.options import pairs as pairs
     from modelgraft.cli.options import settings_of as settings_of
+    from modelgraft.cli.options import whole_number as whole_number
     from modelgraft.cli.options import with_opening as with_opening
+    from modelgraft.cli.overwriting import refuse_to_replace as refuse_to_replace
     from modelgraft.cli.running import opened as opened
     from modelgraft.cli.screen import Screen as Screen
     from modelgraft.cli.session import CliSession as CliSession
@@ -37,13 +41,31 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.data.shards import Shard as Shard
     from modelgraft.data.shards import writing as writing
     from modelgraft.engine.fusing import segments_of as segments_of
+    from modelgraft.engine.needs import forecasts as forecasts
     from modelgraft.engine.opening import USUAL_OPENING as USUAL_OPENING
     from modelgraft.engine.opening import Opening as Opening
     from modelgraft.engine.opening import Placing as Placing
     from modelgraft.engine.opening import given_in as given_in
+    from modelgraft.kernel.language.document import NODE_KEYS as NODE_KEYS
+    from modelgraft.kernel.language.document import SECTIONS as SECTIONS
+    from modelgraft.kernel.language.document import described as described
+    from modelgraft.kernel.language.document import read_items as read_items
+    from modelgraft.kernel.language.overlay import value_of_words as value_of_words
+    from modelgraft.kernel.language.yaml_reader import Item as Item
+    from modelgraft.kernel.shelf.registry import Registry as Registry
+    from modelgraft.kernel.words.errors import Collector as Collector
+    from modelgraft.kernel.words.errors import DocumentError as DocumentError
+    from modelgraft.kernel.words.errors import Place as Place
+    from modelgraft.kernel.words.graph import GRAPH_PREFIX as GRAPH_PREFIX
+    from modelgraft.kernel.words.graph import GraphInput as GraphInput
+    from modelgraft.kernel.words.kinds import Component as Component
+    from modelgraft.kernel.words.plan import Plan as Plan
     from modelgraft.records.amounts import in_bytes as in_bytes
     from modelgraft.records.amounts import in_seconds as in_seconds
+    from modelgraft.records.amounts import short_count as short_count
     from modelgraft.records.json_text import json_text as json_text
+    from modelgraft.records.publishing import file_aside as file_aside
+    from modelgraft.records.readers import for_command as for_command
     from modelgraft.records.record_type import types_of as types_of
     from modelgraft.records.showing import plain as plain
     from modelgraft.records.writing import check_writable as check_writable
@@ -51,13 +73,26 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
 
 _HOMES = {
     "Allow": "cli.options",
+    "Answering": "cli.answering",
     "AsJson": "cli.options",
     "CliSession": "cli.session",
+    "Collector": "kernel.words.errors",
+    "Component": "kernel.words.kinds",
     "DataRow": "data.datasets",
     "Dataset": "data.datasets",
+    "DocumentError": "kernel.words.errors",
+    "GRAPH_PREFIX": "kernel.words.graph",
+    "GivenInputs": "cli.given",
+    "GraphInput": "kernel.words.graph",
     "GraphName": "cli.options",
+    "Item": "kernel.language.yaml_reader",
+    "NODE_KEYS": "kernel.language.document",
     "Opening": "engine.opening",
+    "Place": "kernel.words.errors",
     "Placing": "engine.opening",
+    "Plan": "kernel.words.plan",
+    "Registry": "kernel.shelf.registry",
+    "SECTIONS": "kernel.language.document",
     "Screen": "cli.screen",
     "SetOptions": "cli.options",
     "Shard": "data.shards",
@@ -67,6 +102,10 @@ _HOMES = {
     "check_writable": "records.writing",
     "count": "cli.options",
     "data_named": "cli.mapping",
+    "described": "kernel.language.document",
+    "file_aside": "records.publishing",
+    "for_command": "records.readers",
+    "forecasts": "engine.needs",
     "given_in": "engine.opening",
     "in_bytes": "records.amounts",
     "in_seconds": "records.amounts",
@@ -77,11 +116,16 @@ _HOMES = {
     "out_file": "cli.options",
     "pairs": "cli.options",
     "plain": "records.showing",
+    "read_items": "kernel.language.document",
+    "refuse_to_replace": "cli.overwriting",
     "segments_of": "engine.fusing",
     "session_of": "cli.session",
     "settings_of": "cli.options",
+    "short_count": "records.amounts",
     "types_of": "records.record_type",
+    "value_of_words": "kernel.language.overlay",
     "watching": "cli.live",
+    "whole_number": "cli.options",
     "with_given": "tools.given_nodes",
     "with_opening": "cli.options",
     "writing": "data.shards",

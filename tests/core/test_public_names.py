@@ -12,6 +12,7 @@ import pytest
 
 import modelgraft
 from modelgraft.cli.app import LATER, build_app
+from modelgraft.cli.extensions import commands_of, names_of
 from modelgraft.installed.discovery import assemble, discover
 from modelgraft.kernel.language.document import parse
 from modelgraft.kernel.language.expand import expand_document
@@ -62,7 +63,8 @@ def test_an_unknown_name_is_an_attribute_error():
 def test_the_readme_lists_exactly_the_commands():
     """Those of this release; the others are named as missing."""
     app = build_app()
-    plain = {command.name for command in app.registered_commands}
+    plugins = commands_of(discover(), taken=names_of(app)).commands
+    plain = {command.name for command in app.registered_commands} | set(plugins)
     groups = {f"{group.name} {command.name}" for group in app.registered_groups for command in group.typer_instance.registered_commands}
     listed = {
         re.match(r"modelgraft ([a-z]+(?: (?:list|info|install|new|check|clear|verify))?)", name)[1]

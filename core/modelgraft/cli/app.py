@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperCommand
 
 from modelgraft.cli import cache, components, exports, graphs, plugins, running
+from modelgraft.cli.answering import Answering
 from modelgraft.cli.session import CliSession, read_only, session_of
 
 ABOUT = """Compose multimodal models from typed parts: check a graph before anything loads, see what it costs, run it.
@@ -23,7 +22,6 @@ Exit codes: 0 all is well; 1 the graph has problems or the run failed; 2 the com
 
 # Commands of the design that are not in this release, and what they come with.
 LATER: Mapping[str, str] = {
-    "bench": "the benchmarks of graphs",
     "chat": "conversations in the terminal",
     "eval": "the evaluation suites",
     "lock": "locked graphs",
@@ -44,15 +42,6 @@ def print_version(is_set: bool) -> None:
 VERSION = typer.Option("--version", is_eager=True, callback=print_version, help="Print the version.")
 
 
-class Answering(TyperCommand):
-    """A command of ours: what it says itself is the answer, and nothing else that is printed meanwhile reaches stdout."""
-
-    def invoke(self, ctx: Any) -> Any:  # Any: typer brings click along under a name of its own
-        """Run the command."""
-        with ctx.obj.screen.only_answers():
-            return super().invoke(ctx)
-
-
 def build_app() -> typer.Typer:
     """Make the typer app with the commands of this release."""
     app = typer.Typer(
@@ -64,13 +53,7 @@ def build_app() -> typer.Typer:
     for group in (app, *(info.typer_instance for info in app.registered_groups)):
         for info in group.registered_commands if group is not None else ():
             info.cls = Answering
-            info.short_help = _first_sentence(info.callback)
     return app
-
-
-def _first_sentence(command: Any) -> str:  # Any: typer keeps commands as any callable
-    """What a list of commands says of one: otherwise it is cut after so many letters."""
-    return re.split(r"(?<=\.)\s", " ".join((command.__doc__ or "").split()), maxsplit=1)[0]
 
 
 def is_ours(app: typer.Typer, command: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -88,9 +88,13 @@ def settings_of(words: Sequence[str] | None) -> dict[str, str]:
 Command = Callable[..., Any]  # typer keeps commands as any callable
 
 
-def with_opening(name: str) -> Callable[[Command], Command]:
-    """Give a command of this name the options of an Opening that stand on it, in place of its parameter `opening`."""
-    taken = {key: known for key, (known, _) in options_of(Opening).items() if name in known.on}
+def with_opening(name: str = "", *, taking: Collection[str] = ()) -> Callable[[Command], Command]:
+    """Give a command options of an Opening in place of its parameter `opening`.
+
+    name    the command whose options these are: a command of a plugin may take those of "run", for example
+    taking  or the options that it takes, by their names
+    """
+    taken = {key: known for key, (known, _) in options_of(Opening).items() if name in known.on or key in taking}
 
     def wrap(command: Command) -> Command:
         @functools.wraps(command)

@@ -153,6 +153,15 @@ def parse(content: str | bytes, *, path: Path, layer: str = "file", file: str | 
     return Document(path, root, headline(text))
 
 
+def read_items(path: Path) -> Item:
+    """Read a YAML file that is no graph, such as the settings of a command of a plugin; what its keys mean is not looked at.
+
+    Raises DocumentError as `read` does.
+    """
+    named = str(path)
+    return read_yaml(_decode(_read_text(path, named), named), file=named)
+
+
 def _check_version(root: Item, file: str) -> None:
     item = root.value.get("modelgraft")
     if item is None:

@@ -163,10 +163,11 @@ def given(name: str, value: Any, *, layer: str) -> Item:
     its quotes a text. Braces are text: they stand in prompts.
     """
     place = Place(option("set", name)) if layer == "set" else Place(name)
-    return _item(_read_words(value) if isinstance(value, str) else value, place, layer)
+    return _item(value_of_words(value) if isinstance(value, str) else value, place, layer)
 
 
-def _read_words(text: str) -> Any:
+def value_of_words(text: str) -> Any:
+    """What a text that the user gave stands for: the value that YAML has for an unquoted word, a list, or a text in its quotes."""
     if (text[:1], text[-1:]) in (("[", "]"), ('"', '"'), ("'", "'")):
         try:
             return read_yaml(text, file="--set").plain()
