@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.cli.given import GivenInputs as GivenInputs
     from modelgraft.cli.live import watching as watching
     from modelgraft.cli.mapping import data_named as data_named
+    from modelgraft.cli.mapping import map_rows as map_rows
     from modelgraft.cli.options import Allow as Allow
     from modelgraft.cli.options import AsJson as AsJson
     from modelgraft.cli.options import GraphName as GraphName
@@ -29,6 +30,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.cli.options import settings_of as settings_of
     from modelgraft.cli.options import whole_number as whole_number
     from modelgraft.cli.options import with_opening as with_opening
+    from modelgraft.cli.overwriting import refuse_for_graph as refuse_for_graph
     from modelgraft.cli.overwriting import refuse_to_replace as refuse_to_replace
     from modelgraft.cli.running import opened as opened
     from modelgraft.cli.screen import Screen as Screen
@@ -39,6 +41,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.data.datasets import open_dataset as open_dataset
     from modelgraft.data.jobs import job_of as job_of
     from modelgraft.data.shards import Shard as Shard
+    from modelgraft.data.shards import work_files as work_files
     from modelgraft.data.shards import writing as writing
     from modelgraft.engine.fusing import segments_of as segments_of
     from modelgraft.engine.needs import forecasts as forecasts
@@ -69,6 +72,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.records.record_type import types_of as types_of
     from modelgraft.records.showing import plain as plain
     from modelgraft.records.writing import check_writable as check_writable
+    from modelgraft.records.writing import write_value as write_value
     from modelgraft.tools.given_nodes import with_given as with_given
 
 _HOMES = {
@@ -111,12 +115,14 @@ _HOMES = {
     "in_seconds": "records.amounts",
     "job_of": "data.jobs",
     "json_text": "records.json_text",
+    "map_rows": "cli.mapping",
     "open_dataset": "data.datasets",
     "opened": "cli.running",
     "out_file": "cli.options",
     "pairs": "cli.options",
     "plain": "records.showing",
     "read_items": "kernel.language.document",
+    "refuse_for_graph": "cli.overwriting",
     "refuse_to_replace": "cli.overwriting",
     "segments_of": "engine.fusing",
     "session_of": "cli.session",
@@ -128,6 +134,8 @@ _HOMES = {
     "whole_number": "cli.options",
     "with_given": "tools.given_nodes",
     "with_opening": "cli.options",
+    "work_files": "data.shards",
+    "write_value": "records.writing",
     "writing": "data.shards",
 }
 

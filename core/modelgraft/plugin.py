@@ -55,6 +55,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.engine.parity import Parity as Parity
     from modelgraft.engine.parity import parity_of as parity_of
     from modelgraft.engine.run import NodeRuntime as NodeRuntime
+    from modelgraft.kernel.checking.matching import choose as choose
     from modelgraft.kernel.language.document import PRECISIONS as PRECISIONS
     from modelgraft.kernel.shelf.hooks import hookimpl as hookimpl
     from modelgraft.kernel.words.errors import GraphError as GraphError
@@ -242,6 +243,7 @@ _HOMES = {
     "cache_in_use": "sources.storage",
     "cache_root": "sources.storage",
     "choices": "kernel.words.errors",
+    "choose": "kernel.checking.matching",
     "clear_leftovers": "sources.storage",
     "complaint_of_note": "sources.keeping",
     "component": "declaring",
@@ -382,6 +384,7 @@ __all__ = [
     "cache_in_use",
     "cache_root",
     "choices",
+    "choose",
     "clear_leftovers",
     "complaint_of_note",
     "component",
