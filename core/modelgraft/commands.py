@@ -74,6 +74,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.records.writing import check_writable as check_writable
     from modelgraft.records.writing import write_value as write_value
     from modelgraft.tools.given_nodes import with_given as with_given
+    from modelgraft.tools.judging import judging as judging
 
 _HOMES = {
     "Allow": "cli.options",
@@ -115,6 +116,7 @@ _HOMES = {
     "in_seconds": "records.amounts",
     "job_of": "data.jobs",
     "json_text": "records.json_text",
+    "judging": "tools.judging",
     "map_rows": "cli.mapping",
     "open_dataset": "data.datasets",
     "opened": "cli.running",

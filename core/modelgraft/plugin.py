@@ -90,6 +90,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.loops.decoder import Decoder as Decoder
     from modelgraft.loops.decoder import Session as Session
     from modelgraft.loops.driven import Loop as Loop
+    from modelgraft.loops.likelihoods import Likelihood as Likelihood
     from modelgraft.loops.loop import Answers as Answers
     from modelgraft.loops.loop import generate as generate
     from modelgraft.loops.module import Driven as Driven
@@ -185,6 +186,7 @@ _HOMES = {
     "Keeper": "sources.keeping",
     "KeptItem": "sources.keeping",
     "LanguageCard": "sources.cards",
+    "Likelihood": "loops.likelihoods",
     "Ledger": "engine.ledger",
     "LoadContext": "engine.backend",
     "Loaded": "engine.backend",
@@ -331,6 +333,7 @@ __all__ = [
     "KeptItem",
     "LanguageCard",
     "Ledger",
+    "Likelihood",
     "LoadContext",
     "Loaded",
     "Loop",

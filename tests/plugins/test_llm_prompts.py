@@ -218,11 +218,12 @@ def test_a_conversation_needs_a_chat_template():
 
 
 def test_fields_become_ports():
-    """In the order in which they first appear; a size makes the port exact."""
+    """In the order in which they first appear, before the texts that may be judged; a size makes the port exact."""
     node = node_of(CausalConfig, {"prompt": "{image:9} {text} {image:9}", "hidden_size": 28, "vocab_size": 50})
     assert {name: str(port) for name, port in node.in_ports.items()} == {
         "image": "float[batch 9 28]",
         "text": "text | label | conversation | float[batch text_tokens 28]",
+        "continuations": "optional[list[text]]",
     }
     assert {name: str(port) for name, port in node.out_ports.items()} == {
         "text": "text",
@@ -230,6 +231,10 @@ def test_fields_become_ports():
         "ids": "int64[batch new]",
         "logprobs": "float[batch new]",
         "states": "float[batch 1 positions 28]",
+        "likelihoods": "float[batch continuations]",
+        "greedy": "bool[batch continuations]",
+        "continuation_ids": "int64[batch continuations tokens]",
+        "continuation_logprobs": "float[batch continuations tokens]",
     }
 
 

@@ -119,7 +119,10 @@ def test_whisper_hears_what_transformers_hears(whisper):
         wanted = whisper.processor.batch_decode(whisper.model.generate(features), skip_special_tokens=True)
     part = opened(whisper.folder)
     assert part.outputs["text"] == "text"
-    assert {name: str(port) for name, port in part.node.in_ports.items()} == {"memory": "float[batch frames 24]"}
+    assert {name: str(port) for name, port in part.node.in_ports.items()} == {
+        "memory": "float[batch frames 24]",
+        "continuations": "optional[list[text]]",
+    }
     assert part.node.config.max_new_tokens == 28  # 30 positions, less two start tokens
     assert part(memory)["text"] == wanted
     assert not [name for name in part.module.state_dict() if "encoder." in name.replace("encoder_attn", "")]

@@ -12,6 +12,7 @@ from modelgraft.kernel.words.errors import InputError
 from modelgraft.loops import beams
 from modelgraft.loops.decoder import Decoder, Session
 from modelgraft.loops.finite_logits import check_finite
+from modelgraft.loops.likelihoods import Likelihood, likelihoods
 from modelgraft.loops.reading import Decode, Reader
 from modelgraft.loops.sampling import chooser
 from modelgraft.loops.scoring import ScoresAsked, Scoring
@@ -27,12 +28,14 @@ class Answers:
     texts   the new text: special tokens left out, cut before the first stop string
     logits  float[batch vocab]: the decoder's own logits for the first token, before any rule
     taps    what else was asked for
+    likely  of each text that was asked about how likely it is behind the prompt
     """
 
     ids: list[list[int]]
     texts: list[str]
     logits: Tensor
     taps: Taps
+    likely: list[list[Likelihood]]
 
 
 def _nothing() -> None:
@@ -50,6 +53,7 @@ def generate(  # noqa: PLR0913 what is asked, and who watches
     seed: int = 0,
     conditions: Any = None,
     taps: Collection[str] = (),
+    given: Sequence[Sequence[Sequence[int]]] = (),
     check: Callable[[], None] = _nothing,
     emit: Callable[[int, str], None] | None = None,
 ) -> Answers:
@@ -61,6 +65,7 @@ def generate(  # noqa: PLR0913 what is asked, and who watches
     read     the tokens that an encoder has read, for rules about what was read: `max_length` and `min_length` then count from `said`.
              None: the prompts are what was read, and what these count from
     taps     what to note of each token that is written, in the same pass: "logprobs", "states"
+    given    the tokens of texts whose likelihood is asked for, by row; the prompts are read once for them and the answers
     check    called before every step; raises to stop
     emit     takes (row, piece of text) as answers grow; pieces of one row join to its text
 
@@ -70,13 +75,15 @@ def generate(  # noqa: PLR0913 what is asked, and who watches
     sizes = [len(each) for each in (prompts if read is None else before)]
     asked = [ScoresAsked(*each) for each in zip(before, sizes, read if read is not None else before, strict=True)]
     room = _room(settings, sizes)
+    behind = max((len(text) for texts in given for text in texts), default=0)
     readers = [Reader(decode, stop=settings.stop, emit=_emitter(emit, row)) for row in range(len(prompts))]
     check()
     has_beams, notes = settings.beams > 1, Taps(len(prompts), taps)
     more = notes.reads_on and not has_beams  # the last token is read as well
-    session = decoder.start(prompts, conditions=conditions, room=room + more, states=more)
+    session = decoder.start(prompts, conditions=conditions, room=max(room + more, behind), states=more)
     try:
         first = session.logits.clone()
+        likely = likelihoods(session, given, check=check) if given else []
         if room == 0:
             ids: list[list[int]] = [[] for _ in prompts]
         elif has_beams:
@@ -88,7 +95,7 @@ def generate(  # noqa: PLR0913 what is asked, and who watches
     if has_beams and notes.wanted:
         session = decoder.start(prompts, conditions=conditions, room=room + 1, states=notes.reads_on)
         notes.read_again(session, ids, check=check)
-    return Answers(ids, [reader.finish(answer) for reader, answer in zip(readers, ids, strict=True)], first.float(), notes)
+    return Answers(ids, [reader.finish(answer) for reader, answer in zip(readers, ids, strict=True)], first.float(), notes, likely)
 
 
 def _room(settings: Settings, sizes: Sequence[int]) -> int:

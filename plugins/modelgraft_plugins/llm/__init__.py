@@ -2,14 +2,27 @@
 
 Both take a prompt template. Each `{field}` of it becomes an input port, in the order in which the fields appear, and takes a
 text (also a label), a conversation, or embeddings `float[batch <field>_tokens hidden_size]`; `{field:729}` takes exactly 729
-embeddings. Outputs: `text` (the new text, special tokens removed) and `logits` (of the first new token, float32); and three taps,
-which exist when somebody reads them, and cost nothing otherwise:
+embeddings. Outputs: `text` (the new text, special tokens removed) and `logits` (of the first new token, float32); and taps,
+which exist when somebody reads them, and cost nothing otherwise. Of the answer:
 - `ids` int64[batch new]: the tokens of the answers, end tokens too; shorter ones are filled up with -1.
 - `logprobs` float[batch new]: their log-probabilities by the model alone, before any rule or temperature; filled up with 0.
 - `states` float[batch layers positions width]: hidden states at the tokens' own positions, what the model makes of each once it has read
   it, the last one too. `states: {layers: [-1], at: written}` in `with` says which: of layers, 0 are the embeddings and -1 is what the
   head reads; `at: ["[RET]"]` gives those of such tokens alone, in their order, as many as the answer holds (count them in `ids`); filled
   up with 0. In the same pass; of beams, whose states come and go, the answers are read once more. On onnx they are another export.
+
+Of given texts, which the optional input `continuations` (list[text]) takes: how likely each is behind the prompt. The prompt is read once
+for all of them and for the answer (`max_new_tokens: 0` writes none); a text is cut into tokens as it would be behind the prompt, so that a
+space between them belongs to the text, and its end token does not count. An encoder-decoder judges them as answers.
+- `likelihoods` float[batch continuations]: the log-probability of each by the model alone; -inf where a record has fewer than others.
+- `greedy` bool[batch continuations]: whether each of its tokens is the likeliest one in its place.
+- `continuation_ids`, `continuation_logprobs` [batch continuations tokens]: its tokens, and the log-probability of each, filled up with
+  -1 and 0. A mean over tokens or letters is a matter of who compares.
+Any graph around one language model takes and gives them with `params=judging(graph)` of modelgraft.commands:
+
+    modelgraft run llava --input image=cat.png --input prompt="Is it a cat?" --input 'continuations=[" Yes", " No"]' --output likelihoods
+        --set inputs.continuations='list[text]' --set nodes.llm.in.continuations=inputs.continuations
+        --set outputs.likelihoods=llm.likelihoods --set nodes.llm.with.max_new_tokens=0
 
     llm:
       use: llm/causal
@@ -55,7 +68,7 @@ from pydantic import Field, model_validator
 from modelgraft.plugin import Ports, SolvedNode, component, hookimpl, port
 from modelgraft_plugins.llm import starts
 from modelgraft_plugins.llm.classes import CAUSAL, CROSSING, SPEECH, refuse_unknown
-from modelgraft_plugins.llm.config import OUTPUTS, TAPS, LanguageConfig, model_of, unheeded_model, values_of
+from modelgraft_plugins.llm.config import CONTINUATIONS, GIVEN, OUTPUTS, TAPS, LanguageConfig, model_of, unheeded_model, values_of
 from modelgraft_plugins.llm.context import review_chat, review_context
 from modelgraft_plugins.llm.gated import GatedCrossAttention
 from modelgraft_plugins.llm.known import family_of, head_is_tied
@@ -191,7 +204,8 @@ class Seq2SeqConfig(LanguageConfig):
         """The fields of the template, or the memory."""
         if self.encoder == "own":
             return super().ports()
-        return Ports({"memory": port("float[batch frames hidden_size]", doc="what the decoder attends to")}, OUTPUTS)
+        memory = port("float[batch frames hidden_size]", doc="what the decoder attends to")
+        return Ports({"memory": memory, GIVEN: CONTINUATIONS}, OUTPUTS)
 
     def parameters(self) -> int | None:
         """By the formula of the family, where there is one; with `encoder: none`, of the decoder alone."""

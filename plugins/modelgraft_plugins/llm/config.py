@@ -76,7 +76,8 @@ class LanguageConfig(WritingConfig):
 
     @model_validator(mode="after")
     def _agrees(self) -> LanguageConfig:
-        self.fields  # noqa: B018 raises ValueError for a template that cannot be read
+        if GIVEN in {field.name for field in self.fields}:  # which raises ValueError for a template that cannot be read
+            raise ValueError(f"the prompt has a field {{{GIVEN}}}, and a port of this name takes texts to be judged: give it another name")
         for name, ids in self.chosen_tokens().items():
             self._refuse_no_tokens(name, ids, is_chosen=True)
         self._refuse_no_tokens("end_ids", self.end_ids, is_chosen=False)
@@ -142,8 +143,8 @@ class LanguageConfig(WritingConfig):
         return {**self.facts(), "reads": self.reads} if self.reads != "onward" else self.facts()
 
     def ports(self) -> Ports:
-        """Each field of the template is an input."""
-        return Ports({field.name: _field_port(field) for field in self.fields}, OUTPUTS)
+        """Each field of the template is an input; behind them come the texts whose likelihood is asked for."""
+        return Ports({**{field.name: _field_port(field) for field in self.fields}, GIVEN: CONTINUATIONS}, OUTPUTS)
 
     def without_layers(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
         """Layers that `states` names and the model does not have."""
@@ -176,7 +177,11 @@ def _field_port(field: template.Field) -> Port:
     return port(f"text | label | conversation | float[batch {field.name}_tokens hidden_size]", doc=doc)
 
 
-TAPS = ("ids", "logprobs", "states")
+GIVEN = "continuations"  # the input port of texts whose likelihood is asked for
+CONTINUATIONS = port("optional[list[text]]", doc="texts that may stand behind the prompt, whose likelihood is asked for: see `likelihoods`")
+WRITTEN = ("ids", "logprobs", "states")  # taps of answers
+LIKELY = ("likelihoods", "greedy", "continuation_ids", "continuation_logprobs")  # taps of continuations
+TAPS = (*WRITTEN, *LIKELY)
 OUTPUTS: Mapping[str, Port] = {
     "text": port("text", doc="the new text, without special tokens"),
     "logits": port("float[batch vocabulary]", doc="the logits of the first new token"),
@@ -186,6 +191,13 @@ OUTPUTS: Mapping[str, Port] = {
         "float[batch state_layers positions hidden_size]",
         doc="hidden states where the tokens of the answer stand, or those that `states.at` names, in their order; 0 behind the last",
     ),
+    "likelihoods": port(
+        "float[batch continuations]",
+        doc="of each of the continuations its log-probability by the model alone, before any rule; -inf where a record has fewer",
+    ),
+    "greedy": port("bool[batch continuations]", doc="whether each token of a continuation is the likeliest one in its place"),
+    "continuation_ids": port("int64[batch continuations tokens]", doc="the tokens of the continuations; -1 behind one that is shorter"),
+    "continuation_logprobs": port("float[batch continuations tokens]", doc="the log-probability of each of these; 0 behind the end"),
 }
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from modelgraft.plugin import Decoder, InputError
 from modelgraft_plugins.llm.shown import Shown
-from modelgraft_plugins.llm.writer import CausalWriter, Embed
+from modelgraft_plugins.llm.writer import CausalWriter, Embed, Given
 
 REHEARSED = (3, 4)  # the parity gate shows so many media, each of so many vectors: others than those traced
 
@@ -18,7 +18,7 @@ REHEARSED = (3, 4)  # the parity gate shows so many media, each of so many vecto
 class GatedWriter(CausalWriter):
     """The prompt says by its placeholders where the media stand, and the decoder looks at them."""
 
-    def write(self, values: Sequence[Any], *, decoder: Decoder, embed: Embed, taps: frozenset[str]) -> dict[str, Any]:
+    def write(self, values: Sequence[Any], given: Given, *, decoder: Decoder, embed: Embed, wanted: frozenset[str]) -> dict[str, Any]:
         """See Writer; behind the fields come the media, and how many each record has.
 
         media   float[batch latents width] or float[batch images latents width]
@@ -28,14 +28,15 @@ class GatedWriter(CausalWriter):
         """
         *fields, media, counts = values
         images = media if media.ndim == 4 else media[:, None]
-        prompts = self.prompts(fields, shown=images.shape[1], records=images.shape[0])
+        prompts = self.prompts(fields, given, shown=images.shape[1], records=images.shape[0])
         marker, ends = self.tokens().placeholder_id, frozenset(self.facts.get("media_ends", ()))
-        wanted = images.flatten(2).ne(0).any(-1).sum(-1) if counts is None else counts
-        self._compare([prompt.ids.count(marker or 0) for prompt in prompts], wanted.tolist())
-        self._fits(max(len(prompt.ids) for prompt in prompts))
+        shows = images.flatten(2).ne(0).any(-1).sum(-1) if counts is None else counts
+        self._compare([prompt.ids.count(marker or 0) for prompt in prompts], shows.tolist())
+        self._fits(prompts)
         shown = Shown(images, [torch.tensor(text_time(prompt.ids, marker, ends)) for prompt in prompts])
         embedded = [prompt.embed(embed, self.device) for prompt in prompts]
-        return self.answer(decoder, embedded, [prompt.said for prompt in prompts], conditions=shown, taps=taps)
+        said, behind = [prompt.said for prompt in prompts], [prompt.given for prompt in prompts]
+        return self.answer(decoder, embedded, said, behind, conditions=shown, wanted=wanted)
 
     def begun(self, case: tuple[Tensor, ...]) -> tuple[Sequence[Tensor], Shown]:
         """See Writer. The first token sees nothing, then each sees the next medium until the last; a prompt of one token sees none."""

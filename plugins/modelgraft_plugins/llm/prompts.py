@@ -26,11 +26,13 @@ class Prompt:
     ids    one id per position; SLOT or the placeholder's where an embedding goes
     media  float[tokens width]: the embeddings in order, None when there are none
     places where they go, as many as media has rows
+    given  the tokens of each text that is judged behind it
     """
 
     ids: list[int]
     media: Tensor | None
     places: list[int]
+    given: tuple[tuple[int, ...], ...] = ()
 
     @property
     def said(self) -> list[int]:
@@ -53,10 +55,11 @@ class PromptWriter:
     def __init__(self, config: LanguageConfig, tokenizer: Tokenizer, *, node: str) -> None:
         self.config, self.tokenizer, self.node = config, tokenizer, node
 
-    def write(self, record: Mapping[str, Value], *, shown: int = 0) -> Prompt:
+    def write(self, record: Mapping[str, Value], *, shown: int = 0, given: Sequence[str] = ()) -> Prompt:
         """Write the prompt of one record, by field.
 
         shown  how many media are there beside the fields, which the model looks at: their placeholders are words like others
+        given  texts that are judged behind the prompt
 
         Raises InputError when media and their places do not match, or nothing is left to read.
         """
@@ -68,11 +71,25 @@ class PromptWriter:
         segments = text.split(self.tokenizer.placeholder) if media else [text]
         is_talk = any(isinstance(value, list | tuple) for value in record.values())
         shares = self._shares(media, len(segments) - 1, may_split=is_talk)
-        ids, places = self._tokenise(segments, [len(share) for share in shares], is_chat=is_chat)
+        sizes = [len(share) for share in shares]
+        ids, places = self._tokenise(segments, sizes, is_chat=is_chat)
         if not ids:
             hint = "write something, or use a model whose texts begin with a token of their own"
             raise InputError(f"{self.node}: the prompt is empty, and the tokenizer puts no begin token before a text; {hint}")
-        return Prompt(ids, torch.cat(shares) if shares else None, places)
+        behind = tuple(self._behind(text, segments, sizes, ids, is_chat=is_chat) for text in given)
+        return Prompt(ids, torch.cat(shares) if shares else None, places, behind)
+
+    def _behind(self, text: str, segments: list[str], sizes: list[int], ids: list[int], *, is_chat: bool) -> tuple[int, ...]:
+        """The tokens of a text behind the prompt, whose tokens are `ids`: as they would be written together.
+
+        Where its first letters would melt into the prompt's last token the text is tokenised by itself: an answer begins with a token.
+        """
+        if sizes and self.tokenizer.placeholder in text:
+            raise InputError(
+                f"{self.node}: '{text}' is to be judged behind the prompt, and holds '{self.tokenizer.placeholder}': leave it out"
+            )
+        together, _ = self._tokenise([*segments[:-1], segments[-1] + text], sizes, is_chat=is_chat)
+        return tuple(together[len(ids) :] if together[: len(ids)] == ids else self.tokenizer.plain(text))
 
     # -- text ---------------------------------------------------------------------------------------------------------
 

@@ -29,11 +29,14 @@ from modelgraft.plugin import (
 )
 from modelgraft_plugins.llm import CausalConfig, Seq2SeqConfig, exported_script, styles
 from modelgraft_plugins.llm import starts as beginnings
-from modelgraft_plugins.llm.config import TAPS, LanguageConfig
+from modelgraft_plugins.llm.config import GIVEN, LIKELY, WRITTEN, LanguageConfig
+from modelgraft_plugins.llm.judging import judged
 from modelgraft_plugins.llm.prompts import Prompt, PromptWriter
 from modelgraft_plugins.llm.tokens import Tokenizer, open_tokenizer
 
 Embed = Callable[[Tensor], Tensor]
+Given = Sequence[Sequence[str]] | None  # of each record the texts that are judged behind its prompt; None: nobody asks
+Judged = Sequence[Sequence[Sequence[int]]]  # their tokens
 
 
 # The parity gate: prompts of two batches of unequal lengths, none as long as the traced one, then tokens one by one.
@@ -63,7 +66,30 @@ class Writer(Assembling):
     def run(self, values: Sequence[Any], parts: Mapping[str, Any], *, wanted: frozenset[str]) -> dict[str, Any]:
         """See Loop."""
         self._count(parts["decoder"])
-        return self.write(values, decoder=parts["decoder"], embed=parts["embed"], taps=wanted & set(TAPS))
+        own = self.own_inputs  # behind them come the texts to be judged, and then what adapters add
+        given = self._given(values[own], wanted) if len(values) > own else None
+        return self.write([*values[:own], *values[own + 1 :]], given, decoder=parts["decoder"], embed=parts["embed"], wanted=wanted)
+
+    @property
+    def own_inputs(self) -> int:
+        """How many values come before the texts to be judged: the fields of the template."""
+        return len(self.config.fields)
+
+    def _given(self, given: Given, wanted: frozenset[str]) -> Given:
+        """The texts to be judged, where somebody wants to hear of them. Raises InputError where there are none, and for an empty one."""
+        asked = sorted(wanted & set(LIKELY))
+        if not asked:
+            return None
+        name = self.runtime.node
+        if given is None:
+            raise InputError(
+                f"{name}.{asked[0]} tells of the texts that {name}.{GIVEN} gets, and nothing is wired into it: wire list[text]"
+            )
+        for row, texts in enumerate(given):
+            if "" in texts:
+                place = list(texts).index("") + 1
+                raise InputError(f"{name}.{GIVEN}: text {place} of {len(texts)} of record {row} is empty; wanted at least one letter")
+        return given
 
     def _count(self, decoder: Decoder) -> None:
         """Have what a decoder keeps counted by the ledger of the pipeline."""
@@ -76,11 +102,13 @@ class Writer(Assembling):
         for decoder in self.remembering:
             decoder.close()
 
-    def write(self, values: Sequence[Any], *, decoder: Decoder, embed: Embed, taps: frozenset[str]) -> dict[str, Any]:
+    def write(self, values: Sequence[Any], given: Given, *, decoder: Decoder, embed: Embed, wanted: frozenset[str]) -> dict[str, Any]:
         """Answer each record.
 
         values   the fields of the template in order: a list of texts or conversations, or float[batch tokens width]
+        given    texts to be judged behind the prompts
         embed    int64[n] -> float[n width], the input embeddings
+        wanted   the outputs that somebody reads
         returns  text: one string per record; logits: float[batch vocab]
         """
         raise NotImplementedError
@@ -157,13 +185,21 @@ class Writer(Assembling):
         decoder: Decoder,
         prompts: Sequence[Tensor],
         said: Sequence[Sequence[int]],
+        behind: Judged,
         *,
+        wanted: frozenset[str],
         read: Sequence[Sequence[int]] | None = None,
         conditions: Any = None,
-        taps: frozenset[str] = frozenset(),
     ) -> dict[str, Any]:
-        """Generate, and hand each piece of text on as an event. said, read, conditions: see `generate`; taps: the outputs beside text."""
-        emit = self.runtime.emit
+        """Generate, and hand each piece of text on as an event. said, read, conditions: see `generate`.
+
+        behind  the tokens of the texts that are judged behind each prompt;  wanted  see `write`
+        """
+        if any(not text for texts in behind for text in texts):
+            raise InputError(
+                f"{self.runtime.node}.{GIVEN}: the tokenizer makes no token of one of the texts, so that nothing can be judged"
+            )
+        emit, taps = self.runtime.emit, wanted & set(WRITTEN)
         answers: Answers = generate(
             decoder,
             prompts,
@@ -173,11 +209,13 @@ class Writer(Assembling):
             read=read,
             conditions=conditions,
             taps=taps,
+            given=behind,
             seed=self.runtime.node_seed(),
             check=self.runtime.check,
             emit=lambda row, piece: emit("token", text=piece, record=row),
         )
-        return {"text": answers.texts, "logits": answers.logits, **self._tapped(answers, taps)}
+        found = {"text": answers.texts, "logits": answers.logits, **self._tapped(answers, taps)}
+        return found | {name: told for name, told in judged(answers.likely).items() if name in wanted}
 
     def _tapped(self, answers: Answers, taps: frozenset[str]) -> dict[str, Tensor]:
         """The taps that are read, padded to the longest row of each."""
@@ -217,17 +255,10 @@ class Writer(Assembling):
             raise InputError(f"{self.runtime.node}.end_tokens: the tokenizer has no token {', '.join(map(repr, unknown))}")
         return replace(settings, end_ids=(*settings.end_ids, *(number for number in found.values() if number is not None)))
 
-    def read(self, values: Sequence[Any], embed: Embed) -> tuple[list[Tensor], list[list[int]]]:
-        """Embed the prompt of every record, and give their token ids.
-
-        Raises InputError for records that do not fit the template.
-        """
-        prompts = self.prompts(values)
-        return [prompt.embed(embed, self.device) for prompt in prompts], [prompt.said for prompt in prompts]
-
-    def prompts(self, values: Sequence[Any], *, shown: int = 0, records: int = 1) -> list[Prompt]:
+    def prompts(self, values: Sequence[Any], given: Given = None, *, shown: int = 0, records: int = 1) -> list[Prompt]:
         """Write the prompt of every record: see PromptWriter.write.
 
+        given    of each record the texts that are judged behind it
         records  how many there are, for a template without fields, which does not say
 
         Raises InputError for records that do not fit the template.
@@ -235,8 +266,13 @@ class Writer(Assembling):
         names = [field.name for field in self.config.fields]
         self._check_sizes(dict(zip(names, values, strict=True)))
         writer = PromptWriter(self.config, self.tokens(), node=self.runtime.node)
-        rows = range(max((len(value) for value in values), default=records))
-        prompts = [writer.write({name: value[row] for name, value in zip(names, values, strict=True)}, shown=shown) for row in rows]
+        rows = range(max((len(value) for value in values), default=records if given is None else len(given)))
+        prompts = [
+            writer.write(
+                {name: value[row] for name, value in zip(names, values, strict=True)}, shown=shown, given=given[row] if given else ()
+            )
+            for row in rows
+        ]
         for prompt in prompts:
             self._refuse_strangers(prompt)
         return prompts
@@ -273,14 +309,20 @@ class CausalWriter(Writer):
 
     config: CausalConfig
 
-    def write(self, values: Sequence[Any], *, decoder: Decoder, embed: Embed, taps: frozenset[str]) -> dict[str, Any]:
+    def write(self, values: Sequence[Any], given: Given, *, decoder: Decoder, embed: Embed, wanted: frozenset[str]) -> dict[str, Any]:
         """See Writer. Raises InputError for a prompt that does not fit."""
-        prompts, said = self.read(values, embed)
-        self._fits(max(map(len, prompts)))
-        return self.answer(decoder, prompts, said, taps=taps)
+        prompts = self.prompts(values, given)
+        self._fits(prompts)
+        embedded = [prompt.embed(embed, self.device) for prompt in prompts]
+        return self.answer(decoder, embedded, [prompt.said for prompt in prompts], [prompt.given for prompt in prompts], wanted=wanted)
 
-    def _fits(self, longest: int) -> None:
+    def _fits(self, prompts: Sequence[Prompt]) -> None:
         limit, new = self.config.max_position_embeddings, self.config.reserved
+        longest = max(len(prompt.ids) for prompt in prompts)
+        behind = max((len(prompt.ids) + len(text) for prompt in prompts for text in prompt.given), default=0)
+        if limit is not None and behind > limit:
+            has = f"a prompt and a text that is judged behind it have {behind:,} tokens together"
+            raise InputError(f"{self.runtime.node}: {has}; {self.config.kind or 'the model'} has {limit:,} positions: shorten one of them")
         if limit is not None and longest + new > limit:
             has = f"the prompt has {longest:,} tokens and max_new_tokens is {new:,}, together {longest + new:,}"
             way_out = f"shorten the prompt{f', or set max_new_tokens to at most {limit - longest:,}' if longest <= limit else ''}"
@@ -300,14 +342,25 @@ class Seq2SeqWriter(Writer):
         """See Writer."""
         return [torch.zeros(1, dtype=torch.int64)] * len(case), case
 
-    def write(self, values: Sequence[Any], *, decoder: Decoder, embed: Embed, taps: frozenset[str]) -> dict[str, Any]:
-        """See Writer; the value of a decoder alone is its memory, float[batch frames width]."""
-        memory, read = (list(values[0]), None) if self.config.encoder == "none" else self.read(values, embed)
+    @property
+    def own_inputs(self) -> int:
+        """See Writer: the fields, or the memory."""
+        return 1 if self.config.encoder == "none" else super().own_inputs
+
+    def write(self, values: Sequence[Any], given: Given, *, decoder: Decoder, embed: Embed, wanted: frozenset[str]) -> dict[str, Any]:
+        """See Writer; the value of a decoder alone is its memory, float[batch frames width]. Texts are judged as answers."""
+        read: list[list[int]] | None = None
+        if self.config.encoder == "none":
+            memory = list(values[0])
+        else:
+            prompts = self.prompts(values, None, records=1 if given is None else len(given))
+            memory, read = [prompt.embed(embed, self.device) for prompt in prompts], [prompt.said for prompt in prompts]
+        behind = [[self.tokens().plain(text) for text in texts] for texts in given or ()]
         starts: Sequence[tuple[int, ...]] = [self.start_ids()] * len(memory)
         if self._hears:
             starts = beginnings.starts(self.config, self._heard(decoder, starts, memory))
         begun = [torch.tensor(start) for start in starts]
-        return self.answer(decoder, begun, starts, read=read or [()] * len(memory), conditions=memory, taps=taps)
+        return self.answer(decoder, begun, starts, behind, read=read or [()] * len(memory), conditions=memory, wanted=wanted)
 
     @property
     def _hears(self) -> bool:

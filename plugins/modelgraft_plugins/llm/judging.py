@@ -1,0 +1,28 @@
+"""What is told of texts that were judged behind prompts, as the outputs of a language model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from modelgraft.plugin import Likelihood
+
+FEWER = float("-inf")  # what a text that is not there is worth: it is never the likeliest one
+
+
+def judged(likely: Sequence[Sequence[Likelihood]]) -> dict[str, Tensor]:
+    """The outputs that tell of texts, of each record: records with fewer of them than others, and shorter texts, are filled up."""
+    most = max(map(len, likely), default=0)
+    longest = max((len(one.ids) for texts in likely for one in texts), default=0)
+    whole = torch.full((len(likely), most), FEWER)
+    greedy = torch.zeros(len(likely), most, dtype=torch.bool)
+    ids = torch.full((len(likely), most, longest), -1, dtype=torch.int64)
+    each = torch.zeros(len(likely), most, longest)
+    for row, texts in enumerate(likely):
+        for place, one in enumerate(texts):
+            whole[row, place], greedy[row, place] = one.total, one.is_greedy
+            ids[row, place, : len(one.ids)] = torch.tensor(one.ids)
+            each[row, place, : len(one.ids)] = torch.tensor(one.logprobs)
+    return {"likelihoods": whole, "greedy": greedy, "continuation_ids": ids, "continuation_logprobs": each}
