@@ -73,6 +73,8 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.records.showing import plain as plain
     from modelgraft.records.writing import check_writable as check_writable
     from modelgraft.records.writing import write_value as write_value
+    from modelgraft.tools.draw.styles import page_colours as page_colours
+    from modelgraft.tools.draw.styles import text_width as text_width
     from modelgraft.tools.given_nodes import with_given as with_given
     from modelgraft.tools.judging import judging as judging
 
@@ -121,6 +123,7 @@ _HOMES = {
     "open_dataset": "data.datasets",
     "opened": "cli.running",
     "out_file": "cli.options",
+    "page_colours": "tools.draw.styles",
     "pairs": "cli.options",
     "plain": "records.showing",
     "read_items": "kernel.language.document",
@@ -130,6 +133,7 @@ _HOMES = {
     "session_of": "cli.session",
     "settings_of": "cli.options",
     "short_count": "records.amounts",
+    "text_width": "tools.draw.styles",
     "types_of": "records.record_type",
     "value_of_words": "kernel.language.overlay",
     "watching": "cli.live",

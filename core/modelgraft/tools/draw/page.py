@@ -14,7 +14,7 @@ from typing import Any
 from modelgraft.records.amounts import short_count
 from modelgraft.tools.draw.folding import clusters, states
 from modelgraft.tools.draw.picture import Box, Picture
-from modelgraft.tools.draw.styles import dark_rules
+from modelgraft.tools.draw.styles import dark_rules, page_colours
 from modelgraft.tools.draw.vector import draw_svg
 
 MANY = 30  # boxes; with more, a page begins with its inner graphs folded
@@ -29,6 +29,7 @@ def page(drawn: Picture) -> str:
         "title": escape(drawn.name or "graph"),
         "doc": escape(drawn.doc),
         "count": _count(drawn),
+        "colours": page_colours(),
         "dark": dark_rules(drawn.colours),
         "svg": drawings[first],
         "facts": _as_script({box.id: _facts(box) for one in every.values() for box in one.boxes}),

@@ -28,6 +28,20 @@ text { font-family: Inter, 'Segoe UI', Helvetica, Arial, 'DejaVu Sans', sans-ser
 .plate { fill: #ffffff; stroke-width: 0.7; }
 """.strip()
 
+# The colours of a page around drawings, as variables of CSS, on light and on dark.
+PAGE = {
+    "ink": ("#22272e", "#e6e9ee"),
+    "soft": ("#5b6470", "#a7b0bc"),
+    "faint": ("#7b8490", "#8791a0"),
+    "line": ("#d8dde3", "#2e3540"),
+    "edge": ("#b9c0c8", "#465060"),
+    "page": ("#ffffff", "#161a20"),
+    "stage": ("#f8fafc", "#12151a"),
+    "chip": ("#eef1f4", "#252c36"),
+    "bar": ("#c7d7ea", "#2f4a6b"),
+    "link": ("#1f5f99", "#7db8ec"),
+}
+
 # The same on a dark page: rules of a page go over the attributes and rules of the drawing in it.
 DARK = (
     "#stage text { fill: #e6e9ee; } #stage .line { fill: #b3bcc8; } #stage .port { fill: #98a2b0; }",
@@ -49,6 +63,12 @@ def _dark_rule(family: str, dark: str) -> str:
         f"#stage .type.f-{family} {{ fill: {dark}; }} #stage .plate.f-{family} {{ stroke: {dark}; }} "
         f"#stage .end.f-{family} rect.frame {{ stroke: {dark}; fill: {dark}; }}"
     )
+
+
+def page_colours() -> str:
+    """The rules that give a page its colours: `var(--ink)` and the others, light or dark as the reader's system is."""
+    light, dark = (" ".join(f"--{name}: {pair[index]};" for name, pair in PAGE.items()) for index in (0, 1))
+    return f":root {{ {light} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}"
 
 
 def text_width(text: str, px: float) -> float:
