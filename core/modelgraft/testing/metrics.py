@@ -23,10 +23,15 @@ def metric_law(trial: Trial, values: Sequence[Any], outputs: dict[str, Any]) -> 
     if wrong := next((text for row in rows if (text := _complaint(row, rows[0]))), ""):
         yield f"'rows' holds {wrong}, wanted a list of numbers for each record, all of the same length"
         return
-    turned = trial(*(None if value is None else value[::-1] for value in values))["rows"]
+    turned = trial(*(None if value is None else _reversed(value) for value in values))["rows"]
     if not _near(turned[::-1], rows):
         yield f"'rows' of records in another order are {turned[::-1]}, wanted the same as in the first: {rows}"
     yield from _summary_law(trial.node.config, rows)
+
+
+def _reversed(value: Any) -> Any:
+    """The records of a batch from the last to the first."""
+    return value[::-1] if isinstance(value, list) else value.flip(0)
 
 
 def _complaint(row: Any, first: Any) -> str:
