@@ -97,16 +97,39 @@ def timed(run: Callable[[], Any]) -> Sample:
     return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
 
 
-def interleave(alternatives: Mapping[str, Callable[[], Sample]], rounds: int, *, warm: int = 1) -> dict[str, list[Sample]]:
-    """Sample every alternative once per round, after `warm` rounds that do not count."""
-    names, found = list(alternatives), {name: list[Sample]() for name in alternatives}
+def interleave(
+    alternatives: Mapping[str, Callable[[], Sample]], rounds: int, *, warm: int = 1, seconds: float | None = None, least: int = 3
+) -> dict[str, list[Sample]]:
+    """Sample every alternative once per round, after `warm` rounds that do not count.
+
+    seconds  no round begins later than that, but `least` of them are taken whatever they cost
+    """
+    names, found, start = list(alternatives), {name: list[Sample]() for name in alternatives}, time.monotonic()
     for number in range(-warm, rounds):
+        if seconds is not None and number >= least and time.monotonic() - start > seconds:
+            break
         for name in names if number % 2 else reversed(names):
             gc.collect()
             sample = alternatives[name]()
             if number >= 0:
                 found[name].append(sample)
     return found
+
+
+def cpu_below() -> float:
+    """CPU seconds of all processes that this one has started, and of those that they have; in steps of the system's clock, 10 ms."""
+    ticks, parents = dict[int, int](), dict[int, int]()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text(encoding="utf-8").rpartition(")")[2].split()
+        except OSError:  # it has ended meanwhile
+            continue
+        number = int(path.parent.name)
+        parents[number], ticks[number] = int(fields[1]), int(fields[11]) + int(fields[12])
+    below = {os.getpid()}
+    while found := {number for number, parent in parents.items() if parent in below} - below:
+        below |= found
+    return sum(ticks[number] for number in below - {os.getpid()}) / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +149,41 @@ class Spread:
 
     def __str__(self) -> str:
         return f"{self.median:.2f} ({self.low:.2f}-{self.high:.2f})"
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """A ratio that was taken within each round: its median, lowest and highest tenth, and the 95 % interval of the median.
+
+    least, most  the ends of the interval, by bootstrap over rounds; None where there were too few rounds for one
+    """
+
+    median: float
+    low: float
+    high: float
+    least: float | None
+    most: float | None
+    n: int
+    verdict: str
+
+    @classmethod
+    def of(cls, over: Sequence[float], under: Sequence[float]) -> Ratio:
+        """Of one figure of two alternatives, in the order of the rounds."""
+        from modelgraft_plugins.intervals import ratio_of_rounds
+
+        spread = Spread.of(one / other for one, other in zip(over, under, strict=True))
+        found = ratio_of_rounds(over, under)
+        return cls(spread.median, spread.low, spread.high, found.low, found.high, found.n, found.verdict)
+
+
+def compared(over: Sequence[Sample], under: Sequence[Sample], figure: str) -> Ratio:
+    """One figure of two alternatives, divided within each round, with its interval."""
+    return Ratio.of([one[figure] for one in over], [one[figure] for one in under])
+
+
+def spread_of(samples: Sequence[Sample], figure: str, *, times: float = 1.0) -> Spread:
+    """One figure of an alternative, in another unit."""
+    return Spread.of(one[figure] * times for one in samples)
 
 
 def ratio(over: Sequence[Sample], under: Sequence[Sample], figure: str) -> Spread:
@@ -154,6 +212,18 @@ def with_peaks(run: Callable[[], Any]) -> Sample:
     over.set()
     watcher.join()
     return {"peak": _status("VmHWM"), "anonymous": most[0]}
+
+
+def lowered_peak() -> float:
+    """Let the peak of memory begin at what is held now, and give that in MB (Linux)."""
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    return _status("VmRSS")
+
+
+def peak_mb() -> float:
+    """The most MB that this process held since it began, or since `lowered_peak`."""
+    return _status("VmHWM")
 
 
 def _status(field: str) -> float:

@@ -1,65 +1,100 @@
 """What running a graph costs per node when the nodes do nothing, beside other ways to run the same graph.
 
-    python benchmarks/orchestration.py [--rounds 15] [--shapes chain,fan] [--mediapipe PYTHON] [--json]
+    python -m benchmarks.orchestration [--minutes 6] [--quick] [--json]
 
-Every engine is a process of its own and is asked for one sample per round, in turn, so that a busy machine meets all
-alike; the figure is CPU time (all threads) per node: the median, and in brackets the lowest and highest tenth. Each engine first proves
-that it calls every node once and hands on the very object that it got. `--mediapipe` names a Python that has MediaPipe
-(0.10.21 is the last with its graph API); without it, MediaPipe is measured when this Python has it.
+Every engine is a process of its own and is asked for one sample per round, in an order that turns round, so that a busy machine
+meets all alike. The figure is CPU time (all threads, and of Ray all its processes) per node. Each engine first proves that it
+calls every node once and hands on what it got. The peers live in environments of their own (`peers/environment.py`); one that
+cannot be had is a row that says why.
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
 import json
-import statistics
+import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-sys.path.pop(0)  # this folder, whose onnx.py would stand before the package onnx
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+if __package__ in {None, ""}:  # run as a file: this folder, whose onnx.py would stand before the package onnx, leaves the path
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from benchmarks.orchestrators import ENGINES, NATIVE, SHAPES, Run, Shape, bodies, layered, modelgraft_graph
+from benchmarks import measuring, tables
+from benchmarks.measuring import Sample
+from benchmarks.orchestrators import ENGINES, NATIVE, SHAPES, Run, Shape, bodies
+from benchmarks.peers import engines as peers
+from benchmarks.tables import Asked, Row, Table, Timer
 
 SAMPLE_S = 0.04  # CPU time of one sample
+REMOTE_S = 0.4  # of one whose processes are measured by the system, in hundredths of a second
 PAYLOAD_BYTES = 2**20
-NAP_S = 0.05
+ROUNDS = 25
+QUICK_SHAPES = ("one", "layered")
+FAMILIAR = ("chain", "fan", "layered")  # graphs that are measured with the large payload too
 
 
 # -- one engine, in its own process -------------------------------------------------------------------------------------
 
 
-def work(engine: str) -> None:
-    """Answer requests on stdin, one JSON line each: {"shape": name, "payload": kind} -> microseconds per node."""
-    ready: dict[str, tuple[Run, int, Any]] = {}
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """How an engine builds, and what cannot be asked of it."""
+
+    build: Callable[[Shape, Mapping[int, Any]], Run]
+    is_native: bool = False
+    copies: bool = False
+    is_remote: bool = False
+
+
+def engine_of(name: str) -> Engine:
+    """One of ours, or a peer."""
+    if name in ENGINES:
+        return Engine(ENGINES[name], is_native=name in NATIVE)
+    peer = peers.PEERS[name]
+    return Engine(peer.build, is_native=name in peers.NATIVE, copies=peer.copies, is_remote=peer.is_remote)
+
+
+def work(name: str) -> None:
+    """Answer requests on stdin, one JSON line each: {"shape": name, "payload": kind} -> microseconds per node, or why not."""
+    peers.quiet()
+    engine, ready = engine_of(name), dict[str, tuple[Run, int, Any]]()
+    answers = os.fdopen(os.dup(1), "w")  # what an engine prints does not stand among the answers
+    os.dup2(2, 1)
     for line in sys.stdin:
         asked = json.loads(line)
-        key = f"{asked['shape']} {asked['payload']}"
-        if key not in ready:
-            ready[key] = prepare(engine, SHAPES[asked["shape"]](), asked["payload"])
-        run, loops, payload = ready[key]
-        print(json.dumps(sample(run, loops, payload, len(SHAPES[asked["shape"]]().parents))), flush=True)
+        key, shape = f"{asked['shape']} {asked['payload']}", SHAPES[asked["shape"]]()
+        try:
+            if key not in ready:
+                ready[key] = prepare(engine, shape, asked["payload"])
+            run, loops, payload = ready[key]
+            answer = sample(run, loops, payload, len(shape.parents), is_remote=engine.is_remote)
+        except Exception as error:  # noqa: BLE001 an engine of others may raise anything
+            answer = {"why": f"{type(error).__name__}: {error}".splitlines()[0][:200]}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
 
 
-def prepare(engine: str, shape: Shape, kind: str) -> tuple[Run, int, Any]:
+def prepare(engine: Engine, shape: Shape, kind: str) -> tuple[Run, int, Any]:
     """Build, prove that it works, and find how many runs fill a sample."""
-    payload: Any = bytearray(PAYLOAD_BYTES) if kind == "1 MB" else object()
-    run = ENGINES[engine](shape, bodies(shape))
-    assert run(payload) is payload
-    if engine not in NATIVE:
+    payload: Any = bytearray(PAYLOAD_BYTES) if kind == "1 MB" else "a text".upper()
+    run = engine.build(shape, bodies(shape))
+    given = run(payload)
+    assert given == payload if engine.copies else given is payload, "it hands on something else"
+    if not engine.is_native and not engine.is_remote:
         prove(engine, shape)
-    loops, spent = 1, 0.0
-    while spent < SAMPLE_S / 4:
+    wanted, loops, spent = REMOTE_S if engine.is_remote else SAMPLE_S, 1, 0.0
+    while True:
+        spent = sample(run, loops, payload, 1, is_remote=engine.is_remote)["wall" if engine.is_remote else "cpu"] * loops / 1e6
+        if spent >= wanted / 4:
+            return run, max(1, round(loops * wanted / spent)), payload
         loops *= 2
-        spent = sample(run, loops, payload, 1)["cpu"] * loops / 1e6
-    return run, max(1, round(loops * SAMPLE_S / spent)), payload
 
 
-def prove(engine: str, shape: Shape) -> None:
+def prove(engine: Engine, shape: Shape) -> None:
     """Run with functions that count: every node once, in the first run and in later ones."""
     calls = [0]
 
@@ -70,20 +105,21 @@ def prove(engine: str, shape: Shape) -> None:
         scope["counted"].__doc__ = "Count."
         return scope["counted"]
 
-    run = ENGINES[engine](shape, {count: counting(function) for count, function in bodies(shape).items()})
+    run = engine.build(shape, {count: counting(function) for count, function in bodies(shape).items()})
     for _ in range(3):
         calls[0] = 0
-        run(object())
-        assert calls[0] == len(shape.parents), f"{engine} called {calls[0]} nodes of {len(shape.parents)}"
+        run("a text")
+        assert calls[0] == len(shape.parents), f"it called {calls[0]} nodes of {len(shape.parents)}"
 
 
-def sample(run: Run, loops: int, payload: Any, nodes: int) -> dict[str, float]:
+def sample(run: Run, loops: int, payload: Any, nodes: int, *, is_remote: bool) -> Sample:
     """Microseconds per node: CPU and wall."""
-    wall, cpu = time.perf_counter(), time.process_time()
+    below = measuring.cpu_below if is_remote else lambda: 0.0
+    wall, cpu, others = time.perf_counter(), time.process_time(), below()
     for _ in range(loops):
         run(payload)
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    return {"cpu": cpu / loops / nodes * 1e6, "wall": wall / loops / nodes * 1e6}
+    return {"cpu": (cpu + below() - others) / loops / nodes * 1e6, "wall": wall / loops / nodes * 1e6}
 
 
 # -- all of them --------------------------------------------------------------------------------------------------------
@@ -92,148 +128,128 @@ def sample(run: Run, loops: int, payload: Any, nodes: int) -> dict[str, float]:
 class Worker:
     """An engine in a process of its own."""
 
-    def __init__(self, engine: str, python: str) -> None:
-        command = [python, str(Path(__file__)), "--worker", engine]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    def __init__(self, engine: str, python: str, folder: Path) -> None:
+        command = [python, "-m", "benchmarks.orchestration", "--worker", engine]
+        self.process = subprocess.Popen(
+            command, cwd=measuring.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            env=measuring.environment(1, folder / "cache"),
+        )  # fmt: skip
 
-    def ask(self, shape: str, payload: str) -> dict[str, float] | None:
+    def ask(self, shape: str, payload: str) -> dict[str, Any]:
+        """A sample, or why there is none."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps({"shape": shape, "payload": payload}) + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        return json.loads(line) if line else None
+        try:
+            self.process.stdin.write(json.dumps({"shape": shape, "payload": payload}) + "\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        return json.loads(line) if line else {"why": f"its process ended with {self.process.wait(10)}"}
 
     def close(self) -> None:
+        """Let it end by itself; an engine whose threads hang is ended."""
         assert self.process.stdin is not None
         self.process.stdin.close()
-        self.process.wait(10)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
 
-def pythons(mediapipe: str | None) -> dict[str, str]:
-    """The engines that can be measured here, with the Python of each."""
-    found = {name: sys.executable for name in ENGINES if name not in NATIVE}
-    if importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("onnx"):
-        found["onnxruntime (C++)"] = sys.executable
-    if mediapipe or importlib.util.find_spec("mediapipe"):
-        found["MediaPipe (C++)"] = mediapipe or sys.executable
-    return found
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The Python of an engine, its version, how it is run; or why it cannot be."""
+
+    python: str
+    how: str = ""
+    why: str = ""
 
 
-def measure(rounds: int, shapes: list[str], engines: dict[str, str]) -> list[dict[str, Any]]:
-    """Samples in rounds: in each, every engine once for every case."""
-    cases = [
-        (shape, payload)
-        for shape in shapes
-        for payload in ("object", "1 MB")
-        if payload == "object" or shape in ("chain", "fan", "layered")
-    ]
-    samples: dict[tuple[str, str, str], list[dict[str, float]]] = {}
-    workers = {name: Worker(name, python) for name, python in engines.items()}
-    for shape, payload in cases:
-        asked = [name for name in workers if payload == "object" or name not in NATIVE]
-        for _ in range(rounds):
-            for name in asked:
+def places() -> dict[str, Place]:
+    """Every engine, those that cannot be measured here included."""
+    from benchmarks.peers import environment
+
+    own = {name: Place(sys.executable) for name in ENGINES}
+    found = environment.found()
+    others = {
+        name: Place(found[name].python, f"{found[name].version}, {peer.how}" if found[name].version else peer.how, found[name].why)
+        for name, peer in peers.PEERS.items()
+    }
+    return {**own, **others}
+
+
+def asked_of(engine: str, shape: str, payload: str) -> bool:
+    """Whether an engine can be asked for a graph with a payload."""
+    if payload != "text" and (shape not in FAMILIAR or engine in (*NATIVE, *peers.NATIVE)):
+        return False
+    return engine not in peers.PEERS or shape not in peers.PEERS[engine].skips
+
+
+def measure(asked: Asked, where: Mapping[str, Place]) -> list[Row]:
+    """Samples in rounds, in each of them every engine once for every case; then the rows."""
+    shapes = QUICK_SHAPES if asked.is_quick else tuple(SHAPES)
+    cases = [(shape, payload) for payload in ("text", "1 MB") for shape in shapes]
+    workers = {name: Worker(name, place.python, asked.folder) for name, place in where.items() if not place.why}
+    samples: dict[tuple[str, str, str], list[Sample]] = {}
+    failed: dict[tuple[str, str, str], str] = {}
+    timer = Timer(asked.seconds)
+    for number in range(-1, ROUNDS):  # the first builds, and does not count
+        if timer.is_over() and number >= (2 if asked.is_quick else 3):
+            break
+        for shape, payload in cases:
+            names = [name for name in workers if asked_of(name, shape, payload) and (shape, payload, name) not in failed]
+            for name in names if number % 2 else reversed(names):
                 found = workers[name].ask(shape, payload)
-                if found is not None:
+                if "why" in found:
+                    failed[shape, payload, name] = found["why"]
+                elif number >= 0:
                     samples.setdefault((shape, payload, name), []).append(found)
+        tables.told(f"  orchestration: round {number + 1} of at most {ROUNDS}")
     for worker in workers.values():
         worker.close()
-    return [row(*key, found) for key, found in samples.items()]
+    keys = [(shape, payload, name) for shape, payload in cases for name in where if asked_of(name, shape, payload)]
+    reasons = {key: failed.get(key) or where[key[2]].why for key in keys}
+    return [row(key, samples, where[key[2]], reasons[key]) for key in keys]
 
 
-def row(shape: str, payload: str, engine: str, found: list[dict[str, float]]) -> dict[str, Any]:
-    cpu = sorted(one["cpu"] for one in found)
-    tenth = len(cpu) // 10
+def row(key: tuple[str, str, str], samples: Mapping[tuple[str, str, str], Sequence[Sample]], place: Place, why: str) -> Row:
+    """One engine on one graph; its ratio is to modelgraft in the same round."""
+    shape, payload, engine = key
+    line: Row = {"graph": SHAPES[shape]().name, "payload": payload, "engine": engine, "how": place.how}
+    if why:
+        return {**line, "why": why}
+    found, own = samples[key], samples[shape, payload, "modelgraft"]
     return {
-        "shape": SHAPES[shape]().name,
-        "payload": payload,
-        "engine": engine,
-        "cpu_us": statistics.median(cpu),
-        "low_us": cpu[tenth],
-        "high_us": cpu[-1 - tenth],
-        "wall_us": statistics.median(one["wall"] for one in found),
+        **line,
+        "cpu_us": measuring.spread_of(found, "cpu"),
+        "wall_us": measuring.spread_of(found, "wall"),
+        "ratio": measuring.compared(found[: len(own)], own[: len(found)], "cpu") if engine != "modelgraft" else None,
+        "rounds": len(found),
     }
 
 
-# -- what is not per node -----------------------------------------------------------------------------------------------
+def rows(asked: Asked) -> list[Row]:
+    """All engines on all graphs."""
+    return measure(asked, places())
 
 
-def overlap() -> dict[str, float]:
-    """Four branches that each wait 50 ms outside the GIL, run together: milliseconds of the first run and of later ones."""
-    import modelgraft as mg
-
-    shape = Shape("sleep", {**{f"n{i}": () for i in range(4)}, "end": tuple(f"n{i}" for i in range(4))})
-
-    def nap(x0: Any) -> Any:
-        """Wait."""
-        time.sleep(NAP_S)
-        return x0
-
-    graph = modelgraft_graph(shape, {**bodies(shape), 1: nap})
-    first, later = [], []
-    for _ in range(5):
-        with mg.open(graph) as pipeline:
-            for run in range(3):
-                start = time.perf_counter()
-                pipeline.run(x=1)
-                (later if run else first).append((time.perf_counter() - start) * 1e3)
-    return {"first_ms": statistics.median(first), "later_ms": statistics.median(later)}
-
-
-def building() -> list[dict[str, float]]:
-    """Seconds to read and check, to plan, and to run for the first time, by number of nodes."""
-    import modelgraft as mg
-
-    rows = []
-    for layers in (5, 50, 500):
-        shape = layered(layers, 20)
-        code = bodies(shape)
-        start = time.perf_counter()
-        graph = modelgraft_graph(shape, code)
-        checked = time.perf_counter()
-        mg.plan(graph)
-        planned = time.perf_counter()
-        with mg.open(graph) as pipeline:
-            opened = time.perf_counter()
-            pipeline.run(x=1)
-            ran = time.perf_counter()
-        rows.append({"nodes": len(shape.parents), "check_s": checked - start, "plan_s": planned - checked, "first_run_s": ran - opened})
-    return rows
-
-
-def show(rows: list[dict[str, Any]], sleeping: dict[str, float], built: list[dict[str, float]]) -> None:
-    """Print the tables: each engine's time per node, and how many times that of modelgraft it is."""
-    own = {(one["shape"], one["payload"]): one["cpu_us"] for one in rows if one["engine"] == "modelgraft"}
-    print(f"{'graph':16} {'payload':7} {'engine':24} {'CPU us per node':>24} {'wall':>8} {'x modelgraft':>13}")
-    for one in rows:
-        spread = f"{one['cpu_us']:.3f} ({one['low_us']:.3f}-{one['high_us']:.3f})"
-        ratio = one["cpu_us"] / own[one["shape"], one["payload"]]
-        print(f"{one['shape']:16} {one['payload']:7} {one['engine']:24} {spread:>24} {one['wall_us']:8.3f} {ratio:13.2f}")
-    print(f"\nfour branches of 50 ms: {sleeping['first_ms']:.1f} ms in the first run, {sleeping['later_ms']:.1f} ms later")
-    for one in built:
-        seconds = f"read and check {one['check_s']:.2f} s, plan {one['plan_s']:.2f} s, first run {one['first_run_s']:.2f} s"
-        print(f"{one['nodes']:6} nodes: {seconds}")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--shapes", default=",".join(SHAPES))
-    parser.add_argument("--mediapipe", metavar="PYTHON")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.worker:
-        work(options.worker)
-        return
-    rows = measure(options.rounds, options.shapes.split(","), pythons(options.mediapipe))
-    sleeping, built = overlap(), building()
-    if options.json:
-        print(json.dumps({"rows": rows, "overlap": sleeping, "building": built}, indent=1))
-    else:
-        show(rows, sleeping, built)
-
+TABLE = Table(
+    name="orchestration",
+    title="Orchestration: what a node costs that does nothing",
+    says="CPU time per node in microseconds, all threads: median of rounds with tenths. The ratio is to modelgraft with timings on, within "
+    "rounds, with the 95 % interval of its median: above 1 the engine costs more. Engines take turns within a round; each is a process.",
+    columns={
+        "graph": "graph", "payload": "payload", "engine": "engine", "how": "version, how", "cpu_us": "CPU µs per node",
+        "wall_us": "wall µs", "ratio": "times modelgraft", "rounds": "rounds",
+    },
+    rows=rows,
+    minutes=6.5,
+)  # fmt: skip
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--worker"]:
+        work(sys.argv[2])
+    else:
+        tables.alone(TABLE)

@@ -201,31 +201,6 @@ def onnxruntime_nodes(shape: Shape, code: Mapping[int, Body]) -> Run:  # noqa: A
     return run
 
 
-def mediapipe_graph(shape: Shape, code: Mapping[int, Body]) -> Run:  # noqa: ARG001 its nodes are native
-    """Pass-through calculators under MediaPipe's C++ scheduler, one packet per run."""
-    from mediapipe.python import CalculatorGraph, packet_creator, packet_getter
-
-    lines = ['input_stream: "payload"', f'output_stream: "{shape.last}"', "num_threads: 1"]
-    for name, reads in shape.parents.items():
-        outs = [name, *(f"{name}_{i}" for i in range(1, len(reads)))]  # as many outputs as inputs; the first is read
-        streams = [f'input_stream: "{read}"' for read in reads or ("payload",)] + [f'output_stream: "{out}"' for out in outs]
-        lines.append(f'node {{ calculator: "PassThroughCalculator" {" ".join(streams)} }}')
-    graph = CalculatorGraph(graph_config="\n".join(lines))
-    arrived: list[Any] = []
-    graph.observe_output_stream(shape.last, lambda _, packet: arrived.append(packet))
-    graph.start_run()
-    packet, moment = packet_creator.create_string("payload"), [0]
-
-    def run(payload: Any) -> Any:
-        moment[0] += 1
-        graph.add_packet_to_input_stream("payload", packet.at(moment[0]))
-        graph.wait_until_idle()
-        assert packet_getter.get_str(arrived.pop()) == "payload"
-        return payload
-
-    return run
-
-
 ENGINES: Mapping[str, Callable[[Shape, Mapping[int, Body]], Run]] = {
     "modelgraft": lambda shape, code: modelgraft(shape, code, timings=True),
     "modelgraft, timings off": lambda shape, code: modelgraft(shape, code, timings=False),
@@ -234,9 +209,8 @@ ENGINES: Mapping[str, Callable[[Shape, Mapping[int, Body]], Run]] = {
     "networkx loop": networkx_loop,
     "graphlib loop": graphlib_loop,
     "onnxruntime (C++)": onnxruntime_nodes,
-    "MediaPipe (C++)": mediapipe_graph,
 }
-NATIVE = ("onnxruntime (C++)", "MediaPipe (C++)")  # nodes are not Python functions, so calls cannot be counted
+NATIVE = ("onnxruntime (C++)",)  # nodes are not Python functions, so calls cannot be counted
 SHAPES: Mapping[str, Callable[[], Shape]] = {
     "one": lambda: chain(1),
     "chain": lambda: chain(100),
