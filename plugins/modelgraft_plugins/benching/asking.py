@@ -91,7 +91,7 @@ def asked_for(  # noqa: PLR0913 each is what one option gave
         raise typer.BadParameter(f"'{twice}' is named twice")
     if records is not None and inputs:
         raise typer.BadParameter("--records and --input are both given; keep one of the two")
-    before = Sweep(graphs=graphs, method=USUAL_METHOD)
+    before = _written(graphs)
     if unknown := next((word for word in allow or () if word != "unused"), None):
         raise typer.BadParameter(f"--allow takes unused, found '{unknown}'")
     axes = [_axis(name, as_usage(words.listed)(text)) for name, text in swept]
@@ -110,6 +110,16 @@ def asked_for(  # noqa: PLR0913 each is what one option gave
         method=_method({name.replace("-", "_"): value for name, value in method.items() if value is not None} | seed, before.method),
         options={**before.options, **options},
     )
+
+
+def _written(graphs: Sequence[str]) -> Sweep:
+    """What is asked for before the options are heard: graphs alone, or all that a sweep file says."""
+    from modelgraft_plugins.benching.sweep_files import sweep_in
+
+    found = {name: sweep for name in graphs if (sweep := sweep_in(name)) is not None}
+    if found and len(graphs) > 1:
+        raise typer.BadParameter(f"'{next(iter(found))}' is a sweep file, which names its graphs itself: give it alone")
+    return next(iter(found.values()), Sweep(graphs=graphs, method=USUAL_METHOD))
 
 
 def _axis(name: str, values: Sequence[str]) -> Axis:

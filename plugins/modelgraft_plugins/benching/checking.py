@@ -15,6 +15,7 @@ from modelgraft_plugins.benching.keys import digest_of_plan, key_of
 from modelgraft_plugins.benching.naming import settings_for
 from modelgraft_plugins.benching.results import Cell, Memory, NodeCost, Reason
 from modelgraft_plugins.benching.sweeps import NUMBERS, PLACING, Combination, Sweep, combinations
+from modelgraft_plugins.benching.words import counts
 
 if TYPE_CHECKING:
     from modelgraft import Graph
@@ -116,6 +117,13 @@ def _set(cell: WantedCell, found: Combination, sweep: Sweep, graph: Graph) -> Wa
     cell = replace(cell, settings=settings, **placing)
     command = command_for(cell, sweep)
     return replace(cell, command=command, planned=replace(cell.planned, command=command))
+
+
+def _placed(name: str, value: Any) -> Any:  # Any: a word, or a value of a file
+    try:
+        return counts([value])[0] if name in NUMBERS else str(value)
+    except ValueError as error:
+        raise InputError(f"{name}: {error}") from error
 
 
 def _planned(cell: WantedCell, registry: Registry, *, offline: bool) -> tuple[WantedCell, Plan]:
