@@ -66,8 +66,10 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.records.amounts import in_bytes as in_bytes
     from modelgraft.records.amounts import in_seconds as in_seconds
     from modelgraft.records.amounts import short_count as short_count
+    from modelgraft.records.digests import size_bytes as size_bytes
     from modelgraft.records.json_text import json_text as json_text
     from modelgraft.records.publishing import file_aside as file_aside
+    from modelgraft.records.readers import at_command_line as at_command_line
     from modelgraft.records.readers import for_command as for_command
     from modelgraft.records.record_type import types_of as types_of
     from modelgraft.records.showing import plain as plain
@@ -105,6 +107,7 @@ _HOMES = {
     "Shard": "data.shards",
     "USUAL_OPENING": "engine.opening",
     "Wanted": "cli.options",
+    "at_command_line": "records.readers",
     "as_usage": "cli.options",
     "check_writable": "records.writing",
     "count": "cli.options",
@@ -134,6 +137,7 @@ _HOMES = {
     "settings_of": "cli.options",
     "short_count": "records.amounts",
     "text_width": "tools.draw.styles",
+    "size_bytes": "records.digests",
     "types_of": "records.record_type",
     "value_of_words": "kernel.language.overlay",
     "watching": "cli.live",

@@ -97,6 +97,18 @@ def test_random_weights_are_part_of_what_a_result_depends_on(tmp_path):
     assert cached == [frozenset()] * 3 + [{"eye", "tongue"}]
 
 
+def test_within_without_cache_all_is_computed_and_nothing_kept(tmp_path):
+    """A run that is timed takes nothing from an earlier one, and gives nothing to a later one."""
+    ran = Counter()
+    with mg.open(graph_of(eye_and_tongue(ran), tmp_path, DOCUMENT)) as pipeline:
+        pipeline.run(x="abc", prompt="how long")
+        with pipeline.without_cache():
+            assert pipeline.run(x="abc", prompt="how long").cached == frozenset()
+        assert ran.calls == ["eye", "tongue"] * 2
+        assert pipeline.run(x="abc", prompt="how long").cached == frozenset()
+        assert pipeline.run(x="abc", prompt="how long").cached == {"eye", "tongue"}
+
+
 def test_without_room_nothing_is_kept(tmp_path):
     """`cache_bytes=0` turns the cache off."""
     ran = Counter()

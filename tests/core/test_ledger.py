@@ -64,6 +64,18 @@ def test_what_measures_more_than_was_planned_takes_from_what_is_spare_first():
     assert kept.gone == ["spare"]
 
 
+def test_all_that_is_spare_can_be_let_go_of_at_once():
+    """Nodes stay, and so does what is in use."""
+    kept = Kept(Ledger())
+    kept.hold("node", 4)
+    for name in "ab":
+        kept.hold(name, 3, is_spare=True)
+    with kept.held["a"].in_use():
+        kept.ledger.let_go_of_spare()
+    assert kept.gone == ["b"]
+    assert kept.ledger.taken("cpu") == 7
+
+
 def test_what_is_in_use_stays():
     """However long ago its use began."""
     kept = Kept(Ledger({"cpu": 10}))

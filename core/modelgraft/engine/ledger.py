@@ -176,6 +176,12 @@ class Ledger:
                 self.release(held)
             return may_go
 
+    def let_go_of_spare(self) -> None:
+        """Let go of all that is only kept because there is room, and not in use."""
+        for held in self.holdings():
+            if held.is_spare and held.let_go is not None and self.leave(held):
+                held.let_go()
+
     def take(self, held: Holding) -> bool:
         """See `Holding.take`."""
         with self._changed:

@@ -7,6 +7,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from queue import SimpleQueue
@@ -76,6 +77,7 @@ class Pipeline:
         self._others: dict[tuple[str, ...], Prepared] = {}
         self._warned: set[str] = set()  # what was handed to Python's warnings, or to the caller of `load`
         self._is_closed = False
+        self._without_cache = 0  # how many blocks of `without_cache` are under way
         self._worded = for_reader()
 
     # -- what a user calls ----------------------------------------------------------------------------------------------
@@ -172,6 +174,20 @@ class Pipeline:
     def memory(self) -> Memory:
         """What the nodes take now on each device, and what is kept beside them: a table, planned and measured."""
         return memory_of(self._loader.ledger, self.plan.steps)
+
+    @contextmanager
+    def without_cache(self) -> Iterator[None]:
+        """Within the block nothing is taken from the cache or put into it: each run computes all that it needs, as one that is timed must.
+
+        What was kept in memory is forgotten first, and so are the conversations that language models keep for prompts that begin alike.
+        """
+        self._cache.clear()
+        self._loader.ledger.let_go_of_spare()
+        self._without_cache += 1
+        try:
+            yield
+        finally:
+            self._without_cache -= 1
 
     def cancel(self) -> None:
         """Stop every run that is under way, from another thread: each raises Cancelled. Does nothing when there is none.
@@ -299,7 +315,7 @@ class Pipeline:
         return own(value.listed(count) if isinstance(value, Batch) else value)
 
     def _look_up(self, prepared: Prepared, intake: Intake, run: Run) -> dict[str, Outputs]:
-        if not self._cache.is_on:
+        if self._without_cache or not self._cache.is_on:
             return {}
         run.keys = prepared.keys(intake.values, run.seed, salt=self._salt, count=run.count)
         hits = prepared.hits(self._cache, run.keys, lambda name, text: run.emit(Warned, name, text=text))

@@ -168,7 +168,8 @@ class Cell:
     parity   by output: how far its numbers are from those of the baseline, as a part of the largest (1 - that is "parity")
     agreement  the part of the records whose answers equal those of the baseline
     edges    bytes by wire, as "giver.port -> taker.port", of the mean record
-    cached   nodes that the cache spared, with how many of the runs
+    cached   nodes that the cache spared when the same records were run again, untimed, with in how many of such runs
+    warm_ups how many untimed runs came before the first round, beside the one that answered every record
     untaken  by figure: why it is None
     """
 
@@ -195,6 +196,7 @@ class Cell:
     edges: Mapping[str, int] = field(default_factory=dict)
     cached: Mapping[str, int] = field(default_factory=dict)
     shared: Sequence[str] = ()
+    warm_ups: int = 0
     parity: Mapping[str, float] = field(default_factory=dict)
     agreement: float | None = None
     ratio: Ratio | None = None

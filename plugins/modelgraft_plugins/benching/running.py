@@ -68,7 +68,15 @@ def _measured(session: CliSession, sweep: Sweep, checked: Checked, records: Reco
             write_results(results, wishes.out)
 
     found = _offered("measuring").measure(checked.fitting, records.inputs, sweep.method, tell=session.screen.note, done=done)
-    results = replace(results, cells=_in_order(found, checked.pruned), is_finished=True)
+    results = replace(
+        results,
+        cells=_in_order(found.cells, checked.pruned),
+        method=found.method,
+        surroundings=found.surroundings,
+        baseline=found.baseline or results.baseline,
+        warnings=(*results.warnings, *found.warnings),
+        is_finished=True,
+    )
     if wishes.out is not None:
         write_results(results, wishes.out)
     return results

@@ -1,0 +1,281 @@
+"""The pipelines that a host holds, and what it can be asked: to open one, to run it with a clock in hand, to answer, to look.
+
+Imported in the process of the host alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import modelgraft as mg
+from modelgraft.commands import at_command_line, for_command, size_bytes
+from modelgraft.plugin import hookimpl
+from modelgraft_plugins.benching.outcomes import Outcomes, told_error
+from modelgraft_plugins.benching.starting import peaks
+
+BYTES = "bytes in base64"  # the key of a value of bytes in a line of records
+MEDIA = ("image", "video")  # inputs by which records may belong together
+
+
+class Records:
+    """The records that every cell runs, in a file of one line each, of which only those that are asked for are read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._starts = path, [0]
+        with path.open("rb") as file:
+            self._starts += [file.tell() for _ in iter(file.readline, b"")]
+
+    def at(self, places: Sequence[int]) -> list[dict[str, Any]]:
+        """The columns of some records."""
+        with self._path.open("rb") as file:
+            return [self._read(file, place) for place in places]
+
+    def _read(self, file: Any, place: int) -> dict[str, Any]:
+        file.seek(self._starts[place])
+        found: dict[str, Any] = json.loads(file.readline(), object_hook=_unpacked)
+        return found
+
+
+def write_records(records: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write records for `Records`. Raises TypeError for a value that JSON has not, and that is no bytes."""
+    with path.open("w", encoding="utf-8") as file:
+        for record in records:
+            file.write(json.dumps(dict(record), default=_packed) + "\n")
+
+
+def _packed(value: Any) -> Any:
+    if isinstance(value, bytes | bytearray):
+        return {BYTES: base64.b64encode(value).decode()}
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"a record holds a {type(value).__name__}, which cannot be sent to another process")
+
+
+def _unpacked(found: dict[str, Any]) -> Any:
+    return base64.b64decode(found[BYTES]) if found.keys() == {BYTES} else found
+
+
+@dataclass(slots=True)
+class _Open:
+    """A pipeline in this process.
+
+    wanted   the outputs that are asked for;  counting  those that tell how many tokens were written, by the node that writes
+    """
+
+    pipeline: mg.Pipeline
+    wanted: list[str]
+    counting: dict[str, str] = field(default_factory=dict)
+
+    def inputs(self, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The inputs of a run: of one record its values, of more lists of them."""
+        names = [name for name in self.pipeline.plan.graph.inputs if any(name in record for record in records)]
+        if len(records) == 1:
+            return {name: records[0][name] for name in names}
+        return {name: [record.get(name) for record in records] for name in names}
+
+    def alone(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """What the graph takes of a record."""
+        return {name: value for name, value in record.items() if name in self.pipeline.plan.graph.inputs}
+
+
+class Held:
+    """What this process holds, by the id of the cell."""
+
+    def __init__(self, records: Path) -> None:
+        self._records = Records(records)
+        self._open: dict[str, _Open] = {}
+
+    def does(self) -> dict[str, Callable[..., Any]]:
+        """What it can be asked."""
+        return {"open": self.open, "close": self.close, "run": self.run, "look": self.look, "answer": self.answer, "peaks": peaks}
+
+    def open(
+        self, *, cell: str, graph: str, params: Mapping[str, Any], allow: Sequence[str], opening: Mapping[str, Any], outputs: Any
+    ) -> Any:
+        """Open a graph; nothing of it is loaded yet."""
+        self.close(cell=cell)
+        warnings.simplefilter("ignore", mg.ModelgraftWarning)  # they are gathered with the results
+        loaded = mg.load(graph, params=params, allow=allow)
+        with at_command_line():
+            pipeline = mg.open(loaded, **_heeded(loaded, opening))
+        self._open[cell] = _Open(pipeline, list(outputs or pipeline.plan.wanted))
+
+    def close(self, *, cell: str) -> None:
+        """Free a pipeline; one that is not there is none to free."""
+        found = self._open.pop(cell, None)
+        if found is not None:
+            found.pipeline.close()
+
+    def run(self, *, cell: str, records: Sequence[int], writes: str = "") -> Any:
+        """Run some records once with nothing from any cache, by the clock.
+
+        writes  the node that writes text, whose pieces are timed as well; "": none is, and nobody watches the run
+
+        Gives `wall` and `cpu` seconds, `spans` of the nodes as [node, start, end] in seconds from the call on, and with `writes`
+        when the first piece came and when the node was done.
+        """
+        held = self._open[cell]
+        inputs = held.inputs(self._records.at(records))
+        with held.pipeline.without_cache():
+            return _streamed(held, inputs, writes) if writes else _timed(held, inputs)
+
+    def answer(self, *, cell: str, records: Sequence[int], folder: str) -> Any:
+        """Run some records as a batch, untimed, and keep what they answer in a folder. Those that fail are told, and the others go on.
+
+        Gives `failed`, a list of [record, place, text], `wall` seconds, and by record how many `tokens` the node that writes wrote.
+        """
+        held, outcomes = self._open[cell], Outcomes(Path(folder))
+        failed, tokens = list[Any](), dict[str, int]()
+        rows = [held.alone(record) for record in self._records.at(records)]
+        start = time.perf_counter()
+        with held.pipeline.without_cache():
+            results = list(held.pipeline.map(rows, batch_size=len(rows), outputs=[*held.wanted, *held.counting.values()]))
+        wall = time.perf_counter() - start
+        for place, result in zip(records, results, strict=True):
+            if result.error is not None:
+                told = told_error(result.error)
+                failed.append([place, told["place"], told["text"]])
+                continue
+            outcomes.add(place, {name: result[name] for name in held.wanted})
+            for output in held.counting.values():
+                tokens[str(place)] = int((result[output] >= 0).sum())
+        return {"failed": failed, "wall": wall, "tokens": tokens}
+
+    def look(self, *, cell: str, records: Sequence[int]) -> Any:
+        """Run some records twice, watched and with the cache that a user has: what moves, who writes, what the cache spares.
+
+        Gives `edges` (bytes by wire), `writes` (the last node that writes text), `cached` (the nodes that the second run was spared),
+        `held` (bytes of weights by device), `media` (the inputs that are pictures) and `warnings`.
+        """
+        held = self._open[cell]
+        inputs = held.inputs(self._records.at(records))
+        edges, writers = _watched(held.pipeline, inputs, held.wanted)
+        again = held.pipeline.run(outputs=held.wanted, **inputs)
+        with held.pipeline.without_cache():
+            pass  # what was kept for the second run takes memory
+        writes = next((step.node.name for step in reversed(held.pipeline.plan.steps) if step.node.name in writers), "")
+        held.counting = self._countable(held, writes, inputs)
+        taken = {device: size for device, size in held.pipeline.memory.taken.items() if size}
+        return {
+            "edges": edges, "writes": writes, "cached": sorted(again.cached), "held": taken, "warnings": list(again.warnings),
+            "media": [name for name, item in held.pipeline.plan.graph.inputs.items() if str(item.port) in MEDIA],
+        }  # fmt: skip
+
+    def _countable(self, held: _Open, writes: str, inputs: Mapping[str, Any]) -> dict[str, str]:
+        """The port that gives the tokens of the node that writes, where it has one."""
+        port = f"{writes}.ids"
+        if not writes or port in held.wanted:
+            return {}
+        try:
+            held.pipeline.run(outputs=[port], **inputs)
+        except mg.ModelgraftError:
+            return {}
+        return {writes: port}
+
+
+def _heeded(graph: mg.Graph, opening: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of opening, without threads where no backend gives nodes their own: those of the process are what it has."""
+    options = {name: value for name, value in opening.items() if value is not None}
+    if "threads" in options:
+        placing = {name: options[name] for name in ("backend", "device", "precision") if name in options}
+        cards = graph.spec.registry.backends
+        used = {step.backend for step in mg.plan(graph, **placing).steps}
+        if not any(name in cards and "threads" in cards[name].heeds for name in used):
+            del options["threads"]
+    return options
+
+
+# -- by the clock -------------------------------------------------------------------------------------------------------
+
+
+def _timed(held: _Open, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    cpu, start = time.process_time(), time.perf_counter()
+    result = held.pipeline.run(outputs=held.wanted, **inputs)
+    end = time.perf_counter()
+    return _clocked(result, start, end, time.process_time() - cpu)
+
+
+def _clocked(result: mg.Result, start: float, end: float, cpu: float) -> dict[str, Any]:
+    spans = [[span.node, span.start - start, span.end - start] for span in result.timeline.read()]
+    return {"wall": end - start, "cpu": cpu, "spans": spans}
+
+
+def _streamed(held: _Open, inputs: Mapping[str, Any], writes: str) -> dict[str, Any]:
+    cpu, start, began = time.process_time(), time.perf_counter(), time.time()
+    first = done = None
+    pieces = 0
+    with held.pipeline.stream(outputs=held.wanted, **inputs) as events:
+        for event in events:
+            if event.node != writes:
+                continue
+            if event.kind == "token":
+                first, pieces = first or event.time, pieces + 1
+            elif event.kind == "node-finished":
+                done = event.time
+        result = events.result
+    end = time.perf_counter()
+    found = _clocked(result, start, end, time.process_time() - cpu)
+    if first is not None and done is not None:
+        found |= {"first": first - began, "done": done - began, "pieces": pieces}
+    return found
+
+
+# -- what moves ---------------------------------------------------------------------------------------------------------
+
+
+class _Sizes:
+    """Hears what each node gives, and keeps how large it is."""
+
+    def __init__(self) -> None:
+        self.by_port: dict[str, int] = {}
+
+    @hookimpl
+    def after_node(self, node: str, outputs: Mapping[str, Any]) -> None:
+        """Measure the outputs of a node."""
+        for port in outputs:
+            size = size_bytes(outputs[port])
+            if size is not None:
+                self.by_port[f"{node}.{port}"] = size
+
+
+def _watched(pipeline: mg.Pipeline, inputs: Mapping[str, Any], wanted: list[str]) -> tuple[dict[str, int], set[str]]:
+    """Bytes by wire of a run, and the nodes that wrote text in it."""
+    sizes, manager = _Sizes(), pipeline.plan.graph.graph.registry.manager
+    read = [f"inputs.{name}" for name in sorted({name for step in pipeline.plan.steps for name in step.reads})]
+    manager.register(sizes)
+    try:
+        with pipeline.stream(outputs=[*wanted, *read], **inputs) as events:  # an input as it was read: a picture, not the name of its file
+            writers = {event.node for event in events if event.kind == "token"}
+            given = events.result
+    finally:
+        manager.unregister(sizes)
+    sizes.by_port |= {name: size for name in read if (size := size_bytes(given[name])) is not None}
+    wires = [
+        (str(ref), f"{step.node.name}.{port}")
+        for step in pipeline.plan.steps
+        for port, refs in step.node.wired.items()
+        for ref in refs
+    ]  # fmt: skip
+    return {f"{giver} -> {taker}": sizes.by_port[giver] for giver, taker in wires if giver in sizes.by_port}, writers
+
+
+def told_errors(error: BaseException) -> list[dict[str, str]]:
+    """An error as reasons: each problem of a graph is one."""
+    problems = getattr(error, "problems", None) or ()
+    if not problems:
+        return [told_error(error)]
+    return [
+        {
+            "code": one.code,
+            "text": for_command(f"{one.found}{f'; {one.hint}' if one.hint else ''}"),
+            "place": one.place.short if one.place else "",
+        }
+        for one in problems
+    ]
