@@ -65,7 +65,7 @@ def read(value: Any, reading: Reading) -> Embedding:
 
     if isinstance(value, Embedding):
         return _checked(value.vector, value.family, reading)
-    given = told(value, reading, key="vector", known=("family",))
+    given = told(value, reading, key="vector", known=("family", "type"))  # `type`: as `map` and JSON write an embedding
     family = given.facts.get("family", "")
     if not is_source(given.value):
         return _checked(given.value, family, reading)
