@@ -140,7 +140,7 @@ def test_a_ratio_whose_interval_spans_1_is_marked_as_no_difference():
     unseen = replace(ratio, verdict="no difference seen", wall=replace(ratio.wall, value=1.01, low=0.97, high=1.05))
     page = page_of(replace(results, cells=[results.cells[0], replace(results.cells[1], ratio=unseen), *results.cells[2:]]))
     assert '<a href=#c2 class="row no"' in page
-    assert "1.01× [0.97×, 1.05×] no difference" in page
+    assert "1.01× [0.970, 1.05] no difference" in page
     assert "1 show no difference" in page
 
 

@@ -10,12 +10,13 @@ NONE = "–"  # a figure that was not taken
 
 
 def plain_number(value: float) -> str:
-    """Three digits that matter: 0.433, 12.4, 1,240."""
-    if not math.isfinite(value):
-        return str(value)
-    if value == 0 or 1e-3 <= abs(value) < 1e3:
-        return f"{value:.3g}"
-    return f"{value:,.0f}" if abs(value) < 1e6 and abs(value) >= 1e3 else f"{value:.2e}"
+    """Three digits that matter: 0.433, 0.0021, 12.4, 1,240."""
+    size = abs(value)
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    if 0.1 <= size < 1e6:
+        return f"{value:,.{3 if size < 1 else max(0, 3 - len(str(int(size))))}f}"
+    return f"{value:.3g}" if 1e-3 <= size < 1 else f"{value:.2e}"
 
 
 def times(value: float) -> str:
@@ -33,12 +34,9 @@ def value_text(value: Value) -> str:
     return "default" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def interval(spread: Spread | Quality, *, times_over: bool = False) -> str:
+def interval(spread: Spread | Quality) -> str:
     """[low, high] of a figure; "" where it has none."""
-    if spread.low is None or spread.high is None:
-        return ""
-    say = times if times_over else plain_number
-    return f"[{say(spread.low)}, {say(spread.high)}]"
+    return "" if spread.low is None or spread.high is None else f"[{plain_number(spread.low)}, {plain_number(spread.high)}]"
 
 
 def latency(cell: Cell) -> float | None:

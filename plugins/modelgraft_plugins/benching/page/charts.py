@@ -137,7 +137,7 @@ def ratios(shown: Shown) -> str:
             Row(
                 row=shown.rows[cell.id],
                 name=shown.names.of[cell.id],
-                told=_verdict(ratio.verdict, f"{times(ratio.wall.value)} {interval(ratio.wall, times_over=True)}".strip()),
+                told=_verdict(ratio.verdict, f"{times(ratio.wall.value)} {interval(ratio.wall)}".strip()),
                 title=shown.title(cell, f"CPU {times(ratio.cpu.value)}", ratio.warning),
             ),
             ratio,

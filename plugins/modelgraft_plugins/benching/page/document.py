@@ -146,7 +146,7 @@ def _at(cell: Cell) -> str:
 def _over(cell: Cell) -> str:
     if cell.ratio is None or cell.ratio.verdict == "baseline":
         return ""
-    return f", {times(cell.ratio.wall.value)} {interval(cell.ratio.wall, times_over=True)} of the baseline: {cell.ratio.verdict}"
+    return f", {times(cell.ratio.wall.value)} {interval(cell.ratio.wall)} of the baseline: {cell.ratio.verdict}"
 
 
 def _best(cells: Sequence[Cell], key: tuple[str, str], names: Names) -> str:

@@ -81,8 +81,19 @@ def draw(chart: Chart) -> str:
         f"<figure class=scatter><figcaption><h3>{escape(chart.title)}</h3><p>{escape(' '.join(filter(None, said)))}</p></figcaption>"
         f"<div class=plot><svg class=ys width=58 height={HEIGHT} aria-hidden=true>{''.join(_upright(down, chart.y))}</svg>"
         f'<svg class=area height={HEIGHT} role=group aria-label="{escape(chart.title)}">{"".join(body)}</svg>'
-        f"<svg class=xs height=34 aria-hidden=true>{''.join(_along(across, chart.x))}</svg></div></figure>"
+        f"<svg class=xs height=34 aria-hidden=true>{''.join(_along(across, chart.x))}</svg></div>{_listed(chart, best)}</figure>"
     )
+
+
+def _listed(chart: Chart, best: Sequence[int]) -> str:
+    """The front as a list: names do not always have room at their points."""
+    if len(best) < 2:
+        return ""
+    lines = (
+        f"<li><a href=#c{one.row}>{escape(one.name)}</a> {escape(chart.x.say(one.x))}, {escape(chart.y.say(one.y))}"
+        for one in (chart.points[index] for index in best)
+    )
+    return f"<details class=best><summary>The front, from the fastest to the best</summary><ol>{''.join(lines)}</ol></details>"
 
 
 def _words(chart: Chart, across: Scale, down: Scale, best: Sequence[int]) -> str:

@@ -196,7 +196,7 @@ def _ratio(cell: Cell) -> Entry | None:
 
 
 def _times_over(spread: Spread) -> Entry:
-    return Entry(text=f"{times(spread.value)} {interval(spread, times_over=True)}".strip(), told=f"n={spread.n}")
+    return Entry(text=f"{times(spread.value)} {interval(spread)}".strip(), told=f"n={spread.n}")
 
 
 def _agreement(cell: Cell) -> Entry | None:
