@@ -18,7 +18,7 @@ class Room:
 
     is_full: bool = True
     strips: int = 200
-    rows: int = 600
+    rows: int = 250  # more never fit
     groups: int = 60
     letters: int = 600
 
