@@ -19,3 +19,4 @@ def register_commands(app: Any) -> None:  # Any: a typer app, which is imported 
 @hookimpl(optionalhook=True)
 def register_suites(register: Callable[[str, str], None]) -> None:
     """Offer the suites of modelgraft: a name, and where its class lies. Other plugins offer theirs by the same hook."""
+    register("mmbench", "modelgraft_plugins.evaluating.mmbench.suite:MMBench")

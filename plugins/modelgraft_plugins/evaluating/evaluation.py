@@ -90,7 +90,10 @@ class Evaluation:
         wanted, session = self.wanted, self.session
         solved = mg.check(session.load(wanted.graph, wanted.params, wanted.allow), offline=session.offline)
         suite = self.make(solved, {})
-        how = fit(solved, suite.gives, suite.takes, inputs=wanted.inputs, outputs=wanted.outputs)
+        if more := suite.params(solved):
+            solved = mg.check(session.load(wanted.graph, {**more, **wanted.params}, wanted.allow), offline=session.offline)
+        gives, takes = suite.ports()
+        how = fit(solved, gives, takes, inputs=wanted.inputs, outputs=wanted.outputs)
         data = suite.open(wanted.data, note=session.screen.note)
         if how.told:
             session.screen.note(how.told)

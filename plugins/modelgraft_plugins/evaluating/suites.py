@@ -145,6 +145,14 @@ class Suite:
         """Settings that suit a graph, such as a prompt of the family of its parts; what the user sets goes over them."""
         return {}
 
+    def ports(self) -> tuple[Mapping[str, Field], Mapping[str, Field]]:
+        """What is given and taken under these settings."""
+        return self.gives, self.takes
+
+    def params(self, graph: SolvedGraph) -> Mapping[str, Plain]:  # noqa: ARG002 for who sets something
+        """What must be set of a graph, as `--set` does, so that it answers this suite. Raises InputError for a graph that cannot."""
+        return {}
+
     def asking(self) -> Mapping[str, Plain]:
         """The settings that decide what the graph is asked: predictions under others are not resumed. All, unless overridden."""
         return self.settings.model_dump(mode="json")

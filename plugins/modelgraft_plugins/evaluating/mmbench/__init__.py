@@ -1,0 +1,1 @@
+"""MMBench: single-choice questions about pictures, each asked once for every rotation of its options."""
