@@ -20,7 +20,7 @@ from modelgraft_plugins.benching.words import counts
 if TYPE_CHECKING:
     from modelgraft import Graph
     from modelgraft.commands import GraphInput, Registry
-    from modelgraft.plugin import Plan, Step
+    from modelgraft.plugin import Plan, Port, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +28,13 @@ class Checked:
     """The cells of a sweep, in the order of the matrix.
 
     fitting  those that can be measured;  pruned  the others, as results with their reasons
-    inputs   what graphs of fitting cells take, by name;  ports  what they give
+    inputs   what graphs of fitting cells take, by name;  ports  by fitting cell: what it gives, by name
     """
 
     fitting: Sequence[WantedCell]
     pruned: Sequence[Cell]
     inputs: Mapping[str, GraphInput]
-    outputs: Sequence[str]
+    ports: Mapping[str, Mapping[str, Port]]
 
 
 def check_cells(sweep: Sweep, registry: Registry, *, offline: bool, tell: Callable[[int, int], None]) -> Checked:
@@ -49,12 +49,12 @@ def check_cells(sweep: Sweep, registry: Registry, *, offline: bool, tell: Callab
     _refuse_unknown(every, graphs, sweep)
     fitting, pruned = list[WantedCell](), list[Cell]()
     inputs: dict[str, GraphInput] = {}
-    outputs: dict[str, None] = {}
+    ports: dict[str, Mapping[str, Port]] = {}
     known: dict[str, str] = {}
     for number, found in enumerate(every, 1):
         cell = _blank(f"c{number}", found, sweep)
         try:
-            cell, plan = _planned(_set(cell, found, sweep, graphs[found.graph]), registry, offline=offline)
+            cell, plan = _planned(_set(cell, found, sweep, graphs[found.graph]), sweep, registry, offline=offline)
             reasons = [*_foreseen(plan, cell), *_repeats(cell, known)]
         except ModelgraftError as error:
             reasons = list(_reasons(error))
@@ -64,9 +64,9 @@ def check_cells(sweep: Sweep, registry: Registry, *, offline: bool, tell: Callab
             known[cell.key] = cell.id
             fitting.append(cell)
             inputs = {**plan.graph.inputs, **inputs}
-            outputs |= dict.fromkeys(plan.wanted)
+            ports[cell.id] = _ports(plan)
         tell(number, len(every))
-    return Checked(fitting, pruned, inputs, tuple(outputs))
+    return Checked(fitting, pruned, inputs, ports)
 
 
 def _read(name: str, sweep: Sweep, registry: Registry) -> Graph:
@@ -126,11 +126,13 @@ def _placed(name: str, value: Any) -> Any:  # Any: a word, or a value of a file
         raise InputError(f"{name}: {error}") from error
 
 
-def _planned(cell: WantedCell, registry: Registry, *, offline: bool) -> tuple[WantedCell, Plan]:
+def _planned(cell: WantedCell, sweep: Sweep, registry: Registry, *, offline: bool) -> tuple[WantedCell, Plan]:
     """The cell with what is known of it without weights. Raises what the checker and the planner raise."""
     loaded = modelgraft.load(cell.graph, params=cell.params, registry=registry, allow=tuple(cell.allow))
     solved = modelgraft.check(loaded, offline=offline)
     placed = {name: getattr(cell, name) for name in ("backend", "device", "precision", "threads", "max_memory")}
+    if sweep.ports:
+        cell = replace(cell, outputs=tuple(dict.fromkeys((*(cell.outputs or solved.outputs), *sweep.ports))))
     plan = modelgraft.plan(solved, wanted=cell.outputs, **placed)
     planned = replace(
         cell.planned,
@@ -141,6 +143,12 @@ def _planned(cell: WantedCell, registry: Registry, *, offline: bool) -> tuple[Wa
         memory=Memory(planned=plan.totals.bytes),
     )
     return replace(cell, key=planned.key, planned=planned), plan
+
+
+def _ports(plan: Plan) -> dict[str, Port]:
+    """What a cell gives, by name."""
+    found = {name: plan.graph.port_of(ref) for name, ref in plan.wanted.items()}
+    return {name: port for name, port in found.items() if port is not None}
 
 
 def _cost(step: Step) -> NodeCost:

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from importlib import import_module
-from importlib.util import find_spec
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.commands import check_writable
+from modelgraft.commands import check_writable, refuse_to_replace
 from modelgraft.plugin import InputError
 from modelgraft_plugins.benching.checking import Checked, check_cells
+from modelgraft_plugins.benching.comparing import Comparison, compare, worse
 from modelgraft_plugins.benching.data import Records, read_records
-from modelgraft_plugins.benching.files import plain_results, write_results
+from modelgraft_plugins.benching.files import plain_results, read_results, write_results
+from modelgraft_plugins.benching.measuring import measure
+from modelgraft_plugins.benching.page import write_page
+from modelgraft_plugins.benching.pruned import say_pruned
 from modelgraft_plugins.benching.results import VERSION, Cell, Results, Value
+from modelgraft_plugins.benching.resuming import kept_of, refuse_to_lose
+from modelgraft_plugins.benching.surroundings import surroundings
 from modelgraft_plugins.benching.sweeps import GRAPH, Sweep
-from modelgraft_plugins.benching.table import say_checked, say_pruned, say_results
+from modelgraft_plugins.benching.table import say_checked, say_comparison, say_results
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from modelgraft.commands import CliSession
     from modelgraft_plugins.benching.asking import Wishes
 
@@ -27,67 +34,114 @@ OK, FAILED = 0, 1
 
 def run_bench(session: CliSession, sweep: Sweep, wishes: Wishes) -> int:
     """Run a bench as it was asked for, and give the exit code of the command."""
+    old = _looked_at(wishes)
+    checked = check_cells(sweep, session.registry, offline=session.offline, tell=_counting(session))
+    if not checked.fitting:
+        return _none_fits(session, checked, wishes)
+    if wishes.is_check:
+        _say_checked(session, checked, wishes)
+        return OK
+    records = read_records(sweep, checked.inputs, session)
+    with _telling_what_is_left(session, wishes) as bench:
+        results = bench.results = _measured(bench, session, sweep, checked, records)
+    return _finish(session, results, old, wishes)
+
+
+def _looked_at(wishes: Wishes) -> Results | None:
+    """Look at every file before anything is done: what cannot be written, what would be lost, what cannot be read."""
     for path in (wishes.out, wishes.html):
         if path is not None:
             check_writable(path)
-    checked = check_cells(sweep, session.registry, offline=session.offline, tell=lambda done, of: None)  # noqa: ARG005 for now
-    if not checked.fitting:
-        say_pruned(session.screen, checked.pruned, of=len(checked.pruned))
-        return FAILED
-    if wishes.is_check:
-        say_checked(session.screen, checked)
-        return OK
-    records = read_records(sweep, checked.inputs, session)
-    results = _measured(session, sweep, checked, records, wishes)
-    if wishes.html is not None:
-        _offered("page").write_page(results, wishes.html)
-    if wishes.is_json:
-        session.screen.document(plain_results(results))
-    else:
-        say_results(session.screen, results)
-    return FAILED if any(cell.state == "failed" for cell in results.cells) else OK
+            if wishes.compare is not None:
+                refuse_to_replace(path, {wishes.compare: "the older results"})
+    if wishes.is_resumed and wishes.out is None:
+        raise InputError("--resume goes on with the file of --out; name it")
+    if wishes.fail_over is not None and wishes.compare is None:
+        raise InputError("--fail-over looks at what moved since --compare OLD.json; name that")
+    old = read_results(wishes.compare) if wishes.compare is not None else None
+    if wishes.out is not None and not wishes.is_resumed and not wishes.is_check:
+        refuse_to_lose(wishes.out)
+    return old
 
 
-def _measured(session: CliSession, sweep: Sweep, checked: Checked, records: Records, wishes: Wishes) -> Results:
+# -- measuring ----------------------------------------------------------------------------------------------------------
+
+
+class _Bench:
+    """What is known so far, and the file that it is written into whenever more is."""
+
+    def __init__(self, wishes: Wishes) -> None:
+        self.wishes = wishes
+        self.results: Results | None = None
+
+    def take(self, cell: Cell) -> None:
+        """Put what is known of a cell into the results."""
+        assert self.results is not None, "results stand there before a cell is measured"
+        self.results = replace(self.results, cells=tuple(cell if one.id == cell.id else one for one in self.results.cells))
+        self.write()
+
+    def write(self) -> None:
+        """Write the file, where one is wanted."""
+        if self.wishes.out is not None and self.results is not None:
+            write_results(self.results, self.wishes.out)
+
+
+@contextmanager
+def _telling_what_is_left(session: CliSession, wishes: Wishes) -> Iterator[_Bench]:
+    """Where a bench is stopped, say what it has found so far and where that is."""
+    bench = _Bench(wishes)
+    try:
+        yield bench
+    except BaseException:
+        found = [] if bench.results is None else [cell for cell in bench.results.cells if cell.samples]
+        if found and wishes.out is not None:
+            session.screen.note(f"{len(found)} cells are measured in part and kept in {wishes.out}; --resume goes on with them")
+        elif found:
+            session.screen.note(f"{len(found)} cells were measured in part; with --out FILE.json they are kept when a bench is stopped")
+        raise
+
+
+def _measured(bench: _Bench, session: CliSession, sweep: Sweep, checked: Checked, records: Records) -> Results:
     """Measure the cells that fit; what is known is written after each step."""
-    results = Results(
+    around = surroundings()
+    planned = [cell.planned for cell in checked.fitting]
+    before = None
+    if bench.wishes.is_resumed and bench.wishes.out is not None:
+        before = kept_of(bench.wishes.out, method=sweep.method, data=records.about, versions=around.versions, cells=planned)
+    kept = {cell.key: cell for cell in before.cells if cell.state != "pruned"} if before is not None else {}
+    if before is not None and before.is_finished and {cell.key for cell in planned} <= kept.keys():
+        session.screen.note(f"{bench.wishes.out} is finished: nothing is left to measure")
+        return before
+    bench.results = Results(
         version=VERSION,
         command=("modelgraft", *sys.argv[1:]),
-        surroundings=_offered("surroundings").surroundings(),
+        surroundings=around,
         method=sweep.method,
         data=records.about,
         axes=axes_of(sweep),
-        cells=_in_order([cell.planned for cell in checked.fitting], checked.pruned),
-        baseline=checked.fitting[0].id,
+        cells=_in_order([_as_planned(cell, kept.get(cell.key)) for cell in planned], checked.pruned),
+        baseline=planned[0].id,
     )
-
-    def done(cell: Cell) -> None:
-        nonlocal results
-        results = replace(results, cells=tuple(cell if one.id == cell.id else one for one in results.cells))
-        if wishes.out is not None:
-            write_results(results, wishes.out)
-
-    found = _offered("measuring").measure(checked.fitting, records.inputs, sweep.method, tell=session.screen.note, done=done)
-    results = replace(
-        results,
+    bench.write()
+    session.screen.note(f"{len(planned)} cells, {records.about.records} records, in an order that the seed {sweep.method.seed} shuffles")
+    found = measure(
+        checked.fitting, records.columns, sweep.method, tell=_telling(session), done=bench.take, kept=kept
+    )
+    bench.results = replace(
+        bench.results,
         cells=_in_order(found.cells, checked.pruned),
         method=found.method,
         surroundings=found.surroundings,
-        baseline=found.baseline or results.baseline,
-        warnings=(*results.warnings, *found.warnings),
+        baseline=found.baseline or planned[0].id,
+        warnings=(*bench.results.warnings, *found.warnings),
         is_finished=True,
     )
-    if wishes.out is not None:
-        write_results(results, wishes.out)
-    return results
+    bench.write()
+    return bench.results
 
 
-def _offered(name: str) -> Any:  # Any: a module
-    """A module of this plugin that comes with a part of the command."""
-    module = f"modelgraft_plugins.benching.{name}"
-    if find_spec(module) is None:
-        raise InputError(f"this release has no {name}")
-    return import_module(module)
+def _as_planned(planned: Cell, kept: Cell | None) -> Cell:
+    return planned if kept is None else replace(kept, id=planned.id, values=planned.values, command=planned.command)
 
 
 def axes_of(sweep: Sweep) -> Mapping[str, Sequence[Value]]:
@@ -98,3 +152,81 @@ def axes_of(sweep: Sweep) -> Mapping[str, Sequence[Value]]:
 def _in_order(cells: Sequence[Cell], others: Sequence[Cell]) -> tuple[Cell, ...]:
     """All cells in the order of the matrix."""
     return tuple(sorted((*cells, *others), key=lambda cell: int(cell.id.removeprefix("c"))))
+
+
+# -- telling ------------------------------------------------------------------------------------------------------------
+
+
+def _telling(session: CliSession) -> Any:  # Any: what takes a text
+    return session.screen.note if session.progress else lambda text: None  # noqa: ARG005 nobody listens
+
+
+def _counting(session: CliSession) -> Any:  # Any: what takes two numbers
+    """Tells how many cells are checked, at most every few seconds."""
+    import time
+
+    last = time.monotonic()
+
+    def tell(done: int, of: int) -> None:
+        nonlocal last
+        if session.progress and time.monotonic() - last > TOLD_EVERY_S:
+            last = time.monotonic()
+            session.screen.note(f"checked {done} of {of} cells")
+
+    return tell
+
+
+TOLD_EVERY_S = 2.0
+
+
+def _none_fits(session: CliSession, checked: Checked, wishes: Wishes) -> int:
+    if wishes.is_json:
+        document = {"kind": "graph", "message": f"none of the {len(checked.pruned)} cells fits", "cells": _plain(checked.pruned)}
+        session.screen.document({"ok": False, "error": document})
+    else:
+        say_pruned(session.screen.note, checked.pruned, of=len(checked.pruned))
+    return FAILED
+
+
+def _say_checked(session: CliSession, checked: Checked, wishes: Wishes) -> None:
+    if wishes.is_json:
+        cells = _in_order([replace(cell.planned, state="unfinished") for cell in checked.fitting], checked.pruned)
+        session.screen.document({"ok": True, "fitting": len(checked.fitting), "pruned": len(checked.pruned), "cells": _plain(cells)})
+    else:
+        say_checked(session.screen, checked)
+
+
+def _plain(cells: Sequence[Cell]) -> Any:  # Any: JSON
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Sequence[Cell]).dump_python(cells, mode="json")
+
+
+def _finish(session: CliSession, results: Results, old: Results | None, wishes: Wishes) -> int:
+    """Answer, write the page, compare, and give the exit code."""
+    found = compare(old, results) if old is not None else None
+    if wishes.html is not None:
+        write_page(results, wishes.html)
+        session.screen.note(f"wrote {wishes.html}")
+    if wishes.is_json:
+        comparison = {} if found is None else {"comparison": asdict(found)}
+        session.screen.document({**plain_results(results), **comparison})
+    else:
+        say_results(session.screen, results)
+        if found is not None:
+            say_comparison(session.screen, found)
+    failed = [cell for cell in results.cells if cell.state == "failed"]
+    return FAILED if failed or _fell(session, found, wishes) else OK
+
+
+def _fell(session: CliSession, found: Comparison | None, wishes: Wishes) -> bool:
+    """Whether a cell became worse than is allowed; each is told."""
+    if found is None or wishes.fail_over is None:
+        return False
+    fallen = worse(found, by=wishes.fail_over)
+    lost = [cell for cell in found.cells if any(note.startswith("was measured") for note in cell.notes)]
+    for cell, moved in fallen:
+        session.screen.note(f"{cell.id}: {moved.figure} became {moved.part:.1%} worse, more than --fail-over {wishes.fail_over:.3g}")
+    for cell in lost:
+        session.screen.note(f"{cell.id}: {cell.notes[0]}")
+    return bool(fallen or lost)

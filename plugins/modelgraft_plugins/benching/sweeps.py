@@ -41,6 +41,7 @@ class Sweep:
     settings  what holds for every cell, as `--set`
     records   the data that every cell runs: a file or a folder;  inputs  or one record, as `--input` has it
     options   of opening, by name: init, fallback, max_memory
+    ports     that are wanted beside the outputs, as "node.port", where a graph has them
     """
 
     graphs: Sequence[str]
@@ -53,6 +54,7 @@ class Sweep:
     allow: Sequence[str] = ()
     method: Method = field(default_factory=Method)
     options: Mapping[str, Any] = field(default_factory=dict)  # Any: of the type of each option
+    ports: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,112 +1,285 @@
-"""The table of a bench on the terminal, and the reasons why cells are not in it."""
+"""The table of a bench on the terminal: one row for each cell, in as many blocks as the terminal needs, and what it does not hold below."""
 
 from __future__ import annotations
 
-import re
-import shutil
-import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelgraft.commands import in_bytes, in_seconds, short_count
-from modelgraft_plugins.benching.results import Cell, Reason, Results, Value
+from modelgraft_plugins.benching.pruned import columns, in_cells, say_pruned, say_wrapped, shown, varied
+from modelgraft_plugins.benching.results import Cell, Results, Spread
 
 if TYPE_CHECKING:
     from modelgraft.commands import Screen
     from modelgraft_plugins.benching.checking import Checked
+    from modelgraft_plugins.benching.comparing import Comparison, Moved
 
-UNKNOWN = "?"
-LEAST_WIDE, MOST_WIDE = 60, 160  # columns: below it nothing can be read, above it no eye follows a line
+UNKNOWN, NONE = "?", "-"
+MOST_BESIDE = 6  # cells whose nodes are shown beside each other: more are a matter for the page
+MOST_NODES = 12  # rows of that table; the rest is one row
+MOST_LISTED = 8  # records that failed, by cell
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A figure of every cell: its heading, and its texts in the order of the cells."""
+
+    head: str
+    texts: Sequence[str]
+    is_number: bool = True
+
+    @property
+    def width(self) -> int:
+        """How wide it is."""
+        return max(map(len, (self.head, *self.texts)))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no cell has it."""
+        return set(self.texts) <= {NONE, ""}
 
 
 def say_checked(screen: Screen, checked: Checked) -> None:
     """Answer with the cells that fit, and why the others do not."""
-    cells, every = [cell.planned for cell in checked.fitting], [*(cell.planned for cell in checked.fitting), *checked.pruned]
-    names = varied(every)
-    rows = [(*_named(cell, names), _count(cell.parameters), in_bytes(cell.memory.planned)) for cell in cells]
-    screen.table(("cell", *names, "parameters", "bytes"), rows, right=frozenset({len(names) + 1, len(names) + 2}))
-    say_pruned(screen, checked.pruned, of=len(every))
+    cells = [cell.planned for cell in checked.fitting]
+    every = [*cells, *checked.pruned]
+    _say_blocks(screen, [*_names(cells, every), *_planned(cells)])
+    say_pruned(screen.say, checked.pruned, of=len(every))
 
 
 def say_results(screen: Screen, results: Results) -> None:
-    """Answer with the figures of every cell that was measured, and why the others are not there."""
+    """Answer with the figures of every cell, where the time goes, and what is not there with the reasons."""
+    pruned = [cell for cell in results.cells if cell.state == "pruned"]
     cells = [cell for cell in results.cells if cell.state != "pruned"]
-    names = varied(results.cells)
-    rows = [(*_named(cell, names), cell.state, "-" if cell.wall_s is None else in_seconds(cell.wall_s.value)) for cell in cells]
-    screen.table(("cell", *names, "state", "wall"), rows, right=frozenset({len(names) + 2}))
-    say_pruned(screen, [cell for cell in results.cells if cell.state == "pruned"], of=len(results.cells))
+    measured = [cell for cell in cells if cell.state == "measured"]
+    names = _names(cells, results.cells)
+    _say_blocks(screen, [*names, *(column for column in _figures(cells) if not column.is_empty)])
+    if 0 < len(measured) <= MOST_BESIDE:
+        _say_shares(screen, measured)
+    for line in _notes(results, cells):
+        say_wrapped(screen.say, line)
+    say_pruned(screen.say, pruned, of=len(results.cells))
 
 
-def varied(cells: Sequence[Cell]) -> list[str]:
-    """The axes on which cells differ; where they differ on none, the graph."""
-    names = dict.fromkeys(name for cell in cells for name in cell.values)
-    return [name for name in names if len({str(cell.values.get(name)) for cell in cells}) > 1] or list(names)[:1]
+def say_comparison(screen: Screen, found: Comparison) -> None:
+    """Answer with what moved beyond its interval since the older results, and what is another thing."""
+    screen.say(f"since then: {in_cells(len(found.cells))} in both, {len(found.added)} new, {len(found.gone)} gone")
+    for other in found.others:
+        say_wrapped(screen.say, f"  {other}")
+    rows = [(cell.id, *_moved(moved)) for cell in found.cells for moved in cell.moved if moved.is_worse or moved.is_better]
+    if rows:
+        screen.table(("cell", "figure", "then", "now", "now / then (95 %)", ""), rows, right=frozenset({2, 3, 4}))
+    else:
+        screen.say("  nothing moved beyond its interval")
+    for cell in found.cells:
+        for note in cell.notes:
+            say_wrapped(screen.say, f"  {cell.id}: {note}")
 
 
-def shown(value: Value) -> str:
-    """A value of an axis as a cell of a table has it: of a file its name alone."""
-    text = str(value)
-    return text.rpartition("/")[2] if text.endswith((".yaml", ".yml")) else text
+def _moved(moved: Moved) -> tuple[str, str, str, str, str]:
+    told = in_seconds if moved.figure.endswith(("time", "token", "start")) else short if moved.ratio is not None else _plain
+    change = _ratio(moved.ratio) if moved.ratio is not None else _difference(moved.difference)
+    return moved.figure, told(moved.old), told(moved.new), change, "worse" if moved.is_worse else "better"
 
 
-def _named(cell: Cell, names: Sequence[str]) -> tuple[str, ...]:
-    return cell.id, *(shown(cell.values.get(name, "")) for name in names)
+# -- columns ------------------------------------------------------------------------------------------------------------
 
 
-def _count(number: int | None) -> str:
-    return UNKNOWN if number is None else short_count(number)
+def _names(cells: Sequence[Cell], every: Sequence[Cell]) -> list[Column]:
+    axes = [Column(name, [shown(cell.values.get(name, "")) for cell in cells], is_number=False) for name in varied(every)]
+    return [Column("cell", [cell.id for cell in cells], is_number=False), *axes]
 
 
-# -- what is not in it --------------------------------------------------------------------------------------------------
+def _planned(cells: Sequence[Cell]) -> list[Column]:
+    return [
+        Column("parameters", [UNKNOWN if cell.parameters is None else short_count(cell.parameters) for cell in cells]),
+        Column("bytes", [in_bytes(cell.memory.planned) for cell in cells]),
+    ]
 
 
-def say_pruned(screen: Screen, pruned: Sequence[Cell], *, of: int) -> None:
-    """Tell which cells do not fit, reasons that are alike once."""
-    if not pruned:
+def _figures(cells: Sequence[Cell]) -> Iterator[Column]:
+    """The columns, what matters most first."""
+    yield Column("time", [_spread(cell.wall_s) for cell in cells])
+    yield Column("over the first", ["1" if cell.ratio and cell.ratio.verdict == "baseline" else _ratio(_wall(cell)) for cell in cells])
+    yield Column("", [_verdict(cell) for cell in cells], is_number=False)
+    for key in sorted({(one.metric, one.output) for cell in cells for one in cell.quality}):
+        yield Column(key[0], [_quality(cell, key) for cell in cells])
+    yield from _planned(cells)
+    yield from _percentiles(cells)
+    yield _times("first token", cells, lambda cell: cell.first_token_s)
+    yield _times("per token", cells, lambda cell: cell.per_token_s)
+    yield Column("records / s", [NONE if cell.per_second is None else f"{cell.per_second.value:.3g}" for cell in cells])
+    yield _times("CPU", cells, lambda cell: cell.cpu_s)
+    yield Column("CPU over the first", [NONE if cell.ratio is None else _ratio(cell.ratio.cpu) for cell in cells])
+    yield Column("weights", [NONE if cell.memory.measured is None else in_bytes(cell.memory.measured) for cell in cells])
+    yield Column("most resident", [NONE if cell.memory.resident is None else in_bytes(cell.memory.resident) for cell in cells])
+    for device in sorted({name for cell in cells for name in cell.memory.device}):
+        yield Column(
+            f"most on {device}", [in_bytes(cell.memory.device[device]) if device in cell.memory.device else NONE for cell in cells]
+        )
+    yield _times("cold start", cells, lambda cell: cell.start.cold)
+    yield _times("warm start", cells, lambda cell: cell.start.warm)
+    yield Column("agree", [NONE if cell.agreement is None else f"{cell.agreement:.0%}" for cell in cells])
+    yield Column("parity", [f"{1 - max(cell.parity.values()):.6g}" if cell.parity else NONE for cell in cells])
+    yield Column("failed", [str(len(cell.failures)) if cell.failures else NONE for cell in cells])
+    yield Column("from the cache", [", ".join(cell.cached) or NONE for cell in cells], is_number=False)
+    yield Column("shared", [", ".join(cell.shared) or NONE for cell in cells], is_number=False)
+
+
+def _percentiles(cells: Sequence[Cell]) -> Iterator[Column]:
+    """Each with the number of samples that it is made of: in the heading where that is the same for all."""
+    for name in sorted({name for cell in cells for name in cell.p}, key=float):
+        counts = {len(cell.samples) for cell in cells if name in cell.p}
+        alike = f" (n={counts.copy().pop()})" if len(counts) == 1 else ""
+        texts = [f"{in_seconds(cell.p[name])}{'' if alike else f' (n={len(cell.samples)})'}" if name in cell.p else NONE for cell in cells]
+        yield Column(f"p{name}{alike}", texts)
+
+
+def _times(head: str, cells: Sequence[Cell], figure: Callable[[Cell], Spread | None]) -> Column:
+    return Column(head, [NONE if (found := figure(cell)) is None else in_seconds(found.value) for cell in cells])
+
+
+def _spread(found: Spread | None) -> str:
+    if found is None:
+        return NONE
+    if found.low is None or found.high is None:
+        return in_seconds(found.value)
+    return f"{in_seconds(found.value)} ±{100 * (found.high - found.low) / 2 / found.value:.0f} %"
+
+
+def _wall(cell: Cell) -> Spread | None:
+    return None if cell.ratio is None else cell.ratio.wall
+
+
+def _ratio(found: Spread | None) -> str:
+    if found is None:
+        return NONE
+    bounds = "" if found.low is None or found.high is None else f" ({found.low:.3g}–{found.high:.3g})"
+    return f"{found.value:.3g}{bounds}"
+
+
+def _difference(found: Spread | None) -> str:
+    if found is None:
+        return NONE
+    bounds = "" if found.low is None or found.high is None else f" ({found.low:+.3g} to {found.high:+.3g})"
+    return f"{found.value:+.3g}{bounds}"
+
+
+def _verdict(cell: Cell) -> str:
+    if cell.state != "measured":
+        return cell.state
+    return "" if cell.ratio is None or cell.ratio.verdict == "baseline" else cell.ratio.verdict
+
+
+def _quality(cell: Cell, key: tuple[str, str]) -> str:
+    found = next((one for one in cell.quality if (one.metric, one.output) == key), None)
+    if found is None:
+        return NONE
+    return f"{found.value:.3g}" if found.low is None or found.high is None else f"{found.value:.3g} ({found.low:.3g}–{found.high:.3g})"
+
+
+def short(number: float) -> str:
+    """A count or a number of bytes."""
+    return short_count(round(number))
+
+
+def _plain(number: float) -> str:
+    return f"{number:.4g}"
+
+
+# -- blocks -------------------------------------------------------------------------------------------------------------
+
+
+def _say_blocks(screen: Screen, every: Sequence[Column]) -> None:
+    """Say columns in blocks that are as wide as the terminal; each begins with what names the cells."""
+    names = [column for column in every if not column.is_number and column.head]
+    names = names[: next((number for number, column in enumerate(every) if column not in names), len(names))]
+    rest, room = list(every[len(names) :]), columns()
+    while rest or names:
+        block = list(names)
+        while rest and (len(block) == len(names) or _width([*block, rest[0]]) <= room):
+            block.append(rest.pop(0))
+        right = frozenset(number for number, column in enumerate(block) if column.is_number)
+        screen.table([column.head for column in block], list(zip(*(column.texts for column in block), strict=True)), right=right)
+        if not rest:
+            return
+        names = names[:1]  # the other blocks name cells by their ids
+        screen.say()
+
+
+def _width(block: Sequence[Column]) -> int:
+    return sum(column.width for column in block) + 2 * (len(block) - 1)
+
+
+def _say_shares(screen: Screen, cells: Sequence[Cell]) -> None:
+    """Where the time of a run goes, by node; the rows add up to the whole."""
+    shared = [(cell, cell.shares) for cell in cells if cell.shares is not None]
+    if not shared:
         return
-    screen.say(f"{len(pruned)} of {of} cells do not fit:" if len(pruned) < of else f"none of the {of} cells fits:")
-    for reason, alike, cells in grouped(pruned):
-        head = f"{_cells(len(cells))}, {among(cells, pruned)}: " if len(pruned) > 1 else ""
-        place = f"{reason.place}  " if reason.place else ""
-        first, *hints = reason.text.splitlines()
-        more = f" ({alike - 1} more alike, of other sizes or origins)" if alike > 1 else ""
-        _say_wrapped(screen, f"{head}{place}{reason.code}", "  ")
-        for line in (first + more, *hints):
-            _say_wrapped(screen, line, "      ")
+    nodes = sorted({name for _, one in shared for name in one.nodes}, key=lambda name: -max(one.nodes.get(name, 0) for _, one in shared))
+    rest = dict.fromkeys(name for _, one in shared for name in one.rest)
+    rows = [(name, *(_share(one.nodes.get(name), one.wall_s) for _, one in shared)) for name in nodes[:MOST_NODES]]
+    if more := nodes[MOST_NODES:]:
+        rows.append((f"{len(more)} more", *(_share(sum(one.nodes.get(name, 0) for name in more), one.wall_s) for _, one in shared)))
+    rows += [(f"({name})", *(_share(one.rest.get(name), one.wall_s) for _, one in shared)) for name in rest]
+    rows.append(("the whole", *(in_seconds(one.wall_s) for _, one in shared)))
+    screen.say()
+    screen.table(("where the time goes", *(cell.id for cell, _ in shared)), rows, right=frozenset(range(1, len(shared) + 1)), last=True)
 
 
-def grouped(cells: Sequence[Cell]) -> Iterator[tuple[Reason, int, list[Cell]]]:
-    """Reasons with the cells that have them, the most frequent first.
+def _share(seconds: float | None, whole: float) -> str:
+    return NONE if seconds is None else f"{in_seconds(seconds)} {seconds / whole:4.0%}" if whole > 0 else in_seconds(seconds)
 
-    Those that differ in numbers, or in where those come from, are one: told by the first, with how many texts they are.
-    """
-    groups: dict[tuple[str, str, str], tuple[Reason, set[str], list[Cell]]] = {}
+
+# -- below it -----------------------------------------------------------------------------------------------------------
+
+
+def _notes(results: Results, cells: Sequence[Cell]) -> Iterator[str]:
+    """How it was measured, what to beware of, and what is not there."""
+    yield ""
+    yield from _method(results)
+    for warning in results.warnings:
+        yield f"warning: {warning}"
+    for text, ids in _by_text((text, cell.id) for cell in cells for text in cell.warnings):
+        yield f"warning: {text} ({ids})"
+    for text, ids in _by_text((cell.ratio.warning, cell.id) for cell in cells if cell.ratio is not None and cell.ratio.warning):
+        yield f"warning: {text} ({ids})"
     for cell in cells:
         for reason in cell.reasons:
-            sentence = re.sub(r"\d[\d,.]*", "0", reason.text.partition(": ")[0])
-            _, texts, those = groups.setdefault((reason.code, reason.place, sentence), (reason, set(), []))
-            texts.add(reason.text)
-            if cell not in those:
-                those.append(cell)
-    for first, texts, those in sorted(groups.values(), key=lambda group: -len(group[2])):
-        yield first, len(texts), those
+            yield f"{cell.id} {cell.state}: {f'{reason.place}: ' if reason.place else ''}{reason.text}"
+        if cell.failures:
+            listed = "; ".join(
+                f"record {one.record}{f' ({one.place})' if one.place else ''}: {one.text}" for one in cell.failures[:MOST_LISTED]
+            )
+            more = f"; and {len(cell.failures) - MOST_LISTED} more" if len(cell.failures) > MOST_LISTED else ""
+            yield f"{cell.id}: {len(cell.failures)} of {results.data.records} records failed, and are in no figure: {listed}{more}"
+    for failure in results.data.failed[:MOST_LISTED]:
+        yield f"{failure.place} is no record: {failure.text}"
+    if len(results.data.failed) > MOST_LISTED:
+        yield f"{len(results.data.failed)} lines of the data in all are no records"
+    for text, ids in _by_text((f"no {name}: {why}", cell.id) for cell in cells for name, why in cell.untaken.items()):
+        yield f"{text} ({ids})"
 
 
-def among(cells: Sequence[Cell], every: Sequence[Cell]) -> str:
-    """What tells cells from others: the values that they have, by each axis on which they do not have all."""
-    told = []
-    for name in varied(every):
-        own, all_of = (dict.fromkeys(shown(cell.values.get(name, "")) for cell in some) for some in (cells, every))
-        if len(own) < len(all_of):
-            told.append(f"{name} {', '.join(own)}")
-    return "; ".join(told) or "whatever is swept"
+def _method(results: Results) -> Iterator[str]:
+    method, around = results.method, results.surroundings
+    counts = [len(cell.samples) for cell in results.cells if cell.samples]
+    runs = f"{min(counts)} to {max(counts)}" if counts and min(counts) != max(counts) else str(counts[0]) if counts else "0"
+    stopped = f", stopped by {method.stopped_by}" if method.stopped_by else ""
+    shuffled = f"{runs} rounds in an order shuffled by the seed {method.seed}{stopped}"
+    yield f"{results.data.records} records; {shuffled}; the first is {results.baseline}"
+    loads = [
+        f"load {load:.1f} {when}" for load, when in ((around.load_before, "before"), (around.load_during, "during it")) if load is not None
+    ]
+    yield f"{around.processor or 'an unknown processor'}, {around.cores} cores; {', '.join(loads) or 'load unknown'}"
+    yield "± and brackets: 95 % intervals by bootstrap; over the first: the median of the ratios within rounds"
 
 
-def _cells(number: int) -> str:
-    return f"{number} cell{'s' * (number != 1)}"
-
-
-def _say_wrapped(screen: Screen, text: str, indent: str) -> None:
-    columns = min(MOST_WIDE, max(LEAST_WIDE, shutil.get_terminal_size((MOST_WIDE, 0)).columns))
-    for line in textwrap.wrap(text, columns, initial_indent=indent, subsequent_indent=f"{indent}  ", break_on_hyphens=False):
-        screen.say(line)
+def _by_text(pairs: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Texts, each once, with the cells that have it."""
+    found: dict[str, list[str]] = {}
+    for text, id in pairs:
+        found.setdefault(text, []).append(id)
+    for text, ids in found.items():
+        yield text, ", ".join(ids[:MOST_LISTED]) + (f" and {len(ids) - MOST_LISTED} more" if len(ids) > MOST_LISTED else "")
