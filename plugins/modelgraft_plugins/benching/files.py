@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.commands import file_aside, json_text
+from modelgraft.commands import json_text, write_value
 from modelgraft.plugin import InputError
 from modelgraft_plugins.benching.results import VERSION, Results
 
@@ -37,8 +37,7 @@ def plain_results(results: Results) -> dict[str, Any]:  # Any: JSON
 
 def write_results(results: Results, path: Path) -> None:
     """Put results into a file, in place of what it held before; a reader sees the one or the other, never a half."""
-    with file_aside(path) as aside:
-        aside.write_text(json_text(plain_results(results), indent=1) + "\n", encoding="utf-8")
+    write_value(json_text(plain_results(results), indent=1) + "\n", path)
 
 
 def read_results(path: Path) -> Results:

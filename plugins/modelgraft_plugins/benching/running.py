@@ -14,6 +14,7 @@ from modelgraft_plugins.benching.checking import Checked, check_cells
 from modelgraft_plugins.benching.comparing import Comparison, compare, worse
 from modelgraft_plugins.benching.data import Records, read_records
 from modelgraft_plugins.benching.files import plain_results, read_results, write_results
+from modelgraft_plugins.benching.judging import Judging, measures_for, ports_wanted
 from modelgraft_plugins.benching.measuring import measure
 from modelgraft_plugins.benching.page import write_page
 from modelgraft_plugins.benching.pruned import say_pruned
@@ -35,6 +36,7 @@ OK, FAILED = 0, 1
 def run_bench(session: CliSession, sweep: Sweep, wishes: Wishes) -> int:
     """Run a bench as it was asked for, and give the exit code of the command."""
     old = _looked_at(wishes)
+    sweep = replace(sweep, ports=ports_wanted(sweep.metrics, session.registry))
     checked = check_cells(sweep, session.registry, offline=session.offline, tell=_counting(session))
     if not checked.fitting:
         return _none_fits(session, checked, wishes)
@@ -42,8 +44,9 @@ def run_bench(session: CliSession, sweep: Sweep, wishes: Wishes) -> int:
         _say_checked(session, checked, wishes)
         return OK
     records = read_records(sweep, checked.inputs, session)
+    judge = Judging(measures_for(sweep.metrics, checked.ports, records, session.registry), records, sweep.method.seed)
     with _telling_what_is_left(session, wishes) as bench:
-        results = bench.results = _measured(bench, session, sweep, checked, records)
+        results = bench.results = _measured(bench, session, sweep, checked, records, judge)
     return _finish(session, results, old, wishes)
 
 
@@ -101,7 +104,7 @@ def _telling_what_is_left(session: CliSession, wishes: Wishes) -> Iterator[_Benc
         raise
 
 
-def _measured(bench: _Bench, session: CliSession, sweep: Sweep, checked: Checked, records: Records) -> Results:
+def _measured(bench: _Bench, session: CliSession, sweep: Sweep, checked: Checked, records: Records, judge: Judging) -> Results:
     """Measure the cells that fit; what is known is written after each step."""
     around = surroundings()
     planned = [cell.planned for cell in checked.fitting]
@@ -124,9 +127,7 @@ def _measured(bench: _Bench, session: CliSession, sweep: Sweep, checked: Checked
     )
     bench.write()
     session.screen.note(f"{len(planned)} cells, {records.about.records} records, in an order that the seed {sweep.method.seed} shuffles")
-    found = measure(
-        checked.fitting, records.columns, sweep.method, tell=_telling(session), done=bench.take, kept=kept
-    )
+    found = measure(checked.fitting, records.columns, sweep.method, tell=_telling(session), done=bench.take, kept=kept, judge=judge)
     bench.results = replace(
         bench.results,
         cells=_in_order(found.cells, checked.pruned),

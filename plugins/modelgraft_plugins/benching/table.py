@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -100,7 +101,7 @@ def _planned(cells: Sequence[Cell]) -> list[Column]:
 
 def _figures(cells: Sequence[Cell]) -> Iterator[Column]:
     """The columns, what matters most first."""
-    yield Column("time", [_spread(cell.wall_s) for cell in cells])
+    yield _percentile("50", cells, lambda cell: _spread(cell.wall_s))
     yield Column("over the first", ["1" if cell.ratio and cell.ratio.verdict == "baseline" else _ratio(_wall(cell)) for cell in cells])
     yield Column("", [_verdict(cell) for cell in cells], is_number=False)
     for key in sorted({(one.metric, one.output) for cell in cells for one in cell.quality}):
@@ -123,17 +124,23 @@ def _figures(cells: Sequence[Cell]) -> Iterator[Column]:
     yield Column("agree", [NONE if cell.agreement is None else f"{cell.agreement:.0%}" for cell in cells])
     yield Column("parity", [f"{1 - max(cell.parity.values()):.6g}" if cell.parity else NONE for cell in cells])
     yield Column("failed", [str(len(cell.failures)) if cell.failures else NONE for cell in cells])
-    yield Column("from the cache", [", ".join(cell.cached) or NONE for cell in cells], is_number=False)
     yield Column("shared", [", ".join(cell.shared) or NONE for cell in cells], is_number=False)
 
 
 def _percentiles(cells: Sequence[Cell]) -> Iterator[Column]:
-    """Each with the number of samples that it is made of: in the heading where that is the same for all."""
-    for name in sorted({name for cell in cells for name in cell.p}, key=float):
-        counts = {len(cell.samples) for cell in cells if name in cell.p}
-        alike = f" (n={counts.copy().pop()})" if len(counts) == 1 else ""
-        texts = [f"{in_seconds(cell.p[name])}{'' if alike else f' (n={len(cell.samples)})'}" if name in cell.p else NONE for cell in cells]
-        yield Column(f"p{name}{alike}", texts)
+    """Those above the median that the number of samples allows."""
+    for name in sorted({name for cell in cells for name in cell.p} - {"50"}, key=float):
+        yield _percentile(name, cells, lambda cell, name=name: in_seconds(cell.p[name]) if name in cell.p else NONE)  # type: ignore[misc]
+
+
+def _percentile(name: str, cells: Sequence[Cell], told: Callable[[Cell], str]) -> Column:
+    """A percentile with the number of samples that it is made of: in the heading where that is the same for all."""
+    texts = [told(cell) for cell in cells]
+    counts = {len(cell.samples) for cell, text in zip(cells, texts, strict=True) if text != NONE}
+    if len(counts) == 1:
+        return Column(f"p{name} (n={counts.pop()})", texts)
+    own = [text if text == NONE else f"{text} (n={len(cell.samples)})" for cell, text in zip(cells, texts, strict=True)]
+    return Column(f"p{name}", own)
 
 
 def _times(head: str, cells: Sequence[Cell], figure: Callable[[Cell], Spread | None]) -> Column:
@@ -141,11 +148,15 @@ def _times(head: str, cells: Sequence[Cell], figure: Callable[[Cell], Spread | N
 
 
 def _spread(found: Spread | None) -> str:
+    """A time with its interval, in one unit: `19.5 ms (14–35)`."""
     if found is None:
         return NONE
-    if found.low is None or found.high is None:
-        return in_seconds(found.value)
-    return f"{in_seconds(found.value)} ±{100 * (found.high - found.low) / 2 / found.value:.0f} %"
+    told = in_seconds(found.value)
+    number, _, unit = told.partition(" ")
+    if found.low is None or found.high is None or not float(number):
+        return told
+    scale = float(number) / found.value
+    return f"{number} {unit} ({found.low * scale:.3g}–{found.high * scale:.3g})"
 
 
 def _wall(cell: Cell) -> Spread | None:
@@ -239,27 +250,43 @@ def _notes(results: Results, cells: Sequence[Cell]) -> Iterator[str]:
     """How it was measured, what to beware of, and what is not there."""
     yield ""
     yield from _method(results)
-    for warning in results.warnings:
-        yield f"warning: {warning}"
-    for text, ids in _by_text((text, cell.id) for cell in cells for text in cell.warnings):
-        yield f"warning: {text} ({ids})"
-    for text, ids in _by_text((cell.ratio.warning, cell.id) for cell in cells if cell.ratio is not None and cell.ratio.warning):
-        yield f"warning: {text} ({ids})"
+    yield from (f"warning: {warning}" for warning in results.warnings)
+    told = [(text, cell.id) for cell in cells for text in cell.warnings]
+    told += [
+        (cell.ratio.warning, cell.id) for cell in cells if cell.ratio is not None and cell.ratio.warning not in ("", *results.warnings)
+    ]
+    yield from (f"warning: {text} ({ids})" for text, ids in _together(told, of=len(cells)))
     for cell in cells:
         for reason in cell.reasons:
             yield f"{cell.id} {cell.state}: {f'{reason.place}: ' if reason.place else ''}{reason.text}"
-        if cell.failures:
-            listed = "; ".join(
-                f"record {one.record}{f' ({one.place})' if one.place else ''}: {one.text}" for one in cell.failures[:MOST_LISTED]
-            )
-            more = f"; and {len(cell.failures) - MOST_LISTED} more" if len(cell.failures) > MOST_LISTED else ""
-            yield f"{cell.id}: {len(cell.failures)} of {results.data.records} records failed, and are in no figure: {listed}{more}"
+        yield from _failures(cell, results)
     for failure in results.data.failed[:MOST_LISTED]:
         yield f"{failure.place} is no record: {failure.text}"
     if len(results.data.failed) > MOST_LISTED:
         yield f"{len(results.data.failed)} lines of the data in all are no records"
-    for text, ids in _by_text((f"no {name}: {why}", cell.id) for cell in cells for name, why in cell.untaken.items()):
-        yield f"{text} ({ids})"
+    spared = [(", ".join(cell.cached), cell.id) for cell in cells if cell.cached]
+    yield from (f"spared by the cache when the same records come again: {names} ({ids})" for names, ids in _together(spared, of=len(cells)))
+    yield from _untaken(cells)
+
+
+def _failures(cell: Cell, results: Results) -> Iterator[str]:
+    """The records that failed in a cell: counted and listed."""
+    if not cell.failures:
+        return
+    listed = (f"record {one.record}{f' ({one.place})' if one.place else ''}: {one.text}" for one in cell.failures[:MOST_LISTED])
+    more = f"; and {len(cell.failures) - MOST_LISTED} more" if len(cell.failures) > MOST_LISTED else ""
+    yield f"{cell.id}: {len(cell.failures)} of {_records(results)} failed, and are in no figure: {'; '.join(listed)}{more}"
+
+
+def _untaken(cells: Sequence[Cell]) -> Iterator[str]:
+    """The figures that are not there, those with the same reason together."""
+    names: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        for name, why in cell.untaken.items():
+            names.setdefault(why, {})[name] = None
+    for why, found in names.items():
+        ids = [cell.id for cell in cells if why in cell.untaken.values()]
+        yield f"no {', '.join(found)}: {why} ({_ids(ids, of=len(cells))})"
 
 
 def _method(results: Results) -> Iterator[str]:
@@ -268,18 +295,33 @@ def _method(results: Results) -> Iterator[str]:
     runs = f"{min(counts)} to {max(counts)}" if counts and min(counts) != max(counts) else str(counts[0]) if counts else "0"
     stopped = f", stopped by {method.stopped_by}" if method.stopped_by else ""
     shuffled = f"{runs} rounds in an order shuffled by the seed {method.seed}{stopped}"
-    yield f"{results.data.records} records; {shuffled}; the first is {results.baseline}"
+    yield f"{_records(results)}; {shuffled}; the first is {results.baseline}"
     loads = [
         f"load {load:.1f} {when}" for load, when in ((around.load_before, "before"), (around.load_during, "during it")) if load is not None
     ]
     yield f"{around.processor or 'an unknown processor'}, {around.cores} cores; {', '.join(loads) or 'load unknown'}"
-    yield "± and brackets: 95 % intervals by bootstrap; over the first: the median of the ratios within rounds"
+    yield "in brackets: 95 % intervals by bootstrap; over the first: the median of the ratios within rounds"
 
 
-def _by_text(pairs: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """Texts, each once, with the cells that have it."""
-    found: dict[str, list[str]] = {}
+def _records(results: Results) -> str:
+    return f"{results.data.records} record{'s' * (results.data.records != 1)}"
+
+
+def _together(pairs: Sequence[tuple[str, str]], *, of: int) -> Iterator[tuple[str, str]]:
+    """Texts, each once, with the cells that have it; those that differ in numbers alone are one.
+
+    of  how many cells there are
+    """
+    found: dict[str, tuple[str, set[str], dict[str, None]]] = {}
     for text, id in pairs:
-        found.setdefault(text, []).append(id)
-    for text, ids in found.items():
-        yield text, ", ".join(ids[:MOST_LISTED]) + (f" and {len(ids) - MOST_LISTED} more" if len(ids) > MOST_LISTED else "")
+        _, texts, ids = found.setdefault(re.sub(r"\d[\d,.]*", "0", text), (text, set(), {}))
+        texts.add(text)
+        ids[id] = None
+    for first, texts, ids in found.values():
+        yield first + (f", and {len(texts) - 1} alike" if len(texts) > 1 else ""), _ids(list(ids), of=of)
+
+
+def _ids(ids: Sequence[str], *, of: int) -> str:
+    if len(ids) == of > 1:
+        return "all cells"
+    return ", ".join(ids[:MOST_LISTED]) + (f" and {len(ids) - MOST_LISTED} more" if len(ids) > MOST_LISTED else "")
