@@ -151,12 +151,13 @@ class Held:
     def look(self, *, cell: str, records: Sequence[int]) -> Any:
         """Run some records twice, watched and with the cache that a user has: what moves, who writes, what the cache spares.
 
-        Gives `edges` (bytes by wire), `writes` (the last node that writes text), `cached` (the nodes that the second run was spared),
-        `held` (bytes of weights by device), `media` (the inputs that are pictures) and `warnings`.
+        Gives `edges` (bytes of a record by wire), `writes` (the last node that writes text), `cached` (the nodes that the second
+        run was spared), `held` (bytes of weights by device), `media` (the inputs that are pictures) and `warnings`.
         """
         held = self._open[cell]
         inputs = held.inputs(self._records.at(records))
         edges, writers = _watched(held.pipeline, inputs, held.wanted)
+        edges = {wire: size // len(records) for wire, size in edges.items()}
         again = held.pipeline.run(outputs=held.wanted, **inputs)
         with held.pipeline.without_cache():
             pass  # what was kept for the second run takes memory

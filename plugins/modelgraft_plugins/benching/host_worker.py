@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -53,9 +54,11 @@ def take_pipes() -> tuple[IO[str], IO[str]]:
 
 
 def end_with(parent: int) -> None:
-    """End this process when the one that started it has ended, however that came about."""
+    """End this process, and all that was started in it, when the one that started it has ended, however that came about."""
     while os.getppid() == parent:
         time.sleep(PARENT_S)
+    if hasattr(os, "killpg") and os.getpgid(0) == os.getpid():  # it leads a group of its own
+        os.killpg(0, signal.SIGKILL)
     os._exit(1)
 
 

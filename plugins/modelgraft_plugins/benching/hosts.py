@@ -26,7 +26,8 @@ from modelgraft_plugins.benching.results import Reason
 
 PROGRAM = "modelgraft_plugins.benching.host_worker"
 LINE_BYTES = 64 << 20  # of an answer: a node tells seconds and names; what is larger lies in files
-TAIL = 30  # lines of stderr that are kept for the reason of a death
+TAIL = 200  # lines of stderr that are kept for the reason of a death: the stacks of some threads
+FATAL = "Fatal Python error"  # how a line begins in which Python says what ended it
 END_S = 2.0  # how long a host that is told to go may take to do so
 
 # Set where the user has not: threads that wait by spinning starve whoever is measured next, and libraries must not talk.
@@ -84,6 +85,7 @@ class Host:
 
     def ask(self, do: str, **facts: Any) -> Any:
         """Ask for one thing and wait for the answer. Raises CellFailed for an error, and when the process ended or was ended."""
+        self._said.clear()  # what it said of other things is no reason
         try:
             assert self._process.stdin is not None
             self._process.stdin.write(json.dumps({"do": do, **facts}).encode() + b"\n")
@@ -104,7 +106,7 @@ class Host:
 
     def end(self) -> None:
         """End the process and all that it started."""
-        if self._process.poll() is None and self._process.stdin is not None:
+        if self._process.stdin is not None:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
         with contextlib.suppress(OSError):  # they have ended
@@ -140,7 +142,7 @@ class Host:
         code = self._process.returncode
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         memory = ", as a system without memory left does" if code == -getattr(signal, "SIGKILL", 0) else ""
-        words = next((one for one in self._said if one.startswith("Fatal Python error")), "") or next(
+        words = next((one for one in self._said if one.startswith(FATAL)), "") or next(
             filter(None, reversed(self._said)), ""
         )
         return f"its process ended with {how}{memory}" + (f"; its last words: {words[:300]}" if words else "")
