@@ -303,6 +303,27 @@ def test_a_bench_goes_on_where_another_was_stopped():
     assert found.cells[1].shares.wall_s == 1.0
 
 
+def test_cells_that_were_measured_stay_and_new_ones_are_measured_beside_the_first():
+    """A ratio is taken within rounds, so that the first cell runs in those of the new ones as well; one that failed is tried again."""
+    first, second = Scripted(broken={"c": {0, 1, 2, 3}}), Scripted()
+    kept = {cell.key: cell for cell in run([wanted(name) for name in "abc"], first, method={"rounds": 6}).cells}
+    found = run([wanted(name) for name in "abcd"], second, method={"rounds": 6}, kept=kept)
+    assert [cell.state for cell in found.cells] == ["measured"] * 4
+    assert {name for name, *_ in second.ran()} == {"a", "c", "d"}
+    assert [len(cell.samples) for cell in found.cells] == [12, 6, 6, 6]
+    assert [cell.ratio.wall.n for cell in found.cells[1:]] == [6, 6, 6]
+    assert found.cells[1] == kept["key of b"]
+
+
+def test_where_all_was_measured_nothing_is_asked():
+    """No host is even started."""
+    kept = {cell.key: cell for cell in run([wanted("a"), wanted("b")], Scripted()).cells}
+    script = Scripted()
+    found = run([wanted("a"), wanted("b")], script, kept=kept)
+    assert list(found.cells) == list(kept.values())
+    assert script.hosts == []
+
+
 def test_no_two_hosts_compute_at_a_time_and_none_is_left():
     """They are asked one after the other: each answer is there before the next question."""
     script = Scripted()

@@ -142,9 +142,7 @@ class Host:
         code = self._process.returncode
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         memory = ", as a system without memory left does" if code == -getattr(signal, "SIGKILL", 0) else ""
-        words = next((one for one in self._said if one.startswith(FATAL)), "") or next(
-            filter(None, reversed(self._said)), ""
-        )
+        words = next((one for one in self._said if one.startswith(FATAL)), "") or next(filter(None, reversed(self._said)), "")
         return f"its process ended with {how}{memory}" + (f"; its last words: {words[:300]}" if words else "")
 
 

@@ -66,7 +66,8 @@ def measure(
              `precision_target`, `budget_s`
     tell     hears what goes on, in a few words: not more often than people read
     done     takes a cell whenever more of it is known, and at last as it stays; one that was stopped is "unfinished"
-    kept     by key: cells as an earlier bench of the same left them; their samples count, and their starts are not taken again
+    kept     by key: cells as an earlier bench of the same left them. Those that it measured stay as they are, those that failed in it
+             are tried again, and of the others the samples count, and their starts are not taken again
     judge    scores the answers;  timeout_s  the most that anything asked of a cell may take;  start  makes hosts
 
     Raises InputError for a budget that is too small for one round. That, and Ctrl-C, end all processes; what was measured was
@@ -80,13 +81,21 @@ def measure(
         most = int(free_memory() * PART_OF_MEMORY)
         with Hosts(folder / RECORDS, timeout_s=timeout_s, most_bytes=most, start=start) as hosts:
             bench = Bench(folder, len(records), method, hosts, Telling(tell), done, judge)
-            bench.under = [Under.of(wanted, (kept or {}).get(wanted.key)) for wanted in cells]
+            bench.under = _taken_up(cells, kept or {})
             try:
                 return _measured(bench, partial(_start_fresh, bench, timeout_s=timeout_s, start=start))
             except BaseException:  # a stop, or a budget that is too small: nothing that was measured is lost
                 for one in bench.alive():
                     done(one.unfinished())
                 raise
+
+
+def _taken_up(cells: Sequence[WantedCell], kept: Mapping[str, Cell]) -> list[Under]:
+    """The cells, to begin or to go on with. While others are measured the first is too: their ratios are taken within rounds."""
+    found = [Under.of(wanted, kept.get(wanted.key)) for wanted in cells]
+    if not all(one.is_done for one in found):
+        found[0].is_done = False
+    return found
 
 
 def _measured(bench: Bench, start_fresh: Any) -> Measured:
@@ -115,7 +124,8 @@ def _finished(bench: Bench, walk: Walk, around: Surroundings) -> Measured:
     cells = [_figured(bench, one, seed) for one in bench.under]
     baseline = next((cell for cell in cells if cell.state == "measured"), None)
     if baseline is not None:
-        cells = [_compared(cell, baseline, walk, seed, is_busy) if cell.state == "measured" else cell for cell in cells]
+        done = {one.id for one in bench.under if one.is_done}
+        cells = [cell if cell.id in done or cell.state != "measured" else _compared(cell, baseline, walk, seed, is_busy) for cell in cells]
     for cell in cells:
         bench.done(cell)
     return Measured(
@@ -128,8 +138,8 @@ def _finished(bench: Bench, walk: Walk, around: Surroundings) -> Measured:
 
 
 def _figured(bench: Bench, one: Under, seed: int) -> Cell:
-    found = one.unfinished()
-    if one.reasons:
+    found = one.found if one.is_done else one.unfinished()
+    if one.is_done or one.reasons:
         return found
     untaken = dict(found.untaken)
     if not bench.method.cold and found.start.cold is None:

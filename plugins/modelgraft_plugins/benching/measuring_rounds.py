@@ -18,7 +18,7 @@ from modelgraft_plugins.benching.results import Method, RecordFailure, Sample
 from modelgraft_plugins.benching.surroundings import Watch
 
 MOST_ROUNDS = 1000  # where a precision or a budget ends them, and nobody says how many
-FEWEST_ROUNDS = 6  # before a precision can be told
+FEWEST_ROUNDS = 6  # of which an interval can be made
 WINDOW, STEADY = 3, 0.05  # of a warm-up: medians of three runs, within 5 % of each other
 WARM_UP_S = 5.0  # after which a cell is warmed up no longer: what is slow varies little
 SHORT_S = 0.02  # runs below it are led in by one of records before: else what others left in the processor's caches is timed
@@ -48,11 +48,12 @@ def warm_up(bench: Bench, one: Under, walk: Walk) -> None:
 def run_rounds(bench: Bench, walk: Walk, watch: Watch) -> None:
     """Run rounds until one of what ends them does. Raises InputError for a budget that is too small for one."""
     begun_with = bench.rounds = 1 + max((sample.round for one in bench.under for sample in one.samples), default=-1)
+    most = _most(bench.method)
     handed, round_s = time.monotonic(), sum(one.typical_s for one in bench.alive())
     while not _is_over(bench, begun_with, round_s):
         began = time.monotonic()
-        order = shuffled(bench.alive(), seed=bench.method.seed, what=f"round {bench.rounds}")
-        bench.tell(f"round {bench.rounds + 1} of at most {_most(bench.method)}: {len(order)} cells")
+        order = shuffled(_due(bench, most), seed=bench.method.seed, what=f"round {bench.rounds}")
+        bench.tell(f"round {min(one.tried for one in order) + 1} of at most {most}: {len(order)} cells")
         for one in order:
             _sample(bench, one, walk)
         bench.rounds += 1
@@ -68,6 +69,13 @@ def _most(method: Method) -> int:
     return method.rounds or MOST_ROUNDS
 
 
+def _due(bench: Bench, most: int) -> list[Under]:
+    """The cells of the next round: those that have not run in so many, beside the first, to which they are compared; or none."""
+    alive = bench.alive()
+    due = [one for one in alive if one.tried < most]
+    return due if not due or alive[0] in due else [alive[0], *due]
+
+
 def _is_over(bench: Bench, begun_with: int, round_s: float) -> bool:
     """Whether there are no more rounds, and why.
 
@@ -75,14 +83,14 @@ def _is_over(bench: Bench, begun_with: int, round_s: float) -> bool:
     """
     method = bench.method
     if not bench.alive():
-        bench.stopped_by = "no cell was left"
-    elif bench.rounds >= _most(method):
-        bench.stopped_by = f"{bench.rounds} rounds"
+        bench.stopped_by = "nothing was left to measure"
+    elif not _due(bench, _most(method)):
+        bench.stopped_by = f"{_most(method)} rounds"
     elif method.budget_s is not None and bench.spent_s + round_s > method.budget_s:
         if bench.rounds == begun_with == 0:
             raise InputError(_too_small(bench, method.budget_s, round_s))
         bench.stopped_by = f"the budget of {in_seconds(method.budget_s)}"
-    elif method.precision_target is not None and bench.rounds >= FEWEST_ROUNDS and _is_precise(bench, method.precision_target):
+    elif method.precision_target is not None and _is_precise(bench, method.precision_target):
         bench.stopped_by = f"the precision of {method.precision_target:.3g}"
     return bool(bench.stopped_by)
 
@@ -111,6 +119,7 @@ def _is_precise(bench: Bench, target: float) -> bool:
 def _sample(bench: Bench, one: Under, walk: Walk) -> None:
     """Run a cell once by the clock. One that fails has no sample in this round; after some of them it is left out."""
     records = walk.at(one.id, bench.rounds, one.wanted.batch)
+    one.tried += 1
     try:
         if one.typical_s < SHORT_S or not bench.hosts.is_open(one.wanted):
             bench.ask_run(one, walk.at(one.id, bench.rounds - 1, one.wanted.batch))

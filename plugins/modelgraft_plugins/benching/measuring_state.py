@@ -55,7 +55,8 @@ class Under:
 
     found    what is known of it;  failed  by record;  walls  of untimed runs of whole batches, in their order
     writes   the node that writes text;  tokens  by record, how many it wrote;  media  the inputs that are pictures
-    strikes  how many rounds it failed in;  reasons  why it is left out
+    tried    how many rounds it ran in;  strikes  in how many of them it failed;  reasons  why it is left out
+    is_done  an earlier bench measured it, and nothing needs it again
     """
 
     wanted: WantedCell
@@ -69,7 +70,9 @@ class Under:
     tokens: dict[int, int] = field(default_factory=dict)
     media: Sequence[str] = ()
     warm_ups: int = 0
+    tried: int = 0
     strikes: int = 0
+    is_done: bool = False
     reasons: tuple[Reason, ...] = ()
 
     @classmethod
@@ -78,7 +81,7 @@ class Under:
         if kept is None or kept.state in ("pruned", "failed"):
             return cls(wanted, wanted.planned)
         found = replace(kept, id=wanted.id, command=wanted.command, values=wanted.values)
-        under = cls(wanted, found, samples=list(kept.samples))
+        under = cls(wanted, found, samples=list(kept.samples), tried=len(kept.samples), is_done=kept.state == "measured")
         if kept.shares is not None:
             under.account.merge(kept.shares, len(kept.samples))
         return under
@@ -139,8 +142,8 @@ class Bench:
         return time.monotonic() - self.began
 
     def alive(self) -> list[Under]:
-        """The cells that did not fail."""
-        return [one for one in self.under if not one.reasons]
+        """The cells that are measured now, and did not fail."""
+        return [one for one in self.under if not one.reasons and not one.is_done]
 
     def each(self, doing: str, work: Callable[[Under], None], cells: Sequence[Under] | None = None) -> None:
         """Do something with every cell that is still there; one that fails is told, and the others go on."""
