@@ -54,6 +54,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.kernel.language.document import described as described
     from modelgraft.kernel.language.document import read_items as read_items
     from modelgraft.kernel.language.overlay import value_of_words as value_of_words
+    from modelgraft.kernel.language.shipped_graphs import shipped_graphs as shipped_graphs
     from modelgraft.kernel.language.yaml_reader import Item as Item
     from modelgraft.kernel.shelf.registry import Registry as Registry
     from modelgraft.kernel.words.errors import Collector as Collector
@@ -136,8 +137,9 @@ _HOMES = {
     "session_of": "cli.session",
     "settings_of": "cli.options",
     "short_count": "records.amounts",
-    "text_width": "tools.draw.styles",
+    "shipped_graphs": "kernel.language.shipped_graphs",
     "size_bytes": "records.digests",
+    "text_width": "tools.draw.styles",
     "types_of": "records.record_type",
     "value_of_words": "kernel.language.overlay",
     "watching": "cli.live",
