@@ -43,6 +43,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.data.shards import Shard as Shard
     from modelgraft.data.shards import work_files as work_files
     from modelgraft.data.shards import writing as writing
+    from modelgraft.engine.fusing import fuse as fuse
     from modelgraft.engine.fusing import segments_of as segments_of
     from modelgraft.engine.needs import forecasts as forecasts
     from modelgraft.engine.opening import USUAL_OPENING as USUAL_OPENING
@@ -117,6 +118,7 @@ _HOMES = {
     "file_aside": "records.publishing",
     "for_command": "records.readers",
     "forecasts": "engine.needs",
+    "fuse": "engine.fusing",
     "given_in": "engine.opening",
     "in_bytes": "records.amounts",
     "in_seconds": "records.amounts",

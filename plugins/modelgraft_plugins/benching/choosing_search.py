@@ -155,7 +155,7 @@ class _Search:
         if new or not self.known:
             start, *trials = self.measure(new)
             self.known[()] = start
-            self.known |= {_key(trial.placement): replace(trial, start=start) for trial in trials}
+            self.known |= {_key(trial.placement): trial if trial.start is not None else replace(trial, start=start) for trial in trials}
         return [self.known[key] for key in wanted]
 
     def fulfils(self, trial: Trial) -> bool:
