@@ -24,7 +24,7 @@ from typing import Any
 from benchmarks import machine, measuring, reports, tables
 from benchmarks.tables import QUICK_MINUTES, Table, told
 
-TABLES = ("orchestration", "waiting", "growth", "rivals")
+TABLES = ("orchestration", "waiting", "growth", "mapping", "reuse", "startup", "rivals")
 SLACK_S = 600  # beyond its minutes, after which a table is ended: it hangs
 MINUTES = 23.0  # of all tables together, on two quiet cores
 

@@ -24,6 +24,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 Sample = dict[str, float]  # figures by name: seconds, or whatever is compared
+USUAL = "MODELGRAFT_BENCH_DOWNLOADS"  # the variable by which a worker finds the cache of the account
 POLL_S = 0.005  # how often the memory of a process is looked at
 
 
@@ -42,6 +43,7 @@ def environment(threads: int, cache: Path) -> dict[str, str]:
         "MKL_NUM_THREADS": str(threads),
         "MODELGRAFT_THREADS": str(threads),
         "MODELGRAFT_CACHE": str(cache),
+        USUAL: str(usual_cache()),
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -76,9 +78,15 @@ def child(module: str, *words: str, threads: int, cache: Path) -> Any:
     return json.loads(lines[-1])
 
 
+def usual_cache() -> Path:
+    """The cache of this account, in which downloads lie, also for a worker whose own cache is another."""
+    named = os.environ.get(USUAL) or os.environ.get("MODELGRAFT_CACHE")
+    return Path(named or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "modelgraft")
+
+
 def cache_within(folder: Path) -> Path:
     """A cache in `folder` for exports of its own, in which weights that were fetched before are found; gives it."""
-    usual = Path(os.environ.get("MODELGRAFT_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "modelgraft")
+    usual = usual_cache()
     mine = folder / "cache"
     mine.mkdir(parents=True, exist_ok=True)
     for name in ("archives", "converted"):

@@ -172,7 +172,12 @@ def first_token(model: str, folder: Path, side: str) -> None:
         (composed.theirs(model, folder, 1) if side == "theirs" else composed.ours(model, folder, 1, options=options))()
         return
     asked = {"length": 64, "batch": 1, "tokens": 1}
-    (onnx_sides.their_tongue(folder, **asked) if side == "theirs" else onnx_sides.our_tongue(folder, side, **asked)).run()
+    if side == "theirs":
+        onnx_sides.their_tongue(folder, **asked).run()
+    elif side == "torch":
+        onnx_sides.our_tongue(folder, None, backend="torch", **asked).run()
+    else:
+        onnx_sides.our_tongue(folder, side, **asked).run()
 
 
 def starts(case: str, folder: Path, cache: Path, *, rounds: int) -> dict[str, Any]:

@@ -207,13 +207,13 @@ def prompts_of(length: int, batch: int) -> Iterator[list[str]]:
     return itertools.cycle([[checkpoints.text_of(length, (number + 3 * row) % 26) for row in range(batch)] for number in range(PROMPTS)])
 
 
-def our_tongue(folder: Path, precision: str, *, length: int, batch: int, tokens: int) -> Side:
+def our_tongue(folder: Path, precision: str | None, *, length: int, batch: int, tokens: int, backend: str = "onnx") -> Side:
     """A graph of a language model alone."""
     import modelgraft as mg
 
     path = folder.parent / "tongue.yaml"
     path.write_text(TONGUE, encoding="utf-8")
-    pipeline = opened(mg.load(path, params={"checkpoint": str(folder), "max_new_tokens": tokens}), "onnx", precision)
+    pipeline = opened(mg.load(path, params={"checkpoint": str(folder), "max_new_tokens": tokens}), backend, precision)
     return our_writer(pipeline, "llm", ({"prompt": texts} for texts in prompts_of(length, batch)))
 
 
