@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import modelgraft as mg
-from modelgraft.commands import Opening, json_text, write_value
+from modelgraft.commands import Opening, json_text, refuse_for_graph, write_value
 from modelgraft.plugin import InputError, SolvedGraph
 from modelgraft_plugins.evaluating import reporting
 from modelgraft_plugins.evaluating.fitting import Fit, fit
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from modelgraft.commands import CliSession
 
 PREDICTIONS = "predictions"
+RUN, REPORT, ROWS = "run.json", "report.json", "rows.jsonl"
+WRITTEN = (RUN, REPORT, ROWS, "submission.tsv", "submission.xlsx")  # beside the predictions; none may replace what is read
 Make = Callable[[SolvedGraph | None, Mapping[str, Any]], Suite]  # Any: settings as plain values
 
 
@@ -73,9 +75,9 @@ class Evaluation:
             report = suite.report(answers)
             files = suite.submit(answers, folder, note=self.session.screen.note)
             found = reporting.document(facts, report, answers)
-            write_value(found, folder / "report.json")
+            write_value(found, folder / REPORT)
             if report.rows:
-                write_value("\n".join(map(json_text, report.rows)), folder / "rows.jsonl")
+                write_value("\n".join(map(json_text, report.rows)), folder / ROWS)
         if as_json:
             kept = {"out": str(out) if out is not None else None, "files": [str(file) for file in files] if out is not None else []}
             self.session.screen.document({"ok": not found["failed"], **found, **kept})
@@ -95,13 +97,15 @@ class Evaluation:
         gives, takes = suite.ports()
         how = fit(solved, gives, takes, inputs=wanted.inputs, outputs=wanted.outputs)
         data = suite.open(wanted.data, note=session.screen.note)
+        for name in WRITTEN:
+            refuse_for_graph(folder / name, solved, dict.fromkeys(data.files, "the data"))
         if how.told:
             session.screen.note(how.told)
         facts = self._facts(suite, solved, how, data.digest)
         runs = self._runs(folder, is_report_only=False)
         meaning = [wanted.suite, suite.version, suite.asking()]
         answers = runs.over(PREDICTIONS, solved, how, data, meaning=meaning, limit=wanted.limit)
-        write_value(facts, folder / "run.json")
+        write_value(facts, folder / RUN)
         return suite, facts, answers
 
     def _facts(self, suite: Suite, solved: SolvedGraph, how: Fit, digest: str) -> dict[str, Any]:
@@ -123,7 +127,7 @@ class Evaluation:
     def _recorded(self, folder: Path) -> tuple[Suite, dict[str, Any], list[Answer]]:
         """The predictions that are there, under the settings that were recorded with them."""
         try:
-            facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+            facts = json.loads((folder / RUN).read_text(encoding="utf-8"))
             of_suite, settings, outputs = facts["suite"], facts["settings"], facts["outputs"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"'{folder / 'run.json'}' does not say what was run: {error}; run the suite without --report-only") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import types
@@ -201,6 +202,21 @@ def test_a_plugin_with_suites_loads_without_the_command(monkeypatch):
     """The hook is one that need not be there."""
     registry = assemble({"capitals": capitals})
     assert registry.plugins["capitals"].error == ""
+
+
+def test_the_suite_of_the_notes_works(run, monkeypatch):
+    """The example of the README is whole."""
+    readme = Path(evaluating.__file__).with_name("README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    module = types.ModuleType("my_capitals")
+    exec(compile(code, "README.md", "exec", dont_inherit=True), module.__dict__)
+    monkeypatch.setitem(sys.modules, "my_capitals", module)
+    use(monkeypatch, mine=module)
+    code, out, _ = run("eval", "capitals", "capitals.yaml", "--data", "words.csv", "--style", "polite", "--json")
+    found = json.loads(out)
+    assert (code, found["scores"][0]["value"], found["settings"]) == (0, 0.0, {"style": "polite"})
+    code, out, _ = run(*EVAL, "--json")
+    assert json.loads(out)["scores"][0]["value"] == 1.0
 
 
 def test_the_help_of_the_suites_imports_nothing_heavy(tmp_path):

@@ -225,3 +225,13 @@ def test_a_graph_without_a_language_model_cannot_rank(quiz):
     """Told before anything runs."""
     code, found, _ = quiz("letter", "--mode", "rank")
     assert (code, "can judge texts" in found["error"]["message"]) == (1, True)
+
+
+def test_no_output_replaces_the_data(quiz):
+    """Also where they lie in the folder of the results."""
+    Path("found").mkdir()
+    rewrite("found/submission.tsv", lambda row: row)
+    before = Path("found/submission.tsv").read_bytes()
+    code, found, _ = quiz("letter", data="found/submission.tsv")
+    assert (code, "would replace the data" in found["error"]["message"]) == (1, True)
+    assert Path("found/submission.tsv").read_bytes() == before

@@ -25,7 +25,7 @@ def report(answers: Sequence[Answer], asked: Sequence[Asked], *, mode: str, judg
         "answers that a judge has read": sum(facts[row.index]["read_by"] == "judge" for row in asked),
         "answers that are none of the options": sum(row.letter == NONE_OF_THEM for row in asked),
     }
-    notes = [f"mode {mode}, prompt {prompt}, {f'judge {judge}' if judge else 'no judge: answers that no rule reads are wrong'}"]
+    notes = [f"mode {mode}, prompt {prompt}, {_read_by(mode, judge)}"]
     notes += _left_out(asked, known, whole, failed)
     if not whole:
         return Report(scores=(), counts=counts, notes=[*notes, "the data say no right answers: there is nothing to score"])
@@ -34,6 +34,12 @@ def report(answers: Sequence[Answer], asked: Sequence[Asked], *, mode: str, judg
     notes.append(f"letters drawn at random would get {100 * chance:.1f} % by CircularEval, {100 * plain_chance:.1f} % by vanilla accuracy")
     rows = [_row(question, group, facts) for question, group in whole.items()]
     return Report(scores=list(_scores(rows, whole)), counts=counts, notes=notes, rows=rows)
+
+
+def _read_by(mode: str, judge: str) -> str:
+    if mode == "rank":
+        return "the likeliest letter is the answer: not comparable with scores of what a graph writes"
+    return f"judge {judge}" if judge else "no judge: answers that no rule reads are wrong"
 
 
 def _left_out(asked: Sequence[Asked], known: Sequence[Asked], whole: Mapping[int, Sequence[Asked]], failed: set[int]) -> Iterable[str]:
