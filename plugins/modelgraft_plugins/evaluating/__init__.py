@@ -20,3 +20,6 @@ def register_commands(app: Any) -> None:  # Any: a typer app, which is imported 
 def register_suites(register: Callable[[str, str], None]) -> None:
     """Offer the suites of modelgraft: a name, and where its class lies. Other plugins offer theirs by the same hook."""
     register("mmbench", "modelgraft_plugins.evaluating.mmbench.suite:MMBench")
+    register("captioning", "modelgraft_plugins.evaluating.captioning:Captioning")
+    register("vqa", "modelgraft_plugins.evaluating.answering:Answering")
+    register("asr", "modelgraft_plugins.evaluating.recognising:Recognising")
