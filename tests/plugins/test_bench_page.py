@@ -212,8 +212,16 @@ def test_reasons_are_grouped_with_what_their_cells_have_in_common():
     cells = [replace(cell, reasons=[reason]) if cell.state == "pruned" else cell for cell in results.cells]
     page = page_of(replace(results, cells=cells))
     assert page.count("b is too wide") == 1
-    assert "3 cells</summary>" in page  # nothing tells them from the other pruned cells
+    assert "3 cells: whatever is swept</summary>" in page  # nothing tells them from the other pruned cells
     assert "b · x, b · y, b · z" in page
+
+
+def test_warnings_that_differ_in_numbers_alone_are_told_once():
+    results = made_results(FEW)
+    cells = [replace(cell, warnings=[f"eye: {index} parameters are random"], ratio=None) for index, cell in enumerate(results.cells)]
+    text = Read(page_of(replace(results, cells=cells))).text
+    assert "eye: 0 parameters are random (5 more alike, with other numbers, 6 cells)" in text
+    assert "eye: 1 parameters" not in text
 
 
 def test_what_failed_and_what_is_missing_is_told():

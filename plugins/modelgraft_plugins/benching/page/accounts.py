@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -10,6 +11,7 @@ from modelgraft_plugins.benching.page.amounts import per_cent
 from modelgraft_plugins.benching.page.naming import Names
 from modelgraft_plugins.benching.page.thinning import Room, cut
 from modelgraft_plugins.benching.results import Cell, Reason, Results
+from modelgraft_plugins.benching.table import among, grouped
 
 
 def section(id: str, head: str, body: str) -> str:
@@ -18,45 +20,45 @@ def section(id: str, head: str, body: str) -> str:
 
 
 def warnings(results: Results, room: Room) -> str:
-    """Everything that a reader must know before believing the figures."""
-    found = dict.fromkeys(results.warnings, 0)
-    for cell in results.cells:
-        for text in (*cell.warnings, *([cell.ratio.warning] if cell.ratio and cell.ratio.warning else ())):
-            found[text] = found.get(text, 0) + 1
+    """Everything that a reader must know before believing the figures; what differs in numbers alone is told once."""
+    found: dict[str, tuple[str, set[str], int]] = {}  # by the sentence without its numbers: the first, all, and in how many cells
+    told = [("", text) for text in results.warnings]
+    told += [(cell.id, text) for cell in results.cells for text in (*cell.warnings, cell.ratio.warning if cell.ratio else "") if text]
     if not results.is_finished:
-        found = {"This bench is not finished: the cells that it lacks are not here.": 0, **found}
-    lines = (escape(cut(text, room.letters)) + (f" <small>({_cells(count)})</small>" if count else "") for text, count in found.items())
+        told.insert(0, ("", "This bench is not finished: the figures that it lacks are not here."))
+    for cell, text in told:
+        first, texts, count = found.get(sentence := re.sub(r"\d[\d,.]*", "0", text), (text, set(), 0))
+        found[sentence] = (first, texts | {text}, count + bool(cell))
+    lines = (
+        escape(cut(first, room.letters)) + _small(_alike(len(texts)), _cells(count) if count else "")
+        for first, texts, count in found.values()
+    )
     return _list(lines, room)
 
 
+def _small(*parts: str) -> str:
+    words = ", ".join(filter(None, parts))
+    return f" <small>({words})</small>" if words else ""
+
+
+def _alike(texts: int) -> str:
+    return f"{texts - 1} more alike, with other numbers" if texts > 1 else ""
+
+
 def reasons(cells: Sequence[Cell], names: Names, room: Room) -> str:
-    """Why cells do not fit or failed, grouped by reason, each with what its cells have in common."""
-    groups: dict[tuple[str, str, str], list[Cell]] = {}
-    for cell in cells:
-        for reason in cell.reasons or (Reason(code="unknown", text="no reason is recorded"),):
-            groups.setdefault((reason.code, reason.text, reason.place), []).append(cell)
-    ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
-    return _list((_group(reason, group, cells, names, room) for reason, group in ordered), room, kind="groups")
+    """Why cells do not fit or failed, grouped as on the terminal, each with what its cells have in common."""
+    return _list((_group(*group, cells, names, room) for group in grouped(cells)), room, kind="groups")
 
 
-def _group(reason: tuple[str, str, str], group: Sequence[Cell], cells: Sequence[Cell], names: Names, room: Room) -> str:
-    code, text, place = reason
-    where = f" <small>{escape(cut(place, room.letters))}</small>" if place else ""
-    common = _common(group, cells, names)
+def _group(reason: Reason, texts: int, group: Sequence[Cell], cells: Sequence[Cell], names: Names, room: Room) -> str:
+    first, *hints = (escape(cut(line, room.letters)) for line in reason.text.splitlines())
+    alike = _small(f"{texts - 1} more alike, of other sizes or origins" if texts > 1 else "")
+    head = f"<b class=code>{escape(reason.code)}</b> {first}{alike}{_small(escape(cut(reason.place, room.letters)))}"
     listed = ", ".join(escape(names.of[cell.id]) for cell in group[: room.groups])
     more = f" and {len(group) - room.groups} more" if len(group) > room.groups else ""
-    head = f"<b class=code>{escape(code)}</b> {escape(cut(text, room.letters))}{where}"
-    return f"{head}<details><summary>{_cells(len(group))}{escape(common)}</summary>{listed}{more}</details>"
-
-
-def _common(group: Sequence[Cell], cells: Sequence[Cell], names: Names) -> str:
-    """The values that all cells of a group have, and not all others."""
-    shared = []
-    for axis in names.axes:
-        values = {names.value(cell, axis) for cell in group}
-        if len(values) == 1 and len({names.value(cell, axis) for cell in cells}) > 1:
-            shared.append(f"{axis} {values.pop()}")
-    return f" with {', '.join(shared)}" if shared else ""
+    common = f": {among(group, cells)}" if len(cells) > 1 else ""
+    lines = "".join(f"<br><span class=hint>{line}</span>" for line in hints)
+    return f"{head}{lines}<details><summary>{_cells(len(group))}{escape(cut(common, room.letters))}</summary>{listed}{more}</details>"
 
 
 def failures(results: Results, names: Names, room: Room) -> str:
@@ -81,10 +83,7 @@ def untaken(cells: Sequence[Cell], room: Room) -> str:
         for figure, why in cell.untaken.items():
             found[figure, why] = found.get((figure, why), 0) + 1
     return _list(
-        (
-            f"<b>{escape(figure)}</b>: {escape(cut(why, room.letters))} <small>({_cells(count)})</small>"
-            for (figure, why), count in found.items()
-        ),
+        (f"<b>{escape(figure)}</b>: {escape(cut(why, room.letters))} {_small(_cells(count))}" for (figure, why), count in found.items()),
         room,
     )
 
@@ -95,7 +94,7 @@ def method(results: Results) -> list[tuple[str, str]]:
     target = "" if how.precision_target is None else f"intervals within {per_cent(how.precision_target)}"
     return _said(
         ("command", " ".join(results.command)),
-        ("records", f"{results.data.records} of {results.data.name}"),
+        ("records", counted(results)),
         ("digest of the records", results.data.digest or ""),
         ("rounds", f"{how.rounds}, each with every cell, in an order shuffled by seed {how.seed}"),
         ("warm-up", f"{how.warm_ups} calls of each cell before the first round"),
@@ -122,6 +121,12 @@ def surroundings(results: Results) -> list[tuple[str, str]]:
         ("versions", ", ".join(f"{name} {version}" for name, version in here.versions.items())),
         ("variables", ", ".join(f"{name}={value}" for name, value in here.variables.items())),
     )
+
+
+def counted(results: Results) -> str:
+    """How many records there were, and of what."""
+    number = results.data.records
+    return f"{number} record{'s' * (number != 1)} of {results.data.name}"
 
 
 def facts(rows: Iterable[tuple[str, str]], room: Room) -> str:

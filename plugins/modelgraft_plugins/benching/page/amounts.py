@@ -20,8 +20,8 @@ def plain_number(value: float) -> str:
 
 
 def times(value: float) -> str:
-    """A ratio: 0.52×, 1.05×, 12.4×."""
-    return f"{value:.{max(0, 3 - len(str(int(value))))}f}×" if value < 100 else f"{value:,.0f}×"
+    """A ratio: 0.520×, 1.05×, 12.4×."""
+    return f"{plain_number(value)}×"
 
 
 def per_cent(value: float) -> str:

@@ -42,7 +42,11 @@ def scatters(shown: Shown) -> str:
     """Time against size, and quality against time for every metric."""
     drawn = [_against_parameters(shown), *(_quality(shown, *key) for key in metrics(shown.cells))]
     figures = [draw(chart) for chart in drawn if chart.points]
-    return f"<div class='charts{' even' * (len(figures) in (2, 4))}'>{''.join(figures)}</div>" if figures else ""
+    return (
+        f"<div class='charts{' even' * (len(figures) in (2, 4))}{' alone' * (len(figures) == 1)}'>{''.join(figures)}</div>"
+        if figures
+        else ""
+    )
 
 
 def metrics(cells: Sequence[Cell]) -> list[tuple[str, str]]:

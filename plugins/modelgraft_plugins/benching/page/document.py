@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from modelgraft.commands import in_seconds, page_colours, write_value
 from modelgraft_plugins.benching.page import accounts, charts, marks, strips, tables
@@ -75,14 +75,12 @@ HEADS = {
 
 
 def _framed(results: Results, names: Names, sections: dict[str, str], room: Room, *, notes: Sequence[str]) -> str:
-    graphs = ", ".join(dict.fromkeys(cell.graph for cell in results.cells)) or "nothing"
+    graphs = ", ".join(dict.fromkeys(PurePath(cell.graph).stem for cell in results.cells)) or "nothing"
     filled = {id: body for id, body in sections.items() if body}
     remarks = accounts.warnings(results, room)
     parts = {
         "title": escape(cut(f"bench of {graphs}", room.letters)),
-        "facts": escape(
-            f"{results.surroundings.date} · {results.data.records} records of {cut(results.data.name, room.letters)} · {_counts(results)}"
-        ),
+        "facts": escape(f"{results.surroundings.date} · {cut(accounts.counted(results), room.letters)} · {_counts(results)}"),
         "found": "".join(f"<p class=found>{escape(text)}</p>" for text in _findings(results, names)),
         "notes": "".join(f"<p class=note>{escape(text)}</p>" for text in notes),
         "warnings": f"<aside id=warnings><h2>Warnings</h2>{remarks}</aside>" if remarks else "",

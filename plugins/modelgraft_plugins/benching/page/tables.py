@@ -115,7 +115,7 @@ def _columns(cells: Sequence[Cell], names: Names) -> Iterator[Column]:
     yield Column(head="most memory", of=lambda cell: _bytes(cell.memory.resident), told="resident, of a fresh process", figure="resident")
     yield Column(head="on devices", of=_on_devices, figure="device")
     yield Column(head="on wires", of=_on_wires, told="bytes of the mean record", figure="edges")
-    yield Column(head="from the cache", of=_cached, told="nodes that the cache spared, and in how many runs")
+    yield Column(head="from the cache", of=_cached, told="nodes that the cache spared")
     yield Column(head="failed records", of=_failed, told="counted, and in no figure")
 
 
@@ -227,7 +227,8 @@ def _on_wires(cell: Cell) -> Entry | None:
 def _cached(cell: Cell) -> Entry | None:
     if not cell.cached:
         return None
-    return Entry(text=", ".join(f"{node} {runs}×" for node, runs in cell.cached.items()))
+    told = ", ".join(f"{node} in {runs} run{'s' * (runs != 1)}" for node, runs in cell.cached.items())
+    return Entry(text=f"{len(cell.cached)} node{'s' * (len(cell.cached) != 1)}", told=told)
 
 
 def _failed(cell: Cell) -> Entry | None:
