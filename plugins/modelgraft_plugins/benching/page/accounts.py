@@ -10,8 +10,8 @@ from modelgraft.commands import in_bytes, in_seconds
 from modelgraft_plugins.benching.page.amounts import per_cent
 from modelgraft_plugins.benching.page.naming import Names
 from modelgraft_plugins.benching.page.thinning import Room, cut
+from modelgraft_plugins.benching.pruned import among, grouped, in_cells
 from modelgraft_plugins.benching.results import Cell, Reason, Results
-from modelgraft_plugins.benching.table import among, grouped
 
 
 def section(id: str, head: str, body: str) -> str:
@@ -30,7 +30,7 @@ def warnings(results: Results, room: Room) -> str:
         first, texts, count = found.get(sentence := re.sub(r"\d[\d,.]*", "0", text), (text, set(), 0))
         found[sentence] = (first, texts | {text}, count + bool(cell))
     lines = (
-        escape(cut(first, room.letters)) + _small(_alike(len(texts)), _cells(count) if count else "")
+        escape(cut(first, room.letters)) + _small(_alike(len(texts)), in_cells(count) if count else "")
         for first, texts, count in found.values()
     )
     return _list(lines, room)
@@ -47,7 +47,7 @@ def _alike(texts: int) -> str:
 
 def reasons(cells: Sequence[Cell], names: Names, room: Room) -> str:
     """Why cells do not fit or failed, grouped as on the terminal, each with what its cells have in common."""
-    return _list((_group(*group, cells, names, room) for group in grouped(cells)), room, kind="groups")
+    return _list((_group(one, count, group, cells, names, room) for one, count, group in grouped(cells)), room, kind="groups")
 
 
 def _group(reason: Reason, texts: int, group: Sequence[Cell], cells: Sequence[Cell], names: Names, room: Room) -> str:
@@ -58,7 +58,7 @@ def _group(reason: Reason, texts: int, group: Sequence[Cell], cells: Sequence[Ce
     more = f" and {len(group) - room.groups} more" if len(group) > room.groups else ""
     common = f": {among(group, cells)}" if len(cells) > 1 else ""
     lines = "".join(f"<br><span class=hint>{line}</span>" for line in hints)
-    return f"{head}{lines}<details><summary>{_cells(len(group))}{escape(cut(common, room.letters))}</summary>{listed}{more}</details>"
+    return f"{head}{lines}<details><summary>{in_cells(len(group))}{escape(cut(common, room.letters))}</summary>{listed}{more}</details>"
 
 
 def failures(results: Results, names: Names, room: Room) -> str:
@@ -83,7 +83,7 @@ def untaken(cells: Sequence[Cell], room: Room) -> str:
         for figure, why in cell.untaken.items():
             found[figure, why] = found.get((figure, why), 0) + 1
     return _list(
-        (f"<b>{escape(figure)}</b>: {escape(cut(why, room.letters))} {_small(_cells(count))}" for (figure, why), count in found.items()),
+        (f"<b>{escape(figure)}</b>: {escape(cut(why, room.letters))} {_small(in_cells(count))}" for (figure, why), count in found.items()),
         room,
     )
 
@@ -136,10 +136,6 @@ def facts(rows: Iterable[tuple[str, str]], room: Room) -> str:
 
 def _said(*rows: tuple[str, str]) -> list[tuple[str, str]]:
     return [row for row in rows if row[1]]
-
-
-def _cells(count: int) -> str:
-    return f"{count} cell{'s' * (count != 1)}"
 
 
 def _list(lines: Iterable[str], room: Room, *, kind: str = "") -> str:
