@@ -15,7 +15,7 @@ from modelgraft_plugins.benching.keys import digest_of_plan, key_of
 from modelgraft_plugins.benching.naming import settings_for
 from modelgraft_plugins.benching.results import Cell, Memory, NodeCost, Reason
 from modelgraft_plugins.benching.sweeps import NUMBERS, PLACING, Combination, Sweep, combinations
-from modelgraft_plugins.benching.words import counts
+from modelgraft_plugins.benching.words import Text, counts, word_of
 
 if TYPE_CHECKING:
     from modelgraft import Graph
@@ -71,16 +71,20 @@ def check_cells(sweep: Sweep, registry: Registry, *, offline: bool, tell: Callab
 
 def _read(name: str, sweep: Sweep, registry: Registry) -> Graph:
     """A graph as far as a sweep must know it, to find what its names mean. Raises GraphError when it cannot be read."""
-    allow = (*sweep.allow, "unused")
+    allow, plain = (*sweep.allow, "unused"), _words(sweep.settings)
     try:
-        return modelgraft.load(name, params=sweep.settings, registry=registry, allow=allow)
+        return modelgraft.load(name, params=plain, registry=registry, allow=allow)
     except GraphError:
         given = {key: value for axis in sweep.axes for key, value in axis.points[0].sets.items() if key not in PLACING}
         try:  # a param that has no default may be what is swept
-            return modelgraft.load(name, params={**sweep.settings, **given}, registry=registry, allow=allow)
+            return modelgraft.load(name, params={**plain, **_words(given)}, registry=registry, allow=allow)
         except GraphError:
             pass
         raise
+
+
+def _words(sets: Mapping[str, Any]) -> dict[str, Any]:  # Any: words, or values of a file
+    return {key: word_of(value) if isinstance(value, Text) else value for key, value in sets.items()}
 
 
 def _refuse_unknown(every: Sequence[Combination], graphs: Mapping[str, Graph], sweep: Sweep) -> None:
@@ -110,10 +114,9 @@ def _blank(id: str, found: Combination, sweep: Sweep) -> WantedCell:
 def _set(cell: WantedCell, found: Combination, sweep: Sweep, graph: Graph) -> WantedCell:
     """The cell with what its values mean in its graph. Raises InputError for a name that means nothing there."""
     keys = settings_for(_given(found), sweep.settings, graph)
-    placing: dict[str, Any] = {
-        name: int(keys[name]) if name in NUMBERS else keys[name] for name in PLACING if name in keys
-    }  # Any: of each field
-    settings = {**sweep.settings, **{key: value for key, value in keys.items() if key not in PLACING}}
+    own = {name: value for name, value in keys.items() if name in PLACING and name not in sweep.settings}
+    placing: dict[str, Any] = {name: _placed(name, value) for name, value in own.items()}  # Any: of each field
+    settings = {key: value for key, value in keys.items() if key not in own}
     cell = replace(cell, settings=settings, **placing)
     command = command_for(cell, sweep)
     return replace(cell, command=command, planned=replace(cell.planned, command=command))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from modelgraft.commands import GRAPH_PREFIX, NODE_KEYS, SECTIONS
 from modelgraft.plugin import InputError, choices, nearest
 from modelgraft_plugins.benching.sweeps import PLACING
+from modelgraft_plugins.benching.words import Text, word_of
 
 if TYPE_CHECKING:
     from modelgraft import Graph
@@ -46,20 +47,36 @@ def key_of(name: str, value: Any, graph: Graph) -> str:  # Any: a word, or a val
 def settings_for(
     sets: Iterable[tuple[str, Any]], settings: Mapping[str, Any], graph: Graph
 ) -> dict[str, Any]:  # Any: words, or values of a file
-    """The keys that a cell sets in a graph, with their values.
+    """The keys that a cell sets in a graph, with their values as `modelgraft.load` and PLACING take them.
 
-    settings  what holds for all cells
+    settings  what holds for all cells: params and dotted keys
 
     Raises InputError for a name that means nothing, and for a key that is set twice.
     """
-    found: dict[str, Any] = {}
+    found = {key: as_word(key, value, graph) for key, value in settings.items()}
     named = dict.fromkeys(settings, "for all cells")
     for name, value in sets:
         key = key_of(name, value, graph)
         if key in named:
             raise InputError(f"the sweep sets {key} twice: {named[key]}, and by '{name}'; keep one of the two")
-        found[key], named[key] = value, f"by '{name}'"
+        found[key], named[key] = as_word(key, value, graph), f"by '{name}'"
     return found
+
+
+def as_word(key: str, value: Any, graph: Graph) -> Any:  # Any: a word, or a value of a file
+    """A value as `modelgraft.load` is given it: a text of a file in quotes where it would be read as something else."""
+    if not isinstance(value, Text) or key in PLACING:
+        return value
+    return str(value) if key in graph.params and _is_text(key, graph) else word_of(value)
+
+
+def _is_text(param: str, graph: Graph) -> bool:
+    """Whether a param takes texts alone, so that whatever is typed is one."""
+    document = graph.spec.document
+    forms = document.root.plain().get("params") if document is not None else None
+    form = forms.get(param) if isinstance(forms, dict) else None
+    kind = form.get("type") if isinstance(form, dict) else None
+    return kind == "text" if kind is not None else isinstance(graph.params[param].default, str)
 
 
 def _nodes(graph: Graph) -> Mapping[str, Mapping[str, Any]]:  # Any: values of a document

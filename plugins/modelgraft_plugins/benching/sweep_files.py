@@ -27,7 +27,7 @@ from modelgraft.commands import GRAPH_PREFIX, Collector, DocumentError, Item, de
 from modelgraft.plugin import choices, nearest
 from modelgraft_plugins.benching.asking import METHOD, OPTIONS, method_of
 from modelgraft_plugins.benching.sweeps import Axis, Point, Sweep, simple_axis
-from modelgraft_plugins.benching.words import value_named, word_of
+from modelgraft_plugins.benching.words import Text, value_named
 
 T = TypeVar("T")
 
@@ -137,10 +137,8 @@ class _SweepFile:
         return f"{prefix}{self._beside(file)}{mark}{part}" if name.startswith(("./", "../")) else text
 
     def _value(self, item: Item) -> Any:  # Any: what YAML holds
-        """A value as `--set` takes it: texts as words, mappings and lists with the texts within as they are."""
-        if isinstance(item.value, str):
-            return word_of(self._seen(item.value))
-        return item.plain()
+        """A value as YAML has it; a text is marked as one."""
+        return Text(self._seen(item.value)) if isinstance(item.value, str) else item.plain()
 
     def _mapping(self, item: Item | None, what: str) -> dict[str, Item]:
         if item is None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from modelgraft.plugin import InputError
 from modelgraft_plugins.benching.results import Method, Value
-from modelgraft_plugins.benching.words import counts
+from modelgraft_plugins.benching.words import Text, counts, value_named, word_of
 
 PLACING = ("backend", "precision", "device", "threads", "batch")  # axes of how a graph is run; every other changes the graph
 NUMBERS = frozenset({"threads", "batch"})
@@ -79,11 +79,15 @@ def combinations(sweep: Sweep) -> Iterator[Combination]:
 
 def simple_axis(name: str, values: Sequence[Any], place: str = "") -> Axis:  # Any: words, or values of a file
     """An axis whose values are those of one thing. Raises ValueError for a number of threads or records that is none."""
-    from modelgraft_plugins.benching.words import value_named
-
     given = counts(values) if name in NUMBERS else values
-    points = [Point(value_named(value) if isinstance(value, str) else value, {name: value}) for value in given]
+    points = [Point(_label(value), {name: value}) for value in given]
     return Axis(name, tuple(points), place)
+
+
+def _label(value: Any) -> Value:  # Any: a word, or a value of a file
+    if isinstance(value, Text):
+        return str(value)
+    return value_named(value) if isinstance(value, str) else value_named(word_of(value))
 
 
 def ordered(axes: Sequence[Axis]) -> tuple[Axis, ...]:

@@ -15,6 +15,12 @@ PAIRS = {"[": "]", "{": "}", "(": ")"}
 SECONDS = {"ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
+class Text(str):
+    """A text of a file, which is itself whatever it looks like: of the command line `5` is a number, of a file "5" is none."""
+
+    __slots__ = ()
+
+
 def listed(text: str) -> list[str]:
     """Cut `a,b,c` at its commas; those within brackets and quotes stay. Raises ValueError for one that holds nothing."""
     parts, depth, quote = [""], list[str](), ""
