@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,25 @@ def test_a_record_that_fails_is_one_record(tmp_path, monkeypatch):
     assert "no luck" in found["picky"].failures[0].text
     assert found["picky"].agreement == 1.0
     assert len(found["picky"].samples) == len(found["plain"].samples) == 2
+
+
+@pytest.mark.slow
+def test_what_is_shared_is_computed_outside_of_what_is_timed(tmp_path, monkeypatch):
+    """The node in front gives its results to both cells; a record that fails in it is one record of each."""
+    graph = odd_plugin.install(tmp_path, monkeypatch)
+    monkeypatch.syspath_prepend(tmp_path)  # what cells share is found by this process
+    cells = [wanted("plain", graph), replace(wanted("print", graph, do="print"), batch=2)]
+    found = run(cells, ["a", "b", "c"], share_upstream=True)
+    for cell in found.values():
+        assert cell.shared == ("first",)
+        assert set(cell.shares.nodes) == {"act"}
+        assert set(cell.edges) == {"first.text -> act.text"}
+        assert cell.agreement == 1.0
+    failing = {"nodes.first.with.do": "raise", "nodes.first.with.when": "b"}
+    cells = [replace(cell, settings={**cell.settings, **failing}) for cell in cells]
+    found = run(cells, ["a", "b", "c"], share_upstream=True)
+    assert [[failure.record for failure in cell.failures] for cell in found.values()] == [[1], [1]]
+    assert "node 'first'" in found["plain"].failures[0].text
 
 
 @pytest.mark.slow

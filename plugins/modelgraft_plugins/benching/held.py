@@ -10,13 +10,13 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import modelgraft as mg
-from modelgraft.commands import at_command_line, for_command, size_bytes
+from modelgraft.commands import for_command, size_bytes
 from modelgraft.plugin import hookimpl
+from modelgraft_plugins.benching.opened import Giver, Opened, open_graph
 from modelgraft_plugins.benching.outcomes import Outcomes, told_error
 from modelgraft_plugins.benching.starting import peaks
 
@@ -62,50 +62,35 @@ def _unpacked(found: dict[str, Any]) -> Any:
     return base64.b64decode(found[BYTES]) if found.keys() == {BYTES} else found
 
 
-@dataclass(slots=True)
-class _Open:
-    """A pipeline in this process.
-
-    wanted   the outputs that are asked for;  counting  those that tell how many tokens were written, by the node that writes
-    """
-
-    pipeline: mg.Pipeline
-    wanted: list[str]
-    counting: dict[str, str] = field(default_factory=dict)
-
-    def inputs(self, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """The inputs of a run: of one record its values, of more lists of them."""
-        names = [name for name in self.pipeline.plan.graph.inputs if any(name in record for record in records)]
-        if len(records) == 1:
-            return {name: records[0][name] for name in names}
-        return {name: [record.get(name) for record in records] for name in names}
-
-    def alone(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """What the graph takes of a record."""
-        return {name: value for name, value in record.items() if name in self.pipeline.plan.graph.inputs}
-
-
 class Held:
     """What this process holds, by the id of the cell."""
 
     def __init__(self, records: Path) -> None:
         self._records = Records(records)
-        self._open: dict[str, _Open] = {}
+        self._open: dict[str, Opened] = {}
+        self._givers: dict[str, Giver] = {}
 
     def does(self) -> dict[str, Callable[..., Any]]:
         """What it can be asked."""
         return {"open": self.open, "close": self.close, "run": self.run, "look": self.look, "answer": self.answer, "peaks": peaks}
 
-    def open(
-        self, *, cell: str, graph: str, params: Mapping[str, Any], allow: Sequence[str], opening: Mapping[str, Any], outputs: Any
-    ) -> Any:
-        """Open a graph; nothing of it is loaded yet."""
+    def open(self, *, cell: str, outputs: Sequence[str] | None, upstream: Mapping[str, Any] | None = None, **facts: Any) -> None:
+        """Open a graph, of which `facts` are those that `open_graph` takes; nothing of it is loaded yet.
+
+        upstream  what it shares with others: the `nodes`, the `ports` that they give, and the `facts` of the graph that gives them
+        """
         self.close(cell=cell)
         warnings.simplefilter("ignore", mg.ModelgraftWarning)  # they are gathered with the results
-        loaded = mg.load(graph, params=params, allow=allow)
-        with at_command_line():
-            pipeline = mg.open(loaded, **_heeded(loaded, opening))
-        self._open[cell] = _Open(pipeline, list(outputs or pipeline.plan.wanted))
+        pipeline = open_graph(facts) if upstream is None else open_graph(facts, given=upstream["nodes"], wanted=outputs)
+        giver = None if upstream is None else self._giver(upstream)
+        self._open[cell] = Opened(pipeline, list(outputs or pipeline.plan.wanted), giver=giver)
+
+    def _giver(self, upstream: Mapping[str, Any]) -> Giver:
+        """What gives shared nodes: one for all cells of this process that share them."""
+        key = json.dumps(upstream, sort_keys=True)
+        if key not in self._givers:
+            self._givers[key] = Giver(open_graph(upstream["facts"], wanted=upstream["ports"]), upstream["ports"])
+        return self._givers[key]
 
     def close(self, *, cell: str) -> None:
         """Free a pipeline; one that is not there is none to free."""
@@ -122,7 +107,7 @@ class Held:
         when the first piece came and when the node was done.
         """
         held = self._open[cell]
-        inputs = held.inputs(self._records.at(records))
+        inputs = held.inputs(records, self._records.at(records))
         with held.pipeline.without_cache():
             return _streamed(held, inputs, writes) if writes else _timed(held, inputs)
 
@@ -133,7 +118,7 @@ class Held:
         """
         held, outcomes = self._open[cell], Outcomes(Path(folder))
         failed, tokens = list[Any](), dict[str, int]()
-        rows = [held.alone(record) for record in self._records.at(records)]
+        rows = [held.alone(place, record) for place, record in zip(records, self._records.at(records), strict=True)]
         start = time.perf_counter()
         with held.pipeline.without_cache():
             results = list(held.pipeline.map(rows, batch_size=len(rows), outputs=[*held.wanted, *held.counting.values()]))
@@ -155,7 +140,7 @@ class Held:
         run was spared), `held` (bytes of weights by device), `media` (the inputs that are pictures) and `warnings`.
         """
         held = self._open[cell]
-        inputs = held.inputs(self._records.at(records))
+        inputs = held.inputs(records, self._records.at(records))
         edges, writers = _watched(held.pipeline, inputs, held.wanted)
         edges = {wire: size // len(records) for wire, size in edges.items()}
         again = held.pipeline.run(outputs=held.wanted, **inputs)
@@ -169,7 +154,7 @@ class Held:
             "media": [name for name, item in held.pipeline.plan.graph.inputs.items() if str(item.port) in MEDIA],
         }  # fmt: skip
 
-    def _countable(self, held: _Open, writes: str, inputs: Mapping[str, Any]) -> dict[str, str]:
+    def _countable(self, held: Opened, writes: str, inputs: Mapping[str, Any]) -> dict[str, str]:
         """The port that gives the tokens of the node that writes, where it has one."""
         port = f"{writes}.ids"
         if not writes or port in held.wanted:
@@ -181,22 +166,10 @@ class Held:
         return {writes: port}
 
 
-def _heeded(graph: mg.Graph, opening: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of opening, without threads where no backend gives nodes their own: those of the process are what it has."""
-    options = {name: value for name, value in opening.items() if value is not None}
-    if "threads" in options:
-        placing = {name: options[name] for name in ("backend", "device", "precision") if name in options}
-        cards = graph.spec.registry.backends
-        used = {step.backend for step in mg.plan(graph, **placing).steps}
-        if not any(name in cards and "threads" in cards[name].heeds for name in used):
-            del options["threads"]
-    return options
-
-
 # -- by the clock -------------------------------------------------------------------------------------------------------
 
 
-def _timed(held: _Open, inputs: Mapping[str, Any]) -> dict[str, Any]:
+def _timed(held: Opened, inputs: Mapping[str, Any]) -> dict[str, Any]:
     cpu, start = time.process_time(), time.perf_counter()
     result = held.pipeline.run(outputs=held.wanted, **inputs)
     end = time.perf_counter()
@@ -208,7 +181,7 @@ def _clocked(result: mg.Result, start: float, end: float, cpu: float) -> dict[st
     return {"wall": end - start, "cpu": cpu, "spans": spans}
 
 
-def _streamed(held: _Open, inputs: Mapping[str, Any], writes: str) -> dict[str, Any]:
+def _streamed(held: Opened, inputs: Mapping[str, Any], writes: str) -> dict[str, Any]:
     cpu, start, began = time.process_time(), time.perf_counter(), time.time()
     first = done = None
     pieces = 0
@@ -249,22 +222,29 @@ class _Sizes:
 def _watched(pipeline: mg.Pipeline, inputs: Mapping[str, Any], wanted: list[str]) -> tuple[dict[str, int], set[str]]:
     """Bytes by wire of a run, and the nodes that wrote text in it."""
     sizes, manager = _Sizes(), pipeline.plan.graph.graph.registry.manager
-    read = [f"inputs.{name}" for name in sorted({name for step in pipeline.plan.steps for name in step.reads})]
+    given = {name: value for name, value in inputs.items() if "." in name}  # of nodes that are shared
+    read = [f"inputs.{name}" for name in sorted({name for step in pipeline.plan.steps for name in step.reads} - given.keys())]
     manager.register(sizes)
     try:
         with pipeline.stream(outputs=[*wanted, *read], **inputs) as events:  # an input as it was read: a picture, not the name of its file
             writers = {event.node for event in events if event.kind == "token"}
-            given = events.result
+            values = {f"inputs.{name}": value for name, value in given.items()} | dict(events.result)
     finally:
         manager.unregister(sizes)
-    sizes.by_port |= {name: size for name in read if (size := size_bytes(given[name])) is not None}
+    sizes.by_port |= {name: size for name, value in values.items() if (size := size_bytes(value)) is not None}
     wires = [
         (str(ref), f"{step.node.name}.{port}")
         for step in pipeline.plan.steps
         for port, refs in step.node.wired.items()
         for ref in refs
     ]  # fmt: skip
-    return {f"{giver} -> {taker}": sizes.by_port[giver] for giver, taker in wires if giver in sizes.by_port}, writers
+    return {f"{_shown(giver)} -> {taker}": sizes.by_port[giver] for giver, taker in wires if giver in sizes.by_port}, writers
+
+
+def _shown(giver: str) -> str:
+    """The giving end of a wire: what a shared node gives is called as in the whole graph."""
+    name = giver.removeprefix("inputs.")
+    return name if "." in name else giver
 
 
 def told_errors(error: BaseException) -> list[dict[str, str]]:

@@ -169,10 +169,14 @@ class Hosts:
 
     most_bytes  that weights may take in all hosts together, as far as they are measured: beyond it, cells that were asked least
                 recently are closed, and opened anew when it is their turn
+    shared      by cell: what it is given instead of computing it, as `held.Held.open` takes it
     """
 
-    def __init__(self, records: Path, *, timeout_s: float, most_bytes: int, start: Start = Host) -> None:
+    def __init__(
+        self, records: Path, *, timeout_s: float, most_bytes: int, start: Start = Host, shared: Mapping[str, Any] | None = None
+    ) -> None:
         self._records, self._timeout_s, self._most, self._start = records, timeout_s, most_bytes, start
+        self._shared = shared or {}
         self._running: dict[int | None, Host] = {}
         self._sizes: dict[str, int] = {}
         self._asked: OrderedDict[str, int | None] = OrderedDict()  # the cells that are open, with their host
@@ -224,7 +228,8 @@ class Hosts:
     def _open(self, cell: WantedCell, host: Host) -> None:
         self._make_room(self._sizes.get(cell.id, 0), but=cell.id)
         self.reopened += cell.id in self._sizes
-        host.ask("open", **opening_of(cell))
+        shared = {"upstream": self._shared[cell.id]} if cell.id in self._shared else {}
+        host.ask("open", **opening_of(cell), **shared)
         self._asked[cell.id] = cell.threads
 
     def _make_room(self, size: int, *, but: str) -> None:

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from modelgraft_plugins.benching.cells import WantedCell
-from modelgraft_plugins.benching.hosts import Host, Hosts, Start
+from modelgraft_plugins.benching.hosts import Host, Hosts, Start, opening_of
 from modelgraft_plugins.benching.measuring_answers import answer
 from modelgraft_plugins.benching.measuring_figures import ratio_to, with_figures
 from modelgraft_plugins.benching.measuring_records import Walk, walk_of
@@ -79,15 +79,55 @@ def measure(
         folder = Path(name)
         write_records(records, folder / RECORDS)
         most = int(free_memory() * PART_OF_MEMORY)
-        with Hosts(folder / RECORDS, timeout_s=timeout_s, most_bytes=most, start=start) as hosts:
+        sharing = Sharing.of(cells) if method.share_upstream else Sharing()
+        with Hosts(folder / RECORDS, timeout_s=timeout_s, most_bytes=most, start=start, shared=sharing.by_cell) as hosts:
             bench = Bench(folder, len(records), method, hosts, Telling(tell), done, judge)
-            bench.under = _taken_up(cells, kept or {})
+            bench.under = [sharing.noted(one) for one in _taken_up(cells, kept or {})]
             try:
-                return _measured(bench, partial(_start_fresh, bench, timeout_s=timeout_s, start=start))
+                found = _measured(bench, partial(_start_fresh, bench, timeout_s=timeout_s, start=start))
+                return replace(found, warnings=(*found.warnings, *sharing.warnings()))
             except BaseException:  # a stop, or a budget that is too small: nothing that was measured is lost
                 for one in bench.alive():
                     done(one.unfinished())
                 raise
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """What cells are given instead of computing it.
+
+    by_cell  as a host takes it;  why  by graph, why its cells share nothing
+    """
+
+    by_cell: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    why: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, cells: Sequence[WantedCell]) -> Sharing:
+        """Find it, graph by graph, without loading anything."""
+        from modelgraft_plugins.benching.upstream import upstream_of
+
+        by_cell, why = dict[str, Mapping[str, Any]](), dict[str, str]()
+        for graph in dict.fromkeys(cell.graph for cell in cells):
+            mine = [cell for cell in cells if cell.graph == graph]
+            found = upstream_of(mine)
+            if not found.nodes:
+                why[graph] = found.why
+                continue
+            facts = {name: value for name, value in opening_of(mine[0]).items() if name in ("graph", "params", "allow", "opening")}
+            shared = {"nodes": list(found.nodes), "ports": list(found.ports), "facts": facts}
+            by_cell |= {cell.id: shared for cell in mine}
+        return cls(by_cell, why)
+
+    def noted(self, one: Under) -> Under:
+        """The cell, with the names of the nodes that it is given."""
+        if one.id in self.by_cell:
+            one.found = replace(one.found, shared=tuple(self.by_cell[one.id]["nodes"]))
+        return one
+
+    def warnings(self) -> list[str]:
+        """What is shared by nobody, and why."""
+        return [f"{graph}: no node is shared: {why}" for graph, why in self.why.items()]
 
 
 def _taken_up(cells: Sequence[WantedCell], kept: Mapping[str, Cell]) -> list[Under]:
