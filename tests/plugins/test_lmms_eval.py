@@ -77,8 +77,9 @@ def test_texts_are_judged_as_the_language_model_judges_them(package, llava):
             ].tolist()
             for name, prompt, some in (("landscape", "a photo of", texts[0]), ("grey", "the", texts[1]))
         ]
-    assert [[likely for likely, _ in row] for row in found] == [pytest.approx(row, abs=1e-4) for row in alone]
-    assert [[greedy for _, greedy in row] for row in found] == [[False, False], [False]]
+    assert [[likely.total for likely in row] for row in found] == [pytest.approx(row, abs=1e-4) for row in alone]
+    assert [[(likely.tokens > 0, likely.is_greedy) for likely in row] for row in found] == [[(True, False)] * 2, [(True, False)]]
+    assert found[0][1].tokens > found[0][0].tokens
 
 
 @pytest.mark.parametrize(

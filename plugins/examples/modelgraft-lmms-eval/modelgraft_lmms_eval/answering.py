@@ -36,6 +36,19 @@ class Said:
     tokens: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Likely:
+    """How likely a text is behind a question.
+
+    total      its log-probability;  tokens  how many it is made of
+    is_greedy  whether greedy writing gives it
+    """
+
+    total: float
+    tokens: int
+    is_greedy: bool
+
+
 class Answering:
     """A graph, checked, joined with questions, and opened with what each task wants of it."""
 
@@ -90,21 +103,23 @@ class Answering:
                 said.append(Said(text, None if ids is None else int((ids >= 0).sum())))
         return said
 
-    def judge(self, questions: Sequence[Question], texts: Sequence[Sequence[str]], *, task: str) -> list[list[tuple[float, bool]]]:
-        """How likely each of some texts is behind each question: its log-probability, and whether it is what greedy writing gives.
+    def judge(self, questions: Sequence[Question], texts: Sequence[Sequence[str]], *, task: str) -> list[list[Likely]]:
+        """How likely each of some texts is behind each question.
 
         Raises as `answer` does, and InputError for a graph that has no language model to ask.
         """
         self._look(questions, task)
-        params = {**self.params, **judging(self.solved)}
-        found: list[list[tuple[float, bool]]] = []
-        with self._open(params) as pipeline:
-            for result, some in zip(self._results(pipeline, questions, ["likelihoods", "greedy"], texts), texts, strict=True):
+        asking = judging(self.solved)
+        ids = f"{asking['outputs.likelihoods'].rpartition('.')[0]}.continuation_ids"
+        found: list[list[Likely]] = []
+        with self._open({**self.params, **asking}) as pipeline:
+            for result, some in zip(self._results(pipeline, questions, ["likelihoods", "greedy", ids], texts), texts, strict=True):
                 if result is None:
-                    found.append([(float("-inf"), False)] * len(some))
+                    found.append([Likely(float("-inf"), 1, is_greedy=False)] * len(some))
                     continue
-                likely, greedy = result["likelihoods"].flatten().tolist(), result["greedy"].flatten().tolist()
-                found.append(list(zip(likely[: len(some)], greedy[: len(some)], strict=True)))
+                figures = (result["likelihoods"].flatten(), (result[ids] >= 0).sum(-1).flatten(), result["greedy"].flatten())
+                rows = list(zip(*(figure.tolist() for figure in figures), strict=True))  # a record of few texts is filled up
+                found.append([Likely(*row) for row in rows[: len(some)]])
         return found
 
     @contextmanager

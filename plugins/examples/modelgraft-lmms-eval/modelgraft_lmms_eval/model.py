@@ -14,7 +14,7 @@ from lmms_eval.protocol import ChatMessages
 from loguru import logger
 
 import modelgraft as mg
-from modelgraft_lmms_eval.answering import OPENING, Answering, Question
+from modelgraft_lmms_eval.answering import OPENING, Answering, Likely, Question
 from modelgraft_lmms_eval.fitting import Message
 
 
@@ -88,6 +88,20 @@ class _Graph(lmms):  # type: ignore[misc]  # lmms-eval is not typed
         return [found[number] for number in range(len(asked))]
 
 
+class Judged(GenerationResult):  # type: ignore[misc]  # lmms-eval is not typed
+    """The mean loss of a text over its tokens, and whether greedy writing gives it: a pair, as every model of lmms-eval gives it.
+
+    Its interface asks for a log-probability, but its models give the loss, and its tasks take the least. Its version 0.7.3 makes a
+    string of every result that is neither text nor a GenerationResult, and cannot unpack that again.
+    """
+
+    def __init__(self, likely: Likely) -> None:
+        super().__init__(text=(-likely.total / likely.tokens, likely.is_greedy))
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.text)
+
+
 class Modelgraft(_Graph):
     """A graph behind `--model modelgraft`: questions as messages."""
 
@@ -121,7 +135,7 @@ class SimpleModelgraft(_Graph):
 
         return self._generate(requests, read)
 
-    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
+    def loglikelihood(self, requests: list[Instance]) -> list[Judged]:
         """Judge all requests: (context, continuation, doc_to_visual, doc_id, task, split) each. Those of one question are read together."""
         asked: dict[tuple[Any, ...], list[tuple[int, str]]] = {}
         questions: dict[tuple[Any, ...], Question] = {}
@@ -133,7 +147,7 @@ class SimpleModelgraft(_Graph):
             key = (task, split, doc, context)
             questions.setdefault(key, self._question(context, doc_to_visual, doc, task, split))
             asked.setdefault(key, []).append((number, text))
-        found: dict[int, tuple[float, bool]] = {}
+        found: dict[int, Judged] = {}
         for task, some in groupby(sorted(asked, key=lambda key: key[0]), key=lambda key: key[0]):
             keys = list(some)
             with plainly():
@@ -141,7 +155,7 @@ class SimpleModelgraft(_Graph):
                     [questions[key] for key in keys], [[text for _, text in asked[key]] for key in keys], task=task
                 )
             for key, figures in zip(keys, judged, strict=True):
-                found |= {number: figure for (number, _), figure in zip(asked[key], figures, strict=True)}
+                found |= {number: Judged(figure) for (number, _), figure in zip(asked[key], figures, strict=True)}
         return [found[number] for number in range(len(requests))]
 
     def _question(self, context: str, doc_to_visual: Any, doc: int, task: str, split: str) -> Question:
