@@ -213,12 +213,14 @@ def test_lmms_eval_and_our_own_eval_agree_on_the_same_records(table, mode, tmp_p
     task, metric, flags = MODES[mode]
     graph = EXAMPLE / "graphs" / "ask.yaml"
     theirs = tmp_path / "theirs"
-    run(
+    said = run(
         [f"{ENVIRONMENT}/bin/python", "-m", "lmms_eval", "--model", "modelgraft", "--model_args", f"graph={graph}", "--tasks", task,
          "--include_path", str(EXAMPLE / "tasks"), "--batch_size", "4", "--output_path", str(theirs), "--log_samples", *flags],
         cwd=table.parent,
     )  # fmt: skip
-    results = json.loads(next(theirs.rglob("*_results.json")).read_text())
+    written = [*theirs.rglob("*_results.json")]
+    assert written, said  # lmms-eval ends with 0 where it failed
+    results = json.loads(written[0].read_text())
     ours = tmp_path / "ours"
     settings = ["--set", "nodes.sentence.with.max_new_tokens=16"] if mode == "generate" else []
     run(
@@ -232,7 +234,9 @@ def test_lmms_eval_and_our_own_eval_agree_on_the_same_records(table, mode, tmp_p
     assert report["scores"][0]["n"] == RECORDS
 
 
-def run(words: list[str], *, cwd: Path) -> None:
-    """Run a command offline, with what it said where it fails."""
+def run(words: list[str], *, cwd: Path) -> str:
+    """Run a command offline; gives the end of what it said."""
     found = subprocess.run(words, cwd=cwd, env={**os.environ, **OFFLINE}, capture_output=True, text=True, check=False, timeout=540)
-    assert found.returncode == 0, found.stdout[-3000:] + found.stderr[-6000:]
+    said = found.stdout[-3000:] + found.stderr[-6000:]
+    assert found.returncode == 0, said
+    return said
