@@ -27,6 +27,7 @@ class Wishes:
     compare: Path | None = None
     fail_over: float | None = None
     choose: str | None = None
+    choose_out: Path | None = None
     is_resumed: bool = False
     is_check: bool = False
     is_json: bool = False

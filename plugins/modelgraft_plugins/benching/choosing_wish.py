@@ -14,11 +14,15 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from modelgraft.commands import in_bytes, in_seconds
 from modelgraft.plugin import InputError, choices, nearest
 from modelgraft_plugins.benching.results import Cell, Spread
+
+if TYPE_CHECKING:
+    from modelgraft_plugins.benching.asking import Wishes
+    from modelgraft_plugins.benching.sweeps import Sweep
 
 Kind = Literal["time", "size", "part", "score"]
 
@@ -188,9 +192,25 @@ def read_wish(text: str, *, metrics: Collection[str] = ()) -> Wish:
     return Wish(conditions, aimed, is_least)
 
 
+def wish_of(sweep: Sweep, wishes: Wishes) -> Wish:
+    """What is to be chosen by. Raises InputError for conditions that mean nothing, and for what cannot be done beside a choice."""
+    wish = read_wish(wishes.choose or "", metrics=[word.partition(":")[0] for word in sweep.metrics])
+    if len(sweep.graphs) > 1:
+        raise InputError(f"--choose is for one graph, found {len(sweep.graphs)}: choose for each by itself")
+    swept = [axis.name for axis in sweep.axes if len(axis.points) > 1]
+    if swept:
+        raise InputError(f"--choose takes the graph as it stands, and {', '.join(swept)} has several values: keep one of each")
+    placed = [axis.name for axis in sweep.axes if axis.name in ("backend", "precision")]
+    if placed:
+        raise InputError(f"--choose decides {' and '.join(placed)} for each node: leave --{placed[0]} out")
+    if wishes.is_resumed:
+        raise InputError("--choose measures what the figures before ask for, so that none can be kept: leave --resume out")
+    return wish
+
+
 def _metric(name: str) -> Figure:
     def taken(cell: Cell) -> float | None:
-        return next((quality.value for quality in cell.quality if quality.metric == name), None)
+        return next((one.value for one in cell.quality if name in (one.metric, one.metric.rpartition("/")[2])), None)
 
     return Figure(name, "score", "a metric", taken, is_less=None, is_lasting=True)
 

@@ -27,6 +27,7 @@ GRAPHS = "YAML files or names of shipped graphs; or one sweep file, whose first 
 SWEEP = "Vary a param, a node (eye=a,b), a setting of one (eye.rank=4,8), or any value by its key. Repeat for a matrix."
 METRIC = "Score the answers: wer, or wer:prediction=text,references=transcript. Repeat for several."
 CHOOSE = "Measure each node on every backend, and write the fastest that keeps to this into the graph: 'p50 < 300ms, parity > 0.99'."
+CHOOSE_OUT = "Write the graph with what was chosen here, not into its own file."
 OPTIONS = ("max_memory", "fallback", "seed", "init")  # of opening, which hold for every cell
 
 
@@ -60,6 +61,7 @@ def bench(  # noqa: PLR0913, PLR0917 typer makes an option of each argument
     compare: Annotated[Path | None, typer.Option("--compare", metavar="OLD.json", help="Say what moved since.")] = None,
     fail_over: Annotated[str | None, typer.Option("--fail-over", metavar="P", help="Exit 1 where a cell became 5% worse.")] = None,
     choose: Annotated[str | None, typer.Option("--choose", metavar="CONDITIONS", help=CHOOSE)] = None,
+    choose_out: Annotated[Path | None, typer.Option("--choose-out", metavar="FILE.yaml", parser=out_file, help=CHOOSE_OUT)] = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of the results, and measure nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -98,6 +100,7 @@ def bench(  # noqa: PLR0913, PLR0917 typer makes an option of each argument
         compare=compare,
         fail_over=None if fail_over is None else as_usage(words.part)(fail_over),
         choose=choose,
+        choose_out=choose_out,
         is_resumed=resume,
         is_check=check_only,
         is_json=as_json,

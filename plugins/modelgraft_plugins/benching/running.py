@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from modelgraft.commands import check_writable, refuse_to_replace
 from modelgraft.plugin import InputError
 from modelgraft_plugins.benching.checking import Checked, check_cells
+from modelgraft_plugins.benching.choosing_wish import wish_of
 from modelgraft_plugins.benching.comparing import Comparison, compare, worse
 from modelgraft_plugins.benching.data import Records, read_records
 from modelgraft_plugins.benching.files import plain_results, read_results, write_results
@@ -36,6 +37,8 @@ OK, FAILED = 0, 1
 def run_bench(session: CliSession, sweep: Sweep, wishes: Wishes) -> int:
     """Run a bench as it was asked for, and give the exit code of the command."""
     old = _looked_at(wishes)
+    if wishes.choose is not None:
+        wish_of(sweep, wishes)
     sweep = replace(sweep, ports=ports_wanted(sweep.metrics, session.registry))
     checked = check_cells(sweep, session.registry, offline=session.offline, tell=_counting(session))
     if not checked.fitting:
@@ -45,6 +48,10 @@ def run_bench(session: CliSession, sweep: Sweep, wishes: Wishes) -> int:
         return OK
     records = read_records(sweep, checked.inputs, session)
     judge = Judging(measures_for(sweep.metrics, checked.ports, records, session.registry), records, sweep.method.seed)
+    if wishes.choose is not None:
+        from modelgraft_plugins.benching.choosing import choose
+
+        return choose(session, sweep, wishes, checked.fitting[0], records, judge=judge)
     with _telling_what_is_left(session, wishes) as bench:
         results = bench.results = _measured(bench, session, sweep, checked, records, judge)
     return _finish(session, results, old, wishes)
@@ -59,6 +66,8 @@ def _looked_at(wishes: Wishes) -> Results | None:
                 refuse_to_replace(path, {wishes.compare: "the older results"})
     if wishes.is_resumed and wishes.out is None:
         raise InputError("--resume goes on with the file of --out; name it")
+    if wishes.choose_out is not None and wishes.choose is None:
+        raise InputError("--choose-out is where --choose writes; say what it is to choose by")
     if wishes.fail_over is not None and wishes.compare is None:
         raise InputError("--fail-over looks at what moved since --compare OLD.json; name that")
     old = read_results(wishes.compare) if wishes.compare is not None else None
