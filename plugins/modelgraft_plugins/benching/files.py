@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.commands import json_text, write_value
+from modelgraft.commands import write_value
 from modelgraft.plugin import InputError
 from modelgraft_plugins.benching.results import VERSION, Results
 
@@ -37,7 +37,7 @@ def plain_results(results: Results) -> dict[str, Any]:  # Any: JSON
 
 def write_results(results: Results, path: Path) -> None:
     """Put results into a file, in place of what it held before; a reader sees the one or the other, never a half."""
-    write_value(json_text(plain_results(results), indent=1) + "\n", path)
+    write_value(plain_results(results), path)  # as it is: a text that goes into .json is a text there as well
 
 
 def read_results(path: Path) -> Results:
