@@ -23,3 +23,5 @@ def register_suites(register: Callable[[str, str], None]) -> None:
     register("captioning", "modelgraft_plugins.evaluating.captioning:Captioning")
     register("vqa", "modelgraft_plugins.evaluating.answering:Answering")
     register("asr", "modelgraft_plugins.evaluating.recognising:Recognising")
+    register("retrieval", "modelgraft_plugins.evaluating.retrieving:Retrieving")
+    register("classification", "modelgraft_plugins.evaluating.classifying:Classifying")

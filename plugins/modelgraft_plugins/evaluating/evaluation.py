@@ -12,7 +12,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,8 @@ import modelgraft as mg
 from modelgraft.commands import Opening, json_text, refuse_for_graph, write_value
 from modelgraft.plugin import InputError, SolvedGraph
 from modelgraft_plugins.evaluating import reporting
-from modelgraft_plugins.evaluating.fitting import Fit, fit
-from modelgraft_plugins.evaluating.running import Runs, read_answers
+from modelgraft_plugins.evaluating.fitting import Fit, fit_both
+from modelgraft_plugins.evaluating.running import Again, Runs, read_answers
 from modelgraft_plugins.evaluating.suites import Answer, Suite
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ class Evaluation:
     def run(self, out: Path | None, *, as_json: bool, is_report_only: bool = False) -> int:
         """Evaluate, say the report, and give the exit code: 1 when records failed."""
         with _folder(out, self.session) as folder:
-            suite, facts, answers = self._recorded(folder) if is_report_only else self._fresh(folder)
-            runs = self._runs(folder, is_report_only=is_report_only)
+            suite, facts, answers, again = self._recorded(folder) if is_report_only else self._fresh(folder)
+            runs = replace(self._runs(folder, is_report_only=is_report_only), same=again)
             answers = list(suite.settle(answers, runs))
             report = suite.report(answers)
             files = suite.submit(answers, folder, note=self.session.screen.note)
@@ -87,26 +87,26 @@ class Evaluation:
                 self.session.screen.note(f"wrote {out}: {', '.join(sorted(file.name for file in out.iterdir()))}")
         return 1 if found["failed"] else 0
 
-    def _fresh(self, folder: Path) -> tuple[Suite, dict[str, Any], list[Answer]]:
+    def _fresh(self, folder: Path) -> tuple[Suite, dict[str, Any], list[Answer], Again]:
         """Run the graph over the data, or what is left of them."""
         wanted, session = self.wanted, self.session
         solved = mg.check(session.load(wanted.graph, wanted.params, wanted.allow), offline=session.offline)
         suite = self.make(solved, {})
-        if more := suite.params(solved):
-            solved = mg.check(session.load(wanted.graph, {**more, **wanted.params}, wanted.allow), offline=session.offline)
-        gives, takes = suite.ports()
-        how = fit(solved, gives, takes, inputs=wanted.inputs, outputs=wanted.outputs)
+        if params := suite.params(solved):
+            solved = mg.check(session.load(wanted.graph, {**params, **wanted.params}, wanted.allow), offline=session.offline)
+        how, more = fit_both(solved, suite.ports(), suite.more_ports(), inputs=wanted.inputs, outputs=wanted.outputs)
         data = suite.open(wanted.data, note=session.screen.note)
         for name in WRITTEN:
             refuse_for_graph(folder / name, solved, dict.fromkeys(data.files, "the data"))
-        if how.told:
-            session.screen.note(how.told)
-        facts = self._facts(suite, solved, how, data.digest)
+        for one in (how, more):
+            if one.told:
+                session.screen.note(one.told)
+        facts = {**self._facts(suite, solved, how, data.digest), **({"more_outputs": dict(more.outputs)} if more.outputs else {})}
         runs = self._runs(folder, is_report_only=False)
         meaning = [wanted.suite, suite.version, suite.asking()]
         answers = runs.over(PREDICTIONS, solved, how, data, meaning=meaning, limit=wanted.limit)
         write_value(facts, folder / RUN)
-        return suite, facts, answers
+        return suite, facts, answers, Again(solved, more)
 
     def _facts(self, suite: Suite, solved: SolvedGraph, how: Fit, digest: str) -> dict[str, Any]:
         wanted = self.wanted
@@ -124,7 +124,7 @@ class Evaluation:
             "seed": wanted.opening.seed,
         }
 
-    def _recorded(self, folder: Path) -> tuple[Suite, dict[str, Any], list[Answer]]:
+    def _recorded(self, folder: Path) -> tuple[Suite, dict[str, Any], list[Answer], Again]:
         """The predictions that are there, under the settings that were recorded with them."""
         try:
             facts = json.loads((folder / RUN).read_text(encoding="utf-8"))
@@ -135,7 +135,8 @@ class Evaluation:
             raise InputError(f"'{folder}' holds predictions of the suite '{of_suite}', not of '{self.wanted.suite}'; name its folder")
         if self.wanted.graph not in (facts.get("graph"), facts.get("graph_source")):
             raise InputError(f"'{folder}' holds predictions of the graph '{facts.get('graph_source')}', not of '{self.wanted.graph}'")
-        return self.make(None, settings), facts, read_answers(folder / f"{PREDICTIONS}.jsonl", outputs)
+        again = Again(None, Fit({}, facts.get("more_outputs", {})))
+        return self.make(None, settings), facts, read_answers(folder / f"{PREDICTIONS}.jsonl", outputs), again
 
     def _runs(self, folder: Path, *, is_report_only: bool) -> Runs:
         wanted = self.wanted

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import modelgraft as mg
 from modelgraft.plugin import GraphError, InputError, Port, Problem, SolvedGraph, Tensor, choices, choose, nearest, port
 from modelgraft_plugins.evaluating.suites import Field
 
@@ -55,14 +56,47 @@ def fit(
 
     Raises GraphError with every misfit, InputError for a choice that names nothing of the suite.
     """
+    return fit_both(solved, (gives, takes), ({}, {}), inputs=inputs, outputs=outputs)[0]
+
+
+Fields = tuple[Mapping[str, Field], Mapping[str, Field]]  # what is given, and what is read
+
+
+def fit_both(
+    solved: SolvedGraph,
+    first: Fields,
+    more: Fields,
+    *,
+    inputs: Mapping[str, str] | None = None,
+    outputs: Mapping[str, str] | None = None,
+) -> tuple[Fit, Fit]:
+    """Join what a suite asks of a graph, and what it asks the same graph later; the second is empty where that is nothing.
+
+    Raises as `fit` does, with the misfits of both.
+    """
     chosen, read = inputs or {}, outputs or {}
-    _refuse_strange(chosen, gives, "--input", "gives")
-    _refuse_strange(read, takes, "--output", "reads")
-    found, problems = _feed(solved, gives, chosen)
-    seen, more = _read(solved, takes, read)
-    if problems or more:
-        raise GraphError([*problems, *more])
-    return Fit(found, seen, tuple(name for name in gives if name not in found))
+    _refuse_strange(chosen, {**first[0], **more[0]}, "--input", "gives")
+    _refuse_strange(read, {**first[1], **more[1]}, "--output", "reads")
+    (one, problems), (other, others) = (_joined(solved, *fields, chosen, read) for fields in (first, more))
+    if problems or others:
+        raise GraphError(list(dict.fromkeys([*problems, *others])))
+    return one, other
+
+
+def _joined(
+    solved: SolvedGraph, gives: Mapping[str, Field], takes: Mapping[str, Field], chosen: Mapping[str, str], read: Mapping[str, str]
+) -> tuple[Fit, list[Problem]]:
+    seen, unread = _read(solved, takes, {name: mine for name, mine in read.items() if name in takes})
+    needed = set(solved.inputs) if unread else _inputs_for(solved, seen) if seen else set()
+    found, unfed = _feed(solved, gives, {name: mine for name, mine in chosen.items() if name in gives}, needed)
+    return Fit(found, seen, tuple(name for name in gives if name not in found)), [*unfed, *unread]
+
+
+def _inputs_for(solved: SolvedGraph, seen: Mapping[str, str]) -> set[str]:
+    """The inputs that what is read depends on: others may stay without a value."""
+    plan = mg.plan(solved, wanted=list(dict.fromkeys(seen.values())))
+    direct = {ref.port for ref in plan.wanted.values() if ref.node == "inputs"}
+    return direct.union(*(step.reads for step in plan.steps))
 
 
 def _refuse_strange(chosen: Mapping[str, str], known: Mapping[str, Field], option: str, what: str) -> None:
@@ -76,7 +110,9 @@ def _refuse_strange(chosen: Mapping[str, str], known: Mapping[str, Field], optio
 # -- what the graph is given --------------------------------------------------------------------------------------------
 
 
-def _feed(solved: SolvedGraph, gives: Mapping[str, Field], chosen: Mapping[str, str]) -> tuple[dict[str, str], list[Problem]]:
+def _feed(
+    solved: SolvedGraph, gives: Mapping[str, Field], chosen: Mapping[str, str], needed: set[str]
+) -> tuple[dict[str, str], list[Problem]]:
     found: dict[str, str] = {}
     problems: list[Problem] = []
     for name, wanted in gives.items():
@@ -91,7 +127,7 @@ def _feed(solved: SolvedGraph, gives: Mapping[str, Field], chosen: Mapping[str, 
             problems += _misfits(_first(wanted.type), solved.inputs[mine].port, f"the suite gives {name}", f"inputs.{mine}", solved)
     fed = set(found.values())
     for item in solved.inputs.values():
-        if item.name not in fed and not item.has_default and not item.port.optional and not problems:
+        if item.name in needed - fed and not item.has_default and not item.port.optional and not problems:
             hint = f"give the input a default, or run the suite with --input NAME={item.name}; the suite gives: {choices(gives)}"
             text = f"the graph needs its input '{item.name}' ({item.port}), and the suite has nothing for it"
             problems.append(Problem("missing-input", text, item.place, hint, port=item.name))

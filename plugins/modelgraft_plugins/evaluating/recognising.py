@@ -62,7 +62,7 @@ class Recognising(Suite):
         clusters = speakers if is_told and len(set(speakers)) >= FEWEST else None
         fields = {"text": self.settings.text}
         wanted = [Wanted(metric="wer", called="WER", fields=fields, unit="%"), Wanted(metric="cer", called="CER", fields=fields, unit="%")]
-        found = [scored_by(one, answers, output="transcript", references=lambda answer: answer.facts["texts"]) for one in wanted]
+        found = [scored_by(one, answers, output="transcript", references=lambda answer: answer.facts.get("texts")) for one in wanted]
         scores = [score_of(one, scored, clusters=clusters) for one, scored in zip(wanted, found, strict=True) if scored is not None]
         notes = [f"both sides are normalised as text={self.settings.text} of metric/wer"]
         if clusters is not None:

@@ -33,6 +33,14 @@ if TYPE_CHECKING:
 ID, FACTS = "id", "facts"  # the columns of a row of predictions beside the outputs of the graph
 
 
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The graph that is evaluated, to be asked once more: None where only a report is made;  how  it is joined then."""
+
+    solved: SolvedGraph | None
+    how: Fit
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runs:
     """What runs graphs for a suite: the graph that is evaluated, and others that the suite asks, such as a judge.
@@ -40,6 +48,7 @@ class Runs:
     folder          where the files of predictions lie
     is_resumed      go on after what a stopped run has left there
     is_report_only  run nothing: what was answered before is read
+    same            the graph that is evaluated, for `again`
     """
 
     session: CliSession
@@ -48,6 +57,14 @@ class Runs:
     batch_size: int = 8
     is_resumed: bool = False
     is_report_only: bool = False
+    same: Again | None = None
+
+    def again(self, name: str, items: Sequence[Item]) -> list[Answer]:
+        """Ask the graph that is evaluated once more, as `Suite.more_ports` says; its answers are kept in NAME.jsonl."""
+        assert self.same is not None, "settle is called with it"
+        if self.same.solved is None:
+            return read_answers(self.folder / f"{name}.jsonl", self.same.how.outputs)
+        return self.over(name, self.same.solved, self.same.how, _data_of(items), meaning=[name])
 
     def ask(
         self,
@@ -67,9 +84,8 @@ class Runs:
         how = fit(solved, gives, takes)
         if self.is_report_only:
             return read_answers(self.folder / f"{name}.jsonl", how.outputs)
-        data = Data(files=(), digest=digest_of([(item.id, sorted(item.inputs.items())) for item in items]), items=lambda: iter(items))
         asking = self if seed is None else replace(self, opening=replace(self.opening, seed=seed))
-        return asking.over(name, solved, how, data, meaning=[name])
+        return asking.over(name, solved, how, _data_of(items), meaning=[name])
 
     def over(self, name: str, solved: SolvedGraph, how: Fit, data: Data, *, meaning: object, limit: int | None = None) -> list[Answer]:
         """Run a graph over the items, and give the answers.
@@ -92,6 +108,11 @@ class Runs:
                 with opened(self.session, solved, opening=self.opening) as pipeline:
                     map_rows(pipeline, dataset, shard, outputs=how.wanted, batch_size=self.batch_size, session=self.session)
         return read_answers(out, how.outputs)
+
+
+def _data_of(items: Sequence[Item]) -> Data:
+    """Data of items that are at hand."""
+    return Data(files=(), digest=digest_of([(item.id, sorted(item.inputs.items())) for item in items]), items=lambda: iter(items))
 
 
 def limited(items: Iterable[Item], limit: int | None) -> Iterator[Item]:

@@ -149,6 +149,10 @@ class Suite:
         """What is given and taken under these settings."""
         return self.gives, self.takes
 
+    def more_ports(self) -> tuple[Mapping[str, Field], Mapping[str, Field]]:
+        """What `settle` gives the same graph once more, and reads of it, by `runs.again`; `--input` and `--output` name these too."""
+        return {}, {}
+
     def params(self, graph: SolvedGraph) -> Mapping[str, Plain]:  # noqa: ARG002 for who sets something
         """What must be set of a graph, as `--set` does, so that it answers this suite. Raises InputError for a graph that cannot."""
         return {}
