@@ -7,11 +7,16 @@ from dataclasses import replace
 
 import pytest
 
+import modelgraft as mg
 from modelgraft.cli import main
+from modelgraft.plugin import InputError
 from modelgraft_plugins.benching import choosing
+from modelgraft_plugins.benching.cells import WantedCell
+from modelgraft_plugins.benching.choosing_trials import Placing, Trials, gates_of
+from modelgraft_plugins.benching.choosing_wish import read_wish
 from modelgraft_plugins.benching.files import read_results
 from modelgraft_plugins.benching.measuring import Measured
-from modelgraft_plugins.benching.results import Reason, Sample
+from modelgraft_plugins.benching.results import Cell, Method, Reason, Sample
 from modelgraft_plugins.benching.surroundings import surroundings
 
 GRAPH = """# Two maps.
@@ -110,6 +115,7 @@ REFUSED = [
     (("--choose", "p50 < 3s", "--backend", "onnx"), "--choose decides backend for each node: leave --backend out"),
     (("--choose", "p50 < 3s", "--batch", "1,2"), "--choose takes the graph as it stands, and batch has several values"),
     (("--choose", "p50 < 3s", "--out", "a.json", "--resume"), "leave --resume out"),
+    (("--choose", "p50 < 3s", "--share-upstream"), "--choose looks at the time of the whole graph: leave --share-upstream out"),
     (("--choose", "p50 < 3s", "--choose-out", "nowhere/a.yaml"), "there is no folder 'nowhere'"),
     (("--choose-out", "a.yaml"), "--choose-out is where --choose writes"),
 ]
@@ -130,3 +136,67 @@ def test_a_graph_of_plain_code_has_nothing_to_place(bench, tmp_path):
     code, _, err = bench("--choose", "p50 < 3s")
     assert code != 0
     assert "two.yaml is plain code alone: there is nothing to place" in err
+
+
+# -- placements as cells ---------------------------------------------------------------------------------------------------
+
+
+def placing_of(folder, text=GRAPH):
+    path = folder / "two.yaml"
+    path.write_text(text, encoding="utf-8")
+    planned = Cell(id="c1", key="k", values={}, command="", state="unfinished", graph=str(path))
+    cell = WantedCell(id="c1", key="k", values={}, graph=str(path), command="", planned=planned, init="random")
+    return Placing.of(cell, mg.load(path).spec.registry, offline=True)
+
+
+def test_as_many_are_measured_at_once_as_fit_into_memory(tmp_path):
+    """What is compared with stands in every call: torch first, where the graph is placed elsewhere, then the graph as it stands."""
+    calls = []
+
+    def measured(cells, method):
+        calls.append([cell.id for cell in cells])
+        return made(cells, [], method).cells
+
+    placing = placing_of(tmp_path, GRAPH + "runtime: {backend: {two: onnx}}\n")
+    wish = read_wish("parity > 0.9")
+    trials = Trials(placing, wish, measured, Method(rounds=3, budget_s=90), records=1, most_bytes=1, tell=str)
+    start, *others = trials([{"one": "compile"}, {"one": "onnx w8"}])
+    assert calls == [["two on torch", "as it stands", "one on compile"], ["two on torch", "as it stands", "one on onnx w8"]]
+    assert [(trial.placement, trial.start.placement) for trial in others] == [({"one": "compile"}, {}), ({"one": "onnx w8"}, {})]
+    assert start.placement == {}
+
+
+def test_only_what_the_wish_looks_at_is_measured(tmp_path):
+    """Fresh processes for memory alone, enough rounds for a 90th percentile, a part of the budget for each phase."""
+    found = []
+
+    def measured(cells, method):
+        found.append(method)
+        return made(cells, [], method).cells
+
+    for text in ("p50 < 3s", "memory < 3GB", "p90 < 3s"):
+        trials = Trials(
+            placing_of(tmp_path), read_wish(text), measured, Method(rounds=3, budget_s=90), records=4, most_bytes=10**9, tell=str
+        )
+        trials([])
+    assert [(method.cold, method.rounds) for method in found] == [(0, 3), (1, 3), (0, 16)]
+    assert all(22 < (method.budget_s or 0) < 23 for method in found)
+
+
+def test_a_graph_that_cannot_be_measured_as_it_stands_is_told(tmp_path):
+    """There is nothing to compare with."""
+
+    def measured(cells, method):
+        return [replace(cell.planned, state="failed", reasons=[Reason(code="died", text="it died")]) for cell in cells]
+
+    trials = Trials(placing_of(tmp_path), read_wish("p50 < 3s"), measured, Method(rounds=3), records=1, most_bytes=10**9, tell=str)
+    with pytest.raises(InputError, match=r"two\.yaml as it stands cannot be measured: it died"):
+        trials([])
+
+
+def test_parity_of_answers_without_numbers_is_that_of_the_gates(tmp_path):
+    """Of torch it is whole; where nothing is kept of a gate, that is told."""
+    placing = placing_of(tmp_path)
+    assert gates_of(placing.plan_of({})) == (1.0, "parity is that of the gates of its parts: no output holds numbers")
+    why = "no output holds numbers, and nothing is kept of how far one+two is from torch"
+    assert gates_of(placing.plan_of({"one": "onnx int8", "two": "onnx int8"})) == (None, why)

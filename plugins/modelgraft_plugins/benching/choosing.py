@@ -33,11 +33,11 @@ FOUND, NONE_FULFILS = 0, 1
 
 def choose(session: CliSession, sweep: Sweep, wishes: Wishes, base: WantedCell, records: Records, *, judge: Judge) -> int:
     """Choose a placement and write it; gives the exit code: 1 where no placement fulfils the conditions."""
-    wish, tell = wish_of(sweep, wishes), session.screen.note
+    wish, tell = wish_of(sweep, wishes), session.screen.note if session.progress else _nobody
     placing = Placing.of(base, session.registry, offline=session.offline)
     target = target_of(base.graph, placing.plan_of({}).graph.graph.path, out=wishes.choose_out)
     if target.why:
-        tell(f"{target.why}; the block is told at the end")
+        session.screen.note(f"{target.why}; the block is told at the end")
     last: list[Measured] = []
 
     def judged(cell: str, answers: Any, failed: Mapping[int, object], *, media: Sequence[str]) -> Sequence[Quality]:
@@ -72,6 +72,10 @@ def choose(session: CliSession, sweep: Sweep, wishes: Wishes, base: WantedCell, 
     else:
         say_choice(session.screen, found, wish, placed, placing.places)
     return NONE_FULFILS if found.best is None else FOUND
+
+
+def _nobody(_: str) -> None:
+    """Nobody listens to what goes on."""
 
 
 def _written(found: Found, placing: Placing, target: Target, comment: Sequence[str]) -> Placed | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, NoReturn
@@ -203,9 +203,19 @@ def wish_of(sweep: Sweep, wishes: Wishes) -> Wish:
     placed = [axis.name for axis in sweep.axes if axis.name in ("backend", "precision")]
     if placed:
         raise InputError(f"--choose decides {' and '.join(placed)} for each node: leave --{placed[0]} out")
-    if wishes.is_resumed:
-        raise InputError("--choose measures what the figures before ask for, so that none can be kept: leave --resume out")
+    for option, reason in _beside(sweep, wishes):
+        raise InputError(f"--choose {reason}: leave {option} out")
     return wish
+
+
+def _beside(sweep: Sweep, wishes: Wishes) -> Iterator[tuple[str, str]]:
+    """The options that mean nothing beside a choice, each with the reason."""
+    if wishes.is_resumed:
+        yield "--resume", "measures what the figures before ask for, so that none can be kept"
+    if wishes.compare is not None:
+        yield "--compare", "measures placements, and an older bench has others"
+    if sweep.method.share_upstream:
+        yield "--share-upstream", "looks at the time of the whole graph"
 
 
 def _metric(name: str) -> Figure:
