@@ -25,7 +25,7 @@ from modelgraft.commands import (
     settings_of,
     with_opening,
 )
-from modelgraft.plugin import Config, InputError, SolvedGraph
+from modelgraft.plugin import Config, InputError, ModelgraftError, PluginError, SolvedGraph, contained, said
 from modelgraft_plugins.evaluating.offered import Offer, offered
 from modelgraft_plugins.evaluating.suites import Suite
 
@@ -164,7 +164,7 @@ def _evaluate(  # noqa: PLR0913, PLR0917 typer makes options of the arguments of
     as_json: AsJson = False,
 ) -> None:
     """Run a suite over a graph."""
-    from modelgraft_plugins.evaluating.evaluation import Evaluation, Wanted
+    from modelgraft_plugins.evaluating.evaluation import Evaluation, Wanted  # what a list of commands need not import
 
     session = session_of(context)
     if (resume or report_only) and out is None:
@@ -183,10 +183,20 @@ def _evaluate(  # noqa: PLR0913, PLR0917 typer makes options of the arguments of
         is_resumed=resume,
     )
     with session.screen.only_answers():
-        code = Evaluation(session, wanted, functools.partial(_make, kind, asked or {})).run(
-            out, is_report_only=report_only, as_json=as_json
-        )
+        evaluation = Evaluation(session, wanted, functools.partial(_make, kind, asked or {}))
+        code = _guarded(suite, lambda: evaluation.run(out, is_report_only=report_only, as_json=as_json))
     raise typer.Exit(code)
+
+
+def _guarded(suite: str, evaluate: Callable[[], int]) -> int:
+    """Evaluate; whatever the code of a suite raises becomes one error that names the suite."""
+    try:
+        with contained():
+            return evaluate()
+    except (ModelgraftError, typer.BadParameter, BrokenPipeError):
+        raise
+    except Exception as error:
+        raise PluginError(f"the suite '{suite}' failed: {said(error)}") from error
 
 
 def _make(kind: type[Suite], asked: Mapping[str, Any], graph: SolvedGraph | None, recorded: Mapping[str, Any]) -> Suite:

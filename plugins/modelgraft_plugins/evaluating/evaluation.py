@@ -9,6 +9,7 @@ rows.jsonl         the rows of the report, where the suite has some
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -154,12 +155,27 @@ class Evaluation:
 def _folder(out: Path | None, session: CliSession) -> Iterator[Path]:
     """Where files lie while a suite runs: the folder that was named, or one that goes with the command."""
     if out is None:
-        with tempfile.TemporaryDirectory(prefix="modelgraft-eval-") as folder:
-            yield Path(folder)
-        session.screen.note("predictions and report are not kept; --out DIR keeps them, and --resume goes on after a stop")
+        with _passing_folder(session) as folder:
+            yield folder
         return
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"output '{out}' is no folder that can be made: {error.strerror}") from error
     yield out
+
+
+@contextmanager
+def _passing_folder(session: CliSession) -> Iterator[Path]:
+    """A folder that goes with the command, unless it is stopped after it has got answers: they may have taken hours."""
+    folder = Path(tempfile.mkdtemp(prefix="modelgraft-eval-"))
+    try:
+        yield folder
+    except BaseException:
+        if any(part.stat().st_size for part in folder.glob("*.jsonl*")):
+            session.screen.note(f"what was answered lies in {folder}: --out {folder} --resume goes on after it")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+    session.screen.note("predictions and report are not kept; --out DIR keeps them, and --resume goes on after a stop")

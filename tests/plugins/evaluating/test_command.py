@@ -198,6 +198,35 @@ def test_a_suite_that_breaks_is_left_out_and_named(run, monkeypatch, module, tol
     assert told in err
 
 
+@pytest.mark.parametrize("method", ["open", "items", "report", "settle", "submit"])
+def test_a_suite_that_fails_is_named(run, monkeypatch, method):
+    """Whatever its code raises, and wherever."""
+
+    def fail(*_, **__):
+        raise SystemExit("no more")
+
+    monkeypatch.setattr(capitals.Capitals, method, fail)
+    code, _, err = run(*EVAL)
+    assert (code, "the suite 'capitals' failed: " in err, "no more" in err) == (1, True, True)
+
+
+def test_answers_of_a_run_that_is_stopped_are_kept_also_without_a_folder(run, monkeypatch, tmp_path):
+    """Where they lie is told; of a run that had none, nothing is left."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(capitals.Capitals, "report", lambda *_: 1 / 0)
+    code, _, err = run(*EVAL)
+    (folder,) = tmp_path.glob("modelgraft-eval-*")
+    assert (code, f"--out {folder} --resume goes on after it" in err) == (1, True)
+
+
+def test_a_run_leaves_nothing_behind_that_was_not_asked_for(run, monkeypatch, tmp_path):
+    """Neither where it ends well, nor where nothing was answered."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    run(*EVAL)
+    run(*SIGHT)
+    assert list(tmp_path.glob("modelgraft-eval-*")) == []
+
+
 def test_a_plugin_with_suites_loads_without_the_command(monkeypatch):
     """The hook is one that need not be there."""
     registry = assemble({"capitals": capitals})
