@@ -106,7 +106,7 @@ def _compared(old: Cell, new: Cell, *, has_same_data: bool) -> Compared:
         why = f": {new.reasons[0].text.splitlines()[0]}" if new.reasons else ""
         notes.append(f"was {old.state} and is {new.state}{why}")
     if old.digest != new.digest:
-        notes.append("what it is made of changed: weights, configs, or versions of plugins")
+        notes.append("what it is made of is not the same: files of weights, configs, or versions of plugins")
     if len(old.failures) != len(new.failures):
         notes.append(f"{len(new.failures)} records fail, {len(old.failures)} did")
     ratios = {one.figure: one.ratio.value for one in moved if one.ratio is not None}

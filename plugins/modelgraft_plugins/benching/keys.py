@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from modelgraft.commands import job_of
 
 if TYPE_CHECKING:
-    from modelgraft.plugin import Adapter, Node, Plan
+    from modelgraft.plugin import Adapter, Node, Plan, Step
 
 DERIVED = frozenset({"default", "source", "solved"})  # layers of values that nobody wrote
 
@@ -23,9 +23,7 @@ def key_of(plan: Plan, *, batch: int, threads: int | None) -> str:
     graph = plan.graph
     whole = {
         "graph": graph.name,
-        "nodes": {
-            step.node.name: [_node(step.node), step.backend, step.device, step.dtype, step.precision, step.threads] for step in plan.steps
-        },
+        "nodes": {step.node.name: [_node(step.node), *_place(step)] for step in plan.steps},
         "outputs": {name: str(ref) for name, ref in plan.wanted.items()},
         "limits": dict(plan.limits),
         "batch": batch,
@@ -47,6 +45,13 @@ def _node(node: Node) -> list[Any]:  # Any: plain values
     wires = {port: [str(ref) for ref in refs] for port, refs in node.wired.items()}
     adapters = [_part(adapter) for adapter in node.adapters]
     return [_part(node), adapters, wires, str(node.when), node.lazy, node.share]
+
+
+def _place(step: Step) -> list[Any]:  # Any: plain values
+    """Where and how precisely a node runs; what is plain Python runs where it runs."""
+    if step.node.component.module is None:
+        return []
+    return [step.backend, step.device, step.dtype, step.precision, step.threads]
 
 
 def _part(user: Node | Adapter) -> list[Any]:  # Any: plain values

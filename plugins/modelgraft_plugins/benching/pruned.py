@@ -26,13 +26,14 @@ def shown(value: Value) -> str:
     return text.rpartition("/")[2] if text.endswith((".yaml", ".yml")) else text
 
 
-def say_pruned(say: Say, pruned: Sequence[Cell], *, of: int) -> None:
-    """Tell which cells do not fit, reasons that are alike once."""
+def say_pruned(say: Say, pruned: Sequence[Cell], *, every: Sequence[Cell]) -> None:
+    """Tell which of all cells do not fit, reasons that are alike once."""
+    of = len(every)
     if not pruned:
         return
     say(f"{len(pruned)} of {of} cells do not fit:" if len(pruned) < of else f"none of the {of} cells fits:")
     for reason, alike, cells in grouped(pruned):
-        head = f"{in_cells(len(cells))}, {among(cells, pruned)}: " if len(pruned) > 1 else ""
+        head = f"{in_cells(len(cells))}, {among(cells, every)}: " if of > 1 else ""
         place = f"{reason.place}  " if reason.place else ""
         first, *hints = reason.text.splitlines()
         more = f" ({alike - 1} more alike, of other sizes or origins)" if alike > 1 else ""

@@ -194,7 +194,7 @@ def _none_fits(session: CliSession, checked: Checked, wishes: Wishes) -> int:
         document = {"kind": "graph", "message": f"none of the {len(checked.pruned)} cells fits", "cells": _plain(checked.pruned)}
         session.screen.document({"ok": False, "error": document})
     else:
-        say_pruned(session.screen.note, checked.pruned, of=len(checked.pruned))
+        say_pruned(session.screen.note, checked.pruned, every=checked.pruned)
     return FAILED
 
 

@@ -46,7 +46,7 @@ def say_checked(screen: Screen, checked: Checked) -> None:
     cells = [cell.planned for cell in checked.fitting]
     every = [*cells, *checked.pruned]
     _say_blocks(screen, [*_names(cells, every), *_planned(cells)])
-    say_pruned(screen.say, checked.pruned, of=len(every))
+    say_pruned(screen.say, checked.pruned, every=every)
 
 
 def say_results(screen: Screen, results: Results) -> None:
@@ -60,7 +60,7 @@ def say_results(screen: Screen, results: Results) -> None:
         _say_shares(screen, measured)
     for line in _notes(results, cells):
         say_wrapped(screen.say, line)
-    say_pruned(screen.say, pruned, of=len(results.cells))
+    say_pruned(screen.say, pruned, every=results.cells)
 
 
 def say_comparison(screen: Screen, found: Comparison) -> None:
