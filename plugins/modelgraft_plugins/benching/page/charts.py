@@ -42,11 +42,8 @@ def scatters(shown: Shown) -> str:
     """Time against size, and quality against time for every metric."""
     drawn = [_against_parameters(shown), *(_quality(shown, *key) for key in metrics(shown.cells))]
     figures = [draw(chart) for chart in drawn if chart.points]
-    return (
-        f"<div class='charts{' even' * (len(figures) in (2, 4))}{' alone' * (len(figures) == 1)}'>{''.join(figures)}</div>"
-        if figures
-        else ""
-    )
+    columns = {1: " alone", 2: " even", 4: " even"}.get(len(figures), "")
+    return f"<div class='charts{columns}'>{''.join(figures)}</div>" if figures else ""
 
 
 def metrics(cells: Sequence[Cell]) -> list[tuple[str, str]]:
@@ -81,8 +78,8 @@ def _against_parameters(shown: Shown) -> Chart:
 
 
 def _end(cell: Cell, *, high: bool) -> float | None:
-    """An end of the interval of the time of a call, where that is what is drawn."""
-    return None if cell.wall_s is None or "50" in cell.p else cell.wall_s.high if high else cell.wall_s.low
+    """An end of the interval of the time of a call, which is a median."""
+    return None if cell.wall_s is None else cell.wall_s.high if high else cell.wall_s.low
 
 
 def _quality(shown: Shown, metric: str, output: str) -> Chart:

@@ -111,9 +111,11 @@ def _columns(cells: Sequence[Cell], names: Names) -> Iterator[Column]:
     yield Column(head="CPU over baseline", of=lambda cell: _times_over(cell.ratio.cpu) if cell.ratio else None, figure="ratio")
     yield from _qualities(cells)
     yield Column(head="agreement", of=_agreement, told="answers that equal those of the baseline", figure="agreement")
-    yield Column(head="parity error", of=_parity, told="largest distance from the baseline, as a part of its largest", figure="parity")
-    yield Column(head="most memory", of=lambda cell: _bytes(cell.memory.resident), told="resident, of a fresh process", figure="resident")
-    yield Column(head="on devices", of=_on_devices, figure="device")
+    yield Column(head="parity", of=_parity, told="1 less the largest distance from the baseline, as a part of its largest", figure="parity")
+    yield Column(
+        head="most memory", of=lambda cell: _bytes(cell.memory.resident), told="resident, of a fresh process", figure="memory.resident"
+    )
+    yield Column(head="on devices", of=_on_devices, figure="memory.device")
     yield Column(head="on wires", of=_on_wires, told="bytes of the mean record", figure="edges")
     yield Column(head="from the cache", of=_cached, told="nodes that the cache spared")
     yield Column(head="failed records", of=_failed, told="counted, and in no figure")
@@ -135,8 +137,8 @@ def _times(cells: Sequence[Cell]) -> Iterator[Column]:
         ("CPU of a call", "cpu_s", lambda cell: cell.cpu_s),
         ("first token", "first_token_s", lambda cell: cell.first_token_s),
         ("a token", "per_token_s", lambda cell: cell.per_token_s),
-        ("cold start", "cold", lambda cell: cell.start.cold),
-        ("warm start", "warm", lambda cell: cell.start.warm),
+        ("cold start", "start", lambda cell: cell.start.cold),
+        ("warm start", "start", lambda cell: cell.start.warm),
     )
     for head, figure, of in spreads:
         yield Column(head=head, of=lambda cell, of=of: _seconds(of(cell)), figure=figure)  # type: ignore[misc] # a default binds it
@@ -177,13 +179,17 @@ def _bytes(number: int | None) -> Entry | None:
 def _seconds(spread: Spread | None) -> Entry | None:
     if spread is None:
         return None
-    ends = f"[{in_seconds(spread.low)}, {in_seconds(spread.high)}] " if spread.low is not None and spread.high is not None else ""
-    return Entry(text=in_seconds(spread.value), told=f"{ends}n={spread.n}")
+    return Entry(text=in_seconds(spread.value), told=f"{_ends(spread)} n={spread.n}".strip())
+
+
+def _ends(spread: Spread) -> str:
+    return f"[{in_seconds(spread.low)}, {in_seconds(spread.high)}]" if spread.low is not None and spread.high is not None else ""
 
 
 def _percentile(cell: Cell, name: str) -> Entry | None:
     value = cell.p.get(name)
-    return None if value is None else Entry(text=f"{in_seconds(value)} (n={len(cell.samples)})")
+    told = _ends(cell.wall_s) if name == "50" and cell.wall_s else ""
+    return None if value is None else Entry(text=f"{in_seconds(value)} (n={len(cell.samples)})", told=told)
 
 
 def _per_second(cell: Cell) -> Entry | None:
@@ -207,7 +213,7 @@ def _parity(cell: Cell) -> Entry | None:
     if not cell.parity:
         return None
     worst = max(cell.parity.values())
-    return Entry(text=plain_number(worst), told=", ".join(f"{name} {value:.3g}" for name, value in cell.parity.items()))
+    return Entry(text=f"{1 - worst:.6g}", told=", ".join(f"{name} {value:.3g}" for name, value in cell.parity.items()) + " apart")
 
 
 def _on_devices(cell: Cell) -> Entry | None:
