@@ -12,7 +12,7 @@ from modelgraft.installed.discovery import assemble
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.testing import conform, run_node
 from modelgraft_plugins import heads
-from modelgraft_plugins.heads import Classifier, Cosine, Normalize, Top
+from modelgraft_plugins.heads import Classifier, Cosine, Mean, Normalize, Top
 from support import checkpoints
 from support.open_part import configured, counts, open_part
 
@@ -29,6 +29,21 @@ def test_cosines_are_those_of_the_formula():
         for index in range(3):
             a, b = x[record].double(), candidates[record, index].double()
             assert given[record, index].item() == pytest.approx((a @ b / math.sqrt((a @ a) * (b @ b))).item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_mean_is_over_the_tokens_that_are_there(many: bool):
+    """Loops in float64; a sequence of which nothing is there gives zeros, and without a mask everything is."""
+    generator = torch.Generator().manual_seed(2)
+    shape = (2, 3, 5) if many else (3, 5)
+    x, mask = torch.randn(*shape, 7, generator=generator), torch.rand(*shape, generator=generator) < 0.6
+    mask[..., -1, :] = False
+    given = run_node(Mean, {"many": many}, x=x, mask=mask)["y"].reshape(-1, 7)
+    for vector, tokens, there in zip(given, x.reshape(-1, 5, 7), mask.reshape(-1, 5), strict=True):
+        kept = [token.double() for token, is_there in zip(tokens, there, strict=True) if is_there]
+        expected = sum(kept) / len(kept) if kept else torch.zeros(7, dtype=torch.float64)
+        torch.testing.assert_close(vector.double(), expected, **CLOSE)
+    torch.testing.assert_close(run_node(Mean, {"many": many}, x=x)["y"], x.mean(-2), **CLOSE)
 
 
 @pytest.mark.parametrize(("kind", "has_bias"), [("clip", False), ("siglip", True)])
@@ -97,6 +112,8 @@ def test_heads_keep_their_declarations():
     """Ports, repeatability, batches, count and saved state."""
     conform(Normalize, {"over": "vector"})
     conform(Normalize, {"over": "tokens"})
+    conform(Mean, {})
+    conform(Mean, {"many": True})
     conform(Cosine, {"bias": True})
     conform(Classifier, {"names": ("a", "b", "c")})
     conform(Top, {"names": ("a", "b", "c"), "count": 2})

@@ -58,6 +58,8 @@ CASES = {
     ),
     "tower-text": ("embedding/tower", {"modality": "text", "context_length": 9, "vocab_size": 20, **TOWER}),
     "normalize": ("embedding/normalize", {"over": "tokens"}),
+    "mean": ("embedding/mean", {}),
+    "mean-of-many": ("embedding/mean", {"many": True}),
     "cosine": ("similarity/cosine", {"bias": True}),
     "latents": ("diffusion/decode", {"vae": painting.VAE, "shrink": 2, "scale": 0.31}),
 }

@@ -27,6 +27,23 @@ class Normalize(Config):
         return Ports.of({"x": f"float[{axes}]"}, {"y": f"float[{axes}]"})
 
 
+@component("embedding/mean", kind="projector", module="modelgraft_plugins.heads.modules:Mean", exportable=True)
+class Mean(Config):
+    """Join the vectors of a sequence into one, their mean, as sentence encoders such as MiniLM are trained.
+
+    mask  what is not there does not count; of a sequence without anything the mean is 0
+    many  each record is a list of sequences, such as the texts to choose from
+    """
+
+    many: bool = False
+
+    def ports(self) -> Ports:
+        """A vector per token, and where there is a token, in; one vector per sequence out."""
+        before = "batch texts" if self.many else "batch"
+        inputs = {"x": f"float[{before} tokens width]", "mask": f"optional[bool[{before} tokens]]"}
+        return Ports.of(inputs, {"y": f"float[{before} width]"})
+
+
 @component("similarity/cosine", kind="head", module="modelgraft_plugins.heads.modules:Cosine", exportable=True)
 class Cosine(Config):
     """Compare one vector with each of a list by the cosine of their angle, times exp(scale), plus a bias.
@@ -116,5 +133,5 @@ def names_of(source: Source) -> tuple[str, ...]:
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
-    for subject in (Normalize, Cosine, Classifier, Top):
+    for subject in (Normalize, Mean, Cosine, Classifier, Top):
         register(subject)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from modelgraft.plugin import Weights
     from modelgraft_plugins.heads import Cosine as CosineConfig
+    from modelgraft_plugins.heads import Mean as MeanConfig
     from modelgraft_plugins.heads import Normalize as NormalizeConfig
 
 START_SCALE = math.log(1 / 0.07)  # the temperature that CLIP's training starts from
@@ -26,6 +27,20 @@ class Normalize(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Divide every vector by its length."""
         return unit(x)
+
+
+class Mean(nn.Module):
+    """x float[batch ... tokens width], mask bool[batch ... tokens] to float[batch ... width]."""
+
+    def __init__(self, _config: MeanConfig) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Average the vectors that are there; a sequence without any gives zeros."""
+        if mask is None:
+            return x.mean(-2)
+        counted = mask.unsqueeze(-1).to(x.dtype)
+        return (x * counted).sum(-2) / counted.sum(-2).clamp(min=1)
 
 
 class Cosine(nn.Module):
