@@ -27,12 +27,14 @@ class Metric(Config):
     The code is called once, with all records as one batch, and gives a list of numbers for each record, all of the same length.
     The rows of records in another order are the same rows in that order.
 
-    better  whether a higher figure is the better one
-    unit    of the figure, such as "%" or "words"; "" where it is a plain number
+    better   whether a higher figure is the better one
+    unit     of the figure, such as "%" or "words"; "" where it is a plain number
+    of_sums  the figure depends on the sums of the columns alone, so that one row of sums gives it too: intervals are made much faster
     """
 
     better: ClassVar[Literal["higher", "lower"]] = "higher"
     unit: ClassVar[str] = ""
+    of_sums: ClassVar[bool] = False
 
     def summary(self, rows: NDArray[numpy.float64]) -> float:
         """Make the figure of some rows, float64[records statistics]: at least one, some perhaps several times.

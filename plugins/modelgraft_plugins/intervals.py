@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     Rows = NDArray[numpy.float64]  # [records statistics]
 
 RESAMPLES = 10_000  # then the ends of an interval move by about 1 % of its width from seed to seed
+OF_CALLS = 2_000  # where each is a call of the metric; then they move by about 3 %
 LEVEL = 0.95
 FEWEST = 6  # independent draws: of fewer, even from the least to the most holds a median with less than 95 % (1 - 2 / 2**n)
 CONFIDENCE = 0.99  # of a percentile, as MLPerf's load generator has it
@@ -74,21 +75,24 @@ def bootstrap(
     rows: ArrayLike,
     summary: Callable[[Rows], float] | None = None,
     *,
+    of_sums: bool = False,
     clusters: Sequence[Any] | None = None,
-    resamples: int = RESAMPLES,
+    resamples: int | None = None,
     seed: int = 0,
 ) -> Interval:
     """The figure of some records and its interval, made by drawing records, or whole clusters of them.
 
     rows      float64[records statistics], or float64[records]: what a metric kept of each record
-    summary   rows -> the figure; None: the mean of the first column, which is drawn much faster
+    summary   rows -> the figure; None: the mean of the first column
+    of_sums   the figure depends on the sums of the columns alone: `summary` may be called with one row of sums
     clusters  what each record belongs to, such as its picture: records of one cluster are drawn together. None: each is its own
+    resamples  None: RESAMPLES, or OF_CALLS where there is a summary
     """
     table = as_rows(rows)
     draws = _Draws.of(len(table), clusters)
     low = high = None
     if draws.count >= FEWEST:
-        low, high = _ends(draws.figures([table], summary, resamples=resamples, seed=seed)[0])
+        low, high = _ends(draws.figures([table], summary, of_sums=of_sums, resamples=resamples, seed=seed)[0])
     return Interval(value=_figure(table, summary), low=low, high=high, n=len(table), draws=draws.count)
 
 
@@ -97,8 +101,9 @@ def paired_difference(
     rows_b: ArrayLike,
     summary: Callable[[Rows], float] | None = None,
     *,
+    of_sums: bool = False,
     clusters: Sequence[Any] | None = None,
-    resamples: int = RESAMPLES,
+    resamples: int | None = None,
     seed: int = 0,
 ) -> Interval:
     """The figure of `rows_a` less that of `rows_b`, which are of the same records in the same order: both are drawn alike.
@@ -111,7 +116,7 @@ def paired_difference(
     draws = _Draws.of(len(tables[0]), clusters)
     low = high = None
     if draws.count >= FEWEST:
-        one, other = draws.figures(tables, summary, resamples=resamples, seed=seed)
+        one, other = draws.figures(tables, summary, of_sums=of_sums, resamples=resamples, seed=seed)
         low, high = _ends(one - other)
     value = _figure(tables[0], summary) - _figure(tables[1], summary)
     return Interval(value=value, low=low, high=high, n=len(tables[0]), draws=draws.count)
@@ -162,32 +167,49 @@ class _Draws:
         return cls(numpy.asarray(of_record), len(numbers))
 
     def figures(
-        self, tables: Sequence[Rows], summary: Callable[[Rows], float] | None, *, resamples: int, seed: int
+        self, tables: Sequence[Rows], summary: Callable[[Rows], float] | None, *, of_sums: bool, resamples: int | None, seed: int
     ) -> list[NDArray[numpy.float64]]:
         """The resampled figures of each table: float64[resamples], all drawn alike."""
         import numpy
 
-        picked = list(self._picked(resamples, seed))
-        draw = self._means if summary is None else self._summaries(summary)
+        count = resamples or (RESAMPLES if summary is None else OF_CALLS)
+        picked = list(self._picked(count, seed, width=tables[0].shape[1] if of_sums else 1))
+        draw = self._means if summary is None else self._of_sums(summary) if of_sums else self._of_rows(summary)
         return [numpy.concatenate([draw(table, part) for part in picked]) for table in tables]
 
-    def _picked(self, resamples: int, seed: int) -> Iterator[NDArray[numpy.int32]]:
-        """Which clusters are drawn: int32[some resamples, clusters], in parts that fit in memory."""
+    def _picked(self, resamples: int, seed: int, *, width: int) -> Iterator[NDArray[numpy.int32]]:
+        """Which clusters are drawn: int32[some resamples, clusters], in parts that fit in memory with so many numbers for each."""
         import numpy
 
-        random, part = numpy.random.default_rng(seed), max(1, AT_ONCE // self.count)
+        random, part = numpy.random.default_rng(seed), max(1, AT_ONCE // (self.count * width))
         for start in range(0, resamples, part):
             yield random.integers(self.count, size=(min(part, resamples - start), self.count), dtype=numpy.int32)
+
+    def _sums(self, table: Rows) -> Rows:
+        """The sums of the columns over each cluster: float64[clusters statistics]."""
+        import numpy
+
+        sums = numpy.zeros((self.count, table.shape[1]))
+        numpy.add.at(sums, self.of_record, table)
+        return sums
 
     def _means(self, table: Rows, picked: NDArray[numpy.int32]) -> NDArray[numpy.float64]:
         import numpy
 
-        sums = numpy.bincount(self.of_record, weights=table[:, 0], minlength=self.count)
-        sizes = numpy.bincount(self.of_record, minlength=self.count)
+        sums, sizes = self._sums(table[:, :1])[:, 0], numpy.bincount(self.of_record, minlength=self.count)
         means: NDArray[numpy.float64] = sums[picked].sum(axis=1) / sizes[picked].sum(axis=1)
         return means
 
-    def _summaries(self, summary: Callable[[Rows], float]) -> Callable[[Rows, NDArray[numpy.int32]], NDArray[numpy.float64]]:
+    def _of_sums(self, summary: Callable[[Rows], float]) -> Callable[[Rows, NDArray[numpy.int32]], NDArray[numpy.float64]]:
+        import numpy
+
+        def draw(table: Rows, picked: NDArray[numpy.int32]) -> NDArray[numpy.float64]:
+            sums = self._sums(table)[picked].sum(axis=1)
+            return numpy.fromiter((summary(each[None]) for each in sums), dtype=numpy.float64, count=len(picked))
+
+        return draw
+
+    def _of_rows(self, summary: Callable[[Rows], float]) -> Callable[[Rows, NDArray[numpy.int32]], NDArray[numpy.float64]]:
         import numpy
 
         def draw(table: Rows, picked: NDArray[numpy.int32]) -> NDArray[numpy.float64]:

@@ -319,7 +319,8 @@ def interval_of(scored: Scored, *, clusters: Sequence[Any] | None = None, seed: 
     clusters  by record of all that were scored, those left out among them: what it belongs to, as `clusters_of` gives it
     """
     mine = None if clusters is None else [clusters[index] for index in scored.kept]
-    return intervals.bootstrap(scored.rows, scored.measure.summary, clusters=mine, seed=seed)
+    measure = scored.measure
+    return intervals.bootstrap(scored.rows, measure.summary, of_sums=measure.config.of_sums, clusters=mine, seed=seed)
 
 
 def difference_of(one: Scored, other: Scored, *, clusters: Sequence[Any] | None = None, seed: int = 0) -> intervals.Interval | None:
@@ -328,7 +329,8 @@ def difference_of(one: Scored, other: Scored, *, clusters: Sequence[Any] | None 
     if not both:
         return None
     mine = None if clusters is None else [clusters[index] for index in both]
-    return intervals.paired_difference(_of(one, both), _of(other, both), one.measure.summary, clusters=mine, seed=seed)
+    rows, others, measure = _of(one, both), _of(other, both), one.measure
+    return intervals.paired_difference(rows, others, measure.summary, of_sums=measure.config.of_sums, clusters=mine, seed=seed)
 
 
 def _of(scored: Scored, records: Sequence[int]) -> NDArray[numpy.float64]:

@@ -22,6 +22,7 @@ class Share(Metric):
 
     better = "lower"
     unit = "letters"
+    of_sums = True
 
     def summary(self, rows):
         """The share over all records together."""
@@ -85,12 +86,14 @@ def test_conform_tells_of_rows_that_cannot_be_drawn_again(rows, said):
         conform(broken(rows))
 
 
-def test_conform_tells_of_a_figure_that_is_none_or_depends_on_the_order():
-    def bad(summary):
+def test_conform_tells_of_a_figure_that_is_none_or_depends_on_what_it_may_not():
+    def bad(summary, **facts):
         declared = component("mine/bad", kind="metric", inputs=ANSWERS, outputs={"rows": "object"}, load=f"{__name__}:load_share")
-        return declared(type("Bad", (Metric,), {"__doc__": "Bad.", "summary": summary}))
+        return declared(type("Bad", (Metric,), {"__doc__": "Bad.", "summary": summary, **facts}))
 
     with pytest.raises(ConformanceError, match=r"metric: summary gave .*, wanted a number"):
         conform(bad(lambda self, rows: "much"))
     with pytest.raises(ConformanceError, match="another figure when the rows stand in another order"):
         conform(bad(lambda self, rows: float(rows[0, 0])))
+    with pytest.raises(ConformanceError, match="another figure of the sums of the rows, and its class says of_sums"):
+        conform(bad(lambda self, rows: float(rows[:, 0].mean()), of_sums=True))

@@ -84,6 +84,23 @@ def test_a_summary_of_rows_is_drawn_as_the_plain_mean_is():
         assert fast.draws == (14 if given else 40)
 
 
+def test_a_figure_of_sums_is_drawn_as_one_of_rows_is():
+    """A quotient of sums, given the sums alone or all rows: the same draws, the same interval."""
+    rows = numpy.random.default_rng(5).uniform(1, 2, size=(40, 2))
+    seen = []
+
+    def quotient(table):
+        seen.append(len(table))
+        return float(table[:, 0].sum() / table[:, 1].sum())
+
+    for given in ({}, {"clusters": [n // 3 for n in range(40)]}):
+        quick = bootstrap(rows, quotient, **given, of_sums=True, resamples=300)
+        assert (seen.count(1), seen.count(40)) == (300, 1)
+        slow = bootstrap(rows, quotient, **given, resamples=300)
+        assert (quick.low, quick.high) == pytest.approx((slow.low, slow.high), abs=1e-12)
+        seen.clear()
+
+
 def test_records_of_one_cluster_are_drawn_together():
     """Ten questions about each of eight pictures, all answered alike: there are eight independent answers, not eighty."""
     answers = numpy.repeat([1.0, 0, 1, 0, 1, 0, 1, 0], 10)

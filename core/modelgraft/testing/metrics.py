@@ -52,6 +52,8 @@ def _summary_law(config: Any, rows: list[list[float]]) -> Iterator[str]:
         yield f"summary gave {describe(found)}, wanted a number"
     elif not _near([config.summary(table[::-1])], [found]):
         yield "summary gives another figure when the rows stand in another order"
+    elif config.of_sums and not _near([config.summary(table.sum(axis=0, keepdims=True))], [found]):
+        yield "summary gives another figure of the sums of the rows, and its class says of_sums"
 
 
 def _near(one: Any, other: Any) -> bool:

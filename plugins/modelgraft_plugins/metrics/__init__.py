@@ -74,6 +74,7 @@ class Bleu(Metric):
     order  of the longest runs
     """
 
+    of_sums = True
     words: str = "13a"
     order: int = Field(4, gt=0, le=9)
     smooth: Literal["exp", "floor", "add-k", "none"] = "exp"
@@ -93,6 +94,7 @@ class Chrf(Metric):
     words  the longest runs of words that count too: 0 is chrF, 2 is chrF++
     """
 
+    of_sums = True
     words: int = Field(0, ge=0)
 
     def summary(self, rows: Rows) -> float:
@@ -133,6 +135,7 @@ class Wer(Metric):
     Of several references the nearest counts.
     """
 
+    of_sums = True
     better = "lower"
     text: Literal["plain", "whisper", "whisper_english", "as_is"] = "plain"
 
@@ -148,6 +151,7 @@ class Cer(Metric):
     text  as of metric/wer
     """
 
+    of_sums = True
     better = "lower"
     text: Literal["plain", "whisper", "whisper_english", "as_is"] = "plain"
 
@@ -165,6 +169,7 @@ class Recall(Metric):
              prediction of its record among all. A tie counts against
     """
 
+    of_sums = True
     k: int = Field(1, gt=0)
     queries: Literal["predictions", "references"] = "predictions"
 

@@ -36,10 +36,11 @@ def error_of(rows: NDArray[numpy.float64], *, bins: int, equal: str) -> float:
     import numpy
 
     ordered = rows[numpy.argsort(rows[:, 0], kind="stable")]
-    if equal == "records":
-        parts = numpy.array_split(ordered, min(bins, len(ordered)))
+    if equal == "records":  # the first bins hold one more where they cannot all hold as many
+        count = min(bins, len(ordered))
+        size, more = divmod(len(ordered), count)
+        which = numpy.repeat(numpy.arange(count), [size + (place < more) for place in range(count)])
     else:
-        edges = numpy.linspace(0, 1, bins + 1)[1:-1]
-        parts = numpy.split(ordered, numpy.searchsorted(ordered[:, 0], edges, side="left"))
-    gaps = sum(abs(part[:, 0].sum() - part[:, 1].sum()) for part in parts if len(part))  # each weighed by its size already
-    return float(gaps / len(rows))
+        which = numpy.searchsorted(numpy.linspace(0, 1, bins + 1)[1:-1], ordered[:, 0], side="left")
+    gaps = numpy.bincount(which, weights=ordered[:, 0] - ordered[:, 1])  # of sums: each weighed by its size
+    return float(numpy.abs(gaps).sum() / len(rows))

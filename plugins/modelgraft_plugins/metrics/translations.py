@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from modelgraft_plugins.metrics.wording import caption_words, needed
@@ -72,6 +73,7 @@ def chrf_of(config: Chrf, rows: Table) -> float:
     return float(_made_chrf(config)._compute_score_from_stats([int(number) for number in rows.sum(axis=0)]).score)
 
 
+@lru_cache(maxsize=8)  # for the thousands of figures that an interval is made of
 def _made_chrf(config: Chrf) -> Any:
     return needed("sacrebleu", by="metric/chrf").CHRF(word_order=config.words)
 
