@@ -17,7 +17,7 @@ from modelgraft_plugins.benching.results import Ratio, Results
 if TYPE_CHECKING:
     from modelgraft.commands import Screen
 
-RUNS_ON = ("modelgraft", "torch", "onnxruntime")  # packages whose versions decide how fast a placement is
+RUNS_ON = ("modelgraft", "torch", "onnxruntime", "onnxruntime-gpu")  # packages whose versions decide how fast a placement is
 
 
 # -- above a placement --------------------------------------------------------------------------------------------------
