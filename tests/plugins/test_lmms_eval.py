@@ -161,6 +161,29 @@ def test_a_question_that_fails_ends_all_or_counts_as_empty_and_is_told(package, 
     assert "1 of 3 questions failed, and count as empty answers: pets 2: " in told[0]
 
 
+def test_a_question_that_takes_a_route_without_an_answer_fails(package, tmp_path):
+    """Nothing was written, which is no empty answer."""
+    checkpoints.llama(tmp_path / "llama")
+    (tmp_path / "cats.yaml").write_text(ROUTED)
+    made = package.Answering(str(tmp_path / "cats.yaml"))
+    with pytest.raises(mg.InputError, match=r"pets 2: it took a route of the graph that leaves text, llm\.ids out; errors=empty"):
+        made.answer([asked(package, ("text", "a cat")), asked(package, ("text", "a dog"), place="pets 2")], WRITES, task="pets")
+    with pytest.raises(
+        mg.InputError, match=r"pets 2: it took a route of the graph that leaves likelihoods, greedy, llm\.continuation_ids out"
+    ):
+        made.judge([asked(package, ("text", "a cat")), asked(package, ("text", "a dog"), place="pets 2")], [["s"], ["s"]], task="pets")
+
+
+ROUTED = """
+modelgraft: 1
+inputs: {prompt: text}
+nodes:
+  asks: {use: router/match, with: {text: [cat], where: word}, in: {text: inputs.prompt}}
+  llm: {use: llm/causal, from: ./llama, in: {prompt: inputs.prompt}, when: asks.matches}
+outputs: {text: llm.text, named: asks.matches}
+"""
+
+
 def test_a_conversation_keeps_its_roles_and_media(package):
     """Of a graph whose input takes conversations."""
     graph = mg.Graph("talk")
@@ -209,7 +232,7 @@ TABLE = Path(__file__).parents[1] / "data" / "mmbench-mini.tsv"
 @pytest.mark.skipif(ENVIRONMENT is None, reason=f"MODELGRAFT_LMMS_EVAL names no environment; {EXAMPLE.name}/environment.sh makes one")
 @pytest.mark.parametrize("mode", MODES)
 def test_lmms_eval_and_our_own_eval_agree_on_the_same_records(table, mode, tmp_path):
-    """Real parts, one graph, two harnesses, 30 records: the same accuracy, and the same rows right."""
+    """Real parts, one graph, two harnesses, 30 records: the same answers and likelihoods of each record, and the same accuracy."""
     task, metric, flags = MODES[mode]
     graph = EXAMPLE / "graphs" / "ask.yaml"
     theirs = tmp_path / "theirs"
@@ -222,13 +245,20 @@ def test_lmms_eval_and_our_own_eval_agree_on_the_same_records(table, mode, tmp_p
     assert written, said  # lmms-eval ends with 0 where it failed
     results = json.loads(written[0].read_text())
     ours = tmp_path / "ours"
-    settings = ["--set", "nodes.sentence.with.max_new_tokens=16"] if mode == "generate" else []
     run(
         [f"{sys.prefix}/bin/modelgraft", "eval", "mmbench", str(graph), "--data", str(table), "--mode", mode, "--prompt", "default",
-         "--batch-size", "4", "--out", str(ours), *settings],
+         "--batch-size", "4", "--out", str(ours)],
         cwd=tmp_path,
     )  # fmt: skip
     report = json.loads((ours / "report.json").read_text())
+    records = sorted(map(json.loads, next(theirs.rglob("*_samples_*.jsonl")).read_text().splitlines()), key=lambda row: row["doc_id"])
+    answers = [json.loads(line) for line in (ours / "predictions.jsonl").read_text().splitlines()]
+    for record, answer in zip(records, answers, strict=True):
+        if mode == "generate":
+            assert record["filtered_resps"] == answer["text"].strip()
+        else:
+            losses = [float(loss) for loss, _ in record["filtered_resps"]]
+            assert losses == pytest.approx([-likely for likely in answer["likelihoods"][0] if likely is not None], abs=1e-4)
     print(mode, "theirs", results["results"][task][metric], "ours", report["scores"][0])
     assert results["results"][task][metric] == pytest.approx(report["scores"][0]["value"])
     assert report["scores"][0]["n"] == RECORDS

@@ -99,7 +99,7 @@ class Answering:
         with self._open({**self.params, **chosen}) as pipeline:
             for result in self._results(pipeline, questions, outputs):
                 ids = result[counted] if result is not None and counted else None
-                text = "" if result is None or not result[self.fit.output] else str(result[self.fit.output])
+                text = "" if result is None else str(result[self.fit.output])
                 said.append(Said(text, None if ids is None else int((ids >= 0).sum())))
         return said
 
@@ -133,12 +133,13 @@ class Answering:
         """The results of all questions, in order; None for one that failed and counts as empty."""
         failed: list[str] = []
         for number, result in enumerate(pipeline.map(self._records(questions, texts), batch_size=self.batch_size, outputs=outputs)):
-            if result.error is None:
+            error = result.error or _left_out(result, outputs)
+            if error is None:
                 yield result
                 continue
-            failed.append(f"{questions[number].place}: {result.error}")
+            failed.append(f"{questions[number].place}: {error}")
             if self.errors == "stop":
-                raise mg.InputError(f"{failed[0]}; errors=empty takes an empty answer for such questions, and goes on") from result.error
+                raise mg.InputError(f"{failed[0]}; errors=empty takes an empty answer for such questions, and goes on") from error
             yield None
         if failed:
             self.tell(f"{len(failed)} of {len(questions)} questions failed, and count as empty answers: " + "; ".join(failed[:5]))
@@ -164,3 +165,9 @@ class Answering:
             raise mg.InputError(f"{questions[0].place}: {error}") from error
         if not self.fit.is_talk and is_interleaved(messages):
             self.tell(f"{task}: words stand before a picture, a sound or a film, whose place the prompt of {self.solved.name} decides")
+
+
+def _left_out(result: mg.Result, outputs: Sequence[str]) -> mg.InputError | None:
+    """The error of a question that took a route of the graph which gives no answer; None where there is one."""
+    absent = [name for name in outputs if result[name] is mg.ABSENT]
+    return mg.InputError(f"it took a route of the graph that leaves {', '.join(absent)} out") if absent else None
