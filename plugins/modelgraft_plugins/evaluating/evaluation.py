@@ -127,6 +127,11 @@ class Evaluation:
 
     def _recorded(self, folder: Path) -> tuple[Suite, dict[str, Any], list[Answer], Again]:
         """The predictions that are there, under the settings that were recorded with them."""
+        whole, part = folder / f"{PREDICTIONS}.jsonl", folder / f"{PREDICTIONS}.jsonl.part"
+        if part.exists() and not whole.exists():
+            raise InputError(
+                f"the predictions in '{folder}' are not finished: the same with --resume in place of --report-only finishes them"
+            )
         try:
             facts = json.loads((folder / RUN).read_text(encoding="utf-8"))
             of_suite, settings, outputs = facts["suite"], facts["settings"], facts["outputs"]
@@ -137,7 +142,7 @@ class Evaluation:
         if self.wanted.graph not in (facts.get("graph"), facts.get("graph_source")):
             raise InputError(f"'{folder}' holds predictions of the graph '{facts.get('graph_source')}', not of '{self.wanted.graph}'")
         again = Again(None, Fit({}, facts.get("more_outputs", {})))
-        return self.make(None, settings), facts, read_answers(folder / f"{PREDICTIONS}.jsonl", outputs), again
+        return self.make(None, settings), facts, read_answers(whole, outputs), again
 
     def _runs(self, folder: Path, *, is_report_only: bool) -> Runs:
         wanted = self.wanted

@@ -102,6 +102,8 @@ def test_a_stopped_run_goes_on_where_it_stopped(run):
     Path("found/predictions.jsonl.part.job").write_text(json.dumps({**json.loads(job.read_text()), "finished": None}))
     Path("found/predictions.jsonl").unlink()
     job.unlink()
+    code, _, err = run(*EVAL, "--out", "found", "--report-only")
+    assert (code, "are not finished: the same with --resume" in err) == (1, True)
     code, _, err = run(*EVAL, "--out", "found", "--resume")
     assert code == 0
     assert "predictions: 2 records were done before" in err
@@ -206,7 +208,7 @@ def test_a_suite_that_fails_is_named(run, monkeypatch, method):
         raise SystemExit("no more")
 
     monkeypatch.setattr(capitals.Capitals, method, fail)
-    code, _, err = run(*EVAL)
+    code, _, err = run(*EVAL, "--out", "found")
     assert (code, "the suite 'capitals' failed: " in err, "no more" in err) == (1, True, True)
 
 
