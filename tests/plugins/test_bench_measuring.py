@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import modelgraft as mg
 from modelgraft_plugins.benching.cells import WantedCell
-from modelgraft_plugins.benching.hosts import CellFailed
+from modelgraft_plugins.benching.hosts import CellFailed, Hosts
 from modelgraft_plugins.benching.measuring import measure
 from modelgraft_plugins.benching.measuring_records import walk_of
 from modelgraft_plugins.benching.outcomes import Outcomes
@@ -29,10 +29,11 @@ class Scripted:
 
     took     seconds of a run by cell, or a function of the cell and how often it ran;  broken  by cell, records that fail
     refuses  raises what a host would, given the cell, what it is asked and how often it was
+    writes   by cell, the tokens that a node writes for each record, the first after 0.25 s and the last after 0.75 s
     """
 
-    def __init__(self, took=None, broken=None, refuses=lambda *_: None):
-        self.took, self.broken, self.refuses = took or {}, broken or {}, refuses
+    def __init__(self, took=None, broken=None, refuses=lambda *_: None, writes=None):
+        self.took, self.broken, self.refuses, self.writes = took or {}, broken or {}, refuses, writes or {}
         self.asked, self.hosts, self.ended = [], [], 0
 
     def __call__(self, records, *, variables, timeout_s):
@@ -64,16 +65,18 @@ class _Host:
         script.refuses(cell, do, sum(1 for name, did, _ in script.asked if (name, did) == (cell, do)))
         if do == "look":
             held = {"cpu": 100}
-            return {"edges": {}, "writes": "", "cached": [], "held": held, "warnings": [], "media": []}
+            return {"edges": {}, "writes": "node" if cell in script.writes else "", "cached": [], "held": held, "warnings": [], "media": []}
         if do == "answer":
             failed = [[record, "node", "no luck"] for record in facts["records"] if record in script.broken.get(cell, ())]
             good = set(facts["records"]) - {record for record, *_ in failed}
             for record in good:
                 Outcomes(Path(facts["folder"])).add(record, {"text": f"answer {record}"})
-            return {"failed": failed, "wall": self._seconds(cell), "tokens": {}}
+            tokens = {str(record): script.writes[cell][record] for record in good} if cell in script.writes else {}
+            return {"failed": failed, "wall": self._seconds(cell), "tokens": tokens}
         if do == "run":
             wall = self._seconds(cell)
-            return {"wall": wall, "cpu": wall, "spans": [["node", 0.0, wall]]}
+            written = {"first": 0.25, "done": 0.75, "pieces": 9} if facts.get("writes") else {}
+            return {"wall": wall, "cpu": wall, "spans": [["node", 0.0, wall]], **written}
         return {"resident": 1 << 20, "device": {}} if do == "peaks" else None
 
     def _seconds(self, cell):
@@ -322,6 +325,36 @@ def test_where_all_was_measured_nothing_is_asked():
     found = run([wanted("a"), wanted("b")], script, kept=kept)
     assert list(found.cells) == list(kept.values())
     assert script.hosts == []
+
+
+def test_cells_that_do_not_fit_into_memory_together_take_turns(tmp_path):
+    """The one that was asked least recently is closed, and opened anew when it is its turn; sizes are those that were measured."""
+    script = Scripted()
+    with Hosts(tmp_path / "records", timeout_s=1.0, most_bytes=250, start=script) as hosts:
+        cells = [wanted(name) for name in "abc"]
+        for cell in cells:
+            hosts.ask(cell, "look")
+            hosts.weighs(cell, 100)
+        assert [hosts.is_open(cell) for cell in cells] == [False, True, True]
+        hosts.ask(cells[1], "run", records=[0], writes="")
+        hosts.ask(cells[0], "run", records=[0], writes="")
+        assert [hosts.is_open(cell) for cell in cells] == [True, True, False]
+    told = [(name, do) for name, do, _ in script.asked if do in ("open", "close")]
+    assert told == [("a", "open"), ("b", "open"), ("c", "open"), ("a", "close"), ("c", "close"), ("a", "open")]
+    assert script.ended == 1
+
+
+def test_time_for_a_token_is_that_of_the_tokens_after_the_first():
+    """Tokens are counted as the node gives them, not as pieces of text; in a batch the longest answer has the steps."""
+    script = Scripted(writes={"a": [3, 5, 1, 2]})
+    found = run([wanted("a"), wanted("b", batch=2), wanted("c")], script, method={"rounds": 4})
+    samples = found.cells[0].samples
+    assert [sample.tokens for sample in samples] == [3, 5, 1, 2]
+    assert [sample.first_token_s for sample in samples] == [0.25] * 4
+    assert [sample.per_token_s for sample in samples] == [0.25, 0.125, None, 0.5]
+    assert found.cells[0].first_token_s.value == 0.25
+    assert found.cells[2].first_token_s is None
+    assert found.cells[2].untaken["first_token_s"] == "nothing in it writes text piece by piece"
 
 
 def test_no_two_hosts_compute_at_a_time_and_none_is_left():

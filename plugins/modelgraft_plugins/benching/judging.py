@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.plugin import GraphError
+from modelgraft.commands import for_command
+from modelgraft.plugin import GraphError, contained, digest_of, said
 from modelgraft_plugins import scoring
 from modelgraft_plugins.benching.results import Quality, Spread
 
@@ -29,23 +32,32 @@ class Judging:
     seed: int
     first: dict[str, scoring.Scored] = field(default_factory=dict)
 
-    def __call__(self, cell: str, answers: Any, failed: Mapping[int, object], *, media: Sequence[str]) -> list[Quality]:
-        """The quality of a cell.
+    def __call__(
+        self, cell: str, answers: Any, failed: Mapping[int, object], *, media: Sequence[str]
+    ) -> tuple[list[Quality], dict[str, str]]:
+        """The quality of a cell; and by metric that raised something, what that was: one metric is one figure of many.
 
         answers  what it answered: `read()` gives the number of each record, and its outputs by name
         failed   the records that it has no answer to;  media  the inputs by which records may belong together
         """
         measures = self.measures[cell]
         if not measures:
-            return []
+            return [], {}
         outputs: list[Mapping[str, Any] | None] = [None] * len(self.records.columns)
         for record, found in answers.read():
             outputs[record] = None if record in failed else found
-        clusters = scoring.clusters_of(self.records.columns, media)
-        return [self._quality(measure, outputs, clusters) for measure in measures]
+        clusters = scoring.clusters_of(by_content(self.records.columns, media), media)
+        quality, untaken = list[Quality](), dict[str, str]()
+        for measure in measures:
+            try:
+                with contained():
+                    quality.append(self._quality(measure, outputs, clusters))
+            except Exception as error:  # noqa: BLE001 a metric is code of a plugin
+                untaken[measure.name] = for_command(said(error))
+        return quality, untaken
 
     def _quality(self, measure: scoring.Measure, outputs: Sequence[Mapping[str, Any] | None], clusters: Sequence[Any] | None) -> Quality:
-        predictions = [None if found is None else found.get(measure.prediction or "") for found in outputs]
+        predictions = [None if found is None else _plain(found.get(measure.prediction or "")) for found in outputs]
         references = [record.get(measure.references or "") for record in self.records.columns]
         scored = scoring.score(measure, predictions, references)
         first = self.first.setdefault(measure.word, scored)
@@ -63,6 +75,26 @@ class Judging:
             clusters=own.draws if clusters is not None else None,
             unit=measure.config.unit,
         )
+
+
+def _plain(value: Any) -> Any:
+    """An array as lists, which a metric reads as what a run gives: a tensor with the axis of one record."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def by_content(columns: Sequence[Mapping[str, Any]], media: Sequence[str]) -> list[dict[str, Any]]:
+    """The media of each record, by what is in their files, so that two names of one picture are one picture."""
+    digests: dict[str, str] = {}
+
+    def digest(value: Any) -> Any:
+        if isinstance(value, bytes | bytearray):
+            return hashlib.sha256(value).hexdigest()
+        if isinstance(value, str | Path) and str(value) not in digests:
+            path = Path(value).expanduser()
+            digests[str(value)] = digest_of(path) if path.is_file() else str(value)
+        return digests.get(str(value), value)
+
+    return [{name: digest(record[name]) for name in media if record.get(name) is not None} for record in columns]
 
 
 def measures_for(

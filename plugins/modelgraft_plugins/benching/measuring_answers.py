@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from modelgraft_plugins.benching.hosts import CellFailed
 from modelgraft_plugins.benching.measuring_state import Bench, Under
 from modelgraft_plugins.benching.outcomes import Answers, likeness
-from modelgraft_plugins.benching.results import Reason, RecordFailure
+from modelgraft_plugins.benching.results import Quality, Reason, RecordFailure
 
 TRIES = 3  # batches at the beginning that may hold a record that fails, until a run is looked at
 HOPELESS = 8  # batches at the beginning that fail whole, before a cell is left out
@@ -70,10 +70,13 @@ def _compare(bench: Bench, one: Under, answers: Answers) -> None:
     """Hold the answers of a cell beside those of the first, and have them judged."""
     first = bench.first = bench.first or one
     alike = likeness(Answers(bench.answers_of(first)), answers)
+    quality: Sequence[Quality] = ()
     untaken = {f"parity.{output}": text for output, text in alike.unlike.items()}
     if alike.agreement is None:
         untaken["agreement"] = "its outputs are numbers alone" if alike.n else "no record succeeded in both cells"
-    quality = () if bench.judge is None else bench.judge(one.id, answers, one.failed, media=one.media)
+    if bench.judge is not None:
+        quality, why = bench.judge(one.id, answers, one.failed, media=one.media)
+        untaken |= why
     one.found = replace(
         one.found, parity=alike.parity, agreement=alike.agreement, quality=tuple(quality), untaken={**one.found.untaken, **untaken}
     )

@@ -26,8 +26,10 @@ LAST = 5  # runs of which the median is what the next will take
 class Judge(Protocol):
     """Scores what cells answer."""
 
-    def __call__(self, cell: str, answers: Answers, failed: Mapping[int, object], *, media: Sequence[str]) -> Sequence[Quality]:
-        """The quality of a cell; the first that is judged is what the others differ from.
+    def __call__(
+        self, cell: str, answers: Answers, failed: Mapping[int, object], *, media: Sequence[str]
+    ) -> tuple[Sequence[Quality], Mapping[str, str]]:
+        """The quality of a cell, and of figures that could not be taken why; the first that is judged is what the others differ from.
 
         failed  the records that it has no answer to;  media  the inputs by which records may belong together
         """
