@@ -40,7 +40,9 @@ def choose(session: CliSession, sweep: Sweep, wishes: Wishes, base: WantedCell, 
         session.screen.note(f"{target.why}; the block is told at the end")
     last: list[Measured] = []
 
-    def judged(cell: str, answers: Any, failed: Mapping[int, object], *, media: Sequence[str]) -> Sequence[Quality]:
+    def judged(
+        cell: str, answers: Any, failed: Mapping[int, object], *, media: Sequence[str]
+    ) -> tuple[Sequence[Quality], Mapping[str, str]]:
         del cell
         return judge(base.id, answers, failed, media=media)  # all of them have the ports of the one that was checked
 
