@@ -278,6 +278,22 @@ def test_a_budget_that_is_too_small_for_a_round_says_what_one_takes():
     assert script.ended == len(script.hosts)
 
 
+def test_a_budget_that_ends_before_all_have_answered_is_told_then():
+    """Not after hours: what is known of a round is said with it."""
+    with pytest.raises(mg.InputError, match=r"answering 1 of 5 cells took .* and a round of 5 cells takes about"):
+        run([wanted(name) for name in "abcde"], Scripted(), method={"budget_s": 1e-9})
+
+
+def test_a_start_that_fails_is_a_figure_that_is_not_taken():
+    """The cell is measured all the same, and not started again."""
+    script = Scripted(refuses=lambda cell, do, times: _fails(do == "open" and cell == "b" and times > 1))
+    found = run([wanted("a"), wanted("b")], script, method={"cold": 2})
+    assert [cell.state for cell in found.cells] == ["measured", "measured"]
+    assert found.cells[1].start.cold is None
+    assert found.cells[1].untaken["start"] == "no luck"
+    assert len(script.hosts) == 1 + 2 * 2 + 1
+
+
 def test_ctrl_c_ends_all_hosts_and_keeps_what_was_measured():
     """Two rounds were over, and one cell of the third."""
     handed = {}

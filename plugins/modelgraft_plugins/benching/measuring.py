@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from modelgraft_plugins.benching.cells import WantedCell
-from modelgraft_plugins.benching.hosts import Host, Hosts, Start, opening_of
+from modelgraft_plugins.benching.hosts import CellFailed, Host, Hosts, Start, opening_of
 from modelgraft_plugins.benching.measuring_answers import answer
 from modelgraft_plugins.benching.measuring_figures import ratio_to, with_figures
 from modelgraft_plugins.benching.measuring_records import Walk, walk_of
@@ -143,7 +143,7 @@ def _measured(bench: Bench, start_fresh: Any) -> Measured:
     before, method = surroundings(), bench.method
     bench.each("answering", partial(answer, bench))
     for time in range(method.cold):
-        lacking = [one for one in bench.alive() if one.found.start.cold is None]
+        lacking = [one for one in bench.alive() if one.found.start.cold is None and "start" not in one.found.untaken]
         bench.each("starting in fresh processes", start_fresh, shuffled(lacking, seed=method.seed, what=f"start {time}"))
     alive = bench.alive()
     walk = walk_of(bench.count, {one.id: one.failed.keys() for one in alive}, {one.id: one.wanted.batch for one in alive})
@@ -155,7 +155,10 @@ def _measured(bench: Bench, start_fresh: Any) -> Measured:
 
 def _start_fresh(bench: Bench, one: Under, *, timeout_s: float, start: Start) -> None:
     good = [record for record in range(bench.count) if record not in one.failed][: one.wanted.batch]
-    start_both(one.wanted, good, one.started, records=bench.folder / RECORDS, timeout_s=timeout_s, start=start)
+    try:
+        start_both(one.wanted, good, one.started, records=bench.folder / RECORDS, timeout_s=timeout_s, start=start)
+    except CellFailed as failure:  # where something that was derived before lacks, such as an export that takes too long
+        one.found = replace(one.found, untaken={**one.found.untaken, "start": failure.reasons[0].text})
 
 
 def _finished(bench: Bench, walk: Walk, around: Surroundings) -> Measured:
@@ -168,12 +171,15 @@ def _finished(bench: Bench, walk: Walk, around: Surroundings) -> Measured:
         cells = [cell if cell.id in done or cell.state != "measured" else _compared(cell, baseline, walk, seed, is_busy) for cell in cells]
     for cell in cells:
         bench.done(cell)
+    warnings = [is_busy] if is_busy else []
+    if bench.first is not None and baseline is not None and bench.first.reasons:
+        warnings.append(f"answers are compared with those of {bench.first.id}, which failed later; times with {baseline.id}")
     return Measured(
         cells=cells,
         method=replace(bench.method, stopped_by=bench.stopped_by),
         surroundings=around,
         baseline=baseline.id if baseline is not None else "",
-        warnings=[is_busy] if is_busy else [],
+        warnings=warnings,
     )
 
 

@@ -96,8 +96,6 @@ def _parting(wall: intervals.Interval, cpu: intervals.Interval) -> str:
     return text if apart else ""
 
 
-def width_of(found: Spread | None) -> float | None:
-    """How wide an interval is, as a part of its value; None where there is none."""
-    if found is None or found.low is None or found.high is None or found.value <= 0:
-        return None
-    return (found.high - found.low) / found.value
+def ratios_of(baseline: Sequence[Sample], samples: Sequence[Sample]) -> list[float]:
+    """The ratios of the wall time of a record, by round."""
+    return [(one.wall_s / one.records) / (other.wall_s / other.records) for other, one in _paired(baseline, samples)]

@@ -7,18 +7,15 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelgraft import InputError
 from modelgraft.commands import in_seconds
-from modelgraft.plugin import option
 from modelgraft_plugins.benching.hosts import CellFailed
-from modelgraft_plugins.benching.measuring_figures import ratio_to, spread, width_of
+from modelgraft_plugins.benching.measuring_figures import ratios_of, spread
 from modelgraft_plugins.benching.measuring_records import Walk
 from modelgraft_plugins.benching.measuring_state import Bench, Under
-from modelgraft_plugins.benching.results import Method, RecordFailure, Sample
+from modelgraft_plugins.benching.results import Method, RecordFailure, Sample, Spread
 from modelgraft_plugins.benching.surroundings import Watch
 
 MOST_ROUNDS = 1000  # where a precision or a budget ends them, and nobody says how many
-FEWEST_ROUNDS = 6  # of which an interval can be made
 WINDOW, STEADY = 3, 0.05  # of a warm-up: medians of three runs, within 5 % of each other
 WARM_UP_S = 5.0  # after which a cell is warmed up no longer: what is slow varies little
 SHORT_S = 0.02  # runs below it are led in by one of records before: else what others left in the processor's caches is timed
@@ -88,32 +85,24 @@ def _is_over(bench: Bench, begun_with: int, round_s: float) -> bool:
         bench.stopped_by = f"{_most(method)} rounds"
     elif method.budget_s is not None and bench.spent_s + round_s > method.budget_s:
         if bench.rounds == begun_with == 0:
-            raise InputError(_too_small(bench, method.budget_s, round_s))
+            raise bench.too_small(round_s, "opening, answering and warming up")
         bench.stopped_by = f"the budget of {in_seconds(method.budget_s)}"
     elif method.precision_target is not None and _is_precise(bench, method.precision_target):
         bench.stopped_by = f"the precision of {method.precision_target:.3g}"
     return bool(bench.stopped_by)
 
 
-def _too_small(bench: Bench, budget_s: float, round_s: float) -> str:
-    count = len(bench.alive())
-    return (
-        f"the budget of {in_seconds(budget_s)} is too small for one round: opening, answering and warming up took "
-        f"{in_seconds(bench.spent_s)}, and a round of {count} cell{'s' * (count != 1)} takes about {in_seconds(round_s)}; "
-        f"{FEWEST_ROUNDS} rounds need {in_seconds(bench.spent_s + FEWEST_ROUNDS * round_s)}, fewer cells or {option('cold', '0')} less"
-    )
-
-
 def _is_precise(bench: Bench, target: float) -> bool:
-    """Whether every ratio is known to the width that was asked for; of a cell alone its time."""
-    alive = bench.alive()
-    baseline, seed = alive[0].unfinished(), bench.method.seed
-    if len(alive) == 1:
-        widths = [width_of(spread([sample.wall_s for sample in baseline.samples], seed=seed))]
-    else:
-        ratios = [ratio_to(baseline, one.unfinished(), seed=seed) for one in alive[1:]]
-        widths = [None if ratio is None else width_of(ratio.wall) for ratio in ratios]
-    return all(width is not None and width <= target for width in widths)
+    """Whether every ratio is known to the width that was asked for; of a cell alone its time. The first that is not ends the look."""
+    first, *others = bench.alive()
+    seed = bench.method.seed
+    if not others:
+        return _is_narrow(spread([sample.wall_s for sample in first.samples], seed=seed), target)
+    return all(_is_narrow(spread(ratios_of(first.samples, one.samples), seed=seed), target) for one in others)
+
+
+def _is_narrow(found: Spread | None, target: float) -> bool:
+    return found is not None and found.low is not None and found.high is not None and found.high - found.low <= target * found.value
 
 
 def _sample(bench: Bench, one: Under, walk: Walk) -> None:

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from modelgraft import InputError
+from modelgraft.commands import in_seconds
+from modelgraft.plugin import option
 from modelgraft_plugins.benching.accounting import Account
 from modelgraft_plugins.benching.cells import WantedCell
 from modelgraft_plugins.benching.hosts import CellFailed, Hosts
@@ -19,6 +22,7 @@ from modelgraft_plugins.benching.starting import Started
 Tell = Callable[[str], None]
 Done = Callable[[Cell], None]
 
+FEWEST_ROUNDS = 6  # of which an interval can be made
 EVERY_S = 2.0  # between two things that are told of how far a bench is
 LAST = 5  # runs of which the median is what the next will take
 
@@ -151,11 +155,28 @@ class Bench:
         """Do something with every cell that is still there; one that fails is told, and the others go on."""
         alive = self.alive() if cells is None else cells
         for number, one in enumerate(alive, 1):
+            if self.method.budget_s is not None and self.spent_s > self.method.budget_s and number > 1:
+                raise self.too_small(sum(other.typical_s for other in self.alive()), f"{doing} {number - 1} of {len(alive)} cells")
             self.tell(f"{doing}: {one.id}, {number} of {len(alive)}")
             try:
                 work(one)
             except CellFailed as failure:
                 self.fail(one, failure.reasons)
+
+    def too_small(self, round_s: float, doing: str) -> InputError:
+        """What is said of a budget that has no room for a round.
+
+        round_s  what one takes, as far as that is known;  doing  what its time went into
+        """
+        assert self.method.budget_s is not None, "there is a budget"
+        count = len(self.alive())
+        text = (
+            f"the budget of {in_seconds(self.method.budget_s)} is too small for one round: {doing} took {in_seconds(self.spent_s)}, "
+            f"and a round of {count} cell{'s' * (count != 1)} takes about {in_seconds(round_s)}; "
+            f"{FEWEST_ROUNDS} rounds need more than {in_seconds(self.spent_s + FEWEST_ROUNDS * round_s)}"
+        )
+        way_out = f"; {option('cold', '0')} leaves out the fresh processes" if self.method.cold else "; fewer cells or records take less"
+        return InputError(text + way_out)
 
     def fail(self, one: Under, reasons: Sequence[Reason]) -> None:
         """Leave a cell out from here on, and say why."""
