@@ -32,6 +32,8 @@ print(f"exit {{code}}, heavy {{heavy}}", file=sys.stderr)
         ("schema",),
         ("schema", "--events"),
         ("run", "--help"),
+        ("bench", "vit", "clip", "--backend", "torch,onnx", "--init", "random", "--check-only"),
+        ("bench", "--schema"),
     ],
     ids=" ".join,
 )

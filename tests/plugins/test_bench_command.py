@@ -252,7 +252,7 @@ def test_a_bench_that_is_stopped_keeps_what_it_has_and_goes_on(bench, clock):
     clock.stops_at = 1
     code, _, err = bench(*TWO, "--out", "r.json")
     assert code == 130
-    assert "1 cells are measured in part and kept in r.json; --resume goes on with them" in err
+    assert "what was measured of 1 cell is kept in r.json; --resume goes on with it" in err
     stopped = read_results(Path("r.json"))
     assert ([cell.state for cell in stopped.cells], stopped.is_finished) == (["measured", "unfinished"], False)
     clock.stops_at, clock.took = None, {"!": 7.0}
@@ -341,3 +341,29 @@ def test_results_do_not_replace_those_that_they_are_compared_with(bench, clock):
     code, _, err = bench(*TWO, "--compare", "old.json", "--out", "./old.json")
     assert code == 1
     assert "would replace the older results" in err
+
+
+# -- with the real stopwatch ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_bench_of_two_templates_from_the_first_word_to_the_page(tmp_path, monkeypatch, capsys):
+    """Processes, rounds, metrics, file, page, and the same once more beside it."""
+    monkeypatch.chdir(tmp_path)
+    Path("says.yaml").write_text(SAYS, encoding="utf-8")
+    rows = [{"word": f"w{number}", "references": f"w{number}!" if number % 3 else "no"} for number in range(9)]
+    Path("d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    words = ["bench", "says.yaml", "--sweep", "tail=!,x", "--records", "d.jsonl", "--metric", "exact_match", "--rounds", "7", "--cold", "0"]
+    assert main([*words, "--out", "r.json", "--html", "r.html"]) == 0
+    found = read_results(Path("r.json"))
+    assert [cell.state for cell in found.cells] == ["measured", "measured"]
+    assert [len(cell.samples) for cell in found.cells] == [7, 7]
+    assert [cell.quality[0].value for cell in found.cells] == [pytest.approx(6 / 9), 0]
+    assert found.cells[1].agreement == 0
+    for cell in found.cells:
+        assert sum(cell.shares.nodes.values()) + sum(cell.shares.rest.values()) == cell.shares.wall_s
+    assert Path("r.html").stat().st_size < 150_000
+    capsys.readouterr()
+    assert main([*words, "--compare", "r.json", "--json"]) == 0
+    comparison = json.loads(capsys.readouterr().out)["comparison"]
+    assert [cell["id"] for cell in comparison["cells"]] == ["c1", "c2"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -18,7 +19,7 @@ from modelgraft_plugins.benching.files import plain_results, read_results, write
 from modelgraft_plugins.benching.judging import Judging, measures_for, ports_wanted
 from modelgraft_plugins.benching.measuring import measure
 from modelgraft_plugins.benching.page import write_page
-from modelgraft_plugins.benching.pruned import say_pruned
+from modelgraft_plugins.benching.pruned import in_cells, say_pruned
 from modelgraft_plugins.benching.results import VERSION, Cell, Results, Value
 from modelgraft_plugins.benching.resuming import kept_of, refuse_to_lose
 from modelgraft_plugins.benching.surroundings import surroundings
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from modelgraft_plugins.benching.asking import Wishes
 
 OK, FAILED = 0, 1
+TOLD_EVERY_S = 2.0  # between two words about a check that goes on
+WRITTEN_EVERY_S = 1.0  # a process that is killed loses the work of this time; one that is stopped loses none
 
 
 def run_bench(session: CliSession, sweep: Sweep, wishes: Wishes) -> int:
@@ -83,19 +86,21 @@ class _Bench:
     """What is known so far, and the file that it is written into whenever more is."""
 
     def __init__(self, wishes: Wishes) -> None:
-        self.wishes = wishes
+        self.wishes, self._written = wishes, 0.0
         self.results: Results | None = None
 
     def take(self, cell: Cell) -> None:
         """Put what is known of a cell into the results."""
         assert self.results is not None, "results stand there before a cell is measured"
         self.results = replace(self.results, cells=tuple(cell if one.id == cell.id else one for one in self.results.cells))
-        self.write()
+        if time.monotonic() - self._written > WRITTEN_EVERY_S:
+            self.write()
 
     def write(self) -> None:
         """Write the file, where one is wanted."""
         if self.wishes.out is not None and self.results is not None:
             write_results(self.results, self.wishes.out)
+            self._written = time.monotonic()
 
 
 @contextmanager
@@ -105,11 +110,12 @@ def _telling_what_is_left(session: CliSession, wishes: Wishes) -> Iterator[_Benc
     try:
         yield bench
     except BaseException:
+        bench.write()
         found = [] if bench.results is None else [cell for cell in bench.results.cells if cell.samples]
         if found and wishes.out is not None:
-            session.screen.note(f"{len(found)} cells are measured in part and kept in {wishes.out}; --resume goes on with them")
+            session.screen.note(f"what was measured of {in_cells(len(found))} is kept in {wishes.out}; --resume goes on with it")
         elif found:
-            session.screen.note(f"{len(found)} cells were measured in part; with --out FILE.json they are kept when a bench is stopped")
+            session.screen.note(f"{in_cells(len(found))} were measured in part; with --out FILE.json that is kept when a bench is stopped")
         raise
 
 
@@ -173,8 +179,6 @@ def _telling(session: CliSession) -> Any:  # Any: what takes a text
 
 def _counting(session: CliSession) -> Any:  # Any: what takes two numbers
     """Tells how many cells are checked, at most every few seconds."""
-    import time
-
     last = time.monotonic()
 
     def tell(done: int, of: int) -> None:
@@ -184,9 +188,6 @@ def _counting(session: CliSession) -> Any:  # Any: what takes two numbers
             session.screen.note(f"checked {done} of {of} cells")
 
     return tell
-
-
-TOLD_EVERY_S = 2.0
 
 
 def _none_fits(session: CliSession, checked: Checked, wishes: Wishes) -> int:
