@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -83,27 +84,39 @@ def _looked_at(wishes: Wishes) -> Results | None:
 
 
 class _Bench:
-    """What is known so far, and the file that it is written into whenever more is."""
+    """What is known so far, and the file that it is written into: soon after more is known, and at most once a second."""
 
     def __init__(self, wishes: Wishes) -> None:
-        self.wishes, self._written = wishes, 0.0
+        self.wishes = wishes
         self.results: Results | None = None
+        self._lock = threading.Lock()
+        self._soon: threading.Timer | None = None
 
     def take(self, cell: Cell) -> None:
         """Put what is known of a cell into the results."""
         assert self.results is not None, "results stand there before a cell is measured"
         self.results = replace(self.results, cells=tuple(cell if one.id == cell.id else one for one in self.results.cells))
-        if time.monotonic() - self._written > WRITTEN_EVERY_S:
+        with self._lock:
+            if self.wishes.out is not None and self._soon is None:
+                self._soon = threading.Timer(WRITTEN_EVERY_S, self._write_soon)
+                self._soon.daemon = True
+                self._soon.start()
+
+    def _write_soon(self) -> None:
+        with contextlib.suppress(InputError):  # no room for a moment: at the end it is told
             self.write()
 
     def write(self) -> None:
-        """Write the file, where one is wanted."""
-        if self.wishes.out is not None and self.results is not None:
-            write_results(self.results, self.wishes.out)
-            self._written = time.monotonic()
+        """Write the file, where one is wanted. Raises InputError where it cannot be."""
+        with self._lock:
+            if self._soon is not None:
+                self._soon.cancel()
+                self._soon = None
+            if self.wishes.out is not None and self.results is not None:
+                write_results(self.results, self.wishes.out)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _telling_what_is_left(session: CliSession, wishes: Wishes) -> Iterator[_Bench]:
     """Where a bench is stopped, say what it has found so far and where that is."""
     bench = _Bench(wishes)
