@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,10 +31,12 @@ class Clock:
     """Stands in for what measures: every cell takes what it is told to take.
 
     took   seconds by the value of `tail`;  stops_at  the number of the cell at which Ctrl-C comes;  seen  what it was asked
+    at_end is called when all cells were handed over
     """
 
     def __init__(self):
         self.took, self.stops_at, self.seen, self.rounds, self.failing = {}, None, [], 8, {}
+        self.at_end = lambda: None
 
     def __call__(self, cells, records, method, *, tell, done, kept, judge):
         self.seen.append(([cell.id for cell in cells], list(records), method, set(kept)))
@@ -45,6 +48,7 @@ class Clock:
             before = kept.get(cell.key)
             found.append(before if before is not None and before.state == "measured" else self.measured(cell, number))
             done(found[-1])
+        self.at_end()
         return Measured(
             cells=found,
             method=replace(method, stopped_by="8 rounds"),
@@ -267,6 +271,25 @@ def test_a_bench_that_is_stopped_keeps_what_it_has_and_goes_on(bench, clock):
     assert (code, clock.seen) == (0, [])
     assert "r.json is finished: nothing is left to measure" in err
     assert "10.0 ms" in out
+
+
+def test_what_is_known_of_every_cell_reaches_the_file_while_it_is_measured(bench, clock, monkeypatch):
+    """A process may be killed at any moment: nobody waits for its end."""
+    monkeypatch.setattr(running, "WRITTEN_EVERY_S", 0.01)
+    states = []
+
+    def look():
+        for _ in range(1000):
+            found = read_results(Path("r.json"))
+            states[:] = [cell.state for cell in found.cells]
+            if states == ["measured", "measured"]:
+                assert not found.is_finished
+                return
+            time.sleep(0.01)
+
+    clock.at_end = look
+    assert bench(*TWO, "--out", "r.json")[0] == 0
+    assert states == ["measured", "measured"]
 
 
 @pytest.mark.parametrize(

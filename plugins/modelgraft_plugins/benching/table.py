@@ -104,8 +104,12 @@ def _figures(cells: Sequence[Cell]) -> Iterator[Column]:
     yield _percentile("50", cells, lambda cell: _spread(cell.wall_s))
     yield Column("over the first", ["1" if cell.ratio and cell.ratio.verdict == "baseline" else _ratio(_wall(cell)) for cell in cells])
     yield Column("", [_verdict(cell) for cell in cells], is_number=False)
-    for key in sorted({(one.metric, one.output) for cell in cells for one in cell.quality}):
+    keys = sorted({(one.metric, one.output) for cell in cells for one in cell.quality})
+    for key in keys:
         yield Column(key[0], [_quality(cell, key) for cell in cells])
+    yield Column("failed", [str(len(cell.failures)) if cell.failures else NONE for cell in cells])
+    for key in keys:
+        yield Column(f"{key[0]} less the first", [_apart(cell, key) for cell in cells])
     yield from _planned(cells)
     yield from _percentiles(cells)
     yield _times("first token", cells, lambda cell: cell.first_token_s)
@@ -123,7 +127,6 @@ def _figures(cells: Sequence[Cell]) -> Iterator[Column]:
     yield _times("warm start", cells, lambda cell: cell.start.warm)
     yield Column("agree", [NONE if cell.agreement is None else f"{cell.agreement:.0%}" for cell in cells])
     yield Column("parity", [f"{1 - max(cell.parity.values()):.6g}" if cell.parity else NONE for cell in cells])
-    yield Column("failed", [str(len(cell.failures)) if cell.failures else NONE for cell in cells])
     yield Column("shared", [", ".join(cell.shared) or NONE for cell in cells], is_number=False)
 
 
@@ -188,6 +191,14 @@ def _quality(cell: Cell, key: tuple[str, str]) -> str:
     if found is None:
         return NONE
     return f"{found.value:.3g}" if found.low is None or found.high is None else f"{found.value:.3g} ({found.low:.3g}–{found.high:.3g})"
+
+
+def _apart(cell: Cell, key: tuple[str, str]) -> str:
+    """How much more a cell has than the first, on the same records."""
+    found = next((one.difference for one in cell.quality if (one.metric, one.output) == key), None)
+    if found is None or found.low is None or found.high is None:
+        return _difference(found)
+    return "no difference seen" if found.low <= 0 <= found.high else _difference(found)
 
 
 def short(number: float) -> str:
