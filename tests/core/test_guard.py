@@ -10,9 +10,11 @@ import sys
 from types import ModuleType
 
 import pytest
+import typer
 
 import modelgraft as mg
 from modelgraft.cli import main
+from modelgraft.commands import Answering, session_of
 from modelgraft.installed.discovery import assemble
 from modelgraft.kernel.planning.planner import plan
 from modelgraft.kernel.words.guard import Escaped, contained, is_heard, said, shown
@@ -305,7 +307,6 @@ def test_a_command_of_a_plugin_that_fails_is_named(monkeypatch, capsys, error):
 
 def test_a_command_of_a_plugin_takes_no_name_that_is_there(monkeypatch, capsys):
     """Neither one of modelgraft's own, nor one that is to come, nor one of a plugin before it; and each loss is said."""
-    import typer
 
     def first() -> None:
         raise typer.Exit(7)
@@ -323,7 +324,6 @@ def test_a_command_of_a_plugin_takes_no_name_that_is_there(monkeypatch, capsys):
 
 def test_a_group_of_commands_is_guarded_and_options_of_the_whole_are_not_taken(monkeypatch, capsys):
     """What a plugin puts on the whole command line is left out, and said; its group runs under the guard."""
-    import typer
 
     def fails() -> None:
         raise SystemExit(0)
@@ -343,6 +343,23 @@ def test_a_group_of_commands_is_guarded_and_options_of_the_whole_are_not_taken(m
     assert "plugin p does not have the options of the whole command line (it belongs to modelgraft itself)" in capsys.readouterr().err
     assert main(["mine", "fails"]) == 1
     assert "plugin 'p': the command 'fails' tried to end the process: SystemExit: 0" in capsys.readouterr().err
+
+
+def test_a_command_of_a_plugin_may_keep_stdout_for_its_answers(monkeypatch, capsys):
+    """As ours do: what libraries print meanwhile goes to stderr, and a list of commands has its whole first sentence."""
+
+    def own(context: typer.Context) -> None:
+        """Answer with a sentence that is longer than what a list of commands shows of others. And more."""
+        print("printed by a library")
+        session_of(context).screen.say("the answer")
+
+    module = ModuleType("answering")
+    module.register_commands = mg.hookimpl(lambda app: app.command("own", cls=Answering)(own) and None)
+    monkeypatch.setattr("modelgraft.installed.discovery.discover", lambda only=None: assemble({"p": module}))
+    assert main(["own"]) == 0
+    assert capsys.readouterr() == ("the answer\n", "printed by a library\n")
+    main(["--help"])
+    assert "longer than what a list of commands shows of others." in " ".join(capsys.readouterr().out.split())
 
 
 @every_end

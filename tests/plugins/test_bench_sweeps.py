@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 import modelgraft as mg
+from modelgraft.cli import main
 from modelgraft.commands import DocumentError
 from modelgraft.installed.discovery import discover
 from modelgraft_plugins.benching import words
@@ -40,7 +44,7 @@ def registry():
     return discover()
 
 
-def checked(sweep):
+def checked(sweep, registry=registry):
     return check_cells(sweep, registry(), offline=True, tell=quiet)
 
 
@@ -260,6 +264,31 @@ def test_what_a_run_would_refuse_is_pruned_before(tmp_path):
     assert reasons(init="random", max_memory="1MB") == {"too-little-memory"}
     assert reasons(simple_axis("precision", ["int8"]), simple_axis("backend", ["torch"]), init="random") == {"wrong-option"}
     assert reasons(simple_axis("backend", ["abacus"]), init="random") == {"plugin"}
+
+
+def test_a_part_that_cannot_be_exported_is_pruned_where_only_exports_run(tmp_path):
+    """Unless it may stay on torch."""
+    there = registry()
+    linear = replace(there.components["projector/linear"], exportable=False)
+    unlike = replace(there, components={**there.components, "projector/linear": linear})
+    (tmp_path / "look.yaml").write_text(LOOK.replace("params: {size: 5, eye: x}\n", ""), encoding="utf-8")
+    wide = {"nodes.bridge.with.out_features": "7", "nodes.second.with.out_features": "5"}
+    axes = (simple_axis("backend", ["torch", "onnx"]),)
+    sweep = Sweep(graphs=(str(tmp_path / "look.yaml"),), settings=wide, axes=axes, options={"init": "random"})
+    found = checked(sweep, lambda: unlike)
+    assert [cell.backend for cell in found.fitting] == ["torch"]
+    assert [reason.code for reason in found.pruned[0].reasons] == ["not-exportable", "not-exportable"]
+    assert "bridge: projector/linear cannot be exported, and onnx runs exports alone" in found.pruned[0].reasons[0].text
+    assert len(checked(replace(sweep, options={"init": "random", "fallback": "torch"}), lambda: unlike).fitting) == 2
+
+
+def test_the_line_of_a_cell_means_that_cell(says, capsys):
+    """Given to the command, it is the one cell, with the same key: also with texts that look like numbers, and quotes."""
+    axes = (simple_axis("tail", [words.Text("5"), "it's", "a b"]), simple_axis("threads", ["2"]))
+    for cell in checked(Sweep(graphs=("says.yaml",), axes=axes, inputs=(("word", "x y"),), method=replace(USUAL_METHOD, seed=3))).fitting:
+        assert main([*shlex.split(cell.command)[1:], "--check-only", "--json"]) == 0
+        (found,) = json.loads(capsys.readouterr().out)["cells"]
+        assert (found["key"], found["command"]) == (cell.key, cell.command)
 
 
 # -- sweep files ----------------------------------------------------------------------------------------------------------

@@ -160,14 +160,32 @@ def _cost(step: Step) -> NodeCost:
 
 
 def _foreseen(plan: Plan, cell: WantedCell) -> list[Reason]:
-    """What a run would refuse as things stand here: too little memory, and weights that are not there."""
+    """What a run would refuse as things stand here: too little memory, weights that are not there, parts that cannot be exported."""
     found = [
         f"{forecast.device} must hold {in_bytes(forecast.bytes)} at once, and may hold {in_bytes(forecast.limit)}"
         for forecast in forecasts(plan)
         if not forecast.fits
     ]
-    lacking = plan.graph.forecasts if cell.init is None else ()
-    return [*(Reason(code="too-little-memory", text=text) for text in found), *map(_reason, lacking)]
+    lacking = [problem for problem in plan.graph.forecasts if problem.code == "no-weights" and cell.init is None]
+    unexported = [step for step in plan.steps if cell.fallback is None and _needs_export(step, plan)]
+    return [
+        *(Reason(code="too-little-memory", text=text) for text in found),
+        *map(_reason, lacking),
+        *(
+            Reason(
+                code="not-exportable",
+                text=f"{step.node.name}: {step.node.component.id} cannot be exported, and {step.backend} runs exports alone",
+                place=for_command(step.node.place.short),
+            )
+            for step in unexported
+        ),
+    ]
+
+
+def _needs_export(step: Step, plan: Plan) -> bool:
+    """Whether a node is to run on a backend that takes exports alone, and has none."""
+    card, component = plan.graph.graph.registry.backends.get(step.backend), step.node.component
+    return card is not None and card.fuses and component.module is not None and not component.exportable
 
 
 def _repeats(cell: WantedCell, known: Mapping[str, str]) -> list[Reason]:
