@@ -184,6 +184,13 @@ def test_a_key_that_is_set_twice_is_refused(says):
         checked(Sweep(graphs=("says.yaml",), axes=(simple_axis("tail", ["a"]),), settings={"tail": "b"}))
 
 
+def test_more_cells_than_anybody_waits_for_are_refused(says):
+    """Before the first is looked at."""
+    axes = tuple(simple_axis(name, [str(number) for number in range(1, 101)]) for name in ("tail", "batch", "threads"))
+    with pytest.raises(mg.InputError, match=r"spans 1,000,000 cells \(1 graph x 100 tail x 100 batch x 100 threads\)"):
+        checked(Sweep(graphs=("says.yaml",), axes=axes))
+
+
 def test_an_axis_that_is_given_twice_or_called_graph_is_refused():
     """The graphs are an axis already."""
     with pytest.raises(mg.InputError, match="the axis 'a' is given twice"):

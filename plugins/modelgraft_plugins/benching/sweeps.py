@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -13,6 +14,7 @@ from modelgraft_plugins.benching.words import Text, counts, value_named, word_of
 
 PLACING = ("backend", "precision", "device", "threads", "batch")  # axes of how a graph is run; every other changes the graph
 NUMBERS = frozenset({"threads", "batch"})
+MOST_CELLS = 10_000  # they are checked in minutes, and measured in hours
 GRAPH = "graph"  # the axis of the graphs themselves
 
 
@@ -71,7 +73,11 @@ class Combination:
 
 
 def combinations(sweep: Sweep) -> Iterator[Combination]:
-    """Every cell of the matrix, the last axis varying fastest."""
+    """Every cell of the matrix, the last axis varying fastest. Raises InputError for more than anybody waits for."""
+    count = len(sweep.graphs) * math.prod(len(axis.points) for axis in sweep.axes)
+    if count > MOST_CELLS:
+        sizes = " x ".join([f"{len(sweep.graphs)} graph", *(f"{len(axis.points)} {axis.name}" for axis in sweep.axes)])
+        raise InputError(f"the sweep spans {count:,} cells ({sizes}); a bench takes {MOST_CELLS:,} at most")
     for graph in sweep.graphs:
         for points in product(*(axis.points for axis in sweep.axes)):
             yield Combination(graph, {axis.name: point for axis, point in zip(sweep.axes, points, strict=True)})
