@@ -30,7 +30,7 @@ def main() -> None:
     for record in records:
         target = HERE.parents[1] / record["image"]  # as the records say it, seen from the folder of the project
         target.parent.mkdir(exist_ok=True)
-        Image.open(_source(target.stem)).convert("RGB").save(target, quality=QUALITY)
+        Image.open(source_of(target.stem)).convert("RGB").save(target, quality=QUALITY)
     print(f"{len(records)} photographs in {HERE / 'photographs'}")
     home = member(MINILM, beside=(".json",)).parent
     folder = HERE / "real" / "minilm"
@@ -40,7 +40,8 @@ def main() -> None:
     print(f"MiniLM in {folder}")
 
 
-def _source(name: str) -> Path:
+def source_of(name: str) -> Path:
+    """Where the photograph of this name lies in its package."""
     for package, folder in HOMES:
         spec = find_spec(package)
         if spec is None or spec.origin is None:
