@@ -50,8 +50,11 @@ def made_aside(name: str, folder: Path, *, layers: int = LAYERS) -> Path:
     return folder / f"{name}-{layers}"
 
 
-def tokenizer(size: int, *, begin: bool = True, marks: tuple[str, ...] = ("<image>",)) -> Any:
-    """One token per byte of a text, and a word for every id beyond, so that whatever a random model writes can be read."""
+def tokenizer(size: int, *, begin: bool = True, end: bool = False, marks: tuple[str, ...] = ("<image>",)) -> Any:
+    """One token per byte of a text, and a word for every id beyond, so that whatever a random model writes can be read.
+
+    begin, end  whether a text gets a token before it, and one behind it
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -61,8 +64,9 @@ def tokenizer(size: int, *, begin: bool = True, marks: tuple[str, ...] = ("<imag
     inner = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
-    if begin:
-        inner.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    if begin or end:
+        single = " ".join([*(["<s>"] if begin else []), "$A", *(["</s>"] if end else [])])
+        inner.post_processor = processors.TemplateProcessing(single=single, special_tokens=[("<s>", 1), ("</s>", 2)])
     made = PreTrainedTokenizerFast(
         tokenizer_object=inner, bos_token="<s>", eos_token="</s>", pad_token="<pad>", additional_special_tokens=list(marks)
     )
@@ -70,7 +74,8 @@ def tokenizer(size: int, *, begin: bool = True, marks: tuple[str, ...] = ("<imag
     return made
 
 
-def _llama(layers: int) -> Any:
+def llama_config(layers: int) -> Any:
+    """The widths of a 125M model, three queries to a key."""
     from transformers import LlamaConfig
 
     return LlamaConfig(
@@ -92,14 +97,14 @@ def _build_llama(layers: int) -> tuple[Any, Any]:
     """LLaMA with the widths of a 125M model, three queries to a key."""
     from transformers import LlamaForCausalLM
 
-    return LlamaForCausalLM(_llama(layers)), tokenizer(PIECES)
+    return LlamaForCausalLM(llama_config(layers)), tokenizer(PIECES)
 
 
 def _build_tiny(layers: int) -> tuple[Any, Any]:
     """A LLaMA so small that a step of it shows what is around the step."""
     from transformers import LlamaForCausalLM
 
-    config = _llama(layers)
+    config = llama_config(layers)
     small = {"vocab_size": 320, "hidden_size": 64, "intermediate_size": 128}
     config.update({**small, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16})
     return LlamaForCausalLM(config), tokenizer(320)
@@ -150,7 +155,7 @@ def _build_llava(layers: int) -> tuple[Any, Any]:
     words = tokenizer(PIECES)
     config = LlavaConfig(
         vision_config={**TOWER, "num_hidden_layers": layers, "patch_size": 16, "model_type": "clip_vision_model"},
-        text_config=_llama(layers).to_dict(), image_token_index=words.convert_tokens_to_ids("<image>"),
+        text_config=llama_config(layers).to_dict(), image_token_index=words.convert_tokens_to_ids("<image>"),
     )  # fmt: skip
     pictures = CLIPImageProcessorPil(size={"shortest_edge": 224}, crop_size={"height": 224, "width": 224})
     processor = LlavaProcessor(

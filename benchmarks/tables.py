@@ -66,8 +66,13 @@ class Timer:
     def __init__(self, seconds: float) -> None:
         self.end = time.monotonic() + seconds
 
+    def left(self) -> float:
+        """Seconds; negative when it is over."""
+        return self.end - time.monotonic()
+
     def is_over(self) -> bool:
-        return time.monotonic() >= self.end
+        """Whether nothing is left."""
+        return self.left() <= 0
 
 
 def cells(table_columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:

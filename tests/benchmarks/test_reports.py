@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -58,6 +59,14 @@ def test_every_page_is_what_its_json_says() -> None:
     for stem, run in found.items():
         assert (reports.HERE / f"{stem}.md").read_text(encoding="utf-8") == reports.page_of(run)
     assert (reports.HERE / reports.SUMMARY).read_text(encoding="utf-8") == reports.summary_of(reports.HERE)
+
+
+@pytest.mark.parametrize("page", ["README.md", "benchmarks/README.md"])
+def test_a_page_that_is_written_by_hand_holds_no_measured_time(page: str) -> None:
+    """Times, rates and what is how many times another stand in `results/`, where a page is what its JSON says; the rest links to it."""
+    text = re.sub(r"```.*?```|`[^`]*`", "", (measuring.ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert not re.findall(r"(?<![\w.-])\d[\d.,]* ?(?:ms|µs|us|s|GB/s|GFLOP/s)\b|\d times (?:as|faster|slower)", text)
+    assert "results/README.md" in text
 
 
 def test_every_table_is_one_of_those_that_bench_runs() -> None:
