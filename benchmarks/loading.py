@@ -23,6 +23,8 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+sys.path.pop(0)  # this folder, whose onnx.py would stand before the package onnx
+
 SIZES = {
     "7b": {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32},
     "1b": {"hidden_size": 2048, "intermediate_size": 5504, "num_hidden_layers": 24, "num_attention_heads": 16},
@@ -139,7 +141,11 @@ def measured(tree: Path, *words: str) -> dict[str, float]:
     """A sample in a process that imports modelgraft from a tree."""
     paths = os.pathsep.join(str(tree / part) for part in ("core", "plugins"))
     done = subprocess.run(
-        [sys.executable, __file__, "--sample", *words], capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": paths}
+        [sys.executable, __file__, "--sample", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": paths},
     )
     if done.returncode:
         sys.exit(done.stderr)

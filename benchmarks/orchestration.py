@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import sys
 import time
@@ -31,6 +32,7 @@ from benchmarks.tables import Asked, Row, Table, Timer
 
 SAMPLE_S = 0.04  # CPU time of one sample
 REMOTE_S = 0.4  # of one whose processes are measured by the system, in hundredths of a second
+PATIENCE_S = 180  # of a sample; the first builds, and proves what is built
 PAYLOAD_BYTES = 2**20
 ROUNDS = 25
 QUICK_SHAPES = ("one", "layered")
@@ -142,6 +144,9 @@ class Worker:
         try:
             self.process.stdin.write(json.dumps({"shape": shape, "payload": payload}) + "\n")
             self.process.stdin.flush()
+            if not select.select([self.process.stdout], [], [], PATIENCE_S)[0]:
+                self.process.kill()
+                return {"why": f"it did not answer within {PATIENCE_S} s"}
             line = self.process.stdout.readline()
         except BrokenPipeError:
             line = ""
