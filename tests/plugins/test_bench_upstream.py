@@ -7,6 +7,8 @@ import torch
 
 import modelgraft as mg
 from modelgraft_plugins.benching.cells import WantedCell
+from modelgraft_plugins.benching.hosts import opening_of
+from modelgraft_plugins.benching.opened import Giver, Opened, open_graph
 from modelgraft_plugins.benching.results import Cell
 from modelgraft_plugins.benching.upstream import upstream_of
 
@@ -78,32 +80,39 @@ def test_what_may_be_absent_is_computed_in_each_cell(graph):
     assert found.apart == dict.fromkeys(["loud", "plain", "both"], "it lies on a route: what it gives may be absent for a record")
 
 
+def opened(cell, upstream):
+    """What a host makes of a cell that shares: the pipeline of what is left, with what gives it the rest."""
+    facts = {name: value for name, value in opening_of(cell).items() if name in ("graph", "params", "allow", "opening")}
+    giver = Giver(open_graph(facts, wanted=upstream.ports), upstream.ports)
+    rest = open_graph(facts, given=upstream.nodes, wanted=cell.outputs)
+    return Opened(rest, list(rest.plan.wanted), giver=giver)
+
+
+def ran(pipeline):
+    return [part.name for step in pipeline.plan.steps for part in step.node.parts or (step.node,)]
+
+
 @pytest.mark.parametrize("backend", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.filterwarnings("ignore")
 def test_a_cell_gives_with_shared_values_what_it_gives_as_a_whole(graph, backend, count, untuned_cache):
-    """To the last bit, in cells whose own nodes alone run; the shared ones run once for both."""
+    """To the last bit, and its own nodes alone run."""
     cells = [graph(settings=settings, backend=backend) for settings in (WIDE, NARROW)]
     upstream = upstream_of(cells)
-    inputs = {"x": torch.linspace(-1, 1, count * 3 * 8).reshape(count, 3, 8)}
-    with mg.open(upstream.giver(cells[0]), **cells[0].opening) as giver:
-        given = upstream.compute(giver, inputs)
-        assert {step.node.name for step in giver.plan.steps} <= {"first", "second", "first+second"}
+    record = {"x": torch.linspace(-1, 1, count * 3 * 8).reshape(count, 3, 8)}
     for cell in cells:
-        left = upstream.rest(cell)
-        with mg.open(cell.graph, params=cell.params, **cell.opening) as whole, mg.open(left, **cell.opening) as rest:
-            wanted, found = whole.run(**inputs), rest.run(**upstream.inputs(inputs, given, rest=left))
-            assert [step.node.name for step in rest.plan.steps] == ["third"]
+        rest = opened(cell, upstream)
+        assert (ran(rest.giver.pipeline), ran(rest.pipeline)) == (["first", "second"], ["third"])
+        with mg.open(cell.graph, params=cell.params, **cell.opening) as whole, rest.pipeline, rest.giver.pipeline:
+            wanted, found = whole.run(**record), rest.pipeline.run(**rest.inputs([0], [record]))
         assert found.outputs.keys() == wanted.outputs.keys()
         assert all(torch.equal(found[name], wanted[name]) for name in wanted.outputs)
 
 
-def test_texts_are_given_to_a_routed_rest(graph):
+def test_a_routed_rest_is_given_its_masks(graph):
     """Masks travel as well: each record takes its own way in the rest."""
     cells = [graph(ROUTED, settings={"suffix": suffix}) for suffix in "ab"]
-    upstream, inputs = upstream_of(cells), {"text": ["hello", "dog", "hello you"]}
-    with mg.open(upstream.giver(cells[0])) as giver:
-        given = upstream.compute(giver, inputs)
-    rest = upstream.rest(cells[1])
-    with mg.open(rest) as pipeline:
-        assert pipeline.run(**upstream.inputs(inputs, given, rest=rest))["text"] == ["hello!b", "dogb", "hello you!b"]
+    rest = opened(cells[1], upstream_of(cells))
+    records = [{"text": text} for text in ("hello", "dog", "hello you")]
+    with rest.pipeline, rest.giver.pipeline:
+        assert rest.pipeline.run(**rest.inputs([0, 1, 2], records))["text"] == ["hello!b", "dogb", "hello you!b"]

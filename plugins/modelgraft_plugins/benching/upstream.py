@@ -1,13 +1,8 @@
 """Shared upstream: the nodes that no swept value changes are computed once, and each cell is timed on what is left.
 
-    upstream = upstream_of(cells)                   # light: which nodes, and what they give
-    first = modelgraft.open(upstream.giver(cells[0]), ...)
-    given = upstream.compute(first, inputs)         # not timed: once for each batch, for all cells
-    rest = modelgraft.open(upstream.rest(cell), ...)
-    rest.run(**upstream.inputs(inputs, given))      # timed
-
 The results cache of a pipeline is no door for this: it looks up and copies inside the run, so inside what is timed, and it
-would spare the swept nodes as well. What is left is therefore a graph of its own, whose inputs are the ports at the boundary.
+would spare the swept nodes as well. What is left is therefore a graph of its own, whose inputs are the ports at the boundary
+(`opened.py`). What is shared is found here, without loading anything.
 """
 
 from __future__ import annotations
@@ -15,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import modelgraft as mg
 from modelgraft.commands import segments_of, with_given
@@ -40,29 +35,6 @@ class Upstream:
     ports: Sequence[str] = ()
     apart: Mapping[str, str] = field(default_factory=dict)
     why: str = ""
-
-    def rest(self, cell: WantedCell) -> SolvedGraph:
-        """The graph of a cell without what is shared; its inputs are those of the graph, and the shared ports that it reads."""
-        return with_given(solved_of(cell), self.nodes, wanted=cell.outputs)
-
-    def giver(self, cell: WantedCell) -> SolvedGraph:
-        """The graph that gives the shared ports; any cell will do."""
-        return with_given(solved_of(cell), (), wanted=self.ports)
-
-    def compute(self, giver: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:  # Any: a Pipeline; values of any type
-        """The values of the shared ports for one record, or for the records of one batch: once for all cells that run it.
-
-        giver  a pipeline of `giver(cell)`
-
-        Raises as a run does.
-        """
-        known = giver.plan.graph.inputs
-        result = giver.run(**{name: value for name, value in inputs.items() if name in known})
-        return {port: result[port] for port in self.ports}
-
-    def inputs(self, inputs: Mapping[str, Any], given: Mapping[str, Any], *, rest: SolvedGraph) -> dict[str, Any]:  # Any: as above
-        """What a run of `rest` takes: of the inputs of the graph and of the shared values those that it knows."""
-        return {name: value for name, value in {**inputs, **given}.items() if name in rest.inputs}
 
 
 def solved_of(cell: WantedCell) -> SolvedGraph:
