@@ -119,6 +119,8 @@ def measures_for(
                 problems.update({problem.found: problem for problem in error.noted})
     if problems:
         raise GraphError(problems.values())
+    for measure in {(one.word, one.references): one for those in found.values() for one in those}.values():
+        scoring.rehearse(measure, [record.get(measure.references or "") for record in records.columns])
     return {cell: found.get(cell, []) for cell in ports}
 
 

@@ -10,7 +10,7 @@ from pydantic import Field as Option
 
 from modelgraft.commands import write_value
 from modelgraft.plugin import Config, InputError
-from modelgraft_plugins.evaluating.measuring import Wanted, score_of, scored_by
+from modelgraft_plugins.evaluating.measuring import Wanted, rehearse, score_of, scored_by
 from modelgraft_plugins.evaluating.reading import as_data, document, file_in, folder_of, is_document, lists_in, rows_of, texts_of
 from modelgraft_plugins.evaluating.suites import Answer, Data, Field, Item, Note, Report, Suite
 
@@ -47,6 +47,11 @@ class Captioning(Suite):
 
     def open(self, data: str, *, note: Note) -> Data:
         """Read pictures and references."""
+        rehearse(*FIGURES)
+        return self.read(data, note=note)
+
+    def read(self, data: str, *, note: Note) -> Data:
+        """The same for whoever scores them otherwise."""
         path, folder = Path(data).expanduser(), folder_of(data, self.settings.images)
         if is_document(path):
             found = document(path, what="the data")

@@ -26,6 +26,13 @@ class Wanted:
     unit: str = ""
 
 
+def rehearse(*figures: Wanted) -> None:
+    """Try the metrics of a suite, before the graph runs. Raises InputError for a package that is missing."""
+    registry = mg.Graph("metric").registry
+    for wanted in figures:
+        scoring.rehearse(scoring.metric_of(registry, wanted.metric, wanted.fields))
+
+
 def scored_by(wanted: Wanted, answers: Sequence[Answer], *, output: str, references: Callable[[Answer], Any]) -> scoring.Scored | None:
     """A metric over the answers; those without one are left out. None when there is none, or nothing is known to be right.
 

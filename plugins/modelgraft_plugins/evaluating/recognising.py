@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field as Option
 
 from modelgraft.plugin import Config, InputError
-from modelgraft_plugins.evaluating.measuring import Wanted, score_of, scored_by
+from modelgraft_plugins.evaluating.measuring import Wanted, rehearse, score_of, scored_by
 from modelgraft_plugins.evaluating.reading import as_data, file_in, folder_of, rows_of, texts_of
 from modelgraft_plugins.evaluating.suites import Answer, Data, Field, Item, Note, Report, Suite
 from modelgraft_plugins.intervals import FEWEST
@@ -44,6 +44,7 @@ class Recognising(Suite):
 
     def open(self, data: str, *, note: Note) -> Data:
         """Read sounds and transcripts."""
+        rehearse(*self._figures())
         path, folder = Path(data).expanduser(), folder_of(data, self.settings.sounds)
         if path.is_dir():
             files = sorted(path.rglob(TRANSCRIPTS))
@@ -55,13 +56,16 @@ class Recognising(Suite):
             items = [_line(row.place, row.columns, folder, row.error) for row in rows_of(data, note=note)]
         return as_data(data, items, files=files, media="audio", option="--sounds DIR")
 
+    def _figures(self) -> tuple[Wanted, Wanted]:
+        fields = {"text": self.settings.text}
+        return Wanted(metric="wer", called="WER", fields=fields, unit="%"), Wanted(metric="cer", called="CER", fields=fields, unit="%")
+
     def report(self, answers: Sequence[Answer]) -> Report:
         """The error rates of all; what one speaker said is drawn together, where enough are known."""
         speakers = [answer.facts.get("speaker") or answer.id for answer in answers]
         is_told = len(set(speakers)) < len(answers)
         clusters = speakers if is_told and len(set(speakers)) >= FEWEST else None
-        fields = {"text": self.settings.text}
-        wanted = [Wanted(metric="wer", called="WER", fields=fields, unit="%"), Wanted(metric="cer", called="CER", fields=fields, unit="%")]
+        wanted = self._figures()
         found = [scored_by(one, answers, output="transcript", references=lambda answer: answer.facts.get("texts")) for one in wanted]
         scores = [score_of(one, scored, clusters=clusters) for one, scored in zip(wanted, found, strict=True) if scored is not None]
         notes = [f"both sides are normalised as text={self.settings.text} of metric/wer"]

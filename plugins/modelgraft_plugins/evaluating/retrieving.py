@@ -44,7 +44,7 @@ class Retrieving(Suite):
 
     def open(self, data: str, *, note: Note) -> Data:
         """Read pictures and their texts, as the suite of captions does."""
-        of_captions = Captioning(Captioning.Settings.model_validate(self.settings.model_dump())).open(data, note=note)
+        of_captions = Captioning(Captioning.Settings.model_validate(self.settings.model_dump())).read(data, note=note)
 
         def items() -> Iterator[Item]:
             for item in of_captions.items():

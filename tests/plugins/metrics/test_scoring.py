@@ -16,7 +16,7 @@ from modelgraft.installed.discovery import assemble
 from modelgraft.plugin import GraphError, InputError, ModelgraftError, PluginError
 from modelgraft.testing import conform
 from modelgraft_plugins import scoring
-from modelgraft_plugins.scoring import clusters_of, difference_of, fits, interval_of, joined, metric_named, score
+from modelgraft_plugins.scoring import clusters_of, difference_of, fits, interval_of, joined, metric_named, rehearse, score
 
 README = Path(shipped.__file__).parent / "README.md"
 TEXT = {"text": port("text")}
@@ -134,6 +134,20 @@ def test_records_that_failed_are_left_out_and_counted(registry):
         score(metric_named(registry, "exact_match"), [None, ABSENT], ["a", "b"])
     with pytest.raises(InputError, match="exact_match: record 1 has nothing in the column 'references'"):
         score(metric_named(registry, "exact_match"), ["a", "b"], ["a", None])
+
+
+def test_what_a_metric_refuses_is_told_in_a_rehearsal(registry, monkeypatch):
+    """References that it refuses, records without one, a package that is missing: before a graph runs. Vectors cannot be made up."""
+    rehearse(metric_named(registry, "wer"), ["a b", ["c", "d"]])
+    rehearse(metric_named(registry, "vqa_accuracy"))
+    with pytest.raises(ModelgraftError, match="record 1 has 1 references; wanted at least 4"):
+        rehearse(metric_named(registry, "vqa_accuracy"), [["a"] * 10, "b"])
+    with pytest.raises(InputError, match="wer: record 0 has nothing in the column 'references'"):
+        rehearse(metric_named(registry, "wer"), [None])
+    rehearse(metric_named(registry, "recall"), [[[1.0]]])
+    monkeypatch.setitem(sys.modules, "jiwer", None)
+    with pytest.raises(InputError, match=r"metric/wer needs the package jiwer: pip install 'modelgraft\[metrics\]'"):
+        rehearse(metric_named(registry, "wer"))
 
 
 def test_vectors_are_scored_as_runs_give_them_and_as_json_holds_them(registry):
