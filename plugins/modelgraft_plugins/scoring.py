@@ -184,7 +184,7 @@ def _only(measure: Measure, outputs: Mapping[str, Port], problems: list[Problem]
     if len(good) == 1 or "prediction" in good:
         return "prediction" if "prediction" in good else good[0]
     if good:
-        text = f"{measure.name}.prediction takes {taker}, which {choices(good)} are"
+        text = f"{measure.name}.prediction takes {taker}, and several outputs give that: {choices(good)}"
         problems.append(Problem("unknown-port", text, hint=f"say which: --metric {_more(measure.word)}prediction={good[0]}"))
     else:
         problems += [_misfit(name, port, f"{measure.name}.prediction", taker) for name, port in outputs.items()]

@@ -119,7 +119,7 @@ def test_an_output_that_does_not_fit_is_told_in_the_words_of_the_checker(registr
 def test_of_several_outputs_that_fit_one_is_to_be_named(registry):
     outputs = {"text": port("text"), "label": port("label"), "image": port("image")}
     (problem,) = fits(metric_named(registry, "wer:text=plain"), outputs, ["references"])
-    assert problem.found == "wer.prediction takes text | label, which label, text are"
+    assert problem.found == "wer.prediction takes text | label, and several outputs give that: label, text"
     assert problem.hint == "say which: --metric wer:text=plain,prediction=text"
     assert joined(metric_named(registry, "wer:prediction=label"), outputs, ["references"]).prediction == "label"
     with pytest.raises(GraphError, match="takes no references"):
