@@ -39,10 +39,10 @@ def test_real_parts_fit_where_they_should(monkeypatch):
     assert fitting == {
         (eye, tongue)
         for eye in ("usual", "small", "large", "reader", "both")
-        for tongue in ("template", "nearest", "instruction", "examples")
+        for tongue in ("as_it_is", "nearest", "instruction", "examples")
     }
     codes = {(cell.values["eye"], cell.values["tongue"]): {reason.code for reason in cell.reasons} for cell in found.pruned}
-    assert codes["unsized", "template"] == {"dim-mismatch"}
-    assert codes["bright", "template"] == {"space-mismatch"}
-    assert "modality-mismatch" in codes["ear", "template"]
+    assert codes["unsized", "as_it_is"] == {"dim-mismatch"}
+    assert codes["bright", "as_it_is"] == {"space-mismatch"}
+    assert "modality-mismatch" in codes["ear", "as_it_is"]
     assert codes["usual", "whisper"] == {"modality-mismatch"}

@@ -144,6 +144,16 @@ def test_a_ratio_whose_interval_spans_1_is_marked_as_no_difference():
     assert "1 show no difference" in page
 
 
+def test_a_ratio_of_too_few_rounds_has_no_verdict():
+    results = made_results(FEW)
+    ratio = results.cells[1].ratio
+    bare = replace(ratio, verdict="no difference seen", wall=replace(ratio.wall, value=1.31, low=None, high=None, n=3))
+    text = Read(page_of(replace(results, cells=[results.cells[0], replace(results.cells[1], ratio=bare), *results.cells[2:]]))).text
+    assert "1.31× too few rounds" in text
+    assert "1 have too few rounds for an interval, and so for a verdict" in text
+    assert "show no difference" not in text
+
+
 def test_the_front_is_that_of_the_direction_in_which_a_metric_is_better():
     chance = random.Random(7)
     points = [(chance.randint(1, 20), chance.randint(1, 20)) for _ in range(60)]

@@ -16,7 +16,7 @@ from modelgraft_plugins.benching.page.scatter import Axis, Chart, Point, draw
 from modelgraft_plugins.benching.page.strips import Row
 from modelgraft_plugins.benching.page.tables import quality_of
 from modelgraft_plugins.benching.page.thinning import Room
-from modelgraft_plugins.benching.results import Cell, Results
+from modelgraft_plugins.benching.results import Cell, Ratio, Results
 
 TIME = Axis(title="time of a call", say=in_seconds, ticks=5)
 APART = 6  # between the longest call and the shortest; over more, bars are as long as each other
@@ -138,7 +138,7 @@ def ratios(shown: Shown) -> str:
             Row(
                 row=shown.rows[cell.id],
                 name=shown.names.of[cell.id],
-                told=_verdict(ratio.verdict, f"{times(ratio.wall.value)} {interval(ratio.wall)}".strip()),
+                told=_verdict(ratio, f"{times(ratio.wall.value)} {interval(ratio.wall)}".strip()),
                 title=shown.title(cell, f"CPU {times(ratio.cpu.value)}", ratio.warning),
             ),
             ratio,
@@ -147,8 +147,10 @@ def ratios(shown: Shown) -> str:
         for cell, ratio in compared
         if cell.id in kept
     ]
-    unseen = sum(ratio.verdict == "no difference seen" for _, ratio in compared)
-    note = f"{unseen} show no difference. " if unseen else ""
+    bare = sum(ratio.verdict != "baseline" and (ratio.wall.low is None or ratio.wall.high is None) for _, ratio in compared)
+    unseen = sum(ratio.verdict == "no difference seen" for _, ratio in compared) - bare
+    note = f"{unseen} show no difference. " if unseen > 0 else ""
+    note += f"{bare} have too few rounds for an interval, and so for a verdict. " if bare else ""
     words = (
         f"The median of the ratios within rounds, with its 95 % interval, on a logarithmic axis. {note}{_left(len(lines), len(compared))}"
     )
@@ -164,8 +166,11 @@ KEY = (
 )
 
 
-def _verdict(verdict: str, text: str) -> str:
-    return f"{text} {'no difference' if verdict.startswith('no') else verdict}"
+def _verdict(ratio: Ratio, text: str) -> str:
+    """A verdict without an interval would be none."""
+    if ratio.verdict.startswith("no") and ratio.wall.low is None:
+        return f"{text} too few rounds"
+    return f"{text} {'no difference' if ratio.verdict.startswith('no') else ratio.verdict}"
 
 
 def bars(shown: Shown) -> str:
