@@ -166,6 +166,8 @@ def test_the_front_is_that_of_the_direction_in_which_a_metric_is_better():
 def test_pages_say_which_way_a_metric_is_better():
     text = Read(page_of(made_results(FEW))).text
     assert re.search(r"word_f1 against time.*?More is better", text)
+    assert "word_f1 less baseline" in text
+    assert "+0.021 [-0.013, 0.052]" in text
     assert re.search(r"wer against time.*?Less is better, in errors a word", text)
 
 

@@ -97,7 +97,7 @@ def _quality(shown: Shown, metric: str, output: str) -> Chart:
     return Chart(
         title=title if len({one for one, _ in metrics(shown.cells)}) == len(metrics(shown.cells)) else f"{title}, of {output}",
         x=TIME,
-        y=Axis(title=metric, say=plain_number),
+        y=Axis(title=metric, say=plain_number, is_even=True),
         points=_ranked(points),
         higher=higher,
         left_out=" ".join(filter(None, said)),

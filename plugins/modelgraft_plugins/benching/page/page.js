@@ -68,7 +68,7 @@ for (const chart of all(".area, .strips")) {
 // -- sorting: by the number of a figure, or by its text; what is not there comes last
 const units = { "µs": 1e-6, ms: 1e-3, KiB: 1024, MiB: 1 << 20, GiB: 1 << 30, k: 1e3, M: 1e6 };
 function number(words, kind) {
-  const found = kind === "axis" || kind === "text" ? null : words.match(/^(-?[\d.,]+(?:e[-+]\d+)?) ?([^\s[(]*)/);
+  const found = kind === "axis" || kind === "text" ? null : words.match(/^([-+]?[\d.,]+(?:e[-+]\d+)?) ?([^\s[(]*)/);
   return found ? found[1].replaceAll(",", "") * (found[2] === "B" && kind === "count" ? 1e9 : units[found[2]] || 1) : words;
 }
 heads.forEach((head, index) => {

@@ -19,11 +19,15 @@ FEW = 40  # points: of so many, intervals are drawn as well
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axis:
-    """What a chart is drawn over: what it is called, how its values are written, and how many ticks have room."""
+    """What a chart is drawn over: what it is called, how its values are written, and how many ticks have room.
+
+    is_even  never logarithmic: half as good is no step that means something
+    """
 
     title: str
     say: Callable[[float], str]
     ticks: int = 6
+    is_even: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +71,8 @@ def draw(chart: Chart) -> str:
     across = scale_over((point.x for point in chart.points), most=chart.x.ticks)
     few = len(chart.points) <= FEW
     ends = [end for one in chart.points if few for end in (one.low, one.high) if is_figure(end)]
-    down = scale_over([*(one.y for one in chart.points), *(end for end in ends if end is not None)], most=chart.y.ticks)
+    heights = [*(one.y for one in chart.points), *(end for end in ends if end is not None)]
+    down = scale_over(heights, most=chart.y.ticks, is_log=False if chart.y.is_even else None)
     best = front([(one.x, one.y) for one in chart.points], higher=chart.higher) if chart.higher is not None else []
     body = [
         *_grid(across, down),

@@ -152,6 +152,8 @@ def _qualities(cells: Sequence[Cell]) -> Iterator[Column]:
         head = metric if alone.count(metric) == 1 else f"{metric} of {output}"
         told = f"of {output}{f', in {one.unit}' if one.unit else ''}; {one.better} is better"
         yield Column(head=head, of=lambda cell, key=(metric, output): _quality(cell, key), told=told, figure=metric)  # type: ignore[misc] # a default binds it
+        apart = f"{head} less baseline"
+        yield Column(head=apart, of=lambda cell, key=(metric, output): _apart(cell, key), told="on the same records", figure=metric)  # type: ignore[misc]
 
 
 def quality_of(cell: Cell, metric: str, output: str) -> Quality | None:
@@ -163,9 +165,18 @@ def _quality(cell: Cell, key: tuple[str, str]) -> Entry | None:
     one = quality_of(cell, *key)
     if one is None:
         return None
-    apart = f"; from the baseline {one.difference.value:+.3g} {interval(one.difference)}" if one.difference else ""
     clusters = f" in {one.clusters} clusters" if one.clusters is not None else ""
-    return Entry(text=f"{plain_number(one.value)} {interval(one)}".strip(), told=f"n={one.n}{clusters}{apart}")
+    return Entry(text=f"{plain_number(one.value)} {interval(one)}".strip(), told=f"n={one.n}{clusters}")
+
+
+def _apart(cell: Cell, key: tuple[str, str]) -> Entry | None:
+    """How far a metric is from that of the baseline; a difference whose interval holds 0 is none that was seen."""
+    one = quality_of(cell, *key)
+    if one is None or one.difference is None:
+        return None
+    found = one.difference
+    is_seen = found.low is None or found.high is None or not found.low <= 0 <= found.high
+    return Entry(text=f"{found.value:+.3g} {interval(found)}".strip(), told="" if is_seen else "no difference seen")
 
 
 def _parameters(cell: Cell) -> Entry | None:
