@@ -1,8 +1,12 @@
-"""What independent implementations answer: random weights, inputs and outputs, made once with the code that `meta.json` names."""
+"""What independent implementations answer: random weights, inputs and outputs, made once with the code that `meta.json` names.
+
+They lie in tests/oracles. MODELGRAFT_ORACLES names a folder of others, of other sizes: what it has goes before ours.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +16,12 @@ import torch
 from safetensors.torch import load_file
 
 HOME = Path(__file__).parent.parent / "oracles"
+
+
+def home_of(name: str) -> Path:
+    """The folder or file of an oracle: in the folder that MODELGRAFT_ORACLES names, or here."""
+    other = Path(os.environ.get("MODELGRAFT_ORACLES", HOME)) / name
+    return other if other.exists() else HOME / name
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +53,8 @@ class Oracle:
 
 
 def oracle(name: str) -> Oracle:
-    """Read one of the folders of tests/oracles."""
-    folder = HOME / name
+    """Read the folder of an oracle."""
+    folder = home_of(name)
     meta = json.loads((folder / "meta.json").read_text())
     weights = folder / "weights.safetensors"
     return Oracle(meta["config"], load_file(weights), dict(_cases(meta, load_file(folder / "io.safetensors"))), weights)

@@ -1,13 +1,12 @@
 """MMBench's rules: letters and hits as its own toolkit has them, on answers and groups that it was asked about once.
 
-tests/oracles/mmbench holds what `can_infer`, `prefetch_circular_group`, `eval_circular_group` and `report_acc` of open-compass/VLMEvalKit
+tests/oracles/mmbench_* holds what `can_infer`, `prefetch_circular_group`, `eval_circular_group` and `report_acc` of open-compass/VLMEvalKit
 said; `meta` in each file names the version. None of its code is here.
 """
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -18,9 +17,10 @@ from modelgraft_plugins.evaluating.mmbench.judging import Unread, judged
 from modelgraft_plugins.evaluating.mmbench.prompts import TEMPLATES, Question, prompt_of, suggested
 from modelgraft_plugins.evaluating.mmbench.reporting import report
 from modelgraft_plugins.evaluating.suites import Answer
+from support.oracles import home_of
 
-HOME = Path(__file__).parents[2] / "oracles" / "mmbench"
-EVAL, MATCHING, AWKWARD = (json.loads((HOME / f"{name}.json").read_text()) for name in ("eval", "matching", "awkward"))
+FILES = ("mmbench_eval.json", "mmbench_matching/meta.json", "mmbench_awkward/meta.json")
+EVAL, MATCHING, AWKWARD = (json.loads(home_of(name).read_text(encoding="utf-8")) for name in FILES)
 
 
 def options_of(row):
@@ -34,12 +34,13 @@ def asked(row):
     return Asked(index=row["index"], letter=letter_of(row["prediction"], options), right=row["GT"], options=len(options))
 
 
-def test_letters_are_those_of_the_toolkit_on_its_460_answers():
+def test_letters_are_those_of_the_toolkit_on_its_answers():
     """Whatever is said: letters, texts, refusals, numbers."""
     wrong = [
         case for case in EVAL["extraction"] if letter_of(case["answer"], EVAL["option_sets"][case["options"]]) != (case["result"] or "")
     ]
-    assert (len(EVAL["extraction"]), wrong) == (460, [])
+    assert EVAL["extraction"]
+    assert wrong == []
 
 
 def test_letters_are_those_of_the_toolkit_on_awkward_answers():
