@@ -128,6 +128,24 @@ def test_whisper_hears_what_transformers_hears(whisper):
     assert not [name for name in part.module.state_dict() if "encoder." in name.replace("encoder_attn", "")]
 
 
+def test_whisper_judges_what_may_be_said(whisper):
+    """Texts behind its start tokens, by the decoder alone: as transformers has them when it reads both at once."""
+    features = torch.randn(2, 8, 40, generator=torch.Generator().manual_seed(2))
+    part, texts = opened(whisper.folder), [[" a cat", "s"], [" one"]]
+    start = part.loop.start_ids()
+    with torch.no_grad():
+        memory = whisper.model.model.encoder(features).last_hidden_state
+        found = part(memory, texts)["likelihoods"]
+        for row, some in enumerate(texts):
+            for place, text in enumerate(some):
+                tokens = whisper.processor(text, add_special_tokens=False).input_ids
+                begun = torch.tensor([[*start, *tokens]])
+                logits = whisper.model(input_features=features[row : row + 1], decoder_input_ids=begun).logits[0, len(start) - 1 : -1]
+                wanted = logits.log_softmax(-1).gather(1, torch.tensor(tokens)[:, None]).sum()
+                torch.testing.assert_close(found[row, place], wanted, rtol=0.0, atol=1e-4)
+    assert torch.isinf(found[1, 1])
+
+
 def test_the_start_may_be_given_as_tokens(whisper):
     """By their strings, and the decoder by its name as a part."""
     memory = torch.randn(2, 20, 24, generator=torch.Generator().manual_seed(7))

@@ -227,6 +227,7 @@ TABLE = Path(__file__).parents[1] / "data" / "mmbench-mini.tsv"
 
 
 @pytest.mark.peer
+@pytest.mark.timeout(1200)  # two harnesses one after the other, each of which imports all that it has
 @pytest.mark.slow
 @pytest.mark.network
 @pytest.mark.skipif(ENVIRONMENT is None, reason=f"MODELGRAFT_LMMS_EVAL names no environment; {EXAMPLE.name}/environment.sh makes one")
