@@ -296,15 +296,22 @@ def test_a_start_that_fails_is_a_figure_that_is_not_taken():
 
 def test_ctrl_c_ends_all_hosts_and_keeps_what_was_measured():
     """Two rounds were over, and one cell of the third."""
-    handed = {}
 
     def refuses(cell, do, times):
         if do == "run" and len(script.ran()) == 6:
             raise KeyboardInterrupt
 
-    script = Scripted(refuses=refuses)
+    script, left = Scripted(refuses=refuses), []
+
+    class Handed(dict):
+        def update(self, found):
+            left.append(len(script.hosts) - script.ended)
+            super().update(found)
+
+    handed = Handed()
     with pytest.raises(KeyboardInterrupt):
         run([wanted("a"), wanted("b", threads=1)], script, method={"rounds": 9}, done=handed)
+    assert left == [0, 0]  # first the processes end
     assert script.ended == len(script.hosts) == 2
     assert {cell.state for cell in handed.values()} == {"unfinished"}
     assert sorted(len(cell.samples) for cell in handed.values()) == [2, 3]

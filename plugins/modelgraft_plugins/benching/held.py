@@ -44,10 +44,13 @@ class Records:
 
 
 def write_records(records: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write records for `Records`. Raises TypeError for a value that JSON has not, and that is no bytes."""
+    """Write records for `Records`. Raises InputError for a value that JSON has not, and that is no bytes."""
     with path.open("w", encoding="utf-8") as file:
-        for record in records:
-            file.write(json.dumps(dict(record), default=_packed) + "\n")
+        for number, record in enumerate(records):
+            try:
+                file.write(json.dumps(dict(record), default=_packed) + "\n")
+            except TypeError as error:
+                raise mg.InputError(f"record {number} {error}; wanted: texts, numbers, lists of such, or names of files") from error
 
 
 def _packed(value: Any) -> Any:
@@ -55,7 +58,7 @@ def _packed(value: Any) -> Any:
         return {BYTES: base64.b64encode(value).decode()}
     if isinstance(value, Path):
         return str(value)
-    raise TypeError(f"a record holds a {type(value).__name__}, which cannot be sent to another process")
+    raise TypeError(f"holds a {type(value).__name__}, which cannot be sent to the processes that measure")
 
 
 def _unpacked(found: dict[str, Any]) -> Any:

@@ -80,16 +80,17 @@ def measure(
         write_records(records, folder / RECORDS)
         most = int(free_memory() * PART_OF_MEMORY)
         sharing = Sharing.of(cells) if method.share_upstream else Sharing()
-        with Hosts(folder / RECORDS, timeout_s=timeout_s, most_bytes=most, start=start, shared=sharing.by_cell) as hosts:
-            bench = Bench(folder, len(records), method, hosts, Telling(tell), done, judge)
-            bench.under = [sharing.noted(one) for one in _taken_up(cells, kept or {})]
-            try:
+        hosts = Hosts(folder / RECORDS, timeout_s=timeout_s, most_bytes=most, start=start, shared=sharing.by_cell)
+        bench = Bench(folder, len(records), method, hosts, Telling(tell), done, judge)
+        bench.under = [sharing.noted(one) for one in _taken_up(cells, kept or {})]
+        try:
+            with hosts:
                 found = _measured(bench, partial(_start_fresh, bench, timeout_s=timeout_s, start=start))
-                return replace(found, warnings=(*found.warnings, *sharing.warnings()))
-            except BaseException:  # a stop, or a budget that is too small: nothing that was measured is lost
-                for one in bench.alive():
-                    done(one.unfinished())
-                raise
+        except BaseException:  # a stop, or a budget that is too small: nothing that was measured is lost, and no process is left
+            for one in bench.alive():
+                done(one.unfinished())
+            raise
+        return replace(found, warnings=(*found.warnings, *sharing.warnings()))
 
 
 @dataclass(frozen=True, slots=True)
