@@ -26,6 +26,7 @@ class Wishes:
     html: Path | None = None
     compare: Path | None = None
     fail_over: float | None = None
+    timeout_s: float | None = None
     choose: str | None = None
     choose_out: Path | None = None
     is_resumed: bool = False

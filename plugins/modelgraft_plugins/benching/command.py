@@ -53,6 +53,9 @@ def bench(  # noqa: PLR0913, PLR0917 typer makes an option of each argument
     cold: Annotated[str | None, typer.Option("--cold", metavar="N", help="Fresh processes for each cell's cold start; 0: none.")] = None,
     target: Annotated[str | None, typer.Option("--precision-target", metavar="P", help="Stop when ratios are known to 3%.")] = None,
     budget: Annotated[str | None, typer.Option("--budget", metavar="T", help="Stop after 5m.")] = None,
+    timeout: Annotated[
+        str | None, typer.Option("--timeout", metavar="T", help="The most that a cell may take to do one thing: 10m.")
+    ] = None,
     share_upstream: Annotated[bool, typer.Option("--share-upstream", help="Compute nodes that no swept value changes once.")] = False,
     check_only: Annotated[bool, typer.Option("--check-only", help="Check and plan every cell, and measure none.")] = False,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE.json", parser=out_file, help="Write the results here.")] = None,
@@ -99,6 +102,7 @@ def bench(  # noqa: PLR0913, PLR0917 typer makes an option of each argument
         html=html,
         compare=compare,
         fail_over=None if fail_over is None else as_usage(words.part)(fail_over),
+        timeout_s=None if timeout is None else as_usage(words.duration)(timeout),
         choose=choose,
         choose_out=choose_out,
         is_resumed=resume,

@@ -18,7 +18,7 @@ from modelgraft_plugins.benching.comparing import Comparison, compare, worse
 from modelgraft_plugins.benching.data import Records, read_records
 from modelgraft_plugins.benching.files import plain_results, read_results, write_results
 from modelgraft_plugins.benching.judging import Judging, measures_for, ports_wanted
-from modelgraft_plugins.benching.measuring import measure
+from modelgraft_plugins.benching.measuring import TIMEOUT_S, measure
 from modelgraft_plugins.benching.page import write_page
 from modelgraft_plugins.benching.pruned import in_cells, say_pruned
 from modelgraft_plugins.benching.results import VERSION, Cell, Results, Value
@@ -155,7 +155,16 @@ def _measured(bench: _Bench, session: CliSession, sweep: Sweep, checked: Checked
     )
     bench.write()
     session.screen.note(f"{len(planned)} cells, {records.about.records} records, in an order that the seed {sweep.method.seed} shuffles")
-    found = measure(checked.fitting, records.columns, sweep.method, tell=_telling(session), done=bench.take, kept=kept, judge=judge)
+    found = measure(
+        checked.fitting,
+        records.columns,
+        sweep.method,
+        tell=_telling(session),
+        done=bench.take,
+        kept=kept,
+        judge=judge,
+        timeout_s=bench.wishes.timeout_s or TIMEOUT_S,
+    )
     bench.results = replace(
         bench.results,
         cells=_in_order(found.cells, checked.pruned),
