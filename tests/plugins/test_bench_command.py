@@ -38,7 +38,7 @@ class Clock:
         self.took, self.stops_at, self.seen, self.rounds, self.failing = {}, None, [], 8, {}
         self.at_end = lambda: None
 
-    def __call__(self, cells, records, method, *, tell, done, kept, judge):
+    def __call__(self, cells, records, method, *, tell, done, kept, judge, timeout_s):
         self.seen.append(([cell.id for cell in cells], list(records), method, set(kept)))
         found = []
         for number, cell in enumerate(cells):
