@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
+from modelgraft.cli.pacing import Pace, counting
 from modelgraft.cli.written import absent_in
 from modelgraft.data.datasets import DataRow, Dataset, Inputs, of_stream, open_dataset
 from modelgraft.data.naming import Note
@@ -41,22 +42,30 @@ def _stdin() -> IO[bytes]:
 def map_rows(
     pipeline: Pipeline, dataset: Dataset, shard: Shard, *, outputs: Sequence[str] | None, batch_size: int, session: CliSession
 ) -> None:
-    """Run every record that is not done yet, and write a row for each. What a stopped map has done is kept, and said."""
+    """Run every record that is not done yet, write a row for each, and show how far it is.
+
+    What a stopped map has done is kept, and said.
+    """
+    pace = Pace(dataset.count() if session.progress else None, shard.done, shard.failed)
     try:
-        _map_rows(pipeline, dataset, shard, outputs=outputs, batch_size=batch_size, session=session)
+        with counting(session.screen, pace, is_on=session.progress) as (count, note):
+            for row, result in _results(pipeline, dataset, shard, outputs=outputs, batch_size=batch_size, note=note):
+                session.interrupts.raise_if_heard()  # a library may have swallowed it
+                shard.write(json_text(_line(row, result, outputs or pipeline.plan.wanted)), is_failed=result.error is not None)
+                count(shard.done, shard.failed)
     except BaseException:
         if shard.done:
             session.screen.note(f"{shard.done} records are done and kept in {shard.part}; --resume goes on after them")
         raise
 
 
-def _map_rows(
-    pipeline: Pipeline, dataset: Dataset, shard: Shard, *, outputs: Sequence[str] | None, batch_size: int, session: CliSession
-) -> None:
-    note = session.screen.note
+def _results(
+    pipeline: Pipeline, dataset: Dataset, shard: Shard, *, outputs: Sequence[str] | None, batch_size: int, note: Note
+) -> Iterator[tuple[DataRow, Result]]:
+    """The rows that are not done yet, each with its result. The first failures are told."""
     ahead = deque[DataRow]()
     extras = _Extras(pipeline.plan.graph.inputs, note)
-    failed = 0
+    done, failed = shard.done, 0
 
     def records() -> Iterator[Mapping[str, Any] | InputError]:
         for number, row in enumerate(dataset.read()):
@@ -65,7 +74,6 @@ def _map_rows(
                 ahead.append(row)
                 yield InputError(row.error) if row.error else row.inputs
 
-    done = shard.done
     for result in pipeline.map(records(), batch_size=batch_size, outputs=outputs):
         row = ahead.popleft()
         if result.error is not None:
@@ -74,8 +82,7 @@ def _map_rows(
                 note(f"{row.place}: {result.error.unworded}")
             elif failed == MOST_TOLD + 1:
                 note(f"more records failed: their reasons stand in {shard.out}")
-        session.interrupts.raise_if_heard()  # a library may have swallowed it
-        shard.write(json_text(_line(row, result, outputs or pipeline.plan.wanted)), is_failed=result.error is not None)
+        yield row, result
 
 
 def _line(row: DataRow, result: Result, outputs: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:

@@ -53,11 +53,13 @@ class Dataset:
     files   what it is read from; none for stdin and pipes
     read    gives the rows from the first one on
     digest  tells its content apart from that of others; None for stdin and pipes, which cannot be read again
+    count   gives the number of rows, in less time than it took to make the digest; None where that is not known
     """
 
     files: tuple[Path, ...]
     read: Callable[[], Iterator[DataRow]]
     digest: str | None
+    count: Callable[[], int | None] = lambda: None
 
 
 def open_dataset(name: str, inputs: Inputs, *, note: Note, types: Types) -> Dataset:
@@ -74,13 +76,15 @@ def open_dataset(name: str, inputs: Inputs, *, note: Note, types: Types) -> Data
         return of_stream(lambda: path.open("rb"), path.name, inputs)
     _refuse_unreadable(path)
     suffix = path.suffix.lower()
+    count: Callable[[], int | None]
     if suffix in TABLE_ENDINGS:
-        read = partial(_read_table, path, TABLE_ENDINGS[suffix], inputs, types)
+        read, count = partial(_read_table, path, TABLE_ENDINGS[suffix], inputs, types), lambda: _count_table(path, TABLE_ENDINGS[suffix])
     elif suffix == ".parquet":
-        read = partial(_read_parquet, path, _parquet(path), inputs)
+        table = _parquet(path)
+        read, count = partial(_read_parquet, path, table, inputs), lambda: int(table.metadata.num_rows)
     else:
-        read = partial(_read_json_lines, lambda: path.open("rb"), path.name, inputs)
-    return Dataset((path,), read, _digest_of((path,)))
+        read, count = partial(_read_json_lines, lambda: path.open("rb"), path.name, inputs), lambda: _count_lines(path)
+    return Dataset((path,), read, _digest_of((path,)), count)
 
 
 def of_stream(start: Callable[[], IO[bytes]], name: str, inputs: Inputs) -> Dataset:
@@ -135,6 +139,12 @@ def _lines(file: IO[bytes]) -> Iterator[bytes]:
         rest = line
         while len(rest) > LINE_BYTES and not rest.endswith(b"\n"):
             rest = file.readline(LINE_BYTES + 2)
+
+
+def _count_lines(path: Path) -> int:
+    """How many rows a file of JSON lines has: empty lines are none."""
+    with path.open("rb") as file:
+        return sum(not line.isspace() for line in _lines(file))
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
@@ -192,6 +202,15 @@ def _read_table(path: Path, delimiter: str, inputs: Inputs, types: Types) -> Ite
                 return
             if cells:
                 yield _table_row(f"{path.name}:{reader.line_num}", reader.line_num, heading, cells, inputs, types)
+
+
+def _count_table(path: Path, delimiter: str) -> int | None:
+    """How many rows a table has below its heading; None for one that cannot be read to its end."""
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            return max(sum(bool(cells) for cells in csv.reader(file, delimiter=delimiter)) - 1, 0)
+    except csv.Error:
+        return None
 
 
 def _heading(reader: Iterator[list[str]], path: Path) -> list[str]:
@@ -263,4 +282,4 @@ def _open_folder(name: str, inputs: Inputs, note: Note, types: Types) -> Dataset
     ((key, item),) = takers.items()
     files = tuple(Path(file) for file in files_in(name, item.port, f"the data '{name}'", note=note, types=types))
     rows = [DataRow(str(file), None, {key: str(file)}, {"file": str(file)}) for file in files]
-    return Dataset(files, lambda: iter(rows), _digest_of(files))
+    return Dataset(files, lambda: iter(rows), _digest_of(files), lambda: len(rows))
