@@ -71,6 +71,7 @@ class Classifying(Suite):
         """Read pictures and their classes."""
         path = Path(data).expanduser()
         names = _names(self.settings.classes)
+        _templates(self.settings.templates)  # what is wrong with them is told before the graph has seen a picture
         if path.is_dir():
             items, files = list(_folders(path)), []
         else:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import modelgraft as mg
-from modelgraft.commands import Opening, json_text, refuse_for_graph, write_value
+from modelgraft.commands import Opening, check_writable, json_text, refuse_for_graph, write_value
 from modelgraft.plugin import InputError, SolvedGraph
 from modelgraft_plugins.evaluating import reporting
 from modelgraft_plugins.evaluating.fitting import Fit, fit_both
@@ -99,11 +99,13 @@ class Evaluation:
         data = suite.open(wanted.data, note=session.screen.note)
         for name in WRITTEN:
             refuse_for_graph(folder / name, solved, dict.fromkeys(data.files, "the data"))
+            check_writable(folder / name)
         for one in (how, more):
             if one.told:
                 session.screen.note(one.told)
         facts = {**self._facts(suite, solved, how, data.digest), **({"more_outputs": dict(more.outputs)} if more.outputs else {})}
         runs = self._runs(folder, is_report_only=False)
+        suite.prepare(runs)
         meaning = [wanted.suite, suite.version, suite.asking()]
         answers = runs.over(PREDICTIONS, solved, how, data, meaning=meaning, limit=wanted.limit)
         write_value(facts, folder / RUN)
@@ -163,11 +165,17 @@ def _folder(out: Path | None, session: CliSession) -> Iterator[Path]:
         with _passing_folder(session) as folder:
             yield folder
         return
+    fresh = [one for one in (out, *out.parents) if not one.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"output '{out}' is no folder that can be made: {error.strerror}") from error
-    yield out
+    try:
+        yield out
+    finally:
+        for folder in fresh:  # of what could not begin nothing is left
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
 
 
 @contextmanager

@@ -110,7 +110,8 @@ def as_data(data: str, items: Sequence[Item], *, files: Iterable[str | Path], me
         state.update(
             json.dumps([item.id, item.group, item.error, dict(item.facts), _told(item.inputs)], sort_keys=True, default=repr).encode()
         )
-    return Data(files=read, digest=state.hexdigest(), items=lambda: iter(items))
+    groups = [item.stands_with for item in items]
+    return Data(files=read, digest=state.hexdigest(), items=lambda: iter(items), groups=groups)
 
 
 def _told(inputs: Mapping[str, Any]) -> dict[str, Any]:

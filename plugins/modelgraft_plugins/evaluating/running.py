@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import modelgraft as mg
 from modelgraft.commands import (
@@ -30,6 +30,7 @@ from modelgraft_plugins.evaluating.suites import Answer, Data, Field, Item
 if TYPE_CHECKING:
     from modelgraft.commands import CliSession
 
+T = TypeVar("T")
 ID, FACTS = "id", "facts"  # the columns of a row of predictions beside the outputs of the graph
 
 
@@ -80,12 +81,16 @@ class Runs:
 
         Raises GraphError when it has problems or does not fit.
         """
-        solved = mg.check(self.session.load(graph), offline=self.session.offline)
-        how = fit(solved, gives, takes)
+        solved, how = self.prove(graph, gives=gives, takes=takes)
         if self.is_report_only:
             return read_answers(self.folder / f"{name}.jsonl", how.outputs)
         asking = self if seed is None else replace(self, opening=replace(self.opening, seed=seed))
         return asking.over(name, solved, how, _data_of(items), meaning=[name])
+
+    def prove(self, graph: str, *, gives: Mapping[str, Field], takes: Mapping[str, Field]) -> tuple[SolvedGraph, Fit]:
+        """Another graph, and how it is joined. Raises GraphError when it has problems or does not fit."""
+        solved = mg.check(self.session.load(graph), offline=self.session.offline)
+        return solved, fit(solved, gives, takes)
 
     def over(self, name: str, solved: SolvedGraph, how: Fit, data: Data, *, meaning: object, limit: int | None = None) -> list[Answer]:
         """Run a graph over the items, and give the answers.
@@ -98,7 +103,7 @@ class Runs:
         plan = mg.plan(solved, wanted=how.wanted, **given_in(self.opening, Placing))
         digest = digest_of([data.digest, meaning, sorted(how.inputs.items()), limit])
         job = job_of(plan, data=digest, seed=self.opening.seed, init=self.opening.init)
-        dataset = Dataset(data.files, lambda: _rows(limited(data.items(), limit), how), digest)
+        dataset = Dataset(data.files, lambda: _rows(limited(data.items(), limit), how), digest, lambda: count_of(data, limit))
         with writing(out, job, is_resumed=self.is_resumed) as shard:
             if shard.told:
                 self.session.screen.note(shard.told)
@@ -112,14 +117,24 @@ class Runs:
 
 def _data_of(items: Sequence[Item]) -> Data:
     """Data of items that are at hand."""
-    return Data(files=(), digest=digest_of([(item.id, sorted(item.inputs.items())) for item in items]), items=lambda: iter(items))
+    digest = digest_of([(item.id, sorted(item.inputs.items())) for item in items])
+    return Data(files=(), digest=digest, items=lambda: iter(items), groups=[item.stands_with for item in items])
 
 
 def limited(items: Iterable[Item], limit: int | None) -> Iterator[Item]:
     """The items of the first groups; all of them without a limit. The members of a group may lie far from each other."""
+    return _of_first(items, limit, lambda item: item.stands_with)
+
+
+def count_of(data: Data, limit: int | None) -> int | None:
+    """How many items `limited` gives; None where that is not known without reading them."""
+    return None if data.groups is None else sum(1 for _ in _of_first(data.groups, limit, str))
+
+
+def _of_first(items: Iterable[T], limit: int | None, group_of: Callable[[T], str]) -> Iterator[T]:
     groups = set[str]()
     for item in items:
-        group = item.group or item.id
+        group = group_of(item)
         if group in groups or limit is None or len(groups) < limit:
             groups.add(group)
             yield item

@@ -59,6 +59,11 @@ class Item:
     group: str = ""
     error: str = ""
 
+    @property
+    def stands_with(self) -> str:
+        """What its group is called: by its id where it stands alone."""
+        return self.group or self.id
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
@@ -67,11 +72,14 @@ class Data:
     files   what it was read from, which no output may replace
     digest  tells its content apart from that of others
     items   gives the records from the first one on, as often as it is called
+    groups  the group of each record in their order (its id, where it stands alone): how many there are is told from it while
+            the graph runs; None where that is not known without reading them all
     """
 
     files: tuple[Path, ...]
     digest: str
     items: Callable[[], Iterator[Item]]
+    groups: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +172,9 @@ class Suite:
     def open(self, data: str, *, note: Note) -> Data:
         """Look at the data by their name, and say what a person must know of them. Raises InputError for what cannot be read."""
         raise NotImplementedError
+
+    def prepare(self, runs: Runs) -> None:
+        """Look at what `settle` will need, such as a judge by `runs.prove`, before anything runs. Raises what is wrong with it."""
 
     def settle(self, answers: Sequence[Answer], runs: Runs) -> Sequence[Answer]:  # noqa: ARG002 for who asks other graphs
         """Do what is to be done between the answers and the report, such as asking a judge by `runs.ask`."""

@@ -157,6 +157,24 @@ def test_what_does_not_fit_is_told_before_anything_runs(run, monkeypatch, words,
     assert (found, told in " ".join(err.split())) == (code, True), err
 
 
+@pytest.mark.parametrize("name", ["run.json", "report.json", "rows.jsonl", "submission.tsv"])
+def test_what_cannot_be_written_is_told_before_anything_runs(run, monkeypatch, name):
+    """A report that finds no place would cost all answers."""
+    monkeypatch.setattr("modelgraft_plugins.evaluating.running.opened", lambda *_, **__: pytest.fail("a graph runs"))
+    Path("found", name).mkdir(parents=True)
+    code, _, err = run(*EVAL, "--out", "found")
+    assert (code, f"output 'found/{name}' is a folder" in err) == (1, True)
+
+
+def test_of_what_cannot_begin_no_folder_is_left(run):
+    """Those that were there stay."""
+    run(*SIGHT, "--out", "found/deep")
+    assert not Path("found").exists()
+    Path("found").mkdir()
+    run(*SIGHT, "--out", "found/deep")
+    assert list(Path("found").iterdir()) == []
+
+
 def test_predictions_of_another_suite_or_graph_are_refused(run):
     """A folder holds those of one."""
     run(*EVAL, "--out", "found")

@@ -97,6 +97,22 @@ def test_a_report_with_a_judge_is_made_again_without_asking_it(quiz, monkeypatch
     assert (code, scores(found)["CircularEval accuracy", ""]) == (0, 1.0)
 
 
+@pytest.mark.parametrize(("judge", "told"), [("nobody.yaml", "nobody.yaml"), ("letter.yaml", "the graph needs its input 'image'")])
+def test_a_judge_that_cannot_judge_is_told_before_anything_runs(quiz, monkeypatch, judge, told):
+    """Also where the rules would have read every answer."""
+    monkeypatch.setattr("modelgraft_plugins.evaluating.running.opened", lambda *_, **__: pytest.fail("a graph runs"))
+    code, found, _ = quiz("letter", "--judge", judge)
+    assert (code, told in found["error"]["message"]) == (1, True), found
+
+
+@pytest.mark.parametrize(("words", "count"), [((), ROWS), (("--limit", "2"), 8)])
+def test_how_many_records_there_are_is_known_before_they_are_read(quiz, monkeypatch, words, count):
+    """Those of the first questions alone, under a limit."""
+    monkeypatch.setattr("modelgraft.cli.pacing.EVERY_S", 0.0)
+    _, found, err = quiz("letter", *words)
+    assert (found["records"], f"{count - 1} of {count} records" in err) == (count, True)
+
+
 def test_a_judge_is_not_asked_where_a_rule_has_decided(quiz):
     """A question with one wrong letter is lost, whatever the judge would read in the others."""
     _, found, _ = quiz("odd", "--judge", "judge.yaml")

@@ -91,7 +91,7 @@ def test_a_picture_that_fails_is_not_among_what_is_searched_and_that_is_told(run
 ZERO_SHOT = ("classification", "both.yaml", "--data", "a.jsonl")
 
 
-def test_classes_are_found_by_the_mean_of_their_prompts(run):
+def test_classes_are_found_by_the_mean_of_their_prompts(run, monkeypatch):
     """The graph sees pictures once, and reads the prompts of each class once: a picture needs no labels."""
     lines("a.jsonl", [{"image": name, "label": label} for name, label in zip(PICTURES, ("red", "blue", "green", "blue"), strict=True)])
     document = evaluated(run, *ZERO_SHOT, "--out", "found")
@@ -106,6 +106,7 @@ def test_classes_are_found_by_the_mean_of_their_prompts(run):
     Path("prompts.txt").write_text("{}\n{} and nothing else\n")
     assert values(evaluated(run, *ZERO_SHOT, "--templates", "prompts.txt"), "") == {"top-1": 0.75}
     Path("prompts.txt").write_text("a red thing\n")
+    monkeypatch.setattr("modelgraft_plugins.evaluating.running.opened", lambda *_, **__: pytest.fail("a graph runs"))
     code, _, err = run("eval", *ZERO_SHOT, "--templates", "prompts.txt")
     assert code == 1
     assert "hold 'a red thing'; wanted: {} where the class stands" in err

@@ -54,6 +54,11 @@ class Unread:
         return form.format(question=self.question, options=option_lines(self.options), answer=self.answer)
 
 
+def prove(graph: str, runs: Runs) -> None:
+    """Raise GraphError for a judge that has problems, or that cannot judge."""
+    runs.prove(graph, gives=GIVES, takes=TAKES)
+
+
 def judged(unread: Sequence[Unread], graph: str, runs: Runs) -> dict[str, str]:
     """The letters that a judge reads, by id. Its replies are read by the same rules; what stays unread after all tries is NONE_OF_THEM."""
     found: dict[str, str] = {}

@@ -60,12 +60,13 @@ class Row:
 class Table:
     """A table whose form is sound: every index is there once, and each picture that is spoken of is there.
 
-    lent  the indices of rows whose pictures others use
+    options  how many each row has, by its index, in the order of the rows
+    lent     the indices of rows whose pictures others use
     """
 
     path: Path
     digest: str
-    rows: int
+    options: Mapping[int, int]
     columns: tuple[str, ...]
     lent: frozenset[str]
 
@@ -83,12 +84,14 @@ def open_table(name: str) -> Table:
     path = Path(name).expanduser()
     columns = _columns(path)
     seen: dict[str, str] = {}
+    options: dict[int, int] = {}
     lenders, problems, asked = set[str](), list[str](), dict[str, str]()
     for row in read_rows(path, problems):
         index = str(row.index)
         if index in seen:
             problems.append(f"{row.place}: the index {index} stands in {seen[index]} already")
         seen.setdefault(index, row.place)
+        options[row.index] = len(row.options)
         problems += [f"{row.place}: {problem}" for problem in _wrong_with(row)]
         if row.picture_of:
             asked.setdefault(row.picture_of, row.place)
@@ -104,7 +107,7 @@ def open_table(name: str) -> Table:
         raise InputError(f"the data '{path}' cannot be used: {'; '.join(problems[:MOST_TOLD])}{more}")
     if not seen:
         raise InputError(f"the data '{path}' hold no question: there is a heading and nothing below it")
-    return Table(path, hashlib.sha256(path.read_bytes()).hexdigest(), len(seen), columns, frozenset(asked))
+    return Table(path, hashlib.sha256(path.read_bytes()).hexdigest(), options, columns, frozenset(asked))
 
 
 def _columns(path: Path) -> tuple[str, ...]:

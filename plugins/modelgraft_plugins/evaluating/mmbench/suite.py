@@ -15,7 +15,7 @@ from modelgraft.plugin import Config, InputError, SolvedGraph
 from modelgraft_plugins.evaluating.mmbench import reporting, submission
 from modelgraft_plugins.evaluating.mmbench.circular import ROTATION, Asked, by_rules, groups
 from modelgraft_plugins.evaluating.mmbench.extraction import UNREAD, letter_of
-from modelgraft_plugins.evaluating.mmbench.judging import Unread, judged
+from modelgraft_plugins.evaluating.mmbench.judging import Unread, judged, prove
 from modelgraft_plugins.evaluating.mmbench.prompts import Question, Template, prompt_of, suggested
 from modelgraft_plugins.evaluating.mmbench.reading import Row, Table, open_table, picture_bytes
 from modelgraft_plugins.evaluating.running import Runs
@@ -84,12 +84,14 @@ class MMBench(Suite):
     def open(self, data: str, *, note: Note) -> Data:
         """Look at a table, and say how its rows become questions."""
         table = open_table(data)
-        has_copies = any(row.index >= ROTATION for row in table.read())
+        has_copies = any(index >= ROTATION for index in table.options)
         if not has_copies and self.asked.copies == "file":
             note(f"{table.path.name} has each question once: CircularEval is then plain accuracy; --copies made makes the rotated copies")
         if has_copies and self.asked.copies == "made":
             raise InputError(f"the data '{data}' have rotated copies of their own: leave out --copies made")
-        return Data(files=(table.path,), digest=table.digest, items=lambda: self._items(table))
+        copies = table.options if self.asked.copies == "made" else dict.fromkeys(table.options, 1)
+        groups = [str(index % ROTATION) for index, count in copies.items() for _ in range(max(count, 1))]
+        return Data(files=(table.path,), digest=table.digest, items=lambda: self._items(table), groups=groups)
 
     def _items(self, table: Table) -> Iterator[Item]:
         for row in table.read():
@@ -109,6 +111,11 @@ class MMBench(Suite):
         return Item(id=str(row.index), place=row.place, inputs=given, facts=facts, group=str(row.index % ROTATION), error=error)
 
     # -- from answers to letters ----------------------------------------------------------------------------------------
+
+    def prepare(self, runs: Runs) -> None:
+        """A judge must be able to judge."""
+        if self.asked.judge:
+            prove(self.asked.judge, runs)
 
     def settle(self, answers: Sequence[Answer], runs: Runs) -> Sequence[Answer]:
         """Read every answer by the rules, and have the judge read those that decide something and no rule reads."""
