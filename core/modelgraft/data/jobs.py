@@ -23,10 +23,11 @@ DERIVED = ("source", "solved")  # layers of values that follow from the source a
 MapJob = dict[str, Any]  # plain values, so that it can lie beside the results as JSON
 
 
-def job_of(plan: Plan, *, data: str | None, seed: int, init: str | None) -> MapJob:
+def job_of(plan: Plan, *, data: str | None, seed: int, init: str | None, asked: str | None = None) -> MapJob:
     """The job of a map: what each node computes, what is wanted, from which data, with which seed. Device and batch size are not in it.
 
-    data  the digest of the data; None for what cannot be read again
+    data   the digest of the data; None for what cannot be read again
+    asked  a digest of what else decides what is made of the data, such as the settings of who puts questions about them
     """
     graph = plan.graph
     return {
@@ -36,6 +37,7 @@ def job_of(plan: Plan, *, data: str | None, seed: int, init: str | None) -> MapJ
         "data": data,
         "seed": seed,
         "init": init,
+        **({} if asked is None else {"asked": asked}),
     }
 
 
@@ -46,6 +48,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[s
             yield f"{what} {_shown(now[name])}, not {_shown(before.get(name))}"
     if before.get("data") is None or before["data"] != now["data"]:
         yield "the data are others"
+    if before.get("asked") != now.get("asked"):
+        yield "what is asked of the data is other, by a setting, a name or a limit"
     then = before.get("nodes") or {}
     if changed := sorted(name for name in {*then, *now["nodes"]} if then.get(name) != now["nodes"].get(name)):
         yield f"the graph, its sources, params or backend are others at: {', '.join(changed)}"

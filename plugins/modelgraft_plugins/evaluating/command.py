@@ -203,7 +203,11 @@ def _make(kind: type[Suite], asked: Mapping[str, Any], graph: SolvedGraph | None
     """The suite for a graph, or without one as it was recorded: there, options that decide the questions cannot change any more."""
     if graph is not None:
         return kind(settings_given(kind, asked, kind.suggest(graph)))
-    before, now = kind(settings_given(kind, {}, recorded)), kind(settings_given(kind, asked, recorded))
+    try:
+        before = kind(kind.Settings(**recorded))
+    except (ValidationError, TypeError) as error:
+        raise InputError("run.json records settings that are none of this suite; run the suite without --report-only") from error
+    now = kind(settings_given(kind, asked, recorded))
     if before.asking() != now.asking():
         changed = ", ".join(f"--{name.replace('_', '-')}" for name in asked)
         raise InputError(f"the predictions were made under other settings than {changed}; run the suite without --report-only")

@@ -71,6 +71,9 @@ class Evaluation:
         """Evaluate, say the report, and give the exit code: 1 when records failed."""
         with _folder(out, self.session) as folder:
             suite, facts, answers, again = self._recorded(folder) if is_report_only else self._fresh(folder)
+            if not answers:
+                where = f"the predictions in '{folder}'" if is_report_only else f"the data '{self.wanted.data}'"
+                raise InputError(f"{where} hold no record: there is nothing to report")
             runs = replace(self._runs(folder, is_report_only=is_report_only), same=again)
             answers = list(suite.settle(answers, runs))
             report = suite.report(answers)
@@ -136,14 +139,19 @@ class Evaluation:
             )
         try:
             facts = json.loads((folder / RUN).read_text(encoding="utf-8"))
-            of_suite, settings, outputs = facts["suite"], facts["settings"], facts["outputs"]
+            of_suite, settings, outputs, more = (
+                facts["suite"],
+                dict(facts["settings"]),
+                dict(facts["outputs"]),
+                facts.get("more_outputs", {}),
+            )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"'{folder / 'run.json'}' does not say what was run: {error}; run the suite without --report-only") from error
         if of_suite != self.wanted.suite:
             raise InputError(f"'{folder}' holds predictions of the suite '{of_suite}', not of '{self.wanted.suite}'; name its folder")
         if self.wanted.graph not in (facts.get("graph"), facts.get("graph_source")):
             raise InputError(f"'{folder}' holds predictions of the graph '{facts.get('graph_source')}', not of '{self.wanted.graph}'")
-        again = Again(None, Fit({}, facts.get("more_outputs", {})))
+        again = Again(None, Fit({}, more))
         return self.make(None, settings), facts, read_answers(whole, outputs), again
 
     def _runs(self, folder: Path, *, is_report_only: bool) -> Runs:

@@ -101,9 +101,9 @@ class Runs:
         for file in work_files(out):
             refuse_for_graph(file, solved, dict.fromkeys(data.files, "the data"))
         plan = mg.plan(solved, wanted=how.wanted, **given_in(self.opening, Placing))
-        digest = digest_of([data.digest, meaning, sorted(how.inputs.items()), limit])
-        job = job_of(plan, data=digest, seed=self.opening.seed, init=self.opening.init)
-        dataset = Dataset(data.files, lambda: _rows(limited(data.items(), limit), how), digest, lambda: count_of(data, limit))
+        asked = digest_of([meaning, sorted(how.inputs.items()), limit])
+        job = job_of(plan, data=data.digest, seed=self.opening.seed, init=self.opening.init, asked=asked)
+        dataset = Dataset(data.files, lambda: _rows(limited(data.items(), limit), how), data.digest, lambda: count_of(data, limit))
         with writing(out, job, is_resumed=self.is_resumed) as shard:
             if shard.told:
                 self.session.screen.note(shard.told)

@@ -111,11 +111,14 @@ def test_a_stopped_run_goes_on_where_it_stopped(run):
 
 
 def test_predictions_under_other_settings_are_not_resumed(run):
-    """Another style asks other questions."""
+    """Another style asks other questions; a limit asks fewer. Other data are told apart from that."""
     run(*EVAL, "--out", "found")
     code, _, err = run(*EVAL, "--out", "found", "--resume", "--style", "polite")
     assert code == 1
-    assert "made of something else: the data are others" in err
+    assert "made of something else: what is asked of the data is other, by a setting, a name or a limit; name" in err
+    assert "made of something else: what is asked of the data is other" in run(*EVAL, "--out", "found", "--resume", "--limit", "2")[2]
+    Path("words.csv").write_text(WORDS.replace("oak", "yew"))
+    assert "made of something else: the data are others; name" in run(*EVAL, "--out", "found", "--resume")[2]
 
 
 def test_a_report_needs_no_run(run, monkeypatch):
@@ -164,6 +167,27 @@ def test_what_cannot_be_written_is_told_before_anything_runs(run, monkeypatch, n
     Path("found", name).mkdir(parents=True)
     code, _, err = run(*EVAL, "--out", "found")
     assert (code, f"output 'found/{name}' is a folder" in err) == (1, True)
+
+
+def test_no_record_is_no_report(run):
+    """Neither of data nor of predictions; nothing is kept of it."""
+    Path("words.csv").write_text(WORDS.splitlines()[0])
+    code, _, err = run(*EVAL, "--out", "found")
+    assert (code, "the data 'words.csv' hold no record" in err) == (1, True)
+    Path("words.csv").write_text(WORDS)
+    run(*EVAL, "--out", "found")
+    Path("found/predictions.jsonl").write_text("")
+    code, _, err = run(*EVAL, "--out", "found", "--report-only")
+    assert (code, "the predictions in 'found' hold no record" in err) == (1, True)
+
+
+@pytest.mark.parametrize("facts", [{"settings": {"style": "rude"}}, {"settings": 5}, {"outputs": 5}])
+def test_what_was_run_is_told_when_it_cannot_be_read(run, facts):
+    """The words are about the file, not about an option that nobody gave."""
+    run(*EVAL, "--out", "found")
+    Path("found/run.json").write_text(json.dumps({**json.loads(Path("found/run.json").read_text()), **facts}))
+    code, _, err = run(*EVAL, "--out", "found", "--report-only")
+    assert (code, "run.json" in err, "run the suite without --report-only" in err) == (1, True, True), err
 
 
 def test_of_what_cannot_begin_no_folder_is_left(run):

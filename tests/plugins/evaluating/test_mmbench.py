@@ -214,7 +214,7 @@ def test_a_picture_that_is_none_fails_its_record_alone(quiz):
     code, found, err = quiz("letter", data=rewrite("bad.tsv", lambda row: {**row, "image": "!" * 80} if row["index"] == "40" else row))
     assert code == 1
     assert [one["id"] for one in found["failed"]] == ["40"]
-    assert "the picture of the row 40 is no base64" in found["failed"][0]["error"]
+    assert found["failed"][0]["error"].startswith("bad.tsv:41: its picture is no base64")
     assert "hold records that failed, and count as wrong" in " ".join(found["notes"])
     assert scores(found)["CircularEval accuracy", ""] == pytest.approx(1 - 1 / len(QUESTIONS))
     assert "no base64" in err

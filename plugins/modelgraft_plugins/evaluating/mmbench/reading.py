@@ -172,13 +172,13 @@ def _wrong_with(row: Row) -> Iterator[str]:
 
 
 def picture_bytes(row: Row) -> bytes:
-    """The file of the picture. Raises InputError for what is no base64."""
+    """The file of the picture. Raises InputError for what is no base64, without the place of the row."""
     if not row.picture:
-        raise InputError(f"{row.place}: the row {row.index} has no picture")
+        raise InputError("it has no picture")
     try:
         return base64.b64decode(row.picture, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise InputError(f"{row.place}: the picture of the row {row.index} is no base64: {error}") from error
+        raise InputError(f"its picture is no base64: {error}") from error
 
 
 def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
