@@ -49,6 +49,15 @@ class Answering(Suite):
                 raise ValueError("it has no {question}")
             return prompt
 
+        @field_validator("names")
+        @classmethod
+        def _name_a_picture(cls, names: str) -> str:
+            try:
+                names.format(data_subtype="val2014", image_id=1)
+            except (KeyError, ValueError, IndexError, AttributeError) as error:
+                raise ValueError("it may hold {data_subtype} and {image_id}, such as {image_id:012}") from error
+            return names
+
     settings: Settings
 
     def asking(self) -> Mapping[str, Any]:
@@ -86,7 +95,7 @@ class Answering(Suite):
                 id, text, image_id = one["question_id"], str(one["question"]), one["image_id"]
                 name = self.settings.names.format(data_subtype=subtype, image_id=image_id)
                 facts = known[id] if known else {}
-            except (KeyError, ValueError, IndexError) as error:
+            except (KeyError, ValueError, IndexError, TypeError) as error:
                 yield Item(id=str(one.get("question_id", place)), place=place, error=f"it is no question with annotations: {error!r}")
             else:
                 yield self._item(id, place, str(folder / name), text, facts)

@@ -72,11 +72,11 @@ class Captioning(Suite):
         images, annotations = lists_in(found, path, "images", "annotations")
         captions: dict[Any, list[str]] = {}
         for one in annotations:
-            captions.setdefault(one.get("image_id"), []).append(str(one.get("caption", "")))
+            captions.setdefault(str(one.get("image_id")), []).append(str(one.get("caption", "")))
         for number, one in enumerate(images):
             place = f"{path.name}: images[{number}]"
-            if one.get("id") in captions and isinstance(one.get("file_name"), str):
-                yield self._item(one["id"], place, str(folder / one["file_name"]), captions[one["id"]])
+            if "id" in one and str(one["id"]) in captions and isinstance(one.get("file_name"), str):
+                yield self._item(one["id"], place, str(folder / one["file_name"]), captions[str(one["id"])])
             else:
                 yield Item(id=str(one.get("id", number)), place=place, error="it has no file_name, or no annotation has its id")
 
@@ -85,9 +85,14 @@ class Captioning(Suite):
         for number, one in enumerate(images):
             if one.get("split") != self.settings.split:
                 continue
-            references = [str(sentence.get("raw", "")) for sentence in one.get("sentences", ())]
-            image = folder / str(one.get("filepath") or "") / str(one.get("filename"))
-            yield self._item(one.get("cocoid", one.get("imgid", number)), f"{path.name}: images[{number}]", str(image), references)
+            id, place = one.get("cocoid", one.get("imgid", number)), f"{path.name}: images[{number}]"
+            try:
+                references = [str(sentence["raw"]) for sentence in one["sentences"]]
+                image = folder / str(one.get("filepath") or "") / str(one["filename"])
+            except (KeyError, TypeError):
+                yield Item(id=str(id), place=place, error="it has no filename, or no sentences with a `raw` text each")
+            else:
+                yield self._item(id, place, str(image), references)
 
     def _line(self, place: str, columns: Mapping[str, Any], folder: Path, error: str) -> Item:
         try:

@@ -96,11 +96,12 @@ def folder_of(data: str, given: str | None) -> Path:
 
 
 def as_data(data: str, items: Sequence[Item], *, files: Iterable[str | Path], media: str, option: str) -> Data:
-    """Data of items that are known. Raises InputError when there are none, or none of the files that they name is there.
+    """Data of items that are known. Raises InputError when there are none, two of one id, or none of the files that they name is there.
 
     files   that were read;  media  the input that names a file;  option  that says in which folder these are
     """
     refuse_empty(data, len(items))
+    _refuse_twins(data, items)
     named = [Path(item.inputs[media]) for item in items if isinstance(item.inputs.get(media), str)]
     if named and not any(path.exists() for path in named):
         raise InputError(f"none of the {len(named)} files that '{data}' names is there, such as '{named[0]}'; {option} says where they are")
@@ -112,6 +113,15 @@ def as_data(data: str, items: Sequence[Item], *, files: Iterable[str | Path], me
         )
     groups = [item.stands_with for item in items]
     return Data(files=read, digest=state.hexdigest(), items=lambda: iter(items), groups=groups)
+
+
+def _refuse_twins(data: str, items: Sequence[Item]) -> None:
+    """Raise InputError for two records of one id: nobody could tell their answers apart."""
+    seen: dict[str, str] = {}
+    for item in items:
+        if item.id in seen:
+            raise InputError(f"the data '{data}' have the id '{item.id}' twice: at {seen[item.id]} and {item.place}")
+        seen[item.id] = item.place
 
 
 def _told(inputs: Mapping[str, Any]) -> dict[str, Any]:

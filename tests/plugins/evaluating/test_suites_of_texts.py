@@ -58,6 +58,39 @@ def values(document, group=""):
 CAPTIONING = ("captioning", "caption.yaml", "--images", "pictures")
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        (
+            "a.json",
+            {"images": [{"split": "test", "sentences": 5, "filename": "red.png"}, {"sentences": []}]},
+            "no sentences with a `raw` text",
+        ),
+        ("a.json", {"images": [{"split": "test", "sentences": ["a cat"], "filename": "red.png"}]}, "no sentences with a `raw` text each"),
+        ("a.json", {"images": [{"id": [1], "file_name": 5}], "annotations": [{"image_id": [1]}]}, "it has no file_name"),
+    ],
+)
+def test_a_record_of_a_document_that_is_none_fails_alone(run, name, content, told):
+    """Whatever stands in it."""
+    Path(name).write_text(json.dumps(content))
+    document = evaluated(run, *CAPTIONING, "--data", name, code=1)
+    assert told in document["failed"][0]["error"]
+
+
+def test_two_records_of_one_id_are_told(run):
+    """Their answers could not be told apart."""
+    lines("a.jsonl", [{"id": 7, "image": f"{name}.png", "references": said} for name, said in PEOPLE.items()])
+    code, _, err = run("eval", *CAPTIONING, "--data", "a.jsonl")
+    assert (code, "the data 'a.jsonl' have the id '7' twice: at a.jsonl:1 and a.jsonl:2" in err) == (1, True)
+
+
+@pytest.mark.parametrize("names", ["{nope}", "{", "{image_id:zz}", "{}"])
+def test_names_of_pictures_that_mean_nothing_are_a_usage_error(run, names):
+    """One, not an error of each record."""
+    code, _, err = run("eval", *VQA, "--data", "a.jsonl", "--names", names)
+    assert (code, "--names: found" in err, "it may hold {data_subtype} and {image_id}" in " ".join(err.split())) == (2, True, True)
+
+
 def test_captions_in_every_layout_get_the_same_scores(run):
     """A record per line, COCO's captions, and Karpathy's splits, of which one is taken."""
     lines("a.jsonl", [{"image": f"{name}.png", "references": said} for name, said in PEOPLE.items()])
