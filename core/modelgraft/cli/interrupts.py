@@ -23,11 +23,13 @@ class Interrupts:
     """Whether the command was asked to stop since it began.
 
     leave  ends the process at once with an exit code; None where the process is not ours
+    clear  what is called before that: it takes away what nobody would need, such as an empty folder
     """
 
     def __init__(self, leave: Callable[[int], None] | None = None) -> None:
         self.heard = False
         self.code = STOPPED
+        self.clear: list[Callable[[], None]] = []
         self._leave = leave
         self.is_at_work = leave is None
         self._since = 0.0
@@ -78,6 +80,8 @@ class Interrupts:
         if not self.heard:
             self.heard, self._since = True, monotonic()
         if self._leave is not None and (is_repeated or not self.is_at_work):
+            for clear in self.clear:
+                clear()
             self._leave(self.code)
         signal.default_int_handler(number, frame)
 

@@ -190,13 +190,25 @@ def _folder(out: Path | None, session: CliSession) -> Iterator[Path]:
 def _passing_folder(session: CliSession) -> Iterator[Path]:
     """A folder that goes with the command, unless it is stopped after it has got answers: they may have taken hours."""
     folder = Path(tempfile.mkdtemp(prefix="modelgraft-eval-"))
+
+    def clear() -> None:
+        if not _has_answers(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    session.interrupts.clear.append(clear)  # while models load, a process is left on the spot
     try:
         yield folder
     except BaseException:
-        if any(part.stat().st_size for part in folder.glob("*.jsonl*")):
+        clear()
+        if folder.exists():
             session.screen.note(f"what was answered lies in {folder}: --out {folder} --resume goes on after it")
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
         raise
+    finally:
+        session.interrupts.clear.remove(clear)
     shutil.rmtree(folder, ignore_errors=True)
     session.screen.note("predictions and report are not kept; --out DIR keeps them, and --resume goes on after a stop")
+
+
+def _has_answers(folder: Path) -> bool:
+    """Whether a row of predictions lies there; what they are made of is none."""
+    return any(part.stat().st_size for pattern in ("*.jsonl", "*.jsonl.part") for part in folder.glob(pattern))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -269,6 +270,26 @@ def test_a_run_leaves_nothing_behind_that_was_not_asked_for(run, monkeypatch, tm
     run(*EVAL)
     run(*SIGHT)
     assert list(tmp_path.glob("modelgraft-eval-*")) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends Ctrl-C to whole consoles")
+def test_a_run_that_is_stopped_while_models_load_leaves_nothing_behind(run, tmp_path):
+    """The process is left on the spot then; the folder of its predictions goes first."""
+    code = (
+        "import os, signal, sys; import modelgraft.installed.discovery as discovery; from modelgraft import api;"
+        "from support import capitals, toys; import modelgraft_plugins.evaluating as evaluating;"
+        "registry = discovery.assemble({'toys': toys, 'capitals': capitals, 'evaluating': evaluating});"
+        "discovery.discover = lambda only=None: registry; api.open = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT);"
+        "from modelgraft.cli import main; sys.exit(main())"
+    )
+    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    (tmp_path / "passing").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", code, *EVAL, "--json"], capture_output=True, text=True, check=False, timeout=60,
+        env={**os.environ, "PYTHONPATH": path, "TMPDIR": str(tmp_path / "passing")},
+    )  # fmt: skip
+    assert (done.returncode, json.loads(done.stdout)["error"]["kind"]) == (130, "stopped"), done.stderr
+    assert list((tmp_path / "passing").glob("modelgraft-eval-*")) == []
 
 
 def test_a_plugin_with_suites_loads_without_the_command(monkeypatch):
