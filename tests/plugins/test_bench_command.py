@@ -35,10 +35,11 @@ class Clock:
     """
 
     def __init__(self):
-        self.took, self.stops_at, self.seen, self.rounds, self.failing = {}, None, [], 8, {}
+        self.took, self.stops_at, self.seen, self.rounds, self.failing, self.timeout_s = {}, None, [], 8, {}, None
         self.at_end = lambda: None
 
     def __call__(self, cells, records, method, *, tell, done, kept, judge, timeout_s):
+        self.timeout_s = timeout_s
         self.seen.append(([cell.id for cell in cells], list(records), method, set(kept)))
         found = []
         for number, cell in enumerate(cells):
@@ -202,6 +203,7 @@ def test_a_sweep_without_a_cell_that_fits_gives_1_and_all_reasons(bench, clock):
         (("says.yaml", "--batch", "0"), 2, "batch: found '0'; wanted: a whole number, at least 1"),
         (("says.yaml", "--rounds", "few"), 2, "--rounds: found 'few'"),
         (("says.yaml", "--budget", "soon"), 2, "--budget: found 'soon'; wanted: a time such as 90s, 5m or 1h"),
+        (("says.yaml", "--timeout", "x"), 2, "found 'x'; wanted: a time such as 90s, 5m or 1h"),
         (("says.yaml", "--precision-target", "300"), 2, "--precision-target: found '300'; wanted: a part"),
         (("says.yaml", "--fail-over", "x", "--compare", "a.json"), 2, "found 'x'; wanted: a part"),
         (("says.yaml", "--records", "d.jsonl", "--input", "word=x"), 2, "--records and --input are both given"),
@@ -213,6 +215,8 @@ def test_a_sweep_without_a_cell_that_fits_gives_1_and_all_reasons(bench, clock):
         ((*TWO, "--metric", "wrd_f1"), 1, "there is no metric 'wrd_f1'"),
         ((*TWO, "--metric", "word_f1:references=answer"), 1, "the data have no column 'answer'; the columns: references, word"),
         ((*TWO, "--html", "nowhere/page.html"), 1, "output 'nowhere/page.html' cannot be written: there is no folder"),
+        ((*TWO, "--html", "says.yaml"), 1, "output 'says.yaml' would replace a file that is no page; name another"),
+        ((*TWO, "--html", "new", "--out", "./new"), 1, "output 'new' would replace the results 'new'; name another file"),
         ((*TWO, "--out", "."), 1, "output '.' is a folder"),
         ((*TWO, "--resume"), 1, "--resume goes on with the file of --out; name it"),
         ((*TWO, "--fail-over", "5%"), 1, "--fail-over looks at what moved since --compare OLD.json"),
@@ -364,6 +368,37 @@ def test_results_do_not_replace_those_that_they_are_compared_with(bench, clock):
     code, _, err = bench(*TWO, "--compare", "old.json", "--out", "./old.json")
     assert code == 1
     assert "would replace the older results" in err
+
+
+def test_a_page_that_cannot_be_written_any_more_takes_no_figures_with_it(bench, clock):
+    """Its folder went while cells were measured: the table is there, then the error, and the exit code says it."""
+    Path("pages").mkdir()
+    assert bench(*TWO, "--html", "pages/p.html")[0] == 0
+    assert bench(*TWO, "--html", "pages/p.html")[0] == 0  # a page is replaced by a newer one
+    clock.at_end = lambda: (Path("pages/p.html").unlink(), Path("pages").rmdir())
+    code, out, err = bench(*TWO, "--html", "pages/p.html")
+    assert (code, "over the first" in out) == (1, True)
+    assert "error: output 'pages/p.html' cannot be written: there is no folder 'pages'" in err
+
+
+def test_a_ratio_without_an_interval_has_no_verdict(bench, clock):
+    """Of a few rounds: neither that there is a difference, nor that there is none."""
+    measured = clock.measured
+
+    def bare(cell, number):
+        found = measured(cell, number)
+        return replace(found, ratio=replace(found.ratio, wall=Spread(value=1.0)))
+
+    clock.measured = bare
+    _, out, _ = bench(*TWO)
+    assert "too few rounds for a verdict" in out
+    assert "no difference seen" not in out
+
+
+def test_the_time_that_a_cell_may_take_is_asked_for(bench, clock):
+    """The message about a cell that took longer names the option."""
+    bench(*TWO, "--timeout", "4s")
+    assert clock.timeout_s == pytest.approx(4)
 
 
 # -- with the real stopwatch ----------------------------------------------------------------------------------------------

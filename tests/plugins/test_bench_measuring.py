@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import modelgraft as mg
+from modelgraft_plugins.benching import measuring_state
 from modelgraft_plugins.benching.cells import WantedCell
 from modelgraft_plugins.benching.hosts import CellFailed, Hosts
 from modelgraft_plugins.benching.measuring import measure
@@ -385,3 +387,14 @@ def test_no_two_hosts_compute_at_a_time_and_none_is_left():
     script = Scripted()
     run([wanted(name, threads=index + 1) for index, name in enumerate("abc")], script, method={"cold": 1})
     assert script.ended == len(script.hosts) == 3 + 2 * 3
+
+
+def test_what_takes_long_is_told_again_with_the_time_that_it_took(monkeypatch):
+    """A start that exports takes minutes: silence would look like a hang. What is done is told no more."""
+    monkeypatch.setattr(measuring_state, "STILL_S", 0.02)
+    told = []
+    script = Scripted(refuses=lambda cell, do, times: time.sleep(0.2) if (cell, do, times) == ("b", "open", 2) else None)
+    run([wanted("a"), wanted("b")], script, tell=told.append, method={"cold": 1})
+    again = [text for text in told if text.endswith(" so far")]
+    assert again
+    assert all(text.startswith("starting cold and then warm in fresh processes") and ": b, " in text for text in again)

@@ -348,6 +348,7 @@ init: random
         ("sweep: 1\ngraphs: [a]\naxes:\n  x:\n    - 1\n    - 1\n", "s.yaml:6  wrong-value  the axis 'x' has the number 1 twice"),
         ("sweep: 1\ngraphs: [a]\naxes: {batch: [none]}\n", "axes.batch: found 'none'; wanted: a whole number"),
         ("sweep: 1\ngraphs: [a]\nmethod:\n  rounds: 2\n  round: 3\n", "s.yaml:5  unknown-key  'round' is no key of method"),
+        ('sweep: 1\ngraphs: [a]\nmethod: {share_upstream: "no"}\n', "share_upstream: found 'no'; wanted: true or false"),
         ("sweep: 1\ngraphs: [a]\nmethod: {budget: soon}\n", "budget: found 'soon'; wanted: a time"),
         ("sweep: 1\ngraphs: [a]\nrecords: d.jsonl\ninput: {x: y}\n", "s.yaml:4  wrong-value  records and input are both given"),
         ("sweep: 1\ngraphs: 3\n", "graphs is the number 3; wanted a text"),

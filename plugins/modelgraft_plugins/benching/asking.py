@@ -20,7 +20,7 @@ OPTIONS = ("init", "fallback", "max_memory")  # of opening, that hold for every 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
-    """What is done with the results. `fail_over` is a part, such as 0.05; `is_check` measures nothing."""
+    """What is done with the results. `fail_over` is a part, such as 0.05; `is_check` measures nothing; no `timeout_s` is the usual."""
 
     out: Path | None = None
     html: Path | None = None
@@ -45,6 +45,12 @@ def _from_1(word: Any) -> int:  # Any: a word, or a value of a file
     return words.counts([word])[0]
 
 
+def _switch(value: Any) -> bool:  # Any: a switch, or a value of a file, where "no" in quotes is a text
+    if not isinstance(value, bool):
+        raise ValueError(f"found '{value}'; wanted: true or false")  # noqa: TRY004 as for every value
+    return value
+
+
 METHOD: Mapping[str, tuple[str, Callable[[Any], Any]]] = {  # key of a file -> field of Method, and what reads it
     "seed": ("seed", _from_0),
     "rounds": ("rounds", _from_1),
@@ -52,7 +58,7 @@ METHOD: Mapping[str, tuple[str, Callable[[Any], Any]]] = {  # key of a file -> f
     "cold": ("cold", _from_0),
     "precision_target": ("precision_target", words.part),
     "budget": ("budget_s", words.duration),
-    "share_upstream": ("share_upstream", bool),
+    "share_upstream": ("share_upstream", _switch),
 }
 USUAL_METHOD = Method(rounds=ROUNDS, warm_ups=WARM_UPS)
 

@@ -14,7 +14,7 @@ from modelgraft_plugins.benching.choosing_trials import Placing, Trials
 from modelgraft_plugins.benching.choosing_wish import wish_of
 from modelgraft_plugins.benching.commanding import command_for
 from modelgraft_plugins.benching.files import write_results
-from modelgraft_plugins.benching.measuring import PART_OF_MEMORY, Measured, measure
+from modelgraft_plugins.benching.measuring import PART_OF_MEMORY, TIMEOUT_S, Measured, measure
 from modelgraft_plugins.benching.placing import unit_of
 from modelgraft_plugins.benching.placing_file import Placed, Target, place, target_of
 from modelgraft_plugins.benching.results import VERSION, Cell, Method, Quality, Results
@@ -33,6 +33,8 @@ FOUND, NONE_FULFILS = 0, 1
 
 def choose(session: CliSession, sweep: Sweep, wishes: Wishes, base: WantedCell, records: Records, *, judge: Judge) -> int:
     """Choose a placement and write it; gives the exit code: 1 where no placement fulfils the conditions."""
+    from modelgraft_plugins.benching.running import draw_page
+
     wish, tell = wish_of(sweep, wishes), session.screen.note if session.progress else _nobody
     placing = Placing.of(base, session.registry, offline=session.offline)
     target = target_of(base.graph, placing.plan_of({}).graph.graph.path, out=wishes.choose_out)
@@ -47,7 +49,8 @@ def choose(session: CliSession, sweep: Sweep, wishes: Wishes, base: WantedCell, 
         return judge(base.id, answers, failed, media=media)  # all of them have the ports of the one that was checked
 
     def measured(cells: Sequence[WantedCell], method: Method) -> Sequence[Cell]:
-        last[:] = [measure(cells, records.columns, method, tell=tell, done=lambda _: None, judge=judged)]
+        limit = wishes.timeout_s or TIMEOUT_S
+        last[:] = [measure(cells, records.columns, method, tell=tell, done=lambda _: None, judge=judged, timeout_s=limit)]
         return last[0].cells
 
     trials = Trials(
@@ -65,15 +68,11 @@ def choose(session: CliSession, sweep: Sweep, wishes: Wishes, base: WantedCell, 
     placed = _written(found, placing, target, comment_of(found, wish, wishes.choose or "", results, base))
     if wishes.out is not None:
         write_results(results, wishes.out)
-    if wishes.html is not None:
-        from modelgraft_plugins.benching.page import write_page
-
-        write_page(results, wishes.html)
     if wishes.is_json:
         session.screen.document(document_of(found, wish, placed, placing.places, results))
     else:
         say_choice(session.screen, found, wish, placed, placing.places)
-    return NONE_FULFILS if found.best is None else FOUND
+    return NONE_FULFILS if not draw_page(session, results, wishes.html) or found.best is None else FOUND
 
 
 def _nobody(_: str) -> None:

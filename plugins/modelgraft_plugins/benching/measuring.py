@@ -142,10 +142,14 @@ def _taken_up(cells: Sequence[WantedCell], kept: Mapping[str, Cell]) -> list[Und
 def _measured(bench: Bench, start_fresh: Any) -> Measured:
     """All phases. start_fresh: takes a cell that is started in fresh processes."""
     before, method = surroundings(), bench.method
-    bench.each("answering", partial(answer, bench))
+    bench.each("loading and answering", partial(answer, bench))
     for time in range(method.cold):
         lacking = [one for one in bench.alive() if one.found.start.cold is None and "start" not in one.found.untaken]
-        bench.each("starting in fresh processes", start_fresh, shuffled(lacking, seed=method.seed, what=f"start {time}"))
+        bench.each(
+            "starting cold and then warm in fresh processes, exports and compiled code made anew",
+            start_fresh,
+            shuffled(lacking, seed=method.seed, what=f"start {time}"),
+        )
     alive = bench.alive()
     walk = walk_of(bench.count, {one.id: one.failed.keys() for one in alive}, {one.id: one.wanted.batch for one in alive})
     bench.each("warming up", lambda one: warm_up(bench, one, walk))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +26,7 @@ Done = Callable[[Cell], None]
 
 FEWEST_ROUNDS = 6  # of which an interval can be made
 EVERY_S = 2.0  # between two things that are told of how far a bench is
+STILL_S = 15.0  # between two words about one thing that goes on
 LAST = 5  # runs of which the median is what the next will take
 
 
@@ -53,6 +56,24 @@ class Telling:
         if is_needed or now - self.last >= EVERY_S:
             self.tell(text)
             self.last = now
+
+    @contextlib.contextmanager
+    def while_it_goes_on(self, text: str) -> Iterator[None]:
+        """Tell something, and again, with how long it has taken, for as long as the block takes: an export takes minutes."""
+        self(text)
+        began, over = time.monotonic(), threading.Event()
+
+        def tell() -> None:
+            while not over.wait(STILL_S):
+                self(f"{text}; {in_seconds(time.monotonic() - began)} so far", is_needed=True)
+
+        thread = threading.Thread(target=tell, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
 
 @dataclass(slots=True)
@@ -157,9 +178,9 @@ class Bench:
         for number, one in enumerate(alive, 1):
             if self.method.budget_s is not None and self.spent_s > self.method.budget_s and number > 1:
                 raise self.too_small(sum(other.typical_s for other in self.alive()), f"{doing} {number - 1} of {len(alive)} cells")
-            self.tell(f"{doing}: {one.id}, {number} of {len(alive)}")
             try:
-                work(one)
+                with self.tell.while_it_goes_on(f"{doing}: {one.id}, {number} of {len(alive)}"):
+                    work(one)
             except CellFailed as failure:
                 self.fail(one, failure.reasons)
 

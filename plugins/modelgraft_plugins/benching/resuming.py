@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
+from modelgraft.commands import refuse_to_replace
 from modelgraft.plugin import InputError
 from modelgraft_plugins.benching.comparing import different_versions
 from modelgraft_plugins.benching.files import read_results
 from modelgraft_plugins.benching.results import Cell, Data, Method, Results
 
+PAGE, ROOM = b"<!doctype html", 8  # how a page begins, and what may stand before that
 OUTCOMES = frozenset({"stopped_by"})  # of a method: what came of it
 
 
@@ -28,6 +30,20 @@ def refuse_to_lose(out: Path) -> None:
             f"output '{out}' holds a bench that was stopped, with {measured} cells: --resume goes on with it; "
             "to begin anew name another file, or delete it"
         )
+
+
+def refuse_to_lose_for_page(html: Path, others: Mapping[Path, str]) -> None:
+    """Raise InputError where a page would replace something else than a page, or take the place of another file of this bench."""
+    refuse_to_replace(html, others)
+    if not html.exists():
+        return
+    try:
+        with html.open("rb") as file:
+            begins = file.read(len(PAGE) + ROOM).lstrip().lower()
+    except OSError as error:
+        raise InputError(f"output '{html}' cannot be written: {error.strerror}") from error
+    if begins and not begins.startswith(PAGE):
+        raise InputError(f"output '{html}' would replace a file that is no page; name another, or delete it")
 
 
 def kept_of(out: Path, *, method: Method, data: Data, versions: Mapping[str, str], cells: Sequence[Cell]) -> Results | None:

@@ -22,13 +22,14 @@ from modelgraft_plugins.benching.measuring import TIMEOUT_S, measure
 from modelgraft_plugins.benching.page import write_page
 from modelgraft_plugins.benching.pruned import in_cells, say_pruned
 from modelgraft_plugins.benching.results import VERSION, Cell, Results, Value
-from modelgraft_plugins.benching.resuming import kept_of, refuse_to_lose
+from modelgraft_plugins.benching.resuming import kept_of, refuse_to_lose, refuse_to_lose_for_page
 from modelgraft_plugins.benching.surroundings import surroundings
 from modelgraft_plugins.benching.sweeps import GRAPH, Sweep
 from modelgraft_plugins.benching.table import say_checked, say_comparison, say_results
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from modelgraft.commands import CliSession
     from modelgraft_plugins.benching.asking import Wishes
@@ -77,6 +78,8 @@ def _looked_at(wishes: Wishes) -> Results | None:
     old = read_results(wishes.compare) if wishes.compare is not None else None
     if wishes.out is not None and not wishes.is_resumed and not wishes.is_check:
         refuse_to_lose(wishes.out)
+    if wishes.html is not None and not wishes.is_check:
+        refuse_to_lose_for_page(wishes.html, {} if wishes.out is None else {wishes.out: "the results"})
     return old
 
 
@@ -236,11 +239,8 @@ def _plain(cells: Sequence[Cell]) -> Any:  # Any: JSON
 
 
 def _finish(session: CliSession, results: Results, old: Results | None, wishes: Wishes) -> int:
-    """Answer, write the page, compare, and give the exit code."""
+    """Answer, compare, write the page, and give the exit code."""
     found = compare(old, results) if old is not None else None
-    if wishes.html is not None:
-        write_page(results, wishes.html)
-        session.screen.note(f"wrote {wishes.html}")
     if wishes.is_json:
         comparison = {} if found is None else {"comparison": asdict(found)}
         session.screen.document({**plain_results(results), **comparison})
@@ -249,7 +249,21 @@ def _finish(session: CliSession, results: Results, old: Results | None, wishes: 
         if found is not None:
             say_comparison(session.screen, found)
     failed = [cell for cell in results.cells if cell.state == "failed"]
-    return FAILED if failed or _fell(session, found, wishes) else OK
+    is_drawn = draw_page(session, results, wishes.html)
+    return FAILED if failed or _fell(session, found, wishes) or not is_drawn else OK
+
+
+def draw_page(session: CliSession, results: Results, file: Path | None) -> bool:
+    """Write the page, where one is wanted. One that cannot be written any more is told, and takes no figures with it."""
+    if file is None:
+        return True
+    try:
+        write_page(results, file)
+    except InputError as error:
+        session.screen.note(f"error: {error}")
+        return False
+    session.screen.note(f"wrote {file}")
+    return True
 
 
 def _fell(session: CliSession, found: Comparison | None, wishes: Wishes) -> bool:

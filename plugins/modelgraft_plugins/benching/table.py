@@ -183,7 +183,9 @@ def _difference(found: Spread | None) -> str:
 def _verdict(cell: Cell) -> str:
     if cell.state != "measured":
         return cell.state
-    return "" if cell.ratio is None or cell.ratio.verdict == "baseline" else cell.ratio.verdict
+    if cell.ratio is None or cell.ratio.verdict == "baseline":
+        return ""
+    return "too few rounds for a verdict" if cell.ratio.wall.low is None else cell.ratio.verdict
 
 
 def _quality(cell: Cell, key: tuple[str, str]) -> str:
