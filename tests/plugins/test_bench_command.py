@@ -200,6 +200,7 @@ def test_a_sweep_without_a_cell_that_fits_gives_1_and_all_reasons(bench, clock):
         (("says.yaml", "says.yaml"), 2, "'says.yaml' is named twice"),
         (("says.yaml", "--sweep", "tail"), 2, "--sweep takes NAME=VALUE, found 'tail'"),
         (("says.yaml", "--sweep", "tail=a,a"), 2, "names 'a' twice"),
+        (("says.yaml", "--sweep", "tail="), 2, "--sweep tail: found ''; wanted: values with a comma between them"),
         (("says.yaml", "--batch", "0"), 2, "batch: found '0'; wanted: a whole number, at least 1"),
         (("says.yaml", "--rounds", "few"), 2, "--rounds: found 'few'"),
         (("says.yaml", "--budget", "soon"), 2, "--budget: found 'soon'; wanted: a time such as 90s, 5m or 1h"),
@@ -211,6 +212,11 @@ def test_a_sweep_without_a_cell_that_fits_gives_1_and_all_reasons(bench, clock):
         (("nowhere.yaml",), 1, "nowhere.yaml cannot be read"),
         (("says.yaml",), 1, "the graph takes word, but --input gives none; give --records FILE"),
         (("says.yaml", "--input", "wrd=x"), 1, "the graph has no input 'wrd'"),
+        (
+            ("says.yaml", "--records", "others.jsonl"),
+            1,
+            "the graph takes word, but the data 'others.jsonl' have wrd; add a column for each",
+        ),
         (("says.yaml", "--records", "nowhere.jsonl"), 1, "the data 'nowhere.jsonl' cannot be read"),
         ((*TWO, "--metric", "wrd_f1"), 1, "there is no metric 'wrd_f1'"),
         ((*TWO, "--metric", "word_f1:references=answer"), 1, "the data have no column 'answer'; the columns: references, word"),
@@ -226,6 +232,7 @@ def test_a_sweep_without_a_cell_that_fits_gives_1_and_all_reasons(bench, clock):
 )
 def test_a_mistake_is_told_before_anything_is_measured(bench, clock, words, code, told):
     """In one message, and nothing is written."""
+    Path("others.jsonl").write_text('{"wrd": "x"}\n', encoding="utf-8")
     before = {path: path.read_bytes() for path in Path().iterdir()}
     found, out, err = bench(*words)
     assert (found, out, clock.seen) == (code, "", [])
@@ -368,6 +375,16 @@ def test_results_do_not_replace_those_that_they_are_compared_with(bench, clock):
     code, _, err = bench(*TWO, "--compare", "old.json", "--out", "./old.json")
     assert code == 1
     assert "would replace the older results" in err
+
+
+def test_a_comparison_without_a_common_cell_fails_where_something_may_not_fall(bench, clock):
+    """Else a gate stays green for ever after the sweep was changed; without a gate it is told alone."""
+    bench(*TWO, "--out", "old.json")
+    others = ("says.yaml", "--sweep", "tail=a,b", "--records", "d.jsonl", "--compare", "old.json")
+    assert bench(*others)[0] == 0
+    code, _, err = bench(*others, "--fail-over", "5%")
+    assert code == 1
+    assert "no cell is in old.json as well, so that --fail-over has nothing to look at" in err
 
 
 def test_a_page_that_cannot_be_written_any_more_takes_no_figures_with_it(bench, clock):

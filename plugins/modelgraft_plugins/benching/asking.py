@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from modelgraft.commands import Opening, as_usage
+from modelgraft.commands import Opening
 from modelgraft_plugins.benching import words
 from modelgraft_plugins.benching.results import Method
 from modelgraft_plugins.benching.sweeps import Axis, Sweep, ordered, simple_axis
@@ -102,7 +102,7 @@ def asked_for(  # noqa: PLR0913 each is what one option gave
     before = _written(graphs)
     if unknown := next((word for word in allow or () if word != "unused"), None):
         raise typer.BadParameter(f"--allow takes unused, found '{unknown}'")
-    axes = [_axis(name, as_usage(words.listed)(text)) for name, text in swept]
+    axes = [_axis(name, _listed(name, text)) for name, text in swept]
     axes += [_axis(name, values) for name, values in placing.items()]
     options = {name: getattr(opening, name) for name in OPTIONS if getattr(opening, name) is not None}
     seed = {"seed": opening.seed} if opening.seed else {}
@@ -128,6 +128,13 @@ def _written(graphs: Sequence[str]) -> Sweep:
     if found and len(graphs) > 1:
         raise typer.BadParameter(f"'{next(iter(found))}' is a sweep file, which names its graphs itself: give it alone")
     return next(iter(found.values()), Sweep(graphs=graphs, method=USUAL_METHOD))
+
+
+def _listed(name: str, text: str) -> list[str]:
+    try:
+        return words.listed(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"--sweep {name}: {error}") from error
 
 
 def _axis(name: str, values: Sequence[str]) -> Axis:

@@ -40,7 +40,9 @@ def read_records(sweep: Sweep, inputs: Mapping[str, GraphInput], session: CliSes
     if lacking:
         where = f"the data '{sweep.records}' have" if sweep.records is not None else "--input gives"
         has = choices(dict.fromkeys(name for record in found.columns for name in record))
-        raise InputError(f"the graph takes {', '.join(lacking)}, but {where} {has}; give --records FILE, or --input for each")
+        who = "the graph takes" if len(sweep.graphs) == 1 else "one of the graphs takes"
+        way_out = "add a column for each" if sweep.records is not None else "give --records FILE, or --input for each"
+        raise InputError(f"{who} {', '.join(lacking)}, but {where} {has}; {way_out}")
     return found
 
 

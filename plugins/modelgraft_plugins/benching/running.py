@@ -157,7 +157,9 @@ def _measured(bench: _Bench, session: CliSession, sweep: Sweep, checked: Checked
         baseline=planned[0].id,
     )
     bench.write()
-    session.screen.note(f"{len(planned)} cells, {records.about.records} records, in an order that the seed {sweep.method.seed} shuffles")
+    session.screen.note(
+        f"{in_cells(len(planned))}, {_in_records(records.about.records)}, in an order that the seed {sweep.method.seed} shuffles"
+    )
     found = measure(
         checked.fitting,
         records.columns,
@@ -179,6 +181,10 @@ def _measured(bench: _Bench, session: CliSession, sweep: Sweep, checked: Checked
     )
     bench.write()
     return bench.results
+
+
+def _in_records(count: int) -> str:
+    return f"{count} record{'s' * (count != 1)}"
 
 
 def _as_planned(planned: Cell, kept: Cell | None) -> Cell:
@@ -271,9 +277,12 @@ def _fell(session: CliSession, found: Comparison | None, wishes: Wishes) -> bool
     if found is None or wishes.fail_over is None:
         return False
     fallen = worse(found, by=wishes.fail_over)
+    is_met = bool(found.cells)
+    if not is_met:
+        session.screen.note(f"no cell is in {wishes.compare} as well, so that --fail-over has nothing to look at")
     lost = [cell for cell in found.cells if any(note.startswith("was measured") for note in cell.notes)]
     for cell, moved in fallen:
         session.screen.note(f"{cell.id}: {moved.figure} became {moved.part:.1%} worse, more than --fail-over {wishes.fail_over:.3g}")
     for cell in lost:
         session.screen.note(f"{cell.id}: {cell.notes[0]}")
-    return bool(fallen or lost)
+    return bool(fallen or lost or not is_met)
