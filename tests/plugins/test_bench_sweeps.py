@@ -351,6 +351,7 @@ init: random
         ('sweep: 1\ngraphs: [a]\nmethod: {share_upstream: "no"}\n', "share_upstream: found 'no'; wanted: true or false"),
         ("sweep: 1\ngraphs: [a]\nmethod: {budget: soon}\n", "budget: found 'soon'; wanted: a time"),
         ("sweep: 1\ngraphs: [a]\nrecords: d.jsonl\ninput: {x: y}\n", "s.yaml:4  wrong-value  records and input are both given"),
+        ("sweep: 1\ngraphs: []\n", "s.yaml:2  missing-key  the sweep names no graphs"),
         ("sweep: 1\ngraphs: 3\n", "graphs is the number 3; wanted a text"),
         ("sweep: 1\ngraphs: [a]\nset: [a]\n", "set is a list; wanted a mapping"),
     ],

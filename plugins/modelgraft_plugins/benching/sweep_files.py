@@ -76,8 +76,9 @@ class _SweepFile:
                 self._tell("unknown-key", f"'{key}' is no key of a sweep; there are: {choices(KEYS)}", item, nearest(key, KEYS))
         self._check_version(entries["sweep"])
         graphs = tuple(self._beside(name) if name.endswith(ENDINGS) else name for name in self._texts(entries.get("graphs"), "graphs"))
-        if not graphs and "graphs" not in entries:
-            self._tell("missing-key", "the sweep names no graphs", self.root, "add `graphs: [describe]`")
+        named = entries.get("graphs", self.root)
+        if named is self.root or named.value == []:
+            self._tell("missing-key", "the sweep names no graphs", named, "add `graphs: [describe]`")
         found: dict[str, Any] = {  # Any: of each field of a Sweep
             "graphs": graphs,
             "settings": dict(self._settings(entries.get("set"), "set")),
