@@ -179,6 +179,13 @@ def test_what_fits_is_shown_without_measuring(bench, clock):
     assert "2 cells, backend abacus: same-cell" in out  # plain Python runs where it runs
 
 
+def test_data_that_are_named_are_looked_at_by_a_check(bench):
+    """A check that passes is one that the bench passes; data that are not there are told now."""
+    code, out, err = bench("says.yaml", "--records", "nothing.jsonl", "--check-only")
+    assert (code, out) == (1, "")
+    assert "'nothing.jsonl' cannot be read" in err
+
+
 # -- what does not work ---------------------------------------------------------------------------------------------------
 
 

@@ -39,7 +39,7 @@ def key_of(name: str, value: Any, graph: Graph) -> str:  # Any: a word, or a val
     if found:
         ways = choices((f"{node}.{name}" for node in found), sort=False)
         raise InputError(f"the sweep names '{name}', which {len(found)} nodes of the graph {graph.name} have; say which: {ways}")
-    there = f"it has the params {choices(graph.params)}, and the nodes {choices(nodes)}"
+    there = f"it has {f'the params {choices(graph.params)}' if graph.params else 'no params'}, and the nodes {choices(nodes)}"
     near = nearest(name, [*graph.params, *nodes, *PLACING])
     raise InputError(f"the sweep names '{name}', but the graph {graph.name} has no such param, node or setting; {there}. {near}".rstrip())
 

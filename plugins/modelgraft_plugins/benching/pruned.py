@@ -31,7 +31,7 @@ def say_pruned(say: Say, pruned: Sequence[Cell], *, every: Sequence[Cell]) -> No
     of = len(every)
     if not pruned:
         return
-    say(f"{len(pruned)} of {of} cells do not fit:" if len(pruned) < of else f"none of the {of} cells fits:")
+    say(f"{len(pruned)} of {of} cells {'does' if len(pruned) == 1 else 'do'} not fit:" if len(pruned) < of else f"{none_of(of)}:")
     for reason, alike, cells in grouped(pruned):
         head = f"{in_cells(len(cells))}, {among(cells, every)}: " if of > 1 else ""
         place = f"{reason.place}  " if reason.place else ""
@@ -67,6 +67,11 @@ def among(cells: Sequence[Cell], every: Sequence[Cell]) -> str:
         if len(own) < len(all_of):
             told.append(f"{name} {', '.join(own)}")
     return "; ".join(told) or "whatever is swept"
+
+
+def none_of(number: int) -> str:
+    """The only cell does not fit; none of 2 cells fits."""
+    return "the only cell does not fit" if number == 1 else f"none of the {number} cells fits"
 
 
 def in_cells(number: int) -> str:

@@ -20,7 +20,7 @@ from modelgraft_plugins.benching.files import plain_results, read_results, write
 from modelgraft_plugins.benching.judging import Judging, measures_for, ports_wanted
 from modelgraft_plugins.benching.measuring import TIMEOUT_S, measure
 from modelgraft_plugins.benching.page import write_page
-from modelgraft_plugins.benching.pruned import in_cells, say_pruned
+from modelgraft_plugins.benching.pruned import in_cells, none_of, say_pruned
 from modelgraft_plugins.benching.results import VERSION, Cell, Results, Value
 from modelgraft_plugins.benching.resuming import kept_of, refuse_to_lose, refuse_to_lose_for_page
 from modelgraft_plugins.benching.surroundings import surroundings
@@ -49,6 +49,8 @@ def run_bench(session: CliSession, sweep: Sweep, wishes: Wishes) -> int:
     if not checked.fitting:
         return _none_fits(session, checked, wishes)
     if wishes.is_check:
+        if sweep.records is not None:
+            read_records(sweep, checked.inputs, session)
         _say_checked(session, checked, wishes)
         return OK
     records = read_records(sweep, checked.inputs, session)
@@ -223,7 +225,7 @@ def _counting(session: CliSession) -> Any:  # Any: what takes two numbers
 
 def _none_fits(session: CliSession, checked: Checked, wishes: Wishes) -> int:
     if wishes.is_json:
-        document = {"kind": "graph", "message": f"none of the {len(checked.pruned)} cells fits", "cells": _plain(checked.pruned)}
+        document = {"kind": "graph", "message": none_of(len(checked.pruned)), "cells": _plain(checked.pruned)}
         session.screen.document({"ok": False, "error": document})
     else:
         say_pruned(session.screen.note, checked.pruned, every=checked.pruned)
