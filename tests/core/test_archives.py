@@ -347,7 +347,7 @@ def test_two_processes_at_once_fetch_once(pip_index, tmp_path):
 
 
 def test_without_pip_another_client_is_taken_or_its_lack_is_said(monkeypatch):
-    monkeypatch.setattr(downloads.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(downloads.PathFinder, "find_spec", lambda name: None)
     monkeypatch.setattr(downloads.shutil, "which", lambda name: "/bin/uv" if name == "uv" else None)
     assert downloads._pip() == ["/bin/uv", "tool", "run", "pip"]
     monkeypatch.setattr(downloads.shutil, "which", lambda name: None)
@@ -405,3 +405,14 @@ def test_what_an_older_version_has_kept_is_sealed_and_not_fetched_again(index, t
         seal.unlink()
     keeping = Keeping(discover(only=()))
     assert [broken for item in keeping.items(["downloads"]) for broken in keeping.verify(item)] == []
+
+
+def test_looking_for_pip_asks_no_hooks_of_other_packages(monkeypatch):
+    """Those of setuptools warn where a module named distutils is loaded already."""
+
+    class Hook:
+        def find_spec(self, name, path=None, target=None):
+            raise AssertionError(f"asked for {name}")
+
+    monkeypatch.setattr(sys, "meta_path", [Hook(), *sys.meta_path])
+    assert downloads._pip()[1:] == ["-m", "pip"]

@@ -8,7 +8,6 @@ Where the bytes cannot be fetched that way, `pip download` does it with its own 
 from __future__ import annotations
 
 import http.client
-import importlib.util
 import json
 import os
 import shutil
@@ -19,6 +18,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Sequence
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from modelgraft.kernel.words.errors import Problem, SourceError
@@ -140,7 +140,7 @@ def _said(stderr: str) -> str:
 
 def _pip() -> list[str]:
     """The command of a pip that is at hand: of this environment, else any other, else through uv."""
-    if importlib.util.find_spec("pip") is not None:
+    if PathFinder.find_spec("pip") is not None:  # importlib.util asks the hooks of setuptools too, which warn of a distutils in use
         return [sys.executable, "-m", "pip"]
     for name in ("pip", "pip3"):
         if path := shutil.which(name):

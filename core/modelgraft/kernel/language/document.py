@@ -154,10 +154,7 @@ def parse(content: str | bytes, *, path: Path, layer: str = "file", file: str | 
 
 
 def read_items(path: Path) -> Item:
-    """Read a YAML file that is no graph, such as the settings of a command of a plugin; what its keys mean is not looked at.
-
-    Raises DocumentError as `read` does.
-    """
+    """Read a YAML file that is no graph, whose keys somebody else looks at. Raises DocumentError as `read` does."""
     named = str(path)
     return read_yaml(_decode(_read_text(path, named), named), file=named)
 
