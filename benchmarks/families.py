@@ -161,7 +161,7 @@ TABLE = Table(
         "cpu": "CPU ratio", "equal": "equal", "rounds": "rounds",
     },
     rows=rows,
-    minutes=5.5,
+    minutes=3.0,
 )  # fmt: skip
 
 if __name__ == "__main__":
