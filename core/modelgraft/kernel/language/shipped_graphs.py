@@ -12,16 +12,16 @@ def shipped_graphs() -> Path:
 
 
 def find_shipped(name: str) -> Path | None:
-    """The file of a shipped graph such as `blip2` or `zoo/llava`, or None."""
+    """The file of a shipped graph such as `talk`, `clip/retrieval` or, of a folder the one of its own name, `clip`; or None."""
     root = shipped_graphs()
-    path = root / f"{name}.yaml"
     try:
-        return path if path.is_file() and path.resolve().is_relative_to(root.resolve()) else None
+        there = [path for path in (root / f"{name}.yaml", root / name / f"{name}.yaml") if path.is_file()]
+        return next((path for path in there if path.resolve().is_relative_to(root.resolve())), None)
     except (OSError, ValueError):  # a name that no file system takes: too long, or with a NUL byte
         return None
 
 
 def shipped_names() -> tuple[str, ...]:
     """The names of all shipped graphs, sorted."""
-    root = shipped_graphs()
-    return tuple(sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml")))
+    found = (path.relative_to(shipped_graphs()).with_suffix("") for path in shipped_graphs().rglob("*.yaml"))
+    return tuple(sorted(path.name if path.parent.name == path.name else path.as_posix() for path in found))

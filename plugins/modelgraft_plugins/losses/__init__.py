@@ -1,0 +1,1 @@
+"""Losses: what compares an answer with the wanted one."""

@@ -1,0 +1,1 @@
+"""Retrieval: indexes of vectors, and what is nearest in them."""

@@ -1,0 +1,1 @@
+"""Films: frames taken out of them, prepared for encoders."""
