@@ -24,6 +24,7 @@ from modelgraft.records.record import Record
 from modelgraft.records.record_type import RecordType, Types, types_of
 from modelgraft.records.shipped import SHIPPED
 from modelgraft.records.values import describe, tensor_mismatch
+from modelgraft.testing.losses import loss_law
 from modelgraft.testing.metrics import metric_law
 from modelgraft.testing.protocols import protocol_law
 
@@ -99,6 +100,7 @@ def conform(subject: Any, config: Mapping[str, Any] | None = None, *kinds: Recor
     repeatable     the same seed and inputs give the same outputs
     batch          a batch gives what its records give one by one
     metric         of a metric, in place of `batch`: a row of numbers for each record, whatever their order, and a figure made of them
+    loss           of a loss, in place of `batch`: shares that do not depend on the order of the records, and a gradient to some input
     together       calls at the same time give what each gives alone, where the component is shared between runs
     parameters     the declared formula counts what the module holds, built on the meta device
     state          a state dict saved and loaded gives the same outputs
@@ -127,6 +129,8 @@ def _broken_rules(
     yield from (("repeatable", f"'{name}' differs between two runs") for name in outputs if not same(outputs[name], again[name]))
     if trial.node.component.kind == "metric":  # a row may depend on all records, such as a rank among them
         yield from (("metric", text) for text in metric_law(trial, values, outputs))
+    elif trial.node.component.kind == "loss":  # a share may depend on the other records of its batch
+        yield from (("loss", text) for text in loss_law(trial, values, outputs))
     else:
         yield from (("batch", text) for text in _batch_law(trial, values, outputs))
     yield from (("together", text) for text in _together_law(trial, values, outputs))

@@ -1,1 +1,76 @@
-"""Losses: what compares an answer with the wanted one."""
+"""Losses that several systems are trained by: what compares an answer with the wanted one.
+
+A loss gives one number for each record, `loss: float[batch]`: the record's share, such that the mean over the batch is the published
+loss. The share of a record may depend on the others of its batch, as that of contrastive learning does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from modelgraft import Config, Ports, Space, component, hookimpl, port
+
+if TYPE_CHECKING:
+    from modelgraft.plugin import Source
+
+
+@component("loss/contrastive", kind="loss", module="modelgraft_plugins.losses.modules:Contrastive", exportable=True)
+class Contrastive(Config):
+    """Tell the pairs of a batch from all other combinations: cross-entropy over the cosines, in both directions (InfoNCE).
+
+    Record i of one side belongs to record i of the other, and to no other of the batch. Vectors of any length are taken; what is
+    compared is the cosine of their angle, times a factor. The share of a record is half of what its row of cosines loses plus half of
+    what its column loses.
+    Source: arXiv 2103.00020, figure 3; with it CoCa, BEiT-3's retrieval and ImageBind are trained.
+    """
+
+    scale: float | None = Field(None, gt=0, description="fixed factor of the cosines, such as 1 / 0.07; None: learned, exp(logit_scale)")
+    start: float = Field(1 / 0.07, gt=0, description="what a learned factor starts from where no checkpoint gives it")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the wanted answer that is spread over all")
+    space: str | None = Field(None, description="the model whose vectors are compared; None: any")
+
+    @classmethod
+    def from_source(cls, source: Source) -> Mapping[str, Any]:
+        """Compare vectors of this checkpoint alone, as similarity/cosine does."""
+        return {"space": source.whole if source.config.get("model_type") == "clip" else None}
+
+    def ports(self) -> Ports:
+        """Two vectors for each record in, the share of each record out."""
+        space = Space.of("embedding", model=self.space) if self.space else None
+        vector = port("float[batch width]", space=space)
+        return Ports.of({"x": vector, "y": vector}, {"loss": "float[batch]"})
+
+    def parameters(self) -> int:
+        """The factor, if it is learned."""
+        return int(self.scale is None)
+
+
+@component("loss/cross_entropy", kind="loss", module="modelgraft_plugins.losses.modules:CrossEntropy")
+class CrossEntropy(Config):
+    """Lose by how unlikely the wanted class is: of each record, or of each of its tokens.
+
+    over        "vector": one class for each record; "tokens": one for each token, such as the next one of a text
+    mask        true where a label counts; what has the label `ignored` does not count either
+    The mean over the batch is the mean over all labels that count, so a record with more of them has a larger share; where none counts,
+    it is 0. With smoothing each class is wanted a little, as torch's `label_smoothing` has it.
+    """
+
+    over: Literal["vector", "tokens"] = "vector"
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the wanted answer that is spread over all classes")
+    ignored: int = Field(-100, description="the label of what does not count")
+
+    def ports(self) -> Ports:
+        """Logits and labels in, and where they count; the share of each record out."""
+        axes = "batch tokens" if self.over == "tokens" else "batch"
+        inputs = {"logits": f"float[{axes} classes]", "labels": f"int64[{axes}]", "mask": f"optional[bool[{axes}]]"}
+        return Ports.of(inputs, {"loss": "float[batch]"})
+
+
+@hookimpl
+def register_components(register: Callable[[Any], None]) -> None:
+    """Offer the components of this plugin."""
+    for subject in (Contrastive, CrossEntropy):
+        register(subject)
