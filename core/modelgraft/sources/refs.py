@@ -10,7 +10,8 @@ from pathlib import Path, PurePosixPath
 
 from modelgraft.kernel.words.errors import Problem, SourceError
 
-WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".gguf", ".ckpt")
+WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".torch", ".bin", ".gguf", ".ckpt", ".npz")
+TORCH_SUFFIXES = (".pt", ".pth", ".torch", ".bin", ".ckpt")  # of files that torch.save writes
 SCHEMES = ("preset:", "pypi:")
 
 _PART = re.compile(r"[A-Za-z_]\w*(\.\w+)*")

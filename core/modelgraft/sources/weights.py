@@ -13,16 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 from modelgraft.kernel.words.errors import Problem, SourceError, choices
 from modelgraft.kernel.words.source import NO_WEIGHTS_HINT, Source
-from modelgraft.sources import archives, collections, conversions, hub, kept, pickles, seals
+from modelgraft.sources import archives, collections, conversions, hub, kept, numpy_files, pickles, scripted, seals, torch_files
 from modelgraft.sources.headers import damaged
 from modelgraft.sources.lacking import why_none
 from modelgraft.sources.progress import Listener
 from modelgraft.sources.seals import Proof
 from modelgraft.sources.storage import digest_of
-from modelgraft.sources.views import SourceView, settle, viewed
+from modelgraft.sources.views import SourceView, is_torch, settle, viewed
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+SETTINGS = frozenset({"argparse.Namespace", "typing.Any"})  # classes that trainings keep their settings in
+SETTINGS_OF = ("omegaconf.", "fairseq.dataclass.", "fairseq.tasks.", "fairseq.models.")
 
 
 def open(source: Source, *, offline: bool, progress: Listener | None = None) -> Weights:
@@ -154,7 +157,7 @@ class Weights:
         self._prove()
         found: dict[str, Callable[[str], Any]] = {}
         for path in self.view.weight_files:
-            inside = _map_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+            inside = _readers(path)
             if prefix := collections.prefix_of(path, self.view.folder):
                 inside = {prefix + key: _without(prefix, read) for key, read in inside.items()}
             found.update(inside)
@@ -168,6 +171,15 @@ class Weights:
 def _without(prefix: str, read: Callable[[str], Any]) -> Callable[[str], Any]:
     """What reads a tensor of a file whose keys stand behind a prefix."""
     return lambda key: read(key.removeprefix(prefix))
+
+
+def _readers(path: Path) -> dict[str, Callable[[str], Any]]:
+    """What reads each tensor of a file by its key."""
+    if path.suffix == ".safetensors":
+        return _map_safetensors(path)
+    if path.suffix == ".npz":
+        return numpy_files.readers(path)
+    return scripted.readers(path) if is_torch(path) and torch_files.look(path).is_script else _read_pickle(path)
 
 
 def _map_safetensors(path: Path) -> dict[str, Callable[[str], Any]]:
@@ -187,17 +199,24 @@ def _read_pickle(path: Path) -> dict[str, Callable[[str], Any]]:
         raise _unsafe(path)
     pickles.check(path)
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=conversions.is_zip(path))
+        with torch.serialization.safe_globals(_settings(path)):
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=conversions.is_zip(path))
     except pickle.UnpicklingError as error:
         raise _unsafe(path) from error
     except Exception as error:  # bytes that are no pickle are taken for orders, and fail in any way
         raise damaged(path, f"cannot be read as tensors: {type(error).__name__}: {str(error).partition(chr(10))[0]}") from error
-    for wrapper in ("state_dict", "model_state_dict", "model"):
+    for wrapper in torch_files.WRAPPERS:
         if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
             found = found[wrapper]
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise damaged(path, f"holds a {type(found).__name__} where tensors by name are wanted")
     return {key: found.__getitem__ for key, value in found.items() if isinstance(value, torch.Tensor)}
+
+
+def _settings(path: Path) -> list[Any]:  # Any: torch's own form, (class, name)
+    """Things that settings of a training are written with, read as inert ones; every other class is refused."""
+    named = torch_files.look(path).named if is_torch(path) else frozenset[str]()
+    return [(torch_files.Kept, name) for name in sorted(named) if name in SETTINGS or name.startswith(SETTINGS_OF)]
 
 
 def _unsafe(path: Path) -> SourceError:
