@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MAGIC = b"\x93NUMPY"
 MOST_HEADER_BYTES = 1 << 16
-DTYPES: Mapping[str, str] = {  # as numpy writes them, the byte order left out -> as safetensors does
+AS_NUMPY: Mapping[str, str] = {  # as numpy writes them, the byte order left out -> as safetensors does
     "f4": "F32", "f8": "F64", "f2": "F16", "i8": "I64", "i4": "I32", "i2": "I16", "i1": "I8", "u1": "U8", "b1": "BOOL",
     "V2": "BF16",  # numpy has no bfloat16: jax writes it as two bytes of nothing
 }  # fmt: skip
@@ -54,12 +54,12 @@ def _header(member: IO[bytes], name: str) -> TensorHeader:
             raise ValueError(f"the header of its member {name} has {length:,} bytes")
         said = ast.literal_eval(member.read(length).decode("latin1").strip())
     kind = str(said["descr"]).lstrip("<>|=")
-    if kind not in DTYPES:
+    if kind not in AS_NUMPY:
         raise ValueError(f"its member {name} holds {said['descr']!r}, which are no numbers of a model")
     shape, count = tuple(int(size) for size in said["shape"]), 1
     for size in shape:
         count *= size
-    return TensorHeader(DTYPES[kind], shape, 0, count * ITEM_BYTES[DTYPES[kind]])
+    return TensorHeader(AS_NUMPY[kind], shape, 0, count * ITEM_BYTES[AS_NUMPY[kind]])
 
 
 def readers(path: Path) -> dict[str, Callable[[str], Tensor]]:

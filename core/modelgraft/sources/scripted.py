@@ -13,7 +13,7 @@ from modelgraft.sources.headers import ITEM_BYTES, damaged
 if TYPE_CHECKING:
     from torch import Tensor
 
-DTYPES = {
+AS_TORCH = {
     "F32": "float32", "F64": "float64", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8",
     "U8": "uint8", "BOOL": "bool",
 }  # fmt: skip
@@ -36,8 +36,8 @@ def _tensor(path: Path, numbers: bytes, name: str, stored: torch_files.Stored) -
 
     last = stored.offset + sum((size - 1) * step for size, step in zip(stored.shape, stored.stride, strict=True))
     if 0 in stored.shape:
-        return torch.empty(stored.shape, dtype=getattr(torch, DTYPES[stored.dtype]))
+        return torch.empty(stored.shape, dtype=getattr(torch, AS_TORCH[stored.dtype]))
     if (last + 1) * ITEM_BYTES[stored.dtype] > len(numbers):
         raise damaged(path, f"the numbers of its tensor {name} are cut: {len(numbers):,} bytes")
-    flat = torch.frombuffer(bytearray(numbers), dtype=getattr(torch, DTYPES[stored.dtype]))
+    flat = torch.frombuffer(bytearray(numbers), dtype=getattr(torch, AS_TORCH[stored.dtype]))
     return flat.as_strided(stored.shape, stored.stride, stored.offset).clone()

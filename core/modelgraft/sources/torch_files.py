@@ -22,7 +22,7 @@ from modelgraft.sources import pickles
 from modelgraft.sources.headers import ITEM_BYTES, TensorHeader
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # what the tensors stand under where more is saved with them
-DTYPES: Mapping[str, str] = {
+STORAGES: Mapping[str, str] = {
     "FloatStorage": "F32", "DoubleStorage": "F64", "HalfStorage": "F16", "BFloat16Storage": "BF16", "LongStorage": "I64",
     "IntStorage": "I32", "ShortStorage": "I16", "CharStorage": "I8", "ByteStorage": "U8", "BoolStorage": "BOOL",
 }  # fmt: skip
@@ -72,7 +72,7 @@ class TorchFile:
     is_script: bool = False
 
 
-NOTHING = TorchFile()
+SILENT = TorchFile()
 
 
 def look(path: Path) -> TorchFile:
@@ -91,7 +91,7 @@ def _look(path: Path, _size: int, _changed: int) -> TorchFile:
             *_, (found, named) = [_read(file) for _ in range(LEGACY)]
             return _sorted(found, named)
     except (SourceError, *Failures):
-        return NOTHING
+        return SILENT
 
 
 def _of_archive(path: Path) -> TorchFile:
@@ -119,7 +119,7 @@ def _sorted(found: Any, named: frozenset[str], *, prefix: str = "") -> TorchFile
             beside |= {str(key): plain(value) for key, value in found.items() if key != wrapper and not isinstance(value, Stored)}
             found = found[wrapper]
     if not isinstance(found, dict):
-        return NOTHING
+        return SILENT
     tensors = {key: value for key, value in found.items() if isinstance(key, str) and isinstance(value, Stored)}
     return TorchFile(tensors, beside, named, prefix)
 
@@ -204,7 +204,7 @@ class _Inert(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """What stands for a class or function of this name."""
         if name.endswith("Storage") and module.split(".", maxsplit=1)[0] == "torch":
-            return DTYPES.get(name, "")
+            return STORAGES.get(name, "")
         called = f"{module}.{name}"
         if called not in _KNOWN:
             self.named.add(called)
