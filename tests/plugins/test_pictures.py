@@ -18,8 +18,8 @@ from modelgraft.kernel.words.errors import SourceError
 from modelgraft.records.pictures import PICTURE_PIXELS
 from modelgraft.sources.families import families
 from modelgraft_plugins import processor_files, vision
+from modelgraft_plugins.pictures import IDLE, KEYS, MOST_PIXELS
 from modelgraft_plugins.vision import Preprocess
-from modelgraft_plugins.vision.pictures import IDLE, KEYS, MOST_PIXELS
 from support.open_part import configured, open_part
 from support.pictures import picture
 

@@ -5,24 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, model_validator
 
 from modelgraft import Config, Ports, component, hookimpl, port
 from modelgraft.plugin import AUTO, TowerCard, families
 from modelgraft_plugins.counted import counted, no_card
-from modelgraft_plugins.vision.pictures import Side, check_size, picture_config, pixel_space, unheeded
+from modelgraft_plugins.pictures import Numbers, PictureSteps, Side, picture_config, pixel_space, unheeded
 from modelgraft_plugins.vision.towers import MEDIUM, NEEDED, UNKNOWN, card_of, stated, styles, table
 from modelgraft_plugins.widths import uneven_heads
 
 if TYPE_CHECKING:
     from modelgraft.plugin import SolvedNode, Source
 
-Numbers = tuple[float, ...]
-COLOURS = ("red", "green", "blue")
-
 
 @component("vision/preprocess", kind="preprocess", load="modelgraft_plugins.vision.prepare:load", cache=False)
-class Preprocess(Config):
+class Preprocess(PictureSteps):
     """Resize, crop and normalise pictures as a checkpoint's own image processor does.
 
     size  {height, width}, or {shortest_edge} to keep the shape of the picture; a picture is resized only with do_resize.
@@ -31,19 +28,6 @@ class Preprocess(Config):
     Pictures of any mode become RGB first.
     """
 
-    do_resize: bool = True
-    size: Mapping[str, int] = Field({"height": 224, "width": 224}, description="height and width, or shortest_edge, in pixels")
-    resample: int = Field(3, ge=0, le=5, description="filter of PIL: 0 nearest, 2 bilinear, 3 bicubic")
-    do_center_crop: bool = False
-    crop_size: Mapping[str, int] | None = Field(None, description="height and width of the crop, in pixels")
-    do_convert_rgb: bool = Field(True, description="put white behind what is transparent; otherwise transparency is left out of account")
-    do_rescale: bool = True
-    rescale_factor: float = 1 / 255
-    do_normalize: bool = True
-    image_mean: Numbers | None = Field((0.5, 0.5, 0.5), description="of red, green and blue, after rescaling")
-    image_std: tuple[PositiveFloat, ...] | None = (0.5, 0.5, 0.5)
-    max_num_patches: int | None = Field(None, gt=0, description="resize to as many whole patches as fit; goes over size")
-    patch_size: int | None = Field(None, gt=0, description="side of such a patch in pixels")
     many: bool = False
 
     @classmethod
@@ -56,40 +40,10 @@ class Preprocess(Config):
         """Give the keys of the file that are not known here."""
         return unheeded(source)
 
-    @model_validator(mode="after")
-    def _can_be(self) -> Preprocess:
-        check_size(self.size, name="size")
-        if self.crop_size is not None:
-            check_size(self.crop_size, name="crop_size")
-            if set(self.crop_size) != {"height", "width"}:
-                raise ValueError(f"crop_size is {dict(self.crop_size)}, wanted {{height, width}}")
-        if self.max_num_patches is not None and self.patch_size is None:
-            raise ValueError(f"max_num_patches is {self.max_num_patches}, and there is no patch_size")
-        for name in ("image_mean", "image_std"):
-            if (numbers := getattr(self, name)) is not None and len(numbers) != len(COLOURS):
-                raise ValueError(f"{name} has {len(numbers)} numbers, wanted one for red, green and blue each")
-        return self
-
-    @property
-    def height(self) -> Side:
-        """Height of the prepared picture in pixels; None when it depends on the picture."""
-        return self._side("height")
-
-    @property
-    def width(self) -> Side:
-        """Width of the prepared picture in pixels; None when it depends on the picture."""
-        return self._side("width")
-
-    def _side(self, name: str) -> Side:
-        if self.do_center_crop and self.crop_size:
-            return self.crop_size[name]
-        return self.size.get(name) if self.do_resize and self.max_num_patches is None else None
-
     def ports(self) -> Ports:
         """A picture in, or a list of them, and a tensor out, in the space of this mean and std."""
-        mean, std = (self.image_mean, self.image_std) if self.do_normalize else (None, None)
         given, axes = ("list[image]", "batch images") if self.many else ("image", "batch")
-        return Ports.of({"image": given}, {"pixels": port(f"float[{axes} 3 height width]", space=pixel_space(mean, std))})
+        return Ports.of({"image": given}, {"pixels": port(f"float[{axes} 3 height width]", space=self.space)})
 
 
 @component("vision/count", kind="preprocess", inputs={"images": "list[image]"}, outputs={"counts": "int64[batch]"})

@@ -1,30 +1,20 @@
-"""The work of vision/preprocess, on PIL and numpy: pixels are equal, to the last bit, to those of transformers' image processors.
-
-Those are not wrapped, because importing them takes longer than everything else that a start on kept exports does; the
-tests compare both.
-"""
+"""The work of vision/preprocess: batches of pictures of one size."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from PIL import Image
 
-from modelgraft.plugin import PICTURE_PIXELS, InputError, LoadContext, eight_bits, on_white
+from modelgraft.plugin import InputError, LoadContext
+from modelgraft_plugins.pixels import prepared
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from PIL import Image
 
     from modelgraft_plugins.vision import Preprocess
-
-    Pixels = NDArray[Any]  # uint8 or float32, [height width 3]
-
-
-FINEST_SCALE, LARGEST_SCALE = 1e-5, 100.0  # of a picture that is cut into whole patches, as its published processor searches for it
 
 
 def load(config: Preprocess, context: LoadContext) -> Callable[[list[Any]], torch.Tensor]:
@@ -33,9 +23,7 @@ def load(config: Preprocess, context: LoadContext) -> Callable[[list[Any]], torc
         raise InputError(f"{context.node.name}: do_normalize needs image_mean and image_std; give both, or set do_normalize: false")
 
     def prepare(images: list[Image.Image]) -> torch.Tensor:
-        for image in images:
-            _refuse_thin(image, config)
-        pixels = [_prepared(image, config) for image in images]
+        pixels = [prepared(image, config, name="vision/preprocess") for image in images]
         sizes = sorted({picture.shape[1:] for picture in pixels})
         if len(sizes) > 1:
             listed = ", ".join(f"{width}x{height}" for height, width in sizes)
@@ -56,67 +44,3 @@ def load(config: Preprocess, context: LoadContext) -> Callable[[list[Any]], torc
         return whole
 
     return prepare_lists if config.many else prepare
-
-
-def _prepared(image: Image.Image, config: Preprocess) -> NDArray[np.float32]:
-    """One picture as float32[3 height width]."""
-    image = eight_bits(image, "vision/preprocess")  # another node may have made it
-    image = on_white(image) if config.do_convert_rgb else image.convert("RGB")
-    if config.do_resize:
-        image = image.resize(_resized(image, config), resample=config.resample)
-    pixels: Pixels = np.asarray(image)
-    if config.do_center_crop and config.crop_size:
-        pixels = _cropped(pixels, config.crop_size["height"], config.crop_size["width"])
-    if config.do_rescale:
-        pixels = (pixels.astype(np.float64) * config.rescale_factor).astype(np.float32)
-    pixels = pixels.astype(np.float32)
-    if config.do_normalize:
-        pixels = (pixels - np.array(config.image_mean, np.float32)) / np.array(config.image_std, np.float32)
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
-
-
-def _resized(image: Image.Image, config: Preprocess) -> tuple[int, int]:
-    """Width and height to resize to; the longer side is cut to whole pixels."""
-    if config.max_num_patches is not None and config.patch_size is not None:
-        return _patched(image, config.patch_size, config.max_num_patches)
-    edge = config.size.get("shortest_edge")
-    if edge is None:
-        return config.size["width"], config.size["height"]
-    longest = int(edge * max(image.size) / min(image.size))
-    return (edge, longest) if image.width <= image.height else (longest, edge)
-
-
-def _patched(image: Image.Image, patch: int, most: int) -> tuple[int, int]:
-    """Width and height in whole patches, at most so many of them. The scale is searched for as published: to within 1e-5, below 100."""
-
-    def sides(scale: float) -> tuple[int, int]:
-        width, height = (max(patch, math.ceil(side * scale / patch) * patch) for side in image.size)
-        return width, height
-
-    low, high = FINEST_SCALE / 10, LARGEST_SCALE
-    while high - low >= FINEST_SCALE:
-        scale = (low + high) / 2
-        width, height = sides(scale)
-        low, high = (scale, high) if (width / patch) * (height / patch) <= most else (low, scale)
-    return sides(low)
-
-
-def _cropped(pixels: Pixels, height: int, width: int) -> Pixels:
-    """The middle of a picture; one that is smaller gets a black border."""
-    had, across = pixels.shape[:2]
-    above, left = max(height - had + 1, 0) // 2, max(width - across + 1, 0) // 2  # of the border; an odd pixel goes before
-    top, start = (had - height) // 2 + above, (across - width) // 2 + left
-    below, right = max(height - had, 0) - above, max(width - across, 0) - left
-    whole = np.pad(pixels, ((above, max(below, 0)), (left, max(right, 0)), (0, 0)))
-    return whole[max(top, 0) : min(top + height, len(whole)), max(start, 0) : min(start + width, whole.shape[1])]
-
-
-def _refuse_thin(image: Image.Image, config: Preprocess) -> None:
-    """A long strip whose shorter side is enlarged would fill the memory, however few pixels it has."""
-    edge = config.size.get("shortest_edge")
-    if not config.do_resize or edge is None or config.max_num_patches is not None:
-        return
-    longest = edge * max(image.size) // min(image.size)
-    if edge * longest > PICTURE_PIXELS:
-        found = f"a picture of {image.width} x {image.height} becomes {edge} x {longest} when its shorter side is {edge}"
-        raise InputError(f"{found}, more than {PICTURE_PIXELS:,} pixels: crop it first")

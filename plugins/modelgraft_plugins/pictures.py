@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from modelgraft import Space
+from pydantic import Field, PositiveFloat, model_validator
+
+from modelgraft import Config, Space
 from modelgraft.plugin import PictureCard, families
 from modelgraft_plugins import processor_files
 from modelgraft_plugins.processor_files import NATURAL, NUMBER, SWITCH, WORD, Wanted, Written, is_natural, is_number
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
 Side = int | None
 Size = Mapping[str, int]
+Numbers = tuple[float, ...]
+COLOURS = ("red", "green", "blue")
 
 MOST_PIXELS = 100_000_000  # what a prepared picture may have at most: as many as one that is read
 SIZES = ({"height", "width"}, {"shortest_edge"})  # the ways to say a size that are served
@@ -53,6 +57,59 @@ NEEDS = {
 }  # fmt: skip
 # keys that change nothing here: padding is refused as a whole, the others are of the text that goes with a picture
 IDLE = frozenset({"pad_size", "image_seq_length", "image_num_channels"})
+
+
+class PictureSteps(Config):
+    """What is done to each picture, or frame of a film: resize, crop, rescale, normalise."""
+
+    do_resize: bool = True
+    size: Mapping[str, int] = Field({"height": 224, "width": 224}, description="height and width, or shortest_edge, in pixels")
+    resample: int = Field(3, ge=0, le=5, description="filter of PIL: 0 nearest, 2 bilinear, 3 bicubic")
+    do_center_crop: bool = False
+    crop_size: Mapping[str, int] | None = Field(None, description="height and width of the crop, in pixels")
+    do_convert_rgb: bool = Field(True, description="put white behind what is transparent; otherwise transparency is left out of account")
+    do_rescale: bool = True
+    rescale_factor: float = 1 / 255
+    do_normalize: bool = True
+    image_mean: Numbers | None = Field((0.5, 0.5, 0.5), description="of red, green and blue, after rescaling")
+    image_std: tuple[PositiveFloat, ...] | None = (0.5, 0.5, 0.5)
+    max_num_patches: int | None = Field(None, gt=0, description="resize to as many whole patches as fit; goes over size")
+    patch_size: int | None = Field(None, gt=0, description="side of such a patch in pixels")
+
+    @model_validator(mode="after")
+    def _can_be(self) -> Self:
+        check_size(self.size, name="size")
+        if self.crop_size is not None:
+            check_size(self.crop_size, name="crop_size")
+            if set(self.crop_size) != {"height", "width"}:
+                raise ValueError(f"crop_size is {dict(self.crop_size)}, wanted {{height, width}}")
+        if self.max_num_patches is not None and self.patch_size is None:
+            raise ValueError(f"max_num_patches is {self.max_num_patches}, and there is no patch_size")
+        for name in ("image_mean", "image_std"):
+            if (numbers := getattr(self, name)) is not None and len(numbers) != len(COLOURS):
+                raise ValueError(f"{name} has {len(numbers)} numbers, wanted one for red, green and blue each")
+        return self
+
+    @property
+    def height(self) -> Side:
+        """Height of the prepared picture in pixels; None when it depends on the picture."""
+        return self._side("height")
+
+    @property
+    def width(self) -> Side:
+        """Width of the prepared picture in pixels; None when it depends on the picture."""
+        return self._side("width")
+
+    @property
+    def space(self) -> Space:
+        """The space of what is prepared."""
+        mean, std = (self.image_mean, self.image_std) if self.do_normalize else (None, None)
+        return pixel_space(mean, std)
+
+    def _side(self, name: str) -> Side:
+        if self.do_center_crop and self.crop_size:
+            return self.crop_size[name]
+        return self.size.get(name) if self.do_resize and self.max_num_patches is None else None
 
 
 def pixel_space(mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> Space:

@@ -1,0 +1,103 @@
+"""Pictures made ready, on PIL and numpy: pixels are equal, to the last bit, to those of transformers' image processors.
+
+Those are not wrapped, because importing them takes longer than everything else that a start on kept exports does; the
+tests compare both. Heavy: import it from code that runs, not from a declaration.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from modelgraft.plugin import PICTURE_PIXELS, InputError, eight_bits, on_white
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from modelgraft_plugins.pictures import PictureSteps
+
+    Pixels = NDArray[Any]  # uint8 or float32, [height width 3]
+
+
+FINEST_SCALE, LARGEST_SCALE = 1e-5, 100.0  # of a picture that is cut into whole patches, as its published processor searches for it
+
+
+def prepared(image: Image.Image, config: PictureSteps, *, name: str) -> NDArray[np.float32]:
+    """One picture of any mode as float32[3 height width]. Raises InputError for a strip that would be enlarged beyond all bounds.
+
+    name  of the component, in messages
+    """
+    pixels = resized(image, config, name=name)
+    if config.do_center_crop and config.crop_size:
+        pixels = cropped(pixels, config.crop_size["height"], config.crop_size["width"])
+    return normalised(pixels, config)
+
+
+def resized(image: Image.Image, config: PictureSteps, *, name: str) -> Pixels:
+    """A picture in red, green and blue at the size that is wanted: uint8[height width 3]."""
+    refuse_thin(image, config)
+    image = eight_bits(image, name)  # another node may have made it
+    image = on_white(image) if config.do_convert_rgb else image.convert("RGB")
+    if config.do_resize:
+        image = image.resize(_resized(image, config), resample=config.resample)
+    return np.asarray(image)
+
+
+def normalised(pixels: Pixels, config: PictureSteps) -> NDArray[np.float32]:
+    """Bytes [... height width 3] as float32[... 3 height width] of the mean and std that are wanted."""
+    if config.do_rescale:
+        pixels = (pixels.astype(np.float64) * config.rescale_factor).astype(np.float32)
+    pixels = pixels.astype(np.float32)
+    if config.do_normalize:
+        pixels = (pixels - np.array(config.image_mean, np.float32)) / np.array(config.image_std, np.float32)
+    return np.ascontiguousarray(np.moveaxis(pixels, -1, -3), dtype=np.float32)
+
+
+def _resized(image: Image.Image, config: PictureSteps) -> tuple[int, int]:
+    """Width and height to resize to; the longer side is cut to whole pixels."""
+    if config.max_num_patches is not None and config.patch_size is not None:
+        return _patched(image, config.patch_size, config.max_num_patches)
+    edge = config.size.get("shortest_edge")
+    if edge is None:
+        return config.size["width"], config.size["height"]
+    longest = int(edge * max(image.size) / min(image.size))
+    return (edge, longest) if image.width <= image.height else (longest, edge)
+
+
+def _patched(image: Image.Image, patch: int, most: int) -> tuple[int, int]:
+    """Width and height in whole patches, at most so many of them. The scale is searched for as published: to within 1e-5, below 100."""
+
+    def sides(scale: float) -> tuple[int, int]:
+        width, height = (max(patch, math.ceil(side * scale / patch) * patch) for side in image.size)
+        return width, height
+
+    low, high = FINEST_SCALE / 10, LARGEST_SCALE
+    while high - low >= FINEST_SCALE:
+        scale = (low + high) / 2
+        width, height = sides(scale)
+        low, high = (scale, high) if (width / patch) * (height / patch) <= most else (low, scale)
+    return sides(low)
+
+
+def cropped(pixels: Pixels, height: int, width: int) -> Pixels:
+    """The middle of a picture; one that is smaller gets a black border."""
+    had, across = pixels.shape[:2]
+    above, left = max(height - had + 1, 0) // 2, max(width - across + 1, 0) // 2  # of the border; an odd pixel goes before
+    top, start = (had - height) // 2 + above, (across - width) // 2 + left
+    below, right = max(height - had, 0) - above, max(width - across, 0) - left
+    whole = np.pad(pixels, ((above, max(below, 0)), (left, max(right, 0)), (0, 0)))
+    return whole[max(top, 0) : min(top + height, len(whole)), max(start, 0) : min(start + width, whole.shape[1])]
+
+
+def refuse_thin(image: Image.Image, config: PictureSteps) -> None:
+    """A long strip whose shorter side is enlarged would fill the memory, however few pixels it has."""
+    edge = config.size.get("shortest_edge")
+    if not config.do_resize or edge is None or config.max_num_patches is not None:
+        return
+    longest = edge * max(image.size) // min(image.size)
+    if edge * longest > PICTURE_PIXELS:
+        found = f"a picture of {image.width} x {image.height} becomes {edge} x {longest} when its shorter side is {edge}"
+        raise InputError(f"{found}, more than {PICTURE_PIXELS:,} pixels: crop it first")
