@@ -1,0 +1,59 @@
+"""MFCC as torchaudio makes them of Kaldi's, units and runs as scikit-learn and torch give them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+
+from modelgraft.installed.discovery import assemble
+from modelgraft.testing import run_node
+from modelgraft_plugins import units
+from modelgraft_plugins.units import Dedup, Mfcc
+from support.open_part import open_part
+from support.oracles import Case, Oracle, cases, must_differ, oracle
+
+REGISTRY = assemble({"units": units})
+
+
+@pytest.mark.parametrize("case", cases("hubert_mfcc39"))
+def test_cepstra_and_derivatives_equal_those_of_torchaudio(case: Case):
+    """Also as one of a batch, behind which the mask leaves out what another sound filled up."""
+    config = oracle("hubert_mfcc39").config
+    asked = {"sample_rate_hz": config["sample_rate"], "use_energy": config["use_energy"]}
+    wave = case.inputs["wave"]
+    case.compare_all({"features": run_node(Mfcc, asked, samples=wave)["features"][0]})
+    longer = torch.cat([wave, wave.flip(1)], 1)
+    mask = torch.arange(longer.shape[1])[None] < torch.tensor([[wave.shape[1]], [longer.shape[1]]])
+    found = run_node(Mfcc, asked, samples=longer.expand(2, -1), mask=mask)
+    case.compare_all({"features": found["features"][0][found["mask"][0]]})
+
+
+def answers(given: Oracle, case: Case) -> Mapping[str, torch.Tensor]:
+    """Units and runs of a case: centres from a file of their official key."""
+    with tempfile.TemporaryDirectory() as folder:
+        part = open_part(REGISTRY, "units/kmeans", str(given.as_file(Path(folder) / "centres.safetensors")))
+        labels = part(case.inputs["features"][None])
+    return {"labels": labels[0], **{name: found[0] for name, found in run_node(Dedup, units=labels).items()}}
+
+
+@pytest.mark.parametrize("case", cases("kmeans_units"))
+def test_units_and_their_durations_equal_those_of_scikit_learn_and_torch(case: Case):
+    """To the last one."""
+    case.compare_all(answers(oracle("kmeans_units"), case))
+
+
+def test_centres_that_are_off_give_other_units():
+    """The comparison can fail."""
+    must_differ("kmeans_units", answers)
+
+
+def test_a_folder_that_says_its_sizes_is_read_as_its_file_is(tmp_path: Path):
+    """The fixture's own config lies beside its centres."""
+    given = oracle("kmeans_units")
+    part = open_part(REGISTRY, "units/kmeans", str(given.as_folder(tmp_path, given.config)))
+    for case in given.cases.values():
+        case.compare(labels=part(case.inputs["features"][None])[0])
