@@ -138,6 +138,15 @@ def picture_config(source: Source) -> dict[str, Any]:
     return _values(written, card)
 
 
+def normalisation(source: Source) -> dict[str, Any]:
+    """The mean and std that the checkpoint's own pictures are normalised with."""
+    try:
+        prepared = picture_config(source)
+    except ValueError:
+        return {}
+    return {name: prepared[name] for name in ("image_mean", "image_std") if prepared.get("do_normalize")}
+
+
 def unheeded(source: Source) -> Iterator[tuple[str, str]]:
     """What a source states about its pictures and vision/preprocess does not know."""
     written = processor_files.find(source, "image_processor")

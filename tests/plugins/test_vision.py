@@ -20,7 +20,7 @@ from modelgraft.sources.cards import AUTO
 from modelgraft.sources.families import families
 from modelgraft.testing import conform, open_node
 from modelgraft_plugins import vision
-from modelgraft_plugins.vision import Encoder, Preprocess
+from modelgraft_plugins.vision import Encoder, Preprocess, ResNet
 from support import checkpoints
 from support.checkpoints import Checkpoint
 from support.open_part import configured, counts, open_part
@@ -347,3 +347,9 @@ def test_lists_of_pictures_are_filled_up_with_empty_ones():
     assert not found[2, 1].any()
     with pytest.raises(InputError, match="no record has a picture: give at least one"):
         many([[], []])
+
+
+def test_the_residual_network_keeps_its_declaration():
+    """Ports, repeatability, batches, count and saved state, with and without a map behind the attention."""
+    conform(ResNet, {"layers": (1, 2, 1, 1), "width": 2, "num_attention_heads": 4, "image_size": 64})
+    conform(ResNet, {"layers": (1, 1, 1, 2), "width": 4, "num_attention_heads": 2, "image_size": 32, "projection_size": 5})

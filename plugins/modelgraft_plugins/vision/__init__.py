@@ -10,7 +10,8 @@ from pydantic import Field, model_validator
 from modelgraft import Config, Ports, component, hookimpl, port
 from modelgraft.plugin import AUTO, TowerCard, families
 from modelgraft_plugins.counted import counted, no_card
-from modelgraft_plugins.pictures import Numbers, PictureSteps, Side, picture_config, pixel_space, unheeded
+from modelgraft_plugins.pictures import Numbers, PictureSteps, Side, normalisation, picture_config, pixel_space, unheeded
+from modelgraft_plugins.vision.resnets import ResNet
 from modelgraft_plugins.vision.towers import MEDIUM, NEEDED, UNKNOWN, card_of, stated, styles, table
 from modelgraft_plugins.widths import uneven_heads
 
@@ -96,7 +97,7 @@ class Encoder(Config):
         card = card or UNKNOWN
         model = {"model": {**config, "model_type": kind}} if card.style == AUTO else {}
         words = {word: value for word, value in stated(config, card).items() if word in cls.model_fields}
-        return {"family": card.style, **model, **words, **_selection(source), **_normalisation(source)}
+        return {"family": card.style, **model, **words, **_selection(source), **normalisation(source)}
 
     @classmethod
     def unheeded(cls, source: Source) -> list[tuple[str, str]]:
@@ -231,18 +232,10 @@ def _selection(source: Source) -> dict[str, Any]:
     return {"layer": layer, "select": "patches" if select == "default" else "all"}
 
 
-def _normalisation(source: Source) -> dict[str, Any]:
-    """The mean and std that the checkpoint's own pictures are normalised with."""
-    try:
-        prepared = picture_config(source)
-    except ValueError:
-        return {}
-    return {name: prepared[name] for name in ("image_mean", "image_std") if prepared.get("do_normalize")}
-
-
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
     register(Preprocess)
     register(count_pictures)
     register(Encoder)
+    register(ResNet)
