@@ -177,7 +177,7 @@ def test_a_reader_of_texts_without_a_card_is_served(tmp_path: Path):
     assert "no card vouches for the electra" in type(reader.node.config).unheeded(reader.node.source)[0][0]
 
 
-@pytest.mark.parametrize(("kind", "layer"), [("Hubert", None), ("Hubert", 1), ("Wav2Vec2", -2)])
+@pytest.mark.parametrize(("kind", "layer"), [("UniSpeech", None), ("UniSpeech", 1), ("UniSpeechSat", -2)])
 def test_an_ear_that_listens_to_samples_is_served(tmp_path: Path, kind: str, layer: int | None):
     sizes = {"hidden_size": 24, "intermediate_size": 37, "num_hidden_layers": 2, "num_attention_heads": 3, "num_conv_pos_embeddings": 4,
              "num_conv_pos_embedding_groups": 2, "conv_dim": (6, 7), "conv_stride": (5, 2), "conv_kernel": (10, 3)}  # fmt: skip

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from modelgraft import Config, Ports, Space, component, hookimpl, port
+from modelgraft import Config, Dim, Ports, Space, component, hookimpl, port
 from modelgraft.plugin import AUTO, TowerCard, families
 from modelgraft_plugins import processor_files
+from modelgraft_plugins.audio import taking, waves
 from modelgraft_plugins.counted import counted, no_card
 from modelgraft_plugins.processor_files import NATURAL, NUMBER, WORD, Wanted, Written, is_number
 from modelgraft_plugins.stated import Table, tower_table
@@ -81,6 +82,36 @@ class Preprocess(Config):
         return Ports.of({"audio": "audio"}, {"features": port("float[batch mels frames]", space=mel_space(self.model_dump()))})
 
 
+@component("audio/samples", kind="preprocess", load="modelgraft_plugins.audio.samples:load", cache=False)
+class Samples(Config):
+    """Turn sounds into samples as wav2vec 2.0 and HuBERT take them: one channel at one rate, scaled each by itself, filled up in a batch.
+
+    Any sample rate and number of channels is taken; what is resampled or mixed down is said in a warning.
+    mask  is True where there is sound: what fills a shorter one up is no silence
+    """
+
+    sample_rate_hz: int = Field(16_000, gt=0, description="rate that the encoder was trained at; other sounds are resampled")
+    normalize: bool = Field(True, description="each sound is brought to the mean 0 and the variance 1")
+    filling: float = Field(0.0, description="sample that a sound is filled up with")
+    least_samples: int = Field(1, gt=0, description="shorter sounds give no vector, and are refused")
+    longest_s: float = Field(600.0, gt=0, description="longer sounds are refused: attention takes memory by the square of the length")
+
+    @classmethod
+    def from_source(cls, source: Source) -> Mapping[str, Any]:
+        """Read the feature extractor, and what the encoder needs: its norms, and the fewest samples that it makes a vector of."""
+        return taking.samples_config(source)
+
+    @classmethod
+    def unheeded(cls, source: Source) -> Iterable[tuple[str, str]]:
+        """Give the keys of the file that are not known here."""
+        return processor_files.unheeded(taking.written(source), taking.KEYS, "audio/samples")
+
+    def ports(self) -> Ports:
+        """A sound in; its samples and where they are out."""
+        space = Space.of("wave", sample_rate_hz=self.sample_rate_hz)
+        return Ports.of({"audio": "audio"}, {"samples": port("float[batch samples]", space=space), "mask": "bool[batch samples]"})
+
+
 MEDIUM = "audio"
 UNKNOWN = TowerCard(MEDIUM, pooled=False)  # of an encoder that no card speaks of
 CONVOLUTIONS = ("conv_stride", "conv_kernel")  # keys of the configs of encoders that listen to samples
@@ -110,7 +141,12 @@ class Encoder(Config):
     """Turn a sound into vectors: log-mel features with the encoder of Whisper, one per fiftieth of a second; samples with others.
 
     Encoders that listen to samples, such as those of wav2vec 2.0, have the input `samples`, at the rate that they were trained with.
+    Those that a card speaks of (wav2vec 2.0, HuBERT) take the mask of the samples too, and give beside the tokens:
+    conv_features, normed  what the convolutions made of the samples, before and after its norm
+    frame_mask             which tokens are made of sound alone: the others, at the end of sounds that were filled up, are 0
+    spans                  (input) tokens that one learned vector stands for, as in their training
     layer  samples: which layer gives the tokens, by the number that transformers' `hidden_states` has; None: the last, normed
+    A file of fairseq is read by the shapes of its tensors, where it lies beside no config.
     """
 
     family: str = Field("whisper", description="how the encoder is built: a style such as whisper; auto: by its `model`")
@@ -126,12 +162,19 @@ class Encoder(Config):
     window_length: int | None = None
     hop_length: int | None = None
     layer: int | None = None
+    conv_stride: tuple[int, ...] = Field((), description="samples: steps of the convolutions, where the source does not say them")
+    statistics: Literal["sound", "batch"] = Field(
+        "sound", description="of group norms: over each sound alone; batch: over what fills it up too, as in transformers and fairseq"
+    )
+    samples: Dim = Field(None, description="samples: length of every sound, where it is fixed; None: any")
 
     @classmethod
     def from_source(cls, source: Source) -> Mapping[str, Any]:
         """Read the config of an encoder; how it listens comes from the file of its feature extractor."""
-        config, kind = source.config, str(source.config.get("model_type", ""))
+        config, kind = source.config, str(source.config.get("model_type", "" if source.root else WAVES))
         known = families().of_medium(MEDIUM)
+        if kind in known and waves.is_heard(known[kind]):
+            return _heard(source, known[kind])
         if kind not in known and not _is_clear(config):
             served = ", ".join(sorted(known))
             raise ValueError(f"audio/encoder has no encoder for model_type '{kind}'; it serves {served}")
@@ -151,6 +194,8 @@ class Encoder(Config):
         card = families().of_medium(MEDIUM).get(kind)
         if card is None and _is_clear(source.config):
             return no_card(source, kind)
+        if card is not None and waves.is_heard(card):
+            return wave_table(card).unheeded(waves.words_of(source.config) or source.config, source.text)
         return [] if card is not None and card.style == AUTO else table().unheeded(source.config, source.text)
 
     @model_validator(mode="after")
@@ -161,6 +206,10 @@ class Encoder(Config):
             raise ValueError("family: auto wants `model`, the encoder's own config with its model_type")
         if self.family != AUTO and self.layer is not None:
             raise ValueError(f"layer is for encoders that listen to samples, and family is {self.family!r}")
+        if self.hears_samples and not self.facts().get("conv_stride"):
+            raise ValueError("the strides of the convolutions are not known: set `with: {conv_stride: [...]}`, one for each")
+        if self.hears_samples and "num_attention_heads" not in self.facts():
+            raise ValueError(f"the heads of a width of {self.hidden_size} are not known: set `with: {{num_attention_heads: ...}}`")
         return self
 
     @property
@@ -173,8 +222,20 @@ class Encoder(Config):
         card = self.card
         if self.family != AUTO:
             return {**{key: getattr(self, word) for word, key in card.settings.items()}, **card.fixed}
-        stated = {key: getattr(self, word) for word in WORDS if (key := card.names.get(word, word)) in self.model}
-        return {**self.model, **stated}
+        set_here = self.model_fields_set if self.hears_samples else frozenset()
+        stated = {key: getattr(self, word) for word in WORDS if (key := card.names.get(word, word)) in self.model or word in set_here}
+        strides = {"conv_stride": list(self.conv_stride)} if self.conv_stride else {}
+        return {**self.model, **stated, **strides}
+
+    @property
+    def hears_samples(self) -> bool:
+        """It hears samples, and a card says how it is run."""
+        return self.family == AUTO and waves.is_heard(self.card)
+
+    @property
+    def channels(self) -> int | None:
+        """Width of what the convolutions give."""
+        return int(self.model["conv_dim"][-1]) if self.hears_samples else None
 
     @property
     def frames(self) -> int:
@@ -183,23 +244,58 @@ class Encoder(Config):
 
     @property
     def tokens(self) -> int | None:
-        """Number of vectors per window; None where the sound may have any length."""
+        """Number of vectors per window, or of so many samples; None where the sound may have any length."""
+        if self.hears_samples and self.samples is not None:
+            return waves.frames(self.samples, self.facts()) or None
         return None if self.family == AUTO else self.positions
+
+    def multiples(self) -> Mapping[str, int]:
+        """Exports are traced with sounds that give several vectors."""
+        return {"samples": waves.least_samples(self.facts())} if self.hears_samples else {}
 
     def ports(self) -> Ports:
         """Features or samples in, vectors out."""
+        if self.hears_samples:
+            wave = port("float[batch samples]", space=Space.of("wave", sample_rate_hz=self.sample_rate_hz))
+            conv = dict.fromkeys(("conv_features", "normed"), "float[batch tokens channels]")
+            return Ports.of(
+                {"samples": wave, "mask": "optional[bool[batch samples]]", "spans": "optional[bool[batch tokens]]"},
+                {"tokens": "float[batch tokens hidden_size]", **conv, "frame_mask": "bool[batch tokens]"},
+            )
         if self.family == AUTO:
             return Ports.of({"samples": "float[batch samples]"}, {"tokens": "float[batch tokens hidden_size]"})
         features = port("float[batch mels frames]", space=mel_space(self.model_dump()))
         return Ports.of({"features": features}, {"tokens": "float[batch tokens hidden_size]"})
 
     def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
-        """The heads must share the width evenly."""
-        return uneven_heads(node.name, self.hidden_size, self.num_attention_heads)
+        """The heads must share the width evenly, and a sound of fixed length must give a vector."""
+        yield from uneven_heads(node.name, self.hidden_size, self.num_attention_heads)
+        if self.hears_samples and self.samples is not None and self.samples < (least := waves.least_samples(self.facts())):
+            found = f"{node.name} hears {self.samples} samples, and makes its first vector of {least}"
+            yield "config-mismatch", found, "give longer sounds"
 
     def parameters(self) -> int | None:
         """Count the encoder; None where that takes building it."""
-        return counted(self.facts()) if self.card.count is None else self.card.count(self.model_dump())
+        if self.card.count is None:
+            return counted(self.facts())
+        return self.card.count(self.facts() if self.hears_samples else self.model_dump())
+
+
+WAVES = "wav2vec2"  # model type of a file of weights alone that holds such an encoder
+
+
+def _heard(source: Source, card: TowerCard) -> dict[str, Any]:
+    """The fields of an encoder that hears samples."""
+    model = waves.facts_of(source, card)
+    stated = {word: model[word] for word in WORDS if word in model}
+    heard = taking.samples_config(source) if taking.written(source) is not None else {}
+    return {"family": AUTO, "model": model, **stated, "sample_rate_hz": heard.get("sample_rate_hz", 16_000)}
+
+
+def wave_table(card: TowerCard) -> Table:
+    """What the config of such an encoder states, in transformers' words or in fairseq's -> what becomes of it."""
+    obeyed = {*card.defaults, *waves.WORDS, *waves.CONVOLUTIONS, "extractor_mode", "add_adapter", "normalize"}
+    return tower_table(obeyed, {*card.idle, *waves.IDLE}, {**waves.STILL, **card.more.get("still", {})})
 
 
 def _is_clear(config: Mapping[str, Any]) -> bool:
@@ -246,4 +342,5 @@ def mel_space(config: Mapping[str, Any]) -> Space:
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
     register(Preprocess)
+    register(Samples)
     register(Encoder)

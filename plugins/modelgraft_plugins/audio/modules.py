@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from modelgraft_plugins.audio.listening import Listener
 from modelgraft_plugins.counted import remember
 from modelgraft_plugins.huggingface import build, config_of, convert
 
@@ -21,13 +22,15 @@ class Encoder(nn.Module):
     """An encoder of transformers: two convolutions that halve the number of frames and a transformer, or one that takes samples.
 
     sound    float[batch mels frames], or float[batch samples]
-    returns  float[batch tokens hidden_size], after the last norm
+    mask     bool[batch samples], spans bool[batch tokens]: of encoders that hear samples and have a card, see `listening.py`
+    returns  float[batch tokens hidden_size], after the last norm; of those with a card a dict of tokens and what they came from
     """
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config, self.layer = config, config.layer
         self.tower: Any = _build(config)  # Any: transformers is only partly annotated
+        self.listener = Listener(config) if config.hears_samples else None
         if config.card.count is None:
             remember(config.facts(), sum(parameter.numel() for parameter in self.tower.parameters()))
 
@@ -35,10 +38,13 @@ class Encoder(nn.Module):
         """Give the tensors of the encoder under the names that they have here."""
         if "encoder" in self.config.card.more:  # a part of a whole, whose tensors have the names of memory
             return {f"tower.{name}": tensor for name, tensor in weights.state().items()}
-        return convert(weights.state(), self.tower, prefix="tower.")
+        state = weights.state() if self.listener is None else self.listener.own(weights.state())
+        return convert(state, self.tower, prefix="tower.")
 
-    def forward(self, sound: Tensor) -> Tensor:
+    def forward(self, sound: Tensor, mask: Tensor | None = None, spans: Tensor | None = None) -> Tensor | dict[str, Tensor]:
         """Listen."""
+        if self.listener is not None:
+            return self.listener(self.tower, sound, mask, spans)
         if self.layer is not None:
             hidden: Tensor = self.tower(sound, output_hidden_states=True).hidden_states[self.layer]
             return hidden

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 from transformers import WhisperFeatureExtractor
 
-from modelgraft.plugin import Audio, InputError, LoadContext, NodeRuntime, resample
+from modelgraft.plugin import Audio, InputError, LoadContext, NodeRuntime
+from modelgraft_plugins.audio.hearing import Mono, mono, refuse_unheard
 
 if TYPE_CHECKING:
     from modelgraft_plugins.audio import Preprocess
-
-Mono = np.ndarray[tuple[int], np.dtype[np.float32]]
 
 
 def load(config: Preprocess, _context: LoadContext) -> Listener:
@@ -48,21 +47,10 @@ class Listener:
         return torch.from_numpy(np.asarray(found["input_features"], dtype=np.float32))
 
     def _mono(self, audio: Audio) -> Mono:
-        samples, rate = audio.samples, self.config.sample_rate_hz
-        if samples.shape[-1] == 0:
-            raise InputError("audio/preprocess: the sound is empty: it holds no samples")
-        if not np.isfinite(samples).all():
-            raise InputError("audio/preprocess: the sound holds samples that are no finite numbers; write it again as plain wav")
+        refuse_unheard(audio, component="audio/preprocess")
         if audio.seconds > self.config.chunk_s:
             audio = self._shortened(audio)
-        if audio.samples.shape[0] > 1:
-            self._say(f"{audio.samples.shape[0]} channels were mixed into one")
-            audio = Audio(audio.samples.mean(0, keepdims=True), audio.sample_rate_hz)
-        if audio.sample_rate_hz != rate:
-            self._say(f"the sound was resampled from {audio.sample_rate_hz} Hz to {rate} Hz")
-            audio = resample(audio, rate)
-        mono: Mono = audio.samples[0]
-        return mono
+        return mono(audio, rate=self.config.sample_rate_hz, say=self._say)
 
     def _shortened(self, audio: Audio) -> Audio:
         limit = self.config.chunk_s
