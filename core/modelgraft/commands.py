@@ -32,6 +32,8 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.cli.options import with_opening as with_opening
     from modelgraft.cli.overwriting import refuse_for_graph as refuse_for_graph
     from modelgraft.cli.overwriting import refuse_to_replace as refuse_to_replace
+    from modelgraft.cli.pacing import Pace as Pace
+    from modelgraft.cli.pacing import counting as counting
     from modelgraft.cli.running import opened as opened
     from modelgraft.cli.screen import Screen as Screen
     from modelgraft.cli.session import CliSession as CliSession
@@ -99,6 +101,7 @@ _HOMES = {
     "Item": "kernel.language.yaml_reader",
     "NODE_KEYS": "kernel.language.document",
     "Opening": "engine.opening",
+    "Pace": "cli.pacing",
     "Place": "kernel.words.errors",
     "Placing": "engine.opening",
     "Plan": "kernel.words.plan",
@@ -113,6 +116,7 @@ _HOMES = {
     "as_usage": "cli.options",
     "check_writable": "records.writing",
     "count": "cli.options",
+    "counting": "cli.pacing",
     "data_named": "cli.mapping",
     "described": "kernel.language.document",
     "file_aside": "records.publishing",

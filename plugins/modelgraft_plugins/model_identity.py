@@ -12,11 +12,22 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modelgraft import Space
+
 if TYPE_CHECKING:
     from modelgraft.plugin import Source
 
+FEATURES = "features"  # the family of the spaces of vectors that are told apart by their model and layer
 SAMPLES, SAMPLE_BYTES = 64, 4096  # of a file: enough that each layer of a model of hundreds of megabytes is met several times
 LETTERS = 12  # of the digest: 48 bits, beside a name that people read
+
+
+def features_space(model: str | None, layer: int | str | None) -> Space:
+    """The space of the vectors that a layer of a model gives. What is None is not known, and not compared.
+
+    layer  its number; "last": behind the last norm, which belongs to no layer
+    """
+    return Space.of(FEATURES, model=model, layer=layer)
 
 
 def model_identity(source: Source) -> str | None:

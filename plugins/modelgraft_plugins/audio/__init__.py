@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from modelgraft import Config, Dim, Ports, Space, component, hookimpl, port
+from modelgraft import Config, Ports, Space, component, hookimpl, port
 from modelgraft.plugin import AUTO, TowerCard, families
 from modelgraft_plugins import processor_files
 from modelgraft_plugins.audio import taking, waves
 from modelgraft_plugins.counted import counted, no_card
+from modelgraft_plugins.model_identity import features_space, model_identity
 from modelgraft_plugins.processor_files import NATURAL, NUMBER, WORD, Wanted, Written, is_number
 from modelgraft_plugins.stated import Table, tower_table
 from modelgraft_plugins.widths import uneven_heads
 
 if TYPE_CHECKING:
-    from modelgraft.plugin import SolvedNode, Source
+    from modelgraft.plugin import Port, SolvedNode, Source
 
 # the field of a published file -> ours
 PUBLISHED: Mapping[str, str] = {
@@ -166,7 +167,8 @@ class Encoder(Config):
     statistics: Literal["sound", "batch"] = Field(
         "sound", description="of group norms: over each sound alone; batch: over what fills it up too, as in transformers and fairseq"
     )
-    samples: Dim = Field(None, description="samples: length of every sound, where it is fixed; None: any")
+    identity: str | None = Field(None, description="samples: whose vectors the tokens are, so that what was made of others is refused")
+    samples: int | None = Field(None, gt=0, description="samples: length of every sound, where it is fixed; None: any")
 
     @classmethod
     def from_source(cls, source: Source) -> Mapping[str, Any]:
@@ -260,12 +262,19 @@ class Encoder(Config):
             conv = dict.fromkeys(("conv_features", "normed"), "float[batch tokens channels]")
             return Ports.of(
                 {"samples": wave, "mask": "optional[bool[batch samples]]", "spans": "optional[bool[batch tokens]]"},
-                {"tokens": "float[batch tokens hidden_size]", **conv, "frame_mask": "bool[batch tokens]"},
+                {"tokens": self._vectors(), **conv, "frame_mask": "bool[batch tokens]"},
             )
         if self.family == AUTO:
             return Ports.of({"samples": "float[batch samples]"}, {"tokens": "float[batch tokens hidden_size]"})
         features = port("float[batch mels frames]", space=mel_space(self.model_dump()))
         return Ports.of({"features": features}, {"tokens": "float[batch tokens hidden_size]"})
+
+    def _vectors(self) -> Port:
+        """The tokens, with the model and the layer that gives them."""
+        depth, facts = self.num_hidden_layers, self.facts()
+        is_normed = self.layer is None and bool(facts.get("do_stable_layer_norm"))
+        layer = "last" if is_normed else depth if self.layer is None else self.layer % (depth + 1)
+        return port("float[batch tokens hidden_size]", space=features_space(self.identity, layer))
 
     def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
         """The heads must share the width evenly, and a sound of fixed length must give a vector."""
@@ -289,7 +298,8 @@ def _heard(source: Source, card: TowerCard) -> dict[str, Any]:
     model = waves.facts_of(source, card)
     stated = {word: model[word] for word in WORDS if word in model}
     heard = taking.samples_config(source) if taking.written(source) is not None else {}
-    return {"family": AUTO, "model": model, **stated, "sample_rate_hz": heard.get("sample_rate_hz", 16_000)}
+    rate = heard.get("sample_rate_hz", 16_000)
+    return {"family": AUTO, "model": model, **stated, "sample_rate_hz": rate, "identity": model_identity(source)}
 
 
 def wave_table(card: TowerCard) -> Table:

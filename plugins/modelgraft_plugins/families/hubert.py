@@ -11,7 +11,7 @@ EAR = TowerCard(
     defaults={**DEFAULTS, "feat_proj_layer_norm": True, "conv_pos_batch_norm": False},
     pooled=False,
     count=count_waves,
-    idle=IDLE,
+    idle=IDLE | {"codes", "num_classes"},  # of its masked prediction, which is another part
     more={"hears": SAMPLES, "features": "Wav2Vec2FeatureExtractor"},
 )
 CARD = FamilyCard("hubert", "an encoder of speech that learned to name hidden units of sound", towers={"hubert": EAR})

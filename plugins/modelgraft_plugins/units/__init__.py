@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
 from modelgraft import Config, Ports, Space, component, hookimpl, port
+from modelgraft_plugins.model_identity import features_space
 from modelgraft_plugins.units import files
+from modelgraft_plugins.units.heads import CodeHead, MaskedPrediction
 
 if TYPE_CHECKING:
     from modelgraft.plugin import Source
-
-FEATURES = "features"  # the family of the spaces of vectors that units are made of
-
-
-def features_space(model: str | None, layer: int | None) -> Space:
-    """The space of the vectors that a layer of a model gives. What is None is not known, and not compared."""
-    return Space.of(FEATURES, model=model, layer=layer)
 
 
 @component("units/mfcc", kind="preprocess", load="modelgraft_plugins.units.mfcc:load")
@@ -68,9 +64,9 @@ class Mfcc(Config):
 
     def ports(self) -> Ports:
         """Samples, and where there are some, in; a row of numbers for each frame out."""
-        inputs = {"samples": "float[batch samples]", "mask": "optional[bool[batch samples]]"}
+        wave = port("float[batch samples]", space=Space.of("wave", sample_rate_hz=self.sample_rate_hz))
         features = port("float[batch frames width]", space=features_space(self.identity, 0))
-        return Ports.of(inputs, {"features": features, "mask": "bool[batch frames]"})
+        return Ports.of({"samples": wave, "mask": "optional[bool[batch samples]]"}, {"features": features, "mask": "bool[batch frames]"})
 
 
 @component("units/kmeans", kind="encoder", module="modelgraft_plugins.units.modules:Kmeans", exportable=True)
@@ -85,7 +81,7 @@ class Kmeans(Config):
     width: int = Field(gt=0, description="numbers of a frame")
     books: int = Field(1, gt=0, description="parts that a frame is cut into, each with centres of its own: one unit for each part")
     model: str | None = Field(None, description="whose features they were fitted on; None: any are taken")
-    layer: int | None = Field(None, ge=0, description="of which layer; None: any are taken")
+    layer: int | Literal["last"] | None = Field(None, description="of which layer, last: behind the last norm; None: any are taken")
 
     @classmethod
     def from_source(cls, source: Source) -> Mapping[str, Any]:
@@ -127,8 +123,28 @@ class Dedup(Config):
         return Ports.of({"units": "int64[batch frames]"}, {"units": "int64[batch runs]", "durations": "int64[batch runs]"})
 
 
+PRESETS = ("hubert-base", "hubert-large", "hubert-xlarge", "hubert-base-l9-km500")
+ON_THE_HUB = "hubert-base-ls960"  # as transformers writes its config: what graphs are checked with before it is fetched
+
+
+@hookimpl
+def register_recorded_configs(register: Callable[[str, Any], None]) -> None:
+    """Offer the published sizes: of HuBERT in fairseq's words, and of the centres that were published with it."""
+    for name in PRESETS:
+        register(f"preset:{name}", Path(__file__).parent / "presets" / name)
+    register(f"facebook/{ON_THE_HUB}", Path(__file__).parent / "presets" / ON_THE_HUB)
+
+
+@hookimpl
+def register_commands(app: Any) -> None:  # Any: a typer app, which is imported where there is a command line
+    """Add `modelgraft units`."""
+    from modelgraft_plugins.units.command import group
+
+    app.add_typer(group(), name="units")
+
+
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
-    for subject in (Mfcc, Kmeans, Dedup):
+    for subject in (Mfcc, Kmeans, Dedup, CodeHead, MaskedPrediction):
         register(subject)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from modelgraft.plugin import Source
 
 KEY = "cluster_centers_"  # as scikit-learn calls them
+FIELDS = ("clusters", "width", "books", "model", "layer")  # of units/kmeans
+LAST = "last"  # the layer of features from behind the last norm
 ABOUT = ("model", "layer", "frames", "recipe", "seed", "model_type", "clusters", "width", "books")  # what a file may say
 CONVERT = "`modelgraft units convert GRAPH CENTRES.npy --out FILE.safetensors` makes one of a plain array"
 
@@ -27,7 +29,9 @@ def centres_config(source: Source) -> dict[str, Any]:
 
     Raises ValueError for a source that holds none, or that says what is not known.
     """
-    shape = source.shape(KEY)
+    shape, stated = source.shape(KEY), said_of(source)
+    if shape is None and not source.has_weights and {"clusters", "width"} <= set(stated):  # published numbers without centres
+        return {name: stated[name] for name in FIELDS if stated.get(name) is not None}
     if shape is None:
         raise ValueError(f"units/kmeans takes a safetensors file with '{KEY}'; {source.text} has none that can be read: {CONVERT}")
     if len(shape) not in (2, 3) or 0 in shape:
@@ -36,7 +40,6 @@ def centres_config(source: Source) -> dict[str, Any]:
     if others:
         raise ValueError(f"{source.text} holds {', '.join(others)} beside '{KEY}': it is no file of centres")
     books, clusters, width = shape if len(shape) == 3 else (1, *shape)
-    stated = said_of(source)
     found = {"clusters": clusters, "books": books, "width": books * width}
     for name, number in found.items():
         if name in stated and stated[name] != number:
@@ -57,11 +60,13 @@ def unsaid(source: Source) -> list[tuple[str, ...]]:
 def said_of(source: Source) -> dict[str, Any]:
     """What config.json or the metadata of the file say. Raises ValueError for words that are not known."""
     path = source.path()
-    told: dict[str, Any] = dict(source.root) if source.root or path is None or not path.is_file() else metadata(path)
+    told: dict[str, Any] = dict(source.root)
+    if not told and path is not None and path.is_file() and path.suffix == ".safetensors":
+        told.update(metadata(path))
     if unknown := sorted(set(told) - set(ABOUT)):
         raise ValueError(f"{source.text} says {', '.join(unknown)}, which files of centres do not have; they have {', '.join(ABOUT)}")
     for name in ("layer", "clusters", "width", "books"):
-        if name in told:
+        if name in told and not (name == "layer" and told[name] == LAST):
             told[name] = _number(told[name], name, source)
     if not isinstance(told.get("model", ""), str):
         raise ValueError(f"{source.text} says model: {told['model']!r}, wanted a text")  # noqa: TRY004 the value of a file, not of an argument
