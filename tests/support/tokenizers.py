@@ -77,3 +77,15 @@ def clip_bpe() -> CLIPTokenizer:
     ids = {token: index for index, token in enumerate(dict.fromkeys([*vocabulary, "<|startoftext|>", "<|endoftext|>"]))}
     assert all(left + right in ids for left, right in merges)
     return CLIPTokenizer(vocab=ids, merges=merges, model_max_length=19)
+
+
+def words_tokenizer(count: int) -> PreTrainedTokenizerFast:
+    """A tokenizer of one token per word, `w3` for id 3, that puts the last but one around the beginning and the last around the end."""
+    words = {f"w{index}": index for index in range(count - 2)} | {"<start>": count - 2, "<end>": count - 1}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="w1"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    around = [("<start>", count - 2), ("<end>", count - 1)]
+    tokenizer.post_processor = processors.TemplateProcessing(single="<start> $A <end>", special_tokens=around)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="w1", bos_token="<start>", eos_token="<end>", pad_token="<end>", model_max_length=64
+    )

@@ -28,7 +28,8 @@ def chooser(settings: Settings, prompts: Sequence[Sequence[int]], *, seed: int) 
 
     def choose(logits: Tensor) -> Tensor:
         numbers = torch.stack([torch.rand((), generator=generator, dtype=torch.float64) for generator in generators])
-        return draw(narrow(logits.float() / settings.temperature, settings), numbers.to(logits.device))
+        before, after = (1.0, settings.temperature) if settings.temperature_last else (settings.temperature, 1.0)
+        return draw(narrow(logits.float() / before, settings) / after, numbers.to(logits.device))
 
     return choose
 

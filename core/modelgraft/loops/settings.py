@@ -16,6 +16,7 @@ class Settings:
     max_length          in its place, the longest prompt and answer together; None: max_new_tokens rules
     min_new_tokens      no end token is chosen before this many tokens;  min_length  prompt and answer together
     temperature         0 takes the most likely token; above, tokens are drawn from softmax(logits / temperature)
+    temperature_last    it flattens what the rules below left over, as open_clip does; otherwise they look at what it has flattened
     top_k, top_p        draw only from the k most likely tokens, or from the fewest that hold the probability p; None: from all
     min_p               draw only from tokens at least so likely as this part of the likeliest's probability (arXiv 2407.01082)
     typical_p           draw only from the tokens nearest to the expected surprise that hold this probability (arXiv 2202.00666)
@@ -43,6 +44,7 @@ class Settings:
     min_new_tokens: int = 0
     min_length: int = 0
     temperature: float = 0.0
+    temperature_last: bool = False
     top_k: int | None = None
     top_p: float | None = None
     min_p: float | None = None
