@@ -12,7 +12,7 @@ from modelgraft.installed.discovery import assemble
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.testing import conform, run_node
 from modelgraft_plugins import heads
-from modelgraft_plugins.heads import Classifier, Cosine, Mean, Normalize, Top
+from modelgraft_plugins.heads import Classifier, Cosine, Ensemble, Mean, Normalize, Top
 from support import checkpoints
 from support.open_part import configured, counts, open_part
 
@@ -44,6 +44,21 @@ def test_a_mean_is_over_the_tokens_that_are_there(many: bool):
         expected = sum(kept) / len(kept) if kept else torch.zeros(7, dtype=torch.float64)
         torch.testing.assert_close(vector.double(), expected, **CLOSE)
     torch.testing.assert_close(run_node(Mean, {"many": many}, x=x)["y"], x.mean(-2), **CLOSE)
+
+
+def test_an_ensemble_is_the_mean_direction_of_a_group():
+    """Loops in float64; texts of unlike lengths count alike, and a group without a text is 0."""
+    x, shares = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(4)), torch.zeros(2, 3, 5)
+    groups = [[(0, 1), (2, 3, 4), ()], [(4,), (1, 0), (2,)]]
+    for record, members in enumerate(groups):
+        for group, texts in enumerate(members):
+            shares[record, group, list(texts)] = 1 / max(len(texts), 1)
+    given = run_node(Ensemble, x=x, shares=shares)["y"].double()
+    for record, members in enumerate(groups):
+        for group, texts in enumerate(members):
+            units = [x[record, text].double() / x[record, text].double().norm() for text in texts]
+            mean = sum(units) / len(units) if units else torch.zeros(7, dtype=torch.float64)
+            torch.testing.assert_close(given[record, group], mean / mean.norm() if units else mean, **CLOSE)
 
 
 @pytest.mark.parametrize(("kind", "has_bias"), [("clip", False), ("siglip", True)])
@@ -112,6 +127,7 @@ def test_heads_keep_their_declarations():
     """Ports, repeatability, batches, count and saved state."""
     conform(Normalize, {"over": "vector"})
     conform(Normalize, {"over": "tokens"})
+    conform(Ensemble, {})
     conform(Mean, {})
     conform(Mean, {"many": True})
     conform(Cosine, {"bias": True})

@@ -15,7 +15,7 @@ from modelgraft.sources.cards import AUTO
 from modelgraft.sources.families import families
 from modelgraft.testing import conform, node_of, run_node
 from modelgraft_plugins import text
-from modelgraft_plugins.text import Encoder, Template
+from modelgraft_plugins.text import Encoder, Prompts, Template
 from support import checkpoints
 from support.checkpoints import Checkpoint
 from support.open_part import configured, counts, open_part
@@ -59,6 +59,23 @@ def test_a_template_that_cannot_be_read_says_why(template: str, message: str):
     """Nothing but plain fields, so that a template reaches no attribute of a value."""
     with pytest.raises(ValidationError, match=message):
         Template(template=template)
+
+
+def test_labels_go_into_every_template_and_shares_say_which_texts_are_theirs():
+    """Label by label; a record with fewer is filled up with its first text, which nobody reads."""
+    found = run_node(Prompts, {"templates": ("a {}", "{} or {}")}, labels=[["cat", "dog"], ["fox"]])
+    assert found["prompts"] == [["a cat", "cat or cat", "a dog", "dog or dog"], ["a fox", "fox or fox"]]
+    wanted = [[[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]], [[0.5, 0.5, 0, 0], [1, 0, 0, 0]]]
+    torch.testing.assert_close(found["shares"], torch.tensor(wanted))
+
+
+def test_prompts_keep_their_declaration():
+    """Records of unlike numbers of labels are not the same alone, where nothing fills them up; so of equal ones."""
+    conform(Prompts, {"templates": ("a {}", "the {}.")}, labels=[["cat", "dog"], ["fox", "hen"]])
+    with pytest.raises(ValidationError, match=r"'a photo' has no \{\}"):
+        Prompts(templates=("a photo",))
+    with pytest.raises(InputError, match="record 1 has no labels: give at least one"):
+        run_node(Prompts, labels=[["cat"], []])
 
 
 def test_token_ids_equal_those_of_the_checkpoints_processor(clip: Checkpoint, siglip: Checkpoint):

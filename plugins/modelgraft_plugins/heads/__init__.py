@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from modelgraft import Config, Ports, Space, component, hookimpl, port
+from modelgraft.plugin import SpaceOf
 
 if TYPE_CHECKING:
     from modelgraft.plugin import Source
@@ -17,14 +18,42 @@ Over = Literal["tokens", "vector"]
 
 @component("embedding/normalize", kind="projector", module="modelgraft_plugins.heads.modules:Normalize", exportable=True)
 class Normalize(Config):
-    """Give every vector the length 1, so that the product of two is the cosine of their angle."""
+    """Give every vector the length 1, so that the product of two is the cosine of their angle.
+
+    space  the space of the vectors, which they stay in; taken from what feeds them
+    """
 
     over: Over = Field("vector", description="tokens: a sequence of vectors per record; vector: one per record")
+    space: Annotated[Space | None, SpaceOf("x")] = Field(None, description="their value space; None: that of the wire")
 
     def ports(self) -> Ports:
         """Vectors in, vectors out."""
-        axes = "batch tokens width" if self.over == "tokens" else "batch width"
-        return Ports.of({"x": f"float[{axes}]"}, {"y": f"float[{axes}]"})
+        vectors = port("float[batch tokens width]" if self.over == "tokens" else "float[batch width]", space=self.space)
+        return Ports.of({"x": vectors}, {"y": vectors})
+
+    def export_facts(self) -> Mapping[str, Any]:
+        """What the vectors mean changes no graph."""
+        return {"over": self.over}
+
+
+@component("embedding/ensemble", kind="projector", module="modelgraft_plugins.heads.modules:Ensemble", exportable=True)
+class Ensemble(Config):
+    """Join the vectors of several texts about one thing, such as a class in many phrasings: their mean direction, with the length 1.
+
+    Every vector is given the length 1 first, so that each text counts alike (arXiv 2103.00020, section 3.1.4).
+    shares  how much of each group each text is, as text/prompts gives it; what has no text is 0
+    """
+
+    space: Annotated[Space | None, SpaceOf("x")] = Field(None, description="their value space; None: that of the wire")
+
+    def ports(self) -> Ports:
+        """A vector per text, and what belongs together, in; a vector per group out."""
+        vectors, shares = port("float[batch texts width]", space=self.space), port("float[batch groups texts]")
+        return Ports.of({"x": vectors, "shares": shares}, {"y": port("float[batch groups width]", space=self.space)})
+
+    def export_facts(self) -> Mapping[str, Any]:
+        """What the vectors mean changes no graph."""
+        return {}
 
 
 @component("embedding/mean", kind="projector", module="modelgraft_plugins.heads.modules:Mean", exportable=True)
@@ -133,5 +162,5 @@ def names_of(source: Source) -> tuple[str, ...]:
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
-    for subject in (Normalize, Mean, Cosine, Classifier, Top):
+    for subject in (Normalize, Ensemble, Mean, Cosine, Classifier, Top):
         register(subject)

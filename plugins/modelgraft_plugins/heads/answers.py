@@ -21,6 +21,8 @@ def classifier(config: Classifier, _context: LoadContext) -> Callable[..., dict[
 
     def classify(logits: Tensor, labels: Labels = None) -> dict[str, Any]:
         named = _names(config.names, labels, logits)
+        for index, names in enumerate(labels or ()):
+            _refuse_unclear(index, names)
         logits = logits.masked_fill(_beyond(named, logits), -torch.inf)
         probabilities = logits.sigmoid() if config.function == "sigmoid" else logits.softmax(-1)
         best = logits.argmax(-1).tolist()
@@ -51,6 +53,16 @@ def _names(own: tuple[str, ...], labels: Labels, numbers: Tensor) -> Sequence[Se
         if not names or len(names) > numbers.shape[1]:
             raise InputError(f"record {index} has {len(names)} names for {numbers.shape[1]} classes")
     return named
+
+
+def _refuse_unclear(record: int, names: Sequence[str]) -> None:
+    """Raise InputError for classes that an answer could not tell apart: one that is named twice, or by nothing."""
+    for place, name in enumerate(names):
+        if not name.strip():
+            raise InputError(f"record {record}: label {place} is empty; name every class, or leave it out")
+        if name in names[:place]:
+            found = f"record {record}: the label {name!r} stands there {names.count(name)} times, so its share would be split"
+            raise InputError(f"{found}; name every class once")
 
 
 def _beyond(named: Sequence[Sequence[str]], numbers: Tensor) -> Tensor:

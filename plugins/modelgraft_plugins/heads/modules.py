@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 if TYPE_CHECKING:
     from modelgraft.plugin import Weights
     from modelgraft_plugins.heads import Cosine as CosineConfig
+    from modelgraft_plugins.heads import Ensemble as EnsembleConfig
     from modelgraft_plugins.heads import Mean as MeanConfig
     from modelgraft_plugins.heads import Normalize as NormalizeConfig
 
@@ -27,6 +29,17 @@ class Normalize(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Divide every vector by its length."""
         return unit(x)
+
+
+class Ensemble(nn.Module):
+    """x float[batch texts width], shares float[batch groups texts] to float[batch groups width], each of length 1."""
+
+    def __init__(self, _config: EnsembleConfig) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor, shares: Tensor) -> Tensor:
+        """Mean of unit vectors; a group without a text gives zeros."""
+        return functional.normalize(shares.to(x.dtype) @ functional.normalize(x, dim=-1), dim=-1)
 
 
 class Mean(nn.Module):

@@ -7,14 +7,12 @@ loss. The share of a record may depend on the others of its batch, as that of co
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from modelgraft import Config, Ports, Space, component, hookimpl, port
-
-if TYPE_CHECKING:
-    from modelgraft.plugin import Source
+from modelgraft.plugin import SpaceOf
 
 
 @component("loss/contrastive", kind="loss", module="modelgraft_plugins.losses.modules:Contrastive", exportable=True)
@@ -30,18 +28,16 @@ class Contrastive(Config):
     scale: float | None = Field(None, gt=0, description="fixed factor of the cosines, such as 1 / 0.07; None: learned, exp(logit_scale)")
     start: float = Field(1 / 0.07, gt=0, description="what a learned factor starts from where no checkpoint gives it")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the wanted answer that is spread over all")
-    space: str | None = Field(None, description="the model whose vectors are compared; None: any")
-
-    @classmethod
-    def from_source(cls, source: Source) -> Mapping[str, Any]:
-        """Compare vectors of this checkpoint alone, as similarity/cosine does."""
-        return {"space": source.whole if source.config.get("model_type") == "clip" else None}
+    space: Annotated[Space | None, SpaceOf("x")] = Field(None, description="the space of both sides; None: that of the wire of x")
 
     def ports(self) -> Ports:
-        """Two vectors for each record in, the share of each record out."""
-        space = Space.of("embedding", model=self.space) if self.space else None
-        vector = port("float[batch width]", space=space)
+        """Two vectors of one space for each record in, the share of each record out."""
+        vector = port("float[batch width]", space=self.space)
         return Ports.of({"x": vector, "y": vector}, {"loss": "float[batch]"})
+
+    def export_facts(self) -> Mapping[str, Any]:
+        """What the vectors mean changes no graph."""
+        return self.model_dump(mode="json", exclude={"space"})
 
     def parameters(self) -> int:
         """The factor, if it is learned."""

@@ -53,6 +53,37 @@ def fields_of(template: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(field for _, field, _, _ in found if field is not None))
 
 
+PLACE = "{}"  # where a label goes in a template of text/prompts, as in the lists that were published for CLIP
+
+
+@component("text/prompts", kind="preprocess", load="modelgraft_plugins.text.prompts:load", cache=False)
+class Prompts(Config):
+    """Put every label into every template, as in "a photo of a {}.", and say which of the texts belong to one label.
+
+    templates  the phrasings, each with {} where the label goes; the input `templates` gives others, such as the lines of a file
+    prompts    the texts, label by label;  shares  1 / number of templates where a text belongs to a label, as embedding/ensemble reads it
+    """
+
+    templates: tuple[str, ...] = Field(("a photo of a {}.",), min_length=1)
+
+    @field_validator("templates")
+    @classmethod
+    def _have_a_place(cls, templates: tuple[str, ...]) -> tuple[str, ...]:
+        if complaint := next(filter(None, map(prompt_complaint, templates)), ""):
+            raise ValueError(complaint)
+        return templates
+
+    def ports(self) -> Ports:
+        """Labels, and other templates, in; texts and what belongs together out."""
+        inputs = {"labels": "list[text]", "templates": "optional[list[text]]"}
+        return Ports.of(inputs, {"prompts": "list[text]", "shares": "float[batch groups texts]"})
+
+
+def prompt_complaint(template: str) -> str:
+    """What is wrong with a template of text/prompts; "" for one that has a place for a label."""
+    return "" if PLACE in template else f"the template {template!r} has no {PLACE}, where a label would go"
+
+
 @component("text/first", kind="router", inputs={"texts": "list[text]"}, outputs={"text": "text"})
 def first(texts: list[list[str]]) -> list[str]:
     """Give the first text of a list; of a list of wires from branches, that of the branch that ran."""
@@ -231,5 +262,5 @@ def kind_of(config: Mapping[str, Any], source: Source) -> str:
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
-    for subject in (Template, first, Tokenizer, Encoder):
+    for subject in (Template, Prompts, first, Tokenizer, Encoder):
         register(subject)

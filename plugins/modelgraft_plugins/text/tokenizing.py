@@ -29,6 +29,8 @@ def load(config: Config, context: LoadContext) -> Callable[[Any], dict[str, Tens
 
     def many_each(records: list[list[str]]) -> dict[str, Tensor]:
         most = max(len(texts) for texts in records)
+        if not most:
+            raise InputError(f"{context.node.name}: no record has a text: give at least one")
         padded = [text for texts in records for text in (*texts, *[""] * (most - len(texts)))]
         found = _encode(tokenizer, padded, config)
         return {name: tensor.view(len(records), most, -1) for name, tensor in found.items()}
