@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from modelgraft.installed.discovery import discover
+from modelgraft.installed import discovery as installed
 from modelgraft.kernel.language import expand
 from modelgraft.kernel.language.shipped_graphs import find_shipped, shipped_names
 from modelgraft.kernel.shelf.registry import Registry
@@ -55,7 +55,7 @@ def import_graph(source: str, *, registry: Registry | None = None, folder: Path 
     Raises SourceError when the source cannot be looked at or no graph is for its kind, GraphError when the graph
     for it has problems, PluginError when its card names or gives none.
     """
-    registry = registry if registry is not None else discover()
+    registry = registry if registry is not None else installed.discover()
     view = _look(source, registry, offline=offline)
     kind = _kind(view)
     graphs = families().graphs if kind in families().graphs else {**_recognised(registry), **families().graphs}
