@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 
 import modelgraft as mg
+from modelgraft.engine.run import current
 from support.running import TEXT, Counter, function, opened, shout, shouting
 
 
@@ -165,3 +168,97 @@ def test_offline_holds_for_what_a_run_is_given(tmp_path, monkeypatch):
         (result,) = pipeline.map([{"x": "pypi:nothing==1.0/a.png"}])
     assert "input 'x': not-cached" in str(result.error)
     assert not (tmp_path / "cache").exists()
+
+
+# -- side by side -------------------------------------------------------------------------------------------------------
+
+
+def meeting_runs(count):
+    """A node whose calls wait until so many of them are there at once."""
+    barrier = threading.Barrier(count, timeout=30)
+
+    def body(x):
+        barrier.wait()
+        return shout(x)
+
+    return function("toy/meet", TEXT, {"out": "text"}, body)
+
+
+MEET = {"a": {"use": "toy/meet", "in": {"x": "inputs.x"}}}
+
+
+def test_batches_of_a_map_are_under_way_side_by_side(tmp_path):
+    """Two batches meet in one node, and their results come in the order of the records."""
+    with opened(tmp_path, [meeting_runs(2)], MEET, outputs={"out": "a"}) as pipeline:
+        results = list(pipeline.map(({"x": text} for text in "abcdefgh"), batch_size=2, ahead=2))
+    assert [result["out"] for result in results] == list("ABCDEFGH")
+
+
+def test_records_are_read_by_the_caller_whatever_is_under_way(tmp_path):
+    """Their maker need not know of threads, and is no further ahead than what is under way and one batch."""
+    threads, taken = set(), []
+
+    def endless():
+        while True:
+            threads.add(threading.get_ident())
+            taken.append(1)
+            yield {"x": "a"}
+
+    with shouting(tmp_path) as pipeline:
+        results = pipeline.map(endless(), batch_size=3, ahead=2)
+        assert next(results)["loud"] == "A"
+        assert len(taken) <= 3 * 3
+        results.close()
+    assert threads == {threading.get_ident()}
+
+
+def test_a_failure_side_by_side_stays_with_its_record(tmp_path):
+    ran = Counter()
+    nodes = {"a": {"use": "toy/careful", "in": {"x": "inputs.x"}}}
+    with opened(tmp_path, [careful(ran)], nodes, outputs={"out": "a"}) as pipeline:
+        results = list(pipeline.map([{"x": text} for text in ("a", "b", "c", "bad", "e")], batch_size=2, ahead=3))
+    assert [result.error is None and result["out"] for result in results] == ["A", "B", "C", False, "E"]
+    assert sorted(ran.calls) == [1, 1, 1, 2, 2]
+
+
+def test_what_a_maker_of_records_raises_comes_through(tmp_path):
+    """After those that were under way have ended."""
+
+    def breaking():
+        yield {"x": "a"}
+        raise ZeroDivisionError
+
+    with shouting(tmp_path) as pipeline, pytest.raises(ZeroDivisionError):
+        list(pipeline.map(breaking(), batch_size=1, ahead=2))
+
+
+def test_leaving_a_map_stops_what_is_under_way_and_no_other_run(tmp_path):
+    """A node that waits to be stopped is stopped, and the pipeline goes on."""
+    begun, stopped = threading.Event(), threading.Event()
+
+    def body(x):
+        if x == ["wait"]:
+            begun.set()
+            assert current().cancelled.wait(30)
+            stopped.set()
+        return shout(x)
+
+    nodes = {"a": {"use": "toy/wait", "in": {"x": "inputs.x"}}}
+    with opened(tmp_path, [function("toy/wait", TEXT, {"out": "text"}, body)], nodes, outputs={"out": "a"}) as pipeline:
+
+        def records():
+            yield {"x": "a"}
+            yield {"x": "wait"}
+            assert begun.wait(30)
+            yield {"x": "b"}
+
+        results = pipeline.map(records(), batch_size=1, ahead=2)
+        assert next(results)["out"] == "A"
+        results.close()
+        assert stopped.wait(30)
+        assert pipeline.run(x="c")["out"] == "C"
+
+
+def test_ahead_is_a_number_that_means_something(tmp_path):
+    with shouting(tmp_path) as pipeline, pytest.raises(mg.InputError, match="ahead is 9; wanted: 0 to 4, or None"):
+        pipeline.map([{"x": "a"}], ahead=9)

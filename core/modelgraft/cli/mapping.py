@@ -12,6 +12,7 @@ from modelgraft.cli.written import absent_in
 from modelgraft.data.datasets import DataRow, Dataset, Inputs, of_stream, open_dataset
 from modelgraft.data.naming import Note
 from modelgraft.data.shards import Shard
+from modelgraft.engine.ahead import usual_ahead
 from modelgraft.kernel.words.errors import InputError, choices, nearest
 from modelgraft.records.json_text import json_text
 from modelgraft.records.readers import for_command
@@ -74,7 +75,8 @@ def _results(
                 ahead.append(row)
                 yield InputError(row.error) if row.error else row.inputs
 
-    for result in pipeline.map(records(), batch_size=batch_size, outputs=outputs):
+    side_by_side = usual_ahead(pipeline.plan) if dataset.digest is not None else 0  # a pipe may wait for what its records gave
+    for result in pipeline.map(records(), batch_size=batch_size, outputs=outputs, ahead=side_by_side):
         row = ahead.popleft()
         if result.error is not None:
             failed += 1

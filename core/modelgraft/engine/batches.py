@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 from typing import Any
 
+from modelgraft.engine.ahead import side_by_side
 from modelgraft.engine.intake import Inlet, Intake, level, read, refuse_unknown, said_of
 from modelgraft.engine.result import Result
 from modelgraft.kernel.words.errors import Cancelled, GraphError, InputError, ModelgraftError, NodeError
@@ -19,6 +21,7 @@ from modelgraft.records.values import Given
 from modelgraft.sources.archives import only_cached
 
 RunBatch = Callable[[Intake], Result]
+Taken = Sequence[dict[str, Given | None] | ModelgraftError]  # the records of a batch as they were read, each with what is wrong with it
 MappedRecord = Mapping[str, Any] | ModelgraftError  # the error of a record that could not even be read comes back as its result
 
 
@@ -30,20 +33,35 @@ def map_records(
     needed: Sequence[Inlet],
     ports: Mapping[str, Port],
     batch_size: int,
+    ahead: int = 0,
+    stop: Callable[[], None] = lambda: None,
 ) -> Iterator[Result]:
-    """Give one result per record, in order. Reads no further ahead than one batch.
+    """Give one result per record, in order. Reads no further ahead than one batch, and those that are under way.
 
     known   the inputs of the graph;  needed  those that the run reads;  ports  of the wanted outputs
+    ahead   how many batches are under way while the next one is read; 0: one is read, then run, then the next one is read
+    stop    ends the runs that are under way, when somebody leaves before the end
     """
     size = 1 if any(is_whole(port.type) for port in ports.values()) else batch_size  # what has no batch axis cannot be taken apart
     source = iter(records)
-    while batch := [_read(record, known, needed) for record in islice(source, size)]:  # each at once: its maker may fill it again
-        yield from _run_batch(batch, run, known, ports)
+
+    def batches() -> Iterator[Taken]:
+        while batch := [_read(record, known, needed) for record in islice(source, size)]:  # each at once: its maker may fill it again
+            yield batch
+
+    if ahead:
+        found = side_by_side(
+            batches(), lambda batch: [*_run_batch(batch, run, known, ports)], ahead=ahead, stop=stop, name="modelgraft-map"
+        )
+        with closing(found):
+            for results in found:
+                yield from results
+    else:
+        for batch in batches():
+            yield from _run_batch(batch, run, known, ports)
 
 
-def _run_batch(
-    taken: Sequence[dict[str, Given | None] | ModelgraftError], run: RunBatch, known: Mapping[str, GraphInput], ports: Mapping[str, Port]
-) -> Iterator[Result]:
+def _run_batch(taken: Taken, run: RunBatch, known: Mapping[str, GraphInput], ports: Mapping[str, Port]) -> Iterator[Result]:
     good = [one for one in taken if not isinstance(one, ModelgraftError)]
     results = iter(_run_together(good, run, known, ports))
     for one in taken:

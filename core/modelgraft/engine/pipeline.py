@@ -14,6 +14,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any
 
+from modelgraft.engine.ahead import UnderWay, ahead_for
 from modelgraft.engine.backend import Backend
 from modelgraft.engine.batches import MappedRecord, map_records
 from modelgraft.engine.binding import Binding, show
@@ -134,8 +135,13 @@ class Pipeline:
         batch_size: int = 8,
         outputs: Sequence[str] | None = None,
         seed: int | None = None,
+        ahead: int | None = None,
     ) -> Iterator[Result]:
         """Run the graph over records, each a mapping of inputs, and give one result per record, in order, as they come.
+
+        ahead  how many batches are under way while the next one is read, so that pictures are decoded and prepared while others are
+               in the encoder; 0: one after the other, and no record is taken before the results of those of earlier batches were.
+               None: 2 for a list of records, 0 for what may be made from one result to the next, and for graphs of plain functions
 
         A record that fails, whatever its files hold, has a result with `error`; the others of its batch are run again without it.
         An error among the records is handed through as a result, so that whoever reads them need not stop at one. A record
@@ -146,13 +152,15 @@ class Pipeline:
             raise InputError(f"found {values.describe(records)}, wanted records: a list of mappings, such as [{{{example}}}]")
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; wanted: at least 1")
+        under_way, prepared = UnderWay(), self._prepared(outputs)
 
         def run(batch: Intake) -> Result:
-            return self._run(self._new_run(seed), outputs, batch, is_of_map=True)
+            with under_way.one(self._new_run(seed)) as one:
+                return self._run(one, outputs, batch, is_of_map=True)
 
-        prepared = self._prepared(outputs)
-        ports = {outlet.name: outlet.port for outlet in prepared.outlets}
-        return map_records(records, run, known=self.plan.graph.inputs, needed=prepared.inlets, ports=ports, batch_size=batch_size)
+        ports, count = {outlet.name: outlet.port for outlet in prepared.outlets}, ahead_for(records, prepared.plan, asked=ahead)
+        known, needed = self.plan.graph.inputs, prepared.inlets
+        return map_records(records, run, known=known, needed=needed, ports=ports, batch_size=batch_size, ahead=count, stop=under_way.stop)
 
     def load(self) -> tuple[str, ...]:
         """Load every node of the plan now, lazy ones too; gives what a user must know about the loads."""
