@@ -149,6 +149,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.sources.storage import folder_aside as folder_aside
     from modelgraft.sources.storage import locked as locked
     from modelgraft.sources.storage import sha256_of as sha256_of
+    from modelgraft.sources.storage import stamp_of as stamp_of
     from modelgraft.sources.weights import Weights as Weights
 
 # Name -> the module that holds it, or of which it is a part. Resolved on first use.
@@ -289,6 +290,7 @@ _HOMES = {
     "seeded": "engine.modules.seeding",
     "sha256_of": "sources.storage",
     "signature_of": "engine.modules.signatures",
+    "stamp_of": "sources.storage",
     "starts_new": "engine.modules.grafting",
     "weights": "sources",
     "wired_inputs": "engine.modules.signatures",
@@ -431,6 +433,7 @@ __all__ = [
     "seeded",
     "sha256_of",
     "signature_of",
+    "stamp_of",
     "starts_new",
     "weights",
     "wired_inputs",

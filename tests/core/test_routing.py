@@ -183,3 +183,28 @@ def test_a_node_that_nothing_feeds_counts_for_every_record(tmp_path, count):
             assert result["row"].tolist() == [[1.0, 2.0]] * size
             assert result["said"] == ["hm", ABSENT, "hm"][:size]
             assert result["list"] == [["hm", "hm", "abcd"], ["hm", "ab"], ["hm", "hm", "efghi"]][:size]
+
+
+EITHER = {
+    "loud": {"use": "toy/shout", "in": {"x": "inputs.x"}, "lazy": True},
+    "other": {"use": "toy/shout", "in": {"x": "inputs.y"}, "lazy": True},
+    "list": {"use": "toy/all", "in": {"x": ["loud", "other"]}},
+    "both": {"use": "toy/either", "in": {"x": "loud", "y": "inputs.y"}},
+}
+
+
+def test_an_optional_input_that_is_left_out_is_absent_to_what_needs_it(tmp_path):
+    """Its branch neither runs nor is loaded, a list goes on with what there is, and an optional port gets None."""
+    ran = Counter()
+    given = document(EITHER, inputs={"x": "optional[text]", "y": "optional[text]"}, outputs={"list": "list", "both": "both"})
+    with mg.open(graph_of(registry_of(*parts(ran)), tmp_path, given)) as pipeline:
+        one = pipeline.run(x="a")
+        assert (one["list"], one["both"]) == (["A"], ("A", None))
+        assert "other" not in pipeline._loader.loaded()
+        assert pipeline.run(y="b")["list"] == ["B"]
+        assert pipeline.run(y="b")["both"] is ABSENT
+        both = pipeline.run(x=["a", "c"], y="b")
+        assert both["list"] == [["A", "B"], ["C", "B"]]
+        assert pipeline.run()["list"] is ABSENT
+        mapped = list(pipeline.map([{"x": "a"}, {"y": "b"}, {"x": "c", "y": "d"}], outputs=["list"]))
+    assert [result["list"] for result in mapped] == [["A"], ["B"], ["C", "D"]]

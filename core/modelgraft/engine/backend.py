@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from modelgraft.engine.ledger import Ledger
 from modelgraft.engine.modules.protocol import Close
 from modelgraft.kernel.words.errors import InputError, ModelgraftError, PluginError
-from modelgraft.kernel.words.graph import Node
+from modelgraft.kernel.words.graph import Node, SolvedGraph
 from modelgraft.kernel.words.guard import contained, place_of, said
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class LoadContext:
     merge    adapters become part of the weights where they can: nobody will train them or take them off
     of       the context of a part, for a node that stands for several (`node.parts`)
     ledger   what the pipeline holds on each device: code that keeps much beside its weights tells it there, and makes room
+    graph    the checked graph that the node stands in, for code that must know what feeds it; None for a node that is loaded alone
     """
 
     node: Node
@@ -59,6 +60,7 @@ class LoadContext:
     merge: bool = False
     of: Callable[[Node], LoadContext] | None = None
     ledger: Ledger = field(default_factory=Ledger)
+    graph: SolvedGraph | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -293,6 +293,7 @@ class Loader:
             self.opening.fallback,
             of=partial(self._context, step=step) if node.parts else None,
             ledger=self.ledger,
+            graph=self._graph,
         )
 
     def _weights(self, node: Node) -> Any:

@@ -2,18 +2,19 @@
 
 A `when` mask picks the records that a node runs for. Whatever follows from the others is absent: a node runs for the
 records for which all its required inputs are present; records that lack different optional inputs run in groups of
-their own. Of a port that is fed by a list of wires, those that are present are used. Only plans with a `when` pay.
+their own. An optional input of the graph that is left out is absent in the same way to what needs it. Of a port that is
+fed by a list of wires, those that are present are used. Only plans with a `when`, or with such an input, pay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from modelgraft.engine.backend import Call
 from modelgraft.engine.layout import Job
-from modelgraft.kernel.words.graph import Node
+from modelgraft.kernel.words.graph import GraphInput, Node
 from modelgraft.kernel.words.ports import Port
 from modelgraft.records.batch import NOTHING, Batch, Unlike, is_whole
 
@@ -32,13 +33,23 @@ class Argument:
     whole: bool
 
 
-def routed_nodes(jobs: Sequence[Job]) -> frozenset[str]:
-    """The nodes that have a route or come after one that has."""
+def routed_nodes(jobs: Sequence[Job], inputs: Mapping[str, GraphInput]) -> frozenset[str]:
+    """The nodes that have a route, those that need an input which may be left out, and those that come after one of these."""
+    may_lack = {name for name, item in inputs.items() if item.port.optional or (item.has_default and item.default is None)}
     found: set[str] = set()
     for job in jobs:
-        if job.step.node.when is not None or any(jobs[index].name in found for index in job.after):
+        node = job.step.node
+        if node.when is not None or _needs(node, may_lack) or any(jobs[index].name in found for index in job.after):
             found.add(job.name)
     return frozenset(found)
+
+
+def _needs(node: Node, may_lack: Collection[str]) -> bool:
+    """Whether a node cannot run, or runs with fewer of a list, when one of these inputs is left out."""
+    if not may_lack:
+        return False
+    wires = ((ref, port, name) for name, port in node.in_ports.items() for ref in node.wired.get(name, ()))
+    return any(ref.is_input and ref.port in may_lack and (not port.optional or name in node.lists) for ref, port, name in wires)
 
 
 def routed(call: Call, node: Node, *, count: Callable[[], int], check: Callable[[Any, int], Any]) -> Call:
