@@ -22,7 +22,7 @@ MOST_AHEAD = 4  # threads that a crew makes without waiting
 NOTICE_S = 0.1  # how long a Ctrl-C may go unnoticed that comes in the moment before a wait begins
 LEAVE_S = 5.0  # how long those are waited for that nobody wants any more
 
-Outcome = SimpleQueue[R | BaseException]  # of one batch: what it gave, or what it raised
+Ended = SimpleQueue[R | BaseException]  # of one batch: what it gave, or what it raised
 
 
 class UnderWay:
@@ -72,7 +72,7 @@ def side_by_side(batches: Iterable[T], work: Callable[[T], R], *, ahead: int, st
 
     Raises what `work` or `batches` raises, once those that are under way have ended; Ctrl-C is Cancelled, as in a run.
     """
-    crew, pending, is_over = Crew(name), deque[Outcome[R]](), False
+    crew, pending, is_over = Crew(name), deque[Ended[R]](), False
     try:
         for batch in batches:
             while pending and (len(pending) == ahead or not pending[0].empty()):
@@ -91,8 +91,8 @@ def side_by_side(batches: Iterable[T], work: Callable[[T], R], *, ahead: int, st
         crew.close()
 
 
-def _begun(crew: Crew, work: Callable[[T], R], batch: T) -> Outcome[R]:
-    outcome: Outcome[R] = SimpleQueue()
+def _begun(crew: Crew, work: Callable[[T], R], batch: T) -> Ended[R]:
+    outcome: Ended[R] = SimpleQueue()
     given = [batch]
     context = contextvars.copy_context()
 
@@ -107,7 +107,7 @@ def _begun(crew: Crew, work: Callable[[T], R], batch: T) -> Outcome[R]:
     return outcome
 
 
-def _outcome(pending: deque[Outcome[R]]) -> R:
+def _outcome(pending: deque[Ended[R]]) -> R:
     """What the oldest batch gave; it stays among the pending ones until it has ended."""
     while True:
         with suppress(Empty):
@@ -119,7 +119,7 @@ def _outcome(pending: deque[Outcome[R]]) -> R:
     return found
 
 
-def _wait_for(pending: deque[Outcome[R]]) -> None:
+def _wait_for(pending: deque[Ended[R]]) -> None:
     for outcome in pending:
         with suppress(Empty):
             outcome.get(timeout=LEAVE_S)

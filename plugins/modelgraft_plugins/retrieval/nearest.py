@@ -1,0 +1,73 @@
+"""The work of retrieval/nearest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from modelgraft.plugin import InputError, LoadContext
+from modelgraft_plugins.retrieval.filed import Index, read_index
+from modelgraft_plugins.retrieval.models import contents_of, feeding, stranger
+from modelgraft_plugins.retrieval.page import page_of
+from modelgraft_plugins.retrieval.searching import Approximate, exact, unit
+from modelgraft_plugins.retrieval.sheet import Hit, sheet_of
+
+if TYPE_CHECKING:
+    from modelgraft_plugins.retrieval import Nearest
+
+
+def load(config: Nearest, context: LoadContext) -> Callable[..., dict[str, Any]]:
+    """Open the index and make the function from float[batch width] to the hits of each record.
+
+    Raises InputError for an index that is none, that was replaced by one of another size, or whose vectors are of another model.
+    """
+    path = context.node.source.path() if context.node.source is not None else None
+    if path is None:
+        raise InputError(f"{context.node.name} has no index: write from: ./photos.safetensors")
+    index = read_index(path)
+    if index.vectors.shape != (config.entries, config.width):
+        raise InputError(f"the index '{path}' was written anew since the graph was checked: open the graph again")
+    _refuse_stranger(index, path, context)
+    searching = _search(config, index, path)
+
+    def find(vector: Tensor, title: list[str] | None = None) -> dict[str, Any]:
+        rows, scores = searching(unit(vector.detach().cpu().float().numpy()), config.hits)
+        hits = [
+            [_hit(index, row, score) for row, score in zip(*pair, strict=True)] for pair in zip(rows.tolist(), scores.tolist(), strict=True)
+        ]
+        titles = title if title is not None else [""] * len(hits)
+        return {
+            "paths": [[str(Path(index.about.root) / hit.name) for hit in one] for one in hits],
+            "scores": torch.from_numpy(scores),
+            "sheet": [sheet_of(one, title=said, theme=config.theme) for one, said in zip(hits, titles, strict=True)],
+            "page": [page_of(one, title=said, about=index.about) for one, said in zip(hits, titles, strict=True)],
+        }
+
+    return find
+
+
+def _refuse_stranger(index: Index, path: Path, context: LoadContext) -> None:
+    """Vectors of another model have other meanings, however wide they are."""
+    if context.graph is None:
+        return
+    sources = contents_of(feeding(context.graph, context.node, "vector"), seed=context.seed)
+    if sources and (why := stranger(index.about.model, sources)):
+        raise InputError(f"the index '{path}' holds vectors of {index.about.model['name']} ({index.about.model['output']}): {why}")
+
+
+def _search(config: Nearest, index: Index, path: Path) -> Callable[[Any, int], Any]:
+    if config.exact or (config.exact is None and index.graph is None):
+        return lambda queries, count: exact(index.vectors, queries, count)
+    if index.graph is None:
+        raise InputError(
+            f"the index '{path}' has no approximate graph: make it with modelgraft index --approximate, or leave out exact: false"
+        )
+    return Approximate(index.vectors, index.graph).search
+
+
+def _hit(index: Index, row: int, score: float) -> Hit:
+    return Hit(index.entries[row].path, score, index.thumbnails[row])
