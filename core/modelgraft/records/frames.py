@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 VIDEO_SECONDS = 3_600.0  # decoding more takes minutes
 VIDEO_BYTES = 2**30  # of decoded frames: 170 of 1080 lines, 7,000 of 224 x 224
 GIF_STEP_MS = 10  # what the times of a GIF are counted in
+LOST_SHARE = 0.9  # of the length that a film states: what ends before has lost frames, and not only rounded times
 STILL_MS = 100  # how long browsers show a frame that states no time
 # Containers that hold their own pictures: a playlist, a list of pieces or a session would have its decoder open other files and addresses.
 ALONE = {
@@ -95,7 +96,7 @@ def read_video(source: FileOrBytes, cut: FrameCut, reading: Reading) -> Video:
         head = stream.read(16)
         stream.seek(0)
         is_animation = head[:4] == b"GIF8" or head[8:12] == b"WEBP" or head[:4] == b"\x89PNG"
-        frames = _of_animation(stream, label) if is_animation else _of_film(stream, label)
+        frames = _of_animation(stream, label) if is_animation else _of_film(stream, label, reading)
         try:
             return _gathered(frames, cut, label, reading)
         except InputError:
@@ -160,8 +161,8 @@ def _of_animation(stream: IO[bytes], label: str) -> Iterator[Timed]:
         time_ms += float(picture.info.get("duration") or STILL_MS)
 
 
-def _of_film(stream: IO[bytes], label: str) -> Iterator[Timed]:
-    """The frames of a film, upright, decoded one after another."""
+def _of_film(stream: IO[bytes], label: str, reading: Reading) -> Iterator[Timed]:
+    """The frames of a film, upright, decoded one after another. Tells of those that a decoder has made up where data are damaged."""
     try:
         import av
     except ImportError as error:
@@ -173,19 +174,47 @@ def _of_film(stream: IO[bytes], label: str) -> Iterator[Timed]:
     except Exception as error:
         raise InputError(f"{label} is no video that can be read ({_why(error)}); wanted: mp4, mov, mkv, webm, avi, gif, webp") from error
     with container:
-        if not container.streams.video:
-            raise InputError(f"{label} holds no pictures, only sound; wanted {WANTED_FILM}")
-        film = container.streams.video[0]
-        hours = (container.duration or 0) / av.time_base / 3600
-        if hours * 3600 > VIDEO_SECONDS:
-            raise InputError(f"{label} lasts {hours:.1f} hours; at most 1 hour is read: cut it into pieces")
-        pictures.check_pixels(film.width, film.height, label)
-        film.thread_type = "AUTO"
-        first, step = None, 1.0 / float(film.average_rate or UNTIMED_HZ)
-        for index, frame in enumerate(container.decode(film)):
-            time = frame.time if frame.time is not None else index * step
-            first = time if first is None else first
-            yield time - first, numpy.rot90(frame.to_ndarray(format="rgb24"), k=(getattr(frame, "rotation", 0) or 0) // 90)
+        film = _pictures_of(container, label)
+        first, step, time, made_up = None, 1.0 / float(film.average_rate or UNTIMED_HZ), 0.0, 0
+        try:
+            for index, frame in enumerate(container.decode(film)):
+                time = frame.time if frame.time is not None else index * step
+                first = time if first is None else first
+                made_up += frame.is_corrupt
+                yield time - first, numpy.rot90(frame.to_ndarray(format="rgb24"), k=(getattr(frame, "rotation", 0) or 0) // 90)
+            if (stated := _stated_s(container, film)) is not None and time + step < LOST_SHARE * stated:
+                reading.tell(f"its pictures end after {time + step:.1f} s, and it says that it lasts {stated:.1f} s: the rest is damaged")
+        finally:
+            if made_up:
+                are = "frame is" if made_up == 1 else "frames are"
+                reading.tell(
+                    f"at least {made_up} {are} damaged, and the decoder has filled in what is missing; save it again from its original"
+                )
+
+
+def _pictures_of(container: Any, label: str) -> Any:  # Any: PyAV has no complete types
+    """The pictures in an opened film. Raises InputError where there are none, too many of them, or too large ones."""
+    import av
+
+    if not container.streams.video:
+        raise InputError(f"{label} holds no pictures, only sound; wanted {WANTED_FILM}")
+    film = container.streams.video[0]
+    hours = (container.duration or 0) / av.time_base / 3600
+    if hours * 3600 > VIDEO_SECONDS:
+        raise InputError(f"{label} lasts {hours:.1f} hours; at most 1 hour is read: cut it into pieces")
+    pictures.check_pixels(film.width, film.height, label)
+    film.thread_type = "AUTO"
+    return film
+
+
+def _stated_s(container: Any, film: Any) -> float | None:
+    """How long the pictures of a film last, as it says; None where it does not say it of the pictures alone."""
+    import av
+
+    if film.duration is not None and film.time_base is not None:
+        return float(film.duration * film.time_base)
+    is_alone = len(container.streams) == 1 and container.duration is not None
+    return container.duration / av.time_base if is_alone else None
 
 
 # -- from pictures ------------------------------------------------------------------------------------------------------

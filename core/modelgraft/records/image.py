@@ -10,7 +10,11 @@ from modelgraft.records.record_type import Reading, RecordType
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif")
+PICTURE_ENDINGS = (
+    ".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif",
+    ".apng", ".jfif", ".jpe", ".mpo", ".jp2", ".j2k", ".ico", ".cur", ".icns", ".psd", ".qoi", ".dds", ".sgi", ".pcx", ".ras", ".dib",
+    ".xbm", ".xpm", ".msp", ".tga",
+)  # fmt: skip
 
 
 class ImageType(RecordType):

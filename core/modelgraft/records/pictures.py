@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
     from modelgraft.records.record_type import Reading
 
-# Raster formats that Pillow decodes itself; left out are those that start other programs (EPS) or read other files.
+# Raster formats that Pillow decodes itself. Left out are those that start other programs (EPS), read other files, or hold numbers of
+# which nobody knows what white is (FITS, SPIDER). TGA comes last, because nothing marks it but a header that makes sense.
 PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
+OTHER_FORMATS = ("JPEG2000", "ICO", "CUR", "ICNS", "PSD", "QOI", "DDS", "SGI", "PCX", "SUN", "DIB", "XBM", "XPM", "MSP", "TGA")
 PICTURE_PIXELS = 100_000_000  # 10,000 x 10,000: above this a small file may fill the memory (a decompression bomb)
 JPEG_SCANS = 500  # progressive pictures have about 10; each costs a pass over all pixels, however few bytes it has
 EIGHT_BITS = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV"})
@@ -69,9 +71,8 @@ def opened(stream: IO[bytes], label: str) -> Image:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(
-            f"{label} is no picture that can be read ({reason(error)}); wanted: {', '.join(_known_formats()).lower()}"
-        ) from error
+        usual = ", ".join(name.lower() for name in _known_formats() if name in PICTURE_FORMATS)
+        raise InputError(f"{label} is no picture that can be read ({reason(error)}); wanted: {usual}") from error
     check_size(picture, label)
     return picture
 
@@ -187,12 +188,16 @@ def _open(stream: IO[bytes], label: str) -> Image:
 
     head = stream.read(64)
     _refuse_bombs(stream, head, label)
+    failed = SyntaxError("cannot identify image file")
     for name in _known_formats():
         factory, accept = Image.OPEN[name]
         if accept is None or accept(head[:16]) is True:
             stream.seek(0)
-            return factory(stream, "")
-    raise SyntaxError("cannot identify image file")
+            try:
+                return factory(stream, "")
+            except SyntaxError as error:  # two formats may begin alike, as CUR and TGA do
+                failed = error if accept is not None else failed
+    raise failed
 
 
 def _refuse_bombs(stream: IO[bytes], head: bytes, label: str) -> None:
@@ -222,4 +227,4 @@ def _known_formats() -> list[str]:
     from PIL import Image
 
     Image.init()
-    return [name for name in PICTURE_FORMATS if name in Image.OPEN]
+    return [name for name in (*PICTURE_FORMATS, *OTHER_FORMATS) if name in Image.OPEN]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from modelgraft import Pipeline
 from modelgraft.plugin import InputError, Reading, RecordType, digest_of, on_white
@@ -22,6 +23,7 @@ from modelgraft_plugins.retrieval.searching import Vectors, graph_of, recall_of,
 
 KEPT_S = 60.0  # so much work may be lost when the process is killed
 MOST_TOLD = 20  # files that are left out are told one by one; all of them stand in the index
+LEAST_PX = 48  # of the longer side of a small picture
 QUALITY = 82  # of small pictures as JPEG: about 5 kB each
 
 
@@ -162,9 +164,12 @@ def _read(task: Task, seen: Seen, digest: str) -> _Read:
 
 
 def _small(picture: Any, side: int) -> bytes:
-    """A small picture as JPEG; of a strip that would be no pixel wide one pixel."""
+    """A small picture as JPEG; a strip that would be no pixel wide has one, and what is tiny is enlarged, so that it can be seen."""
     small = picture.convert("RGBA") if picture.mode in ("P", "PA", "LA") or "transparency" in picture.info else picture
     small = on_white(small.resize(_within(picture.size, side), reducing_gap=2.0) if max(picture.size) > side else small)
+    if max(small.size) < min(LEAST_PX, side):
+        factor = min(LEAST_PX, side) // max(small.size)
+        small = small.resize((small.width * factor, small.height * factor), Image.Resampling.NEAREST)
     stream = io.BytesIO()
     small.save(stream, "JPEG", quality=QUALITY)
     return stream.getvalue()

@@ -13,7 +13,6 @@ from PIL import Image, ImageDraw, ImageFont
 CELL_PX, GAP_PX, EDGE_PX = 176, 16, 24  # of a picture with its frame, between two, around all
 LINE_PX, TITLE_PX, BAR_PX = 15, 22, 4  # of a line of text, of the title, of the bar that shows a score
 MOST_COLUMNS = 5
-LEAST_PX = 48  # of the longer side of a picture that is shown
 CORNER = 6
 # paper, ink, soft ink, frame, bar
 COLOURS = {
@@ -70,9 +69,6 @@ def _place(sheet: Image.Image, pen: ImageDraw.ImageDraw, hit: Hit, left: int, to
         return
     small = Image.open(io.BytesIO(hit.small)).convert("RGB")
     small.thumbnail((CELL_PX - 8, CELL_PX - 8))
-    if max(small.size) < LEAST_PX:  # a picture of a pixel is shown as a square
-        factor = LEAST_PX // max(small.size)
-        small = small.resize((small.width * factor, small.height * factor), Image.Resampling.NEAREST)
     sheet.paste(small, (left + (CELL_PX - small.width) // 2, top + (CELL_PX - small.height) // 2))
 
 
