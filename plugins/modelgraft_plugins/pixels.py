@@ -47,13 +47,28 @@ def resized(image: Image.Image, config: PictureSteps, *, name: str) -> Pixels:
 
 
 def normalised(pixels: Pixels, config: PictureSteps) -> NDArray[np.float32]:
-    """Bytes [... height width 3] as float32[... 3 height width] of the mean and std that are wanted."""
+    """Numbers [... height width 3] as float32[... 3 height width] of the mean and std that are wanted.
+
+    A byte has one of 256 values: what becomes of each is computed once, and looked up, which gives the same bits in a fifth of the time.
+    """
+    if pixels.dtype != np.uint8:
+        return np.ascontiguousarray(np.moveaxis(_computed(pixels, config), -1, -3), dtype=np.float32)
+    table = _computed(np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1), config)  # [256 3]
+    planes = np.moveaxis(pixels, -1, -3)
+    found = np.empty(planes.shape, np.float32)
+    for colour in range(3):
+        np.take(np.ascontiguousarray(table[:, colour]), planes[..., colour, :, :], out=found[..., colour, :, :], mode="clip")
+    return found
+
+
+def _computed(pixels: Pixels, config: PictureSteps) -> Pixels:
+    """Numbers [... 3] scaled and normalised, in the order of the published processors."""
     if config.do_rescale:
         pixels = (pixels.astype(np.float64) * config.rescale_factor).astype(np.float32)
     pixels = pixels.astype(np.float32)
     if config.do_normalize:
         pixels = (pixels - np.array(config.image_mean, np.float32)) / np.array(config.image_std, np.float32)
-    return np.ascontiguousarray(np.moveaxis(pixels, -1, -3), dtype=np.float32)
+    return pixels
 
 
 def _resized(image: Image.Image, config: PictureSteps) -> tuple[int, int]:

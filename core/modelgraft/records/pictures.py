@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 OTHER_FORMATS = ("JPEG2000", "ICO", "CUR", "ICNS", "PSD", "QOI", "DDS", "SGI", "PCX", "SUN", "DIB", "XBM", "XPM", "MSP", "TGA")
 PICTURE_PIXELS = 100_000_000  # 10,000 x 10,000: above this a small file may fill the memory (a decompression bomb)
+ORIENTATION = 0x0112  # the tag of EXIF data that says how a picture is turned; 1: not at all
 JPEG_SCANS = 500  # progressive pictures have about 10; each costs a pass over all pixels, however few bytes it has
 EIGHT_BITS = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV"})
 SIXTEEN_BITS = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
@@ -58,8 +59,9 @@ def read_picture(source: FileOrBytes, *, name: str, say: Say = silent, find: Fin
 def picture_in(stream: IO[bytes], *, name: str, label: str, say: Say) -> Image:
     """The picture in a stream, decoded, upright. Raises InputError for no picture, a cut file, too many pixels."""
     picture = opened(stream, f"{name}: {label}")
-    found = upright(picture, f"{name}: {label}")
-    if picture.format != "MPO" and _is_animated(picture):  # MPO: a photograph of a phone, with its preview
+    is_one = not _is_animated(picture)
+    found = upright(picture, f"{name}: {label}", is_ours=is_one)
+    if not is_one and picture.format != "MPO":  # MPO: a photograph of a phone, with its preview
         say(f"{label} has more than one frame; the first is seen")
     return found
 
@@ -82,12 +84,17 @@ def check_size(picture: Image, label: str) -> None:
     check_pixels(*picture.size, label)
 
 
-def upright(picture: Image, label: str) -> Image:
-    """A copy of a picture that is turned as its EXIF data say. Raises InputError when its file is damaged."""
+def upright(picture: Image, label: str, *, is_ours: bool = False) -> Image:
+    """A copy of a picture that is turned as its EXIF data say. Raises InputError when its file is damaged.
+
+    is_ours  nobody else holds it: one that needs no turn is given back as it is, which spares a copy of all its pixels
+    """
     from PIL import ImageOps
 
     try:
         picture.load()
+        if is_ours and picture.getexif().get(ORIENTATION, 1) == 1:
+            return picture
         turned = ImageOps.exif_transpose(picture)
     except MemoryError as error:
         raise InputError(f"{label} does not fit into the memory of this machine: make it smaller first") from error
@@ -121,9 +128,11 @@ def eight_bits(picture: Image, label: str, say: Say = silent) -> Image:
 
 
 def on_white(picture: Image) -> Image:
-    """A picture of 8 bits a channel in RGB; what is transparent shows white, as on paper."""
+    """A picture of 8 bits a channel in RGB, itself where it is that; what is transparent shows white, as on paper."""
     from PIL import Image
 
+    if picture.mode == "RGB" and picture.info.get("transparency") is None:
+        return picture
     if not {"A", "a"} & {*picture.getbands()} and picture.info.get("transparency") is None:
         return picture.convert("RGB")
     picture = picture.convert("RGBA")
