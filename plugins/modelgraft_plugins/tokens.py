@@ -13,7 +13,14 @@ from modelgraft import Space
 if TYPE_CHECKING:
     from modelgraft.plugin import Source
 
-VOCABULARIES = ("vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")  # of tokenizers without a tokenizer.json
+VOCABULARIES = (
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+    "beit3.spm",
+)  # of tokenizers without a tokenizer.json
 KIND = "Tokenizer"  # how the classes of tokenizers end
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from modelgraft.plugin import Source
 
 Over = Literal["tokens", "vector"]
+LAST_BIASES = ("head.bias", "head.3.bias")  # of heads that are one layer, and several
+ANSWERS = "answer2label.txt"  # how the published code of VQA models calls the file of their answers
 
 
 @component("embedding/normalize", kind="projector", module="modelgraft_plugins.heads.modules:Normalize", exportable=True)
@@ -152,11 +155,40 @@ class Top(Config):
 
 
 def names_of(source: Source) -> tuple[str, ...]:
-    """The names of the classes in the order of their numbers: LABEL_0 and so on where a config only has their number."""
+    """The names of the classes in the order of their numbers: LABEL_0 and so on where a checkpoint only has their number.
+
+    That stands under num_labels or num_classes, or is the length of the last bias of a head in a file of weights. The answers of VQA
+    stand in a file of their own beside the weights.
+    """
     table = source.root.get("id2label")
     if isinstance(table, Mapping):
         return tuple(str(table[key]) for key in sorted(table, key=int))
-    return tuple(f"LABEL_{index}" for index in range(source.root.get("num_labels", 0)))
+    if (listed := _answers_beside(source)) is not None:
+        return listed
+    stated = source.root.get("num_labels", source.root.get("num_classes"))
+    (count,) = (stated,) if stated is not None else next(filter(None, map(source.shape, LAST_BIASES)), (0,))
+    return tuple(f"LABEL_{index}" for index in range(count))
+
+
+def _answers_beside(source: Source) -> tuple[str, ...] | None:
+    """What a file of answers says, one JSON object with `answer` and `label` a line; None where there is none.
+
+    Raises ValueError for a file of something else, or whose labels are not 0, 1, 2 and so on.
+    """
+    home = source.path()
+    path = (home if home.is_dir() else home.parent) / ANSWERS if home is not None else None
+    if path is None or not path.is_file():
+        return None
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        named = {int(row["label"]): str(row["answer"]) for row in rows}
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f'{path} cannot be read: {error}; wanted a line such as {{"answer": "yes", "label": 0}} for each answer'
+        ) from error
+    if sorted(named) != list(range(len(rows))):
+        raise ValueError(f"{path} has {len(rows)} answers, and their labels are not the numbers from 0 to {len(rows) - 1}, each once")
+    return tuple(named[index] for index in range(len(rows)))
 
 
 @hookimpl

@@ -18,8 +18,11 @@ LAYOUTS: Mapping[str, tuple[tuple[str, ...], bool]] = {
     "text_projection": (("projection_dim",), False),
     "language_projection": (("text_config.hidden_size", "text_config.d_model"), True),
     "classifier": (("num_labels", "id2label"), True),
+    "vision_head": (("encoder_embed_dim",), False),
+    "language_head": (("encoder_embed_dim",), False),
+    "mlm_head": (("vocab_size",), True),
 }
-SHARED_SPACES = ("visual_projection", "text_projection")  # both lead into the space of their checkpoint
+SHARED_SPACES = ("visual_projection", "text_projection", "vision_head", "language_head")  # both lead into the space of their checkpoint
 Over = Literal["tokens", "vector"]
 MIDDLE: Mapping[str, str] = {"tokens": "tokens ", "vector": ""}
 

@@ -18,7 +18,7 @@ from modelgraft_plugins.widths import uneven_heads
 if TYPE_CHECKING:
     from modelgraft.plugin import SolvedNode, Source
 
-VOCABULARIES = ("tokenizer.*", "*.model", "vocab*", "*.bpe*", "*.tiktoken", "*vocab*")  # files that tokenizers are made of
+VOCABULARIES = ("tokenizer.*", "*.model", "vocab*", "*.bpe*", "*.tiktoken", "*.spm", "*vocab*")  # files that tokenizers are made of
 
 
 @component("text/template", kind="preprocess", load="modelgraft_plugins.text.templates:load", cache=False)

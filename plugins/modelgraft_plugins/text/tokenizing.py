@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from modelgraft.plugin import InputError, LoadContext, Problem, SourceError
-from modelgraft_plugins import long_texts
+from modelgraft_plugins import long_texts, sentence_pieces
 
 if TYPE_CHECKING:
     from modelgraft_plugins.text import Tokenizer as Config
@@ -45,7 +45,8 @@ def _open(config: Config, context: LoadContext) -> Tokenizer:
         raise SourceError(Problem("no-tokenizer", f"{context.node.name} has no files of a tokenizer on this machine", context.node.place))
     folder = home / config.folder
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        alone = sentence_pieces.pieces_file(folder)
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True) if alone is None else sentence_pieces.open_pieces(alone)
     except Exception as error:  # the package tokenizers raises Exception itself for a file that it cannot take
         found = f"{folder} has no tokenizer that transformers can open: {str(error).partition(chr(10))[0]}"
         raise SourceError(Problem("no-tokenizer", found, context.node.place, node=context.node.name)) from error
