@@ -21,7 +21,7 @@ import pluggy
 
 from modelgraft.cli.findings import FAILED, NOT_RUN, Finding, failed
 from modelgraft.engine.modules.targets import resolve
-from modelgraft.installed.discovery import discover
+from modelgraft.installed import discovery as installed
 from modelgraft.kernel.shelf.registry import Plugin, Registry
 from modelgraft.kernel.words.errors import InputError, Place, PluginError, choices, nearest
 from modelgraft.kernel.words.guard import Escaped, contained, is_raised_by, place_of, said
@@ -317,7 +317,7 @@ def main(name: str, limit_s: float, skip: frozenset[str]) -> None:
         lines.flush()
 
     tell(start="import")
-    registry = discover()
+    registry = installed.discover()
     plugin = registry.plugins.get(name)
     if plugin is None:
         near = nearest(name, registry.plugins)
