@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from modelgraft import Config, Ports, Space, component, hookimpl, port
 from modelgraft.plugin import AUTO, TowerCard, families
 from modelgraft_plugins import processor_files
-from modelgraft_plugins.audio import taking, waves
+from modelgraft_plugins.audio import ctc, taking, waves
 from modelgraft_plugins.counted import counted, no_card
 from modelgraft_plugins.model_identity import features_space, model_identity
 from modelgraft_plugins.processor_files import NATURAL, NUMBER, WORD, Wanted, Written, is_number
@@ -197,7 +197,7 @@ class Encoder(Config):
         if card is None and _is_clear(source.config):
             return no_card(source, kind)
         if card is not None and waves.is_heard(card):
-            return wave_table(card).unheeded(waves.words_of(source.config) or source.config, source.text)
+            return wave_table(card).unheeded(waves.words_of(source.config) or source.config, source.text) if source.root else []
         return [] if card is not None and card.style == AUTO else table().unheeded(source.config, source.text)
 
     @model_validator(mode="after")
@@ -351,6 +351,5 @@ def mel_space(config: Mapping[str, Any]) -> Space:
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
-    register(Preprocess)
-    register(Samples)
-    register(Encoder)
+    for subject in (Preprocess, Samples, Encoder, ctc.Head, ctc.Greedy, ctc.Beam, ctc.Ctc):
+        register(subject)

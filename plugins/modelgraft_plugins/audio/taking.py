@@ -55,9 +55,10 @@ def _by_encoder(source: Source) -> dict[str, Any]:
         return {}
     facts = waves.facts_of(source.at("") if source.part else source, card)
     found: dict[str, Any] = {} if "conv_stride" not in facts else {"least_samples": waves.least_samples(facts)}
-    if waves.words_of(source.root) is None and source.root:
+    settings = waves.settings_of(source)
+    if waves.words_of(settings) is None and source.root:
         return found
-    said = _said(source.root, "normalize")
+    said = _said(settings, "normalize")
     return {**found, "normalize": facts["feat_extract_norm"] == "layer" if said is None else bool(said)}
 
 
@@ -65,5 +66,5 @@ def _said(config: Mapping[str, Any], key: str) -> Any:
     """A word of fairseq, wherever among its settings it stands."""
     if config.get(key) is not None:
         return config[key]
-    inside = (config[name] for name in ("task", *waves.NESTED) if isinstance(config.get(name), Mapping))
+    inside = (config[name] for name in ("cfg", "args", "task", "model", "w2v_args") if isinstance(config.get(name), Mapping))
     return next((found for part in inside if (found := _said(part, key)) is not None), None)

@@ -31,7 +31,7 @@ WORDS: Mapping[str, str] = {
 }  # fmt: skip
 CONVOLUTIONS = ("conv_feature_layers", "conv_layers")  # [(channels, kernel, stride), ...], or a text of such
 MODES = {"default": "group", "layer_norm": "layer"}  # fairseq's extractor_mode -> feat_extract_norm
-NESTED = ("model", "w2v_args", "args", "cfg")  # where fairseq's checkpoints keep the words of the encoder
+NESTED = ("cfg", "args", "model", "w2v_args")  # where fairseq's checkpoints keep the words of the encoder
 # fairseq's words of training and of the heads of pre-training, which are other parts: none of them changes a token.
 IDLE = frozenset({
     "dropout", "attention_dropout", "activation_dropout", "encoder_layerdrop", "dropout_input", "dropout_features", "final_dim",
@@ -58,9 +58,7 @@ def is_heard(card: TowerCard) -> bool:
 def facts_of(source: Source, card: TowerCard) -> dict[str, Any]:
     """The sizes of an encoder in transformers' words. Raises ValueError where the source cannot be such an encoder."""
     shapes = source.tensor_shapes()
-    kind = str(source.config.get("model_type", "wav2vec2"))
-    said = words_of(source.config)
-    prefix = prefix_of(shapes)
+    kind, said, prefix = str(source.config.get("model_type", "wav2vec2")), words_of(settings_of(source)), prefix_of(shapes)
     if said is None and prefix is None:
         return {"model_type": kind, **_of_transformers(source, card, shapes)}
     found = {"model_type": kind, **card.defaults}
@@ -81,6 +79,11 @@ def _of_transformers(source: Source, card: TowerCard, shapes: Mapping[str, Any])
         found["mask_time_prob"] = max(found["mask_time_prob"], 0.05) if any(key.endswith("masked_spec_embed") for key in shapes) else 0.0
         found["mask_feature_prob"] = 0.0
     return {key: value for key, value in found.items() if value is not None}
+
+
+def settings_of(source: Source) -> Mapping[str, Any]:
+    """The config of a source; of one file of fairseq, what it was trained with, which it holds beside its tensors."""
+    return source.config or {key: held for key in ("cfg", "args") if (held := source.json(key)) is not None}
 
 
 def words_of(config: Mapping[str, Any]) -> Mapping[str, Any] | None:

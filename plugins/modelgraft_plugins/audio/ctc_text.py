@@ -1,0 +1,58 @@
+"""From numbers per frame to text: the likeliest letters, or the likeliest text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from modelgraft.plugin import LoadContext
+
+if TYPE_CHECKING:
+    from modelgraft_plugins.audio.ctc import Beam, Greedy, Writer
+
+Write = Callable[..., list[str]]
+
+
+def greedy(config: Greedy, _context: LoadContext) -> Write:
+    """Make the function from float[batch tokens classes] to a text per record."""
+
+    def write(logits: Tensor, mask: Tensor | None = None) -> list[str]:
+        best = logits.argmax(-1)
+        return [_text(row.tolist(), config) for row in _cut(best, mask)]
+
+    return write
+
+
+def beam(config: Beam, _context: LoadContext) -> Write:
+    """Make the function from float[batch tokens classes] to a text per record."""
+    from modelgraft_plugins.audio.prefixes import Search
+
+    search = Search(config)
+
+    def write(logits: Tensor, mask: Tensor | None = None) -> list[str]:
+        rows = _cut(logits.log_softmax(-1, dtype=torch.float32), mask)
+        return [written(search.best(row.tolist()), config) for row in rows]
+
+    return write
+
+
+def _text(ids: Sequence[int], config: Writer) -> str:
+    """The letters of the likeliest classes, equal neighbours once."""
+    return written([number for number, _ in groupby(ids) if number != config.blank], config)
+
+
+def written(numbers: Sequence[int], config: Writer) -> str:
+    """The text of letters by number."""
+    tokens = [config.vocabulary[number] for number in numbers]
+    text = "".join(config.space if token == config.delimiter else token for token in tokens).strip()
+    return text.lower() if config.lower else text
+
+
+def _cut(rows: Tensor, mask: Tensor | None) -> list[Tensor]:
+    """Each row up to its own number of frames; frames that fill up stand at the end."""
+    lengths = [rows.shape[1]] * rows.shape[0] if mask is None else mask.sum(-1).tolist()
+    return [row[:length] for row, length in zip(rows, lengths, strict=True)]
