@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
@@ -10,7 +11,7 @@ from pydantic import Field, model_validator
 from modelgraft import Config, Ports, Space, component, hookimpl, port
 from modelgraft.plugin import AUTO, TowerCard, families
 from modelgraft_plugins import processor_files
-from modelgraft_plugins.audio import ctc, taking, waves
+from modelgraft_plugins.audio import ctc, pretraining, taking, waves
 from modelgraft_plugins.counted import counted, no_card
 from modelgraft_plugins.model_identity import features_space, model_identity
 from modelgraft_plugins.processor_files import NATURAL, NUMBER, WORD, Wanted, Written, is_number
@@ -351,5 +352,12 @@ def mel_space(config: Mapping[str, Any]) -> Space:
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
-    for subject in (Preprocess, Samples, Encoder, ctc.Head, ctc.Greedy, ctc.Beam, ctc.Ctc):
+    for subject in (Preprocess, Samples, Encoder, *ctc.COMPONENTS, *pretraining.COMPONENTS):
         register(subject)
+
+
+@hookimpl
+def register_recorded_configs(register: Callable[[str, Any], None]) -> None:
+    """Offer the published sizes of wav2vec 2.0, in fairseq's words."""
+    for folder in sorted((Path(__file__).parent / "presets").iterdir()):
+        register(f"preset:{folder.name}", folder)

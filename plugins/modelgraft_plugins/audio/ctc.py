@@ -157,3 +157,6 @@ class Ctc(Config):
         """Numbers per frame, the wanted letters, and which frames are of sound, in; the share of each record out."""
         inputs = {"logits": "float[batch tokens classes]", "labels": "int64[batch letters]", "mask": "optional[bool[batch tokens]]"}
         return Ports.of(inputs, {"loss": "float[batch]"})
+
+
+COMPONENTS = (Head, Greedy, Beam, Ctc)

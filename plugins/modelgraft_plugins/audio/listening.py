@@ -114,7 +114,7 @@ class Listener:
         if there is not None:
             hidden = hidden * there[..., None].to(hidden.dtype)
             leading = torch.arange(there.shape[1], device=there.device) == 0  # of a row without sound: a softmax over nothing is no number
-            seen = (there | leading)[:, None, None, :]
+            seen = (there | leading)[:, None, None, :].expand(-1, -1, there.shape[1], -1)  # ONNX Runtime wants a row for each query
         hidden = hidden + encoder.pos_conv_embed(hidden)
         hidden = encoder.dropout(hidden if self.is_stable else encoder.layer_norm(hidden))
         for block in encoder.layers[: self.depth]:

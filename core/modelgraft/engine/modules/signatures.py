@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from modelgraft.engine.parity import ExportError
 from modelgraft.kernel.words.graph import Node
-from modelgraft.kernel.words.ports import Port
+from modelgraft.kernel.words.kinds import Config
+from modelgraft.kernel.words.ports import Port, Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,29 @@ def signature_of(node: Node, names: Sequence[str]) -> Signature:
     for name, port in node.out_ports.items():
         if port.tensor is None or port.optional:
             raise ExportError(f"its output {name} is {port}, not a tensor that is always there")
-    limits = [limit for part in node.parts or (node,) for limit in part.config.most().items()]
+    limits = list(_by_axis(node, lambda config: config.most()))
     most = {name: min(size for other, size in limits if other == name) for name, _ in limits}
-    times = {name: factor for part in node.parts or (node,) for name, factor in part.config.multiples().items()}
+    times = dict(_by_axis(node, lambda config: config.multiples()))
     return Signature(tuple(given), tuple(node.out_ports.items()), most, times)
+
+
+def _by_axis(node: Node, said: Callable[[Config], Mapping[str, int]]) -> Iterator[tuple[str, int]]:
+    """(axis, number) for what configs say of axes by their names. A node that stands for several names its axes after what gives them."""
+    if not node.parts:
+        yield from said(node.config).items()
+        return
+    for part in node.parts:
+        numbers = said(part.config)
+        for port, refs in part.wired.items():
+            mine = part.in_ports[port].tensor if port in part.in_ports else None
+            for theirs in (node.in_ports[str(ref)].tensor for ref in refs if str(ref) in node.in_ports):
+                if numbers and mine is not None and theirs is not None:
+                    yield from _renamed(numbers, mine, theirs)
+
+
+def _renamed(numbers: Mapping[str, int], mine: Tensor, theirs: Tensor) -> Iterator[tuple[str, int]]:
+    """The numbers of the axes of one tensor by the names that another has for them."""
+    for own, other in zip(mine.axes, theirs.axes, strict=False):
+        name = own.symbol if own is not None else None
+        if name in numbers and name is not None and other is not None and other.symbol is not None:
+            yield other.symbol, numbers[name]
