@@ -21,6 +21,7 @@ LAYOUTS: Mapping[str, tuple[tuple[str, ...], bool]] = {
     "vision_head": (("encoder_embed_dim",), False),
     "language_head": (("encoder_embed_dim",), False),
     "mlm_head": (("vocab_size",), True),
+    "head": (("num_classes",), True),
 }
 SHARED_SPACES = ("visual_projection", "text_projection", "vision_head", "language_head")  # both lead into the space of their checkpoint
 Over = Literal["tokens", "vector"]
