@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from modelgraft import Config, Ports, component, hookimpl
+from modelgraft.plugin import InputError
 from modelgraft_plugins.omnimae.sizes import (
     COLOURS,
     DECODER_HEADS,
@@ -47,6 +48,7 @@ class Encoder(Grid):
 
     tokens  before the last norm, as the published code gives them;  pooled  the norm of their mean, which classifiers are trained on
     masked  see only the patches whose places come in `kept`: tokens, behind the last norm, for the decoder, and nothing pooled
+    clips   each record is several clips or pictures, such as crops of one: pixels and results have an axis `clips` behind `batch`
 
     A file of weights says everything but the heads, which are those of the published models of its width.
     """
@@ -55,6 +57,7 @@ class Encoder(Grid):
     depth: PositiveInt = Field(12, description="number of blocks")
     num_heads: PositiveInt | None = Field(12, description="heads of the attention; no file of weights says it")
     masked: bool = Field(False, description="see a few patches alone")
+    clips: bool = Field(False, description="each record is several clips")
 
     @classmethod
     def from_source(cls, source: Source) -> Mapping[str, Any]:
@@ -73,13 +76,17 @@ class Encoder(Grid):
     @model_validator(mode="after")
     def _has_heads(self) -> Encoder:
         _refuse_unsaid("num_heads", self.num_heads, self.embed_dim, HEADS)
+        if self.masked and self.clips:
+            raise ValueError("masked: true takes one picture or clip of each record: leave clips out")
         return self
 
     def ports(self) -> Ports:
         """Pixels, and the places of the patches that are seen, in; vectors out."""
         if self.masked:
             return Ports.of({"pixels": self.pixels(), "kept": "int64[batch kept]"}, {"tokens": "float[batch kept embed_dim]"})
-        return Ports.of({"pixels": self.pixels()}, {"tokens": "float[batch tokens embed_dim]", "pooled": "float[batch embed_dim]"})
+        before = "batch clips" if self.clips else "batch"
+        outputs = {"tokens": f"float[{before} tokens embed_dim]", "pooled": f"float[{before} embed_dim]"}
+        return Ports.of({"pixels": self.pixels(before)}, outputs)
 
     def most(self) -> Mapping[str, int]:
         """No more places than patches."""
@@ -154,6 +161,19 @@ class Decoder(Grid):
         return uneven_heads(node.name, self.decoder_embed_dim, self.decoder_num_heads, names=("decoder_embed_dim", "decoder_num_heads"))
 
 
+@component(
+    "omnimae/either",
+    kind="router",
+    inputs={"image": "optional[float[batch image_tokens width]]", "video": "optional[float[batch video_tokens width]]"},
+    outputs={"tokens": "float[batch tokens width]"},
+)
+def either(image: Any, video: Any) -> Any:
+    """Give the vectors of whichever medium there is, of the picture where both are: as many as it has, so a batch is of one medium."""
+    if image is None and video is None:
+        raise InputError("there is neither a picture nor a film: give one of them")
+    return video if image is None else image
+
+
 class Cut(Grid):
     """The grid of a checkpoint, for what has no weights itself."""
 
@@ -182,7 +202,9 @@ class Mask(Cut):
     @model_validator(mode="after")
     def _leaves_some(self) -> Mask:
         if not 0 < self.hidden < self.tokens:
-            raise ValueError(f"ratio: {self.share:g} of {self.tokens} patches hides {self.hidden}: at least one must be hidden, and one seen")
+            raise ValueError(
+                f"ratio: {self.share:g} of {self.tokens} patches hides {self.hidden}: at least one must be hidden, and one seen"
+            )
         return self
 
     @property
@@ -271,7 +293,7 @@ def _refuse_unsaid(name: str, heads: int | None, width: int, published: Mapping[
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
-    for subject in (Encoder, Decoder, Mask, Targets, Unpatch, Loss, Beside):
+    for subject in (Encoder, either, Decoder, Mask, Targets, Unpatch, Loss, Beside):
         register(subject)
 
 

@@ -37,7 +37,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Let every place look at all others."""
-        three = self.attn["qkv"](self.norm1(x)).unflatten(-1, (3, self.heads, -1))  # [batch places 3 heads d]
+        three = self.attn["qkv"](self.norm1(x)).reshape(*x.shape[:2], 3, self.heads, -1)  # [batch places 3 heads d]
         query, key, value = three.permute(2, 0, 3, 1, 4).unbind(0)
         read = functional.scaled_dot_product_attention(query, key, value)
         x = x + self.attn["proj"](read.transpose(1, 2).flatten(2))
@@ -47,7 +47,7 @@ class Block(nn.Module):
 class Encoder(nn.Module):
     """A vision transformer without a class token.
 
-    pixels   float[batch 3 height width], or float[batch 3 frames height width]
+    pixels   float[batch 3 height width], or float[batch 3 frames height width]; several clips of each record behind `batch`, as the results
     kept     int64[batch kept]: the places that are seen, of those of all patches in the order of time, rows and columns
     returns  tokens float[batch tokens D] and pooled float[batch D]; with `kept` float[batch kept D] alone, behind the last norm
     """
@@ -57,6 +57,7 @@ class Encoder(nn.Module):
         assert config.num_heads is not None
         self.config, width = config, config.embed_dim
         self.patches = nn.Conv3d(COLOURS, width, config.patch_size, stride=config.patch_size)
+        self.pos_embed: Tensor
         self.register_buffer("pos_embed", sinusoids(config, width))
         self.blocks = nn.ModuleList(Block(width, config.num_heads, qkv_bias=True) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width, eps=EPS)
@@ -69,6 +70,14 @@ class Encoder(nn.Module):
 
     def forward(self, pixels: Tensor, kept: Tensor | None = None) -> Tensor | dict[str, Tensor]:
         """Encode all patches, or those that are kept."""
+        if self.config.clips:
+            found = self._see(pixels.flatten(0, 1), None)
+            return {name: tensor.reshape(*pixels.shape[:2], *tensor.shape[1:]) for name, tensor in found.items()}
+        found = self._see(pixels, kept)
+        return found["tokens"] if kept is not None else found
+
+    def _see(self, pixels: Tensor, kept: Tensor | None) -> dict[str, Tensor]:
+        """Each picture or clip by itself."""
         moving = repeated(pixels, self.config)
         x = self.patches(moving).flatten(2).transpose(1, 2)  # [batch tokens D]
         x = x + positions(self.pos_embed, self.config)
@@ -76,7 +85,7 @@ class Encoder(nn.Module):
             x = x.gather(1, kept[..., None].expand(-1, -1, x.shape[-1]))
         for block in self.blocks:
             x = block(x)
-        return self.norm(x) if kept is not None else {"tokens": x, "pooled": self.norm(x.mean(1))}
+        return {"tokens": self.norm(x)} if kept is not None else {"tokens": x, "pooled": self.norm(x.mean(1))}
 
 
 class Decoder(nn.Module):
@@ -93,6 +102,7 @@ class Decoder(nn.Module):
         assert config.decoder_num_heads is not None
         self.config, wide, narrow = config, config.embed_dim, config.decoder_embed_dim
         self.mask_token = nn.Parameter(torch.zeros(1, wide))
+        self.pos_embed: Tensor
         self.register_buffer("pos_embed", sinusoids(config, wide))
         self.decoder_embed = nn.Linear(wide, narrow)
         blocks = (Block(narrow, config.decoder_num_heads, qkv_bias=config.decoder_qkv_bias) for _ in range(config.decoder_depth))
@@ -136,8 +146,8 @@ def unpatch(config: Grid, _context: LoadContext) -> Callable[[Tensor, Tensor, Te
 
     def put_together(patches: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         """Undo what `targets` does."""
-        values = patches.unflatten(-1, (-1, COLOURS)) * std[:, :, None] + mean[:, :, None]
-        grid = values.unflatten(2, config.patch_size).unflatten(1, (config.slices, config.rows, config.columns))
+        values = patches.reshape(*patches.shape[:2], -1, COLOURS) * std[:, :, None] + mean[:, :, None]
+        grid = values.reshape(-1, config.slices, config.rows, config.columns, *config.patch_size, COLOURS)
         pixels = grid.permute(0, 7, 1, 4, 2, 5, 3, 6)  # [batch 3 slices t rows p columns p]
         pixels = pixels.flatten(6, 7).flatten(4, 5).flatten(2, 3)
         pixels = (pixels - colours(MEAN, pixels)) / colours(STD, pixels)
@@ -173,7 +183,7 @@ def sinusoids(config: Grid, width: int) -> Tensor:
 def positions(table: Tensor, config: Grid) -> Tensor:
     """The positions of the patches that come, float[1 tokens width]: the first slice for a still picture; of other sizes resized."""
     slices, rows, columns = config.trained
-    grid = table.unflatten(1, (slices, rows, columns))[0, : config.slices]
+    grid = table.reshape(slices, rows, columns, -1)[: config.slices]
     if (rows, columns) != (config.rows, config.columns):
         resized = functional.interpolate(grid.permute(0, 3, 1, 2), (config.rows, config.columns), mode="bicubic")
         grid = resized.permute(0, 2, 3, 1)
@@ -188,7 +198,7 @@ def repeated(pixels: Tensor, config: Grid) -> Tensor:
 def cut(pixels: Tensor, config: Grid) -> Tensor:
     """float[batch 3 frames height width] to float[batch tokens t*p*p 3], in the order of frames, rows, columns, colours."""
     time, high, wide = config.patch_size
-    grid = pixels.unflatten(4, (-1, wide)).unflatten(3, (-1, high)).unflatten(2, (-1, time))
+    grid = pixels.reshape(-1, COLOURS, config.slices, time, config.rows, high, config.columns, wide)
     return grid.permute(0, 2, 4, 6, 3, 5, 7, 1).flatten(4, 6).flatten(1, 3)
 
 

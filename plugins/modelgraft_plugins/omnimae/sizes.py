@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 Medium = Literal["image", "video"]
 COLOURS = 3
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of red, green and blue, from 0 to 1: what all published weights were trained with
+MEAN, STD = (
+    (0.485, 0.456, 0.406),
+    (0.229, 0.224, 0.225),
+)  # of red, green and blue, from 0 to 1: what all published weights were trained with
 HEADS: Mapping[int, int] = {768: 12, 1024: 16, 1280: 16}  # width -> heads of the published encoders, which no shape tells
 DECODER_WIDTHS, DECODER_HEADS = (384, 512), 16  # every published decoder
 FRAMES = 16  # of a clip, in every published model
@@ -44,7 +47,9 @@ class Grid(Config):
     size: Mapping[Literal["height", "width"], PositiveInt] | None = Field(
         None, description="height and width of the pixels, where they are not image_size: multiples of the patch"
     )
-    positions: PositiveInt | None = Field(None, description="rows of the position table of a file, which says image_size where nothing else does")
+    positions: PositiveInt | None = Field(
+        None, description="rows of the position table of a file, which says image_size where nothing else does"
+    )
 
     @model_validator(mode="after")
     def _is_cut_evenly(self) -> Grid:
@@ -117,9 +122,9 @@ class Grid(Config):
         """Numbers of a patch, also of a still picture: its frames, rows, columns and colours."""
         return math.prod(self.patch_size) * COLOURS
 
-    def pixels(self) -> Port:
-        """The port of the pixels."""
-        axes = "batch 3 height width" if self.is_still else "batch 3 num_frames height width"
+    def pixels(self, before: str = "batch") -> Port:
+        """The port of the pixels; `before` are the axes in front of the colours."""
+        axes = f"{before} 3 height width" if self.is_still else f"{before} 3 num_frames height width"
         return port(f"float[{axes}]", space=Space.of("pixels", mean=MEAN, std=STD))
 
     def mask(self) -> str:
