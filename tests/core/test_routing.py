@@ -208,3 +208,36 @@ def test_an_optional_input_that_is_left_out_is_absent_to_what_needs_it(tmp_path)
         assert pipeline.run()["list"] is ABSENT
         mapped = list(pipeline.map([{"x": "a"}, {"y": "b"}, {"x": "c", "y": "d"}], outputs=["list"]))
     assert [result["list"] for result in mapped] == [["A"], ["B"], ["C", "D"]]
+
+
+def test_an_input_that_is_left_out_is_absent_in_all_that_needs_it(tmp_path):
+    """What needs it is not run, optional ports and lists of wires go on without it; given, it is there for every record."""
+    nodes = {**{name: NODES[name] for name in ("louder", "both", "list", "vector")}, "loud": {"use": "toy/shout", "in": {"x": "inputs.y"}}}
+    inputs = {"x": "text", "y": "optional[text]"}
+    ran = Counter()
+    with mg.open(graph_of(registry_of(*parts(ran)), tmp_path, document(nodes, inputs=inputs, outputs=OUTPUTS))) as pipeline:
+        without = pipeline.run(x=["ab", "c"])
+        assert ran.calls == []
+        assert without["louder"] == [ABSENT, ABSENT]
+        assert without["both"] == [("ab", None), ("c", None)]
+        assert without["list"] == [["ab"], ["c"]]
+        given = pipeline.run(x=["ab", "c"], y=["d", "ef"])
+        assert given["louder"] == ["D", "EF"]
+        assert given["list"] == [["ab", "D"], ["c", "EF"]]
+
+
+def test_what_follows_a_kept_result_of_a_branch_knows_who_is_absent(tmp_path):
+    """The branch is taken from the cache in the second run, and the node behind it runs for the same records as in the first."""
+    ran = Counter()
+    kept = function("toy/kept", TEXT, {"out": "text"}, shout, cache=True)
+    nodes = {
+        **{name: NODES[name] for name in ("long", "vector")},
+        "louder": {"use": "toy/kept", "in": {"x": "inputs.x"}, "when": "long.flag"},
+    }
+    graph = graph_of(registry_of(*parts(ran), kept), tmp_path, document(nodes, inputs={"x": "text"}, outputs={"vector": "vector"}))
+    with mg.open(graph) as pipeline:
+        first, second = (pipeline.run(x=["abcd", "ab"]) for _ in range(2))
+        assert "louder" in second.cached
+        for result in (first, second):
+            assert result["vector"][0].tolist() == [4.0, 1.0]
+            assert result["vector"][1] is ABSENT

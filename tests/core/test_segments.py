@@ -34,7 +34,7 @@ def step(name, *sources, reads=("image",), when=None, maybe=None, **placement):
 
 def plan_of(*steps, wanted=None):
     last = wanted or [steps[-1].node.name]
-    return Plan(SimpleNamespace(), {name: Ref(name, "y") for name in last}, steps, (), Totals(0, 0, 0))
+    return Plan(SimpleNamespace(inputs={}), {name: Ref(name, "y") for name in last}, steps, (), Totals(0, 0, 0))
 
 
 def names(segments):

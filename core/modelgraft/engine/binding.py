@@ -56,7 +56,7 @@ class Binding:
 
         Raises SourceError, PluginError or InputError when one cannot be loaded.
         """
-        after_route, runtime = routed_nodes(layout.jobs, self.graph.inputs), self.graph.graph.runtime
+        after_route, runtime = routed_nodes(layout.jobs, self.graph), self.graph.graph.runtime
 
         def bind(job: Job, is_checked: bool) -> Call:  # noqa: FBT001 called by the engine only
             call = self.call(job, is_checked=is_checked, is_routed=job.name in after_route)

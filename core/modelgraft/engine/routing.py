@@ -1,20 +1,21 @@
 """Absence: nodes that run for some records of a batch, and what the others get.
 
 A `when` mask picks the records that a node runs for. Whatever follows from the others is absent: a node runs for the
-records for which all its required inputs are present; records that lack different optional inputs run in groups of
-their own. An optional input of the graph that is left out is absent in the same way to what needs it. Of a port that is
-fed by a list of wires, those that are present are used. Only plans with a `when`, or with such an input, pay.
+records for which all its required inputs are present; records that lack different optional inputs run in groups of their
+own. Of a port that is fed by a list of wires, those that are present are used. An input of the graph that a run leaves out is absent
+for all records. Only plans with a `when`, or with an input that may be left out before a port that needs it, pay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from modelgraft.engine.backend import Call
 from modelgraft.engine.layout import Job
-from modelgraft.kernel.words.graph import GraphInput, Node
+from modelgraft.kernel.words.graph import GraphInput, Node, Ref, SolvedGraph
+from modelgraft.kernel.words.order import reach
 from modelgraft.kernel.words.ports import Port
 from modelgraft.records.batch import NOTHING, Batch, Unlike, is_whole
 
@@ -33,23 +34,27 @@ class Argument:
     whole: bool
 
 
-def routed_nodes(jobs: Sequence[Job], inputs: Mapping[str, GraphInput]) -> frozenset[str]:
-    """The nodes that have a route, those that need an input which may be left out, and those that come after one of these."""
-    may_lack = {name for name, item in inputs.items() if item.port.optional or (item.has_default and item.default is None)}
-    found: set[str] = set()
-    for job in jobs:
-        node = job.step.node
-        if node.when is not None or _needs(node, may_lack) or any(jobs[index].name in found for index in job.after):
-            found.add(job.name)
-    return frozenset(found)
+def routed_nodes(jobs: Sequence[Job], graph: SolvedGraph) -> frozenset[str]:
+    """The jobs with a node that has a route, or needs an input that may be left out, or comes after one of those, be it a cached one."""
+    begins = [name for name, node in graph.nodes.items() if node.when is not None or needs_what_may_lack(node, graph.inputs)]
+    if not begins:
+        return frozenset()
+    users: dict[str, set[str]] = {}
+    for name, node in graph.nodes.items():
+        for feeder in node.feeders:
+            users.setdefault(feeder, set()).add(name)
+    found = reach(begins, lambda name: users.get(name, set()))
+    return frozenset(job.name for job in jobs if any(part.name in found for part in (job.step.node.parts or (job.step.node,))))
 
 
-def _needs(node: Node, may_lack: Collection[str]) -> bool:
-    """Whether a node cannot run, or runs with fewer of a list, when one of these inputs is left out."""
-    if not may_lack:
-        return False
-    wires = ((ref, port, name) for name, port in node.in_ports.items() for ref in node.wired.get(name, ()))
-    return any(ref.is_input and ref.port in may_lack and (not port.optional or name in node.lists) for ref, port, name in wires)
+def needs_what_may_lack(node: Node, inputs: Mapping[str, GraphInput]) -> frozenset[Ref]:
+    """The inputs of the graph that a run may leave out, and without which this node cannot run, or runs with fewer of a list."""
+    needed = (ref for port, refs in node.wired.items() if not node.in_ports[port].optional or port in node.lists for ref in refs)
+    return frozenset(ref for ref in needed if ref.is_input and ref.port in inputs and _may_lack(inputs[ref.port]))
+
+
+def _may_lack(item: GraphInput) -> bool:
+    return item.default is None and (item.port.optional or item.has_default)
 
 
 def routed(call: Call, node: Node, *, count: Callable[[], int], check: Callable[[Any, int], Any]) -> Call:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 
+from modelgraft.engine.routing import needs_what_may_lack
 from modelgraft.kernel.words.graph import Ref
 from modelgraft.kernel.words.order import reach
 from modelgraft.kernel.words.plan import Plan, Step
@@ -97,7 +98,8 @@ class _Grouping:
         node = step.node
         needed = [ref for port, refs in node.wired.items() if not node.in_ports[port].optional for ref in refs]
         own = [node.when] if node.when is not None else []
-        return frozenset(own).union(*(self.routes.get(ref.node, frozenset()) for ref in (*needed, *own)))
+        left_out = needs_what_may_lack(node, self.plan.graph.inputs)
+        return left_out.union(own, *(self.routes.get(ref.node, frozenset()) for ref in (*needed, *own)))
 
     def _may_lack(self, step: Step) -> str:
         """Why a step runs with and without an input, which a segment cannot; or an empty string."""
