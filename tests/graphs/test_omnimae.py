@@ -1,4 +1,4 @@
-"""The graphs of OmniMAE on a real photograph and a real film; there are no weights of it here, so they are random ones, or trained in the test."""
+"""The graphs of OmniMAE on a real photograph and a real film. There are no weights of it here: they are drawn, or trained in the test."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_pictures_of_one_pixel_and_of_a_thread_are_taken_or_told(folder, size):
 
 @pytest.mark.slow
 def test_a_model_that_knows_one_picture_rebuilds_it(tmp_path):
-    """Trained for seconds on a face, saved in the official keys, it rebuilds what is hidden far better than the mean colour of each patch."""
+    """Trained for seconds on a face, saved in the official keys, it rebuilds what is hidden."""
     facts = {**FACTS, "image_size": 64, "embed_dim": 64, "decoder_embed_dim": 48, "decoder_num_heads": 4}
     face = photograph().crop((150, 10, 310, 170))
     with mg.open(mg.load("omnimae/rebuild", params={"checkpoint": saved(tmp_path / "new", facts, 0, face), "size": 64})) as pipeline:
