@@ -142,3 +142,12 @@ def test_components_are_described_with_their_sentence_fields_and_ports():
     assert {"const": "toy/eye", "description": "See with a toy."} in schema["$defs"]["node"]["properties"]["use"]["anyOf"]
     assert [schema["properties"][key]["description"] for key in ("nodes", "params")] == [TOP_KEYS["nodes"], TOP_KEYS["params"]]
     assert set(schema["$defs"]["node"]["properties"]) == set(NODE_KEYS)
+
+
+def test_what_a_mapping_holds_may_be_a_param():
+    """One size of a picture for several nodes; what is neither a number nor a param does not fit."""
+    validator = jsonschema.Draft202012Validator(graph_schema(discover()))
+    node = "{use: vision/preprocess, with: {size: {shortest_edge: %s}}, in: {image: inputs.x}}"
+    text = f"modelgraft: 1\nparams: {{a: 9}}\ninputs: {{x: image}}\nnodes: {{n: {node}}}\noutputs: {{y: n}}\n"
+    assert errors(text % '"${a}"', validator) == []
+    assert errors(text % "wide", validator)

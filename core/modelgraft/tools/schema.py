@@ -36,6 +36,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 NAME = "^[A-Za-z_][A-Za-z0-9_]*$"
 NODE_NAME = "^(?!inputs$)[A-Za-z_][A-Za-z0-9_]*$"
 FILLED: Schema = {"type": "string", "pattern": r"\$\{[^}]*\}", "description": "A param: ${name}."}
+HELD = ("additionalProperties", "items")  # what a mapping or a list holds, which may be a param by itself
 REF: Schema = {
     "type": "string",
     "pattern": r"^[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*(\.[A-Za-z_][A-Za-z0-9_]*)?$|\$\{",
@@ -285,4 +286,5 @@ def _drawn_in(shape: Any, models: Mapping[str, Any], depth: int) -> Any:
         return (
             {} if depth > 5 else _drawn_in({**models.get(name, {}), **{k: v for k, v in shape.items() if k != "$ref"}}, models, depth + 1)
         )
-    return {key: _drawn_in(part, models, depth) for key, part in shape.items()}
+    drawn = {key: _drawn_in(part, models, depth) for key, part in shape.items()}
+    return {**drawn, **{key: _or_filled(drawn[key]) for key in HELD if isinstance(drawn.get(key), dict)}}
