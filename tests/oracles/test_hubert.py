@@ -13,7 +13,7 @@ import torch
 import modelgraft as mg
 from modelgraft.installed.discovery import discover
 from support.open_part import open_part
-from support.oracles import Case, Oracle, cases, fed, oracle
+from support.oracles import Case, Oracle, cases, fed, must_differ, oracle
 
 REGISTRY = discover()
 NAME = "hubert"
@@ -64,3 +64,46 @@ def test_the_graph_gives_the_same(case: Case, tmp_path: Path):
         with mg.open(mg.load(path, params={"checkpoint": source, "layer": layer_of(name)})) as pipeline:
             got[name] = pipeline.run(encoder_samples=case.inputs["wave"])["tokens"]
     case.compare_all(got)
+
+
+# -- masked prediction --------------------------------------------------------------------------------------------------
+
+PREDICTED = [case for case in cases(NAME) if "mask" in case.values[0].inputs]
+
+
+def units_of(case: Case) -> torch.Tensor:
+    """The codes of all books: int64[batch frames], or with the books behind where there are several."""
+    names = sorted((name for name in case.inputs if name.startswith("codes_")), key=lambda name: int(name[6:]))
+    books = [case.inputs[name] for name in names]
+    return torch.stack(books, -1) if len(books) > 1 else books[0]
+
+
+def named(case: Case, sums: torch.Tensor, penalty: torch.Tensor) -> Mapping[str, torch.Tensor]:
+    """The outputs of a case: what the whole batch loses in each book, and the mean square of the features."""
+    lost = {f"loss_{book}": one for book, one in enumerate(sums.sum(0))}
+    return {name: tensor for name, tensor in {**lost, "features_pen": penalty.mean()}.items() if name in case.outputs}
+
+
+def predicted(given: Oracle, case: Case, folder: Path) -> Mapping[str, torch.Tensor]:
+    """The losses of a case, part by part."""
+    source = folder_of(given, folder)
+    head, loss = open_part(REGISTRY, "units/code_head", source), open_part(REGISTRY, "units/masked_prediction", source, offset=0)
+    with torch.no_grad():
+        found = open_part(REGISTRY, "audio/encoder", source)(case.inputs["wave"], None, case.inputs["mask"])
+        lost = loss(head(found["tokens"]), units_of(case), case.inputs["mask"], found["frame_mask"], found["conv_features"])
+    return named(case, lost["sums"], lost["penalty"])
+
+
+@pytest.mark.parametrize("case", PREDICTED)
+def test_losses_of_all_code_books_equal_those_of_fairseq(case: Case, tmp_path: Path):
+    """Head and codes from fairseq's keys."""
+    case.compare_all(predicted(oracle(NAME), case, tmp_path))
+
+
+def test_a_weight_that_is_off_shows(tmp_path: Path):
+    """In a layer or in a loss."""
+
+    def answers(given: Oracle, case: Case) -> Mapping[str, torch.Tensor]:
+        return (predicted if "mask" in case.inputs else heard)(given, case, tmp_path / case.name)
+
+    must_differ(NAME, answers)

@@ -64,6 +64,10 @@ class MaskedPrediction(nn.Module):
         super().__init__()
         self.config = config
 
+    def from_checkpoint(self, _weights: Weights) -> Mapping[str, Tensor]:
+        """Take nothing: the checkpoint says how many codes there are."""
+        return {}
+
     def forward(
         self, logits: Tensor, units: Tensor, spans: Tensor, there: Tensor | None = None, features: Tensor | None = None
     ) -> dict[str, Tensor]:
