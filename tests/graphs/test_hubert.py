@@ -208,3 +208,23 @@ def test_the_first_centres_need_no_model(home: Path, capsys):
     assert said["frames"] == sum(round(100 * seconds) - 2 for seconds in (0.5, 0.7, 0.9, 1.1))  # 25 ms each, every 10 ms
     with pytest.raises(mg.GraphError, match=r"model is hubert, weights .*, wanted Kaldi's MFCC"):
         mg.check(mg.load("hubert/units", params={"checkpoint": "./model", "layer": 2, "units": "./first.safetensors"}))
+
+
+# -- ONNX ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", NORMS)
+def test_features_and_units_on_onnx_are_those_of_torch(home: Path, monkeypatch, norm: str):
+    """Encoder and centres are one call there; sounds of unlike lengths, and of others than it was traced with."""
+    monkeypatch.setenv("MODELGRAFT_CACHE", str(home / "cache"))
+    saved(home / "model", norm)
+    assert main(FIT) == 0
+    graph = mg.load("hubert/units", params={"checkpoint": "./model", "layer": 2, "units": "./km.safetensors"})
+    asked = ["features", "frames", "units", "durations", "mask"]
+    with mg.open(graph, backend="torch") as pipeline, mg.open(graph, backend="onnx") as other:
+        for sounds in (tone(0.6), [tone(0.9), tone(0.4, hertz=330.0)]):
+            wanted, found = pipeline.run(audio=sounds, outputs=asked), other.run(audio=sounds, outputs=asked)
+            torch.testing.assert_close(found["features"], wanted["features"], rtol=0.0, atol=1e-4)
+            for name in ("frames", "units", "durations", "mask"):
+                assert torch.equal(found[name], wanted[name]), name
