@@ -17,8 +17,10 @@ import modelgraft as mg
 from modelgraft import Audio, InputError
 from modelgraft.cli import main
 from modelgraft.records.sounds import write_wave
+from modelgraft_plugins.audio import letters
 from support.checkpoints import randomise
 from support.sounds import tone
+from support.speech import talk
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 # as in all that were published, but narrow: 400 samples make a vector, 320 the next
@@ -30,9 +32,9 @@ NORMS = {"group": {}, "layer": {"feat_extract_norm": "layer", "do_stable_layer_n
 CLOSE = {"rtol": 0.0, "atol": 1e-4}  # float32; our steps lie in another order
 
 
-def saved(folder: Path, norm: str = "group", *, seed: int = 7) -> tuple[Any, Any]:
+def saved(folder: Path, norm: str = "group", *, seed: int = 7, **more: Any) -> tuple[Any, Any]:
     """A folder as transformers saves one: model and feature extractor."""
-    model = hf.HubertModel(hf.HubertConfig(**SIZES, **NORMS[norm]))
+    model = hf.HubertModel(hf.HubertConfig(**SIZES, **NORMS[norm], **more))
     randomise(model, seed=seed)
     model.eval().save_pretrained(folder)
     extractor = hf.Wav2Vec2FeatureExtractor(return_attention_mask=norm == "layer", do_normalize=norm == "layer")
@@ -66,11 +68,44 @@ def test_every_layer_equals_that_of_transformers(tmp_path: Path, norm: str):
     check_against(*saved(tmp_path, norm), tmp_path, [tone(0.6), tone(1.1, hertz=97.0), tone(0.03)])
 
 
+@pytest.mark.parametrize("more", [{"feat_proj_layer_norm": False}, {"conv_pos_batch_norm": True}])
+def test_derivatives_of_the_architecture_equal_those_of_transformers(tmp_path: Path, more: dict[str, bool]):
+    """ContentVec and distilled models leave out a norm, or have another one."""
+    model, extractor = saved(tmp_path, "group", **more)
+    sound = tone(0.6)
+    with mg.open("hubert", params={"checkpoint": str(tmp_path), "layer": 2}) as pipeline:
+        torch.testing.assert_close(pipeline.run(audio=sound)["features"], hidden_states(model, extractor, sound)[2], **CLOSE)
+
+
+def test_what_is_said_is_written_down_as_transformers_does(tmp_path: Path):
+    """A HuBERT with a head of CTC."""
+    model = hf.HubertForCTC(hf.HubertConfig(**SIZES, vocab_size=32))
+    randomise(model, seed=7)
+    model.eval().save_pretrained(tmp_path)
+    (tmp_path / "vocab.json").write_text(json.dumps({token: number for number, token in enumerate(letters.ENGLISH)}))
+    processor = hf.Wav2Vec2Processor(hf.Wav2Vec2FeatureExtractor(), hf.Wav2Vec2CTCTokenizer(str(tmp_path / "vocab.json")))
+    processor.save_pretrained(tmp_path)
+    sound = tone(0.6)
+    with torch.no_grad():
+        logits = model(**processor(sound.samples[0], sampling_rate=16_000, return_tensors="pt")).logits
+    with mg.open("hubert/transcribe", params={"checkpoint": str(tmp_path)}) as pipeline:
+        found = pipeline.run(audio=sound)
+    torch.testing.assert_close(found["logits"], logits, **CLOSE)
+    assert found["text"] == processor.batch_decode(logits.argmax(-1))[0]
+
+
 def test_half_a_minute_is_a_vector_for_every_fiftieth_of_a_second(tmp_path: Path):
     """One less than that: 99 of two seconds, as the convolutions are not filled up."""
     saved(tmp_path)
     with mg.open("hubert", params={"checkpoint": str(tmp_path)}) as pipeline:
         assert [pipeline.run(audio=tone(seconds))["features"].shape[1] for seconds in (2.0, 30.0)] == [99, 1499]
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("norm", NORMS)
+def test_real_speech_gives_what_transformers_gives(tmp_path: Path, norm: str):
+    """Pieces of a conversation, through random weights."""
+    check_against(*saved(tmp_path, norm), tmp_path, [talk(7.0, 2.0), talk(10.0, 3.1)])
 
 
 # -- presets ------------------------------------------------------------------------------------------------------------
@@ -208,6 +243,40 @@ def test_the_first_centres_need_no_model(home: Path, capsys):
     assert said["frames"] == sum(round(100 * seconds) - 2 for seconds in (0.5, 0.7, 0.9, 1.1))  # 25 ms each, every 10 ms
     with pytest.raises(mg.GraphError, match=r"model is hubert, weights .*, wanted Kaldi's MFCC"):
         mg.check(mg.load("hubert/units", params={"checkpoint": "./model", "layer": 2, "units": "./first.safetensors"}))
+
+
+@pytest.mark.network
+def test_a_step_of_training_on_real_speech_loses_what_the_formula_says(tmp_path: Path, monkeypatch):
+    """From a folder of speech to centres of MFCC, to spans that are masked, to the loss: checked from what the graph gives besides."""
+    monkeypatch.chdir(tmp_path)
+    sounds = [talk(7.0, 1.5), talk(10.0, 2.3)]
+    Path("speech").mkdir()
+    for index, sound in enumerate(sounds):
+        write_wave(sound, Path(f"speech/{index}.wav"))
+    assert main(("units", "fit", "hubert/mfcc", "speech", "--clusters", "20", "--out", "km.safetensors")) == 0
+    Path("model").mkdir()
+    Path("model/config.json").write_text(
+        json.dumps({
+            "model_type": "hubert", "conv_feature_layers": "[(8,10,5)] + [(8,3,2)] * 4 + [(8,2,2)] * 2", "encoder_layers": 2,
+            "encoder_embed_dim": 24, "encoder_ffn_embed_dim": 37, "encoder_attention_heads": 3, "conv_pos": 16, "conv_pos_groups": 4,
+            "final_dim": 6, "codes": [24],
+        })
+    )  # fmt: skip
+    given = {"checkpoint": "./model", "units": "./km.safetensors", "codes": [24]}
+    with mg.open(mg.load("hubert/pretrain_mfcc", params=given), init="random", seed=3) as pipeline:
+        found = pipeline.run(
+            audio=["speech/0.wav", "speech/1.wav"], outputs=["loss", "logits", "spans", "frames", "penalty", "encoder.frame_mask"]
+        )
+    total, count = 0.0, 0
+    for record in range(2):
+        for token in found["spans"][record].nonzero()[:, 0].tolist():
+            unit = int(found["frames"][record, 2 * token])
+            assert unit >= 0
+            assert found["encoder.frame_mask"][record, token]
+            total += float(torch.nn.functional.cross_entropy(found["logits"][record, token], torch.tensor(unit + 4)))
+            count += 1
+    assert count > 0.3 * int(found["encoder.frame_mask"].sum())
+    assert found["loss"].mean().item() == pytest.approx(total / count + 10 * found["penalty"].mean().item(), rel=1e-5)
 
 
 # -- ONNX ---------------------------------------------------------------------------------------------------------------

@@ -100,6 +100,25 @@ def test_losses_of_all_code_books_equal_those_of_fairseq(case: Case, tmp_path: P
     case.compare_all(predicted(oracle(NAME), case, tmp_path))
 
 
+@pytest.mark.parametrize("case", PREDICTED)
+def test_the_graph_of_pre_training_gives_the_same(case: Case, tmp_path: Path):
+    """`hubert/pretrain` with tensors in place of a sound, of what is drawn, and of units."""
+    source, units = folder_of(oracle(NAME), tmp_path / "model"), units_of(case)
+    books = "" if units.dim() == 2 else f" {units.shape[-1]}"
+    feeds = {
+        "encoder.samples": "float[batch samples]", "encoder.spans": "bool[batch tokens]", "loss.spans": "bool[batch tokens]",
+        "loss.units": f"int64[batch frames{books}]",
+    }  # fmt: skip
+    path = fed(
+        tmp_path, "hubert/pretrain", feeds, {"sums": "loss.sums", "penalty": "loss.penalty"},
+        without=("samples", "masked", "inputs.audio", "inputs.units", "nodes.encoder.in.mask", "outputs.spans"),
+    )  # fmt: skip
+    with mg.open(mg.load(path, params={"checkpoint": source, "offset": 0}, allow=["unused"])) as pipeline:
+        spans = case.inputs["mask"]
+        found = pipeline.run(encoder_samples=case.inputs["wave"], encoder_spans=spans, loss_spans=spans, loss_units=units)
+    case.compare_all(named(case, found["sums"], found["penalty"]))
+
+
 def test_a_weight_that_is_off_shows(tmp_path: Path):
     """In a layer or in a loss."""
 

@@ -57,7 +57,7 @@ def test_a_loss_is_that_of_the_formula(others: float, penalty: float):
     labels[1, 2, 0] = -1
     spans = torch.tensor([[1, 1, 0, 0, 1], [0, 1, 1, 0, 1], [0, 0, 1, 0, 0]]).bool()
     there = torch.arange(5) < torch.tensor([[5], [5], [3]])
-    found = run_node(MaskedPrediction, config, logits=logits, units=labels, spans=spans, there=there, features=features)
+    found = run_node(MaskedPrediction, config, logits=logits, units=labels, spans=spans, mask=there, conv_features=features)
     sums, total, count, share = torch.zeros(3, 2, dtype=torch.float64), 0.0, 0, [0.0, 0.0, 0.0]
     for record in range(3):
         for frame in range(5):

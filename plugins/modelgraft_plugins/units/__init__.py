@@ -123,7 +123,7 @@ class Dedup(Config):
         return Ports.of({"units": "int64[batch frames]"}, {"units": "int64[batch runs]", "durations": "int64[batch runs]"})
 
 
-PRESETS = ("hubert-base", "hubert-large", "hubert-xlarge", "hubert-base-l9-km500")
+PRESETS = ("hubert-base", "hubert-large", "hubert-xlarge", "hubert-base-l9-km500", "hubert-mfcc-km100")
 ON_THE_HUB = "hubert-base-ls960"  # as transformers writes its config: what graphs are checked with before it is fetched
 
 

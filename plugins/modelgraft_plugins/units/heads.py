@@ -67,7 +67,7 @@ class MaskedPrediction(Config):
              divided by the number of masked frames, and `penalty` times the mean square of the features
     sums     of each record and book: cross-entropy over its masked frames, not weighted; summed over the batch fairseq's `loss_m_i`
     penalty  of each record: mean square of its features; its mean is fairseq's `features_pen`
-    A frame counts where `there` is true and it has a unit: units below 0 are none, and a sound may have fewer units than frames.
+    A token counts where `mask` is true and it has a unit: units below 0 are none, and a sound may have fewer units than tokens.
     """
 
     codes: tuple[int, ...] = Field((504,), min_length=1, description="codes of each book")
@@ -97,7 +97,7 @@ class MaskedPrediction(Config):
         units = "int64[batch frames]" if self.books == 1 else "int64[batch frames books]"
         inputs = {
             "logits": "float[batch tokens classes]", "units": units, "spans": "bool[batch tokens]",
-            "there": "optional[bool[batch tokens]]", "features": "optional[float[batch tokens channels]]",
+            "mask": "optional[bool[batch tokens]]", "conv_features": "optional[float[batch tokens channels]]",
         }  # fmt: skip
         return Ports.of(inputs, {"loss": "float[batch]", "sums": "float[batch books]", "penalty": "float[batch]"})
 

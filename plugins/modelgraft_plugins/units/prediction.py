@@ -55,8 +55,8 @@ class MaskedPrediction(nn.Module):
     """What each record loses by the codes of its masked frames, and by the size of its features.
 
     logits  float[batch tokens classes];  units  int64[batch frames] or [batch frames books]
-    spans   bool[batch tokens], True where a frame was masked;  there  bool[batch tokens], None: everywhere
-    features  float[batch tokens channels], what the convolutions give; None: no penalty
+    spans   bool[batch tokens], True for the tokens that were masked;  mask  bool[batch tokens], True where there are any, None: everywhere
+    conv_features  float[batch tokens channels], what the convolutions give; None: no penalty
     returns loss float[batch], sums float[batch books], penalty float[batch]; see the declaration
     """
 
@@ -69,12 +69,12 @@ class MaskedPrediction(nn.Module):
         return {}
 
     def forward(
-        self, logits: Tensor, units: Tensor, spans: Tensor, there: Tensor | None = None, features: Tensor | None = None
+        self, logits: Tensor, units: Tensor, spans: Tensor, mask: Tensor | None = None, conv_features: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Compare."""
         config = self.config
         labels, known = self._aligned(units if units.dim() == 3 else units[:, :, None], tokens=logits.shape[1])
-        counted = known if there is None else known & there
+        counted = known if mask is None else known & mask
         masked, others = counted & spans, counted & ~spans
         lost = self._lost(logits, labels, counted)  # [batch tokens books]
         sums = torch.where(masked[:, :, None], lost, 0.0).sum(1)
@@ -82,7 +82,7 @@ class MaskedPrediction(nn.Module):
         weights = {"masked": (config.masked, masked), "others": (config.others, others)}
         frames = sum(int(weight > 0) * which.sum() for weight, which in weights.values())
         share = (config.masked * sums + config.others * rest).sum(1) * (logits.shape[0] / torch.as_tensor(frames).clamp(min=1))
-        penalty = torch.zeros_like(share) if features is None else _mean_square(features, there)
+        penalty = torch.zeros_like(share) if conv_features is None else _mean_square(conv_features, mask)
         return {"loss": share + config.penalty * penalty, "sums": sums, "penalty": penalty}
 
     def _aligned(self, units: Tensor, *, tokens: int) -> tuple[Tensor, Tensor]:
@@ -109,9 +109,9 @@ class MaskedPrediction(nn.Module):
         return torch.stack(lost, -1)
 
 
-def _mean_square(features: Tensor, there: Tensor | None) -> Tensor:
-    """float[batch]: over the frames that are there."""
+def _mean_square(features: Tensor, mask: Tensor | None) -> Tensor:
+    """float[batch]: over the tokens that are there."""
     squares = features.float().square().mean(-1)  # [batch tokens]
-    if there is None:
+    if mask is None:
         return squares.mean(-1)
-    return torch.where(there, squares, 0.0).sum(-1) / there.sum(-1).clamp(min=1)
+    return torch.where(mask, squares, 0.0).sum(-1) / mask.sum(-1).clamp(min=1)
