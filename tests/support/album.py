@@ -55,7 +55,7 @@ def commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Cap
 
 def indexed(run: Run, *words: str, checkpoint: str = "./clip") -> tuple[int, str, str]:
     """Index the folder into photos.safetensors."""
-    given = ("index", "clip", "photos", "--output", "vision_proj", "--out", "photos.safetensors", "--set", f"checkpoint={checkpoint}")
+    given = ("index", "clip/embed", "photos", "--out", "photos.safetensors", "--set", f"checkpoint={checkpoint}")
     return run(*given, *words)
 
 

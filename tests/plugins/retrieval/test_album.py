@@ -82,4 +82,4 @@ def test_how_far_it_is_is_told(monkeypatch, tmp_path, capsys):
 
 
 def _words():
-    return ("index", "clip", "photos", "--output", "vision_proj", "--out", str(OUT), "--set", "checkpoint=./clip")
+    return ("index", "clip/embed", "photos", "--out", str(OUT), "--set", "checkpoint=./clip")

@@ -128,7 +128,7 @@ def test_another_model_is_refused_and_both_are_named(run):
     code, _, err = indexed(run, checkpoint="./other")
     assert code != 0
     assert "the index 'photos.safetensors' was made with ./clip" in err
-    assert "this is ./other (clip: vision_proj): weights are ./clip (sha256" in err
+    assert "this is ./other (clip/embed: image_embedding): weights are ./clip (sha256" in err
     code, _, err = indexed(run, "--set", "nodes.pixels.with.resample=0")
     assert code != 0
     assert "pixels.resample is 3, not 0" in err
@@ -151,7 +151,7 @@ def test_an_index_is_of_one_folder_that_may_move(run, monkeypatch):
     """Another folder is refused while the first is there; moved together with its files it is known again."""
     indexed(run)
     fill(Path("others"))
-    words = ("index", "clip", "others", "--output", "vision_proj", "--out", str(OUT), "--set", "checkpoint=./clip")
+    words = ("index", "clip/embed", "others", "--out", str(OUT), "--set", "checkpoint=./clip")
     code, _, err = run(*words)
     assert code != 0
     assert "is of the folder" in err

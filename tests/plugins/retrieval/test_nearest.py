@@ -55,7 +55,7 @@ def test_a_text_loads_no_eye(run):
     """The branch of what was not given stays unloaded."""
     with mg.open("clip/retrieval", params=PARAMS) as pipeline:
         pipeline.run(text="low")
-        assert {"words", "text_proj"} <= set(pipeline._loader.loaded())
+        assert {"reader", "text_proj"} <= set(pipeline._loader.loaded())
         assert not {"vision", "vision_proj"} & set(pipeline._loader.loaded())
 
 
