@@ -131,8 +131,10 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.sources.cards import EVERY as EVERY
     from modelgraft.sources.cards import FamilyCard as FamilyCard
     from modelgraft.sources.cards import LanguageCard as LanguageCard
+    from modelgraft.sources.cards import LayoutCard as LayoutCard
     from modelgraft.sources.cards import PartCard as PartCard
     from modelgraft.sources.cards import PictureCard as PictureCard
+    from modelgraft.sources.cards import Taken as Taken
     from modelgraft.sources.cards import TowerCard as TowerCard
     from modelgraft.sources.cards import WholeCard as WholeCard
     from modelgraft.sources.families import Families as Families
@@ -188,6 +190,7 @@ _HOMES = {
     "KeptItem": "sources.keeping",
     "LanguageCard": "sources.cards",
     "Likelihood": "loops.likelihoods",
+    "LayoutCard": "sources.cards",
     "Ledger": "engine.ledger",
     "LoadContext": "engine.backend",
     "Loaded": "engine.backend",
@@ -230,6 +233,7 @@ _HOMES = {
     "Step": "kernel.words.plan",
     "TOLERANCES": "engine.parity",
     "TRACED": "engine.modules.examples",
+    "Taken": "sources.cards",
     "Tensor": "kernel.words.ports",
     "Thermal": "records.heats",
     "TowerCard": "sources.cards",
@@ -334,6 +338,7 @@ __all__ = [
     "Keeper",
     "KeptItem",
     "LanguageCard",
+    "LayoutCard",
     "Ledger",
     "Likelihood",
     "LoadContext",
@@ -373,6 +378,7 @@ __all__ = [
     "SpaceOf",
     "StaleLoad",
     "Step",
+    "Taken",
     "Tensor",
     "Thermal",
     "TowerCard",

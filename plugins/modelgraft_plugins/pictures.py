@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, model_validator
 
@@ -11,6 +11,7 @@ from modelgraft import Config, Space
 from modelgraft.plugin import PictureCard, families
 from modelgraft_plugins import processor_files
 from modelgraft_plugins.processor_files import NATURAL, NUMBER, SWITCH, WORD, Wanted, Written, is_natural, is_number
+from modelgraft_plugins.stated import REMARKS
 
 if TYPE_CHECKING:
     from modelgraft.plugin import Source
@@ -43,6 +44,7 @@ KEYS: Mapping[str, Wanted] = {
     "crop_size": _SIZE,
     "resample": ("a filter of PIL, 0 to 5", lambda value: isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 5),
     "rescale_factor": NUMBER,
+    "crop_middle": ("down or even", lambda value: value in ("down", "even")),  # of layouts that are not transformers' own
     "image_mean": _COLOURS,
     "image_std": _COLOURS,
     "image_processor_type": WORD,
@@ -67,6 +69,10 @@ class PictureSteps(Config):
     resample: int = Field(3, ge=0, le=5, description="filter of PIL: 0 nearest, 2 bilinear, 3 bicubic")
     do_center_crop: bool = False
     crop_size: Mapping[str, int] | None = Field(None, description="height and width of the crop, in pixels")
+    crop_middle: Literal["down", "even"] = Field(
+        "down",
+        description="where a crop begins when an odd number of pixels is over: half of it cut off, or rounded to even as by torchvision",
+    )
     do_convert_rgb: bool = Field(True, description="put white behind what is transparent; otherwise transparency is left out of account")
     do_rescale: bool = True
     rescale_factor: float = 1 / 255
@@ -154,6 +160,7 @@ def unheeded(source: Source) -> Iterator[tuple[str, str]]:
     own = card.own if card is not None else {}
     yield from processor_files.unheeded(written, {*KEYS, *own, *IDLE}, "vision/preprocess")
     yield from processor_files.unheeded_of_processor(source)
+    yield from ((f"{source.text}: {sentence}", way) for sentence, way in source.root.get(REMARKS, ()))
 
 
 def processor_name(written: Written, root: Mapping[str, Any]) -> str:
@@ -168,6 +175,7 @@ def processor_name(written: Written, root: Mapping[str, Any]) -> str:
 def _values(written: Written, card: PictureCard) -> dict[str, Any]:
     """The fields of vision/preprocess: what is written, else what the class does by itself."""
     found = {key: written.values.get(key, default) for key, default in card.defaults.items()}
+    found |= {"crop_middle": written.values["crop_middle"]} if written.values.get("crop_middle") is not None else {}
     is_square = written.values.get("default_to_square", card.is_square)
     for key, kind in card.own.items():
         if kind == "size" and written.values.get(key) is not None:  # goes over its size

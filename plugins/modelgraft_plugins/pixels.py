@@ -32,7 +32,7 @@ def prepared(image: Image.Image, config: PictureSteps, *, name: str) -> NDArray[
     """
     pixels = resized(image, config, name=name)
     if config.do_center_crop and config.crop_size:
-        pixels = cropped(pixels, config.crop_size["height"], config.crop_size["width"])
+        pixels = cropped(pixels, config.crop_size["height"], config.crop_size["width"], even=config.crop_middle == "even")
     return normalised(pixels, config)
 
 
@@ -97,14 +97,21 @@ def _patched(image: Image.Image, patch: int, most: int) -> tuple[int, int]:
     return sides(low)
 
 
-def cropped(pixels: Pixels, height: int, width: int) -> Pixels:
-    """The middle of a picture; one that is smaller gets a black border."""
+def cropped(pixels: Pixels, height: int, width: int, *, even: bool = False) -> Pixels:
+    """The middle of a picture; one that is smaller gets a black border.
+
+    even  half of an odd number that is over is rounded to the even neighbour, as torchvision does; otherwise it is cut off
+    """
     had, across = pixels.shape[:2]
     above, left = max(height - had + 1, 0) // 2, max(width - across + 1, 0) // 2  # of the border; an odd pixel goes before
-    top, start = (had - height) // 2 + above, (across - width) // 2 + left
+    top, start = _half(had - height, even=even) + above, _half(across - width, even=even) + left
     below, right = max(height - had, 0) - above, max(width - across, 0) - left
     whole = np.pad(pixels, ((above, max(below, 0)), (left, max(right, 0)), (0, 0)))
     return whole[max(top, 0) : min(top + height, len(whole)), max(start, 0) : min(start + width, whole.shape[1])]
+
+
+def _half(over: int, *, even: bool) -> int:
+    return round(over / 2) if even and over > 0 else over // 2
 
 
 def refuse_thin(image: Image.Image, config: PictureSteps) -> None:

@@ -6,6 +6,7 @@
     TowerCard       an encoder: what its config means, and how it is run
     LanguageCard    a language model: what its config means
     PictureCard     an image processor: what it does where its file is silent
+    LayoutCard      files in a layout of their own, such as those of its authors: how they look in that of Hugging Face
 
 A card says what published files leave out or have under another name. What files state themselves stands on no card.
 Functions on a card take and give plain values, so that a card is light: it imports no torch.
@@ -174,12 +175,55 @@ class PictureCard:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """A tensor of a layout, as it comes out of a tensor of a file; what is given is done in this order.
+
+    key    of the tensor in the file
+    rows   (first, last + 1) of its first axis, such as the queries of a matrix that holds queries, keys and values
+    shape  that it is read in, -1 for what is over
+    axes   their new order
+    lead   rows of zeros that are put before those of the second axis
+    """
+
+    key: str
+    rows: tuple[int, int] | None = None
+    shape: tuple[int, ...] | None = None
+    axes: tuple[int, ...] | None = None
+    lead: int = 0
+
+
+Shapes = Mapping[str, tuple[int, ...]]  # of the tensors of a file, by key
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutCard:
+    """Files in a layout of their own, seen as if they were in that of Hugging Face; tensors are taken as they are asked for.
+
+    name     whose layout, in messages
+    knows    (config.json or {}, shapes or {}) -> these are such files. Every source is asked, so it must be sure: files that are
+             known by their tensors alone are those of which it can place every tensor
+    config   the same -> the config.json that they would have, its model_type with it; a ValueError says what is not served
+    tensors  (that config, shapes) -> key in the layout of Hugging Face -> where it comes from; what is not placed is refused
+    files    (config.json or {}, that config) -> further JSON files that they would have, such as preprocessor_config.json
+    idle     how keys begin that are no part of the model, such as the state of an optimiser
+    """
+
+    name: str
+    knows: Callable[[Facts, Shapes], bool]
+    config: Callable[[Facts, Shapes], dict[str, Any]]
+    tensors: Callable[[Facts, Shapes], dict[str, Taken]]
+    files: Callable[[Facts, Facts], Mapping[str, Facts]] | None = None
+    idle: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class FamilyCard(Card):
     """A family of checkpoints: all that is known of it beside its files.
 
     name       in messages and lists;  doc  what it is, in one line
     graphs     model type -> the graph that a checkpoint of it becomes: the name of a shipped one, or the text of one whose parameter
                `checkpoint` is to be filled in; a function gives it from the config
+    layouts    of files that are not in that of Hugging Face
     table      its statements give way to those of other cards: it lists what is known of many families, one thing of each
     """
 
@@ -188,6 +232,7 @@ class FamilyCard(Card):
     languages: Mapping[str, LanguageCard] = field(default_factory=dict)
     pictures: Mapping[str, PictureCard] = field(default_factory=dict)
     graphs: Mapping[str, str | Callable[[Facts], str]] = field(default_factory=dict)
+    layouts: tuple[LayoutCard, ...] = ()
     table: bool = False
 
     def __post_init__(self) -> None:
@@ -196,6 +241,7 @@ class FamilyCard(Card):
             _refuse_others(f"{rows} of the family {shown(self.name)}", getattr(self, rows), wanted)
         for kind, whole in self.wholes.items():
             _refuse_others(f"parts of the whole {shown(kind)} of the family {shown(self.name)}", whole.parts, PartCard)
+        _refuse_others(f"layouts of the family {shown(self.name)}", {str(at): row for at, row in enumerate(self.layouts)}, LayoutCard)
 
 
 def _refuse_others(place: str, rows: Any, wanted: type) -> None:

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from modelgraft.installed import discovery as installed
-from modelgraft.sources.cards import EVERY, FamilyCard, LanguageCard, PartCard, PictureCard, TowerCard, WholeCard
+from modelgraft.sources.cards import EVERY, FamilyCard, LanguageCard, LayoutCard, PartCard, PictureCard, TowerCard, WholeCard
 
 _Card = TypeVar("_Card", TowerCard, LanguageCard, PictureCard)
 
@@ -89,6 +89,11 @@ class Families:
     def graphs(self) -> Mapping[str, str | Callable[[Mapping[str, Any]], str]]:
         """Model type -> name of a shipped graph, the text of one, or what gives it from a config."""
         return _gathered(self.cards, "graphs")
+
+    @cached_property
+    def layouts(self) -> tuple[LayoutCard, ...]:
+        """Every layout of files that is not that of Hugging Face."""
+        return tuple(layout for card in self.cards for layout in card.layouts)
 
     @cached_property
     def wholes(self) -> Mapping[str, WholeCard]:

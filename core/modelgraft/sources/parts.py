@@ -5,8 +5,8 @@ Sub-config of a part, the first that there is:
     A part without a config of its own (lm_head, a base that has the name of the model type) has the config around it.
 
 Tensors of a part: those under `<part>.`, or under `model.<part>.`, `module.<part>.` (saved while it was trained on several
-devices) or `<model type>.<part>.` when there are none. Where layouts differ beyond that, the card of the family says how, so that
-they look the same to a component: see `PartCard`.
+devices) or `<model type>.<part>.` when there are none; all of them for a body that was saved alone. Where layouts differ
+beyond that, the card of the family says how, so that they look the same to a component: see `PartCard`.
 """
 
 from __future__ import annotations
@@ -69,6 +69,8 @@ def _narrow(keys: Keys, part: str, config: Mapping[str, Any]) -> dict[str, str]:
             return _uniform(inside, card, keys, subconfig(config, part) or {}, is_based=bool(base))
         if base + part in keys:
             return {"": keys[base + part]}
+    if part == _base(config) and keys:
+        return dict(keys)  # a body that was saved without a head
     return _narrow(keys, card.also, config) if card.also else {}
 
 

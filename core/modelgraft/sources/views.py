@@ -32,6 +32,7 @@ from modelgraft.sources import (
     conversions,
     hub,
     lacking,
+    layouts,
     numpy_files,
     parts,
     seals,
@@ -62,6 +63,7 @@ class SourceView:
     origin    the file that `reader` has turned into `folder`, which is kept in the cache
     reader    the weight reader (`package.module:function`) of such a file, also while it is not fetched yet
     recorded  the folder of configs that a plugin ships, in place of the real one
+    layout    how files that are not in Hugging Face layout look in it; config, keys and shapes are those that they would have there
     """
 
     ref: SourceRef
@@ -73,6 +75,7 @@ class SourceView:
     recorded: Path | None = None
     boundary: Path | None = None
     origin: Path | None = None
+    layout: layouts.Seen | None = None
 
     @property
     def text(self) -> str:
@@ -125,10 +128,12 @@ class SourceView:
 
         Of one file of torch: what stands beside its tensors under this name, such as `cfg` or `args`, where that is a mapping.
         """
+        path = self.path(name)
+        if path is None and self.layout is not None and name in self.layout.files:
+            return self.layout.files[name]
         if self.file is not None:
             held = torch_files.look(self.file).beside.get(name) if is_torch(self.file) else None
             return held if isinstance(held, dict) else None
-        path = self.path(name)
         return _read_json(path) if path is not None else None
 
     def path(self, name: str = "") -> Path | None:
@@ -198,6 +203,11 @@ class SourceView:
 
     @cached_property
     def _file_headers(self) -> Mapping[str, TensorHeader]:
+        return self.raw_headers if self.layout is None else self.layout.headers(self.raw_headers)
+
+    @cached_property
+    def raw_headers(self) -> Mapping[str, TensorHeader]:
+        """The tensors of the whole by their keys in the files, whatever their layout."""
         found: dict[str, TensorHeader] = {}
         for path in self.weight_files:
             prefix = collections.prefix_of(path, self.folder)
@@ -293,12 +303,18 @@ def view(ref: SourceRef, *, registry: Registry, folder: Path | None, trusted: bo
     Raises SourceError: `source-not-found`, `outside-folder`, `no-config`, `source-damaged`, `hash-mismatch`, `unknown-part`.
     """
     try:
-        found = _view(ref, registry, folder, trusted=trusted, offline=offline)
+        found = _in_layout(_view(ref, registry, folder, trusted=trusted, offline=offline))
         _ = found._selected  # raises when there is no such part
     except OSError as error:  # a name that the system does not take, a folder that may not be read
         where = error.filename or ref.text
         raise SourceError(Problem("source-not-found", f"{where} cannot be read: {error.strerror or error}")) from error
     return found
+
+
+def _in_layout(found: SourceView) -> SourceView:
+    """The same source as it looks in Hugging Face layout. Raises SourceError `source-damaged`."""
+    layout = layouts.seen(found.root, {key: header.shape for key, header in found.raw_headers.items()}, found.text)
+    return found if layout is None else replace(found, root=layout.root, layout=layout)
 
 
 def _view(ref: SourceRef, registry: Registry, folder: Path | None, *, trusted: bool, offline: bool) -> SourceView:
@@ -384,8 +400,8 @@ def settle(view: SourceView, *, file: Path | None = None, folder: Path | None = 
     origin = None
     if file is not None and view.reader is not None and not conversions.is_pickle(file):
         folder, file, origin = conversions.convert(file, view.reader, sha256=view.ref.sha256), None, file
-    root = _config_of(folder) if folder is not None else view.root
-    settled = SourceView(view.ref, root, folder=folder, file=file, reader=view.reader, origin=origin)
+    root = _config_of(folder) if folder is not None else {} if view.layout is not None else view.root
+    settled = _in_layout(SourceView(view.ref, root, folder=folder, file=file, reader=view.reader, origin=origin))
     _ = settled._selected
     return settled
 

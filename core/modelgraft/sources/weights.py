@@ -161,7 +161,7 @@ class Weights:
             if prefix := collections.prefix_of(path, self.view.folder):
                 inside = {prefix + key: _without(prefix, read) for key, read in inside.items()}
             found.update(inside)
-        return found
+        return found if self.view.layout is None else self.view.layout.readers(found)
 
     @cached_property
     def _keys(self) -> Mapping[str, str]:

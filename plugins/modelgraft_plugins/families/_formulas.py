@@ -58,7 +58,9 @@ def vision_tower(f: Facts, *, lead: int, norms: int = 1, patch_bias: bool = True
     attention = 4 * width * width + (4 if f.get("qkv_bias", True) else 1) * width
     block = attention + 2 * norm(width) + forward(width, f["intermediate_size"])
     patches = f["num_channels"] * patch * patch * width + (width if patch_bias else 0)
-    places = (f["image_size"] // patch) ** 2 + lead
+    size = f["image_size"]
+    rows, columns = (side // patch for side in ((size, size) if isinstance(size, int) else size))
+    places = rows * columns + lead
     return int(patches + (places + lead) * width + f["num_hidden_layers"] * block + norms * norm(width))
 
 

@@ -106,7 +106,12 @@ def _views(frames: np.ndarray[Any, Any], config: Frames) -> list[Tensor]:
     if config.crops == 1:
         shown = whole
         if config.do_center_crop and config.crop_size:
-            shown = np.stack([cropped(frame, config.crop_size["height"], config.crop_size["width"]) for frame in whole])
+            shown = np.stack(
+                [
+                    cropped(frame, config.crop_size["height"], config.crop_size["width"], even=config.crop_middle == "even")
+                    for frame in whole
+                ]
+            )
         return [torch.from_numpy(normalised(shown, config))]
     return [view.contiguous() for view in _crops_of(torch.from_numpy(normalised(whole, config)), config)]
 

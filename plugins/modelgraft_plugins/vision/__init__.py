@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from modelgraft import Config, Ports, component, hookimpl, port
 from modelgraft.plugin import AUTO, TowerCard, families
 from modelgraft_plugins.counted import counted, no_card
 from modelgraft_plugins.pictures import Numbers, PictureSteps, Side, normalisation, picture_config, pixel_space, unheeded
+from modelgraft_plugins.vision.patches import torn_patches
 from modelgraft_plugins.vision.resnets import ResNet
-from modelgraft_plugins.vision.towers import MEDIUM, NEEDED, UNKNOWN, card_of, stated, styles, table
+from modelgraft_plugins.vision.towers import MEDIUM, NEEDED, OWN, UNKNOWN, card_of, stated, styles, table
 from modelgraft_plugins.widths import uneven_heads
 
 if TYPE_CHECKING:
@@ -63,6 +64,11 @@ class Encoder(Config):
             transformers' `hidden_states` has, -2 for the last layer but one
     select  "patches" leaves the class token out, where there is one
     many    several pictures per record: pixels and results have an axis `images` behind `batch`
+    positions   of pictures of another size than the tower was trained at, how its table of places is brought to their grid. Published
+            code does it in three ways, which differ by as much as the table holds: "hf", bicubic, as transformers; "official",
+            bilinear with the corners in place, as the authors of ViT; "timm", bicubic and smoothed where it shrinks, as timm
+    pre_logits  vit: `pooled` is what the layer before the classifier makes of the class token (a linear layer and tanh, of so many
+            numbers), which checkpoints of its pre-training have; transformers calls it pooler, and fine-tuned ones hold noise in it
     The output `pooled` is there when the tower runs to its end: the class token, or what SigLIP's attention head gives.
     """
 
@@ -71,8 +77,10 @@ class Encoder(Config):
     hidden_size: int = Field(768, gt=0)
     intermediate_size: int = Field(3072, gt=0)
     num_hidden_layers: int = Field(12, gt=0)
-    num_attention_heads: int = Field(12, gt=0)
-    image_size: int = Field(224, gt=0)
+    num_attention_heads: int = Field(12, ge=0)
+    image_size: Annotated[int, Field(gt=0)] | tuple[PositiveInt, PositiveInt] = Field(
+        224, description="side in pixels, or (height, width): what the table of places was trained at"
+    )
     patch_size: int = Field(16, gt=0)
     num_channels: int = Field(3, gt=0)
     hidden_act: str = "gelu"
@@ -82,6 +90,8 @@ class Encoder(Config):
     layer: int | None = None
     select: Literal["all", "patches"] = "all"
     interpolate: bool = Field(False, description="take pictures of other sizes, with positions interpolated")
+    positions: Literal["hf", "official", "timm"] = Field("hf", description="how positions are interpolated")
+    pre_logits: int | None = Field(None, gt=0, description="vit: numbers of the layer before the classifier; none: there is none")
     many: bool = False
     image_mean: Numbers | None = Field(None, description="mean that the pictures must have been normalised with; None: any")
     image_std: Numbers | None = None
@@ -97,6 +107,7 @@ class Encoder(Config):
         card = card or UNKNOWN
         model = {"model": {**config, "model_type": kind}} if card.style == AUTO else {}
         words = {word: value for word, value in stated(config, card).items() if word in cls.model_fields}
+        words |= {word: config[word] for word in OWN if config.get(word) is not None and word in card.obeyed}
         return {"family": card.style, **model, **words, **_selection(source), **normalisation(source)}
 
     @classmethod
@@ -115,6 +126,12 @@ class Encoder(Config):
             raise ValueError(f"family is {self.family!r}, wanted one of {', '.join(styles())}")
         if self.family == AUTO and "model_type" not in self.model:
             raise ValueError("family: auto wants `model`, the tower's own config with its model_type")
+        if self.num_attention_heads == 0:
+            raise ValueError(
+                "num_attention_heads is 0: the files do not say how many heads share the width; say it with num_attention_heads"
+            )
+        if self.pre_logits is not None and self.card.more.get("pre_logits") is None:
+            raise ValueError(f"pre_logits is {self.pre_logits}, and the family {self.family} has no such layer")
         if self.select == "patches" and self.card is UNKNOWN:
             raise ValueError(
                 f"select: patches is not known of {self.model.get('model_type')}: no card says which of its tokens are patches"
@@ -148,17 +165,33 @@ class Encoder(Config):
         """Number of vectors per picture; None when pictures may have any size."""
         if self.takes_any_size or self.card is UNKNOWN:
             return None
-        return (self.image_size // self.patch_size) ** 2 + (self.lead if self.select == "all" else 0)
+        rows, columns = self.grid
+        return rows * columns + (self.lead if self.select == "all" else 0)
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width of the pictures that the tower was trained at, in pixels."""
+        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the table of places."""
+        return self.sides[0] // self.patch_size, self.sides[1] // self.patch_size
 
     @property
     def height(self) -> Side:
         """Height of the pictures in pixels; None when they may have any."""
-        return None if self.takes_any_size else self.image_size
+        return None if self.takes_any_size else self.sides[0]
 
     @property
     def width(self) -> Side:
         """Width of the pictures in pixels; None when they may have any."""
-        return None if self.takes_any_size else self.image_size
+        return None if self.takes_any_size else self.sides[1]
+
+    @property
+    def pooled_size(self) -> int:
+        """Numbers of `pooled`."""
+        return self.pre_logits or self.hidden_size
 
     @property
     def has_pooled(self) -> bool:
@@ -172,7 +205,8 @@ class Encoder(Config):
         """The config that transformers builds the tower from."""
         card = self.card
         if self.family != AUTO:
-            return {**{key: getattr(self, word) for word, key in card.settings.items()}, **card.fixed}
+            own = {} if self.pre_logits is None else card.more["pre_logits"](self.pre_logits)
+            return {**{key: getattr(self, word) for word, key in card.settings.items()}, **card.fixed, **own}
         keys = {word: card.names.get(word, word) for word in stated(self.model, card) if word in type(self).model_fields}
         return {**self.model, **{key: getattr(self, word) for word, key in keys.items()}}
 
@@ -182,7 +216,7 @@ class Encoder(Config):
         pixels = port(f"float[{axes} num_channels height width]", space=pixel_space(self.image_mean, self.image_std))
         outputs = {"tokens": f"float[{axes} tokens hidden_size]"}
         if self.has_pooled:
-            outputs["pooled"] = f"float[{axes} hidden_size]"
+            outputs["pooled"] = f"float[{axes} pooled_size]"
         return Ports.of({"pixels": pixels}, outputs)
 
     def multiples(self) -> Mapping[str, int]:
@@ -190,14 +224,40 @@ class Encoder(Config):
         return dict.fromkeys(("height", "width"), self.patch_size) if self.takes_any_size else {}
 
     def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
-        """The heads must share the width evenly."""
-        return uneven_heads(node.name, self.hidden_size, self.num_attention_heads)
+        """The heads must share the width evenly, and patches the sides of pictures of any size."""
+        yield from uneven_heads(node.name, self.hidden_size, self.num_attention_heads)
+        if self.takes_any_size:
+            yield from torn_patches(node, self.patch_size)
 
     def parameters(self) -> int | None:
         """Count the whole tower, also where only some of its layers run; None where that takes building it."""
         if self.card.count is None:
             return counted(self.facts())
         return self.card.count({**self.card.defaults, **(self.facts() if self.family == AUTO else self.model_dump())})
+
+
+@component("vision/map", kind="projector", module="modelgraft_plugins.vision.modules:Map", exportable=True)
+class Map(Config):
+    """Lay vectors of patches, row by row and without a class token, out as the map of the picture that they came from.
+
+    pixels  the prepared picture, whose sides say how many rows and columns there are
+    """
+
+    patch_size: int = Field(gt=0, description="side of a patch in pixels")
+
+    @classmethod
+    def from_source(cls, source: Source) -> Mapping[str, Any]:
+        """Read the side of the patches that an eye makes."""
+        return {"patch_size": Encoder.from_source(source).get("patch_size")}
+
+    def ports(self) -> Ports:
+        """Vectors in a row, and the picture, in; a map out."""
+        inputs = {"tokens": "float[batch tokens channels]", "pixels": "float[batch colours height width]"}
+        return Ports.of(inputs, {"map": "float[batch channels rows columns]"})
+
+    def multiples(self) -> Mapping[str, int]:
+        """Pictures are whole patches."""
+        return dict.fromkeys(("height", "width"), self.patch_size)
 
 
 def _is_clear(source: Source, kind: str) -> bool:
@@ -239,3 +299,4 @@ def register_components(register: Callable[[Any], None]) -> None:
     register(count_pictures)
     register(Encoder)
     register(ResNet)
+    register(Map)

@@ -6,14 +6,19 @@ import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
+from modelgraft.plugin import InputError
 from modelgraft_plugins.counted import remember
 from modelgraft_plugins.huggingface import build, convert
+from modelgraft_plugins.vision import positions
+from modelgraft_plugins.vision.patches import torn, whole
 
 if TYPE_CHECKING:
     from modelgraft.plugin import Weights
     from modelgraft_plugins.vision import Encoder as EncoderConfig
+    from modelgraft_plugins.vision import Map as MapConfig
     from modelgraft_plugins.vision.towers import Steps
 
 
@@ -32,7 +37,7 @@ class Encoder(nn.Module):
         self.tower = build(config.facts(), self.card.architecture)
         if self.card.count is None:
             remember(config.facts(), sum(parameter.numel() for parameter in self.tower.parameters()))
-        for name in self.card.more.get("without", ()):
+        for name in () if config.pre_logits is not None else self.card.more.get("without", ()):
             setattr(self.tower, name, None)
         depth, layer = config.num_hidden_layers, config.layer
         if layer is not None and not -depth - 1 <= layer <= depth:
@@ -42,13 +47,16 @@ class Encoder(nn.Module):
         takes = inspect.signature(self.tower.forward).parameters
         self.options = {"interpolate_pos_encoding": True} if config.interpolate and "interpolate_pos_encoding" in takes else {}
         self.drop, self.has_pooled = (config.lead if config.select == "patches" else 0), config.has_pooled
-        self.settings = {name: getattr(config, name) for name in ("attention_head",)}
+        self.settings = {name: getattr(config, name) for name in ("attention_head", "pre_logits")}
+        if config.interpolate and (config.positions != "hf" or config.grid[0] != config.grid[1]):
+            positions.replace_in(getattr(self.tower, "embeddings", None), config)
 
     def from_checkpoint(self, weights: Weights) -> Mapping[str, Tensor]:
         """Give the tensors of the tower in the names of transformers' memory."""
         found = convert(weights.state(), self.tower, prefix="tower.")
         for name in self.config.card.more.get("unused", ()):
-            found.pop(f"tower.{name}", None)
+            if self.config.pre_logits is None or not name.startswith(self.config.card.more["without"]):
+                found.pop(f"tower.{name}", None)
         return found
 
     def forward(self, pixels: Tensor) -> Tensor | dict[str, Tensor]:
@@ -63,9 +71,16 @@ class Encoder(nn.Module):
 
     def _see(self, pixels: Tensor) -> Tensor | dict[str, Tensor]:
         """pixels float[batch channels height width]."""
+        if self.config.takes_any_size and not torch.compiler.is_exporting():
+            self._refuse_torn(list(pixels.shape[-2:]))
         tokens, pooled = self._as_transformers(pixels) if self.card.steps is None else self._by_steps(pixels)
         tokens = tokens[:, self.drop :] if self.drop else tokens
         return {"tokens": tokens, "pooled": pooled} if pooled is not None and self.has_pooled else tokens
+
+    def _refuse_torn(self, sides: list[int | None]) -> None:
+        patch = self.config.patch_size
+        if found := torn(sides, patch):
+            raise InputError(f"vision/encoder got pictures of {found}: prepare them at {whole(sides, patch)}")
 
     def _by_steps(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
         """No further than the layer that is asked for."""
@@ -81,6 +96,22 @@ class Encoder(nn.Module):
             return self.tower(pixel_values=pixels, output_hidden_states=True, **self.options).hidden_states[self.depth], None
         found = self.tower(pixel_values=pixels, **self.options)
         return found.last_hidden_state, found.get("pooler_output")
+
+
+class Map(nn.Module):
+    """tokens float[batch rows*columns channels] of pixels float[batch colours height width] to float[batch channels rows columns]."""
+
+    def __init__(self, config: MapConfig) -> None:
+        super().__init__()
+        self.patch = config.patch_size
+
+    def forward(self, tokens: Tensor, pixels: Tensor) -> Tensor:
+        """Lay them out; an InputError tells of other tokens than the picture has patches."""
+        rows, columns = pixels.shape[2] // self.patch, pixels.shape[3] // self.patch
+        if not torch.compiler.is_exporting() and rows * columns != tokens.shape[1]:
+            found = f"{tokens.shape[1]} tokens of a picture that has {rows} x {columns} patches of {self.patch}"
+            raise InputError(f"vision/map got {found}; a class token must be left out (select: patches)")
+        return tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], rows, columns)
 
 
 def _apart(tensor: Tensor, there: Tensor) -> Tensor:

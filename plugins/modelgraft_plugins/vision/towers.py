@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from modelgraft.plugin import AUTO, TowerCard, families
-from modelgraft_plugins.stated import Table, tower_table
+from modelgraft_plugins.stated import REMARKS, Table, tower_table
 
 MEDIUM = "image"
 WORDS = (
     "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size", "num_channels",
     "hidden_act", "layer_norm_eps", "qkv_bias",
 )  # fmt: skip
+OWN = ("positions", "pre_logits")  # words that a config may state and transformers does not know
 NEEDED = ("hidden_size", "patch_size")  # what a config must state, so that a tower without a card can be served
 UNKNOWN = TowerCard(MEDIUM, pooled=False)  # of a tower that no card speaks of: it gives tokens, and nobody says how many
 
@@ -52,7 +53,7 @@ def table() -> Table:
     """What a published config states -> what becomes of it; a test compares it with the config classes of transformers."""
     cards = [card for card in families().of_medium(MEDIUM).values() if card.style != AUTO]
     obeyed = {card.names.get(word, word) for card in cards for word in (*card.defaults, *card.settings)}
-    return tower_table({*obeyed, *(key for card in cards for key in card.obeyed)}, {key for card in cards for key in card.idle})
+    return tower_table({*obeyed, *(key for card in cards for key in card.obeyed)}, {REMARKS, *(key for card in cards for key in card.idle)})
 
 
 def stated(config: Mapping[str, Any], card: TowerCard) -> dict[str, Any]:
@@ -64,5 +65,7 @@ def stated(config: Mapping[str, Any], card: TowerCard) -> dict[str, Any]:
 
 
 def _side(value: Any) -> Any:
-    """A side in pixels; of a pair that is a square, one of its sides."""
-    return value[0] if isinstance(value, list | tuple) and len(set(value)) == 1 else value
+    """A side in pixels; of a pair that is a square, one of its sides; of another its (height, width)."""
+    if not isinstance(value, list | tuple):
+        return value
+    return value[0] if len(set(value)) == 1 else tuple(value)
