@@ -271,8 +271,15 @@ def _config(component: Component) -> Schema:
 
 def _or_filled(shape: Schema) -> Schema:
     about: Schema = {key: shape[key] for key in ("description", "default", "title") if key in shape}
-    rest = {key: value for key, value in shape.items() if key not in about}
+    rest = _filled_within({key: value for key, value in shape.items() if key not in about})
     return {**about, "anyOf": [*(rest["anyOf"] if set(rest) == {"anyOf"} else [rest]), FILLED]}
+
+
+def _filled_within(shape: Schema) -> Schema:
+    """The members of a mapping or a list may be params too, such as the sides of a size."""
+    inner = {key: _or_filled(shape[key]) for key in ("additionalProperties", "items") if isinstance(shape.get(key), dict) and shape[key]}
+    ways = {"anyOf": [_filled_within(way) for way in shape["anyOf"]]} if "anyOf" in shape else {}
+    return {**shape, **inner, **ways}
 
 
 def _drawn_in(shape: Any, models: Mapping[str, Any], depth: int) -> Any:
