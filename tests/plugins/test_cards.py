@@ -18,6 +18,7 @@ import modelgraft as mg
 from modelgraft.installed.discovery import assemble, discover
 from modelgraft.plugin import EVERY, FamilyCard, PluginError, WholeCard, hookimpl
 from modelgraft.sources.families import Families, families
+from modelgraft.tools.importer import import_graph
 from modelgraft_plugins import counted
 from support.checkpoints import randomise
 from support.open_part import configured, open_part
@@ -106,7 +107,6 @@ def test_the_example_of_the_page_is_a_family(tmp_path: Path, monkeypatch: pytest
     randomise(model, seed=2)
     model.eval().save_pretrained(tmp_path)
     hf.ViTImageProcessorPil(size={"height": 15, "width": 15}).save_pretrained(tmp_path)
-    from modelgraft.tools.importer import import_graph
 
     (tmp_path / "mine.yaml").write_text(import_graph(str(tmp_path), folder=tmp_path))
     assert not mg.check(tmp_path / "mine.yaml").warnings
@@ -130,7 +130,6 @@ def test_a_card_without_a_graph_behind_its_word_is_told(graph: Any, told: str, t
     found = Families((*families().cards, FamilyCard("mine", "of one", graphs={"mine": graph})))
     monkeypatch.setattr("modelgraft.sources.families._seen", (len(families().cards), found))
     (tmp_path / "config.json").write_text('{"model_type": "mine"}')
-    from modelgraft.tools.importer import import_graph
 
     with pytest.raises(PluginError, match=told):
         import_graph(str(tmp_path))

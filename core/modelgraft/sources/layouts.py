@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from modelgraft.sources.cards import LayoutCard, Taken
 
-Read = Callable[[str], Any]  # a tensor of a file by its key there; torch is not imported here
-
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -43,8 +41,8 @@ class Seen:
             for key, taken in self.taken.items()
         }
 
-    def readers(self, found: Mapping[str, Read]) -> dict[str, Read]:
-        """What reads the tensors under the keys of this layout."""
+    def readers(self, found: Mapping[str, Callable[[str], Any]]) -> dict[str, Callable[[str], Any]]:
+        """What reads the tensors under the keys of this layout; Any: a tensor, torch is not imported here."""
         return {key: partial(_read, taken, found[taken.key]) for key, taken in self.taken.items()}
 
 
@@ -91,7 +89,7 @@ def shape_of(taken: Taken, shape: tuple[int, ...]) -> tuple[int, ...]:
     return (shape[0], shape[1] + taken.lead, *shape[2:]) if taken.lead else shape
 
 
-def _read(taken: Taken, read: Read, _key: str) -> Tensor:
+def _read(taken: Taken, read: Callable[[str], Any], _key: str) -> Tensor:
     tensor: Tensor = read(taken.key)
     if taken.rows is not None:
         tensor = tensor[slice(*taken.rows)]
