@@ -134,7 +134,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.sources.cards import LayoutCard as LayoutCard
     from modelgraft.sources.cards import PartCard as PartCard
     from modelgraft.sources.cards import PictureCard as PictureCard
-    from modelgraft.sources.cards import Taken as Taken
+    from modelgraft.sources.cards import TensorOrigin as TensorOrigin
     from modelgraft.sources.cards import TowerCard as TowerCard
     from modelgraft.sources.cards import WholeCard as WholeCard
     from modelgraft.sources.families import Families as Families
@@ -233,8 +233,8 @@ _HOMES = {
     "Step": "kernel.words.plan",
     "TOLERANCES": "engine.parity",
     "TRACED": "engine.modules.examples",
-    "Taken": "sources.cards",
     "Tensor": "kernel.words.ports",
+    "TensorOrigin": "sources.cards",
     "Thermal": "records.heats",
     "TowerCard": "sources.cards",
     "Traced": "loops.tracing",
@@ -378,8 +378,8 @@ __all__ = [
     "SpaceOf",
     "StaleLoad",
     "Step",
-    "Taken",
     "Tensor",
+    "TensorOrigin",
     "Thermal",
     "TowerCard",
     "Traced",

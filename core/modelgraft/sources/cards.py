@@ -175,7 +175,7 @@ class PictureCard:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class TensorOrigin:
     """A tensor of a layout, as it comes out of a tensor of a file; what is given is done in this order.
 
     key    of the tensor in the file
@@ -211,7 +211,7 @@ class LayoutCard:
     name: str
     knows: Callable[[Facts, Shapes], bool]
     config: Callable[[Facts, Shapes], dict[str, Any]]
-    tensors: Callable[[Facts, Shapes], dict[str, Taken]]
+    tensors: Callable[[Facts, Shapes], dict[str, TensorOrigin]]
     files: Callable[[Facts, Facts], Mapping[str, Facts]] | None = None
     idle: tuple[str, ...] = ()
 

@@ -19,7 +19,7 @@ from modelgraft.sources.headers import TensorHeader
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modelgraft.sources.cards import LayoutCard, Taken
+    from modelgraft.sources.cards import LayoutCard, TensorOrigin
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Seen:
 
     root: Mapping[str, Any]
     files: Mapping[str, Mapping[str, Any]]
-    taken: Mapping[str, Taken]
+    taken: Mapping[str, TensorOrigin]
 
     def headers(self, found: Mapping[str, TensorHeader]) -> dict[str, TensorHeader]:
         """The headers of the files under the keys of this layout; offsets are those of the tensor that is taken from."""
@@ -66,7 +66,7 @@ def seen(root: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], text: s
         raise SourceError(Problem("source-damaged", f"{text} is in the layout of {card.name}: {error}")) from error
 
 
-def _refuse_others(card: LayoutCard, shapes: Mapping[str, tuple[int, ...]], taken: Mapping[str, Taken]) -> None:
+def _refuse_others(card: LayoutCard, shapes: Mapping[str, tuple[int, ...]], taken: Mapping[str, TensorOrigin]) -> None:
     used = {source.key for source in taken.values()}
     others = [key for key in shapes if key not in used and not key.startswith(card.idle)]
     if others:
@@ -77,7 +77,7 @@ def _card(root: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> Lay
     return next((card for card in families().layouts if card.knows(root, shapes)), None) if root or shapes else None
 
 
-def shape_of(taken: Taken, shape: tuple[int, ...]) -> tuple[int, ...]:
+def shape_of(taken: TensorOrigin, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of what is taken from a tensor of a shape."""
     if taken.rows is not None:
         shape = (max(min(taken.rows[1], shape[0]) - taken.rows[0], 0), *shape[1:])
@@ -89,7 +89,7 @@ def shape_of(taken: Taken, shape: tuple[int, ...]) -> tuple[int, ...]:
     return (shape[0], shape[1] + taken.lead, *shape[2:]) if taken.lead else shape
 
 
-def _read(taken: Taken, read: Callable[[str], Any], _key: str) -> Tensor:
+def _read(taken: TensorOrigin, read: Callable[[str], Any], _key: str) -> Tensor:
     tensor: Tensor = read(taken.key)
     if taken.rows is not None:
         tensor = tensor[slice(*taken.rows)]

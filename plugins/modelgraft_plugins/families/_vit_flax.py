@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from modelgraft.plugin import LayoutCard, Taken
+from modelgraft.plugin import LayoutCard, TensorOrigin
 from modelgraft_plugins.families._vit_sizes import grid_of, size_of
 from modelgraft_plugins.stated import ABOUT, Table
 
@@ -87,32 +87,32 @@ def _compare(root: Mapping[str, Any], found: Mapping[str, Any]) -> None:
             raise ValueError(f"its config.json states {key}: {stated}, its tensors have {found[ours]}")
 
 
-def _tensors(config: Mapping[str, Any], shapes: Shapes) -> dict[str, Taken]:
-    before, found = _around(shapes) or "", dict[str, Taken]()
+def _tensors(config: Mapping[str, Any], shapes: Shapes) -> dict[str, TensorOrigin]:
+    before, found = _around(shapes) or "", dict[str, TensorOrigin]()
     for key in shapes:
         name = key.removeprefix(before)
         if name in REST:
             target, axes = REST[name]
-            found[target] = Taken(key, axes=axes, lead=int(name == NEW))
+            found[target] = TensorOrigin(key, axes=axes, lead=int(name == NEW))
         elif (block := BLOCK.fullmatch(name)) is not None:
             placed = _in_block(config, key, block)
             found.update({f"vit.encoder.layer.{block[1]}.{placed[0]}": placed[1]} if placed is not None else {})
     return found
 
 
-def _in_block(config: Mapping[str, Any], key: str, found: re.Match[str]) -> tuple[str, Taken] | None:
+def _in_block(config: Mapping[str, Any], key: str, found: re.Match[str]) -> tuple[str, TensorOrigin] | None:
     """(name in the block, where it comes from) of a tensor of a block; None for one that is not known."""
     module, inside, last, width = found[2], found[3], found[4], config["hidden_size"]
-    word = "bias" if last == "bias" else "weight"
+    word, is_kernel = "bias" if last == "bias" else "weight", last == "kernel"
+    turned = TensorOrigin(key, shape=(width, width), axes=(1, 0))  # of the matrices of heads, which have three axes
     if module in NORMS and inside is None:
-        return f"{NORMS[module]}.{word}", Taken(key)
+        return f"{NORMS[module]}.{word}", TensorOrigin(key)
     if module.startswith("MlpBlock_") and inside in DENSE:
-        return f"{DENSE[inside]}.{word}", Taken(key, axes=(1, 0) if last == "kernel" else None)
+        return f"{DENSE[inside]}.{word}", TensorOrigin(key, axes=(1, 0) if is_kernel else None)
     if module.startswith("MultiHeadDotProductAttention_") and inside in ("query", "key", "value"):
-        name = f"attention.attention.{inside}.{word}"
-        return name, Taken(key, shape=(width, width), axes=(1, 0)) if last == "kernel" else Taken(key, shape=(width,))
+        return f"attention.attention.{inside}.{word}", turned if is_kernel else TensorOrigin(key, shape=(width,))
     if module.startswith("MultiHeadDotProductAttention_") and inside == "out":
-        return f"attention.output.dense.{word}", Taken(key, shape=(width, width), axes=(1, 0)) if last == "kernel" else Taken(key)
+        return f"attention.output.dense.{word}", turned if is_kernel else TensorOrigin(key)
     return None
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from modelgraft.plugin import LayoutCard, Taken
+from modelgraft.plugin import LayoutCard, TensorOrigin
 from modelgraft_plugins.families._vit_sizes import HEADS, NAMED, VARIANTS, grid_of, size_of
 from modelgraft_plugins.stated import ABOUT, REMARKS, Table
 
@@ -144,15 +144,15 @@ def _labels(root: Mapping[str, Any], classes: int) -> dict[str, Any]:
     return {"id2label": {str(index): str(described.get(name, name)) for index, name in enumerate(names)}}
 
 
-def _tensors(config: Mapping[str, Any], shapes: Shapes) -> dict[str, Taken]:
-    width, found = config["hidden_size"], {REST[key]: Taken(key) for key in shapes if key in REST}
+def _tensors(config: Mapping[str, Any], shapes: Shapes) -> dict[str, TensorOrigin]:
+    width, found = config["hidden_size"], {REST[key]: TensorOrigin(key) for key in shapes if key in REST}
     for key in shapes:
         if (fused := QKV.fullmatch(key)) is not None:
             for index, name in enumerate(("query", "key", "value")):
                 target = f"vit.encoder.layer.{fused[1]}.attention.attention.{name}.{fused[2]}"
-                found[target] = Taken(key, rows=(index * width, (index + 1) * width))
+                found[target] = TensorOrigin(key, rows=(index * width, (index + 1) * width))
         elif (own := IN_BLOCK.fullmatch(key)) is not None:
-            found[f"vit.encoder.layer.{own[1]}.{BLOCK[own[2]]}.{own[3]}"] = Taken(key)
+            found[f"vit.encoder.layer.{own[1]}.{BLOCK[own[2]]}.{own[3]}"] = TensorOrigin(key)
     return found
 
 
