@@ -64,7 +64,7 @@ def retrieval(part: Any, _given: Oracle, case: Case) -> Outputs:
         "loss": part("loss/contrastive")(vectors["image_vec"], vectors["text_vec"]).mean(),
         "vision_tokens": seen["tokens"],
         "text_tokens": masked(read["tokens"], mask),
-        "fusion_tokens": masked(fused["tokens"], fused["mask"]),
+        "fusion_tokens": masked(fused["tokens"], fused["token_mask"]),
         "masked_vision_tokens": eye(image, hidden)["tokens"],
     }
 
@@ -245,7 +245,7 @@ def test_the_graph_of_a_hidden_picture_and_of_both_equals_the_published_code(tmp
     for case in given.cases.values():
         with mg.open(mg.load(both, params=params)) as pipeline:
             found = pipeline.run(fuse_pixels=case.inputs["image"], fuse_ids=case.inputs["ids"], fuse_mask=there(case)).outputs
-        case.compare(fusion_tokens=masked(found["tokens"], found["mask"]))
+        case.compare(fusion_tokens=masked(found["tokens"], found["token_mask"]))
         assert torch.equal(torch.cat([found["image_tokens"], found["text_tokens"]], 1), found["tokens"])
         with mg.open(mg.load(eye, params=params)) as pipeline:
             hidden = pipeline.run(see_pixels=case.inputs["image"], see_patch_mask=case.inputs["patch_mask"]).outputs

@@ -66,8 +66,8 @@ def test_heads_and_the_tokenizer_keep_their_declarations():
     conform(Tokenizer, SMALL_VQKD)
     conform(Tokenizer, {**SMALL_VQKD, "interpolate": True}, pixels=drawn(2, 3, 10, 25))
     conform(Decoder, SMALL_VQKD, codes=drawn(2, 4, 3, 3))
-    shapes = {"features": (2, 9, 4), "codes": (2, 4, 3, 3), "decoded": (2, 9, 7), "teacher": (2, 9, 7)}
-    conform(Loss, {}, **{name: drawn(*shape, seed=index) for index, (name, shape) in enumerate(shapes.items())})
+    conform(Loss, {})
+    conform(CodePicture, {"tile": 20})
 
 
 @pytest.mark.parametrize(
@@ -237,14 +237,13 @@ def test_the_variant_of_the_paper_is_its_formula():
 
 def test_the_loss_of_the_tokenizer_is_its_formula():
     """Loops in float64; the mean over the records is the published loss."""
-    features, codes, decoded, teacher = drawn(2, 6, 4), drawn(2, 4, 2, 3, seed=2), drawn(2, 6, 5, seed=3), drawn(2, 6, 5, seed=4)
-    found = run_node(Loss, {"beta": 0.5}, features=features, codes=codes, decoded=decoded, teacher=teacher)["loss"]
+    features, vectors, decoded, teacher = drawn(2, 6, 4), drawn(2, 6, 4, seed=2), drawn(2, 6, 5, seed=3), drawn(2, 6, 5, seed=4)
+    found = run_node(Loss, {"beta": 0.5}, features=features, vectors=vectors, decoded=decoded, teacher=teacher)["loss"]
     for record in range(2):
         away, angles = [], []
         for place in range(6):
             unit = features[record, place].double() / features[record, place].double().norm()
-            code = codes[record, :, place // 3, place % 3].double()
-            away.append(((code - unit) ** 2).mean())
+            away.append(((vectors[record, place].double() - unit) ** 2).mean())
             one, other = decoded[record, place].double(), teacher[record, place].double()
             angles.append(1 - one @ other / one.norm() / other.norm())
         wanted = 0.5 * sum(away) / 6 + sum(angles) / 6
@@ -285,9 +284,9 @@ def test_visual_words_can_be_looked_at():
     codes = functional.normalize(drawn(5, 4), dim=-1)
     ids = torch.tensor([[0, 0, 1, 2, 2, 3]])
     grid = codes[ids[0]].T.reshape(1, 4, 2, 3)
-    (painted,) = run_node(CodePicture, {"tile": 10, "numbers": False}, image=[Image.new("RGB", (7, 5), "red")], ids=ids, codes=grid)[
-        "image"
-    ]
+    (painted,) = run_node(
+        CodePicture, {"tile": 10, "numbers": False}, image=[Image.new("RGB", (7, 5), "red")], map=ids.view(1, 2, 3), codes=grid
+    )["image"]
     assert painted.size == (2 * 30 + 8, 20)
     assert painted.getpixel((15, 10)) == (255, 0, 0)
     tiles = painted.crop((38, 0, 68, 20))

@@ -10,6 +10,7 @@ from modelgraft import hookimpl
 from modelgraft_plugins.beit3.captioner import Captioner
 from modelgraft_plugins.beit3.encoder import Encoder
 from modelgraft_plugins.beit3.heads import Answer, Classify, Reason
+from modelgraft_plugins.beit3.masks import MaskPatches, MaskText
 from modelgraft_plugins.beit3.pictures import Preprocess
 from modelgraft_plugins.beit3.vqkd import CodePicture, Decoder, Loss, Tokenizer
 
@@ -19,7 +20,7 @@ PRESETS = Path(__file__).parent / "presets"
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
-    for subject in (Preprocess, Encoder, Answer, Reason, Classify, Captioner, Tokenizer, Decoder, Loss, CodePicture):
+    for subject in (Preprocess, Encoder, Answer, Reason, Classify, Captioner, Tokenizer, Decoder, Loss, CodePicture, MaskPatches, MaskText):
         register(subject)
 
 

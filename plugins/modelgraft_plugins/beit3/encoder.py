@@ -25,14 +25,17 @@ class Encoder(Sizes):
     reads   "image": an eye, which holds the branch of pictures alone; "text": the branch of texts alone; "both": picture and text
             see each other
     select  an eye: "patches" leaves the class token out
+    whole   hold both branches whatever is read, so that nodes that read other media may share them
     causal  both: a token of the text sees the picture and what stands before it, and the picture does not see the text, as captions
             are learned
     `patch_mask` is True where a patch is hidden behind the learned mask token, row by row. `pooled` is the class token of the picture,
-    or the first token of a text; of both there is `text_pooled` beside it, and `mask` says where `tokens` are of something.
+    or the first token of a text; of both there is `text_pooled` beside it, `patches` are `image_tokens` without the class token, and
+    `token_mask` says where `tokens` are of something.
     """
 
     reads: Literal["image", "text", "both"] = "both"
     select: Literal["all", "patches"] = "all"
+    whole: bool = False
     causal: bool = False
     identity: str | None = Field(None, description="names the vocabulary that the ids must be of")
 
@@ -50,6 +53,11 @@ class Encoder(Sizes):
                 f"select: patches is of an eye, and reads is {self.reads!r}: take the output image_tokens, or set reads: image"
             )
         return self
+
+    @property
+    def ways(self) -> str:
+        """The branches that it holds: A of pictures, B of texts."""
+        return "AB" if self.whole else WAYS[self.reads]
 
     @property
     def places(self) -> int | None:
@@ -85,9 +93,10 @@ class Encoder(Sizes):
             {**picture, **text},
             {
                 "tokens": "float[batch places+text_tokens hidden_size]",
-                "mask": "bool[batch places+text_tokens]",
+                "token_mask": "bool[batch places+text_tokens]",
                 "image_tokens": "float[batch places hidden_size]",
                 "text_tokens": "float[batch text_tokens hidden_size]",
+                "patches": "float[batch hidden hidden_size]",
                 "pooled": pooled,
                 "text_pooled": pooled,
             },
@@ -107,4 +116,4 @@ class Encoder(Sizes):
 
     def parameters(self) -> int:
         """Count the branches that it holds."""
-        return self.count(WAYS[self.reads])
+        return self.count(self.ways)

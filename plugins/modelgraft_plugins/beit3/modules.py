@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from modelgraft.plugin import InputError
-from modelgraft_plugins.beit3.encoder import WAYS
 from modelgraft_plugins.beit3.multiway import LEAD, PICTURE, TEXT, Split, Trunk, behind, resized
 from modelgraft_plugins.beit3.sizes import PREFIX
 
@@ -56,7 +55,7 @@ def _fitted(table: Tensor, sizes: Sizes) -> Tensor:
     if had == sizes.patches or had < 1 or round(had**0.5) ** 2 != had:
         return table
     side = sizes.image_size // sizes.patch_size
-    return resized(table.float(), (side, side)).to(table.dtype)
+    return resized(table, (side, side))
 
 
 class Encoder(nn.Module):
@@ -65,7 +64,7 @@ class Encoder(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.trunk = Trunk(config, tuple(WAYS[config.reads]))
+        self.trunk = Trunk(config, tuple(config.ways))
 
     def from_checkpoint(self, weights: Weights) -> Mapping[str, Tensor]:
         """Take the branches that are read out of a file of all."""
@@ -87,7 +86,7 @@ class Encoder(nn.Module):
 
     def _read(self, ids: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
         """A text alone."""
-        looked_at = None if mask is None else mask[:, None, None, :]
+        looked_at = None if mask is None else _looked_at(mask)
         tokens = self.trunk.run(text_of(self.trunk, ids, mask), TEXT, mask=looked_at)
         return {"tokens": tokens, "pooled": tokens[:, 0]}
 
@@ -97,15 +96,15 @@ class Encoder(nn.Module):
         there = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
         places = picture.shape[1]
         whole = torch.cat([there.new_ones(picture.shape[:2]), there], dim=1)  # [batch tokens]
-        looked_at = whole[:, None, None, :]
+        looked_at = _looked_at(whole)
         if self.config.causal:
             looked_at = looked_at & _onward(places, ids.shape[1], device=ids.device)
         x = torch.cat([picture, text_of(self.trunk, ids, mask)], dim=1)
         tokens = self.trunk.run(x, Split(places, joint=True), mask=looked_at)
         image_tokens, text_tokens = tokens[:, :places], tokens[:, places:]
         return {
-            "tokens": tokens, "mask": whole, "image_tokens": image_tokens, "text_tokens": text_tokens,
-            "pooled": image_tokens[:, 0], "text_pooled": text_tokens[:, 0],
+            "tokens": tokens, "token_mask": whole, "image_tokens": image_tokens, "text_tokens": text_tokens,
+            "patches": image_tokens[:, 1:], "pooled": image_tokens[:, 0], "text_pooled": text_tokens[:, 0],
         }  # fmt: skip
 
     def _picture(self, pixels: Tensor, patch_mask: Tensor | None) -> Tensor:
@@ -139,6 +138,11 @@ def text_of(trunk: Trunk, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         rows = trunk.sizes.vocab_size
         found = f"a text has the id {int(ids.max())}, and the table of tokens has {rows} rows (0 to {rows - 1})"
         raise InputError(f"{found}: take the tokenizer and the weights of one checkpoint") from error
+
+
+def _looked_at(there: Tensor) -> Tensor:
+    """bool[batch tokens] to bool[batch 1 tokens tokens]: whichever token looks, it sees those that are there."""
+    return there[:, None, None, :].expand(-1, -1, there.shape[1], -1)
 
 
 def _onward(places: int, text_tokens: int, *, device: torch.device) -> Tensor:

@@ -237,6 +237,6 @@ def resized(table: Tensor, grid: tuple[int, int]) -> Tensor:
     returns  float[LEAD+rows*columns width]; of the same grid the table itself, number by number
     """
     side = round((table.shape[0] - LEAD) ** 0.5)
-    square = table[LEAD:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    square = table[LEAD:].float().reshape(1, side, side, -1).permute(0, 3, 1, 2)
     wanted = functional.interpolate(square, size=grid, mode="bicubic", align_corners=False)
-    return torch.cat([table[:LEAD], wanted[0].flatten(1).T])
+    return torch.cat([table[:LEAD], wanted[0].flatten(1).T.to(table.dtype)])

@@ -26,8 +26,8 @@ LINE = (20, 20, 20)
 def load(config: CodePicture, _context: LoadContext) -> Callable[[list[Any], Tensor, Tensor], list[Image.Image]]:
     """Make the function from pictures with their ids and codes to pictures of both, side by side."""
 
-    def paint(images: list[Any], ids: Tensor, codes: Tensor) -> list[Image.Image]:
-        rows = zip(images, ids.cpu().numpy(), codes.float().cpu().numpy(), strict=True)
+    def paint(images: list[Any], grids: Tensor, codes: Tensor) -> list[Image.Image]:
+        rows = zip(images, grids.cpu().numpy(), codes.float().cpu().numpy(), strict=True)
         return [_beside(image, _tiles(numbers, vectors, config)) for image, numbers, vectors in rows]
 
     return paint
@@ -42,9 +42,9 @@ def _beside(image: Any, tiles: Image.Image) -> Image.Image:
     return whole
 
 
-def _tiles(ids: NDArray[Any], codes: NDArray[Any], config: CodePicture) -> Image.Image:
-    """ids int64[rows*columns], codes float[d rows columns]."""
-    grid, tile = ids.reshape(codes.shape[1:]), config.tile
+def _tiles(grid: NDArray[Any], codes: NDArray[Any], config: CodePicture) -> Image.Image:
+    """grid int64[rows columns], codes float[d rows columns]."""
+    tile = config.tile
     colours = np.asarray(_colours(codes), np.uint8)
     whole = Image.fromarray(colours.repeat(tile, 0).repeat(tile, 1))
     draw = ImageDraw.Draw(whole)

@@ -113,8 +113,9 @@ class VqkdSizes(Config):
 class Tokenizer(VqkdSizes):
     """Turn a picture into visual ids, one for each patch: the nearest of a learned set of code vectors (VQ-KD of BEiT v2).
 
-    features  what is compared with the code vectors, before it is brought to the length 1
-    codes     the code vectors that were nearest, as a map; gradients go past them to the features (straight-through)
+    ids, map        the ids row by row, and as they lie on the picture
+    vectors, codes  the code vectors that were nearest, row by row and as a map; gradients go past them to the features (straight-through)
+    features        what is compared with the code vectors, before it is brought to the length 1
     The code book is moved only where its `update` is called, in training: running it changes nothing.
     """
 
@@ -123,6 +124,8 @@ class Tokenizer(VqkdSizes):
         pixels = port(f"float[batch num_channels {'height width' if self.interpolate else 'side side'}]", space=PIXELS)
         outputs = {
             "ids": "int64[batch patches]",
+            "map": "int64[batch rows columns]",
+            "vectors": "float[batch patches code_size]",
             "codes": "float[batch code_size rows columns]",
             "features": "float[batch patches code_size]",
         }
@@ -167,15 +170,15 @@ class Loss(Config):
     def ports(self) -> Ports:
         """What the tokenizer, the decoder and the teacher give in; the share of each record out."""
         vectors = "float[batch patches decoded_size]"
-        inputs = {"features": "float[batch patches code_size]", "codes": "float[batch code_size rows columns]"}
-        return Ports.of({**inputs, "decoded": vectors, "teacher": vectors}, {"loss": "float[batch]"})
+        compared = dict.fromkeys(("features", "vectors"), "float[batch patches code_size]")
+        return Ports.of({**compared, "decoded": vectors, "teacher": vectors}, {"loss": "float[batch]"})
 
 
 @component(
     "beit3/code_picture",
     kind="generator",
     load="modelgraft_plugins.beit3.painting:load",
-    inputs={"image": "image", "ids": "int64[batch patches]", "codes": "float[batch code_size rows columns]"},
+    inputs={"image": "image", "map": "int64[batch rows columns]", "codes": "float[batch code_size rows columns]"},
     outputs={"image": "image"},
 )
 class CodePicture(Config):

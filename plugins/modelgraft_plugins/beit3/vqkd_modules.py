@@ -87,9 +87,9 @@ class Tower(nn.Module):
         """float[1 1+rows*columns width]: bicubic over those of the patches where pictures may have any size."""
         if not self.resizes:
             return self.pos_embed
-        square = self.pos_embed[:, 1:].reshape(1, self.grid, self.grid, -1).permute(0, 3, 1, 2)
+        square = self.pos_embed[:, 1:].float().reshape(1, self.grid, self.grid, -1).permute(0, 3, 1, 2)
         wanted = functional.interpolate(square, size=(rows, columns), mode="bicubic", align_corners=False)
-        return torch.cat([self.pos_embed[:, :1], wanted.flatten(2).transpose(1, 2)], dim=1)
+        return torch.cat([self.pos_embed[:, :1], wanted.flatten(2).transpose(1, 2).to(self.pos_embed.dtype)], dim=1)
 
 
 class CodeBook(nn.Module):
@@ -169,7 +169,7 @@ def _means(units: Tensor, ids: Tensor, *, codes: int) -> tuple[Tensor, Tensor]:
 
 
 class Tokenizer(nn.Module):
-    """pixels float[batch 3 height width] from -1 to 1 to ids, codes and features."""
+    """pixels float[batch 3 height width] from -1 to 1 to ids, codes and features, row by row and as maps."""
 
     def __init__(self, sizes: VqkdSizes) -> None:
         super().__init__()
@@ -196,7 +196,9 @@ class Tokenizer(nn.Module):
         patches, grid = self.encoder(pixels)
         features = self.encode_task_layer(patches)
         codes, _, ids = self.quantize(features.transpose(1, 2).unflatten(2, grid))
-        return {"ids": ids, "codes": codes, "features": features}
+        return {
+            "ids": ids, "map": ids.reshape(-1, *grid), "vectors": codes.flatten(2).transpose(1, 2), "codes": codes, "features": features,
+        }  # fmt: skip
 
 
 class Decoder(nn.Module):
@@ -218,16 +220,16 @@ class Decoder(nn.Module):
 
 
 class Loss(nn.Module):
-    """features, codes, decoded and teacher to the share of each record: float[batch]."""
+    """features, vectors, decoded and teacher, float[batch patches ...], to the share of each record: float[batch]."""
 
     def __init__(self, config: LossConfig) -> None:
         super().__init__()
         self.beta = config.beta
 
-    def forward(self, features: Tensor, codes: Tensor, decoded: Tensor, teacher: Tensor) -> Tensor:
+    def forward(self, features: Tensor, vectors: Tensor, decoded: Tensor, teacher: Tensor) -> Tensor:
         """The teacher and the codes are where the others have to go."""
         units = functional.normalize(features, dim=-1)
-        commitment = (codes.flatten(2).transpose(1, 2).detach() - units).pow(2).flatten(1).mean(1)
+        commitment = (vectors.detach() - units).pow(2).flatten(1).mean(1)
         angle = 1 - functional.cosine_similarity(decoded, teacher.detach(), dim=-1)
         return self.beta * commitment + angle.mean(1)
 
