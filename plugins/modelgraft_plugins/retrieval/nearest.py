@@ -32,7 +32,12 @@ def load(config: Nearest, context: LoadContext) -> Callable[..., dict[str, Any]]
     if index.vectors.shape != (config.entries, config.width):
         raise InputError(f"the index '{path}' was written anew since the graph was checked: open the graph again")
     _refuse_stranger(index, path, context)
-    searching = _search(config, index, path)
+    return finder(config, index)
+
+
+def finder(config: Nearest, index: Index) -> Callable[..., dict[str, Any]]:
+    """Make the function from float[batch width], and a title for each record, to the hits of each."""
+    searching = _search(config, index)
 
     def find(vector: Tensor, title: list[str] | None = None) -> dict[str, Any]:
         rows, scores = searching(unit(vector.detach().cpu().float().numpy()), config.hits)
@@ -59,13 +64,12 @@ def _refuse_stranger(index: Index, path: Path, context: LoadContext) -> None:
         raise InputError(f"the index '{path}' holds vectors of {index.about.model['name']} ({index.about.model['output']}): {why}")
 
 
-def _search(config: Nearest, index: Index, path: Path) -> Callable[[Any, int], Any]:
+def _search(config: Nearest, index: Index) -> Callable[[Any, int], Any]:
     if config.exact or (config.exact is None and index.graph is None):
         return lambda queries, count: exact(index.vectors, queries, count)
     if index.graph is None:
-        raise InputError(
-            f"the index '{path}' has no approximate graph: make it with modelgraft index --approximate, or leave out exact: false"
-        )
+        made = "make it with modelgraft index --approximate, or leave out exact: false"
+        raise InputError(f"the index of '{index.about.root}' has no approximate graph: {made}")
     return Approximate(index.vectors, index.graph).search
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -13,7 +15,10 @@ import torch
 from PIL import Image
 
 import modelgraft as mg
+from modelgraft.testing import conform
+from modelgraft_plugins.retrieval import Nearest
 from modelgraft_plugins.retrieval.filed import read_index
+from modelgraft_plugins.retrieval.nearest import finder
 from modelgraft_plugins.retrieval.page import page_of
 from modelgraft_plugins.retrieval.sheet import Hit, columns_of, sheet_of
 from support import checkpoints
@@ -164,6 +169,23 @@ def test_a_check_of_the_graph_needs_no_weights_and_tells_what_is_missing(run):
     code, out, _ = run("check", "clip/retrieval")
     assert code != 0
     assert "the param 'index' has no default and is not set" in out
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_it_keeps_its_declaration(run, monkeypatch, exact):
+    """With an index that is at hand: conformance loads a component alone, without a source."""
+    pytest.importorskip("usearch", reason="approximate search is usearch's")
+    indexed(run, "--approximate")
+    index = read_index(OUT)
+    module = ModuleType("support.nearest_alone")
+    module.load = lambda config, _context: finder(config, index)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+
+    @mg.component("toy/nearest", kind="retriever", load="support.nearest_alone:load", cache=False)
+    class Alone(Nearest):
+        """Find what is nearest."""
+
+    conform(Alone, {"count": 3, "exact": exact, "width": 13, "entries": len(index.entries)})
 
 
 # -- drawing ------------------------------------------------------------------------------------------------------------
