@@ -13,6 +13,7 @@ import transformers as hf
 
 import modelgraft as mg
 from modelgraft import Audio
+from modelgraft.tools.importer import import_graph
 from modelgraft_plugins.audio import letters
 from support.checkpoints import randomise
 from support.sounds import tone
@@ -188,3 +189,45 @@ def test_a_silent_sound_gives_numbers_and_is_told(tmp_path: Path):
         found = pipeline.run(audio=Audio(np.zeros((1, 8_000), np.float32), 16_000))
     assert found["logits"].isfinite().all()
     assert any("the sound is silent" in text for text in found.warnings)
+
+
+@pytest.mark.parametrize(
+    ("head", "graph", "outputs"),
+    [("ForCTC", "wav2vec2", "text"), ("ForPreTraining", "wav2vec2/pretrain", "loss"), ("Model", "wav2vec2/features", "tokens")],
+)
+def test_a_folder_becomes_the_graph_of_its_head(tmp_path: Path, head: str, graph: str, outputs: str):
+    """`modelgraft import` writes it, and it runs as it is written."""
+    saved(tmp_path / "model", "layer", head=head)
+    written = tmp_path / "mine.yaml"
+    written.write_text(import_graph(str(tmp_path / "model"), folder=tmp_path))
+    assert f"name: {graph}" in written.read_text()
+    with mg.open(written) as pipeline:
+        assert outputs in pipeline.run(audio=tone(0.5))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", NORMS)
+def test_exports_give_what_torch_gives(tmp_path: Path, norm: str):
+    """Encoder and head as one export, on sounds of other lengths than it was traced with."""
+    saved(tmp_path, norm)
+    sounds = [tone(0.6), tone(0.31, hertz=97.0)]
+    for name, output in (("wav2vec2", "logits"), ("wav2vec2/features", "conv_features")):
+        with (
+            mg.open(name, params={"checkpoint": str(tmp_path)}) as plain,
+            mg.open(name, params={"checkpoint": str(tmp_path)}, backend="onnx") as exported,
+        ):
+            for heard in (sounds, [tone(1.3)]):
+                found, wanted = exported.run(audio=heard), plain.run(audio=heard)
+                torch.testing.assert_close(found[output], wanted[output], rtol=0, atol=2e-5)
+            assert not any("onnx" in text for text in found.warnings), found.warnings
+
+
+@pytest.mark.slow
+def test_a_step_of_pre_training_runs_on_exports_but_for_its_criterion(tmp_path: Path):
+    saved(tmp_path, "layer", head="ForPreTraining")
+    found = {}
+    for backend in ("torch", "onnx"):
+        with mg.open("wav2vec2/pretrain", params={"checkpoint": str(tmp_path)}, backend=backend, fallback="torch") as pipeline:
+            found[backend] = pipeline.run(audio=[tone(0.6), tone(0.5, hertz=97.0)])
+    assert torch.equal(found["onnx"]["code_ids"], found["torch"]["code_ids"])
+    torch.testing.assert_close(found["onnx"]["loss"], found["torch"]["loss"], rtol=1e-5, atol=0)

@@ -120,6 +120,16 @@ def test_the_formula_counts_what_transformers_builds(tmp_path: Path, kind: str, 
     assert formula == exact == sum(parameter.numel() for parameter in model.parameters())
 
 
+def test_adapters_inside_the_blocks_are_run_and_counted(tmp_path: Path):
+    """As in MMS, whose one model has small layers for each language."""
+    model, (samples, _) = saved(tmp_path, "Wav2Vec2", "layer", head="ForCTC", adapter_attn_dim=5, vocab_size=11), sounds()
+    with torch.no_grad():
+        expected = model.wav2vec2(samples).last_hidden_state
+    ear = open_part(REGISTRY, "audio/encoder", str(tmp_path))
+    torch.testing.assert_close(ear(samples, None, None)["tokens"], expected, rtol=0, atol=2e-6)
+    assert ear.node.config.parameters() == sum(parameter.numel() for parameter in model.wav2vec2.parameters())
+
+
 def test_the_number_of_tokens_is_known_where_that_of_samples_is():
     """The figures of the paper: a vector for every fiftieth of a second, from a fortieth on."""
     facts = {"conv_kernel": [10, 3, 3, 3, 3, 2, 2], "conv_stride": [5, 2, 2, 2, 2, 2, 2]}
