@@ -27,42 +27,45 @@ Row = Sequence[float]  # a log-probability for each class
 Branch = dict[str, "Branch"]  # the beginnings of words, letter by letter; the whole ones have an entry ""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Prefix:
-    """The beginning of a text.
+    """The beginning of a text: a node of a tree, whose children are one letter longer.
 
-    numbers  of its letters;  word  the letters of the word that is not at its end yet;  branch  where in the word list that is
+    number   of its last letter;  before  the prefix without it; both None at the root
+    word     the letters of the word that is not at its end yet;  branch  where in the word list that is
     history, said   of the words before: what the language model looks at, and their score
-    blank, letter   log-probabilities of the alignments that end with a blank, or with the last letter
+    blank, letter   log-probabilities of the alignments up to this frame that end with a blank, or with the last letter
+    next_blank, next_letter   the same up to the next frame, while they are added up
     """
 
-    numbers: tuple[int, ...]
+    number: int | None
+    before: Prefix | None
     word: str
     branch: Branch | None
     history: History
     said: float
     blank: float = NEVER
     letter: float = NEVER
+    next_blank: float = NEVER
+    next_letter: float = NEVER
+    longer: dict[int, Prefix | None] = field(default_factory=dict)
 
     @property
     def score(self) -> float:
         """What prefixes are compared by."""
         return _sum(self.blank, self.letter) + self.said
 
+    def step(self) -> None:
+        """Go on to the next frame."""
+        self.blank, self.letter, self.next_blank, self.next_letter = self.next_blank, self.next_letter, NEVER, NEVER
 
-@dataclass(slots=True)
-class _Frame:
-    """The prefixes behind a frame."""
-
-    found: dict[tuple[int, ...], Prefix] = field(default_factory=dict)
-
-    def stay(self, prefix: Prefix) -> Prefix:
-        """The same prefix, one frame later."""
-        known = self.found.get(prefix.numbers)
-        if known is None:
-            known = Prefix(prefix.numbers, prefix.word, prefix.branch, prefix.history, prefix.said)
-            self.found[prefix.numbers] = known
-        return known
+    def numbers(self) -> list[int]:
+        """Its letters from the first on."""
+        found, here = [], self
+        while here.before is not None and here.number is not None:
+            found.append(here.number)
+            here = here.before
+        return found[::-1]
 
 
 class Search:
@@ -78,67 +81,73 @@ class Search:
 
         Where a word list is given, and no text of whole words is left at the end, what was begun last is left out.
         """
-        start = Prefix((), "", self.words, self.model.start() if self.model is not None else (), 0.0, blank=0.0)
-        beam = [start]
+        root = Prefix(None, None, "", self.words, self.model.start() if self.model is not None else (), 0.0, blank=0.0)
+        beam = [root]
         for row in rows:
-            frame = _Frame()
-            letters = self._likely(row)
-            for prefix in beam:
-                self._go_on(frame, prefix, row, letters)
-            beam = sorted(frame.found.values(), key=lambda prefix: -prefix.score)[: self.config.width]
-        ends = [(ended, score) for prefix in beam for ended, score in (self._ended(prefix),)]
-        whole = [end for end in ends if end[1] > NEVER]
-        if not whole:
-            return self._without_last_word(beam[0].numbers)
-        return list(max(whole, key=lambda end: end[1])[0])
+            reached = self._reached(beam, row)
+            for prefix in reached:
+                prefix.step()
+            ranked = sorted(reached, key=lambda prefix: -prefix.score)
+            beam = ranked[: self.config.width]
+            for prefix in ranked[self.config.width :]:
+                _forget(prefix)
+        scores = [self._ended(prefix) for prefix in beam]
+        if max(scores) == NEVER:
+            return self._without_last_word(beam[0].numbers())
+        return beam[scores.index(max(scores))].numbers()
+
+    def _reached(self, beam: Sequence[Prefix], row: Row) -> Iterable[Prefix]:
+        """All that a frame can make of some prefixes, each once, with what its alignments add up to."""
+        reached: dict[Prefix, None] = {}
+        letters = self._likely(row)
+        for prefix in beam:
+            whole, last = _sum(prefix.blank, prefix.letter), prefix.number
+            prefix.next_blank = _sum(prefix.next_blank, row[self.config.blank] + whole)
+            if last is not None:
+                prefix.next_letter = _sum(prefix.next_letter, row[last] + prefix.letter)
+            reached[prefix] = None
+            for number in letters:
+                before = prefix.blank if number == last else whole  # the same letter twice has a blank between
+                longer = self._longer(prefix, number) if before > NEVER else None
+                if longer is not None:
+                    longer.next_letter = _sum(longer.next_letter, row[number] + before)
+                    reached[longer] = None
+        return reached
 
     def _likely(self, row: Row) -> list[int]:
         """The letters that are looked at in a frame."""
         top = max(range(len(row)), key=row.__getitem__)
         return [number for number, value in enumerate(row) if (value >= self.config.least or number == top) and number != self.config.blank]
 
-    def _go_on(self, frame: _Frame, prefix: Prefix, row: Row, letters: Iterable[int]) -> None:
-        """All that a frame can make of a prefix."""
-        whole = _sum(prefix.blank, prefix.letter)
-        stays = frame.stay(prefix)
-        stays.blank = _sum(stays.blank, row[self.config.blank] + whole)
-        last = prefix.numbers[-1] if prefix.numbers else None
-        if last is not None:
-            stays.letter = _sum(stays.letter, row[last] + prefix.letter)
-        for number in letters:
-            before = prefix.blank if number == last else whole  # the same letter twice has a blank between
-            if before > NEVER and (longer := self._longer(frame, prefix, number)) is not None:
-                longer.letter = _sum(longer.letter, row[number] + before)
-
-    def _longer(self, frame: _Frame, prefix: Prefix, number: int) -> Prefix | None:
+    def _longer(self, prefix: Prefix, number: int) -> Prefix | None:
         """The prefix with one letter more; None where the word list has no such word."""
-        numbers = (*prefix.numbers, number)
-        known = frame.found.get(numbers)
-        if known is not None:
-            return known
-        token = self.config.vocabulary[number]
-        made = self._behind_word(prefix, numbers) if token == self.config.delimiter else self._behind_letter(prefix, numbers, token)
-        if made is not None:
-            frame.found[numbers] = made
-        return made
+        if number not in prefix.longer:
+            token = self.config.vocabulary[number]
+            is_delimiter = token == self.config.delimiter
+            prefix.longer[number] = self._behind_word(prefix, number) if is_delimiter else self._behind_letter(prefix, number, token)
+        return prefix.longer[number]
 
-    def _behind_letter(self, prefix: Prefix, numbers: tuple[int, ...], token: str) -> Prefix | None:
+    def _behind_letter(self, prefix: Prefix, number: int, token: str) -> Prefix | None:
         branch = prefix.branch
         for letter in token:
             branch = branch.get(letter) if branch is not None else None
             if branch is None and self.words is not None:
                 return None
-        return Prefix(numbers, prefix.word + token, branch, prefix.history, prefix.said)
+        return Prefix(number, prefix, prefix.word + token, branch, prefix.history, prefix.said)
 
-    def _behind_word(self, prefix: Prefix, numbers: tuple[int, ...]) -> Prefix | None:
+    def _behind_word(self, prefix: Prefix, number: int) -> Prefix | None:
         """Behind a delimiter: the word before it is whole, and counts."""
         if not prefix.word:  # at the beginning, or behind another delimiter
-            is_fine = self.words is None or not prefix.numbers
-            return Prefix(numbers, "", self.words, prefix.history, prefix.said) if is_fine else None
-        if self.words is not None and (prefix.branch is None or "" not in prefix.branch):
+            is_fine = self.words is None or prefix.before is None
+            return Prefix(number, prefix, "", self.words, prefix.history, prefix.said) if is_fine else None
+        if not self._is_whole(prefix):
             return None
         score, history = self._said(prefix)
-        return Prefix(numbers, "", self.words, history, prefix.said + score)
+        return Prefix(number, prefix, "", self.words, history, prefix.said + score)
+
+    def _is_whole(self, prefix: Prefix) -> bool:
+        """The word at its end is in the word list, or there is no list."""
+        return self.words is None or (prefix.branch is not None and "" in prefix.branch)
 
     def _said(self, prefix: Prefix) -> tuple[float, History]:
         """What the language model says of the word at the end of a prefix."""
@@ -148,22 +157,26 @@ class Search:
         score, history = self.model.score(prefix.history, word)
         return self.config.weight * score + self.config.bonus, history
 
-    def _ended(self, prefix: Prefix) -> tuple[tuple[int, ...], float]:
-        """A text that ends here, and its score: none where its last word is not in the list."""
-        said, history = prefix.said, prefix.history
+    def _ended(self, prefix: Prefix) -> float:
+        """The score of a text that ends here: none where its last word is not in the list."""
+        score, history = prefix.score, prefix.history
         if prefix.word:
-            if self.words is not None and (prefix.branch is None or "" not in prefix.branch):
-                return prefix.numbers, NEVER
-            score, history = self._said(prefix)
-            said += score
-        end = self.config.weight * self.model.end(history) if self.model is not None else 0.0
-        return prefix.numbers, _sum(prefix.blank, prefix.letter) + said + end
+            if not self._is_whole(prefix):
+                return NEVER
+            said, history = self._said(prefix)
+            score += said
+        return score + (self.config.weight * self.model.end(history) if self.model is not None else 0.0)
 
-    def _without_last_word(self, numbers: tuple[int, ...]) -> list[int]:
-        kept = list(numbers)
-        while kept and self.config.vocabulary[kept[-1]] != self.config.delimiter:
-            kept.pop()
-        return kept
+    def _without_last_word(self, numbers: list[int]) -> list[int]:
+        while numbers and self.config.vocabulary[numbers[-1]] != self.config.delimiter:
+            numbers.pop()
+        return numbers
+
+
+def _forget(prefix: Prefix) -> None:
+    """Let go of a prefix that is not kept, unless longer ones hang on it: these must find it again."""
+    if prefix.before is not None and prefix.number is not None and not any(prefix.longer.values()):
+        del prefix.before.longer[prefix.number]
 
 
 def _sum(one: float, other: float) -> float:
