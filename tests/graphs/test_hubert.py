@@ -226,10 +226,31 @@ def test_what_is_no_speech_is_told(home: Path):
     result = units_of(Audio(np.zeros((1, 8000), np.float32), 16_000))
     assert int(result["durations"].sum()) == 24
     assert "the sound is silent" in " ".join(result.warnings)
+    with pytest.raises(InputError, match=r"holds no samples|at least one frame"):
+        units_of(Audio(np.zeros((1, 0), np.float32), 16_000))
     with pytest.raises(InputError, match="first vector of 400"):
         units_of(Audio(np.ones((1, 399), np.float32), 16_000))
     with pytest.raises(InputError, match=r"no such file|there is no"):
         units_of("nowhere.wav")
+
+
+def test_weights_of_another_variant_are_refused_by_their_keys_and_shapes(home: Path):
+    """Tensors of a model that norms elsewhere, and of one that is wider."""
+    saved(home / "large", "layer")
+    config = Path("large/config.json").read_bytes()
+    shutil.copy("model/config.json", "large/config.json")
+    with (
+        pytest.raises(mg.ModelgraftError, match=r"do not fit .*feature_extractor\.conv_layers\.\d\.layer_norm"),
+        mg.open("hubert", params={"checkpoint": "./large"}) as pipeline,
+    ):
+        pipeline.run(audio=tone(0.1))
+    stated = json.loads(config)
+    Path("large/config.json").write_text(json.dumps({**stated, "intermediate_size": 41}))
+    with (
+        pytest.raises(mg.ModelgraftError, match=r"do not fit .*intermediate_dense.*37.*41|do not fit .*41.*37"),
+        mg.open("hubert", params={"checkpoint": "./large"}) as pipeline,
+    ):
+        pipeline.run(audio=tone(0.1))
 
 
 # -- first iteration ----------------------------------------------------------------------------------------------------

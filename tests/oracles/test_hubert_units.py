@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from modelgraft.testing import run_node
 from modelgraft_plugins import units
 from modelgraft_plugins.units import Dedup, Mfcc
 from support.open_part import open_part
-from support.oracles import Case, Oracle, cases, must_differ, oracle
+from support.oracles import Case, Oracle, cases, oracle
 
 REGISTRY = assemble({"units": units})
 
@@ -46,9 +48,16 @@ def test_units_and_their_durations_equal_those_of_scikit_learn_and_torch(case: C
     case.compare_all(answers(oracle("kmeans_units"), case))
 
 
-def test_centres_that_are_off_give_other_units():
-    """The comparison can fail."""
-    must_differ("kmeans_units", answers)
+def test_a_centre_that_is_off_gives_other_units():
+    """The comparison can fail: a centre in use, drawn by the seed, is far away. A small step may change none: no frame is near a tie."""
+    given = oracle("kmeans_units")
+    case = next(iter(given.cases.values()))
+    used = case.outputs["labels"].unique()
+    drawn = used[int(os.environ.get("MODELGRAFT_ORACLES_SEED", "0")) % len(used)]
+    centres = given.weights["cluster_centers_"].clone()
+    centres[drawn] += 100 * centres.abs().max()
+    with pytest.raises(AssertionError, match="labels"):
+        case.compare(**answers(replace(given, weights={"cluster_centers_": centres}), case))
 
 
 def test_a_folder_that_says_its_sizes_is_read_as_its_file_is(tmp_path: Path):

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from sklearn.cluster import MiniBatchKMeans
 
 import modelgraft as mg
-from modelgraft import Audio
+from modelgraft import Audio, InputError
 from modelgraft.cli import main
 from modelgraft.records.sounds import read_audio, write_wave
 from modelgraft.testing import run_node
@@ -238,3 +238,12 @@ def test_memory_stays_flat_while_features_are_gathered(tmp_path):
         return found
 
     assert most(40) < 1.5 * most(10)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+def test_a_full_disk_is_told_and_stops(tmp_path):
+    """Once, with a way out; it is no fault of the record that was heard last."""
+    with Path("/dev/full").open("wb") as file:
+        gathered = fitting.Gathered([file])
+        with pytest.raises(InputError, match=r"features cannot be kept: No space left on device; --share 0\.1 takes a tenth"):
+            gathered.take(np.ones((5000, 64), np.float32))

@@ -10,7 +10,7 @@ import random
 import tempfile
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -62,6 +62,19 @@ class Fitting:
     opening: Opening
 
 
+class NoRoomError(InputError):
+    """The disk takes no more features."""
+
+
+@contextmanager
+def _kept() -> Iterator[None]:
+    """Turn what the disk refuses within the block into NoRoomError."""
+    try:
+        yield
+    except OSError as error:
+        raise NoRoomError(f"features cannot be kept: {error.strerror or error}; --share 0.1 takes a tenth of the records") from error
+
+
 @dataclass(slots=True)
 class Gathered:
     """Features on the disk: a file for each book, float32[frames width/books]."""
@@ -82,14 +95,16 @@ class Gathered:
             raise InputError(f"its frames have {rows.shape[1]} numbers, which do not go into {len(self.files)} books of {self.width}")
         self.width = rows.shape[1]
         self.frames += len(rows)
-        for file, part in zip(self.files, numpy.split(rows, len(self.files), axis=1), strict=True):
-            file.write(numpy.ascontiguousarray(part, dtype=numpy.float32).tobytes())
+        with _kept():
+            for file, part in zip(self.files, numpy.split(rows, len(self.files), axis=1), strict=True):
+                file.write(numpy.ascontiguousarray(part, dtype=numpy.float32).tobytes())
 
     def part(self, book: int) -> Any:
         """The features of a book, mapped into memory."""
         import numpy
 
-        self.files[book].flush()
+        with _kept():
+            self.files[book].flush()
         return numpy.memmap(self.files[book], numpy.float32, mode="r", shape=(self.frames, self.width // len(self.files)))
 
 
