@@ -188,3 +188,16 @@ def test_a_source_is_looked_for_beside_the_file_that_names_it(tmp_path):
     assert graph.nodes["bridge"].folder == tmp_path.resolve()
     (tmp_path / "a.yaml").write_text("modelgraft: 1\nextends: below/base.yaml\nparams: {checkpoint: ./w}\n")
     assert load_graph(tmp_path / "a.yaml", registry=REGISTRY).nodes["eye"].folder == tmp_path.resolve()
+
+
+def test_a_param_of_a_param_leads_from_the_folder_of_who_set_it(tmp_path):
+    """As the param itself does: below the file that says it, whichever file names it."""
+    (tmp_path / "bases").mkdir()
+    nodes = "nodes:\n  a: {use: t/a, from: '${weights}'}\n  b: {use: t/b, from: '${words}'}\noutputs: {y: a, z: b}\n"
+    base = "modelgraft: 1\nparams:\n  weights: ./w\n  words: {default: '${weights}'}\n" + nodes
+    (tmp_path / "bases" / "base.yaml").write_text(base)
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("modelgraft: 1\nextends: ./bases/base.yaml\nparams.weights.default: ./v\n")
+    for path, home in ((mine, tmp_path), (tmp_path / "bases" / "base.yaml", tmp_path / "bases")):
+        found = load_graph(path, registry=REGISTRY).nodes
+        assert {found[name].folder for name in ("a", "b")} == {home.resolve()}

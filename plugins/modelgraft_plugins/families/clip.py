@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelgraft.plugin import FamilyCard, PartCard, PictureCard, TowerCard, WholeCard
+from modelgraft_plugins.families import _clip_official
 from modelgraft_plugins.families._formulas import text_tower, vision_tower
 from modelgraft_plugins.families._shared import CLIP_PICTURES, EYE_SETTINGS, TEXT_SETTINGS, eye_sizes, text_sizes
 
@@ -72,4 +73,5 @@ CARD = FamilyCard(
     towers={"clip_vision_model": EYE, "clip_text_model": TEXT},
     pictures={"CLIP": PictureCard(CLIP_PICTURES, is_square=False, own={"use_square_size": "square"})},
     graphs={"clip": "clip"},
+    layouts=(_clip_official.LAYOUT,),
 )

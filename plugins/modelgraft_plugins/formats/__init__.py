@@ -14,9 +14,10 @@ RECORDED = Path(__file__).parent / "recorded"
 
 @hookimpl
 def register_weight_readers(register: Callable[[str, str], None]) -> None:
-    """Offer GGUF language models, and Whisper as CTranslate2 keeps it."""
+    """Offer GGUF language models, Whisper as CTranslate2 keeps it, and the vocabulary of CLIP as its authors keep it."""
     register(".gguf", "modelgraft_plugins.formats.gguf:read")
     register(".bin", "modelgraft_plugins.formats.ctranslate2:read")
+    register(".txt.gz", "modelgraft_plugins.formats.clip_bpe:read")
 
 
 @hookimpl

@@ -51,6 +51,7 @@ class Linear(Config):
         if weight is not None:
             return {"in_features": weight[1], "out_features": weight[0], "bias": source.shape("bias") is not None, **space}
         fields, bias = LAYOUTS.get(part, ((), True))
+        bias = bool(source.root.get(f"{part}_bias", bias))  # of a CLIP with a residual eye, as its layout states it
         width = next((found for name in fields if (found := _width(source.root, name)) is not None), None)
         return {"bias": bias, **({"out_features": width} if width is not None else {}), **space}
 

@@ -53,6 +53,7 @@ def fields_of(template: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(field for _, field, _, _ in found if field is not None))
 
 
+SETTINGS = "modelgraft_tokenizer"  # a key of the config.json that a reader of files makes: fields of text/tokenizer
 PLACE = "{}"  # where a label goes in a template of text/prompts, as in the lists that were published for CLIP
 
 
@@ -99,6 +100,8 @@ class Tokenizer(Config):
     truncate   cut texts that are longer than max_length; otherwise they are an error
     many       each record is a list of texts, such as the labels to choose from
     without    what is taken out of the texts before: the placeholder of a picture is no word for a reader that has none
+    clean      "web": mend texts first as CLIP's own code does (broken letters, HTML, white space, small letters), with the package ftfy
+    pad_id     what fills up shorter texts; None: the tokenizer's own. CLIP's code has 0, transformers the end of a text
     """
 
     folder: str = ""
@@ -107,6 +110,8 @@ class Tokenizer(Config):
     truncate: bool = False
     many: bool = False
     without: str | None = Field(None, min_length=1)
+    clean: Literal["none", "web"] = "none"
+    pad_id: int | None = Field(None, ge=0)
     identity: str | None = Field(None, description="names the vocabulary; worked out from the source")
     vocab_size: int | None = Field(None, gt=0, description="rows of the embeddings that the ids are for; None: not known")
 
@@ -115,7 +120,7 @@ class Tokenizer(Config):
         """Read what the text tower beside the tokenizer can take."""
         config = source.config.get("text_config", source.config)
         card = families().of_medium(MEDIUM).get(kind_of(config, source))
-        found: dict[str, Any] = {"identity": tokenizer_identity(source)}
+        found: dict[str, Any] = {"identity": tokenizer_identity(source), **source.root.get(SETTINGS, {})}
         longest = config.get("max_position_embeddings")
         if card is not None and card.style != AUTO:
             known = stated(config, card)
@@ -158,7 +163,7 @@ class Encoder(Config):
     hidden_size: int = Field(512, gt=0)
     intermediate_size: int = Field(2048, gt=0)
     num_hidden_layers: int = Field(12, gt=0)
-    num_attention_heads: int = Field(8, gt=0)
+    num_attention_heads: int = Field(8, ge=0)
     vocab_size: int = Field(49408, gt=0)
     max_position_embeddings: int = Field(77, gt=0)
     hidden_act: str = "quick_gelu"
@@ -198,6 +203,10 @@ class Encoder(Config):
             raise ValueError(f"family is {self.family!r}, wanted one of {', '.join(styles())}")
         if self.family == AUTO and "model_type" not in self.model:
             raise ValueError("family: auto wants `model`, the tower's own config with its model_type")
+        if not self.num_attention_heads:
+            raise ValueError(
+                "num_attention_heads is 0: the files do not say how many heads share the width; say it with num_attention_heads"
+            )
         return self
 
     @property

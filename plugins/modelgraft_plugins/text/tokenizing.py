@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 
 from modelgraft.plugin import InputError, LoadContext, Problem, SourceError
 from modelgraft_plugins import long_texts, sentence_pieces
+from modelgraft_plugins.text.cleaning import mended
 
 if TYPE_CHECKING:
     from modelgraft_plugins.text import Tokenizer as Config
@@ -25,6 +26,8 @@ def load(config: Config, context: LoadContext) -> Callable[[Any], dict[str, Tens
         tokenizer.pad_token = tokenizer.eos_token
 
     def one_each(texts: list[str]) -> dict[str, Tensor]:
+        if config.clean == "web":
+            texts = [mended(text, name=context.node.name) for text in texts]
         return _encode(tokenizer, texts, config)
 
     def many_each(records: list[list[str]]) -> dict[str, Tensor]:
@@ -32,7 +35,7 @@ def load(config: Config, context: LoadContext) -> Callable[[Any], dict[str, Tens
         if not most:
             raise InputError(f"{context.node.name}: no record has a text: give at least one")
         padded = [text for texts in records for text in (*texts, *[""] * (most - len(texts)))]
-        found = _encode(tokenizer, padded, config)
+        found = one_each(padded)
         return {name: tensor.view(len(records), most, -1) for name, tensor in found.items()}
 
     return many_each if config.many else one_each
@@ -49,7 +52,8 @@ def _open(config: Config, context: LoadContext) -> Tokenizer:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True) if alone is None else sentence_pieces.open_pieces(alone)
     except Exception as error:  # the package tokenizers raises Exception itself for a file that it cannot take
         found = f"{folder} has no tokenizer that transformers can open: {str(error).partition(chr(10))[0]}"
-        raise SourceError(Problem("no-tokenizer", found, context.node.place, node=context.node.name)) from error
+        hint = "name another source that has one, such as a folder with tokenizer.json; for CLIP, that vocabulary of its authors"
+        raise SourceError(Problem("no-tokenizer", found, context.node.place, hint, node=context.node.name)) from error
 
 
 def _bounded(tokenizer: Tokenizer, text: str, config: Config) -> str:
@@ -86,4 +90,5 @@ def _encode(tokenizer: Tokenizer, texts: list[str], config: Config) -> dict[str,
         worst = max(range(len(texts)), key=lambda index: lengths[index])
         found_long = f"a text has {lengths[worst]} tokens and {config.max_length} is the most: {texts[worst][:60]!r}..."
         raise InputError(f"{found_long}; shorten it, or set truncate: true")
-    return {"ids": ids, "mask": found["attention_mask"].to(torch.bool)}
+    mask = found["attention_mask"].to(torch.bool)
+    return {"ids": ids if config.pad_id is None else ids.masked_fill(~mask, config.pad_id), "mask": mask}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, model_validator
@@ -300,3 +301,10 @@ def register_components(register: Callable[[Any], None]) -> None:
     register(Encoder)
     register(ResNet)
     register(Map)
+
+
+@hookimpl
+def register_recorded_configs(register: Callable[[str, Any], None]) -> None:
+    """Offer the published sizes of CLIPs whose eye is a residual network, in the words of open_clip."""
+    for folder in sorted((Path(__file__).parent / "presets").iterdir()):
+        register(f"preset:{folder.name}", folder)

@@ -109,13 +109,11 @@ class Scope:
         if not names:
             return Value(value, Origin(item.layer, place, replaced=item.replaced), place.file)
         lead = self.params[names[0]].origin
-        notes = [
-            f"param {name}{'' if self.params[name].origin.is_users else f', {self.params[name].origin.unworded}'}"
-            for name in dict.fromkeys(names)
-        ]
+        origins = {name: self.params[name].origin for name in names}
+        notes = [f"param {name}{'' if origin.is_users else f', {origin.unworded}'}" for name, origin in origins.items()]
         if lead.is_users and leads:
             return Value(value, Origin(lead.layer, lead.place, f"{place.short}, param {names[0]}"), place.file)
-        home = lead.place.file if leads and lead.place is not None and not lead.is_users else place.file
+        home = self.params[names[0]].home if leads and lead.place is not None and not lead.is_users else place.file
         return Value(value, Origin(item.layer, place, "; ".join(notes), item.replaced), home)
 
 
@@ -186,12 +184,12 @@ def _param(name: str, entry: Item, value: Value | None, scope: Scope) -> Param |
     if value is not None:
         value = _read(kind, name, value)
         _check(name, kind, value, form, scope.collector)
-        return Param(name, value.value, default.value if default else None, value.origin, doc, entry.at)
+        return Param(name, value.value, default.value if default else None, value.origin, doc, entry.at, value.home)
     if default is None:
         found = f"the param '{name}' has no default and is not set"
         scope.collector.add("missing-param", found, place=entry.at, hint=f"set it: {option('set', f'{name}=...')}, or give it a default")
-        return Param(name, "", None, Origin("default", entry.at), doc, entry.at)
-    return Param(name, default.value, default.value, default.origin, doc, entry.at)
+        return Param(name, "", None, Origin("default", entry.at), doc, entry.at, entry.at.file)
+    return Param(name, default.value, default.value, default.origin, doc, entry.at, default.home)
 
 
 def _kind(name: str, form: Mapping[str, Item], default: Value | None, collector: Collector) -> str:

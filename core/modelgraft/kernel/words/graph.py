@@ -172,7 +172,7 @@ class GraphInput:
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """A parameter of the graph: what `--set name=value` changes."""
+    """A parameter of the graph: what `--set name=value` changes; its `home` is that of its value."""
 
     name: str
     value: Any
@@ -180,6 +180,7 @@ class Param:
     origin: Origin
     doc: str = ""
     place: Place | None = None
+    home: str = field(default="", compare=False)
     used: bool = False
 
 
