@@ -205,7 +205,8 @@ class Seq2SeqConfig(LanguageConfig):
         if self.encoder == "own":
             return super().ports()
         memory = port("float[batch frames hidden_size]", doc="what the decoder attends to")
-        return Ports({"memory": memory, GIVEN: CONTINUATIONS}, OUTPUTS)
+        there = port("optional[bool[batch frames]]", doc="where there is a memory: records of a batch may have unlike many vectors")
+        return Ports({"memory": memory, GIVEN: CONTINUATIONS, "memory_mask": there}, OUTPUTS)
 
     def parameters(self) -> int | None:
         """By the formula of the family, where there is one; with `encoder: none`, of the decoder alone."""

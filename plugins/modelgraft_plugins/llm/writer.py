@@ -27,7 +27,7 @@ from modelgraft.plugin import (
     SourceError,
     generate,
 )
-from modelgraft_plugins.llm import CausalConfig, Seq2SeqConfig, exported_script, styles
+from modelgraft_plugins.llm import CausalConfig, Seq2SeqConfig, exported_script, memories, styles
 from modelgraft_plugins.llm import starts as beginnings
 from modelgraft_plugins.llm.config import GIVEN, LIKELY, WRITTEN, LanguageConfig
 from modelgraft_plugins.llm.judging import judged
@@ -348,10 +348,11 @@ class Seq2SeqWriter(Writer):
         return 1 if self.config.encoder == "none" else super().own_inputs
 
     def write(self, values: Sequence[Any], given: Given, *, decoder: Decoder, embed: Embed, wanted: frozenset[str]) -> dict[str, Any]:
-        """See Writer; the value of a decoder alone is its memory, float[batch frames width]. Texts are judged as answers."""
+        """See Writer; the values of a decoder alone are its memory, float[batch frames width], and where it is there. Texts are judged as
+        answers."""
         read: list[list[int]] | None = None
         if self.config.encoder == "none":
-            memory = list(values[0])
+            memory = memories.rows(values[0], values[1] if len(values) > 1 else None, kind=self.config.kind, node=self.runtime.node)
         else:
             prompts = self.prompts(values, None, records=1 if given is None else len(given))
             memory, read = [prompt.embed(embed, self.device) for prompt in prompts], [prompt.said for prompt in prompts]

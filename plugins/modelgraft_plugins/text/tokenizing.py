@@ -80,7 +80,7 @@ def _encode(tokenizer: Tokenizer, texts: list[str], config: Config) -> dict[str,
     padding = {"padding": config.padding, **limit} if config.padding == "max_length" else {"padding": True}
     cut = {"truncation": True, **limit} if config.truncate and config.max_length else {}
     found = tokenizer(texts, return_tensors="pt", return_attention_mask=True, **{**padding, **cut})
-    ids: Tensor = found["input_ids"]
+    ids: Tensor = found["input_ids"].to(torch.int64)  # of texts without a token it is made of floats
     if config.vocab_size and ids.numel() and (strange := int(ids.max())) >= config.vocab_size:
         known = f"the embeddings that read it have {config.vocab_size:,} rows (0 to {config.vocab_size - 1:,})"
         way_out = "leave it out of the text, or take the tokenizer and the weights of one checkpoint"
