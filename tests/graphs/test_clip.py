@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import modelgraft as mg
 from support import checkpoints
@@ -130,3 +131,28 @@ def test_pictures_of_a_point_and_of_a_line_are_seen_or_refused(tmp_path: Path):
         strip = pipeline.run(image=picture(20_000, 3), outputs=["image_embedding"])["image_embedding"]
     torch.testing.assert_close(found.double().reshape(1, -1), seen(theirs, [point]), **CLOSE)
     assert strip.isfinite().all()
+
+
+def test_a_linear_probe_is_fitted_on_vectors_and_used_as_a_graph(tmp_path: Path):
+    """By scikit-learn on pieces of two photographs; the graph gives its probabilities, of pieces that it was not fitted on."""
+    from safetensors.torch import save_file
+    from skimage import data
+    from sklearn.linear_model import LogisticRegression
+
+    checkpoints.clip(tmp_path)
+    whole = {"cat": Image.fromarray(data.chelsea()), "coffee": Image.fromarray(data.coffee())}
+    pieces = {
+        name: [image.crop((x, y, x + 90, y + 90)) for x in (0, 100, 200, 300) for y in (0, 100, 200)] for name, image in whole.items()
+    }
+    named = [name for name, images in pieces.items() for _ in images]
+    with mg.open("clip/embed", params={"checkpoint": str(tmp_path)}) as pipeline:
+        vectors = pipeline.run(image=[image for images in pieces.values() for image in images], outputs=["vision.pooled"])["vision.pooled"]
+    fitted = LogisticRegression(max_iter=1000).fit(vectors[::2].numpy(), named[::2])
+    rows, bias = torch.from_numpy(fitted.coef_).float(), torch.from_numpy(fitted.intercept_).float()
+    save_file({"weight": torch.cat([-rows, rows]) / 2, "bias": torch.cat([-bias, bias]) / 2}, tmp_path / "probe.safetensors")
+    params = {"checkpoint": str(tmp_path), "probe": str(tmp_path / "probe.safetensors"), "names": [str(name) for name in fitted.classes_]}
+    with mg.open("clip/probe", params=params) as pipeline:
+        found = pipeline.run(image=[*pieces["cat"][1::2], *pieces["coffee"][1::2]])
+    wanted = torch.from_numpy(fitted.predict_proba(vectors[1::2].numpy())).float()
+    torch.testing.assert_close(found["probabilities"], wanted, rtol=0, atol=1e-5)
+    assert found["label"] == [str(name) for name in fitted.predict(vectors[1::2].numpy())]

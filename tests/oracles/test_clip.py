@@ -265,11 +265,12 @@ def test_weights_of_another_variant_are_named(tmp_path: Path):
     """The config is of another size than the tensors: keys and shapes stand in the error, and nothing runs."""
     given = oracle("clip_openclip")
     saved = open_clip_folder(given, tmp_path / "saved")
-    config = json.loads((saved / "open_clip_config.json").read_text())
-    config["model_cfg"]["vision_cfg"] |= {"patch_size": 4, "layers": given.config["vision_cfg"]["layers"] + 1}
+    config, eye = json.loads((saved / "open_clip_config.json").read_text()), given.config["vision_cfg"]
+    patch = 1 if eye["patch_size"] == eye["image_size"] else eye["image_size"]
+    config["model_cfg"]["vision_cfg"] |= {"patch_size": patch, "layers": eye["layers"] + 1}
     (saved / "open_clip_config.json").write_text(json.dumps(config))
     with pytest.raises(mg.GraphError) as caught, mg.open(embedding(given, tmp_path), params={"checkpoint": str(saved)}) as pipeline:
-        pipeline.run(vision_pixels=torch.zeros(1, 3, 32, 32), outputs=["image"])
+        pipeline.run(vision_pixels=torch.zeros(1, 3, eye["image_size"], eye["image_size"]), outputs=["image"])
     told = str(caught.value)
     assert "missing" in told
     assert "patch_embedding.weight is [" in told

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from modelgraft import Config, Ports, component, port
 from modelgraft_plugins.pictures import normalisation, pixel_space
@@ -36,8 +36,8 @@ class ResNet(Config):
     """
 
     layers: tuple[int, int, int, int] = Field((3, 4, 6, 3), description="blocks of each of the four stages")
-    width: int = Field(64, gt=0, multiple_of=2, description="channels behind the stem; the last stage gives 32 times as many")
-    num_attention_heads: int = Field(32, gt=0, description="of the attention that pools; published towers have 64 numbers in each")
+    width: int = Field(64, gt=1, description="channels behind the stem; the last stage gives 32 times as many")
+    num_attention_heads: int = Field(32, ge=0, description="of the attention that pools; published towers have 64 numbers in each")
     projection_size: int | None = Field(None, gt=0, description="width that the pooled vector is mapped to; None: it is not")
     image_size: int = Field(224, gt=0, multiple_of=STRIDE)
     image_mean: tuple[float, ...] | None = Field(None, description="mean that the pictures must have been normalised with; None: any")
@@ -59,6 +59,14 @@ class ResNet(Config):
     def unheeded(cls, source: Source) -> list[tuple[str, str]]:
         """What the config of the tower states and this does not know."""
         return TABLE.unheeded(source.config, source.text) if source.config.get("model_type") == KIND else []
+
+    @model_validator(mode="after")
+    def _has_heads(self) -> ResNet:
+        if not self.num_attention_heads:
+            raise ValueError(
+                "num_attention_heads is 0: the files do not say how many heads share the width; say it with num_attention_heads"
+            )
+        return self
 
     @property
     def channels(self) -> int:
@@ -99,7 +107,7 @@ class ResNet(Config):
 
 
 def sizes_of(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    """The sizes of a tower by the shapes of its tensors; heads are 64 wide, as in every published one."""
+    """The sizes of a tower by the shapes of its tensors; heads are 64 wide, as in every published one, or 0 where they cannot be."""
     width, positions = shapes["layer1.0.conv1.weight"][0], shapes["attnpool.positional_embedding"][0]
     blocks = [{key.split(".")[1] for key in shapes if key.startswith(f"layer{stage}.")} for stage in (1, 2, 3, 4)]
     heads, over = divmod(width * 8 * GROWTH, HEAD_WIDTH)
@@ -109,6 +117,6 @@ def sizes_of(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
         )
     mapped, side = shapes.get("attnpool.c_proj.weight"), math.isqrt(positions - 1) * STRIDE
     return {
-        "layers": tuple(map(len, blocks)), "width": width, "num_attention_heads": heads, "image_size": side,
+        "layers": tuple(map(len, blocks)), "width": width, "num_attention_heads": 0 if over else heads, "image_size": side,
         "projection_size": mapped[0] if mapped is not None else None,
     }  # fmt: skip
