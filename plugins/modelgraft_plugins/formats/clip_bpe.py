@@ -15,7 +15,7 @@ from typing import Any
 from modelgraft_plugins.formats import tensor_file
 from modelgraft_plugins.formats.wild import tells_damage
 
-VERSION = 1
+VERSION = 2  # of the folders that are written
 MOST_BYTES = 64 << 20  # of the text: that of CLIP has 3 MB
 MOST_MERGES = 49152 - 256 - 2  # of the lines behind the first, as many are read: the others are of no use to its published models
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"
