@@ -13,6 +13,7 @@ from PIL import Image
 from skimage import data
 
 import modelgraft as mg
+from modelgraft.cli import main
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.testing import open_node
 from modelgraft_plugins.beit3.captioner import Captioner
@@ -128,6 +129,23 @@ def test_pictures_and_texts_in_one_space(tmp_path: Path):
     logits = found["image_vec"] @ found["text_vec"].T * torch.tensor(2.0).exp()
     wanted = (torch.nn.functional.cross_entropy(logits, torch.arange(2)) + torch.nn.functional.cross_entropy(logits.T, torch.arange(2))) / 2
     torch.testing.assert_close(found["loss"].mean(), wanted)
+
+
+def test_a_folder_of_pictures_is_searched(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """It is embedded once; a text then finds the picture whose vector is nearest."""
+    path, photos = published(tmp_path / "weights", "itc"), tmp_path / "photos"
+    photos.mkdir()
+    for name, picture in (("cat", CAT), ("woman", WOMAN), ("coffee", Image.fromarray(data.coffee()))):
+        picture.save(photos / f"{name}.png")
+    index = tmp_path / "photos.safetensors"
+    words = ["index", "beit3/retrieval", str(photos), "--out", str(index), "--set", f"checkpoint={path}"]
+    assert main(words) == 0
+    assert "3 files, 3 new: 3 embedded" in "".join(capsys.readouterr())
+    found = run("beit3/search", {"checkpoint": path, "index": str(index), "count": 3}, text=EXAMPLES[0])
+    pictures = [photos / f"{name}.png" for name in ("cat", "woman", "coffee")]
+    vectors = run("beit3/retrieval", {"checkpoint": path}, image=list(map(str, pictures)), text=EXAMPLES[:1] * 3).outputs
+    order = (vectors["image_vec"] @ vectors["text_vec"][0]).argsort(descending=True).tolist()
+    assert [Path(hit).name for hit in found["paths"]] == [pictures[place].name for place in order]
 
 
 def test_a_question_about_a_picture(tmp_path: Path):

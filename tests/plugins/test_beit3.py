@@ -20,6 +20,7 @@ from modelgraft.testing import conform, node_of, open_node, run_node
 from modelgraft_plugins.beit3.encoder import Encoder
 from modelgraft_plugins.beit3.heads import Answer, Classify, Reason
 from modelgraft_plugins.beit3.multiway import LEAD, resized
+from modelgraft_plugins.beit3.pictures import Preprocess
 from modelgraft_plugins.beit3.vqkd import CodePicture, Decoder, Loss, Tokenizer
 from support.open_part import configured, open_part
 from support.oracles import Oracle, oracle
@@ -133,6 +134,29 @@ def test_an_official_tokenizer_of_pictures_says_its_own_sizes(tmp_path: Path):
     case.compare(ids=found["ids"], features=found["features"])
     decoded = open_part(REGISTRY, "beit3/vqkd_decoder", str(tmp_path / "vqkd.pth"), **heads)(found["codes"])
     case.compare(decoded=decoded)
+
+
+@pytest.mark.parametrize(("width", "height"), [(331, 517), (50, 33), (24, 24), (97, 24)])
+def test_pictures_are_prepared_as_the_published_code_does(width: int, height: int):
+    """Squeezed into a square, from -1 to 1; for ImageNet the middle of the shorter side, by PIL and the formulas of torchvision."""
+    noise = torch.randint(0, 256, (height, width, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    picture = Image.fromarray(noise.numpy())
+    squeezed = picture.resize((24, 24), Image.Resampling.BICUBIC)
+    found = run_node(Preprocess, {"side": 24}, image=[picture])["pixels"][0]
+    torch.testing.assert_close(found, (pixels_of(squeezed) - 0.5) / 0.5, rtol=0.0, atol=1e-6)
+    edge = 24 / min(width, height)
+    whole = picture.resize((24, int(24 * height / width)) if width <= height else (int(24 * width / height), 24), Image.Resampling.BICUBIC)
+    assert min(whole.size) == 24 <= max(whole.size) <= edge * max(width, height)
+    left, top = round((whole.width - 24) / 2), round((whole.height - 24) / 2)
+    middle = pixels_of(whole.crop((left, top, left + 24, top + 24)))
+    mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    found = run_node(Preprocess, {"side": 24, "task": "classes"}, image=[picture])["pixels"][0]
+    torch.testing.assert_close(found, (middle - mean) / std, rtol=0.0, atol=1e-6)
+
+
+def pixels_of(picture: Image.Image) -> torch.Tensor:
+    """float32[3 height width] from 0 to 1."""
+    return torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(picture.height, picture.width, 3).permute(2, 0, 1) / 255
 
 
 def test_a_published_width_needs_no_number_of_heads():
