@@ -167,6 +167,9 @@ def test_centres_of_another_model_or_layer_are_refused_before_anything_runs(tmp_
         with pytest.raises(mg.GraphError, match="space-mismatch") as caught:
             checked(tmp_path, other)
         assert re.search(told, str(caught.value)), str(caught.value)
+        assert "put a component between them that gives the features that units takes" in str(
+            caught.value
+        )  # centres are no source of features
     checked(tmp_path, other, **{'from: "${units}"': 'from: "${units}", with: {layer: 0}'})
 
 

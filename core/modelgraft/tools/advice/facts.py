@@ -6,6 +6,9 @@ from typing import Any
 
 from modelgraft.kernel.checking.drafts import Part
 from modelgraft.kernel.words.errors import Place
+from modelgraft.kernel.words.guard import contained
+from modelgraft.kernel.words.kinds import Config
+from modelgraft.kernel.words.source import Source
 
 
 def behind_fact(part: Part, fact: str, value: Any, near: Place | None) -> str:  # Any: facts are plain values of any kind
@@ -35,7 +38,20 @@ def _plain(value: Any) -> Any:
 
 def one_source(giver: Part, taker: Part, family: str) -> str:
     """A way out where two ends mean other things by their numbers: both from one source, or something between them."""
-    if taker.source is not None and (giver.source is None or giver.source.text != taker.source.text):
+    if taker.source is not None and (giver.source is None or giver.source.text != taker.source.text) and _reads(giver, taker.source):
         whole = taker.source.whole
         return f"let both come from one source: give {giver.node} from: {whole}"
     return f"put a component between them that gives the {family} that {taker.node} takes, or wire the one that was made for it"
+
+
+def _reads(part: Part, source: Source) -> bool:
+    """Whether the component of a part makes something of a source: centres of clusters, for example, are no encoder."""
+    read = part.component.config.from_source
+    if getattr(read, "__func__", read) is getattr(Config.from_source, "__func__", None):
+        return False  # it reads none
+    try:
+        with contained():
+            read(source)
+    except Exception:  # noqa: BLE001 a plugin may raise anything; then the way out is none
+        return False
+    return True
