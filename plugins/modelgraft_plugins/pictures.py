@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from modelgraft import Config, Space
+from modelgraft import Config, Dim, Space
 from modelgraft.plugin import PictureCard, families
 from modelgraft_plugins import processor_files
 from modelgraft_plugins.processor_files import NATURAL, NUMBER, SWITCH, WORD, Wanted, Written, is_natural, is_number
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Side = int | None
 Size = Mapping[str, int]
 Numbers = tuple[float, ...]
+NO_SIDE = 1  # what stands for the side of a square where none is wanted
 COLOURS = ("red", "green", "blue")
 
 MOST_PIXELS = 100_000_000  # what a prepared picture may have at most: as many as one that is read
@@ -81,6 +82,16 @@ class PictureSteps(Config):
     image_std: tuple[PositiveFloat, ...] | None = (0.5, 0.5, 0.5)
     max_num_patches: int | None = Field(None, gt=0, description="resize to as many whole patches as fit; goes over size")
     patch_size: int | None = Field(None, gt=0, description="side of such a patch in pixels")
+    square: bool = Field(False, description="the shorter side becomes `side`, and the middle is taken; goes over size and crop_size")
+    side: Dim = Field(None, gt=0, description="of such a square, in pixels; None: as what reads the pictures wants it")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_a_side(cls, given: Any) -> Any:
+        """Where it is no square, nobody has to find its side: the solver asks for what is None."""
+        if not isinstance(given, Mapping) or given.get("square") or given.get("side") is not None:
+            return given
+        return {**given, "side": NO_SIDE}
 
     @model_validator(mode="after")
     def _can_be(self) -> Self:
@@ -89,6 +100,12 @@ class PictureSteps(Config):
             check_size(self.crop_size, name="crop_size")
             if set(self.crop_size) != {"height", "width"}:
                 raise ValueError(f"crop_size is {dict(self.crop_size)}, wanted {{height, width}}")
+        if self.side not in (None, NO_SIDE) and not self.square:
+            raise ValueError(f"side is {self.side}, which belongs to square: true")
+        if self.side is not None:
+            check_size({"shortest_edge": self.side}, name="side")
+        if self.square and self.max_num_patches is not None:
+            raise ValueError("square and max_num_patches both decide the size: take one of them")
         if self.max_num_patches is not None and self.patch_size is None:
             raise ValueError(f"max_num_patches is {self.max_num_patches}, and there is no patch_size")
         for name in ("image_mean", "image_std"):
@@ -111,6 +128,19 @@ class PictureSteps(Config):
         """The space of what is prepared."""
         mean, std = (self.image_mean, self.image_std) if self.do_normalize else (None, None)
         return pixel_space(mean, std)
+
+    @property
+    def axes(self) -> str:
+        """What the sizes of a prepared picture are called on ports."""
+        return "side side" if self.square else "height width"
+
+    def settled(self) -> Self:
+        """The same steps, with the size and the crop that a square means."""
+        if not self.square:
+            return self
+        sides = {"height": self.side, "width": self.side}
+        wanted = {"size": {"shortest_edge": self.side}, "crop_size": sides, "do_resize": True, "do_center_crop": True}
+        return self.model_copy(update={**wanted, "square": False, "side": None})
 
     def _side(self, name: str) -> Side:
         if self.do_center_crop and self.crop_size:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -197,3 +199,24 @@ def test_a_real_film_gives_its_clips():
     assert got.shape == (1, 15, 3, 2, 12, 12)
     first = open_node(Preprocess, SQUARE)([Image.fromarray(shown.frames[0])])["pixels"]
     assert torch.equal(got[0, 1, :, 0], first[0])
+
+
+def test_what_reads_the_frames_decides_the_side_of_a_square(tmp_path: Path):
+    """And where it is no square, nothing is asked for; a side without a square means nothing."""
+    sizes = "hidden_size: 6, num_hidden_layers: 1, num_attention_heads: 2, height: 14, width: 14, kernel: 7, stride: 7"
+    text = f"""
+    modelgraft: 1
+    inputs: {{film: video, picture: image}}
+    nodes:
+      frames: {{use: video/frames, with: {{square: true, crops: 3, frames: 2}}, in: {{video: inputs.film}}}}
+      watch: {{use: embedding/tower, with: {{modality: vision, {sizes}, clips: true}}, in: {{x: frames}}}}
+      plain: {{use: vision/preprocess, in: {{image: inputs.picture}}}}
+    outputs: {{film: watch.unit, picture: plain}}
+    """
+    (tmp_path / "watch.yaml").write_text(textwrap.dedent(text))
+    solved = mg.check(tmp_path / "watch.yaml")
+    assert solved.nodes["frames"].config.side == 14
+    with pytest.raises(ValidationError, match="side is 9, which belongs to square: true"):
+        Frames(side=9)
+    square = prepare({"square": True, "side": 12, "frames": 2}, film(3, 20, 31))
+    assert torch.equal(square, prepare({**SQUARE, "frames": 2}, film(3, 20, 31)))

@@ -121,14 +121,14 @@ def unchanged(was: Any, now: Any) -> bool:
     """Whether two values have the same content, NaN equal to itself; of a type that is not known, whether they are one."""
     if was is now:
         return True
+    if is_picture(was) and is_picture(now):  # a copy of one from a file has another class
+        return bool(was.size == now.size and was.mode == now.mode and was.tobytes() == now.tobytes())
     if type(was) is not type(now):
         return is_tensor(was) and is_tensor(now) and _same_tensor(was, now)
     if is_tensor(was):
         return _same_tensor(was, now)
     if is_array(was):
         return bool(was.shape == now.shape and was.dtype == now.dtype and was.tobytes() == now.tobytes())
-    if is_picture(was):
-        return bool(was.size == now.size and was.mode == now.mode and was.tobytes() == now.tobytes())
     if isinstance(was, Record):
         return unchanged(was.parts(), now.parts())
     if isinstance(was, Mapping):

@@ -94,7 +94,7 @@ def _checked(vector: Any, family: Any, reading: Reading) -> Embedding:
     if found.ndim != 1 or not found.size or found.dtype.kind not in "iuf":
         raise reading.refused(found, "float[width]")
     if not isinstance(family, str):
-        raise InputError(f"{reading.label}: family is {family!r}; wanted: a text, such as imagebind")
+        raise InputError(f"{reading.label}: family is {family!r}; wanted: a text, such as the name of the model")
     if not bool(numpy.isfinite(found).all()):
         raise InputError(f"{reading.label}: holds numbers that are not finite")
     return Embedding(found.astype(numpy.float32), family)

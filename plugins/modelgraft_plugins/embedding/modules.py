@@ -15,6 +15,7 @@ from torch.nn import functional
 
 if TYPE_CHECKING:
     from modelgraft.plugin import Weights
+    from modelgraft_plugins.embedding import Combine as CombineConfig
     from modelgraft_plugins.embedding import Tower as TowerConfig
 
 BLOCK_EPS = 1e-6  # of every norm but the one behind the patches, which has torch's own 1e-5
@@ -44,6 +45,7 @@ class Block(nn.Module):
         super().__init__()
         width = config.hidden_size
         self.norm_1 = nn.LayerNorm(width, eps=BLOCK_EPS)
+        assert config.num_attention_heads is not None, "a config without heads is refused"
         self.attn = nn.MultiheadAttention(width, config.num_attention_heads, add_bias_kv=config.has_normed_stem, batch_first=True)
         self.norm_2 = nn.LayerNorm(width, eps=BLOCK_EPS)
         self.mlp = nn.ModuleDict({"fc1": nn.Linear(width, 4 * width), "fc2": nn.Linear(4 * width, width)})
@@ -57,7 +59,7 @@ class Block(nn.Module):
 
 
 class Tower(nn.Module):
-    """A prepared medium to its vector: embedding and unit, float[batch embedding_size]."""
+    """A prepared medium to its vector: head, embedding and unit, float[batch embedding_size]."""
 
     def __init__(self, config: TowerConfig) -> None:
         super().__init__()
@@ -92,13 +94,16 @@ class Tower(nn.Module):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Encode; of clips the vectors are averaged as they are, so that their length may fall."""
-        clips = x.shape[1] if self.config.clips else 1
-        x = x.flatten(0, 1) if self.config.clips else x
-        embedding = functional.normalize(self._encode(x), dim=-1)
+        is_nested = self.config.clips or self.config.many
+        head = self._encode(x.flatten(0, 1) if is_nested else x)
+        embedding = functional.normalize(head, dim=-1)
         if self.config.modality != "vision":
             embedding = embedding * self.log_scale.exp().clamp(max=MOST_SCALE)
-        embedding = embedding.reshape(-1, clips, embedding.shape[-1]).mean(1)
-        return {"embedding": embedding, "unit": functional.normalize(embedding, dim=-1)}
+        if is_nested:
+            head, embedding = (rows.reshape(x.shape[0], x.shape[1], -1) for rows in (head, embedding))
+        if self.config.clips:
+            embedding = embedding.mean(1)
+        return {"head": head, "embedding": embedding, "unit": functional.normalize(embedding, dim=-1)}
 
     def _encode(self, x: Tensor) -> Tensor:
         """The vector before normalisation: float[batch embedding_size]."""
@@ -127,6 +132,20 @@ class Tower(nn.Module):
                 patches = functional.conv2d(x, self.stem, stride=stride)
         rows = self.stem_norm(patches.flatten(2).transpose(1, 2))
         return torch.cat([self.class_token.expand(x.shape[0], -1, -1), rows], dim=1)
+
+
+class Combine(nn.Module):
+    """Vectors float[batch width], one for each weight, to their weighted sum."""
+
+    def __init__(self, config: CombineConfig) -> None:
+        super().__init__()
+        self.weights = tuple(config.weights.values())
+
+    def forward(self, *vectors: Tensor) -> dict[str, Tensor]:
+        """Add them up at the length 1; what adds up to nothing has no direction, and its unit is 0."""
+        units = [weight * functional.normalize(vector, dim=-1) for weight, vector in zip(self.weights, vectors, strict=True)]
+        total = torch.stack(units).sum(0)
+        return {"sum": total, "unit": functional.normalize(total, dim=-1)}
 
 
 def _stem_shape(config: TowerConfig) -> tuple[int, ...]:

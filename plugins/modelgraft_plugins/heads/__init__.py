@@ -104,6 +104,23 @@ class Cosine(Config):
         return int(self.scale) + int(self.bias)
 
 
+@component("similarity/dot", kind="head", module="modelgraft_plugins.heads.modules:Dot", exportable=True)
+class Dot(Config):
+    """Compare one vector with each of a list by their product, as they are: their lengths are a part of it.
+
+    Of vectors of the length 1 it is the cosine; where those of the list have a trained length, such as ImageBind's texts, it is the scaled
+    cosine that a softmax makes probabilities of.
+    """
+
+    space: str | None = Field(None, description="the model whose vectors are compared; None: any")
+
+    def ports(self) -> Ports:
+        """A vector and a list of vectors of one space in, a number per member of the list out."""
+        space = Space.of("embedding", model=self.space) if self.space else None
+        inputs = {"x": port("float[batch width]", space=space), "candidates": port("float[batch candidates width]", space=space)}
+        return Ports.of(inputs, {"logits": "float[batch candidates]"})
+
+
 @component("head/classifier", kind="head", load="modelgraft_plugins.heads.answers:classifier", cache=False)
 class Classifier(Config):
     """Turn a number per class into the name of the likeliest class and the probability of each.
@@ -194,5 +211,5 @@ def _answers_beside(source: Source) -> tuple[str, ...] | None:
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
-    for subject in (Normalize, Ensemble, Mean, Cosine, Classifier, Top):
+    for subject in (Normalize, Ensemble, Mean, Cosine, Dot, Classifier, Top):
         register(subject)

@@ -13,6 +13,7 @@ from torch.nn import functional
 if TYPE_CHECKING:
     from modelgraft.plugin import Weights
     from modelgraft_plugins.heads import Cosine as CosineConfig
+    from modelgraft_plugins.heads import Dot as DotConfig
     from modelgraft_plugins.heads import Ensemble as EnsembleConfig
     from modelgraft_plugins.heads import Mean as MeanConfig
     from modelgraft_plugins.heads import Normalize as NormalizeConfig
@@ -74,6 +75,17 @@ class Cosine(nn.Module):
         if self.logit_scale is not None:
             logits = logits * self.logit_scale.exp()
         return logits if self.logit_bias is None else logits + self.logit_bias
+
+
+class Dot(nn.Module):
+    """x float[batch width], candidates float[batch candidates width] to logits float[batch candidates]."""
+
+    def __init__(self, _config: DotConfig) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor, candidates: Tensor) -> Tensor:
+        """Compare each record's vector with its own candidates."""
+        return (candidates @ x.unsqueeze(-1)).squeeze(-1)
 
 
 def unit(vectors: Tensor) -> Tensor:

@@ -53,9 +53,9 @@ class Frames(PictureSteps):
             raise ValueError(f"start_s is {self.start_s:g} and end_s {self.end_s:g}, wanted an end after the start")
         if self.windows is not None and self.windows > 1 and self.window_s is None:
             raise ValueError(f"windows is {self.windows}, and there is no window_s, so that all of them were the whole film")
-        if self.crops > 1 and not (self.do_center_crop and self.crop_size):
-            raise ValueError(f"crops is {self.crops}, which needs do_center_crop and crop_size")
-        if self.scaling == "floats" and not (self.do_resize and self.do_rescale):
+        if self.crops > 1 and not self.square and not (self.do_center_crop and self.crop_size):
+            raise ValueError(f"crops is {self.crops}, which needs do_center_crop and crop_size, or square")
+        if self.scaling == "floats" and not (self.do_rescale and (self.do_resize or self.square)):
             raise ValueError("scaling: floats needs do_resize and do_rescale")
         if self.scaling == "floats" and self.max_num_patches is not None:
             raise ValueError("scaling: floats resizes to `size`, and there is max_num_patches")
@@ -69,7 +69,7 @@ class Frames(PictureSteps):
     def ports(self) -> Ports:
         """A film in; its frames, or those of its clips, in the space of this mean and std out."""
         axes = "batch" if self.clips is None else "batch clips"
-        pixels = port(f"float[{axes} 3 frames height width]", space=self.space)
+        pixels = port(f"float[{axes} 3 frames {self.axes}]", space=self.space)
         return Ports.of({"video": "video"}, {"pixels": pixels})
 
 

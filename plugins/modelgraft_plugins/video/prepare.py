@@ -27,7 +27,7 @@ def load(config: Frames, context: LoadContext) -> Cutter:
     """Make the function from films to float32[batch 3 frames height width], or float32[batch clips 3 frames height width]."""
     if config.do_normalize and None in (config.image_mean, config.image_std):
         raise InputError(f"{context.node.name}: do_normalize needs image_mean and image_std; give both, or set do_normalize: false")
-    return Cutter(config)
+    return Cutter(config.settled())
 
 
 class Cutter:

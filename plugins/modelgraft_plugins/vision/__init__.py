@@ -27,6 +27,7 @@ class Preprocess(PictureSteps):
 
     size  {height, width}, or {shortest_edge} to keep the shape of the picture; a picture is resized only with do_resize.
     max_num_patches  keeps the shape of the picture as far as whole patches of `patch_size` can
+    square  of a side that what reads the pictures decides, in place of a size
     many  each record is a list of pictures; where a record has fewer than others, empty ones (zeros) stand at its end
     Pictures of any mode become RGB first.
     """
@@ -46,7 +47,7 @@ class Preprocess(PictureSteps):
     def ports(self) -> Ports:
         """A picture in, or a list of them, and a tensor out, in the space of this mean and std."""
         given, axes = ("list[image]", "batch images") if self.many else ("image", "batch")
-        return Ports.of({"image": given}, {"pixels": port(f"float[{axes} 3 height width]", space=self.space)})
+        return Ports.of({"image": given}, {"pixels": port(f"float[{axes} 3 {self.axes}]", space=self.space)})
 
 
 @component("vision/count", kind="preprocess", inputs={"images": "list[image]"}, outputs={"counts": "int64[batch]"})

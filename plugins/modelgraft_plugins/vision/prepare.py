@@ -21,9 +21,10 @@ def load(config: Preprocess, context: LoadContext) -> Callable[[list[Any]], torc
     """Make the function from pictures to float32[batch 3 height width], or from lists of them to float32[batch images 3 height width]."""
     if config.do_normalize and None in (config.image_mean, config.image_std):
         raise InputError(f"{context.node.name}: do_normalize needs image_mean and image_std; give both, or set do_normalize: false")
+    steps = config.settled()
 
     def prepare(images: list[Image.Image]) -> torch.Tensor:
-        pixels = [prepared(image, config, name="vision/preprocess") for image in images]
+        pixels = [prepared(image, steps, name="vision/preprocess") for image in images]
         sizes = sorted({picture.shape[1:] for picture in pixels})
         if len(sizes) > 1:
             listed = ", ".join(f"{width}x{height}" for height, width in sizes)
