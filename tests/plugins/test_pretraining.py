@@ -193,6 +193,16 @@ def test_a_step_of_pre_training_runs_on_sounds(tmp_path: Path):
     assert torch.equal(found["loss"], again["loss"])
 
 
+def test_spans_for_an_encoder_that_has_no_vector_for_them_are_refused(tmp_path: Path):
+    hf.Wav2Vec2Model(hf.Wav2Vec2Config(**{**SIZES, "mask_time_prob": 0.0})).save_pretrained(tmp_path)
+    graph = mg.Graph("masked")
+    ear = graph.node("audio/encoder", name="ear", source=tmp_path, samples=graph.input("samples", "float[batch samples]"),
+                     spans=graph.input("spans", "bool[batch tokens]"))  # fmt: skip
+    graph.output("tokens", ear.tokens)
+    with pytest.raises(mg.GraphError, match="ear is given spans, and its source has no vector that stands for masked tokens"):
+        mg.check(graph)
+
+
 # -- published sizes -------------------------------------------------------------------------------------------------------
 
 # encoder, and with the heads of pre-training; figures of the papers: 95 M and 317 M (2006.11477), 317 M, 965 M and 2162 M (2111.09296)

@@ -283,6 +283,9 @@ class Encoder(Config):
         if self.hears_samples and self.samples is not None and self.samples < (least := waves.least_samples(self.facts())):
             found = f"{node.name} hears {self.samples} samples, and makes its first vector of {least}"
             yield "config-mismatch", found, "give longer sounds"
+        if self.hears_samples and node.wired.get("spans") and not waves.has_vector(self.facts()):
+            found = f"{node.name} is given spans, and its source has no vector that stands for masked tokens"
+            yield "config-mismatch", found, "leave the wire out, or name a checkpoint that was trained with spans"
 
     def parameters(self) -> int | None:
         """Count the encoder; None where that takes building it."""

@@ -177,6 +177,11 @@ def _count(shapes: Mapping[str, Any], pattern: str) -> int:
     return len({found[1] for key in shapes if (found := re.fullmatch(pattern, key))})
 
 
+def has_vector(facts: Mapping[str, Any]) -> bool:
+    """There is one learned vector that stands for masked tokens, by the rule of transformers."""
+    return bool(facts["mask_time_prob"] > 0 or facts["mask_feature_prob"] > 0)
+
+
 def frames(samples: int, facts: Mapping[str, Any]) -> int:
     """How many vectors so many samples give: every convolution takes a kernel and goes on by a stride, without padding."""
     for kernel, stride in zip(facts["conv_kernel"], facts["conv_stride"], strict=True):
