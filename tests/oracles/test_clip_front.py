@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from PIL import Image
 
 import modelgraft as mg
 from modelgraft.installed.discovery import discover
+from modelgraft.tools.importer import import_graph
 from modelgraft_plugins.families._shared import CLIP_MEAN as MEAN
 from modelgraft_plugins.families._shared import CLIP_STD as STD
 from modelgraft_plugins.text.cleaning import mended
 from support.open_part import open_part
 from support.oracles import home_of, oracle
 from support.pictures import picture
+from support.tokenizers import clip_bpe
 
 REGISTRY = discover()
 
@@ -109,6 +112,29 @@ def test_text_is_mended_as_by_the_published_code():
     for text in texts:
         wanted = " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).strip().split()).lower()
         assert mended(text, name="tokens") == wanted, text
+
+
+def test_what_cannot_be_mended_without_its_package_is_told(monkeypatch: pytest.MonkeyPatch):
+    """Plain text needs nothing; other letters do, and are not taken as they stand."""
+    monkeypatch.setitem(sys.modules, "ftfy", None)
+    assert mended("A  Cat!", name="tokens") == "a cat!"
+    with pytest.raises(
+        mg.ModelgraftError, match="mends with the package ftfy, which is not installed; pip install ftfy, or set clean: none"
+    ):
+        mended("a caf\u00e9", name="tokens")
+
+
+def test_a_strip_that_would_fill_the_memory_is_refused(tmp_path: Path):
+    """With what it is, and what it would become at the size of published models."""
+    with pytest.raises(mg.ModelgraftError, match="a picture of 20000 x 3 becomes 224 x 1493333 when its shorter side is 224"):
+        prepared(tmp_path, [picture(20_000, 3)], 224)
+
+
+def test_a_folder_of_open_clip_becomes_the_graph_of_clip(tmp_path: Path):
+    """As `modelgraft import` writes it."""
+    prepared(tmp_path, [picture(9, 9)], 224)
+    clip_bpe().save_pretrained(tmp_path)
+    assert import_graph(str(tmp_path), folder=tmp_path).startswith("# Choose the text that fits a picture best")
 
 
 def test_a_file_that_is_no_vocabulary_is_refused(tmp_path: Path):
