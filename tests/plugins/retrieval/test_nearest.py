@@ -16,6 +16,7 @@ from PIL import Image
 
 import modelgraft as mg
 from modelgraft.testing import conform
+from modelgraft_plugins import retrieval
 from modelgraft_plugins.retrieval import Nearest
 from modelgraft_plugins.retrieval.filed import read_index
 from modelgraft_plugins.retrieval.nearest import finder
@@ -169,6 +170,14 @@ def test_a_check_of_the_graph_needs_no_weights_and_tells_what_is_missing(run):
     code, out, _ = run("check", "clip/retrieval")
     assert code != 0
     assert "the param 'index' has no default and is not set" in out
+
+
+def test_the_example_of_the_page_runs(run):
+    """As it stands there, with the tiny model in place of the published one."""
+    page = (Path(retrieval.__file__).parent / "README.md").read_text(encoding="utf-8")
+    Path("page.yaml").write_text(page.split("```yaml\n")[1].split("```")[0])
+    with mg.open("page.yaml", params={"index": str(OUT), "nodes.clip.with.checkpoint": "./clip"}) as pipeline:
+        assert len(pipeline.run(text="low")["paths"]) == 7
 
 
 @pytest.mark.parametrize("exact", [True, False])
