@@ -142,7 +142,7 @@ def test_pictures_are_prepared_as_the_published_code_does(width: int, height: in
     noise = torch.randint(0, 256, (height, width, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     picture = Image.fromarray(noise.numpy())
     squeezed = picture.resize((24, 24), Image.Resampling.BICUBIC)
-    found = run_node(Preprocess, {"side": 24}, image=[picture])["pixels"][0]
+    found = run_node(Preprocess, {"image_size": 24}, image=[picture])["pixels"][0]
     torch.testing.assert_close(found, (pixels_of(squeezed) - 0.5) / 0.5, rtol=0.0, atol=1e-6)
     edge = 24 / min(width, height)
     whole = picture.resize((24, int(24 * height / width)) if width <= height else (int(24 * width / height), 24), Image.Resampling.BICUBIC)
@@ -150,7 +150,7 @@ def test_pictures_are_prepared_as_the_published_code_does(width: int, height: in
     left, top = round((whole.width - 24) / 2), round((whole.height - 24) / 2)
     middle = pixels_of(whole.crop((left, top, left + 24, top + 24)))
     mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
-    found = run_node(Preprocess, {"side": 24, "task": "classes"}, image=[picture])["pixels"][0]
+    found = run_node(Preprocess, {"image_size": 24, "task": "classes"}, image=[picture])["pixels"][0]
     torch.testing.assert_close(found, (middle - mean) / std, rtol=0.0, atol=1e-6)
 
 

@@ -22,12 +22,12 @@ IMAGENET: Mapping[str, Any] = {"image_mean": (0.485, 0.456, 0.406), "image_std":
 class Preprocess(PictureSteps):
     """Prepare pictures as BEiT-3 is trained: a square of its own size, bicubic, whatever their shape was, from -1 to 1.
 
-    side  of the square in pixels; read from a checkpoint, whose positions say it
-    task  "classes": as its ImageNet models alone have them: the shorter side resized, the middle cut out, mean and std of ImageNet
+    image_size  side of the square; read from a checkpoint, whose positions say it
+    task        "classes": as its ImageNet models alone have them: the shorter side resized, the middle cut out, mean and std of ImageNet
     What is set beside these goes over them.
     """
 
-    side: int = Field(224, gt=0, description="of the prepared picture, in pixels")
+    image_size: int = Field(224, gt=0, description="side of the prepared picture in pixels")
     task: Literal["pairs", "classes"] = "pairs"
 
     @classmethod
@@ -36,15 +36,15 @@ class Preprocess(PictureSteps):
         shapes = source.tensor_shapes()
         is_vqkd = source.root.get("model_type") == "vqkd" or SIGN in shapes
         side = (vqkd_sizes(source) if is_vqkd else sizes_of(source)).get("image_size")
-        return {"side": side} if side is not None else {}
+        return {"image_size": side} if side is not None else {}
 
     @model_validator(mode="before")
     @classmethod
     def _steps(cls, given: Any) -> Any:  # Any: as pydantic hands it over
-        """Fill in the steps that follow from side and task."""
+        """Fill in the steps that follow from image_size and task."""
         if not isinstance(given, Mapping):
             return given
-        side = given.get("side", cls.model_fields["side"].default)
+        side = given.get("image_size", cls.model_fields["image_size"].default)
         if given.get("task") != "classes":
             return {"size": {"height": side, "width": side}, "image_mean": HALF, "image_std": HALF, **given}
         crop = {"height": side, "width": side}
