@@ -51,6 +51,7 @@ EYE = TowerCard(
     pooled="attention_head",
     count=_count_eye,
     steps=SiglipSteps(),
+    obeyed=frozenset({"positions"}),  # of configs that are not transformers' own
     idle=frozenset({"projection_dim"}),  # of a head that is another part
 )
 TEXT = TowerCard(

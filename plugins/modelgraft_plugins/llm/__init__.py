@@ -48,7 +48,8 @@ How a prompt is put together:
 - The language model inside a whole has the head of the whole, and its scale or soft cap of logits: `final_scale`.
 
 llm/seq2seq: the encoder reads the prompt, the decoder writes. With `encoder: none` it is a decoder alone: its one input is
-`memory: float[batch frames hidden_size]` (say, of audio/encoder), and every answer begins with the forced tokens
+`memory: float[batch frames hidden_size]` (say, of audio/encoder; the optional `memory_mask` says what of it is there), and every answer
+begins with the forced tokens
 `decoder_prompt` (token strings) or `decoder_start_ids`. Sources of Whisper say `encoder: none` and their start tokens; one that
 knows several languages hears which is spoken (`language: auto`), unless it says one, or the graph does.
 

@@ -247,13 +247,17 @@ class Encoder(Config):
         return {"text_tokens": self.max_position_embeddings} if is_stated else {}
 
     def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
-        """The heads must share the width evenly."""
+        """The heads must share the width evenly, where their own width is not stated."""
+        if self.family == AUTO and any({**self.card.more.get("facts", {}), **self.model}.get(key) for key in ("d_kv", "head_dim")):
+            return ()
         return uneven_heads(node.name, self.hidden_size, self.num_attention_heads)
 
     def parameters(self) -> int | None:
         """Count the tower; None where that takes building it."""
         if self.card.count is None:
             return counted(self.facts())
+        if self.family == AUTO:
+            return self.card.count({**self.card.more.get("facts", {}), **self.facts()})
         return self.card.count({**self.model_dump(), "pooled_size": self.pooled_size})
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from modelgraft_plugins.counted import remember
-from modelgraft_plugins.huggingface import build, convert
+from modelgraft_plugins.huggingface import build, convert, tie
 
 if TYPE_CHECKING:
     from modelgraft.plugin import Weights
@@ -25,14 +25,20 @@ class Encoder(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        self.has_pooled = config.has_pooled
+        self.has_pooled, self.leaves = config.has_pooled, tuple(config.card.more.get("leaves", ()))
         self.tower = build(config.facts(), config.card.architecture)
         if config.card.count is None:
             remember(config.facts(), sum(parameter.numel() for parameter in self.tower.parameters()))
 
     def from_checkpoint(self, weights: Weights) -> Mapping[str, Tensor]:
         """Give the tensors of the tower in the names of transformers' memory."""
-        return convert(weights.state(), self.tower, prefix="tower.")
+        state = weights.state()
+        others = tuple(key for key in state if key.startswith(self.leaves))  # of a decoder, which is another part
+        return convert({key: tensor for key, tensor in state.items() if key not in others}, self.tower, prefix="tower.")
+
+    def after_load(self) -> None:
+        """Tie what the checkpoint holds once."""
+        tie(self.tower)
 
     def forward(self, ids: Tensor, mask: Tensor | None = None) -> dict[str, Tensor] | Tensor:
         """Encode the texts; those of a list within one record are encoded beside the others."""

@@ -17,6 +17,9 @@ from modelgraft_plugins.vision.resnets import ResNet
 from modelgraft_plugins.vision.towers import MEDIUM, NEEDED, OWN, UNKNOWN, card_of, stated, styles, table
 from modelgraft_plugins.widths import uneven_heads
 
+PRESETS = Path(__file__).parent / "presets"
+PUBLISHED = {"vit-giant-14": "vit-g-14", "vit-gigantic-14": "vit-G-14"}  # folder -> name: not every disk tells g from G
+
 if TYPE_CHECKING:
     from modelgraft.plugin import SolvedNode, Source
 
@@ -306,6 +309,6 @@ def register_components(register: Callable[[Any], None]) -> None:
 
 @hookimpl
 def register_recorded_configs(register: Callable[[str, Any], None]) -> None:
-    """Offer the published sizes of CLIPs whose eye is a residual network, in the words of open_clip."""
-    for folder in sorted((Path(__file__).parent / "presets").iterdir()):
-        register(f"preset:{folder.name}", folder)
+    """Offer the published sizes of ViT, and of CLIPs whose eye is a residual network, in the words of their authors' code."""
+    for folder in sorted(PRESETS.iterdir()):
+        register(f"preset:{PUBLISHED.get(folder.name, folder.name)}", folder)

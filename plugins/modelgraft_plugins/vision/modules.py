@@ -105,6 +105,10 @@ class Map(nn.Module):
         super().__init__()
         self.patch = config.patch_size
 
+    def from_checkpoint(self, weights: Weights) -> Mapping[str, Tensor]:  # noqa: ARG002 it has no numbers of its own
+        """Take nothing: what a source says is the side of its patches."""
+        return {}
+
     def forward(self, tokens: Tensor, pixels: Tensor) -> Tensor:
         """Lay them out; an InputError tells of other tokens than the picture has patches."""
         rows, columns = pixels.shape[2] // self.patch, pixels.shape[3] // self.patch
