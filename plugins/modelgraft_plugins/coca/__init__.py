@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from modelgraft.plugin import SolvedNode, Source
 
 PRESETS = ("coca-vit-b-32", "coca-vit-l-14", "coca-base", "coca-large", "coca-2b")
+PUBLISHED = {
+    "laion/CoCa-ViT-B-32-laion2B-s13B-b90k": "coca-vit-b-32",
+    "laion/CoCa-ViT-L-14-laion2B-s13B-b90k": "coca-vit-l-14",
+    "laion/mscoco_finetuned_CoCa-ViT-B-32-laion2B-s13B-b90k": "coca-vit-b-32",
+    "laion/mscoco_finetuned_CoCa-ViT-L-14-laion2B-s13B-b90k": "coca-vit-l-14",
+}
 Pooling = Literal["openclip", "parallel", "cascade"]
 Layer = Literal["openclip", "paper"]
 BELOW = 4  # times the width: the feed-forward layers of every CoCa
@@ -316,6 +322,9 @@ def register_components(register: Callable[[Any], None]) -> None:
 
 @hookimpl
 def register_recorded_configs(register: Callable[[str, Any], None]) -> None:
-    """Offer the published sizes: two of open_clip, three of the paper."""
+    """Offer the published sizes: two of open_clip, also under their names on the hub, and three of the paper."""
+    presets = Path(__file__).parent / "presets"
     for name in PRESETS:
-        register(f"preset:{name}", Path(__file__).parent / "presets" / name)
+        register(f"preset:{name}", presets / name)
+    for source, name in PUBLISHED.items():
+        register(source, presets / name)

@@ -1,0 +1,32 @@
+"""Every shipped graph by itself: it reads as prose, and fits as it stands, without a network and without weights."""
+
+from __future__ import annotations
+
+import pytest
+
+import modelgraft as mg
+from modelgraft.kernel.language.shipped_graphs import find_shipped, shipped_names
+
+OWN = {"clip/retrieval", "imagebind/retrieval"}  # what they search in is the user's own: a param without a default
+
+
+@pytest.mark.parametrize("name", sorted(set(shipped_names()) - OWN))
+def test_it_fits_as_it_stands(name: str):
+    """Published configs are recorded, so that a graph can be looked at before anything is fetched."""
+    mg.check(mg.load(name))
+
+
+@pytest.mark.parametrize("name", sorted(OWN & set(shipped_names())))
+def test_what_is_the_users_own_is_asked_for(name: str):
+    with pytest.raises(mg.GraphError, match="has no default and is not set"):
+        mg.check(mg.load(name))
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_it_begins_with_what_it_is_for(name: str):
+    """A sentence in its first line, which `modelgraft graphs` lists."""
+    path = find_shipped(name)
+    assert path is not None
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith("# ")
+    assert first.split()[-1][-1] in ".:," or len(first) > 60
