@@ -21,6 +21,19 @@ from modelgraft_plugins.widths import uneven_heads
 if TYPE_CHECKING:
     from modelgraft.plugin import Port, SolvedNode, Source
 
+ON_THE_HUB: Mapping[str, str] = {  # a checkpoint of facebook's -> its sizes; those that were fine-tuned on letters have the same encoder
+    "wav2vec2-base": "wav2vec2-base",
+    "wav2vec2-base-960h": "wav2vec2-base",
+    "wav2vec2-large": "wav2vec2-large",
+    "wav2vec2-large-960h": "wav2vec2-large",
+    "wav2vec2-large-lv60": "wav2vec2-large-lv60",
+    "wav2vec2-large-960h-lv60": "wav2vec2-large-lv60",
+    "wav2vec2-large-960h-lv60-self": "wav2vec2-large-lv60",
+    "wav2vec2-large-xlsr-53": "wav2vec2-large-xlsr-53",
+    "wav2vec2-xls-r-300m": "wav2vec2-xls-r-300m",
+    "wav2vec2-xls-r-1b": "wav2vec2-xls-r-1b",
+    "wav2vec2-xls-r-2b": "wav2vec2-xls-r-2b",
+}
 # the field of a published file -> ours
 PUBLISHED: Mapping[str, str] = {
     "sampling_rate": "sample_rate_hz", "feature_size": "mels", "hop_length": "hop_length", "n_fft": "window_length",
@@ -361,6 +374,9 @@ def register_components(register: Callable[[Any], None]) -> None:
 
 @hookimpl
 def register_recorded_configs(register: Callable[[str, Any], None]) -> None:
-    """Offer the published sizes of wav2vec 2.0, in fairseq's words."""
-    for folder in sorted((Path(__file__).parent / "presets").iterdir()):
+    """Offer the published sizes of wav2vec 2.0, in fairseq's words, also under the names that checkpoints have on the hub."""
+    presets = Path(__file__).parent / "presets"
+    for folder in sorted(presets.iterdir()):
         register(f"preset:{folder.name}", folder)
+    for source, name in ON_THE_HUB.items():
+        register(f"facebook/{source}", presets / name)

@@ -124,15 +124,23 @@ class Dedup(Config):
 
 
 PRESETS = ("hubert-base", "hubert-large", "hubert-xlarge", "hubert-base-l9-km500", "hubert-mfcc-km100")
-ON_THE_HUB = "hubert-base-ls960"  # as transformers writes its config: what graphs are checked with before it is fetched
+ON_THE_HUB = {  # a checkpoint of facebook's -> its sizes, that of the base model as transformers writes its config
+    "hubert-base-ls960": "hubert-base-ls960",
+    "hubert-large-ll60k": "hubert-large",
+    "hubert-large-ls960-ft": "hubert-large",
+    "hubert-xlarge-ll60k": "hubert-xlarge",
+    "hubert-xlarge-ls960-ft": "hubert-xlarge",
+}
 
 
 @hookimpl
 def register_recorded_configs(register: Callable[[str, Any], None]) -> None:
     """Offer the published sizes: of HuBERT in fairseq's words, and of the centres that were published with it."""
+    presets = Path(__file__).parent / "presets"
     for name in PRESETS:
-        register(f"preset:{name}", Path(__file__).parent / "presets" / name)
-    register(f"facebook/{ON_THE_HUB}", Path(__file__).parent / "presets" / ON_THE_HUB)
+        register(f"preset:{name}", presets / name)
+    for source, name in ON_THE_HUB.items():
+        register(f"facebook/{source}", presets / name)
 
 
 @hookimpl
