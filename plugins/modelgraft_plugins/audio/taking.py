@@ -40,6 +40,8 @@ def samples_config(source: Source) -> dict[str, Any]:
     if stated is None:
         return found
     stated.check({"feature_extractor_type": WORD})
+    if not {"feature_extractor_type", "sampling_rate"} & stated.values.keys():
+        raise ValueError(f"{source.text} prepares no sounds: its file states neither feature_extractor_type nor sampling_rate")
     kind = stated.values.get("feature_extractor_type", KIND)
     if kind != KIND:
         raise ValueError(f"audio/samples has no '{kind}'; it has {KIND}")
