@@ -207,6 +207,16 @@ def test_a_body_without_a_head_is_its_own_part(tmp_path: Path):
         mg.check(mg.load("vit", params={"checkpoint": str(tmp_path)}))
 
 
+def test_classes_of_a_checkpoint_that_have_one_name_are_told(tmp_path: Path):
+    """Published tables hold two cranes: the bird and the machine."""
+    checkpoints.vit(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["id2label"] = dict(enumerate(["crane", "goldfish", "crane", " ", "hen"]))
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    warnings = mg.check(mg.load("vit", params={"checkpoint": str(tmp_path)})).warnings
+    assert [str(warning) for warning in warnings if "'crane' (2 times), one without a name" in str(warning)]
+
+
 # -- any size ------------------------------------------------------------------------------------------------------------------
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from modelgraft import Config, Ports, Space, component, hookimpl, port
-from modelgraft.plugin import SpaceOf
+from modelgraft.plugin import SpaceOf, choices
 
 if TYPE_CHECKING:
     from modelgraft.plugin import Source
@@ -136,6 +137,18 @@ class Classifier(Config):
     def from_source(cls, source: Source) -> Mapping[str, Any]:
         """Read `id2label`."""
         return {"names": names_of(source)}
+
+    @classmethod
+    def unheeded(cls, source: Source) -> Iterable[tuple[str, str]]:
+        """Names of a checkpoint that an answer does not tell apart: published tables of classes hold such."""
+        counted = Counter(names_of(source))
+        unclear = [f"{name!r} ({times} times)" if name.strip() else "one without a name" for name, times in counted.items()]
+        unclear = [text for text, (name, times) in zip(unclear, counted.items(), strict=True) if times > 1 or not name.strip()]
+        if unclear:
+            yield (
+                f"among the classes of {source.text} are {choices(unclear, most=4)}",
+                "tell them apart by `probabilities`, or give `names`",
+            )
 
     @property
     def classes(self) -> int | None:

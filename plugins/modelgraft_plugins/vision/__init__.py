@@ -241,7 +241,7 @@ class Encoder(Config):
         return self.card.count({**self.card.defaults, **(self.facts() if self.family == AUTO else self.model_dump())})
 
 
-@component("vision/map", kind="projector", module="modelgraft_plugins.vision.modules:Map", exportable=True)
+@component("vision/map", kind="projector", load="modelgraft_plugins.vision.maps:load", cache=False)
 class Map(Config):
     """Lay vectors of patches, row by row and without a class token, out as the map of the picture that they came from.
 
@@ -259,10 +259,6 @@ class Map(Config):
         """Vectors in a row, and the picture, in; a map out."""
         inputs = {"tokens": "float[batch tokens channels]", "pixels": "float[batch colours height width]"}
         return Ports.of(inputs, {"map": "float[batch channels rows columns]"})
-
-    def multiples(self) -> Mapping[str, int]:
-        """Pictures are whole patches."""
-        return dict.fromkeys(("height", "width"), self.patch_size)
 
 
 def _is_clear(source: Source, kind: str) -> bool:

@@ -18,7 +18,6 @@ from modelgraft_plugins.vision.patches import torn, whole
 if TYPE_CHECKING:
     from modelgraft.plugin import Weights
     from modelgraft_plugins.vision import Encoder as EncoderConfig
-    from modelgraft_plugins.vision import Map as MapConfig
     from modelgraft_plugins.vision.towers import Steps
 
 
@@ -96,26 +95,6 @@ class Encoder(nn.Module):
             return self.tower(pixel_values=pixels, output_hidden_states=True, **self.options).hidden_states[self.depth], None
         found = self.tower(pixel_values=pixels, **self.options)
         return found.last_hidden_state, found.get("pooler_output")
-
-
-class Map(nn.Module):
-    """tokens float[batch rows*columns channels] of pixels float[batch colours height width] to float[batch channels rows columns]."""
-
-    def __init__(self, config: MapConfig) -> None:
-        super().__init__()
-        self.patch = config.patch_size
-
-    def from_checkpoint(self, weights: Weights) -> Mapping[str, Tensor]:  # noqa: ARG002 it has no numbers of its own
-        """Take nothing: what a source says is the side of its patches."""
-        return {}
-
-    def forward(self, tokens: Tensor, pixels: Tensor) -> Tensor:
-        """Lay them out; an InputError tells of other tokens than the picture has patches."""
-        rows, columns = pixels.shape[2] // self.patch, pixels.shape[3] // self.patch
-        if not torch.compiler.is_exporting() and rows * columns != tokens.shape[1]:
-            found = f"{tokens.shape[1]} tokens of a picture that has {rows} x {columns} patches of {self.patch}"
-            raise InputError(f"vision/map got {found}; a class token must be left out (select: patches)")
-        return tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], rows, columns)
 
 
 def _apart(tensor: Tensor, there: Tensor) -> Tensor:
