@@ -12,6 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelgraft.plugin import TowerCard, families
+from modelgraft_plugins.audio import waves
+
 if TYPE_CHECKING:
     from modelgraft.plugin import Source
 
@@ -35,8 +38,10 @@ def vocabulary_of(source: Source) -> dict[str, Any]:
 
 
 def is_guessed(source: Source) -> bool:
-    """No file says the letters."""
-    return source.has_weights and source.json("vocab.json") is None and _of_fairseq(source) is None
+    """It is a model that hears samples, or says nothing of itself, and no file says the letters."""
+    card = families().of_medium("audio").get(str(source.root.get("model_type", "wav2vec2")), TowerCard("audio"))
+    says_none = source.json("vocab.json") is None and _of_fairseq(source) is None
+    return waves.is_heard(card) and source.has_weights and says_none
 
 
 def _of_transformers(source: Source, table: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ KEYS: Mapping[str, Wanted] = {
     "padding_side": ("'right': a sound is filled up behind its end", lambda value: value == "right"),
     "feature_extractor_type": WORD,
 }  # fmt: skip
+OF_PICTURES = frozenset({"image_processor_type", "image_mean", "image_size", "do_resize", "crop_size", "resample"})
 
 
 def written(source: Source) -> Written | None:
@@ -40,8 +41,8 @@ def samples_config(source: Source) -> dict[str, Any]:
     if stated is None:
         return found
     stated.check({"feature_extractor_type": WORD})
-    if not {"feature_extractor_type", "sampling_rate"} & stated.values.keys():
-        raise ValueError(f"{source.text} prepares no sounds: its file states neither feature_extractor_type nor sampling_rate")
+    if stated.values.keys() & OF_PICTURES and "feature_extractor_type" not in stated.values:
+        raise ValueError(f"{source.text} prepares pictures: its file states {', '.join(sorted(stated.values.keys() & OF_PICTURES))}")
     kind = stated.values.get("feature_extractor_type", KIND)
     if kind != KIND:
         raise ValueError(f"audio/samples has no '{kind}'; it has {KIND}")
