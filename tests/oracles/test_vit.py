@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -150,10 +151,10 @@ def test_an_eye_without_anything_else_shows_its_places(case: Case, way: str, tmp
 
 
 def test_a_place_that_is_off_shows():
-    """One number of the table, far from the class token."""
+    """Every place a little, this way or that: a single one may lie where a much smaller grid never looks."""
+    generator = torch.Generator().manual_seed(int(os.environ.get("MODELGRAFT_ORACLES_SEED", "0")))
     for case in oracle("vit_position_interpolation").cases.values():
-        table = case.inputs["table"].clone()
-        table[0, -1, -1] += 0.5
+        table = case.inputs["table"] + 0.1 * torch.randn(case.inputs["table"].shape, generator=generator).sign()
         stored, wanted = grids(case)
         off = replace(case, inputs={**case.inputs, "table": table})
         for name, way in WAYS.items():
