@@ -66,6 +66,14 @@ def test_no_picture_is_said_in_one_sentence(tmp_path):
         read_picture(path, name="input 'image'")
 
 
+def test_an_empty_file_is_called_empty(tmp_path):
+    """Of any medium, in place of what a decoder says of it."""
+    for read, name in ((read_picture, "x.png"), (read_audio, "x.wav")):
+        (tmp_path / name).write_bytes(b"")
+        with pytest.raises(InputError, match=r"can be read \(it is empty\); wanted"):
+            read(tmp_path / name, name="x")
+
+
 def test_a_cut_picture_is_called_damaged(tmp_path):
     """Half of a photograph is an error, not half a picture."""
     path = tmp_path / "half.png"

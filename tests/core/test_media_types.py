@@ -381,6 +381,8 @@ def test_only_the_file_that_is_named_is_opened(tmp_path):
             (tmp_path / "a.mp4").write_text(text)
             with pytest.raises(InputError, match="is no video that can be read"):
                 given("video", value)
+    with pytest.raises(InputError, match=r"is no video that can be read \(it is empty\); wanted"):
+        given("video", b"")
 
 
 # -- depth and heat -----------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.records import pictures
 from modelgraft.records.film_endings import cut_of
-from modelgraft.records.opening import FileOrBytes, Say, open_named, reason
+from modelgraft.records.opening import FileOrBytes, Say, open_named, reason, unreadable
 from modelgraft.records.video import STILLS
 from modelgraft.records.videos import UNTIMED_HZ, WANTED_FILM, Video
 
@@ -172,7 +172,8 @@ def _of_film(stream: IO[bytes], label: str, reading: Reading) -> Iterator[Timed]
     try:
         container = av.open(stream, mode="r", options=ALONE)
     except Exception as error:
-        raise InputError(f"{label} is no video that can be read ({_why(error)}); wanted: mp4, mov, mkv, webm, avi, gif, webp") from error
+        found = unreadable(stream, _why(error))
+        raise InputError(f"{label} is no video that can be read ({found}); wanted: mp4, mov, mkv, webm, avi, gif, webp") from error
     with container:
         film = _pictures_of(container, label)
         first, step, time, made_up = None, 1.0 / float(film.average_rate or UNTIMED_HZ), 0.0, 0

@@ -70,6 +70,11 @@ def _siblings(path: Path) -> list[str]:
         return []
 
 
+def unreadable(stream: IO[bytes], why: str) -> str:
+    """Why a stream could not be read: that nothing is in it, or else what a decoder said."""
+    return why if stream.seek(0, os.SEEK_END) else "it is empty"
+
+
 def reason(error: BaseException) -> str:
     """The first line of a foreign message, without the addresses of objects."""
     text = (str(error).strip().partition("\n")[0] or type(error).__name__).partition(" <_io.")[0]

@@ -10,7 +10,7 @@ import os
 from typing import IO, TYPE_CHECKING, Any
 
 from modelgraft.kernel.words.errors import InputError
-from modelgraft.records.opening import FileOrBytes, FindFile, Say, open_named, plain_path, reason, silent
+from modelgraft.records.opening import FileOrBytes, FindFile, Say, open_named, plain_path, reason, silent, unreadable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -74,7 +74,8 @@ def opened(stream: IO[bytes], label: str) -> Image:
         raise
     except Exception as error:
         usual = ", ".join(name.lower() for name in _known_formats() if name in PICTURE_FORMATS)
-        raise InputError(f"{label} is no picture that can be read ({reason(error)}); wanted: {usual}") from error
+        found = unreadable(stream, reason(error))
+        raise InputError(f"{label} is no picture that can be read ({found}); wanted: {usual}") from error
     check_size(picture, label)
     return picture
 

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.records import endings
 from modelgraft.records.amounts import in_seconds
-from modelgraft.records.opening import FileOrBytes, FindFile, Say, open_named, plain_path, reason, silent
+from modelgraft.records.opening import FileOrBytes, FindFile, Say, open_named, plain_path, reason, silent, unreadable
 from modelgraft.records.record import Record, Sight
 
 if TYPE_CHECKING:
@@ -163,7 +163,8 @@ def _decode(stream: IO[bytes], label: str, name: str) -> Audio:
     try:
         sound = soundfile.SoundFile(stream)
     except Exception as error:
-        raise InputError(f"{name}: {label} is no sound that can be read ({reason(error)}); wanted: wav, flac, ogg, mp3") from error
+        found = unreadable(stream, reason(error))
+        raise InputError(f"{name}: {label} is no sound that can be read ({found}); wanted: wav, flac, ogg, mp3") from error
     with sound:
         if sound.frames >= OPEN_FRAMES:
             raise InputError(f"{name}: {label} ({sound.format}) was written into a pipe and states no length; write it again into a file")

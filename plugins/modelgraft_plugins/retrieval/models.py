@@ -93,13 +93,13 @@ def differences(before: Mapping[str, Any], now: Model) -> Iterator[str]:
     """Say what differs between the model of an index and another one, the plainest first; nothing when they are one."""
     if before["digest"] == now.digest:
         return
-    for name, what in (("width", "width"), ("dtype", "dtype")):
-        if before.get(name) != getattr(now, name):
-            yield f"{what} is {before.get(name)}, not {getattr(now, name)}"
+    found = [
+        f"{name} is {before.get(name)}, not {getattr(now, name)}" for name in ("width", "dtype") if before.get(name) != getattr(now, name)
+    ]
     if set(before["sources"].values()) != set(now.sources.values()):
-        yield f"weights are {_named(before['sources'])}, not {_named(now.sources)}"
-    changed = [*_changed(before.get("nodes") or {}, now.nodes)]
-    yield from changed or ["its nodes are wired in another way"]
+        found.append(f"weights are {_named(before['sources'])}, not {_named(now.sources)}")
+    found += _changed(before.get("nodes") or {}, now.nodes)
+    yield from found or ["its nodes are wired in another way"]
 
 
 def stranger(before: Mapping[str, Any], sources: Mapping[str, str]) -> str:

@@ -61,7 +61,8 @@ def _refuse_stranger(index: Index, path: Path, context: LoadContext) -> None:
         return
     sources = contents_of(feeding(context.graph, context.node, "vector"), seed=context.seed)
     if sources and (why := stranger(index.about.model, sources)):
-        raise InputError(f"the index '{path}' holds vectors of {index.about.model['name']} ({index.about.model['output']}): {why}")
+        held = f"the index '{path}' holds vectors of {index.about.model['name']} ({index.about.model['output']})"
+        raise InputError(f"{held}: {why}. Ask with the model that it was made with, or make an index with this one by modelgraft index")
 
 
 def _search(config: Nearest, index: Index) -> Callable[[Any, int], Any]:

@@ -129,6 +129,7 @@ def test_another_model_is_refused_and_both_are_named(run):
     assert code != 0
     assert "the index 'photos.safetensors' was made with ./clip" in err
     assert "this is ./other (clip/embed: image_embedding): weights are ./clip (sha256" in err
+    assert "wired in another way" not in err
     code, _, err = indexed(run, "--set", "nodes.pixels.with.resample=0")
     assert code != 0
     assert "pixels.resample is 3, not 0" in err
