@@ -120,6 +120,15 @@ def test_what_the_readme_points_to_is_there(name):
     assert f"({name})" in README or name == "LICENSE"
 
 
+def test_the_graph_notes_name_every_graph_of_a_system():
+    """Those that lie in a folder of their own."""
+    text, home = (ROOT / "graphs" / "README.md").read_text(encoding="utf-8"), ROOT / "graphs"
+    names = [path.relative_to(home).with_suffix("") for path in home.glob("*/*.yaml")]
+    called = {path.parent.as_posix() if path.name == path.parent.name else path.as_posix() for path in names}
+    assert called
+    assert not [name for name in sorted(called) if f"`{name}`" not in text]
+
+
 def test_the_graphs_of_the_graph_notes_check():
     """The examples of graphs/README.md, as if they lay there."""
     texts = blocks((ROOT / "graphs" / "README.md").read_text(encoding="utf-8"), "yaml")
