@@ -377,3 +377,20 @@ def test_what_a_config_states_and_is_not_done_is_told(tmp_path: Path):
         (tmp_path / "config.json").write_text(json.dumps({**config, **more}))
         node = configured(REGISTRY, "beit3/encoder", str(tmp_path))
         assert len(Encoder.unheeded(node.source)) == told, more
+
+
+@pytest.mark.parametrize(
+    ("use", "source", "told"),
+    [
+        ("beit3/encoder", "preset:hubert-base", "is no BEiT-3: its model_type is 'hubert'"),
+        ("beit3/captioner", "preset:vqkd-clip", "is no BEiT-3: its model_type is 'vqkd'"),
+        ("beit3/vqa", "preset:wav2vec2-base", "is no BEiT-3: its model_type is 'wav2vec2'"),
+        ("beit3/mask_text", "preset:opt-2.7b", "is no BEiT-3: its model_type is 'opt'"),
+        ("beit3/vqkd", "preset:vit-b-16", "is no VQ-KD: its model_type is 'vit'"),
+        ("wav2vec2/criterion", "preset:coca-base", "is no wav2vec 2.0: its model_type is 'coca'"),
+    ],
+)
+def test_sizes_of_another_model_are_refused(use: str, source: str, told: str):
+    """A config whose words mean nothing here would be read as the published base model."""
+    with pytest.raises(ValueError, match=told):
+        configured(REGISTRY, use, source)

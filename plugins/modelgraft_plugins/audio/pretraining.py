@@ -198,7 +198,14 @@ class Criterion(Config):
 
     @classmethod
     def from_source(cls, source: Source) -> Mapping[str, Any]:
-        """Read temperature and weights; a folder of transformers is compared as its own class does it."""
+        """Read temperature and weights; a folder of transformers is compared as its own class does it.
+
+        Raises ValueError for the config of something that hears no samples.
+        """
+        if not waves.is_heard(card_of(source)):
+            kind = source.config.get("model_type")
+            way = "leave `from` out for the published weights of the loss"
+            raise ValueError(f"{source.text} is no wav2vec 2.0: its model_type is '{kind}'; {way}")
         settings = waves.settings_of(source)
         if waves.words_of(settings) is None and source.root:
             told = {"contrastive_logits_temperature": "temperature", "diversity_loss_weight": "diversity"}

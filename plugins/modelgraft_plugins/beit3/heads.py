@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from modelgraft import Config, Dim, Ports, component
+from modelgraft_plugins.beit3.sizes import must_be
 
 if TYPE_CHECKING:
     from modelgraft.plugin import Source
@@ -27,7 +28,8 @@ class Head(Config):
 
     @classmethod
     def from_source(cls, source: Source) -> Mapping[str, Any]:
-        """Read the shapes of the tensors, or the config. Raises ValueError for a file of another head."""
+        """Read the shapes of the tensors, or the config. Raises ValueError for a source of another head or model."""
+        must_be(source, "beit3", "BEiT-3")
         shapes = source.tensor_shapes()
         key, vectors = cls.first
         if key in shapes and cls.last in shapes:

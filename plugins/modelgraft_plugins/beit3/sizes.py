@@ -124,8 +124,16 @@ def uneven_patches(side: int, patch: int) -> str:
     return f"image_size is {side}, which the patch_size {patch} does not divide: set image_size to {ways}"
 
 
+def must_be(source: Source, kind: str, name: str) -> None:
+    """Raise ValueError for a source whose config says that it is of another kind; one that says nothing is looked at by its tensors."""
+    found = source.root.get("model_type", kind)
+    if found != kind:
+        raise ValueError(f"{source.text} is no {name}: its model_type is '{found}', and wanted is '{kind}'")
+
+
 def sizes_of(source: Source) -> dict[str, Any]:
-    """The fields of Sizes that a source decides. Raises ValueError for a file of something else."""
+    """The fields of Sizes that a source decides. Raises ValueError for a source of something else."""
+    must_be(source, "beit3", "BEiT-3")
     stated = {word: source.root[key] for word, key in WORDS.items() if source.root.get(key) is not None}
     if "hidden_size" in stated and "intermediate_size" not in stated and (ratio := source.root.get("mlp_ratio")):
         stated["intermediate_size"] = int(stated["hidden_size"] * ratio)

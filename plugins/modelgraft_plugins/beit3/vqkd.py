@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, PositiveFloat, model_validator
 
 from modelgraft import Config, Ports, Space, component, port
-from modelgraft_plugins.beit3.sizes import HALF, HEAD_WIDTH, uneven_patches
+from modelgraft_plugins.beit3.sizes import HALF, HEAD_WIDTH, must_be, uneven_patches
 from modelgraft_plugins.stated import Table, tower_table
 from modelgraft_plugins.widths import uneven_heads
 
@@ -192,7 +192,8 @@ class CodePicture(Config):
 
 
 def vqkd_sizes(source: Source) -> dict[str, Any]:
-    """The fields of VqkdSizes that a source decides. Raises ValueError for a file of something else."""
+    """The fields of VqkdSizes that a source decides. Raises ValueError for a source of something else."""
+    must_be(source, "vqkd", "VQ-KD")
     stated = {word: source.root[key] for word, key in WORDS.items() if source.root.get(key) is not None}
     return {**_by_shapes(source), **stated}
 
