@@ -305,6 +305,12 @@ def test_a_tokenizer_without_files_is_told(tmp_path):
         mg.check(tmp_path / "g.yaml")
     (tmp_path / "m" / "vocab.txt").write_text("a")
     assert mg.check(tmp_path / "g.yaml")
+    (tmp_path / "g.yaml").write_text(TOKENS.lstrip() % ', from: "preset:clip-vit-b-32"')
+    with (
+        mg.open(tmp_path / "g.yaml", init="random") as pipeline,
+        pytest.raises(SourceError, match=r"ids: preset:clip-vit-b-32 has no files.*\n.*name a"),
+    ):
+        pipeline.run(x="hello")
 
 
 SHARING = """

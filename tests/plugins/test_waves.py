@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
+from safetensors.torch import save_file
 
 from modelgraft import Audio, InputError
 from modelgraft.engine.run import NodeRuntime
@@ -247,3 +248,10 @@ def test_convolutions_are_read_as_fairseq_writes_them():
     for text in ("[(512, 10)]", "__import__('os')", "[(512, 10, 5)] * 1000000000", "[]", "[(512, 10, 0)]", 3):
         with pytest.raises(ValueError, match="wanted a list of"):
             waves.convolutions(text)
+
+
+def test_a_file_of_something_else_is_refused(tmp_path: Path):
+    """Its tensors would not be read, and the sizes of the published base model taken for its own."""
+    save_file({"cluster_centers_": torch.zeros(3, 4)}, tmp_path / "centres.safetensors")
+    with pytest.raises(ValueError, match=r"holds no encoder of wav2vec 2.0 or HuBERT: its tensors lack feature_extractor"):
+        configured(REGISTRY, "audio/encoder", str(tmp_path / "centres.safetensors"))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SAMPLES = "samples"  # what the card of such an encoder says that it hears
 FIRST = "feature_extractor.conv_layers.0.0.weight"  # the tensor by which fairseq's layout is known
+SAME = "feature_extractor.conv_layers.0.conv.weight"  # and transformers' name for it
 STEPS: Mapping[tuple[int, ...], list[int]] = {
     (10, 3, 3, 3, 3, 2, 2): [5, 2, 2, 2, 2, 2, 2]
 }  # kernels of all that were published -> their strides
@@ -60,6 +61,8 @@ def facts_of(source: Source, card: TowerCard) -> dict[str, Any]:
     shapes = source.tensor_shapes()
     kind, said, prefix = str(source.config.get("model_type", "wav2vec2")), words_of(settings_of(source)), prefix_of(shapes)
     if said is None and prefix is None:
+        if shapes and not source.root and not any(key.endswith(SAME) for key in shapes):
+            raise ValueError(f"{source.text} holds no encoder of wav2vec 2.0 or HuBERT: its tensors lack {FIRST}")
         return {"model_type": kind, **_of_transformers(source, card, shapes)}
     found = {"model_type": kind, **card.defaults}
     if prefix is not None:

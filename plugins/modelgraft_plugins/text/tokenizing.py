@@ -45,7 +45,11 @@ def _open(config: Config, context: LoadContext) -> Tokenizer:
     source = context.node.source
     home = context.weights.folder if context.weights is not None else source.path() if source is not None else None
     if home is None:
-        raise SourceError(Problem("no-tokenizer", f"{context.node.name} has no files of a tokenizer on this machine", context.node.place))
+        called = "no source" if source is None else source.text
+        found = f"{context.node.name}: {called} has no files of a tokenizer on this machine"
+        raise SourceError(
+            Problem("no-tokenizer", found, context.node.place, "name a folder that has tokenizer.json or the files of a vocabulary")
+        )
     folder = home / config.folder
     try:
         alone = sentence_pieces.pieces_file(folder)
