@@ -12,7 +12,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFont
 
 import modelgraft as mg
 from modelgraft.testing import conform
@@ -21,7 +21,7 @@ from modelgraft_plugins.retrieval import Nearest
 from modelgraft_plugins.retrieval.filed import read_index
 from modelgraft_plugins.retrieval.nearest import finder
 from modelgraft_plugins.retrieval.page import page_of
-from modelgraft_plugins.retrieval.sheet import Hit, columns_of, sheet_of
+from modelgraft_plugins.retrieval.sheet import Hit, columns_of, cut, sheet_of
 from support import checkpoints
 from support.album import commands, embedded, indexed, small_clip
 
@@ -208,6 +208,13 @@ def test_names_and_titles_of_any_letters_are_written_as_they_are(run):
     assert "<b>&amp;" not in page
     page.encode("utf-8")
     sheet_of([Hit("<b>\n\udcff.jpg" * 20, -0.5, b"")], title="t" * 500, theme="dark")
+
+
+def test_letters_that_the_sheet_cannot_draw_are_no_boxes():
+    """Without their marks, or ? for another script; and however long a text is, it is cut in no time."""
+    font = ImageFont.load_default(13)
+    assert cut("Über 猫 l.png", 300, font) == "Uber ? l.png"
+    assert cut("x" * 1_000_000 + ".png", 100, font, keeps_end=True).endswith("x.png")
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 9, 12, 40])
