@@ -150,5 +150,6 @@ def _opened(home: Path | None, node: str) -> Any:
         alone = pieces_file(folder)
         return open_pieces(alone) if alone is not None else open_tokenizer(folder)
     except Exception as error:  # the package tokenizers raises Exception itself for what it cannot take
-        found = f"{node}: {folder} has no tokenizer that can be opened ({str(error).partition(chr(10))[0]})"
-        raise InputError(f"{found}: {wanted}") from error
+        is_there = any(path.match(name) for path in folder.iterdir() for name in ("*token*", "vocab*"))
+        why = f"no tokenizer that can be opened ({str(error).partition(chr(10))[0]})" if is_there else "no file of a tokenizer"
+        raise InputError(f"{node}: {folder} has {why}: {wanted}") from error
