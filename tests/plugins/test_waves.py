@@ -255,3 +255,13 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path):
     save_file({"cluster_centers_": torch.zeros(3, 4)}, tmp_path / "centres.safetensors")
     with pytest.raises(ValueError, match=r"holds no encoder of wav2vec 2.0 or HuBERT: its tensors lack feature_extractor"):
         configured(REGISTRY, "audio/encoder", str(tmp_path / "centres.safetensors"))
+
+
+@pytest.mark.parametrize(("use", "source"), [("audio/encoder", "preset:wav2vec2-base"), ("vision/encoder", "preset:vit-b-16")])
+def test_a_layer_that_there_is_not_is_told_before_anything_is_built(use: str, source: str):
+    """By its number, with those that there are."""
+    for layer in (13, -14):
+        with pytest.raises(ValueError, match=rf"layer is {layer}, and there are 12 layers: wanted a number from -13 to 12"):
+            configured(REGISTRY, use, source, layer=layer)
+    for layer in (12, -13, 0):
+        configured(REGISTRY, use, source, layer=layer)

@@ -16,7 +16,7 @@ from modelgraft_plugins.counted import counted, no_card
 from modelgraft_plugins.model_identity import features_space, model_identity
 from modelgraft_plugins.processor_files import NATURAL, NUMBER, WORD, Wanted, Written, is_number
 from modelgraft_plugins.stated import Table, tower_table
-from modelgraft_plugins.widths import uneven_heads
+from modelgraft_plugins.widths import check_layer, uneven_heads
 
 if TYPE_CHECKING:
     from modelgraft.plugin import Port, SolvedNode, Source
@@ -222,6 +222,7 @@ class Encoder(Config):
             raise ValueError("family: auto wants `model`, the encoder's own config with its model_type")
         if self.family != AUTO and self.layer is not None:
             raise ValueError(f"layer is for encoders that listen to samples, and family is {self.family!r}")
+        check_layer(self.layer, self.num_hidden_layers)
         if self.hears_samples and not self.facts().get("conv_stride"):
             raise ValueError("the strides of the convolutions are not known: set `with: {conv_stride: [...]}`, one for each")
         if self.hears_samples and "num_attention_heads" not in self.facts():

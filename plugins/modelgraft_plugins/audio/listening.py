@@ -53,8 +53,6 @@ class Listener:
     def __init__(self, config: EncoderConfig) -> None:
         self.facts = config.facts()
         depth, layer = config.num_hidden_layers, config.layer
-        if layer is not None and not -depth - 1 <= layer <= depth:
-            raise ValueError(f"layer {layer} is not among the {depth + 1} from {-depth - 1} to {depth}")
         self.depth = depth if layer is None else layer % (depth + 1)  # 0 is what enters the first layer
         self.is_whole = layer is None
         self.is_alone = config.statistics == "sound" and self.facts["feat_extract_norm"] == "group"

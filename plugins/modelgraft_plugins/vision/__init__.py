@@ -15,7 +15,7 @@ from modelgraft_plugins.pictures import Numbers, PictureSteps, Side, normalisati
 from modelgraft_plugins.vision.patches import torn_patches
 from modelgraft_plugins.vision.resnets import ResNet
 from modelgraft_plugins.vision.towers import MEDIUM, NEEDED, OWN, UNKNOWN, card_of, stated, styles, table
-from modelgraft_plugins.widths import uneven_heads
+from modelgraft_plugins.widths import check_layer, uneven_heads
 
 PRESETS = Path(__file__).parent / "presets"
 PUBLISHED = {"vit-giant-14": "vit-g-14", "vit-gigantic-14": "vit-G-14"}  # folder -> name: not every disk tells g from G
@@ -135,6 +135,7 @@ class Encoder(Config):
             raise ValueError(
                 "num_attention_heads is 0: the files do not say how many heads share the width; say it with num_attention_heads"
             )
+        check_layer(self.layer, self.num_hidden_layers)
         if self.pre_logits is not None and self.card.more.get("pre_logits") is None:
             raise ValueError(f"pre_logits is {self.pre_logits}, and the family {self.family} has no such layer")
         if self.select == "patches" and self.card is UNKNOWN:

@@ -39,8 +39,6 @@ class Encoder(nn.Module):
         for name in () if config.pre_logits is not None else self.card.more.get("without", ()):
             setattr(self.tower, name, None)
         depth, layer = config.num_hidden_layers, config.layer
-        if layer is not None and not -depth - 1 <= layer <= depth:
-            raise ValueError(f"layer {layer} is not among the {depth + 1} from {-depth - 1} to {depth}")
         self.depth = depth if layer is None else layer % (depth + 1)  # hidden_states[0] is what enters the first layer
         self.is_whole = layer is None
         takes = inspect.signature(self.tower.forward).parameters
