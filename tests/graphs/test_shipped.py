@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 import modelgraft as mg
@@ -30,3 +33,22 @@ def test_it_begins_with_what_it_is_for(name: str):
     first = path.read_text(encoding="utf-8").splitlines()[0]
     assert first.startswith("# ")
     assert first.split()[-1][-1] in ".:," or len(first) > 60
+
+
+LOOKING = """
+import sys
+import modelgraft as mg
+for name in {names!r}:
+    graph = mg.load(name)
+    mg.check(graph)
+    mg.plan(graph)
+    assert not {{"torch", "transformers", "onnxruntime", "numpy", "PIL"}} & sys.modules.keys(), name
+"""
+
+
+@pytest.mark.slow
+def test_looking_at_all_of_them_imports_nothing_heavy():
+    """Checked and planned, one after the other, in a process of its own."""
+    names = sorted(set(shipped_names()) - OWN)
+    told = subprocess.run([sys.executable, "-c", LOOKING.format(names=names)], capture_output=True, text=True, check=False, timeout=300)
+    assert (told.returncode, told.stderr) == (0, "")
