@@ -129,6 +129,16 @@ def test_the_graph_notes_name_every_graph_of_a_system():
     assert not [name for name in sorted(called) if f"`{name}`" not in text]
 
 
+def test_the_graph_notes_name_presets_that_there_are():
+    """By their whole names, and by those that stand beside such a one in a row of a table."""
+    text, known = (ROOT / "graphs" / "README.md").read_text(encoding="utf-8"), {one.source for one in modelgraft.presets()}
+    told = set(re.findall(r"preset:[a-z0-9][\w.-]*", text)) - {"preset:name"}
+    for row in re.findall(r"`preset:[^|]*", text):
+        told |= {f"preset:{name}" for name in re.findall(r"(?:, |to )`([a-z][\w.-]*)`", row)}
+    assert len(told) > 15
+    assert not told - known
+
+
 def test_the_graphs_of_the_graph_notes_check():
     """The examples of graphs/README.md, as if they lay there."""
     texts = blocks((ROOT / "graphs" / "README.md").read_text(encoding="utf-8"), "yaml")
