@@ -78,6 +78,13 @@ def test_vectors_of_another_model_are_refused_and_both_are_named(run):
         pipeline.run(text="low")
 
 
+def test_vectors_of_another_width_are_refused_without_a_layer_between_them(run):
+    """Such a layer would fit, and find nothing that was meant."""
+    with pytest.raises(mg.GraphError, match="ask with the model that the index was made with") as caught:
+        mg.check(mg.load("clip/retrieval", params={**PARAMS, "checkpoint": "preset:clip-vit-b-32"}))
+    assert "insert" not in str(caught.value)
+
+
 def test_the_same_model_elsewhere_may_ask(run):
     shutil.copytree("clip", "elsewhere")
     with mg.open("clip/retrieval", params={**PARAMS, "checkpoint": "./elsewhere"}) as pipeline:

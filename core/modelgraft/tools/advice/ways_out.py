@@ -11,6 +11,9 @@ from modelgraft.kernel.words.ports import Axis, Tensor
 from modelgraft.tools.advice.proposals import between
 from modelgraft.tools.advice.reasons import Reason, Reasons
 
+# a layer between a model and the vectors of another one would find something, and nothing that was meant
+SEARCHED = "ask with the model that the index was made with, or make an index with this one"
+
 
 def between_ranks(unified: Unified, link: Link) -> str:
     """What could stand between ends that have other numbers of axes."""
@@ -33,6 +36,8 @@ def apart(unified: Unified, link: Link, conflicts: Sequence[Equation]) -> tuple[
         at_taker = _change(reasons, taking, conflict.right, conflict.left)
         ways = at_taker or _change(reasons, giving, conflict.left, conflict.right)
         lines.append(", or ".join([*ways, *([f"{insert} between them"] if insert else [])]))
+    if (taker := unified.owner_of_taker(link)) is not None and taker.component.kind == "retriever":
+        lines = [SEARCHED]
     return "; ".join(dict.fromkeys(told)), "\n".join(dict.fromkeys(filter(None, lines)))
 
 
