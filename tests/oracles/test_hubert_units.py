@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
+import modelgraft as mg
 from modelgraft.installed.discovery import assemble
 from modelgraft.testing import run_node
 from modelgraft_plugins import units
 from modelgraft_plugins.units import Dedup, Mfcc
 from support.open_part import open_part
-from support.oracles import Case, Oracle, cases, oracle
+from support.oracles import Case, Oracle, cases, fed, oracle
 
 REGISTRY = assemble({"units": units})
 
@@ -32,6 +33,31 @@ def test_cepstra_and_derivatives_equal_those_of_torchaudio(case: Case):
     mask = torch.arange(longer.shape[1])[None] < torch.tensor([[wave.shape[1]], [longer.shape[1]]])
     found = run_node(Mfcc, asked, samples=longer.expand(2, -1), mask=mask)
     case.compare_all({"features": found["features"][0][found["mask"][0]]})
+
+
+@pytest.mark.parametrize("case", cases("hubert_mfcc39"))
+def test_the_graph_of_cepstra_gives_the_same(case: Case, tmp_path: Path):
+    """`hubert/mfcc` with samples in place of a sound; other rates and energies are said to its node. A sound that is off gives others."""
+    config = oracle("hubert_mfcc39").config
+    without = ("samples", "inputs.audio", "nodes.mfcc.in.mask", "outputs.mask")
+    path = fed(tmp_path, "hubert/mfcc", {"mfcc.samples": "float[batch samples]"}, {}, without=without)
+    asked = {"nodes.mfcc.with": {"sample_rate_hz": config["sample_rate"], "use_energy": config["use_energy"]}}
+    with mg.open(mg.load(path, params=asked)) as pipeline:
+        case.compare_all({"features": pipeline.run(mfcc_samples=case.inputs["wave"])["features"][0]})
+        with pytest.raises(AssertionError, match="features"):
+            case.compare(features=pipeline.run(mfcc_samples=1.01 * case.inputs["wave"])["features"][0])
+
+
+@pytest.mark.parametrize("case", cases("kmeans_units"))
+def test_the_graph_of_units_gives_the_same(case: Case, tmp_path: Path):
+    """`hubert/units` with features in place of what HuBERT heard."""
+    centres = oracle("kmeans_units").as_file(tmp_path / "centres.safetensors")
+    features = f"float[batch frames {case.inputs['features'].shape[-1]}]"
+    without = ("samples", "encoder", "inputs.audio", "nodes.units.in.mask", "outputs.features", "outputs.mask")
+    path = fed(tmp_path, "hubert/units", {"units.features": features}, {}, without=without)
+    with mg.open(mg.load(path, params={"units": str(centres)}, allow=["unused"])) as pipeline:
+        found = pipeline.run(units_features=case.inputs["features"][None])
+    case.compare_all({"labels": found["frames"][0], "units": found["units"][0], "durations": found["durations"][0]})
 
 
 def answers(given: Oracle, case: Case) -> Mapping[str, torch.Tensor]:
