@@ -130,6 +130,20 @@ def test_spectrograms_equal_those_of_torchaudio(case: Case):
     case.compare_all({"fbank": bank, "spectrogram": heard(config, case.inputs["wave"])})
 
 
+@pytest.mark.parametrize("case", cases(SOUNDS))
+def test_the_graph_prepares_spectrograms_equal_to_those_of_torchaudio(case: Case, home: Path):
+    """imagebind, of a sound as a whole, with the words of the fixture; what hears it has another size and is left out."""
+    config = oracle(SOUNDS).config
+    words = {"sample_rate_hz": "sample_rate", "mels": "num_mel_bins", "frames": "target_len", "mean": "mean", "std": "scale"}
+    asked = {"windows": None, **{ours: config[theirs] for ours, theirs in words.items()}}
+    graph = {"modelgraft": 1, "extends": "imagebind", "nodes.bands.with": asked, "nodes.hear": None, "outputs.audio": "bands"}
+    (home / "sound.yaml").write_text(json.dumps(graph))
+    params = {"checkpoint": str(folder_of(oracle(NAME), home))}
+    with mg.open(mg.load(home / "sound.yaml", params=params, allow=["unused"])) as pipeline:
+        found = pipeline.run(audio=Audio(case.inputs["wave"].numpy(), int(config["sample_rate"])), outputs=["audio"])
+    case.compare(spectrogram=found["audio"][0])
+
+
 def test_a_frame_that_is_off_shows():
     """Another hop, preemphasis or mean is beyond the tolerance: what is compared is not only silence."""
     for case in oracle(SOUNDS).cases.values():
