@@ -121,5 +121,10 @@ def test_frames_that_are_lost_are_told():
 
 @pytest.mark.parametrize("place", [0.3, 0.5, 0.7])
 def test_a_film_that_cannot_be_decoded_is_one_error(place):
-    with pytest.raises(mg.InputError, match="is damaged or cut"):
-        seen(harmed(film("mp4", "libx264"), place, 800))
+    """Or, where the threads of the decoder get over it, one sentence: which of both, lies with how they meet."""
+    try:
+        _, said = seen(harmed(film("mp4", "libx264"), place, 800))
+    except mg.InputError as error:
+        assert "is damaged or cut" in str(error)  # noqa: PT017 the other way is a sentence
+    else:
+        assert "damaged" in said[0]

@@ -237,6 +237,8 @@ def test_leaving_a_map_stops_what_is_under_way_and_no_other_run(tmp_path):
     begun, stopped = threading.Event(), threading.Event()
 
     def body(x):
+        if x == ["a"]:
+            assert begun.wait(30)  # so that the second is under way when the first is given
         if x == ["wait"]:
             begun.set()
             assert current().cancelled.wait(30)

@@ -29,19 +29,22 @@ class UnderWay:
     """The runs of one map that are under way, so that they can be stopped together and no other with them."""
 
     def __init__(self) -> None:
-        self._runs = set[Run]()
+        self._runs, self._is_over = set[Run](), False
 
     @contextmanager
     def one(self, run: Run) -> Iterator[Run]:
-        """Hold a run while the block lasts."""
+        """Hold a run while the block lasts. One that begins when all were stopped is stopped too."""
         self._runs.add(run)
+        if self._is_over:
+            run.cancelled.set()
         try:
             yield run
         finally:
             self._runs.discard(run)
 
     def stop(self) -> None:
-        """Stop those that are under way now."""
+        """Stop those that are under way, and whatever would begin later."""
+        self._is_over = True
         for run in tuple(self._runs):
             run.cancelled.set()
 
