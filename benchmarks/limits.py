@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.pop(0)  # this folder, whose onnx.py would stand before the package onnx
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+if __package__ in {None, ""}:  # run as a file: its folder, whose onnx.py would stand before the package onnx, goes
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from benchmarks.measuring import Spread, interleave, surroundings
 

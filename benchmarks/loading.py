@@ -23,7 +23,8 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-sys.path.pop(0)  # this folder, whose onnx.py would stand before the package onnx
+if __package__ in {None, ""}:
+    sys.path.pop(0)  # this folder, whose onnx.py would stand before the package onnx
 
 SIZES = {
     "7b": {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32},
