@@ -107,9 +107,7 @@ class Pooler(CocaConfig):
     def ports(self) -> Ports:
         """Vectors of a picture in; out the one to compare, of the length 1, and those to look at."""
         vector = port("float[batch embedding_size]", space=_space(self.space))
-        return Ports.of(
-            {"tokens": "float[batch patches vision_width]"}, {"vector": vector, "tokens": "float[batch looked_at embedding_size]"}
-        )
+        return Ports.of({"x": "float[batch patches vision_width]"}, {"vector": vector, "tokens": "float[batch looked_at embedding_size]"})
 
     def parameters(self) -> int:
         """Queries, norms, attention with keys and values of another width, and a map without bias."""

@@ -184,7 +184,7 @@ class AttentionPool(nn.Module):
 
 
 class Pooler(nn.Module):
-    """tokens float[batch patches wide] to vector float[batch width], of the length 1, and tokens float[batch n width]."""
+    """x float[batch patches wide] to vector float[batch width], of the length 1, and tokens float[batch n width]."""
 
     def __init__(self, config: coca.Pooler) -> None:
         super().__init__()
@@ -201,13 +201,13 @@ class Pooler(nn.Module):
         """Take the pooler out of the file of a whole CoCa."""
         return _taken(weights, self.state_dict(), part="visual.")
 
-    def forward(self, tokens: Tensor) -> dict[str, Tensor]:
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Pool, and norm before it (as in the paper) or behind (as published)."""
         if self.pooling == "openclip":
-            pooled = self.ln_post(self.attn_pool(tokens))
+            pooled = self.ln_post(self.attn_pool(x))
             vector, seen = pooled[:, 0], pooled[:, 1:]
         else:
-            x = self.ln_post(tokens)
+            x = self.ln_post(x)
             seen = self.attn_pool(x)
             vector = self.attn_pool_contrastive(x if self.pooling == "parallel" else seen)[:, 0]
         return {"vector": functional.normalize(vector @ self.proj, dim=-1), "tokens": seen}
