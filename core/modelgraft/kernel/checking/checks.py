@@ -29,7 +29,6 @@ from modelgraft.kernel.words.errors import Collector, GraphError, Problem, raise
 from modelgraft.kernel.words.graph import Adapter, GraphSpec, Node, Ref, SolvedGraph
 from modelgraft.kernel.words.guard import contained, said
 from modelgraft.kernel.words.kinds import defect_of
-from modelgraft.kernel.words.ports import Port
 from modelgraft.kernel.words.source import NoSources, Sources
 
 
@@ -126,7 +125,7 @@ def _node(draft: Draft, unified: Unified) -> Node:
     in_ports = {}
     for name, port in draft.in_ports.items():
         types = (draft.chosen[name],) if name in draft.chosen else port.types
-        in_ports[name] = concrete_port(Port(types, port.optional, port.space, port.doc), draft.owners[name], unified)
+        in_ports[name] = concrete_port(replace(port, types=types), draft.owners[name], unified)
     return Node(
         name=draft.name,
         component=host.component,

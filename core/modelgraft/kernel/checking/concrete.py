@@ -41,7 +41,7 @@ def types_of(link: Link, unified: Unified) -> tuple[Tensor, Tensor]:
 
 def concrete_port(port: Port, part: Part, unified: Unified) -> Port:
     """A port of a part."""
-    return Port(tuple(concrete_type(type_, part, unified) for type_ in port.types), port.optional, port.space, port.doc)
+    return replace(port, types=tuple(concrete_type(type_, part, unified) for type_ in port.types))
 
 
 def concrete_input(given: GraphInput, unified: Unified) -> GraphInput:

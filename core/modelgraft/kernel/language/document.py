@@ -102,6 +102,7 @@ RUNTIME_KEYS: Mapping[str, RuntimeKey] = {
     "timeout_s": RuntimeKey((float, int), "Seconds that the node may take in one run."),
     "threads": RuntimeKey((int,), "Threads that the node computes with, on a backend where each node has its own."),
     "keep": RuntimeKey((bool,), "Whether the node stays loaded after a use; true when it is left out."),
+    "failure": RuntimeKey((str,), "What becomes of a run in which the node fails; mark: it goes on without.", ("stop", "mark")),
     "max_memory": RuntimeKey(
         (str, int), "The most that loaded nodes may take: 8GB on each device, or cpu=2GB,cuda:0=8GB.", is_whole=True, read=sizes_of
     ),

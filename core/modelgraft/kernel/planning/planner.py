@@ -73,8 +73,7 @@ def plan(
     made         the class of the plan, for who shows plans in a way of their own
     count_built  counts the parameters of a module as it is built, to be compared with its formula; None: formulas alone
 
-    Raises InputError for an output that is not there and for weights that a backend does not have, GraphError when a formula
-    is wrong.
+    Raises InputError for an output that is not there and for weights that a backend does not have, GraphError when a formula is wrong.
     """
     ends = _wanted(solved, wanted)
     needed = reach((ref.node for ref in ends.values() if not ref.is_input), lambda name: solved.nodes[name].feeders)
@@ -111,9 +110,7 @@ def _step(
     built: CountBuilt | None,
     reads: tuple[str, ...],
 ) -> Step:
-    backend, device, dtype, precision, threads = (
-        placement.of(node, what) for what in ("backend", "device", "dtype", "precision", "threads")
-    )
+    backend, device, dtype, precision, threads = (placement.of(node, key) for key in ("backend", "device", "dtype", "precision", "threads"))
     parameters = count(node, built=built)
     card = solved.graph.registry.backends.get(backend)
     return Step(

@@ -195,12 +195,14 @@ class Port:
     optional  an input that may stay unwired, or an output that may be absent
     space     the value space, or None when any will do
     doc       one sentence for `modelgraft components` and the editor
+    several   an output of which a record has any number, by what it asks for, or an input that takes all that a record has
     """
 
     types: tuple[PortType, ...]
     optional: bool = False
     space: Space | None = None
     doc: str = ""
+    several: str = ""
 
     @property
     def type(self) -> PortType:
@@ -221,7 +223,7 @@ class Port:
         return f"optional[{text}]" if self.optional else text
 
 
-def port(text: str | Port, *, space: Space | None = None, doc: str = "") -> Port:
+def port(text: str | Port, *, space: Space | None = None, doc: str = "", several: str = "") -> Port:
     """Read a port type such as `"optional[float[batch tokens width]]"`.
 
     Raises PortSyntaxError, with the text and what was expected.
@@ -229,7 +231,7 @@ def port(text: str | Port, *, space: Space | None = None, doc: str = "") -> Port
     if isinstance(text, Port):
         return text
     parsed = _parse(text)
-    return replace(parsed, space=space, doc=doc) if space is not None or doc else parsed
+    return replace(parsed, space=space, doc=doc, several=several) if space is not None or doc or several else parsed
 
 
 @lru_cache(maxsize=4096)
