@@ -65,9 +65,8 @@ def told_by(pipeline, **inputs):
 
 def test_every_event_of_real_runs_passes_the_schema(tmp_path, monkeypatch):
     """A run that loads, tells, and gives outputs; one from the cache; one whose route leaves a node out; one that fails."""
-    teller = part(
-        "toy/tell", lambda *_: Teller(("token", {"text": "a"}), ("progress", {"done": 1}), ("warning", {"text": "odd"})), monkeypatch
-    )
+    told = ("token", {"text": "a"}), ("piece", {"port": "out", "value": "a"}), ("progress", {"done": 1}), ("warning", {"text": "odd"})
+    teller = part("toy/tell", lambda *_: Teller(*told), monkeypatch)
 
     def deny(x):
         return [False for _ in x]
@@ -112,7 +111,7 @@ def test_the_schema_refuses_what_is_no_event():
 @pytest.mark.parametrize(
     ("told", "message"),
     [
-        (("tokens", {"text": "a"}), r"node 'tell' tells of 'tokens'; wanted: progress, token, warning"),
+        (("tokens", {"text": "a"}), r"node 'tell' tells of 'tokens'; wanted: piece, progress, token, warning"),
         (("token", {"txt": "a"}), r"node 'tell' tells of 'token' with txt; wanted: record, text"),
     ],
 )

@@ -136,6 +136,16 @@ class Token(Event):
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class Piece(Event):
+    """A piece of an output is ready before the whole is, such as a second of a sound; the pieces of a record joined are the output."""
+
+    kind = "piece"
+    port: Annotated[str, "the output of the node that it is a piece of"]
+    value: Annotated[Any, "the piece, as the output will be"]
+    record: Annotated[int, "the number of the record in the batch"] = 0
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class Progress(Event):
     """A loop, a load or a download went on."""
 
@@ -182,13 +192,13 @@ class RunResult(Event):
 CLASSES: Mapping[str, type[Event]] = {
     each.kind: each
     for each in (
-        RunStarted, NodeLoading, NodeLoaded, NodeReleased, NodeStarted, NodeFinished, NodeCached, NodeSkipped, NodeFailed, Token, Progress,
-        Output, Warned, RunFailed, RunResult,
+        RunStarted, NodeLoading, NodeLoaded, NodeReleased, NodeStarted, NodeFinished, NodeCached, NodeSkipped, NodeFailed, Token, Piece,
+        Progress, Output, Warned, RunFailed, RunResult,
     )
 }  # fmt: skip
 EVENT_KINDS: Mapping[str, str] = {kind: (each.__doc__ or "").partition("\n")[0] for kind, each in CLASSES.items()}
 TRACED_KINDS = (NodeLoading, NodeLoaded, NodeStarted, NodeFinished, NodeCached, NodeSkipped, NodeFailed)  # what a trace is made of
-OF_NODES: Mapping[str, type[Event]] = {each.kind: each for each in (Token, Progress, Warned)}  # what code of a node may tell
+OF_NODES: Mapping[str, type[Event]] = {each.kind: each for each in (Token, Piece, Progress, Warned)}  # what code of a node may tell
 
 Sink = Callable[[Event], None]  # takes events as they happen, on the thread where they do
 
@@ -205,7 +215,7 @@ def facts_of(kind: type[Event]) -> tuple[str, ...]:
 
 
 def misfit(kind: str, facts: Iterable[str]) -> str:
-    """What is wrong with what code of a node tells, as "'tokens'; wanted: progress, token, warning"; nothing when it is an event."""
+    """What is wrong with what code of a node tells, as "'tokens'; wanted: piece, progress, token, warning"; nothing when it is an event."""
     event = OF_NODES.get(kind)
     if event is None:
         return f"'{kind}'; wanted: {choices(OF_NODES)}"

@@ -144,9 +144,9 @@ class NodeRuntime:
     """What loaded code may ask of the run that it serves. There is one for each node; which run it is follows from who asks.
 
     Code that wants it has a method `bind(runtime)`, called once after loading. A long loop calls `check()` at every
-    step and `emit(...)` for what a user may want to watch: `emit("token", text=...)`, `emit("progress", done=, total=)`,
-    `emit("warning", text=)`. A thread that the code starts by itself serves no run, unless it is started in a copy of the
-    context: `Thread(target=contextvars.copy_context().run, args=(work,))`.
+    step and `emit(...)` for what a user may want to watch: `emit("token", text=...)`, `emit("piece", port=, value=)`,
+    `emit("progress", done=, total=)`, `emit("warning", text=)`. A thread that the code starts by itself serves no run,
+    unless it is started in a copy of the context: `Thread(target=contextvars.copy_context().run, args=(work,))`.
 
     seed, emit  what it offers outside of a run
     """
