@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 from modelgraft import hookimpl
 
+COMPONENTS: tuple[object, ...] = ()
+
 
 @hookimpl
 def register_components(register: Callable[[object], None]) -> None:
     """Offer the components."""
-    for declared in ():
+    for declared in COMPONENTS:
         register(declared)
