@@ -89,6 +89,7 @@ CASES = {
     "contrast": ("loss/contrastive", {}),
     "ensemble": ("embedding/ensemble", {}),
     "latents": ("diffusion/decode", {"vae": painting.VAE, "shrink": 2, "scale": 0.31}),
+    "latents-of-pixels": ("diffusion/encode", {"vae": painting.VAE, "shrink": 2, "scale": 0.31}),
 }
 
 

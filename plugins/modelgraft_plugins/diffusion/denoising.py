@@ -1,71 +1,116 @@
-"""The denoising loop: a scheduler of diffusers around a UNet, whatever runs the UNet.
+"""The denoising loop: a scheduler of diffusers around a model, whatever the model is and whatever runs it.
 
-Source: diffusers 0.42, StableDiffusionPipeline.__call__; guidance after arXiv 2207.12598.
+Source: diffusers 0.42, StableDiffusionPipeline.__call__ and its siblings; guidance after arXiv 2207.12598.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from modelgraft.plugin import InputError, LoadContext, Loop, NodeRuntime, choices
-from modelgraft_plugins.diffusion.schedulers import scheduler_of
+from modelgraft_plugins.diffusion.noise import drawn
+from modelgraft_plugins.diffusion.schedulers import begun_at, covered, scheduler_of
+from modelgraft_plugins.diffusion.stepping import Denoising
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a model is asked with beside latents and a time, under guidance for both sides in one tensor: away, then towards."""
+
+    values: tuple[Tensor, ...]
+    records: int
+    is_guided: bool
 
 
 class Denoise(Loop):
-    """Asks the UNet for the noise in the latents, and takes a step away from it, as often as the config says."""
+    """Asks the model what it sees in the latents, and takes a step away from it, as often as the config says."""
 
+    config: Denoising
     runtime: NodeRuntime
 
     def prepare(self, context: LoadContext) -> None:
         """Make a scheduler once, so that a config that is none is told when it is loaded."""
-        self.node = context.node.name
-        scheduler_of(self.config.scheduler, steps=self.config.steps)
+        self.node, self.names = context.node.name, tuple(self.config.ports().inputs)
+        if "schedule" not in context.node.wired:
+            self._scheduler(None)
 
     def bind(self, runtime: NodeRuntime) -> None:
         """Take seed, events and cancellation from the run."""
         self.runtime = runtime
 
     def run(self, values: Sequence[Any], parts: Mapping[str, Any], *, wanted: frozenset[str]) -> Tensor:  # noqa: ARG002 its one output
-        """States of texts, what to be pushed from, and noise to begin with -> float[batch channels rows columns]."""
-        states, away, noise = values if self.config.guidance > 1 else (values[0], None, values[1])
-        if away is not None and away.shape != states.shape:
-            found = f"{self.node}: `states` are {list(states.shape)} and `negative` are {list(away.shape)}; wanted: as many tokens in both"
-            raise InputError(f"{found}; let the tokenizer write texts of one length: padding: max_length")
-        scheduler = scheduler_of(self.config.scheduler, steps=self.config.steps)  # holds what was asked before: one for each run
-        latents: Tensor = self._noise(states) if noise is None else noise.to(states)
-        if latents.shape[0] != states.shape[0]:
-            raise InputError(f"{self.node}: {latents.shape[0]} latents for {states.shape[0]} texts; wanted as many")
-        latents = latents * scheduler.init_noise_sigma
-        asked = states if away is None else torch.cat([away, states])
-        more = self._more(scheduler, len(latents))
-        for done, time in enumerate(scheduler.timesteps):
+        """What the ports of the config give -> float[batch ...], the latents."""
+        given = dict(zip(self.names, values, strict=False))
+        model = parts[self.config.part]
+        question = self._question(given)
+        scheduler = self._scheduler(given["schedule"])  # holds what was asked before: one for each run
+        latents, times = self._begun(given, scheduler, question)
+        more = self._more(scheduler, question.records)
+        for done, time in enumerate(times, start=1):
             self.runtime.check()
-            noise = self._seen(parts["unet"], scheduler, latents, time, asked)
-            latents = scheduler.step(noise, time, latents, **more, return_dict=False)[0]
-            self.runtime.emit("progress", done=done + 1, total=len(scheduler.timesteps))
+            answer = self._answer(model, scheduler, latents, time, question)
+            latents = scheduler.step(answer, time, latents, **more, return_dict=False)[0]
+            self.runtime.emit("progress", done=done, total=len(times))
         return latents
 
-    def _noise(self, states: Tensor) -> Tensor:
-        """What to begin with: drawn on the host by the seed, and one for all records, so that each is what it is alone."""
-        shape = (1, self.config.channels, self.config.rows, self.config.columns)
-        drawn = torch.randn(shape, generator=torch.Generator().manual_seed(self.runtime.node_seed()))
-        return drawn.to(states).expand(states.shape[0], -1, -1, -1)
+    def _question(self, given: Mapping[str, Any]) -> Question:
+        """What is asked for, and under guidance what is to be avoided before it. Raises InputError where the two differ in shape."""
+        asked, records = [], 1
+        for one in self.config.asked():
+            towards, away = given[one.name], given.get(one.away)
+            records = len(towards)
+            if away is not None and away.shape != towards.shape:
+                found = f"{self.node}: `{one.name}` are {list(towards.shape)} and `{one.away}` are {list(away.shape)}"
+                raise InputError(
+                    f"{found}; wanted: as many tokens in both; let the tokenizer write texts of one length: padding: max_length"
+                )
+            asked.append(towards if away is None else torch.cat([away, towards]))
+        return Question(tuple(asked), records, self.config.is_guided)
 
-    def _seen(self, unet: Any, scheduler: Any, latents: Tensor, time: Tensor, asked: Tensor) -> Tensor:
-        """The noise that the UNet sees, under guidance in one call for both texts."""
-        twice = torch.cat([latents, latents]) if len(asked) > len(latents) else latents
-        sample = scheduler.scale_model_input(twice, time)
-        noise: Tensor = unet(sample, time.to(sample).expand(len(sample)), asked)
-        if len(asked) == len(latents):
-            return noise
-        without, with_ = noise.chunk(2)
+    def _begun(self, given: Mapping[str, Any], scheduler: Any, question: Question) -> tuple[Tensor, Sequence[Tensor]]:
+        """The latents before the first step, and the times of the steps."""
+        like = question.values[0]
+        noise = given["latents"]
+        noise = self._noise(like, question.records) if noise is None else noise.to(like)
+        self._as_many(noise, question, name="latents")
+        if self.config.strength is None:
+            return noise * getattr(scheduler, "init_noise_sigma", 1.0), scheduler.timesteps
+        start = given["start"].to(like)
+        self._as_many(start, question, name="start")
+        times = begun_at(scheduler, steps=self.config.steps, strength=self.config.strength)
+        return covered(scheduler, start, noise, times), times
+
+    def _as_many(self, latents: Tensor, question: Question, *, name: str) -> None:
+        if latents.shape[0] != question.records:
+            raise InputError(f"{self.node}: {latents.shape[0]} {name} for {question.records} texts; wanted as many")
+
+    def _noise(self, like: Tensor, records: int) -> Tensor:
+        """What to begin with: drawn on the host by the seed, and one for all records, so that each is what it is alone."""
+        one = drawn((1, *self.config.grid), seed=self.runtime.node_seed())
+        return one.to(like).expand(records, *one.shape[1:])
+
+    def _answer(self, model: Any, scheduler: Any, latents: Tensor, time: Tensor, question: Question) -> Tensor:
+        """What the model sees, under guidance in one call for both sides."""
+        sample = torch.cat([latents, latents]) if question.is_guided else latents
+        if hasattr(scheduler, "scale_model_input"):
+            sample = scheduler.scale_model_input(sample, time)
+        answer: Tensor = model(sample, time.to(sample).expand(len(sample)), *question.values)
+        if not question.is_guided:
+            return answer
+        without, with_ = answer.chunk(2)
         guided: Tensor = without + self.config.guidance * (with_ - without)
         return guided
+
+    def _scheduler(self, given: Sequence[Mapping[str, Any]] | None) -> Any:
+        """A scheduler of its own for a run: that of the config, or the one that is wired."""
+        config = given[0] if given else self.config.scheduler
+        return scheduler_of(config, steps=self.config.steps, places=self.config.places)
 
     def _more(self, scheduler: Any, count: int) -> dict[str, Any]:
         """What some schedulers take beside: noise of their own comes from the seed, for each record the same."""

@@ -15,8 +15,10 @@ except ImportError as error:
     raise InputError("diffusion needs the package diffusers: pip install 'modelgraft[diffusion]'") from error
 
 
-def scheduler_of(config: Mapping[str, Any], *, steps: int) -> Any:  # Any: diffusers has no common type for them
+def scheduler_of(config: Mapping[str, Any], *, steps: int, places: int = 0) -> Any:  # Any: diffusers has no common type for them
     """A scheduler that is set for so many steps.
+
+    places  how many places the model attends to, by which some schedulers of flow matching shift their times
 
     Raises SourceError `source-damaged` for a class that is no scheduler, or does not go by a sample, a time and an answer; for
     keys that its class does not know; and for values that it cannot be made of.
@@ -37,13 +39,48 @@ def scheduler_of(config: Mapping[str, Any], *, steps: int) -> Any:  # Any: diffu
         raise _damaged(f"has keys that {name} does not know: {choices(unknown)}")
     try:
         made = subject.from_config(dict(config))
-        made.set_timesteps(steps)
+        made.set_timesteps(steps, **({"mu": shift_of(made.config, places)} if made.config.get("use_dynamic_shifting") else {}))
     except Exception as error:  # a config from elsewhere may hold anything
         raise _damaged(f"cannot be made into a {name} of {steps} steps: {type(error).__name__}: {' '.join(str(error).split())}") from error
     times, trained = made.timesteps, int(made.config.get("num_train_timesteps", 1000))
     if not times.is_floating_point() and int(times.max()) >= trained:  # whole times are places in a table
         raise _damaged(f"begins at the time {int(times.max())}, and knows 0 to {trained - 1}: take fewer steps than {steps}")
     return made
+
+
+def shift_of(config: Mapping[str, Any], places: int) -> float:
+    """How far times are shifted for pictures of so many places: on the line through the two that are stated.
+
+    Source: arXiv 2403.03206, section 5.3.2, as diffusers computes it in `calculate_shift`.
+    """
+    few, many = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+    least, most = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+    slope = (most - least) / (many - few)
+    return float(places * slope + (least - slope * few))
+
+
+def begun_at(scheduler: Any, *, steps: int, strength: float) -> Any:
+    """The times of the last steps, so many that noise of this strength is taken away: float or int64[steps left].
+
+    Raises InputError where no step is left.
+    """
+    left = min(int(steps * strength), steps)
+    if left == 0:
+        raise InputError(
+            f"a strength of {strength} leaves none of {steps} steps; take more steps, or a strength of {1 / steps:.2g} or more"
+        )
+    first = (steps - left) * scheduler.order
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(first)
+    return scheduler.timesteps[first:]
+
+
+def covered(scheduler: Any, start: Any, noise: Any, times: Any) -> Any:
+    """Latents under the noise of the first of these times."""
+    first = times[:1].repeat(len(start))
+    if hasattr(scheduler, "scale_noise"):  # of flow matching
+        return scheduler.scale_noise(start, first, noise)
+    return scheduler.add_noise(start, noise, first)
 
 
 # What files of one scheduler keep of another they were made from, and diffusers itself hands over from one to the next.
