@@ -10,7 +10,7 @@ import torch
 from modelgraft import Config, component
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.testing import ConformanceError, conform, open_node, run_node
-from modelgraft_plugins.losses import Contrastive, CrossEntropy
+from modelgraft_plugins.losses import Alignment, Contrastive, CrossEntropy
 
 CLOSE = {"rtol": 0.0, "atol": 1e-6}  # float32 against loops in float64
 
@@ -89,12 +89,36 @@ def test_a_label_that_is_no_class_is_named():
     assert found[1] == 0
 
 
+@pytest.mark.parametrize("batch", [1, 3])
+def test_alignment_is_the_mean_way_from_token_to_token(batch: int):
+    """Loops in float64: the length itself, averaged over the tokens of a record; of single vectors the length alone."""
+    x, wanted = drawn(batch, 5, 7), drawn(batch, 5, 7, seed=2)
+    ways = [
+        [math.dist(a, b) for a, b in zip(*pair, strict=True)] for pair in zip(x.double().tolist(), wanted.double().tolist(), strict=True)
+    ]
+    found = run_node(Alignment, x=x, wanted=wanted)["loss"]
+    torch.testing.assert_close(found.double(), torch.tensor([sum(row) / 5 for row in ways], dtype=torch.float64), **CLOSE)
+    found = run_node(Alignment, {"over": "vector"}, x=x[:, 0], wanted=wanted[:, 0])["loss"]
+    torch.testing.assert_close(found.double(), torch.tensor([row[0] for row in ways], dtype=torch.float64), **CLOSE)
+
+
+def test_alignment_that_is_reached_pulls_no_more():
+    """The gradient is 0 there, and not NaN, which would spoil every weight."""
+    x = drawn(2, 3, 5).requires_grad_()
+    with torch.enable_grad():
+        open_node(Alignment).loaded.state(x, x.detach().clone()).mean().backward()
+    assert x.grad is not None
+    assert not x.grad.any()
+
+
 def test_losses_keep_their_declarations():
     """Ports, repeatability, order, gradients, count and saved state."""
     conform(Contrastive, {})
     conform(Contrastive, {"scale": 14.0})
     conform(CrossEntropy, {})
     conform(CrossEntropy, {"over": "tokens", "label_smoothing": 0.1})
+    conform(Alignment, {}, x=drawn(4, 3, 5), wanted=drawn(4, 3, 5, seed=2))
+    conform(Alignment, {"over": "vector"}, x=drawn(4, 5), wanted=drawn(4, 5, seed=2))
 
 
 class Flat(torch.nn.Module):

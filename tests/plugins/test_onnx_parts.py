@@ -34,6 +34,7 @@ SMALL = {"hidden_size": 12, "intermediate_size": 19, "num_hidden_layers": 1, "nu
 EYE = {**SMALL, "image_size": 21, "patch_size": 7}
 TEXT = {**SMALL, "vocab_size": 20, "max_position_embeddings": 17, "eos_token_id": 5}
 TOWER = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 3, "embedding_size": 10}
+OUTPUT = {"hidden_size": 18, "inner_size": 12, "encoder_layers": 2, "decoder_layers": 1, "heads": 3, "feed_forward": 20, "width": 9}
 RESAMPLER = {"hidden_size": 12, "depth": 2, "num_heads": 3, "head_dim": 5, "num_latents": 4}
 CASES = {
     "eye-clip": ("vision/encoder", {**EYE, "family": "clip"}),
@@ -87,6 +88,10 @@ CASES = {
         {"vocab_size": 23, "text_width": 12, "decoder_layers": 2, "decoder_heads": 2, "decoder_layer": "paper"},
     ),
     "contrast": ("loss/contrastive", {}),
+    "alignment": ("loss/alignment", {}),
+    "alignment-of-vectors": ("loss/alignment", {"over": "vector"}),
+    "output-projection": ("nextgpt/output", {**OUTPUT, "queries": 7}),
+    "output-projection-of-one": ("nextgpt/output", {**OUTPUT, "queries": 1}),
     "ensemble": ("embedding/ensemble", {}),
     "latents": ("diffusion/decode", {"vae": painting.VAE, "shrink": 2, "scale": 0.31}),
     "latents-of-pixels": ("diffusion/encode", {"vae": painting.VAE, "shrink": 2, "scale": 0.31}),

@@ -65,8 +65,25 @@ class CrossEntropy(Config):
         return Ports.of(inputs, {"loss": "float[batch]"})
 
 
+@component("loss/alignment", kind="loss", module="modelgraft_plugins.losses.modules:Alignment", exportable=True)
+class Alignment(Config):
+    """Lose by how far one vector is from another: the length of the way between them, of each token or of the record.
+
+    over  "tokens": a vector for each of several places, whose ways are averaged; "vector": one for each record
+    It is the length itself, not its square, and no mean over what the vectors are made of.
+    Source: `l2_loss` of NExT-GPT's published code, which draws its output projections to the text encoders of diffusion models.
+    """
+
+    over: Literal["vector", "tokens"] = "tokens"
+
+    def ports(self) -> Ports:
+        """What is there and what is wanted in, the share of each record out."""
+        vectors = "float[batch tokens width]" if self.over == "tokens" else "float[batch width]"
+        return Ports.of({"x": vectors, "wanted": vectors}, {"loss": "float[batch]"})
+
+
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
-    for subject in (Contrastive, CrossEntropy):
+    for subject in (Contrastive, CrossEntropy, Alignment):
         register(subject)

@@ -14,6 +14,7 @@ from modelgraft.plugin import InputError
 
 if TYPE_CHECKING:
     from modelgraft.plugin import Weights
+    from modelgraft_plugins.losses import Alignment as AlignmentConfig
     from modelgraft_plugins.losses import Contrastive as ContrastiveConfig
     from modelgraft_plugins.losses import CrossEntropy as CrossEntropyConfig
 
@@ -61,6 +62,19 @@ class CrossEntropy(nn.Module):
         each = functional.cross_entropy(logits.flatten(0, -2), flat, reduction="none", label_smoothing=self.smoothing)
         each = torch.where(counts.flatten(), each, 0).view(labels.shape[0], -1).sum(-1)
         return each * (labels.shape[0] / counts.sum().clamp(min=1))
+
+
+class Alignment(nn.Module):
+    """x and wanted float[batch tokens width], or without tokens, to loss float[batch]: the mean length of x - wanted."""
+
+    def __init__(self, config: AlignmentConfig) -> None:
+        super().__init__()
+        self.over = config.over
+
+    def forward(self, x: Tensor, wanted: Tensor) -> Tensor:
+        """Measure each pair; where they are the same the gradient is 0, as a square root of its own would not give it."""
+        lengths: Tensor = torch.linalg.vector_norm(x - wanted, dim=-1)
+        return lengths.mean(-1) if self.over == "tokens" else lengths
 
 
 def _refuse_strange(labels: Tensor, counts: Tensor, *, classes: int) -> None:

@@ -1,16 +1,93 @@
-"""NExT-GPT: any medium in, and any out by signal tokens that ask diffusion models (arXiv 2309.05519)."""
+"""NExT-GPT: any medium in, and any out by signal tokens that ask diffusion models (arXiv 2309.05519).
+
+What is its own: the projection of the states of signal tokens onto what a diffusion model reads of its text encoder. All else is wiring:
+the input projection is `projector/linear`, the language model `llm/causal` with `adapter/lora`, the loss `loss/alignment`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from modelgraft import hookimpl
+from pydantic import Field
 
-COMPONENTS: tuple[object, ...] = ()
+from modelgraft import Config, Dim, Ports, component, hookimpl
+from modelgraft_plugins.nextgpt import sizes
+from modelgraft_plugins.widths import uneven_heads
+
+if TYPE_CHECKING:
+    from modelgraft.plugin import SolvedNode, Source
+
+PRESETS = ("nextgpt-7b",)
+
+
+@component("nextgpt/output", kind="projector", module="modelgraft_plugins.nextgpt.modules:Output", exportable=True)
+class Output(Config):
+    """Turn the signal tokens of one wish into what a diffusion model would read of its text encoder.
+
+    states         of each signal token its embedding and its last hidden state, `states: {layers: [0, -1]}` of llm/causal
+    prompt_embeds  a vector for each learned query, in the place of the text encoder's states
+    vector         the same where there is one query, as AudioLDM reads it
+    Source: `TextFcLayer(mode='transformer')` of the published code of 2023. The order of the tokens does not matter: they have no places.
+    """
+
+    hidden_size: Dim = Field(None, description="width of the language model")
+    inner_size: int = Field(512, gt=0, description="width between the two maps")
+    encoder_layers: int = Field(4, gt=0)
+    decoder_layers: int = Field(4, gt=0)
+    heads: int = Field(4, gt=0, description="of attention; a file of weights alone does not say it")
+    feed_forward: int = Field(2048, gt=0, description="width of the layers between those of attention")
+    queries: int = Field(77, gt=0, description="vectors that come out: the places of the text encoder")
+    width: int = Field(768, gt=0, description="of each: 768 for Stable Diffusion 1, 1024 for 2 and Zeroscope, 512 for AudioLDM")
+    signals: Dim = Field(None, description="signal tokens of one wish")
+
+    @classmethod
+    def from_source(cls, source: Source) -> Mapping[str, Any]:
+        """Read the sizes of one medium: the source has a part, such as pytorch_model.pt#gen_text_hidden_fcs_video."""
+        return sizes.of_output(source)
+
+    @classmethod
+    def unheeded(cls, source: Source) -> Iterable[tuple[str, str]]:
+        """What a config states and this does not know."""
+        return sizes.TABLE.unheeded(source.root, source.text) if source.root else ()
+
+    def ports(self) -> Ports:
+        """Two states of each token in, a vector for each query out; of one query, that vector alone too."""
+        outputs = {"prompt_embeds": "float[batch queries width]"}
+        if self.queries == 1:
+            outputs["vector"] = "float[batch width]"
+        return Ports.of({"states": "float[batch 2 signals hidden_size]"}, outputs)
+
+    def export_facts(self) -> Mapping[str, Any]:
+        """How many signal tokens there are changes no graph."""
+        return self.model_dump(mode="json", exclude={"signals"})
+
+    def parameters(self) -> int | None:
+        """Count both maps, the queries, and an encoder and a decoder with a norm behind each."""
+        if self.hidden_size is None:
+            return None
+        inner, norm = self.inner_size, 2 * self.inner_size
+        attention = 4 * (inner * inner + inner)
+        feed = 2 * inner * self.feed_forward + self.feed_forward + inner
+        layers = self.encoder_layers * (attention + feed + 2 * norm) + self.decoder_layers * (2 * attention + feed + 3 * norm)
+        maps = (self.hidden_size + 1) * inner + (inner + 1) * self.width
+        return maps + self.queries * inner + layers + 2 * norm
+
+    def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
+        """The heads must share the width evenly."""
+        return uneven_heads(node.name, self.inner_size, self.heads)
 
 
 @hookimpl
 def register_components(register: Callable[[object], None]) -> None:
     """Offer the components."""
-    for declared in COMPONENTS:
+    for declared in (Output,):
         register(declared)
+
+
+@hookimpl
+def register_recorded_configs(register: Callable[[str, Path], None]) -> None:
+    """Offer the published sizes."""
+    for name in PRESETS:
+        register(f"preset:{name}", Path(__file__).parent / "presets" / name)

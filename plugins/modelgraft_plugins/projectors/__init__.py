@@ -22,6 +22,7 @@ LAYOUTS: Mapping[str, tuple[tuple[str, ...], bool]] = {
     "language_head": (("encoder_embed_dim",), False),
     "mlm_head": (("vocab_size",), True),
     "head": (("num_classes",), True),
+    "llama_proj": (("llm_width",), True),
 }
 SHARED_SPACES = ("visual_projection", "text_projection", "vision_head", "language_head")  # both lead into the space of their checkpoint
 Over = Literal["tokens", "vector"]
