@@ -77,6 +77,9 @@ FAMILIES: Mapping[str, Family] = {
     "wav2vec2": Family("writes what it hears", None, "its encoder, which takes the time, is measured in the table of encoders"),
     "hubert": Family("hears", None, "its encoder is that of wav2vec 2.0, which is measured in the table of encoders"),
     "whisper": Family("writes what it hears", family_sides.heard),
+    "vocoder": Family(
+        "makes a sound of mel bands or codes", None, "each is one module of transformers, with nothing around it that takes time"
+    ),
     "stable_diffusion": Family("paints a picture, diffusers beside it", family_sides.painted),
     "bert": Family("reads a text", family_sides.read),
     "t5": Family("answers a text", family_sides.written("T5ForConditionalGeneration", "llm/seq2seq")),

@@ -93,6 +93,17 @@ CASES = {
     "output-projection": ("nextgpt/output", {**OUTPUT, "queries": 7}),
     "output-projection-of-one": ("nextgpt/output", {**OUTPUT, "queries": 1}),
     "ensemble": ("embedding/ensemble", {}),
+    "vocoder": (
+        "vocoder/hifigan",
+        {
+            "mels": 6,
+            "channels": 12,
+            "rates": (5, 2),
+            "kernels": (16, 4),
+            "block_kernels": (3, 5),
+            "block_dilations": ((1, 3), (1, 2)),
+        },
+    ),
     "latents": ("diffusion/decode", {"vae": painting.VAE, "shrink": 2, "scale": 0.31}),
     "latents-of-pixels": ("diffusion/encode", {"vae": painting.VAE, "shrink": 2, "scale": 0.31}),
 }

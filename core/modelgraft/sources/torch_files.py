@@ -21,7 +21,7 @@ from modelgraft.kernel.words.errors import SourceError
 from modelgraft.sources import pickles
 from modelgraft.sources.headers import ITEM_BYTES, TensorHeader
 
-WRAPPERS = ("state_dict", "model_state_dict", "model")  # what the tensors stand under where more is saved with them
+WRAPPERS = ("state_dict", "model_state_dict", "model", "generator")  # what the tensors stand under where more is saved with them
 STORAGES: Mapping[str, str] = {
     "FloatStorage": "F32", "DoubleStorage": "F64", "HalfStorage": "F16", "BFloat16Storage": "BF16", "LongStorage": "I64",
     "IntStorage": "I32", "ShortStorage": "I16", "CharStorage": "I8", "ByteStorage": "U8", "BoolStorage": "BOOL",
