@@ -130,6 +130,39 @@ def test_the_repetition_penalty_divides_positive_and_multiplies_negative_logits_
     assert write(logits, 2, max_new_tokens=8).ids != [expected]
 
 
+@pytest.mark.parametrize("beams", [1, VOCABULARY**2])
+def test_the_logit_of_a_token_is_multiplied_before_it_is_compared(beams):
+    """Against another table, whose column is multiplied: greedy, and in a search of all answers; taps keep the model's own numbers."""
+    for seed, factor in ((3, 1.7), (7, 0.2), (8, 4.0)):
+        logits = table(seed) * 2
+        other = logits.clone()
+        other[:, 4] *= factor
+        settings = {"max_new_tokens": 3, "beams": beams}
+        found = generate(
+            TableDecoder(logits),
+            prompts(2),
+            Settings(token_scale=((4, factor),), **settings),
+            decode=letters,
+            taps=["logprobs"] if beams == 1 else [],
+        )
+        assert found.ids == write(other, 2, **settings).ids
+        assert found.ids != write(logits, 2, **settings).ids
+        if beams == 1:
+            own = [float(logits[before].log_softmax(-1)[after]) for before, after in pairwise([2, *found.ids[0]])]
+            assert found.taps.logprobs[0] == pytest.approx(own, abs=1e-5)
+
+
+def test_a_token_that_comes_late_is_not_among_the_first_ones():
+    """As if its column were forbidden for some steps."""
+    logits = chain(1, 2, 2)
+    logits[1, 3], logits[3, 5], logits[5, 6] = 5.0, 5.0, 5.0
+    logits[3, 2] = logits[5, 2] = 9.0
+    assert write(logits, 1, max_new_tokens=4, token_delay=((2, 0),)).ids == [[2, 2, 2, 2]]
+    assert write(logits, 1, max_new_tokens=4, token_delay=((2, 2),)).ids == [[3, 5, 2, 2]]
+    assert 2 not in write(logits, 1, max_new_tokens=4, token_delay=((2, 4),)).ids[0]
+    assert write(logits, 1, max_new_tokens=3, beams=2, token_delay=((2, 3), (3, 3))).ids[0].count(2) == 0
+
+
 def test_nothing_is_written_when_no_token_may_be():
     """max_new_tokens 0 gives the logits of the prompt and empty texts."""
     answers = write(table(), 1, 2, max_new_tokens=0)
@@ -239,6 +272,7 @@ def test_nothing_is_copied_when_no_rule_applies():
 
     logits = table()
     assert Scoring(Settings(), [ScoresAsked([1], 1, [1])] * VOCABULARY, logits).apply(logits, length=0) is logits
+    assert Scoring(Settings(), [ScoresAsked([1], 1, [1])] * VOCABULARY, logits).scaled(logits) is logits
 
 
 @pytest.mark.parametrize("settings", [{}, {"temperature": 0.7}], ids=["greedy", "drawn"])

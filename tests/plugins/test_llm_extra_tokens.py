@@ -114,3 +114,34 @@ def test_a_model_of_random_numbers_knows_its_added_tokens(tmp_path: Path):
     assert tokens("a<two>b").input_ids == [97, 261, 98]
     assert tokens.convert_tokens_to_ids("<one>") == 260
     assert tokens.decode([97, 261, 98]) == "ab"
+
+
+def test_a_token_is_made_likelier_held_back_and_hidden_by_its_name(tmp_path: Path):
+    """The factor decides what is chosen, the delay from when on, and the text does not show it; another name is an error."""
+    made = checkpoints.llama(tmp_path / "model")
+    asked = made.processor("a", return_tensors="pt").input_ids
+    with torch.no_grad():
+        logits = made.model(asked).logits[0, -1]
+    token = int(logits.topk(4).indices[-1])
+    name = made.processor.convert_ids_to_tokens(token)
+    config = {"prompt": "{prompt}", "max_new_tokens": 4, "end_ids": [0], "min_new_tokens": 4}
+
+    def written(**more: Any) -> tuple[list[int], str]:
+        graph = mg.Graph("scaled")
+        llm = graph.node("llm/causal", name="llm", source=made.folder, config={**config, **more}, prompt=graph.input("prompt", "text"))
+        graph.output("text", llm.text)
+        with mg.open(graph) as pipeline:
+            found = pipeline.run(prompt="a", outputs=["text", "llm.ids"])
+        return found["llm.ids"][0].tolist(), found["text"]
+
+    assert logits[token] > 0
+    assert written()[0][0] != token
+    ids, text = written(token_scale={name: 1000.0})
+    assert ids[0] == token
+    assert text == made.processor.decode(ids, skip_special_tokens=True)
+    assert written(token_scale={name: 1000.0}, token_delay={name: 4})[0].count(token) == 0
+    hidden = written(token_scale={name: 1000.0}, hidden_tokens=[name])
+    assert hidden == (ids, made.processor.decode([one for one in ids if one != token], skip_special_tokens=True))
+    for field in ({"token_scale": {"[RET]": 2.0}}, {"token_delay": {"[RET]": 2}}, {"hidden_tokens": ["[RET]"]}):
+        with pytest.raises(mg.InputError, match=r"llm\.\w+: the tokenizer has no token '\[RET\]'"):
+            written(**field)

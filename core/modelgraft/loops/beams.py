@@ -98,7 +98,7 @@ def _candidates(
 ) -> list[list[Candidate]]:
     """The best continuations of each row: so many that `beams` of them go on even if every end token is among them."""
     width, vocabulary = settings.beams, logits.shape[-1]
-    likely = scoring.apply(logits.float().log_softmax(-1), length=length)
+    likely = scoring.apply(scoring.scaled(logits.float()).log_softmax(-1), length=length)
     likely = (likely.log_softmax(-1) if settings.renormalize_logits else likely).view(len(records), width, vocabulary)
     summed = (likely + scores[:, :, None]).view(len(records), -1)
     most = min(max(2, 1 + len(settings.end_ids)) * width, summed.shape[1])

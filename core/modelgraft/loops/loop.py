@@ -126,7 +126,7 @@ def _write(
     running = list(range(len(readers)))
     for length in range(max(limits)):
         check_finite(logits, length=length)
-        tokens = choose(scoring.apply(logits, length=length))
+        tokens = choose(scoring.apply(scoring.scaled(logits), length=length))
         chosen: list[int] = tokens.tolist()
         for row in running:
             ids[row].append(chosen[row])

@@ -31,7 +31,8 @@ class ScoresAsked:
 class Scoring:
     """The rules of one run. Costs nothing when there are none: `apply` then gives back the very tensor it got.
 
-    Order as in transformers: biases, penalties, n-grams, bad words, shortest length, forced tokens, decay, suppressed tokens.
+    Order as in transformers: biases, penalties, n-grams, bad words, shortest length, forced tokens, decay, suppressed tokens. Before
+    them all stands `scaled`, which beams call before they make log-probabilities of logits; behind them the tokens that come late.
     """
 
     def __init__(self, settings: Settings, asked: Sequence[ScoresAsked], like: Tensor) -> None:
@@ -39,6 +40,10 @@ class Scoring:
         self.settings, self.asked, vocabulary = settings, list(asked), like.shape[1]
         self.ends, self.never = _ids(settings.end_ids, like), _ids(settings.suppressed, like)
         self.not_first = _ids(settings.suppressed_first, like)
+        self.factors: Tensor | None = None  # float[vocab]: what each logit is multiplied by
+        if settings.token_scale:
+            ids, by = zip(*settings.token_scale, strict=True)
+            self.factors = torch.ones(vocabulary, device=like.device).index_put((torch.tensor(ids, device=like.device),), _like(by, like))
         self.said: Tensor | None = None  # int64[batch n]: what each row has said, padded with some of it; never the whole vocabulary
         if settings.repetition_penalty != 1.0:
             self.said = _padded([_known(one.said, vocabulary) for one in asked], like)
@@ -51,6 +56,13 @@ class Scoring:
         self.texts: list[list[int]] | None = None  # all tokens of each row, in order
         if self.bias or self.bad or settings.no_repeat_ngram_size or settings.encoder_no_repeat_ngram_size:
             self.texts = [list(one.said) for one in asked]
+
+    def scaled(self, logits: Tensor) -> Tensor:
+        """logits float[batch vocab] as the model gives them, multiplied: the same tensor when no token has a factor.
+
+        A factor above 1 makes a token likelier where its logit is positive and less likely where it is negative.
+        """
+        return logits if self.factors is None else logits * self.factors.to(logits.dtype)
 
     def apply(self, logits: Tensor, *, length: int) -> Tensor:
         """logits float[batch vocab] before token number `length` of the answer (0-based); the same tensor when no rule applies."""
@@ -68,7 +80,8 @@ class Scoring:
         for ids, applies in ((self.never, True), (self.not_first, length == self._first_free)):
             if applies and len(ids):
                 logits = logits.index_fill(1, ids, FORBIDDEN)
-        return logits
+        early = [token for token, count in self.settings.token_delay if length < count]
+        return logits.index_fill(1, _ids(early, logits), FORBIDDEN) if early else logits
 
     def note(self, tokens: Tensor) -> None:
         """Remember the chosen tokens, int64[batch]."""
@@ -158,6 +171,10 @@ def _padded(rows: Sequence[Sequence[int]], like: Tensor) -> Tensor:
     longest = max(map(len, rows), default=0)
     filled = [[*row, *[row[0] if row else -1] * (longest - len(row))] for row in rows]
     return torch.tensor(filled, dtype=torch.long, device=like.device).view(len(rows), longest)
+
+
+def _like(numbers: Sequence[float], like: Tensor) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.float32, device=like.device)
 
 
 def _ids(ids: Sequence[int], like: Tensor) -> Tensor:

@@ -37,6 +37,8 @@ class Settings:
     stop                strings that end an answer; the answer is cut before the first of them
     end_ids             tokens that end an answer
     suppressed          tokens that are never chosen;  suppressed_first  not as the first one
+    token_scale         (token, factor): its logit is multiplied before any other rule, as FROMAGe does with [RET] (arXiv 2301.13823)
+    token_delay         (token, n): it is not chosen among the first n tokens
     """
 
     max_new_tokens: int = 64
@@ -69,6 +71,8 @@ class Settings:
     end_ids: tuple[int, ...] = ()
     suppressed: tuple[int, ...] = ()
     suppressed_first: tuple[int, ...] = ()
+    token_scale: tuple[tuple[int, float], ...] = ()
+    token_delay: tuple[tuple[int, int], ...] = ()
 
     @property
     def draws(self) -> bool:

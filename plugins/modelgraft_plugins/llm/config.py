@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -53,6 +53,15 @@ class LanguageConfig(WritingConfig):
     prompt: str = Field(default="{prompt}", description="template; each {field} or {field:tokens} becomes an input port")
     extra_tokens: tuple[str, ...] = Field(
         default=(), description="tokens that the source lacks: they are added to its tokenizer, its embeddings and its head"
+    )
+    token_scale: dict[str, float] = Field(
+        default={}, description="tokens by their names: their logits are multiplied by a number before any other rule"
+    )
+    token_delay: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        default={}, description="tokens by their names: they are not chosen among so many first ones of an answer"
+    )
+    hidden_tokens: tuple[str, ...] = Field(
+        default=(), description="tokens by their names that `text` leaves out as it does special tokens, such as signals of an answer"
     )
     placeholder: str = Field(default="<image>", description="what stands for an embedded medium within a text")
     begin_token: str | None = Field(

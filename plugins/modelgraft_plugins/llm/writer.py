@@ -204,7 +204,7 @@ class Writer(Assembling):
             decoder,
             prompts,
             self._settings(),
-            decode=self.tokens().decode,
+            decode=self._shown(),
             said=said,
             read=read,
             conditions=conditions,
@@ -236,24 +236,40 @@ class Writer(Assembling):
 
     def _chosen(self) -> frozenset[int] | None:
         """The tokens whose states are wanted; None: all. Raises InputError for one that the tokenizer does not know."""
-        if isinstance(self.config.states.at, str):
-            return None
-        found = {token: self.tokens().id_of(token) for token in self.config.states.at}
-        unknown = [token for token, number in found.items() if number is None]
-        if unknown:
-            raise InputError(f"{self.runtime.node}.states.at: the tokenizer has no token {', '.join(map(repr, unknown))}")
-        return frozenset(number for number in found.values() if number is not None)
+        at = self.config.states.at
+        return None if isinstance(at, str) else frozenset(self._named(at, "states.at"))
+
+    def _shown(self) -> Callable[[list[int]], str]:
+        """Tokens to the text that is shown of them."""
+        decode, hidden = self.tokens().decode, frozenset(self._named(self.config.hidden_tokens, "hidden_tokens"))
+        return (lambda ids: decode([token for token in ids if token not in hidden])) if hidden else decode
 
     def _settings(self) -> Settings:
-        """How to write. Raises InputError for an end token that the tokenizer does not know."""
-        settings = self.config.settings(end_ids=tuple(self.facts["end_ids"]))
-        if not self.config.end_tokens:
-            return settings
-        found = {token: self.tokens().id_of(token) for token in self.config.end_tokens}
-        unknown = [token for token, number in found.items() if number is None]
+        """How to write. Raises InputError for a token that the tokenizer does not know."""
+        config = self.config
+        settings = config.settings(end_ids=tuple(self.facts["end_ids"]))
+        ends = self._named(config.end_tokens, "end_tokens")
+        scales = self._named(tuple(config.token_scale), "token_scale", is_chosen=True)
+        delays = self._named(tuple(config.token_delay), "token_delay", is_chosen=True)
+        return replace(
+            settings,
+            end_ids=(*settings.end_ids, *ends),
+            token_scale=tuple(zip(scales, config.token_scale.values(), strict=True)),
+            token_delay=tuple(zip(delays, config.token_delay.values(), strict=True)),
+        )
+
+    def _named(self, names: Sequence[str], field: str, *, is_chosen: bool = False) -> list[int]:
+        """The ids of tokens that a field names. Raises InputError for those that the tokenizer, or a model that chooses, does not know."""
+        found = {name: self.tokens().id_of(name) for name in names}
+        unknown = [name for name, number in found.items() if number is None]
         if unknown:
-            raise InputError(f"{self.runtime.node}.end_tokens: the tokenizer has no token {', '.join(map(repr, unknown))}")
-        return replace(settings, end_ids=(*settings.end_ids, *(number for number in found.values() if number is not None)))
+            raise InputError(f"{self.runtime.node}.{field}: the tokenizer has no token {', '.join(map(repr, unknown))}")
+        rows = self.facts["vocabulary"]
+        beyond = [f"{name!r} ({number:,})" for name, number in found.items() if is_chosen and (number or 0) >= rows]
+        if beyond:
+            known = f"the model knows {rows:,} tokens, 0 to {rows - 1:,}"
+            raise InputError(f"{self.runtime.node}.{field} names {', '.join(beyond)}, and {known}: add them with extra_tokens")
+        return [number for number in found.values() if number is not None]
 
     def prompts(self, values: Sequence[Any], given: Given = None, *, shown: int = 0, records: int = 1) -> list[Prompt]:
         """Write the prompt of every record: see PromptWriter.write.
