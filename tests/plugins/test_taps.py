@@ -11,6 +11,7 @@ import torch
 import modelgraft as mg
 from modelgraft.kernel.planning import planner
 from modelgraft.loops.taps import Taps
+from modelgraft_plugins.llm.pieces import pieces_of
 from support import checkpoints
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
@@ -155,6 +156,38 @@ def test_states_may_be_those_of_some_tokens_alone(made, backend):
         pytest.raises(mg.InputError, match=r"no token '\[RET\]'"),
     ):
         pipeline.run(words=PROMPTS, outputs=["llm.states"])
+
+
+def test_pieces_are_what_each_token_adds_to_the_text(made):
+    """They join to it, also where a stop string cuts it; a token that `states.at` names has its name, and adds nothing."""
+    checkpoint = made["llama"]
+    whole = tapped(checkpoint.folder, PROMPTS, min_new_tokens=NEW)[0]
+    token = whole[0][3]
+    name = checkpoint.processor.convert_ids_to_tokens(token)
+    for config in ({}, {"stop": [checkpoint.processor.decode(whole[1][2:4]).strip()[:2] or "x"]}, {"temperature": 2.0}):
+        with opened(checkpoint.folder, **config) as pipeline:
+            found = pipeline.run(words=PROMPTS, outputs=["text", "llm.ids", "llm.pieces"])
+        assert ["".join(pieces) for pieces in found["llm.pieces"]] == found["text"]
+        assert [len(pieces) for pieces in found["llm.pieces"]] == [int((row >= 0).sum()) for row in found["llm.ids"]]
+    with opened(checkpoint.folder, states={"at": [name]}, hidden_tokens=[name]) as pipeline:
+        found = pipeline.run(words=PROMPTS, outputs=["text", "llm.ids", "llm.pieces"])
+    for ids, pieces, text in zip(found["llm.ids"].tolist(), found["llm.pieces"], found["text"], strict=True):
+        written = [one for one in ids if one >= 0]
+        assert [place for place, piece in enumerate(pieces) if piece == name] == [
+            place for place, one in enumerate(written) if one == token
+        ]
+        assert "".join(piece for piece in pieces if piece != name) == text
+
+
+def test_pieces_of_bytes_wait_for_a_whole_letter():
+    """A letter of several tokens belongs to the last of them; what stays broken at the end is not lost."""
+    letters = list("aé🙂".encode())
+    decode = lambda ids: bytes(ids).decode(errors="replace")  # noqa: E731
+    assert pieces_of(letters, decode, {}, text="aé🙂") == ["a", "", "é", "", "", "", "🙂"]
+    assert pieces_of([*letters[:3], 7, *letters[3:5]], decode, {7: "[RET]"}, text=decode([*letters[:3], *letters[3:5]])) == [
+        "a", "", "é", "[RET]", "", "\N{REPLACEMENT CHARACTER}",
+    ]  # fmt: skip
+    assert pieces_of([97, 98, 99], decode, {}, text="ab") == ["a", "b", ""]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -10,6 +10,8 @@ which exist when somebody reads them, and cost nothing otherwise. Of the answer:
   it, the last one too. `states: {layers: [-1], at: written}` in `with` says which: of layers, 0 are the embeddings and -1 is what the
   head reads; `at: ["[RET]"]` gives those of such tokens alone, in their order, as many as the answer holds (count them in `ids`); filled
   up with 0. In the same pass; of beams, whose states come and go, the answers are read once more. On onnx they are another export.
+- `pieces` list[text]: what each token of `ids` adds to `text`, and of the tokens that `states.at` names, which then add nothing, their
+  names. It is what router/signal-tokens reads.
 
 Of given texts, which the optional input `continuations` (list[text]) takes: how likely each is behind the prompt. The prompt is read once
 for all of them and for the answer (`max_new_tokens: 0` writes none); a text is cut into tokens as it would be behind the prompt, so that a

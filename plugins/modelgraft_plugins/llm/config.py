@@ -188,7 +188,7 @@ def _field_port(field: template.Field) -> Port:
 
 GIVEN = "continuations"  # the input port of texts whose likelihood is asked for
 CONTINUATIONS = port("optional[list[text]]", doc="texts that may stand behind the prompt, whose likelihood is asked for: see `likelihoods`")
-WRITTEN = ("ids", "logprobs", "states")  # taps of answers
+WRITTEN = ("ids", "logprobs", "states", "pieces")  # taps of answers
 LIKELY = ("likelihoods", "greedy", "continuation_ids", "continuation_logprobs")  # taps of continuations
 TAPS = (*WRITTEN, *LIKELY)
 OUTPUTS: Mapping[str, Port] = {
@@ -199,6 +199,10 @@ OUTPUTS: Mapping[str, Port] = {
     "states": port(
         "float[batch state_layers positions hidden_size]",
         doc="hidden states where the tokens of the answer stand, or those that `states.at` names, in their order; 0 behind the last",
+    ),
+    "pieces": port(
+        "list[text]",
+        doc="what each token of `ids` adds to `text`; of tokens that `states.at` names, which then add nothing, their names",
     ),
     "likelihoods": port(
         "float[batch continuations]",

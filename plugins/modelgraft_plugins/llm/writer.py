@@ -31,6 +31,7 @@ from modelgraft_plugins.llm import CausalConfig, Seq2SeqConfig, exported_script,
 from modelgraft_plugins.llm import starts as beginnings
 from modelgraft_plugins.llm.config import GIVEN, LIKELY, WRITTEN, LanguageConfig
 from modelgraft_plugins.llm.judging import judged
+from modelgraft_plugins.llm.pieces import pieces_of
 from modelgraft_plugins.llm.prompts import Prompt, PromptWriter
 from modelgraft_plugins.llm.tokens import Tokenizer, open_tokenizer
 
@@ -217,11 +218,15 @@ class Writer(Assembling):
         found = {"text": answers.texts, "logits": answers.logits, **self._tapped(answers, taps)}
         return found | {name: told for name, told in judged(answers.likely).items() if name in wanted}
 
-    def _tapped(self, answers: Answers, taps: frozenset[str]) -> dict[str, Tensor]:
+    def _tapped(self, answers: Answers, taps: frozenset[str]) -> dict[str, Any]:
         """The taps that are read, padded to the longest row of each."""
-        found: dict[str, Tensor] = {}
+        found: dict[str, Any] = {}
         if "ids" in taps:
             found["ids"] = _level([torch.tensor(ids, dtype=torch.int64) for ids in answers.ids], -1)
+        if "pieces" in taps:
+            names = {number: name for name, number in zip(self._at, self._named(self._at, "states.at"), strict=True)}
+            decode = self._shown()
+            found["pieces"] = [pieces_of(ids, decode, names, text=text) for ids, text in zip(answers.ids, answers.texts, strict=True)]
         if "logprobs" in taps:
             found["logprobs"] = _level([torch.tensor(row, dtype=torch.float32) for row in answers.taps.logprobs], 0.0)
         if "states" in taps:
@@ -234,10 +239,14 @@ class Writer(Assembling):
             found["states"] = _level([torch.stack(row) if row else empty for row in rows], 0.0).transpose(1, 2)
         return found
 
+    @property
+    def _at(self) -> tuple[str, ...]:
+        """The tokens that `states.at` names."""
+        return () if isinstance(self.config.states.at, str) else self.config.states.at
+
     def _chosen(self) -> frozenset[int] | None:
         """The tokens whose states are wanted; None: all. Raises InputError for one that the tokenizer does not know."""
-        at = self.config.states.at
-        return None if isinstance(at, str) else frozenset(self._named(at, "states.at"))
+        return None if isinstance(self.config.states.at, str) else frozenset(self._named(self._at, "states.at"))
 
     def _shown(self) -> Callable[[list[int]], str]:
         """Tokens to the text that is shown of them."""

@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from modelgraft import Config, Port, Ports, Space, component, hookimpl, port
 from modelgraft.plugin import SpaceOf, TypeOf
+from modelgraft_plugins.routers.signals import SignalTokens
 
 if TYPE_CHECKING:
     from modelgraft.plugin import SolvedNode
@@ -193,5 +194,5 @@ class Merge(Config):
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
-    for subject in (Match, Threshold, Length, Merge):
+    for subject in (Match, Threshold, Length, Merge, SignalTokens):
         register(subject)
