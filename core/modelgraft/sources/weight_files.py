@@ -31,7 +31,7 @@ NAMES = (
     "adapter_model.bin",
     "open_clip_pytorch_model.bin",
 )
-FURTHER = (".pt", ".pth", ".torch", ".ckpt", ".npz")
+FURTHER = (".pt", ".pth", ".pth.tar", ".torch", ".ckpt", ".npz")
 INDEX = ".index.json"  # behind the name of what was cut into shards
 EXPLICIT = "transformers_weights"
 
@@ -60,7 +60,7 @@ def files_of(folder: Path, root: Mapping[str, Any], *, read: ReadNamed, may_be_f
 def others_in(folder: Path) -> list[Path]:
     """Files of weights by other names, such as `model.fp16.safetensors`: one alone is taken, of several none."""
     found = sorted(folder.glob("*.safetensors"))
-    return found or sorted(path for path in folder.iterdir() if path.suffix in FURTHER and path.is_file())
+    return found or sorted(path for path in folder.iterdir() if path.name.endswith(FURTHER) and path.is_file())
 
 
 def _explicit(folder: Path, name: Any, read: ReadNamed, *, may_be_fetched: bool) -> tuple[Path, ...]:
