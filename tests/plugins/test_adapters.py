@@ -81,6 +81,23 @@ def test_the_update_is_the_papers_formula():
     assert torch.allclose(grafted(x), expected, atol=1e-5)
 
 
+def test_names_of_training_are_those_that_peft_saves():
+    """`lora_A.default.weight`, as a state dict of a model in training has it; of two adapters nobody knows which is meant."""
+    context = LoadContext(host_node(()), "cpu", "float32", None, 0, offline=True, registry=None)
+    generator = torch.Generator().manual_seed(3)
+    shapes = {"q_proj.lora_A": (2, 5), "q_proj.lora_B": (7, 2), "v_proj.lora_A": (2, 7), "v_proj.lora_B": (3, 2)}
+    state = {f"base_model.model.{name}.weight": torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    trained = {key.replace(".weight", ".default.weight"): tensor for key, tensor in state.items()}
+    files = (SimpleNamespace(state=lambda given=given: given, view=None) for given in (state, trained))
+    saved, training = (graft(Lora(rank=2), replace(context, weights=one))(load(()).state) for one in files)
+    x = torch.randn(4, 5)
+    assert (training(x) - load(()).state(x)).abs().max() > 0.1
+    torch.testing.assert_close(training(x), saved(x), rtol=0, atol=0)
+    two = trained | {key.replace(".default", ".other"): tensor for key, tensor in trained.items()}
+    with pytest.raises(SourceError, match="it holds several, default, other: save one of them"):
+        graft(Lora(rank=2), replace(context, weights=SimpleNamespace(state=lambda: two, view=None)))(load(()).state)
+
+
 def test_merged_into_its_host_it_gives_the_same_numbers():
     """As an export wants it: the layers are plain ones again, with other weights."""
     context = LoadContext(host_node(()), "cpu", "float32", None, 0, offline=True, registry=None)

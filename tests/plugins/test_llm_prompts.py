@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from modelgraft import ABSENT
 from modelgraft.installed.discovery import assemble
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.testing import node_of
@@ -229,6 +230,7 @@ def test_fields_become_ports():
         "text": "text",
         "logits": "float[batch 50]",
         "ids": "int64[batch new]",
+        "pieces": "list[text]",
         "logprobs": "float[batch new]",
         "states": "float[batch 1 positions 28]",
         "likelihoods": "float[batch continuations]",
@@ -246,3 +248,40 @@ def test_embeddings_of_another_size_are_refused(tmp_path):
         part(torch.zeros(1, 5, 28), ["x"])
     with pytest.raises(InputError, match=r"more got float\[1 2 3\], wanted float\[batch tokens 28\]"):
         part(torch.zeros(1, 4, 28), torch.zeros(1, 2, 3))
+
+
+def several(*sizes: int) -> list[torch.Tensor]:
+    """Media of so many embeddings each, all numbers of a medium its own."""
+    return [torch.full((size, WIDTH), float(number)) for number, size in enumerate(sizes, 1)]
+
+
+@pytest.mark.parametrize("sizes", [(), (1,), (2, 1, 3)])
+def test_any_number_of_media_stand_where_the_text_has_its_places(sizes: tuple[int, ...]):
+    """A field of several takes as many as a record has, also none, in their order; without places they stand at the field."""
+    write = writer(checkpoints.llama_tokenizer(), prompt="{shown:*}{prompt}", placeholder="<object>")
+    media = several(*sizes)
+    marked = "".join(f"{number}: <object> " for number in range(len(sizes))) + "what is it?"
+    for text in (marked, "what is it?"):
+        found = write.write({"shown": media, "prompt": text})
+        assert len(found.places) == sum(sizes)
+        if sizes:
+            assert found.media is not None
+            torch.testing.assert_close(found.media, torch.cat(media))
+        else:
+            assert found.media is None
+    last = write.write({"shown": media, "prompt": "what is it?"}).places
+    assert last == list(range(1, 1 + sum(sizes)))  # behind the begin token
+
+
+def test_a_place_without_its_medium_is_told():
+    """Another number of media than of places, and a medium that its branch did not give."""
+    write = writer(checkpoints.llama_tokenizer(), prompt="{shown:*}{prompt}", placeholder="<object>")
+    with pytest.raises(InputError, match="the prompt has 2 places for media"):
+        write.write({"shown": several(1), "prompt": "<object> or <object>?"})
+    with pytest.raises(InputError, match=r"llm\.shown: there are 2 media, and no embeddings of number 2"):
+        write.write({"shown": [*several(1), ABSENT], "prompt": "what is it?"})
+
+
+def test_a_field_of_several_is_always_one():
+    with pytest.raises(ValueError, match=r"gives the field \{shown\} one medium and any number of them"):
+        assert CausalConfig(prompt="{shown:*} and {shown}").fields

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from modelgraft import Config, component, hookimpl
-from modelgraft_plugins.stated import Table
+from modelgraft.plugin import families
+from modelgraft_plugins.stated import Table, told
 
 if TYPE_CHECKING:
-    from modelgraft.plugin import Source
+    from modelgraft.plugin import SolvedNode, Source
 
 FILE = "adapter_config.json"
 # peft's key -> ours, where they differ; the others of OBEYED have one name
@@ -45,13 +46,16 @@ TABLE = Table(
     }),
     still=REFUSED,
 )  # fmt: skip
+UPDATE = ".lora_"  # what the names of an update's tensors hold behind that of their layer
+TABLES = ("embed_tokens.weight", "wte.weight", "lm_head.weight")  # how the names of whole embeddings and heads end in its files
 
 
 @component("adapter/lora", kind="adapter", load="modelgraft_plugins.adapters.lora:graft", inputs={}, outputs={})
 class Lora(Config):
     """Add low-rank updates to linear layers of the host (LoRA, arXiv 2106.09685).
 
-    A folder that peft has saved says all of this in its adapter_config.json; a bare file of tensors does not.
+    A folder that peft has saved says all of this in its adapter_config.json; a bare file of tensors does not. Tensors may have the names
+    that they have in training, `lora_A.default.weight`, and be a part of a larger file: `trained.pt#llama_model`.
     The fields that are named as in peft mean what they mean there.
     """
 
@@ -79,6 +83,8 @@ class Lora(Config):
     )
     ensure_weight_tying: bool = Field(False, description="what is replaced of tied embeddings is replaced in the head as well")
 
+    vocabulary: int | None = Field(None, gt=0, description="tokens whose embeddings its files hold whole; null: they hold none")
+
     @model_validator(mode="after")
     def _can_be_grafted(self) -> Lora:
         """What peft would stumble over while it loads."""
@@ -97,10 +103,12 @@ class Lora(Config):
     @classmethod
     def from_source(cls, source: Source) -> Mapping[str, Any]:
         """Read adapter_config.json. Raises ValueError for an adapter of another kind, or one that changes the base model."""
-        stated = source.root
+        stated, rows = source.root, _rows(source.tensor_shapes())
+        if (fields := _fields(source)) is not None:  # the trained parts of a whole that states its own words
+            return {**told(stated, fields), **rows}
         for key, value in TABLE.over({key: stated[key] for key in REFUSED if key in stated}).items():
             raise ValueError(f"its {FILE} states {key}: {value!r}, which adapter/lora does not have; {_way(key)}")
-        return {NAMES.get(key, key): stated[key] for key in OBEYED if stated.get(key) is not None}
+        return {NAMES.get(key, key): stated[key] for key in OBEYED if stated.get(key) is not None} | rows
 
     @classmethod
     def unheeded(cls, source: Source) -> list[tuple[str, ...]]:
@@ -108,7 +116,30 @@ class Lora(Config):
         if not source.root:
             hint = "name the folder that peft has saved, or set rank, alpha and targets"
             return [(f"{source.text} has no {FILE} beside it, so that alpha is the usual 16, not one that it states", hint, "alpha")]
+        if _fields(source) is not None:
+            return []  # who reads the other parts of it tells what is not known
         return list(TABLE.unheeded(source.root, source.text))
+
+    def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
+        """Embeddings of another number of tokens than those of the host, which they would replace."""
+        logits = node.out_ports.get("logits")
+        axis = logits.tensor.axes[-1] if logits is not None and logits.tensor is not None else None
+        there = axis.size if axis is not None else None
+        if self.vocabulary is not None and there not in (None, self.vocabulary):
+            found = f"the adapter of {node.name} holds embeddings of {self.vocabulary:,} tokens, and {node.name} has {there:,}"
+            way = f"name the language model as it was before tokens were added to it, and those tokens in {node.name}.extra_tokens"
+            yield "config-mismatch", found, way
+
+
+def _fields(source: Source) -> Mapping[str, tuple[str, Any]] | None:
+    """Where the config of a whole says what is a field here; None: it is peft's own."""
+    return families().whole(source.root.get("model_type")).components.get("adapter/lora")
+
+
+def _rows(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """How many tokens the embeddings, or the head, have that are replaced as a whole."""
+    whole = [shape for key, shape in shapes.items() if UPDATE not in key and key.endswith(TABLES) and len(shape) == 2]
+    return {"vocabulary": whole[0][0]} if whole else {}
 
 
 def _way(key: str) -> str:

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 from modelgraft.plugin import LoadContext, PluginError, Problem, SourceError, choices, seeded
-from modelgraft_plugins.adapters import NAMES, OBEYED, Lora
+from modelgraft_plugins.adapters import NAMES, OBEYED, UPDATE, Lora
 
 PEFT_PREFIX = "base_model.model."  # what peft puts before the names of the host's layers in its files
-UPDATE = ".lora_"  # what the names of an update's tensors hold behind that of their layer
+TRAINED = re.compile(r"(\.lora_\w+)\.([^.]+)(\.weight|\.bias)")  # the names of an update in training, which hold that of the adapter
 Host = torch.nn.Module
 
 
@@ -32,7 +32,7 @@ def graft(config: Lora, context: LoadContext) -> Callable[[Host], Host]:
 
     def add(host: Host) -> Host:
         home = _inside(host)
-        files = dict(context.weights.state()) if context.weights is not None else None
+        files = _as_saved(context.weights.state(), context) if context.weights is not None else None
         named = _names(home.model, files or {}, context)
         _refuse_unknown_layers(config, context, home.model, is_new=files is None)
         wrapped = _wrapped(home.model, _settings(config, home.model, named), context)
@@ -43,6 +43,15 @@ def graft(config: Lora, context: LoadContext) -> Callable[[Host], Host]:
         return host
 
     return add
+
+
+def _as_saved(state: Mapping[str, torch.Tensor], context: LoadContext) -> dict[str, torch.Tensor]:
+    """Tensors of a model in training by the names that peft saves them under. Raises SourceError for those of several adapters."""
+    given = {key: TRAINED.fullmatch(key, max(key.find(UPDATE), 0)) for key in state}
+    names = sorted({match[2] for match in given.values() if match is not None})
+    if len(names) > 1:
+        raise SourceError(_misfit(context, f"it holds several, {choices(names)}: save one of them"))
+    return {(key[: match.start()] + match[1] + match[3] if match else key): state[key] for key, match in given.items()}
 
 
 # -- where it goes ------------------------------------------------------------------------------------------------------

@@ -2,8 +2,9 @@
 
 Both take a prompt template. Each `{field}` of it becomes an input port, in the order in which the fields appear, and takes a
 text (also a label), a conversation, or embeddings `float[batch <field>_tokens hidden_size]`; `{field:729}` takes exactly 729
-embeddings. Outputs: `text` (the new text, special tokens removed) and `logits` (of the first new token, float32); and taps,
-which exist when somebody reads them, and cost nothing otherwise. Of the answer:
+embeddings, `{field:*}` for each record any number of media: those of a branch that it asks several times. Outputs: `text` (the new
+text, special tokens removed) and `logits` (of the first new token, float32); and taps, which exist when somebody reads them, and
+cost nothing otherwise. Of the answer:
 - `ids` int64[batch new]: the tokens of the answers, end tokens too; shorter ones are filled up with -1.
 - `logprobs` float[batch new]: their log-probabilities by the model alone, before any rule or temperature; filled up with 0.
 - `states` float[batch layers positions width]: hidden states at the tokens' own positions, what the model makes of each once it has read

@@ -182,6 +182,9 @@ class LanguageConfig(WritingConfig):
 def _field_port(field: template.Field) -> Port:
     if field.tokens is not None:
         return port(f"float[batch {field.tokens} hidden_size]", doc=f"{field.tokens} embeddings that take the place of {{{field.name}}}")
+    if field.many:
+        doc = f"for each record any number of media, whose embeddings stand where the text says, or at {{{field.name}}}"
+        return port(f"float[batch {field.name}_tokens hidden_size]", several="*", doc=doc)
     doc = f"a text, a conversation or embeddings that take the place of {{{field.name}}}"
     return port(f"text | label | conversation | float[batch {field.name}_tokens hidden_size]", doc=doc)
 

@@ -56,6 +56,8 @@ def _embeddings(node: SolvedNode, field: Field) -> int:
     """How many positions an embedding field takes for certain; 0 for a text, or while it is not known."""
     if field.tokens is not None:
         return field.tokens
+    if field.many:
+        return 0
     tensor = node.in_ports[field.name].tensor if field.name in node.in_ports else None
     axis = tensor.axes[1] if tensor is not None and len(tensor.axes) > 1 else None
     return (axis.size or 0) if axis is not None else 0

@@ -63,7 +63,7 @@ class PromptWriter:
 
         Raises InputError when media and their places do not match, or nothing is left to read.
         """
-        media = [value for value in record.values() if isinstance(value, Tensor)]
+        record, media = self._media(record)
         if shown:
             self._refuse_unmarked(media)
         text, is_chat = self._text(record, len(media) or shown)
@@ -91,20 +91,41 @@ class PromptWriter:
         together, _ = self._tokenise([*segments[:-1], segments[-1] + text], sizes, is_chat=is_chat)
         return tuple(together[len(ids) :] if together[: len(ids)] == ids else self.tokenizer.plain(text))
 
+    def _media(self, record: Mapping[str, Value]) -> tuple[dict[str, Value], list[Tensor]]:
+        """The record with a placeholder for each of several media, and the media of all fields in their order.
+
+        Raises InputError where a branch gave nothing for one of several.
+        """
+        media: list[Tensor] = []
+        written = dict(record)
+        several = {field.name for field in self.config.fields if field.many}
+        for name, value in record.items():
+            found = value if name in several else [value] if isinstance(value, Tensor) else []
+            if lost := [number for number, medium in enumerate(found, 1) if not isinstance(medium, Tensor)]:
+                raise InputError(f"{self.node}.{name}: there are {len(found)} media, and no embeddings of number {lost[0]}")
+            media += found
+            if name in several:
+                written[name] = self.tokenizer.placeholder * len(found)
+        return written, media
+
     # -- text ---------------------------------------------------------------------------------------------------------
 
     def _text(self, record: Mapping[str, Value], media: int) -> tuple[str, bool]:
         """The whole text with a placeholder for each medium, and whether it went through the chat template."""
-        placeholder = self.tokenizer.placeholder
         conversation = next((value for value in record.values() if isinstance(value, list | tuple)), None)
         if conversation is not None:
             self._refuse_unseen(conversation, media)
             return self._chat(_with_media(conversation, media)), True
-        ready = next((value for value in record.values() if isinstance(value, str) and placeholder in value), None) if media else None
+        ready = next((value for name, value in record.items() if self._holds_places(name, value)), None) if media else None
         text = ready if ready is not None else self._fill(record)
         if self.config.chat:
             return self._chat([{"role": "user", "content": [{"type": "text", "text": text}]}]), True
         return text, False
+
+    def _holds_places(self, name: str, value: Value) -> bool:
+        """A text that says itself where the media stand."""
+        is_own = isinstance(value, str) and not any(field.many for field in self.config.fields if field.name == name)
+        return is_own and self.tokenizer.placeholder in value
 
     def _refuse_endless(self, text: str) -> None:
         """A text far beyond the context is refused before it is cut into tokens."""

@@ -316,12 +316,22 @@ class Writer(Assembling):
         width = self.config.hidden_size
         for field in self.config.fields:
             value = values[field.name]
-            if isinstance(value, Tensor) and (value.ndim != 3 or width not in (None, value.shape[2])):
+            if field.many:
+                self._check_many(field.name, value)
+            elif isinstance(value, Tensor) and (value.ndim != 3 or width not in (None, value.shape[2])):
                 shape = " ".join(map(str, value.shape))
                 raise InputError(f"{self.runtime.node}.{field.name} got float[{shape}], wanted float[batch tokens {width}]")
             if field.tokens is not None and not (isinstance(value, Tensor) and value.shape[1] == field.tokens):
                 got = f"{value.shape[1]} embeddings" if isinstance(value, Tensor) else "a text"
                 raise InputError(f"{self.runtime.node}.{field.name} takes {field.tokens} embeddings, but got {got}")
+
+    def _check_many(self, name: str, value: Sequence[Sequence[Any]]) -> None:
+        """Of several media each is float[tokens width]."""
+        width = self.config.hidden_size
+        shapes = (tuple(medium.shape) for media in value for medium in media if isinstance(medium, Tensor))
+        if (wrong := next((shape for shape in shapes if len(shape) != 2 or width not in (None, shape[1])), None)) is not None:
+            shape = " ".join(map(str, wrong))
+            raise InputError(f"{self.runtime.node}.{name} got a medium of float[{shape}], wanted float[tokens {width}]")
 
 
 def _level(rows: Sequence[Tensor], filler: float) -> Tensor:

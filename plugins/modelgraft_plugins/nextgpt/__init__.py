@@ -1,7 +1,8 @@
 """NExT-GPT: any medium in, and any out by signal tokens that ask diffusion models (arXiv 2309.05519).
 
-What is its own: the projection of the states of signal tokens onto what a diffusion model reads of its text encoder. All else is wiring:
-the input projection is `projector/linear`, the language model `llm/causal` with `adapter/lora`, the loss `loss/alignment`.
+What is its own: the projection of the states of signal tokens onto what a diffusion model reads of its text encoder, and how a prompt is
+written. All else is wiring: the input projection is `projector/linear`, the language model `llm/causal` with `adapter/lora`, what reads its
+signal tokens `router/signal-tokens`, the loss `loss/alignment`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from modelgraft import Config, Dim, Ports, component, hookimpl
+from modelgraft import Config, Dim, Port, Ports, component, hookimpl, port
 from modelgraft_plugins.nextgpt import sizes
 from modelgraft_plugins.widths import uneven_heads
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from modelgraft.plugin import SolvedNode, Source
 
 PRESETS = ("nextgpt-7b",)
+MEDIA = ("image", "audio", "video")  # what may be shown, in the order in which objects stand that no mark places
 
 
 @component("nextgpt/output", kind="projector", module="modelgraft_plugins.nextgpt.modules:Output", exportable=True)
@@ -79,10 +81,55 @@ class Output(Config):
         return uneven_heads(node.name, self.inner_size, self.heads)
 
 
+@component("nextgpt/prompt", kind="router", load="modelgraft_plugins.nextgpt.prompting:load", cache=False)
+class Prompt(Config):
+    """Write what a user says and shows as the language model of NExT-GPT reads it, and hand on each object by itself.
+
+    prompt               a text, in which <image>, <audio> and <video> mark where objects stand; those of a medium that it marks nowhere
+                         come before it. Or a conversation, whose messages hold their objects; others come before its last message
+    image, audio, video  the objects of a text
+    text    the prompt, with the placeholder where objects stand, for `llm/causal` with `placeholder: <object>`
+    places  which objects stand at each place, for `nextgpt/objects`
+    The outputs image, audio and video are there once for each object, so that all of a batch are encoded together.
+    """
+
+    human: str = Field("### Human: ", description="what stands before what the user says")
+    assistant: str = Field("\n### Assistant:", description="what stands before what the model says")
+    end: str = Field("\n", description="what stands behind that, before the next turn")
+    begin: str = Field("<s>", description="the token before every piece of text that stands behind an object; the first piece has its own")
+    open: str = Field("<Img>", description="the token before an object, whatever its medium")
+    close: str = Field("</Img>", description="the token behind it")
+    placeholder: str = Field("<object>", description="what stands for the embedding of an object, as in the language model")
+
+    def ports(self) -> Ports:
+        """What is said and shown in, the prompt and every object out."""
+        shown = {name: port(f"optional[list[{name}]]") for name in MEDIA}
+        outputs: dict[str, str | Port] = {name: port(name, several=name) for name in MEDIA}
+        return Ports.of({"prompt": "text | conversation", **shown}, {"text": "text", "places": "object", **outputs})
+
+
+@component("nextgpt/objects", kind="projector", load="modelgraft_plugins.nextgpt.placing:load", cache=False)
+class Objects(Config):
+    """Bring the embeddings of objects in the order of their places in the prompt; those at one place are added up, as published.
+
+    places               of `nextgpt/prompt`
+    image, audio, video  the embedding of each object, by its medium
+    tokens               one embedding for each place
+    """
+
+    hidden_size: Dim = Field(None, description="width of the language model")
+
+    def ports(self) -> Ports:
+        """Embeddings by medium in, embeddings by place out."""
+        inputs: dict[str, str | Port] = {"places": "object"}
+        inputs |= {name: port("float[batch hidden_size]", several="*") for name in MEDIA}
+        return Ports.of(inputs, {"tokens": port("float[batch 1 hidden_size]", several="places")})
+
+
 @hookimpl
 def register_components(register: Callable[[object], None]) -> None:
     """Offer the components."""
-    for declared in (Output,):
+    for declared in (Output, Prompt, Objects):
         register(declared)
 
 
