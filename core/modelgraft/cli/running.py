@@ -62,7 +62,7 @@ def run(
     from modelgraft.cli.given import GivenInputs
     from modelgraft.cli.growing import Growing, Lines
     from modelgraft.cli.overwriting import named, refuse_for_graph, refuse_to_replace
-    from modelgraft.cli.written import absences, read_targets, say_outputs, write_outputs
+    from modelgraft.cli.written import absences, noted, read_targets, say_outputs, write_outputs
     from modelgraft.records.record_type import types_of
     from modelgraft.records.writing import check_writable, write_value
 
@@ -82,7 +82,7 @@ def run(
     with session.screen.only_answers():
         with growing, opened(session, solved, opening=replace(opening, trace=trace is not None)) as pipeline:
             result = run_watched(session, pipeline, targets.wanted, given, also=also)
-        files = write_outputs(result.outputs, targets, say=session.screen.note)
+        files = write_outputs(noted(result.outputs, targets, solved, nodes=result.timings), targets, say=session.screen.note)
         if trace is not None:
             from modelgraft.engine.trace import chrome_trace
 

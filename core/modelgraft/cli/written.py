@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,27 @@ def write_outputs(outputs: Mapping[str, Any], targets: Targets, *, say: Say = si
     """
     found = {name: _write(outputs[name], path, say) for name, path in targets.files.items()}
     return {name: paths for name, paths in found.items() if paths}
+
+
+def noted(outputs: Mapping[str, Any], targets: Targets, solved: SolvedGraph, *, nodes: Mapping[str, float]) -> dict[str, Any]:
+    """Outputs as they go into files: a type that keeps what is known of the run that gave it, such as a conversation, is told now.
+
+    nodes  the seconds that each took
+    """
+    from datetime import UTC, datetime
+
+    types, time, found = types_of(solved.graph.registry), datetime.now(UTC).isoformat(timespec="seconds"), dict(outputs)
+    for name in targets.files:
+        kind, value = _item_of(solved, name), found[name]
+        if isinstance(kind, Modality):
+            tell = partial(types[kind.name].noted, time=time, nodes=nodes)
+            found[name] = [tell(record) for record in value] if isinstance(value, list) else tell(value)
+    return found
+
+
+def _item_of(solved: SolvedGraph, name: str) -> PortType | None:
+    port = solved.port_of(find_output(solved, name))
+    return _item(port.type) if port is not None else None
 
 
 def _write(value: Any, path: Path, say: Say) -> list[str]:

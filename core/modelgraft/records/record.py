@@ -64,6 +64,10 @@ class Record:
         """What is shown of it on a page, bounded in size."""
         return Sight(self.brief())
 
+    def whole_sight(self) -> Sight:
+        """The same for a page that holds all of it, such as a conversation that is kept; bounded where it knows no better."""
+        return self.sight()
+
     def save(self, target: Path, label: str, say: Say) -> None:  # noqa: ARG002 others tell what is lost
         """Write it into a new file, of the kind that its ending says. Nothing but `facts` unless a medium knows better.
 

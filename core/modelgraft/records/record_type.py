@@ -110,6 +110,13 @@ class RecordType:
         """What the default of a graph's input should have been; None when it fits. Looked at without reading any file."""
         return f"none: a value of type {self.name} is given to the run"
 
+    def noted(self, value: Any, *, time: str, nodes: Mapping[str, float]) -> Any:  # noqa: ARG002 others keep it
+        """A value as it goes into a file, with what is known of the run that gave it: most keep nothing of that.
+
+        time  when it ended, as ISO 8601 writes it;  nodes  the seconds that each node took
+        """
+        return value
+
     @property
     def is_file(self) -> bool:
         """Whether a text stands for a file."""

@@ -28,6 +28,7 @@ AUDIO_RATE_HZ = 1_000_000  # above every recorder: to resample from a false rate
 AUDIO_LOUDEST = 100.0  # 40 dB above full scale, which no recording reaches: such samples are counts of an integer type
 OPEN_FRAMES = 2**60  # what libsndfile says where a file states no length
 LONGEST_S = 60.0  # of a sound on a page
+MP3_RATES_HZ = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)  # of its three generations
 BLOCK_FRAMES = 65_536  # read at a time: enough to be fast, little beside the whole
 FULL_SCALE = {"int8": 2.0**7, "int16": 2.0**15, "int32": 2.0**31}  # what 1.0 is, as in a wav of that width
 
@@ -65,6 +66,14 @@ class Audio(Record):
         write_wave(Audio(self.samples[:, : int(LONGEST_S * self.sample_rate_hz)], self.sample_rate_hz), stream)
         cut = f", the first {LONGEST_S:g} s of it" if self.seconds > LONGEST_S else ""
         return Sight(f"{self.brief()} at {self.sample_rate_hz:,} Hz{cut}", "audio/wav", stream.getvalue())
+
+    def whole_sight(self) -> Sight:
+        """All of it, to listen to: as MP3 where the library for it is installed and knows its rate, as WAV elsewhere."""
+        stream = io.BytesIO()
+        if write_mp3(self, stream):
+            return Sight(self.brief(), "audio/mpeg", stream.getvalue())
+        write_wave(self, stream)
+        return Sight(self.brief(), "audio/wav", stream.getvalue())
 
     def save(self, target: Path, label: str, say: Say) -> None:
         """Write 16-bit PCM; what is beyond full scale is cut, and that is said."""
@@ -106,6 +115,22 @@ def write_wave(audio: Audio, target: Path | IO[bytes]) -> None:
         sound.setsampwidth(2)
         sound.setframerate(audio.sample_rate_hz)
         sound.writeframes(pcm.T.tobytes())
+
+
+def write_mp3(audio: Audio, target: IO[bytes]) -> bool:
+    """Write an MP3 and say whether that was possible: it takes soundfile, one channel or two, and a rate that MP3 knows."""
+    channels = audio.samples.shape[0]
+    if channels > 2 or audio.sample_rate_hz not in MP3_RATES_HZ:
+        return False
+    try:
+        import soundfile
+
+        soundfile.write(target, audio.samples.clip(-1.0, 1.0).T, audio.sample_rate_hz, format="MP3")
+    except (ImportError, OSError, ValueError, RuntimeError):  # no library, or one without MP3
+        target.seek(0)
+        target.truncate()
+        return False
+    return True
 
 
 def checked_sound(audio: Audio, label: str) -> Audio:

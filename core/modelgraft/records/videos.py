@@ -73,6 +73,15 @@ class Video(Record):
         small[0].save(stream, "GIF", save_all=True, append_images=small[1:], duration=pace_ms, loop=0)
         return Sight(self.brief(), "image/gif", stream.getvalue())
 
+    def whole_sight(self) -> Sight:
+        """All of it: as a film where PyAV is installed, as an animation elsewhere."""
+        from importlib.util import find_spec
+
+        from modelgraft.records.enclosing import saved
+
+        is_film = find_spec("av") is not None
+        return Sight(self.brief(), "video/mp4" if is_film else "image/webp", saved(self, ".mp4" if is_film else ".webp"))
+
     def save(self, target: Path, label: str, say: Say) -> None:
         """Write a film (.mp4, needs PyAV), exact pictures (.webp) or 256 colours (.gif)."""
         from modelgraft.records.frames import write_video

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.records.absence import ABSENT
+from modelgraft.records.conversation import is_conversation
+from modelgraft.records.conversation_files import with_media
+from modelgraft.records.conversation_page import PAGE_ENDING, conversation_page
 from modelgraft.records.json_text import json_text
 from modelgraft.records.opening import Say, silent
 from modelgraft.records.pictures import eight_bits, on_white
@@ -22,14 +25,14 @@ if TYPE_CHECKING:
     from modelgraft.records.record_type import Types
 
 _PROMISING = frozenset({".npy", ".safetensors", ".pdf", ".zip"})  # what promises something else than text, beside the files of media
-_OF_TEXT = frozenset({".json", ".csv", ".tsv"})  # what holds text, although media are written into it too
+_OF_TEXT = frozenset({".json", ".csv", ".tsv", ".html"})  # what holds text, although media are written into it too
 
 
 def write_value(value: Any, path: Path, *, say: Say = silent) -> None:
     """Write one output as its kind and the file's suffix ask for; the file appears whole or not at all.
 
     pictures .png .jpg .webp, records as they say, tensors .npy .safetensors (.npy has bfloat16 as the same numbers in float32), text
-    .txt and any other suffix, .json for all plain values. `say` takes what is written though not quite as it is.
+    .txt and any other suffix, .json for all plain values, conversations .html too. `say` takes what is written though not quite as it is.
     Raises InputError when the kind does not go into that suffix, or the file cannot be written.
     """
     writer = _writer(value, path, say)
@@ -91,8 +94,10 @@ def _writer(value: Any, path: Path, say: Say) -> Callable[[Path], None]:
         return lambda target: _save_tensor(value, target)
     if isinstance(value, bytes):  # a file that is made already
         return lambda target: _save_bytes(value, target)
-    if suffix == ".json" or not isinstance(value, str):
-        text = json_text(value, indent=1, plain=_plain) + "\n"
+    if suffix == PAGE_ENDING and is_conversation(value):
+        text = conversation_page(value)
+    elif suffix == ".json" or not isinstance(value, str):
+        text = json_text(with_media(value), indent=1, plain=_plain) + "\n"
     else:
         text = value if value.endswith("\n") else value + "\n"
     return lambda target: _save_text(text, target)
