@@ -76,6 +76,9 @@ FAMILIES: Mapping[str, Family] = {
     "pali": Family("captions a picture", None, "nobody publishes it: PaliGemma, which goes back to it, has a row"),
     "wav2vec2": Family("writes what it hears", None, "its encoder, which takes the time, is measured in the table of encoders"),
     "hubert": Family("hears", None, "its encoder is that of wav2vec 2.0, which is measured in the table of encoders"),
+    "speechgpt": Family(
+        "hears and speaks", None, "its own code wants fairseq, which does not build here: its parts have rows of their own"
+    ),
     "whisper": Family("writes what it hears", family_sides.heard),
     "vocoder": Family(
         "makes a sound of mel bands or codes", None, "each is one module of transformers, with nothing around it that takes time"

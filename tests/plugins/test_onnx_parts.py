@@ -22,7 +22,12 @@ pytestmark = [
 ]
 
 REGISTRY = discover()
-DRIVEN = {"llm/causal", "llm/seq2seq", "diffusion/denoise"}  # theirs are graphs of parts: test_llm_onnx.py, test_diffusion.py
+DRIVEN = {
+    "llm/causal",
+    "llm/seq2seq",
+    "diffusion/denoise",
+    "vocoder/unit_hifigan",
+}  # theirs are graphs of parts: test_llm_onnx.py, test_diffusion.py, test_unit_vocoder.py
 GRAPHS = {  # what whole graphs export: the folder of the graphs, or the plugin -> the file of the tests that compare them with torch
     "beit3": "graphs/test_beit3.py", "coca": "plugins/test_coca.py", "ctc": "graphs/test_wav2vec2.py", "omnimae": "graphs/test_omnimae.py",
     "pali": "graphs/test_pali.py", "simvlm": "graphs/test_simvlm.py", "wav2vec2": "graphs/test_wav2vec2.py",
@@ -59,6 +64,7 @@ CASES = {
     "units": ("units/kmeans", {"clusters": 7, "width": 6}),
     "units-of-books": ("units/kmeans", {"clusters": 7, "width": 6, "books": 3}),
     "codes": ("units/code_head", {"width": 6, "final_dim": 5, "codes": (7, 4)}),
+    "durations": ("vocoder/durations", {"units": 12, "width": 6, "hidden": 5}),
     "linear": ("projector/linear", {"in_features": 6, "out_features": 5}),
     "mlp": ("projector/mlp", {"in_features": 6, "out_features": 5, "hidden_features": 9, "over": "vector"}),
     "pixel-shuffle": ("projector/pixel_shuffle", {"factor": 2}),

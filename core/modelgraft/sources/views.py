@@ -242,7 +242,8 @@ class MachineSources:
 
 def is_torch(path: Path) -> bool:
     """A file that torch.save or TorchScript wrote, of which something can be said without reading it whole."""
-    return path.name.endswith(TORCH_SUFFIXES) and conversions.is_pickle(path) and not conversions.is_bare_pickle(path)
+    is_named = path.name.endswith(TORCH_SUFFIXES) or weight_files.is_generator(path)
+    return is_named and conversions.is_pickle(path) and not conversions.is_bare_pickle(path)
 
 
 def headers_of(path: Path) -> Mapping[str, TensorHeader]:
@@ -381,7 +382,7 @@ def _why_not_there(ref: SourceRef, path: Path) -> str:
 def _view_file(ref: SourceRef, path: Path, registry: Registry, *, boundary: Path | None) -> SourceView:
     """A file of weights: as it is, or by the folder that its reader made or will make of it."""
     if (reader := conversions.reader_for(path.name, registry)) is None or conversions.is_pickle(path):
-        if not path.name.endswith(WEIGHT_SUFFIXES) and ref.kind != "archive":
+        if not path.name.endswith(WEIGHT_SUFFIXES) and ref.kind != "archive" and not weight_files.is_generator(path):
             readable = (*WEIGHT_SUFFIXES, *registry.weight_readers)
             raise SourceError(Problem("source-damaged", f"{path} is no file of weights; the endings read are: {choices(set(readable))}"))
         return SourceView(ref, {}, file=path, boundary=boundary)

@@ -6,13 +6,15 @@
     open_clip_model.safetensors
     pytorch_model.bin              then the shards of pytorch_model.bin.index.json
     diffusion_pytorch_model.bin, adapter_model.bin, open_clip_pytorch_model.bin
-    the only other .safetensors file of the folder; where there is none, the only one that torch or numpy wrote
+    the only other .safetensors file of the folder; where there is none, the only one that torch or numpy wrote, and the only
+    generator of a vocoder, such as g_00500000
 
 One file goes over an index: a folder that was saved again in one piece keeps the index of its former shards.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ NAMES = (
     "adapter_model.bin",
     "open_clip_pytorch_model.bin",
 )
+GENERATOR = re.compile("g_[0-9]+")  # as trainings of vocoders call what torch.save writes after so many steps
 FURTHER = (".pt", ".pth", ".pth.tar", ".torch", ".ckpt", ".npz")
 INDEX = ".index.json"  # behind the name of what was cut into shards
 EXPLICIT = "transformers_weights"
@@ -60,7 +63,16 @@ def files_of(folder: Path, root: Mapping[str, Any], *, read: ReadNamed, may_be_f
 def others_in(folder: Path) -> list[Path]:
     """Files of weights by other names, such as `model.fp16.safetensors`: one alone is taken, of several none."""
     found = sorted(folder.glob("*.safetensors"))
-    return found or sorted(path for path in folder.iterdir() if path.name.endswith(FURTHER) and path.is_file())
+    return found or sorted(path for path in folder.iterdir() if _is_further(path) and path.is_file())
+
+
+def _is_further(path: Path) -> bool:
+    return path.name.endswith(FURTHER) or is_generator(path)
+
+
+def is_generator(path: Path) -> bool:
+    """Whether a file is named as the generators of vocoders are, which have no ending."""
+    return GENERATOR.fullmatch(path.name) is not None
 
 
 def _explicit(folder: Path, name: Any, read: ReadNamed, *, may_be_fetched: bool) -> tuple[Path, ...]:

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from modelgraft import Config, Ports, Space, component, hookimpl, port
 from modelgraft.plugin import SpaceOf
 from modelgraft_plugins.stated import Table, tower_table
+from modelgraft_plugins.vocoder import units
 
 if TYPE_CHECKING:
     from modelgraft.plugin import SolvedNode, Source
@@ -169,7 +170,7 @@ class Sound(Config):
 @hookimpl
 def register_components(register: Callable[[object], None]) -> None:
     """Offer the components."""
-    for declared in (HifiGan, Sound):
+    for declared in (HifiGan, Sound, *units.COMPONENTS):
         register(declared)
 
 
@@ -179,3 +180,4 @@ def register_recorded_configs(register: Callable[[str, Path], None]) -> None:
     for source, name in ON_THE_HUB.items():
         register(f"preset:{name}", PRESETS / name)
         register(source, PRESETS / name)
+    register(f"preset:{units.PRESET}", PRESETS / units.PRESET)
