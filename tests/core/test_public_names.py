@@ -142,14 +142,21 @@ def test_the_graph_notes_name_presets_that_there_are():
 def test_the_graphs_of_the_graph_notes_check():
     """The examples of graphs/README.md, as if they lay there."""
     texts = blocks((ROOT / "graphs" / "README.md").read_text(encoding="utf-8"), "yaml")
-    assert len(texts) == 5
+    assert len(texts) >= 6
     for text in texts:
         modelgraft.check(expand_document(parse(text, path=ROOT / "graphs" / "example.yaml"), registry=discover()))
 
 
+def test_the_takes_of_the_graph_notes_are_what_they_say(tmp_path):
+    (text,) = (text for text in blocks((ROOT / "graphs" / "README.md").read_text(encoding="utf-8"), "yaml") if "router/repeat" in text)
+    (tmp_path / "takes.yaml").write_text(text, encoding="utf-8")
+    with modelgraft.open(modelgraft.load(tmp_path / "takes.yaml")) as pipeline:
+        assert pipeline.run(text=["a", "b"])["all"] == [[f"{take}: {said}" for take in range(4)] for said in "ab"]
+
+
 def test_the_routes_of_the_graph_notes_lead_where_they_say():
     """Each record of a batch its own way, and back in order."""
-    (text,) = (text for text in blocks((ROOT / "graphs" / "README.md").read_text(encoding="utf-8"), "yaml") if "router/" in text)
+    (text,) = (text for text in blocks((ROOT / "graphs" / "README.md").read_text(encoding="utf-8"), "yaml") if "router/match" in text)
     solved = modelgraft.check(expand_document(parse(text, path=ROOT / "graphs" / "example.yaml"), registry=discover()))
     with modelgraft.open(solved) as pipeline:
         assert pipeline.run(text=["Why?", "hi there?", "go", "Hello"])["reply"] == [

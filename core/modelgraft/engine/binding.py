@@ -24,10 +24,11 @@ from modelgraft.engine.layout import Job, Layout
 from modelgraft.engine.loading import Loader
 from modelgraft.engine.observers import by_port, observed
 from modelgraft.engine.opening import Opening
-from modelgraft.engine.routing import routed, routed_nodes
+from modelgraft.engine.routing import asked_nodes, is_marked, routed, routed_nodes
 from modelgraft.engine.run import Run, current, tell
 from modelgraft.engine.turns import Turn, Turns
 from modelgraft.kernel.words.graph import Node, Ref, SolvedGraph, Value
+from modelgraft.kernel.words.guard import said
 from modelgraft.kernel.words.ports import Port
 from modelgraft.records import values
 from modelgraft.records.batch import Batch
@@ -56,10 +57,10 @@ class Binding:
 
         Raises SourceError, PluginError or InputError when one cannot be loaded.
         """
-        after_route, runtime = routed_nodes(layout.jobs, self.graph), self.graph.graph.runtime
+        after_route, asked, runtime = routed_nodes(layout.jobs, self.graph), asked_nodes(self.graph), self.graph.graph.runtime
 
         def bind(job: Job, is_checked: bool) -> Call:  # noqa: FBT001 called by the engine only
-            call = self.call(job, is_checked=is_checked, is_routed=job.name in after_route)
+            call = self.call(job, is_checked=is_checked, is_routed=job.name in after_route, is_asked=job.name in asked)
             if not is_observed:
                 return call
             return self.watched(call, job, {ref.port: name for name, ref in wanted.items() if ref.node == job.name})
@@ -73,10 +74,11 @@ class Binding:
         limits = [limit_of(job.step.node, runtime, opened=self.opening.timeout_s) for job in layout.jobs]
         return Engine(layout, bind=bind, limits=limits, timings=self.opening.timings, spent=self.habits.spent, turn=self.turn)
 
-    def call(self, job: Job, *, is_checked: bool, is_routed: bool) -> Call:
+    def call(self, job: Job, *, is_checked: bool, is_routed: bool, is_asked: bool = False) -> Call:
         """What runs a job.
 
         is_checked  its calls are long enough to be looked at every time;  is_routed  a route decides which records come to it
+        is_asked    a record may come to it several times
         """
         node, loader = job.step.node, self.loader
         tell_odd = partial(self._tell_odd, job)
@@ -85,7 +87,8 @@ class Binding:
         if node.name not in self.looked_at and gives_floats(node):
             call = looked_at_once(call, node, seen=self.looked_at, state=lambda: loader.state(job.step), tell=tell_odd)
         if is_routed:
-            call = routed(call, node, count=_count, check=check_of(node, self.types))
+            fails = partial(self._tell_failure, job) if is_marked(node, self.graph) else None
+            call = routed(call, node, count=_count, check=check_of(node, self.types), is_asked=is_asked, fails=fails)
         elif is_checked or gives_masks(node) or is_constant(node):
             call = checked(call, node, count=_count, is_stopped=_is_stopped, types=self.types)
         if job.step.key and node.component.cache and self.cache.is_on:
@@ -117,6 +120,10 @@ class Binding:
             return result
 
         return run
+
+    def _tell_failure(self, job: Job, error: Exception) -> None:
+        node = job.step.node
+        tell(Warned, node.name, text=f"failed, and the run goes on without what it would have given: {said(error)}")
 
     def _tell_odd(self, job: Job, text: str, is_lasting: bool) -> None:  # noqa: FBT001 as finite.Tell
         if is_lasting:

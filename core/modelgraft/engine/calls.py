@@ -7,6 +7,7 @@ a run pays only for those that it needs.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from modelgraft.engine.backend import Call
@@ -14,6 +15,7 @@ from modelgraft.kernel.words.errors import Cancelled, NodeError, choices
 from modelgraft.kernel.words.graph import Node
 from modelgraft.kernel.words.ports import ListOf, Modality, Port, PortType, Tensor
 from modelgraft.records import values
+from modelgraft.records.absence import ABSENT
 from modelgraft.records.batch import Batch, is_whole
 from modelgraft.records.record_type import Types
 
@@ -98,6 +100,8 @@ def gives_masks(node: Node) -> bool:
 
 def port_check(node: Node, name: str, port: Port, types: Types) -> Check:
     """What gives what a node gave for a port, a mask of truth values as a tensor, or raises NodeError when it is not what was declared."""
+    if port.several:
+        return _asks_check(node, name, port, types)
     if isinstance(kind := port.type, Tensor):
         return lambda value, count: None if value is None and port.optional else _check_tensor(node, name, kind, value, count)
     wrong_record = record_check(kind, types)
@@ -110,9 +114,26 @@ def port_check(node: Node, name: str, port: Port, types: Types) -> Check:
             raise _broken(node, found)
         if len(value) != count:
             raise _broken(node, f"output '{name}': found {_records(len(value))}, wanted {count}, the size of the batch")
-        if wrong := wrong_record(value):
+        there = [record for record in value if record is not ABSENT] if port.optional else value
+        if wrong := wrong_record(there):
             raise _broken(node, f"output '{name}': {wrong}, wanted {port}")
         return value
+
+    return check
+
+
+def _asks_check(node: Node, name: str, port: Port, types: Types) -> Check:
+    """What looks at an output of which each record has any number: a list, with a list or a tensor of its asks for each record."""
+    one = port_check(node, name, replace(port, several="", optional=False), types)
+
+    def check(value: Any, count: int) -> Any:
+        if not isinstance(value, list) or len(value) != count:
+            wanted = f"a list of {count}, with a list or a tensor of what it asks for each record of the batch"
+            raise _broken(node, f"output '{name}': found {values.describe(value)}, wanted {wanted} ({port}, several)")
+        for asked in value:
+            if not hasattr(asked, "__len__"):
+                raise _broken(node, f"output '{name}': found {values.describe(asked)} for a record, wanted a list or a tensor of its asks")
+        return [one(asked, len(asked)) for asked in value]
 
     return check
 

@@ -116,7 +116,7 @@ def _fused(part: Segment, plan: Plan, moved: _Moves) -> Step:
 def _input_port(ref: Ref, part: Segment, plan: Plan) -> Port:
     """The type of what enters: sizes that a reader fixes are numbers, the free ones are named after what gives them."""
     given = plan.graph.inputs[ref.port].port if ref.is_input else plan.graph.nodes[ref.node].out_ports[ref.port]
-    found = _renamed(given, "" if ref.is_input else ref.node)
+    found = replace(_renamed(given, "" if ref.is_input else ref.node), several="")
     for step in part.steps:
         for name, refs in step.node.wired.items():
             if ref in refs:

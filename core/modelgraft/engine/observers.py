@@ -16,7 +16,7 @@ from modelgraft.engine.run import SERVING
 from modelgraft.kernel.words.graph import Node
 from modelgraft.kernel.words.guard import contained, place_of, said
 from modelgraft.kernel.words.ports import Port
-from modelgraft.records.batch import NOTHING
+from modelgraft.records.batch import Batch
 from modelgraft.records.owning import Handed
 
 Emit = Callable[..., None]  # emit(class of event, node, **facts)
@@ -76,7 +76,7 @@ def observed(
         seconds = time.perf_counter() - start
         outputs = by_port(node, result)
         tell("after_node", seconds=seconds, outputs=Handed(outputs))
-        if all(value is NOTHING for value in outputs.values()):
+        if all(isinstance(value, Batch) and value.value is None for value in outputs.values()):
             emit(NodeSkipped, name, reason="no record came to it")
         else:
             size = measure(name, outputs) if measure is not None else None

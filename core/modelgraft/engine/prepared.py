@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from modelgraft.engine.asking import outputs_of
 from modelgraft.engine.cache import Cache, Outputs
 from modelgraft.engine.calls import Check, port_check
 from modelgraft.engine.engine import Engine
@@ -110,7 +111,8 @@ def prepare(plan: Plan) -> Prepared:
 
 def _outlet(plan: Plan, name: str, ref: Ref, types: Types) -> Outlet:
     port = port_of(plan, ref)
-    return Outlet(name, ref, port, None if ref.is_input else port_check(plan.graph.nodes[ref.node], ref.port, port, types))
+    outer = outputs_of(plan.graph.nodes, ref, port)
+    return Outlet(name, ref, outer, None if ref.is_input else port_check(plan.graph.nodes[ref.node], ref.port, port, types))
 
 
 def port_of(plan: Plan, ref: Ref) -> Port:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 
-from modelgraft.engine.routing import needs_what_may_lack
+from modelgraft.engine.routing import is_marked, needs_what_may_lack
 from modelgraft.kernel.words.graph import Ref
 from modelgraft.kernel.words.order import reach
 from modelgraft.kernel.words.plan import Plan, Step
@@ -99,7 +99,9 @@ class _Grouping:
         needed = [ref for port, refs in node.wired.items() if not node.in_ports[port].optional for ref in refs]
         own = [node.when] if node.when is not None else []
         left_out = needs_what_may_lack(node, self.plan.graph.inputs)
-        return left_out.union(own, *(self.routes.get(ref.node, frozenset()) for ref in (*needed, *own)))
+        asks = [ref for ref in needed if not ref.is_input and self.plan.graph.nodes[ref.node].out_ports[ref.port].several]
+        fails = [Ref(node.name, "failure")] if is_marked(node, self.plan.graph) else []
+        return left_out.union(own, asks, fails, *(self.routes.get(ref.node, frozenset()) for ref in (*needed, *own)))
 
     def _may_lack(self, step: Step) -> str:
         """Why a step runs with and without an input, which a segment cannot; or an empty string."""

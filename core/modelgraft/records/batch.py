@@ -1,18 +1,27 @@
 """Batches: records of one port together. The only place where they are cut and put together.
 
 On a wire a batch that is whole travels as what it is, a list of records or a tensor whose first axis is `batch`; a Batch travels
-where the routes of a graph have left some of the records out.
+where the routes of a graph have left some of the records out, or where a record asks a branch several times, or not at all: there
+its rows are asks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from modelgraft.kernel.words.ports import PortType, Tensor
 from modelgraft.records.absence import ABSENT
 from modelgraft.records.record import Record
+
+RowNumber = int | tuple[int, int]  # the number of a record in the batch of the run; of an ask: that of its record, and its own there
+
+
+def record_of(row: RowNumber) -> int:
+    """The number of the record that a row belongs to."""
+    return row if isinstance(row, int) else row[0]
 
 
 class Unlike(ValueError):
@@ -24,11 +33,13 @@ class Batch(Record):
     """Records of one port.
 
     value    a list of them, or a tensor with one at each place of its first axis; None when there are none
-    present  their numbers in the batch of the run, rising; None: all of them are there
+    present  their numbers in the batch of the run, rising, or of asks (record, ask); None: all of the run are there
+    asks     all that was asked for where the rows are asks, also what nothing came of; empty where they are records
     """
 
     value: Any
-    present: tuple[int, ...] | None = None
+    present: tuple[RowNumber, ...] | None = None
+    asks: tuple[RowNumber, ...] = ()
 
     @classmethod
     def of(cls, value: Any) -> Batch:
@@ -37,21 +48,42 @@ class Batch(Record):
             return value
         return NOTHING if value is None else cls(value)
 
-    def take(self, records: Sequence[int]) -> Any:
-        """Those of these numbers, in that order, as a whole batch of their own."""
+    def take(self, rows: Sequence[RowNumber]) -> Any:
+        """Those of these numbers, in that order, as a whole batch of their own: for an ask, of records that of the record that asks."""
+        wanted = rows if self.asks else [record_of(row) for row in rows]
         if self.present is None:
-            return _picked(self.value, records)
-        if self.present == records:
+            return _picked(self.value, wanted)
+        if self.present == rows:
             return self.value
-        position = {record: index for index, record in enumerate(self.present)}
-        return _picked(self.value, [position[record] for record in records])
+        position = {row: index for index, row in enumerate(self.present)}
+        return _picked(self.value, [position[row] for row in wanted])
 
     def listed(self, total: int) -> list[Any]:
-        """An entry for each of `total` records: the record, or ABSENT."""
+        """An entry for each of `total` records: the record, or ABSENT; of asks the list of those that a record has."""
+        if self.asks:
+            return self.gathered(range(total))
         if self.present is None:
             return [self.value[record] for record in range(total)]
         there = dict(zip(self.present, self.value if self.present else (), strict=True))
         return [there.get(record, ABSENT) for record in range(total)]
+
+    def gathered(self, records: Iterable[int]) -> list[list[Any]]:
+        """For each of these records the list of what it has: its asks in their order, with ABSENT for one that gave nothing, or itself."""
+        rows: Sequence[RowNumber] = range(len(self.value)) if self.present is None else self.present
+        there = dict(zip(rows, self.value if self.value is not None else (), strict=True))
+        found: dict[int, list[Any]] = defaultdict(list)
+        for row in self.asks or rows:
+            found[record_of(row)].append(there.get(row, ABSENT))
+        return [found[record] for record in records]
+
+    @classmethod
+    def of_asks(cls, values: Sequence[Any], records: Sequence[int]) -> Batch:
+        """Asks of records, from a list of what each of them asks: lists, or tensors whose first axis are the asks.
+
+        Raises Unlike for tensors of unlike asks.
+        """
+        rows = tuple((record, ask) for record, asked in zip(records, values, strict=True) for ask in range(len(asked)))
+        return cls(_stacked([asked for asked in values if len(asked)]), rows, rows) if rows else NOTHING
 
     def split(self, count: int) -> list[Any]:
         """Each of `count` records as a whole batch of one."""
@@ -77,10 +109,11 @@ class Batch(Record):
         numbers = [record for batch in batches for record in batch.present or ()]
         if not numbers:
             return cls(joined)
+        asks = batches[0].asks
         order = sorted(range(len(numbers)), key=numbers.__getitem__)
         if order != list(range(len(numbers))):
             joined = _picked(joined, order)
-        return cls(joined, tuple(sorted(numbers)))
+        return cls(joined, tuple(sorted(numbers)), asks)
 
     @classmethod
     def gather(cls, values: Sequence[Any]) -> list[Any] | None:
@@ -94,7 +127,7 @@ class Batch(Record):
 
     def on_wire(self, total: int) -> Any:
         """As it travels in a run of `total` records: as it is where all are there."""
-        return self.value if self.present is None or len(self.present) == total else self
+        return self.value if self.present is None or (len(self.present) == total and not self.asks) else self
 
 
 NOTHING: Final = Batch(None, ())
@@ -107,7 +140,7 @@ def is_whole(kind: PortType) -> bool:
     return kind.axes[0].symbol != "batch"
 
 
-def _picked(value: Any, positions: Sequence[int]) -> Any:
+def _picked(value: Any, positions: Sequence[Any]) -> Any:
     """Some records of a list, or of a tensor along its first axis."""
     return [value[position] for position in positions] if isinstance(value, list) else value[list(positions)]
 

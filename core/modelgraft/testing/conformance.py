@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from modelgraft.engine.backend import LoadContext, Loaded, open_backend
@@ -49,11 +49,16 @@ class Trial:
         given = self.loaded.call(*values)
         names = list(self.node.out_ports)
         if len(names) == 1:
-            return {names[0]: given}
+            return self._listed({names[0]: given})
         if not isinstance(given, Mapping) or set(given) != set(names):
             found = ", ".join(given) if isinstance(given, Mapping) else describe(given)
             raise PluginError(f"'{self.node.component.id}' gave {found}, wanted a mapping with exactly {', '.join(names)}")
-        return {name: given[name] for name in names}
+        return self._listed({name: given[name] for name in names})
+
+    def _listed(self, outputs: dict[str, Any]) -> dict[str, Any]:
+        """What each record has several of, as lists: code may give tensors of it."""
+        several = [name for name, port in self.node.out_ports.items() if port.several and isinstance(outputs[name], list)]
+        return outputs | {name: [list(asked) if hasattr(asked, "__len__") else asked for asked in outputs[name]] for name in several}
 
 
 def open_node(subject: Any, config: Mapping[str, Any] | None = None, *, seed: int = 0, state: Mapping[str, Any] | None = None) -> Trial:
@@ -81,11 +86,16 @@ def node_of(subject: Any, config: Mapping[str, Any] | None = None) -> Node:
     """A node of a decorated subject, as the checker would make it of a graph with this node alone."""
     component: Component = subject if isinstance(subject, Component) else subject.__component__
     concrete = component.config(**(config or {}))
-    ports = component.ports(concrete)
+    takes, gives = ({name: _as_lists(port) for name, port in ports.items()} for ports in component.ports(concrete))
     return Node(
-        name="node", component=component, config=concrete, source=None, in_ports=ports.inputs, out_ports=ports.outputs, wired={},
+        name="node", component=component, config=concrete, source=None, in_ports=takes, out_ports=gives, wired={},
         lists=frozenset(), frozen=True, when=None, lazy=False, share=None, adapters=(), runtime={}, origins={}, place=Place("<test>"),
     )  # fmt: skip
+
+
+def _as_lists(port: Port) -> Port:
+    """A port of which a record has several, as one of lists."""
+    return replace(port, types=tuple(map(ListOf, port.types))) if port.several else port
 
 
 def conform(subject: Any, config: Mapping[str, Any] | None = None, *kinds: RecordType, **inputs: Any) -> None:

@@ -2,6 +2,7 @@
 
 A router gives masks for `when:`. Of the masks of one router exactly one is true for each record, because all have an `else`;
 `router/merge` then gives every record the value of the branch that it went through.
+Branches that a record asks several times: `several.py`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 
 from modelgraft import Config, Port, Ports, Space, component, hookimpl, port
 from modelgraft.plugin import SpaceOf, TypeOf
+from modelgraft_plugins.routers.several import Best, Gather, Repeat
 from modelgraft_plugins.routers.signals import SignalTokens
 
 if TYPE_CHECKING:
@@ -194,5 +196,5 @@ class Merge(Config):
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
-    for subject in (Match, Threshold, Length, Merge, SignalTokens):
+    for subject in (Match, Threshold, Length, Merge, Repeat, Gather, Best, SignalTokens):
         register(subject)

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from modelgraft.kernel.checking.adviser import Advice
+from modelgraft.tools.advice.asks import check_asks
 from modelgraft.tools.advice.forecasts import forecasts
 from modelgraft.tools.advice.routes import check_routes
 from modelgraft.tools.advice.shares import check_shares
@@ -36,7 +37,7 @@ ADVICE = Advice(
     derived=_of("ways_out", "derived"),
     fact=_of("facts", "behind_fact"),
     space=_of("facts", "one_source"),
-    reviews=(check_routes, check_shares),
+    reviews=(check_asks, check_routes, check_shares),
     warnings=twins,
     forecasts=forecasts,
 )

@@ -1,0 +1,133 @@
+"""Several takes of one record: asked, taken together, and the best of them kept."""
+
+from __future__ import annotations
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+
+import modelgraft as mg
+from modelgraft import ABSENT, GraphError
+from modelgraft.installed.discovery import assemble
+from modelgraft.testing import conform
+from modelgraft_plugins import routers, text
+from modelgraft_plugins import torch as torch_backend
+from modelgraft_plugins.routers.several import Best, Gather, Repeat, best
+from support.running import function, graph_of
+
+NAN = float("nan")
+TOGETHER = """
+modelgraft: 1
+name: takes
+inputs: {text: TYPE}
+nodes:
+  takes: {use: router/repeat, with: {times: 3}, in: {x: inputs.text}}
+  same:  {use: toy/same, in: {x: takes.out, number: takes.number}}
+  score: {use: toy/score, in: {number: takes.number}}
+  all:   {use: router/gather, in: {x: same}}
+  best:  {use: router/best, in: {x: same, score: score}}
+outputs: {all: all, best: best.out, score: best.score, number: best.number, scores: best.scores}
+"""
+
+
+def opened(tmp_path, kind, same):
+    parts = [
+        function("toy/same", {"x": kind, "number": "int64[batch]"}, {"out": kind}, same),
+        function("toy/score", {"number": "int64[batch]"}, {"out": "float[batch]"}, lambda number: torch.tensor([0.5, 0.9, 0.1])[number]),
+    ]
+    from types import ModuleType
+
+    plugin = ModuleType("toy")
+
+    @mg.hookimpl
+    def register_components(register):
+        for subject in parts:
+            register(subject)
+
+    plugin.register_components = register_components
+    registry = assemble({"routers": routers, "text": text, "torch": torch_backend, "toy": plugin})
+    return mg.open(graph_of(registry, tmp_path, TOGETHER.replace("TYPE", f'"{kind}"')))
+
+
+def test_takes_are_asked_for_and_the_best_is_kept(tmp_path):
+    with opened(tmp_path, "text", lambda x, number: [f"{one} {take}" for one, take in zip(x, number.tolist(), strict=True)]) as pipeline:
+        result = pipeline.run(text=["a", "b"])
+    assert result["all"] == [["a 0", "a 1", "a 2"], ["b 0", "b 1", "b 2"]]
+    assert (result["best"], result["number"]) == (["a 1", "b 1"], [1, 1])
+    assert result["scores"] == [pytest.approx([0.5, 0.9, 0.1])] * 2
+    assert result["score"] == pytest.approx([0.9, 0.9])
+
+
+def test_pictures_are_kept_as_they_are(tmp_path):
+    picture = Image.fromarray(numpy.arange(12, dtype=numpy.uint8).reshape(2, 2, 3))
+    with opened(tmp_path, "image", lambda x, number: x) as pipeline:
+        result = pipeline.run(text=picture)
+    assert numpy.array_equal(numpy.asarray(result["best"]), numpy.asarray(picture))
+    assert len(result["all"]) == 3
+
+
+def test_tensors_go_the_same_way(tmp_path):
+    given = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    with opened(tmp_path, "float[batch 2]", lambda x, number: x * (number + 1)[:, None]) as pipeline:
+        result = pipeline.run(text=given)
+    assert torch.equal(result["best"], given * 2)
+    assert [torch.stack(list(one)).tolist() for one in result["all"]] == [[[1, 2], [2, 4], [3, 6]], [[3, 4], [6, 8], [9, 12]]]
+
+
+@pytest.mark.parametrize(("by", "scores", "number"), [
+    ("largest", [1.0, 3.0, 2.0], 1), ("smallest", [1.0, 3.0, 2.0], 0), ("largest", [2.0, 2.0], 0), ("largest", [NAN, -1.0], 1),
+    ("smallest", [NAN, 5.0], 1), ("largest", [NAN, NAN], 0), ("largest", [ABSENT, 0.0], 1),
+])  # fmt: skip
+def test_the_best_by_its_score(by, scores, number):
+    """No number is never the best, unless there is nothing else; an ask that failed is not looked at."""
+    texts = [f"take {index}" for index in range(len(scores))]
+    found = best(Best(type="text", by=by), None)([texts], [scores])
+    assert (found["out"], found["number"]) == ([f"take {number}"], [number])
+
+
+def test_a_record_with_nothing_goes_on_without_it():
+    found = best(Best(type="text"), None)([["a"], [], [ABSENT]], [[1.0], [], [2.0]])
+    assert (found["out"], found["number"], found["score"]) == (["a", ABSENT, ABSENT], [0, ABSENT, ABSENT], [1.0, ABSENT, ABSENT])
+
+
+def test_an_ask_that_gave_nothing_is_left_out_or_refused(tmp_path):
+    def run(failed):
+        text = TOGETHER.replace("TYPE", "text").replace("{use: toy/same, in", "{use: toy/same, runtime: {failure: mark}, in")
+        text = text.replace("router/gather, in", f"router/gather, with: {{failed: {failed}}}, in")
+        parts = [
+            function("toy/same", {"x": "text", "number": "int64[batch]"}, {"out": "text"}, odd_ones),
+            function("toy/score", {"number": "int64[batch]"}, {"out": "float[batch]"}, lambda number: number.float()),
+        ]
+        from types import ModuleType
+
+        plugin = ModuleType("toy")
+        plugin.register_components = mg.hookimpl(lambda register: [register(subject) for subject in parts] and None)
+        with mg.open(graph_of(assemble({"routers": routers, "torch": torch_backend, "toy": plugin}), tmp_path, text)) as pipeline:
+            return pipeline.run(text="a")
+
+    def odd_ones(x, number):
+        if 2 in number.tolist():
+            raise MemoryError("no room")
+        return x
+
+    result = run("leave")
+    assert (result["all"], result["number"]) == (["a", "a"], 1)  # the third would have had the best score
+    with pytest.raises(mg.InputError, match="gave nothing for one of the asks"):
+        run("refuse")
+
+
+def test_a_gathered_port_may_be_fed_by_what_each_record_has_once(tmp_path):
+    text = "modelgraft: 1\nname: one\ninputs: {text: text}\nnodes:\n  all: {use: router/gather, in: {x: inputs.text}}\noutputs: {all: all}"
+    with mg.open(graph_of(assemble({"routers": routers, "torch": torch_backend}), tmp_path, text)) as pipeline:
+        assert pipeline.run(text=["a", "b"])["all"] == [["a"], ["b"]]
+
+
+def test_too_many_takes_are_refused(tmp_path):
+    with pytest.raises(GraphError, match="times"):
+        graph_of(assemble({"routers": routers}), tmp_path, TOGETHER.replace("TYPE", "text").replace("times: 3", "times: 0"))
+
+
+@pytest.mark.parametrize("subject", [Repeat, Gather, Best])
+def test_they_conform(subject):
+    conform(subject, {"type": "text"})
