@@ -13,7 +13,7 @@ from modelgraft.installed.discovery import assemble
 from modelgraft.testing import conform
 from modelgraft_plugins import routers, text
 from modelgraft_plugins import torch as torch_backend
-from modelgraft_plugins.routers.several import Best, Gather, Repeat, best
+from modelgraft_plugins.routers.several import Best, Gather, Repeat, best, repeat
 from support.running import function, graph_of
 
 NAN = float("nan")
@@ -131,3 +131,9 @@ def test_too_many_takes_are_refused(tmp_path):
 @pytest.mark.parametrize("subject", [Repeat, Gather, Best])
 def test_they_conform(subject):
     conform(subject, {"type": "text"})
+
+
+def test_takes_by_their_values():
+    found = repeat(Repeat(type="text", values=("low", "high")), None)(["a", "b"])
+    assert found["take"] == [["low", "high"]] * 2
+    assert (found["out"], [one.tolist() for one in found["number"]]) == ([["a", "a"], ["b", "b"]], [[0, 1], [0, 1]])

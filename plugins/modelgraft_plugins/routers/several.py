@@ -34,14 +34,21 @@ class Carrying(Config):
 class Repeat(Carrying):
     """Ask what follows several times with the same record, such as for four pictures of one text.
 
-    times        how often
+    times        how often;  values  or once for each of these: what `take` says, such as the names of voices
     type, space  what is asked with; taken from its wire
 
     Serves every type of record and tensors. `number` tells the takes apart (0, 1, ...): where something is drawn, wire it to
-    `diffusion/noise`, or to a template as its text `take`. `router/gather` takes all of them together again, `router/best` one.
+    `diffusion/noise`. `take` is its number as a text, or one of `values`. `router/gather` takes all of them together again,
+    `router/best` one.
     """
 
-    times: int = Field(2, gt=0, le=1000, description="how often each record asks")
+    times: int = Field(2, gt=0, le=1000, description="how often each record asks, where there are no values")
+    values: tuple[str, ...] = Field((), description="what `take` is, one after the other, once each")
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """What `take` is of each."""
+        return self.values or tuple(map(str, range(self.times)))
 
     def ports(self) -> Ports:
         """One in, several out."""
@@ -92,9 +99,9 @@ def repeat(config: Repeat, _context: LoadContext) -> Callable[[Any], Mapping[str
     import torch
 
     def run(x: Any) -> Mapping[str, list[Any]]:  # Any: a list of records, or a tensor with one in each row
-        asked = [[one] * config.times if isinstance(x, list) else one.expand(config.times, *one.shape) for one in x]
-        numbers = torch.arange(config.times)
-        return {"out": asked, "number": [numbers] * len(x), "take": [[str(number) for number in range(config.times)]] * len(x)}
+        times = len(config.takes)
+        asked = [[one] * times if isinstance(x, list) else one.expand(times, *one.shape) for one in x]
+        return {"out": asked, "number": [torch.arange(times)] * len(x), "take": [list(config.takes)] * len(x)}
 
     return run
 

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from modelgraft import Config, Ports, Space, component, hookimpl, port
 
+Voice = Literal["jf_alpha", "jf_gongitsune", "jf_nezumi", "jf_tebukuro", "jm_kumo"]
 PHONEMES = Space.of("phonemes", language="en-us", alphabet="kokoro")
 
 
@@ -38,7 +39,7 @@ class Kokoro(Config):
     The voices that ship in a package are Japanese speakers; their English has a light accent.
     """
 
-    voice: Literal["jf_alpha", "jf_gongitsune", "jf_nezumi", "jf_tebukuro", "jm_kumo"] = Field(
+    voice: Voice = Field(
         "jf_gongitsune",  # of the five the one that a recogniser understood best
         description="who speaks: jf_ a woman, jm_ a man",
     )
@@ -46,10 +47,26 @@ class Kokoro(Config):
     pause_s: float = Field(0.25, ge=0, le=5, description="silence between sentences, in seconds")
 
     def ports(self) -> Ports:
-        """Sounds of the language in, a recording out."""
-        return Ports.of(
-            {"phonemes": port("text", space=PHONEMES)}, {"audio": port("audio", space=Space.of("sound", sample_rate_hz=24_000))}
-        )
+        """Sounds of the language in, and who speaks them where that differs from record to record; a recording out."""
+        spoken = {
+            "phonemes": port("text", space=PHONEMES),
+            "voice": port("optional[text]", doc="the voice of each record, in place of `voice`"),
+        }
+        return Ports.of(spoken, {"audio": port("audio", space=Space.of("sound", sample_rate_hz=24_000))})
+
+
+@component("speech/word_errors", kind="head", load="modelgraft_plugins.speech.hearing:load", cache=False)
+class WordErrors(Config):
+    """Compare what was heard with what was to be said: the word error rate of each record, 0 where every word is right.
+
+    text  how both are made alike before, as in `metric/wer`. Needs the extra `metrics`.
+    """
+
+    text: Literal["plain", "whisper", "whisper_english", "as_is"] = Field("plain", description="how texts are made alike before")
+
+    def ports(self) -> Ports:
+        """Two texts in, a rate out: words that differ over words that were to be said."""
+        return Ports.of({"heard": "text", "wanted": "text"}, {"score": "float[batch]"})
 
 
 @hookimpl
@@ -58,3 +75,4 @@ def register_components(register: Callable[[Any], None]) -> None:
     register(transcript)
     register(Phonemes)
     register(Kokoro)
+    register(WordErrors)

