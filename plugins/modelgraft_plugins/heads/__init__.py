@@ -105,6 +105,21 @@ class Cosine(Config):
         return int(self.scale) + int(self.bias)
 
 
+@component("similarity/pair", kind="head", module="modelgraft_plugins.heads.modules:Pair", exportable=True)
+class Pair(Config):
+    """Compare two vectors of each record by the cosine of their angle: how well a picture fits its text, in a space that both share."""
+
+    space: Annotated[Space | None, SpaceOf("x")] = Field(None, description="their value space; None: that of the wire")
+
+    def ports(self) -> Ports:
+        """Two vectors in, a number from -1 to 1 out."""
+        return Ports.of({name: port("float[batch width]", space=self.space) for name in "xy"}, {"score": "float[batch]"})
+
+    def export_facts(self) -> Mapping[str, Any]:
+        """What the vectors mean changes no graph."""
+        return {}
+
+
 @component("similarity/dot", kind="head", module="modelgraft_plugins.heads.modules:Dot", exportable=True)
 class Dot(Config):
     """Compare one vector with each of a list by their product, as they are: their lengths are a part of it.
@@ -224,5 +239,5 @@ def _answers_beside(source: Source) -> tuple[str, ...] | None:
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
-    for subject in (Normalize, Ensemble, Mean, Cosine, Dot, Classifier, Top):
+    for subject in (Normalize, Ensemble, Mean, Cosine, Dot, Pair, Classifier, Top):
         register(subject)

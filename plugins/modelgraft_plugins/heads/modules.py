@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from modelgraft_plugins.heads import Ensemble as EnsembleConfig
     from modelgraft_plugins.heads import Mean as MeanConfig
     from modelgraft_plugins.heads import Normalize as NormalizeConfig
+    from modelgraft_plugins.heads import Pair as PairConfig
 
 START_SCALE = math.log(1 / 0.07)  # the temperature that CLIP's training starts from
 
@@ -75,6 +76,17 @@ class Cosine(nn.Module):
         if self.logit_scale is not None:
             logits = logits * self.logit_scale.exp()
         return logits if self.logit_bias is None else logits + self.logit_bias
+
+
+class Pair(nn.Module):
+    """x, y float[batch width] to their cosine, float[batch]; 0 where one of them is 0."""
+
+    def __init__(self, _config: PairConfig) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Compare each with its own."""
+        return (unit(x) * unit(y)).sum(-1)
 
 
 class Dot(nn.Module):
