@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from modelgraft import component, hookimpl
+from modelgraft import Config, Ports, component, hookimpl
 from modelgraft.plugin import Metric
 
 if TYPE_CHECKING:
@@ -225,8 +225,22 @@ METRICS = (
 )  # fmt: skip
 
 
+@component("score/word_errors", kind="head", load=f"{HERE}.hearing:load", cache=False)
+class WordErrors(Config):
+    """Compare what was heard with what was to be said: the word error rate of each record, 0 where every word is right.
+
+    text  how both are made alike before, as in `metric/wer`. Needs the extra `metrics`.
+    """
+
+    text: Literal["plain", "whisper", "whisper_english", "as_is"] = Field("plain", description="how texts are made alike before")
+
+    def ports(self) -> Ports:
+        """Two texts in, a rate out: words that differ over words that were to be said."""
+        return Ports.of({"heard": "text", "wanted": "text"}, {"score": "float[batch]"})
+
+
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
-    """Offer the metrics."""
-    for subject in METRICS:
+    """Offer the metrics, and what scores a record within a graph."""
+    for subject in (*METRICS, WordErrors):
         register(subject)

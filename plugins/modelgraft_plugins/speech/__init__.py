@@ -55,24 +55,9 @@ class Kokoro(Config):
         return Ports.of(spoken, {"audio": port("audio", space=Space.of("sound", sample_rate_hz=24_000))})
 
 
-@component("speech/word_errors", kind="head", load="modelgraft_plugins.speech.hearing:load", cache=False)
-class WordErrors(Config):
-    """Compare what was heard with what was to be said: the word error rate of each record, 0 where every word is right.
-
-    text  how both are made alike before, as in `metric/wer`. Needs the extra `metrics`.
-    """
-
-    text: Literal["plain", "whisper", "whisper_english", "as_is"] = Field("plain", description="how texts are made alike before")
-
-    def ports(self) -> Ports:
-        """Two texts in, a rate out: words that differ over words that were to be said."""
-        return Ports.of({"heard": "text", "wanted": "text"}, {"score": "float[batch]"})
-
-
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
     register(transcript)
     register(Phonemes)
     register(Kokoro)
-    register(WordErrors)

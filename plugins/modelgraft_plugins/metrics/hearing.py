@@ -1,4 +1,4 @@
-"""The work of speech/word_errors."""
+"""The work of score/word_errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from modelgraft_plugins.metrics.speech import wer
 
 if TYPE_CHECKING:
     from modelgraft.plugin import LoadContext
-    from modelgraft_plugins.speech import WordErrors
+    from modelgraft_plugins.metrics import WordErrors
 
 
 def load(config: WordErrors, context: LoadContext) -> Callable[[list[str], list[str]], torch.Tensor]:
