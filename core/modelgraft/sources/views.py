@@ -19,7 +19,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from modelgraft.kernel.words.errors import Problem, SourceError, choices, nearest
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MachineSources", "SourceRef", "SourceView", "find", "parse", "settle", "view", "viewed"]
 
+WHOLE = "model.safetensors"  # how the weights of a folder in Hugging Face layout are called
 CONFIG_FILES = ("config.json", "adapter_config.json", "open_clip_config.json", "model_args.json")  # the last: of FROMAGe and its kin
 MOST_JSON_BYTES = 32 << 20  # the index of a model of a hundred thousand tensors has about 10 MB
 
@@ -353,12 +354,28 @@ def _view_hub(ref: SourceRef, registry: Registry, *, offline: bool) -> SourceVie
 def _view_archive(ref: SourceRef, registry: Registry, *, offline: bool) -> SourceView:
     path = archives.find(ref)
     reader = conversions.reader_for(ref.member, registry)
+    if (home := home_around(ref, path)) is not None:
+        return SourceView(ref, _config_of(home), folder=home)
     recorded = registry.recorded_configs.get(f"pypi:{ref.name}/{ref.member}")
     if recorded is not None and (path is None or reader is None or conversions.find(path, reader, sha256=ref.sha256) is None):
         return SourceView(ref, _config_of(recorded), recorded=recorded, unread=path, reader=reader)
     if path is None and reader:  # without its config nothing can be checked
         path = archives.fetch(ref, offline=offline, beside=conversions.NEIGHBOURS)
     return _view_file(ref, path, registry, boundary=None) if path is not None else SourceView(ref, {})
+
+
+def home_around(ref: SourceRef, path: Path | None) -> Path | None:
+    """The folder in Hugging Face layout that a file of a package lies in; None where it is a file alone.
+
+    Which it is says its name, `model.safetensors`, and the config.json that was unpacked beside it.
+    """
+    is_whole = path is not None and ref.kind == "archive" and is_of_layout(ref) and path.with_name(CONFIG_FILES[0]).is_file()
+    return path.parent if is_whole and path is not None else None
+
+
+def is_of_layout(ref: SourceRef) -> bool:
+    """Whether a file of a package is called as the weights of a folder in Hugging Face layout are."""
+    return PurePosixPath(ref.member).name == WHOLE
 
 
 def _view_path(ref: SourceRef, path: Path, registry: Registry, *, boundary: Path | None) -> SourceView:
@@ -399,6 +416,8 @@ def settle(view: SourceView, *, file: Path | None = None, folder: Path | None = 
     Raises SourceError: `source-damaged`, `no-config`, `unknown-part`.
     """
     origin = None
+    if file is not None and (home := home_around(view.ref, file)) is not None:
+        folder, file = home, None
     if file is not None and view.reader is not None and not conversions.is_pickle(file):
         folder, file, origin = conversions.convert(file, view.reader, sha256=view.ref.sha256), None, file
     root = _config_of(folder) if folder is not None else {} if view.layout is not None else view.root

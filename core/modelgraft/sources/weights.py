@@ -19,7 +19,7 @@ from modelgraft.sources.lacking import why_none
 from modelgraft.sources.progress import Listener
 from modelgraft.sources.seals import Proof
 from modelgraft.sources.storage import digest_of
-from modelgraft.sources.views import SourceView, is_torch, settle, viewed
+from modelgraft.sources.views import SourceView, is_of_layout, is_torch, settle, viewed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +44,7 @@ def _at_hand(view: SourceView, *, offline: bool, progress: Listener | None) -> S
     """The same source, with everything on this machine and in a form that can be mapped."""
     ref = view.ref
     if ref.kind == "archive" and view.folder is None and view.file is None:
-        beside = conversions.NEIGHBOURS if view.reader else ()
+        beside = conversions.NEIGHBOURS if view.reader or is_of_layout(ref) else ()
         return settle(view, file=archives.fetch(ref, offline=offline, progress=progress, beside=beside))
     if view.unread is not None:
         _refuse_other(view.unread, ref.sha256)
@@ -70,6 +70,13 @@ def _proof_of(view: SourceView, *, offline: bool) -> Prove:
     elif view.file is not None and view.ref.kind == "archive":
         archives.hold(view.ref)
         look, mend = partial(seals.complaint_of_file, view.file), partial(archives.fetch, view.ref, offline=offline)
+    elif view.folder is not None and view.ref.kind == "archive":
+        archives.hold(view.ref)
+        member = archives.path_of(view.ref)
+        look, mend = (
+            partial(seals.complaint_of_file, member),
+            partial(archives.fetch, view.ref, offline=offline, beside=conversions.NEIGHBOURS),
+        )
     elif view.file is not None and view.ref.sha256:
         return Proof(partial(_refuse_other, view.file, view.ref.sha256)).result
     else:

@@ -57,14 +57,19 @@ class EfficientNet(Config):
 
 @component("label/imagenet", kind="head", load="modelgraft_plugins.efficientnet.labels:load", cache=False)
 class ImageNetLabels(Config):
-    """Name the likeliest of ImageNet's 1,000 classes with their probabilities: `Egyptian cat (62 %), tabby (20 %)`."""
+    """Name the likeliest of ImageNet's 1,000 classes with their probabilities: `Egyptian cat (62 %), tabby (20 %)`.
+
+    top, names  the names, as labels and as texts
+    shares      how much each name counts in a vector that is made of theirs: the root of its probability, all of them together 1
+    """
 
     count: int = Field(3, gt=0, le=1000, description="at most so many classes")
     least: float = Field(0.0, ge=0, le=1, description="classes less likely than this are left out, but never the first")
 
     def ports(self) -> Ports:
-        """Logits in; a line of text, the names alone, and the probability of every class out."""
-        outputs = {"labels": "text", "top": "list[label]", "probabilities": "float[batch 1000]"}
+        """Logits in; a line of text, the names alone, what each counts, and the probability of every class out."""
+        named = {"labels": "text", "top": "list[label]", "names": "list[text]"}
+        outputs = {**named, "shares": "float[batch 1 names]", "probabilities": "float[batch 1000]"}
         return Ports.of({"logits": "float[batch 1000]"}, outputs)
 
 

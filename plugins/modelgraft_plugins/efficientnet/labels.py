@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from modelgraft.plugin import LoadContext, archives
@@ -27,8 +28,11 @@ def load(config: ImageNetLabels, context: LoadContext) -> Callable[[Tensor], dic
         values, classes = (found.tolist() for found in probabilities.topk(config.count))
         kept = [max(1, sum(share >= config.least for share in row)) for row in values]
         top = [[names[index] for index in row[:count]] for row, count in zip(classes, kept, strict=True)]
+        counts = torch.arange(max(kept)) < torch.tensor(kept)[:, None]  # of a record with fewer names than others the rest counts nothing
+        roots = probabilities.topk(max(kept)).values.sqrt() * counts.to(probabilities.device)
+        shares = (roots / roots.sum(-1, keepdim=True))[:, None]
         texts = [line(found, row[: len(found)]) for found, row in zip(top, values, strict=True)]
-        return {"labels": texts, "top": top, "probabilities": probabilities}
+        return {"labels": texts, "top": top, "names": top, "shares": shares, "probabilities": probabilities}
 
     return name
 

