@@ -11,9 +11,10 @@ import modelgraft as mg
 from modelgraft import ABSENT, GraphError
 from modelgraft.installed.discovery import assemble
 from modelgraft.testing import conform
-from modelgraft_plugins import routers, text
+from modelgraft_plugins import routers
+from modelgraft_plugins import text as text_plugin
 from modelgraft_plugins import torch as torch_backend
-from modelgraft_plugins.routers.several import Best, Gather, Repeat, best, repeat
+from modelgraft_plugins.routers.several import Best, Each, Gather, Repeat, best, repeat
 from support.running import function, graph_of
 
 NAN = float("nan")
@@ -46,7 +47,7 @@ def opened(tmp_path, kind, same):
             register(subject)
 
     plugin.register_components = register_components
-    registry = assemble({"routers": routers, "text": text, "torch": torch_backend, "toy": plugin})
+    registry = assemble({"routers": routers, "text": text_plugin, "torch": torch_backend, "toy": plugin})
     return mg.open(graph_of(registry, tmp_path, TOGETHER.replace("TYPE", f'"{kind}"')))
 
 
@@ -128,7 +129,7 @@ def test_too_many_takes_are_refused(tmp_path):
         graph_of(assemble({"routers": routers}), tmp_path, TOGETHER.replace("TYPE", "text").replace("times: 3", "times: 0"))
 
 
-@pytest.mark.parametrize("subject", [Repeat, Gather, Best])
+@pytest.mark.parametrize("subject", [Repeat, Each, Gather, Best])
 def test_they_conform(subject):
     conform(subject, {"type": "text"})
 
@@ -137,3 +138,18 @@ def test_takes_by_their_values():
     found = repeat(Repeat(type="text", values=("low", "high")), None)(["a", "b"])
     assert found["take"] == [["low", "high"]] * 2
     assert (found["out"], [one.tolist() for one in found["number"]]) == ([["a", "a"], ["b", "b"]], [[0, 1], [0, 1]])
+
+
+def test_the_entries_of_a_list_are_asked_for_each(tmp_path):
+    text = """
+modelgraft: 1
+name: each
+inputs: {texts: "list[text]"}
+nodes:
+  each: {use: router/each, in: {x: inputs.texts}}
+  said: {use: text/template, with: {template: "{x}!"}, in: {x: each}}
+  all:  {use: router/gather, in: {x: said}}
+outputs: {all: all}
+"""
+    with mg.open(graph_of(assemble({"routers": routers, "text": text_plugin, "torch": torch_backend}), tmp_path, text)) as pipeline:
+        assert pipeline.run(texts=[["a", "b"], [], ["c"]])["all"] == [["a!", "b!"], [], ["c!"]]

@@ -58,6 +58,22 @@ class Repeat(Carrying):
         )
 
 
+@component("router/each", kind="router", load=f"{HERE}:each", cache=False)
+class Each(Config):
+    """Ask what follows once for each entry of a list, such as for a picture of each line; of an empty list it is not asked.
+
+    type, space  what a list holds; taken from the wire
+    """
+
+    type: Annotated[str | None, TypeOf("x")] = Field(None, description="the port type of an entry of `x`; None: that of its wire")
+    space: Annotated[Space | None, SpaceOf("x")] = Field(None, description="its value space; None: that of its wire")
+
+    def ports(self) -> Ports:
+        """A list in, its entries out."""
+        entry = str(port(self.type or "object").type)
+        return Ports.of({"x": port(f"list[{entry}]", space=self.space)}, {"out": port(entry, space=self.space, several="entries")})
+
+
 @component("router/gather", kind="router", load=f"{HERE}:gather", cache=False)
 class Gather(Carrying):
     """Take together what a branch gave for each record: a list, in the order of asking; empty where the record asked nothing.
@@ -104,6 +120,11 @@ def repeat(config: Repeat, _context: LoadContext) -> Callable[[Any], Mapping[str
         return {"out": asked, "number": [torch.arange(times)] * len(x), "take": [list(config.takes)] * len(x)}
 
     return run
+
+
+def each(_config: Each, _context: LoadContext) -> Callable[[list[Any]], list[list[Any]]]:
+    """Make the function from lists to what is asked of each of their entries."""
+    return lambda x: [list(entries) for entries in x]
 
 
 def gather(config: Gather, _context: LoadContext) -> Callable[[list[list[Any]]], list[list[Any]]]:
