@@ -145,3 +145,36 @@ def test_a_token_is_made_likelier_held_back_and_hidden_by_its_name(tmp_path: Pat
     for field in ({"token_scale": {"[RET]": 2.0}}, {"token_delay": {"[RET]": 2}}, {"hidden_tokens": ["[RET]"]}):
         with pytest.raises(mg.InputError, match=r"llm\.\w+: the tokenizer has no token '\[RET\]'"):
             written(**field)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"words": ["<2>..<1>"]}, r"extra_words: '<2>\.\.<1>' is no row of words: its numbers go up"),
+        ({"words": ["<0>..<3>", "<2>"]}, r"extra_words: \['<0>\.\.<3>', '<2>'\] names an empty token, or one twice"),
+        ({"words": ["<one>"], "extra": ["<one>"]}, "extra_tokens and extra_words both name '<one>': texts show it, or they do not"),
+    ],
+)
+def test_words_that_cannot_be_added_are_refused(tmp_path: Path, change: dict[str, Any], told: str):
+    """Before anything is loaded."""
+    checkpoints.llama(tmp_path / "model")
+    path = tmp_path / "graph.yaml"
+    path.write_text(GRAPH.replace("extra: [],", "extra: [], words: [],").replace("end_tokens:", 'extra_words: "${words}", end_tokens:'))
+    with pytest.raises(mg.GraphError, match=told):
+        mg.check(mg.load(path, params=change))
+
+
+def test_words_that_a_text_shows_are_written_out(tmp_path: Path):
+    """Of a model from nothing, which reads bytes, and of one with a tokenizer: special tokens are left out, words are not."""
+    checkpoints.llama(tmp_path / "model")
+    path = tmp_path / "graph.yaml"
+    path.write_text(GRAPH.replace('end_tokens: "${ends}"', 'extra_words: ["<0>..<2>"], end_tokens: "${ends}"'))
+    sizes = {"hidden_size": 16, "intermediate_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "vocab_size": 300}
+    nothing = {"nodes.llm.from": None, "nodes.llm.with.model": {"model_type": "llama", **sizes}}
+    for params, options in (({}, {}), (nothing, {"init": "random"})):
+        with mg.open(mg.load(path, params={"extra": ["<one>"], **params}, allow=["unused"]), **options) as pipeline:
+            pipeline.run(outputs=["logits"], prompt="a")
+            tokens = pipeline._loader.loaded()["llm"].loop.tokens()
+        ids = tokens.plain("a<1><one><2>b")
+        assert len(ids) == 5
+        assert tokens.decode(ids) == "a<1><2>b"

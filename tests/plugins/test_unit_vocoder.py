@@ -81,7 +81,7 @@ def test_pieces_are_told_as_they_come_and_joined_are_the_sound(tmp_path: Path, c
     kinds = [event.kind for event in events]
     assert kinds.index("piece") < len(kinds) - 1 - kinds[::-1].index("node-finished")
     assert len(pieces[0]) > 1 or chunk_s > 1
-    with mg.open(graph(tmp_path, chunk_s=None), init="random", seed=4) as pipeline:
+    with mg.open(graph(tmp_path, chunk_s=0), init="random", seed=4) as pipeline:
         at_once = pipeline.run(units=units)["audio"]
     for one, other in zip(whole, at_once, strict=True):
         assert numpy.abs(one.samples - other.samples).max() <= 1e-6

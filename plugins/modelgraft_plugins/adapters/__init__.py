@@ -37,12 +37,14 @@ REFUSED: Mapping[str, tuple[Any, ...]] = {
     "monteclora_config": (),
     "megatron_config": (),
 }
+SQUARE = {"q_proj", "k_proj", "v_proj", "o_proj"}  # layers that are as wide as what they read, where heads share no keys
+HOST = ("host_width", "host_layers")  # our own words, which recorded configs may have beside peft's
 TABLE = Table(
     FILE,
     obeyed=frozenset(OBEYED),
     idle=frozenset({
         "task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode", "lora_dropout",
-        "megatron_core", "loftq_config", "eva_config", "corda_config", "lora_ga_config", "qalora_group_size", "runtime_config",
+        *HOST, "megatron_core", "loftq_config", "eva_config", "corda_config", "lora_ga_config", "qalora_group_size", "runtime_config",
     }),
     still=REFUSED,
 )  # fmt: skip
@@ -83,6 +85,10 @@ class Lora(Config):
     )
     ensure_weight_tying: bool = Field(False, description="what is replaced of tied embeddings is replaced in the head as well")
 
+    host_width: int | None = Field(
+        None, gt=0, description="width of the host, of published numbers without files: so that a plan can count"
+    )
+    host_layers: int | None = Field(None, gt=0, description="how many layers it has, likewise")
     vocabulary: int | None = Field(None, gt=0, description="tokens whose embeddings its files hold whole; null: they hold none")
 
     @model_validator(mode="after")
@@ -108,7 +114,7 @@ class Lora(Config):
             return {**told(stated, fields), **rows}
         for key, value in TABLE.over({key: stated[key] for key in REFUSED if key in stated}).items():
             raise ValueError(f"its {FILE} states {key}: {value!r}, which adapter/lora does not have; {_way(key)}")
-        return {NAMES.get(key, key): stated[key] for key in OBEYED if stated.get(key) is not None} | rows
+        return {NAMES.get(key, key): stated[key] for key in OBEYED if stated.get(key) is not None} | _host(source) | rows
 
     @classmethod
     def unheeded(cls, source: Source) -> list[tuple[str, ...]]:
@@ -119,6 +125,12 @@ class Lora(Config):
         if _fields(source) is not None:
             return []  # who reads the other parts of it tells what is not known
         return list(TABLE.unheeded(source.root, source.text))
+
+    def parameters(self) -> int | None:
+        """Count two matrices for each layer of attention that is as wide as the host; None where files say it, or nobody."""
+        if self.host_width is None or self.host_layers is None or isinstance(self.targets, str) or not set(self.targets or ()) <= SQUARE:
+            return None
+        return self.host_layers * len(self.targets or ()) * 2 * self.rank * self.host_width
 
     def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
         """Embeddings of another number of tokens than those of the host, which they would replace."""
@@ -134,6 +146,11 @@ class Lora(Config):
 def _fields(source: Source) -> Mapping[str, tuple[str, Any]] | None:
     """Where the config of a whole says what is a field here; None: it is peft's own."""
     return families().whole(source.root.get("model_type")).components.get("adapter/lora")
+
+
+def _host(source: Source) -> dict[str, int]:
+    """What published numbers say of the host; files of weights say more than that."""
+    return {} if source.has_weights else {key: source.root[key] for key in HOST if key in source.root}
 
 
 def _rows(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:

@@ -22,7 +22,7 @@ class Causal(LanguageModel):
 
     def from_checkpoint(self, weights: Weights) -> dict[str, Tensor]:
         """Translate the tensors of a checkpoint, in any layout that transformers reads."""
-        state, plainest, extra = weights.state(), self._plain, len(self.config.extra_tokens)
+        state, plainest, extra = weights.state(), self._plain, len(self.config.added)
         if (made := known.whole_of(weights.view).language_state) is not None:
             state = made(state)
         if plainest is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from modelgraft.plugin import Dim, LanguageCard, Port, Ports, SolvedNode, port
-from modelgraft_plugins.llm import known, template
+from modelgraft_plugins.llm import known, template, words
 from modelgraft_plugins.llm.known import LAST, family_of, last_of, whole_of
 from modelgraft_plugins.llm.writing import WritingConfig, generation_of
 from modelgraft_plugins.stated import REMARKS, tower_table
@@ -54,6 +54,9 @@ class LanguageConfig(WritingConfig):
     extra_tokens: tuple[str, ...] = Field(
         default=(), description="tokens that the source lacks: they are added to its tokenizer, its embeddings and its head"
     )
+    extra_words: tuple[str, ...] = Field(
+        default=(), description="the same of tokens that `text` shows, such as units of speech; <0>..<999> are all from <0> to <999>"
+    )
     token_scale: dict[str, float] = Field(
         default={}, description="tokens by their names: their logits are multiplied by a number before any other rule"
     )
@@ -90,8 +93,11 @@ class LanguageConfig(WritingConfig):
         for name, ids in self.chosen_tokens().items():
             self._refuse_no_tokens(name, ids, is_chosen=True)
         self._refuse_no_tokens("end_ids", self.end_ids, is_chosen=False)
-        if len(set(self.extra_tokens)) < len(self.extra_tokens) or "" in self.extra_tokens:
-            raise ValueError(f"extra_tokens: {list(self.extra_tokens)} names an empty token, or one twice")
+        for name, given in (("extra_tokens", self.extra_tokens), ("extra_words", self.shown_words)):
+            if len(set(given)) < len(given) or "" in given:
+                raise ValueError(f"{name}: {list(getattr(self, name))} names an empty token, or one twice")
+        if both := sorted({*self.extra_tokens} & {*self.shown_words}):
+            raise ValueError(f"extra_tokens and extra_words both name {both[0]!r}: texts show it, or they do not")
         own = self._own_width()
         if own is not None and self.hidden_size not in (None, own):
             raise ValueError(f"hidden_size is {self.hidden_size}, but the model of this source is {own} wide")
@@ -99,7 +105,7 @@ class LanguageConfig(WritingConfig):
 
     def _refuse_no_tokens(self, name: str, ids: tuple[int, ...], *, is_chosen: bool) -> None:
         """Ids that stand for no token: what is to be chosen or suppressed must be there, an end that never comes does no harm."""
-        rows = self.vocab_size + len(self.extra_tokens) if is_chosen and self.vocab_size is not None else None
+        rows = self.vocab_size + len(self.added) if is_chosen and self.vocab_size is not None else None
         wrong = [token for token in ids if token < 0 or (rows is not None and token >= rows)]
         if wrong:
             wanted = "0 or more" if rows is None else f"0 to {rows - 1:,}, the ids of the vocabulary"
@@ -124,7 +130,17 @@ class LanguageConfig(WritingConfig):
     def vocabulary(self) -> int | None:
         """How many tokens the model knows: those of the source, and the extra ones; None while it is not known."""
         known = self.vocab_size or self.family.read(self.model, "vocab_size")
-        return known + len(self.extra_tokens) if known is not None else None
+        return known + len(self.added) if known is not None else None
+
+    @cached_property
+    def shown_words(self) -> tuple[str, ...]:
+        """The extra words, each by itself. Raises ValueError for a row of them that is none."""
+        return tuple(word for given in self.extra_words for word in words.each(given))
+
+    @property
+    def added(self) -> tuple[str, ...]:
+        """The tokens that the source lacks, in the order of their rows."""
+        return (*self.extra_tokens, *self.shown_words)
 
     @cached_property
     def pieces(self) -> tuple[template.Piece, ...]:
@@ -141,7 +157,7 @@ class LanguageConfig(WritingConfig):
         given = {self.family.names.get(name, name): value for name in NUMBERS if (value := getattr(self, name)) is not None}
         if self._own_width() is not None:
             given.pop(self.family.names.get("hidden_size", "hidden_size"), None)
-        if self.extra_tokens and self.vocabulary is not None:
+        if self.added and self.vocabulary is not None:
             given["vocab_size"] = self.vocabulary
         whole = {**self.model, **given, "model_type": self.kind}
         neutral = {key: LAST[key] for key in last_of(whole)} if self.final_scale == "none" else {}

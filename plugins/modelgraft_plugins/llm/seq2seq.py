@@ -26,7 +26,7 @@ class Seq2Seq(LanguageModel):
         config, home = self.config, "model.decoder." if hasattr(self.model, "model") else "decoder."
         is_decoder = weights.view.part.rpartition(".")[2] == "decoder"
         named = {(home if is_decoder else "") + name: tensor for name, tensor in weights.state().items()}
-        state = read_state(self.model, named, extra=len(config.extra_tokens))
+        state = read_state(self.model, named, extra=len(config.added))
         return {name: tensor for name, tensor in state.items() if not _is_encoder(name)} if config.encoder == "none" else state
 
     def torch_decoder(self) -> Decoder:

@@ -81,6 +81,7 @@ class Bytes:
     def __init__(self, vocabulary: int) -> None:
         self.vocabulary = vocabulary
         self.added_tokens_encoder: dict[str, int] = {}
+        self.words: dict[int, str] = {}  # of those the ones that texts show
 
     def __call__(self, text: str, **_: Any) -> Encoded:
         """The bytes of a text, with the added tokens as they are."""
@@ -93,30 +94,39 @@ class Bytes:
     def decode(self, ids: list[int], **_: Any) -> str:
         """The text of the bytes; what is no UTF-8 becomes a replacement character, and an added token nothing."""
         added = self.added_tokens_encoder.values()
-        return bytes(token % 256 for token in ids if token not in added).decode(errors="replace")
+        shown = (
+            self.words[token].encode() if token in self.words else bytes([token % 256])
+            for token in ids
+            if token not in added or token in self.words
+        )
+        return b"".join(shown).decode(errors="replace")
 
     def convert_tokens_to_ids(self, token: str) -> int | None:
         """No token has a name but those that were added."""
         return self.added_tokens_encoder.get(token)
 
-    def add_tokens(self, tokens: Sequence[str], **_: Any) -> None:
-        """Give them the last ids."""
-        first = self.vocabulary - len(tokens)
-        self.added_tokens_encoder = {token: first + index for index, token in enumerate(tokens)}
+    def add_tokens(self, tokens: Sequence[str], *, special_tokens: bool = True) -> None:
+        """Give the last ids to all that were added, in their order."""
+        named = [*self.added_tokens_encoder, *tokens]
+        shown = {*self.words.values(), *(() if special_tokens else tokens)}
+        self.added_tokens_encoder = {token: self.vocabulary - len(named) + index for index, token in enumerate(named)}
+        self.words = {number: token for token, number in self.added_tokens_encoder.items() if token in shown}
 
 
-def open_tokenizer(context: LoadContext, *, placeholder: str, vocabulary: int, extra: Sequence[str] = ()) -> Tokenizer:
+def open_tokenizer(
+    context: LoadContext, *, placeholder: str, vocabulary: int, extra: Sequence[str] = (), words: Sequence[str] = ()
+) -> Tokenizer:
     """Open the tokenizer of a node's source. A model that starts from random numbers and has no files reads plain bytes.
 
     vocabulary  how many tokens the model knows, the extra ones among them
-    extra       tokens to be added to it
+    extra       tokens to be added to it, as special ones;  words  tokens to be added behind them, which texts show
 
     Raises SourceError `no-tokenizer` when the source has none, `config-mismatch` for an extra token that it has already.
     """
     folder = _folder(context)
     there = folder is not None and any((folder / name).is_file() for name in FILES)
     if not there and context.init == "random" and context.weights is None:
-        return Tokenizer(_extended(Bytes(vocabulary), extra, context), placeholder=placeholder)
+        return Tokenizer(_extended(Bytes(vocabulary), extra, words, context), placeholder=placeholder)
     if folder is None or not there:
         raise _missing(context, f"{folder} has none of {', '.join(FILES)}" if folder is not None else "it has no folder on this machine")
     try:
@@ -124,19 +134,21 @@ def open_tokenizer(context: LoadContext, *, placeholder: str, vocabulary: int, e
     except Exception as error:  # the package tokenizers raises Exception itself for a file that it cannot take
         raise _missing(context, f"its tokenizer files cannot be read: {error}") from error
     templates = chat_templates.find(folder)
-    return Tokenizer(_extended(inner, extra, context), placeholder=placeholder, templates=templates, place=str(folder))
+    return Tokenizer(_extended(inner, extra, words, context), placeholder=placeholder, templates=templates, place=str(folder))
 
 
-def _extended(inner: kept_tokenizers.Inner, extra: Sequence[str], context: LoadContext) -> kept_tokenizers.Inner:
-    """Add tokens behind those there are, as special ones."""
-    known = [token for token in extra if token in inner.added_tokens_encoder]
+def _extended(inner: kept_tokenizers.Inner, extra: Sequence[str], words: Sequence[str], context: LoadContext) -> kept_tokenizers.Inner:
+    """Add tokens behind those there are, special ones first."""
+    known = [token for token in (*extra, *words) if token in inner.added_tokens_encoder]
     if known:
         node = context.node
-        found = f"the tokenizer of {node.name} has {', '.join(map(repr, known))} already"
-        hint = f"leave it out of {node.name}.extra_tokens"
+        found = f"the tokenizer of {node.name} has {', '.join(map(repr, known[:4]))} already"
+        hint = f"leave it out of {node.name}.{'extra_tokens' if known[0] in extra else 'extra_words'}"
         raise SourceError(Problem("config-mismatch", found, node.place, hint, node=node.name))
     if extra:
         inner.add_tokens(list(extra), special_tokens=True)
+    if words:
+        inner.add_tokens(list(words), special_tokens=False)
     return inner
 
 

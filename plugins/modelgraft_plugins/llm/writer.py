@@ -160,7 +160,11 @@ class Writer(Assembling):
         self.device = torch.device(context.device)
         try:
             self.tokenizer = open_tokenizer(
-                context, placeholder=self.config.placeholder, vocabulary=self.facts["vocabulary"], extra=self.config.extra_tokens
+                context,
+                placeholder=self.config.placeholder,
+                vocabulary=self.facts["vocabulary"],
+                extra=self.config.extra_tokens,
+                words=self.config.shown_words,
             )
         except SourceError as error:
             self.tokenizer = error

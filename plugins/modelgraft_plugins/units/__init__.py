@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from modelgraft import Config, Ports, Space, component, hookimpl, port
+from modelgraft.plugin import SpaceOf
 from modelgraft_plugins.model_identity import features_space
 from modelgraft_plugins.units import files
 from modelgraft_plugins.units.heads import CodeHead, MaskedPrediction
@@ -118,12 +119,23 @@ class Dedup(Config):
     Units below 0 are none. Shorter rows of a batch are filled up with the unit -1 that lasts 0 frames.
     """
 
+    space: Annotated[Space | None, SpaceOf("units")] = Field(None, description="whose units they are; None: that of the wire")
+
     def ports(self) -> Ports:
         """A unit for each frame in; the units in their order and how long each lasts out."""
-        return Ports.of({"units": "int64[batch frames]"}, {"units": "int64[batch runs]", "durations": "int64[batch runs]"})
+        runs = port("int64[batch runs]", space=self.space)
+        return Ports.of({"units": port("int64[batch frames]", space=self.space)}, {"units": runs, "durations": "int64[batch runs]"})
 
 
-PRESETS = ("hubert-base", "hubert-large", "hubert-xlarge", "hubert-base-l9-km500", "hubert-mfcc-km100")
+PRESETS = (
+    "hubert-base",
+    "hubert-large",
+    "hubert-xlarge",
+    "hubert-base-l9-km500",
+    "hubert-mfcc-km100",
+    "mhubert-base",
+    "mhubert-base-l11-km1000",
+)
 ON_THE_HUB = {  # a checkpoint of facebook's -> its sizes, that of the base model as transformers writes its config
     "hubert-base-ls960": "hubert-base-ls960",
     "hubert-large-ll60k": "hubert-large",

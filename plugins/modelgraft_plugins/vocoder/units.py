@@ -116,7 +116,7 @@ class UnitHifiGan(UnitVocoder):
 
     durations  predicted: as its own predictor tells;  given: as the port `durations` says;  one: a frame for each unit
     chunk_s    of a longer sound, so much is made at a time and handed on as the event `piece`; each looks as far beyond its ends as the
-               sound depends on what is there, so that the pieces joined are the sound. None: all at once
+               sound depends on what is there, so that the pieces joined are the sound. 0: all at once
     Units below 0 are none, as at the end of shorter rows of a batch.
     """
 
@@ -127,7 +127,7 @@ class UnitHifiGan(UnitVocoder):
     block_dilations: tuple[tuple[int, ...], ...] = Field(((1, 3, 5),) * 3, description="steps between what each of them looks at")
     sample_rate_hz: int = Field(16_000, gt=0, le=1_000_000)
     durations: Literal["predicted", "given", "one"] = Field("predicted", description="how long units last")
-    chunk_s: float | None = Field(None, gt=0, description="seconds of sound that are made at a time; None: all")
+    chunk_s: float = Field(0.0, ge=0, description="seconds of sound that are made at a time; 0: all")
 
     @classmethod
     def from_source(cls, source: Source) -> Mapping[str, Any]:

@@ -109,8 +109,8 @@ class Voicing(Loop):
     @property
     def piece(self) -> int:
         """Frames of a piece; 0: all."""
-        chunk_s = self.config.chunk_s
-        return 0 if chunk_s is None else max(1, round(chunk_s * self.config.sample_rate_hz / self.config.reach.hop))
+        frames = self.config.chunk_s * self.config.sample_rate_hz / self.config.reach.hop
+        return max(1, round(frames)) if frames else 0
 
     def run(self, values: Sequence[Any], parts: Mapping[str, Any], *, wanted: frozenset[str]) -> dict[str, Any]:
         """Units, and durations where they are given -> a sound of each record, its samples, and how long its units last."""
