@@ -95,6 +95,8 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.loops.loop import generate as generate
     from modelgraft.loops.module import Driven as Driven
     from modelgraft.loops.prefixes import Remembering as Remembering
+    from modelgraft.loops.prompt_places import Places as Places
+    from modelgraft.loops.prompt_places import picked as picked
     from modelgraft.loops.settings import Settings as Settings
     from modelgraft.loops.tracing import Assembling as Assembling
     from modelgraft.loops.tracing import Bound as Bound
@@ -207,6 +209,7 @@ _HOMES = {
     "Parity": "engine.parity",
     "PartCard": "sources.cards",
     "PictureCard": "sources.cards",
+    "Places": "loops.prompt_places",
     "Plan": "kernel.words.plan",
     "PluginError": "kernel.words.errors",
     "Port": "kernel.words.ports",
@@ -285,6 +288,7 @@ _HOMES = {
     "owner_of": "engine.driving",
     "parameters_without_memory": "engine.modules.building",
     "parity_of": "engine.parity",
+    "picked": "loops.prompt_places",
     "placed": "engine.modules.calling",
     "port": "kernel.words.ports",
     "resample": "records.sounds",
@@ -354,6 +358,7 @@ __all__ = [
     "Parity",
     "PartCard",
     "PictureCard",
+    "Places",
     "Plan",
     "PluginError",
     "Port",
@@ -430,6 +435,7 @@ __all__ = [
     "owner_of",
     "parameters_without_memory",
     "parity_of",
+    "picked",
     "placed",
     "port",
     "resample",

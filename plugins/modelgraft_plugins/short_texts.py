@@ -120,7 +120,7 @@ class Rereading:
     read: Read
     most: int
 
-    def start(self, prompts: Sequence[Tensor], *, conditions: Any = None, room: int, states: bool = False) -> Session:  # noqa: ARG002 as Decoder
+    def start(self, prompts: Sequence[Tensor], *, conditions: Any = None, room: int, states: bool = False, places: Any = None) -> Session:  # noqa: ARG002 as Decoder
         """Read the beginnings, int64[tokens] each, about `conditions`, float[batch n width]."""
         return Session(self.read, [prompt.tolist() for prompt in prompts], conditions, self.most)
 

@@ -158,6 +158,112 @@ def test_states_may_be_those_of_some_tokens_alone(made, backend):
         pipeline.run(words=PROMPTS, outputs=["llm.states"])
 
 
+ASKED = ["llm.prompt_ids", "llm.prompt_states", "llm.prompt_pieces"]
+
+
+@torch.no_grad()
+def prompt_by_transformers(made: checkpoints.Checkpoint, prompt: str) -> tuple[list[int], torch.Tensor]:
+    """The tokens of a prompt, and the states of the layers at each."""
+    asked = made.processor(prompt, return_tensors="pt").input_ids
+    output = made.model(input_ids=asked, output_hidden_states=True)
+    return asked[0].tolist(), torch.stack([output.hidden_states[layer][0] for layer in LAYERS])
+
+
+@pytest.mark.parametrize("family", MADE)
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("new", [0, NEW])
+def test_prompts_are_tapped_as_they_are_read(made, family, backend, new):
+    """Every token of each, in a batch of unequal ones and alone, whether anything is written or not; answers and their taps stay."""
+    checkpoint = made[family]
+    wanted = [*TAPS, *ASKED]
+    with opened(checkpoint.folder, backend, max_new_tokens=new, min_new_tokens=new) as pipeline:
+        found = pipeline.run(words=PROMPTS, outputs=wanted)
+        alone = [pipeline.run(words=prompt, outputs=wanted) for prompt in PROMPTS]
+    for row, prompt in enumerate(PROMPTS):
+        ids, hidden = prompt_by_transformers(checkpoint, prompt)
+        for told in ([found[name][row] for name in ASKED[:2]], [alone[row][name] for name in ASKED[:2]]):
+            tokens, states = told[0].reshape(-1), told[1].reshape(len(LAYERS), -1, told[1].shape[-1])
+            assert tokens[: len(ids)].tolist() == ids
+            assert (tokens[len(ids) :] == -1).all()
+            assert close(states[:, : len(ids)], hidden, backend)
+            assert (states[:, len(ids) :] == 0).all()
+        assert "".join(found["llm.prompt_pieces"][row]) == checkpoint.processor.decode(ids, skip_special_tokens=True)
+    assert found["llm.states"].shape[2] == new
+    if new:
+        rows = zip(found["llm.ids"], found["llm.logprobs"], found["llm.states"], strict=True)
+        assert_read(checkpoint, tuple(map(list, zip(*((ids.tolist(), *rest) for ids, *rest in rows), strict=True))), backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_states_of_a_prompt_may_be_those_of_some_tokens_alone(made, backend):
+    """As FROMAGe reads its query at the [RET] that a prompt ends with: in the pass that reads it, with nothing written."""
+    checkpoint = made["llama"]
+    prompts = ["a cat", "a cat and a dog and a cat", "one"]
+    token = checkpoint.processor("a cat").input_ids[-1]
+    name = checkpoint.processor.convert_ids_to_tokens(token)
+    with opened(checkpoint.folder, backend, max_new_tokens=0, states={"layers": LAYERS, "at": [name]}) as pipeline:
+        pipeline.run(words=prompts, outputs=ASKED)
+        found = pipeline.run(words=prompts, outputs=[*ASKED, "text", "llm.ids", "llm.states"])
+    for row, prompt in enumerate(prompts):
+        ids, hidden = prompt_by_transformers(checkpoint, prompt)
+        places = [place for place, one in enumerate(ids) if one == token]
+        states = found["llm.prompt_states"][row]
+        assert close(states[:, : len(places)], hidden[:, places], backend)
+        assert (states[:, len(places) :] == 0).all()
+        assert [place for place, piece in enumerate(found["llm.prompt_pieces"][row]) if piece == name] == places
+    assert (found["text"], found["llm.ids"].shape, found["llm.states"].shape[1:3]) == (["", "", ""], (3, 0), (3, 0))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_prompt_that_goes_on_from_a_kept_one_is_tapped_too(made, backend):
+    """Places that were read before are read again, so that their states are there; those behind need no more than they do without."""
+    checkpoint = made["llama"]
+    first = "a photo of a cat and a dog on it a photo of a cat"
+    token = checkpoint.processor(first).input_ids[-1]
+    name = checkpoint.processor.convert_ids_to_tokens(token)
+    for at in ("written", [name]):
+        with opened(checkpoint.folder, backend, max_new_tokens=2, states={"layers": LAYERS, "at": at}) as pipeline:
+            for prompt in (first, f"{first} and a cat", first):
+                states = pipeline.run(words=prompt, outputs=ASKED)["llm.prompt_states"]
+                ids, hidden = prompt_by_transformers(checkpoint, prompt)
+                places = [place for place, one in enumerate(ids) if at == "written" or one == token]
+                assert close(states.reshape(len(LAYERS), -1, states.shape[-1]), hidden[:, places], backend)
+
+
+def test_prompts_with_embeddings_are_tapped_where_their_words_stand(made):
+    """Places of embeddings have no token, and no piece; the states are those of the whole."""
+    checkpoint = made["llama"]
+    graph = mg.Graph("taps")
+    config = {"prompt": "{words}{seen}{more}", "max_new_tokens": 0, "states": {"layers": LAYERS}}
+    inputs = {"words": "text", "seen": "float[batch seen_tokens 28]", "more": "text"}
+    wires = {name: graph.input(name, type_) for name, type_ in inputs.items()}
+    llm = graph.node("llm/causal", name="llm", source=checkpoint.folder, config=config, **wires)
+    graph.output("text", llm.text)
+    seen = torch.randn(3, 28, generator=torch.Generator().manual_seed(3))
+    with mg.open(graph) as pipeline:
+        found = pipeline.run(words="a photo", seen=seen[None], more="of it", outputs=ASKED)
+    ids = found["llm.prompt_ids"].reshape(-1).tolist()
+    start = ids.index(-1)
+    assert ids[start : start + 3] == [-1] * 3
+    assert found["llm.prompt_pieces"][start : start + 3] == [""] * 3
+    embed = checkpoint.model.get_input_embeddings()
+    whole = torch.cat([embed(torch.tensor(ids[:start])), seen, embed(torch.tensor(ids[start + 3 :]))])
+    with torch.no_grad():
+        output = checkpoint.model(inputs_embeds=whole[None], output_hidden_states=True)
+    words = [place for place, one in enumerate(ids) if one >= 0]
+    wanted = torch.stack([output.hidden_states[layer][0, words] for layer in LAYERS])
+    assert close(found["llm.prompt_states"].reshape(wanted.shape), wanted, "torch")
+
+
+def test_beams_read_their_prompts_once(made):
+    """States of a prompt do not depend on how the answer is found."""
+    with opened(made["llama"].folder, beams=3) as pipeline:
+        found = pipeline.run(words=PROMPTS, outputs=[*TAPS, *ASKED])
+    for row, prompt in enumerate(PROMPTS):
+        ids, hidden = prompt_by_transformers(made["llama"], prompt)
+        assert close(found["llm.prompt_states"][row][:, : len(ids)], hidden, "torch")
+
+
 def test_pieces_are_what_each_token_adds_to_the_text(made):
     """They join to it, also where a stop string cuts it; a token that `states.at` names has its name, and adds nothing."""
     checkpoint = made["llama"]

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from modelgraft.loops.prompt_places import Places
+
 
 class Session(Protocol):
     """What a decoder has read for the rows of one batch, with memory of its own."""
@@ -66,8 +68,9 @@ class Continuable(Session, Protocol):
         """Close it, and free its memory instead of giving it to the next session. It may be called while another session reads."""
         ...
 
-    def extend(self, prompt: Tensor, *, conditions: Any, room: int, states: bool) -> None:
-        """Read what follows, float[tokens width], at least one token; the rest as in `Decoder.start`, `conditions` for the whole."""
+    def extend(self, prompt: Tensor, *, conditions: Any, room: int, states: bool, places: Places | None = None) -> None:
+        """Read what follows, float[tokens width], at least one token; the rest as in `Decoder.start`, `conditions` and `places` for the
+        whole, of which none lies before."""
         ...
 
 
@@ -78,7 +81,9 @@ class Decoder(Protocol):
     beyond rounding. Several sessions may be under way at once, each with memory of its own.
     """
 
-    def start(self, prompts: Sequence[Tensor], *, conditions: Any = None, room: int, states: bool = False) -> Session:
+    def start(
+        self, prompts: Sequence[Tensor], *, conditions: Any = None, room: int, states: bool = False, places: Places | None = None
+    ) -> Session:
         """Read one prompt per row.
 
         prompts     float[tokens width] each: embedded tokens, spliced with whatever else the model can read; at least one token.
@@ -86,6 +91,7 @@ class Decoder(Protocol):
         conditions  what the tokens look at beside each other, such as media or a memory; `Any`: the decoder's own kind
         room        the most tokens that `step` will add, so that memory can be laid out once
         states      the hidden states of each position that is read last are wanted
+        places      places of the prompts whose hidden states are wanted, which are noted there; given to who can tell them alone
 
         Raises InputError when there is not enough memory.
         """
@@ -95,7 +101,9 @@ class Decoder(Protocol):
 class Remembered(Protocol):
     """A decoder whose sessions may be kept and continued: see prefixes.py."""
 
-    def start(self, prompts: Sequence[Tensor], *, conditions: Any = None, room: int, states: bool = False) -> Continuable:
+    def start(
+        self, prompts: Sequence[Tensor], *, conditions: Any = None, room: int, states: bool = False, places: Places | None = None
+    ) -> Continuable:
         """See Decoder."""
         ...
 

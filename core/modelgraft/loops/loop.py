@@ -13,6 +13,7 @@ from modelgraft.loops import beams
 from modelgraft.loops.decoder import Decoder, Session
 from modelgraft.loops.finite_logits import check_finite
 from modelgraft.loops.likelihoods import Likelihood, likelihoods
+from modelgraft.loops.prompt_places import Places
 from modelgraft.loops.reading import Decode, Reader
 from modelgraft.loops.sampling import chooser
 from modelgraft.loops.scoring import ScoresAsked, Scoring
@@ -53,6 +54,7 @@ def generate(  # noqa: PLR0913 what is asked, and who watches
     seed: int = 0,
     conditions: Any = None,
     taps: Collection[str] = (),
+    places: Places | None = None,
     given: Sequence[Sequence[Sequence[int]]] = (),
     check: Callable[[], None] = _nothing,
     emit: Callable[[int, str], None] | None = None,
@@ -65,6 +67,7 @@ def generate(  # noqa: PLR0913 what is asked, and who watches
     read     the tokens that an encoder has read, for rules about what was read: `max_length` and `min_length` then count from `said`.
              None: the prompts are what was read, and what these count from
     taps     what to note of each token that is written, in the same pass: "logprobs", "states"
+    places   places of the prompts whose hidden states are noted in it as the prompts are read
     given    the tokens of texts whose likelihood is asked for, by row; the prompts are read once for them and the answers
     check    called before every step; raises to stop
     emit     takes (row, piece of text) as answers grow; pieces of one row join to its text
@@ -80,7 +83,8 @@ def generate(  # noqa: PLR0913 what is asked, and who watches
     check()
     has_beams, notes = settings.beams > 1, Taps(len(prompts), taps)
     more = notes.reads_on and not has_beams  # the last token is read as well
-    session = decoder.start(prompts, conditions=conditions, room=max(room + more, behind), states=more)
+    asks: dict[str, Any] = {} if places is None else {"places": places}  # of a decoder that can tell them
+    session = decoder.start(prompts, conditions=conditions, room=max(room + more, behind), states=more, **asks)
     try:
         first = session.logits.clone()
         likely = likelihoods(session, given, check=check) if given else []

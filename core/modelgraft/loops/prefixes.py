@@ -24,6 +24,7 @@ from torch import Tensor
 
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.loops.decoder import Continuable, Remembered, Session
+from modelgraft.loops.prompt_places import Places
 
 if TYPE_CHECKING:
     from modelgraft.engine.ledger import Holding, Ledger
@@ -79,19 +80,21 @@ class Remembering:
         """What the kept sessions take."""
         return sum(one.session.bytes for one in self.kept)
 
-    def start(self, prompts: Sequence[Tensor], *, conditions: Any = None, room: int, states: bool = False) -> Session:
-        """See Decoder. Batches are always read whole."""
+    def start(
+        self, prompts: Sequence[Tensor], *, conditions: Any = None, room: int, states: bool = False, places: Places | None = None
+    ) -> Session:
+        """See Decoder. Batches are always read whole; of places whose states are wanted nothing can have been read before."""
         if len(prompts) != 1:
-            return self.inner.start(prompts, conditions=conditions, room=room, states=states)
+            return self.inner.start(prompts, conditions=conditions, room=room, states=states, places=places)
         prompt = prompts[0]
-        found, count = self._take(prompt, conditions)
+        found, count = self._take(prompt, conditions, most=None if places is None else places.first)
         self.reused = count
         if found is None:
             self._make_room()
-            session = self.inner.start(prompts, conditions=conditions, room=room, states=states)
+            session = self.inner.start(prompts, conditions=conditions, room=room, states=states, places=places)
         else:
             session = found
-            session.extend(prompt[count:], conditions=conditions, room=room, states=states)
+            session.extend(prompt[count:], conditions=conditions, room=room, states=states, places=places)
         return _Noted(self, _Kept(session, prompt, conditions))
 
     def forget(self) -> None:
@@ -152,10 +155,10 @@ class Remembering:
         is_counted = self._ledger is not None and self._ledger.limit(str(session.device)) is not None
         return (MOST_COMPARED, sys.maxsize) if is_counted else (MOST, self.most_bytes)
 
-    def _take(self, prompt: Tensor, conditions: Any) -> tuple[Continuable | None, int]:
-        """A session that holds the beginning of a prompt and nothing behind it, and how many tokens that is."""
+    def _take(self, prompt: Tensor, conditions: Any, *, most: int | None) -> tuple[Continuable | None, int]:
+        """A session that holds the beginning of a prompt and nothing behind it, and how many tokens that is: `most` at most."""
         with self._lock:
-            shared = [self._shared(one, prompt, conditions) for one in self.kept]
+            shared = [self._shared(one, prompt, conditions, most=most) for one in self.kept]
             count = max(shared, default=0)
             if count < SHORTEST:
                 return None, 0
@@ -179,12 +182,12 @@ class Remembering:
             one.held.release()
         return one.session
 
-    def _shared(self, one: _Kept, prompt: Tensor, conditions: Any) -> int:
-        """How many tokens at the beginning of a prompt a session holds; at least one is always read anew."""
+    def _shared(self, one: _Kept, prompt: Tensor, conditions: Any, *, most: int | None) -> int:
+        """How many tokens at the beginning of a prompt a session holds, `most` at most; at least one is always read anew."""
         held = one.prompt
         if one.said and len(prompt) > len(held):
             held = torch.cat([held, self.embed(torch.cat(one.said).to(prompt.device)).to(held)])
-        most = min(len(held), len(prompt) - 1)
+        most = min(len(held), len(prompt) - 1, len(prompt) if most is None else most)
         if most < SHORTEST or not torch.equal(held[:1], prompt[:1].to(held)):
             return 0
         same = (held[:most] == prompt[:most].to(held)).all(-1)

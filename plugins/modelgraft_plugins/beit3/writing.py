@@ -77,7 +77,7 @@ class Pictures:
     def __init__(self, tell: Any, mask_id: int) -> None:
         self.tell, self.mask_id = tell, mask_id
 
-    def start(self, prompts: Sequence[Tensor], *, conditions: Any = None, room: int, states: bool = False) -> Session:  # noqa: ARG002 as Decoder has it
+    def start(self, prompts: Sequence[Tensor], *, conditions: Any = None, room: int, states: bool = False, places: Any = None) -> Session:  # noqa: ARG002 as Decoder has it
         """Prompts int64[tokens] each, equally many."""
         ids = torch.stack(list(prompts))
         return Writing(self.tell, conditions, ids, torch.arange(len(prompts), device=ids.device), self.mask_id)

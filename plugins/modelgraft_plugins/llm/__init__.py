@@ -14,6 +14,11 @@ cost nothing otherwise. Of the answer:
 - `pieces` list[text]: what each token of `ids` adds to `text`, and of the tokens that `states.at` names, which then add nothing, their
   names. It is what router/signal-tokens reads.
 
+Of the prompt, where the decoder reads it itself (llm/causal), in the pass that reads it, whether anything is written or not:
+- `prompt_ids` int64[batch asked], `prompt_pieces` list[text]: its tokens; -1 and an empty piece where an embedding stands.
+- `prompt_states` float[batch layers positions width]: hidden states of its tokens, or of those that `states.at` names: FROMAGe reads its
+  query at the `[RET]` that a prompt ends with. What was kept of an earlier prompt is read again from the first of them on.
+
 Of given texts, which the optional input `continuations` (list[text]) takes: how likely each is behind the prompt. The prompt is read once
 for all of them and for the answer (`max_new_tokens: 0` writes none); a text is cut into tokens as it would be behind the prompt, so that a
 space between them belongs to the text, and its end token does not count. An encoder-decoder judges them as answers.
@@ -72,7 +77,18 @@ from pydantic import Field, model_validator
 from modelgraft.plugin import Ports, SolvedNode, component, hookimpl, port
 from modelgraft_plugins.llm import starts
 from modelgraft_plugins.llm.classes import CAUSAL, CROSSING, SPEECH, refuse_unknown
-from modelgraft_plugins.llm.config import CONTINUATIONS, GIVEN, OUTPUTS, TAPS, LanguageConfig, model_of, unheeded_model, values_of
+from modelgraft_plugins.llm.config import (
+    ASKED,
+    CONTINUATIONS,
+    GIVEN,
+    OUTPUTS,
+    PROMPT_OUTPUTS,
+    TAPS,
+    LanguageConfig,
+    model_of,
+    unheeded_model,
+    values_of,
+)
 from modelgraft_plugins.llm.context import review_chat, review_context
 from modelgraft_plugins.llm.gated import GatedCrossAttention
 from modelgraft_plugins.llm.known import family_of, head_is_tied
@@ -88,7 +104,7 @@ if TYPE_CHECKING:
     module="modelgraft_plugins.llm.causal:Causal",
     exportable=True,
     loop="modelgraft_plugins.llm.writer:CausalWriter",
-    taps=TAPS,
+    taps=(*TAPS, *ASKED),
     random=True,
     shared=False,  # a decoder keeps what it has read, and conditions stand on its layers while it writes
     keywords=("decoder", "chat", "vlm"),
@@ -206,11 +222,12 @@ class Seq2SeqConfig(LanguageConfig):
 
     def ports(self) -> Ports:
         """The fields of the template, or the memory."""
+        outputs = {name: given for name, given in OUTPUTS.items() if name not in PROMPT_OUTPUTS}
         if self.encoder == "own":
-            return super().ports()
+            return Ports(super().ports().inputs, outputs)
         memory = port("float[batch frames hidden_size]", doc="what the decoder attends to")
         there = port("optional[bool[batch frames]]", doc="where there is a memory: records of a batch may have unlike many vectors")
-        return Ports({"memory": memory, GIVEN: CONTINUATIONS, "memory_mask": there}, OUTPUTS)
+        return Ports({"memory": memory, GIVEN: CONTINUATIONS, "memory_mask": there}, outputs)
 
     def parameters(self) -> int | None:
         """By the formula of the family, where there is one; with `encoder: none`, of the decoder alone."""

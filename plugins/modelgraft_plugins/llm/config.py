@@ -174,6 +174,10 @@ class LanguageConfig(WritingConfig):
     def without_layers(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
         """Layers that `states` names and the model does not have."""
         count = self.family.facts(self.facts()).get(self.family.names.get("num_hidden_layers", "num_hidden_layers"))
+        projected, own = self.model.get("word_embed_proj_dim"), self.model.get("hidden_size")
+        if projected and own and projected != own and (inner := [layer for layer in self.states.layers if layer not in (-1, count)]):
+            found = f"{node.name}.states.layers names layer {inner[0]}, {own} wide, and what the head reads is {projected} wide"
+            yield "config-mismatch", found, "name -1 alone: the states of this model are of two widths"
         for layer in self.states.layers:
             if count is not None and not -count - 1 <= layer <= count:
                 has = f"the model has {count} layers, which are 0 to {count}, or {-count - 1} to -1"
@@ -208,8 +212,17 @@ def _field_port(field: template.Field) -> Port:
 GIVEN = "continuations"  # the input port of texts whose likelihood is asked for
 CONTINUATIONS = port("optional[list[text]]", doc="texts that may stand behind the prompt, whose likelihood is asked for: see `likelihoods`")
 WRITTEN = ("ids", "logprobs", "states", "pieces")  # taps of answers
+ASKED = ("prompt_ids", "prompt_states", "prompt_pieces")  # taps of prompts
 LIKELY = ("likelihoods", "greedy", "continuation_ids", "continuation_logprobs")  # taps of continuations
-TAPS = (*WRITTEN, *LIKELY)
+TAPS = (*WRITTEN, *LIKELY)  # of an encoder-decoder; one that reads its prompt itself has those of prompts as well
+PROMPT_OUTPUTS: Mapping[str, Port] = {
+    "prompt_ids": port("int64[batch asked]", doc="the tokens of the prompt; -1 where an embedding stands, and behind the end"),
+    "prompt_states": port(
+        "float[batch state_layers asked_positions hidden_size]",
+        doc="hidden states where tokens of the prompt stand, or those that `states.at` names, in their order; 0 behind the last",
+    ),
+    "prompt_pieces": port("list[text]", doc="what each token of `prompt_ids` says; of tokens that `states.at` names their names"),
+}
 OUTPUTS: Mapping[str, Port] = {
     "text": port("text", doc="the new text, without special tokens"),
     "logits": port("float[batch vocabulary]", doc="the logits of the first new token"),
@@ -223,6 +236,7 @@ OUTPUTS: Mapping[str, Port] = {
         "list[text]",
         doc="what each token of `ids` adds to `text`; of tokens that `states.at` names, which then add nothing, their names",
     ),
+    **PROMPT_OUTPUTS,
     "likelihoods": port(
         "float[batch continuations]",
         doc="of each of the continuations its log-probability by the model alone, before any rule; -inf where a record has fewer",

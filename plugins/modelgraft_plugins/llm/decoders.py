@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, EncoderDecoderCache
 
-from modelgraft.plugin import InputError
+from modelgraft.plugin import InputError, Places, picked
 from modelgraft_plugins.llm.both_ways import prompt_mask
 from modelgraft_plugins.llm.cache import bytes_of, cache_of, can_forget, fork, make_room, reorder, rewind
 
@@ -43,9 +43,17 @@ class CausalDecoder:
         self.forgets = can_forget(text)  # the last tokens can be taken back
         self.continues = self.forgets and not both_ways  # what a prompt begins with can be read before it is known how it goes on
 
-    def start(self, prompts: Sequence[Tensor], *, conditions: Any = None, room: int, states: bool = False) -> CausalSession:  # noqa: ARG002 none
+    def start(
+        self,
+        prompts: Sequence[Tensor],
+        *,
+        conditions: Any = None,  # noqa: ARG002 there are none
+        room: int,
+        states: bool = False,
+        places: Places | None = None,
+    ) -> CausalSession:
         """See Decoder."""
-        return CausalSession(self, prompts, room=room, states=states)
+        return CausalSession(self, prompts, room=room, states=states, places=places)
 
     def alike(self, one: Any, other: Any, tokens: int) -> bool:  # noqa: ARG002 there are no conditions
         """See Remembered."""
@@ -58,7 +66,7 @@ class CausalSession:
     logits: Tensor
     states: Tensor | None = None
 
-    def __init__(self, decoder: CausalDecoder, prompts: Sequence[Tensor], *, room: int, states: bool) -> None:
+    def __init__(self, decoder: CausalDecoder, prompts: Sequence[Tensor], *, room: int, states: bool, places: Places | None = None) -> None:
         self.decoder, self.model, self.gives_states = decoder, decoder.model, states
         lengths = [len(prompt) for prompt in prompts]
         longest, capacity = max(lengths), max(lengths) + max(room, 1)
@@ -71,7 +79,7 @@ class CausalSession:
         mask = None if self.mask is None else self.mask[:, :longest]
         if decoder.both_ways:
             mask = prompt_mask(self.model, embedded, mask, self.cache, self.positions[:, :longest])
-        self._read(embedded, mask)
+        self._read(embedded, mask, places, [longest - length for length in lengths])
 
     @property
     def bytes(self) -> int:
@@ -87,14 +95,14 @@ class CausalSession:
         """See Session."""
         return self._run(self._step_mask(), 1, input_ids=tokens[:, None])
 
-    def extend(self, prompt: Tensor, *, conditions: Any, room: int, states: bool) -> None:  # noqa: ARG002 there are none
+    def extend(self, prompt: Tensor, *, conditions: Any, room: int, states: bool, places: Places | None = None) -> None:  # noqa: ARG002 there are none
         """See Continuable."""
         assert self.cache is not None
         capacity = self.length + len(prompt) + max(room, 1)
         make_room(self.cache, capacity)
         self.positions = torch.arange(max(capacity, self.positions.shape[1]), device=prompt.device)[None]
         self.gives_states, self.states = states, None
-        self._read(prompt[None], None)
+        self._read(prompt[None], None, places, [-self.length])
 
     def reorder(self, rows: Tensor) -> None:
         """See Session."""
@@ -131,19 +139,29 @@ class CausalSession:
         """See Continuable."""
         self.close()
 
-    def _read(self, embedded: Tensor, mask: Tensor | None) -> None:
-        """Read float[batch tokens width]; the head sees the last position alone."""
-        self._run(mask, embedded.shape[1], inputs_embeds=embedded, logits_to_keep=1)
+    def _read(self, embedded: Tensor, mask: Tensor | None, places: Places | None, offsets: Sequence[int]) -> None:
+        """Read float[batch tokens width]; the head sees the last position alone. offsets: see Places.index."""
+        if places is None:
+            self._run(mask, embedded.shape[1], inputs_embeds=embedded, logits_to_keep=1)
+            return
+        index = places.index([embedded.shape[1] - 1] * len(embedded), embedded.device, offsets=offsets)
+        hidden = self._hidden(mask, embedded.shape[1], inputs_embeds=embedded, logits_to_keep=1, output_hidden_states=True)
+        self.states = places.take(torch.stack([picked(hidden[layer], index) for layer in self.decoder.layers], 1))
 
     def _run(self, mask: Tensor | None, count: int, **given: Any) -> Tensor:
-        start, self.length = self.length, self.length + count
         if self.gives_states:
             given["output_hidden_states"] = True
-        output = self.model(attention_mask=mask, past_key_values=self.cache, use_cache=True, **given, **self._positions(start, self.length))
+        hidden = self._hidden(mask, count, **given)
         if self.gives_states:
-            self.states = torch.stack([output.hidden_states[layer][:, -1] for layer in self.decoder.layers], 1)
-        self.logits = output.logits[:, -1]
+            self.states = torch.stack([hidden[layer][:, -1] for layer in self.decoder.layers], 1)
         return self.logits
+
+    def _hidden(self, mask: Tensor | None, count: int, **given: Any) -> Any:
+        """Read on, and give the hidden states as transformers does."""
+        start, self.length = self.length, self.length + count
+        output = self.model(attention_mask=mask, past_key_values=self.cache, use_cache=True, **given, **self._positions(start, self.length))
+        self.logits = output.logits[:, -1]
+        return output.hidden_states
 
     def _lay_out(self, lengths: list[int], longest: int, capacity: int, device: torch.device) -> None:
         """Find, for the whole run, which places each row may read and at which position its tokens stand."""
@@ -178,9 +196,16 @@ class CrossDecoder:
         self.model, self.encoder, self.layers = model, encoder, tuple(layers)
 
     def start(
-        self, prompts: Sequence[Tensor], *, conditions: Sequence[Tensor] | None = None, room: int, states: bool = False
+        self,
+        prompts: Sequence[Tensor],
+        *,
+        conditions: Sequence[Tensor] | None = None,
+        room: int,
+        states: bool = False,
+        places: Places | None = None,
     ) -> CrossSession:
-        """See Decoder."""
+        """See Decoder; its prompts are the beginnings of answers, in which nobody looks for places."""
+        assert places is None
         assert conditions is not None
         return CrossSession(self, prompts, conditions, room=room, states=states)
 

@@ -52,6 +52,7 @@ def write(part, prompt, new, opened, folder, media=None, marker=None):
         feed = {
             "inputs_embeds": embeds.astype(kind), "position_ids": numpy.arange(held - count, held)[None],
             "seqlens_k": numpy.array([held - 1], "int32"), "total": numpy.array([held], "int32"), "last": numpy.array([count - 1]),
+            "places": numpy.array([[count - 1]]),
             "attention_mask": numpy.ones((1, held), "int64"), "seen": seen, **past, **pairs,
         }
         found = dict(zip(given, session.run(None, {name: feed[name] for name in wanted})))

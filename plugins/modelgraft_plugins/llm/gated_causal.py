@@ -13,6 +13,7 @@ from modelgraft.plugin import (
     Decoder,
     ExportError,
     LoadContext,
+    Places,
     Problem,
     Remembering,
     SourceError,
@@ -73,10 +74,18 @@ class GatedDecoder(CausalDecoder):
         super().__init__(model, layers=layers)
         self.gated = gated
 
-    def start(self, prompts: Sequence[Tensor], *, conditions: Shown | None = None, room: int, states: bool = False) -> GatedSession:
+    def start(
+        self,
+        prompts: Sequence[Tensor],
+        *,
+        conditions: Shown | None = None,
+        room: int,
+        states: bool = False,
+        places: Places | None = None,
+    ) -> GatedSession:
         """See Decoder."""
         assert conditions is not None
-        return GatedSession(self, prompts, conditions, room=room, states=states)
+        return GatedSession(self, prompts, conditions, room=room, states=states, places=places)
 
     def alike(self, one: Shown, other: Shown, tokens: int) -> bool:
         """See Remembered."""
@@ -88,7 +97,9 @@ class GatedSession(CausalSession):
 
     decoder: GatedDecoder
 
-    def __init__(self, decoder: GatedDecoder, prompts: Sequence[Tensor], shown: Shown, *, room: int, states: bool) -> None:
+    def __init__(
+        self, decoder: GatedDecoder, prompts: Sequence[Tensor], shown: Shown, *, room: int, states: bool, places: Places | None = None
+    ) -> None:
         media, gated = shown.media, decoder.gated
         batch, images, latents = media.shape[:3]
         self.pairs = gated.keys_values(media.flatten(1, 2))  # keys and values of the blocks by turns
@@ -98,19 +109,19 @@ class GatedSession(CausalSession):
         longest = max(map(len, rows))
         seen = torch.stack([nn.functional.pad(row, (longest - len(row), 0)) for row in rows])  # padding sees nothing
         with gated.looking(self.pairs, seen, self.medium):
-            super().__init__(decoder, prompts, room=room, states=states)
+            super().__init__(decoder, prompts, room=room, states=states, places=places)
 
     def step(self, tokens: Tensor) -> Tensor:
         """See Session."""
         with self.decoder.gated.looking(self.pairs, self.last[:, None], self.medium):
             return super().step(tokens)
 
-    def extend(self, prompt: Tensor, *, conditions: Shown, room: int, states: bool) -> None:
+    def extend(self, prompt: Tensor, *, conditions: Shown, room: int, states: bool, places: Places | None = None) -> None:
         """See Continuable."""
         seen = conditions.seen[0].to(prompt.device)
         self.last = seen[-1:]
         with self.decoder.gated.looking(self.pairs, seen[None, -len(prompt) :], self.medium):
-            super().extend(prompt, conditions=None, room=room, states=states)
+            super().extend(prompt, conditions=None, room=room, states=states, places=places)
 
     def reorder(self, rows: Tensor) -> None:
         """See Session."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from modelgraft.plugin import Graph
+from modelgraft.plugin import Graph, Places
 from modelgraft_plugins.llm.grouped import GroupedDecoder, GroupedSession, Memory
 from modelgraft_plugins.llm.growing import AloneSession, GrowingDecoder, pick
 from modelgraft_plugins.llm.shown import Shown
@@ -62,11 +62,11 @@ class GatedGroupedSession(GroupedSession):
             look(decoder.media, conditions.media, memory.beside)
         return memory
 
-    def extend(self, prompt: Tensor, *, conditions: Shown, room: int, states: bool) -> None:
+    def extend(self, prompt: Tensor, *, conditions: Shown, room: int, states: bool, places: Places | None = None) -> None:
         """See Continuable."""
         with self.decoder.graph.turn():
             self.memory.beside["seen"].copy_(conditions.seen[0][-1:][None])
-        super().extend(prompt, conditions=conditions, room=room, states=states)
+        super().extend(prompt, conditions=conditions, room=room, states=states, places=places)
 
     def _seen(self, start: int, longest: int, conditions: Shown) -> dict[str, Tensor]:
         """What the prompts see; padding sees nothing."""
@@ -83,10 +83,18 @@ class GatedGrowingDecoder(GrowingDecoder):
         super().__init__(graph, layout, embed)
         self.media = media
 
-    def start(self, prompts: Sequence[Tensor], *, conditions: Shown | None = None, room: int, states: bool = False) -> AloneSession:  # noqa: ARG002 it grows
+    def start(
+        self,
+        prompts: Sequence[Tensor],
+        *,
+        conditions: Shown | None = None,
+        room: int,  # noqa: ARG002 it grows
+        states: bool = False,  # noqa: ARG002 a graph that gives states gives them always
+        places: Places | None = None,
+    ) -> AloneSession:
         """See Decoder."""
         assert conditions is not None
-        return GatedGrowingSession(self, prompts, conditions)
+        return GatedGrowingSession(self, prompts, conditions, places)
 
     def alike(self, one: Shown, other: Shown, tokens: int) -> bool:
         """See GatedGroupedDecoder.alike."""
@@ -96,7 +104,7 @@ class GatedGrowingDecoder(GrowingDecoder):
 class GatedGrowingSession(AloneSession):
     """A session whose tokens see something."""
 
-    def __init__(self, decoder: GatedGrowingDecoder, prompts: Sequence[Tensor], shown: Shown) -> None:
+    def __init__(self, decoder: GatedGrowingDecoder, prompts: Sequence[Tensor], shown: Shown, places: Places | None = None) -> None:
         (batch, images, latents), graph = shown.media.shape[:3], decoder.graph
         with graph.turn(shown.media):
             like = torch.empty(0, dtype=decoder.layout.dtype, device=graph.device)
@@ -106,18 +114,18 @@ class GatedGrowingSession(AloneSession):
             self.beside = {**pairs, "medium": numbers.expand(batch, -1).contiguous()}
         longest = max(map(len, shown.seen))
         self.seen = torch.stack([torch.nn.functional.pad(row, (longest - len(row), 0)) for row in shown.seen])
-        super().__init__(decoder, prompts)
+        super().__init__(decoder, prompts, places)
         self.seen = torch.stack([row[-1:] for row in shown.seen])
 
     def run(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """See GrowingSession."""
         return super().run({**tensors, "seen": self.seen, **self.beside})
 
-    def extend(self, prompt: Tensor, *, conditions: Shown, room: int, states: bool) -> None:
+    def extend(self, prompt: Tensor, *, conditions: Shown, room: int, states: bool, places: Places | None = None) -> None:
         """See Continuable."""
         row = conditions.seen[0]
         self.seen = row[None, -len(prompt) :]
-        super().extend(prompt, conditions=conditions, room=room, states=states)
+        super().extend(prompt, conditions=conditions, room=room, states=states, places=places)
         self.seen = row[None, -1:]
 
     def reorder(self, rows: Tensor) -> None:

@@ -36,7 +36,7 @@ class GatedWriter(CausalWriter):
         shown = Shown(images, [torch.tensor(text_time(prompt.ids, marker, ends)) for prompt in prompts])
         embedded = [prompt.embed(embed, self.device) for prompt in prompts]
         said, behind = [prompt.said for prompt in prompts], [prompt.given for prompt in prompts]
-        return self.answer(decoder, embedded, said, behind, conditions=shown, wanted=wanted)
+        return self.answer(decoder, embedded, said, behind, conditions=shown, wanted=wanted, asked=prompts)
 
     def begun(self, case: tuple[Tensor, ...]) -> tuple[Sequence[Tensor], Shown]:
         """See Writer. The first token sees nothing, then each sees the next medium until the last; a prompt of one token sees none."""

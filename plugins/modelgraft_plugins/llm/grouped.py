@@ -6,9 +6,10 @@ The graph takes, for a batch of right-padded rows,
     total          int32[1], on the host         the longest of them
     last           int64[batch]                  which position of each row the head reads
     past.key.i, past.value.i  float[batch kv_heads capacity head_width]
+    places         int64[batch places]           of a graph that was traced for states: where they are given
 and gives logits float[batch vocab] and present.key.i, present.value.i, which are bound to the memory of the past: the
 GroupQueryAttention operator then writes new keys and values where they belong and copies nothing. A graph that was traced for them
-gives states float[batch layers width] as well.
+gives states float[batch layers places width] as well.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modelgraft.plugin import Bound, Graph, InputError
+from modelgraft.plugin import Bound, Graph, InputError, Places
 from modelgraft_plugins.llm.sizes import Caches
 from modelgraft_plugins.llm.stepping import DecodeStep, Lookup
 
@@ -67,13 +68,22 @@ class GroupedDecoder:
         self.lookup = Lookup(embed, layout.dtype, self.device, by_numpy=not graph.is_ordered)
         self.names = [f"{kind}.{layer}" for layer in range(layout.layers) for kind in ("key", "value")]
         self.sizes = {slot.name: slot.axes for slot in graph.outputs if not slot.name.startswith("present.")}
+        self.gives_states = "states" in self.sizes
         self.captures = True  # until a step turns out not to be replayed
         self.spare: Memory | None = None
 
-    def start(self, prompts: Sequence[Tensor], *, conditions: Any = None, room: int, states: bool = False) -> GroupedSession:  # noqa: ARG002 see below
-        """See Decoder. A graph that gives states gives them always."""
+    def start(
+        self,
+        prompts: Sequence[Tensor],
+        *,
+        conditions: Any = None,
+        room: int,
+        states: bool = False,  # noqa: ARG002 a graph that gives states gives them always
+        places: Places | None = None,
+    ) -> GroupedSession:
+        """See Decoder."""
         session = self.session()
-        session.begin(prompts, conditions, room=room)
+        session.begin(prompts, conditions, room=room, places=places)
         return session
 
     def session(self) -> GroupedSession:
@@ -101,7 +111,7 @@ class GroupedDecoder:
             found = f"the cache of {batch} rows of {capacity:,} tokens takes {size:,.1f} GiB, and {self.device} has no room for it"
             raise InputError(f"{found}: take fewer records at once, a shorter prompt, or a smaller max_new_tokens") from error
         outputs = {
-            name: torch.empty(batch, *map(int, axes[1:]), dtype=self.layout.dtype, device=self.device) for name, axes in self.sizes.items()
+            name: torch.empty(batch, *sizes_of(axes, 1), dtype=self.layout.dtype, device=self.device) for name, axes in self.sizes.items()
         }
         return Memory(cache, capacity, outputs)
 
@@ -117,12 +127,17 @@ class GroupedDecoder:
             self.captures = False
         memory.one = None
 
-    def bind(self, memory: Memory, inputs: Mapping[str, Tensor]) -> Bound:
-        """Bind memory and these inputs."""
-        given, made = {**memory.beside, **inputs}, dict[str, Tensor | None](memory.outputs)
+    def bind(self, memory: Memory, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor] | None = None) -> Bound:
+        """Bind memory, these inputs, and outputs that are not written into the memory."""
+        given, made = {**memory.beside, **inputs}, dict[str, Tensor | None]({**memory.outputs, **(outputs or {})})
         for name, slab in zip(self.names, memory.cache, strict=True):
             given[f"past.{name}"] = made[f"present.{name}"] = slab
         return self.graph.bind(given, made)
+
+
+def sizes_of(axes: Sequence[int | str], places: int) -> list[int]:
+    """The sizes of an output behind its batch: the one that is open is that of places."""
+    return [places if isinstance(axis, str) else axis for axis in axes[1:]]
 
 
 class GroupedSession:
@@ -149,7 +164,8 @@ class GroupedSession:
     @property
     def states(self) -> Tensor | None:
         """See Session."""
-        return self.memory.outputs.get("states")
+        found = self.memory.outputs.get("states")
+        return None if found is None else found[:, :, 0]
 
     @property
     def bytes(self) -> int:
@@ -161,12 +177,12 @@ class GroupedSession:
         """See Continuable."""
         return self.decoder.device
 
-    def begin(self, prompts: Sequence[Tensor], conditions: Any, *, room: int) -> None:
+    def begin(self, prompts: Sequence[Tensor], conditions: Any, *, room: int, places: Places | None = None) -> None:
         """Read the prompts, as `Decoder.start` does."""
         graph, longest = self.decoder.graph, max(map(len, prompts))
         with graph.turn(*prompts):
             self.held = self._laid_out(len(prompts), longest + max(room, 1), conditions)
-            self._read(prompts, 0, conditions)
+            self._read(prompts, 0, conditions, places)
         graph.hand_over(list(self.held.outputs.values()))
 
     def step(self, tokens: Tensor) -> Tensor:
@@ -183,13 +199,13 @@ class GroupedSession:
         self.longest += 1
         return memory.outputs["logits"]
 
-    def extend(self, prompt: Tensor, *, conditions: Any, room: int, states: bool) -> None:  # noqa: ARG002 the graph decides
+    def extend(self, prompt: Tensor, *, conditions: Any, room: int, states: bool, places: Places | None = None) -> None:  # noqa: ARG002 the graph decides
         """See Continuable."""
         start = self.longest
         with self.decoder.graph.turn(prompt):
             if start + len(prompt) + max(room, 1) > self.memory.capacity:
                 self._grow(start + len(prompt) + max(room, 1))
-            self._read([prompt], start, conditions)
+            self._read([prompt], start, conditions, places)
         self.decoder.graph.hand_over(list(self.memory.outputs.values()))
 
     def reorder(self, rows: Tensor) -> None:
@@ -245,7 +261,7 @@ class GroupedSession:
         """Further inputs of the positions of prompts from `start` on."""
         return {}
 
-    def _read(self, prompts: Sequence[Tensor], start: int, conditions: Any) -> None:
+    def _read(self, prompts: Sequence[Tensor], start: int, conditions: Any, places: Places | None) -> None:
         """Read prompts, of a single row those behind what the cache holds."""
         decoder, lengths, batch = self.decoder, [start + len(prompt) for prompt in prompts], len(prompts)
         longest = max(lengths)
@@ -259,8 +275,22 @@ class GroupedSession:
             "last": (held - 1 - start).to(decoder.device),
             **self._seen(start, longest, conditions),
         }
-        decoder.bind(self.memory, inputs).run()
+        if decoder.gives_states:
+            last = [length - 1 - start for length in lengths]
+            inputs["places"] = (places or Places([()] * batch)).index(last, decoder.device, offsets=[-start] * batch)
+        if places is None:
+            decoder.bind(self.memory, inputs).run()
+        else:
+            self._read_places(inputs, places)
         self._start_again()
+
+    def _read_places(self, inputs: Mapping[str, Tensor], places: Places) -> None:
+        """Read prompts, and note the states of some places: they are written where only this call needs them."""
+        decoder, kept = self.decoder, self.memory.outputs["states"]
+        batch, count = inputs["places"].shape
+        states = kept.new_empty(batch, kept.shape[1], count, kept.shape[3])
+        decoder.bind(self.memory, inputs, {"states": states}).run()
+        kept[:, :, 0] = places.take(states)
 
     def _advance(self, memory: Memory, tokens: Tensor) -> None:
         if memory.one is None:
@@ -311,6 +341,7 @@ class GroupedSession:
             "seqlens_k": torch.empty(batch, dtype=torch.int32, device=kind),
             "total": torch.empty(1, dtype=torch.int32),
             "last": torch.zeros(batch, dtype=torch.int64, device=kind),
+            **({"places": torch.zeros(batch, 1, dtype=torch.int64, device=kind)} if decoder.gives_states else {}),
         }
         bound = decoder.bind(memory, inputs)
         step = DecodeStep(

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.export import Dim
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from modelgraft.plugin import ExportError, Tracer
+from modelgraft.plugin import ExportError, Tracer, picked
 from modelgraft_plugins.llm.grouped_attention import Trace, attend, under_way
 from modelgraft_plugins.llm.own_attention import OWN
 from modelgraft_plugins.llm.sizes import Caches
@@ -26,7 +26,7 @@ from modelgraft_plugins.llm.sizes import Caches
 ATTENTION = "modelgraft_grouped_query"  # the name under which the function stands in the table of transformers
 
 HEAD_STEP = 8  # onnxruntime refuses other head widths
-BATCH, TOKENS = Dim("batch"), Dim("tokens")
+BATCH, TOKENS, PLACES = Dim("batch"), Dim("tokens"), Dim("places")
 
 Model = Any  # a model of transformers, which is only partly annotated
 
@@ -47,8 +47,15 @@ class _GroupedQuery(torch.nn.Module):
         ]  # gathered by elements: what indexing becomes cannot be replayed as a CUDA graph, see capturing.py of the onnx plugin
         return (states.gather(1, self.last[:, None, None].expand(-1, 1, states.shape[-1])),)
 
-    def forward(
-        self, inputs_embeds: Tensor, position_ids: Tensor, seqlens_k: Tensor, total: Tensor, last: Tensor, past: list[Tensor]
+    def forward(  # noqa: PLR0917 the inputs of the graph
+        self,
+        inputs_embeds: Tensor,
+        position_ids: Tensor,
+        seqlens_k: Tensor,
+        total: Tensor,
+        last: Tensor,
+        past: list[Tensor],
+        places: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """One call of the graph."""
         running = Trace(past, seqlens_k, total)
@@ -68,13 +75,12 @@ class _GroupedQuery(torch.nn.Module):
         if len(running.present) < len(running.layers):
             raise ExportError("its attention does not go through the table of transformers")
         present = [tensor for layer in range(len(running.layers)) for tensor in running.present[layer]]
-        return (output.logits[:, 0], *states_of(output.hidden_states, self.layers, last), *present)
+        return (output.logits[:, 0], *states_of(output.hidden_states, self.layers, places), *present)
 
 
-def states_of(hidden: Sequence[Tensor], layers: Sequence[int], last: Tensor) -> list[Tensor]:
-    """The states of some layers at one position of each row, float[batch layers width]; nothing for no layers."""
-    picked = [hidden[layer].gather(1, last[:, None, None].expand(-1, 1, hidden[layer].shape[-1])) for layer in layers]
-    return [torch.cat(picked, 1)] if picked else []
+def states_of(hidden: Sequence[Tensor], layers: Sequence[int], places: Tensor | None) -> list[Tensor]:
+    """The states of some layers at some places of each row, float[batch layers places width]; nothing for no layers."""
+    return [torch.stack([picked(hidden[layer], places) for layer in layers], 1)] if places is not None else []
 
 
 def layout_of(model: Model) -> Caches:
@@ -144,13 +150,23 @@ def traced(layout: Caches, layers: Sequence[int] = ()) -> Traced:
     embeds = torch.randn(batch, tokens, layout.width, dtype=layout.dtype) * 0.5
     past = [torch.zeros(batch, layout.kv_heads, capacity, layout.head_width, dtype=layout.dtype) for _ in names]
     held = torch.full((batch,), tokens - 1)
-    positions = torch.arange(tokens)[None].repeat(batch, 1)
+    positions, beside = torch.arange(tokens)[None].repeat(batch, 1), traced_places({0: BATCH, 1: PLACES}, layers)
     return Traced(
-        (embeds, positions, held.to(torch.int32), torch.tensor([tokens], dtype=torch.int32), held, past),
-        ({0: BATCH, 1: TOKENS}, {0: BATCH, 1: TOKENS}, {0: BATCH}, None, {0: BATCH}, [{0: BATCH, 2: Dim("capacity")}] * len(names)),
-        ["inputs_embeds", "position_ids", "seqlens_k", "total", "last", *(f"past.{name}" for name in names)],
-        ["logits", *(["states"] if layers else []), *(f"present.{name}" for name in names)],
-    )
+        (embeds, positions, held.to(torch.int32), torch.tensor([tokens], dtype=torch.int32), held, past, *beside.example),
+        (
+            {0: BATCH, 1: TOKENS}, {0: BATCH, 1: TOKENS}, {0: BATCH}, None, {0: BATCH},
+            [{0: BATCH, 2: Dim("capacity")}] * len(names), *beside.sizes,
+        ),
+        ["inputs_embeds", "position_ids", "seqlens_k", "total", "last", *(f"past.{name}" for name in names), *beside.inputs],
+        ["logits", *beside.outputs, *(f"present.{name}" for name in names)],
+    )  # fmt: skip
+
+
+def traced_places(sizes: Any, layers: Sequence[int]) -> Traced:
+    """What a decoder graph of two rows takes and gives beside the rest where hidden states are wanted; nothing without layers."""
+    if not layers:
+        return Traced((), (), [], [])
+    return Traced((torch.tensor([[0, 2, 4], [1, 3, 4]]),), (sizes,), ["places"], ["states"])
 
 
 @contextlib.contextmanager

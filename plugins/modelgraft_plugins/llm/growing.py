@@ -3,12 +3,14 @@
 Each call takes the past as inputs and gives the longer present as outputs, whose memory is the graph's and which is handed on as it
 lies. Sizes change with every token, so such steps are never replayed.
 Decoder alone:     inputs_embeds float[batch tokens width], attention_mask int64[batch past+tokens], position_ids int64[batch tokens],
+                   places int64[batch places] where hidden states are wanted,
                    past.key.i, past.value.i float[batch heads past d]  ->  logits float[batch vocab], present.*
 Encoder-decoder:   encoder: inputs_embeds, attention_mask  ->  memory float[batch frames width]
                    crossing: memory  ->  cross.key.i, cross.value.i, once per prompt
                    decoder: decoder_input_ids int64[batch tokens], attention_mask int64[batch frames], cross.*, past.*
                    ->  logits, present.*
-A graph that was traced for them gives states float[batch layers width] as well, of the last position.
+A graph that was traced for them gives states as well: float[batch layers places width], beside a memory float[batch layers width] of the
+last position.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from modelgraft.plugin import Graph, InputError
+from modelgraft.plugin import Graph, InputError, Places
+from modelgraft_plugins.llm.grouped import sizes_of
 from modelgraft_plugins.llm.sizes import Caches
 
 
@@ -87,11 +90,11 @@ class GrowingSession:
     def _run(self, given: Mapping[str, Tensor]) -> list[Tensor]:
         graph, layout = self.graph, self.layout
         kept = {slot.name: given[slot.name].to(slot.device, slot.dtype).contiguous() for slot in graph.inputs}
-        batch = len(next(iter(kept.values())))
+        batch, places = len(next(iter(kept.values()))), kept["places"].shape[1] if "places" in kept else 1
         outputs: dict[str, Tensor | None] = {
             slot.name: None
             if slot.name.startswith("present.")
-            else torch.empty(batch, *map(int, slot.axes[1:]), dtype=layout.dtype, device=graph.device)
+            else torch.empty(batch, *sizes_of(slot.axes, places), dtype=layout.dtype, device=graph.device)
             for slot in graph.outputs
         }
         bound = graph.bind(kept, outputs)
@@ -109,9 +112,17 @@ class GrowingDecoder:
         """embed: as for GroupedDecoder."""
         self.graph, self.layout, self.embed = graph, layout, embed
 
-    def start(self, prompts: Sequence[Tensor], *, conditions: Any = None, room: int, states: bool = False) -> AloneSession:  # noqa: ARG002 it grows
-        """See Decoder. A graph that gives states gives them always."""
-        return AloneSession(self, prompts)
+    def start(
+        self,
+        prompts: Sequence[Tensor],
+        *,
+        conditions: Any = None,  # noqa: ARG002 there are none
+        room: int,  # noqa: ARG002 it grows
+        states: bool = False,  # noqa: ARG002 a graph that gives states gives them always
+        places: Places | None = None,
+    ) -> AloneSession:
+        """See Decoder."""
+        return AloneSession(self, prompts, places)
 
     def alike(self, one: Any, other: Any, tokens: int) -> bool:  # noqa: ARG002 there are no conditions
         """See Remembered."""
@@ -121,22 +132,23 @@ class GrowingDecoder:
 class AloneSession(GrowingSession):
     """A session of a decoder alone."""
 
-    def __init__(self, decoder: GrowingDecoder, prompts: Sequence[Tensor]) -> None:
+    def __init__(self, decoder: GrowingDecoder, prompts: Sequence[Tensor], places: Places | None = None) -> None:
         super().__init__(decoder.graph, decoder.layout, len(prompts))
         self.embed = decoder.embed
         embeds, self.mask = padded(prompts, self.layout, left=True)
-        self._read(embeds, (self.mask.cumsum(-1) - 1).clamp(min=0))
+        offsets = [embeds.shape[1] - len(prompt) for prompt in prompts]
+        self._read(embeds, (self.mask.cumsum(-1) - 1).clamp(min=0), places, offsets)
 
     def step(self, tokens: Tensor) -> Tensor:
         """See Session."""
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], dim=1)
         return self._read(self.embed(tokens.cpu())[:, None], self.mask.sum(-1, keepdim=True) - 1)
 
-    def extend(self, prompt: Tensor, *, conditions: Any, room: int, states: bool) -> None:  # noqa: ARG002 it grows
+    def extend(self, prompt: Tensor, *, conditions: Any, room: int, states: bool, places: Places | None = None) -> None:  # noqa: ARG002 it grows
         """See Continuable."""
         start = self.length
         self.mask = torch.cat([self.mask, self.mask.new_ones(1, len(prompt))], dim=1)
-        self._read(prompt[None], torch.arange(start, start + len(prompt))[None])
+        self._read(prompt[None], torch.arange(start, start + len(prompt))[None], places, [-start])
 
     def reorder(self, rows: Tensor) -> None:
         """See Session."""
@@ -148,8 +160,13 @@ class AloneSession(GrowingSession):
         super().rewind(tokens)
         self.mask = self.mask[:, : self.mask.shape[1] - tokens]
 
-    def _read(self, embeds: Tensor, positions: Tensor) -> Tensor:
-        return self.run({"inputs_embeds": embeds, "attention_mask": self.mask, "position_ids": positions})
+    def _read(self, embeds: Tensor, positions: Tensor, places: Places | None = None, offsets: Sequence[int] | None = None) -> Tensor:
+        looked = places or Places([()] * len(embeds))  # which are none: the last position alone
+        index = looked.index([embeds.shape[1] - 1] * len(embeds), torch.device("cpu"), offsets=offsets)
+        logits = self.run({"inputs_embeds": embeds, "attention_mask": self.mask, "position_ids": positions, "places": index})
+        if self.states is not None:
+            self.states = self.states[:, :, -1] if places is None else places.take(self.states)
+        return logits
 
 
 class CrossingDecoder:
@@ -166,8 +183,10 @@ class CrossingDecoder:
         conditions: Sequence[Tensor] | None = None,
         room: int,  # noqa: ARG002 it grows
         states: bool = False,  # noqa: ARG002 the graph decides
+        places: Places | None = None,
     ) -> CrossingSession:
-        """See Decoder."""
+        """See Decoder; its prompts are the beginnings of answers, in which nobody looks for places."""
+        assert places is None
         assert conditions is not None
         memory, mask = padded(conditions, self.layout, left=False)
         encoder, crossing = self.graphs.get("encoder"), self.graphs["crossing"]

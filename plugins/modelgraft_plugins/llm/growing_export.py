@@ -14,7 +14,7 @@ from torch.export import Dim
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from modelgraft.plugin import Tracer
-from modelgraft_plugins.llm.grouped_query import Traced, layout_of
+from modelgraft_plugins.llm.grouped_query import Traced, layout_of, states_of, traced_places
 from modelgraft_plugins.llm.sizes import Caches
 
 Model = Any  # a model of transformers, which is only partly annotated
@@ -39,19 +39,21 @@ class _Decoder(torch.nn.Module):
         super().__init__()
         self.model, self.takes_positions, self.layers = model, takes_positions, tuple(layers)
 
-    def forward(self, inputs_embeds: Tensor, attention_mask: Tensor, position_ids: Tensor, past: list[Tensor]) -> tuple[Tensor, ...]:
+    def forward(
+        self, inputs_embeds: Tensor, attention_mask: Tensor, position_ids: Tensor, past: list[Tensor], places: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
         cache = _cache(past)
         positions = {"position_ids": position_ids} if self.takes_positions else {}
         more = {"output_hidden_states": True} if self.layers else {}
         output = self.model(
             inputs_embeds=inputs_embeds, attention_mask=attention_mask, past_key_values=cache, use_cache=True, **positions, **more
         )
-        return (output.logits[:, -1], *_last_states(output, "hidden_states", self.layers), *_flat(cache))
+        return (output.logits[:, -1], *states_of(output.hidden_states, self.layers, places), *_flat(cache))
 
 
-def _last_states(output: Any, name: str, layers: Sequence[int]) -> list[Tensor]:
+def _last_states(hidden: Sequence[Tensor], layers: Sequence[int]) -> list[Tensor]:
     """The states of some layers at the last position, float[batch layers width]; nothing for no layers."""
-    return [torch.cat([getattr(output, name)[layer][:, -1:] for layer in layers], 1)] if layers else []
+    return [torch.cat([hidden[layer][:, -1:] for layer in layers], 1)] if layers else []
 
 
 class _Encoder(torch.nn.Module):
@@ -99,7 +101,7 @@ class _CrossDecoder(torch.nn.Module):
             use_cache=True,
             **({"output_hidden_states": True} if self.layers else {}),
         )
-        states = _last_states(output, "decoder_hidden_states", self.layers)
+        states = _last_states(output.decoder_hidden_states, self.layers)
         return (output.logits[:, -1], *states, *_flat(cache.self_attention_cache))
 
 
@@ -130,12 +132,12 @@ def traced_decoder(model: Model, layers: Sequence[int] = ()) -> tuple[torch.nn.M
     layout = _held(model)
     any_size = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC}
     past = [torch.randn(2, layout.kv_heads, 3, layout.head_width, dtype=layout.dtype) for _ in range(2 * layout.layers)]
-    embeds = torch.randn(2, 5, layout.width, dtype=layout.dtype)
+    embeds, beside = torch.randn(2, 5, layout.width, dtype=layout.dtype), traced_places(any_size, layers)
     given = Traced(
-        (embeds, torch.ones(2, 8, dtype=torch.int64), torch.arange(3, 8).repeat(2, 1), past),
-        (any_size, any_size, any_size, [{0: Dim.DYNAMIC, 2: Dim.DYNAMIC}] * len(past)),
-        ["inputs_embeds", "attention_mask", "position_ids", *_names("past", layout.layers)],
-        ["logits", *(["states"] if layers else []), *_names("present", layout.layers)],
+        (embeds, torch.ones(2, 8, dtype=torch.int64), torch.arange(3, 8).repeat(2, 1), past, *beside.example),
+        (any_size, any_size, any_size, [{0: Dim.DYNAMIC, 2: Dim.DYNAMIC}] * len(past), *beside.sizes),
+        ["inputs_embeds", "attention_mask", "position_ids", *_names("past", layout.layers), *beside.inputs],
+        ["logits", *beside.outputs, *_names("present", layout.layers)],
     )
     takes_positions = "position_ids" in inspect.signature(model.forward).parameters
     return _Decoder(model, takes_positions=takes_positions, layers=layers), layout, given

@@ -46,7 +46,7 @@ class LanguageModel(Traced):
         start = getattr(config, "decoder_start_token_id", None)
         return {
             "vocabulary": text.vocab_size,
-            "state_width": text.hidden_size,
+            "state_width": getattr(text, "word_embed_proj_dim", None) or text.hidden_size,
             "end_ids": list(ends) if isinstance(ends, list) else [] if ends is None else [ends],
             "start_id": start if start is not None else getattr(config, "pad_token_id", None),
         }

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from modelgraft.plugin import InputError
+from modelgraft.plugin import InputError, Places, picked
 
 Facts = Mapping[str, Any]  # a config.json
 
@@ -233,9 +233,17 @@ class Decoder:
         """layers: whose hidden states `states` gives: 0 for the embeddings, -1 for what the head reads."""
         self.model, self.layers = model, tuple(layers)
 
-    def start(self, prompts: Sequence[Tensor], *, conditions: Any = None, room: int, states: bool = False) -> Session:  # noqa: ARG002 none
+    def start(
+        self,
+        prompts: Sequence[Tensor],
+        *,
+        conditions: Any = None,  # noqa: ARG002 there are none
+        room: int,
+        states: bool = False,
+        places: Places | None = None,
+    ) -> Session:
         """See Decoder."""
-        return Session(self, prompts, room=room, states=states)
+        return Session(self, prompts, room=room, states=states, places=places)
 
     def alike(self, one: Any, other: Any, tokens: int) -> bool:  # noqa: ARG002 there are no conditions
         """See Remembered."""
@@ -248,20 +256,20 @@ class Session:
     logits: Tensor
     states: Tensor | None = None
 
-    def __init__(self, decoder: Decoder, prompts: Sequence[Tensor], *, room: int, states: bool) -> None:
+    def __init__(self, decoder: Decoder, prompts: Sequence[Tensor], *, room: int, states: bool, places: Places | None = None) -> None:
         self.decoder, self.model, self.length, self.gives_states = decoder, decoder.model, 0, states
         longest = max(map(len, prompts))
         capacity, first = longest + max(room, 1), prompts[0]
         embedded = first.new_zeros((len(prompts), longest, first.shape[1]))
         for row, prompt in zip(embedded, prompts, strict=True):
             row[longest - len(prompt) :] = prompt
-        places = torch.arange(capacity, device=first.device)[None]
+        slots = torch.arange(capacity, device=first.device)[None]
         padding = torch.tensor([longest - len(prompt) for prompt in prompts], device=first.device)[:, None]
         is_padded = bool((padding > 0).any())
-        self.mask: Tensor | None = places >= padding if is_padded else None  # bool[batch capacity]: what may be read
-        self.positions = (places - padding).clamp_(min=0) if is_padded else places  # int64[1 or batch, capacity]
+        self.mask: Tensor | None = slots >= padding if is_padded else None  # bool[batch capacity]: what may be read
+        self.positions = (slots - padding).clamp_(min=0) if is_padded else slots  # int64[1 or batch, capacity]
         self.slabs = self._empty(len(prompts), capacity, first)  # keys and values of each layer, float[batch pairs capacity head_size]
-        self._read(embedded)
+        self._read(embedded, places, [longest - len(prompt) for prompt in prompts])
 
     @property
     def bytes(self) -> int:
@@ -277,11 +285,11 @@ class Session:
         """See Session."""
         return self._read(self.model.model.embed_tokens(tokens[:, None]))
 
-    def extend(self, prompt: Tensor, *, conditions: Any, room: int, states: bool) -> None:  # noqa: ARG002 there are none
+    def extend(self, prompt: Tensor, *, conditions: Any, room: int, states: bool, places: Places | None = None) -> None:  # noqa: ARG002 there are none
         """See Continuable."""
         self._make_room(self.length + len(prompt) + max(room, 1))
         self.gives_states, self.states = states, None
-        self._read(prompt[None])
+        self._read(prompt[None], places, [-self.length])
 
     def reorder(self, rows: Tensor) -> None:
         """See Session."""
@@ -319,22 +327,32 @@ class Session:
             keys[:, :, : self.length], values[:, :, : self.length] = held[:, :, : self.length], held_values[:, :, : self.length]
         self.positions = torch.arange(capacity, device=keys.device)[None]
 
-    def _read(self, x: Tensor) -> Tensor:
-        """Read new positions, float[batch tokens width]; the logits after the last."""
+    def _read(self, x: Tensor, places: Places | None = None, offsets: Sequence[int] = ()) -> Tensor:
+        """Read new positions, float[batch tokens width]; the logits after the last. offsets: see Places.index."""
         body, start, end = self.model.model, self.length, self.length + x.shape[1]
         turns, mask = body.turns(self.positions[:, start:end], x.dtype), self._mask(start, end)
-        seen = [x[:, -1]] if self.gives_states else []
+        look = self._looking(x, places, offsets)
+        seen = [look(x)] if look is not None else []
         for index, layer in enumerate(body.layers):
             x = layer(x, turns, self._remembering(index, start, end), mask)
-            if self.gives_states:
-                seen.append(x[:, -1])
+            if look is not None:
+                seen.append(look(x))
         self.length = end
-        last = body.norm(x)[:, -1:]  # a slice of what is normed: transformers' own bits
-        if self.gives_states:
-            seen[-1] = last[:, 0]
-            self.states = torch.stack([seen[layer] for layer in self.decoder.layers], 1)
+        normed = body.norm(x)
+        last = normed[:, -1:]  # a slice of what is normed: transformers' own bits
+        if look is not None:
+            seen[-1] = look(normed)
+            found = torch.stack([seen[layer] for layer in self.decoder.layers], 1)  # [batch layers places width]
+            self.states = found[:, :, -1] if places is None else places.take(found)
         self.logits = self.model.lm_head(last)[:, -1]
         return self.logits
+
+    def _looking(self, x: Tensor, places: Places | None, offsets: Sequence[int]) -> Callable[[Tensor], Tensor] | None:
+        """What picks the positions whose states are given: places of the prompt, and the last one; None where nobody asks."""
+        if places is not None:
+            index = places.index([x.shape[1] - 1] * len(x), x.device, offsets=offsets)
+            return lambda states: picked(states, index)
+        return (lambda states: states[:, -1:]) if self.gives_states else None
 
     def _mask(self, start: int, end: int) -> Tensor | None:
         if self.mask is None and (start == 0 or end - start == 1):

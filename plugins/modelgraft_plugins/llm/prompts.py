@@ -39,6 +39,12 @@ class Prompt:
         """The ids that are tokens."""
         return [token for token in self.ids if token != SLOT]
 
+    @property
+    def tokens(self) -> list[int]:
+        """The places that are tokens, not embeddings."""
+        taken = frozenset(self.places)
+        return [place for place, token in enumerate(self.ids) if token != SLOT and place not in taken]
+
     def embed(self, table: Callable[[Tensor], Tensor], device: torch.device) -> Tensor:
         """float[tokens width]: embedded tokens with the media in their places."""
         ids = torch.tensor(self.ids, device=device)

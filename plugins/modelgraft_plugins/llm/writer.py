@@ -22,6 +22,7 @@ from modelgraft.plugin import (
     LoadContext,
     NodeRuntime,
     Opened,
+    Places,
     Remembering,
     Settings,
     SourceError,
@@ -32,7 +33,7 @@ from modelgraft_plugins.llm import starts as beginnings
 from modelgraft_plugins.llm.config import GIVEN, LIKELY, WRITTEN, LanguageConfig
 from modelgraft_plugins.llm.judging import judged
 from modelgraft_plugins.llm.pieces import pieces_of
-from modelgraft_plugins.llm.prompts import Prompt, PromptWriter
+from modelgraft_plugins.llm.prompts import SLOT, Prompt, PromptWriter
 from modelgraft_plugins.llm.tokens import Tokenizer, open_tokenizer
 
 Embed = Callable[[Tensor], Tensor]
@@ -130,20 +131,30 @@ class Writer(Assembling):
     @classmethod
     def variant(cls, config: Any, wanted: frozenset[str]) -> str:
         """See Assembling: hidden states are another export, and other layers are one more."""
-        return f"states {','.join(map(str, config.states.layers))}" if "states" in wanted else ""
+        return f"states {','.join(map(str, config.states.layers))} at places" if wanted & {"states", "prompt_states"} else ""
 
     def rehearse(self, parts: Mapping[str, Any], case: tuple[Tensor, ...], *, variant: str) -> tuple[Tensor, ...]:
-        """See Assembling: the logits after the prompts, and after tokens that do not depend on them; last the states of the last token."""
+        """See Assembling: the logits after the prompts, and after tokens that do not depend on them; last the states of the last token,
+        and of some of each prompt."""
         prompts, conditions = self.begun(case)
-        session = parts["decoder"].start(prompts, conditions=conditions, room=STEPS, states=bool(variant))
+        places = Places([sorted({0, len(prompt) // 2}) for prompt in prompts]) if variant and self.reads_prompts else None
+        asks = {"places": places} if places is not None else {}
+        session = parts["decoder"].start(prompts, conditions=conditions, room=STEPS, states=bool(variant), **asks)
         logits = [session.logits.float().clone()]
         for step in range(STEPS):
             tokens = torch.tensor([(7 * step + 3 * row + 1) % self._few for row in range(len(case))])
             logits.append(session.step(tokens).float().clone())
         if variant and session.states is not None:
             logits += [layer.float().clone() for layer in session.states.unbind(1)]
+        if places is not None:
+            logits += [states.flatten(0, 1) for states in places.found]
         session.close()
         return tuple(logits)
+
+    @property
+    def reads_prompts(self) -> bool:
+        """Whether the decoder reads the prompts itself, so that they have hidden states."""
+        return True
 
     def begun(self, case: tuple[Tensor, ...]) -> tuple[Sequence[Tensor], Any]:
         """Prompts and conditions of a rehearsal."""
@@ -195,9 +206,11 @@ class Writer(Assembling):
         wanted: frozenset[str],
         read: Sequence[Sequence[int]] | None = None,
         conditions: Any = None,
+        asked: Sequence[Prompt] = (),
     ) -> dict[str, Any]:
         """Generate, and hand each piece of text on as an event. said, read, conditions: see `generate`.
 
+        asked   the prompts, where the decoder reads them itself
         behind  the tokens of the texts that are judged behind each prompt;  wanted  see `write`
         """
         if any(not text for texts in behind for text in texts):
@@ -205,6 +218,7 @@ class Writer(Assembling):
                 f"{self.runtime.node}.{GIVEN}: the tokenizer makes no token of one of the texts, so that nothing can be judged"
             )
         emit, taps = self.runtime.emit, wanted & set(WRITTEN)
+        places = Places([self._wanted_of(prompt) for prompt in asked]) if "prompt_states" in wanted else None
         answers: Answers = generate(
             decoder,
             prompts,
@@ -214,12 +228,13 @@ class Writer(Assembling):
             read=read,
             conditions=conditions,
             taps=taps,
+            places=places,
             given=behind,
             seed=self.runtime.node_seed(),
             check=self.runtime.check,
             emit=lambda row, piece: emit("token", text=piece, record=row),
         )
-        found = {"text": answers.texts, "logits": answers.logits, **self._tapped(answers, taps)}
+        found = {"text": answers.texts, "logits": answers.logits, **self._tapped(answers, taps), **self._prompted(asked, places, wanted)}
         return found | {name: told for name, told in judged(answers.likely).items() if name in wanted}
 
     def _tapped(self, answers: Answers, taps: frozenset[str]) -> dict[str, Any]:
@@ -228,7 +243,7 @@ class Writer(Assembling):
         if "ids" in taps:
             found["ids"] = _level([torch.tensor(ids, dtype=torch.int64) for ids in answers.ids], -1)
         if "pieces" in taps:
-            names = {number: name for name, number in zip(self._at, self._named(self._at, "states.at"), strict=True)}
+            names = dict(zip(self._named(self._at, "states.at"), self._at, strict=True))
             decode = self._shown()
             found["pieces"] = [pieces_of(ids, decode, names, text=text) for ids, text in zip(answers.ids, answers.texts, strict=True)]
         if "logprobs" in taps:
@@ -242,6 +257,34 @@ class Writer(Assembling):
             ]
             found["states"] = _level([torch.stack(row) if row else empty for row in rows], 0.0).transpose(1, 2)
         return found
+
+    def _wanted_of(self, prompt: Prompt) -> list[int]:
+        """The places of a prompt whose states are wanted."""
+        chosen = self._chosen()
+        return [place for place in prompt.tokens if chosen is None or prompt.ids[place] in chosen]
+
+    def _prompted(self, asked: Sequence[Prompt], places: Places | None, wanted: frozenset[str]) -> dict[str, Any]:
+        """The taps of prompts that are read."""
+        found: dict[str, Any] = {}
+        if "prompt_ids" in wanted:
+            told = [dict.fromkeys(prompt.tokens) for prompt in asked]
+            rows = [
+                [token if place in there else SLOT for place, token in enumerate(prompt.ids)]
+                for prompt, there in zip(asked, told, strict=True)
+            ]
+            found["prompt_ids"] = _level([torch.tensor(row, dtype=torch.int64) for row in rows], SLOT)
+        if places is not None:
+            found["prompt_states"] = _level([states.transpose(0, 1) for states in places.found], 0.0).transpose(1, 2)
+        if "prompt_pieces" in wanted:
+            found["prompt_pieces"] = [self._pieces_of(prompt) for prompt in asked]
+        return found
+
+    def _pieces_of(self, prompt: Prompt) -> list[str]:
+        """What each place of a prompt says: an embedding nothing."""
+        names = dict(zip(self._named(self._at, "states.at"), self._at, strict=True))
+        there = prompt.tokens
+        told = dict(zip(there, pieces_of([prompt.ids[place] for place in there], self.tokens().decode, names), strict=True))
+        return [told.get(place, "") for place in range(len(prompt.ids))]
 
     @property
     def _at(self) -> tuple[str, ...]:
@@ -353,7 +396,8 @@ class CausalWriter(Writer):
         prompts = self.prompts(values, given)
         self._fits(prompts)
         embedded = [prompt.embed(embed, self.device) for prompt in prompts]
-        return self.answer(decoder, embedded, [prompt.said for prompt in prompts], [prompt.given for prompt in prompts], wanted=wanted)
+        said, behind = [prompt.said for prompt in prompts], [prompt.given for prompt in prompts]
+        return self.answer(decoder, embedded, said, behind, wanted=wanted, asked=prompts)
 
     def _fits(self, prompts: Sequence[Prompt]) -> None:
         limit, new = self.config.max_position_embeddings, self.config.reserved
@@ -372,6 +416,11 @@ class Seq2SeqWriter(Writer):
     """Around a decoder whose encoder reads the prompt, or that takes a memory."""
 
     config: Seq2SeqConfig
+
+    @property
+    def reads_prompts(self) -> bool:
+        """See Writer: the encoder does."""
+        return False
 
     def rehearsed(self, length: int, embed: Embed, generator: torch.Generator) -> Tensor:  # noqa: ARG002 any vectors will do
         """See Writer: what the encoder reads, or a memory."""
