@@ -72,6 +72,8 @@ FAMILIES: Mapping[str, Family] = {
     "coca": Family("captions a picture", None, "open_clip, which knows it, wants torchvision, which comes with another build of torch"),
     "beit3": Family("reads a picture and a text", None, "its own code stands on torchscale, and that on fairscale, which is archived"),
     "omnimae": Family("sees a picture or a film", None, "its own code wants torch 1.12: two versions of torch would be compared"),
+    "fromage": Family("writes, and finds pictures", None, "its own code is made for one checkpoint and torch 1.12"),
+    "nextgpt": Family("answers in any medium", None, "its own code wants CUDA and deepspeed; its parts are measured in `replies`"),
     "simvlm": Family("captions a picture", None, "nobody publishes it"),
     "pali": Family("captions a picture", None, "nobody publishes it: PaliGemma, which goes back to it, has a row"),
     "wav2vec2": Family("writes what it hears", None, "its encoder, which takes the time, is measured in the table of encoders"),

@@ -12,6 +12,7 @@ from types import MappingProxyType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from modelgraft.kernel.checking.matching import dtypes_meet, fits
 from modelgraft.kernel.shelf.registry import Registry
@@ -82,11 +83,16 @@ def _typical(component: Component, registry: Registry) -> Iterator[tuple[str, Ma
     yield "the default config", {}
     for use in uses_of(component, registry):
         yield use.source, use.values
-    required = {name: example_of(info.annotation) for name, info in component.config.model_fields.items() if info.is_required()}
+    required = {name: _example(info) for name, info in component.config.model_fields.items() if info.is_required()}
     yield _named(required), required
     for name, info in component.config.model_fields.items():  # one that its author wants told more than its fields say
         for value in _others(info.annotation, None, is_dimension=name in dimension_fields(component.config)):
             yield _named({**required, name: value}), {**required, name: value}
+
+
+def _example(info: FieldInfo) -> Any:
+    """The first of the examples that its author gives, or one that is made up."""
+    return info.examples[0] if info.examples else example_of(info.annotation)
 
 
 def _named(given: Mapping[str, Any]) -> str:

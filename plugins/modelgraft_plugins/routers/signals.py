@@ -75,7 +75,9 @@ class SignalTokens(Config):
     """
 
     media: dict[str, Annotated[Span, BeforeValidator(_span)]] = Field(
-        min_length=1, description="for each medium the tokens that ask for it"
+        min_length=1,
+        description="for each medium the tokens that ask for it",
+        examples=[{"image": {"tokens": "[IMG{}]", "count": 4}}],
     )
     broken: Literal["drop", "repair", "error"] = Field(default="drop", description="what becomes of spans that are not complete")
     max_objects: int = Field(default=8, gt=0, description="the most asks of one record")
