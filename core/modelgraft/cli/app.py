@@ -22,7 +22,6 @@ Exit codes: 0 all is well; 1 the graph has problems or the run failed; 2 the com
 
 # Commands of the design that are not in this release, and what they come with.
 LATER: Mapping[str, str] = {
-    "chat": "conversations in the terminal",
     "lock": "locked graphs",
     "serve": "the server",
     "train": "training",

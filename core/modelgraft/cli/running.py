@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
     app.command("run")(run)
     app.command("map")(map_records)
     app.command("repl")(repl)
+    app.command("chat")(chat)
 
 
 @with_opening("run")
@@ -190,6 +191,55 @@ def repl(
         raise typer.BadParameter("--output takes no file here: /save NAME=FILE writes an output of the last record")
     with opened(session, solved, opening=opening) as pipeline:
         code = talk(Repl(session, pipeline, solved, targets.wanted, as_json))
+    raise typer.Exit(code)
+
+
+@with_opening("repl")
+def chat(
+    context: typer.Context,
+    graph: GraphName,
+    inputs: Annotated[
+        list[str] | None, typer.Option("--input", metavar="K=V", help="A value of an input for the whole chat, as `run` takes it.")
+    ] = None,
+    load: Annotated[str | None, typer.Option("--load", metavar="FILE", help="Go on with a conversation that was saved as .json.")] = None,
+    save: Annotated[
+        str | None, typer.Option("--save", metavar="FILE", help="Keep the conversation in the end: .html is a page, .json can be loaded.")
+    ] = None,
+    media: Annotated[
+        Path | None,
+        typer.Option("--media", metavar="DIR", help="Where pictures and sounds of answers go; GRAPH-chat unless this is given."),
+    ] = None,
+    play: Annotated[bool, typer.Option("--play", help="Play the sounds of answers with a player of this system.")] = False,
+    settings: SetOptions = None,
+    opening: Opening = USUAL_OPENING,
+    allow: Allow = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Answer each message with one JSON document on a line of its own.")] = False,
+) -> None:
+    """Talk with a graph: a line of the terminal or of stdin is a message, files go along by /attach, /help says more."""
+    from modelgraft.cli.chat import Chat, converse, page_or_json
+    from modelgraft.cli.chat_doors import doors_of, with_history
+    from modelgraft.cli.given import GivenInputs
+    from modelgraft.records.record_type import types_of
+
+    session = session_of(context)
+    solved = _solve(session, graph, settings, allow)
+    types = types_of(solved.graph.registry)
+    kept = dict(pairs(inputs, "--input"))
+    GivenInputs(solved.inputs, note=session.screen.note, stdin=False, types=types).read(list(kept.items()))
+    doors = doors_of(solved, types, fixed=kept)
+    solved, doors = with_history(solved, doors, types)
+    if save is not None:
+        page_or_json(save)
+    home = media if media is not None else Path(f"{solved.name.replace('/', '-')}-chat")
+    with opened(session, solved, opening=opening) as pipeline:
+        found = Chat(session, pipeline, solved, doors, home, as_json, play, opening.seed, kept)
+        if load is not None:
+            found.load(load)
+        try:
+            code = converse(found)
+        finally:
+            if save is not None and found.messages:
+                found.save(save)
     raise typer.Exit(code)
 
 

@@ -10,6 +10,7 @@ from modelgraft.records.enclosing import content_of, is_address
 from modelgraft.records.record_type import Reading, RecordType
 from modelgraft.records.telling import describe
 
+WORDS = "text"  # the medium of what is read in a message
 MESSAGE = frozenset({"role", "content"})
 NOTES = frozenset({"time", "nodes"})  # what may be noted of a message: when it was said, and the seconds of each node that made it
 
@@ -22,7 +23,7 @@ class ConversationType(RecordType):
 
     name, meaning = "conversation", "an ordered list of messages with roles, each made of text and other media"
     writes = (".json", ".html")
-    is_spoken = True
+    is_spoken = is_talk = True
     colour = ("#0f766e", "#52c7bb")
 
     def read(self, value: Any, reading: Reading) -> tuple[dict[str, Any], ...]:
@@ -37,7 +38,7 @@ class ConversationType(RecordType):
         if not is_message(message):
             raise reading.refused(message, "a mapping of exactly `role` (text) and `content` (text or parts)")
         content = message["content"]
-        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        parts = [{"type": WORDS, WORDS: content}] if isinstance(content, str) else content
         if not isinstance(parts, Sequence):
             raise InputError(f"{reading.label}: content is {describe(content)}, wanted text or a list of parts")
         read = [self._part(part, reading.within(f"{reading.label} part {index}")) for index, part in enumerate(parts)]

@@ -8,8 +8,6 @@ from typing import Any
 from modelgraft.records.conversation import is_conversation
 from modelgraft.records.enclosing import kept
 
-TEXT = "text"
-
 
 def with_media(value: Any) -> Any:
     """A conversation whose media are addresses that hold them, and so of a batch of such; any other value as it is."""

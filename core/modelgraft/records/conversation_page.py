@@ -13,11 +13,11 @@ from typing import Any
 
 from modelgraft.records import enclosing
 from modelgraft.records.amounts import in_seconds
+from modelgraft.records.conversation import WORDS
 from modelgraft.records.record import Sight
 from modelgraft.records.showing import brief
 
 PAGE_ENDING = ".html"
-SPOKEN = "text"  # the medium of what is read
 TITLE = 80  # letters of a title that was not given
 SHOWN_S = 0.001  # a node that took less is counted, and not listed
 ROLES = {"user": "You", "assistant": "Model", "system": "Instruction"}  # as they stand on the page; any other by its own name
@@ -87,7 +87,7 @@ def _article(message: Mapping[str, Any], number: int, *, is_last: bool) -> str:
 
 
 def _parts(content: Any) -> list[Mapping[str, Any]]:
-    return [{"type": SPOKEN, SPOKEN: content}] if isinstance(content, str) else list(content)
+    return [{"type": WORDS, WORDS: content}] if isinstance(content, str) else list(content)
 
 
 def _part(part: Mapping[str, Any], where: str) -> str:

@@ -59,6 +59,7 @@ class RecordType:
     writes   what the files end in that it is written into; none: any ending that promises nothing else
     is_text    its records are texts: a file of any ending that promises nothing else takes them
     is_spoken  a line that a person types is a record
+    is_talk    its records are messages with roles, which a chat makes longer
     colour   of its wires in drawings, on paper and on a dark page; None: that of any value
 
     Copies, digests, sizes, the cache and batches follow from what its records are made of: see `Record`.
@@ -70,6 +71,7 @@ class RecordType:
     writes: ClassVar[tuple[str, ...]] = ()
     is_text: ClassVar[bool] = False
     is_spoken: ClassVar[bool] = False
+    is_talk: ClassVar[bool] = False
     colour: ClassVar[tuple[str, str] | None] = None
 
     # -- what each must have ---------------------------------------------------------------------------------------------
