@@ -82,6 +82,7 @@ FAMILIES: Mapping[str, Family] = {
         "hears and speaks", None, "its own code wants fairseq, which does not build here: its parts have rows of their own"
     ),
     "whisper": Family("writes what it hears", family_sides.heard),
+    "diffusion": Family("makes sounds and films out of noise", None, "their loop is that of stable_diffusion, which is measured"),
     "vocoder": Family(
         "makes a sound of mel bands or codes", None, "each is one module of transformers, with nothing around it that takes time"
     ),

@@ -14,7 +14,7 @@ from modelgraft.kernel.words.graph import Ref
 from modelgraft.testing import node_of
 from modelgraft_plugins.onnx.backend import OnnxBackend
 from modelgraft_plugins.torch.backend import TorchBackend
-from support import painting
+from support import painting, sounding
 
 pytestmark = [
     pytest.mark.slow,  # it exports
@@ -28,6 +28,9 @@ DRIVEN = {
     "diffusion/denoise",
     "vocoder/unit_hifigan",
 }  # theirs are graphs of parts: test_llm_onnx.py, test_diffusion.py, test_unit_vocoder.py
+DRIVEN = {  # theirs are graphs of parts: test_llm_onnx.py, test_diffusion.py, test_diffusion_sound.py, test_diffusion_film.py
+    "llm/causal", "llm/seq2seq", "diffusion/denoise", "diffusion/denoise-sound", "diffusion/denoise-film",
+}  # fmt: skip
 GRAPHS = {  # what whole graphs export: the folder of the graphs, or the plugin -> the file of the tests that compare them with torch
     "beit3": "graphs/test_beit3.py", "coca": "plugins/test_coca.py", "ctc": "graphs/test_wav2vec2.py", "omnimae": "graphs/test_omnimae.py",
     "pali": "graphs/test_pali.py", "simvlm": "graphs/test_simvlm.py", "wav2vec2": "graphs/test_wav2vec2.py",
@@ -110,6 +113,9 @@ CASES = {
             "block_dilations": ((1, 3), (1, 2)),
         },
     ),
+    "clap": ("diffusion/clap", {**SMALL, "vocab_size": 20, "max_position_embeddings": 27, "projection_dim": 7}),
+    "bands": ("diffusion/decode-mel", {"vae": sounding.VAE, "channels": 5, "shrink": 2, "mels": 6, "scale": 0.37}),
+    "film": ("diffusion/decode-film", {"vae": sounding.FILM_VAE, "shrink": 2, "scale": 0.31}),
     "latents": ("diffusion/decode", {"vae": painting.VAE, "shrink": 2, "scale": 0.31}),
     "latents-of-pixels": ("diffusion/encode", {"vae": painting.VAE, "shrink": 2, "scale": 0.31}),
 }

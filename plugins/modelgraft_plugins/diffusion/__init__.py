@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from modelgraft import Config, component, hookimpl, port
+from modelgraft_plugins.diffusion import filming, sounding
 from modelgraft_plugins.diffusion.latent import Decode, Encode, Noise
 from modelgraft_plugins.diffusion.painting import Denoise
 from modelgraft_plugins.diffusion.spaces import COLOURS
@@ -30,11 +31,14 @@ class Picture(Config):
 @hookimpl
 def register_components(register: Callable[[object], None]) -> None:
     """Offer the components."""
-    for declared in (Denoise, Decode, Encode, Noise, Picture):
+    for declared in (Denoise, Decode, Encode, Noise, Picture, *sounding.COMPONENTS, *filming.COMPONENTS):
         register(declared)
 
 
 @hookimpl
 def register_recorded_configs(register: Callable[[str, Path], None]) -> None:
-    """Offer the published sizes of Stable Diffusion 1.5."""
+    """Offer the published sizes."""
     register("stable-diffusion-v1-5/stable-diffusion-v1-5", RECORDED / "stable-diffusion-v1-5")
+    for source, name in {**sounding.ON_THE_HUB, **filming.ON_THE_HUB}.items():
+        register(f"preset:{name}", RECORDED / name)
+        register(source, RECORDED / name)
