@@ -38,7 +38,9 @@ def plain(params: dict[str, Any], name: str = "speechgpt", **more: Any) -> mg.Gr
 
 def fed(params: dict[str, Any]) -> mg.Graph:
     """The graph with answers in place of who writes them."""
-    gone = dict.fromkeys(("nodes.samples", "nodes.ear", "nodes.frames", "nodes.heard", "nodes.prompt", "nodes.llm"))
+    gone = dict.fromkeys(
+        ("nodes.samples", "nodes.pieces", "nodes.ear", "nodes.frames", "nodes.joined", "nodes.heard", "nodes.prompt", "nodes.llm")
+    )
     gone |= dict.fromkeys(("inputs.text", "inputs.audio", "outputs.reply"))
     return mg.load("speechgpt", params={**params, **gone, "inputs.said": "text", "nodes.reply.in.text": "inputs.said"}, allow=["unused"])
 
@@ -60,8 +62,7 @@ def test_what_is_said_is_heard_written_and_spoken(params: dict[str, Any]):
 
 def test_units_reach_the_language_model_as_they_were_heard(params: dict[str, Any]):
     """The prompt holds the units of `speechgpt/units`, which the tokenizer reads as one token each."""
-    names = {"checkpoint": params["ear"], "units": params["centres"], "layer": params["layer"]}
-    with mg.open("speechgpt/units", params=names) as pipeline:
+    with mg.open("speechgpt/units", params={name: params[name] for name in ("ear", "centres", "layer")}) as pipeline:
         units = pipeline.run(audio=tone(0.8))["units"][0].tolist()
     shown = {**params, "nodes.llm.adapters": None, "outputs.prompt": "prompt"}
     with mg.open(mg.load("speechgpt/freely", params=shown, allow=["unused"])) as pipeline:
@@ -70,6 +71,23 @@ def test_units_reach_the_language_model_as_they_were_heard(params: dict[str, Any
     assert f"Write it down. This is input:<sosp>{span}<eosp> <eoh>." in prompt
     made = speechgpt.tokenizer()
     assert [made.convert_tokens_to_ids(f"<{unit}>") for unit in units] == made(span, add_special_tokens=False).input_ids
+
+
+@pytest.mark.parametrize("seconds", [2.0, 2.01, 2.03])
+def test_a_long_sound_is_heard_in_pieces(params: dict[str, Any], seconds: float):
+    """Each by itself, their units behind each other; an end of less than a fortieth of a second gives none. Also in a batch."""
+    whole = tone(seconds)
+    names = {name: params[name] for name in ("ear", "centres", "layer")}
+    with mg.open("speechgpt/units", params={**names, "piece_s": 0.5}) as pipeline, mg.open("speechgpt/units", params=names) as at_once:
+        found = pipeline.run(audio=whole)
+        both = pipeline.run(audio=[tone(0.3), whole])
+        cut = [Audio(whole.samples[:, start : start + 8000], 16_000) for start in range(0, whole.samples.shape[1], 8000)]
+        heard = [at_once.run(audio=piece)["frames"][0] for piece in cut if piece.samples.shape[1] >= 400]
+        assert torch.equal(at_once.run(audio=tone(0.3))["frames"][0], both["frames"][0][both["frames"][0] >= 0])
+    assert torch.equal(found["frames"][0], torch.cat(heard))
+    assert torch.equal(both["frames"][1], torch.cat(heard))
+    assert len(heard) == (5 if seconds == 2.03 else 4)
+    assert torch.equal(found["units"][0].repeat_interleave(found["durations"][0]), found["frames"][0])
 
 
 def test_a_batch_is_what_its_records_are_alone(params: dict[str, Any]):

@@ -170,7 +170,7 @@ def test_words_that_a_text_shows_are_written_out(tmp_path: Path):
     path = tmp_path / "graph.yaml"
     path.write_text(GRAPH.replace('end_tokens: "${ends}"', 'extra_words: ["<0>..<2>"], end_tokens: "${ends}"'))
     sizes = {"hidden_size": 16, "intermediate_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "vocab_size": 300}
-    nothing = {"nodes.llm.from": None, "nodes.llm.with.model": {"model_type": "llama", **sizes}}
+    nothing = {"nodes.llm.from": None, "nodes.llm.with.model": {"model_type": "llama", **sizes}, "nodes.llm.with.hidden_size": 16}
     for params, options in (({}, {}), (nothing, {"init": "random"})):
         with mg.open(mg.load(path, params={"extra": ["<one>"], **params}, allow=["unused"]), **options) as pipeline:
             pipeline.run(outputs=["logits"], prompt="a")

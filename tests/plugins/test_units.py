@@ -17,7 +17,7 @@ from modelgraft import InputError
 from modelgraft.installed.discovery import assemble, discover
 from modelgraft.testing import conform, open_node, run_node
 from modelgraft_plugins import units
-from modelgraft_plugins.units import Dedup, Kmeans, Mfcc
+from modelgraft_plugins.units import Dedup, Kmeans, Mfcc, Pieces
 from support.open_part import configured, counts, open_part
 
 REGISTRY = assemble({"units": units})
@@ -42,6 +42,7 @@ def test_components_keep_their_declaration():
     conform(Kmeans, SMALL)
     conform(Kmeans, {**SMALL, "books": 3})
     conform(Kmeans, SMALL, mask=torch.tensor([[True] * 5, [True] * 3 + [False] * 2]))
+    conform(Pieces, {"seconds": 0.05}, samples=samples, mask=torch.ones(2, 1500, dtype=torch.bool))
     conform(Dedup, {}, units=torch.tensor([[3, 3, 1, 0], [2, 2, 5, 4]]))
 
 

@@ -53,7 +53,11 @@ class Prompt(OfUnits):
     def ports(self) -> Ports:
         """A text, units without repetitions, or both in; a prompt out."""
         text = port("optional[text]", doc="an instruction, or what to do with the units")
-        units = port("optional[int64[batch runs]]", space=self.space, doc="units of speech; -1 behind the end of shorter rows")
+        units = port(
+            "optional[int64[batch runs]]",
+            space=self.space,
+            doc="units of speech; -1 behind the end of shorter rows, and throughout where none is",
+        )
         return Ports.of({"text": text, "units": units}, {"prompt": "text"})
 
 

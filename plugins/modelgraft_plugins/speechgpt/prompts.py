@@ -59,7 +59,7 @@ def written(config: Prompt, node: str, text: str | None, units: Sequence[int] | 
 
     Raises InputError where there is nothing to ask, for a template that is given two instructions, and for a unit that there is none of.
     """
-    speech = None if units is None else span(config, node, units)
+    speech = span(config, node, units) if units is not None and any(unit >= 0 for unit in units) else None
     if config.wants is None:
         question = freely(node, text, speech)
     elif (text is None) == (speech is None):
@@ -89,10 +89,8 @@ def freely(node: str, text: str | None, speech: str | None) -> str:
 
 
 def span(config: Prompt, node: str, units: Sequence[int]) -> str:
-    """Units as the language model reads them: `<sosp><12><7><eosp>`. Raises InputError for none, and for one that is not among them."""
+    """Units as the language model reads them: `<sosp><12><7><eosp>`. Raises InputError for one that is not among them."""
     there = [unit for unit in units if unit >= 0]
-    if not there:
-        raise InputError(f"{node}: the speech of this record gives no unit: it is too short, or was filled up whole")
     if max(there) >= config.units:
         raise InputError(f"{node}: unit {max(there):,} is beyond the {config.units:,} that the language model knows: take its own centres")
     return f"<sosp>{''.join(f'<{unit}>' for unit in there)}<eosp>"

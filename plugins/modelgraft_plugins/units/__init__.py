@@ -127,6 +127,41 @@ class Dedup(Config):
         return Ports.of({"units": port("int64[batch frames]", space=self.space)}, {"units": runs, "durations": "int64[batch runs]"})
 
 
+@component("units/pieces", kind="preprocess", load="modelgraft_plugins.units.pieces:pieces", cache=False)
+class Pieces(Config):
+    """Cut long sounds into pieces that are heard each by itself, as published quantisers do: attention takes memory by the square.
+
+    What follows, up to units/join, runs for the pieces. A last piece of which no vector would be made is left out; a sound that is
+    shorter than a piece is one.
+    """
+
+    seconds: float = Field(100.0, gt=0, description="how long a piece is")
+    sample_rate_hz: int = Field(16_000, gt=0, le=1_000_000)
+    least_samples: int = Field(400, gt=0, description="the fewest that an encoder makes a vector of")
+
+    def ports(self) -> Ports:
+        """Samples, and where there are some, in; those of each piece out."""
+        wave = Space.of("wave", sample_rate_hz=self.sample_rate_hz)
+        taken = {"samples": port("float[batch samples]", space=wave), "mask": port("optional[bool[batch samples]]")}
+        given = {"samples": port("float[batch piece]", space=wave, several="pieces"), "mask": port("bool[batch piece]", several="pieces")}
+        return Ports.of(taken, given)
+
+
+@component("units/join", kind="preprocess", load="modelgraft_plugins.units.pieces:join", cache=False)
+class Join(Config):
+    """Put the units of the pieces of a sound behind each other. Units below 0 are none, as where a last piece was filled up.
+
+    A record without a sound has none at all.
+    """
+
+    space: Annotated[Space | None, SpaceOf("units")] = Field(None, description="whose units they are; None: that of the wire")
+
+    def ports(self) -> Ports:
+        """The units of each piece in, those of the sound out."""
+        pieces = port("int64[batch frames]", space=self.space, several="*")
+        return Ports.of({"units": pieces}, {"units": port("int64[batch joined]", space=self.space)})
+
+
 PRESETS = (
     "hubert-base",
     "hubert-large",
@@ -166,5 +201,5 @@ def register_commands(app: Any) -> None:  # Any: a typer app, which is imported 
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
-    for subject in (Mfcc, Kmeans, Dedup, CodeHead, MaskedPrediction):
+    for subject in (Mfcc, Kmeans, Dedup, Pieces, Join, CodeHead, MaskedPrediction):
         register(subject)
