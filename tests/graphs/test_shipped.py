@@ -10,7 +10,14 @@ import pytest
 import modelgraft as mg
 from modelgraft.kernel.language.shipped_graphs import find_shipped, shipped_names
 
-OWN = {"beit3/search", "clip/probe", "clip/retrieval", "companion/album", "imagebind/retrieval"}  # the user's own is searched
+OWN = {
+    "beit3/search",
+    "clip/probe",
+    "clip/retrieval",
+    "companion/album",
+    "fromage/retrieve",
+    "imagebind/retrieval",
+}  # the user's own is searched
 
 
 @pytest.mark.parametrize("name", sorted(set(shipped_names()) - OWN))

@@ -8,14 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 
+import modelgraft as mg
 from modelgraft.installed.discovery import discover
 from modelgraft.plugin import InputError, SourceError
 from modelgraft.testing import conform, open_node
 from modelgraft_plugins import fromage
 from modelgraft_plugins.fromage.grafting import rescale
 from modelgraft_plugins.fromage.language import folded, resized
+from support import checkpoints
+from support.fromage import tiny
 from support.open_part import configured, counts, open_part
 from support.oracles import oracle
+from support.pictures import picture
 from support.tokenizers import byte_level
 
 REGISTRY = discover()
@@ -173,3 +177,65 @@ def test_a_prefix_stands_between_picture_and_caption(tmp_path: Path):
     found, plain = with_prefix(ids, None, image), bare(ids, None, torch.cat([image, bare.module.embed(torch.tensor([words]))], 1))
     assert torch.equal(found["labels"], plain["labels"])
     torch.testing.assert_close(found["logits"], plain["logits"])
+
+
+def user(*parts: object) -> dict[str, object]:
+    return {"role": "user", "content": [told(part) for part in parts]}
+
+
+def told(part: object) -> dict[str, object]:
+    return {"type": "text", "text": part} if isinstance(part, str) else {"type": "image", "image": part}
+
+
+def written(*messages: dict[str, object], **config: object) -> tuple[str, list[object]]:
+    found = open_node(fromage.Dialogue, config)([list(messages)])
+    return found["text"][0], found["image"][0]
+
+
+def test_a_conversation_is_written_as_the_published_demonstration_writes_it():
+    """Pictures before the question that shows them; of what was retrieved the token alone; the next answer is asked for."""
+    one, two, three = (picture(9, 7, seed=seed) for seed in range(3))
+    answer = {"role": "assistant", "content": [told("It is a car."), told(two)]}
+    text, images = written(user(one, "What is this?"), answer, user("Show me more"))
+    assert text == "<|image|>Q: What is this?\nA: It is a car. [RET]\nQ: Show me more\nA:"
+    assert images == [one]
+    text, images = written(user(one, "What is this?"), answer, user(three), retrieved="shown")
+    assert text == "<|image|>Q: What is this?\nA: It is a car. <|image|>\n<|image|>"
+    assert images == [one, two, three]
+
+
+def test_parts_may_stand_one_behind_the_other():
+    one, two = (picture(9, 7, seed=seed) for seed in range(2))
+    text, images = written(user("a ", one, " b", two), style="plain", ends_with="[RET]")
+    assert text == "a <|image|> b<|image|>[RET]"
+    assert images == [one, two]
+
+
+def test_an_answer_at_the_end_is_gone_on_with():
+    assert written(user("Hi"), {"role": "assistant", "content": [told("Well,")]})[0] == "Q: Hi\nA: Well,"
+
+
+def test_what_the_model_does_not_know_is_refused():
+    """Another medium, a text that looks like a picture, more pictures than were said to find room."""
+    sound = {"type": "audio", "audio": object()}
+    with pytest.raises(InputError, match="the conversation holds audio, and FROMAGe knows text and image"):
+        written({"role": "user", "content": [sound]})
+    with pytest.raises(InputError, match=r"holds '<\|image\|>', which stands for a picture"):
+        written(user("<|image|> is what?"))
+    with pytest.raises(InputError, match="the conversation has 3 pictures, and 2 find room"):
+        written(user(*(picture(9, 7, seed=seed) for seed in range(3))), most_pictures=2)
+
+
+def test_the_row_of_ret_goes_where_it_fits(tmp_path: Path):
+    """An OPT of another width, or one whose vocabulary lacks the token, is told with the way out."""
+    small = tiny(tmp_path)
+    for told, changed in (
+        (
+            r"llm\.adapters\[0\]\.hidden_size and llm\.hidden_size must be the same",
+            {"language": str(checkpoints.llama(tmp_path / "other").folder)},
+        ),
+        (r"\[RET\] is the token \d+ of its adapter fromage/ret, and llm knows \d+", {"nodes.llm.with.extra_tokens": ["<|image|>"]}),
+    ):
+        params = {**small.params, **changed}
+        with pytest.raises(mg.GraphError, match=told), mg.open("fromage/caption", params=params) as pipeline:
+            pipeline.load()

@@ -178,3 +178,15 @@ def test_words_that_a_text_shows_are_written_out(tmp_path: Path):
         ids = tokens.plain("a<1><one><2>b")
         assert len(ids) == 5
         assert tokens.decode(ids) == "a<1><2>b"
+
+
+def test_rows_that_fill_a_table_up_serve_added_tokens(tmp_path: Path):
+    """As those of OPT, 50,272 for 50,265 tokens: what is said of fewer tokens keeps the rows behind them for the added ones."""
+    theirs = checkpoints.opt(tmp_path / "model")
+    rows = theirs.model.config.vocab_size
+    with mg.open(graph(tmp_path)) as plain:
+        before = plain.run(outputs=["logits"], prompt="a cat")["logits"]
+    with mg.open(mg.load(tmp_path / "graph.yaml", params={"extra": ADDED, "nodes.llm.with.vocab_size": rows - 5})) as cut:
+        after = cut.run(outputs=["logits"], prompt="a cat")["logits"]
+    assert after.shape[1] == rows - 3
+    torch.testing.assert_close(after, before[:, : rows - 3], rtol=0.0, atol=1e-5)

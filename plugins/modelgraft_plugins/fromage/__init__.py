@@ -247,10 +247,43 @@ class Words(Config):
         return Ports.of({"text": "text"}, {"ids": "int64[batch caption_tokens]", "mask": "bool[batch caption_tokens]"})
 
 
+@component("fromage/dialogue", kind="preprocess", load="modelgraft_plugins.fromage.dialogue:load", cache=False)
+class Dialogue(Config):
+    """Write a conversation as FROMAGe reads one, with a token where each picture stands, and give the pictures in that order.
+
+    style      dialogue: `Q: ...` and `A:` by turns, as its code prompts for talk; plain: the parts one behind the other
+    retrieved  what becomes of pictures in answers. token: [RET], as its code has it: what was found is not looked at again; shown: they are
+               pictures like others
+    text       goes into llm/causal, whose prompt has a field for the pictures: `prompt: "{image:*}{prompt}"`
+    image      the pictures, several for a record
+    A message of the user stands behind the pictures that it begins with; an answer at the end is gone on with.
+    """
+
+    style: Literal["dialogue", "plain"] = "dialogue"
+    retrieved: Literal["token", "shown"] = "token"
+    ends_with: str = Field("", description="put behind everything: [RET] asks for a picture whatever the language model thinks")
+    before_question: str = "Q: "
+    before_answer: str = "\nA:"
+    after_answer: str = "\n"
+    placeholder: str = Field(PICTURE, min_length=1, description="the token that stands for a picture")
+    signal: str = Field(RET, min_length=1, description="the token that asks for one")
+    tokens: int = Field(1, gt=0, description="words that a picture becomes, which take places of the context")
+    most_pictures: int | None = Field(None, gt=0, description="most pictures of a conversation; None: as many as the context holds")
+
+    @classmethod
+    def from_source(cls, source: Source) -> Mapping[str, Any]:
+        """Read how many words a picture becomes. Raises ValueError for another model."""
+        return {"tokens": _whole(source)["n_visual_tokens"]}
+
+    def ports(self) -> Ports:
+        """A conversation in; the prompt, and the pictures, out."""
+        return Ports.of({"conversation": "conversation"}, {"text": "text", "image": port("image", several="pictures")})
+
+
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
-    for subject in (Prefix, Key, Query, Ret, LanguageConfig, Words):
+    for subject in (Prefix, Key, Query, Ret, LanguageConfig, Words, Dialogue):
         register(subject)
 
 

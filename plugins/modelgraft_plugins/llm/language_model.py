@@ -74,7 +74,8 @@ class LanguageModel(Traced):
 def read_state(model: Any, state: Mapping[str, Tensor], *, extra: int = 0) -> dict[str, Tensor]:
     """The tensors of a checkpoint under the names that a LanguageModel has for them; `model`: what says those names.
 
-    extra  tokens that the model has and the checkpoint lacks: their rows of embeddings and head are the mean of the others
+    extra  tokens that the model has and the checkpoint lacks: their rows of embeddings and head are the mean of the others, or those that
+           fill the tables of the checkpoint up
     """
     from modelgraft_plugins import huggingface
 
@@ -83,14 +84,21 @@ def read_state(model: Any, state: Mapping[str, Tensor], *, extra: int = 0) -> di
 
 
 def with_rows(state: dict[str, Tensor], model: Any, extra: int) -> dict[str, Tensor]:  # Any: as for read_state, or a plain one
-    """The same with rows for added tokens in embeddings and head, where they lack them: the mean of the others."""
+    """The same with rows for added tokens in embeddings and head, where they lack them: the mean of the others.
+
+    Tables that are filled up beyond the tokens there are, as those of OPT, are cut behind the added ones, which take the rows that fill up.
+    """
     if not extra:
         return state
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
     tables = [parameter for end in ends if end is not None for parameter in end.parameters(recurse=False)]
     for name, parameter in model.named_parameters(remove_duplicate=False):
         tensor = state.get(f"model.{name}")
-        if tensor is not None and len(tensor) + extra == len(parameter) and any(parameter is table for table in tables):
+        if tensor is None or not any(parameter is table for table in tables):
+            continue
+        if len(tensor) > len(parameter):
+            state[f"model.{name}"] = tensor[: len(parameter)]
+        elif len(tensor) + extra == len(parameter):
             mean = tensor.float().mean(0, keepdim=True).to(tensor.dtype)
             state[f"model.{name}"] = torch.cat([tensor, mean.expand(extra, *mean.shape[1:])])
     return state

@@ -74,10 +74,37 @@ class Nearest(Config):
             yield "config-mismatch", found, "make one with modelgraft index, and write from: ./photos.safetensors"
 
 
+@component("retrieval/unseen", kind="retriever", load="modelgraft_plugins.retrieval.unseen:load", cache=False)
+class Unseen(Nearest):
+    """Answer each ask of a record with the pictures that are nearest to its vector, and show none twice.
+
+    A record asks any number of times, as router/signal-tokens lets it. What an earlier ask was answered with, and what `seen` lists, stands
+    behind all that is new, as FROMAGe pushes it down. Where an index has too little that is new, it is shown again.
+
+    images  `count` pictures for each ask, nearest first;  paths, scores  their files, and how near each is
+    whole   the pictures are read from their files, of which the index has small ones alone; only below the folder that it is of
+    """
+
+    count: int = Field(1, gt=0, le=MOST_HITS, description="how many pictures for each ask, if there are so many")
+    whole: bool = Field(False, description="read the pictures from their files; otherwise the small ones in the index are given")
+
+    def ports(self) -> Ports:
+        """Vectors of the space of the index in, several for a record; as many answers out."""
+        vector = port("float[batch width]", space=self._space(), several="*")
+        seen = port("optional[list[text]]", doc="files that were shown before, as `paths` names them")
+        outputs = {
+            "images": port("list[image]", several="hits"),
+            "paths": port("list[text]", several="hits"),
+            "scores": port("float[batch hits]", several="hits"),
+        }
+        return Ports.of({"vector": vector, "seen": seen}, outputs)
+
+
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
     register(Nearest)
+    register(Unseen)
 
 
 @hookimpl

@@ -28,6 +28,7 @@ from modelgraft.plugin import InputError, SolvedGraph, locked
 from modelgraft_plugins.retrieval.doors import door_of
 from modelgraft_plugins.retrieval.header import ENDING
 
+GIVEN = ".pkl"  # of vectors that were made elsewhere: see given.py
 THUMBNAIL_PX = 160
 LARGEST_PX = 1024
 
@@ -36,7 +37,12 @@ LARGEST_PX = 1024
 def index(  # noqa: PLR0913, PLR0917 typer makes options of the arguments of a command
     context: typer.Context,
     graph: GraphName,
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The files: those in it, and in the folders in it.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER", help="The files: those in it, and in the folders in it; or a .pkl of vectors that were made of them."
+        ),
+    ],
     out: Annotated[
         Path, typer.Option("--out", metavar="FILE", parser=out_file, help="The index, a .safetensors file; what it holds already is kept.")
     ],
@@ -63,7 +69,8 @@ def index(  # noqa: PLR0913, PLR0917 typer makes options of the arguments of a c
         raise typer.BadParameter(f"--thumbnail takes 0 to {LARGEST_PX} pixels, found {thumbnail}")
     if out.suffix.lower() != ENDING:
         raise InputError(f"output '{out}': an index is a file such as {out.stem}{ENDING}")
-    if not folder.is_dir():
+    is_given = folder.is_file() and folder.suffix.lower() == GIVEN
+    if not folder.is_dir() and not is_given:
         raise InputError(f"there is no folder '{folder}'; wanted: the folder of the files that are to be found")
 
     def check() -> SolvedGraph:
@@ -74,12 +81,12 @@ def index(  # noqa: PLR0913, PLR0917 typer makes options of the arguments of a c
     check_writable(out)
     door = door_of(solved, output)
     with _alone(out):
-        from modelgraft_plugins.retrieval.making import Wishes, make  # numpy, which a mistake need not wait for
+        from modelgraft_plugins.retrieval.making import Wishes, make, take  # numpy, which a mistake need not wait for
 
         wishes = Wishes(
             opening=opening, batch_size=batch_size, is_approximate=approximate, thumbnail=thumbnail, as_json=as_json
         )  # fmt: skip
-        make(session, check, door, folder, out, wishes)
+        (take if is_given else make)(session, check, door, folder, out, wishes)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from typing import Any
 VERSION = "1"
 MARK = "modelgraft_index"
 ENDING = ".safetensors"
+NOWHERE = ""  # the root of vectors that were given: their files are named as they were, such as by addresses of the web
 MOST_HEADER_BYTES = 64 << 20  # an LLM's config has kilobytes; more is no index
 
 
@@ -31,7 +32,7 @@ class About:
 
     width, entries  of its vectors
     model   the model that made them, as plain values (`models.Model`)
-    root    the folder that was indexed, as an absolute path;  medium  of its files: "image"
+    root    the folder that was indexed, as an absolute path, or NOWHERE;  medium  of its files: "image"
     recall  the share of the ten nearest that its approximate graph finds, measured when it was made; None where there is none
     """
 
@@ -41,6 +42,10 @@ class About:
     root: str
     medium: str
     recall: float | None = None
+
+    def place(self, name: str) -> str:
+        """Where the file of an entry lies."""
+        return name if self.root == NOWHERE else str(Path(self.root) / name)
 
 
 def peek(path: Path) -> About:

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 import modelgraft as mg
 from modelgraft.commands import Opening, Pace, Placing, counting, given_in, opened, types_of
 from modelgraft.plugin import InputError, SolvedGraph
-from modelgraft_plugins.retrieval.filed import Index, read_index
+from modelgraft_plugins.retrieval.filed import Entry, Index, read_index, write_index
 from modelgraft_plugins.retrieval.folders import Changes, compare, counted, files_of
+from modelgraft_plugins.retrieval.given import read_given
+from modelgraft_plugins.retrieval.header import NOWHERE, About
 from modelgraft_plugins.retrieval.indexing import Growing, Task, encode
 from modelgraft_plugins.retrieval.models import Model, differences, model_of
+from modelgraft_plugins.retrieval.searching import graph_of, recall_of, unit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,6 +63,31 @@ def make(session: CliSession, check: Callable[[], SolvedGraph], door: Door, fold
     _tell(session, found, changes, out, seconds=time.perf_counter() - start, as_json=wishes.as_json, encoded=len(changes.fresh))
 
 
+def take(session: CliSession, check: Callable[[], SolvedGraph], door: Door, given: Path, out: Path, wishes: Wishes) -> None:
+    """Make an index of vectors that the model of a graph made elsewhere, such as those that were published with it.
+
+    Raises InputError for a file that is none of vectors, of vectors of another width, and for an index that is there already.
+    """
+    start, opening = time.perf_counter(), wishes.opening
+    if out.exists():
+        raise InputError(f"the index '{out}' is there already, and vectors that are given are not brought up to date: name another file")
+    solved = _fetched(session, check, opening)
+    model, medium = _model(solved, door, opening), types_of(solved.graph.registry)[door.medium]
+    paths, found = read_given(given)
+    if found.shape[1] != model.width:
+        raise InputError(f"'{given}' holds vectors of {found.shape[1]:,} numbers, and {model.name} ({model.output}) makes {model.width:,}")
+    vectors = unit(found)
+    graph = graph_of(vectors) if wishes.is_approximate else None
+    recall = recall_of(vectors, graph) if graph is not None else None
+    about = About(model.width, len(paths), model.plain(), NOWHERE, medium.name, recall)
+    index = Index(about, vectors, [Entry(path, "", "") for path in paths], [b""] * len(paths), [], graph)
+    write_index(index, out)
+    session.screen.note(f"the vectors of {given} are taken to be those of {model.name} ({model.output}): nothing in the file says so")
+    _tell(
+        session, index, Changes((), (), (), len(paths), 0, 0), out, seconds=time.perf_counter() - start, as_json=wishes.as_json, encoded=0
+    )
+
+
 def _encode(session: CliSession, solved: SolvedGraph, growing: Growing, changes: Changes, opening: Opening) -> None:
     """Open the graph, and encode what is new or changed: only now is anything loaded."""
     pace = Pace(len(changes.fresh))
@@ -93,6 +121,8 @@ def _refuse_other(before: Index, task: Task) -> None:
         found = f"the index '{task.out}' was made with {about.model['name']} ({about.model['output']})"
         asked = f"this is {task.model.name} ({task.model.output})"
         raise InputError(f"{found}, and {asked}: {'; '.join(told)}. Name another file, or delete it to embed all files anew")
+    if about.root == NOWHERE:
+        raise InputError(f"the index '{task.out}' holds vectors that were given, of no folder on this machine; name another file")
     if about.medium != task.medium.name:
         raise InputError(f"the index '{task.out}' is of files of type {about.medium}, and these are of type {task.medium.name}")
     if os.path.realpath(about.root) != os.path.realpath(task.root) and Path(about.root).is_dir():

@@ -103,15 +103,23 @@ def differences(before: Mapping[str, Any], now: Model) -> Iterator[str]:
 
 
 def stranger(before: Mapping[str, Any], sources: Mapping[str, str]) -> str:
-    """Why vectors made with these sources are of another model than those of an index; "" when they share its weights."""
+    """Why vectors made with these sources are of another model than those of an index; "" when they share what leads into its space.
+
+    These are the last that its vectors go through: an eye may lead into many spaces.
+    """
     held = before["sources"]
     for name in held.keys() & sources.keys():
         if held[name] != sources[name]:
             called = f"{name}: " if name else ""
             return f"{called}its weights were {short(held[name])} when it was made, and are {short(sources[name])} now"
-    if set(held.values()) & set(sources.values()):
+    if set(_last_weights(before) or held.values()) & set(sources.values()):
         return ""
     return f"it is of {_named(held)}, and what is asked with is made by {_named(sources)}"
+
+
+def _last_weights(before: Mapping[str, Any]) -> list[str]:
+    """The contents of the last node of an index that has weights; none where nothing says so."""
+    return next((list(node["weights"]) for node in reversed(list((before.get("nodes") or {}).values())) if node.get("weights")), [])
 
 
 def short(content: str) -> str:

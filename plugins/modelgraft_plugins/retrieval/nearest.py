@@ -25,6 +25,11 @@ def load(config: Nearest, context: LoadContext) -> Callable[..., dict[str, Any]]
 
     Raises InputError for an index that is none, that was replaced by one of another size, or whose vectors are of another model.
     """
+    return finder(config, opened(config, context))
+
+
+def opened(config: Nearest, context: LoadContext) -> Index:
+    """The index of a node. Raises InputError as `load` does."""
     path = context.node.source.path() if context.node.source is not None else None
     if path is None:
         raise InputError(f"{context.node.name} has no index: write from: ./photos.safetensors")
@@ -32,12 +37,12 @@ def load(config: Nearest, context: LoadContext) -> Callable[..., dict[str, Any]]
     if index.vectors.shape != (config.entries, config.width):
         raise InputError(f"the index '{path}' was written anew since the graph was checked: open the graph again")
     _refuse_stranger(index, path, context)
-    return finder(config, index)
+    return index
 
 
 def finder(config: Nearest, index: Index) -> Callable[..., dict[str, Any]]:
     """Make the function from float[batch width], and a title for each record, to the hits of each."""
-    searching = _search(config, index)
+    searching = search_of(config, index)
 
     def find(vector: Tensor, title: list[str] | None = None) -> dict[str, Any]:
         rows, scores = searching(unit(vector.detach().cpu().float().numpy()), config.hits)
@@ -46,7 +51,7 @@ def finder(config: Nearest, index: Index) -> Callable[..., dict[str, Any]]:
         ]
         titles = title if title is not None else [""] * len(hits)
         return {
-            "paths": [[str(Path(index.about.root) / hit.name) for hit in one] for one in hits],
+            "paths": [[index.about.place(hit.name) for hit in one] for one in hits],
             "scores": torch.from_numpy(scores),
             "sheet": [sheet_of(one, title=said, theme=config.theme) for one, said in zip(hits, titles, strict=True)],
             "page": [page_of(one, title=said, about=index.about) for one, said in zip(hits, titles, strict=True)],
@@ -65,7 +70,8 @@ def _refuse_stranger(index: Index, path: Path, context: LoadContext) -> None:
         raise InputError(f"{held}: {why}. Ask with the model that it was made with, or make an index with this one by modelgraft index")
 
 
-def _search(config: Nearest, index: Index) -> Callable[[Any, int], Any]:
+def search_of(config: Nearest, index: Index) -> Callable[[Any, int], Any]:
+    """The function from queries, float32[queries width], and a number of hits to their rows and scores."""
     if config.exact or (config.exact is None and index.graph is None):
         return lambda queries, count: exact(index.vectors, queries, count)
     if index.graph is None:
