@@ -10,11 +10,11 @@ from PIL import Image
 import modelgraft as mg
 from modelgraft import ABSENT, GraphError
 from modelgraft.installed.discovery import assemble
-from modelgraft.testing import conform
+from modelgraft.testing import conform, run_node
 from modelgraft_plugins import routers
 from modelgraft_plugins import text as text_plugin
 from modelgraft_plugins import torch as torch_backend
-from modelgraft_plugins.routers.several import Best, Each, Gather, Repeat, best, repeat
+from modelgraft_plugins.routers.several import Asked, Best, Each, Gather, Repeat, best, repeat
 from support.running import function, graph_of
 
 NAN = float("nan")
@@ -153,3 +153,10 @@ outputs: {all: all}
 """
     with mg.open(graph_of(assemble({"routers": routers, "text": text_plugin, "torch": torch_backend}), tmp_path, text)) as pipeline:
         assert pipeline.run(texts=[["a", "b"], [], ["c"]])["all"] == [["a!", "b!"], [], ["c!"]]
+
+
+def test_who_asks_a_branch_is_told_apart():
+    """A mask for those that ask at all, once or several times, and one for the others."""
+    found = run_node(Asked, {"type": "text"}, x=[["a"], [], ["b", "c"]])
+    assert found["asked"].tolist() == [True, False, True]
+    assert found["none"].tolist() == [False, True, False]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -90,6 +91,7 @@ class Lora(Config):
     )
     host_layers: int | None = Field(None, gt=0, description="how many layers it has, likewise")
     vocabulary: int | None = Field(None, gt=0, description="tokens whose embeddings its files hold whole; null: they hold none")
+    count: int | None = Field(None, gt=0, description="numbers that it adds to its host; null: not known before its files are there")
 
     @model_validator(mode="after")
     def _can_be_grafted(self) -> Lora:
@@ -109,12 +111,12 @@ class Lora(Config):
     @classmethod
     def from_source(cls, source: Source) -> Mapping[str, Any]:
         """Read adapter_config.json. Raises ValueError for an adapter of another kind, or one that changes the base model."""
-        stated, rows = source.root, _rows(source.tensor_shapes())
+        stated, found = source.root, _held(source.tensor_shapes())
         if (fields := _fields(source)) is not None:  # the trained parts of a whole that states its own words
-            return {**told(stated, fields), **rows}
+            return {**told(stated, fields), **found}
         for key, value in TABLE.over({key: stated[key] for key in REFUSED if key in stated}).items():
             raise ValueError(f"its {FILE} states {key}: {value!r}, which adapter/lora does not have; {_way(key)}")
-        return {NAMES.get(key, key): stated[key] for key in OBEYED if stated.get(key) is not None} | _host(source) | rows
+        return {NAMES.get(key, key): stated[key] for key in OBEYED if stated.get(key) is not None} | _host(source) | found
 
     @classmethod
     def unheeded(cls, source: Source) -> list[tuple[str, ...]]:
@@ -127,7 +129,12 @@ class Lora(Config):
         return list(TABLE.unheeded(source.root, source.text))
 
     def parameters(self) -> int | None:
-        """Count two matrices for each layer of attention that is as wide as the host; None where files say it, or nobody."""
+        """What its files hold, but for embeddings that take the place of the host's.
+
+        Without files: two matrices for each layer of attention that is as wide as the host, where published numbers say that; else None.
+        """
+        if self.count is not None:
+            return self.count
         if self.host_width is None or self.host_layers is None or isinstance(self.targets, str) or not set(self.targets or ()) <= SQUARE:
             return None
         return self.host_layers * len(self.targets or ()) * 2 * self.rank * self.host_width
@@ -153,10 +160,12 @@ def _host(source: Source) -> dict[str, int]:
     return {} if source.has_weights else {key: source.root[key] for key in HOST if key in source.root}
 
 
-def _rows(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
-    """How many tokens the embeddings, or the head, have that are replaced as a whole."""
-    whole = [shape for key, shape in shapes.items() if UPDATE not in key and key.endswith(TABLES) and len(shape) == 2]
-    return {"vocabulary": whole[0][0]} if whole else {}
+def _held(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """What the files hold: how many tokens embeddings or a head have that are replaced as a whole, and how many numbers beside these."""
+    tables = {key: shape for key, shape in shapes.items() if UPDATE not in key and key.endswith(TABLES) and "modules_to_save" not in key}
+    beside = sum(math.prod(shape) for key, shape in shapes.items() if key not in tables)
+    rows = max((shape[0] for shape in tables.values() if shape), default=0)
+    return {name: number for name, number in (("count", beside), ("vocabulary", rows)) if number}
 
 
 def _way(key: str) -> str:

@@ -17,7 +17,13 @@ CARD = FamilyCard(
         "nextgpt": WholeCard(
             parts={name: PartCard() for name in PARTS},
             components={
-                "adapter/lora": {"rank": ("lora_r", 32), "alpha": ("lora_alpha", 32), "targets": ("lora_targets", ATTENTION)},
+                "adapter/lora": {
+                    "rank": ("lora_r", 32),
+                    "alpha": ("lora_alpha", 32),
+                    "targets": ("lora_targets", ATTENTION),
+                    "host_width": ("llm_width", None),
+                    "host_layers": ("llm_layers", None),
+                },
             },
         ),
     },

@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from modelgraft_plugins.nextgpt import Objects as ObjectsConfig
 
 
-def load(_config: ObjectsConfig, context: LoadContext) -> Callable[..., list[Tensor]]:
+def load(config: ObjectsConfig, context: LoadContext) -> Callable[..., list[Tensor]]:
     """Make the function from the embeddings of each medium to those of the places, float[places 1 width] for each record."""
-    node = context.node.name
+    node, width = context.node.name, config.hidden_size or 1
 
     def run(places: list[list[list[list[Any]]]], *given: Sequence[Sequence[Any]] | None) -> list[Tensor]:
         found = dict(zip(MEDIA, given, strict=True))
         rows = []
         for row, there in enumerate(places):
             sums = [torch.stack([_of(found[medium], row, number, medium) for medium, number in place]).sum(0) for place in there]
-            rows.append(torch.stack(sums)[:, None] if sums else torch.zeros(0, 1, _width(found)))
+            rows.append(torch.stack(sums)[:, None] if sums else torch.zeros(0, 1, width))
         return rows
 
     def _of(embedded: Sequence[Sequence[Any]] | None, row: int, number: int, medium: str) -> Tensor:
@@ -35,8 +35,3 @@ def load(_config: ObjectsConfig, context: LoadContext) -> Callable[..., list[Ten
         return vector
 
     return run
-
-
-def _width(found: Any) -> int:
-    """The width of any embedding there is; of no object at all none matters."""
-    return next((one.shape[-1] for rows in found.values() for row in rows or () for one in row if isinstance(one, Tensor)), 1)

@@ -20,6 +20,7 @@ TABLE = Table(
     "config.json",
     obeyed=frozenset({
         "llm_width", "imagebind_width", "inner_width", "encoder_layers", "decoder_layers", "heads", *MEDIA.values(), "lora_r", "lora_alpha",
+        "lora_targets", "llm_layers",
     }),
     idle=frozenset({"model_type", "architectures", "lora_dropout"}),
 )  # fmt: skip

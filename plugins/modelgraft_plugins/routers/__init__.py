@@ -15,7 +15,7 @@ from pydantic import Field, field_validator, model_validator
 
 from modelgraft import Config, Port, Ports, Space, component, hookimpl, port
 from modelgraft.plugin import SpaceOf, TypeOf
-from modelgraft_plugins.routers.several import Best, Each, Gather, Repeat
+from modelgraft_plugins.routers.several import Asked, Best, Each, Gather, Repeat
 from modelgraft_plugins.routers.signals import SignalTokens
 
 if TYPE_CHECKING:
@@ -196,5 +196,5 @@ class Merge(Config):
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
-    for subject in (Match, Threshold, Length, Merge, Repeat, Each, Gather, Best, SignalTokens):
+    for subject in (Match, Threshold, Length, Merge, Repeat, Each, Gather, Best, Asked, SignalTokens):
         register(subject)

@@ -89,6 +89,24 @@ class Gather(Carrying):
         return Ports.of({"x": taken}, {"out": port(f"list[{self.carried}]", space=self.space)})
 
 
+@component("router/asked", kind="router", load=f"{HERE}:asked", cache=False)
+class Asked(Config):
+    """Tell which records ask a branch at all: `asked`, or `none`. For what the branch needs once for a record, which need not be made then.
+
+    Serves every type of record and tensors: wire into it what the branch begins with.
+    """
+
+    type: Annotated[str | None, TypeOf("x")] = Field(None, description="the port type of `x`; None: that of its wire")
+
+    def one_of(self) -> tuple[str, ...]:
+        """Asked, or not."""
+        return ("asked", "none")
+
+    def ports(self) -> Ports:
+        """Several in, a mask for each way out."""
+        return Ports.of({"x": port(str(port(self.type or "object").type), several="*")}, dict.fromkeys(self.one_of(), "mask[batch]"))
+
+
 @component("router/best", kind="router", load=f"{HERE}:best", cache=False)
 class Best(Carrying):
     """Keep of what a record has several of the one with the best score; the first of equals. A record without any goes on without.
@@ -134,6 +152,17 @@ def gather(config: Gather, _context: LoadContext) -> Callable[[list[list[Any]]],
         if config.failed == "refuse" and any(one is ABSENT for asked in x for one in asked):
             raise InputError("the branch gave nothing for one of the asks; `failed: leave` goes on without it")
         return [[one for one in asked if one is not ABSENT] for asked in x]
+
+    return run
+
+
+def asked(_config: Asked, _context: LoadContext) -> Callable[[list[list[Any]]], Mapping[str, Any]]:
+    """Make the function from what each record has to masks."""
+    import torch
+
+    def run(x: list[list[Any]]) -> Mapping[str, Any]:
+        there = torch.tensor([bool(one) for one in x])
+        return {"asked": there, "none": ~there}
 
     return run
 

@@ -1,0 +1,248 @@
+"""NExT-GPT as shipped graphs, from the published layout of what was trained, beside transformers, peft and diffusers themselves.
+
+The weights are tiny and random: the published ones are not here. Photographs and speech are real.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy
+import pytest
+import torch
+import transformers
+from PIL import Image
+from skimage import data
+
+import modelgraft as mg
+from support import nextgpt, painting
+from support.sounds import tone
+
+pytestmark = [
+    pytest.mark.slow,  # it imports diffusers, transformers and peft
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
+]
+CLOSE = {"rtol": 0.0, "atol": 2e-5}  # float32 through two layers, a residual stream of order ten
+GREEDY: dict[str, Any] = {"temperature": 0.0, "max_new_tokens": 6}
+GENERATORS = {"image_words", "image_other", "image_draw", "image_decode"}
+PHOTOS = {"cat": data.chelsea, "rocket": data.rocket}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> nextgpt.Whole:
+    """A tiny one; what warns while it is made belongs to its makers."""
+    return nextgpt.whole(tmp_path_factory.mktemp("nextgpt"))
+
+
+@pytest.fixture(scope="module")
+def text(whole: nextgpt.Whole) -> mg.Pipeline:
+    """The graph that answers with text."""
+    return mg.open("nextgpt/text", params=whole.params | GREEDY)
+
+
+def photo(name: str) -> Image.Image:
+    return Image.fromarray(PHOTOS[name]())
+
+
+def embedded(whole: nextgpt.Whole, pieces: list[str | torch.Tensor]) -> torch.Tensor:
+    """float[1 tokens width]: texts by the model's own table, vectors as they are."""
+    table = whole.model.get_input_embeddings()
+    rows = [table(torch.tensor(whole.ids(piece))) if isinstance(piece, str) else piece[None] for piece in pieces]
+    return torch.cat(rows)[None]
+
+
+def theirs(whole: nextgpt.Whole, pieces: list[str | torch.Tensor], count: int) -> Any:
+    """What transformers and peft write, greedily, with all hidden states."""
+    given = embedded(whole, pieces)
+    told = {
+        "max_new_tokens": count,
+        "do_sample": False,
+        "output_hidden_states": True,
+        "return_dict_in_generate": True,
+        "output_logits": True,
+    }
+    with torch.no_grad():
+        return whole.model.generate(inputs_embeds=given, attention_mask=torch.ones(given.shape[:2]), **told)
+
+
+def projected(whole: nextgpt.Whole, text: mg.Pipeline, **media: Any) -> dict[str, list[torch.Tensor]]:
+    """The objects among the words: the towers' vectors by the map of the published file."""
+    with mg.open("imagebind", params={"checkpoint": whole.params["imagebind"]}) as bind:
+        names = {"image": "vision", "audio": "audio", "video": "video"}
+        found = {
+            name: [bind.run(outputs=[names[name]], **{names[name]: one})[names[name]] for one in given] for name, given in media.items()
+        }
+    with torch.no_grad():
+        return {name: [whole.project(vector)[0] for vector in vectors] for name, vectors in found.items()}
+
+
+def test_an_answer_about_several_objects_is_that_of_transformers_and_peft(whole: nextgpt.Whole, text: mg.Pipeline):
+    """Two pictures at one place and a sound at another: logits, tokens, and hidden states of what is written."""
+    shown = {"image": [photo("cat"), photo("rocket")], "audio": [tone(2.5)]}
+    found = text.run(prompt="<image><image> beside <audio> there", **shown, outputs=["text", "llm.logits", "llm.ids", "say.text"])
+    vectors = projected(whole, text, **shown)
+    pieces = ["<s>### Human:<Img>", vectors["image"][0] + vectors["image"][1], "</Img><s>beside<Img>", vectors["audio"][0]]
+    answer = theirs(whole, [*pieces, "</Img><s>there\n### Assistant:"], GREEDY["max_new_tokens"])
+    torch.testing.assert_close(found["llm.logits"], answer.logits[0], **CLOSE)
+    assert found["llm.ids"].tolist() == answer.sequences.tolist()
+    assert found["text"] == whole.tokenizer.decode(answer.sequences[0], skip_special_tokens=True)
+
+
+def wishing(whole: nextgpt.Whole, *media: str, bias: float = 900.0) -> list[Any]:
+    """Biases by which an answer begins with the complete spans of `media` and then ends; the first token comes with `bias`."""
+    chain = [token.format(number) for medium in media for token, count, _ in [nextgpt.MEDIA[medium]] for number in range(count)]
+    ids = [*whole.tokenizer.convert_tokens_to_ids(chain), whole.tokenizer.eos_token_id]
+    return [[ids[:1], bias], *([ids[:end], 2000.0 * end] for end in range(2, len(ids) + 1))]
+
+
+@pytest.fixture(scope="module")
+def painter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Stable Diffusion."""
+    folder = tmp_path_factory.mktemp("painter")
+    painting.save(folder, steps_offset=1, clip_sample=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def params(whole: nextgpt.Whole, painter: Path) -> dict[str, Any]:
+    """Of the whole graph."""
+    return whole.params | GREEDY | {"pictures": str(painter), "steps": 3, "max_new_tokens": 40}
+
+
+def noisy(folder: Path) -> Path:
+    """The whole graph, with the noise that pictures are made of as an input."""
+    path = folder / "noisy.yaml"
+    path.write_text('modelgraft: 1\nextends: nextgpt\ninputs.noise: "float[batch 4 8 12]"\nnodes.image_draw.in.latents: inputs.noise\n')
+    return path
+
+
+def words(whole: nextgpt.Whole, pieces: list[str | torch.Tensor], answer: list[int], medium: str) -> torch.Tensor:
+    """What the published layer makes of the spans of a medium, by one pass of transformers and peft over prompt and answer."""
+    table, (token, count, _) = whole.model.get_input_embeddings(), nextgpt.MEDIA[medium]
+    written = torch.tensor(answer)
+    first = whole.tokenizer.convert_tokens_to_ids(token.format(0))
+    with torch.no_grad():
+        given = torch.cat([embedded(whole, pieces), table(written)[None]], 1)
+        hidden = whole.model(inputs_embeds=given, output_hidden_states=True).hidden_states[-1][0, -len(answer) :]
+        places = [place for place, one in enumerate(answer) if one == first]
+        spans = [slice(place, place + count) for place in places]
+        return whole.outputs[medium](torch.stack([hidden[span] for span in spans]), torch.stack([table(written[span]) for span in spans]))
+
+
+def test_pictures_that_are_asked_for_are_those_of_diffusers(whole: nextgpt.Whole, painter: Path, params: dict[str, Any], tmp_path: Path):
+    """From hidden states to pixels: the published layer, and the library's own pipeline, with the same noise."""
+    forced, noise = params | {"nodes.llm.with.sequence_bias": wishing(whole, "image", "image")}, painting.noise(1)
+    with mg.open(mg.load(noisy(tmp_path), params=forced)) as pipeline:
+        found = pipeline.run(prompt="draw a cat", noise=noise, outputs=["llm.ids", "image_words", "images", "text"])
+    ids = found["llm.ids"][0].tolist()
+    span = [f"[IMG{number}]" for number in range(4)]
+    assert whole.tokenizer.convert_ids_to_tokens(ids) == [*span, *span, "</s>"]
+    expected = words(whole, ["<s>### Human: draw a cat\n### Assistant:"], ids, "image")
+    torch.testing.assert_close(torch.stack(found["image_words"]), expected, **CLOSE)
+    theirs = diffusers.StableDiffusionPipeline.from_pretrained(painter)
+    theirs.set_progress_bar_config(disable=True)
+    blank = theirs.tokenizer("", padding="max_length", max_length=77, return_tensors="pt").input_ids
+    with torch.no_grad():
+        away = theirs.text_encoder(blank).last_hidden_state
+        told = {"latents": noise, "num_inference_steps": 3, "guidance_scale": 7.5, "output_type": "pil"}
+        pictures = [theirs(prompt_embeds=one[None], negative_prompt_embeds=away, **told).images[0] for one in expected]
+    assert len(found["images"]) == 2
+    for mine, their in zip(found["images"], pictures, strict=True):
+        assert numpy.abs(numpy.asarray(mine).astype(int) - numpy.asarray(their).astype(int)).max() <= 1
+    assert numpy.asarray(pictures[0]).std() > 5
+
+
+def first(whole: nextgpt.Whole, text: mg.Pipeline, **record: Any) -> tuple[float, int]:
+    """The likeliest first token, and how much the first signal of a picture would have to gain to be it."""
+    logits = text.run(outputs=["llm.logits"], **record)["llm.logits"][0]
+    return float(logits.max() - logits[whole.tokenizer.convert_tokens_to_ids("[IMG0]")]), int(logits.argmax())
+
+
+def test_what_nobody_asks_for_is_neither_run_nor_loaded(whole: nextgpt.Whole, params: dict[str, Any]):
+    """An answer without signals leaves every generator on the disk, and gives no picture."""
+    with mg.open("nextgpt", params=params) as pipeline:
+        found = pipeline.run(prompt="say hello")
+        assert found["images"] == []
+        assert GENERATORS.isdisjoint(pipeline._loader.loaded())
+
+
+def test_a_batch_is_answered_as_its_records_are_alone(whole: nextgpt.Whole, text: mg.Pipeline, params: dict[str, Any]):
+    """Records of unlike numbers of objects, of which the bias lets one ask for a picture, and the other not; the same again."""
+    records = [{"prompt": "draw a cat"}, {"prompt": "draw it beside <image>", "image": [photo("cat")]}]
+    (low, _), (high, said) = sorted(first(whole, text, **record) for record in records)
+    forced = [*wishing(whole, "image", bias=(low + high) / 2), [[said, whole.tokenizer.eos_token_id], 9000.0]]
+    with mg.open(mg.load("nextgpt", params=params | {"nodes.llm.with.sequence_bias": forced}), seed=11) as pipeline:
+        batch = {"prompt": [record["prompt"] for record in records], "image": [record.get("image", []) for record in records]}
+        together, again = pipeline.run(**batch), pipeline.run(**batch)
+        alone = [pipeline.run(**record) for record in records]
+    assert sorted(map(len, together["images"])) == [0, 1]
+    for row, one in enumerate(alone):
+        assert one["text"] == together["text"][row] == again["text"][row]
+        for others in (together["images"][row], again["images"][row]):
+            apart = [numpy.abs(numpy.asarray(a, float) - numpy.asarray(b, float)).max() for a, b in zip(one["images"], others, strict=True)]
+            assert max(apart, default=0) <= 1  # a rounding of 8 bits: other batches add up in another order
+
+
+def test_states_come_of_the_pass_that_writes(whole: nextgpt.Whole, params: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+    """The decoder is called once for the prompt and once for each token, whether somebody reads states or not; of the last, once more."""
+    counts, forced = [], params | {"nodes.llm.with.sequence_bias": wishing(whole, "image")}
+    calls, forward = [0], transformers.LlamaModel.forward
+
+    def counting(self: Any, *args: Any, **options: Any) -> Any:
+        calls[0] += 1
+        return forward(self, *args, **options)
+
+    monkeypatch.setattr(transformers.LlamaModel, "forward", counting)
+    with mg.open(mg.load("nextgpt", params=forced)) as pipeline:
+        for outputs in (["text", "llm.ids"], ["images", "llm.ids"]):
+            calls[0] = 0
+            ids = pipeline.run(prompt=f"draw a cat{len(counts)}", outputs=outputs)["llm.ids"][0]
+            counts.append((calls[0], len(ids)))
+    plain, tapped = counts
+    assert plain == (5, 5)  # the prompt, four signals; nothing is read behind the end token
+    assert tapped == (6, 5)  # and the end token, whose state is one of those that were written
+
+
+def test_a_vicuna_that_has_been_given_tokens_before_is_told_by_the_checker(whole: nextgpt.Whole, tmp_path: Path):
+    """Embeddings of another number of tokens than those that were trained: one problem, before anything is loaded."""
+    base = transformers.AutoModelForCausalLM.from_pretrained(whole.params["language"])
+    base.resize_token_embeddings(base.config.vocab_size + 4, mean_resizing=False)
+    base.save_pretrained(tmp_path / "vicuna")
+    whole.tokenizer.save_pretrained(tmp_path / "vicuna")
+    graph = mg.load("nextgpt/text", params=whole.params | GREEDY | {"language": str(tmp_path / "vicuna")})
+    rows = base.config.vocab_size
+    found = rf"the adapter of llm holds embeddings of {rows + 34} tokens, and llm has {rows + 38}"
+    with pytest.raises(mg.GraphError, match=found) as told:
+        mg.check(graph)
+    assert len(told.value.problems) == 1
+    assert "as it was before tokens were added to it" in told.value.problems[0].hint
+
+
+def test_a_painter_of_another_width_is_told_by_the_checker(painter: Path, params: dict[str, Any], tmp_path: Path):
+    """As Stable Diffusion 2 is to the published projection: before anything is loaded."""
+    shutil.copytree(painter, tmp_path / "wide")
+    config = tmp_path / "wide" / "unet" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"cross_attention_dim": 1024}))
+    told = r"image_words.prompt_embeds gives float\[batch 77 20\], but image_draw.states takes float\[batch 77 1024\]"
+    with pytest.raises(mg.GraphError, match=told):
+        mg.check(mg.load("nextgpt", params=params | {"pictures": str(tmp_path / "wide")}))
+
+
+PUBLISHED = {
+    "see": 632_829_440, "hear": 86_235_648, "seen": 4_198_400, "image_words": 31_958_784, "image_draw": 859_520_964,
+    "image_other": 123_060_480,
+}  # fmt: skip
+
+
+def test_a_plan_counts_the_published_parts():
+    """To the unit, without weights: those of the literature, and 38 rows more of embeddings and head for the language model."""
+    steps = {step.node.name: step.parameters for step in mg.plan(mg.load("nextgpt")).steps}
+    assert {name: steps[name].total for name in PUBLISHED} == PUBLISHED
+    assert steps["llm"].trainable == 33_554_432
+    assert steps["llm"].total == 6_738_415_616 + 2 * 38 * 4096 + 33_554_432
+    bind = mg.plan(mg.load("imagebind"))
+    assert bind.totals.parameters == 1_200_781_057
