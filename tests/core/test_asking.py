@@ -33,7 +33,7 @@ def as_numbers(sizes):
     return [[one.tolist() for one in each] for each in sizes]
 
 
-def parts(ran):
+def parts(ran, **facts):
     """What cuts a text into words, what is done with each, and what takes them together."""
 
     def shout(word, whole):
@@ -44,16 +44,16 @@ def parts(ran):
         return size / 2
 
     return [
-        function("toy/cut", {"x": "text"}, {"word": port("text", several="words")}, cut),
-        function("toy/sizes", {"x": "text"}, {"word": WORDS["word"], "size": port("float[batch 1]", several="words")}, sizes),
-        function("toy/two", {"x": "text"}, TWO, lambda x: {"word": cut(x), "other": [["a", "b"] for _ in x]}),
-        function("toy/shout", {"word": "text", "whole": "text"}, {"out": "text"}, shout),
-        function("toy/same", {"word": "text"}, {"out": "text"}, lambda word: word),
-        function("toy/is_long", {"word": "text"}, {"long": "mask[batch]"}, lambda word: [len(one) > 2 for one in word]),
-        function("toy/half", {"size": "float[batch n]"}, {"out": "float[batch n]"}, half),
-        function("toy/all", {"words": port("text", several="*"), "x": "text"}, {"out": "object"}, beside),
-        function("toy/tensors", {"sizes": port("float[batch n]", several="*")}, {"out": "object"}, as_numbers),
-        function("toy/fails", {"word": "text"}, {"out": "text"}, fails),
+        function("toy/cut", {"x": "text"}, {"word": port("text", several="words")}, cut, **facts),
+        function("toy/sizes", {"x": "text"}, {"word": WORDS["word"], "size": port("float[batch 1]", several="words")}, sizes, **facts),
+        function("toy/two", {"x": "text"}, TWO, lambda x: {"word": cut(x), "other": [["a", "b"] for _ in x]}, **facts),
+        function("toy/shout", {"word": "text", "whole": "text"}, {"out": "text"}, shout, **facts),
+        function("toy/same", {"word": "text"}, {"out": "text"}, lambda word: word, **facts),
+        function("toy/is_long", {"word": "text"}, {"long": "mask[batch]"}, lambda word: [len(one) > 2 for one in word], **facts),
+        function("toy/half", {"size": "float[batch n]"}, {"out": "float[batch n]"}, half, **facts),
+        function("toy/all", {"words": port("text", several="*"), "x": "text"}, {"out": "object"}, beside, **facts),
+        function("toy/tensors", {"sizes": port("float[batch n]", several="*")}, {"out": "object"}, as_numbers, **facts),
+        function("toy/fails", {"word": "text"}, {"out": "text"}, fails, **facts),
     ]  # fmt: skip
 
 
@@ -135,9 +135,12 @@ def test_an_output_within_a_branch_is_a_list(tmp_path):
 
 def test_what_is_kept_of_an_earlier_run_keeps_its_asks(tmp_path):
     ran = Counter()
-    with opened(tmp_path, ran) as pipeline:
+    written = document(NODES, inputs={"x": "text"}, outputs=OUTPUTS)
+    with mg.open(graph_of(registry_of(*parts(ran, cache=True)), tmp_path, written)) as pipeline:
         first, second = pipeline.run(x=["an ox", ""]), pipeline.run(x=["an ox", ""])
         assert first["all"] == second["all"]
+        assert {"cut", "loud"} <= second.cached
+        assert len(ran.calls) == 1
 
 
 APART = {
@@ -192,7 +195,7 @@ def test_a_mark_for_the_whole_graph_holds_where_no_branch_is(tmp_path):
 
 
 @pytest.mark.parametrize(("given", "said"), [
-    (["a"], "found a list of 1"), ([["a"], 3], "found 3 for a record"), ([["a"], [3]], "record 0 is 3, wanted text"),
+    (["a"], "found a list of 1"), ([["a"], 3], "found 3 for record 1"), ([["a"], [3]], "record 0 is 3, wanted text"),
 ])  # fmt: skip
 def test_a_plugin_that_gives_no_lists_of_asks_is_told(tmp_path, given, said):
     subject = function("toy/odd", {"x": "text"}, {"word": port("text", several="words")}, lambda x: given)

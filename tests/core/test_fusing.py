@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import torch
 
@@ -43,7 +43,7 @@ def step(name, source, declared, *, backend="onnx"):
 
 def plan_of(*steps, wanted):
     nodes = {one.node.name: one.node for one in steps}
-    graph = SolvedGraph(None, nodes, {"image": GraphInput("image", port("float[batch tokens 6]"))}, {})
+    graph = SolvedGraph(SimpleNamespace(runtime={}), nodes, {"image": GraphInput("image", port("float[batch tokens 6]"))}, {})
     return Plan(graph, {"out": Ref(wanted, "y")}, steps, (), Totals(9, 0, 36))
 
 

@@ -34,7 +34,8 @@ def step(name, *sources, reads=("image",), when=None, maybe=None, **placement):
 
 def plan_of(*steps, wanted=None):
     last = wanted or [steps[-1].node.name]
-    return Plan(SimpleNamespace(inputs={}), {name: Ref(name, "y") for name in last}, steps, (), Totals(0, 0, 0))
+    graph = SimpleNamespace(inputs={}, nodes={one.node.name: one.node for one in steps}, graph=SimpleNamespace(runtime={}))
+    return Plan(graph, {name: Ref(name, "y") for name in last}, steps, (), Totals(0, 0, 0))
 
 
 def names(segments):

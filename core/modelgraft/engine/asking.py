@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from modelgraft.kernel.words.graph import Node, Ref
 from modelgraft.kernel.words.order import topological
 from modelgraft.kernel.words.ports import ListOf, Port
+from modelgraft.records.batch import is_whole
 
 Branch = tuple[str, str]  # the node that gives asks, and the name of what is asked for
 
@@ -28,19 +29,24 @@ def branches_of(nodes: Mapping[str, Node]) -> dict[str, frozenset[Branch]]:
 
 
 def branches_at(ref: Ref, nodes: Mapping[str, Node], found: Mapping[str, frozenset[Branch]]) -> frozenset[Branch]:
-    """The branches that a value stands in; `found` are those of nodes."""
+    """The branches that a value stands in; `found` are those of nodes. What is not made of rows stands in none."""
     node = nodes.get(ref.node)
     if node is None or ref.is_input:
         return frozenset()
-    several = node.out_ports[ref.port].several
-    return frozenset([(ref.node, several)]) if several else found.get(ref.node, frozenset())
+    port = node.out_ports[ref.port]
+    if port.several:
+        return frozenset([(ref.node, port.several)])
+    return frozenset() if is_whole(port.type) else found.get(ref.node, frozenset())
 
 
 def outputs_of(nodes: Mapping[str, Node], ref: Ref, port: Port) -> Port:
     """The port of an output of the graph: in a branch that records ask several times, a list."""
-    if port.type and branches_at(ref, nodes, branches_of(nodes)):
-        return Port(tuple(map(ListOf, port.types)), port.optional, port.space, port.doc)
-    return port
+    return listed(port) if branches_at(ref, nodes, branches_of(nodes)) else port
+
+
+def listed(port: Port) -> Port:
+    """The port of an output of the graph for one within a branch: of each record the list of what it has."""
+    return Port(tuple(map(ListOf, port.types)), port.optional, port.space, port.doc, several="*")
 
 
 def _rows_of(node: Node) -> Iterator[Ref]:

@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from threading import Lock
 from typing import Any
 
+from modelgraft.engine.asking import listed as listed_port
 from modelgraft.engine.backend import Call
 from modelgraft.engine.cache import Cache
 from modelgraft.engine.calls import check_of, checked, gives_masks, is_constant, listed
@@ -24,14 +26,13 @@ from modelgraft.engine.layout import Job, Layout
 from modelgraft.engine.loading import Loader
 from modelgraft.engine.observers import by_port, observed
 from modelgraft.engine.opening import Opening
-from modelgraft.engine.routing import asked_nodes, is_marked, routed, routed_nodes
+from modelgraft.engine.routing import Fails, asked_nodes, is_asked, is_marked, routed, routed_nodes
 from modelgraft.engine.run import Run, current, tell
 from modelgraft.engine.turns import Turn, Turns
 from modelgraft.kernel.words.graph import Node, Ref, SolvedGraph, Value
-from modelgraft.kernel.words.guard import said
 from modelgraft.kernel.words.ports import Port
 from modelgraft.records import values
-from modelgraft.records.batch import Batch
+from modelgraft.records.batch import Batch, is_whole
 from modelgraft.records.digests import size_bytes
 from modelgraft.records.owning import own
 from modelgraft.records.record_type import Types
@@ -48,6 +49,7 @@ class Binding:
     opening: Opening
     habits: Habits = field(default_factory=Habits)
     turns: Turns = field(default_factory=Turns)
+    marking: Lock = field(default_factory=Lock)  # nodes of one run may fail side by side
     looked_at: set[str] = field(default_factory=set)  # the nodes whose results were looked at for NaN
 
     def engine(self, layout: Layout, *, wanted: Mapping[str, Ref], is_observed: bool) -> Engine:
@@ -60,10 +62,11 @@ class Binding:
         after_route, asked, runtime = routed_nodes(layout.jobs, self.graph), asked_nodes(self.graph), self.graph.graph.runtime
 
         def bind(job: Job, is_checked: bool) -> Call:  # noqa: FBT001 called by the engine only
-            call = self.call(job, is_checked=is_checked, is_routed=job.name in after_route, is_asked=job.name in asked)
+            call = self.call(job, is_checked=is_checked, is_routed=job.name in after_route, is_asked=is_asked(job.step.node, asked))
             if not is_observed:
                 return call
-            return self.watched(call, job, {ref.port: name for name, ref in wanted.items() if ref.node == job.name})
+            given = {ref.port: name for name, ref in wanted.items() if ref.node == job.name}
+            return self.watched(call, job, given, is_asked=is_asked(job.step.node, asked))
 
         steps = [job.step for job in layout.jobs]
         self.loader.require(step.node for step in steps if not step.node.lazy)
@@ -87,7 +90,7 @@ class Binding:
         if node.name not in self.looked_at and gives_floats(node):
             call = looked_at_once(call, node, seen=self.looked_at, state=lambda: loader.state(job.step), tell=tell_odd)
         if is_routed:
-            fails = partial(self._tell_failure, job) if is_marked(node, self.graph) else None
+            fails = Fails(partial(self._mark, job), _is_stopped) if is_marked(node, self.graph) else None
             call = routed(call, node, count=_count, check=check_of(node, self.types), is_asked=is_asked, fails=fails)
         elif is_checked or gives_masks(node) or is_constant(node):
             call = checked(call, node, count=_count, is_stopped=_is_stopped, types=self.types)
@@ -95,13 +98,14 @@ class Binding:
             call = self._keeping(call, job)
         return call
 
-    def watched(self, call: Call, job: Job, wanted: Mapping[str, str]) -> Call:
+    def watched(self, call: Call, job: Job, wanted: Mapping[str, str], *, is_asked: bool = False) -> Call:
         """The same with hooks and events around it.
 
-        wanted  the outputs of the graph that this node gives: name by port
+        wanted  the outputs of the graph that this node gives: name by port;  is_asked  a record may come to it several times
         """
+        show = partial(_show, is_asked)
         measure = _measure if self.opening.trace else None
-        return observed(call, job, manager=self.graph.graph.registry.manager, emit=tell, wanted=wanted, show=_show, measure=measure)
+        return observed(call, job, manager=self.graph.graph.registry.manager, emit=tell, wanted=wanted, show=show, measure=measure)
 
     def turn(self, job: Job) -> Turn | None:
         """Where runs wait that need this job at the same time; None: nowhere."""
@@ -114,16 +118,21 @@ class Binding:
     def _keeping(self, call: Call, job: Job) -> Call:
         def run(*arguments: Any) -> Any:
             result: Any = call(*arguments)
-            key = current().keys.get(job.name)
-            if key is not None:
+            served = current()
+            key = served.keys.get(job.name)
+            if key is not None and not served.failed:  # what follows from a failure is no result to keep
                 self.cache.put(key, by_port(job.step.node, result))
             return result
 
         return run
 
-    def _tell_failure(self, job: Job, error: Exception) -> None:
-        node = job.step.node
-        tell(Warned, node.name, text=f"failed, and the run goes on without what it would have given: {said(error)}")
+    def _mark(self, job: Job, failure: str, times: int) -> None:
+        """Note that a node has failed in a run that goes on, and tell of it."""
+        with self.marking:
+            current().failed |= {job.name}
+        often = "" if times == 1 else f" {times} times"
+        text = failure.removeprefix(f"{job.name}: ")
+        tell(Warned, job.name, text=f"failed{often}, and the run goes on without what it would have given: {text}")
 
     def _tell_odd(self, job: Job, text: str, is_lasting: bool) -> None:  # noqa: FBT001 as finite.Tell
         if is_lasting:
@@ -150,18 +159,20 @@ def limit_of(node: Node, runtime: Mapping[str, Value], *, opened: float | None) 
 
 
 def show(run: Run, port: Port, value: Any) -> Any:
-    """What the user gets for an output: of one record the record, of a batch the list, ABSENT for what was left out.
+    """What the user gets for an output: of one record the record, of a batch the list, ABSENT for what was left out, of a branch that a
+    record asks several times the list of what it has.
 
     In memory of its own: what the cache, other outputs, the inputs or a module hold is not written to by who gets it.
     """
     if value is None or isinstance(value, Batch):
-        listed = own(Batch.of(value).listed(run.count))
+        batch = Batch.of(value)
+        listed = own(batch.gathered(range(run.count)) if port.several else batch.listed(run.count))
         return listed[0] if run.is_single else listed
     return own(values.present(port, value, single=run.is_single))
 
 
-def _show(port: Port, value: Any) -> Any:
-    return show(current(), port, value)
+def _show(is_asked: bool, port: Port, value: Any) -> Any:  # noqa: FBT001 bound by position
+    return show(current(), listed_port(port) if port.several or (is_asked and not is_whole(port.type)) else port, value)
 
 
 def _measure(_name: str, outputs: Mapping[str, Any]) -> int | None:

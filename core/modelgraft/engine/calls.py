@@ -66,6 +66,7 @@ def check_of(node: Node, types: Types) -> Check:
         return lambda result, count: look(spread(port, result, count), count)
 
     looks = {name: port_check(node, name, port, types) for name, port in ports.items()}
+    together = _asked_together(node)
 
     def check(result: Any, count: int) -> Any:
         if not isinstance(result, Mapping):
@@ -74,9 +75,33 @@ def check_of(node: Node, types: Types) -> Check:
         extra = [str(name) for name in result if name not in ports]
         if missing or extra:
             raise _broken(node, f"it gave the outputs {choices(map(str, result))}, wanted {choices(ports)}")
-        return {name: looks[name](spread(port, result.get(name), count), count) for name, port in ports.items()}
+        found = {name: looks[name](spread(port, result.get(name), count), count) for name, port in ports.items()}
+        if together is not None:
+            together(found)
+        return found
 
     return check
+
+
+def _asked_together(node: Node) -> Callable[[Mapping[str, Any]], None] | None:
+    """What tells of outputs that ask one branch a different number of times; None where no two ask the same."""
+    names: dict[str, list[str]] = {}
+    for name, port in node.out_ports.items():
+        if port.several:
+            names.setdefault(port.several, []).append(name)
+    several = [ports for ports in names.values() if len(ports) > 1]
+
+    def look(found: Mapping[str, Any]) -> None:
+        for first, *others in several:
+            for other in others:
+                pairs = enumerate(zip(found[first] or (), found[other] or (), strict=False))
+                odd = next((index for index, (mine, theirs) in pairs if len(mine) != len(theirs)), None)
+                if odd is not None:
+                    counts = f"'{first}' asks {len(found[first][odd])} times, '{other}' {len(found[other][odd])}"
+                    wanted = f"the same number: both are several '{node.out_ports[first].several}'"
+                    raise _broken(node, f"for record {odd} the output {counts}; wanted {wanted}")
+
+    return look if several else None
 
 
 def is_constant(node: Node) -> bool:
@@ -125,15 +150,21 @@ def port_check(node: Node, name: str, port: Port, types: Types) -> Check:
 def _asks_check(node: Node, name: str, port: Port, types: Types) -> Check:
     """What looks at an output of which each record has any number: a list, with a list or a tensor of its asks for each record."""
     one = port_check(node, name, replace(port, several="", optional=False), types)
+    is_tensor = isinstance(port.type, Tensor)
 
     def check(value: Any, count: int) -> Any:
+        if value is None and port.optional:
+            return None
         if not isinstance(value, list) or len(value) != count:
             wanted = f"a list of {count}, with a list or a tensor of what it asks for each record of the batch"
             raise _broken(node, f"output '{name}': found {values.describe(value)}, wanted {wanted} ({port}, several)")
-        for asked in value:
-            if not hasattr(asked, "__len__"):
-                raise _broken(node, f"output '{name}': found {values.describe(asked)} for a record, wanted a list or a tensor of its asks")
-        return [one(asked, len(asked)) for asked in value]
+        for index, asked in enumerate(value):
+            if not (isinstance(asked, list) or (is_tensor and bool(getattr(asked, "ndim", False)))):
+                wanted = "a tensor with a row for each of its asks" if is_tensor else "a list of its asks"
+                raise _broken(
+                    node, f"output '{name}': found {values.describe(asked)} for record {index}, wanted {wanted} ({port}, several)"
+                )
+        return [asked if isinstance(asked, list) and not asked else one(asked, len(asked)) for asked in value]
 
     return check
 
@@ -162,7 +193,7 @@ def _check_tensor(node: Node, name: str, kind: Tensor, value: Any, count: int) -
     import torch
 
     if isinstance(value, list) and kind.dtype in ("mask", "bool") and all(isinstance(flag, bool) for flag in value):
-        value = torch.tensor(value)
+        value = torch.tensor(value, dtype=torch.bool)
     if not isinstance(value, torch.Tensor):
         raise _broken(node, f"output '{name}': found {values.describe(value)}, wanted {kind}: a torch tensor")
     wrong = values.tensor_mismatch(kind, value)

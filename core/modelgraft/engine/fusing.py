@@ -31,6 +31,8 @@ def why_alone(step: Step) -> str:
         return f"{node.component.id} is not exportable"
     if node.adapters or node.share is not None or node.lists:
         return "it has adapters, shared weights or lists of wires"
+    if any(port.several for port in ports):
+        return "it asks a branch several times, or takes together what one gave"
     if any(not isinstance(port.type, Tensor) or len(port.types) > 1 for port in ports):
         return "it takes or gives records, not only tensors"
     return ""
@@ -116,7 +118,7 @@ def _fused(part: Segment, plan: Plan, moved: _Moves) -> Step:
 def _input_port(ref: Ref, part: Segment, plan: Plan) -> Port:
     """The type of what enters: sizes that a reader fixes are numbers, the free ones are named after what gives them."""
     given = plan.graph.inputs[ref.port].port if ref.is_input else plan.graph.nodes[ref.node].out_ports[ref.port]
-    found = replace(_renamed(given, "" if ref.is_input else ref.node), several="")
+    found = replace(_renamed(given, "" if ref.is_input else ref.node), several="")  # a row of it is what its reader gets
     for step in part.steps:
         for name, refs in step.node.wired.items():
             if ref in refs:

@@ -77,7 +77,7 @@ def observed(
         outputs = by_port(node, result)
         tell("after_node", seconds=seconds, outputs=Handed(outputs))
         if all(isinstance(value, Batch) and value.value is None for value in outputs.values()):
-            emit(NodeSkipped, name, reason="no record came to it")
+            emit(NodeSkipped, name, reason="it failed" if _has_failed(name) else "no record came to it")
         else:
             size = measure(name, outputs) if measure is not None else None
             emit(NodeFinished, name, seconds=seconds, thread=threading.current_thread().name, bytes=size)
@@ -86,6 +86,11 @@ def observed(
         return result
 
     return run
+
+
+def _has_failed(node: str) -> bool:
+    run = SERVING.get()
+    return run is not None and node in run.failed
 
 
 def call_watchers(manager: pluggy.PluginManager, hook: str, *, warn: Callable[[str], None], **facts: Any) -> None:

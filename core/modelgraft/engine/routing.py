@@ -9,19 +9,34 @@ for the rows that it fails for. Only plans with one of these, or with an input t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import gc
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from modelgraft.engine.asking import branches_of
 from modelgraft.engine.backend import Call
 from modelgraft.engine.layout import Job
-from modelgraft.kernel.words.errors import Cancelled
+from modelgraft.kernel.words.errors import Cancelled, GraphError, PluginError
 from modelgraft.kernel.words.graph import GraphInput, Node, Ref, SolvedGraph
+from modelgraft.kernel.words.guard import contained, said
 from modelgraft.kernel.words.order import reach
 from modelgraft.kernel.words.ports import Port
 from modelgraft.records.absence import ABSENT
 from modelgraft.records.batch import NOTHING, Batch, RowNumber, Unlike, is_whole, record_of
+
+
+@dataclass(frozen=True, slots=True)
+class Fails:
+    """What a run does about a node that may fail.
+
+    tell        hears what a failure says, and how often it was met in a call
+    is_stopped  whether the run was stopped, so that a failure is no failure
+    """
+
+    tell: Callable[[str, int], None]
+    is_stopped: Callable[[], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +85,11 @@ def is_marked(node: Node, graph: SolvedGraph) -> bool:
     return bool(node.runtime.get("failure", "stop" if whole is None else whole.value) == "mark")
 
 
+def is_asked(node: Node, asked: Collection[str]) -> bool:
+    """Whether a node is one of those that run once for each ask; of one that stands for several, whether they are."""
+    return any(part.name in asked for part in node.parts or (node,))
+
+
 def asked_nodes(graph: SolvedGraph) -> frozenset[str]:
     """The nodes that run once for each ask."""
     return frozenset(branches_of(graph.nodes))
@@ -92,44 +112,52 @@ def routed(
     count: Callable[[], int],
     check: Callable[[Any, int], Any],
     is_asked: bool = False,
-    fails: Callable[[Exception], None] | None = None,
+    fails: Fails | None = None,
 ) -> Call:
     """Wrap what runs a node so that it runs for the records that are present.
 
     count     the size of the batch of the run;  check  looks at what the code gave for a batch of that size
     is_asked  it runs once for each ask
-    fails     hears of a failure, after which the run goes on without what the node would have given; None: a failure ends the run
+    fails     what becomes of a failure after which the run goes on without what the node would have given; None: a failure ends the run
     """
     roles = _roles(node)
     has_route = node.when is not None
 
+    is_apart = not any(is_whole(port.type) and not port.several for port in node.out_ports.values())
+
+    def once(rows: tuple[RowNumber, ...], values: Sequence[Any], present: Sequence[bool], total: int) -> Any:
+        chosen = [_select(value, rows, total, role) if there else None for value, role, there in zip(values, roles, present, strict=True)]
+        return check(call(*chosen), len(rows))
+
     def attempt(
-        rows: tuple[RowNumber, ...], values: Sequence[Any], present: Sequence[bool], total: int
-    ) -> Iterator[tuple[tuple[RowNumber, ...], Any]]:
+        rows: tuple[RowNumber, ...], values: Sequence[Any], present: Sequence[bool], total: int, failures: list[str]
+    ) -> list[tuple[tuple[RowNumber, ...], Any]]:
+        if fails is None:
+            return [(rows, once(rows, values, present, total))]
         try:
-            chosen = [
-                _select(value, rows, total, role) if there else None for value, role, there in zip(values, roles, present, strict=True)
-            ]
-            yield rows, check(call(*chosen), len(rows))
+            with contained():
+                return [(rows, once(rows, values, present, total))]
         except Exception as error:
-            if fails is None or isinstance(error, Cancelled):
+            if isinstance(error, Cancelled) or fails.is_stopped():
                 raise
-            failure = error.with_traceback(None)  # whose frames would hold what the failed call has taken
-        else:
-            return
-        if len(rows) == 1:
-            fails(failure)
-            return
-        for row in rows:  # those that can be had alone are
-            yield from attempt((row,), values, present, total)
+            failure, is_of_load = said(error), isinstance(error, GraphError | PluginError)
+        gc.collect()  # what a failed call has taken may be held by its error, in a cycle: the next one may need the room
+        if is_of_load or not is_apart or len(rows) == 1:
+            failures.append(failure)
+            return []
+        return [found for row in rows for found in attempt((row,), values, present, total, failures)]  # those that can be had alone are
 
     def run(*values: Any) -> Any:
         total = count()
         arguments = values[:-1] if has_route else values
         allowed = _allowed(values[-1], total) if has_route else list(range(total))
-        asks = _asks(arguments, roles) if is_asked else ()
+        asks = _asks(values, roles) if is_asked else ()
         groups = _groups(arguments, roles, _let_through(asks, allowed) if is_asked else allowed)
-        results = [result for present, rows in groups for result in attempt(rows, arguments, present, total)]
+        failures: list[str] = []
+        results = [result for present, rows in groups for result in attempt(rows, arguments, present, total, failures)]
+        if fails is not None:
+            for failure, times in Counter(failures).items():
+                fails.tell(failure, times)
         return _merge_ports(results, node, total, asks)
 
     return run
@@ -173,9 +201,10 @@ def _holder(value: Any) -> frozenset[RowNumber] | None:
     return frozenset(Batch.of(value).present or ()) if value is None or isinstance(value, Batch) else None
 
 
-def _asks(arguments: Sequence[Any], roles: Sequence[Argument]) -> tuple[RowNumber, ...]:
-    """The asks that a node is for: those of what feeds it, also where nothing came of them."""
-    batches = (value for value, role in zip(arguments, roles, strict=True) if isinstance(value, Batch) and not role.gathers)
+def _asks(values: Sequence[Any], roles: Sequence[Argument]) -> tuple[RowNumber, ...]:
+    """The asks that a node is for: those of what feeds it, and of its route, also where nothing came of them."""
+    gathers = [role.gathers for role in roles] + [False] * (len(values) - len(roles))
+    batches = (value for value, is_gathered in zip(values, gathers, strict=True) if isinstance(value, Batch) and not is_gathered)
     return next((batch.asks for batch in batches if batch.asks), ())
 
 
@@ -217,11 +246,11 @@ def _merge(results: list[tuple[tuple[RowNumber, ...], Any]], name: str, port: Po
             raise TypeError(f"output '{name}' is {port}, which has no batch axis, but the records ran in {len(given)} groups")
         return given[0][1]
     try:
-        return Batch.join([batch for rows, value in given if (batch := _batch(rows, value, port, asks)).present] or [NOTHING]).on_wire(
-            total
-        )
+        found = [batch for rows, value in given if (batch := _batch(rows, value, port, asks)).present]
+        return Batch.join(found).on_wire(total) if found else Batch(None, (), asks) if asks else NOTHING
     except Unlike as error:
-        raise TypeError(f"output '{name}': the records ran in groups that gave {error}, which is no single batch") from error
+        gave = "its records ask with" if port.several else "the records ran in groups that gave"
+        raise TypeError(f"output '{name}': {gave} {error}, which is no single batch") from error
 
 
 def _batch(rows: tuple[RowNumber, ...], value: Any, port: Port, asks: tuple[RowNumber, ...]) -> Batch:

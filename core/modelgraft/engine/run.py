@@ -54,6 +54,7 @@ class Run:
     count       the size of the batch;  is_single  no input was a batch, so outputs come back as single values
     keys        the keys of what it gives in the cache, by node
     said        its warnings;  kept  the events that a trace is made of, in a pipeline opened with `trace`; no contents are in them
+    failed      the nodes that have failed, and which it goes on without
     failure     the error that a node ended it with, which carries what was ready
     left        the nodes that did not stop, and were left behind in foreign code
     """
@@ -64,6 +65,7 @@ class Run:
     limit_s: float | None = None
     keys: Mapping[str, str] = MappingProxyType({})
     kept: Sequence[Event] = ()
+    failed: frozenset[str] = frozenset()
     failure: NodeError | InputError | None = None
     left: tuple[str, ...] = ()
     _listeners: tuple[Sink, ...] = ()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 
+from modelgraft.engine.asking import branches_of
 from modelgraft.engine.routing import is_marked, needs_what_may_lack
 from modelgraft.kernel.words.graph import Ref
 from modelgraft.kernel.words.order import reach
@@ -70,6 +71,7 @@ class _Grouping:
         self.home: dict[str, int] = {}
         self.placed: dict[str, Step] = {}
         self.cuts: list[Cut] = []
+        self.branches = branches_of(plan.graph.nodes)
         self.asked = {ref.node for ref in plan.wanted.values()}
         self.routes: dict[str, frozenset[Ref]] = {}  # the routes that a record must pass to reach a step
 
@@ -123,6 +125,8 @@ class _Grouping:
             return f"{producer} was asked for"
         if _placement(before) != _placement(step):
             return f"{_placement(before)}, then {_placement(step)}"
+        if self.branches.get(producer) != self.branches.get(step.node.name):
+            return "one of them runs once for each ask"
         if self.routes[producer] != self.routes[step.node.name]:
             return "they run for different records"
         if before.reads != step.reads:

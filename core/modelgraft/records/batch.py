@@ -109,7 +109,7 @@ class Batch(Record):
         numbers = [record for batch in batches for record in batch.present or ()]
         if not numbers:
             return cls(joined)
-        asks = batches[0].asks
+        asks = tuple(sorted({ask for batch in batches for ask in batch.asks}))  # of what asks, each batch has its own
         order = sorted(range(len(numbers)), key=numbers.__getitem__)
         if order != list(range(len(numbers))):
             joined = _picked(joined, order)
