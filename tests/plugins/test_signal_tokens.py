@@ -11,7 +11,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import modelgraft as mg
+from modelgraft import ABSENT
 from modelgraft.engine.run import NodeRuntime
+from modelgraft.testing import conform
+from modelgraft_plugins.routers.interleaved import load
+from modelgraft_plugins.routers.interleaving import Interleave
 from modelgraft_plugins.routers.signals import SignalTokens
 from modelgraft_plugins.routers.signals_read import SignalReader
 
@@ -197,3 +201,67 @@ def test_any_answer_is_read_alone_as_in_a_batch_and_no_word_is_lost(answers, bro
         ]
         spans = places(found["image_states"][row], row)
         assert spans == complete if broken == "drop" else all(span in spans for span in complete)
+
+
+# -- what comes back ------------------------------------------------------------------------------------------------------
+
+TYPES = {"image": "image", "sound": "audio", "found": "list[image]"}
+PARTS = [
+    {"type": "text", "text": "A cat "},
+    {"type": "ask", "medium": "image", "number": 0},
+    {"type": "text", "text": " "},
+    {"type": "ask", "medium": "found", "number": 0},
+    {"type": "ask", "medium": "image", "number": 1},
+    {"type": "text", "text": " is here."},
+]
+
+
+def interleaved(parts: list[Any], *, missing: str | None = None, **made: Any) -> tuple[list[Any], list[str]]:
+    """The parts of each message, media as they were given, and the texts."""
+    config = Interleave(media=TYPES, **({} if missing is None else {"missing": missing}))
+    node = type("Node", (), {"name": "reply"})
+    found = load(config, type("Context", (), {"node": node})())(parts, *(made.get(name, [[] for _ in parts]) for name in TYPES))
+    messages = [message for (message,) in found["conversation"]]
+    assert {message["role"] for message in messages} == {"assistant"}
+    assert all(set(part) == {"type", part["type"]} for message in messages for part in message["content"])
+    return [[part[part["type"]] for part in message["content"]] for message in messages], found["text"]
+
+
+def test_media_stand_where_they_were_asked_for():
+    """Lists part by part; white space between two media is no part, but stays in the text."""
+    content, texts = interleaved([PARTS, PARTS[:1]], image=[["one", "two"], []], found=[[["x", "y"]], []])
+    assert content == [["A cat ", "one", "x", "y", "two", " is here."], ["A cat "]]
+    assert texts == ["A cat   is here.", "A cat "]
+
+
+def test_an_ask_that_got_nothing_becomes_a_text_that_says_so():
+    """Whether its node failed, gave an empty list, or gave less than was asked."""
+    content, _ = interleaved([PARTS], image=[[ABSENT, "two"]], found=[[[]]], missing="({medium} is missing)")
+    assert content == [["A cat ", "(image is missing)", "(found is missing)", "two", " is here."]]
+    content, texts = interleaved([PARTS, []], image=[["one"], []])
+    assert content[0] == ["A cat ", "one", "[no found: it could not be made]", "[no image: it could not be made]", " is here."]
+    assert (content[1], texts[1]) == ([""], "")
+    with pytest.raises(mg.InputError, match=r"reply: the answer asks for film, and reply\.media names image, sound, found: name it there"):
+        interleaved([[{"type": "ask", "medium": "film", "number": 0}]])
+
+
+@pytest.mark.parametrize(
+    ("media", "message"),
+    [
+        ({}, "at least 1 item"),
+        ({"image": "image | text"}, "'image | text' is not one type of records"),
+        ({"image": "float[batch 3]"}, r"'float\[batch 3\]' is not one type of records"),
+        ({"image": "list[list[image]]"}, "is not one type of records"),
+        ({"parts": "image"}, "the medium 'parts' cannot name an input"),
+    ],
+)
+def test_media_that_no_conversation_holds_are_refused(media, message):
+    with pytest.raises(ValidationError, match=message):
+        Interleave(media=media)
+
+
+def test_both_conform():
+    states = torch.zeros(2, 1, 3, 4)
+    states[0] = 1.0
+    conform(SignalTokens, {"media": MEDIA}, pieces=[["a", *IMAGE], ["b"]], states=states)
+    conform(Interleave, {"media": {"note": "text"}}, parts=[PARTS[:1], []], note=[["a"], []])
