@@ -42,6 +42,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.engine.modules.protocol import Close as Close
     from modelgraft.engine.modules.protocol import ForAdapters as ForAdapters
     from modelgraft.engine.modules.protocol import FromCheckpoint as FromCheckpoint
+    from modelgraft.engine.modules.protocol import Gives as Gives
     from modelgraft.engine.modules.protocol import OptionalKeys as OptionalKeys
     from modelgraft.engine.modules.protocol import Prepare as Prepare
     from modelgraft.engine.modules.protocol import Warns as Warns
@@ -183,6 +184,7 @@ _HOMES = {
     "FamilyCard": "sources.cards",
     "ForAdapters": "engine.modules.protocol",
     "FromCheckpoint": "engine.modules.protocol",
+    "Gives": "engine.modules.protocol",
     "Graph": "loops.tracing",
     "GraphError": "kernel.words.errors",
     "Holding": "engine.ledger",
@@ -334,6 +336,7 @@ __all__ = [
     "FamilyCard",
     "ForAdapters",
     "FromCheckpoint",
+    "Gives",
     "Graph",
     "GraphError",
     "Holding",

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 MOST_HITS = 1_000  # on one sheet; a page of more is no answer
 
 
-@component("retrieval/nearest", kind="retriever", load="modelgraft_plugins.retrieval.nearest:load", cache=False)
+@component(
+    "retrieval/nearest",
+    kind="retriever",
+    load="modelgraft_plugins.retrieval.nearest:load",
+    cache=False,
+    taps=("sheet", "page"),  # pictures are drawn for who looks at them
+)
 class Nearest(Config):
     """Find what is nearest to a vector in an index that `modelgraft index` wrote: files, how near each is, and a sheet to look at.
 

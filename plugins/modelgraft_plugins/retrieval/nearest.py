@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from modelgraft_plugins.retrieval import Nearest
 
 
-def load(config: Nearest, context: LoadContext) -> Callable[..., dict[str, Any]]:
+OUTPUTS = frozenset({"paths", "scores", "sheet", "page"})
+
+
+def load(config: Nearest, context: LoadContext) -> Finder:
     """Open the index and make the function from float[batch width] to the hits of each record.
 
     Raises InputError for an index that is none, that was replaced by one of another size, or whose vectors are of another model.
     """
-    return finder(config, opened(config, context))
+    return Finder(config, opened(config, context))
 
 
 def opened(config: Nearest, context: LoadContext) -> Index:
@@ -40,24 +43,32 @@ def opened(config: Nearest, context: LoadContext) -> Index:
     return index
 
 
-def finder(config: Nearest, index: Index) -> Callable[..., dict[str, Any]]:
-    """Make the function from float[batch width], and a title for each record, to the hits of each."""
-    searching = search_of(config, index)
+class Finder:
+    """From float[batch width], and a title for each record, to the hits of each. A sheet takes longer than all of the search."""
 
-    def find(vector: Tensor, title: list[str] | None = None) -> dict[str, Any]:
-        rows, scores = searching(unit(vector.detach().cpu().float().numpy()), config.hits)
-        hits = [
-            [_hit(index, row, score) for row, score in zip(*pair, strict=True)] for pair in zip(rows.tolist(), scores.tolist(), strict=True)
-        ]
-        titles = title if title is not None else [""] * len(hits)
-        return {
-            "paths": [[index.about.place(hit.name) for hit in one] for one in hits],
-            "scores": torch.from_numpy(scores),
-            "sheet": [sheet_of(one, title=said, theme=config.theme) for one, said in zip(hits, titles, strict=True)],
-            "page": [page_of(one, title=said, about=index.about) for one, said in zip(hits, titles, strict=True)],
-        }
+    def __init__(self, config: Nearest, index: Index) -> None:
+        self.config, self.index, self.searching = config, index, search_of(config, index)
 
-    return find
+    def __call__(self, vector: Tensor, title: list[str] | None = None) -> dict[str, Any]:
+        """All outputs."""
+        return self.find(vector, title, wanted=OUTPUTS)
+
+    def giving(self, wanted: frozenset[str]) -> Callable[..., dict[str, Any]]:
+        """See modelgraft.plugin.Gives."""
+        return lambda vector, title=None: self.find(vector, title, wanted=wanted)
+
+    def find(self, vector: Tensor, title: list[str] | None, *, wanted: frozenset[str]) -> dict[str, Any]:
+        """The outputs that are wanted."""
+        rows, scores = self.searching(unit(vector.detach().cpu().float().numpy()), self.config.hits)
+        pairs = zip(rows.tolist(), scores.tolist(), strict=True)
+        hits = [[_hit(self.index, row, score) for row, score in zip(*pair, strict=True)] for pair in pairs]
+        titles, about = title if title is not None else [""] * len(hits), self.index.about
+        found: dict[str, Any] = {"paths": [[about.place(hit.name) for hit in one] for one in hits], "scores": torch.from_numpy(scores)}
+        if "sheet" in wanted:
+            found["sheet"] = [sheet_of(one, title=said, theme=self.config.theme) for one, said in zip(hits, titles, strict=True)]
+        if "page" in wanted:
+            found["page"] = [page_of(one, title=said, about=about) for one, said in zip(hits, titles, strict=True)]
+        return found
 
 
 def _refuse_stranger(index: Index, path: Path, context: LoadContext) -> None:

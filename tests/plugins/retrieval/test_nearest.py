@@ -19,7 +19,7 @@ from modelgraft.testing import conform
 from modelgraft_plugins import retrieval
 from modelgraft_plugins.retrieval import Nearest
 from modelgraft_plugins.retrieval.filed import read_index
-from modelgraft_plugins.retrieval.nearest import finder
+from modelgraft_plugins.retrieval.nearest import Finder
 from modelgraft_plugins.retrieval.page import page_of
 from modelgraft_plugins.retrieval.sheet import Hit, columns_of, cut, sheet_of
 from support import checkpoints
@@ -194,7 +194,7 @@ def test_it_keeps_its_declaration(run, monkeypatch, exact):
     indexed(run, "--approximate")
     index = read_index(OUT)
     module = ModuleType("support.nearest_alone")
-    module.load = lambda config, _context: finder(config, index)
+    module.load = lambda config, _context: Finder(config, index)
     monkeypatch.setitem(sys.modules, module.__name__, module)
 
     @mg.component("toy/nearest", kind="retriever", load="support.nearest_alone:load", cache=False)
@@ -237,3 +237,22 @@ def test_every_hit_has_its_place_on_the_sheet(count):
     columns = columns_of(count)
     assert 1 <= columns <= 5
     assert sheet.shape[1] > 160 * columns
+
+
+def test_what_nobody_reads_is_not_drawn(run, monkeypatch):
+    """The paths alone take no sheet and no page; who asks for one afterwards gets it."""
+    drawn: list[str] = []
+    monkeypatch.setattr(
+        "modelgraft_plugins.retrieval.nearest.sheet_of", lambda *given, **more: drawn.append("sheet") or sheet_of(*given, **more)
+    )
+    monkeypatch.setattr(
+        "modelgraft_plugins.retrieval.nearest.page_of", lambda *given, **more: drawn.append("page") or page_of(*given, **more)
+    )
+    with mg.open("clip/retrieval", params=PARAMS) as pipeline:
+        found = pipeline.run(text="low", outputs=["paths", "scores"])
+        assert not drawn
+        assert pipeline.run(text="low", outputs=["sheet"])["sheet"].size[0] > 0
+        assert drawn == ["sheet"]
+        both = pipeline.run(text="low", outputs=["paths", "found.page"])
+        assert drawn == ["sheet", "page"]
+    assert both["paths"] == found["paths"]

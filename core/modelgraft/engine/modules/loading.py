@@ -14,7 +14,7 @@ from modelgraft.engine.modules.filling import fill, filled
 from modelgraft.engine.modules.fresh import fresh
 from modelgraft.engine.modules.grafting import adapted
 from modelgraft.engine.modules.held import Held
-from modelgraft.engine.modules.protocol import Bind, Close, Prepare, Warns
+from modelgraft.engine.modules.protocol import Bind, Close, Gives, Prepare, Warns
 from modelgraft.engine.modules.targets import resolve
 from modelgraft.kernel.words.errors import PluginError
 from modelgraft.kernel.words.guard import contained, shown
@@ -28,11 +28,13 @@ def load_code(context: LoadContext) -> Loaded:
         opened = resolve(component.load or "", component)(context.node.config, context)
     if not callable(opened):
         raise PluginError(f"{component.load} (component '{component.id}') gave {shown(opened)}, wanted something that can be called")
+    giving = opened.giving if component.taps and isinstance(opened, Gives) else None
     return Loaded(
-        opened,
+        opened if giving is None else giving(frozenset(context.node.out_ports)),
         bind=opened.bind if isinstance(opened, Bind) else None,
         close=opened.close if isinstance(opened, Close) else lambda: None,
         warnings=tuple(opened.warnings) if isinstance(opened, Warns) else (),
+        giving=giving,
     )
 
 

@@ -15,7 +15,7 @@ a defect of the plugin.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -91,6 +91,15 @@ class Bind(Protocol):
 
 
 @runtime_checkable
+class Gives(Protocol):
+    """What a `load` function gave, of a component with `taps`: outputs that cost something and that nobody may read."""
+
+    def giving(self, wanted: frozenset[str]) -> Callable[..., Any]:
+        """The call that gives these outputs, a mapping by name. The object itself, called, gives all of them."""
+        ...
+
+
+@runtime_checkable
 class Close(Protocol):
     """What a `load` function gave, when it holds files, processes or device memory."""
 
@@ -118,4 +127,4 @@ OF_MODULES: Mapping[str, Any] = {
     "prepare": Prepare,
     "bind": Bind,
 }
-OF_CODE: Mapping[str, Any] = {"bind": Bind, "close": Close, "warnings": Warns}
+OF_CODE: Mapping[str, Any] = {"bind": Bind, "close": Close, "giving": Gives, "warnings": Warns}
