@@ -19,7 +19,8 @@ from PIL import Image
 from skimage import data
 
 import modelgraft as mg
-from support import nextgpt, painting
+from modelgraft.engine.modules.grafting import count_adapters
+from support import nextgpt, painting, sounding
 from support.sounds import tone
 
 pytestmark = [
@@ -28,7 +29,8 @@ pytestmark = [
 ]
 CLOSE = {"rtol": 0.0, "atol": 2e-5}  # float32 through two layers, a residual stream of order ten
 GREEDY: dict[str, Any] = {"temperature": 0.0, "max_new_tokens": 6}
-GENERATORS = {"image_words", "image_other", "image_draw", "image_decode"}
+GENERATORS = {f"{medium}_{part}" for medium in ("image", "video", "audio") for part in ("words", "other", "draw", "decode")}
+SECONDS = 0.117  # 11 frames, which are no whole latents: the sound is cut behind them
 PHOTOS = {"cat": data.chelsea, "rocket": data.rocket}
 
 
@@ -108,16 +110,45 @@ def painter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def params(whole: nextgpt.Whole, painter: Path) -> dict[str, Any]:
+def filmer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model of films."""
+    folder = tmp_path_factory.mktemp("filmer")
+    sounding.save(folder, sounding.film(steps_offset=1, clip_sample=False))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sounder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny AudioLDM."""
+    folder = tmp_path_factory.mktemp("sounder")
+    sounding.save(folder, sounding.audioldm(steps_offset=1, clip_sample=False))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def params(whole: nextgpt.Whole, painter: Path, filmer: Path, sounder: Path) -> dict[str, Any]:
     """Of the whole graph."""
-    return whole.params | GREEDY | {"pictures": str(painter), "steps": 3, "max_new_tokens": 40}
+    generators = {"pictures": str(painter), "films": str(filmer), "sounds": str(sounder)}
+    sizes = {"steps": 3, "frames": 3, "height": 16, "width": 24, "seconds": SECONDS}
+    return whole.params | GREEDY | generators | sizes | {"max_new_tokens": 50}
+
+
+NOISE = {"image": (4, 8, 12), "video": (4, 3, 8, 12), "audio": (5, 6, 3)}  # what each medium is made of
 
 
 def noisy(folder: Path) -> Path:
-    """The whole graph, with the noise that pictures are made of as an input."""
+    """The whole graph, with the noise that media are made of as inputs."""
     path = folder / "noisy.yaml"
-    path.write_text('modelgraft: 1\nextends: nextgpt\ninputs.noise: "float[batch 4 8 12]"\nnodes.image_draw.in.latents: inputs.noise\n')
+    text: dict[str, Any] = {"modelgraft": 1, "extends": "nextgpt"}
+    for medium, shape in NOISE.items():
+        text[f"inputs.{medium}_noise"] = f"float[batch {' '.join(map(str, shape))}]"
+        text[f"nodes.{medium}_draw.in.latents"] = f"inputs.{medium}_noise"
+    path.write_text(json.dumps(text))
     return path
+
+
+def noises() -> dict[str, torch.Tensor]:
+    return {f"{medium}_noise": sounding.noise(1, *shape) for medium, shape in NOISE.items()}
 
 
 def words(whole: nextgpt.Whole, pieces: list[str | torch.Tensor], answer: list[int], medium: str) -> torch.Tensor:
@@ -133,27 +164,52 @@ def words(whole: nextgpt.Whole, pieces: list[str | torch.Tensor], answer: list[i
         return whole.outputs[medium](torch.stack([hidden[span] for span in spans]), torch.stack([table(written[span]) for span in spans]))
 
 
-def test_pictures_that_are_asked_for_are_those_of_diffusers(whole: nextgpt.Whole, painter: Path, params: dict[str, Any], tmp_path: Path):
-    """From hidden states to pixels: the published layer, and the library's own pipeline, with the same noise."""
-    forced, noise = params | {"nodes.llm.with.sequence_bias": wishing(whole, "image", "image")}, painting.noise(1)
+def test_what_is_asked_for_is_that_of_diffusers(
+    whole: nextgpt.Whole, painter: Path, filmer: Path, sounder: Path, params: dict[str, Any], tmp_path: Path
+):
+    """An answer with two pictures, a film and a sound: the published layers, and the library's own pipelines with the same noise."""
+    forced = params | {"nodes.llm.with.sequence_bias": wishing(whole, "image", "video", "image", "audio"), "max_objects": 4}
+    outputs = ["llm.ids", "image_words", "video_words", "audio_words.vector", "images", "videos", "sounds"]
     with mg.open(mg.load(noisy(tmp_path), params=forced)) as pipeline:
-        found = pipeline.run(prompt="draw a cat", noise=noise, outputs=["llm.ids", "image_words", "images", "text"])
+        found = pipeline.run(prompt="draw a cat", **noises(), outputs=outputs)
     ids = found["llm.ids"][0].tolist()
-    span = [f"[IMG{number}]" for number in range(4)]
-    assert whole.tokenizer.convert_ids_to_tokens(ids) == [*span, *span, "</s>"]
-    expected = words(whole, ["<s>### Human: draw a cat\n### Assistant:"], ids, "image")
-    torch.testing.assert_close(torch.stack(found["image_words"]), expected, **CLOSE)
-    theirs = diffusers.StableDiffusionPipeline.from_pretrained(painter)
-    theirs.set_progress_bar_config(disable=True)
-    blank = theirs.tokenizer("", padding="max_length", max_length=77, return_tensors="pt").input_ids
-    with torch.no_grad():
-        away = theirs.text_encoder(blank).last_hidden_state
-        told = {"latents": noise, "num_inference_steps": 3, "guidance_scale": 7.5, "output_type": "pil"}
-        pictures = [theirs(prompt_embeds=one[None], negative_prompt_embeds=away, **told).images[0] for one in expected]
+    spans = [[name.format(number) for number in range(count)] for name, count, _ in (nextgpt.MEDIA[m] for m in ("image", "video", "audio"))]
+    assert whole.tokenizer.convert_ids_to_tokens(ids) == [*spans[0], *spans[1], *spans[0], *spans[2], "</s>"]
+    asked = {medium: words(whole, ["<s>### Human: draw a cat\n### Assistant:"], ids, medium) for medium in nextgpt.MEDIA}
+    torch.testing.assert_close(torch.stack(found["image_words"]), asked["image"], **CLOSE)
+    torch.testing.assert_close(torch.stack(found["video_words"]), asked["video"], **CLOSE)
+    torch.testing.assert_close(torch.stack(found["audio_words.vector"]), asked["audio"][:, 0], **CLOSE)
+    pictures = [theirs_of("StableDiffusionPipeline", painter, "image", one[None])["images"][0] for one in asked["image"]]
     assert len(found["images"]) == 2
     for mine, their in zip(found["images"], pictures, strict=True):
-        assert numpy.abs(numpy.asarray(mine).astype(int) - numpy.asarray(their).astype(int)).max() <= 1
-    assert numpy.asarray(pictures[0]).std() > 5
+        assert apart(mine, their) <= 1
+    size = {"num_frames": 3, "height": 16, "width": 24}
+    frames = theirs_of("TextToVideoSDPipeline", filmer, "video", asked["video"], **size)["frames"][0]
+    (film,) = found["videos"]
+    assert film.frames.shape == (3, 16, 24, 3)
+    assert apart(film.frames, numpy.stack([numpy.asarray(frame) for frame in frames])) <= 1
+    (sound,) = found["sounds"]
+    wanted = theirs_of("AudioLDMPipeline", sounder, "audio", asked["audio"][:, 0], audio_length_in_s=SECONDS, output_type="np")["audios"]
+    torch.testing.assert_close(torch.from_numpy(sound.samples), torch.from_numpy(wanted), rtol=0, atol=1e-4)
+
+
+def apart(mine: Any, theirs: Any) -> float:
+    """The largest difference of two pictures or films of 8 bits a colour."""
+    return float(numpy.abs(numpy.asarray(mine, float) - numpy.asarray(theirs, float)).max())
+
+
+def theirs_of(kind: str, folder: Path, medium: str, embeds: torch.Tensor, **more: Any) -> Any:
+    """What a pipeline of diffusers makes of prompt embeddings, pushed away from an empty text."""
+    theirs = getattr(diffusers, kind).from_pretrained(folder)
+    theirs.set_progress_bar_config(disable=True)
+    told = {"num_inference_steps": 3, "guidance_scale": 7.5, "output_type": "pil", "latents": noises()[f"{medium}_noise"], **more}
+    with torch.no_grad():
+        if medium == "audio":
+            blank = theirs.tokenizer("", return_tensors="pt")
+            away = torch.nn.functional.normalize(theirs.text_encoder(**blank).text_embeds, dim=-1)
+        else:
+            away = theirs.text_encoder(theirs.tokenizer("", padding="max_length", max_length=77, return_tensors="pt").input_ids)[0]
+        return theirs(prompt_embeds=embeds, negative_prompt_embeds=away, **told)
 
 
 def first(whole: nextgpt.Whole, text: mg.Pipeline, **record: Any) -> tuple[float, int]:
@@ -233,16 +289,57 @@ def test_a_painter_of_another_width_is_told_by_the_checker(painter: Path, params
 
 
 PUBLISHED = {
-    "see": 632_829_440, "hear": 86_235_648, "seen": 4_198_400, "image_words": 31_958_784, "image_draw": 859_520_964,
-    "image_other": 123_060_480,
+    "see": 632_829_440, "hear": 86_235_648, "seen": 4_198_400, "image_words": 31_958_784, "video_words": 32_090_112,
+    "audio_words": 31_788_544, "image_draw": 859_520_964, "image_other": 123_060_480, "video_draw": 1_411_233_860,
+    "video_other": 340_387_840, "audio_draw": 739_139_080, "audio_other": 125_302_016, "audio_waves": 55_264_897,
 }  # fmt: skip
+GENERATED = {"image": 1_066_235_307, "video": 1_835_275_563, "audio": 975_082_866}  # whole pipelines of the literature
 
 
 def test_a_plan_counts_the_published_parts():
     """To the unit, without weights: those of the literature, and 38 rows more of embeddings and head for the language model."""
-    steps = {step.node.name: step.parameters for step in mg.plan(mg.load("nextgpt")).steps}
-    assert {name: steps[name].total for name in PUBLISHED} == PUBLISHED
-    assert steps["llm"].trainable == 33_554_432
-    assert steps["llm"].total == 6_738_415_616 + 2 * 38 * 4096 + 33_554_432
+    steps = {step.node.name: step for step in mg.plan(mg.load("nextgpt")).steps}
+    counts = {name: step.parameters.total for name, step in steps.items()}
+    assert {name: counts[name] for name in PUBLISHED} == PUBLISHED
+    assert steps["llm"].parameters.trainable == 33_554_432
+    assert counts["llm"] == 6_738_415_616 + 2 * 38 * 4096 + 33_554_432
     bind = mg.plan(mg.load("imagebind"))
     assert bind.totals.parameters == 1_200_781_057
+
+
+@pytest.mark.parametrize("medium", GENERATED)
+def test_generators_of_a_plan_are_whole_but_for_encoders_of_what_nobody_shows(medium: str):
+    """Their numbers add up to those of the published pipelines with the half of the VAE that a generator does not need."""
+    steps = {step.node.name: step for step in mg.plan(mg.load("nextgpt")).steps}
+    vae: Any = steps[f"{medium}_decode"].node.config
+    with torch.device("meta"):
+        built = diffusers.AutoencoderKL.from_config(vae.vae)
+    half = sum(parameter.numel() for part in (built.encoder, built.quant_conv) for parameter in part.parameters())
+    parts = [steps[f"{medium}_{part}"].parameters.total for part in ("other", "draw", "decode", "waves") if f"{medium}_{part}" in steps]
+    assert sum(parts) + half == GENERATED[medium]
+
+
+def test_the_updates_of_a_real_vicuna_are_as_many_as_planned():
+    """Built by peft in a LLaMA of seven thousand million numbers, without memory."""
+    (node,) = [step.node for step in mg.plan(mg.load("nextgpt/text")).steps if step.node.name == "llm"]
+    assert count_adapters(node, registry=None) == 33_554_432
+
+
+def test_it_is_the_same_on_onnx(whole: nextgpt.Whole, params: dict[str, Any], tmp_path: Path):
+    """Towers, projections, the decoder with its updates, and the parts of the painter are exported; all of it is as on torch."""
+    forced = params | {"nodes.llm.with.sequence_bias": wishing(whole, "image", "video", "audio")}
+    record = {"prompt": "draw it beside <image>", "image": [photo("rocket")], **noises()}
+    outputs = ["text", "images", "videos", "sounds", "llm.ids", "llm.states", "image_words"]
+    found = []
+    for backend in ("torch", "onnx"):
+        with mg.open(mg.load(noisy(tmp_path), params=forced), backend=backend) as pipeline:
+            found.append(pipeline.run(**record, outputs=outputs))
+    on_torch, on_onnx = found
+    assert on_onnx["llm.ids"].tolist() == on_torch["llm.ids"].tolist()
+    for name in ("llm.states", "image_words"):
+        mine, theirs = (torch.stack(list(one[name])) for one in (on_onnx, on_torch))
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=2e-4)
+    assert apart(on_onnx["images"][0], on_torch["images"][0]) <= 2  # of 255: a rounding, and another order of sums
+    assert apart(on_onnx["videos"][0].frames, on_torch["videos"][0].frames) <= 2
+    sounds = (torch.from_numpy(one["sounds"][0].samples) for one in (on_onnx, on_torch))
+    torch.testing.assert_close(*sounds, rtol=0, atol=1e-3)

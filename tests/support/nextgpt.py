@@ -22,7 +22,7 @@ SIGNALS = [name.format(number) for name, count, _ in MEDIA.values() for number i
 TOKENS = ["<Img>", "</Img>", *SIGNALS]  # in the order in which the published code adds them
 WIDTH, SHOWN = 28, 10  # of the tiny LLaMA, and of the tiny ImageBind
 RANK, ALPHA = 3, 5
-SIZES = {"image": (77, 20), "video": (77, 24), "audio": (1, 11)}  # queries and width of what comes out
+SIZES = {"image": (77, 20), "video": (77, 20), "audio": (1, 24)}  # queries and width: those of support/painting.py and sounding.py
 
 
 class TextFcLayer(nn.Module):
