@@ -54,6 +54,9 @@ class Teller:
         return x
 
 
+PREVIEW = ("preview", {"image": "a", "done": 1, "total": 2})
+
+
 def told_by(pipeline, **inputs):
     """The events of a run, up to its error when it fails."""
     found = []
@@ -65,7 +68,13 @@ def told_by(pipeline, **inputs):
 
 def test_every_event_of_real_runs_passes_the_schema(tmp_path, monkeypatch):
     """A run that loads, tells, and gives outputs; one from the cache; one whose route leaves a node out; one that fails."""
-    told = ("token", {"text": "a"}), ("piece", {"port": "out", "value": "a"}), ("progress", {"done": 1}), ("warning", {"text": "odd"})
+    told = (
+        ("token", {"text": "a"}),
+        ("piece", {"port": "out", "value": "a"}),
+        PREVIEW,
+        ("progress", {"done": 1}),
+        ("warning", {"text": "odd"}),
+    )
     teller = part("toy/tell", lambda *_: Teller(*told), monkeypatch)
 
     def deny(x):
@@ -111,7 +120,7 @@ def test_the_schema_refuses_what_is_no_event():
 @pytest.mark.parametrize(
     ("told", "message"),
     [
-        (("tokens", {"text": "a"}), r"node 'tell' tells of 'tokens'; wanted: piece, progress, token, warning"),
+        (("tokens", {"text": "a"}), r"node 'tell' tells of 'tokens'; wanted: piece, preview, progress, token, warning"),
         (("token", {"txt": "a"}), r"node 'tell' tells of 'token' with txt; wanted: record, text"),
     ],
 )

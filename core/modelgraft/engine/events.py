@@ -146,6 +146,17 @@ class Piece(Event):
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class Preview(Event):
+    """How far an output is, as a small picture that costs little; told by loops that were asked to."""
+
+    kind = "preview"
+    image: Annotated[Any, "the picture"]
+    done: Annotated[int, "steps that are done"]
+    total: Annotated[int, "of how many"]
+    record: Annotated[int, "the number of the record in the batch"] = 0
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class Progress(Event):
     """A loop, a load or a download went on."""
 
@@ -193,12 +204,14 @@ CLASSES: Mapping[str, type[Event]] = {
     each.kind: each
     for each in (
         RunStarted, NodeLoading, NodeLoaded, NodeReleased, NodeStarted, NodeFinished, NodeCached, NodeSkipped, NodeFailed, Token, Piece,
-        Progress, Output, Warned, RunFailed, RunResult,
+        Preview, Progress, Output, Warned, RunFailed, RunResult,
     )
 }  # fmt: skip
 EVENT_KINDS: Mapping[str, str] = {kind: (each.__doc__ or "").partition("\n")[0] for kind, each in CLASSES.items()}
 TRACED_KINDS = (NodeLoading, NodeLoaded, NodeStarted, NodeFinished, NodeCached, NodeSkipped, NodeFailed)  # what a trace is made of
-OF_NODES: Mapping[str, type[Event]] = {each.kind: each for each in (Token, Piece, Progress, Warned)}  # what code of a node may tell
+OF_NODES: Mapping[str, type[Event]] = {
+    each.kind: each for each in (Token, Piece, Preview, Progress, Warned)
+}  # what code of a node may tell
 
 Sink = Callable[[Event], None]  # takes events as they happen, on the thread where they do
 
@@ -215,7 +228,7 @@ def facts_of(kind: type[Event]) -> tuple[str, ...]:
 
 
 def misfit(kind: str, facts: Iterable[str]) -> str:
-    """What is wrong with what code of a node tells, as "'tokens'; wanted: piece, progress, token, warning"; nothing when it is an event."""
+    """What is wrong with what code of a node tells, as "'tokens'; wanted: piece, preview, ..."; nothing when it is an event."""
     event = OF_NODES.get(kind)
     if event is None:
         return f"'{kind}'; wanted: {choices(OF_NODES)}"

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from modelgraft.plugin import InputError, LoadContext, Loop, NodeRuntime, choices
 from modelgraft_plugins.diffusion.noise import drawn
+from modelgraft_plugins.diffusion.previews import previews
 from modelgraft_plugins.diffusion.schedulers import begun_at, covered, scheduler_of
 from modelgraft_plugins.diffusion.stepping import Denoising
 
@@ -46,8 +47,15 @@ class Denoise(Loop):
 
     def run(self, values: Sequence[Any], parts: Mapping[str, Any], *, wanted: frozenset[str]) -> Tensor:  # noqa: ARG002 its one output
         """What the ports of the config give -> float[batch ...], the latents."""
-        given = dict(zip(self.names, values, strict=False))
-        model = parts[self.config.part]
+        return self.denoised(dict(zip(self.names, values, strict=False)), parts[self.config.part])
+
+    def denoised(self, given: Mapping[str, Any], model: Any) -> Tensor:
+        """The loop.
+
+        given  the values of the ports by their names;  model  what is asked
+
+        Raises InputError where they do not go together, and Cancelled between two steps.
+        """
         question = self._question(given)
         scheduler = self._scheduler(given["schedule"])  # holds what was asked before: one for each run
         latents, times = self._begun(given, scheduler, question)
@@ -57,6 +65,9 @@ class Denoise(Loop):
             answer = self._answer(model, scheduler, latents, time, question)
             latents = scheduler.step(answer, time, latents, **more, return_dict=False)[0]
             self.runtime.emit("progress", done=done, total=len(times))
+            if self.config.preview and done % self.config.preview == 0:
+                for record, image in enumerate(previews(latents, scale=self.config.scale)):
+                    self.runtime.emit("preview", image=image, record=record, done=done, total=len(times))
         return latents
 
     def _question(self, given: Mapping[str, Any]) -> Question:
@@ -92,8 +103,13 @@ class Denoise(Loop):
 
     def _noise(self, like: Tensor, records: int) -> Tensor:
         """What to begin with: drawn on the host by the seed, and one for all records, so that each is what it is alone."""
-        one = drawn((1, *self.config.grid), seed=self.runtime.node_seed())
+        one = drawn((1, *self.config.grid), seed=self._seed)
         return one.to(like).expand(records, *one.shape[1:])
+
+    @property
+    def _seed(self) -> int:
+        """That of the config, or of the node in this run."""
+        return self.runtime.node_seed() if self.config.seed is None else self.config.seed
 
     def _answer(self, model: Any, scheduler: Any, latents: Tensor, time: Tensor, question: Question) -> Tensor:
         """What the model sees, under guidance in one call for both sides."""
@@ -118,5 +134,5 @@ class Denoise(Loop):
         if self.config.eta and "eta" not in takes:
             found = f"{self.node}: eta is {self.config.eta}, and {type(scheduler).__name__} has none"
             raise InputError(f"{found}; it takes {choices(takes)}: leave eta out")
-        seeds = [torch.Generator().manual_seed(self.runtime.node_seed() + 1) for _ in range(count)]
+        seeds = [torch.Generator().manual_seed(self._seed + 1) for _ in range(count)]
         return {**({"eta": self.config.eta} if "eta" in takes else {}), **({"generator": seeds} if "generator" in takes else {})}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from modelgraft import Config, Dim, Ports, component, port
+from modelgraft_plugins.diffusion.counts import conv
 from modelgraft_plugins.diffusion.spaces import COLOURS, latents
 from modelgraft_plugins.diffusion.stepping import refuse_other
 
@@ -129,11 +130,6 @@ class Noise(Config):
 def shrink_of(vae: Mapping[str, Any]) -> int:
     """Pixels of a side for each latent: every block of a VAE but the last halves."""
     return int(2 ** (len(vae.get("block_out_channels") or (0,) * 4) - 1))
-
-
-def conv(width: int, out: int) -> int:
-    """Parameters of a convolution of 3 x 3 with a bias."""
-    return 9 * width * out + out
 
 
 def residual(width: int, out: int) -> int:

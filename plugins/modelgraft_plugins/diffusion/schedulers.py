@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from modelgraft.plugin import InputError, SourceError, choices, nearest
+from modelgraft.plugin import InputError, LoadContext, SourceError, choices, nearest
 from modelgraft.plugin import Problem as Fault
 
 try:
     from diffusers import schedulers
 except ImportError as error:
     raise InputError("diffusion needs the package diffusers: pip install 'modelgraft[diffusion]'") from error
+
+
+def load(config: Any, context: LoadContext) -> Callable[[], list[dict[str, Any]]]:  # noqa: ARG001 as every load has it
+    """Give what gives the config of a scheduler, once it is known that one can be made of it."""
+    scheduler_of(config.whole, steps=1)
+    return lambda: [config.whole]
 
 
 def scheduler_of(config: Mapping[str, Any], *, steps: int, places: int = 0) -> Any:  # Any: diffusers has no common type for them
@@ -34,7 +40,7 @@ def scheduler_of(config: Mapping[str, Any], *, steps: int, places: int = 0) -> A
             f"names {name}, whose steps take {choices(takes, sort=False)}; wanted those that take model_output, timestep, sample"
         )
     unknown = [key for key in config if not key.startswith("_") and key not in inspect.signature(subject.__init__).parameters]
-    unknown = [key for key in unknown if key not in ELSEWHERE]
+    unknown = [key for key in unknown if key not in ELSEWHERE and key not in _taken_over(config, known)]
     if unknown:
         raise _damaged(f"has keys that {name} does not know: {choices(unknown)}")
     try:
@@ -64,7 +70,8 @@ def begun_at(scheduler: Any, *, steps: int, strength: float) -> Any:
 
     Raises InputError where no step is left.
     """
-    left = min(int(steps * strength), steps)
+    # rounded as the library's pipelines of either kind round: SD3's keeps a step that is begun
+    left = steps - int(max(steps - steps * strength, 0)) if hasattr(scheduler, "scale_noise") else min(int(steps * strength), steps)
     if left == 0:
         raise InputError(
             f"a strength of {strength} leaves none of {steps} steps; take more steps, or a strength of {1 / steps:.2g} or more"
@@ -81,6 +88,12 @@ def covered(scheduler: Any, start: Any, noise: Any, times: Any) -> Any:
     if hasattr(scheduler, "scale_noise"):  # of flow matching
         return scheduler.scale_noise(start, first, noise)
     return scheduler.add_noise(start, noise, first)
+
+
+def _taken_over(config: Mapping[str, Any], known: set[str]) -> Collection[str]:
+    """Keys of another class whose config this was, and which this one has no use for."""
+    other = config.get("_taken_from")
+    return inspect.signature(getattr(schedulers, str(other)).__init__).parameters if other in known else ()
 
 
 # What files of one scheduler keep of another they were made from, and diffusers itself hands over from one to the next.

@@ -52,6 +52,7 @@ class Denoising(Config):
     guidance    how far the answer is pushed from what is to be avoided towards what is asked for; 1 asks for that alone
     eta         how much noise DDIM adds at each step; other schedulers have none such
     strength    begin with `start` under so much noise: 1 hides it, 0 keeps it; None: begin with noise alone
+    seed        of what is drawn; None: that of the run
     preview     tell a small picture of the latents after every so many steps, as an event; 0: none
     """
 
@@ -64,6 +65,7 @@ class Denoising(Config):
     guidance: float = Field(7.5, ge=1)
     eta: float = Field(0.0, ge=0, le=1)
     strength: float | None = Field(None, gt=0, le=1, description="how far `start` is hidden by noise before the first step")
+    seed: int | None = Field(None, ge=0, le=2**62, description="of what is drawn; None: that of the run")
     preview: int = Field(0, ge=0, description="steps between two pictures of how far it is; 0: none")
     scale: float = Field(0.18215, gt=0, description="what latents are multiplied with; worked out from the VAE beside the model")
     shift: float = Field(0.0, description="what was taken from latents before; worked out from the VAE beside the model")
