@@ -143,12 +143,3 @@ def test_published_sizes_are_counted_without_building(graph, tmp_path, monkeypat
         assert {name: nodes[name].parameters.total for name in wanted} == wanted
         halves = nodes["encode"].parameters.total + nodes["decode"].parameters.total
         assert whole is None or sum(wanted.values()) + halves == whole
-
-
-def test_a_unet_of_other_blocks_is_counted_when_it_is_built():
-    """The formula says that it does not know it."""
-    from modelgraft_plugins.diffusion import counts
-
-    assert counts.unet({**painting.UNET, "down_block_types": ["AttnDownBlock2D", "DownBlock2D"]}) is None
-    assert counts.unet({**painting.UNET, "class_embed_type": "timestep"}) is None
-    assert counts.unet({**painting.UNET, "encoder_hid_dim": 8}) is None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from modelgraft import Config, Dim, Ports, component, port
-from modelgraft_plugins.diffusion.counts import conv
+from modelgraft_plugins.diffusion.counts import conv, residual
 from modelgraft_plugins.diffusion.spaces import COLOURS, latents
 from modelgraft_plugins.diffusion.stepping import refuse_other
 
@@ -130,9 +130,3 @@ class Noise(Config):
 def shrink_of(vae: Mapping[str, Any]) -> int:
     """Pixels of a side for each latent: every block of a VAE but the last halves."""
     return int(2 ** (len(vae.get("block_out_channels") or (0,) * 4) - 1))
-
-
-def residual(width: int, out: int) -> int:
-    """Parameters of two convolutions behind a norm each, and of the way past them where the width changes."""
-    past = (width * out + out) * (width != out)
-    return 2 * width + conv(width, out) + 2 * out + conv(out, out) + past

@@ -13,6 +13,7 @@ from modelgraft_plugins.diffusion import counts
 from modelgraft_plugins.diffusion.latent import shrink_of
 from modelgraft_plugins.diffusion.spaces import prompt_space, schedule_space
 from modelgraft_plugins.diffusion.stepping import Asked, Denoising, refuse_other, scheduler_beside
+from modelgraft_plugins.diffusion.unet_sizes import parameters_of
 
 if TYPE_CHECKING:
     from modelgraft.plugin import SolvedNode, Source
@@ -131,7 +132,7 @@ class Denoise(Painting):
 
     def parameters(self) -> int | None:
         """Count the UNet; one of other blocks is counted when it is built, and remembered."""
-        return counts.unet(self.unet) or counted(self.unet)
+        return parameters_of(self.unet) or counted(self.unet)
 
     def export_facts(self) -> Mapping[str, Any]:
         """The UNet and the size of what it reads; the loop changes no graph."""
