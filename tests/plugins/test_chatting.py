@@ -55,6 +55,12 @@ def test_only_the_end_of_a_long_conversation_is_read_and_it_begins_with_a_questi
     assert [part["content"][0]["text"] for part in short] == ["Be kind", "last"]
 
 
+def test_examples_stand_behind_the_instructions_and_before_what_was_said():
+    told = (message("system", "Be kind"), message("user", "a"), message("assistant", "b"), message("user", "c"))
+    (found,) = open_node(Words, {"last": 1, "examples": [["Hi", "Hello"]]})([told])["words"]
+    assert found == (told[0], message("user", "Hi"), message("assistant", "Hello"), told[3])
+
+
 @pytest.mark.parametrize(
     ("request_", "subject"),
     [

@@ -65,10 +65,12 @@ class Words(Config):
     """Give the words of a conversation, for a language model that sees and hears nothing: of a medium its name is left, as in `[image]`.
 
     What was before the last messages is left out, but for instructions, and so that the first message is one of the user.
+    examples  questions with their answers that stand before all of it: a small model follows them better than any instruction
     """
 
     last: int | None = Field(None, gt=0, description="how many messages are kept, instructions not counted; None: all")
     letters: int | None = Field(None, gt=0, description="how many letters are kept, as far as whole messages go; the last is always kept")
+    examples: tuple[tuple[str, str], ...] = Field((), description="pairs of a question and its answer, read before what was said")
     marks: bool = Field(True, description="name the media; false: leave them out")
 
     def ports(self) -> Ports:

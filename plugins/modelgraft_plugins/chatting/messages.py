@@ -69,11 +69,15 @@ def _spoken(message: Message, *, marks: bool) -> dict[str, Any]:
     content = message["content"]
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
     said = [part["text"] if part["type"] == "text" else f"[{part['type']}]" for part in parts if marks or part["type"] == "text"]
-    return {"role": message["role"], "content": [{"type": "text", "text": " ".join(said)}]}
+    return _text(message["role"], " ".join(said))
+
+
+def _text(role: str, text: str) -> dict[str, Any]:
+    return {"role": role, "content": [{"type": "text", "text": text}]}
 
 
 def _shortened(messages: Sequence[dict[str, Any]], config: Words) -> tuple[dict[str, Any], ...]:
-    """The instructions, and of the rest the end: within the bounds, and beginning with what was asked."""
+    """The instructions, the examples, and of the rest the end: within the bounds, and beginning with what was asked."""
     rules = [message for message in messages if message["role"] == "system"]
     rest = [message for message in messages if message["role"] != "system"]
     kept = rest[-config.last :] if config.last is not None else rest
@@ -81,4 +85,5 @@ def _shortened(messages: Sequence[dict[str, Any]], config: Words) -> tuple[dict[
         kept = kept[1:]
     while len(kept) > 1 and kept[0]["role"] == "assistant":
         kept = kept[1:]
-    return (*rules, *kept)
+    shown = [_text(role, said) for pair in config.examples for role, said in zip(("user", "assistant"), pair, strict=True)]
+    return (*rules, *shown, *kept)
