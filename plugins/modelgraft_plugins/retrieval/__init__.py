@@ -106,11 +106,28 @@ class Unseen(Nearest):
         return Ports.of({"vector": vector, "seen": seen}, outputs)
 
 
+@component("retrieval/pictures", kind="retriever", load="modelgraft_plugins.retrieval.pictures:load", cache=False)
+class Pictures(Unseen):
+    """Find the pictures of an index that are nearest to a vector, and give them themselves.
+
+    image   the nearest;  images  all of them, nearest first
+    names   what their files are called;  paths  where they are;  scores  the cosine of the angle to each
+    whole   they are read from their files, of which the index has small ones alone; only below the folder that it is of
+    """
+
+    def ports(self) -> Ports:
+        """A vector of the space of the index in, pictures out."""
+        vector = port("float[batch width]", space=self._space())
+        named = {"names": "list[text]", "paths": "list[text]", "scores": "float[batch hits]"}
+        return Ports.of({"vector": vector}, {"image": "image", "images": "list[image]", **named})
+
+
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
     register(Nearest)
     register(Unseen)
+    register(Pictures)
 
 
 @hookimpl

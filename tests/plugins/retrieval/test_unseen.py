@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ from PIL import Image
 
 from modelgraft import ABSENT
 from modelgraft.installed.discovery import discover
+from modelgraft.plugin import InputError
 from modelgraft_plugins.retrieval import Unseen
 from modelgraft_plugins.retrieval.filed import Entry, Index
 from modelgraft_plugins.retrieval.header import NOWHERE, About
+from modelgraft_plugins.retrieval.pictures import Finding
 from modelgraft_plugins.retrieval.searching import graph_of, unit
 from modelgraft_plugins.retrieval.unseen import Answering
 from support.pictures import picture
@@ -94,3 +97,23 @@ def test_vectors_of_no_folder_keep_the_names_that_they_had(tmp_path: Path):
     found = answering(tmp_path, root=NOWHERE, whole=True)([[torch.from_numpy(VECTORS[2].copy())]])
     assert found["paths"] == [[["p2.png"]]]
     assert len(found["images"][0][0]) == 1
+
+
+def test_the_nearest_pictures_of_each_record_are_given_themselves(tmp_path: Path):
+    """Small ones of the index, or those in their files; with their names."""
+    for number in range(COUNT):
+        picture(40 + number, 30).save(tmp_path / f"p{number}.png")
+    for whole, side in ((False, (4, 4)), (True, (47, 30))):
+        found = Finding(answering(tmp_path, count=3, whole=whole))(torch.from_numpy(VECTORS[[7, 2]]))
+        assert [record[0] for record in found["names"]] == ["p7.png", "p2.png"]
+        assert [len(record) for record in found["images"]] == [3, 3]
+        assert found["image"][0].size == side
+        assert found["scores"].shape == (2, 3)
+        assert torch.allclose(found["scores"][:, 0], torch.ones(2), atol=1e-6)
+
+
+def test_a_picture_that_is_gone_from_the_disk_and_not_in_the_index_is_told(tmp_path: Path):
+    part = answering(tmp_path, whole=True)
+    part.index = dataclasses.replace(part.index, thumbnails=[b""] * COUNT)
+    with pytest.raises(InputError, match=r"p4\.png' is gone, and the index has no small picture of it: index the folder again"):
+        Finding(part)(torch.from_numpy(VECTORS[[4]]))
