@@ -211,3 +211,89 @@ def test_more_pictures_than_the_context_holds_are_told(tmp_path: Path):
     few, told = {**params, "nodes.talk.with.most_pictures": 4}, r"5 pictures, and 4 find room .*\(20 tokens each\): leave older ones out"
     with mg.open("fromage/retrieve", params=few) as pipeline, pytest.raises(mg.InputError, match=told):
         pipeline.run(conversation=said(*pictures(5), "a red car"))
+
+
+def reply(small: Tiny, keys: torch.Tensor, prompt: torch.Tensor, *, count: int, most: int, scale: float) -> tuple[list[int], list[int]]:
+    """The published loop: (tokens, rows that are shown), each row once."""
+    ids, states = small.generate(prompt, count, scale=scale)
+    end = ids.index(1) + 1 if 1 in ids else len(ids)
+    shown: list[int] = []
+    for place in [place for place, token in enumerate(ids[:end]) if token == small.ret][:most]:
+        scores = keys @ small.query(states[place])
+        scores[shown] -= 1000
+        shown.append(int(scores.argmax()))
+    return ids[:end], shown
+
+
+def test_talks_are_answered_as_the_published_loop_answers_them(tmp_path: Path):
+    """Pictures in, pictures out: the same tokens, the same pictures in the same places, each once; together as one by one."""
+    small = tiny(tmp_path)
+    out, files, keys = photos(tmp_path / "photos", small)
+    first, second = pictures(8)[6:]
+    talks = [
+        said("Show me one"),
+        said(first, "More of these"),
+        [*said(second, "What?"), {"role": "assistant", "content": "Ok."}, *said("And?")],
+    ]
+    read = [
+        small.embed("Q: Show me one\nA:"),
+        small.embed(first, "Q: More of these\nA:"),
+        small.embed(second, "Q: What?\nA: Ok.\nQ: And?\nA:"),
+    ]
+    scale = next(
+        scale for scale in (1.5, 3.0, 6.0, 12.0, -6.0) if any(reply(small, keys, one, count=9, most=3, scale=scale)[1] for one in read)
+    )
+    params = {**small.params, "index": str(out), "ret_scale": scale, "most": 3, "max_new_tokens": 9, "nodes.llm.with.stop": []}
+    with mg.open("fromage", params=params) as pipeline:
+        together = pipeline.run(conversation=talks, outputs=["conversation", "paths", "llm.ids"])
+        alone = [pipeline.run(conversation=talk) for talk in talks]
+    asked = 0
+    for row, prompt in enumerate(read):
+        ids, shown = reply(small, keys, prompt, count=9, most=3, scale=scale)
+        assert [token for token in together["llm.ids"][row].tolist() if token >= 0] == ids
+        assert [names[0] for names in together["paths"][row]] == [str(files[place].resolve()) for place in shown]
+        assert len(set(shown)) == len(shown)
+        kinds = [part["type"] for part in together["conversation"][row][0]["content"]]
+        assert kinds.count("image") == len(shown)
+        assert [part["type"] for part in alone[row]["conversation"][0]["content"]] == kinds
+        asked += len(shown)
+    assert asked
+
+
+def test_an_answer_without_pictures_is_words_alone(tmp_path: Path):
+    """[RET] is held back: nothing is made of it, and with `lazy` not loaded either."""
+    small = tiny(tmp_path)
+    out, _, _ = photos(tmp_path / "photos", small)
+    params = {**small.params, "index": str(out), "max_new_tokens": 4, "nodes.llm.with.token_delay": {"[RET]": 4}}
+    with mg.open(mg.load("fromage", params={**params, "nodes.query.lazy": True})) as pipeline:
+        found = pipeline.run(conversation="Hello")
+        assert [part["type"] for part in found["conversation"][0]["content"]] == ["text"]
+        assert "query" not in pipeline._loader.loaded()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("graph", ["fromage/caption", "fromage/retrieve", "fromage"])
+def test_exported_parts_answer_as_those_in_torch(tmp_path: Path, graph: str):
+    """Eye, maps and language model on ONNX Runtime, the row of [RET] in its table: the same tokens, pictures and scores."""
+    small = tiny(tmp_path)
+    out, _, _ = photos(tmp_path / "photos", small)
+    own: dict[str, dict[str, object]] = {
+        "fromage/caption": {},
+        "fromage/retrieve": {"index": str(out), "ret": small.ret},
+        "fromage": {"index": str(out), "ret_scale": -6.0, "most": 3, "max_new_tokens": 5, "nodes.llm.with.stop": []},
+    }
+    first, second = pictures(8)[6:]
+    given = {"image": first} if graph == "fromage/caption" else {"conversation": [said(first, "More"), said("A", second, first, "or not")]}
+    found = []
+    for backend in ("torch", "onnx"):
+        with mg.open(graph, params={**small.params, **own[graph]}, backend=backend) as pipeline:
+            outputs = ["llm.ids", *({"fromage/caption": ["text"], "fromage": ["paths", "text"]}.get(graph, ["paths", "scores"]))]
+            found.append(pipeline.run(outputs=outputs, **given))
+            assert graph == "fromage/retrieve" or found[-1]["llm.ids"].numel()
+    torched, exported = found
+    for name in torched:
+        one, other = torched[name], exported[name]
+        if name == "scores":
+            torch.testing.assert_close(torch.as_tensor(other), one, rtol=0, atol=1e-4)
+        else:
+            assert torch.equal(torch.as_tensor(other), one) if isinstance(one, torch.Tensor) else other == one

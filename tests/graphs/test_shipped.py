@@ -15,6 +15,7 @@ OWN = {
     "clip/probe",
     "clip/retrieval",
     "companion/album",
+    "fromage",
     "fromage/retrieve",
     "imagebind/retrieval",
 }  # the user's own is searched
