@@ -169,7 +169,7 @@ def test_what_is_asked_for_is_that_of_diffusers(
 ):
     """An answer with two pictures, a film and a sound: the published layers, and the library's own pipelines with the same noise."""
     forced = params | {"nodes.llm.with.sequence_bias": wishing(whole, "image", "video", "image", "audio"), "max_objects": 4}
-    outputs = ["llm.ids", "image_words", "video_words", "audio_words.vector", "images", "videos", "sounds"]
+    outputs = ["llm.ids", "image_words", "video_words", "audio_words.vector", "images", "videos", "sounds", "conversation"]
     with mg.open(mg.load(noisy(tmp_path), params=forced)) as pipeline:
         found = pipeline.run(prompt="draw a cat", **noises(), outputs=outputs)
     ids = found["llm.ids"][0].tolist()
@@ -191,6 +191,10 @@ def test_what_is_asked_for_is_that_of_diffusers(
     (sound,) = found["sounds"]
     wanted = theirs_of("AudioLDMPipeline", sounder, "audio", asked["audio"][:, 0], audio_length_in_s=SECONDS, output_type="np")["audios"]
     torch.testing.assert_close(torch.from_numpy(sound.samples), torch.from_numpy(wanted), rtol=0, atol=1e-4)
+    (message,) = found["conversation"]
+    assert message["role"] == "assistant"
+    assert [part["type"] for part in message["content"]] == ["image", "video", "image", "audio"]
+    assert apart(message["content"][2]["image"], found["images"][1]) == 0
 
 
 def apart(mine: Any, theirs: Any) -> float:
@@ -241,6 +245,22 @@ def test_a_batch_is_answered_as_its_records_are_alone(whole: nextgpt.Whole, text
         for others in (together["images"][row], again["images"][row]):
             apart = [numpy.abs(numpy.asarray(a, float) - numpy.asarray(b, float)).max() for a, b in zip(one["images"], others, strict=True)]
             assert max(apart, default=0) <= 1  # a rounding of 8 bits: other batches add up in another order
+
+
+def test_where_a_generator_fails_the_words_stay(whole: nextgpt.Whole, params: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+    """Out of memory while a film is made: the picture and the sound beside it are there, and the conversation says what is not."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("no room for a film")
+
+    monkeypatch.setattr(diffusers.UNet3DConditionModel, "forward", fail)
+    forced = params | {"nodes.llm.with.sequence_bias": wishing(whole, "image", "video", "audio")}
+    with mg.open(mg.load("nextgpt", params=forced)) as pipeline:
+        found = pipeline.run(prompt="draw a cat")
+    assert (len(found["images"]), len(found["videos"]), len(found["sounds"])) == (1, 0, 1)
+    content = found["conversation"][0]["content"]
+    assert [part["type"] for part in content] == ["image", "text", "audio"]
+    assert "video" in content[1]["text"]
 
 
 def test_states_come_of_the_pass_that_writes(whole: nextgpt.Whole, params: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
