@@ -11,7 +11,7 @@ import torch
 import transformers as hf
 
 import modelgraft as mg
-from modelgraft.plugin import ExportError
+from modelgraft.plugin import ExportError, Places
 from modelgraft.sources import weights
 from modelgraft_plugins.llm import gated_causal, gated_export, gated_exported
 from modelgraft_plugins.llm.gated import GatedCrossAttention
@@ -133,6 +133,27 @@ def test_a_batch_and_beams_give_what_each_record_gives_alone(folder: Path, backe
         expected = pipeline.run(pictures=pictures, prompt=prompts)["text"]
     assert together == alone == expected
     assert together[0] != together[1]
+
+
+@pytest.mark.parametrize("backend", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
+def test_prompts_that_look_at_media_are_tapped(folder: Path, backend: str):
+    """The head makes the first logits of the state at the last token, whatever else is looked at; another picture, other states."""
+    pictures = torch.stack([pictures_of("two_images", 0), pictures_of("two_images", 1)])
+    prompts = [text_of(PROMPT), text_of([IMAGE, IMAGE, 4])]
+    wanted = ["logits", "llm.prompt_ids", "llm.prompt_states", "llm.states"]
+    with mg.open(graph(folder, new=2), backend=backend) as pipeline:
+        found = pipeline.run(pictures=pictures, prompt=prompts, outputs=wanted)
+        others = pipeline.run(pictures=pictures.flip(0), prompt=prompts, outputs=wanted)
+    with mg.open(graph(folder)) as pipeline:
+        pipeline.load()
+        head = pipeline._loader.loaded()["llm"].state.model.get_output_embeddings()
+    ids, states = found["llm.prompt_ids"], found["llm.prompt_states"]
+    for row, logits in enumerate(found["logits"]):
+        last = int((ids[row] >= 0).nonzero().max())
+        with torch.no_grad():
+            torch.testing.assert_close(head(states[row, -1, last]), logits, rtol=0.0, atol=1e-4 * float(logits.abs().max()))
+    assert (states[0] - others["llm.prompt_states"][0]).abs().max() > 1e-3
+    assert found["llm.states"].shape[2] == 2
 
 
 @pytest.mark.slow
@@ -321,15 +342,25 @@ def test_what_the_operator_cannot_serve_looks_at_media_with_a_growing_cache(tmp_
     gated.attach(model)
     with pytest.raises(ExportError, match="heads are 12 wide"):
         gated_export.export(model, gated, FolderTracer(tmp_path, half=False, weights=None))
-    layout = gated_export.export_growing(model, gated, FolderTracer(tmp_path, half=False, weights=None))
+    layout = gated_export.export_growing(model, gated, FolderTracer(tmp_path, half=False, weights=None), layers=(0, -1))
     graphs = {name: SessionGraph(open_fresh(tmp_path / f"{name}.onnx"), device="cpu") for name in ("model", "media")}
     embed = model.get_input_embeddings()
     with torch.no_grad():
         prompts = [embed(torch.arange(3, 3 + length)) for length in (7, 3, 11)]
         media = torch.randn(3, 3, 4, 12, generator=torch.Generator().manual_seed(11))
         shown = Shown(media, [torch.arange(len(prompt)).clamp(max=3) for prompt in prompts])
-        exported = GatedGrowingDecoder(graphs["model"], layout, embed, media=graphs["media"]).start(prompts, conditions=shown, room=9)
-        plain = gated_causal.GatedDecoder(model, gated).start(prompts, conditions=shown, room=9)
+        decoders = (
+            GatedGrowingDecoder(graphs["model"], layout, embed, media=graphs["media"]),
+            gated_causal.GatedDecoder(model, gated, layers=(0, -1)),
+        )
+        places = [Places([[0, 4], [], [2, 5, 10]]) for _ in decoders]
+        exported, plain = (
+            decoder.start(prompts, conditions=shown, room=9, states=True, places=wanted)
+            for decoder, wanted in zip(decoders, places, strict=True)
+        )
+        for mine, theirs in zip(places[0].found, places[1].found, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=0.0, atol=1e-5)
+        torch.testing.assert_close(exported.states, plain.states, rtol=0.0, atol=1e-5)
         got, expected = exported.logits, plain.logits
         for step in range(5):
             torch.testing.assert_close(got, expected, rtol=0.0, atol=1e-5)
