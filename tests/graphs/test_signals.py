@@ -251,6 +251,48 @@ def test_a_span_that_the_longest_answer_cuts_is_told_and_left_out(made):
     assert [part["type"] for part in result["conversation"][0]["content"]] == ["text"]
 
 
+FORCED = """
+modelgraft: 1
+inputs: {prompt: text}
+nodes:
+  llm:
+    use: llm/causal
+    from: ./model
+    with: {max_new_tokens: 0, extra_tokens: ["[RET]"], states: {at: ["[RET]"]}}
+    in: {prompt: inputs.prompt}
+  asks:
+    use: router/signal-tokens
+    with: {media: {hits: "[RET]"}}
+    in: {pieces: llm.pieces, states: llm.states, prompt_pieces: llm.prompt_pieces, prompt_states: llm.prompt_states}
+  find: {use: toy/find, in: {text: asks.hits_text}}
+  reply: {use: router/interleave, with: {media: {hits: "list[image]"}}, in: {parts: asks.parts, hits: find}}
+outputs: {conversation: reply.conversation, vector: asks.hits_vector}
+"""
+
+
+@pytest.mark.parametrize("backend", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
+def test_a_prompt_that_ends_with_a_signal_asks_though_nothing_is_written(made, backend):
+    """As FROMAGe is made to retrieve: the query is the last state at [RET], of one pass; what the prompt asked earlier does not count."""
+    checkpoint, folder = made
+    prompts = ["a photo of a cat [RET]", "a dog [RET] and one", "show a dog [RET] then a cat[RET]"]
+    with opened(folder, FORCED, backend=backend, **({"fallback": "torch"} if backend == "onnx" else {})) as pipeline:
+        found = pipeline.run(prompt=prompts)
+        alone = [pipeline.run(prompt=prompt) for prompt in prompts]
+    assert [len(vectors) for vectors in found["vector"]] == [1, 0, 1]
+    table = checkpoint.model.get_input_embeddings().weight.detach()[: len(checkpoint.processor)]
+    embed = torch.cat([table, table.mean(0, keepdim=True)])
+    for row in (0, 2):
+        pieces = prompts[row].split("[RET]")[:-1]
+        ids = list(checkpoint.processor(pieces[0]).input_ids)
+        for piece in pieces[1:]:
+            ids += [len(table), *checkpoint.processor(piece, add_special_tokens=False).input_ids]
+        with torch.no_grad():
+            output = checkpoint.model(inputs_embeds=embed[[*ids, len(table)]][None], output_hidden_states=True)
+        torch.testing.assert_close(found["vector"][row][0], output.hidden_states[-1][0, -1], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(alone[row]["vector"][0], found["vector"][row][0], atol=1e-4, rtol=1e-4)
+    assert [told(one) for one in found["conversation"]] == [["[no hits: it could not be made]"], [""], ["[no hits: it could not be made]"]]
+
+
 @pytest.mark.slow
 def test_the_same_on_onnx(made):
     """Words, asks and media of torch, from an exported language model."""
