@@ -136,6 +136,23 @@ def test_code_of_a_node_tells_what_an_event_has(tmp_path, monkeypatch, told, mes
         pipeline.run(x="a")
 
 
+def test_a_record_has_its_number_in_the_batch_of_the_run(tmp_path, monkeypatch):
+    """Also where a route lets others pass by: code counts the records that it was given."""
+    told = ("token", {"text": "a", "record": 0}), ("piece", {"port": "out", "value": "b", "record": 1}), ("progress", {"done": 1})
+    parts = [part("toy/tell", lambda *_: Teller(*told), monkeypatch), function("toy/some", TEXT, {"out": "mask[batch]"}, long)]
+    nodes = {"some": {"use": "toy/some", "in": {"x": "inputs.x"}}, "tell": {"use": "toy/tell", "in": {"x": "inputs.x"}, "when": "some"}}
+    with opened(tmp_path, parts, nodes, outputs={"out": "tell"}, hooks=TORCH, device="cpu") as pipeline:
+        found = told_by(pipeline, x=["", "long", "", "longer"])
+        assert [event.record for event in found if event.kind in {"token", "piece"}] == [1, 3]
+        found = told_by(pipeline, x=["long", "longer"])
+        assert [event.record for event in found if event.kind in {"token", "piece"}] == [0, 1]
+
+
+def long(x):
+    """Which texts have letters."""
+    return [bool(text) for text in x]
+
+
 def test_facts_are_read_by_name_and_as_attributes():
     """What an event tells, without what all of them have; what it does not tell is a KeyError."""
     event = events.Progress(node="a", done=2, total=3)

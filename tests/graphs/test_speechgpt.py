@@ -115,6 +115,7 @@ def test_an_answer_without_units_runs_no_vocoder(params: dict[str, Any], monkeyp
         spoken = list(pipeline.stream(said=REPLIES))
         assert sum(event.kind == "node-loading" and event.node == "voice" for event in spoken) == 1
         assert calls == [2]
+        assert {event.record for event in spoken if event.kind == "piece"} == {0, 2}
         whole = spoken[-1].result
         assert whole["text"] == ["b", "a word", "d"]
         assert [isinstance(sound, Audio) for sound in whole["audio"]] == [True, False, True]

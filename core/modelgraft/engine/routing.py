@@ -18,6 +18,7 @@ from typing import Any
 from modelgraft.engine.asking import branches_of
 from modelgraft.engine.backend import Call
 from modelgraft.engine.layout import Job
+from modelgraft.engine.run import RECORDS
 from modelgraft.kernel.words.errors import Cancelled, GraphError, PluginError
 from modelgraft.kernel.words.graph import GraphInput, Node, Ref, SolvedGraph
 from modelgraft.kernel.words.guard import contained, said
@@ -127,7 +128,7 @@ def routed(
 
     def once(rows: tuple[RowNumber, ...], values: Sequence[Any], present: Sequence[bool], total: int) -> Any:
         chosen = [_select(value, rows, total, role) if there else None for value, role, there in zip(values, roles, present, strict=True)]
-        return check(call(*chosen), len(rows))
+        return check(_called(call, chosen, rows), len(rows))
 
     def attempt(
         rows: tuple[RowNumber, ...], values: Sequence[Any], present: Sequence[bool], total: int, failures: list[str]
@@ -161,6 +162,15 @@ def routed(
         return _merge_ports(results, node, total, asks)
 
     return run
+
+
+def _called(call: Call, chosen: Sequence[Any], rows: Sequence[RowNumber]) -> Any:
+    """What a call gives; what it tells of its records has their numbers in the batch of the run."""
+    before = RECORDS.set([record_of(row) for row in rows])
+    try:
+        return call(*chosen)
+    finally:
+        RECORDS.reset(before)
 
 
 def _roles(node: Node) -> tuple[Argument, ...]:

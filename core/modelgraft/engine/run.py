@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any
 
-from modelgraft.engine.events import OF_NODES, TRACED_KINDS, Event, Sink, Warned, misfit
+from modelgraft.engine.events import OF_NODES, TRACED_KINDS, Event, Sink, Warned, facts_of, misfit
 from modelgraft.kernel.words.errors import Cancelled, InputError, NodeError, PluginError
 
 LOOK_S = 0.01  # how often `Stop.wait` looks
@@ -126,6 +126,7 @@ class Run:
 
 
 SERVING: ContextVar[Run | None] = ContextVar("run", default=None)
+RECORDS: ContextVar[Sequence[int] | None] = ContextVar("records", default=None)  # of the batch that a call has; None: all, in their order
 
 
 def current() -> Run:
@@ -179,6 +180,9 @@ class NodeRuntime:
         wrong = misfit(kind, facts)
         if wrong:
             raise PluginError(f"node '{self.node}' tells of {wrong}")
+        records, number = RECORDS.get(), facts.get("record", 0)
+        if records is not None and "record" in facts_of(OF_NODES[kind]) and number < len(records):
+            facts = {**facts, "record": records[number]}  # code counts those that it was given
         run.emit(OF_NODES[kind], self.node, **facts)
 
     def check(self) -> None:
