@@ -148,6 +148,37 @@ def test_a_record_has_its_number_in_the_batch_of_the_run(tmp_path, monkeypatch):
         assert [event.record for event in found if event.kind in {"token", "piece"}] == [0, 1]
 
 
+def test_a_node_hears_what_another_tells_while_it_works(tmp_path, monkeypatch):
+    """From when it is loaded, on the thread of who tells, and of each run by itself; what it then tells itself is of that run too."""
+    heard = []
+
+    class Hearer(Teller):
+        """Notes the tokens of others, and says them itself."""
+
+        def bind(self, runtime):
+            super().bind(runtime)
+            runtime.listen(self.hear)
+
+        def hear(self, event):
+            if event.kind == "token" and event.node == "tell":
+                heard.append((event.run, event.text, self.runtime.run))
+                self.runtime.emit("piece", port="out", value=event.text, record=event.record)
+
+    parts = [
+        part("toy/tell", lambda *_: Teller(("token", {"text": "a", "record": 0})), monkeypatch),
+        part("toy/hear", lambda *_: Hearer(), monkeypatch),
+    ]
+    nodes = {"tell": {"use": "toy/tell", "in": {"x": "inputs.x"}}, "hear": {"use": "toy/hear", "in": {"x": "tell"}}}
+    with opened(tmp_path, parts, nodes, outputs={"out": "hear"}, hooks=TORCH, device="cpu") as pipeline:
+        pipeline.load()
+        pipeline.run(x="b")
+        found = told_by(pipeline, x="c")
+    assert [kind for kind in (event.kind for event in found) if kind in {"token", "piece"}] == ["token", "piece"]
+    assert [text for _, text, _ in heard] == ["a", "a"]
+    assert all(told == serving for told, _, serving in heard)
+    assert heard[0][0] != heard[1][0] == found[0].run
+
+
 def long(x):
     """Which texts have letters."""
     return [bool(text) for text in x]

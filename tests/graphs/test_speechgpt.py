@@ -18,7 +18,7 @@ from modelgraft_plugins.vocoder.voicing import Voicing
 from support import speechgpt
 from support.sounds import tone
 from support.speech import talk
-from support.speechgpt import SAID
+from support.speechgpt import SAID, SPOKEN
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")
 OUTPUTS = ("text", "transcript", "units", "audio", "reply")
@@ -51,7 +51,7 @@ def test_what_is_said_is_heard_written_and_spoken(params: dict[str, Any]):
         found = pipeline.run(audio=tone(1.3))
         typed = pipeline.run(text="Name a colour.")
     assert found["reply"] == SAID
-    assert found["units"].tolist() == [[3, 7, 0, 11, 19, 4, 8, 15, 2]]
+    assert found["units"].tolist() == [list(SPOKEN)]
     assert (found["text"], found["transcript"]) == ("dry", "")
     with mg.open("speechgpt/vocoder", params={"vocoder": params["voice"], "chunk_s": 0}) as pipeline:
         alone = pipeline.run(units=found["units"])["audio"]
@@ -134,6 +134,33 @@ def test_text_streams_and_sound_comes_in_pieces(params: dict[str, Any]):
     assert numpy.array_equal(numpy.concatenate(pieces, 1), result["audio"].samples)
 
 
+def test_it_speaks_while_it_writes(params: dict[str, Any]):
+    """Once the voice is loaded, the first piece comes before the last word; pieces and sound are those of a voice that waits for the end.
+
+    Two runs at once do not hear each other, and records of a batch are told apart.
+    """
+    short = {**params, "chunk_s": 0.02, "nodes.voice.lazy": False}
+    with mg.open(plain(short)) as pipeline, mg.open(plain({**short, "nodes.voice.with.follows": None})) as waits:
+        pipeline.load()
+        events = list(pipeline.stream(text="Name a colour."))
+        kinds = [event.kind for event in events if event.kind in {"token", "piece"}]
+        assert kinds.index("piece") < len(kinds) - 1 - kinds[::-1].index("token")
+        last = list(waits.stream(text="Name a colour."))
+        one, other = ([event.value.samples for event in found if event.kind == "piece"] for found in (events, last))
+        assert len(one) == len(other)
+        assert all(numpy.array_equal(mine, theirs) for mine, theirs in zip(one, other, strict=True))
+        assert numpy.array_equal(numpy.concatenate(one, 1), events[-1].result["audio"].samples)
+        assert numpy.array_equal(last[-1].result["audio"].samples, events[-1].result["audio"].samples)
+        both = list(pipeline.stream(text=["Name two.", "Name three."]))
+        with pipeline.stream(text="Name four.") as first, pipeline.stream(text="Name five.") as second:
+            beside = [next(first), next(second), *first, *second]
+        for found, records in ((both, (0, 1)), (beside, (0,))):
+            for record in records:
+                said = [event.value.samples for event in found if event.kind == "piece" and event.record == record]
+                assert len(said) == len(one) * (1 + (found is beside))
+        assert not pipeline._loader.loaded()["voice"].loop.follower._heard
+
+
 def test_the_published_adapter_is_grafted_as_peft_does(params: dict[str, Any], tmp_path: Path):
     """LoRA of rank 8 on queries and values, in the layout that peft saves: the first logits behind a prompt."""
     made, folder = speechgpt.tokenizer(), tmp_path / "language"
@@ -199,9 +226,9 @@ def test_built_it_has_as_many():
     ("change", "told"),
     [
         ({"centres": {"layer": 1}}, r"space-mismatch.*layer is 2.*wanted 1"),
-        ({"centres": {"units": 15}}, r"space-mismatch.*clusters is 15.*wanted 20"),
+        ({"centres": {"units": 15}}, r"space-mismatch.*clusters is 15.*wanted 60"),
         ({"voice": {"layer": 3}}, r"space-mismatch.*layer is 2.*wanted 3"),
-        ({"voice": {"num_embeddings": 30}}, r"space-mismatch.*clusters is 20.*wanted 30"),
+        ({"voice": {"num_embeddings": 30}}, r"space-mismatch.*clusters is 60.*wanted 30"),
     ],
     ids=["layer of the centres", "number of the centres", "layer of the voice", "number of the voice"],
 )
@@ -218,9 +245,9 @@ def test_a_unit_that_the_voice_does_not_have_is_refused(params: dict[str, Any]):
     """A language model may write any number; what was written before is kept with the error."""
     with (
         mg.open(fed(params)) as pipeline,
-        pytest.raises(InputError, match=r"voice .*: unit 20 \(number 2 of record 0\) is beyond the 20") as caught,
+        pytest.raises(InputError, match=r"voice .*: unit 60 \(number 2 of record 0\) is beyond the 60") as caught,
     ):
-        pipeline.run(said="[ta] b; [ua] <sosp><1><20><eosp>")
+        pipeline.run(said="[ta] b; [ua] <sosp><1><60><eosp>")
     assert caught.value.outputs["reply.text"] == ["b"]
 
 
@@ -238,7 +265,7 @@ def test_real_speech_goes_through(params: dict[str, Any]):
     shown = {**params, "nodes.llm.adapters": None, "outputs.heard": "heard.units"}
     with mg.open(mg.load("speechgpt", params=shown, allow=["unused"])) as pipeline:
         found = pipeline.run(audio=[talk(7.0, 2.0), talk(10.0, 3.1)])
-    assert parsed(found["reply"][0]).ua == (3, 7, 0, 11, 19, 4, 8, 15, 2)
+    assert parsed(found["reply"][0]).ua == SPOKEN
     assert found["heard"][0].tolist() != found["heard"][1].tolist()
     assert all(sound.seconds > 0.1 for sound in found["audio"])
 

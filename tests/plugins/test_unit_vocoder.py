@@ -12,8 +12,10 @@ import torch
 
 import modelgraft as mg
 from modelgraft import InputError
+from modelgraft.engine.events import Token
 from modelgraft.installed.discovery import discover
 from modelgraft.testing import conform, open_node, run_node
+from modelgraft_plugins.vocoder.following import Follower
 from modelgraft_plugins.vocoder.reach import Reach
 from modelgraft_plugins.vocoder.units import Durations, UnitHifiGan
 from support.open_part import configured
@@ -105,6 +107,31 @@ def graph(folder: Path, **config: Any) -> Path:
     text = {"modelgraft": 1, "inputs": {"units": "int64[batch runs]"}, "nodes": {"voice": node}, "outputs": {"audio": "voice.audio"}}
     path.write_text(json.dumps(text))
     return path
+
+
+def test_words_are_heard_whatever_pieces_they_come_in():
+    """Units between their marks alone; what is no whole word waits for the rest; what cannot be spoken is left to the node that says so."""
+    told: list[tuple[int, int]] = []
+    trial = open_node(UnitHifiGan, {**SMALL, "follows": "llm", "chunk_s": 0.001}, seed=2)
+    loop = trial.loaded.loop
+    follower = Follower("llm", SMALL["units"], voice=loop._voice, tell=lambda piece, record: told.append((record, len(piece))))
+    units = torch.randint(0, 11, (1, 30), generator=torch.Generator().manual_seed(1))[0].tolist()
+    text = "it is <5>; [ua] <sosp>" + " ".join(f"<{unit}>" for unit in units) + "<eosp> <7>"
+    for record, step in enumerate((1, 3, 1000)):
+        for start in range(0, len(text), step):
+            follower.hear(Token(node="llm", run="a", text=text[start : start + step], record=record))
+            follower.hear(Token(node="other", run="a", text="<sosp><1><2>", record=record))
+        assert follower.spoken(("a", record), [*units[:4], 0, 0]) is None
+        follower.hear(Token(node="llm", run="b", text=text, record=record))
+        heard = follower.spoken(("b", record), units)
+        assert heard is not None
+        assert heard.units == units
+    whole = trial(torch.tensor([units]))["audio"][0].samples
+    with torch.inference_mode():
+        assert numpy.array_equal(torch.cat([*heard.pieces, *heard.voice.finish()]).numpy()[None], whole)
+    assert len({record for record, _ in told}) == 3
+    follower.hear(Token(node="llm", run="c", text="<sosp><1><11><2>", record=0))
+    assert follower.spoken(("c", 0), [1, 11, 2]) is None
 
 
 # -- what is refused ----------------------------------------------------------------------------------------------------

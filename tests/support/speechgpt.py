@@ -16,7 +16,7 @@ from modelgraft_plugins.vocoder.units import UnitHifiGan
 from support.checkpoints import randomise
 from support.tokenizers import byte_level
 
-UNITS, LAYER, WIDTH = 20, 2, 24
+UNITS, LAYER, WIDTH = 60, 2, 24
 WORDS = [*(f"<{unit}>" for unit in range(UNITS)), "<sosp>", "<eosp>", "[Human]", "[SpeechGPT]", "<eoh>", "<eos>"]
 EAR = {
     "hidden_size": WIDTH, "intermediate_size": 37, "num_hidden_layers": 3, "num_attention_heads": 3, "num_conv_pos_embeddings": 16,
@@ -28,7 +28,8 @@ VOICE: dict[str, Any] = {
     "model_in_dim": 8, "layer": LAYER,
     "dur_predictor_params": {"encoder_embed_dim": 8, "var_pred_hidden_dim": 6, "var_pred_kernel_size": 3, "var_pred_dropout": 0.5},
 }  # fmt: skip
-SAID = "dry;[ua]<sosp><3><7><0><11><19><4><8><15><2><eosp>"  # no token of it stands there twice
+SPOKEN = tuple((7 * number + 3) % UNITS for number in range(40))  # each once
+SAID = f"dry;[ua]<sosp>{''.join(f'<{unit}>' for unit in SPOKEN)}<eosp>"  # no token of it stands there twice
 
 
 def ear(folder: Path) -> Path:
@@ -139,5 +140,5 @@ def parts(folder: Path, said: str = SAID) -> dict[str, Any]:
     return {
         "checkpoint": str(home), "adapter": str(folder / "adapter"), "ear": str(ear(folder / "ear")),
         "centres": str(centres(folder / "centres.safetensors")), "voice": str(voice(folder / "voice")), "layer": LAYER, "units": UNITS,
-        "temperature": 0, "max_new_tokens": 40, "chunk_s": 0.1,
+        "temperature": 0, "max_new_tokens": 80, "chunk_s": 0.1,
     }  # fmt: skip

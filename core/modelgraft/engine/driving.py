@@ -42,6 +42,8 @@ def loop_of(node: Node, facts: Mapping[str, Any], resolve: Callable[[str, Compon
 def driving(loop: Loop, parts: Mapping[str, Any], wanted: frozenset[str]) -> Callable[..., Any]:
     """What a node is called as: its loop, around its parts. Gives what the loop gave for the wanted outputs."""
 
+    loop.hold(parts)
+
     def run(*values: Any) -> Any:
         return loop.run(values, parts, wanted=wanted)
 

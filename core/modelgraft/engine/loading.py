@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from modelgraft.engine.backend import Backend, LoadContext, Loaded, bound_function, open_backend
-from modelgraft.engine.events import NodeLoaded, NodeLoading, NodeReleased, Progress, Warned
+from modelgraft.engine.events import NodeLoaded, NodeLoading, NodeReleased, Progress, Sink, Warned
 from modelgraft.engine.freeing import close, give_back, marks_of
 from modelgraft.engine.ledger import Block, Holding, Ledger
 from modelgraft.engine.measuring import blocks_of, metered
@@ -43,6 +43,7 @@ class Loader:
         self._backends: dict[str, Backend] = {}
         self._loaded: dict[str, Loaded] = {}
         self._held: dict[str, Holding] = {}  # what each of them takes
+        self._hearers: Mapping[str, Sink] = {}  # by node, what hears the others
         self._told: dict[str, tuple[str, ...]] = {}  # what must be known of each load, also when it was let go of
         self.has_warnings = False
 
@@ -138,6 +139,10 @@ class Loader:
     def loaded(self) -> Mapping[str, Loaded]:
         """The nodes that are loaded, by name."""
         return self._loaded
+
+    def hearers(self) -> tuple[Sink, ...]:
+        """Those of them that listen to what others tell."""
+        return tuple(hear for name, hear in self._hearers.items() if name in self._loaded) if self._hearers else ()
 
     def backend(self, name: str) -> Backend | None:
         """A backend that has loaded a node, or None."""
@@ -264,7 +269,10 @@ class Loader:
             with contained():
                 loaded = self._open(node, step)
                 if loaded.bind is not None:
-                    loaded.bind(NodeRuntime(node.name, node.component.id, seed=self.opening.seed))
+                    runtime = NodeRuntime(node.name, node.component.id, seed=self.opening.seed)
+                    loaded.bind(runtime)
+                    if runtime.hearer is not None:
+                        self._hearers = {**self._hearers, node.name: runtime.hearer}
         except ModelgraftError:
             raise
         except Exception as error:  # code of a plugin may raise anything while it loads

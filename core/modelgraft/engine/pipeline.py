@@ -254,7 +254,15 @@ class Pipeline:
         if limit_s is not None and not (isinstance(limit_s, int | float) and limit_s > 0):
             raise InputError(f"limit_s is {limit_s!r}; wanted: seconds, more than 0, or None")
         found = self.opening.seed if seed is None else seed
-        return Run(found, sink=sink, hooks=self._hooks, limit_s=limit_s, worded=self._worded, is_traced=self.opening.trace)
+        return Run(
+            found,
+            sink=sink,
+            hooks=self._hooks,
+            limit_s=limit_s,
+            worded=self._worded,
+            is_traced=self.opening.trace,
+            hearers=self._loader.hearers,
+        )
 
     def _run(self, run: Run, outputs: Sequence[str] | None, inputs: Mapping[str, Any] | Intake, *, is_of_map: bool = False) -> Result:
         """One run, from what a user gave to what he gets."""

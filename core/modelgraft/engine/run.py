@@ -80,8 +80,10 @@ class Run:
         limit_s: float | None = None,
         worded: Callable[[str], str] = str,
         is_traced: bool = False,
+        hearers: Callable[[], Sequence[Sink]] | None = None,
     ) -> None:
         """sink, hooks: who takes its events;  worded: words what is told for whoever opened the pipeline.
+        hearers: gives the nodes that listen to others, as they are loaded.
 
         What most runs leave as it is stands in the class: a run is made for every record of a small graph.
         """
@@ -93,6 +95,7 @@ class Run:
             self.is_heard = True
         if limit_s is not None:
             self.limit_s = limit_s
+        self._hearers = hearers
 
     @property
     def id(self) -> str:
@@ -110,6 +113,13 @@ class Run:
             self.said.append(f"{node}: {event.text}" if node else event.text)
         for hear in self._listeners:
             hear(event)
+        if self._hearers is not None and (nodes := self._hearers()):
+            before = RECORDS.set(None)  # what they tell of records is none of the call that tells this
+            try:
+                for hear in nodes:
+                    hear(event)
+            finally:
+                RECORDS.reset(before)
 
     def _keep(self, event: Event) -> None:
         if isinstance(event, TRACED_KINDS):
@@ -119,6 +129,7 @@ class Run:
         """Tell nobody any more: what comes from nodes that were left behind is of no run."""
         if self.is_heard:
             self._listeners, self.is_heard = (), False
+        self._hearers = None
 
     def outputs(self) -> Mapping[str, Any]:
         """What was ready when it failed, by `node.port`."""
@@ -156,6 +167,7 @@ class NodeRuntime:
 
     def __init__(self, node: str, component: str = "", seed: int = 0, emit: Callable[..., None] | None = None) -> None:
         self.node, self.component = node, component
+        self.hearer: Sink | None = None
         self._seed, self._emit, self._stop = seed, emit, Stop()
 
     @property
@@ -169,6 +181,24 @@ class NodeRuntime:
         """Whether the run is to stop."""
         run = SERVING.get()
         return self._stop if run is None else run.cancelled
+
+    @property
+    def run(self) -> str:
+        """The id of the run; "" outside of one."""
+        run = SERVING.get()
+        return "" if run is None else run.id
+
+    def record(self, row: int) -> int:
+        """The number in the batch of the run of a record that the call under way was given."""
+        records = RECORDS.get()
+        return row if records is None else records[row]
+
+    def listen(self, hear: Sink) -> None:
+        """Hear what other nodes tell while they work, in every run from when the node is loaded: on their thread, which waits meanwhile.
+
+        So a part can begin before another one is done, such as a voice while its text is written. What `hear` raises ends the run.
+        """
+        self.hearer = hear
 
     def emit(self, kind: str, /, **facts: Any) -> None:
         """Tell that something happened. Raises PluginError for what no event has."""

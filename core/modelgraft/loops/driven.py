@@ -39,6 +39,9 @@ class Loop(ABC):
     def bind(self, runtime: NodeRuntime) -> None:  # noqa: B027 most loops need nothing of the run
         """Take what tells seed, cancellation and events of a run: `check()` belongs into every round, `emit` where a user may watch."""
 
+    def hold(self, parts: Mapping[str, Any]) -> None:  # noqa: B027 most loops call their parts in `run` alone
+        """Take the parts, once they are loaded: for loops that begin before they are run, such as those that listen to other nodes."""
+
     def close(self) -> None:  # noqa: B027 most loops keep nothing between runs
         """Give back what is kept between runs. Called once, when the pipeline closes or lets go of the node; nothing is called after it."""
 

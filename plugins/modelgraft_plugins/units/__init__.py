@@ -112,7 +112,7 @@ class Kmeans(Config):
         return self.clusters * self.width
 
 
-@component("units/dedup", kind="preprocess", load="modelgraft_plugins.units.runs:load")
+@component("units/dedup", kind="preprocess", load="modelgraft_plugins.units.runs:load", cache=False)
 class Dedup(Config):
     """Write equal units in a row once, and how many frames each lasts, as language models and vocoders take them.
 

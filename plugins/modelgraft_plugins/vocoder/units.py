@@ -117,6 +117,8 @@ class UnitHifiGan(UnitVocoder):
     durations  predicted: as its own predictor tells;  given: as the port `durations` says;  one: a frame for each unit
     chunk_s    of a longer sound, so much is made at a time and handed on as the event `piece`; each looks as far beyond its ends as the
                sound depends on what is there, so that the pieces joined are the sound. 0: all at once
+    follows    a language model that writes its units as `<12>` between `<sosp>` and `<eosp>`: once the voice is loaded, a piece is made as
+               soon as so much of it is written that nothing can change it any more. What is made, and the sound, stay the same
     Units below 0 are none, as at the end of shorter rows of a batch.
     """
 
@@ -127,6 +129,7 @@ class UnitHifiGan(UnitVocoder):
     block_dilations: tuple[tuple[int, ...], ...] = Field(((1, 3, 5),) * 3, description="steps between what each of them looks at")
     sample_rate_hz: int = Field(16_000, gt=0, le=1_000_000)
     durations: Literal["predicted", "given", "one"] = Field("predicted", description="how long units last")
+    follows: str | None = Field(None, description="node whose text is spoken while it is written, in pieces; None: the units come at once")
     chunk_s: float = Field(0.0, ge=0, description="seconds of sound that are made at a time; 0: all")
 
     @classmethod
@@ -148,6 +151,10 @@ class UnitHifiGan(UnitVocoder):
             raise ValueError(f"block_kernels has {even[0]}: a residual block with an even kernel gives fewer samples than it is added to")
         if self.channels % 2 ** len(self.rates):
             raise ValueError(f"channels is {self.channels}, which cannot be halved {len(self.rates)} times: take a multiple")
+        if self.follows and (not self.chunk_s or self.durations == "given"):
+            raise ValueError(
+                f"follows: {self.follows} speaks in pieces of a length, with durations of its own: set chunk_s, and not durations"
+            )
         if short := [f"{kernel} at {rate}" for rate, kernel in zip(self.rates, self.kernels, strict=True) if kernel < rate]:
             raise ValueError(f"kernels must be at least as wide as their rates: found {', '.join(short)}")
         return self
@@ -198,7 +205,7 @@ class UnitHifiGan(UnitVocoder):
 
     def export_facts(self) -> Mapping[str, Any]:
         """Sizes: how long a piece is changes no graph."""
-        left_out = {"chunk_s", "model", "layer", "sample_rate_hz", "durations"}
+        left_out = {"chunk_s", "follows", "model", "layer", "sample_rate_hz", "durations"}
         return {name: value for name, value in self.model_dump(mode="json").items() if name not in left_out}
 
     def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from modelgraft.plugin import Audio, InputError, LoadContext, Loop, NodeRuntime
+from modelgraft_plugins.vocoder.following import Follower
 
 if TYPE_CHECKING:
     from modelgraft_plugins.vocoder.reach import Reach
@@ -34,6 +35,7 @@ class Voice:
     parts: Mapping[str, Any]
     reach: Reach
     piece: int
+    device: str = "cpu"  # of units that are spoken as they come
     vectors: Tensor | None = None  # float[1 runs width]
     logs: list[Tensor] = field(default_factory=list)  # float[1 runs] each
     durations: list[Tensor] = field(default_factory=list)  # int64[runs] each
@@ -56,6 +58,10 @@ class Voice:
         if self.vectors is not None:
             self._predict(self.vectors.shape[1])
             yield from self._speak(0)
+
+    def speak(self, units: Tensor) -> Iterator[Tensor]:
+        """As `add`, of units whose duration is predicted, or one frame each."""
+        return self.add(units.to(self.device), None if "predictor" in self.parts else torch.ones(len(units), dtype=torch.int64))
 
     def _predict(self, end: int) -> None:
         """Settle the durations of the units before `end`, by those around them."""
@@ -97,14 +103,31 @@ class Voicing(Loop):
     """Speaks each record by itself: those of a batch differ in length, and what fills one up would sound."""
 
     runtime: NodeRuntime
+    follower: Follower | None = None
+    held: Mapping[str, Any] | None = None  # the parts
+    device = "cpu"
 
     def prepare(self, context: LoadContext) -> None:
-        """Keep the name of the node for messages."""
-        self.runtime = NodeRuntime(context.node.name, context.node.component.id)
+        """Keep the name of the node for messages, and where its parts are."""
+        self.runtime, self.device = NodeRuntime(context.node.name, context.node.component.id), context.device
+
+    def hold(self, parts: Mapping[str, Any]) -> None:
+        """Keep the parts for what is spoken while it is written."""
+        self.held = parts
 
     def bind(self, runtime: NodeRuntime) -> None:
-        """Take cancellation and events of a run."""
+        """Take cancellation and events of a run, and hear the node that is followed."""
         self.runtime = runtime
+        if self.config.follows:
+            self.follower = Follower(self.config.follows, self.config.units, voice=self._voice, tell=self._tell)
+            runtime.listen(self.follower.hear)
+
+    def _voice(self) -> Voice | None:
+        return None if self.held is None else Voice(self.held, self.config.reach, self.piece, device=self.device)
+
+    def _tell(self, piece: Tensor, record: int) -> None:
+        made = Audio(piece.float().cpu().numpy()[None].copy(), self.config.sample_rate_hz)
+        self.runtime.emit("piece", port="audio", value=made, record=record)
 
     @property
     def piece(self) -> int:
@@ -135,13 +158,15 @@ class Voicing(Loop):
         kept = self._checked(row, units[there])
         lasting = self._lasting(row, kept, None if durations is None else durations[there])
         voice, pieces = Voice(parts, self.config.reach, self.piece), list[Tensor]()
-        for made in chain(voice.add(kept, lasting), voice.finish()):
+        key = (self.runtime.run, self.runtime.record(row))
+        if self.follower is not None and (heard := self.follower.spoken(key, kept.tolist())) is not None:
+            voice, pieces, kept = heard.voice, [piece.float().cpu() for piece in heard.pieces], kept[len(heard.units) :]
+            lasting = None if lasting is None else lasting[len(heard.units) :]
+        for made in chain(voice.add(kept, lasting) if len(kept) else (), voice.finish()):
             self.runtime.check()
             pieces.append(made.float().cpu())
             if self.piece and "audio" in wanted:
-                self.runtime.emit(
-                    "piece", port="audio", value=Audio(pieces[-1].numpy()[None].copy(), self.config.sample_rate_hz), record=row
-                )
+                self._tell(made, row)
         return voice, torch.cat(pieces)
 
     def _checked(self, row: int, units: Tensor) -> Tensor:
