@@ -34,7 +34,9 @@ class Interleave(Config):
     conversation  a message of the assistant;  text  the same without media: the answer without its signals
     """
 
-    media: dict[str, Annotated[str, AfterValidator(_record_type)]] = Field(min_length=1, description="the type of each medium by its name")
+    media: dict[str, Annotated[str, AfterValidator(_record_type)]] = Field(
+        min_length=1, description="the type of each medium by its name", examples=[{"image": "image"}]
+    )
     missing: str = Field(default="[no {medium}: it could not be made]", description="the text in place of what an ask did not get")
 
     @field_validator("media")
