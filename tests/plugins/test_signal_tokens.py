@@ -117,8 +117,8 @@ def test_signals_without_end_ask_no_more_than_max_objects():
     assert [len(each) for each in found["found_states"]] == [3, 0, 0]
     assert [len(each) for each in found["image_states"]] == [0, 3, 0]
     assert told == [
-        "asks: record 1 of 3 asks 97 times more than max_objects: 3; these are left out",
-        "asks: record 2 of 3 asks 47 times more than max_objects: 3; these are left out",
+        "asks: record 1 of 3 asks for 97 more than max_objects: 3; these are left out",
+        "asks: record 2 of 3 asks for 47 more than max_objects: 3; these are left out",
     ]
     found, told = read([["[IMG0]"] * 200], max_objects=3)
     assert (len(found["image_states"][0]), len(told)) == (0, 1)

@@ -116,7 +116,7 @@ class SignalReader:
                 for span in self._spans(item, label):
                     asked.ask(item[0].medium, torch.stack([signal.states for signal in span], 1), self.config.max_objects)
         if asked.left_out:
-            self._tell(f"{label} asks {asked.left_out} times more than max_objects: {self.config.max_objects}; these are left out")
+            self._tell(f"{label} asks for {asked.left_out} more than max_objects: {self.config.max_objects}; these are left out")
         return asked
 
     def _runs(self, items: Sequence[Signal | str]) -> Iterator[str | list[Signal]]:
