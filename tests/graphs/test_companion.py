@@ -116,12 +116,12 @@ def test_who_asks_for_a_picture_gets_the_one_that_shows_it(talk, words, name):
 @network
 def test_a_picture_is_named_and_one_that_the_eye_does_not_know_is_not(talk):
     assert "cat" in talk.run(image=str(photographs() / "chelsea.png"), text="Which animal is that?")["text"]
-    assert talk.run(image=str(photographs() / "moon.png"))["text"].startswith("I am not sure")
+    assert talk.run(image=str(photographs() / "astronaut.png"))["text"].startswith("I am not sure")
 
 
 @network
 def test_who_is_heard_hears_the_answer(talk):
-    """A question that the graph's own voice speaks is understood, and answered aloud."""
+    """A sentence in the voice of the graph itself is understood, and answered aloud."""
     spoken = talk.run(text="Please say it aloud: hello.")["audio"]
     assert spoken.sample_rate_hz == 24_000
     assert spoken.seconds > 0.5
