@@ -297,3 +297,34 @@ def test_exported_parts_answer_as_those_in_torch(tmp_path: Path, graph: str):
             torch.testing.assert_close(torch.as_tensor(other), one, rtol=0, atol=1e-4)
         else:
             assert torch.equal(torch.as_tensor(other), one) if isinstance(one, torch.Tensor) else other == one
+
+
+@pytest.mark.parametrize("node", ["read", "write"])
+def test_the_row_of_ret_learns_what_its_row_of_the_table_would(tmp_path: Path, node: str):
+    """The published code trains the whole table and takes the gradients of all other rows out; the frozen models learn nothing."""
+    given = oracle(NAME)
+    case = next(iter(cases(NAME))).values[0]
+    ids = case.inputs["labels"]
+    feeds = {"vision.pixels": "float[batch 3 height width]", "read.ids": "int64[batch caption_tokens]"}
+    graph = fed(tmp_path, "fromage/train", feeds, {}, without=("pixels", "words", "inputs.image", "inputs.text", "nodes.read.in.mask"))
+    graph.write_text(graph.read_text() + "nodes.write.in: {ids: inputs.read_ids, image: prefix, mask: null}\n")
+    own = {
+        "nodes.write.share": None,
+        "nodes.write.from": "${language}",
+        "nodes.write.adapters": [{"use": "fromage/ret", "from": "${checkpoint}"}],
+    }
+    params = {**released(given, tmp_path), "tokens": given.config["vocab_size_before_resize"], "concat": 0, **own}
+    with mg.open(mg.load(graph, params=params)) as pipeline:
+        pipeline.load()
+        module = pipeline._loader.loaded()[node].state
+    module.ret.requires_grad_(True)
+    image = case.outputs["image_tokens"] if node == "write" else None
+    found = module(ids, None, image)
+    torch.nn.functional.cross_entropy(found["logits"].flatten(0, 1), found["targets"].flatten()).backward()
+    assert [name for name, parameter in module.named_parameters() if parameter.grad is not None] == ["ret"]
+    table = module.model.get_input_embeddings().weight.detach().clone().requires_grad_(True)
+    rows = torch.nn.functional.embedding(ids, table)
+    read = rows if image is None else torch.cat([image, rows], 1)
+    logits = module.model.model(inputs_embeds=read, use_cache=False).last_hidden_state @ table.T
+    torch.nn.functional.cross_entropy(logits.flatten(0, 1), found["targets"].flatten()).backward()
+    torch.testing.assert_close(module.ret.grad[0], table.grad[given.config["ret_token_id"]], rtol=1e-4, atol=1e-5)
