@@ -38,6 +38,7 @@ TOTALS = {  # published numbers of parameters: model cards, the papers' tables, 
     "preset:llama-13b": 13_015_864_320,
     "preset:llama-7b": 6_738_415_616,
     "preset:opt-2.7b": 2_651_596_800,
+    "preset:opt-6.7b": 6_658_473_984,
     "preset:smollm2-135m": 134_515_008,
 }
 
