@@ -239,3 +239,19 @@ def test_the_row_of_ret_goes_where_it_fits(tmp_path: Path):
         params = {**small.params, **changed}
         with pytest.raises(mg.GraphError, match=told), mg.open("fromage/caption", params=params) as pipeline:
             pipeline.load()
+
+
+def test_which_batches_are_folded_is_drawn_by_the_seed():
+    """The same seed draws the same; of many seeds about as many as was said fold."""
+    from modelgraft.plugin import NodeRuntime
+    from modelgraft_plugins.fromage.language import Language
+
+    module = Language(fromage.LanguageConfig(**language(concat=0.5)))
+    drawn = []
+    for _ in range(2):
+        drawn.append([])
+        for seed in range(60):
+            module.bind(NodeRuntime("write", seed=seed))
+            drawn[-1].append(module._is_folded(4))
+    assert drawn[0] == drawn[1]
+    assert 15 < sum(drawn[0]) < 45
