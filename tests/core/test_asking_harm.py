@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import gc
 import weakref
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
+import yaml
 
 import modelgraft as mg
 from modelgraft import ABSENT, port
+from modelgraft.installed.discovery import assemble
+from modelgraft_plugins import torch as torch_backend
 from support.running import Counter, document, function, graph_of, registry_of
 
 WORDS = port("text", several="words")
@@ -256,6 +261,63 @@ def test_ctrl_c_stops_a_marked_node(tmp_path):
         with pytest.raises(mg.Cancelled, match="stopped by the user"):
             pipeline.run(x=["a", "b"])
         assert ran.calls == [2]
+
+
+def test_what_cannot_be_loaded_is_tried_once_and_marked(tmp_path):
+    """Not once for each ask: it would fail for each alike. A later run loads it again, and goes through."""
+
+    @mg.component("toy/heavy", kind="head", load=f"{__name__}:load_heavy", inputs={"x": "text"}, outputs={"out": "text"})
+    class Heavy(mg.Config):
+        """Needs room."""
+
+        room: str
+
+    room = tmp_path / "room"
+    heavy = {**node("heavy", x="cut"), **MARK, "lazy": True, "with": {"room": str(room)}}
+    parts = [Heavy, *(function(f"toy/{name}", *facts) for name, *facts in TABLE)]
+    toy = ModuleType("toy")
+    toy.register_components = mg.hookimpl(lambda register: [register(part) for part in parts] and None)
+    written = document({"cut": CUT, "same": heavy, "all": ALL}, inputs={"x": "text"}, outputs={"all": "all"})
+    with mg.open(graph_of(assemble({"toy": toy, "torch": torch_backend}), tmp_path, written)) as pipeline:
+        first = pipeline.run(x=["a b", "c"])
+        assert room.read_text() == "asked "
+        room.write_text("there is room ")
+        assert pipeline.run(x=["a b", "c"])["all"] == [["a", "b"], ["c"]]
+    assert first["all"] == [[ABSENT, ABSENT], [ABSENT]]
+    (told,) = first.warnings
+    assert told.startswith("same: failed, and the run goes on without what it would have given: ")
+    assert "MemoryError: no room" in told
+    assert "\n" not in told
+
+
+def load_heavy(config, context):
+    room = Path(config.room)
+    if room.exists() and "there is room" in room.read_text():
+        return lambda x: x
+    with room.open("a") as asked:
+        asked.write("asked ")
+    raise MemoryError("no room")
+
+
+def test_a_branch_crosses_the_border_of_graphs(tmp_path):
+    """One inner graph asks, another one stands in the branch, and knows nothing of it."""
+    asks = {"cut": CUT, "same": node("same", x="cut")}
+    inner = {"pair": node("pair", word="inputs.word", x="inputs.whole")}
+    for name, nodes, inputs, outputs in (
+        ("asks", asks, {"x": "text"}, {"word": "same", "raw": "cut"}),
+        ("inner", inner, {"word": "text", "whole": "text"}, {"out": "pair"}),
+    ):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(document(nodes, inputs=inputs, outputs=outputs)), encoding="utf-8")
+    nodes = {
+        "asks": {"use": "graph:./asks.yaml", "in": {"x": X}},
+        "inner": {"use": "graph:./inner.yaml", "in": {"word": "asks.word", "whole": X}},
+        "all": node("all", x="inner.out"),
+        "raw": node("all", x="asks.raw"),
+    }
+    with opened(tmp_path, nodes, {"all": "all", "raw": "raw", "inner": "inner.out"}) as pipeline:
+        found = pipeline.run(x=["a b", "", "c"])
+    assert found["all"] == found["inner"] == [["a|a b", "b|a b"], [], ["c|c"]]
+    assert found["raw"] == [["a", "b"], [], ["c"]]
 
 
 def test_a_plugin_that_exits_is_a_failure(tmp_path):

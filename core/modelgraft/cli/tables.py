@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from modelgraft.engine.asking import asked_by
 from modelgraft.engine.backend import open_backend
 from modelgraft.engine.fusing import fuse, segments_of
 from modelgraft.engine.needs import Forecast, forecasts
@@ -75,12 +76,12 @@ def _told(parity: Mapping[str, Any]) -> str:
 
 def plan_document(plan: Plan) -> dict[str, Any]:
     """A plan as plain values for `--json`."""
-    released = releases(plan)
+    released, asked = releases(plan), asked_by(plan.graph.nodes)
     return {
         "graph": plan.graph.name,
         "wanted": {name: str(ref) for name, ref in plan.wanted.items()},
         "order": [step.node.name for step in plan.steps],
-        "nodes": {step.node.name: _step_document(step, released[step.node.name]) for step in plan.steps},
+        "nodes": {step.node.name: _step_document(step, released[step.node.name], asked.get(step.node.name, ())) for step in plan.steps},
         "pruned": list(plan.pruned),
         "unread": unread_parts(plan.graph),
         "warnings": [warning.as_json() for warning in plan.graph.remarks],
@@ -116,7 +117,7 @@ def releases(plan: Plan) -> dict[str, list[str]]:
     return released
 
 
-def _step_document(step: Step, released: list[str]) -> dict[str, Any]:
+def _step_document(step: Step, released: list[str], asked: tuple[str, ...]) -> dict[str, Any]:
     node, counted = step.node, step.parameters
     return {
         "component": node.component.id,
@@ -134,6 +135,7 @@ def _step_document(step: Step, released: list[str]) -> dict[str, Any]:
         "lane": step.lane,
         "inputs": {name: [str(ref) for ref in refs] for name, refs in node.wired.items()},
         "outputs": dict(step.shapes),
+        "each": list(asked),
         "releases": released,
         "reads": list(step.reads),
         "key": step.key or None,

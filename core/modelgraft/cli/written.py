@@ -25,23 +25,30 @@ TENSORS = (".npy", ".safetensors", ".json")
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """What is wanted, and the file for each that goes into one."""
+    """What is wanted, and the file for each that goes into one.
+
+    media  the names of those that go into files of their own kind, such as pictures: of none of them there is no file
+    """
 
     wanted: tuple[str, ...] | None
     files: Mapping[str, Path]
+    media: frozenset[str] = frozenset()
 
 
 def read_targets(words: list[str] | None, solved: SolvedGraph) -> Targets:
     """Read `--output name[=file]`. Raises InputError for a file that cannot be written or that does not fit what goes in."""
     files: dict[str, Path] = {}
     names: list[str] = []
+    types, media = types_of(solved.graph.registry), set[str]()
     for word in words or ():
         name, equals, file = word.partition("=")
         ref = find_output(solved, name)
         names.append(name)
         if equals:
-            files[name] = _usable(file_named(file), solved.port_of(ref), name, taken=files, types=types_of(solved.graph.registry))
-    return Targets(tuple(dict.fromkeys(names)) or None, files)
+            port = solved.port_of(ref)
+            files[name] = _usable(file_named(file), port, name, taken=files, types=types)
+            media |= {name} if port is not None and _fitting(port.type, types) else set()
+    return Targets(tuple(dict.fromkeys(names)) or None, files, frozenset(media))
 
 
 def _usable(path: Path, port: Port | None, name: str, *, taken: Mapping[str, Path], types: Types) -> Path:
@@ -73,7 +80,7 @@ def write_outputs(outputs: Mapping[str, Any], targets: Targets, *, say: Say = si
 
     say  takes what is written though not quite as it is, such as a sound that is too loud for its file
     """
-    found = {name: _write(outputs[name], path, say) for name, path in targets.files.items()}
+    found = {name: _write(outputs[name], path, say) for name, path in targets.files.items() if not _is_none(name, outputs, targets)}
     return {name: paths for name, paths in found.items() if paths}
 
 
@@ -130,6 +137,16 @@ def absences(outputs: Mapping[str, Any], targets: Targets) -> Iterator[str]:
         left = "" if (path := _missing(name, targets)) is None else f"; {path} is not written"
         old = ", and what stands there is of an earlier run" if path is not None and path.exists() else ""
         yield f"{name} is absent: a route of the graph left it out{left}{old}"
+    for name, path in targets.files.items():
+        if _is_none(name, outputs, targets):
+            old = ", and what stands there is of an earlier run" if path.exists() else ""
+            yield f"{name} is empty: there is none; {path} is not written{old}"
+
+
+def _is_none(name: str, outputs: Mapping[str, Any], targets: Targets) -> bool:
+    """Whether an output is a list without any of what would go into files of their own."""
+    value = outputs.get(name)
+    return name in targets.media and targets.files[name].suffix.lower() != ".json" and isinstance(value, list) and not value
 
 
 def _missing(name: str, targets: Targets) -> Path | None:

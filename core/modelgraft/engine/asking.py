@@ -33,10 +33,15 @@ def branches_at(ref: Ref, nodes: Mapping[str, Node], found: Mapping[str, frozens
     node = nodes.get(ref.node)
     if node is None or ref.is_input:
         return frozenset()
-    port = node.out_ports[ref.port]
+    port = node.out_ports[ref.port or next(iter(node.out_ports))]
     if port.several:
         return frozenset([(ref.node, port.several)])
     return frozenset() if is_whole(port.type) else found.get(ref.node, frozenset())
+
+
+def asked_by(nodes: Mapping[str, Node]) -> dict[str, tuple[str, ...]]:
+    """What each node within a branch runs once for, such as "signals.image": the node that asks, and the name of what it asks for."""
+    return {name: tuple(sorted(".".join(branch) for branch in branches)) for name, branches in branches_of(nodes).items()}
 
 
 def outputs_of(nodes: Mapping[str, Node], ref: Ref, port: Port) -> Port:

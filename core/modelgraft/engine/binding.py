@@ -131,7 +131,7 @@ class Binding:
         with self.marking:
             current().failed |= {job.name}
         often = "" if times == 1 else f" {times} times"
-        text = failure.removeprefix(f"{job.name}: ")
+        text = "; ".join(line.strip() for line in failure.removeprefix(f"{job.name}: ").splitlines())
         tell(Warned, job.name, text=f"failed{often}, and the run goes on without what it would have given: {text}")
 
     def _tell_odd(self, job: Job, text: str, is_lasting: bool) -> None:  # noqa: FBT001 as finite.Tell

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from modelgraft.engine.asking import asked_by
 from modelgraft.kernel.words.plan import Plan, Step
 from modelgraft.records import markup
 from modelgraft.records.amounts import UNKNOWN, exact_count, in_bytes, short_count
@@ -12,9 +15,9 @@ PLAN_NUMBERS = frozenset({3, 4, 5})  # the columns of it that are numbers
 
 def rows(plan: Plan) -> list[tuple[str, ...]]:
     """A plan as a table under HEADS: a row for each step in the order in which they run, and the totals."""
-    totals = plan.totals
+    totals, asked = plan.totals, asked_by(plan.graph.nodes)
     sums = exact_count(totals.parameters), exact_count(totals.trainable), in_bytes(totals.bytes)
-    return [*map(_row, plan.steps), ("total", "", f"{len(plan.steps)} nodes", *sums, "", "")]
+    return [*(_row(step, asked) for step in plan.steps), ("total", "", f"{len(plan.steps)} nodes", *sums, "", "")]
 
 
 class ShownPlan(Plan):
@@ -37,7 +40,7 @@ class ShownPlan(Plan):
         return markup.title(self.graph.name, self.graph.graph.doc) + table + left_out + said
 
 
-def _row(step: Step) -> tuple[str, ...]:
+def _row(step: Step, asked: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     node, counted = step.node, step.parameters
     shapes = ", ".join(f"{name}: {shape}" if len(step.shapes) > 1 else shape for name, shape in step.shapes.items())
     has_weights = counted.total != 0
@@ -45,4 +48,5 @@ def _row(step: Step) -> tuple[str, ...]:
     trained = exact_count(counted.trainable) if has_weights else "-"
     where = f"{step.backend} {step.device} {step.precision or step.dtype}" if node.component.module is not None else "python"
     name = f"{node.name} (= {node.share})" if node.share else node.name
+    name += f" (each {', '.join(asked[node.name])})" if node.name in asked else ""
     return name, node.component.kind, node.component.id, total, trained, in_bytes(step.bytes) if has_weights else "-", where, shapes

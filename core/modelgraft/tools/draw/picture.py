@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from modelgraft.engine.asking import asked_by, outputs_of
 from modelgraft.kernel.words.graph import GraphInput, Node, Ref, SolvedGraph
 from modelgraft.kernel.words.guard import contained
 from modelgraft.kernel.words.plan import Parameters, Plan, Step
@@ -90,7 +91,9 @@ def picture(subject: SolvedGraph | Plan) -> Picture:
     steps = subject.nodes if isinstance(subject, Plan) else {}
     idle = frozenset(subject.pruned) if isinstance(subject, Plan) else frozenset()
     boxes = [_input_box(given) for given in graph.inputs.values()]
-    boxes += [_node_box(node, steps.get(node.name), is_idle=node.name in idle) for node in graph.nodes.values()]
+    asked = asked_by(graph.nodes)
+    nodes = graph.nodes.values()
+    boxes += [_node_box(node, steps.get(node.name), is_idle=node.name in idle, asked=asked.get(node.name, ())) for node in nodes]
     boxes += [_output_box(name, ref, graph) for name, ref in graph.outputs.items()]
     arrows = tuple(_arrows(graph, steps))
     colours = palette(types_of(graph.graph.registry))
@@ -124,7 +127,7 @@ def _totals(boxes: list[Box], subject: SolvedGraph | Plan) -> Iterator[tuple[str
     for name, given in graph.inputs.items():
         yield f"takes {name}", str(given.port), given.doc
     for name, ref in graph.outputs.items():
-        yield f"gives {name}", str(graph.port_of(ref)), f"from {ref}"
+        yield f"gives {name}", str(_given(graph, ref)), f"from {ref}"
 
 
 def family_of(port: Port | None) -> str:
@@ -152,11 +155,17 @@ def _input_box(given: GraphInput) -> Box:
 
 
 def _output_box(name: str, ref: Ref, graph: SolvedGraph) -> Box:
-    port = graph.port_of(ref)
+    port = _given(graph, ref)
     return Box(f"outputs.{name}", "output", name, (str(port),), "", family_of(port), (("type", str(port), ""), ("from", str(ref), "")))
 
 
-def _node_box(node: Node, step: Step | None, *, is_idle: bool) -> Box:
+def _given(graph: SolvedGraph, ref: Ref) -> Port | None:
+    """The port of an output of the graph: of a branch that a record asks several times, a list."""
+    port = graph.port_of(ref)
+    return port and outputs_of(graph.nodes, ref, port)
+
+
+def _node_box(node: Node, step: Step | None, *, is_idle: bool, asked: tuple[str, ...] = ()) -> Box:
     parameters = step.parameters if step else _by_formula(node)
     lines = [node.component.id]
     if parameters.total:
@@ -164,6 +173,8 @@ def _node_box(node: Node, step: Step | None, *, is_idle: bool) -> Box:
     if node.share:
         lines.append(f"weights of {node.share}")
     lines += [f"+ {adapter.component.id}" for adapter in node.adapters]
+    if asked:
+        lines.append(f"once for each {', '.join(asked)}")
     has_weights = parameters.total != 0
     mark = (FROZEN if node.frozen and not parameters.trainable else TRAINED) if has_weights else ""
     facts = tuple(_facts(node, parameters, step))
