@@ -34,7 +34,8 @@ def home(tmp_path_factory):
 def graph(home, text, *, name="sd", **params):
     path = home / f"{abs(hash(text))}.yaml"
     path.write_text(text)
-    return mg.load(path, params={"checkpoint": home / name, "steps": 5, **params})
+    given = {"checkpoint": home / name, "steps": 5, **params}
+    return mg.load(path, params={key: value for key, value in given.items() if value is not None})
 
 
 def latents_of(found):
@@ -294,3 +295,26 @@ outputs: {latents: draw.latents}
     assert (found - wanted).abs().max() <= 1e-5 * wanted.abs().max()
     with pytest.raises(mg.GraphError, match="given neither `prompt` nor `prompt_embeds`"):
         mg.check(graph(home, text.replace("prompt_embeds: inputs.states, ", "").replace('states: "float[batch 77 20]", ', "")))
+
+
+def test_a_decoder_in_which_float16_overflows_stays_in_float32(tmp_path):
+    """Where the config of the VAE says so: there are numbers within that float16 has not, and none in the picture."""
+    pipeline = painting_kinds.sdxl()
+    with torch.no_grad():
+        for tensor in pipeline.vae.decoder.conv_in.parameters():
+            tensor.mul_(1e5)
+    pipeline.vae.register_to_config(force_upcast=True)
+    pipeline.save_pretrained(tmp_path / "model")
+    text = """modelgraft: 1
+params: {checkpoint: ""}
+inputs: {latents: "float[batch 4 8 12]"}
+nodes: {decode: {use: diffusion/decode, from: "${checkpoint}#vae", in: {latents: inputs.latents}}}
+outputs: {pixels: decode}
+"""
+    latents = painting.noise(2).half()
+    with torch.no_grad():
+        wanted = pipeline.vae.decode(latents.float() / pipeline.vae.config.scaling_factor).sample
+    with mg.open(graph(tmp_path, text, name="model", steps=None), dtype="float16") as opened:
+        found = torch.stack([torch.as_tensor(one) for one in opened.run(latents=latents)["pixels"]]).float()
+    assert found.isfinite().all()
+    assert (found - wanted).abs().max() <= 2e-3 * wanted.abs().max()  # what is handed on is rounded to float16

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from modelgraft.plugin import Weights
+from modelgraft.plugin import LoadContext, Weights
 from modelgraft_plugins.diffusion.building import built
 
 OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # what older files call the parts of an attention
@@ -20,7 +21,7 @@ class Half(nn.Module):
     def __init__(self, config: Any) -> None:
         super().__init__()
         vae = built("AutoencoderKL", config.vae)
-        self.scale, self.shift = config.scale, config.shift
+        self.scale, self.shift, self.is_wide = config.scale, config.shift, bool(config.vae.get("force_upcast"))
         for name in self.held:
             setattr(self, name, getattr(vae, name))
         self._renamed = [name for name, module in self.named_modules() if getattr(module, "_from_deprecated_attn_block", False)]
@@ -35,6 +36,15 @@ class Half(nn.Module):
                 found[old[head] + key.removeprefix(head) if head else key] = weights.tensor(key)
         return found
 
+    def prepare(self, context: LoadContext) -> None:  # noqa: ARG002 as the protocol has it
+        """Compute in float32 where the config says that float16 overflows within, as in Stable Diffusion XL."""
+        if self.is_wide and next(self.parameters()).dtype == torch.float16:
+            self.to(torch.float32)
+
+    def taken(self, given: Tensor) -> Tensor:
+        """In the dtype of the weights."""
+        return given.to(next(self.parameters()).dtype)
+
 
 class LatentDecoder(Half):
     """The decoder of a VAE."""
@@ -45,7 +55,7 @@ class LatentDecoder(Half):
 
     def forward(self, latents: Tensor) -> Tensor:
         """float[batch channels rows columns] -> float[batch 3 height width], from -1 to 1 and a little beyond."""
-        inner = latents / self.scale + self.shift
+        inner = self.taken(latents) / self.scale + self.shift
         if self.post_quant_conv is not None:
             inner = self.post_quant_conv(inner)
         pixels: Tensor = self.decoder(inner)
@@ -64,7 +74,7 @@ class LatentEncoder(Half):
 
         Source: diffusers, DiagonalGaussianDistribution, whose logarithm of the variance is kept between -30 and 20.
         """
-        found: Tensor = self.encoder(pixels)
+        found: Tensor = self.encoder(self.taken(pixels))
         if self.quant_conv is not None:
             found = self.quant_conv(found)
         middle, spread = found.chunk(2, dim=1)

@@ -45,6 +45,12 @@ class Whole(Driven):
         """Tie what files hold once."""
         self.inner[0].after_load()
 
+    def prepare(self, context: LoadContext) -> None:
+        """Keep the halves of the VAE in float32 where float16 is too narrow."""
+        for half in (self.decode, getattr(self, "encode", None)):
+            if half is not None:
+                half.prepare(context)
+
 
 class Paint(Loop):
     """Reads a prompt, takes the steps, and decodes what comes of them."""
