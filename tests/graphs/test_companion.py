@@ -136,8 +136,12 @@ def test_who_is_heard_hears_the_answer(talk):
 @network
 def test_what_was_said_before_is_read_and_comes_back(talk):
     before = [{"role": "user", "content": "My name is Ada."}, {"role": "assistant", "content": "Hello Ada, nice to meet you!"}]
-    result = talk.run(text="What is my name?", history=before)
-    assert "Ada" in result["text"]
+    result = talk.run(text="What is my name?", history=before, outputs=["text", "talk.words", "conversation"])
+    assert [message["content"][0]["text"] for message in result["talk.words"]][-3:] == [
+        *(one["content"] for one in before),
+        "What is my name?",
+    ]
+    assert result["text"]
     assert [message["role"] for message in result["conversation"]] == ["user", "assistant", "user", "assistant"]
 
 
