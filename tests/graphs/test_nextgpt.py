@@ -363,3 +363,35 @@ def test_it_is_the_same_on_onnx(whole: nextgpt.Whole, params: dict[str, Any], tm
     assert apart(on_onnx["videos"][0].frames, on_torch["videos"][0].frames) <= 2
     sounds = (torch.from_numpy(one["sounds"][0].samples) for one in (on_onnx, on_torch))
     torch.testing.assert_close(*sounds, rtol=0, atol=1e-3)
+
+
+def encoded(theirs: Any, caption: str, medium: str) -> torch.Tensor:
+    """What the text encoder of a generator makes of a caption; that of sounds has the length 1."""
+    with torch.no_grad():
+        if medium == "audio":
+            vector: torch.Tensor = theirs.text_encoder(**theirs.tokenizer(caption, return_tensors="pt")).text_embeds
+            return torch.nn.functional.normalize(vector, dim=-1)
+        ids = theirs.tokenizer(caption, padding="max_length", max_length=77, return_tensors="pt").input_ids
+        states: torch.Tensor = theirs.text_encoder(ids)[0][0]
+        return states
+
+
+KINDS = {"image": "StableDiffusionPipeline", "video": "TextToVideoSDPipeline", "audio": "AudioLDMPipeline"}
+PLACES = {"image": "pictures", "video": "films", "audio": "sounds"}  # their params
+
+
+@pytest.mark.parametrize("medium", KINDS)
+def test_projections_are_drawn_to_the_text_encoders(whole: nextgpt.Whole, params: dict[str, Any], medium: str):
+    """The published loss of a batch of captions: one pass of transformers and peft, the published layer, the generator's own encoder."""
+    captions, (token, count, _) = ["a cat", "dogs on the grass"], nextgpt.MEDIA[medium]
+    told = {name: params[name] for name in ("checkpoint", "language", "lora_rank", "lora_alpha")} | {"generator": params[PLACES[medium]]}
+    graph = "nextgpt/train_decoding" + ("" if medium == "image" else f"_{medium}")
+    with mg.open(graph, params=told) as pipeline:
+        found = torch.stack(list(pipeline.run(text=captions)["loss"]))
+    theirs, lost = getattr(diffusers, KINDS[medium]).from_pretrained(params[PLACES[medium]]), []
+    for caption in captions:
+        signals = "".join(token.format(number) for number in range(count))
+        ids = whole.ids(f"### Human: {caption}\n### Assistant: {caption}{signals}\n###")
+        away = words(whole, ["<s>"], ids, medium)[0] - encoded(theirs, caption, medium)
+        lost.append(((away**2).sum(-1) ** 0.5).mean())
+    torch.testing.assert_close(found, torch.stack(lost), **CLOSE)

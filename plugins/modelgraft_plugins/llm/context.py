@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from modelgraft.plugin import SolvedNode, SourceError
@@ -23,7 +23,10 @@ def review_context(config: LanguageConfig, node: SolvedNode) -> Iterator[tuple[s
     parts = [(f"{field.name}", count) for field in config.fields if (count := _embeddings(node, field))]
     new = config.reserved
     known = sum(count for _, count in parts) + new
-    literal = "".join(piece for piece in config.pieces if isinstance(piece, str))
+    literal, added = _without("".join(piece for piece in config.pieces if isinstance(piece, str)), config.extra_tokens)
+    if added:
+        parts.append(("tokens that are added to it", added))
+        known += added
     if literal and known <= limit < known + len(literal.encode()) + SPECIALS:
         parts.append(("the template's own text", tokens := _count(literal, node)))
         known += tokens
@@ -61,6 +64,15 @@ def _embeddings(node: SolvedNode, field: Field) -> int:
     tensor = node.in_ports[field.name].tensor if field.name in node.in_ports else None
     axis = tensor.axes[1] if tensor is not None and len(tensor.axes) > 1 else None
     return (axis.size or 0) if axis is not None else 0
+
+
+def _without(text: str, tokens: Sequence[str]) -> tuple[str, int]:
+    """A text without tokens that the source does not know, which would be counted by their letters; and how many there were."""
+    count = 0
+    for token in sorted(tokens, key=len, reverse=True):  # one may hold another
+        count += text.count(token)
+        text = text.replace(token, "")
+    return text, count
 
 
 def _count(text: str, node: SolvedNode) -> int:
