@@ -150,11 +150,8 @@ class DenoiseSound(Denoising):
 
     @property
     def frames(self) -> int:
-        """Frames of bands: whole latents, so that the sound is at least as long as it is asked to be.
-
-        Source: AudioLDMPipeline of diffusers 0.42, whose arithmetic this follows to the last bit.
-        """
-        return ceil(int(self.seconds / (self.hop / self.sample_rate_hz)) / self.shrink) * self.shrink
+        """Frames of bands: whole latents, so that the sound is at least as long as it is asked to be."""
+        return rows_of(self.seconds, frame_s=self.hop / self.sample_rate_hz, shrink=self.shrink) * self.shrink
 
     @property
     def rows(self) -> int:
@@ -220,6 +217,11 @@ class DecodeMel(Decode):
         """Latents in, `shrink` times as many frames out."""
         mel = Space.of("mel", sample_rate_hz=self.sample_rate_hz, hop=self.hop)
         return Ports.of({"latents": self.latents}, {"mel": port(f"float[batch {self.shrink}*rows mels]", space=mel)})
+
+
+def rows_of(seconds: float, *, frame_s: float, shrink: int) -> int:
+    """Rows of latents of a sound. Source: AudioLDMPipeline of diffusers 0.42, whose arithmetic this follows to the last bit."""
+    return ceil(int(seconds / frame_s) / shrink)
 
 
 def heard_by(source: Source) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class Half(nn.Module):
 class LatentDecoder(Half):
     """The decoder of a VAE."""
 
-    held = ("decoder", "post_quant_conv")
+    held: tuple[str, ...] = ("decoder", "post_quant_conv")
     decoder: nn.Module
     post_quant_conv: nn.Module | None
 

@@ -12,7 +12,8 @@ from pydantic import Field, model_validator
 from modelgraft import Config, Ports, Space, component, hookimpl, port
 from modelgraft.plugin import SpaceOf
 from modelgraft_plugins.stated import Table, tower_table
-from modelgraft_plugins.vocoder import units
+from modelgraft_plugins.vocoder import codecs, units
+from modelgraft_plugins.vocoder_sizes import hifigan
 
 if TYPE_CHECKING:
     from modelgraft.plugin import SolvedNode, Source
@@ -116,15 +117,8 @@ class HifiGan(Config):
         return Ports.of({"mel": mel}, {"samples": port(f"float[batch {length}]", space=wave_space(self.sample_rate_hz))})
 
     def parameters(self) -> int:
-        """Count the convolutions: one before, one behind, a transposed one for each rate, and two for each dilation of its blocks."""
-        found, wide = 7 * self.mels * self.channels + self.channels, self.channels
-        for kernel in self.kernels:
-            half = wide // 2
-            found += kernel * wide * half + half
-            for size, dilations in zip(self.block_kernels, self.block_dilations, strict=True):
-                found += 2 * len(dilations) * (size * half * half + half)
-            wide = half
-        return found + 7 * wide + 1
+        """Count its convolutions."""
+        return hifigan({theirs: getattr(self, ours) for ours, theirs in WORDS.items()})
 
 
 def _stated(config: Mapping[str, Any], words: Mapping[str, str]) -> dict[str, Any]:
@@ -170,14 +164,14 @@ class Sound(Config):
 @hookimpl
 def register_components(register: Callable[[object], None]) -> None:
     """Offer the components."""
-    for declared in (HifiGan, Sound, *units.COMPONENTS):
+    for declared in (HifiGan, Sound, *codecs.COMPONENTS, *units.COMPONENTS):
         register(declared)
 
 
 @hookimpl
 def register_recorded_configs(register: Callable[[str, Path], None]) -> None:
     """Offer the published sizes."""
-    for source, name in ON_THE_HUB.items():
+    for source, name in {**ON_THE_HUB, **codecs.ON_THE_HUB}.items():
         register(f"preset:{name}", PRESETS / name)
         register(source, PRESETS / name)
     register(f"preset:{units.PRESET}", PRESETS / units.PRESET)
