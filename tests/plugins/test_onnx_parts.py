@@ -25,9 +25,7 @@ REGISTRY = discover()
 DRIVEN = {  # theirs are graphs of parts: test_llm_onnx.py, test_diffusion*.py, test_unit_vocoder.py
     "llm/causal", "llm/seq2seq", "diffusion/denoise", "diffusion/denoise-sound", "diffusion/denoise-film", "vocoder/unit_hifigan",
     "diffusion/flow", "diffusion/prompt", "diffusion/text-to-image", "diffusion/image-to-image",
-DRIVEN = {  # theirs are graphs of parts: test_llm_onnx.py, test_diffusion.py, test_diffusion_sound.py, ..._film.py, test_unit_vocoder.py
-    "llm/causal", "llm/seq2seq", "diffusion/denoise", "diffusion/denoise-sound", "diffusion/denoise-film", "diffusion/text-to-audio",
-    "vocoder/unit_hifigan",
+    "diffusion/text-to-audio", "diffusion/text-to-video",
 }  # fmt: skip
 GRAPHS = {  # what whole graphs export: the folder of the graphs, or the plugin -> the file of the tests that compare them with torch
     "beit3": "graphs/test_beit3.py", "coca": "plugins/test_coca.py", "ctc": "graphs/test_wav2vec2.py", "omnimae": "graphs/test_omnimae.py",

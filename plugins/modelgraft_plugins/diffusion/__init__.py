@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from modelgraft import Config, Dim, Ports, component, hookimpl, port
-from modelgraft_plugins.diffusion import filming, sounding, whole_sound
+from modelgraft_plugins.diffusion import filming, sounding, whole_film, whole_sound
 from modelgraft_plugins.diffusion.latent import Decode, Encode, Noise
 from modelgraft_plugins.diffusion.painting import Denoise, Flow, Scheduler
 from modelgraft_plugins.diffusion.prompts import Prompt
@@ -46,7 +46,7 @@ class Pixels(Config):
 def register_components(register: Callable[[object], None]) -> None:
     """Offer the components."""
     pictures = (Prompt, Denoise, Flow, Scheduler, Decode, Encode, Noise, Picture, Pixels, TextToImage, ImageToImage)
-    for declared in (*pictures, *sounding.COMPONENTS, *filming.COMPONENTS, whole_sound.TextToAudio):
+    for declared in (*pictures, *sounding.COMPONENTS, *filming.COMPONENTS, whole_sound.TextToAudio, whole_film.TextToVideo):
         register(declared)
 
 

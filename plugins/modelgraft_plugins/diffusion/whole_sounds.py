@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoTokenizer
 
-from modelgraft.plugin import Audio, Driven, LoadContext, Loop, NodeRuntime, Problem, SourceError, Weights
+from modelgraft.plugin import Audio, Driven, LoadContext, Loop, NodeRuntime, Weights
 from modelgraft_plugins.diffusion.denoising import Denoise
 from modelgraft_plugins.diffusion.sound_modules import Clap, MelDecoder, Noise
+from modelgraft_plugins.diffusion.whole_reading import cut, tokenizer_beside
 from modelgraft_plugins.diffusion.whole_sound import TextToAudio
 from modelgraft_plugins.huggingface import build, convert
 
@@ -73,7 +73,7 @@ class Sound(Loop):
         self.denoising = Denoise(self.denoiser, self.facts)
         self.denoising.prepare(context)
         reads = "prompt" in context.node.wired or (self.denoiser.is_guided and "negative_prompt_embeds" not in context.node.wired)
-        self.tokenizer = _tokenizer(context) if reads and context.node.wired else None
+        self.tokenizer = tokenizer_beside(context) if reads and context.node.wired else None
 
     def bind(self, runtime: NodeRuntime) -> None:
         """Take seed, events and cancellation from the run."""
@@ -93,35 +93,17 @@ class Sound(Loop):
         return {"latents": latents, **({"audio": self._heard(latents, parts)} if "audio" in wanted else {})}
 
     def _read(self, texts: Sequence[str], parts: Mapping[str, Any]) -> Tensor:
-        """The vectors of texts; those that are longer than the encoder reads are cut, which is told."""
+        """The vectors of texts."""
         assert self.tokenizer is not None  # opened where a text is read
-        most = self.config.reader.most()["text_tokens"]
-        found = self.tokenizer(list(texts), padding="longest", max_length=most, truncation=True, return_tensors="pt")
-        for text in texts:
-            count = len(self.tokenizer(text, verbose=False).input_ids)
-            if count > most:
-                self.runtime.emit("warning", text=f"a prompt has {count} tokens, of which {most} are read: {text[:60]!r}...; shorten it")
-        vectors: Tensor = parts["text"](found.input_ids.to(torch.int64), found.attention_mask.bool())
+        ids, mask = cut(self.tokenizer, texts, most=self.config.reader.most()["text_tokens"], padding="longest", say=self._say)
+        vectors: Tensor = parts["text"](ids.to(torch.int64), mask.bool())
         return vectors
+
+    def _say(self, text: str) -> None:
+        self.runtime.emit("warning", text=text)
 
     def _heard(self, latents: Tensor, parts: Mapping[str, Any]) -> list[Audio]:
         """Bands, samples, and of these the seconds that were asked for."""
         samples = parts["vocoder"](parts["decode"](latents)).to("cpu", torch.float32)
         rate = self.denoiser.sample_rate_hz
         return [Audio(row[None, : int(self.denoiser.seconds * rate)].contiguous().numpy(), rate) for row in samples]
-
-
-def _tokenizer(context: LoadContext) -> Any:  # Any: the tokenizers of transformers are not annotated
-    """The tokenizer beside the text encoder. Raises SourceError `no-tokenizer`."""
-    source = context.node.source
-    home = context.weights.folder if context.weights is not None else source.path() if source is not None else None
-    hint = "name a whole folder in the layout of diffusers, which has tokenizer/"
-    if home is None:
-        called = "no source" if source is None else source.text
-        found = f"{context.node.name}: {called} has no tokenizer on this machine"
-        raise SourceError(Problem("no-tokenizer", found, context.node.place, hint))
-    try:
-        return AutoTokenizer.from_pretrained(home / "tokenizer", local_files_only=True)
-    except Exception as error:  # the package tokenizers raises Exception itself for a file that it cannot take
-        found = f"{home / 'tokenizer'} has no tokenizer that transformers can open: {str(error).partition(chr(10))[0]}"
-        raise SourceError(Problem("no-tokenizer", found, context.node.place, hint, node=context.node.name)) from error
