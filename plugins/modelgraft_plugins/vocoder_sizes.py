@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def hifigan(config: Mapping[str, Any]) -> int:
+def hifigan_size(config: Mapping[str, Any]) -> int:
     """Those of a HiFi-GAN, by a config of SpeechT5HifiGan of transformers; what it leaves out is as there.
 
     A convolution before and one behind, a transposed one for each rate, which halves the channels, and two for each dilation of the

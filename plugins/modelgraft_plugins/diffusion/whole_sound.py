@@ -14,7 +14,7 @@ from modelgraft import Config, Dim, Ports, Space, component, port
 from modelgraft_plugins.diffusion.latent import Encode
 from modelgraft_plugins.diffusion.sounding import Clap, DecodeMel, DenoiseSound, rows_of
 from modelgraft_plugins.diffusion.spaces import schedule_space
-from modelgraft_plugins.vocoder_sizes import hifigan
+from modelgraft_plugins.vocoder_sizes import hifigan_size
 
 if TYPE_CHECKING:
     from modelgraft.plugin import SolvedNode, Source
@@ -127,7 +127,7 @@ class TextToAudio(Config):
         if unet is None or not self.vocoder:
             return None
         encoder = Encode(**{name: value for name, value in self.vae.items() if name in Encode.model_fields}).parameters()
-        return self.reader.parameters() + unet + self.decoder.parameters() + encoder + hifigan(self.vocoder)
+        return self.reader.parameters() + unet + self.decoder.parameters() + encoder + hifigan_size(self.vocoder)
 
     def export_facts(self) -> Mapping[str, Any]:
         """Those of the parts."""

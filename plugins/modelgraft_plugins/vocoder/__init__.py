@@ -13,7 +13,7 @@ from modelgraft import Config, Ports, Space, component, hookimpl, port
 from modelgraft.plugin import SpaceOf
 from modelgraft_plugins.stated import Table, tower_table
 from modelgraft_plugins.vocoder import codecs, units
-from modelgraft_plugins.vocoder_sizes import hifigan
+from modelgraft_plugins.vocoder_sizes import hifigan_size
 
 if TYPE_CHECKING:
     from modelgraft.plugin import SolvedNode, Source
@@ -118,7 +118,7 @@ class HifiGan(Config):
 
     def parameters(self) -> int:
         """Count its convolutions."""
-        return hifigan({theirs: getattr(self, ours) for ours, theirs in WORDS.items()})
+        return hifigan_size({theirs: getattr(self, ours) for ours, theirs in WORDS.items()})
 
 
 def _stated(config: Mapping[str, Any], words: Mapping[str, str]) -> dict[str, Any]:
