@@ -37,11 +37,11 @@ FILM_VAE = {
 }  # fmt: skip
 
 
-def stirred(model: Any) -> Any:
-    """The same model with weights that are drawn wider, so that nothing is near 0: films begin with layers of zeros."""
+def stirred(model: Any, *, by: float = 0.1) -> Any:
+    """The same model with weights that are drawn wider, so that nothing is near 0: new vocoders are all but silent."""
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.05 * torch.randn(parameter.shape))
+            parameter.add_(by * torch.randn(parameter.shape))
     return model.eval()
 
 
@@ -63,7 +63,7 @@ def audioldm(scheduler: str = "DDIMScheduler", **settings: Any) -> Any:
         tokenizer=tokenizer,
         unet=stirred(diffusers.UNet2DConditionModel(**UNET)),
         scheduler=getattr(diffusers, scheduler)(**BETAS, **settings),
-        vocoder=stirred(SpeechT5HifiGan(SpeechT5HifiGanConfig(**VOCODER))),
+        vocoder=stirred(SpeechT5HifiGan(SpeechT5HifiGanConfig(**VOCODER)), by=0.2),
     )
     made.set_progress_bar_config(disable=True)
     return made
@@ -82,10 +82,10 @@ def film(scheduler: str = "DDIMScheduler", **settings: Any) -> Any:
         eos_token_id=tokenizer.eos_token_id, bos_token_id=tokenizer.bos_token_id,
     )  # fmt: skip
     made = diffusers.TextToVideoSDPipeline(
-        vae=stirred(diffusers.AutoencoderKL(**FILM_VAE)),
-        text_encoder=stirred(CLIPTextModel(text)),
+        vae=stirred(diffusers.AutoencoderKL(**FILM_VAE), by=0.05),
+        text_encoder=stirred(CLIPTextModel(text), by=0.05),
         tokenizer=tokenizer,
-        unet=stirred(diffusers.UNet3DConditionModel(**FILM_UNET)),
+        unet=stirred(diffusers.UNet3DConditionModel(**FILM_UNET), by=0.05),
         scheduler=getattr(diffusers, scheduler)(**BETAS, **settings),
     )
     made.set_progress_bar_config(disable=True)
