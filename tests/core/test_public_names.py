@@ -169,7 +169,9 @@ def test_the_routes_of_the_graph_notes_lead_where_they_say():
 
 def test_the_component_of_the_plugin_notes_keeps_its_declaration(monkeypatch):
     """The declaration, the module and the proof of plugins/README.md fit together."""
-    declaration, module, proof = blocks((ROOT / "plugins" / "README.md").read_text(encoding="utf-8"), "python")
+    declaration, module, proof, *_ = blocks(
+        (ROOT / "plugins" / "README.md").read_text(encoding="utf-8"), "python"
+    )  # the last is a whole plugin, with a test of its own
     names = {"torch": importlib.import_module("torch")}
     exec(compile(module, "my_plugin/modules.py", "exec", dont_inherit=True), names)
     heavy = types.ModuleType("my_plugin.modules")
