@@ -143,6 +143,24 @@ def test_what_is_kept_of_an_earlier_run_keeps_its_asks(tmp_path):
         assert len(ran.calls) == 1
 
 
+def test_what_is_kept_of_records_that_ask_nothing_is_kept_for_so_many(tmp_path):
+    """An input that is left out is the same nothing for one record and for two; a list for each record is not."""
+    parts = [
+        function("toy/cut", {"x": "text"}, {"word": port("text", several="words")}, cut),
+        function("toy/all", {"words": port("text", several="*")}, {"out": "object"}, lambda words: words, cache=True),
+        function("toy/both", {"words": "object", "y": "text"}, {"out": "object"}, lambda words, y: list(zip(words, y, strict=True))),
+    ]
+    nodes = {
+        "cut": {"use": "toy/cut", "in": {"x": "inputs.x"}},
+        "all": {"use": "toy/all", "in": {"words": "cut"}},
+        "both": {"use": "toy/both", "in": {"words": "all", "y": "inputs.y"}},
+    }
+    written = document(nodes, inputs={"x": "optional[text]", "y": "text"}, outputs={"both": "both"})
+    with mg.open(graph_of(registry_of(*parts), tmp_path, written)) as pipeline:
+        assert pipeline.run(y="a")["both"] == ([], "a")
+        assert pipeline.run(y=["a", "b"])["both"] == [([], "a"), ([], "b")]
+
+
 APART = {
     "two": {"use": "toy/two", "in": {"x": "inputs.x"}},
     "both": {"use": "toy/shout", "in": {"word": "two.word", "whole": "two.other"}},

@@ -63,7 +63,7 @@ class Prepared:
         """The cache key of each result that may be kept; those that depend on a value of an unknown type have none.
 
         salt   what every result of the pipeline depends on beside its plan: the numbers that random weights start from
-        count  the size of the batch, on which those depend that no input feeds
+        count  the size of the batch, on which those depend that no input feeds, or none that is given
         """
         read = {name for step in self.keyed.values() for name in step.reads}
         digests = {name: digest(values.get(name)) for name in sorted(read)}
@@ -72,7 +72,7 @@ class Prepared:
             parts = [digests[read] for read in step.reads]
             if None not in parts:
                 seeds = (str(seed),) if name in self.random else ()
-                sizes = () if step.reads else (f"batch of {count}",)
+                sizes = () if any(values.get(read) is not None for read in step.reads) else (f"batch of {count}",)
                 keys[name] = combine(salt, step.key, *(part for part in parts if part is not None), *seeds, *sizes)
         return keys
 
