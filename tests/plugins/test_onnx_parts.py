@@ -28,7 +28,8 @@ DRIVEN = {  # theirs are graphs of parts: test_llm_onnx.py, test_diffusion*.py, 
     "diffusion/text-to-audio", "diffusion/text-to-video",
 }  # fmt: skip
 GRAPHS = {  # what whole graphs export: the folder of the graphs, or the plugin -> the file of the tests that compare them with torch
-    "beit3": "graphs/test_beit3.py", "coca": "plugins/test_coca.py", "ctc": "graphs/test_wav2vec2.py", "omnimae": "graphs/test_omnimae.py",
+    "beit3": "graphs/test_beit3.py", "coca": "plugins/test_coca.py", "ctc": "graphs/test_wav2vec2.py", "fromage": "graphs/test_fromage.py",
+    "omnimae": "graphs/test_omnimae.py",
     "pali": "graphs/test_pali.py", "simvlm": "graphs/test_simvlm.py", "wav2vec2": "graphs/test_wav2vec2.py",
 }  # fmt: skip
 ALONE = {"clip/resnet"}  # compared with its reference on torch; its export was tried by hand alone
@@ -81,6 +82,7 @@ CASES = {
     "tower-imu": ("embedding/imu", {**TOWER, "steps": 32, "kernel": 8, "stride": 8}),
     "combine": ("embedding/combine", {"weights": {"picture": 0.5, "sound": 0.3, "text": 0.2}}),
     "dot": ("similarity/dot", {}),
+    "pair": ("similarity/pair", {}),
     "normalize": ("embedding/normalize", {"over": "tokens"}),
     "mean": ("embedding/mean", {}),
     "mean-of-many": ("embedding/mean", {"many": True}),
