@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shlex
-import sys
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from modelgraft.cli.chat_answers import Writing, files_of, play, show
 from modelgraft.cli.chat_doors import ALONE, BESIDE, WHOLE, Doors, takes_file
-from modelgraft.cli.completing import completing
 from modelgraft.cli.given import GivenInputs
-from modelgraft.cli.interrupts import TERMINATED
+from modelgraft.cli.lines import take_lines
 from modelgraft.cli.overwriting import refuse_for_graph
 from modelgraft.kernel.words.errors import Cancelled, InputError, ModelgraftError, choices, nearest, where_of
 from modelgraft.kernel.words.guard import said
@@ -35,7 +32,6 @@ if TYPE_CHECKING:
     from modelgraft.kernel.words.graph import SolvedGraph
     from modelgraft.records.record_type import Types
 
-INVITATION = "> "
 USER, MODEL = "user", "assistant"
 CHAT_COMMANDS: Mapping[str, str] = {
     "/help": "this text",
@@ -94,11 +90,12 @@ class Chat:
         except (KeyboardInterrupt, BrokenPipeError, Cancelled):
             raise
         except ModelgraftError as error:
-            self._fail(error.unworded, type(error).__name__, error)
+            self.fail(error.unworded, type(error).__name__, error)
         except Exception as error:  # noqa: BLE001 a defect, or memory that does not suffice: the conversation stays
-            self._fail(f"this is a defect of modelgraft or of a plugin: {said(error)}", "defect", error)
+            self.fail(f"this is a defect of modelgraft or of a plugin: {said(error)}", "defect", error)
 
-    def _fail(self, text: str, kind: str, error: Exception) -> None:
+    def fail(self, text: str, kind: str, error: Exception) -> None:
+        """Tell of a line that could not be done, as a document where answers are some."""
         self.failed += 1
         if not self.is_json:
             self.session.screen.error(text, kind=kind)
@@ -337,59 +334,15 @@ def page_or_json(file: str) -> Path:
 
 
 def converse(chat: Chat) -> int:
-    """Take lines until they end. Gives the exit code: of a terminal 0, else 1 when a line could not be done."""
-    is_terminal = sys.stdin is not None and sys.stdin.isatty()
-    note = chat.session.screen.note
-    if is_terminal:
-        files = f", /attach FILE sends {choices(chat.doors.files, sort=False)} along" if chat.doors.files else ""
-        note(f"{chat.solved.name}: a line is a message{files}. /help says more, /quit leaves.")
-    while not chat.is_over:
-        try:
-            with contextlib.closing(_typed(chat) if is_terminal else _piped(chat)) as lines:
-                _take_all(chat, lines)
-        except (KeyboardInterrupt, Cancelled):
-            if not is_terminal or chat.session.interrupts.code == TERMINATED:
-                raise
-            chat.session.interrupts.forget()
-            note("stopped; the conversation stays as it was. /retry asks again, /quit leaves")
-    return 0 if is_terminal else min(chat.failed, 1)
-
-
-def _take_all(chat: Chat, lines: Iterable[str]) -> None:
-    for line in lines:
-        chat.take(line.strip())
-        if chat.is_over:
-            return
-    chat.is_over = True
-
-
-def _typed(chat: Chat) -> Generator[str]:
-    """Lines of a terminal, with commands and files completed by the tab key."""
-    with completing({}, CHAT_NAMES):
-        while True:
-            try:
-                with contextlib.redirect_stdout(sys.__stdout__ or sys.stderr):  # else Python reads without history and completion
-                    line = input(INVITATION)
-            except EOFError:
-                chat.session.screen.note("")
-                return
-            except UnicodeDecodeError as error:
-                chat.session.screen.error(f"this line is no UTF-8 text: {error.reason}")
-                continue
-            yield line
-
-
-def _piped(chat: Chat) -> Generator[str]:
-    """Lines of a pipe or a file. What was attached at its end goes out alone."""
-    if sys.stdin is None:
-        return
-    for number, line in enumerate(sys.stdin.buffer, 1):
-        try:
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            chat._fail(f"line {number} is no UTF-8 text: byte {error.start} is {line[error.start]:#04x}", "InputError", error)
-    if chat.attached:
-        yield ""
+    """Take lines until they end: see `take_lines`. What was attached at the end of a pipe goes out alone."""
+    files = f", /attach FILE sends {choices(chat.doors.files, sort=False)} along" if chat.doors.files else ""
+    return take_lines(
+        chat,
+        greeting=f"{chat.solved.name}: a line is a message{files}. /help says more, /quit leaves.",
+        stopped="stopped; the conversation stays as it was. /retry asks again, /quit leaves",
+        commands=CHAT_NAMES,
+        last=lambda: [""] if chat.attached else [],
+    )
 
 
 def _now() -> str:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-import sys
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.cli.completing import completing
 from modelgraft.cli.given import GivenInputs
-from modelgraft.cli.interrupts import TERMINATED
+from modelgraft.cli.lines import take_lines
 from modelgraft.cli.overwriting import refuse_for_graph
 from modelgraft.cli.running import run_document, run_watched
 from modelgraft.cli.written import Targets, absences, read_targets, say_outputs, write_outputs
@@ -31,7 +28,6 @@ if TYPE_CHECKING:
     from modelgraft.kernel.words.graph import GraphInput, SolvedGraph
     from modelgraft.records.record_type import Types
 
-PROMPT = "> "
 # What a line may begin with, and what each is for.
 COMMANDS: Mapping[str, str] = {
     "/help": "this text",
@@ -82,11 +78,12 @@ class Repl:
         except Cancelled:
             raise
         except ModelgraftError as error:
-            self._fail(error.unworded, type(error).__name__, error)
+            self.fail(error.unworded, type(error).__name__, error)
         except Exception as error:  # noqa: BLE001 a defect, or memory that does not suffice: the weights stay loaded
-            self._fail(f"this is a defect of modelgraft or of a plugin: {said(error)}", "defect", error)
+            self.fail(f"this is a defect of modelgraft or of a plugin: {said(error)}", "defect", error)
 
-    def _fail(self, text: str, kind: str, error: Exception) -> None:
+    def fail(self, text: str, kind: str, error: Exception) -> None:
+        """Tell of a line that could not be done, as a document where answers are some."""
         self.failed += 1
         if not self.is_json:
             self.session.screen.error(text, kind=kind)
@@ -218,56 +215,14 @@ class Repl:
 
 
 def talk(repl: Repl) -> int:
-    """Take lines until they end. Gives the exit code: of a terminal 0, else 1 when a line could not be done."""
-    is_terminal = sys.stdin is not None and sys.stdin.isatty()
-    note = repl.session.screen.note
-    if is_terminal:
-        note(f"{repl.solved.name}: a line is a record, {repl._example()}. /help says more.")
-    lines = _typed if is_terminal else _piped
-    while not repl.is_over:
-        try:
-            with contextlib.closing(lines(repl)) as found:
-                _take_all(repl, found)
-        except (KeyboardInterrupt, Cancelled):
-            if not is_terminal or repl.session.interrupts.code == TERMINATED:
-                raise
-            repl.session.interrupts.forget()
-            note("stopped; /quit leaves")
-    return 0 if is_terminal else min(repl.failed, 1)
-
-
-def _take_all(repl: Repl, lines: Iterable[str]) -> None:
-    for line in lines:
-        repl.take(line.strip())
-        if repl.is_over:
-            return
-    repl.is_over = True
-
-
-def _typed(repl: Repl) -> Generator[str]:
-    """Lines of a terminal, with names and files completed by the tab key."""
-    with completing(repl.solved.inputs, NAMES):
-        while True:
-            try:
-                with contextlib.redirect_stdout(sys.__stdout__ or sys.stderr):  # else Python reads without history and completion
-                    line = input(PROMPT)
-            except EOFError:
-                repl.session.screen.note("")
-                return
-            except UnicodeDecodeError as error:
-                repl.session.screen.error(f"this line is no UTF-8 text: {error.reason}")
-                continue
-            yield line
-
-
-def _piped(repl: Repl) -> Generator[str]:
-    if sys.stdin is None:
-        return
-    for number, line in enumerate(sys.stdin.buffer, 1):
-        try:
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            repl._fail(f"line {number} is no UTF-8 text: byte {error.start} is {line[error.start]:#04x}", "InputError", error)
+    """Take lines until they end: see `take_lines`."""
+    return take_lines(
+        repl,
+        greeting=f"{repl.solved.name}: a line is a record, {repl._example()}. /help says more.",
+        stopped="stopped; /quit leaves",
+        commands=NAMES,
+        inputs=repl.solved.inputs,
+    )
 
 
 def _is_spoken(item: GraphInput, types: Types) -> bool:
