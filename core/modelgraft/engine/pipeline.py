@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -32,7 +30,8 @@ from modelgraft.engine.result import Result, Timeline
 from modelgraft.engine.run import SERVING, Run
 from modelgraft.engine.scheduler import Crew
 from modelgraft.engine.streaming import Stream
-from modelgraft.kernel.words.errors import GraphError, InputError, ModelgraftWarning, NodeError, PluginError
+from modelgraft.engine.warning import warn_once
+from modelgraft.kernel.words.errors import GraphError, InputError, NodeError, PluginError
 from modelgraft.kernel.words.guard import contained, said
 from modelgraft.kernel.words.plan import Plan, Step
 from modelgraft.records import values
@@ -356,19 +355,12 @@ class Pipeline:
             return Result(outputs, without, (), timeline)
         lasting = self._lasting(prepared.plan.steps)
         if not run.is_streamed:  # who streams has heard them as events
-            self._warn(lasting)
+            warn_once(lasting, warned=self._warned)
         return Result(outputs, without, (*lasting, *run.said), timeline)
 
     def _lasting(self, steps: Iterable[Step]) -> tuple[str, ...]:
         """What loads have told of these steps, worded for whoever opened the pipeline."""
         return tuple(map(self._worded, self._loader.warnings(steps)))
-
-    def _warn(self, texts: Iterable[str]) -> None:
-        """Hand what loads have told to Python's warnings, each text once in the life of the pipeline."""
-        for text in texts:
-            if text not in self._warned:
-                self._warned.add(text)
-                warnings.warn(text, ModelgraftWarning, stacklevel=_calling_level())
 
     @staticmethod
     def _taken(run: Run, outlet: Outlet, value: Any) -> Any:
@@ -397,11 +389,3 @@ class Pipeline:
             return prepared.engine(
                 hits, is_observed=is_observed, make=partial(self._binding.engine, wanted=prepared.plan.wanted, is_observed=is_observed)
             )
-
-
-def _calling_level() -> int:
-    """How many calls above `_warn` the user's own code stands."""
-    frame, level = sys._getframe(2), 2
-    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == "modelgraft":
-        frame, level = frame.f_back, level + 1
-    return level
