@@ -153,7 +153,7 @@ class CausalConfig(LanguageConfig):
     kind="llm",
     module="modelgraft_plugins.llm.seq2seq:Seq2Seq",
     exportable=True,
-    loop="modelgraft_plugins.llm.writer:Seq2SeqWriter",
+    loop="modelgraft_plugins.llm.seq2seq_writer:Seq2SeqWriter",
     taps=TAPS,
     random=True,
     shared=False,

@@ -28,9 +28,9 @@ from modelgraft.plugin import (
     SourceError,
     generate,
 )
-from modelgraft_plugins.llm import CausalConfig, Seq2SeqConfig, exported_script, memories, styles
-from modelgraft_plugins.llm import starts as beginnings
+from modelgraft_plugins.llm import CausalConfig, exported_script, styles
 from modelgraft_plugins.llm.config import GIVEN, LIKELY, WRITTEN, LanguageConfig
+from modelgraft_plugins.llm.fitting import check_sizes, refuse_strangers
 from modelgraft_plugins.llm.judging import judged
 from modelgraft_plugins.llm.pieces import pieces_of
 from modelgraft_plugins.llm.prompts import SLOT, Prompt, PromptWriter
@@ -336,7 +336,7 @@ class Writer(Assembling):
         Raises InputError for records that do not fit the template.
         """
         names = [field.name for field in self.config.fields]
-        self._check_sizes(dict(zip(names, values, strict=True)))
+        check_sizes(self.config, dict(zip(names, values, strict=True)), node=self.runtime.node)
         writer = PromptWriter(self.config, self.tokens(), node=self.runtime.node)
         rows = range(max((len(value) for value in values), default=records if given is None else len(given)))
         prompts = [
@@ -346,39 +346,8 @@ class Writer(Assembling):
             for row in rows
         ]
         for prompt in prompts:
-            self._refuse_strangers(prompt)
+            refuse_strangers(prompt, self.tokens(), rows=self.facts["vocabulary"], kind=self.config.kind, node=self.runtime.node)
         return prompts
-
-    def _refuse_strangers(self, prompt: Prompt) -> None:
-        """Raise InputError for a token that the tokenizer knows and the embeddings do not."""
-        rows, places = self.facts["vocabulary"], frozenset(prompt.places)
-        strange = next((token for place, token in enumerate(prompt.ids) if token >= rows and place not in places), None)
-        if strange is not None:
-            found = f"the tokenizer writes {self.tokens().inner.decode([strange])!r} as the id {strange:,}"
-            there = f"the embeddings of {self.config.kind or 'the model'} have {rows:,} rows (0 to {rows - 1:,})"
-            way_out = "leave it out of the text, or take the tokenizer and the weights of one checkpoint"
-            raise InputError(f"{self.runtime.node}: {found}, and {there}: {way_out}")
-
-    def _check_sizes(self, values: Mapping[str, Any]) -> None:
-        width = self.config.hidden_size
-        for field in self.config.fields:
-            value = values[field.name]
-            if field.many:
-                self._check_many(field.name, value)
-            elif isinstance(value, Tensor) and (value.ndim != 3 or width not in (None, value.shape[2])):
-                shape = " ".join(map(str, value.shape))
-                raise InputError(f"{self.runtime.node}.{field.name} got float[{shape}], wanted float[batch tokens {width}]")
-            if field.tokens is not None and not (isinstance(value, Tensor) and value.shape[1] == field.tokens):
-                got = f"{value.shape[1]} embeddings" if isinstance(value, Tensor) else "a text"
-                raise InputError(f"{self.runtime.node}.{field.name} takes {field.tokens} embeddings, but got {got}")
-
-    def _check_many(self, name: str, value: Sequence[Sequence[Any]]) -> None:
-        """Of several media each is float[tokens width]."""
-        width = self.config.hidden_size
-        shapes = (tuple(medium.shape) for media in value for medium in media if isinstance(medium, Tensor))
-        if (wrong := next((shape for shape in shapes if len(shape) != 2 or width not in (None, shape[1])), None)) is not None:
-            shape = " ".join(map(str, wrong))
-            raise InputError(f"{self.runtime.node}.{name} got a medium of float[{shape}], wanted float[tokens {width}]")
 
 
 def _level(rows: Sequence[Tensor], filler: float) -> Tensor:
@@ -410,77 +379,3 @@ class CausalWriter(Writer):
             has = f"the prompt has {longest:,} tokens and max_new_tokens is {new:,}, together {longest + new:,}"
             way_out = f"shorten the prompt{f', or set max_new_tokens to at most {limit - longest:,}' if longest <= limit else ''}"
             raise InputError(f"{self.runtime.node}: {has}; {self.config.kind or 'the model'} has {limit:,} positions: {way_out}")
-
-
-class Seq2SeqWriter(Writer):
-    """Around a decoder whose encoder reads the prompt, or that takes a memory."""
-
-    config: Seq2SeqConfig
-
-    @property
-    def reads_prompts(self) -> bool:
-        """See Writer: the encoder does."""
-        return False
-
-    def rehearsed(self, length: int, embed: Embed, generator: torch.Generator) -> Tensor:  # noqa: ARG002 any vectors will do
-        """See Writer: what the encoder reads, or a memory."""
-        return torch.randn(length, self.facts["width"], generator=generator)
-
-    def begun(self, case: tuple[Tensor, ...]) -> tuple[Sequence[Tensor], Any]:
-        """See Writer."""
-        return [torch.zeros(1, dtype=torch.int64)] * len(case), case
-
-    @property
-    def own_inputs(self) -> int:
-        """See Writer: the fields, or the memory."""
-        return 1 if self.config.encoder == "none" else super().own_inputs
-
-    def write(self, values: Sequence[Any], given: Given, *, decoder: Decoder, embed: Embed, wanted: frozenset[str]) -> dict[str, Any]:
-        """See Writer; the values of a decoder alone are its memory, float[batch frames width], and where it is there. Texts are judged as
-        answers."""
-        read: list[list[int]] | None = None
-        if self.config.encoder == "none":
-            memory = memories.rows(values[0], values[1] if len(values) > 1 else None, kind=self.config.kind, node=self.runtime.node)
-        else:
-            prompts = self.prompts(values, None, records=1 if given is None else len(given))
-            memory, read = [prompt.embed(embed, self.device) for prompt in prompts], [prompt.said for prompt in prompts]
-        behind = [[self.tokens().plain(text) for text in texts] for texts in given or ()]
-        starts: Sequence[tuple[int, ...]] = [self.start_ids()] * len(memory)
-        if self._hears:
-            starts = beginnings.starts(self.config, self._heard(decoder, starts, memory))
-        begun = [torch.tensor(start) for start in starts]
-        return self.answer(decoder, begun, starts, behind, read=read or [()] * len(memory), conditions=memory, wanted=wanted)
-
-    @property
-    def _hears(self) -> bool:
-        """The language is not known before something is heard."""
-        return self.config.language == beginnings.AUTO and not self.config.decoder_prompt
-
-    def _heard(self, decoder: Decoder, starts: Sequence[Sequence[int]], memory: Sequence[Tensor]) -> list[int]:
-        """The likeliest language of each record, by the logits behind the start token."""
-        session = decoder.start([torch.tensor(start) for start in starts], conditions=memory, room=0)
-        logits = session.logits
-        ids = torch.tensor(sorted(self.config.languages.values()), device=logits.device)
-        found: list[int] = ids[logits[:, ids].argmax(-1)].tolist()
-        session.close()
-        return found
-
-    def start_ids(self) -> tuple[int, ...]:
-        """The tokens that every answer begins with; where the language is heard, those before it.
-
-        Raises InputError for one that the tokenizer does not know.
-        """
-        if self._hears:
-            return self.config.decoder_start_ids[:1]
-        found = [(token, self.tokens().id_of(token)) for token in self.config.decoder_prompt]
-        unknown = [token for token, number in found if number is None]
-        if unknown:
-            raise InputError(f"{self.runtime.node}.decoder_prompt: the tokenizer has no token {', '.join(map(repr, unknown))}")
-        if given := tuple(number for _, number in found if number is not None):
-            return given
-        if self.config.decoder_start_ids:
-            return beginnings.starts(self.config)[0]
-        first = self.facts["start_id"]
-        if first is None:
-            raise InputError(f"{self.runtime.node}: {self.config.kind} names no decoder_start_token_id; set decoder_start_ids")
-        return (int(first),)

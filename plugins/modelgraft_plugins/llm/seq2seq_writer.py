@@ -1,0 +1,88 @@
+"""What reads prompts and writes answers around a decoder whose encoder reads the prompt, or that takes a memory: see writer.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from modelgraft.plugin import Decoder, InputError
+from modelgraft_plugins.llm import Seq2SeqConfig, memories
+from modelgraft_plugins.llm import starts as beginnings
+from modelgraft_plugins.llm.writer import Embed, Given, Writer
+
+
+class Seq2SeqWriter(Writer):
+    """Around a decoder whose encoder reads the prompt, or that takes a memory."""
+
+    config: Seq2SeqConfig
+
+    @property
+    def reads_prompts(self) -> bool:
+        """See Writer: the encoder does."""
+        return False
+
+    def rehearsed(self, length: int, embed: Embed, generator: torch.Generator) -> Tensor:  # noqa: ARG002 any vectors will do
+        """See Writer: what the encoder reads, or a memory."""
+        return torch.randn(length, self.facts["width"], generator=generator)
+
+    def begun(self, case: tuple[Tensor, ...]) -> tuple[Sequence[Tensor], Any]:
+        """See Writer."""
+        return [torch.zeros(1, dtype=torch.int64)] * len(case), case
+
+    @property
+    def own_inputs(self) -> int:
+        """See Writer: the fields, or the memory."""
+        return 1 if self.config.encoder == "none" else super().own_inputs
+
+    def write(self, values: Sequence[Any], given: Given, *, decoder: Decoder, embed: Embed, wanted: frozenset[str]) -> dict[str, Any]:
+        """See Writer; the values of a decoder alone are its memory, float[batch frames width], and where it is there. Texts are judged as
+        answers."""
+        read: list[list[int]] | None = None
+        if self.config.encoder == "none":
+            memory = memories.rows(values[0], values[1] if len(values) > 1 else None, kind=self.config.kind, node=self.runtime.node)
+        else:
+            prompts = self.prompts(values, None, records=1 if given is None else len(given))
+            memory, read = [prompt.embed(embed, self.device) for prompt in prompts], [prompt.said for prompt in prompts]
+        behind = [[self.tokens().plain(text) for text in texts] for texts in given or ()]
+        starts: Sequence[tuple[int, ...]] = [self.start_ids()] * len(memory)
+        if self._hears:
+            starts = beginnings.starts(self.config, self._heard(decoder, starts, memory))
+        begun = [torch.tensor(start) for start in starts]
+        return self.answer(decoder, begun, starts, behind, read=read or [()] * len(memory), conditions=memory, wanted=wanted)
+
+    @property
+    def _hears(self) -> bool:
+        """The language is not known before something is heard."""
+        return self.config.language == beginnings.AUTO and not self.config.decoder_prompt
+
+    def _heard(self, decoder: Decoder, starts: Sequence[Sequence[int]], memory: Sequence[Tensor]) -> list[int]:
+        """The likeliest language of each record, by the logits behind the start token."""
+        session = decoder.start([torch.tensor(start) for start in starts], conditions=memory, room=0)
+        logits = session.logits
+        ids = torch.tensor(sorted(self.config.languages.values()), device=logits.device)
+        found: list[int] = ids[logits[:, ids].argmax(-1)].tolist()
+        session.close()
+        return found
+
+    def start_ids(self) -> tuple[int, ...]:
+        """The tokens that every answer begins with; where the language is heard, those before it.
+
+        Raises InputError for one that the tokenizer does not know.
+        """
+        if self._hears:
+            return self.config.decoder_start_ids[:1]
+        found = [(token, self.tokens().id_of(token)) for token in self.config.decoder_prompt]
+        unknown = [token for token, number in found if number is None]
+        if unknown:
+            raise InputError(f"{self.runtime.node}.decoder_prompt: the tokenizer has no token {', '.join(map(repr, unknown))}")
+        if given := tuple(number for _, number in found if number is not None):
+            return given
+        if self.config.decoder_start_ids:
+            return beginnings.starts(self.config)[0]
+        first = self.facts["start_id"]
+        if first is None:
+            raise InputError(f"{self.runtime.node}: {self.config.kind} names no decoder_start_token_id; set decoder_start_ids")
+        return (int(first),)
