@@ -127,7 +127,7 @@ def test_undo_retry_and_new_change_what_was_said(chat):
         ("/load nowhere.json", "'nowhere.json' cannot be read as a conversation: No such file"),
         ("/load echo.yaml", "'echo.yaml' cannot be read as a conversation"),
         ("/undo", "there is nothing to take back"),
-        ("/retry", "nothing was asked yet"),
+        ("/retry", "there is no question to ask again: none was asked since the start, or since /undo, /new or /load"),
         ("/seed x", "/seed takes a whole number, found 'x'"),
         ("/set nothing", "/set takes NAME=VALUE"),
         (b"\xff\n", "line 1 is no UTF-8 text: byte 0 is 0xff"),

@@ -129,6 +129,17 @@ def test_the_graph_notes_name_every_graph_of_a_system():
     assert not [name for name in sorted(called) if f"`{name}`" not in text]
 
 
+def test_the_graph_notes_name_each_graph_and_system_once():
+    """In the second column of their tables, and in the first."""
+    text = (ROOT / "graphs" / "README.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in text[text.index("## Perception") :].splitlines() if line.startswith("| ")]
+    systems = [row[0].strip("| ") for row in rows if row[0].strip("| ") not in ("", "system")]
+    graphs = [name for row in rows for name in re.findall(r"`([^`]+)`", row[1])]
+    assert len(systems) >= 20
+    assert len(graphs) > 70
+    assert not [name for name in (*systems, *graphs) if systems.count(name) > 1 or graphs.count(name) > 1]
+
+
 def test_the_graph_notes_name_presets_that_there_are():
     """By their whole names, and by those that stand beside such a one in a row of a table."""
     text, known = (ROOT / "graphs" / "README.md").read_text(encoding="utf-8"), {one.source for one in modelgraft.presets()}

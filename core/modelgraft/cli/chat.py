@@ -263,7 +263,7 @@ class Chat:
 
     def _retry(self, _rest: str) -> None:
         if self.asked is None:
-            raise InputError("nothing was asked yet")
+            raise InputError("there is no question to ask again: none was asked since the start, or since /undo, /new or /load")
         asked = dict(self.asked)
         again = asked.pop("_attached", None)
         if again is not None:  # it was answered: the answer makes room for another
