@@ -70,6 +70,8 @@ def test_examples_stand_behind_the_instructions_and_before_what_was_said():
         ("Do you have pictures of flowers?", "flowers"),
         ("[audio] Find me cat pictures", "cat"),
         ("look for something to drink in my album, thanks!", "something to drink"),
+        ("Show me a cup of coffee, aloud", "a cup of coffee"),
+        ("Find a horse and say it out loud, please.", "a horse"),
         ("a red car at night", "a red car at night"),
         ("Show me!", "Show me!"),
     ],

@@ -23,6 +23,7 @@ LEAD = (
 TAIL = (
     r"[\s.!?,;]+",
     r",?\s*(?:please|thanks|thank\s+you)",
+    r"(?:,?\s+and)?,?\s+(?:say\s+(?:it|so)\s+)?(?:aloud|out\s+loud)",
     r"\s+(?:in|from)\s+(?:my|the|your)\s+(?:album|folder|pictures|photos|collection)",
     r"\s+(?:picture|photo|image)s?",
 )
