@@ -6,24 +6,24 @@ What it is made of are the configs of the separate components, and what it does 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from modelgraft import Config, Ports, component, port
+from modelgraft import Ports, component, port
 from modelgraft_plugins.diffusion.latent import Decode, Encode
 from modelgraft_plugins.diffusion.painting import TRANSFORMER, Denoise, Flow, Painting
 from modelgraft_plugins.diffusion.prompts import HINT, Prompt
 from modelgraft_plugins.diffusion.spaces import COLOURS, latents, schedule_space
+from modelgraft_plugins.diffusion.whole_folder import WholeFolder
 
 if TYPE_CHECKING:
     from modelgraft.plugin import SolvedNode, Source
 
-OVER = ("steps", "guidance", "eta", "seed", "preview", "height", "width")  # what stands here and goes over the folder
 MODULE, LOOP = "modelgraft_plugins.diffusion.wholes:Whole", "modelgraft_plugins.diffusion.wholes:Paint"
 
 
-class Whole(Config):
+class Whole(WholeFolder):
     """What a whole generator of pictures is told; None: as its folder has it.
 
     texts, model, vae  configs of diffusion/prompt, of diffusion/denoise or diffusion/flow, and of diffusion/decode, by the folder
@@ -31,17 +31,13 @@ class Whole(Config):
     blank     where nothing is to be avoided, zeros are, in place of the states of an empty text
     """
 
+    over: ClassVar[tuple[str, ...]] = (*WholeFolder.over, "preview", "height", "width")
+    hint: ClassVar[str] = HINT
+
     texts: dict[str, Any] = Field({}, description="config of diffusion/prompt")
-    model: dict[str, Any] = Field({}, description="config of diffusion/denoise or diffusion/flow")
-    vae: dict[str, Any] = Field({}, description="config of diffusion/decode")
-    steps: int | None = Field(None, gt=0, le=1000)
-    guidance: float | None = Field(None, ge=1)
-    eta: float | None = Field(None, ge=0, le=1)
-    seed: int | None = Field(None, ge=0, le=2**62, description="of what is drawn; None: that of the run")
     preview: int | None = Field(None, ge=0, description="steps between two pictures of how far it is")
     height: int | None = Field(None, gt=0)
     width: int | None = Field(None, gt=0)
-    scheduler: dict[str, Any] = Field({}, description="another config of a scheduler")
     blank: bool = Field(False, description="zeros stand for the states of a text to be avoided that is not given")
 
     @classmethod
@@ -64,10 +60,7 @@ class Whole(Config):
     @property
     def painter(self) -> Painting:
         """The loop."""
-        over = {name: value for name in OVER if (value := getattr(self, name)) is not None}
-        more = {"scheduler": self.scheduler} if self.scheduler else {}
-        kind = Flow if "transformer" in self.model else Denoise
-        return kind(**{**self.model, **over, **more, **self.begun()})
+        return self.loop_of(Flow if "transformer" in self.model else Denoise, **self.begun())
 
     @property
     def decoder(self) -> Decode:
@@ -141,13 +134,9 @@ class Whole(Config):
     def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
         """What the loop would say; a folder without a loop; and nothing to draw, or two things at once."""
         if not self.model:
-            yield "config-mismatch", f"{node.name} has no model", HINT
+            yield "config-mismatch", f"{node.name} has no model", self.hint
             return
-        yield from self.painter.review(node)
-        given = [name for name in ("prompt", "prompt_embeds") if name in node.wired]
-        if len(given) != 1:
-            found = "neither `prompt` nor `prompt_embeds`" if not given else "both `prompt` and `prompt_embeds`"
-            yield "config-mismatch", f"{node.name} is given {found}", "wire one of them"
+        yield from self.reviewed(node, self.painter)
         lacking = [f"{before}pooled" for before in ("", "negative_") if f"{before}prompt_embeds" in node.wired]
         for name in lacking:
             if self.pooled_size and name not in node.wired:

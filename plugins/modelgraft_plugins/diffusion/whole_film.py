@@ -5,21 +5,20 @@ What it is made of are the configs of the separate components, and what it does 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from modelgraft import Config, Dim, Ports, component, port
+from modelgraft import Dim, Ports, component
 from modelgraft.plugin import families
 from modelgraft_plugins.diffusion.filming import DecodeFilm, DenoiseFilm
 from modelgraft_plugins.diffusion.latent import Encode
-from modelgraft_plugins.diffusion.spaces import schedule_space
+from modelgraft_plugins.diffusion.whole_folder import OfText, WholeFolder
 
 if TYPE_CHECKING:
-    from modelgraft.plugin import SolvedNode, Source
+    from modelgraft.plugin import Source
 
-OVER = ("steps", "guidance", "eta", "seed", "frames", "height", "width")  # what stands here and goes over the folder
 SIZES = ("height", "width", "channels", "shrink", "d")  # of the loop, which the ports depend on
 KIND = "clip_text_model"
 HINT = "name a whole folder of a text-to-video model in the layout of diffusers"
@@ -33,7 +32,7 @@ HINT = "name a whole folder of a text-to-video model in the layout of diffusers"
     exportable=True,
     random=True,
 )
-class TextToVideo(Config):
+class TextToVideo(OfText):
     """Make the film that a text tells of, with a whole folder in the layout of diffusers, such as Zeroscope.
 
     text, model, vae  configs of the text encoder, of diffusion/denoise-film and of diffusion/decode-film, by the folder
@@ -44,13 +43,9 @@ class TextToVideo(Config):
     checkpoint is held, as it was published: of the VAE the encoder too, which makes no film.
     """
 
-    text: dict[str, Any] = Field({}, description="the config of the text encoder, as in text_encoder/config.json")
-    model: dict[str, Any] = Field({}, description="config of diffusion/denoise-film")
-    vae: dict[str, Any] = Field({}, description="config of diffusion/decode-film")
-    steps: int | None = Field(None, gt=0, le=1000)
-    guidance: float | None = Field(None, ge=1)
-    eta: float | None = Field(None, ge=0, le=1)
-    seed: int | None = Field(None, ge=0, le=2**62, description="of what is drawn; None: that of the run")
+    over: ClassVar[tuple[str, ...]] = (*WholeFolder.over, "frames", "height", "width")
+    hint: ClassVar[str] = HINT
+
     frames: int = Field(16, gt=0, le=1024, description="pictures of the film")
     height: int = Field(256, gt=0, description="of a frame; the folder says what it was trained with")
     width: int = Field(256, gt=0)
@@ -58,7 +53,6 @@ class TextToVideo(Config):
     channels: int = Field(4, gt=0, description="channels of latents; worked out from the folder, as what follows")
     shrink: int = Field(8, gt=0, description="pixels of a side for each latent")
     d: Dim = Field(None, description="width of the text's states")
-    scheduler: dict[str, Any] = Field({}, description="another config of a scheduler")
 
     @classmethod
     def from_source(cls, source: Source) -> Mapping[str, Any]:
@@ -75,9 +69,7 @@ class TextToVideo(Config):
     @property
     def denoiser(self) -> DenoiseFilm:
         """The loop."""
-        fields = DenoiseFilm.model_fields
-        over = {name: value for name in OVER if name in fields and (value := getattr(self, name)) is not None}
-        return DenoiseFilm(**{**self.model, **over, **({"scheduler": self.scheduler} if self.scheduler else {})})
+        return self.loop_of(DenoiseFilm)
 
     @property
     def decoder(self) -> DecodeFilm:
@@ -101,16 +93,7 @@ class TextToVideo(Config):
 
     def ports(self) -> Ports:
         """A text, or its states; noise, and a schedule, where they are given; a film and its latents out."""
-        denoiser = self.denoiser
-        (one,) = denoiser.asked()
-        inputs: dict[str, Any] = {"prompt": "optional[text]", "prompt_embeds": port("optional[float[batch tokens d]]", space=one.space)}
-        if denoiser.is_guided:
-            inputs["negative"] = "optional[text]"
-            inputs["negative_prompt_embeds"] = port("optional[float[batch away_tokens d]]", space=one.space)
-        found = denoiser.ports()
-        inputs["latents"] = found.inputs["latents"]
-        inputs["schedule"] = port("optional[object]", space=schedule_space(denoiser.trained), doc="of diffusion/scheduler")
-        return Ports.of(inputs, {"video": "video", "latents": found.outputs["latents"]})
+        return Ports.of(self.inputs(), {"video": "video", "latents": self.denoiser.ports().outputs["latents"]})
 
     def parts(self) -> Mapping[str, Ports]:
         """The text encoder, the UNet, and the decoder."""
@@ -126,18 +109,3 @@ class TextToVideo(Config):
             return None
         encoder = Encode(**{name: value for name, value in self.vae.items() if name in Encode.model_fields}).parameters()
         return int(card.count({**card.defaults, **self.text})) + unet + self.decoder.parameters() + encoder
-
-    def export_facts(self) -> Mapping[str, Any]:
-        """Those of the parts."""
-        return {"text": self.text, "model": dict(self.denoiser.export_facts()), "vae": self.vae}
-
-    def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
-        """What the loop would say; a folder without one; and nothing to make a film of, or two things at once."""
-        if not self.model:
-            yield "config-mismatch", f"{node.name} has no model", HINT
-            return
-        yield from self.denoiser.review(node)
-        given = [name for name in ("prompt", "prompt_embeds") if name in node.wired]
-        if len(given) != 1:
-            found = "neither `prompt` nor `prompt_embeds`" if not given else "both `prompt` and `prompt_embeds`"
-            yield "config-mismatch", f"{node.name} is given {found}", "wire one of them"

@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from modelgraft.plugin import Driven, LoadContext, Loop, NodeRuntime, Weights
-from modelgraft_plugins.diffusion.denoising import Denoise
+from modelgraft.plugin import Driven, Weights
 from modelgraft_plugins.diffusion.film_modules import FilmDecoder, Noise
 from modelgraft_plugins.diffusion.films import films
 from modelgraft_plugins.diffusion.whole_film import TextToVideo
-from modelgraft_plugins.diffusion.whole_reading import cut, tokenizer_beside
+from modelgraft_plugins.diffusion.whole_reading import Reading, tensors_of
 from modelgraft_plugins.huggingface import build, convert
 
 
@@ -23,7 +22,7 @@ class Folded(FilmDecoder):
     held = ("encoder", "quant_conv", "decoder", "post_quant_conv")
 
 
-class Reading(nn.Module):
+class States(nn.Module):
     """The text encoder."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -45,60 +44,26 @@ class Whole(Driven):
 
     def __init__(self, config: TextToVideo) -> None:
         super().__init__()
-        self.text = Reading(config.text)
+        self.text = States(config.text)
         self.unet = Noise("UNet3DConditionModel", config.denoiser.unet)
         self.decode = Folded(config.decoder)
 
     def from_checkpoint(self, weights: Weights) -> dict[str, Tensor]:
         """The tensors of all parts, each from the folder that it has."""
-        unet = self.unet.model._fix_state_dict_keys_on_load(weights.sub("unet").state())
-        found = {f"unet.model.{key}": tensor for key, tensor in unet.items()}
-        for name, folder in (("text", "text_encoder"), ("decode", "vae")):
-            part: Any = getattr(self, name)
-            found |= {f"{name}.{key}": tensor for key, tensor in part.from_checkpoint(weights.sub(folder)).items()}
-        return found
+        return tensors_of(self, weights, {"text": "text_encoder", "decode": "vae"})
 
 
-class Film(Loop):
+class Film(Reading):
     """Reads a text, takes the steps, and decodes what comes of them into frames."""
 
     config: TextToVideo
-    runtime: NodeRuntime
 
-    def prepare(self, context: LoadContext) -> None:
-        """Open the tokenizer where a text is read, and make a scheduler once."""
-        self.names, self.denoiser = tuple(self.config.ports().inputs), self.config.denoiser
-        self.denoising = Denoise(self.denoiser, self.facts)
-        self.denoising.prepare(context)
-        reads = "prompt" in context.node.wired or (self.denoiser.is_guided and "negative_prompt_embeds" not in context.node.wired)
-        self.tokenizer = tokenizer_beside(context) if reads and context.node.wired else None
-
-    def bind(self, runtime: NodeRuntime) -> None:
-        """Take seed, events and cancellation from the run."""
-        self.runtime = runtime
-        self.denoising.bind(runtime)
-
-    def run(self, values: Sequence[Any], parts: Mapping[str, Any], *, wanted: frozenset[str]) -> Mapping[str, Any]:
-        """What the ports of the config give -> `latents`, and `video` where somebody looks at it."""
-        given = dict(zip(self.names, values, strict=False))
-        towards = given["prompt_embeds"]
-        towards = self._read(given["prompt"], parts) if towards is None else towards
-        asked = [towards]
-        if self.denoiser.is_guided:
-            away = given["negative_prompt_embeds"]
-            asked.append(self._read(given["negative"] or [""] * len(towards), parts) if away is None else away)
-        latents = self.denoising.run([*asked, given["latents"], given["schedule"]], parts, wanted=wanted)
-        return {
-            "latents": latents,
-            **({"video": films(parts["decode"](latents), rate_hz=self.config.rate_hz)} if "video" in wanted else {}),
-        }
-
-    def _read(self, texts: Sequence[str], parts: Mapping[str, Any]) -> Tensor:
+    def read(self, texts: Sequence[str], parts: Mapping[str, Any]) -> Tensor:
         """The states of texts, all of one length."""
-        assert self.tokenizer is not None  # opened where a text is read
-        ids, _ = cut(self.tokenizer, texts, most=self.config.length, padding="max_length", say=self._say)
+        ids, _ = self.cut(texts, most=self.config.length, padding="max_length")
         states: Tensor = parts["text"](ids.to(torch.int64))
         return states
 
-    def _say(self, text: str) -> None:
-        self.runtime.emit("warning", text=text)
+    def made(self, latents: Tensor, parts: Mapping[str, Any], *, wanted: frozenset[str]) -> Mapping[str, Any]:
+        """`video`, where somebody looks at it."""
+        return {"video": films(parts["decode"](latents), rate_hz=self.config.rate_hz)} if "video" in wanted else {}

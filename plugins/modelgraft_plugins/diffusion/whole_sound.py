@@ -5,21 +5,20 @@ What it is made of are the configs of the separate components, and what it does 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from modelgraft import Config, Dim, Ports, Space, component, port
+from modelgraft import Dim, Ports, Space, component, port
 from modelgraft_plugins.diffusion.latent import Encode
 from modelgraft_plugins.diffusion.sounding import Clap, DecodeMel, DenoiseSound, rows_of
-from modelgraft_plugins.diffusion.spaces import schedule_space
+from modelgraft_plugins.diffusion.whole_folder import OfText, WholeFolder
 from modelgraft_plugins.vocoder_sizes import hifigan_size
 
 if TYPE_CHECKING:
-    from modelgraft.plugin import SolvedNode, Source
+    from modelgraft.plugin import Source
 
-OVER = ("steps", "guidance", "eta", "seed", "seconds")  # what stands here and goes over the folder
 SIZES = ("seconds", "channels", "shrink", "mels", "hop", "sample_rate_hz", "d")  # of the loop, which the ports depend on
 HINT = "name a whole folder of an AudioLDM in the layout of diffusers"
 
@@ -32,7 +31,7 @@ HINT = "name a whole folder of an AudioLDM in the layout of diffusers"
     exportable=True,
     random=True,
 )
-class TextToAudio(Config):
+class TextToAudio(OfText):
     """Make the sound that a text tells of, with a whole folder in the layout of diffusers: an AudioLDM.
 
     text, model, vae, vocoder  configs of diffusion/clap, diffusion/denoise-sound, diffusion/decode-mel, and of the vocoder, by the folder
@@ -42,14 +41,10 @@ class TextToAudio(Config):
     checkpoint is held, as it was published: of the VAE the encoder too, which makes no sound.
     """
 
-    text: dict[str, Any] = Field({}, description="config of diffusion/clap")
-    model: dict[str, Any] = Field({}, description="config of diffusion/denoise-sound")
-    vae: dict[str, Any] = Field({}, description="config of diffusion/decode-mel")
+    over: ClassVar[tuple[str, ...]] = (*WholeFolder.over, "seconds")
+    hint: ClassVar[str] = HINT
+
     vocoder: dict[str, Any] = Field({}, description="the config of the vocoder, as in vocoder/config.json")
-    steps: int | None = Field(None, gt=0, le=1000)
-    guidance: float | None = Field(None, ge=1)
-    eta: float | None = Field(None, ge=0, le=1)
-    seed: int | None = Field(None, ge=0, le=2**62, description="of what is drawn; None: that of the run")
     seconds: float = Field(5.12, gt=0, le=600, description="length of the sound; the folder says what it was trained with")
     channels: int = Field(8, gt=0, description="channels of latents; worked out from the folder, as what follows")
     shrink: int = Field(4, gt=0, description="frames, and bands, for each latent")
@@ -57,7 +52,6 @@ class TextToAudio(Config):
     hop: int = Field(160, gt=0, description="samples of a frame")
     sample_rate_hz: int = Field(16_000, gt=0)
     d: Dim = Field(None, description="width of the text's vector")
-    scheduler: dict[str, Any] = Field({}, description="another config of a scheduler")
 
     @classmethod
     def from_source(cls, source: Source) -> Mapping[str, Any]:
@@ -76,9 +70,7 @@ class TextToAudio(Config):
     @property
     def denoiser(self) -> DenoiseSound:
         """The loop."""
-        fields = DenoiseSound.model_fields
-        over = {name: value for name in OVER if name in fields and (value := getattr(self, name)) is not None}
-        return DenoiseSound(**{**self.model, **over, **({"scheduler": self.scheduler} if self.scheduler else {})})
+        return self.loop_of(DenoiseSound)
 
     @property
     def decoder(self) -> DecodeMel:
@@ -103,16 +95,8 @@ class TextToAudio(Config):
     def ports(self) -> Ports:
         """A text, or a vector; noise, and a schedule, where they are given; a sound and its latents out."""
         denoiser = self.denoiser
-        (one,) = denoiser.asked()
-        vector = port("optional[float[batch d]]", space=one.space)
-        inputs: dict[str, Any] = {"prompt": "optional[text]", "prompt_embeds": vector}
-        if denoiser.is_guided:
-            inputs |= {"negative": "optional[text]", "negative_prompt_embeds": vector}
-        found = denoiser.ports()
-        inputs |= {"latents": found.inputs["latents"]}
-        inputs["schedule"] = port("optional[object]", space=schedule_space(denoiser.trained), doc="of diffusion/scheduler")
         sound = port("audio", space=Space.of("sound", sample_rate_hz=denoiser.sample_rate_hz))
-        return Ports.of(inputs, {"audio": sound, "latents": found.outputs["latents"]})
+        return Ports.of(self.inputs(), {"audio": sound, "latents": denoiser.ports().outputs["latents"]})
 
     def parts(self) -> Mapping[str, Ports]:
         """The text encoder, the UNet, the decoder and the vocoder."""
@@ -130,16 +114,5 @@ class TextToAudio(Config):
         return self.reader.parameters() + unet + self.decoder.parameters() + encoder + hifigan_size(self.vocoder)
 
     def export_facts(self) -> Mapping[str, Any]:
-        """Those of the parts."""
-        return {"text": self.text, "model": dict(self.denoiser.export_facts()), "vae": self.vae, "vocoder": self.vocoder}
-
-    def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
-        """What the loop would say; a folder without one; and nothing to make a sound of, or two things at once."""
-        if not self.model:
-            yield "config-mismatch", f"{node.name} has no model", HINT
-            return
-        yield from self.denoiser.review(node)
-        given = [name for name in ("prompt", "prompt_embeds") if name in node.wired]
-        if len(given) != 1:
-            found = "neither `prompt` nor `prompt_embeds`" if not given else "both `prompt` and `prompt_embeds`"
-            yield "config-mismatch", f"{node.name} is given {found}", "wire one of them"
+        """Those of the parts, the vocoder among them."""
+        return {**super().export_facts(), "vocoder": self.vocoder}
