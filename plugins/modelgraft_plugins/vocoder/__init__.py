@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +12,7 @@ from modelgraft import Config, Ports, Space, component, hookimpl, port
 from modelgraft.plugin import SpaceOf
 from modelgraft_plugins.stated import Table, tower_table
 from modelgraft_plugins.vocoder import codecs, units
+from modelgraft_plugins.vocoder.reach import Reach
 from modelgraft_plugins.vocoder_sizes import hifigan_size
 
 if TYPE_CHECKING:
@@ -100,15 +100,16 @@ class HifiGan(Config):
     @property
     def hop(self) -> int:
         """Samples of a frame."""
-        return prod(self.rates)
+        return self._reach.hop
 
     @property
     def beyond(self) -> int:
-        """Samples beyond those of the frames: one for each kernel that is wider than its rate by an odd number, and what follows of it."""
-        more = 0
-        for rate, kernel in zip(self.rates, self.kernels, strict=True):
-            more = more * rate + (kernel - rate) % 2
-        return more
+        """Samples beyond those of the frames."""
+        return self._reach.beyond
+
+    @property
+    def _reach(self) -> Reach:
+        return Reach(self.rates, self.kernels, self.block_kernels, self.block_dilations)
 
     def ports(self) -> Ports:
         """Frames of bands in, samples out."""
