@@ -482,8 +482,9 @@ def _config_of(folder: Path, boundary: Path | None = None) -> Mapping[str, Any]:
         found = collections.config_of(folder, lambda path: _below(path, boundary))
         config_rules.check(folder / collections.LIST, found)
         return found
-    there = choices(path.name for path in folder.iterdir())
-    raise SourceError(Problem("no-config", f"{folder} has no config.json; it has: {there}", hint="name a folder in Hugging Face layout"))
+    there = [path.name for path in folder.iterdir()]
+    found = f"{folder} has no config.json; it has: {choices(there)}" if there else f"{folder} is an empty folder"
+    raise SourceError(Problem("no-config", found, hint="name a folder in Hugging Face layout, or the file that is meant"))
 
 
 def _below(path: Path, boundary: Path | None) -> Mapping[str, Any]:

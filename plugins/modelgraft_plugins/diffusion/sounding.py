@@ -60,7 +60,9 @@ class Clap(Config):
         """Read the config of the text encoder."""
         kind = source.config.get("model_type")
         if kind != "clap_text_model":
-            raise ValueError(f"diffusion/clap serves clap_text_model, and {source.text} is of model_type {kind!r}: name #text_encoder")
+            raise ValueError(
+                f"diffusion/clap serves clap_text_model, and {source.text} is of model_type {kind!r}: name #text_encoder of an AudioLDM"
+            )
         found = {word: source.config[word] for word in WORDS if word in source.config}
         return {**found, "identity": tokenizer_identity(source)}
 
