@@ -158,6 +158,8 @@ def test_a_misspelt_part_is_found_without_weights_too(tmp_path):
 def test_a_folder_without_config_is_one_error(tmp_path):
     folder = checkpoint(tmp_path / "m", None, "a")
     assert refused(str(folder)).startswith(f"no-config  {folder} has no config.json; it has: model.safetensors")
+    (tmp_path / "empty").mkdir()
+    assert refused(str(tmp_path / "empty")).startswith(f"no-config  {tmp_path / 'empty'} is an empty folder")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 
 import numpy
@@ -11,6 +12,7 @@ from PIL import Image
 
 import modelgraft as mg
 from modelgraft_plugins.diffusion.previews import previews
+from modelgraft_plugins.diffusion.spaces import BETAS
 from support import painting, painting_kinds
 
 pytestmark = [
@@ -81,6 +83,31 @@ def test_a_scheduler_that_the_model_was_not_trained_for_is_told_before_anything_
     text = f"modelgraft: 1\nextends: stable_diffusion\nnodes.denoise.with.scheduler: {json.dumps(whole)}\n"
     with pytest.raises(mg.GraphError, match=rf"(?s)space-mismatch.*{said}"):
         mg.check(graph(home, text))
+
+
+def test_how_noise_is_added_where_a_config_leaves_it_out_is_what_diffusers_takes(home):
+    """So that a class that is put in place of one of flow matching, whose config has no word of it, is told as well."""
+    from diffusers import schedulers
+
+    keys = ("beta_schedule", "beta_start", "beta_end")
+    for name, betas in BETAS.items():
+        told = inspect.signature(getattr(schedulers, name).__init__).parameters
+        assert tuple(told[key].default for key in keys) == betas
+    taken_over = {"from": "preset:stable-diffusion-3-medium", "with": {"name": "DPMSolverMultistepScheduler"}}
+    with pytest.raises(mg.GraphError, match=r"(?s)space-mismatch.*betas is .*0\.0001.*wanted .*scaled_linear"):
+        mg.check(graph(home, swapped(**taken_over)))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("DDIMSchedule", r"Did you mean 'DDIMScheduler'\?; write another `name`"), ("KarrasVeScheduler", "sigma_hat")]
+)
+def test_a_name_that_is_no_scheduler_is_told_where_it_is_written(home, name, said):
+    text = swapped(**{"from": "./sd", "with": {"name": name}})
+    with (
+        pytest.raises(mg.ModelgraftError, match=rf"with `name: {name}`, the config of the scheduler .*{said}"),
+        mg.open(graph(home, text)) as opened,
+    ):
+        opened.run(prompt=PROMPTS, negative=OTHERS, noise=painting.noise(2))
 
 
 def test_a_scheduler_of_another_generation_is_told(home):

@@ -144,6 +144,7 @@ def test_words_are_heard_whatever_pieces_they_come_in():
             [[3, 11]],
             r"node: unit 11 \(number 2 of record 0\) is beyond the 11 that the vocoder has, 0 to 10: take units of the same centres",
         ),
+        ([[3, -7, 1]], r"node: unit -7 \(number 2 of record 0\) is none: units are 0 to 10, and -1 stands where there is none"),
         ([[3, 1], [-1, -1]], r"node: record 1 has no units, so that there is nothing to say; leave it out with a route \(`when:`\)"),
     ],
 )

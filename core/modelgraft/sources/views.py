@@ -483,8 +483,8 @@ def _config_of(folder: Path, boundary: Path | None = None) -> Mapping[str, Any]:
         config_rules.check(folder / collections.LIST, found)
         return found
     there = [path.name for path in folder.iterdir()]
-    found = f"{folder} has no config.json; it has: {choices(there)}" if there else f"{folder} is an empty folder"
-    raise SourceError(Problem("no-config", found, hint="name a folder in Hugging Face layout, or the file that is meant"))
+    told = f"{folder} has no config.json; it has: {choices(there)}" if there else f"{folder} is an empty folder"
+    raise SourceError(Problem("no-config", told, hint="name a folder in Hugging Face layout, or the file that is meant"))
 
 
 def _below(path: Path, boundary: Path | None) -> Mapping[str, Any]:

@@ -17,7 +17,12 @@ except ImportError as error:
 
 def load(config: Any, context: LoadContext) -> Callable[[], list[dict[str, Any]]]:  # noqa: ARG001 as every load has it
     """Give what gives the config of a scheduler, once it is known that one can be made of it."""
-    scheduler_of(config.whole, steps=1)
+    try:
+        scheduler_of(config.whole, steps=1)
+    except SourceError as error:
+        if config.name is None:
+            raise
+        raise InputError(f"with `name: {config.name}`, {error.noted[0].found.rstrip('.')}; write another `name`") from error
     return lambda: [config.whole]
 
 

@@ -11,6 +11,19 @@ from typing import Any
 from modelgraft import Space, port
 
 COLOURS = Space.of("colours", lowest=-1, highest=1)
+# How noise is added where a config leaves it out: beta_schedule, beta_start and beta_end of the classes of diffusers 0.42.
+BETAS: Mapping[str, tuple[str, float, float]] = {
+    **dict.fromkeys(
+        (
+            "DDIMScheduler", "DDIMParallelScheduler", "DDPMScheduler", "DDPMParallelScheduler", "DEISMultistepScheduler",
+            "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "EulerAncestralDiscreteScheduler", "EulerDiscreteScheduler",
+            "LMSDiscreteScheduler", "PNDMScheduler", "SASolverScheduler", "UniPCMultistepScheduler",
+        ),
+        ("linear", 0.0001, 0.02),
+    ),
+    **dict.fromkeys(("HeunDiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "KDPM2DiscreteScheduler"), ("linear", 0.00085, 0.012)),
+    **dict.fromkeys(("LCMScheduler", "TCDScheduler"), ("scaled_linear", 0.00085, 0.012)),
+}  # fmt: skip
 FLOW = "flow"  # what models of flow matching answer: the way from the picture to the noise
 
 
@@ -53,5 +66,8 @@ def schedule_space(scheduler: Mapping[str, Any]) -> Space:
     """How noise is added and what the answer is: a model serves the schedulers that agree with what it was trained with."""
     if prediction_of(scheduler) == FLOW:
         return Space.of("schedule", prediction=FLOW)
-    betas = tuple(scheduler.get(key) for key in ("beta_schedule", "beta_start", "beta_end"))
-    return Space.of("schedule", prediction=prediction_of(scheduler), betas=None if None in betas else betas)
+    left_out = BETAS.get(str(scheduler.get("_class_name", "")), (None, None, None))
+    keys = ("beta_schedule", "beta_start", "beta_end")
+    betas = tuple(scheduler.get(key, default) for key, default in zip(keys, left_out, strict=True))
+    is_said = None not in betas and scheduler.get("trained_betas") is None
+    return Space.of("schedule", prediction=prediction_of(scheduler), betas=betas if is_said else None)

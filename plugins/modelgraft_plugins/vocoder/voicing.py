@@ -21,6 +21,7 @@ from modelgraft_plugins.vocoder.following import Follower
 if TYPE_CHECKING:
     from modelgraft_plugins.vocoder.reach import Reach
 
+NO_UNIT = -1  # stands where there is none
 SEEN = 2  # units to each side that a duration depends on: two convolutions over three
 
 
@@ -155,7 +156,7 @@ class Voicing(Loop):
     def _voiced(self, row: int, units: Tensor, durations: Tensor | None, parts: Mapping[str, Any], wanted: frozenset[str]) -> Any:
         """The voice of a record and its samples, told piece by piece."""
         there = units >= 0
-        kept = self._checked(row, units[there])
+        kept = self._checked(row, units[there | (units < NO_UNIT)])
         lasting = self._lasting(row, kept, None if durations is None else durations[there])
         voice, pieces = Voice(parts, self.config.reach, self.piece), list[Tensor]()
         key = (self.runtime.run, self.runtime.record(row))
@@ -174,9 +175,11 @@ class Voicing(Loop):
         name, most = self.runtime.node, self.config.units
         if len(units) == 0:
             raise InputError(f"{name}: record {row} has no units, so that there is nothing to say; leave it out with a route (`when:`)")
-        if int(units.max()) >= most:
-            place = int((units >= most).nonzero()[0])
+        if int(units.max()) >= most or int(units.min()) < 0:
+            place = int(((units >= most) | (units < 0)).nonzero()[0])
             found = f"unit {int(units[place]):,} (number {place + 1} of record {row})"
+            if units[place] < 0:
+                raise InputError(f"{name}: {found} is none: units are 0 to {most - 1:,}, and {NO_UNIT} stands where there is none")
             way_out = "take units of the same centres as the vocoder was trained with"
             raise InputError(f"{name}: {found} is beyond the {most:,} that the vocoder has, 0 to {most - 1:,}: {way_out}")
         return units
