@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import modelgraft as mg
-from modelgraft.plugin import InputError
+from modelgraft.plugin import InputError, resolve
 
 WHOLE = """modelgraft: 1
 inputs: {prompt: text}
@@ -25,6 +25,20 @@ def test_without_the_library_the_extra_is_named(module, monkeypatch):
     monkeypatch.delitem(sys.modules, f"modelgraft_plugins.diffusion.{module}", raising=False)
     with pytest.raises(InputError, match=r"diffusion needs the package diffusers: pip install 'modelgraft\[diffusion\]'"):
         importlib.import_module(f"modelgraft_plugins.diffusion.{module}")
+
+
+def test_a_node_without_the_library_is_no_defect_of_the_plugin(monkeypatch):
+    """One sentence with the extra, at the component that needs it."""
+    (component,) = (one for one in mg.components() if one.id == "diffusion/denoise")
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    for module in ("unet", "building"):
+        monkeypatch.delitem(sys.modules, f"modelgraft_plugins.diffusion.{module}", raising=False)
+    with pytest.raises(mg.PluginError) as told:
+        resolve(component.module or "", component)
+    assert str(told.value) == (
+        "component 'diffusion/denoise' cannot be loaded: diffusion needs the package diffusers: pip install 'modelgraft[diffusion]'"
+    )
+    assert isinstance(told.value.__cause__, ModuleNotFoundError)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from modelgraft.kernel.words.errors import PluginError
+from modelgraft.kernel.words.errors import InputError, PluginError
 from modelgraft.kernel.words.guard import contained, place_of, said
 from modelgraft.kernel.words.kinds import Component
 
@@ -24,6 +24,8 @@ def resolve(target: str, component: Component) -> Any:  # Any: whatever a plugin
             text = f"component '{component.id}' needs the package '{error.name}', which is not installed"
             raise PluginError(f"{text}; see `modelgraft plugins info {component.plugin}`") from error
         raise PluginError(f"plugin '{component.plugin}': component '{component.id}' names {target}, which is not there") from error
+    except InputError as error:  # the plugin says by itself which package it lacks, and where to get it
+        raise PluginError(f"component '{component.id}' cannot be loaded: {error.unworded}") from (error.__cause__ or error)
     except (ImportError, AttributeError) as error:
         raise PluginError(f"plugin '{component.plugin}': {target} (component '{component.id}') cannot be imported: {error}") from error
     except Exception as error:  # code of a plugin may raise anything while it is imported
