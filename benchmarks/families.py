@@ -155,15 +155,7 @@ def measured(name: str, asked: Asked, seconds: float) -> Row:
         shutil.rmtree(folder, ignore_errors=True)
     if "why" in found:
         return {"why": found["why"]}
-    theirs, ours = found["samples"]["theirs"], found["samples"]["ours"]
-    return {
-        "theirs_ms": measuring.spread_of(theirs, "wall", times=1000),
-        "ours_ms": measuring.spread_of(ours, "wall", times=1000),
-        "wall": measuring.compared(ours, theirs, "wall"),
-        "cpu": measuring.compared(ours, theirs, "cpu"),
-        "equal": found["equal"],
-        "rounds": len(ours),
-    }
+    return {**measuring.side_by_side(found["samples"]["ours"], found["samples"]["theirs"]), "equal": found["equal"]}
 
 
 TABLE = Table(

@@ -194,6 +194,17 @@ def spread_of(samples: Sequence[Sample], figure: str, *, times: float = 1.0) -> 
     return Spread.of(one[figure] * times for one in samples)
 
 
+def side_by_side(ours: Sequence[Sample], theirs: Sequence[Sample]) -> dict[str, Any]:
+    """What a table says of a graph beside another's own call: milliseconds of both, ratios of ours to theirs, and how many rounds."""
+    return {
+        "theirs_ms": spread_of(theirs, "wall", times=1000),
+        "ours_ms": spread_of(ours, "wall", times=1000),
+        "wall": compared(ours, theirs, "wall"),
+        "cpu": compared(ours, theirs, "cpu"),
+        "rounds": len(ours),
+    }
+
+
 def ratio(over: Sequence[Sample], under: Sequence[Sample], figure: str) -> Spread:
     """One figure of two alternatives, divided within each round."""
     return Spread.of(one[figure] / other[figure] for one, other in zip(over, under, strict=True))

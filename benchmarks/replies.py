@@ -220,14 +220,7 @@ def measured(name: str, folder: Path, seconds: float, rounds: int) -> Row:
         return {"why": str(error).splitlines()[-1][:300]}
     if "why" in found:
         return {"why": found["why"]}
-    theirs, ours = found["samples"]["theirs"], found["samples"]["ours"]
-    return {
-        "theirs_ms": measuring.spread_of(theirs, "wall", times=1000),
-        "ours_ms": measuring.spread_of(ours, "wall", times=1000),
-        "wall": measuring.compared(ours, theirs, "wall"),
-        "cpu": measuring.compared(ours, theirs, "cpu"),
-        "rounds": len(ours),
-    }
+    return measuring.side_by_side(found["samples"]["ours"], found["samples"]["theirs"])
 
 
 TABLE = Table(
