@@ -107,6 +107,14 @@ def test_files_go_with_the_next_message_and_come_back_in_files_that_are_named(ch
     assert "[image: echo-chat/echo-1-image-2.png]" in out, "no file is replaced"
 
 
+def test_a_file_that_takes_the_place_of_another_is_told(chat):
+    """Of an input that takes one, only the last goes along: so it is said of each but the first."""
+    _, out, err = chat("echo", "/attach cat.png 'a dog.png'", "look", words=())
+    told = [line for line in err.splitlines() if line.startswith("attached as image")]
+    assert [" in place of the one before, because it takes one; " in line for line in told] == [False, True]
+    assert size_of("echo-chat/echo-1-image.png") == (20, 10), out
+
+
 def test_undo_retry_and_new_change_what_was_said(chat):
     """A retried question takes the place of the one before, with its files."""
     _, out, _ = chat("echo", "a", "b", "/undo", "c", "/attach cat.png", "d", "/retry", "/new", "e", "/undo", "f")

@@ -244,10 +244,10 @@ class Chat:
             return
         found = [self._opened(file) for file in _names(rest)]
         for name, medium, record in found:
-            if name not in self.doors.lists:
-                self.attached = [one for one in self.attached if one[0] != name]
-            self.attached.append((name, medium, record))
-            self.session.screen.note(f"attached as {name}; it goes with the next message, an empty line sends it alone")
+            others = [one for one in self.attached if one[0] != name or name in self.doors.lists]
+            instead = " in place of the one before, because it takes one" if len(others) < len(self.attached) else ""
+            self.attached = [*others, (name, medium, record)]
+            self.session.screen.note(f"attached as {name}{instead}; it goes with the next message, an empty line sends it alone")
 
     def _opened(self, file: str) -> tuple[str, str, Any]:
         """The input that a file is for, its medium, and the record in it. Raises InputError for a file that nothing takes."""
