@@ -23,15 +23,30 @@ TAIL = 400  # letters of the text being written that the view shows
 
 @contextmanager
 def watching(screen: Screen, *, is_on: bool) -> Iterator[Take]:
-    """Give a function that takes the events of a run and shows them while the block lasts."""
+    """Give a function that takes the events of a run and shows them while the block lasts; the same warning of a node once."""
     if not is_on:  # warnings are no matter of how far a run is
         lines = _Lines(screen)
-        yield lambda event: lines.take(event) if event.kind == "warning" else None
+        yield _once(lambda event: lines.take(event) if event.kind == "warning" else None)
     elif screen.err.isatty():
         with _Live(screen) as live:
-            yield live.take
+            yield _once(live.take)
     else:
-        yield _Lines(screen).take
+        yield _once(_Lines(screen).take)
+
+
+def _once(take: Take) -> Take:
+    """The same without warnings that say nothing new, such as one for each of several sounds."""
+    told: set[tuple[str, str]] = set()
+
+    def taking(event: Event) -> None:
+        if event.kind == "warning":
+            said = (event.node, _said_of(event))
+            if said in told:
+                return
+            told.add(said)
+        take(event)
+
+    return taking
 
 
 class _Lines:
