@@ -227,7 +227,7 @@ def mutated(draw):
             place = draw(st.integers(0, len(lines[at])))
             lines[at] = lines[at][:place] + draw(st.sampled_from([*"{}[]:,'\"#&*!\t$ ~", "${x}", "null", ": "])) + lines[at][place:]
         else:
-            words = re.findall(r"[\w/.]+", text)
+            words = re.findall(r"[\w/.]+", text) or ["x"]  # all that had words may have been cut
             lines[at] = lines[at].replace(draw(st.sampled_from(words)), draw(st.one_of(st.sampled_from(words), WORDS)), 1)
         text = "\n".join(lines)
     return text

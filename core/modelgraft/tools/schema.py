@@ -276,8 +276,10 @@ def _or_filled(shape: Schema) -> Schema:
 
 
 def _filled_within(shape: Schema) -> Schema:
-    """The members of a mapping or a list may be params too, such as the sides of a size."""
+    """The members of a mapping, a list or a model within the config may be params too, such as the sides of a size."""
     inner = {key: _or_filled(shape[key]) for key in ("additionalProperties", "items") if isinstance(shape.get(key), dict) and shape[key]}
+    if isinstance(shape.get("properties"), dict):
+        inner["properties"] = {name: _or_filled(one) for name, one in shape["properties"].items()}
     ways = {"anyOf": [_filled_within(way) for way in shape["anyOf"]]} if "anyOf" in shape else {}
     return {**shape, **inner, **ways}
 

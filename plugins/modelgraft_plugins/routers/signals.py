@@ -74,7 +74,7 @@ class SignalTokens(Config):
     parts     the answer in order: {"type": "text", "text": ...} and {"type": "ask", "medium": M, "number": n}, counted from 0 for each M
     """
 
-    media: dict[str, Annotated[Span, BeforeValidator(_span)]] = Field(
+    media: dict[str, Annotated[Span, BeforeValidator(_span, json_schema_input_type=str | list[str] | Span)]] = Field(
         min_length=1,
         description="for each medium the tokens that ask for it",
         examples=[{"image": {"tokens": "[IMG{}]", "count": 4}}],
