@@ -44,6 +44,7 @@ def test_a_formula_counts_what_is_built(case):
 def test_kinds_that_the_formula_does_not_know_are_not_guessed():
     known = {"_class_name": "UNet2DConditionModel", **painting.UNET}
     assert parameters_of(known) is not None
-    assert parameters_of({**known, "addition_embed_type": "text_time"}) is None
+    assert parameters_of({**known, "addition_embed_type": "text_image"}) is None
+    assert parameters_of({**known, "addition_embed_type": "text_time"}) is None  # and how wide it is, is not stated
     assert parameters_of({**known, "down_block_types": ("AttnDownBlock2D", "DownBlock2D")}) is None
     assert parameters_of({}) is None

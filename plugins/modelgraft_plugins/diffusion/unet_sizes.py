@@ -29,6 +29,8 @@ def parameters_of(unet: Mapping[str, Any]) -> int | None:
     """How many a UNet has, one for pictures and sounds or one for films; None for a kind that the formulas do not know."""
     blocks = (*unet.get("down_block_types", ()), *unet.get("up_block_types", ()), unet.get("mid_block_type"))
     known = all(unet[key] in fine or unet[key] is None for key, fine in STILL.items() if key in unet)
+    told = unet.get("addition_embed_type") or unet.get("class_embed_type")  # by a vector, whose width has to be stated
+    known = known and not (told and not unet.get("projection_class_embeddings_input_dim"))
     if not known or not unet.get("block_out_channels") or not set(blocks) <= SERVED:
         return None
     return _counted(unet, in_time=unet.get("_class_name") == "UNet3DConditionModel")
