@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING, Any
 from modelgraft.cli.chat_answers import Writing, files_of, play, show
 from modelgraft.cli.chat_doors import ALONE, BESIDE, WHOLE, Doors, takes_file
 from modelgraft.cli.given import GivenInputs
-from modelgraft.cli.lines import take_lines
+from modelgraft.cli.lines import LineTaker, take_lines
 from modelgraft.cli.overwriting import refuse_for_graph
-from modelgraft.kernel.words.errors import Cancelled, InputError, ModelgraftError, choices, nearest, where_of
-from modelgraft.kernel.words.guard import said
+from modelgraft.kernel.words.errors import InputError, choices, nearest
 from modelgraft.records.absence import ABSENT
 from modelgraft.records.conversation import WORDS, is_conversation
 from modelgraft.records.conversation_page import PAGE_ENDING, conversation_page
-from modelgraft.records.json_text import json_text
 from modelgraft.records.record_type import Reading, types_of
 from modelgraft.records.writing import check_writable, file_named, write_value
 
@@ -50,7 +48,7 @@ Message = dict[str, Any]
 
 
 @dataclass
-class Chat:
+class Chat(LineTaker):
     """What holds from one line to the next.
 
     messages  the conversation so far;  attached  (input, medium, record) of the files that go with the next message
@@ -80,31 +78,12 @@ class Chat:
         """The record types that there are."""
         return types_of(self.solved.graph.registry)
 
-    def take(self, line: str) -> None:
-        """Do one line. Whatever is wrong with it is told, and the conversation stays as it was; a stop is raised."""
-        try:
-            if line.startswith("/") and line.split(maxsplit=1)[0].count("/") == 1:
-                self._command(line)
-            elif line or self.attached:
-                self.ask(self._message(line))
-        except (KeyboardInterrupt, BrokenPipeError, Cancelled):
-            raise
-        except ModelgraftError as error:
-            self.fail(error.unworded, type(error).__name__, error)
-        except Exception as error:  # noqa: BLE001 a defect, or memory that does not suffice: the conversation stays
-            self.fail(f"this is a defect of modelgraft or of a plugin: {said(error)}", "defect", error)
-
-    def fail(self, text: str, kind: str, error: Exception) -> None:
-        """Tell of a line that could not be done, as a document where answers are some."""
-        self.failed += 1
-        if not self.is_json:
-            self.session.screen.error(text, kind=kind)
-            return
-        self._document({"ok": False, "error": {"kind": kind, "message": text, **where_of(error)}})
-
-    def _document(self, document: Mapping[str, Any]) -> None:
-        self.session.screen.say(json_text(document))
-        self.session.screen.flush()
+    def do(self, line: str) -> None:
+        """Do a command, or send what is typed; where that fails the conversation stays as it was."""
+        if line.startswith("/") and line.split(maxsplit=1)[0].count("/") == 1:
+            self._command(line)
+        elif line or self.attached:
+            self.ask(self._message(line))
 
     # -- a turn ---------------------------------------------------------------------------------------------------------
 
@@ -132,7 +111,7 @@ class Chat:
         files = self._show(answer)
         if self.is_json:
             words = " ".join(part[WORDS] for part in answer["content"] if part["type"] == WORDS)
-            self._document({"ok": True, "answer": words, "files": files, "seconds": time.perf_counter() - start})
+            self.document({"ok": True, "answer": words, "files": files, "seconds": time.perf_counter() - start})
 
     def _run(self, given: dict[str, Any]) -> Result:
         screen = self.session.screen

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 from modelgraft.cli.completing import completing
 from modelgraft.cli.interrupts import TERMINATED
-from modelgraft.kernel.words.errors import Cancelled
+from modelgraft.kernel.words.errors import Cancelled, ModelgraftError, where_of
+from modelgraft.kernel.words.guard import said
+from modelgraft.records.json_text import json_text
 
 if TYPE_CHECKING:
     from modelgraft.cli.session import CliSession
@@ -18,25 +21,48 @@ if TYPE_CHECKING:
 INVITATION = "> "
 
 
-class TakesLines(Protocol):
-    """What does lines.
+class LineTaker(ABC):
+    """What does lines. Whatever is wrong with one is told, and the next may come.
 
-    failed  how many could not be done;  is_over  no further line is wanted
+    failed  how many could not be done;  is_over  no further line is wanted;  is_json  answers are documents
     """
 
     session: CliSession
+    is_json: bool
     failed: int
     is_over: bool
 
+    @abstractmethod
+    def do(self, line: str) -> None:
+        """Do one line."""
+
     def take(self, line: str) -> None:
         """Do one line, tell whatever is wrong with it, and count it as failed; a stop is raised."""
+        try:
+            self.do(line)
+        except (KeyboardInterrupt, BrokenPipeError, Cancelled):
+            raise
+        except ModelgraftError as error:
+            self.fail(error.unworded, type(error).__name__, error)
+        except Exception as error:  # noqa: BLE001 a defect, or memory that does not suffice: what is loaded, and was said, stays
+            self.fail(f"this is a defect of modelgraft or of a plugin: {said(error)}", "defect", error)
 
     def fail(self, text: str, kind: str, error: Exception) -> None:
-        """Tell of a line that could not be done, and count it."""
+        """Tell of a line that could not be done, as a document where answers are some, and count it."""
+        self.failed += 1
+        if not self.is_json:
+            self.session.screen.error(text, kind=kind)
+            return
+        self.document({"ok": False, "error": {"kind": kind, "message": text, **where_of(error)}})
+
+    def document(self, document: Mapping[str, Any]) -> None:
+        """Print an answer as one line of JSON."""
+        self.session.screen.say(json_text(document))
+        self.session.screen.flush()
 
 
 def take_lines(
-    taker: TakesLines,
+    taker: LineTaker,
     *,
     greeting: str,
     stopped: str,
@@ -66,7 +92,7 @@ def take_lines(
     return 0 if is_terminal else min(taker.failed, 1)
 
 
-def _take_all(taker: TakesLines, lines: Iterable[str]) -> None:
+def _take_all(taker: LineTaker, lines: Iterable[str]) -> None:
     for line in lines:
         taker.take(line.strip())
         if taker.is_over:
@@ -74,7 +100,7 @@ def _take_all(taker: TakesLines, lines: Iterable[str]) -> None:
     taker.is_over = True
 
 
-def _typed(taker: TakesLines, commands: Sequence[str], inputs: Mapping[str, GraphInput]) -> Generator[str]:
+def _typed(taker: LineTaker, commands: Sequence[str], inputs: Mapping[str, GraphInput]) -> Generator[str]:
     """Lines of a terminal, with commands, names and files completed by the tab key."""
     screen = taker.session.screen
     with completing(inputs, commands):
@@ -91,7 +117,7 @@ def _typed(taker: TakesLines, commands: Sequence[str], inputs: Mapping[str, Grap
             yield line
 
 
-def _piped(taker: TakesLines, last: Callable[[], Iterable[str]]) -> Generator[str]:
+def _piped(taker: LineTaker, last: Callable[[], Iterable[str]]) -> Generator[str]:
     """Lines of a pipe or a file, and then the last ones."""
     if sys.stdin is None:
         return

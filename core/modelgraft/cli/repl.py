@@ -7,18 +7,16 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modelgraft.cli.given import GivenInputs
-from modelgraft.cli.lines import take_lines
+from modelgraft.cli.lines import LineTaker, take_lines
 from modelgraft.cli.overwriting import refuse_for_graph
 from modelgraft.cli.running import run_document, run_watched
 from modelgraft.cli.written import Targets, absences, read_targets, say_outputs, write_outputs
 from modelgraft.data.naming import takes_files
-from modelgraft.kernel.words.errors import Cancelled, InputError, ModelgraftError, choices, nearest, where_of
-from modelgraft.kernel.words.guard import said
+from modelgraft.kernel.words.errors import InputError, choices, nearest
 from modelgraft.kernel.words.ports import Modality
-from modelgraft.records.json_text import json_text
 from modelgraft.records.record_type import types_of
 
 if TYPE_CHECKING:
@@ -42,7 +40,7 @@ NAMES = ("/help", "/inputs", "/set", "/unset", "/output", "/seed", "/save", "/qu
 
 
 @dataclass
-class Repl:
+class Repl(LineTaker):
     """What holds from one line to the next.
 
     kept    the words of inputs that `/set` keeps
@@ -66,33 +64,12 @@ class Repl:
         """The record types that there are."""
         return types_of(self.solved.graph.registry)
 
-    def take(self, line: str) -> None:
-        """Do one line. Whatever is wrong with it is told, and the next may come; a stop is raised."""
-        try:
-            if line.startswith("/") and not self._is_path(line):
-                self._command(line)
-            elif line:
-                self._record(line)
-        except (KeyboardInterrupt, BrokenPipeError):
-            raise
-        except Cancelled:
-            raise
-        except ModelgraftError as error:
-            self.fail(error.unworded, type(error).__name__, error)
-        except Exception as error:  # noqa: BLE001 a defect, or memory that does not suffice: the weights stay loaded
-            self.fail(f"this is a defect of modelgraft or of a plugin: {said(error)}", "defect", error)
-
-    def fail(self, text: str, kind: str, error: Exception) -> None:
-        """Tell of a line that could not be done, as a document where answers are some."""
-        self.failed += 1
-        if not self.is_json:
-            self.session.screen.error(text, kind=kind)
-            return
-        self._answer({"ok": False, "error": {"kind": kind, "message": text, **where_of(error)}})
-
-    def _answer(self, document: Mapping[str, Any]) -> None:
-        self.session.screen.say(json_text(document))
-        self.session.screen.flush()
+    def do(self, line: str) -> None:
+        """Do a command, or run the graph on a record."""
+        if line.startswith("/") and not self._is_path(line):
+            self._command(line)
+        elif line:
+            self._record(line)
 
     # -- records --------------------------------------------------------------------------------------------------------
 
@@ -104,7 +81,7 @@ class Repl:
         start = time.perf_counter()
         self.last = run_watched(self.session, self.pipeline, self.wanted, given, seed=self.seed)
         if self.is_json:
-            self._answer(run_document(self.solved, self.last, {}, seconds=time.perf_counter() - start))
+            self.document(run_document(self.solved, self.last, {}, seconds=time.perf_counter() - start))
         else:
             for text in absences(self.last.outputs, Targets(self.wanted, {})):
                 self.session.screen.note(text)
