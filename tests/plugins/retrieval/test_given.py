@@ -36,8 +36,8 @@ def test_arrays_of_numpy_are_read(tmp_path: Path, kind: str, protocol: int):
 class Calls:
     """What runs code where a pickle is opened as Python opens it."""
 
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return Path.touch, ("/tmp/never",)
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (Path("carried-out"),)
 
 
 BAD = {
@@ -53,13 +53,15 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_anything_else_is_refused_before_it_is_made(tmp_path: Path, case: str):
+def test_anything_else_is_refused_before_it_is_made(tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
     value, told = BAD[case]
     file = tmp_path / "vectors.pkl"
     file.write_bytes(pickle.dumps(value))
     with pytest.raises(InputError, match=told) as caught:
         read_given(file)
     assert "wanted: a pickle of" in str(caught.value)
+    assert not Path("carried-out").exists()
 
 
 def test_bytes_that_are_no_pickle_are_refused(tmp_path: Path):
