@@ -11,7 +11,7 @@ import typer
 from modelgraft import api
 from modelgraft.cli.options import Allow, AsJson, GraphName, SetOptions, Wanted, out_file, settings_of, with_opening
 from modelgraft.cli.session import CliSession, session_of
-from modelgraft.engine.asking import outputs_of
+from modelgraft.engine.asking import branches_of, outputs_of
 from modelgraft.engine.opening import USUAL_OPENING, Opening, Placing, given_in
 from modelgraft.kernel.words.errors import GraphError, InputError, Place
 from modelgraft.kernel.words.notation import in_yaml
@@ -82,7 +82,8 @@ def _check(session: CliSession, name: str, settings: list[str] | None, allow: li
 
 def _outputs(solved: SolvedGraph) -> dict[str, str]:
     ports = {name: (ref, solved.port_of(ref)) for name, ref in solved.outputs.items()}
-    return {name: str(port and outputs_of(solved.nodes, ref, port)) for name, (ref, port) in ports.items()}
+    within = branches_of(solved.nodes)
+    return {name: str(port and outputs_of(solved.nodes, ref, port, within)) for name, (ref, port) in ports.items()}
 
 
 def _ports(report: dict[str, Any]) -> str:

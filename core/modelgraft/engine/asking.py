@@ -44,9 +44,9 @@ def asked_by(nodes: Mapping[str, Node]) -> dict[str, tuple[str, ...]]:
     return {name: tuple(sorted(".".join(branch) for branch in branches)) for name, branches in branches_of(nodes).items()}
 
 
-def outputs_of(nodes: Mapping[str, Node], ref: Ref, port: Port) -> Port:
-    """The port of an output of the graph: in a branch that records ask several times, a list."""
-    return listed(port) if branches_at(ref, nodes, branches_of(nodes)) else port
+def outputs_of(nodes: Mapping[str, Node], ref: Ref, port: Port, within: Mapping[str, frozenset[Branch]]) -> Port:
+    """The port of an output of the graph: in a branch that records ask several times, a list; `within` as `branches_of` gives it."""
+    return listed(port) if branches_at(ref, nodes, within) else port
 
 
 def listed(port: Port) -> Port:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from modelgraft.engine.asking import outputs_of
+from modelgraft.engine.asking import Branch, branches_of, outputs_of
 from modelgraft.engine.cache import Cache, Outputs
 from modelgraft.engine.calls import Check, port_check
 from modelgraft.engine.engine import Engine
@@ -105,13 +105,14 @@ def prepare(plan: Plan) -> Prepared:
     types = types_of(plan.graph.graph.registry)
     inputs = [item for name, item in plan.graph.inputs.items() if any(ref.is_input and ref.port == name for ref in read)]
     keyed = {step.node.name: step for step in plan.steps if step.key and step.node.component.cache}
-    outlets = tuple(_outlet(plan, name, ref, types) for name, ref in plan.wanted.items())
+    within = branches_of(plan.graph.nodes)
+    outlets = tuple(_outlet(plan, name, ref, types, within) for name, ref in plan.wanted.items())
     return Prepared(plan, outlets, tuple(inlet_of(item, types) for item in inputs), keyed, random_nodes(plan.steps))
 
 
-def _outlet(plan: Plan, name: str, ref: Ref, types: Types) -> Outlet:
+def _outlet(plan: Plan, name: str, ref: Ref, types: Types, within: Mapping[str, frozenset[Branch]]) -> Outlet:
     port = port_of(plan, ref)
-    outer = outputs_of(plan.graph.nodes, ref, port)
+    outer = outputs_of(plan.graph.nodes, ref, port, within)
     return Outlet(name, ref, outer, None if ref.is_input else port_check(plan.graph.nodes[ref.node], ref.port, port, types))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from modelgraft.engine.asking import asked_by, outputs_of
+from modelgraft.engine.asking import asked_by, branches_of, outputs_of
 from modelgraft.kernel.words.graph import GraphInput, Node, Ref, SolvedGraph
 from modelgraft.kernel.words.guard import contained
 from modelgraft.kernel.words.plan import Parameters, Plan, Step
@@ -162,7 +162,7 @@ def _output_box(name: str, ref: Ref, graph: SolvedGraph) -> Box:
 def _given(graph: SolvedGraph, ref: Ref) -> Port | None:
     """The port of an output of the graph: of a branch that a record asks several times, a list."""
     port = graph.port_of(ref)
-    return port and outputs_of(graph.nodes, ref, port)
+    return port and outputs_of(graph.nodes, ref, port, branches_of(graph.nodes))
 
 
 def _node_box(node: Node, step: Step | None, *, is_idle: bool, asked: tuple[str, ...] = ()) -> Box:
