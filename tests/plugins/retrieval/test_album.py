@@ -61,8 +61,9 @@ def test_a_thousand_pictures(monkeypatch, tmp_path, capsys):
     with mg.open("clip/retrieval", params={"checkpoint": "./clip", "index": str(OUT), "count": 5}) as pipeline:
         for file, row in zip(asked, range(0, len(files), 53), strict=True):
             found = pipeline.run(image=file)
-            assert found["paths"][0] == str(file.resolve())
             scores = held @ held[row]
+            first = files.index(Path(found["paths"][0]).relative_to(Path.cwd()))
+            assert scores[first] == pytest.approx(scores[row], abs=5e-6), file  # one that float32 cannot tell from it may be first
             np.testing.assert_allclose(found["scores"][0].numpy(), np.sort(scores)[::-1][:5], atol=5e-6)
     assert "as before: nothing to do" in indexed(run, "--approximate")[2]
     cut_out(Path("photos"), range(COUNT, COUNT + 3))

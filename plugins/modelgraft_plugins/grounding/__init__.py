@@ -1,0 +1,1 @@
+"""Phrases and boxes: read out of answers, written into prompts, drawn into pictures."""

@@ -1,0 +1,1 @@
+"""Pictures of any size, as many patches as they have."""

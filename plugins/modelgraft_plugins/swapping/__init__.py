@@ -1,0 +1,1 @@
+"""What fits in place of a node, and what that changes."""

@@ -1,0 +1,1 @@
+"""Pictures cut into tiles of one size, and put together again as vectors."""

@@ -1,0 +1,1 @@
+"""The models of the MMBench table: what was published of each, and what is counted here."""
