@@ -48,6 +48,7 @@ def _language(kind: str) -> Family:
 EYES = {
     "dinov2": ("Dinov2Model", "bit.image_processing_pil_bit:BitImageProcessorPil"),
     "dinov2-registers": ("Dinov2WithRegistersModel", "bit.image_processing_pil_bit:BitImageProcessorPil"),
+    "dinov3": ("DINOv3ViTModel", "bit.image_processing_pil_bit:BitImageProcessorPil"),
     "aimv2": ("Aimv2VisionModel", "clip.image_processing_pil_clip:CLIPImageProcessorPil"),
 }
 ASKS, CHOOSES, SEES = "answers about a picture", "chooses a text for a picture", "sees a picture"

@@ -161,6 +161,16 @@ def _dinov2(layers: int, *, registers: bool = False) -> Built:
     return hf.Dinov2Model(hf.Dinov2Config(**sizes)), [pictures]
 
 
+def _dinov3(layers: int) -> Built:
+    """DINOv3 base, patches of 16."""
+    import transformers as hf
+    from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
+
+    sizes = {"hidden_size": WIDE, "intermediate_size": 4 * WIDE, "num_hidden_layers": layers, "num_attention_heads": 12}
+    pictures = BitImageProcessorPil(size={"shortest_edge": 256}, crop_size={"height": 224, "width": 224})  # its own wants torchvision
+    return hf.DINOv3ViTModel(hf.DINOv3ViTConfig(**sizes, num_register_tokens=4)), [pictures]
+
+
 def _aimv2(layers: int) -> Built:
     """AIMv2 of the width of its large size."""
     import transformers as hf
@@ -328,6 +338,7 @@ BUILDERS: Mapping[str, Callable[[int], Built]] = {
     "blip2-t5": _blip2_t5,
     "clip": _clip,
     "dinov2": _dinov2,
+    "dinov3": _dinov3,
     "dinov2-registers": lambda layers: _dinov2(layers, registers=True),
     "instructblip": _instructblip,
     "paligemma": _paligemma,

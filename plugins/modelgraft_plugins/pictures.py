@@ -68,6 +68,7 @@ class PictureSteps(Config):
     do_resize: bool = True
     size: Mapping[str, int] = Field({"height": 224, "width": 224}, description="height and width, or shortest_edge, in pixels")
     resample: int = Field(3, ge=0, le=5, description="filter of PIL: 0 nearest, 2 bilinear, 3 bicubic")
+    rounds: bool = Field(True, description="what is resized is rounded to bytes, as PIL gives it; otherwise it stays numbers (DINOv3)")
     do_center_crop: bool = False
     crop_size: Mapping[str, int] | None = Field(None, description="height and width of the crop, in pixels")
     crop_middle: Literal["down", "even"] = Field(

@@ -37,13 +37,17 @@ def prepared(image: Image.Image, config: PictureSteps, *, name: str) -> NDArray[
 
 
 def resized(image: Image.Image, config: PictureSteps, *, name: str) -> Pixels:
-    """A picture in red, green and blue at the size that is wanted: uint8[height width 3]."""
+    """A picture in red, green and blue at the size that is wanted: uint8[height width 3], float32 where nothing is rounded."""
     refuse_thin(image, config)
     image = eight_bits(image, name)  # another node may have made it
     image = on_white(image) if config.do_convert_rgb else image.convert("RGB")
-    if config.do_resize:
-        image = image.resize(_resized(image, config), resample=config.resample)
-    return np.asarray(image)
+    if not config.do_resize:
+        return np.asarray(image)
+    size = _resized(image, config)
+    if config.rounds:
+        return np.asarray(image.resize(size, resample=config.resample))
+    planes = [Image.fromarray(np.asarray(plane, np.float32)).resize(size, resample=config.resample) for plane in image.split()]
+    return np.stack([np.asarray(plane) for plane in planes], -1)
 
 
 def normalised(pixels: Pixels, config: PictureSteps) -> NDArray[np.float32]:

@@ -24,6 +24,7 @@ from support.pictures import picture
 REGISTRY = discover()
 SIZES = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 3, "patch_size": 5}
 INNER = {**SIZES, "intermediate_size": 37}
+DEALT = {**INNER, "num_attention_heads": 2, "image_size": 15}  # heads of a multiple of four, which rotations in two directions need
 OBLONG, SQUARE = (2, 3, 15, 20), (2, 3, 15, 15)
 
 
@@ -55,6 +56,10 @@ class Row:
     part: str = ""
 
 
+def dinov3(**facts: Any) -> Any:
+    return hf.DINOv3ViTModel(hf.DINOv3ViTConfig(**DEALT, **facts))
+
+
 def aimv2_whole() -> Any:
     text = {"hidden_size": 18, "intermediate_size": 29, "num_hidden_layers": 1, "num_attention_heads": 3, "vocab_size": 31}
     return hf.Aimv2Model(hf.Aimv2Config(text_config=text, vision_config={**INNER, "image_size": 15}, projection_dim=13))
@@ -74,6 +79,8 @@ ROWS: dict[str, Row] = {
         OBLONG,
         lead=4,
     ),
+    "dinov3": Row(lambda: dinov3(num_register_tokens=2), bit, OBLONG, lead=3),
+    "dinov3, gated": Row(lambda: dinov3(num_register_tokens=1, use_gated_mlp=True, key_bias=True, mlp_bias=False), bit, OBLONG, lead=2),
     "aimv2": Row(lambda: hf.Aimv2VisionModel(hf.Aimv2VisionConfig(**INNER, image_size=15)), clip, SQUARE, tokens=9),
     "aimv2, native, without a head": Row(
         lambda: hf.Aimv2VisionModel(hf.Aimv2VisionConfig(**INNER, image_size=15, is_native=True, use_head=False)),

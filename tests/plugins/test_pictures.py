@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers as hf
@@ -24,8 +25,9 @@ from support.open_part import configured, open_part
 from support.pictures import picture
 
 REGISTRY = assemble({"vision": vision})
-PROCESSORS = families().pictures
-BY_MODEL = {kind: whole.pictures for kind, whole in families().wholes.items() if whole.pictures}
+ELSEWHERE = {"DINOv3ViT"}  # its class wants torchvision: see test_pixels_that_are_not_rounded
+PROCESSORS = {name: card for name, card in families().pictures.items() if name not in ELSEWHERE}
+BY_MODEL = {kind: whole.pictures for kind, whole in families().wholes.items() if whole.pictures in PROCESSORS}
 OLD = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.3, 0.4], "size": 9}
 
 
@@ -144,6 +146,21 @@ def test_every_key_of_a_class_is_heeded_idle_or_refused(name: str):
     """A new key of the library fails here until it is known what it does."""
     keys = {*ImagesKwargs.__annotations__, *class_of(name).valid_kwargs.__annotations__} - {"transform"}  # code, which no file holds
     assert keys <= {*KEYS, *PROCESSORS[name].own, *IDLE, *processor_files.BOOKKEEPING}
+
+
+@pytest.mark.parametrize("size", [(31, 23), (9, 40)])
+def test_pixels_that_are_not_rounded(tmp_path: Path, size: tuple[int, int]):
+    """DINOv3: numbers first, then the size, then the mean, in the operations that its class takes from torch."""
+    path = folder(
+        tmp_path, preprocessor_config={"image_processor_type": "DINOv3ViTImageProcessorFast", "size": {"height": 14, "width": 17}}
+    )
+    image = picture(*size)
+    numbers = torch.tensor(np.asarray(image)).permute(2, 0, 1)[None] / 255
+    resized = torch.nn.functional.interpolate(numbers, (14, 17), mode="bilinear", antialias=True)
+    mean, std = (torch.tensor(each)[:, None, None] for each in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    torch.testing.assert_close(ours(path, image), (resized - mean) / std, rtol=0, atol=1e-5)
+    rounded = open_part(REGISTRY, "vision/preprocess", str(path), rounds=True)([image])
+    assert (rounded - (resized - mean) / std).abs().max() > 1e-3
 
 
 def test_a_key_that_nothing_knows_is_told(tmp_path: Path):
