@@ -5,6 +5,7 @@ Places, the first that says something counts:
     of a tokenizer   chat_template.jinja with additional_chat_templates/NAME.jinja, `chat_template` in tokenizer_config.json
 A folder has a processor when processor_config.json or preprocessor_config.json lies in it. Without one, chat_template.json
 is read last: transformers leaves it to processors. A template without a name is called "default".
+Beside those of a checkpoint there are the rows of `conversations`, by name, for whoever has been taught one of them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from modelgraft.plugin import Problem, SourceError, choices, damaged, nearest
+from modelgraft_plugins import conversations
 
 DEFAULT = "default"
 PROCESSOR, PREPROCESSOR = "processor_config.json", "preprocessor_config.json"
@@ -44,15 +46,19 @@ def find(folder: Path) -> Templates:
 
 
 def choose(templates: Templates, name: str | None, *, place: str) -> str | None:
-    """The template of a name, or without one the default; None when there are no templates at all.
+    """The template of a name, a row of `conversations` among them, or without one the default; None when there is no default.
 
     Raises SourceError `no-chat-template` that names those there are.
     """
     wanted = name or DEFAULT
+    if wanted not in templates and (row := conversations.named(name)) is not None:
+        return row.template()
     if wanted in templates or (not templates and name is None):
         return templates.get(wanted)
+    known = [*templates, *conversations.rows()]
     said = f"{place} has no chat template '{wanted}'; it has: {choices(templates)}"
-    raise SourceError(Problem("no-chat-template", said, hint=nearest(wanted, templates) or "set chat_template to the name of one of them"))
+    way = f"set chat_template to the name of one of them, or to one that any model may take: {choices(conversations.rows(), most=30)}"
+    raise SourceError(Problem("no-chat-template", said, hint=nearest(wanted, known) or way))
 
 
 def _files(folder: Path) -> dict[str, str]:

@@ -46,7 +46,8 @@ How a prompt is put together:
   per embedding.
 - `begin: text` (what sources of BLIP-2 and InstructBLIP say): media that lead stand before the begin token.
 - Of several chat templates of a source `chat_template: NAME` takes one; they are found wherever tokenizers and processors keep
-  them, and written in a process of their own, within bounds of time and memory (chat_rendering.py).
+  them, and written in a process of their own, within bounds of time and memory (chat_rendering.py). Where a model was taught one
+  that its files leave out, `chat_template: vicuna_v1` names a row of `conversations/rows.yaml`, whose end texts and tokens count too.
 - `chat: true` makes the prompt the user's message in the tokenizer's chat template, after `system` if that is set. A
   conversation is always written by the chat template; its pictures are the embedding fields, in reading order, and when one
   field holds them all, equal shares of it.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from modelgraft.plugin import Dim, LanguageCard, Port, Ports, SolvedNode, port
+from modelgraft_plugins.conversations import Row, named
 from modelgraft_plugins.llm import known, template, words
 from modelgraft_plugins.llm.known import LAST, family_of, last_of, whole_of
 from modelgraft_plugins.llm.writing import WritingConfig, generation_of
@@ -77,7 +78,10 @@ class LanguageConfig(WritingConfig):
         default="onward", description="both: the tokens of the prompt see each other in both directions, as those of an encoder do"
     )
     chat: bool = Field(default=False, description="put the prompt into the chat template of the tokenizer, as the user's message")
-    chat_template: str | None = Field(default=None, description="name of a chat template, where the source has several; none: its default")
+    chat_template: str | None = Field(
+        default=None,
+        description="name of a chat template of the source, or of one of those that ship (conversations); none: its default",
+    )
     system: str | None = Field(default=None, description="system message of the chat template")
 
     final_scale: Literal["model", "none"] = Field(
@@ -141,6 +145,11 @@ class LanguageConfig(WritingConfig):
     def added(self) -> tuple[str, ...]:
         """The tokens that the source lacks, in the order of their rows."""
         return (*self.extra_tokens, *self.shown_words)
+
+    @property
+    def taught(self) -> Row | None:
+        """The way of writing conversations that `chat_template` names, where it is one of those that ship."""
+        return named(self.chat_template)
 
     @cached_property
     def pieces(self) -> tuple[template.Piece, ...]:

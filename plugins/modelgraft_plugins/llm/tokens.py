@@ -66,7 +66,8 @@ class Tokenizer:
 
     def chat(self, messages: list[dict[str, Any]], *, template: str) -> str:
         """Messages in a chat template, ready for the answer. Raises InputError, SourceError: see Renderer.render."""
-        return self._renderer.render(template, messages, names=self.inner.special_tokens_map, place=self.place)
+        names = {**self.inner.special_tokens_map, "placeholder": self.placeholder}
+        return self._renderer.render(template, messages, names=names, place=self.place)
 
 
 class Bytes:

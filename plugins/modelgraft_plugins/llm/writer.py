@@ -304,11 +304,14 @@ class Writer(Assembling):
         """How to write. Raises InputError for a token that the tokenizer does not know."""
         config = self.config
         settings = config.settings(end_ids=tuple(self.facts["end_ids"]))
-        ends = self._named(config.end_tokens, "end_tokens")
+        ends, taught = self._named(config.end_tokens, "end_tokens"), config.taught
+        stops = () if taught is None else taught.stop
+        ends += [] if taught is None else self._named(taught.ends, "chat_template")
         scales = self._named(tuple(config.token_scale), "token_scale", is_chosen=True)
         delays = self._named(tuple(config.token_delay), "token_delay", is_chosen=True)
         return replace(
             settings,
+            stop=(*settings.stop, *(text for text in stops if text not in settings.stop)),
             end_ids=(*settings.end_ids, *ends),
             token_scale=tuple(zip(scales, config.token_scale.values(), strict=True)),
             token_delay=tuple(zip(delays, config.token_delay.values(), strict=True)),
