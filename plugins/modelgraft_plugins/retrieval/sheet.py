@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import io
 import math
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from PIL import Image, ImageDraw, ImageFont
 
+from modelgraft_plugins.lettering import Font, cut
+
 CELL_PX, GAP_PX, EDGE_PX = 176, 16, 24  # of a picture with its frame, between two, around all
 LINE_PX, TITLE_PX, BAR_PX = 15, 22, 4  # of a line of text, of the title, of the bar that shows a score
 MOST_COLUMNS = 5
 CORNER = 6
-MOST_LETTERS = 400  # of a line: more than any sheet is wide
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 # paper, ink, soft ink, frame, bar
 COLOURS = {
     "light": ("#ffffff", "#22272e", "#5b6470", "#eef1f4", "#1f5f99"),
@@ -73,27 +72,6 @@ def _place(sheet: Image.Image, pen: ImageDraw.ImageDraw, hit: Hit, left: int, to
     small = Image.open(io.BytesIO(hit.small)).convert("RGB")
     small.thumbnail((CELL_PX - 8, CELL_PX - 8))
     sheet.paste(small, (left + (CELL_PX - small.width) // 2, top + (CELL_PX - small.height) // 2))
-
-
-def cut(text: str, most: float, font: Font, *, keeps_end: bool = False) -> str:
-    """A text that is no wider than so many pixels; letters are left out at its end, or at its beginning."""
-    text = _drawn(text[-MOST_LETTERS:] if keeps_end else text[:MOST_LETTERS], font)
-    if font.getlength(text) <= most:
-        return text
-    while text and font.getlength(f"...{text}") > most:
-        text = text[1:] if keeps_end else text[:-1]
-    return f"...{text}" if keeps_end else f"{text}..."
-
-
-def _drawn(text: str, font: Font) -> str:
-    """A text of letters that the font has: without their marks where it has them so alone, and ? for those of other scripts."""
-    lacking = bytes(font.getmask("\U0010ffff"))  # what is drawn for a letter that is not there
-
-    def letter_of(letter: str) -> str:
-        bare = unicodedata.normalize("NFKD", letter)[0]
-        return next((one for one in (letter, bare) if one.isprintable() and bytes(font.getmask(one)) != lacking), "?")
-
-    return "".join(letter_of(letter) for letter in unicodedata.normalize("NFC", text))
 
 
 def _title_font() -> Font:

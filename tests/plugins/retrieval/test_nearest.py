@@ -17,11 +17,12 @@ from PIL import Image, ImageFont
 import modelgraft as mg
 from modelgraft.testing import conform
 from modelgraft_plugins import retrieval
+from modelgraft_plugins.lettering import cut
 from modelgraft_plugins.retrieval import Nearest
 from modelgraft_plugins.retrieval.filed import read_index
 from modelgraft_plugins.retrieval.nearest import Finder
 from modelgraft_plugins.retrieval.page import page_of
-from modelgraft_plugins.retrieval.sheet import Hit, columns_of, cut, sheet_of
+from modelgraft_plugins.retrieval.sheet import Hit, columns_of, sheet_of
 from support import checkpoints
 from support.album import commands, embedded, indexed, small_clip
 
