@@ -20,6 +20,7 @@ from modelgraft.kernel.words.plan import Plan
 from modelgraft.sources.storage import remember_results
 from modelgraft.tools.checked import checked
 from modelgraft.tools.plan_tables import ShownPlan
+from modelgraft.tools.trained_parts import with_trained_parts
 
 if TYPE_CHECKING:
     from modelgraft.engine.pipeline import Pipeline
@@ -77,9 +78,10 @@ def plan(graph: Subject, planning: Planning) -> Plan:
     solved = check(graph)
     placement.refuse_device(solved.graph.registry, planning.backend, planning.device)
     built = _count_built if planning.exact else None
-    found = planner.plan(
+    planned = planner.plan(
         solved, made=ShownPlan, wanted=planning.wanted, count_built=built, asked=planning.placement(), otherwise=in_environment()
     )
+    found = with_trained_parts(planned)
     _refuse_backends(found)
     return found
 

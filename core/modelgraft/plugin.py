@@ -156,6 +156,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.sources.storage import sha256_of as sha256_of
     from modelgraft.sources.storage import stamp_of as stamp_of
     from modelgraft.sources.weights import Weights as Weights
+    from modelgraft.tools.trained_parts import TrainsParts as TrainsParts
 
 # Name -> the module that holds it, or of which it is a part. Resolved on first use.
 _HOMES = {
@@ -244,6 +245,7 @@ _HOMES = {
     "TowerCard": "sources.cards",
     "Traced": "loops.tracing",
     "Tracer": "loops.tracing",
+    "TrainsParts": "tools.trained_parts",
     "TypeOf": "kernel.words.kinds",
     "Video": "records.videos",
     "Warns": "engine.modules.protocol",
@@ -392,6 +394,7 @@ __all__ = [
     "TowerCard",
     "Traced",
     "Tracer",
+    "TrainsParts",
     "TypeOf",
     "Video",
     "Warns",

@@ -204,12 +204,24 @@ def one_line(value: Any) -> str:
     return text if len(text) <= WIDEST else text[: WIDEST - 3] + "..."
 
 
-def graphs(context: typer.Context, as_json: AsJson = False) -> None:
+def graphs(
+    context: typer.Context,
+    table: Annotated[
+        str | None,
+        typer.Option("--table", metavar="NAME", help="Count the models of a published table, such as mmbench, beside its numbers."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """List the shipped graphs and what each is for."""
     from modelgraft.kernel.language import document
     from modelgraft.kernel.language.shipped_graphs import find_shipped, shipped_names
 
     screen = session_of(context).screen
+    if table is not None:
+        from modelgraft.cli.tables import answer_table
+
+        answer_table(session_of(context), table, as_json=as_json)
+        return
     found = {}
     for name in shipped_names():
         path = find_shipped(name)

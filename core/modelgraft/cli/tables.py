@@ -1,4 +1,4 @@
-"""A plan as a table and as a document."""
+"""A plan as a table and as a document, and many of them beside a published table."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from modelgraft.engine.backend import open_backend
 from modelgraft.engine.fusing import fuse, segments_of
 from modelgraft.engine.needs import Forecast, forecasts
 from modelgraft.kernel.words.graph import Ref
-from modelgraft.records.amounts import UNKNOWN, in_bytes
+from modelgraft.records.amounts import UNKNOWN, exact_count, in_bytes
 from modelgraft.tools.plan_tables import PLAN_HEADS, PLAN_NUMBERS, rows
 from modelgraft.tools.unread import told, unread_parts
 
 if TYPE_CHECKING:
     from modelgraft.cli.screen import Screen
+    from modelgraft.cli.session import CliSession
     from modelgraft.kernel.words.plan import Plan, Step, Totals
+    from modelgraft.tools.graph_tables import Compared
 
 
 def print_plan(plan: Plan, screen: Screen) -> None:
@@ -139,4 +141,54 @@ def _step_document(step: Step, released: list[str], asked: tuple[str, ...]) -> d
         "releases": released,
         "reads": list(step.reads),
         "key": step.key or None,
+    }
+
+
+TABLE_HEADS = ("model", "language", "vision", "overall", "ours", "verdict", "trained", "ours", "verdict", "graph")
+TABLE_NUMBERS = frozenset({3, 4, 6, 7})
+
+
+def answer_table(session: CliSession, name: str, *, as_json: bool) -> None:
+    """Answer with a published table, what our graphs count beside each of its numbers, and what is to be known of those that differ.
+
+    Raises InputError for a table that there is none of; exits with 1 where a graph cannot be counted.
+    """
+    import typer
+
+    from modelgraft import api
+    from modelgraft.tools.graph_tables import compared, read_table
+
+    screen, table = session.screen, read_table(session.registry, name)
+    found = list(compared(table, lambda graph, settings: api.plan(api.load(graph, params=settings, registry=session.registry))))
+    if as_json:
+        screen.document({"table": name, "about": table.about, "rows": [_compared_document(one) for one in found]})
+    else:
+        screen.say(table.about)
+        screen.table(TABLE_HEADS, [_compared_row(one) for one in found], right=TABLE_NUMBERS)
+        for one in found:
+            for note in one.notes:
+                screen.say(f"{one.row.model}: {note}")
+    if any(one.row.graph and "not counted" in one.verdicts for one in found):
+        raise typer.Exit(1)
+
+
+def _compared_row(one: Compared) -> tuple[str, ...]:
+    row, (overall, trained) = one.row, one.verdicts
+    counts = [exact_count(number) if row.graph else "-" for number in (one.parameters, one.trained)]
+    settings = "".join(f" --set {key}={value}" for key, value in row.set.items())
+    cells = (row.parameters.published, counts[0], overall, row.trained.published, counts[1], trained)
+    return (row.model, row.language, row.vision, *cells, f"{row.graph}{settings}" or "-")
+
+
+def _compared_document(one: Compared) -> dict[str, Any]:
+    row, (overall, trained) = one.row, one.verdicts
+    return {
+        "model": row.model,
+        "language": row.language,
+        "vision": row.vision,
+        "parameters": {"published": row.parameters.published, "ours": one.parameters, "verdict": overall},
+        "trained": {"published": row.trained.published, "ours": one.trained, "verdict": trained},
+        "graph": row.graph or None,
+        "set": row.set,
+        "notes": list(one.notes),
     }

@@ -89,6 +89,9 @@ class LanguageConfig(WritingConfig):
     )
 
     states: States = Field(default=States(), description="which hidden states the output `states` gives, where somebody reads it")
+    trains: tuple[Literal["embeddings", "head"], ...] = Field(
+        default=(), description="parts of a frozen model that are trained nevertheless, as a plan counts them"
+    )
 
     @model_validator(mode="after")
     def _agrees(self) -> LanguageConfig:
@@ -171,6 +174,14 @@ class LanguageConfig(WritingConfig):
         whole = {**self.model, **given, "model_type": self.kind}
         neutral = {key: LAST[key] for key in last_of(whole)} if self.final_scale == "none" else {}
         return {**whole, **neutral}
+
+    def trained(self) -> int | None:
+        """Of a frozen model its embeddings, its head, or both; once, where they are one table."""
+        width = self.hidden_size or self._own_width()
+        if not self.trains or self.vocabulary is None or width is None:
+            return None if self.trains else 0
+        is_tied = self.family.facts(self.facts()).get("tie_word_embeddings", False)
+        return (1 if is_tied else len({*self.trains})) * self.vocabulary * width
 
     def export_facts(self) -> dict[str, Any]:
         """The model's own config: templates and settings of the loop change no graph."""

@@ -55,6 +55,8 @@ class GatedCrossAttention(Config):
     rms_norm_eps: float = Field(1e-6, description="idefics: added to the variance in its norms")
     gates: Literal["float", "vector"] = Field("float", description="idefics: one number for a whole block, or one for each of its widths")
 
+    frozen: bool = Field(False, description="the blocks are not trained, as where LoRA trains what stands around them")
+
     @classmethod
     def from_source(cls, source: Source) -> Mapping[str, Any]:
         """Read the config of an IDEFICS, or the config and the shapes of the tensors of an OpenFlamingo (all but the heads)."""
@@ -89,6 +91,10 @@ class GatedCrossAttention(Config):
         attention = 2 * width * width + 2 * media * width + head_norms
         gates = 2 * (width if self.gates == "vector" else 1)
         return len(self.layers) * (attention + 3 * width * (self.intermediate_size or 0) + 2 * width + gates)
+
+    def trained(self) -> int:
+        """All of it, unless it is frozen."""
+        return 0 if self.frozen else self.parameters()
 
     def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
         """There must be a block, and IDEFICS needs its sizes."""
