@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 import transformers as hf
@@ -15,6 +16,7 @@ from modelgraft.installed.discovery import assemble
 from modelgraft.testing import conform, node_of, run_node
 from modelgraft_plugins import resampler
 from modelgraft_plugins.resampler import Perceiver
+from modelgraft_plugins.resampler.perceiver import feed_forward, times
 from support.checkpoints import randomise
 from support.open_part import configured, counts, open_part
 from support.oracles import oracle
@@ -78,8 +80,12 @@ def test_counts_are_those_of_the_publications():
 
 
 @pytest.mark.parametrize(
-    "sizes", [{}, {"many": True, "max_num_media": 8}, {"max_num_frames": 24}, {"family": "idefics", "qk_norms": True, "many": True}]
-)
+    "sizes",
+    [
+        {}, {"many": True, "max_num_media": 8}, {"max_num_frames": 24}, {"family": "idefics", "qk_norms": True, "many": True},
+        {"many": True, "max_num_frames": 2, "more_frames": "interpolate", "activation": "squared_relu"},
+    ],
+)  # fmt: skip
 def test_it_keeps_its_declaration(sizes: dict[str, object]):
     """Ports, repeatability, batches, count and saved state, in every shape."""
     conform(Perceiver, {**SMALL, **sizes})
@@ -89,6 +95,51 @@ def test_more_frames_than_were_learned_are_refused():
     """With how many there may be."""
     with pytest.raises(mg.InputError, match="got 5 frames, but has learned vectors for 4: give fewer frames"):
         run_node(Perceiver, {**SMALL, "max_num_frames": 4}, media=torch.randn(2, 5, 7, 12))
+
+
+VIDEO = {**SMALL, "max_num_frames": 4, "more_frames": "interpolate"}
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 5, 11])
+def test_frames_of_a_longer_video_stand_between_the_learned_times(count: int):
+    """The first frames have the vectors that were learned; more of them are spread evenly over all, as numpy interpolates."""
+    learned = torch.randn(4, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    places = numpy.arange(count) if count <= 4 else numpy.linspace(0, 3, count)
+    expected = numpy.stack([numpy.interp(places, numpy.arange(4), column) for column in learned.numpy().T], axis=1)
+    assert numpy.abs(times(learned, count, None).numpy() - expected).max() <= 1e-6
+    beside = times(learned, count + 2, torch.tensor([[count, 1]]))  # in a batch with others, which are longer or shorter
+    assert numpy.abs(beside[0, 0, :count].numpy() - expected).max() <= 1e-6
+    assert torch.equal(beside[0, 1, 0], learned[0])
+
+
+def test_pictures_and_clips_of_unlike_lengths_are_read_beside_each_other_as_alone():
+    """What fills up a shorter clip is not read, whatever stands there; what fills up a record gives zeros."""
+    lengths, width = torch.tensor([[1, 3, 6], [5, 0, 0]]), VIDEO["hidden_size"]
+    media = torch.randn(2, 3, 6, 7, width, generator=torch.Generator().manual_seed(4))
+    together = run_node(Perceiver, {**VIDEO, "many": True}, media=media, frames=lengths, seed=5)["latents"]
+    for record, medium in [(0, 0), (0, 1), (0, 2), (1, 0)]:
+        clip = media[record : record + 1, medium, : lengths[record, medium]]
+        alone = run_node(Perceiver, VIDEO, media=clip, seed=5)["latents"]
+        torch.testing.assert_close(together[record, medium], alone[0], rtol=0.0, atol=1e-5)
+    assert together[1, 1:].abs().max() == 0
+
+
+def test_a_picture_is_a_video_of_one_frame():
+    """Without an axis for frames it has the first learned vector, alone and among several."""
+    picture = torch.randn(2, 7, VIDEO["hidden_size"], generator=torch.Generator().manual_seed(6))
+    as_video = run_node(Perceiver, VIDEO, media=picture[:, None], seed=5)["latents"]
+    assert torch.equal(run_node(Perceiver, VIDEO, media=picture, seed=5)["latents"], as_video)
+    several = run_node(Perceiver, {**VIDEO, "many": True}, media=picture[None], seed=5)["latents"]
+    torch.testing.assert_close(several[0], as_video, rtol=0.0, atol=1e-5)
+
+
+def test_the_feed_forward_layers_of_the_paper_square_what_is_positive():
+    """By the formula, in float64."""
+    layers = feed_forward(5, 3, "squared_relu").double()
+    x = torch.randn(2, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+    normed = (x - x.mean(-1, keepdim=True)) / (x.var(-1, correction=0, keepdim=True) + layers[0].eps).sqrt()
+    inner = (normed @ layers[1].weight.T).clamp(min=0) ** 2
+    torch.testing.assert_close(layers(x), inner @ layers[3].weight.T, rtol=0.0, atol=1e-9)
 
 
 def test_what_the_other_family_has_is_reported():

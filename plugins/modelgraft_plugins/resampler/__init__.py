@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from modelgraft import Config, Dim, Ports, component, hookimpl
+from modelgraft import Config, Dim, Port, Ports, component, hookimpl, port
 from modelgraft.plugin import families
 from modelgraft_plugins.stated import told
 
@@ -21,7 +21,9 @@ class Perceiver(Config):
     """Let learned latents read any number of vectors: Flamingo's Perceiver Resampler, or that of IDEFICS.
 
     many            several media per record: an axis `images` before the vectors, in and out
-    max_num_frames  media are videos: an axis `frames` before the vectors, with one learned vector per frame
+    max_num_frames  media may be videos: an axis `frames` before the vectors, with one learned vector per frame; without the axis a
+                    medium is a picture, a video of one frame. `frames` says how many of them each medium has, where they are unlike many
+    more_frames     what becomes of a longer video: refused, as by OpenFlamingo, or its frames stand between the learned ones (Flamingo)
     max_num_media   with one learned vector for the first, second, ... medium of a record
     A config of a model says which family it is; a file of OpenFlamingo says all but `num_heads` and `head_dim`, which are the
     same in all that were published.
@@ -36,6 +38,10 @@ class Perceiver(Config):
     ff_mult: int = Field(4, gt=0, description="width of the feed-forward layers, in widths of the latents")
     qk_norms: bool = Field(False, description="idefics: queries and keys are normed per head")
     max_num_frames: int | None = Field(None, gt=0, description="frames of a video that have a learned vector; none: media are pictures")
+    more_frames: Literal["refuse", "interpolate"] = Field("refuse", description="videos of more frames than have a learned vector")
+    activation: Literal["gelu", "squared_relu"] = Field(
+        "gelu", description="flamingo: of the feed-forward layers; the paper's is the other"
+    )
     max_num_media: int | None = Field(None, gt=0, description="media of a record that have a learned vector; none: none has")
     many: bool = Field(False, description="several media per record")
 
@@ -51,14 +57,17 @@ class Perceiver(Config):
 
     def ports(self) -> Ports:
         """Vectors of a picture, of several, or of videos in; as many latents for each medium out."""
-        images, frames = "images " if self.many else "", "frames " if self.max_num_frames else ""
-        return Ports.of(
-            {"media": f"float[batch {images}{frames}tokens hidden_size]"}, {"latents": f"float[batch {images}num_latents hidden_size]"}
-        )
+        axes = "batch images" if self.many else "batch"
+        media: str | Port = f"float[{axes} tokens hidden_size]"
+        given = {"media": media}
+        if self.max_num_frames:
+            frames = port(f"optional[int64[{axes}]]", doc="how many frames each medium has, 0 of one that fills up; unwired: all")
+            given = {"media": port(f"float[{axes} frames tokens hidden_size] | {media}"), "frames": frames}
+        return Ports.of(given, {"latents": f"float[{axes} num_latents hidden_size]"})
 
     def most(self) -> Mapping[str, int]:
         """There are no more learned vectors."""
-        learned = {"images": self.max_num_media, "frames": self.max_num_frames}
+        learned = {"images": self.max_num_media, "frames": self.max_num_frames if self.more_frames == "refuse" else None}
         return {name: count for name, count in learned.items() if count is not None}
 
     def parameters(self) -> int:
@@ -72,12 +81,16 @@ class Perceiver(Config):
 
     def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
         """What only one of the families has."""
-        theirs = {"flamingo": (("qk_norms", self.qk_norms),)}.get(
-            self.family, (("max_num_frames", self.max_num_frames), ("max_num_media", self.max_num_media))
-        )
+        of_flamingo = {
+            "max_num_frames": self.max_num_frames,
+            "max_num_media": self.max_num_media,
+            "more_frames": self.more_frames == "interpolate",
+        }
+        of_flamingo["activation"] = self.activation != "gelu"
+        theirs = {"flamingo": (("qk_norms", self.qk_norms),)}.get(self.family, tuple(of_flamingo.items()))
         for name, value in theirs:
             if value:
-                found = f"{node.name} has {name}: {value}, which the {self.family} family does not have"
+                found = f"{node.name} has {name}: {getattr(self, name)}, which the {self.family} family does not have"
                 yield "config-mismatch", found, f"leave {name} out"
 
 
