@@ -23,7 +23,7 @@ from modelgraft_plugins.onnx.exporting import open_fresh
 from modelgraft_plugins.onnx.graphs import SessionGraph
 from modelgraft_plugins.onnx.traced import FolderOpened, FolderTracer, prove
 from support import openflamingo
-from support.openflamingo import IMAGE, REFERENCE, counted_graph, graph, pictures_of, rows_of, shown_in, text_of
+from support.openflamingo import HEADS, IMAGE, REFERENCE, counted_graph, graph, pictures_of, rows_of, shown_in, text_of
 from support.oracles import oracle
 
 pytestmark = [
@@ -270,6 +270,59 @@ def test_behind_an_end_nothing_is_seen_until_the_next_picture():
     ids = [1, 9, 3, 2, 4, 9, 5]
     assert text_time(ids, 9, frozenset({2})) == [0, 1, 1, 1, 0, 2, 2]
     assert text_time(ids, 9, frozenset()) == [0, 1, 1, 1, 1, 2, 2]
+
+
+def ahead_by_loops(ids: list[int], marker: int) -> list[int]:
+    """For each token the number of the first marker at or behind it, counted from 1; 0 where there is none."""
+    found = []
+    for place in range(len(ids)):
+        number = 0
+        for index, token in enumerate(ids):
+            if token == marker and index >= place and not number:
+                number = ids[: index + 1].count(marker)
+        found.append(number)
+    return found
+
+
+@pytest.mark.parametrize("ids", [[1, 9, 3, 2, 4, 9, 5], [9, 9], [1, 2], [3, 9], [9, 3]], ids=str)
+def test_a_caption_before_its_picture_sees_the_next_one(ids: list[int]):
+    """As attend_previous=False of the first OpenFlamingo: words behind the last picture see none."""
+    assert text_time(ids, 9, frozenset(), attends="next") == ahead_by_loops(ids, 9)
+
+
+@pytest.mark.parametrize("backend", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
+def test_words_before_a_picture_can_look_at_it(folder: Path, backend: str):
+    """Another first picture changes what is behind none of the words before it, but the words before; new words see no picture."""
+    adapter = {
+        "use": "adapter/gated_cross_attention", "from": f"{folder}/openflamingo.safetensors#lang_encoder",
+        "with": {"every": 2, "attends": "next", **HEADS}, "in": {"media": "resampler"},
+    }  # fmt: skip
+    pictures, prompt = pictures_of("two_images", 0), text_of([5, 9, IMAGE, 7, IMAGE])
+    with mg.open(mg.load(graph(folder, new=4).path, params={"nodes.llm.adapters": [adapter]}), backend=backend) as pipeline:
+        run = {"outputs": ["logits", "text"], "prompt": [prompt, text_of([5, 9, IMAGE, 7, IMAGE, 3])]}
+        found = pipeline.run(pictures=torch.stack([pictures, pictures]), **run)
+        other = pipeline.run(pictures=torch.stack([pictures, pictures.flip(0)]), **run)
+        alone = [pipeline.run(pictures=pictures[None], prompt=[text])["text"][0] for text in run["prompt"]]
+    assert found["text"] == alone
+    assert torch.equal(found["logits"][0], other["logits"][0])
+    assert (found["logits"][1] - other["logits"][1]).abs().max() > 1e-4, "earlier words have seen them"
+
+
+def test_new_words_see_nothing_where_words_look_ahead(folder: Path):
+    """Step by step the same words as when everything is read again, where no word stands behind the last picture."""
+    adapter = {
+        "use": "adapter/gated_cross_attention", "from": f"{folder}/openflamingo.safetensors#lang_encoder",
+        "with": {"every": 2, "attends": "next", **HEADS}, "in": {"media": "resampler"},
+    }  # fmt: skip
+    pictures, ids = pictures_of("one_row", 0)[None], [5, 9, IMAGE]
+    with mg.open(mg.load(graph(folder, new=4).path, params={"nodes.llm.adapters": [adapter]})) as pipeline:
+        kept = pipeline.run(pictures=pictures, prompt=text_of(ids))["text"]
+    with mg.open(mg.load(graph(folder, new=0).path, params={"nodes.llm.adapters": [adapter]})) as pipeline:
+        for _ in range(4):
+            logits = pipeline.run(outputs=["logits"], pictures=pictures, prompt=text_of(ids))["logits"]
+            logits[:, IMAGE] = float("-inf")
+            ids.append(int(logits.argmax()))
+    assert kept.split() == [f"w{index}" for index in ids[3:]]
 
 
 FAMILIES = {

@@ -29,12 +29,17 @@ def compute(part, values, words, opened, folder):
 
 
 def look(part, media, prompt, marker, opened):
-    """Keys and values of the media, and the number of the medium that each token of the prompt sees."""
+    """Keys and values of the media, the number of the medium that each token of the prompt sees, and what new tokens see."""
     session, images = opened(part, "media.onnx"), media if media.ndim == 4 else media[:, None]
     vectors = images.reshape(1, -1, images.shape[-1]).astype(part["layout"]["dtype"].removeprefix("torch."))
     feed = dict(zip([entry.name for entry in session.get_outputs()], session.run(None, {"media": vectors})))
     feed["medium"] = numpy.repeat(numpy.arange(1, images.shape[1] + 1), images.shape[2])[None]
-    return feed, numpy.cumsum(prompt == marker)[None]
+    marks, how = prompt == marker, part.get("attends", "last")
+    if how != "next":
+        seen = numpy.cumsum(marks)
+        return feed, seen[None], seen[None, -1:]
+    ahead = numpy.cumsum(marks) + (1 - marks)  # the first medium at or behind each token, none behind the last
+    return feed, (ahead * (ahead <= marks.sum()))[None], numpy.zeros((1, 1), int)
 
 
 def write(part, prompt, new, opened, folder, media=None, marker=None):
@@ -45,7 +50,8 @@ def write(part, prompt, new, opened, folder, media=None, marker=None):
     wanted = [entry.name for entry in session.get_inputs()]
     empty = numpy.zeros((1, layout["kv_heads"], 0, layout["head_width"]), kind)
     past = {name: empty for name in wanted if name.startswith("past.")}
-    pairs, seen = look(part, media, prompt, marker, opened) if media is not None else ({}, numpy.zeros((1, 1), int))
+    nothing = numpy.zeros((1, 1), int)
+    pairs, seen, new_seen = look(part, media, prompt, marker, opened) if media is not None else ({}, nothing, nothing)
     given = [entry.name for entry in session.get_outputs()]
     while len(ids) < new:
         count, held = embeds.shape[1], held + embeds.shape[1]
@@ -58,6 +64,6 @@ def write(part, prompt, new, opened, folder, media=None, marker=None):
         found = dict(zip(given, session.run(None, {name: feed[name] for name in wanted})))
         past = {name: found[name.replace("past.", "present.", 1)] for name in past}
         ids.append(int(found["logits"][0].argmax()))
-        embeds, seen = table[ids[-1:]][None], seen[:, -1:]
+        embeds, seen = table[ids[-1:]][None], new_seen
     return numpy.array(ids)
 '''

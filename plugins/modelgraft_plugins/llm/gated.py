@@ -38,6 +38,8 @@ class GatedCrossAttention(Config):
     family   flamingo: before layers every-1, 2*every-1, ...; heads of `num_heads` x `head_dim`, GELU, no biases
              idefics: before layers 0, every, ...; heads of LLaMA's width, RMS norms, gated feed-forward (`intermediate_size`)
     attends  "all": a word sees all media before it, not only the last (flamingo)
+             "next": it sees the first medium behind it, as where a caption stands before its picture: what the code of the first
+             OpenFlamingo, Otter and MMGPT calls attend_previous=False. Words behind the last medium see none then, new ones neither
     """
 
     family: Literal["flamingo", "idefics"] = Field("flamingo", description="how the blocks are built, and where they stand")
@@ -48,7 +50,10 @@ class GatedCrossAttention(Config):
     num_heads: int = Field(8, gt=0, description="heads of the cross-attention")
     head_dim: int = Field(64, gt=0, description="flamingo: width of a head")
     ff_mult: int = Field(4, gt=0, description="flamingo: width of the feed-forward layers, in widths of the host")
-    attends: Literal["last", "all"] = Field("last", description="which of the media before it a word sees")
+    activation: Literal["gelu", "squared_relu"] = Field(
+        "gelu", description="flamingo: of the feed-forward layers; the paper's is the other"
+    )
+    attends: Literal["last", "all", "next"] = Field("last", description="which of the media a word sees")
     intermediate_size: int | None = Field(None, gt=0, description="idefics: width of the feed-forward layers")
     qk_norms: bool = Field(False, description="idefics: queries and keys are normed per head")
     hidden_act: str = Field("silu", description="idefics: activation of the feed-forward layers")
@@ -101,6 +106,10 @@ class GatedCrossAttention(Config):
         if not self.layers:
             found = f"{node.name} has {self.num_hidden_layers} layers, and a block before every {self.every} of them is none"
             yield "config-mismatch", found, f"set `every` of its adapter to at most {self.num_hidden_layers}"
+        for name, usual in (("attends", "last"), ("activation", "gelu")):
+            if self.family == "idefics" and getattr(self, name) != usual:
+                found = f"the adapter of {node.name} has {name}: {getattr(self, name)}, which the idefics family does not have"
+                yield "config-mismatch", found, f"leave {name} out"
         if self.family == "idefics" and self.intermediate_size is None:
             yield "config-mismatch", f"the idefics blocks of {node.name} have no intermediate_size", "set it, or name their checkpoint"
         if self.family == "idefics" and (self.hidden_size or 0) % self.num_heads:

@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 from transformers import IdeficsConfig
+from transformers.activations import ACT2FN
 from transformers.models.idefics.modeling_idefics import IdeficsGatedCrossAttentionLayer
 
 if TYPE_CHECKING:
     from modelgraft_plugins.llm.gated import GatedCrossAttention
+
+ACTIVATIONS = {"gelu": "gelu", "squared_relu": "relu2"}  # our word -> that of transformers
 
 Model = Any  # a model of transformers, which is only partly annotated
 
@@ -41,12 +44,12 @@ def sight(pairs: Sequence[Tensor], seen: Tensor, medium: Tensor, *, attends: str
     """Work out what may be seen.
 
     pairs    keys and values of the blocks by turns;  seen  int64[batch tokens];  medium  int64[batch media]
-    attends  "last": the medium whose number is the text time; "all": those up to it, and as in OpenFlamingo a token
+    attends  "last", "next": the medium whose number is the text time; "all": those up to it, and as in OpenFlamingo a token
              before the first medium sees all of them alike
     """
     time, medium = seen[:, None, :, None], medium[:, None, None]
-    allowed = time == medium if attends == "last" else time >= medium
-    sees = (seen > 0)[:, :, None] if attends == "last" else torch.ones_like(seen, dtype=torch.bool)[:, :, None]
+    allowed = time >= medium if attends == "all" else time == medium
+    sees = torch.ones_like(seen, dtype=torch.bool)[:, :, None] if attends == "all" else (seen > 0)[:, :, None]
     return Sight(list(zip(pairs[::2], pairs[1::2], strict=True)), allowed, sees)
 
 
@@ -95,12 +98,16 @@ class MaskedCrossAttention(nn.Module):
 class GatedCrossAttentionBlock(nn.Module):
     """Flamingo's block: attention and feed-forward layers, each behind a gate that is closed at first."""
 
-    def __init__(self, width: int, media_width: int, *, heads: int, head_width: int, multiple: int) -> None:
+    def __init__(self, width: int, media_width: int, *, heads: int, head_width: int, multiple: int, activation: str = "gelu") -> None:
+        """activation: of the feed-forward layers, "gelu" or "squared_relu"."""
         super().__init__()
         self.attn = MaskedCrossAttention(width, media_width, heads, head_width)
         self.attn_gate, self.ff_gate = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
         self.ff = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, multiple * width, bias=False), nn.GELU(), nn.Linear(multiple * width, width, bias=False)
+            nn.LayerNorm(width),
+            nn.Linear(width, multiple * width, bias=False),
+            ACT2FN[ACTIVATIONS[activation]],
+            nn.Linear(multiple * width, width, bias=False),
         )
 
     def keys_values(self, media: Tensor) -> tuple[Tensor, Tensor]:
@@ -208,5 +215,6 @@ def _block(config: GatedCrossAttention) -> nn.Module:
     assert config.hidden_size is not None
     assert config.media_size is not None
     return GatedCrossAttentionBlock(
-        config.hidden_size, config.media_size, heads=config.num_heads, head_width=config.head_dim, multiple=config.ff_mult
-    )
+        config.hidden_size, config.media_size, heads=config.num_heads, head_width=config.head_dim, multiple=config.ff_mult,
+        activation=config.activation,
+    )  # fmt: skip

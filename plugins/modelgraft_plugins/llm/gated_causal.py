@@ -41,11 +41,12 @@ class GatedCausal(Causal):
         gated.attach(self.model)
 
     def facts(self) -> dict[str, Any]:
-        """See LanguageModel.facts; beside it `media_ends`, the tokens behind which nothing is seen, and the width of media."""
+        """See LanguageModel.facts; beside it the width of media, what of them is seen, and `media_ends`: behind these tokens nothing is."""
         found = super().facts()
         return {
             **found,
             "media_size": self.gated.config.media_size,
+            "media_attends": self.gated.config.attends,
             "media_ends": found["end_ids"] if self.gated.config.family == "idefics" else [],
         }
 
@@ -59,12 +60,13 @@ class GatedCausal(Causal):
         from modelgraft_plugins.llm import gated_export
 
         self.keep_embeddings(tracer)
-        layers = self.layers_for(tracer)
+        layers, attends = self.layers_for(tracer), self.gated.config.attends
         try:
-            return styles.noted("gated", gated_export.export(self.model, self.gated, tracer, layers=layers))
+            return styles.noted("gated", gated_export.export(self.model, self.gated, tracer, layers=layers), attends=attends)
         except ExportError as error:
             remark = f"GroupQueryAttention cannot serve this model ({error}): its cache grows, and long answers slow down"
-        return styles.noted("gated-growing", gated_export.export_growing(self.model, self.gated, tracer, layers=layers), remark=remark)
+        grown = gated_export.export_growing(self.model, self.gated, tracer, layers=layers)
+        return styles.noted("gated-growing", grown, remark=remark, attends=attends)
 
 
 class GatedDecoder(CausalDecoder):
@@ -105,7 +107,7 @@ class GatedSession(CausalSession):
         self.pairs = gated.keys_values(media.flatten(1, 2))  # keys and values of the blocks by turns
         self.medium = torch.arange(1, images + 1, device=media.device).repeat_interleave(latents).expand(batch, -1)
         rows = [row.to(media.device) for row in shown.seen]
-        self.last = torch.stack([row[-1] for row in rows])  # what new tokens see, per row
+        self.last = shown.new.to(media.device)  # what new tokens see, per row
         longest = max(map(len, rows))
         seen = torch.stack([nn.functional.pad(row, (longest - len(row), 0)) for row in rows])  # padding sees nothing
         with gated.looking(self.pairs, seen, self.medium):
@@ -119,7 +121,7 @@ class GatedSession(CausalSession):
     def extend(self, prompt: Tensor, *, conditions: Shown, room: int, states: bool, places: Places | None = None) -> None:
         """See Continuable."""
         seen = conditions.seen[0].to(prompt.device)
-        self.last = seen[-1:]
+        self.last = conditions.new.to(prompt.device)
         with self.decoder.gated.looking(self.pairs, seen[None, -len(prompt) :], self.medium):
             super().extend(prompt, conditions=None, room=room, states=states, places=places)
 

@@ -57,7 +57,7 @@ class GatedGroupedSession(GroupedSession):
                 "seen": torch.empty(batch, 1, dtype=torch.int64, device=decoder.device),  # what new tokens see, per row
             }
         memory.beside["medium"].copy_(torch.arange(1, images + 1, device=decoder.device).repeat_interleave(latents))
-        memory.beside["seen"].copy_(torch.stack([row[-1:] for row in conditions.seen]))
+        memory.beside["seen"].copy_(conditions.new[:, None])
         with decoder.media.turn(conditions.media):
             look(decoder.media, conditions.media, memory.beside)
         return memory
@@ -65,7 +65,7 @@ class GatedGroupedSession(GroupedSession):
     def extend(self, prompt: Tensor, *, conditions: Shown, room: int, states: bool, places: Places | None = None) -> None:
         """See Continuable."""
         with self.decoder.graph.turn():
-            self.memory.beside["seen"].copy_(conditions.seen[0][-1:][None])
+            self.memory.beside["seen"].copy_(conditions.new[:, None])
         super().extend(prompt, conditions=conditions, room=room, states=states, places=places)
 
     def _seen(self, start: int, longest: int, conditions: Shown) -> dict[str, Tensor]:
@@ -115,7 +115,7 @@ class GatedGrowingSession(AloneSession):
         longest = max(map(len, shown.seen))
         self.seen = torch.stack([torch.nn.functional.pad(row, (longest - len(row), 0)) for row in shown.seen])
         super().__init__(decoder, prompts, places)
-        self.seen = torch.stack([row[-1:] for row in shown.seen])
+        self.seen = shown.new[:, None]
 
     def run(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """See GrowingSession."""
@@ -126,7 +126,7 @@ class GatedGrowingSession(AloneSession):
         row = conditions.seen[0]
         self.seen = row[None, -len(prompt) :]
         super().extend(prompt, conditions=conditions, room=room, states=states, places=places)
-        self.seen = row[None, -1:]
+        self.seen = conditions.new[:, None]
 
     def reorder(self, rows: Tensor) -> None:
         """See Session."""

@@ -33,7 +33,10 @@ class GatedWriter(CausalWriter):
         shows = images.flatten(2).ne(0).any(-1).sum(-1) if counts is None else counts
         self._compare([prompt.ids.count(marker or 0) for prompt in prompts], shows.tolist())
         self._fits(prompts)
-        shown = Shown(images, [torch.tensor(text_time(prompt.ids, marker, ends)) for prompt in prompts])
+        attends = self.facts.get("media_attends", "last")
+        shown = Shown(
+            images, [torch.tensor(text_time(prompt.ids, marker, ends, attends=attends)) for prompt in prompts], ahead=attends == "next"
+        )
         embedded = [prompt.embed(embed, self.device) for prompt in prompts]
         said, behind = [prompt.said for prompt in prompts], [prompt.given for prompt in prompts]
         return self.answer(decoder, embedded, said, behind, conditions=shown, wanted=wanted, asked=prompts)
@@ -56,11 +59,16 @@ class GatedWriter(CausalWriter):
             raise InputError(f"{found}: write it once for each, where it is to stand")
 
 
-def text_time(ids: Sequence[int], marker: int | None, ends: frozenset[int]) -> list[int]:
+def text_time(ids: Sequence[int], marker: int | None, ends: frozenset[int], *, attends: str = "last") -> list[int]:
     """The number of the medium that each token sees: the last whose marker stands at or before it; 0 before the first.
 
-    ends  tokens behind which nothing is seen until the next marker, as in IDEFICS
+    ends     tokens behind which nothing is seen until the next marker, as in IDEFICS
+    attends  "next": the first whose marker stands at or behind it; 0 behind the last
     """
+    if attends == "next":
+        count = sum(token == marker for token in ids)
+        behind = text_time(ids[::-1], marker, ends)
+        return [count + 1 - time if time else 0 for time in reversed(behind)]
     times, count, current = list[int](), 0, 0
     for token in ids:
         if token == marker:

@@ -15,10 +15,18 @@ class Shown:
 
     media  float[batch images latents width]
     seen   int64[tokens] per prompt: the number of the medium that each token sees, from 1; 0: none
+    ahead  tokens see what stands behind them, so that new ones see nothing; otherwise these see what the last of the prompt sees
     """
 
     media: Tensor
     seen: Sequence[Tensor]
+    ahead: bool = False
+
+    @property
+    def new(self) -> Tensor:
+        """What new tokens see, int64[prompts]."""
+        last = torch.stack([row[-1] for row in self.seen])
+        return torch.zeros_like(last) if self.ahead else last
 
     def is_like(self, other: Shown, tokens: int) -> bool:
         """Whether the first tokens of a single record see the same."""

@@ -132,6 +132,7 @@ def _copy(step: Step, entry: Entry, target: Path, plan: Plan) -> dict[str, Any]:
         "gives": [f"{prefix}{name}" for name in facts.get("outputs", {})],
         "ports": {"inputs": facts.get("inputs", {}), "outputs": facts.get("outputs", {})},
         "layout": notes.get("layout"),
+        **({"attends": notes["attends"]} if "attends" in notes else {}),
         "beside": {name: _value_name(plan, str(node.wired[name][0])) for name in _grafted(node)},
         "script": "script.py" if facts.get("script") else None,
         "opset": facts["opset"],
