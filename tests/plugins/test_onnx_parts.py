@@ -34,7 +34,9 @@ GRAPHS = {  # what whole graphs export: the folder of the graphs, or the plugin 
 }  # fmt: skip
 ALONE = {"clip/resnet"}  # compared with its reference on torch; its export was tried by hand alone
 UNLIKE = {"batch": 4, "sizes": (10, 6, 8, 3, 12)}  # sizes of examples.py are others
-GRID = {"groups": 4}  # as a graph decides it: their number must make a square
+GRID = {"groups": 4, "patches": 16, "patches1": 16, "patches2": 25}  # as a graph decides it: their number must make a square
+OF_GRIDS = ("pixel-shuffle", "pool", "pool-to-a-grid", "join-to-a-grid")
+ABSTRACTOR = {"in_features": 6, "out_features": 5, "patches": 16, "tokens": 9, "hidden_size": 8, "depth": 2}
 SMALL = {"hidden_size": 12, "intermediate_size": 19, "num_hidden_layers": 1, "num_attention_heads": 3}
 EYE = {**SMALL, "image_size": 21, "patch_size": 7}
 TEXT = {**SMALL, "vocab_size": 20, "max_position_embeddings": 17, "eos_token_id": 5}
@@ -68,6 +70,15 @@ CASES = {
     "linear": ("projector/linear", {"in_features": 6, "out_features": 5}),
     "mlp": ("projector/mlp", {"in_features": 6, "out_features": 5, "hidden_features": 9, "over": "vector"}),
     "pixel-shuffle": ("projector/pixel_shuffle", {"factor": 2}),
+    "pool": ("projector/pool", {"factor": 2}),
+    "pool-to-a-grid": ("projector/pool", {"tokens": 9}),
+    "merge": ("projector/merge", {"tokens": 5, "patches": 13}),
+    "experts": ("projector/experts", {"in_features": 6, "out_features": 5}),
+    "c-abstractor": ("projector/c_abstractor", {**ABSTRACTOR, "eos_tokens": 1, "prenorm": True}),
+    "d-abstractor": ("projector/d_abstractor", {**ABSTRACTOR, "heads": 4, "points": 2, "inner_size": 20}),
+    "join": ("projector/join", {}),
+    "join-behind": ("projector/join", {"along": "tokens", "eyes": 3}),
+    "join-to-a-grid": ("projector/join", {"tokens": 9}),
     "tower-clips": (
         "embedding/tower",
         {"modality": "audio", "height": 20, "width": 26, "kernel": 8, "stride": 6, "clips": True, **TOWER},
@@ -133,7 +144,7 @@ def test_a_part_gives_torchs_numbers(case):
     """Element by element, within 1e-5 of the largest; every output."""
     component, config = CASES[case]
     node = node_of(REGISTRY.components[component], config)
-    ports = {name: port.bind(GRID if case == "pixel-shuffle" else {}) for name, port in node.in_ports.items()}
+    ports = {name: port.bind(GRID if case in OF_GRIDS else {}) for name, port in node.in_ports.items()}
     node = replace(node, in_ports=ports, wired={name: (Ref("inputs", name),) for name in ports})
     context = LoadContext(node, "cpu", "float32", None, 0, offline=True, registry=REGISTRY, init="random")
     values = make_inputs(list(ports.values()), UNLIKE, seed=5, most=node.config.most())

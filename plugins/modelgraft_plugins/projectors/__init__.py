@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from modelgraft import Config, Dim, Ports, Space, component, hookimpl, port
+from modelgraft_plugins.projectors.abstractors import CAbstractor, DAbstractor
+from modelgraft_plugins.projectors.experts import Experts
+from modelgraft_plugins.projectors.grids import torn_grids
+from modelgraft_plugins.projectors.joining import Join
+from modelgraft_plugins.projectors.pooling import Merge, Pool
 
 if TYPE_CHECKING:
-    from modelgraft.plugin import Source
+    from modelgraft.plugin import SolvedNode, Source
 
 # part of a published layout -> the fields of the model's config that give its output width, and whether it has a bias
 LAYOUTS: Mapping[str, tuple[tuple[str, ...], bool]] = {
@@ -123,6 +128,10 @@ class PixelShuffle(Config):
         joined = self.factor**2
         return Ports.of({"x": f"float[batch {joined}*groups width]"}, {"y": f"float[batch groups {joined}*width]"})
 
+    def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
+        """The tokens must be a grid whose side the groups divide."""
+        return torn_grids(node, factor=self.factor)
+
 
 def linear(inputs: int, outputs: int, *, bias: bool) -> int:
     """Count the parameters of a linear layer."""
@@ -140,5 +149,5 @@ def _width(root: Mapping[str, Any], path: str) -> int | None:
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
-    for subject in (Linear, MLP, PixelShuffle):
+    for subject in (Linear, MLP, PixelShuffle, Pool, Merge, Experts, CAbstractor, DAbstractor, Join):
         register(subject)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
-from modelgraft.plugin import InputError
+from modelgraft_plugins.projectors.pooling_modules import side_of
 
 if TYPE_CHECKING:
     from modelgraft_plugins import projectors
@@ -52,11 +51,7 @@ class PixelShuffle(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Join the groups."""
         batch, tokens, width = x.shape
-        side, factor = math.isqrt(tokens), self.factor
-        if side * side != tokens or side % factor:
-            wanted = f"a square grid whose side is a multiple of {factor}"
-            raise InputError(
-                f"projector/pixel_shuffle got {tokens} tokens, wanted {wanted}; a class token must be left out (select: patches)"
-            )
+        factor = self.factor
+        side = side_of("projector/pixel_shuffle", tokens, factor)
         groups = x.view(batch, side // factor, factor, side // factor, factor, width).transpose(2, 3)
         return groups.reshape(batch, tokens // factor**2, factor**2 * width)
