@@ -59,6 +59,10 @@ FAMILIES: Mapping[str, Family] = {
     "llava": Family(ASKS, family_sides.asked("llava", "LlavaForConditionalGeneration", "USER: <image>\n{} ASSISTANT:")),
     "paligemma": Family(ASKS, family_sides.asked("", "PaliGemmaForConditionalGeneration", "<image>{}", is_imported=True)),
     "idefics": Family(ASKS, family_sides.asked("idefics", "IdeficsForVisionText2Text")),
+    **{
+        name: Family(ASKS, None, "transformers' processor of it wants torchvision, which comes with another build of torch")
+        for name in ("qwen2_vl", "qwen2_5_vl", "mistral3")
+    },
     "flamingo": Family(ASKS, None, "nobody publishes it whole: idefics is its like in transformers"),
     "openflamingo": Family(ASKS, None, "its own package, open-flamingo 2.0.1, wants torch 2.0.1: two versions of torch would be compared"),
     "clip": Family(CHOOSES, family_sides.chosen("clip", "CLIPModel", True)),

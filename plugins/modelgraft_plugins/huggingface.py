@@ -12,6 +12,7 @@ transformers itself applies in `from_pretrained`, called here on names and tenso
 
 from __future__ import annotations
 
+import importlib
 import re
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -40,7 +41,7 @@ def config_of(values: Mapping[str, Any] | ModelConfig, architecture: str) -> Mod
         return deepcopy(values)
     facts = {name: value for name, value in values.items() if name not in ("dtype", "torch_dtype")}
     if not architecture.startswith("Auto"):
-        return getattr(transformers, architecture).config_class.from_dict(facts)
+        return _named(architecture).config_class.from_dict(facts)
     kind = facts.pop("model_type", None)
     if kind is None:
         raise ValueError(f"the config has no model_type, so {architecture} cannot tell which model it is for")
@@ -52,7 +53,7 @@ def class_of(config: ModelConfig, architecture: str) -> type[Any]:
 
     Raises ValueError when the `Auto...` class has no model for it.
     """
-    found: Any = getattr(transformers, architecture)
+    found = _named(architecture)
     if not architecture.startswith("Auto"):
         return found  # type: ignore[no-any-return]
     try:
@@ -61,10 +62,17 @@ def class_of(config: ModelConfig, architecture: str) -> type[Any]:
         raise ValueError(f"transformers has no {architecture} for model_type '{config.model_type}'") from error
 
 
+def _named(architecture: str) -> Any:
+    """A class by its name, or as "models.family.modeling_family:Class" where it is inside the library alone."""
+    module, _, name = architecture.rpartition(":")
+    return getattr(importlib.import_module(f"transformers.{module}") if module else transformers, name)
+
+
 def build(config: Mapping[str, Any] | ModelConfig, architecture: str, *, attention: str | None = None) -> Model:
     """Build a model in float32 with fresh parameters, or without memory inside `parameters_without_memory()`.
 
-    architecture  a class such as "CLIPVisionModel", or an `Auto...` class that goes by `model_type`
+    architecture  a class such as "CLIPVisionModel", or an `Auto...` class that goes by `model_type`; one that is inside the library alone
+                  as "models.qwen2_vl.modeling_qwen2_vl:Qwen2VisionTransformerPretrainedModel"
     attention     "sdpa" or "eager"; None takes the fastest that the model knows, which is sdpa for nearly all
 
     Raises SourceError `source-damaged` for a config whose values are of other kinds than its family wants.

@@ -30,7 +30,8 @@ DRIVEN = {  # theirs are graphs of parts: test_llm_onnx.py, test_diffusion*.py, 
 GRAPHS = {  # what whole graphs export: the folder of the graphs, or the plugin -> the file of the tests that compare them with torch
     "beit3": "graphs/test_beit3.py", "coca": "plugins/test_coca.py", "ctc": "graphs/test_wav2vec2.py", "fromage": "graphs/test_fromage.py",
     "omnimae": "graphs/test_omnimae.py",
-    "pali": "graphs/test_pali.py", "simvlm": "graphs/test_simvlm.py", "wav2vec2": "graphs/test_wav2vec2.py",
+    "pali": "graphs/test_pali.py", "patches": "plugins/test_patches.py",
+    "simvlm": "graphs/test_simvlm.py", "wav2vec2": "graphs/test_wav2vec2.py",
 }  # fmt: skip
 ALONE = {"clip/resnet"}  # compared with its reference on torch; its export was tried by hand alone
 UNLIKE = {"batch": 4, "sizes": (10, 6, 8, 3, 12)}  # sizes of examples.py are others
@@ -69,6 +70,8 @@ CASES = {
     "durations": ("vocoder/durations", {"units": 12, "width": 6, "hidden": 5}),
     "linear": ("projector/linear", {"in_features": 6, "out_features": 5}),
     "mlp": ("projector/mlp", {"in_features": 6, "out_features": 5, "hidden_features": 9, "over": "vector"}),
+    "merger": ("patches/merger", {"in_features": 6, "out_features": 5}),
+    "merger-narrow": ("patches/merger", {"family": "narrow", "in_features": 6, "out_features": 5, "merge_size": 3, "bias": False}),
     "pixel-shuffle": ("projector/pixel_shuffle", {"factor": 2}),
     "pool": ("projector/pool", {"factor": 2}),
     "pool-to-a-grid": ("projector/pool", {"tokens": 9}),
