@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from modelgraft import Config, Dim, Ports, Space, component, hookimpl, port
+from modelgraft.plugin import families
 from modelgraft_plugins.projectors.abstractors import CAbstractor, DAbstractor
 from modelgraft_plugins.projectors.experts import Experts
 from modelgraft_plugins.projectors.grids import torn_grids
@@ -77,6 +78,7 @@ class MLP(Config):
     """Map every vector to another width with two linear layers and an activation between them, as LLaVA 1.5 does.
 
     hidden_features  width between the layers; None: that of the result
+    norm             a layer norm before them, as InternVL has
     """
 
     in_features: Dim = None
@@ -84,6 +86,7 @@ class MLP(Config):
     hidden_features: int | None = Field(None, gt=0)
     hidden_act: str = "gelu"
     bias: bool = True
+    norm: bool = False
     over: Over = "tokens"
 
     @classmethod
@@ -93,10 +96,12 @@ class MLP(Config):
         found: dict[str, Any] = {
             "hidden_act": around.get("projector_hidden_act", "gelu"),
             "bias": around.get("multimodal_projector_bias", True),
+            **families().whole(around.get("model_type")).components.get("projector/mlp", {}),
         }
         first, second = source.shape("linear_1.weight"), source.shape("linear_2.weight")
         if first is not None and second is not None:
             found |= {"in_features": first[1], "hidden_features": first[0], "out_features": second[0]}
+            found["norm"] = source.shape("layer_norm.weight") is not None
         return found
 
     @property
@@ -110,8 +115,10 @@ class MLP(Config):
         return Ports.of({"x": f"float[batch {middle}in_features]"}, {"y": f"float[batch {middle}out_features]"})
 
     def parameters(self) -> int:
-        """Count both layers."""
-        return linear(self.in_features or 0, self.inner, bias=self.bias) + linear(self.inner, self.out_features or 0, bias=self.bias)
+        """Count both layers, and the norm."""
+        inputs = self.in_features or 0
+        layers = linear(inputs, self.inner, bias=self.bias) + linear(self.inner, self.out_features or 0, bias=self.bias)
+        return layers + (2 * inputs if self.norm else 0)
 
 
 @component("projector/pixel_shuffle", kind="projector", module="modelgraft_plugins.projectors.modules:PixelShuffle", exportable=True)
@@ -122,6 +129,18 @@ class PixelShuffle(Config):
     """
 
     factor: int = Field(2, gt=0, description="side of a group: 2 joins four patches")
+
+    @classmethod
+    def from_source(cls, source: Source) -> Mapping[str, Any]:
+        """Read the factor of an Idefics 3 or an InternVL, whichever way it is said."""
+        factor, ratio = source.root.get("scale_factor"), source.root.get("downsample_ratio")
+        if factor is None and ratio is None:
+            return {}
+        wanted = factor if factor is not None else 1 / ratio if isinstance(ratio, int | float) and ratio else 0
+        if not isinstance(wanted, int | float) or wanted < 1 or wanted != int(wanted):
+            said = f"scale_factor {factor!r}" if factor is not None else f"downsample_ratio {ratio!r}"
+            raise ValueError(f"{source.text} has {said}, wanted a whole number of patches on a side of a group")
+        return {"factor": int(wanted)}
 
     def ports(self) -> Ports:
         """`factor` squared times fewer tokens, each so many times wider."""

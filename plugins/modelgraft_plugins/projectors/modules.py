@@ -10,6 +10,9 @@ from transformers.activations import ACT2FN
 from modelgraft_plugins.projectors.pooling_modules import side_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from modelgraft.plugin import Weights
     from modelgraft_plugins import projectors
 
 
@@ -29,13 +32,14 @@ class MLP(nn.Module):
         super().__init__()
         assert config.in_features is not None
         assert config.out_features is not None
+        self.layer_norm = nn.LayerNorm(config.in_features) if config.norm else nn.Identity()
         self.linear_1 = nn.Linear(config.in_features, config.inner, bias=config.bias)
         self.act = ACT2FN[config.hidden_act]
         self.linear_2 = nn.Linear(config.inner, config.out_features, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply both layers."""
-        return self.linear_2(self.act(self.linear_1(x)))  # type: ignore[no-any-return]
+        """Apply the norm, where there is one, and both layers."""
+        return self.linear_2(self.act(self.linear_1(self.layer_norm(x))))  # type: ignore[no-any-return]
 
 
 class PixelShuffle(nn.Module):
@@ -47,6 +51,10 @@ class PixelShuffle(nn.Module):
     def __init__(self, config: projectors.PixelShuffle) -> None:
         super().__init__()
         self.factor = config.factor
+
+    def from_checkpoint(self, _weights: Weights) -> Mapping[str, Tensor]:
+        """Take nothing: of a checkpoint its config alone is read."""
+        return {}
 
     def forward(self, x: Tensor) -> Tensor:
         """Join the groups."""
