@@ -51,6 +51,7 @@ EYES = {
     "dinov3": ("DINOv3ViTModel", "bit.image_processing_pil_bit:BitImageProcessorPil"),
     "aimv2": ("Aimv2VisionModel", "clip.image_processing_pil_clip:CLIPImageProcessorPil"),
 }
+ASKED_IN_CHAT = f"user: <image>{{}}{family_checkpoints.TURN}"
 ASKS, CHOOSES, SEES = "answers about a picture", "chooses a text for a picture", "sees a picture"
 FAMILIES: Mapping[str, Family] = {
     "blip2": Family(ASKS, family_sides.asked("blip2", "Blip2ForConditionalGeneration")),
@@ -58,6 +59,9 @@ FAMILIES: Mapping[str, Family] = {
     "instructblip": Family(ASKS, family_sides.asked("instructblip", "InstructBlipForConditionalGeneration")),
     "llava": Family(ASKS, family_sides.asked("llava", "LlavaForConditionalGeneration", "USER: <image>\n{} ASSISTANT:")),
     "paligemma": Family(ASKS, family_sides.asked("", "PaliGemmaForConditionalGeneration", "<image>{}", is_imported=True)),
+    "idefics3": Family(ASKS, family_sides.asked("", "Idefics3ForConditionalGeneration", ASKED_IN_CHAT, is_imported=True)),
+    "llava_next": Family(ASKS, family_sides.asked("", "LlavaNextForConditionalGeneration", ASKED_IN_CHAT, is_imported=True)),
+    "internvl": Family(ASKS, None, "its processor wants a part for films, and that torchvision, which comes with another build of torch"),
     "idefics": Family(ASKS, family_sides.asked("idefics", "IdeficsForVisionText2Text")),
     **{
         name: Family(ASKS, None, "transformers' processor of it wants torchvision, which comes with another build of torch")

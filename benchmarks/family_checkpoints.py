@@ -305,6 +305,53 @@ def _paligemma(layers: int) -> Built:
     return model, [processor]
 
 
+TURN = "\nassistant:"  # between a question and its answer
+CHAT = (
+    "{% for message in messages %}{{ message['role'] + ': ' }}{% for part in message['content'] %}{% if part['type'] == 'image' %}"
+    "{{ '<image>' }}{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endfor %}{% if add_generation_prompt %}{{ '\nassistant:' }}"
+    "{% endif %}"
+)
+
+
+def _idefics3(layers: int) -> Built:
+    """Idefics 3 around a SigLIP of the base size and a LLaMA 768 wide; pictures of up to 448 pixels are four tiles and the whole."""
+    import transformers as hf
+    from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+
+    words = tokenizer(PIECES)
+    words.add_special_tokens({"additional_special_tokens": ["<image>", "<fake_token_around_image>", "<end_of_utterance>"]})
+    words.chat_template = CHAT
+    pictures = Idefics3ImageProcessorPil(size={"longest_edge": 448}, max_image_size={"longest_edge": 224})
+    text = {**TEXT, "model_type": "llama", "vocab_size": len(words), "num_hidden_layers": layers, **LANGUAGES["llama"], **NAMES}
+    config = hf.Idefics3Config(
+        vision_config={**TOWER, "num_hidden_layers": layers, "patch_size": 16}, scale_factor=2, pad_token_id=0,
+        text_config={**text, "max_position_embeddings": CONTEXT}, image_token_id=words.convert_tokens_to_ids("<image>"),
+    )  # fmt: skip
+    return hf.Idefics3ForConditionalGeneration(config), [hf.Idefics3Processor(pictures, words, image_seq_len=49)]
+
+
+def _llava_next(layers: int) -> Built:
+    """LLaVA-NeXT around a CLIP of the base size and a LLaMA 768 wide: two or three tiles of 224 pixels, and the whole."""
+    import transformers as hf
+    from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
+
+    words = tokenizer(PIECES)
+    words.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    words.chat_template = CHAT
+    sizes = [[224, 448], [448, 224], [224, 672], [672, 224]]
+    pictures = LlavaNextImageProcessorPil(image_grid_pinpoints=sizes)
+    text = {**TEXT, "model_type": "llama", "vocab_size": len(words), "num_hidden_layers": layers, **LANGUAGES["llama"], **NAMES}
+    config = hf.LlavaNextConfig(
+        vision_config={**TOWER, "num_hidden_layers": layers, "patch_size": 16, "model_type": "clip_vision_model"},
+        text_config={**text, "max_position_embeddings": CONTEXT}, image_token_index=words.convert_tokens_to_ids("<image>"),
+        image_grid_pinpoints=sizes,
+    )  # fmt: skip
+    processor = hf.LlavaNextProcessor(
+        pictures, words, patch_size=16, vision_feature_select_strategy="default", num_additional_image_tokens=1
+    )
+    return hf.LlavaNextForConditionalGeneration(config), [processor]
+
+
 def _stable_diffusion(layers: int) -> Built:
     """Stable Diffusion with texts 768 wide, and a UNet and a decoder of half the widths and two floors."""
     import diffusers
@@ -340,7 +387,9 @@ BUILDERS: Mapping[str, Callable[[int], Built]] = {
     "dinov2": _dinov2,
     "dinov3": _dinov3,
     "dinov2-registers": lambda layers: _dinov2(layers, registers=True),
+    "idefics3": _idefics3,
     "instructblip": _instructblip,
+    "llava_next": _llava_next,
     "paligemma": _paligemma,
     "siglip": _siglip,
     "siglip2": _siglip2,

@@ -172,16 +172,7 @@ def picture_config(source: Source) -> dict[str, Any]:
     written.check({key: OWN_KINDS[kind] for key, kind in card.own.items()})
     if written.values.get("do_pad"):
         raise ValueError(f"vision/preprocess does not pad pictures, and {written.place} has do_pad")
-    return _values(written, card)
-
-
-def normalisation(source: Source) -> dict[str, Any]:
-    """The mean and std that the checkpoint's own pictures are normalised with."""
-    try:
-        prepared = picture_config(source)
-    except ValueError:
-        return {}
-    return {name: prepared[name] for name in ("image_mean", "image_std") if prepared.get("do_normalize")}
+    return picture_values(written, card)
 
 
 def unheeded(source: Source) -> Iterator[tuple[str, str]]:
@@ -203,7 +194,7 @@ def processor_name(written: Written, root: Mapping[str, Any]) -> str:
     return name or families().whole(root.get("model_type")).pictures or "of an unnamed kind: "
 
 
-def _values(written: Written, card: PictureCard) -> dict[str, Any]:
+def picture_values(written: Written, card: PictureCard) -> dict[str, Any]:
     """The fields of vision/preprocess: what is written, else what the class does by itself."""
     found = {key: written.values.get(key, default) for key, default in card.defaults.items()}
     found |= {"crop_middle": written.values["crop_middle"]} if written.values.get("crop_middle") is not None else {}

@@ -21,6 +21,7 @@ VOCABULARIES = (
     "sentencepiece.bpe.model",
     "beit3.spm",
 )  # of tokenizers without a tokenizer.json
+IMAGE_TOKENS = ("image_token", "context_image_token")  # what files call what stands for a picture; the second is InternVL's
 KIND = "Tokenizer"  # how the classes of tokenizers end
 
 
@@ -44,10 +45,14 @@ def tokenizer_identity(source: Source, folder: str = "") -> str | None:
 def image_token(source: Source) -> str | None:
     """The text that stands for a picture in the prompts of a source; None when it names none."""
     for file in ("processor_config.json", "tokenizer_config.json"):
-        found = (source.json(file) or {}).get("image_token")
-        text = found.get("content") if isinstance(found, dict) else found
-        if isinstance(text, str) and text:
-            return text
+        told = source.json(file) or {}
+        named = told.get("extra_special_tokens")
+        for table in (told, named if isinstance(named, dict) else {}):
+            for name in IMAGE_TOKENS:
+                text = table.get(name)
+                text = text.get("content") if isinstance(text, dict) else text
+                if isinstance(text, str) and text:
+                    return text
     return None
 
 

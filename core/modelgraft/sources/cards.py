@@ -56,6 +56,7 @@ class WholeCard:
     pictures     its image processor where its files name none: a PictureCard
     layer        (key, value where it is silent): the layer of the eye that gives the tokens
     select       (key, value where it is silent): "default" leaves the class token out
+    ends         of its eye, layer -1 is what it gives at its end, behind its last norm, not what the last layer gives
     tied         it owns the output head: whether that is the embedding table where the config is silent; None: the language model does
     keeps        it does to the logits last what its language model does by itself: a scale, a soft cap
     begin        where the begin token goes: at the start, or before the first text, after media that lead
@@ -71,6 +72,7 @@ class WholeCard:
     pictures: str = ""
     layer: tuple[str, int] | None = None
     select: tuple[str, str] | None = None
+    ends: bool = False
     tied: bool | None = None
     keeps: bool = False
     begin: Literal["start", "text"] = "start"

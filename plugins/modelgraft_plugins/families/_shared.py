@@ -9,7 +9,7 @@ from modelgraft.plugin import PartCard
 HALF = (0.5, 0.5, 0.5)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-BILINEAR, BICUBIC = 2, 3  # numbers of PIL's filters
+LANCZOS, BILINEAR, BICUBIC = 1, 2, 3  # numbers of PIL's filters
 
 LANGUAGE = PartCard("text_config", also="text_model", language="always")
 PLAIN = PartCard()  # without a config of its own

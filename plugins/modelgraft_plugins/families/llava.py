@@ -15,7 +15,6 @@ _KIN = {
     "vision_tower": PartCard("vision_config", strip="vision_model."),
     "language_model": PARTS["language_model"],
 }
-_QWEN = {"vision_tower": _KIN["vision_tower"], "language_model": PartCard("text_config", "qwen2", also="text_model", language="always")}
 
 CARD = FamilyCard(
     "llava",
@@ -28,9 +27,8 @@ CARD = FamilyCard(
             select=("vision_feature_select_strategy", "default"),
             tied=False,
         ),
-        **dict.fromkeys(("llava_next", "llava_next_video", "video_llava"), WholeCard(parts=_KIN, tied=False)),
+        **dict.fromkeys(("llava_next_video", "video_llava"), WholeCard(parts=_KIN, tied=False)),
         "vipllava": WholeCard(parts=_KIN, tied=False, pictures="CLIP"),
-        "llava_onevision": WholeCard(parts=_QWEN, tied=False),
     },
     pictures={"Llava": PictureCard(CLIP_PICTURES, is_square=False)},
     graphs={"llava": "llava"},

@@ -11,7 +11,8 @@ from pydantic import Field, PositiveInt, model_validator
 from modelgraft import Config, Ports, component, hookimpl, port
 from modelgraft.plugin import AUTO, TowerCard, families
 from modelgraft_plugins.counted import counted, no_card
-from modelgraft_plugins.pictures import Numbers, PictureSteps, Side, normalisation, picture_config, pixel_space, unheeded
+from modelgraft_plugins.cut_pictures import normalisation
+from modelgraft_plugins.pictures import Numbers, PictureSteps, Side, picture_config, pixel_space, unheeded
 from modelgraft_plugins.vision.patches import torn_patches
 from modelgraft_plugins.vision.resnets import ResNet
 from modelgraft_plugins.vision.towers import MEDIUM, NEEDED, OWN, UNKNOWN, card_of, stated, styles, table
@@ -291,6 +292,7 @@ def _selection(source: Source) -> dict[str, Any]:
     if not isinstance(layer, int):
         raise ValueError(f"vision/encoder gives one layer; this checkpoint joins several: {key} is {layer}")  # noqa: TRY004 as `from_source` does
     select = around.get(whole.select[0], whole.select[1]) if whole.select is not None else "full"
+    layer = None if layer == -1 and whole.ends else layer
     return {"layer": layer, "select": "patches" if select == "default" else "all"}
 
 

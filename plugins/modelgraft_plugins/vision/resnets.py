@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, model_validator
 
 from modelgraft import Config, Ports, component, port
-from modelgraft_plugins.pictures import normalisation, pixel_space
+from modelgraft_plugins.cut_pictures import normalisation
+from modelgraft_plugins.pictures import pixel_space
 from modelgraft_plugins.stated import tower_table
 from modelgraft_plugins.widths import uneven_heads
 

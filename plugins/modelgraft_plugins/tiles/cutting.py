@@ -1,0 +1,240 @@
+"""The work of tiles/preprocess: pictures cut into tiles, to the last bit as the published processors do it.
+
+A size is (height, width) in pixels, a grid (rows, columns) in tiles.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from modelgraft.plugin import InputError, eight_bits, on_white
+from modelgraft_plugins.pixels import normalised, prepared
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from modelgraft.plugin import LoadContext
+    from modelgraft_plugins.tiles import Preprocess
+
+Size = tuple[int, int]
+LONGEST = 4096  # pixels of a side at most, whatever a file says: Idefics3ImageProcessor
+WHOLE: Size = (0, 0)  # the grid of a picture that was not cut
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What became of a picture.
+
+    tiles  float32[tiles 3 tile tile];  grid  that it was cut into;  size  as it was given
+    """
+
+    tiles: NDArray[np.float32]
+    grid: Size
+    size: Size
+
+
+def load(config: Preprocess, context: LoadContext) -> Callable[[list[Any]], Mapping[str, Any]]:
+    """Make the function from the pictures of records to their tiles.
+
+    It raises InputError for a record that has more tiles than the budget.
+    """
+    if config.do_normalize and None in (config.image_mean, config.image_std):
+        raise InputError(f"{context.node.name}: do_normalize needs image_mean and image_std; give both, or set do_normalize: false")
+
+    def run(image: list[Any]) -> Mapping[str, Any]:
+        records = [_pictures(given) for given in image]
+        cut = [[_cut(one, config, alone=len(pictures) == 1) for one in pictures] for pictures in records]
+        for row, found in enumerate(cut):
+            _refuse_beyond(config, found, f"{context.node.name}: record {row}")
+        tiles: list[Any] = [torch.from_numpy(np.concatenate([one.tiles for one in found])) if found else [] for found in cut]
+        return {"pixels": tiles, **_about(cut)}
+
+    return run
+
+
+def _pictures(given: Any) -> Sequence[Any]:
+    """The pictures of a record: one, several, or none."""
+    if given is None or isinstance(given, list | tuple):
+        return given or ()
+    return (given,)
+
+
+def _about(records: Sequence[Sequence[Cut]]) -> dict[str, torch.Tensor]:
+    """How many tiles, in which grid, of which size each picture is; zeros behind the last one of a record."""
+    most = max(map(len, records), default=0)
+    counts = torch.zeros(len(records), most, dtype=torch.int64)
+    grids, sizes = (torch.zeros(len(records), most, 2, dtype=torch.int64) for _ in range(2))
+    for row, found in enumerate(records):
+        for place, one in enumerate(found):
+            counts[row, place] = len(one.tiles)
+            grids[row, place], sizes[row, place] = torch.tensor(one.grid), torch.tensor(one.size)
+    return {"counts": counts, "grids": grids, "sizes": sizes}
+
+
+def _refuse_beyond(config: Preprocess, found: Sequence[Cut], place: str) -> None:
+    there = sum(len(one.tiles) for one in found)
+    if config.budget is not None and there > config.budget:
+        has = f"{place} has {len(found)} picture{'s' if len(found) != 1 else ''} of {there} tiles"
+        raise InputError(f"{has}, and the budget is {config.budget}: show fewer or smaller pictures, or raise `budget`")
+
+
+def _cut(given: Any, config: Preprocess, *, alone: bool) -> Cut:
+    image = eight_bits(given, "tiles/preprocess")
+    image = on_white(image) if config.do_convert_rgb else image.convert("RGB")
+    size = (image.height, image.width)
+    if config.cut == "resolutions":
+        grid, pieces = _fitted(image, config) if alone or not config.alone else (WHOLE, [_squared(image, config)])
+        return Cut(np.stack([prepared(piece, config, name="tiles/preprocess") for piece in pieces]), grid, size)
+    grid, pieces = {"grid": _in_rows, "shape": _by_shape, "none": _left_whole}[config.cut](image, config)
+    return Cut(normalised(np.stack([np.asarray(piece) for piece in pieces]), config), grid, size)
+
+
+def _scaled(image: Image.Image, size: Size, config: Preprocess) -> Image.Image:
+    return image.resize((size[1], size[0]), resample=config.resample)
+
+
+def _tiles_of(image: Image.Image, tile: int) -> Iterator[Image.Image]:
+    """The tiles of a picture whose sides are whole numbers of them, row by row."""
+    for top in range(0, image.height, tile):
+        for left in range(0, image.width, tile):
+            yield image.crop((left, top, left + tile, top + tile))
+
+
+# -- none, grid: Idefics 3 and SmolVLM --------------------------------------------------------------------------------------------
+
+
+def _left_whole(image: Image.Image, config: Preprocess) -> tuple[Size, list[Image.Image]]:
+    return WHOLE, [_scaled(_lengthened(image, config), (config.tile, config.tile), config)]
+
+
+def _in_rows(image: Image.Image, config: Preprocess) -> tuple[Size, list[Image.Image]]:
+    tile = config.tile
+    image = _lengthened(image, config)
+    image = _scaled(image, _whole_tiles((image.height, image.width), tile), config)
+    grid = (image.height // tile, image.width // tile)
+    if grid == (1, 1):
+        return WHOLE, [image]
+    return grid, [*_tiles_of(image, tile), _scaled(image, (tile, tile), config)]
+
+
+def _lengthened(image: Image.Image, config: Preprocess) -> Image.Image:
+    """Bring the longer side to `longest`; the shorter one becomes even."""
+    if config.longest is None or not config.do_resize:
+        return image
+    return _scaled(image, _below(_to_longest((image.height, image.width), config.longest), LONGEST), config)
+
+
+def _to_longest(size: Size, longest: int) -> Size:
+    height, width = size
+    ratio = width / height
+    if width >= height:
+        short = int(longest / ratio)
+        return max(short + short % 2, 1), longest
+    short = int(longest * ratio)
+    return longest, max(short + short % 2, 1)
+
+
+def _below(size: Size, most: int) -> Size:
+    height, width = size
+    ratio = width / height
+    if width >= height and width > most:
+        height, width = int(most / ratio), most
+    elif height > width and height > most:
+        height, width = most, int(most * ratio)
+    return max(height, 1), max(width, 1)
+
+
+def _whole_tiles(size: Size, tile: int) -> Size:
+    """Both sides as whole tiles: the longer one first, the other by the shape that the picture had."""
+
+    def up(side: int) -> int:
+        return math.ceil(side / tile) * tile
+
+    height, width = size
+    ratio = width / height
+    if width >= height:
+        return up(int(up(width) / ratio)), up(width)
+    return up(height), up(int(up(height) * ratio))
+
+
+# -- resolutions: LLaVA-NeXT, LLaVA-OneVision -------------------------------------------------------------------------------------
+
+
+def _fitted(image: Image.Image, config: Preprocess) -> tuple[Size, list[Image.Image]]:
+    """The picture as a whole, and the tiles of it in the middle of the best size, on black."""
+    height, width = best = best_resolution((image.height, image.width), config.resolutions)
+    inner = _inner((image.height, image.width), best)
+    canvas = Image.new("RGB", (width, height))
+    canvas.paste(_scaled(image, inner, config), ((width - inner[1]) // 2, (height - inner[0]) // 2))
+    whole = _scaled(image, _whole_size(config), config)
+    return (height // config.tile, width // config.tile), [whole, *_tiles_of(canvas, config.tile)]
+
+
+def _whole_size(config: Preprocess) -> Size:
+    edge = config.size.get("shortest_edge")
+    return (edge, edge) if edge is not None else (config.size["height"], config.size["width"])
+
+
+def _inner(size: Size, best: Size) -> Size:
+    """The largest size of the same shape within another."""
+    across, down = best[1] / size[1], best[0] / size[0]
+    if across < down:
+        return min(math.ceil(size[0] * across), best[0]), best[1]
+    return best[0], min(math.ceil(size[1] * down), best[1])
+
+
+def best_resolution(size: Size, resolutions: Sequence[Size]) -> Size:
+    """The size that keeps most of a picture's pixels, and of several such the one that wastes least; the first of equals."""
+    height, width = size
+
+    def merit(wanted: Size) -> tuple[int, int]:
+        scale = min(wanted[1] / width, wanted[0] / height)
+        kept = min(int(width * scale) * int(height * scale), width * height)
+        return kept, kept - wanted[0] * wanted[1]
+
+    return max(resolutions, key=merit)
+
+
+def _squared(image: Image.Image, config: Preprocess) -> Image.Image:
+    """The picture in the middle of a square of the colour that becomes 0."""
+    side = max(image.size)
+    if image.width == image.height:
+        return image
+    colour = tuple(int(value * 255) for value in config.image_mean or (0.0, 0.0, 0.0))
+    canvas = Image.new("RGB", (side, side), colour)
+    canvas.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return canvas
+
+
+# -- shape: InternVL --------------------------------------------------------------------------------------------------------------
+
+
+def _by_shape(image: Image.Image, config: Preprocess) -> tuple[Size, list[Image.Image]]:
+    tile = config.tile
+    rows, columns = _nearest_grid((image.height, image.width), tile, config.least_tiles, config.most_tiles)
+    pieces = list(_tiles_of(_scaled(image, (rows * tile, columns * tile), config), tile))
+    if len(pieces) == 1:
+        return WHOLE, pieces
+    return (rows, columns), [*pieces, _scaled(image, (tile, tile), config)]
+
+
+def _nearest_grid(size: Size, tile: int, least: int, most: int) -> Size:
+    """The grid whose shape is nearest to the picture's; of two the larger one, while it is at most twice as large as the picture.
+
+    Grids are tried from the smallest, narrow ones first.
+    """
+    height, width = size
+    ratio, best, nearest = width / height, (1, 1), math.inf
+    every = ((rows, columns) for columns in range(1, most + 1) for rows in range(1, most + 1) if least <= rows * columns <= most)
+    for rows, columns in sorted(every, key=math.prod):
+        distance = abs(ratio - columns / rows)
+        if distance < nearest or (distance == nearest and width * height > 0.5 * tile * tile * rows * columns):
+            nearest, best = distance, (rows, columns)
+    return best
