@@ -77,6 +77,7 @@ FAMILIES: Mapping[str, Family] = {
         SEES,
         family_sides.seen("Siglip2VisionModel", "siglip2.image_processing_pil_siglip2:Siglip2ImageProcessorPil", "pooler_output", "pooled"),
     ),
+    "nfnet": Family("names a picture", None, "timm, which knows it, wants torchvision, which comes with another build of torch"),
     "imagebind": Family("embeds six media", None, "its own code wants torch 1.13: two versions of torch would be compared"),
     "coca": Family("captions a picture", None, "open_clip, which knows it, wants torchvision, which comes with another build of torch"),
     "beit3": Family("reads a picture and a text", None, "its own code stands on torchscale, and that on fairscale, which is archived"),

@@ -78,7 +78,7 @@ def _config(root: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
     remarks = {} if "pretrained_cfg" in root else {REMARKS: [list(_SILENT_PICTURES)]}
     return {
         "model_type": "vit", "hidden_act": "gelu", "layer_norm_eps": 1e-6, **found, "num_attention_heads": heads, "positions": "timm",
-        **_labels(root, classes), **remarks,
+        **labels(root, classes), **remarks,
     }  # fmt: skip
 
 
@@ -136,7 +136,8 @@ def _of_shapes(words: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
     return found
 
 
-def _labels(root: Mapping[str, Any], classes: int) -> dict[str, Any]:
+def labels(root: Mapping[str, Any], classes: int) -> dict[str, Any]:
+    """What a config of transformers says of the classes that timm's names, or counts."""
     names = root.get("label_names")
     if not names:
         return {"num_labels": classes}
@@ -157,9 +158,15 @@ def _tensors(config: Mapping[str, Any], shapes: Shapes) -> dict[str, TensorOrigi
 
 
 def _files(root: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """How timm prepares pictures for an answer: the shorter side to the size over `crop_pct`, and the middle of it."""
-    stated = {**SILENT, **{key: value for key, value in root.get("pretrained_cfg", {}).items() if value is not None}}
-    size = config["image_size"]
+    return {"preprocessor_config.json": prepared(root, config["image_size"], SILENT)}
+
+
+def prepared(root: Mapping[str, Any], size: Any, silent: Mapping[str, Any]) -> dict[str, Any]:
+    """How timm prepares pictures for an answer: the shorter side to the size over `crop_pct`, and the middle of it.
+
+    size  a side in pixels, or (height, width);  silent  what holds where its `pretrained_cfg` says nothing
+    """
+    stated = {**silent, **{key: value for key, value in root.get("pretrained_cfg", {}).items() if value is not None}}
     height, width = (size, size) if isinstance(size, int) else size
     sides = [int(side / stated["crop_pct"]) for side in (height, width)]
     squash = stated["crop_mode"] == "squash" or height != width
@@ -167,13 +174,12 @@ def _files(root: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Mapp
         raise ValueError(f"pictures of {height} x {width} with crop_mode: {stated['crop_mode']} are not prepared here")
     if stated["interpolation"] not in FILTERS:
         raise ValueError(f"pretrained_cfg has interpolation: {stated['interpolation']!r}, wanted one of {', '.join(FILTERS)}")
-    prepared = {
+    return {
         "image_processor_type": "ViTImageProcessor", "do_resize": True, "resample": FILTERS[stated["interpolation"]],
         "size": {"height": sides[0], "width": sides[1]} if squash else {"shortest_edge": sides[0]},
         "do_center_crop": True, "crop_size": {"height": height, "width": width}, "crop_middle": "even",
         "image_mean": list(stated["mean"]), "image_std": list(stated["std"]), "do_convert_rgb": False,
     }  # fmt: skip
-    return {"preprocessor_config.json": prepared}
 
 
 LAYOUT = LayoutCard("timm's ViT", _knows, _config, _tensors, _files)

@@ -13,6 +13,7 @@ from modelgraft.plugin import AUTO, TowerCard, families
 from modelgraft_plugins.counted import counted, no_card
 from modelgraft_plugins.cut_pictures import normalisation
 from modelgraft_plugins.pictures import Numbers, PictureSteps, Side, picture_config, pixel_space, unheeded
+from modelgraft_plugins.vision.nfnets import NFNet
 from modelgraft_plugins.vision.patches import torn_patches
 from modelgraft_plugins.vision.resnets import ResNet
 from modelgraft_plugins.vision.towers import MEDIUM, NEEDED, OWN, UNKNOWN, card_of, stated, styles, table
@@ -303,11 +304,12 @@ def register_components(register: Callable[[Any], None]) -> None:
     register(count_pictures)
     register(Encoder)
     register(ResNet)
+    register(NFNet)
     register(Map)
 
 
 @hookimpl
 def register_recorded_configs(register: Callable[[str, Any], None]) -> None:
-    """Offer the published sizes of ViT, and of CLIPs whose eye is a residual network, in the words of their authors' code."""
+    """Offer the published sizes of ViT, of NFNet-F, and of CLIPs whose eye is a residual network, in the words of their authors' code."""
     for folder in sorted(PRESETS.iterdir()):
         register(f"preset:{PUBLISHED.get(folder.name, folder.name)}", folder)
