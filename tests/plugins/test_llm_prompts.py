@@ -286,5 +286,5 @@ def test_a_place_without_its_medium_is_told():
 
 
 def test_a_field_of_several_is_always_one():
-    with pytest.raises(ValueError, match=r"gives the field \{shown\} one medium and any number of them"):
+    with pytest.raises(ValueError, match=r"writes the field \{shown\} in two ways"):
         assert CausalConfig(prompt="{shown:*} and {shown}").fields

@@ -62,7 +62,7 @@ class WholeCard:
     begin        where the begin token goes: at the start, or before the first text, after media that lead
     begin_token  the token that every text begins with, in place of what the tokenizer puts around it, where its files name none
     inner        only the config of the language model inside rules how it writes
-    reads        "both": the tokens of a prompt see each other in both directions, as those of an encoder do
+    reads        "both": the tokens of a prompt see each other in both directions, as those of an encoder do; "media": those of one medium
     language_config, language_state    make the config and the tensors of the language model from those of the whole
     obeyed, idle    keys of its config that are read, and that change nothing, where language_config reads the config of the whole
     components   further facts by the id of the component that reads them
@@ -78,7 +78,7 @@ class WholeCard:
     begin: Literal["start", "text"] = "start"
     begin_token: str = ""
     inner: bool = False
-    reads: Literal["onward", "both"] = "onward"
+    reads: Literal["onward", "both", "media"] = "onward"
     language_config: Callable[[Facts], dict[str, Any]] | None = None
     language_state: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     obeyed: frozenset[str] = frozenset()

@@ -2,7 +2,8 @@
 
 Both take a prompt template. Each `{field}` of it becomes an input port, in the order in which the fields appear, and takes a
 text (also a label), a conversation, or embeddings `float[batch <field>_tokens hidden_size]`; `{field:729}` takes exactly 729
-embeddings, `{field:*}` for each record any number of media: those of a branch that it asks several times. Outputs: `text` (the new
+embeddings, `{field:*}` for each record any number of media: those of a branch that it asks several times; `{field:ragged}` takes any
+number of media of unlike sizes, see below. Outputs: `text` (the new
 text, special tokens removed) and `logits` (of the first new token, float32); and taps, which exist when somebody reads them, and
 cost nothing otherwise. Of the answer:
 - `ids` int64[batch new]: the tokens of the answers, end tokens too; shorter ones are filled up with -1.
@@ -55,6 +56,16 @@ How a prompt is put together:
   (without one from its config.json, as in former times), or from the graph, and the last of these wins: `modelgraft explain` says
   which it was. What the source states and the loop does not do is a warning of `check`, `plan` and every run.
 - The language model inside a whole has the head of the whole, and its scale or soft cap of logits: `final_scale`.
+
+Media of unlike sizes: of a field `{image:ragged}` the embeddings of all media of a record stand one medium behind the other, in
+`image` float[batch image_tokens hidden_size], and further inputs tell of them:
+- `image_lengths` int64[batch image_media]: how many each medium has; 0 where a record has fewer media than others.
+- `image_words` list[text], optional: the text that stands in the place of each medium, in which the placeholder stands once for each of
+  its embeddings, or for runs of them: rows of tiles and breaks between them. Without it the embeddings stand alone.
+- `image_grids` int64[batch image_media 3], optional: frames, rows and columns of its embeddings. A model with M-RoPE counts its places by
+  them (standing.py), on torch and onnx; others do not mind. `image_paces` int64[batch image_media]: how far its frames stand apart.
+The prompt holds the placeholder once for each medium: where the template has the field, where the text says, or where a chat template
+puts the pictures of a conversation. `reads: both` lets all tokens of the prompt see each other, `reads: media` those of one medium.
 
 llm/seq2seq: the encoder reads the prompt, the decoder writes. With `encoder: none` it is a decoder alone: its one input is
 `memory: float[batch frames hidden_size]` (say, of audio/encoder; the optional `memory_mask` says what of it is there), and every answer

@@ -1,7 +1,8 @@
-"""Prompts whose tokens see each other in both directions, as PaliGemma reads them: the mask of such a prompt."""
+"""Prompts whose tokens see each other in both directions, all of them (PaliGemma) or those of one picture (Gemma 3): their mask."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,13 +10,19 @@ from torch import Tensor
 from transformers.masking_utils import create_masks_for_generate
 
 
-def prompt_mask(model: Any, embedded: Tensor, mask: Tensor | None, cache: Any, positions: Tensor) -> Any:
+def prompt_mask(
+    model: Any, embedded: Tensor, mask: Tensor | None, cache: Any, positions: Tensor, *, blocks: Sequence[Tensor] | None = None
+) -> Any:
     """The mask of a prompt in the form that the model wants it in: of 4 axes, or one for each kind of its layers.
 
     embedded   float[batch tokens width];  mask  bool[batch tokens]: what is no padding; None: all of it
     positions  int64[1 tokens] or int64[batch tokens]
+    blocks     of each row int64[its tokens]: which of them see each other, those of one number, none where it is -1; None: all
     """
     together = torch.zeros(embedded.shape[:2], dtype=torch.int64, device=embedded.device)  # one block, which sees itself
+    for row, block in zip(together, blocks or (), strict=False):
+        row.fill_(-1)
+        row[len(row) - len(block) :] = block
     return create_masks_for_generate(
         config=model.config.get_text_config(),
         inputs_embeds=embedded,

@@ -96,16 +96,12 @@ class Causal(LanguageModel):
 
     def torch_decoder(self) -> Decoder:
         """The decoder in torch."""
-        if self._plain is not None and not self._is_both_ways:
+        if self._plain is not None and self.config.reads == "onward":
             return Remembering(plain.Decoder(self._plain, layers=self.config.states.layers), self.embed)
         from modelgraft_plugins.llm.decoders import CausalDecoder
 
-        decoder = CausalDecoder(self.model, both_ways=self._is_both_ways, layers=self.config.states.layers)
+        decoder = CausalDecoder(self.model, reads=self.config.reads, layers=self.config.states.layers)
         return Remembering(decoder, self.embed) if decoder.continues else decoder
-
-    @property
-    def _is_both_ways(self) -> bool:
-        return self.config.reads == "both"
 
     def trace(self, tracer: Tracer) -> dict[str, Any]:
         """Write the decoder as a graph: with GroupQueryAttention where it can serve, otherwise with a growing cache.
@@ -114,8 +110,8 @@ class Causal(LanguageModel):
         """
         from modelgraft_plugins.llm import grouped_query, growing_export
 
-        if self._is_both_ways:
-            raise ExportError("the tokens of its prompts see each other in both directions, which no exported decoder does")
+        if self.config.reads != "onward":
+            raise ExportError("tokens of its prompts see each other in both directions, which no exported decoder does")
         self.keep_embeddings(tracer)
         try:
             return styles.noted("grouped", grouped_query.export(self.model, tracer, layers=self.layers_for(tracer)))
@@ -125,6 +121,6 @@ class Causal(LanguageModel):
 
 
 def _by_transformers(facts: dict[str, Any]) -> Any:  # Any: a model of transformers, which is only partly annotated
-    from modelgraft_plugins import huggingface
+    from modelgraft_plugins.llm import headed
 
-    return huggingface.build(facts, ARCHITECTURE)
+    return headed.build(facts)

@@ -6,6 +6,7 @@ Source: the tables of AutoModelForCausalLM and AutoModelForSeq2SeqLM of transfor
 from __future__ import annotations
 
 from modelgraft.plugin import nearest
+from modelgraft_plugins.llm.known import is_put_on
 
 CAUSAL = frozenset({
     "afmoe", "apertus", "arcee", "aria_text", "axk1", "axk2", "bailing_hybrid", "bamba", "bart", "beam", "bert", "bert-generation",
@@ -42,7 +43,7 @@ ENDINGS = ("_text_model", "_text")  # of what a whole calls its language model
 
 def refuse_unknown(kind: str, known: frozenset[str], component: str) -> None:
     """Raise ValueError for a model type that the component has no class for."""
-    if kind in known:
+    if kind in known or (known is CAUSAL and is_put_on(kind)):
         return
     plain = next((kind.removesuffix(ending) for ending in ENDINGS if kind.endswith(ending)), kind)
     inside = f" (it is a part of {plain}, and no model by itself)" if plain != kind else ""

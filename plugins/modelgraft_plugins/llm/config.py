@@ -74,8 +74,9 @@ class LanguageConfig(WritingConfig):
     begin: Literal["start", "text"] = Field(
         default="start", description="where the begin token goes: at the start, or before the first text, after media that lead (BLIP-2)"
     )
-    reads: Literal["onward", "both"] = Field(
-        default="onward", description="both: the tokens of the prompt see each other in both directions, as those of an encoder do"
+    reads: Literal["onward", "both", "media"] = Field(
+        default="onward",
+        description="both: the tokens of the prompt see each other in both directions, as in an encoder; media: those of one medium",
     )
     chat: bool = Field(default=False, description="put the prompt into the chat template of the tokenizer, as the user's message")
     chat_template: str | None = Field(
@@ -95,8 +96,11 @@ class LanguageConfig(WritingConfig):
 
     @model_validator(mode="after")
     def _agrees(self) -> LanguageConfig:
-        if GIVEN in {field.name for field in self.fields}:  # which raises ValueError for a template that cannot be read
+        names = [field.name for field in self.fields]  # which raises ValueError for a template that cannot be read
+        if GIVEN in names:
             raise ValueError(f"the prompt has a field {{{GIVEN}}}, and a port of this name takes texts to be judged: give it another name")
+        if taken := {name for field in self.fields for name in field.beside} & {*names}:
+            raise ValueError(f"the prompt has a field {{{min(taken)}}}, and a port of this name tells of media: give it another name")
         for name, ids in self.chosen_tokens().items():
             self._refuse_no_tokens(name, ids, is_chosen=True)
         self._refuse_no_tokens("end_ids", self.end_ids, is_chosen=False)
@@ -164,6 +168,17 @@ class LanguageConfig(WritingConfig):
         """The fields of the prompt template."""
         return template.fields(self.pieces)
 
+    @property
+    def has_axes(self) -> bool:
+        """The model counts frames, rows and columns of media: M-RoPE."""
+        turns = self.model.get("rope_parameters") or self.model.get("rope_scaling") or {}
+        return "mrope_section" in turns
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The names of the inputs that tell of media, behind those of the fields."""
+        return tuple(name for field in self.fields for name in field.beside)
+
     def facts(self) -> dict[str, Any]:
         """The model's config with every override, under the keys of its family."""
         given = {self.family.names.get(name, name): value for name in NUMBERS if (value := getattr(self, name)) is not None}
@@ -188,8 +203,10 @@ class LanguageConfig(WritingConfig):
         return {**self.facts(), "reads": self.reads} if self.reads != "onward" else self.facts()
 
     def ports(self) -> Ports:
-        """Each field of the template is an input; behind them come the texts whose likelihood is asked for."""
-        return Ports({**{field.name: _field_port(field) for field in self.fields}, GIVEN: CONTINUATIONS}, OUTPUTS)
+        """Each field of the template is an input; then what tells of media, and last the texts whose likelihood is asked for."""
+        fields = {field.name: _field_port(field) for field in self.fields}
+        beside = {name: found for field in self.fields for name, found in _beside(field).items()}
+        return Ports({**fields, **beside, GIVEN: CONTINUATIONS}, OUTPUTS)
 
     def without_layers(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
         """Layers that `states` names and the model does not have."""
@@ -225,8 +242,25 @@ def _field_port(field: template.Field) -> Port:
     if field.many:
         doc = f"for each record any number of media, whose embeddings stand where the text says, or at {{{field.name}}}"
         return port(f"float[batch {field.name}_tokens hidden_size]", several="*", doc=doc)
+    if field.ragged:
+        doc = f"the embeddings of all media of a record, one medium behind the other: see {field.name}_lengths"
+        return port(f"float[batch {field.name}_tokens hidden_size]", doc=doc)
     doc = f"a text, a conversation or embeddings that take the place of {{{field.name}}}"
     return port(f"text | label | conversation | float[batch {field.name}_tokens hidden_size]", doc=doc)
+
+
+def _beside(field: template.Field) -> dict[str, Port]:
+    """The inputs that tell of the media of a field."""
+    media, texts = f"batch {field.name}_media", f"in the place of each medium of {{{field.name}}}"
+    ports = {
+        template.LENGTHS: port(f"int64[{media}]", doc="how many embeddings each medium of a record has; 0 where it has fewer media"),
+        template.WORDS: port(
+            "optional[list[text]]", doc=f"the text {texts}, with the placeholder for each of its embeddings, or runs of them"
+        ),
+        template.GRIDS: port(f"optional[int64[{media} 3]]", doc="frames, rows and columns of the embeddings of each, for M-RoPE"),
+        template.PACES: port(f"optional[int64[{media}]]", doc="M-RoPE: how far a frame stands behind the one before it; none: 1"),
+    }
+    return {f"{field.name}_{kind}": ports[kind] for kind in template.BESIDE} if field.ragged else {}
 
 
 GIVEN = "continuations"  # the input port of texts whose likelihood is asked for

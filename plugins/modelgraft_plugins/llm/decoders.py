@@ -14,6 +14,7 @@ from transformers.cache_utils import Cache, EncoderDecoderCache
 from modelgraft.plugin import InputError, Places, picked
 from modelgraft_plugins.llm.both_ways import prompt_mask
 from modelgraft_plugins.llm.cache import bytes_of, cache_of, can_forget, fork, make_room, reorder, rewind
+from modelgraft_plugins.llm.standing import Standing, alike, laid
 
 Model = Any  # a model of transformers, which is only partly annotated
 
@@ -25,13 +26,13 @@ class CausalDecoder:
     all: attention then runs its causal kernel.
     """
 
-    def __init__(self, model: Model, *, both_ways: bool = False, layers: Sequence[int] = ()) -> None:
+    def __init__(self, model: Model, *, reads: str = "onward", layers: Sequence[int] = ()) -> None:
         """Make the decoder of a model.
 
-        both_ways  the tokens of a prompt see each other in both directions
-        layers     whose hidden states `states` gives: 0 for the embeddings, -1 for what the head reads
+        reads   "both": the tokens of a prompt see each other in both directions; "media": those of one medium
+        layers  whose hidden states `states` gives: 0 for the embeddings, -1 for what the head reads
         """
-        self.model, self.both_ways, self.layers = model, both_ways, tuple(layers)
+        self.model, self.reads, self.layers = model, reads, tuple(layers)
         self.takes_positions = "position_ids" in inspect.signature(model.forward).parameters
         text = model.config.get_text_config()
         has_windows = any(kind != "full_attention" for kind in getattr(text, "layer_types", None) or ()) or bool(
@@ -41,23 +42,23 @@ class CausalDecoder:
         makes_mask = has_windows or bool(getattr(text, "alibi", False)) or text._attn_implementation != "sdpa"
         self.takes_axes = self.takes_positions and not makes_mask  # the model takes a mask of 4 axes as it is
         self.forgets = can_forget(text)  # the last tokens can be taken back
-        self.continues = self.forgets and not both_ways  # what a prompt begins with can be read before it is known how it goes on
+        self.continues = self.forgets and reads == "onward"  # what a prompt begins with can be read before it is known how it goes on
 
     def start(
         self,
         prompts: Sequence[Tensor],
         *,
-        conditions: Any = None,  # noqa: ARG002 there are none
+        conditions: Any = None,
         room: int,
         states: bool = False,
         places: Places | None = None,
     ) -> CausalSession:
-        """See Decoder."""
-        return CausalSession(self, prompts, room=room, states=states, places=places)
+        """See Decoder; its conditions are of each prompt a Standing, None: one token behind the other."""
+        return CausalSession(self, prompts, conditions, room=room, states=states, places=places)
 
-    def alike(self, one: Any, other: Any, tokens: int) -> bool:  # noqa: ARG002 there are no conditions
+    def alike(self, one: Any, other: Any, tokens: int) -> bool:
         """See Remembered."""
-        return self.continues
+        return self.continues and alike(one, other, tokens)
 
 
 class CausalSession:
@@ -66,19 +67,31 @@ class CausalSession:
     logits: Tensor
     states: Tensor | None = None
 
-    def __init__(self, decoder: CausalDecoder, prompts: Sequence[Tensor], *, room: int, states: bool, places: Places | None = None) -> None:
+    def __init__(
+        self,
+        decoder: CausalDecoder,
+        prompts: Sequence[Tensor],
+        standings: Sequence[Standing] | None = None,
+        *,
+        room: int,
+        states: bool,
+        places: Places | None = None,
+    ) -> None:
         self.decoder, self.model, self.gives_states = decoder, decoder.model, states
         lengths = [len(prompt) for prompt in prompts]
         longest, capacity = max(lengths), max(lengths) + max(room, 1)
         self.length = 0
         self.cache: Cache | None = cache_of(self.model.config.get_text_config(), capacity)
         self.mask: Tensor | None = None  # bool[batch room]: what may be read; None when there is no padding
-        self.positions = torch.zeros(1, 0, dtype=torch.int64)  # int64[1 room] or int64[batch room]
+        self.positions = torch.zeros(1, 0, dtype=torch.int64)  # int64[1 room], int64[batch room], or int64[batch room 3] of three axes
         embedded = pad(prompts, longest, left=True)
         self._lay_out(lengths, longest, capacity, embedded.device)
+        if standings is not None and decoder.reads == "onward":
+            self.positions = laid(standings, capacity, offsets=[longest - length for length in lengths]).to(embedded.device)
         mask = None if self.mask is None else self.mask[:, :longest]
-        if decoder.both_ways:
-            mask = prompt_mask(self.model, embedded, mask, self.cache, self.positions[:, :longest])
+        if decoder.reads == "both" or (decoder.reads == "media" and standings is not None):
+            blocks = None if decoder.reads == "both" else [standing.blocks for standing in standings or ()]
+            mask = prompt_mask(self.model, embedded, mask, self.cache, self.positions[:, :longest], blocks=blocks)
         self._read(embedded, mask, places, [longest - length for length in lengths])
 
     @property
@@ -95,12 +108,14 @@ class CausalSession:
         """See Session."""
         return self._run(self._step_mask(), 1, input_ids=tokens[:, None])
 
-    def extend(self, prompt: Tensor, *, conditions: Any, room: int, states: bool, places: Places | None = None) -> None:  # noqa: ARG002 there are none
-        """See Continuable."""
+    def extend(self, prompt: Tensor, *, conditions: Any, room: int, states: bool, places: Places | None = None) -> None:
+        """See Continuable; conditions: as of CausalDecoder.start."""
         assert self.cache is not None
         capacity = self.length + len(prompt) + max(room, 1)
         make_room(self.cache, capacity)
-        self.positions = torch.arange(max(capacity, self.positions.shape[1]), device=prompt.device)[None]
+        capacity = max(capacity, self.positions.shape[1])
+        plain = torch.arange(capacity, device=prompt.device)[None]
+        self.positions = plain if conditions is None else laid(conditions, capacity, offsets=[0]).to(prompt.device)
         self.gives_states, self.states = states, None
         self._read(prompt[None], None, places, [-self.length])
 
@@ -174,7 +189,10 @@ class CausalSession:
         self.positions = (places - padding).clamp_(min=0)
 
     def _positions(self, start: int, end: int) -> dict[str, Tensor]:
-        return {"position_ids": self.positions[:, start:end]} if self.decoder.takes_positions else {}
+        if not self.decoder.takes_positions:
+            return {}
+        found = self.positions[:, start:end]
+        return {"position_ids": found if found.ndim == 2 else found.permute(2, 0, 1)}
 
     def _step_mask(self) -> Tensor | None:
         if self.mask is None:

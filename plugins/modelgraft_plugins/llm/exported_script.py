@@ -52,11 +52,13 @@ def write(part, prompt, new, opened, folder, media=None, marker=None):
     past = {name: empty for name in wanted if name.startswith("past.")}
     nothing = numpy.zeros((1, 1), int)
     pairs, seen, new_seen = look(part, media, prompt, marker, opened) if media is not None else ({}, nothing, nothing)
+    axes = layout.get("axes") or 0
     given = [entry.name for entry in session.get_outputs()]
     while len(ids) < new:
         count, held = embeds.shape[1], held + embeds.shape[1]
+        places = numpy.arange(held - count, held)[None]
         feed = {
-            "inputs_embeds": embeds.astype(kind), "position_ids": numpy.arange(held - count, held)[None],
+            "inputs_embeds": embeds.astype(kind), "position_ids": numpy.stack([places] * axes, -1) if axes else places,
             "seqlens_k": numpy.array([held - 1], "int32"), "total": numpy.array([held], "int32"), "last": numpy.array([count - 1]),
             "places": numpy.array([[count - 1]]),
             "attention_mask": numpy.ones((1, held), "int64"), "seen": seen, **past, **pairs,

@@ -91,7 +91,7 @@ class GatedDecoder(CausalDecoder):
 
     def alike(self, one: Shown, other: Shown, tokens: int) -> bool:
         """See Remembered."""
-        return super().alike(one, other, tokens) and one.is_like(other, tokens)
+        return self.continues and one.is_like(other, tokens)
 
 
 class GatedSession(CausalSession):

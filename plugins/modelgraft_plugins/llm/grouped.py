@@ -1,7 +1,7 @@
 """A decoder on an exported graph that reads prompts and writes tokens, its cache updated in place.
 
 The graph takes, for a batch of right-padded rows,
-    inputs_embeds  float[batch tokens width]     position_ids  int64[batch tokens]
+    inputs_embeds  float[batch tokens width]     position_ids  int64[batch tokens], or int64[batch tokens axes]
     seqlens_k      int32[batch]                  tokens that each row holds after this call, minus one
     total          int32[1], on the host         the longest of them
     last           int64[batch]                  which position of each row the head reads
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from modelgraft.plugin import Bound, Graph, InputError, Places
 from modelgraft_plugins.llm.sizes import Caches
+from modelgraft_plugins.llm.standing import alike, laid
 from modelgraft_plugins.llm.stepping import DecodeStep, Lookup
 
 ROUND = 64  # capacities are multiples of this, so that runs of nearly the same length use the same memory
@@ -90,9 +91,9 @@ class GroupedDecoder:
         """One that has read nothing."""
         return GroupedSession(self)
 
-    def alike(self, one: Any, other: Any, tokens: int) -> bool:  # noqa: ARG002 there are no conditions
-        """See Remembered."""
-        return True
+    def alike(self, one: Any, other: Any, tokens: int) -> bool:
+        """See Remembered; its conditions say where tokens stand."""
+        return alike(one, other, tokens)
 
     def memory(self, batch: int, capacity: int, *, fits: Callable[[Memory], bool] = lambda _: True) -> Memory:
         """Memory for so many rows and tokens: what is spare where it fits, else new. Raises InputError when there is not enough."""
@@ -148,6 +149,7 @@ class GroupedSession:
         self.held: Memory | None = None  # what it is bound to; None once it is closed
         self.lengths: list[int] = []  # tokens of each row when the last prompt or reordering was over
         self.longest = 0  # tokens in the longest row now
+        self.ahead: list[int] = []  # how far the tokens of each row stand before their number: pictures take less room than tokens
 
     @property
     def memory(self) -> Memory:
@@ -269,7 +271,7 @@ class GroupedSession:
         held = torch.tensor(lengths)
         inputs = {
             "inputs_embeds": self._padded(prompts, longest - start),
-            "position_ids": torch.arange(start, longest, device=decoder.device).expand(batch, longest - start).contiguous(),
+            "position_ids": self._positions(batch, start, longest, conditions),
             "seqlens_k": (held - 1).to(decoder.device, torch.int32),
             "total": torch.tensor([longest], dtype=torch.int32),
             "last": (held - 1 - start).to(decoder.device),
@@ -283,6 +285,17 @@ class GroupedSession:
         else:
             self._read_places(inputs, places)
         self._start_again()
+
+    def _positions(self, batch: int, start: int, longest: int, conditions: Any) -> Tensor:
+        """Where the tokens from `start` on stand, as the graph takes it."""
+        axes, device = self.decoder.layout.axes, self.decoder.device
+        self.ahead = [0] * batch
+        if axes and conditions is not None:
+            self.ahead = [standing.behind - len(standing.axes) for standing in conditions]
+            return laid(conditions, longest, offsets=[0] * batch)[:, start:].contiguous().to(device)
+        shape = (batch, longest - start, axes) if axes else (batch, longest - start)
+        places = torch.arange(start, longest, device=device)
+        return (places[:, None] if axes else places).expand(shape).contiguous()
 
     def _read_places(self, inputs: Mapping[str, Tensor], places: Places) -> None:
         """Read prompts, and note the states of some places: they are written where only this call needs them."""
@@ -308,6 +321,7 @@ class GroupedSession:
         """Count as the rows do that take the place of these."""
         steps = self.longest - max(self.lengths)
         self.lengths = [self.lengths[row] + steps for row in rows.tolist()]
+        self.ahead = [self.ahead[row] for row in rows.tolist()]
         self.longest = max(self.lengths)
 
     def _picked(self, memory: Memory, rows: Tensor) -> Memory:
@@ -331,13 +345,13 @@ class GroupedSession:
         one = self.memory.one
         if one is not None:
             steps = self.longest - max(self.lengths)
-            one.start([length + steps for length in self.lengths])
+            one.start([length + steps for length in self.lengths], self.ahead)
 
     def _bind_step(self, memory: Memory) -> DecodeStep:
         decoder, batch, kind = self.decoder, len(self.lengths), self.decoder.device
         inputs = {
             "inputs_embeds": torch.empty(batch, 1, decoder.layout.width, dtype=decoder.layout.dtype, device=kind),
-            "position_ids": torch.empty(batch, 1, dtype=torch.int64, device=kind),
+            "position_ids": torch.empty(batch, 1, *([axes] if (axes := decoder.layout.axes) else []), dtype=torch.int64, device=kind),
             "seqlens_k": torch.empty(batch, dtype=torch.int32, device=kind),
             "total": torch.empty(1, dtype=torch.int32),
             "last": torch.zeros(batch, dtype=torch.int64, device=kind),
@@ -353,7 +367,7 @@ class GroupedSession:
             lookup=decoder.lookup,
             captures=decoder.captures,
         )
-        step.start([length + self.longest - max(self.lengths) for length in self.lengths])
+        step.start([length + self.longest - max(self.lengths) for length in self.lengths], self.ahead)
         return step
 
     def _refusal(self, tokens: Tensor) -> InputError:

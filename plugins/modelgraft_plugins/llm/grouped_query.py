@@ -22,6 +22,7 @@ from modelgraft.plugin import ExportError, Tracer, picked
 from modelgraft_plugins.llm.grouped_attention import Trace, attend, under_way
 from modelgraft_plugins.llm.own_attention import OWN
 from modelgraft_plugins.llm.sizes import Caches
+from modelgraft_plugins.llm.standing import AXES
 
 ATTENTION = "modelgraft_grouped_query"  # the name under which the function stands in the table of transformers
 
@@ -58,6 +59,8 @@ class _GroupedQuery(torch.nn.Module):
         places: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """One call of the graph."""
+        if position_ids.ndim > 2:
+            position_ids = position_ids.permute(2, 0, 1)
         running = Trace(past, seqlens_k, total)
         before = under_way.set(running)
         self.last = last  # type: ignore[assignment]
@@ -94,7 +97,13 @@ def layout_of(model: Model) -> Caches:
         width=model.get_input_embeddings().weight.shape[1],
         vocab=model.get_output_embeddings().weight.shape[0],
         dtype=model.dtype,
+        axes=AXES if "mrope_section" in (getattr(config, "rope_parameters", None) or {}) else 0,
     )
+
+
+def placed(positions: Tensor, layout: Caches) -> Tensor:
+    """Where tokens stand, as a graph takes it: int64[batch tokens], or int64[batch tokens axes] with the same on every axis."""
+    return positions[..., None].repeat(1, 1, layout.axes) if layout.axes else positions
 
 
 def _kv_heads(config: Any) -> int:
@@ -150,7 +159,7 @@ def traced(layout: Caches, layers: Sequence[int] = ()) -> Traced:
     embeds = torch.randn(batch, tokens, layout.width, dtype=layout.dtype) * 0.5
     past = [torch.zeros(batch, layout.kv_heads, capacity, layout.head_width, dtype=layout.dtype) for _ in names]
     held = torch.full((batch,), tokens - 1)
-    positions, beside = torch.arange(tokens)[None].repeat(batch, 1), traced_places({0: BATCH, 1: PLACES}, layers)
+    positions, beside = placed(torch.arange(tokens)[None].repeat(batch, 1), layout), traced_places({0: BATCH, 1: PLACES}, layers)
     return Traced(
         (embeds, positions, held.to(torch.int32), torch.tensor([tokens], dtype=torch.int32), held, past, *beside.example),
         (

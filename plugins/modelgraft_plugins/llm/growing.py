@@ -2,7 +2,8 @@
 
 Each call takes the past as inputs and gives the longer present as outputs, whose memory is the graph's and which is handed on as it
 lies. Sizes change with every token, so such steps are never replayed.
-Decoder alone:     inputs_embeds float[batch tokens width], attention_mask int64[batch past+tokens], position_ids int64[batch tokens],
+Decoder alone:     inputs_embeds float[batch tokens width], attention_mask int64[batch past+tokens],
+                   position_ids int64[batch tokens], or int64[batch tokens axes],
                    places int64[batch places] where hidden states are wanted,
                    past.key.i, past.value.i float[batch heads past d]  ->  logits float[batch vocab], present.*
 Encoder-decoder:   encoder: inputs_embeds, attention_mask  ->  memory float[batch frames width]
@@ -25,6 +26,7 @@ from torch import Tensor
 from modelgraft.plugin import Graph, InputError, Places
 from modelgraft_plugins.llm.grouped import sizes_of
 from modelgraft_plugins.llm.sizes import Caches
+from modelgraft_plugins.llm.standing import Standing, alike, laid
 
 
 class GrowingSession:
@@ -116,49 +118,63 @@ class GrowingDecoder:
         self,
         prompts: Sequence[Tensor],
         *,
-        conditions: Any = None,  # noqa: ARG002 there are none
+        conditions: Any = None,
         room: int,  # noqa: ARG002 it grows
         states: bool = False,  # noqa: ARG002 a graph that gives states gives them always
         places: Places | None = None,
     ) -> AloneSession:
         """See Decoder."""
-        return AloneSession(self, prompts, places)
+        return AloneSession(self, prompts, places, conditions)
 
-    def alike(self, one: Any, other: Any, tokens: int) -> bool:  # noqa: ARG002 there are no conditions
-        """See Remembered."""
-        return True
+    def alike(self, one: Any, other: Any, tokens: int) -> bool:
+        """See Remembered; its conditions say where tokens stand."""
+        return alike(one, other, tokens)
 
 
 class AloneSession(GrowingSession):
     """A session of a decoder alone."""
 
-    def __init__(self, decoder: GrowingDecoder, prompts: Sequence[Tensor], places: Places | None = None) -> None:
+    def __init__(
+        self, decoder: GrowingDecoder, prompts: Sequence[Tensor], places: Places | None = None, standings: Sequence[Standing] | None = None
+    ) -> None:
         super().__init__(decoder.graph, decoder.layout, len(prompts))
         self.embed = decoder.embed
         embeds, self.mask = padded(prompts, self.layout, left=True)
         offsets = [embeds.shape[1] - len(prompt) for prompt in prompts]
-        self._read(embeds, (self.mask.cumsum(-1) - 1).clamp(min=0), places, offsets)
+        self.ahead = torch.zeros(len(prompts), dtype=torch.int64)  # how far tokens stand before their number
+        positions = (self.mask.cumsum(-1) - 1).clamp(min=0)
+        self._read(embeds, self._stood(positions, standings, offsets), places, offsets)
 
     def step(self, tokens: Tensor) -> Tensor:
         """See Session."""
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], dim=1)
-        return self._read(self.embed(tokens.cpu())[:, None], self.mask.sum(-1, keepdim=True) - 1)
+        return self._read(self.embed(tokens.cpu())[:, None], self._stood((self.mask.sum(-1) - 1 + self.ahead)[:, None], None, ()))
 
     def extend(self, prompt: Tensor, *, conditions: Any, room: int, states: bool, places: Places | None = None) -> None:  # noqa: ARG002 it grows
         """See Continuable."""
         start = self.length
         self.mask = torch.cat([self.mask, self.mask.new_ones(1, len(prompt))], dim=1)
-        self._read(prompt[None], torch.arange(start, start + len(prompt))[None], places, [-start])
+        positions = torch.arange(start, start + len(prompt))[None]
+        self.ahead = torch.zeros(1, dtype=torch.int64)
+        self._read(prompt[None], self._stood(positions, conditions, [0]), places, [-start])
 
     def reorder(self, rows: Tensor) -> None:
         """See Session."""
-        self.mask = self.mask[rows.cpu()]
+        self.mask, self.ahead = self.mask[rows.cpu()], self.ahead[rows.cpu()]
         super().reorder(rows)
 
     def rewind(self, tokens: int) -> None:
         """See Session."""
         super().rewind(tokens)
         self.mask = self.mask[:, : self.mask.shape[1] - tokens]
+
+    def _stood(self, positions: Tensor, standings: Sequence[Standing] | None, offsets: Sequence[int]) -> Tensor:
+        """Where tokens stand, as the graph takes it. positions: int64[batch tokens], the last ones of as many as the mask has."""
+        axes = self.layout.axes
+        if axes and standings is not None:
+            self.ahead = torch.tensor([standing.behind - len(standing.axes) for standing in standings])
+            return laid(standings, self.mask.shape[1], offsets=offsets)[:, -positions.shape[1] :].contiguous()
+        return positions[..., None].repeat(1, 1, axes) if axes else positions
 
     def _read(self, embeds: Tensor, positions: Tensor, places: Places | None = None, offsets: Sequence[int] | None = None) -> Tensor:
         looked = places or Places([()] * len(embeds))  # which are none: the last position alone

@@ -14,7 +14,7 @@ from torch.export import Dim
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from modelgraft.plugin import Tracer
-from modelgraft_plugins.llm.grouped_query import Traced, layout_of, states_of, traced_places
+from modelgraft_plugins.llm.grouped_query import Traced, layout_of, placed, states_of, traced_places
 from modelgraft_plugins.llm.sizes import Caches
 
 Model = Any  # a model of transformers, which is only partly annotated
@@ -43,6 +43,8 @@ class _Decoder(torch.nn.Module):
         self, inputs_embeds: Tensor, attention_mask: Tensor, position_ids: Tensor, past: list[Tensor], places: Tensor | None = None
     ) -> tuple[Tensor, ...]:
         cache = _cache(past)
+        if position_ids.ndim > 2:
+            position_ids = position_ids.permute(2, 0, 1)
         positions = {"position_ids": position_ids} if self.takes_positions else {}
         more = {"output_hidden_states": True} if self.layers else {}
         output = self.model(
@@ -134,7 +136,7 @@ def traced_decoder(model: Model, layers: Sequence[int] = ()) -> tuple[torch.nn.M
     past = [torch.randn(2, layout.kv_heads, 3, layout.head_width, dtype=layout.dtype) for _ in range(2 * layout.layers)]
     embeds, beside = torch.randn(2, 5, layout.width, dtype=layout.dtype), traced_places(any_size, layers)
     given = Traced(
-        (embeds, torch.ones(2, 8, dtype=torch.int64), torch.arange(3, 8).repeat(2, 1), past, *beside.example),
+        (embeds, torch.ones(2, 8, dtype=torch.int64), placed(torch.arange(3, 8).repeat(2, 1), layout), past, *beside.example),
         (any_size, any_size, any_size, [{0: Dim.DYNAMIC, 2: Dim.DYNAMIC}] * len(past), *beside.sizes),
         ["inputs_embeds", "attention_mask", "position_ids", *_names("past", layout.layers), *beside.inputs],
         ["logits", *beside.outputs, *_names("present", layout.layers)],

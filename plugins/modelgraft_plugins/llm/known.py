@@ -25,6 +25,11 @@ def family_of(model_type: str) -> LanguageCard:
     return families().languages.get(model_type, NOTHING)
 
 
+def is_put_on(model_type: str) -> bool:
+    """Whether transformers has the layers of a model type alone, so that its head is put on here."""
+    return family_of(model_type).more.get("head") == "put on"
+
+
 def whole_of(source: Source) -> WholeCard:
     """The card of the model that a source is, or is a part of."""
     return families().whole(source.root.get("model_type"))

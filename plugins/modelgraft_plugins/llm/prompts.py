@@ -12,6 +12,8 @@ from torch import Tensor
 from modelgraft.plugin import InputError
 from modelgraft_plugins import long_texts
 from modelgraft_plugins.llm.config import LanguageConfig
+from modelgraft_plugins.llm.ragged import Beside, Ragged
+from modelgraft_plugins.llm.standing import Medium
 from modelgraft_plugins.llm.template import Field
 from modelgraft_plugins.llm.tokens import Tokenizer
 
@@ -27,12 +29,14 @@ class Prompt:
     media  float[tokens width]: the embeddings in order, None when there are none
     places where they go, as many as media has rows
     given  the tokens of each text that is judged behind it
+    shown  the media, with their places: where one stands in several pieces, each of them
     """
 
     ids: list[int]
     media: Tensor | None
     places: list[int]
     given: tuple[tuple[int, ...], ...] = ()
+    shown: tuple[Medium, ...] = ()
 
     @property
     def said(self) -> list[int]:
@@ -69,21 +73,30 @@ class PromptWriter:
 
         Raises InputError when media and their places do not match, or nothing is left to read.
         """
-        record, media = self._media(record)
+        record, media, beside = self._media(record)
         if shown:
             self._refuse_unmarked(media)
         text, is_chat = self._text(record, len(media) or shown)
         self._refuse_endless(text)
         segments = text.split(self.tokenizer.placeholder) if media else [text]
-        is_talk = any(isinstance(value, list | tuple) for value in record.values())
-        shares = self._shares(media, len(segments) - 1, may_split=is_talk)
+        if any(one is not None for one in beside):
+            segments, shares = self._spelt(segments, media, beside)
+        else:
+            is_talk = any(isinstance(value, list | tuple) for value in record.values())
+            shares = self._shares(media, len(segments) - 1, may_split=is_talk)
         sizes = [len(share) for share in shares]
         ids, places = self._tokenise(segments, sizes, is_chat=is_chat)
         if not ids:
             hint = "write something, or use a model whose texts begin with a token of their own"
             raise InputError(f"{self.node}: the prompt is empty, and the tokenizer puts no begin token before a text; {hint}")
         behind = tuple(self._behind(text, segments, sizes, ids, is_chat=is_chat) for text in given)
-        return Prompt(ids, torch.cat(shares) if shares else None, places, behind)
+        return Prompt(
+            ids,
+            torch.cat(shares) if shares else None,
+            places,
+            behind,
+            self._seen(places, media, beside),
+        )
 
     def _behind(self, text: str, segments: list[str], sizes: list[int], ids: list[int], *, is_chat: bool) -> tuple[int, ...]:
         """The tokens of a text behind the prompt, whose tokens are `ids`: as they would be written together.
@@ -97,22 +110,35 @@ class PromptWriter:
         together, _ = self._tokenise([*segments[:-1], segments[-1] + text], sizes, is_chat=is_chat)
         return tuple(together[len(ids) :] if together[: len(ids)] == ids else self.tokenizer.plain(text))
 
-    def _media(self, record: Mapping[str, Value]) -> tuple[dict[str, Value], list[Tensor]]:
-        """The record with a placeholder for each of several media, and the media of all fields in their order.
+    def _media(self, record: Mapping[str, Value]) -> tuple[dict[str, Value], list[Tensor], list[Beside | None]]:
+        """The record with a placeholder for each of several media, the media of all fields in their order, and what is said of each.
 
         Raises InputError where a branch gave nothing for one of several.
         """
         media: list[Tensor] = []
+        beside: list[Beside | None] = []
         written = dict(record)
         several = {field.name for field in self.config.fields if field.many}
         for name, value in record.items():
+            if isinstance(value, Ragged):
+                media += value.media
+                beside += value.beside
+                written[name] = self.tokenizer.placeholder * len(value.media)
+                continue
             found = value if name in several else [value] if isinstance(value, Tensor) else []
             if lost := [number for number, medium in enumerate(found, 1) if not isinstance(medium, Tensor)]:
                 raise InputError(f"{self.node}.{name}: there are {len(found)} media, and no embeddings of number {lost[0]}")
             media += found
+            beside += [None] * len(found)
             if name in several:
                 written[name] = self.tokenizer.placeholder * len(found)
-        return written, media
+        return written, media, beside
+
+    def _seen(self, places: Sequence[int], media: Sequence[Tensor], beside: Sequence[Beside | None]) -> tuple[Medium, ...]:
+        """The media with their places, where anybody asks where they stand."""
+        if self.config.reads != "media" and all(told is None or told.grid is None for told in beside):
+            return ()
+        return _shown(places, [len(medium) for medium in media], beside, node=self.node)
 
     # -- text ---------------------------------------------------------------------------------------------------------
 
@@ -130,7 +156,7 @@ class PromptWriter:
 
     def _holds_places(self, name: str, value: Value) -> bool:
         """A text that says itself where the media stand."""
-        is_own = isinstance(value, str) and not any(field.many for field in self.config.fields if field.name == name)
+        is_own = isinstance(value, str) and not any(field.many or field.ragged for field in self.config.fields if field.name == name)
         return is_own and self.tokenizer.placeholder in value
 
     def _refuse_endless(self, text: str) -> None:
@@ -197,6 +223,32 @@ class PromptWriter:
             f"{self.node}: the prompt has {places_said}, but there {'is' if count == 1 else 'are'} {count}, of {sizes} embeddings"
         )
 
+    def _spelt(self, segments: Sequence[str], media: Sequence[Tensor], beside: Sequence[Beside | None]) -> tuple[list[str], list[Tensor]]:
+        """The text with the words of each medium in its place, and what stands in the places then.
+
+        Raises InputError where there are not as many places as media, and for words that do not fit the embeddings of theirs.
+        """
+        places = len(segments) - 1
+        if places != len(media):
+            raise InputError(self._other_number(places, len(media)))
+        spelt, shares = [segments[0]], list[Tensor]()
+        for number, (medium, told, after) in enumerate(zip(media, beside, segments[1:], strict=True), 1):
+            first, *more = [""] * 2 if told is None or told.words is None else told.words.split(self.tokenizer.placeholder)
+            if not more or len(medium) % len(more):
+                found = f"'{self.tokenizer.placeholder}' {len(more)} times, and it has {len(medium)} embeddings"
+                way_out = "write it once for each of them, or for runs of equal length"
+                raise InputError(f"{self.node}: the words of medium {number} hold {found}: {way_out}")
+            spelt[-1] += first
+            spelt += more
+            spelt[-1] += after
+            shares += torch.split(medium, len(medium) // len(more)) if len(medium) else [medium] * len(more)
+        return spelt, shares
+
+    def _other_number(self, places: int, media: int) -> str:
+        there = f"{media} media are given" if media != 1 else "1 medium is given"
+        found = f"{self.node}: the prompt has {places} place{'s' if places != 1 else ''} for media ('{self.tokenizer.placeholder}')"
+        return f"{found}, and {there}: write it once for each, where it is to stand"
+
     # -- ids ----------------------------------------------------------------------------------------------------------
 
     def _tokenise(self, segments: list[str], sizes: list[int], *, is_chat: bool) -> tuple[list[int], list[int]]:
@@ -233,6 +285,38 @@ class PromptWriter:
         for index, segment in enumerate(segments):
             ids += ([SLOT] if index else []) + self.tokenizer.plain(segment)
         return ids if is_chat or own is not None else [*ids, *self.tokenizer.after]
+
+
+def _shown(places: Sequence[int], sizes: Sequence[int], said: Sequence[Beside | None], *, node: str) -> tuple[Medium, ...]:
+    """The media of a prompt, whose embeddings are so many each: those with sides where they stand, others piece by piece.
+
+    Raises InputError for a medium with sides that stands in several pieces.
+    """
+    if all(told is None or told.grid is None for told in said):
+        return tuple(Medium(piece) for piece in _runs(places))
+    found, start = list[Medium](), 0
+    for number, (size, told) in enumerate(zip(sizes, said, strict=True), 1):
+        pieces, start = _runs(places[start : start + size]), start + size
+        if told is None or told.grid is None:
+            found += [Medium(piece) for piece in pieces]
+        elif len(pieces) == 1:
+            found.append(Medium(pieces[0], told.grid, told.pace))
+        else:
+            raise InputError(
+                f"{node}: medium {number} has a grid, and stands in {len(pieces)} pieces: wanted one, without words between them"
+            )
+    return tuple(found)
+
+
+def _runs(places: Sequence[int]) -> list[range]:
+    """Places that follow each other, as ranges."""
+    found: list[range] = []
+    for place in places:
+        if found and found[-1].stop == place:
+            found[-1] = range(found[-1].start, place + 1)
+        else:
+            found.append(range(place, place + 1))
+    return found
 
 
 def _with_media(conversation: Sequence[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:

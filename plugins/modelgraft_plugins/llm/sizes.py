@@ -11,7 +11,10 @@ import torch
 
 @dataclass(frozen=True, slots=True)
 class Caches:
-    """The sizes of a decoder graph. `dtype` is that of its cache and of what goes in and out."""
+    """The sizes of a decoder graph. `dtype` is that of its cache and of what goes in and out.
+
+    axes  how many numbers say where a token stands, of a model that counts frames, rows and columns; 0: one, without an axis of its own
+    """
 
     layers: int
     kv_heads: int
@@ -19,6 +22,7 @@ class Caches:
     width: int
     vocab: int
     dtype: torch.dtype = torch.float32
+    axes: int = 0
 
     def cache_bytes(self, batch: int, capacity: int) -> int:
         """What the keys and values of so many rows and tokens take."""

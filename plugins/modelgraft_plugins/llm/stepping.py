@@ -107,14 +107,17 @@ class DecodeStep:
         if self.on_host:
             self.positions, self.before = self.positions.numpy(), self.before.numpy()
         self.longest, self.is_level = 0, False  # tokens that the longest row holds, and whether all hold as many
+        self.is_counted = True  # a token stands at its number
         self.place = lookup.into(inputs["inputs_embeds"])
         self.plain = bound.run
         self.captured = graph.replay(bound, self) if captures else None
 
-    def start(self, lengths: Sequence[int]) -> None:
-        """Say how many tokens each row holds before the next call."""
+    def start(self, lengths: Sequence[int], ahead: Sequence[int]) -> None:
+        """Say how many tokens each row holds before the next call, and how far they stand before their number."""
         held = torch.tensor(lengths) - 1  # every call counts before it runs
-        self.inputs["position_ids"].copy_(held[:, None])
+        stands = (held + torch.tensor(ahead)).view(-1, *[1] * (self.inputs["position_ids"].ndim - 1))
+        self.inputs["position_ids"].copy_(stands)
+        self.is_counted = not any(ahead)
         self.inputs["seqlens_k"].copy_(held)
         self.longest, self.is_level = max(lengths) - 1, len(set(lengths)) == 1
         self.total.fill(self.capacity)
@@ -131,7 +134,7 @@ class DecodeStep:
     def move(self, by: int) -> None:
         """Move the counters of every row."""
         self.longest += by
-        if self.on_host and self.is_level:
+        if self.on_host and self.is_level and self.is_counted:
             self.positions.fill(self.longest)  # a tenth of what adding takes
             self.before.fill(self.longest)
         else:

@@ -6,20 +6,30 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_FIELD = re.compile(r"\{\{|\}\}|\{([a-z_][a-z0-9_]*)(?::([0-9]+|\*))?\}|[{}]")
+_FIELD = re.compile(r"\{\{|\}\}|\{([a-z_][a-z0-9_]*)(?::([0-9]+|\*|ragged))?\}|[{}]")
 MANY = "*"  # behind the name of a field: any number of media
+RAGGED = "ragged"  # the same: the media of a record stand one behind the other, each of a length of its own
+LENGTHS, WORDS, GRIDS, PACES = "lengths", "words", "grids", "paces"  # what comes beside such a field
+BESIDE = (LENGTHS, WORDS, GRIDS, PACES)
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
     """A field: its name, and how many embeddings it takes, or None for any number or a text.
 
-    many  it takes any number of media for each record, each of so many embeddings as it has: those of a branch that is asked several times
+    many    it takes any number of media for each record, each of a length of its own: those of a branch that is asked several times
+    ragged  the media of a record stand one behind the other, and further inputs say how many embeddings each has: see `beside`
     """
 
     name: str
     tokens: int | None = None
     many: bool = False
+    ragged: bool = False
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The names of the inputs that tell of its media."""
+        return tuple(f"{self.name}_{kind}" for kind in BESIDE) if self.ragged else ()
 
 
 Piece = str | Field
@@ -40,9 +50,11 @@ def parse(template: str) -> tuple[Piece, ...]:
         if match[1] is None:
             around = template[max(0, match.start() - 10) : match.end() + 10]
             raise ValueError(
-                f"the prompt has a lone '{match[0]}' in '{around}'; a field is {{name}}, {{name:tokens}} or {{name:*}}, a brace is doubled"
+                f"the prompt has a lone '{match[0]}' in '{around}'; a field is {{name}}, {{name:tokens}}, {{name:*}} or "
+                "{{name:ragged}}, a brace is doubled"
             )
-        pieces += [literal, Field(match[1], int(match[2]) if match[2] not in (None, MANY) else None, many=match[2] == MANY)]
+        tokens = int(match[2]) if match[2] not in (None, MANY, RAGGED) else None
+        pieces += [literal, Field(match[1], tokens, many=match[2] == MANY, ragged=match[2] == RAGGED)]
     pieces.append(template[start:])
     return _joined(pieces)
 
@@ -57,8 +69,8 @@ def fields(pieces: Sequence[Piece]) -> tuple[Field, ...]:
         if not isinstance(piece, Field):
             continue
         known = found.setdefault(piece.name, piece)
-        if known.many != piece.many:
-            raise ValueError(f"the prompt gives the field {{{piece.name}}} one medium and any number of them ({{{piece.name}:*}})")
+        if (known.many, known.ragged) != (piece.many, piece.ragged):
+            raise ValueError(f"the prompt writes the field {{{piece.name}}} in two ways: say each time how many media it takes")
         if known.tokens != piece.tokens:
             raise ValueError(f"the prompt gives the field {{{piece.name}}} two sizes: {known.tokens} and {piece.tokens} tokens")
     return tuple(found.values())

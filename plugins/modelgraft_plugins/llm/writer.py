@@ -28,7 +28,7 @@ from modelgraft.plugin import (
     SourceError,
     generate,
 )
-from modelgraft_plugins.llm import CausalConfig, exported_script, styles
+from modelgraft_plugins.llm import CausalConfig, exported_script, ragged, standing, styles
 from modelgraft_plugins.llm.config import GIVEN, LIKELY, WRITTEN, LanguageConfig
 from modelgraft_plugins.llm.fitting import check_sizes, refuse_strangers
 from modelgraft_plugins.llm.judging import judged
@@ -74,8 +74,8 @@ class Writer(Assembling):
 
     @property
     def own_inputs(self) -> int:
-        """How many values come before the texts to be judged: the fields of the template."""
-        return len(self.config.fields)
+        """How many values come before the texts to be judged: the fields of the template, and what tells of their media."""
+        return len(self.config.fields) + len(self.config.beside)
 
     def _given(self, given: Given, wanted: frozenset[str]) -> Given:
         """The texts to be judged, where somebody wants to hear of them. Raises InputError where there are none, and for an empty one."""
@@ -338,14 +338,13 @@ class Writer(Assembling):
 
         Raises InputError for records that do not fit the template.
         """
-        names = [field.name for field in self.config.fields]
-        check_sizes(self.config, dict(zip(names, values, strict=True)), node=self.runtime.node)
+        told = dict(zip((*(field.name for field in self.config.fields), *self.config.beside), values, strict=True))
+        check_sizes(self.config, told, node=self.runtime.node)
+        records_of = ragged.gathered(self.config.fields, told, node=self.runtime.node)
         writer = PromptWriter(self.config, self.tokens(), node=self.runtime.node)
-        rows = range(max((len(value) for value in values), default=records if given is None else len(given)))
+        rows = range(max((len(value) for value in records_of.values()), default=records if given is None else len(given)))
         prompts = [
-            writer.write(
-                {name: value[row] for name, value in zip(names, values, strict=True)}, shown=shown, given=given[row] if given else ()
-            )
+            writer.write({name: value[row] for name, value in records_of.items()}, shown=shown, given=given[row] if given else ())
             for row in rows
         ]
         for prompt in prompts:
@@ -363,13 +362,30 @@ class CausalWriter(Writer):
 
     config: CausalConfig
 
+    def begun(self, case: tuple[Tensor, ...]) -> tuple[Sequence[Tensor], Any]:
+        """See Writer; for a model that counts axes, prompts whose second half is a picture, of two rows where they are even."""
+        if not self.config.has_axes:
+            return case, None
+        halves = [range(len(prompt) // 2, len(prompt)) for prompt in case]
+        media = [standing.Medium(half, (1, 2, len(half) // 2) if len(half) % 2 == 0 else (1, 1, len(half))) for half in halves]
+        node = self.runtime.node
+        return case, [standing.stand(len(prompt), [medium], node=node) for prompt, medium in zip(case, media, strict=True)]
+
     def write(self, values: Sequence[Any], given: Given, *, decoder: Decoder, embed: Embed, wanted: frozenset[str]) -> dict[str, Any]:
         """See Writer. Raises InputError for a prompt that does not fit."""
         prompts = self.prompts(values, given)
         self._fits(prompts)
         embedded = [prompt.embed(embed, self.device) for prompt in prompts]
         said, behind = [prompt.said for prompt in prompts], [prompt.given for prompt in prompts]
-        return self.answer(decoder, embedded, said, behind, wanted=wanted, asked=prompts)
+        return self.answer(decoder, embedded, said, behind, conditions=self._standing(prompts), wanted=wanted, asked=prompts)
+
+    def _standing(self, prompts: Sequence[Prompt]) -> list[standing.Standing] | None:
+        """Where the tokens of the prompts stand, for a model that asks; None: one behind the other, each seeing those before it."""
+        counts = self.config.has_axes and any(medium.grid is not None for prompt in prompts for medium in prompt.shown)
+        sees = self.config.reads == "media" and any(prompt.shown for prompt in prompts)
+        if not counts and not sees:
+            return None
+        return [standing.stand(len(prompt.ids), prompt.shown, node=self.runtime.node) for prompt in prompts]
 
     def _fits(self, prompts: Sequence[Prompt]) -> None:
         limit, new = self.config.max_position_embeddings, self.config.reserved
