@@ -87,6 +87,7 @@ FAMILIES: Mapping[str, Family] = {
     "simvlm": Family("captions a picture", None, "nobody publishes it"),
     "pali": Family("captions a picture", None, "nobody publishes it: PaliGemma, which goes back to it, has a row"),
     "wav2vec2": Family("writes what it hears", None, "its encoder, which takes the time, is measured in the table of encoders"),
+    "mrope": Family("goes on with a text", None, "they stand inside Qwen2-VL and its followers, which have rows"),
     "hubert": Family("hears", None, "its encoder is that of wav2vec 2.0, which is measured in the table of encoders"),
     "speechgpt": Family(
         "hears and speaks", None, "its own code wants fairseq, which does not build here: its parts have rows of their own"
