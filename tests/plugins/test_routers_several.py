@@ -160,3 +160,62 @@ def test_who_asks_a_branch_is_told_apart():
     found = run_node(Asked, {"type": "text"}, x=[["a"], [], ["b", "c"]])
     assert found["asked"].tolist() == [True, False, True]
     assert found["none"].tolist() == [False, True, False]
+
+
+JOINED = """
+modelgraft: 1
+name: joined
+inputs: {parts: "list[text]", counts: "int64[batch media]"}
+nodes:
+  each:  {use: router/each, in: {x: inputs.parts}}
+  seen:  {use: toy/seen, in: {x: each.out}}
+  whole: {use: router/join, with: {masked: MASKED}, in: {tokens: seen.out, COUNTS mask: seen.mask}}
+outputs: {tokens: whole.tokens, lengths: whole.lengths}
+"""
+
+
+def seen(x):
+    """For "12" the vectors (1, 12) (2, 12) (3, 12), of which as many count as the text has letters."""
+    out = torch.stack([torch.tensor([[float(row), float(one)] for row in (1, 2, 3)]) for one in x])
+    return {"out": out, "mask": torch.arange(3) < torch.tensor([len(one) for one in x])[:, None]}
+
+
+def joining(tmp_path, *, masked: bool, counted: bool = True):
+    from types import ModuleType
+
+    plugin = ModuleType("toy")
+    part = function("toy/seen", {"x": "text"}, {"out": "float[batch 3 2]", "mask": "bool[batch 3]"}, seen)
+    plugin.register_components = mg.hookimpl(lambda register: register(part), specname="register_components")
+    registry = assemble({"routers": routers, "torch": torch_backend, "toy": plugin})
+    text = JOINED.replace("MASKED", str(masked).lower()).replace("COUNTS", "counts: inputs.counts," if counted else "")
+    if not counted:
+        text = text.replace(', counts: "int64[batch media]"', "")
+    return mg.open(graph_of(registry, tmp_path, text if masked else text.replace(" mask: seen.mask", "")))
+
+
+def test_what_a_branch_gave_stands_behind_each_other_with_its_lengths(tmp_path):
+    """Two media of one and two pieces, one medium of one, and none; of each piece as many vectors as count."""
+    with joining(tmp_path, masked=True) as pipeline:
+        result = pipeline.run(parts=[["7", "23", "456"], ["89"], []], counts=torch.tensor([[1, 2], [1, 0], [0, 0]]))
+    assert result["lengths"].tolist() == [[1, 5], [2, 0], [0, 0]]
+    assert result["tokens"].tolist() == [
+        [[1, 7], [1, 23], [2, 23], [1, 456], [2, 456], [3, 456]],
+        [[1, 89], [2, 89], *[[0, 0]] * 4],
+        [[0, 0]] * 6,
+    ]
+
+
+def test_without_counts_each_ask_is_a_medium(tmp_path):
+    with joining(tmp_path, masked=False, counted=False) as pipeline:
+        result = pipeline.run(parts=[["7", "23"], []])
+        assert (result["lengths"].tolist(), result["tokens"].shape) == ([[3, 3], [0, 0]], (2, 6, 2))
+        nothing = pipeline.run(parts=[[]])
+    assert (nothing["lengths"].shape, nothing["tokens"].shape) == ((1, 0), (1, 0, 2))
+
+
+def test_counts_that_speak_of_other_asks_are_refused(tmp_path):
+    with (
+        joining(tmp_path, masked=True) as pipeline,
+        pytest.raises(mg.InputError, match="`counts` speaks of 3 asks, and the branch was asked 2 times"),
+    ):
+        pipeline.run(parts=[["7", "23"]], counts=torch.tensor([[1, 2]]))

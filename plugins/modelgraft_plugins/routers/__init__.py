@@ -2,7 +2,7 @@
 
 A router gives masks for `when:`. Of the masks of one router exactly one is true for each record, because all have an `else`;
 `router/merge` then gives every record the value of the branch that it went through.
-Branches that a record asks several times: `several.py`; those that a language model asks: `signals.py`, `interleaving.py`.
+Branches that a record asks several times: `several.py`, `joining.py`; those that a language model asks: `signals.py`, `interleaving.py`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pydantic import Field, field_validator, model_validator
 from modelgraft import Config, Port, Ports, Space, component, hookimpl, port
 from modelgraft.plugin import SpaceOf, TypeOf
 from modelgraft_plugins.routers.interleaving import Interleave
+from modelgraft_plugins.routers.joining import Join
 from modelgraft_plugins.routers.several import Asked, Best, Each, Gather, Repeat
 from modelgraft_plugins.routers.signals import SignalTokens
 
@@ -197,5 +198,5 @@ class Merge(Config):
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
-    for subject in (Match, Threshold, Length, Merge, Repeat, Each, Gather, Best, Asked, SignalTokens, Interleave):
+    for subject in (Match, Threshold, Length, Merge, Repeat, Each, Gather, Join, Best, Asked, SignalTokens, Interleave):
         register(subject)

@@ -1,0 +1,76 @@
+"""The end of a branch that media were cut up for: what was made of the pieces stands behind each other again, with its lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from modelgraft import ABSENT, Config, Dim, Ports, Space, component, port
+from modelgraft.plugin import InputError, SpaceOf
+
+if TYPE_CHECKING:
+    from modelgraft.plugin import LoadContext
+
+
+@component("router/join", kind="router", load="modelgraft_plugins.routers.joining:join", cache=False)
+class Join(Config):
+    """Put the vectors that a branch gave for each record behind each other, and tell how many of them each medium has.
+
+    masked   a mask says which vectors of an ask count, such as those of a sound and not of what fills it up; the others are left out
+    tokens   of each ask, such as a picture, a crop of one or a window of a sound; [batch tokens width], zeros behind the last
+    counts   asks of each medium of a record, in order; without it each ask is a medium of its own
+    lengths  vectors of each medium, 0 behind the last: what `image_lengths` of a language model takes for a field {image}
+    """
+
+    width: Dim = Field(None, description="numbers of a vector")
+    masked: bool = Field(False, description="take a mask of the vectors of each ask, and leave out what it leaves out")
+    space: Annotated[Space | None, SpaceOf("tokens")] = Field(None, description="their value space; None: that of the wire")
+
+    def ports(self) -> Ports:
+        """Vectors of each ask in; those of the record out."""
+        given = {"tokens": port("float[batch pieces width]", space=self.space, several="*"), "counts": port("optional[int64[batch media]]")}
+        mask = {"mask": port("bool[batch pieces]", several="*")} if self.masked else {}
+        out = {"tokens": port("float[batch tokens width]", space=self.space), "lengths": port("int64[batch listed]")}
+        return Ports.of({**given, **mask}, out)
+
+
+def join(config: Join, context: LoadContext) -> Callable[..., dict[str, Any]]:
+    """Make the function from the float[pieces width] of each ask of each record to tokens and lengths.
+
+    Raises InputError where the branch gave nothing for an ask, or `counts` speaks of more or fewer asks than there are.
+    """
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    name = context.node.name
+
+    def run(tokens: Sequence[Sequence[Any]], counts: Any = None, mask: Sequence[Sequence[Any]] | None = None) -> dict[str, Any]:
+        if any(one is ABSENT for row in tokens for one in row):
+            raise InputError(f"{name}: the branch gave nothing for one of the asks, so that its medium would be told without it")
+        rows = [list(row) for row in tokens]
+        if mask is not None:
+            rows = [
+                [one[there.to(one.device)] for one, there in zip(row, heard, strict=True)] for row, heard in zip(rows, mask, strict=True)
+            ]
+        listed = [_counts(row, None if counts is None else counts[at].tolist(), name) for at, row in enumerate(rows)]
+        lengths = torch.zeros(len(rows), max(map(len, listed), default=0), dtype=torch.int64)
+        for at, found in enumerate(listed):
+            lengths[at, : len(found)] = torch.tensor(found, dtype=torch.int64)
+        first = next((one for row in rows for one in row), torch.zeros(0, config.width or 0))
+        whole = [torch.cat([first[:0], *row]) for row in rows]
+        return {"tokens": pad_sequence(whole, batch_first=True), "lengths": lengths}
+
+    return run
+
+
+def _counts(row: Sequence[Any], counts: list[int] | None, name: str) -> list[int]:
+    """How many vectors each medium has: those of so many asks in a row."""
+    sizes = [len(one) for one in row]
+    if counts is None:
+        return sizes
+    if sum(counts) != len(sizes):
+        raise InputError(f"{name}: `counts` speaks of {sum(counts)} asks, and the branch was asked {len(sizes)} times")
+    ends = [sum(counts[: at + 1]) for at in range(len(counts))]
+    return [sum(sizes[end - count : end]) for count, end in zip(counts, ends, strict=True)]
