@@ -93,6 +93,8 @@ FAMILIES: Mapping[str, Family] = {
         "hears and speaks", None, "its own code wants fairseq, which does not build here: its parts have rows of their own"
     ),
     "whisper": Family("writes what it hears", family_sides.heard),
+    "qwen2_audio": Family("answers about a sound", family_sides.asked_of_sounds),
+    "voxtral": Family("answers about a sound", None, "its tokenizer comes with a further library: its ear is measured as Whisper's is"),
     "diffusion": Family("makes sounds and films out of noise", None, "their loop is that of stable_diffusion, which is measured"),
     "vocoder": Family(
         "makes a sound of mel bands or codes", None, "each is one module of transformers, with nothing around it that takes time"

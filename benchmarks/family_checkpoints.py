@@ -352,6 +352,21 @@ def _llava_next(layers: int) -> Built:
     return hf.LlavaNextForConditionalGeneration(config), [processor]
 
 
+def _qwen2_audio(layers: int) -> Built:
+    """Qwen2-Audio around an ear and a Qwen2 768 wide, in windows of 5 s."""
+    import transformers as hf
+
+    words = tokenizer(PIECES, begin=False, marks=("<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>", "<|im_start|>", "<|im_end|>"))
+    ear = {"d_model": WIDE, "encoder_layers": layers, "encoder_attention_heads": 12, "encoder_ffn_dim": 4 * WIDE, "num_mel_bins": 80}
+    text = {**TEXT, "model_type": "qwen2", "vocab_size": len(words), "num_hidden_layers": layers, **LANGUAGES["qwen2"], **NAMES}
+    config = hf.Qwen2AudioConfig(
+        audio_config={**ear, "model_type": "qwen2_audio_encoder", "max_source_positions": 250},
+        text_config={**text, "max_position_embeddings": CONTEXT},
+        audio_token_index=words.convert_tokens_to_ids("<|AUDIO|>"),
+    )
+    return hf.Qwen2AudioForConditionalGeneration(config), [hf.Qwen2AudioProcessor(hf.WhisperFeatureExtractor(**SOUND), words)]
+
+
 def _stable_diffusion(layers: int) -> Built:
     """Stable Diffusion with texts 768 wide, and a UNet and a decoder of half the widths and two floors."""
     import diffusers
@@ -391,6 +406,7 @@ BUILDERS: Mapping[str, Callable[[int], Built]] = {
     "instructblip": _instructblip,
     "llava_next": _llava_next,
     "paligemma": _paligemma,
+    "qwen2_audio": _qwen2_audio,
     "siglip": _siglip,
     "siglip2": _siglip2,
     "stable_diffusion": _stable_diffusion,

@@ -218,7 +218,6 @@ def read(folder: Path) -> Pair:
 
 def heard(folder: Path) -> Pair:
     """Four seconds of a sound: what is written of it."""
-    import numpy
     import transformers
 
     import modelgraft as mg
@@ -226,7 +225,7 @@ def heard(folder: Path) -> Pair:
     whole = transformers.WhisperForConditionalGeneration.from_pretrained(folder).eval()
     ear, words = transformers.WhisperFeatureExtractor.from_pretrained(folder), transformers.AutoTokenizer.from_pretrained(folder)
     rate = ear.sampling_rate
-    sounds = [numpy.random.default_rng(number).standard_normal(4 * rate).astype("float32") * 0.1 for number in range(3)]
+    sounds = _noises(rate)
     given, others = itertools.cycle(sounds), itertools.cycle(sounds)
     pipeline = opened(beside(folder, "hearer", HEARER), checkpoint=str(folder), max_new_tokens=NEW)
 
@@ -236,6 +235,36 @@ def heard(folder: Path) -> Pair:
         return words.batch_decode(ids[:, -NEW:], skip_special_tokens=True)[0]
 
     return theirs, lambda: pipeline.run(audio=mg.Audio(next(others)[None], rate))["text"]
+
+
+def asked_of_sounds(folder: Path) -> Pair:
+    """Four seconds of a sound and a question: processor and `generate`, and the graph that `modelgraft import` writes."""
+    import transformers
+
+    import modelgraft as mg
+
+    whole = transformers.Qwen2AudioForConditionalGeneration.from_pretrained(folder).eval()
+    processor = transformers.AutoProcessor.from_pretrained(folder)
+    rate = processor.feature_extractor.sampling_rate
+    sounds = _noises(rate)
+    given, others = itertools.cycle(sounds), itertools.cycle(sounds)
+    pipeline = opened(imported(folder), max_new_tokens=NEW)
+    talk = [{"role": "user", "content": [{"type": "audio"}, {"type": "text", "text": composed.ASKED}]}]
+    text = processor.apply_chat_template(talk, add_generation_prompt=True, tokenize=False)
+
+    def theirs() -> str:
+        told = processor(text=[text], audio=[next(given)], sampling_rate=rate, return_tensors="pt")
+        ids = whole.generate(**told, max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False)
+        return processor.batch_decode(ids[:, -NEW:], skip_special_tokens=True)[0]
+
+    return theirs, lambda: pipeline.run(audio=[mg.Audio(next(others)[None], rate)], prompt=composed.ASKED)["text"]
+
+
+def _noises(rate: int) -> list[Any]:
+    """Three sounds of four seconds, float32 samples each."""
+    import numpy
+
+    return [numpy.random.default_rng(number).standard_normal(4 * rate).astype("float32") * 0.1 for number in range(3)]
 
 
 def painted(folder: Path) -> Pair:

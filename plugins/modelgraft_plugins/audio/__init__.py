@@ -12,9 +12,12 @@ from modelgraft import Config, Ports, Space, component, hookimpl, port
 from modelgraft.plugin import AUTO, TowerCard, families
 from modelgraft_plugins import processor_files
 from modelgraft_plugins.audio import ctc, pretraining, taking, waves
+from modelgraft_plugins.audio.features import IDLE as IDLE
+from modelgraft_plugins.audio.features import KEYS as KEYS
+from modelgraft_plugins.audio.features import MEDIUM, Preprocess, Windows, features_config, mel_space, written_of
+from modelgraft_plugins.audio.features import PUBLISHED as PUBLISHED
 from modelgraft_plugins.counted import counted, no_card
 from modelgraft_plugins.model_identity import features_space, model_identity
-from modelgraft_plugins.processor_files import NATURAL, NUMBER, WORD, Wanted, Written, is_number
 from modelgraft_plugins.stated import Table, tower_table
 from modelgraft_plugins.widths import check_layer, uneven_heads
 
@@ -34,67 +37,6 @@ ON_THE_HUB: Mapping[str, str] = {  # a checkpoint of facebook's -> its sizes; th
     "wav2vec2-xls-r-1b": "wav2vec2-xls-r-1b",
     "wav2vec2-xls-r-2b": "wav2vec2-xls-r-2b",
 }
-# the field of a published file -> ours
-PUBLISHED: Mapping[str, str] = {
-    "sampling_rate": "sample_rate_hz", "feature_size": "mels", "hop_length": "hop_length", "n_fft": "window_length",
-    "chunk_length": "chunk_s", "padding_value": "filling",
-}  # fmt: skip
-# keys that are read, and what they may hold
-KEYS: Mapping[str, Wanted] = {
-    **dict.fromkeys(("sampling_rate", "feature_size", "hop_length", "n_fft", "chunk_length"), NATURAL),
-    "padding_value": NUMBER,
-    "dither": ("0: noise that is added at random is not served", lambda value: is_number(value) and value == 0),
-    "padding_side": ("'right': a sound is filled up behind its end", lambda value: value == "right"),
-    "feature_extractor_type": WORD,
-}
-# keys that change no feature: masks are not asked for, the others follow from those above
-IDLE = frozenset({"n_samples", "nb_max_frames", "return_attention_mask", "do_normalize", "mel_filters"})
-KIND = "WhisperFeatureExtractor"
-MOST_SAMPLES = 100_000_000  # of a window: 400 MB of float32, an hour and a half at 16 kHz
-
-
-@component("audio/preprocess", kind="preprocess", load="modelgraft_plugins.audio.prepare:load", cache=False)
-class Preprocess(Config):
-    """Turn sounds into log-mel features as Whisper takes them: one window of fixed length, filled up with silence.
-
-    Any sample rate and number of channels is taken; what is resampled or mixed down is said in a warning.
-    """
-
-    sample_rate_hz: int = Field(16_000, gt=0, description="rate that the encoder was trained at; other sounds are resampled")
-    mels: int = Field(80, gt=0, le=4096, description="frequency bands")
-    window_length: int = Field(400, gt=0, le=1 << 20, description="samples that one frame looks at")
-    hop_length: int = Field(160, gt=0, description="samples from one frame to the next")
-    chunk_s: int = Field(30, gt=0, description="length of the window, in seconds")
-    filling: float = Field(0.0, description="sample that a sound is filled up with; 0 is silence")
-    longer: Literal["refuse", "cut"] = Field("refuse", description="what becomes of a sound that is longer than the window")
-
-    @classmethod
-    def from_source(cls, source: Source) -> Mapping[str, Any]:
-        """Read the feature extractor inside `processor_config.json`, or `preprocessor_config.json`."""
-        return features_config(source)
-
-    @classmethod
-    def unheeded(cls, source: Source) -> Iterable[tuple[str, str]]:
-        """Give the keys of the file that are not known here."""
-        return processor_files.unheeded(_written(source), {*KEYS, *IDLE}, "audio/preprocess")
-
-    @model_validator(mode="after")
-    def _can_be(self) -> Preprocess:
-        if self.chunk_s * self.sample_rate_hz > MOST_SAMPLES:
-            found = f"chunk_s is {self.chunk_s:,} at {self.sample_rate_hz:,} Hz: a window of {self.chunk_s * self.sample_rate_hz:,} samples"
-            raise ValueError(f"{found}, and {MOST_SAMPLES:,} are the most")
-        if self.hop_length > self.chunk_s * self.sample_rate_hz:
-            raise ValueError(f"hop_length is {self.hop_length:,}, more than the {self.chunk_s * self.sample_rate_hz:,} samples of a window")
-        return self
-
-    @property
-    def frames(self) -> int:
-        """Number of frames in a window."""
-        return self.chunk_s * self.sample_rate_hz // self.hop_length
-
-    def ports(self) -> Ports:
-        """A sound in, features out."""
-        return Ports.of({"audio": "audio"}, {"features": port("float[batch mels frames]", space=mel_space(self.model_dump()))})
 
 
 @component("audio/samples", kind="preprocess", load="modelgraft_plugins.audio.samples:load", cache=False)
@@ -127,7 +69,6 @@ class Samples(Config):
         return Ports.of({"audio": "audio"}, {"samples": port("float[batch samples]", space=space), "mask": "bool[batch samples]"})
 
 
-MEDIUM = "audio"
 UNKNOWN = TowerCard(MEDIUM, pooled=False)  # of an encoder that no card speaks of
 CONVOLUTIONS = ("conv_stride", "conv_kernel")  # keys of the configs of encoders that listen to samples
 WORDS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "hidden_act")
@@ -156,6 +97,7 @@ class Encoder(Config):
     """Turn a sound into vectors: log-mel features with the encoder of Whisper, one per fiftieth of a second; samples with others.
 
     Encoders that listen to samples, such as those of wav2vec 2.0, have the input `samples`, at the rate that they were trained with.
+    Those that tell sound from what fills it up (Qwen2-Audio) take the mask of the frames, and give `frame_mask` as below.
     Those that a card speaks of (wav2vec 2.0, HuBERT) take the mask of the samples too, and give beside the tokens:
     conv_features, normed  what the convolutions made of the samples, before and after its norm
     frame_mask             which tokens are made of sound alone: the others, at the end of sounds that were filled up, are 0
@@ -171,7 +113,7 @@ class Encoder(Config):
     num_hidden_layers: int = Field(4, gt=0)
     num_attention_heads: int = Field(6, gt=0)
     mels: int = Field(80, gt=0, description="frequency bands")
-    positions: int = Field(1500, gt=0, description="vectors per window: two frames give one")
+    positions: int = Field(1500, gt=0, description="places per window: two frames give one")
     hidden_act: str = "gelu"
     sample_rate_hz: int | None = Field(None, description="rate that the sound must have; None: any")
     window_length: int | None = None
@@ -198,8 +140,8 @@ class Encoder(Config):
         if card.style == AUTO:
             stated = {word: config[key] for word in WORDS if (key := card.names.get(word, word)) in config}
             return {"family": AUTO, "model": dict(config), **stated}
-        found = {ours: config[theirs] for ours, theirs in card.names.items() if theirs in config}
-        heard = features_config(source) if _written(source) is not None else {}
+        found = {**card.defaults, **{ours: config[theirs] for ours, theirs in card.names.items() if theirs in config}}
+        heard = features_config(source) if written_of(source) is not None else {}
         hearing: dict[str, Any] = {name: heard[name] for name in ("sample_rate_hz", "window_length", "hop_length") if name in heard}
         return {"family": card.style, **found, **hearing}
 
@@ -264,7 +206,17 @@ class Encoder(Config):
         """Number of vectors per window, or of so many samples; None where the sound may have any length."""
         if self.hears_samples and self.samples is not None:
             return waves.frames(self.samples, self.facts()) or None
-        return None if self.family == AUTO else self.positions
+        return None if self.family == AUTO else self.positions // self.joins
+
+    @property
+    def joins(self) -> int:
+        """How many places become one vector in the end."""
+        return int(self.card.more.get("joins", 1))
+
+    @property
+    def tells_frames(self) -> bool:
+        """It hears features, and which of their frames are made of sound."""
+        return bool(self.card.more.get("masked"))
 
     def multiples(self) -> Mapping[str, int]:
         """Exports are traced with sounds that give several vectors."""
@@ -282,7 +234,9 @@ class Encoder(Config):
         if self.family == AUTO:
             return Ports.of({"samples": "float[batch samples]"}, {"tokens": "float[batch tokens hidden_size]"})
         features = port("float[batch mels frames]", space=mel_space(self.model_dump()))
-        return Ports.of({"features": features}, {"tokens": "float[batch tokens hidden_size]"})
+        mask = {"mask": "optional[bool[batch frames]]"} if self.tells_frames else {}
+        told = {"frame_mask": "bool[batch tokens]"} if self.tells_frames else {}
+        return Ports.of({"features": features, **mask}, {"tokens": "float[batch tokens hidden_size]", **told})
 
     def _vectors(self) -> Port:
         """The tokens, with the model and the layer that gives them."""
@@ -333,43 +287,10 @@ def _is_clear(config: Mapping[str, Any]) -> bool:
     return is_one and all(key in config for key in CONVOLUTIONS)
 
 
-def features_config(source: Source) -> dict[str, Any]:
-    """Read how a checkpoint turns sounds into features.
-
-    Raises ValueError when it does not say, or does it in another way than Whisper, and SourceError `source-damaged` for
-    values that are of another kind than their keys want.
-    """
-    written = _written(source)
-    if written is None:
-        raise ValueError("the source has no preprocessor_config.json and no feature extractor in a processor_config.json")
-    written.check({"feature_extractor_type": WORD})
-    kind = written.values.get("feature_extractor_type") or _extractor(source)
-    if kind != KIND:
-        raise ValueError(f"audio/preprocess has no '{kind}'; it has {KIND}")
-    written.check(KEYS, null=False)
-    return {ours: written.values[theirs] for theirs, ours in PUBLISHED.items() if theirs in written.values}
-
-
-def _extractor(source: Source) -> str:
-    """The feature extractor of a model whose files name none."""
-    card = families().of_medium(MEDIUM).get(str(source.root.get("model_type")))
-    return str(card.more.get("features", "")) if card is not None else ""
-
-
-def _written(source: Source) -> Written | None:
-    return processor_files.find(source, "feature_extractor", "audio_processor")
-
-
-def mel_space(config: Mapping[str, Any]) -> Space:
-    """The space of features that were made with these numbers; None: nothing is known of one."""
-    facts = ("sample_rate_hz", "mels", "window_length", "hop_length")
-    return Space.of("log-mel", **{fact: config[fact] for fact in facts})
-
-
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
-    for subject in (Preprocess, Samples, Encoder, *ctc.COMPONENTS, *pretraining.COMPONENTS):
+    for subject in (Preprocess, Windows, Samples, Encoder, *ctc.COMPONENTS, *pretraining.COMPONENTS):
         register(subject)
 
 

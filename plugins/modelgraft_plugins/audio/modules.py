@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from modelgraft_plugins.audio.listening import Listener
@@ -22,7 +23,8 @@ class Encoder(nn.Module):
     """An encoder of transformers: two convolutions that halve the number of frames and a transformer, or one that takes samples.
 
     sound    float[batch mels frames], or float[batch samples]
-    mask     bool[batch samples], spans bool[batch tokens]: of encoders that hear samples and have a card, see `listening.py`
+    mask     bool[batch samples], spans bool[batch tokens]: of encoders that hear samples and have a card, see `listening.py`;
+             bool[batch frames] of those that tell features of sound from what fills it up
     returns  float[batch tokens hidden_size], after the last norm; of those with a card a dict of tokens and what they came from
     """
 
@@ -45,11 +47,24 @@ class Encoder(nn.Module):
         """Listen."""
         if self.listener is not None:
             return self.listener(self.tower, sound, mask, spans)
+        if self.config.tells_frames:
+            return self._with_mask(sound, mask)
         if self.layer is not None:
             hidden: Tensor = self.tower(sound, output_hidden_states=True).hidden_states[self.layer]
             return hidden
         tokens: Tensor = self.tower(sound).last_hidden_state
         return tokens
+
+    def _with_mask(self, features: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
+        """features float[batch mels frames], mask bool[batch frames]: places look at those that are made of sound alone.
+
+        A place is made of sound where its first frame is, and a vector where both of its places are: so do transformers count them.
+        """
+        there = features.new_ones(features.shape[0], features.shape[2], dtype=torch.bool) if mask is None else mask
+        places = there[:, ::2]
+        looked_at = places[:, None, None].expand(-1, 1, places.shape[1], -1)
+        tokens = self.tower(features, attention_mask=looked_at).last_hidden_state
+        return {"tokens": tokens, "frame_mask": places[:, 1::2]}
 
 
 def _build(config: EncoderConfig) -> Any:

@@ -13,7 +13,7 @@ from modelgraft.plugin import Audio, InputError, LoadContext, NodeRuntime
 from modelgraft_plugins.audio.hearing import Mono, mono, refuse_unheard
 
 if TYPE_CHECKING:
-    from modelgraft_plugins.audio import Preprocess
+    from modelgraft_plugins.audio.features import Hearing, Preprocess
 
 
 def load(config: Preprocess, _context: LoadContext) -> Listener:
@@ -21,16 +21,20 @@ def load(config: Preprocess, _context: LoadContext) -> Listener:
     return Listener(config)
 
 
+def extractor_of(config: Hearing) -> Any:
+    """The feature extractor with these numbers."""
+    extractor: Any = WhisperFeatureExtractor  # Any: transformers is only partly annotated
+    return extractor(
+        feature_size=config.mels, sampling_rate=config.sample_rate_hz, hop_length=config.hop_length, chunk_length=config.chunk_s,
+        n_fft=config.window_length, padding_value=config.filling,
+    )  # fmt: skip
+
+
 class Listener:
     """Prepares sounds, and says what it changed about them."""
 
     def __init__(self, config: Preprocess) -> None:
-        self.config = config
-        extractor: Any = WhisperFeatureExtractor  # Any: transformers is only partly annotated
-        self.extract = extractor(
-            feature_size=config.mels, sampling_rate=config.sample_rate_hz, hop_length=config.hop_length, chunk_length=config.chunk_s,
-            n_fft=config.window_length, padding_value=config.filling,
-        )  # fmt: skip
+        self.config, self.extract = config, extractor_of(config)
         self.runtime: NodeRuntime | None = None
 
     def bind(self, runtime: NodeRuntime) -> None:

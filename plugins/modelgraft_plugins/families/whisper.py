@@ -10,7 +10,7 @@ from modelgraft_plugins.families._formulas import forward, norm
 from modelgraft_plugins.families._shared import PLAIN
 
 
-def _count_ear(f: Mapping[str, Any]) -> int:
+def count_ear(f: Mapping[str, Any]) -> int:
     """Two convolutions, positions, layers (keys have no bias), and the last norm."""
     width, inner = f["hidden_size"], f["intermediate_size"]
     stem = (f["mels"] + width) * width * 3 + 2 * width + f["positions"] * width
@@ -101,7 +101,7 @@ EAR = TowerCard(
     settings=_KEYS,
     fixed={"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "encoder_layerdrop": 0.0},
     pooled=False,
-    count=_count_ear,
+    count=count_ear,
     idle=frozenset({
         "vocab_size", "decoder_attention_heads", "decoder_ffn_dim", "decoder_layers", "max_target_positions", "num_hidden_layers",
         "forced_decoder_ids", "apply_spec_augment", "mask_feature_length", "mask_feature_min_masks", "mask_feature_prob",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from modelgraft import Config, Dim, Ports, Space, component, hookimpl, port
 from modelgraft.plugin import families
@@ -152,6 +153,73 @@ class PixelShuffle(Config):
         return torn_grids(node, factor=self.factor)
 
 
+@component("projector/stack", kind="projector", module="modelgraft_plugins.projectors.modules:Stack", exportable=True)
+class Stack(Config):
+    """Join runs of neighbouring tokens into one longer vector each, as ears before a language model do: fewer tokens, nothing lost."""
+
+    factor: int = Field(4, gt=0, description="tokens of a run")
+
+    @classmethod
+    def from_source(cls, source: Source) -> Mapping[str, Any]:
+        """Read how many tokens the projector behind it takes at a time: its width over that of the ear."""
+        width, inner = (_width(source.root, f"audio_config.{key}") for key in ("hidden_size", "intermediate_size"))
+        return {"factor": inner // width} if width and inner else {}
+
+    def ports(self) -> Ports:
+        """`factor` times fewer tokens, each so many times wider."""
+        return Ports.of({"x": f"float[batch {self.factor}*runs width]"}, {"y": f"float[batch runs {self.factor}*width]"})
+
+
+@component("projector/normed_pool", kind="projector", module="modelgraft_plugins.projectors.modules:NormedPool", exportable=True)
+class NormedPool(Config):
+    """Average square groups of neighbouring patches, norm each mean, and map it to another width, as Gemma 3 does.
+
+    The tokens are the rows of a square grid of patches, without a class token.
+    """
+
+    in_features: Dim = None
+    out_features: Dim = None
+    side: int = Field(64, gt=0, description="patches of a row, and of a column")
+    factor: int = Field(4, gt=0, description="side of a group: 4 averages sixteen patches")
+    eps: float = Field(1e-6, gt=0, description="of the norm, whose weight stands around 0")
+
+    @classmethod
+    def from_source(cls, source: Source) -> Mapping[str, Any]:
+        """Read the shape of the map, and the grids before and behind it from the config of the model around it."""
+        root = source.root
+        patches = (_width(root, "vision_config.image_size") or 224) // (_width(root, "vision_config.patch_size") or 16)
+        side = math.isqrt(root.get("mm_tokens_per_image") or 256)
+        if side == 0 or patches % side:
+            raise ValueError(f"{source.text} makes {side} x {side} tokens of {patches} x {patches} patches, which are no whole groups")
+        weight = source.shape("mm_input_projection_weight")
+        sizes = {"in_features": weight[0], "out_features": weight[1]} if weight is not None else {}
+        return {**sizes, "side": patches, "factor": patches // side, "eps": (root.get("vision_config") or {}).get("layer_norm_eps", 1e-6)}
+
+    @model_validator(mode="after")
+    def _has_whole_groups(self) -> NormedPool:
+        if self.side % self.factor:
+            raise ValueError(f"side is {self.side}, which groups of {self.factor} x {self.factor} do not divide")
+        return self
+
+    @property
+    def patches(self) -> int:
+        """Vectors of the grid."""
+        return self.side**2
+
+    @property
+    def groups(self) -> int:
+        """Vectors that come of them."""
+        return (self.side // self.factor) ** 2
+
+    def ports(self) -> Ports:
+        """A vector for each patch in, one for each group out."""
+        return Ports.of({"x": "float[batch patches in_features]"}, {"y": "float[batch groups out_features]"})
+
+    def parameters(self) -> int:
+        """Count the map and the norm."""
+        return (self.in_features or 0) * ((self.out_features or 0) + 1)
+
+
 def linear(inputs: int, outputs: int, *, bias: bool) -> int:
     """Count the parameters of a linear layer."""
     return inputs * outputs + (outputs if bias else 0)
@@ -168,5 +236,5 @@ def _width(root: Mapping[str, Any], path: str) -> int | None:
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
-    for subject in (Linear, MLP, PixelShuffle, Pool, Merge, Experts, CAbstractor, DAbstractor, Join):
+    for subject in (Linear, MLP, PixelShuffle, Stack, NormedPool, Pool, Merge, Experts, CAbstractor, DAbstractor, Join):
         register(subject)

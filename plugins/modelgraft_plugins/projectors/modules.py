@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
@@ -63,3 +64,42 @@ class PixelShuffle(nn.Module):
         side = side_of("projector/pixel_shuffle", tokens, factor)
         groups = x.view(batch, side // factor, factor, side // factor, factor, width).transpose(2, 3)
         return groups.reshape(batch, tokens // factor**2, factor**2 * width)
+
+
+class Stack(nn.Module):
+    """float[batch tokens width] to float[batch tokens/factor factor*width]: a run's vector holds its tokens in order."""
+
+    def __init__(self, config: projectors.Stack) -> None:
+        super().__init__()
+        self.factor = config.factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Join the runs."""
+        batch, tokens, width = x.shape
+        if not torch.compiler.is_exporting() and tokens % self.factor:
+            raise InputError(f"projector/stack got {tokens} tokens, which runs of {self.factor} do not divide")
+        return x.reshape(batch, tokens // self.factor, self.factor * width)
+
+
+class NormedPool(nn.Module):
+    """float[batch rows*columns in_features] of a square grid to float[batch rows*columns/factor² out_features], in the names of Gemma 3."""
+
+    def __init__(self, config: projectors.NormedPool) -> None:
+        super().__init__()
+        assert config.in_features is not None
+        assert config.out_features is not None
+        self.side, self.factor, self.eps = config.side, config.factor, config.eps
+        self.mm_input_projection_weight = nn.Parameter(torch.empty(config.in_features, config.out_features))
+        self.mm_soft_emb_norm = nn.Module()
+        self.mm_soft_emb_norm.weight = nn.Parameter(torch.zeros(config.in_features))
+        nn.init.normal_(self.mm_input_projection_weight, std=config.in_features**-0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Average, norm, map."""
+        batch, _, width = x.shape
+        side, factor = self.side, self.factor
+        groups = x.view(batch, side // factor, factor, side // factor, factor, width)
+        means = groups.mean((2, 4)).flatten(1, 2).float()
+        normed = means * torch.rsqrt(means.pow(2).mean(-1, keepdim=True) + self.eps)
+        normed = (normed * (1 + self.mm_soft_emb_norm.weight.float())).to(x.dtype)  # type: ignore[operator]  # a parameter
+        return normed @ self.mm_input_projection_weight
