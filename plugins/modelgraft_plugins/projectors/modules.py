@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from modelgraft.plugin import InputError
-
 from modelgraft_plugins.projectors.pooling_modules import side_of
 
 if TYPE_CHECKING:
