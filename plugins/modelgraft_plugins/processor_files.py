@@ -32,6 +32,7 @@ MOST = 1 << 31
 # Here the graph's template and the vectors themselves say how many places a picture takes.
 OF_PROCESSORS = frozenset({
     "image_processor", "feature_extractor", "audio_processor", "video_processor", "tokenizer", "qformer_tokenizer", "chat_template",
+    "audio_token", "audio_bos_token", "audio_eos_token",
     "image_token", "patch_size", "vision_feature_select_strategy", "num_additional_image_tokens", "num_query_tokens", "image_seq_length",
     "image_size", "add_end_of_utterance_token", "num_patch_index_tokens",
 })  # fmt: skip

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelgraft import Space
+from modelgraft.plugin import families
 
 if TYPE_CHECKING:
     from modelgraft.plugin import Source
@@ -21,7 +22,8 @@ VOCABULARIES = (
     "sentencepiece.bpe.model",
     "beit3.spm",
 )  # of tokenizers without a tokenizer.json
-IMAGE_TOKENS = ("image_token", "context_image_token")  # what files call what stands for a picture; the second is InternVL's
+# what files call what stands for a medium: a picture, that of InternVL, a sound
+IMAGE_TOKENS = ("image_token", "context_image_token", "audio_token")
 KIND = "Tokenizer"  # how the classes of tokenizers end
 
 
@@ -43,7 +45,7 @@ def tokenizer_identity(source: Source, folder: str = "") -> str | None:
 
 
 def image_token(source: Source) -> str | None:
-    """The text that stands for a picture in the prompts of a source; None when it names none."""
+    """The text that stands for a picture, or a sound, in the prompts of a source; None when neither its files nor its card name one."""
     for file in ("processor_config.json", "tokenizer_config.json"):
         told = source.json(file) or {}
         named = told.get("extra_special_tokens")
@@ -53,7 +55,8 @@ def image_token(source: Source) -> str | None:
                 text = text.get("content") if isinstance(text, dict) else text
                 if isinstance(text, str) and text:
                     return text
-    return None
+    stated: str | None = families().whole(source.root.get("model_type")).components.get("llm/causal", {}).get("placeholder")
+    return stated
 
 
 def begin_token(source: Source) -> str | None:

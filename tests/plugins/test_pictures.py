@@ -171,7 +171,20 @@ def test_a_key_that_nothing_knows_is_told(tmp_path: Path):
     assert sentence == f"{path}/preprocessor_config.json states aspect_ratio_setting, crop_pct, which vision/preprocess does not read"
 
 
-PROCESSOR_CLASSES = ("Llava", "Blip2", "InstructBlip", "CLIP", "ChineseCLIP", "Siglip", "Idefics", "Blip", "Whisper", "Kosmos2")
+PROCESSOR_CLASSES = (
+    "Llava",
+    "Blip2",
+    "InstructBlip",
+    "CLIP",
+    "ChineseCLIP",
+    "Siglip",
+    "Idefics",
+    "Blip",
+    "Whisper",
+    "Kosmos2",
+    "Qwen2Audio",
+    "PaliGemma",
+)
 
 
 @pytest.mark.parametrize("name", PROCESSOR_CLASSES)

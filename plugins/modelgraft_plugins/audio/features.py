@@ -109,8 +109,9 @@ class Windows(Hearing):
 
     def ports(self) -> Ports:
         """Sounds in; a window of features for each, or several, out."""
+        audio = port("optional[audio | list[audio]]", doc="a sound, or any number of them")
         windows = {"features": self.window(several="windows"), "mask": port("bool[batch frames]", several="windows")}
-        return Ports.of({"audio": "list[audio]"}, {**windows, "counts": port("int64[batch sounds]")})
+        return Ports.of({"audio": audio}, {**windows, "counts": port("int64[batch sounds]")})
 
 
 def features_config(source: Source) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,11 @@ def load(config: Windows, _context: LoadContext) -> Cutter:
     return Cutter(config)
 
 
+def _sounds(given: Any) -> Sequence[Audio]:
+    """The sounds of a record: one, several, or none."""
+    return (given,) if isinstance(given, Audio) else given or ()
+
+
 class Cutter:
     """Prepares sounds, and says what it changed about them."""
 
@@ -34,12 +40,12 @@ class Cutter:
         """Take the run that is served: it hears the warnings."""
         self.runtime = runtime
 
-    def __call__(self, audio: list[list[Audio]]) -> dict[str, Any]:
+    def __call__(self, audio: Sequence[Any]) -> dict[str, Any]:
         """Give for each record the features float32[windows mels frames] of all of its sounds, the mask of their frames, and counts.
 
         Raises InputError for a sound that is empty, longer than it may be, or not made of finite numbers.
         """
-        rows = [[self._windows(sound) for sound in record] for record in audio]
+        rows = [[self._windows(sound) for sound in _sounds(record)] for record in audio]
         config = self.config
         nothing = torch.zeros(0, config.mels, config.frames), torch.zeros(0, config.frames, dtype=torch.bool)
         counts = torch.zeros(len(rows), max(map(len, rows), default=0), dtype=torch.int64)

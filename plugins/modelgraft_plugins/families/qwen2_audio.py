@@ -18,18 +18,18 @@ params:
   checkpoint: {default: Qwen/Qwen2-Audio-7B-Instruct, doc: hub id or folder of a Qwen2-Audio}
   max_new_tokens: {default: 64, doc: longest answer in tokens}
 inputs:
-  audio:  {type: "list[audio]", doc: "one sound or several, in the order in which the conversation has them; of at most 30 seconds each"}
-  prompt: {type: conversation, doc: "a question, before which the sounds then stand; or messages that say where"}
+  audio:  {type: "list[audio]", doc: "any number of sounds of at most 30 seconds; they stand before the prompt"}
+  prompt: {type: text, doc: a question}
 nodes:
   windows: {use: audio/windows, from: "${checkpoint}", in: {audio: inputs.audio}}                                        # [128 3000] each
   ear:     {use: audio/encoder, from: "${checkpoint}#audio_tower", in: {features: windows.features, mask: windows.mask}, frozen: true}
   project: {use: projector/linear, from: "${checkpoint}#multi_modal_projector.linear", in: {x: ear.tokens}}              # [750 4096] each
-  sounds:  {use: router/join, with: {masked: true}, in: {tokens: project, mask: ear.frame_mask, counts: windows.counts}}
+  sounds:  {use: router/join, from: "${checkpoint}", in: {tokens: project, mask: ear.frame_mask, counts: windows.counts}}   # what is heard
   llm:
     use: llm/causal
     from: "${checkpoint}#language_model"
-    with: {prompt: "{audio}{prompt}", max_new_tokens: "${max_new_tokens}"}
-    in: {audio: sounds.tokens, audio_lengths: sounds.lengths, prompt: inputs.prompt}
+    with: {prompt: "{audio:ragged}{prompt}", chat: true, max_new_tokens: "${max_new_tokens}"}   # in the checkpoint's own chat template
+    in: {audio: sounds.tokens, audio_lengths: sounds.lengths, audio_words: sounds.words, prompt: inputs.prompt}
 outputs:
   text: llm.text
 """
@@ -50,7 +50,10 @@ CARD = FamilyCard(
                 "multi_modal_projector": PLAIN,
             },
             tied=False,
-            components={"llm/causal": {"placeholder": "<|AUDIO|>", "medium": "audio"}},
+            components={
+                "llm/causal": {"placeholder": "<|AUDIO|>"},
+                "router/join": {"written": "Audio {number}: <|audio_bos|>{media}<|audio_eos|>\n", "masked": True},
+            },
         ),
     },
     towers={

@@ -20,19 +20,19 @@ params:
   checkpoint: {default: mistralai/Voxtral-Mini-3B-2507, doc: hub id or folder of a Voxtral}
   max_new_tokens: {default: 64, doc: longest answer in tokens}
 inputs:
-  audio:  {type: "list[audio]", doc: "one sound or several, which stand before the question"}
+  audio:  {type: "list[audio]", doc: "any number of sounds of any length; they stand before the prompt"}
   prompt: {type: text, doc: a question}
 nodes:
   windows: {use: audio/windows, from: "${checkpoint}", in: {audio: inputs.audio}}                                     # [128 3000] each
   ear:     {use: audio/encoder, from: "${checkpoint}#audio_tower", in: {features: windows.features}, frozen: true}    # [1500 1280] each
   runs:    {use: projector/stack, from: "${checkpoint}", in: {x: ear.tokens}}                                         # [375 5120] each
   project: {use: projector/mlp, from: "${checkpoint}#multi_modal_projector", in: {x: runs}}                           # [375 3072] each
-  sounds:  {use: router/join, in: {tokens: project, counts: windows.counts}}
+  sounds:  {use: router/join, from: "${checkpoint}", in: {tokens: project, counts: windows.counts}}
   llm:
     use: llm/causal
     from: "${checkpoint}#language_model"
-    with: {prompt: "[INST][BEGIN_AUDIO]{audio}{prompt}[/INST]", max_new_tokens: "${max_new_tokens}"}
-    in: {audio: sounds.tokens, audio_lengths: sounds.lengths, prompt: inputs.prompt}
+    with: {prompt: "[INST]{audio:ragged}{prompt}[/INST]", max_new_tokens: "${max_new_tokens}"}
+    in: {audio: sounds.tokens, audio_lengths: sounds.lengths, audio_words: sounds.words, prompt: inputs.prompt}
 outputs:
   text: llm.text
 """
@@ -64,7 +64,12 @@ CARD = FamilyCard(
             },
             tied=False,
             language_config=_language,
-            components={"audio/windows": {"longer": "split"}, "llm/causal": {"placeholder": "[AUDIO]", "medium": "audio"}},
+            components={
+                "audio/windows": {"longer": "split"},
+                "projector/mlp": {"bias": False},
+                "llm/causal": {"placeholder": "[AUDIO]"},
+                "router/join": {"written": "[BEGIN_AUDIO]{media}"},
+            },
         ),
     },
     towers={"voxtral_encoder": _ears.ear("VoxtralEncoder", style="voxtral", names=_NAMES, layerdrop="layerdrop")},

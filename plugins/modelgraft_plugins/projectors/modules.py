@@ -74,6 +74,10 @@ class Stack(nn.Module):
         super().__init__()
         self.factor = config.factor
 
+    def from_checkpoint(self, _weights: Weights) -> Mapping[str, Tensor]:
+        """Nothing: a checkpoint says how many tokens are joined, and holds no tensor for it."""
+        return {}
+
     def forward(self, x: Tensor) -> Tensor:
         """Join the runs."""
         batch, tokens, width = x.shape
