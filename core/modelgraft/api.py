@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from modelgraft.building import Graph, allowed
 from modelgraft.engine.backend import open_backend
 from modelgraft.engine.opening import Opening, Placing, in_environment, option, taking
+from modelgraft.engine.warning import warn_once
 from modelgraft.installed import discovery as installed
 from modelgraft.kernel.checking import placement
 from modelgraft.kernel.language import expand
@@ -20,6 +21,7 @@ from modelgraft.kernel.words.plan import Plan
 from modelgraft.sources.storage import remember_results
 from modelgraft.tools.checked import checked
 from modelgraft.tools.plan_tables import ShownPlan
+from modelgraft.tools.swapping import read_swapped
 from modelgraft.tools.trained_parts import with_trained_parts
 
 if TYPE_CHECKING:
@@ -38,14 +40,21 @@ def load(
 ) -> Graph:
     """Read a graph: a file, or the name of a shipped one such as `blip2`. Nothing is loaded beside the text.
 
-    params    what the user sets, as `--set` does: params of the graph, or dotted keys such as `nodes.llm.with.seed`
+    params    what the user sets, as `--set` does: params of the graph, or dotted keys such as `nodes.llm.with.seed`. A node, or what it
+              is (`eye`, `llm`), by its name: what stands there instead (a source, a component, `graph:NAME`); what depends on it follows
     registry  what is installed, when it is not what the entry points say
     allow     "unused": let stand what nothing uses
 
     Raises GraphError with every problem of the documents.
     """
     found = registry if registry is not None else installed.discover()
-    return Graph.of(expand.load_graph(graph, params=params, registry=found, allow=allowed(allow)), params=params)
+
+    def read(given: Mapping[str, Any]) -> GraphSpec:
+        return expand.load_graph(graph, params=given, registry=found, allow=allowed(allow))
+
+    spec, own, notes = read_swapped(read, params or {})
+    warn_once(notes, warned=set())
+    return Graph.of(spec, params=own)
 
 
 def check(graph: Subject, *, offline: bool = True) -> SolvedGraph:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelgraft.engine.warning import warn_once
 from modelgraft.kernel.language import expand
 from modelgraft.kernel.language.document import SECTIONS
 from modelgraft.kernel.language.shipped_graphs import find_shipped
@@ -14,6 +15,7 @@ from modelgraft.kernel.words.errors import InputError
 from modelgraft.kernel.words.graph import GRAPH_PREFIX, GraphInput, GraphSpec, NodeSpec, Param, Ref, Value
 from modelgraft.kernel.words.ports import Port
 from modelgraft.tools.coded import LAYER, Coded, CodedAdapter, Handle, calling_place
+from modelgraft.tools.swapping import read_swapped
 from modelgraft.tools.yaml_writer import text_of
 
 if TYPE_CHECKING:
@@ -207,14 +209,15 @@ class Graph:
 
     def with_params(self, params: Mapping[str, Any]) -> Graph:
         """The same graph with params set, as `load(..., params=...)` does."""
-        spec = expand.expand_document(
-            self._coded.document(),
-            registry=self.registry,
-            params={**self._params, **params},
-            allow=self._allow,
-            problems=self._coded.problems,
-        )
-        return Graph.of(spec, params={**self._params, **params})
+
+        def read(given: Mapping[str, Any]) -> GraphSpec:
+            return expand.expand_document(
+                self._coded.document(), registry=self.registry, params=given, allow=self._allow, problems=self._coded.problems
+            )
+
+        spec, own, notes = read_swapped(read, {**self._params, **params})
+        warn_once(notes, warned=set())
+        return Graph.of(spec, params=own)
 
     @property
     def registry(self) -> Registry:

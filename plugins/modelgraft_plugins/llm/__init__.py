@@ -119,7 +119,7 @@ if TYPE_CHECKING:
     taps=(*TAPS, *ASKED),
     random=True,
     shared=False,  # a decoder keeps what it has read, and conditions stand on its layers while it writes
-    keywords=("decoder", "chat", "vlm"),
+    keywords=("decoder", "chat", "vlm", "tongue"),
 )
 class CausalConfig(LanguageConfig):
     """Read a prompt of text and embeddings, and write what follows, with a decoder-only language model."""
@@ -169,7 +169,7 @@ class CausalConfig(LanguageConfig):
     taps=TAPS,
     random=True,
     shared=False,
-    keywords=("t5", "whisper"),
+    keywords=("t5", "whisper", "tongue"),
 )
 class Seq2SeqConfig(LanguageConfig):
     """Read a prompt of text and embeddings with an encoder, or a memory from elsewhere, and write an answer with a decoder."""

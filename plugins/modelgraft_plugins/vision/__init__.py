@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from modelgraft import Config, Ports, component, hookimpl, port
-from modelgraft.plugin import AUTO, TowerCard, families
+from modelgraft.plugin import AUTO, KEPT, TowerCard, families
 from modelgraft_plugins.counted import counted, no_card
 from modelgraft_plugins.cut_pictures import normalisation
 from modelgraft_plugins.pictures import Numbers, PictureSteps, Side, picture_config, pixel_space, unheeded
@@ -63,7 +63,7 @@ def count_pictures(images: list[list[Any]]) -> Any:
     return torch.tensor([len(record) for record in images], dtype=torch.int64)
 
 
-@component("vision/encoder", kind="encoder", module="modelgraft_plugins.vision.modules:Encoder", exportable=True)
+@component("vision/encoder", kind="encoder", module="modelgraft_plugins.vision.modules:Encoder", exportable=True, keywords=("eye",))
 class Encoder(Config):
     """Turn prepared pictures into one vector per patch, with a vision transformer.
 
@@ -94,8 +94,8 @@ class Encoder(Config):
     layer_norm_eps: float = 1e-6
     qkv_bias: bool = True
     attention_head: bool = Field(True, description="siglip: pool with an attention head")
-    layer: int | None = None
-    select: Literal["all", "patches"] = "all"
+    layer: Annotated[int | None, KEPT] = None
+    select: Annotated[Literal["all", "patches"], KEPT] = "all"
     interpolate: bool = Field(False, description="take pictures of other sizes, with positions interpolated")
     positions: Literal["hf", "official", "timm"] = Field("hf", description="how positions are interpolated")
     pre_logits: int | None = Field(None, gt=0, description="vit: numbers of the layer before the classifier; none: there is none")
