@@ -156,7 +156,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.sources.storage import sha256_of as sha256_of
     from modelgraft.sources.storage import stamp_of as stamp_of
     from modelgraft.sources.weights import Weights as Weights
-    from modelgraft.tools.swapping.kept import KEPT as KEPT
+    from modelgraft.tools.swapping.use_marks import KEPT as KEPT
     from modelgraft.tools.trained_parts import TrainsParts as TrainsParts
 
 # Name -> the module that holds it, or of which it is a part. Resolved on first use.
@@ -192,7 +192,7 @@ _HOMES = {
     "Holding": "engine.ledger",
     "Imu": "records.movements",
     "InputError": "kernel.words.errors",
-    "KEPT": "tools.swapping.kept",
+    "KEPT": "tools.swapping.use_marks",
     "Keeper": "sources.keeping",
     "KeptItem": "sources.keeping",
     "LanguageCard": "sources.cards",

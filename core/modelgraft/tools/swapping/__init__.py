@@ -2,7 +2,7 @@
 
 A name means, the first that there is: a param; a node; the one node of that kind (`llm`, `encoder`); the one node whose component has it
 among its keywords (`eye`, `ear`, `tongue`). What is put there is a source, a component, or a graph (`graph:NAME`). What depends on
-the node follows: see `following.py`.
+the node follows: see `swap_following.py`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from modelgraft.kernel.language.interpolate import user_place
 from modelgraft.kernel.words.errors import GraphError, Problem
 from modelgraft.kernel.words.graph import GraphSpec
 from modelgraft.tools.swapping.changes import changes_of
-from modelgraft.tools.swapping.following import follow
 from modelgraft.tools.swapping.names import names_of, node_named
+from modelgraft.tools.swapping.swap_following import follow
 
-Read = Callable[[Mapping[str, Any]], GraphSpec]  # Any: as `load` takes params
+ReadGiven = Callable[[Mapping[str, Any]], GraphSpec]  # Any: as `load` takes params
 
 
-def read_swapped(read: Read, params: Mapping[str, Any]) -> tuple[GraphSpec, dict[str, Any], list[str]]:
+def read_swapped(read: ReadGiven, params: Mapping[str, Any]) -> tuple[GraphSpec, dict[str, Any], list[str]]:
     """Read a graph with what the user sets; names that are no params of it put something else into its nodes.
 
     read    reads it with params and dotted keys, and raises GraphError with what is wrong

@@ -18,16 +18,16 @@ from modelgraft.kernel.words.kinds import dimension_fields
 from modelgraft.sources.views import SourceView
 from modelgraft.tools.checked import checked
 from modelgraft.tools.swapping.changes import Changes, config_from
-from modelgraft.tools.swapping.kept import kept_fields
 from modelgraft.tools.swapping.names import components_of
+from modelgraft.tools.swapping.use_marks import kept_fields
 
 CONNECTORS = ("projector", "resampler")
 PREPARES = "preprocess"
 MOST_TRIED = 4  # connectors of which every set is tried: 16 checks of a graph take less than a second
-Settings = dict[str, Any]  # Any: as `load` takes params
+Dotted = dict[str, Any]  # Any: as `load` takes params
 
 
-def follow(found: Changes, spec: GraphSpec, read: Callable[[Settings], GraphSpec]) -> tuple[Settings, list[str]]:
+def follow(found: Changes, spec: GraphSpec, read: Callable[[Dotted], GraphSpec]) -> tuple[Dotted, list[str]]:
     """All that is to be set, and what of it the user did not say.
 
     read  reads the graph with settings, and raises GraphError with what is wrong
@@ -45,11 +45,11 @@ def follow(found: Changes, spec: GraphSpec, read: Callable[[Settings], GraphSpec
     return {**released, **settings}, notes
 
 
-def _released(beside: Sequence[str], settings: Settings, found: Changes, read: Callable[[Settings], GraphSpec]) -> Settings:
+def _released(beside: Sequence[str], settings: Dotted, found: Changes, read: Callable[[Dotted], GraphSpec]) -> Dotted:
     """Let go of the weights of as few as will do, the nearest first; where none will, of those that leave the fewest problems."""
-    best: tuple[int, Settings] | None = None
+    best: tuple[int, Dotted] | None = None
     for names in _subsets(beside):
-        released: Settings = {}
+        released: Dotted = {}
         for name in names:
             released |= _anew(name, found)
         try:
@@ -106,7 +106,7 @@ def _used(node: str, source: SourceView, found: Changes, spec: GraphSpec) -> Ite
     config = config_from(component, source) if component is not None else None
     if component is None or config is None:
         return
-    kept: Settings = {}
+    kept: Dotted = {}
     for name in kept_fields(component.config):
         value = getattr(before.config, name)
         if name in spec.nodes[node].config or value == getattr(config, name):
@@ -131,7 +131,7 @@ def _beside(node: str, spec: GraphSpec) -> set[str]:
     return behind | (spec.nodes[node].feeders if node in spec.nodes else set())
 
 
-def _anew(node: str, found: Changes) -> Settings:
+def _anew(node: str, found: Changes) -> Dotted:
     """A node without its source, built as it was; widths are left to its neighbours, and what was derived of them too."""
     before = found.solved.nodes.get(node) if found.solved is not None else None
     built = _built(before) if before is not None else {}

@@ -8,7 +8,7 @@ from modelgraft.kernel.words.kinds import Config
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeptMark:
     """Marks a config field as of the use of a node, not of its source: where another source is put there, its value stays.
 
     `layer: Annotated[int | None, KEPT] = None` of an encoder: a model that takes the last layer but one of its eye takes it of
@@ -16,9 +16,9 @@ class Kept:
     """
 
 
-KEPT = Kept()
+KEPT = KeptMark()
 
 
 def kept_fields(config: type[Config]) -> tuple[str, ...]:
     """The fields that are marked so."""
-    return tuple(name for name, field in config.model_fields.items() if any(isinstance(mark, Kept) for mark in field.metadata))
+    return tuple(name for name, field in config.model_fields.items() if any(isinstance(mark, KeptMark) for mark in field.metadata))
