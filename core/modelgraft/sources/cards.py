@@ -183,14 +183,18 @@ class TensorOrigin:
     key    of the tensor in the file
     rows   (first, last + 1) of its first axis, such as the queries of a matrix that holds queries, keys and values
     shape  that it is read in, -1 for what is over
+    pick   (axis, place): the slice of that axis alone, such as the queries of each head where a head has its queries, keys and values
     axes   their new order
+    into   the shape in the end, -1 for what is over, such as that of a matrix whose rows were put in another order
     lead   rows of zeros that are put before those of the second axis
     """
 
     key: str
     rows: tuple[int, int] | None = None
     shape: tuple[int, ...] | None = None
+    pick: tuple[int, int] | None = None
     axes: tuple[int, ...] | None = None
+    into: tuple[int, ...] | None = None
     lead: int = 0
 
 

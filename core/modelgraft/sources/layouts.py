@@ -82,11 +82,20 @@ def shape_of(taken: TensorOrigin, shape: tuple[int, ...]) -> tuple[int, ...]:
     if taken.rows is not None:
         shape = (max(min(taken.rows[1], shape[0]) - taken.rows[0], 0), *shape[1:])
     if taken.shape is not None:
-        open_ = prod(shape) // max(prod(side for side in taken.shape if side != -1), 1)
-        shape = tuple(open_ if side == -1 else side for side in taken.shape)
+        shape = _filled(taken.shape, shape)
+    if taken.pick is not None:
+        shape = (*shape[: taken.pick[0]], *shape[taken.pick[0] + 1 :])
     if taken.axes is not None:
         shape = tuple(shape[axis] for axis in taken.axes)
+    if taken.into is not None:
+        shape = _filled(taken.into, shape)
     return (shape[0], shape[1] + taken.lead, *shape[2:]) if taken.lead else shape
+
+
+def _filled(shape: tuple[int, ...], given: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape with its -1 filled in, of as many numbers as another."""
+    open_ = prod(given) // max(prod(side for side in shape if side != -1), 1)
+    return tuple(open_ if side == -1 else side for side in shape)
 
 
 def _read(taken: TensorOrigin, read: Callable[[str], Any], _key: str) -> Tensor:
@@ -95,8 +104,12 @@ def _read(taken: TensorOrigin, read: Callable[[str], Any], _key: str) -> Tensor:
         tensor = tensor[slice(*taken.rows)]
     if taken.shape is not None:
         tensor = tensor.reshape(taken.shape)
+    if taken.pick is not None:
+        tensor = tensor.select(*taken.pick)
     if taken.axes is not None:
         tensor = tensor.permute(taken.axes)
+    if taken.into is not None:
+        tensor = tensor.reshape(taken.into)
     if taken.lead:
         from torch import cat
 

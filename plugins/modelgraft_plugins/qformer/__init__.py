@@ -9,7 +9,7 @@ from pydantic import Field
 
 from modelgraft import Config, Dim, Ports, component, hookimpl
 from modelgraft.plugin import families
-from modelgraft_plugins.stated import Table, tower_table
+from modelgraft_plugins.stated import Table, told, tower_table
 from modelgraft_plugins.widths import uneven_heads
 
 if TYPE_CHECKING:
@@ -45,6 +45,9 @@ class Queries(Config):
         shape = source.shape("")
         if shape is not None:
             return {"num_query_tokens": shape[-2], "hidden_size": shape[-1]}
+        fields = families().whole(source.root.get("model_type")).components.get("qformer/queries")
+        if fields is not None:
+            return told(source.root, fields)
         own = source.config.get("qformer_config", {})
         kind = families().inside(source.config.get("model_type"), MEDIUM)[1]
         card = families().tower(own.get("model_type") or kind)

@@ -1,15 +1,95 @@
-"""The models of the MMBench table: what was published of each, and graphs that count and run them."""
+"""The models of the MMBench table: what was published of each, and the parts that only one of them has."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from modelgraft.plugin import hookimpl
+from pydantic import Field
+
+from modelgraft import Config, Dim, Ports, component, hookimpl
+from modelgraft_plugins.stated import told, tower_table
+from modelgraft_plugins.widths import uneven_heads
+
+if TYPE_CHECKING:
+    from modelgraft.plugin import SolvedNode, Source
 
 HERE = Path(__file__).parent
-PRESETS = ("instructblip-vicuna-13b", "mpt-7b")  # in the folder presets
+PRESETS = ("instructblip-vicuna-13b", "mplug-owl-llama-7b", "mpt-7b")  # in the folder presets
+ABSTRACTOR = {  # our word -> its key in a config of mPLUG-Owl, and what that means where it is silent
+    "hidden_size": ("hidden_size", 1024), "num_hidden_layers": ("num_hidden_layers", 6), "num_attention_heads": ("num_attention_heads", 16),
+    "intermediate_size": ("intermediate_size", 4096), "layer_norm_eps": ("layer_norm_eps", 1e-6),
+}  # fmt: skip
+ABSTRACTOR_TABLE = tower_table(
+    {key for key, _ in ABSTRACTOR.values()} | {"num_queries", "language_hidden_size", "encoder_hidden_size"}
+)
+
+
+@component("zoo/abstractor", kind="resampler", module="modelgraft_plugins.zoo.abstractor:Abstractor", exportable=True)
+class Abstractor(Config):
+    """Let queries read a picture and become vectors of a language model, with a learned one behind the last (mPLUG-Owl).
+
+    queries  of `qformer/queries`;  memory  what an eye gives, as wide as they are
+    """
+
+    hidden_size: Dim = Field(None, description="width of the queries and of what they read")
+    language_size: Dim = Field(None, description="width of the language model")
+    num_hidden_layers: int = Field(6, gt=0)
+    num_attention_heads: int = Field(16, gt=0)
+    intermediate_size: int = Field(4096, gt=0, description="width of the feed-forward layers")
+    layer_norm_eps: float = Field(1e-6, description="of the norm within the feed-forward layers")
+    num_queries: Dim = Field(None, description="how many queries read")
+
+    @classmethod
+    def from_source(cls, source: Source) -> Mapping[str, Any]:
+        """Read the config of mPLUG-Owl; sizes that its tensors say are taken from them."""
+        found = told(source.config, ABSTRACTOR)
+        read = source.config.get("encoder_hidden_size", found["hidden_size"])
+        if read != found["hidden_size"]:
+            raise ValueError(f"its queries are {found['hidden_size']} wide and what they read {read}, which no abstractor can norm as one")
+        text = source.root.get("text_config")
+        wide = source.config.get("language_hidden_size", text.get("hidden_size") if isinstance(text, Mapping) else None)
+        weight, inner = source.shape("visual_fc.weight"), source.shape("encoder.layers.0.crossattention.output.mlp.w1.weight")
+        if weight is not None and inner is not None:
+            layers = {key.split(".")[2] for key in source.tensor_shapes() if key.startswith("encoder.layers.")}
+            found |= {"hidden_size": weight[1], "intermediate_size": inner[0], "num_hidden_layers": len(layers)}
+            wide = weight[0]
+        return {**found, **({"language_size": wide} if wide is not None else {})}
+
+    @classmethod
+    def unheeded(cls, source: Source) -> Iterable[tuple[str, str]]:
+        """What its config states and this does not know."""
+        return ABSTRACTOR_TABLE.unheeded(source.config, source.text) if source.config is not source.root else ()
+
+    @property
+    def vectors(self) -> int | None:
+        """How many come out."""
+        return self.num_queries + 1 if self.num_queries is not None else None
+
+    def ports(self) -> Ports:
+        """Queries and what they read in, vectors out."""
+        inputs = {"queries": "float[batch num_queries hidden_size]", "memory": "float[batch memory_tokens hidden_size]"}
+        return Ports.of(inputs, {"tokens": "float[batch vectors language_size]"})
+
+    def parameters(self) -> int | None:
+        """Count the layers, the map to the language model and the learned vector."""
+        if self.hidden_size is None or self.language_size is None:
+            return None
+        width, inner = self.hidden_size, self.intermediate_size
+        attention, norms = 4 * (width * width + width), 3 * 2 * width
+        feed = 2 * (width * inner + inner) + inner * width + width + 2 * inner
+        return self.num_hidden_layers * (attention + norms + feed) + (width + 1) * self.language_size + self.language_size
+
+    def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
+        """The heads must share the width evenly."""
+        return uneven_heads(node.name, self.hidden_size, self.num_attention_heads)
+
+
+@hookimpl
+def register_components(register: Callable[[object], None]) -> None:
+    """Offer the components."""
+    register(Abstractor)
 
 
 @hookimpl

@@ -1,0 +1,94 @@
+"""Tiny random models of the MMBench table, under the keys of their published files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers as hf
+from safetensors.torch import save_file
+
+import modelgraft as mg
+from modelgraft.testing import node_of
+from modelgraft_plugins.zoo import Abstractor
+from modelgraft_plugins.zoo.abstractor import Abstractor as AbstractorModule
+from support.checkpoints import clip_pictures, llama_config, llama_tokenizer, randomise
+
+OWL_EYE = {
+    "hidden_size": 24, "intermediate_size": 37, "num_hidden_layers": 2, "num_attention_heads": 3, "image_size": 15, "patch_size": 5,
+}  # fmt: skip
+OWL_BRIDGE = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 29, "layer_norm_eps": 1e-6}
+OWL_QUERIES = 6
+
+
+def language(folder: Path, *, seed: int = 12, wide: int = 28) -> tuple[Any, Any]:
+    """A tiny LLaMA of as many keys as queries, as the first one was, saved by itself, and its tokenizer."""
+    tokenizer = llama_tokenizer()
+    config = llama_config(tokenizer, wide=wide, kv_heads=4)
+    config.max_position_embeddings = 512  # the prompts of 2023 are long, and the tokenizer has a token for each letter or two
+    model = hf.LlamaForCausalLM(config)
+    randomise(model, seed=seed)
+    model.eval().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return model, tokenizer
+
+
+def mplug_owl(folder: Path) -> Path:
+    """A whole of four parts in the layout of its files; `language` beside it is its language model by itself."""
+    model, tokenizer = language(folder / "language")
+    torch.manual_seed(5)
+    bridge = AbstractorModule(node_of(Abstractor, {**OWL_BRIDGE, "language_size": 28, "num_queries": OWL_QUERIES}).config)
+    randomise(bridge, seed=6)
+    state = {f"language_model.{key}": tensor for key, tensor in model.state_dict().items()}
+    state |= {f"abstractor.{key}": tensor for key, tensor in bridge.state_dict().items()}
+    state |= {f"vision_model.{key}": tensor for key, tensor in owl_eye(OWL_EYE).items()}
+    state["query_tokens"] = torch.randn(1, OWL_QUERIES, OWL_BRIDGE["hidden_size"])
+    save_file({key: tensor.contiguous().clone() for key, tensor in state.items()}, folder / "model.safetensors")
+    whole = {
+        "model_type": "mplug-owl", "num_query_tokens": OWL_QUERIES, "vision_config": {"model_type": "mplug_owl_vision_model", **OWL_EYE},
+        "visual_abstractor_config": {"model_type": "mplug_owl_visual_abstract", **OWL_BRIDGE, "encoder_hidden_size": 24},
+        "text_config": model.config.to_dict(),
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(whole))
+    clip_pictures(15).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def owl_eye(sizes: Mapping[str, int]) -> dict[str, torch.Tensor]:
+    """Random tensors of an eye under the keys of mPLUG-Owl."""
+    wide, inner, patch = sizes["hidden_size"], sizes["intermediate_size"], sizes["patch_size"]
+    places = (sizes["image_size"] // patch) ** 2 + 1
+    shapes: dict[str, tuple[int, ...]] = {
+        "embeddings.cls_token": (1, 1, wide), "embeddings.position_embedding": (1, places, wide),
+        "embeddings.patch_embed.weight": (wide, 3, patch, patch),
+    }  # fmt: skip
+    norms = ["embeddings.pre_layernorm", "post_layernorm"]
+    for layer in range(sizes["num_hidden_layers"]):
+        before = f"encoder.layers.{layer}"
+        norms += [f"{before}.input_layernorm", f"{before}.post_attention_layernorm"]
+        maps = {
+            "self_attn.query_key_value": (3 * wide, wide),
+            "self_attn.dense": (wide, wide),
+            "mlp.fc1": (inner, wide),
+            "mlp.fc2": (wide, inner),
+        }
+        for name, shape in maps.items():
+            shapes |= {f"{before}.{name}.weight": shape, f"{before}.{name}.bias": shape[:1]}
+    found = {key: torch.randn(shape) / max(shape[-1], 4) ** 0.5 for key, shape in shapes.items()}
+    return found | {f"{name}.{part}": at + 0.3 * torch.randn(wide) for name in norms for part, at in (("weight", 1), ("bias", 0))}
+
+
+def refuse_unlike(pipeline: mg.Pipeline, **inputs: list[Any]) -> None:
+    """A batch answers as its records do alone, and each time the same: texts, and logits of the node `llm`."""
+    wanted = ["text", "llm.logits"]
+    together, again = pipeline.run(**inputs, outputs=wanted), pipeline.run(**inputs, outputs=wanted)
+    assert together["text"] == again["text"]
+    torch.testing.assert_close(again["llm.logits"], together["llm.logits"], rtol=0, atol=0)
+    for row in range(len(together["text"])):
+        alone = pipeline.run(**{name: given[row] for name, given in inputs.items()}, outputs=wanted)
+        assert alone["text"] == together["text"][row]
+        torch.testing.assert_close(together["llm.logits"][row : row + 1], alone["llm.logits"], rtol=0, atol=2e-5)
