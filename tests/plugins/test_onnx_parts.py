@@ -68,6 +68,10 @@ CASES = {
     "ear-voxtral": ("audio/encoder", {**SMALL, "family": "voxtral", "mels": 7, "positions": 12}),
     "text-clip": ("text/encoder", {**TEXT, "family": "clip"}),
     "text-bert": ("text/encoder", {**TEXT, "family": "bert", "many": True}),
+    "abstractor-owl": (
+        "zoo/abstractor",
+        {**SMALL, "language_size": 10, "num_queries": 5},
+    ),
     "queries": ("qformer/queries", {"num_query_tokens": 3, "hidden_size": 10}),
     "qformer": (
         "qformer/qformer",

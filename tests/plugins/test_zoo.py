@@ -19,6 +19,8 @@ TABLE = read_table(discover(), "mmbench")
 LLAMA_7B, LLAMA_13B, CLIP_EYE = 6_738_415_616, 13_015_864_320, 303_179_776
 EVA, QFORMER, READING_QFORMER, QUERIES = 985_952_256, 105_137_664, 185_659_392, 32 * 768
 RESAMPLER, GATED = 63_019_008, 8 * (2 * 4096 + 2 * 4096 * 512 + 2 * 1024 * 512 + 2 * 4096 + 8 * 4096 * 4096 + 2)
+OWL_LAYER = 4 * 1024 * 1025 + 3 * 2 * 1024 + 2 * 1025 * 4096 + 4097 * 1024 + 2 * 4096  # attention, norms, feed-forward layers
+OWL = 6 * OWL_LAYER + 1025 * 4096 + 4096 + 64 * 1024  # abstractor, way to the language model, learned vector, queries
 ADDED = 3  # tokens of OpenFlamingo: end of chunk, image, padding
 MPT_7B = 6_649_286_656
 COUNTS = {
@@ -30,6 +32,7 @@ COUNTS = {
         MPT_7B + (50_280 - 50_432) * 4096 + CLIP_EYE + RESAMPLER + GATED,
         RESAMPLER + GATED + 50_280 * 4096,
     ),
+    "mPLUG-Owl": (LLAMA_7B + CLIP_EYE + OWL, CLIP_EYE + OWL),
     "InstructBLIP": (
         LLAMA_7B + 2 * 4096 + EVA + READING_QFORMER + 768 + QUERIES + 769 * 4096,
         READING_QFORMER + 768 + QUERIES + 769 * 4096,

@@ -85,7 +85,7 @@ def _placed(key: str, own: str, shape: tuple[int, ...], heads: int) -> dict[str,
 
 EYE = TowerCard(
     "image",
-    style="mplug_owl",
+    style="clip_normed",
     architecture="CLIPVisionModel",
     defaults={**eye_sizes(1024, 4096, 24, 16, 14), "hidden_act": "quick_gelu", "layer_norm_eps": 1e-6},
     settings=EYE_SETTINGS,

@@ -21,9 +21,7 @@ ABSTRACTOR = {  # our word -> its key in a config of mPLUG-Owl, and what that me
     "hidden_size": ("hidden_size", 1024), "num_hidden_layers": ("num_hidden_layers", 6), "num_attention_heads": ("num_attention_heads", 16),
     "intermediate_size": ("intermediate_size", 4096), "layer_norm_eps": ("layer_norm_eps", 1e-6),
 }  # fmt: skip
-ABSTRACTOR_TABLE = tower_table(
-    {key for key, _ in ABSTRACTOR.values()} | {"num_queries", "language_hidden_size", "encoder_hidden_size"}
-)
+ABSTRACTOR_TABLE = tower_table({key for key, _ in ABSTRACTOR.values()} | {"num_queries", "language_hidden_size", "encoder_hidden_size"})
 
 
 @component("zoo/abstractor", kind="resampler", module="modelgraft_plugins.zoo.abstractor:Abstractor", exportable=True)
