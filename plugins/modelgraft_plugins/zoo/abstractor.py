@@ -87,6 +87,25 @@ class Layer(nn.Module):
         super().__init__()
         self.crossattention = CrossAttention(config)
 
+    def forward(self, queries: Tensor, memory: Tensor) -> Tensor:
+        """See CrossAttention."""
+        found: Tensor = self.crossattention(queries, memory)
+        return found
+
+
+class Encoder(nn.Module):
+    """Layer by layer, under its published name."""
+
+    def __init__(self, config: AbstractorConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+
+    def forward(self, queries: Tensor, memory: Tensor) -> Tensor:
+        """See CrossAttention."""
+        for layer in self.layers:
+            queries = layer(queries, memory)
+        return queries
+
 
 class Abstractor(nn.Module):
     """Queries read a picture and become vectors of the language model.
@@ -99,13 +118,12 @@ class Abstractor(nn.Module):
         super().__init__()
         assert config.hidden_size is not None
         assert config.language_size is not None
-        self.encoder = nn.ModuleDict({"layers": nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))})
+        self.encoder = Encoder(config)
         self.visual_fc = nn.Linear(config.hidden_size, config.language_size)
         self.vit_eos = nn.Parameter(torch.empty(1, 1, config.language_size))
         nn.init.trunc_normal_(self.vit_eos, std=0.02)
 
     def forward(self, queries: Tensor, memory: Tensor) -> Tensor:
         """Read the memory layer by layer."""
-        for layer in self.encoder["layers"]:  # type: ignore[union-attr]  # a list of layers
-            queries = layer.crossattention(queries, memory)
-        return torch.cat([self.visual_fc(queries), self.vit_eos.expand(len(queries), -1, -1)], 1)
+        read = self.encoder(queries, memory)
+        return torch.cat([self.visual_fc(read), self.vit_eos.expand(len(queries), -1, -1)], 1)
