@@ -181,7 +181,9 @@ def _shapes(text: str, root: Any, solved: SolvedGraph) -> Iterator[Edit]:
         starts.append(starts[-1] + len(line))
     for name, node in _entries(_entries(root)["nodes"]).items():
         shapes = [port.type.axes for port in solved.nodes[name].out_ports.values() if isinstance(port.type, Tensor)]
-        for number in range(node.start_mark.line, min(node.end_mark.line + 1, len(lines))):
+        end = node.end_mark  # of a node in several lines, where the next one begins
+        is_next = end.line < len(lines) and not lines[end.line][: end.column].strip()
+        for number in range(node.start_mark.line, min(end.line + (not is_next), len(lines))):
             match = _SHAPE.search(lines[number])
             axes = next((axes for axes in shapes if match is not None and len(axes) == len(match[2].split())), None)
             if match is not None and axes is not None:
