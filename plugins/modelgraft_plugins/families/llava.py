@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from modelgraft.plugin import FamilyCard, PartCard, PictureCard, WholeCard
+from modelgraft_plugins.families import mistral3
 from modelgraft_plugins.families._shared import CLIP_PICTURES, PLAIN
 
 PARTS = {
@@ -16,6 +20,22 @@ _KIN = {
     "language_model": PARTS["language_model"],
 }
 
+# Pixtral by its config: a LLaVA whose eye reads pictures at their own size. All of its patches are tokens.
+PIXTRAL: Mapping[str, Any] = {
+    "patches/prepare": mistral3.PREPARE,
+    "patches/encoder": {
+        "fields": {"layer": ("vision_feature_layer", -2)},
+        "needs": {"vision_feature_select_strategy": ("default", "full")},
+    },
+}
+
+
+def _graph(config: Mapping[str, Any]) -> str:
+    """The graph of a checkpoint, by its eye."""
+    eye = (config.get("vision_config") or {}).get("model_type")
+    return mistral3.graph("pixtral", "use: projector/mlp") if eye == "pixtral" else "llava"
+
+
 CARD = FamilyCard(
     "llava",
     "the patches of a picture stand among the words of a language model",
@@ -26,10 +46,11 @@ CARD = FamilyCard(
             layer=("vision_feature_layer", -2),
             select=("vision_feature_select_strategy", "default"),
             tied=False,
+            components=PIXTRAL,
         ),
         **dict.fromkeys(("llava_next_video", "video_llava"), WholeCard(parts=_KIN, tied=False)),
         "vipllava": WholeCard(parts=_KIN, tied=False, pictures="CLIP"),
     },
     pictures={"Llava": PictureCard(CLIP_PICTURES, is_square=False)},
-    graphs={"llava": "llava"},
+    graphs={"llava": _graph},
 )

@@ -49,9 +49,9 @@ CARD = FamilyCard(
     "as Qwen2-VL, with an eye that looks through windows",
     wholes={
         "qwen2_5_vl": WholeCard(
-            parts=qwen2_vl.parts("qwen2_5_vl_vision"),
+            parts=qwen2_vl.parts("qwen2_5_vl"),
             tied=False,
-            language_config=qwen2_vl.language_config,
+            language_config=qwen2_vl.language("qwen2_5_vl_text"),
             components={
                 "patches/prepare": qwen2_vl.PREPARE,
                 "patches/merger": {
@@ -66,4 +66,5 @@ CARD = FamilyCard(
         "qwen2_5_vl_vision": WholeCard(parts={"merger": PLAIN}),
     },
     towers={"qwen2_5_vl_vision": EYE},
+    graphs={"qwen2_5_vl": qwen2_vl.graph("qwen2_5_vl", "each is as many patches as it has, seen through windows")},
 )  # fmt: skip

@@ -26,35 +26,68 @@ MARKS: Mapping[str, Any] = {  # no file names those around a picture: the chat t
 }
 PREPARE: Mapping[str, Any] = {"processors": ("Qwen2VL",), "defaults": PICTURES, "marks": MARKS}
 
-# Fields that mean the same in the config of a Qwen2; its other fields are about media.
-SHARED = (
+# Fields of the language model where a config has them at its root; the others there are about media.
+OF_TEXT = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "hidden_act",
     "max_position_embeddings", "rms_norm_eps", "use_sliding_window", "sliding_window", "max_window_layers", "layer_types",
-    "rope_parameters", "rope_theta", "rope_scaling", "tie_word_embeddings", "bos_token_id", "eos_token_id", "pad_token_id",
+    "tie_word_embeddings", "bos_token_id", "eos_token_id", "pad_token_id",
 )  # fmt: skip
-# What it means where it is silent and a Qwen2 would not mean the same: transformers 5.23, Qwen2VLTextConfig; a test compares them.
-SILENT: Mapping[str, Any] = {
-    "vocab_size": 152064, "hidden_size": 8192, "intermediate_size": 29568, "num_hidden_layers": 80, "num_attention_heads": 64,
-    "num_key_value_heads": 8, "rms_norm_eps": 1e-5, "max_window_layers": 80, "bos_token_id": 151643, "eos_token_id": 151645,
-}  # fmt: skip
-THETA = 1_000_000.0  # of a config that says no rope_theta
-SECTIONS = (16, 24, 24)  # of one that says no mrope_section
-OF_MEDIA = frozenset({
-    "image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id", "vision_token_id", "vision_config", "text_config",
-})  # fmt: skip
+SECTIONS = [16, 24, 24]  # of a config that says no mrope_section: Qwen2VLRotaryEmbedding of transformers 5.23
 
 
-def language_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of the Qwen2 in that of the whole, which has it at its root or inside."""
-    known = {**SILENT, **config}
-    found = {name: known[name] for name in SHARED if known.get(name) is not None and name not in ("rope_theta", "rope_scaling")}
-    turns = {**(known.get("rope_scaling") or {}), **(known.get("rope_parameters") or {})}
-    turns.pop("type", None)
-    base = turns.get("rope_theta") or known.get("rope_theta") or THETA
-    sections = turns.get("mrope_section") or SECTIONS
-    kind = turns.get("rope_type", "default")
-    turns |= {"rope_type": "default" if kind == "mrope" else kind, "rope_theta": base, "mrope_section": list(sections)}
-    return {**found, "rope_parameters": turns, "model_type": "qwen2"}
+def language(kind: str) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """What makes the config of the language model of that of the whole, which has it at its root or inside."""
+
+    def made(config: Mapping[str, Any]) -> dict[str, Any]:
+        found = {name: config[name] for name in OF_TEXT if config.get(name) is not None}
+        turns = {"mrope_section": SECTIONS, **(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
+        named = {turns.pop(key, None) for key in ("type", "rope_type")} - {None, "mrope", "default"}
+        turns["rope_type"] = named.pop() if named else "default"
+        if config.get("rope_theta") is not None:
+            turns.setdefault("rope_theta", config["rope_theta"])
+        return {**found, "rope_parameters": turns, "model_type": kind}
+
+    return made
+
+
+def graph(name: str, eye: str) -> str:
+    """The text of the graph of a Qwen-VL; `eye`: how it looks, in a few words."""
+    return f"""\
+# Ask about pictures of any size and number: {eye}; groups of four patches, mapped,
+# stand among the words of a language model that counts their rows and columns.
+modelgraft: 1
+name: {name}
+params:
+  checkpoint: {{default: "org/name", doc: hub id or folder of such a model}}
+  max_new_tokens: {{default: 64, doc: longest answer in tokens}}
+inputs:
+  image:  {{type: "list[image]", doc: "pictures, in the order in which they stand in the prompt"}}
+  prompt: {{type: text, doc: a question about them}}
+nodes:
+  pixels: {{use: patches/prepare, from: "${{checkpoint}}", in: {{image: inputs.image}}}}    # patches of all pictures, and their grids
+  vision:
+    use: patches/encoder
+    from: "${{checkpoint}}#visual"
+    in: {{patches: pixels.patches, grids: pixels.grids}}
+    frozen: true                                                                         # [batch patches width]
+  merge:  {{use: patches/merger, from: "${{checkpoint}}#visual.merger", in: {{x: vision}}}}   # [batch tokens width]: one for four patches
+  llm:
+    use: llm/causal
+    from: "${{checkpoint}}#language_model"
+    with:
+      prompt: "<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n\
+<|im_start|>user\\n{{image:ragged}}{{prompt}}<|im_end|>\\n<|im_start|>assistant\\n"
+      placeholder: "<|image_pad|>"
+      max_new_tokens: "${{max_new_tokens}}"
+    in:
+      image: merge
+      image_lengths: pixels.lengths      # how many of them each picture has
+      image_grids: pixels.token_grids    # their rows and columns
+      image_words: pixels.words          # the tokens around them
+      prompt: inputs.prompt
+outputs:
+  text: llm.text
+"""
 
 
 class Qwen2VLSteps:
@@ -125,11 +158,12 @@ EYE = TowerCard(
 )  # fmt: skip
 
 
-def parts(eye: str) -> dict[str, PartCard]:
-    """The parts of a Qwen-VL whose tower is of this type."""
+def parts(kind: str) -> dict[str, PartCard]:
+    """The parts of a Qwen-VL of this type."""
     return {
-        "visual": PartCard("vision_config", eye),
-        "language_model": PartCard("text_config", "qwen2", also="model", language="always"),
+        "visual": PartCard("vision_config", f"{kind}_vision"),
+        "language_model": PartCard("text_config", f"{kind}_text", also="model", language="always"),
+        "model": PartCard("text_config", language="always"),  # as its files call it
     }
 
 
@@ -138,9 +172,9 @@ CARD = FamilyCard(
     "pictures of any size among the words of a Qwen2 that counts their rows and columns",
     wholes={
         "qwen2_vl": WholeCard(
-            parts=parts("qwen2_vl_vision"),
+            parts=parts("qwen2_vl"),
             tied=False,
-            language_config=language_config,
+            language_config=language("qwen2_vl_text"),
             components={
                 "patches/prepare": PREPARE,
                 "patches/merger": {
@@ -155,4 +189,5 @@ CARD = FamilyCard(
         "qwen2_vl_vision": WholeCard(parts={"merger": PLAIN}),
     },
     towers={"qwen2_vl_vision": EYE},
+    graphs={"qwen2_vl": graph("qwen2_vl", "each is as many patches as it has")},
 )  # fmt: skip

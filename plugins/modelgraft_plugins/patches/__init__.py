@@ -199,6 +199,10 @@ class Encoder(Config):
         grids = port(GRIDS, space=Space.of("grids", of="patches", group=self.merge_size))
         return Ports.of({"patches": patches, "grids": grids}, {"tokens": "float[batch patches hidden_size]"})
 
+    def multiples(self) -> Mapping[str, int]:
+        """Pictures are whole groups."""
+        return {"patches": self.merge_size**2}
+
     def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
         """The heads must share the width evenly, in parts that rows and columns turn."""
         yield from uneven_heads(node.name, self.hidden_size, self.num_attention_heads)

@@ -160,7 +160,11 @@ def _square(value: Any, key: str) -> int:
 
 def _around(source: Source) -> dict[str, Any]:
     """What the model around the tower says of it: the layer it takes, the side of the groups that it joins."""
-    fields = families().whole(source.root.get("model_type")).components.get("patches/encoder", {})
+    card = families().whole(source.root.get("model_type")).components.get("patches/encoder", {})
+    for key, (silent, needed) in card.get("needs", {}).items():
+        if (stated := source.root.get(key, silent)) != needed:
+            raise ValueError(f"patches/encoder gives all patches of a picture, and {source.whole} has {key}: {stated}, wanted {needed}")
+    fields = card.get("fields", {})
     found = {field: source.root.get(key, silent) for field, (key, silent) in fields.items()}
     if isinstance(found.get("layer"), list):
         raise ValueError(f"patches/encoder gives one layer; this checkpoint joins several: {fields['layer'][0]} is {found['layer']}")  # noqa: TRY004 as `from_source` does

@@ -70,6 +70,8 @@ class Encoder(nn.Module):
 
     def forward(self, patches: Tensor, grids: Tensor) -> Tensor:
         """Give a vector for each patch."""
+        if not torch.compiler.is_exporting() and not patches.shape[1]:  # no record has a picture
+            return patches.new_zeros(*patches.shape[:2], self.config.hidden_size)
         places = locate(grids, patches.shape[1], group=self.config.merge_size)
         if not torch.compiler.is_exporting():
             there = places.there
