@@ -45,6 +45,7 @@ TABLE = Table(
     idle=frozenset({
         *SPEED, *ASKED_OF_A_CALL, "_from_model_config", "transformers_version", "pad_token_id", "bos_token_id",
         "remove_invalid_values",  # logits that are no numbers are an error here
+        "max_window_size",  # of Qwen: how much of a long talk is kept, which is refused here
     }),
     still={
         "cache_implementation": (
@@ -53,6 +54,7 @@ TABLE = Table(
         "constraints": ([],), "dola_layers": (), "diversity_penalty": (0, 0.0), "force_words_ids": ([],), "guidance_scale": (1, 1.0),
         "max_time": (), "num_beam_groups": (1,), "num_return_sequences": (1,), "penalty_alpha": (0, 0.0), "token_healing": (False,),
         "watermarking_config": ({},),
+        "chat_format": ("raw", "chatml"),  # of Qwen: what chat_template says
         # of sounds that are longer than a window
         "return_timestamps": (False,), "no_speech_threshold": (), "logprob_threshold": (), "compression_ratio_threshold": (),
     },
