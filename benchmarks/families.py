@@ -85,6 +85,7 @@ FAMILIES: Mapping[str, Family] = {
     "fromage": Family("writes, and finds pictures", None, "its own code is made for one checkpoint and torch 1.12"),
     "mplug_owl": Family(ASKS, None, "its own code wants transformers 4.28, and no later one has it: two versions would be compared"),
     "nextgpt": Family("answers in any medium", None, "its own code wants CUDA and deepspeed; its parts are measured in `replies`"),
+    "qwen_vl": Family(ASKS, None, "its own code is fetched from a hub with its weights, and wants transformers 4.32"),
     "simvlm": Family("captions a picture", None, "nobody publishes it"),
     "pali": Family("captions a picture", None, "nobody publishes it: PaliGemma, which goes back to it, has a row"),
     "wav2vec2": Family("writes what it hears", None, "its encoder, which takes the time, is measured in the table of encoders"),

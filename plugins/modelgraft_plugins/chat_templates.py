@@ -21,7 +21,7 @@ from modelgraft_plugins import conversations
 DEFAULT = "default"
 PROCESSOR, PREPROCESSOR = "processor_config.json", "preprocessor_config.json"
 LEGACY, ALONE, MORE, TOKENIZER = "chat_template.json", "chat_template.jinja", "additional_chat_templates", "tokenizer_config.json"
-TOKENIZERS = ("tokenizer.json", TOKENIZER, "tokenizer.model")  # a folder with one of these has a tokenizer
+TOKENIZERS = ("tokenizer.json", TOKENIZER, "tokenizer.model", "qwen.tiktoken")  # a folder with one of these has a tokenizer
 MOST_BYTES = 64 << 20  # of a file: a tokenizer_config.json of many added tokens has some MB
 
 Templates = Mapping[str, str]

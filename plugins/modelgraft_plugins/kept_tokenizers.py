@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from modelgraft.plugin import Keeper, KeptItem, cache_root, complaint_of_note, digest_of, kept, seals
+from modelgraft_plugins import tiktoken_files
 
 Inner = Any  # a tokenizer of transformers, or Kept: the former are not annotated
 
@@ -97,6 +98,8 @@ def open_tokenizer(folder: Path) -> Inner:
 
 
 def _from_files(folder: Path) -> Inner:
+    if (made := tiktoken_files.open_tokenizer(folder)) is not None:
+        return made
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -106,7 +109,7 @@ def _place_of(folder: Path) -> Path:
     """Where the tokenizer of a folder is kept: under the contents of its files, and the versions that read them."""
     listed = sorted(path for path in folder.iterdir() if path.suffix in FILES and not path.name.endswith(WEIGHTS) and path.is_file())
     facts = [[path.name, digest_of(path)] for path in listed]
-    versions = [version("transformers"), version("tokenizers"), digest_of(Path(__file__))]
+    versions = [version("transformers"), version("tokenizers"), digest_of(Path(__file__)), digest_of(Path(tiktoken_files.__file__))]
     return cache_root() / "tokenizers" / f"{hashlib.sha256(json.dumps([facts, versions]).encode()).hexdigest()[:32]}.json"
 
 

@@ -21,6 +21,7 @@ VOCABULARIES = (
     "tokenizer.model",
     "sentencepiece.bpe.model",
     "beit3.spm",
+    "qwen.tiktoken",
 )  # of tokenizers without a tokenizer.json
 # what files call what stands for a medium: a picture, that of InternVL, a sound
 IMAGE_TOKENS = ("image_token", "context_image_token", "audio_token")

@@ -35,8 +35,8 @@ GRAPHS = {  # what whole graphs export: the folder of the graphs, or the plugin 
 }  # fmt: skip
 ALONE = {"clip/resnet"}  # compared with its reference on torch; its export was tried by hand alone
 UNLIKE = {"batch": 4, "sizes": (10, 6, 8, 3, 12)}  # sizes of examples.py are others
-GRID = {"groups": 4, "patches": 16, "patches1": 16, "patches2": 25}  # as a graph decides it: their number must make a square
-OF_GRIDS = ("pixel-shuffle", "pool", "pool-to-a-grid", "join-to-a-grid")
+GRID = {"groups": 4, "patches": 16, "patches1": 16, "patches2": 25, "places": 25}  # as a graph decides it: their number must make a square
+OF_GRIDS = ("adapter-qwenvl", "pixel-shuffle", "pool", "pool-to-a-grid", "join-to-a-grid")
 ABSTRACTOR = {"in_features": 6, "out_features": 5, "patches": 16, "tokens": 9, "hidden_size": 8, "depth": 2}
 SMALL = {"hidden_size": 12, "intermediate_size": 19, "num_hidden_layers": 1, "num_attention_heads": 3}
 EYE = {**SMALL, "image_size": 21, "patch_size": 7}
@@ -129,6 +129,12 @@ CASES = {
         "coca/decoder",
         {"vocab_size": 23, "text_width": 12, "decoder_layers": 2, "decoder_heads": 2, "decoder_layer": "paper"},
     ),
+    "eye-qwenvl": (
+        "qwenvl/eye",
+        {"width": 12, "layers": 2, "heads": 3, "mlp_width": 19, "patch_size": 4, "image_size": 20},
+    ),
+    "adapter-qwenvl": ("qwenvl/adapter", {"width": 10, "output_dim": 12, "n_queries": 9, "resampler_heads": 3}),
+    "post-qwenvl": ("qwenvl/post", {"output_dim": 14}),
     "contrast": ("loss/contrastive", {}),
     "alignment": ("loss/alignment", {}),
     "alignment-of-vectors": ("loss/alignment", {"over": "vector"}),

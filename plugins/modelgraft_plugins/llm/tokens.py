@@ -12,7 +12,7 @@ from modelgraft_plugins import chat_templates, kept_tokenizers
 from modelgraft_plugins.chat_rendering import Renderer
 from modelgraft_plugins.kept_tokenizers import Encoded
 
-FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "vocab.txt")
+FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "vocab.txt", "qwen.tiktoken")
 
 
 class Tokenizer:

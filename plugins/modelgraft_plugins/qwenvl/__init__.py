@@ -122,7 +122,7 @@ class Adapter(VisualConfig):
 
     def ports(self) -> Ports:
         """Vectors of a square grid in, one for each query out."""
-        return Ports.of({"patches": "float[batch tokens width]"}, {"latents": "float[batch n_queries output_dim]"})
+        return Ports.of({"patches": "float[batch places width]"}, {"latents": "float[batch n_queries output_dim]"})
 
     def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
         """The heads must share the width evenly, and places need a quarter of it for each wave."""
