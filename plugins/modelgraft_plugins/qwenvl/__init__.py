@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, model_validator
 
 from modelgraft import Config, Dim, Ports, component, hookimpl, port
-from modelgraft_plugins.pictures import Numbers, normalisation, pixel_space
+from modelgraft_plugins.cut_pictures import normalisation
+from modelgraft_plugins.pictures import Numbers, pixel_space
 from modelgraft_plugins.widths import uneven_heads
 
 if TYPE_CHECKING:
