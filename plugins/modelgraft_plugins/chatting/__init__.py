@@ -5,6 +5,10 @@
     answer: {use: llm/causal, from: "${language}", with: {prompt: "{talk}"}, in: {talk: heard}}
     whole:  {use: chat/reply, in: {conversation: asked.conversation, text: answer.text}}            # and the answer behind it
 
+A model that sees takes the conversation as it is, and its pictures beside it: `prompt: "{image:*}{talk}"`.
+
+    shown:  {use: chat/shown, with: {media: [image]}, in: {conversation: asked.conversation}}        # each picture of it
+
 `line` of chat/ask is for routers: the last message as one line, its media named before its words: `[image] What is this?`.
 """
 
@@ -15,7 +19,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from modelgraft import Config, Ports, component, hookimpl
+from modelgraft import Config, Ports, component, hookimpl, port
 from modelgraft_plugins.chatting.requests import LEAD, TAIL, complaint
 
 MEDIA = ("image", "audio", "video")
@@ -89,6 +93,18 @@ class Reply(_WithMedia):
         return Ports.of({"conversation": "conversation", "text": "optional[text]", **self.inputs()}, {"conversation": "conversation"})
 
 
+@component("chat/shown", kind="router", load="modelgraft_plugins.chatting.messages:shown", cache=False)
+class Shown(_WithMedia):
+    """Give what a conversation shows, each object by itself, in the order in which they stand in it.
+
+    media  the record types that it may show, each of which is an output: it runs what follows once for each object
+    """
+
+    def ports(self) -> Ports:
+        """A conversation in, its objects out."""
+        return Ports.of({"conversation": "conversation"}, {name: port(name, several=name) for name in self.media})
+
+
 @component("chat/subject", kind="preprocess", load="modelgraft_plugins.chatting.requests:subject", cache=False)
 class Subject(Config):
     """Say what a request is about: `Could you show me a picture of a black cat, please?` is about `a black cat`.
@@ -115,5 +131,5 @@ class Subject(Config):
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
-    for subject in (Ask, Words, Reply, Subject):
+    for subject in (Ask, Words, Reply, Shown, Subject):
         register(subject)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.plugin import LoadContext
+from modelgraft.plugin import InputError, LoadContext
 
 if TYPE_CHECKING:
-    from modelgraft_plugins.chatting import Ask, Reply, Words
+    from modelgraft_plugins.chatting import Ask, Reply, Shown, Words
 
 Message = Mapping[str, Any]
 Conversation = Sequence[Message]
@@ -50,6 +50,22 @@ def words(config: Words, _context: LoadContext) -> Callable[[list[Conversation]]
     return give
 
 
+def shown(config: Shown, context: LoadContext) -> Callable[[list[Conversation]], dict[str, list[list[Any]]]]:
+    """Make the function from conversations to what they show. Raises InputError for a medium that is not looked at."""
+
+    def give(conversation: list[Conversation]) -> dict[str, list[list[Any]]]:
+        parts = [[part for message in told for part in _parts(message) if part["type"] != "text"] for told in conversation]
+        for row, told in enumerate(parts):
+            if other := next((part["type"] for part in told if part["type"] not in config.media), None):
+                found = (
+                    f"{context.node.name}: record {row + 1} of {len(parts)} shows {other}, and {', '.join(config.media)} alone is looked at"
+                )
+                raise InputError(f"{found}: leave it out of the conversation")
+        return {name: [[part[name] for part in told if part["type"] == name] for told in parts] for name in config.media}
+
+    return give
+
+
 def line_of(message: Message) -> str:
     """A message in one line: its media by their names in brackets, then its words."""
     names = [f"[{part['type']}]" for part in message["content"] if part["type"] != "text"]
@@ -66,10 +82,14 @@ def _message(role: str, names: Sequence[str], text: str | None, media: Sequence[
 
 def _spoken(message: Message, *, marks: bool) -> dict[str, Any]:
     """A message with its words alone; what else is noted of it is left out."""
-    content = message["content"]
-    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-    said = [part["text"] if part["type"] == "text" else f"[{part['type']}]" for part in parts if marks or part["type"] == "text"]
+    said = [part["text"] if part["type"] == "text" else f"[{part['type']}]" for part in _parts(message) if marks or part["type"] == "text"]
     return _text(message["role"], " ".join(said))
+
+
+def _parts(message: Message) -> Sequence[Message]:
+    """The parts of a message, whose content may be a text."""
+    content = message["content"]
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
 def _text(role: str, text: str) -> dict[str, Any]:

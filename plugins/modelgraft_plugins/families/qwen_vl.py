@@ -193,5 +193,6 @@ CARD = FamilyCard(
             tied=False,
         ),
     },
+    graphs={WHOLE: "qwen_vl"},
     layouts=(LayoutCard("the code of Qwen", _knows, _config, _tensors, _files, idle=("transformer.rotary_emb.",)),),
 )
