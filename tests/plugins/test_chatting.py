@@ -8,7 +8,7 @@ from PIL import Image
 
 import modelgraft as mg
 from modelgraft.testing import conform, open_node
-from modelgraft_plugins.chatting import Ask, Reply, Subject, Words
+from modelgraft_plugins.chatting import Ask, Reply, Shown, Subject, Words
 
 PICTURE = Image.new("RGB", (5, 3))
 SOUND = mg.Audio(numpy.zeros((1, 160), numpy.float32), 16_000)
@@ -19,7 +19,7 @@ def message(role: str, *texts: str):
     return {"role": role, "content": [{"type": "text", "text": text} for text in texts]}
 
 
-@pytest.mark.parametrize("subject", [Ask, Words, Reply, Subject])
+@pytest.mark.parametrize("subject", [Ask, Words, Reply, Shown, Subject])
 def test_they_keep_their_declaration(subject):
     conform(subject)
 
@@ -31,6 +31,22 @@ def test_what_is_asked_stands_behind_what_was_said_with_its_media_before_its_wor
     assert first[2] == {"role": "user", "content": [{"type": "image", "image": PICTURE}, {"type": "text", "text": "What\n is this?"}]}
     assert second == (message("user", "Hm"),)
     assert found["line"] == ["[image] What is this?", "Hm"]
+
+
+def test_what_a_conversation_shows_comes_in_its_order_by_medium():
+    """None, one and several; a medium that is not looked at is refused, with the record."""
+    one, two = PICTURE, PICTURE.copy()
+    shown = {
+        "role": "user",
+        "content": [{"type": "image", "image": one}, {"type": "text", "text": "and"}, {"type": "audio", "audio": SOUND}],
+    }
+    talk = (*BEFORE, shown, {"role": "user", "content": [{"type": "image", "image": two}]})
+    found = open_node(Shown, {"media": ["image", "audio"]})([BEFORE, talk])
+    assert [[id(part) for part in parts] for parts in found["image"]] == [[], [id(one), id(two)]]
+    assert found["audio"] == [[], [SOUND]]
+    assert open_node(Shown, {})([BEFORE]) == [[]]
+    with pytest.raises(mg.InputError, match="record 2 of 2 shows audio, and image alone is looked at"):
+        open_node(Shown, {})([BEFORE, talk])
 
 
 def test_an_answer_stands_behind_with_its_media_after_its_words():

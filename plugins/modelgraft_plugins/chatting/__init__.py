@@ -100,6 +100,8 @@ class Shown(_WithMedia):
     media  the record types that it may show, each of which is an output: it runs what follows once for each object
     """
 
+    media: tuple[str, ...] = Field(("image",), min_length=1, description="the media that a conversation may show")
+
     def ports(self) -> Ports:
         """A conversation in, its objects out."""
         return Ports.of({"conversation": "conversation"}, {name: port(name, several=name) for name in self.media})

@@ -50,18 +50,20 @@ def words(config: Words, _context: LoadContext) -> Callable[[list[Conversation]]
     return give
 
 
-def shown(config: Shown, context: LoadContext) -> Callable[[list[Conversation]], dict[str, list[list[Any]]]]:
-    """Make the function from conversations to what they show. Raises InputError for a medium that is not looked at."""
+def shown(config: Shown, context: LoadContext) -> Callable[[list[Conversation]], Any]:
+    """Make the function from conversations to what they show: a list for each, and of several media those by their names.
 
-    def give(conversation: list[Conversation]) -> dict[str, list[list[Any]]]:
+    It raises InputError for a medium that is not looked at.
+    """
+
+    def give(conversation: list[Conversation]) -> Any:  # Any: of one medium its lists alone
         parts = [[part for message in told for part in _parts(message) if part["type"] != "text"] for told in conversation]
         for row, told in enumerate(parts):
             if other := next((part["type"] for part in told if part["type"] not in config.media), None):
-                found = (
-                    f"{context.node.name}: record {row + 1} of {len(parts)} shows {other}, and {', '.join(config.media)} alone is looked at"
-                )
-                raise InputError(f"{found}: leave it out of the conversation")
-        return {name: [[part[name] for part in told if part["type"] == name] for told in parts] for name in config.media}
+                record = f"{context.node.name}: record {row + 1} of {len(parts)}"
+                raise InputError(f"{record} shows {other}, and {', '.join(config.media)} alone is looked at: leave it out")
+        by_name = {name: [[part[name] for part in told if part["type"] == name] for told in parts] for name in config.media}
+        return by_name if len(by_name) > 1 else by_name[config.media[0]]
 
     return give
 
