@@ -59,6 +59,8 @@ FAMILIES: Mapping[str, Family] = {
     "instructblip": Family(ASKS, family_sides.asked("instructblip", "InstructBlipForConditionalGeneration")),
     "llava": Family(ASKS, family_sides.asked("llava", "LlavaForConditionalGeneration", "USER: <image>\n{} ASSISTANT:")),
     "paligemma": Family(ASKS, family_sides.asked("", "PaliGemmaForConditionalGeneration", "<image>{}", is_imported=True)),
+    "kosmos2": Family(ASKS, family_sides.asked("kosmos1", "Kosmos2ForConditionalGeneration")),  # which is the line alone, as theirs is
+    **{name: Family(ASKS, None, "nobody publishes Kosmos-1: Kosmos-2, which has a row, is its like") for name in ("kosmos", "kosmos1")},
     "idefics3": Family(ASKS, family_sides.asked("", "Idefics3ForConditionalGeneration", ASKED_IN_CHAT, is_imported=True)),
     "llava_next": Family(ASKS, family_sides.asked("", "LlavaNextForConditionalGeneration", ASKED_IN_CHAT, is_imported=True)),
     "internvl": Family(ASKS, None, "its processor wants a part for films, and that torchvision, which comes with another build of torch"),

@@ -305,6 +305,30 @@ def _paligemma(layers: int) -> Built:
     return model, [processor]
 
 
+def _kosmos2(layers: int) -> Built:
+    """Kosmos-2 with an eye of the size of ViT-B and a decoder 768 wide; its class counts pictures from the token behind <unk>."""
+    import transformers as hf
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    letters = [chr(code) for code in range(33, 127)]
+    known = [
+        "<s>",
+        "<pad>",
+        "</s>",
+        "<unk>",
+        "\u2581",
+        *letters,
+        *(f"\u2581w{index}" for index in range(PIECES - len(letters) - 6)),
+        "<mask>",
+    ]
+    words = hf.XLMRobertaTokenizer(vocab=[(token, -float(index > 3)) for index, token in enumerate(known)])
+    pictures = CLIPImageProcessorPil(size={"height": 224, "width": 224}, do_center_crop=False)
+    processor = hf.Kosmos2Processor(pictures, words)  # which adds tokens of places
+    text = {"embed_dim": WIDE, "ffn_dim": 4 * WIDE, "attention_heads": 12, "layers": layers, "vocab_size": len(words), "eos_token_id": None}
+    config = hf.Kosmos2Config(text_config=text, vision_config={**TOWER, "num_hidden_layers": layers, "patch_size": 16})
+    return hf.Kosmos2ForConditionalGeneration(config), [processor]
+
+
 TURN = "\nassistant:"  # between a question and its answer
 CHAT = (
     "{% for message in messages %}{{ message['role'] + ': ' }}{% for part in message['content'] %}{% if part['type'] == 'image' %}"
@@ -406,6 +430,7 @@ BUILDERS: Mapping[str, Callable[[int], Built]] = {
     "instructblip": _instructblip,
     "llava_next": _llava_next,
     "paligemma": _paligemma,
+    "kosmos2": _kosmos2,
     "qwen2_audio": _qwen2_audio,
     "siglip": _siglip,
     "siglip2": _siglip2,

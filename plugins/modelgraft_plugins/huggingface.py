@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 # transformers is only partly annotated: its models and configs are `Any` here.
 Model = Any
 ModelConfig = Any
+Architecture = str | type[Any]  # a class of transformers by its name, or such a class of our own
 
 
-def config_of(values: Mapping[str, Any] | ModelConfig, architecture: str) -> ModelConfig:
+def config_of(values: Mapping[str, Any] | ModelConfig, architecture: Architecture) -> ModelConfig:
     """Make the config object of a class of transformers, or of an `Auto...` class by its `model_type`.
 
     Raises ValueError for a model type that this version of transformers does not know.
@@ -40,7 +41,7 @@ def config_of(values: Mapping[str, Any] | ModelConfig, architecture: str) -> Mod
     if isinstance(values, transformers.PreTrainedConfig):
         return deepcopy(values)
     facts = {name: value for name, value in values.items() if name not in ("dtype", "torch_dtype")}
-    if not architecture.startswith("Auto"):
+    if not _is_auto(architecture):
         return _named(architecture).config_class.from_dict(facts)
     kind = facts.pop("model_type", None)
     if kind is None:
@@ -48,13 +49,13 @@ def config_of(values: Mapping[str, Any] | ModelConfig, architecture: str) -> Mod
     return transformers.AutoConfig.for_model(kind, **facts)
 
 
-def class_of(config: ModelConfig, architecture: str) -> type[Any]:
+def class_of(config: ModelConfig, architecture: Architecture) -> type[Any]:
     """Find the model class: `architecture` itself, or what an `Auto...` class chooses for the config.
 
     Raises ValueError when the `Auto...` class has no model for it.
     """
     found = _named(architecture)
-    if not architecture.startswith("Auto"):
+    if not _is_auto(architecture):
         return found  # type: ignore[no-any-return]
     try:
         return found._model_mapping[type(config)]  # type: ignore[no-any-return]
@@ -62,17 +63,23 @@ def class_of(config: ModelConfig, architecture: str) -> type[Any]:
         raise ValueError(f"transformers has no {architecture} for model_type '{config.model_type}'") from error
 
 
-def _named(architecture: str) -> Any:
-    """A class by its name, or as "models.family.modeling_family:Class" where it is inside the library alone."""
+def _is_auto(architecture: Architecture) -> bool:
+    return isinstance(architecture, str) and architecture.startswith("Auto")
+
+
+def _named(architecture: Architecture) -> Any:
+    """A class by its name, or itself, or as "models.family.modeling_family:Class" where it is inside the library alone."""
+    if not isinstance(architecture, str):
+        return architecture
     module, _, name = architecture.rpartition(":")
     return getattr(importlib.import_module(f"transformers.{module}") if module else transformers, name)
 
 
-def build(config: Mapping[str, Any] | ModelConfig, architecture: str, *, attention: str | None = None) -> Model:
+def build(config: Mapping[str, Any] | ModelConfig, architecture: Architecture, *, attention: str | None = None) -> Model:
     """Build a model in float32 with fresh parameters, or without memory inside `parameters_without_memory()`.
 
     architecture  a class such as "CLIPVisionModel", or an `Auto...` class that goes by `model_type`; one that is inside the library alone
-                  as "models.qwen2_vl.modeling_qwen2_vl:Qwen2VisionTransformerPretrainedModel"
+                  as "models.qwen2_vl.modeling_qwen2_vl:Qwen2VisionTransformerPretrainedModel"; or a class itself
     attention     "sdpa" or "eager"; None takes the fastest that the model knows, which is sdpa for nearly all
 
     Raises SourceError `source-damaged` for a config whose values are of other kinds than its family wants.
@@ -90,7 +97,7 @@ def build(config: Mapping[str, Any] | ModelConfig, architecture: str, *, attenti
         raise SourceError(Problem("source-damaged", found, hint="repair its config.json, or fetch it again")) from error
 
 
-def blueprint(config: Mapping[str, Any] | ModelConfig, architecture: str) -> Model:
+def blueprint(config: Mapping[str, Any] | ModelConfig, architecture: Architecture) -> Model:
     """Build the same model with parameters that take no memory: enough to know its names and shapes."""
     with parameters_without_memory():
         return build(config, architecture)

@@ -12,7 +12,7 @@ from modelgraft.installed.discovery import assemble
 from modelgraft.sources.families import families
 from modelgraft.testing import node_of
 from modelgraft_plugins import huggingface, llm
-from modelgraft_plugins.llm import CausalConfig, Seq2SeqConfig
+from modelgraft_plugins.llm import CausalConfig, Seq2SeqConfig, kosmos
 from modelgraft_plugins.llm.known import family_of
 
 FAMILIES = {kind: card for kind, card in families().languages.items() if card.defaults}
@@ -21,6 +21,7 @@ PAIRS = {"num_key_value_heads": 2}
 OPT = {"vocab_size": 53, "hidden_size": 24, "ffn_dim": 37, "num_hidden_layers": 3, "num_attention_heads": 4, "max_position_embeddings": 19}
 GPT2 = {"vocab_size": 53, "n_embd": 24, "n_layer": 3, "n_head": 4, "n_positions": 19}
 FALCON = {"vocab_size": 53, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4}
+KOSMOS = {"vocab_size": 53, "embed_dim": 24, "ffn_dim": 37, "layers": 3, "attention_heads": 4}
 T5 = {"vocab_size": 53, "d_model": 26, "d_kv": 5, "d_ff": 37, "num_layers": 3, "num_heads": 4, "relative_attention_num_buckets": 7}
 
 CAUSAL = [
@@ -50,8 +51,12 @@ CAUSAL = [
     ("falcon", {**FALCON, "new_decoder_architecture": True, "num_kv_heads": 2, "ffn_hidden_size": 37}),
     ("falcon", {**FALCON, "new_decoder_architecture": True, "num_kv_heads": 2, "num_ln_in_parallel_attn": 1}),
     ("gptj", {**GPT2, "rotary_dim": 4}),
+    ("kosmos_2_text_model", KOSMOS),
+    ("kosmos_2_text_model", {**KOSMOS, "tie_word_embeddings": False}),
+    ("kosmos_1_text_model", KOSMOS),
     ("gptj", {**GPT2, "rotary_dim": 4, "n_inner": 31, "tie_word_embeddings": True}),
 ]
+BESIDE = {"kosmos_2_text_model": "models.kosmos2.modeling_kosmos2:Kosmos2TextForCausalLM", "kosmos_1_text_model": kosmos.Kosmos1}
 SEQ2SEQ = [
     T5,
     {**T5, "num_decoder_layers": 2, "feed_forward_proj": "gated-gelu"},
@@ -67,7 +72,7 @@ WHISPER = {
 @pytest.mark.parametrize(("kind", "config"), CAUSAL)
 def test_the_formula_counts_what_transformers_builds(kind, config):
     """Our count, our module and transformers' model agree to the unit."""
-    model = huggingface.blueprint({"model_type": kind, **config}, "AutoModelForCausalLM")
+    model = huggingface.blueprint({"model_type": kind, **config}, BESIDE.get(kind, "AutoModelForCausalLM"))
     declared = CausalConfig(model={"model_type": kind, **config})
     assert declared.parameters() == sum(parameter.numel() for parameter in model.parameters())
     assert declared.parameters() == count_parameters(node_of(CausalConfig, {"model": {"model_type": kind, **config}}))
@@ -134,7 +139,7 @@ def test_published_numbers(kind, config, parameters):
 @pytest.mark.parametrize("kind", sorted(FAMILIES))
 def test_the_defaults_are_those_of_transformers(kind):
     """What published configs leave out is what transformers fills in."""
-    config = hf.AutoConfig.for_model(kind)
+    config = huggingface.config_of({"model_type": kind}, BESIDE.get(kind, "AutoModel"))
     family = FAMILIES[kind]
     found = {name: getattr(config, name) for name in family.defaults}
     if kind in ("t5", "mt5"):

@@ -87,6 +87,7 @@ CASES = {
     "units-of-books": ("units/kmeans", {"clusters": 7, "width": 6, "books": 3}),
     "codes": ("units/code_head", {"width": 6, "final_dim": 5, "codes": (7, 4)}),
     "durations": ("vocoder/durations", {"units": 12, "width": 6, "hidden": 5}),
+    "kosmos-connector": ("kosmos/connector", {"in_features": 6, "hidden_size": 12, "queries": 4, "num_heads": 3}),
     "linear": ("projector/linear", {"in_features": 6, "out_features": 5}),
     "mlp": ("projector/mlp", {"in_features": 6, "out_features": 5, "hidden_features": 9, "over": "vector"}),
     "merger": ("patches/merger", {"in_features": 6, "out_features": 5}),

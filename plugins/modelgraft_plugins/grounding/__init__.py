@@ -66,28 +66,32 @@ class Parse(_InFormat):
     text      what was written, without marks, and without white space around it
     boxes     all boxes in pixels of the picture, each with its phrase as `text`
     entities  a list of {text, start, end, boxes}: each phrase that has boxes, and where it stands in `text`; a phrase without words is ""
+    prompt    what the answer goes on from, where both are to be read as one text
     broken    boxes that end too soon, lie outside of the picture, or have their corners the wrong way round. drop: left out, which is told
     """
 
     broken: Literal["drop", "error"] = Field("drop", description="what becomes of boxes that are none: left out and told, or refused")
 
     def ports(self) -> Ports:
-        """An answer and its picture in; text, boxes and phrases out."""
+        """An answer and its picture, and what was asked, in; text, boxes and phrases out."""
         entities = port("object", doc="phrases, where they stand in the text, and their boxes")
         outputs: dict[str, str | Port] = {"text": "text", "boxes": "boxes", "entities": entities}
-        return Ports.of({"text": "text", "image": "image"}, outputs)
+        prompt = port("optional[text]", doc="what the answer goes on from, read with it; a space is put between where two words would meet")
+        return Ports.of({"text": "text", "image": "image", "prompt": prompt}, outputs)
 
 
 @component("grounding/write", kind="preprocess", load="modelgraft_plugins.grounding.asking:write", cache=False, keywords=("boxes", "refer"))
 class Write(_InFormat):
     """Write a prompt that points at places of a picture: each phrase that a box names is marked in the text, its boxes behind it.
 
-    boxes    in pixels, each with its phrase as `text`, which stands in the text; several may share one, and one without stands at the end
+    boxes    in pixels, each with its phrase as `text`, which stands in the text; several may share one
+    unnamed  the phrase of boxes that name none; None: they stand at the end
     phrases  phrases that are marked without boxes, for the model to find
     ask      begin with what makes the model answer with boxes, such as <grounding>
     A phrase is marked where it stands first as words of their own. Marks in the text itself are refused: nobody can write himself a box.
     """
 
+    unnamed: str | None = Field(None, min_length=1, description="the phrase of boxes that name none; None: they stand at the end")
     ask: bool = Field(True, description="begin with what asks for boxes, where the format has something")
 
     def ports(self) -> Ports:

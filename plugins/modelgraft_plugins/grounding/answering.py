@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -31,10 +32,11 @@ class Parser:
         """Take the run that is served: it hears the warnings."""
         self.runtime = runtime
 
-    def __call__(self, text: list[str], image: list[Any]) -> dict[str, list[Any]]:
+    def __call__(self, text: list[str], image: list[Any], prompt: list[str] | None = None) -> dict[str, list[Any]]:
         """text, boxes and entities of each record. Raises InputError for a broken box where those are refused."""
         found = []
-        for row, (written, picture) in enumerate(zip(text, image, strict=True)):
+        answers = text if prompt is None else list(map(joined, prompt, text))
+        for row, (written, picture) in enumerate(zip(answers, image, strict=True)):
             pieces = list(self.config.written.read(written, self.config.places))
             self._tell_broken(pieces, f"record {row + 1} of {len(text)}")
             found.append(self._told(pieces, *picture.size))
@@ -73,3 +75,9 @@ class Parser:
             raise InputError(f"{self.name}: {found}; ask again, let max_new_tokens be larger, or set broken: drop")
         if self.runtime is not None:
             self.runtime.emit("warning", text=f"{self.name}: {found}; left out")
+
+
+def joined(prompt: str, answer: str) -> str:
+    """A prompt and how it goes on, as one text. An answer has lost the space that it began with, where a tokenizer counts it to a word."""
+    meets = re.search(r"[^\s>]$", prompt) is not None and re.match(r"[\w(\"']", answer) is not None
+    return f"{prompt} {answer}" if meets else f"{prompt}{answer}"

@@ -38,7 +38,7 @@ def _written(config: Write, label: str, text: str, picture: Any, boxes: Sequence
             placed = fractions_of(box, width=picture.size[0], height=picture.size[1], frame=config.seen)
         except ValueError as error:
             raise InputError(f"{label}, box {number}: {error}") from error
-        named.setdefault(str(box.get("text") or "").strip(), []).append(placed)
+        named.setdefault(str(box.get("text") or config.unnamed or "").strip(), []).append(placed)
     alone, form = named.pop("", []), config.written
     prompt = _marked(text, {phrase: form.write(phrase, placed, config.places) for phrase, placed in named.items()}, label)
     behind = form.write("", alone, config.places) if alone else ""

@@ -38,12 +38,13 @@ CROSSING = frozenset({
     "voxtral_realtime",
 })  # fmt: skip
 SPEECH = frozenset({"whisper"})  # of AutoModelForSpeechSeq2Seq, those that llm/seq2seq serves
+BUILT_HERE = frozenset({"kosmos_1_text_model", "kosmos_2_text_model"})  # by kosmos.py beside this; llm/causal serves them too
 ENDINGS = ("_text_model", "_text")  # of what a whole calls its language model
 
 
 def refuse_unknown(kind: str, known: frozenset[str], component: str) -> None:
     """Raise ValueError for a model type that the component has no class for."""
-    if kind in known or (known is CAUSAL and is_put_on(kind)):
+    if kind in known or (known is CAUSAL and (kind in BUILT_HERE or is_put_on(kind))):
         return
     plain = next((kind.removesuffix(ending) for ending in ENDINGS if kind.endswith(ending)), kind)
     inside = f" (it is a part of {plain}, and no model by itself)" if plain != kind else ""

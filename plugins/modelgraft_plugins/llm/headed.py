@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from modelgraft_plugins import huggingface
+from modelgraft_plugins.llm.classes import BUILT_HERE
 from modelgraft_plugins.llm.known import is_put_on
 
 ARCHITECTURE = "AutoModelForCausalLM"
@@ -21,6 +22,10 @@ Model = Any  # a model of transformers, which is only partly annotated
 
 def build(facts: dict[str, Any]) -> Model:
     """The language model of a config, with fresh parameters, or without memory inside `parameters_without_memory()`."""
+    if facts["model_type"] in BUILT_HERE:
+        from modelgraft_plugins.llm import kosmos
+
+        return huggingface.build(facts, kosmos.CLASSES[facts["model_type"]])
     if not is_put_on(facts["model_type"]):
         return huggingface.build(facts, ARCHITECTURE)
     config = huggingface.config_of(facts, "AutoModel")
