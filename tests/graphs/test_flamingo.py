@@ -152,13 +152,13 @@ nodes.resampler.with.many: true
 
 
 def test_one_example_before_a_question_is_what_the_graph_for_one_picture_answers(tmp_path: Path):
-    """`fewshot` with a list of one picture and `openflamingo` with that picture, from picture to text."""
+    """`fewshot` with a list of one picture and `openflamingo` with that picture, from picture to text, with new parts between."""
     found = openflamingo.parts(tmp_path)
     checkpoints.clip(tmp_path / "clip")
     params = {"vision": str(tmp_path / "clip"), "language": str(found.language), "every": 2, "tokens": [], "max_new_tokens": 4}
     answers = []
-    for name, image in (("flamingo", PICTURES[0]), ("fewshot", [PICTURES[0]])):
-        given = params if name == "flamingo" else {**params, "nodes.resampler.from": None, "nodes.llm.adapters": [FRESH]}
+    for name, image in (("openflamingo", PICTURES[0]), ("fewshot", [PICTURES[0]])):
+        given = {**params, "nodes.resampler.from": None, "nodes.llm.adapters": [FRESH]}
         with mg.open(mg.load(name, params=given), seed=3) as pipeline:
             answers.append(pipeline.run(outputs=["text", "resampler.latents"], image=image, prompt="<image> w5 w9"))
     assert torch.equal(answers[1]["resampler.latents"][:, 0], answers[0]["resampler.latents"])
@@ -329,10 +329,23 @@ def test_sizes_alone_start_from_random_numbers_when_that_is_asked_for(tmp_path: 
     assert said == ["resampler", "llm"]
 
 
-def test_published_sizes_of_flamingo_and_openflamingo():
+def test_published_sizes_of_openflamingo():
     """LLaMA-7B with the tokens that are added, CLIP ViT-L/14 without its projection, and what is trained between them."""
-    for name, tokens in (("flamingo", 2), ("openflamingo", 3)):
-        totals = mg.plan(mg.load(name)).totals
-        assert totals.trainable == 63_019_008 + 1_115_815_952
-        assert totals.parameters == 6_738_415_616 + tokens * 2 * 4096 + 303_179_776 + totals.trainable
-    assert mg.plan(mg.load("openflamingo")).totals.parameters + 1024 * 768 == 8_221_241_360, "as published, with CLIP's projection"
+    totals = mg.plan(mg.load("openflamingo")).totals
+    assert totals.trainable == 63_019_008 + 1_115_815_952
+    assert totals.parameters == 6_738_415_616 + 3 * 2 * 4096 + 303_179_776 + totals.trainable
+    assert totals.parameters + 1024 * 768 == 8_221_241_360, "as published, with CLIP's projection"
+
+
+def test_sizes_of_flamingo_in_the_wiring_of_the_paper():
+    """NFNet-F6 as timm counts it without its classifier, and what is trained beside a LLaMA-7B, number by number."""
+    nodes = mg.plan(mg.load("flamingo")).nodes
+    assert nodes["vision"].parameters.total == 438_359_116 - 3072 * 1000 - 1000
+    wide, text, inner = 1536, 4096, 32 * 128
+    attention, feed_forward, norm = 4 * wide * 16 * 96, 8 * wide * wide, 2 * wide
+    assert nodes["resampler"].parameters.total == 6 * (attention + feed_forward + 3 * norm) + norm + (64 + 8) * wide
+    block = 2 * text + text * inner + 2 * wide * inner + inner * text + 1 + 2 * text + 8 * text * text + 1
+    assert nodes["llm"].parameters.trainable == 8 * block
+    for every, blocks in ((1, 32), (7, 4)):
+        plan = mg.plan(mg.load("flamingo", params={"every": every}))
+        assert plan.nodes["llm"].parameters.trainable == blocks * block

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from modelgraft.plugin import FamilyCard, LayoutCard, TensorOrigin, WholeCard
+from modelgraft.plugin import FamilyCard, LayoutCard, PartCard, TensorOrigin, WholeCard
 from modelgraft_plugins.families import _vit_timm
 from modelgraft_plugins.families._shared import IMAGENET_MEAN, IMAGENET_STD
 from modelgraft_plugins.stated import ABOUT, REMARKS, Table
@@ -47,7 +47,8 @@ def _config(root: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
     size = root.get("pretrained_cfg", {}).get("input_size", (3, SIDES[int(named[1])] if named else 0))[-1]
     remarks = {} if "pretrained_cfg" in root else {REMARKS: [list(_SILENT_PICTURES)]}
     classes = found.pop("classes", root.get("num_classes", 0))
-    return {"model_type": "nfnet", **found, "image_size": size or 224, **_vit_timm.labels(root, classes), **remarks}
+    eye = {"model_type": "nfnet_vision_model", **found, "image_size": size or 224}
+    return {"model_type": "nfnet", "vision_config": eye, **_vit_timm.labels(root, classes), **remarks}
 
 
 _SILENT_PICTURES = (
@@ -82,8 +83,9 @@ def _of_shapes(shapes: Shapes) -> dict[str, Any]:
 
 
 def _tensors(_config: Mapping[str, Any], shapes: Shapes) -> dict[str, TensorOrigin]:
-    places = {key.replace("head.fc.", "classifier."): key for key in shapes if PLACED.fullmatch(key) or OTHERS.fullmatch(key)}
-    return {name: TensorOrigin(key) for name, key in places.items()}
+    own = [key for key in shapes if PLACED.fullmatch(key) or OTHERS.fullmatch(key)]
+    heads = {key: key.replace("head.fc.", "classifier.") for key in own if key.startswith("head.fc.")}
+    return {heads.get(key, f"vision_model.{key}"): TensorOrigin(key) for key in own}
 
 
 def _files(root: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -93,7 +95,7 @@ def _files(root: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Mapp
         "crop_pct": KEPT[int(named[1])] if named else KEPT[0], "crop_mode": "squash", "interpolation": "bicubic", "mean": IMAGENET_MEAN,
         "std": IMAGENET_STD,
     }  # fmt: skip
-    return {"preprocessor_config.json": _vit_timm.prepared(root, config["image_size"], silent)}
+    return {"preprocessor_config.json": _vit_timm.prepared(root, config["vision_config"]["image_size"], silent)}
 
 
 GRAPH = """\
@@ -106,7 +108,7 @@ inputs:
   image: image
 nodes:
   pixels: {use: vision/preprocess, from: "${checkpoint}", in: {image: inputs.image}}
-  vision: {use: vision/nfnet, from: "${checkpoint}", in: {pixels: pixels}}           # pooled: the mean of the features, [batch 3072]
+  vision: {use: vision/nfnet, from: "${checkpoint}#vision_model", in: {pixels: pixels}}   # pooled: the mean of the features, [batch 3072]
   head:   {use: projector/linear, from: "${checkpoint}#classifier", with: {over: vector}, in: {x: vision.pooled}}
   answer: {use: head/classifier, from: "${checkpoint}", in: {logits: head}}
 outputs:
@@ -118,7 +120,7 @@ outputs:
 CARD = FamilyCard(
     "nfnet",
     "a residual network without norms",
-    wholes={"nfnet": WholeCard(pictures="ViT")},
+    wholes={"nfnet": WholeCard(parts={"vision_model": PartCard("vision_config", "nfnet_vision_model")}, pictures="ViT")},
     graphs={"nfnet": GRAPH},
     layouts=(LayoutCard("timm's NFNet", _knows, _config, _tensors, _files),),
 )

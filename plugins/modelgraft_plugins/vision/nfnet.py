@@ -103,11 +103,14 @@ class Block(nn.Module):
 
 
 class NFNet(nn.Module):
-    """pixels float[batch 3 side side] to tokens float[batch cells width] and pooled float[batch features]."""
+    """pixels float[batch 3 side side] to tokens float[batch cells width] and pooled float[batch features]; with `many` an axis `images`.
+
+    A picture of zeros alone, which fills up a record that has fewer than others, gives zeros then.
+    """
 
     def __init__(self, config: NFNetConfig) -> None:
         super().__init__()
-        self.gives_features = config.select == "features"
+        self.config = config
         widths = [3, *(config.stem_channels // share for share in STEM)]
         self.stem = nn.Module()
         for index, stride in enumerate((2, 1, 1, 2)):
@@ -116,17 +119,23 @@ class NFNet(nn.Module):
         self.final_conv = Convolution(config.channels[-1], config.features, 1)
 
     def from_checkpoint(self, weights: Weights) -> Mapping[str, Tensor]:
-        """The names are those of the published files; its classifier is a part of its own."""
-        return {name: tensor for name, tensor in weights.state().items() if not name.startswith("classifier.")}
+        """The names are those of the published files."""
+        return weights.state()
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """Stem, four stages, and the last convolution over what they give."""
-        x = pixels
+        if not self.config.many:
+            return self._see(pixels)
+        there = pixels.flatten(2).ne(0).any(-1)  # [batch images]
+        found = {name: value.reshape(*pixels.shape[:2], *value.shape[1:]) for name, value in self._see(pixels.flatten(0, 1)).items()}
+        return {name: value * there.to(value.dtype).reshape(*there.shape, *[1] * (value.ndim - 2)) for name, value in found.items()}
+
+    def _see(self, x: Tensor) -> dict[str, Tensor]:
         for index in range(len(STEM)):
             x = self.stem.get_submodule(f"conv{index + 1}")(x if index == 0 else activate(x))
         x = self.stages(x)
         features = activate(self.final_conv(x))
-        cells = features if self.gives_features else x
+        cells = features if self.config.layer is None else x
         return {"tokens": cells.flatten(2).transpose(1, 2), "pooled": features.mean((2, 3))}
 
 
