@@ -34,7 +34,7 @@ OF_PROCESSORS = frozenset({
     "image_processor", "feature_extractor", "audio_processor", "video_processor", "tokenizer", "qformer_tokenizer", "chat_template",
     "audio_token", "audio_bos_token", "audio_eos_token",
     "image_token", "patch_size", "vision_feature_select_strategy", "num_additional_image_tokens", "num_query_tokens", "image_seq_length",
-    "image_size", "add_end_of_utterance_token", "num_patch_index_tokens",
+    "image_seq_len", "image_size", "add_end_of_utterance_token", "num_patch_index_tokens",
 })  # fmt: skip
 
 Wanted = tuple[str, Callable[[Any], bool]]  # in words, and whether a value is one

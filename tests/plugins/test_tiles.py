@@ -12,7 +12,7 @@ import torch
 from modelgraft import ABSENT, InputError
 from modelgraft.installed.discovery import discover
 from modelgraft.testing import conform, run_node
-from modelgraft_plugins.tiles import Join, Pack, Preprocess
+from modelgraft_plugins.tiles import Join, Newline, Pack, Preprocess
 from support import tiled
 from support.checkpoints import Checkpoint
 from support.open_part import configured, counts, open_part
@@ -92,7 +92,9 @@ def seen(theirs: Checkpoint, records: list[list[Any]]) -> dict[str, Any]:
     waiting = iter(open_part(REGISTRY, project[0], f"{source}#{project[1]}")(vectors))
     tokens = [[next(waiting) for _ in some] for some in found["pixels"]]
     if is_llava:
-        return open_part(REGISTRY, "tiles/pack", f"{source}#image_newline")(tokens, found["counts"], found["grids"], found["sizes"])
+        newline = open_part(REGISTRY, "tiles/newline", f"{source}#image_newline")
+        lines = [list(newline(torch.stack(some))) for some in tokens]
+        return open_part(REGISTRY, "tiles/pack", source)(tokens, lines, found["counts"], found["grids"], found["sizes"])
     return open_part(REGISTRY, "tiles/join", source)(tokens, found["counts"], found["grids"])
 
 
@@ -136,7 +138,7 @@ def test_ports_and_counts_are_known_without_building(theirs: Checkpoint):
     tower = getattr(theirs.model.model, eye)
     assert formula == built == sum(parameter.numel() for parameter in tower.parameters())
     if family(theirs).startswith("llava"):
-        assert counts(configured(REGISTRY, "tiles/pack", f"{source}#image_newline")) == (theirs.model.model.image_newline.numel(),) * 2
+        assert counts(configured(REGISTRY, "tiles/newline", f"{source}#image_newline")) == (theirs.model.model.image_newline.numel(),) * 2
     if family(theirs) == "internvl":
         projector = theirs.model.model.multi_modal_projector
         assert counts(configured(REGISTRY, "projector/mlp", f"{source}#multi_modal_projector")) == (
@@ -151,7 +153,9 @@ def test_components_conform():
     grids, sizes = torch.tensor([[[1, 1], [1, 2]], [[1, 1], [1, 2]]]), torch.tensor([[[8, 8], [5, 10]], [[9, 9], [7, 14]]])
     tokens = [[torch.randn(4, 3) for _ in range(5)] for _ in range(2)]
     about = {"counts": torch.tensor([[2, 3], [2, 3]]), "grids": grids}
-    conform(Pack, {"width": 3}, tokens=tokens, sizes=sizes, **about)
+    lines = [[torch.randn(3)] * 5] * 2
+    conform(Pack, {"width": 3}, tokens=tokens, newline=lines, sizes=sizes, **about)
+    conform(Newline, {"width": 3})
     conform(Join, {"width": 3, "tile": "<{row}{column}>{image}", "line": "\n"}, tokens=tokens, **about)
     conform(Preprocess, {"cut": "shape", "tile": 8}, image=[[GALLERY["landscape"]], [GALLERY["grey"]]])
 
@@ -198,7 +202,7 @@ def test_words_hold_the_picture_once():
 def test_vectors_that_do_not_fit_their_pictures(tokens, message):
     about = {"counts": torch.tensor([[3]]), "grids": torch.tensor([[[1, 2]]]), "sizes": torch.tensor([[[5, 10]]])}
     with pytest.raises(InputError, match=message):
-        run_node(Pack, {"width": 3}, tokens=tokens, **about)
+        run_node(Pack, {"width": 3}, tokens=tokens, newline=[[torch.zeros(3)] * 3], **about)
 
 
 def test_a_file_that_says_what_cannot_be(tmp_path: Path):

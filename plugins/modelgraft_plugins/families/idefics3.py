@@ -84,7 +84,7 @@ params:
   checkpoint: {default: DEFAULT, doc: hub id or folder of such a model}
   max_new_tokens: {default: 64, doc: longest answer in tokens}
 inputs:
-  image:  {type: "image | list[image]", doc: "any number of pictures, each of any size; they stand before the prompt"}
+  image:  {type: "list[image]", doc: "any number of pictures, each of any size; they stand before the prompt"}
   prompt: {type: text, doc: a question}
 nodes:
   cut:     {use: tiles/preprocess, from: "${checkpoint}", in: {image: inputs.image}}

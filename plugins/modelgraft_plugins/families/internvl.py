@@ -62,7 +62,7 @@ params:
   checkpoint: {default: OpenGVLab/InternVL3-1B-hf, doc: hub id or folder of an InternVL in the layout of transformers}
   max_new_tokens: {default: 64, doc: longest answer in tokens}
 inputs:
-  image:  {type: "image | list[image]", doc: "any number of pictures, each of any size; they stand before the prompt"}
+  image:  {type: "list[image]", doc: "any number of pictures, each of any size; they stand before the prompt"}
   prompt: {type: text, doc: a question}
 nodes:
   cut:     {use: tiles/preprocess, from: "${checkpoint}", in: {image: inputs.image}}

@@ -26,16 +26,17 @@ params:
   checkpoint: {default: DEFAULT, doc: hub id or folder of such a model}
   max_new_tokens: {default: 64, doc: longest answer in tokens}
 inputs:
-  image:  {type: "image | list[image]", doc: "DOC"}
+  image:  {type: "list[image]", doc: "DOC"}
   prompt: {type: text, doc: a question}
 nodes:
   cut:     {use: tiles/preprocess, from: "${checkpoint}", in: {image: inputs.image}}
   vision:  {use: vision/encoder, from: "${checkpoint}#vision_tower", in: {pixels: cut.pixels}, frozen: true}   # a row for each tile
   project: {use: projector/mlp, from: "${checkpoint}#multi_modal_projector", in: {x: vision.tokens}}
-  packed:                                               # of each picture the whole, then its rows, each with a learned vector at its end
+  newline: {use: tiles/newline, from: "${checkpoint}#image_newline", in: {x: project}}                      # a learned vector
+  packed:                                               # of each picture the whole, then its rows, each with that vector behind it
     use: tiles/pack
-    from: "${checkpoint}#image_newline"
-    in: {tokens: project, counts: cut.counts, grids: cut.grids, sizes: cut.sizes}
+    from: "${checkpoint}"
+    in: {tokens: project, newline: newline, counts: cut.counts, grids: cut.grids, sizes: cut.sizes}
   llm:
     use: llm/causal
     from: "${checkpoint}#language_model"

@@ -151,8 +151,14 @@ class PromptWriter:
         ready = next((value for name, value in record.items() if self._holds_places(name, value)), None) if media else None
         text = ready if ready is not None else self._fill(record)
         if self.config.chat:
-            return self._chat([{"role": "user", "content": [{"type": "text", "text": text}]}]), True
+            return self._chat([{"role": "user", "content": self._parts(text, media)}]), True
         return text, False
+
+    def _parts(self, text: str, media: int) -> list[dict[str, str]]:
+        """A text as the parts of a message, the media where their placeholders stand: a chat template may write more around them."""
+        pieces = text.split(self.tokenizer.placeholder) if media else [text]
+        told = [[{"type": "image"}] * (number > 0) + [{"type": "text", "text": piece}] * bool(piece) for number, piece in enumerate(pieces)]
+        return [part for parts in told for part in parts] or [{"type": "text", "text": ""}]
 
     def _holds_places(self, name: str, value: Value) -> bool:
         """A text that says itself where the media stand."""

@@ -120,10 +120,32 @@ class Join(Config):
         return Ports.of({"tokens": port("float[batch tokens width]", several="*"), **ABOUT}, outputs)
 
 
-@component("tiles/pack", kind="projector", module="modelgraft_plugins.tiles.packing:Pack")
+@component("tiles/newline", kind="projector", module="modelgraft_plugins.tiles.packing:Newline", exportable=True)
+class Newline(Config):
+    """Give the learned vector that stands behind each row of a picture: one for each tile; of its vectors only their width matters."""
+
+    width: Dim = Field(None, description="width of a vector")
+
+    @classmethod
+    def from_source(cls, source: Source) -> Mapping[str, Any]:
+        """Read the shape of the tensor itself."""
+        shape = source.shape("")
+        return {"width": shape[0]} if shape is not None else {}
+
+    def ports(self) -> Ports:
+        """The vectors of tiles in; one vector for each tile out."""
+        return Ports.of({"x": "float[batch tokens width]"}, {"newline": "float[batch width]"})
+
+    def parameters(self) -> int:
+        """The learned vector."""
+        return self.width or 0
+
+
+@component("tiles/pack", kind="projector", load="modelgraft_plugins.tiles.packing:pack", cache=False)
 class Pack(Config):
     """Lay the vectors of a picture's tiles out as one picture: without the black around it, with a learned vector behind each row.
 
+    newline     that vector, of `tiles/newline`
     most_tiles  LLaVA-OneVision: a picture of more vectors than so many tiles have is scaled down to as many; none: it never is
     image       float[batch image_tokens width]: of each picture the vectors of the whole, then those of its rows; zeros behind all
     lengths     how many of them each picture has
@@ -135,29 +157,27 @@ class Pack(Config):
 
     @classmethod
     def from_source(cls, source: Source) -> Mapping[str, Any]:
-        """Read the shape of the learned vector, and the aspect ratio that the model around it states."""
+        """Read the aspect ratio that a model states."""
         silent = families().whole(source.root.get("model_type")).components.get("tiles/pack", {})
-        shape, aspect = source.shape(""), source.root.get("vision_aspect_ratio", silent.get("aspect"))
-        found: dict[str, Any] = {"width": shape[0]} if shape is not None else {}
+        aspect = source.root.get("vision_aspect_ratio", silent.get("aspect"))
         if aspect is None:
-            return found
+            return {}
         number = str(aspect).removeprefix(ASPECT)
         if not str(aspect).startswith(ASPECT) or not number.isdigit() or not int(number):
             raise ValueError(f"{source.text} has vision_aspect_ratio {aspect!r}, wanted {ASPECT} and a number of tiles, such as {ASPECT}9")
-        return {**found, "most_tiles": int(number)}
+        return {"most_tiles": int(number)}
 
     def ports(self) -> Ports:
         """The vectors of tiles in; those of records out."""
-        inputs: dict[str, str | Port] = {"tokens": port("float[batch tokens width]", several="*"), **ABOUT, "sizes": "int64[batch media 2]"}
+        inputs: dict[str, str | Port] = {
+            "tokens": port("float[batch tokens width]", several="*"), "newline": port("float[batch width]", several="*"),
+            **ABOUT, "sizes": "int64[batch media 2]",
+        }  # fmt: skip
         return Ports.of(inputs, {"image": "float[batch image_tokens width]", "lengths": "int64[batch media]"})
-
-    def parameters(self) -> int:
-        """The learned vector."""
-        return self.width or 0
 
 
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
-    for subject in (Preprocess, Join, Pack):
+    for subject in (Preprocess, Join, Newline, Pack):
         register(subject)
