@@ -91,6 +91,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.loops.decoder import Decoder as Decoder
     from modelgraft.loops.decoder import Session as Session
     from modelgraft.loops.driven import Loop as Loop
+    from modelgraft.loops.guides import Guide as Guide
     from modelgraft.loops.likelihoods import Likelihood as Likelihood
     from modelgraft.loops.loop import Answers as Answers
     from modelgraft.loops.loop import generate as generate
@@ -196,6 +197,7 @@ _HOMES = {
     "Keeper": "sources.keeping",
     "KeptItem": "sources.keeping",
     "LanguageCard": "sources.cards",
+    "Guide": "loops.guides",
     "Likelihood": "loops.likelihoods",
     "LayoutCard": "sources.cards",
     "Ledger": "engine.ledger",
@@ -344,6 +346,7 @@ __all__ = [
     "Gives",
     "Graph",
     "GraphError",
+    "Guide",
     "Holding",
     "Imu",
     "InputError",

@@ -73,6 +73,11 @@ class Kept:
         text: str = self._inner.decode(ids, skip_special_tokens=skip_special_tokens)
         return text
 
+    def to_text(self) -> str:
+        """The whole tokenizer as a document of the package `tokenizers`."""
+        text: str = self._inner.to_str()
+        return text
+
     def convert_tokens_to_ids(self, token: str) -> int | None:
         """The id of a token, that of the unknown token for one that is not there."""
         found: int | None = self._inner.token_to_id(token)

@@ -12,6 +12,7 @@ from modelgraft.kernel.words.errors import InputError
 from modelgraft.loops import beams
 from modelgraft.loops.decoder import Decoder, Session
 from modelgraft.loops.finite_logits import check_finite
+from modelgraft.loops.guides import Guide, guided
 from modelgraft.loops.likelihoods import Likelihood, likelihoods
 from modelgraft.loops.prompt_places import Places
 from modelgraft.loops.reading import Decode, Reader
@@ -56,6 +57,7 @@ def generate(  # noqa: PLR0913 what is asked, and who watches
     taps: Collection[str] = (),
     places: Places | None = None,
     given: Sequence[Sequence[Sequence[int]]] = (),
+    guides: Sequence[Guide] = (),
     check: Callable[[], None] = _nothing,
     emit: Callable[[int, str], None] | None = None,
 ) -> Answers:
@@ -69,6 +71,7 @@ def generate(  # noqa: PLR0913 what is asked, and who watches
     taps     what to note of each token that is written, in the same pass: "logprobs", "states"
     places   places of the prompts whose hidden states are noted in it as the prompts are read
     given    the tokens of texts whose likelihood is asked for, by row; the prompts are read once for them and the answers
+    guides   what bounds each answer, by row; none: nothing does. Beams are not bounded
     check    called before every step; raises to stop
     emit     takes (row, piece of text) as answers grow; pieces of one row join to its text
 
@@ -93,7 +96,7 @@ def generate(  # noqa: PLR0913 what is asked, and who watches
         elif has_beams:
             ids = beams.search(session, settings, asked=asked, decode=decode, check=check)
         else:
-            ids = _write(session, settings, asked, readers, notes, seed=seed, check=check)
+            ids = _write(session, settings, asked, readers, notes, guides=guides, seed=seed, check=check)
     finally:
         session.close()
     if has_beams and notes.wanted:
@@ -118,6 +121,7 @@ def _write(
     readers: Sequence[Reader],
     notes: Taps,
     *,
+    guides: Sequence[Guide],
     seed: int,
     check: Callable[[], None],
 ) -> list[list[int]]:
@@ -130,14 +134,18 @@ def _write(
     running = list(range(len(readers)))
     for length in range(max(limits)):
         check_finite(logits, length=length)
-        tokens = choose(scoring.apply(scoring.scaled(logits), length=length))
+        scores = scoring.apply(scoring.scaled(logits), length=length)
+        tokens = choose(guided(scores, guides, running) if guides else scores)
         chosen: list[int] = tokens.tolist()
         for row in running:
             ids[row].append(chosen[row])
+            if guides:
+                guides[row].take(chosen[row])
         written = running
         if notes.wanted:
             notes.note_logits(logits, tokens, written)
         running = [row for row in running if not (readers[row].add(chosen[row]) or chosen[row] in ends) and length + 1 < limits[row]]
+        running = [row for row in running if not guides[row].is_over] if guides else running
         if not running and not notes.reads_on:
             break
         check()

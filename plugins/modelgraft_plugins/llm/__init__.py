@@ -39,6 +39,13 @@ Any graph around one language model takes and gives them with `params=judging(gr
       with: {prompt: "USER: {image}\\n{prompt} ASSISTANT:", max_new_tokens: 30}
       in: {image: project, prompt: inputs.prompt}
 
+What an answer may be:
+- `choices: [cat, dog]`: the likeliest of these texts behind the prompt; `choose: mean` compares by the mean of their tokens. With `choose`
+  and no choices it is the likeliest of the `continuations` of each record.
+- `matching: "[0-9]{1,3} cats?"`: a regular expression that the whole answer matches; `json_schema: {...}`: a document of a JSON Schema.
+  The package llguidance follows them token by token (extra: modelgraft[grammar]); an answer that ran out of tokens before is told.
+- Settings of a single record, which go over those of the node, come through the input `settings`: {temperature: 0.7, seed: 3}.
+
 How a prompt is put together:
 - Text fields are written into the template; embeddings take the place of their field. Where the tokenizer knows the placeholder
   (`placeholder`, "<image>" or what the source says) the whole string is tokenised once with one placeholder per medium; where
@@ -93,8 +100,10 @@ from modelgraft_plugins.llm.config import (
     ASKED,
     CONTINUATIONS,
     GIVEN,
+    OF_RECORDS,
     OUTPUTS,
     PROMPT_OUTPUTS,
+    SETTINGS,
     TAPS,
     LanguageConfig,
     model_of,
@@ -115,7 +124,7 @@ if TYPE_CHECKING:
     kind="llm",
     module="modelgraft_plugins.llm.causal:Causal",
     exportable=True,
-    loop="modelgraft_plugins.llm.writer:CausalWriter",
+    loop="modelgraft_plugins.llm.causal_writer:CausalWriter",
     taps=(*TAPS, *ASKED),
     random=True,
     shared=False,  # a decoder keeps what it has read, and conditions stand on its layers while it writes
@@ -239,7 +248,7 @@ class Seq2SeqConfig(LanguageConfig):
             return Ports(super().ports().inputs, outputs)
         memory = port("float[batch frames hidden_size]", doc="what the decoder attends to")
         there = port("optional[bool[batch frames]]", doc="where there is a memory: records of a batch may have unlike many vectors")
-        return Ports({"memory": memory, GIVEN: CONTINUATIONS, "memory_mask": there}, outputs)
+        return Ports({"memory": memory, GIVEN: CONTINUATIONS, SETTINGS: OF_RECORDS, "memory_mask": there}, outputs)
 
     def parameters(self) -> int | None:
         """By the formula of the family, where there is one; with `encoder: none`, of the decoder alone."""

@@ -97,8 +97,9 @@ class LanguageConfig(WritingConfig):
     @model_validator(mode="after")
     def _agrees(self) -> LanguageConfig:
         names = [field.name for field in self.fields]  # which raises ValueError for a template that cannot be read
-        if GIVEN in names:
-            raise ValueError(f"the prompt has a field {{{GIVEN}}}, and a port of this name takes texts to be judged: give it another name")
+        if ours := {GIVEN, SETTINGS} & {*names}:
+            takes = "texts to be judged" if GIVEN in ours else "settings of single records"
+            raise ValueError(f"the prompt has a field {{{min(ours)}}}, and a port of this name takes {takes}: give it another name")
         if taken := {name for field in self.fields for name in field.beside} & {*names}:
             raise ValueError(f"the prompt has a field {{{min(taken)}}}, and a port of this name tells of media: give it another name")
         for name, ids in self.chosen_tokens().items():
@@ -206,7 +207,7 @@ class LanguageConfig(WritingConfig):
         """Each field of the template is an input; then what tells of media, and last the texts whose likelihood is asked for."""
         fields = {field.name: _field_port(field) for field in self.fields}
         beside = {name: found for field in self.fields for name, found in _beside(field).items()}
-        return Ports({**fields, **beside, GIVEN: CONTINUATIONS}, OUTPUTS)
+        return Ports({**fields, **beside, GIVEN: CONTINUATIONS, SETTINGS: OF_RECORDS}, OUTPUTS)
 
     def without_layers(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
         """Layers that `states` names and the model does not have."""
@@ -265,6 +266,11 @@ def _beside(field: template.Field) -> dict[str, Port]:
 
 GIVEN = "continuations"  # the input port of texts whose likelihood is asked for
 CONTINUATIONS = port("optional[list[text]]", doc="texts that may stand behind the prompt, whose likelihood is asked for: see `likelihoods`")
+SETTINGS = "settings"  # the input port of what single records want otherwise
+OF_RECORDS = port(
+    "optional[object]",
+    doc="settings of a single record, which go over those of the node: an object such as {temperature: 0.7, max_new_tokens: 40, seed: 3}",
+)
 WRITTEN = ("ids", "logprobs", "states", "pieces")  # taps of answers
 ASKED = ("prompt_ids", "prompt_states", "prompt_pieces")  # taps of prompts
 LIKELY = ("likelihoods", "greedy", "continuation_ids", "continuation_logprobs")  # taps of continuations

@@ -227,7 +227,7 @@ class GroupedSession:
     def fork(self, rows: Tensor) -> GroupedSession:
         """See Session."""
         other = self.decoder.session()
-        other.lengths, other.longest = list(self.lengths), self.longest
+        other.lengths, other.longest, other.ahead = list(self.lengths), self.longest, list(self.ahead)
         other._follow(rows)
         with self.decoder.graph.turn(rows):
             other.held = self._picked(self.memory, rows.to(self.decoder.device))

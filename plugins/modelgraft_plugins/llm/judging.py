@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from modelgraft.plugin import Likelihood
+from modelgraft.plugin import Answers, Likelihood
 
 FEWER = float("-inf")  # what a text that is not there is worth: it is never the likeliest one
+
+
+def chosen(answers: Answers, decode: Callable[[list[int]], str], *, by_mean: bool) -> Answers:
+    """The answers that are the likeliest of the texts that were judged. Of equal ones the first counts.
+
+    by_mean  by the mean of the log-probabilities of their tokens, not by their sum
+    """
+    found = [max(likely, key=lambda one: one.total / len(one.ids) if by_mean else one.total) for likely in answers.likely]
+    answers.taps.logprobs = [list(one.logprobs) for one in found]
+    return replace(answers, ids=[list(one.ids) for one in found], texts=[decode(list(one.ids)) for one in found])
 
 
 def judged(likely: Sequence[Sequence[Likelihood]]) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -28,13 +28,16 @@ from modelgraft.plugin import (
     SourceError,
     generate,
 )
-from modelgraft_plugins.llm import CausalConfig, exported_script, ragged, standing, styles
+from modelgraft_plugins.llm import each_record, exported_script, ragged, styles
 from modelgraft_plugins.llm.config import GIVEN, LIKELY, WRITTEN, LanguageConfig
 from modelgraft_plugins.llm.fitting import check_sizes, refuse_strangers
-from modelgraft_plugins.llm.judging import judged
+from modelgraft_plugins.llm.judging import chosen, judged
 from modelgraft_plugins.llm.pieces import pieces_of
 from modelgraft_plugins.llm.prompts import SLOT, Prompt, PromptWriter
 from modelgraft_plugins.llm.tokens import Tokenizer, open_tokenizer
+
+if TYPE_CHECKING:
+    from modelgraft_plugins.llm.grammars import Following, Grammars
 
 Embed = Callable[[Tensor], Tensor]
 Given = Sequence[Sequence[str]] | None  # of each record the texts that are judged behind its prompt; None: nobody asks
@@ -64,25 +67,46 @@ class Writer(Assembling):
         self.device = torch.device("cpu")  # of the embeddings
         self.ledger: Ledger | None = None
         self.remembering: list[Remembering] = []  # the decoders that have been called, and keep conversations
+        self.grammars: Grammars | None = None
+        self.rows: Sequence[int] | None = None  # the records under way, where they are not all
+        self.seed: int | None = None  # of the records under way, where they have one of their own
 
     def run(self, values: Sequence[Any], parts: Mapping[str, Any], *, wanted: frozenset[str]) -> dict[str, Any]:
         """See Loop."""
         self._count(parts["decoder"])
-        own = self.own_inputs  # behind them come the texts to be judged, and then what adapters add
-        given = self._given(values[own], wanted) if len(values) > own else None
-        return self.write([*values[:own], *values[own + 1 :]], given, decoder=parts["decoder"], embed=parts["embed"], wanted=wanted)
+        own = self.own_inputs  # behind them come the texts to be judged, settings of single records, and then what adapters add
+        texts, settings = (values[own + place] if len(values) > own + place else None for place in range(2))
+        own_config, values = self.config, [*values[:own], *values[own + 2 :]]
+        wants: list[tuple[dict[str, Any], list[int] | None]] = [({}, None)] if settings is None else [*each_record.groups(settings)]
+        found = list[tuple[Sequence[int], dict[str, Any]]]()
+        try:
+            for said, rows in wants:
+                self.rows, self.seed = rows, said.get(each_record.SEED)
+                self.config = own_config if rows is None else each_record.over(own_config, said, rows, node=self.runtime.node)
+                some, given = ([*values], texts) if rows is None else ([each_record.picked(value, rows) for value in values], texts)
+                given = given if rows is None else each_record.picked(given, rows)
+                told = self.write(some, self._given(given, some, wanted), decoder=parts["decoder"], embed=parts["embed"], wanted=wanted)
+                found.append((rows or (), told))
+        finally:
+            self.config, self.rows, self.seed = own_config, None, None
+        return found[0][1] if settings is None else each_record.merged(found, len(settings))
 
     @property
     def own_inputs(self) -> int:
         """How many values come before the texts to be judged: the fields of the template, and what tells of their media."""
         return len(self.config.fields) + len(self.config.beside)
 
-    def _given(self, given: Given, wanted: frozenset[str]) -> Given:
-        """The texts to be judged, where somebody wants to hear of them. Raises InputError where there are none, and for an empty one."""
-        asked = sorted(wanted & set(LIKELY))
+    def _given(self, given: Given, values: Sequence[Any], wanted: frozenset[str]) -> Given:
+        """The texts to be judged, where somebody wants to hear of them, or the answer is one of them.
+
+        Raises InputError where there are none, and for an empty one.
+        """
+        asked = sorted(wanted & set(LIKELY)) or (["text"] if self.config.chooses else [])
         if not asked:
             return None
         name = self.runtime.node
+        if self.config.choices:
+            given = [self.config.choices] * max((len(value) for value in values if value is not None), default=1)
         if given is None:
             raise InputError(
                 f"{name}.{asked[0]} tells of the texts that {name}.{GIVEN} gets, and nothing is wired into it: wire list[text]"
@@ -218,6 +242,9 @@ class Writer(Assembling):
                 f"{self.runtime.node}.{GIVEN}: the tokenizer makes no token of one of the texts, so that nothing can be judged"
             )
         emit, taps = self.runtime.emit, wanted & set(WRITTEN)
+        if self.config.chooses and "states" in taps:
+            raise InputError(f"{self.runtime.node}.states: an answer that is chosen among texts is not written, and has no states")
+        guides = self._guides(len(prompts))
         places = Places([self._wanted_of(prompt) for prompt in asked]) if "prompt_states" in wanted else None
         answers: Answers = generate(
             decoder,
@@ -230,12 +257,41 @@ class Writer(Assembling):
             taps=taps,
             places=places,
             given=behind,
-            seed=self.runtime.node_seed(),
+            guides=guides,
+            seed=self.runtime.node_seed() if self.seed is None else self.seed,
             check=self.runtime.check,
-            emit=lambda row, piece: emit("token", text=piece, record=row),
+            emit=lambda row, piece: emit("token", text=piece, record=self._record(row)),
         )
+        self._tell_cut(guides)
+        if self.config.chooses:
+            answers = chosen(answers, self._shown(), by_mean=self.config.choose == "mean")
+            for row, text in enumerate(answers.texts):
+                emit("token", text=text, record=self._record(row))
         found = {"text": answers.texts, "logits": answers.logits, **self._tapped(answers, taps), **self._prompted(asked, places, wanted)}
         return found | {name: told for name, told in judged(answers.likely).items() if name in wanted}
+
+    def _record(self, row: int) -> int:
+        """The number in the batch of a record under way."""
+        return row if self.rows is None else self.rows[row]
+
+    def _guides(self, count: int) -> list[Following]:
+        """What bounds the answers of so many records; none where anything may be answered."""
+        if self.config.matching is None and self.config.json_schema is None:
+            return []
+        from modelgraft_plugins.llm.grammars import Grammars
+
+        if self.grammars is None:
+            ends = self._settings().end_ids
+            self.grammars = Grammars(self.tokens(), vocabulary=self.facts["vocabulary"], end_ids=ends, node=self.runtime.node)
+        return [self.grammars.guide(self.config) for _ in range(count)]
+
+    def _tell_cut(self, guides: Sequence[Following]) -> None:
+        """Warn of answers that ran out of tokens before they were what was asked for."""
+        for row, guide in enumerate(guides):
+            if not guide.is_complete:
+                what = "matches `matching`" if self.config.matching is not None else "is a document of `json_schema`"
+                found = f"the answer of record {self._record(row)} ended before it {what}"
+                self.runtime.emit("warning", text=f"{found}: raise max_new_tokens ({self.config.max_new_tokens:,})")
 
     def _tapped(self, answers: Answers, taps: frozenset[str]) -> dict[str, Any]:
         """The taps that are read, padded to the longest row of each."""
@@ -355,46 +411,3 @@ class Writer(Assembling):
 def _level(rows: Sequence[Tensor], filler: float) -> Tensor:
     """Stack rows of unequal lengths along their first axis."""
     return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=filler)
-
-
-class CausalWriter(Writer):
-    """Around a decoder that reads the prompt itself."""
-
-    config: CausalConfig
-
-    def begun(self, case: tuple[Tensor, ...]) -> tuple[Sequence[Tensor], Any]:
-        """See Writer; for a model that counts axes, prompts whose second half is a picture, of two rows where they are even."""
-        if not self.config.has_axes:
-            return case, None
-        halves = [range(len(prompt) // 2, len(prompt)) for prompt in case]
-        media = [standing.Medium(half, (1, 2, len(half) // 2) if len(half) % 2 == 0 else (1, 1, len(half))) for half in halves]
-        node = self.runtime.node
-        return case, [standing.stand(len(prompt), [medium], node=node) for prompt, medium in zip(case, media, strict=True)]
-
-    def write(self, values: Sequence[Any], given: Given, *, decoder: Decoder, embed: Embed, wanted: frozenset[str]) -> dict[str, Any]:
-        """See Writer. Raises InputError for a prompt that does not fit."""
-        prompts = self.prompts(values, given)
-        self._fits(prompts)
-        embedded = [prompt.embed(embed, self.device) for prompt in prompts]
-        said, behind = [prompt.said for prompt in prompts], [prompt.given for prompt in prompts]
-        return self.answer(decoder, embedded, said, behind, conditions=self._standing(prompts), wanted=wanted, asked=prompts)
-
-    def _standing(self, prompts: Sequence[Prompt]) -> list[standing.Standing] | None:
-        """Where the tokens of the prompts stand, for a model that asks; None: one behind the other, each seeing those before it."""
-        counts = self.config.has_axes and any(medium.grid is not None for prompt in prompts for medium in prompt.shown)
-        sees = self.config.reads == "media" and any(prompt.shown for prompt in prompts)
-        if not counts and not sees:
-            return None
-        return [standing.stand(len(prompt.ids), prompt.shown, node=self.runtime.node) for prompt in prompts]
-
-    def _fits(self, prompts: Sequence[Prompt]) -> None:
-        limit, new = self.config.max_position_embeddings, self.config.reserved
-        longest = max(len(prompt.ids) for prompt in prompts)
-        behind = max((len(prompt.ids) + len(text) for prompt in prompts for text in prompt.given), default=0)
-        if limit is not None and behind > limit:
-            has = f"a prompt and a text that is judged behind it have {behind:,} tokens together"
-            raise InputError(f"{self.runtime.node}: {has}; {self.config.kind or 'the model'} has {limit:,} positions: shorten one of them")
-        if limit is not None and longest + new > limit:
-            has = f"the prompt has {longest:,} tokens and max_new_tokens is {new:,}, together {longest + new:,}"
-            way_out = f"shorten the prompt{f', or set max_new_tokens to at most {limit - longest:,}' if longest <= limit else ''}"
-            raise InputError(f"{self.runtime.node}: {has}; {self.config.kind or 'the model'} has {limit:,} positions: {way_out}")

@@ -100,6 +100,14 @@ class WritingConfig(Config):
     stop: tuple[str, ...] = Field(default=(), description="strings that end the answer and are cut from it")
     end_ids: tuple[int, ...] = Field(default=(), description="tokens that end the answer; none: those of the model's config")
     end_tokens: tuple[str, ...] = Field(default=(), description="tokens that end the answer too, as strings of the tokenizer")
+    matching: str | None = Field(default=None, min_length=1, description="a regular expression that the whole answer matches")
+    json_schema: dict[str, Any] | None = Field(default=None, description="a JSON Schema: the answer is a document of it")
+    choices: tuple[str, ...] = Field(default=(), description="the answer is whichever of these texts is likeliest; none is written")
+    choose: Literal["sum", "mean"] | None = Field(
+        default=None,
+        description="the answer is the likeliest of `choices`, or of the `continuations` of each record: by the sum of the"
+        " log-probabilities of its tokens (as with choices alone), or by their mean",
+    )
     suppress_tokens: tuple[int, ...] = Field(default=(), description="tokens that are never chosen")
     begin_suppress_tokens: tuple[int, ...] = Field(default=(), description="tokens that are not chosen first")
 
@@ -112,15 +120,30 @@ class WritingConfig(Config):
     def _is_one_way(self) -> WritingConfig:
         if self.beams > 1 and self.temperature > 0:
             raise ValueError(f"beams: {self.beams} search for the likeliest answer, temperature: {self.temperature} draws one; choose one")
+        bounds = [name for name in ("matching", "json_schema", "chooses") if getattr(self, name) not in (None, False)]
+        if len(bounds) > 1:
+            names = " and ".join("choices" if name == "chooses" else name for name in bounds[:2])
+            raise ValueError(f"{names} both say what the answer may be; choose one")
+        if bounds and bounds[0] != "chooses" and self.beams > 1:
+            raise ValueError(f"{bounds[0]} bounds one answer, and beams: {self.beams} search among several; set beams: 1")
+        if "" in self.choices:
+            raise ValueError("choices: an empty text cannot be judged")
         if self.stop and "" in self.stop:
             raise ValueError("stop: an empty string would end every answer at once")
         if () in self.bad_words_ids or any(not tokens for tokens, _ in self.sequence_bias):
             raise ValueError("bad_words_ids and sequence_bias take sequences of at least one token")
         return self
 
+    @property
+    def chooses(self) -> bool:
+        """The answer is one of given texts."""
+        return bool(self.choices) or self.choose is not None
+
     def settings(self, *, end_ids: tuple[int, ...] = ()) -> Settings:
         """How to write; `end_ids` are those of the model, for when the config names none."""
         given = {name: getattr(self, name) for name in (*SAME, *DRAWING, "beams", "stop", "forced_eos_token_ids")}
+        if self.chooses:
+            given |= {"max_new_tokens": 0, "max_length": None}
         if "max_new_tokens" in self.model_fields_set:
             given["max_length"] = None  # as in transformers, the answer's own length goes over the length of both
         if "min_new_tokens" in self.model_fields_set:

@@ -1,0 +1,56 @@
+"""What reads prompts and writes answers around a decoder that reads the prompt itself. Like writer.py, it imports no transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from modelgraft.plugin import Decoder, InputError
+from modelgraft_plugins.llm import CausalConfig, standing
+from modelgraft_plugins.llm.prompts import Prompt
+from modelgraft_plugins.llm.writer import Embed, Given, Writer
+
+
+class CausalWriter(Writer):
+    """Around a decoder that reads the prompt itself."""
+
+    config: CausalConfig
+
+    def begun(self, case: tuple[Tensor, ...]) -> tuple[Sequence[Tensor], Any]:
+        """See Writer; for a model that counts axes, prompts whose second half is a picture, of two rows where they are even."""
+        if not self.config.has_axes:
+            return case, None
+        halves = [range(len(prompt) // 2, len(prompt)) for prompt in case]
+        media = [standing.Medium(half, (1, 2, len(half) // 2) if len(half) % 2 == 0 else (1, 1, len(half))) for half in halves]
+        node = self.runtime.node
+        return case, [standing.stand(len(prompt), [medium], node=node) for prompt, medium in zip(case, media, strict=True)]
+
+    def write(self, values: Sequence[Any], given: Given, *, decoder: Decoder, embed: Embed, wanted: frozenset[str]) -> dict[str, Any]:
+        """See Writer. Raises InputError for a prompt that does not fit."""
+        prompts = self.prompts(values, given)
+        self._fits(prompts)
+        embedded = [prompt.embed(embed, self.device) for prompt in prompts]
+        said, behind = [prompt.said for prompt in prompts], [prompt.given for prompt in prompts]
+        return self.answer(decoder, embedded, said, behind, conditions=self._standing(prompts), wanted=wanted, asked=prompts)
+
+    def _standing(self, prompts: Sequence[Prompt]) -> list[standing.Standing] | None:
+        """Where the tokens of the prompts stand, for a model that asks; None: one behind the other, each seeing those before it."""
+        counts = self.config.has_axes and any(medium.grid is not None for prompt in prompts for medium in prompt.shown)
+        sees = self.config.reads == "media" and any(prompt.shown for prompt in prompts)
+        if not counts and not sees:
+            return None
+        return [standing.stand(len(prompt.ids), prompt.shown, node=self.runtime.node) for prompt in prompts]
+
+    def _fits(self, prompts: Sequence[Prompt]) -> None:
+        limit, new = self.config.max_position_embeddings, self.config.reserved
+        longest = max(len(prompt.ids) for prompt in prompts)
+        behind = max((len(prompt.ids) + len(text) for prompt in prompts for text in prompt.given), default=0)
+        if limit is not None and behind > limit:
+            has = f"a prompt and a text that is judged behind it have {behind:,} tokens together"
+            raise InputError(f"{self.runtime.node}: {has}; {self.config.kind or 'the model'} has {limit:,} positions: shorten one of them")
+        if limit is not None and longest + new > limit:
+            has = f"the prompt has {longest:,} tokens and max_new_tokens is {new:,}, together {longest + new:,}"
+            way_out = f"shorten the prompt{f', or set max_new_tokens to at most {limit - longest:,}' if longest <= limit else ''}"
+            raise InputError(f"{self.runtime.node}: {has}; {self.config.kind or 'the model'} has {limit:,} positions: {way_out}")
