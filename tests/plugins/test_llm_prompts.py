@@ -225,6 +225,7 @@ def test_fields_become_ports():
         "image": "float[batch 9 28]",
         "text": "text | label | conversation | float[batch text_tokens 28]",
         "continuations": "optional[list[text]]",
+        "settings": "optional[object]",
     }
     assert {name: str(port) for name, port in node.out_ports.items()} == {
         "text": "text",

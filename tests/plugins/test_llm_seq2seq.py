@@ -122,6 +122,7 @@ def test_whisper_hears_what_transformers_hears(whisper):
     assert {name: str(port) for name, port in part.node.in_ports.items()} == {
         "memory": "float[batch frames 24]",
         "continuations": "optional[list[text]]",
+        "settings": "optional[object]",
         "memory_mask": "optional[bool[batch frames]]",
     }
     assert part.node.config.max_new_tokens == 28  # 30 positions, less two start tokens
@@ -136,7 +137,7 @@ def test_of_a_memory_with_a_mask_what_is_there_is_read(t5):
     mask = torch.arange(20) < torch.tensor(lengths)[:, None]
     part = opened(t5.folder, encoder="none", max_new_tokens=12)
     alone = [part(memory[row : row + 1, :length]) for row, length in enumerate(lengths)]
-    both = part(memory, [["a"]] * 3, mask)
+    both = part(memory, [["a"]] * 3, None, mask)
     assert both["text"] == [one["text"][0] for one in alone]
     torch.testing.assert_close(both["logits"], torch.cat([one["logits"] for one in alone]), **CLOSE)
 
@@ -145,10 +146,10 @@ def test_whisper_reads_memories_of_one_length(whisper):
     """Its attention has no mask, so a batch of unlike lengths is refused; of like ones what is masked is left out."""
     memory, part = torch.randn(2, 20, 24, generator=torch.Generator().manual_seed(8)), opened(whisper.folder)
     mask = torch.arange(20) < torch.tensor([[7], [7]])
-    assert part(memory, [["a"]] * 2, mask)["text"] == part(memory[:, :7])["text"]
+    assert part(memory, [["a"]] * 2, None, mask)["text"] == part(memory[:, :7])["text"]
     mask[1, 7] = True
     with pytest.raises(InputError, match="memory_mask leaves 7, 8 vectors of the records of a batch, and whisper reads equally many"):
-        part(memory, [["a"]] * 2, mask)
+        part(memory, [["a"]] * 2, None, mask)
 
 
 def test_whisper_judges_what_may_be_said(whisper):

@@ -76,6 +76,7 @@ class Writer(Assembling):
         self._count(parts["decoder"])
         own = self.own_inputs  # behind them come the texts to be judged, settings of single records, and then what adapters add
         texts, settings = (values[own + place] if len(values) > own + place else None for place in range(2))
+        asks = wanted if len(values) > own else wanted - set(LIKELY)  # code that is called by itself may leave out what is optional
         own_config, values = self.config, [*values[:own], *values[own + 2 :]]
         wants: list[tuple[dict[str, Any], list[int] | None]] = [({}, None)] if settings is None else [*each_record.groups(settings)]
         found = list[tuple[Sequence[int], dict[str, Any]]]()
@@ -85,7 +86,7 @@ class Writer(Assembling):
                 self.config = own_config if rows is None else each_record.over(own_config, said, rows, node=self.runtime.node)
                 some, given = ([*values], texts) if rows is None else ([each_record.picked(value, rows) for value in values], texts)
                 given = given if rows is None else each_record.picked(given, rows)
-                told = self.write(some, self._given(given, some, wanted), decoder=parts["decoder"], embed=parts["embed"], wanted=wanted)
+                told = self.write(some, self._given(given, some, asks), decoder=parts["decoder"], embed=parts["embed"], wanted=wanted)
                 found.append((rows or (), told))
         finally:
             self.config, self.rows, self.seed = own_config, None, None
