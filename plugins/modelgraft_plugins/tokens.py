@@ -60,6 +60,12 @@ def image_token(source: Source) -> str | None:
     return stated
 
 
+def added_tokens(source: Source) -> frozenset[str] | None:
+    """The tokens that a source has beside its vocabulary, such as those that mark pictures; None where no tokenizer.json says so."""
+    path = source.path("tokenizer.json")
+    return _added(path, path.stat().st_mtime_ns) if path is not None else None
+
+
 def begin_token(source: Source) -> str | None:
     """The token that begins a text, as the tokenizer's files name it; None when they name none."""
     for file in ("tokenizer_config.json", "special_tokens_map.json"):
@@ -75,6 +81,14 @@ def token_space(identity: str | None) -> Space | None:
     if identity is None:
         return None
     return Space.of("tokens", kind=identity) if identity.endswith(KIND) else Space.of("tokens", tokenizer=identity)
+
+
+@lru_cache(maxsize=32)
+def _added(path: Path, _changed: int) -> frozenset[str] | None:
+    try:
+        return frozenset(str(entry["content"]) for entry in json.loads(path.read_text(encoding="utf-8"))["added_tokens"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None  # not a tokenizer: whoever loads it says so
 
 
 @lru_cache(maxsize=32)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +41,16 @@ def graph(theirs: tuple[str, Checkpoint]) -> Path:
     return path
 
 
-def answers(theirs: tuple[str, Checkpoint], pictures: list[list[Image.Image]], prompts: list[str]) -> tuple[list[str], torch.Tensor]:
+def given(theirs: tuple[str, Checkpoint], pictures: list[list[Image.Image]], prompts: list[str]) -> Any:
+    """What their processor makes of it."""
     kind, checkpoint = theirs
     if kind in native.QWEN:
-        return native.asked_qwen(pictures, prompts, checkpoint, NEW_TOKENS)
-    return native.asked_mistral(pictures, prompts, checkpoint, NEW_TOKENS, merge=2 if kind == "mistral3" else 1)
+        return native.given_qwen(pictures, prompts, checkpoint)
+    return native.given_mistral(pictures, prompts, checkpoint, merge=2 if kind == "mistral3" else 1)
+
+
+def answers(theirs: tuple[str, Checkpoint], pictures: list[list[Image.Image]], prompts: list[str]) -> tuple[list[str], torch.Tensor]:
+    return native.generated(theirs[1], given(theirs, pictures, prompts), NEW_TOKENS)
 
 
 def ask(graph: Path, pictures: list[list[Image.Image]], prompts: list[str], **more: Any) -> Any:
@@ -56,6 +64,38 @@ def test_a_batch_of_unlike_records_answers_as_transformers(theirs: tuple[str, Ch
     result = ask(graph, PICTURES, PROMPTS)
     assert result["text"] == texts
     torch.testing.assert_close(result["llm.logits"], logits, rtol=0, atol=1e-5 * logits.abs().max().item())
+
+
+@torch.no_grad()
+def test_vectors_and_tokens_are_those_of_transformers(theirs: tuple[str, Checkpoint], graph: Path):
+    """Port by port: what stands for each picture, and the ids of the prompt, of which those of pictures are not tokens."""
+    kind, checkpoint = theirs
+    inputs = given(theirs, PICTURES, PROMPTS)
+    sides = {name: inputs[name] for name in ("pixel_values", "image_grid_thw", "image_sizes") if name in inputs}
+    expected = torch.cat(list(checkpoint.model.model.get_image_features(**sides).pooler_output))
+    joined = "merge" if kind in native.QWEN else "project"
+    with mg.open(graph, params={"max_new_tokens": 1}) as pipeline:
+        result = pipeline.run(image=PICTURES, prompt=PROMPTS, outputs=[joined, "pixels.lengths", "llm.prompt_ids"])
+    own = torch.cat([row[:count] for row, count in zip(result[joined], result["pixels.lengths"].sum(-1).tolist(), strict=True)])
+    torch.testing.assert_close(own, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+    placeholder = checkpoint.model.config.image_token_id
+    for ids, mask, found in zip(inputs["input_ids"], inputs["attention_mask"], result["llm.prompt_ids"], strict=True):
+        said = ids[mask.bool()]
+        assert found[: len(said)].tolist() == torch.where(said == placeholder, -1, said).tolist()
+        assert (found[len(said) :] == -1).all()
+
+
+def test_rows_and_columns_change_the_answer(theirs: tuple[str, Checkpoint], graph: Path):
+    """So the tests above would fail without the grids: of Qwen-VLs for where tokens stand, of all for what the eye sees."""
+    kind, _ = theirs
+    logits = ask(graph, PICTURES, PROMPTS)["llm.logits"]
+    if kind in native.QWEN:
+        text = graph.read_text().replace("      image_grids: pixels.token_grids", "#")
+        other = graph.with_name("counted.yaml")
+        other.write_text(text)
+        assert (ask(other, PICTURES, PROMPTS)["llm.logits"] - logits).abs().max() > 0.01
+    turned = [[image.transpose(Image.Transpose.ROTATE_90) for image in record] for record in PICTURES]
+    assert (ask(graph, turned, PROMPTS)["llm.logits"] - logits).abs().max() > 0.01
 
 
 def test_one_record_answers_as_in_a_batch(theirs: tuple[str, Checkpoint], graph: Path):
@@ -87,3 +127,79 @@ def test_answers_on_onnx_are_those_of_torch(theirs: tuple[str, Checkpoint], grap
     assert found["text"] == expected["text"]
     logits = expected["llm.logits"]
     torch.testing.assert_close(found["llm.logits"], logits, rtol=0, atol=2e-5 * logits.abs().max().item())
+
+
+# -- what people have, and what they ask -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    return native.qwen(tmp_path_factory.mktemp("qwen") / "model", "qwen2_vl")
+
+
+@pytest.mark.parametrize("layout", [native.flattened, native.nested])
+def test_files_of_other_ages_answer_alike(qwen: Checkpoint, tmp_path: Path, layout: Callable[[Path], None]):
+    """Configs with the language model at their root, and tensors by the names that they have in memory."""
+    folder = tmp_path / "model"
+    shutil.copytree(qwen.folder, folder)
+    layout(folder)
+    path = tmp_path / "mine.yaml"
+    path.write_text(import_graph(str(folder), folder=tmp_path))
+    assert not mg.check(path).warnings
+    assert mg.plan(path).totals.parameters == sum(parameter.numel() for parameter in qwen.model.parameters())
+    assert ask(path, PICTURES, PROMPTS)["text"] == answers(("qwen2_vl", qwen), PICTURES, PROMPTS)[0]
+
+
+CHAT = """\
+{% for message in messages %}<|im_start|>{{ message.role }}
+{% for part in message.content %}{% if part.type == "image" %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part.text }}\
+{% endif %}{% endfor %}<|im_end|>
+{% endfor %}{{ "<|im_start|>assistant\\n" }}"""
+
+
+def test_a_conversation_is_written_by_the_chat_template(qwen: Checkpoint, tmp_path: Path):
+    """Which puts the marks around pictures itself: they are not written twice."""
+    folder = tmp_path / "model"
+    shutil.copytree(qwen.folder, folder)
+    (folder / "chat_template.jinja").write_text(CHAT)
+    path = tmp_path / "mine.yaml"
+    path.write_text(import_graph(str(folder), folder=tmp_path).replace("prompt: {type: text,", "prompt: {type: conversation,"))
+    system = {"role": "system", "content": [{"type": "text", "text": "You are a helpful assistant."}]}
+    talks = [
+        [system, {"role": "user", "content": [*({"type": "image", "image": image} for image in record), {"type": "text", "text": prompt}]}]
+        for record, prompt in zip(PICTURES, PROMPTS, strict=True)
+    ]
+    with mg.open(path, params={"max_new_tokens": NEW_TOKENS}) as pipeline:
+        found = [pipeline.run(image=record, prompt=talk)["text"] for record, talk in zip(PICTURES, talks, strict=True)]
+    assert found == answers(("qwen2_vl", qwen), PICTURES, PROMPTS)[0]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ("<|image_pad|> or <|image_pad|>?", r"the prompt has 2 places for media \('<\|image_pad\|>'\), and 1 medium is given"),
+        ("why? " * 200, "512 positions"),
+    ],
+)
+def test_prompts_that_do_not_fit_are_refused(qwen: Checkpoint, tmp_path: Path, prompt: str, message: str):
+    path = tmp_path / "mine.yaml"
+    path.write_text(import_graph(str(qwen.folder), folder=tmp_path))
+    with mg.open(path) as pipeline, pytest.raises(mg.InputError, match=message):
+        pipeline.run(image=[_SEEN["square"]], prompt=prompt)
+
+
+def test_a_tokenizer_without_the_tokens_that_mark_pictures_is_refused(qwen: Checkpoint, tmp_path: Path):
+    folder = tmp_path / "model"
+    shutil.copytree(qwen.folder, folder)
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / file).write_text((folder / file).read_text().replace("<|vision_start|>", "<|other|>"))
+    with pytest.raises(mg.GraphError, match=r"the tokenizer of .* has no token '<\|vision_start\|>', which marks pictures in its prompts"):
+        import_graph(str(folder), folder=tmp_path)
+
+
+def test_a_pixtral_that_leaves_a_patch_out_is_refused(tmp_path: Path):
+    checkpoint = native.mistral(tmp_path / "model", "pixtral")
+    config = json.loads((checkpoint.folder / "config.json").read_text())
+    (checkpoint.folder / "config.json").write_text(json.dumps({**config, "vision_feature_select_strategy": "default"}))
+    with pytest.raises(mg.GraphError, match="has vision_feature_select_strategy: default, wanted full"):
+        import_graph(str(checkpoint.folder), folder=tmp_path)

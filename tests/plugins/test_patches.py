@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,9 @@ import modelgraft as mg
 from modelgraft.engine.backend import LoadContext, open_backend
 from modelgraft.installed.discovery import discover
 from modelgraft.kernel.words.graph import Ref
+from modelgraft.sources import views
 from modelgraft.testing import conform, node_of, open_node, run_node
-from modelgraft_plugins.patches import Encoder, Merger, Prepare
+from modelgraft_plugins.patches import Encoder, Merger, Prepare, reading
 from modelgraft_plugins.patches.places import locate
 from modelgraft_plugins.patches.preparing import cut_up, fitted
 from support.checkpoints import randomise
@@ -310,6 +313,46 @@ def test_an_exported_tower_gives_torchs_numbers(family: str, tmp_path: Path, mon
 def test_towers_that_cannot_be_built_are_told(given: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         Encoder(**given)
+
+
+# -- files -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "kind", [hf.PixtralVisionConfig, type(hf.Qwen2VLConfig().vision_config), type(hf.Qwen2_5_VLConfig().vision_config)]
+)
+def test_every_key_of_a_vision_config_is_known_and_its_defaults_are_ours(kind: Any, tmp_path: Path):
+    """A key that is new in the class fails here; a config that says nothing means the same as to the class."""
+    made = kind()
+    saved = made.to_dict()
+    assert ({field.name for field in dataclasses.fields(kind)} | set(saved)) - reading.table().known == set()
+    values = {name: eye_of(tmp_path / name, config) for name, config in (("all", saved), ("none", {"model_type": kind.model_type}))}
+    assert values["all"] == values["none"]
+
+
+def eye_of(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """The fields of patches/encoder from such a config."""
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    view = views.view(views.parse(str(folder)), registry=discover(), folder=None, trusted=True, offline=True)
+    assert not [*Encoder.unheeded(view)]
+    return dict(Encoder.from_source(view))
+
+
+@pytest.mark.parametrize(
+    ("kind", "processor"),
+    [("qwen2_vl", Qwen2VLImageProcessorPil), ("qwen2_5_vl", Qwen2VLImageProcessorPil), ("mistral3", PixtralImageProcessorPil)],
+)
+def test_a_silent_file_of_a_processor_means_what_its_class_means(kind: str, processor: Any, tmp_path: Path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    view = views.view(views.parse(str(tmp_path)), registry=discover(), folder=None, trusted=True, offline=True)
+    found = []
+    for saved in ({}, processor().to_dict()):
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(saved))
+        assert not [*Prepare.unheeded(view)]
+        found.append(dict(Prepare.from_source(view)))
+    own = found[1] if kind != "mistral3" else {**found[1], "longest_edge": 1024}
+    assert found[0] == own
 
 
 # -- mergers ---------------------------------------------------------------------------------------------------------------

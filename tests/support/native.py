@@ -113,12 +113,23 @@ def flattened(folder: Path) -> None:
     turns = text.pop("rope_parameters")
     text |= {"rope_theta": turns["rope_theta"], "rope_scaling": {"type": "mrope", "mrope_section": turns["mrope_section"]}}
     kept = {key: value for key, value in text.items() if key not in ("model_type", "layer_types")}
+    config.pop("tie_word_embeddings")
     config["vision_config"] = {key: value for key, value in config["vision_config"].items() if key not in ("model_type", "rope_parameters")}
     path.write_text(json.dumps({**kept, **config}))
 
 
-def asked_qwen(pictures: Sequence[Sequence[Image.Image]], prompts: Sequence[str], theirs: Checkpoint, new: int) -> tuple[list[str], Any]:
-    """The new texts and first logits of `generate`, as the processor and the chat template put the prompts together."""
+def nested(folder: Path) -> None:
+    """Write the tensors under the names that transformers has in memory, as files of some later checkpoints do."""
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "model.safetensors"
+    names = (("visual.", "model.visual."), ("model.", "model.language_model."), ("", ""))
+    found = {next(to + key.removeprefix(of) for of, to in names if key.startswith(of)): tensor for key, tensor in load_file(path).items()}
+    save_file(found, path, {"format": "pt"})
+
+
+def given_qwen(pictures: Sequence[Sequence[Image.Image]], prompts: Sequence[str], theirs: Checkpoint) -> Any:
+    """What the processor and the chat template make of pictures and questions."""
     shown = "<|vision_start|><|image_pad|><|vision_end|>"
     texts = [
         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
@@ -126,13 +137,10 @@ def asked_qwen(pictures: Sequence[Sequence[Image.Image]], prompts: Sequence[str]
         for record, prompt in zip(pictures, prompts, strict=True)
     ]
     flat = [on_white(image) for record in pictures for image in record]
-    given = theirs.processor(text=texts, **({"images": flat} if flat else {}), padding=True, return_tensors="pt")
-    return _generated(theirs.model, theirs.processor.tokenizer, given, new)
+    return theirs.processor(text=texts, **({"images": flat} if flat else {}), padding=True, return_tensors="pt")
 
 
-def asked_mistral(
-    pictures: Sequence[Sequence[Image.Image]], prompts: Sequence[str], theirs: Checkpoint, new: int, *, merge: int
-) -> tuple[list[str], Any]:
+def given_mistral(pictures: Sequence[Sequence[Image.Image]], prompts: Sequence[str], theirs: Checkpoint, *, merge: int) -> Any:
     """The same of a Mistral 3 or Pixtral: [IMG] for each token of a picture, [IMG_BREAK] behind each of its rows, [IMG_END] at its end."""
     flat = [on_white(image) for record in pictures for image in record]
     process = PixtralImageProcessorPil(size={"longest_edge": 40}, patch_size=4 * merge)
@@ -147,10 +155,12 @@ def asked_mistral(
         texts.append(f"[INST]{shown}{prompt}[/INST]")
     given = {**theirs.processor(texts, padding=True, return_tensors="pt"), **seen}
     given.pop("token_type_ids", None)
-    return _generated(theirs.model, theirs.processor, given, new)
+    return given
 
 
-def _generated(model: Any, tokenizer: Any, given: Any, new: int) -> tuple[list[str], Any]:
+def generated(theirs: Checkpoint, given: Any, new: int) -> tuple[list[str], Any]:
+    """The new texts and first logits of `generate`."""
+    model, tokenizer = theirs.model, getattr(theirs.processor, "tokenizer", theirs.processor)
     found = model.generate(
         **given, max_new_tokens=new, do_sample=False, output_logits=True, return_dict_in_generate=True, pad_token_id=tokenizer.pad_token_id
     )

@@ -68,7 +68,8 @@ Media of unlike sizes: of a field `{image:ragged}` the embeddings of all media o
 `image` float[batch image_tokens hidden_size], and further inputs tell of them:
 - `image_lengths` int64[batch image_media]: how many each medium has; 0 where a record has fewer media than others.
 - `image_words` list[text], optional: the text that stands in the place of each medium, in which the placeholder stands once for each of
-  its embeddings, or for runs of them: rows of tiles and breaks between them. Without it the embeddings stand alone.
+  its embeddings, or for runs of them: rows of tiles and breaks between them. Without it the embeddings stand alone. What it begins and
+  ends with is written once, where a chat template puts it around the placeholder too.
 - `image_grids` int64[batch image_media 3], optional: frames, rows and columns of its embeddings. A model with M-RoPE counts its places by
   them (standing.py), on torch and onnx; others do not mind. `image_paces` int64[batch image_media]: how far its frames stand apart.
 The prompt holds the placeholder once for each medium: where the template has the field, where the text says, or where a chat template

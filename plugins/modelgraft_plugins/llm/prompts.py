@@ -232,6 +232,7 @@ class PromptWriter:
     def _spelt(self, segments: Sequence[str], media: Sequence[Tensor], beside: Sequence[Beside | None]) -> tuple[list[str], list[Tensor]]:
         """The text with the words of each medium in its place, and what stands in the places then.
 
+        What words begin and end with is not written again where it stands around the place already.
         Raises InputError where there are not as many places as media, and for words that do not fit the embeddings of theirs.
         """
         places = len(segments) - 1
@@ -244,6 +245,8 @@ class PromptWriter:
                 found = f"'{self.tokenizer.placeholder}' {len(more)} times, and it has {len(medium)} embeddings"
                 way_out = "write it once for each of them, or for runs of equal length"
                 raise InputError(f"{self.node}: the words of medium {number} hold {found}: {way_out}")
+            if spelt[-1].endswith(first) and after.startswith(more[-1]):  # a chat template has written what stands around it
+                first, more[-1] = "", ""
             spelt[-1] += first
             spelt += more
             spelt[-1] += after

@@ -15,6 +15,7 @@ from modelgraft_plugins import processor_files
 from modelgraft_plugins.pictures import processor_name
 from modelgraft_plugins.processor_files import NATURAL, NUMBER, SWITCH, WORD, Wanted, Written, is_natural, is_number
 from modelgraft_plugins.stated import REMARKS, Table, tower_table
+from modelgraft_plugins.tokens import added_tokens
 
 if TYPE_CHECKING:
     from modelgraft.plugin import Source
@@ -64,8 +65,17 @@ def prepare_values(source: Source) -> dict[str, Any]:
     name = processor_name(written, {"image_processor_type": source.root.get("image_processor_type") or card["processors"][0]})
     if name not in card["processors"]:
         raise ValueError(f"{PREPARE} has no '{name}ImageProcessor' for a {source.root['model_type']}; it has {_names(card)}")
-    marks = source.json(processor_files.NESTED) or {}
-    return {**_values(written, card), **_of_processor(marks, card), **_marks(marks, card)}
+    stated = source.json(processor_files.NESTED) or {}
+    marks = {field: stated.get(key) or silent for field, (key, silent) in card["marks"].items()}
+    _refuse_strangers(source, marks)
+    return {**_values(written, card), **_of_processor(stated, card), **marks}
+
+
+def _refuse_strangers(source: Source, marks: Mapping[str, str]) -> None:
+    """Raise ValueError for a token that marks pictures and that the tokenizer of the source does not know: its letters would be read."""
+    known = added_tokens(source)
+    if strange := [mark for mark in marks.values() if known is not None and mark not in known]:
+        raise ValueError(f"the tokenizer of {source.whole} has no token {strange[0]!r}, which marks pictures in its prompts")
 
 
 def _names(card: Mapping[str, Any]) -> str:
@@ -99,15 +109,11 @@ def _bounds(written: Written, defaults: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _of_processor(marks: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, Any]:
+def _of_processor(stated: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, Any]:
     """Numbers of a processor that go over those of its image processor."""
     over = card.get("processor_patches", {})
-    found = {field: marks.get(key) if marks.get(key) is not None else silent for field, (key, silent) in over.items()}
+    found = {field: stated.get(key) if stated.get(key) is not None else silent for field, (key, silent) in over.items()}
     return {field: _side(value) for field, value in found.items()}
-
-
-def _marks(marks: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, Any]:
-    return {field: marks.get(key) or silent for field, (key, silent) in card["marks"].items()}
 
 
 def _side(value: Any) -> int:
@@ -148,6 +154,8 @@ def eye_values(source: Source) -> dict[str, Any]:
     found["rope_theta"] = turns.get("rope_theta") or config.get("rope_theta") or card.defaults["rope_theta"]
     if "mlp_ratio" in found:
         found["intermediate_size"] = int(found["hidden_size"] * found.pop("mlp_ratio"))
+    if "full_layers" in found:
+        found["full_layers"] = tuple(found["full_layers"])
     return {"family": card.style, **found, **_around(source), **_normalisation(source)}
 
 
