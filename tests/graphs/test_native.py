@@ -117,6 +117,27 @@ def test_shapes_in_comments_are_those_of_the_node_that_they_stand_beside(graph: 
     assert text.count("# [batch tokens 32]") == 1
 
 
+PUBLISHED = {  # parameters in the headers of the published files, as the hub counts them
+    "qwen2-vl-2b": 2_208_985_600, "qwen2-vl-7b": 8_291_375_616, "qwen2-vl-72b": 73_405_560_320, "qwen2.5-vl-3b": 3_754_622_976,
+    "qwen2.5-vl-7b": 8_292_166_656, "qwen2.5-vl-72b": 73_410_777_344, "mistral-small-3.1-24b": 24_011_361_280,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_sizes_are_counted(name: str, tmp_path: Path):
+    """To the unit, by formulas alone."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(import_graph(f"preset:{name}", folder=tmp_path))
+    assert mg.plan(path).totals.parameters == PUBLISHED[name]
+
+
+@pytest.mark.parametrize("name", ["qwen2-vl-2b", "qwen2.5-vl-3b", "pixtral-12b", "mistral-small-3.1-24b"])
+def test_a_count_is_that_of_what_is_built(name: str, tmp_path: Path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(import_graph(f"preset:{name}", folder=tmp_path))
+    assert mg.plan(path).totals.parameters == mg.plan(path, exact=True).totals.parameters
+
+
 @pytest.mark.slow  # it exports
 def test_answers_on_onnx_are_those_of_torch(theirs: tuple[str, Checkpoint], graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The eye and what joins its patches are one exported graph, which takes any pictures; the decoder counts their places."""

@@ -15,6 +15,7 @@ A language model takes what comes of them in a field `{image:ragged}`, and besid
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, model_validator
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 GRIDS = "int64[batch media 3]"
 HERE = "modelgraft_plugins.patches"
+PRESETS = Path(__file__).parent / "presets"
 
 
 @component("patches/prepare", kind="preprocess", load=f"{HERE}.preparing:load", cache=False)
@@ -269,3 +271,10 @@ def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
     for subject in (Prepare, Encoder, Merger):
         register(subject)
+
+
+@hookimpl
+def register_recorded_configs(register: Callable[[str, Any], None]) -> None:
+    """Offer the published sizes of Qwen2-VL, Qwen2.5-VL, Pixtral and Mistral Small 3.1."""
+    for folder in sorted(PRESETS.iterdir()):
+        register(f"preset:{folder.name}", folder)
