@@ -63,6 +63,12 @@ FAMILIES: Mapping[str, Family] = {
     **{name: Family(ASKS, None, "nobody publishes Kosmos-1: Kosmos-2, which has a row, is its like") for name in ("kosmos", "kosmos1")},
     "idefics3": Family(ASKS, family_sides.asked("", "Idefics3ForConditionalGeneration", ASKED_IN_CHAT, is_imported=True)),
     "llava_next": Family(ASKS, family_sides.asked("", "LlavaNextForConditionalGeneration", ASKED_IN_CHAT, is_imported=True)),
+    "gemma3": Family(
+        ASKS,
+        family_sides.asked(
+            "", "Gemma3ForConditionalGeneration", ASKED_IN_CHAT.replace("<image>", "<start_of_image>"), is_imported=True, is_listed=True
+        ),
+    ),
     "internvl": Family(ASKS, None, "its processor wants a part for films, and that torchvision, which comes with another build of torch"),
     "idefics": Family(ASKS, family_sides.asked("idefics", "IdeficsForVisionText2Text")),
     **{

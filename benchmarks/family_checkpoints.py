@@ -376,6 +376,26 @@ def _llava_next(layers: int) -> Built:
     return hf.LlavaNextForConditionalGeneration(config), [processor]
 
 
+def _gemma3(layers: int) -> Built:
+    """Gemma 3 around a SigLIP of the base size and a decoder 768 wide: 49 vectors for a picture of 224 pixels."""
+    import transformers as hf
+    from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
+
+    marks = ("<start_of_image>", "<end_of_image>", "<image_soft_token>")
+    words = tokenizer(PIECES, begin=False, marks=marks)
+    words._set_model_specific_special_tokens(dict(zip(("boi_token", "eoi_token", "image_token"), marks, strict=True)))
+    words.chat_template = CHAT.replace("<image>", marks[0])
+    first, last, soft = words.convert_tokens_to_ids(list(marks))
+    text = {**TEXT, "model_type": "gemma3_text", "vocab_size": len(words), "num_hidden_layers": layers, **LANGUAGES["gemma2"], **NAMES}
+    eye = {**TOWER, "num_hidden_layers": layers, "patch_size": 16, "model_type": "siglip_vision_model", "vision_use_head": False}
+    config = hf.Gemma3Config(
+        vision_config=eye, text_config={**text, "max_position_embeddings": CONTEXT}, mm_tokens_per_image=49, image_token_index=soft,
+        boi_token_index=first, eoi_token_index=last,
+    )  # fmt: skip
+    pictures = Gemma3ImageProcessorPil(size={"height": 224, "width": 224}, do_convert_rgb=True)
+    return hf.Gemma3ForConditionalGeneration(config), [hf.Gemma3Processor(pictures, words, words.chat_template, 49)]
+
+
 def _qwen2_audio(layers: int) -> Built:
     """Qwen2-Audio around an ear and a Qwen2 768 wide, in windows of 5 s."""
     import transformers as hf
@@ -426,6 +446,7 @@ BUILDERS: Mapping[str, Callable[[int], Built]] = {
     "dinov2": _dinov2,
     "dinov3": _dinov3,
     "dinov2-registers": lambda layers: _dinov2(layers, registers=True),
+    "gemma3": _gemma3,
     "idefics3": _idefics3,
     "instructblip": _instructblip,
     "llava_next": _llava_next,

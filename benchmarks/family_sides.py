@@ -80,8 +80,8 @@ def pictures() -> Iterator[Any]:
 # -- what looks and writes ----------------------------------------------------------------------------------------------
 
 
-def asked(graph: str, kind: str, template: str = "{}", *, is_imported: bool = False) -> Callable[[Path], Pair]:
-    """A picture and a question: processor and `generate`, and the graph."""
+def asked(graph: str, kind: str, template: str = "{}", *, is_imported: bool = False, is_listed: bool = False) -> Callable[[Path], Pair]:
+    """A picture and a question: processor and `generate`, and the graph; is_listed: it takes any number of pictures."""
 
     def sides(folder: Path) -> Pair:
         import transformers
@@ -96,7 +96,11 @@ def asked(graph: str, kind: str, template: str = "{}", *, is_imported: bool = Fa
             ids = whole.generate(**given, max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False)
             return processor.batch_decode(ids[:, -NEW:], skip_special_tokens=True)[0]
 
-        return theirs, lambda: pipeline.run(image=next(others), prompt=composed.ASKED)["text"]
+        def ours() -> Any:
+            picture = next(others)
+            return pipeline.run(image=[picture] if is_listed else picture, prompt=composed.ASKED)["text"]
+
+        return theirs, ours
 
     return sides
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from modelgraft.plugin import PictureCard, families
 from modelgraft_plugins import processor_files
 from modelgraft_plugins.pictures import IDLE, KEYS, picture_config, picture_values, processor_name
-from modelgraft_plugins.processor_files import NATURAL, SWITCH, Wanted, Written, is_natural
+from modelgraft_plugins.processor_files import NATURAL, NUMBER, SWITCH, Wanted, Written, is_natural
 
 if TYPE_CHECKING:
     from modelgraft.plugin import Source
@@ -30,7 +30,8 @@ _LONGEST: Wanted = ("{longest_edge}, in pixels", lambda value: isinstance(value,
 # keys that processors of tiles read beside those of pictures
 OWN: Mapping[str, Wanted] = {
     "do_image_splitting": SWITCH, "max_image_size": _LONGEST, "image_grid_pinpoints": _PAIRS, "crop_to_patches": SWITCH,
-    "min_patches": NATURAL, "max_patches": NATURAL,
+    "min_patches": NATURAL, "max_patches": NATURAL, "do_pan_and_scan": SWITCH, "pan_and_scan_min_crop_size": NATURAL,
+    "pan_and_scan_max_num_crops": NATURAL, "pan_and_scan_min_ratio_to_activate": NUMBER,
 }  # fmt: skip
 STILL = frozenset({"do_pad"})  # tiles are of one size, and what fills up a batch is left out again
 
@@ -130,4 +131,15 @@ def _shape(written: Written, values: Mapping[str, Any]) -> dict[str, Any]:
     return {"cut": cut, "tile": size["height"], "least_tiles": least, "most_tiles": most, "size": size}
 
 
-WAYS = {"grid": _grid, "resolutions": _resolutions, "shape": _shape}
+def _crops(written: Written, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Gemma 3: a square of each picture, and where it is asked for squares of crops of it."""
+    size = values["size"]
+    size = {"height": size, "width": size} if is_natural(size) else size
+    if not is_natural(size.get("height")) or size["height"] != size.get("width"):
+        raise ValueError(f"{written.place} has size {size!r}, wanted one height and width for square tiles")
+    least, most = values["pan_and_scan_min_crop_size"], values["pan_and_scan_max_num_crops"]
+    cut = {"cut": "crops" if values["do_pan_and_scan"] else "none", "tile": size["height"], "size": size}
+    return {**cut, "least_crop": least, "most_crops": most, "least_ratio": values["pan_and_scan_min_ratio_to_activate"]}
+
+
+WAYS = {"grid": _grid, "resolutions": _resolutions, "shape": _shape, "crops": _crops}

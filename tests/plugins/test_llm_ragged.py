@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
+from transformers.models.gemma3.modeling_gemma3 import create_masks_for_vision_model
 
 import modelgraft as mg
 from modelgraft.kernel.words.errors import InputError
@@ -247,7 +248,7 @@ def test_where_pictures_stand_changes_the_answer(tmp_path: Path):
 
 
 def test_the_tokens_of_a_picture_see_each_other(tmp_path: Path):
-    """`reads: media`, beside a Gemma 3, whose windows are shorter than the prompt."""
+    """`reads: media`, beside a Gemma 3, whose windows are shorter than the prompt: they go over what a picture sees of itself."""
     torch.manual_seed(2)
     sizes = {**SIZES, "head_dim": 8, "sliding_window": 6, "layer_types": ["sliding_attention", "full_attention"]}
     model = drawn(hf.Gemma3ForCausalLM(hf.Gemma3TextConfig(**sizes)))
@@ -257,8 +258,6 @@ def test_the_tokens_of_a_picture_see_each_other(tmp_path: Path):
     given = records()
     with mg.open(graph(folder, reads="media")) as pipeline:
         batch = pipeline.run(**given, outputs=["llm.logits"])["llm.logits"]
-    from transformers.masking_utils import create_masks_for_generate
-
     tokenizer = hf.AutoTokenizer.from_pretrained(folder)
     spot = tokenizer.convert_tokens_to_ids("<image>")
     for row in range(3):
@@ -272,7 +271,7 @@ def test_the_tokens_of_a_picture_see_each_other(tmp_path: Path):
             is_medium = ids == spot
             starts = is_medium & ~torch.cat([torch.tensor([False]), is_medium[:-1]])
             blocks = torch.where(is_medium, starts.long().cumsum(0) - 1, -1)
-            mask = create_masks_for_generate(
+            mask = create_masks_for_vision_model(
                 config=model.config, inputs_embeds=embedded[None], attention_mask=None, past_key_values=None,
                 position_ids=torch.arange(len(ids))[None], block_sequence_ids=blocks[None],
             )  # fmt: skip

@@ -44,7 +44,7 @@ HEADS: Mapping[str, tuple[str, bool]] = {
     ("cohere_compass_text", False), "cosmos3_omni": ("qwen3_vl_text", False), "deepseek_ocr2": ("deepseek_ocr2_text", False),
     "deepseek_vl": ("llama", True), "deepseek_vl_hybrid": ("llama", True), "dots3_note": ("dots3_note_text", False), "emu3":
     ("emu3_text_model", False), "ernie4_5_vl_moe": ("ernie4_5_vl_moe_text", True), "exaone4_5": ("exaone4", False), "fast_vlm":
-    ("qwen2", False), "fuyu": ("persimmon", False), "gemma3": ("gemma3_text", True), "gemma3n": ("gemma3n_text", True), "gemma4":
+    ("qwen2", False), "fuyu": ("persimmon", False), "gemma3n": ("gemma3n_text", True), "gemma4":
     ("gemma4_text", True), "gemma4_unified": ("gemma4_unified_text", True), "glm46v": ("glm4v_text", False), "glm4v": ("glm4v_text",
     False), "glm4v_moe": ("glm4v_moe_text", False), "glm5_next": ("glm5_next_text", False), "glm_ocr": ("glm_ocr_text", False), "glmga":
     ("glm4v_text", False), "got_ocr2": ("qwen2", True), "granite4_vision": ("granite4_vision_text", False), "granite_docling":

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers.masking_utils import create_masks_for_generate
+
+from modelgraft_plugins.llm.known import family_of
 
 
 def prompt_mask(
@@ -23,11 +26,21 @@ def prompt_mask(
     for row, block in zip(together, blocks or (), strict=False):
         row.fill_(-1)
         row[len(row) - len(block) :] = block
-    return create_masks_for_generate(
-        config=model.config.get_text_config(),
+    config = model.config.get_text_config()
+    return _maker(config.model_type)(
+        config=config,
         inputs_embeds=embedded,
         attention_mask=mask,
         past_key_values=cache,
         position_ids=positions,
         block_sequence_ids=together,
     )
+
+
+def _maker(kind: str) -> Callable[..., Any]:
+    """What makes masks with blocks: of a model type whose windows go over its blocks, the function that its card names."""
+    named = family_of(kind).more.get("media_mask")
+    if named is None:
+        return create_masks_for_generate
+    module, _, name = named.partition(":")
+    return getattr(import_module(module), name)  # type: ignore[no-any-return]

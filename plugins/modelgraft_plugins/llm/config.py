@@ -68,6 +68,9 @@ class LanguageConfig(WritingConfig):
         default=(), description="tokens by their names that `text` leaves out as it does special tokens, such as signals of an answer"
     )
     placeholder: str = Field(default="<image>", description="what stands for an embedded medium within a text")
+    mark: str | None = Field(
+        default=None, description="what the chat template writes for a medium, where that is not the placeholder (Gemma 3)"
+    )
     begin_token: str | None = Field(
         default=None, description="the token that every text begins with, in place of what the tokenizer puts around it (IDEFICS)"
     )
@@ -374,5 +377,7 @@ def values_of(source: Source, config: Mapping[str, Any]) -> dict[str, Any]:
         found["begin_token"] = begin_token(source) or whole.begin_token
     if source.part and known.left_out(source.root, config):
         found["final_scale"] = "none"
+    if mark := whole.components.get("llm/causal", {}).get("mark"):
+        found["mark"] = mark
     token = image_token(source)
     return {**found, "placeholder": token} if token else found

@@ -205,7 +205,18 @@ class PromptWriter:
         if self.config.system is not None and messages[0]["role"] != "system":
             text: Any = [{"type": "text", "text": self.config.system}] if knows_parts else self.config.system
             messages.insert(0, {"role": "system", "content": text})
-        return self.tokenizer.chat(messages, template=chat_template)
+        written = self.tokenizer.chat(messages, template=chat_template)
+        return self._placed(written, conversation) if knows_parts else written
+
+    def _placed(self, written: str, conversation: Sequence[Mapping[str, Any]]) -> str:
+        """A written conversation with placeholders where its template marks media; a text that holds the mark would be one."""
+        mark, media = self.config.mark, sum(part["type"] != "text" for message in conversation for part in message["content"])
+        if mark is None:
+            return written
+        if written.count(mark) != media:
+            found = f"{self.node}: the written conversation has {mark!r} {written.count(mark)} times, and it shows {media} media"
+            raise InputError(f"{found}: a text that holds it would be one; leave it out")
+        return written.replace(mark, self.tokenizer.placeholder)
 
     def _content(self, parts: Sequence[Mapping[str, Any]], *, knows_parts: bool) -> Any:
         """The parts as the template takes them: without the media themselves, or as one string."""

@@ -39,17 +39,21 @@ class Preprocess(PictureSteps):
     cut     none: each picture becomes one square tile
             grid: each side becomes a whole number of tiles, and the picture as one tile stands behind them (Idefics 3, SmolVLM)
             resolutions: it is fitted into the best of several sizes, with black around it, and stands whole before them (LLaVA-NeXT)
+            crops: a picture that is wide, or high, stands whole before a row, or a column, of crops (Gemma 3)
             shape: as many rows and columns as come nearest to its shape; if these are several, it stands whole behind them (InternVL)
     alone   resolutions: only a picture that is the only one of its record is cut; others become squares (LLaVA-OneVision)
     Pictures of any mode become RGB first. Tiles stand row by row.
     """
 
-    cut: Literal["none", "grid", "resolutions", "shape"] = "none"
+    cut: Literal["none", "grid", "resolutions", "shape", "crops"] = "none"
     tile: int = Field(384, gt=0, le=8192, description="side of a tile in pixels")
     longest: int | None = Field(None, gt=0, description="grid and none: what the longer side becomes first, with do_resize, in pixels")
     resolutions: tuple[tuple[PositiveInt, PositiveInt], ...] = Field((), description="(height, width) in pixels, whole tiles each")
     least_tiles: int = Field(1, gt=0, description="shape: the fewest tiles of a picture, itself as a whole not counted")
     most_tiles: int = Field(12, gt=0, le=1024, description="shape: the most tiles of a picture, itself as a whole not counted")
+    least_crop: int = Field(256, gt=0, description="crops: the fewest pixels that a side of one has")
+    most_crops: int = Field(4, gt=0, le=1024, description="crops: the most of a picture")
+    least_ratio: float = Field(1.2, ge=1, description="crops: how much longer than the other the longer side is at least")
     alone: bool = Field(False, description="cut a picture only where it is the only one of its record")
     budget: int | None = Field(None, gt=0, description="the most tiles that a record may have; none: any number")
 
@@ -95,6 +99,8 @@ class Join(Config):
     around: str = Field("{image}", description="what stands around all tiles of a picture that was cut")
     tile: str = Field("{image}", description="what stands around one of them")
     line: str = Field("", description="what stands behind each row of tiles")
+    between: str = Field("", description="what stands between two tiles")
+    first: bool = Field(False, description="the picture as a whole stands before its tiles, not behind them")
     rest: str = Field("{image}", description="what stands around the picture as a whole, where it goes with its tiles")
     single: str = Field("{image}", description="what stands around a picture that was not cut")
 

@@ -92,7 +92,7 @@ def _cut(given: Any, config: Preprocess, *, alone: bool) -> Cut:
     if config.cut == "resolutions":
         grid, pieces = _fitted(image, config) if alone or not config.alone else (WHOLE, [_squared(image, config)])
         return Cut(np.stack([prepared(piece, config, name="tiles/preprocess") for piece in pieces]), grid, size)
-    grid, pieces = {"grid": _in_rows, "shape": _by_shape, "none": _left_whole}[config.cut](image, config)
+    grid, pieces = {"grid": _in_rows, "shape": _by_shape, "crops": _cropped, "none": _left_whole}[config.cut](image, config)
     return Cut(normalised(np.stack([np.asarray(piece) for piece in pieces]), config), grid, size)
 
 
@@ -238,3 +238,31 @@ def _nearest_grid(size: Size, tile: int, least: int, most: int) -> Size:
         if distance < nearest or (distance == nearest and width * height > 0.5 * tile * tile * rows * columns):
             nearest, best = distance, (rows, columns)
     return best
+
+
+# -- crops: Gemma 3 ---------------------------------------------------------------------------------------------------------------
+
+
+def _cropped(image: Image.Image, config: Preprocess) -> tuple[Size, list[Image.Image]]:
+    """The picture as a whole, and crops along its longer side, each made a square of its own."""
+    rows, columns = _crops((image.height, image.width), config)
+    tile = (config.tile, config.tile)
+    whole = _scaled(image, tile, config)
+    if rows * columns <= 1:
+        return WHOLE, [whole]
+    height, width = math.ceil(image.height / rows), math.ceil(image.width / columns)
+    corners = [(left * width, top * height) for top in range(rows) for left in range(columns)]
+    pieces = [image.crop((left, top, min(left + width, image.width), min(top + height, image.height))) for left, top in corners]
+    return (rows, columns), [whole, *(_scaled(piece, tile, config) for piece in pieces)]
+
+
+def _crops(size: Size, config: Preprocess) -> Size:
+    """Rows and columns of crops: as many as the longer side is times the other; 0 0 for none."""
+    short, long = sorted(size)
+    if long / short < config.least_ratio:
+        return WHOLE
+    count = min(math.floor(long / config.least_crop), math.floor(long / short + 0.5))
+    count = min(config.most_crops, max(2, count))
+    if min(short, math.ceil(long / count)) < config.least_crop:
+        return WHOLE
+    return (1, count) if size[1] >= size[0] else (count, 1)

@@ -70,12 +70,17 @@ def _words(config: Join, tiles: Sequence[Tensor], grid: tuple[int, int]) -> Iter
         yield config.single.replace("{image}", config.placeholder * len(tiles[0]))
         return
     before, _, behind = config.around.partition("{image}")
-    rows, columns = grid
+    cut = grid[0] * grid[1]
+    row = tiles[len(tiles) - cut :] if config.first else tiles[:cut]
+    rest = [config.rest.replace("{image}", config.placeholder * len(tile)) for tile in tiles if not any(tile is one for one in row)]
     yield before
-    for number, tile in enumerate(tiles[: rows * columns]):
-        row, column = divmod(number, columns)
-        text = config.tile.replace("{row}", str(row + 1)).replace("{column}", str(column + 1))
-        yield text.replace("{image}", config.placeholder * len(tile)) + (config.line if column == columns - 1 else "")
-    for tile in tiles[rows * columns :]:
-        yield config.rest.replace("{image}", config.placeholder * len(tile))
+    yield from rest if config.first else ()
+    yield config.between.join(_tile(config, tile, *divmod(number, grid[1]), last=grid[1] - 1) for number, tile in enumerate(row))
+    yield from () if config.first else rest
     yield behind
+
+
+def _tile(config: Join, tile: Tensor, row: int, column: int, *, last: int) -> str:
+    """The text around a tile; rows and columns count from 0."""
+    text = config.tile.replace("{row}", str(row + 1)).replace("{column}", str(column + 1))
+    return text.replace("{image}", config.placeholder * len(tile)) + (config.line if column == last else "")
