@@ -55,16 +55,17 @@ KEYS: Mapping[str, Wanted] = {
 OWN_KINDS: Mapping[str, Wanted] = {"square": SWITCH, "size": NATURAL, "patches": NATURAL}
 # what a step cannot do without
 NEEDS = {
-    "do_resize": ("size", "resample"), "do_center_crop": ("crop_size",), "do_rescale": ("rescale_factor",),
+    "do_pad": ("image_mean",), "do_resize": ("size", "resample"), "do_center_crop": ("crop_size",), "do_rescale": ("rescale_factor",),
     "do_normalize": ("image_mean", "image_std"),
 }  # fmt: skip
-# keys that change nothing here: padding is refused as a whole, the others are of the text that goes with a picture
+# keys that change nothing here: padding to a size is refused as a whole, the others are of the text that goes with a picture
 IDLE = frozenset({"pad_size", "image_seq_length", "image_num_channels"})
 
 
 class PictureSteps(Config):
     """What is done to each picture, or frame of a film: resize, crop, rescale, normalise."""
 
+    do_pad: bool = Field(False, description="fill it up to a square with the colour of image_mean, before anything else (LLaVA 1.5)")
     do_resize: bool = True
     size: Mapping[str, int] = Field({"height": 224, "width": 224}, description="height and width, or shortest_edge, in pixels")
     resample: int = Field(3, ge=0, le=5, description="filter of PIL: 0 nearest, 2 bilinear, 3 bicubic")
@@ -170,7 +171,7 @@ def picture_config(source: Source) -> dict[str, Any]:
         served = ", ".join(f"{known}ImageProcessor" for known in sorted(families().pictures))
         raise ValueError(f"vision/preprocess has no '{name}ImageProcessor'; it has {served}")
     written.check({key: OWN_KINDS[kind] for key, kind in card.own.items()})
-    if written.values.get("do_pad"):
+    if written.values.get("do_pad") and "do_pad" not in card.defaults:
         raise ValueError(f"vision/preprocess does not pad pictures, and {written.place} has do_pad")
     return picture_values(written, card)
 
@@ -221,7 +222,7 @@ def _fill_null(found: dict[str, Any], written: Written, card: PictureCard) -> No
             found[key] = False
     for switch, keys in NEEDS.items():
         for key in keys:
-            if found[key] is None and found[switch]:
+            if found[key] is None and found.get(switch):
                 raise ValueError(f"{written.place} has {switch} and no {key}")
     for key in ("size", "resample", "rescale_factor"):
         found[key] = card.defaults[key] if found[key] is None else found[key]

@@ -41,6 +41,7 @@ def resized(image: Image.Image, config: PictureSteps, *, name: str) -> Pixels:
     refuse_thin(image, config)
     image = eight_bits(image, name)  # another node may have made it
     image = on_white(image) if config.do_convert_rgb else image.convert("RGB")
+    image = squared(image, config) if config.do_pad else image
     if not config.do_resize:
         return np.asarray(image)
     size = _resized(image, config)
@@ -48,6 +49,16 @@ def resized(image: Image.Image, config: PictureSteps, *, name: str) -> Pixels:
         return np.asarray(image.resize(size, resample=config.resample))
     planes = [Image.fromarray(np.asarray(plane, np.float32)).resize(size, resample=config.resample) for plane in image.split()]
     return np.stack([np.asarray(plane) for plane in planes], -1)
+
+
+def squared(image: Image.Image, config: PictureSteps) -> Image.Image:
+    """The picture in the middle of a square of the colour of the mean; of an odd number of pixels that are over, one more lies behind."""
+    if image.width == image.height:
+        return image
+    side = max(image.size)
+    whole = Image.new("RGB", (side, side), tuple(int(mean * 255) for mean in config.image_mean or (0.0,) * 3))
+    whole.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return whole
 
 
 def normalised(pixels: Pixels, config: PictureSteps) -> NDArray[np.float32]:
@@ -121,6 +132,11 @@ def _half(over: int, *, even: bool) -> int:
 def refuse_thin(image: Image.Image, config: PictureSteps) -> None:
     """A long strip whose shorter side is enlarged would fill the memory, however few pixels it has."""
     edge = config.size.get("shortest_edge")
+    if config.do_pad:
+        if (side := max(image.size)) ** 2 > PICTURE_PIXELS:
+            found = f"a picture of {image.width} x {image.height} becomes {side} x {side} when it is filled up to a square"
+            raise InputError(f"{found}, more than {PICTURE_PIXELS:,} pixels: crop it first")
+        return
     if not config.do_resize or edge is None or config.max_num_patches is not None:
         return
     longest = edge * max(image.size) // min(image.size)

@@ -11,18 +11,19 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
+from PIL import Image
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
 from transformers.processing_utils import ImagesKwargs
 
 from modelgraft.installed.discovery import assemble
-from modelgraft.kernel.words.errors import SourceError
+from modelgraft.kernel.words.errors import InputError, SourceError
 from modelgraft.records.pictures import PICTURE_PIXELS
 from modelgraft.sources.families import families
 from modelgraft_plugins import processor_files, vision
 from modelgraft_plugins.pictures import IDLE, KEYS, MOST_PIXELS
 from modelgraft_plugins.vision import Preprocess
 from support.open_part import configured, open_part
-from support.pictures import picture
+from support.pictures import gallery, on_white, picture
 
 REGISTRY = assemble({"vision": vision})
 ELSEWHERE = {"DINOv3ViT"}  # its class wants torchvision: see test_pixels_that_are_not_rounded
@@ -100,6 +101,21 @@ def test_pixels_of_every_class_are_those_of_transformers(tmp_path: Path, name: s
         picture(48, 32) if "patches" in PROCESSORS[name].own.values() else picture(31, 23)
     )  # whole patches, also where it is not resized
     assert torch.equal(ours(path, image), theirs(path, image))
+
+
+@pytest.mark.parametrize("name", gallery())
+@pytest.mark.parametrize("mean", [[0.4, 0.5, 0.6], [0.0, 0.999, 0.25]])
+def test_a_picture_is_filled_up_to_a_square_as_by_transformers(tmp_path: Path, name: str, mean: list[float]):
+    """With the colour of the mean, in pictures of every shape."""
+    written = {"image_processor_type": "LlavaImageProcessor", "do_pad": True, "size": 13, "crop_size": 13, "image_mean": mean}
+    path = folder(tmp_path, preprocessor_config=written)
+    assert torch.equal(ours(path, gallery()[name]), theirs(path, on_white(gallery()[name])))
+
+
+def test_a_strip_that_would_fill_the_memory_is_refused(tmp_path: Path):
+    path = folder(tmp_path, preprocessor_config={"image_processor_type": "LlavaImageProcessor", "do_pad": True})
+    with pytest.raises(InputError, match="becomes 99999 x 99999 when it is filled up to a square"):
+        ours(path, Image.new("RGB", (99_999, 1)))
 
 
 @pytest.mark.parametrize(

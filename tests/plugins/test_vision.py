@@ -112,7 +112,7 @@ def test_old_and_silent_preprocessor_configs_are_understood(tmp_path: Path, writ
             {"image_processor_type": "SamImageProcessor"},
             "has no 'SamImageProcessor'; it has BitImageProcessor, BlipImageProcessor, CLIPImageProcessor",
         ),
-        ({"image_processor_type": "LlavaImageProcessor", "do_pad": True}, "does not pad pictures"),
+        ({"image_processor_type": "CLIPImageProcessor", "do_pad": True}, "does not pad pictures"),
         ({"image_processor_type": "ViTImageProcessor", "size": {"longest_edge": 9}}, "the source has size {'longest_edge': 9}"),
     ],
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 from modelgraft.plugin import FamilyCard, PartCard, PictureCard, WholeCard
 from modelgraft_plugins.families import mistral3
+from modelgraft_plugins.families._llava_official import LAYOUT
 from modelgraft_plugins.families._shared import CLIP_PICTURES, PLAIN
 
 PARTS = {
@@ -33,7 +34,10 @@ PIXTRAL: Mapping[str, Any] = {
 def _graph(config: Mapping[str, Any]) -> str:
     """The graph of a checkpoint, by its eye."""
     eye = (config.get("vision_config") or {}).get("model_type")
-    return mistral3.graph("pixtral", "use: projector/mlp") if eye == "pixtral" else "llava"
+    if eye == "pixtral":
+        return mistral3.graph("pixtral", "use: projector/mlp")
+    official = config.get("mm_projector_type")  # a word of the layout of its authors
+    return "llava" if official is None else "llava/v1" if official == "linear" else "llava/v1_5"
 
 
 CARD = FamilyCard(
@@ -51,6 +55,7 @@ CARD = FamilyCard(
         **dict.fromkeys(("llava_next_video", "video_llava"), WholeCard(parts=_KIN, tied=False)),
         "vipllava": WholeCard(parts=_KIN, tied=False, pictures="CLIP"),
     },
-    pictures={"Llava": PictureCard(CLIP_PICTURES, is_square=False)},
+    pictures={"Llava": PictureCard({**CLIP_PICTURES, "do_pad": False}, is_square=False)},
     graphs={"llava": _graph},
+    layouts=(LAYOUT,),
 )

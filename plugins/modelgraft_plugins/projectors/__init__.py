@@ -30,6 +30,7 @@ LAYOUTS: Mapping[str, tuple[tuple[str, ...], bool]] = {
     "mlm_head": (("vocab_size",), True),
     "head": (("num_classes",), True),
     "llama_proj": (("llm_width",), True),
+    "multi_modal_projector": (("text_config.hidden_size",), True),
 }
 SHARED_SPACES = ("visual_projection", "text_projection", "vision_head", "language_head")  # both lead into the space of their checkpoint
 Over = Literal["tokens", "vector"]
