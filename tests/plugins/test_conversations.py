@@ -22,9 +22,9 @@ TALK = [
     {"role": "assistant", "content": "a {media}"},
     {"role": "user", "content": [{"type": "text", "text": "r"}, {"type": "image"}]},
 ]
-# What `get_prompt` of the authors' code gives for these turns, with the begin token that their tokenizer puts before it.
-ONE = "<s>S###Human: {}q {{text}}###Assistant: a {{media}}###Human: r{}###Assistant:"
-TWO = "<s>S USER: {}q {{text}} ASSISTANT: a {{media}}</s>USER: r{} ASSISTANT:"
+# What `get_prompt` of the authors' code gives for these turns; their tokenizer puts its begin token before it.
+ONE = "S###Human: {}q {{text}}###Assistant: a {{media}}###Human: r{}###Assistant:"
+TWO = "S USER: {}q {{text}} ASSISTANT: a {{media}}</s>USER: r{} ASSISTANT:"
 CHATML = (
     "<|im_start|>system\nS<|im_end|>{line}<|im_start|>user\n{first}q {{text}}<|im_end|>{line}<|im_start|>assistant\na {{media}}<|im_end|>"
 )
@@ -36,24 +36,24 @@ WRITTEN: dict[str, str] = {
     "llava_v0_mmtag": ONE.format("<Image><image></Image>\n", "\n<Image><image></Image>"),
     "llava_v1": TWO.format("<image>\n", "\n<image>"),
     "llava_v1_mmtag": TWO.format("<Image><image></Image>\n", "\n<Image><image></Image>"),
-    "llava_plain": "<s><image>q {text}a {media}\nr<image>",
+    "llava_plain": "<image>q {text}a {media}\nr<image>",
     "llama_2": (
-        "<s>[INST] <<SYS>>\nS\n<</SYS>>\n\n<image>\nq {text} [/INST] a {media} </s><s>[INST] r\n<image> [/INST]"
+        "[INST] <<SYS>>\nS\n<</SYS>>\n\n<image>\nq {text} [/INST] a {media} </s><s>[INST] r\n<image> [/INST]"
     ),
     "llava_llama_2": (
-        "<s>[INST] <<SYS>>\nS\n<</SYS>>\n\n<image>\nq {text} [/INST] a {media} </s><s>[INST] r\n<image> [/INST]"
+        "[INST] <<SYS>>\nS\n<</SYS>>\n\n<image>\nq {text} [/INST] a {media} </s><s>[INST] r\n<image> [/INST]"
     ),
-    "mistral_instruct": "<s>[INST] <<SYS>>\nS\n<</SYS>>\n\n<image>\nq {text} [/INST] a {media} </s>[INST] r\n<image> [/INST]",
+    "mistral_instruct": "[INST] <<SYS>>\nS\n<</SYS>>\n\n<image>\nq {text} [/INST] a {media} </s>[INST] r\n<image> [/INST]",
     "mpt": CHATML.format(line="", first="<image>\n", second="\n<image>"),
     "chatml_direct": CHATML.format(line="", first="<image>\n", second="\n<image>"),
     "chatml": CHATML.format(line="\n", first="<image>", second="<image>"),
     "qwen_vl": CHATML.format(line="\n", first="Picture 1: <img><image></img>\n", second="Picture 1: <img><image></img>\n"),
     "minigpt4": ONE.format("<Img><image></Img> ", " <Img><image></Img>"),
-    "minigpt4_llama_2": "<s>S<s>[INST] <Img><image></Img> q {text} [/INST] a {media}<s>[INST] r <Img><image></Img> [/INST] ",
-    "pandagpt": "<s>### Human: <Img><image></Img> q {text}\n### Assistant: a {media}\n### Human: r <Img><image></Img>\n### Assistant:",
-    "mplug_owl": "<s>S\nHuman: <image>\nHuman: q {text}\nAI: a {media}\nHuman: r\nHuman: <image>\nAI: ",
+    "minigpt4_llama_2": "S<s>[INST] <Img><image></Img> q {text} [/INST] a {media}<s>[INST] r <Img><image></Img> [/INST] ",
+    "pandagpt": "### Human: <Img><image></Img> q {text}\n### Assistant: a {media}\n### Human: r <Img><image></Img>\n### Assistant:",
+    "mplug_owl": "S\nHuman: <image>\nHuman: q {text}\nAI: a {media}\nHuman: r\nHuman: <image>\nAI: ",
     "shikra": TWO.format("<im_start><image><im_end> ", " <im_start><image><im_end>"),
-    "alpaca": "<s>S\n\n### Instruction:\n<image>q {text}\n\n### Response:a {media}\n\n### Instruction:\nr<image>\n\n### Response:",
+    "alpaca": "S\n\n### Instruction:\n<image>q {text}\n\n### Response:a {media}\n\n### Instruction:\nr<image>\n\n### Response:",
 }  # fmt: skip
 
 
@@ -81,7 +81,7 @@ def test_an_example_stands_before_every_conversation(renderer: Renderer):
     text = written(renderer, "vicuna_v0", [{"role": "user", "content": "hello"}])
     row = conversations.rows()["vicuna_v0"]
     ((question, answer),) = row.examples
-    assert text == f"<s>{row.system}###Human: {question}###Assistant: {answer}###Human: hello###Assistant:"
+    assert text == f"{row.system}###Human: {question}###Assistant: {answer}###Human: hello###Assistant:"
 
 
 @pytest.mark.parametrize("name", [*WRITTEN, "vicuna_v0"])
@@ -122,8 +122,8 @@ def test_a_language_model_takes_a_row_by_its_name(tmp_path: Path):
     model = checkpoints.llama(tmp_path)
     registry = assemble({"llm": llm})
     part = open_part(registry, "llm/causal", str(model.folder), chat=True, chat_template="llava_v0", system="be kind", stop=("!",))
-    text = "<s>be kind###Human: hello###Assistant:"
-    assert part.loop.prompts([["hello"]])[0].ids == model.processor(text, add_special_tokens=False).input_ids
+    text = "be kind###Human: hello###Assistant:"
+    assert part.loop.prompts([["hello"]])[0].ids == model.processor(text).input_ids
     assert part.loop._settings().stop == ("!", "###")
     with pytest.raises(InputError, match=r"chat_template.*<\|im_end\|>"):
         open_part(registry, "llm/causal", str(model.folder), chat=True, chat_template="chatml").loop._settings()

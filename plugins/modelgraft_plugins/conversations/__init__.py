@@ -1,7 +1,8 @@
 """How models were taught to talk: conversation templates as data, one row of `rows.yaml` each, by name.
 
 `chat_template: NAME` of a language model takes one where its source has no template of that name. A row becomes a chat template
-like those of tokenizers, so that it is written by the same code, within the same bounds. Light: any plugin may import it.
+like those of tokenizers, so that it is written by the same code, within the same bounds; but what is written is a text like others, around
+which the tokenizer puts its own begin token. Light: any plugin may import it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,6 @@ class Row(BaseModel):
     answer: str
     medium: str = "{media}"
     between: str = ""
-    start: bool = True
     marks: tuple[str, ...] = ()
     stop: tuple[str, ...] = ()
     ends: tuple[str, ...] = ()

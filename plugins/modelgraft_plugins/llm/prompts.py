@@ -77,6 +77,7 @@ class PromptWriter:
         if shown:
             self._refuse_unmarked(media)
         text, is_chat = self._text(record, len(media) or shown)
+        is_chat = is_chat and self.config.taught is None  # what one of those that ship has written is a text like others
         self._refuse_endless(text)
         segments = text.split(self.tokenizer.placeholder) if media else [text]
         if any(one is not None for one in beside):
