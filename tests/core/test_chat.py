@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,8 +17,9 @@ import pytest
 from PIL import Image
 
 import modelgraft as mg
-from modelgraft.cli.chat_answers import Writing, show
+from modelgraft.cli.chat_answers import Writing
 from modelgraft.cli.chat_doors import doors_of, with_history
+from modelgraft.cli.chat_pictures import WAYS, show
 from modelgraft.cli.screen import Screen
 from modelgraft.records.record_type import types_of
 from support.chatting import registry
@@ -250,14 +252,22 @@ class Terminal(io.StringIO):
 
 
 def test_a_terminal_that_shows_pictures_is_sent_them(monkeypatch, tmp_path):
-    """As kitty and iTerm take them; any other gets the name alone."""
+    """As kitty and iTerm take them, as sixels, or as coloured blocks of letters; one without colours gets the name alone."""
     path = tmp_path / "a.png"
     Image.fromarray(numpy.random.default_rng(0).integers(0, 256, (60, 60, 3), numpy.uint8)).save(path)
     for name, value, begins, ends in (
-        ("TERM", "xterm-kitty", "\033_Ga=T,f=100,c=40,m=1;", "\033\\\n"),
+        ("TERM", "xterm-kitty", "\033_Ga=T,f=100,m=1;", "\033\\\n"),
         ("TERM_PROGRAM", "iTerm.app", "\033]1337;File=inline=1", "\a\n"),
-        ("TERM", "xterm", "", ""),
+        ("TERM", "foot", '\033Pq"1;1;60;60', "-\033\\\n"),
+        ("TERM", "xterm", "\033[38;2;", "\033[0m\n"),
+        ("TERM", "tmux-256color", "\033[38;2;", "\033[0m\n"),
+        ("TERM", "dumb", "", ""),
+        ("MODELGRAFT_PICTURES", "none", "", ""),
+        ("MODELGRAFT_PICTURES", "kitty", "\033_Ga=T,f=100,m=1;", "\033\\\n"),
     ):
+        monkeypatch.delenv("MODELGRAFT_PICTURES", raising=False)
+        monkeypatch.delenv("KITTY_WINDOW_ID", raising=False)
+        monkeypatch.delenv("NO_COLOR", raising=False)
         monkeypatch.delenv("TERM_PROGRAM", raising=False)
         monkeypatch.setenv("TERM", "xterm")
         monkeypatch.setenv(name, value)
@@ -265,6 +275,23 @@ def test_a_terminal_that_shows_pictures_is_sent_them(monkeypatch, tmp_path):
         show(path, Screen(out, io.StringIO(), is_json=False))
         assert (out.getvalue()[: len(begins)], out.getvalue()[len(out.getvalue()) - len(ends) :]) == (begins, ends)
         assert bool(out.getvalue()) == bool(begins)
+
+
+def test_sixels_are_the_picture(tmp_path):
+    """Read back letter by letter: each column and row of pixels in its colour."""
+    colours = numpy.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], numpy.uint8)
+    wanted = numpy.random.default_rng(1).integers(0, 3, (13, 17))
+    told = WAYS["sixel"](Image.fromarray(colours[wanted]))
+    palette = {int(number): tuple(map(int, parts.split(";"))) for number, parts in re.findall(r"#(\d+);2;(\d+;\d+;\d+)", told)}
+    found = numpy.zeros((13, 17, 3), int)
+    for band, rows in enumerate(re.sub(r"#\d+;2;[\d;]+", "", told.partition("17;13")[2]).split("-")[:-1]):
+        for number, letters in re.findall(r"#(\d+)([^$]*)\$", rows):
+            spread = re.sub(r"!(\d+)(.)", lambda match: match[2] * int(match[1]), letters)
+            for x, letter in enumerate(spread):
+                for bit in range(6):
+                    if (ord(letter) - 63) >> bit & 1:
+                        found[6 * band + bit, x] = palette[int(number)]
+    assert (found == colours[wanted].astype(int) * 100 // 255).all()
 
 
 def test_words_come_as_they_are_written_and_a_changed_text_is_told():

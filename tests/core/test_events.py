@@ -70,6 +70,7 @@ def test_every_event_of_real_runs_passes_the_schema(tmp_path, monkeypatch):
     """A run that loads, tells, and gives outputs; one from the cache; one whose route leaves a node out; one that fails."""
     told = (
         ("token", {"text": "a"}),
+        ("prompt-read", {"kept": 3, "tokens": 5}),
         ("piece", {"port": "out", "value": "a"}),
         PREVIEW,
         ("progress", {"done": 1}),
@@ -120,7 +121,7 @@ def test_the_schema_refuses_what_is_no_event():
 @pytest.mark.parametrize(
     ("told", "message"),
     [
-        (("tokens", {"text": "a"}), r"node 'tell' tells of 'tokens'; wanted: piece, preview, progress, token, warning"),
+        (("tokens", {"text": "a"}), r"node 'tell' tells of 'tokens'; wanted: piece, preview, progress, prompt-read, token, warning"),
         (("token", {"txt": "a"}), r"node 'tell' tells of 'token' with txt; wanted: record, text"),
     ],
 )

@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.cli.chat_answers import Writing, files_of, play, show
+from modelgraft.cli.chat_answers import Writing, files_of, play
 from modelgraft.cli.chat_doors import ALONE, BESIDE, WHOLE, Doors, takes_file
+from modelgraft.cli.chat_pictures import show, show_image
 from modelgraft.cli.given import GivenInputs
 from modelgraft.cli.lines import LineTaker, take_lines
 from modelgraft.cli.overwriting import refuse_for_graph
@@ -36,14 +37,15 @@ CHAT_COMMANDS: Mapping[str, str] = {
     "/attach FILE ...": "send files along with the next message; an empty line sends them alone; without a file: what is attached",
     "/retry": "ask the last question once more, with another seed",
     "/undo": "take back the last question and its answer",
-    "/new": "begin a new conversation",
+    "/history": "what was said so far",
+    "/new": "begin a new conversation; so does /reset",
     "/save FILE": "keep the conversation: .html is a page with its media, .json can be loaded again",
     "/load FILE": "go on with a conversation that was saved as .json",
     "/set NAME=VALUE": "a value of another input of the graph, from here on; /unset NAME lets go of it",
     "/seed N": "the seed from here on",
     "/quit": "leave, as the end of the input does",
 }
-CHAT_NAMES = tuple(dict.fromkeys([*(command.split()[0] for command in CHAT_COMMANDS), "/unset"]))
+CHAT_NAMES = tuple(dict.fromkeys([*(command.split()[0] for command in CHAT_COMMANDS), "/unset", "/reset"]))
 Message = dict[str, Any]
 
 
@@ -54,6 +56,7 @@ class Chat(LineTaker):
     messages  the conversation so far;  attached  (input, medium, record) of the files that go with the next message
     kept      words of inputs that hold for the whole chat;  held  what an input that is needed was given last
     asked     the last question, for /retry;  failed  how many lines could not be done
+    saved     by node, what of the last prompt was read before
     """
 
     session: CliSession
@@ -70,6 +73,7 @@ class Chat(LineTaker):
     held: dict[str, Any] = field(default_factory=dict)
     asked: Message | None = None
     turns: int = 0
+    saved: dict[str, dict[str, int]] = field(default_factory=dict)
     failed: int = 0
     is_over: bool = False
 
@@ -111,7 +115,7 @@ class Chat(LineTaker):
         files = self._show(answer)
         if self.is_json:
             words = " ".join(part[WORDS] for part in answer["content"] if part["type"] == WORDS)
-            self.document({"ok": True, "answer": words, "files": files, "seconds": time.perf_counter() - start})
+            self.document({"ok": True, "answer": words, "files": files, "seconds": time.perf_counter() - start, "read_before": self.saved})
 
     def _run(self, given: dict[str, Any]) -> Result:
         screen = self.session.screen
@@ -124,8 +128,11 @@ class Chat(LineTaker):
         except BaseException:
             writing.stop()
             raise
+        self.saved = {node: {"kept": told.kept, "tokens": told.tokens} for node, told in writing.kept.items()}
         if not self.is_json:
             writing.finish(_words_of(self._answer(result)))
+            for told in self.saved.values():
+                self.session.screen.note(f"({told['kept']:,} of the {told['tokens']:,} tokens of the prompt were read before)")
         return result
 
     def _given(self, message: Message, attached: Sequence[tuple[str, str, Any]]) -> dict[str, Any]:
@@ -199,6 +206,7 @@ class Chat(LineTaker):
         name, _, rest = line.partition(" ")
         doing: Mapping[str, Callable[[str], None]] = {
             "/help": self._help, "/attach": self._attach, "/retry": self._retry, "/undo": self._undo, "/new": self._new,
+            "/reset": self._new, "/history": self._history,
             "/save": self.save, "/load": self.load, "/set": self._set, "/unset": self._unset, "/seed": self._seed, "/quit": self._quit,
         }  # fmt: skip
         if name not in doing:
@@ -226,6 +234,8 @@ class Chat(LineTaker):
             others = [one for one in self.attached if one[0] != name or name in self.doors.lists]
             instead = " in place of the one before, because it takes one" if len(others) < len(self.attached) else ""
             self.attached = [*others, (name, medium, record)]
+            if hasattr(record, "convert") and not self.is_json:  # a picture
+                show_image(record, self.session.screen)
             self.session.screen.note(f"attached as {name}{instead}; it goes with the next message, an empty line sends it alone")
 
     def _opened(self, file: str) -> tuple[str, str, Any]:
@@ -254,6 +264,13 @@ class Chat(LineTaker):
             raise InputError("there is nothing to take back")
         self.messages, self.asked = self.messages[:-2], None
         self.session.screen.note(f"taken back; the conversation has {len(self.messages)} messages")
+
+    def _history(self, _rest: str) -> None:
+        if not self.messages:
+            self.session.screen.note("nothing was said yet")
+        for message in self.messages:
+            media = [f"[{part['type']}]" for part in message["content"] if part["type"] != WORDS]
+            self.session.screen.note(f"{message['role']}: {' '.join([*media, _words_of(message)])}")
 
     def _new(self, _rest: str) -> None:
         self.messages, self.attached, self.held, self.asked = [], [], {}, None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import shutil
 import subprocess
@@ -10,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.engine.events import Event, NodeLoading, Progress, Token, Warned
+from modelgraft.engine.events import Event, NodeLoading, Progress, PromptRead, Token, Warned
 from modelgraft.records.absence import ABSENT
 from modelgraft.records.readers import for_command
 from modelgraft.records.showing import stands_for_file
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
 PLAYERS = (("afplay",), ("paplay",), ("aplay", "-q"), ("ffplay", "-nodisp", "-autoexit", "-loglevel", "quiet"))
 SOUNDS = (".wav", ".mp3", ".flac", ".ogg")  # what such a player plays
-PIECE = 4096  # letters of a picture that kitty takes at a time
-COLUMNS = 40  # how wide a picture is in a terminal
 
 
 class Writing:
@@ -34,11 +31,14 @@ class Writing:
         self._is_on = is_on and screen.err.isatty()
         self._told = False
         self.said = ""
+        self.kept: dict[str, PromptRead] = {}  # by node: what of its prompt was read before
 
     def take(self, event: Event) -> None:
         """Hear what happens in the run."""
         if isinstance(event, Token) and event.node in self._writers and event.record == 0:
             self._say(event.text)
+        elif isinstance(event, PromptRead) and event.record == 0:
+            self.kept[event.node] = event
         elif isinstance(event, Warned):
             self._clear()
             self._screen.note(f"warning: {event.text}")
@@ -106,21 +106,6 @@ def _free(home: Path, stem: str, ending: str) -> Path:
     while os.path.lexists(path):
         path, number = home / f"{stem}-{number}{ending}", number + 1
     return path
-
-
-def show(path: Path, screen: Screen) -> None:
-    """Show a picture in a terminal that can; elsewhere its name has to do."""
-    if path.suffix.lower() != ".png" or not screen.out.isatty():
-        return
-    content = base64.b64encode(path.read_bytes()).decode("ascii")
-    if os.environ.get("TERM") == "xterm-kitty":
-        pieces = [content[start : start + PIECE] for start in range(0, len(content), PIECE)]
-        for number, piece in enumerate(pieces):
-            head = f"a=T,f=100,c={COLUMNS}," if number == 0 else ""
-            screen.write(f"\033_G{head}m={int(number < len(pieces) - 1)};{piece}\033\\")
-        screen.write("\n")
-    elif os.environ.get("TERM_PROGRAM") in ("iTerm.app", "WezTerm"):
-        screen.write(f"\033]1337;File=inline=1;width={COLUMNS};preserveAspectRatio=1:{content}\a\n")
 
 
 def play(path: Path, screen: Screen) -> None:

@@ -136,6 +136,16 @@ class Token(Event):
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class PromptRead(Event):
+    """A prompt began as an earlier one did, whose beginning was kept and is not read again; told behind the answer."""
+
+    kind = "prompt-read"
+    kept: Annotated[int, "how many of its tokens were read before"]
+    tokens: Annotated[int, "how many it has"]
+    record: Annotated[int, "the number of the record in the batch"] = 0
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class Piece(Event):
     """A piece of an output is ready before the whole is, such as a second of a sound; the pieces of a record joined are the output."""
 
@@ -203,14 +213,14 @@ class RunResult(Event):
 CLASSES: Mapping[str, type[Event]] = {
     each.kind: each
     for each in (
-        RunStarted, NodeLoading, NodeLoaded, NodeReleased, NodeStarted, NodeFinished, NodeCached, NodeSkipped, NodeFailed, Token, Piece,
-        Preview, Progress, Output, Warned, RunFailed, RunResult,
+        RunStarted, NodeLoading, NodeLoaded, NodeReleased, NodeStarted, NodeFinished, NodeCached, NodeSkipped, NodeFailed, Token,
+        PromptRead, Piece, Preview, Progress, Output, Warned, RunFailed, RunResult,
     )
 }  # fmt: skip
 EVENT_KINDS: Mapping[str, str] = {kind: (each.__doc__ or "").partition("\n")[0] for kind, each in CLASSES.items()}
 TRACED_KINDS = (NodeLoading, NodeLoaded, NodeStarted, NodeFinished, NodeCached, NodeSkipped, NodeFailed)  # what a trace is made of
 OF_NODES: Mapping[str, type[Event]] = {
-    each.kind: each for each in (Token, Piece, Preview, Progress, Warned)
+    each.kind: each for each in (Token, PromptRead, Piece, Preview, Progress, Warned)
 }  # what code of a node may tell
 
 Sink = Callable[[Event], None]  # takes events as they happen, on the thread where they do

@@ -264,6 +264,8 @@ class Writer(Assembling):
             emit=lambda row, piece: emit("token", text=piece, record=self._record(row)),
         )
         self._tell_cut(guides)
+        if isinstance(decoder, Remembering) and len(prompts) == 1 and decoder.reused:
+            emit("prompt-read", kept=decoder.reused, tokens=len(prompts[0]), record=self._record(0))
         if self.config.chooses:
             answers = chosen(answers, self._shown(), by_mean=self.config.choose == "mean")
             for row, text in enumerate(answers.texts):
