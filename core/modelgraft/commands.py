@@ -83,6 +83,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.tools.draw.styles import text_width as text_width
     from modelgraft.tools.given_nodes import with_given as with_given
     from modelgraft.tools.judging import judging as judging
+    from modelgraft.tools.swapping.names import node_named as node_named
 
 _HOMES = {
     "Allow": "cli.options",
@@ -130,6 +131,7 @@ _HOMES = {
     "json_text": "records.json_text",
     "judging": "tools.judging",
     "map_rows": "cli.mapping",
+    "node_named": "tools.swapping.names",
     "open_dataset": "data.datasets",
     "opened": "cli.running",
     "out_file": "cli.options",

@@ -92,6 +92,7 @@ def test_a_component_or_a_graph_takes_the_wires_of_what_stood_there():
             {"eyes": "preset:vit-b-16"},
             r"the graph llava has no param 'eyes'.*\n.*nodes that can be set by name: pixels, vision, project, llm",
         ),
+        ({"llm": "benchmarks/sweeps/tiny/short"}, r"llm reads and writes at least 640 tokens, but llama has 48 positions: 576 of image"),
         ({"llm": "graph:nowhere"}, r"'nowhere' is neither a file nor a shipped graph"),
     ],
 )

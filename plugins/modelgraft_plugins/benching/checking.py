@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -131,7 +132,9 @@ def _placed(name: str, value: Any) -> Any:  # Any: a word, or a value of a file
 
 def _planned(cell: WantedCell, sweep: Sweep, registry: Registry, *, offline: bool) -> tuple[WantedCell, Plan]:
     """The cell with what is known of it without weights. Raises what the checker and the planner raise."""
-    loaded = modelgraft.load(cell.graph, params=cell.params, registry=registry, allow=tuple(cell.allow))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", modelgraft.ModelgraftWarning)  # what follows where a part is swapped, of each of many cells
+        loaded = modelgraft.load(cell.graph, params=cell.params, registry=registry, allow=tuple(cell.allow))
     solved = modelgraft.check(loaded, offline=offline)
     placed = {name: getattr(cell, name) for name in ("backend", "device", "precision", "threads", "max_memory")}
     if sweep.ports:

@@ -4,6 +4,7 @@ backend, precision, device, threads, batch   how the graph is run
 nodes.eye.use, runtime.dtype, params.n       a dotted key means itself
 n                                            a param of the graph, where there is one of that name
 eye                                          else the node: its `use` where the value is a component, else its `from`
+projector, tongue                            else the one node of this kind or keyword, with what follows (`--set projector=...`)
 eye.rank, eye.from, eye.runtime.device       else a key of the node, or of its `with`
 max_new_tokens                               else a key that the config of exactly one node has
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.commands import GRAPH_PREFIX, NODE_KEYS, SECTIONS
+from modelgraft.commands import GRAPH_PREFIX, NODE_KEYS, SECTIONS, node_named
 from modelgraft.plugin import InputError, choices, nearest
 from modelgraft_plugins.benching.sweeps import PLACING
 from modelgraft_plugins.benching.words import Text, word_of
@@ -31,6 +32,8 @@ def key_of(name: str, value: Any, graph: Graph) -> str:  # Any: a word, or a val
     nodes = _nodes(graph)
     if name in nodes:
         return f"nodes.{name}.{'use' if _is_component(value, graph) else 'from'}"
+    if not dot and node_named(name, graph.spec) is not None:
+        return name
     if dot and head in nodes:
         return f"nodes.{head}.{rest}" if rest.partition(".")[0] in NODE_KEYS else f"nodes.{head}.with.{rest}"
     found = [node for node, form in nodes.items() if not dot and name in _config_keys(form, graph)]

@@ -41,6 +41,9 @@ def read_swapped(read: ReadGiven, params: Mapping[str, Any]) -> tuple[GraphSpec,
     if lost := [name for name, node in nodes.items() if node is None]:
         raise GraphError([_with_nodes(problem, spec) for problem in told.noted if _name_of(problem, names) in lost])
     swaps = {node: params[name] for name, node in nodes.items() if node is not None}
+    theirs = tuple(f"nodes.{node}." for node in swaps)
+    own = {name: value for name, value in plain.items() if not name.startswith(theirs)}
+    spec = read(own) if own != plain else spec  # what is set of a new part means nothing to the old one
     found = changes_of(swaps, spec)
     settings, notes = follow(found, spec, lambda settings: read({**settings, **plain}))
     return read({**settings, **plain}), plain, [*found.notes, *notes]

@@ -17,6 +17,8 @@ from modelgraft.sources.views import SourceView
 from modelgraft.tools.checked import checked
 from modelgraft.tools.swapping.names import components_of
 
+ENCODER = "encoder"
+
 
 @dataclass(frozen=True, slots=True)
 class Changes:
@@ -111,14 +113,15 @@ def _made_for(components: Sequence[Component], view: SourceView, part: str) -> I
     """The components that read the source, each at the part that it reads: the one that is named, the one it had, any."""
     for component in components:
         if component.config.from_source.__func__ is not Config.from_source.__func__:  # type: ignore[attr-defined]
-            found = next((at for at in _at_parts(view, part) if config_from(component, at) is not None), None)
+            found = next((at for at in _at_parts(view, part, component.kind) if config_from(component, at) is not None), None)
             if found is not None:
                 yield component, found
 
 
-def _at_parts(view: SourceView, part: str) -> Iterator[SourceView]:
+def _at_parts(view: SourceView, part: str, kind: str) -> Iterator[SourceView]:
     there = parts.part_names(view.root, tuple(view.keys))
-    names = [view.part] if view.part else dict.fromkeys([*({part} & set(there)), "", *there, part])
+    bare = {str(view.root.get("model_type"))} & set(there) if kind == ENCODER else set()  # without the head that was trained on it
+    names = [view.part] if view.part else dict.fromkeys([*({part} & set(there)), *bare, "", *there, part])
     for name in names:
         try:
             yield view.at(name) if name != view.part else view
@@ -173,7 +176,7 @@ def _clear(found: Changes, node: str, spec: GraphSpec) -> None:
 def _rewire(found: Changes, node: str, needed: Sequence[str], given: Sequence[str], known: Sequence[str], spec: GraphSpec) -> None:
     """Wires by other names: what fed the only port of the old feeds the only one of the new, and so behind it."""
     wires = _wires_into(node, spec)
-    if not set(wires) <= set(known) and len(needed) == 1:
+    if not set(wires) <= set(known) and len(needed) == len(wires) == 1:
         first = next(iter(wires.values()))
         found.settings[f"nodes.{node}.in"] = None
         found.settings[f"nodes.{node}.in.{needed[0]}"] = first
