@@ -91,6 +91,7 @@ FAMILIES: Mapping[str, Family] = {
     "beit3": Family("reads a picture and a text", None, "its own code stands on torchscale, and that on fairscale, which is archived"),
     "omnimae": Family("sees a picture or a film", None, "its own code wants torch 1.12: two versions of torch would be compared"),
     "fromage": Family("writes, and finds pictures", None, "its own code is made for one checkpoint and torch 1.12"),
+    "llama_adapter": Family(ASKS, None, "its own code is made for CUDA, fairscale and torch 2.0: two versions of torch would be compared"),
     "mplug_owl": Family(ASKS, None, "its own code wants transformers 4.28, and no later one has it: two versions would be compared"),
     "nextgpt": Family("answers in any medium", None, "its own code wants CUDA and deepspeed; its parts are measured in `replies`"),
     "qwen_vl": Family(ASKS, None, "its own code is fetched from a hub with its weights, and wants transformers 4.32"),

@@ -72,6 +72,10 @@ CASES = {
         "zoo/abstractor",
         {**SMALL, "language_size": 10, "num_queries": 5},
     ),
+    "visual-prompt": (
+        "zoo/visual_prompt",
+        {"in_features": 9, "language_size": 10, "width": 12, "depth": 2, "heads": 3, "inner_size": 7, "queries": 4},
+    ),
     "queries": ("qformer/queries", {"num_query_tokens": 3, "hidden_size": 10}),
     "qformer": (
         "qformer/qformer",

@@ -21,6 +21,9 @@ EVA, QFORMER, READING_QFORMER, QUERIES = 985_952_256, 105_137_664, 185_659_392, 
 RESAMPLER, GATED = 63_019_008, 8 * (2 * 4096 + 2 * 4096 * 512 + 2 * 1024 * 512 + 2 * 4096 + 8 * 4096 * 4096 + 2)
 OWL_LAYER = 4 * 1024 * 1025 + 3 * 2 * 1024 + 2 * 1025 * 4096 + 4097 * 1024 + 2 * 4096  # attention, norms, feed-forward layers
 OWL = 6 * OWL_LAYER + 1025 * 4096 + 4096 + 64 * 1024  # abstractor, way to the language model, learned vector, queries
+VISUAL_BLOCK = 4 * 768 * 769 + 769 * 3072 + 3073 * 768 + 4 * 768
+VISUAL = 769 * 768 + 2 * 768 + 10 * 768 + 8 * VISUAL_BLOCK + 769 * 4096 + 2 * 4096  # of LLaMA-Adapter, in front of the language model
+PREFIX, BIASES, NORMS = 310 * 4096 + 32 * 32, 32 * (3 * 4096 + 2 * 11_008), 65 * 4096  # within it; the norms are its own
 ADDED = 3  # tokens of OpenFlamingo: end of chunk, image, padding
 MPT_7B = 6_649_286_656
 COUNTS = {
@@ -32,6 +35,7 @@ COUNTS = {
         MPT_7B + (50_280 - 50_432) * 4096 + CLIP_EYE + RESAMPLER + GATED,
         RESAMPLER + GATED + 50_280 * 4096,
     ),
+    "LLaMA-Adapter": (LLAMA_7B + CLIP_EYE + 1024 * 768 + VISUAL + PREFIX + BIASES, VISUAL + PREFIX + BIASES + NORMS),
     "mPLUG-Owl": (LLAMA_7B + CLIP_EYE + OWL, CLIP_EYE + OWL),
     "InstructBLIP": (
         LLAMA_7B + 2 * 4096 + EVA + READING_QFORMER + 768 + QUERIES + 769 * 4096,

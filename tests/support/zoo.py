@@ -10,12 +10,14 @@ from typing import Any
 import torch
 import transformers as hf
 from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 import modelgraft as mg
 from modelgraft.testing import node_of
-from modelgraft_plugins.zoo import Abstractor
+from modelgraft_plugins.zoo import Abstractor, VisualPrompt
 from modelgraft_plugins.zoo.abstractor import Abstractor as AbstractorModule
-from support.checkpoints import clip_pictures, llama_config, llama_tokenizer, randomise
+from modelgraft_plugins.zoo.visual_prompt import VisualPrompt as VisualPromptModule
+from support.checkpoints import clip, clip_pictures, llama_config, llama_tokenizer, randomise
 
 OWL_EYE = {
     "hidden_size": 24, "intermediate_size": 37, "num_hidden_layers": 2, "num_attention_heads": 3, "image_size": 15, "patch_size": 5,
@@ -92,3 +94,42 @@ def refuse_unlike(pipeline: mg.Pipeline, **inputs: list[Any]) -> None:
         alone = pipeline.run(**{name: given[row] for name, given in inputs.items()}, outputs=wanted)
         assert alone["text"] == together["text"][row]
         torch.testing.assert_close(together["llm.logits"][row : row + 1], alone["llm.logits"], rtol=0, atol=2e-5)
+
+
+def tokenizer_of_ids(count: int) -> hf.PreTrainedTokenizerFast:
+    """One whose words are the numbers of its tokens, and which puts nothing around a text: see text_of_ids."""
+    words = Tokenizer(models.WordLevel({f"w{index}.": index for index in range(count)}, unk_token="w1."))  # "w1." begins no other
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return hf.PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w1.")
+
+
+def text_of_ids(ids: list[int]) -> str:
+    """The text that such a tokenizer reads as these tokens."""
+    return " ".join(f"w{number}." for number in ids)
+
+
+def llama_adapter(folder: Path) -> dict[str, str]:
+    """What was trained of a LLaMA-Adapter V2 in a folder, a CLIP and a LLaMA: the params of its graph."""
+    wide, layers, heads, queries, looking, width, inner = 32, 2, 4, 5, 1, 26, 39
+    model, _ = language(folder / "language", wide=wide)
+    clip(folder / "clip")
+    torch.manual_seed(8)
+    config = {"in_features": 13, "language_size": wide, "width": width, "depth": 2, "heads": 2, "inner_size": inner, "queries": queries}
+    visual = VisualPromptModule(node_of(VisualPrompt, config).config)
+    randomise(visual, seed=9)
+    state = dict(visual.state_dict()) | {"adapter_query.weight": torch.randn(looking * queries, wide)}
+    for layer in range(layers):
+        before = f"llama.layers.{layer}"
+        state[f"{before}.attention.gate"] = torch.randn(1, heads, 1, 1)
+        for name, rows in {"wq": wide, "wo": wide}.items():
+            state[f"{before}.attention.{name}.bias"] = 0.3 * torch.randn(rows)
+        for name, rows in {"w1": model.config.intermediate_size, "w2": wide, "w3": model.config.intermediate_size}.items():
+            state[f"{before}.feed_forward.{name}.bias"] = 0.3 * torch.randn(rows)
+        for name in ("attention_norm", "ffn_norm"):
+            state[f"{before}.{name}.weight"] = 1 + 0.3 * torch.randn(wide)
+    state["llama.norm.weight"] = 1 + 0.3 * torch.randn(wide)
+    trained = folder / "trained"
+    trained.mkdir()
+    torch.save({"model": state, "config": {"w_bias": True, "w_lora": False}}, trained / "pytorch_model.bin")
+    (trained / "config.json").write_text(json.dumps({"model_type": "llama_adapter_v2", "v_num_heads": 2}))  # which no tensor says
+    return {"checkpoint": str(trained), "vision": str(folder / "clip"), "language": str(folder / "language")}

@@ -153,7 +153,12 @@ class IdeficsBlock(nn.Module):
 
 
 class GatedLayers(nn.Module):
-    """The blocks of one host, by the number of the layer that each stands before."""
+    """The blocks of one host, by the number of the layer that each stands before.
+
+    vectors  how many there are of all media of a record together; None: any number
+    """
+
+    vectors: int | None = None
 
     def __init__(self, config: GatedCrossAttention) -> None:
         super().__init__()

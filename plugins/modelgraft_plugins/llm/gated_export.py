@@ -87,18 +87,24 @@ def _write(
 ) -> None:
     """Trace both graphs; `sizes` are those of records, tokens and vectors of media."""
     assert gated.config.media_size is not None
-    batch, tokens, vectors = sizes
-    media = torch.randn(*TRACED, gated.config.media_size, dtype=layout.dtype)
+    batch, tokens, *open_ = sizes
+    records, count = TRACED[0], gated.vectors or TRACED[1]
+
+    def along(axis: int) -> dict[int, Any]:
+        """Any number of records, and of vectors along an axis unless they are always as many."""
+        return {0: batch} if gated.vectors else {0: batch, axis: open_[0]}
+
+    media = torch.randn(records, count, gated.config.media_size, dtype=layout.dtype)
     with torch.no_grad():
         pairs = [tensor.contiguous() for tensor in gated.keys_values(media)]  # as they are bound: other strides would be traced too
     names = [f"media.{kind}.{layer}" for layer in gated.blocks for kind in ("key", "value")]
-    tracer.trace(_Media(gated), (media,), "media", sizes=({0: batch, 1: vectors},), inputs=["media"], outputs=names)
-    seen, medium = torch.tensor([[0, 1, 1, 2, 2], [0, 0, 1, 1, 2]]), torch.tensor([[1, 1, 1, 2, 2, 2]]).repeat(2, 1)
+    tracer.trace(_Media(gated), (media,), "media", sizes=(along(1),), inputs=["media"], outputs=names)
+    seen, medium = torch.tensor([[0, 1, 1, 2, 2], [0, 0, 1, 1, 2]]), 1 + 2 * torch.arange(count)[None].repeat(2, 1) // count
     tracer.trace(
         _Gated(decoder, gated),
         (*own.example, seen, medium, pairs),
         "model",
-        sizes=((*own.sizes, {0: batch, 1: tokens}, {0: batch, 1: vectors}, [{0: batch, 2: vectors}] * len(names)),),
+        sizes=((*own.sizes, {0: batch, 1: tokens}, along(1), [along(2)] * len(names)),),
         inputs=[*own.inputs, "seen", "medium", *names],
         outputs=own.outputs,
     )

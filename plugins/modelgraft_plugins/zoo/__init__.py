@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from modelgraft import Config, Dim, Ports, component, hookimpl
+from modelgraft.plugin import families
 from modelgraft_plugins.stated import told, tower_table
 from modelgraft_plugins.widths import uneven_heads
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from modelgraft.plugin import SolvedNode, Source
 
 HERE = Path(__file__).parent
-PRESETS = ("instructblip-vicuna-13b", "mplug-owl-llama-7b", "mpt-7b")  # in the folder presets
+PRESETS = ("instructblip-vicuna-13b", "llama-adapter-v2-7b", "mplug-owl-llama-7b", "mpt-7b")  # in the folder presets
 ABSTRACTOR = {  # our word -> its key in a config of mPLUG-Owl, and what that means where it is silent
     "hidden_size": ("hidden_size", 1024), "num_hidden_layers": ("num_hidden_layers", 6), "num_attention_heads": ("num_attention_heads", 16),
     "intermediate_size": ("intermediate_size", 4096), "layer_norm_eps": ("layer_norm_eps", 1e-6),
@@ -84,10 +85,61 @@ class Abstractor(Config):
         return uneven_heads(node.name, self.hidden_size, self.num_attention_heads)
 
 
+@component("zoo/visual_prompt", kind="resampler", module="modelgraft_plugins.zoo.visual_prompt:VisualPrompt", exportable=True)
+class VisualPrompt(Config):
+    """Let learned queries read what CLIP makes of a picture, in blocks of their own, and become as wide as a tongue (LLaMA-Adapter V2).
+
+    What comes out is for `adapter/prefix_attention`, of which it is the prompt.
+    """
+
+    in_features: Dim = Field(None, description="width of what is read")
+    language_size: Dim = Field(None, description="width of the language model")
+    width: int = Field(768, gt=0, description="within the blocks")
+    depth: int = Field(8, gt=0, description="how many blocks")
+    heads: int = Field(16, gt=0)
+    inner_size: int = Field(3072, gt=0, description="width of the feed-forward layers")
+    queries: int = Field(10, gt=0, description="how many vectors come out")
+    block_eps: float = Field(
+        1e-5, description="of the norms in the blocks: timm 0.3.2, which its code stands on, has 1e-5, later ones 1e-6"
+    )
+
+    @classmethod
+    def from_source(cls, source: Source) -> Mapping[str, Any]:
+        """Read what the config of a LLaMA-Adapter says."""
+        fields = families().whole(source.root.get("model_type")).components.get("zoo/visual_prompt")
+        if fields is None:
+            raise ValueError(f"{source.text} holds no visual prompt, such as that of a LLaMA-Adapter V2")
+        return told(source.root, fields)
+
+    @classmethod
+    def unheeded(cls, source: Source) -> Iterable[tuple[str, ...]]:
+        """What the config states and nobody knows."""
+        whole = families().whole(source.root.get("model_type"))
+        return tower_table(whole.obeyed, whole.idle).unheeded(source.root, source.whole)
+
+    def ports(self) -> Ports:
+        """What an eye gives in, vectors out."""
+        return Ports.of({"x": "float[batch tokens in_features]"}, {"prompt": "float[batch queries language_size]"})
+
+    def parameters(self) -> int | None:
+        """Count both maps with their norms, the queries and the blocks."""
+        if self.in_features is None or self.language_size is None:
+            return None
+        width, inner, wide = self.width, self.inner_size, self.language_size
+        block = 4 * (width * width + width) + 2 * width * inner + inner + width + 4 * width
+        maps = (self.in_features + 1) * width + 2 * width + (width + 1) * wide + 2 * wide
+        return maps + self.queries * width + self.depth * block
+
+    def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
+        """The heads must share the width evenly."""
+        return uneven_heads(node.name, self.width, self.heads)
+
+
 @hookimpl
 def register_components(register: Callable[[object], None]) -> None:
     """Offer the components."""
     register(Abstractor)
+    register(VisualPrompt)
 
 
 @hookimpl

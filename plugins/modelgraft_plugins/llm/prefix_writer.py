@@ -1,0 +1,33 @@
+"""What reads prompts around a decoder with prefix attention. Like writer.py, it imports no transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from modelgraft.plugin import Decoder
+from modelgraft_plugins.llm.shown import Shown
+from modelgraft_plugins.llm.writer import CausalWriter, Embed, Given
+
+
+class PrefixWriter(CausalWriter):
+    """Every token looks at the vectors of its record; no prompt says where they stand."""
+
+    def write(self, values: Sequence[Any], given: Given, *, decoder: Decoder, embed: Embed, wanted: frozenset[str]) -> dict[str, Any]:
+        """See Writer; behind the fields come the vectors, float[batch vectors width]."""
+        *fields, media = values
+        prompts = self.prompts(fields, given, records=len(media))
+        self._fits(prompts)
+        shown = Shown(media[:, None], [torch.ones(len(prompt.ids), dtype=torch.int64) for prompt in prompts])
+        embedded = [prompt.embed(embed, self.device) for prompt in prompts]
+        said, behind = [prompt.said for prompt in prompts], [prompt.given for prompt in prompts]
+        return self.answer(decoder, embedded, said, behind, conditions=shown, wanted=wanted, asked=prompts)
+
+    def begun(self, case: tuple[Tensor, ...]) -> tuple[Sequence[Tensor], Shown]:
+        """See Writer."""
+        draw = torch.Generator().manual_seed(11)
+        media = torch.randn(len(case), 1, self.facts["media_vectors"], self.facts["media_size"], generator=draw)
+        return case, Shown(media, [torch.ones(len(prompt), dtype=torch.int64) for prompt in case])
