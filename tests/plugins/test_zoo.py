@@ -24,6 +24,8 @@ OWL = 6 * OWL_LAYER + 1025 * 4096 + 4096 + 64 * 1024  # abstractor, way to the l
 VISUAL_BLOCK = 4 * 768 * 769 + 769 * 3072 + 3073 * 768 + 4 * 768
 VISUAL = 769 * 768 + 2 * 768 + 10 * 768 + 8 * VISUAL_BLOCK + 769 * 4096 + 2 * 4096  # of LLaMA-Adapter, in front of the language model
 PREFIX, BIASES, NORMS = 310 * 4096 + 32 * 32, 32 * (3 * 4096 + 2 * 11_008), 65 * 4096  # within it; the norms are its own
+IMAGEBIND, PANDA = 1_200_781_057, 40 * 4 * 2 * 32 * 5120 + 1025 * 5120  # all of its towers; LoRA of rank 32 in attention, and a layer
+MMGPT = 16 * (32 * 4 * 2 * 4096 + 8 * (2 * (4096 + 512) + 2 * 1024 + 2 * (4096 + 16_384)))  # LoRA of rank 16: four maps, five of each block
 ADDED = 3  # tokens of OpenFlamingo: end of chunk, image, padding
 MPT_7B = 6_649_286_656
 COUNTS = {
@@ -35,6 +37,12 @@ COUNTS = {
         MPT_7B + (50_280 - 50_432) * 4096 + CLIP_EYE + RESAMPLER + GATED,
         RESAMPLER + GATED + 50_280 * 4096,
     ),
+    "MMGPT": (LLAMA_7B + 2 * ADDED * 4096 + CLIP_EYE + RESAMPLER + GATED + MMGPT, MMGPT),
+    "MiniGPT-4": (LLAMA_7B + EVA + QFORMER + QUERIES + 769 * 4096, 769 * 4096),
+    "MiniGPT-4-13B": (LLAMA_13B + EVA + QFORMER + QUERIES + 769 * 5120, 769 * 5120),
+    "PandaGPT": (LLAMA_13B + IMAGEBIND + PANDA, PANDA),
+    "Otter-I": (LLAMA_7B + 2 * 4 * 4096 + CLIP_EYE + RESAMPLER + GATED, RESAMPLER + GATED + 32_004 * 4096),
+    "Shikra": (LLAMA_7B + CLIP_EYE + 1025 * 4096, LLAMA_7B + 1025 * 4096),
     "LLaMA-Adapter": (LLAMA_7B + CLIP_EYE + 1024 * 768 + VISUAL + PREFIX + BIASES, VISUAL + PREFIX + BIASES + NORMS),
     "mPLUG-Owl": (LLAMA_7B + CLIP_EYE + OWL, CLIP_EYE + OWL),
     "InstructBLIP": (
@@ -60,7 +68,19 @@ def test_a_row_counts_what_its_parts_have(rows: dict[str, Compared], model: str)
 
 
 def test_every_row_that_has_a_graph_is_counted_here(rows: dict[str, Compared]):
-    assert {name for name, one in rows.items() if one.row.graph} == set(COUNTS)
+    assert {name for name, one in rows.items() if one.row.graph} == {*COUNTS, "KOSMOS-2"}
+
+
+@pytest.mark.slow
+def test_kosmos_2_counts_what_its_class_has(rows: dict[str, Compared]):
+    """All of it was trained."""
+    import torch
+    from transformers import Kosmos2Config, Kosmos2ForConditionalGeneration
+
+    with torch.device("meta"):
+        model = Kosmos2ForConditionalGeneration(Kosmos2Config())
+    count = sum(parameter.numel() for parameter in model.parameters())
+    assert (rows["KOSMOS-2"].parameters, rows["KOSMOS-2"].trained) == (count, count)
 
 
 def test_every_number_that_differs_says_why(rows: dict[str, Compared]):
@@ -175,6 +195,7 @@ PARTS = ((), ("embeddings",), ("head",), ("embeddings", "head"))
 
 
 def test_an_adapter_that_is_frozen_is_not_counted_as_trained():
-    graph = {"nodes.llm.adapters": [{"use": "adapter/gated_cross_attention", "with": {"frozen": True}, "in": {"media": "resampler"}}]}
-    assert mg.plan(mg.load("flamingo", params=graph)).totals.trainable == RESAMPLER
-    assert mg.plan(mg.load("flamingo")).totals.trainable == RESAMPLER + GATED
+    frozen = {"use": "adapter/gated_cross_attention", "with": {"frozen": True}, "in": {"media": "resampler"}}
+    graph = mg.load("openflamingo", params={"nodes.llm.adapters": [frozen], "nodes.llm.with.trains": []})
+    assert mg.plan(graph).totals.trainable == RESAMPLER
+    assert mg.plan(mg.load("openflamingo", params={"nodes.llm.with.trains": []})).totals.trainable == RESAMPLER + GATED

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from modelgraft.plugin import Decoder
+from modelgraft_plugins.llm.causal_writer import CausalWriter
 from modelgraft_plugins.llm.shown import Shown
-from modelgraft_plugins.llm.writer import CausalWriter, Embed, Given
+from modelgraft_plugins.llm.writer import Embed, Given
 
 
 class PrefixWriter(CausalWriter):

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from modelgraft.plugin import SolvedNode, Source
 
 HERE = Path(__file__).parent
-PRESETS = ("instructblip-vicuna-13b", "llama-adapter-v2-7b", "mplug-owl-llama-7b", "mpt-7b")  # in the folder presets
+PRESETS = (  # in the folder presets
+    "blip2-flan-t5-xxl", "instructblip-vicuna-13b", "llama-adapter-v2-7b", "minigpt4-13b", "minigpt4-7b", "mmgpt-lora",
+    "mplug-owl-llama-7b", "mpt-7b", "pandagpt-13b", "shikra-7b",
+)  # fmt: skip
 ABSTRACTOR = {  # our word -> its key in a config of mPLUG-Owl, and what that means where it is silent
     "hidden_size": ("hidden_size", 1024), "num_hidden_layers": ("num_hidden_layers", 6), "num_attention_heads": ("num_attention_heads", 16),
     "intermediate_size": ("intermediate_size", 4096), "layer_norm_eps": ("layer_norm_eps", 1e-6),
@@ -135,11 +138,33 @@ class VisualPrompt(Config):
         return uneven_heads(node.name, self.width, self.heads)
 
 
+@component("zoo/sum", kind="router", load="modelgraft_plugins.zoo.adding:load", cache=False)
+class Sum(Config):
+    """Add up the vectors that each record has, of media that may be left out, and give them as one token (PandaGPT)."""
+
+    width: Dim = Field(None, description="of the vectors")
+
+    def ports(self) -> Ports:
+        """Any number of vectors in, one token out."""
+        return Ports.of({"vectors": "list[float[batch width]]"}, {"token": "float[batch 1 width]"})
+
+
+@component("zoo/square", kind="preprocess", load="modelgraft_plugins.zoo.squaring:load", cache=False,
+           inputs={"image": "image"}, outputs={"image": "image"})  # fmt: skip
+class Square(Config):
+    """Put edges of one colour around pictures that are not square, so that all of them is seen in its shape (LLaVA, Shikra).
+
+    Source: `expand2square` of the code of LLaVA and Shikra; where an odd number of pixels is to be added, more of them stand behind.
+    """
+
+    colour: tuple[int, int, int] = Field((122, 116, 104), description="of the edges, in bytes: the mean that CLIP takes off")
+
+
 @hookimpl
 def register_components(register: Callable[[object], None]) -> None:
     """Offer the components."""
-    register(Abstractor)
-    register(VisualPrompt)
+    for declared in (Abstractor, VisualPrompt, Sum, Square):
+        register(declared)
 
 
 @hookimpl
