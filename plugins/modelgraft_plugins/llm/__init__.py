@@ -59,6 +59,8 @@ How a prompt is put together:
 - `chat: true` makes the prompt the user's message in the tokenizer's chat template, after `system` if that is set. A
   conversation is always written by the chat template; its pictures are the embedding fields, in reading order, and when one
   field holds them all, equal shares of it.
+- What a user wrote into a conversation, or into a field under `chat: true`, is letters: the placeholder and the tokens that mark roles
+  and ends stand in it as they are spelt. A text for a template of the graph's own is a prompt, and may hold what it likes.
 - Greedy unless `temperature` is set. A setting of the loop comes from its default, from the source's generation_config.json
   (without one from its config.json, as in former times), or from the graph, and the last of these wins: `modelgraft explain` says
   which it was. What the source states and the loop does not do is a warning of `check`, `plan` and every run.

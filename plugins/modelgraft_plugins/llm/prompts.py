@@ -15,8 +15,9 @@ from modelgraft_plugins.llm.config import LanguageConfig
 from modelgraft_plugins.llm.ragged import Beside, Ragged
 from modelgraft_plugins.llm.standing import Medium
 from modelgraft_plugins.llm.template import Field
-from modelgraft_plugins.llm.tokens import Tokenizer
+from modelgraft_plugins.llm.tokens import Tokenizer, as_letters
 
+USER = "user"
 SLOT = -1  # the id of a place for an embedding, where the tokenizer has no placeholder
 Value = Any  # a text, a conversation or float[tokens width]: what a field of one record holds
 
@@ -148,12 +149,15 @@ class PromptWriter:
         conversation = next((value for value in record.values() if isinstance(value, list | tuple)), None)
         if conversation is not None:
             self._refuse_unseen(conversation, media)
-            return self._chat(_with_media(conversation, media)), True
+            guarded = self._guarded()
+            return self._chat([_spelt_out(message, guarded) for message in _with_media(conversation, media)]), True
         ready = next((value for name, value in record.items() if self._holds_places(name, value)), None) if media else None
-        text = ready if ready is not None else self._fill(record)
-        if self.config.chat:
-            return self._chat([{"role": "user", "content": self._parts(text, media)}]), True
-        return text, False
+        if not self.config.chat:
+            return ready if ready is not None else self._fill(record), False
+        guarded = self._guarded()
+        own = [token for token in guarded if token != self.tokenizer.placeholder]
+        text = self._fill(record, guarded) if ready is None else as_letters(ready, own)
+        return self._chat([{"role": USER, "content": self._parts(text, media)}]), True
 
     def _parts(self, text: str, media: int) -> list[dict[str, str]]:
         """A text as the parts of a message, the media where their placeholders stand: a chat template may write more around them."""
@@ -191,8 +195,22 @@ class PromptWriter:
             way_out = 'wire an encoder into a field, such as prompt: "{image}{talk}"'
             raise InputError(f"{self.node}: the conversation shows {', '.join(shown)}, and no field brings embeddings: {way_out}")
 
-    def _fill(self, record: Mapping[str, Value]) -> str:
-        written = {name: self.tokenizer.placeholder if isinstance(value, Tensor) else str(value) for name, value in record.items()}
+    def _guarded(self) -> list[str]:
+        """What a user cannot write into a conversation but as letters: the marks of roles and media."""
+        template = self.tokenizer.chat_template(self.config.chat_template)
+        return self.tokenizer.guarded(template or "", *([self.config.mark] if self.config.mark else []))
+
+    def _fill(self, record: Mapping[str, Value], guarded: Sequence[str] = ()) -> str:
+        """The template with its fields. guarded: tokens that the texts of fields hold as letters alone."""
+        several = {field.name for field in self.config.fields if field.many or field.ragged}  # which hold placeholders already
+        written = {
+            name: self.tokenizer.placeholder
+            if isinstance(value, Tensor)
+            else str(value)
+            if name in several
+            else as_letters(str(value), guarded)
+            for name, value in record.items()
+        }
         return "".join(written[piece.name] if isinstance(piece, Field) else piece for piece in self.config.pieces)
 
     def _chat(self, conversation: Sequence[Mapping[str, Any]]) -> str:
@@ -338,6 +356,14 @@ def _runs(places: Sequence[int]) -> list[range]:
         else:
             found.append(range(place, place + 1))
     return found
+
+
+def _spelt_out(message: Mapping[str, Any], guarded: Sequence[str]) -> Mapping[str, Any]:
+    """A message, in which the marks of roles and media are letters like others, where a user wrote it."""
+    if message["role"] != USER:
+        return message
+    parts = [{**part, "text": as_letters(part["text"], guarded)} if part["type"] == "text" else part for part in message["content"]]
+    return {**message, "content": parts}
 
 
 def _with_media(conversation: Sequence[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:

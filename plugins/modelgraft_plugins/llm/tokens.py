@@ -15,6 +15,17 @@ from modelgraft_plugins.kept_tokenizers import Encoded
 FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "vocab.txt", "qwen.tiktoken")
 
 
+APART = "\ufdd0"  # no letter: the tokens before and behind it are made apart, so that none is made across it
+
+
+def as_letters(text: str, tokens: Sequence[str]) -> str:
+    """A text in which these tokens are letters like others: each is cut behind its first one."""
+    text = text.replace(APART, "")
+    for token in sorted(tokens, key=len, reverse=True):  # one may hold another
+        text = text.replace(token, token[0] + APART + token[1:])
+    return text
+
+
 class Tokenizer:
     """Text to token ids and back, by a tokenizer of transformers.
 
@@ -40,9 +51,18 @@ class Tokenizer:
         self.before, self.after = full[:start], full[start + len(bare) :]
 
     def plain(self, text: str) -> list[int]:
-        """The ids of a text alone."""
+        """The ids of a text alone; see `as_letters` for what stands apart in it."""
+        if APART in text:
+            return [token for piece in text.split(APART) for token in self.plain(piece)]
         ids: list[int] = self.inner(text, add_special_tokens=False).input_ids if text else []
         return ids
+
+    def guarded(self, template: str, *more: str) -> list[str]:
+        """The tokens that say where a role or a medium begins: the placeholder, the tokenizer's own special tokens, those that a chat
+        template writes, and more."""
+        named = [token for value in self.inner.special_tokens_map.values() for token in ([value] if isinstance(value, str) else [])]
+        written = [token for token in self.inner.added_tokens_encoder if token in template]
+        return [token for token in dict.fromkeys([self.placeholder, *named, *written, *more]) if len(token) > 1]
 
     def full(self, text: str) -> list[int]:
         """The ids of a text with the begin and end tokens that belong to it."""
