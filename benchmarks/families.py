@@ -52,6 +52,7 @@ EYES = {
     "aimv2": ("Aimv2VisionModel", "clip.image_processing_pil_clip:CLIPImageProcessorPil"),
 }
 ASKED_IN_CHAT = f"user: <image>{{}}{family_checkpoints.TURN}"
+QWEN_PICTURES = "qwen2_vl.image_processing_pil_qwen2_vl:Qwen2VLImageProcessorPil"
 ASKS, CHOOSES, SEES = "answers about a picture", "chooses a text for a picture", "sees a picture"
 FAMILIES: Mapping[str, Family] = {
     "blip2": Family(ASKS, family_sides.asked("blip2", "Blip2ForConditionalGeneration")),
@@ -71,10 +72,15 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "internvl": Family(ASKS, None, "its processor wants a part for films, and that torchvision, which comes with another build of torch"),
     "idefics": Family(ASKS, family_sides.asked("idefics", "IdeficsForVisionText2Text")),
-    **{
-        name: Family(ASKS, None, "transformers' processor of it wants torchvision, which comes with another build of torch")
-        for name in ("qwen2_vl", "qwen2_5_vl", "mistral3")
-    },
+    "qwen2_vl": Family(ASKS, family_sides.native("Qwen2VLForConditionalGeneration", QWEN_PICTURES, family_sides.as_qwen)),
+    "qwen2_5_vl": Family(ASKS, family_sides.native("Qwen2_5_VLForConditionalGeneration", QWEN_PICTURES, family_sides.as_qwen)),
+    "pixtral": Family(ASKS, None, "its eye and its language model are those of mistral3, and its class has no faster way to either"),
+    "mistral3": Family(
+        ASKS,
+        family_sides.native(
+            "Mistral3ForConditionalGeneration", "pixtral.image_processing_pil_pixtral:PixtralImageProcessorPil", family_sides.as_mistral
+        ),
+    ),
     "flamingo": Family(ASKS, None, "nobody publishes it whole: idefics is its like in transformers"),
     "openflamingo": Family(ASKS, None, "its own package, open-flamingo 2.0.1, wants torch 2.0.1: two versions of torch would be compared"),
     "clip": Family(CHOOSES, family_sides.chosen("clip", "CLIPModel", True)),

@@ -5,6 +5,7 @@ The towers are 768 wide as in the base sizes, unless a family says otherwise; vo
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -438,6 +439,58 @@ def _stable_diffusion(layers: int) -> Built:
     return whole, []
 
 
+MARKS = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+NATIVE_TEXT = {**TEXT, "num_key_value_heads": 4, "intermediate_size": 2048, "max_position_embeddings": CONTEXT}
+LARGEST = 448 * 448  # pixels of a picture that is read at its own size: about a thousand patches
+
+
+def _qwen_vl(layers: int, kind: str) -> Built:
+    """Qwen2-VL or Qwen2.5-VL with an eye 1280 wide, as published, and a Qwen2 768 wide."""
+    import transformers as hf
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    words = tokenizer(PIECES, begin=False, marks=MARKS)
+    ids = {f"{name}_token_id": words.convert_tokens_to_ids(f"<|{name}_pad|>") for name in ("image", "video")}
+    ids |= {f"{name}_token_id": words.convert_tokens_to_ids(f"<|{name}|>") for name in ("vision_start", "vision_end")}
+    text = {**NATIVE_TEXT, "vocab_size": len(words), "num_hidden_layers": layers, "rope_parameters": {
+        "rope_type": "default", "rope_theta": 1e6, "mrope_section": [8, 12, 12]}, **NAMES}  # fmt: skip
+    if kind == "qwen2_vl":
+        model: Any = hf.Qwen2VLForConditionalGeneration(
+            hf.Qwen2VLConfig(text_config=text, vision_config={"depth": layers, "hidden_size": WIDE}, **ids)
+        )
+    else:
+        eye = {"depth": layers, "hidden_size": 1280, "out_hidden_size": WIDE, "fullatt_block_indexes": [layers - 1]}
+        model = hf.Qwen2_5_VLForConditionalGeneration(hf.Qwen2_5_VLConfig(text_config=text, vision_config=eye, **ids))
+    return model, [words, Qwen2VLImageProcessorPil(size={"shortest_edge": 56 * 56, "longest_edge": LARGEST})]
+
+
+def _mistral3(layers: int) -> Built:
+    """Mistral 3 with the eye of Pixtral, 1024 wide, and a Mistral 768 wide."""
+    import transformers as hf
+    from transformers.models.pixtral.image_processing_pil_pixtral import PixtralImageProcessorPil
+
+    words = tokenizer(PIECES, marks=("[INST]", "[/INST]", "[IMG]", "[IMG_BREAK]", "[IMG_END]"))
+    text = {**NATIVE_TEXT, "model_type": "mistral", "vocab_size": len(words), "num_hidden_layers": layers, "sliding_window": None, **NAMES}
+    eye = {"model_type": "pixtral", "num_hidden_layers": layers, "patch_size": 14, "image_size": 448}
+    config = hf.Mistral3Config(
+        vision_config=eye, text_config=text, image_token_index=words.convert_tokens_to_ids("[IMG]"), tie_word_embeddings=False
+    )
+    pictures = PixtralImageProcessorPil(size={"longest_edge": 448}, patch_size=14)
+    return hf.Mistral3ForConditionalGeneration(config), [words, _Named(pictures, 14, 2)]
+
+
+class _Named:
+    """An image processor, and the file of a processor that wants torchvision to be made."""
+
+    def __init__(self, pictures: Any, patch: int, merge: int) -> None:
+        self.pictures, self.stated = pictures, {"processor_class": "PixtralProcessor", "patch_size": patch, "spatial_merge_size": merge}
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write both."""
+        self.pictures.save_pretrained(folder)
+        (Path(folder) / "processor_config.json").write_text(json.dumps(self.stated), encoding="utf-8")
+
+
 BUILDERS: Mapping[str, Callable[[int], Built]] = {
     "aimv2": _aimv2,
     "bert": _bert,
@@ -450,9 +503,12 @@ BUILDERS: Mapping[str, Callable[[int], Built]] = {
     "idefics3": _idefics3,
     "instructblip": _instructblip,
     "llava_next": _llava_next,
+    "mistral3": _mistral3,
     "paligemma": _paligemma,
     "kosmos2": _kosmos2,
     "qwen2_audio": _qwen2_audio,
+    "qwen2_vl": lambda layers: _qwen_vl(layers, "qwen2_vl"),
+    "qwen2_5_vl": lambda layers: _qwen_vl(layers, "qwen2_5_vl"),
     "siglip": _siglip,
     "siglip2": _siglip2,
     "stable_diffusion": _stable_diffusion,

@@ -105,6 +105,46 @@ def asked(graph: str, kind: str, template: str = "{}", *, is_imported: bool = Fa
     return sides
 
 
+def native(kind: str, pictures_by: str, write: Callable[[dict[str, Any]], str]) -> Callable[[Path], Pair]:
+    """A picture at its own size and a question; `write`: the prompt of what is prepared, in place of a processor that wants torchvision."""
+
+    def sides(folder: Path) -> Pair:
+        import importlib
+
+        import transformers
+
+        whole = getattr(transformers, kind).from_pretrained(folder).eval()
+        module, name = pictures_by.split(":")
+        pictures_of = getattr(importlib.import_module(f"transformers.models.{module}"), name).from_pretrained(folder)
+        words, shown, others = transformers.AutoTokenizer.from_pretrained(folder), pictures(), pictures()
+        pipeline = opened(imported(folder), max_new_tokens=NEW)
+
+        def theirs() -> str:
+            seen = dict(pictures_of(next(shown), return_tensors="pt"))
+            given = words(write(seen), return_tensors="pt", return_token_type_ids=False)
+            types = {"mm_token_type_ids": (given["input_ids"] == whole.config.image_token_id).int()} if "image_grid_thw" in seen else {}
+            ids = whole.generate(**given, **seen, **types, max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False)
+            return words.batch_decode(ids[:, -NEW:], skip_special_tokens=True)[0]
+
+        return theirs, lambda: pipeline.run(image=[next(others)], prompt=composed.ASKED)["text"]
+
+    return sides
+
+
+def as_qwen(seen: dict[str, Any]) -> str:
+    """A prompt of Qwen2-VL."""
+    tokens = "<|image_pad|>" * (int(seen["image_grid_thw"].prod()) // 4)
+    asked = f"<|vision_start|>{tokens}<|vision_end|>{composed.ASKED}"
+    system = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+    return f"{system}<|im_start|>user\n{asked}<|im_end|>\n<|im_start|>assistant\n"
+
+
+def as_mistral(seen: dict[str, Any]) -> str:
+    """A prompt of Mistral 3."""
+    rows, columns = (int(side) // 28 for side in seen["image_sizes"][0])
+    return f"[INST]{'[IMG_BREAK]'.join(['[IMG]' * columns] * rows)}[IMG_END]{composed.ASKED}[/INST]"
+
+
 def _params(graph: str, folder: Path) -> dict[str, Any]:
     """An imported graph names its checkpoint itself."""
     return {"max_new_tokens": NEW} if graph == "" else {"checkpoint": str(folder), "max_new_tokens": NEW}

@@ -8,15 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 import modelgraft as mg
 from modelgraft.tools.importer import import_graph
 from support import native
 from support.checkpoints import Checkpoint
-from support.pictures import gallery
+from support.pictures import gallery, picture
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 NEW_TOKENS = 9
@@ -224,3 +226,65 @@ def test_a_pixtral_that_leaves_a_patch_out_is_refused(tmp_path: Path):
     (checkpoint.folder / "config.json").write_text(json.dumps({**config, "vision_feature_select_strategy": "default"}))
     with pytest.raises(mg.GraphError, match="has vision_feature_select_strategy: default, wanted full"):
         import_graph(str(checkpoint.folder), folder=tmp_path)
+
+
+# -- films -----------------------------------------------------------------------------------------------------------------
+
+
+def film(frames: int, width: int, height: int, *, seed: int, rate_hz: float = 8.0) -> mg.Video:
+    """Pictures that fade into each other."""
+    first, last = (np.asarray(picture(width, height, seed=seed + end)).astype(float) for end in (0, 100))
+    steps = np.linspace(0, 1, frames)[:, None, None, None]
+    return mg.Video((first + steps * (last - first)).astype(np.uint8), rate_hz)
+
+
+FILMS = [[film(5, 30, 22, seed=21), film(8, 17, 31, seed=22, rate_hz=3.0)], [film(4, 26, 26, seed=23)], []]
+
+
+def cut(one: mg.Video, places: list[int]) -> tuple[torch.Tensor, list[int]]:
+    """Patches of two frames of those that are taken, by the processor of pictures, frame by frame, and their grid."""
+    process = Qwen2VLImageProcessorPil(size={"shortest_edge": 256, "longest_edge": 3000}, patch_size=4, temporal_patch_size=1)
+    seen = process([Image.fromarray(one.frames[place]) for place in places], return_tensors="pt")
+    _, rows, columns = seen["image_grid_thw"][0].tolist()
+    frames = seen["pixel_values"].reshape(len(places), rows * columns, 3, 1, 4, 4)
+    frames = torch.cat([frames, *[frames[-1:]] * (len(places) % 2)])
+    patches = torch.cat([frames[0::2], frames[1::2]], 3).reshape(-1, 96)
+    return patches, [(len(places) + 1) // 2, rows, columns]
+
+
+@pytest.mark.parametrize(("kind", "fps"), [("qwen2_vl", None), ("qwen2_5_vl", None), ("qwen2_5_vl", 4.0)])
+def test_films_are_answered_about_as_transformers_does(kind: str, fps: float | None, tmp_path: Path):
+    """Frames two by two, and how far apart in time; with some of the frames, and with all of them."""
+    checkpoint = native.qwen(tmp_path / "model", kind)
+    own = {"size": {"shortest_edge": 256, "longest_edge": 3000}, "patch_size": 4, "video_processor_type": "Qwen2VLVideoProcessor"}
+    (checkpoint.folder / "video_preprocessor_config.json").write_text(json.dumps(own))
+    taken = {(5, 4.0): [0, 2], (8, 4.0): [0, 1, 2, 3, 4, 5, 6, 7], (4, 4.0): [0, 1, 2, 3]}
+    places = [[list(range(len(one.frames))) if fps is None else taken[len(one.frames), fps] for one in record] for record in FILMS]
+    places = [[rows if len(rows) > 2 else [0, 1, 2, 3] for rows in record] for record in places]  # at least four, where there are
+    found = [cut(one, rows) for record, chosen in zip(FILMS, places, strict=True) for one, rows in zip(record, chosen, strict=True)]
+    marks = iter("<|video_pad|>" * (grid[0] * grid[1] * grid[2] // 4) for _, grid in found)
+    texts = [
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
+        f"{''.join(f'<|vision_start|>{next(marks)}<|vision_end|>' for _ in record)}{prompt}<|im_end|>\n<|im_start|>assistant\n"
+        for record, prompt in zip(FILMS, PROMPTS, strict=False)
+    ]
+    given = checkpoint.processor.tokenizer(texts, padding=True, return_tensors="pt")
+    given.pop("token_type_ids", None)
+    films = torch.tensor([grid for _, grid in found])
+    seconds = [
+        2 * one.seconds / len(rows) for record, chosen in zip(FILMS, places, strict=True) for one, rows in zip(record, chosen, strict=True)
+    ]
+    more = {"second_per_grid_ts": torch.tensor(seconds)} if kind == "qwen2_5_vl" else {}
+    types = 2 * (given["input_ids"] == checkpoint.model.config.video_token_id).int()
+    asked = {
+        **given,
+        "pixel_values_videos": torch.cat([patches for patches, _ in found]),
+        "video_grid_thw": films,
+        "mm_token_type_ids": types,
+    }
+    texts, logits = native.generated(checkpoint, {**asked, **more}, NEW_TOKENS)
+    params = {"checkpoint": str(checkpoint.folder), "max_new_tokens": NEW_TOKENS, "fps" if fps else "nodes.frames.with.fps": fps}
+    with mg.open("qwen2_vl/film", params=params) as pipeline:
+        result = pipeline.run(video=FILMS, prompt=PROMPTS[:3], outputs=["text", "llm.logits"])
+    assert result["text"] == texts
+    torch.testing.assert_close(result["llm.logits"], logits, rtol=0, atol=1e-5 * logits.abs().max().item())

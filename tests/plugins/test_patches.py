@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers as hf
@@ -23,7 +24,7 @@ from modelgraft.installed.discovery import discover
 from modelgraft.kernel.words.graph import Ref
 from modelgraft.sources import views
 from modelgraft.testing import conform, node_of, open_node, run_node
-from modelgraft_plugins.patches import Encoder, Merger, Prepare, reading
+from modelgraft_plugins.patches import Encoder, Frames, Merger, Prepare, filming, reading
 from modelgraft_plugins.patches.places import locate
 from modelgraft_plugins.patches.preparing import cut_up, fitted
 from support.checkpoints import randomise
@@ -148,6 +149,43 @@ def test_a_picture_that_is_not_resized_has_whole_groups():
 def test_what_cannot_be_prepared_is_told(given: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         Prepare(**given)
+
+
+# -- films -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("frames", "rate_hz", "given", "places"),
+    [
+        (5, 5.0, {"fps": None}, [0, 1, 2, 3, 4]),
+        (20, 10.0, {"fps": 2.0}, [0, 5, 10, 15]),  # at least four
+        (30, 10.0, {"fps": 2.0}, [0, 5, 10, 15, 20, 25]),
+        (30, 10.0, {"fps": 2.5}, [0, 5, 10, 15, 20, 25]),  # seven and a half: whole patches
+        (30, 10.0, {"fps": 9.0, "max_frames": 5}, [0, 7, 15, 22]),
+        (3, 10.0, {"fps": 2.0}, [0, 1]),
+        (1, 10.0, {"fps": 2.0}, [0]),
+    ],
+)
+def test_frames_are_spread_evenly(frames: int, rate_hz: float, given: dict[str, Any], places: list[int]):
+    """Whole patches of two frames, at least four frames where there are so many; a film of one frame is that."""
+    film = mg.Video(np.zeros((frames, 6, 6, 3), np.uint8), rate_hz)
+    config = Frames(**{**QWEN, **given})
+    assert filming.taken(film, config) == places
+    assert filming.cut_up(film, config)[1][0] == -(-len(places) // 2)
+
+
+def test_paces_are_seconds_of_a_patch():
+    """Two frames of each second, two to a patch, four places for each second: four."""
+    film = mg.Video(np.zeros((24, 6, 6, 3), np.uint8), 8.0)
+    assert filming.pace(film, Frames(**QWEN, fps=2.0, tokens_per_second=4)) == 4
+    assert filming.pace(film, Frames(**QWEN, fps=4.0, tokens_per_second=4)) == 2
+    assert filming.pace(film, Frames(**QWEN, fps=2.0)) == 1
+
+
+def test_films_and_pictures_conform():
+    """Of one shape and number: what fills up records that have fewer patches than others depends on those."""
+    conform(Prepare, QWEN, image=[[picture(20, 11), picture(9, 30)], [picture(20, 11, seed=1), picture(9, 30, seed=2)]])
+    conform(Frames, {**QWEN, "fps": 2.0}, video=[[mg.Video(np.full((5, 8, 6, 3), shade, np.uint8), 4.0)] for shade in (9, 200)])
 
 
 # -- places ----------------------------------------------------------------------------------------------------------------

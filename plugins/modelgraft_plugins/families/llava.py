@@ -35,7 +35,7 @@ def _graph(config: Mapping[str, Any]) -> str:
     """The graph of a checkpoint, by its eye."""
     eye = (config.get("vision_config") or {}).get("model_type")
     if eye == "pixtral":
-        return mistral3.graph("pixtral", "use: projector/mlp")
+        return "pixtral"
     official = config.get("mm_projector_type")  # a word of the layout of its authors
     return "llava" if official is None else "llava/v1" if official == "linear" else "llava/v1_5"
 

@@ -27,41 +27,6 @@ PREPARE: Mapping[str, Any] = {
 }  # fmt: skip
 
 
-def graph(name: str, project: str) -> str:
-    """The text of the graph of a language model with this eye; `project`: the node between them."""
-    return f"""\
-# Ask about pictures of any size and number: each is as many patches as it has, row by row,
-# and a token behind each row among the words tells where it ends.
-modelgraft: 1
-name: {name}
-params:
-  checkpoint: {{default: "org/name", doc: hub id or folder of such a model}}
-  max_new_tokens: {{default: 64, doc: longest answer in tokens}}
-inputs:
-  image:  {{type: "list[image]", doc: "pictures, in the order in which they stand in the prompt"}}
-  prompt: {{type: text, doc: a question about them}}
-nodes:
-  pixels: {{use: patches/prepare, from: "${{checkpoint}}", in: {{image: inputs.image}}}}    # patches of all pictures, and their grids
-  vision:
-    use: patches/encoder
-    from: "${{checkpoint}}#vision_tower"
-    in: {{patches: pixels.patches, grids: pixels.grids}}
-    frozen: true                                                                         # [batch patches width]
-  project: {{{project}, from: "${{checkpoint}}#multi_modal_projector", in: {{x: vision}}}}   # [batch tokens width]
-  llm:
-    use: llm/causal
-    from: "${{checkpoint}}#language_model"
-    with: {{prompt: "[INST]{{image:ragged}}{{prompt}}[/INST]", max_new_tokens: "${{max_new_tokens}}"}}
-    in:
-      image: project
-      image_lengths: pixels.lengths    # how many of them each picture has
-      image_words: pixels.words        # [IMG] for each, and what ends rows and pictures
-      prompt: inputs.prompt
-outputs:
-  text: llm.text
-"""
-
-
 class PixtralSteps:
     """A norm behind the patches, and matrices without biases."""
 
@@ -140,5 +105,5 @@ CARD = FamilyCard(
         ),
     },
     towers={"pixtral": EYE},
-    graphs={"mistral3": graph("mistral3", "use: patches/merger")},
+    graphs={"mistral3": "mistral3"},
 )  # fmt: skip

@@ -54,6 +54,10 @@ CARD = FamilyCard(
             language_config=qwen2_vl.language("qwen2_5_vl_text"),
             components={
                 "patches/prepare": qwen2_vl.PREPARE,
+                "patches/frames": {
+                    "defaults": qwen2_vl.FILMS, "marks": qwen2_vl.MARKS,
+                    "fields": {"tokens_per_second": ("vision_config.tokens_per_second", 4)},
+                },
                 "patches/merger": {
                     "family": "rms",
                     "fields": {
@@ -66,5 +70,5 @@ CARD = FamilyCard(
         "qwen2_5_vl_vision": WholeCard(parts={"merger": PLAIN}),
     },
     towers={"qwen2_5_vl_vision": EYE},
-    graphs={"qwen2_5_vl": qwen2_vl.graph("qwen2_5_vl", "each is as many patches as it has, seen through windows")},
+    graphs={"qwen2_5_vl": "qwen2_vl"},
 )  # fmt: skip

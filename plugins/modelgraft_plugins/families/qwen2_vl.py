@@ -24,6 +24,9 @@ MARKS: Mapping[str, Any] = {  # no file names those around a picture: the chat t
     "start": ("vision_start_token", "<|vision_start|>"),
     "end": ("vision_end_token", "<|vision_end|>"),
 }
+FILMS: Mapping[str, Any] = {  # of its video processor: transformers 5.23, Qwen2VLVideoProcessor
+    **PICTURES, "min_pixels": 128 * 28 * 28, "max_pixels": 28 * 28 * 768, "min_frames": 4, "max_frames": 768, "fps": None,
+}  # fmt: skip
 PREPARE: Mapping[str, Any] = {"processors": ("Qwen2VL",), "defaults": PICTURES, "marks": MARKS}
 
 # Fields of the language model where a config has them at its root; the others there are about media.
@@ -48,46 +51,6 @@ def language(kind: str) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
         return {**found, "rope_parameters": turns, "model_type": kind}
 
     return made
-
-
-def graph(name: str, eye: str) -> str:
-    """The text of the graph of a Qwen-VL; `eye`: how it looks, in a few words."""
-    return f"""\
-# Ask about pictures of any size and number: {eye}; groups of four patches, mapped,
-# stand among the words of a language model that counts their rows and columns.
-modelgraft: 1
-name: {name}
-params:
-  checkpoint: {{default: "org/name", doc: hub id or folder of such a model}}
-  max_new_tokens: {{default: 64, doc: longest answer in tokens}}
-inputs:
-  image:  {{type: "list[image]", doc: "pictures, in the order in which they stand in the prompt"}}
-  prompt: {{type: text, doc: a question about them}}
-nodes:
-  pixels: {{use: patches/prepare, from: "${{checkpoint}}", in: {{image: inputs.image}}}}    # patches of all pictures, and their grids
-  vision:
-    use: patches/encoder
-    from: "${{checkpoint}}#visual"
-    in: {{patches: pixels.patches, grids: pixels.grids}}
-    frozen: true                                                                         # [batch patches width]
-  merge:  {{use: patches/merger, from: "${{checkpoint}}#visual.merger", in: {{x: vision}}}}   # [batch tokens width]: one for four patches
-  llm:
-    use: llm/causal
-    from: "${{checkpoint}}#language_model"
-    with:
-      prompt: "<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n\
-<|im_start|>user\\n{{image:ragged}}{{prompt}}<|im_end|>\\n<|im_start|>assistant\\n"
-      placeholder: "<|image_pad|>"
-      max_new_tokens: "${{max_new_tokens}}"
-    in:
-      image: merge
-      image_lengths: pixels.lengths      # how many of them each picture has
-      image_grids: pixels.token_grids    # their rows and columns
-      image_words: pixels.words          # the tokens around them
-      prompt: inputs.prompt
-outputs:
-  text: llm.text
-"""
 
 
 class Qwen2VLSteps:
@@ -177,6 +140,7 @@ CARD = FamilyCard(
             language_config=language("qwen2_vl_text"),
             components={
                 "patches/prepare": PREPARE,
+                "patches/frames": {"defaults": FILMS, "marks": MARKS, "fields": {}},
                 "patches/merger": {
                     "family": "layer",
                     "fields": {
@@ -189,5 +153,5 @@ CARD = FamilyCard(
         "qwen2_vl_vision": WholeCard(parts={"merger": PLAIN}),
     },
     towers={"qwen2_vl_vision": EYE},
-    graphs={"qwen2_vl": graph("qwen2_vl", "each is as many patches as it has")},
+    graphs={"qwen2_vl": "qwen2_vl"},
 )  # fmt: skip

@@ -73,7 +73,7 @@ Media of unlike sizes: of a field `{image:ragged}` the embeddings of all media o
   its embeddings, or for runs of them: rows of tiles and breaks between them. Without it the embeddings stand alone. What it begins and
   ends with is written once, where a chat template puts it around the placeholder too.
 - `image_grids` int64[batch image_media 3], optional: frames, rows and columns of its embeddings. A model with M-RoPE counts its places by
-  them (standing.py), on torch and onnx; others do not mind. `image_paces` int64[batch image_media]: how far its frames stand apart.
+  them (standing.py), on torch and onnx; others do not mind. `image_paces` float[batch image_media]: how far its frames stand apart.
 The prompt holds the placeholder once for each medium: where the template has the field, where the text says, or where a chat template
 puts the pictures of a conversation. `reads: both` lets all tokens of the prompt see each other, `reads: media` those of one medium.
 

@@ -262,7 +262,7 @@ def _beside(field: template.Field) -> dict[str, Port]:
             "optional[list[text]]", doc=f"the text {texts}, with the placeholder for each of its embeddings, or runs of them"
         ),
         template.GRIDS: port(f"optional[int64[{media} 3]]", doc="frames, rows and columns of the embeddings of each, for M-RoPE"),
-        template.PACES: port(f"optional[int64[{media}]]", doc="M-RoPE: how far a frame stands behind the one before it; none: 1"),
+        template.PACES: port(f"optional[float[{media}]]", doc="M-RoPE: how far a frame stands behind the one before it; none: 1"),
     }
     return {f"{field.name}_{kind}": ports[kind] for kind in template.BESIDE} if field.ragged else {}
 

@@ -24,7 +24,7 @@ class Beside:
 
     words: str | None = None
     grid: tuple[int, int, int] | None = None
-    pace: int = 1
+    pace: float = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +68,7 @@ def _record(embedded: Tensor, told: Mapping[str, Any], row: int, *, place: str) 
         Beside(
             None if words is None else str(words[number]),
             None if told[GRIDS] is None else tuple(told[GRIDS][row][number].tolist()),
-            1 if told[PACES] is None else int(told[PACES][row][number]),
+            1 if told[PACES] is None else float(told[PACES][row][number]),
         )
         for number in range(len(lengths))
     ]

@@ -24,12 +24,12 @@ class Medium:
 
     places  where its embeddings go, in order
     grid    how many frames, rows and columns they are; None: they follow each other as words do
-    pace    how far a frame stands behind the one before it
+    pace    how far a frame stands behind the one before it; places are whole numbers, what is over is cut off
     """
 
     places: range
     grid: tuple[int, int, int] | None = None
-    pace: int = 1
+    pace: float = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,7 +75,7 @@ def stand(count: int, media: Sequence[Medium], *, node: str) -> Standing:
         words = medium.places.start - place
         axes[place : medium.places.start] = (position + torch.arange(words))[:, None]
         position += words
-        steps = [torch.arange(frames) * medium.pace, torch.arange(rows), torch.arange(columns)]
+        steps = [(torch.arange(frames) * medium.pace).long(), torch.arange(rows), torch.arange(columns)]
         grid = torch.stack(torch.meshgrid(*steps, indexing="ij"), -1).reshape(-1, AXES)
         axes[medium.places.start : medium.places.stop] = position + grid
         place, position = medium.places.stop, position + max(rows, columns)

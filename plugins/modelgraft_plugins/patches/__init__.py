@@ -9,7 +9,8 @@ The patches of all pictures of a record stand one behind the other, and zeros be
 groups row by row, and the patches of a group row by row. A picture sees itself alone, however many there are.
 
 A language model takes what comes of them in a field `{image:ragged}`, and beside it `lengths` as `image_lengths`, `words` as
-`image_words`, and where it counts frames, rows and columns (M-RoPE) `token_grids` as `image_grids`.
+`image_words`, and where it counts frames, rows and columns (M-RoPE) `token_grids` as `image_grids`. Films are cut by patches/frames, which
+also gives the `image_paces` of their frames.
 """
 
 from __future__ import annotations
@@ -22,7 +23,15 @@ from pydantic import Field, PositiveFloat, model_validator
 
 from modelgraft import Config, Dim, Ports, Space, component, hookimpl, port
 from modelgraft.plugin import TowerCard, families
-from modelgraft_plugins.patches.reading import MEDIUM, eye_values, prepare_values, unheeded_eye, unheeded_pictures
+from modelgraft_plugins.patches.reading import (
+    MEDIUM,
+    eye_values,
+    frame_values,
+    prepare_values,
+    unheeded_eye,
+    unheeded_frames,
+    unheeded_pictures,
+)
 from modelgraft_plugins.pictures import COLOURS, MOST_PIXELS, Numbers, pixel_space
 from modelgraft_plugins.stated import told
 from modelgraft_plugins.widths import check_layer, uneven_heads
@@ -35,18 +44,8 @@ HERE = "modelgraft_plugins.patches"
 PRESETS = Path(__file__).parent / "presets"
 
 
-@component("patches/prepare", kind="preprocess", load=f"{HERE}.preparing:load", cache=False)
-class Prepare(Config):
-    """Cut pictures of any size into patches, as a checkpoint's own processor does: resized a little, so that whole patches cover them.
-
-    min_pixels, max_pixels  a picture keeps its proportions as far as whole groups of patches can, and has so many pixels (Qwen2-VL)
-    longest_edge            or it is made smaller where it does not fit into a square of this side (Pixtral)
-    many        each record is a list of pictures, which may be empty
-    patches     float[batch patches values]: of each patch its colours, frames, rows and columns of numbers
-    grids       of each picture its frames, rows and columns of patches, and 0 where a record has fewer pictures
-    lengths, token_grids    the same of the groups of merge_size x merge_size patches that become one token: how many, and their grid
-    words       the text that stands for each picture in a prompt, and in which `placeholder` stands once for each run of its tokens
-    """
+class Cutting(Config):
+    """How pictures and frames are cut; not a component itself."""
 
     do_resize: bool = True
     min_pixels: int | None = Field(None, gt=0, description="a picture of fewer pixels is enlarged")
@@ -67,16 +66,6 @@ class Prepare(Config):
     start: str = Field("", description="text before the placeholders of a picture")
     row_end: str = Field("", description="text between two rows of tokens; none: they stand in one run")
     end: str = Field("", description="text behind the placeholders of a picture")
-
-    @classmethod
-    def from_source(cls, source: Source) -> Mapping[str, Any]:
-        """Read the image processor of a checkpoint, and the tokens that its prompts mark pictures with."""
-        return prepare_values(source)
-
-    @classmethod
-    def unheeded(cls, source: Source) -> Iterable[tuple[str, str]]:
-        """Give the keys of the processor's files that are not known here."""
-        return unheeded_pictures(source)
 
     @model_validator(mode="after")
     def _can_be(self) -> Self:
@@ -107,18 +96,80 @@ class Prepare(Config):
         mean, std = (self.image_mean, self.image_std) if self.do_normalize else (None, None)
         return pixel_space(mean, std)
 
+    def given(self) -> dict[str, Any]:
+        """The outputs of what is cut."""
+        return {
+            "patches": port("float[batch patches patch_values]", space=self.space),
+            "grids": port(GRIDS, space=Space.of("grids", of="patches", group=self.merge_size)),
+            "lengths": "int64[batch media]",
+            "token_grids": port(GRIDS, space=Space.of("grids", of="tokens")),
+            "words": "list[text]",
+        }
+
+
+@component("patches/prepare", kind="preprocess", load=f"{HERE}.preparing:load", cache=False)
+class Prepare(Cutting):
+    """Cut pictures of any size into patches, as a checkpoint's own processor does: resized a little, so that whole patches cover them.
+
+    min_pixels, max_pixels  a picture keeps its proportions as far as whole groups of patches can, and has so many pixels (Qwen2-VL)
+    longest_edge            or it is made smaller where it does not fit into a square of this side (Pixtral)
+    many        each record is a list of pictures, which may be empty
+    patches     float[batch patches values]: of each patch its colours, frames, rows and columns of numbers
+    grids       of each picture its frames, rows and columns of patches, and 0 where a record has fewer pictures
+    lengths, token_grids    the same of the groups of merge_size x merge_size patches that become one token: how many, and their grid
+    words       the text that stands for each picture in a prompt, and in which `placeholder` stands once for each run of its tokens
+    """
+
+    @classmethod
+    def from_source(cls, source: Source) -> Mapping[str, Any]:
+        """Read the image processor of a checkpoint, and the tokens that its prompts mark pictures with."""
+        return prepare_values(source)
+
+    @classmethod
+    def unheeded(cls, source: Source) -> Iterable[tuple[str, str]]:
+        """Give the keys of the processor's files that are not known here."""
+        return unheeded_pictures(source)
+
     def ports(self) -> Ports:
         """Pictures in; their patches, and what is known of each picture, out."""
-        return Ports.of(
-            {"image": "list[image]" if self.many else "image"},
-            {
-                "patches": port("float[batch patches patch_values]", space=self.space),
-                "grids": port(GRIDS, space=Space.of("grids", of="patches", group=self.merge_size)),
-                "lengths": "int64[batch media]",
-                "token_grids": port(GRIDS, space=Space.of("grids", of="tokens")),
-                "words": "list[text]",
-            },
-        )
+        return Ports.of({"image": "list[image]" if self.many else "image"}, self.given())
+
+
+@component("patches/frames", kind="preprocess", load=f"{HERE}.filming:load", cache=False)
+class Frames(Cutting):
+    """Cut films into patches of some frames each: as patches/prepare does it with pictures, all frames of a film at one size.
+
+    fps          so many frames for each second of a film, evenly spread; None: all of them. At least min_frames, at most max_frames
+    many         each record is a list of films, which may be empty
+    paces        float[batch media]: how far apart patches of a film stand in time, for M-RoPE: their seconds times tokens_per_second
+    The last frame stands again where frames do not fill patches.
+    """
+
+    fps: float | None = Field(None, gt=0, description="frames that are taken of each second; none: every frame")
+    min_frames: int = Field(4, gt=0, description="frames that are taken at least, where a film has them")
+    max_frames: int = Field(768, gt=0, description="frames that are taken at most")
+    tokens_per_second: float | None = Field(None, gt=0, description="places in time for each second; none: one for each patch (Qwen2-VL)")
+
+    @classmethod
+    def from_source(cls, source: Source) -> Mapping[str, Any]:
+        """Read the video processor of a checkpoint, and the tokens that its prompts mark media with."""
+        return frame_values(source)
+
+    @classmethod
+    def unheeded(cls, source: Source) -> Iterable[tuple[str, str]]:
+        """Give the keys of the processor's files that are not known here."""
+        return unheeded_frames(source)
+
+    @model_validator(mode="after")
+    def _is_some(self) -> Self:
+        if self.min_frames > self.max_frames:
+            raise ValueError(f"min_frames is {self.min_frames}, more than max_frames {self.max_frames}")
+        return self
+
+    def ports(self) -> Ports:
+        """Films in; their patches, and what is known of each, out."""
+        given = {**self.given(), "paces": "float[batch media]"}
+        return Ports.of({"video": "list[video]" if self.many else "video"}, given)
 
 
 @component("patches/encoder", kind="encoder", module=f"{HERE}.towers:Encoder", exportable=True)
@@ -269,7 +320,7 @@ def _served() -> list[str]:
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
-    for subject in (Prepare, Encoder, Merger):
+    for subject in (Prepare, Frames, Encoder, Merger):
         register(subject)
 
 

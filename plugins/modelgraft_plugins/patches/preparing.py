@@ -14,8 +14,9 @@ from modelgraft.plugin import InputError, LoadContext, eight_bits, on_white
 from modelgraft_plugins.pixels import normalised
 
 if TYPE_CHECKING:
-    from modelgraft_plugins.patches import Prepare
+    from modelgraft_plugins.patches import Cutting, Prepare
 
+Grid = tuple[int, int, int]  # frames, rows, columns
 LONGEST_STRIP = 200  # times longer than wide: what Qwen2-VL's processor refuses beyond
 
 
@@ -24,28 +25,38 @@ def load(config: Prepare, _context: LoadContext) -> Callable[[list[Any]], dict[s
 
     def prepare(image: list[Any]) -> dict[str, Any]:
         records = image if config.many else [[one] for one in image]
-        cut = [[cut_up(one, config) for one in record] for record in records]
-        patches = [[rows for rows, _ in record] for record in cut]
-        grids = [[grid for _, grid in record] for record in cut]
-        group = config.merge_size
-        joined = [[(frames, rows // group, columns // group) for frames, rows, columns in record] for record in grids]
-        lengths = [[math.prod(grid) for grid in record] for record in joined]
-        return {
-            "patches": _side_by_side(patches, config.patch_values),
-            "grids": _table(grids, 3),
-            "lengths": _table([[(length,) for length in record] for record in lengths], 1)[..., 0],
-            "token_grids": _table(joined, 3),
-            "words": [[words(grid, config) for grid in record] for record in joined],
-        }
+        return laid_out([[cut_up(one, config) for one in record] for record in records], config)
 
     return prepare
 
 
-def cut_up(image: Image.Image, config: Prepare) -> tuple[torch.Tensor, tuple[int, int, int]]:
+def laid_out(cut: Sequence[Sequence[tuple[torch.Tensor, Grid]]], config: Cutting) -> dict[str, Any]:
+    """Patches and grids of the media of each record, as a batch, and what follows from the grids."""
+    patches = [[rows for rows, _ in record] for record in cut]
+    grids = [[grid for _, grid in record] for record in cut]
+    group = config.merge_size
+    joined = [[(frames, rows // group, columns // group) for frames, rows, columns in record] for record in grids]
+    lengths = [[math.prod(grid) for grid in record] for record in joined]
+    return {
+        "patches": _side_by_side(patches, config.patch_values),
+        "grids": _table(grids, 3),
+        "lengths": _table([[(length,) for length in record] for record in lengths], 1)[..., 0],
+        "token_grids": _table(joined, 3),
+        "words": [[words(grid, config) for grid in record] for record in joined],
+    }
+
+
+def cut_up(image: Image.Image, config: Cutting) -> tuple[torch.Tensor, Grid]:
     """Resize, normalise and cut one picture of any mode: float32[patches values], and its frames, rows and columns of patches.
 
     Raises InputError for a strip that no whole groups of patches cover well, or a picture that is not resized and has torn patches.
     """
+    pixels = fitting(image, config)
+    return in_patches(pixels[None].expand(config.temporal_patch_size, *pixels.shape), config)
+
+
+def fitting(image: Image.Image, config: Cutting) -> torch.Tensor:
+    """Resize and normalise a picture of any mode: float32[3 height width] of whole groups of patches. Raises InputError as `cut_up`."""
     image = eight_bits(image, "patches/prepare")
     image = on_white(image) if config.do_convert_rgb else image.convert("RGB")
     if config.do_resize:
@@ -54,14 +65,18 @@ def cut_up(image: Image.Image, config: Prepare) -> tuple[torch.Tensor, tuple[int
     if image.width % (group * size) or image.height % (group * size):
         found = f"a picture of {image.width} x {image.height} pixels has no whole groups of {group} x {group} patches of {size} pixels"
         raise InputError(f"patches/prepare: {found}: set do_resize: true, or give one that has")
-    pixels = torch.from_numpy(normalised(np.asarray(image), config))  # type: ignore[arg-type]  # [3 height width]; it has what is read of it
-    rows, columns, frames = image.height // size, image.width // size, config.temporal_patch_size
-    blocks = pixels.reshape(3, rows // group, group, size, columns // group, group, size).permute(1, 4, 2, 5, 0, 3, 6)
-    whole = blocks[..., None, :, :].expand(*blocks.shape[:5], frames, size, size)
-    return whole.reshape(rows * columns, config.patch_values), (1, rows, columns)
+    return torch.from_numpy(normalised(np.asarray(image), config))  # type: ignore[arg-type]  # it has what is read of it
 
 
-def fitted(width: int, height: int, config: Prepare) -> tuple[int, int]:
+def in_patches(frames: torch.Tensor, config: Cutting) -> tuple[torch.Tensor, Grid]:
+    """float32[frames 3 height width], as many as whole patches have, to float32[patches values] and the grid of them."""
+    group, size, depth = config.merge_size, config.patch_size, config.temporal_patch_size
+    times, rows, columns = len(frames) // depth, frames.shape[2] // size, frames.shape[3] // size
+    blocks = frames.reshape(times, depth, 3, rows // group, group, size, columns // group, group, size).permute(0, 3, 6, 4, 7, 2, 1, 5, 8)
+    return blocks.reshape(times * rows * columns, config.patch_values), (times, rows, columns)
+
+
+def fitted(width: int, height: int, config: Cutting) -> tuple[int, int]:
     """Width and height to resize to: whole groups of patches. Raises InputError for a strip far longer than wide."""
     if config.longest_edge is not None:
         return _within_edge(width, height, config.longest_edge, config.patch_size * config.merge_size)
@@ -95,7 +110,7 @@ def _within_area(width: int, height: int, smallest: int, largest: int, step: int
     return across, down
 
 
-def words(grid: tuple[int, int, int], config: Prepare) -> str:
+def words(grid: Grid, config: Cutting) -> str:
     """The text in the place of a picture: the placeholder once for all of its tokens, or once for each row where something ends rows."""
     rows = grid[0] * grid[1] if config.row_end else 1
     return config.start + config.row_end.join([config.placeholder] * rows) + config.end

@@ -14,14 +14,15 @@ from modelgraft.plugin import TowerCard, families
 from modelgraft_plugins import processor_files
 from modelgraft_plugins.pictures import processor_name
 from modelgraft_plugins.processor_files import NATURAL, NUMBER, SWITCH, WORD, Wanted, Written, is_natural, is_number
-from modelgraft_plugins.stated import REMARKS, Table, tower_table
+from modelgraft_plugins.stated import REMARKS, Table, told, tower_table
 from modelgraft_plugins.tokens import added_tokens
 
 if TYPE_CHECKING:
     from modelgraft.plugin import Source
 
 MEDIUM = "patches"
-PREPARE = "patches/prepare"
+PREPARE, FRAMES = "patches/prepare", "patches/frames"
+FILMS = "video_preprocessor_config.json"
 _EDGES = ("shortest_edge", "longest_edge", "height", "width", "min_pixels", "max_pixels")
 
 
@@ -49,6 +50,10 @@ KEYS: Mapping[str, Wanted] = {
     "rescale_factor": NUMBER,
     "image_processor_type": WORD,
 }
+OF_FILMS: Mapping[str, Wanted] = {
+    **dict.fromkeys(("min_frames", "max_frames"), NATURAL), "fps": NUMBER, "do_sample_frames": SWITCH, "video_processor_type": WORD,
+}  # fmt: skip
+IDLE_OF_FILMS = ("return_metadata", "default_to_square", "max_video_tokens", "pad_size", "crop_size", "do_center_crop", "num_frames")
 OF_PROCESSORS = processor_files.OF_PROCESSORS | {"spatial_merge_size", "image_break_token", "image_end_token", "video_token"}
 
 
@@ -76,6 +81,37 @@ def _refuse_strangers(source: Source, marks: Mapping[str, str]) -> None:
     known = added_tokens(source)
     if strange := [mark for mark in marks.values() if known is not None and mark not in known]:
         raise ValueError(f"the tokenizer of {source.whole} has no token {strange[0]!r}, which marks pictures in its prompts")
+
+
+def frame_values(source: Source) -> dict[str, Any]:
+    """The fields of patches/frames. Raises ValueError for a source of no model that reads films so."""
+    card = families().whole(source.root.get("model_type")).components.get(FRAMES)
+    if card is None:
+        served = ", ".join(sorted(kind for kind, whole in families().wholes.items() if FRAMES in whole.components))
+        raise ValueError(f"{source.text} is of no model that reads films in patches; {FRAMES} serves {served}")
+    written = _films(source) or Written(source.whole, {})
+    written.check({**KEYS, **OF_FILMS})
+    stated = source.json(processor_files.NESTED) or {}
+    marks = {field: stated.get(key) or silent for field, (key, silent) in card["marks"].items()}
+    _refuse_strangers(source, marks)
+    found = _values(written, card)
+    if not written.values.get("do_sample_frames"):
+        found.pop("fps", None)
+    return {**found, **told(source.root, card["fields"]), **marks}
+
+
+def _films(source: Source) -> Written | None:
+    """What a source says of films: an entry of its processor, or a file of their own."""
+    nested = (source.json(processor_files.NESTED) or {}).get("video_processor")
+    if isinstance(nested, dict):
+        return Written(f"{source.whole}/{processor_files.NESTED} (video_processor)", nested)
+    alone = source.json(FILMS)
+    return Written(f"{source.whole}/{FILMS}", alone) if alone is not None else None
+
+
+def unheeded_frames(source: Source) -> Iterator[tuple[str, str]]:
+    """What a source states about its films and patches/frames does not know."""
+    yield from processor_files.unheeded(_films(source), {*KEYS, *OF_FILMS, *IDLE_OF_FILMS}, FRAMES)
 
 
 def _names(card: Mapping[str, Any]) -> str:
