@@ -225,3 +225,140 @@ def test_the_connector_conforms(theirs: Checkpoint):
         wanted = theirs.model.image_to_text_projection(torch.nn.functional.normalize(x, dim=-1))[0]
     torch.testing.assert_close(part(x), wanted, rtol=0, atol=1e-6)
     assert np.isfinite(wanted.numpy()).all()
+
+
+# -- Kosmos-1: documents, two steps, choices ------------------------------------------------------------------------------
+
+
+def of_transformers(theirs: Checkpoint, pieces: list[Any]) -> torch.Tensor:
+    """The logits at every place of a document of texts and pictures, by the classes of transformers: float[tokens vocabulary]."""
+    words = theirs.processor.tokenizer
+    ids, shown, seen = [words.bos_token_id], [0], []
+    for piece in pieces:
+        if isinstance(piece, str):
+            own = words(piece, add_special_tokens=False).input_ids
+            ids, shown = [*ids, *own], [*shown, *[0] * len(own)]
+            continue
+        marks = [words.convert_tokens_to_ids(mark) for mark in ("<image>", "</image>")]
+        ids, shown = [*ids, marks[0], *[4] * kosmos.QUERIES, marks[1]], [*shown, 0, *[1] * kosmos.QUERIES, 0]
+        seen.append(theirs.processor.image_processor(piece, return_tensors="pt")["pixel_values"])
+    with torch.no_grad():
+        latents = torch.cat([_latents(theirs, pixels) for pixels in seen], 1)
+        logits: torch.Tensor = theirs.model(
+            input_ids=torch.tensor([ids]), image_embeds=latents, image_embeds_position_mask=torch.tensor([shown])
+        ).logits
+    return logits[0]
+
+
+def _latents(theirs: Checkpoint, pixels: torch.Tensor) -> torch.Tensor:
+    """What the connector makes of one picture, float[1 queries width]."""
+    eye = theirs.model.vision_model
+    tokens = eye.model.post_layernorm(eye(pixels)[0])
+    found: torch.Tensor = theirs.model.image_to_text_projection(torch.nn.functional.normalize(tokens, dim=-1))[0]
+    return found
+
+
+def said(*pieces: Any) -> list[dict[str, Any]]:
+    """A message of texts and pictures."""
+    parts = [{"type": "text", "text": piece} if isinstance(piece, str) else {"type": "image", "image": piece} for piece in pieces]
+    return [{"role": "user", "content": parts}]
+
+
+DOCUMENTS = [
+    ["a photo of a cat", PICTURES[0], "a photo of a dog", PICTURES[1], "the grass"],
+    [PICTURES[2], "An image of"],
+    [PICTURES[3], PICTURES[1], PICTURES[0], "What is this?"],
+]
+
+
+def test_documents_hold_any_number_of_pictures_anywhere(theirs: Checkpoint):
+    """Unlike many in the records of a batch, each as transformers reads it alone."""
+    result = ask("kosmos1/interleaved", theirs.folder, document=[said(*pieces) for pieces in DOCUMENTS], outputs=["llm.logits"])
+    for row, pieces in enumerate(DOCUMENTS):
+        torch.testing.assert_close(result["llm.logits"][row], of_transformers(theirs, pieces)[-1], rtol=0, atol=1e-4)
+
+
+def test_the_likeliest_text_is_chosen(theirs: Checkpoint):
+    """By the sum of what transformers says of its tokens; of unlike many."""
+    options = [[" a cat", " a dog on the grass", " the house"], [" two cats", " one"]]
+    result = ask("kosmos1/choose", theirs.folder, image=PICTURES[:2], prompt=PROMPTS[:2], options=options,
+                 params={"max_new_tokens": 0}, outputs=["llm.likelihoods", "label"])  # fmt: skip
+    words = theirs.processor.tokenizer
+    for row, texts in enumerate(options):
+        wanted = []
+        for text in texts:
+            own = words(text, add_special_tokens=False).input_ids
+            logits = of_transformers(theirs, [PICTURES[row], f"{PROMPTS[row]}{text}"])[-len(own) - 1 : -1].log_softmax(-1)
+            wanted.append(float(logits.gather(1, torch.tensor(own)[:, None]).sum()))
+        np.testing.assert_allclose(result["llm.likelihoods"][row, : len(texts)], wanted, atol=1e-4)
+        assert result["label"][row] == texts[int(np.argmax(wanted))]
+
+
+def test_a_chain_is_its_two_steps(theirs: Checkpoint):
+    """The words of the first stand before the question of the second."""
+    question = "how many cats are there?"
+    result = ask("kosmos1/chain", theirs.folder, image=PICTURES, question=[question] * 4, params={"most_told": 5})
+    told = ask("kosmos1", theirs.folder, image=PICTURES, prompt=["Introduce this picture in detail:"] * 4, params={"max_new_tokens": 5})
+    assert result["told"] == told["text"]
+    prompts = [f"Introduce this picture in detail: {one} Question: {question} Answer:" for one in told["text"]]
+    assert result["text"] == ask("kosmos1", theirs.folder, image=PICTURES, prompt=prompts)["text"]
+    asked = ask("kosmos1/vqa", theirs.folder, image=PICTURES, question=[question] * 4)["text"]
+    assert asked == ask("kosmos1", theirs.folder, image=PICTURES, prompt=[f"Question: {question} Answer:"] * 4)["text"]
+
+
+# -- what is refused ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mark", ["<image>", "</image>", "<grounding>", "<object>", "<patch_index_0003>"])
+def test_a_user_cannot_write_a_picture_or_a_place(theirs: Checkpoint, mark: str):
+    """Not into a prompt, and not into a document."""
+    with pytest.raises(mg.InputError, match=f"the text holds {mark}, which the model reads as a mark and not as words"):
+        ask("kosmos2", theirs.folder, image=PICTURES[0], prompt=f"a photo {mark} of")
+    with pytest.raises(mg.InputError, match="a message of the user holds '"):
+        ask("kosmos1/interleaved", theirs.folder, document=[said(PICTURES[0], f"a photo {mark} of")])
+
+
+def test_a_prompt_beyond_the_context_is_refused(theirs: Checkpoint, tmp_path: Path):
+    """Nothing of it is cut in silence."""
+    small = kosmos.kosmos2(tmp_path / "model", words={"max_position_embeddings": 40})
+    with pytest.raises(mg.InputError, match=r"40 positions"):
+        ask("kosmos1", small.folder, image=PICTURES[0], prompt="a cat " * 40)
+    assert theirs.folder != small.folder
+
+
+def test_a_vocabulary_without_its_marks_is_refused(theirs: Checkpoint, tmp_path: Path):
+    """They would be cut into letters, and the picture stand among them."""
+    folder = kosmos.as_kosmos1(theirs, tmp_path / "model")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+    kosmos.tokenizer().save_pretrained(folder)
+    with pytest.raises(
+        mg.ModelgraftError, match=r"the tokenizer of llm has no token '<image>', '</image>', which its prompts are written with"
+    ):
+        ask("kosmos1", folder, image=PICTURES[0], prompt="a cat")
+
+
+def test_a_document_without_its_picture_is_refused(theirs: Checkpoint):
+    """A placeholder in the words is no picture."""
+    with pytest.raises(mg.InputError, match=r"2 places for media .* but there is 1"):
+        ask("kosmos1/interleaved", theirs.folder, document=[said(PICTURES[0], "a <|picture|> of")])
+
+
+# -- onnx -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [8, 6])
+@pytest.mark.parametrize("graph", ["kosmos1", "kosmos2"])
+def test_onnx_says_the_same(graph: str, width: int, tmp_path: Path):
+    """Heads of eight, whose cache is updated in place, and of six, whose cache grows."""
+    made = kosmos.kosmos2(tmp_path / "kosmos2", words={"embed_dim": 4 * width, "attention_heads": 4})
+    folder = made.folder if graph == "kosmos2" else kosmos.as_kosmos1(made, tmp_path / "kosmos1")
+    sides = []
+    for backend in ("torch", "onnx"):
+        params = {"checkpoint": str(folder), "max_new_tokens": NEW, **(BINS if graph == "kosmos2" else {})}
+        with mg.open(graph, params=params, backend=backend) as pipeline:
+            sides.append(pipeline.run(image=PICTURES, prompt=PROMPTS, outputs=["llm.text", "llm.logits", "latents.latents"]))
+    assert sides[0]["llm.text"] == sides[1]["llm.text"]
+    for name, atol in (("llm.logits", 1e-4), ("latents.latents", 1e-5)):
+        torch.testing.assert_close(sides[0][name], sides[1][name], rtol=0, atol=atol)

@@ -121,7 +121,7 @@ def through_the_graph(given: Oracle, case: Case, folder: Path) -> tuple[Tensor, 
     end = start + (latents.shape[1] if latents is not None else 0)
     template, wire = ("{before} {image} {behind}", "inputs.image") if latents is not None else ("{before} {behind}", "null")
     text = GRAPH + (f'inputs.image: "float[batch {latents.shape[1]} {latents.shape[2]}]"\n' if latents is not None else "")
-    text += f'nodes.llm.with: {{prompt: "{template}", max_new_tokens: 0, states: {{layers: [1]}}}}\n'
+    text += f'nodes.llm.with: {{prompt: "{template}", max_new_tokens: 0, known_tokens: [], states: {{layers: [1]}}}}\n'
     text += f"nodes.llm.in: {{image: {wire}, prompt: null, before: inputs.before, behind: inputs.behind}}\n"
     path = folder / "fed.yaml"
     path.write_text(text)

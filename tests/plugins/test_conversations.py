@@ -54,6 +54,7 @@ WRITTEN: dict[str, str] = {
     "mplug_owl": "S\nHuman: <image>\nHuman: q {text}\nAI: a {media}\nHuman: r\nHuman: <image>\nAI: ",
     "shikra": TWO.format("<im_start><image><im_end> ", " <im_start><image><im_end>"),
     "alpaca": "S\n\n### Instruction:\n<image>q {text}\n\n### Response:a {media}\n\n### Instruction:\nr<image>\n\n### Response:",
+    "kosmos": "<image><image></image>q {text}a {media}r<image><image></image>",
 }  # fmt: skip
 
 

@@ -58,6 +58,9 @@ class LanguageConfig(WritingConfig):
     extra_words: tuple[str, ...] = Field(
         default=(), description="the same of tokens that `text` shows, such as units of speech; <0>..<999> are all from <0> to <999>"
     )
+    known_tokens: tuple[str, ...] = Field(
+        default=(), description="tokens that prompts are written with, such as what stands around a picture: a tokenizer must have them"
+    )
     token_scale: dict[str, float] = Field(
         default={}, description="tokens by their names: their logits are multiplied by a number before any other rule"
     )

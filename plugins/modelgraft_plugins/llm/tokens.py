@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelgraft.plugin import LoadContext, Problem, SourceError
 from modelgraft_plugins import chat_templates, kept_tokenizers
 from modelgraft_plugins.chat_rendering import Renderer
 from modelgraft_plugins.kept_tokenizers import Encoded
+
+if TYPE_CHECKING:
+    from modelgraft_plugins.llm.config import LanguageConfig
 
 FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "vocab.txt", "qwen.tiktoken")
 
@@ -134,16 +137,16 @@ class Bytes:
         self.words = {number: token for token, number in self.added_tokens_encoder.items() if token in shown}
 
 
-def open_tokenizer(
-    context: LoadContext, *, placeholder: str, vocabulary: int, extra: Sequence[str] = (), words: Sequence[str] = ()
-) -> Tokenizer:
+def open_tokenizer(context: LoadContext, config: LanguageConfig, *, vocabulary: int) -> Tokenizer:
     """Open the tokenizer of a node's source. A model that starts from random numbers and has no files reads plain bytes.
 
-    vocabulary  how many tokens the model knows, the extra ones among them
-    extra       tokens to be added to it, as special ones;  words  tokens to be added behind them, which texts show
+    config      says the placeholder, what is added (extra_tokens as special ones, extra_words behind them) and what must be there
+    vocabulary  how many tokens the model knows, those that are added among them
 
-    Raises SourceError `no-tokenizer` when the source has none, `config-mismatch` for an extra token that it has already.
+    Raises SourceError `no-tokenizer` when the source has none, `config-mismatch` for an extra token that it has already, and for one
+    that it must have and lacks.
     """
+    placeholder, extra, words = config.placeholder, config.extra_tokens, config.shown_words
     folder = _folder(context)
     there = folder is not None and any((folder / name).is_file() for name in FILES)
     if not there and context.init == "random" and context.weights is None:
@@ -155,7 +158,12 @@ def open_tokenizer(
     except Exception as error:  # the package tokenizers raises Exception itself for a file that it cannot take
         raise _missing(context, f"its tokenizer files cannot be read: {error}") from error
     templates = chat_templates.find(folder)
-    return Tokenizer(_extended(inner, extra, words, context), placeholder=placeholder, templates=templates, place=str(folder))
+    found = Tokenizer(_extended(inner, extra, words, context), placeholder=placeholder, templates=templates, place=str(folder))
+    if lacking := [token for token in config.known_tokens if found.id_of(token) is None]:
+        said = f"the tokenizer of {context.node.name} has no token {', '.join(map(repr, lacking[:4]))}, which its prompts are written with"
+        hint = f"take the tokenizer that the model was trained with, or name it in {context.node.name}.extra_tokens to train it"
+        raise SourceError(Problem("config-mismatch", said, context.node.place, hint, node=context.node.name))
+    return found
 
 
 def _extended(inner: kept_tokenizers.Inner, extra: Sequence[str], words: Sequence[str], context: LoadContext) -> kept_tokenizers.Inner:

@@ -195,13 +195,7 @@ class Writer(Assembling):
         self.runtime.node, self.runtime.component = context.node.name, context.node.component.id
         self.device = torch.device(context.device)
         try:
-            self.tokenizer = open_tokenizer(
-                context,
-                placeholder=self.config.placeholder,
-                vocabulary=self.facts["vocabulary"],
-                extra=self.config.extra_tokens,
-                words=self.config.shown_words,
-            )
+            self.tokenizer = open_tokenizer(context, self.config, vocabulary=self.facts["vocabulary"])
         except SourceError as error:
             self.tokenizer = error
 
