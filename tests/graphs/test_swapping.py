@@ -69,6 +69,19 @@ def test_weights_that_still_fit_stay():
     assert plan.nodes["qformer"].node.config.intermediate_size == 3072
 
 
+def test_what_is_grafted_into_a_neighbour_begins_anew_too():
+    """The gated blocks of Flamingo read the eye's width: of another width, they and the resampler are new, and as many as before."""
+    before, _ = planned("openflamingo")
+    plan, told = planned("openflamingo", eye="preset:clip-vit-b-16")
+    assert "resampler, llm.adapters begin anew: the weights that were there do not fit its neighbours" in told
+    [block], [old] = plan.nodes["llm"].node.adapters, before.nodes["llm"].node.adapters
+    assert block.source is None
+    assert (block.config.every, block.component) == (old.config.every, old.component)
+    assert plan.nodes["resampler"].node.config.depth == before.nodes["resampler"].node.config.depth
+    _, told = planned("openflamingo", eye="preset:clip-vit-l-14")
+    assert not any("anew" in text for text in told)
+
+
 def test_two_at_once():
     plan, told = planned("blip2", eye="preset:clip-vit-b-16", tongue="preset:flan-t5-xl")
     assert sizes(plan)["project"] == "float[batch 32 2048]"
@@ -144,3 +157,22 @@ def test_the_graph_runs_with_another_eye_and_another_tongue(tmp_path: Path):
     assert answers[0]["text"] == answers[1]["text"]
     assert torch.equal(answers[0]["project.y"], answers[1]["project.y"])
     assert answers[0]["project.y"].shape[-1] == 24
+
+
+def test_a_q_former_reads_the_question_as_well(tmp_path: Path):
+    """`connectors/qformer_text`: another question, other tokens; the same question, the same."""
+    checkpoints.instructblip(tmp_path / "asked")
+    checkpoints.llava(tmp_path / "llava")
+    (tmp_path / "asked" / "qformer_tokenizer" / "config.json").write_text('{"model_type": "bert"}')
+    sizes = {"words": str(tmp_path / "asked" / "qformer_tokenizer"), "tokens": 5, "width": 12, "layers": 2, "heads": 3}
+    settings = {f"nodes.project.with.{name}": value for name, value in sizes.items()}
+    settings |= {"nodes.project.in.text": "inputs.prompt", "checkpoint": str(tmp_path / "llava"), "max_new_tokens": 3}
+    graph = mg.load("llava", params={"projector": "graph:connectors/qformer_text", **settings})
+    with mg.open(graph, seed=1) as pipeline:
+        one, other, again = (
+            pipeline.run(image=picture(31, 17), prompt=prompt, outputs=["project.y"])["project.y"]
+            for prompt in ("a cat?", "a dog", "a cat?")
+        )
+    assert one.shape == (1, 5, 28)
+    assert torch.equal(one, again)
+    assert not torch.allclose(one, other)

@@ -149,6 +149,7 @@ outputs: {y: second}
         ("sight", "preset:siglip-so400m-14-384", "nodes.sight.from"),
         ("bridge", "projector/mlp", "nodes.bridge.use"),
         ("bridge", "graph:./other.yaml", "nodes.bridge.use"),
+        ("encoder", "preset:siglip-so400m-14-384", "encoder"),
         ("sight.layer", "2", "nodes.sight.with.layer"),
         ("sight.from", "x", "nodes.sight.from"),
         ("sight.runtime.device", "cpu", "nodes.sight.runtime.device"),
@@ -421,3 +422,14 @@ def test_every_sweep_that_ships_can_be_read():
         assert sweep is not None
         for graph in sweep.graphs:
             mg.load(graph, allow=("unused",))
+
+
+def test_parts_by_what_they_are_are_put_there_with_all_that_follows():
+    """An eye brings its pictures, and a tongue the width of the projector: the cells are counted as the planner counts them."""
+    axes = (simple_axis("eye", ["preset:clip-vit-b-16", "preset:siglip-so400m-14-384"]), simple_axis("tongue", ["preset:opt-2.7b"]))
+    found = checked(Sweep(graphs=("llava",), axes=axes, options={"init": "random"}))
+    assert found.pruned == []
+    for cell in found.fitting:
+        with pytest.warns(mg.ModelgraftWarning):
+            graph = mg.load("llava", params={"eye": cell.values["eye"], "llm": "preset:opt-2.7b"})
+        assert cell.planned.parameters == mg.plan(graph).totals.parameters

@@ -24,11 +24,13 @@ ENCODER = "encoder"
 class Changes:
     """What is to be set of a graph.
 
+    spec      the graph as it was read
     settings  dotted keys and values, as `load` takes them;  nodes  what was put into which node
     sources   the new source by node, where it is one that was found, at its part;  notes  what else was done, in sentences
     solved    the graph as it was, None where it could not be checked
     """
 
+    spec: GraphSpec
     nodes: Mapping[str, Any]
     solved: SolvedGraph | None
     settings: dict[str, Any] = field(default_factory=dict)
@@ -38,7 +40,7 @@ class Changes:
 
 def changes_of(swaps: Mapping[str, Any], spec: GraphSpec) -> Changes:
     """What putting each value into its node changes there. Raises InputError for what is no text, GraphError for a graph that is none."""
-    found = Changes(swaps, _solved(spec))
+    found = Changes(spec, swaps, _solved(spec))
     for node, value in swaps.items():
         text = str(value) if value is not None else ""
         if not text or isinstance(value, (bool, list, dict, Mapping)):

@@ -2,8 +2,8 @@
 
 - A preprocess that feeds it, and had the source that it had, takes the new one.
 - Fields of its config that are marked with KEPT say how the graph uses it, such as the layer that is taken: they stay.
-- Connectors beside it (projectors, resamplers) keep their weights where these still fit. Where they do not, they begin anew, built as
-  they were, with the widths of their new neighbours.
+- Connectors beside it (projectors, resamplers), and adapters that are grafted into it or into what stands beside, keep their weights
+  where these still fit. Where they do not, they begin anew, built as they were, with the widths of their new neighbours.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from itertools import combinations
 from typing import Any
 
 from modelgraft.kernel.words.errors import GraphError
-from modelgraft.kernel.words.graph import GraphSpec, Node
-from modelgraft.kernel.words.kinds import dimension_fields
+from modelgraft.kernel.words.graph import GraphSpec, Node, Origin, SolvedGraph
+from modelgraft.kernel.words.kinds import Config, dimension_fields
 from modelgraft.sources.views import SourceView
 from modelgraft.tools.checked import checked
 from modelgraft.tools.swapping.changes import Changes, config_from
@@ -23,6 +23,7 @@ from modelgraft.tools.swapping.use_marks import kept_fields
 
 CONNECTORS = ("projector", "resampler")
 PREPARES = "preprocess"
+ADAPTERS = ".adapters"  # behind the name of a node: what is grafted into it
 MOST_TRIED = 4  # connectors of which every set is tried: 16 checks of a graph take less than a second
 Dotted = dict[str, Any]  # Any: as `load` takes params
 
@@ -39,7 +40,7 @@ def follow(found: Changes, spec: GraphSpec, read: Callable[[Dotted], GraphSpec])
             notes.append(note)
     beside = list(dict.fromkeys(name for node in found.nodes for name in _connectors(node, spec) if name not in found.nodes))
     released = _released(beside, settings, found, read)
-    beside = [name for name in beside if f"nodes.{name}.from" in released]
+    beside = [name for name in beside if {f"nodes.{name}.from", f"nodes.{name}"} & released.keys()]
     if beside:
         notes.append(f"{', '.join(beside)} begin{'s' * (len(beside) == 1)} anew: the weights that were there do not fit its neighbours")
     return {**released, **settings}, notes
@@ -59,8 +60,7 @@ def _released(beside: Sequence[str], settings: Dotted, found: Changes, read: Cal
                 best = len(error.noted), released
             continue
         for name in beside:  # of published numbers there are no shapes that could contradict
-            before = found.solved.nodes.get(name) if found.solved is not None else None
-            if name not in names and _widths(after.nodes.get(name)) != _widths(before):
+            if name not in names and _widths(name, after) != _widths(name, found.solved):
                 released |= _anew(name, found)
         return released
     return best[1] if best is not None else {}
@@ -75,8 +75,13 @@ def _subsets(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
         yield tuple(names)
 
 
-def _widths(node: Node | None) -> list[Any]:
-    return [getattr(node.config, name) for name in dimension_fields(type(node.config))] if node is not None else []
+def _widths(name: str, solved: SolvedGraph | None) -> list[Any]:
+    """The widths of a connector, or of the adapters of a node."""
+    node = solved.nodes.get(name.removesuffix(ADAPTERS)) if solved is not None else None
+    if node is None:
+        return []
+    configs = [adapter.config for adapter in node.adapters] if name.endswith(ADAPTERS) else [node.config]
+    return [[getattr(config, width) for width in dimension_fields(type(config))] for config in configs]
 
 
 def _prepared(node: str, source: SourceView, spec: GraphSpec) -> Iterator[tuple[str, Any, str]]:
@@ -117,13 +122,21 @@ def _used(node: str, source: SourceView, found: Changes, spec: GraphSpec) -> Ite
 
 
 def _connectors(node: str, spec: GraphSpec) -> Iterator[str]:
-    """The connectors with weights from elsewhere that stand beside a node, or beside such, the nearest first."""
+    """What with weights from elsewhere stands beside a node, or beside such, the nearest first: connectors, and adapters of nodes."""
+    yield from _grafted(node, spec)
     seen, edge = {node}, [node]
     while edge:
         near = sorted({other for at in edge for other in _beside(at, spec)} - seen)
         edge = [name for name in near if any(component.kind in CONNECTORS for component in components_of(spec, name))]
         seen |= set(near)
         yield from (name for name in edge if spec.nodes[name].source is not None)
+        yield from (graft for name in near for graft in _grafted(name, spec))
+
+
+def _grafted(node: str, spec: GraphSpec) -> Iterator[str]:
+    form = spec.nodes.get(node)
+    if form is not None and any(adapter.source is not None for adapter in form.adapters):
+        yield f"{node}{ADAPTERS}"
 
 
 def _beside(node: str, spec: GraphSpec) -> set[str]:
@@ -131,18 +144,32 @@ def _beside(node: str, spec: GraphSpec) -> set[str]:
     return behind | (spec.nodes[node].feeders if node in spec.nodes else set())
 
 
-def _anew(node: str, found: Changes) -> Dotted:
+def _anew(name: str, found: Changes) -> Dotted:
     """A node without its source, built as it was; widths are left to its neighbours, and what was derived of them too."""
-    before = found.solved.nodes.get(node) if found.solved is not None else None
-    built = _built(before) if before is not None else {}
-    return {f"nodes.{node}.from": None, **{f"nodes.{node}.with.{name}": value for name, value in built.items()}}
+    before = found.solved.nodes.get(name.removesuffix(ADAPTERS)) if found.solved is not None else None
+    if name.endswith(ADAPTERS):
+        return {f"nodes.{name}": _grafts_anew(name.removesuffix(ADAPTERS), before, found)}
+    built = _built(before.config, before.origins) if before is not None else {}
+    return {f"nodes.{name}.from": None, **{f"nodes.{name}.with.{key}": value for key, value in built.items()}}
 
 
-def _built(node: Node) -> Mapping[str, Any]:
-    fields = type(node.config).model_fields
-    widths = dimension_fields(type(node.config))
-    sizes = {getattr(node.config, name) for name in widths}
-    found = {name: getattr(node.config, name) for name, origin in node.origins.items() if origin.layer == "source" and name not in widths}
+def _grafts_anew(node: str, before: Node | None, found: Changes) -> list[Any]:  # Any: adapters as a document has them
+    """The adapters of a node without their sources."""
+    document = found.spec.document
+    written = document.root.value["nodes"].value[node].plain()["adapters"] if document is not None else []
+    grafted = before.adapters if before is not None else (None,) * len(written)
+    forms = []
+    for form, adapter in zip(written, grafted, strict=True):
+        built = _built(adapter.config, adapter.origins) if adapter is not None and adapter.source is not None else {}
+        forms.append({**{key: value for key, value in form.items() if key != "from"}, "with": {**built, **form.get("with", {})}})
+    return forms
+
+
+def _built(config: Config, origins: Mapping[str, Origin]) -> Mapping[str, Any]:
+    """What the source said of how it is built."""
+    fields, widths = type(config).model_fields, dimension_fields(type(config))
+    sizes = {getattr(config, name) for name in widths}
+    found = {name: getattr(config, name) for name, origin in origins.items() if origin.layer == "source" and name not in widths}
     return {name: value for name, value in found.items() if not (fields[name].default is None and value in sizes) and _is_plain(value)}
 
 
