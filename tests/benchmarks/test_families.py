@@ -12,7 +12,19 @@ from benchmarks.families import FAMILIES, Family
 from modelgraft.kernel.language.shipped_graphs import shipped_names
 
 CARDS = Path(__file__).parents[2] / "plugins" / "modelgraft_plugins" / "families"
-NEW = {"caption", "companion", "critics", "describe", "fewshot", "glance", "look", "many", "read", "talk", "zoo"}  # graphs that nobody has whole
+NEW = {
+    "caption",
+    "companion",
+    "critics",
+    "describe",
+    "fewshot",
+    "glance",
+    "look",
+    "many",
+    "read",
+    "talk",
+    "zoo",
+}  # graphs that nobody has whole
 APART = {"diffusion", "connectors"}  # generators, beside the libraries' own in `painting` and `replies`; parts of graphs
 
 
