@@ -22,9 +22,9 @@ PROJECTOR, EYE = "model.mm_projector.", "model.vision_tower.vision_tower."
 WORDS_OF_IT = {"mm_projector_type", "mm_vision_tower", "mm_hidden_size", "projector_type"}  # no config of Hugging Face has one of these
 HEAD = 128  # width of a head of every LLaMA
 LANGUAGE = (
-    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "hidden_act",
-    "max_position_embeddings", "rms_norm_eps", "rope_theta", "rope_scaling", "attention_bias", "pad_token_id", "bos_token_id",
-    "eos_token_id", "torch_dtype", "dtype", "pretraining_tp", "quantization_config",
+    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
+    "hidden_act", "max_position_embeddings", "rms_norm_eps", "rope_theta", "rope_scaling", "rope_parameters", "attention_bias", "mlp_bias",
+    "pad_token_id", "bos_token_id", "eos_token_id", "torch_dtype", "dtype", "pretraining_tp", "quantization_config",
 )  # fmt: skip
 SILENT: Mapping[str, Any] = {  # LLaMA 7B
     "vocab_size": 32_000, "hidden_size": 4096, "intermediate_size": 11_008, "num_hidden_layers": 32, "num_attention_heads": 32,

@@ -14,6 +14,7 @@ PARTS = {
     "vision_tower": PartCard("vision_config", "clip_vision_model", strip="vision_model."),
     "language_model": PartCard("text_config", "llama", also="text_model", language="always"),
     "multi_modal_projector": PLAIN,
+    "vision_model": PartCard("vision_config", "clip_vision_model", also="vision_tower", strip="vision_model."),  # where a CLIP is asked for
 }
 # Relatives: their parts lie as those of a LLaVA do, and how they choose among layers and tokens is not said here.
 _KIN = {
