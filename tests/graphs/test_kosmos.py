@@ -144,6 +144,15 @@ def test_the_published_sizes_are_counted_to_the_unit(graph: str):
     assert plan.totals.parameters == 303_179_776 + 19_015_680 + language
 
 
+def test_of_the_eye_of_kosmos_1_the_last_layer_is_trained():
+    """One block of ViT-L: attention of four maps, a feed-forward layer, two norms; and all of the rest but the eye."""
+    plan = mg.plan(mg.load("kosmos1"))
+    block = 4 * (1024 * 1024 + 1024) + (1024 * 4096 + 4096) + (4096 * 1024 + 1024) + 2 * 2 * 1024
+    assert plan.nodes["vision"].parameters.trainable == block
+    assert plan.totals.trainable == plan.totals.parameters - 303_179_776 + block
+    assert mg.plan(mg.load("kosmos2")).totals.trainable == 1_664_485_376
+
+
 def test_counts_are_those_of_what_is_built(theirs: Checkpoint, first: Path):
     """Of each part, and of the whole."""
     parts = {"vision/encoder": "vision_model", "kosmos/connector": "image_to_text_projection", "llm/causal": "text_model"}

@@ -100,6 +100,7 @@ class Encoder(Config):
     positions: Literal["hf", "official", "timm"] = Field("hf", description="how positions are interpolated")
     pre_logits: int | None = Field(None, gt=0, description="vit: numbers of the layer before the classifier; none: there is none")
     many: bool = False
+    trains_last: int = Field(0, ge=0, description="so many last layers of a frozen tower are trained nevertheless, as a plan counts them")
     image_mean: Numbers | None = Field(None, description="mean that the pictures must have been normalised with; None: any")
     image_std: Numbers | None = None
 
@@ -241,7 +242,19 @@ class Encoder(Config):
         """Count the whole tower, also where only some of its layers run; None where that takes building it."""
         if self.card.count is None:
             return counted(self.facts())
-        return self.card.count({**self.card.defaults, **(self.facts() if self.family == AUTO else self.model_dump())})
+        return self.card.count(self._counted())
+
+    def trained(self) -> int | None:
+        """Of a frozen tower its last layers, where some are named; None where that takes building it."""
+        if self.card.count is None:
+            return None if self.trains_last else 0
+        facts = self._counted()
+        rest = {**facts, "num_hidden_layers": max(self.num_hidden_layers - self.trains_last, 0)}
+        return self.card.count(facts) - self.card.count(rest)
+
+    def _counted(self) -> dict[str, Any]:
+        """What the formula of its card is given."""
+        return {**self.card.defaults, **(self.facts() if self.family == AUTO else self.model_dump())}
 
 
 @component("vision/map", kind="projector", load="modelgraft_plugins.vision.maps:load", cache=False)
