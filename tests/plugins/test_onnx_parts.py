@@ -33,7 +33,9 @@ GRAPHS = {  # what whole graphs export: the folder of the graphs, or the plugin 
     "pali": "graphs/test_pali.py", "patches": "plugins/test_patches.py",
     "simvlm": "graphs/test_simvlm.py", "wav2vec2": "graphs/test_wav2vec2.py",
 }  # fmt: skip
-ALONE = {"clip/resnet"}  # compared with its reference on torch; its export was tried by hand alone
+ALONE = {  # clip/resnet is compared with its reference on torch, its export was tried by hand; the writer in graphs/test_blip2_stage1.py
+    "clip/resnet", "qformer/writer",
+}  # fmt: skip
 UNLIKE = {"batch": 4, "sizes": (10, 6, 8, 3, 12)}  # sizes of examples.py are others
 GRID = {"groups": 4, "patches": 16, "patches1": 16, "patches2": 25, "places": 25}  # as a graph decides it: their number must make a square
 OF_GRIDS = ("adapter-qwenvl", "pixel-shuffle", "pool", "pool-to-a-grid", "join-to-a-grid")
@@ -44,6 +46,9 @@ TEXT = {**SMALL, "vocab_size": 20, "max_position_embeddings": 17, "eos_token_id"
 TOWER = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 3, "embedding_size": 10}
 OUTPUT = {"hidden_size": 18, "inner_size": 12, "encoder_layers": 2, "decoder_layers": 1, "heads": 3, "feed_forward": 20, "width": 9}
 RESAMPLER = {"hidden_size": 12, "depth": 2, "num_heads": 3, "head_dim": 5, "num_latents": 4}
+PAIR = {
+    **SMALL, "encoder_hidden_size": 10, "num_query_tokens": 3, "vocab_size": 23, "max_position_embeddings": 17,
+}  # fmt: skip
 CASES = {
     "eye-clip": ("vision/encoder", {**EYE, "family": "clip"}),
     "eye-of-several": ("vision/encoder", {**EYE, "family": "clip", "many": True}),
@@ -80,6 +85,21 @@ CASES = {
     "qformer": (
         "qformer/qformer",
         {**SMALL, "encoder_hidden_size": 10, "reads_text": True, "vocab_size": 15, "max_position_embeddings": 17},
+    ),
+    "pair-image": ("qformer/pair", PAIR),
+    "pair-text": ("qformer/pair", {**PAIR, "reads": "text"}),
+    "pair-texts": ("qformer/pair", {**PAIR, "reads": "text", "many": True}),
+    "pair-both": ("qformer/pair", {**PAIR, "reads": "both"}),
+    "pair-both-of-several": ("qformer/pair", {**PAIR, "reads": "both", "many": True}),
+    "pair-caption": ("qformer/pair", {**PAIR, "reads": "caption"}),
+    "match": ("qformer/match", {"hidden_size": 6, "many": True}),
+    "pair-words": ("qformer/words", {"hidden_size": 6, "vocab_size": 9}),
+    "best-query": ("similarity/best_query", {}),
+    "best-query-of-pairs": ("similarity/best_query", {"over": "pair", "learned": True}),
+    "contrast-of-queries": ("loss/contrastive_queries", {"learned": True}),
+    "resampler-of-clips": (
+        "resampler/perceiver",
+        {**RESAMPLER, "many": True, "max_num_frames": 3, "more_frames": "interpolate", "activation": "squared_relu"},
     ),
     "resampler": ("resampler/perceiver", {**RESAMPLER, "many": True, "max_num_frames": 24, "max_num_media": 20}),
     "resampler-of-few": ("resampler/perceiver", {**RESAMPLER, "many": True, "max_num_frames": 2, "max_num_media": 3}),

@@ -234,6 +234,15 @@ def blip2(folder: Path, *, language: str = "opt", seed: int = 4) -> Checkpoint:
     return _save(folder, _untied(hf.Blip2ForConditionalGeneration(config)), processor, seed=seed)
 
 
+def blip2_first_stage(folder: Path, *, seed: int = 14) -> Checkpoint:
+    """BLIP-2 of the first stage: an EVA-style eye, seven queries, and a Q-Former that reads texts."""
+    reader = word_piece()
+    qformer = {**QFORMER, "vocab_size": len(reader), "pad_token_id": reader.pad_token_id, "use_qformer_text_input": True}
+    config = hf.Blip2Config(vision_config=EVA_EYE, qformer_config=qformer, num_query_tokens=7, image_text_hidden_size=11)
+    _blip_pictures().save_pretrained(folder)
+    return _save(folder, hf.Blip2ForImageTextRetrieval(config), reader, seed=seed)
+
+
 def instructblip(folder: Path, *, language: str = "llama", seed: int = 5) -> Checkpoint:
     """InstructBLIP: the Q-Former reads the instruction too, with a tokenizer of its own."""
     make_tokenizer, make_config = LANGUAGES[language]

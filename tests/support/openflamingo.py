@@ -31,14 +31,14 @@ class Parts:
     trained: Path
 
 
-def parts(folder: Path) -> Parts:
+def parts(folder: Path, given: Oracle = REFERENCE) -> Parts:
     """Write them below a folder; the file holds what OpenFlamingo's own files hold, which is what was trained."""
     found = Parts(folder / "language", folder / "vision", folder / "openflamingo.safetensors")
-    _language(found.language)
-    _vision(found.vision)
+    _language(found.language, given)
+    _vision(found.vision, given)
     trained = ("perceiver.", "lang_encoder.model.embed_tokens.")
     save_file(
-        {name: tensor for name, tensor in REFERENCE.weights.items() if name.startswith(trained) or "gated_cross_attn" in name},
+        {name: tensor for name, tensor in given.weights.items() if name.startswith(trained) or "gated_cross_attn" in name},
         found.trained,
     )
     return found
@@ -80,25 +80,25 @@ def untouched_language(folder: Path) -> None:
     _tokenizer(kept, []).save_pretrained(folder)
 
 
-def language_model() -> hf.LlamaForCausalLM:
+def language_model(given: Oracle = REFERENCE) -> hf.LlamaForCausalLM:
     """The tongue, as transformers builds it."""
     names = (
         "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
         "rms_norm_eps", "pad_token_id",
     )  # fmt: skip
-    config = hf.LlamaConfig(**{name: REFERENCE.config[name] for name in names}, max_position_embeddings=64, tie_word_embeddings=False)
+    config = hf.LlamaConfig(**{name: given.config[name] for name in names}, max_position_embeddings=64, tie_word_embeddings=False)
     model = hf.LlamaForCausalLM(config).eval()
     inside = {
         name.removeprefix("lang_encoder.").replace(".decoder_layer.", "."): tensor
-        for name, tensor in REFERENCE.weights.items()
+        for name, tensor in given.weights.items()
         if name.startswith("lang_encoder.") and "gated_cross_attn" not in name
     }
     model.load_state_dict(inside, strict=True)
     return model
 
 
-def _language(folder: Path) -> None:
-    language_model().save_pretrained(folder)
+def _language(folder: Path, given: Oracle) -> None:
+    language_model(given).save_pretrained(folder)
     _tokenizer(REFERENCE.config["vocab_size"], [word(IMAGE), word(END_OF_CHUNK)]).save_pretrained(folder)
 
 
@@ -108,21 +108,21 @@ def _tokenizer(count: int, special: list[str]) -> hf.PreTrainedTokenizerFast:
     return hf.PreTrainedTokenizerFast(tokenizer_object=words, additional_special_tokens=special, pad_token="<PAD>")
 
 
-def _vision(folder: Path) -> None:
-    sizes = REFERENCE.config
+def _vision(folder: Path, given: Oracle) -> None:
+    sizes = given.config
     config = hf.CLIPVisionConfig(
         hidden_size=sizes["vision_width"], intermediate_size=4 * sizes["vision_width"], num_hidden_layers=sizes["vision_layers"],
         num_attention_heads=sizes["vision_width"] // sizes["vision_head_width"], image_size=sizes["image_size"],
         patch_size=sizes["patch_size"], hidden_act="quick_gelu",
     )  # fmt: skip
     model = hf.CLIPVisionModel(config).eval()
-    model.load_state_dict(_in_transformers_names(sizes["vision_layers"]), strict=True)
+    model.load_state_dict(_in_transformers_names(given, sizes["vision_layers"]), strict=True)
     model.save_pretrained(folder)
 
 
-def _in_transformers_names(layers: int) -> dict[str, torch.Tensor]:
+def _in_transformers_names(given: Oracle, layers: int) -> dict[str, torch.Tensor]:
     """open_clip's tower in the names of transformers."""
-    theirs = {name.removeprefix("vision_encoder."): tensor for name, tensor in REFERENCE.weights.items() if name.startswith("vision_")}
+    theirs = {name.removeprefix("vision_encoder."): tensor for name, tensor in given.weights.items() if name.startswith("vision_")}
     found = {
         "embeddings.class_embedding": theirs["class_embedding"],
         "embeddings.patch_embedding.weight": theirs["conv1.weight"],

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelgraft.plugin import FamilyCard, PartCard, PictureCard, TowerCard, WholeCard
+from modelgraft_plugins.families import _blip2_lavis
 from modelgraft_plugins.families._formulas import vision_tower
 from modelgraft_plugins.families._shared import BICUBIC, CLIP_MEAN, CLIP_STD, EYE_SETTINGS, PLAIN, eye_sizes, picture_defaults
 
@@ -66,14 +67,24 @@ def parts(kind: str) -> dict[str, PartCard]:
     }
 
 
+# of the first stage: what pictures and texts are compared by, and, in the files of its authors, the head that writes words
+FIRST_STAGE = dict.fromkeys(("vision_projection", "text_projection", "itm_head", "cls"), PLAIN)
+
+
+def graph_of(config: Mapping[str, Any]) -> str:
+    """The graph that a checkpoint becomes: one of the first stage compares, one of the second writes."""
+    return "blip2/match" if config.get("qformer_config", {}).get("use_qformer_text_input") else "blip2"
+
+
 CARD = FamilyCard(
     "blip2",
     "a frozen eye and a frozen language model with a Q-Former between them",
-    wholes={"blip-2": WholeCard(parts=parts("blip_2"), pictures="Blip", begin="text", inner=True)},
+    wholes={"blip-2": WholeCard(parts={**parts("blip_2"), **FIRST_STAGE}, pictures="Blip", begin="text", inner=True)},
     towers={
         "blip_2_vision_model": EYE,
         "blip_2_qformer": TowerCard("queries", style="plain", architecture="Blip2QFormerModel", defaults=QFORMER),
     },
     pictures={"Blip": PICTURES},
-    graphs={"blip-2": "blip2"},
+    graphs={"blip-2": graph_of},
+    layouts=(_blip2_lavis.LAYOUT,),
 )

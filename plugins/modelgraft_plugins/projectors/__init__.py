@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 # part of a published layout -> the fields of the model's config that give its output width, and whether it has a bias
 LAYOUTS: Mapping[str, tuple[tuple[str, ...], bool]] = {
     "visual_projection": (("projection_dim",), False),
-    "text_projection": (("projection_dim",), False),
+    "text_projection": (("projection_dim", "image_text_hidden_size"), False),
+    "vision_projection": (("image_text_hidden_size",), True),
     "language_projection": (("text_config.hidden_size", "text_config.d_model"), True),
     "classifier": (("num_labels", "id2label"), True),
     "vision_head": (("encoder_embed_dim",), False),

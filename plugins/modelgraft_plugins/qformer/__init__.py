@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from modelgraft import Config, Dim, Ports, component, hookimpl
 from modelgraft.plugin import families
+from modelgraft_plugins.qformer import pairs
 from modelgraft_plugins.stated import Table, told, tower_table
 from modelgraft_plugins.widths import uneven_heads
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 MEDIUM = "queries"
 HIDDEN_SIZE = 768  # of the queries, where nobody says it
+PUBLISHED = "blip2-itm-vit-g"  # the one of the first stage that is on the hub in the layout of transformers
 READS = "reads"  # the style of those that read a text beside the queries, unless their config says otherwise
 
 
@@ -137,3 +140,14 @@ def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
     register(Queries)
     register(QFormer)
+    for subject in (pairs.Pair, pairs.Match, pairs.Words, pairs.BestQuery, pairs.Contrast, pairs.Negatives, pairs.Writer):
+        register(subject)
+
+
+@hookimpl
+def register_recorded_configs(register: Callable[[str, Any], None]) -> None:
+    """Offer the sizes of the first stage: as its authors' file has them, and as that of transformers does."""
+    for folder in sorted((Path(__file__).parent / "presets").iterdir()):
+        register(f"preset:{folder.name}", folder)
+        if folder.name == PUBLISHED:
+            register(f"Salesforce/{PUBLISHED}", folder)
