@@ -50,7 +50,7 @@ class Reader(nn.Module):
 
     def see(self, memory: Tensor) -> Tensor:
         """memory float[batch places width] -> float[batch queries hidden]."""
-        queries = self.query_tokens.expand(len(memory), -1, -1)
+        queries = self.query_tokens.expand(memory.shape[0], -1, -1)
         return self._run(queries, queries.shape[1], None, self.seen(memory))
 
     def read(self, ids: Tensor, mask: Tensor | None) -> Tensor:
@@ -59,15 +59,15 @@ class Reader(nn.Module):
 
     def fuse(self, memory: Tensor, ids: Tensor, mask: Tensor | None) -> Tensor:
         """Both -> the queries, float[batch queries hidden]."""
-        queries = self.query_tokens.expand(len(memory), -1, -1)
+        queries = self.query_tokens.expand(memory.shape[0], -1, -1)
         count = queries.shape[1]
         if mask is not None:
-            mask = torch.cat([mask.new_ones(len(mask), count), mask], dim=1)
+            mask = torch.cat([mask.new_ones(mask.shape[0], count), mask], dim=1)
         return self._run(self.embeddings(input_ids=ids, query_embeds=queries), count, mask, self.seen(memory))[:, :count]
 
     def write(self, memory: Tensor, ids: Tensor, mask: Tensor | None) -> Tensor:
         """Both -> the words, float[batch words hidden]: queries read queries, words read queries and the words up to themselves."""
-        queries, (batch, words) = self.query_tokens.expand(len(memory), -1, -1), ids.shape
+        queries, (batch, words) = self.query_tokens.expand(memory.shape[0], -1, -1), ids.shape
         count = queries.shape[1]
         may = torch.ones(count + words, count + words, dtype=torch.bool, device=ids.device).tril()
         may[:count, :count] = True
@@ -209,9 +209,12 @@ class Contrast(Cosines):
     def forward(self, image: Tensor, text: Tensor) -> Tensor:
         """Each pair against all others of the batch."""
         scores = self.all(image, text)
-        wanted = torch.arange(len(scores), device=scores.device)
-        sides = [functional.cross_entropy(side, wanted, reduction="none", label_smoothing=self.smoothing) for side in (scores, scores.T)]
-        return (sides[0] + sides[1]) / 2
+        return (self._lost(scores) + self._lost(scores.T)) / 2
+
+    def _lost(self, scores: Tensor) -> Tensor:
+        """Cross-entropy of each row with its own place, as torch's `label_smoothing` has it, for any number of rows."""
+        said = scores.log_softmax(-1)
+        return -(1 - self.smoothing) * said.diagonal() - self.smoothing * said.mean(-1)
 
 
 class Negatives(Cosines):

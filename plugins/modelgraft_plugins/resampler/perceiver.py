@@ -36,7 +36,7 @@ class PerceiverAttention(nn.Module):
     def forward(self, media: Tensor, latents: Tensor, there: Tensor | None = None) -> Tensor:
         """media float[n tokens width], latents float[n latents width] -> float[n latents width].
 
-        there  bool[n 1 1 tokens+latents]: what is read; None: all of it
+        there  bool[n 1 latents tokens+latents]: what is read; None: all of it
         """
         media, latents = self.norm_media(media), self.norm_latents(latents)
         keys, values = self.to_kv(torch.cat([media, latents], dim=1)).chunk(2, dim=-1)
@@ -88,10 +88,11 @@ class PerceiverResampler(nn.Module):
         return normed.reshape(batch, count, *normed.shape[1:])
 
     def _there(self, lengths: Tensor, frames: int, tokens: int) -> Tensor:
-        """Which keys are read: those of frames that are there, and the latents; bool[n 1 1 keys]."""
+        """Which keys are read: those of frames that are there, and the latents; bool[n 1 latents keys]."""
         seen = torch.arange(frames, device=lengths.device) < lengths[:, None]  # [n frames]
-        latents = seen.new_ones(len(lengths), self.latents.shape[0])
-        return torch.cat([seen.repeat_interleave(tokens, dim=1), latents], dim=1)[:, None, None]
+        latents = seen.new_ones(seen.shape[0], self.latents.shape[0])
+        keys = torch.cat([seen[..., None].expand(-1, -1, tokens).flatten(1), latents], dim=1)
+        return keys[:, None, None].expand(-1, -1, self.latents.shape[0], -1)  # whole, as ONNX wants it
 
 
 def times(learned: Tensor, frames: int, lengths: Tensor | None) -> Tensor:
