@@ -34,7 +34,7 @@ def opened(given: Oracle, home: Path, *, nodes: Mapping[str, Any] | None = None)
     graph = fed(home, "llama_adapter", {"vision.pixels": f"float[batch 3 {side} {side}]"}, {}, without=("pixels", "inputs.image"))
     settings = {"checkpoint": str(home), "vision": str(home), "language": f"{home}#language_model", "max_new_tokens": 0}
     told = {} if nodes is None else {"checkpoint": str(nodes["file"]), "nodes.visual.with": {"heads": nodes["heads"], "block_eps": NORMS}}
-    return mg.open(graph, params={**settings, **told, "nodes.llm.with.prompt": "{prompt}"})
+    return mg.open(graph, params={**settings, **told, "nodes.llm.with.chat": False, "nodes.llm.with.chat_template": None})
 
 
 def run(given: Oracle, case: Case, home: Path) -> dict[str, torch.Tensor]:

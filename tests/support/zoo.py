@@ -133,3 +133,14 @@ def llama_adapter(folder: Path) -> dict[str, str]:
     torch.save({"model": state, "config": {"w_bias": True, "w_lora": False}}, trained / "pytorch_model.bin")
     (trained / "config.json").write_text(json.dumps({"model_type": "llama_adapter_v2", "v_num_heads": 2}))  # which no tensor says
     return {"checkpoint": str(trained), "vision": str(folder / "clip"), "language": str(folder / "language")}
+
+
+def untouched_tables(model: Any, folder: Path) -> Any:
+    """A model of peft whose embeddings and head are those of the language model that it was made of, which was saved before."""
+    before = hf.AutoModelForCausalLM.from_pretrained(folder)
+    rows = before.get_input_embeddings().weight.shape[0]
+    model.resize_token_embeddings(rows, mean_resizing=False)
+    with torch.no_grad():
+        model.get_input_embeddings().weight.copy_(before.get_input_embeddings().weight)
+        model.get_output_embeddings().weight.copy_(before.get_output_embeddings().weight)
+    return model
