@@ -35,7 +35,8 @@ OUTSIDE: Mapping[str, str] = {
     "tok_embeddings.weight": "model.embed_tokens.weight", "norm.weight": "model.norm.weight", "output.weight": "lm_head.weight",
 }  # fmt: skip
 LAYER = re.compile(r"llama\.layers\.(\d+)\.(.+)")
-ROTATED = ("attention.wq.weight", "attention.wk.weight", "attention.wq.bias")
+ROTATED = ("attention.wq.weight", "attention.wk.weight", "attention.wq.bias", "attention.lora_wq_l2.weight", "attention.lora_wk_l2.weight")
+UPDATE = re.compile(r"(attention|feed_forward)\.lora_(w\w)_l([12])\.weight")
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -44,15 +45,9 @@ def _knows(root: Mapping[str, Any], shapes: Shapes) -> bool:
 
 
 def _config(root: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
-    """The words of its code, and configs of transformers for the eye and the language model.
-
-    Raises ValueError for files with updates of LoRA, or another gate.
-    """
+    """The words of its code, and configs of transformers for the eye and the language model."""
     words = {**(_sizes(shapes) if shapes else {}), **root, "model_type": KIND}
-    if words.get("w_lora") or any("lora_w" in key for key in shapes):
-        raise ValueError("it was trained with LoRA (w_lora), which is not served: take one without, such as BIAS-7B")
-    if words.get("w_new_gate") or any(key.endswith("new_gate") for key in shapes):
-        raise ValueError("it has a second gate (w_new_gate), which is not served")
+    words["updates_rank"] = words.get("lora_rank", 16) if words.get("w_lora") else 0
     clip = words.get("clip")
     if isinstance(clip, Mapping):
         words |= {"projection_dim": clip["output_dim"], "vision_config": _eye(clip)}
@@ -64,12 +59,14 @@ def _sizes(shapes: Shapes) -> dict[str, Any]:
     """What the tensors say."""
     queries, prompt = shapes["visual_query.weight"], shapes["adapter_query.weight"]
     gates = [key for key in shapes if key.endswith("attention.gate")]
-    inner = next((shape[0] for key, shape in shapes.items() if key.endswith("feed_forward.w1.bias")), None)
+    inner = next((shape[0] for key, shape in shapes.items() if key.endswith(("feed_forward.w1.bias", "lora_w1_l2.weight"))), None)
+    rank = next((shape[0] for key, shape in shapes.items() if key.endswith("lora_wq_l1.weight")), 0)
     return {
         "dim": prompt[1], "n_layers": len(gates), "n_heads": shapes[gates[0]][1], "query_len": queries[0],
         "query_layer": prompt[0] // queries[0], "v_embed_dim": queries[1], "v_num_heads": HEADS,
         "v_depth": len({key.split(".")[1] for key in shapes if key.startswith("visual_blocks.")}),
-        "v_mlp_ratio": shapes["visual_blocks.0.mlp.fc1.weight"][0] / queries[1], "w_bias": inner is not None,
+        "v_mlp_ratio": shapes["visual_blocks.0.mlp.fc1.weight"][0] / queries[1], "w_bias": any(key.endswith("wq.bias") for key in shapes),
+        "w_lora": bool(rank), "lora_rank": rank, "w_new_gate": any(key.endswith("new_gate") for key in shapes),
         **({"intermediate_size": inner} if inner is not None else {}),
     }  # fmt: skip
 
@@ -122,6 +119,11 @@ def _of_layer(key: str, number: str, inside: str, shape: tuple[int, ...], heads:
     origin = turned if inside in ROTATED else TensorOrigin(key)
     if inside == "attention.gate":
         return {f"adapter.layers.{number}.gate": TensorOrigin(key, shape=(-1,))}
+    if inside == "attention.new_gate":
+        return {f"adapter.layers.{number}.second_gate": TensorOrigin(key, shape=(-1,))}
+    if (update := UPDATE.fullmatch(inside)) is not None:
+        name = WEIGHTS[f"{update[1]}.{update[2]}.weight"].split(".")[1]
+        return {f"adapter.layers.{number}.{name}_{'down' if update[3] == '1' else 'up'}": origin}
     if inside in ADDED:
         return {f"adapter.layers.{number}.{ADDED[inside]}": origin}
     if not has_language:
@@ -145,9 +147,10 @@ CARD = FamilyCard(
             obeyed=frozenset({
                 "dim", "n_layers", "n_heads", "vocab_size", "multiple_of", "norm_eps", "max_seq_len", "w_bias", "query_len", "query_layer",
                 "v_embed_dim", "v_depth", "v_num_heads", "v_mlp_ratio", "v_norm_eps", "clip", "projection_dim", "vision_config",
-                "text_config", "intermediate_size", "inner_size", "w_lora", "w_new_gate",
+                "text_config", "intermediate_size", "inner_size", "w_lora", "lora_rank", "updates_rank",
+                "w_new_gate",
             }),
-            idle=frozenset({"lora_rank", "max_batch_size", "phase"}),
+            idle=frozenset({"max_batch_size", "phase"}),
             components={
                 "zoo/visual_prompt": {
                     "width": ("v_embed_dim", 768), "depth": ("v_depth", 8), "heads": ("v_num_heads", HEADS), "queries": ("query_len", 10),
@@ -157,7 +160,8 @@ CARD = FamilyCard(
                 "adapter/prefix_attention": {
                     "fields": {
                         "vectors": ("query_len", 10), "layers": ("query_layer", 31), "biases": ("w_bias", True),
-                        "intermediate_size": ("text_config.intermediate_size", None),
+                        "intermediate_size": ("text_config.intermediate_size", None), "lora_rank": ("updates_rank", 0),
+                        "second_gate": ("w_new_gate", False),
                     },
                 },
             },

@@ -33,7 +33,7 @@ class PrefixAttention(Config):
     Queries, the way out and the feed-forward layers may have got biases, and the norms of the host other weights.
 
     layers  how many layers look, counted from the last
-    trains  what of it was trained: the prompt (learned vectors and gates), the biases, the norms of the host
+    trains  what of it was trained: the prompt (learned vectors and gates), the biases, updates of low rank, the norms of the host
     """
 
     hidden_size: Dim = Field(None, description="width of the host's layers, and of the vectors")
@@ -43,8 +43,10 @@ class PrefixAttention(Config):
     layers: int = Field(31, gt=0, description="how many layers look at them, counted from the last")
     biases: bool = Field(True, description="linear layers of the host get biases, but for those of keys and values")
     intermediate_size: int | None = Field(None, gt=0, description="width of the host's feed-forward layers, for the biases")
-    trains: tuple[Literal["prompt", "biases", "norms"], ...] = Field(
-        ("prompt", "biases", "norms"), description="what was trained: the last of them are parameters of the host"
+    lora_rank: int = Field(0, ge=0, description="linear layers of the host get updates of this rank, which the vectors do not; 0: none")
+    second_gate: bool = Field(False, description="one more factor for each layer, as published files with updates have it")
+    trains: tuple[Literal["prompt", "biases", "lora", "norms"], ...] = Field(
+        ("prompt", "biases", "lora", "norms"), description="what was trained: the last of them are parameters of the host"
     )
 
     @classmethod
@@ -81,16 +83,16 @@ class PrefixAttention(Config):
         return Ports({"media": port("float[batch vectors hidden_size]", doc="what every word looks at")}, {})
 
     def parameters(self) -> int | None:
-        """Learned vectors of each layer, a gate for each head of the host, and biases."""
-        prompt, biases = self._prompt(), self._biases()
-        return None if prompt is None or biases is None else prompt + biases
+        """Learned vectors of each layer, gates for each head of the host, biases and updates."""
+        parts = (self._prompt(), self._biases(), self._updates())
+        return None if None in parts else sum(part for part in parts if part is not None)
 
     def trained(self) -> int | None:
         """What `trains` names; the norms are those of the host."""
         if self.hidden_size is None or self.num_hidden_layers is None:
             return None
         norms = (2 * self.num_hidden_layers + 1) * self.hidden_size
-        parts = {"prompt": self._prompt(), "biases": self._biases(), "norms": norms}
+        parts = {"prompt": self._prompt(), "biases": self._biases(), "lora": self._updates(), "norms": norms}
         counts = [parts[name] for name in dict.fromkeys(self.trains)]
         return None if None in counts else sum(count for count in counts if count is not None)
 
@@ -99,16 +101,16 @@ class PrefixAttention(Config):
         if self.layers > (self.num_hidden_layers or self.layers):
             found = f"the prefix of {node.name} is read by its last {self.layers} layers, and it has {self.num_hidden_layers}"
             yield "config-mismatch", found, f"set `layers` of its adapter to at most {self.num_hidden_layers}"
-        if self.biases and self.intermediate_size is None:
-            found = f"the prefix of {node.name} brings biases, and nothing says how wide its feed-forward layers are"
-            yield "config-mismatch", found, "set intermediate_size, name its checkpoint, or set biases: false"
+        if (self.biases or self.lora_rank) and self.intermediate_size is None:
+            found = f"the prefix of {node.name} brings biases or updates, and nothing says how wide its feed-forward layers are"
+            yield "config-mismatch", found, "set intermediate_size, name its checkpoint, or set biases: false and lora_rank: 0"
 
     def _prompt(self) -> int | None:
         sizes = (self.hidden_size, self.num_hidden_layers, self.num_attention_heads, self.vectors)
         if None in sizes:
             return None
         width, count, heads, vectors = (size or 0 for size in sizes)
-        return self.layers * vectors * width + count * heads
+        return self.layers * vectors * width + count * (heads + self.second_gate)
 
     def _biases(self) -> int | None:
         if not self.biases:
@@ -116,3 +118,11 @@ class PrefixAttention(Config):
         if self.hidden_size is None or self.num_hidden_layers is None or self.intermediate_size is None:
             return None
         return self.num_hidden_layers * (3 * self.hidden_size + 2 * self.intermediate_size)
+
+    def _updates(self) -> int | None:
+        if not self.lora_rank:
+            return 0
+        if self.hidden_size is None or self.num_hidden_layers is None or self.intermediate_size is None:
+            return None
+        sides = 4 * 2 * self.hidden_size + 3 * (self.hidden_size + self.intermediate_size)  # of attention, of the feed-forward layers
+        return self.num_hidden_layers * self.lora_rank * sides

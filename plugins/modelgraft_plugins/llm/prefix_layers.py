@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from modelgraft_plugins.llm.gated_blocks import GatedLayers, attend, layers_of, split
@@ -20,21 +21,36 @@ if TYPE_CHECKING:
     from modelgraft_plugins.llm.prefix import PrefixAttention
 
 Model = Any  # a model of transformers, which is only partly annotated
-BIASED: Mapping[str, str] = {  # our word -> the linear layer within a layer of the host
-    "q_proj": "self_attn.q_proj", "o_proj": "self_attn.o_proj", "gate_proj": "mlp.gate_proj", "up_proj": "mlp.up_proj",
-    "down_proj": "mlp.down_proj",
+MAPS: Mapping[str, str] = {  # our word -> the linear layer within a layer of the host
+    "q_proj": "self_attn.q_proj", "k_proj": "self_attn.k_proj", "v_proj": "self_attn.v_proj", "o_proj": "self_attn.o_proj",
+    "gate_proj": "mlp.gate_proj", "up_proj": "mlp.up_proj", "down_proj": "mlp.down_proj",
 }  # fmt: skip
+BIASED = ("q_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 class PrefixLayer(nn.Module):
-    """What one layer of the host has: a gate for each head, and biases."""
+    """What one layer of the host has: a gate for each head, perhaps one for all, biases, and updates (`q_proj_down`, `q_proj_up`)."""
 
     def __init__(self, config: PrefixAttention) -> None:
         super().__init__()
         width, inner, heads = config.hidden_size or 0, config.intermediate_size or 0, config.num_attention_heads or 0
         self.gate = nn.Parameter(torch.zeros(heads))
+        if config.second_gate:
+            self.second_gate = nn.Parameter(torch.ones(1))
         for name in BIASED if config.biases else ():
             self.register_parameter(name, nn.Parameter(torch.zeros(inner if name in ("gate_proj", "up_proj") else width)))
+        for name in MAPS if config.lora_rank else ():
+            given, found = (inner if name == "down_proj" else width), (inner if name in ("gate_proj", "up_proj") else width)
+            down = nn.Parameter(torch.empty(config.lora_rank, given))
+            nn.init.kaiming_uniform_(down, a=5**0.5)
+            self.register_parameter(f"{name}_down", down)
+            self.register_parameter(f"{name}_up", nn.Parameter(torch.zeros(found, config.lora_rank)))
+
+    @property
+    def weight(self) -> Tensor:
+        """What the values of the vectors are weighed by, float[heads]."""
+        found = self.gate.tanh()
+        return found * self.second_gate if hasattr(self, "second_gate") else found
 
 
 class PrefixLayers(GatedLayers):
@@ -61,8 +77,10 @@ class PrefixLayers(GatedLayers):
         if type(attention).__name__ != "LlamaAttention":
             raise ValueError(f"a {model.config.model_type} has other attention than LLaMA, which a prefix of LLaMA-Adapter stands in")
         for layer, own in zip(found, self.layers, strict=True):
-            for name, place in BIASED.items() if self.own.biases else ():
-                layer.get_submodule(place).bias = getattr(own, name)
+            for name in BIASED if self.own.biases else ():
+                layer.get_submodule(MAPS[name]).bias = getattr(own, name)
+            for name, place in MAPS.items() if self.own.lora_rank else ():
+                layer.get_submodule(place).register_forward_hook(_Update(cast("PrefixLayer", own), name))  # before what keeps queries
         for index, number in enumerate(self.own.looking):
             looks: Any = found[number].self_attn
             self.blocks[str(number)] = looks
@@ -77,11 +95,21 @@ class PrefixLayers(GatedLayers):
         prompts = self.query.view(self.own.layers, self.own.vectors or 0, -1)
         for prompt, number in zip(prompts, self.own.looking, strict=True):
             attention: Any = self.blocks[str(number)]
-            gate = cast("PrefixLayer", self.layers[number]).gate
-            pair = (linear(media + prompt) for linear in (attention.k_proj, attention.v_proj))
-            key, value = (_for_each(states, attention) for states in pair)
-            found += [key, gate.tanh()[:, None, None] * value]
+            maps = (attention.k_proj, attention.v_proj)  # by themselves: updates are for words
+            key, value = (_for_each(linear(media + prompt, of.weight, of.bias), attention) for of in maps)
+            found += [key, cast("PrefixLayer", self.layers[number]).weight[:, None, None] * value]
         return found
+
+
+class _Update:
+    """What LoRA adds behind a linear layer of the host. An object, as `_Reading` is one."""
+
+    def __init__(self, layer: PrefixLayer, name: str) -> None:
+        self.layer, self.name = layer, name
+
+    def __call__(self, _module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        down, up = (getattr(self.layer, f"{self.name}_{way}") for way in ("down", "up"))
+        return output + linear(linear(args[0], down), up)
 
 
 class _Reading:
