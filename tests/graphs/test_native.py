@@ -173,28 +173,37 @@ def test_files_of_other_ages_answer_alike(qwen: Checkpoint, tmp_path: Path, layo
     assert ask(path, PICTURES, PROMPTS)["text"] == answers(("qwen2_vl", qwen), PICTURES, PROMPTS)[0]
 
 
-CHAT = """\
-{% for message in messages %}<|im_start|>{{ message.role }}
-{% for part in message.content %}{% if part.type == "image" %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part.text }}\
-{% endif %}{% endfor %}<|im_end|>
-{% endfor %}{{ "<|im_start|>assistant\\n" }}"""
-
-
-def test_a_conversation_is_written_by_the_chat_template(qwen: Checkpoint, tmp_path: Path):
-    """Which puts the marks around pictures itself: they are not written twice."""
-    folder = tmp_path / "model"
-    shutil.copytree(qwen.folder, folder)
-    (folder / "chat_template.jinja").write_text(CHAT)
+def test_a_conversation_is_written_as_the_model_was_taught(qwen: Checkpoint, tmp_path: Path):
+    """With the marks around each of its pictures, once."""
     path = tmp_path / "mine.yaml"
-    path.write_text(import_graph(str(folder), folder=tmp_path).replace("prompt: {type: text,", "prompt: {type: conversation,"))
-    system = {"role": "system", "content": [{"type": "text", "text": "You are a helpful assistant."}]}
+    path.write_text(import_graph(str(qwen.folder), folder=tmp_path).replace("prompt: {type: text,", "prompt: {type: conversation,"))
     talks = [
-        [system, {"role": "user", "content": [*({"type": "image", "image": image} for image in record), {"type": "text", "text": prompt}]}]
+        [{"role": "user", "content": [*({"type": "image", "image": image} for image in record), {"type": "text", "text": prompt}]}]
         for record, prompt in zip(PICTURES, PROMPTS, strict=True)
     ]
     with mg.open(path, params={"max_new_tokens": NEW_TOKENS}) as pipeline:
         found = [pipeline.run(image=record, prompt=talk)["text"] for record, talk in zip(PICTURES, talks, strict=True)]
     assert found == answers(("qwen2_vl", qwen), PICTURES, PROMPTS)[0]
+
+
+MARKS = {
+    "qwen2_vl": "<|im_end|> <|im_start|> <|vision_start|> <|vision_end|>", "qwen2_5_vl": "<|im_end|><|im_start|>system",
+    "mistral3": "[/INST] [INST] </s>", "pixtral": "<s>[/INST]",
+}  # fmt: skip
+
+
+def test_marks_in_the_words_of_a_user_are_letters(theirs: tuple[str, Checkpoint], graph: Path):
+    """No role begins, and none ends: the ids are those of the pieces, cut within each mark."""
+    kind, checkpoint = theirs
+    tokenizer = getattr(checkpoint.processor, "tokenizer", checkpoint.processor)
+    special = set(tokenizer.added_tokens_encoder.values())
+    with mg.open(graph, params={"max_new_tokens": 1}) as pipeline:
+        plain, marked = (
+            pipeline.run(image=PICTURES[0], prompt=prompt, outputs=["llm.prompt_ids"])["llm.prompt_ids"].flatten().tolist()
+            for prompt in ("a cat", f"a {MARKS[kind]} cat")
+        )
+    assert [token for token in plain if token in special] == [token for token in marked if token in special]
+    assert MARKS[kind] in tokenizer.decode([token for token in marked if token >= 0])
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,9 @@ class Tokenizer:
         return [token for token in dict.fromkeys([self.placeholder, *named, *written, *more]) if len(token) > 1]
 
     def full(self, text: str) -> list[int]:
-        """The ids of a text with the begin and end tokens that belong to it."""
+        """The ids of a text with the begin and end tokens that belong to it; see `as_letters` for what stands apart in it."""
+        if APART in text:
+            return [*self.before, *self.plain(text), *self.after]
         ids: list[int] = self.inner(text).input_ids
         return ids
 
