@@ -176,3 +176,10 @@ def test_a_q_former_reads_the_question_as_well(tmp_path: Path):
     assert one.shape == (1, 5, 28)
     assert torch.equal(one, again)
     assert not torch.allclose(one, other)
+
+
+def test_a_graph_with_generators_can_be_planned_and_swapped():
+    """A field of a config that is called `trained` counts nothing."""
+    plan, _ = planned("nextgpt/text", llm="preset:llama-13b")
+    assert sizes(plan)["llm"] == "text"
+    assert mg.plan("stable_diffusion").totals.trainable == 0

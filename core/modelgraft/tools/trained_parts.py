@@ -5,12 +5,13 @@ A graph freezes whole nodes, and what is grafted into one is trained. A config t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Protocol, TypeVar, runtime_checkable
 
 from modelgraft.kernel.planning.counting import count
 from modelgraft.kernel.words.graph import Node
+from modelgraft.kernel.words.kinds import Config
 from modelgraft.kernel.words.plan import Parameters, Plan, Step
 
 _Plan = TypeVar("_Plan", bound=Plan)
@@ -50,17 +51,24 @@ def _step(step: Step) -> Step:
     return replace(step, parameters=Parameters(counted.total, trained, counted.how))
 
 
+def _asked(config: Config) -> Callable[[], int | None] | None:
+    """What says of a config what is trained. A field of that name, such as what a scheduler was trained with, says nothing of it."""
+    is_field = "trained" in type(config).model_fields
+    return config.trained if isinstance(config, TrainsParts) and not is_field else None
+
+
 def _more_of_node(node: Node) -> int | None:
-    return node.config.trained() if node.frozen and isinstance(node.config, TrainsParts) else 0
+    ask = _asked(node.config) if node.frozen else None
+    return ask() if ask is not None else 0
 
 
 def _more_of_adapter(node: Node, index: int) -> int | None:
     """What an adapter trains beyond all that it holds, below 0 where it is less."""
     adapter = node.adapters[index]
-    if not isinstance(adapter.config, TrainsParts):
+    if (ask := _asked(adapter.config)) is None:
         return 0
     alone = count(replace(node, component=adapter.component, config=adapter.config, source=adapter.source, adapters=(), frozen=False))
-    trained = adapter.config.trained()
+    trained = ask()
     return None if trained is None or alone.total is None else trained - alone.total
 
 
