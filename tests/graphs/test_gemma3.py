@@ -131,3 +131,15 @@ def test_a_batch_is_what_its_records_are_alone(graph: Path):
 def test_a_text_that_would_be_a_picture_is_refused(graph: Path):
     with pytest.raises(mg.InputError, match="a text that holds it would be one; leave it out"):
         ask(graph, RECORDS[:1], ["what is <start_of_image>?"])
+
+
+@pytest.mark.slow
+def test_on_onnx_the_answers_are_the_same(graph: Path):
+    """The whole graph: pictures see themselves, in windows and without, in a batch of unlike numbers of them."""
+    plain = ask(graph, RECORDS, PROMPTS)
+    with mg.open(graph, params={"max_new_tokens": NEW_TOKENS}, backend="onnx") as pipeline:
+        exported = pipeline.run(image=RECORDS, prompt=PROMPTS, outputs=list(OUTPUTS))
+        alone = pipeline.run(image=RECORDS[1], prompt=PROMPTS[1], outputs=list(OUTPUTS))
+    assert exported["text"] == plain["text"]
+    torch.testing.assert_close(exported["llm.logits"], plain["llm.logits"], rtol=0, atol=1e-3)
+    assert alone["text"] == plain["text"][1]

@@ -70,3 +70,13 @@ def test_the_graph_is_checked_and_planned_without_warnings(theirs: Checkpoint, g
     assert not mg.check(graph).warnings
     plan = mg.plan(graph)
     assert plan.totals.parameters == sum(parameter.numel() for parameter in theirs.model.parameters())
+
+
+@pytest.mark.slow
+def test_on_onnx_the_answers_are_the_same(theirs: Checkpoint, graph: Path):
+    """With prompts of unlike length, read in both directions, with windows and without."""
+    plain = ask(graph, 4)
+    with mg.open(graph, params={"max_new_tokens": NEW_TOKENS}, backend="onnx") as pipeline:
+        exported = pipeline.run(image=PICTURES, prompt=PROMPTS, outputs=["text", "llm.logits"])
+    assert exported["text"] == plain["text"] == answers(theirs, 4)[0]
+    torch.testing.assert_close(exported["llm.logits"], plain["llm.logits"], rtol=0, atol=1e-3)

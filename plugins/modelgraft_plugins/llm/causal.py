@@ -110,9 +110,11 @@ class Causal(LanguageModel):
         """
         from modelgraft_plugins.llm import grouped_query, growing_export
 
-        if self.config.reads != "onward":
-            raise ExportError("tokens of its prompts see each other in both directions, which no exported decoder does")
         self.keep_embeddings(tracer)
+        if (reads := self.config.reads) != "onward":
+            remark = "tokens of its prompts see each other in both directions: its cache grows, and long answers slow down"
+            layout = growing_export.export_decoder(self.model, tracer, layers=self.layers_for(tracer), reads=reads)
+            return styles.noted("growing", layout, remark=remark)
         try:
             return styles.noted("grouped", grouped_query.export(self.model, tracer, layers=self.layers_for(tracer)))
         except ExportError as error:

@@ -53,15 +53,17 @@ def write(part, prompt, new, opened, folder, media=None, marker=None):
     nothing = numpy.zeros((1, 1), int)
     pairs, seen, new_seen = look(part, media, prompt, marker, opened) if media is not None else ({}, nothing, nothing)
     axes = layout.get("axes") or 0
-    given = [entry.name for entry in session.get_outputs()]
+    given, blocks = [entry.name for entry in session.get_outputs()], numpy.zeros((1, 0), int)
     while len(ids) < new:
         count, held = embeds.shape[1], held + embeds.shape[1]
         places = numpy.arange(held - count, held)[None]
+        together = 0 if layout.get("reads") == "both" and not ids else -1  # of a prompt whose tokens see each other
+        blocks = numpy.concatenate([blocks, numpy.full((1, count), together)], 1)
         feed = {
             "inputs_embeds": embeds.astype(kind), "position_ids": numpy.stack([places] * axes, -1) if axes else places,
             "seqlens_k": numpy.array([held - 1], "int32"), "total": numpy.array([held], "int32"), "last": numpy.array([count - 1]),
             "places": numpy.array([[count - 1]]),
-            "attention_mask": numpy.ones((1, held), "int64"), "seen": seen, **past, **pairs,
+            "attention_mask": numpy.ones((1, held), "int64"), "blocks": blocks, "seen": seen, **past, **pairs,
         }
         found = dict(zip(given, session.run(None, {name: feed[name] for name in wanted})))
         past = {name: found[name.replace("past.", "present.", 1)] for name in past}

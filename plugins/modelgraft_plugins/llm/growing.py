@@ -4,6 +4,7 @@ Each call takes the past as inputs and gives the longer present as outputs, whos
 lies. Sizes change with every token, so such steps are never replayed.
 Decoder alone:     inputs_embeds float[batch tokens width], attention_mask int64[batch past+tokens],
                    position_ids int64[batch tokens], or int64[batch tokens axes],
+                   blocks int64[batch past+tokens] where tokens of one block see each other, -1: of none,
                    places int64[batch places] where hidden states are wanted,
                    past.key.i, past.value.i float[batch heads past d]  ->  logits float[batch vocab], present.*
 Encoder-decoder:   encoder: inputs_embeds, attention_mask  ->  memory float[batch frames width]
@@ -143,30 +144,45 @@ class AloneSession(GrowingSession):
         offsets = [embeds.shape[1] - len(prompt) for prompt in prompts]
         self.ahead = torch.zeros(len(prompts), dtype=torch.int64)  # how far tokens stand before their number
         positions = (self.mask.cumsum(-1) - 1).clamp(min=0)
+        self.blocks = self._blocks(standings)
         self._read(embeds, self._stood(positions, standings, offsets), places, offsets)
 
     def step(self, tokens: Tensor) -> Tensor:
         """See Session."""
-        self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], dim=1)
+        self._grow(1)
         return self._read(self.embed(tokens.cpu())[:, None], self._stood((self.mask.sum(-1) - 1 + self.ahead)[:, None], None, ()))
 
     def extend(self, prompt: Tensor, *, conditions: Any, room: int, states: bool, places: Places | None = None) -> None:  # noqa: ARG002 it grows
         """See Continuable."""
         start = self.length
-        self.mask = torch.cat([self.mask, self.mask.new_ones(1, len(prompt))], dim=1)
+        self._grow(len(prompt))
         positions = torch.arange(start, start + len(prompt))[None]
         self.ahead = torch.zeros(1, dtype=torch.int64)
         self._read(prompt[None], self._stood(positions, conditions, [0]), places, [-start])
 
     def reorder(self, rows: Tensor) -> None:
         """See Session."""
-        self.mask, self.ahead = self.mask[rows.cpu()], self.ahead[rows.cpu()]
+        self.mask, self.blocks, self.ahead = self.mask[rows.cpu()], self.blocks[rows.cpu()], self.ahead[rows.cpu()]
         super().reorder(rows)
 
     def rewind(self, tokens: int) -> None:
         """See Session."""
         super().rewind(tokens)
-        self.mask = self.mask[:, : self.mask.shape[1] - tokens]
+        self.mask, self.blocks = (told[:, : told.shape[1] - tokens] for told in (self.mask, self.blocks))
+
+    def _grow(self, tokens: int) -> None:
+        """Make room for so many words in each row."""
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), tokens)], dim=1)
+        self.blocks = torch.cat([self.blocks, self.blocks.new_full((len(self.blocks), tokens), -1)], dim=1)
+
+    def _blocks(self, standings: Sequence[Standing] | None) -> Tensor:
+        """int64[batch tokens]: which tokens of the prompts see each other, those of one number; -1: words, and what fills up."""
+        if self.layout.reads == "both":
+            return self.mask - 1
+        blocks = torch.full_like(self.mask, -1)
+        for row, standing in zip(blocks, standings or (), strict=False):
+            row[len(row) - len(standing.blocks) :] = standing.blocks
+        return blocks
 
     def _stood(self, positions: Tensor, standings: Sequence[Standing] | None, offsets: Sequence[int]) -> Tensor:
         """Where tokens stand, as the graph takes it. positions: int64[batch tokens], the last ones of as many as the mask has."""
@@ -179,7 +195,8 @@ class AloneSession(GrowingSession):
     def _read(self, embeds: Tensor, positions: Tensor, places: Places | None = None, offsets: Sequence[int] | None = None) -> Tensor:
         looked = places or Places([()] * len(embeds))  # which are none: the last position alone
         index = looked.index([embeds.shape[1] - 1] * len(embeds), torch.device("cpu"), offsets=offsets)
-        logits = self.run({"inputs_embeds": embeds, "attention_mask": self.mask, "position_ids": positions, "places": index})
+        told = {"attention_mask": self.mask, "position_ids": positions, "blocks": self.blocks, "places": index}
+        logits = self.run({"inputs_embeds": embeds, **told})
         if self.states is not None:
             self.states = self.states[:, :, -1] if places is None else places.take(self.states)
         return logits

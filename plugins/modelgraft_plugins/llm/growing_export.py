@@ -14,6 +14,7 @@ from torch.export import Dim
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from modelgraft.plugin import Tracer
+from modelgraft_plugins.llm.both_ways import block_masks
 from modelgraft_plugins.llm.grouped_query import Traced, layout_of, placed, states_of, traced_places
 from modelgraft_plugins.llm.sizes import Caches
 
@@ -42,15 +43,34 @@ class _Decoder(torch.nn.Module):
     def forward(
         self, inputs_embeds: Tensor, attention_mask: Tensor, position_ids: Tensor, past: list[Tensor], places: Tensor | None = None
     ) -> tuple[Tensor, ...]:
+        return self._read(inputs_embeds, attention_mask, position_ids, past, places)
+
+    def _read(
+        self, inputs_embeds: Tensor, mask: Any, position_ids: Tensor, past: list[Tensor], places: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        """mask: int64[batch past+tokens], or in the form that the model takes as it is."""
         cache = _cache(past)
         if position_ids.ndim > 2:
             position_ids = position_ids.permute(2, 0, 1)
         positions = {"position_ids": position_ids} if self.takes_positions else {}
         more = {"output_hidden_states": True} if self.layers else {}
-        output = self.model(
-            inputs_embeds=inputs_embeds, attention_mask=attention_mask, past_key_values=cache, use_cache=True, **positions, **more
-        )
+        output = self.model(inputs_embeds=inputs_embeds, attention_mask=mask, past_key_values=cache, use_cache=True, **positions, **more)
         return (output.logits[:, -1], *states_of(output.hidden_states, self.layers, places), *_flat(cache))
+
+
+class _BlockDecoder(_Decoder):
+    """A decoder some of whose tokens see each other: those of the same block, int64[batch past+tokens], -1 for none."""
+
+    def forward(  # type: ignore[override]  # one more input, in its place among the others
+        self,
+        inputs_embeds: Tensor,
+        attention_mask: Tensor,
+        position_ids: Tensor,
+        blocks: Tensor,
+        past: list[Tensor],
+        places: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        return self._read(inputs_embeds, block_masks(self.model, inputs_embeds, attention_mask, blocks), position_ids, past, places)
 
 
 def _last_states(hidden: Sequence[Tensor], layers: Sequence[int]) -> list[Tensor]:
@@ -120,29 +140,31 @@ def _held(model: Model) -> Caches:
     return replace(layout, kv_heads=heads, head_width=width)
 
 
-def export_decoder(model: Model, tracer: Tracer, *, layers: Sequence[int] = ()) -> Caches:
-    """Write the graph of a decoder alone, which gives the hidden states of layers as well. Raises ExportError."""
+def export_decoder(model: Model, tracer: Tracer, *, layers: Sequence[int] = (), reads: str = "onward") -> Caches:
+    """Write the graph of a decoder alone, which gives the hidden states of layers as well. reads: see Caches. Raises ExportError."""
     if tracer.half:
         model = copy.deepcopy(model).half()
-    decoder, layout, given = traced_decoder(model, layers)
+    decoder, layout, given = traced_decoder(model, layers, reads=reads)
     tracer.trace(decoder, given.example, "model", sizes=given.sizes, inputs=given.inputs, outputs=given.outputs)
     return layout
 
 
-def traced_decoder(model: Model, layers: Sequence[int] = ()) -> tuple[torch.nn.Module, Caches, Traced]:
+def traced_decoder(model: Model, layers: Sequence[int] = (), *, reads: str = "onward") -> tuple[torch.nn.Module, Caches, Traced]:
     """The model as the graph calls it, its sizes, and what it is traced with: two rows of five tokens after three."""
-    layout = _held(model)
+    layout = replace(_held(model), reads=reads)
     any_size = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC}
     past = [torch.randn(2, layout.kv_heads, 3, layout.head_width, dtype=layout.dtype) for _ in range(2 * layout.layers)]
     embeds, beside = torch.randn(2, 5, layout.width, dtype=layout.dtype), traced_places(any_size, layers)
+    seen = reads != "onward"
+    blocks = [torch.tensor([[-1, -1, -1, 0, 0, -1, 1, 1]]).repeat(2, 1)] * seen
     given = Traced(
-        (embeds, torch.ones(2, 8, dtype=torch.int64), placed(torch.arange(3, 8).repeat(2, 1), layout), past, *beside.example),
-        (any_size, any_size, any_size, [{0: Dim.DYNAMIC, 2: Dim.DYNAMIC}] * len(past), *beside.sizes),
-        ["inputs_embeds", "attention_mask", "position_ids", *_names("past", layout.layers), *beside.inputs],
+        (embeds, torch.ones(2, 8, dtype=torch.int64), placed(torch.arange(3, 8).repeat(2, 1), layout), *blocks, past, *beside.example),
+        (any_size, any_size, any_size, *[any_size] * seen, [{0: Dim.DYNAMIC, 2: Dim.DYNAMIC}] * len(past), *beside.sizes),
+        ["inputs_embeds", "attention_mask", "position_ids", *["blocks"] * seen, *_names("past", layout.layers), *beside.inputs],
         ["logits", *beside.outputs, *_names("present", layout.layers)],
     )
     takes_positions = "position_ids" in inspect.signature(model.forward).parameters
-    return _Decoder(model, takes_positions=takes_positions, layers=layers), layout, given
+    return (_BlockDecoder if seen else _Decoder)(model, takes_positions=takes_positions, layers=layers), layout, given
 
 
 def cross_layout_of(model: Model) -> Caches:

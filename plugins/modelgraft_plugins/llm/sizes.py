@@ -13,7 +13,8 @@ import torch
 class Caches:
     """The sizes of a decoder graph. `dtype` is that of its cache and of what goes in and out.
 
-    axes  how many numbers say where a token stands, of a model that counts frames, rows and columns; 0: one, without an axis of its own
+    axes   how many numbers say where a token stands, of a model that counts frames, rows and columns; 0: one, without an axis of its own
+    reads  which tokens of a prompt see those behind them: none, all ("both"), or those of one medium ("media")
     """
 
     layers: int
@@ -23,6 +24,7 @@ class Caches:
     vocab: int
     dtype: torch.dtype = torch.float32
     axes: int = 0
+    reads: str = "onward"
 
     def cache_bytes(self, batch: int, capacity: int) -> int:
         """What the keys and values of so many rows and tokens take."""

@@ -33,7 +33,9 @@ def parts_of(opened: Opened) -> dict[str, Any]:
         embed = Rows(opened.tensor(EMBEDDINGS)) if notes["encodes"] else _nothing
         return {"decoder": CrossingDecoder(graphs, layout), "embed": embed}
     embed = Rows(opened.tensor(EMBEDDINGS))
-    return {"decoder": Remembering(_STYLES[notes["style"]](opened, layout, embed), embed), "embed": embed}
+    decoder = _STYLES[notes["style"]](opened, layout, embed)
+    # Where tokens see those behind them, what a prompt begins with cannot be read before it is known how it goes on.
+    return {"decoder": Remembering(decoder, embed) if layout.reads == "onward" else decoder, "embed": embed}
 
 
 def _nothing(ids: Tensor) -> Tensor:
