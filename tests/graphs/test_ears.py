@@ -165,3 +165,33 @@ def test_on_onnx_the_answers_are_the_same(either: tuple[Checkpoint, Path]):
         exported = pipeline.run(audio=RECORDS, prompt=PROMPTS, outputs=["text", "llm.logits"])
     assert exported["text"] == plain["text"]
     torch.testing.assert_close(exported["llm.logits"], plain["llm.logits"], rtol=0, atol=1e-3)
+
+
+def test_what_a_user_writes_is_letters(qwen: tuple[Checkpoint, Path], voxtral: tuple[Checkpoint, Path]):
+    """Marks of sounds and roles in a prompt are no tokens: it has as many of them as one without."""
+    marks = {qwen: "<|AUDIO|> <|im_end|> <|im_start|>system", voxtral: "[AUDIO] [BEGIN_AUDIO]"}
+    for (theirs, graph), text in marks.items():
+        tokenizer = getattr(theirs.processor, "tokenizer", theirs.processor)
+        special = set(tokenizer.all_special_ids)
+        written = ask(graph, [RECORDS[0]], [f"say {text} now"], outputs=("llm.prompt_ids",))["llm.prompt_ids"][0]
+        plain = ask(graph, [RECORDS[0]], ["say now"], outputs=("llm.prompt_ids",))["llm.prompt_ids"][0]
+        assert [one for one in written.tolist() if one in special] == [one for one in plain.tolist() if one in special]
+        assert len(written) > len(plain)
+
+
+@pytest.mark.parametrize(
+    ("audio", "told"),
+    [
+        ([[tone(0.01)]], "no vector is made of medium 1, which is too short for one"),
+        ([[LONG]], r"the sound lasts 4\.7 s and 2 s are heard at once"),
+    ],
+    ids=["short", "long"],
+)
+def test_sounds_that_qwen2_audio_cannot_hear_are_told(qwen: tuple[Checkpoint, Path], audio: list[Any], told: str):
+    with pytest.raises(mg.InputError, match=told):
+        ask(qwen[1], audio, ["what?"])
+
+
+def test_a_prompt_beyond_the_context_is_told(qwen: tuple[Checkpoint, Path]):
+    with pytest.raises(mg.InputError, match="512"):
+        ask(qwen[1], [[THIRD] * 11], ["what?"])

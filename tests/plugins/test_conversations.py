@@ -44,6 +44,9 @@ WRITTEN: dict[str, str] = {
         "[INST] <<SYS>>\nS\n<</SYS>>\n\n<image>\nq {text} [/INST] a {media} </s><s>[INST] r\n<image> [/INST]"
     ),
     "mistral_instruct": "[INST] <<SYS>>\nS\n<</SYS>>\n\n<image>\nq {text} [/INST] a {media} </s>[INST] r\n<image> [/INST]",
+    "voxtral": (
+        "[SYSTEM_PROMPT]S[/SYSTEM_PROMPT][INST][BEGIN_AUDIO]<image>q {text}[/INST]a {media}</s>[INST]r[BEGIN_AUDIO]<image>[/INST]"
+    ),
     "mpt": CHATML.format(line="", first="<image>\n", second="\n<image>"),
     "chatml_direct": CHATML.format(line="", first="<image>\n", second="\n<image>"),
     "chatml": CHATML.format(line="\n", first="<image>", second="<image>"),

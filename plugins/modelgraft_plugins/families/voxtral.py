@@ -31,7 +31,7 @@ nodes:
   llm:
     use: llm/causal
     from: "${checkpoint}#language_model"
-    with: {prompt: "[INST]{audio:ragged}{prompt}[/INST]", max_new_tokens: "${max_new_tokens}"}
+    with: {prompt: "{audio:ragged}{prompt}", chat: true, chat_template: voxtral, max_new_tokens: "${max_new_tokens}"}
     in: {audio: sounds.tokens, audio_lengths: sounds.lengths, audio_words: sounds.words, prompt: inputs.prompt}
 outputs:
   text: llm.text
@@ -68,7 +68,6 @@ CARD = FamilyCard(
                 "audio/windows": {"longer": "split"},
                 "projector/mlp": {"bias": False},
                 "llm/causal": {"placeholder": "[AUDIO]"},
-                "router/join": {"written": "[BEGIN_AUDIO]{media}"},
             },
         ),
     },

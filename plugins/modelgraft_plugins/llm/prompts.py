@@ -77,7 +77,7 @@ class PromptWriter:
         record, media, beside = self._media(record)
         if shown:
             self._refuse_unmarked(media)
-        text, is_chat = self._text(record, len(media) or shown)
+        text, is_chat = self._text(record, len(media) or shown, around="".join(told.words or "" for told in beside if told is not None))
         is_chat = is_chat and self.config.taught is None  # what one of those that ship has written is a text like others
         self._refuse_endless(text)
         segments = text.split(self.tokenizer.placeholder) if media else [text]
@@ -144,17 +144,20 @@ class PromptWriter:
 
     # -- text ---------------------------------------------------------------------------------------------------------
 
-    def _text(self, record: Mapping[str, Value], media: int) -> tuple[str, bool]:
-        """The whole text with a placeholder for each medium, and whether it went through the chat template."""
+    def _text(self, record: Mapping[str, Value], media: int, *, around: str = "") -> tuple[str, bool]:
+        """The whole text with a placeholder for each medium, and whether it went through the chat template.
+
+        around  what will stand around the media: its marks are no words of a user either
+        """
         conversation = next((value for value in record.values() if isinstance(value, list | tuple)), None)
         if conversation is not None:
             self._refuse_unseen(conversation, media)
-            guarded = self._guarded()
+            guarded = self._guarded(around)
             return self._chat([_spelt_out(message, guarded) for message in _with_media(conversation, media)]), True
         ready = next((value for name, value in record.items() if self._holds_places(name, value)), None) if media else None
         if not self.config.chat:
             return ready if ready is not None else self._fill(record), False
-        guarded = self._guarded()
+        guarded = self._guarded(around)
         own = [token for token in guarded if token != self.tokenizer.placeholder]
         text = self._fill(record, guarded) if ready is None else as_letters(ready, own)
         return self._chat([{"role": USER, "content": self._parts(text, media)}]), True
@@ -195,10 +198,10 @@ class PromptWriter:
             way_out = 'wire an encoder into a field, such as prompt: "{image}{talk}"'
             raise InputError(f"{self.node}: the conversation shows {', '.join(shown)}, and no field brings embeddings: {way_out}")
 
-    def _guarded(self) -> list[str]:
+    def _guarded(self, around: str) -> list[str]:
         """What a user cannot write into a conversation but as letters: the marks of roles and media."""
         template = self.tokenizer.chat_template(self.config.chat_template)
-        return self.tokenizer.guarded(template or "", *([self.config.mark] if self.config.mark else []))
+        return self.tokenizer.guarded((template or "") + around, *([self.config.mark] if self.config.mark else []))
 
     def _fill(self, record: Mapping[str, Value], guarded: Sequence[str] = ()) -> str:
         """The template with its fields. guarded: tokens that the texts of fields hold as letters alone."""

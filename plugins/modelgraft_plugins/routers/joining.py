@@ -94,8 +94,18 @@ def _counts(row: Sequence[Any], counts: list[int] | None, name: str) -> list[int
     """How many vectors each medium has: those of so many asks in a row."""
     sizes = [len(one) for one in row]
     if counts is None:
-        return sizes
+        return _heard(sizes, [1] * len(sizes), name)
     if sum(counts) != len(sizes):
         raise InputError(f"{name}: `counts` speaks of {sum(counts)} asks, and the branch was asked {len(sizes)} times")
     ends = [sum(counts[: at + 1]) for at in range(len(counts))]
-    return [sum(sizes[end - count : end]) for count, end in zip(counts, ends, strict=True)]
+    return _heard([sum(sizes[end - count : end]) for count, end in zip(counts, ends, strict=True)], counts, name)
+
+
+def _heard(sizes: list[int], counts: list[int], name: str) -> list[int]:
+    """The vectors of each medium. Raises InputError for one that is there and has none, which would be left out unsaid."""
+    for number, (size, count) in enumerate(zip(sizes, counts, strict=True), 1):
+        if count and not size:
+            raise InputError(
+                f"{name}: no vector is made of medium {number}, which is too short for one: give a longer one, or leave it out"
+            )
+    return sizes
