@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import modelgraft as mg
+from modelgraft.commands import node_named
 from support import checkpoints
 from support.pictures import picture
 
@@ -183,3 +184,19 @@ def test_a_graph_with_generators_can_be_planned_and_swapped():
     plan, _ = planned("nextgpt/text", llm="preset:llama-13b")
     assert sizes(plan)["llm"] == "text"
     assert mg.plan("stable_diffusion").totals.trainable == 0
+
+
+@pytest.mark.parametrize(
+    ("graph", "name", "node"),
+    [
+        ("llava", "eye", "vision"),
+        ("describe", "eye", "eye"),
+        ("qwen2_vl", "eye", "vision"),
+        ("flamingo", "eye", "vision"),
+        ("hubert", "ear", "encoder"),
+    ],
+)
+def test_what_sees_and_what_hears_can_be_named_so(graph: str, name: str, node: str):
+    """Whatever component it is; a name that means nothing else lists the nodes there are."""
+    assert node_named(name, mg.load(graph).spec) == node
+    assert node_named("nose", mg.load(graph).spec) is None

@@ -92,7 +92,7 @@ def table() -> Table:
     return tower_table(obeyed, {key for card in cards for key in card.idle}, {"is_encoder_decoder": (True, False)})
 
 
-@component("audio/encoder", kind="encoder", module="modelgraft_plugins.audio.modules:Encoder", exportable=True)
+@component("audio/encoder", kind="encoder", module="modelgraft_plugins.audio.modules:Encoder", exportable=True, keywords=("ear",))
 class Encoder(Config):
     """Turn a sound into vectors: log-mel features with the encoder of Whisper, one per fiftieth of a second; samples with others.
 

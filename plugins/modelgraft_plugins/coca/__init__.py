@@ -52,7 +52,7 @@ class CocaConfig(Config):
         return sizes.unheeded(source)
 
 
-@component("coca/vision", kind="encoder", module="modelgraft_plugins.coca.modules:Eye", exportable=True)
+@component("coca/vision", kind="encoder", module="modelgraft_plugins.coca.modules:Eye", exportable=True, keywords=("eye",))
 class Eye(CocaConfig):
     """Turn a prepared picture into one vector per patch, the class token before them: a vision transformer without a norm at its end."""
 

@@ -15,7 +15,9 @@ PIXEL_MEAN, PIXEL_STD = (127 / 255,) * 3, (128 / 255,) * 3
 REDUCTION = 32  # five strides of 2
 
 
-@component("vision/efficientnet", kind="encoder", module="modelgraft_plugins.efficientnet.modules:EfficientNet", exportable=True)
+@component(
+    "vision/efficientnet", kind="encoder", module="modelgraft_plugins.efficientnet.modules:EfficientNet", exportable=True, keywords=("eye",)
+)
 class EfficientNet(Config):
     """Classify prepared pictures, and give one vector per cell of a coarse grid over them.
 

@@ -171,7 +171,7 @@ class OneTower(Tower):
         return read_sizes(source, modality)
 
 
-@component("embedding/vision", kind="encoder", module=MODULE, exportable=True)
+@component("embedding/vision", kind="encoder", module=MODULE, exportable=True, keywords=("eye",))
 class Vision(OneTower):
     """Turn pictures, or with `clips` films, into vectors that all media of ImageBind share. Ports and fields: `embedding/tower`."""
 
@@ -185,7 +185,7 @@ class Text(OneTower):
     modality: Literal["text"] = "text"
 
 
-@component("embedding/audio", kind="encoder", module=MODULE, exportable=True)
+@component("embedding/audio", kind="encoder", module=MODULE, exportable=True, keywords=("ear",))
 class Sound(OneTower):
     """Turn spectrograms into vectors that all media of ImageBind share. Ports and fields: `embedding/tower`."""
 

@@ -42,7 +42,7 @@ PRESETS = tuple(f"omnimae-{size}{use}" for size in ("base", "large", "huge") for
 RATIOS = {"image": 0.75, "video": 0.9}  # hidden in the published recipe of ViT-B; the paper's best are 0.9 and 0.95
 
 
-@component("omnimae/encoder", kind="encoder", module="modelgraft_plugins.omnimae.model:Encoder", exportable=True)
+@component("omnimae/encoder", kind="encoder", module="modelgraft_plugins.omnimae.model:Encoder", exportable=True, keywords=("eye",))
 class Encoder(Grid):
     """See a still picture or a clip: a vector for each patch, and one for the whole.
 

@@ -172,7 +172,7 @@ class Frames(Cutting):
         return Ports.of({"video": "list[video]" if self.many else "video"}, given)
 
 
-@component("patches/encoder", kind="encoder", module=f"{HERE}.towers:Encoder", exportable=True)
+@component("patches/encoder", kind="encoder", module=f"{HERE}.towers:Encoder", exportable=True, keywords=("eye",))
 class Encoder(Config):
     """Turn patches into one vector each, with a vision transformer that knows each one's row and column by turning (2-D RoPE).
 

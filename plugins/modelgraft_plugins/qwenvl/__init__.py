@@ -47,7 +47,7 @@ class VisualConfig(Config):
         return {name: found[name] for name in cls.model_fields if found.get(name) is not None}
 
 
-@component("qwenvl/eye", kind="encoder", module="modelgraft_plugins.qwenvl.modules:Eye", exportable=True)
+@component("qwenvl/eye", kind="encoder", module="modelgraft_plugins.qwenvl.modules:Eye", exportable=True, keywords=("eye",))
 class Eye(VisualConfig):
     """Turn a prepared picture into one vector per patch: a vision transformer with a norm before its blocks and none behind them.
 

@@ -80,7 +80,7 @@ class Sized(Config):
         return self.image_size // STRIDE
 
 
-@component("simvlm/stem", kind="encoder", module="modelgraft_plugins.simvlm.stem:Stem", exportable=True)
+@component("simvlm/stem", kind="encoder", module="modelgraft_plugins.simvlm.stem:Stem", exportable=True, keywords=("eye",))
 class Stem(Sized):
     """Turn a picture into a grid of vectors, row by row, with the first three stages of a ResNet with bottlenecks.
 

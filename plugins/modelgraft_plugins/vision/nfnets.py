@@ -24,7 +24,7 @@ STRIDE = 32  # pixels of a side that one vector stands for: five halvings
 STEM = (8, 4, 2, 1)  # the four convolutions of the stem have so many times fewer channels
 
 
-@component("vision/nfnet", kind="encoder", module="modelgraft_plugins.vision.nfnet:NFNet", exportable=True)
+@component("vision/nfnet", kind="encoder", module="modelgraft_plugins.vision.nfnet:NFNet", exportable=True, keywords=("eye",))
 class NFNet(Config):
     """Turn prepared pictures into one vector per cell of a grid, and one for the whole, with an NFNet (Normalizer-Free ResNet).
 

@@ -27,7 +27,7 @@ STRIDE = 32  # pixels of a side that one vector stands for: five halvings
 HEAD_WIDTH = 64  # of every published tower
 
 
-@component("clip/resnet", kind="encoder", module="modelgraft_plugins.vision.resnet:ResNet", exportable=True)
+@component("clip/resnet", kind="encoder", module="modelgraft_plugins.vision.resnet:ResNet", exportable=True, keywords=("eye",))
 class ResNet(Config):
     """Turn prepared pictures into one vector per cell of a grid, and one for the whole by attention, with CLIP's residual network.
 
