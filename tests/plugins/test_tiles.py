@@ -225,3 +225,14 @@ def test_a_key_that_is_not_known_is_told(tmp_path: Path):
     file.write_text(json.dumps({**told, "image_processor": {**told["image_processor"], "do_dither": True}}))
     node = configured(REGISTRY, "tiles/preprocess", str(tmp_path / "model"))
     assert [sentence for sentence, _ in Preprocess.unheeded(node.source) if "do_dither" in sentence]
+
+
+def test_an_eye_whose_config_states_the_type_of_the_whole(tmp_path: Path):
+    """As in the published files of Idefics 3; without a part it is refused still."""
+    tiled.idefics3(tmp_path / "model")
+    file = tmp_path / "model" / "config.json"
+    told = json.loads(file.read_text())
+    file.write_text(json.dumps({**told, "vision_config": {**told["vision_config"], "model_type": "idefics3"}}))
+    assert configured(REGISTRY, "vision/encoder", f"{tmp_path}/model#vision_model").config.family == "idefics3"
+    with pytest.raises(ValueError, match="no tower for model_type 'idefics3'; its tower is the part vision_model"):
+        configured(REGISTRY, "vision/encoder", f"{tmp_path}/model")

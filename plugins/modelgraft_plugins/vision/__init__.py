@@ -108,7 +108,7 @@ class Encoder(Config):
     def from_source(cls, source: Source) -> Mapping[str, Any]:
         """Read a vision config; the layer and selection of the model around it come from there."""
         config = _tower_config(source)
-        kind = config.get("model_type") or families().inside(source.root.get("model_type"), MEDIUM)[1]
+        kind = _kind_of(source, config)
         card = families().of_medium(MEDIUM).get(kind)
         if card is None and not _is_clear(source, kind):
             raise ValueError(_refusal(kind))
@@ -122,7 +122,7 @@ class Encoder(Config):
     def unheeded(cls, source: Source) -> list[tuple[str, str]]:
         """What the config of the tower states and this does not know; and where no card knows the tower."""
         config = _tower_config(source)
-        kind = config.get("model_type") or families().inside(source.root.get("model_type"), MEDIUM)[1]
+        kind = _kind_of(source, config)
         card = families().of_medium(MEDIUM).get(kind)
         if card is None and _is_clear(source, kind):
             return no_card(source, kind)
@@ -275,6 +275,13 @@ class Map(Config):
         """Vectors in a row, and the picture, in; a map out."""
         inputs = {"tokens": "float[batch tokens channels]", "pixels": "float[batch colours height width]"}
         return Ports.of(inputs, {"map": "float[batch channels rows columns]"})
+
+
+def _kind_of(source: Source, config: Mapping[str, Any]) -> str:
+    """The model type of a tower; files of Idefics 2 and 3 state that of the whole in its place."""
+    stated, whole = config.get("model_type"), source.root.get("model_type")
+    inside = families().inside(whole, MEDIUM)[1]
+    return inside if source.part and inside and stated in (None, whole) else stated or inside
 
 
 def _is_clear(source: Source, kind: str) -> bool:
