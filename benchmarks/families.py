@@ -62,8 +62,11 @@ FAMILIES: Mapping[str, Family] = {
     "paligemma": Family(ASKS, family_sides.asked("", "PaliGemmaForConditionalGeneration", "<image>{}", is_imported=True)),
     "kosmos2": Family(ASKS, family_sides.asked("kosmos1", "Kosmos2ForConditionalGeneration")),  # which is the line alone, as theirs is
     **{name: Family(ASKS, None, "nobody publishes Kosmos-1: Kosmos-2, which has a row, is its like") for name in ("kosmos", "kosmos1")},
-    "idefics3": Family(ASKS, family_sides.asked("", "Idefics3ForConditionalGeneration", ASKED_IN_CHAT, is_imported=True)),
-    "llava_next": Family(ASKS, family_sides.asked("", "LlavaNextForConditionalGeneration", ASKED_IN_CHAT, is_imported=True)),
+    "idefics2": Family(ASKS, None, "its eye is that of idefics3, and a resampler of a few latents follows it"),
+    "idefics3": Family(ASKS, family_sides.asked("", "Idefics3ForConditionalGeneration", ASKED_IN_CHAT, is_imported=True, is_listed=True)),
+    "llava_next": Family(
+        ASKS, family_sides.asked("", "LlavaNextForConditionalGeneration", ASKED_IN_CHAT, is_imported=True, is_listed=True)
+    ),
     "gemma3": Family(
         ASKS,
         family_sides.asked(

@@ -343,7 +343,7 @@ def _idefics3(layers: int) -> Built:
     import transformers as hf
     from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
-    words = tokenizer(PIECES)
+    words = tokenizer(PIECES, begin=False)  # what a chat template writes is all there is
     words.add_special_tokens({"additional_special_tokens": ["<image>", "<fake_token_around_image>", "<end_of_utterance>"]})
     words.chat_template = CHAT
     pictures = Idefics3ImageProcessorPil(size={"longest_edge": 448}, max_image_size={"longest_edge": 224})
@@ -360,7 +360,7 @@ def _llava_next(layers: int) -> Built:
     import transformers as hf
     from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
-    words = tokenizer(PIECES)
+    words = tokenizer(PIECES, begin=False)  # what a chat template writes is all there is
     words.add_special_tokens({"additional_special_tokens": ["<image>"]})
     words.chat_template = CHAT
     sizes = [[224, 448], [448, 224], [224, 672], [672, 224]]

@@ -5,6 +5,7 @@ What an image processor of tiles does where its file is silent stands on the car
     cut        the way: one of WAYS
     defaults   what its file means where it is silent
     always     what the processor around it sets, whatever the file says
+    patch      of tiles of unlike sizes: what a side is a multiple of, where the config of the eye is silent
     alone      only a picture that is the only one of its record is cut
 """
 
@@ -56,11 +57,14 @@ def cut_config(source: Source) -> dict[str, Any]:
     found = WAYS[facts["cut"]](written, values)
     silent = {key: value for key, value in facts["defaults"].items() if key not in OWN}
     size = found.pop("size", None)
-    given = {key: value for key, value in written.values.items() if size is None or key not in ("size", "crop_size")}
+    given = {key: value for key, value in {**written.values, **always}.items() if size is None or key not in ("size", "crop_size")}
     steps = picture_values(
         Written(written.place, given), PictureCard({**silent, **({"size": size, "crop_size": None} if size else {})}, is_square=False)
     )
-    return {**steps, **found, "alone": bool(facts.get("alone"))}
+    eye = source.root.get("vision_config")
+    patch = (eye if isinstance(eye, Mapping) else {}).get("patch_size", facts.get("patch"))
+    whole = {"patch_size": patch} if facts["cut"] == "native" and is_natural(patch) else {}
+    return {**steps, **found, **whole, "alone": bool(facts.get("alone"))}
 
 
 def normalisation(source: Source) -> dict[str, Any]:
@@ -142,4 +146,14 @@ def _crops(written: Written, values: Mapping[str, Any]) -> dict[str, Any]:
     return {**cut, "least_crop": least, "most_crops": most, "least_ratio": values["pan_and_scan_min_ratio_to_activate"]}
 
 
-WAYS = {"grid": _grid, "resolutions": _resolutions, "shape": _shape, "crops": _crops}
+def _native(written: Written, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Idefics 2: a picture, or it and its quarters, keep their shapes within two bounds."""
+    size = values["size"]
+    if not isinstance(size, Mapping) or not all(map(is_natural, (size.get("shortest_edge"), size.get("longest_edge")))):
+        raise ValueError(f"{written.place} has size {size!r}, wanted {{shortest_edge, longest_edge}}")
+    least, most = size["shortest_edge"], size["longest_edge"]
+    cut = "corners" if values["do_image_splitting"] else "native"
+    return {"cut": cut, "shortest": least, "longest": most, "size": {"height": least, "width": least}}
+
+
+WAYS = {"native": _native, "grid": _grid, "resolutions": _resolutions, "shape": _shape, "crops": _crops}

@@ -21,7 +21,7 @@ ASKED: list[tuple[list[Any], str]] = [
     ([GALLERY["landscape"]], "what do you see?"),
     ([GALLERY["portrait"], GALLERY["rgba"], GALLERY["tiny"]], "the quick brown fox and the colours"),
     ([GALLERY["grey"]], "cats"),
-    ([picture(97, 41, seed=12), GALLERY["one wide"]], "a dog; a cat"),
+    ([picture(97, 41, seed=12), GALLERY["palette"]], "a dog; a cat"),
 ]
 
 
@@ -125,6 +125,6 @@ def test_a_placeholder_in_what_a_user_says_brings_no_picture(theirs: Checkpoint,
 
 def test_a_prompt_beyond_the_context_is_refused(theirs: Checkpoint, graph: Path):
     """With the number of its places, which the tiles decide."""
-    many = [picture(99, 101, seed=number) for number in range(40)]
+    many = [picture(29, 31, seed=number) for number in range(110)]
     with pytest.raises(mg.InputError, match=r"positions"):
         ask(graph, [(many, "so many?")], outputs=["text"])

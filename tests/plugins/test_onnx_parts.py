@@ -120,6 +120,11 @@ CASES = {
     "stack": ("projector/stack", {"factor": 3}),
     "pixel-shuffle": ("projector/pixel_shuffle", {"factor": 2}),
     "newline": ("tiles/newline", {"width": 10}),
+    "gated": ("projector/gated", {"in_features": 10, "out_features": 7, "hidden_features": 9}),
+    "grouped": (
+        "resampler/grouped",
+        {"hidden_size": 10, "depth": 2, "num_heads": 4, "num_key_value_heads": 2, "head_dim": 3, "num_latents": 5},
+    ),
     "norm-and-mlp": ("projector/mlp", {"in_features": 10, "out_features": 7, "norm": True}),
     "eye-idefics3": ("vision/encoder", {**EYE, "family": "idefics3"}),
     "pool": ("projector/pool", {"factor": 2}),

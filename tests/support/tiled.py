@@ -9,6 +9,7 @@ from typing import Any
 
 import transformers as hf
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+from transformers.models.idefics2.image_processing_pil_idefics2 import Idefics2ImageProcessorPil
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
@@ -90,6 +91,29 @@ def idefics3(folder: Path, *, seed: int = 41) -> Checkpoint:
     return _idefics3_like(hf.Idefics3ForConditionalGeneration, hf.Idefics3Config, Idefics3ImageProcessorPil, folder, tied=False, seed=seed)
 
 
+def idefics2(folder: Path, *, seed: int = 46, splits: bool = True) -> Checkpoint:
+    """Idefics 2: pictures of 12 to 40 pixels on a side, each with its quarters; five vectors of each, for a Mistral."""
+    tokenizer = byte_level(begin="<s>", end="</s>", pad="<pad>", prefix=True, extra=MARKS[:2])
+    tokenizer.chat_template = SMOLVLM_CHAT
+    pictures = Idefics2ImageProcessorPil(size={"shortest_edge": 12, "longest_edge": 40}, do_image_splitting=splits)
+    processor = hf.Idefics2Processor(pictures, tokenizer, image_seq_len=5)
+    perceiver = {
+        "resampler_n_latents": 5, "resampler_depth": 2, "resampler_n_heads": 4, "resampler_head_dim": 6, "num_key_value_heads": 2,
+        "hidden_size": 28,
+    }  # fmt: skip
+    config = hf.Idefics2Config(
+        vision_config={**SIGLIP_EYE, "image_size": 24, "patch_size": 5}, perceiver_config=perceiver,
+        text_config={**_llama(tokenizer), "model_type": "mistral", "sliding_window": None},
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+    )  # fmt: skip
+    return _saved(folder, hf.Idefics2ForConditionalGeneration(config), processor, seed=seed)
+
+
+def idefics2_whole(folder: Path) -> Checkpoint:
+    """The same without quarters."""
+    return idefics2(folder, seed=47, splits=False)
+
+
 def smolvlm(folder: Path, *, seed: int = 42) -> Checkpoint:
     """SmolVLM: the same with tied embeddings, and its own names."""
     return _idefics3_like(hf.SmolVLMForConditionalGeneration, hf.SmolVLMConfig, SmolVLMImageProcessorPil, folder, tied=True, seed=seed)
@@ -155,5 +179,11 @@ def internvl(folder: Path, *, seed: int = 45) -> Checkpoint:
 
 
 MODELS: Mapping[str, Callable[[Path], Checkpoint]] = {
-    "idefics3": idefics3, "smolvlm": smolvlm, "llava_next": llava_next, "llava_onevision": llava_onevision, "internvl": internvl,
-}  # fmt: skip
+    "idefics2": idefics2,
+    "idefics2-whole": idefics2_whole,
+    "idefics3": idefics3,
+    "smolvlm": smolvlm,
+    "llava_next": llava_next,
+    "llava_onevision": llava_onevision,
+    "internvl": internvl,
+}

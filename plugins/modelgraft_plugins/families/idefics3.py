@@ -17,11 +17,18 @@ class NativeSteps:
 
     def enter(self, tower: Any, pixels: Any, *, interpolate: bool) -> Any:  # noqa: ARG002 the places are those of the grid that there is
         """Patches with their places."""
+        return self.enter_parts(tower, pixels, pixels.new_tensor([pixels.shape[2:]]))[0]
+
+    def enter_parts(self, tower: Any, pixels: Any, shapes: Any) -> tuple[Any, Any]:
+        """The same of pictures that are filled up, and which patches are there, bool[batch tokens]; `shapes` [batch 2] in pixels."""
         words = tower.embeddings
         patches = words.patch_embedding(pixels)  # [batch width rows columns]
-        rows, columns = (_buckets(count, words.num_patches_per_side, pixels.device) for count in patches.shape[2:])
-        places = words.position_embedding(rows[:, None] * words.num_patches_per_side + columns[None])  # [rows columns width]
-        return patches.flatten(2).transpose(1, 2) + places.flatten(0, 1)
+        counts = shapes // words.patch_size
+        rows, columns = (_buckets(counts[:, side], patches.shape[2 + side], words.num_patches_per_side) for side in (0, 1))
+        there = (rows >= 0)[:, :, None] & (columns >= 0)[:, None]
+        places = (rows[:, :, None] * words.num_patches_per_side + columns[:, None]) * there
+        hidden = patches.flatten(2).transpose(1, 2) + words.position_embedding(places.flatten(1))
+        return hidden, there.flatten(1)
 
     def layers(self, tower: Any) -> Sequence[Any]:
         """The blocks."""
@@ -36,15 +43,18 @@ class NativeSteps:
         return tower.post_layernorm(hidden), None
 
 
-def _buckets(count: int, places: int, device: Any) -> Any:
-    """Which of so many places on a side each of `count` patches has, int64[count], in the numbers of float32 as published."""
+def _buckets(counts: Any, most: int, places: int) -> Any:
+    """Which of so many places on a side each patch has, int64[batch most], -1 behind the last of `counts` [batch].
+
+    In the numbers of float32, as published.
+    """
     import torch
 
-    shares = (torch.arange(count, dtype=torch.float32, device=device) * (1.0 / torch.tensor(count, device=device))).clamp(
-        max=JUST_BELOW_ONE
-    )
-    borders = torch.arange(1 / places, 1.0, 1 / places, device=device)
-    return (borders[None] <= shares[:, None]).sum(1)
+    numbers = torch.arange(most, device=counts.device)
+    shares = (numbers.to(torch.float32) * (1.0 / counts.to(torch.float32))[:, None]).clamp(max=JUST_BELOW_ONE)
+    borders = torch.arange(1 / places, 1.0, 1 / places, device=counts.device)
+    found = (borders <= shares[..., None]).sum(-1)
+    return torch.where(numbers < counts[:, None], found, -1)
 
 
 def _count(f: Mapping[str, Any]) -> int:

@@ -80,6 +80,9 @@ class LanguageConfig(WritingConfig):
     begin: Literal["start", "text"] = Field(
         default="start", description="where the begin token goes: at the start, or before the first text, after media that lead (BLIP-2)"
     )
+    media_edge: str | None = Field(
+        default=None, description="what stands around media: where two of them meet there is one, and a space before a word (Idefics 2)"
+    )
     reads: Literal["onward", "both", "media"] = Field(
         default="onward",
         description="both: the tokens of the prompt see each other in both directions, as in an encoder; media: those of one medium",
@@ -376,6 +379,7 @@ def values_of(source: Source, config: Mapping[str, Any]) -> dict[str, Any]:
         found["begin"] = whole.begin
     if whole.reads != "onward":
         found["reads"] = whole.reads
+    found |= whole.components.get("llm/causal", {})
     if whole.begin_token:
         found["begin_token"] = begin_token(source) or whole.begin_token
     if source.part and known.left_out(source.root, config):

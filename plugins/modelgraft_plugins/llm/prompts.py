@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -284,7 +285,12 @@ class PromptWriter:
             spelt += more
             spelt[-1] += after
             shares += torch.split(medium, len(medium) // len(more)) if len(medium) else [medium] * len(more)
-        return spelt, shares
+        return [self._edged(text) for text in spelt], shares
+
+    def _edged(self, text: str) -> str:
+        """A text between media: where two edges of them meet there is one, and a word does not stand close to it."""
+        edge = self.config.media_edge
+        return text if edge is None else re.sub(rf"{re.escape(edge)}(?=[^\s<])", f"{edge} ", text.replace(edge * 2, edge))
 
     def _other_number(self, places: int, media: int) -> str:
         there = f"{media} media are given" if media != 1 else "1 medium is given"

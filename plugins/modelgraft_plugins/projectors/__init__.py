@@ -12,6 +12,7 @@ from modelgraft import Config, Dim, Ports, Space, component, hookimpl, port
 from modelgraft.plugin import families
 from modelgraft_plugins.projectors.abstractors import CAbstractor, DAbstractor
 from modelgraft_plugins.projectors.experts import Experts
+from modelgraft_plugins.projectors.gated import Gated
 from modelgraft_plugins.projectors.grids import torn_grids
 from modelgraft_plugins.projectors.joining import Join
 from modelgraft_plugins.projectors.pooling import Merge, Pool
@@ -238,5 +239,5 @@ def _width(root: Mapping[str, Any], path: str) -> int | None:
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
-    for subject in (Linear, MLP, PixelShuffle, Stack, NormedPool, Pool, Merge, Experts, CAbstractor, DAbstractor, Join):
+    for subject in (Linear, MLP, Gated, PixelShuffle, Stack, NormedPool, Pool, Merge, Experts, CAbstractor, DAbstractor, Join):
         register(subject)

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from modelgraft import Config, Dim, Port, Ports, component, hookimpl, port
 from modelgraft.plugin import families
+from modelgraft_plugins.resampler.grouped import Grouped
 from modelgraft_plugins.stated import told
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ def _of_tensors(text: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, A
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
     register(Perceiver)
+    register(Grouped)
 
 
 @hookimpl

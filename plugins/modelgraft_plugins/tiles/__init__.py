@@ -41,13 +41,22 @@ class Preprocess(PictureSteps):
             resolutions: it is fitted into the best of several sizes, with black around it, and stands whole before them (LLaVA-NeXT)
             crops: a picture that is wide, or high, stands whole before a row, or a column, of crops (Gemma 3)
             shape: as many rows and columns as come nearest to its shape; if these are several, it stands whole behind them (InternVL)
+            native: it keeps its shape, within `shortest` and `longest`; corners: the same of its four quarters, and of itself (Idefics 2).
+            What is smaller than another of its call is filled up with zeros, right and below, to whole patches of `patch_size`, and
+            `shapes` says what is there
     alone   resolutions: only a picture that is the only one of its record is cut; others become squares (LLaVA-OneVision)
     Pictures of any mode become RGB first. Tiles stand row by row.
     """
 
-    cut: Literal["none", "grid", "resolutions", "shape", "crops"] = "none"
+    cut: Literal["none", "grid", "resolutions", "shape", "crops", "native", "corners"] = "none"
     tile: int = Field(384, gt=0, le=8192, description="side of a tile in pixels")
-    longest: int | None = Field(None, gt=0, description="grid and none: what the longer side becomes first, with do_resize, in pixels")
+    longest: int | None = Field(
+        None,
+        gt=0,
+        le=8192,
+        description="with do_resize, in pixels: what the longer side becomes first; native, corners: what it may be at most",
+    )
+    shortest: int | None = Field(None, gt=0, le=8192, description="native and corners, with do_resize: what a side is at least, in pixels")
     resolutions: tuple[tuple[PositiveInt, PositiveInt], ...] = Field((), description="(height, width) in pixels, whole tiles each")
     least_tiles: int = Field(1, gt=0, description="shape: the fewest tiles of a picture, itself as a whole not counted")
     most_tiles: int = Field(12, gt=0, le=1024, description="shape: the most tiles of a picture, itself as a whole not counted")
@@ -63,6 +72,8 @@ class Preprocess(PictureSteps):
             raise ValueError("cut: resolutions wants `resolutions`, a list of (height, width)")
         if self.least_tiles > self.most_tiles:
             raise ValueError(f"least_tiles is {self.least_tiles}, and most_tiles is {self.most_tiles}: no number is between them")
+        if self.is_native and None in (self.shortest, self.longest):
+            raise ValueError(f"cut: {self.cut} wants both `shortest` and `longest`, in pixels")
         if torn := [pair for pair in self.resolutions if pair[0] % self.tile or pair[1] % self.tile]:
             raise ValueError(f"resolutions has {torn[0][0]} x {torn[0][1]}, which is no whole number of tiles of {self.tile} pixels")
         return self
@@ -77,11 +88,20 @@ class Preprocess(PictureSteps):
         """Give the keys of the file that are not known here."""
         return unheeded(source)
 
+    @property
+    def is_native(self) -> bool:
+        """Tiles are of unlike sizes."""
+        return self.cut in ("native", "corners")
+
     def ports(self) -> Ports:
         """The pictures of a record in; a tensor for each tile, and what is known of the pictures, out."""
         image = port("optional[image | list[image]]", doc="a picture, or any number of them")
-        pixels = port("float[batch 3 tile tile]", space=self.space, several="tiles")
-        return Ports.of({"image": image}, {"pixels": pixels, **ABOUT, "sizes": "int64[batch media 2]"})
+        sides = "high wide" if self.is_native else "tile tile"
+        pixels = port(f"float[batch 3 {sides}]", space=self.space, several="tiles")
+        shapes = (
+            {"shapes": port("int64[batch 2]", several="tiles", doc="height and width of each tile in pixels")} if self.is_native else {}
+        )
+        return Ports.of({"image": image}, {"pixels": pixels, **shapes, **ABOUT, "sizes": "int64[batch media 2]"})
 
 
 @component("tiles/join", kind="projector", load="modelgraft_plugins.tiles.joining:join", cache=False)

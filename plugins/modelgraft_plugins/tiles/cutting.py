@@ -32,10 +32,10 @@ WHOLE: Size = (0, 0)  # the grid of a picture that was not cut
 class Cut:
     """What became of a picture.
 
-    tiles  float32[tiles 3 tile tile];  grid  that it was cut into;  size  as it was given
+    tiles  float32[3 height width] each;  grid  that it was cut into;  size  as it was given
     """
 
-    tiles: NDArray[np.float32]
+    tiles: Sequence[NDArray[np.float32]]
     grid: Size
     size: Size
 
@@ -53,8 +53,15 @@ def load(config: Preprocess, context: LoadContext) -> Callable[[list[Any]], Mapp
         cut = [[_cut(one, config, alone=len(pictures) == 1) for one in pictures] for pictures in records]
         for row, found in enumerate(cut):
             _refuse_beyond(config, found, f"{context.node.name}: record {row}")
-        tiles: list[Any] = [torch.from_numpy(np.concatenate([one.tiles for one in found])) if found else [] for found in cut]
-        return {"pixels": tiles, **_about(cut)}
+        tiles = [[tile for one in found for tile in one.tiles] for found in cut]
+        patch = config.patch_size or 1
+        longest = (max((tile.shape[side] for some in tiles for tile in some), default=0) for side in (1, 2))
+        height, width = (math.ceil(side / patch) * patch for side in longest)
+        pixels: list[Any] = [
+            torch.from_numpy(np.stack([_filled_up(tile, (height, width)) for tile in some])) if some else [] for some in tiles
+        ]
+        shapes = {"shapes": [_shapes(some) for some in tiles]} if config.is_native else {}
+        return {"pixels": pixels, **shapes, **_about(cut)}
 
     return run
 
@@ -64,6 +71,16 @@ def _pictures(given: Any) -> Sequence[Any]:
     if given is None or isinstance(given, list | tuple):
         return given or ()
     return (given,)
+
+
+def _shapes(tiles: Sequence[NDArray[np.float32]]) -> Any:
+    """Height and width of each, int64[tiles 2]; of none, none."""
+    return torch.tensor([tile.shape[1:] for tile in tiles]) if tiles else []
+
+
+def _filled_up(tile: NDArray[np.float32], size: Size) -> NDArray[np.float32]:
+    """With zeros on the right and below."""
+    return np.pad(tile, ((0, 0), (0, size[0] - tile.shape[1]), (0, size[1] - tile.shape[2])))
 
 
 def _about(records: Sequence[Sequence[Cut]]) -> dict[str, torch.Tensor]:
@@ -91,9 +108,10 @@ def _cut(given: Any, config: Preprocess, *, alone: bool) -> Cut:
     size = (image.height, image.width)
     if config.cut == "resolutions":
         grid, pieces = _fitted(image, config) if alone or not config.alone else (WHOLE, [_squared(image, config)])
-        return Cut(np.stack([prepared(piece, config, name="tiles/preprocess") for piece in pieces]), grid, size)
-    grid, pieces = {"grid": _in_rows, "shape": _by_shape, "crops": _cropped, "none": _left_whole}[config.cut](image, config)
-    return Cut(normalised(np.stack([np.asarray(piece) for piece in pieces]), config), grid, size)
+        return Cut([prepared(piece, config, name="tiles/preprocess") for piece in pieces], grid, size)
+    ways = {"grid": _in_rows, "shape": _by_shape, "crops": _cropped, "none": _left_whole, "native": _native, "corners": _in_corners}
+    grid, pieces = ways[config.cut](image, config)
+    return Cut([normalised(np.asarray(piece), config) for piece in pieces], grid, size)
 
 
 def _scaled(image: Image.Image, size: Size, config: Preprocess) -> Image.Image:
@@ -162,6 +180,34 @@ def _whole_tiles(size: Size, tile: int) -> Size:
     if width >= height:
         return up(int(up(width) / ratio)), up(width)
     return up(height), up(int(up(height) * ratio))
+
+
+# -- native, corners: Idefics 2 ---------------------------------------------------------------------------------------------------
+
+
+def _native(image: Image.Image, config: Preprocess) -> tuple[Size, list[Image.Image]]:
+    return WHOLE, [_bounded(image, config)]
+
+
+def _in_corners(image: Image.Image, config: Preprocess) -> tuple[Size, list[Image.Image]]:
+    """The four quarters, and the picture; of an odd side the later quarter is the larger one."""
+    if min(image.size) < 2:
+        raise InputError(f"a picture of {image.width} x {image.height} pixels cannot be cut into quarters: show a larger one")
+    middle, centre = image.width // 2, image.height // 2
+    corners = [
+        image.crop((left, top, right, bottom))
+        for top, bottom in ((0, centre), (centre, image.height))
+        for left, right in ((0, middle), (middle, image.width))
+    ]
+    return (2, 2), [_bounded(piece, config) for piece in (*corners, image)]
+
+
+def _bounded(image: Image.Image, config: Preprocess) -> Image.Image:
+    """Within the shortest and the longest side, in its shape as far as that goes."""
+    if config.longest is None or config.shortest is None or not config.do_resize:
+        return image
+    height, width = _below((image.height, image.width), config.longest)
+    return _scaled(image, (max(height, config.shortest), max(width, config.shortest)), config)
 
 
 # -- resolutions: LLaVA-NeXT, LLaVA-OneVision -------------------------------------------------------------------------------------

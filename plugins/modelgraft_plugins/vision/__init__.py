@@ -101,6 +101,7 @@ class Encoder(Config):
     pre_logits: int | None = Field(None, gt=0, description="vit: numbers of the layer before the classifier; none: there is none")
     many: bool = False
     trains_last: int = Field(0, ge=0, description="so many last layers of a frozen tower are trained nevertheless, as a plan counts them")
+    shapes: bool = Field(False, description="pictures of one call are filled up to one size, and `shapes` says what of each is there")
     image_mean: Numbers | None = Field(None, description="mean that the pictures must have been normalised with; None: any")
     image_std: Numbers | None = None
 
@@ -115,6 +116,7 @@ class Encoder(Config):
         card = card or UNKNOWN
         model = {"model": {**config, "model_type": kind}} if card.style == AUTO else {}
         words = {word: value for word, value in stated(config, card).items() if word in cls.model_fields}
+        words |= {"shapes": True} if card.more.get("shapes") else {}
         words |= {word: config[word] for word in OWN if config.get(word) is not None and word in card.obeyed}
         return {"family": card.style, **model, **words, **_selection(source), **normalisation(source)}
 
@@ -139,6 +141,9 @@ class Encoder(Config):
                 "num_attention_heads is 0: the files do not say how many heads share the width; say it with num_attention_heads"
             )
         check_layer(self.layer, self.num_hidden_layers)
+        if self.shapes and (self.many or not self.card.more.get("shapes")):
+            why = "many pictures for each record have one size" if self.many else f"the family {self.family} takes whole pictures alone"
+            raise ValueError(f"shapes is true, and {why}")
         if self.pre_logits is not None and self.card.more.get("pre_logits") is None:
             raise ValueError(f"pre_logits is {self.pre_logits}, and the family {self.family} has no such layer")
         if self.select == "patches" and self.card is UNKNOWN:
@@ -223,6 +228,10 @@ class Encoder(Config):
         """Pixels in; tokens, and where there is one the pooled vector, out."""
         axes = "batch images" if self.many else "batch"
         pixels = port(f"float[{axes} num_channels height width]", space=pixel_space(self.image_mean, self.image_std))
+        if self.shapes:
+            shapes = port("int64[batch 2]", doc="height and width in pixels of each picture, without what fills it up")
+            there = port("bool[batch tokens]", doc="which patches are whole ones of the picture")
+            return Ports.of({"pixels": pixels, "shapes": shapes}, {"tokens": "float[batch tokens hidden_size]", "there": there})
         outputs = {"tokens": f"float[{axes} tokens hidden_size]"}
         if self.has_pooled:
             outputs["pooled"] = f"float[{axes} pooled_size]"

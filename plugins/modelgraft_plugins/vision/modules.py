@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -56,8 +56,10 @@ class Encoder(nn.Module):
                 found.pop(f"tower.{name}", None)
         return found
 
-    def forward(self, pixels: Tensor) -> Tensor | dict[str, Tensor]:
-        """Give the tokens, and the pooled vector when there is one."""
+    def forward(self, pixels: Tensor, shapes: Tensor | None = None) -> Tensor | dict[str, Tensor]:
+        """Give the tokens, and the pooled vector when there is one; with `shapes` int64[batch 2], which of them are there."""
+        if shapes is not None:
+            return self._see_parts(pixels, shapes)
         if not self.config.many:
             return self._see(pixels)
         found = self._see(pixels.flatten(0, 1))  # each picture is looked at by itself
@@ -73,6 +75,18 @@ class Encoder(nn.Module):
         tokens, pooled = self._as_transformers(pixels) if self.card.steps is None else self._by_steps(pixels)
         tokens = tokens[:, self.drop :] if self.drop else tokens
         return {"tokens": tokens, "pooled": pooled} if pooled is not None and self.has_pooled else tokens
+
+    def _see_parts(self, pixels: Tensor, shapes: Tensor) -> dict[str, Tensor]:
+        """Pictures that are filled up: their own whole patches see each other alone."""
+        if not torch.compiler.is_exporting():
+            self._refuse_torn(list(pixels.shape[-2:]))
+        steps: Any = self.card.steps  # of a card that says so
+        hidden, there = steps.enter_parts(self.tower, pixels, shapes)
+        mask = there[:, None, None].expand(-1, 1, there.shape[1], -1)  # [batch heads queries keys]
+        for block in steps.layers(self.tower)[: self.depth]:
+            hidden = block(hidden, mask)
+        tokens = steps.finish(self.tower, hidden, self.settings)[0] if self.is_whole else hidden
+        return {"tokens": tokens, "there": there}
 
     def _refuse_torn(self, sides: list[int | None]) -> None:
         patch = self.config.patch_size
