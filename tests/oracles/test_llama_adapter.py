@@ -11,8 +11,9 @@ import pytest
 import torch
 
 import modelgraft as mg
-from modelgraft.testing import run_node
+from modelgraft.testing import conform, run_node
 from modelgraft_plugins.losses import CrossEntropy
+from modelgraft_plugins.zoo import VisualPrompt
 from support import zoo
 from support.checkpoints import clip_pictures
 from support.oracles import Case, Oracle, cases, fed, must_differ, oracle
@@ -132,3 +133,7 @@ def test_more_layers_that_look_than_there_are_are_told(tmp_path: Path):
     layers = oracle(NAME).config["n_layers"]
     with pytest.raises(mg.GraphError, match=f"is read by its last {layers + 1} layers, and it has {layers}"):
         mg.check(mg.load("llama_adapter", params=whole_of(tmp_path / "odd", query_layer=layers + 1)))
+
+
+def test_the_visual_prompt_keeps_its_word():
+    conform(VisualPrompt, {"in_features": 9, "language_size": 10, "width": 12, "depth": 2, "heads": 3, "inner_size": 7, "queries": 4})

@@ -31,8 +31,8 @@ def graft(config: Lora, context: LoadContext) -> Callable[[Host], Host]:
         raise PluginError("the adapter 'adapter/lora' needs peft: pip install 'modelgraft[lora]'") from error
 
     def add(host: Host) -> Host:
-        home = _inside(host)
         files = _as_saved(context.weights.state(), context) if context.weights is not None else None
+        home = _inside(host, config, files or {})
         named = _names(home.model, files or {}, context)
         _refuse_unknown_layers(config, context, home.model, is_new=files is None)
         wrapped = _wrapped(home.model, _settings(config, home.model, named), context)
@@ -65,13 +65,25 @@ class _Home:
     put: Callable[[Any], None]
 
 
-def _inside(host: Host) -> _Home:
+def _inside(host: Host, config: Lora, files: Mapping[str, torch.Tensor]) -> _Home:
+    """The model inside; the host itself where layers beside that are updated too, such as gated blocks that were grafted before."""
     from transformers import PreTrainedModel
 
     for name, child in host.named_children():
-        if isinstance(child, PreTrainedModel):
+        if isinstance(child, PreTrainedModel) and not _reaches_beyond(host, child, config, files):
             return _Home(child, lambda merged, name=name: setattr(host, name, merged))  # type: ignore[misc]
     return _Home(host, lambda _: None)  # merging works in place
+
+
+def _reaches_beyond(host: Host, model: Host, config: Lora, files: Mapping[str, torch.Tensor]) -> bool:
+    """Whether an update goes into a layer of the host that is not one of the model: by the files, or by `targets` where there are none."""
+    theirs = {id(layer) for layer in model.modules()}
+    beside = [name for name, layer in host.named_modules() if isinstance(layer, torch.nn.Linear) and id(layer) not in theirs]
+    if files:
+        updated = {key.removeprefix(PEFT_PREFIX).partition(UPDATE)[0] for key in files if UPDATE in key}
+        return any(name in updated for name in beside)
+    wanted = config.targets if isinstance(config.targets, tuple) else ()
+    return any(name == target or name.endswith(f".{target}") for name in beside for target in wanted)
 
 
 @dataclass(frozen=True, slots=True)
