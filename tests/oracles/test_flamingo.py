@@ -18,9 +18,9 @@ from modelgraft_plugins import resampler
 from modelgraft_plugins.llm.gated_blocks import GatedCrossAttentionBlock, sight
 from modelgraft_plugins.llm.gated_writer import text_time
 from modelgraft_plugins.losses import CrossEntropy
-from support import openflamingo
+from support import openflamingo, openflamingo_v2
 from support.open_part import open_part
-from support.openflamingo import rows_of, text_of
+from support.openflamingo import Parts, rows_of, text_of
 from support.oracles import Case, Oracle, cases, fed, must_differ, oracle
 
 pytestmark = [
@@ -29,6 +29,7 @@ pytestmark = [
 ]
 
 REGISTRY = assemble({"resampler": resampler})
+SECOND = "expansion_ratio"  # a word of MPT, which the second OpenFlamingo is made of
 
 
 def resampled(given: Oracle, case: Case) -> Mapping[str, Tensor]:
@@ -58,7 +59,7 @@ def looked(given: Oracle, case: Case) -> Mapping[str, Tensor]:
 
 
 def whole(given: Oracle, case: Case) -> Mapping[str, Tensor]:
-    """`fewshot` from prepared pixels on. Logits at each place are those behind the prompt that ends there."""
+    """`fewshot` from prepared pixels on, over LLaMA or MPT. Logits at each place are those behind the prompt that ends there."""
     rows = rows_of(case.inputs["lang_x"], case.inputs["attention_mask"])
     ends = [(row, end + 1) for row, ids in enumerate(rows) for end in range(len(ids))]
     with TemporaryDirectory() as home:
@@ -67,7 +68,8 @@ def whole(given: Oracle, case: Case) -> Mapping[str, Tensor]:
         feeds = {"vision.pixels": f"float[batch images 3 {side} {side}]", "llm.counts": "int64[batch]"}
         without = ("pixels", "pictures", "inputs.image")
         outputs = {"tokens": "vision.tokens", "latents": "resampler.latents", "logits": "llm.logits"}
-        graph = mg.load(fed(folder, "fewshot", feeds, outputs, without=without), params=params(given, folder))
+        path = fed(folder, "fewshot", feeds, outputs, without=without)
+        graph = mg.load(path, params=params_of_v2(given, folder) if SECOND in given.config else params(given, folder))
         with mg.open(graph) as pipeline:
             pixels = case.inputs["vision_x"][:, :, 0]
             seen = pipeline.run(outputs=["tokens", "latents"], **asked(given, pixels, rows))
@@ -96,9 +98,15 @@ def lost(given: Oracle, case: Case, loaded: Any, latents: Tensor) -> dict[str, T
     return {"loss": shares.mean()}
 
 
-def params(given: Oracle, folder: Path) -> dict[str, object]:
+def params_of_v2(given: Oracle, folder: Path) -> dict[str, object]:
+    """The same over an MPT, with what the graph openflamingo/v2 says beside openflamingo: how many tokens its tokenizer has."""
+    params_of_it = params(given, folder, openflamingo_v2.parts(folder, given))
+    return {**params_of_it, "tokens": list(openflamingo_v2.ADDED), "nodes.llm.with.vocab_size": openflamingo_v2.tokens(given)}
+
+
+def params(given: Oracle, folder: Path, found: Parts | None = None) -> dict[str, object]:
     """The files of an oracle as the graph takes them, and the heads, which they do not say."""
-    found, sizes = openflamingo.parts(folder, given), given.config
+    found, sizes = found or openflamingo.parts(folder, given), given.config
     heads = {"num_heads": sizes["xattn_heads"], "head_dim": sizes["xattn_head_dim"]}
     return {
         "checkpoint": str(found.trained), "language": str(found.language), "nodes.vision.from": str(found.vision), "tokens": [],
@@ -116,10 +124,15 @@ def asked(given: Oracle, pixels: Tensor, rows: list[list[int]]) -> dict[str, obj
     """Pictures, how many of them each row shows, and the rows as texts."""
     marker = given.config["media_token_id"]
     counts = torch.tensor([ids.count(marker) for ids in rows])
-    return {"vision_pixels": pixels, "llm_counts": counts, "prompt": [text_of(ids) for ids in rows]}
+    return {"vision_pixels": pixels, "llm_counts": counts, "prompt": [said(ids, given) for ids in rows]}
 
 
-RUNS = {"openflamingo_resampler": resampled, "openflamingo_gated_block": looked, "openflamingo": whole}
+def said(ids: list[int], given: Oracle) -> str:
+    """The text that the tokenizer of an oracle reads as these ids."""
+    return openflamingo_v2.text_of(ids, given) if SECOND in given.config else text_of(ids)
+
+
+RUNS = {"openflamingo_resampler": resampled, "openflamingo_gated_block": looked, "openflamingo": whole, "openflamingo_v2": whole}
 
 
 @pytest.mark.parametrize("case", cases("openflamingo_resampler"))
@@ -132,6 +145,12 @@ def test_the_resampler_equals_its_own_code(case: Case):
 def test_a_block_equals_its_own_code(case: Case):
     """What attention reads, and the whole block."""
     case.compare_all(looked(oracle("openflamingo_gated_block"), case))
+
+
+@pytest.mark.parametrize("case", cases("openflamingo_v2"))
+def test_the_second_one_equals_its_own_code_at_every_place(case: Case):
+    """An MPT, whose table is cut behind the tokens that were added, and is the head as well."""
+    case.compare_all(whole(oracle("openflamingo_v2"), case))
 
 
 @pytest.mark.parametrize("case", cases("openflamingo"))

@@ -35,7 +35,7 @@ def parts(folder: Path, given: Oracle = REFERENCE) -> Parts:
     """Write them below a folder; the file holds what OpenFlamingo's own files hold, which is what was trained."""
     found = Parts(folder / "language", folder / "vision", folder / "openflamingo.safetensors")
     _language(found.language, given)
-    _vision(found.vision, given)
+    write_vision(found.vision, given)
     trained = ("perceiver.", "lang_encoder.model.embed_tokens.")
     save_file(
         {name: tensor for name, tensor in given.weights.items() if name.startswith(trained) or "gated_cross_attn" in name},
@@ -108,7 +108,7 @@ def _tokenizer(count: int, special: list[str]) -> hf.PreTrainedTokenizerFast:
     return hf.PreTrainedTokenizerFast(tokenizer_object=words, additional_special_tokens=special, pad_token="<PAD>")
 
 
-def _vision(folder: Path, given: Oracle) -> None:
+def write_vision(folder: Path, given: Oracle) -> None:
     sizes = given.config
     config = hf.CLIPVisionConfig(
         hidden_size=sizes["vision_width"], intermediate_size=4 * sizes["vision_width"], num_hidden_layers=sizes["vision_layers"],
