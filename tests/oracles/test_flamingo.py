@@ -29,6 +29,7 @@ pytestmark = [
 ]
 
 REGISTRY = assemble({"resampler": resampler})
+ATTENDS = {"all_previous": "all", "next": "next"}  # how a case is called -> what a word sees
 SECOND = "expansion_ratio"  # a word of MPT, which the second OpenFlamingo is made of
 
 
@@ -41,17 +42,18 @@ def resampled(given: Oracle, case: Case) -> Mapping[str, Tensor]:
 
 
 def looked(given: Oracle, case: Case) -> Mapping[str, Tensor]:
-    """A block: the last medium, all of them (`all_previous`), or what new words see behind a prompt (`cached`)."""
+    """A block: the last medium, the next one, all of them (`all_previous`), or what new words see behind a prompt (`cached`)."""
     sizes, words, media = given.config, case.inputs["x"], case.inputs["media"]
     block = GatedCrossAttentionBlock(
         sizes["dim"], sizes["dim_visual"], heads=sizes["heads"], head_width=sizes["dim_head"], multiple=sizes["ff_mult"]
     )
     block.load_state_dict(given.weights)
-    seen = torch.tensor([text_time(row, 1, frozenset()) for row in case.inputs["media_locations"].long().tolist()])
+    attends = next((word for begins, word in ATTENDS.items() if case.name.startswith(begins)), "last")
+    rows = case.inputs["media_locations"].long().tolist()
+    seen = torch.tensor([text_time(row, 1, frozenset(), attends=attends) for row in rows])
     if case.name.startswith("cached"):
         seen = seen[:, -1:].expand(-1, words.shape[1])
     medium = torch.arange(1, media.shape[1] + 1).repeat_interleave(media.shape[2]).expand(len(words), -1)
-    attends = "all" if case.name.startswith("all_previous") else "last"
     with torch.no_grad():
         keys, values = block.keys_values(media.flatten(1, 2))
         what = sight([keys, values], seen, medium, attends=attends)
@@ -132,13 +134,22 @@ def said(ids: list[int], given: Oracle) -> str:
     return openflamingo_v2.text_of(ids, given) if SECOND in given.config else text_of(ids)
 
 
-RUNS = {"openflamingo_resampler": resampled, "openflamingo_gated_block": looked, "openflamingo": whole, "openflamingo_v2": whole}
+RUNS = {
+    "openflamingo_resampler": resampled, "openflamingo_gated_block": looked, "openflamingo_v1_block": looked, "openflamingo": whole,
+    "openflamingo_v2": whole,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", cases("openflamingo_resampler"))
 def test_the_resampler_equals_its_own_code(case: Case):
     """Pictures, clips, and clips of fewer frames, several of a record."""
     case.compare_all(resampled(oracle("openflamingo_resampler"), case))
+
+
+@pytest.mark.parametrize("case", cases("openflamingo_v1_block"))
+def test_a_block_of_the_first_one_equals_its_own_code(case: Case):
+    """With attend_previous and without: words belong to the last medium before them, or to the next one."""
+    case.compare_all(looked(oracle("openflamingo_v1_block"), case))
 
 
 @pytest.mark.parametrize("case", cases("openflamingo_gated_block"))
