@@ -142,7 +142,7 @@ def test_presets_say_what_they_are_and_who_reads_them():
     assert uses[("vision/encoder", "#vision_model")] == 303_179_776  # as transformers counts CLIPVisionModel of this config
     assert ("vision/encoder", "") not in uses
     assert ("llm/causal", "#text_model") not in uses
-    assert [use.component for use in named["preset:llama-7b"].uses] == ["llm/causal"]
+    assert [use.component for use in named["preset:llama-7b"].uses] == ["llm/causal", "llm/splice"]
     assert all(one.uses for one in named.values())
 
 
