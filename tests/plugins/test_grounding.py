@@ -16,7 +16,7 @@ import modelgraft as mg
 from modelgraft.engine.run import NodeRuntime
 from modelgraft.testing import conform, run_node
 from modelgraft_plugins.grounding import Draw, Parse, Write, kosmos2
-from modelgraft_plugins.grounding.answering import Parser
+from modelgraft_plugins.grounding.answering import Parser, joined
 from modelgraft_plugins.grounding.boxes import FRAMES, fractions_of, pixels_of
 from support.pictures import picture
 
@@ -195,6 +195,39 @@ def test_phrases_without_boxes_and_boxes_without_phrases_are_written():
         "<grounding>no <phrase>dog house</phrase> and a <phrase>dog</phrase>"
     )
     assert write("Describe it.") == "<grounding>Describe it."
+
+
+def test_boxes_without_a_name_may_stand_behind_a_phrase():
+    """That of `unnamed`; those that have a name keep it."""
+    box = {"x0": 0.0, "y0": 0.0, "x1": 310.0, "y1": 170.0}
+    asked = write("It is near a dog", boxes=[box, box | {"text": "a dog"}], config={"unnamed": "It", "ask": False})
+    place = "<object><patch_index_0000><patch_index_1023></object>"
+    assert asked == f"<phrase>It</phrase>{place} is near <phrase>a dog</phrase>{place}"
+
+
+JOINED = {
+    "a word": ("An image of", "a cat", "An image of a cat"),
+    "a mark": ("An image of", "<phrase> a cat</phrase>", "An image of<phrase> a cat</phrase>"),
+    "a comma": ("a cat", ", and a dog", "a cat, and a dog"),
+    "a space": ("a cat ", "runs", "a cat runs"),
+    "behind a mark": ("<grounding><phrase>a cat</phrase>", "<object>", "<grounding><phrase>a cat</phrase><object>"),
+    "nothing": ("a cat", "", "a cat"),
+}
+
+
+@pytest.mark.parametrize("name", JOINED)
+def test_a_prompt_and_its_answer_are_one_text(name):
+    """A space stands between them where two words would meet, and phrases of the prompt are read with the answer."""
+    prompt, answer, whole = JOINED[name]
+    assert joined(prompt, answer) == whole
+
+
+def test_a_phrase_of_the_prompt_has_the_box_of_the_answer():
+    """As where it was asked for."""
+    place = "<object><patch_index_0000><patch_index_1023></object>"
+    found = run_node(Parse, text=[f"{place} sits"], image=[PICTURE], prompt=["<grounding><phrase>a cat</phrase>"])
+    assert found["text"] == ["a cat sits"]
+    assert [box["text"] for box in found["boxes"][0]] == ["a cat"]
 
 
 FAULTS = {
