@@ -17,6 +17,7 @@ from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2Imag
 import modelgraft as mg
 from modelgraft.installed.discovery import discover
 from modelgraft.tools.importer import import_graph
+from support import checkpoints
 from support.checkpoints import randomise
 from support.open_part import configured, counts, open_part
 from support.pictures import picture
@@ -204,3 +205,39 @@ def test_open_sizes_of_examples_are_whole_patches(saved):
     row, _, folder = saved
     times = configured(REGISTRY, "vision/encoder", source(row, folder)).config.multiples()
     assert times == ({} if row.pixels == SQUARE else {"height": 5, "width": 5})
+
+
+TALKS = """
+modelgraft: 1
+name: talks
+params: {eye: null, tongue: null}
+inputs: {image: image, prompt: text}
+nodes:
+  pixels:  {use: vision/preprocess, from: "${eye}", in: {image: inputs.image}}
+  vision:  {use: vision/encoder, from: "${eye}", with: {layer: -2, select: patches}, in: {pixels: pixels}, frozen: true}
+  project: {use: projector/mlp, in: {x: vision}}
+  llm:
+    use: llm/causal
+    from: "${tongue}"
+    with: {prompt: "{image}{prompt}", max_new_tokens: 5}
+    in: {image: project, prompt: inputs.prompt}
+outputs: {text: llm.text}
+"""
+
+
+@pytest.mark.parametrize("name", ["dinov2", "dinov2 with registers", "dinov3"])
+def test_an_eye_that_learned_from_pictures_alone_stands_before_a_language_model(tmp_path: Path, name: str):
+    """Without its class token and registers, through a projector whose widths are solved: what the language model reads is its patches."""
+    row = ROWS[name]
+    model = row.model()
+    randomise(model, seed=7)
+    model.eval().save_pretrained(tmp_path / "eye")
+    row.processor().save_pretrained(tmp_path / "eye")
+    checkpoints.llama(tmp_path / "tongue")
+    path = tmp_path / "talks.yaml"
+    path.write_text(TALKS)
+    wanted = theirs(model, open_part(REGISTRY, "vision/preprocess", str(tmp_path / "eye"))([picture(31, 23)])).hidden_states[-2]
+    with mg.open(path, params={"eye": str(tmp_path / "eye"), "tongue": str(tmp_path / "tongue")}, init="random") as pipeline:
+        result = pipeline.run(image=picture(31, 23), prompt="a cat", outputs=["vision", "llm.prompt_ids", "text"])
+    torch.testing.assert_close(result["vision"], wanted[:, row.lead :], rtol=0, atol=1e-5)
+    assert (result["llm.prompt_ids"] == -1).sum() == 9

@@ -72,6 +72,32 @@ def test_the_graph_is_checked_and_planned_without_warnings(theirs: Checkpoint, g
     assert plan.totals.parameters == sum(parameter.numel() for parameter in theirs.model.parameters())
 
 
+SEVERAL = """
+modelgraft: 1
+extends: ./mine.yaml
+inputs.image: "list[image]"
+nodes.each: {use: router/each, in: {x: inputs.image}}
+nodes.pixels.in.image: each
+nodes.llm.with.prompt: "{image:*}{prompt}\\n"
+"""
+
+
+def test_several_pictures_stand_before_the_begin_token(theirs: Checkpoint, graph: Path):
+    """As its processor places them, in a batch of two and one: three lines make the graph take any number."""
+    path = graph.parent / "several.yaml"
+    path.write_text(SEVERAL)
+    records, prompts = [[PICTURES[0], PICTURES[1]], [PICTURES[2]]], PROMPTS[:2]
+    texts = ["<image>" * len(pictures) + prompt for pictures, prompt in zip(records, prompts, strict=True)]
+    given = theirs.processor(images=records, text=texts, padding=True, return_tensors="pt")
+    given.pop("labels", None)
+    found = theirs.model.generate(**given, max_new_tokens=NEW_TOKENS, do_sample=False, output_logits=True, return_dict_in_generate=True)
+    new = found.sequences[:, given["input_ids"].shape[1] :]
+    with mg.open(path, params={"max_new_tokens": NEW_TOKENS}) as pipeline:
+        result = pipeline.run(image=records, prompt=prompts, outputs=["text", "llm.logits"])
+    assert result["text"] == [theirs.processor.tokenizer.decode(row, skip_special_tokens=True) for row in new]
+    torch.testing.assert_close(result["llm.logits"], found.logits[0], rtol=0, atol=2e-4)
+
+
 @pytest.mark.slow
 def test_on_onnx_the_answers_are_the_same(theirs: Checkpoint, graph: Path):
     """With prompts of unlike length, read in both directions, with windows and without."""
