@@ -171,8 +171,9 @@ def unheeded_pictures(source: Source) -> Iterator[tuple[str, str]]:
 
 def _card(source: Source) -> TowerCard | None:
     """The card of a tower by its config, or by the model around it where that is silent or gives its own name."""
-    known, kind = families().of_medium(MEDIUM), source.config.get("model_type")
-    return known.get(str(kind)) or known.get(families().inside(source.root.get("model_type"), MEDIUM)[1])
+    known = families().of_medium(MEDIUM)
+    part, kind = families().inside(source.root.get("model_type"), MEDIUM)
+    return known.get(str(source.config.get("model_type"))) or (known.get(kind) if part and source.part == part else None)
 
 
 def eye_values(source: Source) -> dict[str, Any]:
