@@ -118,9 +118,9 @@ def test_components_are_listed_by_what_they_give_and_take():
     masks = [one.id for one in mg.components(gives="mask", takes="image")]
     assert masks == ["ocr/rapidocr"]
     found = mg.components(kind="llm", takes="text")
-    assert [one.id for one in found] == ["coca/writer", "llm/causal", "llm/seq2seq"]
+    assert [one.id for one in found] == ["coca/writer", "llm/causal", "llm/seq2seq", "qformer/writer"]
     assert repr(found).splitlines()[0].split() == ["component", "kind", "plugin", "what", "it", "does"]
-    assert found._repr_html_().count("<tr>") == 4
+    assert found._repr_html_().count("<tr>") == 5
     with pytest.raises(mg.InputError, match=r"takes: no port is of type 'imag'; .* Did you mean 'image'\?"):
         mg.components(takes="imag")
     with pytest.raises(mg.InputError, match="there is no kind 'lm'"):

@@ -240,7 +240,7 @@ def test_weights_that_do_not_fit_are_named(saved: dict[str, Checkpoint]):
         open_part(REGISTRY, "vision/encoder", f"{saved['clip'].folder}#vision_model", num_hidden_layers=2)
 
 
-@pytest.mark.parametrize("kind", sorted(MODEL_TYPES))
+@pytest.mark.parametrize("kind", sorted({*MODEL_TYPES} - {"mplug_owl_vision_model"}))  # which transformers does not know
 def test_silent_configs_mean_what_transformers_means(kind: str):
     """The defaults of every family are those of transformers' own config class."""
     config = hf.AutoConfig.for_model(kind)
