@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from importlib.metadata import Distribution, EntryPoint, entry_points
 from types import MappingProxyType
 from typing import Any
@@ -73,7 +74,7 @@ def _named(points: Collection[EntryPoint]) -> dict[str, EntryPoint]:
     """Entry points by the name that their plugin goes by: the first of a name keeps it, others are told apart by distribution."""
     found: dict[str, EntryPoint] = {}
     for point in sorted(points, key=_precedence):
-        distribution = point.dist.name if point.dist else ""
+        distribution = _identity(point.dist)[0]
         names = (point.name, f"{distribution}:{point.name}", f"{distribution}:{point.name}:{point.value}")
         free = next((name for name in names if name not in found), None)
         if free is not None:  # all three are taken by the same line, read twice
@@ -81,8 +82,14 @@ def _named(points: Collection[EntryPoint]) -> dict[str, EntryPoint]:
     return found
 
 
+@lru_cache(maxsize=256)  # its metadata are read anew at every question
+def _identity(distribution: Distribution | None) -> tuple[str, str]:
+    """Name and version of a distribution; "" where there is none."""
+    return ("", "") if distribution is None else (distribution.name, distribution.version)
+
+
 def _precedence(point: EntryPoint) -> tuple[bool, str, str, str]:
-    distribution = normal(point.dist.name) if point.dist else ""
+    distribution = normal(_identity(point.dist)[0])
     return distribution != OWN_DISTRIBUTION, distribution, point.name, point.value
 
 
@@ -99,8 +106,7 @@ class _Building:
         self.owners |= {("record type", name): OWN for name in self.offers.record_types}
 
     def load(self, name: str, point: EntryPoint) -> None:
-        distribution: Distribution | None = point.dist
-        plugin = Plugin(name, point.value, distribution.name if distribution else "", distribution.version if distribution else "")
+        plugin = Plugin(name, point.value, *_identity(point.dist))
         try:
             with contained():
                 module = point.load()
