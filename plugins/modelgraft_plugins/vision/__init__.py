@@ -290,7 +290,8 @@ def _kind_of(source: Source, config: Mapping[str, Any]) -> str:
     """The model type of a tower; files of Idefics 2 and 3 state that of the whole in its place."""
     stated, whole = config.get("model_type"), source.root.get("model_type")
     inside = families().inside(whole, MEDIUM)[1]
-    return inside if source.part and inside and stated in (None, whole) else stated or inside
+    is_own = source.config != source.root  # a part without a config of its own reads that of the whole
+    return inside if inside and (stated is None or (is_own and stated == whole)) else stated or inside
 
 
 def _is_clear(source: Source, kind: str) -> bool:
