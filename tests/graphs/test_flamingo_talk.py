@@ -42,7 +42,7 @@ def talk(parts: Tiny, **more: Any) -> mg.Graph:
     return mg.load("flamingo/talk", params=parts.params(frames=6, opening="", question="w1 ", answer=" w2", **more))
 
 
-@pytest.mark.parametrize("backend", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backend", ["torch", pytest.param("onnx", marks=[pytest.mark.slow, pytest.mark.timeout(1200)])])
 def test_records_of_unlike_many_media_answer_as_alone(parts: Tiny, backend: str):
     """Together, in another order, one by one, and by beams; one of them shows nothing at all."""
     talks, names = list(TALKS.values()), ["text", "llm.logits"]
