@@ -76,6 +76,13 @@ class Following:
         self.matcher.consume_token(token)
 
 
+def cut_short(guides: Sequence[Following], config: WritingConfig) -> list[tuple[int, str]]:
+    """The rows whose answers ran out of tokens before they were what was asked for, with what is to be told of each."""
+    what = "matches `matching`" if config.matching is not None else "is a document of `json_schema`"
+    told = f"ended before it {what}: raise max_new_tokens ({config.max_new_tokens:,})"
+    return [(row, told) for row, guide in enumerate(guides) if not guide.is_complete]
+
+
 def _tokenizer(library: Any, tokenizer: Tokenizer, vocabulary: int, end_ids: list[int], *, node: str) -> Any:
     inner = tokenizer.inner
     if isinstance(inner, Bytes):

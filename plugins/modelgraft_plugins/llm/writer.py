@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,13 +31,11 @@ from modelgraft.plugin import (
 from modelgraft_plugins.llm import each_record, exported_script, ragged, styles
 from modelgraft_plugins.llm.config import GIVEN, LIKELY, WRITTEN, LanguageConfig
 from modelgraft_plugins.llm.fitting import check_sizes, refuse_strangers
+from modelgraft_plugins.llm.grammars import Following, Grammars, cut_short
 from modelgraft_plugins.llm.judging import chosen, judged
 from modelgraft_plugins.llm.pieces import pieces_of
 from modelgraft_plugins.llm.prompts import SLOT, Prompt, PromptWriter
 from modelgraft_plugins.llm.tokens import Tokenizer, open_tokenizer
-
-if TYPE_CHECKING:
-    from modelgraft_plugins.llm.grammars import Following, Grammars
 
 Embed = Callable[[Tensor], Tensor]
 Given = Sequence[Sequence[str]] | None  # of each record the texts that are judged behind its prompt; None: nobody asks
@@ -77,20 +75,20 @@ class Writer(Assembling):
         own = self.own_inputs  # behind them come the texts to be judged, settings of single records, and then what adapters add
         texts, settings = (values[own + place] if len(values) > own + place else None for place in range(2))
         asks = wanted if len(values) > own else wanted - set(LIKELY)  # code that is called by itself may leave out what is optional
-        own_config, values = self.config, [*values[:own], *values[own + 2 :]]
-        wants: list[tuple[dict[str, Any], list[int] | None]] = [({}, None)] if settings is None else [*each_record.groups(settings)]
-        found = list[tuple[Sequence[int], dict[str, Any]]]()
+        rest = [*values[:own], *values[own + 2 :]]
+        if settings is None:
+            return self.write(rest, self._given(texts, rest, asks), decoder=parts["decoder"], embed=parts["embed"], wanted=wanted)
+        config, found = self.config, list[tuple[Sequence[int], dict[str, Any]]]()
         try:
-            for said, rows in wants:
+            for said, rows in each_record.groups(settings):
+                self.config = each_record.over(config, said, rows, node=self.runtime.node)
                 self.rows, self.seed = rows, said.get(each_record.SEED)
-                self.config = own_config if rows is None else each_record.over(own_config, said, rows, node=self.runtime.node)
-                some, given = ([*values], texts) if rows is None else ([each_record.picked(value, rows) for value in values], texts)
-                given = given if rows is None else each_record.picked(given, rows)
-                told = self.write(some, self._given(given, some, asks), decoder=parts["decoder"], embed=parts["embed"], wanted=wanted)
-                found.append((rows or (), told))
+                some = [each_record.picked(value, rows) for value in rest]
+                given = self._given(each_record.picked(texts, rows), some, asks)
+                found.append((rows, self.write(some, given, decoder=parts["decoder"], embed=parts["embed"], wanted=wanted)))
         finally:
-            self.config, self.rows, self.seed = own_config, None, None
-        return found[0][1] if settings is None else each_record.merged(found, len(settings))
+            self.config, self.rows, self.seed = config, None, None
+        return each_record.merged(found, len(settings))
 
     @property
     def own_inputs(self) -> int:
@@ -257,7 +255,8 @@ class Writer(Assembling):
             check=self.runtime.check,
             emit=lambda row, piece: emit("token", text=piece, record=self._record(row)),
         )
-        self._tell_cut(guides)
+        for row, what in cut_short(guides, self.config):
+            emit("warning", text=f"the answer of record {self._record(row)} {what}")
         if isinstance(decoder, Remembering) and len(prompts) == 1 and decoder.reused:
             emit("prompt-read", kept=decoder.reused, tokens=len(prompts[0]), record=self._record(0))
         if self.config.chooses:
@@ -275,20 +274,10 @@ class Writer(Assembling):
         """What bounds the answers of so many records; none where anything may be answered."""
         if self.config.matching is None and self.config.json_schema is None:
             return []
-        from modelgraft_plugins.llm.grammars import Grammars
-
         if self.grammars is None:
             ends = self._settings().end_ids
             self.grammars = Grammars(self.tokens(), vocabulary=self.facts["vocabulary"], end_ids=ends, node=self.runtime.node)
         return [self.grammars.guide(self.config) for _ in range(count)]
-
-    def _tell_cut(self, guides: Sequence[Following]) -> None:
-        """Warn of answers that ran out of tokens before they were what was asked for."""
-        for row, guide in enumerate(guides):
-            if not guide.is_complete:
-                what = "matches `matching`" if self.config.matching is not None else "is a document of `json_schema`"
-                found = f"the answer of record {self._record(row)} ended before it {what}"
-                self.runtime.emit("warning", text=f"{found}: raise max_new_tokens ({self.config.max_new_tokens:,})")
 
     def _tapped(self, answers: Answers, taps: frozenset[str]) -> dict[str, Any]:
         """The taps that are read, padded to the longest row of each."""
