@@ -154,11 +154,14 @@ def _broken_rules(
 
 
 def _free_sizes(node: Node) -> dict[str, int]:
-    """A size for each axis name of the inputs: none that a port states as a number, so that a swapped axis shows."""
+    """A size for each axis name of the inputs: none that a port states as a number, so that a swapped axis shows; a multiple of what
+    the config says."""
     tensors = [port.tensor for port in (*node.in_ports.values(), *node.out_ports.values()) if port.tensor is not None]
     stated = {axis.size for tensor in tensors for axis in tensor.axes if axis is not None}
     names = dict.fromkeys(name for port in node.in_ports.values() if port.tensor is not None for name in port.tensor.names)
-    return {"batch": 2} | dict(zip((n for n in names if n != "batch"), (size for size in TRIED_SIZES if size not in stated), strict=False))
+    free = zip((name for name in names if name != "batch"), (size for size in TRIED_SIZES if size not in stated), strict=False)
+    times = node.config.multiples()
+    return {"batch": 2} | {name: size * times.get(name, 1) for name, size in free}
 
 
 def _types_of(node: Node, kinds: Iterable[RecordType]) -> Types:

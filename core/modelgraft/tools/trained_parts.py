@@ -1,6 +1,7 @@
 """How much of a plan is trained where that is a part of a node: the embeddings of a frozen model, an adapter that stays as it is.
 
-A graph freezes whole nodes, and what is grafted into one is trained. A config that knows better has `trained` (see TrainsParts).
+A graph freezes whole nodes, and what is grafted into one is trained. A config that knows better has `trained_parameters` (see
+TrainsParts).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _Plan = TypeVar("_Plan", bound=Plan)
 class TrainsParts(Protocol):
     """A config that knows which of its parameters are trained."""
 
-    def trained(self) -> int | None:
+    def trained_parameters(self) -> int | None:
         """Count what is trained. None: not known without building.
 
         Of a node it is asked where the node is frozen, and says what of it is trained nevertheless. Of an adapter it is asked
@@ -52,9 +53,8 @@ def _step(step: Step) -> Step:
 
 
 def _asked(config: Config) -> Callable[[], int | None] | None:
-    """What says of a config what is trained. A field of that name, such as what a scheduler was trained with, says nothing of it."""
-    is_field = "trained" in type(config).model_fields
-    return config.trained if isinstance(config, TrainsParts) and not is_field else None
+    """What says of a config what is trained."""
+    return config.trained_parameters if isinstance(config, TrainsParts) else None
 
 
 def _more_of_node(node: Node) -> int | None:

@@ -200,7 +200,7 @@ class LanguageConfig(WritingConfig):
         neutral = {key: LAST[key] for key in last_of(whole)} if self.final_scale == "none" else {}
         return {**whole, **neutral}
 
-    def trained(self) -> int | None:
+    def trained_parameters(self) -> int | None:
         """Of a frozen model its embeddings, its head, or both; once, where they are one table."""
         width = self.hidden_size or self._own_width()
         if not self.trains or self.vocabulary is None or width is None:

@@ -97,7 +97,7 @@ class GatedCrossAttention(Config):
         gates = 2 * (width if self.gates == "vector" else 1)
         return len(self.layers) * (attention + 3 * width * (self.intermediate_size or 0) + 2 * width + gates)
 
-    def trained(self) -> int:
+    def trained_parameters(self) -> int:
         """All of it, unless it is frozen."""
         return 0 if self.frozen else self.parameters()
 

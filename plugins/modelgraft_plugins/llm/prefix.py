@@ -87,7 +87,7 @@ class PrefixAttention(Config):
         parts = (self._prompt(), self._biases(), self._updates())
         return None if None in parts else sum(part for part in parts if part is not None)
 
-    def trained(self) -> int | None:
+    def trained_parameters(self) -> int | None:
         """What `trains` names; the norms are those of the host."""
         if self.hidden_size is None or self.num_hidden_layers is None:
             return None

@@ -253,7 +253,7 @@ class Encoder(Config):
             return counted(self.facts())
         return self.card.count(self._counted())
 
-    def trained(self) -> int | None:
+    def trained_parameters(self) -> int | None:
         """Of a frozen tower its last layers, where some are named; None where that takes building it."""
         if self.card.count is None:
             return None if self.trains_last else 0
