@@ -215,7 +215,7 @@ def test_a_part_gives_torchs_numbers(case):
     for name in node.out_ports:
         one, other = (given if len(node.out_ports) == 1 else given[name] for given in (expected, got))
         assert one.shape == other.shape, name
-        assert (one - other).abs().max() <= 1e-5 * max(one.abs().max().item(), 1.0), name
+        assert (one.double() - other.double()).abs().max() <= 1e-5 * max(one.double().abs().max().item(), 1.0), name
 
 
 def test_no_exportable_component_is_left_out():
