@@ -22,7 +22,7 @@ LONGEST_VALUE = 60  # letters of a value in a remark
 ABOUT = frozenset({
     "_name_or_path", "name_or_path", "_commit_hash", "_from_model_config", "architectures", "auto_map", "model_type", "dtype",
     "torch_dtype", "transformers_version", "problem_type", "id2label", "label2id", "num_labels", "finetuning_task",
-    "use_bfloat16", "tf_legacy_loss", "output_attentions", "output_hidden_states", "output_past", "return_dict",
+    "use_bfloat16", "tf_legacy_loss", "is_composition", "output_attentions", "output_hidden_states", "output_past", "return_dict",
     "return_dict_in_generate", "output_scores", "use_cache", "use_return_dict", "torchscript", "chunk_size_feed_forward",
     "initializer_range", "initializer_factor", "task_specific_params", "prefix", "tokenizer_class", "processor_class",
     "xla_device", "attn_implementation", "_attn_implementation", "_attn_implementation_autoset", "attn_implementation_internal",

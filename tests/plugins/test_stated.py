@@ -53,6 +53,20 @@ def test_every_key_of_the_library_is_known_and_its_defaults_are_not_told(tmp_pat
     assert list(REGISTRY.components[component].config.unheeded(view_of(tmp_path, saved))) == []
 
 
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"model_type": "clip_vision_model", "projection_dim": 768, "vocab_size": 32000},
+        {"model_type": "siglip_vision_model", "num_image_tokens": 256, "projector_hidden_act": "gelu_fast", "projection_dim": 2048},
+        {"model_type": "clip_vision_model", "is_composition": True},
+    ],
+    ids=["llava", "paligemma", "former"],
+)
+def test_keys_of_others_that_published_eyes_state_are_not_told(tmp_path, stated):
+    """LLaVA's eye states a vocabulary, PaliGemma's what stands behind it."""
+    assert list(REGISTRY.components["vision/encoder"].config.unheeded(view_of(tmp_path, stated))) == []
+
+
 @pytest.mark.parametrize("component", TOWERS)
 @pytest.mark.parametrize(
     ("key", "value"), [("temper", "hot"), ("is_decoder", True), ("pruned_heads", {"0": [1]}), ("position_embedding_type", "relative_key")]

@@ -58,6 +58,7 @@ class WholeCard:
     select       (key, value where it is silent): "default" leaves the class token out
     ends         of its eye, layer -1 is what it gives at its end, behind its last norm, not what the last layer gives
     tied         it owns the output head: whether that is the embedding table where the config is silent; None: the language model does
+    tied_inside  its head is tied as well where only the config of its language model says so, as files from before transformers 5 do
     keeps        it does to the logits last what its language model does by itself: a scale, a soft cap
     begin        where the begin token goes: at the start, or before the first text, after media that lead
     begin_token  the token that every text begins with, in place of what the tokenizer puts around it, where its files name none
@@ -74,6 +75,7 @@ class WholeCard:
     select: tuple[str, str] | None = None
     ends: bool = False
     tied: bool | None = None
+    tied_inside: bool = False
     keeps: bool = False
     begin: Literal["start", "text"] = "start"
     begin_token: str = ""

@@ -44,7 +44,7 @@ EYE = TowerCard(
     lead=1,
     count=_count_eye,
     steps=ClipSteps(),
-    idle=frozenset({"projection_dim"}),  # of a head that is another part
+    idle=frozenset({"projection_dim", "vocab_size"}),  # of a head that is another part; the eyes of LLaVA state the second
 )
 TEXT = TowerCard(
     "text",

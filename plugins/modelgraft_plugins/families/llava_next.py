@@ -72,6 +72,7 @@ CARD = FamilyCard(
             layer=("vision_feature_layer", -1),
             select=("vision_feature_select_strategy", "full"),
             tied=False,
+            tied_inside=True,
             components={
                 "tiles/preprocess": {
                     "processor": "LlavaOnevision", "cut": "resolutions", "alone": True,

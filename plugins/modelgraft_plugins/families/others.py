@@ -61,6 +61,10 @@ HEADS: Mapping[str, tuple[str, bool]] = {
     "smolvlm": ("llama", False), "step3p7": ("step3p5", False), "unlimited_ocr": ("unlimited_ocr_text", False), "video_llama_3":
     ("qwen2", False),
 }  # fmt: skip
+# Wholes whose head is tied as well where only the config of the language model inside says so
+TIED_INSIDE = frozenset({
+    "fast_vlm", "glm4v", "glm4v_moe", "glm_ocr", "hunyuan_vl", "minimax_m3_vl", "paddleocr_vl", "shieldgemma2", "video_llama_3",
+})  # fmt: skip
 # Wholes whose classes do to the logits last what their language model does by itself
 KEEPS = frozenset({
     "cohere_compass", "gemma3n", "gemma4", "gemma4_unified", "granite4_vision", "granite_docling", "hyperclovax_vision_v2",
@@ -94,7 +98,9 @@ def _whole(kind: str) -> WholeCard:
     if kind in HEADS:
         parts["language_model"] = replace(LANGUAGE, kind=HEADS[kind][0])
     tied = HEADS[kind][1] if kind in HEADS else None
-    return WholeCard(parts=parts, pictures=PICTURES.get(kind, ""), tied=tied, keeps=kind in KEEPS)
+    return WholeCard(
+        parts=parts, pictures=PICTURES.get(kind, ""), tied=tied, tied_inside=kind in TIED_INSIDE, keeps=kind in KEEPS,
+    )  # fmt: skip
 
 
 CARD = FamilyCard(

@@ -51,6 +51,7 @@ CARD = FamilyCard(
         "qwen2_5_vl": WholeCard(
             parts=qwen2_vl.parts("qwen2_5_vl"),
             tied=False,
+            tied_inside=True,
             language_config=qwen2_vl.language("qwen2_5_vl_text"),
             components={
                 "patches/prepare": qwen2_vl.PREPARE,

@@ -137,6 +137,7 @@ CARD = FamilyCard(
         "qwen2_vl": WholeCard(
             parts=parts("qwen2_vl"),
             tied=False,
+            tied_inside=True,
             language_config=language("qwen2_vl_text"),
             components={
                 "patches/prepare": PREPARE,

@@ -52,7 +52,7 @@ EYE = TowerCard(
     count=_count_eye,
     steps=SiglipSteps(),
     obeyed=frozenset({"positions"}),  # of configs that are not transformers' own
-    idle=frozenset({"projection_dim"}),  # of a head that is another part
+    idle=frozenset({"projection_dim", "num_image_tokens", "projector_hidden_act"}),  # of a head that is another part, and of PaliGemma
 )
 TEXT = TowerCard(
     "text",

@@ -145,7 +145,7 @@ class CausalConfig(LanguageConfig):
         if family_of(config["model_type"]).crosses or config.get("is_encoder_decoder"):
             raise ValueError(f"{source.text} is a {config['model_type']} model, an encoder-decoder: use llm/seq2seq")
         refuse_unknown(config["model_type"], CAUSAL, "llm/causal")
-        if source.part and (tied := head_is_tied(source.root)) is not None:
+        if source.part and (tied := head_is_tied(source.root, config)) is not None:
             config["tie_word_embeddings"] = tied
         return values_of(source, config)
 

@@ -44,13 +44,14 @@ def made_of_whole(source: Source, config: Mapping[str, Any]) -> dict[str, Any]:
     return whole.language_config(config)
 
 
-def head_is_tied(root: Mapping[str, Any]) -> bool | None:
-    """Whether a whole ties the head of its language model; None for one that leaves this to the language model."""
-    tied = families().whole(root.get("model_type")).tied
-    if tied is None:
+def head_is_tied(root: Mapping[str, Any], config: Mapping[str, Any]) -> bool | None:
+    """Whether a whole ties the head of its language model, of which `config` is; None for one that leaves this to the language model."""
+    whole = families().whole(root.get("model_type"))
+    if whole.tied is None:
         return None
     stated = root.get("tie_word_embeddings")
-    return tied if stated is None else bool(stated)
+    inside = whole.tied_inside and bool(family_of(str(config.get("model_type"))).facts(config).get("tie_word_embeddings"))
+    return inside or (whole.tied if stated is None else bool(stated))
 
 
 def language_type(root: Mapping[str, Any]) -> str | None:
