@@ -117,6 +117,13 @@ def test_a_file_that_takes_the_place_of_another_is_told(chat):
     assert size_of("echo-chat/echo-1-image.png") == (20, 10), out
 
 
+def test_undo_takes_the_picture_of_a_question_back(chat):
+    """What is asked then is about the picture before, or about none."""
+    code, out, err = chat("sees", "/attach cat.png", "how large?", "/attach a dog.png", "and this?", "/retry", "/undo", "sure?", "/undo", "/undo", "hm")
+    assert out == "how large? 40 x 30\nand this? 20 x 10\nand this? 20 x 10\nsure? 40 x 30\n"
+    assert (code, "input 'image' is missing" in err) == (1, True)
+
+
 def test_undo_retry_and_new_change_what_was_said(chat):
     """A retried question takes the place of the one before, with its files."""
     _, out, _ = chat("echo", "a", "b", "/undo", "c", "/attach cat.png", "d", "/retry", "/new", "e", "/undo", "f")

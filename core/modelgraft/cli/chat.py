@@ -55,6 +55,7 @@ class Chat(LineTaker):
 
     messages  the conversation so far;  attached  (input, medium, record) of the files that go with the next message
     kept      words of inputs that hold for the whole chat;  held  what an input that is needed was given last
+    held_before  the same before each turn, to be taken back
     asked     the last question, for /retry;  failed  how many lines could not be done
     saved     by node, what of the last prompt was read before
     """
@@ -71,6 +72,7 @@ class Chat(LineTaker):
     messages: list[Message] = field(default_factory=list)
     attached: list[tuple[str, str, Any]] = field(default_factory=list)
     held: dict[str, Any] = field(default_factory=dict)
+    held_before: list[dict[str, Any]] = field(default_factory=list)
     asked: Message | None = None
     turns: int = 0
     saved: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -105,13 +107,14 @@ class Chat(LineTaker):
         self.asked, given = message, self._given(message, attached)
         start = time.perf_counter()
         result = self._run(given)
-        self.attached = []
+        self.attached, held = [], dict(self.held)
         self.held.update({name: given[name] for name, _, _ in attached})
         self.asked = {**message, "_attached": attached}
         answer = self._answer(result)
         asked = self._heard(result, message)
         self.turns += 1
         self.messages += [asked, answer]
+        self.held_before.append(held)
         files = self._show(answer)
         if self.is_json:
             words = " ".join(part[WORDS] for part in answer["content"] if part["type"] == WORDS)
@@ -256,14 +259,21 @@ class Chat(LineTaker):
         asked = dict(self.asked)
         again = asked.pop("_attached", None)
         if again is not None:  # it was answered: the answer makes room for another
-            self.messages, self.seed = self.messages[:-2], self.seed + 1
+            self.seed += 1
+            self._take_back()
         self.ask({**asked, "time": _now()}, again=again if again is not None else self.attached)
 
     def _undo(self, _rest: str) -> None:
         if not self.messages:
             raise InputError("there is nothing to take back")
-        self.messages, self.asked = self.messages[:-2], None
+        self.asked = None
+        self._take_back()
         self.session.screen.note(f"taken back; the conversation has {len(self.messages)} messages")
+
+    def _take_back(self) -> None:
+        """The last question and its answer were not said, and what it was about is what was talked about before."""
+        self.messages = self.messages[:-2]
+        self.held = self.held_before.pop() if self.held_before else {}
 
     def _history(self, _rest: str) -> None:
         if not self.messages:
@@ -273,7 +283,7 @@ class Chat(LineTaker):
             self.session.screen.note(f"{message['role']}: {' '.join([*media, _words_of(message)])}")
 
     def _new(self, _rest: str) -> None:
-        self.messages, self.attached, self.held, self.asked = [], [], {}, None
+        self.messages, self.attached, self.held, self.held_before, self.asked = [], [], {}, [], None
         self.session.screen.note("a new conversation begins")
 
     def save(self, rest: str) -> None:
@@ -297,6 +307,7 @@ class Chat(LineTaker):
             raise InputError(f"'{file}' cannot be read as a conversation: {getattr(error, 'strerror', None) or error}") from error
         reading = Reading(f"'{file}'", say=self.session.screen.note, types=self.types)
         self.messages, self.attached, self.held, self.asked = list(talk.read(value, reading)), [], {}, None
+        self.held_before = []
         self.session.screen.note(f"the conversation has {len(self.messages)} messages")
 
     def _set(self, rest: str) -> None:
