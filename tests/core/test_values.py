@@ -84,6 +84,7 @@ def test_numbers_of_a_list_become_what_the_port_takes():
     ("text", "value", "message"),
     [
         ("text", 3, r"input 'x': found 3, wanted text: a string"),
+        ("text", "a\ud800", r"input 'x': letter 2 of the text is '.ud800', half a character; wanted text that UTF-8 can write"),
         ("text", ["a", None], r"input 'x'\[1\]: found None, wanted text"),
         ("text", [], "the batch is empty"),
         ("image", 3.5, "found 3.5, wanted an image: a file name, bytes"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from modelgraft.kernel.words.errors import InputError
 from modelgraft.records.record_type import Reading, RecordType
 
 
@@ -15,9 +16,14 @@ class TextType(RecordType):
     colour = ("#15803d", "#5cc98a")
 
     def read(self, value: Any, reading: Reading) -> str:
-        """Take a string."""
+        """Take a string of whole characters. Half a surrogate pair, as bytes that are no UTF-8 come out of a shell, is none."""
         if not isinstance(value, str):
             raise reading.refused(value, "text: a string")
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            found = f"letter {error.start + 1} of the text is {value[error.start]!a}, half a character"
+            raise InputError(f"{reading.label}: {found}; wanted text that UTF-8 can write: leave it out") from None
         return value
 
     def accepts(self, value: Any) -> bool:
