@@ -223,6 +223,16 @@ def test_texts_that_cannot_be_judged_are_refused(made, texts, told):
         pipeline.run(words="a photo of", continuations=texts)
 
 
+def test_an_answer_cannot_be_chosen_from_nothing(made):
+    """The record is named; where nothing is to be chosen, no texts are no error."""
+    graph = words(made["llama"].folder)
+    with asking(graph, **{"nodes.llm.with.choose": "sum"}) as pipeline:
+        with pytest.raises(mg.InputError, match=r"llm\.continuations: record 1 has no text to choose from; wanted at least one"):
+            pipeline.run(words=["a", "b"], continuations=[["c"], []])
+    with asking(graph) as pipeline:
+        assert pipeline.run(words="a", continuations=[])["likelihoods"].shape == (1, 0)
+
+
 def test_figures_that_nothing_is_asked_for_are_refused(made):
     """With what to wire."""
     told = r"llm\.likelihoods tells of the texts that llm\.continuations gets, and nothing is wired into it: wire list\[text\]"

@@ -6,6 +6,7 @@ import pytest
 import torch
 import transformers as hf
 
+from modelgraft import InputError
 from modelgraft.installed.discovery import assemble
 from modelgraft.sources.families import families
 from modelgraft.testing import conform, node_of
@@ -77,6 +78,12 @@ def test_a_batch_of_instructions_gives_what_each_gives_alone(instructblip: Check
         there, tokens = memory()[row : row + 1], tokenize([instruction])
         alone = reader(queries(there), there, tokens["ids"], tokens["mask"])
         torch.testing.assert_close(instructed(instructblip, INSTRUCTIONS)[row : row + 1], alone, **CLOSE)
+
+
+def test_an_instruction_beyond_the_positions_is_refused(instructblip: Checkpoint):
+    """With both numbers, where the tokenizer states no limit of its own."""
+    with pytest.raises(InputError, match=r"an instruction has \d+ tokens, and the Q-Former has positions for 40: shorten it"):
+        instructed(instructblip, ["cat dog " * 60])
 
 
 def test_only_a_reader_of_text_has_ports_for_it():

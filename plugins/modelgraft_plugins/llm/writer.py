@@ -111,6 +111,8 @@ class Writer(Assembling):
                 f"{name}.{asked[0]} tells of the texts that {name}.{GIVEN} gets, and nothing is wired into it: wire list[text]"
             )
         for row, texts in enumerate(given):
+            if self.config.chooses and not len(texts):
+                raise InputError(f"{name}.{GIVEN}: record {row} has no text to choose from; wanted at least one")
             if "" in texts:
                 place = list(texts).index("") + 1
                 raise InputError(f"{name}.{GIVEN}: text {place} of {len(texts)} of record {row} is empty; wanted at least one letter")

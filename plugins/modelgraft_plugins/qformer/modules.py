@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from modelgraft.plugin import families
+from modelgraft.plugin import InputError, families
 from modelgraft_plugins.huggingface import build, convert
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class QFormer(nn.Module):
 
     def __init__(self, config: QFormerConfig) -> None:
         super().__init__()
-        self.reads_text = config.reads_text
+        self.reads_text, self.most = config.reads_text, config.max_position_embeddings
         self.model = build(_settings(config), _architecture(config))
 
     def from_checkpoint(self, weights: Weights) -> Mapping[str, Tensor]:
@@ -52,10 +52,13 @@ class QFormer(nn.Module):
         return convert(weights.state(), self.model, prefix="model.")
 
     def forward(self, queries: Tensor, memory: Tensor, ids: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """Read the memory; the rows of the instruction are left out of the result."""
+        """Read the memory; the rows of the instruction are left out of the result. Raises InputError for one that is too long."""
         count = queries.shape[1]
         if not self.reads_text:
             return self.model(query_embeds=queries, encoder_hidden_states=memory).last_hidden_state  # type: ignore[no-any-return]
+        if not torch.compiler.is_exporting() and ids is not None and ids.shape[1] > self.most:
+            found = f"an instruction has {ids.shape[1]} tokens, and the Q-Former has positions for {self.most}"
+            raise InputError(f"{found}: shorten it, or set max_length and truncate where it is cut into tokens")
         if mask is not None:
             ones = mask.new_ones(mask.shape[0], count)
             mask = torch.cat([ones, mask], dim=1)
