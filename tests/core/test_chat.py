@@ -119,7 +119,9 @@ def test_a_file_that_takes_the_place_of_another_is_told(chat):
 
 def test_undo_takes_the_picture_of_a_question_back(chat):
     """What is asked then is about the picture before, or about none."""
-    code, out, err = chat("sees", "/attach cat.png", "how large?", "/attach a dog.png", "and this?", "/retry", "/undo", "sure?", "/undo", "/undo", "hm")
+    code, out, err = chat(
+        "sees", "/attach cat.png", "how large?", "/attach a dog.png", "and this?", "/retry", "/undo", "sure?", "/undo", "/undo", "hm"
+    )
     assert out == "how large? 40 x 30\nand this? 20 x 10\nand this? 20 x 10\nsure? 40 x 30\n"
     assert (code, "input 'image' is missing" in err) == (1, True)
 

@@ -226,9 +226,9 @@ def test_texts_that_cannot_be_judged_are_refused(made, texts, told):
 def test_an_answer_cannot_be_chosen_from_nothing(made):
     """The record is named; where nothing is to be chosen, no texts are no error."""
     graph = words(made["llama"].folder)
-    with asking(graph, **{"nodes.llm.with.choose": "sum"}) as pipeline:
-        with pytest.raises(mg.InputError, match=r"llm\.continuations: record 1 has no text to choose from; wanted at least one"):
-            pipeline.run(words=["a", "b"], continuations=[["c"], []])
+    told = r"llm\.continuations: record 1 has no text to choose from; wanted at least one"
+    with asking(graph, **{"nodes.llm.with.choose": "sum"}) as pipeline, pytest.raises(mg.InputError, match=told):
+        pipeline.run(words=["a", "b"], continuations=[["c"], []])
     with asking(graph) as pipeline:
         assert pipeline.run(words="a", continuations=[])["likelihoods"].shape == (1, 0)
 

@@ -117,10 +117,41 @@ def test_a_field_within_a_chat_template_is_the_words_of_a_user(name: str):
 def test_plain_letters_that_mark_a_turn_are_refused(name: str):
     """Where a row of conversations marks turns by letters, nothing can tell them from those of a user."""
     row = conversations.rows()[name]
-    inner = byte_level(begin="<s>", end="</s>", pad="<pad>", prefix=False, extra=("<image>",))
+    inner = byte_level(begin="<s>", end="</s>", pad="<pad>", prefix=False, extra=("<|picture|>",))  # no mark of any row is a token
     write = PromptWriter(
-        CausalConfig(prompt="{talk}"), Tokenizer(inner, placeholder="<image>", templates={"default": row.template()}), node="llm"
+        CausalConfig(prompt="{talk}"), Tokenizer(inner, placeholder="<|picture|>", templates={"default": row.template()}), node="llm"
     )
     for mark in row.marks:
         with pytest.raises(InputError, match="refuses the conversation"):
             write.write({"talk": talk(f"x {mark} y", image=False)})
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [{"role": "assistant", "content": [{"type": "text", "text": "hi"}]}],
+        [{"role": "robot", "content": [{"type": "text", "text": "hi"}]}],
+    ],
+)
+def test_a_conversation_without_a_turn_of_the_user_is_refused(said: list[dict[str, Any]]):
+    """Whatever its template would write."""
+    found = rf"llm: the conversation is of '{said[0]['role']}', and no message of it is the user's: add one with the role 'user'"
+    with pytest.raises(InputError, match=found):
+        writer("chatml").write({"image": "", "talk": said})
+
+
+def test_a_message_without_parts_is_an_empty_one():
+    """A template that looks at the first part finds one."""
+    write = writer("chatml")
+    nothing, empty = ({"image": "", "talk": [{"role": "user", "content": parts}]} for parts in ([], [{"type": "text", "text": ""}]))
+    assert list(write.write(nothing).ids) == list(write.write(empty).ids)
+
+
+def test_pictures_that_a_conversation_shows_and_nobody_gives_are_told():
+    """With their number: the field that would bring them is there."""
+    _, placeholder, template = FAMILIES["chatml"]
+    inner = byte_level(begin="<s>", end="</s>", pad="<pad>", prefix=False, extra=tuple(FAMILIES["chatml"][0]))
+    made = CausalConfig(prompt="{image:ragged}{talk}", placeholder=placeholder)
+    write = PromptWriter(made, Tokenizer(inner, placeholder=placeholder, templates={"default": template}), node="llm")
+    with pytest.raises(InputError, match="llm: the conversation shows 1 media, and 0 are given: give each that it shows, in order"):
+        write.write({"image": "", "talk": talk("hello")})

@@ -19,6 +19,7 @@ from modelgraft_plugins.llm.template import Field
 from modelgraft_plugins.llm.tokens import Tokenizer, as_letters
 
 USER = "user"
+NOTHING = {"type": "text", "text": ""}  # what a message without parts says: templates look at the first part
 SLOT = -1  # the id of a place for an embedding, where the tokenizer has no placeholder
 Value = Any  # a text, a conversation or float[tokens width]: what a field of one record holds
 
@@ -152,6 +153,7 @@ class PromptWriter:
         """
         conversation = next((value for value in record.values() if isinstance(value, list | tuple)), None)
         if conversation is not None:
+            self._refuse_unasked(conversation)
             self._refuse_unseen(conversation, media)
             guarded = self._guarded(around)
             return self._chat([_spelt_out(message, guarded) for message in _with_media(conversation, media)]), True
@@ -192,10 +194,21 @@ class PromptWriter:
         if media:
             raise InputError(f"{self.node}: '{placeholder}' marks the media of its adapter, so that its fields take texts, not embeddings")
 
+    def _refuse_unasked(self, conversation: Sequence[Mapping[str, Any]]) -> None:
+        """A template may write a conversation that nobody asked anything in, and the answer would be to nothing."""
+        roles = [message["role"] for message in conversation]
+        if USER not in roles:
+            found = f"{self.node}: the conversation is of {', '.join(map(repr, dict.fromkeys(roles)))}, and no message of it is the user's"
+            raise InputError(f"{found}: add one with the role '{USER}', which is answered")
+
     def _refuse_unseen(self, conversation: Sequence[Mapping[str, Any]], media: int) -> None:
         """A picture that nothing embeds would be left out of the prompt, and the answer would be about nothing."""
         shown = [part["type"] for message in conversation for part in message["content"] if part["type"] != "text"]
         if shown and not media:
+            if any(field.many or field.ragged for field in self.config.fields):
+                raise InputError(
+                    f"{self.node}: the conversation shows {len(shown)} media, and 0 are given: give each that it shows, in order"
+                )
             way_out = 'wire an encoder into a field, such as prompt: "{image}{talk}"'
             raise InputError(f"{self.node}: the conversation shows {', '.join(shown)}, and no field brings embeddings: {way_out}")
 
@@ -223,7 +236,8 @@ class PromptWriter:
             raise InputError(f"{self.node}: the tokenizer has no chat template, so a conversation cannot be written; give a text instead")
         knows_parts = "image" in chat_template
         messages = [
-            {"role": message["role"], "content": self._content(message["content"], knows_parts=knows_parts)} for message in conversation
+            {"role": message["role"], "content": self._content(message["content"] or [NOTHING], knows_parts=knows_parts)}
+            for message in conversation
         ]
         if self.config.system is not None and messages[0]["role"] != "system":
             text: Any = [{"type": "text", "text": self.config.system}] if knows_parts else self.config.system
