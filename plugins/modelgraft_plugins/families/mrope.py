@@ -23,6 +23,6 @@ CARD = FamilyCard(
     "language models that count frames, rows and columns of pictures",
     languages={
         **{kind: LanguageCard(_QWEN2, gated(biases="qkv"), more=_PUT_ON) for kind in ("qwen2_vl_text", "qwen2_5_vl_text")},
-        "qwen3_vl_text": LanguageCard(_QWEN3, gated(biases="config", head_norms=True), more=_PUT_ON),
+        "qwen3_vl_text": LanguageCard(_QWEN3, gated(biases="config", head_norms=True), more={**_PUT_ON, "deep": True}),
     },
 )

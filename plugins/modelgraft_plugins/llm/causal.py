@@ -106,10 +106,12 @@ class Causal(LanguageModel):
     def trace(self, tracer: Tracer) -> dict[str, Any]:
         """Write the decoder as a graph: with GroupQueryAttention where it can serve, otherwise with a growing cache.
 
-        Raises ExportError for a model that can be exported in neither way.
+        Raises ExportError for a model that can be exported in neither way, and for one that hears inner layers of an eye.
         """
         from modelgraft_plugins.llm import grouped_query, growing_export
 
+        if self.config.hears:
+            raise ExportError("its first layers hear inner layers of an eye, which an exported decoder does not take")
         self.keep_embeddings(tracer)
         if (reads := self.config.reads) != "onward":
             remark = "tokens of its prompts see each other in both directions: its cache grows, and long answers slow down"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from modelgraft.plugin import Decoder, InputError
@@ -36,12 +38,25 @@ class CausalWriter(Writer):
         return self.answer(decoder, embedded, said, behind, conditions=self._standing(prompts), wanted=wanted, asked=prompts)
 
     def _standing(self, prompts: Sequence[Prompt]) -> list[standing.Standing] | None:
-        """Where the tokens of the prompts stand, for a model that asks; None: one behind the other, each seeing those before it."""
+        """Where tokens stand, and what is heard there, for a model that asks; None: one behind the other, each seeing those before it."""
         counts = self.config.has_axes and any(medium.grid is not None for prompt in prompts for medium in prompt.shown)
         sees = self.config.reads == "media" and any(prompt.shown for prompt in prompts)
-        if not counts and not sees:
+        hears = any(prompt.deep is not None for prompt in prompts)
+        if not counts and not sees and not hears:
             return None
-        return [standing.stand(len(prompt.ids), prompt.shown, node=self.runtime.node) for prompt in prompts]
+        return [self._stood(prompt) for prompt in prompts]
+
+    def _stood(self, prompt: Prompt) -> standing.Standing:
+        """Where its tokens stand, and what is added to them."""
+        found = standing.stand(len(prompt.ids), prompt.shown, node=self.runtime.node)
+        if prompt.deep is None:
+            return found
+        return replace(found, deep=standing.Deep(torch.tensor(prompt.places), prompt.deep))
+
+    def refuse_deep(self, prompts: Sequence[Prompt]) -> None:
+        """Of an adapter whose layers hear something else. Raises InputError for inner layers of an eye, which nobody would add."""
+        if any(prompt.deep is not None for prompt in prompts):
+            raise InputError(f"{self.runtime.node}: its adapter does not hand inner layers of an eye on: leave their input unwired")
 
     def _fits(self, prompts: Sequence[Prompt]) -> None:
         limit, new = self.config.max_position_embeddings, self.config.reserved

@@ -13,7 +13,7 @@ from modelgraft_plugins.conversations import Row, named
 from modelgraft_plugins.llm import known, template, words
 from modelgraft_plugins.llm.known import LAST, family_of, last_of, whole_of
 from modelgraft_plugins.llm.writing import WritingConfig, generation_of
-from modelgraft_plugins.stated import REMARKS, tower_table
+from modelgraft_plugins.stated import REMARKS, told, tower_table
 from modelgraft_plugins.tokens import begin_token, image_token
 from modelgraft_plugins.widths import uneven_heads
 
@@ -98,6 +98,9 @@ class LanguageConfig(WritingConfig):
         default="model", description="scale and soft cap of the logits: the model's own, or none, as in most wholes around it"
     )
 
+    deep: int = Field(
+        default=0, ge=0, description="so many first layers hear inner layers of an eye, which come as {field}_deep (DeepStack)"
+    )
     states: States = Field(default=States(), description="which hidden states the output `states` gives, where somebody reads it")
     trains: tuple[Literal["embeddings", "head"], ...] = Field(
         default=(), description="parts of a frozen model that are trained nevertheless, as a plan counts them"
@@ -109,7 +112,7 @@ class LanguageConfig(WritingConfig):
         if ours := {GIVEN, SETTINGS} & {*names}:
             takes = "texts to be judged" if GIVEN in ours else "settings of single records"
             raise ValueError(f"the prompt has a field {{{min(ours)}}}, and a port of this name takes {takes}: give it another name")
-        if taken := {name for field in self.fields for name in field.beside} & {*names}:
+        if taken := {*self.beside} & {*names}:
             raise ValueError(f"the prompt has a field {{{min(taken)}}}, and a port of this name tells of media: give it another name")
         for name, ids in self.chosen_tokens().items():
             self._refuse_no_tokens(name, ids, is_chosen=True)
@@ -119,10 +122,18 @@ class LanguageConfig(WritingConfig):
                 raise ValueError(f"{name}: {list(getattr(self, name))} names an empty token, or one twice")
         if both := sorted({*self.extra_tokens} & {*self.shown_words}):
             raise ValueError(f"extra_tokens and extra_words both name {both[0]!r}: texts show it, or they do not")
+        self._hears()
         own = self._own_width()
         if own is not None and self.hidden_size not in (None, own):
             raise ValueError(f"hidden_size is {self.hidden_size}, but the model of this source is {own} wide")
         return self
+
+    def _hears(self) -> None:
+        """Raises ValueError for inner layers of an eye that the model does not add, or not so many of them."""
+        if self.deep and not self.family.more.get("deep"):
+            raise ValueError(f"deep is {self.deep}, and the layers of a {self.kind} take no vectors of an eye: leave it out")
+        if self.deep > (self.num_hidden_layers or self.deep):
+            raise ValueError(f"deep is {self.deep}, and the model has {self.num_hidden_layers} layers: one hears one layer of the eye")
 
     def _refuse_no_tokens(self, name: str, ids: tuple[int, ...], *, is_chosen: bool) -> None:
         """Ids that stand for no token: what is to be chosen or suppressed must be there, an end that never comes does no harm."""
@@ -185,9 +196,15 @@ class LanguageConfig(WritingConfig):
         return "mrope_section" in turns
 
     @property
+    def hears(self) -> bool:
+        """There is an input of inner layers of an eye."""
+        return bool(self.deep) and any(field.ragged for field in self.fields)
+
+    @property
     def beside(self) -> tuple[str, ...]:
         """The names of the inputs that tell of media, behind those of the fields."""
-        return tuple(name for field in self.fields for name in field.beside)
+        deep = (template.DEEP,) if self.deep else ()
+        return tuple(name for field in self.fields for name in (*field.beside, *(f"{field.name}_{kind}" for kind in deep if field.ragged)))
 
     def facts(self) -> dict[str, Any]:
         """The model's config with every override, under the keys of its family."""
@@ -210,12 +227,12 @@ class LanguageConfig(WritingConfig):
 
     def export_facts(self) -> dict[str, Any]:
         """The model's own config: templates and settings of the loop change no graph."""
-        return {**self.facts(), "reads": self.reads} if self.reads != "onward" else self.facts()
+        return {**self.facts(), **({"reads": self.reads} if self.reads != "onward" else {}), **({"deep": self.deep} if self.hears else {})}
 
     def ports(self) -> Ports:
         """Each field of the template is an input; then what tells of media, and last the texts whose likelihood is asked for."""
         fields = {field.name: _field_port(field) for field in self.fields}
-        beside = {name: found for field in self.fields for name, found in _beside(field).items()}
+        beside = {name: found for field in self.fields for name, found in _beside(field, self.deep).items()}
         return Ports({**fields, **beside, GIVEN: CONTINUATIONS, SETTINGS: OF_RECORDS}, OUTPUTS)
 
     def without_layers(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
@@ -259,7 +276,7 @@ def _field_port(field: template.Field) -> Port:
     return port(f"text | label | conversation | float[batch {field.name}_tokens hidden_size]", doc=doc)
 
 
-def _beside(field: template.Field) -> dict[str, Port]:
+def _beside(field: template.Field, deep: int) -> dict[str, Port]:
     """The inputs that tell of the media of a field."""
     media, texts = f"batch {field.name}_media", f"in the place of each medium of {{{field.name}}}"
     ports = {
@@ -270,7 +287,10 @@ def _beside(field: template.Field) -> dict[str, Port]:
         template.GRIDS: port(f"optional[int64[{media} 3]]", doc="frames, rows and columns of the embeddings of each, for M-RoPE"),
         template.PACES: port(f"optional[float[{media}]]", doc="M-RoPE: how far a frame stands behind the one before it; none: 1"),
     }
-    return {f"{field.name}_{kind}": ports[kind] for kind in template.BESIDE} if field.ragged else {}
+    if deep:
+        vectors = f"optional[float[batch {deep} {field.name}_tokens hidden_size]]"
+        ports[template.DEEP] = port(vectors, doc=f"what is added to each embedding of {{{field.name}}} behind the first layers, one each")
+    return {f"{field.name}_{kind}": found for kind, found in ports.items()} if field.ragged else {}
 
 
 GIVEN = "continuations"  # the input port of texts whose likelihood is asked for
@@ -379,7 +399,9 @@ def values_of(source: Source, config: Mapping[str, Any]) -> dict[str, Any]:
         found["begin"] = whole.begin
     if whole.reads != "onward":
         found["reads"] = whole.reads
-    found |= whole.components.get("llm/causal", {})
+    found |= {key: value for key, value in whole.components.get("llm/causal", {}).items() if key != "deep"}
+    if deep := whole.components.get("llm/causal", {}).get("deep"):
+        found["deep"] = len(told(source.root, {"layers": deep})["layers"])
     if whole.begin_token:
         found["begin_token"] = begin_token(source) or whole.begin_token
     if source.part and known.left_out(source.root, config):

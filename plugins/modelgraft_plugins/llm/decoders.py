@@ -14,7 +14,7 @@ from transformers.cache_utils import Cache, EncoderDecoderCache
 from modelgraft.plugin import InputError, Places, picked
 from modelgraft_plugins.llm.both_ways import prompt_mask
 from modelgraft_plugins.llm.cache import bytes_of, cache_of, can_forget, fork, make_room, reorder, rewind
-from modelgraft_plugins.llm.standing import Standing, alike, laid
+from modelgraft_plugins.llm.standing import Standing, alike, heard, laid
 
 Model = Any  # a model of transformers, which is only partly annotated
 
@@ -92,7 +92,7 @@ class CausalSession:
         if decoder.reads == "both" or (decoder.reads == "media" and standings is not None):
             blocks = None if decoder.reads == "both" else [standing.blocks for standing in standings or ()]
             mask = prompt_mask(self.model, embedded, mask, self.cache, self.positions[:, :longest], blocks=blocks)
-        self._read(embedded, mask, places, [longest - length for length in lengths])
+        self._read(embedded, mask, places, [longest - length for length in lengths], standings)
 
     @property
     def bytes(self) -> int:
@@ -117,7 +117,7 @@ class CausalSession:
         plain = torch.arange(capacity, device=prompt.device)[None]
         self.positions = plain if conditions is None else laid(conditions, capacity, offsets=[0]).to(prompt.device)
         self.gives_states, self.states = states, None
-        self._read(prompt[None], None, places, [-self.length])
+        self._read(prompt[None], None, places, [-self.length], conditions)
 
     def reorder(self, rows: Tensor) -> None:
         """See Session."""
@@ -154,13 +154,21 @@ class CausalSession:
         """See Continuable."""
         self.close()
 
-    def _read(self, embedded: Tensor, mask: Tensor | None, places: Places | None, offsets: Sequence[int]) -> None:
+    def _read(
+        self,
+        embedded: Tensor,
+        mask: Tensor | None,
+        places: Places | None,
+        offsets: Sequence[int],
+        standings: Sequence[Standing] | None,
+    ) -> None:
         """Read float[batch tokens width]; the head sees the last position alone. offsets: see Places.index."""
+        given = {"inputs_embeds": embedded, "logits_to_keep": 1, **_added(standings, embedded, offsets)}
         if places is None:
-            self._run(mask, embedded.shape[1], inputs_embeds=embedded, logits_to_keep=1)
+            self._run(mask, embedded.shape[1], **given)
             return
         index = places.index([embedded.shape[1] - 1] * len(embedded), embedded.device, offsets=offsets)
-        hidden = self._hidden(mask, embedded.shape[1], inputs_embeds=embedded, logits_to_keep=1, output_hidden_states=True)
+        hidden = self._hidden(mask, embedded.shape[1], output_hidden_states=True, **given)
         self.states = places.take(torch.stack([picked(hidden[layer], index) for layer in self.decoder.layers], 1))
 
     def _run(self, mask: Tensor | None, count: int, **given: Any) -> Tensor:
@@ -199,6 +207,15 @@ class CausalSession:
             return None
         seen = self.mask[:, : self.length + 1]
         return seen[:, None, None] if self.decoder.takes_axes else seen
+
+
+def _added(standings: Sequence[Standing] | None, embedded: Tensor, offsets: Sequence[int]) -> dict[str, Any]:
+    """What first layers add to some tokens of float[batch tokens width], as Qwen3-VL's class takes it."""
+    found = heard(standings, embedded.shape[1], offsets=offsets)
+    if found is None:
+        return {}
+    there, vectors = found
+    return {"visual_pos_masks": there.to(embedded.device), "deepstack_visual_embeds": list(vectors.to(embedded).unbind(0))}
 
 
 class CrossDecoder:

@@ -30,6 +30,7 @@ class GatedWriter(CausalWriter):
         *fields, media, counts = values
         images = media if media.ndim == 4 else media[:, None]
         prompts = self.prompts(fields, given, shown=images.shape[1], records=images.shape[0])
+        self.refuse_deep(prompts)
         marker, ends = self.tokens().placeholder_id, frozenset(self.facts.get("media_ends", ()))
         shows = images.flatten(2).ne(0).any(-1).sum(-1) if counts is None else counts
         self._compare([prompt.ids.count(marker or 0) for prompt in prompts], shows.tolist())

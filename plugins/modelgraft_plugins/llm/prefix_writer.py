@@ -21,6 +21,7 @@ class PrefixWriter(CausalWriter):
         """See Writer; behind the fields come the vectors, float[batch vectors width]."""
         *fields, media = values
         prompts = self.prompts(fields, given, records=len(media))
+        self.refuse_deep(prompts)
         self._fits(prompts)
         shown = Shown(media[:, None], [torch.ones(len(prompt.ids), dtype=torch.int64) for prompt in prompts])
         embedded = [prompt.embed(embed, self.device) for prompt in prompts]

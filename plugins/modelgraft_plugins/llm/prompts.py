@@ -33,6 +33,7 @@ class Prompt:
     places where they go, as many as media has rows
     given  the tokens of each text that is judged behind it
     shown  the media, with their places: where one stands in several pieces, each of them
+    deep   float[layers tokens width]: what is added to the media behind the first layers of the decoder, None for nothing
     """
 
     ids: list[int]
@@ -40,6 +41,7 @@ class Prompt:
     places: list[int]
     given: tuple[tuple[int, ...], ...] = ()
     shown: tuple[Medium, ...] = ()
+    deep: Tensor | None = None
 
     @property
     def said(self) -> list[int]:
@@ -100,6 +102,7 @@ class PromptWriter:
             places,
             behind,
             self._seen(places, media, beside),
+            _deep(media, beside),
         )
 
     def _behind(self, text: str, segments: list[str], sizes: list[int], ids: list[int], *, is_chat: bool) -> tuple[int, ...]:
@@ -347,6 +350,15 @@ class PromptWriter:
         for index, segment in enumerate(segments):
             ids += ([SLOT] if index else []) + self.tokenizer.plain(segment)
         return ids if is_chat or own is not None else [*ids, *self.tokenizer.after]
+
+
+def _deep(media: Sequence[Tensor], beside: Sequence[Beside | None]) -> Tensor | None:
+    """float[layers tokens width]: what is added to the media behind the first layers; zeros for those that bring nothing."""
+    brought = [None if told is None else told.deep for told in beside]
+    layers = next((deep.shape[0] for deep in brought if deep is not None), 0)
+    if not layers:
+        return None
+    return torch.cat([one.new_zeros(layers, *one.shape) if deep is None else deep for one, deep in zip(media, brought, strict=True)], 1)
 
 
 def _shown(places: Sequence[int], sizes: Sequence[int], said: Sequence[Beside | None], *, node: str) -> tuple[Medium, ...]:

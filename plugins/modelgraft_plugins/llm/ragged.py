@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from modelgraft.plugin import InputError
-from modelgraft_plugins.llm.template import GRIDS, LENGTHS, PACES, WORDS, Field
+from modelgraft_plugins.llm.template import DEEP, GRIDS, LENGTHS, PACES, WORDS, Field
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +20,13 @@ class Beside:
     words  the text that stands in its place, with the placeholder for each of its embeddings, or runs of them; None: they stand alone
     grid   how many frames, rows and columns its embeddings are
     pace   how far a frame stands behind the one before it
+    deep   float[layers tokens width]: what is added to its embeddings behind the first layers; None: nothing
     """
 
     words: str | None = None
     grid: tuple[int, int, int] | None = None
     pace: float = 1
+    deep: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +47,7 @@ def gathered(fields: Sequence[Field], values: Mapping[str, Any], *, node: str) -
         found[field.name] = values[field.name]
         if field.ragged:
             told = {kind: values[f"{field.name}_{kind}"] for kind in (LENGTHS, WORDS, GRIDS, PACES)}
+            told[DEEP] = values.get(f"{field.name}_{DEEP}")
             rows = range(len(values[field.name]))
             found[field.name] = [_record(values[field.name][row], told, row, place=f"{node}.{field.name}") for row in rows]
     return found
@@ -64,12 +67,25 @@ def _record(embedded: Tensor, told: Mapping[str, Any], row: int, *, place: str) 
         raise InputError(
             f"{place}_{WORDS}{which} has {len(words)} texts, and {place}_{LENGTHS} has {len(lengths)} media: wanted one for each"
         )
+    deep = _deep(told[DEEP], embedded, lengths, row, place=f"{place}_{DEEP}{which}")
     beside = [
         Beside(
             None if words is None else str(words[number]),
             None if told[GRIDS] is None else tuple(told[GRIDS][row][number].tolist()),
             1 if told[PACES] is None else float(told[PACES][row][number]),
+            deep[number],
         )
         for number in range(len(lengths))
     ]
     return Ragged(list(torch.split(embedded[: sum(lengths)], lengths)) if lengths else [], beside)
+
+
+def _deep(given: Any, embedded: Tensor, lengths: Sequence[int], row: int, *, place: str) -> Sequence[Tensor | None]:
+    """Of each medium what stands behind its embeddings, float[layers tokens width]; `given`: of all records, None for nothing."""
+    if given is None or not lengths:
+        return [None] * len(lengths)
+    found: Tensor = given[row]
+    if found.ndim != embedded.ndim + 1 or found.shape[1:] != embedded.shape:
+        wanted = "one for each of them in every layer"
+        raise InputError(f"{place} is {list(found.shape)}, and there are {list(embedded.shape)} embeddings; wanted: {wanted}")
+    return torch.split(found[:, : sum(lengths)], list(lengths), 1)

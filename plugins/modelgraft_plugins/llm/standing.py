@@ -33,15 +33,34 @@ class Medium:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Deep:
+    """Vectors of inner layers of an eye, which first layers of a decoder hear (DeepStack, Meng et al. 2024, arXiv 2406.04334).
+
+    places   int64[vectors]: the tokens that they are added to, in order
+    vectors  float[layers vectors width]: what is added behind each of the first layers
+    """
+
+    places: Tensor
+    vectors: Tensor
+
+    def within(self, start: int, stop: int) -> Deep:
+        """Those of tokens from one place up to another, which count from there."""
+        there = (self.places >= start) & (self.places < stop)
+        return Deep(self.places[there] - start, self.vectors[:, there])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Standing:
     """Where the tokens of one prompt stand.
 
     axes    int64[tokens 3]: frame, row and column of each
     blocks  int64[tokens]: the number of the medium that a token is of, -1 for words
+    deep    what is added to some of them behind the first layers; None: nothing
     """
 
     axes: Tensor
     blocks: Tensor
+    deep: Deep | None = None
 
     @property
     def behind(self) -> int:
@@ -92,10 +111,35 @@ def laid(standings: Sequence[Standing], capacity: int, *, offsets: Sequence[int]
     return torch.stack(rows)
 
 
+def heard(standings: Sequence[Standing] | None, count: int, *, offsets: Sequence[int]) -> tuple[Tensor, Tensor] | None:
+    """What is added to the tokens of a batch, each row of which begins so far into it: None for nothing.
+
+    bool[rows count]: the tokens that something is added to;  float[layers vectors width]: what, of row after row
+    """
+    if standings is None or all(standing.deep is None for standing in standings):
+        return None
+    found, there = list[Tensor](), torch.zeros(len(standings), count, dtype=torch.bool)
+    for row, standing, offset in zip(there, standings, offsets, strict=True):
+        if standing.deep is not None:
+            own = standing.deep.within(max(-offset, 0), count - offset)
+            row[own.places.cpu() + max(offset, 0)] = True
+            found.append(own.vectors)
+    return there, torch.cat(found, 1)
+
+
 def alike(one: Sequence[Standing] | None, other: Sequence[Standing] | None, tokens: int) -> bool:
-    """Whether the first tokens of a prompt stand at the same places under both, each of one row; None: one behind the other."""
+    """Whether the first tokens of a prompt stand at the same places under both, each of one row, and hear the same.
+
+    None: one behind the other, hearing nothing.
+    """
     if one is None and other is None:
         return True
+    added = [heard(given, tokens, offsets=[0]) for given in (one, other)]
+    added = [None if told is None or not told[0].any() else told for told in added]
+    if (added[0] is None) != (added[1] is None):
+        return False
+    if added[0] is not None and added[1] is not None and not all(map(torch.equal, added[0], added[1])):
+        return False
     plain = torch.arange(tokens)[:, None].expand(tokens, AXES)
     found = [plain if given is None else given[0].further(tokens) for given in (one, other)]
     return torch.equal(found[0], found[1])

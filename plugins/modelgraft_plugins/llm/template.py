@@ -11,6 +11,7 @@ MANY = "*"  # behind the name of a field: any number of media
 RAGGED = "ragged"  # the same: the media of a record stand one behind the other, each of a length of its own
 LENGTHS, WORDS, GRIDS, PACES = "lengths", "words", "grids", "paces"  # what comes beside such a field
 BESIDE = (LENGTHS, WORDS, GRIDS, PACES)
+DEEP = "deep"  # the same, of a decoder whose first layers hear inner layers of an eye
 
 
 @dataclass(frozen=True, slots=True)
