@@ -77,6 +77,7 @@ FAMILIES: Mapping[str, Family] = {
     "idefics": Family(ASKS, family_sides.asked("idefics", "IdeficsForVisionText2Text")),
     "qwen2_vl": Family(ASKS, family_sides.native("Qwen2VLForConditionalGeneration", QWEN_PICTURES, family_sides.as_qwen)),
     "qwen2_5_vl": Family(ASKS, family_sides.native("Qwen2_5_VLForConditionalGeneration", QWEN_PICTURES, family_sides.as_qwen)),
+    "qwen3_vl": Family(ASKS, family_sides.native("Qwen3VLForConditionalGeneration", QWEN_PICTURES, family_sides.as_qwen3)),
     "pixtral": Family(ASKS, None, "its eye and its language model are those of mistral3, and its class has no faster way to either"),
     "mistral3": Family(
         ASKS,

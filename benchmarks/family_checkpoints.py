@@ -445,7 +445,7 @@ LARGEST = 448 * 448  # pixels of a picture that is read at its own size: about a
 
 
 def _qwen_vl(layers: int, kind: str) -> Built:
-    """Qwen2-VL or Qwen2.5-VL with an eye 1280 wide, as published, and a Qwen2 768 wide."""
+    """Qwen2-VL or Qwen2.5-VL with an eye 1280 wide, as published, and a Qwen2 768 wide; Qwen3-VL with one 1024 wide, and a Qwen3."""
     import transformers as hf
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -458,6 +458,10 @@ def _qwen_vl(layers: int, kind: str) -> Built:
         model: Any = hf.Qwen2VLForConditionalGeneration(
             hf.Qwen2VLConfig(text_config=text, vision_config={"depth": layers, "hidden_size": WIDE}, **ids)
         )
+    elif kind == "qwen3_vl":
+        eye = {"depth": layers, "hidden_size": 1024, "intermediate_size": 4096, "patch_size": 14, "out_hidden_size": WIDE}
+        eye |= {"deepstack_visual_indexes": [*range(layers - 1)]}
+        model = hf.Qwen3VLForConditionalGeneration(hf.Qwen3VLConfig(text_config={**text, "head_dim": 64}, vision_config=eye, **ids))
     else:
         eye = {"depth": layers, "hidden_size": 1280, "out_hidden_size": WIDE, "fullatt_block_indexes": [layers - 1]}
         model = hf.Qwen2_5_VLForConditionalGeneration(hf.Qwen2_5_VLConfig(text_config=text, vision_config=eye, **ids))
@@ -509,6 +513,7 @@ BUILDERS: Mapping[str, Callable[[int], Built]] = {
     "qwen2_audio": _qwen2_audio,
     "qwen2_vl": lambda layers: _qwen_vl(layers, "qwen2_vl"),
     "qwen2_5_vl": lambda layers: _qwen_vl(layers, "qwen2_5_vl"),
+    "qwen3_vl": lambda layers: _qwen_vl(layers, "qwen3_vl"),
     "siglip": _siglip,
     "siglip2": _siglip2,
     "stable_diffusion": _stable_diffusion,

@@ -133,10 +133,14 @@ def native(kind: str, pictures_by: str, write: Callable[[dict[str, Any]], str]) 
 
 def as_qwen(seen: dict[str, Any]) -> str:
     """A prompt of Qwen2-VL."""
+    return f"<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{as_qwen3(seen)}"
+
+
+def as_qwen3(seen: dict[str, Any]) -> str:
+    """A prompt of Qwen3-VL, which is told nothing first."""
     tokens = "<|image_pad|>" * (int(seen["image_grid_thw"].prod()) // 4)
     asked = f"<|vision_start|>{tokens}<|vision_end|>{composed.ASKED}"
-    system = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
-    return f"{system}<|im_start|>user\n{asked}<|im_end|>\n<|im_start|>assistant\n"
+    return f"<|im_start|>user\n{asked}<|im_end|>\n<|im_start|>assistant\n"
 
 
 def as_mistral(seen: dict[str, Any]) -> str:

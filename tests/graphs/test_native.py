@@ -25,7 +25,7 @@ NEW_TOKENS = 9
 _SEEN = gallery()
 PICTURES = [[_SEEN["landscape"], _SEEN["portrait"], _SEEN["tiny"]], [_SEEN["rgba"]], [], [_SEEN["square"], _SEEN["grey"]]]
 PROMPTS = ["what do you see in the pictures?", "the colours", "how many cats are there?", "a dog"]  # of unequal length: batches are padded
-KINDS = ("qwen2_vl", "qwen2_5_vl", "mistral3", "pixtral")
+KINDS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "mistral3", "pixtral")
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -100,6 +100,28 @@ def test_rows_and_columns_change_the_answer(theirs: tuple[str, Checkpoint], grap
     assert (ask(graph, turned, PROMPTS)["llm.logits"] - logits).abs().max() > 0.01
 
 
+@torch.no_grad()
+def test_inner_layers_of_a_qwen3_vl_are_those_of_transformers_and_change_the_answer(tmp_path: Path):
+    """Layer by layer what is added; a graph that leaves it out answers otherwise, but where no picture is shown."""
+    checkpoint = native.qwen(tmp_path / "model", "qwen3_vl")
+    inputs = native.given_qwen(PICTURES, PROMPTS, checkpoint)
+    found = checkpoint.model.model.get_image_features(**{name: inputs[name] for name in ("pixel_values", "image_grid_thw")})
+    path = tmp_path / "mine.yaml"
+    path.write_text(import_graph(str(checkpoint.folder), folder=tmp_path))
+    with mg.open(path, params={"max_new_tokens": 1}) as pipeline:
+        result = pipeline.run(image=PICTURES, prompt=PROMPTS, outputs=["deep", "pixels.lengths", "llm.logits"])
+    counts = result["pixels.lengths"].sum(-1).tolist()
+    for layer, pieces in enumerate(found.deepstack_features):
+        own = torch.cat([row[layer, :count] for row, count in zip(result["deep"], counts, strict=True)])
+        expected = torch.cat(list(pieces))
+        torch.testing.assert_close(own, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+    deaf = path.with_name("deaf.yaml")
+    deaf.write_text(path.read_text().replace("      image_deep: deep", "#") + "  inner: deep\n")
+    differs = (ask(deaf, PICTURES, PROMPTS)["llm.logits"] - result["llm.logits"]).abs().amax(-1)
+    assert differs[[0, 1, 3]].min() > 0.01
+    assert differs[2] < 1e-4
+
+
 def test_one_record_answers_as_in_a_batch(theirs: tuple[str, Checkpoint], graph: Path):
     whole = ask(graph, PICTURES, PROMPTS)["text"]
     with mg.open(graph, params={"max_new_tokens": NEW_TOKENS}) as pipeline:
@@ -122,6 +144,7 @@ def test_shapes_in_comments_are_those_of_the_node_that_they_stand_beside(graph: 
 PUBLISHED = {  # parameters in the headers of the published files, as the hub counts them
     "qwen2-vl-2b": 2_208_985_600, "qwen2-vl-7b": 8_291_375_616, "qwen2-vl-72b": 73_405_560_320, "qwen2.5-vl-3b": 3_754_622_976,
     "qwen2.5-vl-7b": 8_292_166_656, "qwen2.5-vl-72b": 73_410_777_344, "mistral-small-3.1-24b": 24_011_361_280,
+    "qwen3-vl-2b": 2_127_532_032, "qwen3-vl-4b": 4_437_815_808, "qwen3-vl-8b": 8_767_123_696, "qwen3-vl-32b": 33_357_390_064,
 }  # fmt: skip
 
 
@@ -133,7 +156,7 @@ def test_published_sizes_are_counted(name: str, tmp_path: Path):
     assert mg.plan(path).totals.parameters == PUBLISHED[name]
 
 
-@pytest.mark.parametrize("name", ["qwen2-vl-2b", "qwen2.5-vl-3b", "pixtral-12b", "mistral-small-3.1-24b"])
+@pytest.mark.parametrize("name", ["qwen2-vl-2b", "qwen2.5-vl-3b", "qwen3-vl-2b", "pixtral-12b", "mistral-small-3.1-24b"])
 def test_a_count_is_that_of_what_is_built(name: str, tmp_path: Path):
     path = tmp_path / "mine.yaml"
     path.write_text(import_graph(f"preset:{name}", folder=tmp_path))
@@ -188,6 +211,7 @@ def test_a_conversation_is_written_as_the_model_was_taught(qwen: Checkpoint, tmp
 
 MARKS = {
     "qwen2_vl": "<|im_end|> <|im_start|> <|vision_start|> <|vision_end|>", "qwen2_5_vl": "<|im_end|><|im_start|>system",
+    "qwen3_vl": "<|im_end|>\n<|im_start|>assistant",
     "mistral3": "[/INST] [INST] </s>", "pixtral": "<s>[/INST]",
 }  # fmt: skip
 

@@ -52,6 +52,7 @@ WRITTEN: dict[str, str] = {
     "chatml": CHATML.format(line="\n", first="<image>", second="<image>"),
     "qwen_vl": CHATML.format(line="\n", first="Picture 1: <img><image></img>\n", second="Picture 1: <img><image></img>\n"),
     "qwen2_vl": CHATML.format(line="\n", first="<|vision_start|><image><|vision_end|>", second="<|vision_start|><image><|vision_end|>"),
+    "qwen3_vl": CHATML.format(line="\n", first="<|vision_start|><image><|vision_end|>", second="<|vision_start|><image><|vision_end|>"),
     "pixtral": "[INST]S\n\n<image>q {text}[/INST]a {media}</s>[INST]r<image>[/INST]",
     "minigpt4": ONE.format("<Img><image></Img> ", " <Img><image></Img>"),
     "minigpt4_llama_2": "S<s>[INST] <Img><image></Img> q {text} [/INST] a {media}<s>[INST] r <Img><image></Img> [/INST] ",

@@ -116,6 +116,7 @@ CASES = {
     "mlp": ("projector/mlp", {"in_features": 6, "out_features": 5, "hidden_features": 9, "over": "vector"}),
     "merger": ("patches/merger", {"in_features": 6, "out_features": 5}),
     "merger-narrow": ("patches/merger", {"family": "narrow", "in_features": 6, "out_features": 5, "merge_size": 3, "bias": False}),
+    "deep-merger": ("patches/deep-merger", {"layers": 2, "in_features": 6, "out_features": 5}),
     "normed-pool": ("projector/normed_pool", {"in_features": 6, "out_features": 5, "side": 6, "factor": 3}),
     "stack": ("projector/stack", {"factor": 3}),
     "pixel-shuffle": ("projector/pixel_shuffle", {"factor": 2}),

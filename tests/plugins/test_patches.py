@@ -24,7 +24,7 @@ from modelgraft.installed.discovery import discover
 from modelgraft.kernel.words.graph import Ref
 from modelgraft.sources import views
 from modelgraft.testing import conform, node_of, open_node, run_node
-from modelgraft_plugins.patches import Encoder, Frames, Merger, Prepare, filming, reading
+from modelgraft_plugins.patches import DeepMerger, Encoder, Frames, Merger, Prepare, filming, reading
 from modelgraft_plugins.patches.places import locate
 from modelgraft_plugins.patches.preparing import cut_up, fitted
 from support.checkpoints import randomise
@@ -38,6 +38,10 @@ EYES: dict[str, dict[str, Any]] = {
     "qwen2_5_vl": {
         **SIZES, "intermediate_size": 31, "patch_size": 3, "temporal_patch_size": 2, "merge_size": 2, "hidden_act": "silu",
         "window_size": 15, "full_layers": (1,),
+    },
+    "qwen3_vl": {
+        **SIZES, "intermediate_size": 31, "patch_size": 3, "temporal_patch_size": 2, "merge_size": 2, "hidden_act": "gelu_pytorch_tanh",
+        "num_position_embeddings": 16,
     },
     "pixtral": {**SIZES, "intermediate_size": 31, "patch_size": 5},
 }  # fmt: skip
@@ -225,6 +229,10 @@ def theirs(family: str, config: dict[str, Any]) -> Any:
         sizes = {names.get(word, word): value for word, value in config.items() if word not in ("num_hidden_layers", "num_attention_heads")}
         own = hf.Qwen2_5_VLConfig(vision_config={**common, **sizes, "out_hidden_size": 16})
         made = Qwen2_5_VisionTransformerPretrainedModel(own.vision_config)
+    elif family == "qwen3_vl":
+        sizes = {word: value for word, value in config.items() if word not in ("num_hidden_layers", "num_attention_heads")}
+        inner = {"out_hidden_size": 16, "deepstack_visual_indexes": [0, 1]}
+        made = hf.Qwen3VLVisionModel(hf.Qwen3VLConfig(vision_config={**common, **sizes, **inner}).vision_config)
     else:
         made = hf.PixtralVisionModel(hf.PixtralVisionConfig(**config, image_size=60))
     randomise(made, seed=5)
@@ -242,7 +250,7 @@ def seen_by(tower: Any, family: str, patches: torch.Tensor, grid: list[int], con
     handle = tower.merger.register_forward_hook(lambda _module, given, _result: kept.append(given[0]))
     tower(patches, grid_thw=torch.tensor([grid]))
     handle.remove()
-    if family == "qwen2_vl":
+    if family in ("qwen2_vl", "qwen3_vl"):
         return kept[0]
     from transformers.vision_utils import get_vision_window_index
 
@@ -256,7 +264,7 @@ def test_a_tower_gives_for_each_picture_what_transformers_gives_for_it_alone(fam
     """With pictures of several sizes in each record, and none in one."""
     config = EYES[family]
     tower = theirs(family, config)
-    own = {name: tensor for name, tensor in tower.state_dict().items() if not name.startswith("merger.")}
+    own = {name: tensor for name, tensor in tower.state_dict().items() if not name.startswith(("merger.", "deepstack_merger_list."))}
     trial = open_node(Encoder, {"family": family, **config}, state={f"tower.{name}": tensor for name, tensor in own.items()})
     patches = patches_of(GRIDS, trial.node.config.patch_values)
     found = trial(patches, GRIDS)["tokens"]
@@ -287,6 +295,38 @@ def test_a_layer_of_pixtral_is_the_hidden_state_of_that_number(layer: int):
     patches = pixels.unfold(2, 5, 5).unfold(3, 5, 5).permute(0, 2, 3, 1, 4, 5).reshape(1, 12, 75)
     expected = tower(pixels, output_hidden_states=True).hidden_states[layer]
     torch.testing.assert_close(trial(patches, torch.tensor([[[1, 3, 4]]]))["tokens"], expected, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_inner_layers_and_what_joins_them_are_those_of_qwen3_vl():
+    """Of the layers 0 and 1 of three, each joined by a norm and two layers of its own; a record without pictures has none."""
+    config = EYES["qwen3_vl"]
+    tower = theirs("qwen3_vl", config)
+    state = tower.state_dict()
+    parts = {"merger.", "deepstack_merger_list."}
+    own = {f"tower.{name}": tensor for name, tensor in state.items() if not name.startswith(tuple(parts))}
+    eye = open_node(Encoder, {"family": "qwen3_vl", **config, "deep_layers": (0, 1)}, state=own)
+    patches = patches_of(GRIDS, 54)
+    seen = eye(patches, GRIDS)
+    steps = {"norm": 0, "linear_fc1": 1, "linear_fc2": 3}
+    inner = {
+        f"layers.{number}.{steps[name]}.{kind}": state[f"deepstack_merger_list.{number}.{name}.{kind}"]
+        for number in (0, 1) for name in steps for kind in ("weight", "bias")
+    }  # fmt: skip
+    join = open_node(DeepMerger, {"layers": 2, "in_features": 24, "out_features": 16}, state=inner)
+    found = join(seen["deep"])["y"]
+    for number, record in enumerate(GRIDS.tolist()):
+        grids = [grid for grid in record if grid[1]]
+        count = sum(frames * rows * columns for frames, rows, columns in grids)
+        assert not seen["deep"][number, :, count:].any()
+        if grids:
+            expected = torch.stack(tower(patches[number, :count], grid_thw=torch.tensor(grids)).deepstack_features)
+            torch.testing.assert_close(found[number, :, : count // 4], expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+    assert eye(patches[:, :0], torch.zeros(3, 0, 3, dtype=torch.int64))["deep"].shape == (3, 2, 0, 24)
+
+
+def test_deep_mergers_conform():
+    conform(DeepMerger, {"layers": 2, "in_features": 6, "out_features": 7})
 
 
 @pytest.mark.parametrize("family", EYES)
@@ -341,7 +381,12 @@ def test_an_exported_tower_gives_torchs_numbers(family: str, tmp_path: Path, mon
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"family": "vit"}, "family is 'vit', wanted one of pixtral, qwen2_5_vl, qwen2_vl"),
+        ({"family": "vit"}, "family is 'vit', wanted one of pixtral, qwen2_5_vl, qwen2_vl, qwen3_vl"),
+        ({"deep_layers": (3, 32)}, "deep_layers names layer 32, and 32 layers run, from 0"),
+        ({"deep_layers": (3, 1)}, r"deep_layers is \[3, 1\], wanted: each layer once, in their order"),
+        ({"family": "qwen3_vl", "num_position_embeddings": 15}, "num_position_embeddings is 15, and they are to be the places of a square"),
+        ({"family": "qwen3_vl"}, "num_position_embeddings is None, and a qwen3_vl has learned places"),
+        ({"num_position_embeddings": 16}, "num_position_embeddings is 16, and a qwen2_vl has no learned places"),
         ({"layer": 4, "num_hidden_layers": 3}, "layer is 4, and there are 3 layers"),
         ({"window_size": 20, "merge_size": 2}, "window_size is 20, less than a group of 2 patches of 14 pixels"),
         ({"full_layers": (32,)}, "full_layers names layer 32, and there are 32, from 0"),
@@ -357,7 +402,13 @@ def test_towers_that_cannot_be_built_are_told(given: dict[str, Any], message: st
 
 
 @pytest.mark.parametrize(
-    "kind", [hf.PixtralVisionConfig, type(hf.Qwen2VLConfig().vision_config), type(hf.Qwen2_5_VLConfig().vision_config)]
+    "kind",
+    [
+        hf.PixtralVisionConfig,
+        type(hf.Qwen2VLConfig().vision_config),
+        type(hf.Qwen2_5_VLConfig().vision_config),
+        type(hf.Qwen3VLConfig().vision_config),
+    ],
 )
 def test_every_key_of_a_vision_config_is_known_and_its_defaults_are_ours(kind: Any, tmp_path: Path):
     """A key that is new in the class fails here; a config that says nothing means the same as to the class."""
@@ -379,7 +430,12 @@ def eye_of(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("kind", "processor"),
-    [("qwen2_vl", Qwen2VLImageProcessorPil), ("qwen2_5_vl", Qwen2VLImageProcessorPil), ("mistral3", PixtralImageProcessorPil)],
+    [
+        ("qwen2_vl", Qwen2VLImageProcessorPil),
+        ("qwen2_5_vl", Qwen2VLImageProcessorPil),
+        ("qwen3_vl", Qwen2VLImageProcessorPil),
+        ("mistral3", PixtralImageProcessorPil),
+    ],
 )
 def test_a_silent_file_of_a_processor_means_what_its_class_means(kind: str, processor: Any, tmp_path: Path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))

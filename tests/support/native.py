@@ -26,12 +26,17 @@ MARKS = ("<|im_start|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", 
 QWEN = {
     "qwen2_vl": (hf.Qwen2VLConfig, hf.Qwen2VLForConditionalGeneration),
     "qwen2_5_vl": (hf.Qwen2_5_VLConfig, hf.Qwen2_5_VLForConditionalGeneration),
+    "qwen3_vl": (hf.Qwen3VLConfig, hf.Qwen3VLForConditionalGeneration),
 }
 EYES: dict[str, dict[str, Any]] = {
     "qwen2_vl": {"depth": 3, "embed_dim": 24, "hidden_size": 32, "num_heads": 3, "mlp_ratio": 2, "patch_size": 4},
     "qwen2_5_vl": {
         "depth": 3, "hidden_size": 24, "out_hidden_size": 32, "num_heads": 3, "intermediate_size": 30, "patch_size": 4, "window_size": 16,
         "fullatt_block_indexes": [1],
+    },
+    "qwen3_vl": {
+        "depth": 4, "hidden_size": 24, "out_hidden_size": 32, "num_heads": 3, "intermediate_size": 30, "patch_size": 4,
+        "num_position_embeddings": 25, "deepstack_visual_indexes": [0, 2],
     },
 }  # fmt: skip
 TEXT = {
@@ -48,7 +53,7 @@ class _Pictures(Qwen2VLProcessor):
 
 
 def qwen(folder: Path, kind: str, *, seed: int = 41) -> Checkpoint:
-    """A Qwen2-VL or Qwen2.5-VL."""
+    """A Qwen2-VL, Qwen2.5-VL or Qwen3-VL."""
     tokenizer = byte_level(begin=None, end="<|im_end|>", pad="<|endoftext|>", extra=MARKS)
     ids = {f"{name}_token_id": tokenizer.convert_tokens_to_ids(f"<|{name}_pad|>") for name in ("image", "video")}
     ids |= {f"{name}_token_id": tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in ("vision_start", "vision_end")}
@@ -56,6 +61,8 @@ def qwen(folder: Path, kind: str, *, seed: int = 41) -> Checkpoint:
         **TEXT, "vocab_size": len(tokenizer), "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]},
         "bos_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
     }  # fmt: skip
+    if kind == "qwen3_vl":
+        text |= {"head_dim": 8, "num_hidden_layers": 3}
     config_class, model_class = QWEN[kind]
     model = model_class(config_class(text_config=text, vision_config=EYES[kind], **ids))
     pictures = Qwen2VLImageProcessorPil(size={"shortest_edge": 256, "longest_edge": 3000}, patch_size=4)
@@ -129,11 +136,11 @@ def nested(folder: Path) -> None:
 
 
 def given_qwen(pictures: Sequence[Sequence[Image.Image]], prompts: Sequence[str], theirs: Checkpoint) -> Any:
-    """What the processor and the chat template make of pictures and questions."""
+    """What the processor and the chat template make of pictures and questions: Qwen3-VL is told nothing first."""
+    first = "" if theirs.model.config.model_type == "qwen3_vl" else "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
     shown = "<|vision_start|><|image_pad|><|vision_end|>"
     texts = [
-        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
-        f"<|im_start|>user\n{shown * len(record)}{prompt}<|im_end|>\n<|im_start|>assistant\n"
+        f"{first}<|im_start|>user\n{shown * len(record)}{prompt}<|im_end|>\n<|im_start|>assistant\n"
         for record, prompt in zip(pictures, prompts, strict=True)
     ]
     flat = [on_white(image) for record in pictures for image in record]

@@ -60,8 +60,8 @@ class Qwen2VLSteps:
         """Each patch through one matrix, which transformers has as a convolution."""
         from torch.nn import functional
 
-        weight = tower.patch_embed.proj.weight.flatten(1)
-        return functional.linear(patches.to(weight.dtype), weight)
+        matrix = tower.patch_embed.proj
+        return functional.linear(patches.to(matrix.weight.dtype), matrix.weight.flatten(1), matrix.bias)
 
     def turns(self, tower: Any, hidden: Any, positions: Any) -> Any:
         """Cosines and sines."""

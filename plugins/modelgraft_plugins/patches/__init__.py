@@ -8,6 +8,9 @@ The patches of all pictures of a record stand one behind the other, and zeros be
 `grids` says how many frames, rows and columns of patches each picture has. Patches that are joined behind the eye stand together: square
 groups row by row, and the patches of a group row by row. A picture sees itself alone, however many there are.
 
+Vectors of inner layers of the eye (`deep_layers`) come beside those of its last, joined by patches/deep-merger: a decoder that adds them
+to what its first layers make of the picture takes them as `image_deep` (DeepStack, arXiv 2406.04334).
+
 A language model takes what comes of them in a field `{image:ragged}`, and beside it `lengths` as `image_lengths`, `words` as
 `image_words`, and where it counts frames, rows and columns (M-RoPE) `token_grids` as `image_grids`. Films are cut by patches/frames, which
 also gives the `image_paces` of their frames.
@@ -15,6 +18,7 @@ also gives the `image_paces` of their frames.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
 
 GRIDS = "int64[batch media 3]"
 HERE = "modelgraft_plugins.patches"
+DEEP = "patches/deep-merger"
 PRESETS = Path(__file__).parent / "presets"
 
 
@@ -177,6 +182,8 @@ class Encoder(Config):
     """Turn patches into one vector each, with a vision transformer that knows each one's row and column by turning (2-D RoPE).
 
     layer        which layer gives the vectors: None for the last; otherwise the number that transformers' `hidden_states` has
+    deep_layers  further layers, from 0, whose vectors are given as `deep`: float[batch layers patches hidden_size]
+    num_position_embeddings  so many places of a square grid have a vector of their own, and a picture has that grid drawn over it
     window_size  patches see those of their own window of so many pixels alone, but for the layers `full_layers` (Qwen2.5-VL)
     What joins the patches behind the last layer is a component of its own: patches/merger.
     """
@@ -194,6 +201,8 @@ class Encoder(Config):
     rope_theta: float = Field(10000.0, gt=0, description="base of the frequencies of the turning")
     window_size: int | None = Field(None, gt=0, description="side of a window in pixels; none: patches see all of their picture")
     full_layers: tuple[int, ...] = Field((), description="layers without windows, from 0")
+    deep_layers: tuple[int, ...] = Field((), description="layers whose vectors are given beside those of the last, from 0, in their order")
+    num_position_embeddings: int | None = Field(None, gt=0, description="learned places, side by side of a square; none: there are none")
     layer: int | None = None
     image_mean: Numbers | None = Field(None, description="mean that the pictures must have been normalised with; None: any")
     image_std: Numbers | None = None
@@ -224,7 +233,21 @@ class Encoder(Config):
             )
         if wrong := [layer for layer in self.full_layers if not 0 <= layer < self.num_hidden_layers]:
             raise ValueError(f"full_layers names layer {wrong[0]}, and there are {self.num_hidden_layers}, from 0")
+        self._have_layers()
         return self
+
+    def _have_layers(self) -> None:
+        """Raises ValueError for inner layers that are not there, or not in their order, and for places that are no square."""
+        last = self.num_hidden_layers if self.layer is None else self.layer % (self.num_hidden_layers + 1)
+        if wrong := [layer for layer in self.deep_layers if not 0 <= layer < last]:
+            raise ValueError(f"deep_layers names layer {wrong[0]}, and {last} layers run, from 0")
+        if list(self.deep_layers) != sorted({*self.deep_layers}):
+            raise ValueError(f"deep_layers is {list(self.deep_layers)}, wanted: each layer once, in their order")
+        count = self.num_position_embeddings
+        if count is not None and math.isqrt(count) ** 2 != count:
+            raise ValueError(f"num_position_embeddings is {count:,}, and they are to be the places of a square")
+        if (count is None) == ("num_position_embeddings" in self.card.settings):
+            raise ValueError(f"num_position_embeddings is {count}, and a {self.family} has {'' if count is None else 'no '}learned places")
 
     @property
     def card(self) -> TowerCard:
@@ -250,7 +273,8 @@ class Encoder(Config):
         """Patches in, with the grid of each picture; a vector for each patch out."""
         patches = port("float[batch patches patch_values]", space=pixel_space(self.image_mean, self.image_std))
         grids = port(GRIDS, space=Space.of("grids", of="patches", group=self.merge_size))
-        return Ports.of({"patches": patches, "grids": grids}, {"tokens": "float[batch patches hidden_size]"})
+        deep = {"deep": f"float[batch {len(self.deep_layers)} patches hidden_size]"} if self.deep_layers else {}
+        return Ports.of({"patches": patches, "grids": grids}, {"tokens": "float[batch patches hidden_size]", **deep})
 
     def multiples(self) -> Mapping[str, int]:
         """Pictures are whole groups."""
@@ -275,7 +299,7 @@ class Encoder(Config):
 class Merger(Config):
     """Join the patches of each square group into one token, and map it to the width of a language model.
 
-    family  how: "layer" norms each patch and maps what a group has side by side by two layers (Qwen2-VL); "rms" the same with an RMS norm
+    family  how: "layer" norms each patch and maps what a group has side by side by two layers (Qwen2-VL, Qwen3-VL); "rms" with an RMS norm
             (Qwen2.5-VL); "narrow" joins a group into the width of one patch first, and then maps it by two layers (Mistral 3)
     """
 
@@ -313,19 +337,58 @@ class Merger(Config):
         return narrow * (2 if self.family == "layer" else 1) + (wide + bias) * wide + (wide + bias) * out
 
 
-def _served() -> list[str]:
-    return sorted(kind for kind, whole in families().wholes.items() if "patches/merger" in whole.components)
+@component("patches/deep-merger", kind="projector", module=f"{HERE}.mergers:DeepMerger", exportable=True)
+class DeepMerger(Config):
+    """Join the patches of inner layers of an eye as patches/merger does, each layer by a norm and two layers of its own (Qwen3-VL).
+
+    What comes of it is added to what the first layers of a decoder make of the picture: `image_deep` of llm/causal.
+    """
+
+    layers: Dim = Field(None, description="inner layers of the eye")
+    in_features: Dim = None
+    out_features: Dim = None
+    merge_size: int = Field(2, gt=0, description="side of a group in patches")
+    hidden_act: str = "gelu"
+    norm_eps: float = Field(1e-6, gt=0)
+
+    @classmethod
+    def from_source(cls, source: Source) -> Mapping[str, Any]:
+        """Read the config of the model around it. Raises ValueError for one that has no such part."""
+        card = families().whole(source.root.get("model_type")).components.get(DEEP)
+        if card is None:
+            raise ValueError(f"{source.text} is of no model that joins inner layers so: {DEEP} serves {', '.join(_served(DEEP))}")
+        found = told(source.root, card["fields"])
+        return {**found, "layers": len(found["layers"])}
+
+    @property
+    def joined(self) -> int:
+        """Patches of a group."""
+        return self.merge_size**2
+
+    def ports(self) -> Ports:
+        """So many times fewer vectors of each layer."""
+        given = {"x": f"float[batch layers {self.joined}*tokens in_features]"}
+        return Ports.of(given, {"y": "float[batch layers tokens out_features]"})
+
+    def parameters(self) -> int:
+        """Count the norms and the layers."""
+        wide, out = (self.in_features or 0) * self.joined, self.out_features or 0
+        return (self.layers or 0) * (2 * wide + (wide + 1) * wide + (wide + 1) * out)
+
+
+def _served(name: str = "patches/merger") -> list[str]:
+    return sorted(kind for kind, whole in families().wholes.items() if name in whole.components)
 
 
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
-    for subject in (Prepare, Frames, Encoder, Merger):
+    for subject in (Prepare, Frames, Encoder, Merger, DeepMerger):
         register(subject)
 
 
 @hookimpl
 def register_recorded_configs(register: Callable[[str, Any], None]) -> None:
-    """Offer the published sizes of Qwen2-VL, Qwen2.5-VL, Pixtral and Mistral Small 3.1."""
+    """Offer the published sizes of Qwen2-VL, Qwen2.5-VL, Qwen3-VL, Pixtral and Mistral Small 3.1."""
     for folder in sorted(PRESETS.iterdir()):
         register(f"preset:{folder.name}", folder)

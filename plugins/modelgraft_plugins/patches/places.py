@@ -17,6 +17,7 @@ class Places:
 
     medium, frame, row, column    from 0; of what fills a record up, `medium` is the number of pictures
     there                         bool: it is a patch of a picture
+    rows, columns                 how many its picture has; 1 of what fills a record up
     """
 
     medium: Tensor
@@ -24,6 +25,8 @@ class Places:
     row: Tensor
     column: Tensor
     there: Tensor
+    rows: Tensor
+    columns: Tensor
 
     def alike(self, side: int | None = None) -> Tensor:
         """A number for each patch, which is that of those it sees: of its frame of its picture, or of its window of `side` patches.
@@ -55,4 +58,26 @@ def locate(grids: Tensor, patches: int, *, group: int) -> Places:
     across = (own[..., 2] // group).clamp(min=1)
     block, inner = rest // group**2, rest % group**2
     row, column = block // across * group + inner // group, block % across * group + inner % group
-    return Places(medium, frame, row, column, medium < grids.shape[1])
+    return Places(medium, frame, row, column, medium < grids.shape[1], own[..., 1], own[..., 2])
+
+
+def drawn(table: Tensor, places: Places) -> Tensor:
+    """What is learned of a square grid, float[side*side width], drawn over each picture: float[batch patches width].
+
+    Corners of the grid fall on corners of the picture, and between its points it is linear: as transformers 5.23 does it,
+    `get_vision_interpolation_indices_and_weights` with `align_corners`.
+    """
+    side = round(len(table) ** 0.5)
+    found = torch.zeros((), dtype=table.dtype, device=table.device)
+    for row, above in _between(places.row, places.rows, side):
+        for column, left in _between(places.column, places.columns, side):
+            found = found + table[row * side + column] * (above * left)[..., None].to(table.dtype)
+    return found
+
+
+def _between(number: Tensor, count: Tensor, side: int) -> list[tuple[Tensor, Tensor]]:
+    """The two of `side` points that a place of so many lies between, and the weight of each."""
+    place = number.float() * (side - 1) / (count - 1).clamp(min=1)
+    first = place.floor()
+    rest = place - first
+    return [(first.long(), 1 - rest), ((first.long() + 1).clamp(max=side - 1), rest)]

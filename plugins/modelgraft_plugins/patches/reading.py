@@ -191,8 +191,7 @@ def eye_values(source: Source) -> dict[str, Any]:
     found["rope_theta"] = turns.get("rope_theta") or config.get("rope_theta") or card.defaults["rope_theta"]
     if "mlp_ratio" in found:
         found["intermediate_size"] = int(found["hidden_size"] * found.pop("mlp_ratio"))
-    if "full_layers" in found:
-        found["full_layers"] = tuple(found["full_layers"])
+    found |= {word: tuple(found[word]) for word in ("full_layers", "deep_layers") if word in found}
     return {"family": card.style, **found, **_around(source), **_normalisation(source)}
 
 

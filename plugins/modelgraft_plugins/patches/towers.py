@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modelgraft_plugins.huggingface import build, convert
-from modelgraft_plugins.patches.places import Places, locate
+from modelgraft_plugins.patches.places import Places, drawn, locate
 
 if TYPE_CHECKING:
     from modelgraft.plugin import Weights
@@ -47,7 +47,8 @@ class Encoder(nn.Module):
     """A vision transformer for pictures of any size.
 
     patches  float[batch patches values];  grids  int64[batch media 3]: frames, rows and columns of patches of each picture
-    returns  tokens float[batch patches hidden_size], zeros behind the pictures of a record
+    returns  tokens float[batch patches hidden_size], zeros behind the pictures of a record; where layers are asked for beside the last
+             one, deep float[batch layers patches hidden_size] of them as well
     """
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -58,6 +59,7 @@ class Encoder(nn.Module):
             setattr(self.tower, name, None)
         depth, layer = config.num_hidden_layers, config.layer
         self.depth = depth if layer is None else layer % (depth + 1)  # hidden_states[0] is what enters the first layer
+        self.deep = config.deep_layers
         self.window = (
             None if config.window_size is None else config.window_size // config.merge_size // config.patch_size * config.merge_size
         )
@@ -68,32 +70,44 @@ class Encoder(nn.Module):
         found = convert(weights.state(), self.tower, prefix="tower.")
         return {name: tensor for name, tensor in found.items() if not name.startswith(others)} if others else found
 
-    def forward(self, patches: Tensor, grids: Tensor) -> Tensor:
-        """Give a vector for each patch."""
+    def forward(self, patches: Tensor, grids: Tensor) -> Tensor | dict[str, Tensor]:
+        """Give a vector for each patch, of each layer that is asked for."""
+        found = self._seen(patches, grids)
+        return {"tokens": found[:, -1], "deep": found[:, :-1]} if self.deep else found[:, 0]
+
+    def _seen(self, patches: Tensor, grids: Tensor) -> Tensor:
+        """float[batch layers patches width], the one that `layer` names last."""
         if not torch.compiler.is_exporting() and not patches.shape[1]:  # no record has a picture
-            return patches.new_zeros(*patches.shape[:2], self.config.hidden_size)
+            return patches.new_zeros(len(patches), len(self.deep) + 1, 0, self.config.hidden_size)
         places = locate(grids, patches.shape[1], group=self.config.merge_size)
         if not torch.compiler.is_exporting():
             there = places.there
             found = self._read(patches[there], places, there, lambda side: _gathered(places.alike(side)[there]))
-            whole = found.new_zeros(*patches.shape[:2], found.shape[-1])
+            whole = found.new_zeros(*patches.shape[:2], *found.shape[1:])
             whole[there] = found
-            return whole
+            return whole.transpose(1, 2)
         found = self._read(patches.flatten(0, 1), places, None, lambda side: _masked(places.alike(side)))
-        return found.reshape(*patches.shape[:2], -1) * places.there[..., None].to(found.dtype)
+        whole = found.reshape(*patches.shape[:2], *found.shape[1:]) * places.there[..., None, None].to(found.dtype)
+        return whole.transpose(1, 2)
 
     def _read(self, rows: Tensor, places: Places, there: Tensor | None, attending: Callable[[int | None], Attend]) -> Tensor:
-        """rows float[rows values] -> float[rows width]; `there`: which of all places they have."""
+        """rows float[rows values] -> float[rows layers width]; `there`: which of all places they have."""
         steps: Steps = self.config.card.steps
         positions = torch.stack([places.row, places.column], -1)
         positions = positions.flatten(0, 1) if there is None else positions[there]
         hidden = steps.enter(self.tower, rows)
+        if self.config.num_position_embeddings is not None:
+            learned = drawn(self.tower.pos_embed.weight, places)
+            hidden = hidden + (learned.flatten(0, 1) if there is None else learned[there])
         turns = steps.turns(self.tower, hidden, positions)
         whole = attending(None)
         windows = whole if self.window is None else attending(self.window)
+        inner: list[Tensor] = []
         for number, block in enumerate(steps.layers(self.tower)[: self.depth]):
             hidden = steps.layer(block, hidden, turns, whole if number in self.config.full_layers else windows)
-        return hidden
+            if number in self.deep:
+                inner.append(hidden)
+        return torch.stack([*inner, hidden], 1)
 
 
 def _gathered(alike: Tensor) -> Attend:
