@@ -72,7 +72,10 @@ def test_recorded_sizes_give_the_published_number_of_parameters(source):
     assert count == TOTALS[source]
 
 
-@pytest.mark.parametrize("source", sorted(PUBLISHED))
+OF_AUTHORS = {"LlavaLlamaForCausalLM"}  # classes of the authors' own code, which transformers does not have
+
+
+@pytest.mark.parametrize("source", sorted(name for name in PUBLISHED if not OF_AUTHORS & {*recorded(name).get("architectures", ())}))
 def test_every_recorded_field_is_one_that_the_class_has(source):
     """No field is misspelt or overridden: the class gives back what was written."""
     config, _ = config_and_class(source)
