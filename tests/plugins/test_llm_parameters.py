@@ -154,13 +154,15 @@ def test_an_unknown_family_is_not_counted():
     assert CausalConfig().parameters() is None
 
 
-def test_the_plugin_offers_both_components_and_an_adapter():
+def test_the_plugin_offers_language_models_and_what_stands_in_them():
     """By their ids; the seed matters for those of kind llm."""
     found = assemble({"llm": llm}).components
     assert {name: (found[name].kind, found[name].random) for name in found} == {
         "llm/causal": ("llm", True),
         "llm/seq2seq": ("llm", True),
+        "llm/splice": ("projector", False),
         "adapter/gated_cross_attention": ("adapter", False),
+        "adapter/prefix_attention": ("adapter", False),
     }
 
 
