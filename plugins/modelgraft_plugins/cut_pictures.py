@@ -54,6 +54,8 @@ def cut_config(source: Source) -> dict[str, Any]:
         **{key: value for key, value in written.values.items() if value is not None or key == "crop_size"},
         **always,
     }
+    if not values.get("do_resize", True) and (facts.get("alone") or facts["cut"] == "crops"):
+        raise ValueError(f"{written.place} has do_resize: false, and {PREPARES} brings pictures of this kind to the size of a tile")
     found = WAYS[facts["cut"]](written, values)
     silent = {key: value for key, value in facts["defaults"].items() if key not in OWN}
     size = found.pop("size", None)
@@ -120,6 +122,8 @@ def _resolutions(written: Written, values: Mapping[str, Any]) -> dict[str, Any]:
     tile = crop if is_natural(crop) else (crop or {}).get("height") or size.get("height") or size.get("shortest_edge")
     if not is_natural(tile):
         raise ValueError(f"{written.place} has size {size!r} and crop_size {crop!r}, of which no side of a tile follows")
+    if {side for side in size.values() if side is not None} != {tile} and not values["do_center_crop"]:
+        raise ValueError(f"{written.place} has size {size!r}, and tiles of {tile} pixels: without do_center_crop they are not of one size")
     pairs = tuple(tuple(pair) for pair in values["image_grid_pinpoints"])
     return {"cut": "resolutions", "tile": tile, "resolutions": pairs}
 

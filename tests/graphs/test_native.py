@@ -15,9 +15,11 @@ from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 import modelgraft as mg
+from modelgraft.installed.discovery import discover
 from modelgraft.tools.importer import import_graph
 from support import native
 from support.checkpoints import Checkpoint
+from support.open_part import configured
 from support.pictures import gallery, picture
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
@@ -194,6 +196,26 @@ def test_files_of_other_ages_answer_alike(qwen: Checkpoint, tmp_path: Path, layo
     assert not mg.check(path).warnings
     assert mg.plan(path).totals.parameters == sum(parameter.numel() for parameter in qwen.model.parameters())
     assert ask(path, PICTURES, PROMPTS)["text"] == answers(("qwen2_vl", qwen), PICTURES, PROMPTS)[0]
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"size": {"min_pixels": 300, "max_pixels": 2000}},
+        {"size": {"shortest_edge": 300, "longest_edge": 2000}},
+        {"min_pixels": 300, "max_pixels": 2000, "size": {"min_pixels": 1, "max_pixels": 9}},
+        {"min_pixels": 300, "max_pixels": 2000},
+    ],
+    ids=["within", "edges", "both", "beside"],
+)
+def test_the_bounds_of_pictures_are_read_wherever_files_have_them(qwen: Checkpoint, tmp_path: Path, stated: dict[str, Any]):
+    folder = tmp_path / "model"
+    shutil.copytree(qwen.folder, folder)
+    path = folder / "preprocessor_config.json"
+    told = {key: value for key, value in json.loads(path.read_text()).items() if key not in ("size", "min_pixels", "max_pixels")}
+    path.write_text(json.dumps({**told, **stated}))
+    config = configured(discover(), "patches/prepare", str(folder)).config
+    assert (config.min_pixels, config.max_pixels) == (300, 2000)
 
 
 def test_a_conversation_is_written_as_the_model_was_taught(qwen: Checkpoint, tmp_path: Path):

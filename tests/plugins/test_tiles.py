@@ -18,6 +18,7 @@ from modelgraft_plugins.tiles import Join, Newline, Pack, Preprocess
 from modelgraft_plugins.vision import Encoder
 from support import tiled
 from support.checkpoints import Checkpoint
+from support.gemma3 import gemma3
 from support.open_part import configured, counts, open_part
 from support.pictures import gallery, picture
 
@@ -263,6 +264,32 @@ def test_a_file_that_says_what_cannot_be(tmp_path: Path):
         file.write_text(json.dumps({**told, "image_processor": {**told["image_processor"], key: value}}))
         with pytest.raises(ValueError, match=message):
             configured(REGISTRY, "tiles/preprocess", str(tmp_path / "model"))
+
+
+@pytest.mark.parametrize(
+    ("make", "keys", "message"),
+    [
+        (gemma3, {"do_resize": False}, "has do_resize: false, and tiles/preprocess brings pictures of this kind to the size of a tile"),
+        (tiled.llava_onevision, {"do_resize": False}, "has do_resize: false, and tiles/preprocess brings"),
+        (
+            tiled.llava_next,
+            {"size": {"shortest_edge": 19}, "do_center_crop": False},
+            "and tiles of 15 pixels: without do_center_crop they are not of one size",
+        ),
+    ],
+    ids=["gemma3", "onevision", "next"],
+)
+def test_tiles_that_would_not_be_of_one_size_are_refused(tmp_path: Path, make, keys, message):
+    """Before anything runs, wherever the image processor stands."""
+    make(tmp_path / "model")
+    alone, within = (tmp_path / "model" / name for name in ("preprocessor_config.json", "processor_config.json"))
+    if alone.exists():
+        alone.write_text(json.dumps({**json.loads(alone.read_text()), **keys}))
+    else:
+        told = json.loads(within.read_text())
+        within.write_text(json.dumps({**told, "image_processor": {**told["image_processor"], **keys}}))
+    with pytest.raises(ValueError, match=message):
+        configured(REGISTRY, "tiles/preprocess", str(tmp_path / "model"))
 
 
 def test_a_key_that_is_not_known_is_told(tmp_path: Path):

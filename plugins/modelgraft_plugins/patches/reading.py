@@ -141,6 +141,7 @@ def _bounds(written: Written, defaults: Mapping[str, Any]) -> dict[str, Any]:
             f"{written.place} has a size with {sides[0]}, and {PREPARE} takes the numbers of pixels: min_pixels and max_pixels"
         )
     found = {"min_pixels": size.get("shortest_edge"), "max_pixels": size.get("longest_edge")}  # which are numbers of pixels
+    found |= {key: size[key] for key in found if size.get(key) is not None}  # as files of some versions have them
     found |= {key: written.values[key] for key in found if written.values.get(key) is not None}
     return {key: value for key, value in found.items() if value is not None}
 
