@@ -213,6 +213,17 @@ def test_a_model_that_reads_a_conversation_gets_it_in_place_of_the_words(chat):
     assert chat("bare", "a", "b") == (0, "1: a\n3: a|1: a|b\n", "")
 
 
+def test_a_picture_without_words_is_refused_where_words_are_answered(chat):
+    """The conversation is of words alone, and the picture goes into an input of its own; it waits for the words."""
+    nodes = "{size: {use: toy/size, in: {image: inputs.image}}, llm: {use: toy/model, in: {prompt: inputs.prompt}}}"
+    Path("seen.yaml").write_text(
+        f"modelgraft: 1\ninputs: {{image: image, prompt: text}}\nnodes: {nodes}\noutputs: {{text: llm, size: size}}\n"
+    )
+    code, out, err = chat("seen", "/attach cat.png", "", "look")
+    assert (code, out) == (1, "1: look\n")
+    assert "error: seen answers words: write a message beside image" in err
+
+
 def test_a_graph_of_conversations_gets_it_whole_and_answers_with_its_last_message(chat):
     code, out, _ = chat("talks", "a", "b")
     assert (code, out) == (0, "1\n[image: talks-chat/talks-1-image.png]\n3\n[image: talks-chat/talks-2-image.png]\n")

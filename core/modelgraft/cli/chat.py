@@ -163,7 +163,10 @@ class Chat(LineTaker):
         if not self.doors.files:
             return tuple(told)
         bare = [{**one, "content": [part for part in one["content"] if part["type"] == WORDS]} for one in told]
-        return tuple(one for one in bare if one["content"])
+        said = tuple(one for one in bare if one["content"])
+        if not said:
+            raise InputError(f"{self.solved.name} answers words: write a message beside {choices(self.doors.files, sort=False)}")
+        return said
 
     def _answer(self, result: Result) -> Message:
         """The answer as a message: the last one of a conversation that the graph gives, or else its text and its media."""
