@@ -68,6 +68,15 @@ def test_connectors_are_components_and_graphs(connectors):
     assert "nothing feeds the input 'text'" in found["graph:connectors/qformer_text"].reason
 
 
+def test_what_looks_at_sizes_alone_connects_nothing(connectors):
+    """Learned queries fit between any two widths, and no picture goes through them: neither listed nor proposed as a way out."""
+    assert {"qformer/queries", "tiles/newline"}.isdisjoint(fit.text for fit in connectors)
+    with pytest.raises(mg.GraphError) as told:
+        mg.plan(mg.load("llava", params={"project": "projector/pixel_shuffle", "eye": "preset:siglip-so400m-14-384"}))
+    assert "insert projector/linear" in str(told.value)
+    assert "qformer/queries" not in str(told.value)
+
+
 def test_the_command_prints_a_table(eyes, capsys, monkeypatch):
     asked = []
     monkeypatch.setattr(trying, "tried", lambda *given: asked.append(given[:3]) or eyes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -38,6 +38,8 @@ def table() -> Table:
 )
 class Queries(Config):
     """Give every record the same learned query vectors; of `memory` only the number of records matters."""
+
+    sizes_only: ClassVar[bool] = True  # so that nobody proposes it between an eye and a tongue
 
     num_query_tokens: int = Field(32, gt=0)
     hidden_size: Dim = None

@@ -59,7 +59,10 @@ def candidates(graph: Graph, plan: Plan, node: str) -> Iterator[tuple[str, set[s
     """What may be tried, and the components that read it, of a preset: of the kind of the node; and graphs that stand between others."""
     step = plan.nodes.get(node)
     kinds = CONNECTORS if step is None or step.node.component.kind in CONNECTORS else (step.node.component.kind,)
-    of_kind = {id for id, component in graph.registry.components.items() if component.kind in kinds}
+    installed = graph.registry.components.items()
+    of_kind = {
+        id for id, component in installed if component.kind in kinds and not getattr(component.config, "sizes_only", False)
+    }  # what looks at sizes alone would fit, and connect nothing
     for preset in modelgraft.presets(registry=graph.registry):
         if readers := {use.component for use in preset.uses} & of_kind:
             yield preset.source, readers

@@ -16,7 +16,7 @@ three outputs of tiles/preprocess tell of them, each filled up with zeros where 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -150,6 +150,7 @@ class Join(Config):
 class Newline(Config):
     """Give the learned vector that stands behind each row of a picture: one for each tile; of its vectors only their width matters."""
 
+    sizes_only: ClassVar[bool] = True
     width: Dim = Field(None, description="width of a vector")
 
     @classmethod

@@ -38,11 +38,16 @@ def between(registry: Registry, given: Tensor, wanted: Tensor) -> list[Proposal]
     """The smallest components that take the given type and give the wanted one; axis names in it are open."""
     found = []
     for component in registry.components.values():
-        if component.kind in INSERTED:
+        if component.kind in INSERTED and not looks_at_sizes_only(component):
             tried = (_try(component, choice, given, wanted) for choice in _choices(component))
             found.extend([proposal for proposal in tried if proposal][:1])
     found.sort(key=lambda proposal: (proposal.parameters is None, proposal.parameters or 0, proposal.component))
     return found[:MOST]
+
+
+def looks_at_sizes_only(component: Component) -> bool:
+    """Nothing of what comes in goes through it (`sizes_only` of its config says so): it would fit, and connect nothing."""
+    return bool(getattr(component.config, "sizes_only", False))
 
 
 def makers(registry: Registry, given: PortType, wanted: Port) -> str:
