@@ -76,8 +76,8 @@ def drawn(table: Tensor, places: Places) -> Tensor:
 
 
 def _between(number: Tensor, count: Tensor, side: int) -> list[tuple[Tensor, Tensor]]:
-    """The two of `side` points that a place of so many lies between, and the weight of each."""
-    place = number.float() * (side - 1) / (count - 1).clamp(min=1)
+    """The two of `side` points that a place of so many lies between, and the weight of each; what fills a record up lies anywhere."""
+    place = (number.float() * (side - 1) / (count - 1).clamp(min=1)).clamp(max=side - 1)
     first = place.floor()
     rest = place - first
     return [(first.long(), 1 - rest), ((first.long() + 1).clamp(max=side - 1), rest)]
