@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from modelgraft.tools.importer import import_graph
 from support import ears
 from support.checkpoints import Checkpoint
 from support.sounds import tone
+from support.tokenizers import byte_level
 
 NEW_TOKENS = 9
 FIRST, SECOND, THIRD = tone(1.3), tone(0.61, hertz=97.0), tone(2.0, hertz=300.0)
@@ -190,6 +192,16 @@ def test_what_a_user_writes_is_letters(qwen: tuple[Checkpoint, Path], voxtral: t
 def test_sounds_that_qwen2_audio_cannot_hear_are_told(qwen: tuple[Checkpoint, Path], audio: list[Any], told: str):
     with pytest.raises(mg.InputError, match=told):
         ask(qwen[1], audio, ["what?"])
+
+
+def test_a_vocabulary_without_the_marks_of_voxtral_is_told(voxtral: tuple[Checkpoint, Path], tmp_path: Path):
+    """They would be cut into letters, and sounds stand where none is marked."""
+    folder = tmp_path / "model"
+    shutil.copytree(voxtral[0].folder, folder)
+    byte_level(begin="<s>", end="</s>", pad="<pad>", prefix=True, extra=("[INST]", "[/INST]")).save_pretrained(folder)
+    told = r"the tokenizer of llm has no token '\[BEGIN_AUDIO\]', '\[AUDIO\]', which its prompts are written with"
+    with pytest.raises(mg.SourceError, match=told), mg.open(voxtral[1], params={"checkpoint": str(folder)}) as pipeline:
+        pipeline.run(audio=[], prompt="what?")
 
 
 def test_a_prompt_beyond_the_context_is_told(qwen: tuple[Checkpoint, Path]):

@@ -31,7 +31,12 @@ nodes:
   llm:
     use: llm/causal
     from: "${checkpoint}#language_model"
-    with: {prompt: "{audio:ragged}{prompt}", chat: true, chat_template: voxtral, max_new_tokens: "${max_new_tokens}"}
+    with:
+      prompt: "{audio:ragged}{prompt}"
+      chat: true
+      chat_template: voxtral
+      known_tokens: ["[INST]", "[/INST]", "[BEGIN_AUDIO]", "[AUDIO]"]   # else they would be cut into letters
+      max_new_tokens: "${max_new_tokens}"
     in: {audio: sounds.tokens, audio_lengths: sounds.lengths, audio_words: sounds.words, prompt: inputs.prompt}
 outputs:
   text: llm.text
