@@ -11,6 +11,7 @@ import pytest
 import torch
 import transformers as hf
 from transformers.models.idefics.configuration_idefics import IdeficsVisionConfig
+from transformers.models.idefics2.configuration_idefics2 import Idefics2PerceiverConfig
 
 from modelgraft.installed.discovery import assemble
 from modelgraft.kernel.words.errors import SourceError
@@ -65,6 +66,22 @@ def test_every_key_of_the_library_is_known_and_its_defaults_are_not_told(tmp_pat
 def test_keys_of_others_that_published_eyes_state_are_not_told(tmp_path, stated):
     """LLaVA's eye states a vocabulary, PaliGemma's what stands behind it."""
     assert list(REGISTRY.components["vision/encoder"].config.unheeded(view_of(tmp_path, stated))) == []
+
+
+@pytest.mark.parametrize(
+    ("component", "whole", "section", "kind"),
+    [
+        ("qformer/pair", "blip-2", "qformer_config", hf.Blip2QFormerConfig),
+        ("resampler/grouped", "idefics2", "perceiver_config", Idefics2PerceiverConfig),
+    ],
+)
+def test_the_config_of_a_part_that_its_whole_holds_is_known(tmp_path, component, whole, section, kind):
+    """Quiet as the library saves it; what is not known is told."""
+    saved = kind().to_dict()
+    remarks = REGISTRY.components[component].config.unheeded
+    assert list(remarks(view_of(tmp_path, {"model_type": whole, section: saved}))) == []
+    ((sentence, _),) = remarks(view_of(tmp_path, {"model_type": whole, section: {**saved, "temper": "hot"}}))
+    assert f"({section}) states temper" in sentence
 
 
 @pytest.mark.parametrize("component", TOWERS)

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from modelgraft import Config, Dim, Port, Ports, component, port
 from modelgraft_plugins.short_texts import ShortTexts
+from modelgraft_plugins.stated import tower_table
 from modelgraft_plugins.widths import uneven_heads
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ OWN: Mapping[str, str] = {  # our field -> key of the qformer_config
         "hidden_act", "layer_norm_eps", "vocab_size", "max_position_embeddings", "pad_token_id",
     )
 }  # fmt: skip
+TABLE = tower_table({*OWN.values(), "use_qformer_text_input"})
 MASK = "optional[bool[batch {}text_tokens]]"
 
 
@@ -67,6 +69,11 @@ class PairSizes(Config):
             "begin_id": root.get("dec_token_id"),
         }
         return {"hidden_size": 768, **found, **{name: value for name, value in more.items() if value is not None}}
+
+    @classmethod
+    def unheeded(cls, source: Source) -> list[tuple[str, str]]:
+        """Give what the config of the Q-Former states and this does not know."""
+        return TABLE.unheeded(source.root.get("qformer_config", {}), f"{source.text} (qformer_config)")
 
     @property
     def first_id(self) -> int:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from modelgraft import Config, Dim, Ports, component, port
 from modelgraft.plugin import families
-from modelgraft_plugins.stated import told
+from modelgraft_plugins.stated import told, tower_table
 
 if TYPE_CHECKING:
     from modelgraft.plugin import SolvedNode, Source
@@ -45,6 +45,14 @@ class Grouped(Config):
         if "around" in width and width["own"] != width["around"]:  # then the whole decides both
             found |= told(source.root, {"rms_norm_eps": card["eps_around"]})
         return {**found, **({"hidden_size": width["around"]} if "around" in width else {})}
+
+    @classmethod
+    def unheeded(cls, source: Source) -> list[tuple[str, str]]:
+        """Give what the config of the resampler states and this does not know."""
+        card = families().whole(source.root.get("model_type")).components["resampler/grouped"]
+        section, _, width = card["width"][0].partition(".")
+        known = {path.removeprefix(f"{section}.") for path, _ in card["fields"].values()}
+        return tower_table({*known, width}).unheeded(source.root.get(section) or {}, f"{source.text} ({section})")
 
     def ports(self) -> Ports:
         """Vectors, and which of them are there, in; as many latents for each record out."""
