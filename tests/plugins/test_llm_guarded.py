@@ -155,3 +155,14 @@ def test_pictures_that_a_conversation_shows_and_nobody_gives_are_told():
     write = PromptWriter(made, Tokenizer(inner, placeholder=placeholder, templates={"default": template}), node="llm")
     with pytest.raises(InputError, match="llm: the conversation shows 1 media, and 0 are given: give each that it shows, in order"):
         write.write({"image": "", "talk": talk("hello")})
+
+
+def test_a_conversation_without_a_chat_template_is_told_with_ways_out():
+    """A template that modelgraft knows by its name is one of them."""
+    tokens, placeholder, _ = FAMILIES["chatml"]
+    inner = byte_level(begin="<s>", end="</s>", pad="<pad>", prefix=False, extra=tuple(tokens))
+    write = PromptWriter(CausalConfig(prompt="{talk}"), Tokenizer(inner, placeholder=placeholder), node="llm")
+    found = "llm: the tokenizer has no chat template for a conversation: give a text, or set chat_template, say to vicuna_v1"
+    with pytest.raises(InputError, match=found):
+        write.write({"talk": talk("hello", image=False)})
+    assert "vicuna_v1" in conversations.rows()

@@ -236,7 +236,9 @@ class PromptWriter:
     def _chat(self, conversation: Sequence[Mapping[str, Any]]) -> str:
         chat_template = self.tokenizer.chat_template(self.config.chat_template)
         if chat_template is None:
-            raise InputError(f"{self.node}: the tokenizer has no chat template, so a conversation cannot be written; give a text instead")
+            raise InputError(
+                f"{self.node}: the tokenizer has no chat template for a conversation: give a text, or set chat_template, say to vicuna_v1"
+            )
         knows_parts = "image" in chat_template
         messages = [
             {"role": message["role"], "content": self._content(message["content"] or [NOTHING], knows_parts=knows_parts)}
