@@ -278,6 +278,18 @@ def test_a_tokenizer_without_the_tokens_that_mark_pictures_is_refused(qwen: Chec
         import_graph(str(folder), folder=tmp_path)
 
 
+def test_a_list_of_one_layer_is_that_layer(tmp_path: Path):
+    """Several are refused."""
+    checkpoint = native.mistral(tmp_path / "model", "pixtral")
+    path = checkpoint.folder / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "vision_feature_layer": [-2]}))
+    assert configured(discover(), "patches/encoder", f"{checkpoint.folder}#vision_tower").config.layer == -2
+    path.write_text(json.dumps({**config, "vision_feature_layer": [-2, -1]}))
+    with pytest.raises(ValueError, match=r"this checkpoint joins several: vision_feature_layer is \[-2, -1\]"):
+        configured(discover(), "patches/encoder", f"{checkpoint.folder}#vision_tower")
+
+
 def test_a_pixtral_that_leaves_a_patch_out_is_refused(tmp_path: Path):
     checkpoint = native.mistral(tmp_path / "model", "pixtral")
     config = json.loads((checkpoint.folder / "config.json").read_text())

@@ -310,3 +310,17 @@ def test_an_eye_whose_config_states_the_type_of_the_whole(tmp_path: Path):
     assert configured(REGISTRY, "vision/encoder", f"{tmp_path}/model#vision_model").config.family == "idefics3"
     with pytest.raises(ValueError, match="no tower for model_type 'idefics3'; its tower is the part vision_model"):
         configured(REGISTRY, "vision/encoder", f"{tmp_path}/model")
+
+
+def test_a_list_of_one_layer_is_that_layer(tmp_path: Path):
+    """Several are refused."""
+    tiled.llava_next(tmp_path / "model")
+    file = tmp_path / "model" / "config.json"
+    told = json.loads(file.read_text())
+    file.write_text(json.dumps({**told, "vision_feature_layer": [-2]}))
+    listed = configured(REGISTRY, "vision/encoder", f"{tmp_path}/model#vision_tower").config
+    file.write_text(json.dumps({**told, "vision_feature_layer": -2}))
+    assert listed == configured(REGISTRY, "vision/encoder", f"{tmp_path}/model#vision_tower").config
+    file.write_text(json.dumps({**told, "vision_feature_layer": [-2, 1]}))
+    with pytest.raises(ValueError, match=r"this checkpoint joins several: vision_feature_layer is \[-2, 1\]"):
+        configured(REGISTRY, "vision/encoder", f"{tmp_path}/model#vision_tower")

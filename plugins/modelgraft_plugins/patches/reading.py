@@ -211,6 +211,8 @@ def _around(source: Source) -> dict[str, Any]:
             raise ValueError(f"patches/encoder gives all patches of a picture, and {source.whole} has {key}: {stated}, wanted {needed}")
     fields = card.get("fields", {})
     found = {field: source.root.get(key, silent) for field, (key, silent) in fields.items()}
+    if isinstance(found.get("layer"), list) and len(found["layer"]) == 1:
+        found["layer"] = found["layer"][0]
     if isinstance(found.get("layer"), list):
         raise ValueError(f"patches/encoder gives one layer; this checkpoint joins several: {fields['layer'][0]} is {found['layer']}")  # noqa: TRY004 as `from_source` does
     return found

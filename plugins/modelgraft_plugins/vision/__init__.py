@@ -320,6 +320,8 @@ def _selection(source: Source) -> dict[str, Any]:
         return {}
     key, silent = whole.layer
     layer = around.get(key, silent)
+    if isinstance(layer, list) and len(layer) == 1:
+        layer = layer[0]
     if not isinstance(layer, int):
         raise ValueError(f"vision/encoder gives one layer; this checkpoint joins several: {key} is {layer}")  # noqa: TRY004 as `from_source` does
     select = around.get(whole.select[0], whole.select[1]) if whole.select is not None else "full"
