@@ -75,8 +75,8 @@ Media of unlike sizes: of a field `{image:ragged}` the embeddings of all media o
 - `image_grids` int64[batch image_media 3], optional: frames, rows and columns of its embeddings. A model with M-RoPE counts its places by
   them (standing.py), on torch and onnx; others do not mind. `image_paces` float[batch image_media]: how far its frames stand apart.
 - `image_deep` float[batch deep image_tokens hidden_size], optional: what is added to each embedding behind the first layers, one for each
-  (DeepStack). The input is there where the model hears inner layers of an eye: a Qwen3-VL says how many (`deep`). On onnx such a node
-  stays on torch, and that is told.
+  (DeepStack). The input is there where the model hears inner layers of an eye: a Qwen3-VL says how many (`deep`). It is on torch and
+  onnx.
 The prompt holds the placeholder once for each medium: where the template has the field, where the text says, or where a chat template
 puts the pictures of a conversation. `reads: both` lets all tokens of the prompt see each other, `reads: media` those of one medium.
 

@@ -106,20 +106,24 @@ class Causal(LanguageModel):
     def trace(self, tracer: Tracer) -> dict[str, Any]:
         """Write the decoder as a graph: with GroupQueryAttention where it can serve, otherwise with a growing cache.
 
-        Raises ExportError for a model that can be exported in neither way, and for one that hears inner layers of an eye.
+        Raises ExportError for a model that can be exported in neither way, and for one that hears inner layers of an eye
+        and cannot have GroupQueryAttention.
         """
         from modelgraft_plugins.llm import grouped_query, growing_export
 
-        if self.config.hears:
-            raise ExportError("its first layers hear inner layers of an eye, which an exported decoder does not take")
+        deep = self.config.deep if self.config.hears else 0
+        if deep and self.config.reads != "onward":
+            raise ExportError("its first layers hear inner layers of an eye, and its prompts are read in both directions: not both")
         self.keep_embeddings(tracer)
         if (reads := self.config.reads) != "onward":
             remark = "tokens of its prompts see each other in both directions: its cache grows, and long answers slow down"
             layout = growing_export.export_decoder(self.model, tracer, layers=self.layers_for(tracer), reads=reads)
             return styles.noted("growing", layout, remark=remark)
         try:
-            return styles.noted("grouped", grouped_query.export(self.model, tracer, layers=self.layers_for(tracer)))
+            return styles.noted("grouped", grouped_query.export(self.model, tracer, layers=self.layers_for(tracer), deep=deep))
         except ExportError as error:
+            if deep:  # a cache that grows knows nothing of them
+                raise ExportError(f"its first layers hear inner layers of an eye, and {error}") from error
             remark = f"GroupQueryAttention cannot serve this model ({error}): its cache grows, and long answers slow down"
         return styles.noted("growing", growing_export.export_decoder(self.model, tracer, layers=self.layers_for(tracer)), remark=remark)
 

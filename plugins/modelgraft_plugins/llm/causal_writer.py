@@ -27,7 +27,12 @@ class CausalWriter(Writer):
         halves = [range(len(prompt) // 2, len(prompt)) for prompt in case]
         media = [standing.Medium(half, (1, 2, len(half) // 2) if len(half) % 2 == 0 else (1, 1, len(half))) for half in halves]
         node = self.runtime.node
-        return case, [standing.stand(len(prompt), [medium], node=node) for prompt, medium in zip(case, media, strict=True)]
+        stood = [standing.stand(len(prompt), [medium], node=node) for prompt, medium in zip(case, media, strict=True)]
+        if not self.config.hears:
+            return case, stood
+        heard = [prompt[half.start :].expand(self.config.deep, -1, -1) for prompt, half in zip(case, halves, strict=True)]
+        deep = [standing.Deep(torch.arange(half.start, half.stop), own) for half, own in zip(halves, heard, strict=True)]
+        return case, [replace(one, deep=own) for one, own in zip(stood, deep, strict=True)]
 
     def write(self, values: Sequence[Any], given: Given, *, decoder: Decoder, embed: Embed, wanted: frozenset[str]) -> dict[str, Any]:
         """See Writer. Raises InputError for a prompt that does not fit."""

@@ -62,7 +62,7 @@ def write(part, prompt, new, opened, folder, media=None, marker=None):
         feed = {
             "inputs_embeds": embeds.astype(kind), "position_ids": numpy.stack([places] * axes, -1) if axes else places,
             "seqlens_k": numpy.array([held - 1], "int32"), "total": numpy.array([held], "int32"), "last": numpy.array([count - 1]),
-            "places": numpy.array([[count - 1]]),
+            "places": numpy.array([[count - 1]]), "deep": numpy.zeros((1, count, layout.get("deep") or 1, embeds.shape[-1]), kind),
             "attention_mask": numpy.ones((1, held), "int64"), "blocks": blocks, "seen": seen, **past, **pairs,
         }
         found = dict(zip(given, session.run(None, {name: feed[name] for name in wanted})))

@@ -7,6 +7,7 @@ The graph takes, for a batch of right-padded rows,
     last           int64[batch]                  which position of each row the head reads
     past.key.i, past.value.i  float[batch kv_heads capacity head_width]
     places         int64[batch places]           of a graph that was traced for states: where they are given
+    deep           float[batch tokens layers width]  of a model whose first layers hear inner layers of an eye: what is added to each token
 and gives logits float[batch vocab] and present.key.i, present.value.i, which are bound to the memory of the past: the
 GroupQueryAttention operator then writes new keys and values where they belong and copies nothing. A graph that was traced for them
 gives states float[batch layers places width] as well.
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from modelgraft.plugin import Bound, Graph, InputError, Places
 from modelgraft_plugins.llm.sizes import Caches
-from modelgraft_plugins.llm.standing import alike, laid
+from modelgraft_plugins.llm.standing import alike, laid, laid_deep
 from modelgraft_plugins.llm.stepping import DecodeStep, Lookup
 
 ROUND = 64  # capacities are multiples of this, so that runs of nearly the same length use the same memory
@@ -259,9 +260,13 @@ class GroupedSession:
         """Memory for the prompts, with what they look at."""
         return self.decoder.memory(batch, capacity)
 
-    def _seen(self, start: int, longest: int, conditions: Any) -> dict[str, Tensor]:  # noqa: ARG002 there are none
+    def _seen(self, start: int, longest: int, conditions: Any) -> dict[str, Tensor]:
         """Further inputs of the positions of prompts from `start` on."""
-        return {}
+        layout, batch = self.decoder.layout, len(self.lengths)
+        if not layout.deep:
+            return {}
+        found = torch.zeros(batch, longest - start, layout.deep, layout.width, dtype=layout.dtype, device=self.decoder.device)
+        return {"deep": laid_deep(conditions, found, offsets=[-start] * batch)}
 
     def _read(self, prompts: Sequence[Tensor], start: int, conditions: Any, places: Places | None) -> None:
         """Read prompts, of a single row those behind what the cache holds."""
@@ -356,6 +361,7 @@ class GroupedSession:
             "total": torch.empty(1, dtype=torch.int32),
             "last": torch.zeros(batch, dtype=torch.int64, device=kind),
             **({"places": torch.zeros(batch, 1, dtype=torch.int64, device=kind)} if decoder.gives_states else {}),
+            **self._silence(batch),
         }
         bound = decoder.bind(memory, inputs)
         step = DecodeStep(
@@ -369,6 +375,12 @@ class GroupedSession:
         )
         step.start([length + self.longest - max(self.lengths) for length in self.lengths], self.ahead)
         return step
+
+    def _silence(self, batch: int) -> dict[str, Tensor]:
+        """What new tokens hear: nothing."""
+        layout = self.decoder.layout
+        shape = (batch, 1, layout.deep, layout.width)
+        return {"deep": torch.zeros(shape, dtype=layout.dtype, device=self.decoder.device)} if layout.deep else {}
 
     def _refusal(self, tokens: Tensor) -> InputError:
         if len(tokens) != len(self.lengths):

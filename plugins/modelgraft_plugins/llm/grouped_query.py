@@ -10,7 +10,7 @@ import contextlib
 import copy
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -57,6 +57,7 @@ class _GroupedQuery(torch.nn.Module):
         last: Tensor,
         past: list[Tensor],
         places: Tensor | None = None,
+        deep: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """One call of the graph."""
         if position_ids.ndim > 2:
@@ -66,6 +67,7 @@ class _GroupedQuery(torch.nn.Module):
         self.last = last  # type: ignore[assignment]
         try:
             output = self.model(
+                **heard_as(deep),
                 inputs_embeds=inputs_embeds,
                 position_ids=position_ids,
                 past_key_values=running,
@@ -79,6 +81,26 @@ class _GroupedQuery(torch.nn.Module):
             raise ExportError("its attention does not go through the table of transformers")
         present = [tensor for layer in range(len(running.layers)) for tensor in running.present[layer]]
         return (output.logits[:, 0], *states_of(output.hidden_states, self.layers, places), *present)
+
+
+def heard_as(deep: Tensor | None) -> dict[str, Any]:
+    """What first layers hear at every token, float[batch tokens layers width], as `hearing` takes it."""
+    return {} if deep is None else {"visual_pos_masks": deep[:, :, 0, 0], "deepstack_visual_embeds": list(deep.unbind(2))}
+
+
+@contextlib.contextmanager
+def hearing(model: Model) -> Iterator[None]:
+    """Let the layers of a model add what they hear at every token, for a while: picking tokens by a mask cannot be traced."""
+    body = model.model
+    body._deepstack_process = _everywhere
+    try:
+        yield
+    finally:
+        del body._deepstack_process
+
+
+def _everywhere(hidden: Tensor, _there: Tensor, vectors: Tensor) -> Tensor:
+    return hidden + vectors
 
 
 def states_of(hidden: Sequence[Tensor], layers: Sequence[int], places: Tensor | None) -> list[Tensor]:
@@ -112,17 +134,17 @@ def _kv_heads(config: Any) -> int:
     return int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
 
 
-def export(model: Model, tracer: Tracer, *, layers: Sequence[int] = ()) -> Caches:
+def export(model: Model, tracer: Tracer, *, layers: Sequence[int] = (), deep: int = 0) -> Caches:
     """Write the graph of a causal model; gives its layout.
 
-    layers  whose hidden states it gives as well
+    layers  whose hidden states it gives as well;  deep  see Caches
 
     Raises ExportError for a model whose attention does not go through the table, or that the exporter cannot trace.
     """
     if tracer.half:
         model = copy.deepcopy(model).half()
-    layout = layout_of(model)
-    with decoding(model, layers) as wrapped:
+    layout = replace(layout_of(model), deep=deep)
+    with decoding(model, layers) as wrapped, hearing(model) if deep else contextlib.nullcontext():
         given = traced(layout, layers)
         tracer.trace(wrapped, given.example, "model", sizes=given.sizes, inputs=given.inputs, outputs=given.outputs)
     return layout
@@ -159,7 +181,8 @@ def traced(layout: Caches, layers: Sequence[int] = ()) -> Traced:
     embeds = torch.randn(batch, tokens, layout.width, dtype=layout.dtype) * 0.5
     past = [torch.zeros(batch, layout.kv_heads, capacity, layout.head_width, dtype=layout.dtype) for _ in names]
     held = torch.full((batch,), tokens - 1)
-    positions, beside = placed(torch.arange(tokens)[None].repeat(batch, 1), layout), traced_places({0: BATCH, 1: PLACES}, layers)
+    positions = placed(torch.arange(tokens)[None].repeat(batch, 1), layout)
+    beside = _heard(traced_places({0: BATCH, 1: PLACES}, layers), embeds, layout.deep)
     return Traced(
         (embeds, positions, held.to(torch.int32), torch.tensor([tokens], dtype=torch.int32), held, past, *beside.example),
         (
@@ -176,6 +199,15 @@ def traced_places(sizes: Any, layers: Sequence[int]) -> Traced:
     if not layers:
         return Traced((), (), [], [])
     return Traced((torch.tensor([[0, 2, 4], [1, 3, 4]]),), (sizes,), ["places"], ["states"])
+
+
+def _heard(beside: Traced, embeds: Tensor, deep: int) -> Traced:
+    """The same with what first layers hear at each of these tokens, float[batch tokens width]; behind places, which may be none."""
+    if not deep:
+        return beside
+    example, sizes = (beside.example, beside.sizes) if beside.inputs else ((None,), (None,))
+    vectors = torch.stack([embeds * (layer + 1) for layer in range(deep)], 2)
+    return Traced((*example, vectors), (*sizes, {0: BATCH, 1: TOKENS}), [*beside.inputs, "deep"], beside.outputs)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ class Caches:
     """The sizes of a decoder graph. `dtype` is that of its cache and of what goes in and out.
 
     axes   how many numbers say where a token stands, of a model that counts frames, rows and columns; 0: one, without an axis of its own
+    deep   how many first layers hear inner layers of an eye: `deep` float[batch tokens deep width], zeros where there is nothing
     reads  which tokens of a prompt see those behind them: none, all ("both"), or those of one medium ("media")
     """
 
@@ -24,6 +25,7 @@ class Caches:
     vocab: int
     dtype: torch.dtype = torch.float32
     axes: int = 0
+    deep: int = 0
     reads: str = "onward"
 
     def cache_bytes(self, batch: int, capacity: int) -> int:

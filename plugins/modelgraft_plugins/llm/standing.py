@@ -127,6 +127,15 @@ def heard(standings: Sequence[Standing] | None, count: int, *, offsets: Sequence
     return there, torch.cat(found, 1)
 
 
+def laid_deep(standings: Sequence[Standing] | None, target: Tensor, *, offsets: Sequence[int]) -> Tensor:
+    """float[rows count layers width], zeros, filled with what is added to each token; offsets: see `heard`."""
+    found = heard(standings, target.shape[1], offsets=offsets)
+    if found is not None:
+        there, vectors = found
+        target[there.to(target.device)] = vectors.transpose(0, 1).to(target)
+    return target
+
+
 def alike(one: Sequence[Standing] | None, other: Sequence[Standing] | None, tokens: int) -> bool:
     """Whether the first tokens of a prompt stand at the same places under both, each of one row, and hear the same.
 
