@@ -159,7 +159,8 @@ class PromptWriter:
             self._refuse_unasked(conversation)
             self._refuse_unseen(conversation, media)
             guarded = self._guarded(around)
-            return self._chat([_spelt_out(message, guarded) for message in _with_media(conversation, media)]), True
+            marks = [token for token in guarded if token in (self.tokenizer.placeholder, self.config.mark)]
+            return self._chat([_spelt_out(message, guarded, marks) for message in _with_media(conversation, media)]), True
         ready = next((value for name, value in record.items() if self._holds_places(name, value)), None) if media else None
         if not self.config.chat:
             return ready if ready is not None else self._fill(record), False
@@ -395,12 +396,14 @@ def _runs(places: Sequence[int]) -> list[range]:
     return found
 
 
-def _spelt_out(message: Mapping[str, Any], guarded: Sequence[str]) -> Mapping[str, Any]:
-    """A message, in which the marks of roles and media are letters like others, where a user wrote it."""
-    if message["role"] != USER:
-        return message
-    parts = [{**part, "text": as_letters(part["text"], guarded)} if part["type"] == "text" else part for part in message["content"]]
-    return {**message, "content": parts}
+def _spelt_out(message: Mapping[str, Any], guarded: Sequence[str], media: Sequence[str]) -> Mapping[str, Any]:
+    """A message in whose role, and in the words of a user, the marks of roles and media are letters like others.
+
+    In the words of others those of media are, which are parts of a message wherever they are meant; the rest stays as a model said it.
+    """
+    tokens = guarded if message["role"] == USER else media
+    parts = [{**part, "text": as_letters(part["text"], tokens)} if part["type"] == "text" else part for part in message["content"]]
+    return {**message, "role": as_letters(message["role"], guarded), "content": parts}
 
 
 def _with_media(conversation: Sequence[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:
