@@ -218,6 +218,16 @@ def test_the_bounds_of_pictures_are_read_wherever_files_have_them(qwen: Checkpoi
     assert (config.min_pixels, config.max_pixels) == (300, 2000)
 
 
+def test_files_of_qwen3_vl_as_they_were_published_answer_alike(tmp_path: Path):
+    checkpoint = native.qwen(tmp_path / "model", "qwen3_vl")
+    expected = answers(("qwen3_vl", checkpoint), PICTURES, PROMPTS)[0]
+    native.former(checkpoint.folder)
+    path = tmp_path / "mine.yaml"
+    path.write_text(import_graph(str(checkpoint.folder), folder=tmp_path))
+    assert not mg.check(path).warnings
+    assert ask(path, PICTURES, PROMPTS)["text"] == expected
+
+
 def test_a_conversation_is_written_as_the_model_was_taught(qwen: Checkpoint, tmp_path: Path):
     """With the marks around each of its pictures, once."""
     path = tmp_path / "mine.yaml"

@@ -125,6 +125,18 @@ def flattened(folder: Path) -> None:
     path.write_text(json.dumps({**kept, **config}))
 
 
+def former(folder: Path) -> None:
+    """Write a config as Qwen3-VL's were published: an eye under the name of the whole, M-RoPE under `rope_scaling`."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    turns = config["text_config"].pop("rope_parameters")
+    scaling = {"rope_type": "default", "mrope_interleaved": True, "mrope_section": turns["mrope_section"]}
+    config["text_config"] |= {"rope_theta": turns["rope_theta"], "rope_scaling": scaling}
+    config["vision_config"].pop("rope_parameters", None)
+    config["vision_config"]["model_type"] = "qwen3_vl"
+    path.write_text(json.dumps(config))
+
+
 def nested(folder: Path) -> None:
     """Write the tensors under the names that transformers has in memory, as files of some later checkpoints do."""
     from safetensors.torch import load_file, save_file
