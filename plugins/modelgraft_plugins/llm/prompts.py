@@ -12,6 +12,7 @@ from torch import Tensor
 
 from modelgraft.plugin import InputError
 from modelgraft_plugins import long_texts
+from modelgraft_plugins.llm import standing
 from modelgraft_plugins.llm.config import LanguageConfig
 from modelgraft_plugins.llm.ragged import Beside, Ragged
 from modelgraft_plugins.llm.standing import Medium
@@ -145,7 +146,7 @@ class PromptWriter:
         """The media with their places, where anybody asks where they stand."""
         if self.config.reads != "media" and all(told is None or told.grid is None for told in beside):
             return ()
-        return _shown(places, [len(medium) for medium in media], beside, node=self.node)
+        return standing.shown(places, [len(medium) for medium in media], beside, node=self.node)
 
     # -- text ---------------------------------------------------------------------------------------------------------
 
@@ -362,38 +363,6 @@ def _deep(media: Sequence[Tensor], beside: Sequence[Beside | None]) -> Tensor | 
     if not layers:
         return None
     return torch.cat([one.new_zeros(layers, *one.shape) if deep is None else deep for one, deep in zip(media, brought, strict=True)], 1)
-
-
-def _shown(places: Sequence[int], sizes: Sequence[int], said: Sequence[Beside | None], *, node: str) -> tuple[Medium, ...]:
-    """The media of a prompt, whose embeddings are so many each: those with sides where they stand, others piece by piece.
-
-    Raises InputError for a medium with sides that stands in several pieces.
-    """
-    if all(told is None or told.grid is None for told in said):
-        return tuple(Medium(piece) for piece in _runs(places))
-    found, start = list[Medium](), 0
-    for number, (size, told) in enumerate(zip(sizes, said, strict=True), 1):
-        pieces, start = _runs(places[start : start + size]), start + size
-        if told is None or told.grid is None:
-            found += [Medium(piece) for piece in pieces]
-        elif len(pieces) == 1:
-            found.append(Medium(pieces[0], told.grid, told.pace))
-        else:
-            raise InputError(
-                f"{node}: medium {number} has a grid, and stands in {len(pieces)} pieces: wanted one, without words between them"
-            )
-    return tuple(found)
-
-
-def _runs(places: Sequence[int]) -> list[range]:
-    """Places that follow each other, as ranges."""
-    found: list[range] = []
-    for place in places:
-        if found and found[-1].stop == place:
-            found[-1] = range(found[-1].start, place + 1)
-        else:
-            found.append(range(place, place + 1))
-    return found
 
 
 def _spelt_out(message: Mapping[str, Any], guarded: Sequence[str], media: Sequence[str]) -> Mapping[str, Any]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from modelgraft.plugin import InputError
+from modelgraft_plugins.llm.ragged import Beside
 
 AXES = 3  # frames, rows, columns
 
@@ -152,3 +153,35 @@ def alike(one: Sequence[Standing] | None, other: Sequence[Standing] | None, toke
     plain = torch.arange(tokens)[:, None].expand(tokens, AXES)
     found = [plain if given is None else given[0].further(tokens) for given in (one, other)]
     return torch.equal(found[0], found[1])
+
+
+def shown(places: Sequence[int], sizes: Sequence[int], said: Sequence[Beside | None], *, node: str) -> tuple[Medium, ...]:
+    """The media of a prompt, whose embeddings are so many each: those with sides where they stand, others piece by piece.
+
+    Raises InputError for a medium with sides that stands in several pieces.
+    """
+    if all(told is None or told.grid is None for told in said):
+        return tuple(Medium(piece) for piece in _runs(places))
+    found, start = list[Medium](), 0
+    for number, (size, told) in enumerate(zip(sizes, said, strict=True), 1):
+        pieces, start = _runs(places[start : start + size]), start + size
+        if told is None or told.grid is None:
+            found += [Medium(piece) for piece in pieces]
+        elif len(pieces) == 1:
+            found.append(Medium(pieces[0], told.grid, told.pace))
+        else:
+            raise InputError(
+                f"{node}: medium {number} has a grid, and stands in {len(pieces)} pieces: wanted one, without words between them"
+            )
+    return tuple(found)
+
+
+def _runs(places: Sequence[int]) -> list[range]:
+    """Places that follow each other, as ranges."""
+    found: list[range] = []
+    for place in places:
+        if found and found[-1].stop == place:
+            found[-1] = range(found[-1].start, place + 1)
+        else:
+            found.append(range(place, place + 1))
+    return found
