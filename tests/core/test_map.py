@@ -116,11 +116,20 @@ def test_a_line_without_end_fails_alone(run, monkeypatch):
     assert "this line is longer than" in found[1]["error"]
 
 
-def test_half_a_surrogate_pair_reaches_the_row_as_an_escape(run):
-    """As cut texts of the web hold it; each row is JSON in UTF-8."""
-    Path("data.jsonl").write_bytes(b'{"text": "a \\ud83d b", "id": "\\udc00"}\n{"text": "c"}\n')
+def test_half_a_character_fails_its_record_alone(run):
+    """As cut texts of the web hold it: no tokenizer takes it, so the row says where it stands; each row is JSON in UTF-8."""
+    Path("data.jsonl").write_bytes(b'{"text": "a \\ud83d b", "id": 1}\n{"text": "c", "id": 2}\n')
+    assert run(*MAP)[0] == 1
+    bad, good = rows()
+    assert (bad["id"], good) == (1, {"id": 2, "text": "C"})
+    assert bad["error"].startswith("data.jsonl:1: input 'text': letter 3 of the text is '\\ud83d', half a character")
+
+
+def test_half_a_character_of_a_column_that_is_no_input_is_handed_through_as_an_escape(run):
+    """What no model reads is nobody's to refuse."""
+    Path("data.jsonl").write_bytes(b'{"text": "a", "id": "\\udc00"}\n{"text": "c"}\n')
     assert run(*MAP)[0] == 0
-    assert rows() == [{"id": "\udc00", "text": "A \ud83d B"}, {"text": "C"}]
+    assert rows() == [{"id": "\udc00", "text": "A"}, {"text": "C"}]
 
 
 def test_columns_that_are_no_inputs_are_handed_through(run):
