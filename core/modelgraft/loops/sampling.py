@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from modelgraft.loops import drawing
 from modelgraft.loops.scoring import FORBIDDEN
-from modelgraft.loops.settings import Settings
+from modelgraft.loops.settings import MOST_BY_ENTROPY, Settings
 
 BEGINNING = 256  # tokens that hold top_p in nearly every text
-MOST_BY_ENTROPY = 100  # tokens that top_h looks at, as in transformers
 Chooser = Callable[[Tensor], Tensor]  # float[batch vocab] -> int64[batch]
 
 
@@ -26,12 +26,22 @@ def chooser(settings: Settings, prompts: Sequence[Sequence[int]], *, seed: int) 
         return _most_likely
     generators = [torch.Generator().manual_seed(_row_seed(seed, prompt)) for prompt in prompts]
 
+    drawer = drawing.Drawer(settings) if drawing.serves(settings) else None
+
     def choose(logits: Tensor) -> Tensor:
-        numbers = torch.stack([torch.rand((), generator=generator, dtype=torch.float64) for generator in generators])
+        if drawer is not None and logits.device.type == "cpu":
+            rows = zip(logits.float().numpy(), generators, strict=True)
+            return torch.tensor([drawer.draw(row, _number(generator).item()) for row, generator in rows])
+        numbers = torch.stack([_number(generator) for generator in generators])
         before, after = (1.0, settings.temperature) if settings.temperature_last else (settings.temperature, 1.0)
         return draw(narrow(logits.float() / before, settings) / after, numbers.to(logits.device))
 
     return choose
+
+
+def _number(generator: torch.Generator) -> Tensor:
+    """float64 in [0, 1)."""
+    return torch.rand((), generator=generator, dtype=torch.float64)
 
 
 def _most_likely(logits: Tensor) -> Tensor:

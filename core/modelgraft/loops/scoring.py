@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from modelgraft.loops.sequences import Biases, repeated
+from modelgraft.loops.sequences import Biases, Following
 from modelgraft.loops.settings import Settings
 
 FORBIDDEN = float("-inf")
+ROOM = 64  # further tokens that there is room for at first
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +45,12 @@ class Scoring:
         if settings.token_scale:
             ids, by = zip(*settings.token_scale, strict=True)
             self.factors = torch.ones(vocabulary, device=like.device).index_put((torch.tensor(ids, device=like.device),), _like(by, like))
-        self.said: Tensor | None = None  # int64[batch n]: what each row has said, padded with some of it; never the whole vocabulary
+        self.said: Tensor | None = None  # int64[batch n]: what each row has said, filled up with some of it; -1: nothing yet
+        self.count = 0  # of its columns that are used
         if settings.repetition_penalty != 1.0:
             self.said = _padded([_known(one.said, vocabulary) for one in asked], like)
+            self.count = self.said.shape[1]
+        self.has_silent = self.said is not None and (self.count == 0 or bool((self.said < 0).any()))  # a row that has said nothing
         self.read: Tensor | None = None
         if settings.encoder_repetition_penalty != 1.0:
             self.read = _padded([_known(one.read, vocabulary) for one in asked], like)
@@ -54,8 +58,14 @@ class Scoring:
         bad = [(words, FORBIDDEN) for words in settings.bad_words_ids if len(words) > 1 or words[0] not in settings.end_ids]
         self.bad = Biases(bad, like) if bad else None
         self.texts: list[list[int]] | None = None  # all tokens of each row, in order
+        self.repeats: list[Following] | None = None  # what followed what in these
         if self.bias or self.bad or settings.no_repeat_ngram_size or settings.encoder_no_repeat_ngram_size:
             self.texts = [list(one.said) for one in asked]
+        if settings.no_repeat_ngram_size:
+            self.repeats = [Following(one.said, settings.no_repeat_ngram_size) for one in asked]
+        self.heard: list[Following] | None = None  # what followed what in that which was read
+        if settings.encoder_no_repeat_ngram_size:
+            self.heard = [Following(one.read, settings.encoder_no_repeat_ngram_size) for one in asked]
 
     def scaled(self, logits: Tensor) -> Tensor:
         """logits float[batch vocab] as the model gives them, multiplied: the same tensor when no token has a factor.
@@ -66,31 +76,46 @@ class Scoring:
 
     def apply(self, logits: Tensor, *, length: int) -> Tensor:
         """logits float[batch vocab] before token number `length` of the answer (0-based); the same tensor when no rule applies."""
+        settings, mine = self.settings, _Own(logits)
         if self.bias is not None and self.texts is not None:
-            logits = self.bias.add(logits, self.texts)
+            self.bias.add(mine, self.texts)
         if self.read is not None:
-            logits = _penalised(logits, self.read, 1 / self.settings.encoder_repetition_penalty)
+            _penalise(mine(), self.read, 1 / settings.encoder_repetition_penalty)
         if self.said is not None:
-            logits = _penalised(logits, self.said, self.settings.repetition_penalty)
+            _penalise(mine(), self.said[:, : self.count], settings.repetition_penalty)
         if self.texts is not None:
-            logits = self._without_repeats(logits, self.texts)
+            self._forbid_repeats(mine, self.texts)
         if self.bad is not None and self.texts is not None:
-            logits = self.bad.add(logits, self.texts)
-        logits = self._ended(logits, length)
-        for ids, applies in ((self.never, True), (self.not_first, length == self._first_free)):
-            if applies and len(ids):
-                logits = logits.index_fill(1, ids, FORBIDDEN)
-        early = [token for token, count in self.settings.token_delay if length < count]
-        return logits.index_fill(1, _ids(early, logits), FORBIDDEN) if early else logits
+            self.bad.add(mine, self.texts)
+        self._end(mine, length)
+        if len(self.never):
+            mine().index_fill_(1, self.never, FORBIDDEN)
+        if len(self.not_first) and length == self._first_free:
+            mine().index_fill_(1, self.not_first, FORBIDDEN)
+        if settings.token_delay and (early := [token for token, count in settings.token_delay if length < count]):
+            mine().index_fill_(1, _ids(early, logits), FORBIDDEN)
+        return mine.logits
 
     def note(self, tokens: Tensor) -> None:
         """Remember the chosen tokens, int64[batch]."""
         if self.said is not None:
-            said = torch.where(self.said < 0, tokens[:, None], self.said)  # a row that had said nothing has said this
-            self.said = torch.cat([said, tokens[:, None]], 1)
+            self.said = self._with(self.said, tokens)
+            self.count += 1
         if self.texts is not None:
-            for text, token in zip(self.texts, tokens.tolist(), strict=True):
-                text.append(token)
+            for row, token in enumerate(tokens.tolist()):
+                self.texts[row].append(token)
+                if self.repeats is not None:
+                    self.repeats[row].take(token)
+
+    def _with(self, said: Tensor, tokens: Tensor) -> Tensor:
+        """What was said with one more token of each row."""
+        if self.has_silent:
+            said = torch.where(said < 0, tokens[:, None], said)  # a row that had said nothing has said this
+            self.has_silent = False
+        if self.count == said.shape[1]:
+            said = torch.cat([said, tokens[:, None].expand(-1, max(self.count, ROOM))], 1)
+        said[:, self.count] = tokens
+        return said
 
     def reorder(self, rows: Tensor) -> None:
         """Follow the rows of a beam search."""
@@ -98,39 +123,37 @@ class Scoring:
             self.said = self.said[rows]
         if self.texts is not None:
             self.texts = [list(self.texts[row]) for row in rows.tolist()]
+        if self.repeats is not None:
+            self.repeats = [self.repeats[row].copy() for row in rows.tolist()]
 
-    def _without_repeats(self, logits: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
-        own, others = self.settings.no_repeat_ngram_size, self.settings.encoder_no_repeat_ngram_size
-        if not own and not others:
-            return logits
-        logits = logits.clone()
-        for row, (text, one) in enumerate(zip(texts, self.asked, strict=True)):
-            banned = (repeated(text, text, own) if own else []) + (repeated(one.read, text, others) if others else [])
-            logits[row, [token for token in banned if token < logits.shape[1]]] = FORBIDDEN
-        return logits
+    def _forbid_repeats(self, mine: _Own, texts: Sequence[Sequence[int]]) -> None:
+        for told in (self.repeats, self.heard):
+            for row, following in enumerate(told or ()):
+                banned = [token for token in following.after(texts[row]) if token < mine.logits.shape[1]]
+                if banned:
+                    mine()[row, banned] = FORBIDDEN
 
-    def _ended(self, logits: Tensor, length: int) -> Tensor:
+    def _end(self, mine: _Own, length: int) -> None:
         """The rules about where an answer begins and ends; they depend on the row, because prompts have their own lengths."""
         settings = self.settings
         if len(self.ends):
             early = [row for row, one in enumerate(self.asked) if length < settings.shortest(one.length)]
-            logits = _forbidden(logits, early, self.ends)
+            _forbid(mine, early, self.ends)
         if settings.forced_bos_token_id is not None:
             alone = [row for row, one in enumerate(self.asked) if one.length + length == 1]
-            logits = _forced(logits, alone, (settings.forced_bos_token_id,))
+            _force(mine, alone, (settings.forced_bos_token_id,))
         if settings.forced_eos_token_ids:
             last = [row for row, one in enumerate(self.asked) if length == settings.longest(one.length) - 1]
-            logits = _forced(logits, last, settings.forced_eos_token_ids)
+            _force(mine, last, settings.forced_eos_token_ids)
         if settings.exponential_decay_length_penalty is not None and len(self.ends):
-            logits = self._decayed(logits, length, *settings.exponential_decay_length_penalty)
-        return logits
+            self._decay(mine, length, *settings.exponential_decay_length_penalty)
 
-    def _decayed(self, logits: Tensor, length: int, start: int, factor: float) -> Tensor:
+    def _decay(self, mine: _Own, length: int, start: int, factor: float) -> None:
         if length <= start:
-            return logits
-        found = logits[:, self.ends]
+            return
+        found = mine.logits[:, self.ends]
         more = (found.abs() * (factor ** (length - start) - 1)).masked_fill(~found.isfinite(), 0.0)
-        return logits.index_add(1, self.ends, more)
+        mine().index_add_(1, self.ends, more)
 
     @property
     def _first_free(self) -> int:
@@ -139,27 +162,40 @@ class Scoring:
         return 1 if is_forced else 0
 
 
-def _penalised(logits: Tensor, said: Tensor, penalty: float) -> Tensor:
-    found = logits.gather(1, said.clamp(min=0))
+class _Own:
+    """Logits that are copied before the first rule changes them: called, it gives what may be changed."""
+
+    def __init__(self, logits: Tensor) -> None:
+        self.given = self.logits = logits
+
+    def __call__(self) -> Tensor:
+        if self.logits is self.given:
+            self.logits = self.given.clone()
+        return self.logits
+
+
+def _penalise(logits: Tensor, said: Tensor, penalty: float) -> None:
+    index = said.clamp(min=0)
+    found = logits.gather(1, index)
     softened = torch.where(found < 0, found * penalty, found / penalty)
-    return logits.scatter(1, said.clamp(min=0), torch.where(said < 0, found, softened))
+    logits.scatter_(1, index, torch.where(said < 0, found, softened))
 
 
-def _forbidden(logits: Tensor, rows: Sequence[int], ids: Tensor) -> Tensor:
-    if len(rows) == len(logits):
-        return logits.index_fill(1, ids, FORBIDDEN)
-    return logits.index_put((torch.tensor(rows, device=ids.device)[:, None], ids), logits.new_tensor(FORBIDDEN)) if rows else logits
+def _forbid(mine: _Own, rows: Sequence[int], ids: Tensor) -> None:
+    if len(rows) == len(mine.logits):
+        mine().index_fill_(1, ids, FORBIDDEN)
+    elif rows:
+        mine()[torch.tensor(rows, device=ids.device)[:, None], ids] = FORBIDDEN
 
 
-def _forced(logits: Tensor, rows: Sequence[int], ids: Sequence[int]) -> Tensor:
+def _force(mine: _Own, rows: Sequence[int], ids: Sequence[int]) -> None:
     """Nothing but some tokens may be chosen in some rows."""
     if not rows:
-        return logits
-    logits = logits.clone()
+        return
+    logits = mine()
     logits[list(rows)] = FORBIDDEN
     for token in ids:
         logits[list(rows), token] = 0
-    return logits
 
 
 def _known(tokens: Sequence[int], vocabulary: int) -> list[int]:

@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import copy
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 
-def repeated(heard: Sequence[int], text: Sequence[int], size: int) -> list[int]:
-    """The tokens that would make the last `size` tokens of a text ones that were heard in a row before."""
-    before = list(text[len(text) - size + 1 :]) if size > 1 else []
-    if len(before) < size - 1 or len(text) + 1 < size:
-        return []
-    return [heard[start + size - 1] for start in range(len(heard) - size + 1) if list(heard[start : start + size - 1]) == before]
+class Following:
+    """Which tokens follow which in a text that grows: of each run of so many but one, those that came next."""
+
+    def __init__(self, text: Sequence[int], size: int) -> None:
+        """size: of a run with the token behind it."""
+        self.before = size - 1
+        self.last: tuple[int, ...] = ()  # the end of the text, at most `before` tokens
+        self.next: dict[tuple[int, ...], tuple[int, ...]] = {}
+        for token in text:
+            self.take(token)
+
+    def take(self, token: int) -> None:
+        """The text goes on with a token."""
+        if len(self.last) == self.before:
+            self.next[self.last] = (*self.next.get(self.last, ()), token)
+        self.last = (*self.last, token)[-self.before :] if self.before else ()
+
+    def after(self, text: Sequence[int]) -> tuple[int, ...]:
+        """The tokens that followed the last ones of a text wherever these stood."""
+        return self.next.get(tuple(text[len(text) - self.before :]) if self.before else (), ()) if len(text) >= self.before else ()
+
+    def copy(self) -> Following:
+        """One that goes its own way."""
+        other = copy.copy(self)
+        other.next = dict(self.next)
+        return other
+
+
+Owned = Callable[[], Tensor]  # gives logits that may be changed
 
 
 class Biases:
@@ -31,9 +55,10 @@ class Biases:
             else:
                 self.alone[last], self.has_alone = bias, True
 
-    def add(self, logits: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
-        """logits float[batch vocab] after the tokens that each row holds."""
-        logits = logits + self.alone if self.has_alone else logits
+    def add(self, mine: Owned, texts: Sequence[Sequence[int]]) -> None:
+        """Change logits, float[batch vocab], after the tokens that each row holds."""
+        if self.has_alone:
+            mine().add_(self.alone)
         hits = [
             (row, last, bias)
             for row, text in enumerate(texts)
@@ -42,6 +67,6 @@ class Biases:
         ]
         if hits:
             rows, lasts, biases = zip(*hits, strict=True)
+            logits = mine()
             where = tuple(torch.tensor(each, device=logits.device) for each in (rows, lasts))
-            logits = logits.index_put(where, torch.tensor(biases, dtype=logits.dtype, device=logits.device), accumulate=True)
-        return logits
+            logits.index_put_(where, torch.tensor(biases, dtype=logits.dtype, device=logits.device), accumulate=True)

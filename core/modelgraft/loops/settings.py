@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+MOST_BY_ENTROPY = 100  # tokens that top_h looks at, as in transformers
 Words = tuple[tuple[int, ...], ...]  # sequences of tokens
 
 

@@ -1,0 +1,192 @@
+"""One token drawn from logits on the host: what `narrow` and `draw` of sampling.py do, without looking at a vocabulary several times.
+
+A torch operation costs microseconds whatever it does, and a vocabulary of 50,000 takes ten times as long to sort or to sum in float64 as to
+read once. So the vocabulary is read once or twice, in groups, to find the few tokens that a rule may leave over; the rules then look at
+these. The draws are those of sampling.py for the same number, up to rounding; tests compare the two.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy
+import torch
+
+from modelgraft.loops.settings import MOST_BY_ENTROPY, Settings
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Numbers = NDArray[numpy.floating[Any]]  # float[n]
+    Ids = NDArray[numpy.integer[Any]]  # int64[n]
+
+GROUPS = 64  # a vocabulary is looked at in so many rows, whose elementwise maximum is a single fast pass
+WIDEST = 8  # where one in so many columns may hold what is looked for, all are compared
+FEW = 64  # tokens that hold top_p in most texts
+BLOCK = 128  # tokens that are summed up before the sum goes into float64
+TINY = 1e-300  # what has no share adds nothing, and has a logarithm
+SPARE = 1e-6  # by this part a bound is lowered: a division by the temperature may make unlike logits alike
+
+
+def serves(settings: Settings) -> bool:
+    """Whether tokens under these settings are drawn here: rules that must see all tokens at once are left to sampling.py."""
+    has_mass = settings.top_p is not None and settings.top_p < 1
+    leaves_few = has_mass or settings.top_h is not None or settings.top_k is not None or bool(settings.min_p)
+    return leaves_few or not _looks_closer(settings)
+
+
+def _looks_closer(settings: Settings) -> bool:
+    """Whether there is a rule that compares tokens with all that are left."""
+    is_typical = settings.typical_p is not None and settings.typical_p < 1
+    return is_typical or bool(settings.epsilon_cutoff) or bool(settings.eta_cutoff)
+
+
+class Drawer:
+    """Draws tokens under some settings; it keeps memory for one row of logits."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.before, self.after = (1.0, settings.temperature) if settings.temperature_last else (settings.temperature, 1.0)
+        self.top_p = settings.top_p if settings.top_p is not None and settings.top_p < 1 else None
+        self.shares = torch.empty(0)  # exp(logits / temperature - the largest of these), filled up with 0 to whole blocks
+
+    def draw(self, logits: Numbers, number: float) -> int:
+        """The token at `number` in [0, 1) of the distribution that the rules leave over.
+
+        logits  float32[vocab], the largest of which is finite
+        """
+        settings = self.settings
+        total: float | None = None  # of the shares of all tokens, where a rule asks
+        if settings.top_h is not None:
+            ids = _likeliest(logits, MOST_BY_ENTROPY)
+        elif settings.top_k is not None and settings.top_k < len(logits):
+            ids = _likeliest(logits, settings.top_k)
+        elif self.top_p is not None:
+            total = float(self._shared(logits, self.before).sum())
+            ids = self._nucleus(logits, self.top_p, total)
+        elif settings.min_p:
+            ids = _above(logits, float(logits.max()) + self.before * math.log(settings.min_p))
+        elif not _looks_closer(settings):
+            return self._draw_of_all(logits, number)
+        else:
+            ids = numpy.arange(len(logits))
+        values = logits[ids] / self.before
+        order = (-values).argsort()
+        ids, values, shares = self._narrowed(ids[order], values[order], total)
+        if self.after != 1:
+            shares = numpy.exp((values.astype(numpy.float64) - values[0]) / self.after)
+        order = ids.argsort()
+        heights = shares[order].cumsum()
+        found = int(heights.searchsorted(number * heights[-1], side="right"))
+        return int(ids[order[min(found, len(ids) - 1)]])
+
+    def _shared(self, logits: Numbers, temperature: float) -> torch.Tensor:
+        """float32[n]: see `shares`."""
+        count = len(logits)
+        if len(self.shares) < count:
+            self.shares = torch.zeros(-(-count // BLOCK) * BLOCK)
+        highest = torch.tensor(-float(logits.max()) / temperature)
+        torch.add(highest, torch.from_numpy(logits), alpha=1 / temperature, out=self.shares[:count]).exp_()
+        return self.shares
+
+    def _nucleus(self, logits: Numbers, top_p: float, total: float) -> Ids:
+        """Tokens among which are the fewest that hold top_p."""
+        ids = _likeliest(logits, FEW)
+        if float(self.shares.numpy()[ids].sum()) > (top_p * (1 + SPARE) + SPARE) * total:
+            return ids
+        least = max((1 - top_p) / len(logits) / 2, 1e-30)  # all that are less likely hold less than is left over
+        return _above(logits, float(logits.max()) + self.before * math.log(total * least))
+
+    def _draw_of_all(self, logits: Numbers, number: float) -> int:
+        """Draw where no rule leaves anything out: the block by sums in float64, then the token in it."""
+        blocks = self._shared(logits, self.before * self.after).view(-1, BLOCK)
+        heights = blocks.sum(1).numpy().cumsum(dtype=numpy.float64)
+        wanted = number * float(heights[-1])
+        block = min(int(heights.searchsorted(wanted, side="right")), len(heights) - 1)
+        inside = blocks.numpy()[block].cumsum(dtype=numpy.float64)
+        left = wanted - (float(heights[block - 1]) if block else 0.0)
+        found = int(inside.searchsorted(left, side="right"))
+        last = int(inside.searchsorted(inside[-1]))  # of those that can be drawn: a block's two sums differ by rounding
+        return block * BLOCK + min(found, last)
+
+    def _narrowed(self, ids: Ids, values: Numbers, total: float | None) -> tuple[Ids, Numbers, Numbers]:
+        """What the rules in their turn leave over, each the beginning of a row that is sorted: tokens, values and shares.
+
+        values  float32[n]: the logits of `ids` by the temperature, the largest first
+        total   of the shares of all tokens; None: of these
+        """
+        settings, count = self.settings, len(values)
+        shares = numpy.exp(values.astype(numpy.float64) - values[0])
+        if settings.top_h is not None:
+            count = _by_entropy(shares, settings.top_h)
+        if settings.top_k is not None and settings.top_k < count:
+            least, count = values[settings.top_k - 1], settings.top_k
+            count += int((values[count:] == least).sum())
+        heights = shares.cumsum()
+        if self.top_p is not None:
+            wanted = self.top_p * (float(heights[count - 1]) if total is None else total)
+            count = min(count, int(heights[:count].searchsorted(wanted)) + 1)
+        if settings.min_p is not None:
+            count = _at_least(shares[:count], settings.min_p)
+        if settings.typical_p is not None and settings.typical_p < 1:
+            kept = _typical(shares[:count], settings.typical_p)
+            ids, values, shares = ids[:count][kept], values[:count][kept], shares[:count][kept]
+            count = len(ids)
+        if settings.epsilon_cutoff is not None and 0 < settings.epsilon_cutoff < 1:
+            count = _at_least(shares[:count], settings.epsilon_cutoff * float(shares[:count].sum()))
+        if settings.eta_cutoff is not None and 0 < settings.eta_cutoff < 1:
+            some, eta = shares[:count] / shares[:count].sum(), settings.eta_cutoff
+            count = _at_least(some, min(eta**0.5 * math.exp(-float(_entropies(some).sum())), eta))
+        return ids[:count], values[:count], shares[:count]
+
+
+def _above(logits: Numbers, bound: float) -> Ids:
+    """The tokens whose logit is at least so large, or nearly."""
+    return numpy.flatnonzero(logits >= bound - abs(bound) * SPARE)
+
+
+def _likeliest(logits: Numbers, count: int) -> Ids:
+    """The so many likeliest tokens and those that are as likely as the last of them, among a few more."""
+    width = len(logits) // GROUPS
+    if count >= width:
+        return numpy.arange(len(logits))
+    rows = logits[: GROUPS * width].reshape(GROUPS, width)
+    columns = rows.max(0)  # each holds one at least: the count-th of these bounds what is looked for
+    bound = float(numpy.partition(columns, width - count)[width - count])
+    there = numpy.flatnonzero(columns >= bound - abs(bound) * SPARE)
+    if len(there) * WIDEST > width:
+        return _above(logits, bound)
+    found = _above(rows.take(there, axis=1).reshape(-1), bound)
+    ids: Ids = found // len(there) * width + there[found % len(there)]
+    behind = _above(logits[GROUPS * width :], bound)
+    return ids if not len(behind) else numpy.concatenate([ids, behind + GROUPS * width])
+
+
+def _at_least(shares: Numbers, bound: float) -> int:
+    """How many at the beginning, the largest first, are at least so large; one always."""
+    return max(len(shares) - int(shares[::-1].searchsorted(bound)), 1)
+
+
+def _entropies(shares: Numbers) -> Numbers:
+    """What each of some probabilities adds to their entropy."""
+    found: Numbers = -shares * numpy.log(numpy.maximum(shares, TINY))
+    return found
+
+
+def _by_entropy(shares: Numbers, part: float) -> int:
+    """How many of the likeliest hundred together hold a part of their entropy; those that are as likely as the likeliest always."""
+    best = shares[:MOST_BY_ENTROPY]
+    terms = _entropies(best / best.sum())
+    held = int(terms.cumsum().searchsorted(part * terms.sum(), side="right"))
+    return max(held, _at_least(shares, 1.0))
+
+
+def _typical(shares: Numbers, mass: float) -> NDArray[numpy.bool_]:
+    """The tokens whose surprise is nearest to the expected one, as many as hold so much probability."""
+    shares = shares / shares.sum()
+    far = numpy.abs(-numpy.log(numpy.maximum(shares, TINY)) - _entropies(shares).sum())
+    order = far.argsort()
+    reached = min(int((shares[order].cumsum() < mass).sum()), len(far) - 1)
+    kept: NDArray[numpy.bool_] = far <= far[order[reached]]
+    return kept
