@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 GROUPS = 64  # a vocabulary is looked at in so many rows, whose elementwise maximum is a single fast pass
 WIDEST = 8  # where one in so many columns may hold what is looked for, all are compared
-FEW = 64  # tokens that hold top_p in most texts
+MOSTLY_ENOUGH = 64  # tokens that hold top_p in most texts
 BLOCK = 128  # tokens that are summed up before the sum goes into float64
 TINY = 1e-300  # what has no share adds nothing, and has a logarithm
 SPARE = 1e-6  # by this part a bound is lowered: a division by the temperature may make unlike logits alike
@@ -92,7 +92,7 @@ class Drawer:
 
     def _nucleus(self, logits: Numbers, top_p: float, total: float) -> Ids:
         """Tokens among which are the fewest that hold top_p."""
-        ids = _likeliest(logits, FEW)
+        ids = _likeliest(logits, MOSTLY_ENOUGH)
         if float(self.shares.numpy()[ids].sum()) > (top_p * (1 + SPARE) + SPARE) * total:
             return ids
         least = max((1 - top_p) / len(logits) / 2, 1e-30)  # all that are less likely hold less than is left over
