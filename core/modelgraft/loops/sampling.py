@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from modelgraft.loops import drawing
+from modelgraft.loops import drawn_tokens
 from modelgraft.loops.scoring import FORBIDDEN
 from modelgraft.loops.settings import MOST_BY_ENTROPY, Settings
 
@@ -26,7 +26,7 @@ def chooser(settings: Settings, prompts: Sequence[Sequence[int]], *, seed: int) 
         return _most_likely
     generators = [torch.Generator().manual_seed(_row_seed(seed, prompt)) for prompt in prompts]
 
-    drawer = drawing.Drawer(settings) if drawing.serves(settings) else None
+    drawer = drawn_tokens.Drawer(settings) if drawn_tokens.serves(settings) else None
 
     def choose(logits: Tensor) -> Tensor:
         if drawer is not None and logits.device.type == "cpu":

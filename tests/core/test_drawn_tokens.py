@@ -1,0 +1,71 @@
+"""Tokens drawn on the host, against the rules as torch computes them over the whole vocabulary."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from modelgraft.loops.drawn_tokens import Drawer, serves
+from modelgraft.loops.sampling import draw, narrow
+from modelgraft.loops.scoring import ScoresAsked, Scoring
+from modelgraft.loops.settings import Settings
+
+RULES = [
+    {}, {"top_k": 1}, {"top_k": 7}, {"top_k": 900}, {"top_p": 0.3}, {"top_p": 0.95}, {"top_p": 1e-9}, {"top_p": 0.999}, {"min_p": 0.02},
+    {"min_p": 0.0}, {"top_h": 0.4}, {"top_k": 40, "top_p": 0.8}, {"top_k": 20, "min_p": 0.1}, {"top_p": 0.9, "min_p": 0.05},
+    {"top_k": 30, "typical_p": 0.6}, {"top_p": 0.9, "epsilon_cutoff": 0.01}, {"top_k": 50, "eta_cutoff": 0.02},
+    {"top_h": 0.9, "top_k": 60, "top_p": 0.95, "min_p": 0.01, "typical_p": 0.9, "epsilon_cutoff": 0.005, "eta_cutoff": 0.03},
+    {"top_k": 40, "top_p": 0.8, "temperature_last": True}, {"temperature_last": True},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("rules", RULES, ids=str)
+@pytest.mark.parametrize(("vocabulary", "spread"), [(5, 2.0), (1000, 0.05), (4133, 3.0), (8192, 9.0)])
+def test_a_token_drawn_on_the_host_is_the_one_that_the_whole_distribution_gives(rules, vocabulary, spread):
+    """For numbers all over [0, 1), where some tokens are forbidden and the last ones of an odd vocabulary are likely too."""
+    settings = Settings(temperature=0.8, **rules)
+    assert serves(settings)
+    logits = torch.randn(6, vocabulary, generator=torch.Generator().manual_seed(3)) * spread
+    logits[1, ::3] = float("-inf")
+    logits[2, -1] = logits[2].max() + 1
+    logits[3, : vocabulary // 2] = logits[3].max()  # as likely as each other
+    drawer, before, after = Drawer(settings), *((1.0, 0.8) if settings.temperature_last else (0.8, 1.0))
+    expected = narrow(logits / before, settings) / after
+    for number in (0.0, 1e-4, 0.0173, 0.2507, 0.5123, 0.7519, 0.9991):
+        numbers = torch.full((6,), number, dtype=torch.float64)
+        wanted, found = draw(expected, numbers).tolist(), [drawer.draw(row.numpy(), number) for row in logits]
+        if rules.keys() & {"top_p", "top_h"}:  # of equally likely ones torch takes any
+            del wanted[3], found[3]
+        assert found == wanted
+
+
+def test_rules_that_must_see_every_token_are_left_to_torch():
+    """Alone; where another rule leaves few over they are looked at on the host."""
+    assert not any(serves(Settings(temperature=1.0, **{rule: 0.2})) for rule in ("typical_p", "epsilon_cutoff", "eta_cutoff"))
+    assert serves(Settings(temperature=1.0, typical_p=0.2, top_k=9))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_no_run_of_tokens_stands_twice(size):
+    """Against a search of all that was said, while the text grows and rows change places."""
+    vocabulary, generator = 5, torch.Generator().manual_seed(size)
+    texts, heard = [[1, 2, 1, 3], [4]], [[0, 1, 2], []]
+    settings = Settings(no_repeat_ngram_size=size, encoder_no_repeat_ngram_size=size + 1)
+    logits = torch.randn(2, vocabulary, generator=generator)
+    scoring = Scoring(settings, [ScoresAsked(text, len(text), read) for text, read in zip(texts, heard, strict=True)], logits)
+    for step in range(9):
+        found = scoring.apply(logits, length=step) == float("-inf")
+        for row, text in enumerate(texts):
+            for token in range(vocabulary):
+                is_said = any([*text, token][-size:] == text[start : start + size] for start in range(len(text) - size + 1))
+                is_heard = len(text) >= size and any(
+                    [*text, token][-size - 1 :] == heard[row][start : start + size + 1] for start in range(len(heard[row]) - size)
+                )
+                assert found[row, token] == (is_said or is_heard)
+        tokens = torch.randint(0, vocabulary, (2,), generator=generator)
+        scoring.note(tokens)
+        texts = [[*text, token] for text, token in zip(texts, tokens.tolist(), strict=True)]
+        if step == 4:
+            scoring.reorder(torch.tensor([0, 0]))
+            texts = [texts[0], list(texts[0])]
+            heard = [heard[0], heard[1]]
