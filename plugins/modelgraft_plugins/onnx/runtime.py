@@ -20,6 +20,12 @@ TYPES: Mapping[str, str] = {
 GPU = "onnxruntime-gpu"  # the distribution that brings the CUDA provider, in the same folder as "onnxruntime"
 THREADS_VARIABLE = "MODELGRAFT_THREADS"  # the one knob: threads that a session may use; default: the cores this process may use
 
+# How long a thread looks for work before it sleeps, while a call runs: about as long as the operators of one thread take that stand
+# between two products, which is when waking it costs more than the work. Much longer, and it takes the core of whoever could use it:
+# at 20 all of the gain is there, and beside other programs on the same cores nothing is lost; without a bound a third is.
+SPIN_US = 20
+QUOTA = Path("/sys/fs/cgroup/cpu.max")  # how much of the processor a container may use: microseconds, or "max", and of how many
+
 SLOWER = (
     "SkipLayerNormFusion",
 )  # its operator takes six times as long on a CPU as the Add and the LayerNormalization it stands for (1.31)
@@ -70,23 +76,47 @@ def threads() -> int:
     """How many threads a session computes with. Raises InputError for a setting that is no positive number."""
     chosen = os.environ.get(THREADS_VARIABLE, "")
     if not chosen:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return cores()
     if not chosen.isdigit() or int(chosen) == 0:
         raise InputError(f"{THREADS_VARIABLE} is '{chosen}', wanted a number of threads such as 2")
     return int(chosen)
+
+
+def cores() -> int:
+    """How many cores this process may use at once: those it is bound to, or what its container is given of them, rounded up."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        given, period = QUOTA.read_text(encoding="ascii").split()
+        return min(bound, max(1, -(-int(given) // int(period))))
+    except (OSError, ValueError):  # no such file, or "max"
+        return bound
+
+
+def waiting(count: int) -> Mapping[str, str]:
+    """How so many threads of a session wait for work, as entries of its configuration.
+
+    Where each has a core they look for it for a moment, and only while a call runs: a step of a decoder has hundreds of small
+    operators, and between calls the cores are torch's and other sessions'. Where they share cores they sleep at once.
+    """
+    if count > cores():
+        return {"session.intra_op.allow_spinning": "0"}
+    return {
+        "session.intra_op.allow_spinning": "1",
+        "session.intra_op.spin_duration_us": str(SPIN_US),
+        "session.force_spinning_stop": "1",
+    }
 
 
 def options_of(*, count: int | None = None, settings: Mapping[str, str] | None = None, optimised: bool = False) -> Any:
     """The options of a session (`Any`: onnxruntime has no types); what they mean is told by `sessions.open_session`."""
     ort = runtime()
     options = ort.SessionOptions()
-    options.intra_op_num_threads = count or threads()
+    options.intra_op_num_threads = count = count or threads()
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors; warnings about fallbacks are found by the parity gate and the provider check
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # spinning starves torch's threads beside it
     if optimised:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    for key, value in (settings or {}).items():
+    for key, value in {**waiting(count), **(settings or {})}.items():
         options.add_session_config_entry(key, value)
     return options
 

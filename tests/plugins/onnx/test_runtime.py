@@ -64,6 +64,27 @@ def test_a_number_of_threads_that_means_nothing_is_refused(monkeypatch, setting)
         module.threads()
 
 
+@pytest.mark.parametrize(
+    ("quota", "wanted"), [("150000 100000", 2), ("50000 100000", 1), ("max 100000", 6), ("1600000 100000", 6), ("", 6)]
+)
+def test_the_cores_of_a_container_are_those_that_it_is_given(monkeypatch, tmp_path, quota, wanted):
+    """Rounded up, and never more than the process is bound to."""
+    (tmp_path / "cpu.max").write_text(quota)
+    monkeypatch.setattr(module, "QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    monkeypatch.delenv("MODELGRAFT_THREADS", raising=False)
+    assert module.cores() == module.threads() == wanted
+
+
+@pytest.mark.parametrize(("count", "looks"), [(4, "1"), (5, "0")])
+def test_threads_look_for_work_where_each_has_a_core(monkeypatch, count, looks):
+    """Those of a session that has more of them sleep at once; what is asked for by name goes over it."""
+    monkeypatch.setattr(module, "cores", lambda: 4)
+    entry = "session.intra_op.allow_spinning"
+    assert module.options_of(count=count).get_session_config_entry(entry) == looks
+    assert module.options_of(count=count, settings={entry: "0"}).get_session_config_entry(entry) == "0"
+
+
 SESSIONS = """
 import json, os, sys, time
 from pathlib import Path
