@@ -87,8 +87,9 @@ def plan(graph: Subject, planning: Planning) -> Plan:
     solved = check(graph)
     placement.refuse_device(solved.graph.registry, planning.backend, planning.device)
     built = _count_built if planning.exact else None
+    otherwise = {**_chosen(solved, planning, planner.UNSAID["device"]), **in_environment()}
     planned = planner.plan(
-        solved, made=ShownPlan, wanted=planning.wanted, count_built=built, asked=planning.placement(), otherwise=in_environment()
+        solved, made=ShownPlan, wanted=planning.wanted, count_built=built, asked=planning.placement(), otherwise=otherwise
     )
     found = with_trained_parts(planned)
     _refuse_backends(found)
@@ -133,7 +134,7 @@ def open(graph: Subject, asked: Asked) -> Pipeline:
     from modelgraft.engine.pipeline import Pipeline
 
     solved = check(_with_params(graph, asked.params), offline=asked.offline)
-    where = _placement(solved, asked.device, asked.backend)
+    where = _placement(solved, asked)
     placed = {**asked.placement(), "device": where.pop("flag", None)}
     where |= in_environment()
 
@@ -183,20 +184,31 @@ def _folder_for_results(folder: str | Path) -> Path:
     return path
 
 
-def _placement(solved: SolvedGraph, device: str | None, backend: str | None) -> dict[str, str]:
-    """The device of this machine that "auto" and silence mean, and the one that a flag asks for, checked.
+def _chosen(solved: SolvedGraph, placing: Placing, device: str) -> dict[str, str]:
+    """The backend that "auto" and silence mean on a device; why it is the usual one, where another was wanted, is a warning."""
+    from modelgraft.engine.choosing import chosen_backend
+
+    name, why = chosen_backend(solved, placing, device=device)
+    if why:
+        warn_once([f"backend auto is {name}: {why}"], warned=set())
+    return {"backend": name}
+
+
+def _placement(solved: SolvedGraph, asked: Opening) -> dict[str, str]:
+    """The backend that "auto" means, the device of this machine that "auto" and silence mean, and the one that a flag asks for, checked.
 
     A GPU for torch need not be one for another backend: then its nodes stay elsewhere, and a warning says why.
     """
-    if device is None and all(node.component.function is not None for node in solved.nodes.values()):
+    if asked.device is None and all(node.component.function is not None for node in solved.nodes.values()):
         return {}  # nothing that a device matters to: torch is not even imported
     from modelgraft.engine.modules.calling import resolve_device
 
     found = {"device": resolve_device(None)}
-    if device not in (None, "auto"):
-        found["flag"] = resolve_device(device)
+    found |= _chosen(solved, asked, found["device"])
+    if asked.device not in (None, "auto"):
+        found["flag"] = resolve_device(asked.device)
     elif found["device"] != "cpu":
-        places = planner.Placement(solved, {"backend": backend}, planner.UNSAID)
+        places = planner.Placement(solved, {"backend": asked.backend}, {**planner.UNSAID, "backend": found["backend"]})
         registry = solved.graph.registry
         for name in sorted({places.of(node, "backend") for node in solved.nodes.values()} & registry.backends.keys()):
             if (own := open_backend(registry, name).auto_device(found["device"])) != found["device"]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.engine.backend import LoadContext as LoadContext
     from modelgraft.engine.backend import Loaded as Loaded
     from modelgraft.engine.backend import StaleLoad as StaleLoad
+    from modelgraft.engine.backend import Unfinished as Unfinished
     from modelgraft.engine.backend import bound_function as bound_function
     from modelgraft.engine.backend import open_backend as open_backend
     from modelgraft.engine.driving import driving as driving
@@ -203,6 +204,7 @@ _HOMES = {
     "Ledger": "engine.ledger",
     "LoadContext": "engine.backend",
     "Loaded": "engine.backend",
+    "Unfinished": "engine.backend",
     "Loop": "loops.driven",
     "Mask": "records.masks",
     "Metric": "metric",
@@ -402,6 +404,7 @@ __all__ = [
     "Tracer",
     "TrainsParts",
     "TypeOf",
+    "Unfinished",
     "Video",
     "Warns",
     "Weights",

@@ -74,6 +74,7 @@ def test_an_option_that_is_not_there_is_told_with_the_nearest():
         ("seed", 2.5, "a whole number, from -2**63 up to 2**63 - 1"),
         ("init", "zeros", "'random', or None"),
         ("fallback", "cpu", "'torch', or None"),
+        ("export", "soon", "'now', 'later', 'never', or None"),
         ("timeout_s", 0, "seconds, more than 0, or None"),
         ("threads", 0, "a whole number, at least 1, or None"),
         ("max_memory", "lots", "a size such as 8GB or 500MiB, or one for each device: cpu=2GB,cuda:0=8GB; or None"),
@@ -93,7 +94,7 @@ def test_a_command_takes_the_options_that_stand_on_it_and_no_others():
         return first, opening, last
 
     taken = with_opening("plan")(command)
-    known = ["backend", "device", "dtype", "precision", "threads", "max_memory"]
+    known = ["backend", "device", "dtype", "precision", "threads", "max_memory", "export"]
     assert list(inspect.signature(taken).parameters) == ["first", *known, "last"]
     given = dict.fromkeys(name for name in known if name != "dtype")
     assert taken(first=1, last=2, dtype="float16", **given) == (1, Opening(dtype="float16"), 2)

@@ -104,14 +104,16 @@ def plan(
 ) -> None:
     """Show what would run: each node with its parameters, bytes, place and outputs, and the totals."""
     from modelgraft.cli.tables import plan_document, print_plan
+    from modelgraft.engine.choosing import is_auto
 
     session = session_of(context)
     loaded = session.load(graph, settings_of(settings), allow or ())
     found = api.plan(loaded, wanted=wanted, exact=exact, **given_in(opening, Placing))
+    export = opening.export or ("later" if is_auto(found.graph, opening.backend) else "now")
     if as_json:
-        session.screen.document(plan_document(found))
+        session.screen.document(plan_document(found, export=export))
     else:
-        print_plan(found, session.screen)
+        print_plan(found, session.screen, export=export)
 
 
 def show(

@@ -20,9 +20,19 @@ if TYPE_CHECKING:
     from modelgraft.kernel.words.plan import Plan, Step, Totals
     from modelgraft.tools.graph_tables import Compared
 
+# What becomes of nodes whose exports are not there, by when they are made.
+FIRST = {
+    "now": "the first run exports before it answers",
+    "later": "the first run answers on torch, and exports meanwhile",
+    "never": "they answer on torch",
+}
 
-def print_plan(plan: Plan, screen: Screen) -> None:
-    """Answer with the table of a plan, in the order in which it runs."""
+
+def print_plan(plan: Plan, screen: Screen, *, export: str) -> None:
+    """Answer with the table of a plan, in the order in which it runs.
+
+    export  when what is not exported yet is: "now", "later" or "never"
+    """
     screen.table(PLAN_HEADS, rows(plan), right=PLAN_NUMBERS, last=True)
     if plan.pruned:
         screen.say(f"left out, because no wanted output needs them: {', '.join(plan.pruned)}")
@@ -33,16 +43,24 @@ def print_plan(plan: Plan, screen: Screen) -> None:
         screen.say(f"no node reads of {source}: {told(parts)}")
     for warning in plan.graph.remarks:
         screen.note(f"{screen.paint('warning', 'yellow', on=screen.err)}: {warning.unworded}")
-    segments, cuts = segments_of(plan)
-    for part in segments:
-        screen.say(f"one {part.steps[0].backend} session: {part.name}")
-    for name, parity in _parities(plan).items():
-        screen.say(f"{parity.get('how', 'exported')}: {name}, {_told(parity)}")
-    for cut in cuts:
-        screen.say(f"cut between {cut.giver} and {cut.taker}: {cut.reason}")
+    _print_segments(plan, screen, export)
     unknown = [step.node.name for step in plan.steps if step.parameters.total is None]
     if unknown:
         screen.say(f"{UNKNOWN}: not known without building {', '.join(unknown)}; --exact builds on the meta device, without memory")
+
+
+def _print_segments(plan: Plan, screen: Screen, export: str) -> None:
+    """Which nodes are one call, what is kept of them, and where the plan is cut."""
+    segments, cuts = segments_of(plan)
+    for part in segments:
+        screen.say(f"one {part.steps[0].backend} session: {part.name}")
+    found = _recorded(plan)
+    if unmade := _unmade(found):
+        screen.say(f"not exported yet: {', '.join(unmade)}; {FIRST[export]}")
+    for name, parity in _parities(found).items():
+        screen.say(f"{parity.get('how', 'exported')}: {name}, {_told(parity)}")
+    for cut in cuts:
+        screen.say(f"cut between {cut.giver} and {cut.taker}: {cut.reason}")
 
 
 def _told_of_memory(forecast: Forecast) -> str:
@@ -59,13 +77,22 @@ def _memory_document(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _parities(plan: Plan) -> dict[str, Mapping[str, Any]]:
-    """How far the exports that are kept already are from torch, by the nodes that run them."""
+def _recorded(plan: Plan) -> dict[str, Mapping[str, Any]]:
+    """What earlier loads have left of the nodes, by their names."""
     registry = plan.graph.graph.registry
     names = {step.backend for step in plan.steps} & registry.backends.keys()
     backends = {name: open_backend(registry, name) for name in names}
     steps = [step for step in fuse(plan).steps if step.backend in backends] if backends else []
-    found = {step.node.name: backends[step.backend].recorded(step.node, precision=step.precision or step.dtype) for step in steps}
+    return {step.node.name: backends[step.backend].recorded(step.node, precision=step.precision or step.dtype) for step in steps}
+
+
+def _unmade(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The nodes whose exports are not there."""
+    return [name for name, manifest in found.items() if manifest.get("kept") is False]
+
+
+def _parities(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """How far the exports that are kept already are from torch, by the nodes that run them."""
     return {name: {**manifest["parity"], "weights": manifest["weights"]} for name, manifest in found.items() if "parity" in manifest}
 
 
@@ -76,8 +103,8 @@ def _told(parity: Mapping[str, Any]) -> str:
     return "; ".join(said)
 
 
-def plan_document(plan: Plan) -> dict[str, Any]:
-    """A plan as plain values for `--json`."""
+def plan_document(plan: Plan, *, export: str = "now") -> dict[str, Any]:
+    """A plan as plain values for `--json`. `export`: as in `print_plan`."""
     released, asked = releases(plan), asked_by(plan.graph.nodes)
     return {
         "graph": plan.graph.name,
@@ -87,17 +114,18 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "pruned": list(plan.pruned),
         "unread": unread_parts(plan.graph),
         "warnings": [warning.as_json() for warning in plan.graph.remarks],
-        **_segments_document(plan),
+        **_segments_document(plan, export),
         "totals": _totals_document(plan.totals),
         "memory": _memory_document(plan),
     }
 
 
-def _segments_document(plan: Plan) -> dict[str, Any]:
-    segments, cuts = segments_of(plan)
+def _segments_document(plan: Plan, export: str) -> dict[str, Any]:
+    (segments, cuts), found = segments_of(plan), _recorded(plan)
     return {
         "segments": [[step.node.name for step in part.steps] for part in segments],
-        "parity": _parities(plan),
+        "parity": _parities(found),
+        "unexported": dict.fromkeys(_unmade(found), export),
         "cuts": [{"giver": cut.giver, "taker": cut.taker, "reason": cut.reason} for cut in cuts],
     }
 

@@ -44,6 +44,8 @@ class LoadContext:
     of       the context of a part, for a node that stands for several (`node.parts`)
     ledger   what the pipeline holds on each device: code that keeps much beside its weights tells it there, and makes room
     graph    the checked graph that the node stands in, for code that must know what feeds it; None for a node that is loaded alone
+    export   when long work is done that is kept for later starts, such as an export: "now", before the node answers; "later", beside
+             the answers; "never"; "" now, and with it what an answer need not wait for
     """
 
     node: Node
@@ -61,6 +63,21 @@ class LoadContext:
     of: Callable[[Node], LoadContext] | None = None
     ledger: Ledger = field(default_factory=Ledger)
     graph: SolvedGraph | None = None
+    export: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """Long work on a node that a load has left out: it is kept once it is done, and done in a process of its own, beside the answers.
+
+    what       in words that go behind "its", such as "export"
+    key        tells it from other work, in every process that has the same cache
+    meanwhile  where the node answers until it is done, such as "torch"; it is loaded anew then. "": as it does afterwards
+    """
+
+    what: str
+    key: str
+    meanwhile: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +95,7 @@ class Loaded:
     loop        of a driven component, what goes around its parts
     giving      of a component with taps, the call that gives these outputs: `call` gives those of the node that was loaded
     is_shared   runs may call it at the same time; False: it holds something during a call, such as memory of a session
+    unfinished  what was left out, because `LoadContext.export` says so; None: nothing
     """
 
     call: Callable[..., Any]
@@ -94,6 +112,7 @@ class Loaded:
         return self.call if self.giving is None else self.giving(frozenset(node.out_ports))
 
     is_shared: bool = True
+    unfinished: Unfinished | None = None
 
 
 def bound_function(function: Callable[..., Any], node: Node) -> Callable[..., Any]:
@@ -149,11 +168,16 @@ class Backend(Protocol):
         """
         return device
 
+    def why_not(self) -> str:
+        """What is missing on this machine for it to run anything, in words; "" when nothing is. Asked where nobody has chosen a backend."""
+        return ""
+
     def recorded(self, node: Node, *, precision: str) -> Mapping[str, Any]:  # noqa: ARG002 for those who have something to tell
         """What an earlier load has left behind of a node: told by `modelgraft plan`, and worked out without loading anything.
 
         A mapping with `parity` (how far it is from torch: the fields of Parity; `how` beside them says what was done, where that
-        is not "exported") and `weights` (how they are held, in words); empty when nothing is known.
+        is not "exported") and `weights` (how they are held, in words); `kept` is False where nothing is there and a load would make
+        it. Empty when nothing is known.
         """
         return {}
 

@@ -30,6 +30,7 @@ from modelgraft.engine.routing import Fails, asked_nodes, is_asked, is_marked, r
 from modelgraft.engine.run import Run, current, tell
 from modelgraft.engine.turns import Turn, Turns
 from modelgraft.kernel.words.graph import Node, Ref, SolvedGraph, Value
+from modelgraft.kernel.words.order import reach
 from modelgraft.kernel.words.ports import Port
 from modelgraft.records import values
 from modelgraft.records.batch import Batch, is_whole
@@ -120,11 +121,19 @@ class Binding:
             result: Any = call(*arguments)
             served = current()
             key = served.keys.get(job.name)
-            if key is not None and not served.failed:  # what follows from a failure is no result to keep
+            if key is not None and not served.failed and not self._stands_in(job):  # what follows from a failure is no result to keep
                 self.cache.put(key, by_port(job.step.node, result))
             return result
 
         return run
+
+    def _stands_in(self, job: Job) -> bool:
+        """Whether a job, or one that it follows from, answers in another way than its key says."""
+        standing = self.loader.left.standing
+        if not standing:
+            return False
+        nodes = {**self.graph.nodes, job.name: job.step.node}
+        return not standing.isdisjoint(reach([job.name], lambda name: nodes[name].feeders if name in nodes else ()))
 
     def _mark(self, job: Job, failure: str, times: int) -> None:
         """Note that a node has failed in a run that goes on, and tell of it."""

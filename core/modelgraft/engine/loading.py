@@ -13,6 +13,7 @@ from typing import Any
 from modelgraft.engine.backend import Backend, LoadContext, Loaded, bound_function, open_backend
 from modelgraft.engine.events import NodeLoaded, NodeLoading, NodeReleased, Progress, Sink, Warned
 from modelgraft.engine.freeing import close, give_back, marks_of
+from modelgraft.engine.leaving import Leaving
 from modelgraft.engine.ledger import Block, Holding, Ledger
 from modelgraft.engine.measuring import blocks_of, metered
 from modelgraft.engine.needs import Need, forecasts_of, keeps, misfits, stays
@@ -33,9 +34,12 @@ class Loader:
     """The loaded nodes of a pipeline and their backends. What it has to tell goes to the run that loads.
 
     ledger  what the nodes take, and who goes when another needs room
+    left    what was left for later of their loads
     """
 
-    def __init__(self, graph: SolvedGraph, *, opening: Opening, limits: Mapping[str, int]) -> None:
+    def __init__(self, graph: SolvedGraph, *, opening: Opening, limits: Mapping[str, int], is_aside: bool = False) -> None:
+        """is_aside: this process does what others have left for later."""
+        self.left = Leaving(graph, opening=opening, is_aside=is_aside)
         self.opening, self._graph, self.ledger = opening, graph, Ledger(limits)
         self._registry = graph.graph.registry
         self._loading = threading.RLock()  # one load at a time: held while a load waits for room, so nothing that runs may want it
@@ -207,7 +211,7 @@ class Loader:
         start = time.perf_counter()
         try:
             with heard_by(partial(_tell_progress, node.name)), kept.loading() as found, metered() as noted:
-                loaded = _with_remarks(self._opened(node, step), node)
+                loaded = self.left.take(_with_remarks(self._opened(node, step), node), node, step, self._opened_anew)
         except BaseException:
             if held is not None:
                 held.release()
@@ -281,6 +285,18 @@ class Loader:
             raise PluginError(f"{found}\n    {defect_of(component, error)}") from error
         return loaded
 
+    def _opened_anew(self, node: Node, step: Step) -> Loaded | None:
+        """Open a node that is loaded already, to take its own place; None where the two have no room beside each other."""
+        if self.ledger.limit(step.device) is not None:
+            return None
+        with self._loading, kept.loading() as found, metered() as noted:
+            loaded = self._opened(node, step)
+        held = self._held.get(_place_of(node))
+        if held is not None and (blocks := {**blocks_of(loaded), **noted}):
+            held.measured(blocks)
+        self._tell_warnings(node, (*loaded.warnings, *(f"{node.name}: {text}" for text in found)))
+        return loaded
+
     def _open(self, node: Node, step: Step) -> Loaded:
         if node.component.function is not None and not node.adapters:
             return Loaded(bound_function(node.component.function, node))
@@ -298,10 +314,11 @@ class Loader:
             self.opening.init,
             step.precision,
             step.threads,
-            self.opening.fallback,
+            "torch" if self.left.is_auto(node) else self.opening.fallback,
             of=partial(self._context, step=step) if node.parts else None,
             ledger=self.ledger,
             graph=self._graph,
+            export=self.left.export(node),
         )
 
     def _weights(self, node: Node) -> Any:

@@ -32,6 +32,7 @@ Subject = TypeVar("Subject")
 Given = TypeVar("Given")
 
 RUNS = ("run", "repl", "map")  # the commands that run a graph
+EXPORTS = ("now", "later", "never")  # when a backend that keeps exports makes one that is not there
 OPENS = (*RUNS, "export")  # and the one that loads it alone
 
 
@@ -133,7 +134,7 @@ class Placing:
 
     backend: str | None = option(
         None,
-        "Where nodes run: torch, or another backend that a plugin offers.",
+        "Where nodes run: torch, or another backend that a plugin offers; auto is one that exports, and torch until it has.",
         flag="--backend NAME",
         on=(*RUNS, "plan"),
         runtime="backend",
@@ -160,6 +161,11 @@ class Placing:
         None, "The most that loaded nodes may take: 8GB on each device, or cpu=2GB,cuda:0=8GB.",
         flag="--max-memory SIZES", on=(*OPENS, "plan"), read=sizes, fits=_are_sizes, wanted=f"{SIZES}; or None",
         runtime="max_memory", environment="MODELGRAFT_MAX_MEMORY",
+    )  # fmt: skip
+    export: str | None = option(
+        None, "Where a node has no export yet: make it now, later beside the answers of torch, or never.",
+        flag="--export now|later|never", on=(*RUNS, "plan"), words=EXPORTS,
+        also="None: now for a backend that is named, later for auto.",
     )  # fmt: skip
 
     def __post_init__(self) -> None:

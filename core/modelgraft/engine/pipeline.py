@@ -284,6 +284,8 @@ class Pipeline:
             result = self._result(prepared, found, timeline, without, run)
             if run.is_heard:
                 run.emit(RunResult, result=result)
+            if self._loader.has_warnings:  # what was left for later was said
+                self._loader.left.begin()
             return result
         except BaseException as error:
             if run.is_heard:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,11 @@ class OnnxBackend(Backend):
         from modelgraft_plugins.onnx.cuda import auto_device
 
         return auto_device(device)
+
+    def why_not(self) -> str:
+        """The packages that it needs and are not installed."""
+        missing = [name for name in ("onnxruntime", "onnx", "onnxscript") if importlib.util.find_spec(name) is None]
+        return f"not installed: {', '.join(missing)}; pip install 'modelgraft[onnx]'" if missing else ""
 
     def recorded(self, node: Node, *, precision: str) -> Mapping[str, Any]:
         """The manifest of the export that the node would run, when one is kept and was proven on this kind of processor."""

@@ -70,9 +70,9 @@ def identity_of(own: str, adapters: Sequence[str]) -> str:
 
 
 def recorded(node: Node, *, precision: str) -> Mapping[str, Any]:
-    """The manifest of the export that a node would run, when one is kept.
+    """The manifest of the export that a node would run, when one is kept; `kept` is False in it when there is none.
 
-    Empty when there is none, and when it cannot be told: weights that are random, shared, or not on this machine yet.
+    Empty when it cannot be told: weights that are random, shared, or not on this machine yet.
     """
     parts = node.parts or (node,)
     sources = [[part.source, *(adapter.source for adapter in part.adapters)] for part in parts]
@@ -87,4 +87,4 @@ def recorded(node: Node, *, precision: str) -> Mapping[str, Any]:
         return {}
     identities = [[source.identity() for source in group if source is not None] for group in sources]
     weights = [identity_of(own, adapters) for own, *adapters in identities]
-    return store.manifest_of(key_of(node, signature, weights, precision=precision))
+    return store.manifest_of(key_of(node, signature, weights, precision=precision)) or {"kept": False}

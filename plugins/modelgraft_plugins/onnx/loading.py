@@ -19,6 +19,7 @@ from modelgraft.plugin import (
     Node,
     Problem,
     Signature,
+    Unfinished,
     in_torch,
     is_driven,
     option,
@@ -32,6 +33,7 @@ from modelgraft_plugins.onnx.calling import Exported
 from modelgraft_plugins.onnx.cuda import why_not
 from modelgraft_plugins.onnx.exporting import flat, joined
 from modelgraft_plugins.onnx.keys import identity_of, key_of
+from modelgraft_plugins.onnx.leaving import Left, leaving
 
 
 class Loads:
@@ -54,7 +56,7 @@ class Loads:
                 f"{node.name} cannot run on {context.device} with the onnx backend: {reason}; or choose {option('device', 'cpu')}"
             )
         try:
-            return self._open(placed(context), shared)
+            return self._open_or_leave(placed(context), shared)
         except InputError as error:
             if str(error).startswith(node.name):
                 raise
@@ -69,15 +71,37 @@ class Loads:
         """Free what torch holds beside the sessions."""
         self._torch.close()
 
-    def _on_torch(self, context: LoadContext, shared: Mapping[str, Loaded], warning: str) -> Loaded:
-        """Run on torch what cannot run here, and say so."""
+    def _open_or_leave(self, context: LoadContext, shared: Mapping[str, Loaded]) -> Loaded:
+        """Open a node now, or as torch has it until its export is there."""
+        with leaving(exports=context.export in ("later", "never"), tuning=bool(context.export)) as left:
+            try:
+                loaded = self._open(context, shared)
+            except Left as export:
+                return self._until(export.key, context, shared)
+            except ExportError as error:
+                if left.wanted:
+                    store.write_refusal(left.wanted, str(error))
+                raise
+        if not left.untuned or context.export == "never":
+            return loaded
+        return replace(loaded, unfinished=Unfinished("tuning for this machine", f"{left.untuned[0]}-tuning"))
+
+    def _until(self, key: str, context: LoadContext, shared: Mapping[str, Loaded]) -> Loaded:
+        """The node as torch has it until its export is there. Raises ExportError for one of which it is known that it cannot be made."""
+        if why := store.refusal(key):
+            raise ExportError(why)
+        precision = "" if context.precision in ("", context.dtype) else f" in {context.dtype}"
+        return replace(self._on_torch(context, shared), unfinished=Unfinished("export for onnx", key, meanwhile=f"torch{precision}"))
+
+    def _on_torch(self, context: LoadContext, shared: Mapping[str, Loaded], *warning: str) -> Loaded:
+        """Run on torch what cannot run here, or not yet, and say so."""
         node = context.node
         if not node.parts:
             loaded = self._torch.load(replace(context, precision=""), shared)
-            return replace(loaded, warnings=(*loaded.warnings, warning))
+            return replace(loaded, warnings=(*loaded.warnings, *warning))
         parts = [self._torch.load(replace(part, precision=""), shared) for part in _parts(context)]
         module = joined(node, [part.state for part in parts])
-        return Loaded(in_torch(module, context), state=module, warnings=(*(text for part in parts for text in part.warnings), warning))
+        return Loaded(in_torch(module, context), state=module, warnings=(*(text for part in parts for text in part.warnings), *warning))
 
     def _open(self, context: LoadContext, shared: Mapping[str, Loaded]) -> Loaded:
         node = context.node

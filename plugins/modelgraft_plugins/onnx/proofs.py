@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from modelgraft.plugin import ExportError, ModelgraftError
 from modelgraft_plugins.onnx import store
+from modelgraft_plugins.onnx.leaving import ask_to_export
 
 if TYPE_CHECKING:
     from modelgraft.plugin import Parity
@@ -24,7 +25,8 @@ def proven(
     build  makes it, see `store.make`; called when it is not kept, was harmed, or is too far from torch here
     prove  compares one that is kept with torch; called for one that was made on another kind of processor, once
 
-    Raises ExportError as they do. The manifest of the entry has the parity that was found on this kind of processor.
+    Raises ExportError as they do, Left where one would be called and that is not to be done now. The manifest of the entry
+    has the parity that was found on this kind of processor.
     """
     entry, complaint = store.find(key)
     said = [complaint] if complaint else []
@@ -34,6 +36,7 @@ def proven(
         if complaint := store.broken(entry):
             damaged = f"the cached export {key} is damaged ({complaint}): it is made again"
             return store.make(key, build, instead_of=entry), (*said, damaged)
+        ask_to_export(key)
         store.tell(3, "comparing with torch on this processor")
         parity, carried = prove(entry), f"the cached export {entry.folder.name} was made on another kind of processor"
         if parity.holds:

@@ -5,6 +5,7 @@ What is opened is read whole before: the manifest when an export is looked for, 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import json
@@ -25,6 +26,7 @@ from modelgraft.plugin import (
     locked,
     seals,
 )
+from modelgraft_plugins.onnx.leaving import ask_to_export
 from modelgraft_plugins.onnx.processor import machine_key
 
 GRAPH = "model.onnx"
@@ -170,7 +172,10 @@ def make(key: str, build: Callable[[Path], Mapping[str, Any]], *, instead_of: En
 
     build       writes the files into an empty folder and gives the manifest, to which time and processor are added
     instead_of  one that is kept under the key and of no use here
+
+    Raises Left where it is not to be made now.
     """
+    ask_to_export(key)
     folder = exports_root() / key[:2] / key
     with cache_in_use(), locked(exports_root() / "locks" / key):
         for parent in (*exports_root().glob("*/"), *exports_root().glob("*/*/")):
@@ -186,6 +191,24 @@ def make(key: str, build: Callable[[Path], Mapping[str, Any]], *, instead_of: En
         kept.hold(folder)
     trim(keep=key)
     return Entry(folder, facts)
+
+
+def refusal(key: str) -> str:
+    """Why nothing can be exported under a key, as it was found before; "" where nobody has tried."""
+    try:
+        return str(seals.read_sealed(_refusal_file(key)))
+    except (OSError, seals.BrokenSeal):
+        return ""
+
+
+def write_refusal(key: str, why: str) -> None:
+    """Remember why nothing can be exported under a key, for who would only try beside the answers."""
+    with contextlib.suppress(OSError):
+        seals.write_sealed(_refusal_file(key), why)
+
+
+def _refusal_file(key: str) -> Path:
+    return exports_root() / "refused" / f"{key}.json"
 
 
 def entries() -> list[Entry]:

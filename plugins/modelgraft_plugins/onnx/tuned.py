@@ -13,9 +13,12 @@ from typing import Any
 
 from modelgraft.plugin import ModelgraftError, folder_aside, locked, seals
 from modelgraft_plugins.onnx import memory, store
+from modelgraft_plugins.onnx.leaving import leaves_tuning
 from modelgraft_plugins.onnx.processor import machine_key
 from modelgraft_plugins.onnx.sessions import open_session
 from modelgraft_plugins.onnx.tuning import tune
+
+WORTH_BYTES = 32 << 20  # a graph with less weights starts as fast untuned, as far as anybody could tell
 
 
 def session(folder: Path, device: str, *, graph: str = store.GRAPH, count: int | None = None) -> tuple[Any, tuple[str, ...]]:
@@ -36,6 +39,8 @@ def session(folder: Path, device: str, *, graph: str = store.GRAPH, count: int |
             raise
         except Exception as error:  # noqa: BLE001 a broken seal, or what onnxruntime says of a file that is none of its own
             remarks = (f"{graph} as it was tuned for this machine was changed on disk ({store.first_line(error)}): it is tuned again",)
+    if leaves_tuning(folder.name, is_worth_it=bool(remarks) or _is_worth_tuning(folder, graph, tuned)):
+        return _open_plain(folder, graph, device=device, count=count), remarks
     if why_not := _tune(folder, graph, tuned, is_broken=bool(remarks)):
         remarks = (*remarks, f"{graph} is not kept as tuned for this machine ({why_not}): starting takes longer")
         return _open_plain(folder, graph, device=device, count=count), remarks
@@ -69,6 +74,18 @@ def _files_of(folder: Path, graph: str) -> Sequence[str]:
     return [name for name in seals.names_in(folder) if name.startswith(graph)] or (graph,)
 
 
+def _is_worth_tuning(folder: Path, graph: str, tuned: Path) -> bool:
+    """Whether a start would gain by it, and nobody has found that it cannot be."""
+    if _refused_file(tuned).is_file():
+        return False
+    return sum((folder / name).stat().st_size for name in _files_of(folder, graph)) >= WORTH_BYTES
+
+
+def _refused_file(tuned: Path) -> Path:
+    """Where it is remembered that a graph cannot be tuned."""
+    return tuned.with_name(f"{tuned.name}.refused")
+
+
 def _prove_plain(folder: Path, graph: str) -> None:
     """Read the files of a graph whole. Raises BrokenSeal."""
     if complaint := seals.complaint(folder, _files_of(folder, graph)):
@@ -82,7 +99,7 @@ def _tune(folder: Path, graph: str, tuned: Path, *, is_broken: bool) -> str:
 
     Raises BrokenSeal for a graph that is itself broken.
     """
-    refused = tuned.with_name(f"{tuned.name}.refused")
+    refused = _refused_file(tuned)
     if refused.is_file():
         with contextlib.suppress(OSError, seals.BrokenSeal):
             return str(seals.read_sealed(refused))

@@ -1,0 +1,50 @@
+"""What backend "auto" is, where somebody says so: one that exports, when this machine and what is asked for suit it."""
+
+from __future__ import annotations
+
+from modelgraft.engine.backend import open_backend
+from modelgraft.engine.opening import Placing
+from modelgraft.kernel.planning.planner import UNSAID, Placement
+from modelgraft.kernel.words.backends import UNCHOSEN, USUAL
+from modelgraft.kernel.words.graph import Node, SolvedGraph
+
+
+def is_auto(solved: SolvedGraph, asked: str | None, node: Node | None = None) -> bool:
+    """Whether the backend of a graph, or of a node in it, was left to choose, in so many words.
+
+    asked  the backend that was asked for beside the graph
+    """
+    whole = solved.graph.runtime.get("backend")
+    own = None if node is None else node.runtime.get("backend")
+    said = next((word for word in (asked, own, None if whole is None else whole.value) if word is not None), None)
+    return said == UNCHOSEN
+
+
+def chosen_backend(solved: SolvedGraph, placing: Placing, *, device: str) -> tuple[str, str]:
+    """The backend that "auto" and silence mean for a graph, and why it is the usual one where another was wanted; "" otherwise.
+
+    device  of this machine, where nobody says one
+    """
+    if not is_auto(solved, placing.backend):
+        return USUAL, ""
+    registry = solved.graph.registry
+    name = next((name for name, card in registry.backends.items() if card.exports), None)
+    if name is None:
+        return USUAL, "no installed backend exports"
+    why = open_backend(registry, name).why_not() or _misfit(solved, placing, name, device=device)
+    return (USUAL, why) if why else (name, "")
+
+
+def _misfit(solved: SolvedGraph, placing: Placing, name: str, *, device: str) -> str:
+    """What is asked for that the backend does not have, for the first node that asks it; "" when there is nothing."""
+    places = Placement(solved, placing.placement(), {**UNSAID, "backend": name, "device": device})
+    card = solved.graph.registry.backends[name]
+    for node in solved.nodes.values():
+        if node.component.module is None or places.of(node, "backend") != name:
+            continue
+        if (where := places.of(node, "device")) != "cpu":
+            return f"{node.name} runs on {where}, and what is exported later is for the CPU"
+        wanted = places.of(node, "precision") or places.of(node, "dtype")
+        if card.precisions and wanted not in card.precisions:
+            return f"{node.name} runs in {wanted}, which the {name} backend does not have"
+    return ""

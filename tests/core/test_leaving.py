@@ -1,0 +1,278 @@
+"""What loads leave for later: when it is done, who does it, what is told of it, and how a node takes its own place."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+import modelgraft as mg
+from modelgraft.engine import states
+from modelgraft.engine.backend import Backend, Loaded, Unfinished, open_backend
+from modelgraft.engine.choosing import chosen_backend
+from modelgraft.engine.meanwhile import Meanwhile, folder_of_states, packed, unpacked
+from modelgraft.engine.opening import Opening, Placing
+from modelgraft.engine.standing import WAITS, StandIn
+from modelgraft.installed.discovery import assemble
+from modelgraft.sources.storage import locked
+from modelgraft_plugins import projectors
+from modelgraft_plugins.torch import register_backends
+
+GRAPH = """
+modelgraft: 1
+inputs: {x: "float[batch n 5]"}
+nodes: {a: {use: projector/linear, with: {in_features: 5, out_features: 3}, in: {x: inputs.x}}}
+outputs: {y: a}
+"""
+KEY = "k" * 32
+
+
+class Slow(Backend):
+    """Torch with the other sign, once the file `made` is in the cache; making it takes long."""
+
+    name = "slow"
+    lacking = ""
+
+    def load(self, context, shared):
+        loaded = open_backend(context.registry, "torch").load(context, shared)
+        made = folder_of_states().parent / "made"
+        if context.export == "now":
+            made.parent.mkdir(parents=True, exist_ok=True)
+            made.touch()
+        if not made.exists():
+            return replace(loaded, unfinished=Unfinished("export", KEY, meanwhile="torch"))
+        return replace(loaded, call=lambda *values: -loaded.call(*values))
+
+    def why_not(self):
+        return self.lacking
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """A cache of the test's own."""
+    monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("modelgraft.engine.standing.LOOK_S", 0.0)
+
+
+@pytest.fixture
+def begun(monkeypatch):
+    """The keys for which a process would have been started."""
+    found = []
+    monkeypatch.setattr("modelgraft.engine.meanwhile.Meanwhile.begin", lambda self: found.extend(job.unfinished.key for job in self.take()))
+    return found
+
+
+def registry_of(*, exports=True):
+    """A registry with torch, projectors and the slow backend."""
+    slow, usual = ModuleType("slow_plugin"), ModuleType("torch_plugin")
+    slow.register_backends = mg.hookimpl(
+        lambda register: register("slow", f"{__name__}:Slow", exports=exports, precisions=("float32",), devices=("cpu",)),
+        specname="register_backends",
+    )
+    usual.register_backends = register_backends
+    return assemble({"slow": slow, "torch": usual, "projectors": projectors})
+
+
+def graph_of(tmp_path, text=GRAPH, **registry):
+    (tmp_path / "g.yaml").write_text(text)
+    return mg.load(tmp_path / "g.yaml", registry=registry_of(**registry))
+
+
+def sign(pipeline):
+    """Whether it answers as torch does (1) or as the slow backend (-1)."""
+    with mg.open(pipeline.plan.graph, backend="torch", init="random") as other:
+        mine, theirs = run(pipeline)["y"], run(other)["y"]
+    return 1 if torch.equal(mine, theirs) else -1 if torch.equal(mine, -theirs) else 0
+
+
+def tell(**facts):
+    states.write(folder_of_states(), KEY, states.State(since=time.time(), process=os.getpid(), **facts))
+
+
+@contextmanager
+def loaded(tmp_path, **how):
+    """A pipeline whose node is loaded, and what was told of that."""
+    with mg.open(graph_of(tmp_path), init="random", **{"backend": "auto", **how}) as pipeline:
+        yield pipeline, tuple(text for text in pipeline.load() if "random numbers" not in text)
+
+
+def made():
+    """As another process leaves it."""
+    folder_of_states().mkdir(parents=True, exist_ok=True)
+    (folder_of_states().parent / "made").touch()
+    tell(made=True)
+
+
+def run(pipeline):
+    return pipeline.run(x=torch.ones(1, 2, 5))
+
+
+def test_a_named_backend_makes_it_before_it_answers(tmp_path, begun):
+    with loaded(tmp_path, backend="slow") as (pipeline, told):
+        assert (sign(pipeline), told, begun) == (-1, (), [])
+
+
+@pytest.mark.parametrize("how", [{"backend": "slow", "export": "later"}, {"backend": "auto"}])
+def test_later_torch_answers_and_says_so_and_the_work_is_begun_behind_the_first_answer(tmp_path, begun, how):
+    with loaded(tmp_path, **how) as (pipeline, told):
+        assert told == ("a: answers on torch until its export is there, which is made in the background from the first answer on",)
+        assert begun == []
+        assert (sign(pipeline), begun) == (1, [KEY])
+        assert (sign(pipeline), begun) == (1, [KEY])
+
+
+def test_auto_by_the_graph_is_auto(tmp_path, begun):
+    graph = graph_of(tmp_path, GRAPH + "runtime: {backend: auto}\n")
+    with mg.open(graph, init="random") as pipeline:
+        assert pipeline.load()
+        assert (sign(pipeline), begun) == (1, [KEY])
+    assert mg.plan(graph).nodes["a"].backend == "slow"
+    assert mg.plan(graph_of(tmp_path)).nodes["a"].backend == "torch"  # silence means what it always has
+
+
+def test_never_makes_nothing_and_says_so(tmp_path, begun):
+    with loaded(tmp_path, export="never") as (pipeline, told):
+        assert told == ('a: answers on torch: there is no export of it yet, and export="never" makes none',)
+        assert (sign(pipeline), begun) == (1, [])
+    assert not folder_of_states().exists()
+
+
+def test_without_a_background_nothing_is_begun_and_that_is_said(tmp_path, begun, monkeypatch):
+    monkeypatch.setenv("MODELGRAFT_BACKGROUND", "off")
+    with loaded(tmp_path) as (pipeline, told):
+        assert told == ("a: answers on torch: there is no export of it yet, and MODELGRAFT_BACKGROUND=off makes none",)
+        assert (sign(pipeline), begun) == (1, [])
+
+
+def test_the_next_call_uses_it_once_it_is_there(tmp_path, begun):
+    """Events tell how far it is until then, and that it is there. Results of torch are not kept as if they were its own."""
+    with loaded(tmp_path) as (pipeline, _):
+        assert sign(pipeline) == 1
+        with locked(states.lock_of(folder_of_states(), KEY)):
+            tell(done=2, total=4, label="tracing, step")
+            with pipeline.stream(x=torch.ones(1, 2, 5)) as events:
+                told = [(event.label, event.done, event.total) for event in events if event.kind == "progress"]
+        assert told == [("meanwhile, tracing, step", 2, 4)]
+        made()
+        assert "a: answers on slow from here on: its export is there" in run(pipeline).warnings
+        assert sign(pipeline) == -1
+        assert run(pipeline).cached == frozenset({"a"})
+
+
+@pytest.mark.parametrize(("facts", "why"), [({"failed": "No space left on device"}, "No space left on device"), (None, "ended early")])
+def test_what_was_not_made_is_told_and_torch_goes_on(tmp_path, begun, facts, why, monkeypatch):
+    monkeypatch.setattr("modelgraft.engine.meanwhile.START_S", 0.0)
+    with loaded(tmp_path) as (pipeline, _):
+        assert sign(pipeline) == 1
+        if facts:
+            tell(**facts)
+        told = run(pipeline).warnings
+        assert any(text.startswith("a: goes on answering on torch: its export was not made") and why in text for text in told)
+        assert sign(pipeline) == 1
+
+
+def test_two_loaded_models_need_room_for_both(tmp_path, begun):
+    """Under a limit the next start takes it, not this one."""
+    with loaded(tmp_path, max_memory="1GB") as (pipeline, _):
+        made()
+        assert "a: goes on answering on torch; its export is there for the next start" in run(pipeline).warnings
+        assert sign(pipeline) == 1
+
+
+def test_one_process_makes_it_and_the_others_say_how_far_it_is(tmp_path, begun):
+    tell(done=1, total=4, label="tracing for onnx, step")
+    with locked(states.lock_of(folder_of_states(), KEY)), loaded(tmp_path) as (pipeline, told):
+        said = "a: answers on torch until its export is there, which another process is making (tracing for onnx, step 1 of 4, since 0 s)"
+        assert told == (said,)
+        assert (sign(pipeline), begun) == (1, [])
+
+
+def test_what_failed_before_is_told_and_tried_again(tmp_path, begun):
+    tell(failed="No space left on device")
+    with loaded(tmp_path) as (pipeline, told):
+        assert told[0].endswith("in the background from the first answer on; that has failed before (No space left on device)")
+        assert (sign(pipeline), begun) == (1, [KEY])
+
+
+def test_what_only_this_program_has_is_told(tmp_path, begun, monkeypatch):
+    monkeypatch.setattr("modelgraft.engine.meanwhile.packed", lambda value: packed(lambda: value))
+    with loaded(tmp_path) as (pipeline, told):
+        assert re.fullmatch(r'a: answers on torch until .*, which no other process can make \(.*\): export="now" makes it here', told[0])
+        assert (sign(pipeline), begun) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "placing", "why"),
+    [
+        (GRAPH, {"dtype": "bfloat16"}, "a runs in bfloat16, which the slow backend does not have"),
+        (GRAPH.replace("in: {x", "runtime: {dtype: float16}, in: {x"), {}, "a runs in float16, which the slow backend does not have"),
+        (GRAPH, {"device": "cuda:0"}, "a runs on cuda:0, and what is exported later is for the CPU"),
+    ],
+)
+def test_auto_is_torch_where_the_other_does_not_suit_and_says_why(tmp_path, text, placing, why):
+    solved = mg.check(graph_of(tmp_path, text))
+    assert chosen_backend(solved, Placing(backend="auto", **placing), device="cpu") == ("torch", why)
+    assert chosen_backend(solved, Placing(**placing), device="cpu") == ("torch", "")
+
+
+def test_auto_is_torch_where_nothing_exports_or_what_does_is_not_whole(tmp_path, monkeypatch):
+    auto = Placing(backend="auto")
+    assert chosen_backend(mg.check(graph_of(tmp_path, exports=False)), auto, device="cpu") == ("torch", "no installed backend exports")
+    monkeypatch.setattr(Slow, "lacking", "not installed: slowrt")
+    with pytest.warns(UserWarning, match="backend auto is torch: not installed: slowrt"):
+        assert mg.plan(graph_of(tmp_path), backend="auto").nodes["a"].backend == "torch"
+
+
+def test_a_graph_goes_to_another_process_without_what_is_installed(tmp_path):
+    solved = mg.check(graph_of(tmp_path))
+    found = unpacked(packed(solved), solved.graph.registry)
+    assert found.nodes["a"].config == solved.nodes["a"].config
+    assert found.graph.registry is solved.graph.registry
+    assert b"slow_plugin" not in packed(solved)
+
+
+def test_states_that_cannot_be_read_say_nothing_and_old_ones_go(tmp_path):
+    tell(done=1, label="x")
+    file = folder_of_states() / f"{KEY}.json"
+    assert states.read(folder_of_states(), KEY).done == 1
+    os.utime(file, (0, 0))
+    states.forget_old(folder_of_states())
+    assert not file.exists()
+    for text in ("", "[]", json.dumps({"lost": 1})):
+        file.write_text(text)
+        assert states.read(folder_of_states(), KEY) == states.State()
+
+
+def test_a_stand_in_closes_the_first_when_the_second_takes_its_place():
+    """What a component with taps gives is asked of each anew."""
+    closed, found = [], [WAITS]
+
+    def one(name):
+        return Loaded(lambda x: (name, x), giving=lambda wanted: lambda x: (name, *sorted(wanted), x), close=lambda: closed.append(name))
+
+    stands = StandIn(one("first"), lambda: found[0]).loaded()
+    tapped = stands.giving(frozenset({"tap"}))
+    assert (stands.call(1), tapped(2)) == (("first", 1), ("first", "tap", 2))
+    found[0] = one("second")
+    assert (stands.call(1), tapped(2), closed) == (("second", 1), ("second", "tap", 2), ["first"])
+    found[0] = one("third")
+    assert stands.call(1) == ("second", 1)
+    stands.close()
+    assert closed == ["first", "second"]
+
+
+def test_a_machine_that_starts_no_process_leaves_it_to_the_next_start(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.executable", str(Path(tmp_path) / "none"))
+    meanwhile = Meanwhile(mg.check(graph_of(tmp_path)), opening=Opening())
+    step = mg.plan(graph_of(tmp_path), backend="slow").steps[0]
+    meanwhile.add(step, Unfinished("export", KEY, meanwhile="torch"))
+    meanwhile.begin()
+    assert meanwhile.look(KEY) is None
