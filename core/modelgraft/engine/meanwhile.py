@@ -42,7 +42,7 @@ do(work)
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Errand:
     """Work on one node. `content`: the graph and the step, for the other process."""
 
     node: str
@@ -55,7 +55,7 @@ class Meanwhile:
 
     def __init__(self, graph: SolvedGraph, *, opening: Opening) -> None:
         self._graph, self._opening = graph, opening
-        self._waiting: list[Job] = []
+        self._waiting: list[Errand] = []
         self._began: dict[str, float] = {}  # by key: when a process of ours was started
 
     def add(self, step: Step, unfinished: Unfinished) -> str:
@@ -67,11 +67,11 @@ class Meanwhile:
             content = packed((self._graph, step))
         except Exception as error:  # noqa: BLE001 a plugin may put anything into a config, and pickle raises what it likes
             return _told(unfinished, f"which no other process can make ({said(error)}): {option('export', 'now')} makes it here")
-        self._waiting.append(Job(step.node.name, unfinished, content))
+        self._waiting.append(Errand(step.node.name, unfinished, content))
         again = f"; that has failed before ({before.failed})" if before.failed else ""
         return _told(unfinished, f"which is made in the background from the first answer on{again}")
 
-    def take(self) -> list[Job]:
+    def take(self) -> list[Errand]:
         """The jobs that wait; nobody else gets them."""
         jobs, self._waiting = self._waiting, []
         return jobs
