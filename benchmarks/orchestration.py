@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,10 +27,10 @@ from benchmarks.measuring import Sample
 from benchmarks.orchestrators import ENGINES, NATIVE, SHAPES, Run, Shape, bodies
 from benchmarks.peers import engines as peers
 from benchmarks.tables import Asked, Row, Table, Timer
+from benchmarks.workers import Worker
 
 SAMPLE_S = 0.04  # CPU time of one sample
 REMOTE_S = 0.4  # of one whose processes are measured by the system, in hundredths of a second
-PATIENCE_S = 180  # of a sample; the first builds, and proves what is built
 PAYLOAD_BYTES = 2**20
 ROUNDS = 25
 QUICK_SHAPES = ("one", "layered")
@@ -127,42 +125,6 @@ def sample(run: Run, loops: int, payload: Any, nodes: int, *, is_remote: bool) -
 # -- all of them --------------------------------------------------------------------------------------------------------
 
 
-class Worker:
-    """An engine in a process of its own."""
-
-    def __init__(self, engine: str, python: str, folder: Path) -> None:
-        command = [python, "-m", "benchmarks.orchestration", "--worker", engine]
-        self.process = subprocess.Popen(
-            command, cwd=measuring.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            env=measuring.environment(1, folder / "cache"),
-        )  # fmt: skip
-
-    def ask(self, shape: str, payload: str) -> dict[str, Any]:
-        """A sample, or why there is none."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        try:
-            self.process.stdin.write(json.dumps({"shape": shape, "payload": payload}) + "\n")
-            self.process.stdin.flush()
-            if not select.select([self.process.stdout], [], [], PATIENCE_S)[0]:
-                self.process.kill()
-                return {"why": f"it did not answer within {PATIENCE_S} s"}
-            line = self.process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        return json.loads(line) if line else {"why": f"its process ended with {self.process.wait(10)}"}
-
-    def close(self) -> None:
-        """Let it end by itself; an engine whose threads hang is ended."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-
 @dataclass(frozen=True, slots=True)
 class Place:
     """The Python of an engine, its version, how it is run; or why it cannot be."""
@@ -196,7 +158,12 @@ def measure(asked: Asked, where: Mapping[str, Place]) -> list[Row]:
     """Samples in rounds, in each of them every engine once for every case; then the rows."""
     shapes = QUICK_SHAPES if asked.is_quick else tuple(SHAPES)
     cases = [(shape, payload) for payload in ("text", "1 MB") for shape in shapes]
-    workers = {name: Worker(name, place.python, asked.folder) for name, place in where.items() if not place.why}
+    around = measuring.environment(1, asked.folder / "cache")
+    workers = {
+        name: Worker([place.python, "-m", "benchmarks.orchestration", "--worker", name], around)
+        for name, place in where.items()
+        if not place.why
+    }
     samples: dict[tuple[str, str, str], list[Sample]] = {}
     failed: dict[tuple[str, str, str], str] = {}
     timer = Timer(asked.seconds)
@@ -206,7 +173,7 @@ def measure(asked: Asked, where: Mapping[str, Place]) -> list[Row]:
         for shape, payload in cases:
             names = [name for name in workers if asked_of(name, shape, payload) and (shape, payload, name) not in failed]
             for name in names if number % 2 else reversed(names):
-                found = workers[name].ask(shape, payload)
+                found = workers[name].ask({"shape": shape, "payload": payload})
                 if "why" in found:
                     failed[shape, payload, name] = found["why"]
                 elif number >= 0:

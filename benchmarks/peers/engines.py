@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from benchmarks.orchestrators import Body, Run, Shape
+from benchmarks.peers.packages import Package
 
 QUIET = {
     "DO_NOT_TRACK": "1",
@@ -29,18 +30,14 @@ RAY_STORE = 512 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Peer:
-    """An engine of others: which environment holds it, its distribution, what to import, and how it was run.
+class Peer(Package):
+    """An engine of others.
 
     copies      what it hands on is equal to what it got, but another object
     is_remote   nodes run in other processes: calls cannot be counted here, and their CPU time is added
     skips       graphs that would take minutes
     """
 
-    environment: str
-    distribution: str
-    module: str
-    how: str
     build: Callable[[Shape, Mapping[int, Body]], Run]
     copies: bool = False
     is_remote: bool = False

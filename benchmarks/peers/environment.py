@@ -18,13 +18,17 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.peers.engines import PEERS, Peer
+from benchmarks.peers.engines import PEERS
+from benchmarks.peers.packages import Package
+from benchmarks.peers.programs import PROGRAMS
 
 HERE = Path(__file__).resolve().parent
-INSTALL_S = 900  # of one call of pip; the largest packages are 100 MB
+INSTALL_S = 1800  # of one call of pip; the largest packages are 100 MB, and llama.cpp is compiled
 LAST = 300  # characters of a reason
+THEIRS: Mapping[str, Package] = {name: program for name, program in PROGRAMS.items() if program.environment}  # not those of our own
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +57,13 @@ def folder_of(environment: str) -> Path:
     return home() / f"{environment}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def found() -> Mapping[str, Place]:
-    """Where each peer is, by its name; those of an environment that was never made say so."""
+def found(peers: Mapping[str, Package] = PEERS) -> Mapping[str, Place]:
+    """Where each peer is, by its name; those of an environment that was never made say so, those without one are in ours."""
     places: dict[str, Place] = {}
-    for name, peer in PEERS.items():
+    for name, peer in peers.items():
+        if not peer.environment:
+            places[name] = Place(sys.executable, version(peer.distribution))
+            continue
         folder = folder_of(peer.environment)
         kept = folder / "found.json"
         if not kept.is_file():
@@ -67,21 +74,20 @@ def found() -> Mapping[str, Place]:
     return places
 
 
-def make(*, again: bool = False) -> Mapping[str, Place]:
+def make(peers: Mapping[str, Package] = PEERS, *, again: bool = False) -> Mapping[str, Place]:
     """Make what is missing; `again` makes all anew, and asks once more for what could not be installed."""
-    for environment in sorted({peer.environment for peer in PEERS.values()}):
+    for environment in sorted({peer.environment for peer in peers.values()}):
         folder = folder_of(environment)
         if again:
             shutil.rmtree(folder, ignore_errors=True)
         if not (folder / "found.json").is_file():
             print(f"making the environment {environment} in {folder}", file=sys.stderr, flush=True)
-            _make(environment, folder)
-    return found()
+            _make(environment, folder, {name: peer for name, peer in peers.items() if peer.environment == environment})
+    return found(peers)
 
 
-def _make(environment: str, folder: Path) -> None:
+def _make(environment: str, folder: Path, peers: Mapping[str, Package]) -> None:
     """All pins at once; where that fails each peer by itself, so that one that is not to be had costs only its own row."""
-    peers = {name: peer for name, peer in PEERS.items() if peer.environment == environment}
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     python, reasons = _python(folder), dict[str, str]()
@@ -98,7 +104,7 @@ def _make(environment: str, folder: Path) -> None:
     (folder / "found.json").write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
 
 
-def _known(python: Path, peer: Peer, reason: str) -> dict[str, str]:
+def _known(python: Path, peer: Package, reason: str) -> dict[str, str]:
     """Whether it can be imported, and its version."""
     if reason:
         return {"version": "", "why": f"not installed: {reason}"}
@@ -136,7 +142,7 @@ def main() -> None:
     """Make the environments, and say what is there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--again", action="store_true", help="make them anew")
-    for name, place in make(again=parser.parse_args().again).items():
+    for name, place in make({**PEERS, **THEIRS}, again=parser.parse_args().again).items():
         print(f"{name:16} {place.version or place.why}")
 
 

@@ -33,7 +33,7 @@ def test_every_value_of_a_layered_graph_is_read() -> None:
 
 
 def test_every_peer_is_pinned_where_its_environment_says() -> None:
-    for peer in PEERS.values():
+    for peer in (*PEERS.values(), *environment.THEIRS.values()):
         assert f"\n{peer.distribution}==" in environment.pins(peer.environment).read_text(encoding="utf-8")
 
 
