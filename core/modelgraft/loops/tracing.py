@@ -46,6 +46,10 @@ class Tracer(Protocol):
         """
         ...
 
+    def write(self, graph: Any, name: str) -> None:
+        """Write a graph that the module has put together itself: an onnx_ir.Model. Its tensors may be made as they are written."""
+        ...
+
     def keep(self, name: str, tensor: Tensor) -> None:
         """Keep a tensor that the parts need beside the graphs; one that the checkpoint holds as it is takes no room."""
         ...

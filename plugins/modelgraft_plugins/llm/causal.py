@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 from torch import Tensor
@@ -104,17 +105,26 @@ class Causal(LanguageModel):
         return Remembering(decoder, self.embed) if decoder.continues else decoder
 
     def trace(self, tracer: Tracer) -> dict[str, Any]:
-        """Write the decoder as a graph: with GroupQueryAttention where it can serve, otherwise with a growing cache.
+        """Write the decoder as a graph: put together where its shape is known, otherwise traced; with GroupQueryAttention where it can
+        serve, otherwise with a growing cache.
 
         Raises ExportError for a model that can be exported in neither way, and for one that hears inner layers of an eye
         and cannot have GroupQueryAttention.
         """
-        from modelgraft_plugins.llm import grouped_query, growing_export
-
         deep = self.config.deep if self.config.hears else 0
         if deep and self.config.reads != "onward":
             raise ExportError("its first layers hear inner layers of an eye, and its prompts are read in both directions: not both")
         self.keep_embeddings(tracer)
+        if self.config.reads == "onward" and not deep and (known := self._known()) is not None:
+            from modelgraft_plugins.llm import built
+
+            return styles.noted("grouped", built.export(known, tracer, layers=self.layers_for(tracer)))
+        return self._traced(tracer, deep)
+
+    def _traced(self, tracer: Tracer, deep: int) -> dict[str, Any]:
+        """Trace the decoder. Raises ExportError as `trace` does."""
+        from modelgraft_plugins.llm import grouped_query, growing_export
+
         if (reads := self.config.reads) != "onward":
             remark = "tokens of its prompts see each other in both directions: its cache grows, and long answers slow down"
             layout = growing_export.export_decoder(self.model, tracer, layers=self.layers_for(tracer), reads=reads)
@@ -126,6 +136,14 @@ class Causal(LanguageModel):
                 raise ExportError(f"its first layers hear inner layers of an eye, and {error}") from error
             remark = f"GroupQueryAttention cannot serve this model ({error}): its cache grows, and long answers slow down"
         return styles.noted("growing", growing_export.export_decoder(self.model, tracer, layers=self.layers_for(tracer)), remark=remark)
+
+    def _known(self) -> Any:
+        """The model as `built.py` puts its graph together; None where it must be traced."""
+        if importlib.util.find_spec("onnx_ir") is None:
+            return None  # tracing says what is missing
+        from modelgraft_plugins.llm import built
+
+        return built.known_of(self._modules["model"], self.config.max_position_embeddings)
 
 
 def _by_transformers(facts: dict[str, Any]) -> Any:  # Any: a model of transformers, which is only partly annotated

@@ -34,7 +34,8 @@ ROUND = 64  # capacities are multiples of this, so that runs of nearly the same 
 class Memory:
     """What the sessions of a decoder are bound to, one after the other.
 
-    cache   keys and values of the layers by turns, float[batch kv_heads capacity head_width];  outputs  what runs write beside these
+    cache     keys and values of the layers by turns, float[batch kv_heads capacity head_width];  outputs  what runs write beside these
+    capacity  tokens that may be read into it
     beside  further inputs that stay where they are, by name;  one  what reads one token per row, bound to all of it
     """
 
@@ -96,8 +97,16 @@ class GroupedDecoder:
         """See Remembered; its conditions say where tokens stand."""
         return alike(one, other, tokens)
 
+    def _refuse_longer(self, tokens: int) -> None:
+        """Raise InputError for more tokens than the graph has positions for: its operator would read beyond the table of their angles."""
+        most = self.layout.most
+        if most and tokens > most + 1:  # the last token that is written is not read
+            found = f"{tokens:,} tokens were to be read and written, and this export tells {most:,} positions apart"
+            raise InputError(f"{found}: shorten the prompt or the answer, or set max_position_embeddings to what the model was trained for")
+
     def memory(self, batch: int, capacity: int, *, fits: Callable[[Memory], bool] = lambda _: True) -> Memory:
         """Memory for so many rows and tokens: what is spare where it fits, else new. Raises InputError when there is not enough."""
+        self._refuse_longer(capacity)
         capacity = -(-capacity // ROUND) * ROUND
         spare, self.spare = self.spare, None
         if spare is not None:
@@ -115,7 +124,7 @@ class GroupedDecoder:
         outputs = {
             name: torch.empty(batch, *sizes_of(axes, 1), dtype=self.layout.dtype, device=self.device) for name, axes in self.sizes.items()
         }
-        return Memory(cache, capacity, outputs)
+        return Memory(cache, min(capacity, self.layout.most or capacity), outputs)
 
     def take_back(self, memory: Memory) -> None:
         """Keep the memory of a session that was closed for the next."""

@@ -15,6 +15,7 @@ class Caches:
 
     axes   how many numbers say where a token stands, of a model that counts frames, rows and columns; 0: one, without an axis of its own
     deep   how many first layers hear inner layers of an eye: `deep` float[batch tokens deep width], zeros where there is nothing
+    most   positions that it tells apart, and no more may be read; 0: any number
     reads  which tokens of a prompt see those behind them: none, all ("both"), or those of one medium ("media")
     """
 
@@ -27,6 +28,7 @@ class Caches:
     axes: int = 0
     deep: int = 0
     reads: str = "onward"
+    most: int = 0
 
     def cache_bytes(self, batch: int, capacity: int) -> int:
         """What the keys and values of so many rows and tokens take."""

@@ -130,7 +130,14 @@ def trace(
     streamline(program.model.graph)
     if improve is not None:
         improve(program.model.graph)
-    program.save(str(path), external_data=True)
+    save(program.model, path)
+
+
+def save(model: Any, path: Path) -> None:
+    """Write an onnx_ir.Model with its weights beside it (`path.data`), one tensor after the other."""
+    import onnx_ir
+
+    onnx_ir.save(model, path, external_data=f"{path.name}.data")
 
 
 def _keep_apart(graph: Any, ports: set[str]) -> None:

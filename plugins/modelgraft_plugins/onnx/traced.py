@@ -33,7 +33,7 @@ from modelgraft.plugin import (
     resolve,
 )
 from modelgraft_plugins.onnx import proofs, store, tuned
-from modelgraft_plugins.onnx.exporting import open_fresh, trace
+from modelgraft_plugins.onnx.exporting import open_fresh, save, trace
 from modelgraft_plugins.onnx.graphs import SessionGraph
 from modelgraft_plugins.onnx.keys import OPSET
 from modelgraft_plugins.onnx.precision import TOLERANCES, bring
@@ -53,6 +53,10 @@ class FolderTracer:
     ) -> None:
         """See Tracer."""
         trace(module, example, self.folder / f"{name}.onnx", sizes=sizes, inputs=inputs, outputs=outputs)
+
+    def write(self, graph: Any, name: str) -> None:
+        """See Tracer."""
+        save(graph, self.folder / f"{name}.onnx")
 
     def keep(self, name: str, tensor: Tensor) -> None:
         """See Tracer."""
