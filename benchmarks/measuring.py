@@ -43,6 +43,7 @@ def environment(threads: int, cache: Path) -> dict[str, str]:
         "MKL_NUM_THREADS": str(threads),
         "MODELGRAFT_THREADS": str(threads),
         "MODELGRAFT_CACHE": str(cache),
+        "MODELGRAFT_BACKGROUND": "off",  # exports are tuned before what is measured begins, not beside it
         USUAL: str(usual_cache()),
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1",

@@ -22,6 +22,7 @@ from modelgraft.engine.meanwhile import Meanwhile, folder_of_states, packed, unp
 from modelgraft.engine.opening import Opening, Placing
 from modelgraft.engine.standing import WAITS, StandIn
 from modelgraft.installed.discovery import assemble
+from modelgraft.plugin import PluginError
 from modelgraft.sources.storage import locked
 from modelgraft_plugins import projectors
 from modelgraft_plugins.torch import register_backends
@@ -57,7 +58,8 @@ class Slow(Backend):
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """A cache of the test's own."""
+    """A cache of the test's own, and processes in the background."""
+    monkeypatch.delenv("MODELGRAFT_BACKGROUND", raising=False)
     monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("modelgraft.engine.standing.LOOK_S", 0.0)
 
@@ -141,7 +143,7 @@ def test_auto_by_the_graph_is_auto(tmp_path, begun):
 def test_never_makes_nothing_and_says_so(tmp_path, begun):
     with loaded(tmp_path, export="never") as (pipeline, told):
         assert told == ('a: answers on torch: there is no export of it yet, and export="never" makes none',)
-        assert (sign(pipeline), begun) == (1, [])
+        assert (sign(pipeline), run(pipeline).warnings[-1:], begun) == (1, told, [])
     assert not folder_of_states().exists()
 
 
@@ -183,7 +185,20 @@ def test_two_loaded_models_need_room_for_both(tmp_path, begun):
     """Under a limit the next start takes it, not this one."""
     with loaded(tmp_path, max_memory="1GB") as (pipeline, _):
         made()
-        assert "a: goes on answering on torch; its export is there for the next start" in run(pipeline).warnings
+        said = "a: goes on answering on torch: its export is there for the next start, which need not hold both"
+        assert said in run(pipeline).warnings
+        assert sign(pipeline) == 1
+
+
+def test_what_was_made_and_cannot_be_used_is_told(tmp_path, begun, monkeypatch):
+    def broken(*_):
+        raise PluginError("slowrt does not read it")
+
+    with loaded(tmp_path) as (pipeline, _):
+        made()
+        with monkeypatch.context() as patch:
+            patch.setattr(Slow, "load", broken)
+            assert "a: goes on answering on torch: its export cannot be used (slowrt does not read it)" in run(pipeline).warnings
         assert sign(pipeline) == 1
 
 

@@ -98,7 +98,9 @@ def test_settings_of_the_loop_need_no_other_export(folders):
         assert pipeline._loader.loaded()["llm"].state is None, "the weights of its decoder are let go of"
     assert [entry.folder for entry in store.entries()] == before
     assert set(plan_document(mg.plan(graph, backend="onnx"))["parity"]) == {"vision+queries+qformer+project", "llm"}
-    assert plan_document(mg.plan(graph, backend="onnx", precision="int8"))["parity"] == {}
+    unmade = plan_document(mg.plan(graph, backend="onnx", precision="int8"), export="later")
+    assert (unmade["parity"], unmade["unexported"]) == ({}, {"vision+queries+qformer+project": "later", "llm": "later"})
+    assert plan_document(mg.plan(graph, backend="onnx"))["unexported"] == {}
 
 
 def test_a_graph_runs_in_eight_bits(tmp_path):

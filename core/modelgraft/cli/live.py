@@ -55,14 +55,21 @@ class _Lines:
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
         self._last: dict[str, float] = {}
+        self._since: dict[str, float] = {}  # when the load of a node began
 
     def take(self, event: Event) -> None:
         text = _words(event)  # a failure is not among them: it ends the run, and is told then
-        if event.kind == "progress":
+        if event.kind == "node-loading":
+            self._since[event.node] = time.monotonic()
+        elif event.kind == "node-loaded":
+            self._since.pop(event.node, None)
+        elif event.kind == "progress":
             now = time.monotonic()
             if now - self._last.get(event.node, 0.0) < EVERY_S and event.facts.get("done") != event.facts.get("total"):
                 return
             self._last[event.node] = now
+            if (since := self._since.get(event.node)) is not None and now - since >= 1:
+                text = f"{text}, {now - since:.0f} s"
         if text:
             self._screen.note(f"{event.node}: {text}" if event.node else text)
 

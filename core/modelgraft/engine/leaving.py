@@ -15,7 +15,9 @@ from modelgraft.engine.meanwhile import Meanwhile
 from modelgraft.engine.opening import Opening
 from modelgraft.engine.run import tell
 from modelgraft.engine.standing import WAITS, StandIn
+from modelgraft.kernel.words.errors import ModelgraftError
 from modelgraft.kernel.words.graph import Node, SolvedGraph
+from modelgraft.kernel.words.guard import said
 from modelgraft.kernel.words.plan import Step
 from modelgraft.kernel.words.wording import option
 
@@ -38,8 +40,19 @@ class Leaving:
 
     def export(self, node: Node) -> str:
         """`LoadContext.export` of a node."""
+        if self._is_aside:
+            return ""
         asked = self._opening.export or ("later" if self.is_auto(node) else "now")
-        return "" if self._is_aside or (asked == "now" and _is_off()) else asked
+        return {"now": "", "later": "never"}.get(asked, asked) if _is_off() else asked
+
+    def fallback(self, node: Node) -> str | None:
+        """`LoadContext.fallback` of a node: where nobody has named a backend, what cannot run there stays on torch.
+
+        Who does what others have left must hear that it cannot be done.
+        """
+        if self._is_aside:
+            return None
+        return "torch" if self.is_auto(node) else self._opening.fallback
 
     def is_auto(self, node: Node) -> bool:
         """Whether its backend was left to choose."""
@@ -50,21 +63,22 @@ class Leaving:
         unfinished = loaded.unfinished
         if unfinished is None:
             return loaded
-        text = f"{node.name}: {self._left(unfinished, replace(step, node=node))}"
-        loaded = replace(loaded, warnings=(*loaded.warnings, text))
+        is_begun = self._opening.export != "never" and not _is_off()
+        text = self._meanwhile.add(replace(step, node=node), unfinished) if is_begun else self._refusal(unfinished)
+        loaded = replace(loaded, warnings=(*loaded.warnings, f"{node.name}: {text}"))
         if not unfinished.meanwhile:
             return loaded
         self.standing |= {node.name}
+        if not is_begun:
+            return replace(loaded, state=None)  # as with an export: nobody takes weights from it
         return StandIn(loaded, partial(self._renewed, unfinished, node, step, anew)).loaded()
 
     def begin(self) -> None:
         """Have done what was left, once the first answer is there."""
         self._meanwhile.begin()
 
-    def _left(self, unfinished: Unfinished, step: Step) -> str:
-        """Leave work for later; gives what a user must know of it."""
-        if self._opening.export != "never" and not _is_off():
-            return self._meanwhile.add(step, unfinished)
+    def _refusal(self, unfinished: Unfinished) -> str:
+        """What a user must know of work that nobody will do."""
         why = option("export", "never") if self._opening.export == "never" else f"{BACKGROUND}={OFF}"
         return f"answers on {unfinished.meanwhile}: there is no {unfinished.what} of it yet, and {why} makes none"
 
@@ -75,19 +89,31 @@ class Leaving:
             if state.label:
                 tell(Progress, node.name, done=state.done, total=state.total, label=f"meanwhile, {state.label}")
             return WAITS
+        found: Loaded | None = None
         if state is None or state.failed:
-            why = state.failed if state is not None else "the process that made it ended early"
-            tell(Warned, node.name, text=f"goes on answering on {unfinished.meanwhile}: its {unfinished.what} was not made ({why})")
+            why = f"was not made ({state.failed if state is not None else 'the process that made it ended early'})"
+        else:
+            found, why = _tried(lambda: anew(node, step))
+        if found is None:
+            tell(Warned, node.name, text=f"goes on answering on {unfinished.meanwhile}: its {unfinished.what} {why}")
             return None
-        found = anew(node, step)
-        if found is not None and found.unfinished is None:
-            self.standing -= {node.name}
-            tell(Warned, node.name, text=f"answers on {step.backend} from here on: its {unfinished.what} is there")
-            return found
-        if found is not None:
-            found.close()
-        tell(Warned, node.name, text=f"goes on answering on {unfinished.meanwhile}; its {unfinished.what} is there for the next start")
-        return None
+        self.standing -= {node.name}
+        tell(Warned, node.name, text=f"answers on {step.backend} from here on: its {unfinished.what} is there")
+        return found
+
+
+def _tried(anew: Callable[[], Loaded | None]) -> tuple[Loaded | None, str]:
+    """A node that is loaded anew, or why it is not."""
+    try:
+        found = anew()
+    except ModelgraftError as error:
+        return None, f"cannot be used ({said(error)})"
+    if found is None:
+        return None, "is there for the next start, which need not hold both"
+    if found.unfinished is not None and found.unfinished.meanwhile:
+        found.close()
+        return None, "is gone again"
+    return found, ""
 
 
 def _is_off() -> bool:

@@ -314,7 +314,7 @@ class Loader:
             self.opening.init,
             step.precision,
             step.threads,
-            "torch" if self.left.is_auto(node) else self.opening.fallback,
+            self.left.fallback(node),
             of=partial(self._context, step=step) if node.parts else None,
             ledger=self.ledger,
             graph=self._graph,

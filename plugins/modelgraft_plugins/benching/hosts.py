@@ -30,8 +30,10 @@ TAIL = 200  # lines of stderr that are kept for the reason of a death: the stack
 FATAL = "Fatal Python error"  # how a line begins in which Python says what ended it
 END_S = 2.0  # how long a host that is told to go may take to do so
 
-# Set where the user has not: threads that wait by spinning starve whoever is measured next, and libraries must not talk.
+# Set where the user has not: threads that wait by spinning, and work in the background, starve whoever is measured next, and
+# libraries must not talk.
 USUAL = {
+    "MODELGRAFT_BACKGROUND": "off",
     "OMP_WAIT_POLICY": "PASSIVE",
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
