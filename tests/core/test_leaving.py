@@ -205,8 +205,8 @@ def test_what_was_made_and_cannot_be_used_is_told(tmp_path, begun, monkeypatch):
 def test_one_process_makes_it_and_the_others_say_how_far_it_is(tmp_path, begun):
     tell(done=1, total=4, label="tracing for onnx, step")
     with locked(states.lock_of(folder_of_states(), KEY)), loaded(tmp_path) as (pipeline, told):
-        said = "a: answers on torch until its export is there, which another process is making (tracing for onnx, step 1 of 4, since 0 s)"
-        assert told == (said,)
+        how = "is being made by another process (tracing for onnx, step 1 of 4, since 0 s)"
+        assert told == (f"a: answers on torch until its export is there, which {how}",)
         assert (sign(pipeline), begun) == (1, [])
 
 
@@ -220,7 +220,9 @@ def test_what_failed_before_is_told_and_tried_again(tmp_path, begun):
 def test_what_only_this_program_has_is_told(tmp_path, begun, monkeypatch):
     monkeypatch.setattr("modelgraft.engine.meanwhile.packed", lambda value: packed(lambda: value))
     with loaded(tmp_path) as (pipeline, told):
-        assert re.fullmatch(r'a: answers on torch until .*, which no other process can make \(.*\): export="now" makes it here', told[0])
+        assert re.fullmatch(
+            r'a: answers on torch until .*, which cannot be made by another process \(.*\): export="now" makes it here', told[0]
+        )
         assert (sign(pipeline), begun) == (1, [])
 
 

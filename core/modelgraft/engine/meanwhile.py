@@ -62,14 +62,14 @@ class Meanwhile:
         """Take a job, to be begun later; gives what a user must know of it, in a sentence without the name of the node."""
         before = states.read(folder_of_states(), unfinished.key)
         if states.is_under_way(folder_of_states(), unfinished.key):
-            return _told(unfinished, f"which another process is making ({before.progress})" if before.progress else "in the making")
+            return _told(unfinished, f"is being made by another process{f' ({before.progress})' if before.progress else ''}")
         try:
             content = packed((self._graph, step))
         except Exception as error:  # noqa: BLE001 a plugin may put anything into a config, and pickle raises what it likes
-            return _told(unfinished, f"which no other process can make ({said(error)}): {option('export', 'now')} makes it here")
+            return _told(unfinished, f"cannot be made by another process ({said(error)}): {option('export', 'now')} makes it here")
         self._waiting.append(Errand(step.node.name, unfinished, content))
         again = f"; that has failed before ({before.failed})" if before.failed else ""
-        return _told(unfinished, f"which is made in the background from the first answer on{again}")
+        return _told(unfinished, f"is made in the background from the first answer on{again}")
 
     def take(self) -> list[Errand]:
         """The jobs that wait; nobody else gets them."""
@@ -116,8 +116,8 @@ def folder_of_states() -> Path:
 
 def _told(unfinished: Unfinished, how: str) -> str:
     if unfinished.meanwhile:
-        return f"answers on {unfinished.meanwhile} until its {unfinished.what} is there, {how}"
-    return f"starts faster once its {unfinished.what} is done, {how}"
+        return f"answers on {unfinished.meanwhile} until its {unfinished.what} is there, which {how}"
+    return f"its {unfinished.what}, by which later starts are faster, {how}"
 
 
 class _Packer(pickle.Pickler):

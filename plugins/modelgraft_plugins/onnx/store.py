@@ -162,9 +162,12 @@ def first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
+STAGES = 3  # of an export: tracing or building, reducing, comparing
+
+
 def tell(stage: int, what: str) -> None:
-    """Tell whoever listens which of the four stages of an export begins: tracing, reducing, comparing, tuning."""
-    current_listener()(stage, 4, f"{what} for onnx, step" if stage < 4 else f"{what}, step")
+    """Tell whoever listens which stage of an export begins."""
+    current_listener()(stage, STAGES, f"{what} for onnx, step")
 
 
 def make(key: str, build: Callable[[Path], Mapping[str, Any]], *, instead_of: Entry | None = None) -> Entry:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from modelgraft.plugin import ModelgraftError, folder_aside, locked, seals
+from modelgraft.plugin import ModelgraftError, current_listener, folder_aside, locked, seals
 from modelgraft_plugins.onnx import memory, store
 from modelgraft_plugins.onnx.leaving import leaves_tuning
 from modelgraft_plugins.onnx.processor import machine_key
@@ -109,7 +109,7 @@ def _tune(folder: Path, graph: str, tuned: Path, *, is_broken: bool) -> str:
                 return ""  # another process was faster
             _prove_plain(folder, graph)
             with folder_aside(tuned) as aside:
-                store.tell(4, "tuning for this machine")
+                current_listener()(1, 1, "tuning for this machine, step")
                 if why_not := tune(folder / graph, aside / graph):
                     if shutil.disk_usage(aside).free < store.bytes_in(folder):
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -89,7 +89,7 @@ def test_an_export_goes_on_when_who_wanted_it_is_stopped_and_the_next_start_uses
 def test_a_disk_without_room_is_told_at_the_next_start_and_tried_again(graph):
     """Nothing of the attempt is left, and torch answers."""
     start_and_stop(graph, limit=8192)
-    assert "File too large" in over(lambda state: state.is_over).failed
+    assert "cannot be used" in over(lambda state: state.is_over).failed
     assert not list((folder_of_states().parent / "exports").glob("*/*/*"))
     said = start_and_stop(graph)
     assert "that has failed before (" in said
