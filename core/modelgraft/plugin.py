@@ -90,8 +90,11 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.kernel.words.source import Source as Source
     from modelgraft.kernel.words.wording import option as option
     from modelgraft.loops.decoder import Decoder as Decoder
+    from modelgraft.loops.decoder import Looking as Looking
     from modelgraft.loops.decoder import Session as Session
     from modelgraft.loops.driven import Loop as Loop
+    from modelgraft.loops.guessing import Guesser as Guesser
+    from modelgraft.loops.guessing import Guesses as Guesses
     from modelgraft.loops.guides import Guide as Guide
     from modelgraft.loops.likelihoods import Likelihood as Likelihood
     from modelgraft.loops.loop import Answers as Answers
@@ -198,6 +201,8 @@ _HOMES = {
     "Keeper": "sources.keeping",
     "KeptItem": "sources.keeping",
     "LanguageCard": "sources.cards",
+    "Guesser": "loops.guessing",
+    "Guesses": "loops.guessing",
     "Guide": "loops.guides",
     "Likelihood": "loops.likelihoods",
     "LayoutCard": "sources.cards",
@@ -205,6 +210,7 @@ _HOMES = {
     "LoadContext": "engine.backend",
     "Loaded": "engine.backend",
     "Unfinished": "engine.backend",
+    "Looking": "loops.decoder",
     "Loop": "loops.driven",
     "Mask": "records.masks",
     "Metric": "metric",

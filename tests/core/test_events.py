@@ -71,6 +71,7 @@ def test_every_event_of_real_runs_passes_the_schema(tmp_path, monkeypatch):
     told = (
         ("token", {"text": "a"}),
         ("prompt-read", {"kept": 3, "tokens": 5}),
+        ("guesses", {"passes": 4, "guessed": 6, "right": 3}),
         ("piece", {"port": "out", "value": "a"}),
         PREVIEW,
         ("progress", {"done": 1}),
@@ -121,7 +122,10 @@ def test_the_schema_refuses_what_is_no_event():
 @pytest.mark.parametrize(
     ("told", "message"),
     [
-        (("tokens", {"text": "a"}), r"node 'tell' tells of 'tokens'; wanted: piece, preview, progress, prompt-read, token, warning"),
+        (
+            ("tokens", {"text": "a"}),
+            r"node 'tell' tells of 'tokens'; wanted: guesses, piece, preview, progress, prompt-read, token, warning",
+        ),
         (("token", {"txt": "a"}), r"node 'tell' tells of 'token' with txt; wanted: record, text"),
     ],
 )

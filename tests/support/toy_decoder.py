@@ -20,8 +20,8 @@ def weights() -> dict[str, torch.Tensor]:
     return {name: torch.randn(shape, generator=draw) * 0.6 for name, shape in shapes.items()}
 
 
-def write_graph(path, *, half: bool = False) -> None:
-    """In float32 or float16, with the inputs and outputs of llm/grouped.py.
+def write_graph(path, *, half: bool = False, several: bool = True) -> None:
+    """In float32 or float16, with the inputs and outputs of llm/grouped.py; several: the head reads several positions of a row.
 
     It adds positions, attends with two heads to one key by GroupQueryAttention, adds that, and picks what the head reads.
     """
@@ -32,12 +32,12 @@ def write_graph(path, *, half: bool = False) -> None:
         helper.make_tensor_value_info("position_ids", INT64, ["batch", "tokens"]),
         helper.make_tensor_value_info("seqlens_k", INT32, ["batch"]),
         helper.make_tensor_value_info("total", INT32, [1]),
-        helper.make_tensor_value_info("last", INT64, ["batch"]),
+        helper.make_tensor_value_info("last", INT64, ["batch", "read"] if several else ["batch"]),
         helper.make_tensor_value_info("past.key.0", real, cache),
         helper.make_tensor_value_info("past.value.0", real, cache),
     ]
     outputs = [
-        helper.make_tensor_value_info("logits", real, ["batch", 11]),
+        helper.make_tensor_value_info("logits", real, ["batch", "read", 11] if several else ["batch", 11]),
         helper.make_tensor_value_info("present.key.0", real, cache),
         helper.make_tensor_value_info("present.value.0", real, cache),
     ]
@@ -58,10 +58,10 @@ def write_graph(path, *, half: bool = False) -> None:
         helper.make_node("Unsqueeze", ["last", "axes"], ["row"]),
         helper.make_node("Expand", ["row", "wide"], ["rows"]),
         helper.make_node("GatherElements", ["all", "rows"], ["one"], axis=1),
-        helper.make_node("Squeeze", ["one", "axis"], ["flat"]),
-        helper.make_node("MatMul", ["flat", "head"], ["logits"]),
+        *([] if several else [helper.make_node("Squeeze", ["one", "axis"], ["flat"])]),
+        helper.make_node("MatMul", ["one" if several else "flat", "head"], ["logits"]),
     ]
-    numbers = {"axes": [1, 2], "axis": [1], "wide": [1, 1, 16]}
+    numbers = {"axes": [2] if several else [1, 2], "axis": [1], "wide": [1, 1, 16]}
     kept = {name: value.half() if half else value for name, value in weights().items() if name != "table"}
     constants = [numpy_helper.from_array(value.numpy(), name) for name, value in kept.items()]
     constants += [numpy_helper.from_array(torch.tensor(value).numpy(), name) for name, value in numbers.items()]

@@ -146,6 +146,16 @@ class PromptRead(Event):
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class Guessed(Event):
+    """Tokens of answers were guessed ahead and read together, which changes none of them; told behind the answers."""
+
+    kind = "guesses"
+    passes: Annotated[int, "calls of the model behind the prompts"]
+    guessed: Annotated[int, "tokens that were guessed and read"]
+    right: Annotated[int, "how many of these were chosen: each saved a call"]
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class Piece(Event):
     """A piece of an output is ready before the whole is, such as a second of a sound; the pieces of a record joined are the output."""
 
@@ -214,13 +224,13 @@ CLASSES: Mapping[str, type[Event]] = {
     each.kind: each
     for each in (
         RunStarted, NodeLoading, NodeLoaded, NodeReleased, NodeStarted, NodeFinished, NodeCached, NodeSkipped, NodeFailed, Token,
-        PromptRead, Piece, Preview, Progress, Output, Warned, RunFailed, RunResult,
+        PromptRead, Guessed, Piece, Preview, Progress, Output, Warned, RunFailed, RunResult,
     )
 }  # fmt: skip
 EVENT_KINDS: Mapping[str, str] = {kind: (each.__doc__ or "").partition("\n")[0] for kind, each in CLASSES.items()}
 TRACED_KINDS = (NodeLoading, NodeLoaded, NodeStarted, NodeFinished, NodeCached, NodeSkipped, NodeFailed)  # what a trace is made of
 OF_NODES: Mapping[str, type[Event]] = {
-    each.kind: each for each in (Token, PromptRead, Piece, Preview, Progress, Warned)
+    each.kind: each for each in (Token, PromptRead, Guessed, Piece, Preview, Progress, Warned)
 }  # what code of a node may tell
 
 Sink = Callable[[Event], None]  # takes events as they happen, on the thread where they do

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -48,6 +48,23 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Give the memory back, to the next session of the decoder. What a closed session holds is gone; closing twice does nothing."""
+        ...
+
+
+@runtime_checkable
+class Looking(Session, Protocol):
+    """A session that can read several tokens at once and say what stands behind each."""
+
+    @property
+    def looks(self) -> bool:
+        """Whether this one can: it takes its last tokens back, and what runs it gives the logits of several places."""
+        ...
+
+    def look(self, tokens: Tensor) -> Tensor:
+        """Read more tokens per row, int64[batch tokens]; float[batch tokens vocab], the logits behind each, valid until it reads on.
+
+        Raises InputError as `step` does.
+        """
         ...
 
 

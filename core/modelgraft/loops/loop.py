@@ -10,8 +10,9 @@ from torch import Tensor
 
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.loops import beams
-from modelgraft.loops.decoder import Decoder, Session
+from modelgraft.loops.decoder import Decoder, Looking, Session
 from modelgraft.loops.finite_logits import check_finite
+from modelgraft.loops.guessing import Ahead, Guesser, Guesses, Lookup
 from modelgraft.loops.guides import Guide, guided
 from modelgraft.loops.likelihoods import Likelihood, likelihoods
 from modelgraft.loops.prompt_places import Places
@@ -31,6 +32,7 @@ class Answers:
     logits  float[batch vocab]: the decoder's own logits for the first token, before any rule
     taps    what else was asked for
     likely  of each text that was asked about how likely it is behind the prompt
+    guesses how they were guessed ahead; None where that was not asked for
     """
 
     ids: list[list[int]]
@@ -38,6 +40,7 @@ class Answers:
     logits: Tensor
     taps: Taps
     likely: list[list[Likelihood]]
+    guesses: Guesses | None = None
 
 
 def _nothing() -> None:
@@ -58,6 +61,7 @@ def generate(  # noqa: PLR0913 what is asked, and who watches
     places: Places | None = None,
     given: Sequence[Sequence[Sequence[int]]] = (),
     guides: Sequence[Guide] = (),
+    guesser: Guesser | None = None,
     check: Callable[[], None] = _nothing,
     emit: Callable[[int, str], None] | None = None,
 ) -> Answers:
@@ -72,6 +76,7 @@ def generate(  # noqa: PLR0913 what is asked, and who watches
     places   places of the prompts whose hidden states are noted in it as the prompts are read
     given    the tokens of texts whose likelihood is asked for, by row; the prompts are read once for them and the answers
     guides   what bounds each answer, by row; none: nothing does. Beams are not bounded
+    guesser  what guesses ahead, at most `settings.lookup` tokens at once; None: a Lookup, where there is such a number
     check    called before every step; raises to stop
     emit     takes (row, piece of text) as answers grow; pieces of one row join to its text
 
@@ -88,6 +93,7 @@ def generate(  # noqa: PLR0913 what is asked, and who watches
     more = notes.reads_on and not has_beams  # the last token is read as well
     asks: dict[str, Any] = {} if places is None else {"places": places}  # of a decoder that can tell them
     session = decoder.start(prompts, conditions=conditions, room=max(room + more, behind), states=more, **asks)
+    ahead, why = _ahead(session, settings, before, guesser, room=room, notes=notes)
     try:
         first = session.logits.clone()
         likely = likelihoods(session, given, check=check) if given else []
@@ -96,13 +102,32 @@ def generate(  # noqa: PLR0913 what is asked, and who watches
         elif has_beams:
             ids = beams.search(session, settings, asked=asked, decode=decode, check=check)
         else:
-            ids = _write(session, settings, asked, readers, notes, guides=guides, seed=seed, check=check)
+            ids = _write(session, settings, asked, readers, notes, guides=guides, ahead=ahead, seed=seed, check=check)
+            if ahead is not None:
+                ahead.stop()
     finally:
         session.close()
     if has_beams and notes.wanted:
         session = decoder.start(prompts, conditions=conditions, room=room + 1, states=notes.reads_on)
         notes.read_again(session, ids, check=check)
-    return Answers(ids, [reader.finish(answer) for reader, answer in zip(readers, ids, strict=True)], first.float(), notes, likely)
+    texts = [reader.finish(answer) for reader, answer in zip(readers, ids, strict=True)]
+    guesses = ahead.noted if ahead is not None else Guesses(why=why) if why else None
+    return Answers(ids, texts, first.float(), notes, likely, guesses)
+
+
+def _ahead(
+    session: Session, settings: Settings, said: Sequence[Sequence[int]], guesser: Guesser | None, *, room: int, notes: Taps
+) -> tuple[Ahead | None, str]:
+    """What guesses ahead, where that is asked for and can be; else why it cannot."""
+    if not settings.lookup or room == 0:
+        return None, ""
+    if settings.beams > 1:
+        return None, "beams go several ways at once"
+    if notes.reads_on:
+        return None, "hidden states are wanted of each token as it is read"
+    if not isinstance(session, Looking) or not session.looks:
+        return None, "what runs the model reads one token at a time, or cannot take tokens back"
+    return Ahead(session, Lookup(said) if guesser is None else guesser, room=room, most=settings.lookup), ""
 
 
 def _room(settings: Settings, sizes: Sequence[int]) -> int:
@@ -122,6 +147,7 @@ def _write(
     notes: Taps,
     *,
     guides: Sequence[Guide],
+    ahead: Ahead | None,
     seed: int,
     check: Callable[[], None],
 ) -> list[list[int]]:
@@ -150,7 +176,7 @@ def _write(
             break
         check()
         scoring.note(tokens)
-        logits = session.step(tokens)
+        logits = session.step(tokens) if ahead is None else ahead.step(tokens, running)
         if notes.reads_on:
             notes.note_states(session, written)
             if not running:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from modelgraft.kernel.words.errors import InputError
-from modelgraft.loops.decoder import Continuable, Remembered, Session
+from modelgraft.loops.decoder import Continuable, Looking, Remembered, Session
 from modelgraft.loops.prompt_places import Places
 
 if TYPE_CHECKING:
@@ -238,6 +238,20 @@ class _Noted:
         known, self.is_known = self.is_known, False
         logits = self.inner.step(tokens)
         self.holds.said.append(tokens)
+        self.is_known = known
+        return logits
+
+    @property
+    def looks(self) -> bool:
+        """See Looking."""
+        return isinstance(self.inner, Looking) and self.inner.looks
+
+    def look(self, tokens: Tensor) -> Tensor:
+        """See Looking."""
+        assert isinstance(self.inner, Looking)
+        known, self.is_known = self.is_known, False
+        logits = self.inner.look(tokens)
+        self.holds.said += tokens.unbind(1)
         self.is_known = known
         return logits
 

@@ -38,6 +38,7 @@ class Settings:
     stop                strings that end an answer; the answer is cut before the first of them
     end_ids             tokens that end an answer
     suppressed          tokens that are never chosen;  suppressed_first  not as the first one
+    lookup              so many tokens are guessed at once from what was said, and read together (guessing.py); the answer is the same
     token_scale         (token, factor): its logit is multiplied before any other rule, as FROMAGe does with [RET] (arXiv 2301.13823)
     token_delay         (token, n): it is not chosen among the first n tokens
     """
@@ -72,6 +73,7 @@ class Settings:
     end_ids: tuple[int, ...] = ()
     suppressed: tuple[int, ...] = ()
     suppressed_first: tuple[int, ...] = ()
+    lookup: int = 0
     token_scale: tuple[tuple[int, float], ...] = ()
     token_delay: tuple[tuple[int, int], ...] = ()
 

@@ -46,6 +46,10 @@ What an answer may be:
   The package llguidance follows them token by token (extra: modelgraft[grammar]); an answer that ran out of tokens before is told.
 - Settings of a single record, which go over those of the node, come through the input `settings`: {temperature: 0.7, seed: 3}.
 
+How it is written sooner: `lookup: 8` guesses up to so many tokens at once, as the text went on where the last ones stood before, in the
+prompt or in the answer, and reads them in one call. The answer is the same, with any setting; the event `guesses` tells how many calls were
+saved, and a warning why nothing could be guessed. It is for answers that repeat what was said: summaries, quotations, code that is changed.
+
 How a prompt is put together:
 - Text fields are written into the template; embeddings take the place of their field. Where the tokenizer knows the placeholder
   (`placeholder`, "<image>" or what the source says) the whole string is tokenised once with one placeholder per medium; where

@@ -149,7 +149,7 @@ class _Building:
             x, normed = self._normed(x, attended, f"{place}.post_attention_layernorm")
             added = self._fed(normed, f"{place}.mlp")
         _, normed = self._normed(x, added, "model.norm")
-        outputs: dict[str, tuple[Value, Sequence[int | str]]] = {"logits": (self._logits(normed), ("batch", layout.vocab))}
+        outputs: dict[str, tuple[Value, Sequence[int | str]]] = {"logits": (self._logits(normed), ("batch", "read", layout.vocab))}
         if self.layers:
             states = self._states([*given, normed])
             outputs["states"] = (states, ("batch", len(self.layers), "places", layout.width))
@@ -162,7 +162,7 @@ class _Building:
         takes("position_ids", torch.int64, ("batch", "tokens"))
         takes("seqlens_k", torch.int32, ("batch",))
         takes("total", torch.int32, (1,))
-        takes("last", torch.int64, ("batch",))
+        takes("last", torch.int64, ("batch", "read"))
         for layer in range(self.layout.layers):
             takes(f"past.key.{layer}", dtype, self.slab)
             takes(f"past.value.{layer}", dtype, self.slab)
@@ -233,10 +233,8 @@ class _Building:
         return graph.linear(graph.node("Mul", [opened, up]), f"{place}.down_proj")
 
     def _logits(self, normed: Value) -> Value:
-        """Of the position of each row that `last` names."""
-        graph, axis = self.graph, self.graph.numbers(1)
-        one = self._picked(normed, graph.node("Unsqueeze", [graph.inputs["last"], axis]))
-        return graph.linear(graph.node("Squeeze", [one, axis]), "lm_head")
+        """Of the positions of each row that `last` names."""
+        return self.graph.linear(self._picked(normed, self.graph.inputs["last"]), "lm_head")
 
     def _picked(self, x: Value, places: Value) -> Value:
         """Positions of float[batch tokens width] by int64[batch places]; by elements, as in `grouped_query.py`."""

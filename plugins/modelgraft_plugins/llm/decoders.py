@@ -108,6 +108,18 @@ class CausalSession:
         """See Session."""
         return self._run(self._step_mask(), 1, input_ids=tokens[:, None])
 
+    @property
+    def looks(self) -> bool:
+        """See Looking."""
+        return self.decoder.forgets
+
+    def look(self, tokens: Tensor) -> Tensor:
+        """See Looking."""
+        count = tokens.shape[1]
+        mask = None if self.mask is None else self.mask[:, : self.length + count]
+        logits: Tensor = self._called(mask, count, input_ids=tokens).logits
+        return logits
+
     def extend(self, prompt: Tensor, *, conditions: Any, room: int, states: bool, places: Places | None = None) -> None:
         """See Continuable; conditions: as of CausalDecoder.start."""
         assert self.cache is not None
@@ -181,10 +193,13 @@ class CausalSession:
 
     def _hidden(self, mask: Tensor | None, count: int, **given: Any) -> Any:
         """Read on, and give the hidden states as transformers does."""
+        return self._called(mask, count, **given).hidden_states
+
+    def _called(self, mask: Tensor | None, count: int, **given: Any) -> Any:
         start, self.length = self.length, self.length + count
         output = self.model(attention_mask=mask, past_key_values=self.cache, use_cache=True, **given, **self._positions(start, self.length))
         self.logits = output.logits[:, -1]
-        return output.hidden_states
+        return output
 
     def _lay_out(self, lengths: list[int], longest: int, capacity: int, device: torch.device) -> None:
         """Find, for the whole run, which places each row may read and at which position its tokens stand."""

@@ -47,7 +47,7 @@ def write(part, prompt, new, opened, folder, media=None, marker=None):
     kind = layout["dtype"].removeprefix("torch.")
     table = numpy.load(folder / "embeddings.npy", mmap_mode="r")
     embeds = table[prompt][None] if prompt.dtype.kind == "i" else prompt
-    wanted = [entry.name for entry in session.get_inputs()]
+    wanted = {entry.name: len(entry.shape) for entry in session.get_inputs()}
     empty = numpy.zeros((1, layout["kv_heads"], 0, layout["head_width"]), kind)
     past = {name: empty for name in wanted if name.startswith("past.")}
     nothing = numpy.zeros((1, 1), int)
@@ -61,13 +61,14 @@ def write(part, prompt, new, opened, folder, media=None, marker=None):
         blocks = numpy.concatenate([blocks, numpy.full((1, count), together)], 1)
         feed = {
             "inputs_embeds": embeds.astype(kind), "position_ids": numpy.stack([places] * axes, -1) if axes else places,
-            "seqlens_k": numpy.array([held - 1], "int32"), "total": numpy.array([held], "int32"), "last": numpy.array([count - 1]),
+            "seqlens_k": numpy.array([held - 1], "int32"), "total": numpy.array([held], "int32"),
+            "last": numpy.full([1] * wanted.get("last", 1), count - 1),
             "places": numpy.array([[count - 1]]), "deep": numpy.zeros((1, count, layout.get("deep") or 1, embeds.shape[-1]), kind),
             "attention_mask": numpy.ones((1, held), "int64"), "blocks": blocks, "seen": seen, **past, **pairs,
         }
         found = dict(zip(given, session.run(None, {name: feed[name] for name in wanted})))
         past = {name: found[name.replace("past.", "present.", 1)] for name in past}
-        ids.append(int(found["logits"][0].argmax()))
+        ids.append(int(found["logits"].ravel().argmax()))
         embeds, seen = table[ids[-1:]][None], new_seen
     return numpy.array(ids)
 '''

@@ -4,13 +4,13 @@ The graph takes, for a batch of right-padded rows,
     inputs_embeds  float[batch tokens width]     position_ids  int64[batch tokens], or int64[batch tokens axes]
     seqlens_k      int32[batch]                  tokens that each row holds after this call, minus one
     total          int32[1], on the host         the longest of them
-    last           int64[batch]                  which position of each row the head reads
+    last           int64[batch read]             positions of each row that the head reads; int64[batch]: one
     past.key.i, past.value.i  float[batch kv_heads capacity head_width]
     places         int64[batch places]           of a graph that was traced for states: where they are given
     deep           float[batch tokens layers width]  of a model whose first layers hear inner layers of an eye: what is added to each token
-and gives logits float[batch vocab] and present.key.i, present.value.i, which are bound to the memory of the past: the
-GroupQueryAttention operator then writes new keys and values where they belong and copies nothing. A graph that was traced for them
-gives states float[batch layers places width] as well.
+and gives logits float[batch read vocab], or float[batch vocab], and present.key.i, present.value.i, which are bound to the memory of the
+past: the GroupQueryAttention operator then writes new keys and values where they belong and copies nothing. A graph that was traced for
+them gives states float[batch layers places width] as well.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from modelgraft.plugin import Bound, Graph, InputError, Places
+from modelgraft_plugins.llm.looking import Look
 from modelgraft_plugins.llm.sizes import Caches
 from modelgraft_plugins.llm.standing import alike, laid, laid_deep
 from modelgraft_plugins.llm.stepping import DecodeStep, Lookup
@@ -37,6 +38,8 @@ class Memory:
     cache     keys and values of the layers by turns, float[batch kv_heads capacity head_width];  outputs  what runs write beside these
     capacity  tokens that may be read into it
     beside  further inputs that stay where they are, by name;  one  what reads one token per row, bound to all of it
+    looks   what reads several, by their number
+    logits  float[batch vocab]: behind the last position of each row, as the outputs hold them
     """
 
     cache: list[Tensor]
@@ -44,6 +47,12 @@ class Memory:
     outputs: dict[str, Tensor]
     beside: dict[str, Tensor] = field(default_factory=dict)
     one: DecodeStep | None = None
+    looks: dict[int, Look] = field(default_factory=dict)
+    logits: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        logits = self.outputs["logits"]
+        self.logits = logits if logits.ndim == 2 else logits[:, 0]
 
     @property
     def bytes(self) -> int:
@@ -72,6 +81,7 @@ class GroupedDecoder:
         self.names = [f"{kind}.{layer}" for layer in range(layout.layers) for kind in ("key", "value")]
         self.sizes = {slot.name: slot.axes for slot in graph.outputs if not slot.name.startswith("present.")}
         self.gives_states = "states" in self.sizes
+        self.reads_several = any(slot.name == "last" and len(slot.axes) > 1 for slot in graph.inputs)  # positions of a row, by the head
         self.captures = True  # until a step turns out not to be replayed
         self.spare: Memory | None = None
 
@@ -136,7 +146,11 @@ class GroupedDecoder:
         """Let go of what is bound to memory that is about to go."""
         if memory.one is not None and memory.one.release() is False:
             self.captures = False
-        memory.one = None
+        memory.one, memory.looks = None, {}
+
+    def last(self, places: Tensor) -> Tensor:
+        """One position of each row, int64[batch], as the graph takes it."""
+        return places[:, None] if self.reads_several else places
 
     def bind(self, memory: Memory, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor] | None = None) -> Bound:
         """Bind memory, these inputs, and outputs that are not written into the memory."""
@@ -171,7 +185,7 @@ class GroupedSession:
     @property
     def logits(self) -> Tensor:
         """See Session."""
-        return self.memory.outputs["logits"]
+        return self.memory.logits
 
     @property
     def states(self) -> Tensor | None:
@@ -209,7 +223,32 @@ class GroupedSession:
         else:
             self._advance(memory, tokens)
         self.longest += 1
-        return memory.outputs["logits"]
+        return memory.logits
+
+    @property
+    def looks(self) -> bool:
+        """See Looking; the operator reads several tokens behind a cache of one row alone."""
+        return self.decoder.reads_several and len(self.lengths) == 1
+
+    def look(self, tokens: Tensor) -> Tensor:
+        """See Looking."""
+        memory, count = self.memory, tokens.shape[1]
+        if self.longest + count > memory.capacity or len(tokens) != len(self.lengths):
+            raise self._refusal(tokens)
+        graph, beside = self.decoder.graph, self._seen_on(count)
+        steps = self.longest - max(self.lengths)
+        with graph.turn(tokens):
+            if count not in memory.looks:
+                memory.looks[count] = Look(self.decoder, memory, batch=len(tokens), count=count, beside=beside)
+            logits = memory.looks[count].run(tokens, [length + steps for length in self.lengths], self.ahead, beside)
+        graph.hand_over([logits])
+        self.longest += count
+        self._start_again()
+        return logits
+
+    def _seen_on(self, count: int) -> dict[str, Tensor]:
+        """Further inputs of so many new tokens."""
+        return self._silence(len(self.lengths), count)
 
     def extend(self, prompt: Tensor, *, conditions: Any, room: int, states: bool, places: Places | None = None) -> None:  # noqa: ARG002 the graph decides
         """See Continuable."""
@@ -288,7 +327,7 @@ class GroupedSession:
             "position_ids": self._positions(batch, start, longest, conditions),
             "seqlens_k": (held - 1).to(decoder.device, torch.int32),
             "total": torch.tensor([longest], dtype=torch.int32),
-            "last": (held - 1 - start).to(decoder.device),
+            "last": decoder.last((held - 1 - start).to(decoder.device)),
             **self._seen(start, longest, conditions),
         }
         if decoder.gives_states:
@@ -368,7 +407,7 @@ class GroupedSession:
             "position_ids": torch.empty(batch, 1, *([axes] if (axes := decoder.layout.axes) else []), dtype=torch.int64, device=kind),
             "seqlens_k": torch.empty(batch, dtype=torch.int32, device=kind),
             "total": torch.empty(1, dtype=torch.int32),
-            "last": torch.zeros(batch, dtype=torch.int64, device=kind),
+            "last": decoder.last(torch.zeros(batch, dtype=torch.int64, device=kind)),
             **({"places": torch.zeros(batch, 1, dtype=torch.int64, device=kind)} if decoder.gives_states else {}),
             **self._silence(batch),
         }
@@ -377,7 +416,7 @@ class GroupedSession:
             decoder.graph,
             bound,
             inputs,
-            memory.outputs["logits"],
+            memory.logits,
             capacity=memory.capacity,
             lookup=decoder.lookup,
             captures=decoder.captures,
@@ -385,10 +424,10 @@ class GroupedSession:
         step.start([length + self.longest - max(self.lengths) for length in self.lengths], self.ahead)
         return step
 
-    def _silence(self, batch: int) -> dict[str, Tensor]:
-        """What new tokens hear: nothing."""
+    def _silence(self, batch: int, count: int = 1) -> dict[str, Tensor]:
+        """What so many new tokens hear: nothing."""
         layout = self.decoder.layout
-        shape = (batch, 1, layout.deep, layout.width)
+        shape = (batch, count, layout.deep, layout.width)
         return {"deep": torch.zeros(shape, dtype=layout.dtype, device=self.decoder.device)} if layout.deep else {}
 
     def _refusal(self, tokens: Tensor) -> InputError:

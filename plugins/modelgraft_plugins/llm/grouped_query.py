@@ -27,13 +27,13 @@ from modelgraft_plugins.llm.standing import AXES
 ATTENTION = "modelgraft_grouped_query"  # the name under which the function stands in the table of transformers
 
 HEAD_STEP = 8  # onnxruntime refuses other head widths
-BATCH, TOKENS, PLACES = Dim("batch"), Dim("tokens"), Dim("places")
+BATCH, TOKENS, PLACES, LAST = Dim("batch"), Dim("tokens"), Dim("places"), Dim("read")
 
 Model = Any  # a model of transformers, which is only partly annotated
 
 
 class _GroupedQuery(torch.nn.Module):
-    """The model with the inputs and outputs of the graph; the head sees one position of each row."""
+    """The model with the inputs and outputs of the graph; the head sees some positions of each row."""
 
     def __init__(self, model: Model, layers: Sequence[int]) -> None:
         super().__init__()
@@ -43,10 +43,8 @@ class _GroupedQuery(torch.nn.Module):
     def _pick(self, _head: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         if self.last is None:
             return None
-        states = args[
-            0
-        ]  # gathered by elements: what indexing becomes cannot be replayed as a CUDA graph, see capturing.py of the onnx plugin
-        return (states.gather(1, self.last[:, None, None].expand(-1, 1, states.shape[-1])),)
+        # gathered by elements: what indexing becomes cannot be replayed as a CUDA graph, see capturing.py of the onnx plugin
+        return (picked(args[0], self.last),)
 
     def forward(  # noqa: PLR0917 the inputs of the graph
         self,
@@ -80,7 +78,7 @@ class _GroupedQuery(torch.nn.Module):
         if len(running.present) < len(running.layers):
             raise ExportError("its attention does not go through the table of transformers")
         present = [tensor for layer in range(len(running.layers)) for tensor in running.present[layer]]
-        return (output.logits[:, 0], *states_of(output.hidden_states, self.layers, places), *present)
+        return (output.logits, *states_of(output.hidden_states, self.layers, places), *present)
 
 
 def heard_as(deep: Tensor | None) -> dict[str, Any]:
@@ -180,13 +178,13 @@ def traced(layout: Caches, layers: Sequence[int] = ()) -> Traced:
     names = [f"{kind}.{layer}" for layer in range(layout.layers) for kind in ("key", "value")]
     embeds = torch.randn(batch, tokens, layout.width, dtype=layout.dtype) * 0.5
     past = [torch.zeros(batch, layout.kv_heads, capacity, layout.head_width, dtype=layout.dtype) for _ in names]
-    held = torch.full((batch,), tokens - 1)
+    held, last = torch.full((batch,), tokens - 1), torch.tensor([[0, 1, 2, 4], [0, 1, 3, 4]])
     positions = placed(torch.arange(tokens)[None].repeat(batch, 1), layout)
     beside = _heard(traced_places({0: BATCH, 1: PLACES}, layers), embeds, layout.deep)
     return Traced(
-        (embeds, positions, held.to(torch.int32), torch.tensor([tokens], dtype=torch.int32), held, past, *beside.example),
+        (embeds, positions, held.to(torch.int32), torch.tensor([tokens], dtype=torch.int32), last, past, *beside.example),
         (
-            {0: BATCH, 1: TOKENS}, {0: BATCH, 1: TOKENS}, {0: BATCH}, None, {0: BATCH},
+            {0: BATCH, 1: TOKENS}, {0: BATCH, 1: TOKENS}, {0: BATCH}, None, {0: BATCH, 1: LAST},
             [{0: BATCH, 2: Dim("capacity")}] * len(names), *beside.sizes,
         ),
         ["inputs_embeds", "position_ids", "seqlens_k", "total", "last", *(f"past.{name}" for name in names), *beside.inputs],

@@ -285,6 +285,15 @@ class Session:
         """See Session."""
         return self._read(self.model.model.embed_tokens(tokens[:, None]))
 
+    @property
+    def looks(self) -> bool:
+        """See Looking."""
+        return True
+
+    def look(self, tokens: Tensor) -> Tensor:
+        """See Looking."""
+        return self._read(self.model.model.embed_tokens(tokens), every=True)
+
     def extend(self, prompt: Tensor, *, conditions: Any, room: int, states: bool, places: Places | None = None) -> None:  # noqa: ARG002 there are none
         """See Continuable."""
         self._make_room(self.length + len(prompt) + max(room, 1))
@@ -327,8 +336,8 @@ class Session:
             keys[:, :, : self.length], values[:, :, : self.length] = held[:, :, : self.length], held_values[:, :, : self.length]
         self.positions = torch.arange(capacity, device=keys.device)[None]
 
-    def _read(self, x: Tensor, places: Places | None = None, offsets: Sequence[int] = ()) -> Tensor:
-        """Read new positions, float[batch tokens width]; the logits after the last. offsets: see Places.index."""
+    def _read(self, x: Tensor, places: Places | None = None, offsets: Sequence[int] = (), *, every: bool = False) -> Tensor:
+        """Read new positions, float[batch tokens width]; the logits after the last, or after every one. offsets: see Places.index."""
         body, start, end = self.model.model, self.length, self.length + x.shape[1]
         turns, mask = body.turns(self.positions[:, start:end], x.dtype), self._mask(start, end)
         look = self._looking(x, places, offsets)
@@ -339,13 +348,14 @@ class Session:
                 seen.append(look(x))
         self.length = end
         normed = body.norm(x)
-        last = normed[:, -1:]  # a slice of what is normed: transformers' own bits
+        read = normed if every else normed[:, -1:]  # a slice of what is normed: transformers' own bits
         if look is not None:
             seen[-1] = look(normed)
             found = torch.stack([seen[layer] for layer in self.decoder.layers], 1)  # [batch layers places width]
             self.states = found[:, :, -1] if places is None else places.take(found)
-        self.logits = self.model.lm_head(last)[:, -1]
-        return self.logits
+        logits: Tensor = self.model.lm_head(read)
+        self.logits = logits[:, -1]
+        return logits if every else self.logits
 
     def _looking(self, x: Tensor, places: Places | None, offsets: Sequence[int]) -> Callable[[Tensor], Tensor] | None:
         """What picks the positions whose states are given: places of the prompt, and the last one; None where nobody asks."""

@@ -17,6 +17,7 @@ from modelgraft.plugin import (
     Answers,
     Assembling,
     Decoder,
+    Guesses,
     InputError,
     Ledger,
     LoadContext,
@@ -259,6 +260,7 @@ class Writer(Assembling):
         )
         for row, what in cut_short(guides, self.config):
             emit("warning", text=f"the answer of record {self._record(row)} {what}")
+        self._tell(answers.guesses)
         if isinstance(decoder, Remembering) and len(prompts) == 1 and decoder.reused:
             emit("prompt-read", kept=decoder.reused, tokens=len(prompts[0]), record=self._record(0))
         if self.config.chooses:
@@ -267,6 +269,15 @@ class Writer(Assembling):
                 emit("token", text=text, record=self._record(row))
         found = {"text": answers.texts, "logits": answers.logits, **self._tapped(answers, taps), **self._prompted(asked, places, wanted)}
         return found | {name: told for name, told in judged(answers.likely).items() if name in wanted}
+
+    def _tell(self, guesses: Guesses | None) -> None:
+        """Say how answers were guessed ahead, or why they were not."""
+        if guesses is None:
+            return
+        if guesses.why:
+            self.runtime.emit("warning", text=f"lookup: {self.config.lookup} guesses nothing here: {guesses.why}; the answer is the same")
+        else:
+            self.runtime.emit("guesses", passes=guesses.passes, guessed=guesses.guessed, right=guesses.right)
 
     def _record(self, row: int) -> int:
         """The number in the batch of a record under way."""

@@ -108,6 +108,13 @@ class WritingConfig(Config):
         description="the answer is the likeliest of `choices`, or of the `continuations` of each record: by the sum of the"
         " log-probabilities of its tokens (as with choices alone), or by their mean",
     )
+    lookup: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        description="so many tokens are guessed at once, as the text went on where the last ones stood before, and read together: the"
+        " answer is the same, sooner where it repeats what was said; 0: none",
+    )
     suppress_tokens: tuple[int, ...] = Field(default=(), description="tokens that are never chosen")
     begin_suppress_tokens: tuple[int, ...] = Field(default=(), description="tokens that are not chosen first")
 
@@ -120,6 +127,8 @@ class WritingConfig(Config):
     def _is_one_way(self) -> WritingConfig:
         if self.beams > 1 and self.temperature > 0:
             raise ValueError(f"beams: {self.beams} search for the likeliest answer, temperature: {self.temperature} draws one; choose one")
+        if self.lookup and self.beams > 1:
+            raise ValueError(f"lookup: {self.lookup} guesses how one answer goes on, and beams: {self.beams} follow several; choose one")
         bounds = [name for name in ("matching", "json_schema", "chooses") if getattr(self, name) not in (None, False)]
         if len(bounds) > 1:
             names = " and ".join("choices" if name == "chooses" else name for name in bounds[:2])
@@ -141,7 +150,7 @@ class WritingConfig(Config):
 
     def settings(self, *, end_ids: tuple[int, ...] = ()) -> Settings:
         """How to write; `end_ids` are those of the model, for when the config names none."""
-        given = {name: getattr(self, name) for name in (*SAME, *DRAWING, "beams", "stop", "forced_eos_token_ids")}
+        given = {name: getattr(self, name) for name in (*SAME, *DRAWING, "beams", "stop", "forced_eos_token_ids", "lookup")}
         if self.chooses:
             given |= {"max_new_tokens": 0, "max_length": None}
         if "max_new_tokens" in self.model_fields_set:

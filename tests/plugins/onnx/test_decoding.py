@@ -86,6 +86,38 @@ def test_every_token_is_read_as_from_the_start(session, order, kind):
         assert_follows(decoder, prompts(*lengths))
 
 
+@pytest.mark.parametrize("order", [None, HostOrder], ids=["host", "device"])
+def test_several_tokens_read_at_once_say_what_stands_behind_each(session, order):
+    """As one by one, behind a prompt and behind steps, some of them taken back, in memory that served before."""
+    decoder, table = decoder_of(session, Rows(TABLE), order=order and order()), TABLE
+    for length in (3, 6):
+        (row,) = prompts(length)
+        reading = decoder.start([row], room=20)
+        assert reading.looks
+        for count, kept in ((3, 3), (1, 1), (4, 2), (3, 0), (5, 4)):
+            tokens = torch.arange(count) * 3 % 11
+            found = reading.look(tokens[None])
+            expected = torch.stack([oracle(torch.cat([row, table[tokens[: end + 1]]])) for end in range(count)])
+            assert (found[0] - expected).abs().max() <= 1e-5 * expected.abs().max()
+            reading.rewind(count - kept)
+            row = torch.cat([row, table[tokens[:kept]]])
+            step = reading.step(torch.tensor([5]))
+            row = torch.cat([row, table[5][None]])
+            assert (step[0] - oracle(row)).abs().max() <= 1e-5 * step.abs().max()
+        with pytest.raises(InputError, match="more tokens than there is room for"):
+            reading.look(torch.zeros(1, 60, dtype=torch.int64))
+        reading.close()
+    assert not decoder.start(prompts(2, 3), room=4).looks  # the operator reads several tokens behind a cache of one row alone
+
+
+def test_a_graph_whose_head_reads_one_position_reads_on_step_by_step(tmp_path):
+    """As older exports do; it says that it cannot read several."""
+    write_graph(tmp_path / "one.onnx", several=False)
+    decoder = decoder_of(open_session(tmp_path / "one.onnx", device="cpu"), Rows(TABLE.bfloat16().float()))
+    assert_follows(decoder, prompts(4, 7))
+    assert not decoder.start(prompts(3), room=4).looks
+
+
 def test_on_a_device_each_call_is_put_in_order(session):
     """Prompts and tokens are announced, and the host waits for nothing."""
     order = HostOrder()
