@@ -90,7 +90,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.kernel.words.source import Source as Source
     from modelgraft.kernel.words.wording import option as option
     from modelgraft.loops.decoder import Decoder as Decoder
-    from modelgraft.loops.decoder import Looking as Looking
+    from modelgraft.loops.decoder import LooksAhead as LooksAhead
     from modelgraft.loops.decoder import Session as Session
     from modelgraft.loops.driven import Loop as Loop
     from modelgraft.loops.guessing import Guesser as Guesser
@@ -210,8 +210,8 @@ _HOMES = {
     "LoadContext": "engine.backend",
     "Loaded": "engine.backend",
     "Unfinished": "engine.backend",
-    "Looking": "loops.decoder",
     "Loop": "loops.driven",
+    "LooksAhead": "loops.decoder",
     "Mask": "records.masks",
     "Metric": "metric",
     "ModelgraftError": "kernel.words.errors",

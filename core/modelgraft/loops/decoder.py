@@ -52,7 +52,7 @@ class Session(Protocol):
 
 
 @runtime_checkable
-class Looking(Session, Protocol):
+class LooksAhead(Session, Protocol):
     """A session that can read several tokens at once and say what stands behind each."""
 
     @property

@@ -18,7 +18,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from modelgraft.loops.decoder import Looking
+from modelgraft.loops.decoder import LooksAhead
 
 LONGEST, SHORTEST_RUN = 3, 2  # tokens in a row by which Lookup finds what may follow
 FIRST = 0.6  # how often a guess is taken to be right before any was made
@@ -98,7 +98,7 @@ class Ahead:
     Rows of a batch go on together: by the fewest that are right.
     """
 
-    def __init__(self, session: Looking, guesser: Guesser, *, room: int, most: int) -> None:
+    def __init__(self, session: LooksAhead, guesser: Guesser, *, room: int, most: int) -> None:
         """room: tokens that the session takes, the last of which is never read;  most: guesses at once."""
         self.session, self.guesser, self.room, self.most = session, guesser, room - 1, most
         self.noted = Guesses()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.loops import beams
-from modelgraft.loops.decoder import Decoder, Looking, Session
+from modelgraft.loops.decoder import Decoder, LooksAhead, Session
 from modelgraft.loops.finite_logits import check_finite
 from modelgraft.loops.guessing import Ahead, Guesser, Guesses, Lookup
 from modelgraft.loops.guides import Guide, guided
@@ -125,7 +125,7 @@ def _ahead(
         return None, "beams go several ways at once"
     if notes.reads_on:
         return None, "hidden states are wanted of each token as it is read"
-    if not isinstance(session, Looking) or not session.looks:
+    if not isinstance(session, LooksAhead) or not session.looks:
         return None, "what runs the model reads one token at a time, or cannot take tokens back"
     return Ahead(session, Lookup(said) if guesser is None else guesser, room=room, most=settings.lookup), ""
 

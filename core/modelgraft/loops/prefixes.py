@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from modelgraft.kernel.words.errors import InputError
-from modelgraft.loops.decoder import Continuable, Looking, Remembered, Session
+from modelgraft.loops.decoder import Continuable, LooksAhead, Remembered, Session
 from modelgraft.loops.prompt_places import Places
 
 if TYPE_CHECKING:
@@ -243,12 +243,12 @@ class _Noted:
 
     @property
     def looks(self) -> bool:
-        """See Looking."""
-        return isinstance(self.inner, Looking) and self.inner.looks
+        """See LooksAhead."""
+        return isinstance(self.inner, LooksAhead) and self.inner.looks
 
     def look(self, tokens: Tensor) -> Tensor:
-        """See Looking."""
-        assert isinstance(self.inner, Looking)
+        """See LooksAhead."""
+        assert isinstance(self.inner, LooksAhead)
         known, self.is_known = self.is_known, False
         logits = self.inner.look(tokens)
         self.holds.said += tokens.unbind(1)

@@ -110,11 +110,11 @@ class CausalSession:
 
     @property
     def looks(self) -> bool:
-        """See Looking."""
+        """See LooksAhead."""
         return self.decoder.forgets
 
     def look(self, tokens: Tensor) -> Tensor:
-        """See Looking."""
+        """See LooksAhead."""
         count = tokens.shape[1]
         mask = None if self.mask is None else self.mask[:, : self.length + count]
         logits: Tensor = self._called(mask, count, input_ids=tokens).logits

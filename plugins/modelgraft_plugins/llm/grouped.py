@@ -227,11 +227,11 @@ class GroupedSession:
 
     @property
     def looks(self) -> bool:
-        """See Looking; the operator reads several tokens behind a cache of one row alone."""
+        """See LooksAhead; the operator reads several tokens behind a cache of one row alone."""
         return self.decoder.reads_several and len(self.lengths) == 1
 
     def look(self, tokens: Tensor) -> Tensor:
-        """See Looking."""
+        """See LooksAhead."""
         memory, count = self.memory, tokens.shape[1]
         if self.longest + count > memory.capacity or len(tokens) != len(self.lengths):
             raise self._refusal(tokens)

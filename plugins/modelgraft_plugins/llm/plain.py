@@ -287,11 +287,11 @@ class Session:
 
     @property
     def looks(self) -> bool:
-        """See Looking."""
+        """See LooksAhead."""
         return True
 
     def look(self, tokens: Tensor) -> Tensor:
-        """See Looking."""
+        """See LooksAhead."""
         return self._read(self.model.model.embed_tokens(tokens), every=True)
 
     def extend(self, prompt: Tensor, *, conditions: Any, room: int, states: bool, places: Places | None = None) -> None:  # noqa: ARG002 there are none
