@@ -12,6 +12,7 @@ from modelgraft_plugins.llm import built, plain
 from modelgraft_plugins.llm.decoders import CausalDecoder
 from modelgraft_plugins.llm.grouped import GroupedDecoder
 from modelgraft_plugins.onnx.graphs import SessionGraph
+from modelgraft_plugins.onnx.precision import save
 from modelgraft_plugins.onnx.sessions import open_session
 from modelgraft_plugins.onnx.traced import FolderTracer
 
@@ -59,7 +60,10 @@ def model_of(config):
 
 def decoder_of(model, folder, *, half=False, layers=(), most=MOST):
     known = built.known_of(model, most)
-    layout = built.export(known, FolderTracer(folder, half=half, weights=None), layers=layers)
+    tracer = FolderTracer(folder, half=half, weights=None)
+    layout = built.export(known, tracer, layers=layers)
+    for file, graph in tracer.unwritten.items():
+        save(graph, file)
     embed = model.get_input_embeddings()
     return GroupedDecoder(SessionGraph(open_session(folder / "model.onnx", device="cpu"), device="cpu"), layout, embed)
 

@@ -229,8 +229,14 @@ class _Building:
         """SwiGLU."""
         graph = self.graph
         gate, up = graph.linear(x, f"{place}.gate_proj"), graph.linear(x, f"{place}.up_proj")
-        opened = graph.node("Mul", [gate, graph.node("Sigmoid", [gate])])
+        opened = self._silu(gate)
         return graph.linear(graph.node("Mul", [opened, up]), f"{place}.down_proj")
+
+    def _silu(self, x: Value) -> Value:
+        """x * sigmoid(x); as one operator where it has a kernel on every device."""
+        if self.layout.dtype is torch.float32:
+            return self.graph.node("QuickGelu", [x], domain=CONTRIB, alpha=1.0)
+        return self.graph.node("Mul", [x, self.graph.node("Sigmoid", [x])])
 
     def _logits(self, normed: Value) -> Value:
         """Of the positions of each row that `last` names."""

@@ -13,6 +13,7 @@ import torch
 
 from modelgraft.plugin import TRACED, ExportError, ModelgraftError, Node, PluginError, Signature, dynamic_axes, make_inputs
 from modelgraft_plugins.onnx.keys import OPSET
+from modelgraft_plugins.onnx.precision import save
 from modelgraft_plugins.onnx.quiet import muted
 from modelgraft_plugins.onnx.sessions import open_session
 from modelgraft_plugins.onnx.streamlining import streamline
@@ -131,13 +132,6 @@ def trace(
     if improve is not None:
         improve(program.model.graph)
     save(program.model, path)
-
-
-def save(model: Any, path: Path) -> None:
-    """Write an onnx_ir.Model with its weights beside it (`path.data`), one tensor after the other."""
-    import onnx_ir
-
-    onnx_ir.save(model, path, external_data=f"{path.name}.data")
 
 
 def _keep_apart(graph: Any, ports: set[str]) -> None:

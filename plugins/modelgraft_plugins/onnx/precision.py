@@ -11,18 +11,19 @@ have 7 bits: products as fast as with 8, and right. Products of blocks do not ov
 
 from __future__ import annotations
 
-import logging
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from modelgraft.plugin import TOLERANCES as OF_DTYPES
 from modelgraft.plugin import ExportError
 from modelgraft_plugins.onnx import store
 from modelgraft_plugins.onnx.keys import WEIGHT_BITS, dynamic_bits
-from modelgraft_plugins.onnx.quiet import muted
+from modelgraft_plugins.onnx.reducing import matrices_of, reduce
 
 if TYPE_CHECKING:
     from modelgraft.plugin import Parity
@@ -36,6 +37,7 @@ TOLERANCES: Mapping[str, tuple[float, str]] = {
 }
 BLOCK = 32  # numbers that share one scale in blocks: what the kernels are fastest at
 
+Model = Any  # of onnx_ir, which is not among what mypy sees
 Blocked = Mapping[Path, frozenset[str]]  # for each graph the nodes whose matrices are held in blocks
 
 
@@ -52,32 +54,33 @@ class Reduced:
     warnings: tuple[str, ...] = ()
 
 
-def bring(graphs: Sequence[Path], precision: str, prove: Callable[[], Parity]) -> Reduced:
+def bring(
+    graphs: Sequence[Path], precision: str, prove: Callable[[], Parity], *, unwritten: Mapping[Path, Model] = MappingProxyType({})
+) -> Reduced:
     """Bring float32 graphs to 8 or 4 bits in place, by the first way that is near enough to torch.
 
-    graphs  those of other precisions stay as they were traced, and are proven all the same
-    prove   compares the graphs, as they lie there, with torch
+    graphs     those of other precisions stay as they are, and are proven all the same
+    prove      compares the graphs, as they lie there, with torch
+    unwritten  those of the graphs that are not written yet, as models of onnx_ir
 
     Raises ExportError with what the gate said of the last way.
     """
     if precision not in WEIGHT_BITS:
-        store.tell(2, f"bringing to {precision}")
+        for graph, model in unwritten.items():
+            store.tell(2, "writing")
+            save(model, graph)
         store.tell(3, "comparing with torch")
         return Reduced(_held(prove()))
     refused: list[str] = []
     with tempfile.TemporaryDirectory(dir=graphs[0].parent) as aside:
-        plain = {graph: Path(aside) / graph.name for graph in graphs}
-        matrices = {graph: _gemm_to_matmul(graph, plain[graph]) for graph in graphs}
+        plain = {graph: partial(unwritten[graph].clone) if graph in unwritten else _moved(graph, Path(aside)) for graph in graphs}
+        matrices = {graph: matrices_of(open_plain()) for graph, open_plain in plain.items()}
         for blocked in _ways(matrices, precision):
             store.tell(2, f"bringing to {precision}")
-            for graph in graphs:
-                _quantise(
-                    plain[graph],
-                    graph,
-                    dynamic=matrices[graph].keys() - blocked[graph],
-                    blocked=blocked[graph],
-                    bits=WEIGHT_BITS[precision],
-                )
+            for graph, open_plain in plain.items():
+                model, dynamic = open_plain(), matrices[graph].keys() - blocked[graph]
+                reduce(model, dynamic=dynamic, blocked=blocked[graph], bits=WEIGHT_BITS[precision], size=BLOCK, dynamic_bits=dynamic_bits())
+                save(model, graph)
             store.tell(3, "comparing with torch")
             parity, weights = prove(), _told(blocked, matrices, precision)
             if parity.holds:
@@ -86,6 +89,23 @@ def bring(graphs: Sequence[Path], precision: str, prove: Callable[[], Parity]) -
     _held(parity)
     warning = f"{precision} is {weights}: {', '.join(refused)} (tolerance {parity.tolerance:.2g})"
     return Reduced(parity, weights, (warning,) if refused else ())
+
+
+def save(model: Model, path: Path) -> None:
+    """Write an onnx_ir.Model with its weights beside it (`path.data`), one tensor after the other."""
+    import onnx_ir
+
+    onnx_ir.save(model, path, external_data=f"{path.name}.data")
+
+
+def _moved(graph: Path, aside: Path) -> Callable[[], Model]:
+    """Put a graph that is written aside with its weights, and give what opens it there: its weights are mapped."""
+    import onnx_ir
+
+    for file in (graph, graph.with_name(f"{graph.name}.data")):
+        if file.exists():
+            file.replace(aside / file.name)
+    return partial(onnx_ir.load, aside / graph.name)
 
 
 def _held(parity: Parity) -> Parity:
@@ -114,70 +134,3 @@ def _told(blocked: Blocked, matrices: Mapping[Path, Mapping[str, bool]], precisi
         return f"{WEIGHT_BITS[precision]} bits in blocks of {BLOCK}"
     way = f"{dynamic_bits()} bits dynamic"
     return f"{way}, {some} of {every} matrices in blocks of {BLOCK}" if some else way
-
-
-def _quantise(plain: Path, target: Path, *, dynamic: Collection[str], blocked: Collection[str], bits: int) -> None:
-    """Write a graph with the matrices of some nodes in 8 bits dynamic (7 where products saturate), and those of others in blocks."""
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic  # type: ignore[import-untyped, unused-ignore]
-    from onnxruntime.quantization.matmul_nbits_quantizer import (  # type: ignore[import-untyped, unused-ignore]
-        DefaultWeightOnlyQuantConfig,
-        MatMulNBitsQuantizer,
-    )
-
-    for file in (target, target.with_name(f"{target.name}.data")):
-        file.unlink(missing_ok=True)  # onnx appends to a file of weights that is there
-    between = plain.with_name(f"dynamic.{plain.name}") if blocked else target
-    with muted(level=logging.WARNING):  # the quantisers print and log advice; what matters is measured by the parity gate
-        if dynamic:
-            quantize_dynamic(
-                plain,
-                between,
-                op_types_to_quantize=["MatMul"],
-                nodes_to_quantize=sorted(dynamic),
-                weight_type=QuantType.QInt8,
-                per_channel=True,
-                reduce_range=dynamic_bits() == 7,
-                use_external_data_format=True,
-            )
-        if blocked:
-            config = DefaultWeightOnlyQuantConfig(block_size=BLOCK, is_symmetric=True, accuracy_level=4, bits=bits)
-            quantiser = MatMulNBitsQuantizer(onnx.load(between if dynamic else plain), algo_config=config)
-            quantiser.process()
-            quantiser.model.save_model_to_file(str(target), use_external_data_format=True)
-        if not dynamic and not blocked:
-            onnx.save(onnx.load(plain), target, save_as_external_data=True, location=f"{target.name}.data")
-
-
-def _gemm_to_matmul(source: Path, target: Path) -> Mapping[str, bool]:
-    """Rewrite Gemm(x, W, b) as MatMul + Add, the only form that the quantisers read; says of each such node whether it narrows.
-
-    Shapes recorded for weights are dropped: those of transposed weights would be wrong and stop the quantisers.
-    """
-    import onnx
-    from onnx import helper, numpy_helper
-
-    model = onnx.load(source)
-    weights = {entry.name: entry for entry in model.graph.initializer}
-    nodes: list[Any] = []
-    for node in model.graph.node:
-        facts = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-        if node.op_type != "Gemm" or node.input[1] not in weights or facts.get("alpha", 1.0) != 1.0 or facts.get("transA"):
-            nodes.append(node)
-            continue
-        if facts.get("transB"):
-            entry = weights[node.input[1]]
-            entry.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(entry).T.copy(), entry.name))
-        output, has_bias = node.output[0], len(node.input) > 2
-        product = f"{output}_product" if has_bias else output
-        nodes.append(helper.make_node("MatMul", list(node.input[:2]), [product], f"{node.name}_matmul"))
-        if has_bias:
-            nodes.append(helper.make_node("Add", [product, node.input[2]], [output], f"{node.name}_add"))
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    kept = [value for value in model.graph.value_info if value.name not in weights]
-    del model.graph.value_info[:]
-    model.graph.value_info.extend(kept)
-    onnx.save(model, target, save_as_external_data=True, location=f"{target.name}.data")
-    shapes = {node.name: weights[node.input[1]].dims for node in nodes if node.op_type == "MatMul" and node.input[1] in weights}
-    return {name: shape[0] > shape[1] for name, shape in shapes.items() if len(shape) == 2}

@@ -33,7 +33,7 @@ from modelgraft.plugin import (
     resolve,
 )
 from modelgraft_plugins.onnx import proofs, store, tuned
-from modelgraft_plugins.onnx.exporting import open_fresh, save, trace
+from modelgraft_plugins.onnx.exporting import open_fresh, trace
 from modelgraft_plugins.onnx.graphs import SessionGraph
 from modelgraft_plugins.onnx.keys import OPSET
 from modelgraft_plugins.onnx.precision import TOLERANCES, bring
@@ -42,11 +42,16 @@ Parts = Mapping[str, Any]  # as loops call them
 
 
 class FolderTracer:
-    """A Tracer that writes into a folder. `kept`: where each tensor beside the graphs is found."""
+    """A Tracer that writes into a folder.
+
+    kept       where each tensor beside the graphs is found
+    unwritten  the graphs that the module has put together, by the file that each becomes
+    """
 
     def __init__(self, folder: Path, *, half: bool, weights: Weights | None, variant: str = "") -> None:
         self.folder, self.half, self.weights, self.variant = folder, half, weights, variant
         self.kept: dict[str, Mapping[str, str]] = {}
+        self.unwritten: dict[Path, Any] = {}
 
     def trace(
         self, module: torch.nn.Module, example: tuple[Any, ...], name: str, *, sizes: Any, inputs: Sequence[str], outputs: Sequence[str]
@@ -55,8 +60,8 @@ class FolderTracer:
         trace(module, example, self.folder / f"{name}.onnx", sizes=sizes, inputs=inputs, outputs=outputs)
 
     def write(self, graph: Any, name: str) -> None:
-        """See Tracer."""
-        save(graph, self.folder / f"{name}.onnx")
+        """See Tracer. It is written when its precision is known: see `bring`."""
+        self.unwritten[self.folder / f"{name}.onnx"] = graph
 
     def keep(self, name: str, tensor: Tensor) -> None:
         """See Tracer."""
@@ -194,7 +199,12 @@ def _build(host: Loaded, context: LoadContext, precision: str, folder: Path, var
         "script": host.loop.script if isinstance(host.loop, Assembling) else "",
         "kept": tracer.kept,
     }
-    reduced = bring(sorted(folder.glob("*.onnx")), precision, lambda: _compared(host, folder, manifest, precision, context.weights))
+    reduced = bring(
+        sorted({*folder.glob("*.onnx"), *tracer.unwritten}),
+        precision,
+        lambda: _compared(host, folder, manifest, precision, context.weights),
+        unwritten=tracer.unwritten,
+    )
     warnings = [*host.warnings, *(f"{node.name}: {text}" for text in reduced.warnings)]
     return {**manifest, "weights": reduced.weights, "warnings": warnings, "parity": asdict(reduced.parity)}
 

@@ -1,0 +1,185 @@
+"""Matrices of a graph in 8 or 4 bits: its nodes are changed at once, its numbers when they are written.
+
+A graph of onnx_ir holds tensors that are made on demand: mapped from a file, or read from a checkpoint. What stands here puts others in
+their place that are as lazy, so that writing a graph goes through its matrices one by one, and nothing is held twice.
+
+Dynamic products are the nodes that onnxruntime knows together as one (DynamicQuantizeMatMul): what a matrix reads is brought to 8 bits by
+DynamicQuantizeLinear, multiplied by MatMulInteger, and scaled. Weights are symmetric around zero, with a scale per column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import onnx_ir as ir
+
+from modelgraft_plugins.onnx.blocks import in_blocks
+
+CONTRIB = "com.microsoft"
+MOST = {8: 127, 7: 64}  # the largest number of a weight by its bits, as onnxruntime's quantiser has them
+PLAIN = {"alpha": 1.0, "beta": 1.0, "transA": 0}  # of a Gemm that is a product and a sum
+
+# Model, Graph, Node and Value of onnx_ir, which is not among what mypy sees; arrays of numpy.
+Model = Any
+Graph = Any
+Node = Any
+Value = Any
+Array = Any
+
+
+def matrices_of(model: Model) -> Mapping[str, bool]:
+    """The nodes that multiply by a matrix of the graph, and of each whether it narrows: gives less than it reads."""
+    found = {node.name: matrix for node in model.graph if (matrix := _matrix_of(node)) is not None}
+    return {name: rows > columns for name, (rows, columns) in found.items()}
+
+
+def reduce(model: Model, *, dynamic: Collection[str], blocked: Collection[str], bits: int, size: int, dynamic_bits: int) -> None:
+    """Bring the matrices of some nodes to 8 or 7 bits dynamic, and those of others to blocks.
+
+    bits, size    of the blocks;  dynamic_bits  of the weights of dynamic products
+    """
+    graph, read = model.graph, dict[int, tuple[Value, ...]]()
+    for node in list(graph):
+        if node.name not in dynamic and node.name not in blocked:
+            continue
+        product = _as_product(graph, node)
+        if product.name in blocked:
+            _in_blocks(graph, product, bits=bits, size=size)
+        else:
+            _in_eight(graph, product, read, most=MOST[dynamic_bits])
+    for name in [name for name, value in graph.initializers.items() if not value.uses() and not value.is_graph_output()]:
+        del graph.initializers[name]
+    model.opset_imports.setdefault(CONTRIB, 1)
+
+
+def _matrix_of(node: Node) -> tuple[int, int] | None:
+    """The sizes of the matrix that a node multiplies by, in and out; None where there is none, or more is done than a product and a sum."""
+    if node.domain or node.op_type not in {"MatMul", "Gemm"}:
+        return None
+    weight = node.inputs[1]
+    if weight is None or weight.const_value is None or weight.name not in node.graph.initializers or len(weight.const_value.shape) != 2:
+        return None
+    facts = {name: node.attributes[name].value for name in PLAIN if name in node.attributes}
+    if any(value != PLAIN[name] for name, value in facts.items()) or weight.const_value.dtype != ir.DataType.FLOAT:
+        return None
+    rows, columns = weight.const_value.shape
+    return (columns, rows) if _is_turned(node) else (rows, columns)
+
+
+def _is_turned(node: Node) -> bool:
+    return node.op_type == "Gemm" and "transB" in node.attributes and bool(node.attributes["transB"].value)
+
+
+def _as_product(graph: Graph, node: Node) -> Node:
+    """A Gemm as MatMul and Add, under its name; a MatMul as it is."""
+    if node.op_type == "MatMul":
+        return node
+    weight = node.inputs[1]
+    if _is_turned(node):
+        weight = _turned(graph, weight)
+    product = ir.node("MatMul", [node.inputs[0], weight], name=node.name)
+    made = [product]
+    if len(node.inputs) > 2 and node.inputs[2] is not None:
+        made.append(ir.node("Add", [product.outputs[0], node.inputs[2]], name=f"{node.name}.sum"))
+    _put(graph, node, made)
+    product.outputs[0].type = product.outputs[0].type or node.outputs[0].type
+    return product
+
+
+def _turned(graph: Graph, weight: Value) -> Value:
+    def turned() -> Array:
+        return weight.const_value.numpy().T.copy()
+
+    rows, columns = weight.const_value.shape
+    return _lazy(graph, f"{weight.name}.turned", weight.const_value.dtype, (columns, rows), turned)
+
+
+def _in_blocks(graph: Graph, node: Node, *, bits: int, size: int) -> None:
+    """One node for a product: its numbers and scales are made together, when the first of them is written."""
+    weight = node.inputs[1]
+    rows, columns = weight.const_value.shape
+    count, made = -(-rows // size), _Once(lambda: in_blocks(weight.const_value.numpy(), bits=bits, size=size))
+    name = f"{weight.name}.{bits}x{size}"
+    packed = _lazy(graph, f"{name}.packed", ir.DataType.UINT8, (columns, count, size * bits // 8), lambda: made.of("packed"))
+    scales = _lazy(graph, f"{name}.scales", ir.DataType.FLOAT, (columns, count), lambda: made.of("scales"))
+    facts = {"K": rows, "N": columns, "bits": bits, "block_size": size, "accuracy_level": 4}
+    product = ir.node("MatMulNBits", [node.inputs[0], packed, scales], attributes=facts, domain=CONTRIB, name=node.name)
+    _put(graph, node, [product])
+
+
+class _Once:
+    """What is made once for both of its halves, and let go of when both were taken. It may be made again after that."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self.make, self.left = make, dict[str, Array]()
+
+    def of(self, half: str) -> Array:
+        """One of the two."""
+        if half not in self.left:
+            made = self.make()
+            self.left = {name: getattr(made, name) for name in ("packed", "scales")}
+        return self.left.pop(half)
+
+
+def _in_eight(graph: Graph, node: Node, read: dict[int, tuple[Value, ...]], *, most: int) -> None:
+    """A product of whole numbers, scaled. read: what values were brought to 8 bits before, by the value."""
+    x, weight = node.inputs
+    rows, columns = weight.const_value.shape
+    made: list[Node] = []
+    if id(x) not in read:
+        found = ir.node("DynamicQuantizeLinear", [x], num_outputs=3, name=f"{node.name}.read")
+        made.append(found)
+        read[id(x)] = tuple(found.outputs)
+    numbers, scale, zero = read[id(x)]
+    whole = _lazy(graph, f"{weight.name}.8", ir.DataType.INT8, (rows, columns), lambda: _whole(weight, most))
+    own = _lazy(graph, f"{weight.name}.8.scales", ir.DataType.FLOAT, (columns,), lambda: _scales(weight.const_value.numpy(), most))
+    none = _lazy(graph, f"{weight.name}.8.zeros", ir.DataType.INT8, (columns,), lambda: _zeros(columns))
+    product = ir.node("MatMulInteger", [numbers, whole, zero, none], name=f"{node.name}.whole")
+    cast = ir.node("Cast", [product.outputs[0]], attributes={"to": ir.DataType.FLOAT}, name=f"{node.name}.cast")
+    both = ir.node("Mul", [scale, own], name=f"{node.name}.scales")
+    scaled = ir.node("Mul", [cast.outputs[0], both.outputs[0]], name=node.name)
+    _put(graph, node, [*made, product, cast, both, scaled])
+
+
+def _whole(weight: Value, most: int) -> Array:
+    import numpy
+
+    matrix = weight.const_value.numpy()
+    found, step = numpy.empty(matrix.shape, numpy.int8), max(1, (1 << 22) // max(matrix.shape[1], 1))
+    scales = _scales(matrix, most)
+    for start in range(0, len(matrix), step):
+        rows = slice(start, start + step)
+        numpy.clip(numpy.rint(matrix[rows] / scales), -most, most, out=found[rows], casting="unsafe")
+    return found
+
+
+def _scales(matrix: Array, most: int) -> Array:
+    """Of each column, float32[columns]: the number of largest magnitude becomes the largest whole one; a column of zeros stays one."""
+    import numpy
+
+    tops = numpy.maximum(matrix.max(axis=0), -matrix.min(axis=0)).astype(numpy.float32) / numpy.float32(most)
+    return numpy.where(tops < numpy.finfo(numpy.float32).tiny, numpy.float32(1.0), tops).astype(numpy.float32)
+
+
+def _zeros(columns: int) -> Array:
+    import numpy
+
+    return numpy.zeros(columns, numpy.int8)
+
+
+def _lazy(graph: Graph, name: str, kind: Any, shape: tuple[int, ...], make: Callable[[], Array]) -> Value:
+    """A tensor of the graph that is made when it is written; one of that name that is there already."""
+    if name not in graph.initializers:
+        tensor = ir.LazyTensor(lambda: ir.Tensor(make(), name=name), dtype=kind, shape=ir.Shape(shape), name=name)
+        graph.initializers[name] = ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(kind), const_value=tensor)
+    return graph.initializers[name]
+
+
+def _put(graph: Graph, node: Node, made: list[Node]) -> None:
+    """Nodes in the place of one: the last gives what it gave."""
+    old, new = node.outputs[0], made[-1].outputs[0]
+    new.shape, new.type, new.name = old.shape, old.type, old.name
+    graph.insert_before(node, made)
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+    graph.remove(node, safe=True)
