@@ -12,7 +12,7 @@ from modelgraft_plugins.llm import built, plain
 from modelgraft_plugins.llm.decoders import CausalDecoder
 from modelgraft_plugins.llm.grouped import GroupedDecoder
 from modelgraft_plugins.onnx.graphs import SessionGraph
-from modelgraft_plugins.onnx.precision import save
+from modelgraft_plugins.onnx.reducing import save
 from modelgraft_plugins.onnx.sessions import open_session
 from modelgraft_plugins.onnx.traced import FolderTracer
 

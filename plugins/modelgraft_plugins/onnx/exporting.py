@@ -13,7 +13,6 @@ import torch
 
 from modelgraft.plugin import TRACED, ExportError, ModelgraftError, Node, PluginError, Signature, dynamic_axes, make_inputs
 from modelgraft_plugins.onnx.keys import OPSET
-from modelgraft_plugins.onnx.precision import save
 from modelgraft_plugins.onnx.quiet import muted
 from modelgraft_plugins.onnx.sessions import open_session
 from modelgraft_plugins.onnx.streamlining import streamline
@@ -131,6 +130,8 @@ def trace(
     streamline(program.model.graph)
     if improve is not None:
         improve(program.model.graph)
+    from modelgraft_plugins.onnx.reducing import save  # not at the top: it needs onnx_ir, which was looked for above
+
     save(program.model, path)
 
 

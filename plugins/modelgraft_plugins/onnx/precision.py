@@ -23,7 +23,6 @@ from modelgraft.plugin import TOLERANCES as OF_DTYPES
 from modelgraft.plugin import ExportError
 from modelgraft_plugins.onnx import store
 from modelgraft_plugins.onnx.keys import WEIGHT_BITS, dynamic_bits
-from modelgraft_plugins.onnx.reducing import matrices_of, reduce
 
 if TYPE_CHECKING:
     from modelgraft.plugin import Parity
@@ -65,6 +64,8 @@ def bring(
 
     Raises ExportError with what the gate said of the last way.
     """
+    from modelgraft_plugins.onnx.reducing import matrices_of, reduce, save  # not at the top: a second start needs no onnx_ir
+
     if precision not in WEIGHT_BITS:
         for graph, model in unwritten.items():
             store.tell(2, "writing")
@@ -89,13 +90,6 @@ def bring(
     _held(parity)
     warning = f"{precision} is {weights}: {', '.join(refused)} (tolerance {parity.tolerance:.2g})"
     return Reduced(parity, weights, (warning,) if refused else ())
-
-
-def save(model: Model, path: Path) -> None:
-    """Write an onnx_ir.Model with its weights beside it (`path.data`), one tensor after the other."""
-    import onnx_ir
-
-    onnx_ir.save(model, path, external_data=f"{path.name}.data")
 
 
 def _moved(graph: Path, aside: Path) -> Callable[[], Model]:

@@ -10,6 +10,7 @@ DynamicQuantizeLinear, multiplied by MatMulInteger, and scaled. Weights are symm
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
@@ -51,6 +52,11 @@ def reduce(model: Model, *, dynamic: Collection[str], blocked: Collection[str], 
     for name in [name for name, value in graph.initializers.items() if not value.uses() and not value.is_graph_output()]:
         del graph.initializers[name]
     model.opset_imports.setdefault(CONTRIB, 1)
+
+
+def save(model: Model, path: Path) -> None:
+    """Write an onnx_ir.Model with its weights beside it (`path.data`), one tensor after the other."""
+    ir.save(model, path, external_data=f"{path.name}.data")
 
 
 def _matrix_of(node: Node) -> tuple[int, int] | None:

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
 
-from modelgraft_plugins.onnx import precision, reducing
+from modelgraft_plugins.onnx import reducing
 from modelgraft_plugins.onnx.sessions import open_session
 
 DRAW = numpy.random.default_rng(0)
@@ -60,7 +60,7 @@ def reduced(tmp_path, **given):
     """The graph brought to other numbers here: the outputs of a session on it, and its operators."""
     one, path = ir.from_proto(model(turned=True)), tmp_path / "reduced.onnx"
     reducing.reduce(one, **{"dynamic": (), "blocked": (), "bits": 8, "size": 32, "dynamic_bits": 8, **given})
-    precision.save(one, path)
+    reducing.save(one, path)
     return run(path), Counter(node.op_type for node in one.graph)
 
 
@@ -120,7 +120,7 @@ def test_numbers_are_made_when_they_are_written_and_not_kept(tmp_path):
         )  # fmt: skip
     reducing.reduce(one, dynamic=(), blocked=("up", "side", "down"), bits=4, size=32, dynamic_bits=8)
     assert not asked
-    precision.save(one, tmp_path / "once.onnx")
+    reducing.save(one, tmp_path / "once.onnx")
     assert asked == {"up": 1, "side": 1, "down": 1, "bias": 1}
-    precision.save(one, tmp_path / "twice.onnx")
+    reducing.save(one, tmp_path / "twice.onnx")
     assert asked["up"] == 2
