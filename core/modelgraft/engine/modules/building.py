@@ -78,11 +78,6 @@ def parameters_without_memory() -> Iterator[None]:
             handle.remove()
 
 
-def cast(module: torch.nn.Module, dtype: str) -> torch.nn.Module:
-    """Bring the floating parameters and buffers to a dtype, one tensor at a time."""
-    return module.to(dtype=dtype_of(dtype))
-
-
 def dtype_of(dtype: str) -> torch.dtype:
     """The dtype of that name. Raises InputError for one that modules do not run in."""
     if dtype not in DTYPES:

@@ -8,7 +8,8 @@ import torch
 
 from modelgraft.engine.backend import LoadContext
 from modelgraft.engine.modules import held
-from modelgraft.engine.modules.building import build, cast, parameters_without_memory
+from modelgraft.engine.modules.building import build, dtype_of, parameters_without_memory
+from modelgraft.engine.modules.casting import cast
 from modelgraft.engine.modules.held import Held
 from modelgraft.engine.modules.protocol import AfterLoad, FromCheckpoint, OptionalKeys
 from modelgraft.kernel.words.errors import Problem, SourceError, choices
@@ -44,7 +45,8 @@ def fill(context: LoadContext, state: Mapping[str, torch.Tensor] | None) -> torc
     module.load_state_dict(state, strict=False, assign=True)
     if isinstance(module, AfterLoad):
         module.after_load()
-    return cast(module, context.dtype)
+    del state  # what is left of it is mapped, or in the module alone
+    return cast(module, dtype_of(context.dtype))
 
 
 def _read_state(module: torch.nn.Module, context: LoadContext) -> Mapping[str, torch.Tensor]:

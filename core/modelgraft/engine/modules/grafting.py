@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from modelgraft.engine.backend import LoadContext
-from modelgraft.engine.modules.building import build, cast, count_of
+from modelgraft.engine.modules.building import build, count_of, dtype_of
+from modelgraft.engine.modules.casting import cast
 from modelgraft.engine.modules.protocol import ForAdapters
 from modelgraft.engine.modules.targets import resolve
 from modelgraft.kernel.words.graph import Adapter, Node
@@ -24,7 +25,7 @@ def adapted(module: torch.nn.Module, context: LoadContext) -> tuple[torch.nn.Mod
         module = module.for_adapters()
     for adapter in node.adapters:
         before, is_new = count_of(module), starts_new(adapter, context)
-        module = cast(_graft(module, adapter, context), context.dtype)
+        module = cast(_graft(module, adapter, context), dtype_of(context.dtype))
         if is_new and (added := count_of(module) - before):
             warnings += (f"{node.name}: {added:,} parameters of {adapter.component.id} start from random numbers (seed {context.seed})",)
     return module, warnings

@@ -1,0 +1,113 @@
+"""Modules brought to the dtype that they run in, one tensor at a time: no tensor is in memory in two dtypes for longer than its turn.
+
+What comes out of a file is mapped, and a mapped page that was read stays with the process, beside the numbers in their new dtype. So
+the pages of each tensor are given back once it was read: the system has them still, and reads them again should somebody look.
+"""
+
+from __future__ import annotations
+
+import mmap
+import sys
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+PIECE = 1 << 22  # numbers that are brought over at a time: 16 MB of float32, so that a large table is not there twice either
+Stretch = tuple[int, int]  # the addresses of the first byte and of the one behind the last
+
+
+def cast(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+    """Bring the floating parameters and buffers to a dtype; those that are one in memory stay one."""
+    kept = [tensor for tensor in _tensors(module) if _has_other(tensor, dtype)]
+    if not kept:
+        return module
+    turn = _Turn(dtype, _alone(map(_span, kept)))
+    del kept
+    module._apply(turn)  # type: ignore[no-untyped-call]  # as Module.to does
+    return module
+
+
+def _tensors(module: torch.nn.Module) -> Iterable[Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()
+
+
+def _has_other(tensor: Tensor, dtype: torch.dtype) -> bool:
+    return tensor.is_floating_point() and tensor.dtype is not dtype
+
+
+class _Turn:
+    """What each tensor becomes, in its turn."""
+
+    def __init__(self, dtype: torch.dtype, alone: frozenset[Stretch]) -> None:
+        """alone: spans of memory that no other tensor reads a part of."""
+        self.dtype, self._alone, self._files = dtype, alone, spans_of_files()
+        self._made = dict[tuple[int, tuple[int, ...], tuple[int, ...], torch.dtype], Tensor]()
+
+    def __call__(self, tensor: Tensor) -> Tensor:
+        """The same numbers in the dtype."""
+        if not _has_other(tensor, self.dtype):
+            return tensor
+        if tensor.is_meta or not tensor.numel():
+            return tensor.to(self.dtype)
+        what = tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype
+        if what not in self._made:
+            self._made[what] = self._cast(tensor)
+        return self._made[what]
+
+    def _cast(self, tensor: Tensor) -> Tensor:
+        if tensor.device.type != "cpu" or not tensor.is_contiguous() or _span(tensor) not in self._alone:
+            return tensor.to(self.dtype)
+        made = torch.empty_like(tensor, dtype=self.dtype, memory_format=torch.contiguous_format)
+        for old, new in zip(tensor.view(-1).split(PIECE), made.view(-1).split(PIECE), strict=True):  # type: ignore[no-untyped-call]
+            new.copy_(old)
+            give_back(_span(old), self._files)
+        return made
+
+
+def _span(tensor: Tensor) -> Stretch:
+    if tensor.device.type != "cpu" or not tensor.numel():
+        return 0, 0
+    steps = sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.data_ptr(), tensor.data_ptr() + (steps + 1) * tensor.element_size()
+
+
+def _alone(spans: Iterable[Stretch]) -> frozenset[Stretch]:
+    """The spans that share no byte with another one; the same span twice is one."""
+    found = sorted(set(spans) - {(0, 0)})
+    shared, reached = set[Stretch](), (0, 0)
+    for span in found:
+        if span[0] < reached[1]:
+            shared |= {span, reached}
+        reached = max(reached, span, key=lambda one: one[1])
+    return frozenset(found) - shared
+
+
+# -- memory of files ------------------------------------------------------------------------------------------------------
+
+
+def spans_of_files() -> Sequence[Stretch]:
+    """Where files are mapped into this process, in order; nothing where the system does not tell."""
+    found = list[Stretch]()
+    with suppress(OSError, ValueError), Path("/proc/self/maps").open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:  # start-end permissions offset device inode path
+            place, _, _, _, inode, *_ = line.split(None, 5)
+            if inode != "0":
+                start, end = (int(side, 16) for side in place.split("-"))
+                found.append((start, end))
+    return found
+
+
+def give_back(span: Stretch, files: Sequence[Stretch]) -> None:
+    """Let go of the whole pages of a span that lies in one mapped file. What was never written to is read again where it is asked for."""
+    first, last = -(-span[0] // mmap.PAGESIZE) * mmap.PAGESIZE, span[1] // mmap.PAGESIZE * mmap.PAGESIZE
+    index = bisect_right(files, (first, sys.maxsize)) - 1
+    if first >= last or index < 0 or last > files[index][1]:
+        return
+    import ctypes
+
+    ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), mmap.MADV_DONTNEED)
