@@ -3,7 +3,7 @@
     python -m benchmarks.growth [--minutes 2] [--quick] [--json]
 
 Layers of nodes that do nothing and read one to three of the layer before. Every sample is a process of its own, with the
-libraries imported before the clock starts; memory is the peak above what stood then.
+libraries imported and the file written before the clock starts; memory is the peak above what stood then.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import gc
 import itertools
 import json
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -20,7 +21,7 @@ if __package__ in {None, ""}:
 
 from benchmarks import measuring, tables
 from benchmarks.measuring import Sample, Spread
-from benchmarks.orchestrators import bodies, layered, modelgraft_graph
+from benchmarks.orchestrators import bodies, layered, modelgraft_file, modelgraft_graph, modelgraft_registry
 from benchmarks.tables import Asked, Row, Table
 
 LAYERS = {10: (2, 4), 100: (10, 10), 1000: (50, 20), 10_000: (500, 20)}  # nodes, about -> layers and their width
@@ -35,16 +36,18 @@ def sample(nodes: int) -> Sample:
     with mg.open(modelgraft_graph(layered(1, 2), bodies(layered(1, 2)))) as pipeline:
         pipeline.run(x=1)  # imports are not what is measured
     shape = layered(*LAYERS[nodes])
-    code = bodies(shape)
-    gc.collect()
-    before = measuring.lowered_peak()
-    clock = [time.process_time()]
+    registry = modelgraft_registry(bodies(shape))
+    with tempfile.TemporaryDirectory() as folder:
+        path = modelgraft_file(shape, Path(folder))
+        gc.collect()
+        before = measuring.lowered_peak()
+        clock = [time.process_time()]
+        graph = mg.check(mg.load(path, registry=registry))
+        clock.append(time.process_time())
 
     def stamp() -> None:
         clock.append(time.process_time())
 
-    graph = modelgraft_graph(shape, code)
-    stamp()
     mg.plan(graph)
     stamp()
     with mg.open(graph) as pipeline:

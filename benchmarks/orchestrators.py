@@ -137,8 +137,15 @@ def graphlib_loop(shape: Shape, code: Mapping[int, Body]) -> Run:
 
 def modelgraft_graph(shape: Shape, code: Mapping[int, Body]) -> Any:
     """The graph read from YAML and checked, with these functions as its components."""
-    import yaml
+    import modelgraft as mg
 
+    registry = modelgraft_registry(code)
+    with tempfile.TemporaryDirectory() as folder:
+        return mg.check(mg.load(modelgraft_file(shape, Path(folder)), registry=registry))
+
+
+def modelgraft_registry(code: Mapping[int, Body]) -> Any:
+    """What is installed when nothing is but these functions."""
     import modelgraft as mg
     from modelgraft.installed.discovery import assemble
 
@@ -154,15 +161,21 @@ def modelgraft_graph(shape: Shape, code: Mapping[int, Body]) -> Any:
 
     plugin = ModuleType("bench")
     plugin.register_components = register_components
+    return assemble({"bench": plugin})
+
+
+def modelgraft_file(shape: Shape, folder: Path) -> Path:
+    """The graph as a YAML file in a folder."""
+    import yaml
+
     nodes = {
         name: {"use": f"bench/join{max(1, len(reads))}", "in": {f"x{i}": read for i, read in enumerate(reads or ("inputs.x",))}}
         for name, reads in shape.parents.items()
     }
     document = {"modelgraft": 1, "name": "bench", "inputs": {"x": "object"}, "nodes": nodes, "outputs": {"out": shape.last}}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "bench.yaml"
-        path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
-        return mg.check(mg.load(path, registry=assemble({"bench": plugin})))
+    path = folder / "bench.yaml"
+    path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    return path
 
 
 def modelgraft(shape: Shape, code: Mapping[int, Body], *, timings: bool) -> Run:
