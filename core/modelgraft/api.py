@@ -12,6 +12,7 @@ from modelgraft.engine.backend import open_backend
 from modelgraft.engine.opening import Opening, Placing, in_environment, option, taking
 from modelgraft.engine.warning import warn_once
 from modelgraft.installed import discovery as installed
+from modelgraft.installed.making_many import making_many
 from modelgraft.kernel.checking import placement
 from modelgraft.kernel.language import expand
 from modelgraft.kernel.planning import planner
@@ -52,7 +53,8 @@ def load(
     def read(given: Mapping[str, Any]) -> GraphSpec:
         return expand.load_graph(graph, params=given, registry=found, allow=allowed(allow))
 
-    spec, own, notes = read_swapped(read, params or {})
+    with making_many():
+        spec, own, notes = read_swapped(read, params or {})
     warn_once(notes, warned=set())
     return Graph.of(spec, params=own)
 
@@ -67,7 +69,8 @@ def check(graph: Subject, *, offline: bool = True) -> SolvedGraph:
     if isinstance(graph, SolvedGraph):
         return graph
     spec = graph if isinstance(graph, GraphSpec) else (graph if isinstance(graph, Graph) else load(graph)).spec
-    return checked(spec, offline=offline)
+    with making_many():
+        return checked(spec, offline=offline)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,10 +91,11 @@ def plan(graph: Subject, planning: Planning) -> Plan:
     placement.refuse_device(solved.graph.registry, planning.backend, planning.device)
     built = _count_built if planning.exact else None
     otherwise = {**_chosen(solved, planning, planner.UNSAID["device"]), **in_environment()}
-    planned = planner.plan(
-        solved, made=ShownPlan, wanted=planning.wanted, count_built=built, asked=planning.placement(), otherwise=otherwise
-    )
-    found = with_trained_parts(planned)
+    with making_many():
+        planned = planner.plan(
+            solved, made=ShownPlan, wanted=planning.wanted, count_built=built, asked=planning.placement(), otherwise=otherwise
+        )
+        found = with_trained_parts(planned)
     _refuse_backends(found)
     return found
 
@@ -139,7 +143,8 @@ def open(graph: Subject, asked: Asked) -> Pipeline:
     where |= in_environment()
 
     def replan(wanted: tuple[str, ...] | None = None) -> Plan:
-        return fuse(planner.plan(solved, made=ShownPlan, wanted=wanted, asked=placed, otherwise=where))
+        with making_many():
+            return fuse(planner.plan(solved, made=ShownPlan, wanted=wanted, asked=placed, otherwise=where))
 
     folder = _folder_for_results(asked.cache_dir) if asked.cache_dir else None
     cache = Cache(memory_bytes=MEMORY_BYTES if asked.cache_bytes is None else asked.cache_bytes, folder=folder)

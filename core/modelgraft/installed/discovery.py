@@ -16,6 +16,7 @@ from typing import Any
 
 import pluggy
 
+from modelgraft.installed.making_many import making_many
 from modelgraft.installed.offers import CORE_NAMES, Offers, overlaps
 from modelgraft.kernel.shelf import hooks
 from modelgraft.kernel.shelf.registry import OWN_DISTRIBUTION, Card, Lost, Plugin, Registry, normal
@@ -56,8 +57,9 @@ def discover(*, only: Collection[str] | None = None) -> Registry:
             raise PluginError(f"no plugin named {', '.join(unknown)} is installed; there are: {choices(points)}")
         points = {name: point for name, point in points.items() if name in only}
     building = _Building()
-    for name, point in points.items():
-        building.load(name, point)
+    with making_many():
+        for name, point in points.items():
+            building.load(name, point)
     KNOWN.is_complete = KNOWN.is_complete or only is None
     return building.finish()
 

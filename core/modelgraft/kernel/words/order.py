@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
-from graphlib import CycleError, TopologicalSorter
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -14,21 +13,23 @@ N = TypeVar("N", bound=Hashable)
 
 
 def topological(feeders: Mapping[str, Collection[str]]) -> list[str]:
-    """Every node after those that feed it; of the nodes that could be next, the first by name. There must be no cycle.
+    """Every node after those that feed it; of the nodes that could be next, the first by name. What lies on or behind a cycle is left out.
 
     feeders  for each node the nodes that it waits for, all of them keys as well
     """
-    sorter = TopologicalSorter(feeders)
-    sorter.prepare()
-    ready = list(sorter.get_ready())
-    heapify(ready)
+    waiting = {name: len(others) for name, others in feeders.items()}
+    followers: dict[str, list[str]] = {}
+    for name, others in feeders.items():
+        for other in others:
+            followers.setdefault(other, []).append(name)
+    ready = sorted(name for name, count in waiting.items() if not count)  # which is a heap
     order = []
     while ready:
-        name = heappop(ready)
-        order.append(name)
-        sorter.done(name)
-        for follower in sorter.get_ready():
-            heappush(ready, follower)
+        order.append(heappop(ready))
+        for follower in followers.get(order[-1], ()):
+            waiting[follower] -= 1
+            if not waiting[follower]:
+                heappush(ready, follower)
     return order
 
 
@@ -46,15 +47,13 @@ def reach(start: Iterable[N], step: Callable[[N], Iterable[N]]) -> set[N]:
 
 def find_cycles(feeders: Mapping[str, Collection[str]]) -> list[tuple[str, ...]]:
     """One shortest cycle of each knot of nodes, from its first node by name, in the direction of the data."""
-    try:
-        TopologicalSorter(feeders).prepare()
-    except CycleError:
-        import networkx  # takes as long to import as a graph takes to check: only for graphs that have a cycle
+    if len(topological(feeders)) == len(feeders):
+        return []
+    import networkx  # takes as long to import as a graph takes to check: only for graphs that have a cycle
 
-        graph = networkx.DiGraph([(feeder, name) for name in sorted(feeders) for feeder in sorted(feeders[name])])
-        knots = [knot for knot in networkx.strongly_connected_components(graph) if len(knot) > 1 or graph.has_edge(*knot, *knot)]
-        return sorted(_shortest(graph.subgraph(knot), min(knot)) for knot in knots)
-    return []
+    graph = networkx.DiGraph([(feeder, name) for name in sorted(feeders) for feeder in sorted(feeders[name])])
+    knots = [knot for knot in networkx.strongly_connected_components(graph) if len(knot) > 1 or graph.has_edge(*knot, *knot)]
+    return sorted(_shortest(graph.subgraph(knot), min(knot)) for knot in knots)
 
 
 def _shortest(knot: networkx.DiGraph, start: str) -> tuple[str, ...]:

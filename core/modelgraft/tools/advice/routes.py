@@ -19,6 +19,8 @@ ALWAYS: frozenset[Way] = frozenset([frozenset()])
 
 def check_routes(nodes: Mapping[str, Node]) -> Iterator[Problem]:
     """Note every node that needs two masks of one router of which only one is ever true; of a chain the first."""
+    if all(node.when is None for node in nodes.values()):
+        return
     ways: dict[str, frozenset[Way] | None] = {}  # by node: the ways to it; None where they are too many to follow
     for name in topological({name: node.feeders for name, node in nodes.items()}):
         node = nodes[name]
