@@ -92,7 +92,7 @@ class Config(BaseModel):
     heavy. Field names must not start with an underscore and must not be names of these methods: such a class is a PluginError.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), validate_default=True, defer_build=True)  # few are used
 
     declared_ports: ClassVar[Ports] = Ports()
     declared_parts: ClassVar[Mapping[str, Ports]] = {}
@@ -100,8 +100,7 @@ class Config(BaseModel):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Refuse a field that would take the place of a method, before anybody calls it."""
         super().__init_subclass__(**kwargs)
-        methods = {name for name, value in vars(Config).items() if inspect.isroutine(value) and not name.startswith("_")}
-        for name in sorted(methods.intersection(inspect.get_annotations(cls))):
+        for name in sorted(_METHODS.intersection(inspect.get_annotations(cls))):
             raise PluginError(f"{cls.__name__} has a field '{name}', which is a method of modelgraft.Config: give the field another name")
 
     @classmethod
@@ -152,6 +151,9 @@ class Config(BaseModel):
     def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:  # noqa: ARG002 for those who override it
         """Look at the solved ports; give (code, sentence, way out) for each thing that does not fit."""
         return ()
+
+
+_METHODS = frozenset(name for name, value in vars(Config).items() if inspect.isroutine(value) and not name.startswith("_"))
 
 
 @dataclass(frozen=True, slots=True)
