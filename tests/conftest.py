@@ -23,13 +23,15 @@ settings.load_profile("any machine")
 def pytest_sessionstart() -> None:
     """Hear Ctrl-C, which a shell has what it starts in the background ignore, and with it all processes of the tests.
 
-    Leave nothing to processes in the background: what is tested is over when its test is.
+    Leave nothing to processes in the background: what is tested is over when its test is. Measure nothing of the processor: blocks of
+    weights are the same everywhere.
 
     Stop at once where a plugin was added since modelgraft was installed: its graphs would fail, and not say why.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.setdefault("MODELGRAFT_BACKGROUND", "off")
+    os.environ.setdefault("MODELGRAFT_BLOCKS", "32")
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     missing = set(project["entry-points"][GROUP]) - {point.name for point in entry_points(group=GROUP)}
     if missing:

@@ -18,7 +18,7 @@ from modelgraft.plugin import (
     signature_of,
     wired_inputs,
 )
-from modelgraft_plugins.onnx import store
+from modelgraft_plugins.onnx import measured, store
 from modelgraft_plugins.onnx.processor import products_saturate
 
 WEIGHT_BITS: Mapping[str, int] = {"int8": 8, "w8": 8, "w4": 4}
@@ -50,7 +50,8 @@ def key_of(node: Node, signature: Signature | None, weights: Sequence[str], *, p
     modules = [part.component.module or "" for part in parts]
     bits = dynamic_bits() if precision == "int8" else WEIGHT_BITS.get(precision)
     modules += [adapter.component.load or "" for part in parts for adapter in part.adapters]
-    return store.export_key(modules, parts=facts, shape=shape, precision=precision, bits=bits, opset=OPSET)
+    block = measured.size_of(WEIGHT_BITS[precision]) if precision in WEIGHT_BITS else None
+    return store.export_key(modules, parts=facts, shape=shape, precision=precision, bits=bits, block=block, opset=OPSET)
 
 
 def _facts(part: Node | Adapter) -> dict[str, Any]:

@@ -28,11 +28,11 @@ from modelgraft.plugin import (
     starts_new,
     wired_inputs,
 )
-from modelgraft_plugins.onnx import driven, plain, proofs, store, traced, tuned
+from modelgraft_plugins.onnx import driven, measured, plain, proofs, store, traced, tuned
 from modelgraft_plugins.onnx.calling import Exported
 from modelgraft_plugins.onnx.cuda import why_not
 from modelgraft_plugins.onnx.exporting import flat, joined
-from modelgraft_plugins.onnx.keys import identity_of, key_of
+from modelgraft_plugins.onnx.keys import WEIGHT_BITS, identity_of, key_of
 from modelgraft_plugins.onnx.leaving import Left, leaving
 
 
@@ -55,6 +55,8 @@ class Loads:
             raise InputError(
                 f"{node.name} cannot run on {context.device} with the onnx backend: {reason}; or choose {option('device', 'cpu')}"
             )
+        if context.device == "cpu" and _precision(context) in WEIGHT_BITS:
+            measured.prepare()  # before anything is looked for under a key, which it is part of
         try:
             return self._open_or_leave(placed(context), shared)
         except InputError as error:

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from modelgraft.plugin import TOLERANCES as OF_DTYPES
 from modelgraft.plugin import ExportError
-from modelgraft_plugins.onnx import store
+from modelgraft_plugins.onnx import measured, store
+from modelgraft_plugins.onnx.blocks import SIZE
 from modelgraft_plugins.onnx.keys import WEIGHT_BITS, dynamic_bits
 
 if TYPE_CHECKING:
@@ -34,10 +35,10 @@ TOLERANCES: Mapping[str, tuple[float, str]] = {
     "w8": (0.2, "8-bit weights and activations in blocks of 32; outliers of trained language models reach 0.14 (SmolLM2)"),
     "w4": (0.6, "4-bit weights; random weights are the worst case"),
 }
-BLOCK = 32  # numbers that share one scale in blocks: what the kernels are fastest at
 
 Model = Any  # of onnx_ir, which is not among what mypy sees
 Blocked = Mapping[Path, frozenset[str]]  # for each graph the nodes whose matrices are held in blocks
+Way = tuple[Blocked, int]  # and how many numbers of a block share a scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +77,14 @@ def bring(
     with tempfile.TemporaryDirectory(dir=graphs[0].parent) as aside:
         plain = {graph: partial(unwritten[graph].clone) if graph in unwritten else _moved(graph, Path(aside)) for graph in graphs}
         matrices = {graph: matrices_of(open_plain()) for graph, open_plain in plain.items()}
-        for blocked in _ways(matrices, precision):
+        for blocked, size in _ways(matrices, precision, measured.size_of(WEIGHT_BITS[precision])):
             store.tell(2, f"bringing to {precision}")
             for graph, open_plain in plain.items():
                 model, dynamic = open_plain(), matrices[graph].keys() - blocked[graph]
-                reduce(model, dynamic=dynamic, blocked=blocked[graph], bits=WEIGHT_BITS[precision], size=BLOCK, dynamic_bits=dynamic_bits())
+                reduce(model, dynamic=dynamic, blocked=blocked[graph], bits=WEIGHT_BITS[precision], size=size, dynamic_bits=dynamic_bits())
                 save(model, graph)
             store.tell(3, "comparing with torch")
-            parity, weights = prove(), _told(blocked, matrices, precision)
+            parity, weights = prove(), _told(blocked, matrices, precision, size)
             if parity.holds:
                 break
             refused.append(f"{weights} would be {parity.relative:.2g} from torch")
@@ -108,23 +109,27 @@ def _held(parity: Parity) -> Parity:
     return parity
 
 
-def _ways(matrices: Mapping[Path, Mapping[str, bool]], precision: str) -> list[Blocked]:
-    """Which matrices are in blocks: all of them; for int8 first none, then those that narrow. No way comes twice."""
+def _ways(matrices: Mapping[Path, Mapping[str, bool]], precision: str, size: int) -> list[Way]:
+    """Which matrices are in blocks: all of them; for int8 first none, then those that narrow. No way comes twice.
+
+    size  of the blocks that are fastest here; the last way has those of 32, which lose the least
+    """
     everything = {graph: frozenset(found) for graph, found in matrices.items()}
     narrowing = {graph: frozenset(node for node, narrows in found.items() if narrows) for graph, found in matrices.items()}
     nothing = dict.fromkeys(matrices, frozenset[str]())
     tried: list[Blocked] = []
-    for way in (nothing, narrowing, everything) if precision == "int8" else (everything,):
-        if way not in tried:
-            tried.append(way)
-    return tried
+    for blocked in (nothing, narrowing, everything) if precision == "int8" else (everything,):
+        if blocked not in tried:
+            tried.append(blocked)
+    ways = [(blocked, size) for blocked in tried]
+    return ways if size == SIZE or not any(tried[-1].values()) else [*ways, (tried[-1], SIZE)]
 
 
-def _told(blocked: Blocked, matrices: Mapping[Path, Mapping[str, bool]], precision: str) -> str:
+def _told(blocked: Blocked, matrices: Mapping[Path, Mapping[str, bool]], precision: str, size: int) -> str:
     some, every = sum(map(len, blocked.values())), sum(map(len, matrices.values()))
     if not every:
         return ""
     if precision != "int8" or 0 < some == every:
-        return f"{WEIGHT_BITS[precision]} bits in blocks of {BLOCK}"
+        return f"{WEIGHT_BITS[precision]} bits in blocks of {size}"
     way = f"{dynamic_bits()} bits dynamic"
-    return f"{way}, {some} of {every} matrices in blocks of {BLOCK}" if some else way
+    return f"{way}, {some} of {every} matrices in blocks of {size}" if some else way

@@ -121,6 +121,7 @@ def options_of(*, count: int | None = None, settings: Mapping[str, str] | None =
     return options
 
 
-def open_on_host(path: Path, options: Any) -> Any:
-    """Start a session on the CPU."""
-    return runtime().InferenceSession(str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOWER)
+def open_on_host(source: Path | bytes, options: Any) -> Any:
+    """Start a session on the CPU, on a file or what one holds."""
+    graph = source if isinstance(source, bytes) else str(source)
+    return runtime().InferenceSession(graph, options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOWER)

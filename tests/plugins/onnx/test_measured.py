@@ -1,0 +1,95 @@
+"""Blocks as they are fastest here: what is chosen of what was measured, where it is kept, and what it changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from modelgraft.kernel.words.errors import InputError
+from modelgraft_plugins.onnx import measured, precision, runtime, store
+from modelgraft_plugins.onnx.blocks import SIZE
+
+
+@pytest.fixture
+def unasked(monkeypatch, tmp_path):
+    """An empty cache, and no size that is asked for; elsewhere tests measure nothing."""
+    monkeypatch.delenv("MODELGRAFT_BLOCKS")
+    monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("taken", "wanted"),
+    [
+        ({32: 1.0, 64: 1.0}, 32),
+        ({32: 1.1, 64: 1.0}, 32),
+        ({32: 1.2, 64: 1.0}, 64),
+        ({32: 1.2, 64: 1.0, 128: 0.9}, 64),
+        ({32: 1.3, 64: 1.2, 128: 1.0}, 128),
+        ({32: 0.5, 64: 1.0, 128: 2.0}, 32),
+    ],
+)
+def test_a_larger_block_must_be_worth_its_loss(taken, wanted):
+    """Against the largest of the smaller ones that was."""
+    assert measured.chosen(taken) == wanted
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bits", sorted(measured.TRIED))
+def test_every_size_that_is_tried_runs_here(bits):
+    """On whatever processor this is."""
+    taken = measured.seconds(bits, measured.TRIED[bits])
+    assert tuple(taken) == measured.TRIED[bits]
+    assert all(0 < seconds < 10 for seconds in taken.values())
+
+
+@pytest.mark.usefixtures("unasked")
+def test_what_was_measured_is_kept_for_one_onnxruntime(monkeypatch):
+    """Measured once; not known before, of another version, or of a broken file."""
+    asked = []
+    monkeypatch.setattr(measured, "seconds", lambda bits, sizes: asked.append(bits) or {size: 1.0 / size for size in sizes})
+    assert [measured.size_of(bits) for bits in (8, 4)] == [SIZE, SIZE]
+    measured.prepare()
+    measured.prepare()
+    assert asked == [8, 4]
+    assert [measured.size_of(bits) for bits in (8, 4)] == [max(measured.TRIED[8]), max(measured.TRIED[4])]
+    assert measured.file().parent == store.exports_root()
+    monkeypatch.setattr(measured, "installed", lambda: "onnxruntime 0.1")
+    assert measured.size_of(8) == SIZE
+    monkeypatch.setattr(measured, "installed", runtime.installed)
+    measured.file().write_text("{}", encoding="ascii")
+    assert measured.size_of(8) == SIZE
+
+
+@pytest.mark.usefixtures("unasked")
+def test_a_cache_that_cannot_be_written_leaves_blocks_as_they_are(monkeypatch):
+    """Nothing is raised: the export will say it."""
+    monkeypatch.setattr(measured, "seconds", lambda _, sizes: {size: 1.0 / size for size in sizes})
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(measured.seals, "write_sealed", full)
+    measured.prepare()
+    assert measured.size_of(8) == SIZE
+
+
+def test_a_size_that_is_asked_for_goes_over_what_was_measured(monkeypatch):
+    """Nothing is measured for it; one that there is not is refused, with those that there are."""
+    monkeypatch.setattr(measured, "seconds", None)
+    monkeypatch.setenv("MODELGRAFT_BLOCKS", "128")
+    measured.prepare()
+    assert measured.size_of(8) == measured.size_of(4) == 128
+    monkeypatch.setenv("MODELGRAFT_BLOCKS", "48")
+    with pytest.raises(InputError, match=r"MODELGRAFT_BLOCKS is '48', wanted one of 16, 32, 64, 128, 256"):
+        measured.size_of(8)
+
+
+@pytest.mark.parametrize(("kind", "most"), [("w8", 1), ("w4", 1), ("int8", 3)])
+def test_blocks_that_lose_too_much_are_made_smaller(kind, most, monkeypatch):
+    """The last way is that of 32, tried once everything else was."""
+    matrices = {Path("a"): {"wide": False, "narrow": True}}
+    ways = precision._ways(matrices, kind, 64)
+    assert [size for _, size in ways] == [64] * most + [SIZE]
+    assert ways[-1][0] == ways[-2][0] == {Path("a"): frozenset({"wide", "narrow"})}
+    assert [size for _, size in precision._ways(matrices, kind, SIZE)] == [SIZE] * most
