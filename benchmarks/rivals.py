@@ -167,8 +167,10 @@ class Bench:
         try:
             for side in sides:
                 if not self.found[side.name].why:
+                    start = time.monotonic()
                     workers[side.name] = self.worker(side, threads)
                     self.sample(side, workers[side.name], PROMPTS - 1, 1)
+                    told(f"  {side.name} answered after {time.monotonic() - start:.1f} s {self.found[side.name].why}")
             yield workers
         finally:
             for worker in workers.values():

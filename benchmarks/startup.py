@@ -128,7 +128,8 @@ def with_downloads(cache: Path) -> Path:
     usual = measuring.usual_cache() / "archives"
     usual.mkdir(parents=True, exist_ok=True)
     cache.mkdir(parents=True, exist_ok=True)
-    (cache / "archives").symlink_to(usual)
+    if not (cache / "archives").exists():
+        (cache / "archives").symlink_to(usual)
     return cache
 
 

@@ -67,14 +67,20 @@ class Original:
 
 
 def original(cache: Path) -> Original:
-    """Find it, or fetch it; by a process of its own. Raises NotMade."""
+    """Find it, or fetch it, by a process of its own; it is noted in the cache. Raises NotMade."""
     from benchmarks.measuring import environment as surroundings
 
+    noted = cache / "original.txt"
+    if noted.is_file():
+        source, gguf, checkpoint = noted.read_text(encoding="utf-8").splitlines()
+        if Path(gguf).is_file() and Path(checkpoint).is_dir():
+            return Original(source, Path(gguf), Path(checkpoint))
     words = [sys.executable, "-c", FIND]
     done = subprocess.run(words, cwd=ROOT, env=surroundings(1, cache), capture_output=True, text=True, check=False)
     if done.returncode:
         raise NotMade(_last(done.stderr))
     source, gguf, checkpoint = done.stdout.strip().splitlines()[-3:]
+    noted.write_text(f"{source}\n{gguf}\n{checkpoint}\n", encoding="utf-8")
     return Original(source, Path(gguf), Path(checkpoint))
 
 
@@ -126,12 +132,14 @@ def _maker(program: str, precision: str) -> tuple[str, Maker]:
 
 
 def _mobius(model: Original, target: Path, precision: str) -> None:
-    """From the checkpoint, or from the file with its 4-bit blocks kept."""
+    """From the checkpoint, or from the file with its 4-bit blocks kept: then the settings come from the other, as it writes none."""
     ending = ("--ep", "cpu", "--runtime", "ort-genai")
     if precision == "float32":
         _behind("mobius", "mobius", "build", "--config", str(model.checkpoint), str(target), *ending)
     else:
         _behind("mobius", "mobius", "build-gguf", str(model.gguf), "--output", str(target), "--keep-quantized", *ending)
+        for settings in Path(of("mobius", "float32", model)).glob("*.json"):
+            shutil.copy(settings, target)
 
 
 def _requantise(model: Original, target: Path, precision: str) -> None:
