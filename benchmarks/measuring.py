@@ -224,29 +224,30 @@ def with_peaks(run: Callable[[], Any]) -> Sample:
 
     def watch() -> None:
         while not over.wait(POLL_S):
-            most[0] = max(most[0], _status("RssAnon"))
+            most[0] = max(most[0], status_mb("RssAnon"))
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     run()
     over.set()
     watcher.join()
-    return {"peak": _status("VmHWM"), "anonymous": most[0]}
+    return {"peak": status_mb("VmHWM"), "anonymous": most[0]}
 
 
 def lowered_peak() -> float:
     """Let the peak of memory begin at what is held now, and give that in MB (Linux)."""
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    return _status("VmRSS")
+    return status_mb("VmRSS")
 
 
 def peak_mb() -> float:
     """The most MB that this process held since it began, or since `lowered_peak`."""
-    return _status("VmHWM")
+    return status_mb("VmHWM")
 
 
-def _status(field: str) -> float:
+def status_mb(field: str) -> float:
+    """A figure of this process as the system keeps it, such as VmHWM, in MB of 2**20 bytes."""
     line = next(line for line in _lines("/proc/self/status") if line.startswith(f"{field}:"))
     return int(line.split()[1]) / 1024
 
