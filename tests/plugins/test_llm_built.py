@@ -121,6 +121,19 @@ def test_states_of_layers_are_those_of_transformers(tmp_path):
     assert_near(other.states, one.states, 1e-5)
 
 
+@torch.no_grad()
+def test_a_row_is_read_on_from_where_it_parted(tmp_path):
+    """Tokens behind others are turned by their own positions: read on, taken back, and read on again."""
+    model = model_of(KNOWN["llama, linear"]())
+    decoder, (whole,) = decoder_of(model, tmp_path), prompts_of(model, 40)
+    expected = CausalDecoder(model).start([whole], room=3).logits
+    session = decoder.start([whole[:17]], room=30)
+    session.extend(whole[17:30], conditions=None, room=3, states=False)
+    session.rewind(10)
+    session.extend(whole[20:], conditions=None, room=3, states=False)
+    assert_near(session.logits, expected, 1e-5)
+
+
 def test_the_plain_model_is_built_without_transformers(tmp_path):
     """From its own tensors."""
     facts = {**hf.LlamaConfig(**SIZES, rope_theta=1e4).to_dict(), "eos_token_id": 2}
