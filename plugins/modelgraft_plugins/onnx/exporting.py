@@ -5,17 +5,20 @@ from __future__ import annotations
 import copy
 import importlib.util
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from modelgraft.plugin import TRACED, ExportError, ModelgraftError, Node, PluginError, Signature, dynamic_axes, make_inputs
+from modelgraft_plugins.onnx.constants import drop_unused, turn, unread
 from modelgraft_plugins.onnx.keys import OPSET
 from modelgraft_plugins.onnx.quiet import muted
+from modelgraft_plugins.onnx.repeating import DOMAIN, Alike, alike, once
 from modelgraft_plugins.onnx.sessions import open_session
 from modelgraft_plugins.onnx.streamlining import streamline
+from modelgraft_plugins.onnx.unfolding import unfold
 from modelgraft_plugins.onnx.widening import widen
 
 UNKNOWN_OPERATOR = re.compile(r"No ONNX function found for <OpOverload\(op='([^']+)'")  # how the exporter names what it cannot write
@@ -79,9 +82,14 @@ def flat(module: torch.nn.Module, *, ports: Sequence[str], wired: Sequence[str],
     return _Flat(module, [list(ports).index(name) for name in wired], len(ports), outputs).eval()
 
 
-def export(module: torch.nn.Module, signature: Signature, path: Path) -> None:
-    """Trace a flat module on small inputs made from its ports, and write `path`, laid out for speed. Raises ExportError."""
-    trace(
+def export(module: torch.nn.Module, signature: Signature, path: Path, *, is_whole: bool = False) -> int:
+    """Trace a flat module on small inputs made from its ports, and write `path`, laid out for speed.
+
+    is_whole  trace every layer, and do not repeat those that are alike
+
+    Gives how many layers are copies of one that was traced. Raises ExportError.
+    """
+    return trace(
         module,
         make_inputs(signature.input_ports, TRACED, seed=0, most=signature.most, times=signature.times),
         path,
@@ -89,6 +97,7 @@ def export(module: torch.nn.Module, signature: Signature, path: Path) -> None:
         inputs=[name for name, _ in signature.inputs],
         outputs=[name for name, _ in signature.outputs],
         improve=widen,
+        repeats=not is_whole,
     )
 
 
@@ -101,38 +110,67 @@ def trace(
     inputs: Sequence[str],
     outputs: Sequence[str],
     improve: Callable[[Any], object] | None = None,
-) -> None:
-    """Trace a module and write `path` with its weights beside it (`path.data`).
+    repeats: bool = False,
+) -> int:
+    """Trace a module and write `path` with its weights beside it (`path.data`); gives how many layers are copies.
 
     sizes    which axes of the example may have other sizes, as `torch.onnx.export(dynamic_shapes=...)` takes them
     improve  changes the traced graph, of onnx_ir, further before it is written
+    repeats  trace layers that are alike once: whether the graph is right must be proven by comparing it with the module
 
     Raises ExportError with the first line of what the exporter said, PluginError when the exporter is not installed.
     """
     if importlib.util.find_spec("onnxscript") is None or importlib.util.find_spec("onnx") is None:
         raise PluginError("exporting needs onnx and onnxscript: pip install 'modelgraft[onnx]'")
+    named = {"input_names": list(inputs), "output_names": list(outputs)}
+    groups = alike(module) if repeats else []
     try:
-        with muted(), torch.no_grad():
-            program = torch.onnx.export(
-                module.eval(),
-                example,
-                dynamo=True,
-                opset_version=OPSET,
-                dynamic_shapes=sizes,
-                input_names=list(inputs),
-                output_names=list(outputs),
-                verbose=False,
-            )
-    except Exception as error:  # the exporter raises whatever the traced code and its own passes raise
-        raise ExportError(first_line(error)) from error
-    assert program is not None
-    _keep_apart(program.model.graph, {*inputs, *outputs})
-    streamline(program.model.graph)
+        program, copies = _traced(module.eval(), example, sizes, named, groups)
+    except ExportError:
+        if not groups:
+            raise
+        program, copies = _traced(module, example, sizes, named, [])  # a layer that cannot be traced alone, or cannot be copied
+    graph = program.model.graph
+    _keep_apart(graph, {*inputs, *outputs})
+    streamline(graph)
     if improve is not None:
-        improve(program.model.graph)
+        improve(graph)
+    drop_unused(graph)
     from modelgraft_plugins.onnx.reducing import save  # not at the top: it needs onnx_ir, which was looked for above
 
     save(program.model, path)
+    return copies
+
+
+def _traced(
+    module: torch.nn.Module, example: tuple[Any, ...], sizes: Any, named: Mapping[str, Any], groups: list[Alike]
+) -> tuple[Any, int]:
+    """The traced and simplified program, in which layers of groups are copies of the first, and how many are. Raises ExportError."""
+    settings: dict[str, Any] = {"dynamo": True, "opset_version": OPSET, "optimize": False, "verbose": False, **named}
+    try:
+        with muted(), torch.no_grad(), once(groups):
+            program = torch.onnx.export(module, example, dynamic_shapes=sizes, **settings)
+            assert program is not None
+            graph = program.model.graph
+            with unread(graph, own=[f"{group.first}." for group in groups]):
+                program.optimize()
+        graph = program.model.graph
+        copies = unfold(graph, {name: _weights(layer) for group in groups for name, layer in group.layers.items()}, domain=DOMAIN)
+        graph.opset_imports.pop(DOMAIN, None)
+        turn(graph)
+    except ModelgraftError:
+        raise
+    except Exception as error:  # the exporter raises whatever the traced code and its own passes raise
+        raise ExportError(first_line(error)) from error
+    return program, copies
+
+
+def _weights(layer: torch.nn.Module) -> dict[str, Any]:
+    """The tensors of a layer as onnx_ir takes them, by the names that they have within it."""
+    from onnx_ir.tensor_adapters import TorchTensor
+
+    tensors = {**dict(layer.named_parameters(remove_duplicate=False)), **dict(layer.named_buffers(remove_duplicate=False))}
+    return {name: TorchTensor(tensor.detach(), name=name) for name, tensor in tensors.items()}
 
 
 def _keep_apart(graph: Any, ports: set[str]) -> None:

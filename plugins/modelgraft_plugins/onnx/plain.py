@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from modelgraft.plugin import CHECKED, Parity, Signature, make_inputs, parity_of
+from modelgraft.plugin import CHECKED, ExportError, Parity, Signature, make_inputs, parity_of
 from modelgraft_plugins.onnx import store
 from modelgraft_plugins.onnx.calling import Exported
 from modelgraft_plugins.onnx.exporting import Halved, export, open_fresh
@@ -20,20 +20,47 @@ from modelgraft_plugins.onnx.precision import TOLERANCES, Reduced, bring
 def write(module: torch.nn.Module, signature: Signature, precision: str, folder: Path) -> tuple[dict[str, Any], Reduced]:
     """Write the graph of a flat module into a folder, and prove it.
 
+    Layers that are alike are traced once; when the graph is not near enough to the module it may be for that, and each is traced.
+
     Gives what its manifest says of it, and what was done to its weights. Raises ExportError.
     """
-    store.tell(1, "tracing")
-    export(Halved(module) if precision == "float16" else module, signature, folder / store.GRAPH)
-    reduced = bring([folder / store.GRAPH], precision, lambda: prove(module, folder / store.GRAPH, signature, precision))
+    try:
+        copies, reduced = _written(module, signature, precision, folder, is_whole=False)
+    except _Refused as refused:
+        if not refused.copies:
+            raise ExportError(str(refused)) from refused
+        copies, reduced = _written(module, signature, precision, folder, is_whole=True)
     facts = {
         "inputs": _named(dict(signature.inputs)),
         "outputs": _named(dict(signature.outputs)),
         "opset": OPSET,
         "precision": precision,
+        "repeated": copies,
         "weights": reduced.weights,
         "parity": asdict(reduced.parity),
     }
     return facts, reduced
+
+
+class _Refused(ExportError):
+    """A graph that is too far from its module, with so many copies of layers in it."""
+
+    def __init__(self, text: str, copies: int) -> None:
+        super().__init__(text)
+        self.copies = copies
+
+
+def _written(module: torch.nn.Module, signature: Signature, precision: str, folder: Path, *, is_whole: bool) -> tuple[int, Reduced]:
+    """Write and prove a graph; gives how many layers are copies. Raises ExportError, and for what is refused _Refused."""
+    store.tell(1, "tracing every layer" if is_whole else "tracing")
+    graph = folder / store.GRAPH
+    for file in (graph, graph.with_name(f"{graph.name}.data")):
+        file.unlink(missing_ok=True)
+    copies = export(Halved(module) if precision == "float16" else module, signature, graph, is_whole=is_whole)
+    try:
+        return copies, bring([graph], precision, lambda: prove(module, graph, signature, precision))
+    except ExportError as error:
+        raise _Refused(str(error), copies) from error
 
 
 def _named(ports: Mapping[str, Any]) -> dict[str, str]:

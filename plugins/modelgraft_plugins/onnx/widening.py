@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from modelgraft_plugins.onnx.constants import lazy_in
+
 PAGE = 1024  # float32 numbers in 4096 bytes, the distance at which rows share lines of the first cache (64 sets of 64 bytes)
 WIDER = 32  # columns that are added: two cache lines, and a whole block of blockwise weights
 # What may stand between the matrices: it takes numbers one by one, and gives a finite one for a finite one.
@@ -91,7 +93,9 @@ def _pad(graph: Graph, node: Node, place: int, *, axis: int) -> None:
     if name not in graph.initializers:
         shape = old.const_value.shape
         extent = [(0, WIDER if index == axis else 0) for index in range(len(shape))]
-        constant_in(graph, name, numpy.pad(old.const_value.numpy(), extent))
+        before = old.const_value
+        wider = [size + more for size, (_, more) in zip(shape, extent, strict=True)]
+        lazy_in(graph, name, lambda: numpy.pad(before.numpy(), extent), wider, before.dtype)
     node.replace_input_with(place, graph.initializers[name])
     if not old.uses() and old.name in graph.initializers:
         del graph.initializers[old.name]
