@@ -12,7 +12,8 @@
         t2 = clock()
         return (v2,), (t0, t1, t2)
 
-A stamp ends one node and starts the next. Nothing is caught inside: a failure is traced to its node by the line.
+A stamp ends one node, or a group of brief ones (`together.py`), and starts the next. Nothing is caught inside: a failure is
+traced to its node by the line.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any
 
 from modelgraft.engine.backend import Call
 from modelgraft.engine.layout import Job, Layout
+from modelgraft.engine.together import Groups
 
 FILE = "<modelgraft plan>"
 
@@ -34,7 +36,8 @@ class Straight:
     """A compiled layout.
 
     run     takes the list of given values, which it empties; gives the wanted values and, with stamps, the clock
-            before the first and after each job
+            before the first and after each group of jobs
+    groups  which jobs are timed together
     lines   the job of each line of the source (-1: none), by line number
     """
 
@@ -42,6 +45,7 @@ class Straight:
     run: Callable[[list[Any]], Any]
     source: str
     lines: tuple[int, ...]
+    groups: Groups
 
     def failure(self, error: BaseException) -> tuple[int | None, dict[int, Any]]:
         """Find the job that failed, and the values that were there, by slot. None: not inside a job."""
@@ -56,11 +60,14 @@ class Straight:
         return (None if job < 0 else job), values
 
 
-def compile_straight(layout: Layout, calls: Sequence[Call], *, stamps: bool) -> Straight:
+def compile_straight(layout: Layout, calls: Sequence[Call], *, stamps: bool, groups: Groups | None = None) -> Straight:
     """Write the source of a layout and compile it.
 
-    calls  what runs each job, in the order of the jobs
+    calls   what runs each job, in the order of the jobs
+    groups  which of them are timed together; None: each is timed by itself
     """
+    groups = groups or Groups.single(len(layout.jobs))
+    ends = {end: number for number, end in enumerate(groups.ends, start=1)}
     text, owners = ["def run(given):"], [-1, -1]  # line 0 does not exist, line 1 is the head
 
     def write(line: str, job: int = -1) -> None:
@@ -72,14 +79,14 @@ def compile_straight(layout: Layout, calls: Sequence[Call], *, stamps: bool) -> 
         write("t0 = clock()")
     for index, job in enumerate(layout.jobs):
         _write_job(index, job, write)
-        if stamps:
-            write(f"t{index + 1} = clock()", index)
+        if stamps and index + 1 in ends:
+            write(f"t{ends[index + 1]} = clock()", index)
     values = _tuple(f"v{slot}" for slot in layout.wanted)
-    write(f"return {values}, {_tuple(f't{index}' for index in range(len(layout.jobs) + 1))}" if stamps else f"return {values}")
+    write(f"return {values}, {_tuple(f't{index}' for index in range(len(ends) + 1))}" if stamps else f"return {values}")
     source = "\n".join(text)
     scope: dict[str, Any] = {f"f{index}": call for index, call in enumerate(calls)} | {"clock": time.perf_counter, "pick": pick}
     exec(compile(source, FILE, "exec"), scope)  # noqa: S102 made of slot numbers and port indexes only, nothing that a user wrote
-    return Straight(layout, scope["run"], source, tuple(owners))
+    return Straight(layout, scope["run"], source, tuple(owners), groups)
 
 
 def _write_given(layout: Layout, write: Callable[..., None]) -> None:

@@ -3,6 +3,7 @@
 A chain is straight code. Where jobs could run side by side, the first run goes in lanes and measures; when all that could
 be saved is less than threads cost, the layout becomes straight code. A straight run that turns out slow goes back. Jobs
 that fill the CPU with threads of their own may gain nothing side by side: there, one straight run is tried and compared.
+Straight code times each node by itself first, and then those together that take next to no time (`together.py`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from modelgraft.engine.layout import Job, Layout
 from modelgraft.engine.result import Span, Timeline
 from modelgraft.engine.run import Run
 from modelgraft.engine.scheduler import Crew, Ran, Stopped, run_in_lanes
+from modelgraft.engine.together import Groups
 from modelgraft.engine.turns import Turn, in_turn
 from modelgraft.kernel.words.errors import Cancelled, GraphError, InputError, NodeError, NodeTimeout, PluginError
 from modelgraft.kernel.words.guard import is_heard, said
@@ -29,6 +31,9 @@ WORTH_PER_JOB_S = 20e-6  # and for each job: locks, and handing it to a thread
 SLOW_S = 2e-3  # a straight run that takes longer is looked at again
 TRIAL_AFTER = 2  # runs in lanes before straight code is tried beside them; the first one also warms up
 TRIVIAL_S = 200e-6  # nodes that take longer are checked at every run: the check costs them less than 1 %
+SINGLY = 3  # straight runs in which each node is timed by itself, before brief ones are timed together
+LONGER, LONGER_S = 1.5, 20e-6  # a run is long that takes so many times what is known, and so much beside
+LONG, LONG_ENOUGH = 10, 30  # three long runs near each other, not one that the system held up: nodes are timed by themselves again
 
 NO_TIMELINE = Timeline()
 
@@ -74,23 +79,66 @@ class Engine:
         self._lane_runs, self._lane_seconds = 0, inf  # since the engine last went to lanes; the shortest of them
         self._to_beat: float | None = None  # the next straight run is a trial: how long lanes took
         self._is_tried = False
+        self._singly, self._briefest = 0, tuple[float, ...]()  # runs to come in which nodes are timed by themselves; what they found
+        self._usual_s, self._long = inf, 0  # the most that a run usually takes; how often it took longer of late
+        self._single: Straight | None = None  # the straight code that times each node by itself
 
     def run(self, given: list[Any], crew: Crew, run: Run) -> Outcome:
         """Run; the list of given values is emptied. Raises NodeError, NodeTimeout or Cancelled with the partial outputs."""
         fast = self._fast
         if fast is None or run.limit_s is not None:
             return self._run_and_measure(given, crew, run)
-        start = perf_counter()
+        start = 0.0 if self._timings else perf_counter()
         try:
             found = fast.run(given)
         except BaseException as error:  # noqa: BLE001 nodes may raise anything
             self._fail(self._failure_of(fast, error), error)
-        if perf_counter() - start > self._slow and self._can_overlap:
-            with self._learning:
-                self._look_again(found[1] if self._timings else None, perf_counter() - start)
-        return (found[0], Timeline(self._names, found[1])) if self._timings else (found, NO_TIMELINE)
+        if not self._timings:
+            self._judge(None, perf_counter() - start)
+            return found, NO_TIMELINE
+        values, stamps = found
+        took = stamps[-1] - stamps[0]
+        if self._singly or self._long or took > self._usual_s:
+            self._time_singly(fast, stamps, is_long=took > self._usual_s)
+        if took > self._slow:
+            self._judge((fast, stamps), took)
+        return values, Timeline(self._names, stamps, fast.groups)
 
     # -- deciding -------------------------------------------------------------------------------------------------------
+
+    def _judge(self, timed: tuple[Straight, Sequence[float]] | None, took: float) -> None:
+        """Look again whether lanes pay, after a straight run that was slow.
+
+        timed  the code that ran, and its stamps
+        """
+        if took > self._slow and self._can_overlap:
+            with self._learning:
+                self._look_again(None if timed is None else timed[0].groups.spread(timed[1]), took)
+
+    def _time_singly(self, ran: Straight, stamps: Sequence[float], *, is_long: bool) -> None:
+        """Time each node by itself for some runs, and then brief ones together; again when runs take longer than was known."""
+        with self._learning:
+            if self._fast is not ran:  # another run was faster
+                return
+            if not self._singly:
+                self._long = self._long + LONG if is_long else self._long - 1
+                if self._long >= LONG_ENOUGH:
+                    self._begin_straight()
+                return
+            seconds = tuple(end - start for start, end in pairwise(stamps))
+            self._briefest = tuple(map(min, seconds, self._briefest)) if self._briefest else seconds
+            self._singly -= 1
+            groups = Groups.of(self._briefest)
+            if not self._singly and len(groups.ends) < len(seconds):
+                self._usual_s = LONGER * sum(self._briefest) + LONGER_S
+                self._fast = self._straight(self._calls, stamps=True, groups=groups)
+
+    def _begin_straight(self) -> None:
+        """Run as straight code from now on, with each node timed by itself in the first runs."""
+        if self._single is None:
+            self._single = self._straight(self._calls, stamps=self._timings)
+        self._fast = self._single
+        self._singly, self._briefest, self._usual_s, self._long = SINGLY if self._timings else 0, (), inf, 0
 
     def _run_and_measure(self, given: list[Any], crew: Crew, run: Run) -> Outcome:
         if self._can_overlap or self._must_watch or run.limit_s is not None:
@@ -110,9 +158,9 @@ class Engine:
             self._learn([end - start for start, end in pairwise(stamps)])
         return values, Timeline(self._names, stamps) if self._timings else NO_TIMELINE
 
-    def _straight(self, calls: Sequence[Call], *, stamps: bool) -> Straight:
+    def _straight(self, calls: Sequence[Call], *, stamps: bool, groups: Groups | None = None) -> Straight:
         waiting = [in_turn(call, job, turn) for call, job, turn in zip(calls, self.layout.jobs, self._turns, strict=True)]
-        return compile_straight(self.layout, waiting, stamps=stamps)
+        return compile_straight(self.layout, waiting, stamps=stamps, groups=groups)
 
     def _learn(self, seconds: list[float]) -> None:
         """Take the times of a run; the least that was seen counts, because a first run also warms up."""
@@ -124,7 +172,8 @@ class Engine:
         if self._must_watch or (self._pays(self._seconds) and not self._is_worth_a_trial(self._seconds)):
             return
         self._calls = [self._bind(job, spent > TRIVIAL_S) for job, spent in zip(self.layout.jobs, self._seconds, strict=True)]
-        self._fast = self._straight(self._calls, stamps=self._timings)
+        self._single = None
+        self._begin_straight()
 
     def _pays(self, seconds: Sequence[float]) -> bool:
         return self._can_overlap and self.layout.gain(seconds) > self._worth

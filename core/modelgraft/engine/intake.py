@@ -54,13 +54,16 @@ def take_in(inputs: Mapping[str, Any], *, known: Mapping[str, GraphInput], neede
     Raises InputError for unknown and missing names, values that do not fit, and batches of different sizes.
     """
     refuse_unknown(inputs, known)
-    given = {inlet.item.name: read(inlet, inputs) for inlet in needed}
-    said = tuple[str, ...]()
-    for one in given.values():
-        if one is None or not one.single:
-            return level(given, known)
-        said += one.said
-    return Intake({name: one.value for name, one in given.items() if one is not None}, 1, single=True, said=said)
+    given: dict[str, Given | None] = {}
+    found: dict[str, Any] = {}
+    said: tuple[str, ...] = ()
+    for inlet in needed:
+        name = inlet.item.name
+        given[name] = one = inlet.read(inputs[name]) if name in inputs else default(inlet)
+        if one is not None and one.single:
+            found[name] = one.value
+            said += one.said
+    return Intake(found, 1, True, said) if len(found) == len(given) else level(given, known)
 
 
 def refuse_seed(seed: object) -> None:
@@ -86,18 +89,24 @@ def _as_arguments(value: object, names: Iterable[str]) -> str:
 
 def refuse_unknown(inputs: Mapping[str, Any], known: Mapping[str, GraphInput]) -> None:
     """Raise InputError for a name that is no input of the graph, with the inputs that there are."""
-    if inputs.keys() <= known.keys():
+    for name in inputs:
+        if name not in known:
+            break
+    else:
         return
-    name = next(name for name in inputs if name not in known)
     listed = [f"{item.name} ({item.port})" for item in known.values()]
     raise InputError(f"the graph has no input '{name}'; it has: {choices(listed)}. {nearest(name, known)}".strip())
 
 
 def read(inlet: Inlet, inputs: Mapping[str, Any]) -> Given | None:
     """Read one input: what was given, or its default; None when it is optional and there is neither."""
+    name = inlet.item.name
+    return inlet.read(inputs[name]) if name in inputs else default(inlet)
+
+
+def default(inlet: Inlet) -> Given | None:
+    """What stands for an input that was not given. Raises InputError where nothing does."""
     item = inlet.item
-    if item.name in inputs:
-        return inlet.read(inputs[item.name])
     if item.has_default and item.default is not None:
         return inlet.read(item.default)
     if item.port.optional or item.has_default:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from modelgraft.engine.ahead import UnderWay, ahead_for
 from modelgraft.engine.backend import Backend
@@ -350,7 +350,14 @@ class Pipeline:
         return found
 
     def _result(self, prepared: Prepared, found: tuple[Any, ...], timeline: Timeline, without: frozenset[str], run: Run) -> Result:
-        outputs = {outlet.name: self._taken(run, outlet, value) for outlet, value in zip(prepared.outlets, found, strict=True)}
+        outputs = {}
+        for outlet, value in zip(prepared.outlets, found, strict=True):
+            try:
+                outputs[outlet.name] = self._taken(run, outlet, value)
+            except NodeError:
+                raise
+            except BaseException as error:  # noqa: BLE001 a value of a plugin may do anything when it is looked at
+                self._refuse(outlet, error)
         if self.opening.trace:
             timeline = replace(timeline, events=tuple(run.kept))
         if not (self._loader.has_warnings or run.said):
@@ -366,16 +373,19 @@ class Pipeline:
 
     @staticmethod
     def _taken(run: Run, outlet: Outlet, value: Any) -> Any:
-        """What the user gets for an output, once it is what was declared. A value of a plugin may do anything when it is looked at."""
+        """What the user gets for an output, once it is what was declared."""
+        if outlet.check is not None and not isinstance(value, Batch):
+            outlet.check(value, run.count)
+        return show(run, outlet.port, value)
+
+    @staticmethod
+    def _refuse(outlet: Outlet, error: BaseException) -> NoReturn:
+        """Raise what an output raised when it was looked at: as in a node."""
         try:
             with contained():
-                if outlet.check is not None and not isinstance(value, Batch):
-                    outlet.check(value, run.count)
-                return show(run, outlet.port, value)
-        except NodeError:
-            raise
-        except Exception as error:  # as in a node
-            raise NodeError(f"what {outlet.ref} gave cannot be taken: {said(error)}", node=outlet.ref.node) from error
+                raise error
+        except Exception as found:
+            raise NodeError(f"what {outlet.ref} gave cannot be taken: {said(found)}", node=outlet.ref.node) from found
 
     # -- engines --------------------------------------------------------------------------------------------------------
 
