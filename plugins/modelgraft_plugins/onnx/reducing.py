@@ -16,6 +16,7 @@ from typing import Any
 import onnx_ir as ir
 
 from modelgraft_plugins.onnx.blocks import in_blocks
+from modelgraft_plugins.onnx.telling import telling_layers
 
 CONTRIB = "com.microsoft"
 MOST = {8: 127, 7: 64}  # the largest number of a weight by its bits, as onnxruntime's quantiser has them
@@ -56,7 +57,7 @@ def reduce(model: Model, *, dynamic: Collection[str], blocked: Collection[str], 
 
 def save(model: Model, path: Path) -> None:
     """Write an onnx_ir.Model with its weights beside it (`path.data`), one tensor after the other."""
-    ir.save(model, path, external_data=f"{path.name}.data")
+    ir.save(model, path, external_data=f"{path.name}.data", callback=telling_layers(model.graph))
 
 
 def _matrix_of(node: Node) -> tuple[int, int] | None:
