@@ -41,6 +41,7 @@ class Slow(Backend):
 
     name = "slow"
     lacking = ""
+    differs = False
 
     def load(self, context, shared):
         loaded = open_backend(context.registry, "torch").load(context, shared)
@@ -49,7 +50,7 @@ class Slow(Backend):
             made.parent.mkdir(parents=True, exist_ok=True)
             made.touch()
         if not made.exists():
-            return replace(loaded, unfinished=Unfinished("export", KEY, meanwhile="torch"))
+            return replace(loaded, unfinished=Unfinished("export", KEY, meanwhile="torch", differs=self.differs))
         return replace(loaded, call=lambda *values: -loaded.call(*values))
 
     def why_not(self):
@@ -167,6 +168,19 @@ def test_the_next_call_uses_it_once_it_is_there(tmp_path, begun):
         assert "a: answers on slow from here on: its export is there" in run(pipeline).warnings
         assert sign(pipeline) == -1
         assert run(pipeline).cached == frozenset({"a"})
+
+
+@pytest.mark.parametrize(("differs", "signs"), [(False, [1, -1]), (True, [1, 1])])
+def test_a_map_keeps_to_what_gives_the_same(tmp_path, begun, monkeypatch, differs, signs):
+    """Where the two differ by more than rounding, as an int8 export and float32 do, the results of a map belong together."""
+    monkeypatch.setattr(Slow, "differs", differs)
+    with loaded(tmp_path) as (pipeline, _), mg.open(graph_of(tmp_path), backend="torch", init="random") as usual:
+        expected, found = run(usual)["y"], []
+        for result in pipeline.map(({"x": torch.ones(1, 2, 5)} for _ in range(2)), batch_size=1):
+            found.append(1 if torch.equal(result["y"], expected) else -1 if torch.equal(result["y"], -expected) else 0)
+            made()
+        assert found == signs
+        assert sign(pipeline) == -1
 
 
 @pytest.mark.parametrize(("facts", "why"), [({"failed": "No space left on device"}, "No space left on device"), (None, "ended early")])

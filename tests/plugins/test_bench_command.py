@@ -205,6 +205,11 @@ def test_a_sweep_without_a_cell_that_fits_gives_1_and_all_reasons(bench, clock):
     [
         ((), 2, "name a graph, or a sweep file"),
         (("says.yaml", "says.yaml"), 2, "'says.yaml' is named twice"),
+        (
+            ("says.yaml", "--backend", "torch,auto"),
+            2,
+            "--backend auto is whichever can answer yet; name those to compare, such as torch,onnx",
+        ),
         (("says.yaml", "--sweep", "tail"), 2, "--sweep takes NAME=VALUE, found 'tail'"),
         (("says.yaml", "--sweep", "tail=a,a"), 2, "names 'a' twice"),
         (("says.yaml", "--sweep", "tail="), 2, "--sweep tail: found ''; wanted: values with a comma between them"),

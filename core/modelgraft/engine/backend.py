@@ -73,11 +73,13 @@ class Unfinished:
     what       in words that go behind "its", such as "export"
     key        tells it from other work, in every process that has the same cache
     meanwhile  where the node answers until it is done, such as "torch"; it is loaded anew then. "": as it does afterwards
+    differs    what it gives until then differs by more than rounding, as other precisions do
     """
 
     what: str
     key: str
     meanwhile: str = ""
+    differs: bool = False
 
 
 @dataclass(frozen=True, slots=True)

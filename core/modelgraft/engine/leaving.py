@@ -13,7 +13,7 @@ from modelgraft.engine.choosing import is_auto
 from modelgraft.engine.events import Progress, Warned
 from modelgraft.engine.meanwhile import Meanwhile
 from modelgraft.engine.opening import Opening
-from modelgraft.engine.run import tell
+from modelgraft.engine.run import SERVING, tell
 from modelgraft.engine.standing import WAITS, StandIn
 from modelgraft.kernel.words.errors import ModelgraftError
 from modelgraft.kernel.words.graph import Node, SolvedGraph
@@ -83,7 +83,10 @@ class Leaving:
         return f"answers on {unfinished.meanwhile}: there is no {unfinished.what} of it yet, and {why} makes none"
 
     def _renewed(self, unfinished: Unfinished, node: Node, step: Step, anew: Anew) -> Any:  # Any: see Renew
-        """The node as it is once its work is done; see StandIn."""
+        """The node as it is once its work is done; see StandIn. What differs does not change within a map: its results belong together."""
+        served = SERVING.get()
+        if unfinished.differs and served is not None and served.is_of_map:
+            return WAITS
         state = self._meanwhile.look(unfinished.key)
         if state is not None and not state.is_over:
             if state.label:

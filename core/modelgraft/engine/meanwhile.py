@@ -86,14 +86,18 @@ class Meanwhile:
         environment = {**os.environ, "OMP_NUM_THREADS": cores, "MODELGRAFT_THREADS": os.environ.get("MODELGRAFT_THREADS") or cores}
         try:
             started = subprocess.Popen(  # noqa: S603 our own interpreter and code
-                [sys.executable, "-c", CODE],
+                [sys.executable or "python", "-c", CODE],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,  # a Ctrl-C of the terminal is none for it
                 env=environment,
             )
-            started.communicate(request)
+            assert started.stdin is not None, "it was asked for"
+            with started.stdin as handed:
+                handed.write(request)
+            if hasattr(os, "fork"):
+                started.wait()
         except OSError:
             return
         self._began |= {job.unfinished.key: time.monotonic() for job in jobs}

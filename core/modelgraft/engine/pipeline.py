@@ -155,7 +155,8 @@ class Pipeline:
 
         def run(batch: Intake) -> Result:
             with under_way.one(self._new_run(seed)) as one:
-                return self._run(one, outputs, batch, is_of_map=True)
+                one.is_of_map = True
+                return self._run(one, outputs, batch)
 
         ports, count = {outlet.name: outlet.port for outlet in prepared.outlets}, ahead_for(records, prepared.plan, asked=ahead)
         known, needed = self.plan.graph.inputs, prepared.inlets
@@ -263,7 +264,7 @@ class Pipeline:
             hearers=self._loader.hearers,
         )
 
-    def _run(self, run: Run, outputs: Sequence[str] | None, inputs: Mapping[str, Any] | Intake, *, is_of_map: bool = False) -> Result:
+    def _run(self, run: Run, outputs: Sequence[str] | None, inputs: Mapping[str, Any] | Intake) -> Result:
         """One run, from what a user gave to what he gets."""
         before = SERVING.set(run)
         self._runs.add(run)  # before it is asked whether the pipeline is closed: closing waits for those that it finds
@@ -280,7 +281,7 @@ class Pipeline:
             without = self._spared(prepared, engine, hits, run) if hits else NONE
             given = [intake.values[ref.port] if ref.is_input else hits[ref.node].get(ref.port) for ref in engine.layout.given]
             intake.values.clear()  # so that an input is freed at its last use
-            found, timeline = self._run_engine(engine, given, run, is_of_map=is_of_map)
+            found, timeline = self._run_engine(engine, given, run)
             result = self._result(prepared, found, timeline, without, run)
             if run.is_heard:
                 run.emit(RunResult, result=result)
@@ -303,11 +304,11 @@ class Pipeline:
         with only_cached("this run is offline"):
             return take_in(inputs, known=known, needed=prepared.inlets)
 
-    def _run_engine(self, engine: Engine, given: list[Any], run: Run, *, is_of_map: bool) -> tuple[tuple[Any, ...], Timeline]:
+    def _run_engine(self, engine: Engine, given: list[Any], run: Run) -> tuple[tuple[Any, ...], Timeline]:
         try:
             return engine.run(given, self._crew, run)
         except (GraphError, PluginError) as error:  # of a node that a record came to, not of those that every record needs
-            if is_of_map:
+            if run.is_of_map:
                 raise NodeError(said(error), node="") from error
             raise
         except (NodeError, InputError) as error:

@@ -52,6 +52,7 @@ class Run:
     limit_s     the most seconds that its nodes may take together, from the first to the last; None: as long as they like
     is_heard    somebody takes its events;  is_streamed  and reads them as they come
     count       the size of the batch;  is_single  no input was a batch, so outputs come back as single values
+    is_of_map   it is one of many whose results belong together
     keys        the keys of what it gives in the cache, by node
     said        its warnings;  kept  the events that a trace is made of, in a pipeline opened with `trace`; no contents are in them
     failed      the nodes that have failed, and which it goes on without
@@ -61,6 +62,7 @@ class Run:
 
     count = 1
     is_single = True
+    is_of_map = False
     is_heard = False
     limit_s: float | None = None
     keys: Mapping[str, str] = MappingProxyType({})

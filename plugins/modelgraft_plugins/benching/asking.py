@@ -99,6 +99,8 @@ def asked_for(  # noqa: PLR0913 each is what one option gave
         raise typer.BadParameter(f"'{twice}' is named twice")
     if records is not None and inputs:
         raise typer.BadParameter("--records and --input are both given; keep one of the two")
+    if "auto" in placing.get("backend", ()):
+        raise typer.BadParameter("--backend auto is whichever can answer yet; name those to compare, such as torch,onnx")
     before = _written(graphs)
     if unknown := next((word for word in allow or () if word != "unused"), None):
         raise typer.BadParameter(f"--allow takes unused, found '{unknown}'")

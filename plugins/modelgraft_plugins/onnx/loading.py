@@ -92,8 +92,9 @@ class Loads:
         """The node as torch has it until its export is there. Raises ExportError for one of which it is known that it cannot be made."""
         if why := store.refusal(key):
             raise ExportError(why)
-        precision = "" if context.precision in ("", context.dtype) else f" in {context.dtype}"
-        return replace(self._on_torch(context, shared), unfinished=Unfinished("export for onnx", key, meanwhile=f"torch{precision}"))
+        differs = context.precision not in ("", context.dtype)
+        until = f"torch in {context.dtype}" if differs else "torch"
+        return replace(self._on_torch(context, shared), unfinished=Unfinished("export for onnx", key, meanwhile=until, differs=differs))
 
     def _on_torch(self, context: LoadContext, shared: Mapping[str, Loaded], *warning: str) -> Loaded:
         """Run on torch what cannot run here, or not yet, and say so."""
