@@ -15,6 +15,7 @@ from modelgraft_plugins.onnx.graphs import SessionGraph
 from modelgraft_plugins.onnx.reducing import save
 from modelgraft_plugins.onnx.sessions import open_session
 from modelgraft_plugins.onnx.traced import FolderTracer
+from modelgraft_plugins.onnx.tuning import tune
 
 MOST = 300
 SIZES = {
@@ -177,6 +178,13 @@ def test_no_position_is_read_beyond_the_table(tmp_path):
     session.close()
     with pytest.raises(InputError, match="75 tokens were to be read and written, and this export tells 70 positions apart"):
         decoder.start(prompts_of(model, 70), room=5)
+
+
+def test_it_is_tuned_on_inputs_that_are_made_up(tmp_path):
+    """What its graph takes is known where no loop is: else every start would be the slow one."""
+    decoder_of(model_of(KNOWN["qwen2"]()), tmp_path)
+    (tmp_path / "tuned").mkdir()
+    assert tune(tmp_path / "model.onnx", tmp_path / "tuned" / "model.onnx") == ""
 
 
 def _after(model, prompt, token):

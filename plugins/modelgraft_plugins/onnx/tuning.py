@@ -101,5 +101,7 @@ def _made_up(session: Any, steps: int) -> dict[str, Any]:
         value = fixed.get(entry.name)
         if value is None:
             value = numpy.random.default_rng(0).standard_normal(shape) if kind.startswith("float") else numpy.ones(shape)
+        elif value.ndim < len(shape):  # the same for each of several places of a row
+            value = numpy.broadcast_to(value.reshape(-1, *[1] * (len(shape) - value.ndim)), shape)
         feed[entry.name] = numpy.zeros(shape, kind) if cache else value.astype(kind)
     return feed
