@@ -48,7 +48,8 @@ What an answer may be:
 
 How it is written sooner: `lookup: 8` guesses up to so many tokens at once, as the text went on where the last ones stood before, in the
 prompt or in the answer, and reads them in one call. The answer is the same, with any setting; the event `guesses` tells how many calls were
-saved, and a warning why nothing could be guessed. It is for answers that repeat what was said: summaries, quotations, code that is changed.
+saved, and a warning why nothing could be guessed. In precision int8 all tokens of a call share a scale, so that there nearly equal tokens
+may be chosen otherwise. It is for answers that repeat what was said: summaries, quotations, code that is changed.
 
 How a prompt is put together:
 - Text fields are written into the template; embeddings take the place of their field. Where the tokenizer knows the placeholder
