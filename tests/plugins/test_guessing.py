@@ -8,10 +8,13 @@ import pytest
 import torch
 import transformers as hf
 
+from modelgraft.engine.run import NodeRuntime
+from modelgraft.installed.discovery import assemble
 from modelgraft.loops.guessing import Lookup
 from modelgraft.loops.loop import generate
 from modelgraft.loops.settings import Settings
 from modelgraft.plugin import Remembering
+from modelgraft_plugins import llm
 from modelgraft_plugins.llm import grouped_query, growing_export
 from modelgraft_plugins.llm.decoders import CausalDecoder
 from modelgraft_plugins.llm.grouped import GroupedDecoder
@@ -20,6 +23,8 @@ from modelgraft_plugins.llm.writing import WritingConfig
 from modelgraft_plugins.onnx.graphs import SessionGraph
 from modelgraft_plugins.onnx.sessions import open_session
 from modelgraft_plugins.onnx.traced import FolderTracer
+from support import checkpoints
+from support.open_part import open_part
 from support.small_decoders import CONFIGS, FACTS, model_of, plain_decoder
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
@@ -172,3 +177,30 @@ def test_lookup_guesses_what_followed_where_the_last_tokens_stood_last():
     lookup.take([1, 7])
     assert list(lookup.guess(0, 2)) == []
     assert list(lookup.guess(1, 4)) == [7]
+
+
+def test_a_node_tells_how_many_calls_were_saved_or_why_none_were(tmp_path):
+    """As an event of the run, and as a warning where states are read; a single record may ask for it. The texts are the same."""
+    checkpoint, told = checkpoints.smollm(tmp_path), list[tuple[str, dict[str, Any]]]()
+    texts = ["one two one two one two one", "a b c a b c a b"]
+
+    def answered(*settings: Any, wanted: str = "text", **config: Any) -> list[str]:
+        part = open_part(assemble({"llm": llm}), "llm/causal", str(checkpoint.folder), max_new_tokens=30, end_ids=(1,), **config)
+        told.clear()
+        part.loop.bind(NodeRuntime("llm", emit=lambda kind, **facts: told.append((kind, facts)) if kind != "token" else None))
+        with torch.no_grad():
+            found: list[str] = part.loop.run([texts, None, *settings], part.module.parts(()), wanted=frozenset({"text", wanted}))["text"]
+        return found
+
+    plain = answered()
+    assert told == []
+    assert answered(lookup=6) == plain
+    ((kind, facts),) = told
+    assert (kind, sorted(facts)) == ("guesses", ["guessed", "passes", "right"])
+    assert facts["passes"] + facts["right"] <= 29
+    assert facts["right"] <= facts["guessed"]
+    assert answered([None, {"lookup": 6}]) == plain
+    assert [kind for kind, _ in told] == ["guesses"]
+    assert answered(lookup=6, wanted="states") == plain
+    why = "hidden states are wanted of each token as it is read"
+    assert told == [("warning", {"text": f"lookup: 6 guesses nothing here: {why}; the answer is the same"})]
