@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 if __package__ in {None, ""}:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from benchmarks import checkpoints, measuring, tables
+from benchmarks import checkpoints, measuring, onnx_sides, tables
 from benchmarks.mapping import process
 from benchmarks.measuring import Sample
 from benchmarks.tables import Asked, Row, Table
@@ -35,7 +36,20 @@ COMMANDS = (
     ("explain", "blip2", "qformer"),
 )
 ROUNDS = 9
-LAYERS = 4  # of the random language model: an export takes a part of a minute
+THEIRS = "theirs"
+SIDES = {
+    THEIRS: "transformers", "torch": "graph on torch",
+    **{precision: f"graph on onnx, {precision}" for precision in ("float32", "int8", "w8", "w4")},
+}  # fmt: skip
+MODELS: Mapping[str, tuple[str, int, Sequence[str]]] = {  # what is called how, its layers, its sides
+    "llama": ("first token of LLaMA", 4, tuple(SIDES)),
+    "vit": ("first output of ViT-B/16", 12, (THEIRS, "float32", "int8")),
+}
+WAYS: Mapping[str, Sequence[str]] = {
+    "torch": (),
+    **{f"onnx, {precision}": ("--backend", "onnx", "--precision", precision) for precision in ("float32", "w8")},
+    "auto": ("--backend", "auto"),
+}
 PHOTO = "import sys; from PIL import Image; from skimage import data; Image.fromarray(data.chelsea()).save(sys.argv[1])"
 
 
@@ -61,35 +75,55 @@ def row(start: str, samples: Sequence[Sample], base: Sequence[Sample], *, of: st
     }
 
 
-def to_first_token(asked: Asked) -> list[Row]:
-    """Processes that load a language model of random weights and write one token: transformers, and the graph on each backend."""
-    place = checkpoints.made_aside("llama", asked.folder, layers=1 if asked.is_quick else LAYERS)
-    words = ["-m", "benchmarks.onnx", "--worker", "start-llama", "--folder", str(place), "--side"]
+def to_first_answer(asked: Asked) -> list[Row]:
+    """Processes that load a model of random weights and answer once: transformers, and the graph on each backend in each precision."""
+    found: list[Row] = []
+    for model, (what, layers, sides) in MODELS.items():
+        place = checkpoints.made_aside(model, asked.folder, layers=1 if asked.is_quick else layers)
+        words = ["-m", "benchmarks.startup", "--worker", model, str(place)]
+        seconds = {side: partial(_started, [*words, side], asked.folder / f"kept-{model}") for side in sides}
+        firsts = {side: partial(_first, [*words, side], asked.folder / "empty") for side in sides if side != THEIRS}
+        if asked.is_quick:
+            firsts = {side: run for side, run in firsts.items() if side == "float32"}
+        later, missing = in_turn(seconds, 2 if asked.is_quick else ROUNDS, asked.share(0.1))
+        once, _ = in_turn({side: run for side, run in firsts.items() if side in later}, 1 if asked.is_quick else 3, asked.share(0.1))
+        base = later[THEIRS]
+        for start, samples in (("first", once), ("second", later)):
+            found += [
+                row(f"{what}, {SIDES[side]}, {start} start", one, base[: len(one)], of="transformers" if one is not base else "")
+                for side, one in samples.items()
+            ]
+        found += [{"start": f"{what}, {SIDES[side]}", "why": why} for side, why in missing.items()]
+    return found
 
-    def second(side: str) -> Callable[[], Sample]:
-        return lambda: _started([*words, side], asked.folder / "kept")
 
-    def first(side: str) -> Callable[[], Sample]:
-        def run() -> Sample:
-            shutil.rmtree(asked.folder / "empty", ignore_errors=True)
-            return _started([*words, side], asked.folder / "empty")
+def in_turn(sides: Mapping[str, Callable[[], Sample]], rounds: int, seconds: float) -> tuple[dict[str, list[Sample]], dict[str, str]]:
+    """Samples of sides that take turns, and why others have none: each is tried once before, which fills its cache."""
+    works, missing = dict[str, Callable[[], Sample]](), dict[str, str]()
+    for side, run in sides.items():
+        try:
+            run()
+            works[side] = run
+        except RuntimeError as error:
+            missing[side] = str(error).strip().splitlines()[-1][-200:]
+    return measuring.interleave(works, rounds, warm=0, seconds=seconds, least=1), missing
 
-        return run
 
-    seconds = {f"{side}, second start": second(side) for side in ("theirs", "torch", "float32", "int8")}
-    found = measuring.interleave(seconds, 2 if asked.is_quick else ROUNDS, seconds=asked.share(0.25))
-    firsts = {f"{side}, first start": first(side) for side in (("float32",) if asked.is_quick else ("torch", "float32", "int8"))}
-    once = measuring.interleave(firsts, 1 if asked.is_quick else 3, warm=0, seconds=asked.share(0.15), least=1)
-    base = found["theirs, second start"]
-    names = {"theirs": "transformers", "torch": "graph on torch", "float32": "graph on onnx, float32", "int8": "graph on onnx, int8"}
-    every = {**found, **once}
-    return [
-        row(
-            f"first token of LLaMA, {names[name.partition(',')[0]]},{name.partition(',')[2]}", samples, base[: len(samples)],
-            of="" if samples is base else "transformers",
-        )
-        for name, samples in every.items()
-    ]  # fmt: skip
+def _first(words: Sequence[str], cache: Path) -> Sample:
+    """In a cache with nothing in it."""
+    shutil.rmtree(cache, ignore_errors=True)
+    return _started(words, cache)
+
+
+def answer(model: str, folder: Path, side: str) -> None:
+    """What a process does that starts and answers once."""
+    if model == "vit":
+        made = onnx_sides.their_encoder(model, folder) if side == THEIRS else onnx_sides.our_encoder(model, folder, side)
+        made.run()
+        return
+    from benchmarks.onnx import first_token
+
+    first_token(model, folder, side)
 
 
 def _started(words: Sequence[str], cache: Path) -> Sample:
@@ -98,29 +132,29 @@ def _started(words: Sequence[str], cache: Path) -> Sample:
 
 
 def describing(asked: Asked) -> list[Row]:
-    """The main job with its real weights, from the command to the sentence."""
+    """The main job with its real weights, from the command to the sentence, on both backends."""
     photo = asked.folder / "photo.png"
     process(["-c", PHOTO, str(photo)], measuring.ROOT, cache=asked.folder / "cache")
-    words = ["-m", "modelgraft", "run", "describe", "--input", f"image={photo}"]
-    name = "modelgraft run describe, real weights"
+    words, found = ["-m", "modelgraft", "run", "describe", "--input", f"image={photo}"], list[Row]()
+    for name, options in list(WAYS.items())[: 1 if asked.is_quick else None]:
+        what, used, bare = f"modelgraft run describe, {name}", asked.folder / f"used-{len(found)}", asked.folder / "bare"
 
-    def run(cache: Path) -> Sample:
-        return _started(words, cache)
+        def first(options: Sequence[str] = options, bare: Path = bare) -> Sample:
+            shutil.rmtree(bare, ignore_errors=True)
+            return _started([*words, *options], with_downloads(bare))
 
-    def first() -> Sample:
-        shutil.rmtree(asked.folder / "bare", ignore_errors=True)
-        return run(with_downloads(asked.folder / "bare"))
+        def second(options: Sequence[str] = options, used: Path = used) -> Sample:
+            return _started([*words, *options], with_downloads(used))
 
-    try:
-        run(with_downloads(asked.folder / "used"))  # fetches what was never fetched
-    except RuntimeError as error:
-        return [{"start": name, "why": str(error)[-200:]}]
-    sides = {"first start": first, "second start": lambda: run(asked.folder / "used")}
-    found = measuring.interleave(sides, 1 if asked.is_quick else 5, warm=0, seconds=asked.share(0.25), least=1)
-    return [
-        row(f"{name}, {side}", samples, found["second start"], of="the second start" if side == "first start" else "")
-        for side, samples in found.items()
-    ]
+        later, missing = in_turn({"second": second}, 1 if asked.is_quick else 5, asked.share(0.05))
+        if missing:
+            found.append({"start": what, "why": missing["second"]})
+            continue
+        once = measuring.interleave({"first": first}, 1 if asked.is_quick else 2, warm=0, seconds=asked.share(0.05), least=1)["first"]
+        rest = later["second"]
+        found.append(row(f"{what}, first start", once, rest[: len(once)], of="its second start"))
+        found.append(row(f"{what}, second start", rest, rest, of=""))
+    return found
 
 
 def with_downloads(cache: Path) -> Path:
@@ -135,18 +169,22 @@ def with_downloads(cache: Path) -> Path:
 
 def rows(asked: Asked) -> list[Row]:
     """All starts."""
-    return [*light(asked), *to_first_token(asked), *describing(asked)]
+    return [*light(asked), *to_first_answer(asked), *describing(asked)]
 
 
 TABLE = Table(
     name="startup",
     title="Starts: light commands, the first token, the main job",
-    says="Whole processes, one thread. Light commands beside importing their libraries; first tokens of a random LLaMA 768 wide (four "
-    "layers) beside transformers' second start. A first start finds nothing that was made of weights: it converts, exports and proves.",
+    says="Whole processes, one thread. Light commands beside importing their libraries; first answers of models of random weights (a LLaMA "
+    "768 wide of four layers, a whole ViT-B/16) beside transformers' start. A first start finds nothing that was made of weights: it "
+    "converts, exports and proves.",
     columns={"start": "start", "wall_s": "wall s", "cpu_s": "CPU s", "mb": "MB", "ratio": "ratio", "of": "to"},
     rows=rows,
     minutes=2.4,
 )
 
 if __name__ == "__main__":
-    tables.alone(TABLE)
+    if sys.argv[1:2] == ["--worker"]:
+        answer(sys.argv[2], Path(sys.argv[3]), sys.argv[4])
+    else:
+        tables.alone(TABLE)
