@@ -129,7 +129,8 @@ def work(source: str, backend: str, precision: str, tiny: Path) -> dict[str, flo
 
     def run(place: str) -> object:
         graph = mg.load(path, params={"checkpoint": place, "max_new_tokens": 2})
-        pipeline = mg.open(graph, backend=backend, precision=precision, threads=1, cache_bytes=0)
+        numbers = {"dtype": precision} if backend == "torch" else {"precision": precision}
+        pipeline = mg.open(graph, backend=backend, threads=1, cache_bytes=0, **numbers)
         pipeline.run(prompt="a text")
         return pipeline
 
