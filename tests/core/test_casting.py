@@ -50,6 +50,19 @@ def test_what_is_one_in_memory_stays_one():
     assert torch.equal(module.head, table.half())
 
 
+def test_numbers_that_begin_at_any_byte_get_a_place_of_their_own():
+    """As in a file whose head has any length, floats in either dtype and whole numbers."""
+    for tensor in (numbers(5, 3), torch.arange(4)):
+        room = torch.zeros(tensor.nbytes + 3, dtype=torch.uint8)
+        room[3:] = tensor.flatten().view(torch.uint8)
+        apart = torch.empty(0, dtype=tensor.dtype).set_(room.untyped_storage()[3:], 0, tensor.shape)
+        assert apart.data_ptr() % tensor.element_size()
+        for dtype in (torch.float32, torch.float16):
+            made = cast(holding(a=apart), dtype).a
+            assert made.data_ptr() % tensor.element_size() == 0
+            assert torch.equal(made, tensor.to(dtype) if tensor.is_floating_point() else tensor)
+
+
 def from_file(path: Path, tensor: Tensor) -> Tensor:
     save_file({"a": tensor}, path)
     with safe_open(path, framework="pt") as file:

@@ -60,6 +60,15 @@ def views_of_one(path: Path) -> dict[str, torch.Tensor]:
     return state
 
 
+def former_views(path: Path) -> dict[str, torch.Tensor]:
+    """The same in a file of former times, with other dtypes beside them, whose numbers begin at any byte."""
+    whole = torch.arange(24.0).reshape(4, 6)
+    state = {"whole": whole, "across": whole.T, "inner": whole[1:3, 2:5], "none": whole[:0], "lone": torch.tensor(7)}
+    state |= {"brief": torch.arange(5, dtype=torch.bfloat16), "is": torch.tensor([True, False, True]), "bare": torch.empty(0, 3)}
+    torch.save({"model": state, "step": 3}, path, _use_new_zipfile_serialization=False)
+    return state
+
+
 def trained(path: Path) -> dict[str, torch.Tensor]:
     """As fairseq saves a training: settings beside the tensors, in a class of the standard library."""
     state = dict(module().state_dict())
@@ -80,7 +89,15 @@ def numpy_archive(path: Path) -> dict[str, torch.Tensor]:
     }  # fmt: skip
 
 
-WRITERS = {"a.pt": archive, "b.pth": former, "c.torch": views_of_one, "d.pt": trained, "e.pt": scripted, "f.npz": numpy_archive}
+WRITERS = {
+    "a.pt": archive,
+    "b.pth": former,
+    "c.torch": views_of_one,
+    "g.bin": former_views,
+    "d.pt": trained,
+    "e.pt": scripted,
+    "f.npz": numpy_archive,
+}
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -94,6 +111,23 @@ def test_shapes_are_read_lightly_and_tensors_as_torch_reads_them(name: str, tmp_
     for key, tensor in expected.items():
         assert state[key].dtype == tensor.dtype, key
         assert torch.equal(state[key], tensor), key
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system does not tell which files are mapped")
+def test_a_file_of_former_times_is_mapped(tmp_path: Path):
+    """Nothing of it is in memory before it is used, as of an archive."""
+    path = tmp_path / "b.pth"
+    former(path)
+    state = weights.open(source(path), offline=True).state()
+    assert any(line.endswith(str(path)) for line in Path("/proc/self/maps").read_text().splitlines()), sorted(state)
+
+
+def test_a_file_of_former_times_that_is_cut_is_refused(tmp_path: Path):
+    path = tmp_path / "b.pth"
+    former(path)
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(SourceError, match="source-damaged"):
+        weights.open(source(path), offline=True).state()
 
 
 def test_a_part_of_such_a_file_is_named_as_of_any_other(tmp_path: Path):

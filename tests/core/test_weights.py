@@ -133,8 +133,9 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path, monkeypatch, protocol
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"a": Bomb()}, protocol=protocol))
     said = refused(str(folder))
     assert said.startswith(f"unsafe-pickle  {folder}/pytorch_model.bin holds more than tensors, and reading it could run code: refused")
-    torch.save({"a": Bomb()}, folder / "pytorch_model.bin")
-    assert refused(str(folder)).startswith("unsafe-pickle")
+    for zipped in (True, False):
+        torch.save({"a": Bomb(), "b": numbers(2)}, folder / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
+        assert refused(str(folder), key="b").startswith("unsafe-pickle")
     assert not Path("exploded").exists()
 
 

@@ -12,7 +12,7 @@ import pickle
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
@@ -27,6 +27,7 @@ STORAGES: Mapping[str, str] = {
     "IntStorage": "I32", "ShortStorage": "I16", "CharStorage": "I8", "ByteStorage": "U8", "BoolStorage": "BOOL",
 }  # fmt: skip
 MOST_NESTED = 64  # modules within modules, and settings within settings
+COUNT_BYTES = 8  # how many numbers a storage has, in a file of former times
 LEGACY = 4  # lists of orders in a file of former times: a number, a version, the machine, the object
 
 Failures = (
@@ -63,6 +64,8 @@ class TorchFile:
 
     named      the classes and functions that it names and that are none of a tensor
     prefix     of the names inside the archive;  is_script  it is a program of TorchScript, whose tensors are those of its modules
+    places     of a file of former times: where in it the numbers of each storage lie, the first byte and the one behind the last, by
+               name; empty where that cannot be told of all of them
     """
 
     tensors: Mapping[str, Stored] = field(default_factory=dict)
@@ -70,6 +73,7 @@ class TorchFile:
     named: frozenset[str] = frozenset()
     prefix: str = ""
     is_script: bool = False
+    places: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 SILENT = TorchFile()
@@ -82,14 +86,17 @@ def look(path: Path) -> TorchFile:
 
 
 @lru_cache(maxsize=64)
-def _look(path: Path, _size: int, _changed: int) -> TorchFile:
+def _look(path: Path, size: int, _changed: int) -> TorchFile:
     try:
         pickles.check(path)
         if zipfile.is_zipfile(path):
             return _of_archive(path)
         with path.open("rb") as file:
-            *_, (found, named) = [_read(file) for _ in range(LEGACY)]
-            return _sorted(found, named)
+            *_, machine = [_Inert(file).load() for _ in range(LEGACY - 1)]
+            reader = _Inert(file)
+            found = _sorted(reader.load(), frozenset(reader.named))
+            is_ours = isinstance(machine, dict) and machine.get("little_endian") is True
+            return replace(found, places=_places(file, reader.stores, size)) if is_ours else found
     except (SourceError, *Failures):
         return SILENT
 
@@ -103,6 +110,25 @@ def _of_archive(path: Path) -> TorchFile:
         if f"{prefix}constants.pkl" not in names:
             return _sorted(found, named, prefix=prefix)
     return TorchFile(dict(_of_module(found, "", 0)), {}, named, prefix, is_script=True)
+
+
+def _places(file: IO[bytes], stores: Mapping[str, str], size: int) -> dict[str, tuple[int, int]]:
+    """Where the numbers of each storage lie behind the orders: a list of names, then of each how many there are, and they themselves."""
+    found = dict[str, tuple[int, int]]()
+    try:
+        names = _Inert(file).load()
+    except Failures:  # it is cut here: opening it tells so
+        return {}
+    if not isinstance(names, list) or {str(name) for name in names} != stores.keys() or "" in stores.values():
+        return {}
+    for name in map(str, names):
+        count = int.from_bytes(file.read(COUNT_BYTES), "little")
+        start = file.tell()
+        found[name] = start, start + count * ITEM_BYTES[stores[name]]
+        if found[name][1] > size:
+            return {}
+        file.seek(found[name][1])
+    return found
 
 
 def _read(file: IO[bytes]) -> tuple[Any, frozenset[str]]:
@@ -199,7 +225,7 @@ class _Inert(pickle.Unpickler):
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file)
-        self.named = set[str]()
+        self.named, self.stores = set[str](), dict[str, str]()  # dtype of each storage by its name; "" for an unknown one
 
     def find_class(self, module: str, name: str) -> Any:
         """What stands for a class or function of this name."""
@@ -214,7 +240,10 @@ class _Inert(pickle.Unpickler):
         """What holds the numbers of a tensor: ("storage", type, name, device, numbers)."""
         if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage":
             raise ValueError("a tensor without numbers")
-        return _Storage(str(pid[2]), pid[1] if isinstance(pid[1], str) else "")
+        found = _Storage(str(pid[2]), pid[1] if isinstance(pid[1], str) else "")
+        is_whole = len(pid) < 6 or pid[5] is None  # torch 0.2 wrote parts of storages too
+        self.stores[found.name] = found.dtype if is_whole else ""
+        return found
 
 
 def _class(called: str) -> type[Thing]:

@@ -13,7 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 from modelgraft.kernel.words.errors import Problem, SourceError, choices
 from modelgraft.kernel.words.source import NO_WEIGHTS_HINT, Source
-from modelgraft.sources import archives, collections, conversions, hub, kept, numpy_files, pickles, scripted, seals, torch_files
+from modelgraft.sources import (
+    archives,
+    collections,
+    conversions,
+    former_files,
+    hub,
+    kept,
+    numpy_files,
+    pickles,
+    scripted,
+    seals,
+    torch_files,
+)
 from modelgraft.sources.headers import damaged
 from modelgraft.sources.lacking import why_none
 from modelgraft.sources.progress import Listener
@@ -205,6 +217,8 @@ def _read_pickle(path: Path) -> dict[str, Callable[[str], Any]]:
     if conversions.is_bare_pickle(path):
         raise _unsafe(path)
     pickles.check(path)
+    if mapped := former_files.readers(path) if is_torch(path) else {}:
+        return mapped
     try:
         with torch.serialization.safe_globals(_settings(path)):
             found = torch.load(path, map_location="cpu", weights_only=True, mmap=conversions.is_zip(path))

@@ -21,8 +21,8 @@ Stretch = tuple[int, int]  # the addresses of the first byte and of the one behi
 
 
 def cast(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
-    """Bring the floating parameters and buffers to a dtype; those that are one in memory stay one."""
-    kept = [tensor for tensor in _tensors(module) if _has_other(tensor, dtype)]
+    """Bring the floating parameters and buffers to a dtype, and all to a place of their own; those that are one in memory stay one."""
+    kept = [tensor for tensor in _tensors(module) if _is_to_move(tensor, dtype)]
     if not kept:
         return module
     turn = _Turn(dtype, _alone(map(_span, kept)))
@@ -36,8 +36,13 @@ def _tensors(module: torch.nn.Module) -> Iterable[Tensor]:
     yield from module.buffers()
 
 
-def _has_other(tensor: Tensor, dtype: torch.dtype) -> bool:
-    return tensor.is_floating_point() and tensor.dtype is not dtype
+def _dtype_of(tensor: Tensor, dtype: torch.dtype) -> torch.dtype:
+    return dtype if tensor.is_floating_point() else tensor.dtype
+
+
+def _is_to_move(tensor: Tensor, dtype: torch.dtype) -> bool:
+    """Whether it has another dtype, or begins within a number as other code sees memory: so it may lie in a file."""
+    return tensor.dtype is not _dtype_of(tensor, dtype) or bool(not tensor.is_meta and tensor.data_ptr() % tensor.element_size())
 
 
 class _Turn:
@@ -50,10 +55,10 @@ class _Turn:
 
     def __call__(self, tensor: Tensor) -> Tensor:
         """The same numbers in the dtype."""
-        if not _has_other(tensor, self.dtype):
+        if not _is_to_move(tensor, self.dtype):
             return tensor
         if tensor.is_meta or not tensor.numel():
-            return tensor.to(self.dtype)
+            return tensor.to(_dtype_of(tensor, self.dtype))
         what = tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype
         if what not in self._made:
             self._made[what] = self._cast(tensor)
@@ -61,8 +66,8 @@ class _Turn:
 
     def _cast(self, tensor: Tensor) -> Tensor:
         if tensor.device.type != "cpu" or not tensor.is_contiguous() or _span(tensor) not in self._alone:
-            return tensor.to(self.dtype)
-        made = torch.empty_like(tensor, dtype=self.dtype, memory_format=torch.contiguous_format)
+            return tensor.to(_dtype_of(tensor, self.dtype), copy=True)
+        made = torch.empty_like(tensor, dtype=_dtype_of(tensor, self.dtype), memory_format=torch.contiguous_format)
         for old, new in zip(tensor.view(-1).split(PIECE), made.view(-1).split(PIECE), strict=True):  # type: ignore[no-untyped-call]
             new.copy_(old)
             give_back(_span(old), self._files)
