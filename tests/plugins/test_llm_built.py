@@ -8,7 +8,7 @@ import transformers as hf
 
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.plugin import Places
-from modelgraft_plugins.llm import built, plain
+from modelgraft_plugins.llm import built, plain, plain_kinds
 from modelgraft_plugins.llm.decoders import CausalDecoder
 from modelgraft_plugins.llm.grouped import GroupedDecoder
 from modelgraft_plugins.onnx.graphs import SessionGraph
@@ -135,10 +135,12 @@ def test_a_row_is_read_on_from_where_it_parted(tmp_path):
     assert_near(session.logits, expected, 1e-5)
 
 
-def test_the_plain_model_is_built_without_transformers(tmp_path):
+@pytest.mark.parametrize("case", ["llama, tied", "llama 3", "llama, linear", "mistral, all the way", "qwen2", "qwen3"])
+def test_the_plain_model_is_built_without_transformers(tmp_path, case):
     """From its own tensors."""
-    facts = {**hf.LlamaConfig(**SIZES, rope_theta=1e4).to_dict(), "eos_token_id": 2}
-    facts = {key: facts[key] for key in plain.OBEYED if key in facts}
+    facts = KNOWN[case]().to_dict()
+    facts = {key: facts[key] for key in {*plain_kinds.OBEYED, "sliding_window"} if key in facts}
+    assert plain_kinds.serves(facts)
     torch.manual_seed(0)
     model = plain.Model(facts).eval()
     assert_same(plain.Decoder(model), decoder_of(model, tmp_path), prompts_of(model, 7, 3, 90))

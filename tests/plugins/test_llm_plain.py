@@ -6,25 +6,49 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers as hf
 
-from modelgraft_plugins.llm import plain
+from modelgraft_plugins.llm import plain, plain_kinds
 from modelgraft_plugins.llm.decoders import CausalDecoder
 from support import checkpoints
 
-NAMES = ("llama", "smollm", "qwen2")
+SIZES = {
+    "vocab_size": 61, "hidden_size": 24, "intermediate_size": 37, "num_hidden_layers": 3, "num_attention_heads": 6,
+    "num_key_value_heads": 2, "eos_token_id": 2, "max_position_embeddings": 40,
+}  # fmt: skip
+# Bands of a rotation that all occur: 4 pairs, whose turns take 6 to 6,000 positions.
+BANDS = {
+    "rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 200,
+}  # fmt: skip
+CONFIGS = {
+    "mistral": lambda: hf.MistralConfig(**SIZES, head_dim=8, sliding_window=None, tie_word_embeddings=False),
+    "qwen3": lambda: hf.Qwen3Config(**SIZES, head_dim=10, tie_word_embeddings=True),
+    "llama3": lambda: hf.LlamaConfig(**SIZES, head_dim=8, rope_parameters=BANDS),
+    "linear": lambda: hf.LlamaConfig(**SIZES, rope_parameters={"rope_type": "linear", "rope_theta": 1e4, "factor": 2.5}),
+}
+NAMES = ("llama", "smollm", "qwen2", *CONFIGS)
 LENGTHS = (5, 2, 7)  # of the prompts of a batch: the shorter ones are padded
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, checkpoints.Checkpoint]:
-    """One checkpoint of each kind: grouped queries, tied embeddings, biases."""
+    """One checkpoint of each kind: grouped queries, tied embeddings, biases, heads that are normed or wide, slowed rotations."""
     folder = tmp_path_factory.mktemp("plain")
-    return {name: getattr(checkpoints, name)(folder / name) for name in NAMES}
+    return {name: saved(folder / name) if name in CONFIGS else getattr(checkpoints, name)(folder / name) for name in NAMES}
+
+
+def saved(folder: Path) -> checkpoints.Checkpoint:
+    """A checkpoint without a tokenizer, of the kind that the folder is named after."""
+    model = hf.AutoModelForCausalLM.from_config(CONFIGS[folder.name]())
+    checkpoints.randomise(model, seed=len(folder.name))
+    model.save_pretrained(folder)
+    return checkpoints.Checkpoint(folder, model.eval(), None)
 
 
 def facts_of(checkpoint: checkpoints.Checkpoint) -> dict[str, Any]:
@@ -84,7 +108,11 @@ def test_a_whole_checkpoint_is_read_and_tied_as_transformers_does(made, name):
     [
         {"attention_bias": True}, {"hidden_act": "gelu"}, {"rope_scaling": {"rope_type": "linear", "factor": 2.0}},
         {"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0}}, {"rope_parameters": None, "rope_theta": None},
-        {"partial_rotary_factor": 0.5}, {"quantization_config": {"quant_method": "awq"}}, {"model_type": "mistral"},
+        {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 8.0}},
+        {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 8.0, "more": 1}},
+        {"partial_rotary_factor": 0.5}, {"quantization_config": {"quant_method": "awq"}}, {"model_type": "mistral"}, {"model_type": "phi"},
+        {"model_type": "mistral", "sliding_window": 5}, {"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 5},
+        {"model_type": "qwen3", "head_dim": None}, {"model_type": "qwen2", "layer_types": ["sliding_attention"]},
         {"num_key_value_heads": 3}, {"eos_token_id": None}, {"some_new_key": 1}, {"head_dim": 7},
     ],
     ids=str,
@@ -92,16 +120,28 @@ def test_a_whole_checkpoint_is_read_and_tied_as_transformers_does(made, name):
 def test_a_config_that_says_more_is_left_to_transformers(made, change):
     """To the last key: one that a later version adds is not passed over."""
     facts = facts_of(made["llama"])
-    assert plain.serves(facts)
-    assert not plain.serves({**facts, **change})
+    assert plain_kinds.serves(facts)
+    assert not plain_kinds.serves({**facts, **change})
 
 
 def test_every_key_of_the_configs_of_transformers_is_known():
     """What its classes have, and this file obeys or knows to say nothing; a new key of theirs fails here."""
     common = set(hf.PreTrainedConfig().to_dict())
-    for kind in (hf.LlamaConfig, hf.Qwen2Config):
-        known = plain.OBEYED | plain.ONLY.keys() | plain.SILENT | {"sliding_window", "layer_types"}
+    for kind in (hf.LlamaConfig, hf.MistralConfig, hf.Qwen2Config, hf.Qwen3Config):
+        known = plain_kinds.OBEYED | plain_kinds.ONLY.keys() | plain_kinds.SILENT | {"sliding_window", "layer_types"}
         assert set(kind().to_dict()) - common - known == set()
+
+
+def test_rotations_are_those_of_transformers_bit_for_bit():
+    """As told today and before, of bands that are slowed, kept, and between."""
+    for told in (BANDS, {"rope_type": "linear", "rope_theta": 5e5, "factor": 4.0}, {"rope_type": "default", "rope_theta": 5e5}):
+        config = hf.LlamaConfig(**SIZES, head_dim=64, rope_parameters=told)
+        theirs = hf.models.llama.modeling_llama.LlamaRotaryEmbedding(config)
+        before = {key: value for key, value in told.items() if key != "rope_theta"}
+        facts = {**SIZES, "model_type": "llama", "head_dim": 64, "rms_norm_eps": 1e-6, "tie_word_embeddings": False}
+        for said in ({"rope_parameters": told}, {"rope_theta": told["rope_theta"], "rope_scaling": before}):
+            assert plain_kinds.serves({**facts, **said}), said
+            assert torch.equal(plain_kinds.frequencies({**facts, **said}), theirs.inv_freq), said
 
 
 def test_a_layout_with_other_names_is_left_to_transformers(made):

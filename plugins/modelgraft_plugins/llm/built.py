@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from modelgraft.plugin import Tracer
-from modelgraft_plugins.llm import plain
+from modelgraft_plugins.llm import plain, plain_kinds
 from modelgraft_plugins.llm.graph_writing import CONTRIB, GraphWriting, Value
 from modelgraft_plugins.llm.sizes import Caches
 
@@ -75,8 +75,8 @@ def _of_plain(model: plain.Model, most: int) -> Known:
         dtype=model.lm_head.weight.dtype,
         most=most,
     )
-    frequencies = 1.0 / model.model.theta ** (torch.arange(0, width, 2, dtype=torch.float32) / width)
-    return Known(model.state_dict(), layout, heads, facts["rms_norm_eps"], frequencies, most)
+    has_norms = facts["model_type"] in plain_kinds.NORMED
+    return Known(model.state_dict(), layout, heads, facts["rms_norm_eps"], plain_kinds.frequencies(facts), most, head_norms=has_norms)
 
 
 def _of_transformers(model: Model, most: int) -> Known | None:

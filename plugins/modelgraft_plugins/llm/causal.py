@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from modelgraft.plugin import Decoder, ExportError, Remembering, Tracer, Weights
-from modelgraft_plugins.llm import CausalConfig, known, plain, styles
+from modelgraft_plugins.llm import CausalConfig, known, plain, plain_kinds, styles
 from modelgraft_plugins.llm.language_model import LanguageModel, read_state, with_rows
 
 ARCHITECTURE = "AutoModelForCausalLM"
@@ -19,7 +19,7 @@ class Causal(LanguageModel):
 
     def __init__(self, config: CausalConfig) -> None:
         facts = config.facts()
-        super().__init__(config, plain.Model(facts) if plain.serves(facts) else _by_transformers(facts))
+        super().__init__(config, plain.Model(facts) if plain_kinds.serves(facts) else _by_transformers(facts))
 
     def from_checkpoint(self, weights: Weights) -> dict[str, Tensor]:
         """Translate the tensors of a checkpoint, in any layout that transformers reads."""

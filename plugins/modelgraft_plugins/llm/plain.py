@@ -1,7 +1,7 @@
-"""Decoder-only models of the plainest kind, in torch alone: LLaMA, and Qwen2, which adds three biases to it.
+"""Decoder-only models of the plainest kind, in torch alone: LLaMA and its nearest relatives, see `plain_kinds.py`.
 
 What transformers builds for them does the same, but importing it takes longer than all else of a start, and its code for every kind of
-attention, cache and device takes a share of every token. So a model whose config says nothing beyond the tables below is built here;
+attention, cache and device takes a share of every token. So a model whose config says nothing beyond the tables there is built here;
 any key that is not in them, and whatever is to change or export the model, has transformers build it: see `causal.py`.
 
 Sources: Touvron et al. 2023 (arXiv 2302.13971), Ainslie et al. 2023 (arXiv 2305.13245, grouped queries), Su et al. 2021 (arXiv 2104.09864,
@@ -19,57 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modelgraft.plugin import InputError, Places, picked
-
-Facts = Mapping[str, Any]  # a config.json
-
-# Keys that are obeyed. A config must have the first ones: their defaults differ between versions of transformers.
-NEEDED = (
-    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "rms_norm_eps",
-    "tie_word_embeddings", "eos_token_id",
-)  # fmt: skip
-OBEYED = frozenset({*NEEDED, "model_type", "num_key_value_heads", "head_dim", "rope_theta", "rope_parameters", "pad_token_id"})
-# Keys that are obeyed when they have a value that changes nothing, or one of those here.
-ONLY: Mapping[str, tuple[Any, ...]] = {
-    "hidden_act": ("silu",), "attention_bias": (False, None), "mlp_bias": (False, None), "rope_scaling": (None,),
-    "pretraining_tp": (1, None), "use_sliding_window": (False, None), "quantization_config": (None,), "rope_interleaved": (False, None),
-}  # fmt: skip
-# Keys that say nothing of how answers are computed.
-SILENT = frozenset({
-    "architectures", "_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache", "initializer_range", "attention_dropout",
-    "max_position_embeddings", "bos_token_id", "is_llama_config", "max_window_layers",
-})  # fmt: skip
-BIASED = {"llama": False, "qwen2": True}  # model type -> whether queries, keys and values have a bias
-
-
-def serves(facts: Facts) -> bool:
-    """Whether a config is of a model that this file builds, to the last key."""
-    kind = facts.get("model_type")
-    if kind not in BIASED or any(facts.get(key) is None for key in NEEDED) or _theta(facts) is None:
-        return False
-    if kind == "qwen2" and facts.get("use_sliding_window"):
-        return False
-    known = OBEYED | ONLY.keys() | SILENT | ({"sliding_window"} if kind == "qwen2" else set())  # unread there without use_sliding_window
-    return facts.keys() <= known and all(facts[key] in allowed for key, allowed in ONLY.items() if key in facts) and _divides(facts)
-
-
-def _divides(facts: Facts) -> bool:
-    """Whether the numbers go together; what transformers says of those that do not is left to it."""
-    heads, pairs = facts["num_attention_heads"], facts.get("num_key_value_heads") or facts["num_attention_heads"]
-    return facts["hidden_size"] % heads == 0 and heads % pairs == 0 and _head_size(facts) % 2 == 0
-
-
-def _head_size(facts: Facts) -> int:
-    return int(facts.get("head_dim") or facts["hidden_size"] // facts["num_attention_heads"])
-
-
-def _theta(facts: Facts) -> float | None:
-    """The base of the rotary positions; None for any but the plain ones."""
-    given = facts.get("rope_parameters")
-    if given is None:
-        return facts.get("rope_theta")
-    if not isinstance(given, Mapping) or given.keys() - {"rope_theta", "rope_type"} or given.get("rope_type", "default") != "default":
-        return None
-    return given.get("rope_theta") if facts.get("rope_theta") in (None, given.get("rope_theta")) else None
+from modelgraft_plugins.llm.plain_kinds import BIASED, NORMED, Facts, frequencies, head_size
 
 
 class Model(nn.Module):
@@ -111,12 +61,11 @@ class Body(nn.Module):
         self.embed_tokens = nn.Embedding(facts["vocab_size"], facts["hidden_size"])
         self.layers = nn.ModuleList(Layer(facts) for _ in range(facts["num_hidden_layers"]))
         self.norm = Norm(facts["hidden_size"], facts["rms_norm_eps"])
-        self.theta, self.head_size = float(_theta(facts) or 0.0), _head_size(facts)  # never 0: see `serves`
+        self.facts, self.head_size = dict(facts), head_size(facts)
 
     def turns(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Cosine and sine of the angles of some positions, int64[rows tokens] -> dtype[rows 1 tokens head_size] each."""
-        steps = torch.arange(0, self.head_size, 2, dtype=torch.float32, device=positions.device)
-        angles = positions[:, None, :, None].float() * (1.0 / self.theta ** (steps / self.head_size))
+        angles = positions[:, None, :, None].float() * frequencies(self.facts, positions.device)
         angles = torch.cat((angles, angles), -1)
         return angles.cos().to(dtype), angles.sin().to(dtype)
 
@@ -148,12 +97,15 @@ class Attention(nn.Module):
     def __init__(self, facts: Facts) -> None:
         super().__init__()
         width, heads, bias = facts["hidden_size"], facts["num_attention_heads"], BIASED[facts["model_type"]]
-        pairs, self.head_size = facts.get("num_key_value_heads") or heads, _head_size(facts)
+        pairs, self.head_size = facts.get("num_key_value_heads") or heads, head_size(facts)
         self.group = heads // pairs
         self.q_proj = nn.Linear(width, heads * self.head_size, bias=bias)
         self.k_proj = nn.Linear(width, pairs * self.head_size, bias=bias)
         self.v_proj = nn.Linear(width, pairs * self.head_size, bias=bias)
         self.o_proj = nn.Linear(heads * self.head_size, width, bias=False)
+        if facts["model_type"] in NORMED:
+            self.q_norm, self.k_norm = (Norm(self.head_size, facts["rms_norm_eps"]) for _ in range(2))
+        self.is_normed = facts["model_type"] in NORMED
 
     def forward(self, x: Tensor, turns: tuple[Tensor, Tensor], remember: Remember, mask: Tensor | None) -> Tensor:
         """Attend from new positions to all that are remembered.
@@ -162,6 +114,8 @@ class Attention(nn.Module):
         """
         split = (*x.shape[:2], -1, self.head_size)
         query, key, value = (part(x).view(split).transpose(1, 2) for part in (self.q_proj, self.k_proj, self.v_proj))
+        if self.is_normed:
+            query, key = self.q_norm(query), self.k_norm(key)
         keys, values = remember(turned(key, turns), value)
         mixed = self._mixed(turned(query, turns), keys, values, mask)  # [batch heads tokens head_size]
         joined: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(*x.shape[:2], -1))
