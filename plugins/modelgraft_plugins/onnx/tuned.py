@@ -16,7 +16,7 @@ from modelgraft_plugins.onnx import memory, store
 from modelgraft_plugins.onnx.leaving import leaves_tuning
 from modelgraft_plugins.onnx.processor import machine_key
 from modelgraft_plugins.onnx.sessions import open_session
-from modelgraft_plugins.onnx.tuning import tune
+from modelgraft_plugins.onnx.tuning import is_in_blocks, tune
 
 WORTH_BYTES = 32 << 20  # a graph with less weights starts as fast untuned, as far as anybody could tell
 
@@ -76,7 +76,7 @@ def _files_of(folder: Path, graph: str) -> Sequence[str]:
 
 def _is_worth_tuning(folder: Path, graph: str, tuned: Path) -> bool:
     """Whether a start would gain by it, and nobody has found that it cannot be."""
-    if _refused_file(tuned).is_file():
+    if _refused_file(tuned).is_file() or is_in_blocks(folder / graph):
         return False
     return sum((folder / name).stat().st_size for name in _files_of(folder, graph)) >= WORTH_BYTES
 

@@ -32,7 +32,7 @@ def tune(source: Path, target: Path) -> str:
     for key, value in {
         "optimized_model_external_initializers_file_name": f"{target.name}.data",
         "optimized_model_external_initializers_min_size_in_bytes": str(TUNED_FROM_BYTES),
-        "save_external_prepacked_constant_initializers": "0" if UNSAVED in source.read_bytes() else "1",
+        "save_external_prepacked_constant_initializers": "0" if is_in_blocks(source) else "1",
     }.items():
         options.add_session_config_entry(f"session.{key}", value)
     try:
@@ -47,6 +47,11 @@ def tune(source: Path, target: Path) -> str:
     if tried.returncode:
         return f"running it ended with {tried.returncode}"
     return tried.stdout.strip()
+
+
+def is_in_blocks(graph: Path) -> bool:
+    """Whether a graph has weights in blocks: tuned, it starts as it does plain, and takes as much memory."""
+    return UNSAVED in graph.read_bytes()
 
 
 def differ(plain: Path, tuned: Path) -> str:

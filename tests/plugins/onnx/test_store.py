@@ -15,6 +15,7 @@ import pytest
 from modelgraft import SourceError
 from modelgraft.sources import seals
 from modelgraft_plugins.onnx import store, tuned
+from modelgraft_plugins.onnx.leaving import leaving
 
 KEY = "ab" * 16
 # Another process that builds the same export slowly: it says when it has begun, and writes down how often it built.
@@ -189,6 +190,16 @@ def test_a_harmed_tuned_file_is_made_again_and_said(name, opened):
     assert remarks[0].startswith("model.onnx as it was tuned for this machine was changed on disk (")
     assert remarks[0].endswith("): it is tuned again")
     assert tuned.session(entry.folder, "cpu") == (path, ())
+
+
+@pytest.mark.parametrize(("content", "most", "is_noted"), [(b"MatMul", 1, True), (b"MatMul", 10**6, False), (b"a MatMulNBits", 1, False)])
+def test_tuning_is_left_to_others_where_a_start_would_gain_by_it(opened, monkeypatch, content, most, is_noted):
+    """Small graphs, and those with weights in blocks, start as fast as they are."""
+    monkeypatch.setattr(tuned, "WORTH_BYTES", most)
+    entry = store.make(KEY, lambda folder: building(folder) | {"x": (folder / "model.onnx").write_bytes(content * 20)})
+    with leaving(exports=False, tuning=True) as left:
+        assert tuned.session(entry.folder, "cpu") == (entry.folder / "model.onnx", ())
+    assert left.untuned == [KEY] * is_noted
 
 
 def test_a_graph_that_cannot_be_tuned_is_not_tried_again(opened):
