@@ -17,7 +17,7 @@ from modelgraft.plugin import ExportError, LoadContext, Loaded, Ports, Signature
 from modelgraft_plugins.onnx import plain, proofs, store, tuned
 from modelgraft_plugins.onnx.calling import Exported
 from modelgraft_plugins.onnx.exporting import flat
-from modelgraft_plugins.onnx.keys import key_of
+from modelgraft_plugins.onnx.keys import WEIGHT_BITS, key_of
 
 
 class Session:
@@ -99,7 +99,7 @@ def _open(part: _Part, context: LoadContext, *, identity: str, precision: str) -
     (session, remarks), entry, said = proofs.opened(
         key_of(node, signature, [identity], precision=precision, part=part.name),
         lambda kept: tuned.session(kept.folder, context.device, count=context.threads),
-        build=partial(_build, part, context, precision),
+        build=partial(_build, part, context, precision, key_of(node, signature, [identity], precision="float32", part=part.name)),
         prove=lambda kept: plain.prove(part.module(), kept.folder / store.GRAPH, signature, precision),
     )
     warnings = [f"{node.name}.{part.name}: {text}" for text in (*said, *remarks)]
@@ -107,9 +107,13 @@ def _open(part: _Part, context: LoadContext, *, identity: str, precision: str) -
     return opened, entry, (*entry.manifest.get("warnings", ()), *warnings)
 
 
-def _build(part: _Part, context: LoadContext, precision: str, folder: Path) -> Mapping[str, Any]:
-    node, loaded = context.node, part.host.loaded
+def _build(part: _Part, context: LoadContext, precision: str, plain_key: str, folder: Path) -> Mapping[str, Any]:
+    """plain_key: of the same in float32, from which fewer bits are made where it is kept."""
+    kept = proofs.kept_plain(plain_key) if precision in WEIGHT_BITS else None
     try:
+        if kept is not None:
+            return plain.derive(kept, part.signature, precision, folder)
+        node, loaded = context.node, part.host.loaded
         facts, reduced = plain.write(part.module(), part.signature, precision, folder)
     except ExportError as error:
         raise ExportError(f"its part {part.name}: {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,15 +140,19 @@ class Loads:
         """A session that takes these inputs, its export, and what a user must know. The modules are let go of when it is there."""
         node, precision = context.node, _precision(context)
         signature = signature_of(node, names)
-        key = key_of(node, signature, [_identity(part) for part in _parts(context)], precision=precision)
+        key_in = partial(key_of, node, signature, [_identity(part) for part in _parts(context)])
 
         def on_host() -> list[Loaded]:
             return [self._torch.load(_on_host(part), shared) for part in _parts(context)]
 
+        def build(folder: Path) -> Mapping[str, Any]:
+            kept = proofs.kept_plain(key_in(precision="float32")) if precision in WEIGHT_BITS else None
+            return plain.derive(kept, signature, precision, folder) if kept else _build(on_host(), node, signature, precision, folder)
+
         (session, remarks), entry, said = proofs.opened(
-            key,
+            key_in(precision=precision),
             lambda kept: tuned.session(kept.folder, context.device, count=context.threads),
-            build=lambda folder: _build(on_host(), node, signature, precision, folder),
+            build=build,
             prove=lambda kept: plain.prove(_plain(on_host(), node, signature), kept.folder / store.GRAPH, signature, precision),
         )
         warnings = [*(f"{node.name}: {text}" for text in said), *entry.manifest.get("warnings", ())]

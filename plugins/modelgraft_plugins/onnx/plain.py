@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,45 @@ def write(module: torch.nn.Module, signature: Signature, precision: str, folder:
     return facts, reduced
 
 
+def derive(kept: store.Entry, signature: Signature, precision: str, folder: Path) -> dict[str, Any]:
+    """Write the graph of a kept float32 export into a folder in 8 or 4 bits, without the module: gives its manifest.
+
+    It is compared with the kept one, whose own distance from torch is added to what is found. Raises ExportError.
+    """
+    graph = folder / store.GRAPH
+    reference = Exported(open_fresh(kept.folder / store.GRAPH), device="cpu")
+    for name in (graph.name, f"{graph.name}.data"):
+        if (kept.folder / name).is_file():
+            _linked(kept.folder / name, folder / name)
+    before: Mapping[str, Any] = kept.manifest["parity"]
+
+    def compared() -> Parity:
+        found = parity_of(reference, Exported(open_fresh(graph), device="cpu"), _cases(signature), tolerance=TOLERANCES[precision][0])
+        further = {name: getattr(found, name) + before[name] for name in ("absolute", "relative", "overall")}
+        return replace(found, **further)
+
+    reduced = bring([graph], precision, compared)
+    found = {"precision": precision, "weights": reduced.weights, "parity": asdict(reduced.parity)}
+    warnings = [*kept.manifest["warnings"], *(f"{kept.manifest['node']}: {text}" for text in reduced.warnings)]
+    return {**kept.manifest, **found, "warnings": warnings, "derived": kept.folder.name}
+
+
+def _linked(file: Path, target: Path) -> None:
+    """One file under two names, which nobody writes into; a copy where the disk has no such thing."""
+    try:
+        target.hardlink_to(file)
+    except OSError:
+        shutil.copyfile(file, target)
+
+
+def _cases(signature: Signature) -> list[tuple[torch.Tensor, ...]]:
+    """Inputs of sizes other than those traced."""
+    return [
+        make_inputs(signature.input_ports, choice, seed=seed, most=signature.most, times=signature.times)
+        for seed, choice in enumerate(CHECKED, start=1)
+    ]
+
+
 class _Refused(ExportError):
     """A graph that is too far from its module, with so many copies of layers in it."""
 
@@ -70,8 +110,4 @@ def _named(ports: Mapping[str, Any]) -> dict[str, str]:
 def prove(module: torch.nn.Module, path: Path, signature: Signature, precision: str) -> Parity:
     """Compare an export with its module on sizes other than those traced."""
     exported = Exported(open_fresh(path), device="cpu")
-    cases = [
-        make_inputs(signature.input_ports, choice, seed=seed, most=signature.most, times=signature.times)
-        for seed, choice in enumerate(CHECKED, start=1)
-    ]
-    return parity_of(module, exported, cases, tolerance=TOLERANCES[precision][0])
+    return parity_of(module, exported, _cases(signature), tolerance=TOLERANCES[precision][0])

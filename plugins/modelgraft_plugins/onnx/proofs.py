@@ -46,6 +46,13 @@ def proven(
     return store.make(key, build, instead_of=entry), tuple(said)
 
 
+def kept_plain(key: str) -> store.Entry | None:
+    """A kept float32 export that others can be made from: whole, and proven on this kind of processor."""
+    entry, _ = store.find(key)
+    known = store.parity_here(entry) if entry is not None else None
+    return _with_parity(entry, known) if entry is not None and known is not None and not store.broken(entry) else None
+
+
 def opened(
     key: str,
     open_entry: Callable[[store.Entry], Opened],

@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import FunctionType
 from typing import Any
 
@@ -95,6 +96,8 @@ def _setting(value: Any) -> Any:
         return [(key if isinstance(key, str) else "", _setting(entry)) for key, entry in value.items()]
     if isinstance(value, (set, frozenset)):
         return sorted(map(repr, value))
+    if isinstance(value, partial):
+        return [_setting(value.func), _setting(value.args), _setting(value.keywords)]
     if isinstance(value, FunctionType):
         held = [_setting(cell.cell_contents) for cell in value.__closure__ or ()]
         return [value.__module__, value.__qualname__, held, _setting(value.__defaults__)]

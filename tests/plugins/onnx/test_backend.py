@@ -332,6 +332,24 @@ def test_fewer_bits_stay_within_their_tolerance(precision, tolerance, empty_cach
     assert (got["mixed"] - expected["mixed"]).abs().max() > 1e-4  # more than orders of summation give
 
 
+def test_fewer_bits_are_made_of_a_kept_float32_export(monkeypatch, tmp_path):
+    """No module is built, the weights are those that are made of the module, and the distance from torch is of both steps."""
+    made = replace(context(node("Mix")), precision="w8")
+    with monkeypatch.context() as patch:
+        patch.setenv("MODELGRAFT_CACHE", str(tmp_path / "other"))
+        OnnxBackend().load(made, {})
+        (other,) = store.entries()
+    (plain,) = store.entries()
+    monkeypatch.setattr(TorchBackend, "load", lambda *_: pytest.fail("a module was built"))
+    OnnxBackend().load(made, {})
+    (mine,) = (entry for entry in store.entries() if entry.folder.name != plain.folder.name)
+    assert mine.folder.name == other.folder.name
+    assert (mine.folder / "model.onnx.data").read_bytes() == (other.folder / "model.onnx.data").read_bytes()
+    assert (mine.manifest["precision"], mine.manifest["derived"]) == ("w8", plain.folder.name)
+    assert mine.manifest["parity"]["relative"] == pytest.approx(other.manifest["parity"]["relative"], rel=0.01)
+    assert store.broken(plain) == ""
+
+
 def test_old_exports_make_room_for_new_ones(empty_cache):
     """Above the bound the oldest goes, never the one in use."""
     for key in ("first", "second", "third"):
