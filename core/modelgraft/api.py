@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelgraft.building import Graph, allowed
 from modelgraft.engine.backend import open_backend
+from modelgraft.engine.devices import has_no_gpu
 from modelgraft.engine.opening import Opening, Placing, in_environment, option, taking
 from modelgraft.engine.warning import warn_once
 from modelgraft.installed import discovery as installed
@@ -204,7 +205,9 @@ def _placement(solved: SolvedGraph, asked: Opening) -> dict[str, str]:
 
     A GPU for torch need not be one for another backend: then its nodes stay elsewhere, and a warning says why.
     """
-    if asked.device is None and all(node.component.function is not None for node in solved.nodes.values()):
+    is_plain = all(node.component.function is not None for node in solved.nodes.values())
+    is_code = all(node.component.module is None for node in solved.nodes.values())
+    if asked.device is None and (is_plain or (is_code and has_no_gpu())):
         return {}  # nothing that a device matters to: torch is not even imported
     from modelgraft.engine.modules.calling import resolve_device
 

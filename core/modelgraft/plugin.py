@@ -35,9 +35,9 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.engine.modules.examples import dynamic_axes as dynamic_axes
     from modelgraft.engine.modules.examples import make_inputs as make_inputs
     from modelgraft.engine.modules.grafting import starts_new as starts_new
-    from modelgraft.engine.modules.loading import load_code as load_code
     from modelgraft.engine.modules.loading import load_driven as load_driven
     from modelgraft.engine.modules.loading import load_module as load_module
+    from modelgraft.engine.modules.opened_code import load_code as load_code
     from modelgraft.engine.modules.protocol import AfterLoad as AfterLoad
     from modelgraft.engine.modules.protocol import Bind as Bind
     from modelgraft.engine.modules.protocol import Close as Close
@@ -288,7 +288,7 @@ _HOMES = {
     "in_torch": "engine.modules.calling",
     "is_driven": "engine.driving",
     "kept": "sources",
-    "load_code": "engine.modules.loading",
+    "load_code": "engine.modules.opened_code",
     "load_driven": "engine.modules.loading",
     "load_module": "engine.modules.loading",
     "locked": "sources.storage",

@@ -45,6 +45,20 @@ def test_a_light_command_imports_nothing_heavy(words, tmp_path):
     assert done.stderr.splitlines()[-1] == "exit 0, heavy []"
 
 
+def test_a_map_over_texts_alone_imports_no_torch(tmp_path):
+    """Where there is no GPU to look for: what fills templates has no weights and no device."""
+    nodes = "{say: {use: text/template, with: {template: 'hello {name}'}, in: {name: inputs.name}}}"
+    (tmp_path / "greet.yaml").write_text(f"modelgraft: 1\ninputs: {{name: text}}\nnodes: {nodes}\noutputs: {{text: say}}\n")
+    (tmp_path / "names.jsonl").write_text('{"name": "Ada"}\n')
+    words = ["map", "greet.yaml", "names.jsonl", "--out", "told.jsonl"]
+    program = (
+        f"import modelgraft.engine.devices as devices; devices.DRIVERS = ()\n{PROGRAM.format(heavy=('torch', 'transformers', 'numpy'))}"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=True, cwd=tmp_path, timeout=120)
+    assert (tmp_path / "told.jsonl").read_text() == '{"text": "hello Ada"}\n'
+    assert done.stderr.splitlines()[-1] == "exit 0, heavy []"
+
+
 def test_import_modelgraft_loads_almost_nothing(tmp_path):
     """Not even pydantic: names are resolved on first use."""
     program = f"import sys, modelgraft; print(sorted(set({(*HEAVY, 'pydantic', 'networkx', 'yaml', 'typer')}) & set(sys.modules)))"

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 
-from modelgraft.plugin import Backend, LoadContext, Loaded
+from modelgraft.plugin import Backend, LoadContext, Loaded, load_code
 
 
 class TorchBackend(Backend):
@@ -20,6 +20,8 @@ class TorchBackend(Backend):
         Raises SourceError for a checkpoint that does not fit, PluginError for code that cannot be imported or built, InputError for
         a device that is not there.
         """
+        if context.node.component.load is not None and context.device == "cpu" and context.precision in ("", context.dtype):
+            return load_code(context)  # which imports torch where it needs it
         from modelgraft_plugins.torch.loading import load
 
         return load(context, shared)

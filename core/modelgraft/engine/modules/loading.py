@@ -1,4 +1,4 @@
-"""One node loaded in torch: its module built, filled or new, adapted and placed; or its code opened."""
+"""One node loaded in torch: its module built, filled or new, adapted and placed."""
 
 from __future__ import annotations
 
@@ -14,28 +14,11 @@ from modelgraft.engine.modules.filling import fill, filled
 from modelgraft.engine.modules.fresh import fresh
 from modelgraft.engine.modules.grafting import adapted
 from modelgraft.engine.modules.held import Held
-from modelgraft.engine.modules.protocol import Bind, Close, Gives, Prepare, Warns
+from modelgraft.engine.modules.protocol import Prepare
 from modelgraft.engine.modules.targets import resolve
 from modelgraft.kernel.words.errors import PluginError
-from modelgraft.kernel.words.guard import contained, shown
+from modelgraft.kernel.words.guard import shown
 from modelgraft.loops.module import Driven
-
-
-def load_code(context: LoadContext) -> Loaded:
-    """Open what the `load` function of a component gives. Raises PluginError for what cannot be called."""
-    component = context.node.component
-    with contained():
-        opened = resolve(component.load or "", component)(context.node.config, context)
-    if not callable(opened):
-        raise PluginError(f"{component.load} (component '{component.id}') gave {shown(opened)}, wanted something that can be called")
-    giving = opened.giving if component.taps and isinstance(opened, Gives) else None
-    return Loaded(
-        opened if giving is None else giving(frozenset(context.node.out_ports)),
-        bind=opened.bind if isinstance(opened, Bind) else None,
-        close=opened.close if isinstance(opened, Close) else lambda: None,
-        warnings=tuple(opened.warnings) if isinstance(opened, Warns) else (),
-        giving=giving,
-    )
 
 
 @torch.inference_mode(mode=False)  # parameters that are made in a caller's inference mode would be of use there alone
