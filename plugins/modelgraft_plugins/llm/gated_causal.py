@@ -113,6 +113,11 @@ class GatedSession(CausalSession):
         with gated.looking(self.pairs, seen, self.medium):
             super().__init__(decoder, prompts, room=room, states=states, places=places)
 
+    @property
+    def looks(self) -> bool:
+        """See LooksAhead: what several new tokens see is not told to its layers."""
+        return False
+
     def step(self, tokens: Tensor) -> Tensor:
         """See Session."""
         with self.decoder.gated.looking(self.pairs, self.last[:, None], self.medium):

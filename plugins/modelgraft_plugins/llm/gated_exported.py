@@ -74,9 +74,10 @@ class GatedGroupedSession(GroupedSession):
         text = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
         return {"seen": text.to(self.decoder.device).contiguous()}
 
-    def _seen_on(self, count: int) -> dict[str, Tensor]:
-        """What new tokens see."""
-        return {**super()._seen_on(count), "seen": self.memory.beside["seen"].expand(-1, count)}
+    @property
+    def looks(self) -> bool:
+        """See LooksAhead; as in torch."""
+        return False
 
 
 class GatedGrowingDecoder(GrowingDecoder):
