@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -48,11 +47,10 @@ def derive(kept: store.Entry, signature: Signature, precision: str, folder: Path
 
     It is compared with the kept one, whose own distance from torch is added to what is found. Raises ExportError.
     """
+    import onnx_ir  # not at the top: a second start needs none
+
     graph = folder / store.GRAPH
     reference = Exported(open_fresh(kept.folder / store.GRAPH), device="cpu")
-    for name in (graph.name, f"{graph.name}.data"):
-        if (kept.folder / name).is_file():
-            _linked(kept.folder / name, folder / name)
     before: Mapping[str, Any] = kept.manifest["parity"]
 
     def compared() -> Parity:
@@ -60,18 +58,10 @@ def derive(kept: store.Entry, signature: Signature, precision: str, folder: Path
         further = {name: getattr(found, name) + before[name] for name in ("absolute", "relative", "overall")}
         return replace(found, **further)
 
-    reduced = bring([graph], precision, compared)
+    reduced = bring([graph], precision, compared, unwritten={graph: onnx_ir.load(kept.folder / store.GRAPH)})
     found = {"precision": precision, "weights": reduced.weights, "parity": asdict(reduced.parity)}
     warnings = [*kept.manifest["warnings"], *(f"{kept.manifest['node']}: {text}" for text in reduced.warnings)]
     return {**kept.manifest, **found, "warnings": warnings, "derived": kept.folder.name}
-
-
-def _linked(file: Path, target: Path) -> None:
-    """One file under two names, which nobody writes into; a copy where the disk has no such thing."""
-    try:
-        target.hardlink_to(file)
-    except OSError:
-        shutil.copyfile(file, target)
 
 
 def _cases(signature: Signature) -> list[tuple[torch.Tensor, ...]]:
