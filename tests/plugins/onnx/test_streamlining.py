@@ -124,11 +124,50 @@ def test_short_matrices_that_read_the_same_are_one(tmp_path):
     names = ["x", "past_key", "past_value", "seqlens_k", "total"]
     trace(module, given, tmp_path / "m.onnx", sizes=(None,) * 5, inputs=names, outputs=["y", "key", "value"])
     graph = onnx.load(tmp_path / "m.onnx").graph
-    assert operators(graph).count("MatMul") == 1
+    assert sorted(operators(graph)) == ["Add", "GroupQueryAttention", "MatMul"]
+    (attention,) = (node for node in graph.node if node.op_type == "GroupQueryAttention")
+    assert [name != "" for name in attention.input] == [True, False, False, True, True, True, True]
     assert [list(entry.dims) for entry in graph.initializer if len(entry.dims) == 2] == [[WIDTH, WIDTH + 2 * EACH]]
     got = open_fresh(tmp_path / "m.onnx").run(["y"], {name: value.numpy() for name, value in zip(names, given, strict=True)})[0]
     with torch.no_grad():
         query = module.query(x).view(2, 5, HEADS, EACH).transpose(1, 2)
         key, value = (part(x)[:, None].expand(-1, HEADS, -1, -1) for part in (module.key, module.value))
         expected = functional.scaled_dot_product_attention(query, key, value, is_causal=True).transpose(1, 2).reshape(2, 5, WIDTH)
+    assert (torch.from_numpy(got) - expected).abs().max() <= 1e-5
+
+
+class Norms(Decodes):
+    """The sum of what a layer reads and gives, normed, and read on as it is."""
+
+    def __init__(self, *, wide):
+        super().__init__()
+        self.norm, self.wide = torch.nn.RMSNorm(WIDTH, eps=1e-3), wide
+
+    def forward(self, x, past_key, past_value, seqlens_k, total):
+        """wide: what is added is one row for all."""
+        output, key, value = super().forward(x, past_key, past_value, seqlens_k, total)
+        added = output + (x[:, :1] if self.wide else x)
+        return self.norm(added) + 2 * added, key, value
+
+
+@pytest.mark.parametrize("wide", [False, True], ids=["alike", "one row for all"])
+def test_a_sum_and_its_norm_are_one(wide, tmp_path):
+    """Where the two that are added are alike: the operator takes no others."""
+    torch.manual_seed(0)
+    module, x = Norms(wide=wide).eval(), torch.randn(2, 5, WIDTH)
+    torch.nn.init.normal_(module.norm.weight)
+    past = torch.zeros(2, 1, 16, EACH)
+    given = (x, past, past.clone(), torch.full((2,), 4, dtype=torch.int32), torch.tensor([5], dtype=torch.int32))
+    names = ["x", "past_key", "past_value", "seqlens_k", "total"]
+    trace(module, given, tmp_path / "m.onnx", sizes=(None,) * 5, inputs=names, outputs=["y", "key", "value"])
+    graph = onnx.load(tmp_path / "m.onnx").graph
+    assert ("SkipSimplifiedLayerNormalization" in operators(graph)) != wide
+    assert ("RMSNormalization" in operators(graph)) == wide
+    got = open_fresh(tmp_path / "m.onnx").run(["y"], {name: value.numpy() for name, value in zip(names, given, strict=True)})[0]
+    with torch.no_grad():
+        query = module.query(x).view(2, 5, HEADS, EACH).transpose(1, 2)
+        key, value = (part(x)[:, None].expand(-1, HEADS, -1, -1) for part in (module.key, module.value))
+        output = functional.scaled_dot_product_attention(query, key, value, is_causal=True).transpose(1, 2).reshape(2, 5, WIDTH)
+        added = output + (x[:, :1] if wide else x)
+        expected = module.norm(added) + 2 * added
     assert (torch.from_numpy(got) - expected).abs().max() <= 1e-5
