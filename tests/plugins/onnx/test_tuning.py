@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy
 import onnx
 import pytest
@@ -13,7 +15,7 @@ from modelgraft.plugin import Parity
 from modelgraft_plugins.onnx.exporting import export, flat
 from modelgraft_plugins.onnx.precision import bring
 from modelgraft_plugins.onnx.sessions import open_session
-from modelgraft_plugins.onnx.tuning import TUNED_FROM_BYTES, tune
+from modelgraft_plugins.onnx.tuning import TUNED_FROM_BYTES, _made_up, tune
 
 pytestmark = [
     pytest.mark.slow,  # it exports
@@ -56,3 +58,12 @@ def test_a_norm_after_a_sum_stays_two_operators(tmp_path):
     assert tune(tmp_path / "model.onnx", tmp_path / "tuned" / "model.onnx") == ""
     operators = [node.op_type for node in onnx.load(tmp_path / "tuned" / "model.onnx").graph.node]
     assert operators == ["Tanh", "Add", "LayerNormalization"]
+
+
+@pytest.mark.parametrize(("axes", "shape"), [(["batch"], (2,)), (["batch", "read"], (2, 1))])
+def test_a_decoder_is_tried_with_one_position_of_each_row(axes, shape):
+    """Of one that reads several as well: with any other rank the graph refuses what is made up, and nothing is kept as tuned."""
+    entries = [SimpleNamespace(name="last", type="tensor(int64)", shape=axes)]
+    (made,) = _made_up(SimpleNamespace(get_inputs=lambda: entries), 8).values()
+    assert (made == 7).all()
+    assert made.shape == shape
