@@ -60,10 +60,11 @@ def test_a_norm_after_a_sum_stays_two_operators(tmp_path):
     assert operators == ["Tanh", "Add", "LayerNormalization"]
 
 
-@pytest.mark.parametrize(("axes", "shape"), [(["batch"], (2,)), (["batch", "read"], (2, 1))])
-def test_a_decoder_is_tried_with_one_position_of_each_row(axes, shape):
+@pytest.mark.parametrize("axes", [["batch"], ["batch", "read"]])
+def test_a_decoder_is_tried_with_the_last_position_of_each_row(axes):
     """Of one that reads several as well: with any other rank the graph refuses what is made up, and nothing is kept as tuned."""
     entries = [SimpleNamespace(name="last", type="tensor(int64)", shape=axes)]
     (made,) = _made_up(SimpleNamespace(get_inputs=lambda: entries), 8).values()
     assert (made == 7).all()
-    assert made.shape == shape
+    assert made.ndim == len(axes)
+    assert len(made) == 2
