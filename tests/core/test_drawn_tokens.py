@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from modelgraft.loops.drawn_tokens import Drawer, serves
-from modelgraft.loops.sampling import draw, narrow
+from modelgraft.loops.sampling import chooser, draw, narrow
 from modelgraft.loops.scoring import ScoresAsked, Scoring
 from modelgraft.loops.settings import Settings
 
@@ -37,6 +37,34 @@ def test_a_token_drawn_on_the_host_is_the_one_that_the_whole_distribution_gives(
         if rules.keys() & {"top_p", "top_h"}:  # of equally likely ones torch takes any
             del wanted[3], found[3]
         assert found == wanted
+
+
+@pytest.mark.parametrize("rules", [{}, {"top_k": 7}, {"top_p": 0.9}, {"min_p": 0.1}, {"top_p": 0.9, "typical_p": 0.9}, {"typical_p": 0.9}])
+def test_next_to_no_temperature_takes_the_likeliest(rules):
+    """On the host and in torch, whatever float32 makes of a logit by it; at all numbers, and never a token that is forbidden."""
+    logits = torch.randn(1, 1000, generator=torch.Generator().manual_seed(4)) * 3 + 40
+    logits[0, ::2] = float("-inf")
+    for temperature in (1e-7, 1e-10, 1e-20, 1e-38, 1e-46, 5e-324):
+        for is_last in (False, True):
+            choose = chooser(Settings(temperature=temperature, temperature_last=is_last, **rules), [()], seed=0)
+            assert {choose(logits).item() for _ in range(20)} == {logits.argmax().item()}
+
+
+def test_a_part_of_the_probability_is_told_where_logits_are_far_from_nothing():
+    """A large one that all have in common changes nothing: of two tokens that hold 0.77 and 0.23 the first is enough for 0.76."""
+    for far in (0.0, 4e5, 5e5, -4e5):
+        logits = torch.tensor([far, far - 0.84375, *[far - 60.0] * 60])
+        drawer = Drawer(Settings(temperature=0.7, top_p=0.76))
+        assert {drawer.draw(logits.numpy(), number / 20) for number in range(20)} == {0}
+
+
+def test_where_no_token_is_likely_enough_all_that_are_likeliest_stay():
+    """As in torch: each of 63 that are as likely has less than 0.02."""
+    settings, logits = Settings(temperature=1.0, top_k=50, epsilon_cutoff=0.02), torch.zeros(1, 63)
+    drawer = Drawer(settings)
+    for number in (0.0, 0.3, 0.9):
+        expected = draw(narrow(logits, settings), torch.tensor([number], dtype=torch.float64)).item()
+        assert drawer.draw(logits[0].numpy(), number) == expected == int(63 * number)
 
 
 def test_rules_that_must_see_every_token_are_left_to_torch():

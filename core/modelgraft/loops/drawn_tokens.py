@@ -26,6 +26,8 @@ WIDEST = 8  # where one in so many columns may hold what is looked for, all are 
 MOSTLY_ENOUGH = 64  # tokens that hold top_p in most texts
 BLOCK = 128  # tokens that are summed up before the sum goes into float64
 TINY = 1e-300  # what has no share adds nothing, and has a logarithm
+COLDEST = 1e-30  # the least temperature that is divided by: whatever is below chooses the likeliest as well, and might leave float32
+NEAR = 1e3  # largest logit by the temperature up to which a difference of two products is one to some digits
 SPARE = 1e-6  # by this part a bound is lowered: a division by the temperature may make unlike logits alike
 
 
@@ -42,12 +44,18 @@ def _looks_closer(settings: Settings) -> bool:
     return is_typical or bool(settings.epsilon_cutoff) or bool(settings.eta_cutoff)
 
 
+def temperatures(settings: Settings) -> tuple[float, float]:
+    """What logits are divided by before the rules look at them, and behind these."""
+    temperature = max(settings.temperature, COLDEST)
+    return (1.0, temperature) if settings.temperature_last else (temperature, 1.0)
+
+
 class Drawer:
     """Draws tokens under some settings; it keeps memory for one row of logits."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.before, self.after = (1.0, settings.temperature) if settings.temperature_last else (settings.temperature, 1.0)
+        self.before, self.after = temperatures(settings)
         self.top_p = settings.top_p if settings.top_p is not None and settings.top_p < 1 else None
         self.shares = torch.empty(0)  # exp(logits / temperature - the largest of these), filled up with 0 to whole blocks
 
@@ -71,7 +79,7 @@ class Drawer:
             return self._draw_of_all(logits, number)
         else:
             ids = numpy.arange(len(logits))
-        values = logits[ids] / self.before
+        values = (logits[ids] - logits.max()) / self.before
         order = (-values).argsort()
         ids, values, shares = self._narrowed(ids[order], values[order], total)
         if self.after != 1:
@@ -86,8 +94,11 @@ class Drawer:
         count = len(logits)
         if len(self.shares) < count:
             self.shares = torch.zeros(-(-count // BLOCK) * BLOCK)
-        highest = torch.tensor(-float(logits.max()) / temperature)
-        torch.add(highest, torch.from_numpy(logits), alpha=1 / temperature, out=self.shares[:count]).exp_()
+        found, shares, highest = torch.from_numpy(logits), self.shares[:count], float(logits.max())
+        if abs(highest) < NEAR * temperature:
+            torch.add(torch.tensor(-highest / temperature), found, alpha=1 / temperature, out=shares).exp_()
+        else:
+            torch.sub(found, highest, out=shares).div_(temperature).exp_()
         return self.shares
 
     def _nucleus(self, logits: Numbers, top_p: float, total: float) -> Ids:
@@ -164,8 +175,8 @@ def _likeliest(logits: Numbers, count: int) -> Ids:
 
 
 def _at_least(shares: Numbers, bound: float) -> int:
-    """How many at the beginning, the largest first, are at least so large; one always."""
-    return max(len(shares) - int(shares[::-1].searchsorted(bound)), 1)
+    """How many at the beginning, the largest first, are at least so large; the largest always, and those that are as large."""
+    return len(shares) - int(shares[::-1].searchsorted(min(bound, float(shares[0]))))
 
 
 def _entropies(shares: Numbers) -> Numbers:

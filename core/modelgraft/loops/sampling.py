@@ -33,8 +33,9 @@ def chooser(settings: Settings, prompts: Sequence[Sequence[int]], *, seed: int) 
             rows = zip(logits.float().numpy(), generators, strict=True)
             return torch.tensor([drawer.draw(row, _number(generator).item()) for row, generator in rows])
         numbers = torch.stack([_number(generator) for generator in generators])
-        before, after = (1.0, settings.temperature) if settings.temperature_last else (settings.temperature, 1.0)
-        return draw(narrow(logits.float() / before, settings) / after, numbers.to(logits.device))
+        before, after = drawn_tokens.temperatures(settings)
+        below = logits.float() - logits.amax(-1, keepdim=True).float()  # which no temperature leads beyond the largest number of float32
+        return draw(narrow(below / before, settings) / after, numbers.to(logits.device))
 
     return choose
 
