@@ -13,7 +13,7 @@ from modelgraft.records import values
 from modelgraft.records.batch import Batch, is_whole
 from modelgraft.records.record_type import Types
 from modelgraft.records.values import Given, ReadInput
-from modelgraft.sources.archives import located
+from modelgraft.sources.archives import located, only_cached
 
 MOST_SHOWN = 40  # letters of a value in a message
 
@@ -64,6 +64,18 @@ def take_in(inputs: Mapping[str, Any], *, known: Mapping[str, GraphInput], neede
             found[name] = one.value
             said += one.said
     return Intake(found, 1, True, said) if len(found) == len(given) else level(given, known)
+
+
+def take_in_cached(inputs: Mapping[str, Any], *, known: Mapping[str, GraphInput], needed: Iterable[Inlet]) -> Intake:
+    """Read the inputs as `take_in` does, in a run that downloads nothing."""
+    with only_cached("this run is offline"):
+        return take_in(inputs, known=known, needed=needed)
+
+
+def refuse_limit(limit_s: object) -> None:
+    """Raise InputError for what cannot be the limit of a run."""
+    if limit_s is not None and not (isinstance(limit_s, int | float) and limit_s > 0):
+        raise InputError(f"limit_s is {limit_s!r}; wanted: seconds, more than 0, or None")
 
 
 def refuse_seed(seed: object) -> None:

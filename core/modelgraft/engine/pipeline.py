@@ -19,7 +19,7 @@ from modelgraft.engine.binding import Binding, show
 from modelgraft.engine.cache import Cache, Outputs
 from modelgraft.engine.engine import Engine
 from modelgraft.engine.events import NodeCached, NodeSkipped, RunFailed, RunResult, RunStarted, Sink, Warned
-from modelgraft.engine.intake import Intake, refuse_seed, refuse_unnamed, take_in
+from modelgraft.engine.intake import Intake, refuse_limit, refuse_seed, refuse_unnamed, take_in, take_in_cached
 from modelgraft.engine.layout import Job, spared
 from modelgraft.engine.loading import Loader
 from modelgraft.engine.memory import Memory, memory_of
@@ -40,7 +40,6 @@ from modelgraft.records.batch import Batch
 from modelgraft.records.owning import Handed, own
 from modelgraft.records.readers import for_reader
 from modelgraft.records.record_type import types_of
-from modelgraft.sources.archives import only_cached
 
 __all__ = ["ABSENT", "Pipeline", "Result"]
 
@@ -251,8 +250,7 @@ class Pipeline:
     def _new_run(self, seed: int | None, *, limit_s: float | None = None, sink: Sink | None = None) -> Run:
         if seed is not None:
             refuse_seed(seed)
-        if limit_s is not None and not (isinstance(limit_s, int | float) and limit_s > 0):
-            raise InputError(f"limit_s is {limit_s!r}; wanted: seconds, more than 0, or None")
+        refuse_limit(limit_s)
         found = self.opening.seed if seed is None else seed
         return Run(
             found,
@@ -298,11 +296,8 @@ class Pipeline:
             SERVING.reset(before)
 
     def _read(self, prepared: Prepared, inputs: Mapping[str, Any]) -> Intake:
-        known = self.plan.graph.inputs
-        if not self.opening.offline:
-            return take_in(inputs, known=known, needed=prepared.inlets)
-        with only_cached("this run is offline"):
-            return take_in(inputs, known=known, needed=prepared.inlets)
+        read = take_in_cached if self.opening.offline else take_in
+        return read(inputs, known=self.plan.graph.inputs, needed=prepared.inlets)
 
     def _run_engine(self, engine: Engine, given: list[Any], run: Run) -> tuple[tuple[Any, ...], Timeline]:
         try:
