@@ -35,6 +35,7 @@ from modelgraft_plugins.onnx.cuda import why_not
 from modelgraft_plugins.onnx.exporting import flat, joined
 from modelgraft_plugins.onnx.keys import WEIGHT_BITS, identity_of, key_of
 from modelgraft_plugins.onnx.leaving import Left, leaving
+from modelgraft_plugins.onnx.runtime import threads
 
 
 class Loads:
@@ -56,9 +57,10 @@ class Loads:
             raise InputError(
                 f"{node.name} cannot run on {context.device} with the onnx backend: {reason}; or choose {option('device', 'cpu')}"
             )
-        if context.device == "cpu" and _precision(context) in WEIGHT_BITS:
+        if context.device == "cpu" and _precision(context) in WEIGHT_BITS and context.export != "never":
             measured.prepare()  # before anything is looked for under a key, which it is part of
         try:
+            threads()  # refused now, and not once the export is made
             return self._open_or_leave(placed(context), shared)
         except InputError as error:
             if str(error).startswith(node.name):

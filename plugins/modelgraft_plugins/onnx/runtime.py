@@ -77,7 +77,7 @@ def threads() -> int:
     chosen = os.environ.get(THREADS_VARIABLE, "")
     if not chosen:
         return cores()
-    if not chosen.isdigit() or int(chosen) == 0:
+    if not (chosen.isascii() and chosen.isdecimal()) or int(chosen) == 0:
         raise InputError(f"{THREADS_VARIABLE} is '{chosen}', wanted a number of threads such as 2")
     return int(chosen)
 

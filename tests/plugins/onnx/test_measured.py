@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import modelgraft as mg
 from modelgraft.kernel.words.errors import InputError
 from modelgraft_plugins.onnx import measured, precision, runtime, store
 from modelgraft_plugins.onnx.blocks import SIZE
@@ -59,6 +60,34 @@ def test_what_was_measured_is_kept_for_one_onnxruntime(monkeypatch):
     monkeypatch.setattr(measured, "installed", runtime.installed)
     measured.file().write_text("{}", encoding="ascii")
     assert measured.size_of(8) == SIZE
+
+
+@pytest.fixture
+def pipeline(tmp_path, monkeypatch):
+    """A function that opens a graph of one node on onnx in w8; measuring is a mistake there."""
+    monkeypatch.setattr(measured, "seconds", None)
+    (tmp_path / "g.yaml").write_text(
+        'modelgraft: 1\ninputs: {x: "float[batch n 64]"}\noutputs: {y: a}\n'
+        "nodes: {a: {use: projector/linear, with: {in_features: 64, out_features: 64}, in: {x: inputs.x}}}\n"
+    )
+    return lambda **how: mg.open(tmp_path / "g.yaml", backend="onnx", precision="w8", init="random", **how)
+
+
+@pytest.mark.usefixtures("unasked")
+def test_who_exports_never_measures_nothing(pipeline):
+    with pipeline(export="never") as opened:
+        told = opened.load()
+    assert any('with export="never" none is made' in text for text in told)
+    assert not measured.file().exists()
+
+
+@pytest.mark.parametrize("export", ["now", "later", "never"])
+def test_threads_that_mean_nothing_are_refused_before_anything_is_made(pipeline, tmp_path, monkeypatch, export):
+    monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MODELGRAFT_THREADS", "two")
+    with pipeline(export=export) as opened, pytest.raises(InputError, match="a: MODELGRAFT_THREADS is 'two', wanted a number of threads"):
+        opened.load()
+    assert not (tmp_path / "cache" / "exports").exists()
 
 
 @pytest.mark.usefixtures("unasked")

@@ -56,7 +56,7 @@ def test_one_distribution_over_the_other_is_named(installed):
     installed("onnxruntime")()
 
 
-@pytest.mark.parametrize("setting", ["0", "two", "-1", "1.5"])
+@pytest.mark.parametrize("setting", ["0", "two", "-1", "1.5", "²", "٣"])
 def test_a_number_of_threads_that_means_nothing_is_refused(monkeypatch, setting):
     """With the variable and what was found."""
     monkeypatch.setenv("MODELGRAFT_THREADS", setting)
