@@ -192,11 +192,12 @@ def _folder_for_results(folder: str | Path) -> Path:
 
 def _chosen(solved: SolvedGraph, placing: Placing, device: str) -> dict[str, str]:
     """The backend that "auto" and silence mean on a device; why it is the usual one, where another was wanted, is a warning."""
-    from modelgraft.engine.choosing import chosen_backend
+    from modelgraft.engine.choosing import chosen_backend, unheeded_export
+    from modelgraft.records.readers import for_reader
 
     name, why = chosen_backend(solved, placing, device=device)
-    if why:
-        warn_once([f"backend auto is {name}: {why}"], warned=set())
+    told = [f"backend auto is {name}: {why}" if why else unheeded_export(solved, placing, name)]
+    warn_once(map(for_reader(), filter(None, told)), warned=set())
     return {"backend": name}
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import time
+import warnings
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 import modelgraft as mg
 from modelgraft.engine import states
 from modelgraft.engine.backend import Backend, Loaded, Unfinished, open_backend
-from modelgraft.engine.choosing import chosen_backend
+from modelgraft.engine.choosing import chosen_backend, when_exported
 from modelgraft.engine.meanwhile import Meanwhile, folder_of_states, packed, unpacked
 from modelgraft.engine.opening import Opening, Placing
 from modelgraft.engine.standing import WAITS, StandIn
@@ -143,7 +144,7 @@ def test_auto_by_the_graph_is_auto(tmp_path, begun):
 
 def test_never_makes_nothing_and_says_so(tmp_path, begun):
     with loaded(tmp_path, export="never") as (pipeline, told):
-        assert told == ('a: answers on torch: there is no export of it yet, and export="never" makes none',)
+        assert told == ('a: answers on torch: its export is not there yet, and with export="never" none is made',)
         assert (sign(pipeline), run(pipeline).warnings[-1:], begun) == (1, told, [])
     assert not folder_of_states().exists()
 
@@ -151,8 +152,37 @@ def test_never_makes_nothing_and_says_so(tmp_path, begun):
 def test_without_a_background_nothing_is_begun_and_that_is_said(tmp_path, begun, monkeypatch):
     monkeypatch.setenv("MODELGRAFT_BACKGROUND", "off")
     with loaded(tmp_path) as (pipeline, told):
-        assert told == ("a: answers on torch: there is no export of it yet, and MODELGRAFT_BACKGROUND=off makes none",)
+        assert told == ("a: answers on torch: its export is not there yet, and with MODELGRAFT_BACKGROUND=off none is made",)
         assert (sign(pipeline), begun) == (1, [])
+    assert when_exported(mg.check(graph_of(tmp_path)), Placing(backend="auto")) == "never"
+
+
+def test_a_background_that_is_neither_on_nor_off_is_refused(tmp_path, begun, monkeypatch):
+    monkeypatch.setenv("MODELGRAFT_BACKGROUND", "of")
+    with (
+        pytest.raises(mg.InputError, match="MODELGRAFT_BACKGROUND is 'of', wanted: off, or not set"),
+        loaded(tmp_path),
+    ):
+        pass
+    assert begun == []
+
+
+def test_a_cache_that_cannot_be_written_is_said_and_no_process_is_started(tmp_path, begun, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "file" / "cache"))
+    with loaded(tmp_path) as (pipeline, told):
+        assert told[0].startswith("a: answers on torch until its export is there, which cannot be kept: the cache ")
+        assert told[0].endswith("cannot be used (Not a directory); set MODELGRAFT_CACHE to another folder")
+        assert (sign(pipeline), begun) == (1, [])
+
+
+@pytest.mark.parametrize(("how", "is_said"), [({"export": "later"}, True), ({}, False), ({"export": "later", "backend": "slow"}, False)])
+def test_an_export_that_no_backend_makes_is_said(tmp_path, begun, how, is_said):
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        mg.plan(graph_of(tmp_path), **how)
+    said = 'export="later" changes nothing: no node runs on a backend that exports, as with backend="auto"'
+    assert [str(warning.message) for warning in heard] == [said] * is_said
 
 
 def test_the_next_call_uses_it_once_it_is_there(tmp_path, begun):
@@ -168,6 +198,7 @@ def test_the_next_call_uses_it_once_it_is_there(tmp_path, begun):
         assert "a: answers on slow from here on: its export is there" in run(pipeline).warnings
         assert sign(pipeline) == -1
         assert run(pipeline).cached == frozenset({"a"})
+        assert not any("answers on torch" in text for text in run(pipeline).warnings)
 
 
 @pytest.mark.parametrize(("differs", "signs"), [(False, [1, -1]), (True, [1, 1])])
@@ -190,8 +221,10 @@ def test_what_was_not_made_is_told_and_torch_goes_on(tmp_path, begun, facts, why
         assert sign(pipeline) == 1
         if facts:
             tell(**facts)
-        told = run(pipeline).warnings
-        assert any(text.startswith("a: goes on answering on torch: its export was not made") and why in text for text in told)
+        for _ in range(2):  # what was said before does not hold any more
+            (told,) = (text for text in run(pipeline).warnings if "random" not in text)
+            assert told.startswith("a: goes on answering on torch: its export was not made")
+            assert why in told
         assert sign(pipeline) == 1
 
 

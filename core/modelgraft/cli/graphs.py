@@ -104,12 +104,12 @@ def plan(
 ) -> None:
     """Show what would run: each node with its parameters, bytes, place and outputs, and the totals."""
     from modelgraft.cli.tables import plan_document, print_plan
-    from modelgraft.engine.choosing import is_auto
+    from modelgraft.engine.choosing import when_exported
 
     session = session_of(context)
     loaded = session.load(graph, settings_of(settings), allow or ())
     found = api.plan(loaded, wanted=wanted, exact=exact, **given_in(opening, Placing))
-    export = opening.export or ("later" if is_auto(found.graph, opening.backend) else "now")
+    export = when_exported(found.graph, opening)
     if as_json:
         session.screen.document(plan_document(found, export=export))
     else:

@@ -35,6 +35,8 @@ def do(work: bytes) -> None:
     states.forget_old(folder)
     with contextlib.ExitStack() as held:
         mine = [job for job in jobs if held.enter_context(locked(states.lock_of(folder, job[0]), waits=False))]
+        if not mine:
+            return
         held.enter_context(locked(folder / "one-at-a-time.lock"))  # each takes the memory of a model
         for key, _, _, content in mine:
             _do_one(key, content, unpacked(opening, registry), registry, folder)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 from modelgraft.engine.backend import open_backend
 from modelgraft.engine.opening import Placing
 from modelgraft.kernel.planning.planner import UNSAID, Placement
 from modelgraft.kernel.words.backends import UNCHOSEN, USUAL
+from modelgraft.kernel.words.errors import InputError
 from modelgraft.kernel.words.graph import Node, SolvedGraph
+from modelgraft.kernel.words.wording import option
+
+BACKGROUND, OFF = "MODELGRAFT_BACKGROUND", "off"  # the variable by which nothing is left to other processes
 
 
 def is_auto(solved: SolvedGraph, asked: str | None, node: Node | None = None) -> bool:
@@ -18,6 +24,35 @@ def is_auto(solved: SolvedGraph, asked: str | None, node: Node | None = None) ->
     own = None if node is None else node.runtime.get("backend")
     said = next((word for word in (asked, own, None if whole is None else whole.value) if word is not None), None)
     return said == UNCHOSEN
+
+
+def is_off() -> bool:
+    """Whether nothing is left to other processes. Raises InputError for a setting that says nothing."""
+    chosen = os.environ.get(BACKGROUND, "")
+    if chosen not in ("", OFF):
+        raise InputError(f"{BACKGROUND} is '{chosen}', wanted: {OFF}, or not set: whether exports are made beside the answers")
+    return bool(chosen)
+
+
+def when_exported(solved: SolvedGraph, placing: Placing, node: Node | None = None) -> str:
+    """When the exports of a graph, or of a node in it, are made: "now", "later" or "never"."""
+    asked = placing.export or ("later" if is_auto(solved, placing.backend, node) else "now")
+    return "never" if is_off() and asked == "later" else asked
+
+
+def unheeded_export(solved: SolvedGraph, placing: Placing, backend: str) -> str:
+    """What is to be said where `export` was asked for and nothing runs on a backend that exports; "" otherwise.
+
+    backend  what "auto" and silence mean
+    """
+    cards = solved.graph.registry.backends
+    places = Placement(solved, placing.placement(), {**UNSAID, "backend": backend})
+    used = {places.of(node, "backend") for node in solved.nodes.values()}
+    if placing.export is None or any(name not in cards or cards[name].exports for name in used):
+        return ""
+    return (
+        f"{option('export', placing.export)} changes nothing: no node runs on a backend that exports, as with {option('backend', UNCHOSEN)}"
+    )
 
 
 def chosen_backend(solved: SolvedGraph, placing: Placing, *, device: str) -> tuple[str, str]:

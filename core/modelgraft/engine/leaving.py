@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from modelgraft.engine.backend import Loaded, Unfinished
-from modelgraft.engine.choosing import is_auto
+from modelgraft.engine.choosing import BACKGROUND, OFF, is_auto, is_off, when_exported
 from modelgraft.engine.events import Progress, Warned
 from modelgraft.engine.meanwhile import Meanwhile
 from modelgraft.engine.opening import Opening
@@ -20,8 +19,6 @@ from modelgraft.kernel.words.graph import Node, SolvedGraph
 from modelgraft.kernel.words.guard import said
 from modelgraft.kernel.words.plan import Step
 from modelgraft.kernel.words.wording import option
-
-BACKGROUND, OFF = "MODELGRAFT_BACKGROUND", "off"  # the variable by which nothing is left to other processes
 
 Anew = Callable[[Node, Step], Loaded | None]  # loads a node again; None where there is no room for both
 
@@ -37,13 +34,14 @@ class Leaving:
         self._graph, self._opening, self._is_aside = graph, opening, is_aside
         self._meanwhile = Meanwhile(graph, opening=opening)
         self.standing = frozenset[str]()
+        self._now: dict[str, str] = {}  # by what was said of a load: what holds in its place; "": nothing
 
     def export(self, node: Node) -> str:
         """`LoadContext.export` of a node."""
         if self._is_aside:
             return ""
-        asked = self._opening.export or ("later" if self.is_auto(node) else "now")
-        return {"now": "", "later": "never"}.get(asked, asked) if _is_off() else asked
+        when = when_exported(self._graph, self._opening, node)
+        return "" if when == "now" and is_off() else when
 
     def fallback(self, node: Node) -> str | None:
         """`LoadContext.fallback` of a node: where nobody has named a backend, what cannot run there stays on torch.
@@ -63,15 +61,20 @@ class Leaving:
         unfinished = loaded.unfinished
         if unfinished is None:
             return loaded
-        is_begun = self._opening.export != "never" and not _is_off()
+        is_begun = self._opening.export != "never" and not is_off()
         text = self._meanwhile.add(replace(step, node=node), unfinished) if is_begun else self._refusal(unfinished)
-        loaded = replace(loaded, warnings=(*loaded.warnings, f"{node.name}: {text}"))
+        warning = f"{node.name}: {text}"
+        loaded = replace(loaded, warnings=(*loaded.warnings, warning))
         if not unfinished.meanwhile:
             return loaded
         self.standing |= {node.name}
         if not is_begun:
             return replace(loaded, state=None)  # as with an export: nobody takes weights from it
-        return StandIn(loaded, partial(self._renewed, unfinished, node, step, anew)).loaded()
+        return StandIn(loaded, partial(self._renewed, unfinished, node, step, anew, warning)).loaded()
+
+    def now(self, warning: str) -> str:
+        """What holds now of what a load has told; "" when nothing does any more."""
+        return self._now.get(warning, warning)
 
     def begin(self) -> None:
         """Have done what was left, once the first answer is there."""
@@ -80,9 +83,9 @@ class Leaving:
     def _refusal(self, unfinished: Unfinished) -> str:
         """What a user must know of work that nobody will do."""
         why = option("export", "never") if self._opening.export == "never" else f"{BACKGROUND}={OFF}"
-        return f"answers on {unfinished.meanwhile}: there is no {unfinished.what} of it yet, and {why} makes none"
+        return f"answers on {unfinished.meanwhile}: its {unfinished.what} is not there yet, and with {why} none is made"
 
-    def _renewed(self, unfinished: Unfinished, node: Node, step: Step, anew: Anew) -> Any:  # Any: see Renew
+    def _renewed(self, unfinished: Unfinished, node: Node, step: Step, anew: Anew, warning: str) -> Any:  # Any: see Renew
         """The node as it is once its work is done; see StandIn. What differs does not change within a map: its results belong together."""
         served = SERVING.get()
         if unfinished.differs and served is not None and served.is_of_map:
@@ -98,9 +101,11 @@ class Leaving:
         else:
             found, why = _tried(lambda: anew(node, step))
         if found is None:
-            tell(Warned, node.name, text=f"goes on answering on {unfinished.meanwhile}: its {unfinished.what} {why}")
+            self._now[warning] = text = f"{node.name}: goes on answering on {unfinished.meanwhile}: its {unfinished.what} {why}"
+            tell(Warned, node.name, text=text, lasting=True)
             return None
         self.standing -= {node.name}
+        self._now[warning] = ""
         tell(Warned, node.name, text=f"answers on {step.backend} from here on: its {unfinished.what} is there")
         return found
 
@@ -117,7 +122,3 @@ def _tried(anew: Callable[[], Loaded | None]) -> tuple[Loaded | None, str]:
         found.close()
         return None, "is gone again"
     return found, ""
-
-
-def _is_off() -> bool:
-    return os.environ.get(BACKGROUND, "") == OFF

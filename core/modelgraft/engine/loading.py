@@ -154,7 +154,8 @@ class Loader:
 
     def warnings(self, steps: Iterable[Step]) -> tuple[str, ...]:
         """What a user must know about the loads of these steps."""
-        return tuple(text for step in steps for text in self._told.get(_place_of(step.node), ()))
+        told = (self.left.now(text) for step in steps for text in self._told.get(_place_of(step.node), ()))
+        return tuple(filter(None, told))
 
     def warn(self, step: Step, text: str) -> None:
         """Note what a user must know of a loaded node in every run, found while it ran."""

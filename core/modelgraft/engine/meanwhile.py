@@ -60,6 +60,10 @@ class Meanwhile:
 
     def add(self, step: Step, unfinished: Unfinished) -> str:
         """Take a job, to be begun later; gives what a user must know of it, in a sentence without the name of the node."""
+        if why := states.unusable(folder_of_states()):
+            return _told(
+                unfinished, f"cannot be kept: the cache {cache_root()} cannot be used ({why}); set MODELGRAFT_CACHE to another folder"
+            )
         before = states.read(folder_of_states(), unfinished.key)
         if states.is_under_way(folder_of_states(), unfinished.key):
             return _told(unfinished, f"is being made by another process{f' ({before.progress})' if before.progress else ''}")

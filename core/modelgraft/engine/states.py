@@ -53,6 +53,15 @@ def read(folder: Path, key: str) -> State:
         return State()
 
 
+def unusable(folder: Path) -> str:
+    """Why nothing can be written in a folder, which is made where it is missing; "" where it can be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return error.strerror or str(error)
+    return "" if os.access(folder, os.W_OK) else "it is not for us to write there"
+
+
 def write(folder: Path, key: str, state: State) -> None:
     """Tell how far a job is. On a disk without room nobody hears of it, and the work goes on."""
     file = _file(folder, key)
