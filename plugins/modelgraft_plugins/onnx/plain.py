@@ -13,7 +13,7 @@ from modelgraft.plugin import CHECKED, ExportError, Parity, Signature, make_inpu
 from modelgraft_plugins.onnx import store
 from modelgraft_plugins.onnx.calling import Exported
 from modelgraft_plugins.onnx.exporting import Halved, export, open_fresh
-from modelgraft_plugins.onnx.keys import OPSET
+from modelgraft_plugins.onnx.keys import OPSET, WEIGHT_BITS
 from modelgraft_plugins.onnx.precision import TOLERANCES, Reduced, bring
 
 
@@ -88,9 +88,19 @@ def _written(module: torch.nn.Module, signature: Signature, precision: str, fold
         file.unlink(missing_ok=True)
     copies = export(Halved(module) if precision == "float16" else module, signature, graph, is_whole=is_whole)
     try:
+        if copies and precision in WEIGHT_BITS:
+            _prove_copies(module, graph, signature)
         return copies, bring([graph], precision, lambda: prove(module, graph, signature, precision))
     except ExportError as error:
         raise _Refused(str(error), copies) from error
+
+
+def _prove_copies(module: torch.nn.Module, graph: Path, signature: Signature) -> None:
+    """Raise ExportError for a float32 graph that differs from its module: what fewer bits may differ by would hide a wrong copy."""
+    exported = Exported(open_fresh(graph), device="cpu")
+    parity = parity_of(module, exported, _cases(signature)[:1], tolerance=TOLERANCES["float32"][0])
+    if not parity.holds:
+        raise ExportError(f"its layers are not alike: {parity}")
 
 
 def _named(ports: Mapping[str, Any]) -> dict[str, str]:

@@ -16,7 +16,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from types import FunctionType
+from types import CellType, FunctionType
 from typing import Any
 
 import torch
@@ -81,26 +81,30 @@ def _kind(layer: torch.nn.Module) -> str:
         told.append((name, type(module).__module__, type(module).__qualname__))
         for key, value in vars(module).items():
             if key not in NUMBERS and key not in {"_parameters", "_buffers", "_modules"}:
-                told.append((key, _setting(value)))
+                told.append((key, _setting(value, counts=key.endswith("hooks") or "hooks_" in key)))
     tensors = [*layer.named_parameters(remove_duplicate=False), *layer.named_buffers(remove_duplicate=False)]
     told += [(name, tuple(tensor.shape), str(tensor.dtype)) for name, tensor in tensors]
     return repr(told)
 
 
-def _setting(value: Any) -> Any:
+def _setting(value: Any, within: tuple[int, ...] = (), *, counts: bool = False) -> Any:
+    """What is compared of a setting. within: what it is a part of, which it may hold again;  counts: keys of mappings only count."""
     if isinstance(value, PLAIN):
         return repr(value)
+    if id(value) in within:
+        return within.index(id(value))
+    told = partial(_setting, within=(*within, id(value)))
     if isinstance(value, (tuple, list)):
-        return [_setting(entry) for entry in value]
-    if isinstance(value, dict):  # hooks among others, whose keys only count them
-        return [(key if isinstance(key, str) else "", _setting(entry)) for key, entry in value.items()]
+        return [told(entry) for entry in value]
+    if isinstance(value, dict):
+        return [("" if counts else told(key), told(entry)) for key, entry in value.items()]
     if isinstance(value, (set, frozenset)):
         return sorted(map(repr, value))
     if isinstance(value, partial):
-        return [_setting(value.func), _setting(value.args), _setting(value.keywords)]
+        return [told(value.func), told(value.args), told(value.keywords)]
     if isinstance(value, FunctionType):
-        held = [_setting(cell.cell_contents) for cell in value.__closure__ or ()]
-        return [value.__module__, value.__qualname__, held, _setting(value.__defaults__)]
+        held = [told(cell.cell_contents) if cell != CellType() else "" for cell in value.__closure__ or ()]
+        return [id(value.__code__), held, told(value.__defaults__), told(value.__kwdefaults__)]
     return f"{type(value).__qualname__} {id(value)}"  # one thing, such as the config, may be of all layers
 
 

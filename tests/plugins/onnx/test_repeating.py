@@ -69,6 +69,15 @@ class ByNumber(Layer):
         return hidden * (1 + self.idx / 10), mask
 
 
+class Nearly(Layer):
+    """The same with less of it."""
+
+    def forward(self, hidden, *, mask, kept=None):
+        """As Layer does, and then times nearly 1."""
+        hidden, mask = super().forward(hidden, mask=mask, kept=kept)
+        return hidden * (1 + self.idx / 100), mask
+
+
 def towers(kind=Layer, count=6, **options):
     """A flat module around a tower of layers that are numbered."""
     torch.manual_seed(0)
@@ -94,6 +103,37 @@ def test_layers_are_of_a_kind_by_what_they_are_built_of():
     layers[1].up.register_forward_hook(lambda *_: None)
     layers[3].down = torch.nn.Linear(10, 6, bias=False)
     assert [list(group.layers) for group in alike(torch.nn.Sequential(*layers))] == [["2", "4"]]
+
+
+def _holding(settings):
+    """The kinds of layers that hold one more setting each, as numbers of layers."""
+    layers = [Layer(idx=index) for index in range(len(settings))]
+    for layer, setting in zip(layers, settings, strict=True):
+        layer.more = setting
+    return [[int(name) for name in group.layers] for group in alike(torch.nn.Sequential(*layers))]
+
+
+def _hook(after):
+    """A function that may call itself, and holds what is never set."""
+
+    def hook(module, given, found):
+        return hook(module, given, after(found)) if after else unset
+
+    if after is Ellipsis:
+        unset = None
+    return hook
+
+
+def test_functions_are_told_apart_by_their_code_and_mappings_by_their_keys():
+    """Whatever they hold: themselves, too, or nothing yet."""
+    wide = [lambda x: x * 2, lambda x: x * 3]
+    assert _holding([wide[0], wide[1], wide[0], wide[1]]) == [[0, 2], [1, 3]]
+    assert _holding([{1: "a"}, {2: "a"}, {1: "a"}]) == [[0, 2]]
+    assert _holding([_hook(None), _hook(None), _hook(0)]) == [[0, 1]]
+    again = [[1], [1], [2]]
+    for each in again:
+        each.append(each)
+    assert _holding(again) == [[0, 1]]
 
 
 @pytest.mark.slow  # it exports, as those below do
@@ -127,3 +167,14 @@ def test_a_guess_that_was_wrong_is_found_by_the_gate(tmp_path):
     assert_right(whole, tmp_path / "model.onnx")
     facts, _ = plain.write(towers(), SIGNATURE, "float32", tmp_path)
     assert facts["repeated"] == 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["int8", "w4"])
+def test_a_wrong_copy_does_not_hide_behind_fewer_bits(precision, tmp_path):
+    """Layers that differ by less than what a quarter of the bits may: their float32 graph is looked at before."""
+    whole = towers(kind=Nearly, count=4)
+    facts, _ = plain.write(whole, SIGNATURE, precision, tmp_path)
+    assert facts["repeated"] == 0
+    facts, _ = plain.write(towers(count=4), SIGNATURE, precision, tmp_path)
+    assert facts["repeated"] == 3
