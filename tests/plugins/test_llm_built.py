@@ -38,6 +38,9 @@ KNOWN = {
     "mistral, all the way": lambda: hf.MistralConfig(**SIZES, sliding_window=None),
     "qwen2": lambda: hf.Qwen2Config(**SIZES),
     "qwen3": lambda: hf.Qwen3Config(**SIZES, head_dim=32),
+    "qwen3, windows, biases": lambda: hf.Qwen3Config(
+        **SIZES, head_dim=48, attention_bias=True, use_sliding_window=True, sliding_window=6, max_window_layers=0
+    ),
 }
 TRACED = {
     "angles that depend on the length": lambda: hf.LlamaConfig(
@@ -45,6 +48,7 @@ TRACED = {
     ),
     "windows in some layers": lambda: hf.Qwen2Config(**SIZES, use_sliding_window=True, sliding_window=6, max_window_layers=1),
     "another gate": lambda: hf.LlamaConfig(**SIZES, hidden_act="gelu"),
+    "a window that its class does not know": lambda: hf.LlamaConfig(**SIZES, sliding_window=6, layer_types=["sliding_attention"] * 2),
     "another kind": lambda: hf.Olmo2Config(**SIZES),
     "heads that the operator does not turn": lambda: hf.LlamaConfig(**SIZES, head_dim=24),
 }
@@ -164,6 +168,25 @@ def test_a_tensor_that_no_known_shape_has_is_not_left_out():
     """An adapter that stands beside the matrices, say."""
     model = model_of(KNOWN["llama, tied"]())
     model.model.layers[1].mlp.extra = torch.nn.Linear(2, 2)
+    assert built.known_of(model, MOST) is None
+
+
+def test_a_bias_of_the_values_alone_is_not_left_out():
+    """Queries, keys and values are one matrix, and have one bias."""
+    model = model_of(KNOWN["llama, tied"]())
+    model.model.layers[1].self_attn.v_proj.bias = torch.nn.Parameter(torch.ones(32))
+    assert built.known_of(model, MOST) is None
+
+
+def test_what_stands_beside_a_module_is_traced():
+    """Hooks, and calls that somebody has put in the place of its own."""
+    model = model_of(KNOWN["llama, tied"]())
+    handle = model.model.layers[0].mlp.register_forward_hook(lambda _module, _given, found: found * 2)
+    assert built.known_of(model, MOST) is None
+    handle.remove()
+    assert built.known_of(model, MOST) is not None
+    layer = model.model.layers[1]
+    layer.forward = layer.forward
     assert built.known_of(model, MOST) is None
 
 

@@ -57,10 +57,19 @@ def known_of(model: Any, most: int | None) -> Known | None:
 
     model  a `plain.Model`, or one of transformers;  most  the longest context, None: there is no limit
     """
-    if most is None or most > MOST:
+    if most is None or most > MOST or any(map(_is_changed, model.modules())):
         return None
     found = _of_plain(model, most) if isinstance(model, plain.Model) else _of_transformers(model, most)
     return found if found is not None and found.tensors.keys() == _names(found) and found.layout.head_width % TURNED_STEP == 0 else None
+
+
+def _is_changed(module: torch.nn.Module) -> bool:
+    """Whether somebody has put something beside what a module of its class computes, which no tensor tells of.
+
+    The hooks of transformers only note hidden states.
+    """
+    hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+    return "forward" in vars(module) or any(not str(getattr(hook, "__module__", "")).startswith("transformers.") for hook in hooks)
 
 
 def _of_plain(model: plain.Model, most: int) -> Known:
@@ -85,11 +94,13 @@ def _of_transformers(model: Model, most: int) -> Known | None:
     config = model.config
     rotary: Any = getattr(model.model, "rotary_emb", None)
     windows = getattr(config, "layer_types", None) or ["full_attention"]
+    reads_windows = config.model_type != "llama"  # whose class has none, while caches are made by what the config says
     is_known = (
         config.model_type in HEAD_NORMS
         and config.hidden_act == "silu"
         and getattr(rotary, "rope_type", None) in STEADY
         and len(set(windows)) == 1
+        and (reads_windows or not getattr(config, "sliding_window", None))
         and getattr(config, "pretraining_tp", 1) == 1
     )
     if not is_known:
@@ -117,7 +128,9 @@ def _names(known: Known) -> set[str]:
     names = {"model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"}
     for layer in range(known.layout.layers):
         names |= {f"model.layers.{layer}.{name}.weight" for name in (*norms, *linears)}
-        names |= {name for each in linears if (name := f"model.layers.{layer}.{each}.bias") in known.tensors}
+        biased = {each for each in linears if f"model.layers.{layer}.{each}.bias" in known.tensors}
+        biased |= set(linears[:3]) if biased.intersection(linears[:3]) else set()  # which are one matrix: all of them or none
+        names |= {f"model.layers.{layer}.{each}.bias" for each in biased}
     return names
 
 
