@@ -32,7 +32,7 @@ POLL_S = 0.005  # how often the memory of a process is looked at
 
 
 def environment(threads: int, cache: Path) -> dict[str, str]:
-    """The variables of a worker: so many threads for torch and ONNX Runtime, none of them spinning, nothing from the network.
+    """The variables of a worker: so many threads for torch and ONNX Runtime, none spinning between calls, nothing from the network.
 
     Threads that wait by spinning (the habit of OpenMP) starve whoever else wants the core, and ratios then say nothing.
     """

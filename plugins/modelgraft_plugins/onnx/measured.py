@@ -59,7 +59,7 @@ def prepare() -> None:
     with contextlib.suppress(OSError), locked(store.exports_root() / "locks" / "measured"):
         if _kept():
             return  # another process was faster
-        store.tell(2, "measuring which blocks are fastest on this processor")
+        store.tell(1, "measuring which blocks are fastest on this processor")
         sizes = {str(bits): chosen(seconds(bits, tried)) for bits, tried in TRIED.items()}
         seals.write_sealed(file(), {"onnxruntime": installed(), "sizes": sizes})
 
