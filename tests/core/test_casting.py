@@ -41,6 +41,16 @@ def test_every_number_is_what_torch_makes_of_it():
         assert torch.equal(made[name], tensor.to(torch.bfloat16) if tensor.is_floating_point() else tensor), name
 
 
+def test_a_sparse_tensor_is_brought_over_by_torch():
+    """It has no one place in memory."""
+    module = nn.Linear(3, 3)
+    module.register_buffer("sparse", torch.eye(3).to_sparse())
+    cast(module, torch.bfloat16)
+    assert (module.sparse.dtype, module.weight.dtype) == (torch.bfloat16, torch.bfloat16)
+    assert torch.equal(module.sparse.to_dense(), torch.eye(3, dtype=torch.bfloat16))
+    assert cast(module, torch.bfloat16).sparse is module.sparse
+
+
 def test_what_is_one_in_memory_stays_one():
     """A head that is the table of embeddings, under two names of two modules."""
     table = numbers(11, 3)

@@ -42,7 +42,12 @@ def _dtype_of(tensor: Tensor, dtype: torch.dtype) -> torch.dtype:
 
 def _is_to_move(tensor: Tensor, dtype: torch.dtype) -> bool:
     """Whether it has another dtype, or begins within a number as other code sees memory: so it may lie in a file."""
-    return tensor.dtype is not _dtype_of(tensor, dtype) or bool(not tensor.is_meta and tensor.data_ptr() % tensor.element_size())
+    return tensor.dtype is not _dtype_of(tensor, dtype) or bool(_has_place(tensor) and tensor.data_ptr() % tensor.element_size())
+
+
+def _has_place(tensor: Tensor) -> bool:
+    """Whether its numbers lie in one memory: not of a tensor that is a shape alone, nor of a sparse one."""
+    return not tensor.is_meta and tensor.layout is torch.strided
 
 
 class _Turn:
@@ -57,7 +62,7 @@ class _Turn:
         """The same numbers in the dtype."""
         if not _is_to_move(tensor, self.dtype):
             return tensor
-        if tensor.is_meta or not tensor.numel():
+        if not _has_place(tensor) or not tensor.numel():
             return tensor.to(_dtype_of(tensor, self.dtype))
         what = tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype
         if what not in self._made:
@@ -75,7 +80,7 @@ class _Turn:
 
 
 def _span(tensor: Tensor) -> Stretch:
-    if tensor.device.type != "cpu" or not tensor.numel():
+    if tensor.device.type != "cpu" or not _has_place(tensor) or not tensor.numel():
         return 0, 0
     steps = sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
     return tensor.data_ptr(), tensor.data_ptr() + (steps + 1) * tensor.element_size()
