@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from modelgraft.plugin import Graph, Places
-from modelgraft_plugins.llm.grouped import GroupedDecoder, GroupedSession, Memory
+from modelgraft_plugins.llm.grouped import GroupedDecoder, GroupedSession
 from modelgraft_plugins.llm.growing import AloneSession, GrowingDecoder, pick
+from modelgraft_plugins.llm.memory import Memory
 from modelgraft_plugins.llm.shown import Shown
 from modelgraft_plugins.llm.sizes import Caches
 

@@ -16,7 +16,6 @@ them gives states float[batch layers places width] as well.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -24,40 +23,12 @@ from torch import Tensor
 
 from modelgraft.plugin import Bound, Graph, InputError, Places
 from modelgraft_plugins.llm.looking import Look
+from modelgraft_plugins.llm.memory import Memory, sizes_of
 from modelgraft_plugins.llm.sizes import Caches
 from modelgraft_plugins.llm.standing import alike, laid, laid_deep
 from modelgraft_plugins.llm.stepping import DecodeStep, Lookup
 
 ROUND = 64  # capacities are multiples of this, so that runs of nearly the same length use the same memory
-
-
-@dataclass(slots=True, eq=False)
-class Memory:
-    """What the sessions of a decoder are bound to, one after the other.
-
-    cache     keys and values of the layers by turns, float[batch kv_heads capacity head_width];  outputs  what runs write beside these
-    capacity  tokens that may be read into it
-    beside  further inputs that stay where they are, by name;  one  what reads one token per row, bound to all of it
-    looks   what reads several, by their number
-    logits  float[batch vocab]: behind the last position of each row, as the outputs hold them
-    """
-
-    cache: list[Tensor]
-    capacity: int
-    outputs: dict[str, Tensor]
-    beside: dict[str, Tensor] = field(default_factory=dict)
-    one: DecodeStep | None = None
-    looks: dict[int, Look] = field(default_factory=dict)
-    logits: Tensor = field(init=False)
-
-    def __post_init__(self) -> None:
-        logits = self.outputs["logits"]
-        self.logits = logits if logits.ndim == 2 else logits[:, 0]
-
-    @property
-    def bytes(self) -> int:
-        """What it takes."""
-        return sum(tensor.nbytes for tensor in (*self.cache, *self.outputs.values(), *self.beside.values()))
 
 
 class GroupedDecoder:
@@ -158,11 +129,6 @@ class GroupedDecoder:
         for name, slab in zip(self.names, memory.cache, strict=True):
             given[f"past.{name}"] = made[f"present.{name}"] = slab
         return self.graph.bind(given, made)
-
-
-def sizes_of(axes: Sequence[int | str], places: int) -> list[int]:
-    """The sizes of an output behind its batch: the one that is open is that of places."""
-    return [places if isinstance(axis, str) else axis for axis in axes[1:]]
 
 
 class GroupedSession:
@@ -270,7 +236,7 @@ class GroupedSession:
                     tensor.copy_(tensor.index_select(0, picked))
                 self._start_again()
             else:
-                self.held = self._picked(memory, picked)
+                self.held = memory.picked(picked)
                 decoder.drop(memory)
 
     def fork(self, rows: Tensor) -> GroupedSession:
@@ -279,7 +245,7 @@ class GroupedSession:
         other.lengths, other.longest, other.ahead = list(self.lengths), self.longest, list(self.ahead)
         other._follow(rows)
         with self.decoder.graph.turn(rows):
-            other.held = self._picked(self.memory, rows.to(self.decoder.device))
+            other.held = self.memory.picked(rows.to(self.decoder.device))
         return other
 
     def rewind(self, tokens: int) -> None:
@@ -376,12 +342,6 @@ class GroupedSession:
         self.lengths = [self.lengths[row] + steps for row in rows.tolist()]
         self.ahead = [self.ahead[row] for row in rows.tolist()]
         self.longest = max(self.lengths)
-
-    def _picked(self, memory: Memory, rows: Tensor) -> Memory:
-        """Other memory, with these rows."""
-        cache = [slab.index_select(0, rows) for slab in memory.cache]
-        outputs = {name: tensor.index_select(0, rows) for name, tensor in memory.outputs.items()}
-        return Memory(cache, memory.capacity, outputs, {name: tensor.index_select(0, rows) for name, tensor in memory.beside.items()})
 
     def _grow(self, capacity: int) -> None:
         """Move to memory with more room."""

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from modelgraft.plugin import Graph, InputError, Places
-from modelgraft_plugins.llm.grouped import sizes_of
+from modelgraft_plugins.llm.memory import sizes_of
 from modelgraft_plugins.llm.sizes import Caches
 from modelgraft_plugins.llm.standing import Standing, alike, laid
 

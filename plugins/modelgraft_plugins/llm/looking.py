@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from modelgraft_plugins.llm.grouped import GroupedDecoder, Memory
+    from modelgraft_plugins.llm.grouped import GroupedDecoder
+    from modelgraft_plugins.llm.memory import Memory
 
 
 class Look:
