@@ -50,6 +50,7 @@ TRACED = {
     "another gate": lambda: hf.LlamaConfig(**SIZES, hidden_act="gelu"),
     "a window that its class does not know": lambda: hf.LlamaConfig(**SIZES, sliding_window=6, layer_types=["sliding_attention"] * 2),
     "another kind": lambda: hf.Olmo2Config(**SIZES),
+    "a body of another name": lambda: hf.GPTNeoXConfig(**{key: size for key, size in SIZES.items() if key != "num_key_value_heads"}),
     "heads that the operator does not turn": lambda: hf.LlamaConfig(**SIZES, head_dim=24),
 }
 

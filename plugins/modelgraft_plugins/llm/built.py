@@ -92,7 +92,7 @@ def _of_transformers(model: Model, most: int) -> Known | None:
     from modelgraft_plugins.llm import grouped_query
 
     config = model.config
-    rotary: Any = getattr(model.model, "rotary_emb", None)
+    rotary: Any = getattr(getattr(model, "model", None), "rotary_emb", None)  # many call their body otherwise
     windows = getattr(config, "layer_types", None) or ["full_attention"]
     reads_windows = config.model_type != "llama"  # whose class has none, while caches are made by what the config says
     is_known = (
