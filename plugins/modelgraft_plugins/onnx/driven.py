@@ -111,8 +111,8 @@ def _build(part: _Part, context: LoadContext, precision: str, plain_key: str, fo
     """plain_key: of the same in float32, from which fewer bits are made where it is kept."""
     kept = proofs.kept_plain(plain_key) if precision in WEIGHT_BITS else None
     try:
-        if kept is not None:
-            return plain.derive(kept, part.signature, precision, folder)
+        if kept is not None and (found := plain.derive(kept, part.signature, precision, folder)) is not None:
+            return found
         node, loaded = context.node, part.host.loaded
         facts, reduced = plain.write(part.module(), part.signature, precision, folder)
     except ExportError as error:

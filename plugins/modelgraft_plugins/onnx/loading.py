@@ -149,7 +149,8 @@ class Loads:
 
         def build(folder: Path) -> Mapping[str, Any]:
             kept = proofs.kept_plain(key_in(precision="float32")) if precision in WEIGHT_BITS else None
-            return plain.derive(kept, signature, precision, folder) if kept else _build(on_host(), node, signature, precision, folder)
+            found = plain.derive(kept, signature, precision, folder) if kept else None
+            return _build(on_host(), node, signature, precision, folder) if found is None else found
 
         (session, remarks), entry, said = proofs.opened(
             key_in(precision=precision),

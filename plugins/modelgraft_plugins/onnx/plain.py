@@ -42,25 +42,30 @@ def write(module: torch.nn.Module, signature: Signature, precision: str, folder:
     return facts, reduced
 
 
-def derive(kept: store.Entry, signature: Signature, precision: str, folder: Path) -> dict[str, Any]:
+def derive(kept: store.Entry, signature: Signature, precision: str, folder: Path) -> dict[str, Any] | None:
     """Write the graph of a kept float32 export into a folder in 8 or 4 bits, without the module: gives its manifest.
 
-    It is compared with the kept one, whose own distance from torch is added to what is found. Raises ExportError.
+    It is compared with the kept one, whose own distance from torch is added to what is found. None where the kept one turns out to be
+    of no use, as it was written: then the module must be asked. Raises ExportError.
     """
     import onnx_ir  # not at the top: a second start needs none
 
     graph = folder / store.GRAPH
-    reference = Exported(open_fresh(kept.folder / store.GRAPH), device="cpu")
-    before: Mapping[str, Any] = kept.manifest["parity"]
+    try:
+        reference = Exported(open_fresh(kept.folder / store.GRAPH), device="cpu")
+        model = onnx_ir.load(kept.folder / store.GRAPH)
+        before = {name: float(kept.manifest["parity"][name]) for name in ("absolute", "relative", "overall")}
+        node, warnings = kept.manifest["node"], list(kept.manifest["warnings"])
+    except Exception:  # noqa: BLE001 what reads graphs may raise anything; the manifest may lack something
+        return None
 
     def compared() -> Parity:
         found = parity_of(reference, Exported(open_fresh(graph), device="cpu"), _cases(signature), tolerance=TOLERANCES[precision][0])
-        further = {name: getattr(found, name) + before[name] for name in ("absolute", "relative", "overall")}
-        return replace(found, **further)
+        return replace(found, **{name: getattr(found, name) + distance for name, distance in before.items()})
 
-    reduced = bring([graph], precision, compared, unwritten={graph: onnx_ir.load(kept.folder / store.GRAPH)})
+    reduced = bring([graph], precision, compared, unwritten={graph: model})
     found = {"precision": precision, "weights": reduced.weights, "parity": asdict(reduced.parity)}
-    warnings = [*kept.manifest["warnings"], *(f"{kept.manifest['node']}: {text}" for text in reduced.warnings)]
+    warnings += [f"{node}: {text}" for text in reduced.warnings]
     return {**kept.manifest, **found, "warnings": warnings, "derived": kept.folder.name}
 
 

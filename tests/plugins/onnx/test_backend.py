@@ -350,6 +350,20 @@ def test_fewer_bits_are_made_of_a_kept_float32_export(monkeypatch, tmp_path):
     assert store.broken(plain) == ""
 
 
+@pytest.mark.parametrize("harm", ["graph", "manifest"])
+def test_fewer_bits_are_made_of_the_module_where_the_kept_export_is_of_no_use(harm, empty_cache):
+    """Though its seal holds: no graph, or a manifest that lacks something."""
+    OnnxBackend().load(context(node("Mix")), {})
+    (kept,) = store.entries()
+    lacking = json.dumps({key: told for key, told in kept.manifest.items() if key != "warnings"})
+    name, content = {"graph": ("model.onnx", "junk"), "manifest": ("manifest.json", lacking)}[harm]
+    (kept.folder / name).write_text(content, encoding="utf-8")
+    seals.seal(kept.folder)
+    OnnxBackend().load(replace(context(node("Mix")), precision="w8"), {})
+    (made,) = (entry for entry in store.entries() if entry.manifest["precision"] == "w8")
+    assert "derived" not in made.manifest
+
+
 def test_old_exports_make_room_for_new_ones(empty_cache):
     """Above the bound the oldest goes, never the one in use."""
     for key in ("first", "second", "third"):
