@@ -331,6 +331,22 @@ def test_words_come_as_they_are_written_and_a_changed_text_is_told():
     assert "the text was changed after it was written" in err.getvalue()
 
 
+def test_a_warning_names_its_node_once_and_a_step_tells_of_how_many_it_is():
+    from modelgraft.engine.events import Progress, Warned
+
+    err = Terminal()
+    writing = Writing(Screen(io.StringIO(), err, is_json=False), frozenset({"a"}), is_on=True)
+    for node, text in (("a", "found while it ran"), ("a", "a: found as it was loaded"), ("", "of the run")):
+        writing.take(Warned(node=node, text=text))
+    assert re.findall("warning: .*", err.getvalue()) == [
+        "warning: a: found while it ran",
+        "warning: a: found as it was loaded",
+        "warning: of the run",
+    ]
+    writing.take(Progress(node="a", done=2, total=3, label="writing for onnx, layer"))
+    assert "a: writing for onnx, layer 2 of 3" in err.getvalue()
+
+
 @pytest.mark.skipif(os.name != "posix", reason="a terminal of POSIX")
 def test_ctrl_c_stops_an_answer_and_keeps_the_chat(tmp_path):
     """On a terminal: the next message is answered, and what was said before is still there."""

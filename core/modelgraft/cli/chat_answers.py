@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelgraft.cli.live import amount, said_of
 from modelgraft.engine.events import Event, NodeLoading, Progress, PromptRead, Token, Warned
 from modelgraft.records.absence import ABSENT
 from modelgraft.records.readers import for_command
@@ -41,9 +42,9 @@ class Writing:
             self.kept[event.node] = event
         elif isinstance(event, Warned):
             self._clear()
-            self._screen.note(f"warning: {event.text}")
+            self._screen.note(f"warning: {event.node}: {said_of(event)}" if event.node else f"warning: {event.text}")
         elif self._is_on and not self.said and isinstance(event, NodeLoading | Progress):
-            self._tell(f"{event.node}: {'loading' if isinstance(event, NodeLoading) else event.label}")
+            self._tell(f"{event.node}: {'loading' if isinstance(event, NodeLoading) else amount(event.facts)}")
 
     def finish(self, text: str) -> None:
         """Print what is left of the answer, or all of it where it is not what was written."""

@@ -40,7 +40,7 @@ def _once(take: Take) -> Take:
 
     def taking(event: Event) -> None:
         if event.kind == "warning":
-            said = (event.node, _said_of(event))
+            said = (event.node, said_of(event))
             if said in told:
                 return
             told.add(said)
@@ -84,18 +84,18 @@ def _words(event: Event) -> str:
         case "node-cached":
             return "from the cache"
         case "progress":
-            return _amount(facts)
+            return amount(facts)
         case "warning":
-            return f"warning: {_said_of(event)}"
+            return f"warning: {said_of(event)}"
     return ""
 
 
-def _said_of(event: Event) -> str:
+def said_of(event: Event) -> str:
     """The text of a warning without the name of its node, which stands before it."""
     return str(event.facts.get("text", "")).removeprefix(f"{event.node}: ")
 
 
-def _amount(facts: Mapping[str, Any]) -> str:
+def amount(facts: Mapping[str, Any]) -> str:
     """How far a loop or a download is: `step 3 of 50`, `fetching NAME 12.3 of 92.9 MB`."""
     done, total, label = facts.get("done", 0), facts.get("total"), str(facts.get("label", "step"))
     if label.startswith(BYTES):
@@ -146,7 +146,7 @@ class _Live:
                 self._end(event.node)
             case "warning":
                 where = f"{event.node}: " if event.node else ""
-                self._console.print(f"[yellow]warning[/]: {_safe(where + _said_of(event))}")
+                self._console.print(f"[yellow]warning[/]: {_safe(where + said_of(event))}")
 
     def _work(self, node: str, note: str) -> TaskID:
         if node not in self._tasks:
@@ -156,7 +156,7 @@ class _Live:
 
     def _step(self, event: Event) -> None:
         done, total = event.facts.get("done", 0), event.facts.get("total")
-        note = _amount(event.facts)
+        note = amount(event.facts)
         self._bars.update(self._work(event.node, note), completed=done, total=total)
 
     def _end(self, node: str) -> None:
