@@ -191,6 +191,33 @@ def test_what_stands_beside_a_module_is_traced():
     assert built.known_of(model, MOST) is None
 
 
+def _gated_by(model):
+    model.model.layers[1].mlp.act_fn = torch.nn.GELU()
+
+
+def _steadied_by(model):
+    model.model.layers[1].input_layernorm.variance_epsilon = 0.1
+
+
+def _scaled_by(model):
+    model.model.layers[1].self_attn.scaling = 0.1
+
+
+def _doubled(model):
+    mlp = model.model.layers[1].mlp
+    mlp.__class__ = type(
+        "Doubled", (type(mlp),), {"forward": lambda self, x: type(mlp).__mro__[1].forward(self, x) * 2, "__module__": "my"}
+    )
+
+
+@pytest.mark.parametrize("change", [_gated_by, _steadied_by, _scaled_by, _doubled])
+def test_modules_that_compute_otherwise_than_the_config_says_are_traced(change):
+    """Another activation, number or class, with the same tensors."""
+    model = model_of(KNOWN["llama, tied"]())
+    change(model)
+    assert built.known_of(model, MOST) is None
+
+
 @torch.no_grad()
 def test_no_position_is_read_beyond_the_table(tmp_path):
     """The operator does not look: prompts, answers, and what a prompt goes on with, up to the last position and not one further."""

@@ -26,6 +26,7 @@ from modelgraft_plugins.llm.sizes import Caches
 
 HEAD_NORMS = {"llama": False, "mistral": False, "qwen2": False, "qwen3": True}  # kinds -> queries and keys are normed head by head
 STEADY = ("default", "linear", "llama3", "yarn")  # kinds of rotary positions whose angles do not depend on how long a text is
+PARTS = ("Linear", "Embedding", "ModuleList", "SiLU", "SiLUActivation")  # classes of their modules, beside those of their kinds
 TURNED_STEP = 16  # GroupQueryAttention turns no other widths of heads than multiples of this
 MOST = 1 << 20  # positions whose angles a graph holds; beyond, the table would outweigh small models
 
@@ -106,7 +107,7 @@ def _of_transformers(model: Model, most: int) -> Known | None:
     if not is_known:
         return None
     layout, slides = grouped_query.layout_of(model), windows[0] == "sliding_attention" or config.model_type == "mistral"
-    if len(rotary.inv_freq) * 2 != layout.head_width or layout.axes:
+    if len(rotary.inv_freq) * 2 != layout.head_width or layout.axes or not _is_as_published(model, layout):
         return None
     return Known(
         model.state_dict(),
@@ -118,6 +119,17 @@ def _of_transformers(model: Model, most: int) -> Known | None:
         scaling=float(rotary.attention_scaling),
         window=int(getattr(config, "sliding_window", None) or 0) if slides else 0,
         head_norms=HEAD_NORMS[config.model_type],
+    )
+
+
+def _is_as_published(model: Model, layout: Caches) -> bool:
+    """Whether all modules are of the classes that its kind has, and compute with what the config says."""
+    home, told = f"transformers.models.{model.config.model_type}.", {"variance_epsilon": model.config.rms_norm_eps}
+    told["scaling"] = layout.head_width**-0.5
+    return all(
+        (type(part).__module__.startswith(home) or type(part).__name__ in PARTS)
+        and all(getattr(part, name, value) == value for name, value in told.items())
+        for part in model.modules()
     )
 
 
