@@ -1,6 +1,6 @@
 """Run the project's own tables, and write them to `results/`.
 
-    python -m benchmarks.bench [--minutes 22] [--tables growth,map] [--quick] [--again] [--out FOLDER]
+    python -m benchmarks.bench [--minutes 17] [--tables growth,mapping] [--quick] [--again] [--out FOLDER]
 
 Each table runs in a process of its own, in the surroundings of `measuring.environment`. What is finished is kept beside the
 results as it comes: a run that was stopped goes on where it was, on the same commit. `--again` begins anew. With

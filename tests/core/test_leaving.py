@@ -23,7 +23,7 @@ from modelgraft.engine.meanwhile import Meanwhile, folder_of_states, packed, unp
 from modelgraft.engine.opening import Opening, Placing
 from modelgraft.engine.standing import WAITS, StandIn
 from modelgraft.installed.discovery import assemble
-from modelgraft.plugin import PluginError
+from modelgraft.plugin import PluginError, Problem
 from modelgraft.sources.storage import locked
 from modelgraft_plugins import projectors
 from modelgraft_plugins.torch import register_backends
@@ -237,9 +237,18 @@ def test_two_loaded_models_need_room_for_both(tmp_path, begun):
         assert sign(pipeline) == 1
 
 
-def test_what_was_made_and_cannot_be_used_is_told(tmp_path, begun, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        PluginError("slowrt does not read it\nand more"),
+        mg.SourceError(Problem("cache-failed", "slowrt does not read it", hint="make room")),
+    ],
+)
+def test_what_was_made_and_cannot_be_used_is_told(tmp_path, begun, monkeypatch, error):
+    """In one line, without the code of a problem and the way out, which is for whoever asked for the export itself."""
+
     def broken(*_):
-        raise PluginError("slowrt does not read it")
+        raise error
 
     with loaded(tmp_path) as (pipeline, _):
         made()

@@ -14,13 +14,12 @@ from typing import Any
 from modelgraft.engine import states
 from modelgraft.engine.events import Event, Progress
 from modelgraft.engine.loading import Loader
-from modelgraft.engine.meanwhile import folder_of_states, unpacked
+from modelgraft.engine.meanwhile import folder_of_states, in_a_line, unpacked
 from modelgraft.engine.opening import Opening
 from modelgraft.engine.run import SERVING, Run
 from modelgraft.engine.states import State
 from modelgraft.installed.discovery import discover
 from modelgraft.kernel.shelf.registry import Registry
-from modelgraft.kernel.words.guard import said
 from modelgraft.sources.storage import locked
 
 EVERY_S = 0.5  # between two tellings of how far it is
@@ -53,7 +52,7 @@ def _do_one(key: str, content: bytes, opening: Opening, registry: Registry, fold
         ):
             loader.load(step)
     except Exception as error:  # noqa: BLE001 whatever it is, who waits for it must know
-        teller.tell(failed=said(error).partition("\n")[0])
+        teller.tell(failed=in_a_line(error))
     else:
         teller.tell(made=True)
 

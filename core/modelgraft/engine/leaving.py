@@ -10,13 +10,12 @@ from typing import Any
 from modelgraft.engine.backend import Loaded, Unfinished
 from modelgraft.engine.choosing import BACKGROUND, OFF, is_auto, is_off, when_exported
 from modelgraft.engine.events import Progress, Warned
-from modelgraft.engine.meanwhile import Meanwhile
+from modelgraft.engine.meanwhile import Meanwhile, in_a_line
 from modelgraft.engine.opening import Opening
 from modelgraft.engine.run import SERVING, tell
 from modelgraft.engine.standing import WAITS, StandIn
 from modelgraft.kernel.words.errors import ModelgraftError
 from modelgraft.kernel.words.graph import Node, SolvedGraph
-from modelgraft.kernel.words.guard import said
 from modelgraft.kernel.words.plan import Step
 from modelgraft.kernel.words.wording import option
 
@@ -83,7 +82,8 @@ class Leaving:
     def _refusal(self, unfinished: Unfinished) -> str:
         """What a user must know of work that nobody will do."""
         why = option("export", "never") if self._opening.export == "never" else f"{BACKGROUND}={OFF}"
-        return f"answers on {unfinished.meanwhile}: its {unfinished.what} is not there yet, and with {why} none is made"
+        where = f"answers on {unfinished.meanwhile}: " if unfinished.meanwhile else ""
+        return f"{where}its {unfinished.what} is not there yet, and with {why} none is made"
 
     def _renewed(self, unfinished: Unfinished, node: Node, step: Step, anew: Anew, warning: str) -> Any:  # Any: see Renew
         """The node as it is once its work is done; see StandIn. What differs does not change within a map: its results belong together."""
@@ -115,7 +115,7 @@ def _tried(anew: Callable[[], Loaded | None]) -> tuple[Loaded | None, str]:
     try:
         found = anew()
     except ModelgraftError as error:
-        return None, f"cannot be used ({said(error)})"
+        return None, f"cannot be used ({in_a_line(error)})"
     if found is None:
         return None, "is there for the next start, which need not hold both"
     if found.unfinished is not None and found.unfinished.meanwhile:

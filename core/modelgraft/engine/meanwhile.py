@@ -20,6 +20,7 @@ from modelgraft.engine import states
 from modelgraft.engine.backend import Unfinished
 from modelgraft.engine.opening import Opening
 from modelgraft.kernel.shelf.registry import Registry
+from modelgraft.kernel.words.errors import Problem
 from modelgraft.kernel.words.graph import SolvedGraph
 from modelgraft.kernel.words.guard import said
 from modelgraft.kernel.words.plan import Step
@@ -120,6 +121,12 @@ class Meanwhile:
 def folder_of_states() -> Path:
     """Where the states of all jobs lie."""
     return cache_root() / "meanwhile"
+
+
+def in_a_line(error: BaseException) -> str:
+    """Why work failed, in one line: what was found, without codes and ways out."""
+    problems: tuple[Problem, ...] = getattr(error, "noted", ())
+    return "; ".join(problem.found for problem in problems) or said(error).partition("\n")[0]
 
 
 def _told(unfinished: Unfinished, how: str) -> str:
