@@ -68,8 +68,8 @@ def bring(
     from modelgraft_plugins.onnx.reducing import matrices_of, reduce, save  # not at the top: a second start needs no onnx_ir
 
     if precision not in WEIGHT_BITS:
+        store.tell(2, "writing" if unwritten else f"bringing to {precision}")
         for graph, model in unwritten.items():
-            store.tell(2, "writing")
             save(model, graph)
         store.tell(3, "comparing with torch")
         return Reduced(_held(prove()))

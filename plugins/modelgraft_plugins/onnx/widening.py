@@ -8,6 +8,7 @@ transformer, it is free to choose: columns of zeros in the first and rows of zer
 
 from __future__ import annotations
 
+from itertools import chain, count
 from typing import Any
 
 from modelgraft_plugins.onnx.constants import lazy_in
@@ -102,9 +103,13 @@ def _pad(graph: Graph, node: Node, place: int, *, axis: int) -> None:
 
 
 def constant_in(graph: Graph, name: str, array: Any) -> Value:
-    """Add a constant to a graph, an array of numpy, and give its value."""
+    """Add a constant to a graph, an array of numpy, and give its value.
+
+    Its name is another where there is one of that name: what it is made of may serve several layers, as biases of zeros do.
+    """
     import onnx_ir as ir
 
+    name = next(free for free in chain([name], (f"{name}#{turn}" for turn in count(1))) if free not in graph.initializers)
     tensor = ir.tensor(array, name=name)
     value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
     graph.register_initializer(value)

@@ -129,11 +129,40 @@ def test_short_matrices_that_read_the_same_are_one(tmp_path):
     assert [name != "" for name in attention.input] == [True, False, False, True, True, True, True]
     assert [list(entry.dims) for entry in graph.initializer if len(entry.dims) == 2] == [[WIDTH, WIDTH + 2 * EACH]]
     got = open_fresh(tmp_path / "m.onnx").run(["y"], {name: value.numpy() for name, value in zip(names, given, strict=True)})[0]
-    with torch.no_grad():
-        query = module.query(x).view(2, 5, HEADS, EACH).transpose(1, 2)
-        key, value = (part(x)[:, None].expand(-1, HEADS, -1, -1) for part in (module.key, module.value))
-        expected = functional.scaled_dot_product_attention(query, key, value, is_causal=True).transpose(1, 2).reshape(2, 5, WIDTH)
-    assert (torch.from_numpy(got) - expected).abs().max() <= 1e-5
+    assert (torch.from_numpy(got) - attended(module, x)).abs().max() <= 1e-5
+
+
+@torch.no_grad()
+def attended(module, x):
+    """What causal attention in torch makes of it."""
+    query = module.query(x).view(2, 5, HEADS, EACH).transpose(1, 2)
+    key, value = (part(x)[:, None].expand(-1, HEADS, -1, -1) for part in (module.key, module.value))
+    return functional.scaled_dot_product_attention(query, key, value, is_causal=True).transpose(1, 2).reshape(2, 5, WIDTH)
+
+
+class Twice(torch.nn.Module):
+    """Two layers that have the very same tensors: they are one in the graph, as the biases of zeros of a fresh model are."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = Decodes()
+
+    def forward(self, x, past_key, past_value, seqlens_k, total):
+        """One behind the other."""
+        first, key, value = self.layer(x, past_key, past_value, seqlens_k, total)
+        return self.layer(first, past_key, past_value, seqlens_k, total)[0], key, value
+
+
+def test_tensors_that_several_layers_share_are_joined_for_each(tmp_path):
+    """Under names of their own."""
+    torch.manual_seed(0)
+    module, x = Twice().eval(), torch.randn(2, 5, WIDTH)
+    past = torch.zeros(2, 1, 16, EACH)
+    given = (x, past, past.clone(), torch.full((2,), 4, dtype=torch.int32), torch.tensor([5], dtype=torch.int32))
+    names = ["x", "past_key", "past_value", "seqlens_k", "total"]
+    trace(module, given, tmp_path / "m.onnx", sizes=(None,) * 5, inputs=names, outputs=["y", "key", "value"])
+    got = open_fresh(tmp_path / "m.onnx").run(["y"], {name: value.numpy() for name, value in zip(names, given, strict=True)})[0]
+    assert (torch.from_numpy(got) - attended(module.layer, attended(module.layer, x))).abs().max() <= 1e-5
 
 
 class Norms(Decodes):
