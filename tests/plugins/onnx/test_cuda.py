@@ -11,6 +11,7 @@ import modelgraft as mg
 from modelgraft import api
 from modelgraft.engine.backend import LoadContext, open_backend
 from modelgraft.engine.modules import calling as api_devices
+from modelgraft.engine.opening import Opening
 from modelgraft.installed.discovery import discover
 from modelgraft.kernel.planning import planner
 from modelgraft.kernel.words.errors import InputError
@@ -128,11 +129,11 @@ def test_nodes_on_onnx_stay_on_the_cpu_when_only_torch_has_a_gpu(machine, monkey
     plain = solved(tmp_path)
     machine(devices=1, providers=())
     monkeypatch.setattr(api_devices, "resolve_device", lambda device: "cuda:0" if device in (None, "auto") else device)
-    assert api._placement(plain, None, None) == {"device": "cuda:0"}
+    assert api._placement(plain, Opening()) == {"device": "cuda:0", "backend": "torch"}
     with pytest.warns(RuntimeWarning, match="the onnx backend stays on the CPU: onnxruntime 1.31.1 is built for the CPU alone"):
-        where = api._placement(plain, "auto", "onnx")
-    assert where == {"device": "cuda:0", "device of onnx": "cpu"}
-    assert api._placement(plain, "cuda:0", "onnx") == {"device": "cuda:0", "flag": "cuda:0"}
+        where = api._placement(plain, Opening(device="auto", backend="onnx"))
+    assert where == {"device": "cuda:0", "backend": "torch", "device of onnx": "cpu"}
+    assert api._placement(plain, Opening(device="cuda:0", backend="onnx")) == {"device": "cuda:0", "backend": "torch", "flag": "cuda:0"}
     mixed = planner.plan(solved(tmp_path, second=", runtime: {backend: onnx}"), otherwise=where)
     devices = {step.node.name: step.device for step in mixed.steps}
     assert devices == {"first": "cuda:0", "second": "cpu"}
