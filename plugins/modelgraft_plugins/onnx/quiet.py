@@ -44,11 +44,11 @@ class _Mine:
 
 
 @contextlib.contextmanager
-def muted(*, level: int = logging.ERROR) -> Iterator[list[str]]:
-    """Keep what this thread prints, warns of, and logs up to a level from the user; gives what it prints. Errors are raised as ever."""
+def muted() -> Iterator[list[str]]:
+    """Keep what this thread prints, warns of, and logs as no more than an error from the user; gives what it prints. Errors are raised."""
     heard: list[str] = []
     out, err = _Stream(sys.stdout, heard), _Stream(sys.stderr, heard)
-    with _ONE_AT_A_TIME, _no_warnings(), _no_records(level), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with _ONE_AT_A_TIME, _no_warnings(), _no_records(logging.ERROR), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         yield heard
 
 

@@ -115,21 +115,26 @@ class Decodes(torch.nn.Module):
         return output, key, value
 
 
+def run_traced(module, x, path):
+    """Trace a decoder behind an empty past, and give what its graph makes of the same."""
+    past = torch.zeros(2, 1, 16, EACH)
+    given = (x, past, past.clone(), torch.full((2,), 4, dtype=torch.int32), torch.tensor([5], dtype=torch.int32))
+    names = ["x", "past_key", "past_value", "seqlens_k", "total"]
+    trace(module, given, path, sizes=(None,) * 5, inputs=names, outputs=["y", "key", "value"])
+    return torch.from_numpy(open_fresh(path).run(["y"], {name: value.numpy() for name, value in zip(names, given, strict=True)})[0])
+
+
 def test_short_matrices_that_read_the_same_are_one(tmp_path):
     """Those of queries, keys and values, each with its own bias; the numbers are those of causal attention in torch."""
     torch.manual_seed(0)
     module, x = Decodes().eval(), torch.randn(2, 5, WIDTH)
-    past = torch.zeros(2, 1, 16, EACH)
-    given = (x, past, past.clone(), torch.full((2,), 4, dtype=torch.int32), torch.tensor([5], dtype=torch.int32))
-    names = ["x", "past_key", "past_value", "seqlens_k", "total"]
-    trace(module, given, tmp_path / "m.onnx", sizes=(None,) * 5, inputs=names, outputs=["y", "key", "value"])
+    got = run_traced(module, x, tmp_path / "m.onnx")
     graph = onnx.load(tmp_path / "m.onnx").graph
     assert sorted(operators(graph)) == ["Add", "GroupQueryAttention", "MatMul"]
     (attention,) = (node for node in graph.node if node.op_type == "GroupQueryAttention")
     assert [name != "" for name in attention.input] == [True, False, False, True, True, True, True]
     assert [list(entry.dims) for entry in graph.initializer if len(entry.dims) == 2] == [[WIDTH, WIDTH + 2 * EACH]]
-    got = open_fresh(tmp_path / "m.onnx").run(["y"], {name: value.numpy() for name, value in zip(names, given, strict=True)})[0]
-    assert (torch.from_numpy(got) - attended(module, x)).abs().max() <= 1e-5
+    assert (got - attended(module, x)).abs().max() <= 1e-5
 
 
 @torch.no_grad()
@@ -157,12 +162,8 @@ def test_tensors_that_several_layers_share_are_joined_for_each(tmp_path):
     """Under names of their own."""
     torch.manual_seed(0)
     module, x = Twice().eval(), torch.randn(2, 5, WIDTH)
-    past = torch.zeros(2, 1, 16, EACH)
-    given = (x, past, past.clone(), torch.full((2,), 4, dtype=torch.int32), torch.tensor([5], dtype=torch.int32))
-    names = ["x", "past_key", "past_value", "seqlens_k", "total"]
-    trace(module, given, tmp_path / "m.onnx", sizes=(None,) * 5, inputs=names, outputs=["y", "key", "value"])
-    got = open_fresh(tmp_path / "m.onnx").run(["y"], {name: value.numpy() for name, value in zip(names, given, strict=True)})[0]
-    assert (torch.from_numpy(got) - attended(module.layer, attended(module.layer, x))).abs().max() <= 1e-5
+    got = run_traced(module, x, tmp_path / "m.onnx")
+    assert (got - attended(module.layer, attended(module.layer, x))).abs().max() <= 1e-5
 
 
 class Norms(Decodes):
