@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
 
 from modelgraft.engine.asking import asked_by
 from modelgraft.kernel.words.plan import Plan, Step
@@ -11,6 +12,16 @@ from modelgraft.records.amounts import UNKNOWN, exact_count, in_bytes, short_cou
 
 PLAN_HEADS = ("node", "kind", "component", "parameters", "trained", "bytes", "runs on", "outputs")  # of the table of a plan
 PLAN_NUMBERS = frozenset({3, 4, 5})  # the columns of it that are numbers
+
+
+@runtime_checkable
+class Elsewhere(Protocol):
+    """A config of what another machine computes: what its node reads leaves this one, and a plan says so."""
+
+    @property
+    def elsewhere(self) -> str:
+        """Which machine, in a few words, such as `server https://host`."""
+        ...
 
 
 def rows(plan: Plan) -> list[tuple[str, ...]]:
@@ -46,7 +57,9 @@ def _row(step: Step, asked: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     has_weights = counted.total != 0
     total = exact_count(counted.total) if has_weights else "-"
     trained = exact_count(counted.trainable) if has_weights else "-"
-    where = f"{step.backend} {step.device} {step.precision or step.dtype}" if node.component.module is not None else "python"
+    where = node.config.elsewhere if isinstance(node.config, Elsewhere) else "python"
+    if node.component.module is not None:
+        where = f"{step.backend} {step.device} {step.precision or step.dtype}"
     name = f"{node.name} (= {node.share})" if node.share else node.name
     name += f" (each {', '.join(asked[node.name])})" if node.name in asked else ""
     return name, node.component.kind, node.component.id, total, trained, in_bytes(step.bytes) if has_weights else "-", where, shapes

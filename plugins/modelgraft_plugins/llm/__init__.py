@@ -125,6 +125,7 @@ from modelgraft_plugins.llm.context import review_chat, review_context
 from modelgraft_plugins.llm.gated import GatedCrossAttention
 from modelgraft_plugins.llm.known import family_of, head_is_tied
 from modelgraft_plugins.llm.prefix import PrefixAttention
+from modelgraft_plugins.llm.remote import RemoteConfig
 from modelgraft_plugins.llm.splice import SpliceConfig
 from modelgraft_plugins.llm.writing import FILE, unheeded_generation
 
@@ -302,6 +303,7 @@ def register_components(register: Callable[[Any], None]) -> None:
     register(GatedCrossAttention)
     register(PrefixAttention)
     register(SpliceConfig)
+    register(RemoteConfig)
 
 
 @hookimpl
