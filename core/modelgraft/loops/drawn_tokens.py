@@ -3,6 +3,9 @@
 A torch operation costs microseconds whatever it does, and a vocabulary of 50,000 takes ten times as long to sort or to sum in float64 as to
 read once. So the vocabulary is read once or twice, in groups, to find the few tokens that a rule may leave over; the rules then look at
 these. The draws are those of sampling.py for the same number, up to rounding; tests compare the two.
+
+All of it is numpy's, by the thread that calls: torch would take several for a vocabulary, and these look for work for milliseconds after
+each operation, on the cores that a session needs for the next step.
 """
 
 from __future__ import annotations
@@ -11,7 +14,6 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy
-import torch
 
 from modelgraft.loops.settings import MOST_BY_ENTROPY, Settings
 
@@ -27,7 +29,6 @@ MOSTLY_ENOUGH = 64  # tokens that hold top_p in most texts
 BLOCK = 128  # tokens that are summed up before the sum goes into float64
 TINY = 1e-300  # what has no share adds nothing, and has a logarithm
 COLDEST = 1e-30  # the least temperature that is divided by: whatever is below chooses the likeliest as well, and might leave float32
-NEAR = 1e3  # largest logit by the temperature up to which a difference of two products is one to some digits
 SPARE = 1e-6  # by this part a bound is lowered: a division by the temperature may make unlike logits alike
 
 
@@ -57,7 +58,7 @@ class Drawer:
         self.settings = settings
         self.before, self.after = temperatures(settings)
         self.top_p = settings.top_p if settings.top_p is not None and settings.top_p < 1 else None
-        self.shares = torch.empty(0)  # exp(logits / temperature - the largest of these), filled up with 0 to whole blocks
+        self.shares: Numbers = numpy.empty(0, numpy.float32)  # exp((logits - the largest) / temperature), filled up with 0 to whole blocks
 
     def draw(self, logits: Numbers, number: float) -> int:
         """The token at `number` in [0, 1) of the distribution that the rules leave over.
@@ -89,33 +90,33 @@ class Drawer:
         found = int(heights.searchsorted(number * heights[-1], side="right"))
         return int(ids[order[min(found, len(ids) - 1)]])
 
-    def _shared(self, logits: Numbers, temperature: float) -> torch.Tensor:
+    def _shared(self, logits: Numbers, temperature: float) -> Numbers:
         """float32[n]: see `shares`."""
         count = len(logits)
         if len(self.shares) < count:
-            self.shares = torch.zeros(-(-count // BLOCK) * BLOCK)
-        found, shares, highest = torch.from_numpy(logits), self.shares[:count], float(logits.max())
-        if abs(highest) < NEAR * temperature:
-            torch.add(torch.tensor(-highest / temperature), found, alpha=1 / temperature, out=shares).exp_()
-        else:
-            torch.sub(found, highest, out=shares).div_(temperature).exp_()
+            self.shares = numpy.zeros(-(-count // BLOCK) * BLOCK, numpy.float32)
+        shares = self.shares[:count]
+        numpy.subtract(logits, logits.max(), out=shares)
+        with numpy.errstate(over="ignore", under="ignore"):  # what is far below the likeliest has no share
+            numpy.divide(shares, temperature, out=shares)
+            numpy.exp(shares, out=shares)
         return self.shares
 
     def _nucleus(self, logits: Numbers, top_p: float, total: float) -> Ids:
         """Tokens among which are the fewest that hold top_p."""
         ids = _likeliest(logits, MOSTLY_ENOUGH)
-        if float(self.shares.numpy()[ids].sum()) > (top_p * (1 + SPARE) + SPARE) * total:
+        if float(self.shares[ids].sum()) > (top_p * (1 + SPARE) + SPARE) * total:
             return ids
         least = max((1 - top_p) / len(logits) / 2, 1e-30)  # all that are less likely hold less than is left over
         return _above(logits, float(logits.max()) + self.before * math.log(total * least))
 
     def _draw_of_all(self, logits: Numbers, number: float) -> int:
         """Draw where no rule leaves anything out: the block by sums in float64, then the token in it."""
-        blocks = self._shared(logits, self.before * self.after).view(-1, BLOCK)
-        heights = blocks.sum(1).numpy().cumsum(dtype=numpy.float64)
+        blocks = self._shared(logits, self.before * self.after).reshape(-1, BLOCK)
+        heights = blocks.sum(1).cumsum(dtype=numpy.float64)
         wanted = number * float(heights[-1])
         block = min(int(heights.searchsorted(wanted, side="right")), len(heights) - 1)
-        inside = blocks.numpy()[block].cumsum(dtype=numpy.float64)
+        inside = blocks[block].cumsum(dtype=numpy.float64)
         left = wanted - (float(heights[block - 1]) if block else 0.0)
         found = int(inside.searchsorted(left, side="right"))
         last = int(inside.searchsorted(inside[-1]))  # of those that can be drawn: a block's two sums differ by rounding
