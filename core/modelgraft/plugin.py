@@ -38,12 +38,15 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.engine.modules.loading import load_driven as load_driven
     from modelgraft.engine.modules.loading import load_module as load_module
     from modelgraft.engine.modules.opened_code import load_code as load_code
+    from modelgraft.engine.modules.pages import give_back_files as give_back_files
+    from modelgraft.engine.modules.pages import let_go as let_go
     from modelgraft.engine.modules.protocol import AfterLoad as AfterLoad
     from modelgraft.engine.modules.protocol import Bind as Bind
     from modelgraft.engine.modules.protocol import Close as Close
     from modelgraft.engine.modules.protocol import ForAdapters as ForAdapters
     from modelgraft.engine.modules.protocol import FromCheckpoint as FromCheckpoint
     from modelgraft.engine.modules.protocol import Gives as Gives
+    from modelgraft.engine.modules.protocol import KeepsStored as KeepsStored
     from modelgraft.engine.modules.protocol import OptionalKeys as OptionalKeys
     from modelgraft.engine.modules.protocol import Prepare as Prepare
     from modelgraft.engine.modules.protocol import Warns as Warns
@@ -52,6 +55,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.engine.modules.signatures import signature_of as signature_of
     from modelgraft.engine.modules.signatures import wired_inputs as wired_inputs
     from modelgraft.engine.modules.targets import resolve as resolve
+    from modelgraft.engine.modules.widened import in_turn as in_turn
     from modelgraft.engine.parity import TOLERANCES as TOLERANCES
     from modelgraft.engine.parity import ExportError as ExportError
     from modelgraft.engine.parity import Parity as Parity
@@ -199,6 +203,7 @@ _HOMES = {
     "InputError": "kernel.words.errors",
     "KEPT": "tools.swapping.use_marks",
     "Keeper": "sources.keeping",
+    "KeepsStored": "engine.modules.protocol",
     "KeptItem": "sources.keeping",
     "LanguageCard": "sources.cards",
     "Guesser": "loops.guessing",
@@ -284,10 +289,13 @@ _HOMES = {
     "families": "sources.families",
     "folder_aside": "sources.storage",
     "generate": "loops.loop",
+    "give_back_files": "engine.modules.pages",
     "hookimpl": "kernel.shelf.hooks",
     "in_torch": "engine.modules.calling",
+    "in_turn": "engine.modules.widened",
     "is_driven": "engine.driving",
     "kept": "sources",
+    "let_go": "engine.modules.pages",
     "load_code": "engine.modules.opened_code",
     "load_driven": "engine.modules.loading",
     "load_module": "engine.modules.loading",
@@ -359,6 +367,7 @@ __all__ = [
     "Imu",
     "InputError",
     "Keeper",
+    "KeepsStored",
     "KeptItem",
     "LanguageCard",
     "LayoutCard",
@@ -436,10 +445,13 @@ __all__ = [
     "families",
     "folder_aside",
     "generate",
+    "give_back_files",
     "hookimpl",
     "in_torch",
+    "in_turn",
     "is_driven",
     "kept",
+    "let_go",
     "load_code",
     "load_driven",
     "load_module",

@@ -41,6 +41,7 @@ class LoadContext:
     threads  that the node may compute with; None: what the backend finds best
     fallback "torch": what another backend cannot run stays on torch, with a warning; None: that is an error
     merge    adapters become part of the weights where they can: nobody will train them or take them off
+    as_stored  weights stay in the dtypes of their file where the module says that it serves so: see `KeepsStored`
     of       the context of a part, for a node that stands for several (`node.parts`)
     ledger   what the pipeline holds on each device: code that keeps much beside its weights tells it there, and makes room
     graph    the checked graph that the node stands in, for code that must know what feeds it; None for a node that is loaded alone
@@ -60,6 +61,7 @@ class LoadContext:
     threads: int | None = None
     fallback: str | None = None
     merge: bool = False
+    as_stored: bool = False
     of: Callable[[Node], LoadContext] | None = None
     ledger: Ledger = field(default_factory=Ledger)
     graph: SolvedGraph | None = None

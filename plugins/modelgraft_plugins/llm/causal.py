@@ -69,6 +69,11 @@ class Causal(LanguageModel):
         else:
             super().after_load()
 
+    @property
+    def keeps_stored(self) -> bool:
+        """See KeepsStored: what is put together is read from the file tensor by tensor; tracing wants one dtype."""
+        return self._is_plainly_read and self._known() is not None
+
     def facts(self) -> dict[str, Any]:
         """See LanguageModel.facts."""
         if self._plain is None:
@@ -115,11 +120,16 @@ class Causal(LanguageModel):
         if deep and self.config.reads != "onward":
             raise ExportError("its first layers hear inner layers of an eye, and its prompts are read in both directions: not both")
         self.keep_embeddings(tracer)
-        if self.config.reads == "onward" and not deep and (known := self._known()) is not None:
+        if self._is_plainly_read and (known := self._known()) is not None:
             from modelgraft_plugins.llm import built
 
             return styles.noted("grouped", built.export(known, tracer, layers=self.layers_for(tracer)))
         return self._traced(tracer, deep)
+
+    @property
+    def _is_plainly_read(self) -> bool:
+        """Whether each token sees those before it, and nothing is added to what they are."""
+        return self.config.reads == "onward" and not (self.config.hears and self.config.deep)
 
     def _traced(self, tracer: Tracer, deep: int) -> dict[str, Any]:
         """Trace the decoder. Raises ExportError as `trace` does."""

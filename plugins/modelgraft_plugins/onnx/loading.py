@@ -188,8 +188,8 @@ def _parts(context: LoadContext) -> list[LoadContext]:
 
 
 def _on_host(context: LoadContext) -> LoadContext:
-    """Where torch builds what is exported; adapters that can are merged into the weights."""
-    return replace(context, device="cpu", dtype="float32", precision="", merge=True)
+    """Where torch builds what is exported; adapters that can are merged into the weights, which then are in one dtype."""
+    return replace(context, device="cpu", dtype="float32", precision="", merge=True, as_stored=not context.node.adapters)
 
 
 def _identity(context: LoadContext) -> str:

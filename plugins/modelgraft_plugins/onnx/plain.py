@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from modelgraft.plugin import CHECKED, ExportError, Parity, Signature, make_inputs, parity_of
+from modelgraft.plugin import CHECKED, ExportError, Parity, Signature, in_turn, make_inputs, parity_of
 from modelgraft_plugins.onnx import store
 from modelgraft_plugins.onnx.calling import Exported
 from modelgraft_plugins.onnx.exporting import Halved, export, open_fresh
@@ -115,4 +115,5 @@ def _named(ports: Mapping[str, Any]) -> dict[str, str]:
 def prove(module: torch.nn.Module, path: Path, signature: Signature, precision: str) -> Parity:
     """Compare an export with its module on sizes other than those traced."""
     exported = Exported(open_fresh(path), device="cpu")
-    return parity_of(module, exported, _cases(signature), tolerance=TOLERANCES[precision][0])
+    with in_turn(module, torch.float32):
+        return parity_of(module, exported, _cases(signature), tolerance=TOLERANCES[precision][0])

@@ -15,11 +15,13 @@ from typing import Any
 
 import onnx_ir as ir
 
+from modelgraft.plugin import give_back_files
 from modelgraft_plugins.onnx.blocks import in_blocks
 from modelgraft_plugins.onnx.telling import telling_layers
 
 CONTRIB = "com.microsoft"
 MOST = {8: 127, 7: 64}  # the largest number of a weight by its bits, as onnxruntime's quantiser has them
+GIVEN_BACK = 1 << 23  # bytes that are written before what they were read from is given back
 PLAIN = {"alpha": 1.0, "beta": 1.0, "transA": 0}  # of a Gemm that is a product and a sum
 
 # Model, Graph, Node and Value of onnx_ir, which is not among what mypy sees; arrays of numpy.
@@ -56,8 +58,20 @@ def reduce(model: Model, *, dynamic: Collection[str], blocked: Collection[str], 
 
 
 def save(model: Model, path: Path) -> None:
-    """Write an onnx_ir.Model with its weights beside it (`path.data`), one tensor after the other."""
-    ir.save(model, path, external_data=f"{path.name}.data", callback=telling_layers(model.graph))
+    """Write an onnx_ir.Model with its weights beside it (`path.data`), one tensor after the other.
+
+    Pages of the files that they are read from are given back on the way.
+    """
+    tell, written = telling_layers(model.graph), [0]
+
+    def hear(tensor: Any, *rest: Any) -> None:  # called before a tensor is written
+        tell(tensor, *rest)
+        written[0] += tensor.nbytes
+        if written[0] > GIVEN_BACK:
+            give_back_files()
+            written[0] = 0
+
+    ir.save(model, path, external_data=f"{path.name}.data", callback=hear)
 
 
 def _matrix_of(node: Node) -> tuple[int, int] | None:

@@ -23,6 +23,7 @@ from modelgraft.plugin import (
     current_listener,
     folder_aside,
     kept,
+    let_go,
     locked,
     seals,
 )
@@ -192,6 +193,7 @@ def make(key: str, build: Callable[[Path], Mapping[str, Any]], *, instead_of: En
             (aside / MANIFEST).write_text(json.dumps(facts, indent=1, default=str), encoding="utf-8")
             seals.seal(aside)
         kept.hold(folder)
+    let_go()  # of the module and the session that was compared with it, before another one opens
     trim(keep=key)
     return Entry(folder, facts)
 

@@ -26,6 +26,7 @@ from modelgraft.plugin import (
     Weights,
     driving,
     in_torch,
+    in_turn,
     loop_of,
     note_memory,
     owner_of,
@@ -214,7 +215,8 @@ def _compared(host: Loaded, folder: Path, manifest: Mapping[str, Any], precision
     loop = host.loop
     assert isinstance(loop, Assembling)
     opened = FolderOpened(folder, manifest, lambda graph: open_fresh(folder / graph), device="cpu", weights=weights, is_fresh=True)
-    return prove(loop, host.state.parts(()), loop.assemble(opened), precision, variant=manifest["variant"])
+    with in_turn(host.state, torch.float32):
+        return prove(loop, host.state.parts(()), loop.assemble(opened), precision, variant=manifest["variant"])
 
 
 def prove(loop: Assembling, torch_parts: Parts, parts: Parts, precision: str, *, variant: str = "") -> Parity:

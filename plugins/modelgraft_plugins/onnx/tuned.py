@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from modelgraft.plugin import ModelgraftError, current_listener, folder_aside, locked, seals
+from modelgraft.plugin import ModelgraftError, current_listener, folder_aside, let_go, locked, seals
 from modelgraft_plugins.onnx import memory, store
 from modelgraft_plugins.onnx.leaving import leaves_tuning
 from modelgraft_plugins.onnx.processor import machine_key
@@ -44,6 +44,7 @@ def session(folder: Path, device: str, *, graph: str = store.GRAPH, count: int |
     if why_not := _tune(folder, graph, tuned, is_broken=bool(remarks)):
         remarks = (*remarks, f"{graph} is not kept as tuned for this machine ({why_not}): starting takes longer")
         return _open_plain(folder, graph, device=device, count=count), remarks
+    let_go()  # of the session that wrote it
     return _open_tuned(tuned, graph, count=count), remarks
 
 

@@ -61,10 +61,10 @@ def differ(plain: Path, tuned: Path) -> str:
     """
     import numpy
 
-    one, other = open_on_host(plain, options_of()), open_on_host(tuned, options_of(optimised=True))
-    feed, expected = _tried(one)
+    feed, expected = _tried(open_on_host(plain, options_of()))  # which is closed before the other one opens
     if not expected:
         return "no inputs are known that it could be tried with"
+    other = open_on_host(tuned, options_of(optimised=True))
     for mine, theirs in zip(other.run(None, feed), expected, strict=True):
         scale = float(numpy.abs(theirs.astype(numpy.float64)).max(initial=1.0))
         if mine.shape != theirs.shape or not numpy.allclose(mine, theirs, atol=1e-3 * scale, rtol=1e-3, equal_nan=True):

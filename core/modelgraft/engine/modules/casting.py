@@ -6,26 +6,25 @@ the pages of each tensor are given back once it was read: the system has them st
 
 from __future__ import annotations
 
-import mmap
-import sys
-from bisect import bisect_right
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
+from modelgraft.engine.modules.pages import Stretch, give_back, spans_of_files
+
 PIECE = 1 << 22  # numbers that are brought over at a time: 16 MB of float32, so that a large table is not there twice either
-Stretch = tuple[int, int]  # the addresses of the first byte and of the one behind the last
 
 
-def cast(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
-    """Bring the floating parameters and buffers to a dtype, and all to a place of their own; those that are one in memory stay one."""
+def cast(module: torch.nn.Module, dtype: torch.dtype | None) -> torch.nn.Module:
+    """Bring the floating parameters and buffers to a dtype, and all to a place of their own; those that are one in memory stay one.
+
+    dtype  None: each keeps its own
+    """
     kept = [tensor for tensor in _tensors(module) if _is_to_move(tensor, dtype)]
     if not kept:
         return module
-    turn = _Turn(dtype, _alone(map(_span, kept)))
+    turn = _Turn(dtype, _alone(map(span_of, kept)))
     del kept
     module._apply(turn)  # type: ignore[no-untyped-call]  # as Module.to does
     return module
@@ -36,11 +35,11 @@ def _tensors(module: torch.nn.Module) -> Iterable[Tensor]:
     yield from module.buffers()
 
 
-def _dtype_of(tensor: Tensor, dtype: torch.dtype) -> torch.dtype:
-    return dtype if tensor.is_floating_point() else tensor.dtype
+def _dtype_of(tensor: Tensor, dtype: torch.dtype | None) -> torch.dtype:
+    return dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
 
 
-def _is_to_move(tensor: Tensor, dtype: torch.dtype) -> bool:
+def _is_to_move(tensor: Tensor, dtype: torch.dtype | None) -> bool:
     """Whether it has another dtype, or begins within a number as other code sees memory: so it may lie in a file."""
     return tensor.dtype is not _dtype_of(tensor, dtype) or bool(_has_place(tensor) and tensor.data_ptr() % tensor.element_size())
 
@@ -53,7 +52,7 @@ def _has_place(tensor: Tensor) -> bool:
 class _Turn:
     """What each tensor becomes, in its turn."""
 
-    def __init__(self, dtype: torch.dtype, alone: frozenset[Stretch]) -> None:
+    def __init__(self, dtype: torch.dtype | None, alone: frozenset[Stretch]) -> None:
         """alone: spans of memory that no other tensor reads a part of."""
         self.dtype, self._alone, self._files = dtype, alone, spans_of_files()
         self._made = dict[tuple[int, tuple[int, ...], tuple[int, ...], torch.dtype], Tensor]()
@@ -70,16 +69,17 @@ class _Turn:
         return self._made[what]
 
     def _cast(self, tensor: Tensor) -> Tensor:
-        if tensor.device.type != "cpu" or not tensor.is_contiguous() or _span(tensor) not in self._alone:
+        if tensor.device.type != "cpu" or not tensor.is_contiguous() or span_of(tensor) not in self._alone:
             return tensor.to(_dtype_of(tensor, self.dtype), copy=True)
         made = torch.empty_like(tensor, dtype=_dtype_of(tensor, self.dtype), memory_format=torch.contiguous_format)
         for old, new in zip(tensor.view(-1).split(PIECE), made.view(-1).split(PIECE), strict=True):  # type: ignore[no-untyped-call]
             new.copy_(old)
-            give_back(_span(old), self._files)
+            give_back(span_of(old), self._files)
         return made
 
 
-def _span(tensor: Tensor) -> Stretch:
+def span_of(tensor: Tensor) -> Stretch:
+    """Where its numbers lie; (0, 0) for one that lies nowhere on the host."""
     if tensor.device.type != "cpu" or not _has_place(tensor) or not tensor.numel():
         return 0, 0
     steps = sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
@@ -95,29 +95,3 @@ def _alone(spans: Iterable[Stretch]) -> frozenset[Stretch]:
             shared |= {span, reached}
         reached = max(reached, span, key=lambda one: one[1])
     return frozenset(found) - shared
-
-
-# -- memory of files ------------------------------------------------------------------------------------------------------
-
-
-def spans_of_files() -> Sequence[Stretch]:
-    """Where files are mapped into this process, in order; nothing where the system does not tell."""
-    found = list[Stretch]()
-    with suppress(OSError, ValueError), Path("/proc/self/maps").open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:  # start-end permissions offset device inode path
-            place, _, _, _, inode, *_ = line.split(None, 5)
-            if inode != "0":
-                start, end = (int(side, 16) for side in place.split("-"))
-                found.append((start, end))
-    return found
-
-
-def give_back(span: Stretch, files: Sequence[Stretch]) -> None:
-    """Let go of the whole pages of a span that lies in one mapped file. What was never written to is read again where it is asked for."""
-    first, last = -(-span[0] // mmap.PAGESIZE) * mmap.PAGESIZE, span[1] // mmap.PAGESIZE * mmap.PAGESIZE
-    index = bisect_right(files, (first, sys.maxsize)) - 1
-    if first >= last or index < 0 or last > files[index][1]:
-        return
-    import ctypes
-
-    ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), mmap.MADV_DONTNEED)

@@ -11,7 +11,7 @@ from modelgraft.engine.modules import held
 from modelgraft.engine.modules.building import build, dtype_of, parameters_without_memory
 from modelgraft.engine.modules.casting import cast
 from modelgraft.engine.modules.held import Held
-from modelgraft.engine.modules.protocol import AfterLoad, FromCheckpoint, OptionalKeys
+from modelgraft.engine.modules.protocol import AfterLoad, FromCheckpoint, KeepsStored, OptionalKeys
 from modelgraft.kernel.words.errors import Problem, SourceError, choices
 
 
@@ -46,7 +46,8 @@ def fill(context: LoadContext, state: Mapping[str, torch.Tensor] | None) -> torc
     if isinstance(module, AfterLoad):
         module.after_load()
     del state  # what is left of it is mapped, or in the module alone
-    return cast(module, dtype_of(context.dtype))
+    stays = context.as_stored and isinstance(module, KeepsStored) and module.keeps_stored
+    return cast(module, None if stays else dtype_of(context.dtype))
 
 
 def _read_state(module: torch.nn.Module, context: LoadContext) -> Mapping[str, torch.Tensor]:

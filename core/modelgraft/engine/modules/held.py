@@ -56,7 +56,7 @@ def key_of(context: LoadContext) -> str | None:
         return None
     component = node.component
     code = component.id, component.version, component.module, id(component.config)  # the same declaration, not one of the same name
-    return json.dumps([*code, facts, identity, context.device, context.dtype])
+    return json.dumps([*code, facts, identity, context.device, context.dtype, context.as_stored])
 
 
 def find(key: str) -> Held | None:

@@ -62,6 +62,17 @@ class AfterLoad(Protocol):
 
 
 @runtime_checkable
+class KeepsStored(Protocol):
+    """A module that an export can be made of while its weights are in the dtypes of their file."""
+
+    @property
+    def keeps_stored(self) -> bool:
+        """Whether it is one. Asked once, after `after_load`, when it is loaded to be exported: its weights then stay mapped, and are
+        brought over a layer at a time where it computes (`modelgraft.plugin.in_turn`)."""
+        ...
+
+
+@runtime_checkable
 class ForAdapters(Protocol):
     """A module that has another form for those who change it."""
 
@@ -123,6 +134,7 @@ OF_MODULES: Mapping[str, Any] = {
     "from_checkpoint": FromCheckpoint,
     "optional_keys": OptionalKeys,
     "after_load": AfterLoad,
+    "keeps_stored": KeepsStored,
     "for_adapters": ForAdapters,
     "prepare": Prepare,
     "bind": Bind,

@@ -1,0 +1,72 @@
+"""Memory that is given back to the system: pages of mapped files, and what was freed.
+
+A page of a file that was read stays with the process until the file is unmapped, or the page is given back: the system has it still, and
+reads it again should somebody look. So weights that are gone through one by one need not all be there at once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import mmap
+import sys
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+Stretch = tuple[int, int]  # the addresses of the first byte and of the one behind the last
+
+
+def spans_of_files() -> Sequence[Stretch]:
+    """Where files are mapped into this process, in order; nothing where the system does not tell."""
+    return [span for span, _ in _mapped("maps")]
+
+
+def untouched() -> Sequence[Stretch]:
+    """Where files are mapped of which no page was written to, in order: every one of their pages can be read again."""
+    return [span for span, written in _mapped("smaps") if written == 0]
+
+
+def _mapped(table: str) -> Iterator[tuple[Stretch, int]]:
+    """The files that are mapped, and in the table "smaps" how many kB of each were written to; nothing where there is no such table."""
+    span, written = None, -1
+    with suppress(OSError, ValueError), Path("/proc/self", table).open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:  # start-end permissions offset device inode path;  in smaps, lines such as "Anonymous:   12 kB" follow
+            place, *rest = line.split(None, 5)
+            if place == "Anonymous:":
+                written = int(rest[0])
+            elif not place.endswith(":"):
+                if span is not None:
+                    yield span, written
+                start, end = (int(side, 16) for side in place.split("-"))
+                span, written = ((start, end) if rest[3] != "0" else None), -1
+        if span is not None:
+            yield span, written
+
+
+def give_back(span: Stretch, files: Sequence[Stretch]) -> None:
+    """Let go of the whole pages of a span that lies in one mapped file. What was never written to is read again where it is asked for."""
+    first, last = -(-span[0] // mmap.PAGESIZE) * mmap.PAGESIZE, span[1] // mmap.PAGESIZE * mmap.PAGESIZE
+    index = bisect_right(files, (first, sys.maxsize)) - 1
+    if first >= last or index < 0 or last > files[index][1]:
+        return
+    ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), mmap.MADV_DONTNEED)
+
+
+def give_back_files() -> None:
+    """Let go of the pages of all files that are mapped, but for those that were written to."""
+    spans = untouched()
+    for span in spans:
+        give_back(span, spans)
+
+
+def let_go() -> None:
+    """Give back what this process holds and nobody needs: objects in circles, memory that was freed, pages of files.
+
+    For the end of work that held much, where something else begins that will: the system gets memory of these kinds back late, or never.
+    """
+    gc.collect()
+    with suppress(AttributeError, OSError, TypeError):  # a C library that is not glibc
+        ctypes.CDLL(None).malloc_trim(0)
+    give_back_files()

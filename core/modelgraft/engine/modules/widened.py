@@ -1,0 +1,114 @@
+"""Modules that compute in a wider dtype than their weights lie in: those of each layer are brought over for its turn, and let go of again.
+
+What is computed is what the module gives whose weights were all brought over before: widening changes no number. It takes longer, once for
+each call, and needs no memory for the weights: they stay in their file. For what is computed a few times, such as what an export is
+compared with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from modelgraft.engine.modules.casting import span_of
+from modelgraft.engine.modules.pages import Stretch, give_back, untouched
+
+PIECE = 1 << 20  # numbers of a matrix that are brought over at a time: what is read and made of them lies in a processor's cache
+
+
+@contextmanager
+def in_turn(module: torch.nn.Module, dtype: torch.dtype) -> Iterator[None]:
+    """Let a module compute in a dtype while its weights stay where and as they are; pages of files are given back layer by layer.
+
+    Whoever calls it within the block does so from one thread, and writes to no weight.
+    """
+    files, room = untouched(), torch.empty(PIECE, dtype=dtype)
+    with ExitStack() as undo:
+        for part in module.modules():
+            own = [tensor for tensor in (*part.parameters(recurse=False), *part.buffers(recurse=False)) if _is_on_host(tensor)]
+            spans = [span_of(tensor) for tensor in own]
+            if any(tensor.is_floating_point() and tensor.dtype is not dtype for tensor in own):
+                undo.callback(_widen(part, room))
+            if any(_is_within(span, files) for span in spans):
+                undo.callback(_after(part, spans, files))
+        yield
+
+
+def _is_on_host(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu" and tensor.layout is torch.strided
+
+
+def _is_within(span: Stretch, files: Any) -> bool:
+    return any(start <= span[0] and span[1] <= end for start, end in files)
+
+
+def _after(part: torch.nn.Module, spans: list[Stretch], files: Any) -> Callable[[], None]:
+    """Give pages back after each call; gives what ends it."""
+
+    def give(*_: Any) -> None:
+        for span in spans:
+            give_back(span, files)
+
+    return part.register_forward_hook(give).remove
+
+
+def _widen(part: torch.nn.Module, room: Tensor) -> Callable[[], None]:
+    """Let one module compute in the dtype of `room`, with its own weights as they are; gives what ends it."""
+    if type(part) is torch.nn.Linear:
+        return _replaced(part, lambda x: _product(part, x, room))
+    if type(part) is torch.nn.Embedding and part.max_norm is None:
+        return part.register_forward_hook(lambda _, __, rows: rows.to(room.dtype)).remove
+    return _swapped(part, room.dtype)
+
+
+def _replaced(part: torch.nn.Module, forward: Callable[[Tensor], Tensor]) -> Callable[[], None]:
+    part.forward = forward
+
+    def restore() -> None:
+        del part.forward
+
+    return restore
+
+
+def _product(linear: torch.nn.Linear, x: Tensor, room: Tensor) -> Tensor:
+    """What a linear layer gives, some of its outputs at a time: no matrix is there twice."""
+    weight, bias, made = linear.weight, linear.bias, list[Tensor]()
+    rows = max(1, PIECE // max(weight.shape[1], 1))
+    for start in range(0, len(weight), rows):
+        piece = weight[start : start + rows]
+        wide = room[: piece.numel()].view(piece.shape).copy_(piece) if piece.numel() <= len(room) else piece.to(room.dtype)
+        made.append(functional.linear(x, wide, None if bias is None else bias[start : start + rows].to(room.dtype)))
+    return torch.cat(made, -1) if len(made) > 1 else made[0]
+
+
+def _swapped(part: torch.nn.Module, dtype: torch.dtype) -> Callable[[], None]:
+    """Put wider weights in the place of a module's own while it is called."""
+    kept = list[dict[str, dict[str, Any]]]()
+
+    def widen(*_: Any) -> None:
+        kept.append({})
+        for kind in ("_parameters", "_buffers"):
+            held = getattr(part, kind)
+            kept[-1][kind] = dict(held)
+            for name, tensor in held.items():
+                if tensor is not None and tensor.is_floating_point():
+                    held[name] = torch.nn.Parameter(tensor.to(dtype), requires_grad=False) if kind == "_parameters" else tensor.to(dtype)
+
+    def restore(*_: Any) -> None:
+        if kept:
+            for kind, held in kept.pop().items():
+                getattr(part, kind).update(held)
+
+    handles = [part.register_forward_pre_hook(widen), part.register_forward_hook(restore, always_call=True)]
+
+    def end() -> None:
+        for handle in handles:
+            handle.remove()
+        restore()
+
+    return end

@@ -1,0 +1,119 @@
+"""Modules whose weights stay as they lie compute what their widened twins do, and pages of files go back layer by layer."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import safe_open, save_file
+from torch import Tensor, nn
+
+from modelgraft.engine.modules.pages import give_back_files, let_go
+from modelgraft.engine.modules.widened import PIECE, in_turn
+
+TELLS = pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the system does not tell which pages of a file are in memory")
+
+
+class Scaled(nn.Module):
+    """Parameters and a buffer of its own, around another module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.inner = nn.Parameter(torch.rand(5)), nn.Linear(5, 3)
+        self.register_buffer("shift", torch.rand(5))
+        self.register_buffer("none", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = self.inner(x * self.scale + self.shift)
+        return made
+
+
+class Net(nn.Module):
+    """Every kind of weights, one of them of two modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.norm, self.scaled = nn.Embedding(11, 5), nn.LayerNorm(5), Scaled()
+        self.head = nn.Linear(5, 11, bias=False)
+        self.head.weight = self.embed.weight
+        self.wide = nn.Linear(PIECE // 4 + 1, 7)  # three rows are a piece
+
+    def forward(self, ids: Tensor) -> tuple[Tensor, ...]:
+        x = self.norm(self.embed(ids))
+        return self.head(x), self.scaled(x), self.wide(x.repeat(1, PIECE // 20 + 1)[:, : PIECE // 4 + 1])
+
+
+IDS = torch.tensor([3, 7, 1])
+
+
+@pytest.mark.parametrize("stored", [torch.bfloat16, torch.float16])
+def test_it_computes_what_its_widened_twin_does_and_is_left_as_it_was(stored):
+    """Within other orders of summation; names, dtypes and calls are its own again afterwards."""
+    torch.manual_seed(0)
+    module = Net().to(stored)
+    twin, before = copy.deepcopy(module).float(), {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    with torch.no_grad(), in_turn(module, torch.float32):
+        for _ in range(2):
+            for got, expected in zip(module(IDS), twin(IDS), strict=True):
+                assert got.dtype is torch.float32
+                torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+        assert module.head.weight is module.embed.weight
+    assert all(torch.equal(tensor, before[name]) and tensor.dtype is stored for name, tensor in module.state_dict().items())
+    assert not any(part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part) for part in module.modules())
+    with torch.no_grad():
+        assert module(IDS)[0].dtype is stored
+
+
+def test_it_is_left_as_it_was_by_a_call_that_fails():
+    """Within a module that holds wider weights meanwhile."""
+    module = Net().bfloat16()
+    with pytest.raises(RuntimeError), in_turn(module, torch.float32):
+        module.scaled(torch.rand(2, 4))
+    assert {tensor.dtype for tensor in module.state_dict().values()} == {torch.bfloat16}
+
+
+def mapped(path: Path, tensor: Tensor) -> Tensor:
+    save_file({"a": tensor}, path)
+    with safe_open(path, framework="pt") as file:
+        found: Tensor = file.get_tensor("a")
+    return found
+
+
+@TELLS
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
+def test_pages_of_a_layer_go_back_once_it_was_called(tmp_path, stored):
+    """Of 8 MB or more hardly any are in memory, in either dtype; they can be read again."""
+    whole, file = torch.randn(2000, 1000).to(stored), tmp_path / "m.safetensors"
+    layer = nn.Linear(1000, 2000, bias=False)
+    layer.weight = nn.Parameter(mapped(file, whole), requires_grad=False)
+    x = torch.randn(3, 1000)
+    with in_turn(layer, torch.float32):
+        got = layer(x)
+        assert bytes_in_memory(file) < 500_000
+    torch.testing.assert_close(got, x @ whole.float().T, rtol=1e-5, atol=1e-3)
+
+
+@TELLS
+def test_pages_that_were_written_to_stay(tmp_path):
+    """Their numbers are nowhere else."""
+    files = [tmp_path / f"{name}.safetensors" for name in ("one", "other")]
+    one, other = (mapped(file, torch.ones(1000, 1000)) for file in files)
+    one[500] = 7.0
+    assert [float(tensor.sum()) for tensor in (one, other)] == [1_006_000, 1_000_000]
+    for give in (give_back_files, let_go):
+        give()
+        assert (one[500] == 7).all()
+        assert bytes_in_memory(files[1]) == 0
+        assert float(other.sum()) == 1_000_000
+
+
+def bytes_in_memory(path: Path) -> int:
+    inside, found = False, 0
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if line.endswith("B") and inside and line.startswith("Rss:"):
+            found += 1024 * int(line.split()[1])
+        elif not line.endswith("B") and "-" in line.split()[0]:
+            inside = line.endswith(str(path))
+    return found
