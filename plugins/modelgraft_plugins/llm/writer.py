@@ -21,6 +21,7 @@ from modelgraft.plugin import (
     InputError,
     Ledger,
     LoadContext,
+    LooksAhead,
     NodeRuntime,
     Opened,
     Places,
@@ -65,6 +66,7 @@ class Writer(Assembling):
         self.tokenizer: Tokenizer | SourceError | None = None
         self.device = torch.device("cpu")  # of the embeddings
         self.ledger: Ledger | None = None
+        self.reference: Decoder | None = None  # what others are compared with
         self.remembering: list[Remembering] = []  # the decoders that have been called, and keep conversations
         self.grammars: Grammars | None = None
         self.rows: Sequence[int] | None = None  # the records under way, where they are not all
@@ -147,7 +149,7 @@ class Writer(Assembling):
 
     def rehearsals(self, parts: Mapping[str, Any]) -> list[tuple[Tensor, ...]]:
         """See Assembling: prompts."""
-        generator = torch.Generator().manual_seed(7)
+        generator, self.reference = torch.Generator().manual_seed(7), parts["decoder"]
         return [tuple(self.rehearsed(length, parts["embed"], generator) for length in lengths) for lengths in REHEARSED]
 
     def rehearsed(self, length: int, embed: Embed, generator: torch.Generator) -> Tensor:
@@ -167,9 +169,11 @@ class Writer(Assembling):
         asks = {"places": places} if places is not None else {}
         session = parts["decoder"].start(prompts, conditions=conditions, room=STEPS, states=bool(variant), **asks)
         logits = [session.logits.float().clone()]
-        for step in range(STEPS):
-            tokens = torch.tensor([(7 * step + 3 * row + 1) % self._few for row in range(len(case))])
-            logits.append(session.step(tokens).float().clone())
+        tokens = torch.tensor([[(7 * step + 3 * row + 1) % self._few for step in range(STEPS)] for row in range(len(case))])
+        if parts["decoder"] is self.reference and not variant and isinstance(session, LooksAhead) and session.looks:
+            logits += session.look(tokens).float().clone().unbind(1)  # at once: weights are gone through once, not for each token
+        else:
+            logits += [session.step(token).float().clone() for token in tokens.unbind(1)]
         if variant and session.states is not None:
             logits += [layer.float().clone() for layer in session.states.unbind(1)]
         if places is not None:
