@@ -1,0 +1,72 @@
+"""The command `modelgraft drawings`: data to train and judge small parts by, from packages, with their licences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from modelgraft.commands import AsJson, Pace, count, counting, session_of
+
+OUT = "A folder for the drawings, their captions and the packages that they come from. What is there and whole stays."
+SIDE = "The side of a picture in pixels."
+VENDORS_HELP = "Draw only this vendor's; repeat for several. Usually all nine."
+OFFLINE = "Fetch nothing: the packages lie in OUT/packages."
+MOST_SIDE = 2048
+TOLD = 5  # so many of the drawings that failed are named, the others are counted
+
+
+def side(word: str) -> int:
+    """A side in pixels, not so large that drawings fill a disk by a slip of the finger."""
+    if (found := count(word)) > MOST_SIDE:
+        raise typer.BadParameter(f"found {found}; wanted: at most {MOST_SIDE}")
+    return found
+
+
+def vendor(word: str) -> str:
+    """The name of a vendor."""
+    from modelgraft_plugins.drawings.vendors import VENDORS
+
+    if word not in VENDORS:
+        raise typer.BadParameter(f"found '{word}'; there are: {', '.join(VENDORS)}")
+    return word
+
+
+def drawings(
+    context: typer.Context,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help=OUT)],
+    size: Annotated[int, typer.Option("--size", metavar="N", parser=side, help=SIDE)] = 128,
+    vendors: Annotated[list[str] | None, typer.Option("--vendor", metavar="NAME", parser=vendor, help=VENDORS_HELP)] = None,
+    offline: Annotated[bool, typer.Option("--offline", help=OFFLINE)] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a folder of drawings of emoji by nine vendors with their names and keywords, split into what trains and what judges."""
+    from modelgraft.plugin import InputError
+    from modelgraft_plugins.drawings.making import make
+    from modelgraft_plugins.drawings.vendors import VENDORS
+
+    screen, pace = session_of(context).screen, Pace(None)
+    try:
+        with counting(screen, pace, is_on=not as_json) as (take, _):
+
+            def tell(done: int, failed: int, total: int) -> None:
+                pace.total = total
+                take(done, failed)
+
+            found = make(out, side=size, vendors=vendors or tuple(VENDORS), offline=offline, tell=tell)
+    except OSError as error:
+        raise InputError(f"the drawings cannot be written to {out}: {error.strerror or error}") from error
+    _say(screen, found, as_json=as_json)
+    raise typer.Exit(1 if found["failed"] else 0)
+
+
+def _say(screen: Any, found: dict[str, Any], *, as_json: bool) -> None:  # Any: a Screen
+    if as_json:
+        screen.document({"ok": not found["failed"], **found})
+        return
+    for image, why in list(found["failed"].items())[:TOLD]:
+        screen.note(f"{image}: {why}")
+    counts = ", ".join(f"{number:,} {split.replace('_', ' ')}" for split, number in found["drawings"].items())
+    failed = f"; {len(found['failed']):,} could not be drawn" if found["failed"] else ""
+    screen.note(f"drawings in {found['folder']}: {counts}{failed}. Whose they are: LICENCES.md beside that folder")
