@@ -27,6 +27,7 @@ from modelgraft_plugins.drawings.rendering import is_whole, png_of, svg_of
 from modelgraft_plugins.drawings.vendors import NAMES, NAMES_LICENCE, VENDORS, Vendor
 
 SPLITS = ("train", "test", "held_out", "untrained")
+JUDGES = ("test", "held_out")
 Tell = Callable[[int, int, int], None]  # how many drawings are done, how many of them could not be drawn, and how many there are
 
 
@@ -77,7 +78,7 @@ def make(out: Path, *, side: int, vendors: Sequence[str], offline: bool, tell: T
     failed = dict(_draw(drawings, icon_sets, folder, side, tell))
     done = [drawing for drawing in drawings if drawing.image not in failed]
     for name in SPLITS:
-        _write_lines(folder / f"{name}.jsonl", (drawing.line() for drawing in done if drawing.split == name))
+        _list(folder, name, [drawing for drawing in done if drawing.split == name])
     _write_lines(folder / "captions.jsonl", _captions(known, done))
     with file_aside(out / "LICENCES.md") as aside:
         aside.write_text(licences(VENDORS), encoding="utf-8")
@@ -150,6 +151,15 @@ def _write(path: Path, png: bytes) -> None:
     aside = path.with_name(f".{path.name}.part")
     aside.write_bytes(png)
     os.replace(aside, path)  # noqa: PTH105 there are thousands of small files: none is sent to the disk by itself
+
+
+def _list(folder: Path, split: str, drawings: Sequence[Drawing]) -> None:
+    """List a split as a whole, and what judges by vendor too: figures of unlike hands do not belong into one mean."""
+    _write_lines(folder / f"{split}.jsonl", (drawing.line() for drawing in drawings))
+    if split in JUDGES:
+        for vendor in dict.fromkeys(drawing.vendor for drawing in drawings):
+            own = (drawing.line() for drawing in drawings if drawing.vendor == vendor)
+            _write_lines(folder / split / f"{vendor}.jsonl", ({**line, "image": f"../{line['image']}"} for line in own))
 
 
 def _captions(known: Mapping[str, Concept], drawings: Sequence[Drawing]) -> Iterator[dict[str, Any]]:
