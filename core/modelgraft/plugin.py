@@ -41,6 +41,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.engine.modules.pages import give_back_files as give_back_files
     from modelgraft.engine.modules.pages import let_go as let_go
     from modelgraft.engine.modules.protocol import AfterLoad as AfterLoad
+    from modelgraft.engine.modules.protocol import AsGraph as AsGraph
     from modelgraft.engine.modules.protocol import Bind as Bind
     from modelgraft.engine.modules.protocol import Close as Close
     from modelgraft.engine.modules.protocol import ForAdapters as ForAdapters
@@ -173,6 +174,7 @@ _HOMES = {
     "AUTO": "sources.cards",
     "Adapter": "kernel.words.graph",
     "AfterLoad": "engine.modules.protocol",
+    "AsGraph": "engine.modules.protocol",
     "Answers": "loops.loop",
     "Assembling": "loops.tracing",
     "Audio": "records.sounds",
@@ -341,6 +343,7 @@ __all__ = [
     "Adapter",
     "AfterLoad",
     "Answers",
+    "AsGraph",
     "Assembling",
     "Audio",
     "Axis",

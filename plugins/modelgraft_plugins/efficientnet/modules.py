@@ -6,7 +6,7 @@ and no squeeze-and-excitation, so that they can run in 8-bit integers.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -37,6 +37,7 @@ class EfficientNet(nn.Module):
         self._conv_head = convolution(chain[-1].out_width, HEAD_WIDTH, kernel=1)
         self._bn1 = norm(HEAD_WIDTH)
         self._fc = nn.Linear(HEAD_WIDTH, config.num_labels)
+        self.side = config.side
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """Look at the pictures."""
@@ -46,6 +47,19 @@ class EfficientNet(nn.Module):
         x = functional.relu6(self._bn1(self._conv_head(x)))  # [batch 1280 rows columns]
         pooled = x.mean((2, 3))
         return {"logits": self._fc(pooled), "tokens": x.flatten(2).mT, "pooled": pooled}
+
+    def as_graph(self, graph: Any, pixels: Any) -> dict[str, Any]:
+        """See AsGraph: the same steps."""
+        side = self.side
+        x, side = normed(graph, pixels, "_conv_stem", "_bn0", self._conv_stem, side)
+        for index, block in enumerate(self._blocks):
+            assert isinstance(block, Bottleneck)
+            x, side = block.as_graph(graph.within(f"_blocks.{index}"), x, side)
+        x, _ = normed(graph, x, "_conv_head", "_bn1", self._conv_head, side)
+        pooled = graph.node("ReduceMean", [x, graph.numbers(2, 3)], keepdims=0)
+        rows = graph.node("Reshape", [x, graph.numbers(0, 0, -1)])
+        tokens = graph.node("Transpose", [rows], perm=[0, 2, 1])
+        return {"logits": graph.linear(pooled, "_fc"), "tokens": tokens, "pooled": pooled}
 
 
 class Bottleneck(nn.Module):
@@ -73,6 +87,15 @@ class Bottleneck(nn.Module):
         projected: Tensor = self._bn2(self._project_conv(x))
         return projected + inputs if self.adds else projected
 
+    def as_graph(self, graph: Any, inputs: Any, side: int) -> tuple[Any, int]:
+        """The same in a graph, of maps of so many rows and columns; and how many it gives."""
+        x = inputs
+        if self.expands:
+            x, side = normed(graph, x, "_expand_conv", "_bn0", self._expand_conv, side)
+        x, side = normed(graph, x, "_depthwise_conv", "_bn1", self._depthwise_conv, side)
+        x, side = normed(graph, x, "_project_conv", "_bn2", self._project_conv, side, ends=True)
+        return graph.node("Add", [x, inputs]) if self.adds else x, side
+
 
 class SamePadding(nn.Conv2d):
     """A convolution whose output has ceil(size / stride) rows and columns: what it lacks is padded, the odd row at the end."""
@@ -81,6 +104,15 @@ class SamePadding(nn.Conv2d):
         top, bottom = missing(x.shape[2], self.kernel_size[0], self.stride[0])
         left, right = missing(x.shape[3], self.kernel_size[1], self.stride[1])
         return super().forward(functional.pad(x, (left, right, top, bottom)))
+
+
+def normed(graph: Any, x: Any, name: str, norm: str, conv: nn.Conv2d, side: int, *, ends: bool = False) -> tuple[Any, int]:
+    """A convolution and its norm in a graph, and ReLU6 unless it ends a block; and the side of the maps that it gives."""
+    kernel, stride = conv.kernel_size[0], conv.stride[0]
+    before, behind = missing(side, kernel, stride)
+    x = graph.convolution(x, name, stride=stride, groups=conv.groups, pads=(before, before, behind, behind))
+    x = graph.batch_norm(x, norm, epsilon=NORM_EPSILON)
+    return x if ends else graph.clipped(x, 0.0, 6.0), -(-side // stride)
 
 
 def missing(size: int, kernel: int, stride: int) -> tuple[int, int]:

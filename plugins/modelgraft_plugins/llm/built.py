@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from modelgraft.plugin import Tracer
+from modelgraft_plugins.graph_writing import CONTRIB, GraphWriting, Value
 from modelgraft_plugins.llm import plain, plain_kinds
-from modelgraft_plugins.llm.graph_writing import CONTRIB, GraphWriting, Value
 from modelgraft_plugins.llm.sizes import Caches
 
 HEAD_NORMS = {"llama": False, "mistral": False, "qwen2": False, "qwen3": True}  # kinds -> queries and keys are normed head by head

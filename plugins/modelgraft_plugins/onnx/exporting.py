@@ -24,7 +24,7 @@ from modelgraft_plugins.onnx.widening import widen
 UNKNOWN_OPERATOR = re.compile(r"No ONNX function found for <OpOverload\(op='([^']+)'")  # how the exporter names what it cannot write
 
 
-class _Flat(torch.nn.Module):
+class Flat(torch.nn.Module):
     """The module with flat tensors on both sides: unwired optional inputs are filled in, outputs come in port order."""
 
     def __init__(self, module: torch.nn.Module, places: Sequence[int], total: int, outputs: Sequence[str]) -> None:
@@ -32,6 +32,7 @@ class _Flat(torch.nn.Module):
         self.module, self.places, self.total, self.outputs = module, tuple(places), total, tuple(outputs)
 
     def forward(self, *given: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Take what is wired, in order."""
         values: list[torch.Tensor | None] = [None] * self.total
         for place, value in zip(self.places, given, strict=True):
             values[place] = value
@@ -39,7 +40,7 @@ class _Flat(torch.nn.Module):
         return (result,) if len(self.outputs) == 1 else tuple(result[name] for name in self.outputs)
 
 
-class _Joined(torch.nn.Module):
+class Joined(torch.nn.Module):
     """Modules that feed each other, as one: takes what comes from outside, gives the wanted outputs by name."""
 
     def __init__(self, node: Node, modules: Sequence[torch.nn.Module]) -> None:
@@ -61,7 +62,7 @@ class _Joined(torch.nn.Module):
 
 def joined(node: Node, modules: Sequence[torch.nn.Module]) -> torch.nn.Module:
     """The module of a node: its own, or that of its parts as one."""
-    return _Joined(node, modules) if node.parts else modules[0]
+    return Joined(node, modules) if node.parts else modules[0]
 
 
 class Halved(torch.nn.Module):
@@ -79,7 +80,7 @@ class Halved(torch.nn.Module):
 
 def flat(module: torch.nn.Module, *, ports: Sequence[str], wired: Sequence[str], outputs: Sequence[str]) -> torch.nn.Module:
     """Wrap a module so that it takes only its wired ports and gives a tuple."""
-    return _Flat(module, [list(ports).index(name) for name in wired], len(ports), outputs).eval()
+    return Flat(module, [list(ports).index(name) for name in wired], len(ports), outputs).eval()
 
 
 def export(module: torch.nn.Module, signature: Signature, path: Path, *, is_whole: bool = False) -> int:
@@ -185,10 +186,10 @@ def _keep_apart(graph: Any, ports: set[str]) -> None:
                 value.name = f"inner.{value.name}"
 
 
-def open_fresh(path: Path) -> Any:
-    """Open a graph that was just written, on the host. Raises ExportError for one that onnxruntime does not read."""
+def open_fresh(path: Path, *, count: int | None = None) -> Any:
+    """Open a graph that was just written, on the host, with so many threads. Raises ExportError for one that onnxruntime does not read."""
     try:
-        return open_session(path, device="cpu")
+        return open_session(path, device="cpu", count=count)
     except ModelgraftError:
         raise
     except Exception as error:  # the classes that onnxruntime raises have no base of their own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -147,14 +148,21 @@ class Loads:
         def on_host() -> list[Loaded]:
             return [self._torch.load(_on_host(part), shared) for part in _parts(context)]
 
+        fresh = tuned.Fresh(count=context.threads)
+
         def build(folder: Path) -> Mapping[str, Any]:
             kept = proofs.kept_plain(key_in(precision="float32")) if precision in WEIGHT_BITS else None
             found = plain.derive(kept, signature, precision, folder) if kept else None
-            return _build(on_host(), node, signature, precision, folder) if found is None else found
+            if found is not None:
+                return found
+            made = _build(on_host(), node, signature, precision, folder, fresh)
+            if os.name != "posix" or context.device != "cpu":
+                fresh.taken()  # elsewhere a folder with an open file in it is not renamed
+            return made
 
         (session, remarks), entry, said = proofs.opened(
             key_in(precision=precision),
-            lambda kept: tuned.session(kept.folder, context.device, count=context.threads),
+            lambda kept: tuned.session(kept.folder, context.device, count=context.threads, fresh=fresh),
             build=build,
             prove=lambda kept: plain.prove(_plain(on_host(), node, signature), kept.folder / store.GRAPH, signature, precision),
         )
@@ -209,9 +217,11 @@ def _plain(loaded: Sequence[Loaded], node: Node, signature: Signature) -> torch.
     return flat(module, ports=list(node.in_ports), wired=[name for name, _ in signature.inputs], outputs=list(node.out_ports))
 
 
-def _build(loaded: Sequence[Loaded], node: Node, signature: Signature, precision: str, folder: Path) -> Mapping[str, Any]:
+def _build(
+    loaded: Sequence[Loaded], node: Node, signature: Signature, precision: str, folder: Path, fresh: tuned.Fresh
+) -> Mapping[str, Any]:
     """Export into the folder, and say in the manifest what came out."""
-    facts, reduced = plain.write(_plain(loaded, node, signature), signature, precision, folder)
+    facts, reduced = plain.write(_plain(loaded, node, signature), signature, precision, folder, opened=fresh)
     warnings = [*(text for part in loaded for text in part.warnings), *(f"{node.name}: {text}" for text in reduced.warnings)]
     return {"node": node.name, "component": node.component.id, **facts, "warnings": warnings}
 

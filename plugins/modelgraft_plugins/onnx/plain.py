@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +17,29 @@ from modelgraft_plugins.onnx.calling import Exported
 from modelgraft_plugins.onnx.exporting import Halved, export, open_fresh
 from modelgraft_plugins.onnx.keys import OPSET, WEIGHT_BITS
 from modelgraft_plugins.onnx.precision import TOLERANCES, Reduced, bring
+from modelgraft_plugins.onnx.put_together import put_together
+from modelgraft_plugins.onnx.tuned import Fresh
 
 
-def write(module: torch.nn.Module, signature: Signature, precision: str, folder: Path) -> tuple[dict[str, Any], Reduced]:
+def write(
+    module: torch.nn.Module, signature: Signature, precision: str, folder: Path, *, opened: Fresh | None = None
+) -> tuple[dict[str, Any], Reduced]:
     """Write the graph of a flat module into a folder, and prove it.
 
-    Layers that are alike are traced once; when the graph is not near enough to the module it may be for that, and each is traced.
+    It is put together where its modules can say what they compute. Otherwise it is traced, layers that are alike once; when the graph is
+    not near enough to the module it may be for that, and each is traced.
+
+    opened  where the session is left that it was proven with
 
     Gives what its manifest says of it, and what was done to its weights. Raises ExportError.
     """
-    try:
-        copies, reduced = _written(module, signature, precision, folder, is_whole=False)
-    except _Refused as refused:
-        if not refused.copies:
-            raise ExportError(str(refused)) from refused
-        copies, reduced = _written(module, signature, precision, folder, is_whole=True)
+    made, reduced = _first_right(module, signature, precision, folder, opened or Fresh())
     facts = {
         "inputs": _named(dict(signature.inputs)),
         "outputs": _named(dict(signature.outputs)),
         "opset": OPSET,
         "precision": precision,
-        "repeated": copies,
+        **asdict(made),
         "weights": reduced.weights,
         "parity": asdict(reduced.parity),
     }
@@ -69,35 +73,70 @@ def derive(kept: store.Entry, signature: Signature, precision: str, folder: Path
     return {**kept.manifest, **found, "warnings": warnings, "derived": kept.folder.name}
 
 
-def _cases(signature: Signature) -> list[tuple[torch.Tensor, ...]]:
-    """Inputs of sizes other than those traced."""
+Cases = Sequence[tuple[torch.Tensor, ...]]
+
+
+def _cases(signature: Signature, *, is_traced: bool = True) -> Cases:
+    """Inputs of sizes other than those traced; of a graph that was not traced, and takes any batch alone, two unlike records."""
+    choices: Sequence[Mapping[str, object]] = CHECKED
+    names = {name for port in signature.input_ports if port.tensor is not None for name in port.tensor.names}
+    if not is_traced and names <= {"batch"}:
+        choices = ({"batch": 2, "sizes": ()},)
     return [
         make_inputs(signature.input_ports, choice, seed=seed, most=signature.most, times=signature.times)
-        for seed, choice in enumerate(CHECKED, start=1)
+        for seed, choice in enumerate(choices, start=1)
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """How a graph was made: put together from what its modules say, or traced, with so many copies of layers in it."""
+
+    written: bool = False
+    repeated: int = 0
+
+
 class _Refused(ExportError):
-    """A graph that is too far from its module, with so many copies of layers in it."""
+    """A graph that is too far from its module."""
 
-    def __init__(self, text: str, copies: int) -> None:
+    def __init__(self, text: str, made: _Made) -> None:
         super().__init__(text)
-        self.copies = copies
+        self.made = made
 
 
-def _written(module: torch.nn.Module, signature: Signature, precision: str, folder: Path, *, is_whole: bool) -> tuple[int, Reduced]:
-    """Write and prove a graph; gives how many layers are copies. Raises ExportError, and for what is refused _Refused."""
+def _first_right(module: torch.nn.Module, signature: Signature, precision: str, folder: Path, opened: Fresh) -> tuple[_Made, Reduced]:
+    """Write and prove a graph in the quickest way that gives a right one. Raises ExportError with what was said of the slowest."""
+    if (model := put_together(module, signature, half=precision == "float16")) is not None:
+        graph = folder / store.GRAPH
+        store.tell(1, "putting it together")
+        with contextlib.suppress(ExportError):  # then it is traced, and what is wrong with it is told of that
+            cases = _cases(signature, is_traced=False)
+            proof = partial(prove, module, graph, signature, precision, opened=opened, cases=cases)
+            return _Made(written=True), bring([graph], precision, proof, unwritten={graph: model})
+    try:
+        return _traced(module, signature, precision, folder, opened, is_whole=False)
+    except _Refused as refused:
+        if not refused.made.repeated:
+            raise ExportError(str(refused)) from refused
+    return _traced(module, signature, precision, folder, opened, is_whole=True)
+
+
+def _traced(
+    module: torch.nn.Module, signature: Signature, precision: str, folder: Path, opened: Fresh, *, is_whole: bool
+) -> tuple[_Made, Reduced]:
+    """Trace and prove a graph. Raises ExportError, and for what is refused _Refused."""
     store.tell(1, "tracing every layer" if is_whole else "tracing")
     graph = folder / store.GRAPH
     for file in (graph, graph.with_name(f"{graph.name}.data")):
         file.unlink(missing_ok=True)
     copies = export(Halved(module) if precision == "float16" else module, signature, graph, is_whole=is_whole)
+    made = _Made(repeated=copies)
     try:
         if copies and precision in WEIGHT_BITS:
             _prove_copies(module, graph, signature)
-        return copies, bring([graph], precision, lambda: prove(module, graph, signature, precision))
+        return made, bring([graph], precision, partial(prove, module, graph, signature, precision, opened=opened))
     except ExportError as error:
-        raise _Refused(str(error), copies) from error
+        raise _Refused(str(error), made) from error
 
 
 def _prove_copies(module: torch.nn.Module, graph: Path, signature: Signature) -> None:
@@ -112,8 +151,19 @@ def _named(ports: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(port) for name, port in ports.items()}
 
 
-def prove(module: torch.nn.Module, path: Path, signature: Signature, precision: str) -> Parity:
-    """Compare an export with its module on sizes other than those traced."""
-    exported = Exported(open_fresh(path), device="cpu")
+def prove(
+    module: torch.nn.Module,
+    path: Path,
+    signature: Signature,
+    precision: str,
+    *,
+    opened: Fresh | None = None,
+    cases: Cases | None = None,
+) -> Parity:
+    """Compare an export with its module on some inputs; None: of sizes other than those traced."""
+    opened = opened or Fresh()
+    opened.session = None  # let go of one that was not right before another is opened
+    opened.session = open_fresh(path, count=opened.count)
+    exported = Exported(opened.session, device="cpu")
     with in_turn(module, torch.float32):
-        return parity_of(module, exported, _cases(signature), tolerance=TOLERANCES[precision][0])
+        return parity_of(module, exported, cases or _cases(signature), tolerance=TOLERANCES[precision][0])

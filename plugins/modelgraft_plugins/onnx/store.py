@@ -55,7 +55,8 @@ def export_key(modules: Iterable[str], **facts: Any) -> str:
     modules  where the code of its parts lies, as "package.module:Class"
     """
     code = {module: _digest_of(_files_beside(module.partition(":")[0])) for module in modules}
-    code["backend"] = _digest_of(Path(__file__).parent.glob("*.py"))
+    here = Path(__file__).parent
+    code["backend"] = _digest_of([*here.glob("*.py"), here.parent / "graph_writing.py"])
     text = json.dumps({**facts, "versions": {name: _version(name) for name in WRITERS}, "code": code}, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 

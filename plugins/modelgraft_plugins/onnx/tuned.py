@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,29 @@ from modelgraft_plugins.onnx.tuning import is_in_blocks, tune
 WORTH_BYTES = 32 << 20  # a graph with less weights starts as fast untuned, as far as anybody could tell
 
 
-def session(folder: Path, device: str, *, graph: str = store.GRAPH, count: int | None = None) -> tuple[Any, tuple[str, ...]]:
+@dataclass(slots=True)
+class Fresh:
+    """A session that this process has just proven a plain graph with, on the host: it may run it as well.
+
+    count  threads that it computes with; None: as `runtime.threads` says
+    """
+
+    count: int | None = None
+    session: Any = None  # onnxruntime has no types
+
+    def taken(self) -> Any:
+        """The session, which is held here no longer."""
+        found, self.session = self.session, None
+        return found
+
+
+def session(
+    folder: Path, device: str, *, graph: str = store.GRAPH, count: int | None = None, fresh: Fresh | None = None
+) -> tuple[Any, tuple[str, ...]]:
     """Open a graph of an export as it was tuned for this machine, tuning it the first time; on a GPU the plain graph.
 
     count  threads that it computes with; None: as `runtime.threads` says
+    fresh  what it was proven with, where this process has just written it
 
     Gives the session, and what a user must know. `Any`: onnxruntime has no types.
     """
@@ -40,7 +60,12 @@ def session(folder: Path, device: str, *, graph: str = store.GRAPH, count: int |
         except Exception as error:  # noqa: BLE001 a broken seal, or what onnxruntime says of a file that is none of its own
             remarks = (f"{graph} as it was tuned for this machine was changed on disk ({store.first_line(error)}): it is tuned again",)
     if leaves_tuning(folder.name, is_worth_it=bool(remarks) or _is_worth_tuning(folder, graph, tuned)):
+        if fresh is not None and fresh.session is not None:
+            with memory.noted(device, folder, _files_of(folder, graph)):
+                return fresh.taken(), remarks
         return _open_plain(folder, graph, device=device, count=count), remarks
+    if fresh is not None:
+        fresh.taken()  # and let go of, before another is opened
     if why_not := _tune(folder, graph, tuned, is_broken=bool(remarks)):
         remarks = (*remarks, f"{graph} is not kept as tuned for this machine ({why_not}): starting takes longer")
         return _open_plain(folder, graph, device=device, count=count), remarks

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers.activations import ACT2FN
 
 from modelgraft.plugin import InputError
 from modelgraft_plugins.projectors.pooling_modules import side_of
@@ -26,11 +25,17 @@ class Linear(nn.Linear):
         assert config.out_features is not None
         super().__init__(config.in_features, config.out_features, bias=config.bias)
 
+    def as_graph(self, graph: Any, x: Any) -> Any:
+        """See AsGraph."""
+        return graph.linear(x, "")
+
 
 class MLP(nn.Module):
     """Two layers in the names of LLaVA: float[batch ... in_features] to float[batch ... out_features]."""
 
     def __init__(self, config: projectors.MLP) -> None:
+        from transformers.activations import ACT2FN  # not at the top: the other projectors need none of it
+
         super().__init__()
         assert config.in_features is not None
         assert config.out_features is not None

@@ -7,6 +7,7 @@ that nobody asks for does nothing, so `modelgraft.testing.conform` tells of thos
     filled        `from_checkpoint`, `optional_keys`, then `after_load`; not for random numbers, which the constructor draws
     adapted       `for_adapters`, then the adapters of the node
     placed        frozen, on its device, in its dtype, for inference
+    exported      `as_graph`, by the backend onnx, in place of tracing
     prepared      `prepare`; then `bind`, where the module runs by itself; `close` when its pipeline closes
 
 What one raises: SourceError for files that are not as they should be, InputError for what a user asks for; anything else is told as
@@ -83,6 +84,21 @@ class ForAdapters(Protocol):
 
 
 @runtime_checkable
+class AsGraph(Protocol):
+    """A module that can write what it computes as an ONNX graph, so that exporting it needs no tracing."""
+
+    def as_graph(self, graph: Any, *inputs: Any) -> Any:
+        """Write it, and give what the module gives as values of the graph, a mapping by name where it has several outputs.
+
+        graph    takes nodes, and names tensors as `state_dict()` does: `GraphWriting` of `modelgraft_plugins.graph_writing`
+        inputs   values, in the order of the ports; None for those that are unwired
+
+        None says that this one must be traced; what was written until then is of no use. Called when an export is made.
+        """
+        ...
+
+
+@runtime_checkable
 class Prepare(Protocol):
     """A module that needs more than its weights, such as a tokenizer."""
 
@@ -136,6 +152,7 @@ OF_MODULES: Mapping[str, Any] = {
     "after_load": AfterLoad,
     "keeps_stored": KeepsStored,
     "for_adapters": ForAdapters,
+    "as_graph": AsGraph,
     "prepare": Prepare,
     "bind": Bind,
 }
