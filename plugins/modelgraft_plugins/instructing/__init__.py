@@ -37,8 +37,8 @@ class Scene(Config):
     def ports(self) -> Ports:
         """What is known in, a text out."""
         size = port("optional[object]", doc="a number: pixels of the picture that the boxes are on")
-        inputs = {"captions": "list[text]", "boxes": "optional[boxes]", "width": size, "height": size}
-        return Ports.of(inputs, {"scene": "text"})
+        known = {"captions": port("list[text]"), "boxes": port("optional[boxes]"), "width": size, "height": size}
+        return Ports.of(known, {"scene": "text"})
 
 
 class _OfKind(Config):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from modelgraft import Config, Dim, component, hookimpl
+from modelgraft import Config, Dim, Ports, component, hookimpl, port
 from modelgraft.plugin import families
 from modelgraft_plugins.stated import tower_table
 from modelgraft_plugins.widths import uneven_heads
@@ -75,10 +75,38 @@ class Connector(Config):
         return uneven_heads(node.name, self.hidden_size, self.num_heads)
 
 
+@component("kosmos/grit", kind="preprocess", load="modelgraft_plugins.kosmos.grit:load", cache=False, keywords=("grit", "boxes", "data"))
+class Grit(Config):
+    """Bring the phrases of a caption and the boxes of a detector together, as the data were made that Kosmos-2 is trained on (GrIT).
+
+    parse, boxes  as text/phrases gives them, and a detector: each box with its phrase as `text`, and its `score`
+    noun_chunks   a row for each phrase and box: [start, end, x0, y0, x1, y1, score], in letters of the caption and parts of the picture
+    ref_exps      the same of expressions, `a dog in a field of flowers`; one that lies within another is left out
+    boxes         those of the expressions in pixels, each named after its own, as grounding/write and grounding/draw take them
+    width, height  of the picture in pixels
+    fits          where anything was found: others are no pairs to train on (`else`)
+    Unsure boxes, and those that overlap a surer one, of whatever phrase, are left out first.
+    """
+
+    least_score: float = Field(0.65, ge=0, le=1, description="less sure boxes are left out, as published")
+    overlap: float = Field(0.5, ge=0, le=1, description="boxes that share more of what they cover with a surer one are left out")
+
+    def one_of(self) -> tuple[str, ...]:
+        """Something was found, or nothing."""
+        return ("fits", "else")
+
+    def ports(self) -> Ports:
+        """A caption with its phrases, a picture with its boxes in; what belongs together out."""
+        inputs = {"caption": "text", "image": "image", "parse": "object", "boxes": "boxes"}
+        rows = {name: port("object") for name in ("noun_chunks", "ref_exps", "width", "height")}
+        return Ports.of(inputs, {**rows, "boxes": "boxes", **{name: port("mask[batch]") for name in self.one_of()}})
+
+
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
     register(Connector)
+    register(Grit)
 
 
 @hookimpl
