@@ -16,6 +16,34 @@ SELF = (  # what every dialogue of its training begins with, word for word
     "SpeechGPT can understand and communicate fluently with human through speech or text chosen by the user.\n"
     "- It can perceive cross-modal inputs and generate cross-modal outputs.\n"
 )
+TRANSCRIBE = (
+    "Write down what you hear.",
+    "Please turn this speech into text.",
+    "What is said here? Give me the words.",
+    "Put this recording into writing.",
+    "Listen, and note each word.",
+    "I need a transcript of this.",
+    "Type what the speaker says.",
+    "Can you tell me in writing what was said?",
+    "Take this down for me.",
+    "Make a text of what you hear.",
+    "Recognise this speech.",
+    "Give the words of this clip, and nothing else.",
+)
+SPEAK = (
+    "Say this aloud.",
+    "Please read this sentence to me.",
+    "Turn this text into speech.",
+    "Let me hear these words.",
+    "Speak the following.",
+    "How does this sound when it is spoken?",
+    "Read it out.",
+    "Give this text a voice.",
+    "I would like to listen to this.",
+    "Pronounce this sentence.",
+    "Make a recording of these words.",
+    "Can you say this for me?",
+)
 PRESETS = ("speechgpt-7b", "speechgpt-7b-com")
 ON_THE_HUB = {  # a checkpoint of fnlp's -> its sizes
     "SpeechGPT-7B-ma": "speechgpt-7b",
@@ -83,10 +111,66 @@ class Reply(OfUnits):
         return Ports.of({"text": "text"}, {**words, "text": "text", "ua": units, **dict.fromkeys(self.one_of(), port("mask[batch]"))})
 
 
+@component(
+    "speechgpt/pair",
+    kind="preprocess",
+    load="modelgraft_plugins.speechgpt.instructing:pair",
+    cache=False,
+    keywords=("speechinstruct", "data"),
+)
+class Pair(OfUnits):
+    """Make an instruction across media of speech and its words, as SpeechGPT is trained on them (cross-modal SpeechInstruct).
+
+    prompt, answer  a request to write the speech down, with its units, and the words; or to speak the words, and the units
+    task            which of both it is
+    speech          the units alone, `<sosp><1><2><eosp>`, which it is trained on before anything else
+    plain_text      prompt and answer as the published data hold them, without `introduction`
+    What is drawn follows from the seed of the run and the words. The requests are in words of our own.
+    """
+
+    task: Literal["transcribe", "speak", "drawn"] = Field("drawn", description="what is asked for; drawn: either, half and half")
+    transcribe: tuple[str, ...] = Field(TRANSCRIBE, min_length=1, description="ways to ask for the words of a speech")
+    speak: tuple[str, ...] = Field(SPEAK, min_length=1, description="ways to ask for words to be spoken")
+    introduction: str = Field(SELF, description="what a dialogue begins with")
+
+    def ports(self) -> Ports:
+        """Words and their units in, an instruction out."""
+        units = port("int64[batch runs]", space=self.space, doc="units of the speech; -1 behind the end of shorter rows")
+        return Ports.of({"text": "text", "units": units}, dict.fromkeys(("prompt", "answer", "task", "speech", "plain_text"), "text"))
+
+
+@component(
+    "speechgpt/chain",
+    kind="preprocess",
+    load="modelgraft_plugins.speechgpt.instructing:chain",
+    cache=False,
+    keywords=("speechinstruct", "data"),
+)
+class Chain(OfUnits):
+    """Make an instruction that is answered step by step, as SpeechGPT is trained on them (chain of modality of SpeechInstruct).
+
+    instruction, response  in words;  asked, answered  the units of both
+    form            speech-speech, speech-text, text-speech or text-text: how it is asked and how it is answered
+    prompt, answer  by the templates of speechgpt/prompt; a spoken instruction is first written down, then answered in words, then spoken
+    plain_text      both as the published data hold them, without `introduction`
+    What is drawn follows from the seed of the run and the instruction.
+    """
+
+    form: Literal["speech-speech", "speech-text", "text-speech", "text-text", "drawn"] = Field("drawn", description="drawn: each as often")
+    introduction: str = Field(SELF, description="what a dialogue begins with")
+
+    def ports(self) -> Ports:
+        """Words and units of a question and its answer in, an instruction out."""
+        doc = "-1 behind the end of shorter rows"
+        units = {name: port(f"int64[batch {name}_runs]", space=self.space, doc=doc) for name in ("asked", "answered")}
+        words = {"instruction": port("text"), "response": port("text")}
+        return Ports.of({**words, **units}, dict.fromkeys(("prompt", "answer", "form", "plain_text"), "text"))
+
+
 @hookimpl
 def register_components(register: Callable[[object], None]) -> None:
     """Offer the components."""
-    for declared in (Prompt, Reply):
+    for declared in (Prompt, Reply, Pair, Chain):
         register(declared)
 
 

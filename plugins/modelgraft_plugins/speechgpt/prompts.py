@@ -13,7 +13,7 @@ from torch import Tensor
 from modelgraft.plugin import InputError, LoadContext
 
 if TYPE_CHECKING:
-    from modelgraft_plugins.speechgpt import Prompt
+    from modelgraft_plugins.speechgpt import OfUnits, Prompt
 
 TURN = "[Human]: {question} <eoh>. [SpeechGPT]: "
 PLACE = "{speech}"  # where units stand in what is typed
@@ -88,7 +88,7 @@ def freely(node: str, text: str | None, speech: str | None) -> str:
     return f"{head}{speech}" if head.lower().endswith(INPUT) else f"{head} This {INPUT}{speech}"
 
 
-def span(config: Prompt, node: str, units: Sequence[int]) -> str:
+def span(config: OfUnits, node: str, units: Sequence[int]) -> str:
     """Units as the language model reads them: `<sosp><12><7><eosp>`. Raises InputError for one that is not among them."""
     there = [unit for unit in units if unit >= 0]
     if max(there) >= config.units:
