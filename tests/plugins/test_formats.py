@@ -143,6 +143,21 @@ def test_quantised_tensors_are_those_that_transformers_reads(tmp_path, quantisat
     assert any(not torch.equal(tensor, model.state_dict()[key]) for key, tensor in ours.items()) or quantisation == "F32"
 
 
+@pytest.mark.parametrize("shape", [(7, 256), (256,), (3, 5, 64)])
+def test_a_tensor_is_dequantised_in_pieces_as_the_package_does_at_once(tmp_path, monkeypatch, shape):
+    """Of rows that no piece has all of, and of one row; wherever the tensor begins."""
+    from gguf import GGMLQuantizationType as Kind
+    from gguf.quants import dequantize, quantize
+
+    monkeypatch.setattr(gguf, "PIECE", 700)
+    numbers = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    for kind in (Kind.F32, Kind.F16, Kind.BF16, Kind.Q4_0, Kind.Q4_1, Kind.Q5_1, Kind.Q8_0):
+        whole, file = quantize(numbers, kind), tmp_path / "tensor"
+        file.write_bytes(b"xyz" + whole.tobytes())
+        found = gguf._dequantise(file, gguf_file.Stored("a", shape, int(kind), 3))
+        np.testing.assert_array_equal(found, dequantize(whole, kind))
+
+
 def test_the_tokenizer_of_a_gguf_file_splits_digits_joins_merges_and_gives_the_text_back(tmp_path):
     model = randomised(transformers.LlamaForCausalLM(transformers.LlamaConfig(**LLAMA, tie_word_embeddings=True)))
     gguf.read(gguf_of(tmp_path / "m.gguf", model, "llama", starts=True), tmp_path)

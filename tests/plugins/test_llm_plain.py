@@ -94,6 +94,23 @@ def test_the_logits_are_those_of_transformers(made, name, lengths):
         torch.testing.assert_close(mine, expected, atol=1e-5, rtol=1e-5)  # norms and angles are computed in float32 by both
 
 
+@pytest.mark.parametrize("kind", ["plain", "transformers"])
+def test_the_head_of_a_model_in_bfloat16_reads_rows_that_lie_one_behind_the_other(made, kind):
+    """A slice of longer rows has torch multiply 20 times as slowly; the logits are those of transformers' own call."""
+    checkpoint = made[NAMES[0]]
+    theirs = hf.AutoModelForCausalLM.from_pretrained(checkpoint.folder, dtype=torch.bfloat16).eval()
+    model = ours(checkpoint).bfloat16() if kind == "plain" else theirs
+    read = list[tuple[int, ...]]()
+    model.lm_head.register_forward_hook(lambda _, given, __: read.append(given[0].stride()))
+    width = theirs.config.hidden_size
+    prompts = list(torch.randn(2, 5, width, generator=torch.Generator().manual_seed(3)).bfloat16())
+    with torch.no_grad():
+        got = (plain.Decoder if kind == "plain" else CausalDecoder)(model).start(prompts, room=1).logits.clone()
+        assert read == [(width, width, 1)]
+        expected = theirs(inputs_embeds=torch.stack(prompts)).logits[:, -1]
+    torch.testing.assert_close(got, expected, atol=0.02, rtol=0.02)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_whole_checkpoint_is_read_and_tied_as_transformers_does(made, name):
     """The same names, the same tensors, the same ones shared."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 VERSION = 2
+PIECE = 1 << 20  # numbers that are de-quantised at once
 ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}
 CONTROL, USER_DEFINED = 3, 4  # kinds of tokens in GGUF
 
@@ -162,9 +163,15 @@ def _dequantise(path: Path, stored: Stored) -> np.ndarray:
     wanted = math.prod(stored.shape) // block * block_bytes
     if stored.start + wanted > path.stat().st_size:
         raise ValueError(f"it is cut: tensor '{stored.name}' ends at byte {stored.start + wanted}, the file has {path.stat().st_size}")
-    raw = np.fromfile(path, dtype=np.uint8, count=wanted, offset=stored.start)
-    rows = raw.reshape(*stored.shape[:-1], stored.shape[-1] // block * block_bytes)
-    return np.asarray(dequantize(rows, kind), dtype=np.float32).reshape(stored.shape)
+    width = stored.shape[-1]
+    row_bytes, step = width // block * block_bytes, max(1, PIECE // max(width, 1))
+    made = np.empty(stored.shape, np.float32)
+    rows = made.reshape(-1, width)
+    for start in range(0, len(rows), step):  # what the package makes on the way takes several times as much as what it gives
+        piece = rows[start : start + step]
+        raw = np.fromfile(path, dtype=np.uint8, count=len(piece) * row_bytes, offset=stored.start + start * row_bytes)
+        piece[:] = dequantize(raw.reshape(len(piece), row_bytes), kind)
+    return made
 
 
 def _write_tokenizer(source: GgufFile, folder: Path, config: Mapping[str, Any]) -> None:

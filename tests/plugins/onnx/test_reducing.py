@@ -13,6 +13,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
 
 from modelgraft_plugins.onnx import reducing
+from modelgraft_plugins.onnx.keys import dynamic_bits
 from modelgraft_plugins.onnx.sessions import open_session
 
 DRAW = numpy.random.default_rng(0)
@@ -102,8 +103,8 @@ def test_dynamic_products_are_those_of_onnxruntimes_quantiser(bits, tmp_path):
 
 
 def test_both_ways_stand_in_one_graph(tmp_path):
-    """The narrowing matrix in blocks, the others dynamic; near what the graph gave."""
-    got, operators = reduced(tmp_path, dynamic=("up", "side"), blocked=("down",))
+    """The narrowing matrix in blocks, the others dynamic, in as many bits as this processor multiplies; near what the graph gave."""
+    got, operators = reduced(tmp_path, dynamic=("up", "side"), blocked=("down",), dynamic_bits=dynamic_bits())
     assert (operators["MatMulInteger"], operators["MatMulNBits"]) == (2, 1)
     for mine, theirs in zip(got, run(plain(tmp_path)), strict=True):
         assert abs(mine - theirs).max() <= 0.03 * abs(theirs).max()
