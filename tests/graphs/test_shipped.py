@@ -18,6 +18,7 @@ OWN = {
     "fromage",
     "fromage/retrieve",
     "imagebind/retrieval",
+    "nextgpt/mosit_album",
 }  # the user's own is searched
 BETWEEN = {name for name in shipped_names() if name.startswith("connectors/")}  # as wide as what stands on either side of them
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -126,10 +126,62 @@ class Objects(Config):
         return Ports.of(inputs, {"tokens": port("float[batch 1 hidden_size]", several="places")})
 
 
+@component("nextgpt/requests", kind="router", load="modelgraft_plugins.nextgpt.mosit:requests", cache=False, keywords=("mosit", "data"))
+class Requests(Config):
+    """Read a dialogue that a language model wrote, and what its answers ask for: `GPT: Here it is. <Image>a red fox</Image>`.
+
+    written                              turns of `Human:` and `GPT:`, each on lines of its own
+    image_text, audio_text, video_text   what is asked for, in words: they run what follows once for each, such as a search
+    fits     where it is a dialogue to train on: both take turns, the human shows nothing, an answer asks for something, and it is not
+             too long; `trouble` says why it is none, "" where it fits
+    A last turn of the human, which was cut before its answer, is left out.
+    """
+
+    media: tuple[Literal["image", "audio", "video"], ...] = Field(
+        ("image", "audio", "video"), min_length=1, description="what may be asked for"
+    )
+    most_words: int = Field(300, gt=0, description="longer dialogues do not fit, as published")
+
+    def one_of(self) -> tuple[str, ...]:
+        """It fits, or it does not."""
+        return ("fits", "else")
+
+    def ports(self) -> Ports:
+        """What was written in, a dialogue and each of its asks out."""
+        asks = {f"{name}_text": port("text", several=name) for name in MEDIA}
+        masks = {name: port("mask[batch]") for name in self.one_of()}
+        return Ports.of({"written": "text"}, {"dialogue": "object", **asks, "trouble": port("text"), **masks})
+
+
+@component(
+    "nextgpt/dialogue", kind="preprocess", load="modelgraft_plugins.nextgpt.mosit:dialogues", cache=False, keywords=("mosit", "data")
+)
+class Dialogue(Config):
+    """Write a dialogue with what was found for its asks, to be trained on (MosIT).
+
+    dialogue        of `nextgpt/requests`
+    image, audio, video   the name of the file that was found for each ask, such as the first of `paths` of retrieval/nearest
+    image_scores, ...     how near each is; what is farther than `least_score` is not shown
+    conversation    messages of user and assistant, as a port `conversation` reads them again, with what was found; else a mark, `<image>`
+    conversations   the same in the layout of NExT-GPT's files: marks in the words, `caption` and `output_modality` beside them
+    image_captions, ...   what is asked for of each medium, in its order;  image_files, ...  what was found for it, or null
+    """
+
+    least_score: float = Field(-1.0, ge=-1, le=1, description="files that are farther from what was asked for are not shown")
+
+    def ports(self) -> Ports:
+        """A dialogue and files in, rows out."""
+        files = {name: port("optional[text]", several="*") for name in MEDIA}
+        scores = {f"{name}_scores": port("optional[float[batch hits]]", several="*") for name in MEDIA}
+        told = {f"{name}_{what}": port("object") for what in ("captions", "files") for name in MEDIA}
+        inputs = {"dialogue": port("object"), **files, **scores}
+        return Ports.of(inputs, {"conversation": port("object"), "conversations": port("object"), **told})
+
+
 @hookimpl
 def register_components(register: Callable[[object], None]) -> None:
     """Offer the components."""
-    for declared in (Output, Prompt, Objects):
+    for declared in (Output, Prompt, Objects, Requests, Dialogue):
         register(declared)
 
 
