@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import version
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
-from modelgraft.cli import cache, components, exports, graphs, plugins, running
 from modelgraft.cli.answering import Answering
 from modelgraft.cli.session import CliSession, read_only, session_of
 
@@ -27,12 +26,24 @@ LATER: Mapping[str, str] = {
     "train": "training",
 }
 
+# The modules that register commands, in the order of the list, and the names of those; a test compares them.
+MODULES: Mapping[str, tuple[str, ...]] = {
+    "graphs": ("check", "plan", "show", "explain", "graphs", "schema", "import"),
+    "running": ("run", "map", "repl", "chat"),
+    "exports": ("export",),
+    "cache": ("cache",),
+    "components": ("components", "presets", "records"),
+    "plugins": ("plugins",),
+}
+
 DEBUG_HELP = "Show the traceback of an error, and look at every call of a node for inputs that it writes to."
 
 
 def print_version(is_set: bool) -> None:
     """Print the version and leave."""
     if is_set:
+        from importlib.metadata import version
+
         typer.echo(f"modelgraft {version('modelgraft')}")
         raise typer.Exit
 
@@ -40,14 +51,18 @@ def print_version(is_set: bool) -> None:
 VERSION = typer.Option("--version", is_eager=True, callback=print_version, help="Print the version.")
 
 
-def build_app() -> typer.Typer:
-    """Make the typer app with the commands of this release."""
+def build_app(command: str = "") -> typer.Typer:
+    """Make the typer app with the commands of this release.
+
+    command  one of them, that alone is needed, with those of its module; any other word: all
+    """
     app = typer.Typer(
         name="modelgraft", help=ABOUT, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
     )
     app.callback()(general)
-    for module in (graphs, running, exports, cache, components, plugins):
-        module.register(app)
+    needed = [module for module, commands in MODULES.items() if command in commands]
+    for module in needed or MODULES:
+        import_module(f"modelgraft.cli.{module}").register(app)
     for group in (app, *(info.typer_instance for info in app.registered_groups)):
         for info in group.registered_commands if group is not None else ():
             info.cls = Answering

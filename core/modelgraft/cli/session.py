@@ -39,6 +39,11 @@ class CliSession:
     def registry(self) -> Registry:
         """The installed plugins; loaded when a command first needs them."""
         with self.interrupts.at_once(), self.screen.only_answers():
+            if self.plugins is None:
+                from modelgraft.installed.indexed import registry_in
+                from modelgraft.sources.storage import cache_root
+
+                return registry_in(cache_root() / "plugins")
             from modelgraft.installed.discovery import discover
 
             return discover(only=self.plugins)

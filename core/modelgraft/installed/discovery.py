@@ -7,9 +7,10 @@ distributions by their names; so nothing that is installed later disables what w
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from importlib import metadata
 from importlib.metadata import Distribution, EntryPoint, entry_points
 from types import MappingProxyType
 from typing import Any
@@ -34,10 +35,18 @@ class Known:
     """The cards of families of every plugin that this process has loaded.
 
     cards         by name: who came first keeps it;  is_complete  those of all installed plugins are among them
+    rest          loads the plugins that have cards, and puts these here, where it is known which plugins that are
     """
 
     cards: dict[str, Card] = field(default_factory=dict)
     is_complete: bool = False
+    rest: Callable[[], object] | None = None
+
+    def complete(self) -> None:
+        """Load the plugins whose cards are not here yet."""
+        if not self.is_complete:
+            self.is_complete = True  # before plugins are loaded: one may ask while it is
+            (self.rest or discover)()
 
 
 KNOWN = Known()
@@ -59,9 +68,23 @@ def discover(*, only: Collection[str] | None = None) -> Registry:
     building = _Building()
     with making_many():
         for name, point in points.items():
-            building.load(name, point)
+            building.load(Plugin(name, point.value, *_identity(point.dist)), point)
     KNOWN.is_complete = KNOWN.is_complete or only is None
     return building.finish()
+
+
+def is_usual() -> bool:
+    """Whether what is installed is found as it is here; whoever has put something else in the place of it says so himself."""
+    return entry_points is metadata.entry_points and discover.__module__ == __name__
+
+
+def load_one(point: EntryPoint, plugin: Plugin) -> Offers | Plugin:
+    """What a plugin offers, whoever else offers it too; the plugin with its error where it fails."""
+    building = _Building()
+    with making_many():
+        building.load(plugin, point)
+    found = building.plugins[plugin.name]
+    return found if found.error else building.offers
 
 
 def assemble(modules: Mapping[str, Any]) -> Registry:
@@ -107,8 +130,7 @@ class _Building:
         self.owners: dict[tuple[str, str], str] = {(what, name): OWN for what, names in CORE_NAMES.items() for name in names}
         self.owners |= {("record type", name): OWN for name in self.offers.record_types}
 
-    def load(self, name: str, point: EntryPoint) -> None:
-        plugin = Plugin(name, point.value, *_identity(point.dist))
+    def load(self, plugin: Plugin, point: EntryPoint) -> None:
         try:
             with contained():
                 module = point.load()

@@ -141,9 +141,7 @@ def families() -> Families:
     """The cards of every plugin that this process has loaded, those of the installed ones among them."""
     global _seen  # noqa: PLW0603 remembered until a plugin with further cards is loaded
     known = installed.KNOWN
-    if not known.is_complete:
-        known.is_complete = True  # before plugins are loaded: one may ask while it is
-        installed.discover()
+    known.complete()
     if _seen[0] != len(known.cards):
         cards = [card for card in known.cards.values() if isinstance(card, FamilyCard)]
         _seen = (len(known.cards), Families(tuple(sorted(cards, key=lambda card: card.table))))

@@ -1,0 +1,161 @@
+"""What plugins offer is kept, and stands for them only as long as nothing has changed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from modelgraft.cli.app import LATER, MODULES, build_app
+from modelgraft.cli.extensions import names_of
+from modelgraft.installed.discovery import discover
+from modelgraft.installed.indexed import registry_in
+
+TABLES = ("components", "record_types", "recorded_configs", "weight_readers", "backends", "families", "keepers")
+PLUGIN = '''
+"""A plugin of the tests."""
+from modelgraft import component, hookimpl
+{more}
+
+@component("odd/{name}", kind="router", inputs={{"x": "text"}}, outputs={{"y": "text"}})
+def first(x):
+    """Hand on."""
+    return x
+
+
+@hookimpl
+def register_components(register):
+    register(first)
+'''
+LISTED = "import sys; from pathlib import Path; from modelgraft.installed.indexed import registry_in as r; f = r(Path(sys.argv[1]))"
+SAYING = f"{LISTED}; print(sorted(n for n in f.components if n.startswith('odd')), 'modelgraft_plugins.vision' in sys.modules)"
+
+
+def install(place: Path, name: str = "one", more: str = "") -> None:
+    """A distribution with a plugin in a folder."""
+    facts = place / "odd-1.0.dist-info"
+    facts.mkdir(parents=True, exist_ok=True)
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 1.0\n")
+    (facts / "entry_points.txt").write_text("[modelgraft]\nodd = odd\n")
+    (place / "odd.py").write_text(PLUGIN.format(name=name, more=more))
+
+
+def listed(place: Path, kept: Path) -> str:
+    """The components of the plugin as a process of its own sees them, and whether it imported another plugin."""
+    paths = os.pathsep.join(filter(None, [str(place), os.environ.get("PYTHONPATH", "")]))
+    done = subprocess.run(
+        [sys.executable, "-c", SAYING, str(kept)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
+    return done.stdout.strip()
+
+
+def test_what_is_kept_says_what_loading_all_plugins_says(tmp_path):
+    """Table by table, entry by entry, in the same order; and whose everything is."""
+    whole = discover()
+    registry_in(tmp_path)
+    kept = registry_in(tmp_path)
+    assert list(tmp_path.glob("*.json"))
+    assert kept.plugins == whole.plugins
+    assert list(kept.plugins) == list(whole.plugins)
+    assert kept.owners == whole.owners
+    for table in TABLES:
+        mine, theirs = getattr(kept, table), getattr(whole, table)
+        assert list(mine) == list(theirs), table
+        assert dict(mine) == dict(theirs), table
+    assert kept.find("text/template") == whole.find("text/template")
+    assert kept.find("text/templat") is None
+    for hook in ("register_commands", "before_node"):
+        mine, theirs = (getattr(one.manager.hook, hook).get_hookimpls() for one in (kept, whole))
+        assert [one.plugin_name for one in mine] == [one.plugin_name for one in theirs], hook
+
+
+def test_a_change_of_anything_that_was_imported_is_noticed(tmp_path):
+    """A plugin that is installed, edited, edited in what it imports, named otherwise, and taken away again."""
+    place, kept = tmp_path / "place", tmp_path / "kept"
+    (place / "empty").mkdir(parents=True)
+    assert listed(place, kept) == "[] True"
+    assert listed(place, kept) == "[] False"
+    install(place, more="from oddly import NAME")
+    (place / "oddly.py").write_text("NAME = 1\n")
+    assert listed(place, kept) == "['odd/one'] True"
+    assert listed(place, kept) == "['odd/one'] False"
+    install(place, name="two", more="from oddly import NAME")
+    assert listed(place, kept) == "['odd/two'] True"
+    (place / "oddly.py").write_text("NAME = 22\n")
+    assert listed(place, kept) == "['odd/two'] True"
+    assert listed(place, kept) == "['odd/two'] False"
+    (place / "odd-1.0.dist-info" / "entry_points.txt").unlink()
+    assert listed(place, kept) == "[] True"
+
+
+def test_a_plugin_that_is_broken_is_never_kept(tmp_path):
+    """It may be whole the next time, for a reason that no file tells."""
+    place, kept = tmp_path / "place", tmp_path / "kept"
+    install(place, more="import this_is_not_there")
+    assert [listed(place, kept) for _ in range(2)] == ["[] True", "[] True"]
+
+
+@pytest.mark.parametrize("harm", ["cut", "other", "none", "a file in its place"])
+def test_what_cannot_be_read_or_written_is_as_good_as_nothing(tmp_path, harm):
+    """Nothing is said of it, and nothing fails."""
+    folder = tmp_path / "kept"
+    if harm == "a file in its place":
+        folder.write_text("")
+    else:
+        registry_in(folder)
+        (file,) = folder.glob("*.json")
+        text = file.read_text()
+        file.write_text({"cut": text[: len(text) // 2], "other": text.replace("text/template", "text/other"), "none": ""}[harm])
+    assert "text/template" in registry_in(folder).components
+
+
+def test_a_light_command_loads_the_plugins_of_its_graph_alone(tmp_path):
+    """The second time: what is used is imported, and what is not is known by name."""
+    program = (
+        "import sys; from modelgraft.cli import main; code = main(sys.argv[1:]); names = 'vision', 'diffusion', 'onnx', 'speech'; "
+        "print(code, sorted(name for name in names if f'modelgraft_plugins.{name}' in sys.modules), file=sys.stderr)"
+    )
+    words = [sys.executable, "-c", program, "check", "blip2"]
+    found = [
+        subprocess.run(
+            words, capture_output=True, text=True, check=True, timeout=120, env={**os.environ, "MODELGRAFT_CACHE": str(tmp_path)}
+        )
+        for _ in range(2)
+    ]
+    assert [one.stderr.splitlines()[-1] for one in found] == ["0 ['diffusion', 'onnx', 'speech', 'vision']", "0 ['vision']"]
+    assert found[0].stdout == found[1].stdout
+
+
+@pytest.mark.parametrize("words", [("plugins", "list"), ("components", "--kind", "llm"), ("plan", "clip", "--json"), ("check", "nobody")])
+def test_commands_say_the_same_with_what_is_kept_and_without(tmp_path, words):
+    """To the letter, errors as well."""
+    found = [
+        subprocess.run(
+            [sys.executable, "-m", "modelgraft", *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            env={**os.environ, "MODELGRAFT_CACHE": str(tmp_path)},
+        )
+        for _ in range(2)
+    ]
+    assert found[0].stdout == found[1].stdout
+    assert found[0].stderr == found[1].stderr
+    assert found[0].returncode == found[1].returncode
+
+
+def test_every_command_is_in_the_table_of_modules():
+    """So that one command imports its own module alone, and finds itself there."""
+    commands = {name for names in MODULES.values() for name in names}
+    assert names_of(build_app()) - LATER.keys() == commands
+    for name in commands:
+        assert name in names_of(build_app(name))
