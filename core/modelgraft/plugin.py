@@ -128,6 +128,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.records.pictures import PICTURE_PIXELS as PICTURE_PIXELS
     from modelgraft.records.pictures import eight_bits as eight_bits
     from modelgraft.records.pictures import on_white as on_white
+    from modelgraft.records.publishing import begin_to_send as begin_to_send
     from modelgraft.records.record import Record as Record
     from modelgraft.records.record import Sight as Sight
     from modelgraft.records.record_type import Reading as Reading
@@ -272,6 +273,7 @@ _HOMES = {
     "WholeCard": "sources.cards",
     "archives": "sources",
     "array_of": "records.arrays",
+    "begin_to_send": "records.publishing",
     "bound_function": "engine.backend",
     "cache_in_use": "sources.storage",
     "cache_root": "sources.storage",
@@ -429,6 +431,7 @@ __all__ = [
     "WholeCard",
     "archives",
     "array_of",
+    "begin_to_send",
     "bound_function",
     "cache_in_use",
     "cache_root",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +30,20 @@ def publish(aside: Path, target: Path) -> None:
     else:
         os.replace(aside, target)  # noqa: PTH105 the one place where names are changed
     _send_folder(target.parent)
+
+
+def begin_to_send(path: Path) -> None:
+    """Let a file that is complete go to the disk while something else is done: `publish` then waits for what is left of it.
+
+    Where an open file keeps its folder from being renamed nothing is done.
+    """
+
+    def send() -> None:
+        with contextlib.suppress(OSError):  # it may be gone again: whoever publishes it hears of what is wrong
+            _sync(path, os.O_RDONLY)
+
+    if os.name == "posix":
+        threading.Thread(target=send, name="sending", daemon=True).start()
 
 
 def _exchange(one: Path, other: Path) -> bool:

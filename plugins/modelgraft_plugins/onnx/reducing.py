@@ -15,7 +15,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from modelgraft.plugin import give_back_files
+from modelgraft.plugin import begin_to_send, give_back_files
 from modelgraft_plugins.onnx.blocks import in_blocks
 from modelgraft_plugins.onnx.telling import telling_layers
 
@@ -75,6 +75,8 @@ def save(model: Model, path: Path) -> None:
             written[0] = 0
 
     ir.save(model, path, external_data=f"{path.name}.data", callback=hear)
+    if sum(sizes) > GIVEN_BACK:
+        begin_to_send(path.with_name(f"{path.name}.data"))  # while it is compared
 
 
 def _matrix_of(node: Node) -> tuple[int, int] | None:
