@@ -131,6 +131,9 @@ def theirs(eye: Any, pixels: torch.Tensor) -> Any:
         return eye(torch.stack(rows), mask, torch.tensor([[height // side, width // side]] * batch), output_hidden_states=True)
 
 
+CLOSE = {"rtol": 0.0, "atol": 3e-6}  # numbers up to 2, summed in another order where patches are cut elsewhere, which differs by processor
+
+
 def noise(row: Row) -> torch.Tensor:
     return torch.randn(row.pixels, generator=torch.Generator().manual_seed(5))
 
@@ -139,9 +142,9 @@ def test_tokens_and_pooled_are_those_of_transformers(saved):
     row, eye, folder = saved
     given, expected = open_part(REGISTRY, "vision/encoder", source(row, folder))(noise(row)), theirs(eye, noise(row))
     tokens = given["tokens"] if row.pooled else given
-    torch.testing.assert_close(tokens, expected.last_hidden_state, rtol=0, atol=1e-6)
+    torch.testing.assert_close(tokens, expected.last_hidden_state, **CLOSE)
     if row.pooled:
-        torch.testing.assert_close(given["pooled"], expected.pooler_output, rtol=0, atol=1e-6)
+        torch.testing.assert_close(given["pooled"], expected.pooler_output, **CLOSE)
 
 
 @pytest.mark.parametrize("layer", [-2, -1, 0, 1])
