@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.api import open as open
     from modelgraft.api import plan as plan
     from modelgraft.api import show as show
+    from modelgraft.api import train as train
     from modelgraft.building import Graph as Graph
     from modelgraft.declaring import component as component
     from modelgraft.engine.events import Event as Event
@@ -88,6 +89,7 @@ _HOMES = {
     "port": "kernel.words.ports",
     "presets": "tools.catalog",
     "show": "api",
+    "train": "api",
 }
 
 __all__ = [
@@ -130,6 +132,7 @@ __all__ = [
     "port",
     "presets",
     "show",
+    "train",
 ]
 
 

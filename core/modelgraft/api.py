@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from modelgraft.installed.making_many import making_many
 from modelgraft.kernel.checking import placement
 from modelgraft.kernel.language import expand
 from modelgraft.kernel.planning import planner
-from modelgraft.kernel.words.errors import InputError
+from modelgraft.kernel.words.errors import InputError, PluginError
 from modelgraft.kernel.words.graph import GraphSpec, Node, SolvedGraph
 from modelgraft.kernel.words.plan import Plan
 from modelgraft.sources.storage import remember_results
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from modelgraft.kernel.shelf.registry import Registry
     from modelgraft.tools.drawings import Drawing
 
-__all__ = ["check", "load", "open", "plan", "show"]
+__all__ = ["check", "load", "open", "plan", "show", "train"]
 
 Subject = Graph | GraphSpec | SolvedGraph | str | Path  # what may be checked, planned, opened: a graph, or where one is read from
 
@@ -152,6 +153,24 @@ def open(graph: Subject, asked: Asked) -> Pipeline:
     first = replan()
     _refuse_backends(first)
     return Pipeline(first, replan=replan, opening=asked, cache=cache)
+
+
+def train(graph: Subject, *, out: str | Path, **options: Any) -> Any:  # Any: as the plugin `training` has them
+    """Train the stages of a graph, and give the folder of each: `.folder` by name, `.last`.
+
+    out      the folder that is written to: trained files, cards, tables and drawings of losses
+    options  stage, data, valid, steps, epochs, batch, learning_rate, seed, precision, resume, force, skip_bad, device, init, params,
+             note: see docs/training.md
+
+    Raises GraphError for what cannot be trained, InputError for data that do not fit and for losses that are no numbers, PluginError
+    where the plugin `training` is not there.
+    """
+    registry = graph.registry if isinstance(graph, GraphSpec) else graph.spec.registry if isinstance(graph, Graph) else None
+    registry = graph.graph.registry if isinstance(graph, SolvedGraph) else registry or installed.discover()
+    found = registry.plugins.get("training")
+    if found is None or found.error:
+        raise PluginError(f"the plugin 'training' is not here: {found.trouble if found is not None else 'nothing offers it'}")
+    return import_module(found.module).train(graph, out=out, **options)
 
 
 def _count_built(node: Node) -> int | None:

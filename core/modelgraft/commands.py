@@ -47,6 +47,8 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.data.shards import writing as writing
     from modelgraft.engine.fusing import fuse as fuse
     from modelgraft.engine.fusing import segments_of as segments_of
+    from modelgraft.engine.learning import Learning as Learning
+    from modelgraft.engine.learning import Read as Read
     from modelgraft.engine.needs import forecasts as forecasts
     from modelgraft.engine.opening import USUAL_OPENING as USUAL_OPENING
     from modelgraft.engine.opening import Opening as Opening
@@ -79,13 +81,33 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.records.showing import plain as plain
     from modelgraft.records.writing import check_writable as check_writable
     from modelgraft.records.writing import write_value as write_value
+    from modelgraft.sources.storage import folder_aside as folder_aside
     from modelgraft.tools.draw.styles import page_colours as page_colours
     from modelgraft.tools.draw.styles import text_width as text_width
     from modelgraft.tools.given_nodes import with_given as with_given
     from modelgraft.tools.judging import judging as judging
     from modelgraft.tools.swapping.names import node_named as node_named
+    from modelgraft.tools.training import Resolved as Resolved
+    from modelgraft.tools.training import Stage as Stage
+    from modelgraft.tools.training import Training as Training
+    from modelgraft.tools.training import Tuning as Tuning
+    from modelgraft.tools.training import read_training as read_training
+    from modelgraft.tools.training import resolve_stage as resolve_stage
+    from modelgraft.tools.training.files import data_beside as data_beside
+    from modelgraft.tools.training.words import STAGE_KEYS as STAGE_KEYS
 
 _HOMES = {
+    "data_beside": "tools.training.files",
+    "STAGE_KEYS": "tools.training.words",
+    "folder_aside": "sources.storage",
+    "resolve_stage": "tools.training",
+    "read_training": "tools.training",
+    "Tuning": "tools.training",
+    "Training": "tools.training",
+    "Stage": "tools.training",
+    "Resolved": "tools.training",
+    "Read": "engine.learning",
+    "Learning": "engine.learning",
     "Allow": "cli.options",
     "Answering": "cli.answering",
     "AsJson": "cli.options",

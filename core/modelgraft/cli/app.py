@@ -23,7 +23,6 @@ Exit codes: 0 all is well; 1 the graph has problems or the run failed; 2 the com
 LATER: Mapping[str, str] = {
     "lock": "locked graphs",
     "serve": "the server",
-    "train": "training",
 }
 
 # The modules that register commands, in the order of the list, and the names of those; a test compares them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from modelgraft.kernel.checking.checks import solve
+from modelgraft.kernel.words.errors import raise_if_any
 from modelgraft.kernel.words.graph import GraphSpec, SolvedGraph
 from modelgraft.sources.views import MachineSources
 from modelgraft.tools.advice import ADVICE
@@ -15,4 +16,9 @@ def checked(graph: GraphSpec, *, offline: bool = True) -> SolvedGraph:
 
     Raises GraphError with every problem of the first phase that has any.
     """
-    return solve(graph, sources=MachineSources(graph.registry, offline=offline), advice=ADVICE)
+    solved = solve(graph, sources=MachineSources(graph.registry, offline=offline), advice=ADVICE)
+    if graph.training is not None:
+        from modelgraft.tools.training import training_problems  # most graphs are not trained
+
+        raise_if_any(training_problems(solved))
+    return solved

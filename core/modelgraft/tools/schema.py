@@ -29,6 +29,7 @@ from modelgraft.kernel.words.guard import contained
 from modelgraft.kernel.words.kinds import Component, Config
 from modelgraft.kernel.words.ports import DTYPE_FAMILIES, Port
 from modelgraft.records.record_type import RecordType, types_of
+from modelgraft.tools.training.schema import training_schema
 
 Schema = dict[str, Any]  # Any: JSON
 
@@ -89,6 +90,8 @@ def _top_level() -> Schema:
         "nodes": _named({"anyOf": [{"$ref": "#/$defs/node"}, NULL]}, names="nodeName"),
         "outputs": _named({"anyOf": [{"$ref": "#/$defs/ref"}, NULL]}),
         "runtime": _runtime(per_node=True),
+        "losses": _named({"anyOf": [{"$ref": "#/$defs/node"}, NULL]}, names="nodeName"),
+        "training": training_schema(),
         "extends": {"type": "string", "anyOf": [{"enum": list(shipped_names())}, {"pattern": r"\.ya?ml$"}]},
     }
     return {key: {**shape, "description": TOP_KEYS[key]} for key, shape in shapes.items()}

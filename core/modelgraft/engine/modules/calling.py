@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 from modelgraft.engine.backend import LoadContext
 from modelgraft.engine.modules.building import DTYPES
 from modelgraft.kernel.words.errors import InputError
+
+LEARNING: ContextVar[bool] = ContextVar("learning", default=False)  # this call is a part of a training step, and keeps what gradients need
 
 
 def resolve_device(device: str | None) -> str:
@@ -39,7 +42,7 @@ def placed(context: LoadContext) -> LoadContext:
 
 
 def in_torch(module: Callable[..., Any], context: LoadContext) -> Callable[..., Any]:
-    """Call a module, or code like one, without gradients.
+    """Call a module, or code like one, without gradients, except where something learns by what it gives.
 
     Tensors come to the device of the module, floating ones to the dtype of its weights.
     """
@@ -52,6 +55,8 @@ def in_torch(module: Callable[..., Any], context: LoadContext) -> Callable[..., 
         return value.to(device, dtype if value.is_floating_point() else None, non_blocking=is_ordered)
 
     def call(*values: Any) -> Any:
+        if LEARNING.get():
+            return module(*map(at_home, values))
         with torch.no_grad():
             return module(*map(at_home, values))
 

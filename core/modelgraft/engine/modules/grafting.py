@@ -24,8 +24,11 @@ def adapted(module: torch.nn.Module, context: LoadContext) -> tuple[torch.nn.Mod
     if node.adapters and isinstance(module, ForAdapters):
         module = module.for_adapters()
     for adapter in node.adapters:
-        before, is_new = count_of(module), starts_new(adapter, context)
+        before, is_new, own = count_of(module), starts_new(adapter, context), {id(parameter) for parameter in module.parameters()}
         module = cast(_graft(module, adapter, context), dtype_of(context.dtype))
+        for parameter in module.parameters():
+            if id(parameter) not in own:
+                parameter.is_grafted = True  # type: ignore[attr-defined]  # for training, which may leave the host as it is
         if is_new and (added := count_of(module) - before):
             warnings += (f"{node.name}: {added:,} parameters of {adapter.component.id} start from random numbers (seed {context.seed})",)
     return module, warnings

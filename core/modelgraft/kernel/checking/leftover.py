@@ -16,9 +16,8 @@ def left_over(graph: GraphSpec) -> list[Problem]:
     if "unused" in graph.allow:
         return []
     within = tuple(f"{problem.node}/" for problem in graph.left_over if problem.node)
-    used = reach(
-        (ref.node for ref in graph.outputs.values() if ref.node in graph.nodes), lambda name: graph.nodes[name].needs & graph.nodes.keys()
-    )
+    wanted = {ref.node for ref in graph.outputs.values()} | graph.losses
+    used = reach(wanted & graph.nodes.keys(), lambda name: graph.nodes[name].needs & graph.nodes.keys())
     nodes = [
         Problem("unused-node", f"no output needs {name}", spec.place, RELAX, name)
         for name, spec in graph.nodes.items()

@@ -27,8 +27,8 @@ TOP_KEYS: Mapping[str, str] = {
     "outputs": "What a run gives, by name: node.port, or node when it has one output.",
     "runtime": "Placement: where and how precisely things run, never what is computed. One value, or {default: a, node: b}.",
     "extends": "Another graph to start from: a file next to this one or the name of a shipped graph. What is written here goes over it.",
-    "losses": "Losses for training.",
-    "training": "Stages of training.",
+    "losses": "Nodes that training adds: losses by name, and metrics that it is watched by. Runs for other outputs leave them out.",
+    "training": "How the graph is trained: its data, and stages by name. See docs/training.md.",
 }
 NODE_KEYS: Mapping[str, str] = {
     "use": (
@@ -108,7 +108,7 @@ RUNTIME_KEYS: Mapping[str, RuntimeKey] = {
     ),
 }
 NODE_RUNTIME_KEYS: Mapping[str, RuntimeKey] = {name: key for name, key in RUNTIME_KEYS.items() if not key.is_whole}
-SECTIONS = ("params", "inputs", "nodes", "outputs", "runtime")  # the sections that are merged entry by entry
+SECTIONS = ("params", "inputs", "nodes", "outputs", "runtime", "losses", "training")  # the sections that are merged entry by entry
 
 
 @dataclass(frozen=True, slots=True)

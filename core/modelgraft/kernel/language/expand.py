@@ -143,7 +143,10 @@ class Expansion:
         sections = Sections(self.collector, scope, self.registry, self.folders)
         sections.top_level(root)
         inputs = sections.inputs(root.value.get("inputs"))
-        read = [sections.node(name, item) for name, item in sections.entries(root.value.get("nodes"), "nodes").items()]
+        written, losses = (sections.entries(root.value.get(part), part) for part in ("nodes", "losses"))
+        for name in written.keys() & losses.keys():
+            self.collector.add("bad-name", f"the loss {name} has the name of a node", place=losses[name].at, hint="give it another name")
+        read = [sections.node(name, item) for name, item in (*written.items(), *losses.items())]
         outputs = sections.outputs(root.value.get("outputs"))
         runtime, single = sections.runtime(root.value.get("runtime"))
         name = sections.text(root.value.get("name"), "name")
@@ -174,6 +177,8 @@ class Expansion:
             ports={} if len(self.collector.problems) > before else inlining.ports(),
             left_over=tuple(dict.fromkeys([*idle, *inlining.left_over])),  # once for a graph that is placed twice
             document=replace(found, root=root, folders=dict(self.folders), is_changed=found.is_changed or bool(changes)),
+            losses=frozenset(losses) & every.keys(),
+            training=sections.filled(root.value["training"]) if "training" in root.value else None,
         )
 
     def _count(self, nodes: int, place: Place) -> None:
@@ -224,12 +229,8 @@ class Expansion:
             inside = False
         if not inside:
             found = f"{what} names {text}, which lies outside the folder of {Path(home).name}"
-            self.collector.add(
-                "outside-folder",
-                found,
-                place=origin.place,
-                hint=f"copy the file next to the graph, or give its path by {option('set', 'NAME=PATH')}",
-            )
+            hint = f"copy the file next to the graph, or give its path by {option('set', 'NAME=PATH')}"
+            self.collector.add("outside-folder", found, place=origin.place, hint=hint)
             return None
         return folder / text
 

@@ -227,9 +227,8 @@ def _check(name: str, kind: str, value: Value, form: Mapping[str, Item], collect
         collector.add("wrong-type", f"choices of the param '{name}' is {described(allowed)}; wanted a list", place=form["choices"].at)
     elif allowed is not None and found not in allowed:
         hint = nearest(str(found), map(str, allowed))
-        collector.add(
-            "wrong-value", f"the param '{name}' is {described(found)}; allowed: {', '.join(map(str, allowed))}", place=place, hint=hint
-        )
+        sentence = f"the param '{name}' is {described(found)}; allowed: {', '.join(map(str, allowed))}"
+        collector.add("wrong-value", sentence, place=place, hint=hint)
 
 
 def _quote_hint(kind: str, found: Any) -> str:

@@ -18,6 +18,7 @@ from modelgraft.kernel.words.graph import Origin, Value
 from modelgraft.kernel.words.wording import option
 
 NOT_INHERITED = frozenset({"extends", "name", "modelgraft"})
+SINGLE = {"runtime": "runtime key", "training": "key of training", "losses": "loss"}  # what an entry of a section is called
 WRITTEN_OUT = {"params": "default", "inputs": "type", "runtime": "default"}  # the key that the plain form of an entry stands for
 
 
@@ -41,8 +42,10 @@ def _section(section: str, below: Mapping[str, Item], over: Mapping[str, Item], 
     merged = dict(below)
     for name, item in over.items():
         if item.value is None and section != "params":
-            _remove(merged, name, item, f"{section[:-1] if section != 'runtime' else 'runtime key'} '{name}'", collector)
-        elif section == "nodes" and name in merged and _both_mappings(merged[name], item):
+            _remove(merged, name, item, f"{SINGLE.get(section, section[:-1])} '{name}'", collector)
+        elif section == "training" and name in merged and _both_mappings(merged[name], item):
+            merged[name] = item._replace(value=_section(section, merged[name].value, item.value, collector))
+        elif section in ("nodes", "losses") and name in merged and _both_mappings(merged[name], item):
             merged[name] = merged[name]._replace(value=_node(name, merged[name].value, item.value, collector))
         elif section in WRITTEN_OUT and name in merged:
             merged[name] = _entry(section, merged[name], item)
@@ -119,7 +122,7 @@ def override(root: Item, changes: Iterable[tuple[str, Item]], collector: Collect
         known: Mapping[str, Any] = entries.value if entries is not None and isinstance(entries.value, dict) else {}
         if not all(parts) or len(parts) < 2:
             collector.add("unknown-override", f"'{dotted}' does not name a value", place=item.at, hint="write e.g. nodes.llm.from")
-        elif parts[0] == "nodes" and len(parts) > 2 and parts[1] not in known:
+        elif parts[0] in ("nodes", "losses") and len(parts) > 2 and parts[1] not in known:
             hint = " ".join(filter(None, (f"there are: {choices(known)}.", nearest(parts[1], known))))
             collector.add("unknown-node", f"'{dotted}' changes the node '{parts[1]}', but there is none", place=item.at, hint=hint)
         elif (blocked := _blocked(root, parts)) is not None:

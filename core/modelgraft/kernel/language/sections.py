@@ -207,9 +207,8 @@ class Sections:
             return None
         self.keys(entries, ADAPTER_KEYS, what, node=node)
         if "use" not in entries:
-            self.collector.add(
-                "missing-key", f"{what} does not say which component it uses", place=item.at, hint="add `use: adapter/lora`", node=node
-            )
+            found = f"{what} does not say which component it uses"
+            self.collector.add("missing-key", found, place=item.at, hint="add `use: adapter/lora`", node=node)
             return None
         use, source = self.text(entries["use"], f"{what}.use", node=node), self.text(entries.get("from"), f"{what}.from", node=node)
         if use is None:
@@ -259,12 +258,8 @@ class Sections:
             self.collector.add("wrong-value", f"{what} is {value}; wanted a number above 0", place=item.at)
             return None
         if known.words and value not in known.words:
-            self.collector.add(
-                "wrong-value",
-                f"{what} is '{value}'; wanted one of: {', '.join(known.words)}",
-                place=item.at,
-                hint=nearest(value, known.words),
-            )
+            found = f"{what} is '{value}'; wanted one of: {', '.join(known.words)}"
+            self.collector.add("wrong-value", found, place=item.at, hint=nearest(value, known.words))
             return None
         return filled if known.read is None else self._read_placement(known.read, filled, what, item)
 
@@ -317,6 +312,13 @@ class Sections:
             self.collector.add("unknown-type", found, place=item.at, hint=nearest(lost, there))
         return None if unknown else kind
 
+    def filled(self, item: Item) -> Item:
+        """The item with its params filled in, piece by piece: each keeps its place."""
+        if isinstance(item.value, dict):
+            return item._replace(value={key: self.filled(part) for key, part in item.value.items()})
+        is_list = isinstance(item.value, list)
+        return item._replace(value=[self.filled(part) for part in item.value] if is_list else self.scope.fill(item).value)
+
     def outputs(self, item: Item | None) -> dict[str, Ref]:
         """The `outputs` of the graph."""
         entries = self.entries(item, "outputs")
@@ -326,10 +328,6 @@ class Sections:
     def top_level(self, root: Item) -> None:
         """Check the keys of the document itself."""
         self.keys(root.value, TOP_KEYS, "a graph")
-        for key in ("losses", "training"):
-            if key in root.value:
-                found = f"this release does not read the section `{key}`: training comes in a later one"
-                self.collector.add("unsupported-section", found, place=root.value[key].at, hint="remove the section for now")
         for key, what in (("nodes", "add at least one part"), ("outputs", "say what a run gives: {text: llm.text}")):
             if key not in root.value or root.value[key].value in (None, {}):
                 place = root.value[key].at if key in root.value else root.place

@@ -223,9 +223,8 @@ class Inlining:
             own = led[0] if led else None
             if spec.when is not None:
                 found = f"{spec.name} goes by `when`, and so does its node {node.name} ({node.place.short}); a node follows one route"
-                self.collector.add(
-                    "two-routes", found, place=spec.place, hint="route inside the graph or outside, not both", node=spec.name
-                )
+                hint = "route inside the graph or outside, not both"
+                self.collector.add("two-routes", found, place=spec.place, hint=hint, node=spec.name)
             when = own
         return replace(
             node,
@@ -250,7 +249,7 @@ def _references(graph: GraphSpec) -> list[Ref]:
 
 def needed_part(graph: GraphSpec, outputs: Collection[str], *, inside: Collection[str] = ()) -> GraphSpec:
     """The graph without the nodes that neither the given outputs nor the nodes named `inside` need; unchanged when the outputs need all."""
-    if len(outputs) == len(graph.outputs):
+    if len(outputs) == len(graph.outputs) and not graph.losses:  # losses are of the graph itself, not of one that places it
         return graph  # what no output at all needs is a mistake inside that graph: it stays, for the checker to report
     kept = {name: ref for name, ref in graph.outputs.items() if name in outputs}
     reached = reach([*(ref.node for ref in kept.values()), *inside], lambda name: graph.nodes[name].needs if name in graph.nodes else ())

@@ -19,6 +19,7 @@ from modelgraft.kernel.words.wording import for_python
 
 if TYPE_CHECKING:
     from modelgraft.kernel.language.document import Document
+    from modelgraft.kernel.language.yaml_reader import Item
     from modelgraft.kernel.shelf.registry import Registry
 
 GRAPH_PREFIX = "graph:"  # `use: graph:eye.yaml` places a whole graph as one node
@@ -189,9 +190,8 @@ class GraphSpec:
     """A graph as its documents say it: read and expanded, not yet wired against the installed components.
 
     ports      what gives each used output of a graph that stands as a node, by its name outside: "eye.tokens"
-    left_over  what nothing uses, as far as the reader can tell: params, and graphs that stand as nodes. The checker tells it
-               together with the nodes and inputs that it finds unused
-    document   what it was expanded from, with bases and what the user set in place
+    left_over  what nothing uses, as far as the reader can tell: params, and graphs that stand as nodes; the checker tells it with its own
+    document   what it was expanded from, with bases and what the user set;  losses  the nodes of `losses`;  training  with params filled in
     """
 
     name: str
@@ -207,6 +207,8 @@ class GraphSpec:
     ports: Mapping[str, Ref] = field(default_factory=dict)
     left_over: tuple[Problem, ...] = ()
     document: Document | None = field(default=None, compare=False, repr=False)
+    losses: frozenset[str] = frozenset()
+    training: Item | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,8 @@
+"""What `training:` says of a graph: its words, how they are read, and what is wrong with them before anything loads."""
+
+from __future__ import annotations
+
+from modelgraft.tools.training.resolving import Resolved, Tuning, resolve_stage, training_problems
+from modelgraft.tools.training.sections import Stage, Training, read_training
+
+__all__ = ["Resolved", "Stage", "Training", "Tuning", "read_training", "resolve_stage", "training_problems"]

@@ -1,0 +1,22 @@
+"""Training: the command `train`, and what `modelgraft.train` calls. See README.md beside this file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modelgraft.plugin import hookimpl
+
+
+@hookimpl
+def register_commands(app: Any) -> None:  # Any: a typer app, which is imported where there is a command line
+    """Add `modelgraft train`."""
+    from modelgraft_plugins.training.command import train
+
+    app.command("train")(train)
+
+
+def train(*arguments: Any, **options: Any) -> Any:  # Any: as `running.train` has them
+    """Train a graph, as `modelgraft.train` does."""
+    from modelgraft_plugins.training.running import train as run
+
+    return run(*arguments, **options)

@@ -1,0 +1,73 @@
+"""The command `train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modelgraft.commands import Allow, AsJson, GraphName, SetOptions, count, session_of, settings_of
+
+
+def train(  # noqa: PLR0913, PLR0917 typer makes options of the arguments of a command
+    context: typer.Context,
+    graph: GraphName,
+    stage: Annotated[
+        str | None, typer.Option("--stage", metavar="N|NAME", help="The only stage to train; without it all, in order.")
+    ] = None,
+    data: Annotated[str | None, typer.Option("--data", metavar="FILE", help="What to train on, in place of what the graph names.")] = None,
+    valid: Annotated[
+        str | None, typer.Option("--valid", metavar="FILE|SHARE", help="What to evaluate on: data, or a share of them.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where trained files go; trained/GRAPH without it.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", metavar="N", parser=count, help="Updates of each stage.")] = None,
+    batch: Annotated[int | None, typer.Option("--batch", metavar="N", parser=count, help="Records in a batch.")] = None,
+    device: Annotated[str | None, typer.Option("--device", metavar="D", help="cpu, cuda:0; without it what accelerate takes.")] = None,
+    init: Annotated[str | None, typer.Option("--init", metavar="random", help="Random numbers for sources without weights.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on after a run that was stopped.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Begin anew over a training, or go on although graph or data changed.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out records that do not fit.")] = False,
+    settings: SetOptions = None,
+    allow: Allow = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train the parts of a graph that are not frozen, stage by stage; what it trained is a `from` for any graph."""
+    from modelgraft_plugins.training.running import train as run  # what a list of commands need not import
+
+    session = session_of(context)
+    if init not in (None, "random"):
+        raise typer.BadParameter(f"--init takes random, found '{init}'")
+    loaded = session.load(graph, settings_of(settings), allow or ())
+    with session.screen.only_answers():
+        found = run(
+            loaded,
+            out=out or Path("trained") / loaded.spec.name,
+            stage=stage,
+            data=data,
+            valid=_share(valid),
+            steps=steps,
+            batch=batch,
+            device=device,
+            init=init,
+            resume=resume,
+            force=force,
+            skip_bad=skip_bad,
+            offline=session.offline,
+            note=session.screen.note,
+            screen=session.screen if session.progress else None,
+        )
+    if as_json:
+        session.screen.document({"ok": True, "folders": {name: str(path) for name, path in found.folder.items()}})
+        return
+    for name, path in found.folder.items():
+        session.screen.say(f"{name}: {path}")
+
+
+def _share(word: str | None) -> str | float | None:
+    """A share of the data, where the word is a number below 1."""
+    try:
+        number = float(word or "")
+    except ValueError:
+        return word
+    return number if 0 < number < 1 else word

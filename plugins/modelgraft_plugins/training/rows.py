@@ -1,0 +1,137 @@
+"""The records of a data set in an order that a seed decides: on disk, so that memory does not grow with what they hold."""
+
+from __future__ import annotations
+
+import pickle
+import tempfile
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from modelgraft.commands import Dataset, GraphInput
+from modelgraft.plugin import InputError, choices, option
+
+MOST_TOLD = 20  # rows that do not fit, in a message
+CHUNK = 64  # batches whose records are sorted by their length together: enough that each is nearly even, few enough that order stays random
+
+
+@dataclass(slots=True)
+class Rows:
+    """The records of a data set.
+
+    bad  where a row stands that is no record, and why
+    """
+
+    digest: str
+    bad: dict[str, str] = field(default_factory=dict)
+    lengths: array[int] = field(default_factory=lambda: array("l"))
+    _file: Any = field(default_factory=tempfile.TemporaryFile)  # Any: a file of bytes; ours alone, gone with the process
+    _starts: array[int] = field(default_factory=lambda: array("q"))
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def add(self, place: str, inputs: Mapping[str, Any]) -> None:
+        """Put a record behind the others."""
+        self._file.seek(0, 2)
+        self._starts.append(self._file.tell())
+        pickle.dump((place, dict(inputs)), self._file, protocol=pickle.HIGHEST_PROTOCOL)
+        self.lengths.append(sum(len(value) for value in inputs.values() if isinstance(value, str)))
+
+    def __del__(self) -> None:
+        self._file.close()
+
+    def __getitem__(self, number: int) -> tuple[str, dict[str, Any]]:
+        """Where a record stands in the data, and its inputs."""
+        self._file.seek(self._starts[number])
+        place, inputs = pickle.load(self._file)  # noqa: S301 what `add` has written in this process
+        return place, inputs
+
+
+def read_rows(dataset: Dataset, columns: Mapping[str, str], inputs: Mapping[str, GraphInput]) -> Rows:
+    """Read a data set once.
+
+    columns  the column of each input of the graph;  inputs  of the graph
+
+    A row that is no record, or lacks a column that an input needs, is noted among the bad ones.
+    """
+    rows = Rows(dataset.digest or "")
+    for row in dataset.read():
+        given = {name: row.inputs[column] for name, column in columns.items() if column in row.inputs}
+        lacking = [name for name in columns if given.get(name) is None and not (inputs[name].has_default or inputs[name].port.optional)]
+        if row.error:
+            rows.bad[row.place] = row.error
+        elif lacking:
+            rows.bad[row.place] = f"no column gives {choices(f'{name} ({columns[name]})' for name in lacking)}"
+        else:
+            rows.add(row.place, {name: value for name, value in given.items() if value is not None})
+    return rows
+
+
+def refuse_bad(bad: Mapping[str, str], *, data: str, skips: bool, note: Callable[[str], None]) -> None:
+    """Tell of rows that do not fit. Raises InputError, unless they are to be skipped."""
+    if not bad:
+        return
+    listed = [f"{place}: {why}" for place, why in list(bad.items())[:MOST_TOLD]]
+    more = [f"and {len(bad) - MOST_TOLD:,} more"] if len(bad) > MOST_TOLD else []
+    text = "\n    ".join([f"{len(bad):,} rows of {data} do not fit", *listed, *more])
+    if not skips:
+        raise InputError(f"{text}\n    mend them, or leave them out by {option('skip_bad')}")
+    note(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Which records stand in which batch: the same for the same seed, on every machine.
+
+    numbers  of the records that there are;  size  of a batch
+    """
+
+    numbers: Sequence[int]
+    lengths: Sequence[int]
+    size: int
+    seed: int
+    shuffles: bool = True
+    buckets: bool = True
+
+    @property
+    def batches(self) -> int:
+        """Batches in an epoch: what is left over when they are shuffled comes in another epoch."""
+        count = len(self.numbers)
+        return max(1, count // self.size) if self.shuffles else -(-count // self.size)
+
+    def epoch(self, number: int) -> list[list[int]]:
+        """The batches of an epoch, from 0 on."""
+        order = np.asarray(self.numbers, dtype=np.int64)
+        if not self.shuffles:
+            return [order[start : start + self.size].tolist() for start in range(0, len(order), self.size)]
+        draws = np.random.default_rng([self.seed & 0xFFFF_FFFF, number])
+        order = draws.permutation(order)[: self.batches * self.size]
+        if self.buckets and len(set(self.lengths)) > 1:
+            order = self._bucketed(order)
+        found = [order[start : start + self.size].tolist() for start in range(0, len(order), self.size)]
+        return [found[index] for index in draws.permutation(len(found))]
+
+    def _bucketed(self, order: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.int64]]:
+        lengths = np.asarray(self.lengths)[order]
+        span = CHUNK * self.size
+        parts = [np.arange(start, min(start + span, len(order))) for start in range(0, len(order), span)]
+        return np.concatenate([order[part][np.argsort(lengths[part], kind="stable")] for part in parts])
+
+    def from_batch(self, first: int) -> Iterator[tuple[int, list[int]]]:
+        """The batches without end from a number on, each with its epoch."""
+        number, skipped = divmod(first, self.batches)
+        while True:
+            for batch in self.epoch(number)[skipped:]:
+                yield number, batch
+            number, skipped = number + 1, 0
+
+
+def held_out(count: int, share: float, *, seed: int) -> tuple[list[int], list[int]]:
+    """The numbers of the records that are trained on, and those of a share that is not: drawn by the seed."""
+    order = np.random.default_rng([seed & 0xFFFF_FFFF, 0x5EED]).permutation(count)
+    kept = max(1, round(count * share)) if share else 0
+    return sorted(order[kept:].tolist()), sorted(order[:kept].tolist())

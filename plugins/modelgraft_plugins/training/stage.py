@@ -1,0 +1,321 @@
+"""A stage from its data to its trained files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate import Accelerator
+
+import modelgraft as mg
+from modelgraft.commands import Learning, Read, Resolved, Stage, data_beside, open_dataset, types_of
+from modelgraft.plugin import InputError, Node, SolvedGraph, choices, option
+from modelgraft_plugins.training import checkpoints, identity
+from modelgraft_plugins.training.checkpoints import Progress
+from modelgraft_plugins.training.plotting import plot
+from modelgraft_plugins.training.rows import Order, Rows, held_out, read_rows, refuse_bad
+from modelgraft_plugins.training.stepping import MIXES, NotANumberError, Step, Stepper, find_origin
+from modelgraft_plugins.training.trained import write_trained
+from modelgraft_plugins.training.watching import METRICS, Pace, Table, read_table, showing
+
+if TYPE_CHECKING:
+    from modelgraft.commands import Screen
+
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What is asked of a training beside its graph.
+
+    out       where it writes, a folder for each stage;  device  "cpu", "cuda:0"; None: what accelerate takes
+    resumes   goes on after a run that was stopped;  forces  goes on where it was another one, or writes over what is there
+    skips     records that do not fit are left out
+    note      hears what is told;  screen  shows how far it is; None: nobody looks
+    """
+
+    out: Path
+    device: str | None = None
+    init: str | None = None
+    resumes: bool = False
+    forces: bool = False
+    skips: bool = False
+    offline: bool = False
+    note: Callable[[str], None] = field(default=lambda _text: None)
+    screen: Screen | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The records of a stage, and those that it is evaluated on."""
+
+    rows: Rows
+    valid: Rows | None
+    order: Order
+    held: tuple[int, ...]
+    name: str
+
+    @property
+    def evaluated(self) -> tuple[Rows, Sequence[int]]:
+        """The records of an evaluation, and their numbers; none where nothing is evaluated."""
+        return (self.valid, range(len(self.valid))) if self.valid is not None else (self.rows, self.held)
+
+
+def read_data(resolved: Resolved, solved: SolvedGraph, asked: Asked) -> Data:
+    """Read the data of a stage. Raises InputError for data that cannot be read, rows that do not fit, and too few of them."""
+    stage, valid = resolved.stage, resolved.stage["valid"]
+    value = stage.values.get("data")
+    if value is None:
+        raise InputError(f"stage {stage.name} names no data: write training.data: FILE into the graph, or give {option('data', 'FILE')}")
+    rows, name = _rows(value, resolved, solved, asked)
+    share = float(valid) if isinstance(valid, int | float) else 0.0
+    numbers, held = held_out(len(rows), share, seed=stage["seed"]) if share else (list(range(len(rows))), [])
+    if not numbers:
+        raise InputError(f"{name} holds {len(rows):,} records, and {share:g} of them are held out: none is left to train on")
+    order = Order(numbers, rows.lengths, stage["batch"], stage["seed"], stage["shuffle"], stage["bucket"])
+    other = _rows(stage.values["valid"], resolved, solved, asked)[0] if isinstance(valid, str) else None
+    return Data(rows, other, order, tuple(held), name)
+
+
+def _rows(value: Any, resolved: Resolved, solved: SolvedGraph, asked: Asked) -> tuple[Rows, str]:
+    name = data_beside(value, solved.graph)
+    inputs = {column: replace(solved.inputs[key], name=column) for key, column in resolved.columns.items()}
+    dataset = open_dataset(name, inputs, note=asked.note, types=types_of(solved.graph.registry))
+    rows = read_rows(dataset, resolved.columns, solved.inputs)
+    refuse_bad(rows.bad, data=name, skips=asked.skips, note=asked.note)
+    if not len(rows):
+        raise InputError(f"{name} holds no record")
+    return rows, name
+
+
+def total_steps(stage: Stage, order: Order) -> int:
+    """How many updates a stage has."""
+    if stage["steps"] is not None:
+        return int(stage["steps"])
+    return max(1, round(float(stage["epochs"]) * order.batches / int(stage["accumulate"])))
+
+
+def unfrozen(solved: SolvedGraph, resolved: Resolved) -> SolvedGraph:
+    """The graph whose trained nodes have weights of their own, and whose others are frozen: these pipelines may share."""
+
+    def node(name: str, found: Node) -> Node:
+        return replace(found, frozen=name not in resolved.trained)
+
+    return replace(solved, nodes={name: node(name, found) for name, found in solved.nodes.items()})
+
+
+class StageRun:
+    """A stage that is trained."""
+
+    def __init__(self, solved: SolvedGraph, resolved: Resolved, asked: Asked, *, before: Sequence[Path] = ()) -> None:
+        """before: the folders of the stages that were trained before, whose weights this one begins with."""
+        self.solved, self.resolved, self.asked, self.before = solved, resolved, asked, tuple(before)
+        self.stage, self.folder = resolved.stage, asked.out / resolved.stage.name
+        self.data = read_data(resolved, solved, asked)
+        self.total = total_steps(self.stage, self.data.order)
+        valid = self.data.valid.digest if self.data.valid is not None else ""
+        self.facts = identity.identity_of(resolved, solved, data=self.data.rows.digest, valid=valid, records=len(self.data.rows))
+        self.facts["stage.total"] = self.total
+        self.progress = Progress(skipped=dict(self.data.rows.bad))
+
+    def is_done(self) -> bool:
+        """Whether the folder holds this very stage, trained to its end. Raises InputError for one that may not be written over."""
+        found = identity.read_identity(self.folder)
+        if found is None:
+            return False
+        if not self.asked.resumes and not self.asked.forces:
+            ways = f"{option('resume')} goes on with it, {option('force')} begins anew, another folder as out keeps it"
+            raise InputError(f"{self.folder} holds a training already; {ways}")
+        if self.asked.resumes and not self.asked.forces:
+            identity.refuse_other(found, self.facts, folder=self.folder)
+        return self.asked.resumes and (self.folder / "card.json").exists() and found == self.facts
+
+    def run(self) -> Path:
+        """Train; gives the folder with the trained files. Raises InputError for records that do not fit, NotANumberError."""
+        with self.opened() as stepper:
+            self._begin(stepper)
+            start = monotonic()
+            try:
+                self._loop(stepper)
+            except NotANumberError as error:
+                raise self._stopped(stepper, error) from error
+            self._finish(stepper, seconds=monotonic() - start)
+        return self.folder
+
+    @contextmanager
+    def opened(self) -> Iterator[Stepper]:
+        """The stage with its weights, ready for a step."""
+        accelerator = Accelerator(cpu=self.asked.device == "cpu", mixed_precision=MIXES[self.stage["precision"]])
+        device = self.asked.device or str(accelerator.device)
+        self._is_main = accelerator.is_main_process
+        options: dict[str, Any] = {"init": self.asked.init, "offline": self.asked.offline, "cache_bytes": 0}
+        graph = unfrozen(self.solved, self.resolved)
+        with mg.open(graph, backend="torch", device=device, seed=self.stage["seed"], **options) as pipeline:
+            wanted = [str(ref) for ref, _ in self.resolved.losses.values()]
+            learning = Learning(pipeline, wanted, learners=self.resolved.learners)
+            stepper = Stepper(learning, self.resolved, self.solved, accelerator, total=self.total)
+            for text in learning.warnings:
+                self.asked.note(text)
+            for folder in self.before:
+                self._take_over(folder, learning)
+            watched = [str(ref) for ref in self.resolved.watched.values()]
+            self._judging = Learning(pipeline, [*wanted, *watched], learners=())
+            yield stepper
+
+    def _take_over(self, folder: Path, learning: Learning) -> None:
+        """Begin with what an earlier stage has trained."""
+        last = checkpoints.checkpoints_in(folder / CHECKPOINTS)
+        for name, module in learning.modules.items():
+            path = last[-1] / checkpoints.file_name(name) if last else folder
+            if path.is_file():
+                checkpoints.load_into(module, path)
+
+    def _begin(self, stepper: Stepper) -> None:
+        newest = checkpoints.checkpoints_in(self.folder / CHECKPOINTS)
+        if newest and self.asked.resumes:
+            self.progress = checkpoints.restore(newest[-1], stepper)
+            self.asked.note(f"{self.stage.name}: goes on behind step {self.progress.step:,} of {self.total:,}")
+        elif self._is_main:
+            checkpoints.clear(self.folder / CHECKPOINTS)
+            (self.folder / "card.json").unlink(missing_ok=True)
+        if self._is_main:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            identity.write_identity(self.folder, self.facts)
+
+    # -- steps -----------------------------------------------------------------------------------------------------------
+
+    def _loop(self, stepper: Stepper) -> None:
+        names = [*self.resolved.losses, *self.resolved.watched]
+        table = Table(self.folder, names, upto=self.progress.step)
+        pace = Pace(self.total, self.progress.step)
+        batches = self.data.order.from_batch(self.progress.batch)
+        try:
+            with showing(self.asked.screen if self._is_main else None, pace) as show:
+                while self.progress.step < self.total and not self.progress.is_done:
+                    chosen = list(islice(batches, self.stage["accumulate"]))
+                    epoch, step = chosen[0][0], self.progress.step
+                    self.progress.batch += len(chosen)
+                    found, records = self._update(stepper, [numbers for _, numbers in chosen])
+                    if found is None:
+                        continue
+                    self.progress.step += 1
+                    pace.take(self.progress.step, found.loss, records)
+                    rate = stepper.rates(step)[0]
+                    row = {"step": step + 1, "epoch": epoch, "part": "train", "loss": found.loss, **found.losses}
+                    table.add({**row, "norm": found.norm, "learning_rate": rate})
+                    show(rate)
+                    self._after(stepper, table, epoch)
+        finally:
+            table.close()
+
+    def _update(self, stepper: Stepper, numbers: Sequence[Sequence[int]]) -> tuple[Step | None, int]:
+        batches = [batch for some in numbers if (batch := self.batch(stepper.learning, some, self.data.rows)).count]
+        if not batches:
+            return None, 0
+        try:
+            found = stepper.update(batches, step=self.progress.step, ready=[{}] * len(batches))
+        except NotANumberError as error:
+            places = [self.data.rows[number][0] for some in numbers for number in some]
+            origins = (find_origin(stepper, batch, step=self.progress.step, number=index, ready={}) for index, batch in enumerate(batches))
+            where = next(filter(None, origins), "")
+            told = f": {where} is the first that is none" if where else ""
+            raise NotANumberError(f"{error}{told}, with the records {choices(places, most=6, sort=False)}") from error
+        return found, sum(batch.count for batch in batches)
+
+    def batch(self, learning: Learning, numbers: Sequence[int], rows: Rows) -> Read:
+        """Some records as a batch. Raises InputError for those that cannot be read, unless they are skipped."""
+        found = [rows[number] for number in numbers]
+        batch = learning.read([inputs for _, inputs in found])
+        bad = {found[index][0]: error.unworded for index, error in batch.left_out.items()}
+        new = {place: why for place, why in bad.items() if place not in self.progress.skipped}
+        refuse_bad(new, data=self.data.name, skips=self.asked.skips, note=self.asked.note)
+        self.progress.skipped.update(bad)
+        return batch
+
+    def _after(self, stepper: Stepper, table: Table, epoch: int) -> None:
+        """What is done behind a step now and then: an evaluation, a checkpoint."""
+        step, is_last = self.progress.step, self.progress.step == self.total
+        if is_last or (self.stage["evaluate"] and step % self.stage["evaluate"] == 0):
+            self._evaluate(stepper, table, epoch)
+        if is_last or self.progress.is_done or step % self.stage["save"] == 0:
+            table.flush()
+            self._save(stepper)
+
+    def _save(self, stepper: Stepper) -> None:
+        if self._is_main:
+            checkpoints.save(self.folder / CHECKPOINTS, self.progress, stepper)
+
+    def _evaluate(self, stepper: Stepper, table: Table, epoch: int) -> None:
+        rows, numbers = self.data.evaluated
+        if not len(numbers):
+            return
+        found = self.evaluation(stepper, rows, numbers)
+        weights = {name: weight for name, (_, weight) in self.resolved.losses.items()}
+        loss = sum(found[name] * weight for name, weight in weights.items())
+        table.add({"step": self.progress.step, "epoch": epoch, "part": "valid", "loss": loss, **found})
+        if self.progress.best is None or loss < self.progress.best:
+            self.progress.best, self.progress.best_step, self.progress.since = loss, self.progress.step, 0
+        else:
+            self.progress.since += 1
+        patience = self.stage["patience"]
+        self.progress.is_done = patience is not None and self.progress.since >= patience
+
+    def evaluation(self, stepper: Stepper, rows: Rows, numbers: Sequence[int]) -> dict[str, float]:
+        """The mean of each loss and watched number over records, in the mode of use."""
+        modes = {module: module.training for one in stepper.modules.values() for module in one.modules()}
+        for module in modes:
+            module.training = False
+        sums: dict[str, float] = {}
+        count = 0
+        names = {
+            **{name: str(ref) for name, (ref, _) in self.resolved.losses.items()},
+            **{n: str(r) for n, r in self.resolved.watched.items()},
+        }
+        try:
+            for start in range(0, len(numbers), self.stage["batch"]):
+                batch = self.batch(self._judging, numbers[start : start + self.stage["batch"]], rows)
+                found = self._judging(batch, seed=self.stage["seed"]) if batch.count else {}
+                for name, port in names.items() if found else ():
+                    sums[name] = sums.get(name, 0.0) + float(found[port].float().mean()) * batch.count
+                count += batch.count
+        finally:
+            for module, is_training in modes.items():
+                module.training = is_training
+        return {name: total / max(1, count) for name, total in sums.items()}
+
+    # -- ends ------------------------------------------------------------------------------------------------------------
+
+    def _stopped(self, stepper: Stepper, error: NotANumberError) -> InputError:
+        """Keep the weights of before the step, and say so."""
+        self.progress.batch -= self.stage["accumulate"]
+        self._save(stepper)
+        hint = "a lower learning_rate, a longer warmup or clip may help; the weights of before this step are kept"
+        return NotANumberError(f"{error}\n    {hint}: {checkpoints.checkpoints_in(self.folder / CHECKPOINTS)[-1]}")
+
+    def _finish(self, stepper: Stepper, *, seconds: float) -> None:
+        if not self._is_main:
+            return
+        if stepper.idle and self.progress.step:
+            self.asked.note(f"{self.stage.name}: no gradient has reached {choices(stepper.idle, most=6)}")
+        rows = read_table(self.folder / METRICS)
+        lines: dict[str, list[tuple[float, float]]] = {}
+        for row in rows:
+            for name in ("loss", *self.resolved.losses):
+                if row.get(name) and (name == "loss" or len(self.resolved.losses) > 1):
+                    label = name if row["part"] == "train" else f"{name}, valid"
+                    lines.setdefault(label, []).append((float(row["step"]), float(row[name])))
+        plot(self.folder / "loss.svg", lines, title=f"{self.solved.name}: {self.stage.name}")
+        metrics: Mapping[str, str] = rows[-1] if rows else {}
+        write_trained(self, stepper, metrics=metrics, seconds=seconds)
+
+
+def cleared() -> None:
+    """Give cached device memory back between two stages."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

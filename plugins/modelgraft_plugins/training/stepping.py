@@ -1,0 +1,148 @@
+"""One step of training: a batch through the graph, the losses, their gradients and the update."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from modelgraft.commands import Learning, Read, Resolved, Stage
+from modelgraft.plugin import InputError, Plan, SolvedGraph, choices
+from modelgraft_plugins.training.tuning import Trained, optimizer_of, prepare, rate_factor
+
+MIXES = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
+
+
+class NotANumberError(InputError):
+    """A loss or a gradient that is no number: the weights are those of before the step."""
+
+
+class Losses(nn.Module):
+    """The graph as accelerate sees it: the modules that are trained, and a call that gives the losses."""
+
+    def __init__(self, learning: Learning, modules: Mapping[str, nn.Module], resolved: Resolved) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(modules.values())
+        self.learning, self.resolved = [learning], resolved  # in a list: it is no module
+
+    def forward(self, batch: Read, seed: int, ready: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
+        """The mean of each loss over the records of a batch, by name."""
+        found = self.learning[0](batch, seed=seed, ready=ready)
+        return {name: found[str(ref)].float().mean() for name, (ref, _) in self.resolved.losses.items()}
+
+
+@dataclass(slots=True)
+class Step:
+    """What an update gave: the weighted sum, each loss, the norm of the gradients before they were clipped."""
+
+    loss: float
+    losses: dict[str, float]
+    norm: float
+
+
+class Stepper:
+    """The parts of a stage that change, and the optimiser that changes them."""
+
+    def __init__(self, learning: Learning, resolved: Resolved, solved: SolvedGraph, accelerator: Accelerator, *, total: int) -> None:
+        self.learning, self.resolved, self.accelerator, self.total = learning, resolved, accelerator, total
+        self.stage: Stage = resolved.stage
+        every = learning.modules
+        self.trained: list[Trained] = prepare(every, resolved, solved)
+        self.modules: Mapping[str, nn.Module] = {name: every[name] for name in sorted(resolved.trained)}
+        self.optimizer = optimizer_of(self.trained, self.stage)
+        self._rates = [group["lr"] for group in self.optimizer.param_groups]
+        self._factor = rate_factor(self.stage, total)
+        self._model = Losses(learning, self.modules, resolved)
+        self._call = accelerator.prepare_model(self._model)
+        self._seen = set[str]()
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of what is called."""
+        return self.learning.plan
+
+    def update(self, batches: Sequence[Read], *, step: int, ready: Sequence[Mapping[Any, Any]]) -> Step:
+        """One update by the mean gradient of some batches. Raises NotANumberError before anything was changed."""
+        weights = {name: weight for name, (_, weight) in self.resolved.losses.items()}
+        sums = dict.fromkeys(weights, 0.0)
+        for number, (batch, given) in enumerate(zip(batches, ready, strict=True)):
+            found = self.losses(batch, step=step, number=number, ready=given)
+            whole = torch.stack([found[name] * weight for name, weight in weights.items()]).sum()
+            for name in weights:
+                sums[name] += float(found[name].detach()) / len(batches)
+            if not math.isfinite(float(whole.detach())):
+                self.optimizer.zero_grad(set_to_none=True)
+                wrong = [name for name in weights if not math.isfinite(float(found[name].detach()))]
+                raise NotANumberError(f"the loss {choices(wrong)} is no number at step {step + 1}")
+            self._refuse_loose(whole)
+            self.accelerator.backward(whole / len(batches))
+        norm = self._finish(step)
+        return Step(sum(sums[name] * weight for name, weight in weights.items()), sums, norm)
+
+    def losses(self, batch: Read, *, step: int, number: int, ready: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
+        """The losses of a batch; what is drawn follows from the seed of the stage, the step and the number of the batch in it."""
+        seed = seed_of(self.stage["seed"], step, number, self.accelerator.process_index)
+        torch.manual_seed(seed)  # dropout draws from torch's own
+        found: dict[str, torch.Tensor] = self._call(batch, seed, ready)
+        return found
+
+    def _refuse_loose(self, whole: torch.Tensor) -> None:
+        if not whole.requires_grad:
+            names = choices(self.resolved.trained)
+            raise InputError(f"no gradient comes back from the losses to {names}: a node between gives numbers that are cut off from it")
+
+    def _finish(self, step: int) -> float:
+        scale = self._factor(step)
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * scale
+        parameters = [one.parameter for one in self.trained]
+        self._tell_idle()
+        limit = float(self.stage["clip"]) or math.inf
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
+        if not math.isfinite(norm):
+            wrong = [one.key for one in self.trained if one.parameter.grad is not None and not bool(one.parameter.grad.isfinite().all())]
+            self.optimizer.zero_grad(set_to_none=True)
+            raise NotANumberError(f"the gradients of {choices(wrong, most=4)} are no numbers at step {step + 1}")
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    def _tell_idle(self) -> None:
+        self._seen |= {one.key for one in self.trained if one.parameter.grad is not None}
+
+    @property
+    def idle(self) -> list[str]:
+        """The parameters that no gradient has reached yet."""
+        return [one.key for one in self.trained if one.key not in self._seen]
+
+    def rates(self, step: int) -> list[float]:
+        """The learning rates at a step, the largest first."""
+        scale = self._factor(step)
+        return sorted({rate * scale for rate in self._rates}, reverse=True)
+
+
+def seed_of(seed: int, step: int, number: int, process: int) -> int:
+    """A seed of one batch: others for another step, batch in it, or process."""
+    mixed = (int(seed) * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + number * 0x94D049BB133111EB + process + 1) & 0xFFFF_FFFF_FFFF_FFFF
+    mixed ^= mixed >> 31
+    return mixed & 0x7FFF_FFFF_FFFF_FFFF
+
+
+def find_origin(stepper: Stepper, batch: Read, *, step: int, number: int, ready: Mapping[Any, Any]) -> str:
+    """The first node that gives something that is no number for a batch, in words; "" when none does."""
+    found: list[str] = []
+
+    def look(node: str, port: str, value: Any) -> None:
+        if not found and isinstance(value, torch.Tensor) and value.is_floating_point() and not bool(value.isfinite().all()):
+            found.append(f"{node}.{port}")
+
+    seed = seed_of(stepper.stage["seed"], step, number, stepper.accelerator.process_index)
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        stepper.learning(batch, seed=seed, ready=ready, seen=look)
+    return found[0] if found else ""

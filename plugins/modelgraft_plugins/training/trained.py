@@ -1,0 +1,93 @@
+"""What a stage leaves: a file for each trained node, which any graph names by `from`, and a card that says how it came about."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors.torch import save_file
+
+from modelgraft.commands import file_aside
+from modelgraft_plugins.training.checkpoints import file_name, tensors_of
+from modelgraft_plugins.training.identity import digest_of
+
+if TYPE_CHECKING:
+    from modelgraft_plugins.training.stage import StageRun
+    from modelgraft_plugins.training.stepping import Stepper
+
+CARD = "card.json"
+
+
+def write_trained(run: StageRun, stepper: Stepper, *, metrics: Mapping[str, str], seconds: float) -> None:
+    """Write the trained files, and the card last: where it is, the stage is done."""
+    files = {name: _write(run, stepper, name) for name in stepper.modules}
+    facts = {
+        "graph": run.solved.name,
+        "stage": run.stage.name,
+        "doc": run.stage["doc"],
+        "files": {name: path.name for name, path in files.items()},
+        "trained": {name: {"kind": one.kind, "parameters": _count(stepper, name)} for name, one in run.resolved.trained.items()},
+        "steps": run.progress.step,
+        "records": len(run.data.rows),
+        "skipped": len(run.progress.skipped),
+        "metrics": {key: float(value) for key, value in metrics.items() if value and key not in ("part", "step", "epoch")},
+        "best": {"loss": run.progress.best, "step": run.progress.best_step} if run.progress.best is not None else None,
+        "graph_hash": digest_of(run.facts, "nodes.", "losses.", "trained."),
+        "data_hash": run.data.rows.digest,
+        "seconds": round(seconds, 1),
+        "licence": "as the data and the weights that it began with allow: say it here before you hand these files on",
+    }
+    with file_aside(run.folder / "card.md") as aside:
+        aside.write_text(_as_text(facts), encoding="utf-8")
+    with file_aside(run.folder / CARD) as aside:
+        aside.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def _write(run: StageRun, stepper: Stepper, name: str) -> Path:
+    module, tuning = stepper.modules[name], run.resolved.trained[name]
+    tensors = tensors_of(module)
+    if tuning.kind == "lora":
+        chosen = {one.name for one in stepper.trained if one.node == name}
+        tensors = {key: tensor for key, tensor in tensors.items() if key in chosen}
+    path = run.folder / file_name(name)
+    node = run.solved.nodes[name]
+    about = {
+        "component": f"{node.component.id}@{node.component.version}",
+        "tuning": tuning.kind,
+        "config": node.config.model_dump(mode="json"),
+    }
+    facts = {"modelgraft": json.dumps(about, default=str, sort_keys=True)}  # one entry: several are written in an order of chance
+    with file_aside(path) as aside:
+        save_file(tensors, aside, metadata=facts)
+    return path
+
+
+def _count(stepper: Stepper, name: str) -> int:
+    return sum(one.parameter.numel() for one in stepper.trained if one.node == name)
+
+
+def _as_text(facts: Mapping[str, Any]) -> str:
+    rows = [f"| {name} | {facts['files'][name]} | {one['kind']} | {one['parameters']:,} |" for name, one in facts["trained"].items()]
+    numbers = [f"- {key}: {value:.6g}" for key, value in facts["metrics"].items()]
+    return "\n".join(
+        [
+            f"# {facts['graph']}, stage {facts['stage']}",
+            "",
+            facts["doc"] or "Trained by modelgraft.",
+            "",
+            "| node | file | tuned | parameters |",
+            "|---|---|---|---:|",
+            *rows,
+            "",
+            f"{facts['steps']:,} steps over {facts['records']:,} records, {facts['skipped']:,} left out. At the end:",
+            "",
+            *numbers,
+            "",
+            f"Graph {facts['graph_hash'][:16]}, data {facts['data_hash'][:16]}.",
+            "",
+            f"Licence: {facts['licence']}.",
+            "",
+        ]
+    )

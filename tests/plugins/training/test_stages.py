@@ -1,0 +1,84 @@
+"""What a graph says of its training: read with its places, and judged before anything loads."""
+
+from __future__ import annotations
+
+import pytest
+
+import modelgraft as mg
+from support.learners import write_graph
+
+TAIL = "  learning_rate: 0.05\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code", "message"),
+    [
+        (TAIL, "  learning_rat: 1\n", "unknown-key", "training has no key 'learning_rat'; the keys are: doc, data,"),
+        (TAIL, "  stages: {a: {optimizer: lion}}\n", "wrong-value", "training.stages.a.optimizer is 'lion'; wanted one of: adamw"),
+        (TAIL, "  accumulate: 0\n", "wrong-value", "training.accumulate is 0; wanted a whole number from 1 on"),
+        (TAIL, "  clip: -1\n", "wrong-value", "training.clip is -1; wanted a number from 0 on"),
+        (TAIL, "  precision: 16\n", "wrong-type", "training.precision is the number 16; wanted one of: float32, bfloat16, float16"),
+        (TAIL, "  train: {hand: whole}\n", "wrong-value", "training.train.hand is 'whole'; wanted one of: frozen"),
+        (TAIL, "  train: [arm]\n", "unknown-node", "there is no node 'arm'; those with weights are: eye, hand"),
+        (TAIL, "  train: [apart]\n", "nothing-trainable", "apart (loss/alignment) has no weights that can be trained"),
+        (TAIL, "  train: {hand: lora}\n", "nothing-trainable", "hand is to be tuned by what is grafted into it, and nothing is"),
+        ("in: {x: eye}}", "in: {x: eye}, frozen: true}", "nothing-trainable", "weights that its losses need are frozen: eye, hand"),
+        ("{x: hand, wanted: inputs.y}", "{x: inputs.y, wanted: inputs.y}", "loss-untrained", "(hand) to the loss apart"),
+        (TAIL, "  losses: [hand]\n", "loss-not-scalar", "hand.y is float[batch 3]; wanted one number for each record"),
+        (TAIL, "  columns: {x: a, z: b}\n", "unknown-input", "columns names the input 'z'; the graph has: x, y"),
+        (TAIL, "  columns: {x: picture}\n", "missing-column", "no column gives the input 'x': data.jsonl has no column 'picture'"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_told_with_its_line(tmp_path, old, new, code, message):
+    train = ("training:", "training:\n  train: [hand]") if code == "loss-untrained" else ("training:", "training:")
+    graph = write_graph(tmp_path, (old, new), train)
+    with pytest.raises(mg.GraphError) as caught:
+        mg.check(graph)
+    found = next(problem for problem in caught.value.problems if problem.code == code)
+    assert message in found.found
+    assert found.place is not None
+    assert found.place.line is not None
+
+
+CHOSEN = """
+modelgraft: 1
+inputs: {x: "float[batch 5]", y: "float[batch 8]"}
+nodes:
+  hand:  {use: projector/linear, with: {over: vector, out_features: 3}, in: {x: inputs.x}}
+  label: {use: head/classifier, with: {names: [a, b, c]}, in: {logits: hand}}
+  said:  {use: text/template, with: {template: "a {label}"}, in: {label: label.label}}
+  ids:   {use: text/tokenizer, from: "preset:clip-vit-b-32", in: {text: said}}
+  read:  {use: text/encoder, from: "preset:clip-vit-b-32#text_model", in: {ids: ids.ids}, frozen: true}
+  back:  {use: projector/linear, with: {over: vector, out_features: 8}, in: {x: read.pooled}, frozen: true}
+outputs: {label: label.label}
+losses: {apart: {use: loss/alignment, with: {over: vector}, in: {x: back, wanted: inputs.y}}}
+training: {train: [hand]}
+"""
+
+
+def test_no_gradient_comes_back_through_what_was_chosen(tmp_path):
+    """A label of a classifier is no floating tensor: its wire is named."""
+    graph = tmp_path / "a.yaml"
+    graph.write_text(CHOSEN)
+    with pytest.raises(mg.GraphError) as caught:
+        mg.check(graph)
+    assert {problem.code for problem in caught.value.problems} == {"no-gradient"}
+    assert "no gradient comes back from the loss apart to what is trained (hand): label.label is label" in caught.value.problems[0].found
+
+
+def test_losses_are_left_out_of_a_run_that_does_not_need_them(tmp_path):
+    graph = write_graph(tmp_path)
+    plan = mg.plan(graph)
+    assert "apart" in plan.pruned
+    with mg.open(graph) as pipeline:
+        assert pipeline.run(x=[[0.0] * 5])["hand"].shape == (1, 3)
+        assert pipeline.run(x=[[0.0] * 5], y=[[0.0] * 3], outputs=["apart.loss"])["apart.loss"].shape == (1,)
+
+
+def test_stages_inherit_and_say_what_they_go_over(tmp_path):
+    graph = write_graph(tmp_path, (TAIL, TAIL + "  stages:\n    first: {steps: 3}\n    second: {train: [hand], steps: 2}\n"))
+    told = []
+    found = mg.train(graph, out=tmp_path / "out", device="cpu", note=told.append)
+    assert [*found.folder] == ["first", "second"]
+    only = mg.train(graph, out=tmp_path / "other", device="cpu", stage=2, params={"training.stages.second.steps": 1})
+    assert [*only.folder] == ["second"]

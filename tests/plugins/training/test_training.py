@@ -1,0 +1,138 @@
+"""Training: the numbers are those of a loop written by hand, what is frozen stays, and what was stopped goes on as if it had not been."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import modelgraft as mg
+from modelgraft_plugins.training.watching import read_table
+from support.learners import GIVEN, INNER, write_graph
+
+
+def column(folder, name, part="train"):
+    return [float(row[name]) for row in read_table(folder / "metrics.csv") if row["part"] == part]
+
+
+def test_a_step_is_that_of_a_loop_written_by_hand(tmp_path):
+    """All records in each batch, in order: AdamW of torch over the same layers ends at the same numbers."""
+    graph = write_graph(tmp_path, ("batch: 4", "batch: 13\n  shuffle: false\n  schedule: linear\n  warmup: 0\n  weight_decay: 0.1"))
+    with mg.open(graph, seed=0) as pipeline:  # the numbers that the layers start from
+        rows = [json.loads(line) for line in (tmp_path / "data.jsonl").read_text().splitlines()]
+        x, y = (torch.tensor([row[key][0] for row in rows]) for key in "xy")
+        seen = pipeline.run(x=x, outputs=["eye.y"])["eye.y"]
+        pipeline.run(x=x)
+        hand = torch.nn.Linear(INNER, GIVEN)
+        hand.load_state_dict(pipeline._loader.loaded()["hand"].state.state_dict())
+    optimizer = torch.optim.AdamW(
+        [{"params": [hand.weight], "weight_decay": 0.1}, {"params": [hand.bias], "weight_decay": 0.0}],
+        lr=0.05,
+        betas=(0.9, 0.999),
+        eps=1e-8,
+    )
+    wanted = []
+    for step in range(12):
+        for group in optimizer.param_groups:
+            group["lr"] = 0.05 * (1 - step / 12)
+        loss = ((hand(seen) - y) ** 2).sum(-1).sqrt().mean()
+        wanted.append(float(loss.detach()))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(hand.parameters(), 1.0)
+        optimizer.step()
+    folder = mg.train(graph, out=tmp_path / "out", device="cpu").last
+    torch.testing.assert_close(torch.tensor(column(folder, "loss")), torch.tensor(wanted), atol=1e-5, rtol=1e-5)
+    found = load_file(folder / "hand.safetensors")
+    torch.testing.assert_close(found, dict(hand.state_dict()), atol=1e-5, rtol=1e-5)
+
+
+def test_the_loss_falls_and_frozen_parts_stay_to_the_bit(tmp_path):
+    """And the trained file is a `from` that gives what training had."""
+    graph = write_graph(tmp_path, ("steps: 12", "steps: 60\n  valid: 0.3\n  evaluate: 20"))
+    x = torch.randn(2, 5)
+    with mg.open(graph) as pipeline:
+        before = pipeline.run(x=x, outputs=["eye.y"])["eye.y"]
+    folder = mg.train(graph, out=tmp_path / "out", device="cpu").last
+    losses = column(folder, "loss")
+    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
+    assert len(column(folder, "loss", "valid")) == 3
+    assert {path.name for path in folder.glob("*.safetensors")} == {"hand.safetensors"}
+    again = write_graph(
+        tmp_path, ("hand: {use: projector/linear,", "hand: {use: projector/linear, from: ./out/train/hand.safetensors,"), name="b.yaml"
+    )
+    with mg.open(again) as pipeline:
+        found = pipeline.run(x=x, outputs=["eye.y", "hand"])
+    assert torch.equal(found["eye.y"], before)
+    trained = load_file(folder / "hand.safetensors")
+    torch.testing.assert_close(found["hand"], before @ trained["weight"].T + trained["bias"])
+    assert json.loads((folder / "card.json").read_text())["steps"] == 60
+    assert (folder / "loss.svg").read_text().startswith("<svg")
+
+
+def test_what_was_killed_goes_on_to_the_same_bytes(tmp_path):
+    """Killed at moments that nobody chose, again and again, and resumed each time."""
+    change = ("steps: 12", "steps: 150\n  save: 7\n  accumulate: 2")
+    graph = write_graph(tmp_path, change)
+    whole = mg.train(graph, out=tmp_path / "whole", device="cpu").last
+    code = f"import modelgraft as mg; mg.train({str(graph)!r}, out={str(tmp_path / 'cut')!r}, device='cpu', resume=True)"
+    folder, kills = tmp_path / "cut" / "train", 0
+    for _ in range(3):
+        process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+        there = {path.name for path in folder.glob("checkpoints/step-*")}
+        while process.poll() is None and (kills == 2 or {path.name for path in folder.glob("checkpoints/step-*")} == there):
+            time.sleep(0.002)
+        if process.poll() is not None:
+            break
+        time.sleep(0.003 * kills)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        kills += 1
+    assert kills == 2
+    assert process.returncode == 0
+    for name in ("hand.safetensors", "metrics.csv"):
+        assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_a_run_that_was_another_one_is_refused_with_what_differs(tmp_path):
+    graph = write_graph(tmp_path)
+    mg.train(graph, out=tmp_path / "out", device="cpu", steps=2)
+    with pytest.raises(mg.InputError, match="holds a training already"):
+        mg.train(graph, out=tmp_path / "out", device="cpu", steps=2)
+    with pytest.raises(mg.InputError, match=r"was another one:\s+stage.steps: 2 -> 3\s+stage.total: 2 -> 3"):
+        mg.train(graph, out=tmp_path / "out", device="cpu", steps=3, resume=True)
+    write_graph(tmp_path, records=12)
+    with pytest.raises(mg.InputError, match=r"data.digest: .* -> .*\s+data.records: 13 -> 12"):
+        mg.train(graph, out=tmp_path / "out", device="cpu", steps=2, resume=True)
+
+
+def test_rows_that_do_not_fit_are_listed_and_left_out_when_asked(tmp_path):
+    graph, told = write_graph(tmp_path), []
+    with (tmp_path / "data.jsonl").open("a") as file:
+        file.write('{"x": [[1, 2]]}\nno json\n{"x": [[1, 2]], "y": [[1, 2, 3]]}\n')
+    with pytest.raises(mg.InputError, match=r"2 rows of .*data.jsonl do not fit\s+data.jsonl:14: no column gives y"):
+        mg.train(graph, out=tmp_path / "out", device="cpu")
+    folder = mg.train(graph, out=tmp_path / "out", device="cpu", skip_bad=True, note=told.append).last
+    assert any("data.jsonl:15" in text for text in told)
+    assert json.loads((folder / "card.json").read_text())["skipped"] == 3
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_what_was_good(tmp_path):
+    graph = write_graph(tmp_path, ("batch: 4", "batch: 4\n  shuffle: false"))
+    rows = (tmp_path / "data.jsonl").read_text().splitlines()
+    rows[9] = json.dumps({"x": [[1e38] * 5], "y": [[1e38, -1e38, 3e38]]})
+    (tmp_path / "data.jsonl").write_text("\n".join(rows))
+    with pytest.raises(
+        mg.InputError, match=r"(?s)the loss apart is no number at step 3: \w+\.\w+ is the first that is none.*data.jsonl:10"
+    ) as caught:
+        mg.train(graph, out=tmp_path / "out", device="cpu")
+    assert "step-00000002" in str(caught.value)
+    kept = load_file(tmp_path / "out/train/checkpoints/step-00000002/hand.safetensors")
+    assert all(bool(tensor.isfinite().all()) for tensor in kept.values())
