@@ -48,7 +48,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.engine.fusing import fuse as fuse
     from modelgraft.engine.fusing import segments_of as segments_of
     from modelgraft.engine.learning import Learning as Learning
-    from modelgraft.engine.learning import Read as Read
+    from modelgraft.engine.learning import ReadBatch as ReadBatch
     from modelgraft.engine.needs import forecasts as forecasts
     from modelgraft.engine.opening import USUAL_OPENING as USUAL_OPENING
     from modelgraft.engine.opening import Opening as Opening
@@ -93,12 +93,12 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.tools.training import Tuning as Tuning
     from modelgraft.tools.training import read_training as read_training
     from modelgraft.tools.training import resolve_stage as resolve_stage
-    from modelgraft.tools.training.files import data_beside as data_beside
-    from modelgraft.tools.training.words import STAGE_KEYS as STAGE_KEYS
+    from modelgraft.tools.training.stage_files import data_beside as data_beside
+    from modelgraft.tools.training.stage_words import STAGE_KEYS as STAGE_KEYS
 
 _HOMES = {
-    "data_beside": "tools.training.files",
-    "STAGE_KEYS": "tools.training.words",
+    "data_beside": "tools.training.stage_files",
+    "STAGE_KEYS": "tools.training.stage_words",
     "folder_aside": "sources.storage",
     "resolve_stage": "tools.training",
     "read_training": "tools.training",
@@ -106,7 +106,7 @@ _HOMES = {
     "Training": "tools.training",
     "Stage": "tools.training",
     "Resolved": "tools.training",
-    "Read": "engine.learning",
+    "ReadBatch": "engine.learning",
     "Learning": "engine.learning",
     "Allow": "cli.options",
     "Answering": "cli.answering",

@@ -49,7 +49,7 @@ from support.expanding import ONE, problem, problems
             "a graph has no key 'nods'; the keys are: modelgraft, name, params, ",
             "Did you mean 'nodes'?",
         ),
-        ("losses: {a: {use: t/b}}\n" + ONE % "", "bad-name", "the loss a has the name of a node", "another name"),
+        ("losses: {a: {use: t/b}}\n" + ONE % "", "bad-name", "the loss a has the name of a node", "give it another name"),
         ("losses: [a]\n" + ONE % "", "wrong-type", "losses is a list; wanted a mapping", ""),
         ("name: [x]\n" + ONE % "", "wrong-type", "name is a list; wanted a text", ""),
         ("params: [x]\n" + ONE % "", "wrong-type", "params is a list; wanted a mapping of names to defaults", ""),

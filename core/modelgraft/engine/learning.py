@@ -29,12 +29,12 @@ from modelgraft.records.batch import Batch, Unlike
 from modelgraft.records.values import Given
 from modelgraft.sources.archives import only_cached
 
-Record = Mapping[str, Given | None]  # the inputs of a record, as they were read
-Seen = Callable[[str, str, Any], None]
+ReadRecord = Mapping[str, Given | None]  # the inputs of a record, as they were read
+Heard = Callable[[str, str, Any], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class ReadBatch:
     """Records as a batch.
 
     values  by input;  count  how many;  left_out  by its number among those that were given, why a record is not in it
@@ -82,14 +82,14 @@ class Learning:
         loaded = self._loader.loaded()
         return {name: loaded[name].state for name in sorted(names) if name in loaded and isinstance(loaded[name].state, torch.nn.Module)}
 
-    def read(self, records: Sequence[Mapping[str, Any] | ModelgraftError]) -> Read:
+    def read(self, records: Sequence[Mapping[str, Any] | ModelgraftError]) -> ReadBatch:
         """Read records as the pipeline reads them, and put them together; one that does not fit is left out, with the reason."""
         rows = [self._read(record) for record in records]
         left_out = {index: row for index, row in enumerate(rows) if isinstance(row, ModelgraftError)}
         good = [row for row in rows if not isinstance(row, ModelgraftError)]
-        return Read({inlet.item.name: _joined(inlet.item.name, good) for inlet in self.prepared.inlets}, len(good), left_out)
+        return ReadBatch({inlet.item.name: _joined(inlet.item.name, good) for inlet in self.prepared.inlets}, len(good), left_out)
 
-    def _read(self, record: Mapping[str, Any] | ModelgraftError) -> Record | ModelgraftError:
+    def _read(self, record: Mapping[str, Any] | ModelgraftError) -> ReadRecord | ModelgraftError:
         if isinstance(record, ModelgraftError):
             return record
         try:
@@ -101,7 +101,7 @@ class Learning:
         except Exception as error:  # noqa: BLE001 a file may make its decoder fail in any way
             return InputError(f"the record cannot be read: {said(error)}")
 
-    def __call__(self, batch: Read, *, seed: int, ready: Mapping[Ref, Any] | None = None, seen: Seen | None = None) -> dict[str, Any]:
+    def __call__(self, batch: ReadBatch, *, seed: int, ready: Mapping[Ref, Any] | None = None, seen: Heard | None = None) -> dict[str, Any]:
         """Call every node once, and give the wanted values by name: tensors with what gradients need.
 
         seed   of everything that nodes draw;  ready  the values that were said to be given
@@ -116,7 +116,7 @@ class Learning:
             run.end()
             SERVING.reset(token)
 
-    def _run(self, batch: Read, ready: Mapping[Ref, Any], seen: Seen | None) -> dict[str, Any]:
+    def _run(self, batch: ReadBatch, ready: Mapping[Ref, Any], seen: Heard | None) -> dict[str, Any]:
         values: list[Any] = [None] * len(self.layout.slots)
         for slot, ref in enumerate(self.layout.given):
             values[slot] = batch.values[ref.port] if ref.is_input else ready[ref]
@@ -171,7 +171,7 @@ def _count() -> int:
     return current().count
 
 
-def _joined(name: str, records: Sequence[Record]) -> Any:
+def _joined(name: str, records: Sequence[ReadRecord]) -> Any:
     """One input of several records. Raises InputError for tensors that are no single batch."""
     there = [(index, one.value) for index, record in enumerate(records) if (one := record[name]) is not None]
     if not there:

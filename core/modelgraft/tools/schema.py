@@ -29,7 +29,7 @@ from modelgraft.kernel.words.guard import contained
 from modelgraft.kernel.words.kinds import Component, Config
 from modelgraft.kernel.words.ports import DTYPE_FAMILIES, Port
 from modelgraft.records.record_type import RecordType, types_of
-from modelgraft.tools.training.schema import training_schema
+from modelgraft.tools.training.stage_schema import training_schema
 
 Schema = dict[str, Any]  # Any: JSON
 

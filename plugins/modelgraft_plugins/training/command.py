@@ -7,9 +7,21 @@ from typing import Annotated
 
 import typer
 
-from modelgraft.commands import Allow, AsJson, GraphName, SetOptions, count, session_of, settings_of
+from modelgraft.commands import (
+    USUAL_OPENING,
+    Allow,
+    AsJson,
+    GraphName,
+    Opening,
+    SetOptions,
+    count,
+    session_of,
+    settings_of,
+    with_opening,
+)
 
 
+@with_opening(taking=("init", "device"))
 def train(  # noqa: PLR0913, PLR0917 typer makes options of the arguments of a command
     context: typer.Context,
     graph: GraphName,
@@ -23,12 +35,11 @@ def train(  # noqa: PLR0913, PLR0917 typer makes options of the arguments of a c
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where trained files go; trained/GRAPH without it.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", metavar="N", parser=count, help="Updates of each stage.")] = None,
     batch: Annotated[int | None, typer.Option("--batch", metavar="N", parser=count, help="Records in a batch.")] = None,
-    device: Annotated[str | None, typer.Option("--device", metavar="D", help="cpu, cuda:0; without it what accelerate takes.")] = None,
-    init: Annotated[str | None, typer.Option("--init", metavar="random", help="Random numbers for sources without weights.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after a run that was stopped.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Begin anew over a training, or go on although graph or data changed.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out records that do not fit.")] = False,
     settings: SetOptions = None,
+    opening: Opening = USUAL_OPENING,
     allow: Allow = None,
     as_json: AsJson = False,
 ) -> None:
@@ -36,8 +47,6 @@ def train(  # noqa: PLR0913, PLR0917 typer makes options of the arguments of a c
     from modelgraft_plugins.training.running import train as run  # what a list of commands need not import
 
     session = session_of(context)
-    if init not in (None, "random"):
-        raise typer.BadParameter(f"--init takes random, found '{init}'")
     loaded = session.load(graph, settings_of(settings), allow or ())
     with session.screen.only_answers():
         found = run(
@@ -48,8 +57,8 @@ def train(  # noqa: PLR0913, PLR0917 typer makes options of the arguments of a c
             valid=_share(valid),
             steps=steps,
             batch=batch,
-            device=device,
-            init=init,
+            device=opening.device,
+            init=opening.init,
             resume=resume,
             force=force,
             skip_bad=skip_bad,

@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 
 import modelgraft as mg
-from modelgraft.commands import Learning, Read, Resolved, Stage, data_beside, open_dataset, types_of
+from modelgraft.commands import Learning, ReadBatch, Resolved, Stage, data_beside, open_dataset, types_of
 from modelgraft.plugin import InputError, Node, SolvedGraph, choices, option
 from modelgraft_plugins.training import checkpoints, identity
 from modelgraft_plugins.training.checkpoints import Progress
@@ -228,7 +228,7 @@ class StageRun:
             raise NotANumberError(f"{error}{told}, with the records {choices(places, most=6, sort=False)}") from error
         return found, sum(batch.count for batch in batches)
 
-    def batch(self, learning: Learning, numbers: Sequence[int], rows: Rows) -> Read:
+    def batch(self, learning: Learning, numbers: Sequence[int], rows: Rows) -> ReadBatch:
         """Some records as a batch. Raises InputError for those that cannot be read, unless they are skipped."""
         found = [rows[number] for number in numbers]
         batch = learning.read([inputs for _, inputs in found])

@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from modelgraft.commands import Learning, Read, Resolved, Stage
+from modelgraft.commands import Learning, ReadBatch, Resolved, Stage
 from modelgraft.plugin import InputError, Plan, SolvedGraph, choices
 from modelgraft_plugins.training.tuning import Trained, optimizer_of, prepare, rate_factor
 
@@ -30,7 +30,7 @@ class Losses(nn.Module):
         self.parts = nn.ModuleList(modules.values())
         self.learning, self.resolved = [learning], resolved  # in a list: it is no module
 
-    def forward(self, batch: Read, seed: int, ready: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
+    def forward(self, batch: ReadBatch, seed: int, ready: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
         """The mean of each loss over the records of a batch, by name."""
         found = self.learning[0](batch, seed=seed, ready=ready)
         return {name: found[str(ref)].float().mean() for name, (ref, _) in self.resolved.losses.items()}
@@ -66,7 +66,7 @@ class Stepper:
         """The plan of what is called."""
         return self.learning.plan
 
-    def update(self, batches: Sequence[Read], *, step: int, ready: Sequence[Mapping[Any, Any]]) -> Step:
+    def update(self, batches: Sequence[ReadBatch], *, step: int, ready: Sequence[Mapping[Any, Any]]) -> Step:
         """One update by the mean gradient of some batches. Raises NotANumberError before anything was changed."""
         weights = {name: weight for name, (_, weight) in self.resolved.losses.items()}
         sums = dict.fromkeys(weights, 0.0)
@@ -84,7 +84,7 @@ class Stepper:
         norm = self._finish(step)
         return Step(sum(sums[name] * weight for name, weight in weights.items()), sums, norm)
 
-    def losses(self, batch: Read, *, step: int, number: int, ready: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
+    def losses(self, batch: ReadBatch, *, step: int, number: int, ready: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
         """The losses of a batch; what is drawn follows from the seed of the stage, the step and the number of the batch in it."""
         seed = seed_of(self.stage["seed"], step, number, self.accelerator.process_index)
         torch.manual_seed(seed)  # dropout draws from torch's own
@@ -133,7 +133,7 @@ def seed_of(seed: int, step: int, number: int, process: int) -> int:
     return mixed & 0x7FFF_FFFF_FFFF_FFFF
 
 
-def find_origin(stepper: Stepper, batch: Read, *, step: int, number: int, ready: Mapping[Any, Any]) -> str:
+def find_origin(stepper: Stepper, batch: ReadBatch, *, step: int, number: int, ready: Mapping[Any, Any]) -> str:
     """The first node that gives something that is no number for a batch, in words; "" when none does."""
     found: list[str] = []
 

@@ -144,8 +144,8 @@ class Expansion:
         sections.top_level(root)
         inputs = sections.inputs(root.value.get("inputs"))
         written, losses = (sections.entries(root.value.get(part), part) for part in ("nodes", "losses"))
-        for name in written.keys() & losses.keys():
-            self.collector.add("bad-name", f"the loss {name} has the name of a node", place=losses[name].at, hint="give it another name")
+        for twin in written.keys() & losses.keys():
+            self.collector.add("bad-name", f"the loss {twin} has the name of a node", place=losses[twin].at, hint="give it another name")
         read = [sections.node(name, item) for name, item in (*written.items(), *losses.items())]
         outputs = sections.outputs(root.value.get("outputs"))
         runtime, single = sections.runtime(root.value.get("runtime"))

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from modelgraft.tools.training.resolving import Resolved, Tuning, resolve_stage, training_problems
-from modelgraft.tools.training.sections import Stage, Training, read_training
+from modelgraft.tools.training.stages import Stage, Training, read_training
 
 __all__ = ["Resolved", "Stage", "Training", "Tuning", "read_training", "resolve_stage", "training_problems"]

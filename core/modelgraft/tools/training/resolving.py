@@ -11,9 +11,9 @@ from modelgraft.kernel.words.graph import Node, Ref, SolvedGraph, Value
 from modelgraft.kernel.words.order import reach, topological
 from modelgraft.kernel.words.ports import DTYPE_FAMILIES, Axis, Port, Tensor
 from modelgraft.tools.trained_parts import TrainsParts
-from modelgraft.tools.training.files import data_file
-from modelgraft.tools.training.sections import Stage, Training, read_training
-from modelgraft.tools.training.words import BACKBONE_RATE, NEW_RATE
+from modelgraft.tools.training.stage_files import data_file
+from modelgraft.tools.training.stage_words import BACKBONE_RATE, NEW_RATE
+from modelgraft.tools.training.stages import Stage, Training, read_training
 
 BACKBONES = ("encoder", "llm", "generator")  # kinds that are pre-trained as a rule
 LOSS = "loss"  # the kind of a loss, and its port

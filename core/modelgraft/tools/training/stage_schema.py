@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from modelgraft.tools.training.words import STAGE_KEYS, STAGES, STAGES_DOC, TUNE_KEYS, TUNES, Key
+from modelgraft.tools.training.stage_words import STAGE_KEYS, STAGES, STAGES_DOC, TUNE_KEYS, TUNES, Key
 
-Schema = dict[str, Any]  # Any: JSON
-FILLED: Schema = {"type": "string", "pattern": r"\$\{[^}]*\}", "description": "A param: ${name}."}
+JsonSchema = dict[str, Any]  # Any: JSON
+FILLED: JsonSchema = {"type": "string", "pattern": r"\$\{[^}]*\}", "description": "A param: ${name}."}
 NAMES = {str: "string", int: "integer", float: "number", bool: "boolean", dict: "object", list: "array"}
 
 
-def training_schema() -> Schema:
+def training_schema() -> JsonSchema:
     """What `training` may hold."""
-    stage = {
-        "type": ["object", "null"],
-        "properties": {key: _key(key, known) for key, known in STAGE_KEYS.items()},
-        "additionalProperties": False,
-    }
+    keys: JsonSchema = {key: _key(key, known) for key, known in STAGE_KEYS.items()}
+    stage = {"type": ["object", "null"], "properties": keys, "additionalProperties": False}
     stages = {"type": "object", "additionalProperties": stage, "minProperties": 1, "description": STAGES_DOC}
-    return {"type": "object", "properties": {**stage["properties"], STAGES: stages}, "additionalProperties": False}
+    return {"type": "object", "properties": {**keys, STAGES: stages}, "additionalProperties": False}
 
 
-def _key(name: str, known: Key) -> Schema:
+def _key(name: str, known: Key) -> JsonSchema:
     one = _value(known)
     if known.by_node:
         one = {"anyOf": [one, {"type": "object", "additionalProperties": one}]}
@@ -42,11 +39,11 @@ def _key(name: str, known: Key) -> Schema:
     return {"anyOf": [one, FILLED, {"type": "null"}], "description": known.doc}
 
 
-def _list() -> Schema:
+def _list() -> JsonSchema:
     return {"type": "array", "items": {"type": "string"}}
 
 
-def _value(known: Key) -> Schema:
+def _value(known: Key) -> JsonSchema:
     if known.words:
         return {"enum": list(known.words)}
     names = [NAMES[kind] for kind in known.types if not (kind is int and float in known.types)]

@@ -11,7 +11,7 @@ from modelgraft.kernel.language.interpolate import NAME_HINT, NAME_PATTERN
 from modelgraft.kernel.language.yaml_reader import Item
 from modelgraft.kernel.words.errors import Collector, Place, nearest
 from modelgraft.kernel.words.graph import GraphSpec, Origin, Value
-from modelgraft.tools.training.words import STAGE_KEYS, STAGES, TUNE_KEYS, TUNES, Key
+from modelgraft.tools.training.stage_words import STAGE_KEYS, STAGES, TUNE_KEYS, TUNES, Key
 
 ONLY = "train"  # the name of the stage of a graph that lists none
 Entries = Mapping[str, Value]
