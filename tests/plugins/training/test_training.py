@@ -77,6 +77,7 @@ def test_the_loss_falls_and_frozen_parts_stay_to_the_bit(tmp_path):
     assert (folder / "loss.svg").read_text().startswith("<svg")
 
 
+@pytest.mark.slow  # starts python four times
 def test_what_was_killed_goes_on_to_the_same_bytes(tmp_path):
     """Killed at moments that nobody chose, again and again, and resumed each time."""
     change = ("steps: 12", "steps: 150\n  save: 7\n  accumulate: 2")
