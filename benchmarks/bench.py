@@ -24,7 +24,7 @@ from typing import Any
 from benchmarks import machine, measuring, reports, tables
 from benchmarks.tables import QUICK_MINUTES, Table, told
 
-TABLES = ("orchestration", "waiting", "families", "backends", "growth", "mapping", "reuse", "startup", "rivals")
+TABLES = ("orchestration", "waiting", "families", "backends", "growth", "mapping", "reuse", "startup", "rivals", "training")
 SLACK_S = 600  # beyond its minutes, after which a table is ended: it hangs
 MINUTES = 17.0  # of all tables together, on two quiet cores; exporting and building add about ten
 

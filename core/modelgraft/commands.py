@@ -49,6 +49,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.engine.fusing import segments_of as segments_of
     from modelgraft.engine.learning import Learning as Learning
     from modelgraft.engine.learning import ReadBatch as ReadBatch
+    from modelgraft.engine.learning import plan_for as plan_for
     from modelgraft.engine.needs import forecasts as forecasts
     from modelgraft.engine.opening import USUAL_OPENING as USUAL_OPENING
     from modelgraft.engine.opening import Opening as Opening
@@ -107,6 +108,7 @@ _HOMES = {
     "Stage": "tools.training",
     "Resolved": "tools.training",
     "ReadBatch": "engine.learning",
+    "plan_for": "engine.learning",
     "Learning": "engine.learning",
     "Allow": "cli.options",
     "Answering": "cli.answering",

@@ -169,7 +169,8 @@ def explain(
     context: typer.Context,
     graph: GraphName,
     target: Annotated[
-        str | None, typer.Argument(metavar="NODE[.KEY]", help="A node, or one value of it; without it the nodes are listed.")
+        str | None,
+        typer.Argument(metavar="NODE[.KEY]", help="A node, or one value of it, or training.STAGE; without it the nodes are listed."),
     ] = None,
     settings: SetOptions = None,
     allow: Allow = None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from modelgraft.engine.pipeline import Pipeline
 from modelgraft.engine.routing import is_asked, routed, routed_nodes
 from modelgraft.engine.run import SERVING, Run, current
 from modelgraft.kernel.words.errors import InputError, ModelgraftError, NodeError
-from modelgraft.kernel.words.graph import Ref
+from modelgraft.kernel.words.graph import INPUTS, Ref
 from modelgraft.kernel.words.guard import contained, said
 from modelgraft.kernel.words.plan import Plan
 from modelgraft.records.batch import Batch, Unlike
@@ -68,6 +69,8 @@ class Learning:
         finally:
             SERVING.reset(token)
         after_route, asked = routed_nodes(self.layout.jobs, self.plan.graph), frozenset(branches_of(self.plan.graph.nodes))
+        self._inlets = [inlet for inlet in self.prepared.inlets if Ref(INPUTS, inlet.item.name) in self.layout.given]
+        self.spent: dict[str, float] | None = None  # where it is a mapping, seconds of each node are added to it
         self._calls = [
             self._call(job, is_routed=job.name in after_route, is_in_branch=is_asked(job.step.node, asked)) for job in self.layout.jobs
         ]
@@ -87,7 +90,7 @@ class Learning:
         rows = [self._read(record) for record in records]
         left_out = {index: row for index, row in enumerate(rows) if isinstance(row, ModelgraftError)}
         good = [row for row in rows if not isinstance(row, ModelgraftError)]
-        return ReadBatch({inlet.item.name: _joined(inlet.item.name, good) for inlet in self.prepared.inlets}, len(good), left_out)
+        return ReadBatch({inlet.item.name: _joined(inlet.item.name, good) for inlet in self._inlets}, len(good), left_out)
 
     def _read(self, record: Mapping[str, Any] | ModelgraftError) -> ReadRecord | ModelgraftError:
         if isinstance(record, ModelgraftError):
@@ -95,7 +98,7 @@ class Learning:
         try:
             refuse_unknown(record, self.plan.graph.inputs)
             with only_cached("a record starts no download"), contained():
-                return {inlet.item.name: read(inlet, record) for inlet in self.prepared.inlets}
+                return {inlet.item.name: read(inlet, record) for inlet in self._inlets}
         except ModelgraftError as error:
             return error
         except Exception as error:  # noqa: BLE001 a file may make its decoder fail in any way
@@ -121,7 +124,10 @@ class Learning:
         for slot, ref in enumerate(self.layout.given):
             values[slot] = batch.values[ref.port] if ref.is_input else ready[ref]
         for job, call in zip(self.layout.jobs, self._calls, strict=True):
+            start = perf_counter()
             result = call(*(None if slot is None else values[slot] for slot in job.takes))
+            if self.spent is not None:
+                self.spent[job.name] = self.spent.get(job.name, 0.0) + perf_counter() - start
             for port, slot in job.gives:
                 values[slot] = result if job.sole else result.get(port)
                 if seen is not None:
@@ -138,6 +144,11 @@ class Learning:
         elif gives_masks(node) or is_constant(node):
             call = checked(call, node, count=_count, is_stopped=lambda: False, types=self._types)
         return _named(_with_gradients(call) if job.name in self.learners else call, job)
+
+
+def plan_for(pipeline: Pipeline, wanted: Sequence[str]) -> Plan:
+    """The plan of these ports, without loading anything."""
+    return pipeline._prepared(tuple(wanted)).plan
 
 
 def _with_gradients(call: Call) -> Call:

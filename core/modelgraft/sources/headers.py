@@ -60,15 +60,28 @@ def read_header(path: Path) -> Mapping[str, TensorHeader]:
 def _read_header(path: Path, size: int, _changed: int) -> Mapping[str, TensorHeader]:
     if size < 8:
         raise damaged(path, f"has {size} bytes; a safetensors file has at least 8")
+    text = _text(path, size)
+    headers = {name: _entry(path, name, entry) for name, entry in _listed(path, text).items()}
+    _refuse_gaps(path, headers, size - 8 - len(text))
+    return headers
+
+
+def _text(path: Path, size: int) -> bytes:
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         if length > min(MOST_HEADER_BYTES, size - 8):
             raise damaged(path, f"is no safetensors file or is cut: its header claims {length} bytes, the file has {size} in all")
-        text = file.read(length)
-    listed = _listed(path, text)
-    headers = {name: _entry(path, name, entry) for name, entry in listed.items()}
-    _refuse_gaps(path, headers, size - 8 - length)
-    return headers
+        return file.read(length)
+
+
+def read_about(path: Path) -> Mapping[str, str]:
+    """What a header says beside its tensors: texts by their name. Empty for a file that has none, or is no safetensors file."""
+    try:
+        size = path.stat().st_size
+        found = json.loads(_text(path, size)).get("__metadata__", {}) if size >= 8 else {}
+    except (OSError, ValueError, AttributeError, RecursionError, SourceError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _listed(path: Path, text: bytes) -> dict[str, Any]:

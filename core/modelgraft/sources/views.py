@@ -37,6 +37,7 @@ from modelgraft.sources import (
     parts,
     seals,
     torch_files,
+    trained_files,
     weight_files,
 )
 from modelgraft.sources.headers import TensorHeader, damaged, read_header
@@ -160,6 +161,10 @@ class SourceView:
     def select(self, files: Iterable[str]) -> Mapping[str, str]:
         """Key of the part -> key in the files, for files whose keys only their reader knows."""
         return parts.select(self.root, files, self.part, source=self.whole)[1]
+
+    def states(self, component: str) -> Mapping[str, Any] | None:
+        """The config of a component that was trained and is in the file, or None."""
+        return trained_files.config_in(self.file, component) if self.file is not None and not self.part else None
 
     def lacks_weights(self, *, offline: bool) -> str:
         """Why it has no weights and will get none; "" where it has some, or where they are fetched when it is opened."""

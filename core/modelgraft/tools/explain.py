@@ -15,6 +15,8 @@ from modelgraft.kernel.words.notation import in_yaml
 from modelgraft.kernel.words.order import topological
 from modelgraft.kernel.words.wording import for_python
 
+TRAINING = "training"  # explained as a node is, where no node has that name
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -92,16 +94,17 @@ def split_target(solved: SolvedGraph, target: str) -> tuple[str, str | None]:
 
 
 def explain(solved: SolvedGraph, node: str, key: str | None = None, *, worded: Callable[[str], str] = for_python) -> list[Row]:
-    """List the values of a node, or those of one key: `with`, `with.seed`, or `seed` for short.
+    """List the values of a node, or those of one key: `with`, `with.seed`, or `seed` for short; or of `training`, `training.STAGE`.
 
     worded  how options of the caller are written in origins, see `modelgraft.kernel.words.wording`
 
     Raises InputError for a node or key that there is not, with what there is.
     """
-    name, rest = split_target(solved, node if key is None else f"{node}.{key}")
-    rows = [
-        Row(row.key, row.value, worded(row.origin), tuple(map(worded, row.replaced))) for row in _rows(solved.graph, solved.nodes[name])
-    ]
+    target = node if key is None else f"{node}.{key}"
+    is_training = target.partition(".")[0] == TRAINING and TRAINING not in solved.nodes and solved.graph.training is not None
+    name, rest = (TRAINING, target.partition(".")[2] or None) if is_training else split_target(solved, target)
+    told = _training_rows(solved) if is_training else _rows(solved.graph, solved.nodes[name])
+    rows = [Row(row.key, row.value, worded(row.origin), tuple(map(worded, row.replaced))) for row in told]
     if rest is None:
         return rows
     found = [row for row in rows if row.key == rest or row.key.startswith(f"{rest}.")]
@@ -111,6 +114,12 @@ def explain(solved: SolvedGraph, node: str, key: str | None = None, *, worded: C
         short = [name.rpartition(".")[2] for name in names]
         raise InputError(f"{name} has no key '{rest}'; it has: {choices(names)}. {nearest(rest, [*names, *short])}".rstrip())
     return found
+
+
+def _training_rows(solved: SolvedGraph) -> list[Row]:
+    from modelgraft.tools.training.stage_rows import told_of_training  # few graphs are trained
+
+    return [Row(key, value, _without_replaced(origin), _replaced(origin)) for key, value, origin in told_of_training(solved)]
 
 
 def _rows(graph: GraphSpec, node: Node) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -38,6 +39,7 @@ def train(  # noqa: PLR0913, PLR0917 typer makes options of the arguments of a c
     resume: Annotated[bool, typer.Option("--resume", help="Go on after a run that was stopped.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Begin anew over a training, or go on although graph or data changed.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out records that do not fit.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what it would take, by some timed steps, and train nothing.")] = False,
     settings: SetOptions = None,
     opening: Opening = USUAL_OPENING,
     allow: Allow = None,
@@ -62,12 +64,14 @@ def train(  # noqa: PLR0913, PLR0917 typer makes options of the arguments of a c
             resume=resume,
             force=force,
             skip_bad=skip_bad,
+            dry_run=dry_run,
             offline=session.offline,
             note=session.screen.note,
             screen=session.screen if session.progress else None,
         )
     if as_json:
-        session.screen.document({"ok": True, "folders": {name: str(path) for name, path in found.folder.items()}})
+        folders = {name: str(path) for name, path in found.folder.items()}
+        session.screen.document({"ok": True, "folders": folders, "forecasts": {name: asdict(one) for name, one in found.forecasts.items()}})
         return
     for name, path in found.folder.items():
         session.screen.say(f"{name}: {path}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import modelgraft as mg
 from modelgraft.commands import Collector, Stage, Training, read_training, resolve_stage
 from modelgraft.plugin import InputError, SolvedGraph, choices, nearest
+from modelgraft_plugins.training.forecasting import Forecast
 from modelgraft_plugins.training.stage import Asked, StageRun, cleared
 
 FLAGS = ("data", "valid", "columns", "steps", "epochs", "batch", "learning_rate", "seed", "precision", "features")  # of a stage
@@ -19,10 +20,12 @@ FLAGS = ("data", "valid", "columns", "steps", "epochs", "batch", "learning_rate"
 class Trained:
     """What a training gave.
 
-    folder  of each stage, by its name: its trained files, card, table and drawing
+    folder     of each stage, by its name: its trained files, card, table and drawing
+    forecasts  of a dry run: what each stage would take
     """
 
     folder: Mapping[str, Path]
+    forecasts: Mapping[str, Forecast] = field(default_factory=dict)
 
     @property
     def last(self) -> Path:
@@ -38,6 +41,7 @@ def train(  # noqa: PLR0913 each is an option of the command
     resume: bool = False,
     force: bool = False,
     skip_bad: bool = False,
+    dry_run: bool = False,
     device: str | None = None,
     init: str | None = None,
     offline: bool = False,
@@ -53,6 +57,7 @@ def train(  # noqa: PLR0913 each is an option of the command
     resume   go on after a run that was stopped; stages that are done are left alone
     force    begin anew in a folder that holds a training, or go on although graph or data are others
     skip_bad leave records out that do not fit
+    dry_run  count and time, tell it, and train nothing: `forecasts` says what was found
     note     hears what is told, a text at a time
     flags    go over what the stages say: data, valid, columns, steps, epochs, batch, learning_rate, seed, precision
 
@@ -68,11 +73,15 @@ def train(  # noqa: PLR0913 each is an option of the command
     )  # fmt: skip
     chosen = chosen_stages(solved, stage, {key: value for key, value in flags.items() if value is not None})
     folders: dict[str, Path] = {}
+    forecasts: dict[str, Forecast] = {}
     for one in chosen:
         run = stage_run(solved, one, asked)
-        folders[one.name] = run.folder if run.is_done() else run.run()
+        if dry_run:
+            forecasts[one.name] = run.rehearse()
+        else:
+            folders[one.name] = run.folder if run.is_done() else run.run()
         cleared()
-    return Trained(folders)
+    return Trained(folders, forecasts)
 
 
 def chosen_stages(solved: SolvedGraph, stage: str | int | None, flags: Mapping[str, Any]) -> list[Stage]:

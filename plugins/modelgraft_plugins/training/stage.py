@@ -18,6 +18,9 @@ from modelgraft.commands import Learning, ReadBatch, Resolved, Stage, data_besid
 from modelgraft.plugin import InputError, Node, SolvedGraph, choices, option
 from modelgraft_plugins.training import checkpoints, identity
 from modelgraft_plugins.training.checkpoints import Progress
+from modelgraft_plugins.training.features import Features
+from modelgraft_plugins.training.forecasting import Forecast, forecast
+from modelgraft_plugins.training.keeping import Kept, have_features
 from modelgraft_plugins.training.plotting import plot
 from modelgraft_plugins.training.rows import Order, Rows, held_out, read_rows, refuse_bad
 from modelgraft_plugins.training.stepping import MIXES, NotANumberError, Step, Stepper, find_origin
@@ -113,6 +116,9 @@ def unfrozen(solved: SolvedGraph, resolved: Resolved) -> SolvedGraph:
 class StageRun:
     """A stage that is trained."""
 
+    features: Features | None = None  # what is kept of frozen parts, once it is written
+    kept = Kept((), frozenset(), frozenset(), {})  # and what could be
+
     def __init__(self, solved: SolvedGraph, resolved: Resolved, asked: Asked, *, before: Sequence[Path] = ()) -> None:
         """before: the folders of the stages that were trained before, whose weights this one begins with."""
         self.solved, self.resolved, self.asked, self.before = solved, resolved, asked, tuple(before)
@@ -140,6 +146,8 @@ class StageRun:
         """Train; gives the folder with the trained files. Raises InputError for records that do not fit, NotANumberError."""
         with self.opened() as stepper:
             self._begin(stepper)
+            if self.progress.step < self.total:
+                self.tell_forecast(stepper)
             start = monotonic()
             try:
                 self._loop(stepper)
@@ -147,6 +155,18 @@ class StageRun:
                 raise self._stopped(stepper, error) from error
             self._finish(stepper, seconds=monotonic() - start)
         return self.folder
+
+    def rehearse(self) -> Forecast:
+        """Tell what the stage will take, and change nothing."""
+        with self.opened() as stepper:
+            return self.tell_forecast(stepper)
+
+    def tell_forecast(self, stepper: Stepper) -> Forecast:
+        """Count and time, and tell it."""
+        found = forecast(self, stepper)
+        for line in found.lines():
+            self.asked.note(line)
+        return found
 
     @contextmanager
     def opened(self) -> Iterator[Stepper]:
@@ -158,23 +178,29 @@ class StageRun:
         graph = unfrozen(self.solved, self.resolved)
         with mg.open(graph, backend="torch", device=device, seed=self.stage["seed"], **options) as pipeline:
             wanted = [str(ref) for ref, _ in self.resolved.losses.values()]
-            learning = Learning(pipeline, wanted, learners=self.resolved.learners)
+            have_features(self, pipeline, wanted)
+            ready = self.kept.refs if self.features is not None else ()
+            learning = Learning(pipeline, wanted, learners=self.resolved.learners, ready=ready)
             stepper = Stepper(learning, self.resolved, self.solved, accelerator, total=self.total)
             for text in learning.warnings:
                 self.asked.note(text)
-            for folder in self.before:
-                self._take_over(folder, learning)
+            self.take_over(learning)
             watched = [str(ref) for ref in self.resolved.watched.values()]
-            self._judging = Learning(pipeline, [*wanted, *watched], learners=())
+            is_same = self.data.valid is None and not watched  # others have no features, or read what is not kept
+            self._judging = Learning(pipeline, [*wanted, *watched], learners=(), ready=ready if is_same else ())
+            self._has_kept = is_same and bool(ready)
             yield stepper
 
-    def _take_over(self, folder: Path, learning: Learning) -> None:
-        """Begin with what an earlier stage has trained."""
-        last = checkpoints.checkpoints_in(folder / CHECKPOINTS)
-        for name, module in learning.modules.items():
-            path = last[-1] / checkpoints.file_name(name) if last else folder
-            if path.is_file():
-                checkpoints.load_into(module, path)
+    def take_over(self, learning: Learning) -> None:
+        """Begin with what earlier stages have trained."""
+        for file, name in self.former():
+            if name in learning.modules:
+                checkpoints.load_into(learning.modules[name], file)
+
+    def former(self) -> list[tuple[Path, str]]:
+        """The files of nodes that earlier stages have trained, in their order."""
+        last = [found[-1] for folder in self.before if (found := checkpoints.checkpoints_in(folder / CHECKPOINTS))]
+        return [(file, name) for folder in last for name in self.solved.nodes if (file := folder / checkpoints.file_name(name)).is_file()]
 
     def _begin(self, stepper: Stepper) -> None:
         newest = checkpoints.checkpoints_in(self.folder / CHECKPOINTS)
@@ -215,28 +241,35 @@ class StageRun:
             table.close()
 
     def _update(self, stepper: Stepper, numbers: Sequence[Sequence[int]]) -> tuple[Step | None, int]:
-        batches = [batch for some in numbers if (batch := self.batch(stepper.learning, some, self.data.rows)).count]
+        read = [self.batch(stepper.learning, some, self.data.rows) for some in numbers]
+        batches, ready = [batch for batch, _ in read if batch.count], [given for batch, given in read if batch.count]
         if not batches:
             return None, 0
         try:
-            found = stepper.update(batches, step=self.progress.step, ready=[{}] * len(batches))
+            found = stepper.update(batches, step=self.progress.step, ready=ready)
         except NotANumberError as error:
             places = [self.data.rows[number][0] for some in numbers for number in some]
-            origins = (find_origin(stepper, batch, step=self.progress.step, number=index, ready={}) for index, batch in enumerate(batches))
+            origins = (
+                find_origin(stepper, batch, step=self.progress.step, number=index, ready=ready[index])
+                for index, batch in enumerate(batches)
+            )
             where = next(filter(None, origins), "")
             told = f": {where} is the first that is none" if where else ""
             raise NotANumberError(f"{error}{told}, with the records {choices(places, most=6, sort=False)}") from error
         return found, sum(batch.count for batch in batches)
 
-    def batch(self, learning: Learning, numbers: Sequence[int], rows: Rows) -> ReadBatch:
-        """Some records as a batch. Raises InputError for those that cannot be read, unless they are skipped."""
+    def batch(self, learning: Learning, numbers: Sequence[int], rows: Rows, *, has_kept: bool = True) -> tuple[ReadBatch, dict[Any, Any]]:
+        """Some records as a batch, and what is kept of them. Raises InputError for those that cannot be read, unless they are skipped."""
+        features = self.features if has_kept else None
+        numbers = [number for number in numbers if features is None or number not in features.bad]
         found = [rows[number] for number in numbers]
         batch = learning.read([inputs for _, inputs in found])
         bad = {found[index][0]: error.unworded for index, error in batch.left_out.items()}
         new = {place: why for place, why in bad.items() if place not in self.progress.skipped}
         refuse_bad(new, data=self.data.name, skips=self.asked.skips, note=self.asked.note)
         self.progress.skipped.update(bad)
-        return batch
+        there = [number for index, number in enumerate(numbers) if index not in batch.left_out]
+        return batch, features.take(there) if features is not None and there else {}
 
     def _after(self, stepper: Stepper, table: Table, epoch: int) -> None:
         """What is done behind a step now and then: an evaluation, a checkpoint."""
@@ -279,8 +312,9 @@ class StageRun:
         }
         try:
             for start in range(0, len(numbers), self.stage["batch"]):
-                batch = self.batch(self._judging, numbers[start : start + self.stage["batch"]], rows)
-                found = self._judging(batch, seed=self.stage["seed"]) if batch.count else {}
+                some = numbers[start : start + self.stage["batch"]]
+                batch, ready = self.batch(self._judging, some, rows, has_kept=self._has_kept)
+                found = self._judging(batch, seed=self.stage["seed"], ready=ready) if batch.count else {}
                 for name, port in names.items() if found else ():
                     sums[name] = sums.get(name, 0.0) + float(found[port].float().mean()) * batch.count
                 count += batch.count

@@ -84,10 +84,30 @@ class Stepper:
         norm = self._finish(step)
         return Step(sum(sums[name] * weight for name, weight in weights.items()), sums, norm)
 
+    def rehearse(self, batch: ReadBatch, ready: Mapping[Any, Any]) -> int:
+        """Do all of a step but the update; gives the bytes that are kept for the gradients."""
+        own = {one.parameter.data_ptr() for one in self.trained} | {
+            p.data_ptr() for m in self.learning.modules.values() for p in m.parameters()
+        }
+        kept: dict[int, int] = {}
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            if tensor.data_ptr() not in own:
+                kept[tensor.data_ptr()] = max(kept.get(tensor.data_ptr(), 0), tensor.numel() * tensor.element_size())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            found = self.losses(batch, step=0, number=0, ready=ready)
+            whole = torch.stack([found[name] * weight for name, (_, weight) in self.resolved.losses.items()]).sum()
+        self._refuse_loose(whole)
+        self.accelerator.backward(whole)
+        self.optimizer.zero_grad(set_to_none=True)
+        return sum(kept.values())
+
     def losses(self, batch: ReadBatch, *, step: int, number: int, ready: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
         """The losses of a batch; what is drawn follows from the seed of the stage, the step and the number of the batch in it."""
         seed = seed_of(self.stage["seed"], step, number, self.accelerator.process_index)
-        torch.manual_seed(seed)  # dropout draws from torch's own
+        _seed(seed)
         found: dict[str, torch.Tensor] = self._call(batch, seed, ready)
         return found
 
@@ -126,6 +146,13 @@ class Stepper:
         return sorted({rate * scale for rate in self._rates}, reverse=True)
 
 
+def _seed(seed: int) -> None:
+    """Let dropout draw from here on. Not by `torch.manual_seed`, which notes a call for each kind of device that is not in use."""
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(seed)
+
+
 def seed_of(seed: int, step: int, number: int, process: int) -> int:
     """A seed of one batch: others for another step, batch in it, or process."""
     mixed = (int(seed) * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + number * 0x94D049BB133111EB + process + 1) & 0xFFFF_FFFF_FFFF_FFFF
@@ -142,7 +169,7 @@ def find_origin(stepper: Stepper, batch: ReadBatch, *, step: int, number: int, r
             found.append(f"{node}.{port}")
 
     seed = seed_of(stepper.stage["seed"], step, number, stepper.accelerator.process_index)
-    torch.manual_seed(seed)
+    _seed(seed)
     with torch.no_grad():
         stepper.learning(batch, seed=seed, ready=ready, seen=look)
     return found[0] if found else ""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import save_file
 
 from modelgraft.commands import file_aside
+from modelgraft.plugin import Config, SpaceOf, TypeOf
 from modelgraft_plugins.training.checkpoints import file_name, tensors_of
 from modelgraft_plugins.training.identity import digest_of
 
@@ -56,12 +57,20 @@ def _write(run: StageRun, stepper: Stepper, name: str) -> Path:
     about = {
         "component": f"{node.component.id}@{node.component.version}",
         "tuning": tuning.kind,
-        "config": node.config.model_dump(mode="json"),
+        "config": config_of(node.config),
     }
     facts = {"modelgraft": json.dumps(about, default=str, sort_keys=True)}  # one entry: several are written in an order of chance
     with file_aside(path) as aside:
         save_file(tensors, aside, metadata=facts)
     return path
+
+
+def config_of(config: Config) -> dict[str, Any]:
+    """The config as another graph takes it from the file: without what is the default, and without what follows from wires there."""
+    follows = {
+        name for name, field in type(config).model_fields.items() if any(isinstance(mark, TypeOf | SpaceOf) for mark in field.metadata)
+    }
+    return config.model_dump(mode="json", exclude=follows, exclude_defaults=True)
 
 
 def _count(stepper: Stepper, name: str) -> int:

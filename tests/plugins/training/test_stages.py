@@ -82,3 +82,14 @@ def test_stages_inherit_and_say_what_they_go_over(tmp_path):
     assert [*found.folder] == ["first", "second"]
     only = mg.train(graph, out=tmp_path / "other", device="cpu", stage=2, params={"training.stages.second.steps": 1})
     assert [*only.folder] == ["second"]
+
+
+def test_explain_tells_where_each_value_of_a_stage_comes_from(tmp_path):
+    from modelgraft.tools.explain import explain
+
+    graph = write_graph(tmp_path, (TAIL, TAIL + "  stages:\n    first: {steps: 3}\n"))
+    rows = {row.key: row for row in explain(mg.check(graph), "training.first")}
+    assert (rows["first.steps"].value, rows["first.steps"].origin) == (3, "tiny.yaml:20")
+    assert [text.partition(":")[0] for text in rows["first.steps"].replaced] == ["tiny.yaml"]
+    assert (rows["first.clip"].value, rows["first.clip"].origin) == (1.0, "default")
+    assert rows["first.train.hand"].origin == "solved (it has weights, is not frozen, and a loss depends on it)"

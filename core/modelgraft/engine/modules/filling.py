@@ -54,7 +54,8 @@ def _read_state(module: torch.nn.Module, context: LoadContext) -> Mapping[str, t
     """The tensors under the module's own names."""
     weights = context.weights
     assert weights is not None
-    return module.from_checkpoint(weights) if isinstance(module, FromCheckpoint) else weights.state()
+    is_own = weights.view.states(context.node.component.id) is not None  # of a training: under the module's own names already
+    return module.from_checkpoint(weights) if isinstance(module, FromCheckpoint) and not is_own else weights.state()
 
 
 def _compare(module: torch.nn.Module, state: Mapping[str, torch.Tensor], context: LoadContext) -> None:

@@ -33,15 +33,12 @@ _REF = re.compile(rf"({_WORD}(?:/{_WORD})*)(?:\.({_WORD}))?")  # eye/encoder.tok
 
 @dataclass(slots=True)
 class Sections:
-    """Reads the sections of one document.
-
-    folders  by file: the folder whose files its nodes may name, None for a shipped graph
-    """
+    """Reads the sections of one document."""
 
     collector: Collector
     scope: Scope
     registry: Registry
-    folders: Mapping[str, Path | None]
+    folders: Mapping[str, Path | None]  # by file: the folder whose files its nodes may name, None for a shipped graph
     _folder_notes: dict[str, Path | None] = field(default_factory=dict)
 
     # -- shared ------------------------------------------------------------------------------------------------------

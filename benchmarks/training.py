@@ -1,0 +1,180 @@
+"""What a training step costs through the graph beside a loop that is written by hand, and what kept features save.
+
+    python -m benchmarks.training [--minutes 1] [--quick] [--json]
+
+Both loops call the same modules on the same batch with the same optimiser, clipped alike; their losses must be the same. Kept features are
+those of an encoder of the size of ViT-B before a layer that learns; a step with them reads them from the disk.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+if __package__ in {None, ""}:
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from benchmarks import checkpoints, measuring, tables
+from benchmarks.measuring import Sample
+from benchmarks.tables import Asked, Row, Table
+
+LAYERS = 6
+ROUNDS = 25
+BATCH, RECORDS = 16, 64
+LAYERED = """
+modelgraft: 1
+name: layers
+inputs: {x: "float[batch tokens 64]", y: "float[batch tokens 32]"}
+nodes:
+  eye:  {use: projector/mlp, with: {out_features: 512, hidden_features: 1024}, in: {x: inputs.x}, frozen: true}
+  hand: {use: projector/mlp, with: {out_features: 32, hidden_features: 512}, in: {x: eye}}
+outputs: {hand: hand}
+losses: {apart: {use: loss/alignment, in: {x: hand, wanted: inputs.y}}}
+training: {data: data.jsonl, batch: 16, steps: 100000, learning_rate: 0.0001}
+"""
+SEEN = """
+modelgraft: 1
+name: seen
+params: {checkpoint: null}
+inputs: {image: image, y: "float[batch 32]"}
+nodes:
+  pixels: {use: vision/preprocess, from: preset:vit-ti-16, in: {image: inputs.image}}
+  eye:    {use: vision/encoder, from: "${checkpoint}", in: {pixels: pixels}, frozen: true}
+  hand:   {use: projector/linear, with: {over: vector, out_features: 32}, in: {x: eye.pooled}}
+outputs: {hand: hand}
+losses: {apart: {use: loss/alignment, with: {over: vector}, in: {x: hand, wanted: inputs.y}}}
+training: {data: data.jsonl, batch: 16, steps: 100000}
+"""
+
+
+def _write(folder: Path, text: str, records: Sequence[dict[str, Any]]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "graph.yaml").write_text(text, encoding="utf-8")
+    (folder / "data.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records), encoding="utf-8")
+    return folder / "graph.yaml"
+
+
+def _run(graph: Path, out: Path, **flags: Any) -> Any:
+    """A stage that is ready to be opened."""
+    import modelgraft as mg
+    from modelgraft_plugins.training.running import chosen_stages, stage_run
+    from modelgraft_plugins.training.stage import Asked as AskedOfTraining
+
+    params = flags.pop("params", None)
+    solved = mg.check(mg.load(graph, params=params))
+    (stage,) = chosen_stages(solved, None, flags)
+    return stage_run(solved, stage, AskedOfTraining(out=out, device="cpu"))
+
+
+def steps(asked: Asked) -> list[Row]:
+    """A step of two small layers behind two that stay as they are."""
+    import copy
+
+    import torch
+
+    draws = torch.Generator().manual_seed(0)
+    records = [
+        {"x": torch.randn(1, 16, 64, generator=draws).tolist(), "y": torch.randn(1, 16, 32, generator=draws).tolist()}
+        for _ in range(RECORDS)
+    ]
+    run = _run(_write(asked.folder / "layers", LAYERED, records), asked.folder / "out")
+    with run.opened() as stepper:
+        batch, _ = run.batch(stepper.learning, range(BATCH), run.data.rows)
+        eye, hand = stepper.learning.modules["eye"], copy.deepcopy(stepper.learning.modules["hand"])
+        x, y = batch.values["x"], batch.values["y"]
+        groups = [{"params": [p for p in hand.parameters() if (p.ndim > 1) == many], "weight_decay": 0.01 * many} for many in (True, False)]
+        optimizer, number, last = torch.optim.AdamW(groups, lr=1e-4, fused=True), [0], [0.0, 0.0]
+
+        def by_hand() -> None:
+            with torch.no_grad():
+                seen = eye(x)
+            loss = torch.linalg.vector_norm(hand(seen) - y, dim=-1).mean(-1).mean()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(hand.parameters(), 1.0)
+            optimizer.step()
+            last[0] = loss.item()
+
+        def by_graph() -> None:
+            last[1] = stepper.update([batch], step=number[0], ready=[{}]).loss
+            number[0] += 1
+
+        by_hand()
+        by_graph()
+        assert abs(last[0] - last[1]) < 1e-5, "both loops begin with one loss"
+        sides = {"written by hand": _timed(by_hand), "through the graph": _timed(by_graph)}
+        found = measuring.interleave(sides, _rounds(asked), seconds=asked.share(0.4))
+    return [_row("a step", name, samples, found["written by hand"]) for name, samples in found.items()]
+
+
+def features(asked: Asked) -> list[Row]:
+    """A step behind an encoder of pictures that stays as it is: run, or kept."""
+    import numpy as np
+    from PIL import Image
+
+    place = checkpoints.make("vit", asked.folder, layers=1 if asked.is_quick else LAYERS)
+    home, draws = asked.folder / "seen", np.random.default_rng(0)
+    home.mkdir(parents=True, exist_ok=True)
+    for number in range(RECORDS):
+        Image.fromarray(draws.integers(0, 255, (224, 224, 3), np.uint8)).save(home / f"{number}.png")
+    records = [{"image": str(home / f"{number}.png"), "y": draws.normal(size=(1, 32)).tolist()} for number in range(RECORDS)]
+    graph = _write(home, SEEN, records)
+    params = {"checkpoint": str(place)}
+    plain = _run(graph, asked.folder / "plain", params=params)
+    kept = _run(graph, asked.folder / "kept", params=params, features="float16")
+    with plain.opened() as one, kept.opened() as other:
+
+        def step(run: Any, stepper: Any) -> Callable[[], None]:
+            number = [0]
+
+            def once() -> None:
+                start = number[0] * BATCH % RECORDS
+                batch, ready = run.batch(stepper.learning, range(start, start + BATCH), run.data.rows)
+                stepper.update([batch], step=number[0], ready=[ready])
+                number[0] += 1
+
+            return once
+
+        sides = {"run in each step": _timed(step(plain, one)), "kept": _timed(step(kept, other))}
+        found = measuring.interleave(sides, _rounds(asked), seconds=asked.share(0.6))
+    return [_row("frozen parts", name, samples, found["run in each step"]) for name, samples in found.items()]
+
+
+def _timed(run: Callable[[], None]) -> Callable[[], Sample]:
+    return lambda: measuring.timed(run)
+
+
+def _rounds(asked: Asked) -> int:
+    return 2 if asked.is_quick else ROUNDS
+
+
+def _row(what: str, way: str, samples: Sequence[Sample], base: Sequence[Sample]) -> Row:
+    return {
+        "what": what,
+        "way": way,
+        "wall_ms": measuring.spread_of(samples, "wall", times=1000),
+        "cpu_ms": measuring.spread_of(samples, "cpu", times=1000),
+        "ratio": measuring.compared(samples, base, "wall") if samples is not base else None,
+    }
+
+
+def rows(asked: Asked) -> list[Row]:
+    """Steps, then features."""
+    return [*steps(asked), *features(asked)]
+
+
+TABLE = Table(
+    name="training",
+    title="Training: a step through the graph, and features that are kept",
+    says="Milliseconds of a step of 16 records, one thread, random weights; the ratio is to the first row of each kind, within rounds. "
+    "Steps behind the encoder read their pictures or features from the disk.",
+    columns={"what": "what", "way": "way", "wall_ms": "wall ms", "cpu_ms": "CPU ms", "ratio": "ratio"},
+    rows=rows,
+    minutes=0.6,
+)
+
+if __name__ == "__main__":
+    tables.alone(TABLE)

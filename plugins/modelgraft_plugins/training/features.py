@@ -1,0 +1,150 @@
+"""What frozen parts make of each record, written once and read in every epoch: the parts themselves run no more."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+
+from modelgraft.commands import Learning, folder_aside
+from modelgraft.plugin import InputError, Node, Tensor
+
+BATCH = 32  # records of a pass: no gradients are kept, so that more fit than in a step
+ABOUT = "features.json"
+
+Ref = Any  # a port of a node, as the plan names it
+
+
+def is_even(node: Node, port: str) -> bool:
+    """Whether what a port gives has one size for every record."""
+    kind = node.out_ports[port].type
+    assert isinstance(kind, Tensor), "others are not kept"
+    return all(axis is not None and axis.size is not None for axis in kind.axes[1:])
+
+
+class Features:
+    """What is kept of every record: a file for each port, mapped, not read. Records that could not be read have none."""
+
+    def __init__(self, folder: Path, refs: Sequence[Ref]) -> None:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        self.bad: dict[int, str] = {int(number): why for number, why in about["bad"].items()}
+        self.bytes = sum(path.stat().st_size for path in folder.iterdir())
+        self._columns = {ref: _Column(folder / _name(ref), about["columns"][str(ref)]) for ref in refs}
+
+    def take(self, numbers: Sequence[int]) -> dict[Ref, torch.Tensor]:
+        """What was kept of some records, as a batch; uneven ones are filled up with zeros."""
+        return {ref: column.take(numbers) for ref, column in self._columns.items()}
+
+
+class _Column:
+    def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
+        self.shapes = np.load(path.with_suffix(".shapes.npy"), mmap_mode="r")
+        self.starts = np.load(path.with_suffix(".starts.npy"), mmap_mode="r")
+        kind = np.dtype(about["dtype"])
+        self.values = np.memmap(path, dtype=kind, mode="r") if path.stat().st_size else np.zeros(0, kind)
+        self.is_even = bool(about["is_even"])
+
+    def take(self, numbers: Sequence[int]) -> torch.Tensor:
+        if self.is_even:
+            shape = tuple(self.shapes[numbers[0]])
+            size = int(np.prod(shape))
+            rows = self.values.reshape(-1, size)
+            return torch.from_numpy(np.ascontiguousarray(rows[self.starts[numbers] // max(size, 1)]).reshape(len(numbers), *shape))
+        shapes = self.shapes[numbers]
+        whole = np.zeros((len(numbers), *shapes.max(axis=0)), self.values.dtype)
+        for row, (number, shape) in enumerate(zip(numbers, shapes, strict=True)):
+            start = int(self.starts[number])
+            part = self.values[start : start + int(np.prod(shape))].reshape(shape)
+            whole[row][tuple(slice(int(size)) for size in shape)] = part
+        return torch.from_numpy(whole)
+
+
+def write_features(
+    folder: Path,
+    learning: Learning,
+    refs: Sequence[Ref],
+    *,
+    count: int,
+    read: Callable[[Sequence[int]], Any],
+    seed: int,
+    dtype: str,
+    tell: Callable[[int], None],
+) -> None:
+    """Run the parts once over every record, and keep what they give. Memory does not grow with the records.
+
+    learning  of these ports alone;  count  of the records;  read  some of them as a batch;  dtype  of what is floating
+    tell      hears how many are done
+
+    Raises InputError where there is no room.
+    """
+    nodes = learning.plan.graph.nodes
+    even = {ref: is_even(nodes[ref.node], ref.port) for ref in refs}
+    size = BATCH if all(even.values()) else 1  # uneven ones are filled up in a batch, and nobody can tell how far
+    try:
+        with folder_aside(folder) as aside, ExitStack() as stack:
+            writers = {ref: _Writer(stack.enter_context((aside / _name(ref)).open("wb")), dtype) for ref in refs}
+            bad: dict[int, str] = {}
+            for start in range(0, count, size):
+                numbers = range(start, min(start + size, count))
+                batch = read(numbers)
+                bad |= {numbers[index]: str(error) for index, error in batch.left_out.items()}
+                found = learning(batch, seed=seed) if batch.count else {}
+                there = [index for index in range(len(numbers)) if index not in batch.left_out]
+                for ref, writer in writers.items():
+                    rows = dict(zip(there, found[str(ref)].detach().cpu(), strict=True)) if batch.count else {}
+                    for index in range(len(numbers)):
+                        writer.add(rows.get(index))
+                tell(numbers[-1] + 1)
+            for ref, writer in writers.items():
+                writer.finish(aside / _name(ref))
+            columns = {str(ref): {"dtype": writer.kind, "is_even": even[ref] and not bad} for ref, writer in writers.items()}
+            (aside / ABOUT).write_text(json.dumps({"bad": bad, "columns": columns}), encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"the features in {folder} cannot be written: {error.strerror or error}; make room, or set features: off"
+        ) from error
+
+
+class _Writer:
+    def __init__(self, file: BinaryIO, dtype: str) -> None:
+        self.file, self.dtype, self.kind = file, dtype, ""
+        self.starts: list[int] = []
+        self.shapes: list[tuple[int, ...]] = []
+        self._end = 0
+
+    def add(self, value: torch.Tensor | None) -> None:
+        self.starts.append(self._end)
+        if value is None:
+            self.shapes.append(())
+            return
+        array = value.to(getattr(torch, self.dtype)).numpy() if value.is_floating_point() else value.numpy()
+        if self.dtype == "float16" and value.is_floating_point() and not np.isfinite(array).all():
+            raise InputError("a feature is larger than float16 holds: set features: float32")
+        self.kind = array.dtype.str
+        self.shapes.append(array.shape)
+        self.file.write(np.ascontiguousarray(array).tobytes())
+        self._end += array.size
+
+    def finish(self, path: Path) -> None:
+        self.file.flush()
+        axes = max(map(len, self.shapes), default=0)
+        shapes = np.array([shape or (0,) * axes for shape in self.shapes], np.int32).reshape(len(self.shapes), axes)
+        np.save(path.with_suffix(".shapes.npy"), shapes)
+        np.save(path.with_suffix(".starts.npy"), np.array(self.starts, np.int64))
+
+
+def _name(ref: Ref) -> str:
+    return f"{str(ref).replace('/', '.')}.bin"
+
+
+def clear_others(home: Path, kept: Iterable[str]) -> None:
+    """Delete features of other data or weights in a folder."""
+    for path in home.iterdir() if home.is_dir() else ():
+        if path.name not in set(kept) and path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,159 @@
+"""Which results of frozen parts are worth keeping, and having them at hand before a stage begins."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from modelgraft.commands import Learning, plan_for
+from modelgraft.plugin import Node, Plan, SolvedGraph, Tensor, sha256_of
+from modelgraft_plugins.training.features import ABOUT, Features, write_features
+from modelgraft_plugins.training.rows import refuse_bad
+from modelgraft_plugins.training.watching import EVERY_S
+
+if TYPE_CHECKING:
+    from modelgraft import Pipeline
+    from modelgraft_plugins.training.stage import StageRun
+
+Ref = Any  # a port of a node, as the plan names it
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The ports that are kept, and why others are not.
+
+    refs    the ports; nodes  those that give them, which are not run again;  before  these and all that only they need
+    others  by node: why what it gives is made anew in each step
+    """
+
+    refs: tuple[Ref, ...]
+    nodes: frozenset[str]
+    before: frozenset[str]
+    others: Mapping[str, str]
+
+
+def kept_of(plan: Plan, learners: frozenset[str], solved: SolvedGraph) -> Kept:
+    """What of a plan is worth keeping: what nodes with weights give to what learns, where it is tensors and nothing is drawn."""
+    nodes, keys = solved.nodes, {step.node.name: step.key for step in plan.steps}
+    heavy, drawn = _followers(plan, _has_weights), _followers(plan, lambda node: node.component.random)
+    others: dict[str, str] = {}
+    chosen: set[str] = set()
+    for name in _edge(plan, learners):
+        if name not in heavy:
+            continue
+        if name in drawn:
+            others[name] = "it follows from what is drawn anew for each record, as in an augmentation"
+        elif not keys[name]:
+            others[name] = "nobody can tell what its results depend on"
+        elif wrong := _unkept(nodes[name]):
+            others[name] = wrong
+        else:
+            chosen.add(name)
+    read = {ref for step in plan.steps if step.node.name not in chosen for ref in step.node.references if ref.node in chosen}
+    return Kept(tuple(sorted(read, key=str)), frozenset(chosen), _before(plan, chosen), others)
+
+
+def _before(plan: Plan, chosen: set[str]) -> frozenset[str]:
+    """The nodes that are not run where these are kept."""
+    nodes = plan.nodes
+    wanted = [ref.node for ref in plan.wanted.values()]
+    running, left = set[str](), wanted
+    while left:
+        name = left.pop()
+        if name in nodes and name not in chosen and name not in running:
+            running.add(name)
+            left.extend(nodes[name].node.feeders)
+    return frozenset(nodes) - running
+
+
+def _edge(plan: Plan, learners: frozenset[str]) -> list[str]:
+    """The nodes that stay as they are and are read by those that learn."""
+    read = {ref.node for step in plan.steps if step.node.name in learners for ref in step.node.references if not ref.is_input}
+    return sorted(read - learners)
+
+
+def _followers(plan: Plan, begins: Callable[[Node], bool]) -> set[str]:
+    found: set[str] = set()
+    for step in plan.steps:
+        if begins(step.node) or any(ref.node in found for ref in step.node.references):
+            found.add(step.node.name)
+    return found
+
+
+def _has_weights(node: Node) -> bool:
+    return node.component.module is not None and node.config.parameters() != 0
+
+
+def _unkept(node: Node) -> str:
+    """Why what a node gives cannot be kept by record; "" where it can."""
+    for name, port in node.out_ports.items():
+        kind = port.type
+        if not isinstance(kind, Tensor) or port.optional or port.several:
+            return f"its output {name} is {port}"
+        if not kind.axes or kind.axes[0] is None or kind.axes[0].symbol != "batch":
+            return f"its output {name} has no batch axis"
+    return "it goes by a route" if node.when is not None else ""
+
+
+# -- before a stage begins ------------------------------------------------------------------------------------------------
+
+
+def have_features(run: StageRun, pipeline: Pipeline, wanted: Sequence[str]) -> None:
+    """Find what frozen parts give to those that learn, and have it at hand where the stage asks for that: written in a pass of its own."""
+    plan, name, dtype = plan_for(pipeline, wanted), run.stage.name, run.stage["features"]
+    run.kept = kept_of(plan, run.resolved.learners, run.solved)
+    if dtype == "off":
+        return
+    for node, why in run.kept.others.items():
+        run.asked.note(f"{name}: what {node} gives is made anew in each step: {why}")
+    if not run.kept.refs:
+        run.asked.note(f"{name}: there is nothing to keep: no frozen part with weights gives tensors to what learns")
+        return
+    folder = run.asked.out / "features" / _key(run, plan, dtype)
+    if not (folder / ABOUT).is_file():
+        start, rows = monotonic(), run.data.rows
+        learning = Learning(pipeline, [str(ref) for ref in run.kept.refs], learners=())
+        run.take_over(learning)
+        write_features(
+            folder, learning, run.kept.refs, count=len(rows), read=lambda numbers: learning.read([rows[number][1] for number in numbers]),
+            seed=run.stage["seed"], dtype=dtype, tell=_telling(run, len(rows)),
+        )  # fmt: skip
+        run.asked.note(f"{name}: kept the features of {len(rows):,} records, in {monotonic() - start:.1f} s: {folder}")
+    run.features = Features(folder, run.kept.refs)
+    bad = {run.data.rows[number][0]: why for number, why in run.features.bad.items()}
+    new = {place: why for place, why in bad.items() if place not in run.progress.skipped}
+    refuse_bad(new, data=run.data.name, skips=run.asked.skips, note=run.asked.note)
+    run.progress.skipped.update(bad)
+
+
+def _key(run: StageRun, plan: Plan, dtype: str) -> str:
+    """What features depend on: the parts and their weights, the data, the columns, what new weights are drawn from."""
+    steps = [(name, plan.nodes[name].key) for name in sorted(run.kept.nodes)]
+    former = [sha256_of(file) for file, name in run.former() if name in run.kept.before]
+    facts = [
+        steps,
+        former,
+        run.data.rows.digest,
+        sorted(run.resolved.columns.items()),
+        dtype,
+        run.stage["seed"],
+        run.asked.init,
+        len(run.data.rows),
+    ]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
+
+
+def _telling(run: StageRun, total: int) -> Callable[[int], None]:
+    last = monotonic()
+
+    def tell(done: int) -> None:
+        nonlocal last
+        if (now := monotonic()) - last >= EVERY_S and run.asked.screen is not None:
+            last = now
+            run.asked.note(f"{run.stage.name}: features of {done:,} of {total:,} records")
+
+    return tell

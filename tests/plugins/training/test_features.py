@@ -1,0 +1,86 @@
+"""Frozen parts run once: what is kept gives the same training, and what cannot be kept is told."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import modelgraft as mg
+from support.learners import write_graph
+
+
+def trained(folder):
+    return load_file(folder / "hand.safetensors")
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float16", 2e-2)])
+def test_kept_features_give_the_same_training(tmp_path, dtype, tolerance):
+    """Float16 keeps eleven bits of each number."""
+    graph, told = write_graph(tmp_path), []
+    plain = mg.train(graph, out=tmp_path / "plain", device="cpu").last
+    kept = mg.train(graph, out=tmp_path / "kept", device="cpu", features=dtype, note=told.append).last
+    torch.testing.assert_close(trained(kept), trained(plain), atol=tolerance, rtol=tolerance)
+    (folder,) = (tmp_path / "kept" / "features").iterdir()
+    values = np.fromfile(folder / "eye.y.bin", np.dtype(dtype))
+    rows = [json.loads(line)["x"][0] for line in (tmp_path / "data.jsonl").read_text().splitlines()]
+    with mg.open(graph) as pipeline:
+        wanted = pipeline.run(x=torch.tensor(rows), outputs=["eye.y"])["eye.y"].numpy()
+    np.testing.assert_allclose(values.reshape(wanted.shape), wanted, atol=tolerance, rtol=tolerance)
+    assert any("kept the features of 13 records" in text for text in told)
+
+
+def test_features_are_used_again_and_not_for_other_data(tmp_path):
+    graph, told = write_graph(tmp_path), []
+
+    def train(**options):
+        told.clear()
+        mg.train(graph, out=tmp_path / "out", device="cpu", features="float32", force=True, steps=2, note=told.append, **options)
+        return [text for text in told if "kept the features" in text]
+
+    assert train()
+    assert not train()
+    assert train(seed=1)  # the eye is new, and drawn from the seed
+    write_graph(tmp_path, records=14)
+    assert train()
+
+
+def test_a_record_that_cannot_be_read_is_left_out_of_every_epoch(tmp_path):
+    graph = write_graph(tmp_path)
+    with (tmp_path / "data.jsonl").open("a") as file:
+        file.write('{"x": [[1, 2]], "y": [[1, 2, 3]]}\n')
+    with pytest.raises(mg.InputError, match=r"data\.jsonl:14"):
+        mg.train(graph, out=tmp_path / "out", device="cpu", features="float32")
+    folder = mg.train(graph, out=tmp_path / "out", device="cpu", features="float32", skip_bad=True, force=True).last
+    assert json.loads((folder / "card.json").read_text())["skipped"] == 1
+
+
+def test_a_dry_run_tells_what_a_stage_takes_and_writes_nothing(tmp_path):
+    graph, told = write_graph(tmp_path), []
+    found = mg.train(graph, out=tmp_path / "out", device="cpu", dry_run=True, note=told.append)
+    one = found.forecasts["train"]
+    assert (one.trainable, one.total) == (3 * 7 + 3, 3 * 7 + 3 + 7 * 5 + 7)
+    assert one.optimizer == one.trainable * 4 * 3  # gradients, and two means of Adam
+    assert one.steps == 12
+    assert any("trains 24 of 66 parameters" in text for text in told)
+    assert not (tmp_path / "out").exists()
+
+
+def test_features_of_texts_have_the_length_of_their_own(tmp_path):
+    """Tokens of a frozen reader: as many as the text has; a batch is filled up with zeros behind them."""
+    from modelgraft_plugins.training.features import _Column, _Writer
+
+    values = [torch.arange(3 * size, dtype=torch.float32).reshape(size, 3) + 1 for size in (2, 5, 1)]
+    with (tmp_path / "a.bin").open("wb") as file:
+        writer = _Writer(file, "float32")
+        for value in values:
+            writer.add(value)
+        writer.finish(tmp_path / "a.bin")
+    found = _Column(tmp_path / "a.bin", {"dtype": writer.kind, "is_even": False}).take([2, 1])
+    assert found.shape == (2, 5, 3)
+    assert torch.equal(found[0, :1], values[2])
+    assert not found[0, 1:].any()
+    assert torch.equal(found[1], values[1])

@@ -1,0 +1,70 @@
+"""What was trained is a `from` for any graph: of whole nodes, of adapters, and of nodes that share weights."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import modelgraft as mg
+from support.learners import write_graph
+
+HEAD = 'modelgraft: 1\ninputs: {x: "float[batch tokens 5]", y: "float[batch tokens 3]"}\n'
+TAIL = "losses: {apart: {use: loss/alignment, in: {x: hand, wanted: inputs.y}}}\ntraining: {data: d.jsonl, steps: 2, batch: 2}\n"
+
+
+def tokens(folder, node):
+    """A graph of one node with two layers, and its data."""
+    path = folder / "a.yaml"
+    path.write_text(f"{HEAD}nodes: {{hand: {node}}}\noutputs: {{hand: hand}}\n{TAIL}")
+    rows = [{"x": [[[1.0, 2, 3, 4, number]]], "y": [[[1.0, 2, 3]]]} for number in range(4)]
+    (folder / "d.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return path
+
+
+def test_a_trained_file_says_its_config(tmp_path):
+    """A graph that names it needs no `with`."""
+    graph = tokens(tmp_path, "{use: projector/mlp, with: {hidden_act: silu, out_features: 3}, in: {x: inputs.x}}")
+    folder = mg.train(graph, out=tmp_path / "out", device="cpu").last
+    again = tmp_path / "b.yaml"
+    node = "{use: projector/mlp, from: ./out/train/hand.safetensors, in: {x: inputs.x}}"
+    again.write_text(f'modelgraft: 1\ninputs: {{x: "float[batch tokens 5]"}}\nnodes: {{hand: {node}}}\noutputs: {{hand: hand}}\n')
+    x = torch.randn(2, 4, 5)
+    with mg.open(again) as pipeline:
+        found = pipeline.run(x=x, outputs=["hand"])["hand"]
+    trained = load_file(folder / "hand.safetensors")
+    inner = torch.nn.functional.silu(x @ trained["linear_1.weight"].T + trained["linear_1.bias"])
+    torch.testing.assert_close(found, inner @ trained["linear_2.weight"].T + trained["linear_2.bias"])
+
+
+PLAIN = ("batch: 4", "batch: 13\n  shuffle: false\n  schedule: constant\n  warmup: 0\n  clip: 0\n  optimizer: sgd")
+
+
+def test_nodes_that_share_weights_are_trained_as_one(tmp_path):
+    """Two uses of one layer, each with its loss, are one use whose loss counts twice."""
+    once = write_graph(tmp_path, PLAIN, ("steps: 12", "steps: 1\n  losses: {apart: 2}"), name="once.yaml")
+    again = "  again: {use: projector/linear, share: hand, with: {over: vector}, in: {x: eye}}\noutputs:\n"
+    more = "  more: {use: loss/alignment, with: {over: vector}, in: {x: again, wanted: inputs.y}}\ntraining:"
+    twice = write_graph(tmp_path, PLAIN, ("steps: 12", "steps: 1"), ("outputs:\n", again), ("training:", more), name="twice.yaml")
+    found = [mg.train(graph, out=tmp_path / graph.stem, device="cpu").last for graph in (once, twice)]
+    torch.testing.assert_close(*(load_file(folder / "hand.safetensors") for folder in found))
+    assert not list(found[1].glob("again*"))
+
+
+def test_an_adapter_is_trained_alone_and_loads_as_one(tmp_path):
+    """LoRA in a frozen host: its file holds the updates, and an adapter reads it."""
+    pytest.importorskip("peft")
+    lora = "adapters: [{use: adapter/lora, with: {rank: 2, targets: all-linear}}]"
+    graph = tokens(tmp_path, f"{{use: projector/mlp, frozen: true, {lora}, with: {{out_features: 3}}, in: {{x: inputs.x}}}}")
+    text, x = graph.read_text(), torch.randn(2, 4, 5)
+    with mg.open(graph) as pipeline:
+        before = pipeline.run(x=x)["hand"]
+    folder = mg.train(graph, out=tmp_path / "out", device="cpu").last
+    names = {*load_file(folder / "hand.safetensors")}
+    assert names
+    assert all("lora_" in name for name in names)
+    graph.write_text(text.replace("{use: adapter/lora, with:", "{use: adapter/lora, from: ./out/train/hand.safetensors, with:"))
+    with mg.open(graph) as pipeline:
+        assert not torch.allclose(before, pipeline.run(x=x)["hand"])
