@@ -157,6 +157,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.sources.keeping import Keeper as Keeper
     from modelgraft.sources.keeping import KeptItem as KeptItem
     from modelgraft.sources.keeping import complaint_of_note as complaint_of_note
+    from modelgraft.sources.published_blocks import PublishedBlocks as PublishedBlocks
     from modelgraft.sources.progress import current_listener as current_listener
     from modelgraft.sources.storage import cache_in_use as cache_in_use
     from modelgraft.sources.storage import cache_root as cache_root
@@ -235,6 +236,7 @@ _HOMES = {
     "Places": "loops.prompt_places",
     "Plan": "kernel.words.plan",
     "PluginError": "kernel.words.errors",
+    "PublishedBlocks": "sources.published_blocks",
     "Port": "kernel.words.ports",
     "Ports": "kernel.words.ports",
     "Prepare": "engine.modules.protocol",
@@ -394,6 +396,7 @@ __all__ = [
     "Places",
     "Plan",
     "PluginError",
+    "PublishedBlocks",
     "Port",
     "Ports",
     "Prepare",

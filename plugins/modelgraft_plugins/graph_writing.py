@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import onnx_ir as ir
 import torch
 from torch import Tensor
+
+from modelgraft.plugin import PublishedBlocks
 
 CONTRIB = "com.microsoft"  # the domain of onnxruntime's own operators
 OPSETS = {"": 23, CONTRIB: 1}
@@ -22,15 +25,22 @@ KINDS: Mapping[torch.dtype, Any] = {
     torch.int32: ir.DataType.INT32,
 }
 
+PUBLISHED = "published"  # under which a matrix of a graph notes what gives its blocks, of each that lies side by side in it
+
 Value = Any  # of onnx_ir, which is not among what mypy sees
+Published = Callable[[str, Tensor], PublishedBlocks | None]  # by name and numbers, [out in]
 
 
 class GraphWriting:
     """Each method adds a node, and gives what it makes."""
 
-    def __init__(self, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> None:
-        """tensors: those of the checkpoint by their names;  dtype: what the graph computes in."""
-        self.tensors, self.dtype, self.place = dict(tensors), dtype, ""
+    def __init__(self, tensors: Mapping[str, Tensor], dtype: torch.dtype, published: Published | None = None) -> None:
+        """What a graph is made of.
+
+        tensors    those of the checkpoint by their names;  dtype  what the graph computes in
+        published  how the file holds a matrix of the checkpoint in blocks, where it does: see `Tracer.published`; None: it is not asked
+        """
+        self.tensors, self.dtype, self.place, self.published = dict(tensors), dtype, "", published
         self.nodes: list[Any] = []
         self.inputs: dict[str, Value] = {}
         self.constants: dict[str, Value] = {}
@@ -115,7 +125,10 @@ class GraphWriting:
             joined = torch.cat([self.tensors[name] for name in weights]) if len(weights) > 1 else self.tensors[weights[0]]
             return joined.T.to(self.dtype, memory_format=torch.contiguous_format).contiguous()
 
-        product = self.node("MatMul", [x, self.constant(_joined(weights), shape, turned)], name=_joined([*map(self.full, names)]))
+        matrix = self.constant(_joined(weights), shape, turned)
+        if self.published is not None:
+            matrix.meta[PUBLISHED] = [partial(self.published, name, self.tensors[name]) for name in weights]
+        product = self.node("MatMul", [x, matrix], name=_joined([*map(self.full, names)]))
         return self.node("Add", [product, self.vector(*biases)]) if self.full(biases[0]) in self.tensors else product
 
     def convolution(self, x: Value, name: str, *, stride: int, groups: int = 1, pads: Sequence[int] = (0, 0, 0, 0)) -> Value:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from modelgraft.sources.published_blocks import PublishedBlocks
+
 
 class Tracer(Protocol):
     """What a backend offers to a module that is to be exported."""
@@ -47,7 +49,18 @@ class Tracer(Protocol):
         ...
 
     def write(self, graph: Any, name: str) -> None:
-        """Write a graph that the module has put together itself: an onnx_ir.Model. Its tensors may be made as they are written."""
+        """Write a graph that the module has put together itself: an onnx_ir.Model. Its tensors may be made as they are written.
+
+        A matrix may note in its `meta`, under "published", what gives the blocks that the file holds it in, `() -> PublishedBlocks | None`:
+        a list, of each matrix that lies side by side in it. They are taken over where weights of few bits are wanted.
+        """
+        ...
+
+    def published(self, name: str, tensor: Tensor) -> PublishedBlocks | None:
+        """A matrix as the file of the checkpoint holds it in blocks of few bits; None where it holds it otherwise.
+
+        name  of the matrix in the checkpoint, where it has that there;  tensor  float[rows columns], the numbers, which must be these
+        """
         ...
 
     def keep(self, name: str, tensor: Tensor) -> None:

@@ -2,14 +2,16 @@
 
 A reader is a function `(path, folder)` in a module that is light to import. The module may also hold
 `peek(path) -> Mapping`: the config.json that the reader would write, without reading tensors, so that a graph can be
-checked before the file was converted; and `VERSION`, raised when the reader gives other results than before.
+checked before the file was converted; `blocks(path) -> Mapping`: what reads the matrices that the file holds in blocks of
+few bits, by their names in the folder (`published_blocks.py`), for backends that keep them; and `VERSION`, raised when the
+reader gives other results than before.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ from modelgraft.sources.storage import cache_root, stamp_of
 
 if TYPE_CHECKING:
     from modelgraft.kernel.shelf.registry import Registry
+    from modelgraft.sources.published_blocks import PublishedBlocks
 
 NEIGHBOURS = (".json", ".txt", ".model")  # what a reader may need beside the weights: configs, vocabularies, tokenizers
 _ZIP = b"PK\x03\x04"  # what torch.save writes today;  before, it wrote pickles of protocol 2
@@ -104,6 +107,22 @@ def peek(path: Path, reader: str) -> Mapping[str, Any]:
         raise _failed(reader, path, error) from error
     if not isinstance(found, Mapping):
         raise PluginError(f"peek of the weight reader {reader} gave {shown(found)} for {path}; wanted: the content of config.json")
+    return found
+
+
+def blocks(path: Path, reader: str) -> Mapping[str, Callable[[], PublishedBlocks]]:
+    """What reads the matrices that a file holds in blocks, by their names in the folder that was made of it; {} where that is unknown."""
+    module, _ = _load(reader)
+    look = getattr(module, "blocks", None)
+    try:
+        with contained():
+            found: Mapping[str, Callable[[], PublishedBlocks]] = {} if look is None else look(path)
+    except (ValueError, EOFError, KeyError, IndexError) as error:
+        raise damaged(path, f"cannot be read: {error}") from error
+    except (GraphError, OSError):
+        raise
+    except Exception as error:  # code of a plugin may raise anything
+        raise _failed(reader, path, error) from error
     return found
 
 

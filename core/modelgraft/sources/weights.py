@@ -36,6 +36,8 @@ from modelgraft.sources.views import SourceView, is_of_layout, is_torch, settle,
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from modelgraft.sources.published_blocks import PublishedBlocks
+
 SETTINGS = frozenset({"argparse.Namespace", "typing.Any"})  # classes that trainings keep their settings in
 SETTINGS_OF = ("omegaconf.", "fairseq.dataclass.", "fairseq.tasks.", "fairseq.models.")
 
@@ -165,6 +167,20 @@ class Weights:
         inside = self._keys[key]
         tensor: Tensor = self._files[inside](inside)
         return tensor
+
+    def blocks(self, key: str) -> PublishedBlocks | None:
+        """A matrix as the file holds it that a reader has converted, in blocks of few bits; None where it does not."""
+        read = self._blocks.get(key)
+        return None if read is None else read()
+
+    @cached_property
+    def _blocks(self) -> Mapping[str, Callable[[], PublishedBlocks]]:
+        """What reads each; nothing where the keys are not those that the reader gave."""
+        view = self.view
+        if view.origin is None or view.reader is None or view.layout is not None or not view.origin.is_file():
+            return {}
+        found = conversions.blocks(view.origin, view.reader)
+        return {key: found[inside] for key, inside in self._keys.items() if inside in found}
 
     def state(self) -> dict[str, Tensor]:
         """All tensors of the part by key."""

@@ -10,10 +10,12 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelgraft_plugins.formats import bpe, gguf_file, gguf_keys, gguf_rope, tensor_file
+from modelgraft.plugin import PublishedBlocks
+from modelgraft_plugins.formats import bpe, gguf_blocks, gguf_file, gguf_keys, gguf_rope, tensor_file
 from modelgraft_plugins.formats.gguf_file import GgufFile, Stored
 from modelgraft_plugins.formats.wild import tells_damage
 from modelgraft_plugins.stated import REMARKS
@@ -59,6 +61,18 @@ def read(path: Path, folder: Path) -> None:
     _write_tokenizer(source, folder, config)
     entries = [entry for stored in source.tensors if (entry := _entry(source, stored, config)) is not None]
     tensor_file.write(folder / "model.safetensors", entries, dtype="F32")
+
+
+@tells_damage
+def blocks(path: Path) -> dict[str, Callable[[], PublishedBlocks]]:
+    """What reads the matrices that the file holds in blocks of 4 or 8 bits, as they are stored, by their names in transformers."""
+    source = gguf_file.read(path)
+    config, found = _config(source), dict[str, Callable[[], PublishedBlocks]]()
+    for stored in source.tensors:
+        if gguf_blocks.holds(stored) and (named := _named(stored, config)) is not None:
+            name, heads = named
+            found[name] = partial(gguf_blocks.read, source, stored, partial(_rows_of_halves, heads=heads) if heads else _as_stored)
+    return found
 
 
 def _ends(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,6 +142,19 @@ def _by_kind(metadata: Mapping[str, Any], kind: str) -> Callable[..., Any]:
 
 def _entry(source: GgufFile, stored: Stored, config: Mapping[str, Any]) -> tensor_file.Entry | None:
     """Name, shape and maker of one tensor; None for tables that transformers computes itself."""
+    if (named := _named(stored, config)) is None:
+        return None
+    name, heads = named
+
+    def make() -> np.ndarray:
+        tensor = _dequantise(source.path, stored)
+        return _rows_of_halves(tensor, heads) if heads else tensor
+
+    return name, stored.shape, make
+
+
+def _named(stored: Stored, config: Mapping[str, Any]) -> tuple[str, int | None] | None:
+    """The name of a tensor in transformers, and of how many heads its rows are in the order of GGUF; None for a table of angles."""
     if stored.name == gguf_rope.FREQUENCIES:
         return None
     found = re.fullmatch(r"(?:blk\.(?P<layer>\d+)\.)?(?P<name>\w+)\.(?P<kind>weight|bias)", stored.name)
@@ -136,18 +163,17 @@ def _entry(source: GgufFile, stored: Stored, config: Mapping[str, Any]) -> tenso
     layer = f"model.layers.{found['layer']}." if found["layer"] else ""
     heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}.get(found["name"])
     heads = heads if config["model_type"] != "qwen2" else None  # only llama's rows are reordered when GGUF is written
-
-    def make() -> np.ndarray:
-        tensor = _dequantise(source.path, stored)
-        return _rows_of_halves(tensor, heads) if heads else tensor
-
-    return f"{layer}{NAMES[found['name']]}.{found['kind']}", stored.shape, make
+    return f"{layer}{NAMES[found['name']]}.{found['kind']}", heads
 
 
 def _rows_of_halves(tensor: np.ndarray, heads: int) -> np.ndarray:
     """Undo the row order of GGUF: there the two halves that a rotation mixes alternate, in transformers they follow each other."""
     pairs = tensor.reshape(heads, tensor.shape[0] // heads // 2, 2, *tensor.shape[1:])  # [heads half 2 ...]
     return pairs.swapaxes(1, 2).reshape(tensor.shape)
+
+
+def _as_stored(tensor: np.ndarray) -> np.ndarray:
+    return tensor
 
 
 def _dequantise(path: Path, stored: Stored) -> np.ndarray:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from modelgraft.plugin import Tracer
-from modelgraft_plugins.graph_writing import CONTRIB, GraphWriting, Value
+from modelgraft_plugins.graph_writing import CONTRIB, GraphWriting, Published, Value
 from modelgraft_plugins.llm import plain, plain_kinds
 from modelgraft_plugins.llm.sizes import Caches
 
@@ -149,16 +149,16 @@ def _names(known: Known) -> set[str]:
 def export(known: Known, tracer: Tracer, *, layers: Sequence[int] = ()) -> Caches:
     """Write the graph of a decoder; gives its layout. layers: whose hidden states it gives as well."""
     layout = replace(known.layout, dtype=torch.float16 if tracer.half else torch.float32)
-    tracer.write(_Building(replace(known, layout=layout), layers).model(), "model")
+    tracer.write(_Building(replace(known, layout=layout), layers, tracer.published).model(), "model")
     return layout
 
 
 class _Building:
     """One graph."""
 
-    def __init__(self, known: Known, layers: Sequence[int]) -> None:
+    def __init__(self, known: Known, layers: Sequence[int], published: Published) -> None:
         self.known, self.layout, self.layers = known, known.layout, tuple(layers)
-        self.graph = GraphWriting(known.tensors, known.layout.dtype)
+        self.graph = GraphWriting(known.tensors, known.layout.dtype, published)
         self.slab = ("batch", self.layout.kv_heads, "capacity", self.layout.head_width)
 
     def model(self) -> Any:

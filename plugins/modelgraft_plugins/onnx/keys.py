@@ -51,7 +51,8 @@ def key_of(node: Node, signature: Signature | None, weights: Sequence[str], *, p
     bits = dynamic_bits() if precision == "int8" else WEIGHT_BITS.get(precision)
     modules += [adapter.component.load or "" for part in parts for adapter in part.adapters]
     block = measured.size_of(WEIGHT_BITS[precision]) if precision in WEIGHT_BITS else None
-    return store.export_key(modules, parts=facts, shape=shape, precision=precision, bits=bits, block=block, opset=OPSET)
+    keeps = block is not None and measured.asked() is None  # blocks that a file holds
+    return store.export_key(modules, parts=facts, shape=shape, precision=precision, bits=bits, block=block, keeps=keeps, opset=OPSET)
 
 
 def _facts(part: Node | Adapter) -> dict[str, Any]:

@@ -79,12 +79,15 @@ def bring(
         matrices = {graph: matrices_of(open_plain()) for graph, open_plain in plain.items()}
         for blocked, size in _ways(matrices, precision, measured.size_of(WEIGHT_BITS[precision])):
             store.tell(2, f"bringing to {precision}")
+            bits, kept = WEIGHT_BITS[precision], 0
             for graph, open_plain in plain.items():
-                model, dynamic = open_plain(), matrices[graph].keys() - blocked[graph]
-                reduce(model, dynamic=dynamic, blocked=blocked[graph], bits=WEIGHT_BITS[precision], size=size, dynamic_bits=dynamic_bits())
+                model, dynamic, keeps = open_plain(), matrices[graph].keys() - blocked[graph], measured.asked() is None
+                kept += reduce(
+                    model, dynamic=dynamic, blocked=blocked[graph], bits=bits, size=size, dynamic_bits=dynamic_bits(), keeps=keeps
+                )
                 save(model, graph)
             store.tell(3, "comparing with torch")
-            parity, weights = prove(), _told(blocked, matrices, precision, size)
+            parity, weights = prove(), _told(blocked, matrices, precision, size, kept)
             if parity.holds:
                 break
             refused.append(f"{weights} would be {parity.relative:.2g} from torch")
@@ -125,7 +128,16 @@ def _ways(matrices: Mapping[Path, Mapping[str, bool]], precision: str, size: int
     return ways if size == SIZE or not any(tried[-1].values()) else [*ways, (tried[-1], SIZE)]
 
 
-def _told(blocked: Blocked, matrices: Mapping[Path, Mapping[str, bool]], precision: str, size: int) -> str:
+def _told(blocked: Blocked, matrices: Mapping[Path, Mapping[str, bool]], precision: str, size: int, kept: int) -> str:
+    told = _told_anew(blocked, matrices, precision, size)
+    every = sum(map(len, matrices.values()))
+    if not kept:
+        return told
+    as_published = "the blocks of the file, kept as they are"
+    return as_published if kept == every else f"{told}; {kept} of {every} matrices in {as_published}"
+
+
+def _told_anew(blocked: Blocked, matrices: Mapping[Path, Mapping[str, bool]], precision: str, size: int) -> str:
     some, every = sum(map(len, blocked.values())), sum(map(len, matrices.values()))
     if not every:
         return ""

@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from modelgraft.plugin import begin_to_send, give_back_files
 from modelgraft_plugins.onnx.blocks import in_blocks
+from modelgraft_plugins.onnx.kept_blocks import Kept, kept_of
 from modelgraft_plugins.onnx.telling import telling_layers
 
 CONTRIB = "com.microsoft"
@@ -39,23 +40,30 @@ def matrices_of(model: Model) -> Mapping[str, bool]:
     return {name: rows > columns for name, (rows, columns) in found.items()}
 
 
-def reduce(model: Model, *, dynamic: Collection[str], blocked: Collection[str], bits: int, size: int, dynamic_bits: int) -> None:
-    """Bring the matrices of some nodes to 8 or 7 bits dynamic, and those of others to blocks.
+def reduce(
+    model: Model, *, dynamic: Collection[str], blocked: Collection[str], bits: int, size: int, dynamic_bits: int, keeps: bool = False
+) -> int:
+    """Bring the matrices of some nodes to 8 or 7 bits dynamic, and those of others to blocks; gives how many blocks were there already.
 
     bits, size    of the blocks;  dynamic_bits  of the weights of dynamic products
+    keeps         blocks that a file holds are taken over: see `kept_blocks`
     """
-    graph, read = model.graph, dict[int, tuple[Value, ...]]()
+    graph, read, means = model.graph, dict[int, tuple[Value, ...]](), dict[int, Value]()
+    there = kept_of({node.name: node.inputs[1] for node in graph if node.name in blocked}, bits=bits) if keeps else {}
     for node in list(graph):
         if node.name not in dynamic and node.name not in blocked:
             continue
         product = _as_product(graph, node)
-        if product.name in blocked:
+        if product.name in there:
+            _kept(graph, product, there[product.name], means)
+        elif product.name in blocked:
             _in_blocks(graph, product, bits=bits, size=size)
         else:
             _in_eight(graph, product, read, most=MOST[dynamic_bits])
     for name in [name for name, value in graph.initializers.items() if not value.uses() and not value.is_graph_output()]:
         del graph.initializers[name]
     model.opset_imports.setdefault(CONTRIB, 1)
+    return len(there)
 
 
 def save(model: Model, path: Path) -> None:
@@ -132,6 +140,27 @@ def _in_blocks(graph: Graph, node: Node, *, bits: int, size: int) -> None:
     facts = {"K": rows, "N": columns, "bits": bits, "block_size": size, "accuracy_level": 4}
     product = ir.node("MatMulNBits", [node.inputs[0], packed, scales], attributes=facts, domain=CONTRIB, name=node.name)
     _put(graph, node, [product])
+
+
+def _kept(graph: Graph, node: Node, kept: Kept, means: dict[int, Value]) -> None:
+    """A product by blocks that a file holds. means: of what values means were taken block by block before, by the value."""
+    x, weight = node.inputs
+    name, count = f"{weight.name}.kept", kept.rows // kept.size
+    packed = _lazy(graph, f"{name}.packed", ir.DataType.UINT8, (kept.columns, count, kept.size * kept.bits // 8), kept.packed)
+    scales = _lazy(graph, f"{name}.scales", ir.DataType.FLOAT, (kept.columns, count), kept.scales)
+    if not kept.is_shifted:
+        _put(graph, node, [ir.node("MatMulNBits", [x, packed, scales], attributes=kept.attributes, domain=CONTRIB, name=node.name)])
+        return
+    made: list[Node] = []
+    if id(x) not in means:  # [batch tokens rows] -> [batch tokens blocks]
+        facts = {"kernel_shape": [kept.size], "strides": [kept.size]}
+        made.append(ir.node("AveragePool", [x], attributes=facts, name=f"{node.name}.means"))
+        means[id(x)] = made[0].outputs[0]
+    shifts = _lazy(graph, f"{name}.shifts", ir.DataType.FLOAT, (count, kept.columns), kept.shifts)
+    zeros = _lazy(graph, f"{name}.zeros", ir.DataType.UINT8, (kept.columns, -(-count * kept.bits // 8)), kept.zeros)
+    product = ir.node("MatMulNBits", [x, packed, scales, zeros], attributes=kept.attributes, domain=CONTRIB, name=f"{node.name}.blocks")
+    beside = ir.node("MatMul", [means[id(x)], shifts], name=f"{node.name}.shifts")
+    _put(graph, node, [*made, product, beside, ir.node("Add", [product.outputs[0], beside.outputs[0]], name=node.name)])
 
 
 class _Once:

@@ -22,6 +22,7 @@ from modelgraft.plugin import (
     Loaded,
     Parity,
     PluginError,
+    PublishedBlocks,
     Traced,
     Weights,
     driving,
@@ -34,6 +35,7 @@ from modelgraft.plugin import (
     resolve,
 )
 from modelgraft_plugins.onnx import proofs, store, tuned
+from modelgraft_plugins.onnx.blocks import is_of
 from modelgraft_plugins.onnx.exporting import open_fresh, trace
 from modelgraft_plugins.onnx.graphs import SessionGraph
 from modelgraft_plugins.onnx.keys import OPSET
@@ -53,6 +55,7 @@ class FolderTracer:
         self.folder, self.half, self.weights, self.variant = folder, half, weights, variant
         self.kept: dict[str, Mapping[str, str]] = {}
         self.unwritten: dict[Path, Any] = {}
+        self.proven = set[tuple[str, str]]()  # matrices of the checkpoint and of the module whose numbers are the same
 
     def trace(
         self, module: torch.nn.Module, example: tuple[Any, ...], name: str, *, sizes: Any, inputs: Sequence[str], outputs: Sequence[str]
@@ -63,6 +66,19 @@ class FolderTracer:
     def write(self, graph: Any, name: str) -> None:
         """See Tracer. It is written when its precision is known: see `bring`."""
         self.unwritten[self.folder / f"{name}.onnx"] = graph
+
+    def published(self, name: str, tensor: Tensor) -> PublishedBlocks | None:
+        """See Tracer. A matrix of another name, such as a head that is tied, is looked for by its shape."""
+        weights, shape = self.weights, tuple(tensor.shape)
+        if weights is None:
+            return None
+        named = [name] if name in weights.keys() else [key for key in weights.keys() if weights.shape(key) == shape]
+        for key in named:
+            found = weights.blocks(key)
+            if found is not None and ((key, name) in self.proven or is_of(found, tensor)):
+                self.proven.add((key, name))
+                return found
+        return None
 
     def keep(self, name: str, tensor: Tensor) -> None:
         """See Tracer."""

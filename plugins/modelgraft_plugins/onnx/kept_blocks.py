@@ -1,0 +1,119 @@
+"""Matrices that a file holds in blocks of 4 or 8 bits, taken over as they are: no number of theirs is brought to blocks anew.
+
+MatMulNBits multiplies by `scale * (number - zero)`, all of them whole but the scale. Where the blocks of a file have a least value of their
+own, as those of q4_1 have, zero is a fraction: the operator takes the nearest whole one, and what is left, a number for each block, is
+multiplied by the sum of what a row reads there, and added. The operator knows fractions itself, and is sixty times slower with them (1.31).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from modelgraft_plugins.onnx.blocks import ACCURACY
+
+if TYPE_CHECKING:
+    from modelgraft.plugin import PublishedBlocks
+
+NOTED = "published"  # where a matrix of a graph notes what gives its blocks: see `Tracer.write`
+MIDDLE = {4: 8, 8: 128}  # the number that stands for zero where a node of MatMulNBits states none
+MOSTLY = 0.5  # of the numbers of a graph: where fewer are held in 4 bits or less, 4 bits are made of all
+
+Array = Any  # of numpy
+Value = Any  # of onnx_ir, which is not among what mypy sees
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A matrix [rows columns] of such blocks: what reads them, of each that lies side by side in it.
+
+    is_shifted  zero is a fraction in some of them
+    """
+
+    readers: Sequence[Callable[[], PublishedBlocks]]
+    rows: int
+    columns: int
+    bits: int
+    size: int
+    is_shifted: bool
+
+    @property
+    def attributes(self) -> Mapping[str, int]:
+        """The attributes of its node."""
+        return {"K": self.rows, "N": self.columns, "bits": self.bits, "block_size": self.size, "accuracy_level": ACCURACY}
+
+    def packed(self) -> Array:
+        """uint8[columns blocks bytes], as MatMulNBits reads it."""
+        import numpy
+
+        numbers = numpy.concatenate([read().numbers for read in self.readers])
+        bytes_ = numbers if self.bits == 8 else numbers[:, 0::2] | numbers[:, 1::2] << 4
+        return bytes_.reshape(self.columns, self.rows // self.size, -1)
+
+    def scales(self) -> Array:
+        """float32[columns blocks]."""
+        import numpy
+
+        return numpy.concatenate([read().scales for read in self.readers])
+
+    def zeros(self) -> Array:
+        """The whole numbers nearest to zero, as MatMulNBits reads them: uint8[columns bytes], in 4 bits two in a byte."""
+        import numpy
+
+        found = numpy.concatenate([_zeros(read()) for read in self.readers])
+        if self.bits == 8:
+            return found
+        even = numpy.pad(found, [(0, 0), (0, found.shape[1] % 2)])
+        return even[:, 0::2] | even[:, 1::2] << 4
+
+    def shifts(self) -> Array:
+        """What is left of each block, as often as it has numbers, for means of what is read: float32[blocks columns]."""
+        import numpy
+
+        found = [_left(read()) for read in self.readers]
+        return numpy.ascontiguousarray(numpy.concatenate(found).T * numpy.float32(self.size))
+
+
+def _zeros(blocks: PublishedBlocks) -> Array:
+    """uint8[rows blocks]: the number of each block that is nearest to zero."""
+    import numpy
+
+    if blocks.offsets is None:
+        return numpy.full(blocks.scales.shape, blocks.centre, numpy.uint8)
+    found = blocks.centre - numpy.divide(blocks.offsets, blocks.scales, out=numpy.zeros_like(blocks.scales), where=blocks.scales != 0)
+    return numpy.clip(numpy.rint(found), 0, (1 << blocks.bits) - 1).astype(numpy.uint8)
+
+
+def _left(blocks: PublishedBlocks) -> Array:
+    """float32[rows blocks]: what stands at the number nearest to zero."""
+    beside = blocks.scales * (_zeros(blocks).astype(blocks.scales.dtype) - blocks.centre)
+    return beside if blocks.offsets is None else beside + blocks.offsets
+
+
+def kept_of(weights: Mapping[str, Value], *, bits: int) -> Mapping[str, Kept]:
+    """Those of some matrices, by the names of their nodes, that are held in blocks of at most so many bits, where they are to be kept.
+
+    In 4 bits all that a file holds in blocks is kept, also in 8, where most of it is in 4: so its maker has divided it. Otherwise only
+    those of 4 bits are.
+    """
+    found = {name: kept for name, weight in weights.items() if (kept := _kept(weight)) is not None}
+    few = sum(kept.rows * kept.columns for kept in found.values() if kept.bits <= bits)
+    every = sum(weight.const_value.shape[0] * weight.const_value.shape[1] for weight in weights.values())
+    return found if few >= MOSTLY * every else {name: kept for name, kept in found.items() if kept.bits <= bits}
+
+
+def _kept(weight: Value) -> Kept | None:
+    """A matrix whose parts are all held in blocks of one kind."""
+    readers = weight.meta.get(NOTED, ())
+    first = readers[0]() if readers else None
+    if first is None or first.bits not in MIDDLE:
+        return None
+    is_shifted = first.offsets is not None or first.centre != MIDDLE[first.bits]
+    for read in readers[1:]:
+        other = read()
+        if other is None or (other.bits, other.size, other.centre) != (first.bits, first.size, first.centre):
+            return None
+        is_shifted = is_shifted or other.offsets is not None
+    rows, columns = weight.const_value.shape
+    return Kept(readers, rows, columns, first.bits, first.size, is_shifted)
