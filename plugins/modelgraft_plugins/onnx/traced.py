@@ -72,7 +72,8 @@ class FolderTracer:
         weights, shape = self.weights, tuple(tensor.shape)
         if weights is None:
             return None
-        named = [name] if name in weights.keys() else [key for key in weights.keys() if weights.shape(key) == shape]
+        keys = weights.keys()
+        named = [name] if name in keys else [key for key in keys if weights.shape(key) == shape]
         for key in named:
             found = weights.blocks(key)
             if found is not None and ((key, name) in self.proven or is_of(found, tensor)):
