@@ -157,8 +157,8 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.sources.keeping import Keeper as Keeper
     from modelgraft.sources.keeping import KeptItem as KeptItem
     from modelgraft.sources.keeping import complaint_of_note as complaint_of_note
-    from modelgraft.sources.published_blocks import PublishedBlocks as PublishedBlocks
     from modelgraft.sources.progress import current_listener as current_listener
+    from modelgraft.sources.published_blocks import PublishedBlocks as PublishedBlocks
     from modelgraft.sources.storage import cache_in_use as cache_in_use
     from modelgraft.sources.storage import cache_root as cache_root
     from modelgraft.sources.storage import clear_leftovers as clear_leftovers
@@ -396,11 +396,11 @@ __all__ = [
     "Places",
     "Plan",
     "PluginError",
-    "PublishedBlocks",
     "Port",
     "Ports",
     "Prepare",
     "Problem",
+    "PublishedBlocks",
     "Reading",
     "Record",
     "RecordType",
