@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 NOTED = "published"  # where a matrix of a graph notes what gives its blocks: see `Tracer.write`
 MIDDLE = {4: 8, 8: 128}  # the number that stands for zero where a node of MatMulNBits states none
-MOSTLY = 0.5  # of the numbers of a graph: where fewer are held in 4 bits or less, 4 bits are made of all
+MOSTLY = 0.5  # of the numbers of a graph: where fewer are held in 4 bits, 4 bits are made of those in 8 too
 
 Array = Any  # of numpy
 Value = Any  # of onnx_ir, which is not among what mypy sees
@@ -92,15 +92,16 @@ def _left(blocks: PublishedBlocks) -> Array:
 
 
 def kept_of(weights: Mapping[str, Value], *, bits: int) -> Mapping[str, Kept]:
-    """Those of some matrices, by the names of their nodes, that are held in blocks of at most so many bits, where they are to be kept.
+    """Those of some matrices, by the names of their nodes, that are held in blocks, and are to be kept where so many bits are wanted.
 
-    In 4 bits all that a file holds in blocks is kept, also in 8, where most of it is in 4: so its maker has divided it. Otherwise only
-    those of 4 bits are.
+    In 4 bits all that a file holds in blocks is kept, also in 8, where most of it is in 4: so its maker has divided it. In 8 bits those
+    of 4 are kept as well, but where zero is a fraction: 8 bits are then as near as what is read is, and faster than adding what is left.
     """
     found = {name: kept for name, weight in weights.items() if (kept := _kept(weight)) is not None}
-    few = sum(kept.rows * kept.columns for kept in found.values() if kept.bits <= bits)
+    fitting = {name: kept for name, kept in found.items() if kept.bits == bits or (kept.bits < bits and not kept.is_shifted)}
+    few = sum(kept.rows * kept.columns for kept in fitting.values())
     every = sum(weight.const_value.shape[0] * weight.const_value.shape[1] for weight in weights.values())
-    return found if few >= MOSTLY * every else {name: kept for name, kept in found.items() if kept.bits <= bits}
+    return found if few >= MOSTLY * every and bits < max(MIDDLE) else fitting
 
 
 def _kept(weight: Value) -> Kept | None:

@@ -134,10 +134,10 @@ def test_a_kept_graph_computes_as_torch_does(published, tmp_path, kind):
     assert np.abs(logits - wanted).max() < 0.03 * np.abs(wanted).max()
 
 
-def test_blocks_of_8_bits_are_made_4_where_4_are_asked_for_and_not_where_a_size_is(published, tmp_path):
-    """Of a file that holds all in 8 bits; and one in 4 bits serves who asks for 8."""
+def test_blocks_that_fit_what_is_asked_for_are_kept(published, tmp_path):
+    """A file that holds all in 8 bits is brought to 4 anew; one in 4 bits serves who asks for 8, unless zero is a fraction there."""
     model, found, _ = published("Q8_0")
-    for name in "abc":
+    for name in "abcd":
         (tmp_path / name).mkdir()
     assert exported(model, found, tmp_path / "a", bits=4) == 0
     assert {bits for _, bits in numbers_of(tmp_path / "a").values()} == {4}
@@ -145,6 +145,9 @@ def test_blocks_of_8_bits_are_made_4_where_4_are_asked_for_and_not_where_a_size_
     model, found, _ = published("Q4_0")
     assert exported(model, found, tmp_path / "c", bits=8) == 11
     assert {bits for _, bits in numbers_of(tmp_path / "c").values()} == {4}
+    model, found, _ = published("Q4_1")
+    assert exported(model, found, tmp_path / "d", bits=8) == 0
+    assert {bits for _, bits in numbers_of(tmp_path / "d").values()} == {8}
 
 
 def test_a_matrix_with_other_numbers_than_the_file_is_brought_to_blocks(published, tmp_path):
