@@ -75,6 +75,7 @@ SIDES = (
     Side("OpenVINO", "q8_0", 8),
     Side("CTranslate2", "int8", 8),
     Side("modelgraft, onnx", "w4", 4),
+    Side("modelgraft, onnx", "w4, anew", 4),
     Side("llama.cpp", "q4_0", 4),
     Side("llama.cpp", "q4_1", 4),
     Side("onnxruntime-genai", "int4", 4),

@@ -48,7 +48,7 @@ def _answer(start: float, first: float, end: float, *, ids: Sequence[Sequence[in
 
 
 def modelgraft_onnx(weights: str, threads: int) -> Write:
-    """Weights are a source and a precision, parted by a bar."""
+    """Weights are a source and a precision, parted by a bar; "w4, anew": brought to blocks where the file has its own."""
     return _modelgraft(weights, "onnx", threads)
 
 
@@ -62,6 +62,9 @@ def _modelgraft(weights: str, backend: str, threads: int) -> Write:
     import modelgraft as mg
 
     source, _, precision = weights.rpartition("|")
+    precision, _, anew = precision.partition(", ")
+    if anew:
+        os.environ["MODELGRAFT_BLOCKS"] = "32"  # no blocks of the file are kept
     pipelines: dict[int, Any] = {}
     place = Path(os.environ["MODELGRAFT_CACHE"]) / f"tongue-{os.getpid()}.yaml"
 

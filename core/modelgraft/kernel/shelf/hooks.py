@@ -50,11 +50,9 @@ def register_weight_readers(register: Callable[[str, str], None]) -> None:
 
     `function(path, folder)` converts the file into the empty `folder` in Hugging Face layout (`config.json`,
     `model.safetensors`, tokenizer files); it is called once per file and the result is cached. It raises ValueError with
-    what is wrong with the file. Its module is light to import, and may hold three more names: `peek(path)`, which gives the
-    content of `config.json` without reading tensors, so that a graph can be checked before the file is converted;
-    `blocks(path)`, which gives what reads the matrices that the file holds in blocks of few bits, by their names in
-    `model.safetensors`, each as `modelgraft.plugin.PublishedBlocks`, so that a backend can keep them; and
-    `VERSION`, a number to raise when the reader gives other results than before.
+    what is wrong with the file. Its module is light to import, and may hold `peek(path)`, which gives the content of `config.json`
+    without reading tensors; `blocks(path)`, which gives what reads the matrices that the file holds in blocks (see `conversions.py`);
+    and `VERSION`, a number to raise when the reader gives other results than before.
     """
 
 
