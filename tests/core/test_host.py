@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import logging
 import os
@@ -135,8 +136,10 @@ def settings():
 
 def test_a_graph_with_pictures_and_new_parts_leaves_the_settings_of_the_program(tmp_path):
     """Checked, opened with random weights, run on a picture, and closed."""
-    import torch.optim.lr_scheduler  # which adds to the filters of warnings when it is imported first, by whomever
-
+    # Libraries that change settings when they are first imported, by whomever: sympy and torch's schedulers add to the filters of
+    # warnings, torch's compiler names its cache in the environment.
+    for library in ("torch._dynamo", "torch.optim.lr_scheduler", "transformers.activations"):
+        importlib.import_module(library)
     (tmp_path / "eye.yaml").write_text(EYE)
     before = settings()
     with mg.open(str(tmp_path / "eye.yaml"), init="random") as pipeline:
