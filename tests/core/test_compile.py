@@ -28,18 +28,25 @@ CHAIN = {"a": {"use": "toy/same", "in": {"x": "inputs.x"}}, "b": {"use": "toy/sa
 
 
 def test_each_value_is_dropped_after_its_last_use(tmp_path):
-    """The source sets every local to None behind the last job that reads it, and never a wanted one."""
+    """The last job that reads a value puts its own in its place, or None; a wanted one stays."""
     layout = layout_of(tmp_path, CHAIN, {"out": "b"}, handing_on())
     source = compile_straight(layout, [lambda x: x, lambda x: x], stamps=False).source
     assert source.splitlines() == [
         "def run(given):",
         "    (v0,) = given",
         "    given.clear()",
-        "    v1 = f0(v0)",
-        "    v0 = None",
-        "    v2 = f1(v1)",
-        "    v1 = None",
-        "    return (v2,)",
+        "    v0 = f0(v0)",
+        "    v0 = f1(v0)",
+        "    return (v0,)",
+    ]
+    nodes = {**CHAIN, "c": {"use": "toy/join2", "in": {"x0": "a", "x1": "b"}}, "d": {"use": "toy/same", "in": {"x": "a"}}}
+    layout = layout_of(tmp_path, nodes, {"a": "a", "c": "c", "d": "d"}, handing_on(), joiner(2))
+    assert compile_straight(layout, [lambda x: x] * 4, stamps=False).source.splitlines()[3:] == [
+        "    v0 = f0(v0)",
+        "    v2 = f1(v0)",
+        "    v2 = f2(v0, v2)",
+        "    v4 = f3(v0)",
+        "    return (v0, v2, v4)",
     ]
 
 
@@ -95,6 +102,36 @@ def test_the_line_of_a_failure_gives_its_job_and_what_was_ready(tmp_path):
     job, ready = straight.failure(caught.value)
     assert layout.jobs[job].name == "b"
     assert {str(layout.slots[slot]): value for slot, value in ready.items()} == {"a.out": 2}
+
+
+@pytest.mark.parametrize("failing", range(4))
+def test_a_failure_anywhere_gives_every_value_that_was_there(tmp_path, failing):
+    """In a chain whose values take each other's places, and beside it values that stay: those read later, and wanted ones."""
+    nodes = {
+        "a": {"use": "toy/same", "in": {"x": "inputs.x"}},
+        "b": {"use": "toy/same", "in": {"x": "a"}},
+        "c": {"use": "toy/join2", "in": {"x0": "a", "x1": "b"}},
+        "d": {"use": "toy/same", "in": {"x": "c"}},
+    }
+    layout = layout_of(tmp_path, nodes, {"b": "b", "out": "d"}, handing_on(), joiner(2))
+    names = [job.name for job in layout.jobs]
+
+    def call(index):
+        def run(*_):
+            if index == failing:
+                raise ValueError("no")
+            return f"of {names[index]}"
+
+        return run
+
+    straight = compile_straight(layout, [call(index) for index in range(4)], stamps=True)
+    with pytest.raises(ValueError, match="no") as caught:
+        straight.run(["of inputs"])
+    job, ready = straight.failure(caught.value)
+    there = {"inputs.x": "of inputs", **{f"{name}.out": f"of {name}" for name in names[:failing]}}
+    gone = {1: {"inputs.x"}, 2: {"inputs.x"}, 3: {"inputs.x", "a.out"}}.get(failing, set())
+    assert job == failing
+    assert {str(layout.slots[slot]): value for slot, value in ready.items()} == {ref: it for ref, it in there.items() if ref not in gone}
 
 
 def test_only_the_ports_that_are_read_are_picked(tmp_path):

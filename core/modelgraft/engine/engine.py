@@ -66,6 +66,7 @@ class Engine:
     ) -> None:
         self._spent = {} if spent is None else spent
         self.layout, self._bind, self._limits, self._timings = layout, bind, tuple(limits), timings
+        self.inputs = tuple(ref.port for ref in layout.given if ref.is_input)  # of the graph, that it starts with
         self._names = [(job.name, job.step.node.component.id) for job in layout.jobs]
         self._can_overlap = not layout.is_chain()
         self._must_watch = any(limit is not None for limit in limits)

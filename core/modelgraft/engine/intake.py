@@ -53,7 +53,9 @@ def take_in(inputs: Mapping[str, Any], *, known: Mapping[str, GraphInput], neede
 
     Raises InputError for unknown and missing names, values that do not fit, and batches of different sizes.
     """
-    refuse_unknown(inputs, known)
+    for name in inputs:
+        if name not in known:
+            refuse_unknown(inputs, known)
     given: dict[str, Given | None] = {}
     found: dict[str, Any] = {}
     said: tuple[str, ...] = ()

@@ -77,7 +77,8 @@ class Pipeline:
         self._warned: set[str] = set()  # what was handed to Python's warnings, or to the caller of `load`
         self._is_closed = False
         self._without_cache = 0  # how many blocks of `without_cache` are under way
-        self._worded = for_reader()
+        self._worded, self._hearers = for_reader(), self._loader.hearers
+        self._is_told = opening.trace or self._hooks is not None  # of every event of every run
 
     # -- what a user calls ----------------------------------------------------------------------------------------------
 
@@ -250,8 +251,11 @@ class Pipeline:
     def _new_run(self, seed: int | None, *, limit_s: float | None = None, sink: Sink | None = None) -> Run:
         if seed is not None:
             refuse_seed(seed)
-        refuse_limit(limit_s)
+        if limit_s is not None:
+            refuse_limit(limit_s)
         found = self.opening.seed if seed is None else seed
+        if sink is None and limit_s is None and not self._is_told:
+            return Run(found, worded=self._worded, hearers=self._hearers)
         return Run(
             found,
             sink=sink,
@@ -259,7 +263,7 @@ class Pipeline:
             limit_s=limit_s,
             worded=self._worded,
             is_traced=self.opening.trace,
-            hearers=self._loader.hearers,
+            hearers=self._hearers,
         )
 
     def _run(self, run: Run, outputs: Sequence[str] | None, inputs: Mapping[str, Any] | Intake) -> Result:
@@ -277,7 +281,10 @@ class Pipeline:
             hits = self._look_up(prepared, intake, run) if prepared.keyed else {}
             engine = self._engine(prepared, frozenset(hits) if hits else NONE, run)
             without = self._spared(prepared, engine, hits, run) if hits else NONE
-            given = [intake.values[ref.port] if ref.is_input else hits[ref.node].get(ref.port) for ref in engine.layout.given]
+            if hits:
+                given = [intake.values[ref.port] if ref.is_input else hits[ref.node].get(ref.port) for ref in engine.layout.given]
+            else:
+                given = [intake.values[name] for name in engine.inputs]
             intake.values.clear()  # so that an input is freed at its last use
             found, timeline = self._run_engine(engine, given, run)
             result = self._result(prepared, found, timeline, without, run)
@@ -370,6 +377,8 @@ class Pipeline:
     @staticmethod
     def _taken(run: Run, outlet: Outlet, value: Any) -> Any:
         """What the user gets for an output, once it is what was declared."""
+        if type(value) is list and len(value) == 1 and run.is_single and run.count == 1 and type(value[0]) in outlet.plain:
+            return value[0]
         if outlet.check is not None and not isinstance(value, Batch):
             outlet.check(value, run.count)
         return show(run, outlet.port, value)

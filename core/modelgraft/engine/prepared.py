@@ -18,6 +18,7 @@ from modelgraft.kernel.words.plan import Plan, Step
 from modelgraft.kernel.words.ports import Port
 from modelgraft.records.digests import combine, digest
 from modelgraft.records.record_type import Types, types_of
+from modelgraft.records.values import plain_of
 from modelgraft.sources import kept
 
 MOST_ENGINES = 64  # sets of cached nodes that a plan keeps an engine for
@@ -25,12 +26,16 @@ MOST_ENGINES = 64  # sets of cached nodes that a plan keeps an engine for
 
 @dataclass(frozen=True, slots=True)
 class Outlet:
-    """A wanted output: its name, where it comes from, its port, and what looks at its value, None for an input."""
+    """A wanted output: its name, where it comes from, its port, and what looks at its value, None for an input.
+
+    plain  types of Python whose values need neither a look nor a copy
+    """
 
     name: str
     ref: Ref
     port: Port
     check: Check | None
+    plain: frozenset[type] = frozenset()
 
 
 @dataclass(slots=True)
@@ -113,7 +118,8 @@ def prepare(plan: Plan) -> Prepared:
 def _outlet(plan: Plan, name: str, ref: Ref, types: Types, within: Mapping[str, frozenset[Branch]]) -> Outlet:
     port = port_of(plan, ref)
     outer = outputs_of(plan.graph.nodes, ref, port, within)
-    return Outlet(name, ref, outer, None if ref.is_input else port_check(plan.graph.nodes[ref.node], ref.port, port, types))
+    check = None if ref.is_input else port_check(plan.graph.nodes[ref.node], ref.port, port, types)
+    return Outlet(name, ref, outer, check, frozenset() if outer.several else plain_of(outer.type, types))
 
 
 def port_of(plan: Plan, ref: Ref) -> Port:

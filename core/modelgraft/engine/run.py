@@ -23,10 +23,7 @@ LOOK_S = 0.01  # how often `Stop.wait` looks
 class Stop:
     """Whether a run is to stop. Once it is, it stays so."""
 
-    __slots__ = ("_is_set",)
-
-    def __init__(self) -> None:
-        self._is_set = False
+    _is_set = False  # of the class, because one is made for every run
 
     def set(self) -> None:
         """Stop the run: nothing new starts, and loops that look end at their next step."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from modelgraft.records.owning import own
+from modelgraft.records.owning import PLAIN, own
 from modelgraft.records.record_type import Reading, RecordType
 
 
@@ -12,6 +12,7 @@ class ObjectType(RecordType):
     """Any value. A copy is handed on where it is known how to copy it, the value itself otherwise."""
 
     name, meaning = "object", "any Python value, handed on by reference"
+    plain = PLAIN
     colour = ("#44403c", "#bdb6b0")
 
     def read(self, value: Any, reading: Reading) -> Any:  # noqa: ARG002 nothing is refused

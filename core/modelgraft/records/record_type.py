@@ -60,6 +60,7 @@ class RecordType:
     is_text    its records are texts: a file of any ending that promises nothing else takes them
     is_spoken  a line that a person types is a record
     is_talk    its records are messages with roles, which a chat makes longer
+    plain    types of Python whose values cannot be written to and are records as they are: `read` gives them back and says nothing
     colour   of its wires in drawings, on paper and on a dark page; None: that of any value
 
     Copies, digests, sizes, the cache and batches follow from what its records are made of: see `Record`.
@@ -72,6 +73,7 @@ class RecordType:
     is_text: ClassVar[bool] = False
     is_spoken: ClassVar[bool] = False
     is_talk: ClassVar[bool] = False
+    plain: ClassVar[frozenset[type]] = frozenset()
     colour: ClassVar[tuple[str, str] | None] = None
 
     # -- what each must have ---------------------------------------------------------------------------------------------

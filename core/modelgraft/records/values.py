@@ -71,9 +71,11 @@ def _kind_reader(label: str, kind: PortType, types: Types, find: FindFile) -> Re
     """What reads the values of an input as one type."""
     if isinstance(kind, Tensor):
         return lambda value: _read_tensor(label, kind, value)
-    read = _reader(kind, types)
+    read, plain = _reader(kind, types), plain_of(kind, types)
 
     def read_records(value: Any) -> Given:
+        if type(value) in plain:
+            return Given([value], 1, True)
         said: list[str] = []
         reading = Reading(label, said.append, find, types)
         if isinstance(value, list) and _is_batch(kind, value, types):
@@ -84,6 +86,11 @@ def _kind_reader(label: str, kind: PortType, types: Types, find: FindFile) -> Re
         return Given([read(value, reading)], 1, True, tuple(said))
 
     return read_records
+
+
+def plain_of(kind: PortType, types: Types) -> frozenset[type]:
+    """The types of Python whose values are records of a type as they are, and need neither reading nor copying."""
+    return types[kind.name].plain if isinstance(kind, Modality) else frozenset()
 
 
 def _read_tensor(label: str, kind: Tensor, value: Any) -> Given:
