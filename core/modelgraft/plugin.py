@@ -97,6 +97,8 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.loops.decoder import Decoder as Decoder
     from modelgraft.loops.decoder import LooksAhead as LooksAhead
     from modelgraft.loops.decoder import Session as Session
+    from modelgraft.loops.drafting import Draft as Draft
+    from modelgraft.loops.drafting import Drafting as Drafting
     from modelgraft.loops.driven import Loop as Loop
     from modelgraft.loops.guessing import Guesser as Guesser
     from modelgraft.loops.guessing import Guesses as Guesses
@@ -191,6 +193,8 @@ _HOMES = {
     "Decoder": "loops.decoder",
     "Depth": "records.depths",
     "Dim": "kernel.words.kinds",
+    "Draft": "loops.drafting",
+    "Drafting": "loops.drafting",
     "Driven": "loops.module",
     "EVERY": "sources.cards",
     "Embedding": "records.vectors",
@@ -359,6 +363,8 @@ __all__ = [
     "Decoder",
     "Depth",
     "Dim",
+    "Draft",
+    "Drafting",
     "Driven",
     "Embedding",
     "ExportError",

@@ -41,6 +41,8 @@ WAYS = {
 class Wrong:
     """Guesses that are never right, and others that always are: what comes next is known."""
 
+    price, why = 0.0, ""
+
     def __init__(self, answers: list[list[int]], *, is_right: bool) -> None:
         self.answers, self.is_right, self.at, self.is_closed = answers, is_right, 0, False
 
@@ -111,8 +113,10 @@ def test_guesses_save_calls_when_they_are_right_and_cost_little_when_they_are_no
     """Counted by those who know what comes: no call more than tokens, and guesses that are never right are soon not read any more."""
     _, decoder, embed = decoder
     answer = write(decoder, embed, PROMPTS[:1])
-    looked = write(decoder, embed, PROMPTS[:1], lookup=6, guesser=Wrong(answer.ids, is_right=is_right))
+    guesser = Wrong(answer.ids, is_right=is_right)
+    looked = write(decoder, embed, PROMPTS[:1], lookup=6, guesser=guesser)
     assert looked.ids == answer.ids
+    assert guesser.is_closed
     noted = looked.guesses
     assert noted.passes + noted.right == 39, "the last token is not read"
     if is_right:

@@ -1,10 +1,10 @@
 """Tokens that are guessed ahead and read together: a step of a model costs little more for several tokens than for one.
 
-What comes next is guessed from what was said, and the guesses are read behind the token that was chosen, in one call, which gives the
-logits behind each of them. The loop then comes by as ever: it chooses a token from the first logits, by its rules and random numbers, and
-while what it chooses is what was guessed, the next logits are there already. Where it is not, what was read behind it is taken back. So an
-answer is, token by token, the one that is written without guesses, up to the rounding of a model that reads several tokens at once; of
-drawn tokens as well, because each is drawn by its own number.
+What comes next is guessed from what was said, or by a smaller model (drafting.py), and the guesses are read behind the token that was
+chosen, in one call, which gives the logits behind each of them. The loop then comes by as ever: it chooses a token from the first logits,
+by its rules and random numbers, and while what it chooses is what was guessed, the next logits are there already. Where it is not, what was
+read behind it is taken back. So an answer is, token by token, the one that is written without guesses, up to the rounding of a model that
+reads several tokens at once; of drawn tokens as well, because each is drawn by its own number.
 
 Sources: Leviathan et al. 2023 (arXiv 2211.17192); guesses from what was said: prompt lookup decoding, Saxena 2023.
 """
@@ -23,6 +23,7 @@ from modelgraft.loops.decoder import LooksAhead
 LONGEST, SHORTEST_RUN = 3, 2  # tokens in a row by which Lookup finds what may follow
 FIRST = 0.6  # how often a guess is taken to be right before any was made
 NEWEST = 0.1  # what the newest guess counts among those before it
+RARELY = 8  # where no guess is worth its price, one is made at every so many calls, to hear whether it would be right
 EACH = 0.15  # what reading one more token is taken to cost, of a step: less on most machines, more where products are quantised
 
 
@@ -43,6 +44,16 @@ class Guesses:
 class Guesser(Protocol):
     """What guesses how the rows of a batch go on."""
 
+    @property
+    def price(self) -> float:
+        """What one more guess takes to make, of a step of the model; 0 where that is next to nothing."""
+        ...
+
+    @property
+    def why(self) -> str:
+        """Why it can guess nothing; "" while it can."""
+        ...
+
     def take(self, tokens: Sequence[int]) -> None:
         """Each row goes on with a token."""
         ...
@@ -52,12 +63,14 @@ class Guesser(Protocol):
         ...
 
     def close(self) -> None:
-        """Give back what is held."""
+        """Give back what is held. Called once, behind the last answer, also where that failed or nothing was guessed."""
         ...
 
 
 class Lookup:
     """Guesses that a row goes on as it did where its last tokens stood before: in the prompt, or in the answer."""
+
+    price, why = 0.0, ""
 
     def __init__(self, said: Sequence[Sequence[int]]) -> None:
         """said: the tokens of each prompt."""
@@ -89,7 +102,7 @@ class Lookup:
         return ()
 
     def close(self) -> None:
-        """See Guesser."""
+        """See Guesser. There is nothing."""
 
 
 class Ahead:
@@ -142,7 +155,8 @@ class Ahead:
         self.noted.passes += 1
         most, worth = min(self.most, self.room - self.read - 1), self._worth()
         self.read += 1
-        self.guesses = self._guessed(running, len(tokens), max(min(most, max(worth, 1)), 0))
+        is_asked = worth or not self.guesser.price or self.noted.passes % RARELY == 1
+        self.guesses = self._guessed(running, len(tokens), max(min(most, max(worth, 1)), 0) if is_asked else 0)
         if not worth or not self.guesses:  # one guess is only noted, to hear whether it would be right
             return self.session.step(tokens)
         self.noted.guessed += self._count
@@ -162,6 +176,6 @@ class Ahead:
         for count in range(1, self.most + 1):
             chance *= self.share
             gain += chance
-            if gain / (1 + EACH * count) > best:
-                best, worth = gain / (1 + EACH * count), count
+            if (each := gain / (1 + (EACH + self.guesser.price) * count)) > best:
+                best, worth = each, count
         return worth

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,43 +77,47 @@ def generate(  # noqa: PLR0913 what is asked, and who watches
     places   places of the prompts whose hidden states are noted in it as the prompts are read
     given    the tokens of texts whose likelihood is asked for, by row; the prompts are read once for them and the answers
     guides   what bounds each answer, by row; none: nothing does. Beams are not bounded
-    guesser  what guesses ahead, at most `settings.lookup` tokens at once; None: a Lookup, where there is such a number
+    guesser  what guesses ahead, at most `settings.lookup` tokens at once, and is closed at the end; None: a Lookup, where there is such
+             a number
     check    called before every step; raises to stop
     emit     takes (row, piece of text) as answers grow; pieces of one row join to its text
 
     Raises InputError for a prompt that leaves no room for an answer under `max_length`.
     """
-    before = said if said is not None else [()] * len(prompts)
-    sizes = [len(each) for each in (prompts if read is None else before)]
-    asked = [ScoresAsked(*each) for each in zip(before, sizes, read if read is not None else before, strict=True)]
-    room = _room(settings, sizes)
-    behind = max((len(text) for texts in given for text in texts), default=0)
-    readers = [Reader(decode, stop=settings.stop, emit=_emitter(emit, row)) for row in range(len(prompts))]
-    check()
-    has_beams, notes = settings.beams > 1, Taps(len(prompts), taps)
-    more = notes.reads_on and not has_beams  # the last token is read as well
-    asks: dict[str, Any] = {} if places is None else {"places": places}  # of a decoder that can tell them
-    session = decoder.start(prompts, conditions=conditions, room=max(room + more, behind), states=more, **asks)
-    ahead, why = _ahead(session, settings, before, guesser, room=room, notes=notes)
-    try:
-        first = session.logits.clone()
-        likely = likelihoods(session, given, check=check) if given else []
-        if room == 0:
-            ids: list[list[int]] = [[] for _ in prompts]
-        elif has_beams:
-            ids = beams.search(session, settings, asked=asked, decode=decode, check=check)
-        else:
-            ids = _write(session, settings, asked, readers, notes, guides=guides, ahead=ahead, seed=seed, check=check)
-            if ahead is not None:
-                ahead.stop()
-    finally:
-        session.close()
-    if has_beams and notes.wanted:
-        session = decoder.start(prompts, conditions=conditions, room=room + 1, states=notes.reads_on)
-        notes.read_again(session, ids, check=check)
-    texts = [reader.finish(answer) for reader, answer in zip(readers, ids, strict=True)]
-    guesses = ahead.noted if ahead is not None else Guesses(why=why) if why else None
-    return Answers(ids, texts, first.float(), notes, likely, guesses)
+    with closing(guesser) if guesser is not None else nullcontext():
+        before = said if said is not None else [()] * len(prompts)
+        sizes = [len(each) for each in (prompts if read is None else before)]
+        asked = [ScoresAsked(*each) for each in zip(before, sizes, read if read is not None else before, strict=True)]
+        room = _room(settings, sizes)
+        behind = max((len(text) for texts in given for text in texts), default=0)
+        readers = [Reader(decode, stop=settings.stop, emit=_emitter(emit, row)) for row in range(len(prompts))]
+        check()
+        has_beams, notes = settings.beams > 1, Taps(len(prompts), taps)
+        more = notes.reads_on and not has_beams  # the last token is read as well
+        asks: dict[str, Any] = {} if places is None else {"places": places}  # of a decoder that can tell them
+        session = decoder.start(prompts, conditions=conditions, room=max(room + more, behind), states=more, **asks)
+        ahead, why = _ahead(session, settings, before, guesser, room=room, notes=notes)
+        try:
+            first = session.logits.clone()
+            likely = likelihoods(session, given, check=check) if given else []
+            if room == 0:
+                ids: list[list[int]] = [[] for _ in prompts]
+            elif has_beams:
+                ids = beams.search(session, settings, asked=asked, decode=decode, check=check)
+            else:
+                ids = _write(session, settings, asked, readers, notes, guides=guides, ahead=ahead, seed=seed, check=check)
+                if ahead is not None:
+                    ahead.stop()
+        finally:
+            session.close()
+        if has_beams and notes.wanted:
+            session = decoder.start(prompts, conditions=conditions, room=room + 1, states=notes.reads_on)
+            notes.read_again(session, ids, check=check)
+        texts = [reader.finish(answer) for reader, answer in zip(readers, ids, strict=True)]
+        if ahead is not None and not ahead.noted.guessed:
+            ahead.noted.why = ahead.guesser.why
+        guesses = ahead.noted if ahead is not None else Guesses(why=why) if why else None
+        return Answers(ids, texts, first.float(), notes, likely, guesses)
 
 
 def _ahead(

@@ -23,7 +23,7 @@ def chooser(settings: Settings, prompts: Sequence[Sequence[int]], *, seed: int) 
     Each row draws from random numbers of its own, seeded by `seed` and its prompt: the same alone and in any batch.
     """
     if not settings.draws:
-        return _most_likely
+        return likeliest
     generators = [torch.Generator().manual_seed(_row_seed(seed, prompt)) for prompt in prompts]
 
     drawer = drawn_tokens.Drawer(settings) if drawn_tokens.serves(settings) else None
@@ -45,7 +45,8 @@ def _number(generator: torch.Generator) -> Tensor:
     return torch.rand((), generator=generator, dtype=torch.float64)
 
 
-def _most_likely(logits: Tensor) -> Tensor:
+def likeliest(logits: Tensor) -> Tensor:
+    """The most likely token of each row, float[batch vocab] -> int64[batch]; the first of equal ones."""
     if logits.device.type == "cpu" and logits.dtype is torch.float32:
         return torch.from_numpy(logits.numpy().argmax(-1))  # the first of equal ones, as torch, which takes ten times as long
     return logits.argmax(-1)

@@ -49,7 +49,12 @@ What an answer may be:
 How it is written sooner: `lookup: 8` guesses up to so many tokens at once, as the text went on where the last ones stood before, in the
 prompt or in the answer, and reads them in one call. The answer is the same, with any setting; the event `guesses` tells how many calls were
 saved, and a warning why nothing could be guessed. In precision int8 all tokens of a call share a scale, so that there nearly equal tokens
-may be chosen otherwise. It is for answers that repeat what was said: summaries, quotations, code that is changed.
+may be chosen otherwise. It is for answers that repeat what was said: summaries, quotations, code that is changed. `draft: 8` guesses by a
+smaller model of the same tokens, a node of its own that has its own backend and precision; it is for answers that the smaller one mostly
+agrees with, of models that are many times as large:
+
+    small: {use: llm/draft, from: HuggingFaceTB/SmolLM2-135M-Instruct}
+    llm:   {use: llm/causal, from: HuggingFaceTB/SmolLM2-1.7B-Instruct, with: {draft: 8}, in: {prompt: inputs.prompt, draft: small}}
 
 How a prompt is put together:
 - Text fields are written into the template; embeddings take the place of their field. Where the tokenizer knows the placeholder
@@ -100,16 +105,17 @@ knows several languages hears which is spoken (`language: auto`), unless it says
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from modelgraft.plugin import Ports, SolvedNode, component, hookimpl, port
-from modelgraft_plugins.llm import starts
+from modelgraft.plugin import Ports, SolvedNode, Space, SpaceOf, component, hookimpl, port
+from modelgraft_plugins.llm import drafts, starts
 from modelgraft_plugins.llm.classes import CAUSAL, CROSSING, SPEECH, refuse_unknown
 from modelgraft_plugins.llm.config import (
     ASKED,
     CONTINUATIONS,
+    DRAFT,
     GIVEN,
     OF_RECORDS,
     OUTPUTS,
@@ -127,7 +133,7 @@ from modelgraft_plugins.llm.known import family_of, head_is_tied
 from modelgraft_plugins.llm.prefix import PrefixAttention
 from modelgraft_plugins.llm.remote import RemoteConfig
 from modelgraft_plugins.llm.splice import SpliceConfig
-from modelgraft_plugins.llm.writing import FILE, unheeded_generation
+from modelgraft_plugins.llm.writing import FILE, WritingConfig, unheeded_generation
 
 if TYPE_CHECKING:
     from modelgraft.plugin import Source
@@ -146,6 +152,15 @@ if TYPE_CHECKING:
 )
 class CausalConfig(LanguageConfig):
     """Read a prompt of text and embeddings, and write what follows, with a decoder-only language model."""
+
+    draft: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        description="so many tokens are guessed at once, at most, by a smaller model, which is wired to the input `draft` (llm/draft), and"
+        " read together: the answer is the same; 0: none, and there is no such input",
+    )
+    draft_space: Annotated[Space | None, SpaceOf(DRAFT)] = Field(None, description="the tokens of the draft; None: those of the wire")
 
     @classmethod
     def from_source(cls, source: Source) -> Mapping[str, Any]:
@@ -168,7 +183,21 @@ class CausalConfig(LanguageConfig):
     def _has_a_class(self) -> CausalConfig:
         if self.kind is not None:
             refuse_unknown(self.kind, CAUSAL, "llm/causal")
+        if self.draft and (
+            others := [f"{name}: {value}" for name, value in (("lookup", self.lookup), ("beams", self.beams - 1 and self.beams)) if value]
+        ):
+            raise ValueError(f"draft: {self.draft} guesses how one answer goes on, and {others[0]} goes another way; choose one")
         return self
+
+    def ports(self) -> Ports:
+        """Those of every language model, and the draft where one is asked for."""
+        found = super().ports()
+        guesses = port("object", space=self.draft_space, doc="a smaller model of the same tokens, which guesses ahead: llm/draft")
+        return Ports({**found.inputs, DRAFT: guesses}, found.outputs) if self.draft else found
+
+    def others(self) -> tuple[str, ...]:
+        """See LanguageConfig.others."""
+        return (*super().others(), DRAFT) if self.draft else super().others()
 
     def parameters(self) -> int | None:
         """By the formula of the family, where there is one."""
@@ -181,6 +210,49 @@ class CausalConfig(LanguageConfig):
         yield from self.without_layers(node)
         yield from review_context(self, node)
         yield from review_chat(self, node)
+        if self.draft:
+            yield from drafts.review(self, node)
+
+
+@component(
+    "llm/draft",
+    kind="llm",
+    module="modelgraft_plugins.llm.causal:Causal",
+    exportable=True,
+    loop="modelgraft_plugins.llm.draft_writer:DraftWriter",
+    cache=False,
+    shared=False,
+    keywords=("speculation", "guess", "assistant", "sooner"),
+)
+class DraftConfig(CausalConfig):
+    """Guess ahead for a larger language model of the same tokens, whose answers come sooner and stay the same."""
+
+    tokenizer: str | None = Field(default=None, description="what tells its tokens from those of others; null: not known")
+
+    @classmethod
+    def from_source(cls, source: Source) -> Mapping[str, Any]:
+        """Its model alone: how answers are written is for the model that it guesses for. Raises ValueError as llm/causal does."""
+        found = {name: value for name, value in CausalConfig.from_source(source).items() if name not in WritingConfig.model_fields}
+        return {**found, "tokenizer": drafts.tokens_of(source)}
+
+    @classmethod
+    def unheeded(cls, source: Source) -> list[tuple[str, ...]]:
+        """What a whole leaves out of its language model."""
+        return list(unheeded_model(source, model_of(source)))
+
+    @model_validator(mode="after")
+    def _only_guesses(self) -> DraftConfig:
+        for name in sorted({*WritingConfig.model_fields, *drafts.OF_PROMPTS, "draft"} & self.model_fields_set):
+            raise ValueError(f"a draft guesses and writes nothing: {name} stands in the node that it guesses for")
+        return self
+
+    def ports(self) -> Ports:
+        """Nothing in, itself out."""
+        return Ports({}, {DRAFT: port("object", space=drafts.space(self.tokenizer), doc="goes into the input `draft` of llm/causal")})
+
+    def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
+        """Whether it is a model that can be built."""
+        yield from self.uneven(node)
 
 
 @component(
@@ -299,6 +371,7 @@ def _is_tied_in_files(source: Source, config: Mapping[str, Any]) -> bool:
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the language models, and what is grafted into them."""
     register(CausalConfig)
+    register(DraftConfig)
     register(Seq2SeqConfig)
     register(GatedCrossAttention)
     register(PrefixAttention)

@@ -42,6 +42,11 @@ class CausalWriter(Writer):
         said, behind = [prompt.said for prompt in prompts], [prompt.given for prompt in prompts]
         return self.answer(decoder, embedded, said, behind, conditions=self._standing(prompts), wanted=wanted, asked=prompts)
 
+    @property
+    def most_drafted(self) -> int:
+        """See Writer."""
+        return self.config.draft
+
     def _standing(self, prompts: Sequence[Prompt]) -> list[standing.Standing] | None:
         """Where tokens stand, and what is heard there, for a model that asks; None: one behind the other, each seeing those before it."""
         counts = self.config.has_axes and any(medium.grid is not None for prompt in prompts for medium in prompt.shown)

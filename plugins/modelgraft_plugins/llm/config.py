@@ -235,6 +235,10 @@ class LanguageConfig(WritingConfig):
         beside = {name: found for field in self.fields for name, found in _beside(field, self.deep).items()}
         return Ports({**fields, **beside, GIVEN: CONTINUATIONS, SETTINGS: OF_RECORDS}, OUTPUTS)
 
+    def others(self) -> tuple[str, ...]:
+        """The names of the inputs behind the fields of the prompt and what tells of media, in their order."""
+        return (GIVEN, SETTINGS)
+
     def without_layers(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
         """Layers that `states` names and the model does not have."""
         count = self.family.facts(self.facts()).get(self.family.names.get("num_hidden_layers", "num_hidden_layers"))
@@ -300,6 +304,7 @@ OF_RECORDS = port(
     "optional[object]",
     doc="settings of a single record, which go over those of the node: an object such as {temperature: 0.7, max_new_tokens: 40, seed: 3}",
 )
+DRAFT = "draft"  # the input port of a model that guesses
 WRITTEN = ("ids", "logprobs", "states", "pieces")  # taps of answers
 ASKED = ("prompt_ids", "prompt_states", "prompt_pieces")  # taps of prompts
 LIKELY = ("likelihoods", "greedy", "continuation_ids", "continuation_logprobs")  # taps of continuations

@@ -17,6 +17,8 @@ from modelgraft.plugin import (
     Answers,
     Assembling,
     Decoder,
+    Draft,
+    Drafting,
     Guesses,
     InputError,
     Ledger,
@@ -31,7 +33,7 @@ from modelgraft.plugin import (
     generate,
 )
 from modelgraft_plugins.llm import each_record, exported_script, ragged, styles
-from modelgraft_plugins.llm.config import GIVEN, LIKELY, WRITTEN, LanguageConfig
+from modelgraft_plugins.llm.config import DRAFT, GIVEN, LIKELY, SETTINGS, WRITTEN, LanguageConfig
 from modelgraft_plugins.llm.fitting import check_sizes, refuse_strangers
 from modelgraft_plugins.llm.grammars import Following, Grammars, cut_short
 from modelgraft_plugins.llm.judging import chosen, judged
@@ -47,6 +49,7 @@ Judged = Sequence[Sequence[Sequence[int]]]  # their tokens
 # The parity gate: prompts of two batches of unequal lengths, none as long as the traced one, then tokens one by one.
 REHEARSED = ((3, 9, 4), (1,))
 STEPS = 4
+UNKNOWN_PRICE = 0.25  # of a guess, where the parameters of one of the two models are not known by formula
 MOST_IDS = 50  # tokens of the gate are drawn from the first so many of a vocabulary
 
 
@@ -71,14 +74,18 @@ class Writer(Assembling):
         self.grammars: Grammars | None = None
         self.rows: Sequence[int] | None = None  # the records under way, where they are not all
         self.seed: int | None = None  # of the records under way, where they have one of their own
+        self.drafts: Sequence[Draft] | None = None  # for each record the model that guesses its answer, which is the same one
 
     def run(self, values: Sequence[Any], parts: Mapping[str, Any], *, wanted: frozenset[str]) -> dict[str, Any]:
         """See Loop."""
         self._count(parts["decoder"])
-        own = self.own_inputs  # behind them come the texts to be judged, settings of single records, and then what adapters add
-        texts, settings = (values[own + place] if len(values) > own + place else None for place in range(2))
-        asks = wanted if len(values) > own else wanted - set(LIKELY)  # code that is called by itself may leave out what is optional
-        rest = [*values[:own], *values[own + 2 :]]
+        own, others = self.own_inputs, self.config.others()  # behind them comes what adapters add
+        told = dict(
+            zip(others, values[own : own + len(others)], strict=False)
+        )  # code that is called by itself may leave out what is optional
+        texts, settings, self.drafts = told.get(GIVEN), told.get(SETTINGS), told.get(DRAFT)
+        asks = wanted if len(values) > own else wanted - set(LIKELY)
+        rest = [*values[:own], *values[own + len(others) :]]
         if settings is None:
             return self.write(rest, self._given(texts, rest, asks), decoder=parts["decoder"], embed=parts["embed"], wanted=wanted)
         config, found = self.config, list[tuple[Sequence[int], dict[str, Any]]]()
@@ -246,10 +253,14 @@ class Writer(Assembling):
             raise InputError(f"{self.runtime.node}.states: an answer that is chosen among texts is not written, and has no states")
         guides = self._guides(len(prompts))
         places = Places([self._wanted_of(prompt) for prompt in asked]) if "prompt_states" in wanted else None
+        settings, guesser = self._settings(), None
+        if self.drafts:
+            settings = replace(settings, lookup=self.most_drafted)
+            guesser = self._guesser(said, settings, self.drafts[0])
         answers: Answers = generate(
             decoder,
             prompts,
-            self._settings(),
+            settings,
             decode=self._shown(),
             said=said,
             read=read,
@@ -258,6 +269,7 @@ class Writer(Assembling):
             places=places,
             given=behind,
             guides=guides,
+            guesser=guesser,
             seed=self.runtime.node_seed() if self.seed is None else self.seed,
             check=self.runtime.check,
             emit=lambda row, piece: emit("token", text=piece, record=self._record(row)),
@@ -274,12 +286,25 @@ class Writer(Assembling):
         found = {"text": answers.texts, "logits": answers.logits, **self._tapped(answers, taps), **self._prompted(asked, places, wanted)}
         return found | {name: told for name, told in judged(answers.likely).items() if name in wanted}
 
+    def _guesser(self, said: Sequence[Sequence[int]], settings: Settings, draft: Draft) -> Drafting:
+        """What asks the draft."""
+        own = self.config.parameters()
+        price = min(draft.parameters / own, 1.0) if own and draft.parameters else UNKNOWN_PRICE
+        room = settings.longest(min(map(len, said)))
+        return Drafting(draft, said, room=room, vocabulary=int(self.facts["vocabulary"]), price=price)
+
+    @property
+    def most_drafted(self) -> int:
+        """How many tokens a draft guesses at once."""
+        return 0
+
     def _tell(self, guesses: Guesses | None) -> None:
         """Say how answers were guessed ahead, or why they were not."""
         if guesses is None:
             return
         if guesses.why:
-            self.runtime.emit("warning", text=f"lookup: {self.config.lookup} guesses nothing here: {guesses.why}; the answer is the same")
+            asked = f"draft: {self.most_drafted}" if self.drafts else f"lookup: {self.config.lookup}"
+            self.runtime.emit("warning", text=f"{asked} guesses nothing here: {guesses.why}; the answer is the same")
         else:
             self.runtime.emit("guesses", passes=guesses.passes, guessed=guesses.guessed, right=guesses.right)
 

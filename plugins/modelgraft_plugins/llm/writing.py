@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from modelgraft.plugin import Config, Settings
 from modelgraft_plugins.llm.known import whole_of
@@ -122,6 +122,15 @@ class WritingConfig(Config):
     def reserved(self) -> int:
         """New tokens that are written for certain unless the answer ends: none where max_length takes what the prompt leaves."""
         return self.max_new_tokens if self.settings().max_length is None else 0
+
+    @field_validator("lookup", "draft", mode="before", check_fields=False)
+    @classmethod
+    def _is_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool):
+            raise ValueError(  # noqa: TRY004 pydantic tells of no other
+                f"{json.dumps(value)} is no number of tokens; write {info.field_name}: {8 if value else 0}"
+            )
+        return value
 
     @model_validator(mode="after")
     def _is_one_way(self) -> WritingConfig:
