@@ -97,8 +97,8 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.loops.decoder import Decoder as Decoder
     from modelgraft.loops.decoder import LooksAhead as LooksAhead
     from modelgraft.loops.decoder import Session as Session
-    from modelgraft.loops.drafting import Draft as Draft
     from modelgraft.loops.drafting import Drafting as Drafting
+    from modelgraft.loops.drafting import DraftModel as DraftModel
     from modelgraft.loops.driven import Loop as Loop
     from modelgraft.loops.guessing import Guesser as Guesser
     from modelgraft.loops.guessing import Guesses as Guesses
@@ -193,7 +193,7 @@ _HOMES = {
     "Decoder": "loops.decoder",
     "Depth": "records.depths",
     "Dim": "kernel.words.kinds",
-    "Draft": "loops.drafting",
+    "DraftModel": "loops.drafting",
     "Drafting": "loops.drafting",
     "Driven": "loops.module",
     "EVERY": "sources.cards",
@@ -363,7 +363,7 @@ __all__ = [
     "Decoder",
     "Depth",
     "Dim",
-    "Draft",
+    "DraftModel",
     "Drafting",
     "Driven",
     "Embedding",

@@ -97,7 +97,7 @@ def test_a_component_that_must_be_told_is_shown_by_an_example():
     assert look(Broken.__component__, registry).error == "SystemExit: 0"
 
 
-FED_BY_NOTHING = {"pali/task", "diffusion/scheduler"}  # captions need nothing filled in; a scheduler is what its folder says
+FED_BY_NOTHING = {"pali/task", "diffusion/scheduler", "llm/draft"}  # captions need nothing filled in; the others are what they come from
 
 
 def test_every_shipped_component_shows_its_ports():
@@ -142,7 +142,7 @@ def test_presets_say_what_they_are_and_who_reads_them():
     assert uses[("vision/encoder", "#vision_model")] == 303_179_776  # as transformers counts CLIPVisionModel of this config
     assert ("vision/encoder", "") not in uses
     assert ("llm/causal", "#text_model") not in uses
-    assert [use.component for use in named["preset:llama-7b"].uses] == ["llm/causal", "llm/splice"]
+    assert [use.component for use in named["preset:llama-7b"].uses] == ["llm/causal", "llm/draft", "llm/splice"]
     decided_by_neighbours = {"minigpt4"}  # one layer, whose file alone says how wide what it reads is
     counted_once_built = {"dac", "encodec", "mimi"}  # on this machine, which keeps the count: see plan --exact
     known = decided_by_neighbours | counted_once_built

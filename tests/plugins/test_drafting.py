@@ -13,7 +13,7 @@ import torch
 import transformers as hf
 
 import modelgraft as mg
-from modelgraft.loops.drafting import STEPS_ALONE, Draft, Drafting
+from modelgraft.loops.drafting import STEPS_ALONE, Drafting, DraftModel
 from modelgraft_plugins.llm import plain
 from modelgraft_plugins.llm.decoders import CausalDecoder
 from plugins.test_guessing import PROMPTS, WAYS, exported, write
@@ -33,7 +33,7 @@ def other_decoder(*, seed: int = 1, **facts: Any) -> tuple[Any, Any]:
 
 
 def drafting(decoder: Any, embed: Any, rows: list[list[int]], *, price: float = 0.1, vocabulary: int = 97, **draft: Any) -> Drafting:
-    made = Draft(decoder, embed, torch.device("cpu"), **{"vocabulary": 97, **draft})
+    made = DraftModel(decoder, embed, torch.device("cpu"), **{"vocabulary": 97, **draft})
     return Drafting(made, rows, room=NEW, vocabulary=vocabulary, price=price)
 
 
@@ -114,7 +114,7 @@ def test_what_a_draft_cannot_do_is_told_and_the_answer_is_the_same():
     told = found(drafting(decoder, embed, PROMPTS[:1], vocabulary=1))
     assert told.right == 0 or expected[0].count(0) > 0, "it guesses the only token that both know"
     few = drafting(*other_decoder(vocab_size=10), PROMPTS[:1])
-    few.draft = Draft(few.draft.decoder, few.draft.embed, torch.device("cpu"), vocabulary=10)
+    few.draft = DraftModel(few.draft.decoder, few.draft.embed, torch.device("cpu"), vocabulary=10)
     assert found(few).right < 10
 
     class Alone:

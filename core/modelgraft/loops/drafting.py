@@ -24,7 +24,7 @@ STEPS_ALONE = "the draft reads one token at a time, or cannot take tokens back"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Draft:
+class DraftModel:
     """A language model that guesses for others.
 
     embed       int64[n] -> float[n width], its input embeddings, on `device`
@@ -45,7 +45,7 @@ class Draft:
 class Drafting:
     """A Guesser that asks a draft. Its session starts with the first guess; rows go on together, as they do in Ahead."""
 
-    def __init__(self, draft: Draft, said: Sequence[Sequence[int]], *, room: int, vocabulary: int, price: float) -> None:
+    def __init__(self, draft: DraftModel, said: Sequence[Sequence[int]], *, room: int, vocabulary: int, price: float) -> None:
         """said: the tokens of each prompt;  room: the longest answer;  vocabulary: how many tokens the model knows that is guessed for."""
         self.draft, self.said, self.price, self.why = draft, said, price, ""
         self.room = room if draft.positions is None else min(room, draft.positions - max(map(len, said), default=0))

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from modelgraft.plugin import Draft, LoadContext
+from modelgraft.plugin import DraftModel, LoadContext
 from modelgraft_plugins.llm import DraftConfig
 from modelgraft_plugins.llm.causal_writer import CausalWriter
 
@@ -19,7 +19,7 @@ class DraftWriter(CausalWriter):
 
     def __init__(self, config: Any, facts: Mapping[str, Any]) -> None:
         super().__init__(config, facts)
-        self.draft: Draft | None = None
+        self.draft: DraftModel | None = None
 
     def prepare(self, context: LoadContext) -> None:
         """See Writer; it reads tokens, and needs no tokenizer."""
@@ -27,11 +27,11 @@ class DraftWriter(CausalWriter):
         self.runtime.node, self.runtime.component = context.node.name, context.node.component.id
         self.device = torch.device(context.device)
 
-    def run(self, values: Sequence[Any], parts: Mapping[str, Any], *, wanted: frozenset[str]) -> list[Draft]:  # type: ignore[override]  # noqa: ARG002 nothing comes in
+    def run(self, values: Sequence[Any], parts: Mapping[str, Any], *, wanted: frozenset[str]) -> list[DraftModel]:  # type: ignore[override]  # noqa: ARG002 nothing comes in
         """One record: the model, the same in every run."""
         self._count(parts["decoder"])
         if self.draft is None or self.draft.decoder is not parts["decoder"]:
             positions, count = self.config.max_position_embeddings, self.config.parameters()
             vocabulary = int(self.facts["vocabulary"])
-            self.draft = Draft(parts["decoder"], parts["embed"], self.device, vocabulary, positions, count)
+            self.draft = DraftModel(parts["decoder"], parts["embed"], self.device, vocabulary, positions, count)
         return [self.draft]

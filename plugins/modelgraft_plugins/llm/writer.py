@@ -17,8 +17,8 @@ from modelgraft.plugin import (
     Answers,
     Assembling,
     Decoder,
-    Draft,
     Drafting,
+    DraftModel,
     Guesses,
     InputError,
     Ledger,
@@ -74,7 +74,7 @@ class Writer(Assembling):
         self.grammars: Grammars | None = None
         self.rows: Sequence[int] | None = None  # the records under way, where they are not all
         self.seed: int | None = None  # of the records under way, where they have one of their own
-        self.drafts: Sequence[Draft] | None = None  # for each record the model that guesses its answer, which is the same one
+        self.drafts: Sequence[DraftModel] | None = None  # for each record the model that guesses its answer, which is the same one
 
     def run(self, values: Sequence[Any], parts: Mapping[str, Any], *, wanted: frozenset[str]) -> dict[str, Any]:
         """See Loop."""
@@ -286,7 +286,7 @@ class Writer(Assembling):
         found = {"text": answers.texts, "logits": answers.logits, **self._tapped(answers, taps), **self._prompted(asked, places, wanted)}
         return found | {name: told for name, told in judged(answers.likely).items() if name in wanted}
 
-    def _guesser(self, said: Sequence[Sequence[int]], settings: Settings, draft: Draft) -> Drafting:
+    def _guesser(self, said: Sequence[Sequence[int]], settings: Settings, draft: DraftModel) -> Drafting:
         """What asks the draft."""
         own = self.config.parameters()
         price = min(draft.parameters / own, 1.0) if own and draft.parameters else UNKNOWN_PRICE
