@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import pytest
 import torch
+import transformers as hf
 
-from modelgraft.loops.drawn_tokens import Drawer, serves
+from modelgraft.kernel.words.errors import InputError
+from modelgraft.loops.drawn_tokens import Drawer
+from modelgraft.loops.loop import generate
 from modelgraft.loops.sampling import chooser, draw, narrow
 from modelgraft.loops.scoring import ScoresAsked, Scoring
 from modelgraft.loops.settings import Settings
+from support.small_decoders import plain_decoder
 
 RULES = [
     {}, {"top_k": 1}, {"top_k": 7}, {"top_k": 900}, {"top_p": 0.3}, {"top_p": 0.95}, {"top_p": 1e-9}, {"top_p": 0.999}, {"min_p": 0.02},
     {"min_p": 0.0}, {"top_h": 0.4}, {"top_k": 40, "top_p": 0.8}, {"top_k": 20, "min_p": 0.1}, {"top_p": 0.9, "min_p": 0.05},
     {"top_k": 30, "typical_p": 0.6}, {"top_p": 0.9, "epsilon_cutoff": 0.01}, {"top_k": 50, "eta_cutoff": 0.02},
     {"top_h": 0.9, "top_k": 60, "top_p": 0.95, "min_p": 0.01, "typical_p": 0.9, "epsilon_cutoff": 0.005, "eta_cutoff": 0.03},
+    {"typical_p": 0.2}, {"typical_p": 0.9}, {"typical_p": 0.999}, {"epsilon_cutoff": 3e-4}, {"epsilon_cutoff": 0.3}, {"eta_cutoff": 2e-3},
+    {"eta_cutoff": 0.5}, {"epsilon_cutoff": 1e-3, "eta_cutoff": 0.01}, {"typical_p": 0.8, "eta_cutoff": 0.02, "temperature_last": True},
     {"top_k": 40, "top_p": 0.8, "temperature_last": True}, {"temperature_last": True},
 ]  # fmt: skip
 
@@ -24,7 +30,6 @@ RULES = [
 def test_a_token_drawn_on_the_host_is_the_one_that_the_whole_distribution_gives(rules, vocabulary, spread):
     """For numbers all over [0, 1), where some tokens are forbidden and the last ones of an odd vocabulary are likely too."""
     settings = Settings(temperature=0.8, **rules)
-    assert serves(settings)
     logits = torch.randn(6, vocabulary, generator=torch.Generator().manual_seed(3)) * spread
     logits[1, ::3] = float("-inf")
     logits[2, -1] = logits[2].max() + 1
@@ -67,10 +72,41 @@ def test_where_no_token_is_likely_enough_all_that_are_likeliest_stay():
         assert drawer.draw(logits[0].numpy(), number) == expected == int(63 * number)
 
 
-def test_rules_that_must_see_every_token_are_left_to_torch():
-    """Alone; where another rule leaves few over they are looked at on the host."""
-    assert not any(serves(Settings(temperature=1.0, **{rule: 0.2})) for rule in ("typical_p", "epsilon_cutoff", "eta_cutoff"))
-    assert serves(Settings(temperature=1.0, typical_p=0.2, top_k=9))
+WARPERS = {
+    "typical_p": lambda part: hf.TypicalLogitsWarper(mass=part),
+    "epsilon_cutoff": lambda part: hf.EpsilonLogitsWarper(epsilon=part),
+    "eta_cutoff": lambda part: hf.EtaLogitsWarper(epsilon=part),
+}
+
+
+@pytest.mark.parametrize("rule", WARPERS)
+@pytest.mark.parametrize("part", [0.0007, 0.03, 0.4, 0.93])
+@pytest.mark.parametrize(("vocabulary", "spread"), [(5, 2.0), (1000, 0.05), (4133, 3.0), (49152, 5.0)])
+def test_rules_that_see_every_token_leave_over_what_those_of_transformers_do(rule, part, vocabulary, spread):
+    """Token by token: a number in the middle of the place of each that stays draws it, of those that go none is drawn."""
+    logits = torch.randn(3, vocabulary, generator=torch.Generator().manual_seed(5)) * spread
+    logits[1, ::3] = float("-inf")
+    expected = WARPERS[rule](part)(None, (logits / 0.7).double())
+    drawer = Drawer(Settings(temperature=0.7, **{rule: part}))
+    for row, kept in zip(logits, expected, strict=True):
+        shares = kept.softmax(-1)
+        ends = shares.cumsum(-1)
+        tokens = (kept > float("-inf")).nonzero().squeeze(1)
+        tokens = tokens[shares[tokens] > 1e-5]  # narrower places are lost in what float32 has of sums
+        tokens = tokens[:: max(1, len(tokens) // 50)]
+        found = [drawer.draw(row.numpy(), number) for number in (ends - shares / 2)[tokens].tolist()]
+        assert found == tokens.tolist()
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"beams": 2}, {"temperature": 0.5}, {"temperature": 0.5, "top_p": 0.9}, {"temperature": 1.0, "typical_p": 0.5}]
+)
+def test_rules_that_forbid_every_token_are_one_error(settings):
+    """Whatever chooses: it says where, and which settings to look at."""
+    decoder, embed = plain_decoder()
+    found = r"the answer of record 0 cannot go on after 0 tokens: its rules forbid every token; allow some, by suppress_tokens"
+    with pytest.raises(InputError, match=found):
+        generate(decoder, [embed(torch.tensor([3, 4]))], Settings(suppressed=tuple(range(97)), **settings), decode=str, said=[[3, 4]])
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])

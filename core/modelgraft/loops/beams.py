@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from modelgraft.loops.decoder import Session
-from modelgraft.loops.finite_logits import check_finite
+from modelgraft.loops.finite_logits import check_allowed, check_finite
 from modelgraft.loops.reading import Decode
 from modelgraft.loops.scoring import ScoresAsked, Scoring
 from modelgraft.loops.settings import Settings
@@ -101,6 +101,7 @@ def _candidates(
     likely = scoring.apply(scoring.scaled(logits.float()).log_softmax(-1), length=length)
     likely = (likely.log_softmax(-1) if settings.renormalize_logits else likely).view(len(records), width, vocabulary)
     summed = (likely + scores[:, :, None]).view(len(records), -1)
+    check_allowed(summed, range(len(records)), length=length)
     most = min(max(2, 1 + len(settings.end_ids)) * width, summed.shape[1])
     best = summed.topk(most, dim=-1)
     found = []

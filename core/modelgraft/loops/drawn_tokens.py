@@ -11,6 +11,7 @@ each operation, on the cores that a session needs for the next step.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy
@@ -29,20 +30,10 @@ MOSTLY_ENOUGH = 64  # tokens that hold top_p in most texts
 BLOCK = 128  # tokens that are summed up before the sum goes into float64
 TINY = 1e-300  # what has no share adds nothing, and has a logarithm
 COLDEST = 1e-30  # the least temperature that is divided by: whatever is below chooses the likeliest as well, and might leave float32
+FURTHEST = -1e4  # below the largest value by the temperature: nothing there has a share
+NEARLY = (1.0, 3.0, 8.0, 20.0)  # nats from the expected surprise, within which typical_p finds its mass in most texts
+TYPICALLY = 1e-4  # so much more must be found there
 SPARE = 1e-6  # by this part a bound is lowered: a division by the temperature may make unlike logits alike
-
-
-def serves(settings: Settings) -> bool:
-    """Whether tokens under these settings are drawn here: rules that must see all tokens at once are left to sampling.py."""
-    has_mass = settings.top_p is not None and settings.top_p < 1
-    leaves_few = has_mass or settings.top_h is not None or settings.top_k is not None or bool(settings.min_p)
-    return leaves_few or not _looks_closer(settings)
-
-
-def _looks_closer(settings: Settings) -> bool:
-    """Whether there is a rule that compares tokens with all that are left."""
-    is_typical = settings.typical_p is not None and settings.typical_p < 1
-    return is_typical or bool(settings.epsilon_cutoff) or bool(settings.eta_cutoff)
 
 
 def temperatures(settings: Settings) -> tuple[float, float]:
@@ -51,13 +42,24 @@ def temperatures(settings: Settings) -> tuple[float, float]:
     return (1.0, temperature) if settings.temperature_last else (temperature, 1.0)
 
 
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """A distribution over all tokens: the sum of exp(value - the largest), and the entropy, which only some rules ask for."""
+
+    total: float
+    entropy: float = 0.0
+
+
 class Drawer:
     """Draws tokens under some settings; it keeps memory for one row of logits."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.before, self.after = temperatures(settings)
-        self.top_p = settings.top_p if settings.top_p is not None and settings.top_p < 1 else None
+        self.top_p, self.typical, self.epsilon, self.eta = (
+            part if part is not None and 0 < part < 1 else None
+            for part in (settings.top_p, settings.typical_p, settings.epsilon_cutoff, settings.eta_cutoff)
+        )
         self.shares: Numbers = numpy.empty(0, numpy.float32)  # exp((logits - the largest) / temperature), filled up with 0 to whole blocks
 
     def draw(self, logits: Numbers, number: float) -> int:
@@ -66,23 +68,24 @@ class Drawer:
         logits  float32[vocab], the largest of which is finite
         """
         settings = self.settings
-        total: float | None = None  # of the shares of all tokens, where a rule asks
+        whole: _Whole | None = None  # where a rule looks at all tokens
         if settings.top_h is not None:
             ids = _likeliest(logits, MOST_BY_ENTROPY)
         elif settings.top_k is not None and settings.top_k < len(logits):
             ids = _likeliest(logits, settings.top_k)
         elif self.top_p is not None:
-            total = float(self._shared(logits, self.before).sum())
-            ids = self._nucleus(logits, self.top_p, total)
+            whole = _Whole(float(self._shared(logits, self.before).sum()))
+            ids = self._nucleus(logits, self.top_p, whole.total)
         elif settings.min_p:
             ids = _above(logits, float(logits.max()) + self.before * math.log(settings.min_p))
-        elif not _looks_closer(settings):
-            return self._draw_of_all(logits, number)
+        elif self.typical is not None or self.epsilon is not None or self.eta is not None:
+            whole = self._whole(logits)
+            ids = self._usual(logits, whole)
         else:
-            ids = numpy.arange(len(logits))
+            return self._draw_of_all(logits, number)
         values = (logits[ids] - logits.max()) / self.before
         order = (-values).argsort()
-        ids, values, shares = self._narrowed(ids[order], values[order], total)
+        ids, values, shares = self._narrowed(ids[order], values[order], whole)
         if self.after != 1:
             shares = numpy.exp((values.astype(numpy.float64) - values[0]) / self.after)
         order = ids.argsort()
@@ -122,11 +125,37 @@ class Drawer:
         last = int(inside.searchsorted(inside[-1]))  # of those that can be drawn: a block's two sums differ by rounding
         return block * BLOCK + min(found, last)
 
-    def _narrowed(self, ids: Ids, values: Numbers, total: float | None) -> tuple[Ids, Numbers, Numbers]:
+    def _whole(self, logits: Numbers) -> _Whole:
+        """What the rules must know that look at all tokens."""
+        shares = self._shared(logits, self.before)
+        total = float(shares.sum())
+        if self.typical is None and self.eta is None:
+            return _Whole(total)
+        below = numpy.subtract(logits, logits.max())
+        numpy.maximum(below, FURTHEST * self.before, out=below)  # what is forbidden has no share, and must not make one that is no number
+        numpy.multiply(below, shares[: len(logits)], out=below)
+        return _Whole(total, math.log(total) - float(below.sum(dtype=numpy.float64)) / self.before / total)
+
+    def _usual(self, logits: Numbers, whole: _Whole) -> Ids:
+        """Tokens among which are all that typical_p leaves over, or else the first of epsilon_cutoff and eta_cutoff that there is."""
+        highest, log_total = float(logits.max()), math.log(whole.total)
+        if self.typical is None:
+            least = self.epsilon if self.epsilon is not None else _eta(self.eta or 0.0, whole.entropy)
+            return _above(logits, highest + self.before * min(math.log(least) + log_total, 0.0))
+        for far in NEARLY:  # that are no further from the expected surprise: the rarest of them bounds all that are looked at
+            bound = highest + self.before * (log_total - whole.entropy - far)
+            ids = _above(logits, bound)
+            surprise = log_total - (logits[ids].astype(numpy.float64) - highest) / self.before
+            there = numpy.abs(surprise - whole.entropy) <= far
+            if float(numpy.exp(-surprise[there]).sum()) > self.typical + TYPICALLY:
+                return ids
+        return numpy.arange(len(logits))
+
+    def _narrowed(self, ids: Ids, values: Numbers, whole: _Whole | None) -> tuple[Ids, Numbers, Numbers]:
         """What the rules in their turn leave over, each the beginning of a row that is sorted: tokens, values and shares.
 
         values  float32[n]: the logits of `ids` by the temperature, the largest first
-        total   of the shares of all tokens; None: of these
+        whole   of all tokens, where the first rule looks at them; None: these are all
         """
         settings, count = self.settings, len(values)
         shares = numpy.exp(values.astype(numpy.float64) - values[0])
@@ -137,19 +166,21 @@ class Drawer:
             count += int((values[count:] == least).sum())
         heights = shares.cumsum()
         if self.top_p is not None:
-            wanted = self.top_p * (float(heights[count - 1]) if total is None else total)
+            wanted = self.top_p * (float(heights[count - 1]) if whole is None else whole.total)
+            whole = None  # the next rule looks at what this one has left over
             count = min(count, int(heights[:count].searchsorted(wanted)) + 1)
         if settings.min_p is not None:
             count = _at_least(shares[:count], settings.min_p)
-        if settings.typical_p is not None and settings.typical_p < 1:
-            kept = _typical(shares[:count], settings.typical_p)
+        if self.typical is not None:
+            kept, whole = _typical(shares[:count], self.typical, whole), None
             ids, values, shares = ids[:count][kept], values[:count][kept], shares[:count][kept]
             count = len(ids)
-        if settings.epsilon_cutoff is not None and 0 < settings.epsilon_cutoff < 1:
-            count = _at_least(shares[:count], settings.epsilon_cutoff * float(shares[:count].sum()))
-        if settings.eta_cutoff is not None and 0 < settings.eta_cutoff < 1:
-            some, eta = shares[:count] / shares[:count].sum(), settings.eta_cutoff
-            count = _at_least(some, min(eta**0.5 * math.exp(-float(_entropies(some).sum())), eta))
+        if self.epsilon is not None:
+            count = _at_least(shares[:count], self.epsilon * (float(shares[:count].sum()) if whole is None else whole.total))
+            whole = None
+        if self.eta is not None:
+            some = shares[:count] / (shares[:count].sum() if whole is None else whole.total)
+            count = _at_least(some, _eta(self.eta, float(_entropies(some).sum()) if whole is None else whole.entropy))
         return ids[:count], values[:count], shares[:count]
 
 
@@ -194,10 +225,16 @@ def _by_entropy(shares: Numbers, part: float) -> int:
     return max(held, _at_least(shares, 1.0))
 
 
-def _typical(shares: Numbers, mass: float) -> NDArray[numpy.bool_]:
-    """The tokens whose surprise is nearest to the expected one, as many as hold so much probability."""
-    shares = shares / shares.sum()
-    far = numpy.abs(-numpy.log(numpy.maximum(shares, TINY)) - _entropies(shares).sum())
+def _eta(eta: float, entropy: float) -> float:
+    """The least probability that eta_cutoff leaves over."""
+    return min(eta**0.5 * math.exp(-entropy), eta)
+
+
+def _typical(shares: Numbers, mass: float, whole: _Whole | None) -> NDArray[numpy.bool_]:
+    """The tokens whose surprise is nearest to the expected one, as many as hold so much probability; whole: see `_narrowed`."""
+    shares = shares / (shares.sum() if whole is None else whole.total)
+    entropy = _entropies(shares).sum() if whole is None else whole.entropy
+    far = numpy.abs(-numpy.log(numpy.maximum(shares, TINY)) - entropy)
     order = far.argsort()
     reached = min(int((shares[order].cumsum() < mass).sum()), len(far) - 1)
     kept: NDArray[numpy.bool_] = far <= far[order[reached]]

@@ -1,4 +1,4 @@
-"""Logits that are not numbers: caught at the token where they appear, before anything is chosen from them."""
+"""Logits that are not numbers, or leave nothing to choose: caught at the token where they appear, before anything is chosen from them."""
 
 from __future__ import annotations
 
@@ -26,6 +26,20 @@ def check_finite(logits: Tensor, *, length: int, records: Sequence[int] | None =
         f"the logits of record {record} are {largest[row]} after {length} tokens of its answer, wanted finite numbers: look for NaN "
         f"in the weights and in what the prompt embeds; float16 overflows above 65504, so run the node in float32"
     )
+
+
+def check_allowed(scores: Tensor, rows: Sequence[int], *, length: int) -> None:
+    """Raise InputError when rules have forbidden every token of a row that goes on.
+
+    scores  float[batch vocab], what rules have made of logits;  length  tokens that were written before
+    """
+    largest: list[float] = _largest(scores)
+    stuck = [row for row in rows if largest[row] == -math.inf]
+    if stuck:
+        raise InputError(
+            f"the answer of record {stuck[0]} cannot go on after {length} tokens: its rules forbid every token; allow some, by "
+            f"suppress_tokens, begin_suppress_tokens, bad_words_ids, sequence_bias, no_repeat_ngram_size or min_new_tokens"
+        )
 
 
 def _largest(logits: Tensor) -> list[float]:

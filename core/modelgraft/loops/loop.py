@@ -12,7 +12,7 @@ from torch import Tensor
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.loops import beams
 from modelgraft.loops.decoder import Decoder, LooksAhead, Session
-from modelgraft.loops.finite_logits import check_finite
+from modelgraft.loops.finite_logits import check_allowed, check_finite
 from modelgraft.loops.guessing import Ahead, Guesser, Guesses, Lookup
 from modelgraft.loops.guides import Guide, guided
 from modelgraft.loops.likelihoods import Likelihood, likelihoods
@@ -166,6 +166,8 @@ def _write(
     for length in range(max(limits)):
         check_finite(logits, length=length)
         scores = scoring.apply(scoring.scaled(logits), length=length)
+        if scores is not logits:
+            check_allowed(scores, running, length=length)
         tokens = choose(guided(scores, guides, running) if guides else scores)
         chosen: list[int] = tokens.tolist()
         for row in running:

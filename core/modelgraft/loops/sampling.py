@@ -26,10 +26,10 @@ def chooser(settings: Settings, prompts: Sequence[Sequence[int]], *, seed: int) 
         return likeliest
     generators = [torch.Generator().manual_seed(_row_seed(seed, prompt)) for prompt in prompts]
 
-    drawer = drawn_tokens.Drawer(settings) if drawn_tokens.serves(settings) else None
+    drawer = drawn_tokens.Drawer(settings)
 
     def choose(logits: Tensor) -> Tensor:
-        if drawer is not None and logits.device.type == "cpu":
+        if logits.device.type == "cpu":
             rows = zip(logits.float().numpy(), generators, strict=True)
             return torch.tensor([drawer.draw(row, _number(generator).item()) for row, generator in rows])
         numbers = torch.stack([_number(generator) for generator in generators])
