@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from modelgraft.cli import main
+from modelgraft.engine import states
 from modelgraft.engine.disk import DiskCache
+from modelgraft.engine.meanwhile import folder_of_states
 from modelgraft.sources import archives, kept, seals
 from modelgraft.sources.refs import parse
 from modelgraft.sources.storage import cache_root, locked, remember_results
@@ -133,6 +135,24 @@ def test_clear_deletes_all_and_leaves_what_is_the_users(call, tmp_path):
     assert call("list", "--json")[1] == []
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
     assert call("clear")[1] == "nothing of this is kept\n"
+
+
+def test_clear_deletes_what_was_measured_and_told_beside_exports(call):
+    """Which blocks are fastest, a broken note of that too, and how far work in the background was; not of work that is under way."""
+    measured, folder = store.exports_root() / "measured-of-this-one.json", folder_of_states()
+    seals.write_sealed(measured, {"sizes": {"8": 64}})
+    assert call("verify", "--json")[0] == 0
+    for key in ("ended", "going"):
+        states.write(folder, key, states.State(process=1, since=1.0, label="tracing"))
+    with locked(states.lock_of(folder, "going")):
+        assert call("clear", "tokenizers")[0] == 0
+        assert measured.exists()
+        assert call("clear", "--json")[1]["exports"] == 2
+        assert sorted(path.name for path in folder.glob("*.json")) == ["going.json"]
+    assert not measured.exists()
+    measured.write_text("junk")
+    assert [item["found"] != "" for item in call("verify", "--json")[1]["broken"]] == [True]
+    assert not measured.exists()
 
 
 def test_clear_of_a_kind_leaves_the_others(call):

@@ -98,7 +98,7 @@ def sign(pipeline):
 
 
 def tell(**facts):
-    states.write(folder_of_states(), KEY, states.State(since=time.time(), process=os.getpid(), **facts))
+    states.write(folder_of_states(), KEY, states.State(**{"since": time.time(), "process": os.getpid(), **facts}))
 
 
 @contextmanager
@@ -271,6 +271,25 @@ def test_what_failed_before_is_told_and_tried_again(tmp_path, begun):
     with loaded(tmp_path) as (pipeline, told):
         assert told[0].endswith("in the background from the first answer on; that has failed before (No space left on device)")
         assert (sign(pipeline), begun) == (1, [KEY])
+
+
+def test_what_a_killed_process_has_left_undone_is_told_and_tried_again(tmp_path, begun):
+    """Who was killed says nothing itself: it had begun, has not ended, and nobody holds its lock."""
+    tell(done=2, total=4, label="tracing for onnx, step", process=4711, since=1.0)
+    with loaded(tmp_path) as (pipeline, told):
+        found = "the process that began it before ended early (tracing for onnx, step 2), as one that is killed does"
+        assert told[0].endswith(f"from the first answer on; {found}")
+        assert (sign(pipeline), begun) == (1, [KEY])
+
+
+def test_a_process_that_is_killed_is_told_of_at_once(tmp_path, begun):
+    """By the pipeline that started it, without waiting as for one that is slow to begin."""
+    with loaded(tmp_path) as (pipeline, _):
+        assert sign(pipeline) == 1
+        pipeline._loader.left._meanwhile._began[KEY] = time.time() - 1
+        tell(done=2, total=4, label="tracing for onnx, step", process=4711)
+        (told,) = (text for text in run(pipeline).warnings if "random" not in text)
+        assert told == "a: goes on answering on torch: its export was not made (the process that made it ended early)"
 
 
 def test_what_only_this_program_has_is_told(tmp_path, begun, monkeypatch):

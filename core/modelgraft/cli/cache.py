@@ -71,7 +71,7 @@ def cache_verify(context: typer.Context, kinds: Kinds = None, as_json: AsJson = 
 
 def cache_clear(context: typer.Context, kinds: Kinds = None, as_json: AsJson = False) -> None:
     """Delete what is kept, or some kinds of it: all of it is made or fetched again when it is needed."""
-    from modelgraft.tools.keeping import forget_hashes
+    from modelgraft.tools.keeping import forget_notes
 
     screen, keeping = session_of(context).screen, _keeping(context)
     chosen = _chosen(kinds, keeping)
@@ -79,7 +79,7 @@ def cache_clear(context: typer.Context, kinds: Kinds = None, as_json: AsJson = F
     gone = [(item, size) for item, size in found if keeping.delete(item)]
     left = [item for item, _ in found if not any(item is other for other, _ in gone)]
     if len(chosen) == len(keeping.keepers):
-        forget_hashes()
+        forget_notes()
     total = sum(size for _, size in gone)
     counts = {kind: sum(item.kind == kind for item, _ in gone) for kind in chosen}
     if as_json:

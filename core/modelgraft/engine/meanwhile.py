@@ -57,7 +57,7 @@ class Meanwhile:
     def __init__(self, graph: SolvedGraph, *, opening: Opening) -> None:
         self._graph, self._opening = graph, opening
         self._waiting: list[Errand] = []
-        self._began: dict[str, float] = {}  # by key: when a process of ours was started
+        self._began: dict[str, float] = {}  # by key: when a process of ours was started, in seconds since 1970
 
     def add(self, step: Step, unfinished: Unfinished) -> str:
         """Take a job, to be begun later; gives what a user must know of it, in a sentence without the name of the node."""
@@ -74,6 +74,9 @@ class Meanwhile:
             return _told(unfinished, f"cannot be made by another process ({said(error)}): {option('export', 'now')} makes it here")
         self._waiting.append(Errand(step.node.name, unfinished, content))
         again = f"; that has failed before ({before.failed})" if before.failed else ""
+        if before.process and not before.is_over:
+            where = f" ({before.label} {before.done:,})" if before.label else ""
+            again = f"; the process that began it before ended early{where}, as one that is killed does"
         return _told(unfinished, f"is made in the background from the first answer on{again}")
 
     def take(self) -> list[Errand]:
@@ -89,6 +92,7 @@ class Meanwhile:
         request = pickle.dumps(([str(Path(part).absolute()) for part in sys.path], work))
         cores = str(max(1, (os.cpu_count() or 1) // 2))
         environment = {**os.environ, "OMP_NUM_THREADS": cores, "MODELGRAFT_THREADS": os.environ.get("MODELGRAFT_THREADS") or cores}
+        started_at = time.time()
         try:
             started = subprocess.Popen(  # noqa: S603 our own interpreter and code
                 [sys.executable or "python", "-c", CODE],
@@ -105,17 +109,17 @@ class Meanwhile:
                 started.wait()
         except OSError:
             return
-        self._began |= {job.unfinished.key: time.monotonic() for job in jobs}
+        self._began |= {job.unfinished.key: started_at for job in jobs}
 
     def look(self, key: str) -> states.State | None:
         """How far a job is; None when there is nothing to wait for any more."""
         found = states.read(folder_of_states(), key)
         if found.is_over or states.is_under_way(folder_of_states(), key):
             return found
-        began = self._began.get(key)
-        if any(job.unfinished.key == key for job in self._waiting) or (began is not None and time.monotonic() - began < START_S):
-            return found
-        return None
+        found, began = states.read(folder_of_states(), key), self._began.get(key)  # once more: it may have ended between the two looks
+        is_dead = began is not None and found.since >= began  # it has begun, and nobody works on it
+        is_awaited = any(job.unfinished.key == key for job in self._waiting) or (began is not None and time.time() - began < START_S)
+        return found if found.is_over or (is_awaited and not is_dead) else None
 
 
 def folder_of_states() -> Path:

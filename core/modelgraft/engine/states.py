@@ -94,11 +94,12 @@ def lock_of(folder: Path, key: str) -> Path:
     return folder / f"{key}.lock"
 
 
-def forget_old(folder: Path) -> None:
-    """Take away what was told days ago."""
+def forget_old(folder: Path, *, seconds: float = OLD_S) -> None:
+    """Take away what was told so long ago, but of work that somebody does."""
     for file in folder.glob("*"):
         with contextlib.suppress(OSError):
-            if time.time() - file.stat().st_mtime > OLD_S and file.suffix != ".lock":
+            is_old = file.suffix != ".lock" and time.time() - file.stat().st_mtime >= seconds
+            if is_old and not is_under_way(folder, file.name.partition(".")[0]):
                 file.unlink()
 
 

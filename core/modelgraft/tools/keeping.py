@@ -19,7 +19,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from modelgraft.engine import states
 from modelgraft.engine.disk import DiskCache
+from modelgraft.engine.meanwhile import folder_of_states
 from modelgraft.kernel.shelf.registry import Registry
 from modelgraft.kernel.words.errors import ModelgraftError, PluginError
 from modelgraft.kernel.words.guard import contained, said
@@ -96,9 +98,10 @@ def _held(item: KeptItem) -> Iterator[bool]:
         yield is_held
 
 
-def forget_hashes() -> None:
-    """Delete what was remembered of files of the user: it is found out again."""
+def forget_notes() -> None:
+    """Delete what was remembered of files of the user, which is found out again, and what was told of work that nobody does any more."""
     shutil.rmtree(cache_root() / "hashes", ignore_errors=True)
+    states.forget_old(folder_of_states(), seconds=0.0)
 
 
 def _size(path: Path) -> int:

@@ -15,7 +15,7 @@ class Exports(Keeper):
     kind = "exports"
 
     def items(self) -> Iterator[KeptItem]:
-        """Each with its manifest."""
+        """Each with its manifest, and what was measured for those to come."""
         root = store.exports_root()
         for folder in sorted(root.glob("*/[!.]*/")):
             if folder.parent.name == folder.name[:2]:
@@ -23,14 +23,20 @@ class Exports(Keeper):
                 about = " ".join(str(facts.get(name, "?")) for name in ("component", "precision"))
                 parity = f"{facts['parity']['relative']:.1e}" if "parity" in facts else "?"
                 yield KeptItem(self.kind, folder.name, folder, about, root / "locks" / folder.name, facts, parity)
+        for note in sorted(root.glob("measured-*.json")):
+            yield KeptItem(self.kind, note.stem, note, "which blocks are fastest on a processor", root / "locks" / "measured")
 
     def tidy(self, item: KeptItem) -> None:
         """What killed processes have left beside an export, and in it."""
         clear_leftovers(item.path.parent)
-        clear_leftovers(item.path)
+        if item.path.is_dir():
+            clear_leftovers(item.path)
 
     def complaints(self, item: KeptItem) -> Iterator[tuple[Path, str]]:
         """The export, each tuned form of it, and each note beside them."""
+        if not item.path.is_dir():
+            yield item.path, complaint_of_note(item.path)
+            return
         yield item.path, seals.complaint(item.path)
         for tuned in item.path.glob("tuned-*/"):
             yield tuned, seals.complaint(tuned)

@@ -61,6 +61,7 @@ class FolderTracer:
         self, module: torch.nn.Module, example: tuple[Any, ...], name: str, *, sizes: Any, inputs: Sequence[str], outputs: Sequence[str]
     ) -> None:
         """See Tracer."""
+        store.tell(1, "tracing")
         trace(module, example, self.folder / f"{name}.onnx", sizes=sizes, inputs=inputs, outputs=outputs)
 
     def write(self, graph: Any, name: str) -> None:
@@ -203,7 +204,7 @@ def _build(host: Loaded, context: LoadContext, precision: str, folder: Path, var
     if not isinstance(module, Traced):
         found = f"{node.component.id} declares no parts, and its module is no modelgraft.plugin.Traced, which traces them"
         raise PluginError(f"plugin '{node.component.plugin}': {found}")
-    store.tell(1, "tracing")
+    store.tell(1, "making graphs")
     tracer = FolderTracer(folder, half=precision == "float16", weights=context.weights, variant=variant)
     notes = module.trace(tracer)
     manifest: dict[str, Any] = {

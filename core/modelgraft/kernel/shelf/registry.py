@@ -11,7 +11,7 @@ from typing import Any
 
 import pluggy
 
-from modelgraft.kernel.words.backends import BackendCard
+from modelgraft.kernel.words.backends import UNCHOSEN, BackendCard
 from modelgraft.kernel.words.errors import Place, PluginError, choices, nearest
 from modelgraft.kernel.words.kinds import Component
 from modelgraft.kernel.words.ports import Port, RecordKind
@@ -113,8 +113,8 @@ class Registry:
     def backend(self, name: str) -> BackendCard:
         """What is known of a backend. Raises PluginError for a name that no plugin offers."""
         if name not in self.backends:
-            near = nearest(name, self.backends)
-            raise PluginError(f"no plugin offers the backend '{name}'; there is: {choices(self.backends)}. {near}".strip())
+            there = {UNCHOSEN, *self.backends}
+            raise PluginError(f"no plugin offers the backend '{name}'; there is: {choices(there)}. {nearest(name, there)}".strip())
         return self.backends[name]
 
     def quarantined(self) -> dict[str, Plugin]:
