@@ -60,6 +60,7 @@ class Drawer:
             part if part is not None and 0 < part < 1 else None
             for part in (settings.top_p, settings.typical_p, settings.epsilon_cutoff, settings.eta_cutoff)
         )
+        self.highest = 0.0  # the largest logit
         self.shares: Numbers = numpy.empty(0, numpy.float32)  # exp((logits - the largest) / temperature), filled up with 0 to whole blocks
 
     def draw(self, logits: Numbers, number: float) -> int:
@@ -69,6 +70,7 @@ class Drawer:
         """
         settings = self.settings
         whole: _Whole | None = None  # where a rule looks at all tokens
+        self.highest = highest = float(logits.max())
         if settings.top_h is not None:
             ids = _likeliest(logits, MOST_BY_ENTROPY)
         elif settings.top_k is not None and settings.top_k < len(logits):
@@ -77,13 +79,13 @@ class Drawer:
             whole = _Whole(float(self._shared(logits, self.before).sum()))
             ids = self._nucleus(logits, self.top_p, whole.total)
         elif settings.min_p:
-            ids = _above(logits, float(logits.max()) + self.before * math.log(settings.min_p))
+            ids = _above(logits, highest + self.before * math.log(settings.min_p))
         elif self.typical is not None or self.epsilon is not None or self.eta is not None:
             whole = self._whole(logits)
             ids = self._usual(logits, whole)
         else:
             return self._draw_of_all(logits, number)
-        values = (logits[ids] - logits.max()) / self.before
+        values = (logits[ids] - numpy.float32(highest)) / self.before
         order = (-values).argsort()
         ids, values, shares = self._narrowed(ids[order], values[order], whole)
         if self.after != 1:
@@ -99,7 +101,7 @@ class Drawer:
         if len(self.shares) < count:
             self.shares = numpy.zeros(-(-count // BLOCK) * BLOCK, numpy.float32)
         shares = self.shares[:count]
-        numpy.subtract(logits, logits.max(), out=shares)
+        numpy.subtract(logits, numpy.float32(self.highest), out=shares)
         with numpy.errstate(over="ignore", under="ignore"):  # what is far below the likeliest has no share
             numpy.divide(shares, temperature, out=shares)
             numpy.exp(shares, out=shares)
@@ -111,7 +113,7 @@ class Drawer:
         if float(self.shares[ids].sum()) > (top_p * (1 + SPARE) + SPARE) * total:
             return ids
         least = max((1 - top_p) / len(logits) / 2, 1e-30)  # all that are less likely hold less than is left over
-        return _above(logits, float(logits.max()) + self.before * math.log(total * least))
+        return _above(logits, self.highest + self.before * math.log(total * least))
 
     def _draw_of_all(self, logits: Numbers, number: float) -> int:
         """Draw where no rule leaves anything out: the block by sums in float64, then the token in it."""
@@ -131,14 +133,14 @@ class Drawer:
         total = float(shares.sum())
         if self.typical is None and self.eta is None:
             return _Whole(total)
-        below = numpy.subtract(logits, logits.max())
+        below = numpy.subtract(logits, numpy.float32(self.highest))
         numpy.maximum(below, FURTHEST * self.before, out=below)  # what is forbidden has no share, and must not make one that is no number
         numpy.multiply(below, shares[: len(logits)], out=below)
         return _Whole(total, math.log(total) - float(below.sum(dtype=numpy.float64)) / self.before / total)
 
     def _usual(self, logits: Numbers, whole: _Whole) -> Ids:
         """Tokens among which are all that typical_p leaves over, or else the first of epsilon_cutoff and eta_cutoff that there is."""
-        highest, log_total = float(logits.max()), math.log(whole.total)
+        highest, log_total = self.highest, math.log(whole.total)
         if self.typical is None:
             least = self.epsilon if self.epsilon is not None else _eta(self.eta or 0.0, whole.entropy)
             return _above(logits, highest + self.before * min(math.log(least) + log_total, 0.0))
