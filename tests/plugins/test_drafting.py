@@ -229,6 +229,12 @@ def test_a_draft_of_other_tokens_is_one_error_of_the_checker(folder, tmp_path):
     ("old", "new", "code", "said"),
     [
         (", draft: small", "", "missing-input", "draft"),
+        (
+            ", draft: small",
+            ", draft: inputs.prompt",
+            "space-mismatch",
+            "llm.draft takes a smaller model that guesses, and what is wired to it is none",
+        ),
         ("draft: 6, ", "", "unknown-port", "draft"),
         (
             "draft: 6",

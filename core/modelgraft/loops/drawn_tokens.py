@@ -229,7 +229,7 @@ def _by_entropy(shares: Numbers, part: float) -> int:
 
 def _eta(eta: float, entropy: float) -> float:
     """The least probability that eta_cutoff leaves over."""
-    return min(eta**0.5 * math.exp(-entropy), eta)
+    return min(math.sqrt(eta) * math.exp(-entropy), eta)
 
 
 def _typical(shares: Numbers, mass: float, whole: _Whole | None) -> NDArray[numpy.bool_]:

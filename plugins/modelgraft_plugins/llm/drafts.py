@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from modelgraft.plugin import Source
     from modelgraft_plugins.llm import CausalConfig
 
-FILE = "tokenizer.json"
+FILE, FAMILY = "tokenizer.json", "guessed tokens"
 OF_PROMPTS = ("prompt", "chat", "chat_template", "system", "states")  # fields of a language model that a draft has no use for
 
 
@@ -35,12 +35,16 @@ def tokens_of(source: Source) -> str | None:
 
 def space(tokenizer: str | None) -> Space:
     """What a draft says of its tokens."""
-    return Space.of("guessed tokens", tokenizer=tokenizer)
+    return Space.of(FAMILY, tokenizer=tokenizer)
 
 
 def review(config: CausalConfig, node: SolvedNode) -> Iterator[tuple[str, str, str]]:
-    """Give the `space-mismatch` of a model and its draft, where both tokenizers are on this machine and know other tokens."""
-    given = dict(config.draft_space.facts).get("tokenizer") if config.draft_space is not None else None
+    """Give the `space-mismatch` of a model and its draft: that is none, or both tokenizers are on this machine and know other tokens."""
+    if config.draft_space is None or config.draft_space.family != FAMILY:
+        found = f"{node.name}.draft takes a smaller model that guesses, and what is wired to it is none"
+        yield "space-mismatch", found, "wire a node to it: {use: llm/draft, from: ...}"
+        return
+    given = dict(config.draft_space.facts).get("tokenizer")
     own = tokens_of(node.source) if given is not None and node.source is not None else None
     if own is None or own == given or node.source is None:
         return
