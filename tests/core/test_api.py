@@ -144,7 +144,7 @@ def test_a_device_that_is_not_here_is_named(path, registry):
 
 def test_a_backend_that_nobody_offers_is_named(path, registry):
     """With those that somebody does."""
-    message = r"no plugin offers the backend 'tourch'; there is: torch\. Did you mean 'torch'\?"
+    message = r"no plugin offers the backend 'tourch'; there is: auto, torch\. Did you mean 'torch'\?"
     graph = mg.load(path, registry=registry)
     for ask in (mg.open, mg.plan):
         with pytest.raises(mg.PluginError, match=message):
