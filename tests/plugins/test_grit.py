@@ -31,6 +31,12 @@ FIELD = {"text": "a field", "x0": 0, "y0": 10, "x1": 40, "y1": 20, "score": 0.8}
 UNSURE = {"text": "flowers", "x0": 0, "y0": 0, "x1": 5, "y1": 5, "score": 0.6}
 
 
+FIND = """inputs: {image: image, phrases: 'list[text]'}
+nodes:
+  seen: {use: detect/phrases, from: %s, in: {image: inputs.image, phrases: inputs.phrases}}
+"""
+
+
 def parsed(words: list[str], heads: list[int], relations: list[str], kinds: list[str]):
     """A sentence whose tree is written down here, as spaCy has it."""
     spacy = pytest.importorskip("spacy", reason="texts are parsed by spaCy")
@@ -168,3 +174,62 @@ def test_captions_of_photographs_become_grounded_texts(tmp_path):
     _, ((phrase, _span, ((left, top, right, bottom),)),) = read(first["text"].removeprefix("<grounding>"))
     assert phrase == "An astronaut in an orange suit"
     assert np.allclose([left, top, right, bottom], places, atol=1 / 32)
+
+
+@pytest.fixture(scope="module")
+def owl(tmp_path_factory):
+    """A small random OWL-ViT, as transformers saves it."""
+    import transformers as hf
+    from transformers.models.owlvit.image_processing_pil_owlvit import OwlViTImageProcessorPil
+
+    from support.checkpoints import randomise
+    from support.tokenizers import clip_bpe
+
+    folder, tokenizer = tmp_path_factory.mktemp("owl"), clip_bpe()
+    tokenizer.model_max_length = 16
+    sizes = {"hidden_size": 18, "intermediate_size": 29, "num_hidden_layers": 2, "num_attention_heads": 3}
+    text = {**sizes, "vocab_size": len(tokenizer), "max_position_embeddings": 16, "pad_token_id": tokenizer.pad_token_id,
+            "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}  # fmt: skip
+    eye = {**sizes, "image_size": 24, "patch_size": 6}
+    model = hf.OwlViTForObjectDetection(hf.OwlViTConfig(text_config=text, vision_config=eye, projection_dim=18))
+    randomise(model, seed=5)
+    model.save_pretrained(folder)
+    hf.OwlViTProcessor(OwlViTImageProcessorPil(size={"height": 24, "width": 24}), tokenizer).save_pretrained(folder)
+    return folder
+
+
+def test_phrases_are_found_as_transformers_finds_them(owl, tmp_path):
+    """Each record with its own phrases; boxes on the picture, each named after its phrase. No phrases: nothing is looked for."""
+    import transformers as hf
+
+    graph = FIND % "'${owl}', with: {least_score: 0}"
+    (tmp_path / "find.yaml").write_text(f"# Find.\nmodelgraft: 1\nparams: {{owl: {{type: text}}}}\n{graph}outputs: {{boxes: seen}}\n")
+    pictures = [Image.effect_noise((40, 30), 80).convert("RGB"), Image.effect_noise((25, 50), 90).convert("RGB")]
+    phrases = [["a dog", "a field"], ["the cat"]]
+    with mg.open(tmp_path / "find.yaml", params={"owl": str(owl)}) as pipeline:
+        found = pipeline.run(image=pictures, phrases=phrases)["boxes"]
+        assert pipeline.run(image=pictures[0], phrases=[])["boxes"] == []
+    processor, model = hf.AutoProcessor.from_pretrained(owl), hf.OwlViTForObjectDetection.from_pretrained(owl).eval()
+    for picture, named, boxes in zip(pictures, phrases, found, strict=True):
+        given = processor(text=[named], images=picture, return_tensors="pt")
+        with torch.no_grad():
+            seen = model(**given)
+        scores, best = seen.logits[0].sigmoid().amax(-1), seen.logits[0].argmax(-1)  # by logits: some scores are 1 to the last bit
+        middle, half = seen.pred_boxes[0, :, :2], seen.pred_boxes[0, :, 2:] / 2
+        corners = torch.cat([middle - half, middle + half], 1) * torch.tensor(picture.size * 2)
+        corners = torch.minimum(corners.clamp(min=0), torch.tensor(picture.size * 2, dtype=torch.float32))
+        kept = (scores > 0) & (corners[:, 0] < corners[:, 2]) & (corners[:, 1] < corners[:, 3])
+        assert len(boxes) == int(kept.sum()) > 0
+        ours = torch.tensor([[box[corner] for corner in ("x0", "y0", "x1", "y1")] for box in boxes])
+        assert torch.allclose(ours, corners[kept], atol=1e-4)
+        assert [box["text"] for box in boxes] == [named[number] for number in best[kept]]
+        assert np.allclose([box["score"] for box in boxes], scores[kept], atol=1e-6)
+
+
+def test_a_folder_without_a_detector_is_told(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "clip"}')
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    graph = FIND % "."
+    (tmp_path / "find.yaml").write_text(f"# Find.\nmodelgraft: 1\n{graph}outputs: {{boxes: seen}}\n")
+    with pytest.raises(mg.ModelgraftError), mg.open(tmp_path / "find.yaml") as pipeline:
+        pipeline.run(image=Image.new("RGB", (9, 9)), phrases=["a dog"])

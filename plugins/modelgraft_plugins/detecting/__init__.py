@@ -42,7 +42,23 @@ class Faces(Config):
         return Ports.of({"image": "image", "phrases": "optional[list[text]]"}, {"boxes": "boxes"})
 
 
+@component("detect/phrases", kind="encoder", load="modelgraft_plugins.detecting.naming:load", keywords=("boxes", "owl", "detector"))
+class PhrasesFound(Config):
+    """Find whatever phrases name on a picture, with a detector of open vocabulary: an OWL-ViT or OWLv2, the source of the node.
+
+    boxes  each with its phrase as `text`, and its score. Several may be of one phrase, and of one place
+    It runs as transformers runs it, in float32, a record at a time. A phrase that is longer than its positions is cut.
+    """
+
+    least_score: float = Field(0.1, ge=0, le=1, description="less sure boxes are left out")
+
+    def ports(self) -> Ports:
+        """A picture and phrases in, boxes out."""
+        return Ports.of({"image": "image", "phrases": "list[text]"}, {"boxes": "boxes"})
+
+
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the detectors."""
     register(Faces)
+    register(PhrasesFound)

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from modelgraft.plugin import InputError, LoadContext, NodeRuntime
+from modelgraft.plugin import InputError, LoadContext, NodeRuntime, Problem, SourceError
 from modelgraft_plugins.llm.remote import MODEL, ROLES, URL, complaint, origin
 from modelgraft_plugins.llm.remote_answers import (
     PASSING,
@@ -43,17 +43,20 @@ HERE = ("localhost", "127.0.0.1", "::1")
 
 
 def load(config: RemoteConfig, context: LoadContext) -> Remote:
-    """Find out which server and model are meant. Raises InputError where nothing says it, or while offline."""
+    """Find out which server and model are meant. Raises SourceError where nothing says it, or while offline."""
     node = context.node.name
     url, model = config.url or os.environ.get(URL, ""), config.model or os.environ.get(MODEL, "")
-    for found, field, variable in ((url, "url", URL), (model, "model", MODEL)):
-        if not found:
-            raise InputError(f"{node} asks a server, and nothing says {'which' if field == 'url' else 'for which model'}: "
-                             f"set {node}.{field}, or {variable} in the environment")  # fmt: skip
-    if config.url is None and (wrong := complaint(url)):
-        raise InputError(f"{node}: {URL}: {wrong}")
-    if context.offline and urlsplit(url).hostname not in HERE:
-        raise InputError(f"{node} asks {origin(url)}, and this run is offline: take a model of this machine, such as llm/causal")
+    found, hint = "", "name a server that has the chat interface of OpenAI"
+    if not url:
+        found, hint = f"{node} asks a server, and nothing says which", f"set {node}.url, or {URL} in the environment"
+    elif config.url is None and (wrong := complaint(url)):
+        found = f"{node}: {URL}: {wrong}"
+    elif not model:
+        found, hint = f"{node} asks a server, and nothing says for which model", f"set {node}.model, or {MODEL} in the environment"
+    elif context.offline and urlsplit(url).hostname not in HERE:
+        found, hint = f"{node} asks {origin(url)}, and this run is offline", "take a model of this machine, such as llm/causal"
+    if found:
+        raise SourceError(Problem("source-not-found", found, context.node.place, hint, node=node))
     return Remote(config, node=node, url=url, model=model, key=os.environ.get(config.key_variable, ""))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.plugin import InputError, LoadContext, archives
+from modelgraft.plugin import LoadContext, Problem, SourceError, archives
 from modelgraft_plugins.parsing import SMALL_ENGLISH
 
 if TYPE_CHECKING:
@@ -34,27 +34,28 @@ FILES: Mapping[str, str] = {
     "vocab/vectors": "14772b683e726436d5948ad3fff2b43d036ef2ebbe3458aafed6004e05a40706",
     "vocab/vectors.cfg": "ff4359091952c8cd16f1f0482f5770fb82d1707368d5cca3c46aa501f552e3c5",
 }
+MODELS = "name an installed model of spaCy that has a parser, or its folder; without `model` a small one for English is fetched"
 THINGS = ("NOUN", "PROPN")  # a pronoun names nothing that can be looked for
 
 
 def load(config: Phrases, context: LoadContext) -> Callable[[list[str]], dict[str, Any]]:
     """Open the model, and make the function from texts to their phrases.
 
-    Raises InputError without spaCy, and for a model that cannot be opened or has no parser.
+    Raises SourceError without spaCy, and for a model that cannot be opened or has no parser.
     """
     node = context.node.name
     try:
         import spacy
     except ImportError as error:
-        raise InputError(f"{node}: parsing needs the package spacy: pip install 'modelgraft[parsing]'") from error
+        raise _lacking(f"{node}: parsing needs the package spacy", context, "pip install 'modelgraft[parsing]'") from error
     named = _fetched(offline=context.offline) if config.model == SMALL_ENGLISH else config.model
     try:
         parser = spacy.load(named, exclude=[*LEFT_OUT])
     except (OSError, ValueError) as error:
         said = str(error).partition("\n")[0]
-        raise InputError(f"{node}: spaCy cannot open the model {config.model!r}: {said}") from error
+        raise _lacking(f"{node}: spaCy cannot open the model {config.model!r}: {said}", context, MODELS) from error
     if not parser.has_pipe("parser"):
-        raise InputError(f"{node}: the model {config.model!r} has no parser; it has: {', '.join(parser.pipe_names)}")
+        raise _lacking(f"{node}: the model {config.model!r} has no parser; it has: {', '.join(parser.pipe_names)}", context, MODELS)
     abstract = frozenset(map(str.lower, config.abstract))
 
     def find(text: list[str]) -> dict[str, Any]:
@@ -62,6 +63,11 @@ def load(config: Phrases, context: LoadContext) -> Callable[[list[str]], dict[st
         return {"phrases": [[phrase["text"] for phrase in row] for row in found], "parse": found}
 
     return find
+
+
+def _lacking(found: str, context: LoadContext, hint: str) -> SourceError:
+    """The error of what must be there before the first text."""
+    return SourceError(Problem("source-not-found", found, context.node.place, hint, node=context.node.name))
 
 
 def _fetched(*, offline: bool) -> Path:
