@@ -11,10 +11,10 @@ from modelgraft.tools.training.resolving import resolve_stage
 from modelgraft.tools.training.stage_words import STAGE_KEYS
 from modelgraft.tools.training.stages import Stage, plain, read_training
 
-Told = tuple[str, Any, Origin]
+StageValue = tuple[str, Any, Origin]
 
 
-def told_of_training(solved: SolvedGraph) -> Iterator[Told]:
+def told_of_training(solved: SolvedGraph) -> Iterator[StageValue]:
     """(key, value, origin) of every value of every stage, below `STAGE.`; what is trained as it was found. The graph was checked."""
     training = read_training(solved.graph, Collector())
     for stage in training.stages if training is not None else ():
@@ -22,7 +22,7 @@ def told_of_training(solved: SolvedGraph) -> Iterator[Told]:
             yield f"{stage.name}.{key}", value, origin
 
 
-def _of_stage(solved: SolvedGraph, stage: Stage) -> Iterator[Told]:
+def _of_stage(solved: SolvedGraph, stage: Stage) -> Iterator[StageValue]:
     for key in STAGE_KEYS:
         entries = stage.entries(key)
         if entries is None:
