@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -58,8 +59,8 @@ def save(folder: Path, progress: Progress, parts: Changing) -> Path:
             save_file(tensors, aside / OPTIMIZER)
             state = {"progress": asdict(progress), "optimizer": facts}
             (aside / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
-    except OSError as error:
-        found = f"the checkpoint {target} cannot be written: {error.strerror or error}"
+    except (OSError, SafetensorError) as error:
+        found = f"the checkpoint {target} cannot be written: {getattr(error, 'strerror', None) or error}"
         raise InputError(f"{found}; the one before it is whole, and {option('resume')} goes on from there") from error
     for old in checkpoints_in(folder)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
@@ -85,7 +86,7 @@ def restore(folder: Path, parts: Changing) -> Progress:
             load_into(module, folder / file_name(name))
         _unflatten(parts.optimizer, parts.trained, load_file(folder / OPTIMIZER), state["optimizer"])
         return Progress(**state["progress"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"the checkpoint {folder} cannot be read: {error}; delete it, and {option('resume')} goes on from the one before"
         ) from error

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError
 
 import modelgraft as mg
 from modelgraft.commands import Learning, ReadBatch, Resolved, Stage, data_beside, open_dataset, types_of
@@ -143,7 +144,14 @@ class StageRun:
         return self.asked.resumes and (self.folder / "card.json").exists() and found == self.facts
 
     def run(self) -> Path:
-        """Train; gives the folder with the trained files. Raises InputError for records that do not fit, NotANumberError."""
+        """Train; gives the folder with the trained files. Raises InputError for records that do not fit, NotANumberError, a full disk."""
+        try:
+            return self._trained()
+        except (OSError, SafetensorError) as error:
+            found = f"{self.folder} cannot be written: {getattr(error, 'strerror', None) or error}"
+            raise InputError(f"{found}; make room, and {option('resume')} goes on from the last checkpoint") from error
+
+    def _trained(self) -> Path:
         with self.opened() as stepper:
             self._begin(stepper)
             if self.progress.step < self.total:

@@ -137,3 +137,27 @@ def test_a_loss_that_is_no_number_stops_and_keeps_what_was_good(tmp_path):
     assert "step-00000002" in str(caught.value)
     kept = load_file(tmp_path / "out/train/checkpoints/step-00000002/hand.safetensors")
     assert all(bool(tensor.isfinite().all()) for tensor in kept.values())
+
+
+def test_a_full_disk_is_told_and_what_was_whole_goes_on(tmp_path, monkeypatch):
+    """The second checkpoint does not find room; the first is whole, and nothing half stands beside it."""
+    from safetensors import SafetensorError
+
+    from modelgraft_plugins.training import checkpoints
+
+    graph, write, calls = write_graph(tmp_path, ("steps: 12", "steps: 12\n  save: 5")), checkpoints.save_file, []
+
+    def full(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) > 2:
+            raise SafetensorError("I/O error: No space left on device (os error 28)")
+        write(*arguments, **options)
+
+    monkeypatch.setattr(checkpoints, "save_file", full)
+    with pytest.raises(mg.InputError, match=r"step-00000010 cannot be written: .*No space left on device.*; the one before it is whole"):
+        mg.train(graph, out=tmp_path / "out", device="cpu")
+    monkeypatch.undo()
+    assert [path.name for path in (tmp_path / "out/train/checkpoints").iterdir()] == ["step-00000005"]
+    folder = mg.train(graph, out=tmp_path / "out", device="cpu", resume=True).last
+    whole = mg.train(graph, out=tmp_path / "whole", device="cpu").last
+    assert (folder / "hand.safetensors").read_bytes() == (whole / "hand.safetensors").read_bytes()
