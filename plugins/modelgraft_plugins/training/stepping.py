@@ -15,7 +15,7 @@ from modelgraft.commands import Learning, ReadBatch, Resolved, Stage
 from modelgraft.plugin import InputError, Plan, SolvedGraph, choices
 from modelgraft_plugins.training.tuning import Trained, optimizer_of, prepare, rate_factor
 
-MIXES = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
+MIXES = {"float32": "no", "bfloat16": "bf16"}
 
 
 class NotANumberError(InputError):

@@ -17,7 +17,7 @@ TAIL = "  learning_rate: 0.05\n"
         (TAIL, "  stages: {a: {optimizer: lion}}\n", "wrong-value", "training.stages.a.optimizer is 'lion'; wanted one of: adamw"),
         (TAIL, "  accumulate: 0\n", "wrong-value", "training.accumulate is 0; wanted a whole number from 1 on"),
         (TAIL, "  clip: -1\n", "wrong-value", "training.clip is -1; wanted a number from 0 on"),
-        (TAIL, "  precision: 16\n", "wrong-type", "training.precision is the number 16; wanted one of: float32, bfloat16, float16"),
+        (TAIL, "  precision: 16\n", "wrong-type", "training.precision is the number 16; wanted one of: float32, bfloat16"),
         (TAIL, "  train: {hand: whole}\n", "wrong-value", "training.train.hand is 'whole'; wanted one of: frozen"),
         (TAIL, "  train: [arm]\n", "unknown-node", "there is no node 'arm'; those with weights are: eye, hand"),
         (TAIL, "  train: [apart]\n", "nothing-trainable", "apart (loss/alignment) has no weights that can be trained"),

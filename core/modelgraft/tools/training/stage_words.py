@@ -14,7 +14,7 @@ TUNES: Mapping[str, str] = {
 }
 SCHEDULES = ("cosine", "linear", "constant")
 OPTIMIZERS = ("adamw", "adam", "sgd")
-COMPUTES_IN = ("float32", "bfloat16", "float16")
+COMPUTES_IN = ("float32", "bfloat16")  # float16 needs losses that are scaled, and steps that are left out
 FEATURES = ("off", "float32", "float16")
 NEW_RATE, BACKBONE_RATE = 1e-3, 1e-5  # 100 : 1, as nanoVLM has it between its projector and its backbones (models/config.py)
 
