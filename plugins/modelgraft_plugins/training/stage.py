@@ -11,7 +11,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
 from safetensors import SafetensorError
 
 import modelgraft as mg
@@ -179,6 +180,7 @@ class StageRun:
     @contextmanager
     def opened(self) -> Iterator[Stepper]:
         """The stage with its weights, ready for a step."""
+        AcceleratorState._reset_state(reset_partial_state=PartialState().num_processes == 1)  # one stage may compute in another way
         accelerator = Accelerator(cpu=self.asked.device == "cpu", mixed_precision=MIXES[self.stage["precision"]])
         device = self.asked.device or str(accelerator.device)
         self._is_main = accelerator.is_main_process

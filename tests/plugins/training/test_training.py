@@ -161,3 +161,14 @@ def test_a_full_disk_is_told_and_what_was_whole_goes_on(tmp_path, monkeypatch):
     folder = mg.train(graph, out=tmp_path / "out", device="cpu", resume=True).last
     whole = mg.train(graph, out=tmp_path / "whole", device="cpu").last
     assert (folder / "hand.safetensors").read_bytes() == (whole / "hand.safetensors").read_bytes()
+
+
+def test_stages_of_one_process_may_compute_in_other_precisions(tmp_path):
+    """Bfloat16 keeps eight bits, so its losses are those of float32 up to a hundredth."""
+    graph = write_graph(tmp_path)
+    exact, rough = (
+        column(mg.train(graph, out=tmp_path / precision, device="cpu", precision=precision).last, "loss")
+        for precision in ("float32", "bfloat16")
+    )
+    assert exact != rough
+    assert rough == pytest.approx(exact, rel=0.05)
