@@ -78,6 +78,7 @@ class Pipeline:
         self._is_closed = False
         self._without_cache = 0  # how many blocks of `without_cache` are under way
         self._worded, self._hearers = for_reader(), self._loader.hearers
+        self._take_in, self._known = take_in_cached if opening.offline else take_in, plan.graph.inputs
         self._is_told = opening.trace or self._hooks is not None  # of every event of every run
 
     # -- what a user calls ----------------------------------------------------------------------------------------------
@@ -303,8 +304,7 @@ class Pipeline:
             SERVING.reset(before)
 
     def _read(self, prepared: Prepared, inputs: Mapping[str, Any]) -> Intake:
-        read = take_in_cached if self.opening.offline else take_in
-        return read(inputs, known=self.plan.graph.inputs, needed=prepared.inlets)
+        return self._take_in(inputs, known=self._known, needed=prepared.inlets)
 
     def _run_engine(self, engine: Engine, given: list[Any], run: Run) -> tuple[tuple[Any, ...], Timeline]:
         try:

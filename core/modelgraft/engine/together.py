@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 BRIEF_S = 1e-6  # a node of less is timed with its neighbours; one reading of the clock takes about a tenth of it
-MOST_TOGETHER = 48  # nodes: reading the clock is then a small part of what they take
+MOST_TOGETHER = 128  # nodes: reading the clock is then a small part of what they take
 
 
 @dataclass(frozen=True, slots=True)
