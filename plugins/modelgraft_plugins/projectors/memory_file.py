@@ -37,11 +37,11 @@ def write(read: Path, language: Path, out: Path) -> int:
         raise ValueError(f"{read} has no line with a caption that is trained on")
     where: dict[str, Any] = {"pretrained_model_name_or_path": str(language.parent), "gguf_file": language.name}
     tokenizer = AutoTokenizer.from_pretrained(**where)
-    embeddings = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32).get_input_embeddings().weight
+    embeddings: Any = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32).get_input_embeddings()  # Any: typed as a module
     [filler] = tokenizer.encode(FILLER, add_special_tokens=False)
     tokens = [tokenizer.encode(f" {caption}", add_special_tokens=False) for caption in kept]
     places, ids = places_of(tokens, slots=SLOTS, filler=filler)
-    rows = embeddings[torch.tensor(ids)].detach().to(torch.float16)
+    rows = embeddings.weight[torch.tensor(ids)].detach().to(torch.float16)
     keys = torch.nn.functional.normalize(torch.tensor(list(kept.values())), dim=-1).to(torch.float16)
     save_file({"keys": keys.contiguous(), "places": torch.tensor(places), "rows": rows.contiguous()}, out)
     return len(kept)

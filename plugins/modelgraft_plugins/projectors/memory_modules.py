@@ -36,4 +36,4 @@ class Memory(nn.Module):
         nearness = functional.normalize(x, dim=-1) @ functional.normalize(self.keys, dim=-1).mT  # [batch sentences]
         shares = (self.scale * nearness).softmax(-1)
         recalled = self.rows[self.places]  # [sentences slots out_features]
-        return (shares @ recalled.flatten(1)).unflatten(1, recalled.shape[1:])
+        return (shares @ recalled.flatten(1)).reshape(len(x), *recalled.shape[1:])
