@@ -226,6 +226,7 @@ def test_fields_become_ports():
         "text": "text | label | conversation | float[batch text_tokens 28]",
         "continuations": "optional[list[text]]",
         "settings": "optional[object]",
+        "target": "optional[text]",
     }
     assert {name: str(port) for name, port in node.out_ports.items()} == {
         "text": "text",
@@ -241,6 +242,8 @@ def test_fields_become_ports():
         "greedy": "bool[batch continuations]",
         "continuation_ids": "int64[batch continuations tokens]",
         "continuation_logprobs": "float[batch continuations tokens]",
+        "target_logits": "float[batch target_tokens 50]",
+        "target_ids": "int64[batch target_tokens]",
     }
 
 

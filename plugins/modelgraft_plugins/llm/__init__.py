@@ -39,6 +39,13 @@ Any graph around one language model takes and gives them with `params=judging(gr
       with: {prompt: "USER: {image}\\n{prompt} ASSISTANT:", max_new_tokens: 30}
       in: {image: project, prompt: inputs.prompt}
 
+Of a given answer, which the optional input `target` (text) takes, on torch: what the model is trained by. It stands behind the prompt as
+it would be written there, with the token that ends answers (the first of `end_tokens`, of the chat template, or of the model), is read
+in one pass, and only its own places are given to the head, so that nothing is learnt of prompts and media.
+- `target_logits` float[batch tokens vocabulary]: the logits in front of each of its tokens; filled up with 0.
+- `target_ids` int64[batch tokens]: these tokens; filled up with -100, which loss/cross_entropy leaves out:
+      losses: {say: {use: loss/cross_entropy, with: {over: tokens}, in: {logits: llm.target_logits, labels: llm.target_ids}}}
+
 What an answer may be:
 - `choices: [cat, dog]`: the likeliest of these texts behind the prompt; `choose: mean` compares by the mean of their tokens. With `choose`
   and no choices it is the likeliest of the `continuations` of each record.
@@ -133,6 +140,7 @@ from modelgraft_plugins.llm.known import family_of, head_is_tied
 from modelgraft_plugins.llm.prefix import PrefixAttention
 from modelgraft_plugins.llm.remote import RemoteConfig
 from modelgraft_plugins.llm.splice import SpliceConfig
+from modelgraft_plugins.llm.taught import GIVEN_ANSWER, TARGET, TAUGHT
 from modelgraft_plugins.llm.writing import FILE, WritingConfig, unheeded_generation
 
 if TYPE_CHECKING:
@@ -145,7 +153,7 @@ if TYPE_CHECKING:
     module="modelgraft_plugins.llm.causal:Causal",
     exportable=True,
     loop="modelgraft_plugins.llm.causal_writer:CausalWriter",
-    taps=(*TAPS, *ASKED),
+    taps=(*TAPS, *ASKED, *TAUGHT),
     random=True,
     shared=False,  # a decoder keeps what it has read, and conditions stand on its layers while it writes
     keywords=("decoder", "chat", "vlm", "tongue"),
@@ -183,6 +191,10 @@ class CausalConfig(LanguageConfig):
     def _has_a_class(self) -> CausalConfig:
         if self.kind is not None:
             refuse_unknown(self.kind, CAUSAL, "llm/causal")
+        if any(field.name == TARGET for field in self.fields):
+            raise ValueError(
+                f"the prompt has a field {{{TARGET}}}, and a port of this name takes the answer to learn: give it another name"
+            )
         if self.draft and (
             others := [f"{name}: {value}" for name, value in (("lookup", self.lookup), ("beams", self.beams - 1 and self.beams)) if value]
         ):
@@ -190,14 +202,15 @@ class CausalConfig(LanguageConfig):
         return self
 
     def ports(self) -> Ports:
-        """Those of every language model, and the draft where one is asked for."""
+        """Those of every language model, the answer that it is to learn, and the draft where one is asked for."""
         found = super().ports()
         guesses = port("object", space=self.draft_space, doc="a smaller model of the same tokens, which guesses ahead: llm/draft")
-        return Ports({**found.inputs, DRAFT: guesses}, found.outputs) if self.draft else found
+        drafts = {DRAFT: guesses} if self.draft else {}
+        return Ports({**found.inputs, **drafts, TARGET: GIVEN_ANSWER}, {**found.outputs, **TAUGHT})
 
     def others(self) -> tuple[str, ...]:
         """See LanguageConfig.others."""
-        return (*super().others(), DRAFT) if self.draft else super().others()
+        return (*super().others(), *([DRAFT] if self.draft else []), TARGET)
 
     def parameters(self) -> int | None:
         """By the formula of the family, where there is one."""

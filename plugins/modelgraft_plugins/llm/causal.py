@@ -95,6 +95,13 @@ class Causal(LanguageModel):
         embedded: Tensor = self._plain.model.embed_tokens(ids)
         return embedded
 
+    def head(self, states: Tensor) -> Tensor:
+        """See LanguageModel.head."""
+        if self._plain is None:
+            return super().head(states)
+        logits: Tensor = self._plain.lm_head(states)
+        return logits
+
     def for_adapters(self) -> Causal:
         """The same with the model of transformers, whose layers adapters look for by their names and classes."""
         _ = self.model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from modelgraft.plugin import Decoder, InputError
-from modelgraft_plugins.llm import CausalConfig, standing
+from modelgraft_plugins.llm import CausalConfig, standing, teaching
 from modelgraft_plugins.llm.prompts import Prompt
+from modelgraft_plugins.llm.taught import TARGET, TAUGHT
 from modelgraft_plugins.llm.writer import Embed, Given, Writer
 
 
@@ -36,11 +37,64 @@ class CausalWriter(Writer):
 
     def write(self, values: Sequence[Any], given: Given, *, decoder: Decoder, embed: Embed, wanted: frozenset[str]) -> dict[str, Any]:
         """See Writer. Raises InputError for a prompt that does not fit."""
-        prompts = self.prompts(values, given)
-        self._fits(prompts)
+        prompts = self.asked(values, given)
         embedded = [prompt.embed(embed, self.device) for prompt in prompts]
         said, behind = [prompt.said for prompt in prompts], [prompt.given for prompt in prompts]
-        return self.answer(decoder, embedded, said, behind, conditions=self._standing(prompts), wanted=wanted, asked=prompts)
+        return self.answer(decoder, embedded, said, behind, conditions=self.conditions(prompts, values), wanted=wanted, asked=prompts)
+
+    def asked(self, values: Sequence[Any], given: Given) -> list[Prompt]:
+        """The prompts of `write`. Raises InputError for one that does not fit."""
+        prompts = self.prompts(values, given)
+        self._fits(prompts)
+        return prompts
+
+    def conditions(self, prompts: Sequence[Prompt], values: Sequence[Any]) -> Any:  # noqa: ARG002 those of an adapter read its media
+        """What the decoder must know of them beside their tokens."""
+        return self._standing(prompts)
+
+    # -- a given answer ---------------------------------------------------------------------------------------------------
+
+    def run(self, values: Sequence[Any], parts: Mapping[str, Any], *, wanted: frozenset[str]) -> dict[str, Any]:
+        """See Writer; among its inputs is the answer that is to be learnt."""
+        own, others = self.own_inputs, self.config.others()
+        place = own + others.index(TARGET)
+        taught = wanted & TAUGHT.keys() if len(values) > place else frozenset()  # what is optional may be left out
+        wanted = wanted - TAUGHT.keys()
+        if not taught:
+            return super().run(values, parts, wanted=wanted)
+        given = self._taught(values[place], [*values[:own], *values[own + len(others) :]], parts)
+        found = {name: given[name] for name in taught}
+        if torch.is_grad_enabled() and wanted <= {"text", "logits"}:  # something learns, and nothing is written meanwhile
+            return {**found, "text": [""] * len(given["target_ids"]), "logits": given["target_logits"][:, 0]}
+        return {**found, **super().run(values, parts, wanted=wanted)}
+
+    def _taught(self, targets: Sequence[str] | None, values: Sequence[Any], parts: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The outputs that tell of a given answer, of each record."""
+        self._refuse_untaught(targets, parts)
+        assert targets is not None
+        asked = self.asked(values, [[target] for target in targets])
+        prompts, answers = teaching.with_answers(asked, self._ends())
+        if any(not answer for answer in answers):
+            raise InputError(f"{self.runtime.node}.{TARGET}: the tokenizer makes no token of one of the texts: nothing is to be learnt")
+        embedded = [prompt.embed(parts["embed"], self.device) for prompt in prompts]
+        logits = parts["teach"](embedded, teaching.places_of(prompts, answers), self.conditions(prompts, values))
+        return teaching.levelled(logits, answers)
+
+    def _refuse_untaught(self, targets: Sequence[str] | None, parts: Mapping[str, Any]) -> None:
+        name = f"{self.runtime.node}.target_logits"
+        if targets is None:
+            wired = f"{self.runtime.node}.{TARGET}"
+            raise InputError(f"{name} tells of the text that {wired} gets, and nothing is wired into it: wire a text")
+        if "teach" not in parts:
+            raise InputError(f"{name} is there on torch alone, where models are trained: run this node on it")
+        if self.config.reads == "both":
+            raise InputError(f"{name}: prompts of {self.runtime.node} are read in both directions, and an answer behind them is not")
+
+    def _ends(self) -> list[int]:
+        """The token that ends an answer: that of the graph, of its chat template, or of the model; none where nobody names one."""
+        taught = self.config.taught
+        named = self.config.end_tokens or (() if taught is None else taught.ends)
+        return self._named(named[:1], "end_tokens") if named else list(self.facts["end_ids"])[:1]
 
     @property
     def most_drafted(self) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from modelgraft.plugin import Decoder, InputError
 from modelgraft_plugins.llm.causal_writer import CausalWriter
+from modelgraft_plugins.llm.prompts import Prompt
 from modelgraft_plugins.llm.shown import Shown
 from modelgraft_plugins.llm.writer import Embed, Given
 
@@ -27,21 +28,26 @@ class GatedWriter(CausalWriter):
 
         Raises InputError for a record whose prompt shows more media than it has, or leaves some out.
         """
+        return super().write(values, given, decoder=decoder, embed=embed, wanted=wanted)
+
+    def asked(self, values: Sequence[Any], given: Given) -> list[Prompt]:
+        """See CausalWriter. Raises InputError as `write` does."""
         *fields, media, counts = values
         images = media if media.ndim == 4 else media[:, None]
         prompts = self.prompts(fields, given, shown=images.shape[1], records=images.shape[0])
         self.refuse_deep(prompts)
-        marker, ends = self.tokens().placeholder_id, frozenset(self.facts.get("media_ends", ()))
+        marker = self.tokens().placeholder_id
         shows = images.flatten(2).ne(0).any(-1).sum(-1) if counts is None else counts
         self._compare([prompt.ids.count(marker or 0) for prompt in prompts], shows.tolist())
         self._fits(prompts)
-        attends = self.facts.get("media_attends", "last")
-        shown = Shown(
-            images, [torch.tensor(text_time(prompt.ids, marker, ends, attends=attends)) for prompt in prompts], ahead=attends == "next"
-        )
-        embedded = [prompt.embed(embed, self.device) for prompt in prompts]
-        said, behind = [prompt.said for prompt in prompts], [prompt.given for prompt in prompts]
-        return self.answer(decoder, embedded, said, behind, conditions=shown, wanted=wanted, asked=prompts)
+        return prompts
+
+    def conditions(self, prompts: Sequence[Prompt], values: Sequence[Any]) -> Shown:
+        """See CausalWriter: what each token sees."""
+        media, attends = values[-2], self.facts.get("media_attends", "last")
+        marker, ends = self.tokens().placeholder_id, frozenset(self.facts.get("media_ends", ()))
+        times = [torch.tensor(text_time(prompt.ids, marker, ends, attends=attends)) for prompt in prompts]
+        return Shown(media if media.ndim == 4 else media[:, None], times, ahead=attends == "next")
 
     def begun(self, case: tuple[Tensor, ...]) -> tuple[Sequence[Tensor], Shown]:
         """See Writer. The first token sees nothing, then each sees the next medium until the last; a prompt of one token sees none."""

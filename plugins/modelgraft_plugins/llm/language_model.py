@@ -12,6 +12,7 @@ from torch import Tensor
 from modelgraft.plugin import Decoder, Traced, Tracer
 from modelgraft_plugins.llm.config import LanguageConfig
 from modelgraft_plugins.llm.styles import EMBEDDINGS
+from modelgraft_plugins.llm.teaching import scaled, states_at
 
 
 class LanguageModel(Traced):
@@ -23,7 +24,7 @@ class LanguageModel(Traced):
 
     def parts(self, names: Sequence[str]) -> dict[str, Any]:  # noqa: ARG002 they are not declared, because no port says what a decoder is
         """Those of a Writer."""
-        return {"decoder": self.torch_decoder(), "embed": self.embed}
+        return {"decoder": self.torch_decoder(), "embed": self.embed, "teach": self.teach}
 
     @property
     def optional_keys(self) -> tuple[str, ...]:
@@ -55,6 +56,15 @@ class LanguageModel(Traced):
         """The input embeddings of some tokens, int64[n] -> float[n width]."""
         embedded: Tensor = self.model.get_input_embeddings()(ids)
         return embedded
+
+    def teach(self, prompts: Sequence[Tensor], wanted: Sequence[Sequence[int]], conditions: Any) -> list[Tensor]:
+        """The logits at some places of each prompt, float[places vocabulary], with gradients: see teaching.states_at."""
+        return [self.head(states) for states in states_at(self.torch_decoder(), prompts, wanted, conditions)]
+
+    def head(self, states: Tensor) -> Tensor:
+        """float[n width] of what the head reads -> its logits, float[n vocabulary]."""
+        config = self.model.config.get_text_config(decoder=True)
+        return scaled(self.model.get_output_embeddings()(states), config.to_dict())
 
     def layers_for(self, tracer: Tracer) -> tuple[int, ...]:
         """The layers whose hidden states the graphs of a variant give; none for the plain one."""

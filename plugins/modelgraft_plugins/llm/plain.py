@@ -215,8 +215,8 @@ class Session:
         longest = max(map(len, prompts))
         capacity, first = longest + max(room, 1), prompts[0]
         embedded = first.new_zeros((len(prompts), longest, first.shape[1]))
-        for row, prompt in zip(embedded, prompts, strict=True):
-            row[longest - len(prompt) :] = prompt
+        for row, prompt in enumerate(prompts):
+            embedded[row, longest - len(prompt) :] = prompt
         slots = torch.arange(capacity, device=first.device)[None]
         padding = torch.tensor([longest - len(prompt) for prompt in prompts], device=first.device)[:, None]
         is_padded = bool((padding > 0).any())

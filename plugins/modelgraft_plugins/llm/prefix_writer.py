@@ -10,6 +10,7 @@ from torch import Tensor
 
 from modelgraft.plugin import Decoder
 from modelgraft_plugins.llm.causal_writer import CausalWriter
+from modelgraft_plugins.llm.prompts import Prompt
 from modelgraft_plugins.llm.shown import Shown
 from modelgraft_plugins.llm.writer import Embed, Given
 
@@ -19,14 +20,19 @@ class PrefixWriter(CausalWriter):
 
     def write(self, values: Sequence[Any], given: Given, *, decoder: Decoder, embed: Embed, wanted: frozenset[str]) -> dict[str, Any]:
         """See Writer; behind the fields come the vectors, float[batch vectors width]."""
+        return super().write(values, given, decoder=decoder, embed=embed, wanted=wanted)
+
+    def asked(self, values: Sequence[Any], given: Given) -> list[Prompt]:
+        """See CausalWriter."""
         *fields, media = values
         prompts = self.prompts(fields, given, records=len(media))
         self.refuse_deep(prompts)
         self._fits(prompts)
-        shown = Shown(media[:, None], [torch.ones(len(prompt.ids), dtype=torch.int64) for prompt in prompts])
-        embedded = [prompt.embed(embed, self.device) for prompt in prompts]
-        said, behind = [prompt.said for prompt in prompts], [prompt.given for prompt in prompts]
-        return self.answer(decoder, embedded, said, behind, conditions=shown, wanted=wanted, asked=prompts)
+        return prompts
+
+    def conditions(self, prompts: Sequence[Prompt], values: Sequence[Any]) -> Shown:
+        """See CausalWriter."""
+        return Shown(values[-1][:, None], [torch.ones(len(prompt.ids), dtype=torch.int64) for prompt in prompts])
 
     def begun(self, case: tuple[Tensor, ...]) -> tuple[Sequence[Tensor], Shown]:
         """See Writer."""
