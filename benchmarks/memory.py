@@ -29,6 +29,7 @@ SHARDS = 4
 MB = 1_000_000
 BYTES: Mapping[str, float] = {"float32": 4, "bfloat16": 2, "int8": 1, "w8": 1 + 4 / 32, "w4": 0.5 + 4 / 32}  # a scale for 32 numbers
 GGUF = "GGUF, 4-bit blocks"
+HALF = "safetensors, bfloat16"
 MAKE = """
 import json, shutil, sys
 from pathlib import Path
@@ -52,6 +53,7 @@ def written(kind, stem, ending, save, count):
         (place / f"{stem}.{ending}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
 as_tensors = lambda found, path: save_file(found, path, metadata={"format": "pt"})
 written("safetensors-sharded", "model", "safetensors", as_tensors, shards)
+written("safetensors-half", "model", "safetensors", lambda found, path: as_tensors({n: t.bfloat16() for n, t in found.items()}, path), 1)
 written("pickle", "pytorch_model", "bin", torch.save, 1)
 written("pickle-sharded", "pytorch_model", "bin", torch.save, shards)
 print(sum(tensor.numel() for tensor in tensors.values()))
@@ -75,13 +77,13 @@ class Opening:
 
 
 def sources(asked: Asked, cache: Path) -> dict[str, tuple[str, int]]:
-    """By kind a source and how many numbers it holds: one model in files of four kinds, and the published GGUF."""
+    """By kind a source and how many numbers it holds: one model in files of five kinds, and the published GGUF."""
     layers = 1 if asked.is_quick else LAYERS
     words = [sys.executable, "-c", MAKE, str(asked.folder), str(layers), str(SHARDS)]
     done = subprocess.run(words, cwd=measuring.ROOT, env=measuring.environment(1, cache), check=True, capture_output=True, text=True)
     numbers = int(done.stdout.split()[-1])
     kinds = {
-        "safetensors": f"llama-{layers}", "safetensors, four files": "safetensors-sharded", "pickle": "pickle",
+        "safetensors": f"llama-{layers}", HALF: "safetensors-half", "safetensors, four files": "safetensors-sharded", "pickle": "pickle",
         "pickle, four files": "pickle-sharded",
     }  # fmt: skip
     found = {kind: (str(asked.folder / place), numbers) for kind, place in kinds.items()}
@@ -101,9 +103,9 @@ def _published(cache: Path) -> tuple[str, int]:
 
 
 def openings(found: Mapping[str, tuple[str, int]]) -> Iterator[Opening]:
-    """Float32 of every kind on both backends; the other precisions of the first kind and of the GGUF."""
+    """Float32 of every kind on both backends; the other precisions of the first kind, of halves and of the GGUF."""
     for number, (kind, (source, numbers)) in enumerate(found.items()):
-        is_told = number == 0 or kind == GGUF
+        is_told = number == 0 or kind in (HALF, GGUF)
         for precision in ("float32", "bfloat16") if is_told else ("float32",):
             yield Opening(kind, source, numbers, "torch", precision)
         for precision in ("float32", "int8", "w8", "w4") if is_told else ("float32",):
@@ -183,7 +185,7 @@ def rows(asked: Asked) -> list[Row]:
 TABLE = Table(
     name="memory",
     title="Memory of opening a model",
-    says="A LLaMA of 125 million numbers at random in files of four kinds, and SmolLM2-135M as published. The peak of a process "
+    says="A LLaMA of 125 million numbers at random in files of five kinds, and SmolLM2-135M as published. The peak of a process "
     "from before it opens the model to after its second token, imports left out, as MB and as a part of the weights (all numbers in the "
     "precision that is asked for; goal: 1.1). Mapped pages of files count, as the system counts them; anonymous ones belong to no file. "
     "A first opening finds nothing that was made of the weights. A child is the largest process that it started, imports included.",
@@ -192,7 +194,7 @@ TABLE = Table(
         "ratio": "of the weights", "anonymous": "anonymous, MB", "child": "a child, MB",
     },
     rows=rows,
-    minutes=6.0,
+    minutes=8.0,
 )  # fmt: skip
 
 
