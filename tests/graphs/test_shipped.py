@@ -15,6 +15,7 @@ OWN = {
     "clip/probe",
     "clip/retrieval",
     "companion/album",
+    "find",
     "fromage",
     "fromage/retrieve",
     "imagebind/retrieval",
