@@ -161,6 +161,29 @@ def test_a_tower_that_somebody_hooked_into_is_traced():
     assert put_together(module, signature, half=False) is None
 
 
+@pytest.mark.parametrize("given", ["", ", interpolate: true"])
+def test_several_pictures_of_a_record_are_traced(given, tmp_path):
+    """The plain tower is traced as any other, one layer for all; places of other sizes stay open."""
+    saved("vit", tmp_path / "vit")
+    rows, columns = (20, 10) if given else (15, 15)
+    path = tmp_path / "many.yaml"
+    sides = "height width" if given else "15 15"
+    path.write_text(f"""
+modelgraft: 1
+name: many
+inputs: {{pixels: "float[batch images 3 {sides}]"}}
+nodes: {{eye: {{use: vision/encoder, from: ./vit, with: {{many: true{given}}}, in: {{pixels: inputs.pixels}}}}}}
+outputs: {{tokens: eye.tokens}}
+""")
+    pixels = torch.randn(2, 3, 3, rows, columns)
+    with mg.open(mg.load(path), backend="torch") as pipeline:
+        expected = pipeline.run(pixels=pixels)["tokens"]
+    with mg.open(mg.load(path), backend="onnx") as pipeline:
+        near(pipeline.run(pixels=pixels)["tokens"], expected)
+        (entry,) = pipeline.backend("onnx").exports.values()
+    assert (entry.manifest["written"], entry.manifest["repeated"]) == (False, 2)
+
+
 def test_an_eye_and_what_reads_it_are_one_graph(tmp_path):
     """A segment of several modules that can all be put together: the class token times a matrix."""
     model, pixels = saved("vit", tmp_path / "vit"), torch.randn(2, 3, 15, 15)

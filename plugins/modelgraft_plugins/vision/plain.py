@@ -111,7 +111,7 @@ class Tower(nn.Module):
             )
         x = convolution(pixels.to(convolution.weight.dtype)).flatten(2).transpose(1, 2)
         if kind.first:
-            x = torch.cat([self.get_parameter(kind.first).expand(len(x), 1, -1), x], 1)
+            x = torch.cat([self.get_parameter(kind.first).expand(x.shape[0], 1, -1), x], 1)
         x = x + self._places(grid)
         return self.get_submodule(kind.before)(x) if kind.before else x  # type: ignore[no-any-return]
 
@@ -119,7 +119,7 @@ class Tower(nn.Module):
         table: Tensor = self.get_parameter(self.kind.places)
         table = table if table.ndim > 2 else table[None]
         is_traced = torch.compiler.is_exporting() and self.fits  # a graph takes other sizes too
-        if grid == self.sizes.grid and not is_traced:
+        if not is_traced and grid == self.sizes.grid:
             return table
         return resampled(table, grid, stored=self.sizes.grid, lead=self.sizes.lead, way=self.way)
 
@@ -202,7 +202,7 @@ class Head(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """float[batch tokens width] -> float[batch width]."""
-        mixed = self.attention(self.probe.expand(len(tokens), -1, -1), tokens, tokens)[0]
+        mixed = self.attention(self.probe.expand(tokens.shape[0], -1, -1), tokens, tokens)[0]
         return (mixed + self.mlp(self.layernorm(mixed)))[:, 0]  # type: ignore[no-any-return]
 
 
