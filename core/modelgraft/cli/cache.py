@@ -97,7 +97,9 @@ def cache_clear(context: typer.Context, kinds: Kinds = None, as_json: AsJson = F
 def _keeping(context: typer.Context) -> Keeping:
     from modelgraft.tools.keeping import Keeping
 
-    return Keeping(session_of(context).registry)
+    session = session_of(context)
+    session.looks = True
+    return Keeping(session.registry)
 
 
 def _chosen(kinds: Sequence[str] | None, keeping: Keeping) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ class CliSession:
     offline   nothing is fetched
     progress  tell on stderr how far a run is
     debug     show tracebacks, and look at every call of a node for inputs that it writes to
+    looks     the command looks after the cache: it writes nothing there for the next command
     """
 
     screen: Screen
@@ -33,6 +34,7 @@ class CliSession:
     offline: bool = False
     progress: bool = True
     debug: bool = False
+    looks: bool = False
     interrupts: Interrupts = field(default_factory=Interrupts)
 
     @cached_property
@@ -43,7 +45,7 @@ class CliSession:
                 from modelgraft.installed.indexed import registry_in
                 from modelgraft.sources.storage import cache_root
 
-                return registry_in(cache_root() / "plugins")
+                return registry_in(cache_root() / "plugins", keep=not self.looks)
             from modelgraft.installed.discovery import discover
 
             return discover(only=self.plugins)

@@ -41,8 +41,8 @@ METADATA = (".dist-info", ".egg-info", ".egg-link")
 PLAIN = ("recorded_configs", "weight_readers", "keepers")  # tables whose entries are words
 
 
-def registry_in(folder: Path) -> Registry:
-    """What the installed plugins offer, by what is kept in a folder; found out anew, and kept, where that is of no use."""
+def registry_in(folder: Path, *, keep: bool = True) -> Registry:
+    """What the installed plugins offer, by what is kept in a folder; found out anew, and kept if asked, where that is of no use."""
     if not discovery.is_usual():
         return discovery.discover(only=None)
     file = folder / f"{hashlib.sha256(repr((sys.prefix, sys.version, sys.path)).encode()).hexdigest()[:16]}.json"
@@ -51,7 +51,7 @@ def registry_in(folder: Path) -> Registry:
         return _Kept(facts, file).registry()
     before = _distributions()
     found = discovery.discover()
-    if not found.quarantined():
+    if keep and not found.quarantined():
         with contextlib.suppress(OSError):
             _write(file, {"format": FORMAT, "distributions": before, **_depends(found), **_facts(found)})
     return found

@@ -12,7 +12,6 @@ from modelgraft.commands import AsJson, Pace, count, counting, session_of
 OUT = "A folder for the drawings, their captions and the packages that they come from. What is there and whole stays."
 SIDE = "The side of a picture in pixels."
 VENDORS_HELP = "Draw only this vendor's; repeat for several. Usually all nine."
-OFFLINE = "Fetch nothing: the packages lie in OUT/packages."
 MOST_SIDE = 2048
 TOLD = 5  # so many of the drawings that failed are named, the others are counted
 
@@ -38,7 +37,6 @@ def drawings(
     out: Annotated[Path, typer.Argument(metavar="OUT", help=OUT)],
     size: Annotated[int, typer.Option("--size", metavar="N", parser=side, help=SIDE)] = 128,
     vendors: Annotated[list[str] | None, typer.Option("--vendor", metavar="NAME", parser=vendor, help=VENDORS_HELP)] = None,
-    offline: Annotated[bool, typer.Option("--offline", help=OFFLINE)] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a folder of drawings of emoji by nine vendors with their names and keywords, split into what trains and what judges."""
@@ -54,7 +52,7 @@ def drawings(
                 pace.total = total
                 take(done, failed)
 
-            found = make(out, side=size, vendors=vendors or tuple(VENDORS), offline=offline, tell=tell)
+            found = make(out, side=size, vendors=vendors or tuple(VENDORS), offline=session_of(context).offline, tell=tell)
     except OSError as error:
         raise InputError(f"the drawings cannot be written to {out}: {error.strerror or error}") from error
     _say(screen, found, as_json=as_json)

@@ -40,7 +40,7 @@ def register_recorded_configs(register: Callable[[str, Any], None]) -> None:
 
     Call `register(source, folder)`: `source` is a hub id, a `pypi:` reference without its hash or `preset:name`, and
     `folder` the path of a folder with its `config.json` and, where they matter, `preprocessor_config.json` and
-    `tokenizer_config.json`. The folder holds no weights.
+    `tokenizer_config.json`. The folder of a preset may hold `model.safetensors`, others no weights.
     """
 
 
