@@ -222,12 +222,14 @@ def _blip_pictures() -> BlipImageProcessorPil:
     return BlipImageProcessorPil(size={"height": 12, "width": 12})
 
 
-def blip2(folder: Path, *, language: str = "opt", seed: int = 4) -> Checkpoint:
-    """BLIP-2 with an EVA-style eye, seven queries, and OPT or T5."""
+def blip2(folder: Path, *, language: str = "opt", seed: int = 4, **eye: Any) -> Checkpoint:
+    """BLIP-2 with an EVA-style eye, of other sizes where they are given, seven queries, and OPT or T5."""
     make_tokenizer, make_config = LANGUAGES[language]
     tokenizer = make_tokenizer()
+    sizes = {**EVA_EYE, **eye}
     config = hf.Blip2Config(
-        vision_config=EVA_EYE, qformer_config=QFORMER, text_config=make_config(tokenizer).to_dict(), num_query_tokens=7,
+        vision_config=sizes, qformer_config={**QFORMER, "encoder_hidden_size": sizes["hidden_size"]},
+        text_config=make_config(tokenizer).to_dict(), num_query_tokens=7,
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
     )  # fmt: skip
     processor = hf.Blip2Processor(_blip_pictures(), tokenizer, num_query_tokens=7)

@@ -15,6 +15,8 @@ from PIL import Image
 import modelgraft as mg
 from modelgraft_plugins.training.running import chosen_stages, stage_run
 from modelgraft_plugins.training.stage import Asked
+from modelgraft_plugins.training.stepping import Stepper, seed_of
+from support.oracles import fed
 from support.pictures import picture
 
 GRAPHS = Path(__file__).parents[2] / "graphs"
@@ -33,16 +35,16 @@ class Recipe:
     """A stage of a graph, and what it is compared with.
 
     make       what makes tiny weights in a folder, and gives the params of the graph and what the reference takes
-    reference  records and what `make` gave -> Wanted; None: nothing gives this loss
-    records    the values of each record by column; an image is a picture
+    reference  what `make` gave, the records, and what nodes gave in the first step by node.port -> Wanted; None: nothing gives this loss
+    records    the values of each record by column; an image is a picture, a tensor a batch of one
+    feeds      node.port -> type: what comes of the column node_port instead of what the graph prepares;  without  what the graph then lacks
     trained    the nodes that are trained;  rate  of the test, over that of the recipe;  falls  how far the loss comes down at least
-    draws      the loss depends on what is drawn in each step
     """
 
     graph: str
     stage: str
     make: Callable[[Path], tuple[dict[str, Any], Any]]
-    reference: Callable[[Any, Sequence[Mapping[str, Any]]], Wanted] | None
+    reference: Callable[[Any, Sequence[Mapping[str, Any]], Mapping[str, Any]], Wanted] | None
     records: Sequence[Mapping[str, Any]]
     trained: frozenset[str]
     rate: float = 3e-3
@@ -50,24 +52,28 @@ class Recipe:
     falls: float = 0.9
     params: Mapping[str, Any] = field(default_factory=dict)
     init: str | None = None
+    feeds: Mapping[str, str] = field(default_factory=dict)
+    without: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
 class Found:
-    """What a stage gave: the losses at its first step, their sum at each, the gradients of the first, and what changed."""
+    """What a stage gave: losses, gradients and what nodes gave (`seen`) at its first step, the sum of losses at each, what changed."""
 
     first: dict[str, float]
     sums: list[float]
     grads: dict[str, tuple[torch.Tensor, torch.Tensor]]
     changed: set[str]
     idle: list[str]
+    seen: dict[str, Any]
 
 
 def trained(recipe: Recipe, params: Mapping[str, Any], folder: Path) -> Found:
     """Train a stage. Gradients come with the parameters that they are of, as they were."""
     data = folder / "data.jsonl"
     data.write_text("".join(f"{json.dumps(_row(record, folder, number))}\n" for number, record in enumerate(recipe.records)))
-    solved = mg.check(mg.load(GRAPHS / f"{recipe.graph}.yaml", params={**params, **recipe.params}))
+    path = fed(folder, recipe.graph, recipe.feeds, {}, without=recipe.without) if recipe.feeds else GRAPHS / f"{recipe.graph}.yaml"
+    solved = mg.check(mg.load(path, params={**params, **recipe.params}, allow=["unused"] if recipe.feeds else []))
     flags = {"data": str(data), "batch": len(recipe.records), "steps": recipe.steps, "learning_rate": recipe.rate}
     (stage,) = chosen_stages(solved, recipe.stage, flags)
     run = stage_run(solved, stage.with_(shuffle=False, warmup=0), Asked(out=folder / "out", device="cpu", init=recipe.init))
@@ -78,7 +84,7 @@ def trained(recipe: Recipe, params: Mapping[str, Any], folder: Path) -> Found:
         modes = {part: part.training for module in every.values() for part in module.modules()}
         for part in modes:
             part.training = False  # without dropout, which the reference would draw otherwise
-        found = stepper.losses(batch, step=0, number=0, ready=ready)
+        found, seen = stepper.losses(batch, step=0, number=0, ready=ready), look(stepper, batch, ready)
         weights = {name: weight for name, (_, weight) in run.resolved.losses.items()}
         sum(found[name] * weight for name, weight in weights.items()).backward()
         grads = {one.key: (one.parameter.detach().clone(), one.parameter.grad) for one in stepper.trained if one.parameter.grad is not None}
@@ -91,7 +97,18 @@ def trained(recipe: Recipe, params: Mapping[str, Any], folder: Path) -> Found:
             for name, module in every.items()
             if any(not torch.equal(tensor, before[name][key]) for key, tensor in module.state_dict().items())
         }
-        return Found({name: float(loss.detach()) for name, loss in found.items()}, sums, grads, changed, stepper.idle)
+        return Found({name: float(loss.detach()) for name, loss in found.items()}, sums, grads, changed, stepper.idle, seen)
+
+
+def look(stepper: Stepper, batch: Any, ready: Any) -> dict[str, Any]:
+    """What the nodes give in the first step, by node.port: the same that its losses come of."""
+    found: dict[str, Any] = {}
+
+    def note(node: str, port: str, value: Any) -> None:
+        found[f"{node}.{port}"] = value.detach() if isinstance(value, torch.Tensor) else value
+
+    stepper.learning(batch, seed=seed_of(stepper.stage["seed"], 0, 0, 0), ready=ready, seen=note)
+    return found
 
 
 def unlike(found: Found, model: torch.nn.Module, *, atol: float) -> list[str]:
@@ -115,6 +132,8 @@ def _row(record: Mapping[str, Any], folder: Path, number: int) -> dict[str, Any]
 def _value(value: Any, path: Path) -> Any:
     if isinstance(value, list):
         return [_value(one, path.with_stem(f"{path.stem}-{number}")) for number, one in enumerate(value)]
+    if isinstance(value, torch.Tensor):
+        return value[None].tolist()  # a batch of one
     if isinstance(value, Image.Image):
         value.save(path)
         return str(path)

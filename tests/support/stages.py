@@ -1,0 +1,71 @@
+"""What the recipes of tests/plugins/training are compared with: classes of transformers and layers of torch, put together by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers as hf
+from torch.nn import functional
+
+from support import beit3, pali, simvlm
+from support.recipes import Wanted
+
+Records = Sequence[Mapping[str, Any]]
+Seen = Mapping[str, Any]
+
+
+def simvlm_loss(saved: Any, records: Records, seen: Seen) -> Wanted:
+    """The rest of each text behind the place that was drawn, by layers of torch."""
+    total, count = 0.0, 0
+    for row, record in enumerate(records):
+        ids = simvlm.tokenizer()(record["text"]).input_ids
+        prefix = seen["cut.prefix"][row][seen["cut.prefix_mask"][row]]
+        labels = seen["cut.labels"][row][seen["cut.labels_mask"][row]]
+        assert [*prefix.tolist(), *labels.tolist()] == [*ids, saved.facts["eos_token_id"]]
+        patches = simvlm.stem(simvlm.part(saved.state, "stem."), seen["pixels.pixels"][row : row + 1])
+        memory = simvlm.encode(saved.state, saved.facts, patches, prefix[None], torch.ones(1, len(prefix), dtype=torch.bool))
+        given = torch.tensor([[saved.facts["bos_token_id"], *labels[:-1].tolist()]])
+        logits = simvlm.decode(saved.state, saved.facts, memory, torch.ones(memory.shape[:2], dtype=torch.bool), given)[0]
+        total += float(functional.cross_entropy(logits, labels, reduction="sum"))
+        count += len(labels)
+    return Wanted({"loss": total / count})
+
+
+def wav2vec2_loss(model: hf.Wav2Vec2ForPreTraining, _records: Records, seen: Seen) -> Wanted:
+    """What transformers loses for the same spans and negatives; the graph divides by nothing either."""
+    spans, others = seen["masked.spans"], seen["others.negatives"]
+    flat = others + (torch.arange(len(spans)) * spans.shape[1])[:, None, None]
+    found = model(seen["samples.samples"], mask_time_indices=spans, sampled_negative_indices=flat)
+    found.loss.backward()
+    return Wanted({"criterion": float(found.loss.detach())}, model)
+
+
+def pali_loss(made: pali.Reference, records: Records, seen: Seen) -> Wanted:
+    """The ViT and the mT5 of transformers; the eye learns nothing."""
+    told = made.tokenizer([record["answer"] for record in records], return_tensors="pt", padding=True)
+    labels = told.input_ids.masked_fill(told.attention_mask == 0, -100)
+    lines = [f"Answer in EN: {record['question']} <extra_id_0>" for record in records]
+    loss = made.taught(seen["pixels.pixels"], lines, labels, "encoder_concat").loss
+    loss.backward()
+    return Wanted({"loss": float(loss.detach())}, torch.nn.ModuleList([made.project, made.language]))
+
+
+def beit3_loss(_made: Any, _records: Records, seen: Seen) -> Wanted:
+    """The mean over what is hidden, by torch, of what the heads give: the trunk itself is compared in tests/oracles/test_beit3.py."""
+
+    def lost(logits: str, labels: str, hidden: str) -> float:
+        return float(functional.cross_entropy(seen[logits][seen[hidden]], seen[labels][seen[hidden]]))
+
+    return Wanted({
+        "see_loss": lost("see_guess.y", "wanted.ids", "holes.mask"), "read_loss": lost("read_guess.y", "words.ids", "gaps.hidden"),
+        "patch_loss": lost("both_patch.y", "wanted.ids", "holes.mask"), "word_loss": lost("both_word.y", "words.ids", "more.hidden"),
+    })  # fmt: skip
+
+
+def beit3_made(folder: Path) -> tuple[dict[str, Any], Any]:
+    """Both heads, and a tokenizer of pictures."""
+    words = beit3.tokenizer_of_pictures(folder / "vqkd.pth")
+    return {"checkpoint": beit3.published(folder, ""), "visual_words": words, "codes": 11}, None
