@@ -1,0 +1,168 @@
+"""Recipes of language models that learn: NExT-GPT's later stages and SpeechGPT's three, beside transformers and peft."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers as hf
+from torch.nn import functional
+
+from support import nextgpt, speechgpt
+from support.checkpoints import randomise
+from support.fixed_stages import Records, Seen
+from support.recipes import Recipe, Wanted, drawn
+from support.tokenizers import clip_bpe
+
+CAPTIONS = ("a red car", "a cat", "dogs on the grass", "the sea")
+SIGNALS = "[IMG0][IMG1][IMG2][IMG3]"
+CAPTIONED = [{"text": caption} for caption in CAPTIONS]
+DRAWN = [{"image": [drawn(seed)], "prompt": "draw it", "text": f"here is {caption} {SIGNALS}"} for seed, caption in enumerate(CAPTIONS)]
+
+
+def answered(rows: Sequence[tuple[torch.Tensor, torch.Tensor]], model: Any) -> torch.Tensor:
+    """The mean loss of a batch of (prompt float[tokens width], answer int64[tokens]), each read by itself."""
+    lost, count = torch.zeros(()), 0
+    for prompt, answer in rows:
+        embedded = torch.cat([prompt, model.get_input_embeddings()(answer)])[None]
+        logits = model(inputs_embeds=embedded).logits[0, len(prompt) - 1 : -1]
+        lost, count = lost + functional.cross_entropy(logits, answer, reduction="sum"), count + len(answer)
+    return lost / count
+
+
+# -- NExT-GPT -----------------------------------------------------------------------------------------------------------
+
+
+INDEX = {
+    "_class_name": "StableDiffusionPipeline",
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+}
+
+
+def nextgpt_made(folder: Path) -> tuple[dict[str, Any], Any]:
+    """All of it."""
+    whole = nextgpt.whole(folder)
+    return whole.params, whole
+
+
+def decoding_made(folder: Path) -> tuple[dict[str, Any], Any]:
+    """What does not see, and the text encoder of a generator of pictures, as diffusers saves it."""
+    whole = nextgpt.whole(folder)
+    words = clip_bpe()
+    words.model_max_length = 77
+    ids = {"eos_token_id": words.eos_token_id, "bos_token_id": words.bos_token_id}
+    sizes = {"hidden_size": 20, "intermediate_size": 37, "num_attention_heads": 4, "num_hidden_layers": 2}
+    encoder = hf.CLIPTextModel(hf.CLIPTextConfig(vocab_size=len(words), **sizes, **ids))
+    randomise(encoder, seed=8)
+    encoder.eval().save_pretrained(folder / "generator" / "text_encoder")
+    words.save_pretrained(folder / "generator" / "tokenizer")
+    (folder / "generator" / "model_index.json").write_text(json.dumps(INDEX))
+    told = {name: value for name, value in whole.params.items() if name != "imagebind"}
+    return {**told, "generator": str(folder / "generator")}, (whole, encoder, words)
+
+
+def drawing_loss(made: Any, prompts: Sequence[str], captions: Sequence[str]) -> torch.Tensor:
+    """How far the published layer is from the text encoder, over the signals at the end of each prompt."""
+    whole, encoder, words = made
+    lost = []
+    for prompt, caption in zip(prompts, captions, strict=True):
+        ids = torch.tensor([*whole.ids("<s>"), *whole.ids(prompt)])
+        places = torch.isin(ids, torch.tensor(whole.tokenizer.convert_tokens_to_ids([f"[IMG{number}]" for number in range(4)])))
+        table = whole.model.get_input_embeddings()(ids)
+        states = whole.model(inputs_embeds=table[None], output_hidden_states=True).hidden_states[-1][0]
+        with torch.no_grad():
+            said = encoder(words(caption, padding="max_length", max_length=77, return_tensors="pt").input_ids)[0][0]
+        lost.append((whole.outputs["image"](states[places][None], table[places][None])[0] - said).norm(dim=-1).mean())
+    return torch.stack(lost).mean()
+
+
+def decoding_loss(made: Any, records: Records, _seen: Seen) -> Wanted:
+    """The second stage."""
+    captions = [record["text"] for record in records]
+    loss = drawing_loss(made, [f"### Human: {one}\n### Assistant: {one}{SIGNALS}\n###" for one in captions], captions)
+    loss.backward()
+    return Wanted({"loss": float(loss.detach())}, made[0].outputs["image"])
+
+
+def instructing_loss(whole: nextgpt.Whole, _records: Records, seen: Seen) -> Wanted:
+    """The third: answers behind what is seen; updates by peft."""
+    rows, seen_by = [], whole.project(seen["see.embedding"].value.detach())
+    for row, text in enumerate(seen["say.text"]):
+        before, after = (whole.model.get_input_embeddings()(torch.tensor(whole.ids(piece))) for piece in f"<s>{text}".split("<object>"))
+        ids = seen["llm.target_ids"][row]
+        rows.append((torch.cat([before, seen_by[row][None], after]), ids[ids >= 0]))
+    loss = answered(rows, whole.model)
+    loss.backward()
+    return Wanted({"caption": float(loss.detach())}, torch.nn.ModuleList([whole.model, whole.project]))
+
+
+# -- SpeechGPT ----------------------------------------------------------------------------------------------------------
+
+HEARD = ("<sosp><3><7><0><eosp>", "<sosp><5><9><eosp>", "<sosp><11><5><2><1><eosp>")
+TOLD = [
+    {"prompt": f"[Human]: Write it down. This is input: {speech} <eoh>. [SpeechGPT]: ", "answer": f"{words}<eoa>", "speech": speech}
+    for speech, words in zip(HEARD, ("a red car", "two dogs", "the sea"), strict=True)
+]
+CHAINED = [
+    {"prompt": f"[Human]: {speech} <eoh>. [SpeechGPT]: ", "answer": f"a colour; [ta] {words}; [ua] {HEARD[0]}<eoa>."}
+    for speech, words in zip(HEARD, ("red", "two dogs", "the sea"), strict=True)
+]
+
+
+def speechgpt_made(*, words: bool = False, chain: bool = False) -> Callable[[Path], tuple[dict[str, Any], Any]]:
+    """A LLaMA that has the units, or is given `words`; for the chain with updates that peft has saved."""
+
+    def make(folder: Path) -> tuple[dict[str, Any], Any]:
+        tokenizer = speechgpt.tokenizer(words=not words)
+        model = speechgpt.llama(tokenizer)
+        randomise(model, seed=4)
+        model.eval().save_pretrained(folder / "language")
+        tokenizer.save_pretrained(folder / "language")
+        given = [f"<0>..<{speechgpt.UNITS - 1}>", *speechgpt.WORDS[speechgpt.UNITS :]] if words else []
+        params = {"checkpoint": str(folder / "language"), "words": given}
+        if chain:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # of transformers, for what peft asks it
+                model = speechgpt.adapter(folder / "adapter", model)
+            params["adapter"] = str(folder / "adapter")
+        return params, (tokenizer, model)
+
+    return make
+
+
+def speechgpt_loss(name: str, prompt: str | None, answer: str) -> Callable[[Any, Records, Seen], Wanted]:
+    """Of the answer of each record behind its prompt; the end token is learnt too."""
+
+    def loss(made: Any, records: Records, _seen: Seen) -> Wanted:
+        tokenizer, model = made
+        rows = []
+        for record in records:
+            ids = tokenizer(record[prompt] if prompt else "").input_ids
+            said = [*tokenizer(record[answer], add_special_tokens=False).input_ids, tokenizer.eos_token_id]
+            rows.append((model.get_input_embeddings()(torch.tensor(ids)), torch.tensor(said)))
+        found = answered(rows, model)
+        found.backward()
+        return Wanted({name: float(found.detach())}, model)
+
+    return loss
+
+
+DIALOGUES = [
+    Recipe("nextgpt/train_decoding", "train", decoding_made, decoding_loss, CAPTIONED, frozenset({"words"})),
+    Recipe(
+        "nextgpt/train_instruct", "train", nextgpt_made, instructing_loss, DRAWN,
+        frozenset({"seen", "watched", "heard", "llm"}),
+    ),
+    Recipe("speechgpt/train", "adapt", speechgpt_made(), speechgpt_loss("units", None, "speech"), TOLD, frozenset({"llm", "speak"})),
+    Recipe("speechgpt/train", "adapt", speechgpt_made(words=True), None, TOLD, frozenset({"llm", "speak"})),
+    Recipe("speechgpt/train", "cross", speechgpt_made(), speechgpt_loss("say", "prompt", "answer"), TOLD, frozenset({"llm"})),
+    Recipe(
+        "speechgpt/train_chain", "chain", speechgpt_made(chain=True), speechgpt_loss("say", "prompt", "answer"), CHAINED,
+        frozenset({"llm"}),
+    ),
+]  # fmt: skip
