@@ -124,18 +124,18 @@ def speechgpt_made(*, words: bool = False, chain: bool = False) -> Callable[[Pat
         model.eval().save_pretrained(folder / "language")
         tokenizer.save_pretrained(folder / "language")
         given = [f"<0>..<{speechgpt.UNITS - 1}>", *speechgpt.WORDS[speechgpt.UNITS :]] if words else []
-        params = {"checkpoint": str(folder / "language"), "words": given}
+        params: dict[str, Any] = {"checkpoint": str(folder / "language"), "words": given}
         if chain:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # of transformers, for what peft asks it
                 model = speechgpt.adapter(folder / "adapter", model)
-            params["adapter"] = str(folder / "adapter")
+            params["nodes.llm.adapters"] = [{"use": "adapter/lora", "from": str(folder / "adapter")}]
         return params, (tokenizer, model)
 
     return make
 
 
-def speechgpt_loss(name: str, prompt: str | None, answer: str) -> Callable[[Any, Records, Seen], Wanted]:
+def speechgpt_loss(name: str, prompt: str | None, answer: str, *, has_grads: bool = True) -> Callable[[Any, Records, Seen], Wanted]:
     """Of the answer of each record behind its prompt; the end token is learnt too."""
 
     def loss(made: Any, records: Records, _seen: Seen) -> Wanted:
@@ -147,7 +147,7 @@ def speechgpt_loss(name: str, prompt: str | None, answer: str) -> Callable[[Any,
             rows.append((model.get_input_embeddings()(torch.tensor(ids)), torch.tensor(said)))
         found = answered(rows, model)
         found.backward()
-        return Wanted({name: float(found.detach())}, model)
+        return Wanted({name: float(found.detach())}, model if has_grads else None)
 
     return loss
 
@@ -164,5 +164,9 @@ DIALOGUES = [
     Recipe(
         "speechgpt/train_chain", "chain", speechgpt_made(chain=True), speechgpt_loss("say", "prompt", "answer"), CHAINED,
         frozenset({"llm"}),
+    ),
+    Recipe(  # new updates change nothing at first
+        "speechgpt/train_chain", "chain", speechgpt_made(), speechgpt_loss("say", "prompt", "answer", has_grads=False), CHAINED,
+        frozenset({"llm"}), rate=0.02,
     ),
 ]  # fmt: skip
