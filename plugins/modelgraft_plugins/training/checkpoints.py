@@ -19,7 +19,7 @@ from modelgraft.plugin import InputError, option
 from modelgraft_plugins.training.tuning import Trained
 
 KEPT = 2  # the newest ones: the last may be the one before a loss that is no number
-STATE, OPTIMIZER = "state.json", "optimizer.safetensors"
+STATE, OPTIMIZER = "state.json", "the-optimizer.safetensors"  # which is no name of a node
 
 
 @dataclass(slots=True)
@@ -92,10 +92,15 @@ def restore(folder: Path, parts: Changing) -> Progress:
         ) from error
 
 
-def load_into(module: nn.Module, file: Path) -> None:
-    """Copy the tensors of a file into a module, by their names. Raises InputError for those of another module."""
+def load_into(module: nn.Module, file: Path, *, is_graft: bool = False) -> None:
+    """Copy the tensors of a file into a module, by their names. Raises InputError for those of another module.
+
+    is_graft  the file holds what was grafted into the module, and the rest stays as it is
+    """
     there, tensors = module.state_dict(), load_file(file)
-    wrong = sorted({*tensors} ^ {*there}) or sorted(key for key in there if there[key].shape != tensors[key].shape)
+    wrong = sorted({*tensors} - {*there} if is_graft else {*tensors} ^ {*there}) or sorted(
+        key for key in tensors if there[key].shape != tensors[key].shape
+    )
     if wrong:
         raise InputError(f"{file} holds the tensors of another module: {', '.join(wrong[:4])}")
     with torch.no_grad():

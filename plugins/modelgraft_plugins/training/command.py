@@ -78,9 +78,9 @@ def train(  # noqa: PLR0913, PLR0917 typer makes options of the arguments of a c
 
 
 def _share(word: str | None) -> str | float | None:
-    """A share of the data, where the word is a number below 1."""
+    """A share of the data, where the word is a number."""
     try:
         number = float(word or "")
     except ValueError:
         return word
-    return number if 0 < number < 1 else word
+    return number

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from modelgraft.commands import in_bytes
-from modelgraft.plugin import choices
+from modelgraft.plugin import ModelgraftError, choices
 from modelgraft_plugins.training.tuning import optimizer_bytes
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def forecast(run: StageRun, stepper: Stepper) -> Forecast:
             sizes[f"{node}.{port}"] = value[0].numel() * (2 if value.is_floating_point() else value.element_size())
 
     with _unchanged(stepper):
-        seconds, activations = [], 0
+        seconds, activations, last = [], 0, None
         for _, numbers in islice(run.data.order.from_batch(run.progress.batch), count + 1):
             batch, ready = run.batch(learning, numbers, run.data.rows)
             if not batch.count:
@@ -85,12 +85,18 @@ def forecast(run: StageRun, stepper: Stepper) -> Forecast:
             spent.clear()
             learning.spent = spent
             start = perf_counter()
-            activations = max(activations, stepper.rehearse(batch, ready))
+            try:
+                activations = max(activations, stepper.rehearse(batch, ready))
+            except ModelgraftError as error:
+                stepper.optimizer.zero_grad(set_to_none=True)
+                learning.spent = None
+                run.leave_out(error, learning, numbers, run.data.rows)
+                continue
             seconds.append(perf_counter() - start)
-            learning.spent = None
-        if batch.count:
+            learning.spent, last = None, (batch, ready)
+        if last is not None:
             with torch.no_grad():
-                learning(batch, seed=0, ready=ready, seen=look)
+                learning(last[0], seed=0, ready=last[1], seen=look)
     step_s = min(seconds) * run.stage["accumulate"] if seconds else 0.0
     whole = sum(spent.values()) or 1.0
     share_of_calls = whole / max(seconds[-1], 1e-9) if seconds else 0.0

@@ -114,6 +114,9 @@ def have_features(run: StageRun, pipeline: Pipeline, wanted: Sequence[str]) -> N
         run.asked.note(f"{name}: there is nothing to keep: no frozen part with weights gives tensors to what learns")
         return
     folder = run.asked.out / "features" / _key(run, plan, dtype)
+    if run.is_rehearsal and not (folder / ABOUT).is_file():
+        run.asked.note(f"{name}: a dry run keeps no features, so that its steps are those without")
+        return
     if not (folder / ABOUT).is_file():
         start, rows = monotonic(), run.data.rows
         learning = Learning(pipeline, [str(ref) for ref in run.kept.refs], learners=())
@@ -133,11 +136,12 @@ def have_features(run: StageRun, pipeline: Pipeline, wanted: Sequence[str]) -> N
 def _key(run: StageRun, plan: Plan, dtype: str) -> str:
     """What features depend on: the parts and their weights, the data, the columns, what new weights are drawn from."""
     steps = [(name, plan.nodes[name].key) for name in sorted(run.kept.nodes)]
-    former = [sha256_of(file) for file, name in run.former() if name in run.kept.before]
+    former = [sha256_of(file) for file, name, _ in run.former() if name in run.kept.before]
     facts = [
         steps,
         former,
         run.data.rows.digest,
+        run.data.rows.files,
         sorted(run.resolved.columns.items()),
         dtype,
         run.stage["seed"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from math import ceil, floor, log10
+from math import ceil, floor, isfinite, log10
 from pathlib import Path
 
 from modelgraft.commands import file_aside
@@ -18,8 +18,9 @@ Points = Sequence[tuple[float, float]]
 
 
 def plot(path: Path, lines: Mapping[str, Points], *, title: str) -> None:
-    """Write the lines, step against value; nothing when there is no point."""
-    drawn = {name: _thinned(points) for name, points in lines.items() if points}
+    """Write the lines, step against value; nothing when there is no point. What is no number is left out."""
+    there = {name: [point for point in points if isfinite(point[1])] for name, points in lines.items()}
+    drawn = {name: _thinned(points) for name, points in there.items() if points}
     if not drawn:
         return
     every = [point for points in drawn.values() for point in points]

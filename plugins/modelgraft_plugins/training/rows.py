@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import tempfile
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from modelgraft.commands import Dataset, GraphInput
 from modelgraft.plugin import InputError, choices, option
 
 MOST_TOLD = 20  # rows that do not fit, in a message
+LONGEST_NAME = 1024  # of a file; what is longer is a text
 CHUNK = 64  # batches whose records are sorted by their length together: enough that each is nearly even, few enough that order stays random
 
 
@@ -22,10 +25,12 @@ CHUNK = 64  # batches whose records are sorted by their length together: enough 
 class Rows:
     """The records of a data set.
 
+    files  tells the files that rows name apart from others of the same names, by size and time
     bad  where a row stands that is no record, and why
     """
 
     digest: str
+    files: str = ""
     bad: dict[str, str] = field(default_factory=dict)
     lengths: array[int] = field(default_factory=lambda: array("l"))
     _file: Any = field(default_factory=tempfile.TemporaryFile)  # Any: a file of bytes; ours alone, gone with the process
@@ -58,7 +63,7 @@ def read_rows(dataset: Dataset, columns: Mapping[str, str], inputs: Mapping[str,
 
     A row that is no record, or lacks a column that an input needs, is noted among the bad ones.
     """
-    rows = Rows(dataset.digest or "")
+    rows, state = Rows(dataset.digest or ""), hashlib.sha256()
     for row in dataset.read():
         given = {name: row.inputs[column] for name, column in columns.items() if column in row.inputs}
         lacking = [name for name in columns if given.get(name) is None and not (inputs[name].has_default or inputs[name].port.optional)]
@@ -68,7 +73,23 @@ def read_rows(dataset: Dataset, columns: Mapping[str, str], inputs: Mapping[str,
             rows.bad[row.place] = f"no column gives {choices(f'{name} ({columns[name]})' for name in lacking)}"
         else:
             rows.add(row.place, {name: value for name, value in given.items() if value is not None})
+            for value in given.values():
+                state.update(_state_of(value))
+    rows.files = state.hexdigest()
     return rows
+
+
+def _state_of(value: Any) -> bytes:
+    """What tells a file, or those of a list, from what stands there later; of a text that names none, nothing."""
+    if isinstance(value, list | tuple):
+        return b"".join(map(_state_of, value))
+    if not isinstance(value, str) or len(value) > LONGEST_NAME:
+        return b"-"
+    try:
+        found = Path(value).expanduser().stat()
+    except (OSError, ValueError, RuntimeError):
+        return b"-"
+    return b"%d %d " % (found.st_size, found.st_mtime_ns)
 
 
 def refuse_bad(bad: Mapping[str, str], *, data: str, skips: bool, note: Callable[[str], None]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,23 +18,25 @@ from accelerate.state import AcceleratorState
 from safetensors import SafetensorError
 
 import modelgraft as mg
-from modelgraft.commands import Learning, ReadBatch, Resolved, Stage, data_beside, open_dataset, types_of
-from modelgraft.plugin import InputError, Node, SolvedGraph, choices, option
+from modelgraft.commands import Learning, ReadBatch, Resolved, Stage
+from modelgraft.plugin import InputError, ModelgraftError, Node, SolvedGraph, choices, option, sha256_of
 from modelgraft_plugins.training import checkpoints, identity
 from modelgraft_plugins.training.checkpoints import Progress
 from modelgraft_plugins.training.features import Features
 from modelgraft_plugins.training.forecasting import Forecast, forecast
 from modelgraft_plugins.training.keeping import Kept, have_features
 from modelgraft_plugins.training.plotting import plot
-from modelgraft_plugins.training.rows import Order, Rows, held_out, read_rows, refuse_bad
+from modelgraft_plugins.training.records import read_data
+from modelgraft_plugins.training.rows import Order, Rows, refuse_bad
 from modelgraft_plugins.training.stepping import MIXES, NotANumberError, Step, Stepper, find_origin
-from modelgraft_plugins.training.trained import write_trained
+from modelgraft_plugins.training.trained import trained_in, write_trained
 from modelgraft_plugins.training.watching import METRICS, Pace, Table, read_table, showing
 
 if TYPE_CHECKING:
     from modelgraft.commands import Screen
 
 CHECKPOINTS = "checkpoints"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what room would help
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,49 +60,6 @@ class Asked:
     screen: Screen | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Data:
-    """The records of a stage, and those that it is evaluated on."""
-
-    rows: Rows
-    valid: Rows | None
-    order: Order
-    held: tuple[int, ...]
-    name: str
-
-    @property
-    def evaluated(self) -> tuple[Rows, Sequence[int]]:
-        """The records of an evaluation, and their numbers; none where nothing is evaluated."""
-        return (self.valid, range(len(self.valid))) if self.valid is not None else (self.rows, self.held)
-
-
-def read_data(resolved: Resolved, solved: SolvedGraph, asked: Asked) -> Data:
-    """Read the data of a stage. Raises InputError for data that cannot be read, rows that do not fit, and too few of them."""
-    stage, valid = resolved.stage, resolved.stage["valid"]
-    value = stage.values.get("data")
-    if value is None:
-        raise InputError(f"stage {stage.name} names no data: write training.data: FILE into the graph, or give {option('data', 'FILE')}")
-    rows, name = _rows(value, resolved, solved, asked)
-    share = float(valid) if isinstance(valid, int | float) else 0.0
-    numbers, held = held_out(len(rows), share, seed=stage["seed"]) if share else (list(range(len(rows))), [])
-    if not numbers:
-        raise InputError(f"{name} holds {len(rows):,} records, and {share:g} of them are held out: none is left to train on")
-    order = Order(numbers, rows.lengths, stage["batch"], stage["seed"], stage["shuffle"], stage["bucket"])
-    other = _rows(stage.values["valid"], resolved, solved, asked)[0] if isinstance(valid, str) else None
-    return Data(rows, other, order, tuple(held), name)
-
-
-def _rows(value: Any, resolved: Resolved, solved: SolvedGraph, asked: Asked) -> tuple[Rows, str]:
-    name = data_beside(value, solved.graph)
-    inputs = {column: replace(solved.inputs[key], name=column) for key, column in resolved.columns.items()}
-    dataset = open_dataset(name, inputs, note=asked.note, types=types_of(solved.graph.registry))
-    rows = read_rows(dataset, resolved.columns, solved.inputs)
-    refuse_bad(rows.bad, data=name, skips=asked.skips, note=asked.note)
-    if not len(rows):
-        raise InputError(f"{name} holds no record")
-    return rows, name
-
-
 def total_steps(stage: Stage, order: Order) -> int:
     """How many updates a stage has."""
     if stage["steps"] is not None:
@@ -120,6 +81,7 @@ class StageRun:
 
     features: Features | None = None  # what is kept of frozen parts, once it is written
     kept = Kept((), frozenset(), frozenset(), {})  # and what could be
+    is_rehearsal = False  # nothing is written
 
     def __init__(self, solved: SolvedGraph, resolved: Resolved, asked: Asked, *, before: Sequence[Path] = ()) -> None:
         """before: the folders of the stages that were trained before, whose weights this one begins with."""
@@ -130,7 +92,9 @@ class StageRun:
         valid = self.data.valid.digest if self.data.valid is not None else ""
         self.facts = identity.identity_of(resolved, solved, data=self.data.rows.digest, valid=valid, records=len(self.data.rows))
         self.facts["stage.total"] = self.total
+        self.facts |= {f"before.{file.parent.name}.{name}": sha256_of(file) for file, name, _ in self.former()}
         self.progress = Progress(skipped=dict(self.data.rows.bad))
+        self.skipped_valid = dict(self.data.valid.bad) if self.data.valid is not None else {}
 
     def is_done(self) -> bool:
         """Whether the folder holds this very stage, trained to its end. Raises InputError for one that may not be written over."""
@@ -150,6 +114,8 @@ class StageRun:
             return self._trained()
         except (OSError, SafetensorError) as error:
             found = f"{self.folder} cannot be written: {getattr(error, 'strerror', None) or error}"
+            if isinstance(error, OSError) and error.errno not in FULL:
+                raise InputError(f"{found}; name another folder as {option('out', 'DIR')}") from error
             raise InputError(f"{found}; make room, and {option('resume')} goes on from the last checkpoint") from error
 
     def _trained(self) -> Path:
@@ -167,6 +133,7 @@ class StageRun:
 
     def rehearse(self) -> Forecast:
         """Tell what the stage will take, and change nothing."""
+        self.is_rehearsal = True
         with self.opened() as stepper:
             return self.tell_forecast(stepper)
 
@@ -203,14 +170,18 @@ class StageRun:
 
     def take_over(self, learning: Learning) -> None:
         """Begin with what earlier stages have trained."""
-        for file, name in self.former():
+        for file, name, kind in self.former():
             if name in learning.modules:
-                checkpoints.load_into(learning.modules[name], file)
+                checkpoints.load_into(learning.modules[name], file, is_graft=kind == "lora")
 
-    def former(self) -> list[tuple[Path, str]]:
-        """The files of nodes that earlier stages have trained, in their order."""
-        last = [found[-1] for folder in self.before if (found := checkpoints.checkpoints_in(folder / CHECKPOINTS))]
-        return [(file, name) for folder in last for name in self.solved.nodes if (file := folder / checkpoints.file_name(name)).is_file()]
+    def former(self) -> list[tuple[Path, str, str]]:
+        """The files that earlier stages have trained, in their order, with node and tuning. Raises InputError for one that is gone."""
+        found = [(folder / file, name, kind) for folder in self.before for name, file, kind in trained_in(folder)]
+        for file, name, _ in found:
+            if not file.is_file():
+                way = f"put it back, or train that stage anew: {option('force')}"
+                raise InputError(f"stage {self.stage.name} begins with what was trained of {name} before, and {file} is not there; {way}")
+        return [one for one in found if one[1] in self.solved.nodes]
 
     def _begin(self, stepper: Stepper) -> None:
         newest = checkpoints.checkpoints_in(self.folder / CHECKPOINTS)
@@ -230,7 +201,7 @@ class StageRun:
         names = [*self.resolved.losses, *self.resolved.watched]
         table = Table(self.folder, names, upto=self.progress.step)
         pace = Pace(self.total, self.progress.step)
-        batches = self.data.order.from_batch(self.progress.batch)
+        batches, vain = self.data.order.from_batch(self.progress.batch), 0
         try:
             with showing(self.asked.screen if self._is_main else None, pace) as show:
                 while self.progress.step < self.total and not self.progress.is_done:
@@ -238,6 +209,11 @@ class StageRun:
                     epoch, step = chosen[0][0], self.progress.step
                     self.progress.batch += len(chosen)
                     found, records = self._update(stepper, [numbers for _, numbers in chosen])
+                    vain = 0 if found is not None else vain + len(chosen)
+                    if vain > 2 * self.data.order.batches:  # an epoch and what another shuffles aside
+                        raise InputError(
+                            f"none of the {len(self.data.rows):,} records of {self.data.name} fits: there is nothing to train on"
+                        )
                     if found is None:
                         continue
                     self.progress.step += 1
@@ -266,20 +242,39 @@ class StageRun:
             where = next(filter(None, origins), "")
             told = f": {where} is the first that is none" if where else ""
             raise NotANumberError(f"{error}{told}, with the records {choices(places, most=6, sort=False)}") from error
+        except ModelgraftError as error:
+            stepper.optimizer.zero_grad(set_to_none=True)
+            self.leave_out(error, stepper.learning, [number for some in numbers for number in some], self.data.rows)
+            return self._update(stepper, numbers)
         return found, sum(batch.count for batch in batches)
 
     def batch(self, learning: Learning, numbers: Sequence[int], rows: Rows, *, has_kept: bool = True) -> tuple[ReadBatch, dict[Any, Any]]:
         """Some records as a batch, and what is kept of them. Raises InputError for those that cannot be read, unless they are skipped."""
-        features = self.features if has_kept else None
-        numbers = [number for number in numbers if features is None or number not in features.bad]
+        features, skipped = self.features if has_kept else None, self.progress.skipped if rows is self.data.rows else self.skipped_valid
+        numbers = [number for number in numbers if (features is None or number not in features.bad) and rows[number][0] not in skipped]
         found = [rows[number] for number in numbers]
         batch = learning.read([inputs for _, inputs in found])
         bad = {found[index][0]: error.unworded for index, error in batch.left_out.items()}
-        new = {place: why for place, why in bad.items() if place not in self.progress.skipped}
-        refuse_bad(new, data=self.data.name, skips=self.asked.skips, note=self.asked.note)
-        self.progress.skipped.update(bad)
+        refuse_bad(bad, data=self.data.name, skips=self.asked.skips, note=self.asked.note)
+        skipped.update(bad)
         there = [number for index, number in enumerate(numbers) if index not in batch.left_out]
         return batch, features.take(there) if features is not None and there else {}
+
+    def leave_out(self, error: ModelgraftError, learning: Learning, numbers: Sequence[int], rows: Rows, *, has_kept: bool = True) -> None:
+        """Find the records that a node refuses, and leave them out. Raises InputError unless they are skipped."""
+        bad: dict[str, str] = {}
+        for number in numbers:
+            batch, ready = self.batch(learning, [number], rows, has_kept=has_kept)
+            try:
+                if batch.count:
+                    with torch.no_grad():
+                        learning(batch, seed=self.stage["seed"], ready=ready)
+            except ModelgraftError as wrong:
+                bad[rows[number][0]] = wrong.unworded
+        if not bad:
+            raise error
+        refuse_bad(bad, data=self.data.name, skips=self.asked.skips, note=self.asked.note)
+        (self.progress.skipped if rows is self.data.rows else self.skipped_valid).update(bad)
 
     def _after(self, stepper: Stepper, table: Table, epoch: int) -> None:
         """What is done behind a step now and then: an evaluation, a checkpoint."""
@@ -302,7 +297,9 @@ class StageRun:
         weights = {name: weight for name, (_, weight) in self.resolved.losses.items()}
         loss = sum(found[name] * weight for name, weight in weights.items())
         table.add({"step": self.progress.step, "epoch": epoch, "part": "valid", "loss": loss, **found})
-        if self.progress.best is None or loss < self.progress.best:
+        if not math.isfinite(loss):
+            self.asked.note(f"{self.stage.name}: the evaluation at step {self.progress.step:,} gives no number")
+        if math.isfinite(loss) and (self.progress.best is None or loss < self.progress.best):
             self.progress.best, self.progress.best_step, self.progress.since = loss, self.progress.step, 0
         else:
             self.progress.since += 1
@@ -324,7 +321,12 @@ class StageRun:
             for start in range(0, len(numbers), self.stage["batch"]):
                 some = numbers[start : start + self.stage["batch"]]
                 batch, ready = self.batch(self._judging, some, rows, has_kept=self._has_kept)
-                found = self._judging(batch, seed=self.stage["seed"], ready=ready) if batch.count else {}
+                try:
+                    found = self._judging(batch, seed=self.stage["seed"], ready=ready) if batch.count else {}
+                except ModelgraftError as error:
+                    self.leave_out(error, self._judging, some, rows, has_kept=self._has_kept)
+                    batch, ready = self.batch(self._judging, some, rows, has_kept=self._has_kept)
+                    found = self._judging(batch, seed=self.stage["seed"], ready=ready) if batch.count else {}
                 for name, port in names.items() if found else ():
                     sums[name] = sums.get(name, 0.0) + float(found[port].float().mean()) * batch.count
                 count += batch.count
@@ -345,7 +347,7 @@ class StageRun:
     def _finish(self, stepper: Stepper, *, seconds: float) -> None:
         if not self._is_main:
             return
-        if stepper.idle and self.progress.step:
+        if stepper.idle and stepper.has_stepped:
             self.asked.note(f"{self.stage.name}: no gradient has reached {choices(stepper.idle, most=6)}")
         rows = read_table(self.folder / METRICS)
         lines: dict[str, list[tuple[float, float]]] = {}

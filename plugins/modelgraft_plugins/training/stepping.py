@@ -136,6 +136,11 @@ class Stepper:
         self._seen |= {one.key for one in self.trained if one.parameter.grad is not None}
 
     @property
+    def has_stepped(self) -> bool:
+        """Whether a gradient has reached anything yet: a run that was stopped behind its last step makes none."""
+        return bool(self._seen)
+
+    @property
     def idle(self) -> list[str]:
         """The parameters that no gradient has reached yet."""
         return [one.key for one in self.trained if one.key not in self._seen]

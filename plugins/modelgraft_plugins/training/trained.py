@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import save_file
 
 from modelgraft.commands import file_aside
-from modelgraft.plugin import Config, SpaceOf, TypeOf
+from modelgraft.plugin import Config, InputError, SpaceOf, TypeOf
 from modelgraft_plugins.training.checkpoints import file_name, tensors_of
 from modelgraft_plugins.training.identity import digest_of
 
@@ -33,7 +34,7 @@ def write_trained(run: StageRun, stepper: Stepper, *, metrics: Mapping[str, str]
         "steps": run.progress.step,
         "records": len(run.data.rows),
         "skipped": len(run.progress.skipped),
-        "metrics": {key: float(value) for key, value in metrics.items() if value and key not in ("part", "step", "epoch")},
+        "metrics": {key: _number(value) for key, value in metrics.items() if value and key not in ("part", "step", "epoch")},
         "best": {"loss": run.progress.best, "step": run.progress.best_step} if run.progress.best is not None else None,
         "graph_hash": digest_of(run.facts, "nodes.", "losses.", "trained."),
         "data_hash": run.data.rows.digest,
@@ -44,6 +45,15 @@ def write_trained(run: StageRun, stepper: Stepper, *, metrics: Mapping[str, str]
         aside.write_text(_as_text(facts), encoding="utf-8")
     with file_aside(run.folder / CARD) as aside:
         aside.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def trained_in(folder: Path) -> list[tuple[str, str, str]]:
+    """What a stage has trained by its card: node, file and tuning. Raises InputError for a card that cannot be read."""
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        return [(name, file, card["trained"][name]["kind"]) for name, file in card["files"].items()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder / CARD} cannot be read, so that nobody knows what was trained there: {error}") from error
 
 
 def _write(run: StageRun, stepper: Stepper, name: str) -> Path:
@@ -73,13 +83,19 @@ def config_of(config: Config) -> dict[str, Any]:
     return config.model_dump(mode="json", exclude=follows, exclude_defaults=True)
 
 
+def _number(text: str) -> float | None:
+    """A number of the table; None for what is none, which JSON does not hold."""
+    value = float(text)
+    return value if math.isfinite(value) else None
+
+
 def _count(stepper: Stepper, name: str) -> int:
     return sum(one.parameter.numel() for one in stepper.trained if one.node == name)
 
 
 def _as_text(facts: Mapping[str, Any]) -> str:
     rows = [f"| {name} | {facts['files'][name]} | {one['kind']} | {one['parameters']:,} |" for name, one in facts["trained"].items()]
-    numbers = [f"- {key}: {value:.6g}" for key, value in facts["metrics"].items()]
+    numbers = [f"- {key}: {'no number' if value is None else f'{value:.6g}'}" for key, value in facts["metrics"].items()]
     return "\n".join(
         [
             f"# {facts['graph']}, stage {facts['stage']}",

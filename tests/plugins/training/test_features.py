@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 import modelgraft as mg
+from modelgraft.data.datasets import DataRow, Dataset
+from modelgraft_plugins.training.rows import read_rows
 from support.learners import write_graph
 
 
@@ -66,7 +69,24 @@ def test_a_dry_run_tells_what_a_stage_takes_and_writes_nothing(tmp_path):
     assert one.optimizer == one.trainable * 4 * 3  # gradients, and two means of Adam
     assert one.steps == 12
     assert any("trains 24 of 66 parameters" in text for text in told)
+    mg.train(graph, out=tmp_path / "out", device="cpu", dry_run=True, note=told.append, features="float16")
+    assert "train: a dry run keeps no features, so that its steps are those without" in told
     assert not (tmp_path / "out").exists()
+
+
+def test_rows_tell_the_files_that_they_name_apart_from_what_stands_there_later(tmp_path):
+    """What is kept of a picture is not taken for what another of its name gives."""
+    (tmp_path / "a.png").write_bytes(b"one")
+    inputs = {"x": SimpleNamespace(has_default=False, port=SimpleNamespace(optional=False))}
+    rows = [DataRow("d:1", 1, {"x": str(tmp_path / "a.png")}), DataRow("d:2", 2, {"x": "no file"})]
+
+    def found():
+        return read_rows(Dataset((), lambda: iter(rows), "same"), {"x": "x"}, inputs).files
+
+    before = found()
+    assert found() == before
+    (tmp_path / "a.png").write_bytes(b"other")
+    assert found() != before
 
 
 def test_features_of_texts_have_the_length_of_their_own(tmp_path):

@@ -17,6 +17,9 @@ TAIL = "  learning_rate: 0.05\n"
         (TAIL, "  stages: {a: {optimizer: lion}}\n", "wrong-value", "training.stages.a.optimizer is 'lion'; wanted one of: adamw"),
         (TAIL, "  accumulate: 0\n", "wrong-value", "training.accumulate is 0; wanted a whole number from 1 on"),
         (TAIL, "  clip: -1\n", "wrong-value", "training.clip is -1; wanted a number from 0 on"),
+        (TAIL, "  learning_rate: .inf\n", "wrong-value", "training.learning_rate is inf; wanted a number from 0 on"),
+        (TAIL, "  epochs: .inf\n", "wrong-value", "training.epochs is inf; wanted a number from 0 on"),
+        (TAIL, "  betas: [0, 1]\n", "wrong-type", "training.betas is a list; wanted two numbers from 0 on, below 1"),
         (TAIL, "  precision: 16\n", "wrong-type", "training.precision is the number 16; wanted one of: float32, bfloat16"),
         (TAIL, "  train: {hand: whole}\n", "wrong-value", "training.train.hand is 'whole'; wanted one of: frozen"),
         (TAIL, "  train: [arm]\n", "unknown-node", "there is no node 'arm'; those with weights are: eye, hand"),
@@ -93,3 +96,22 @@ def test_explain_tells_where_each_value_of_a_stage_comes_from(tmp_path):
     assert [text.partition(":")[0] for text in rows["first.steps"].replaced] == ["tiny.yaml"]
     assert (rows["first.clip"].value, rows["first.clip"].origin) == (1.0, "default")
     assert rows["first.train.hand"].origin == "solved (it has weights, is not frozen, and a loss depends on it)"
+
+
+def test_a_beta_may_be_written_without_a_point(tmp_path):
+    assert mg.check(write_graph(tmp_path, (TAIL, "  betas: [0, 0.9]\n")))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"batch": 0}, "training.batch is 0; wanted a whole number from 1 on"),
+        ({"valid": 5.0}, "training.valid is 5.0; wanted a text or a number from 0 to 1"),
+        ({"precision": "float16"}, "training.precision is 'float16'; wanted one of: float32, bfloat16"),
+        ({"learning_rate": {"hand": -1}}, "training.learning_rate.hand is -1; wanted a number from 0 on"),
+    ],
+)
+def test_what_a_caller_gives_is_judged_as_what_a_graph_says(tmp_path, given, message):
+    with pytest.raises(mg.GraphError) as caught:
+        mg.train(write_graph(tmp_path), out=tmp_path / "out", device="cpu", **given)
+    assert message in str(caught.value)

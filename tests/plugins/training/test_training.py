@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 
 import modelgraft as mg
 from modelgraft_plugins.training.watching import read_table
+from support.checkpoints import clip
 from support.learners import GIVEN, INNER, write_graph
 
 
@@ -172,3 +174,95 @@ def test_stages_of_one_process_may_compute_in_other_precisions(tmp_path):
     )
     assert exact != rough
     assert rough == pytest.approx(exact, rel=0.05)
+
+
+STAGES = ("steps: 12", "stages:\n    one: {steps: 3}\n    two: {steps: 3}")
+
+
+def test_a_stage_begins_with_what_the_one_before_trained_also_without_its_checkpoints(tmp_path):
+    graph = write_graph(tmp_path, STAGES)
+    whole = mg.train(graph, out=tmp_path / "whole", device="cpu").last
+    mg.train(graph, out=tmp_path / "out", device="cpu", stage="one")
+    shutil.rmtree(tmp_path / "out/one/checkpoints")
+    folder = mg.train(graph, out=tmp_path / "out", device="cpu", stage="two").last
+    assert (folder / "hand.safetensors").read_bytes() == (whole / "hand.safetensors").read_bytes()
+    (tmp_path / "out/one/hand.safetensors").unlink()
+    with pytest.raises(mg.InputError, match=r"stage two begins with what was trained of hand before, and .* is not there"):
+        mg.train(graph, out=tmp_path / "out", device="cpu", stage="two", force=True)
+
+
+def test_a_stage_whose_former_one_was_trained_anew_is_another_run(tmp_path):
+    graph = write_graph(tmp_path, STAGES)
+    mg.train(graph, out=tmp_path / "out", device="cpu")
+    mg.train(graph, out=tmp_path / "out", device="cpu", stage="one", force=True, seed=5)
+    with pytest.raises(mg.InputError, match=r"was another one:\s+before.one.hand: "):
+        mg.train(graph, out=tmp_path / "out", device="cpu", stage="two", resume=True)
+
+
+def test_a_stage_that_was_stopped_behind_its_last_step_is_only_written(tmp_path):
+    graph, told = write_graph(tmp_path), []
+    folder = mg.train(graph, out=tmp_path / "out", device="cpu").last
+    before = (folder / "hand.safetensors").read_bytes()
+    (folder / "card.json").unlink()
+    mg.train(graph, out=tmp_path / "out", device="cpu", resume=True, note=told.append)
+    assert (folder / "hand.safetensors").read_bytes() == before
+    assert not [text for text in told if "no gradient has reached" in text]
+
+
+def test_records_of_which_none_fits_end_the_run(tmp_path):
+    graph = write_graph(tmp_path)
+    (tmp_path / "data.jsonl").write_text('{"x": [[1, 2]], "y": [[1, 2, 3]]}\n' * 9)
+    with pytest.raises(mg.InputError, match=r"none of the 9 records of .*data.jsonl fits"):
+        mg.train(graph, out=tmp_path / "out", device="cpu", skip_bad=True)
+
+
+def test_an_evaluation_that_gives_no_number_is_not_the_best(tmp_path):
+    graph, told = write_graph(tmp_path, ("steps: 12", "steps: 2\n  valid: other.jsonl")), []
+    (tmp_path / "other.jsonl").write_text(json.dumps({"x": [[1e38] * 5], "y": [[1e38, -1e38, 3e38]]}))
+    folder = mg.train(graph, out=tmp_path / "out", device="cpu", note=told.append).last
+    assert "train: the evaluation at step 2 gives no number" in told
+    card = json.loads((folder / "card.json").read_text())
+    assert (card["best"], card["metrics"]["loss"]) == (None, None)
+
+
+def test_a_node_may_be_called_as_what_stands_beside_it_in_a_checkpoint(tmp_path):
+    text = write_graph(tmp_path).read_text().replace("hand", "optimizer")
+    (tmp_path / "tiny.yaml").write_text(text)
+    whole = mg.train(tmp_path / "tiny.yaml", out=tmp_path / "whole", device="cpu").last
+    (whole / "card.json").unlink()
+    mg.train(tmp_path / "tiny.yaml", out=tmp_path / "whole", device="cpu", resume=True)
+    assert (whole / "card.json").exists()
+
+
+TEXTS = """
+modelgraft: 1
+inputs: {text: text, wanted: "float[batch 3]"}
+nodes:
+  ids:  {use: text/tokenizer, from: "./CLIP", in: {text: inputs.text}}
+  read: {use: text/encoder, from: "./CLIP#text_model", in: {ids: ids.ids, mask: ids.mask}, frozen: true}
+  hand: {use: projector/linear, with: {over: vector, out_features: 3}, in: {x: read.pooled}}
+outputs: {hand: hand}
+losses: {apart: {use: loss/alignment, with: {over: vector}, in: {x: hand, wanted: inputs.wanted}}}
+training: {data: data.jsonl, batch: 2, steps: 4}
+"""
+
+
+def test_records_that_a_node_refuses_are_named_and_left_out_when_asked(tmp_path):
+    """A text is too long for its reader, which the tokenizer finds in the midst of a batch."""
+    clip(tmp_path / "CLIP")
+    (tmp_path / "texts.yaml").write_text(TEXTS)
+    texts = ["a cat", "a dog", "word " * 90, "a cow", "a hen"]
+    rows = "".join(json.dumps({"text": text, "wanted": [[1, 2, 3]]}) + "\n" for text in texts)
+    (tmp_path / "data.jsonl").write_text(rows)
+    with pytest.raises(mg.InputError, match=r"(?s)1 rows of .* do not fit\s+data.jsonl:3: a text has \d+ tokens .*skip_bad"):
+        mg.train(tmp_path / "texts.yaml", out=tmp_path / "out", device="cpu")
+    folder = mg.train(tmp_path / "texts.yaml", out=tmp_path / "out", device="cpu", skip_bad=True, force=True).last
+    card = json.loads((folder / "card.json").read_text())
+    assert (card["steps"], card["skipped"]) == (4, 1)
+    mg.train(tmp_path / "texts.yaml", out=tmp_path / "judged", device="cpu", skip_bad=True, valid=str(tmp_path / "data.jsonl"))
+
+
+def test_a_place_that_cannot_be_written_is_told_without_a_word_of_room(tmp_path):
+    graph = write_graph(tmp_path)
+    with pytest.raises(mg.InputError, match="cannot be written: Not a directory; name another folder as out"):
+        mg.train(graph, out=graph, device="cpu")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import isfinite
+from pathlib import PurePath
 from typing import Any
 
 from modelgraft.kernel.language.document import described
@@ -52,10 +54,12 @@ class Stage:
         return by_node.get(node, by_node.get("default"))
 
     def with_(self, **given: Any) -> Stage:
-        """The stage with values that the caller gives: flags of the command, arguments of Python."""
-        return replace(
-            self, values={**self.values, **{key: Value(value, Origin("flag", Place(f"--{key}"))) for key, value in given.items()}}
-        )
+        """The stage with values that the caller gives: flags of the command, arguments of Python. Raises GraphError for wrong ones."""
+        collector = Collector()
+        reader = _Reader(collector)
+        read = {key: reader._value(key, _given(value, Place(f"--{key}")), "training") for key, value in given.items()}
+        collector.finish()
+        return replace(self, values={**self.values, **{key: value for key, value in read.items() if value is not None}})
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +176,9 @@ class _Reader:
     def _list(self, key: str, known: Key, item: Item, what: str) -> Value | None:
         if key == "betas":
             numbers = [part.value for part in item.value]
-            if len(numbers) != 2 or not all(isinstance(each, float) and 0 <= each < 1 for each in numbers):
+            if len(numbers) != 2 or not all(
+                isinstance(each, int | float) and not isinstance(each, bool) and 0 <= each < 1 for each in numbers
+            ):
                 self._wrong(item, what, "two numbers from 0 on, below 1")
                 return None
             return Value(tuple(numbers), _origin(item))
@@ -193,11 +199,16 @@ class _Reader:
             found = f"{what} is '{value}'; wanted one of: {', '.join(known.words)}"
             self.collector.add("wrong-value", found, place=item.at, hint=nearest(value, known.words))
             return None
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if is_number and not (value >= (known.least if known.least is not None else value) and value <= (known.most or value)):
+        if isinstance(value, int | float) and not isinstance(value, bool) and not _is_within(known, value):
             self.collector.add("wrong-value", f"{what} is {value}; wanted {wanted(known)}", place=item.at)
             return None
         return Value(value, _origin(item), item.at.file)
+
+
+def _is_within(known: Key, value: float) -> bool:
+    if isinstance(value, float) and not isfinite(value):
+        return False
+    return (known.least is None or value >= known.least) and (known.most is None or value <= known.most)
 
 
 def wanted(known: Key) -> str:
@@ -210,6 +221,16 @@ def wanted(known: Key) -> str:
         "" if known.least is None else f" from {known.least:g} on" if known.most is None else f" from {known.least:g} to {known.most:g}"
     )
     return " or ".join(names[kind] + (bounds if kind in (int, float) else "") for kind in types)
+
+
+def _given(value: Any, place: Place) -> Item:
+    """What a caller gives, as if a graph said it."""
+    plain_value = str(value) if isinstance(value, PurePath) else value
+    if isinstance(value, Mapping):
+        plain_value = {key: _given(part, place) for key, part in value.items()}
+    elif isinstance(value, list | tuple):
+        plain_value = [_given(part, place) for part in value]
+    return Item(plain_value, place, layer="flag")
 
 
 def _origin(item: Item) -> Origin:
