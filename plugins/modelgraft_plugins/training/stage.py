@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -21,6 +21,7 @@ import modelgraft as mg
 from modelgraft.commands import Learning, ReadBatch, Resolved, Stage
 from modelgraft.plugin import InputError, ModelgraftError, Node, SolvedGraph, choices, option, sha256_of
 from modelgraft_plugins.training import checkpoints, identity
+from modelgraft_plugins.training.alone import alone
 from modelgraft_plugins.training.checkpoints import Progress
 from modelgraft_plugins.training.features import Features
 from modelgraft_plugins.training.forecasting import Forecast, forecast
@@ -111,7 +112,8 @@ class StageRun:
     def run(self) -> Path:
         """Train; gives the folder with the trained files. Raises InputError for records that do not fit, NotANumberError, a full disk."""
         try:
-            return self._trained()
+            with alone(self.folder) if PartialState().is_main_process else nullcontext():
+                return self._trained()
         except (OSError, SafetensorError) as error:
             found = f"{self.folder} cannot be written: {getattr(error, 'strerror', None) or error}"
             if isinstance(error, OSError) and error.errno not in FULL:

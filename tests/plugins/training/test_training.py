@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 import modelgraft as mg
+from modelgraft_plugins.training.alone import alone
 from modelgraft_plugins.training.watching import read_table
 from support.checkpoints import clip
 from support.learners import GIVEN, INNER, write_graph
@@ -266,3 +267,11 @@ def test_a_place_that_cannot_be_written_is_told_without_a_word_of_room(tmp_path)
     graph = write_graph(tmp_path)
     with pytest.raises(mg.InputError, match="cannot be written: Not a directory; name another folder as out"):
         mg.train(graph, out=graph, device="cpu")
+
+
+def test_a_folder_is_trained_in_by_one_process_at_a_time(tmp_path):
+    graph, folder = write_graph(tmp_path), tmp_path / "out/train"
+    with alone(folder), pytest.raises(mg.InputError, match=rf"is being trained in by process {os.getpid()} on .*; wait for it"):
+        mg.train(graph, out=tmp_path / "out", device="cpu")
+    mg.train(graph, out=tmp_path / "out", device="cpu", steps=2)
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
