@@ -66,27 +66,37 @@ def decoding_made(folder: Path) -> tuple[dict[str, Any], Any]:
     return {**told, "generator": str(folder / "generator")}, (whole, encoder, words)
 
 
-def drawing_loss(made: Any, prompts: Sequence[str], captions: Sequence[str]) -> torch.Tensor:
+def drawing_loss(made: Any, medium: str, prompts: Sequence[str], captions: Sequence[str]) -> torch.Tensor:
     """How far the published layer is from the text encoder, over the signals at the end of each prompt."""
     whole, encoder, words = made
     lost = []
     for prompt, caption in zip(prompts, captions, strict=True):
         ids = torch.tensor([*whole.ids("<s>"), *whole.ids(prompt)])
-        places = torch.isin(ids, torch.tensor(whole.tokenizer.convert_tokens_to_ids([f"[IMG{number}]" for number in range(4)])))
+        places = torch.isin(ids, torch.tensor(whole.tokenizer.convert_tokens_to_ids(signals_of(medium))))
         table = whole.model.get_input_embeddings()(ids)
         states = whole.model(inputs_embeds=table[None], output_hidden_states=True).hidden_states[-1][0]
         with torch.no_grad():
             said = encoder(words(caption, padding="max_length", max_length=77, return_tensors="pt").input_ids)[0][0]
-        lost.append((whole.outputs["image"](states[places][None], table[places][None])[0] - said).norm(dim=-1).mean())
+        lost.append((whole.outputs[medium](states[places][None], table[places][None])[0] - said).norm(dim=-1).mean())
     return torch.stack(lost).mean()
 
 
-def decoding_loss(made: Any, records: Records, _seen: Seen) -> Wanted:
+def signals_of(medium: str) -> list[str]:
+    """The tokens that ask for a medium."""
+    token, count, _ = nextgpt.MEDIA[medium]
+    return [token.format(number) for number in range(count)]
+
+
+def decoding_loss(medium: str) -> Callable[[Any, Records, Seen], Wanted]:
     """The second stage."""
-    captions = [record["text"] for record in records]
-    loss = drawing_loss(made, [f"### Human: {one}\n### Assistant: {one}{SIGNALS}\n###" for one in captions], captions)
-    loss.backward()
-    return Wanted({"loss": float(loss.detach())}, made[0].outputs["image"])
+
+    def loss(made: Any, records: Records, _seen: Seen) -> Wanted:
+        captions, signals = [record["text"] for record in records], "".join(signals_of(medium))
+        found = drawing_loss(made, medium, [f"### Human: {one}\n### Assistant: {one}{signals}\n###" for one in captions], captions)
+        found.backward()
+        return Wanted({"loss": float(found.detach())}, made[0].outputs[medium])
+
+    return loss
 
 
 def instructing_loss(whole: nextgpt.Whole, _records: Records, seen: Seen) -> Wanted:
@@ -153,7 +163,8 @@ def speechgpt_loss(name: str, prompt: str | None, answer: str, *, has_grads: boo
 
 
 DIALOGUES = [
-    Recipe("nextgpt/train_decoding", "train", decoding_made, decoding_loss, CAPTIONED, frozenset({"words"})),
+    Recipe("nextgpt/train_decoding", "train", decoding_made, decoding_loss("image"), CAPTIONED, frozenset({"words"})),
+    Recipe("nextgpt/train_decoding_video", "train", decoding_made, decoding_loss("video"), CAPTIONED, frozenset({"words"})),
     Recipe(
         "nextgpt/train_instruct", "train", nextgpt_made, instructing_loss, DRAWN,
         frozenset({"seen", "watched", "heard", "llm"}),

@@ -31,6 +31,7 @@ from modelgraft_plugins.training.records import read_data
 from modelgraft_plugins.training.rows import Order, Rows, refuse_bad
 from modelgraft_plugins.training.stepping import MIXES, NotANumberError, Step, Stepper, find_origin
 from modelgraft_plugins.training.trained import trained_in, write_trained
+from modelgraft_plugins.training.tuning import warmup_steps
 from modelgraft_plugins.training.watching import METRICS, Pace, Table, read_table, showing
 
 if TYPE_CHECKING:
@@ -144,6 +145,9 @@ class StageRun:
         found = forecast(self, stepper)
         for line in found.lines():
             self.asked.note(line)
+        if (rising := warmup_steps(self.stage, self.total)) > self.total:
+            left = f"{self.total:,} steps end at {self.total / (rising + 1):.2g} of the learning rate"
+            self.asked.note(f"{self.stage.name}: warmup takes {rising:,} steps: {left}; below 1 it is a share of them, and 0 is none")
         return found
 
     @contextmanager

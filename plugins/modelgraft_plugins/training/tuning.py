@@ -141,10 +141,15 @@ def optimizer_bytes(trained: list[Trained], stage: Stage) -> int:
     return sum(one.parameter.numel() * one.parameter.element_size() for one in trained) * numbers
 
 
+def warmup_steps(stage: Stage, total: int) -> int:
+    """The steps in which the learning rates rise."""
+    asked = float(stage["warmup"])
+    return round(asked * total) if asked < 1 else int(asked)
+
+
 def rate_factor(stage: Stage, total: int) -> Any:  # Any: a function of the step, as torch wants it
     """What the learning rates are multiplied by at a step, from 0 on."""
-    asked = float(stage["warmup"])
-    warmup = round(asked * total) if asked < 1 else int(asked)
+    warmup = warmup_steps(stage, total)
     kind = stage["schedule"]
 
     def factor(step: int) -> float:

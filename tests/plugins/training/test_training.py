@@ -275,3 +275,13 @@ def test_a_folder_is_trained_in_by_one_process_at_a_time(tmp_path):
         mg.train(graph, out=tmp_path / "out", device="cpu")
     mg.train(graph, out=tmp_path / "out", device="cpu", steps=2)
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize(("warmup", "told"), [("8", False), ("0.5", False), ("99", True)])
+def test_a_rise_of_the_rate_that_the_stage_does_not_reach_is_told(tmp_path, warmup, told):
+    """Recipes of the literature warm up for more steps than a trial has."""
+    notes = []
+    graph = write_graph(tmp_path, ("steps: 12", f"steps: 12\n  warmup: {warmup}"))
+    mg.train(graph, out=tmp_path / "out", device="cpu", dry_run=True, note=notes.append)
+    wanted = "train: warmup takes 99 steps: 12 steps end at 0.12 of the learning rate; below 1 it is a share of them, and 0 is none"
+    assert (wanted in notes) is told
