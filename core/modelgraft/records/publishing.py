@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import shutil
+import stat
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -95,11 +97,13 @@ def file_aside(target: Path, *, suffix: str = "") -> Iterator[Path]:
     suffix  what the path ends with, for writers that go by it
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=suffix, dir=target.parent)
-    os.close(handle)
-    aside = Path(name)
+    aside = target.with_name(f".{target.name}.{secrets.token_hex(6)}{suffix}")
+    os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # whoever may read what its owner writes may read it
+    mode = stat.S_IMODE(aside.stat().st_mode)
     try:
         yield aside
+        if stat.S_IMODE(aside.stat().st_mode) != mode:  # a writer that made it anew, such as safetensors, for its owner alone
+            aside.chmod(mode)
         publish(aside, target)
     finally:
         aside.unlink(missing_ok=True)

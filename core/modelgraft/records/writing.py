@@ -38,8 +38,6 @@ def write_value(value: Any, path: Path, *, say: Say = silent) -> None:
     writer = _writer(value, path, say)
     check_writable(path)
     with told_of(path), file_aside(Path(os.path.realpath(path)), suffix=path.suffix) as aside:  # a link stays a link
-        aside.unlink()  # it is for its owner alone; what is made anew may be read by whom the process lets read its files
-        os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         writer(aside)
 
 

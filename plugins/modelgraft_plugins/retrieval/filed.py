@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -86,6 +85,4 @@ def write_index(index: Index, path: Path) -> None:
     if index.graph is not None:
         held["graph"] = index.graph
     with file_aside(path, suffix=ENDING) as aside:
-        aside.unlink()  # it is private; an index may be read by whoever may read other new files
-        os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         save_file(held, aside, metadata={MARK: VERSION, "about": json.dumps(asdict(index.about))})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +21,17 @@ if TYPE_CHECKING:
     from modelgraft_plugins.training.stepping import Stepper
 
 CARD = "card.json"
+TOKENIZER = (  # what the tokenizer of a language model and its templates are read from
+    "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt", "merges.txt", "spiece.model",
+    "sentencepiece.bpe.model", "qwen.tiktoken", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "chat_template.json",
+    "generation_config.json",
+)  # fmt: skip
 
 
 def write_trained(run: StageRun, stepper: Stepper, *, metrics: Mapping[str, str], seconds: float) -> None:
     """Write the trained files, and the card last: where it is, the stage is done."""
     files = {name: _write(run, stepper, name) for name in stepper.modules}
+    _write_tokenizers(run)
     facts = {
         "graph": run.solved.name,
         "stage": run.stage.name,
@@ -73,6 +80,29 @@ def _write(run: StageRun, stepper: Stepper, name: str) -> Path:
     with file_aside(path) as aside:
         save_file(tensors, aside, metadata=facts)
     return path
+
+
+def _write_tokenizers(run: StageRun) -> None:
+    """Put the tokenizers of language models beside their trained files, which are no checkpoint without them."""
+    begun: dict[str, str] = {}
+    for name, tuning in run.resolved.trained.items():
+        node = run.solved.nodes[name]
+        if node.component.kind != "llm" or tuning.kind == "lora" or node.source is None:
+            continue
+        home = node.source.path()
+        around = home if home is None or home.is_dir() else home.parent
+        for word in TOKENIZER:
+            file = node.source.path(word) or (around / word if around is not None else None)
+            if file is None or not file.is_file():
+                continue
+            if word in begun and file.read_bytes() != (run.folder / word).read_bytes():
+                run.asked.note(
+                    f"{run.stage.name}: {word} is that of {begun[word]}; {name} has another, so give it a folder of its own to run it"
+                )
+                continue
+            begun.setdefault(word, name)
+            with file_aside(run.folder / word) as aside:
+                shutil.copyfile(file, aside)
 
 
 def config_of(config: Config) -> dict[str, Any]:

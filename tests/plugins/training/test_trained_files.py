@@ -9,7 +9,9 @@ import torch
 from safetensors.torch import load_file
 
 import modelgraft as mg
+from support.checkpoints import llava
 from support.learners import write_graph
+from support.recipes import drawn
 
 HEAD = 'modelgraft: 1\ninputs: {x: "float[batch tokens 5]", y: "float[batch tokens 3]"}\n'
 TAIL = "losses: {apart: {use: loss/alignment, in: {x: hand, wanted: inputs.y}}}\ntraining: {data: d.jsonl, steps: 2, batch: 2}\n"
@@ -68,3 +70,27 @@ def test_an_adapter_is_trained_alone_and_loads_as_one(tmp_path):
     graph.write_text(text.replace("{use: adapter/lora, with:", "{use: adapter/lora, from: ./out/train/hand.safetensors, with:"))
     with mg.open(graph) as pipeline:
         assert not torch.allclose(before, pipeline.run(x=x)["hand"])
+
+
+def test_a_language_model_is_run_from_its_trained_file(tmp_path):
+    """Its tokenizer lies beside it; the answer is that of the checkpoint, whose weights a rate of 0 leaves as they are."""
+    made, picture = llava(tmp_path / "llava"), drawn(1)
+    picture.save(tmp_path / "a.png")
+    (tmp_path / "d.jsonl").write_text(json.dumps({"image": str(tmp_path / "a.png"), "prompt": "what?", "answer": "a cat"}))
+    given = {"checkpoint": str(made.folder)}
+    folder = mg.train(
+        "llava/train",
+        params=given,
+        out=tmp_path / "out",
+        stage="instruct",
+        device="cpu",
+        steps=1,
+        data=tmp_path / "d.jsonl",
+        learning_rate=0,
+    ).last
+    assert (folder / "llm.safetensors").stat().st_mode == (tmp_path / "d.jsonl").stat().st_mode
+    answers = []
+    for sources in ({}, {f"nodes.{node}.from": str(folder / f"{node}.safetensors") for node in ("project", "llm")}):
+        with mg.open("llava", params={**given, **sources}) as pipeline:
+            answers.append(pipeline.run(image=picture, prompt="what?")["text"])
+    assert answers[0] == answers[1]
