@@ -12,7 +12,6 @@ OUT/LICENCES.md              whose the drawings are
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
@@ -146,11 +145,9 @@ def _draw(drawings: Sequence[Drawing], icon_sets: Mapping[str, Any], folder: Pat
 
 
 def _write(path: Path, png: bytes) -> None:
-    """Write a picture so that its name never leads to a half of it after a kill; after a loss of power `is_whole` finds the half."""
+    """Write a picture in place: there are thousands of small files, and `is_whole` finds the half that a kill leaves."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_bytes(png)
-    os.replace(aside, path)  # noqa: PTH105 there are thousands of small files: none is sent to the disk by itself
+    path.write_bytes(png)
 
 
 def _list(folder: Path, split: str, drawings: Sequence[Drawing]) -> None:

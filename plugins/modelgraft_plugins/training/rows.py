@@ -98,7 +98,8 @@ def refuse_bad(bad: Mapping[str, str], *, data: str, skips: bool, note: Callable
         return
     listed = [f"{place}: {why}" for place, why in list(bad.items())[:MOST_TOLD]]
     more = [f"and {len(bad) - MOST_TOLD:,} more"] if len(bad) > MOST_TOLD else []
-    text = "\n    ".join([f"{len(bad):,} rows of {data} do not fit", *listed, *more])
+    count = f"1 row of {data} does not fit" if len(bad) == 1 else f"{len(bad):,} rows of {data} do not fit"
+    text = "\n    ".join([count, *listed, *more])
     if not skips:
         raise InputError(f"{text}\n    mend them, or leave them out by {option('skip_bad')}")
     note(text)

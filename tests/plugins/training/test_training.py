@@ -255,7 +255,7 @@ def test_records_that_a_node_refuses_are_named_and_left_out_when_asked(tmp_path)
     texts = ["a cat", "a dog", "word " * 90, "a cow", "a hen"]
     rows = "".join(json.dumps({"text": text, "wanted": [[1, 2, 3]]}) + "\n" for text in texts)
     (tmp_path / "data.jsonl").write_text(rows)
-    with pytest.raises(mg.InputError, match=r"(?s)1 rows of .* do not fit\s+data.jsonl:3: a text has \d+ tokens .*skip_bad"):
+    with pytest.raises(mg.InputError, match=r"(?s)1 row of .* does not fit\s+data.jsonl:3: a text has \d+ tokens .*skip_bad"):
         mg.train(tmp_path / "texts.yaml", out=tmp_path / "out", device="cpu")
     folder = mg.train(tmp_path / "texts.yaml", out=tmp_path / "out", device="cpu", skip_bad=True, force=True).last
     card = json.loads((folder / "card.json").read_text())
