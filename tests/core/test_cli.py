@@ -210,7 +210,7 @@ def test_the_schema_is_json_and_knows_the_components(run):
         (("run", "capitals.yaml", "--input", "text=a", "--init", "zeros"), "--init takes random, found 'zeros'"),
         (("plan", "capitals.yaml", "--exat"), "No such option"),
         (("check", "capitals.yaml", "--allow", "unsed"), "--allow takes unused, found 'unsed'"),
-        (("train", "capitals.yaml"), "'modelgraft train' is not in this release"),
+        (("lock", "capitals.yaml"), "'modelgraft lock' is not in this release"),
         (("--plugins", "all", "plan", "capitals.yaml"), "--plugins takes only=NAME,NAME, found 'all'"),
         (("serve",), "'modelgraft serve' is not in this release"),
     ],

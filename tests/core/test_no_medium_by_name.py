@@ -17,6 +17,7 @@ ELSEWHERE: dict[str, dict[str, str]] = {
         "matching.py": "a word of the language: what takes everything",
         "schema.py": "a word of JSON Schema",
         "event_schema.py": "a word of JSON Schema",
+        "stage_schema.py": "a word of JSON Schema",
     },
     "mask": {
         "ports.py": "a dtype where axes follow, a record type alone",

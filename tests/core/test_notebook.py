@@ -116,11 +116,11 @@ def test_a_failed_record_shows_why():
 def test_components_are_listed_by_what_they_give_and_take():
     """By kind and by ports under the default config, as a table."""
     masks = [one.id for one in mg.components(gives="mask", takes="image")]
-    assert masks == ["ocr/rapidocr"]
+    assert masks == ["kosmos/grit", "ocr/rapidocr"]
     found = mg.components(kind="llm", takes="text")
-    assert [one.id for one in found] == ["coca/writer", "llm/causal", "llm/seq2seq", "qformer/writer"]
+    assert [one.id for one in found] == ["coca/writer", "llm/causal", "llm/remote", "llm/seq2seq", "qformer/writer"]
     assert repr(found).splitlines()[0].split() == ["component", "kind", "plugin", "what", "it", "does"]
-    assert found._repr_html_().count("<tr>") == 5
+    assert found._repr_html_().count("<tr>") == 6
     with pytest.raises(mg.InputError, match=r"takes: no port is of type 'imag'; .* Did you mean 'image'\?"):
         mg.components(takes="imag")
     with pytest.raises(mg.InputError, match="there is no kind 'lm'"):

@@ -68,7 +68,7 @@ def toy(name):
 
 
 def weights(**state):
-    return SimpleNamespace(state=lambda: state, view=SimpleNamespace(text="./folder#part"))
+    return SimpleNamespace(state=lambda: state, view=SimpleNamespace(text="./folder#part", states=lambda _component: None))
 
 
 def context(node, given=None, **changes):

@@ -84,7 +84,7 @@ def test_noise_of_the_steps_comes_from_the_seed(tmp_path, scheduler):
     with mg.open(graph(tmp_path), seed=3) as one, mg.open(graph(tmp_path), seed=4) as other:
         both = one.run(prompt=PROMPTS, negative=OTHERS, noise=painting.noise(2))["latents"]
         alone = one.run(prompt=PROMPTS[1], negative=OTHERS[1], noise=painting.noise(2)[1:])["latents"]
-        assert torch.allclose(both[1], alone, atol=1e-5)
+        assert (both[1] - alone).abs().max() <= 5e-5 * alone.abs().max()  # as processors differ in how they add up a batch
         assert not torch.allclose(
             both[1], other.run(prompt=PROMPTS[1], negative=OTHERS[1], noise=painting.noise(2)[1:])["latents"], atol=1e-2
         )

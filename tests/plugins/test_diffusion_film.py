@@ -26,7 +26,7 @@ inputs.noise: "float[batch 4 3 8 12]"
 nodes.denoise.in.latents: inputs.noise
 """
 EMBEDS = "inputs.prompt_embeds: 'float[batch 7 20]'\ninputs.negative_prompt_embeds: 'float[batch 7 20]'\n"
-CLOSE = {"rtol": 0.0, "atol": 1e-5}  # float32, elementwise
+CLOSE = 5e-5  # float32, elementwise, of the largest value: what a step loses by rounding, the next ones multiply
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +62,10 @@ def filmed(home, *, backend="torch", **more):
         return opened.run(prompt=PROMPTS, negative=OTHERS, noise=noise())
 
 
+def assert_near(found, wanted):
+    torch.testing.assert_close(found, wanted, rtol=0.0, atol=CLOSE * wanted.abs().max().item())
+
+
 def stacked(found):
     return torch.stack(list(found["latents"]))
 
@@ -77,7 +81,7 @@ def test_films_are_those_of_the_library(tmp_path, scheduler):
     """From the same noise: the latents of each frame, and its pixels."""
     pipeline = sounding.save(tmp_path / "film", sounding.film(scheduler, **SCHEDULERS[scheduler]))
     found = filmed(begun(tmp_path))
-    torch.testing.assert_close(stacked(found), reference(pipeline), **CLOSE)
+    assert_near(stacked(found), reference(pipeline))
     for mine, theirs in zip(found["video"], reference(pipeline, output="pil"), strict=True):
         assert mine.frames.shape == (3, 16, 24, 3)
         assert mine.rate_hz == 8
@@ -91,7 +95,7 @@ def test_states_of_others_take_the_place_of_the_text_encoder(folder):
     with mg.open(graph(folder, file="embeds")) as opened:
         found = stacked(opened.run(prompt_embeds=towards, negative_prompt_embeds=away, noise=noise()))
     wanted = reference(sounding.film(clip_sample=False), prompt_embeds=towards, negative_prompt_embeds=away)
-    torch.testing.assert_close(found, wanted, **CLOSE)
+    assert_near(found, wanted)
     assert (found - stacked(filmed(folder))).abs().max() > 1e-3
 
 
@@ -103,7 +107,7 @@ def test_a_batch_is_one_loop_and_gives_what_its_records_give(folder):
         steps = [(event.done, event.total) for event in events if event.kind == "progress" and event.node == "denoise"]
         assert steps == [(1, 3), (2, 3), (3, 3)]  # not of each record
         both, alone = stacked(one.run(prompt=PROMPTS)), [stacked(one.run(prompt=[text]))[0] for text in PROMPTS]
-        torch.testing.assert_close(both, torch.stack(alone), **CLOSE)
+        assert_near(both, torch.stack(alone))
         assert torch.equal(both, stacked(one.run(prompt=PROMPTS)))
         assert (both - stacked(other.run(prompt=PROMPTS))).abs().max() > 1e-2
 

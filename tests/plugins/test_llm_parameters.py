@@ -159,6 +159,8 @@ def test_the_plugin_offers_language_models_and_what_stands_in_them():
     found = assemble({"llm": llm}).components
     assert {name: (found[name].kind, found[name].random) for name in found} == {
         "llm/causal": ("llm", True),
+        "llm/draft": ("llm", False),
+        "llm/remote": ("llm", True),
         "llm/seq2seq": ("llm", True),
         "llm/splice": ("projector", False),
         "adapter/gated_cross_attention": ("adapter", False),

@@ -22,9 +22,9 @@ pytestmark = [
 ]
 
 REGISTRY = discover()
-DRIVEN = {  # theirs are graphs of parts: test_llm_onnx.py, test_diffusion*.py, test_unit_vocoder.py
-    "llm/causal", "llm/seq2seq", "diffusion/denoise", "diffusion/denoise-sound", "diffusion/denoise-film", "vocoder/unit_hifigan",
-    "diffusion/flow", "diffusion/prompt", "diffusion/text-to-image", "diffusion/image-to-image",
+DRIVEN = {  # theirs are graphs of parts: test_llm_onnx.py, test_drafting.py, test_diffusion*.py, test_unit_vocoder.py
+    "llm/causal", "llm/draft", "llm/seq2seq", "diffusion/denoise", "diffusion/denoise-sound", "diffusion/denoise-film",
+    "vocoder/unit_hifigan", "diffusion/flow", "diffusion/prompt", "diffusion/text-to-image", "diffusion/image-to-image",
     "diffusion/text-to-audio", "diffusion/text-to-video",
 }  # fmt: skip
 GRAPHS = {  # what whole graphs export: the folder of the graphs, or the plugin -> the file of the tests that compare them with torch
@@ -114,6 +114,7 @@ CASES = {
     "kosmos-connector": ("kosmos/connector", {"in_features": 6, "hidden_size": 12, "queries": 4, "num_heads": 3}),
     "linear": ("projector/linear", {"in_features": 6, "out_features": 5}),
     "mlp": ("projector/mlp", {"in_features": 6, "out_features": 5, "hidden_features": 9, "over": "vector"}),
+    "memory": ("projector/memory", {"in_features": 6, "out_features": 5, "sentences": 11, "slots": 3, "rows": 7}),
     "merger": ("patches/merger", {"in_features": 6, "out_features": 5}),
     "merger-narrow": ("patches/merger", {"family": "narrow", "in_features": 6, "out_features": 5, "merge_size": 3, "bias": False}),
     "deep-merger": ("patches/deep-merger", {"layers": 2, "in_features": 6, "out_features": 5}),

@@ -294,7 +294,7 @@ def test_a_layer_of_pixtral_is_the_hidden_state_of_that_number(layer: int):
     pixels = torch.randn(1, 3, 15, 20, generator=torch.Generator().manual_seed(1))
     patches = pixels.unfold(2, 5, 5).unfold(3, 5, 5).permute(0, 2, 3, 1, 4, 5).reshape(1, 12, 75)
     expected = tower(pixels, output_hidden_states=True).hidden_states[layer]
-    torch.testing.assert_close(trial(patches, torch.tensor([[[1, 3, 4]]]))["tokens"], expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(trial(patches, torch.tensor([[[1, 3, 4]]]))["tokens"], expected, rtol=0, atol=3e-5)
 
 
 @torch.no_grad()
