@@ -38,7 +38,7 @@ from modelgraft.records.shipped import SHIPPED as SHIPPED_RECORDS
 FORMAT = 1
 MOST = 8  # files that are kept: one for each way in which Python is started
 METADATA = (".dist-info", ".egg-info", ".egg-link")
-PLAIN = ("recorded_configs", "weight_readers", "keepers")  # tables whose entries are words
+WORDS_ALONE = ("recorded_configs", "weight_readers", "keepers")  # tables whose entries are words
 
 
 def registry_in(folder: Path, *, keep: bool = True) -> Registry:
@@ -142,7 +142,7 @@ def _facts(registry: Registry) -> dict[str, Any]:
         "owners": [[what, name, owner] for (what, name), owner in registry.owners.items()],
         "hooks": implemented,
         "backends": {name: asdict(card) for name, card in registry.backends.items()},
-        **{table: {name: str(entry) for name, entry in getattr(registry, table).items()} for table in PLAIN},
+        **{table: {name: str(entry) for name, entry in getattr(registry, table).items()} for table in WORDS_ALONE},
     }
 
 
@@ -184,7 +184,7 @@ class _Kept:
         """A registry, and the cards of families for who asks for them."""
         discovery.KNOWN.rest = self._tell_families
         facts = self.facts
-        plain: dict[str, Mapping[str, Any]] = {table: MappingProxyType(facts[table]) for table in PLAIN}
+        plain: dict[str, Mapping[str, Any]] = {table: MappingProxyType(facts[table]) for table in WORDS_ALONE}
         plain["recorded_configs"] = MappingProxyType({name: Path(folder) for name, folder in facts["recorded_configs"].items()})
         backends = {name: BackendCard(**{key: _frozen(value) for key, value in card.items()}) for name, card in facts["backends"].items()}
         return Registry(
