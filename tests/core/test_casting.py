@@ -10,6 +10,7 @@ from safetensors.torch import safe_open, save_file
 from torch import Tensor, nn
 
 from modelgraft.engine.modules.casting import PIECE, cast
+from support.mapped import bytes_in_memory
 
 
 def numbers(*shape: int) -> Tensor:
@@ -99,15 +100,5 @@ def test_pages_of_a_file_are_given_back(tmp_path):
     mapped = from_file(tmp_path / "m.safetensors", whole)
     module = cast(holding(a=mapped), torch.bfloat16)
     assert torch.equal(module.a, whole.bfloat16())
-    assert _bytes_in_memory(tmp_path / "m.safetensors") < 1_000_000
+    assert bytes_in_memory(tmp_path / "m.safetensors") < 1_000_000
     assert torch.equal(mapped, whole)
-
-
-def _bytes_in_memory(path: Path) -> int:
-    inside, found = False, 0
-    for line in Path("/proc/self/smaps").read_text().splitlines():
-        if line.endswith("B") and inside and line.startswith("Rss:"):
-            found += 1024 * int(line.split()[1])
-        elif not line.endswith("B") and "-" in line.split()[0]:
-            inside = line.endswith(str(path))
-    return found

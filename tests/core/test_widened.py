@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from modelgraft.engine.modules.pages import give_back_files, let_go
 from modelgraft.engine.modules.widened import PIECE, in_turn
+from support.mapped import bytes_in_memory
 
 TELLS = pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the system does not tell which pages of a file are in memory")
 
@@ -107,13 +108,3 @@ def test_pages_that_were_written_to_stay(tmp_path):
         assert (one[500] == 7).all()
         assert bytes_in_memory(files[1]) == 0
         assert float(other.sum()) == 1_000_000
-
-
-def bytes_in_memory(path: Path) -> int:
-    inside, found = False, 0
-    for line in Path("/proc/self/smaps").read_text().splitlines():
-        if line.endswith("B") and inside and line.startswith("Rss:"):
-            found += 1024 * int(line.split()[1])
-        elif not line.endswith("B") and "-" in line.split()[0]:
-            inside = line.endswith(str(path))
-    return found

@@ -81,6 +81,8 @@ def _lock(path: Path, *, waits: bool) -> int | None:
         except BlockingIOError:
             os.close(handle)
             return None
+        except OSError:  # some disks of a network have no locks
+            return handle
         except BaseException:
             os.close(handle)
             raise
