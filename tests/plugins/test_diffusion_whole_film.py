@@ -37,7 +37,7 @@ nodes:
 outputs: {latents: film.latents}
 """
 SIZE = {"num_frames": 3, "height": 16, "width": 24, "num_inference_steps": 4}
-CLOSE = {"rtol": 0.0, "atol": 1e-5}  # float32, elementwise
+CLOSE = 1e-5  # float32, elementwise, of the largest value: latents of random weights grow to 50 within four steps
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +71,13 @@ def stacked(found):
     return torch.stack(list(found["latents"]))
 
 
+def assert_close(found, wanted):
+    torch.testing.assert_close(found, wanted, rtol=0.0, atol=CLOSE * wanted.abs().max().item())
+
+
 def test_a_whole_folder_gives_what_the_library_gives(folder):
     found = filmed(folder)
-    torch.testing.assert_close(stacked(found), reference(prompt=PROMPTS, negative_prompt=OTHERS), **CLOSE)
+    assert_close(stacked(found), reference(prompt=PROMPTS, negative_prompt=OTHERS))
     for mine, theirs in zip(found["video"], reference(output="pil", prompt=PROMPTS, negative_prompt=OTHERS), strict=True):
         wanted = numpy.stack([numpy.asarray(frame, int) for frame in theirs])
         assert numpy.abs(mine.frames.astype(int) - wanted).max() <= 1  # rounded, where a number lies between two
@@ -88,7 +92,7 @@ def test_states_take_the_place_of_a_text(folder):
     ids = pipeline.tokenizer(["", ""], padding="max_length", max_length=77, return_tensors="pt").input_ids
     with torch.no_grad():
         away = pipeline.text_encoder(ids).last_hidden_state
-    torch.testing.assert_close(found, reference(prompt_embeds=states, negative_prompt_embeds=away), **CLOSE)
+    assert_close(found, reference(prompt_embeds=states, negative_prompt_embeds=away))
 
 
 def test_parts_may_be_sessions(folder, monkeypatch, tmp_path):
