@@ -13,6 +13,7 @@ from modelgraft.kernel.words.errors import InputError
 from modelgraft.testing import conform, node_of, run_node
 from modelgraft_plugins import projectors
 from modelgraft_plugins.projectors import MLP, Linear, PixelShuffle
+from modelgraft_plugins.projectors import modules as projectors_modules
 from support import checkpoints
 from support.open_part import configured, counts, open_part
 
@@ -64,6 +65,22 @@ def test_widths_stay_open_without_a_source():
     """The solver fills them from the neighbours."""
     assert {name: str(port) for name, port in node_of(Linear).in_ports.items()} == {"x": "float[batch tokens in_features]"}
     assert node_of(MLP, {"out_features": 12}).config.inner == 12
+
+
+def test_dropout_stands_before_both_layers_of_an_mlp_and_only_in_training():
+    """Against the formula, with the numbers that torch draws; the state has no other names, and the count is the same."""
+    options = {"in_features": 6, "hidden_features": 40, "out_features": 3, "norm": True, "over": "vector"}
+    plain, dropping = (projectors_modules.MLP(MLP(**options, dropout=share)) for share in (0.0, 0.5))
+    dropping.load_state_dict(plain.state_dict())
+    x = torch.randn(5, 6, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(dropping.eval()(x), plain(x))
+    torch.manual_seed(2)
+    found = dropping.train()(x)
+    torch.manual_seed(2)
+    kept = [2 * torch.empty(5, width).bernoulli_(0.5) for width in (6, 40)]
+    inner = torch.nn.functional.gelu((plain.layer_norm(x) * kept[0]) @ plain.linear_1.weight.T + plain.linear_1.bias) * kept[1]
+    torch.testing.assert_close(found, inner @ plain.linear_2.weight.T + plain.linear_2.bias, **CLOSE)
+    assert MLP(**options).parameters() == MLP(**options, dropout=0.5).parameters() == sum(one.numel() for one in plain.parameters())
 
 
 def test_pixel_shuffle_joins_neighbouring_patches():

@@ -84,6 +84,7 @@ class MLP(Config):
 
     hidden_features  width between the layers; None: that of the result
     norm             a layer norm before them, as InternVL has
+    dropout          the share of what goes into each layer that is left out while it is trained, and only then
     """
 
     in_features: Dim = None
@@ -92,6 +93,7 @@ class MLP(Config):
     hidden_act: str = "gelu"
     bias: bool = True
     norm: bool = False
+    dropout: float = Field(0.0, ge=0, lt=1)
     over: Over = "tokens"
 
     @classmethod

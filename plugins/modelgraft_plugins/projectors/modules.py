@@ -43,10 +43,12 @@ class MLP(nn.Module):
         self.linear_1 = nn.Linear(config.in_features, config.inner, bias=config.bias)
         self.act = ACT2FN[config.hidden_act]
         self.linear_2 = nn.Linear(config.inner, config.out_features, bias=config.bias)
+        self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply the norm, where there is one, and both layers."""
-        return self.linear_2(self.act(self.linear_1(self.layer_norm(x))))  # type: ignore[no-any-return]
+        """Apply the norm, where there is one, and both layers, each behind dropout in training."""
+        inner = self.act(self.linear_1(self.dropout(self.layer_norm(x))))
+        return self.linear_2(self.dropout(inner))  # type: ignore[no-any-return]
 
 
 class PixelShuffle(nn.Module):

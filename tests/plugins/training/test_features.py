@@ -11,8 +11,10 @@ import torch
 from safetensors.torch import load_file
 
 import modelgraft as mg
+from modelgraft import port
 from modelgraft.data.datasets import DataRow, Dataset
-from modelgraft_plugins.training.rows import read_rows
+from modelgraft.records.values import read_input
+from modelgraft_plugins.training.rows import packed, read_rows
 from support.learners import write_graph
 
 
@@ -77,7 +79,7 @@ def test_a_dry_run_tells_what_a_stage_takes_and_writes_nothing(tmp_path):
 def test_rows_tell_the_files_that_they_name_apart_from_what_stands_there_later(tmp_path):
     """What is kept of a picture is not taken for what another of its name gives."""
     (tmp_path / "a.png").write_bytes(b"one")
-    inputs = {"x": SimpleNamespace(has_default=False, port=SimpleNamespace(optional=False))}
+    inputs = {"x": SimpleNamespace(has_default=False, port=port("text"))}
     rows = [DataRow("d:1", 1, {"x": str(tmp_path / "a.png")}), DataRow("d:2", 2, {"x": "no file"})]
 
     def found():
@@ -87,6 +89,27 @@ def test_rows_tell_the_files_that_they_name_apart_from_what_stands_there_later(t
     assert found() == before
     (tmp_path / "a.png").write_bytes(b"other")
     assert found() != before
+
+
+@pytest.mark.parametrize("value", [[[0.1, 1 / 3, 1e-40]], [[1, 2.5]], [1, 2], [[1.0], [2.0, 3.0]], [1e39], [float("nan")], [], "0.5,1"])
+def test_a_row_is_read_as_the_numbers_that_stand_in_it(value):
+    """Vectors are kept as arrays; what they are read as, or why they are refused, is what it is of the lists themselves."""
+    wanted_port = port("float[batch ...]")
+
+    def read(given):
+        try:
+            return read_input("x", wanted_port, given).value
+        except mg.InputError as error:
+            return str(error)
+
+    found, wanted = read(packed(value, wanted_port)), read(value)
+    assert type(found) is type(wanted)
+    if isinstance(wanted, torch.Tensor):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0, equal_nan=True)
+    else:
+        assert found == wanted
+    assert isinstance(packed([[0.5]], wanted_port), np.ndarray)
+    assert packed([[0.5]], port("float64[batch ...]")) == packed([[0.5]], port("text")) == [[0.5]]
 
 
 def test_features_of_texts_have_the_length_of_their_own(tmp_path):
