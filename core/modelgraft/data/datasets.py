@@ -16,6 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
+from modelgraft.data.beside import with_files_beside
 from modelgraft.data.cells import read_cell
 from modelgraft.data.naming import Note, files_in, takes_files
 from modelgraft.kernel.words.errors import InputError, choices
@@ -67,6 +68,8 @@ def open_dataset(name: str, inputs: Inputs, *, note: Note, types: Types) -> Data
 
     note  hears what is left out of a folder
 
+    Files that its records name are those beside it; where there are none, those that are seen from where the command runs.
+
     Raises InputError for data that cannot be read, or that does not say which input it is for.
     """
     path = Path(name).expanduser()
@@ -84,7 +87,8 @@ def open_dataset(name: str, inputs: Inputs, *, note: Note, types: Types) -> Data
         read, count = partial(_read_parquet, path, table, inputs), lambda: int(table.metadata.num_rows)
     else:
         read, count = partial(_read_json_lines, lambda: path.open("rb"), path.name, inputs), lambda: _count_lines(path)
-    return Dataset((path,), read, _digest_of((path,)), count)
+    beside = lambda: with_files_beside(read(), path.parent, inputs, types)  # noqa: E731
+    return Dataset((path,), beside, _digest_of((path,)), count)
 
 
 def of_stream(start: Callable[[], IO[bytes]], name: str, inputs: Inputs) -> Dataset:

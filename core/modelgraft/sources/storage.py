@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
 import shutil
+import stat
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from pathlib import Path
 from modelgraft.kernel.words.errors import Problem, SourceError
 from modelgraft.records.publishing import file_aside, publish
 
+OWNERS = 0o600  # the mode of a file that its writer made for its owner alone
 NEW_S = 60  # a folder that is made is locked within this time
 CHUNK_BYTES = 1 << 20  # large enough that hashing is bound by the disk, small enough to report progress
 SAMPLES, SAMPLE_BYTES = 16, 4096  # what is read of a large file to tell it from another of its size and time
@@ -96,15 +98,25 @@ def folder_aside(target: Path) -> Iterator[Path]:
     A killed process leaves its folder behind: see `clear_leftovers`.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    aside = target.with_name(f".{target.name}.{secrets.token_hex(6)}")
+    aside.mkdir()  # whoever may read what its owner writes may read it
     held = lock_folder(aside)
     try:
         yield aside
+        _open_up(aside)
         publish(aside, target)
     finally:
         if held is not None:
             os.close(held)
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _open_up(folder: Path) -> None:
+    """Give files that their writer kept for its owner alone, such as safetensors, the mode that others get in this folder."""
+    usual = stat.S_IMODE(folder.stat().st_mode) & 0o666
+    for path in folder.iterdir() if os.name == "posix" else ():
+        if path.is_file() and not path.is_symlink() and stat.S_IMODE(path.stat().st_mode) == OWNERS:
+            path.chmod(usual)
 
 
 def clear_leftovers(parent: Path) -> None:

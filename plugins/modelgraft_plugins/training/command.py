@@ -20,6 +20,14 @@ from modelgraft.commands import (
     settings_of,
     with_opening,
 )
+from modelgraft.plugin import InputError
+
+
+def folder_named(word: str) -> Path:
+    """The folder that `--out` names. Raises InputError for a word that names none."""
+    if not word.strip() or word == "-":
+        raise InputError(f"--out '{word}' names no folder; leave it out, and trained files go to trained/GRAPH")
+    return Path(word)
 
 
 @with_opening(taking=("init", "device"))
@@ -33,7 +41,10 @@ def train(  # noqa: PLR0913, PLR0917 typer makes options of the arguments of a c
     valid: Annotated[
         str | None, typer.Option("--valid", metavar="FILE|SHARE", help="What to evaluate on: data, or a share of them.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where trained files go; trained/GRAPH without it.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", parser=folder_named, help="Where trained files go; trained/GRAPH without it."),
+    ] = None,
     steps: Annotated[int | None, typer.Option("--steps", metavar="N", parser=count, help="Updates of each stage.")] = None,
     batch: Annotated[int | None, typer.Option("--batch", metavar="N", parser=count, help="Records in a batch.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after a run that was stopped.")] = False,

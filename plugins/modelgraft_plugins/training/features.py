@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from modelgraft.commands import Learning, folder_aside
-from modelgraft.plugin import InputError, Node, Tensor
+from modelgraft.plugin import InputError, ModelgraftError, Node, Tensor
 
 BATCH = 32  # records of a pass: no gradients are kept, so that more fit than in a step
 ABOUT = "features.json"
@@ -94,12 +94,11 @@ def write_features(
                 numbers = range(start, min(start + size, count))
                 batch = read(numbers)
                 bad |= {numbers[index]: str(error) for index, error in batch.left_out.items()}
-                found = learning(batch, seed=seed) if batch.count else {}
-                there = [index for index in range(len(numbers)) if index not in batch.left_out]
+                rows, refused = _called(learning, batch, numbers, read, seed)
+                bad |= refused
                 for ref, writer in writers.items():
-                    rows = dict(zip(there, found[str(ref)].detach().cpu(), strict=True)) if batch.count else {}
-                    for index in range(len(numbers)):
-                        writer.add(rows.get(index))
+                    for number in numbers:
+                        writer.add(rows[number][str(ref)] if number in rows else None)
                 tell(numbers[-1] + 1)
             for ref, writer in writers.items():
                 writer.finish(aside / _name(ref))
@@ -109,6 +108,22 @@ def write_features(
         raise InputError(
             f"the features in {folder} cannot be written: {error.strerror or error}; make room, or set features: off"
         ) from error
+
+
+def _called(
+    learning: Learning, batch: Any, numbers: Sequence[int], read: Callable[[Sequence[int]], Any], seed: int
+) -> tuple[dict[int, dict[str, torch.Tensor]], dict[int, str]]:
+    """What is given for each record of a batch by its number, and why a node refuses others: found one by one."""
+    there = [number for index, number in enumerate(numbers) if index not in batch.left_out]
+    try:
+        found = learning(batch, seed=seed) if batch.count else {}
+    except ModelgraftError as error:
+        if len(numbers) == 1:
+            return {}, {numbers[0]: error.unworded}
+        parts = [_called(learning, read([number]), [number], read, seed) for number in there]
+        return {n: row for rows, _ in parts for n, row in rows.items()}, {n: why for _, bad in parts for n, why in bad.items()}
+    values = {name: value.detach().cpu() for name, value in found.items()}
+    return {number: {name: value[index] for name, value in values.items()} for index, number in enumerate(there)}, {}
 
 
 class _Writer:

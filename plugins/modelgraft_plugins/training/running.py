@@ -65,6 +65,8 @@ def train(  # noqa: PLR0913 each is an option of the command
     """
     if unknown := sorted(set(flags) - set(FLAGS)):
         raise InputError(f"train has no option '{unknown[0]}'; it has: {choices(FLAGS)}. {nearest(unknown[0], FLAGS)}".rstrip())
+    if not str(out).strip():
+        raise InputError("out is empty; name the folder that trained files go to")
     loaded = mg.load(graph, params=params) if isinstance(graph, str | Path) else graph
     solved = mg.check(loaded, offline=offline)
     asked = Asked(

@@ -19,6 +19,7 @@ from modelgraft.kernel.words.wording import option
 
 NOT_INHERITED = frozenset({"extends", "name", "modelgraft"})
 SINGLE = {"runtime": "runtime key", "training": "key of training", "losses": "loss"}  # what an entry of a section is called
+MAPPINGS = ("training.", "losses.")  # dotted keys that take mappings on the command line
 WRITTEN_OUT = {"params": "default", "inputs": "type", "runtime": "default"}  # the key that the plain form of an entry stands for
 
 
@@ -163,15 +164,19 @@ def given(name: str, value: Any, *, layer: str) -> Item:
     """Make an item of a value that the user gave by `--set name=value` or as an argument.
 
     Text is read as YAML reads an unquoted word, so that `5` is a number, `[a, b]` a list, and `"5"` with
-    its quotes a text. Braces are text: they stand in prompts.
+    its quotes a text. Braces are text, because they stand in prompts, but for keys of `training` and `losses`.
     """
     place = Place(option("set", name)) if layer == "set" else Place(name)
-    return _item(value_of_words(value) if isinstance(value, str) else value, place, layer)
+    return _item(value_of_words(value, holds_mappings=name.startswith(MAPPINGS)) if isinstance(value, str) else value, place, layer)
 
 
-def value_of_words(text: str) -> Any:
-    """What a text that the user gave stands for: the value that YAML has for an unquoted word, a list, or a text in its quotes."""
-    if (text[:1], text[-1:]) in (("[", "]"), ('"', '"'), ("'", "'")):
+def value_of_words(text: str, *, holds_mappings: bool = False) -> Any:
+    """What a text that the user gave stands for: the value that YAML has for an unquoted word, a list, or a text in its quotes.
+
+    holds_mappings  `{a: b}` is a mapping, not a text
+    """
+    ends = (text[:1], text[-1:])
+    if ends in (("[", "]"), ('"', '"'), ("'", "'")) or (holds_mappings and ends == ("{", "}")):
         try:
             return read_yaml(text, file="--set").plain()
         except DocumentError:
