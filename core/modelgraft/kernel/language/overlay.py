@@ -19,7 +19,6 @@ from modelgraft.kernel.words.wording import option
 
 NOT_INHERITED = frozenset({"extends", "name", "modelgraft"})
 SINGLE = {"runtime": "runtime key", "training": "key of training", "losses": "loss"}  # what an entry of a section is called
-MAPPINGS = ("training.", "losses.")  # dotted keys that take mappings on the command line
 WRITTEN_OUT = {"params": "default", "inputs": "type", "runtime": "default"}  # the key that the plain form of an entry stands for
 
 
@@ -167,21 +166,16 @@ def given(name: str, value: Any, *, layer: str) -> Item:
     its quotes a text. Braces are text, because they stand in prompts, but for keys of `training` and `losses`.
     """
     place = Place(option("set", name)) if layer == "set" else Place(name)
-    return _item(value_of_words(value, holds_mappings=name.startswith(MAPPINGS)) if isinstance(value, str) else value, place, layer)
+    ends = ("[]", '""', "''", "{}") if name.startswith(("training.", "losses.")) else ("[]", '""', "''")
+    return _item(value_of_words(value, ends) if isinstance(value, str) else value, place, layer)
 
 
-def value_of_words(text: str, *, holds_mappings: bool = False) -> Any:
-    """What a text that the user gave stands for: the value that YAML has for an unquoted word, a list, or a text in its quotes.
-
-    holds_mappings  `{a: b}` is a mapping, not a text
-    """
-    ends = (text[:1], text[-1:])
-    if ends in (("[", "]"), ('"', '"'), ("'", "'")) or (holds_mappings and ends == ("{", "}")):
-        try:
-            return read_yaml(text, file="--set").plain()
-        except DocumentError:
-            return text
-    return scalar(text)
+def value_of_words(text: str, ends: tuple[str, ...] = ("[]", '""', "''")) -> Any:
+    """What a text that the user gave stands for: what YAML has for an unquoted word, or for one between these letters."""
+    try:
+        return read_yaml(text, file="--set").plain() if text[:1] + text[-1:] in ends else scalar(text)
+    except DocumentError:
+        return text
 
 
 def _item(value: Any, place: Place, layer: str) -> Item:
