@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy
 import pytest
 import torch
 import transformers as hf
 
 from modelgraft.kernel.words.errors import InputError
+from modelgraft.loops import drawn_tokens
 from modelgraft.loops.drawn_tokens import Drawer
 from modelgraft.loops.loop import generate
 from modelgraft.loops.sampling import chooser, draw, narrow
@@ -133,3 +137,19 @@ def test_no_run_of_tokens_stands_twice(size):
             scoring.reorder(torch.tensor([0, 0]))
             texts = [texts[0], list(texts[0])]
             heard = [heard[0], heard[1]]
+
+
+@pytest.mark.parametrize("rules", [{}, {"top_p": 0.9}, {"typical_p": 0.9}, {"epsilon_cutoff": 3e-4}], ids=str)
+@pytest.mark.parametrize("power", [(numpy.exp, 1.0), (numpy.exp2, 1 / math.log(2))], ids=["e", "2"])
+def test_either_power_gives_the_draws_of_the_whole_distribution(rules, power, monkeypatch):
+    """Of processors with a fast 2 to the x and without; large logits and the least numbers of float32, as masks hold them, among them."""
+    monkeypatch.setattr(drawn_tokens, "_power", lambda: power)
+    settings = Settings(temperature=0.8, **rules)
+    logits = torch.randn(3, 4133, generator=torch.Generator().manual_seed(6)) * 3
+    logits[0] += 45
+    logits[1] -= 500
+    logits[:, ::5] = torch.finfo(torch.float32).min
+    drawer, expected = Drawer(settings), narrow((logits - logits.amax(-1, keepdim=True)) / 0.8, settings)
+    for number in (0.0, 0.0173, 0.2507, 0.5123, 0.7519, 0.9991):
+        wanted = draw(expected, torch.full((3,), number, dtype=torch.float64)).tolist()
+        assert [drawer.draw(row.numpy(), number) for row in logits] == wanted

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy
@@ -24,22 +25,33 @@ if TYPE_CHECKING:
     Numbers = NDArray[numpy.floating[Any]]  # float[n]
     Ids = NDArray[numpy.integer[Any]]  # int64[n]
 
-GROUPS = 64  # a vocabulary is looked at in so many rows, whose elementwise maximum is a single fast pass
-WIDEST = 8  # where one in so many columns may hold what is looked for, all are compared
-MOSTLY_ENOUGH = 64  # tokens that hold top_p in most texts
-BLOCK = 128  # tokens that are summed up before the sum goes into float64
+WIDTH = 512  # a vocabulary is looked at in rows of so many, whose elementwise maximum is a single fast pass
+LEAST_SHARES = (1e-3, 1e-5)  # tokens at least so likely hold top_p in most texts, and in nearly all
+BLOCK = 256  # tokens that are summed up before the sum goes into float64
 TINY = 1e-300  # what has no share adds nothing, and has a logarithm
 COLDEST = 1e-30  # the least temperature that is divided by: whatever is below chooses the likeliest as well, and might leave float32
-FURTHEST = -1e4  # below the largest value by the temperature: nothing there has a share
-NEARLY = (1.0, 3.0, 8.0, 20.0)  # nats from the expected surprise, within which typical_p finds its mass in most texts
+PLAIN = 60.0  # nats: logits within it by the temperature have powers in float32, and so have all whose share counts beside the largest
+NEARLY = (3.0, 8.0, 20.0)  # nats from the expected surprise, within which typical_p finds its mass in most texts
 TYPICALLY = 1e-4  # so much more must be found there
 SPARE = 1e-6  # by this part a bound is lowered: a division by the temperature may make unlike logits alike
+ROUNDED = 1e-5  # by this part sums of shares may be off: their exponents are float32, and up to PLAIN
 
 
 def temperatures(settings: Settings) -> tuple[float, float]:
     """What logits are divided by before the rules look at them, and behind these."""
     temperature = max(settings.temperature, COLDEST)
     return (1.0, temperature) if settings.temperature_last else (temperature, 1.0)
+
+
+@lru_cache(maxsize=1)
+def _power() -> tuple[Any, float]:
+    """The function that is the faster power in float32 here, and what it takes for a nat: 2 to the x where numpy has it for this
+    processor, which takes two thirds of e to the x; else that. `Any`: one of numpy's functions of each element."""
+    introspect = getattr(numpy.lib, "introspect", None)  # of numpy 2
+    known = introspect.opt_func_info(func_name="^exp2$", signature="float32") if introspect is not None else {}
+    ways = [way["current"] for ways in known.values() for way in ways.values()]
+    is_fast = any(way and not way.startswith("baseline") for way in ways)
+    return (numpy.exp2, 1 / math.log(2)) if is_fast else (numpy.exp, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +72,28 @@ class Drawer:
             part if part is not None and 0 < part < 1 else None
             for part in (settings.top_p, settings.typical_p, settings.epsilon_cutoff, settings.eta_cutoff)
         )
+        rules = (settings.top_h, self.top_p, settings.min_p, self.typical, self.epsilon, self.eta)
+        self.is_top_k_alone = settings.top_k is not None and all(rule is None for rule in rules)
         self.highest = 0.0  # the largest logit
-        self.shares: Numbers = numpy.empty(0, numpy.float32)  # exp((logits - the largest) / temperature), filled up with 0 to whole blocks
+        self.power, self.per_nat = _power()
+        self.exponents: Numbers = numpy.empty(0, numpy.float32)  # of the power that shares are
+        self.shares: Numbers = numpy.empty(0, numpy.float32)  # exp((logits - some number) / temperature), filled up with 0 to whole blocks
 
-    def draw(self, logits: Numbers, number: float) -> int:
+    def draw(self, logits: Numbers, number: float, highest: float | None = None) -> int:
         """The token at `number` in [0, 1) of the distribution that the rules leave over.
 
-        logits  float32[vocab], the largest of which is finite
+        logits   float32[vocab], the largest of which is finite
+        highest  that one, where it is known
         """
         settings = self.settings
         whole: _Whole | None = None  # where a rule looks at all tokens
-        self.highest = highest = float(logits.max())
+        self.highest = highest = float(logits.max()) if highest is None else highest
         if settings.top_h is not None:
             ids = _likeliest(logits, MOST_BY_ENTROPY)
         elif settings.top_k is not None and settings.top_k < len(logits):
             ids = _likeliest(logits, settings.top_k)
         elif self.top_p is not None:
-            whole = _Whole(float(self._shared(logits, self.before).sum()))
+            whole = _Whole(self._total(logits))
             ids = self._nucleus(logits, self.top_p, whole.total)
         elif settings.min_p:
             ids = _above(logits, highest + self.before * math.log(settings.min_p))
@@ -85,43 +102,59 @@ class Drawer:
             ids = self._usual(logits, whole)
         else:
             return self._draw_of_all(logits, number)
-        values = (logits[ids] - numpy.float32(highest)) / self.before
+        values = (logits.take(ids) - numpy.float32(highest)) / self.before
+        if self.is_top_k_alone and settings.top_k is not None:  # the commonest: nothing has to be sorted
+            ids, values = _top(ids, values, settings.top_k)
+            return _at(ids, numpy.exp(values.astype(numpy.float64) / self.after), number)
         order = (-values).argsort()
-        ids, values, shares = self._narrowed(ids[order], values[order], whole)
+        ids, values, shares = self._narrowed(ids.take(order), values.take(order), whole)
         if self.after != 1:
             shares = numpy.exp((values.astype(numpy.float64) - values[0]) / self.after)
         order = ids.argsort()
-        heights = shares[order].cumsum()
-        found = int(heights.searchsorted(number * heights[-1], side="right"))
-        return int(ids[order[min(found, len(ids) - 1)]])
+        return _at(ids.take(order), shares.take(order), number)
 
-    def _shared(self, logits: Numbers, temperature: float) -> Numbers:
-        """float32[n]: see `shares`."""
+    def _shared(self, logits: Numbers, temperature: float) -> float:
+        """Fill `exponents` and `shares`; gives what the largest share is."""
         count = len(logits)
-        if len(self.shares) < count:
+        if len(self.exponents) != count:
+            self.exponents = numpy.empty(count, numpy.float32)
             self.shares = numpy.zeros(-(-count // BLOCK) * BLOCK, numpy.float32)
-        shares = self.shares[:count]
-        numpy.subtract(logits, numpy.float32(self.highest), out=shares)
+        times = numpy.float32(self.per_nat / temperature)
+        is_plain = abs(self.highest) <= PLAIN * temperature
+        if not is_plain:
+            logits = numpy.subtract(logits, numpy.float32(self.highest), out=self.exponents)
         with numpy.errstate(over="ignore", under="ignore"):  # what is far below the likeliest has no share
-            numpy.divide(shares, temperature, out=shares)
-            numpy.exp(shares, out=shares)
-        return self.shares
+            numpy.multiply(logits, times, out=self.exponents)
+            self.power(self.exponents, out=self.shares[:count])
+        return math.exp(float(times) * self.highest / self.per_nat) if is_plain else 1.0
+
+    def _heights(self) -> Numbers:
+        """float64[blocks], the sum of the shares of each."""
+        sums: Numbers = numpy.einsum("ij->i", self.shares.reshape(-1, BLOCK))  # a third of what sum(1) takes
+        return sums.astype(numpy.float64)
+
+    def _total(self, logits: Numbers) -> float:
+        """The sum of exp(value - the largest)."""
+        most = self._shared(logits, self.before)
+        return float(self._heights().sum()) / most
 
     def _nucleus(self, logits: Numbers, top_p: float, total: float) -> Ids:
         """Tokens among which are the fewest that hold top_p."""
-        ids = _likeliest(logits, MOSTLY_ENOUGH)
-        if float(self.shares[ids].sum()) > (top_p * (1 + SPARE) + SPARE) * total:
-            return ids
+        for least in LEAST_SHARES:
+            ids = _above(logits, self.highest + self.before * min(math.log(total * least), 0.0))
+            shares = numpy.exp((logits.take(ids).astype(numpy.float64) - self.highest) / self.before)
+            if float(shares.sum()) > (top_p * (1 + ROUNDED) + SPARE) * total:
+                return ids
         least = max((1 - top_p) / len(logits) / 2, 1e-30)  # all that are less likely hold less than is left over
         return _above(logits, self.highest + self.before * math.log(total * least))
 
     def _draw_of_all(self, logits: Numbers, number: float) -> int:
         """Draw where no rule leaves anything out: the block by sums in float64, then the token in it."""
-        blocks = self._shared(logits, self.before * self.after).reshape(-1, BLOCK)
-        heights = blocks.sum(1).cumsum(dtype=numpy.float64)
+        self._shared(logits, self.before * self.after)
+        heights = self._heights().cumsum()
         wanted = number * float(heights[-1])
         block = min(int(heights.searchsorted(wanted, side="right")), len(heights) - 1)
-        inside = blocks[block].cumsum(dtype=numpy.float64)
+        inside = self.shares[block * BLOCK : (block + 1) * BLOCK].astype(numpy.float64).cumsum()
         left = wanted - (float(heights[block - 1]) if block else 0.0)
         found = int(inside.searchsorted(left, side="right"))
         last = int(inside.searchsorted(inside[-1]))  # of those that can be drawn: a block's two sums differ by rounding
@@ -129,21 +162,23 @@ class Drawer:
 
     def _whole(self, logits: Numbers) -> _Whole:
         """What the rules must know that look at all tokens."""
-        shares = self._shared(logits, self.before)
-        total = float(shares.sum())
+        most = self._shared(logits, self.before)
+        total = float(self._heights().sum())
         if self.typical is None and self.eta is None:
-            return _Whole(total)
-        below = numpy.subtract(logits, numpy.float32(self.highest))
-        numpy.maximum(below, FURTHEST * self.before, out=below)  # what is forbidden has no share, and must not make one that is no number
-        numpy.multiply(below, shares[: len(logits)], out=below)
-        return _Whole(total, math.log(total) - float(below.sum(dtype=numpy.float64)) / self.before / total)
+            return _Whole(total / most)
+        shares, exponents = self.shares[: len(logits)], self.exponents
+        summed = float(numpy.einsum("i,i->", shares, exponents))
+        if not math.isfinite(summed):  # what is forbidden has no share, and must not make one that is no number
+            numpy.copyto(exponents, 0, where=shares == 0)
+            summed = float(numpy.einsum("i,i->", shares, exponents))
+        return _Whole(total / most, math.log(total) - summed / self.per_nat / total)
 
     def _usual(self, logits: Numbers, whole: _Whole) -> Ids:
         """Tokens among which are all that typical_p leaves over, or else the first of epsilon_cutoff and eta_cutoff that there is."""
         highest, log_total = self.highest, math.log(whole.total)
         if self.typical is None:
             least = self.epsilon if self.epsilon is not None else _eta(self.eta or 0.0, whole.entropy)
-            return _above(logits, highest + self.before * min(math.log(least) + log_total, 0.0))
+            return _above(logits, highest + self.before * min(math.log(least) + log_total - ROUNDED, 0.0))
         for far in NEARLY:  # that are no further from the expected surprise: the rarest of them bounds all that are looked at
             bound = highest + self.before * (log_total - whole.entropy - far)
             ids = _above(logits, bound)
@@ -188,24 +223,35 @@ class Drawer:
 
 def _above(logits: Numbers, bound: float) -> Ids:
     """The tokens whose logit is at least so large, or nearly."""
-    return numpy.flatnonzero(logits >= bound - abs(bound) * SPARE)
+    found: Ids = (logits >= bound - abs(bound) * SPARE).nonzero()[0]
+    return found
 
 
 def _likeliest(logits: Numbers, count: int) -> Ids:
-    """The so many likeliest tokens and those that are as likely as the last of them, among a few more."""
-    width = len(logits) // GROUPS
-    if count >= width:
+    """The so many likeliest tokens and those that are as likely as the last of them, among a few more; in order of their ids."""
+    height = len(logits) // WIDTH
+    if count >= WIDTH or not height:
         return numpy.arange(len(logits))
-    rows = logits[: GROUPS * width].reshape(GROUPS, width)
-    columns = rows.max(0)  # each holds one at least: the count-th of these bounds what is looked for
-    bound = float(numpy.partition(columns, width - count)[width - count])
-    there = numpy.flatnonzero(columns >= bound - abs(bound) * SPARE)
-    if len(there) * WIDEST > width:
-        return _above(logits, bound)
-    found = _above(rows.take(there, axis=1).reshape(-1), bound)
-    ids: Ids = found // len(there) * width + there[found % len(there)]
-    behind = _above(logits[GROUPS * width :], bound)
-    return ids if not len(behind) else numpy.concatenate([ids, behind + GROUPS * width])
+    columns = (
+        logits[: height * WIDTH].reshape(height, WIDTH).max(0)
+    )  # each holds one at least: the count-th of these bounds what is looked for
+    bound = float(numpy.partition(columns, WIDTH - count)[WIDTH - count])
+    return _above(logits, bound)
+
+
+def _top(ids: Ids, values: Numbers, count: int) -> tuple[Ids, Numbers]:
+    """Of some tokens the so many likeliest and those that are as likely as the last of them."""
+    if len(ids) <= count:
+        return ids, values
+    is_kept = values >= numpy.partition(values, len(values) - count)[len(values) - count]
+    return ids[is_kept], values[is_kept]
+
+
+def _at(ids: Ids, shares: Numbers, number: float) -> int:
+    """The token at `number` in [0, 1) of the distribution function, tokens in order of their ids."""
+    heights = shares.cumsum()
+    found = int(heights.searchsorted(number * heights[-1], side="right"))
+    return int(ids[min(found, len(ids) - 1)])
 
 
 def _at_least(shares: Numbers, bound: float) -> int:

@@ -164,11 +164,11 @@ def _write(
     ids: list[list[int]] = [[] for _ in readers]
     running = list(range(len(readers)))
     for length in range(max(limits)):
-        check_finite(logits, length=length)
+        largest = check_finite(logits, length=length)
         scores = scoring.apply(scoring.scaled(logits), length=length)
         if scores is not logits:
-            check_allowed(scores, running, length=length)
-        tokens = choose(guided(scores, guides, running) if guides else scores)
+            largest = check_allowed(scores, running, length=length)
+        tokens = choose(guided(scores, guides, running)) if guides else choose(scores, largest)
         chosen: list[int] = tokens.tolist()
         for row in running:
             ids[row].append(chosen[row])

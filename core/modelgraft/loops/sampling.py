@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import zlib
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
+import numpy
 import torch
 from torch import Tensor
 
 from modelgraft.loops import drawn_tokens
+from modelgraft.loops.finite_logits import Largest, largest_of
 from modelgraft.loops.scoring import FORBIDDEN
 from modelgraft.loops.settings import MOST_BY_ENTROPY, Settings
 
 BEGINNING = 256  # tokens that hold top_p in nearly every text
-Chooser = Callable[[Tensor], Tensor]  # float[batch vocab] -> int64[batch]
+NUMBERS = 32  # that are made at once: each alone takes as long as choosing among a few tokens
+
+
+class Chooser(Protocol):
+    """Chooses a token of each row."""
+
+    def __call__(self, logits: Tensor, largest: Largest | None = None, /) -> Tensor:
+        """float[batch vocab] -> int64[batch];  largest  of these, where it is known."""
+        ...
 
 
 def chooser(settings: Settings, prompts: Sequence[Sequence[int]], *, seed: int) -> Chooser:
@@ -24,32 +35,33 @@ def chooser(settings: Settings, prompts: Sequence[Sequence[int]], *, seed: int) 
     """
     if not settings.draws:
         return likeliest
-    generators = [torch.Generator().manual_seed(_row_seed(seed, prompt)) for prompt in prompts]
-
+    numbers = [_numbers(torch.Generator().manual_seed(_row_seed(seed, prompt))) for prompt in prompts]
     drawer = drawn_tokens.Drawer(settings)
 
-    def choose(logits: Tensor) -> Tensor:
+    def choose(logits: Tensor, largest: Largest | None = None, /) -> Tensor:
         if logits.device.type == "cpu":
-            rows = zip(logits.float().numpy(), generators, strict=True)
-            return torch.tensor([drawer.draw(row, _number(generator).item()) for row, generator in rows])
-        numbers = torch.stack([_number(generator) for generator in generators])
+            highest = (largest or largest_of(logits)).values
+            rows = zip(logits.float().numpy(), numbers, highest, strict=True)
+            return torch.from_numpy(numpy.array([drawer.draw(row, next(drawn), most) for row, drawn, most in rows], numpy.int64))
+        places = torch.tensor([next(drawn) for drawn in numbers], dtype=torch.float64)
         before, after = drawn_tokens.temperatures(settings)
         below = logits.float() - logits.amax(-1, keepdim=True).float()  # which no temperature leads beyond the largest number of float32
-        return draw(narrow(below / before, settings) / after, numbers.to(logits.device))
+        return draw(narrow(below / before, settings) / after, places.to(logits.device))
 
     return choose
 
 
-def _number(generator: torch.Generator) -> Tensor:
-    """float64 in [0, 1)."""
-    return torch.rand((), generator=generator, dtype=torch.float64)
+def _numbers(generator: torch.Generator) -> Iterator[float]:
+    """One number in [0, 1) after the other, without end."""
+    while True:
+        yield from torch.rand(NUMBERS, generator=generator, dtype=torch.float64).tolist()
 
 
-def likeliest(logits: Tensor) -> Tensor:
+def likeliest(logits: Tensor, largest: Largest | None = None, /) -> Tensor:
     """The most likely token of each row, float[batch vocab] -> int64[batch]; the first of equal ones."""
-    if logits.device.type == "cpu" and logits.dtype is torch.float32:
-        return torch.from_numpy(logits.numpy().argmax(-1))  # the first of equal ones, as torch, which takes ten times as long
-    return logits.argmax(-1)
+    if largest is None and logits.device.type != "cpu":
+        return logits.argmax(-1)  # which nobody waits for
+    return (largest or largest_of(logits)).tokens
 
 
 def _row_seed(seed: int, prompt: Sequence[int]) -> int:
