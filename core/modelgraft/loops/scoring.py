@@ -42,6 +42,7 @@ class Scoring:
         self.copied = _Copying()
         self.ends, self.never = _ids(settings.end_ids, like), _ids(settings.suppressed, like)
         self.not_first = _ids(settings.suppressed_first, like)
+        self.has_ends, self.has_never, self.has_not_first = (bool(len(ids)) for ids in (self.ends, self.never, self.not_first))
         self.factors: Tensor | None = None  # float[vocab]: what each logit is multiplied by
         if settings.token_scale:
             ids, by = zip(*settings.token_scale, strict=True)
@@ -92,9 +93,9 @@ class Scoring:
         if self.bad is not None and self.texts is not None:
             self.bad.add(mine, self.texts)
         self._end(mine, length)
-        if len(self.never):
+        if self.has_never:
             mine().index_fill_(1, self.never, FORBIDDEN)
-        if len(self.not_first) and length == self._first_free:
+        if self.has_not_first and length == self._first_free:
             mine().index_fill_(1, self.not_first, FORBIDDEN)
         if settings.token_delay and (early := [token for token, count in settings.token_delay if length < count]):
             mine().index_fill_(1, _ids(early, logits), FORBIDDEN)
@@ -140,7 +141,7 @@ class Scoring:
     def _end(self, mine: _Own, length: int) -> None:
         """The rules about where an answer begins and ends; they depend on the row, because prompts have their own lengths."""
         settings = self.settings
-        if len(self.ends):
+        if self.has_ends:
             early = [row for row, one in enumerate(self.asked) if length < settings.shortest(one.length)]
             _forbid(mine, early, self.ends)
         if settings.forced_bos_token_id is not None:
@@ -149,7 +150,7 @@ class Scoring:
         if settings.forced_eos_token_ids:
             last = [row for row, one in enumerate(self.asked) if length == settings.longest(one.length) - 1]
             _force(mine, last, settings.forced_eos_token_ids)
-        if settings.exponential_decay_length_penalty is not None and len(self.ends):
+        if settings.exponential_decay_length_penalty is not None and self.has_ends:
             self._decay(mine, length, *settings.exponential_decay_length_penalty)
 
     def _decay(self, mine: _Own, length: int, start: int, factor: float) -> None:
