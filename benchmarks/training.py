@@ -3,7 +3,8 @@
     python -m benchmarks.training [--minutes 1] [--quick] [--json]
 
 Both loops call the same modules on the same batch with the same optimiser, clipped alike; their losses must be the same. Kept features are
-those of an encoder of the size of ViT-B before a layer that learns; a step with them reads them from the disk.
+those of an encoder of the size of ViT-B before a layer that learns; a step with them reads them from the disk. A head on vectors reads each
+batch from JSON lines, beside one that has it in memory.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from benchmarks.tables import Asked, Row, Table
 LAYERS = 6
 ROUNDS = 25
 BATCH, RECORDS = 16, 64
+VECTORS, VECTORS_BATCH = {"seen": 1280, "read": 384}, 512  # of grafted/look
 LAYERED = """
 modelgraft: 1
 name: layers
@@ -57,7 +59,7 @@ def _write(folder: Path, text: str, records: Sequence[dict[str, Any]]) -> Path:
     return folder / "graph.yaml"
 
 
-def _run(graph: Path, out: Path, **flags: Any) -> Any:
+def _run(graph: Path | str, out: Path, **flags: Any) -> Any:
     """A stage that is ready to be opened."""
     import modelgraft as mg
     from modelgraft_plugins.training.running import chosen_stages, stage_run
@@ -139,8 +141,42 @@ def features(asked: Asked) -> list[Row]:
             return once
 
         sides = {"run in each step": _timed(step(plain, one)), "kept": _timed(step(kept, other))}
-        found = measuring.interleave(sides, _rounds(asked), seconds=asked.share(0.6))
+        found = measuring.interleave(sides, _rounds(asked), seconds=asked.share(0.4))
     return [_row("frozen parts", name, samples, found["run in each step"]) for name, samples in found.items()]
+
+
+def intake(asked: Asked) -> list[Row]:
+    """A step of a small head on vectors: one batch again and again, or each read from JSON lines."""
+    import torch
+
+    from modelgraft_plugins.training.ahead import Ahead
+
+    draws = torch.Generator().manual_seed(0)
+    records = [{name: torch.randn(1, size, generator=draws).tolist() for name, size in VECTORS.items()} for _ in range(2 * VECTORS_BATCH)]
+    home = asked.folder / "vectors"
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "data.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records), encoding="utf-8")
+    run = _run("grafted/look", asked.folder / "looked", data=str(home / "data.jsonl"), batch=VECTORS_BATCH)
+    with run.opened() as stepper:
+
+        def read(group: int) -> Any:
+            return run.read(stepper.learning, [(number + 7 * group) % len(records) for number in range(VECTORS_BATCH)], run.data.rows)
+
+        held, number = run.accepted(read(0), run.data.rows), [0]
+        with Ahead(read, lambda: 0) as ahead:
+
+            def from_memory() -> None:
+                stepper.update([held[0]], step=number[0], ready=[held[1]])
+
+            def from_file() -> None:
+                batch, ready = run.accepted(ahead.take(number[0]), run.data.rows)
+                number[0] += 1
+                ahead.begin(number[0])
+                stepper.update([batch], step=number[0], ready=[ready])
+
+            sides = {"a batch in memory": _timed(from_memory), "read from JSON lines": _timed(from_file)}
+            found = measuring.interleave(sides, _rounds(asked), seconds=asked.share(0.2))
+    return [_row("512 records of vectors", name, samples, found["a batch in memory"]) for name, samples in found.items()]
 
 
 def _timed(run: Callable[[], None]) -> Callable[[], Sample]:
@@ -162,15 +198,15 @@ def _row(what: str, way: str, samples: Sequence[Sample], base: Sequence[Sample])
 
 
 def rows(asked: Asked) -> list[Row]:
-    """Steps, then features."""
-    return [*steps(asked), *features(asked)]
+    """Steps, then features, then reading."""
+    return [*steps(asked), *features(asked), *intake(asked)]
 
 
 TABLE = Table(
     name="training",
     title="Training: a step through the graph, and features that are kept",
     says="Milliseconds of a step of 16 records, one thread, random weights; the ratio is to the first row of each kind, within rounds. "
-    "Steps behind the encoder read their pictures or features from the disk.",
+    "Steps behind the encoder read their pictures or features from the disk; those of vectors train grafted/look with 512 records.",
     columns={"what": "what", "way": "way", "wall_ms": "wall ms", "cpu_ms": "CPU ms", "ratio": "ratio"},
     rows=rows,
     minutes=0.6,

@@ -80,6 +80,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.records.readers import for_command as for_command
     from modelgraft.records.record_type import types_of as types_of
     from modelgraft.records.showing import plain as plain
+    from modelgraft.records.values import read_input as read_input
     from modelgraft.records.writing import check_writable as check_writable
     from modelgraft.records.writing import write_value as write_value
     from modelgraft.sources.storage import folder_aside as folder_aside
@@ -162,6 +163,7 @@ _HOMES = {
     "page_colours": "tools.draw.styles",
     "pairs": "cli.options",
     "plain": "records.showing",
+    "read_input": "records.values",
     "read_items": "kernel.language.document",
     "refuse_for_graph": "cli.overwriting",
     "refuse_to_replace": "cli.overwriting",

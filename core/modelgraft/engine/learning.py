@@ -16,7 +16,7 @@ import torch
 from modelgraft.engine.asking import branches_of
 from modelgraft.engine.backend import Call
 from modelgraft.engine.calls import check_of, checked, gives_masks, is_constant, listed
-from modelgraft.engine.intake import read, refuse_unknown
+from modelgraft.engine.intake import Inlet, read, refuse_unknown
 from modelgraft.engine.layout import Job, arrange
 from modelgraft.engine.modules.calling import LEARNING
 from modelgraft.engine.pipeline import Pipeline
@@ -77,6 +77,11 @@ class Learning:
         self.warnings = tuple(dict.fromkeys([*self._loader.warnings(steps), *run.said]))
 
     @property
+    def inputs(self) -> frozenset[str]:
+        """The inputs of the graph that the calls read."""
+        return frozenset(inlet.item.name for inlet in self._inlets)
+
+    @property
     def modules(self) -> dict[str, torch.nn.Module]:
         """The modules of the nodes that are called, and of those whose weights they use, by name."""
         nodes = self.plan.graph.nodes
@@ -85,20 +90,28 @@ class Learning:
         loaded = self._loader.loaded()
         return {name: loaded[name].state for name in sorted(names) if name in loaded and isinstance(loaded[name].state, torch.nn.Module)}
 
-    def read(self, records: Sequence[Mapping[str, Any] | ModelgraftError]) -> ReadBatch:
-        """Read records as the pipeline reads them, and put them together; one that does not fit is left out, with the reason."""
-        rows = [self._read(record) for record in records]
+    def read(self, records: Sequence[Mapping[str, Any] | ModelgraftError], whole: Mapping[str, Any] | None = None) -> ReadBatch:
+        """Read records as the pipeline reads them, and put them together; one that does not fit is left out, with the reason.
+
+        whole  by input, values of all these records that were read before, as tensors: they are taken as they are
+        """
+        given = whole or {}
+        inlets = [inlet for inlet in self._inlets if inlet.item.name not in given]
+        rows = [self._read(record, inlets) for record in records]
         left_out = {index: row for index, row in enumerate(rows) if isinstance(row, ModelgraftError)}
         good = [row for row in rows if not isinstance(row, ModelgraftError)]
-        return ReadBatch({inlet.item.name: _joined(inlet.item.name, good) for inlet in self._inlets}, len(good), left_out)
+        there = [index for index in range(len(rows)) if index not in left_out]
+        values = {inlet.item.name: _joined(inlet.item.name, good) for inlet in inlets}
+        values |= {name: tensor[there] if left_out else tensor for name, tensor in given.items()}
+        return ReadBatch(values, len(good), left_out)
 
-    def _read(self, record: Mapping[str, Any] | ModelgraftError) -> ReadRecord | ModelgraftError:
+    def _read(self, record: Mapping[str, Any] | ModelgraftError, inlets: Sequence[Inlet]) -> ReadRecord | ModelgraftError:
         if isinstance(record, ModelgraftError):
             return record
         try:
             refuse_unknown(record, self.plan.graph.inputs)
             with only_cached("a record starts no download"), contained():
-                return {inlet.item.name: read(inlet, record) for inlet in self._inlets}
+                return {inlet.item.name: read(inlet, record) for inlet in inlets}
         except ModelgraftError as error:
             return error
         except Exception as error:  # noqa: BLE001 a file may make its decoder fail in any way

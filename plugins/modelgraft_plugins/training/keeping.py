@@ -122,12 +122,12 @@ def have_features(run: StageRun, pipeline: Pipeline, wanted: Sequence[str]) -> N
         learning = Learning(pipeline, [str(ref) for ref in run.kept.refs], learners=())
         run.take_over(learning)
         write_features(
-            folder, learning, run.kept.refs, count=len(rows), read=lambda numbers: learning.read([rows[number][1] for number in numbers]),
+            folder, learning, run.kept.refs, count=len(rows), read=lambda numbers: learning.read(*rows.take(numbers, learning.inputs)),
             seed=run.stage["seed"], dtype=dtype, tell=_telling(run, len(rows)),
         )  # fmt: skip
         run.asked.note(f"{name}: kept the features of {len(rows):,} records, in {monotonic() - start:.1f} s: {folder}")
     run.features = Features(folder, run.kept.refs)
-    bad = {run.data.rows[number][0]: why for number, why in run.features.bad.items()}
+    bad = {run.data.rows.place(number): why for number, why in run.features.bad.items()}
     new = {place: why for place, why in bad.items() if place not in run.progress.skipped}
     refuse_bad(new, data=run.data.name, skips=run.asked.skips, note=run.asked.note)
     run.progress.skipped.update(bad)

@@ -5,16 +5,21 @@ from __future__ import annotations
 import hashlib
 import pickle
 import tempfile
+import threading
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modelgraft.commands import Dataset, GraphInput
 from modelgraft.plugin import InputError, Port, choices, option
+from modelgraft_plugins.training.columns import Column, packed_inputs
+
+if TYPE_CHECKING:
+    import torch
 
 MOST_TOLD = 20  # rows that do not fit, in a message
 LONGEST_NAME = 1024  # of a file; what is longer is a text
@@ -27,32 +32,62 @@ class Rows:
 
     files  tells the files that rows name apart from others of the same names, by size and time
     bad  where a row stands that is no record, and why
+    columns  by input: those of one shape, which are read once;  ports  of the inputs
     """
 
     digest: str
     files: str = ""
     bad: dict[str, str] = field(default_factory=dict)
     lengths: array[int] = field(default_factory=lambda: array("l"))
+    columns: Mapping[str, Column] = field(default_factory=dict)
+    ports: Mapping[str, Port] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)  # one reads ahead while another evaluates
     _file: Any = field(default_factory=tempfile.TemporaryFile)  # Any: a file of bytes; ours alone, gone with the process
     _starts: array[int] = field(default_factory=lambda: array("q"))
+    _has_others: bytearray = field(default_factory=bytearray)  # whether a record holds anything beside its columns
 
     def __len__(self) -> int:
         return len(self._starts)
 
-    def add(self, place: str, inputs: Mapping[str, Any]) -> None:
-        """Put a record behind the others."""
+    def add(self, place: str, inputs: Mapping[str, Any]) -> set[str]:
+        """Put a record behind the others; gives the inputs that went to their columns."""
+        in_columns = {name for name, column in self.columns.items() if column.add(inputs.get(name))}
+        others = {name: packed(value, self.ports[name]) for name, value in inputs.items() if name not in in_columns}
         self._file.seek(0, 2)
         self._starts.append(self._file.tell())
-        pickle.dump((place, dict(inputs)), self._file, protocol=pickle.HIGHEST_PROTOCOL)
+        pickle.dump((place, others), self._file, protocol=pickle.HIGHEST_PROTOCOL)
+        self._has_others.append(bool(others))
         self.lengths.append(sum(len(value) for value in inputs.values() if isinstance(value, str)))
+        return in_columns
 
     def __del__(self) -> None:
         self._file.close()
 
     def __getitem__(self, number: int) -> tuple[str, dict[str, Any]]:
         """Where a record stands in the data, and its inputs."""
-        self._file.seek(self._starts[number])
-        place, inputs = pickle.load(self._file)  # noqa: S301 what `add` has written in this process
+        place, inputs = self._others(number)
+        values = {name: column.take([number]) for name, column in self.columns.items()}
+        return place, {**inputs, **{name: value for name, value in values.items() if value is not None}}
+
+    def place(self, number: int) -> str:
+        """Where a record stands in the data."""
+        return self._others(number)[0]
+
+    def take(self, numbers: Sequence[int], names: Collection[str]) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]]:
+        """Some records: their inputs, and by input the values of all of them, where these lie in a column. names: what is needed."""
+        columns = {name: column for name, column in self.columns.items() if name in names}
+        whole = {name: values for name, column in columns.items() if (values := column.take(numbers)) is not None}
+        found = [self._others(number)[1] if self._has_others[number] else {} for number in numbers]
+        for name in columns.keys() - whole.keys():
+            for number, inputs in zip(numbers, found, strict=True):
+                if (value := columns[name].take([number])) is not None:
+                    inputs[name] = value
+        return found, whole
+
+    def _others(self, number: int) -> tuple[str, dict[str, Any]]:
+        with self._lock:
+            self._file.seek(self._starts[number])
+            place, inputs = pickle.load(self._file)  # noqa: S301 what `add` has written in this process
         return place, inputs
 
 
@@ -63,7 +98,8 @@ def read_rows(dataset: Dataset, columns: Mapping[str, str], inputs: Mapping[str,
 
     A row that is no record, or lacks a column that an input needs, is noted among the bad ones.
     """
-    rows, state = Rows(dataset.digest or ""), hashlib.sha256()
+    read = {name: Column(reader) for name, reader in packed_inputs(inputs).items() if name in columns}
+    rows, state = Rows(dataset.digest or "", columns=read, ports={name: item.port for name, item in inputs.items()}), hashlib.sha256()
     for row in dataset.read():
         given = {name: row.inputs[column] for name, column in columns.items() if column in row.inputs}
         lacking = [name for name in columns if given.get(name) is None and not (inputs[name].has_default or inputs[name].port.optional)]
@@ -72,9 +108,9 @@ def read_rows(dataset: Dataset, columns: Mapping[str, str], inputs: Mapping[str,
         elif lacking:
             rows.bad[row.place] = f"no column gives {choices(f'{name} ({columns[name]})' for name in lacking)}"
         else:
-            rows.add(row.place, {name: packed(value, inputs[name].port) for name, value in given.items() if value is not None})
-            for value in given.values():
-                state.update(_state_of(value))
+            in_columns = rows.add(row.place, {name: value for name, value in given.items() if value is not None})
+            for name, value in given.items():
+                state.update(b"-" if name in in_columns else _state_of(value))
     rows.files = state.hexdigest()
     return rows
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -21,8 +20,10 @@ import modelgraft as mg
 from modelgraft.commands import Learning, ReadBatch, Resolved, Stage
 from modelgraft.plugin import InputError, ModelgraftError, Node, SolvedGraph, choices, option, sha256_of
 from modelgraft_plugins.training import checkpoints, identity
+from modelgraft_plugins.training.ahead import Ahead
 from modelgraft_plugins.training.alone import alone
 from modelgraft_plugins.training.checkpoints import Progress
+from modelgraft_plugins.training.evaluating import evaluate
 from modelgraft_plugins.training.features import Features
 from modelgraft_plugins.training.forecasting import Forecast, forecast
 from modelgraft_plugins.training.keeping import Kept, have_features
@@ -60,6 +61,23 @@ class Asked:
     offline: bool = False
     note: Callable[[str], None] = field(default=lambda _text: None)
     screen: Screen | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The batches of an update, by the numbers of their records, and the epoch in which it begins."""
+
+    epoch: int
+    numbers: list[list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Records that were read: their numbers, the batch of those that fit, and what is kept of these."""
+
+    numbers: Sequence[int]
+    batch: ReadBatch
+    ready: dict[Any, Any]
 
 
 def total_steps(stage: Stage, order: Order) -> int:
@@ -170,8 +188,8 @@ class StageRun:
             self.take_over(learning)
             watched = [str(ref) for ref in self.resolved.watched.values()]
             is_same = self.data.valid is None and not watched  # others have no features, or read what is not kept
-            self._judging = Learning(pipeline, [*wanted, *watched], learners=(), ready=ready if is_same else ())
-            self._has_kept = is_same and bool(ready)
+            self.judging = Learning(pipeline, [*wanted, *watched], learners=(), ready=ready if is_same else ())
+            self.judges_kept = is_same and bool(ready)
             yield stepper
 
     def take_over(self, learning: Learning) -> None:
@@ -207,15 +225,19 @@ class StageRun:
         names = [*self.resolved.losses, *self.resolved.watched]
         table = Table(self.folder, names, upto=self.progress.step)
         pace = Pace(self.total, self.progress.step)
-        batches, vain = self.data.order.from_batch(self.progress.batch), 0
+        groups, vain = self._groups(), 0
+        ahead: Ahead[Group, list[Taken]] = Ahead(lambda group: self._read_group(stepper, group.numbers), lambda: len(self.progress.skipped))
+        chosen = next(groups)
         try:
-            with showing(self.asked.screen if self._is_main else None, pace) as show:
+            with showing(self.asked.screen if self._is_main else None, pace) as show, ahead:
                 while self.progress.step < self.total and not self.progress.is_done:
-                    chosen = list(islice(batches, self.stage["accumulate"]))
-                    epoch, step = chosen[0][0], self.progress.step
-                    self.progress.batch += len(chosen)
-                    found, records = self._update(stepper, [numbers for _, numbers in chosen])
-                    vain = 0 if found is not None else vain + len(chosen)
+                    step, epoch, numbers, read = self.progress.step, chosen.epoch, chosen.numbers, ahead.take(chosen)
+                    self.progress.batch += len(numbers)
+                    chosen = next(groups)
+                    if step + 1 < self.total:
+                        ahead.begin(chosen)
+                    found, records = self._update(stepper, numbers, read)
+                    vain = 0 if found is not None else vain + len(numbers)
                     if vain > 2 * self.data.order.batches:  # an epoch and what another shuffles aside
                         raise InputError(
                             f"none of the {len(self.data.rows):,} records of {self.data.name} fits: there is nothing to train on"
@@ -232,15 +254,24 @@ class StageRun:
         finally:
             table.close()
 
-    def _update(self, stepper: Stepper, numbers: Sequence[Sequence[int]]) -> tuple[Step | None, int]:
-        read = [self.batch(stepper.learning, some, self.data.rows) for some in numbers]
+    def _groups(self) -> Iterator[Group]:
+        batches = self.data.order.from_batch(self.progress.batch)
+        while True:
+            chosen = list(islice(batches, self.stage["accumulate"]))
+            yield Group(chosen[0][0], [numbers for _, numbers in chosen])
+
+    def _read_group(self, stepper: Stepper, numbers: Sequence[Sequence[int]]) -> list[Taken]:
+        return [self.read(stepper.learning, some, self.data.rows) for some in numbers]
+
+    def _update(self, stepper: Stepper, numbers: Sequence[Sequence[int]], taken: Sequence[Taken]) -> tuple[Step | None, int]:
+        read = [self.accepted(one, self.data.rows) for one in taken]
         batches, ready = [batch for batch, _ in read if batch.count], [given for batch, given in read if batch.count]
         if not batches:
             return None, 0
         try:
             found = stepper.update(batches, step=self.progress.step, ready=ready)
         except NotANumberError as error:
-            places = [self.data.rows[number][0] for some in numbers for number in some]
+            places = [self.data.rows.place(number) for some in numbers for number in some]
             origins = (
                 find_origin(stepper, batch, step=self.progress.step, number=index, ready=ready[index])
                 for index, batch in enumerate(batches)
@@ -251,20 +282,31 @@ class StageRun:
         except ModelgraftError as error:
             stepper.optimizer.zero_grad(set_to_none=True)
             self.leave_out(error, stepper.learning, [number for some in numbers for number in some], self.data.rows)
-            return self._update(stepper, numbers)
+            return self._update(stepper, numbers, self._read_group(stepper, numbers))
         return found, sum(batch.count for batch in batches)
 
     def batch(self, learning: Learning, numbers: Sequence[int], rows: Rows, *, has_kept: bool = True) -> tuple[ReadBatch, dict[Any, Any]]:
         """Some records as a batch, and what is kept of them. Raises InputError for those that cannot be read, unless they are skipped."""
-        features, skipped = self.features if has_kept else None, self.progress.skipped if rows is self.data.rows else self.skipped_valid
-        numbers = [number for number in numbers if (features is None or number not in features.bad) and rows[number][0] not in skipped]
-        found = [rows[number] for number in numbers]
-        batch = learning.read([inputs for _, inputs in found])
-        bad = {found[index][0]: error.unworded for index, error in batch.left_out.items()}
-        refuse_bad(bad, data=self.data.name, skips=self.asked.skips, note=self.asked.note)
-        skipped.update(bad)
+        return self.accepted(self.read(learning, numbers, rows, has_kept=has_kept), rows)
+
+    def read(self, learning: Learning, numbers: Sequence[int], rows: Rows, *, has_kept: bool = True) -> Taken:
+        """Some records, without those that are left out already. Changes nothing."""
+        features, skipped = self.features if has_kept else None, self._skipped(rows)
+        out = features.bad if features is not None else {}
+        numbers = [number for number in numbers if number not in out and not (skipped and rows.place(number) in skipped)]
+        batch = learning.read(*rows.take(numbers, learning.inputs))
         there = [number for index, number in enumerate(numbers) if index not in batch.left_out]
-        return batch, features.take(there) if features is not None and there else {}
+        return Taken(numbers, batch, features.take(there) if features is not None and there else {})
+
+    def accepted(self, taken: Taken, rows: Rows) -> tuple[ReadBatch, dict[Any, Any]]:
+        """What was read, where its bad records may be left out. Raises InputError unless they are skipped."""
+        bad = {rows.place(taken.numbers[index]): error.unworded for index, error in taken.batch.left_out.items()}
+        refuse_bad(bad, data=self.data.name, skips=self.asked.skips, note=self.asked.note)
+        self._skipped(rows).update(bad)
+        return taken.batch, taken.ready
+
+    def _skipped(self, rows: Rows) -> dict[str, str]:
+        return self.progress.skipped if rows is self.data.rows else self.skipped_valid
 
     def leave_out(self, error: ModelgraftError, learning: Learning, numbers: Sequence[int], rows: Rows, *, has_kept: bool = True) -> None:
         """Find the records that a node refuses, and leave them out. Raises InputError unless they are skipped."""
@@ -276,17 +318,17 @@ class StageRun:
                     with torch.no_grad():
                         learning(batch, seed=self.stage["seed"], ready=ready)
             except ModelgraftError as wrong:
-                bad[rows[number][0]] = wrong.unworded
+                bad[rows.place(number)] = wrong.unworded
         if not bad:
             raise error
         refuse_bad(bad, data=self.data.name, skips=self.asked.skips, note=self.asked.note)
-        (self.progress.skipped if rows is self.data.rows else self.skipped_valid).update(bad)
+        self._skipped(rows).update(bad)
 
     def _after(self, stepper: Stepper, table: Table, epoch: int) -> None:
         """What is done behind a step now and then: an evaluation, a checkpoint."""
         step, is_last = self.progress.step, self.progress.step == self.total
         if is_last or (self.stage["evaluate"] and step % self.stage["evaluate"] == 0):
-            self._evaluate(stepper, table, epoch)
+            evaluate(self, stepper, table, epoch)
         if is_last or self.progress.is_done or step % self.stage["save"] == 0:
             table.flush()
             self._save(stepper)
@@ -294,52 +336,6 @@ class StageRun:
     def _save(self, stepper: Stepper) -> None:
         if self._is_main:
             checkpoints.save(self.folder / CHECKPOINTS, self.progress, stepper)
-
-    def _evaluate(self, stepper: Stepper, table: Table, epoch: int) -> None:
-        rows, numbers = self.data.evaluated
-        if not len(numbers):
-            return
-        found = self.evaluation(stepper, rows, numbers)
-        weights = {name: weight for name, (_, weight) in self.resolved.losses.items()}
-        loss = sum(found[name] * weight for name, weight in weights.items())
-        table.add({"step": self.progress.step, "epoch": epoch, "part": "valid", "loss": loss, **found})
-        if not math.isfinite(loss):
-            self.asked.note(f"{self.stage.name}: the evaluation at step {self.progress.step:,} gives no number")
-        if math.isfinite(loss) and (self.progress.best is None or loss < self.progress.best):
-            self.progress.best, self.progress.best_step, self.progress.since = loss, self.progress.step, 0
-        else:
-            self.progress.since += 1
-        patience = self.stage["patience"]
-        self.progress.is_done = patience is not None and self.progress.since >= patience
-
-    def evaluation(self, stepper: Stepper, rows: Rows, numbers: Sequence[int]) -> dict[str, float]:
-        """The mean of each loss and watched number over records, in the mode of use."""
-        modes = {module: module.training for one in stepper.modules.values() for module in one.modules()}
-        for module in modes:
-            module.training = False
-        sums: dict[str, float] = {}
-        count = 0
-        names = {
-            **{name: str(ref) for name, (ref, _) in self.resolved.losses.items()},
-            **{n: str(r) for n, r in self.resolved.watched.items()},
-        }
-        try:
-            for start in range(0, len(numbers), self.stage["batch"]):
-                some = numbers[start : start + self.stage["batch"]]
-                batch, ready = self.batch(self._judging, some, rows, has_kept=self._has_kept)
-                try:
-                    found = self._judging(batch, seed=self.stage["seed"], ready=ready) if batch.count else {}
-                except ModelgraftError as error:
-                    self.leave_out(error, self._judging, some, rows, has_kept=self._has_kept)
-                    batch, ready = self.batch(self._judging, some, rows, has_kept=self._has_kept)
-                    found = self._judging(batch, seed=self.stage["seed"], ready=ready) if batch.count else {}
-                for name, port in names.items() if found else ():
-                    sums[name] = sums.get(name, 0.0) + float(found[port].float().mean()) * batch.count
-                count += batch.count
-        finally:
-            for module, is_training in modes.items():
-                module.training = is_training
-        return {name: total / max(1, count) for name, total in sums.items()}
 
     # -- ends ------------------------------------------------------------------------------------------------------------
 
