@@ -77,7 +77,8 @@ class CausalWriter(Writer):
         if any(not answer for answer in answers):
             raise InputError(f"{self.runtime.node}.{TARGET}: the tokenizer makes no token of one of the texts: nothing is to be learnt")
         embedded = [prompt.embed(parts["embed"], self.device) for prompt in prompts]
-        logits = parts["teach"](embedded, teaching.places_of(prompts, answers), self.conditions(prompts, values))
+        places, shared = teaching.places_of(prompts, answers), teaching.shared_places(asked)
+        logits = parts["teach"](embedded, places, self.conditions(prompts, values), shared=shared)
         return teaching.levelled(logits, answers)
 
     def _refuse_untaught(self, targets: Sequence[str] | None, parts: Mapping[str, Any]) -> None:

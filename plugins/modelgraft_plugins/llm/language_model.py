@@ -9,14 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modelgraft.plugin import Decoder, Traced, Tracer
+from modelgraft.plugin import Decoder, Remembering, Traced, Tracer
 from modelgraft_plugins.llm.config import LanguageConfig
 from modelgraft_plugins.llm.styles import EMBEDDINGS
-from modelgraft_plugins.llm.teaching import scaled, states_at
+from modelgraft_plugins.llm.teaching import Reading, scaled, states_at
 
 
 class LanguageModel(Traced):
     """A language model of transformers under `model`."""
+
+    reading: Reading | None = None  # of the last batch that it was taught
 
     def __init__(self, config: LanguageConfig, model: Any) -> None:  # Any: a model of transformers
         super().__init__()
@@ -57,9 +59,20 @@ class LanguageModel(Traced):
         embedded: Tensor = self.model.get_input_embeddings()(ids)
         return embedded
 
-    def teach(self, prompts: Sequence[Tensor], wanted: Sequence[Sequence[int]], conditions: Any) -> list[Tensor]:
-        """The logits at some places of each prompt, float[places vocabulary], with gradients: see teaching.states_at."""
-        return [self.head(states) for states in states_at(self.torch_decoder(), prompts, wanted, conditions)]
+    def teach(self, prompts: Sequence[Tensor], wanted: Sequence[Sequence[int]], conditions: Any, *, shared: int = 0) -> list[Tensor]:
+        """The logits at some places of each prompt, float[places vocabulary], with gradients: see teaching.states_at.
+
+        shared  so many places that all prompts begin with are the same: a frozen model reads them once
+        """
+        decoder = self.torch_decoder()
+        can_share = conditions is None and isinstance(decoder, Remembering) and not any(one.requires_grad for one in self.parameters())
+        self.reading = Reading(shared, can_share, sum(map(len, prompts)), len(prompts))
+        states = states_at(decoder, prompts, wanted, conditions, shared=shared if can_share else 0)
+        return list(self.head(torch.cat(states)).split_with_sizes([len(one) for one in states]))  # at once: the head is gone through once
+
+    def told_of_training(self) -> str:
+        """See training: what of the last batch was read once; "" for nothing, or where nothing was read."""
+        return "" if self.reading is None else self.reading.told()
 
     def head(self, states: Tensor) -> Tensor:
         """float[n width] of what the head reads -> its logits, float[n vocabulary]."""

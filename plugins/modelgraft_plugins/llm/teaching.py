@@ -1,14 +1,15 @@
 """A decoder that is given its answer: what it is trained by. Like writer.py, it imports no transformers.
 
 The answer stands behind the prompt as it would be written there, with the token that ends answers behind it. All of it is read in one
-pass, and the head sees the places alone behind which a token of the answer is to be written.
+pass, and the head sees the places alone behind which a token of the answer is to be written. The tokens that all prompts of a batch begin
+with are read before, once and without gradients, where nothing of the model is trained: what it makes of them is the same in all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -31,16 +32,82 @@ class Kept(Places):
         return states[:, :, -1]
 
 
-def states_at(decoder: Decoder, prompts: Sequence[Tensor], wanted: Sequence[Sequence[int]], conditions: Any) -> list[Tensor]:
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a batch that was read for its answers was made of.
+
+    shared  places that all prompts begin with;  is_once  they were read once, not in each record
+    places  of all prompts and answers together;  records  how many
+    """
+
+    shared: int
+    is_once: bool
+    places: int
+    records: int
+
+    def told(self) -> str:
+        """In words; "" where prompts have no beginning in common, or there is one prompt alone."""
+        if not self.shared or self.records == 1:
+            return ""
+        found = f"all prompts of a batch begin with the same {self.shared:,} tokens"
+        if not self.is_once:
+            return f"{found}; they are read in each record, because something of it is trained, or its words look at media beside them"
+        read = self.places - self.shared * (self.records - 1)
+        return f"{found}: they are read once and without gradients, so that it reads {read:,} places of {self.places:,}"
+
+
+class GoesOn(Protocol):
+    """A session whose rows, all alike, can go on in ways of their own."""
+
+    def reorder(self, rows: Tensor) -> None:
+        """See Session."""
+        ...
+
+    def go_on(self, rows: Tensor, places: Places) -> None:
+        """Read float[batch tokens width] behind what was read, with what gradients need; shorter rows are filled up behind.
+
+        places  as of whole prompts: what was read before counts
+        """
+        ...
+
+    def close(self) -> None:
+        """See Session."""
+        ...
+
+
+def states_at(
+    decoder: Decoder, prompts: Sequence[Tensor], wanted: Sequence[Sequence[int]], conditions: Any, *, shared: int
+) -> list[Tensor]:
     """What the head reads at some places of each prompt, float[places width]: in one pass, of which nothing is kept.
 
     prompts  float[tokens width] each;  wanted  of each the places;  conditions  see Decoder
+    shared   so many places that all begin with are the same, and are read once and without gradients; 0: none
     """
-    inner: Any = decoder.inner if isinstance(decoder, Remembering) else decoder  # Any: a decoder of torch, which says its layers
+    inner: Any = inner_of(decoder)
     inner.layers = (-1,)
     places = Kept(wanted)
-    inner.start(prompts, conditions=conditions, room=1, states=True, places=places).close()
+    if not shared:
+        inner.start(prompts, conditions=conditions, room=1, states=True, places=places).close()
+        return [states[0] for states in places.found]
+    rest = torch.nn.utils.rnn.pad_sequence([prompt[shared:] for prompt in prompts], batch_first=True)
+    with torch.no_grad():
+        session: GoesOn = inner.start([prompts[0][:shared].detach()], room=rest.shape[1])
+        session.reorder(torch.zeros(len(prompts), dtype=torch.int64, device=rest.device))
+    session.go_on(rest, places)
+    session.close()
     return [states[0] for states in places.found]
+
+
+def inner_of(decoder: Decoder) -> Any:  # Any: a decoder of torch, which says its layers
+    """The decoder in torch itself."""
+    return decoder.inner if isinstance(decoder, Remembering) else decoder
+
+
+def shared_places(prompts: Sequence[Prompt]) -> int:
+    """How many tokens all prompts begin with, media and the last place of a prompt left out: that one says the first token of an answer."""
+    first = prompts[0].ids
+    most = min(min([len(prompt.ids) - 1, *prompt.places[:1]]) for prompt in prompts)
+    return next((place for place in range(most) if any(prompt.ids[place] != first[place] for prompt in prompts)), most)
 
 
 def with_answers(prompts: Sequence[Prompt], ends: Sequence[int]) -> tuple[list[Prompt], list[list[int]]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 
@@ -24,6 +24,15 @@ MOST_TIMED = 20  # steps
 ASIDE = 100  # of a stage, one step in so many may be spent on timing
 
 
+@runtime_checkable
+class TellsOfTraining(Protocol):
+    """A module that has something to say of how it computes a batch, such as what it computes once for all records."""
+
+    def told_of_training(self) -> str:
+        """Of the last batch; "" for nothing."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Forecast:
     """What was counted and timed.
@@ -31,6 +40,7 @@ class Forecast:
     parameters   that are trained, and of all nodes that are called
     optimizer, activations  bytes;  step_s  of one update, without reading records;  steps  that are left
     shares       of a step, by node that stays as it is;  kept_bytes  of features in float16, 0 where there is nothing to keep
+    told         by node, what it says of the last batch: see TellsOfTraining
     """
 
     stage: str
@@ -44,6 +54,7 @@ class Forecast:
     shares: Mapping[str, float]
     kept_bytes: int
     kept_share: float
+    told: Mapping[str, str]
 
     @property
     def gain(self) -> float:
@@ -63,7 +74,7 @@ class Forecast:
                 f"{self.stage}: of a step, what stays as it is takes {self.kept_share:.0%} ({heavy}); "
                 f"with `features: float16` a step is {self.gain:.1f} times as fast, for {in_bytes(self.kept_bytes)} on disk"
             )
-        return found
+        return [*found, *(f"{self.stage}: {name}: {text}" for name, text in self.told.items())]
 
 
 def forecast(run: StageRun, stepper: Stepper) -> Forecast:
@@ -113,6 +124,11 @@ def forecast(run: StageRun, stepper: Stepper) -> Forecast:
         shares,
         sum(sizes.values()) * len(run.data.rows) if run.features is None else 0,
         sum(shares.values()),
+        {
+            name: text
+            for name, module in learning.modules.items()
+            if isinstance(module, TellsOfTraining) and (text := module.told_of_training())
+        },
     )
 
 
