@@ -23,6 +23,7 @@ from modelgraft_plugins.benching.pruned import among, grouped
 from modelgraft_plugins.benching.results import Cell, Reason
 from modelgraft_plugins.benching.sweep_files import sweep_in
 from modelgraft_plugins.benching.sweeps import Sweep, ordered, simple_axis
+from modelgraft_plugins.listed import listed
 
 ROOT = Path(__file__).parents[2]
 SAYS = """modelgraft: 1
@@ -72,14 +73,14 @@ def says(tmp_path, monkeypatch):
 )
 def test_a_list_is_cut_at_its_own_commas(text, parts):
     """Not at those of a list or a text within."""
-    assert words.listed(text) == parts
+    assert listed(text) == parts
 
 
 @pytest.mark.parametrize("text", ["", "a,", ",a", "a,,b", "a,b,a"])
 def test_a_list_with_a_hole_or_a_twin_is_refused(text):
     """A cell without a value, or measured twice, is nothing that anybody asks for."""
     with pytest.raises(ValueError, match="found '"):
-        words.listed(text)
+        listed(text)
 
 
 @pytest.mark.parametrize(("word", "seconds"), [("90s", 90), ("5m", 300), ("1h", 3600), ("300ms", 0.3), ("2", 2), ("1.5 min", 90)])

@@ -82,6 +82,11 @@ class Learning:
         return frozenset(inlet.item.name for inlet in self._inlets)
 
     @property
+    def takes(self) -> tuple[str, ...]:
+        """The same as their ports say them: what reads the same gives the same."""
+        return tuple(f"{inlet.item.name}: {inlet.item.port}" for inlet in self._inlets)
+
+    @property
     def modules(self) -> dict[str, torch.nn.Module]:
         """The modules of the nodes that are called, and of those whose weights they use, by name."""
         nodes = self.plan.graph.nodes

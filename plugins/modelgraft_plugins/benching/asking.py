@@ -13,6 +13,7 @@ from modelgraft.commands import Opening
 from modelgraft_plugins.benching import words
 from modelgraft_plugins.benching.results import Method
 from modelgraft_plugins.benching.sweeps import Axis, Sweep, ordered, simple_axis
+from modelgraft_plugins.listed import listed
 
 ROUNDS, WARM_UPS = 20, 20  # the most of each; a target, a budget or steady figures end them before
 OPTIONS = ("init", "fallback", "max_memory")  # of opening, that hold for every cell
@@ -134,7 +135,7 @@ def _written(graphs: Sequence[str]) -> Sweep:
 
 def _listed(name: str, text: str) -> list[str]:
     try:
-        return words.listed(text)
+        return listed(text)
     except ValueError as error:
         raise typer.BadParameter(f"--sweep {name}: {error}") from error
 

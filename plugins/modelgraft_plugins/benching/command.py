@@ -22,6 +22,7 @@ from modelgraft.commands import (
     with_opening,
 )
 from modelgraft_plugins.benching import words
+from modelgraft_plugins.listed import listed
 
 GRAPHS = "YAML files or names of shipped graphs; or one sweep file, whose first key is `sweep`."
 SWEEP = "Vary a param, a node (eye=a,b), a setting of one (eye.rank=4,8), or any value by its key. Repeat for a matrix."
@@ -80,7 +81,7 @@ def bench(  # noqa: PLR0913, PLR0917 typer makes an option of each argument
     asked = asked_for(
         graphs or (),
         swept=pairs(sweep, "--sweep"),
-        placing={name: as_usage(words.listed)(value) for name, value in given.items() if value is not None},
+        placing={name: as_usage(listed)(value) for name, value in given.items() if value is not None},
         settings=settings_of(settings),
         inputs=pairs(inputs, "--input"),
         records=records,

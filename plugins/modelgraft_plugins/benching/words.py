@@ -11,7 +11,6 @@ from typing import Any
 from modelgraft.commands import value_of_words
 from modelgraft_plugins.benching.results import Value
 
-PAIRS = {"[": "]", "{": "}", "(": ")"}
 SECONDS = {"ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
@@ -19,30 +18,6 @@ class Text(str):
     """A text of a file, which is itself whatever it looks like: of the command line `5` is a number, of a file "5" is none."""
 
     __slots__ = ()
-
-
-def listed(text: str) -> list[str]:
-    """Cut `a,b,c` at its commas; those within brackets and quotes stay. Raises ValueError for one that holds nothing."""
-    parts, depth, quote = [""], list[str](), ""
-    for letter in text:
-        if quote:
-            quote = "" if letter == quote else quote
-        elif letter in "\"'" and not parts[-1].strip():  # a quote within a word is an apostrophe
-            quote = letter
-        elif letter in PAIRS:
-            depth.append(PAIRS[letter])
-        elif depth and letter == depth[-1]:
-            depth.pop()
-        elif letter == "," and not depth:
-            parts.append("")
-            continue
-        parts[-1] += letter
-    found = [part.strip() for part in parts]
-    if not all(found):
-        raise ValueError(f"found '{text}'; wanted: values with a comma between them, such as a,b")
-    if twice := next((part for part in found if found.count(part) > 1), None):
-        raise ValueError(f"found '{text}', which names '{twice}' twice")
-    return found
 
 
 def value_named(word: str) -> Value:

@@ -22,6 +22,8 @@ from modelgraft.commands import (
 )
 from modelgraft.plugin import InputError
 
+SWEEP = "Train variants side by side on one reading of the data: learning_rate=1e-3,1e-4, or a sweep file. Repeat for a matrix."
+
 
 def folder_named(word: str) -> Path:
     """The folder that `--out` names. Raises InputError for a word that names none."""
@@ -47,6 +49,7 @@ def train(  # noqa: PLR0913, PLR0917 typer makes options of the arguments of a c
     ] = None,
     steps: Annotated[int | None, typer.Option("--steps", metavar="N", parser=count, help="Updates of each stage.")] = None,
     batch: Annotated[int | None, typer.Option("--batch", metavar="N", parser=count, help="Records in a batch.")] = None,
+    sweep: Annotated[list[str] | None, typer.Option("--sweep", metavar="NAME=A,B|FILE", help=SWEEP)] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after a run that was stopped.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Begin anew over a training, or go on although graph or data changed.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out records that do not fit.")] = False,
@@ -58,6 +61,7 @@ def train(  # noqa: PLR0913, PLR0917 typer makes options of the arguments of a c
 ) -> None:
     """Train the parts of a graph that are not frozen, stage by stage; what it trained is a `from` for any graph."""
     from modelgraft_plugins.training.running import train as run  # what a list of commands need not import
+    from modelgraft_plugins.training.sweep_report import table_of
 
     session = session_of(context)
     loaded = session.load(graph, settings_of(settings), allow or ())
@@ -66,6 +70,7 @@ def train(  # noqa: PLR0913, PLR0917 typer makes options of the arguments of a c
             loaded,
             out=out or Path("trained") / loaded.spec.name,
             stage=stage,
+            sweep=sweep or None,
             data=data,
             valid=_share(valid),
             steps=steps,
@@ -82,8 +87,13 @@ def train(  # noqa: PLR0913, PLR0917 typer makes options of the arguments of a c
         )
     if as_json:
         folders = {name: str(path) for name, path in found.folder.items()}
-        session.screen.document({"ok": True, "folders": folders, "forecasts": {name: asdict(one) for name, one in found.forecasts.items()}})
+        forecasts = {name: asdict(one) for name, one in found.forecasts.items()}
+        table = {"sweep": [asdict(one) for one in found.table]} if found.table else {}
+        session.screen.document({"ok": True, "folders": folders, "forecasts": forecasts, **table})
         return
+    if found.table:
+        head, rows = table_of(found.table)
+        session.screen.table(head, rows, right=frozenset(range(2, len(head) - 1)))
     for name, path in found.folder.items():
         session.screen.say(f"{name}: {path}")
 

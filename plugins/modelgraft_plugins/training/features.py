@@ -32,6 +32,7 @@ class Features:
     """What is kept of every record: a file for each port, mapped, not read. Records that could not be read have none."""
 
     def __init__(self, folder: Path, refs: Sequence[Ref]) -> None:
+        self.folder, self.refs = folder, tuple(refs)
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         self.bad: dict[int, str] = {int(number): why for number, why in about["bad"].items()}
         self.bytes = sum(path.stat().st_size for path in folder.iterdir())

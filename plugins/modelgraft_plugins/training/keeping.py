@@ -13,6 +13,7 @@ from modelgraft.commands import Learning, plan_for
 from modelgraft.plugin import Node, Plan, SolvedGraph, Tensor, sha256_of
 from modelgraft_plugins.training.features import ABOUT, Features, write_features
 from modelgraft_plugins.training.rows import refuse_bad
+from modelgraft_plugins.training.shared import Front
 from modelgraft_plugins.training.watching import EVERY_S
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def have_features(run: StageRun, pipeline: Pipeline, wanted: Sequence[str]) -> N
     if not run.kept.refs:
         run.asked.note(f"{name}: there is nothing to keep: no frozen part with weights gives tensors to what learns")
         return
-    folder = run.asked.out / "features" / _key(run, plan, dtype)
+    folder = (run.asked.home or run.asked.out) / "features" / _key(run, plan, dtype)
     if run.is_rehearsal and not (folder / ABOUT).is_file():
         run.asked.note(f"{name}: a dry run keeps no features, so that its steps are those without")
         return
@@ -131,6 +132,15 @@ def have_features(run: StageRun, pipeline: Pipeline, wanted: Sequence[str]) -> N
     new = {place: why for place, why in bad.items() if place not in run.progress.skipped}
     refuse_bad(new, data=run.data.name, skips=run.asked.skips, note=run.asked.note)
     run.progress.skipped.update(bad)
+
+
+def front_of(run: StageRun, pipeline: Pipeline) -> Front | None:
+    """What stays as it is, where the variants of a sweep may call it once for all of them: keeping its results would give the same."""
+    shared = run.asked.shared
+    if shared is None or run.features is not None or not run.kept.refs or run.stage["precision"] != "float32":
+        return None  # of a step in another precision these parts are called in it too
+    key = _key(run, plan_for(pipeline, [str(ref) for ref in run.kept.refs]), "as they are")
+    return Front(shared, pipeline, run.kept.refs, key=key, begin=run.take_over)
 
 
 def _key(run: StageRun, plan: Plan, dtype: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from modelgraft.plugin import InputError, SolvedGraph, option
 from modelgraft_plugins.training.rows import Order, Rows, held_out, read_rows, refuse_bad
 
 if TYPE_CHECKING:
+    from modelgraft.commands import Learning, ReadBatch
     from modelgraft_plugins.training.stage import Asked
 
 
@@ -28,6 +29,25 @@ class Data:
     def evaluated(self) -> tuple[Rows, Sequence[int]]:
         """The records of an evaluation, and their numbers; none where nothing is evaluated."""
         return (self.valid, range(len(self.valid))) if self.valid is not None else (self.rows, self.held)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The batches of an update, by the numbers of their records, and the epoch in which it begins."""
+
+    epoch: int
+    numbers: list[list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Records that were read: their numbers, the batch of those that fit, what is kept of these, and for which calls."""
+
+    numbers: Sequence[int]
+    batch: ReadBatch
+    ready: Mapping[Any, Any]
+    learning: Learning
+    has_kept: bool
 
 
 def read_data(resolved: Resolved, solved: SolvedGraph, asked: Asked) -> Data:
@@ -49,9 +69,14 @@ def read_data(resolved: Resolved, solved: SolvedGraph, asked: Asked) -> Data:
 def _rows(value: Any, resolved: Resolved, solved: SolvedGraph, asked: Asked) -> tuple[Rows, str]:
     name = data_beside(value, solved.graph)
     inputs = {column: replace(solved.inputs[key], name=column) for key, column in resolved.columns.items()}
+    key = (name, *((column, str(port), str(solved.inputs[port].port)) for port, column in sorted(resolved.columns.items())))
+    if asked.shared is not None and key in asked.shared.rows:
+        return asked.shared.rows[key], name
     dataset = open_dataset(name, inputs, note=asked.note, types=types_of(solved.graph.registry))
     rows = read_rows(dataset, resolved.columns, solved.inputs)
     refuse_bad(rows.bad, data=name, skips=asked.skips, note=asked.note)
     if not len(rows):
         raise InputError(f"{name} holds no record")
+    if asked.shared is not None:
+        asked.shared.rows[key] = rows
     return rows, name

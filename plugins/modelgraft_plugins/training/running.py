@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import modelgraft as mg
-from modelgraft.commands import Collector, Stage, Training, read_training, resolve_stage
-from modelgraft.plugin import InputError, SolvedGraph, choices, nearest
+from modelgraft.plugin import GraphError, InputError, SolvedGraph, choices, nearest
+from modelgraft_plugins.training.chosen import chosen_stages, stage_run
 from modelgraft_plugins.training.forecasting import Forecast
-from modelgraft_plugins.training.stage import Asked, StageRun, cleared
+from modelgraft_plugins.training.stage import Asked, cleared
+from modelgraft_plugins.training.sweep_report import Outcome
+from modelgraft_plugins.training.sweeping import Sweep
+from modelgraft_plugins.training.variants import variants_of
 
 FLAGS = ("data", "valid", "columns", "steps", "epochs", "batch", "learning_rate", "seed", "precision", "features")  # of a stage
 
@@ -22,10 +25,12 @@ class Trained:
 
     folder     of each stage, by its name: its trained files, card, table and drawing
     forecasts  of a dry run: what each stage would take
+    table      of a sweep: what came of each variant in each stage; folders and forecasts are then those of VARIANT/STAGE
     """
 
     folder: Mapping[str, Path]
     forecasts: Mapping[str, Forecast] = field(default_factory=dict)
+    table: Sequence[Outcome] = ()
 
     @property
     def last(self) -> Path:
@@ -38,6 +43,7 @@ def train(  # noqa: PLR0913 each is an option of the command
     *,
     out: str | Path,
     stage: str | int | None = None,
+    sweep: Any = None,  # Any: words, the name of a file, or axes
     resume: bool = False,
     force: bool = False,
     skip_bad: bool = False,
@@ -54,6 +60,7 @@ def train(  # noqa: PLR0913 each is an option of the command
 
     out      the folder that is written to, with one inside for each stage
     stage    the only one, by its name or number from 1 on; None: all
+    sweep    variants that are trained side by side, each in a folder of its own: axes by name, or what `--sweep` takes
     resume   go on after a run that was stopped; stages that are done are left alone
     force    begin anew in a folder that holds a training, or go on although graph or data are others
     skip_bad leave records out that do not fit
@@ -68,15 +75,17 @@ def train(  # noqa: PLR0913 each is an option of the command
     if not str(out).strip():
         raise InputError("out is empty; name the folder that trained files go to")
     loaded = mg.load(graph, params=params) if isinstance(graph, str | Path) else graph
-    solved = mg.check(loaded, offline=offline)
     asked = Asked(
         out=Path(out).expanduser(), device=device, init=init, resumes=resume, forces=force, skips=skip_bad, offline=offline,
         note=note or (lambda _text: None), screen=screen,
     )  # fmt: skip
-    chosen = chosen_stages(solved, stage, {key: value for key, value in flags.items() if value is not None})
+    given = {key: value for key, value in flags.items() if value is not None}
+    if sweep is not None:
+        return _swept(loaded, sweep, asked, stage=stage, flags=given, is_dry=dry_run)
+    solved = mg.check(loaded, offline=offline)
     folders: dict[str, Path] = {}
     forecasts: dict[str, Forecast] = {}
-    for one in chosen:
+    for one in chosen_stages(solved, stage, given):
         run = stage_run(solved, one, asked)
         if dry_run:
             forecasts[one.name] = run.rehearse()
@@ -86,36 +95,20 @@ def train(  # noqa: PLR0913 each is an option of the command
     return Trained(folders, forecasts)
 
 
-def chosen_stages(solved: SolvedGraph, stage: str | int | None, flags: Mapping[str, Any]) -> list[Stage]:
-    """The stages that are asked for, with what the caller gives. Raises InputError for one that is not there."""
-    training = training_of(solved)
-    every = [one.with_(**flags) for one in training.stages]
-    if stage is None:
-        return every
-    found = training.stage(str(stage))
-    if found is None:
-        names = [one.name for one in training.stages]
-        raise InputError(f"the graph has no stage '{stage}'; it has: {choices(names, sort=False)}. {nearest(str(stage), names)}".rstrip())
-    return [one for one in every if one.name == found.name]
-
-
-def training_of(solved: SolvedGraph) -> Training:
-    """How a graph is trained; where it does not say, one stage of all defaults."""
-    collector = Collector()
-    found = read_training(solved.graph, collector)
-    collector.finish()
-    if found is not None:
-        return found
-    place = next(iter(solved.nodes.values())).place
-    return Training((Stage("train", place, {}),), place)
-
-
-def stage_run(solved: SolvedGraph, stage: Stage, asked: Asked) -> StageRun:
-    """A stage ready to be trained, behind those before it whose trained files are in the folder. Raises GraphError."""
-    collector = Collector()
-    resolved = resolve_stage(solved, stage, collector)
-    collector.finish()
-    assert resolved is not None, "a stage without problems was resolved"
-    names = [one.name for one in training_of(solved).stages]
-    before = [asked.out / name for name in names[: names.index(stage.name)] if (asked.out / name / "card.json").exists()]
-    return StageRun(solved, resolved, asked, before=before)
+def _swept(graph: Any, sweep: Any, asked: Asked, *, stage: str | int | None, flags: Mapping[str, Any], is_dry: bool) -> Trained:
+    if not isinstance(graph, mg.Graph):
+        raise InputError("variants are made before a graph is checked: give train the graph as it was loaded, or its file")
+    variants = variants_of(sweep, list(graph.spec.nodes))
+    solved: dict[str, SolvedGraph] = {}
+    wrong: list[str] = []
+    for one in variants:
+        try:
+            solved[one.name] = mg.check(graph.with_params(one.settings) if one.settings else graph, offline=asked.offline)
+        except GraphError as error:
+            wrong.append(f"{one.name}: {error.unworded}")
+    if wrong:
+        raise InputError("\n".join([f"{len(wrong)} of {len(variants)} variants cannot be trained", *wrong]))
+    found = Sweep(solved, {one.name: {**flags, **one.flags} for one in variants}, asked, stage=stage)
+    if is_dry:
+        return Trained({}, found.rehearse())
+    return Trained(found.run(), table=found.outcomes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -26,10 +26,11 @@ from modelgraft_plugins.training.checkpoints import Progress
 from modelgraft_plugins.training.evaluating import evaluate
 from modelgraft_plugins.training.features import Features
 from modelgraft_plugins.training.forecasting import Forecast, forecast
-from modelgraft_plugins.training.keeping import Kept, have_features
+from modelgraft_plugins.training.keeping import Kept, front_of, have_features
 from modelgraft_plugins.training.plotting import plot
-from modelgraft_plugins.training.records import read_data
+from modelgraft_plugins.training.records import Group, Taken, read_data
 from modelgraft_plugins.training.rows import Order, Rows, refuse_bad
+from modelgraft_plugins.training.shared import Front, Shared, once
 from modelgraft_plugins.training.stepping import MIXES, NotANumberError, Step, Stepper, find_origin
 from modelgraft_plugins.training.trained import trained_in, write_trained
 from modelgraft_plugins.training.tuning import warmup_steps
@@ -49,6 +50,7 @@ class Asked:
     out       where it writes, a folder for each stage;  device  "cpu", "cuda:0"; None: what accelerate takes
     resumes   goes on after a run that was stopped;  forces  goes on where it was another one, or writes over what is there
     skips     records that do not fit are left out
+    home      where features lie; None: in `out`;  shared  what the variants of a sweep have in common; None: it stands alone
     note      hears what is told;  screen  shows how far it is; None: nobody looks
     """
 
@@ -61,23 +63,8 @@ class Asked:
     offline: bool = False
     note: Callable[[str], None] = field(default=lambda _text: None)
     screen: Screen | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """The batches of an update, by the numbers of their records, and the epoch in which it begins."""
-
-    epoch: int
-    numbers: list[list[int]]
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """Records that were read: their numbers, the batch of those that fit, and what is kept of these."""
-
-    numbers: Sequence[int]
-    batch: ReadBatch
-    ready: dict[Any, Any]
+    home: Path | None = None
+    shared: Shared | None = None
 
 
 def total_steps(stage: Stage, order: Order) -> int:
@@ -102,6 +89,8 @@ class StageRun:
     features: Features | None = None  # what is kept of frozen parts, once it is written
     kept = Kept((), frozenset(), frozenset(), {})  # and what could be
     is_rehearsal = False  # nothing is written
+    front: Front | None = None  # what stays as it is, where the variants of a sweep call it once for all
+    parameters, steps_done, seconds = 0, 0, 0.0  # that are trained; of this process, without what a sweep shares
 
     def __init__(self, solved: SolvedGraph, resolved: Resolved, asked: Asked, *, before: Sequence[Path] = ()) -> None:
         """before: the folders of the stages that were trained before, whose weights this one begins with."""
@@ -130,27 +119,40 @@ class StageRun:
 
     def run(self) -> Path:
         """Train; gives the folder with the trained files. Raises InputError for records that do not fit, NotANumberError, a full disk."""
+        for _ in self.course():
+            pass
+        return self.folder
+
+    def course(self) -> Generator[None, None, None]:
+        """Train as `run` does, and stand still behind each step, so that others may do theirs."""
         try:
             with alone(self.folder) if PartialState().is_main_process else nullcontext():
-                return self._trained()
+                yield from self._trained()
         except (OSError, SafetensorError) as error:
             found = f"{self.folder} cannot be written: {getattr(error, 'strerror', None) or error}"
             if isinstance(error, OSError) and error.errno not in FULL:
                 raise InputError(f"{found}; name another folder as {option('out', 'DIR')}") from error
             raise InputError(f"{found}; make room, and {option('resume')} goes on from the last checkpoint") from error
 
-    def _trained(self) -> Path:
+    def _trained(self) -> Iterator[None]:
         with self.opened() as stepper:
             self._begin(stepper)
             if self.progress.step < self.total:
                 self.tell_forecast(stepper)
-            start = monotonic()
+            yield
+            start = self._now()
             try:
-                self._loop(stepper)
+                for _ in self._loop(stepper):
+                    self.seconds += self._now() - start
+                    yield
+                    start = self._now()
             except NotANumberError as error:
                 raise self._stopped(stepper, error) from error
-            self._finish(stepper, seconds=monotonic() - start)
-        return self.folder
+            self._finish(stepper, seconds=self.seconds)
+
+    def _now(self) -> float:
+        """A clock that stands still while frozen parts are called for all variants of a sweep."""
+        return monotonic() - (self.asked.shared.front_s if self.asked.shared is not None else 0.0)
 
     def rehearse(self) -> Forecast:
         """Tell what the stage will take, and change nothing."""
@@ -180,16 +182,18 @@ class StageRun:
         with mg.open(graph, backend="torch", device=device, seed=self.stage["seed"], **options) as pipeline:
             wanted = [str(ref) for ref, _ in self.resolved.losses.values()]
             have_features(self, pipeline, wanted)
-            ready = self.kept.refs if self.features is not None else ()
+            self.front = front_of(self, pipeline)
+            ready = self.kept.refs if self.features is not None or self.front is not None else ()
             learning = Learning(pipeline, wanted, learners=self.resolved.learners, ready=ready)
             stepper = Stepper(learning, self.resolved, self.solved, accelerator, total=self.total)
+            self.parameters = sum(one.parameter.numel() for one in stepper.trained)
             for text in learning.warnings:
                 self.asked.note(text)
             self.take_over(learning)
             watched = [str(ref) for ref in self.resolved.watched.values()]
-            is_same = self.data.valid is None and not watched  # others have no features, or read what is not kept
+            is_same = not watched and (self.data.valid is None or self.front is not None)
             self.judging = Learning(pipeline, [*wanted, *watched], learners=(), ready=ready if is_same else ())
-            self.judges_kept = is_same and bool(ready)
+            self.judges_kept = is_same and bool(ready)  # others have no features, or read what is not kept
             yield stepper
 
     def take_over(self, learning: Learning) -> None:
@@ -221,7 +225,7 @@ class StageRun:
 
     # -- steps -----------------------------------------------------------------------------------------------------------
 
-    def _loop(self, stepper: Stepper) -> None:
+    def _loop(self, stepper: Stepper) -> Iterator[None]:
         names = [*self.resolved.losses, *self.resolved.watched]
         table = Table(self.folder, names, upto=self.progress.step)
         pace = Pace(self.total, self.progress.step)
@@ -251,6 +255,8 @@ class StageRun:
                     table.add({**row, "norm": found.norm, "learning_rate": rate})
                     show(rate)
                     self._after(stepper, table, epoch)
+                    self.steps_done += 1
+                    yield
         finally:
             table.close()
 
@@ -285,25 +291,35 @@ class StageRun:
             return self._update(stepper, numbers, self._read_group(stepper, numbers))
         return found, sum(batch.count for batch in batches)
 
-    def batch(self, learning: Learning, numbers: Sequence[int], rows: Rows, *, has_kept: bool = True) -> tuple[ReadBatch, dict[Any, Any]]:
+    def batch(
+        self, learning: Learning, numbers: Sequence[int], rows: Rows, *, has_kept: bool = True
+    ) -> tuple[ReadBatch, Mapping[Any, Any]]:
         """Some records as a batch, and what is kept of them. Raises InputError for those that cannot be read, unless they are skipped."""
         return self.accepted(self.read(learning, numbers, rows, has_kept=has_kept), rows)
 
     def read(self, learning: Learning, numbers: Sequence[int], rows: Rows, *, has_kept: bool = True) -> Taken:
         """Some records, without those that are left out already. Changes nothing."""
-        features, skipped = self.features if has_kept else None, self._skipped(rows)
+        features, skipped, shared = self.features if has_kept else None, self._skipped(rows), self.asked.shared
         out = features.bad if features is not None else {}
         numbers = [number for number in numbers if number not in out and not (skipped and rows.place(number) in skipped)]
-        batch = learning.read(*rows.take(numbers, learning.inputs))
+        batch = once(shared, (id(rows), *numbers, learning.takes), lambda: learning.read(*rows.take(numbers, learning.inputs)))
         there = [number for index, number in enumerate(numbers) if index not in batch.left_out]
-        return Taken(numbers, batch, features.take(there) if features is not None and there else {})
+        if features is None or not there:
+            return Taken(numbers, batch, {}, learning, has_kept)
+        ready = once(shared, (id(rows), *there, features.folder, *features.refs), lambda: features.take(there))
+        return Taken(numbers, batch, ready, learning, has_kept)
 
-    def accepted(self, taken: Taken, rows: Rows) -> tuple[ReadBatch, dict[Any, Any]]:
+    def accepted(self, taken: Taken, rows: Rows) -> tuple[ReadBatch, Mapping[Any, Any]]:
         """What was read, where its bad records may be left out. Raises InputError unless they are skipped."""
-        bad = {rows.place(taken.numbers[index]): error.unworded for index, error in taken.batch.left_out.items()}
+        front = self.front if taken.has_kept and taken.numbers else None
+        seen = front.take(rows, taken.numbers, seed=self.stage["seed"]) if front is not None else None
+        refused = {index: error.unworded for index, error in taken.batch.left_out.items()} | dict(seen.refused if seen is not None else {})
+        bad = {rows.place(taken.numbers[index]): why for index, why in refused.items()}
         refuse_bad(bad, data=self.data.name, skips=self.asked.skips, note=self.asked.note)
         self._skipped(rows).update(bad)
-        return taken.batch, taken.ready
+        if seen is None:
+            return taken.batch, taken.ready
+        return self.batch(taken.learning, taken.numbers, rows) if refused else (taken.batch, seen.values)
 
     def _skipped(self, rows: Rows) -> dict[str, str]:
         return self.progress.skipped if rows is self.data.rows else self.skipped_valid
