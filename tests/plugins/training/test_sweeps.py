@@ -95,7 +95,7 @@ def test_a_sweep_file_and_the_table_on_the_command_line(tmp_path: Path, capsys: 
     assert main([*asked, "--stage", "one"]) == 0
     said = capsys.readouterr().out
     assert "steps/s" in said
-    assert said.count("wide,learning_rate=0.01") == 2  # a row, and its folder
+    assert said.count("wide,learning_rate=0.01") == 3  # a row, and its folder by its name
     assert json.loads((tmp_path / "out" / "plain,learning_rate=0.05" / "one" / "run.json").read_text())["stage.seed"] == 3
 
 
@@ -117,6 +117,6 @@ def test_a_sweep_that_says_nothing_is_refused(sweep, told):
 
 def test_variants_that_do_not_fit_are_told_before_anything_is_trained(tmp_path: Path):
     sweep = {"hand": {"good": {}, "wrong": {"hand.out_features": 4}}}
-    with pytest.raises(mg.GraphError, match=r"(?s)1 of 2 variants cannot be trained.*wrong: .*dim-mismatch"):
+    with pytest.raises(mg.InputError, match=r"(?s)1 of 2 variants cannot be trained.*wrong: .*dim-mismatch"):
         mg.train(write_graph(tmp_path), out=tmp_path / "out", device="cpu", sweep=sweep)
     assert not (tmp_path / "out").exists()
