@@ -145,6 +145,34 @@ def features(asked: Asked) -> list[Row]:
     return [_row("frozen parts", name, samples, found["run in each step"]) for name, samples in found.items()]
 
 
+def variants(asked: Asked) -> list[Row]:
+    """Four connectors of two epochs behind the same encoder of pictures: a training after another in one process, or all side by side."""
+    import modelgraft as mg
+
+    place = checkpoints.make("vit", asked.folder, layers=1 if asked.is_quick else LAYERS)
+    graph, rates, count = asked.folder / "seen" / "graph.yaml", [1e-2, 1e-3, 1e-4, 1e-5], [0]
+
+    def train(features: str, *, are_together: bool) -> Callable[[], None]:
+        def once() -> None:
+            count[0] += 1
+            out = asked.folder / "variants" / str(count[0])
+            given: dict[str, Any] = {"device": "cpu", "params": {"checkpoint": str(place)}, "epochs": 2, "steps": 2 * RECORDS // BATCH}
+            if are_together:
+                mg.train(graph, out=out, sweep={"learning_rate": rates}, features=features, **given)
+                return
+            for rate in rates:
+                mg.train(graph, out=out / str(rate), learning_rate=rate, features=features, **given)
+
+        return once
+
+    rows = []
+    for features, what in (("off", "four connectors"), ("float16", "four connectors, features kept")):
+        sides = {name: _timed(train(features, are_together=name == "side by side")) for name in ("one after another", "side by side")}
+        found = measuring.interleave(sides, 2 if asked.is_quick else 5, seconds=asked.share(0.2))
+        rows += [_row(what, name, samples, found["one after another"]) for name, samples in found.items()]
+    return rows
+
+
 def intake(asked: Asked) -> list[Row]:
     """A step of a small head on vectors: one batch again and again, or each read from JSON lines."""
     import torch
@@ -198,18 +226,19 @@ def _row(what: str, way: str, samples: Sequence[Sample], base: Sequence[Sample])
 
 
 def rows(asked: Asked) -> list[Row]:
-    """Steps, then features, then reading."""
-    return [*steps(asked), *features(asked), *intake(asked)]
+    """Steps, then features, then variants, then reading."""
+    return [*steps(asked), *features(asked), *variants(asked), *intake(asked)]
 
 
 TABLE = Table(
     name="training",
     title="Training: a step through the graph, and features that are kept",
     says="Milliseconds of a step of 16 records, one thread, random weights; the ratio is to the first row of each kind, within rounds. "
-    "Steps behind the encoder read their pictures or features from the disk; those of vectors train grafted/look with 512 records.",
+    "Steps behind the encoder read their pictures or features from the disk; those of vectors train grafted/look with 512 records; "
+    "four connectors are whole trainings of two epochs, with all that begins and ends them.",
     columns={"what": "what", "way": "way", "wall_ms": "wall ms", "cpu_ms": "CPU ms", "ratio": "ratio"},
     rows=rows,
-    minutes=0.6,
+    minutes=1.0,
 )
 
 if __name__ == "__main__":
