@@ -12,10 +12,10 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
+from modelgraft.data import arrow
 from modelgraft.data.beside import with_files_beside
 from modelgraft.data.cells import read_cell
 from modelgraft.data.naming import Note, files_in, takes_files
@@ -64,7 +64,8 @@ class Dataset:
 
 
 def open_dataset(name: str, inputs: Inputs, *, note: Note, types: Types) -> Dataset:
-    """Look at data by its name: a file of JSON lines, a .csv, .tsv or .parquet table, a folder or a pattern such as `imgs/*.png`.
+    """Look at data by its name: a file of JSON lines, a .csv, .tsv, .parquet or .arrow table, a folder that the
+    library `datasets` has saved, a folder of files, or a pattern such as `imgs/*.png`.
 
     note  hears what is left out of a folder
 
@@ -73,6 +74,8 @@ def open_dataset(name: str, inputs: Inputs, *, note: Note, types: Types) -> Data
     Raises InputError for data that cannot be read, or that does not say which input it is for.
     """
     path = Path(name).expanduser()
+    if path.is_dir() and arrow.is_saved(path):
+        return _open_arrow(path, arrow.saved_files(path), inputs, types)
     if not path.is_file() and (path.is_dir() or any(mark in name for mark in "*?[")):
         return _open_folder(name, inputs, note, types)
     if path.exists() and not path.is_file():  # a pipe, such as <(...): what was read of it is gone
@@ -83,12 +86,22 @@ def open_dataset(name: str, inputs: Inputs, *, note: Note, types: Types) -> Data
     if suffix in TABLE_ENDINGS:
         read, count = partial(_read_table, path, TABLE_ENDINGS[suffix], inputs, types), lambda: _count_table(path, TABLE_ENDINGS[suffix])
     elif suffix == ".parquet":
-        table = _parquet(path)
-        read, count = partial(_read_parquet, path, table, inputs), lambda: int(table.metadata.num_rows)
+        table = arrow.parquet_table(path)
+        read = partial(_read_records, lambda: arrow.parquet_records(table), path.name, inputs)
+        count = lambda: int(table.metadata.num_rows)  # noqa: E731
+    elif suffix == ".arrow":
+        return _open_arrow(path, (path,), inputs, types)
     else:
         read, count = partial(_read_json_lines, lambda: path.open("rb"), path.name, inputs), lambda: _count_lines(path)
     beside = lambda: with_files_beside(read(), path.parent, inputs, types)  # noqa: E731
     return Dataset((path,), beside, _digest_of((path,)), count)
+
+
+def _open_arrow(path: Path, files: tuple[Path, ...], inputs: Inputs, types: Types) -> Dataset:
+    arrow.require_arrow(path)
+    read = partial(_read_records, lambda: arrow.arrow_records(files), path.name, inputs)
+    folder = path if path.is_dir() else path.parent
+    return Dataset(files, lambda: with_files_beside(read(), folder, inputs, types), _digest_of(files), lambda: arrow.count_arrow(files))
 
 
 def of_stream(start: Callable[[], IO[bytes]], name: str, inputs: Inputs) -> Dataset:
@@ -244,23 +257,11 @@ def _table_row(place: str, line: int, heading: list[str], cells: list[str], inpu
     return DataRow(place, line, taken, {name: cell for name, cell in given.items() if name not in inputs})
 
 
-def _parquet(path: Path) -> Any:  # Any: pyarrow has no types, and need not be installed
-    try:
-        from pyarrow import parquet  # type: ignore[import-not-found, import-untyped, unused-ignore]
-    except ImportError as error:
-        raise InputError(f"the data '{path}' is a Parquet table, which pyarrow reads: pip install 'modelgraft[parquet]'") from error
-    try:
-        return parquet.ParquetFile(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"the data '{path}' is no Parquet table that can be read: {str(error).partition(chr(10))[0]}") from error
-
-
-def _read_parquet(path: Path, table: Any, inputs: Inputs) -> Iterator[DataRow]:
-    """Rows of a Parquet table; pictures and sounds are names of files, bytes, or mappings with `bytes` or `path`."""
-    records = chain.from_iterable(batch.to_pylist() for batch in table.iter_batches(batch_size=64))
-    for number, record in enumerate(records, 1):
-        row = _row(f"{path.name}:{number}", number, record, inputs)
-        there = {name: _medium(value) for name, value in row.inputs.items() if value is not None}
+def _read_records(start: Callable[[], Iterator[dict[str, Any]]], name: str, inputs: Inputs) -> Iterator[DataRow]:
+    """Rows of an Arrow table; pictures and sounds are names of files, bytes, or mappings with `bytes` or `path`."""
+    for number, record in enumerate(start(), 1):
+        row = _row(f"{name}:{number}", number, record, inputs)
+        there = {key: _medium(value) for key, value in row.inputs.items() if value is not None}
         yield DataRow(row.place, number, there, row.extras)
 
 

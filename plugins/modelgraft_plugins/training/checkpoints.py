@@ -47,6 +47,15 @@ class Changing(Protocol):
     trained: list[Trained]
     optimizer: torch.optim.Optimizer
 
+    @property
+    def scaling(self) -> dict[str, Any]:
+        """How losses are scaled; nothing where they are not."""
+        ...
+
+    def set_scaling(self, scaling: dict[str, Any]) -> None:
+        """Go on scaling losses as they were."""
+        ...
+
 
 def save(folder: Path, progress: Progress, parts: Changing) -> Path:
     """Write a checkpoint into a folder of its own, and let go of old ones. Raises InputError where there is no room."""
@@ -57,7 +66,7 @@ def save(folder: Path, progress: Progress, parts: Changing) -> Path:
                 save_file(tensors_of(module), aside / file_name(name))
             tensors, facts = _flat(parts.optimizer, parts.trained)
             save_file(tensors, aside / OPTIMIZER)
-            state = {"progress": asdict(progress), "optimizer": facts}
+            state = {"progress": asdict(progress), "optimizer": facts, **({"scaling": parts.scaling} if parts.scaling else {})}
             (aside / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
     except (OSError, SafetensorError) as error:
         found = f"the checkpoint {target} cannot be written: {getattr(error, 'strerror', None) or error}"
@@ -85,6 +94,7 @@ def restore(folder: Path, parts: Changing) -> Progress:
         for name, module in parts.modules.items():
             load_into(module, folder / file_name(name))
         _unflatten(parts.optimizer, parts.trained, load_file(folder / OPTIMIZER), state["optimizer"])
+        parts.set_scaling(state.get("scaling", {}))
         return Progress(**state["progress"])
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise InputError(

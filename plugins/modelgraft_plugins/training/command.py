@@ -60,6 +60,7 @@ def train(  # noqa: PLR0913, PLR0917 typer makes options of the arguments of a c
     as_json: AsJson = False,
 ) -> None:
     """Train the parts of a graph that are not frozen, stage by stage; what it trained is a `from` for any graph."""
+    from modelgraft_plugins.training.processes import processes
     from modelgraft_plugins.training.running import train as run  # what a list of commands need not import
     from modelgraft_plugins.training.sweep_report import table_of
 
@@ -85,6 +86,8 @@ def train(  # noqa: PLR0913, PLR0917 typer makes options of the arguments of a c
             note=session.screen.note,
             screen=session.screen if session.progress else None,
         )
+    if not processes(on_cpu=opening.device == "cpu").is_main:
+        return
     if as_json:
         folders = {name: str(path) for name, path in found.folder.items()}
         forecasts = {name: asdict(one) for name, one in found.forecasts.items()}

@@ -118,7 +118,7 @@ def have_features(run: StageRun, pipeline: Pipeline, wanted: Sequence[str]) -> N
     if run.is_rehearsal and not (folder / ABOUT).is_file():
         run.asked.note(f"{name}: a dry run keeps no features, so that its steps are those without")
         return
-    if not (folder / ABOUT).is_file():
+    if run.processes.is_main and not (folder / ABOUT).is_file():
         start, rows = monotonic(), run.data.rows
         learning = Learning(pipeline, [str(ref) for ref in run.kept.refs], learners=())
         run.take_over(learning)
@@ -127,6 +127,7 @@ def have_features(run: StageRun, pipeline: Pipeline, wanted: Sequence[str]) -> N
             seed=run.stage["seed"], dtype=dtype, tell=_telling(run, len(rows)),
         )  # fmt: skip
         run.asked.note(f"{name}: kept the features of {len(rows):,} records, in {monotonic() - start:.1f} s: {folder}")
+    run.processes.wait()
     run.features = Features(folder, run.kept.refs)
     bad = {run.data.rows.place(number): why for number, why in run.features.bad.items()}
     new = {place: why for place, why in bad.items() if place not in run.progress.skipped}

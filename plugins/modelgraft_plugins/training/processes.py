@@ -65,7 +65,7 @@ class Processes:
             one.grad = torch.zeros_like(one) if one.grad is None else one.grad
         flat = torch.cat([one.grad.reshape(-1) for one in there if one.grad is not None])
         torch.distributed.all_reduce(flat)
-        for one, grad in zip(there, flat.split([one.numel() for one in there]), strict=True):
+        for one, grad in zip(there, torch.split(flat, [one.numel() for one in there]), strict=True):
             one.grad = grad.view_as(one)
 
     def merged(self, mine: dict[str, Any]) -> dict[str, Any]:

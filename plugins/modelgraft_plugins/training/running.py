@@ -11,6 +11,7 @@ import modelgraft as mg
 from modelgraft.plugin import GraphError, InputError, SolvedGraph, choices, nearest
 from modelgraft_plugins.training.chosen import chosen_stages, stage_run
 from modelgraft_plugins.training.forecasting import Forecast
+from modelgraft_plugins.training.processes import processes
 from modelgraft_plugins.training.stage import Asked, cleared
 from modelgraft_plugins.training.sweep_report import Outcome
 from modelgraft_plugins.training.sweeping import Sweep
@@ -77,7 +78,7 @@ def train(  # noqa: PLR0913 each is an option of the command
     loaded = mg.load(graph, params=params) if isinstance(graph, str | Path) else graph
     asked = Asked(
         out=Path(out).expanduser(), device=device, init=init, resumes=resume, forces=force, skips=skip_bad, offline=offline,
-        note=note or (lambda _text: None), screen=screen,
+        note=note if note is not None and processes(on_cpu=device == "cpu").is_main else (lambda _text: None), screen=screen,
     )  # fmt: skip
     given = {key: value for key, value in flags.items() if value is not None}
     if sweep is not None:

@@ -28,10 +28,11 @@ from modelgraft_plugins.training.features import Features
 from modelgraft_plugins.training.forecasting import Forecast, forecast
 from modelgraft_plugins.training.keeping import Kept, front_of, have_features
 from modelgraft_plugins.training.plotting import plot
+from modelgraft_plugins.training.processes import processes
 from modelgraft_plugins.training.records import Group, Taken, read_data
 from modelgraft_plugins.training.rows import Order, Rows, refuse_bad
 from modelgraft_plugins.training.shared import Front, Shared, once
-from modelgraft_plugins.training.stepping import MIXES, NotANumberError, Step, Stepper, find_origin
+from modelgraft_plugins.training.stepping import MIXES, AgainError, NotANumberError, Step, Stepper, find_origin
 from modelgraft_plugins.training.trained import trained_in, write_trained
 from modelgraft_plugins.training.tuning import warmup_steps
 from modelgraft_plugins.training.watching import METRICS, Pace, Table, read_table, showing
@@ -96,18 +97,27 @@ class StageRun:
         """before: the folders of the stages that were trained before, whose weights this one begins with."""
         self.solved, self.resolved, self.asked, self.before = solved, resolved, asked, tuple(before)
         self.stage, self.folder = resolved.stage, asked.out / resolved.stage.name
+        self._refuse_halves()
+        self.processes = processes(on_cpu=asked.device == "cpu")
         self.data = read_data(resolved, solved, asked)
         self.total = total_steps(self.stage, self.data.order)
         valid = self.data.valid.digest if self.data.valid is not None else ""
         self.facts = identity.identity_of(resolved, solved, data=self.data.rows.digest, valid=valid, records=len(self.data.rows))
         self.facts["stage.total"] = self.total
         self.facts |= {f"before.{file.parent.name}.{name}": sha256_of(file) for file, name, _ in self.former()}
+        self.facts |= {"processes": self.processes.count} if self.processes.count > 1 else {}
         self.progress = Progress(skipped=dict(self.data.rows.bad))
         self.skipped_valid = dict(self.data.valid.bad) if self.data.valid is not None else {}
 
+    def _refuse_halves(self) -> None:
+        if self.stage["precision"] == "float16" and (self.asked.device == "cpu" or not torch.cuda.is_available()):
+            found = f"stage {self.stage.name} computes in float16, whose losses are scaled on a GPU, and it is trained on the CPU"
+            raise InputError(f"{found}; take precision: bfloat16, which needs no scaling, or float32")
+
     def is_done(self) -> bool:
         """Whether the folder holds this very stage, trained to its end. Raises InputError for one that may not be written over."""
-        found = identity.read_identity(self.folder)
+        found, has_card = identity.read_identity(self.folder), (self.folder / "card.json").exists()
+        self.processes.wait()  # the first one writes there soon
         if found is None:
             return False
         if not self.asked.resumes and not self.asked.forces:
@@ -115,7 +125,7 @@ class StageRun:
             raise InputError(f"{self.folder} holds a training already; {ways}")
         if self.asked.resumes and not self.asked.forces:
             identity.refuse_other(found, self.facts, folder=self.folder)
-        return self.asked.resumes and (self.folder / "card.json").exists() and found == self.facts
+        return self.asked.resumes and has_card and found == self.facts
 
     def run(self) -> Path:
         """Train; gives the folder with the trained files. Raises InputError for records that do not fit, NotANumberError, a full disk."""
@@ -126,7 +136,7 @@ class StageRun:
     def course(self) -> Generator[None, None, None]:
         """Train as `run` does, and stand still behind each step, so that others may do theirs."""
         try:
-            with alone(self.folder) if PartialState().is_main_process else nullcontext():
+            with alone(self.folder) if self.processes.is_main else nullcontext():
                 yield from self._trained()
         except (OSError, SafetensorError) as error:
             found = f"{self.folder} cannot be written: {getattr(error, 'strerror', None) or error}"
@@ -148,7 +158,9 @@ class StageRun:
                     start = self._now()
             except NotANumberError as error:
                 raise self._stopped(stepper, error) from error
-            self._finish(stepper, seconds=self.seconds)
+            if self.processes.is_main:
+                self._finish(stepper, seconds=self.seconds)
+            self.processes.wait()  # the next stage begins with what was written
 
     def _now(self) -> float:
         """A clock that stands still while frozen parts are called for all variants of a sweep."""
@@ -176,7 +188,6 @@ class StageRun:
         AcceleratorState._reset_state(reset_partial_state=PartialState().num_processes == 1)  # one stage may compute in another way
         accelerator = Accelerator(cpu=self.asked.device == "cpu", mixed_precision=MIXES[self.stage["precision"]])
         device = self.asked.device or str(accelerator.device)
-        self._is_main = accelerator.is_main_process
         options: dict[str, Any] = {"init": self.asked.init, "offline": self.asked.offline, "cache_bytes": 0}
         graph = unfrozen(self.solved, self.resolved)
         with mg.open(graph, backend="torch", device=device, seed=self.stage["seed"], **options) as pipeline:
@@ -216,10 +227,11 @@ class StageRun:
         if newest and self.asked.resumes:
             self.progress = checkpoints.restore(newest[-1], stepper)
             self.asked.note(f"{self.stage.name}: goes on behind step {self.progress.step:,} of {self.total:,}")
-        elif self._is_main:
+        self.processes.wait()
+        if not (newest and self.asked.resumes) and self.processes.is_main:
             checkpoints.clear(self.folder / CHECKPOINTS)
             (self.folder / "card.json").unlink(missing_ok=True)
-        if self._is_main:
+        if self.processes.is_main:
             self.folder.mkdir(parents=True, exist_ok=True)
             identity.write_identity(self.folder, self.facts)
 
@@ -227,13 +239,13 @@ class StageRun:
 
     def _loop(self, stepper: Stepper) -> Iterator[None]:
         names = [*self.resolved.losses, *self.resolved.watched]
-        table = Table(self.folder, names, upto=self.progress.step)
+        table = Table(self.folder, names, upto=self.progress.step, is_written=self.processes.is_main)
         pace = Pace(self.total, self.progress.step)
         groups, vain = self._groups(), 0
         ahead: Ahead[Group, list[Taken]] = Ahead(lambda group: self._read_group(stepper, group.numbers), lambda: len(self.progress.skipped))
         chosen = next(groups)
         try:
-            with showing(self.asked.screen if self._is_main else None, pace) as show, ahead:
+            with showing(self.asked.screen if self.processes.is_main else None, pace) as show, ahead:
                 while self.progress.step < self.total and not self.progress.is_done:
                     step, epoch, numbers, read = self.progress.step, chosen.epoch, chosen.numbers, ahead.take(chosen)
                     self.progress.batch += len(numbers)
@@ -264,15 +276,17 @@ class StageRun:
         batches = self.data.order.from_batch(self.progress.batch)
         while True:
             chosen = list(islice(batches, self.stage["accumulate"]))
-            yield Group(chosen[0][0], [numbers for _, numbers in chosen])
+            yield Group(chosen[0][0], [self.processes.part(numbers) for _, numbers in chosen])
 
     def _read_group(self, stepper: Stepper, numbers: Sequence[Sequence[int]]) -> list[Taken]:
         return [self.read(stepper.learning, some, self.data.rows) for some in numbers]
 
     def _update(self, stepper: Stepper, numbers: Sequence[Sequence[int]], taken: Sequence[Taken]) -> tuple[Step | None, int]:
         read = [self.accepted(one, self.data.rows) for one in taken]
-        batches, ready = [batch for batch, _ in read if batch.count], [given for batch, given in read if batch.count]
-        if not batches:
+        if self.processes.count == 1:
+            read = [one for one in read if one[0].count]
+        batches, ready = [batch for batch, _ in read], [given for _, given in read]
+        if not self.processes.sums([float(sum(batch.count for batch in batches))])[0]:
             return None, 0
         try:
             found = stepper.update(batches, step=self.progress.step, ready=ready)
@@ -285,8 +299,9 @@ class StageRun:
             where = next(filter(None, origins), "")
             told = f": {where} is the first that is none" if where else ""
             raise NotANumberError(f"{error}{told}, with the records {choices(places, most=6, sort=False)}") from error
+        except AgainError:
+            return self._update(stepper, numbers, taken)
         except ModelgraftError as error:
-            stepper.optimizer.zero_grad(set_to_none=True)
             self.leave_out(error, stepper.learning, [number for some in numbers for number in some], self.data.rows)
             return self._update(stepper, numbers, self._read_group(stepper, numbers))
         return found, sum(batch.count for batch in batches)
@@ -350,7 +365,8 @@ class StageRun:
             self._save(stepper)
 
     def _save(self, stepper: Stepper) -> None:
-        if self._is_main:
+        self.progress.skipped = self.processes.merged(self.progress.skipped)
+        if self.processes.is_main:
             checkpoints.save(self.folder / CHECKPOINTS, self.progress, stepper)
 
     # -- ends ------------------------------------------------------------------------------------------------------------
@@ -360,11 +376,10 @@ class StageRun:
         self.progress.batch -= self.stage["accumulate"]
         self._save(stepper)
         hint = "a lower learning_rate, a longer warmup or clip may help; the weights of before this step are kept"
-        return NotANumberError(f"{error}\n    {hint}: {checkpoints.checkpoints_in(self.folder / CHECKPOINTS)[-1]}")
+        kept = checkpoints.checkpoints_in(self.folder / CHECKPOINTS)[-1:]
+        return NotANumberError(f"{error}\n    {hint}: {choices(map(str, kept))}")
 
     def _finish(self, stepper: Stepper, *, seconds: float) -> None:
-        if not self._is_main:
-            return
         if stepper.idle and stepper.has_stepped:
             self.asked.note(f"{self.stage.name}: no gradient has reached {choices(stepper.idle, most=6)}")
         rows = read_table(self.folder / METRICS)

@@ -12,14 +12,20 @@ from accelerate import Accelerator
 from torch import nn
 
 from modelgraft.commands import Learning, ReadBatch, Resolved, Stage
-from modelgraft.plugin import InputError, Plan, SolvedGraph, choices
+from modelgraft.plugin import InputError, ModelgraftError, Plan, SolvedGraph, choices
+from modelgraft_plugins.training.processes import processes
 from modelgraft_plugins.training.tuning import Trained, optimizer_of, prepare, rate_factor
 
-MIXES = {"float32": "no", "bfloat16": "bf16"}
+MIXES = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
+LEAST_SCALE = 1.0  # of losses in float16: gradients that are none at this scale are none at all
 
 
 class NotANumberError(InputError):
     """A loss or a gradient that is no number: the weights are those of before the step."""
+
+
+class AgainError(ModelgraftError):
+    """Another process refuses records of its part: the step is done again without them."""
 
 
 class Losses(nn.Module):
@@ -58,7 +64,8 @@ class Stepper:
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
         self._factor = rate_factor(self.stage, total)
         self._model = Losses(learning, self.modules, resolved)
-        self._call = accelerator.prepare_model(self._model)
+        self.processes = processes(on_cpu=accelerator.device.type == "cpu")
+        self._call = accelerator.prepare_model(self._model, evaluation_mode=self.processes.count > 1)  # gradients are added up at the end
         self._seen = set[str]()
 
     @property
@@ -67,22 +74,41 @@ class Stepper:
         return self.learning.plan
 
     def update(self, batches: Sequence[ReadBatch], *, step: int, ready: Sequence[Mapping[Any, Any]]) -> Step:
-        """One update by the mean gradient of some batches. Raises NotANumberError before anything was changed."""
+        """One update by the mean gradient of some batches, of which other processes have other parts.
+
+        Raises NotANumberError before anything was changed, AgainError where another process leaves records out.
+        """
         weights = {name: weight for name, (_, weight) in self.resolved.losses.items()}
-        sums = dict.fromkeys(weights, 0.0)
-        for number, (batch, given) in enumerate(zip(batches, ready, strict=True)):
-            found = self.losses(batch, step=step, number=number, ready=given)
-            whole = torch.stack([found[name] * weight for name, weight in weights.items()]).sum()
-            for name in weights:
-                sums[name] += float(found[name].detach()) / len(batches)
-            if not math.isfinite(float(whole.detach())):
-                self.optimizer.zero_grad(set_to_none=True)
-                wrong = [name for name in weights if not math.isfinite(float(found[name].detach()))]
-                raise NotANumberError(f"the loss {choices(wrong)} is no number at step {step + 1}")
-            self._refuse_loose(whole)
-            self.accelerator.backward(whole / len(batches))
+        sums, wrong, refused = dict.fromkeys(weights, 0.0), list[str](), list[ModelgraftError]()
+        shares = self.processes.shares([batch.count for batch in batches])
+        try:
+            for number, (batch, given, share) in enumerate(zip(batches, ready, shares, strict=True)):
+                if batch.count and not wrong:
+                    wrong = self._add(self.losses(batch, step=step, number=number, ready=given), share, sums)
+        except ModelgraftError as error:
+            refused.append(error)
+        any_refused, any_wrong, *means = self.processes.sums([float(bool(refused)), float(bool(wrong)), *sums.values()])
+        if any_refused or any_wrong:
+            self.optimizer.zero_grad(set_to_none=True)
+        if any_refused:
+            raise refused[0] if refused else AgainError("another process leaves records out")
+        if any_wrong:
+            raise NotANumberError(f"the loss {choices(wrong) if wrong else 'of another process'} is no number at step {step + 1}")
         norm = self._finish(step)
-        return Step(sum(sums[name] * weight for name, weight in weights.items()), sums, norm)
+        losses = dict(zip(sums, means, strict=True))
+        return Step(sum(losses[name] * weight for name, weight in weights.items()), losses, norm)
+
+    def _add(self, found: Mapping[str, torch.Tensor], share: float, sums: dict[str, float]) -> list[str]:
+        """Add the gradients of a batch, and its losses; gives the losses that are no numbers."""
+        weights = {name: weight for name, (_, weight) in self.resolved.losses.items()}
+        whole = torch.stack([found[name] * weight for name, weight in weights.items()]).sum()
+        for name in weights:
+            sums[name] += float(found[name].detach()) * share
+        if not math.isfinite(float(whole.detach())):
+            return [name for name in weights if not math.isfinite(float(found[name].detach()))] or list(weights)
+        self._refuse_loose(whole)
+        self.accelerator.backward(whole * share)
+        return []
 
     def rehearse(self, batch: ReadBatch, ready: Mapping[Any, Any]) -> int:
         """Do all of a step but the update; gives the bytes that are kept for the gradients."""
@@ -121,16 +147,37 @@ class Stepper:
         for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * scale
         parameters = [one.parameter for one in self.trained]
+        self.processes.add_gradients(parameters)
         self._tell_idle()
-        limit = float(self.stage["clip"]) or math.inf
+        scaler, limit = self.accelerator.scaler, float(self.stage["clip"]) or math.inf
+        if scaler is not None:
+            scaler.unscale_(self.optimizer)
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
+        if scaler is not None and not math.isfinite(norm) and scaler.get_scale() > LEAST_SCALE:
+            scaler.update()  # a step is left out, and the next ones are scaled by less
+            self.optimizer.zero_grad(set_to_none=True)
+            return norm
         if not math.isfinite(norm):
             wrong = [one.key for one in self.trained if one.parameter.grad is not None and not bool(one.parameter.grad.isfinite().all())]
             self.optimizer.zero_grad(set_to_none=True)
             raise NotANumberError(f"the gradients of {choices(wrong, most=4)} are no numbers at step {step + 1}")
-        self.optimizer.step()
+        if scaler is None:
+            self.optimizer.step()
+        else:
+            scaler.step(self.optimizer)
+            scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         return norm
+
+    @property
+    def scaling(self) -> dict[str, Any]:
+        """How losses are scaled in float16; nothing otherwise."""
+        return dict(self.accelerator.scaler.state_dict()) if self.accelerator.scaler is not None else {}
+
+    def set_scaling(self, scaling: dict[str, Any]) -> None:
+        """Go on scaling losses as they were."""
+        if self.accelerator.scaler is not None and scaling:
+            self.accelerator.scaler.load_state_dict(scaling)
 
     def _tell_idle(self) -> None:
         self._seen |= {one.key for one in self.trained if one.parameter.grad is not None}

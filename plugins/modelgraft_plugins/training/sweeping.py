@@ -15,6 +15,7 @@ from typing import Any
 from modelgraft.plugin import InputError, SolvedGraph, choices
 from modelgraft_plugins.training.chosen import chosen_stages, stage_run
 from modelgraft_plugins.training.forecasting import Forecast
+from modelgraft_plugins.training.processes import processes
 from modelgraft_plugins.training.shared import Shared
 from modelgraft_plugins.training.stage import Asked, StageRun, cleared
 from modelgraft_plugins.training.stepping import NotANumberError
@@ -47,7 +48,8 @@ class Sweep:
             self._train(stage, left)
             folders |= {f"{name}/{stage}": run.folder for name, run in runs.items() if name not in self._fallen}
             self.outcomes += [outcome_of(name, run, self._fallen.get(name, "")) for name, run in runs.items()]
-            write_report(self.asked.out, self.outcomes, {name: run.folder for name, run in runs.items()}, stage=stage)
+            if processes(on_cpu=self.asked.device == "cpu").is_main:
+                write_report(self.asked.out, self.outcomes, {name: run.folder for name, run in runs.items()}, stage=stage)
             cleared()
             if len(self._fallen) == len(self.graphs):
                 raise InputError(f"none of the {len(self.graphs)} variants is left: {self.asked.out / 'sweep.md'} says why each stopped")

@@ -23,15 +23,18 @@ EVERY_S = 10.0  # between two plain lines where there is no terminal
 class Table:
     """metrics.csv: a row for each step, and for each evaluation. Nothing of a clock stands in it: a resumed run writes the same."""
 
-    def __init__(self, folder: Path, names: Sequence[str], *, upto: int) -> None:
+    def __init__(self, folder: Path, names: Sequence[str], *, upto: int, is_written: bool = True) -> None:
         """upto: the steps that are done; rows behind them are of a run that was killed."""
+        self._file: TextIO = io.StringIO()  # of a process that does not write
         self.path, self.columns = folder / METRICS, ("step", "epoch", "part", "loss", *names, "norm", "learning_rate")
+        if not is_written:
+            return
         kept = [row for row in read_table(self.path) if int(row["step"]) <= upto] if self.path.exists() and upto else []
         with file_aside(self.path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, self.columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(kept)
-        self._file: TextIO = self.path.open("a", encoding="utf-8", newline="")
+        self._file = self.path.open("a", encoding="utf-8", newline="")
 
     def add(self, values: Mapping[str, Any]) -> None:
         """Write a row; what it does not name stays empty."""

@@ -14,7 +14,7 @@ TUNES: Mapping[str, str] = {
 }
 SCHEDULES = ("cosine", "linear", "constant")
 OPTIMIZERS = ("adamw", "adam", "sgd")
-COMPUTES_IN = ("float32", "bfloat16")  # float16 needs losses that are scaled, and steps that are left out
+COMPUTES_IN = ("float32", "bfloat16", "float16")
 FEATURES = ("off", "float32", "float16")
 NEW_RATE, BACKBONE_RATE = 1e-3, 1e-5  # 100 : 1, as nanoVLM has it between its projector and its backbones (models/config.py)
 
@@ -70,7 +70,12 @@ STAGE_KEYS: Mapping[str, Key] = {
     "warmup": Key(NUMBER, "Steps in which the learning rate rises from 0; below 1 a share of all steps.", 0.03, least=0),
     "clip": Key(NUMBER, "The most that the norm of all gradients may be; 0: no limit.", 1.0, least=0),
     "accumulate": Key((int,), "Batches whose gradients are added to one step.", 1, least=1),
-    "precision": Key((str,), "What forward passes compute in; weights that are trained stay in float32.", "float32", COMPUTES_IN),
+    "precision": Key(
+        (str,),
+        "What forward passes compute in; weights that are trained stay in float32. float16 is for GPUs: losses are scaled there.",
+        "float32",
+        COMPUTES_IN,
+    ),
     "batch": Key((int,), "Records in a batch.", 8, least=1),
     "steps": Key((int,), "Updates of the weights.", None, least=1),
     "epochs": Key(NUMBER, "Passes over the data, where `steps` is not said.", 1, least=0),

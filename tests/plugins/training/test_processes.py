@@ -1,0 +1,117 @@
+"""Two processes of one training: each takes its part of every batch, and what comes out is that of one process with the whole batch."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import modelgraft as mg
+from modelgraft_plugins.training.processes import Processes
+from modelgraft_plugins.training.watching import read_table
+from support.learners import write_graph
+
+CHANGE = ("batch: 4", "batch: 5\n  accumulate: 2\n  valid: 0.2\n  evaluate: 4\n  save: 5\n  features: float32")
+
+
+def launched(graph: Path, out: Path, *more: str) -> list[subprocess.CompletedProcess[str]]:
+    """Two processes that accelerate joins, as its launcher starts them: by variables of the environment."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    usual = {**os.environ, "ACCELERATE_USE_CPU": "true", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    words = [sys.executable, "-m", "modelgraft", "train", str(graph), "--out", str(out), "--device", "cpu", *more]
+    begun = [
+        subprocess.Popen(
+            words,
+            env={**usual, "RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    ended = []
+    for process in begun:
+        out_text, err_text = process.communicate(timeout=300)
+        ended.append(subprocess.CompletedProcess(words, process.returncode, out_text, err_text))
+    return ended
+
+
+@pytest.mark.slow  # starts python four times
+def test_two_processes_end_where_one_does(tmp_path: Path):
+    """With features, evaluations, accumulated batches of odd sizes, a record that is left out, and a stop behind the seventh step."""
+    graph = write_graph(tmp_path, CHANGE)
+    with (tmp_path / "data.jsonl").open("a") as file:
+        file.write('{"x": [[1, 2]], "y": [[1, 2, 3]]}\n')
+    alone = mg.train(graph, out=tmp_path / "alone", device="cpu", skip_bad=True).last
+    first = launched(graph, tmp_path / "pair", "--skip-bad")
+    assert [one.returncode for one in first] == [0, 0], first[0].stderr + first[1].stderr
+    assert "train: " in first[0].stdout
+    assert first[1].stdout == ""
+    folder = tmp_path / "pair" / "train"
+    torch.testing.assert_close(load_file(folder / "hand.safetensors"), load_file(alone / "hand.safetensors"), atol=1e-5, rtol=1e-5)
+    ours, theirs = read_table(folder / "metrics.csv"), read_table(alone / "metrics.csv")
+    assert [(row["step"], row["part"]) for row in ours] == [(row["step"], row["part"]) for row in theirs]
+    for name in ("loss", "norm"):
+        assert [float(row[name] or 0) for row in ours] == pytest.approx([float(row[name] or 0) for row in theirs], rel=1e-4), name
+    whole = (folder / "hand.safetensors").read_bytes()
+    (folder / "card.json").unlink()
+    for path in (folder / "checkpoints" / "step-00000012").iterdir():
+        path.unlink()
+    (folder / "checkpoints" / "step-00000012").rmdir()
+    again = launched(graph, tmp_path / "pair", "--skip-bad", "--resume")
+    assert [one.returncode for one in again] == [0, 0], again[0].stderr
+    assert "goes on behind step 10" in again[0].stderr
+    assert (folder / "hand.safetensors").read_bytes() == whole
+    assert json.loads((folder / "run.json").read_text())["processes"] == 2
+
+
+@pytest.mark.parametrize(("index", "wanted"), [(0, [5, 7, 9]), (1, [6, 8])])
+def test_each_process_takes_its_part_of_a_batch(index: int, wanted: list[int]):
+    assert Processes(index, 2, torch.device("cpu")).part([5, 6, 7, 8, 9]) == wanted
+
+
+def test_one_process_weighs_batches_alike():
+    """However many records each has: as accumulated batches always were."""
+    assert Processes(0, 1, torch.device("cpu")).shares([4, 2, 0]) == [0.5, 0.5, 0.0]
+
+
+def test_float16_is_refused_where_there_is_no_gpu(tmp_path: Path):
+    with pytest.raises(mg.InputError, match=r"stage train computes in float16, .* trained on the CPU; take precision: bfloat16"):
+        mg.train(write_graph(tmp_path), out=tmp_path / "out", device="cpu", precision="float16")
+
+
+def test_scaled_losses_end_at_the_same_numbers_and_leave_out_a_step_that_overflows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """By a scaler of torch on the CPU, with float32 inside, where scaling by a power of two changes nothing."""
+    from modelgraft_plugins.training import stepping
+
+    graph = write_graph(tmp_path, ("batch: 4", "batch: 4\n  losses: {apart: 64}"))
+    plain = load_file(mg.train(graph, out=tmp_path / "plain", device="cpu").last / "hand.safetensors")
+    begin = stepping.Stepper.__init__
+
+    def scaled(scale: float) -> None:
+        def begun(self, *arguments, **options):
+            begin(self, *arguments, **options)
+            self.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+
+        monkeypatch.setattr(stepping.Stepper, "__init__", begun)
+
+    scaled(2.0**16)
+    folder = mg.train(graph, out=tmp_path / "scaled", device="cpu").last
+    torch.testing.assert_close(load_file(folder / "hand.safetensors"), plain)
+    scaled(2.0**127)
+    folder = mg.train(graph, out=tmp_path / "over", device="cpu").last
+    norms = [float(row["norm"]) for row in read_table(folder / "metrics.csv")]
+    assert not math.isfinite(norms[0])
+    assert all(map(math.isfinite, norms[-3:]))
+    state = json.loads((folder / "checkpoints" / "step-00000012" / "state.json").read_text())
+    assert 2.0**100 < state["scaling"]["scale"] < 2.0**127
