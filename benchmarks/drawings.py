@@ -6,8 +6,10 @@ The folder is what `modelgraft drawings emoji` made. For each vendor that trains
 the 200 that were not are counted apart:
 
     R@1, R@5         the right name is the nearest, or among the five nearest, of all names that were trained on, or of the 200
+    of all           the same of all names together, trained on or not
+    nearest          word F1 of the nearest of all names, without any language model
     glimpse          word F1 (metric/word_f1) of what `glimpse` writes, of as many drawings as --captions says, drawn by the seed; so are:
-    nearest          of the nearest name that was trained on, without any language model
+    nearest of these
     most frequent    of the one name that most training drawings have
                      and, of as many of them as --slow says, because each takes seconds:
     labels           of `describe`: the guesses of the same eye about its 1,000 classes, made a sentence by the same language model
@@ -24,7 +26,10 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 if __package__ in {None, ""}:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -33,7 +38,7 @@ from benchmarks.measuring import print_table
 
 VENDORS = ("fluent-emoji", "fxemoji", "emojione-v1", "openmoji")
 SPLITS = ("test", "held_out")
-UNTRAINED = {"nodes.look.from": None, "nodes.look.with": {"over": "vector", "norm": True, "hidden_features": 512, "out_features": 384}}
+UNTRAINED = {"nodes.look.from": None, "nodes.look.with": {"over": "vector", "norm": True, "hidden_features": 1024, "out_features": 384}}
 Line = Mapping[str, Any]  # Any: a line of JSON
 
 
@@ -51,6 +56,11 @@ def word_f1(said: Sequence[str], wanted: Sequence[str]) -> float:
     score = load(WordF1(), None)  # type: ignore[arg-type]  # it reads nothing of a context
     rows = score(list(said), [[one] for one in wanted])
     return sum(row[0] for row in rows) / len(rows)
+
+
+def share_below(ranks: Sequence[int], most: int) -> float:
+    """How often the right name is among the nearest."""
+    return sum(rank < most for rank in ranks) / len(ranks)
 
 
 class Judge:
@@ -74,36 +84,56 @@ class Judge:
 
     def row(self, lines: Sequence[Line], state: str) -> dict[str, Any]:
         """All figures of a set of drawings whose right names are those of `state`."""
-        places = self._nearest(lines, state)
-        wanted = [line["caption"] for line in lines]
-        ranks = [names.index(name) if name in names else len(names) for names, name in zip(places, wanted, strict=True)]
+        seen, wanted = self._seen(lines), [line["caption"] for line in lines]
+        ranks = self._ranks(seen, wanted, [state])
+        all_ranks, nearest = self._ranks(seen, wanted, None), self._nearest(seen, None)
         drawn = random.Random(self.seed).sample(range(len(lines)), min(self.count, len(lines)))
         some, right = [lines[index] for index in drawn], [wanted[index] for index in drawn]
         few, right_of_few = some[: self.slow], right[: self.slow]
-        known = self._nearest(some, "trained") if state != "trained" else [places[index] for index in drawn]
         return {
             "drawings": len(lines),
-            "R@1": sum(rank < 1 for rank in ranks) / len(ranks),
-            "R@5": sum(rank < 5 for rank in ranks) / len(ranks),
+            "R@1": share_below(ranks, 1),
+            "R@5": share_below(ranks, 5),
+            "R@1 of all": share_below(all_ranks, 1),
+            "R@5 of all": share_below(all_ranks, 5),
+            "nearest": word_f1(nearest, wanted),
             "captions": len(some),
             "glimpse": word_f1(self._say(self.glimpse, some), right),
-            "nearest": word_f1([names[0] for names in known], right),
+            "nearest of these": word_f1([nearest[index] for index in drawn], right),
             "most frequent": word_f1([self.most_frequent] * len(some), right),
             "slow": len(few),
-            "labels": word_f1(self._say(self.describe, few), right_of_few),
-            "untrained": word_f1(self._say(self.untrained, few), right_of_few),
+            "labels": word_f1(self._say(self.describe, few), right_of_few) if few else None,
+            "untrained": word_f1(self._say(self.untrained, few), right_of_few) if few else None,
         }
 
-    def _nearest(self, lines: Sequence[Line], state: str) -> list[list[str]]:
-        """The five names of that state that lie nearest to each drawing."""
+    def _seen(self, lines: Sequence[Line]) -> Tensor:
+        """float[drawings 384]: what the head makes of each."""
         import torch
 
-        names = [line["caption"] for line in self.names if line["state"] == state]
-        keys = torch.stack([vector.flatten() for vector, line in zip(self.read, self.names, strict=True) if line["state"] == state])
         records = [{"image": line["image"]} for line in lines]
-        seen = [result["vector"].flatten() for result in self.glimpse.map(records, batch_size=32, outputs=["vector"])]
-        found = (torch.stack(seen) @ torch.nn.functional.normalize(keys, dim=-1).mT).topk(5).indices
-        return [[names[index] for index in row] for row in found.tolist()]
+        return torch.stack([one["vector"].flatten() for one in self.glimpse.map(records, batch_size=32, outputs=["vector"])])
+
+    def _names(self, states: Sequence[str] | None) -> tuple[list[str], Tensor]:
+        """The names of these states, None for all, and their vectors of length 1."""
+        import torch
+
+        kept = [index for index, line in enumerate(self.names) if states is None or line["state"] in states]
+        keys = torch.stack([self.read[index].flatten() for index in kept])
+        return [self.names[index]["caption"] for index in kept], torch.nn.functional.normalize(keys, dim=-1)
+
+    def _ranks(self, seen: Tensor, wanted: Sequence[str], states: Sequence[str] | None) -> list[int]:
+        """How many names of these states lie nearer to each drawing than its own."""
+        import torch
+
+        names, keys = self._names(states)
+        scores = seen @ keys.mT
+        own = scores.gather(1, torch.tensor([[names.index(name)] for name in wanted]))
+        return (scores > own).sum(1).tolist()
+
+    def _nearest(self, seen: Tensor, states: Sequence[str] | None) -> list[str]:
+        """The name of these states that lies nearest to each drawing."""
+        names, keys = self._names(states)
+        return [names[index] for index in (seen @ keys.mT).argmax(1).tolist()]
 
     @staticmethod
     def _say(pipeline: Any, lines: Sequence[Line]) -> list[str]:  # Any: a Pipeline

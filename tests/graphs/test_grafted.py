@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib.resources import files
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import modelgraft as mg
 from modelgraft_plugins.drawings.making import held_out
 from modelgraft_plugins.drawings.vendors import VENDORS
 
+DRAWINGS = Path(__file__).parents[2] / "benchmarks" / "sweeps" / "drawings"
 PRESETS = Path(str(files("modelgraft_plugins.drawings") / "presets"))
 GRAPH = """
 modelgraft: 1
@@ -67,3 +69,28 @@ def test_the_examples_of_the_prompt_are_no_names_that_judge():
 def test_what_ships_was_trained_under_licences_that_let_it():
     """No drawing under a licence that would bind what is made of it is among those that train."""
     assert {vendor.licence for vendor in VENDORS.values() if vendor.use == "train"} == {"CC-BY-4.0", "Apache-2.0", "MIT"}
+
+
+def test_the_drawings_of_the_demo_are_by_hands_that_train_nothing_and_may_be_given_away():
+    lines = [json.loads(line) for line in (DRAWINGS.parent / "drawings.jsonl").read_text(encoding="utf-8").splitlines()]
+    there = {path.relative_to(DRAWINGS.parent).as_posix() for path in DRAWINGS.rglob("*.png")}
+    assert {line["image"] for line in lines} == there
+    assert sum(path.stat().st_size for path in DRAWINGS.rglob("*")) < 200e3
+    for line in lines:
+        vendor = VENDORS[line["vendor"]]
+        assert (vendor.use, vendor.licence in {"MIT", "Apache-2.0"}) == ("test", True)
+        assert (line["split"] == "held_out") is (line["concept"] in held_out())
+
+
+@pytest.mark.network
+@pytest.mark.timeout(300)
+def test_what_was_trained_gives_on_onnx_what_it_gives_on_torch():
+    """Of drawings: the vector of the head, and the soft tokens that the language model reads; and the vector of a text."""
+    pictures = sorted(map(str, DRAWINGS.rglob("*.png")))[:3]
+    with mg.open("glimpse") as torchs, mg.open("glimpse", backend="onnx") as theirs:
+        found, wanted = (one.run(image=pictures, outputs=["vector", "recall.y"]) for one in (theirs, torchs))
+    for name in ("vector", "recall.y"):
+        torch.testing.assert_close(found[name], wanted[name], rtol=0, atol=1e-3)
+    with mg.open("grafted/embed") as torchs, mg.open("grafted/embed", backend="onnx") as theirs:
+        found, wanted = (one.run(text="a smiling cat", outputs=["words"])["words"] for one in (theirs, torchs))
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)

@@ -49,6 +49,19 @@ def test_what_is_seen_clearly_reads_as_one_sentence(tmp_path: Path, kept: dict[s
     torch.testing.assert_close(recall(3 * kept["keys"][2:3])[0], kept["rows"][list(PLACES[2])], rtol=0, atol=1e-5)
 
 
+def test_a_memory_may_lift_sentences_that_were_not_trained_on(tmp_path: Path, kept: dict[str, Tensor]):
+    """The shares are those of the cosines with the numbers of the file added."""
+    priors = torch.tensor([0.0, 0.0, 0.5, 0.25])
+    save_file({**kept, "places": torch.tensor(PLACES), "priors": priors}, tmp_path / "lifted.safetensors")
+    recall = open_part(REGISTRY, "projector/memory", str(tmp_path / "lifted.safetensors"), scale=3.0)
+    x = torch.randn(2, 6, generator=torch.Generator().manual_seed(1))
+    exponents = (3 * (torch.nn.functional.cosine_similarity(x[:, None], kept["keys"][None], dim=-1) + priors)).exp()
+    wanted = torch.einsum("bs,skd->bkd", exponents / exponents.sum(1, keepdim=True), kept["rows"][torch.tensor(PLACES)])
+    torch.testing.assert_close(recall(x), wanted, rtol=0, atol=1e-5)
+    formula, built = counts(recall.node)
+    assert formula == built == 4 * 6 + 5 * 7 + 4
+
+
 def test_sentences_are_cut_or_filled_up_and_share_the_rows_of_their_tokens():
     places, ids = places_of([[40, 7], [7, 40, 99, 1], [12]], slots=3, filler=5)
     assert ids == [5, 7, 12, 40, 99]  # 1 stands where nothing is kept

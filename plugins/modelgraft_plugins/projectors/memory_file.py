@@ -1,7 +1,8 @@
 """Write a memory for projector/memory: `python -m modelgraft_plugins.projectors.memory_file READ.jsonl LANGUAGE --out FILE.safetensors`.
 
-READ.jsonl  lines with `caption` and `read`, its vector, as `modelgraft map grafted/read captions.jsonl` writes them; lines whose `state` is
-            not `trained` are left out, so that a memory knows no sentence that judges it
+READ.jsonl  lines with `caption` and `read`, its vector, as `modelgraft map grafted/read captions.jsonl` writes them
+--lift N    what is added to the cosine of sentences whose `state` is not `trained`; without it they are left out, so that a memory knows
+            none that no picture was trained on
 LANGUAGE    the language model whose embeddings the soft tokens are made of: a .gguf, also as pypi:...
 """
 
@@ -25,14 +26,18 @@ def places_of(tokens: Sequence[Sequence[int]], *, slots: int, filler: int) -> tu
     return [[row_of[one] for one in row] for row in filled], ids
 
 
-def write(read: Path, language: Path, out: Path) -> int:
-    """Write the memory in float16 and give how many sentences it holds. Raises ValueError where READ.jsonl has none."""
+def write(read: Path, language: Path, out: Path, *, lift: float | None = None) -> int:
+    """Write the memory in float16 and give how many sentences it holds. Raises ValueError where READ.jsonl has none.
+
+    lift  added to the cosine of sentences that were not trained on; None: they are left out
+    """
     import torch
     from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     lines = [json.loads(line) for line in read.read_text(encoding="utf-8").splitlines()]
-    kept = {line["caption"]: line["read"][0] for line in lines if line.get("state", "trained") == "trained"}
+    priors = {line["caption"]: 0.0 if line.get("state", "trained") == "trained" else lift for line in lines}
+    kept = {line["caption"]: line["read"][0] for line in lines if priors[line["caption"]] is not None}
     if not kept:
         raise ValueError(f"{read} has no line with a caption that is trained on")
     where: dict[str, Any] = {"pretrained_model_name_or_path": str(language.parent), "gguf_file": language.name}
@@ -43,7 +48,8 @@ def write(read: Path, language: Path, out: Path) -> int:
     places, ids = places_of(tokens, slots=SLOTS, filler=filler)
     rows = embeddings.weight[torch.tensor(ids)].detach().to(torch.float16)
     keys = torch.nn.functional.normalize(torch.tensor(list(kept.values())), dim=-1).to(torch.float16)
-    save_file({"keys": keys.contiguous(), "places": torch.tensor(places), "rows": rows.contiguous()}, out)
+    more = {} if lift is None else {"priors": torch.tensor([priors[caption] for caption in kept], dtype=torch.float16)}
+    save_file({"keys": keys.contiguous(), "places": torch.tensor(places), "rows": rows.contiguous(), **more}, out)
     return len(kept)
 
 
@@ -54,9 +60,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("read", type=Path)
     parser.add_argument("language")
+    parser.add_argument("--lift", type=float)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    count = write(given.read, archives.located(given.language), given.out)
+    count = write(given.read, archives.located(given.language), given.out, lift=given.lift)
     print(f"{count:,} sentences; wrote {given.out}")  # noqa: T201 a command
 
 
