@@ -50,8 +50,10 @@ class Machine:
 
 
 def this_machine() -> Machine:
-    """Look."""
-    lines = _lines("/proc/cpuinfo")
+    """Look, where modelgraft does: `as_avx2.py` gives both other facts than the system does."""
+    from modelgraft_plugins.onnx.processor import INFORMATION
+
+    lines = _lines(INFORMATION)
     flags = set(next((line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))), "").split())
     named = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
     pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
@@ -87,5 +89,5 @@ def _commit() -> str:
         return ""
 
 
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text(encoding="utf-8").splitlines() if Path(path).is_file() else []
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []

@@ -150,6 +150,8 @@ def llama_cpp(weights: str, threads: int) -> Write:
 
     silent = native.llama_log_callback(lambda *_: None)
     native.llama_log_set(silent, ctypes.c_void_p(0))
+    if built := os.environ.get("LLAMA_CPP_LIB_PATH"):  # elsewhere: for every kind of processor, and taken when it is asked for
+        ctypes.CDLL(str(Path(built) / "libggml.so")).ggml_backend_load_all_from_path(built.encode())
     native.llama_backend_init()
     model = native.llama_model_load_from_file(weights.encode(), native.llama_model_default_params())
     settings = native.llama_context_default_params()

@@ -34,8 +34,10 @@ sys.argv = [module, *words]
 runpy.run_module(module, run_name="__main__", alter_sys=True)
 """
 REQUANTISE = """
-import ctypes, sys
+import ctypes, os, sys
 import llama_cpp as native
+if built := os.environ.get("LLAMA_CPP_LIB_PATH"):
+    ctypes.CDLL(f"{built}/libggml.so").ggml_backend_load_all_from_path(built.encode())
 source, target, kind = sys.argv[1:]
 settings = native.llama_model_quantize_default_params()
 settings.ftype, settings.allow_requantize = int(kind), True
