@@ -1,8 +1,8 @@
 """Matrices that a file holds in blocks of 4 or 8 bits, taken over as they are: no number of theirs is brought to blocks anew.
 
-MatMulNBits multiplies by `scale * (number - zero)`, all of them whole but the scale. Where the blocks of a file have a least value of their
-own, as those of q4_1 have, zero is a fraction: the operator takes the nearest whole one, and what is left, a number for each block, is
-multiplied by the sum of what a row reads there, and added. The operator knows fractions itself, and is sixty times slower with them (1.31).
+MatMulNBits multiplies by `scale * (number - 8)`, or 128 in 8 bits. Where the blocks of a file have a least value of their own, as those of
+q4_1 have, something else stands at 8: that number of each block is multiplied by the sum of what a row reads there, and added. The operator
+knows zeros of its own for blocks: with whole ones it is a tenth slower, with fractions sixty times (1.31).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from modelgraft.plugin import PublishedBlocks
 
 NOTED = "published"  # where a matrix of a graph notes what gives its blocks: see `Tracer.write`
-MIDDLE = {4: 8, 8: 128}  # the number that stands for zero where a node of MatMulNBits states none
+MIDDLE = {4: 8, 8: 128}  # the number that a node of MatMulNBits takes for zero
 MOSTLY = 0.5  # of the numbers of a graph: where fewer are held in 4 bits, 4 bits are made of those in 8 too
 
 Array = Any  # of numpy
@@ -28,7 +28,7 @@ Value = Any  # of onnx_ir, which is not among what mypy sees
 class Kept:
     """A matrix [rows columns] of such blocks: what reads them, of each that lies side by side in it.
 
-    is_shifted  zero is a fraction in some of them
+    is_shifted  another number than zero stands at the middle of some of them
     """
 
     readers: Sequence[Callable[[], PublishedBlocks]]
@@ -57,37 +57,17 @@ class Kept:
 
         return numpy.concatenate([read().scales for read in self.readers])
 
-    def zeros(self) -> Array:
-        """The whole numbers nearest to zero, as MatMulNBits reads them: uint8[columns bytes], in 4 bits two in a byte."""
-        import numpy
-
-        found = numpy.concatenate([_zeros(read()) for read in self.readers])
-        if self.bits == 8:
-            return found
-        even = numpy.pad(found, [(0, 0), (0, found.shape[1] % 2)])
-        return even[:, 0::2] | even[:, 1::2] << 4
-
     def shifts(self) -> Array:
-        """What is left of each block, as often as it has numbers, for means of what is read: float32[blocks columns]."""
+        """What stands at the middle of each block, as often as it has numbers, for means of what is read: float32[blocks columns]."""
         import numpy
 
         found = [_left(read()) for read in self.readers]
         return numpy.ascontiguousarray(numpy.concatenate(found).T * numpy.float32(self.size))
 
 
-def _zeros(blocks: PublishedBlocks) -> Array:
-    """uint8[rows blocks]: the number of each block that is nearest to zero."""
-    import numpy
-
-    if blocks.offsets is None:
-        return numpy.full(blocks.scales.shape, blocks.centre, numpy.uint8)
-    found = blocks.centre - numpy.divide(blocks.offsets, blocks.scales, out=numpy.zeros_like(blocks.scales), where=blocks.scales != 0)
-    return numpy.clip(numpy.rint(found), 0, (1 << blocks.bits) - 1).astype(numpy.uint8)
-
-
 def _left(blocks: PublishedBlocks) -> Array:
-    """float32[rows blocks]: what stands at the number nearest to zero."""
-    beside = blocks.scales * (_zeros(blocks).astype(blocks.scales.dtype) - blocks.centre)
+    """float32[rows blocks]: what stands at the number that the operator takes for zero."""
+    beside = blocks.scales * blocks.scales.dtype.type(MIDDLE[blocks.bits] - blocks.centre)
     return beside if blocks.offsets is None else beside + blocks.offsets
 
 
@@ -95,7 +75,7 @@ def kept_of(weights: Mapping[str, Value], *, bits: int) -> Mapping[str, Kept]:
     """Those of some matrices, by the names of their nodes, that are held in blocks, and are to be kept where so many bits are wanted.
 
     In 4 bits all that a file holds in blocks is kept, also in 8, where most of it is in 4: so its maker has divided it. In 8 bits those
-    of 4 are kept as well, but where zero is a fraction: 8 bits are then as near as what is read is, and faster than adding what is left.
+    of 4 are kept as well, but where they are shifted: 8 bits are then as near as what is read is, and faster than adding what is left.
     """
     found = {name: kept for name, weight in weights.items() if (kept := _kept(weight)) is not None}
     fitting = {name: kept for name, kept in found.items() if kept.bits == bits or (kept.bits < bits and not kept.is_shifted)}

@@ -157,8 +157,7 @@ def _kept(graph: Graph, node: Node, kept: Kept, means: dict[int, Value]) -> None
         made.append(ir.node("AveragePool", [x], attributes=facts, name=f"{node.name}.means"))
         means[id(x)] = made[0].outputs[0]
     shifts = _lazy(graph, f"{name}.shifts", ir.DataType.FLOAT, (count, kept.columns), kept.shifts)
-    zeros = _lazy(graph, f"{name}.zeros", ir.DataType.UINT8, (kept.columns, -(-count * kept.bits // 8)), kept.zeros)
-    product = ir.node("MatMulNBits", [x, packed, scales, zeros], attributes=kept.attributes, domain=CONTRIB, name=f"{node.name}.blocks")
+    product = ir.node("MatMulNBits", [x, packed, scales], attributes=kept.attributes, domain=CONTRIB, name=f"{node.name}.blocks")
     beside = ir.node("MatMul", [means[id(x)], shifts], name=f"{node.name}.shifts")
     _put(graph, node, [*made, product, beside, ir.node("Add", [product.outputs[0], beside.outputs[0]], name=node.name)])
 
