@@ -62,9 +62,10 @@ def commands_of(registry: Registry, *, taken: frozenset[str]) -> Extensions:
     commands: dict[str, tuple[str, Info]] = {}
     lost: dict[str, list[Lost]] = {}
     errors: dict[str, str] = {}
-    for plugin, subject in _with_commands(registry):
+    there = _with_commands(registry)
+    for plugin, subject in there:
         own = typer.Typer()
-        others = [other for other in registry.manager.get_plugins() if other is not subject]
+        others = [other for _, other in there if other is not subject]
         try:
             with contained():
                 registry.manager.subset_hook_caller("register_commands", others)(app=own)

@@ -99,8 +99,9 @@ def call_watchers(manager: pluggy.PluginManager, hook: str, *, warn: Callable[[s
     warn  takes the sentence that names the plugin, the hook and what it raised
     """
     found = getattr(manager.hook, hook)
-    for plugin in {id(one.plugin): one.plugin for one in found.get_hookimpls()}.values():
-        others = [other for other in manager.get_plugins() if other is not plugin]
+    there = {id(one.plugin): one.plugin for one in found.get_hookimpls()}.values()
+    for plugin in there:
+        others = [other for other in there if other is not plugin]
         try:
             with contained():
                 manager.subset_hook_caller(hook, others)(**facts)

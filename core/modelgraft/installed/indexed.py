@@ -3,7 +3,8 @@
 Importing all plugins takes longer than all else that a light command does, and most of it is of no use to it. So what they offer is kept
 by name, with whose it is, and stands for them as long as nothing has changed that it depends on: the folders where distributions
 are found with all that lie there, every file that was imported while plugins were loaded, and the folders beside those. A registry that is
-made of it answers as one of `discover` does; whoever asks for all components, or calls hooks that somebody implements, has all loaded.
+made of it answers as one of `discover` does; whoever calls a hook has the plugins loaded that implement it, whoever asks for all components
+has all.
 
 A plugin that is broken is never kept. What is kept and cannot be read, or not be written, is as good as nothing.
 """
@@ -15,7 +16,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from importlib.metadata import EntryPoint
@@ -35,7 +36,7 @@ from modelgraft.records.defaults import wanted_default
 from modelgraft.records.publishing import file_aside
 from modelgraft.records.shipped import SHIPPED as SHIPPED_RECORDS
 
-FORMAT = 1
+FORMAT = 2
 MOST = 8  # files that are kept: one for each way in which Python is started
 METADATA = (".dist-info", ".egg-info", ".egg-link")
 WORDS_ALONE = ("recorded_configs", "weight_readers", "keepers")  # tables whose entries are words
@@ -136,7 +137,9 @@ def _write(file: Path, facts: Mapping[str, Any]) -> None:
 
 def _facts(registry: Registry) -> dict[str, Any]:
     """What plugins offer, as JSON holds it."""
-    implemented = [name for name in vars(registry.manager.hook) if getattr(registry.manager.hook, name).get_hookimpls()]
+    callers = {name: caller for name, caller in vars(registry.manager.hook).items() if hasattr(hooks, name)}
+    named = {name: {registry.manager.get_name(one.plugin) for one in caller.get_hookimpls()} for name, caller in callers.items()}
+    implemented = {name: [plugin for plugin in registry.plugins if plugin in found] for name, found in named.items() if found}
     return {
         "plugins": [{**asdict(plugin), "place": None} for plugin in registry.plugins.values()],
         "owners": [[what, name, owner] for (what, name), owner in registry.owners.items()],
@@ -194,7 +197,7 @@ class _Kept:
             record_types=self._table("record type"),
             families=self._table("family"),
             backends=MappingProxyType(backends),
-            manager=_Manager(frozenset(facts["hooks"]), self),  # type: ignore[arg-type]  # it does all that is asked of one here
+            manager=_Manager(facts["hooks"], self),  # type: ignore[arg-type]  # it does all that is asked of one here
             misfit=wanted_default,
             **plain,
         )
@@ -221,18 +224,31 @@ class _Kept:
         """What a plugin offers, loaded now. Raises PluginError where it fails although nothing of it has changed."""
         if plugin not in self.offers:
             one = self.plugins[plugin]
-            found = discovery.load_one(EntryPoint(one.name, one.module, discovery.GROUP), one)
+            found = discovery.load_one(_point(one), one)
             if isinstance(found, Plugin):
                 self.file.unlink(missing_ok=True)
                 raise PluginError(f"the plugin '{plugin}' could be loaded before, and cannot now: {found.trouble}; run the command again")
             self.offers[plugin] = found
         return self.offers[plugin]
 
+    def implementing(self, plugins: Sequence[str]) -> pluggy.PluginManager:
+        """A manager of some plugins alone, loaded now. Raises PluginError as `offered` does."""
+        manager = pluggy.PluginManager("modelgraft")
+        manager.add_hookspecs(hooks)
+        for name in plugins:
+            self.offered(name)  # which has found it in order
+            manager.register(_point(self.plugins[name]).load(), name=name)
+        return manager
+
     def _tell_families(self) -> None:
         """Load the plugins that have cards of families."""
         for (what, name), owner in self.owners.items():
             if what == "family":
                 discovery.KNOWN.cards.setdefault(name, self.offered(owner).families[name])
+
+
+def _point(plugin: Plugin) -> EntryPoint:
+    return EntryPoint(plugin.name, plugin.module, discovery.GROUP)
 
 
 def _plugin(facts: Mapping[str, Any]) -> Plugin:
@@ -245,22 +261,35 @@ def _frozen(value: Any) -> Any:
 
 
 class _Manager:
-    """In the place of pluggy's: all plugins are loaded when it is asked for anything but a hook that nobody implements."""
+    """In the place of pluggy's: of a hook it knows the plugins that implement it, and loads these; asked for anything else it loads all."""
 
-    def __init__(self, implemented: frozenset[str], kept: _Kept) -> None:
-        self.kept, self.hook = kept, _Hooks(implemented, kept)
+    def __init__(self, implemented: Mapping[str, Sequence[str]], kept: _Kept) -> None:
+        """implemented: the plugins that implement a hook, in order; a hook that is not there nobody does."""
+        self.implemented, self.kept, self.hook = implemented, kept, _Hooks(self)
+        self.managers = dict[str, pluggy.PluginManager]()  # by hook
+
+    def of_hook(self, name: str) -> pluggy.PluginManager:
+        """The manager that a hook is called by: of all plugins where these are loaded anyhow, or somebody has added more."""
+        if "whole" in vars(self.kept) or not hasattr(hooks, name):
+            return self.kept.whole.manager
+        if name not in self.managers:
+            self.managers[name] = self.kept.implementing(self.implemented.get(name, ()))
+        return self.managers[name]
+
+    def subset_hook_caller(self, name: str, remove_plugins: Iterable[object]) -> pluggy.HookCaller:
+        return self.of_hook(name).subset_hook_caller(name, remove_plugins)
+
+    def get_name(self, plugin: object) -> str | None:
+        known = (manager.get_name(plugin) for manager in self.managers.values())
+        return next(filter(None, known), None) or self.kept.whole.manager.get_name(plugin)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.kept.whole.manager, name)
 
 
 class _Hooks:
-    def __init__(self, implemented: frozenset[str], kept: _Kept) -> None:
-        self.implemented, self.kept = implemented, kept
+    def __init__(self, manager: _Manager) -> None:
+        self.manager = manager
 
     def __getattr__(self, name: str) -> Any:
-        if name in self.implemented or not hasattr(hooks, name):
-            return getattr(self.kept.whole.manager.hook, name)
-        empty = pluggy.PluginManager("modelgraft")
-        empty.add_hookspecs(hooks)
-        return getattr(empty.hook, name)
+        return getattr(self.manager.of_hook(name).hook, name)

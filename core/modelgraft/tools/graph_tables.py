@@ -92,7 +92,7 @@ def tables_of(registry: Registry) -> dict[str, Path]:
     there = {manager.get_name(one.plugin): one.plugin for one in caller.get_hookimpls()} if caller is not None else {}
     found: dict[str, Path] = {}
     for plugin in (name for name in registry.plugins if name in there):
-        others = [other for other in manager.get_plugins() if other is not there[plugin]]
+        others = [other for other in there.values() if other is not there[plugin]]
         try:
             with contained():
                 manager.subset_hook_caller(HOOK, others)(register=lambda name, path: found.setdefault(str(name), Path(path)))

@@ -63,7 +63,7 @@ def offered(session: CliSession) -> Offered:
     caller = getattr(manager.hook, HOOK, None)
     there = {manager.get_name(one.plugin): one.plugin for one in caller.get_hookimpls()} if caller is not None else {}
     for plugin in (name for name in registry.plugins if name in there):
-        others = [other for other in manager.get_plugins() if other is not there[plugin]]
+        others = [other for other in there.values() if other is not there[plugin]]
         mine = _Mine(plugin, found, left_out)
         try:
             with contained():
