@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from modelgraft import hookimpl
 from modelgraft.cli.app import LATER, MODULES, build_app
 from modelgraft.cli.extensions import names_of
 from modelgraft.installed.discovery import discover
 from modelgraft.installed.indexed import registry_in
+from modelgraft.installed.made_once import made_once
 
 TABLES = ("components", "record_types", "recorded_configs", "weight_readers", "backends", "families", "keepers")
 PLUGIN = '''
@@ -159,3 +161,55 @@ def test_every_command_is_in_the_table_of_modules():
     assert names_of(build_app()) - LATER.keys() == commands
     for name in commands:
         assert name in names_of(build_app(name))
+
+
+def test_a_hook_loads_the_plugins_that_implement_it_alone(tmp_path):
+    """Whoever asks for the commands of plugins, as `--help` does, needs no model."""
+    program = (
+        "import sys; from pathlib import Path; from modelgraft.installed.indexed import registry_in; "
+        "found = registry_in(Path(sys.argv[1])); "
+        "print([one.plugin_name for one in found.manager.hook.register_commands.get_hookimpls()], "
+        "'modelgraft_plugins.vision' in sys.modules)"
+    )
+    words = [sys.executable, "-c", program, str(tmp_path)]
+    said = [subprocess.run(words, capture_output=True, text=True, check=True, timeout=120).stdout.strip() for _ in range(2)]
+    assert said[1] == said[0].replace("True", "False")
+    assert "benching" in said[1]
+
+
+def test_what_somebody_registers_with_a_kept_manager_is_heard(tmp_path):
+    """As with pluggy's own: all plugins are loaded for it."""
+    registry_in(tmp_path)
+    kept = registry_in(tmp_path)
+    assert not kept.manager.hook.before_node.get_hookimpls()
+    told: list[str] = []
+
+    class Watcher:
+        @hookimpl
+        def before_node(self, node: str, component: str) -> None:
+            told.append(f"{node} {component}")
+
+    kept.manager.register(Watcher())
+    kept.manager.hook.before_node(node="eye", component="vision/vit@1")
+    assert told == ["eye vision/vit@1"]
+
+
+def test_what_is_made_of_all_plugins_is_made_again_when_anything_is_another(tmp_path):
+    """And given as it was otherwise; whatever its file has become."""
+    made: list[int] = []
+
+    def make() -> dict[str, int]:
+        made.append(0)
+        return {"number": len(made)}
+
+    first = registry_in(tmp_path)  # found out, not read
+    assert [made_once(first, "sum", make)["number"], made_once(first, "sum", make)["number"]] == [1, 2]
+    kept = registry_in(tmp_path)
+    assert [made_once(kept, "sum", make)["number"] for _ in range(2)] == [3, 3]
+    assert made_once(kept, "sum", make, beside="another graph")["number"] == 4
+    (file,) = tmp_path.glob("*.sum")
+    file.write_text(file.read_text()[:-30])
+    assert made_once(kept, "sum", make, beside="another graph")["number"] == 5
+    (index,) = tmp_path.glob("*.json")
+    index.write_text(index.read_text() + " ")
+    assert made_once(kept, "sum", make, beside="another graph")["number"] == 6

@@ -50,17 +50,18 @@ def print_version(is_set: bool) -> None:
 VERSION = typer.Option("--version", is_eager=True, callback=print_version, help="Print the version.")
 
 
-def build_app(command: str = "") -> typer.Typer:
+def build_app(command: str = "", *, is_bare: bool = False) -> typer.Typer:
     """Make the typer app with the commands of this release.
 
     command  one of them, that alone is needed, with those of its module; any other word: all
+    is_bare  none is needed
     """
     app = typer.Typer(
         name="modelgraft", help=ABOUT, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
     )
     app.callback()(general)
     needed = [module for module, commands in MODULES.items() if command in commands]
-    for module in needed or MODULES:
+    for module in () if is_bare else needed or MODULES:
         import_module(f"modelgraft.cli.{module}").register(app)
     for group in (app, *(info.typer_instance for info in app.registered_groups)):
         for info in group.registered_commands if group is not None else ():

@@ -105,7 +105,7 @@ def _run(words: list[str], rest: list[str], session: CliSession) -> int:
 
 def _call(session: CliSession, words: list[str], rest: list[str], command: str) -> object:
     """Parse and run a command; gives its exit code, or what it returned."""
-    app = build_app(command)
+    app = build_app(command, is_bare=rest == ["--version"])
     if not is_ours(app, command) and "--version" not in rest:
         session.read_general(words)
         with session.screen.only_answers():

@@ -247,9 +247,15 @@ def schema(
 
         session.screen.document(event_schema())
         return
-    from modelgraft.tools.schema import graph_schema
+    from modelgraft.installed.made_once import made_once
+    from modelgraft.kernel.language.shipped_graphs import shipped_names
 
-    session.screen.document(graph_schema(session.registry))
+    def make() -> object:
+        from modelgraft.tools.schema import graph_schema
+
+        return graph_schema(session.registry)
+
+    session.screen.document(make() if session.looks else made_once(session.registry, "schema", make, beside=shipped_names()))
 
 
 def import_graph(

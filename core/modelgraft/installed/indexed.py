@@ -89,26 +89,37 @@ def _time(path: str) -> int | None:
 def _depends(registry: Registry) -> dict[str, Any]:
     """The files that were imported until now, and the folders beside those of plugins and of what they recorded, with their times."""
     own = tuple({f"{plugin.module.partition(':')[0].partition('.')[0]}." for plugin in registry.plugins.values()})
-    files, folders = dict[str, int | None](), dict[str, int | None]()
+    files, folders = imported_files(), dict[str, int | None]()
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if not isinstance(file, str) or name.partition(".")[0] in sys.stdlib_module_names:
-            continue
-        files[file] = _time(file)
-        if f"{name}.".startswith(own):
+        if isinstance(file, str) and f"{name}.".startswith(own):
             folders[os.path.dirname(file)] = _time(os.path.dirname(file))  # noqa: PTH120 as above
     for folder in registry.recorded_configs.values():
         folders[str(folder.parent)] = _time(str(folder.parent))
     return {"files": files, "folders": folders}
 
 
+def imported_files() -> dict[str, int | None]:
+    """The files of all modules that were imported until now, but those of Python itself, with their times."""
+    own = sys.stdlib_module_names
+    modules = [module for name, module in list(sys.modules.items()) if name.partition(".")[0] not in own]
+    files = (getattr(module, "__file__", None) for module in modules)
+    return {file: _time(file) for file in files if isinstance(file, str)}
+
+
+def are_as_they_were(stamps: Mapping[str, int | None]) -> bool:
+    """Whether files and folders have the times that they had."""
+    return all(_time(path) == time for path, time in stamps.items())
+
+
+def file_of(registry: Registry) -> Path | None:
+    """Where it is kept what a registry was made of; None for one that was found out."""
+    return registry.manager.kept.file if isinstance(registry.manager, _Manager) else None
+
+
 def _is_as_it_was(facts: Mapping[str, Any]) -> bool:
     stamps = {**facts["files"], **facts["folders"]}
-    return (
-        facts["format"] == FORMAT
-        and all(_time(path) == time for path, time in stamps.items())
-        and facts["distributions"] == _distributions()
-    )
+    return facts["format"] == FORMAT and are_as_they_were(stamps) and facts["distributions"] == _distributions()
 
 
 # -- the file ----------------------------------------------------------------------------------------------------------------
@@ -132,7 +143,8 @@ def _write(file: Path, facts: Mapping[str, Any]) -> None:
         aside.write_text(f"{text}\n{hashlib.sha256(text.encode()).hexdigest()}", encoding="utf-8")
     kept = sorted(file.parent.glob("[!.]*.json"), key=lambda one: one.stat().st_mtime_ns)
     for old in kept[:-MOST]:
-        old.unlink(missing_ok=True)
+        for one in old.parent.glob(f"{old.stem}.*"):  # and what was made of it
+            one.unlink(missing_ok=True)
 
 
 def _facts(registry: Registry) -> dict[str, Any]:
