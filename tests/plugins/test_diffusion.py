@@ -209,6 +209,18 @@ def test_configs_that_nobody_knows_are_told_when_they_are_loaded(folder, tmp_pat
         opened.run(prompt="a cat", negative="", noise=painting.noise(1))
 
 
+def test_what_a_scheduler_leaves_out_of_its_file_is_told(folder, tmp_path):
+    """Keys that the file has kept of another class are no error; those of a class that the user has replaced need no word."""
+    asked = {"prompt": "a cat", "negative": "", "noise": painting.noise(1)}
+    values = {"skip_prk_steps": True, "variance_type": "fixed_small"}
+    with mg.open(changed(folder, tmp_path, "scheduler/scheduler_config.json", **values)) as opened:
+        told = opened.run(**asked).warnings
+    found = "the config of the scheduler has skip_prk_steps, variance_type, which DDIMScheduler does not know and leaves out"
+    assert [text for text in told if "scheduler" in text] == [f"denoise: {found}"]
+    with mg.open(graph(folder)) as opened:
+        assert not [text for text in opened.run(**asked).warnings if "scheduler" in text]
+
+
 def test_sizes_go_with_the_grid_of_latents(folder):
     """A height between two rows is told, with the nearest that fits."""
     (folder / "odd.yaml").write_text(BEGUN.replace("4 8 12", "4 8 11") + "nodes.denoise.with.width: 23\n")

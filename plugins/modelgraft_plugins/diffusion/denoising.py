@@ -16,7 +16,7 @@ from torch import Tensor
 from modelgraft.plugin import InputError, LoadContext, Loop, NodeRuntime, choices
 from modelgraft_plugins.diffusion.noise import drawn
 from modelgraft_plugins.diffusion.previews import previews
-from modelgraft_plugins.diffusion.schedulers import begun_at, covered, scheduler_of
+from modelgraft_plugins.diffusion.schedulers import begun_at, covered, left_out, scheduler_of
 from modelgraft_plugins.diffusion.stepping import Denoising
 
 
@@ -58,6 +58,7 @@ class Denoise(Loop):
         """
         question = self._question(given)
         scheduler = self._scheduler(given["schedule"])  # holds what was asked before: one for each run
+        self._tell_left_out(given["schedule"], scheduler)
         latents, times = self._begun(given, scheduler, question)
         more = self._more(scheduler, question.records)
         for done, time in enumerate(times, start=1):
@@ -127,6 +128,12 @@ class Denoise(Loop):
         """A scheduler of its own for a run: that of the config, or the one that is wired."""
         config = given[0] if given else self.config.scheduler
         return scheduler_of(config, steps=self.config.steps, places=self.config.places)
+
+    def _tell_left_out(self, given: Sequence[Mapping[str, Any]] | None, scheduler: Any) -> None:
+        """What the config of the scheduler has and its class does not know."""
+        if keys := left_out(given[0] if given else self.config.scheduler, scheduler):
+            said = f"the config of the scheduler has {choices(keys)}, which {type(scheduler).__name__} does not know and leaves out"
+            self.runtime.emit("warning", text=said)
 
     def _more(self, scheduler: Any, count: int) -> dict[str, Any]:
         """What some schedulers take beside: noise of their own comes from the seed, for each record the same."""

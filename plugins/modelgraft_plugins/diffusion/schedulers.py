@@ -44,8 +44,7 @@ def scheduler_of(config: Mapping[str, Any], *, steps: int, places: int = 0) -> A
         raise _damaged(
             f"names {name}, whose steps take {choices(takes, sort=False)}; wanted those that take model_output, timestep, sample"
         )
-    unknown = [key for key in config if not key.startswith("_") and key not in inspect.signature(subject.__init__).parameters]
-    unknown = [key for key in unknown if key not in ELSEWHERE and key not in _taken_over(config, known)]
+    unknown = [key for key in _unknown(config, subject) if key not in ELSEWHERE and key not in _taken_over(config, known)]
     if unknown:
         raise _damaged(f"has keys that {name} does not know: {choices(unknown)}")
     try:
@@ -57,6 +56,12 @@ def scheduler_of(config: Mapping[str, Any], *, steps: int, places: int = 0) -> A
     if not times.is_floating_point() and int(times.max()) >= trained:  # whole times are places in a table
         raise _damaged(f"begins at the time {int(times.max())}, and knows 0 to {trained - 1}: take fewer steps than {steps}")
     return made
+
+
+def left_out(config: Mapping[str, Any], scheduler: Any) -> list[str]:
+    """Keys of a config that its class has no use for, by themselves and not because the user has named another class."""
+    taken = _taken_over(config, {str(config.get("_taken_from"))})
+    return [key for key in _unknown(config, type(scheduler)) if key in ELSEWHERE and key not in taken]
 
 
 def shift_of(config: Mapping[str, Any], places: int) -> float:
@@ -95,13 +100,18 @@ def covered(scheduler: Any, start: Any, noise: Any, times: Any) -> Any:
     return scheduler.add_noise(start, noise, first)
 
 
+def _unknown(config: Mapping[str, Any], subject: Any) -> list[str]:
+    known = inspect.signature(subject.__init__).parameters
+    return [key for key in config if not key.startswith("_") and key not in known]
+
+
 def _taken_over(config: Mapping[str, Any], known: set[str]) -> Collection[str]:
     """Keys of another class whose config this was, and which this one has no use for."""
     other = config.get("_taken_from")
     return inspect.signature(getattr(schedulers, str(other)).__init__).parameters if other in known else ()
 
 
-# What files of one scheduler keep of another they were made from, and diffusers itself hands over from one to the next.
+# What files of one scheduler keep of another they were made from, and diffusers itself hands over from one to the next: told by `left_out`.
 ELSEWHERE = frozenset({"skip_prk_steps", "clip_sample", "set_alpha_to_one", "steps_offset", "trained_betas", "variance_type"})
 
 

@@ -46,6 +46,7 @@ def load(config: Kokoro, context: LoadContext) -> Speaker:
     with np.load(archives.member(VOICES, offline=context.offline)) as voices:
         styles = {name: voices[name] for name in get_args(Voice)}
     options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = context.threads or 0  # 0: as many as there are cores
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads would slow the other nodes down
     session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     note_memory("cpu", model.stat().st_size)
