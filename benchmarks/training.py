@@ -62,8 +62,8 @@ def _write(folder: Path, text: str, records: Sequence[dict[str, Any]]) -> Path:
 def _run(graph: Path | str, out: Path, **flags: Any) -> Any:
     """A stage that is ready to be opened."""
     import modelgraft as mg
-    from modelgraft_plugins.training.running import chosen_stages, stage_run
-    from modelgraft_plugins.training.stage import Asked as AskedOfTraining
+    from modelgraft_plugins.training.asked import Asked as AskedOfTraining
+    from modelgraft_plugins.training.chosen import chosen_stages, stage_run
 
     params = flags.pop("params", None)
     solved = mg.check(mg.load(graph, params=params))

@@ -159,8 +159,8 @@ def train(graph: Subject, *, out: str | Path, **options: Any) -> Any:  # Any: as
     """Train the stages of a graph, and give the folder of each: `.folder` by name, `.last`.
 
     out      the folder that is written to: trained files, cards, tables and drawings of losses
-    options  stage, sweep, data, valid, steps, epochs, batch, learning_rate, seed, precision, resume, force, skip_bad, device, init,
-             params, note: see docs/training.md
+    options  stage, sweep, data, valid, steps, epochs, batch, learning_rate, seed, precision, resume, force, skip_bad, tensorboard,
+             device, init, params, note: see docs/training.md
 
     Raises GraphError for what cannot be trained, InputError for data that do not fit and for losses that are no numbers, PluginError
     where the plugin `training` is not there.

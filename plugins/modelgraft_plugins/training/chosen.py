@@ -7,7 +7,8 @@ from typing import Any
 
 from modelgraft.commands import Collector, Stage, Training, read_training, resolve_stage
 from modelgraft.plugin import InputError, SolvedGraph, choices, nearest
-from modelgraft_plugins.training.stage import Asked, StageRun
+from modelgraft_plugins.training.asked import Asked
+from modelgraft_plugins.training.stage import StageRun
 
 
 def chosen_stages(solved: SolvedGraph, stage: str | int | None, flags: Mapping[str, Any]) -> list[Stage]:

@@ -12,7 +12,7 @@ from modelgraft_plugins.training.rows import Order, Rows, held_out, read_rows, r
 
 if TYPE_CHECKING:
     from modelgraft.commands import Learning, ReadBatch
-    from modelgraft_plugins.training.stage import Asked
+    from modelgraft_plugins.training.asked import Asked
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,12 @@ from typing import Any
 
 import modelgraft as mg
 from modelgraft.plugin import GraphError, InputError, SolvedGraph, choices, nearest
+from modelgraft_plugins.training.asked import Asked
 from modelgraft_plugins.training.chosen import chosen_stages, stage_run
+from modelgraft_plugins.training.events import require_tensorboard
 from modelgraft_plugins.training.forecasting import Forecast
 from modelgraft_plugins.training.processes import processes
-from modelgraft_plugins.training.stage import Asked, cleared
+from modelgraft_plugins.training.stage import cleared
 from modelgraft_plugins.training.sweep_report import Outcome
 from modelgraft_plugins.training.sweeping import Sweep
 from modelgraft_plugins.training.variants import variants_of
@@ -49,6 +51,7 @@ def train(  # noqa: PLR0913 each is an option of the command
     force: bool = False,
     skip_bad: bool = False,
     dry_run: bool = False,
+    tensorboard: bool = False,
     device: str | None = None,
     init: str | None = None,
     offline: bool = False,
@@ -66,6 +69,7 @@ def train(  # noqa: PLR0913 each is an option of the command
     force    begin anew in a folder that holds a training, or go on although graph or data are others
     skip_bad leave records out that do not fit
     dry_run  count and time, tell it, and train nothing: `forecasts` says what was found
+    tensorboard  write events for it beside the table of each stage
     note     hears what is told, a text at a time
     flags    go over what the stages say: data, valid, columns, steps, epochs, batch, learning_rate, seed, precision
 
@@ -76,9 +80,12 @@ def train(  # noqa: PLR0913 each is an option of the command
     if not str(out).strip():
         raise InputError("out is empty; name the folder that trained files go to")
     loaded = mg.load(graph, params=params) if isinstance(graph, str | Path) else graph
+    if tensorboard:
+        require_tensorboard()
+    is_main = processes(on_cpu=device == "cpu").is_main
     asked = Asked(
         out=Path(out).expanduser(), device=device, init=init, resumes=resume, forces=force, skips=skip_bad, offline=offline,
-        note=note if note is not None and processes(on_cpu=device == "cpu").is_main else (lambda _text: None), screen=screen,
+        note=note if note is not None and is_main else (lambda _text: None), screen=screen, tensorboard=tensorboard,
     )  # fmt: skip
     given = {key: value for key, value in flags.items() if value is not None}
     if sweep is not None:

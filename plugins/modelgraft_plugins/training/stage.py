@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from time import monotonic
@@ -22,8 +22,10 @@ from modelgraft.plugin import InputError, ModelgraftError, Node, SolvedGraph, ch
 from modelgraft_plugins.training import checkpoints, identity
 from modelgraft_plugins.training.ahead import Ahead
 from modelgraft_plugins.training.alone import alone
+from modelgraft_plugins.training.asked import Asked
 from modelgraft_plugins.training.checkpoints import Progress
 from modelgraft_plugins.training.evaluating import evaluate
+from modelgraft_plugins.training.events import Events
 from modelgraft_plugins.training.features import Features
 from modelgraft_plugins.training.forecasting import Forecast, forecast
 from modelgraft_plugins.training.keeping import Kept, front_of, have_features
@@ -31,41 +33,17 @@ from modelgraft_plugins.training.plotting import plot
 from modelgraft_plugins.training.processes import processes
 from modelgraft_plugins.training.records import Group, Taken, read_data
 from modelgraft_plugins.training.rows import Order, Rows, refuse_bad
-from modelgraft_plugins.training.shared import Front, Shared, once
+from modelgraft_plugins.training.shared import Front, once
 from modelgraft_plugins.training.stepping import MIXES, AgainError, NotANumberError, Step, Stepper, find_origin
 from modelgraft_plugins.training.trained import trained_in, write_trained
 from modelgraft_plugins.training.tuning import warmup_steps
 from modelgraft_plugins.training.watching import METRICS, Pace, Table, read_table, showing
 
 if TYPE_CHECKING:
-    from modelgraft.commands import Screen
+    pass
 
 CHECKPOINTS = "checkpoints"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what room would help
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What is asked of a training beside its graph.
-
-    out       where it writes, a folder for each stage;  device  "cpu", "cuda:0"; None: what accelerate takes
-    resumes   goes on after a run that was stopped;  forces  goes on where it was another one, or writes over what is there
-    skips     records that do not fit are left out
-    home      where features lie; None: in `out`;  shared  what the variants of a sweep have in common; None: it stands alone
-    note      hears what is told;  screen  shows how far it is; None: nobody looks
-    """
-
-    out: Path
-    device: str | None = None
-    init: str | None = None
-    resumes: bool = False
-    forces: bool = False
-    skips: bool = False
-    offline: bool = False
-    note: Callable[[str], None] = field(default=lambda _text: None)
-    screen: Screen | None = None
-    home: Path | None = None
-    shared: Shared | None = None
 
 
 def total_steps(stage: Stage, order: Order) -> int:
@@ -239,7 +217,9 @@ class StageRun:
 
     def _loop(self, stepper: Stepper) -> Iterator[None]:
         names = [*self.resolved.losses, *self.resolved.watched]
-        table = Table(self.folder, names, upto=self.progress.step, is_written=self.processes.is_main)
+        is_main = self.processes.is_main
+        events = Events(self.folder, upto=self.progress.step) if self.asked.tensorboard and is_main else None
+        table = Table(self.folder, names, upto=self.progress.step, is_written=is_main, also=events.add if events is not None else None)
         pace = Pace(self.total, self.progress.step)
         groups, vain = self._groups(), 0
         ahead: Ahead[Group, list[Taken]] = Ahead(lambda group: self._read_group(stepper, group.numbers), lambda: len(self.progress.skipped))
@@ -271,6 +251,8 @@ class StageRun:
                     yield
         finally:
             table.close()
+            if events is not None:
+                events.close()
 
     def _groups(self) -> Iterator[Group]:
         batches = self.data.order.from_batch(self.progress.batch)

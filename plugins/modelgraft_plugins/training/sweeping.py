@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from modelgraft.plugin import InputError, SolvedGraph, choices
+from modelgraft_plugins.training.asked import Asked
 from modelgraft_plugins.training.chosen import chosen_stages, stage_run
 from modelgraft_plugins.training.forecasting import Forecast
 from modelgraft_plugins.training.processes import processes
 from modelgraft_plugins.training.shared import Shared
-from modelgraft_plugins.training.stage import Asked, StageRun, cleared
+from modelgraft_plugins.training.stage import StageRun, cleared
 from modelgraft_plugins.training.stepping import NotANumberError
 from modelgraft_plugins.training.sweep_report import Outcome, outcome_of, told_together, write_report
 from modelgraft_plugins.training.watching import Pace, showing

@@ -23,8 +23,17 @@ EVERY_S = 10.0  # between two plain lines where there is no terminal
 class Table:
     """metrics.csv: a row for each step, and for each evaluation. Nothing of a clock stands in it: a resumed run writes the same."""
 
-    def __init__(self, folder: Path, names: Sequence[str], *, upto: int, is_written: bool = True) -> None:
-        """upto: the steps that are done; rows behind them are of a run that was killed."""
+    def __init__(
+        self,
+        folder: Path,
+        names: Sequence[str],
+        *,
+        upto: int,
+        is_written: bool = True,
+        also: Callable[[Mapping[str, Any]], None] | None = None,
+    ) -> None:
+        """upto: the steps that are done; rows behind them are of a run that was killed. also: hears every row."""
+        self._also = also
         self._file: TextIO = io.StringIO()  # of a process that does not write
         self.path, self.columns = folder / METRICS, ("step", "epoch", "part", "loss", *names, "norm", "learning_rate")
         if not is_written:
@@ -38,6 +47,8 @@ class Table:
 
     def add(self, values: Mapping[str, Any]) -> None:
         """Write a row; what it does not name stays empty."""
+        if self._also is not None:
+            self._also(values)
         line = io.StringIO()
         csv.DictWriter(line, self.columns, lineterminator="\n").writerow({key: _short(value) for key, value in values.items()})
         self._file.write(line.getvalue())

@@ -42,7 +42,9 @@ NUMBER = (int, float)
 # Keys that a stage has; written in `training` itself they hold for every stage that does not say otherwise.
 STAGE_KEYS: Mapping[str, Key] = {
     "doc": Key((str,), "One sentence: what the stage is for.", ""),
-    "data": Key((str,), "What is trained on: JSON lines, .csv, .tsv, .parquet, a folder or a pattern, as `modelgraft map` reads them."),
+    "data": Key(
+        (str,), "What is trained on: JSON lines, .csv, .tsv, .parquet, .arrow, a folder or a pattern, as `modelgraft map` reads them."
+    ),
     "valid": Key(
         (str, int, float), "What is evaluated on: data of its own, or the share of the data that is held out.", None, least=0, most=1
     ),
