@@ -74,7 +74,7 @@ def trained(recipe: Recipe, params: Mapping[str, Any], folder: Path) -> Found:
     data.write_text("".join(f"{json.dumps(_row(record, folder, number))}\n" for number, record in enumerate(recipe.records)))
     path = fed(folder, recipe.graph, recipe.feeds, {}, without=recipe.without) if recipe.feeds else GRAPHS / f"{recipe.graph}.yaml"
     solved = mg.check(mg.load(path, params={**params, **recipe.params}, allow=["unused"] if recipe.feeds else []))
-    flags = {"data": str(data), "batch": len(recipe.records), "steps": recipe.steps, "learning_rate": recipe.rate}
+    flags = {"data": str(data), "batch": len(recipe.records), "steps": recipe.steps, "learning_rate": recipe.rate, "precision": "float32"}
     (stage,) = chosen_stages(solved, recipe.stage, flags)
     run = stage_run(solved, stage.with_(shuffle=False, warmup=0), Asked(out=folder / "out", device="cpu", init=recipe.init))
     with run.opened() as stepper:

@@ -77,6 +77,22 @@ class Mean(Config):
         return Ports.of(inputs, {"y": f"float[{before} width]"})
 
 
+@component("embedding/noise", kind="preprocess", load="modelgraft_plugins.heads.noise:load", random=True, cache=False)
+class Noise(Config):
+    """Add noise to vectors, drawn anew in each step by its seed, so that what learns from one kind of vectors bears another.
+
+    Vectors of pictures do not lie where those of their texts do; a writer that is trained on texts with noise of that size reads both.
+    Source: arXiv 2211.00575 (CapDec).
+    std    of the noise, in each of the numbers of a vector whose length is made 1 before
+    """
+
+    std: float = Field(0.1, ge=0)
+
+    def ports(self) -> Ports:
+        """Vectors in, vectors out."""
+        return Ports.of({"x": "float[batch width]"}, {"y": "float[batch width]"})
+
+
 @component("similarity/cosine", kind="head", module="modelgraft_plugins.heads.modules:Cosine", exportable=True)
 class Cosine(Config):
     """Compare one vector with each of a list by the cosine of their angle, times exp(scale), plus a bias.
@@ -239,5 +255,5 @@ def _answers_beside(source: Source) -> tuple[str, ...] | None:
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
-    for subject in (Normalize, Ensemble, Mean, Cosine, Dot, Pair, Classifier, Top):
+    for subject in (Normalize, Ensemble, Mean, Noise, Cosine, Dot, Pair, Classifier, Top):
         register(subject)

@@ -13,6 +13,7 @@ import modelgraft as mg
 from support import checkpoints, flamingo, fromage, imagebind, nextgpt, pali, simvlm, stages
 from support.dialogues import DIALOGUES
 from support.fixed_stages import FIXED
+from support.grafted_stages import GRAFTED
 from support.oracles import oracle
 from support.recipes import Recipe, Wanted, drawn, trained, unlike
 from support.sounds import tone
@@ -210,7 +211,7 @@ RECIPES = [
 ]
 
 
-@pytest.mark.parametrize("recipe", [*RECIPES, *FIXED, *DIALOGUES], ids=lambda recipe: f"{recipe.graph}-{recipe.stage}")
+@pytest.mark.parametrize("recipe", [*RECIPES, *FIXED, *DIALOGUES, *GRAFTED], ids=lambda recipe: f"{recipe.graph}-{recipe.stage}")
 def test_a_recipe_trains(recipe: Recipe, tmp_path: Path):
     """Losses and gradients of its first step are those of the reference; its loss falls; what it does not train stays to the bit."""
     params, made = recipe.make(tmp_path)
