@@ -73,6 +73,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.records.amounts import in_bytes as in_bytes
     from modelgraft.records.amounts import in_seconds as in_seconds
     from modelgraft.records.amounts import short_count as short_count
+    from modelgraft.records.batch import Batch as Batch
     from modelgraft.records.digests import size_bytes as size_bytes
     from modelgraft.records.json_text import json_text as json_text
     from modelgraft.records.publishing import file_aside as file_aside
@@ -96,6 +97,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.tools.training import read_training as read_training
     from modelgraft.tools.training import resolve_stage as resolve_stage
     from modelgraft.tools.training.stage_files import data_beside as data_beside
+    from modelgraft.tools.training.stage_metrics import Measured as Measured
     from modelgraft.tools.training.stage_words import STAGE_KEYS as STAGE_KEYS
 
 _HOMES = {
@@ -111,10 +113,12 @@ _HOMES = {
     "ReadBatch": "engine.learning",
     "plan_for": "engine.learning",
     "Learning": "engine.learning",
+    "Measured": "tools.training.stage_metrics",
     "Allow": "cli.options",
     "Answering": "cli.answering",
     "AsJson": "cli.options",
     "CliSession": "cli.session",
+    "Batch": "records.batch",
     "Collector": "kernel.words.errors",
     "Component": "kernel.words.kinds",
     "DataRow": "data.datasets",

@@ -18,6 +18,7 @@ from modelgraft.commands import folder_aside
 from modelgraft.plugin import InputError, option
 from modelgraft_plugins.training.tuning import Trained
 
+CHECKPOINTS, BEST = "checkpoints", "best"  # folders of a stage, and in it
 KEPT = 2  # the newest ones: the last may be the one before a loss that is no number
 STATE, OPTIMIZER = "state.json", "the-optimizer.safetensors"  # which is no name of a node
 
@@ -27,7 +28,7 @@ class Progress:
     """How far a stage is.
 
     step     updates that are done;  batch  the next batch, counted over all epochs
-    best     the lowest loss of an evaluation, and the step of it;  since  evaluations since then
+    best     the best figure of an evaluation, and the step of it;  since  evaluations since then
     skipped  records that were left out, by their place, with the reason
     """
 
@@ -76,8 +77,26 @@ def save(folder: Path, progress: Progress, parts: Changing) -> Path:
     return target
 
 
+def save_best(folder: Path, parts: Changing) -> None:
+    """Keep the weights as they are, as the best so far, in place of what was kept. Raises InputError where there is no room."""
+    target = folder / BEST
+    try:
+        with folder_aside(target) as aside:
+            for name, module in parts.modules.items():
+                save_file(tensors_of(module), aside / file_name(name))
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"the best weights cannot be written to {target}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def take_best(folder: Path, parts: Changing) -> None:
+    """Put the best weights that were kept into the modules."""
+    for name, module in parts.modules.items():
+        load_into(module, folder / BEST / file_name(name))
+
+
 def clear(folder: Path) -> None:
     """Delete the checkpoints in a folder."""
+    shutil.rmtree(folder / BEST, ignore_errors=True)
     for old in checkpoints_in(folder):
         shutil.rmtree(old)
 

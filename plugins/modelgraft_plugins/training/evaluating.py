@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from accelerate import PartialState
 
 from modelgraft.plugin import ModelgraftError
+from modelgraft_plugins.training import checkpoints
+from modelgraft_plugins.training.checkpoints import CHECKPOINTS
+from modelgraft_plugins.training.measuring import Looks
 
 if TYPE_CHECKING:
     from modelgraft_plugins.training.rows import Rows
@@ -22,12 +27,16 @@ def evaluate(run: StageRun, stepper: Stepper, table: Table, epoch: int) -> None:
         return
     found = evaluation(run, stepper, rows, numbers)
     weights = {name: weight for name, (_, weight) in run.resolved.losses.items()}
-    loss = sum(found[name] * weight for name, weight in weights.items())
-    table.add({"step": run.progress.step, "epoch": epoch, "part": "valid", "loss": loss, **found})
-    if not math.isfinite(loss):
+    found["loss"] = sum(found[name] * weight for name, weight in weights.items())
+    table.add({**found, "step": run.progress.step, "epoch": epoch, "part": "valid"})
+    name, better = run.resolved.best
+    figure, sign = found.get(name, math.nan), 1 if better == "lower" else -1
+    if not math.isfinite(figure):
         run.asked.note(f"{run.stage.name}: the evaluation at step {run.progress.step:,} gives no number")
-    if math.isfinite(loss) and (run.progress.best is None or loss < run.progress.best):
-        run.progress.best, run.progress.best_step, run.progress.since = loss, run.progress.step, 0
+    if math.isfinite(figure) and (run.progress.best is None or sign * figure < sign * run.progress.best):
+        run.progress.best, run.progress.best_step, run.progress.since = figure, run.progress.step, 0
+        if run.stage["best"] is not None and PartialState().is_main_process:
+            checkpoints.save_best(run.folder / CHECKPOINTS, stepper)
     else:
         run.progress.since += 1
     patience = run.stage["patience"]
@@ -35,12 +44,12 @@ def evaluate(run: StageRun, stepper: Stepper, table: Table, epoch: int) -> None:
 
 
 def evaluation(run: StageRun, stepper: Stepper, rows: Rows, numbers: Sequence[int]) -> dict[str, float]:
-    """The mean of each loss and watched number over records, in the mode of use."""
+    """The mean of each loss and watched number over records, and the figures of metrics over all of them, in the mode of use."""
     modes = {module: module.training for one in stepper.modules.values() for module in one.modules()}
     for module in modes:
         module.training = False
     sums: dict[str, float] = {}
-    count = 0
+    count, looks = 0, Looks(run.measures, rows)
     names = {
         **{name: str(ref) for name, (ref, _) in run.resolved.losses.items()},
         **{n: str(r) for n, r in run.resolved.watched.items()},
@@ -48,17 +57,26 @@ def evaluation(run: StageRun, stepper: Stepper, rows: Rows, numbers: Sequence[in
     try:
         for start in range(0, len(numbers), run.stage["batch"]):
             some = numbers[start : start + run.stage["batch"]]
-            batch, ready = run.batch(run.judging, some, rows, has_kept=run.judges_kept)
             try:
-                found = run.judging(batch, seed=run.stage["seed"], ready=ready) if batch.count else {}
+                found, there = _judged(run, some, rows)
             except ModelgraftError as error:
                 run.leave_out(error, run.judging, some, rows, has_kept=run.judges_kept)
-                batch, ready = run.batch(run.judging, some, rows, has_kept=run.judges_kept)
-                found = run.judging(batch, seed=run.stage["seed"], ready=ready) if batch.count else {}
-            for name, port in names.items() if found else ():
-                sums[name] = sums.get(name, 0.0) + float(found[port].float().mean()) * batch.count
-            count += batch.count
+                found, there = _judged(run, some, rows)
+            if not there:
+                continue
+            for name, port in names.items():
+                sums[name] = sums.get(name, 0.0) + float(found[port].float().mean()) * len(there)
+            looks.add(found, there)
+            count += len(there)
     finally:
         for module, is_training in modes.items():
             module.training = is_training
-    return {name: total / max(1, count) for name, total in sums.items()}
+    return {**{name: total / max(1, count) for name, total in sums.items()}, **looks.figures()}
+
+
+def _judged(run: StageRun, some: Sequence[int], rows: Rows) -> tuple[Mapping[str, Any], list[int]]:
+    """What the judging nodes give of some records, by port, and the numbers of those that it is of."""
+    taken = run.read(run.judging, some, rows, has_kept=run.judges_kept)
+    batch, ready = run.accepted(taken, rows)
+    there = [number for index, number in enumerate(taken.numbers) if index not in batch.left_out]
+    return (run.judging(batch, seed=run.stage["seed"], ready=ready) if there else {}), there

@@ -73,7 +73,8 @@ def _rows(value: Any, resolved: Resolved, solved: SolvedGraph, asked: Asked) -> 
     if asked.shared is not None and key in asked.shared.rows:
         return asked.shared.rows[key], name
     dataset = open_dataset(name, inputs, note=asked.note, types=types_of(solved.graph.registry))
-    rows = read_rows(dataset, resolved.columns, solved.inputs)
+    told = {one.references for one in resolved.metrics.values() if isinstance(one.references, str)}
+    rows = read_rows(dataset, resolved.columns, solved.inputs, told=sorted(told))
     refuse_bad(rows.bad, data=name, skips=asked.skips, note=asked.note)
     if not len(rows):
         raise InputError(f"{name} holds no record")

@@ -33,6 +33,7 @@ class Rows:
     files  tells the files that rows name apart from others of the same names, by size and time
     bad  where a row stands that is no record, and why
     columns  by input: those of one shape, which are read once;  ports  of the inputs
+    told  columns of the data that metrics compare with
     """
 
     digest: str
@@ -41,6 +42,7 @@ class Rows:
     lengths: array[int] = field(default_factory=lambda: array("l"))
     columns: Mapping[str, Column] = field(default_factory=dict)
     ports: Mapping[str, Port] = field(default_factory=dict)
+    told: Collection[str] = ()
     _lock: threading.Lock = field(default_factory=threading.Lock)  # one reads ahead while another evaluates
     _file: Any = field(default_factory=tempfile.TemporaryFile)  # Any: a file of bytes; ours alone, gone with the process
     _starts: array[int] = field(default_factory=lambda: array("q"))
@@ -49,13 +51,13 @@ class Rows:
     def __len__(self) -> int:
         return len(self._starts)
 
-    def add(self, place: str, inputs: Mapping[str, Any]) -> set[str]:
+    def add(self, place: str, inputs: Mapping[str, Any], facts: Mapping[str, Any] | None = None) -> set[str]:
         """Put a record behind the others; gives the inputs that went to their columns."""
         in_columns = {name for name, column in self.columns.items() if column.add(inputs.get(name))}
         others = {name: packed(value, self.ports[name]) for name, value in inputs.items() if name not in in_columns}
         self._file.seek(0, 2)
         self._starts.append(self._file.tell())
-        pickle.dump((place, others), self._file, protocol=pickle.HIGHEST_PROTOCOL)
+        pickle.dump((place, others, dict(facts or {})), self._file, protocol=pickle.HIGHEST_PROTOCOL)
         self._has_others.append(bool(others))
         self.lengths.append(sum(len(value) for value in inputs.values() if isinstance(value, str)))
         return in_columns
@@ -65,9 +67,13 @@ class Rows:
 
     def __getitem__(self, number: int) -> tuple[str, dict[str, Any]]:
         """Where a record stands in the data, and its inputs."""
-        place, inputs = self._others(number)
+        place, inputs, _ = self._others(number)
         values = {name: column.take([number]) for name, column in self.columns.items()}
         return place, {**inputs, **{name: value for name, value in values.items() if value is not None}}
+
+    def facts(self, number: int) -> dict[str, Any]:
+        """What the columns of `told` hold of a record, as the data has it."""
+        return self._others(number)[2]
 
     def place(self, number: int) -> str:
         """Where a record stands in the data."""
@@ -84,22 +90,25 @@ class Rows:
                     inputs[name] = value
         return found, whole
 
-    def _others(self, number: int) -> tuple[str, dict[str, Any]]:
+    def _others(self, number: int) -> tuple[str, dict[str, Any], dict[str, Any]]:
         with self._lock:
             self._file.seek(self._starts[number])
-            place, inputs = pickle.load(self._file)  # noqa: S301 what `add` has written in this process
-        return place, inputs
+            place, inputs, facts = pickle.load(self._file)  # noqa: S301 what `add` has written in this process
+        return place, inputs, facts
 
 
-def read_rows(dataset: Dataset, columns: Mapping[str, str], inputs: Mapping[str, GraphInput]) -> Rows:
+def read_rows(dataset: Dataset, columns: Mapping[str, str], inputs: Mapping[str, GraphInput], *, told: Collection[str] = ()) -> Rows:
     """Read a data set once.
 
-    columns  the column of each input of the graph;  inputs  of the graph
+    columns  the column of each input of the graph;  inputs  of the graph;  told  columns that metrics compare with
 
     A row that is no record, or lacks a column that an input needs, is noted among the bad ones.
     """
     read = {name: Column(reader) for name, reader in packed_inputs(inputs).items() if name in columns}
-    rows, state = Rows(dataset.digest or "", columns=read, ports={name: item.port for name, item in inputs.items()}), hashlib.sha256()
+    rows, state = (
+        Rows(dataset.digest or "", columns=read, ports={name: item.port for name, item in inputs.items()}, told=told),
+        hashlib.sha256(),
+    )
     for row in dataset.read():
         given = {name: row.inputs[column] for name, column in columns.items() if column in row.inputs}
         lacking = [name for name in columns if given.get(name) is None and not (inputs[name].has_default or inputs[name].port.optional)]
@@ -108,7 +117,8 @@ def read_rows(dataset: Dataset, columns: Mapping[str, str], inputs: Mapping[str,
         elif lacking:
             rows.bad[row.place] = f"no column gives {choices(f'{name} ({columns[name]})' for name in lacking)}"
         else:
-            in_columns = rows.add(row.place, {name: value for name, value in given.items() if value is not None})
+            facts = {name: value for name in told if (value := row.inputs.get(name, row.extras.get(name))) is not None}
+            in_columns = rows.add(row.place, {name: value for name, value in given.items() if value is not None}, facts)
             for name, value in given.items():
                 state.update(b"-" if name in in_columns else _state_of(value))
     rows.files = state.hexdigest()

@@ -23,12 +23,13 @@ from modelgraft_plugins.training import checkpoints, identity
 from modelgraft_plugins.training.ahead import Ahead
 from modelgraft_plugins.training.alone import alone
 from modelgraft_plugins.training.asked import Asked
-from modelgraft_plugins.training.checkpoints import Progress
+from modelgraft_plugins.training.checkpoints import CHECKPOINTS, Progress
 from modelgraft_plugins.training.evaluating import evaluate
 from modelgraft_plugins.training.events import Events
 from modelgraft_plugins.training.features import Features
 from modelgraft_plugins.training.forecasting import Forecast, forecast
 from modelgraft_plugins.training.keeping import Kept, front_of, have_features
+from modelgraft_plugins.training.measuring import measures_of
 from modelgraft_plugins.training.plotting import plot
 from modelgraft_plugins.training.processes import processes
 from modelgraft_plugins.training.records import Group, Taken, read_data
@@ -42,7 +43,6 @@ from modelgraft_plugins.training.watching import METRICS, Pace, Table, read_tabl
 if TYPE_CHECKING:
     pass
 
-CHECKPOINTS = "checkpoints"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what room would help
 
 
@@ -77,6 +77,7 @@ class StageRun:
         self.stage, self.folder = resolved.stage, asked.out / resolved.stage.name
         self._refuse_halves()
         self.processes = processes(on_cpu=asked.device == "cpu")
+        self.measures = measures_of(resolved, solved)
         self.data = read_data(resolved, solved, asked)
         self.total = total_steps(self.stage, self.data.order)
         valid = self.data.valid.digest if self.data.valid is not None else ""
@@ -179,7 +180,7 @@ class StageRun:
             for text in learning.warnings:
                 self.asked.note(text)
             self.take_over(learning)
-            watched = [str(ref) for ref in self.resolved.watched.values()]
+            watched = [str(ref) for ref in self.resolved.judged]
             is_same = not watched and (self.data.valid is None or self.front is not None)
             self.judging = Learning(pipeline, [*wanted, *watched], learners=(), ready=ready if is_same else ())
             self.judges_kept = is_same and bool(ready)  # others have no features, or read what is not kept
@@ -216,10 +217,9 @@ class StageRun:
     # -- steps -----------------------------------------------------------------------------------------------------------
 
     def _loop(self, stepper: Stepper) -> Iterator[None]:
-        names = [*self.resolved.losses, *self.resolved.watched]
         is_main = self.processes.is_main
         events = Events(self.folder, upto=self.progress.step) if self.asked.tensorboard and is_main else None
-        table = Table(self.folder, names, upto=self.progress.step, is_written=is_main, also=events.add if events is not None else None)
+        table = Table(self.folder, self.resolved.table, upto=self.progress.step, is_written=is_main, also=events.add if events is not None else None)
         pace = Pace(self.total, self.progress.step)
         groups, vain = self._groups(), 0
         ahead: Ahead[Group, list[Taken]] = Ahead(lambda group: self._read_group(stepper, group.numbers), lambda: len(self.progress.skipped))
@@ -373,6 +373,8 @@ class StageRun:
                     lines.setdefault(label, []).append((float(row["step"]), float(row[name])))
         plot(self.folder / "loss.svg", lines, title=f"{self.solved.name}: {self.stage.name}")
         metrics: Mapping[str, str] = rows[-1] if rows else {}
+        if self.stage["best"] is not None and self.progress.best is not None:
+            checkpoints.take_best(self.folder / CHECKPOINTS, stepper)
         write_trained(self, stepper, metrics=metrics, seconds=seconds)
 
 

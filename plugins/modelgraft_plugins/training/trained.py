@@ -42,7 +42,10 @@ def write_trained(run: StageRun, stepper: Stepper, *, metrics: Mapping[str, str]
         "records": len(run.data.rows),
         "skipped": len(run.progress.skipped),
         "metrics": {key: _number(value) for key, value in metrics.items() if value and key not in ("part", "step", "epoch")},
-        "best": {"loss": run.progress.best, "step": run.progress.best_step} if run.progress.best is not None else None,
+        "best": {run.resolved.best[0]: run.progress.best, "step": run.progress.best_step} if run.progress.best is not None else None,
+        "weights": f"of step {run.progress.best_step}"
+        if run.stage["best"] is not None and run.progress.best is not None
+        else "of the last step",
         "graph_hash": digest_of(run.facts, "nodes.", "losses.", "trained."),
         "data_hash": run.data.rows.digest,
         "seconds": round(seconds, 1),
@@ -139,6 +142,7 @@ def _as_text(facts: Mapping[str, Any]) -> str:
             f"{facts['steps']:,} steps over {facts['records']:,} records, {facts['skipped']:,} left out. At the end:",
             "",
             *numbers,
+            *([f"- best: {facts['best']}; the files hold the weights {facts['weights']}"] if facts["best"] else []),
             "",
             f"Graph {facts['graph_hash'][:16]}, data {facts['data_hash'][:16]}.",
             "",

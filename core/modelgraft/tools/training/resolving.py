@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from modelgraft.data.peeking import columns_in
 from modelgraft.kernel.words.errors import Collector, Place, Problem, choices, nearest
@@ -12,6 +13,7 @@ from modelgraft.kernel.words.order import reach, topological
 from modelgraft.kernel.words.ports import DTYPE_FAMILIES, Axis, Port, Tensor
 from modelgraft.tools.trained_parts import TrainsParts
 from modelgraft.tools.training.stage_files import data_file
+from modelgraft.tools.training.stage_metrics import Measured, metric_of
 from modelgraft.tools.training.stage_words import BACKBONE_RATE, NEW_RATE
 from modelgraft.tools.training.stages import Stage, Training, read_training
 
@@ -45,6 +47,7 @@ class Resolved:
     needed    every node that the losses need
     losses    what is added up: the port and its weight, by name;  watched  the ports that an evaluation tells, by name
     columns   the column of each input of the graph that is read
+    metrics   of an evaluation, by the name in its table;  best  the name that tells the best evaluation, and which way
     """
 
     stage: Stage
@@ -54,6 +57,19 @@ class Resolved:
     losses: Mapping[str, tuple[Ref, float]]
     watched: Mapping[str, Ref]
     columns: Mapping[str, str]
+    metrics: Mapping[str, Measured] = field(default_factory=dict)
+    best: tuple[str, str] = ("loss", "lower")
+
+    @property
+    def judged(self) -> list[Ref]:
+        """The ports that an evaluation looks at beside the losses."""
+        measured = [ref for one in self.metrics.values() for ref in (one.prediction, one.references) if isinstance(ref, Ref)]
+        return list(dict.fromkeys([*self.watched.values(), *(ref for ref in measured if not ref.is_input)]))
+
+    @property
+    def table(self) -> list[str]:
+        """What the table of a stage names beside its loss."""
+        return [*self.losses, *self.watched, *self.metrics]
 
 
 def training_problems(solved: SolvedGraph) -> list[Problem]:
@@ -100,6 +116,7 @@ class _Stage:
     def resolve(self, *, place: Place) -> Resolved | None:
         losses = self._losses(place)
         watched = {name: ref for name in self.stage["watch"] or () if (ref := self._number(name, self.stage.origin("watch").place))}
+        metrics = self._metrics()
         if not losses:
             return None
         needed = frozenset(reach((ref.node for ref, _ in losses.values()), lambda name: self.solved.nodes[name].feeders))
@@ -109,7 +126,8 @@ class _Stage:
         learners = self._learners(frozenset(trained), self._order())
         self._refuse_untrained(losses, learners, trained)
         self._refuse_vain(trained, learners, losses)
-        return Resolved(self.stage, trained, learners, needed, losses, watched, self._columns(needed, watched))
+        best, columns = self._best(losses, watched, metrics), self._columns(needed, watched, metrics)
+        return Resolved(self.stage, trained, learners, needed, losses, watched, columns, metrics, best)
 
     def _order(self) -> list[str]:
         return topological({name: node.feeders for name, node in self.solved.nodes.items()})
@@ -165,6 +183,30 @@ class _Stage:
             )
             return None
         return Ref(node, port)
+
+    # -- evaluations -----------------------------------------------------------------------------------------------------
+
+    def _metrics(self) -> dict[str, Measured]:
+        place = self.stage.origin("metrics").place
+        found = [
+            metric_of(word, self.solved, lambda code, text, hint="": self.add(code, text, place=place, hint=hint))
+            for word in self.stage["metrics"] or ()
+        ]
+        return {one.name: one for one in found if one is not None}
+
+    def _best(self, losses: Mapping[str, Any], watched: Mapping[str, Any], metrics: Mapping[str, Measured]) -> tuple[str, str]:
+        """The name that tells the best evaluation, and whether higher or lower is better."""
+        name = self.stage["best"] or LOSS
+        there = [LOSS, *losses, *watched, *metrics]
+        if name not in there:
+            found = f"best names '{name}'; the table of an evaluation has: {choices(there, sort=False)}"
+            self.add("wrong-value", found, place=self.stage.origin("best").place, hint=nearest(name, there))
+        if self.stage["best"] is not None and self.stage["valid"] in (None, 0):
+            self.add(
+                "wrong-value", "best is of evaluations, and there are none", place=self.stage.origin("best").place, hint="name `valid`"
+            )
+        usual = metrics[name].better if name in metrics else "lower"
+        return name, self.stage["better"] or usual
 
     # -- what trains -----------------------------------------------------------------------------------------------------
 
@@ -291,8 +333,9 @@ class _Stage:
 
     # -- data ------------------------------------------------------------------------------------------------------------
 
-    def _columns(self, needed: frozenset[str], watched: Mapping[str, Ref]) -> dict[str, str]:
-        nodes = reach([*needed, *(ref.node for ref in watched.values())], lambda name: self.solved.nodes[name].feeders)
+    def _columns(self, needed: frozenset[str], watched: Mapping[str, Ref], metrics: Mapping[str, Measured]) -> dict[str, str]:
+        measured = [ref.node for one in metrics.values() for ref in (one.prediction, one.references) if isinstance(ref, Ref)]
+        nodes = reach([*needed, *(ref.node for ref in watched.values()), *measured], lambda name: self.solved.nodes[name].feeders)
         read = sorted({ref.port for name in nodes for ref in self.solved.nodes[name].references if ref.is_input})
         given = self.stage.entries("columns") or {}
         for name, value in given.items():
@@ -300,10 +343,10 @@ class _Stage:
                 found = f"columns names the input '{name}'; the graph has: {choices(self.solved.inputs)}"
                 self.add("unknown-input", found, place=value.origin.place, hint=nearest(name, self.solved.inputs))
         columns = {name: str(given[name].value) if name in given else name for name in read}
-        self._refuse_missing(columns)
+        self._refuse_missing(columns, [one.references for one in metrics.values() if isinstance(one.references, str)])
         return columns
 
-    def _refuse_missing(self, columns: Mapping[str, str]) -> None:
+    def _refuse_missing(self, columns: Mapping[str, str], told: Sequence[str]) -> None:
         """Inputs that no column of the data gives, where the data is at hand and names its columns."""
         data = self.stage.values.get("data")
         path = data_file(data, self.solved.graph) if data is not None else None
@@ -316,6 +359,10 @@ class _Stage:
                 found = f"no column gives the input '{name}': {path.name} has no column '{column}'; it has: {choices(there)}"
                 hint = f"write columns: {{{name}: COLUMN}}. {nearest(column, there)}".rstrip()
                 self.add("missing-column", found, place=self.stage.origin("data").place, hint=hint)
+        for column in told:
+            if column not in there:
+                found = f"no column gives the references '{column}' of a metric: {path.name} has: {choices(there)}"
+                self.add("missing-column", found, place=self.stage.origin("metrics").place, hint=nearest(column, there))
 
 
 def _is_other(axes: tuple[Axis | None, ...]) -> bool:

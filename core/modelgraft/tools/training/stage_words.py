@@ -15,6 +15,7 @@ TUNES: Mapping[str, str] = {
 SCHEDULES = ("cosine", "linear", "constant")
 OPTIMIZERS = ("adamw", "adam", "sgd")
 COMPUTES_IN = ("float32", "bfloat16", "float16")
+BETTER = ("higher", "lower")
 FEATURES = ("off", "float32", "float16")
 NEW_RATE, BACKBONE_RATE = 1e-3, 1e-5  # 100 : 1, as nanoVLM has it between its projector and its backbones (models/config.py)
 
@@ -55,6 +56,9 @@ STAGE_KEYS: Mapping[str, Key] = {
     ),
     "losses": Key((dict, list), "The losses and their weights in the sum; left out: all of the section `losses`, each with the weight 1."),
     "watch": Key((list,), "Outputs of nodes, one number for each record, whose means an evaluation tells beside the losses."),
+    "metrics": Key((list,), "Metrics of an evaluation, as `eval` names them: `word_f1:prediction=NODE.PORT,references=COLUMN`."),
+    "best": Key((str,), "What tells the best evaluation, whose weights are then what the stage gives: `loss`, or a name of its table."),
+    "better": Key((str,), "Whether higher or lower is better of `best`. Left out: as a metric says; of all else lower.", None, BETTER),
     "optimizer": Key((str,), "The rule of the updates.", "adamw", OPTIMIZERS),
     "learning_rate": Key(
         NUMBER,
@@ -86,7 +90,7 @@ STAGE_KEYS: Mapping[str, Key] = {
     "bucket": Key((bool,), "Records of like lengths of text share a batch.", default=True),
     "features": Key((str,), "Keep what frozen parts make of a record, in this precision, so that they run once.", "off", FEATURES),
     "evaluate": Key((int,), "Steps between evaluations on `valid`; left out: at the end of the stage alone.", None, least=1),
-    "patience": Key((int,), "Evaluations without a lower loss after which the stage ends.", None, least=1),
+    "patience": Key((int,), "Evaluations that are no better in `best`, else in the loss, after which the stage ends.", None, least=1),
     "save": Key((int,), "Steps between checkpoints.", 200, least=1),
 }
 TUNE_KEYS: Mapping[str, str] = {
