@@ -85,6 +85,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.records.writing import check_writable as check_writable
     from modelgraft.records.writing import write_value as write_value
     from modelgraft.sources.storage import folder_aside as folder_aside
+    from modelgraft.sources.storage import lock_folder as lock_folder
     from modelgraft.tools.draw.styles import page_colours as page_colours
     from modelgraft.tools.draw.styles import text_width as text_width
     from modelgraft.tools.given_nodes import with_given as with_given
@@ -96,6 +97,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.tools.training import Tuning as Tuning
     from modelgraft.tools.training import read_training as read_training
     from modelgraft.tools.training import resolve_stage as resolve_stage
+    from modelgraft.tools.training.stage_features import keepable as keepable
     from modelgraft.tools.training.stage_files import data_beside as data_beside
     from modelgraft.tools.training.stage_metrics import Measured as Measured
     from modelgraft.tools.training.stage_words import STAGE_KEYS as STAGE_KEYS
@@ -157,8 +159,10 @@ _HOMES = {
     "in_bytes": "records.amounts",
     "in_seconds": "records.amounts",
     "job_of": "data.jobs",
+    "keepable": "tools.training.stage_features",
     "json_text": "records.json_text",
     "judging": "tools.judging",
+    "lock_folder": "sources.storage",
     "map_rows": "cli.mapping",
     "node_named": "tools.swapping.names",
     "open_dataset": "data.datasets",

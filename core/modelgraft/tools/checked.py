@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from modelgraft.kernel.checking.checks import solve
 from modelgraft.kernel.words.errors import raise_if_any
 from modelgraft.kernel.words.graph import GraphSpec, SolvedGraph
@@ -18,7 +20,8 @@ def checked(graph: GraphSpec, *, offline: bool = True) -> SolvedGraph:
     """
     solved = solve(graph, sources=MachineSources(graph.registry, offline=offline), advice=ADVICE)
     if graph.training is not None:
-        from modelgraft.tools.training import training_problems  # most graphs are not trained
+        from modelgraft.tools.training import training_problems, training_warnings  # most graphs are not trained
 
         raise_if_any(training_problems(solved))
+        return replace(solved, forecasts=(*solved.forecasts, *training_warnings(solved)))
     return solved

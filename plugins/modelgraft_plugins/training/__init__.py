@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from modelgraft.plugin import hookimpl
@@ -13,6 +14,12 @@ def register_commands(app: Any) -> None:  # Any: a typer app, which is imported 
     from modelgraft_plugins.training.command import train
 
     app.command("train")(train)
+
+
+@hookimpl
+def register_keepers(register: Callable[[str, str], None]) -> None:
+    """Tell of the features that trainings keep."""
+    register("features", "modelgraft_plugins.training.kept:KeepsFeatures")
 
 
 def train(*arguments: Any, **options: Any) -> Any:  # Any: as `running.train` has them

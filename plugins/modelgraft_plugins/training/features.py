@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,11 +14,11 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
-from modelgraft.commands import Learning, folder_aside
+from modelgraft.commands import Learning, folder_aside, lock_folder
 from modelgraft.plugin import InputError, ModelgraftError, Node, Tensor
+from modelgraft_plugins.training.kept import ABOUT, note_home
 
 BATCH = 32  # records of a pass: no gradients are kept, so that more fit than in a step
-ABOUT = "features.json"
 
 Ref = Any  # a port of a node, as the plan names it
 
@@ -33,6 +35,9 @@ class Features:
 
     def __init__(self, folder: Path, refs: Sequence[Ref]) -> None:
         self.folder, self.refs = folder, tuple(refs)
+        note_home(folder.parent)
+        if (handle := lock_folder(folder, is_shared=True)) is not None:  # `modelgraft cache clear` leaves it alone meanwhile
+            weakref.finalize(self, os.close, handle)
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         self.bad: dict[int, str] = {int(number): why for number, why in about["bad"].items()}
         self.bytes = sum(path.stat().st_size for path in folder.iterdir())

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.commands import Learning, plan_for
-from modelgraft.plugin import Node, Plan, SolvedGraph, Tensor, sha256_of
-from modelgraft_plugins.training.features import ABOUT, Features, write_features
+from modelgraft.commands import Learning, keepable, plan_for
+from modelgraft.plugin import Plan, sha256_of
+from modelgraft_plugins.training.features import Features, write_features
+from modelgraft_plugins.training.kept import ABOUT
 from modelgraft_plugins.training.rows import refuse_bad
 from modelgraft_plugins.training.shared import Front
 from modelgraft_plugins.training.watching import EVERY_S
@@ -37,23 +38,12 @@ class Kept:
     others: Mapping[str, str]
 
 
-def kept_of(plan: Plan, learners: frozenset[str], solved: SolvedGraph) -> Kept:
+def kept_of(plan: Plan, learners: frozenset[str]) -> Kept:
     """What of a plan is worth keeping: what nodes with weights give to what learns, where it is tensors and nothing is drawn."""
-    nodes, keys = solved.nodes, {step.node.name: step.key for step in plan.steps}
-    heavy, drawn = _followers(plan, _has_weights), _followers(plan, lambda node: node.component.random)
-    others: dict[str, str] = {}
-    chosen: set[str] = set()
-    for name in _edge(plan, learners):
-        if name not in heavy:
-            continue
-        if name in drawn:
-            others[name] = "it follows from what is drawn anew for each record, as in an augmentation"
-        elif not keys[name]:
-            others[name] = "nobody can tell what its results depend on"
-        elif wrong := _unkept(nodes[name]):
-            others[name] = wrong
-        else:
-            chosen.add(name)
+    keys = {step.node.name: step.key for step in plan.steps}
+    found = keepable({step.node.name: step.node for step in plan.steps}, learners)
+    chosen = {name for name in found.nodes if keys[name]}
+    others = {**found.others, **dict.fromkeys(found.nodes - chosen, "nobody can tell what its results depend on")}
     read = {ref for step in plan.steps if step.node.name not in chosen for ref in step.node.references if ref.node in chosen}
     return Kept(tuple(sorted(read, key=str)), frozenset(chosen), _before(plan, chosen), others)
 
@@ -71,42 +61,13 @@ def _before(plan: Plan, chosen: set[str]) -> frozenset[str]:
     return frozenset(nodes) - running
 
 
-def _edge(plan: Plan, learners: frozenset[str]) -> list[str]:
-    """The nodes that stay as they are and are read by those that learn."""
-    read = {ref.node for step in plan.steps if step.node.name in learners for ref in step.node.references if not ref.is_input}
-    return sorted(read - learners)
-
-
-def _followers(plan: Plan, begins: Callable[[Node], bool]) -> set[str]:
-    found: set[str] = set()
-    for step in plan.steps:
-        if begins(step.node) or any(ref.node in found for ref in step.node.references):
-            found.add(step.node.name)
-    return found
-
-
-def _has_weights(node: Node) -> bool:
-    return node.component.module is not None and node.config.parameters() != 0
-
-
-def _unkept(node: Node) -> str:
-    """Why what a node gives cannot be kept by record; "" where it can."""
-    for name, port in node.out_ports.items():
-        kind = port.type
-        if not isinstance(kind, Tensor) or port.optional or port.several:
-            return f"its output {name} is {port}"
-        if not kind.axes or kind.axes[0] is None or kind.axes[0].symbol != "batch":
-            return f"its output {name} has no batch axis"
-    return "it goes by a route" if node.when is not None else ""
-
-
 # -- before a stage begins ------------------------------------------------------------------------------------------------
 
 
 def have_features(run: StageRun, pipeline: Pipeline, wanted: Sequence[str]) -> None:
     """Find what frozen parts give to those that learn, and have it at hand where the stage asks for that: written in a pass of its own."""
     plan, name, dtype = plan_for(pipeline, wanted), run.stage.name, run.stage["features"]
-    run.kept = kept_of(plan, run.resolved.learners, run.solved)
+    run.kept = kept_of(plan, run.resolved.learners)
     if dtype == "off":
         return
     for node, why in run.kept.others.items():

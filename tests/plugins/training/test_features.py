@@ -14,7 +14,10 @@ import modelgraft as mg
 from modelgraft import port
 from modelgraft.data.datasets import DataRow, Dataset
 from modelgraft.records.values import read_input
+from modelgraft.tools.keeping import Keeping
+from modelgraft_plugins.training.features import Features
 from modelgraft_plugins.training.rows import packed, read_rows
+from support.checkpoints import clip
 from support.learners import write_graph
 
 
@@ -127,3 +130,51 @@ def test_features_of_texts_have_the_length_of_their_own(tmp_path):
     assert torch.equal(found[0, :1], values[2])
     assert not found[0, 1:].any()
     assert torch.equal(found[1], values[1])
+
+
+def test_features_are_listed_among_what_is_kept_and_deleted_unless_they_are_read(tmp_path, monkeypatch):
+    """The folder is the user's: what else lies there stays."""
+    monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "cache"))
+    mg.train(write_graph(tmp_path), out=tmp_path / "out", device="cpu", features="float32", steps=2)
+    (tmp_path / "out/features/mine").mkdir()
+    (tmp_path / "out/features/mine/features.json").write_text("{}")
+    keeping = Keeping(mg.Graph("none").registry)
+    (item,) = keeping.items(("features",))
+    assert (item.path.parent, keeping.bytes_of(item)) == (tmp_path / "out/features", Features(item.path, ()).bytes)
+    assert keeping.verify(item) == []
+    used = Features(item.path, ())
+    assert not keeping.delete(item)
+    del used
+    assert keeping.delete(item)
+    assert [path.name for path in (tmp_path / "out/features").iterdir()] == ["mine"]
+
+
+DRAWN = """
+modelgraft: 1
+inputs: {text: text, wanted: "float[batch 3]"}
+nodes:
+  ids:  {use: text/tokenizer, from: "./CLIP", in: {text: inputs.text}}
+  cut:  {use: simvlm/split, in: {ids: ids.ids, mask: ids.mask}}
+  read: {use: text/encoder, from: "./CLIP#text_model", in: {ids: cut.prefix, mask: cut.prefix_mask}, frozen: true}
+  hand: {use: projector/linear, with: {over: vector, out_features: 3}, in: {x: read.pooled}}
+outputs: {hand: hand}
+losses: {apart: {use: loss/alignment, with: {over: vector}, in: {x: hand, wanted: inputs.wanted}}}
+training: {data: data.jsonl, batch: 2, steps: 4, features: float16}
+"""
+
+
+def test_the_checker_tells_what_cannot_be_kept_and_why(tmp_path):
+    """A reader behind a cut that is drawn; without the cut there is nothing to tell; without a frozen part there is nothing to keep."""
+    clip(tmp_path / "CLIP")
+
+    def told(text):
+        (tmp_path / "drawn.yaml").write_text(text)
+        return [str(one) for one in mg.check(tmp_path / "drawn.yaml").warnings if one.code == "not-kept"]
+
+    (found,) = told(DRAWN)
+    assert "features keeps nothing of what read gives" in found
+    assert "it follows from what cut draws anew for each record" in found
+    assert told(DRAWN.replace("cut.prefix_mask", "ids.mask").replace("cut.prefix", "ids.ids").replace("  cut:", "  #cut:")) == []
+    (found,) = told(DRAWN.replace(", frozen: true", ""))
+    assert "there is nothing for features to keep" in found
+    assert told(DRAWN.replace(", features: float16", "")) == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelgraft.tools.training.resolving import Resolved, Tuning, resolve_stage, training_problems
+from modelgraft.tools.training.resolving import Resolved, Tuning, resolve_stage, training_problems, training_warnings
 from modelgraft.tools.training.stages import Stage, Training, read_training
 
-__all__ = ["Resolved", "Stage", "Training", "Tuning", "read_training", "resolve_stage", "training_problems"]
+__all__ = ["Resolved", "Stage", "Training", "Tuning", "read_training", "resolve_stage", "training_problems", "training_warnings"]

@@ -12,6 +12,7 @@ from modelgraft.kernel.words.graph import Node, Ref, SolvedGraph, Value
 from modelgraft.kernel.words.order import reach, topological
 from modelgraft.kernel.words.ports import DTYPE_FAMILIES, Axis, Port, Tensor
 from modelgraft.tools.trained_parts import TrainsParts
+from modelgraft.tools.training.stage_features import unkept_features
 from modelgraft.tools.training.stage_files import data_file
 from modelgraft.tools.training.stage_metrics import Measured, metric_of
 from modelgraft.tools.training.stage_words import BACKBONE_RATE, NEW_RATE
@@ -80,6 +81,18 @@ def training_problems(solved: SolvedGraph) -> list[Problem]:
         for stage in training.stages:
             resolve_stage(solved, stage, collector, usual=training)
     return collector.problems
+
+
+def training_warnings(solved: SolvedGraph) -> list[Problem]:
+    """What of a training works, and not as one may expect; the graph has no problems."""
+    training = read_training(solved.graph, Collector())
+    found = [(stage, resolve_stage(solved, stage, Collector())) for stage in training.stages] if training is not None else []
+    return [
+        problem
+        for stage, one in found
+        if one is not None
+        for problem in unkept_features(stage, {name: solved.nodes[name] for name in one.needed}, one.learners)
+    ]
 
 
 def resolve_stage(solved: SolvedGraph, stage: Stage, collector: Collector, *, usual: Training | None = None) -> Resolved | None:
