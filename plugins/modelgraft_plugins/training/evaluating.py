@@ -6,8 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from accelerate import PartialState
-
 from modelgraft.plugin import ModelgraftError
 from modelgraft_plugins.training import checkpoints
 from modelgraft_plugins.training.checkpoints import CHECKPOINTS
@@ -35,7 +33,7 @@ def evaluate(run: StageRun, stepper: Stepper, table: Table, epoch: int) -> None:
         run.asked.note(f"{run.stage.name}: the evaluation at step {run.progress.step:,} gives no number")
     if math.isfinite(figure) and (run.progress.best is None or sign * figure < sign * run.progress.best):
         run.progress.best, run.progress.best_step, run.progress.since = figure, run.progress.step, 0
-        if run.stage["best"] is not None and PartialState().is_main_process:
+        if run.stage["best"] is not None and run.processes.is_main:
             checkpoints.save_best(run.folder / CHECKPOINTS, stepper)
     else:
         run.progress.since += 1

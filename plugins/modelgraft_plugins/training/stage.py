@@ -373,8 +373,6 @@ class StageRun:
                     lines.setdefault(label, []).append((float(row["step"]), float(row[name])))
         plot(self.folder / "loss.svg", lines, title=f"{self.solved.name}: {self.stage.name}")
         metrics: Mapping[str, str] = rows[-1] if rows else {}
-        if self.stage["best"] is not None and self.progress.best is not None:
-            checkpoints.take_best(self.folder / CHECKPOINTS, stepper)
         write_trained(self, stepper, metrics=metrics, seconds=seconds)
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from modelgraft.commands import file_aside
 from modelgraft.plugin import Config, InputError, SpaceOf, TypeOf
-from modelgraft_plugins.training.checkpoints import file_name, tensors_of
+from modelgraft_plugins.training.checkpoints import CHECKPOINTS, file_name, take_best, tensors_of
 from modelgraft_plugins.training.identity import digest_of
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ TOKENIZER = (  # what the tokenizer of a language model and its templates are re
 
 def write_trained(run: StageRun, stepper: Stepper, *, metrics: Mapping[str, str], seconds: float) -> None:
     """Write the trained files, and the card last: where it is, the stage is done."""
+    if run.stage["best"] is not None and run.progress.best is not None:
+        take_best(run.folder / CHECKPOINTS, stepper)
     files = {name: _write(run, stepper, name) for name in stepper.modules}
     _write_tokenizers(run)
     facts = {
