@@ -219,7 +219,9 @@ class StageRun:
     def _loop(self, stepper: Stepper) -> Iterator[None]:
         is_main = self.processes.is_main
         events = Events(self.folder, upto=self.progress.step) if self.asked.tensorboard and is_main else None
-        table = Table(self.folder, self.resolved.table, upto=self.progress.step, is_written=is_main, also=events.add if events is not None else None)
+        table = Table(
+            self.folder, self.resolved.table, upto=self.progress.step, is_written=is_main, also=events.add if events is not None else None
+        )
         pace = Pace(self.total, self.progress.step)
         groups, vain = self._groups(), 0
         ahead: Ahead[Group, list[Taken]] = Ahead(lambda group: self._read_group(stepper, group.numbers), lambda: len(self.progress.skipped))
