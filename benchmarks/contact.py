@@ -75,7 +75,8 @@ def found_sections(index: Path, texts: Sequence[str], images: Sequence[Path]) ->
         for ask in asks:
             found = pipeline.run(**ask, outputs=["paths", "scores"])
             hits = [
-                Cell(Path(path), [(f"{score:.2f}", SOFT)]) for path, score in zip(found["paths"], found["scores"].tolist(), strict=True)
+                Cell(Path(path), [(f"{score:.2f}", SOFT)])
+                for path, score in zip(found["paths"], found["scores"].flatten().tolist(), strict=True)
             ]
             yield f"what find finds for {ask['text']!r}" if "text" in ask else f"what is like {Path(ask['image']).name}", hits
 

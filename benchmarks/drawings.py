@@ -1,6 +1,6 @@
 """How well does the graft name and find drawings of hands that it never saw, beside what needs no training?
 
-    python -m benchmarks.drawings emoji/128 [--vendors fluent-emoji,fxemoji] [--captions 50] [--slow 20] [--seed 0] [--json]
+    python -m benchmarks.drawings emoji/128 [--vendors fluent-emoji,fxemoji] [--captions 50] [--slow 20] [--seen FILE] [--seed 0] [--json]
 
 The folder is what `modelgraft drawings emoji` made. For each vendor that trains nothing, drawings of concepts that were trained on and of
 the 200 that were not are counted apart:
@@ -39,6 +39,7 @@ from benchmarks.measuring import print_table
 VENDORS = ("fluent-emoji", "fxemoji", "emojione-v1", "openmoji")
 SPLITS = ("test", "held_out")
 UNTRAINED = {"nodes.look.from": None, "nodes.look.with": {"over": "vector", "norm": True, "hidden_features": 1024, "out_features": 384}}
+HEAD = "preset:drawings-look"
 Line = Mapping[str, Any]  # Any: a line of JSON
 
 
@@ -58,6 +59,14 @@ def word_f1(said: Sequence[str], wanted: Sequence[str]) -> float:
     return sum(row[0] for row in rows) / len(rows)
 
 
+def kept_vectors(files: Sequence[Path]) -> Iterator[tuple[tuple[str, str], list[float]]]:
+    """What the eye gave of each drawing, by vendor and concept: lines of `modelgraft map grafted/see`."""
+    for path in files:
+        with path.open(encoding="utf-8") as lines:
+            for line in map(json.loads, lines):
+                yield (line["vendor"], line["concept"]), line["seen"][0]
+
+
 def share_below(ranks: Sequence[int], most: int) -> float:
     """How often the right name is among the nearest."""
     return sum(rank < most for rank in ranks) / len(ranks)
@@ -66,9 +75,10 @@ def share_below(ranks: Sequence[int], most: int) -> float:
 class Judge:
     """What is asked of every set of drawings, with everything opened once."""
 
-    def __init__(self, folder: Path, *, captions: int, slow: int, seed: int) -> None:
+    def __init__(self, folder: Path, *, captions: int, slow: int, seed: int, seen: Sequence[Path] = ()) -> None:
         import modelgraft as mg
 
+        self.kept = dict(kept_vectors(seen))
         self.count, self.slow, self.seed = captions, min(slow, captions), seed
         self.names = lines_of(folder / "captions.jsonl")
         train = Counter(line["caption"] for line in lines_of(folder / "train.jsonl"))
@@ -110,8 +120,16 @@ class Judge:
         """float[drawings 384]: what the head makes of each."""
         import torch
 
-        records = [{"image": line["image"]} for line in lines]
-        return torch.stack([one["vector"].flatten() for one in self.glimpse.map(records, batch_size=32, outputs=["vector"])])
+        import modelgraft as mg
+
+        if not self.kept:
+            records = [{"image": line["image"]} for line in lines]
+            return torch.stack([one["vector"].flatten() for one in self.glimpse.map(records, batch_size=32, outputs=["vector"])])
+        graph = mg.Graph("head")
+        look = graph.node("projector/mlp", source=HEAD, config={"over": "vector"}, x=graph.input("seen", "float[batch 1280]"))
+        graph.output("vector", look)
+        with mg.open(graph) as head:
+            return head.run(seen=torch.tensor([self.kept[line["vendor"], line["concept"]] for line in lines]))["vector"]  # type: ignore[no-any-return]
 
     def _names(self, states: Sequence[str] | None) -> tuple[list[str], Tensor]:
         """The names of these states, None for all, and their vectors of length 1."""
@@ -140,9 +158,8 @@ class Judge:
         return [result["text"] for result in pipeline.map([{"image": line["image"]} for line in lines], batch_size=16, outputs=["text"])]
 
 
-def rows(folder: Path, vendors: Sequence[str], *, captions: int, slow: int, seed: int) -> Iterator[dict[str, Any]]:
+def rows(judge: Judge, folder: Path, vendors: Sequence[str]) -> Iterator[dict[str, Any]]:
     """A row for each vendor and split that has drawings."""
-    judge = Judge(folder, captions=captions, slow=slow, seed=seed)
     for split in SPLITS:
         for vendor in vendors:
             lines = lines_of(folder / f"{split}.{vendor}.jsonl")
@@ -157,10 +174,14 @@ def main() -> None:
     parser.add_argument("--captions", type=int, default=50)
     parser.add_argument("--slow", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--seen", type=Path, action="append", default=[], help="what `map grafted/see` wrote of the same drawings: not seen again"
+    )
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     found = []
-    for row in rows(given.folder, given.vendors.split(","), captions=given.captions, slow=given.slow, seed=given.seed):
+    judge = Judge(given.folder, captions=given.captions, slow=given.slow, seed=given.seed, seen=given.seen)
+    for row in rows(judge, given.folder, given.vendors.split(",")):
         found.append({key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()})
         print(json.dumps(found[-1]), file=sys.stdout if given.json else sys.stderr, flush=True)
     if not given.json:

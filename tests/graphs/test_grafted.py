@@ -21,7 +21,7 @@ modelgraft: 1
 inputs: {seen: "float[batch 1280]"}
 nodes:
   look:   {use: projector/mlp, from: "preset:drawings-look", with: {over: vector}, in: {x: inputs.seen}}
-  recall: {use: projector/memory, from: "preset:drawings-memory", in: {x: look}}
+  recall: {use: projector/memory, from: "preset:drawings-memory", with: {scale: 300}, in: {x: look}}
 outputs: {vector: look, tokens: recall}
 """
 
@@ -39,9 +39,9 @@ def test_what_was_trained_runs_from_what_ships(tmp_path: Path):
     x = torch.nn.functional.layer_norm(seen, (1280,), head["layer_norm.weight"], head["layer_norm.bias"])
     x = torch.nn.functional.gelu(x @ head["linear_1.weight"].T + head["linear_1.bias"]) @ head["linear_2.weight"].T + head["linear_2.bias"]
     torch.testing.assert_close(found["vector"], x, rtol=0, atol=1e-4)
-    shares = (50 * torch.nn.functional.cosine_similarity(x[:, None], memory["keys"][None], dim=-1)).softmax(-1)
+    shares = (300 * (torch.nn.functional.cosine_similarity(x[:, None], memory["keys"][None], dim=-1) + memory["priors"])).softmax(-1)
     wanted = torch.einsum("bs,skd->bkd", shares, memory["rows"][memory["places"].long()])
-    torch.testing.assert_close(found["tokens"], wanted, rtol=0, atol=1e-4)
+    torch.testing.assert_close(found["tokens"], wanted, rtol=0, atol=1e-3)  # cosines are 300 times as large in the softmax
 
 
 @pytest.mark.parametrize("graph", ["glimpse", "grafted/embed"])
