@@ -137,6 +137,11 @@ class StageRun:
                     start = self._now()
             except NotANumberError as error:
                 raise self._stopped(stepper, error) from error
+            except KeyboardInterrupt:
+                kept = [path.name for path in checkpoints.checkpoints_in(self.folder / CHECKPOINTS)[-1:]]
+                ways = f"{option('resume')} goes on from {kept[0]}" if kept else "no checkpoint is written yet; a smaller `save` keeps more"
+                self.asked.note(f"{self.stage.name}: stopped behind step {self.progress.step:,}; {ways}")
+                raise
             if self.processes.is_main:
                 self._finish(stepper, seconds=self.seconds)
             self.processes.wait()  # the next stage begins with what was written

@@ -89,3 +89,21 @@ def test_files_that_records_name_lie_beside_their_data(tmp_path: Path, monkeypat
     graph = mg.load("media.yaml", allow=["unused"]).spec
     found = open_dataset(str(data), graph.inputs, note=print, types=types_of(graph.registry)).read()
     assert [(row.inputs["image"], row.inputs["text"]) for row in found] == [(str(home / "a.png"), "a.png"), ("b.png", "b")]
+
+
+@pytest.mark.parametrize(("save", "told"), [(3, "resume=True goes on from step-00000003"), (9, "no checkpoint is written yet")])
+def test_a_training_that_is_stopped_says_where_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save: int, told: str):
+    from modelgraft_plugins.training.stepping import Stepper
+
+    update, notes = Stepper.update, []
+
+    def stopped(self, *given, step, **more):
+        if step == 5:
+            raise KeyboardInterrupt
+        return update(self, *given, step=step, **more)
+
+    monkeypatch.setattr(Stepper, "update", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        mg.train(write_graph(tmp_path, ("steps: 12", f"steps: 12\n  save: {save}")), out=tmp_path / "out", device="cpu", note=notes.append)
+    assert any("train: stopped behind step 5; " in text for text in notes)
+    assert any(told.removeprefix("resume=True ") in text for text in notes)
