@@ -16,7 +16,7 @@ ROWS = 64  # that are in memory as Python values: a picture in each may have meg
 STATE, SPLITS = "state.json", "dataset_dict.json"  # of one data set, and of several by name
 FILE_MAGIC = b"ARROW1"  # of Arrow files; what `datasets` writes are streams
 
-Record = dict[str, Any]  # Any: what a table holds
+ArrowRow = dict[str, Any]  # Any: what a table holds
 
 
 def parquet_table(path: Path) -> Any:  # Any: pyarrow has no types, and need not be installed
@@ -31,7 +31,7 @@ def parquet_table(path: Path) -> Any:  # Any: pyarrow has no types, and need not
         raise InputError(f"the data '{path}' is no Parquet table that can be read: {str(error).partition(chr(10))[0]}") from error
 
 
-def parquet_records(table: Any) -> Iterator[Record]:  # Any: as above
+def parquet_records(table: Any) -> Iterator[ArrowRow]:  # Any: as above
     """The rows of a Parquet table."""
     return (record for batch in table.iter_batches(batch_size=ROWS) for record in batch.to_pylist())
 
@@ -59,7 +59,7 @@ def saved_files(path: Path) -> tuple[Path, ...]:
     return files
 
 
-def arrow_records(files: Sequence[Path]) -> Iterator[Record]:
+def arrow_records(files: Sequence[Path]) -> Iterator[ArrowRow]:
     """The rows of Arrow files. Raises InputError for one that cannot be read."""
     for path in files:
         for batch in _batches(path):

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from modelgraft.data import arrow
-from modelgraft.data.beside import with_files_beside
 from modelgraft.data.cells import read_cell
+from modelgraft.data.named_files import with_files_beside
 from modelgraft.data.naming import Note, files_in, takes_files
 from modelgraft.kernel.words.errors import InputError, choices
 from modelgraft.kernel.words.graph import GraphInput
