@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import importlib.util
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,11 +127,11 @@ def trace(
     named = {"input_names": list(inputs), "output_names": list(outputs)}
     groups = alike(module) if repeats else []
     try:
-        program, copies = _traced(module.eval(), example, sizes, named, groups)
+        program, copies, values = _traced(module.eval(), example, sizes, named, groups)
     except ExportError:
         if not groups:
             raise
-        program, copies = _traced(module, example, sizes, named, [])  # a layer that cannot be traced alone, or cannot be copied
+        program, copies, values = _traced(module, example, sizes, named, [])  # a layer that cannot be traced alone, or cannot be copied
     graph = program.model.graph
     _keep_apart(graph, {*inputs, *outputs})
     streamline(graph)
@@ -140,19 +141,37 @@ def trace(
     from modelgraft_plugins.onnx.reducing import save  # not at the top: it needs onnx_ir, which was looked for above
 
     save(program.model, path)
+    _let_go_of_weights([*values, *graph.initializers.values()])
     return copies
+
+
+def _let_go_of_weights(values: Iterable[Any]) -> None:
+    """Take the tensors out of values of a graph that is done with, those that were in it included: rules of onnxscript, which are
+    global, keep the last graph that they looked at.
+
+    values  of onnx_ir (`Any`: it is not among what mypy sees)
+    """
+    for value in values:
+        value.const_value = None
 
 
 def _traced(
     module: torch.nn.Module, example: tuple[Any, ...], sizes: Any, named: Mapping[str, Any], groups: list[Alike]
-) -> tuple[Any, int]:
-    """The traced and simplified program, in which layers of groups are copies of the first, and how many are. Raises ExportError."""
+) -> tuple[Any, int, list[Any]]:
+    """The traced and simplified program, in which layers of groups are copies of the first, how many are, and its values before.
+
+    Raises ExportError.
+    """
+    values: list[Any] = []
     settings: dict[str, Any] = {"dynamo": True, "opset_version": OPSET, "optimize": False, "verbose": False, **named}
     try:
         with muted(), torch.no_grad(), once(groups):
             program = torch.onnx.export(module, example, dynamic_shapes=sizes, **settings)
             assert program is not None
             graph = program.model.graph
+            values += graph.initializers.values()
+            counts = vars(graph.inputs).values()  # weights are inputs at first: those that no layer reads are still counted there
+            values += [value for held in counts if isinstance(held, Counter) for value in held if held[value] == 0]
             with unread(graph, own=[f"{group.first}." for group in groups]):
                 program.optimize()
         graph = program.model.graph
@@ -160,10 +179,12 @@ def _traced(
         graph.opset_imports.pop(DOMAIN, None)
         turn(graph)
     except ModelgraftError:
+        _let_go_of_weights(values)
         raise
     except Exception as error:  # the exporter raises whatever the traced code and its own passes raise
+        _let_go_of_weights(values)
         raise ExportError(first_line(error)) from error
-    return program, copies
+    return program, copies, values
 
 
 def _weights(layer: torch.nn.Module) -> dict[str, Any]:
