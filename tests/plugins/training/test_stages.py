@@ -107,7 +107,7 @@ def test_a_beta_may_be_written_without_a_point(tmp_path):
     [
         ({"batch": 0}, "training.batch is 0; wanted a whole number from 1 on"),
         ({"valid": 5.0}, "training.valid is 5.0; wanted a text or a number from 0 to 1"),
-        ({"precision": "float16"}, "training.precision is 'float16'; wanted one of: float32, bfloat16"),
+        ({"precision": "float64"}, "training.precision is 'float64'; wanted one of: float32, bfloat16, float16"),
         ({"learning_rate": {"hand": -1}}, "training.learning_rate.hand is -1; wanted a number from 0 on"),
     ],
 )
