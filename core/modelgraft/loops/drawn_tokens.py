@@ -30,11 +30,11 @@ LEAST_SHARES = (1e-3, 1e-5)  # tokens at least so likely hold top_p in most text
 BLOCK = 256  # tokens that are summed up before the sum goes into float64
 TINY = 1e-300  # what has no share adds nothing, and has a logarithm
 COLDEST = 1e-30  # the least temperature that is divided by: whatever is below chooses the likeliest as well, and might leave float32
-PLAIN = 60.0  # nats: logits within it by the temperature have powers in float32, and so have all whose share counts beside the largest
+PLAIN_NATS = 60.0  # nats: logits within it by the temperature have powers in float32, and so have all whose share counts beside the largest
 NEARLY = (3.0, 8.0, 20.0)  # nats from the expected surprise, within which typical_p finds its mass in most texts
 TYPICALLY = 1e-4  # so much more must be found there
 SPARE = 1e-6  # by this part a bound is lowered: a division by the temperature may make unlike logits alike
-ROUNDED = 1e-5  # by this part sums of shares may be off: their exponents are float32, and up to PLAIN
+ROUNDED = 1e-5  # by this part sums of shares may be off: their exponents are float32, and up to PLAIN_NATS
 
 
 def temperatures(settings: Settings) -> tuple[float, float]:
@@ -120,7 +120,7 @@ class Drawer:
             self.exponents = numpy.empty(count, numpy.float32)
             self.shares = numpy.zeros(-(-count // BLOCK) * BLOCK, numpy.float32)
         times = numpy.float32(self.per_nat / temperature)
-        is_plain = abs(self.highest) <= PLAIN * temperature
+        is_plain = abs(self.highest) <= PLAIN_NATS * temperature
         if not is_plain:
             logits = numpy.subtract(logits, numpy.float32(self.highest), out=self.exponents)
         with numpy.errstate(over="ignore", under="ignore"):  # what is far below the likeliest has no share
