@@ -17,6 +17,7 @@ NEW = {
     "companion",
     "critics",
     "describe",
+    "draw",
     "fewshot",
     "find",
     "glance",

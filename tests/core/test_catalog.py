@@ -145,7 +145,11 @@ def test_presets_say_what_they_are_and_who_reads_them():
     assert [use.component for use in named["preset:llama-7b"].uses] == ["llm/causal", "llm/draft", "llm/splice"]
     decided_by_neighbours = {"minigpt4"}  # one layer, whose file alone says how wide what it reads is
     counted_once_built = {"dac", "encodec", "mimi"}  # on this machine, which keeps the count: see plan --exact
-    of_one_node = {"drawings-look", "drawings-memory"}  # trained weights that ship: their file says its component, not their config
+    of_one_node = {
+        "drawings-draw",
+        "drawings-look",
+        "drawings-memory",
+    }  # trained weights that ship: their file says its component, not their config
     known = decided_by_neighbours | counted_once_built | of_one_node
     assert [one.source for one in named.values() if not one.uses and one.family not in known] == []
 

@@ -10,7 +10,7 @@ import torch
 from modelgraft import Config, component
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.testing import ConformanceError, conform, open_node, run_node
-from modelgraft_plugins.losses import Alignment, Contrastive, CrossEntropy
+from modelgraft_plugins.losses import Alignment, Contrastive, CrossEntropy, SquaredError
 
 CLOSE = {"rtol": 0.0, "atol": 1e-6}  # float32 against loops in float64
 
@@ -140,3 +140,20 @@ def test_a_loss_that_counts_places_or_teaches_nothing_does_not_conform():
 
     with pytest.raises(ConformanceError, match=r"(?s)loss: 'loss' of the records in another order.*loss: no gradient flows from 'loss'"):
         conform(Toy)
+
+
+def test_squares_are_averaged_over_the_numbers_of_a_record():
+    """Loops in float64; a record is compared with its own alone."""
+    x, wanted = drawn(3, 2, 5), drawn(3, 2, 5, seed=2)
+    found = run_node(SquaredError, {}, x=x, wanted=wanted)["loss"]
+    shares = [
+        sum((float(a) - float(b)) ** 2 for a, b in zip(one.flatten(), other.flatten(), strict=True)) / 10
+        for one, other in zip(x, wanted, strict=True)
+    ]
+    torch.testing.assert_close(found.double(), torch.tensor(shares, dtype=torch.float64), **CLOSE)
+
+
+def test_squares_of_two_shapes_are_refused():
+    """Torch would repeat one of them."""
+    with pytest.raises(InputError, match=r"`x` is \[3, 2, 5\] and `wanted` is \[3, 1, 5\]; wanted: one shape"):
+        run_node(SquaredError, {}, x=drawn(3, 2, 5), wanted=drawn(3, 1, 5))

@@ -22,10 +22,10 @@ pytestmark = [
 ]
 
 REGISTRY = discover()
-DRIVEN = {  # theirs are graphs of parts: test_llm_onnx.py, test_drafting.py, test_diffusion*.py, test_unit_vocoder.py
+DRIVEN = {  # theirs are graphs of parts: test_llm_onnx.py, test_drafting.py, test_diffusion*.py, test_flow_mlp.py, test_unit_vocoder.py
     "llm/causal", "llm/draft", "llm/seq2seq", "diffusion/denoise", "diffusion/denoise-sound", "diffusion/denoise-film",
     "vocoder/unit_hifigan", "diffusion/flow", "diffusion/prompt", "diffusion/text-to-image", "diffusion/image-to-image",
-    "diffusion/text-to-audio", "diffusion/text-to-video",
+    "diffusion/text-to-audio", "diffusion/text-to-video", "diffusion/flow-mlp",
 }  # fmt: skip
 GRAPHS = {  # what whole graphs export: the folder of the graphs, or the plugin -> the file of the tests that compare them with torch
     "beit3": "graphs/test_beit3.py", "coca": "plugins/test_coca.py", "ctc": "graphs/test_wav2vec2.py", "fromage": "graphs/test_fromage.py",
@@ -171,6 +171,8 @@ CASES = {
     "adapter-qwenvl": ("qwenvl/adapter", {"width": 10, "output_dim": 12, "n_queries": 9, "resampler_heads": 3}),
     "post-qwenvl": ("qwenvl/post", {"output_dim": 14}),
     "contrast": ("loss/contrastive", {}),
+    "picture-mlp": ("diffusion/picture-mlp", {"hidden": 7, "blocks": 2, "condition": 6}),
+    "squared-error": ("loss/squared_error", {}),
     "alignment": ("loss/alignment", {}),
     "alignment-of-vectors": ("loss/alignment", {"over": "vector"}),
     "output-projection": ("nextgpt/output", {**OUTPUT, "queries": 7}),

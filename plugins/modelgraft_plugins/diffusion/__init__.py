@@ -13,6 +13,7 @@ from modelgraft_plugins.diffusion import filming, sounding, whole_film, whole_so
 from modelgraft_plugins.diffusion.latent import Decode, Encode, Noise
 from modelgraft_plugins.diffusion.painting import Denoise, Flow, Scheduler
 from modelgraft_plugins.diffusion.prompts import Prompt
+from modelgraft_plugins.diffusion.rectified import FlowMLP, Interpolate, PictureMLP
 from modelgraft_plugins.diffusion.spaces import COLOURS
 from modelgraft_plugins.diffusion.whole import ImageToImage, TextToImage
 
@@ -46,7 +47,16 @@ class Pixels(Config):
 def register_components(register: Callable[[object], None]) -> None:
     """Offer the components."""
     pictures = (Prompt, Denoise, Flow, Scheduler, Decode, Encode, Noise, Picture, Pixels, TextToImage, ImageToImage)
-    for declared in (*pictures, *sounding.COMPONENTS, *filming.COMPONENTS, whole_sound.TextToAudio, whole_film.TextToVideo):
+    for declared in (
+        *pictures,
+        FlowMLP,
+        PictureMLP,
+        Interpolate,
+        *sounding.COMPONENTS,
+        *filming.COMPONENTS,
+        whole_sound.TextToAudio,
+        whole_film.TextToVideo,
+    ):
         register(declared)
 
 

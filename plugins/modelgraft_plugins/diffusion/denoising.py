@@ -77,6 +77,8 @@ class Denoise(Loop):
         for one in self.config.asked():
             towards, away = given[one.name], given.get(one.away)
             records = len(towards)
+            if away is None and self.config.is_guided:
+                away = torch.zeros_like(towards) if one.unsaid else towards
             if away is not None and away.shape != towards.shape:
                 found = f"{self.node}: `{one.name}` are {list(towards.shape)} and `{one.away}` are {list(away.shape)}"
                 raise InputError(

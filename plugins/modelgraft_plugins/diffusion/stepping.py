@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -24,7 +24,8 @@ class Asked:
     """One thing that a model reads beside latents and a time, such as the states of a text.
 
     name   of the input port of the node, and of the input of the part
-    away   the port of what the answer is pushed from under guidance
+    away   the port of what the answer is pushed from under guidance; "": it is asked with the same
+    unsaid what is asked with where nothing comes to that port; "": it must
     axes   behind `batch`;  away_axes  those of `away`, where their names differ: none needs to be known of the other
     space  what it means
     """
@@ -34,12 +35,14 @@ class Asked:
     axes: str
     away_axes: str = ""
     space: Space | None = None
+    unsaid: Literal["", "zeros"] = ""
 
     def ports(self, *, guided: bool) -> dict[str, Any]:
         """The inputs of a node."""
         found = {self.name: port(f"float[batch {self.axes}]", space=self.space)}
-        if guided:
-            found[self.away] = port(f"float[batch {self.away_axes or self.axes}]", space=self.space)
+        if guided and self.away:
+            kind = f"float[batch {self.away_axes or self.axes}]"
+            found[self.away] = port(f"optional[{kind}]" if self.unsaid else kind, space=self.space)
         return found
 
 

@@ -82,8 +82,20 @@ class Alignment(Config):
         return Ports.of({"x": vectors, "wanted": vectors}, {"loss": "float[batch]"})
 
 
+@component("loss/squared_error", kind="loss", module="modelgraft_plugins.losses.modules:SquaredError", exportable=True)
+class SquaredError(Config):
+    """Lose by the mean squared difference of what is there and what is wanted, whatever the numbers of a record are.
+
+    With it autoencoders learn to give pixels again, and models of flow matching to say velocities (arXiv 2209.03003, equation 1).
+    """
+
+    def ports(self) -> Ports:
+        """Two tensors of the same shape in, the share of each record out."""
+        return Ports.of({"x": "float[batch ...]", "wanted": "float[batch ...]"}, {"loss": "float[batch]"})
+
+
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
-    for subject in (Contrastive, CrossEntropy, Alignment):
+    for subject in (Contrastive, CrossEntropy, Alignment, SquaredError):
         register(subject)

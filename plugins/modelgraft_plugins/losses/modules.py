@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from modelgraft_plugins.losses import Alignment as AlignmentConfig
     from modelgraft_plugins.losses import Contrastive as ContrastiveConfig
     from modelgraft_plugins.losses import CrossEntropy as CrossEntropyConfig
+    from modelgraft_plugins.losses import SquaredError as SquaredErrorConfig
 
 
 class Contrastive(nn.Module):
@@ -75,6 +76,22 @@ class Alignment(nn.Module):
         """Measure each pair; where they are the same the gradient is 0, as a square root of its own would not give it."""
         lengths: Tensor = torch.linalg.vector_norm(x - wanted, dim=-1)
         return lengths.mean(-1) if self.over == "tokens" else lengths
+
+
+class SquaredError(nn.Module):
+    """x and wanted float[batch ...] of one shape to loss float[batch]: the mean of (x - wanted) squared, in float32.
+
+    Raises InputError for two shapes, which torch would make one of by repeating.
+    """
+
+    def __init__(self, config: SquaredErrorConfig) -> None:  # noqa: ARG002 it has no settings
+        super().__init__()
+
+    def forward(self, x: Tensor, wanted: Tensor) -> Tensor:
+        """Compare number by number."""
+        if x.shape != wanted.shape:
+            raise InputError(f"loss/squared_error: `x` is {list(x.shape)} and `wanted` is {list(wanted.shape)}; wanted: one shape")
+        return (x.float() - wanted.float()).square().flatten(1).mean(-1)
 
 
 def _refuse_strange(labels: Tensor, counts: Tensor, *, classes: int) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 import transformers as hf
+from PIL import Image
 
 import modelgraft as mg
 from support import checkpoints, flamingo, fromage, imagebind, nextgpt, pali, simvlm, stages
@@ -177,6 +179,20 @@ def nextgpt_made(folder: Path):
     return nextgpt.whole(folder).params, None
 
 
+def vector(seed: int) -> torch.Tensor:
+    return torch.randn(384, generator=torch.Generator().manual_seed(seed))
+
+
+def emoji_made(_folder: Path):
+    return {}, None
+
+
+def emoji_loss(_made, records, _seen):
+    """It begins with a picture of zeros, whatever is asked for: the loss is the mean square of the pixels from -1 to 1."""
+    pixels = [numpy.asarray(row["image"].resize((8, 8), Image.Resampling.LANCZOS)) / 127.5 - 1 for row in records]
+    return Wanted({"unveil": float(numpy.mean(numpy.square(pixels)))})
+
+
 EAR = {
     "hidden_size": 24, "intermediate_size": 37, "num_hidden_layers": 2, "num_attention_heads": 3, "num_conv_pos_embeddings": 16,
     "num_conv_pos_embedding_groups": 4, "conv_dim": [6, 7], "conv_stride": [5, 2], "conv_kernel": [10, 3], "codevector_dim": 12,
@@ -185,6 +201,7 @@ EAR = {
 }  # fmt: skip
 SHOWN = [{"image": [record["image"]], "text": record["text"]} for record in PAIRS]
 HEARD = [{"audio": tone(0.2, hertz=hertz)} for hertz in (97.0, 220.0, 440.0, 910.0)]
+NAMED = [{"image": record["image"], "text": vector(seed), "style": vector(seed + 9)} for seed, record in enumerate(PAIRS)]
 SEEN = [{"vision": drawn(seed), "audio": tone(2.0, hertz=hertz)} for seed, hertz in enumerate((97.0, 220.0, 440.0, 910.0))]
 
 BEIT3_NODES = frozenset({"both", "see", "read", "see_guess", "read_guess", "both_patch", "both_word"})
@@ -206,6 +223,7 @@ RECIPES = [
     ),  # an eye of random numbers sees its pictures nearly alike
     Recipe("nextgpt/train_encoding", "train", nextgpt_made, None, SHOWN, frozenset({"seen", "watched", "heard"}), rate=0.03, falls=0.97),
     Recipe("wav2vec2/pretrain", "train", wav2vec2_made, stages.wav2vec2_loss, HEARD, frozenset({"ear", "guess", "quantizer"})),
+    Recipe("grafted/draw_train", "train", emoji_made, emoji_loss, NAMED, frozenset({"draw"}), falls=0.5, params={"side": 8}),
     Recipe("pali/train", "train", pali_made, stages.pali_loss, ASKING, frozenset({"project", "llm"})),
     Recipe("beit3/pretrain", "train", stages.beit3_made, stages.beit3_loss, PAIRS, BEIT3_NODES),
 ]
