@@ -42,6 +42,7 @@ demo: $(VENV)/.demo
 	$(BIN)/modelgraft run find --set index=$(SHOWN)/drawings.safetensors --input image=$(DRAWINGS)/fxemoji/1F617.png --output paths
 	$(BIN)/modelgraft map glimpse $(DRAWINGS).jsonl --out $(SHOWN)/said.jsonl --output text --batch-size 16
 	$(BIN)/python -m benchmarks.contact $(DRAWINGS).jsonl $(SHOWN)/said.jsonl --out $(SHOWN)/glimpse.png
+	$(BIN)/modelgraft run draw --input text="red heart" --output image=$(SHOWN)/heart.png
 	@cat plugins/modelgraft_plugins/drawings/figures.md
 
 # What `glimpse` and `find` stand on, from nothing: each step goes on where it was stopped.
