@@ -174,8 +174,12 @@ def train(graph: Subject, *, out: str | Path, **options: Any) -> Any:  # Any: as
 
 
 def _installed() -> Registry:
-    """The installed plugins: each is imported when something of it is used, where it is known from before what they offer."""
-    return indexed.registry_in(cache_root() / "plugins")
+    """The installed plugins: each is imported when something of it is used, where it is known from before what they offer.
+
+    What is found out is kept where there is a cache already: to look at a graph makes no folder.
+    """
+    root = cache_root()
+    return indexed.registry_in(root / "plugins", keep=root.is_dir())
 
 
 def _count_built(node: Node) -> int | None:
