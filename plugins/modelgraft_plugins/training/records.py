@@ -58,8 +58,8 @@ def read_data(resolved: Resolved, solved: SolvedGraph, asked: Asked) -> Data:
         raise InputError(f"stage {stage.name} names no data: write training.data: FILE into the graph, or give {option('data', 'FILE')}")
     rows, name = _rows(value, resolved, solved, asked)
     share = float(valid) if isinstance(valid, int | float) else 0.0
-    numbers, held = held_out(len(rows), share, seed=stage["seed"]) if share else (list(range(len(rows))), [])
-    if not numbers:
+    numbers, held = held_out(len(rows), share, seed=stage["seed"]) if share else (range(len(rows)), [])
+    if not len(numbers):
         raise InputError(f"{name} holds {len(rows):,} records, and a share of {share:g} is held out: none is left to train on")
     order = Order(numbers, rows.lengths, stage["batch"], stage["seed"], stage["shuffle"], stage["bucket"])
     other = _rows(stage.values["valid"], resolved, solved, asked)[0] if isinstance(valid, str) else None

@@ -187,17 +187,18 @@ class Order:
         count = len(self.numbers)
         return max(1, count // self.size) if self.shuffles else -(-count // self.size)
 
-    def epoch(self, number: int) -> list[list[int]]:
-        """The batches of an epoch, from 0 on."""
+    def epoch(self, number: int, first: int = 0) -> Iterator[list[int]]:
+        """The batches of an epoch, from its first one on."""
         order = np.asarray(self.numbers, dtype=np.int64)
-        if not self.shuffles:
-            return [order[start : start + self.size].tolist() for start in range(0, len(order), self.size)]
-        draws = np.random.default_rng([self.seed & 0xFFFF_FFFF, number])
-        order = draws.permutation(order)[: self.batches * self.size]
-        if self.buckets and len(set(self.lengths)) > 1:
-            order = self._bucketed(order)
-        found = [order[start : start + self.size].tolist() for start in range(0, len(order), self.size)]
-        return [found[index] for index in draws.permutation(len(found))]
+        batches = np.arange(self.batches)
+        if self.shuffles:
+            draws = np.random.default_rng([self.seed & 0xFFFF_FFFF, number])
+            order = draws.permutation(order)[: self.batches * self.size]
+            if self.buckets and np.ptp(self.lengths):
+                order = self._bucketed(order)
+            batches = draws.permutation(-(-len(order) // self.size))
+        for index in batches[first:]:
+            yield order[index * self.size : (index + 1) * self.size].tolist()
 
     def _bucketed(self, order: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.int64]]:
         lengths = np.asarray(self.lengths)[order]
@@ -209,13 +210,13 @@ class Order:
         """The batches without end from a number on, each with its epoch."""
         number, skipped = divmod(first, self.batches)
         while True:
-            for batch in self.epoch(number)[skipped:]:
+            for batch in self.epoch(number, skipped):
                 yield number, batch
             number, skipped = number + 1, 0
 
 
-def held_out(count: int, share: float, *, seed: int) -> tuple[list[int], list[int]]:
+def held_out(count: int, share: float, *, seed: int) -> tuple[Sequence[int], list[int]]:
     """The numbers of the records that are trained on, and those of a share that is not: drawn by the seed."""
     order = np.random.default_rng([seed & 0xFFFF_FFFF, 0x5EED]).permutation(count)
     kept = max(1, round(count * share)) if share else 0
-    return sorted(order[kept:].tolist()), sorted(order[:kept].tolist())
+    return array("q", np.sort(order[kept:]).tobytes()), sorted(order[:kept].tolist())
