@@ -45,6 +45,7 @@ EYE = {**SMALL, "image_size": 21, "patch_size": 7}
 TEXT = {**SMALL, "vocab_size": 20, "max_position_embeddings": 17, "eos_token_id": 5}
 TOWER = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 3, "embedding_size": 10}
 OUTPUT = {"hidden_size": 18, "inner_size": 12, "encoder_layers": 2, "decoder_layers": 1, "heads": 3, "feed_forward": 20, "width": 9}
+PICTURE = {"hidden": 7, "blocks": 2, "condition": 6, "channels": 3, "height": 4, "width": 2}
 RESAMPLER = {"hidden_size": 12, "depth": 2, "num_heads": 3, "head_dim": 5, "num_latents": 4}
 PAIR = {
     **SMALL, "encoder_hidden_size": 10, "num_query_tokens": 3, "vocab_size": 23, "max_position_embeddings": 17,
@@ -171,7 +172,7 @@ CASES = {
     "adapter-qwenvl": ("qwenvl/adapter", {"width": 10, "output_dim": 12, "n_queries": 9, "resampler_heads": 3}),
     "post-qwenvl": ("qwenvl/post", {"output_dim": 14}),
     "contrast": ("loss/contrastive", {}),
-    "picture-mlp": ("diffusion/picture-mlp", {"hidden": 7, "blocks": 2, "condition": 6}),
+    "picture-mlp": ("diffusion/picture-mlp", {**PICTURE, "d": 5, "style_size": 3}),
     "squared-error": ("loss/squared_error", {}),
     "alignment": ("loss/alignment", {}),
     "alignment-of-vectors": ("loss/alignment", {"over": "vector"}),
