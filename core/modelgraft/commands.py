@@ -95,6 +95,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.tools.training import Stage as Stage
     from modelgraft.tools.training import Training as Training
     from modelgraft.tools.training import Tuning as Tuning
+    from modelgraft.tools.training import given_over as given_over
     from modelgraft.tools.training import read_training as read_training
     from modelgraft.tools.training import resolve_stage as resolve_stage
     from modelgraft.tools.training.stage_features import keepable as keepable
@@ -108,6 +109,7 @@ _HOMES = {
     "folder_aside": "sources.storage",
     "resolve_stage": "tools.training",
     "read_training": "tools.training",
+    "given_over": "tools.training",
     "Tuning": "tools.training",
     "Training": "tools.training",
     "Stage": "tools.training",

@@ -103,7 +103,7 @@ def test_numbers_of_a_list_become_what_the_port_takes():
         ),
         ("boxes", [{"x0": 1}], "box 0: found .* wanted a mapping with the numbers x0, y0, x1, y1"),
         ("float[batch 3]", torch.zeros(2, 4), r"found float32\[2 4\], wanted float\[batch 3\]: an axis is 4 long, not 3"),
-        ("float[batch 3]", torch.zeros(3), r"it has 1 axes, not 2"),
+        ("float[batch 3]", torch.zeros(3), r"it has 1 axis, not 2; put one record into brackets of its own"),
         ("int[batch]", torch.zeros(3), r"the dtype is float32, not int16 or int32"),
         ("float[batch n]", [["a"]], r"wanted numbers for float\[batch n\]"),
         ("float[batch n]", object(), "a tensor, an array or lists of numbers"),

@@ -31,10 +31,17 @@ def read_tensor(label: str, kind: Tensor, value: Any) -> Any:
         raise InputError(f"{label}: found {describe(value)}, wanted {kind}: a tensor, an array or lists of numbers")
     wrong = tensor_mismatch(kind, found)
     if wrong:
-        raise InputError(f"{label}: found {describe(value)}, wanted {kind}: {wrong}")
+        raise InputError(f"{label}: found {describe(value)}, wanted {kind}: {wrong}{_as_batch(kind, found)}")
     if kind.axes and kind.axes[0] is not None and kind.axes[0].symbol == "batch" and not len(found):
         raise InputError(f"{label}: the batch is empty: found {describe(value)}; wanted: at least one record")
     return found
+
+
+def _as_batch(kind: Tensor, found: Any) -> str:
+    """The way out for one record that stands alone where a batch is wanted; "" for what is wrong in another way."""
+    first = kind.axes[0] if kind.axes else None
+    is_alone = first is not None and first.symbol == "batch" and not tensor_mismatch(kind, found[None])
+    return "; put one record into brackets of its own, a batch of one: [[1, 2]] in place of [1, 2]" if is_alone else ""
 
 
 def _of_array(label: str, kind: Tensor, array: Any) -> Any:
@@ -86,7 +93,7 @@ def tensor_mismatch(kind: Tensor, value: Any) -> str:
         return f"the dtype is {dtype}, not {' or '.join(sorted(DTYPE_FAMILIES[kind.dtype]))}"
     fixed = [axis for axis in kind.axes if axis is not None]
     if value.ndim != len(fixed) and (len(fixed) == len(kind.axes) or value.ndim < len(fixed)):
-        return f"it has {value.ndim} axes, not {len(fixed)}"
+        return f"it has {value.ndim} {'axis' if value.ndim == 1 else 'axes'}, not {len(fixed)}"
     if len(fixed) != len(kind.axes):
         return ""
     wrong = [(axis, size) for axis, size in zip(fixed, value.shape, strict=True) if axis.size not in (None, size)]

@@ -39,6 +39,7 @@ class Column:
     def __init__(self, read: ReadValue) -> None:
         self._read, self._file = read, tempfile.TemporaryFile()  # noqa: SIM115 it is closed with this
         self._places, self._count = array("q"), 0  # of each record the number of its row; -1: it has none
+        self.refused = ""  # why the value that came last cannot be read
         self._like: tuple[tuple[int, ...], Any] | None = None  # shape and dtype of a row
         self._mapped: np.memmap[Any, Any] | None = None
 
@@ -47,6 +48,7 @@ class Column:
 
     def add(self, value: Any) -> bool:
         """Put the value of the next record behind the others; says whether it belongs here. None: the record has none."""
+        self.refused = ""
         tensor = self._tensor(value) if isinstance(value, list) else None
         if tensor is None:
             self._places.append(-1)
@@ -61,7 +63,8 @@ class Column:
     def _tensor(self, value: Any) -> torch.Tensor | None:
         try:
             found = self._read(value)
-        except InputError:  # told with the batch that it stands in, as for any other input
+        except InputError as error:
+            self.refused = error.unworded
             return None
         tensor = found.value
         is_like = self._like in (None, (tuple(tensor.shape[1:]), tensor.dtype))

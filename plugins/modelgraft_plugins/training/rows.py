@@ -102,7 +102,7 @@ def read_rows(dataset: Dataset, columns: Mapping[str, str], inputs: Mapping[str,
 
     columns  the column of each input of the graph;  inputs  of the graph;  told  columns that metrics compare with
 
-    A row that is no record, or lacks a column that an input needs, is noted among the bad ones.
+    A row that is no record, lacks a column that an input needs, or holds numbers that do not fit is noted among the bad ones.
     """
     read = {name: Column(reader) for name, reader in packed_inputs(inputs).items() if name in columns}
     rows, state = (
@@ -119,6 +119,8 @@ def read_rows(dataset: Dataset, columns: Mapping[str, str], inputs: Mapping[str,
         else:
             facts = {name: value for name in told if (value := row.inputs.get(name, row.extras.get(name))) is not None}
             in_columns = rows.add(row.place, {name: value for name, value in given.items() if value is not None}, facts)
+            if refused := [column.refused for column in read.values() if column.refused]:
+                rows.bad[row.place] = refused[0]  # it keeps its number, and is left out wherever it stands
             for name, value in given.items():
                 state.update(b"-" if name in in_columns else _state_of(value))
     rows.files = state.hexdigest()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import modelgraft as mg
+from modelgraft.commands import given_over
 from modelgraft.plugin import GraphError, InputError, SolvedGraph, choices, nearest
 from modelgraft_plugins.training.asked import Asked
 from modelgraft_plugins.training.chosen import chosen_stages, stage_run
@@ -90,7 +91,7 @@ def train(  # noqa: PLR0913 each is an option of the command
     given = {key: value for key, value in flags.items() if value is not None}
     if sweep is not None:
         return _swept(loaded, sweep, asked, stage=stage, flags=given, is_dry=dry_run)
-    solved = mg.check(loaded, offline=offline)
+    solved = mg.check(given_over(loaded.spec, given) if isinstance(loaded, mg.Graph) else loaded, offline=offline)
     folders: dict[str, Path] = {}
     forecasts: dict[str, Forecast] = {}
     for one in chosen_stages(solved, stage, given):
@@ -111,7 +112,8 @@ def _swept(graph: Any, sweep: Any, asked: Asked, *, stage: str | int | None, fla
     wrong: list[str] = []
     for one in variants:
         try:
-            solved[one.name] = mg.check(graph.with_params(one.settings) if one.settings else graph, offline=asked.offline)
+            varied = graph.with_params(one.settings) if one.settings else graph
+            solved[one.name] = mg.check(given_over(varied.spec, {**flags, **one.flags}), offline=asked.offline)
         except GraphError as error:
             wrong.append(f"{one.name}: {error.unworded}")
     if wrong:

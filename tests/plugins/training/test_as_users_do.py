@@ -45,6 +45,30 @@ def test_a_mapping_of_training_is_given_on_the_command_line(tmp_path: Path, caps
     assert "columns" in capsys.readouterr().err
 
 
+def test_what_the_caller_gives_is_what_the_checker_looks_at(tmp_path: Path):
+    """Columns are those of the data that are given, not of those that the graph names; `best` has evaluations where `valid` is given."""
+    graph = write_graph(tmp_path, ("steps: 12", "steps: 12\n  best: loss"))
+    rows = [json.loads(line) for line in (tmp_path / "data.jsonl").read_text().splitlines()]
+    other = tmp_path / "other.jsonl"
+    other.write_text("".join(f"{json.dumps({'a': row['x'], 'b': row['y']})}\n" for row in rows))
+    given = {"data": other, "columns": {"x": "a", "y": "b"}, "valid": 0.3, "steps": 2}
+    folder = mg.train(graph, out=tmp_path / "out", device="cpu", **given).last
+    assert json.loads((folder / "card.json").read_text())["weights"] == "of step 2"
+    with pytest.raises(mg.GraphError, match=r"--data  missing-column  .*the first record of other.jsonl has no column 'x'; it has: a, b"):
+        mg.train(graph, out=tmp_path / "out", device="cpu", data=other, valid=0.3, force=True)
+
+
+def test_every_row_of_numbers_that_do_not_fit_is_told_before_anything_loads(tmp_path: Path):
+    """A vector that is no batch of one: all rows in the order of the data, and the way out."""
+    graph, told = write_graph(tmp_path), []
+    rows = [json.loads(line) for line in (tmp_path / "data.jsonl").read_text().splitlines()]
+    (tmp_path / "data.jsonl").write_text("".join(f"{json.dumps({**row, 'x': row['x'][0]})}\n" for row in rows))
+    first = r"(?s)13 rows of .* do not fit\s+data.jsonl:1: input 'x': .*brackets of its own.*data.jsonl:2: .*data.jsonl:13: "
+    with pytest.raises(mg.InputError, match=first):
+        mg.train(graph, out=tmp_path / "out", device="cpu", note=told.append)
+    assert not told
+
+
 @pytest.mark.parametrize("word", ["", " ", "-"])
 def test_an_out_that_names_no_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], word: str):
     assert main(["train", str(write_graph(tmp_path)), "--out", word]) == 1

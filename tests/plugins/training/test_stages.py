@@ -29,7 +29,7 @@ TAIL = "  learning_rate: 0.05\n"
         ("{x: hand, wanted: inputs.y}", "{x: inputs.y, wanted: inputs.y}", "loss-untrained", "(hand) to the loss apart"),
         (TAIL, "  losses: [hand]\n", "loss-not-scalar", "hand.y is float[batch 3]; wanted one number for each record"),
         (TAIL, "  columns: {x: a, z: b}\n", "unknown-input", "columns names the input 'z'; the graph has: x, y"),
-        (TAIL, "  columns: {x: picture}\n", "missing-column", "no column gives the input 'x': data.jsonl has no column 'picture'"),
+        (TAIL, "  columns: {x: picture}\n", "missing-column", "the first record of data.jsonl has no column 'picture'"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told_with_its_line(tmp_path, old, new, code, message):

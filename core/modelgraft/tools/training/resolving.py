@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from modelgraft.data.datasets import TABLE_ENDINGS
 from modelgraft.data.peeking import columns_in
 from modelgraft.kernel.words.errors import Collector, Place, Problem, choices, nearest
 from modelgraft.kernel.words.graph import Node, Ref, SolvedGraph, Value
@@ -366,15 +367,16 @@ class _Stage:
         there = columns_in(path) if path is not None else None
         if path is None or there is None:
             return
+        where = path.name if path.suffix.lower() in TABLE_ENDINGS else f"the first record of {path.name}"
         for name, column in columns.items():
             given = self.solved.inputs[name]
             if column not in there and not given.has_default and not given.port.optional:
-                found = f"no column gives the input '{name}': {path.name} has no column '{column}'; it has: {choices(there)}"
+                found = f"no column gives the input '{name}': {where} has no column '{column}'; it has: {choices(there)}"
                 hint = f"write columns: {{{name}: COLUMN}}. {nearest(column, there)}".rstrip()
                 self.add("missing-column", found, place=self.stage.origin("data").place, hint=hint)
         for column in told:
             if column not in there:
-                found = f"no column gives the references '{column}' of a metric: {path.name} has: {choices(there)}"
+                found = f"no column gives the references '{column}' of a metric: {where} has: {choices(there)}"
                 self.add("missing-column", found, place=self.stage.origin("metrics").place, hint=nearest(column, there))
 
 

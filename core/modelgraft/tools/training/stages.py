@@ -89,6 +89,25 @@ def read_training(graph: GraphSpec, collector: Collector) -> Training | None:
     return _Reader(collector).training(graph.training)
 
 
+def given_over(graph: GraphSpec, flags: Mapping[str, Any]) -> GraphSpec:
+    """The graph whose stages have what the caller gives in place of what they say, so that it is checked as it will be trained."""
+    section = graph.training
+    if section is None or not isinstance(section.value, dict) or not flags:
+        return graph
+
+    def without(item: Item) -> Item:
+        return item._replace(
+            value={key: part for key, part in item.value.items() if key not in flags} if isinstance(item.value, dict) else item.value
+        )
+
+    said: dict[str, Item] = without(section).value
+    stages = said.get(STAGES)
+    if stages is not None and isinstance(stages.value, dict):
+        said = {**said, STAGES: stages._replace(value={name: without(part) for name, part in stages.value.items()})}
+    given = {key: _given(value, Place(f"--{key}")) for key, value in flags.items()}
+    return replace(graph, training=section._replace(value={**said, **given}))
+
+
 @dataclass(slots=True)
 class _Reader:
     collector: Collector
