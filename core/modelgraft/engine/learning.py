@@ -82,6 +82,11 @@ class Learning:
         return frozenset(inlet.item.name for inlet in self._inlets)
 
     @property
+    def takes_ready(self) -> frozenset[Ref]:
+        """The ports that are to be given in place of nodes."""
+        return frozenset(ref for ref in self.layout.given if not ref.is_input)
+
+    @property
     def takes(self) -> tuple[str, ...]:
         """The same as their ports say them: what reads the same gives the same."""
         return tuple(f"{inlet.item.name}: {inlet.item.port}" for inlet in self._inlets)

@@ -48,6 +48,10 @@ def evaluation(run: StageRun, stepper: Stepper, rows: Rows, numbers: Sequence[in
         module.training = False
     sums: dict[str, float] = {}
     count, looks = 0, Looks(run.measures, rows)
+
+    def tell(text: str) -> None:
+        run.asked.note(f"{run.stage.name}: step {run.progress.step:,}: {text}")
+
     names = {
         **{name: str(ref) for name, (ref, _) in run.resolved.losses.items()},
         **{n: str(r) for n, r in run.resolved.watched.items()},
@@ -69,7 +73,7 @@ def evaluation(run: StageRun, stepper: Stepper, rows: Rows, numbers: Sequence[in
     finally:
         for module, is_training in modes.items():
             module.training = is_training
-    return {**{name: total / max(1, count) for name, total in sums.items()}, **looks.figures()}
+    return {**{name: total / max(1, count) for name, total in sums.items()}, **looks.figures(tell)}
 
 
 def _judged(run: StageRun, some: Sequence[int], rows: Rows) -> tuple[Mapping[str, Any], list[int]]:

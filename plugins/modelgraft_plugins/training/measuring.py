@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from modelgraft.commands import Batch, Measured, Resolved
-from modelgraft.plugin import SolvedGraph
+from modelgraft.plugin import SolvedGraph, said
 from modelgraft_plugins import scoring
 
 if TYPE_CHECKING:
@@ -44,14 +44,15 @@ class Looks:
     def _more(self, key: str, values: Sequence[Any]) -> None:
         self._seen.setdefault(key, []).extend(values)
 
-    def figures(self) -> dict[str, float]:
-        """The figure of each metric over all records, by its name. Raises what `scoring.score` raises."""
-        seen = self._seen
-        return {
-            name: scoring.score(measure, seen[f"{name}.prediction"], seen.get(f"{name}.references")).value
-            for name, (_, measure) in self.measures.items()
-            if seen
-        }
+    def figures(self, tell: Callable[[str], None]) -> dict[str, float]:
+        """The figure of each metric over all records, by its name. One that cannot be taken is told and left out: it ends no training."""
+        found: dict[str, float] = {}
+        for name, (_, measure) in self.measures.items() if self._seen else ():
+            try:
+                found[name] = scoring.score(measure, self._seen[f"{name}.prediction"], self._seen.get(f"{name}.references")).value
+            except Exception as error:  # noqa: BLE001 a metric may raise anything
+                tell(f"the metric {name} gives no number: {said(error)}")
+        return found
 
 
 def _each(value: Any, count: int) -> list[Any]:

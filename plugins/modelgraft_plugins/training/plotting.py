@@ -12,9 +12,27 @@ from modelgraft.commands import file_aside
 WIDTH, HEIGHT = 720, 360
 LEFT, RIGHT, TOP, BOTTOM = 64, 150, 36, 44
 COLOURS = ("#2563eb", "#d97706", "#059669", "#db2777", "#7c3aed", "#475569")  # told apart by those who do not see red or green as well
+LONGEST = 18  # letters of a name that there is room for
 MOST_POINTS = 600  # of a line: more than one for each pixel shows nothing
 
 Points = Sequence[tuple[float, float]]
+
+
+def draw(folder: Path, rows: Sequence[Mapping[str, str]], *, losses: Sequence[str], judged: Sequence[str], title: str) -> None:
+    """Draw the rows of a table: its losses, and in a drawing of their own the other figures of its evaluations, where there are any."""
+    lines: dict[str, list[tuple[float, float]]] = {}
+    others: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        point = float(row["step"])
+        for name in losses:
+            if row.get(name):
+                lines.setdefault(name if row["part"] == "train" else f"{name}, valid", []).append((point, float(row[name])))
+        for name in judged if row["part"] == "valid" else ():
+            if row.get(name):
+                others.setdefault(name, []).append((point, float(row[name])))
+    plot(folder / "loss.svg", lines, title=title)
+    (folder / "evaluations.svg").unlink(missing_ok=True)  # of a run that watched something else
+    plot(folder / "evaluations.svg", others, title=f"{title}, evaluations")
 
 
 def plot(path: Path, lines: Mapping[str, Points], *, title: str) -> None:
@@ -54,9 +72,13 @@ def plot(path: Path, lines: Mapping[str, Points], *, title: str) -> None:
             parts.extend(f'<circle cx="{x}" cy="{y}" r="2.2" fill="{colour}"/>' for x, y in (place(*point) for point in points))
         y = TOP + 8 + 20 * index
         parts.append(f'<line x1="{WIDTH - RIGHT + 12}" x2="{WIDTH - RIGHT + 32}" y1="{y}" y2="{y}" stroke="{colour}" stroke-width="2.4"/>')
-        parts.append(f'<text x="{WIDTH - RIGHT + 38}" y="{y + 4}" fill="#0f172a">{escape(name)}</text>')
+        parts.append(f'<text x="{WIDTH - RIGHT + 38}" y="{y + 4}" fill="#0f172a">{escape(_short(name))}</text>')
     with file_aside(path) as aside:
         aside.write_text("\n".join([*parts, "</svg>", ""]), encoding="utf-8")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 
 
 def _thinned(points: Points) -> Points:

@@ -30,7 +30,7 @@ from modelgraft_plugins.training.features import Features
 from modelgraft_plugins.training.forecasting import Forecast, forecast
 from modelgraft_plugins.training.keeping import Kept, front_of, have_features
 from modelgraft_plugins.training.measuring import measures_of
-from modelgraft_plugins.training.plotting import plot
+from modelgraft_plugins.training.plotting import draw
 from modelgraft_plugins.training.processes import processes
 from modelgraft_plugins.training.records import Group, Taken, read_data
 from modelgraft_plugins.training.rows import Order, Rows, refuse_bad
@@ -186,9 +186,10 @@ class StageRun:
                 self.asked.note(text)
             self.take_over(learning)
             watched = [str(ref) for ref in self.resolved.judged]
-            is_same = not watched and (self.data.valid is None or self.front is not None)
-            self.judging = Learning(pipeline, [*wanted, *watched], learners=(), ready=ready if is_same else ())
-            self.judges_kept = is_same and bool(ready)  # others have no features, or read what is not kept
+            self.judges_kept = bool(ready) and (self.data.valid is None or self.front is not None)  # others have no features
+            self.judging = Learning(pipeline, [*wanted, *watched], learners=(), ready=ready if self.judges_kept else ())
+            if not self.judging.takes_ready <= set(ready):  # it looks at what is not kept
+                self.judges_kept, self.judging = False, Learning(pipeline, [*wanted, *watched], learners=())
             yield stepper
 
     def take_over(self, learning: Learning) -> None:
@@ -318,7 +319,7 @@ class StageRun:
         front = self.front if taken.has_kept and taken.numbers else None
         seen = front.take(rows, taken.numbers, seed=self.stage["seed"]) if front is not None else None
         refused = {index: error.unworded for index, error in taken.batch.left_out.items()} | dict(seen.refused if seen is not None else {})
-        bad = {rows.place(taken.numbers[index]): why for index, why in refused.items()}
+        bad = {rows.place(number): why for number, why in sorted((taken.numbers[index], why) for index, why in refused.items())}
         refuse_bad(bad, data=self.data.name, skips=self.asked.skips, note=self.asked.note)
         self._skipped(rows).update(bad)
         if seen is None:
@@ -372,13 +373,9 @@ class StageRun:
         if stepper.idle and stepper.has_stepped:
             self.asked.note(f"{self.stage.name}: no gradient has reached {choices(stepper.idle, most=6)}")
         rows = read_table(self.folder / METRICS)
-        lines: dict[str, list[tuple[float, float]]] = {}
-        for row in rows:
-            for name in ("loss", *self.resolved.losses):
-                if row.get(name) and (name == "loss" or len(self.resolved.losses) > 1):
-                    label = name if row["part"] == "train" else f"{name}, valid"
-                    lines.setdefault(label, []).append((float(row["step"]), float(row[name])))
-        plot(self.folder / "loss.svg", lines, title=f"{self.solved.name}: {self.stage.name}")
+        losses = ["loss", *(self.resolved.losses if len(self.resolved.losses) > 1 else ())]
+        judged = [*self.resolved.watched, *self.resolved.metrics]
+        draw(self.folder, rows, losses=losses, judged=judged, title=f"{self.solved.name}: {self.stage.name}")
         metrics: Mapping[str, str] = rows[-1] if rows else {}
         write_trained(self, stepper, metrics=metrics, seconds=seconds)
 

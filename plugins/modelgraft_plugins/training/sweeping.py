@@ -132,4 +132,5 @@ class SweepPace(Pace):
         left = timedelta(seconds=round(spent / done * (self.total - self.done)))
         at = min((self._runs[name].progress.step for name in self._going), default=0)
         most = max((run.total for run in self._runs.values()), default=0)
-        return f"step {at:,} of {most:,}, {choices(self._going, most=6)} go on, {left} left"
+        told = f", {left} left" if self.done else ""
+        return f"step {at:,} of {most:,}, {choices(self._going, most=6)} go on{told}"

@@ -12,11 +12,14 @@ from safetensors.torch import load_file
 
 import modelgraft as mg
 from modelgraft import port
+from modelgraft.commands import Learning
 from modelgraft.data.datasets import DataRow, Dataset
 from modelgraft.records.values import read_input
 from modelgraft.tools.keeping import Keeping
+from modelgraft_plugins.training import stage
 from modelgraft_plugins.training.features import Features
 from modelgraft_plugins.training.rows import packed, read_rows
+from modelgraft_plugins.training.watching import read_table
 from support.checkpoints import clip
 from support.learners import write_graph
 
@@ -39,6 +42,27 @@ def test_kept_features_give_the_same_training(tmp_path, dtype, tolerance):
         wanted = pipeline.run(x=torch.tensor(rows), outputs=["eye.y"])["eye.y"].numpy()
     np.testing.assert_allclose(values.reshape(wanted.shape), wanted, atol=tolerance, rtol=tolerance)
     assert any("kept the features of 13 records" in text for text in told)
+
+
+def test_metrics_of_an_evaluation_look_at_what_is_kept(tmp_path, monkeypatch):
+    """The frozen part is not called for them either, and their figures are those without features."""
+    made = []
+
+    class Noted(Learning):
+        def __init__(self, *given, **more):
+            super().__init__(*given, **more)
+            made.append({job.name for job in self.layout.jobs})
+
+    monkeypatch.setattr(stage, "Learning", Noted)
+    asked = 'steps: 12\n  valid: 0.4\n  evaluate: 6\n  metrics: ["recall:k=1,prediction=hand,references=y"]'
+    graph, figures = write_graph(tmp_path, ("steps: 12", asked)), {}
+    for features, called in (("off", {"eye", "hand", "apart"}), ("float32", {"hand", "apart"})):
+        made.clear()
+        folder = mg.train(graph, out=tmp_path / features, device="cpu", features=features).last
+        assert made == [called, called]
+        figures[features] = [row["recall(k=1)"] for row in read_table(folder / "metrics.csv") if row["part"] == "valid"]
+    assert figures["float32"] == figures["off"]
+    assert len(figures["off"]) == 2
 
 
 def test_features_are_used_again_and_not_for_other_data(tmp_path):

@@ -59,6 +59,24 @@ def test_a_stage_ends_where_a_metric_is_no_better(tmp_path):
     assert (card["steps"], card["best"]["step"], card["weights"]) == (9, 3, "of step 3")
 
 
+def test_a_metric_that_cannot_be_taken_is_told_and_ends_nothing(tmp_path):
+    """Most records say nothing of what is right: word F1 has no number, recall has, and what was told is drawn."""
+    graph, rows = with_words(
+        tmp_path, '["recall:k=1,prediction=hand,references=y", "word_f1:prediction=said,references=right"]', "\n  best: word_f1"
+    )
+    rows = [row if number == 0 else {key: value for key, value in row.items() if key != "right"} for number, row in enumerate(rows)]
+    (tmp_path / "data.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    told = []
+    folder = mg.train(graph, out=tmp_path / "out", device="cpu", note=told.append).last
+    assert any("train: step 3: the metric word_f1 gives no number: " in text for text in told)
+    table = [row for row in read_table(folder / "metrics.csv") if row["part"] == "valid"]
+    assert [bool(row["recall(k=1)"]) for row in table] == [True] * 4
+    assert {row["word_f1"] for row in table} == {""}
+    card = json.loads((folder / "card.json").read_text())
+    assert (card["steps"], card["weights"]) == (12, "of the last step")
+    assert ">recall(k=1)</text>" in (folder / "evaluations.svg").read_text()
+
+
 @pytest.mark.parametrize(
     ("metrics", "more", "found"),
     [
