@@ -37,7 +37,7 @@ def test_each_variant_ends_at_the_bytes_that_it_ends_at_alone(tmp_path: Path, mo
     """Four connectors of two stages; the data are read once for all of a stage, and features written once."""
     graph, reads = write_graph(tmp_path, STAGES), []
     read = records.read_rows
-    monkeypatch.setattr(records, "read_rows", lambda *given: reads.append(given) or read(*given))
+    monkeypatch.setattr(records, "read_rows", lambda *given, **more: reads.append(given) or read(*given, **more))
     found = mg.train(graph, out=tmp_path / "out", device="cpu", sweep=WIDTHS, features=features)
     assert len(reads) == 2
     assert len(found.folder) == 8
