@@ -37,10 +37,13 @@ class Renderer:
         self._lock = threading.Lock()
         self._process: Process | None = None
 
-    def render(self, template: str, messages: Sequence[Mapping[str, Any]], *, names: Mapping[str, str], place: str) -> str:
-        """Write messages, ready for the answer.
+    def render(
+        self, template: str, messages: Sequence[Mapping[str, Any]], *, names: Mapping[str, str], place: str, asks: bool = True
+    ) -> str:
+        """Write messages.
 
         names  what the template may use beside them, such as bos_token;  place  of the template, for messages
+        asks   ready for the answer: what it begins with stands behind them
 
         Raises InputError for a conversation that the template refuses, SourceError `source-damaged` for a template that is
         none, or that goes beyond the bounds, and `missing-package` without jinja2.
@@ -48,7 +51,7 @@ class Renderer:
         asked = {
             "template": template,
             "messages": list(messages),
-            "names": {"tools": None, "documents": None, **names, "add_generation_prompt": True},
+            "names": {"tools": None, "documents": None, **names, "add_generation_prompt": asks},
         }
         with self._lock:
             found = self._ask(asked, place)

@@ -132,6 +132,8 @@ def _row(record: Mapping[str, Any], folder: Path, number: int) -> dict[str, Any]
 def _value(value: Any, path: Path) -> Any:
     if isinstance(value, list):
         return [_value(one, path.with_stem(f"{path.stem}-{number}")) for number, one in enumerate(value)]
+    if isinstance(value, dict):
+        return {name: _value(one, path.with_stem(f"{path.stem}-{name}")) for name, one in value.items()}
     if isinstance(value, torch.Tensor):
         return value[None].tolist()  # a batch of one
     if isinstance(value, Image.Image):

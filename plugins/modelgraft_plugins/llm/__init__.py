@@ -41,7 +41,8 @@ Any graph around one language model takes and gives them with `params=judging(gr
 
 Of a given answer, which the optional input `target` (text) takes, on torch: what the model is trained by. It stands behind the prompt as
 it would be written there, with the token that ends answers (the first of `end_tokens`, of the chat template, or of the model), is read
-in one pass, and only its own places are given to the head, so that nothing is learnt of prompts and media.
+in one pass, and only its own places are given to the head, so that nothing is learnt of prompts and media. Where the prompt is a
+conversation that holds answers itself, and nothing is wired into `target`, each of its answers is learnt, with what ends it (dialogues.py).
 - `target_logits` float[batch tokens vocabulary]: the logits in front of each of its tokens; filled up with 0.
 - `target_ids` int64[batch tokens]: these tokens; filled up with -100, which loss/cross_entropy leaves out:
       losses: {say: {use: loss/cross_entropy, with: {over: tokens}, in: {logits: llm.target_logits, labels: llm.target_ids}}}

@@ -42,9 +42,9 @@ class CausalWriter(Writer):
         said, behind = [prompt.said for prompt in prompts], [prompt.given for prompt in prompts]
         return self.answer(decoder, embedded, said, behind, conditions=self.conditions(prompts, values), wanted=wanted, asked=prompts)
 
-    def asked(self, values: Sequence[Any], given: Given) -> list[Prompt]:
-        """The prompts of `write`. Raises InputError for one that does not fit."""
-        prompts = self.prompts(values, given)
+    def asked(self, values: Sequence[Any], given: Given, *, learns: bool = False) -> list[Prompt]:
+        """The prompts of `write`; learns: with their answers in them. Raises InputError for one that does not fit."""
+        prompts = self.prompts(values, given, learns=learns)
         self._fits(prompts)
         return prompts
 
@@ -70,22 +70,18 @@ class CausalWriter(Writer):
 
     def _taught(self, targets: Sequence[str] | None, values: Sequence[Any], parts: Mapping[str, Any]) -> dict[str, Tensor]:
         """The outputs that tell of a given answer, of each record."""
-        self._refuse_untaught(targets, parts)
-        assert targets is not None
-        asked = self.asked(values, [[target] for target in targets])
-        prompts, answers = teaching.with_answers(asked, self._ends())
+        self._refuse_untaught(parts)
+        asked = self.asked(values, None if targets is None else [[target] for target in targets], learns=targets is None)
+        prompts, answers, places = (teaching.with_answers if targets is not None else teaching.of_dialogues)(asked, self._ends())
         if any(not answer for answer in answers):
             raise InputError(f"{self.runtime.node}.{TARGET}: the tokenizer makes no token of one of the texts: nothing is to be learnt")
         embedded = [prompt.embed(parts["embed"], self.device) for prompt in prompts]
-        places, shared = teaching.places_of(prompts, answers), teaching.shared_places(asked)
+        shared = teaching.shared_places(asked)
         logits = parts["teach"](embedded, places, self.conditions(prompts, values), shared=shared)
         return teaching.levelled(logits, answers)
 
-    def _refuse_untaught(self, targets: Sequence[str] | None, parts: Mapping[str, Any]) -> None:
+    def _refuse_untaught(self, parts: Mapping[str, Any]) -> None:
         name = f"{self.runtime.node}.target_logits"
-        if targets is None:
-            wired = f"{self.runtime.node}.{TARGET}"
-            raise InputError(f"{name} tells of the text that {wired} gets, and nothing is wired into it: wire a text")
         if "teach" not in parts:
             raise InputError(f"{name} is there on torch alone, where models are trained: run this node on it")
         if self.config.reads == "both":

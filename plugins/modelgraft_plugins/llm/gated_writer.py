@@ -30,11 +30,11 @@ class GatedWriter(CausalWriter):
         """
         return super().write(values, given, decoder=decoder, embed=embed, wanted=wanted)
 
-    def asked(self, values: Sequence[Any], given: Given) -> list[Prompt]:
+    def asked(self, values: Sequence[Any], given: Given, *, learns: bool = False) -> list[Prompt]:
         """See CausalWriter. Raises InputError as `write` does."""
         *fields, media, counts = values
         images = media if media.ndim == 4 else media[:, None]
-        prompts = self.prompts(fields, given, shown=images.shape[1], records=images.shape[0])
+        prompts = self.prompts(fields, given, shown=images.shape[1], records=images.shape[0], learns=learns)
         self.refuse_deep(prompts)
         marker = self.tokens().placeholder_id
         shows = images.flatten(2).ne(0).any(-1).sum(-1) if counts is None else counts

@@ -22,10 +22,10 @@ class PrefixWriter(CausalWriter):
         """See Writer; behind the fields come the vectors, float[batch vectors width]."""
         return super().write(values, given, decoder=decoder, embed=embed, wanted=wanted)
 
-    def asked(self, values: Sequence[Any], given: Given) -> list[Prompt]:
+    def asked(self, values: Sequence[Any], given: Given, *, learns: bool = False) -> list[Prompt]:
         """See CausalWriter."""
         *fields, media = values
-        prompts = self.prompts(fields, given, records=len(media))
+        prompts = self.prompts(fields, given, records=len(media), learns=learns)
         self.refuse_deep(prompts)
         self._fits(prompts)
         return prompts

@@ -12,14 +12,15 @@ from torch import Tensor
 
 from modelgraft.plugin import InputError
 from modelgraft_plugins import long_texts
-from modelgraft_plugins.llm import standing
+from modelgraft_plugins.llm import dialogues, standing
 from modelgraft_plugins.llm.config import LanguageConfig
+from modelgraft_plugins.llm.dialogues import USER, Learnt, Turn
 from modelgraft_plugins.llm.ragged import Beside, Ragged
 from modelgraft_plugins.llm.standing import Medium
+from modelgraft_plugins.llm.taught import TARGET
 from modelgraft_plugins.llm.template import Field
 from modelgraft_plugins.llm.tokens import Tokenizer, as_letters
 
-USER = "user"
 NOTHING = {"type": "text", "text": ""}  # what a message without parts says: templates look at the first part
 SLOT = -1  # the id of a place for an embedding, where the tokenizer has no placeholder
 Value = Any  # a text, a conversation or float[tokens width]: what a field of one record holds
@@ -33,6 +34,7 @@ class Prompt:
     media  float[tokens width]: the embeddings in order, None when there are none
     places where they go, as many as media has rows
     given  the tokens of each text that is judged behind it
+    learnt the places of all answers of a conversation, where they are to be learnt
     shown  the media, with their places: where one stands in several pieces, each of them
     deep   float[layers tokens width]: what is added to the media behind the first layers of the decoder, None for nothing
     """
@@ -43,6 +45,7 @@ class Prompt:
     given: tuple[tuple[int, ...], ...] = ()
     shown: tuple[Medium, ...] = ()
     deep: Tensor | None = None
+    learnt: Learnt | None = None
 
     @property
     def said(self) -> list[int]:
@@ -71,18 +74,20 @@ class PromptWriter:
     def __init__(self, config: LanguageConfig, tokenizer: Tokenizer, *, node: str) -> None:
         self.config, self.tokenizer, self.node = config, tokenizer, node
 
-    def write(self, record: Mapping[str, Value], *, shown: int = 0, given: Sequence[str] = ()) -> Prompt:
+    def write(self, record: Mapping[str, Value], *, shown: int = 0, given: Sequence[str] = (), learns: bool = False) -> Prompt:
         """Write the prompt of one record, by field.
 
-        shown  how many media are there beside the fields, which the model looks at: their placeholders are words like others
-        given  texts that are judged behind the prompt
+        shown   how many media are there beside the fields, which the model looks at: their placeholders are words like others
+        given   texts that are judged behind the prompt
+        learns  it is a whole conversation, whose answers are looked for
 
         Raises InputError when media and their places do not match, or nothing is left to read.
         """
         record, media, beside = self._media(record)
         if shown:
             self._refuse_unmarked(media)
-        text, is_chat = self._text(record, len(media) or shown, around="".join(told.words or "" for told in beside if told is not None))
+        around = "".join(told.words or "" for told in beside if told is not None)
+        text, is_chat, turns = (self._dialogue if learns else self._text)(record, len(media) or shown, around=around)
         is_chat = is_chat and self.config.taught is None  # what one of those that ship has written is a text like others
         self._refuse_endless(text)
         segments = text.split(self.tokenizer.placeholder) if media else [text]
@@ -97,6 +102,16 @@ class PromptWriter:
             hint = "write something, or use a model whose texts begin with a token of their own"
             raise InputError(f"{self.node}: the prompt is empty, and the tokenizer puts no begin token before a text; {hint}")
         behind = tuple(self._behind(text, segments, sizes, ids, is_chat=is_chat) for text in given)
+
+        def begun(part: str) -> list[int]:
+            """The ids of a beginning of the text."""
+            own = part.split(self.tokenizer.placeholder) if media else [part]
+            inside = sizes[: len(own) - 1]
+            if any(one is not None for one in beside):
+                own, some = self._spelt(own, media[: len(own) - 1], beside[: len(own) - 1])
+                inside = [len(share) for share in some]
+            return self._tokenise(own, inside, is_chat=is_chat)[0]
+
         return Prompt(
             ids,
             torch.cat(shares) if shares else None,
@@ -104,6 +119,7 @@ class PromptWriter:
             behind,
             self._seen(places, media, beside),
             _deep(media, beside),
+            dialogues.learnt(ids, text, turns, begun, marks=self.tokenizer.named_ids) if learns else None,
         )
 
     def _behind(self, text: str, segments: list[str], sizes: list[int], ids: list[int], *, is_chat: bool) -> tuple[int, ...]:
@@ -150,25 +166,41 @@ class PromptWriter:
 
     # -- text ---------------------------------------------------------------------------------------------------------
 
-    def _text(self, record: Mapping[str, Value], media: int, *, around: str = "") -> tuple[str, bool]:
-        """The whole text with a placeholder for each medium, and whether it went through the chat template.
+    def _text(self, record: Mapping[str, Value], media: int, *, around: str = "") -> tuple[str, bool, list[Turn]]:
+        """The whole text with a placeholder for each medium, whether it went through the chat template, and no answers.
 
         around  what will stand around the media: its marks are no words of a user either
         """
         conversation = next((value for value in record.values() if isinstance(value, list | tuple)), None)
         if conversation is not None:
-            self._refuse_unasked(conversation)
-            self._refuse_unseen(conversation, media)
-            guarded = self._guarded(around)
-            marks = [token for token in guarded if token in (self.tokenizer.placeholder, self.config.mark)]
-            return self._chat([_spelt_out(message, guarded, marks) for message in _with_media(conversation, media)]), True
+            return self._chat(self._messages(conversation, media, around=around)), True, []
         ready = next((value for name, value in record.items() if self._holds_places(name, value)), None) if media else None
         if not self.config.chat:
-            return ready if ready is not None else self._fill(record), False
+            return ready if ready is not None else self._fill(record), False, []
         guarded = self._guarded(around)
         own = [token for token in guarded if token != self.tokenizer.placeholder]
         text = self._fill(record, guarded) if ready is None else as_letters(ready, own)
-        return self._chat([{"role": USER, "content": self._parts(text, media)}]), True
+        return self._chat([{"role": USER, "content": self._parts(text, media)}]), True, []
+
+    def _dialogue(self, record: Mapping[str, Value], media: int, *, around: str) -> tuple[str, bool, list[Turn]]:
+        """The same of a whole conversation, with its answers. Raises InputError where there is none."""
+        conversation = next((value for value in record.values() if isinstance(value, list | tuple)), None)
+        if conversation is None:
+            name = f"{self.node}.{TARGET}"
+            found = f"{self.node}.target_logits tells of the text that {name} gets, and nothing is wired into it"
+            raise InputError(f"{found}: wire a text, or give as the prompt a conversation that holds answers")
+        messages = self._messages(conversation, media, around=around)
+        stops = () if self.config.taught is None else self.config.taught.stop
+        text, answers = dialogues.turns(messages, self._chat, stops=stops, node=self.node)
+        return text, True, answers
+
+    def _messages(self, conversation: Sequence[Mapping[str, Any]], media: int, *, around: str) -> list[Mapping[str, Any]]:
+        """The messages of a conversation as a chat template gets them."""
+        self._refuse_unasked(conversation)
+        self._refuse_unseen(conversation, media)
+        guarded = self._guarded(around)
+        marks = [token for token in guarded if token in (self.tokenizer.placeholder, self.config.mark)]
+        return [dialogues.spelt_out(message, guarded, marks) for message in dialogues.with_media(conversation, media)]
 
     def _parts(self, text: str, media: int) -> list[dict[str, str]]:
         """A text as the parts of a message, the media where their placeholders stand: a chat template may write more around them."""
@@ -235,7 +267,7 @@ class PromptWriter:
         }
         return "".join(written[piece.name] if isinstance(piece, Field) else piece for piece in self.config.pieces)
 
-    def _chat(self, conversation: Sequence[Mapping[str, Any]]) -> str:
+    def _chat(self, conversation: Sequence[Mapping[str, Any]], *, asks: bool = True) -> str:
         chat_template = self.tokenizer.chat_template(self.config.chat_template)
         if chat_template is None:
             raise InputError(
@@ -249,7 +281,7 @@ class PromptWriter:
         if self.config.system is not None and messages[0]["role"] != "system":
             text: Any = [{"type": "text", "text": self.config.system}] if knows_parts else self.config.system
             messages.insert(0, {"role": "system", "content": text})
-        written = self.tokenizer.chat(messages, template=chat_template)
+        written = self.tokenizer.chat(messages, template=chat_template, asks=asks)
         return self._placed(written, conversation) if knows_parts else written
 
     def _placed(self, written: str, conversation: Sequence[Mapping[str, Any]]) -> str:
@@ -363,24 +395,3 @@ def _deep(media: Sequence[Tensor], beside: Sequence[Beside | None]) -> Tensor | 
     if not layers:
         return None
     return torch.cat([one.new_zeros(layers, *one.shape) if deep is None else deep for one, deep in zip(media, brought, strict=True)], 1)
-
-
-def _spelt_out(message: Mapping[str, Any], guarded: Sequence[str], media: Sequence[str]) -> Mapping[str, Any]:
-    """A message in whose role, and in the words of a user, the marks of roles and media are letters like others.
-
-    In the words of others those of media are, which are parts of a message wherever they are meant; the rest stays as a model said it.
-    """
-    tokens = guarded if message["role"] == USER else media
-    parts = [{**part, "text": as_letters(part["text"], tokens)} if part["type"] == "text" else part for part in message["content"]]
-    return {**message, "role": as_letters(message["role"], guarded), "content": parts}
-
-
-def _with_media(conversation: Sequence[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:
-    """The conversation; when none of its messages shows the media, they stand before the first message of the user."""
-    messages = list(conversation)
-    if not count or any(part["type"] != "text" for message in messages for part in message["content"]):
-        return messages
-    first = next((index for index, message in enumerate(messages) if message["role"] == "user"), 0)
-    shown = [{"type": "image"}] * count
-    messages[first] = {**messages[first], "content": [*shown, *messages[first]["content"]]}
-    return messages

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from modelgraft.plugin import Port, port
 
 TARGET = "target"  # the input port of the answer that is given
-GIVEN_ANSWER = port("optional[text]", doc="the answer that the model is to learn: see `target_logits`")
+GIVEN_ANSWER = port("optional[text]", doc="the answer that the model is to learn; none: all those of a conversation, see `target_logits`")
 TAUGHT: Mapping[str, Port] = {
     "target_logits": port(
         "float[batch target_tokens vocabulary]",

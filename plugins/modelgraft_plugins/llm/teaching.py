@@ -104,22 +104,42 @@ def inner_of(decoder: Decoder) -> Any:  # Any: a decoder of torch, which says it
 
 
 def shared_places(prompts: Sequence[Prompt]) -> int:
-    """How many tokens all prompts begin with, media and the last place of a prompt left out: that one says the first token of an answer."""
+    """How many tokens all prompts begin with, media and the place left out that says the first token of an answer: in general the last."""
     first = prompts[0].ids
-    most = min(min([len(prompt.ids) - 1, *prompt.places[:1]]) for prompt in prompts)
+    most = min(min([_first_learnt(prompt) - 1, *prompt.places[:1]]) for prompt in prompts)
     return next((place for place in range(most) if any(prompt.ids[place] != first[place] for prompt in prompts)), most)
 
 
-def with_answers(prompts: Sequence[Prompt], ends: Sequence[int]) -> tuple[list[Prompt], list[list[int]]]:
-    """The prompts with the first of their given texts behind them, and of each the tokens to be written: the text's and an end."""
+def _first_learnt(prompt: Prompt) -> int:
+    """The place of the first token that is learnt: in a whole conversation, or the one behind a prompt."""
+    return prompt.learnt.places[0] if prompt.learnt is not None and prompt.learnt.places else len(prompt.ids)
+
+
+def with_answers(prompts: Sequence[Prompt], ends: Sequence[int]) -> tuple[list[Prompt], list[list[int]], list[list[int]]]:
+    """What is read, of each record the tokens to be written, and the places that say them.
+
+    Read are the prompts with the first of their given texts behind them; to be written are its tokens and an end, which the last place of
+    the prompt says, and those of the text but the last.
+    """
     answers = [[*prompt.given[0], *ends] for prompt in prompts]
     read = [replace(prompt, ids=[*prompt.ids, *answer[:-1]]) for prompt, answer in zip(prompts, answers, strict=True)]
-    return read, answers
+    return read, answers, [list(range(len(one.ids) - len(answer), len(one.ids))) for one, answer in zip(read, answers, strict=True)]
 
 
-def places_of(prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Where what is read says the tokens of each answer: the last place of the prompt, and those of the answer but the last."""
-    return [list(range(len(prompt.ids) - len(answer), len(prompt.ids))) for prompt, answer in zip(prompts, answers, strict=True)]
+def of_dialogues(prompts: Sequence[Prompt], ends: Sequence[int]) -> tuple[list[Prompt], list[list[int]], list[list[int]]]:
+    """The same of whole conversations: to be written is every answer in them, and an end behind the last where its template writes none."""
+    found = [_of_dialogue(prompt, ends) for prompt in prompts]
+    return [read for read, _, _ in found], [answer for _, answer, _ in found], [places for _, _, places in found]
+
+
+def _of_dialogue(prompt: Prompt, ends: Sequence[int]) -> tuple[Prompt, list[int], list[int]]:
+    """One of them, which is read up to the last token that is learnt."""
+    assert prompt.learnt is not None, "it was written to be learnt"
+    places = list(prompt.learnt.places)
+    last = places[-1] + 1 if places else len(prompt.ids)
+    ids = [*prompt.ids[:last], *(() if prompt.learnt.is_ended else ends)]
+    places += range(last, len(ids))
+    return replace(prompt, ids=ids[:-1]), [ids[place] for place in places], [place - 1 for place in places]
 
 
 def levelled(logits: Sequence[Tensor], answers: Sequence[Sequence[int]]) -> dict[str, Tensor]:

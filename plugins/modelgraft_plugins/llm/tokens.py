@@ -89,10 +89,15 @@ class Tokenizer:
         """The chat template of a name, or the default one; None when there are none. Raises SourceError `no-chat-template`."""
         return chat_templates.choose(self.templates, name, place=self.place)
 
-    def chat(self, messages: list[dict[str, Any]], *, template: str) -> str:
-        """Messages in a chat template, ready for the answer. Raises InputError, SourceError: see Renderer.render."""
+    @property
+    def named_ids(self) -> frozenset[int]:
+        """The tokens that have names of their own, but for the placeholder: a chat template ends answers with one."""
+        return frozenset(self.inner.added_tokens_encoder.values()) - {self.placeholder_id}
+
+    def chat(self, messages: list[dict[str, Any]], *, template: str, asks: bool = True) -> str:
+        """Messages in a chat template; asks: ready for the answer. Raises InputError, SourceError: see Renderer.render."""
         names = {**self.inner.special_tokens_map, "placeholder": self.placeholder}
-        return self._renderer.render(template, messages, names=names, place=self.place)
+        return self._renderer.render(template, messages, names=names, place=self.place, asks=asks)
 
 
 class Bytes:

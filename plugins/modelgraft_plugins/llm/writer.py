@@ -414,11 +414,14 @@ class Writer(Assembling):
             raise InputError(f"{self.runtime.node}.{field} names {', '.join(beyond)}, and {known}: add them with extra_tokens")
         return [number for number in found.values() if number is not None]
 
-    def prompts(self, values: Sequence[Any], given: Given = None, *, shown: int = 0, records: int = 1) -> list[Prompt]:
+    def prompts(
+        self, values: Sequence[Any], given: Given = None, *, shown: int = 0, records: int = 1, learns: bool = False
+    ) -> list[Prompt]:
         """Write the prompt of every record: see PromptWriter.write.
 
         given    of each record the texts that are judged behind it
         records  how many there are, for a template without fields, which does not say
+        learns   they are whole conversations, whose answers are looked for
 
         Raises InputError for records that do not fit the template.
         """
@@ -428,7 +431,9 @@ class Writer(Assembling):
         writer = PromptWriter(self.config, self.tokens(), node=self.runtime.node)
         rows = range(max((len(value) for value in records_of.values()), default=records if given is None else len(given)))
         prompts = [
-            writer.write({name: value[row] for name, value in records_of.items()}, shown=shown, given=given[row] if given else ())
+            writer.write(
+                {name: value[row] for name, value in records_of.items()}, shown=shown, given=given[row] if given else (), learns=learns
+            )
             for row in rows
         ]
         for prompt in prompts:

@@ -144,7 +144,9 @@ def packed(value: Any, port: Port) -> Any:
 
 
 def _state_of(value: Any) -> bytes:
-    """What tells a file, or those of a list, from what stands there later; of a text that names none, nothing."""
+    """What tells a file, or those of a list or a message, from what stands there later; of a text that names none, nothing."""
+    if isinstance(value, Mapping):
+        return b"".join(map(_state_of, value.values()))
     if isinstance(value, list | tuple):
         return b"".join(map(_state_of, value))
     if not isinstance(value, str) or len(value) > LONGEST_NAME:

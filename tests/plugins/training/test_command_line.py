@@ -79,6 +79,23 @@ def test_data_are_made_and_a_stage_is_trained_by_them(home: Path, capsys: pytest
     assert "--resume" in capsys.readouterr().err
 
 
+def test_dialogues_are_made_and_learnt(home: Path, capsys: pytest.CaptureFixture[str]):
+    """The rows of llava/instruct are those of llava/train_dialogues, with pictures beside them; one that could not be read is skipped."""
+    (home / "made").mkdir()
+    for path in (*home.glob("*.png"), home / "captions.jsonl"):
+        path.rename(home / "made" / path.name)
+    said = "Question: What is it?\nAnswer: {}\nQuestion: Where?\nAnswer: Here."
+    with served(lambda body, _: "No." if "sea" in (one := body["messages"][-1]["content"]) else said.format(one.splitlines()[0])) as told:
+        Path("write.yaml").write_text(WRITES.replace("URL", told.url).replace("_detail", ""))
+        assert main(["map", "write.yaml", "made/captions.jsonl", "--out", "made/data.jsonl"]) == 0, capsys.readouterr().err
+    train = ["train", "llava/train_dialogues", *TRAIN[2:], "--batch", "3", "--steps", "2", "--set", "nodes.llm.with.system=Be kind."]
+    train[train.index("data.jsonl")] = "made/data.jsonl"
+    assert main(train) == 1
+    assert "no column gives conversation" in capsys.readouterr().err
+    assert main([*train, "--skip-bad"]) == 0, capsys.readouterr().err
+    assert sorted(path.name for path in Path("out/train").glob("*.safetensors")) == ["llm.safetensors", "project.safetensors"]
+
+
 @pytest.mark.parametrize(
     ("row", "more", "wanted"),
     [

@@ -45,6 +45,52 @@ def llava_loss(made, records, _seen):
     return Wanted({"say": float(loss.detach())}, made.model)
 
 
+def message(role, *parts):
+    """One with texts and pictures."""
+    told = [{"type": "text", "text": part} if isinstance(part, str) else {"type": "image", "image": part} for part in parts]
+    return {"role": role, "content": told}
+
+
+TALKS = (  # of the first the picture stands before the words, of the second behind them, the third is about none
+    ((drawn(0), "what is it?"), "a cat", ("where?",), "on the old mat"),
+    (("who?", drawn(1)), "nobody", ("why so?",), "it sleeps", ("is it?",), "yes"),
+    (("say more",), "no"),
+)
+TOLD = [
+    {"conversation": [message("assistant", part) if isinstance(part, str) else message("user", *part) for part in talk]} for talk in TALKS
+]
+SYSTEM = "Be kind."  # the usual one is longer than what the tiny model reads
+
+
+def dialogues_loss(made, _records, _seen):
+    """The whole dialogue in Vicuna's words; what stands behind each ASSISTANT: up to the end token has labels."""
+    tokenizer = made.processor.tokenizer
+    tokenizer.padding_side, end = "right", tokenizer.eos_token
+    wholes, spans, pictures = [], [], []
+    for talk in TALKS:
+        text, own = f"{SYSTEM} ", []
+        for question, answer in zip(talk[::2], talk[1::2], strict=True):
+            pictures += [part for part in question if not isinstance(part, str)]
+            text += "USER: " + "\n".join(part if isinstance(part, str) else "<image>" for part in question) + " ASSISTANT:"
+            own.append((text, f"{text} {answer}{end}"))
+            text = own[-1][1]
+        wholes.append(text)
+        spans.append(own)
+
+    def length(text):
+        shown = pictures[: text.count("<image>")] or None  # all are of one size
+        return made.processor(images=shown, text=text, return_tensors="pt")["input_ids"].shape[1]
+
+    given = made.processor(images=pictures, text=wholes, return_tensors="pt", padding=True)
+    labels = torch.full_like(given["input_ids"], -100)
+    for row, own in enumerate(spans):
+        for before, behind in own:
+            labels[row, length(before) : length(behind)] = given["input_ids"][row, length(before) : length(behind)]
+    loss = made.model(**given, labels=labels).loss
+    loss.backward()
+    return Wanted({"say": float(loss.detach())}, made.model)
+
+
 CAPTIONS = ("a red car near the house", "a cat", "two dogs and a cat", "the sea")
 ASKING = [{"image": record["image"], "question": record["prompt"], "answer": record["answer"]} for record in ANSWERED]
 PAIRS = [{"image": drawn(seed), "text": text} for seed, text in enumerate(CAPTIONS)]
@@ -209,6 +255,15 @@ CLIP_NODES = frozenset({"vision", "vision_proj", "text", "text_proj", "contrast"
 RECIPES = [
     Recipe("llava/train", "align", llava_made, llava_loss, ANSWERED, frozenset({"project"})),
     Recipe("llava/train", "instruct", llava_made, llava_loss, ANSWERED, frozenset({"project", "llm"})),
+    Recipe(
+        "llava/train_dialogues",
+        "train",
+        llava_made,
+        dialogues_loss,
+        TOLD,
+        frozenset({"project", "llm"}),
+        params={"nodes.llm.with.system": SYSTEM},
+    ),
     Recipe("clip/train", "train", clip_made, clip_loss, PAIRS, CLIP_NODES),
     Recipe("blip2/train", "train", blip2_made, blip2_loss, PAIRS, frozenset({"queries", "qformer", "project"})),
     Recipe("idefics/train", "train", idefics_made, idefics_loss, PAIRS, frozenset({"resampler", "llm"})),
