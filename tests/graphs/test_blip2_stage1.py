@@ -89,7 +89,7 @@ def test_it_is_planned_to_the_unit_and_imported(theirs: Checkpoint, tmp_path: Pa
     assert "blip2/match" in text
     second = mg.plan(mg.load("blip2/stage1")).totals.parameters
     head = 768 * 768 + 3 * 768 + 30523 * 768 + 30523
-    assert second == published.parameters + head + 2 * 1408 + 2, "a head, a norm behind the eye, and a temperature for each of its two uses"
+    assert second == published.parameters + head + 2 * 1408 + 1, "a head, a norm behind the eye, and a temperature"
 
 
 def test_a_folder_of_the_second_stage_is_refused_with_a_reason(tmp_path: Path):
@@ -201,7 +201,24 @@ def test_wrong_partners_are_drawn_by_the_seed_and_are_never_the_own_ones():
         assert (texts[:, 2] != own).all()
         assert each["labels"].tolist() == [[1, 0, 0]] * batch
     with pytest.raises(mg.InputError, match="a batch of one record has no other pictures and texts: give at least two"):
-        open_node(pairs.Negatives, {})(*(value[:1] for value in given.values()), None, None)
+        open_node(pairs.Negatives, {})(*(value[:1] for value in given.values()), None, None, None)
+
+
+def test_wrong_partners_are_drawn_by_the_temperature_of_the_loss():
+    """A picture shows what the next text says, and a cold softmax of the cosines takes that one; a warm one takes any."""
+    batch = 5
+    own, said = torch.arange(batch), torch.eye(batch)
+    image, text = said[:, None].expand(-1, 3, -1), said.roll(1, 0)
+    more = {"memory": own.float()[:, None, None].expand(-1, 2, 3), "ids": own[:, None].expand(-1, 6), "mask": torch.ones(batch, 6) > 0}
+    cold = run_node(pairs.Contrast, {"temperature": 0.02}, image=image, text=text)["temperature"]
+    torch.testing.assert_close(cold, torch.full((batch,), 0.02))
+    for seed in range(3):
+        found = run_node(pairs.Negatives, {"temperature": 9.0}, image=image, text=text, **more, temperature=cold, seed=seed)
+        assert torch.equal(found["ids"][:, 2, 0], (own + 1) % batch)
+        assert torch.equal(found["memory"][:, 1, 0, 0].long(), (own - 1) % batch)
+    warm = [run_node(pairs.Negatives, {"temperature": 9.0}, image=image, text=text, **more, seed=seed)["ids"][:, 2, 0] for seed in range(3)]
+    assert any(not torch.equal(each, (own + 1) % batch) for each in warm)
+    assert str(mg.check(mg.load("blip2/stage1")).nodes["negatives"].wired["temperature"][0]) == "itc.temperature"
 
 
 def test_captions_are_searched_as_published(tmp_path: Path):

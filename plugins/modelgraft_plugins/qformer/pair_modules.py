@@ -177,14 +177,15 @@ class Cosines(nn.Module):
         """The temperature alone."""
         return {"temp": weights.tensor("temp").reshape(())} if self.temp is not None else {}
 
-    def best(self, image: Tensor, text: Tensor) -> Tensor:
-        """image float[... queries width], text float[... width] -> float[...], the best query of each."""
+    def best(self, image: Tensor, text: Tensor, temperature: Tensor | None = None) -> Tensor:
+        """image float[... queries width], text float[... width] -> float[...], the best query of each; temperature None: its own."""
         image, text = functional.normalize(image, dim=-1), functional.normalize(text, dim=-1)
-        return (image @ text[..., None])[..., 0].amax(-1) / (self.fixed if self.temp is None else self.temp)
+        own = self.fixed if self.temp is None else self.temp
+        return (image @ text[..., None])[..., 0].amax(-1) / (own if temperature is None else temperature)
 
-    def all(self, image: Tensor, text: Tensor) -> Tensor:
-        """image float[batch queries width], text float[batch width] -> float[images texts]."""
-        return self.best(image[:, None], text[None])
+    def all(self, image: Tensor, text: Tensor, temperature: Tensor | None = None) -> Tensor:
+        """image float[batch queries width], text float[batch width] -> float[images texts]; see best."""
+        return self.best(image[:, None], text[None], temperature)
 
 
 class BestQuery(Cosines):
@@ -200,16 +201,18 @@ class BestQuery(Cosines):
 
 
 class Contrast(Cosines):
-    """image float[batch queries width], text float[batch width] to loss float[batch]; its mean is that of both directions."""
+    """image float[batch queries width], text float[batch width] to loss float[batch], whose mean is that of both directions, and what
+    cosines are divided by."""
 
     def __init__(self, config: pairs.Contrast) -> None:
         super().__init__(config)
         self.smoothing = config.label_smoothing
 
-    def forward(self, image: Tensor, text: Tensor) -> Tensor:
+    def forward(self, image: Tensor, text: Tensor) -> dict[str, Tensor]:
         """Each pair against all others of the batch."""
         scores = self.all(image, text)
-        return (self._lost(scores) + self._lost(scores.T)) / 2
+        own = text.new_tensor(self.fixed) if self.temp is None else self.temp.detach()
+        return {"loss": (self._lost(scores) + self._lost(scores.T)) / 2, "temperature": own.expand(text.shape[0])}
 
     def _lost(self, scores: Tensor) -> Tensor:
         """Cross-entropy of each row with its own place, as torch's `label_smoothing` has it, for any number of rows."""
@@ -230,10 +233,10 @@ class Negatives(Cosines):
 
     def forward(self, image: Tensor, text: Tensor, memory: Tensor, *given: Any) -> dict[str, Tensor]:  # Any: see the declaration
         """Three pairs for each record. Raises InputError for a batch of one, which has no others."""
-        ids, mask, neg_image, neg_text = given
+        ids, mask, neg_image, neg_text, temperature = given
         if len(ids) < 2:
             raise InputError(f"{self.runtime.node}: a batch of one record has no other pictures and texts: give at least two")
-        scores = self.all(image, text).detach()
+        scores = self.all(image, text, None if temperature is None else temperature[0]).detach()
         generator = torch.Generator(scores.device).manual_seed(self.runtime.node_seed())
         neg_image = _drawn(scores.T, generator) if neg_image is None else neg_image
         neg_text = _drawn(scores, generator) if neg_text is None else neg_text

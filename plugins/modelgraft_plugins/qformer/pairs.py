@@ -237,14 +237,16 @@ class BestQuery(Temperature):
 class Contrast(Temperature):
     """Tell the pairs of a batch from all other combinations by the query that fits best, in both directions (ITC of BLIP-2).
 
+    temperature  what it is at present, the same for each record, without gradients: qformer/negatives draws by it
     Source: arXiv 2301.12597, section 3.2; the label smoothing, and the temperature as a divisor, are those of its code.
     """
 
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="share of the wanted answer that is spread over all")
 
     def ports(self) -> Ports:
-        """Queries of a picture and the vector of a text for each record in, the share of each record out."""
-        return Ports.of({"image": "float[batch queries width]", "text": "float[batch width]"}, {"loss": "float[batch]"})
+        """Queries of a picture and the vector of a text for each record in; its share, and what cosines are divided by, out."""
+        inputs = {"image": "float[batch queries width]", "text": "float[batch width]"}
+        return Ports.of(inputs, {"loss": "float[batch]", "temperature": "float[batch]"})
 
 
 @component("qformer/negatives", kind="preprocess", module=f"{HERE}:Negatives", random=True, cache=False)
@@ -252,7 +254,8 @@ class Negatives(Temperature):
     """Put beside each pair of a batch its text with a picture that is not its own, and its picture with another text (ITM of BLIP-2).
 
     Which ones is drawn by the seed, the likelier the more they are alike; `neg_image` and `neg_text` say it, by place in the batch.
-    labels  1 for the first of the three pairs, 0 for the others
+    temperature  that of loss/contrastive_queries, which is trained; left out: that of the source, as it was
+    labels       1 for the first of the three pairs, 0 for the others
     """
 
     def ports(self) -> Ports:
@@ -260,7 +263,7 @@ class Negatives(Temperature):
         inputs = {
             "image": "float[batch queries width]", "text": "float[batch width]", "memory": "float[batch memory_tokens memory_size]",
             "ids": "int64[batch text_tokens]", "mask": "bool[batch text_tokens]", "neg_image": "optional[int64[batch]]",
-            "neg_text": "optional[int64[batch]]",
+            "neg_text": "optional[int64[batch]]", "temperature": "optional[float[batch]]",
         }  # fmt: skip
         given = {
             "memory": "float[batch pairs memory_tokens memory_size]", "ids": "int64[batch pairs text_tokens]",
