@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 import modelgraft as mg
-from support.checkpoints import llama, llava
+from support.checkpoints import llava
 from support.learners import write_graph
 from support.recipes import drawn
 
@@ -94,31 +94,3 @@ def test_a_language_model_is_run_from_its_trained_file(tmp_path):
         with mg.open("llava", params={**given, **sources}) as pipeline:
             answers.append(pipeline.run(image=picture, prompt="what?")["text"])
     assert answers[0] == answers[1]
-
-
-SHARED = """
-modelgraft: 1
-inputs: {text: text}
-nodes:
-  llm: {use: llm/causal, %s with: {max_new_tokens: 2}, adapters: [{use: adapter/lora, with: {rank: 2}}], in: {prompt: inputs.text}}
-  say: {use: llm/causal, %s with: {max_new_tokens: 2}, in: {prompt: inputs.text}}
-outputs: {text: llm.text, said: say.text}
-"""
-
-
-def test_weights_into_which_something_is_grafted_are_not_shared_but_may_be_grafted_into_where_they_are_shared(tmp_path):
-    """The checker refuses the one, whose way out is the other: it opens."""
-    llama(tmp_path / "llama")
-    owner, sharer = "from: ./llama,", "share: %s,"
-    (tmp_path / "shared.yaml").write_text(SHARED % (owner, sharer % "llm"))
-    with pytest.raises(
-        mg.GraphError, match=r"(?s)say shares the weights of llm, into which adapter/lora is grafted.*let say have the weights"
-    ):
-        mg.check(tmp_path / "shared.yaml")
-    (tmp_path / "shared.yaml").write_text(SHARED % (sharer % "say", owner))
-    with (
-        pytest.warns(mg.ModelgraftWarning, match="start from random numbers"),
-        mg.open(tmp_path / "shared.yaml", init="random") as pipeline,
-    ):
-        found = pipeline.run(text="a cat")
-    assert found["text"] == found["said"]  # a new LoRA adds nothing

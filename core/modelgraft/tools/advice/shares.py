@@ -1,37 +1,23 @@
-"""Nodes that use the weights of others: both must make the same parameters of them, and nothing may be grafted into the owner."""
+"""Nodes that use the weights of others: both must make the same parameters of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from modelgraft.kernel.words.errors import Problem, choices
+from modelgraft.kernel.words.errors import Problem
 from modelgraft.kernel.words.graph import Node
 from modelgraft.kernel.words.guard import contained, shown
-from modelgraft.kernel.words.kinds import Config
 
 
 def check_shares(nodes: Mapping[str, Node]) -> Iterator[Problem]:
     """Note every node whose config makes another number of parameters than that of the node whose weights it uses."""
     for node in nodes.values():
         owner = nodes.get(node.share or "")
-        if owner is not None and (grafts := [one.component.id for one in owner.adapters if _has_weights(one.config)]):
-            found = f"{node.name} shares the weights of {owner.name}, into which {choices(grafts)} is grafted: its tensors are others then"
-            hint = f"let {node.name} have the weights, and {owner.name} share them: what shares may have adapters of its own"
-            yield Problem("share-mismatch", found, node.place, hint, node=node.name)
-            continue
         mine, theirs = count_of(node), count_of(owner) if owner is not None else None
         if owner is not None and None not in (mine, theirs) and mine != theirs:
             found = f"{node.name} has {mine:,} parameters under its config, and {owner.name}, whose weights it shares, has {theirs:,}"
             hint = f"leave out of its `with` what changes them, or give it weights of its own: {_differences(node, owner)}"
             yield Problem("share-mismatch", found, node.place, hint, node=node.name)
-
-
-def _has_weights(config: Config) -> bool:
-    try:
-        with contained():
-            return config.parameters() != 0
-    except Exception:  # noqa: BLE001 the plan tells it
-        return True
 
 
 def _differences(node: Node, owner: Node) -> str:
