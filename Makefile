@@ -38,7 +38,7 @@ demo: $(VENV)/.demo
 	$(BIN)/modelgraft show describe --format html --out describe.html
 	mkdir -p $(SHOWN)
 	$(BIN)/modelgraft index grafted/embed $(DRAWINGS) --out $(SHOWN)/drawings.safetensors
-	$(BIN)/modelgraft run find --set index=$(SHOWN)/drawings.safetensors --input text="a happy face" --output paths --output sheet=$(SHOWN)/found.png
+	$(BIN)/modelgraft run find --set index=$(SHOWN)/drawings.safetensors --input text="a boat" --output paths --output sheet=$(SHOWN)/found.png
 	$(BIN)/modelgraft run find --set index=$(SHOWN)/drawings.safetensors --input image=$(DRAWINGS)/fxemoji/1F617.png --output paths
 	$(BIN)/modelgraft map glimpse $(DRAWINGS).jsonl --out $(SHOWN)/said.jsonl --output text --batch-size 16
 	$(BIN)/python -m benchmarks.contact $(DRAWINGS).jsonl $(SHOWN)/said.jsonl --out $(SHOWN)/glimpse.png

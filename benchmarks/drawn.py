@@ -1,6 +1,6 @@
 """How often is what `draw` draws found by the words that were asked for, beside what it cannot be worse or better than?
 
-    python -m benchmarks.drawn emoji/128 [--prompts 100] [--names 1000] [--hand noto] [--guidance 2.5] [--seed 0] [--sheet a.png] [--json]
+    python -m benchmarks.drawn emoji/128 [--prompts 100] [--names 1000] [--hand noto] [--guidance 1] [--seed 0] [--sheet a.png] [--json]
 
 The folder is what `modelgraft drawings emoji` made. The head of retrieval (`grafted/embed`) judges: of so many names that were trained on,
 drawn by the seed, the one that was asked for is to be the nearest (R@1) or among the five nearest (R@5). Prompts are such of these names as
@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=100)
     parser.add_argument("--names", type=int, default=1000)
     parser.add_argument("--hand", default="noto")
-    parser.add_argument("--guidance", type=float, default=2.5)
+    parser.add_argument("--guidance", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sheet", type=Path, default=None, help="where the drawings are shown")
     parser.add_argument("--json", action="store_true")

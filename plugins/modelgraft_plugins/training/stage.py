@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -39,9 +39,6 @@ from modelgraft_plugins.training.stepping import MIXES, AgainError, NotANumberEr
 from modelgraft_plugins.training.trained import trained_in, write_trained
 from modelgraft_plugins.training.tuning import warmup_steps
 from modelgraft_plugins.training.watching import METRICS, Pace, Table, read_table, showing
-
-if TYPE_CHECKING:
-    pass
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what room would help
 

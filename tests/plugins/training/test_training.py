@@ -121,8 +121,9 @@ def test_rows_that_do_not_fit_are_listed_and_left_out_when_asked(tmp_path):
     graph, told = write_graph(tmp_path), []
     with (tmp_path / "data.jsonl").open("a") as file:
         file.write('{"x": [[1, 2]]}\nno json\n{"x": [[1, 2]], "y": [[1, 2, 3]]}\n')
-    with pytest.raises(mg.InputError, match=r"2 rows of .*data.jsonl do not fit\s+data.jsonl:14: no column gives y"):
+    with pytest.raises(mg.InputError, match=r"3 rows of .*data.jsonl do not fit\s+data.jsonl:14: no column gives y") as caught:
         mg.train(graph, out=tmp_path / "out", device="cpu")
+    assert all(f"data.jsonl:{line}" in str(caught.value) for line in (14, 15, 16))
     folder = mg.train(graph, out=tmp_path / "out", device="cpu", skip_bad=True, note=told.append).last
     assert any("data.jsonl:15" in text for text in told)
     assert json.loads((folder / "card.json").read_text())["skipped"] == 3
