@@ -28,6 +28,7 @@ def launched(graph: Path, out: Path, *more: str) -> list[subprocess.CompletedPro
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     usual = {**os.environ, "ACCELERATE_USE_CPU": "true", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    usual["GLOO_SOCKET_IFNAME"] = "lo"  # whatever the name of this machine means to it
     words = [sys.executable, "-m", "modelgraft", "train", str(graph), "--out", str(out), "--device", "cpu", *more]
     begun = [
         subprocess.Popen(
