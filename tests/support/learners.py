@@ -27,6 +27,17 @@ training:
   steps: 12
   learning_rate: 0.05
 """
+TEXTS = """
+modelgraft: 1
+inputs: {text: text, wanted: "float[batch 3]"}
+nodes:
+  ids:  {use: text/tokenizer, from: "./CLIP", in: {text: inputs.text}}
+  read: {use: text/encoder, from: "./CLIP#text_model", in: {ids: ids.ids, mask: ids.mask}, frozen: true}
+  hand: {use: projector/linear, with: {over: vector, out_features: 3}, in: {x: read.pooled}}
+outputs: {hand: hand}
+losses: {apart: {use: loss/alignment, with: {over: vector}, in: {x: hand, wanted: inputs.wanted}}}
+training: {data: data.jsonl, batch: 2, steps: 4}
+"""
 
 
 def write_graph(folder: Path, *more: tuple[str, str], records: int = 13, name: str = "tiny.yaml") -> Path:

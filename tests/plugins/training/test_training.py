@@ -18,7 +18,7 @@ import modelgraft as mg
 from modelgraft_plugins.training.alone import alone
 from modelgraft_plugins.training.watching import read_table
 from support.checkpoints import clip
-from support.learners import GIVEN, INNER, write_graph
+from support.learners import GIVEN, INNER, TEXTS, write_graph
 
 
 def column(folder, name, part="train"):
@@ -234,19 +234,6 @@ def test_a_node_may_be_called_as_what_stands_beside_it_in_a_checkpoint(tmp_path)
     (whole / "card.json").unlink()
     mg.train(tmp_path / "tiny.yaml", out=tmp_path / "whole", device="cpu", resume=True)
     assert (whole / "card.json").exists()
-
-
-TEXTS = """
-modelgraft: 1
-inputs: {text: text, wanted: "float[batch 3]"}
-nodes:
-  ids:  {use: text/tokenizer, from: "./CLIP", in: {text: inputs.text}}
-  read: {use: text/encoder, from: "./CLIP#text_model", in: {ids: ids.ids, mask: ids.mask}, frozen: true}
-  hand: {use: projector/linear, with: {over: vector, out_features: 3}, in: {x: read.pooled}}
-outputs: {hand: hand}
-losses: {apart: {use: loss/alignment, with: {over: vector}, in: {x: hand, wanted: inputs.wanted}}}
-training: {data: data.jsonl, batch: 2, steps: 4}
-"""
 
 
 def test_records_that_a_node_refuses_are_named_and_left_out_when_asked(tmp_path):
