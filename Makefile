@@ -47,7 +47,7 @@ demo: $(VENV)/.demo
 
 # What `glimpse` and `find` stand on, from nothing: each step goes on where it was stopped.
 drawings: $(VENV)/.dev
-	$(BIN)/modelgraft drawings $(TRAINED)/emoji
+	$(BIN)/modelgraft drawings emoji $(TRAINED)/emoji
 	$(BIN)/modelgraft map grafted/see $(TRAINED)/emoji/128/train.jsonl --out $(TRAINED)/seen.jsonl --batch-size 32 --resume
 	$(BIN)/modelgraft train grafted/look --data $(TRAINED)/seen.jsonl --out $(TRAINED)/trained --resume
 	$(BIN)/modelgraft map grafted/read $(TRAINED)/emoji/128/captions.jsonl --out $(TRAINED)/read.jsonl --batch-size 64 --resume

@@ -17,7 +17,7 @@ from PIL import Image
 
 from modelgraft.cli import main
 from modelgraft.plugin import InputError
-from modelgraft_plugins.drawings import making, packages, vendors
+from modelgraft_plugins.drawings import listing, making, packages, vendors
 from modelgraft_plugins.drawings.naming import Names, code_of, concepts, drawn
 from modelgraft_plugins.drawings.rendering import is_whole, png_of, svg_of
 
@@ -66,9 +66,9 @@ def test_a_drawing_is_square_on_white_with_the_icon_in_the_middle():
 
 def test_the_held_out_concepts_are_those_that_the_rule_chooses():
     """The list holds 200 different codes in order, and the rule gives it back when it is offered no more than these."""
-    listed = making.held_out()
+    listed = list(listing.held_out())
     assert len(set(listed)) == 200
-    assert list(listed) == sorted(listed)
+    assert listed == sorted(listed)
     digests = {code: hashlib.sha256(b"modelgraft held-out " + code.encode()).digest() for code in listed}
     assert making.chosen(listed, 7) == tuple(sorted(sorted(listed, key=digests.__getitem__)[:7]))
     assert max(digests.values())[0] < 256 * 200 / 1949 * 1.3  # the 200 smallest of 1,949 even numbers lie about below a tenth
@@ -119,7 +119,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 def test_what_is_made_is_listed_in_splits_and_made_once(shop: Path, capsys: pytest.CaptureFixture[str]):
     """Held-out concepts train nothing whoever drew them, and the second run draws only what is not there or not whole."""
-    assert main(["drawings", str(shop), "--size", "16", "--offline", "--json"]) == 0
+    assert main(["drawings", "emoji", str(shop), "--size", "16", "--offline", "--json"]) == 0
     made = json.loads(capsys.readouterr().out)
     assert made["drawings"] == {"train": 1, "test": 1, "held_out": 2, "untrained": 1}
     assert not made["failed"]
@@ -137,13 +137,13 @@ def test_what_is_made_is_listed_in_splits_and_made_once(shop: Path, capsys: pyte
     (folder / "hand/1F34E.png").write_bytes(b"cut")
     (folder / "other/1F339.png").unlink()
     os.utime(folder / "other/1F34E.png", (1, 1))
-    assert main(["drawings", str(shop), "--size", "16", "--offline"]) == 0
+    assert main(["drawings", "emoji", str(shop), "--size", "16", "--offline"]) == 0
     assert {path: path.read_bytes() for path in folder.rglob("*.png")} == before
     assert (folder / "other/1F34E.png").stat().st_mtime == 1  # was not drawn again
 
 
 def test_the_split_of_a_drawing_does_not_depend_on_whose_are_drawn(shop: Path):
-    assert main(["drawings", str(shop), "--size", "16", "--vendor", "other", "--offline"]) == 0
+    assert main(["drawings", "emoji", str(shop), "--size", "16", "--vendor", "other", "--offline"]) == 0
     assert [line["image"] for line in _lines(shop / "16" / "test.jsonl")] == ["other/1F34E.png"]
     assert not _lines(shop / "16" / "train.jsonl")
 
@@ -157,7 +157,7 @@ def test_the_split_of_a_drawing_does_not_depend_on_whose_are_drawn(shop: Path):
     ],
 )
 def test_words_that_mean_nothing_are_usage_errors(shop: Path, capsys: pytest.CaptureFixture[str], words: list[str], told: str):
-    assert main(["drawings", str(shop), "--offline", *words]) == 2
+    assert main(["drawings", "emoji", str(shop), "--offline", *words]) == 2
     assert told in " ".join(capsys.readouterr().err.replace("│", " ").split())
 
 
@@ -181,7 +181,7 @@ def test_what_cannot_be_drawn_is_told_and_left_out(shop: Path, monkeypatch: pyte
         raise InputError("resvg cannot draw it: a reason")
 
     monkeypatch.setattr(making, "png_of", refuse)
-    assert main(["drawings", str(shop), "--size", "16", "--offline", "--json"]) == 1
+    assert main(["drawings", "emoji", str(shop), "--size", "16", "--offline", "--json"]) == 1
     told = json.loads(capsys.readouterr().out)
     assert told["failed"]["hand/1F34E.png"] == "resvg cannot draw it: a reason"
     assert sum(told["drawings"].values()) == 0

@@ -12,44 +12,19 @@ OUT/LICENCES.md              whose the drawings are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from importlib.resources import files
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from modelgraft.commands import file_aside, json_text
-from modelgraft.plugin import InputError
+from modelgraft.commands import file_aside
+from modelgraft_plugins.drawings.listing import Drawing, Tell, draw, held_out, list_splits, write_lines
 from modelgraft_plugins.drawings.naming import SHORTCODES, Concept, Names, code_of, concepts, drawn, named_in
 from modelgraft_plugins.drawings.packages import Archive, fetch
-from modelgraft_plugins.drawings.rendering import is_whole, png_of, svg_of
+from modelgraft_plugins.drawings.rendering import png_of, svg_of
 from modelgraft_plugins.drawings.vendors import NAMES, NAMES_LICENCE, VENDORS, Vendor
 
 SPLITS = ("train", "test", "held_out", "untrained")
-JUDGES = ("test", "held_out")
-Tell = Callable[[int, int, int], None]  # how many drawings are done, how many of them could not be drawn, and how many there are
-
-
-@dataclass(frozen=True, slots=True)
-class Drawing:
-    """A drawing that is to be made: what a line of the data says of it, and the icon that it is."""
-
-    image: str  # from the folder of the size on
-    concept: Concept
-    vendor: str
-    split: str
-    icon: str
-
-    def line(self) -> dict[str, Any]:
-        """The line of the data."""
-        about = {"caption": self.concept.caption, "keywords": list(self.concept.keywords), "vendor": self.vendor}
-        return {"image": self.image, **about, "concept": self.concept.code, "group": self.concept.group, "split": self.split}
-
-
-def held_out() -> tuple[str, ...]:
-    """The codes of the concepts that nothing is trained on: the committed list, chosen once by `chosen`."""
-    listed = files("modelgraft_plugins.drawings").joinpath("held_out.txt").read_text(encoding="utf-8").splitlines()
-    return tuple(line.split("\t")[0] for line in listed if line and not line.startswith("#"))
 
 
 def chosen(codes: Sequence[str], count: int) -> tuple[str, ...]:
@@ -74,14 +49,12 @@ def make(out: Path, *, side: int, vendors: Sequence[str], offline: bool, tell: T
     icons = {name: drawn(icon_sets[name], archive.json("chars.json"), meant, known) for name, archive in archives.items()}
     drawings = [drawing for drawing in split(icons, known) if drawing.vendor in vendors]
     folder = out / str(side)
-    failed = dict(_draw(drawings, icon_sets, folder, side, tell))
+    failed = dict(draw(drawings, folder, lambda one: png_of(svg_of(icon_sets[one.vendor], one.icon), side), tell))
     done = [drawing for drawing in drawings if drawing.image not in failed]
-    for name in SPLITS:
-        _list(folder, name, [drawing for drawing in done if drawing.split == name])
-    _write_lines(folder / "captions.jsonl", _captions(known, done))
+    counts = list_splits(folder, SPLITS, done)
+    write_lines(folder / "captions.jsonl", _captions(known, done))
     with file_aside(out / "LICENCES.md") as aside:
         aside.write_text(licences(VENDORS), encoding="utf-8")
-    counts = {name: sum(drawing.split == name for drawing in done) for name in SPLITS}
     return {"folder": str(folder), "drawings": counts, "failed": failed}
 
 
@@ -130,42 +103,9 @@ def split(icons: Mapping[str, Mapping[str, str]], known: Mapping[str, Concept]) 
     ]
 
 
-def _draw(drawings: Sequence[Drawing], icon_sets: Mapping[str, Any], folder: Path, side: int, tell: Tell) -> Iterator[tuple[str, str]]:
-    """Draw what is not there; gives each drawing that could not be made, and why."""
-    failed = 0
-    for done, drawing in enumerate(drawings, 1):
-        path = folder / drawing.image
-        try:
-            if not (path.is_file() and is_whole(path.read_bytes())):
-                _write(path, png_of(svg_of(icon_sets[drawing.vendor], drawing.icon), side))
-        except InputError as error:
-            failed += 1
-            yield drawing.image, str(error)
-        tell(done, failed, len(drawings))
-
-
-def _write(path: Path, png: bytes) -> None:
-    """Write a picture in place: there are thousands of small files, and `is_whole` finds the half that a kill leaves."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(png)
-
-
-def _list(folder: Path, split: str, drawings: Sequence[Drawing]) -> None:
-    """List a split as a whole, and what judges by vendor too: figures of unlike hands do not belong into one mean."""
-    _write_lines(folder / f"{split}.jsonl", (drawing.line() for drawing in drawings))
-    if split in JUDGES:
-        for vendor in dict.fromkeys(drawing.vendor for drawing in drawings):
-            _write_lines(folder / f"{split}.{vendor}.jsonl", (drawing.line() for drawing in drawings if drawing.vendor == vendor))
-
-
 def _captions(known: Mapping[str, Concept], drawings: Sequence[Drawing]) -> Iterator[dict[str, Any]]:
     """Each concept that was drawn, in the order of codes."""
     state = {drawing.concept.code: {"train": "trained", "test": "trained"}.get(drawing.split, drawing.split) for drawing in drawings}
     for code in sorted(state):
         about = asdict(known[code])
         yield {"concept": about.pop("code"), **about, "state": state[code]}
-
-
-def _write_lines(path: Path, lines: Iterator[Mapping[str, Any]]) -> None:
-    with file_aside(path) as aside, aside.open("w", encoding="utf-8") as file:
-        file.writelines(json_text(line) + "\n" for line in lines)

@@ -1,4 +1,4 @@
-"""Archives of the npm registry as files: fetched by npm itself, kept, and opened only when their hash is the one that is pinned."""
+"""Packages as files: fetched by their own client, kept, and opened only when their hash is the one that is pinned."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import json
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from modelgraft.plugin import InputError
 from modelgraft_plugins.drawings.vendors import Package
 
+P = TypeVar("P", bound=Package)
 TIMEOUT_S = 600  # the largest archive has 14 MB
 
 
@@ -33,20 +35,25 @@ class Archive:
 
 
 def fetch(package: Package, folder: Path, *, offline: bool = False) -> Archive:
-    """Give the archive of a package from a folder, or fetch it into that folder.
+    """Give the archive of a package of npm; raises InputError as `kept` does, and where there is no npm or it cannot fetch."""
+    return Archive(kept(package, folder, _pack, offline=offline))
 
-    Raises InputError: there is no npm, it cannot fetch, nothing may be fetched, or the file is not the one that is pinned.
+
+def kept(package: P, folder: Path, download: Callable[[P, Path], None], *, offline: bool) -> Path:
+    """Give the file of a package from a folder, or download it into that folder.
+
+    Raises InputError: nothing may be fetched, or the file is not the one that is pinned; and what `download` raises.
     """
     path = folder / package.file
     if not path.is_file():
         if offline:
             raise InputError(f"{path} is not there, and this run is offline; run it once with a network, or put the file there")
-        _pack(package, folder)
+        download(package, folder)
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != package.sha256:
         raise InputError(f"{path} has sha256 {found}, wanted {package.sha256}: it is cut or another version; delete it to fetch it again")
-    return Archive(path)
+    return path
 
 
 def _pack(package: Package, folder: Path) -> None:

@@ -24,6 +24,18 @@ class Package:
 
 
 @dataclass(frozen=True, slots=True)
+class DebianPackage(Package):
+    """A package of Debian for all architectures. pool: its folder at any mirror, for those who fetch it by hand."""
+
+    pool: str
+
+    @property
+    def file(self) -> str:
+        """What `apt-get download` calls it."""
+        return f"{self.name}_{self.version.replace(':', '%3a')}_all.deb"
+
+
+@dataclass(frozen=True, slots=True)
 class Vendor:
     """One hand that drew emoji.
 
@@ -41,6 +53,11 @@ class Vendor:
 def _drawn(name: str, version: str, sha256: str, *, use: Use, licence: str, author: str, home: str) -> Vendor:
     return Vendor(Package(f"@iconify-json/{name}", version, sha256), use, licence, author, home)
 
+
+CLIPART = DebianPackage(
+    "openclipart-svg", "1:0.18+dfsg-19", "989712d90d57dfa3230049f553bb43b76c30ee4d4b8c5f6e106e33f7db5cbdc5", pool="pool/main/o/openclipart"
+)
+CLIPART_LICENCE, CLIPART_HOME = "public domain, as each file says of itself", "https://openclipart.org"
 
 NAMES = Package("emojibase-data", "17.0.0", "d01d0e2ca4e22cb402679532155342c71e2e871f25c32223c013b8b166ebdf5a")
 NAMES_LICENCE = "MIT; the names and keywords are Unicode's CLDR (Unicode-3.0)"
