@@ -76,6 +76,8 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.records.batch import Batch as Batch
     from modelgraft.records.digests import size_bytes as size_bytes
     from modelgraft.records.json_text import json_text as json_text
+    from modelgraft.records.publishing import clear_asides as clear_asides
+    from modelgraft.records.publishing import discard as discard
     from modelgraft.records.publishing import file_aside as file_aside
     from modelgraft.records.readers import at_command_line as at_command_line
     from modelgraft.records.readers import for_command as for_command
@@ -149,10 +151,12 @@ _HOMES = {
     "at_command_line": "records.readers",
     "as_usage": "cli.options",
     "check_writable": "records.writing",
+    "clear_asides": "records.publishing",
     "count": "cli.options",
     "counting": "cli.pacing",
     "data_named": "cli.mapping",
     "described": "kernel.language.document",
+    "discard": "records.publishing",
     "file_aside": "records.publishing",
     "for_command": "records.readers",
     "forecasts": "engine.needs",

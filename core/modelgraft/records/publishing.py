@@ -5,14 +5,40 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import shutil
 import stat
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+ASIDE = re.compile(r"\..+\.[0-9a-f]{12}")  # what `path_aside` makes
+
+
+def path_aside(target: Path) -> Path:
+    """A name beside `target` that nobody has, for what is written before it gets that name, or deleted after it had it."""
+    return target.with_name(f".{target.name}.{secrets.token_hex(6)}")
+
+
+def discard(folder: Path) -> None:
+    """Delete a folder, which loses its name in one step: nobody takes the half that is left for the whole."""
+    aside = path_aside(folder)
+    folder.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def clear_asides(folder: Path) -> None:
+    """Delete what processes that were killed have left beside their targets, in a folder that nobody else writes to now."""
+    for path in folder.glob(".*"):
+        if not ASIDE.fullmatch(path.name):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def publish(aside: Path, target: Path) -> None:
@@ -24,8 +50,8 @@ def publish(aside: Path, target: Path) -> None:
     _send(aside)
     if aside.is_dir() and target.exists():
         if not _exchange(aside, target):
-            old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-            target.rename(old / target.name)  # away in one step, so that nobody sees a half of it
+            old = path_aside(target)
+            target.rename(old)  # away in one step, so that nobody sees a half of it
             aside.rename(target)
             aside = old
         shutil.rmtree(aside, ignore_errors=True)
@@ -97,7 +123,8 @@ def file_aside(target: Path, *, suffix: str = "") -> Iterator[Path]:
     suffix  what the path ends with, for writers that go by it
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.{secrets.token_hex(6)}{suffix}")
+    beside = path_aside(target)
+    aside = beside.with_name(beside.name + suffix)
     os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # whoever may read what its owner writes may read it
     mode = stat.S_IMODE(aside.stat().st_mode)
     try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import secrets
 import shutil
 import stat
 import sys
@@ -18,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from modelgraft.kernel.words.errors import Problem, SourceError
-from modelgraft.records.publishing import file_aside, publish
+from modelgraft.records.publishing import file_aside, path_aside, publish
 
 OWNERS = 0o600  # the mode of a file that its writer made for its owner alone
 NEW_S = 60  # a folder that is made is locked within this time
@@ -98,7 +97,7 @@ def folder_aside(target: Path) -> Iterator[Path]:
     A killed process leaves its folder behind: see `clear_leftovers`.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.{secrets.token_hex(6)}")
+    aside = path_aside(target)
     aside.mkdir()  # whoever may read what its owner writes may read it
     held = lock_folder(aside)
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from modelgraft.commands import folder_aside
+from modelgraft.commands import discard, folder_aside
 from modelgraft.plugin import InputError, option
 from modelgraft_plugins.training.tuning import Trained
 
@@ -72,9 +71,14 @@ def save(folder: Path, progress: Progress, parts: Changing) -> Path:
     except (OSError, SafetensorError) as error:
         found = f"the checkpoint {target} cannot be written: {getattr(error, 'strerror', None) or error}"
         raise InputError(f"{found}; the one before it is whole, and {option('resume')} goes on from there") from error
-    for old in checkpoints_in(folder)[:-KEPT]:
-        shutil.rmtree(old, ignore_errors=True)
+    let_go(folder)
     return target
+
+
+def let_go(folder: Path) -> None:
+    """Delete all checkpoints in a folder but the newest."""
+    for old in checkpoints_in(folder)[:-KEPT]:
+        discard(old)
 
 
 def save_best(folder: Path, parts: Changing) -> None:
@@ -96,9 +100,8 @@ def take_best(folder: Path, parts: Changing) -> None:
 
 def clear(folder: Path) -> None:
     """Delete the checkpoints in a folder."""
-    shutil.rmtree(folder / BEST, ignore_errors=True)
-    for old in checkpoints_in(folder):
-        shutil.rmtree(old)
+    for old in (*([folder / BEST] if (folder / BEST).is_dir() else ()), *checkpoints_in(folder)):
+        discard(old)
 
 
 def checkpoints_in(folder: Path) -> list[Path]:

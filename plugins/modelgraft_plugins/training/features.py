@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from modelgraft.commands import Learning, folder_aside, lock_folder
-from modelgraft.plugin import InputError, ModelgraftError, Node, Tensor
+from modelgraft.plugin import InputError, ModelgraftError, Node, Tensor, clear_leftovers
 from modelgraft_plugins.training.kept import ABOUT, note_home
 
 BATCH = 32  # records of a pass: no gradients are kept, so that more fit than in a step
@@ -90,6 +90,7 @@ def write_features(
     Raises InputError where there is no room.
     """
     nodes = learning.plan.graph.nodes
+    clear_leftovers(folder.parent)
     even = {ref: is_even(nodes[ref.node], ref.port) for ref in refs}
     size = BATCH if all(even.values()) else 1  # uneven ones are filled up in a batch, and nobody can tell how far
     try:

@@ -17,7 +17,7 @@ from accelerate.state import AcceleratorState
 from safetensors import SafetensorError
 
 import modelgraft as mg
-from modelgraft.commands import Learning, ReadBatch, Resolved, Stage
+from modelgraft.commands import Learning, ReadBatch, Resolved, Stage, clear_asides
 from modelgraft.plugin import InputError, ModelgraftError, Node, SolvedGraph, choices, option, sha256_of
 from modelgraft_plugins.training import checkpoints, identity
 from modelgraft_plugins.training.ahead import Ahead
@@ -113,12 +113,20 @@ class StageRun:
         """Train as `run` does, and stand still behind each step, so that others may do theirs."""
         try:
             with alone(self.folder) if self.processes.is_main else nullcontext():
+                self._clear_leftovers()
                 yield from self._trained()
         except (OSError, SafetensorError) as error:
             found = f"{self.folder} cannot be written: {getattr(error, 'strerror', None) or error}"
             if isinstance(error, OSError) and error.errno not in FULL:
                 raise InputError(f"{found}; name another folder as {option('out', 'DIR')}") from error
             raise InputError(f"{found}; make room, and {option('resume')} goes on from the last checkpoint") from error
+
+    def _clear_leftovers(self) -> None:
+        """Delete what a run that was killed has half written."""
+        if self.processes.is_main:
+            clear_asides(self.folder)
+            clear_asides(self.folder / CHECKPOINTS)
+            checkpoints.let_go(self.folder / CHECKPOINTS)
 
     def _trained(self) -> Iterator[None]:
         with self.opened() as stepper:

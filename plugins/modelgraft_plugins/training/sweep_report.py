@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelgraft.commands import file_aside, in_bytes
+from modelgraft.commands import clear_asides, file_aside, in_bytes
 from modelgraft_plugins.training.plotting import plot
 from modelgraft_plugins.training.trained import CARD
 from modelgraft_plugins.training.watching import METRICS, read_table
@@ -96,6 +96,7 @@ def _best(outcomes: Sequence[Outcome], stage: str) -> Outcome | None:
 
 def write_report(out: Path, outcomes: Sequence[Outcome], folders: Mapping[str, Path], *, stage: str) -> None:
     """Write sweep.csv, sweep.md and the drawing of a stage."""
+    clear_asides(out)
     plain = [field.name for field in fields(Outcome) if field.name != "metrics"]
     names = list(dict.fromkeys(name for one in outcomes for name in one.metrics))
     with file_aside(out / "sweep.csv") as aside, aside.open("w", encoding="utf-8", newline="") as file:

@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 import modelgraft as mg
+from modelgraft.records.publishing import path_aside
 from modelgraft_plugins.training.alone import alone
 from modelgraft_plugins.training.watching import read_table
 from support.checkpoints import clip
@@ -103,6 +105,21 @@ def test_what_was_killed_goes_on_to_the_same_bytes(tmp_path):
     assert process.returncode == 0
     for name in ("hand.safetensors", "metrics.csv"):
         assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_what_killed_runs_have_half_written_is_cleared_away(tmp_path):
+    """In the folder of a stage, among its checkpoints, of which no more stay than ever, and never what is not ours."""
+    graph = write_graph(tmp_path, ("steps: 12", "steps: 12\n  save: 3"))
+    folder = mg.train(graph, out=tmp_path / "out", device="cpu").last
+    there = sorted(path.relative_to(folder) for path in folder.rglob("*"))
+    (folder / "card.json").unlink()
+    (folder / ".notes").write_text("mine")
+    path_aside(folder / "metrics.csv").write_text("ste")
+    half = path_aside(folder / "checkpoints/step-00000012")
+    shutil.copytree(folder / "checkpoints/step-00000012", half)
+    shutil.copytree(half, folder / "checkpoints/step-00000006")
+    mg.train(graph, out=tmp_path / "out", device="cpu", resume=True)
+    assert sorted(path.relative_to(folder) for path in folder.rglob("*")) == sorted([*there, Path(".notes")])
 
 
 def test_a_run_that_was_another_one_is_refused_with_what_differs(tmp_path):
