@@ -78,9 +78,14 @@ def test_the_schema_is_a_schema_and_plain_json():
     assert json.loads(json.dumps(schema)) == schema
 
 
+@pytest.fixture(scope="module")
+def validator():
+    """Of the schema of everything that is installed."""
+    return jsonschema.Draft202012Validator(graph_schema(discover()))
+
+
 @pytest.mark.parametrize("name", shipped_names())
-def test_every_shipped_graph_fits(name):
-    validator = jsonschema.Draft202012Validator(graph_schema(discover()))
+def test_every_shipped_graph_fits(validator, name):
     root = document.read(find_shipped(name)).root
     assert [f"{list(error.absolute_path)}: {error.message}" for error in validator.iter_errors(root.plain())] == []
 
