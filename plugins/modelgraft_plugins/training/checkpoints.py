@@ -69,8 +69,7 @@ def save(folder: Path, progress: Progress, parts: Changing) -> Path:
             state = {"progress": asdict(progress), "optimizer": facts, **({"scaling": parts.scaling} if parts.scaling else {})}
             (aside / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
     except (OSError, SafetensorError) as error:
-        found = f"the checkpoint {target} cannot be written: {getattr(error, 'strerror', None) or error}"
-        raise InputError(f"{found}; the one before it is whole, and {option('resume')} goes on from there") from error
+        raise _no_room(f"the checkpoint {target}", folder, error) from error
     let_go(folder)
     return target
 
@@ -89,7 +88,14 @@ def save_best(folder: Path, parts: Changing) -> None:
             for name, module in parts.modules.items():
                 save_file(tensors_of(module), aside / file_name(name))
     except (OSError, SafetensorError) as error:
-        raise InputError(f"the best weights cannot be written to {target}: {getattr(error, 'strerror', None) or error}") from error
+        raise _no_room(f"the best weights {target}", folder, error) from error
+
+
+def _no_room(what: str, folder: Path, error: Exception) -> InputError:
+    kept = [path.name for path in checkpoints_in(folder)[-1:]]
+    none = f"no checkpoint is there yet: {option('resume')} begins anew"
+    way = f"{option('resume')} goes on from {kept[0]}, which is whole" if kept else none
+    return InputError(f"{what} cannot be written: {getattr(error, 'strerror', None) or error}; {way}")
 
 
 def take_best(folder: Path, parts: Changing) -> None:

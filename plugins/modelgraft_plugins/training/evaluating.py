@@ -42,12 +42,14 @@ def evaluate(run: StageRun, stepper: Stepper, table: Table, epoch: int) -> None:
 
 
 def evaluation(run: StageRun, stepper: Stepper, rows: Rows, numbers: Sequence[int]) -> dict[str, float]:
-    """The mean of each loss and watched number over records, and the figures of metrics over all of them, in the mode of use."""
+    """The mean of each loss and watched number over records, and the figures of metrics over all of them, in the mode of use.
+
+    Of several processes each judges some of the batches, and all have the figures of all. What no record fits for is no number.
+    """
     modes = {module: module.training for one in stepper.modules.values() for module in one.modules()}
     for module in modes:
         module.training = False
-    sums: dict[str, float] = {}
-    count, looks = 0, Looks(run.measures, rows)
+    looks = Looks(run.measures, rows)
 
     def tell(text: str) -> None:
         run.asked.note(f"{run.stage.name}: step {run.progress.step:,}: {text}")
@@ -56,8 +58,9 @@ def evaluation(run: StageRun, stepper: Stepper, rows: Rows, numbers: Sequence[in
         **{name: str(ref) for name, (ref, _) in run.resolved.losses.items()},
         **{n: str(r) for n, r in run.resolved.watched.items()},
     }
+    sums, count = dict.fromkeys(names, 0.0), 0
     try:
-        for start in range(0, len(numbers), run.stage["batch"]):
+        for start in run.processes.part(range(0, len(numbers), run.stage["batch"])):
             some = numbers[start : start + run.stage["batch"]]
             try:
                 found, there = _judged(run, some, rows)
@@ -67,13 +70,15 @@ def evaluation(run: StageRun, stepper: Stepper, rows: Rows, numbers: Sequence[in
             if not there:
                 continue
             for name, port in names.items():
-                sums[name] = sums.get(name, 0.0) + float(found[port].float().mean()) * len(there)
-            looks.add(found, there)
+                sums[name] += float(found[port].float().mean()) * len(there)
+            looks.add(start, found, there)
             count += len(there)
     finally:
         for module, is_training in modes.items():
             module.training = is_training
-    return {**{name: total / max(1, count) for name, total in sums.items()}, **looks.figures(tell)}
+    whole, *totals = run.processes.sums([float(count), *sums.values()])
+    means = {name: total / whole if whole else math.nan for name, total in zip(sums, totals, strict=True)}
+    return {**means, **looks.of_all(run.processes).figures(tell)}
 
 
 def _judged(run: StageRun, some: Sequence[int], rows: Rows) -> tuple[Mapping[str, Any], list[int]]:

@@ -12,6 +12,7 @@ from modelgraft.plugin import SolvedGraph, said
 from modelgraft_plugins import scoring
 
 if TYPE_CHECKING:
+    from modelgraft_plugins.training.processes import Processes
     from modelgraft_plugins.training.rows import Rows
 
 Measures = Mapping[str, tuple[Measured, scoring.Measure]]
@@ -30,26 +31,34 @@ class Looks:
 
     def __init__(self, measures: Measures, rows: Rows) -> None:
         self.measures, self.rows = measures, rows
-        self._seen: dict[str, list[Any]] = {}
+        self._seen: dict[int, dict[str, Sequence[Any]]] = {}  # by the place of a batch among all
 
-    def add(self, found: Mapping[str, Any], numbers: Sequence[int]) -> None:
-        """Take what the ports gave for the records of these numbers."""
+    def add(self, place: int, found: Mapping[str, Any], numbers: Sequence[int]) -> None:
+        """Take what the ports gave for the records of these numbers, a batch that stands at a place among all."""
+        seen = self._seen[place] = {}
         for one, _ in self.measures.values():
-            self._more(f"{one.name}.prediction", _each(found[str(one.prediction)], len(numbers)))
+            seen[f"{one.name}.prediction"] = _each(found[str(one.prediction)], len(numbers))
             if isinstance(one.references, str):
-                self._more(f"{one.name}.references", [self.rows.facts(number).get(one.references) for number in numbers])
+                seen[f"{one.name}.references"] = [self.rows.facts(number).get(one.references) for number in numbers]
             elif one.references is not None:
-                self._more(f"{one.name}.references", _each(found[str(one.references)], len(numbers)))
+                seen[f"{one.name}.references"] = _each(found[str(one.references)], len(numbers))
 
-    def _more(self, key: str, values: Sequence[Any]) -> None:
-        self._seen.setdefault(key, []).extend(values)
+    def of_all(self, processes: Processes) -> Looks:
+        """With what the other processes have seen."""
+        if self.measures:
+            self._seen = processes.merged(self._seen)
+        return self
+
+    def _listed(self, key: str) -> list[Any] | None:
+        there = [self._seen[place][key] for place in sorted(self._seen) if key in self._seen[place]]
+        return [value for values in there for value in values] if there else None
 
     def figures(self, tell: Callable[[str], None]) -> dict[str, float]:
         """The figure of each metric over all records, by its name. One that cannot be taken is told and left out: it ends no training."""
         found: dict[str, float] = {}
         for name, (_, measure) in self.measures.items() if self._seen else ():
             try:
-                found[name] = scoring.score(measure, self._seen[f"{name}.prediction"], self._seen.get(f"{name}.references")).value
+                found[name] = scoring.score(measure, self._listed(f"{name}.prediction") or [], self._listed(f"{name}.references")).value
             except Exception as error:  # noqa: BLE001 a metric may raise anything
                 tell(f"the metric {name} gives no number: {said(error)}")
         return found

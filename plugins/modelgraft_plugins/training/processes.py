@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -11,9 +13,16 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
+from modelgraft.plugin import InputError, option
+
 T = TypeVar("T")
+K = TypeVar("K")
 
 PATIENCE = timedelta(days=2)  # one of them may write features for hours, while the others wait
+LONE = (  # what one process is told that was to be one of several
+    "accelerate starts one process alone where the CPU trains, unless mpirun joins several; "
+    "start them by: torchrun --nproc_per_node 2 -m modelgraft train GRAPH --device cpu"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +44,8 @@ class Processes:
     def wait(self) -> None:
         """Come here together."""
         if self.count > 1:
-            PartialState().wait_for_everyone()
+            with self._together():
+                PartialState().wait_for_everyone()
 
     def part(self, numbers: Sequence[T]) -> list[T]:
         """What of a batch is this one's: every so many, so that records of like length are shared out evenly."""
@@ -46,7 +56,8 @@ class Processes:
         if self.count == 1:
             return list(values)
         found = torch.tensor(values, dtype=torch.float64, device="cpu" if self.device.type == "cpu" else self.device)
-        torch.distributed.all_reduce(found)
+        with self._together():
+            torch.distributed.all_reduce(found)
         return [float(value) for value in found]
 
     def shares(self, counts: Sequence[int]) -> list[float]:
@@ -64,16 +75,36 @@ class Processes:
         for one in there:
             one.grad = torch.zeros_like(one) if one.grad is None else one.grad
         flat = torch.cat([one.grad.reshape(-1) for one in there if one.grad is not None])
-        torch.distributed.all_reduce(flat)
+        with self._together():
+            torch.distributed.all_reduce(flat)
         for one, grad in zip(there, torch.split(flat, [one.numel() for one in there]), strict=True):
             one.grad = grad.view_as(one)
 
-    def merged(self, mine: dict[str, Any]) -> dict[str, Any]:
+    def merged(self, mine: dict[K, Any]) -> dict[K, Any]:
         """The mappings of all in one."""
-        return mine if self.count == 1 else {key: value for one in gather_object([mine]) for key, value in one.items()}
+        if self.count == 1:
+            return mine
+        with self._together():
+            return {key: value for one in gather_object([mine]) for key, value in one.items()}
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """Raise InputError where another process does not come."""
+        try:
+            yield
+        except RuntimeError as error:  # what torch raises has no type of its own
+            told = f"another of the {self.count} processes that train together has ended, and says why"
+            raise InputError(f"{told}; {option('resume')} goes on from the last checkpoint") from error
 
 
 def processes(*, on_cpu: bool) -> Processes:
-    """The processes that were started together. The first call lets them find each other."""
+    """The processes that were started together, which find each other in the first call. Raises InputError for one that finds no other."""
     state = PartialState(cpu=on_cpu, timeout=PATIENCE)
+    if state.num_processes == 1 and _was_one_of_several():
+        raise InputError(LONE)
     return Processes(state.process_index, state.num_processes, state.device)
+
+
+def _was_one_of_several() -> bool:
+    """Whether accelerate's launcher was asked for several processes: it says where they meet, and not how many there are."""
+    return {"ACCELERATE_USE_CPU", "MASTER_PORT"} <= os.environ.keys() and "WORLD_SIZE" not in os.environ

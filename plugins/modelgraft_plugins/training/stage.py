@@ -166,6 +166,8 @@ class StageRun:
         found = forecast(self, stepper)
         for line in found.lines():
             self.asked.note(line)
+        if self.processes.count > 1:
+            self.asked.note(f"{self.stage.name}: {self.processes.count} processes train together, each on its part of every batch")
         if (rising := warmup_steps(self.stage, self.total)) > self.total:
             left = f"{self.total:,} steps end at {self.total / (rising + 1):.2g} of the learning rate"
             self.asked.note(f"{self.stage.name}: warmup takes {rising:,} steps: {left}; below 1 it is a share of them, and 0 is none")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,11 +17,18 @@ import torch
 from safetensors.torch import load_file
 
 import modelgraft as mg
+from modelgraft_plugins.training.asked import Asked
+from modelgraft_plugins.training.chosen import chosen_stages, stage_run
+from modelgraft_plugins.training.evaluating import evaluation
 from modelgraft_plugins.training.processes import Processes
 from modelgraft_plugins.training.watching import read_table
 from support.learners import write_graph
 
-CHANGE = ("batch: 4", "batch: 5\n  accumulate: 2\n  valid: 0.2\n  evaluate: 4\n  save: 5\n  features: float32")
+CHANGE = (
+    "batch: 4",
+    "batch: 5\n  accumulate: 2\n  valid: valid.jsonl\n  evaluate: 4\n  save: 5\n  features: float32\n"
+    '  metrics: ["recall:k=1,prediction=hand,references=y"]',
+)
 
 
 def launched(graph: Path, out: Path, *more: str) -> list[subprocess.CompletedProcess[str]]:
@@ -49,20 +58,22 @@ def launched(graph: Path, out: Path, *more: str) -> list[subprocess.CompletedPro
 
 @pytest.mark.slow  # starts python four times
 def test_two_processes_end_where_one_does(tmp_path: Path):
-    """With features, evaluations, accumulated batches of odd sizes, a record that is left out, and a stop behind the seventh step."""
+    """With features, evaluations and metrics, accumulated batches of odd sizes, a record that is left out, a stop behind the tenth step."""
     graph = write_graph(tmp_path, CHANGE)
     with (tmp_path / "data.jsonl").open("a") as file:
         file.write('{"x": [[1, 2]], "y": [[1, 2, 3]]}\n')
+    shutil.copy(tmp_path / "data.jsonl", tmp_path / "valid.jsonl")
     alone = mg.train(graph, out=tmp_path / "alone", device="cpu", skip_bad=True).last
     first = launched(graph, tmp_path / "pair", "--skip-bad")
     assert [one.returncode for one in first] == [0, 0], first[0].stderr + first[1].stderr
     assert "train: " in first[0].stdout
+    assert "2 processes train together" in first[0].stderr
     assert first[1].stdout == ""
     folder = tmp_path / "pair" / "train"
     torch.testing.assert_close(load_file(folder / "hand.safetensors"), load_file(alone / "hand.safetensors"), atol=1e-5, rtol=1e-5)
     ours, theirs = read_table(folder / "metrics.csv"), read_table(alone / "metrics.csv")
     assert [(row["step"], row["part"]) for row in ours] == [(row["step"], row["part"]) for row in theirs]
-    for name in ("loss", "norm"):
+    for name in ("loss", "norm", "recall(k=1)"):
         assert [float(row[name] or 0) for row in ours] == pytest.approx([float(row[name] or 0) for row in theirs], rel=1e-4), name
     whole = (folder / "hand.safetensors").read_bytes()
     (folder / "card.json").unlink()
@@ -74,6 +85,45 @@ def test_two_processes_end_where_one_does(tmp_path: Path):
     assert "goes on behind step 10" in again[0].stderr
     assert (folder / "hand.safetensors").read_bytes() == whole
     assert json.loads((folder / "run.json").read_text())["processes"] == 2
+
+
+def test_each_process_judges_its_part_of_an_evaluation(tmp_path: Path):
+    """Their means, weighed by the records that each has judged, are those of the whole; no record is judged twice."""
+    graph = mg.check(mg.load(write_graph(tmp_path, ("steps: 12", "steps: 12\n  valid: 0.8\n  shuffle: false"))))
+    (stage,) = chosen_stages(graph, None, {})
+    run, found = stage_run(graph, stage, Asked(out=tmp_path / "out", device="cpu")), []
+    with run.opened() as stepper:
+        for index, count in ((0, 1), (0, 2), (1, 2)):
+            run.processes = Unmet(index, count, torch.device("cpu"))
+            found.append(evaluation(run, stepper, *run.data.evaluated)["apart"])
+    whole, first, second = found  # 10 records in batches of 4, 4 and 2
+    assert whole == pytest.approx((6 * first + 4 * second) / 10)
+    assert first != pytest.approx(second)
+
+
+class Unmet(Processes):
+    """One of several processes, without the others: sums are its own."""
+
+    def sums(self, values: Sequence[float]) -> list[float]:
+        return list(values)
+
+
+def test_a_process_that_the_others_leave_says_so_in_a_sentence(monkeypatch: pytest.MonkeyPatch):
+    def left(_tensor: torch.Tensor) -> None:
+        raise RuntimeError("[pair.cc:553] Connection closed by peer")
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", left)
+    with pytest.raises(mg.InputError, match="another of the 2 processes that train together has ended, and says why; resume=True goes on"):
+        Processes(0, 2, torch.device("cpu")).sums([1.0])
+
+
+def test_a_launcher_that_starts_one_process_of_several_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """`accelerate launch --cpu --num_processes 2` starts one, and says nothing."""
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with pytest.raises(mg.InputError, match=r"starts one process alone .*: torchrun --nproc_per_node 2 -m modelgraft train"):
+        mg.train(write_graph(tmp_path), out=tmp_path / "out", device="cpu")
 
 
 @pytest.mark.parametrize(("index", "wanted"), [(0, [5, 7, 9]), (1, [6, 8])])

@@ -175,7 +175,9 @@ def test_a_full_disk_is_told_and_what_was_whole_goes_on(tmp_path, monkeypatch):
         write(*arguments, **options)
 
     monkeypatch.setattr(checkpoints, "save_file", full)
-    with pytest.raises(mg.InputError, match=r"step-00000010 cannot be written: .*No space left on device.*; the one before it is whole"):
+    with pytest.raises(
+        mg.InputError, match=r"step-00000010 cannot be written: .*No space left on.*; resume=True goes on from step-00000005"
+    ):
         mg.train(graph, out=tmp_path / "out", device="cpu")
     monkeypatch.undo()
     assert [path.name for path in (tmp_path / "out/train/checkpoints").iterdir()] == ["step-00000005"]
