@@ -15,7 +15,7 @@ import modelgraft as mg
 from modelgraft.installed.discovery import assemble
 from modelgraft.testing import conform, open_node
 from modelgraft_plugins import pali, text
-from modelgraft_plugins.pali import Boxes, LanguageConfig, MemoryConfig, SpanCorruption, Split, TaskConfig
+from modelgraft_plugins.pali import Boxes, LanguageConfig, MemoryConfig, SpanCorruption, TaskConfig
 from modelgraft_plugins.pali.spans import noise
 from support.open_part import counts, open_part
 from support.pali import Reference, saved
@@ -178,15 +178,6 @@ def test_objects_are_asked_for_in_english_alone():
         open_node(TaskConfig, {"task": "detect", "language": "DE"})
 
 
-def test_a_caption_is_cut_between_two_of_its_words():
-    trial = open_node(Split)
-    found = trial.loaded.call(["one two three four", "alone"])
-    assert f"{found['begun'][0]} {found['rest'][0]}" == "one two three four"
-    assert found["begun"][0]
-    assert found["rest"][0]
-    assert (found["begun"][1], found["rest"][1]) == ("", "alone")
-
-
 # -- spans ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -257,7 +248,6 @@ def test_parts_keep_their_declarations():
         image=torch.randn(2, 4, 5),
     )
     conform(TaskConfig, {"task": "vqa", "answers": True})
-    conform(Split, {})
     conform(SpanCorruption, {"first_sentinel": 500}, ids=torch.randint(5, 90, (2, 11)), mask=torch.ones(2, 11, dtype=torch.bool))
     model = {"model_type": "mt5", "vocab_size": 31, "d_model": 26, "d_kv": 6, "d_ff": 39, "num_layers": 2, "num_heads": 3}
     ids, answer = torch.randint(2, 31, (2, 5)), torch.randint(2, 31, (2, 3))

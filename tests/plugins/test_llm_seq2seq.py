@@ -123,6 +123,7 @@ def test_whisper_hears_what_transformers_hears(whisper):
         "memory": "float[batch frames 24]",
         "continuations": "optional[list[text]]",
         "settings": "optional[object]",
+        "target": "optional[text]",
         "memory_mask": "optional[bool[batch frames]]",
     }
     assert part.node.config.max_new_tokens == 28  # 30 positions, less two start tokens
@@ -137,7 +138,7 @@ def test_of_a_memory_with_a_mask_what_is_there_is_read(t5):
     mask = torch.arange(20) < torch.tensor(lengths)[:, None]
     part = opened(t5.folder, encoder="none", max_new_tokens=12)
     alone = [part(memory[row : row + 1, :length]) for row, length in enumerate(lengths)]
-    both = part(memory, [["a"]] * 3, None, mask)
+    both = part(memory, [["a"]] * 3, None, None, mask)
     assert both["text"] == [one["text"][0] for one in alone]
     torch.testing.assert_close(both["logits"], torch.cat([one["logits"] for one in alone]), **CLOSE)
 
@@ -146,10 +147,10 @@ def test_whisper_reads_memories_of_one_length(whisper):
     """Its attention has no mask, so a batch of unlike lengths is refused; of like ones what is masked is left out."""
     memory, part = torch.randn(2, 20, 24, generator=torch.Generator().manual_seed(8)), opened(whisper.folder)
     mask = torch.arange(20) < torch.tensor([[7], [7]])
-    assert part(memory, [["a"]] * 2, None, mask)["text"] == part(memory[:, :7])["text"]
+    assert part(memory, [["a"]] * 2, None, None, mask)["text"] == part(memory[:, :7])["text"]
     mask[1, 7] = True
     with pytest.raises(InputError, match="memory_mask leaves 7, 8 vectors of the records of a batch, and whisper reads equally many"):
-        part(memory, [["a"]] * 2, None, mask)
+        part(memory, [["a"]] * 2, None, None, mask)
 
 
 def test_whisper_judges_what_may_be_said(whisper):
@@ -191,3 +192,43 @@ def test_each_component_names_the_other_for_the_wrong_family(t5, tmp_path):
     checkpoint = checkpoints.llama(tmp_path)
     with pytest.raises(ValueError, match="llama model, a decoder without an encoder: use llm/causal"):
         configured(REGISTRY, "llm/seq2seq", str(checkpoint.folder))
+
+
+def test_an_answer_that_is_given_to_a_t5_is_read_behind_its_start_token(t5):
+    """Beside shorter ones; with the end token, which is learnt too, and with the states of its own tokens, of every layer."""
+    part = opened(t5.folder, states={"layers": [0, 1, -1]})
+    wanted = ("target_logits", "target_ids", "target_states")
+    answers = ["a cat", "two dogs and one cat", "no"]
+    found = part.loop.run([TEXTS, None, None, answers], part.module.parts(["decoder"]), wanted=frozenset(wanted))
+    for row, (text, answer) in enumerate(zip(TEXTS, answers, strict=True)):
+        read, labels = t5.processor(text, return_tensors="pt").input_ids, t5.processor(answer, return_tensors="pt").input_ids
+        count = labels.shape[1]
+        assert found["target_ids"][row].tolist() == [*labels[0].tolist(), *[-100] * (found["target_ids"].shape[1] - count)]
+        with torch.no_grad():
+            theirs = t5.model(input_ids=read, labels=labels, output_hidden_states=True)
+            behind = torch.cat([torch.tensor([[t5.model.config.decoder_start_token_id]]), labels], 1)
+            hidden = t5.model(input_ids=read, decoder_input_ids=behind, output_hidden_states=True).decoder_hidden_states
+        torch.testing.assert_close(found["target_logits"][row, :count], theirs.logits[0], rtol=1e-5, atol=5e-5)
+        for layer, number in enumerate((0, 1, -1)):
+            torch.testing.assert_close(found["target_states"][row, layer, :count], hidden[number][0, 1:], rtol=1e-5, atol=5e-5)
+
+
+def test_an_answer_that_is_given_to_a_speech_decoder_stands_behind_its_forced_tokens(whisper):
+    """On a memory from elsewhere; one that is longer than what it reads is refused, and so is none."""
+    part = opened(whisper.folder, encoder="none", decoder_prompt=(START, PLAIN))
+    memory, parts = torch.randn(1, 20, 24), part.module.parts(["decoder"])
+
+    def taught(answers: list[str] | None) -> dict[str, Any]:
+        return part.loop.run([memory, None, None, answers, None], parts, wanted=frozenset({"target_logits", "target_ids"}))
+
+    found, labels = taught(["a cat"]), whisper.processor("a cat", add_special_tokens=False).input_ids
+    starts = whisper.processor.convert_tokens_to_ids([START, PLAIN])
+    with torch.no_grad():
+        given = torch.tensor([[*starts, *labels]])
+        theirs = whisper.model(encoder_outputs=(memory,), decoder_input_ids=given).logits[0, 1:]
+    torch.testing.assert_close(found["target_logits"][0], theirs, **CLOSE)
+    assert found["target_ids"].tolist() == [[*labels, whisper.processor.eos_token_id]]
+    with pytest.raises(InputError, match=r"node\.target: the answer to learn has 3\d tokens .*; whisper has 30 positions: shorten it"):
+        taught(["a" * 31])
+    with pytest.raises(InputError, match=r"node\.target_logits tells of the text that node\.target gets, and nothing is wired into it"):
+        taught(None)

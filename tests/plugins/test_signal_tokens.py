@@ -146,6 +146,18 @@ def test_signals_that_a_prompt_ends_with_begin_the_answer():
         router(answers, tapped(answers), prompts, None)
 
 
+def test_what_is_asked_for_may_be_known_otherwise():
+    """Of one medium: captions stand in the place of the words before its asks, in their order; one for each ask."""
+    answers = [["see", *IMAGE, *IMAGE, " or hear", *SOUND], ["no"]]
+    reader = SignalReader(SignalTokens(media=MEDIA), "asks")
+    found = reader(answers, tapped(answers), None, None, [["a cat", "a dog"], []])
+    assert (found["image_text"], found["sound_text"]) == ([["a cat", "a dog"], []], [["or hear"], []])
+    with pytest.raises(
+        mg.InputError, match=r"asks\.image_captions: record 1 has 1, and its answer asks for image 2 times: give one for each"
+    ):
+        reader(answers, tapped(answers), None, None, [["a cat"], []])
+
+
 def test_states_of_other_tokens_are_refused():
     """Fewer than there are signals, or more: they would be another token's."""
     router = SignalReader(SignalTokens(media=MEDIA), "asks")

@@ -15,7 +15,7 @@ from modelgraft.sources.cards import AUTO
 from modelgraft.sources.families import families
 from modelgraft.testing import conform, node_of, run_node
 from modelgraft_plugins import text
-from modelgraft_plugins.text import Encoder, Prompts, Template
+from modelgraft_plugins.text import Encoder, Prompts, Split, Template, strip
 from support import checkpoints
 from support.checkpoints import Checkpoint
 from support.open_part import configured, counts, open_part
@@ -197,3 +197,36 @@ def test_the_encoder_keeps_its_declaration(family: str, many: bool):
     ids = torch.randint(1, 22, shape, generator=torch.Generator().manual_seed(1))
     ids[..., -1] = 22  # the end token, at which CLIP is pooled
     conform(Encoder, {"family": family, **sizes, "max_position_embeddings": 7, "eos_token_id": 22, "many": many}, ids=ids)
+
+
+def test_white_space_around_a_text_is_left_out():
+    """What stands within it stays."""
+    assert run_node(strip, text=[" red  apple\n", "", "a"]) == {"text": ["red  apple", "", "a"]}
+
+
+def test_a_text_is_cut_between_words():
+    """Anywhere, one word or more behind the cut; by the text and the seed, whatever it stands beside."""
+    texts = [f"{number} two  three\tfour five" for number in range(60)]
+    found = run_node(Split, text=texts)
+    counts = [len(beginning.split()) for beginning in found["beginning"]]
+    assert {*counts} == {0, 1, 2, 3, 4}
+    for whole, beginning, rest in zip(texts, found["beginning"], found["rest"], strict=True):
+        assert (whole.startswith(beginning), whole.endswith(rest)) == (True, True)
+        assert [*beginning.split(), *rest.split()] == whole.split()
+    assert run_node(Split, text=texts[7:8])["rest"] == found["rest"][7:8]
+    assert run_node(Split, seed=1, text=texts) != found
+    assert run_node(Split, {"draw": 1}, text=texts) != found
+
+
+def test_the_beginning_of_a_cut_text_has_as_many_words_as_are_asked_for():
+    """Where there are more; a text without words cannot be cut."""
+    assert run_node(Split, {"at": 2}, text=["a b c ", "a b"]) == {"beginning": ["a b", ""], "rest": ["c", "a b"]}
+    found = run_node(Split, {"least": 1}, text=["a b"] * 3 + ["alone"])
+    assert found == {"beginning": ["a", "a", "a", ""], "rest": ["b", "b", "b", "alone"]}
+    with pytest.raises(InputError, match=r"node.text: record 1 is ' '; wanted a text of one word or more"):
+        run_node(Split, text=["a", " "])
+
+
+def test_texts_that_are_cut_and_stripped_keep_their_declarations():
+    conform(strip)
+    conform(Split, {})

@@ -16,12 +16,21 @@ from support import nextgpt, speechgpt
 from support.checkpoints import randomise
 from support.fixed_stages import Records, Seen
 from support.recipes import Recipe, Wanted, drawn
-from support.tokenizers import clip_bpe
+from support.tokenizers import byte_level, clip_bpe
 
 CAPTIONS = ("a red car", "a cat", "dogs on the grass", "the sea")
 SIGNALS = "[IMG0][IMG1][IMG2][IMG3]"
 CAPTIONED = [{"text": caption} for caption in CAPTIONS]
-DRAWN = [{"image": [drawn(seed)], "prompt": "draw it", "text": f"here is {caption} {SIGNALS}"} for seed, caption in enumerate(CAPTIONS)]
+ASKED = (  # an answer, and what it asks for; the third asks for nothing
+    (f"here is a car {SIGNALS} and one {SIGNALS}", {"image": ["a red car", "cars"]}),
+    ("a film " + "".join(f"[VID{number}]" for number in range(24)), {"video": ["a cat"]}),
+    ("no", {}),
+    (f"hear {''.join(f'[AUD{number}]' for number in range(8))} or see it {SIGNALS}", {"audio": ["the sea"], "image": ["the sea"]}),
+)
+DRAWN = [
+    {"image": [drawn(seed)], "prompt": "do it", "text": text, **{f"{medium}_captions": asks for medium, asks in asked.items()}}
+    for seed, (text, asked) in enumerate(ASKED)
+]
 
 
 def answered(rows: Sequence[tuple[torch.Tensor, torch.Tensor]], model: Any) -> torch.Tensor:
@@ -42,12 +51,6 @@ INDEX = {
     "text_encoder": ["transformers", "CLIPTextModel"],
     "tokenizer": ["transformers", "CLIPTokenizer"],
 }
-
-
-def nextgpt_made(folder: Path) -> tuple[dict[str, Any], Any]:
-    """All of it."""
-    whole = nextgpt.whole(folder)
-    return whole.params, whole
 
 
 def decoding_made(folder: Path) -> tuple[dict[str, Any], Any]:
@@ -99,16 +102,50 @@ def decoding_loss(medium: str) -> Callable[[Any, Records, Seen], Wanted]:
     return loss
 
 
-def instructing_loss(whole: nextgpt.Whole, _records: Records, seen: Seen) -> Wanted:
-    """The third: answers behind what is seen; updates by peft."""
-    rows, seen_by = [], whole.project(seen["see.embedding"].value.detach())
-    for row, text in enumerate(seen["say.text"]):
-        before, after = (whole.model.get_input_embeddings()(torch.tensor(whole.ids(piece))) for piece in f"<s>{text}".split("<object>"))
-        ids = seen["llm.target_ids"][row]
-        rows.append((torch.cat([before, seen_by[row][None], after]), ids[ids >= 0]))
-    loss = answered(rows, whole.model)
-    loss.backward()
-    return Wanted({"caption": float(loss.detach())}, torch.nn.ModuleList([whole.model, whole.project]))
+def instructed_made(folder: Path) -> tuple[dict[str, Any], Any]:
+    """All of it, with the text encoders of generators: that of pictures also makes films."""
+    told, (whole, encoder, words) = decoding_made(folder)
+    tokenizer = byte_level(begin="<s>", end="</s>", pad="<pad>", prefix=True, suffix=True, extra=())
+    ids = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id, "max_position_embeddings": 520}
+    sizes = {"hidden_size": 20, "intermediate_size": 37, "num_attention_heads": 4, "num_hidden_layers": 2, "projection_dim": 24}
+    clap = hf.ClapTextModelWithProjection(hf.ClapTextConfig(**sizes, **ids))
+    randomise(clap, seed=9)
+    clap.eval().save_pretrained(folder / "sounds" / "text_encoder")
+    tokenizer.save_pretrained(folder / "sounds" / "tokenizer")
+    index = {"_class_name": "AudioLDMPipeline", "text_encoder": ["transformers", "ClapTextModelWithProjection"]}
+    (folder / "sounds" / "model_index.json").write_text(json.dumps({**INDEX, **index, "tokenizer": ["transformers", "RobertaTokenizer"]}))
+    generators = {"pictures": told["generator"], "films": told["generator"], "sounds": str(folder / "sounds")}
+    return {**whole.params, **generators}, (whole, encoder, words, clap, tokenizer)
+
+
+def instructing_loss(made: Any, records: Records, seen: Seen) -> Wanted:
+    """The third: answers behind what is seen, updates by peft; and the signals in them beside what the text encoders say of captions."""
+    whole, encoder, words, clap, tokenizer = made
+    seen_by, table = whole.project(seen["see.embedding"].value.detach()), whole.model.get_input_embeddings()
+    lost, count, apart = torch.zeros(()), 0, {medium: list[torch.Tensor]() for medium in nextgpt.MEDIA}
+    for row, (text, record) in enumerate(zip(seen["say.text"], records, strict=True)):
+        before, after = (table(torch.tensor(whole.ids(piece))) for piece in f"<s>{text}".split("<object>"))
+        answer = torch.tensor([*whole.ids(f" {record['text']}\n###"), whole.tokenizer.eos_token_id])
+        embedded = torch.cat([before, seen_by[row][None], after, table(answer)])
+        found = whole.model(inputs_embeds=embedded[None], output_hidden_states=True)
+        behind = len(embedded) - len(answer)
+        lost = lost + functional.cross_entropy(found.logits[0, behind - 1 : -1], answer, reduction="sum")
+        count += len(answer)
+        states = found.hidden_states[-1][0, behind:]
+        for medium, (_, size, _) in nextgpt.MEDIA.items():
+            places = torch.isin(answer, torch.tensor(whole.tokenizer.convert_tokens_to_ids(signals_of(medium)))).nonzero().flatten()
+            for caption, span in zip(record.get(f"{medium}_captions", ()), places.reshape(-1, size), strict=True):
+                made_of = whole.outputs[medium](states[span][None], table(answer[span])[None])[0]
+                with torch.no_grad():
+                    if medium == "audio":
+                        said = functional.normalize(clap(**tokenizer(caption, return_tensors="pt")).text_embeds, dim=-1)[0]
+                    else:
+                        said = encoder(words(caption, padding="max_length", max_length=77, return_tensors="pt").input_ids)[0][0]
+                apart[medium].append((made_of - said).norm(dim=-1).mean())
+    losses = {"caption": lost / count, **{medium: torch.stack(each).mean() for medium, each in apart.items()}}
+    (losses["caption"] + losses["image"] + 2 * losses["video"] + losses["audio"]).backward()
+    found = {name: float(loss.detach()) for name, loss in losses.items()}
+    return Wanted(found, torch.nn.ModuleList([whole.model, whole.project, *whole.outputs.values()]))
 
 
 # -- SpeechGPT ----------------------------------------------------------------------------------------------------------
@@ -166,8 +203,8 @@ DIALOGUES = [
     Recipe("nextgpt/train_decoding", "train", decoding_made, decoding_loss("image"), CAPTIONED, frozenset({"words"})),
     Recipe("nextgpt/train_decoding_video", "train", decoding_made, decoding_loss("video"), CAPTIONED, frozenset({"words"})),
     Recipe(
-        "nextgpt/train_instruct", "train", nextgpt_made, instructing_loss, DRAWN,
-        frozenset({"seen", "watched", "heard", "llm"}),
+        "nextgpt/train_instruct", "train", instructed_made, instructing_loss, DRAWN,
+        frozenset({"seen", "watched", "heard", "llm", "image_words", "video_words", "audio_words"}),
     ),
     Recipe("speechgpt/train", "adapt", speechgpt_made(), speechgpt_loss("units", None, "speech"), TOLD, frozenset({"llm", "speak"})),
     Recipe("speechgpt/train", "adapt", speechgpt_made(words=True), None, TOLD, frozenset({"llm", "speak"})),

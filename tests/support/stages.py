@@ -10,7 +10,7 @@ import torch
 import transformers as hf
 from torch.nn import functional
 
-from support import beit3, pali, simvlm
+from support import beit3, checkpoints, pali, simvlm
 from support.recipes import Wanted
 
 Records = Sequence[Mapping[str, Any]]
@@ -69,3 +69,30 @@ def beit3_made(folder: Path) -> tuple[dict[str, Any], Any]:
     """Both heads, and a tokenizer of pictures."""
     words = beit3.tokenizer_of_pictures(folder / "vqkd.pth")
     return {"checkpoint": beit3.published(folder, ""), "visual_words": words, "codes": 11}, None
+
+
+def blip2_t5_made(folder: Path) -> tuple[dict[str, Any], Any]:
+    """BLIP-2 with a T5."""
+    made = checkpoints.blip2(folder / "blip2", language="t5")
+    return {"checkpoint": str(made.folder)}, made
+
+
+def blip2_t5_loss(made: checkpoints.Checkpoint, records: Records, seen: Seen) -> Wanted:
+    """The encoder reads the places of the picture and the beginning of the caption, the rest and an end token are its labels."""
+    tokenizer = made.processor.tokenizer
+    slots = [tokenizer.convert_tokens_to_ids("<image>")] * made.model.config.num_query_tokens
+    cut = list(zip(seen["cut.beginning"], seen["cut.rest"], strict=True))
+    assert [f"{beginning} {rest}".strip() for beginning, rest in cut] == [record["text"] for record in records]
+    assert any(beginning for beginning, _ in cut)
+
+    def level(rows: list[list[int]], filler: int) -> torch.Tensor:
+        longest = max(map(len, rows))
+        return torch.tensor([[*row, *[filler] * (longest - len(row))] for row in rows])
+
+    read = [[*slots, *tokenizer(beginning).input_ids] for beginning, _ in cut]
+    said = [tokenizer(rest).input_ids for _, rest in cut]  # both end with the end token
+    pixels = made.processor.image_processor([record["image"] for record in records], return_tensors="pt")["pixel_values"]
+    ids, mask = level(read, tokenizer.pad_token_id), level([[1] * len(row) for row in read], 0)
+    loss = made.model(pixel_values=pixels, input_ids=ids, attention_mask=mask, labels=level(said, -100)).loss
+    loss.backward()
+    return Wanted({"say": float(loss.detach())}, made.model)

@@ -41,11 +41,14 @@ Any graph around one language model takes and gives them with `params=judging(gr
 
 Of a given answer, which the optional input `target` (text) takes, on torch: what the model is trained by. It stands behind the prompt as
 it would be written there, with the token that ends answers (the first of `end_tokens`, of the chat template, or of the model), is read
-in one pass, and only its own places are given to the head, so that nothing is learnt of prompts and media. Where the prompt is a
-conversation that holds answers itself, and nothing is wired into `target`, each of its answers is learnt, with what ends it (dialogues.py).
+in one pass, and only its own places are given to the head, so that nothing is learnt of prompts and media. An encoder-decoder reads the
+prompt by its encoder, and the answer behind the tokens that answers begin with. Where the prompt of a llm/causal is a conversation that
+holds answers itself, and nothing is wired into `target`, each of its answers is learnt, with what ends it (dialogues.py).
 - `target_logits` float[batch tokens vocabulary]: the logits in front of each of its tokens; filled up with 0.
 - `target_ids` int64[batch tokens]: these tokens; filled up with -100, which loss/cross_entropy leaves out:
       losses: {say: {use: loss/cross_entropy, with: {over: tokens}, in: {logits: llm.target_logits, labels: llm.target_ids}}}
+- `target_states` float[batch layers positions width]: hidden states where its tokens stand, or those that `states.at` names, in the same
+  pass and with gradients, so that one step trains what an answer says and what its signals become: nextgpt/train_instruct.
 
 What an answer may be:
 - `choices: [cat, dog]`: the likeliest of these texts behind the prompt; `choose: mean` compares by the mean of their tokens. With `choose`
@@ -120,28 +123,14 @@ from pydantic import Field, model_validator
 from modelgraft.plugin import Ports, SolvedNode, Space, SpaceOf, component, hookimpl, port
 from modelgraft_plugins.llm import drafts, starts
 from modelgraft_plugins.llm.classes import CAUSAL, CROSSING, SPEECH, refuse_unknown
-from modelgraft_plugins.llm.config import (
-    ASKED,
-    CONTINUATIONS,
-    DRAFT,
-    GIVEN,
-    OF_RECORDS,
-    OUTPUTS,
-    PROMPT_OUTPUTS,
-    SETTINGS,
-    TAPS,
-    LanguageConfig,
-    model_of,
-    unheeded_model,
-    values_of,
-)
+from modelgraft_plugins.llm.config import LanguageConfig, model_of, unheeded_model, values_of
 from modelgraft_plugins.llm.context import review_chat, review_context
 from modelgraft_plugins.llm.gated import GatedCrossAttention
 from modelgraft_plugins.llm.known import family_of, head_is_tied
+from modelgraft_plugins.llm.ports import ASKED, DRAFT, PROMPT_OUTPUTS, TAPS, TAUGHT
 from modelgraft_plugins.llm.prefix import PrefixAttention
 from modelgraft_plugins.llm.remote import RemoteConfig
 from modelgraft_plugins.llm.splice import SpliceConfig
-from modelgraft_plugins.llm.taught import GIVEN_ANSWER, TARGET, TAUGHT
 from modelgraft_plugins.llm.writing import FILE, WritingConfig, unheeded_generation
 
 if TYPE_CHECKING:
@@ -192,10 +181,6 @@ class CausalConfig(LanguageConfig):
     def _has_a_class(self) -> CausalConfig:
         if self.kind is not None:
             refuse_unknown(self.kind, CAUSAL, "llm/causal")
-        if any(field.name == TARGET for field in self.fields):
-            raise ValueError(
-                f"the prompt has a field {{{TARGET}}}, and a port of this name takes the answer to learn: give it another name"
-            )
         if self.draft and (
             others := [f"{name}: {value}" for name, value in (("lookup", self.lookup), ("beams", self.beams - 1 and self.beams)) if value]
         ):
@@ -203,15 +188,14 @@ class CausalConfig(LanguageConfig):
         return self
 
     def ports(self) -> Ports:
-        """Those of every language model, the answer that it is to learn, and the draft where one is asked for."""
+        """Those of every language model, and the draft where one is asked for."""
         found = super().ports()
         guesses = port("object", space=self.draft_space, doc="a smaller model of the same tokens, which guesses ahead: llm/draft")
-        drafts = {DRAFT: guesses} if self.draft else {}
-        return Ports({**found.inputs, **drafts, TARGET: GIVEN_ANSWER}, {**found.outputs, **TAUGHT})
+        return Ports({**found.inputs, **({DRAFT: guesses} if self.draft else {})}, found.outputs)
 
     def others(self) -> tuple[str, ...]:
         """See LanguageConfig.others."""
-        return (*super().others(), *([DRAFT] if self.draft else []), TARGET)
+        return (*super().others(), *([DRAFT] if self.draft else []))
 
     def parameters(self) -> int | None:
         """By the formula of the family, where there is one."""
@@ -275,7 +259,7 @@ class DraftConfig(CausalConfig):
     module="modelgraft_plugins.llm.seq2seq:Seq2Seq",
     exportable=True,
     loop="modelgraft_plugins.llm.seq2seq_writer:Seq2SeqWriter",
-    taps=TAPS,
+    taps=(*TAPS, *TAUGHT),
     random=True,
     shared=False,
     keywords=("t5", "whisper", "tongue"),
@@ -343,12 +327,14 @@ class Seq2SeqConfig(LanguageConfig):
 
     def ports(self) -> Ports:
         """The fields of the template, or the memory."""
-        outputs = {name: given for name, given in OUTPUTS.items() if name not in PROMPT_OUTPUTS}
+        found = super().ports()
+        outputs = {name: given for name, given in found.outputs.items() if name not in PROMPT_OUTPUTS}
         if self.encoder == "own":
-            return Ports(super().ports().inputs, outputs)
+            return Ports(found.inputs, outputs)
         memory = port("float[batch frames hidden_size]", doc="what the decoder attends to")
         there = port("optional[bool[batch frames]]", doc="where there is a memory: records of a batch may have unlike many vectors")
-        return Ports({"memory": memory, GIVEN: CONTINUATIONS, SETTINGS: OF_RECORDS, "memory_mask": there}, outputs)
+        others = {name: found.inputs[name] for name in self.others()}
+        return Ports({"memory": memory, **others, "memory_mask": there}, outputs)
 
     def parameters(self) -> int | None:
         """By the formula of the family, where there is one; with `encoder: none`, of the decoder alone."""

@@ -12,11 +12,12 @@ from torch import Tensor
 from modelgraft.plugin import Decoder, InputError
 from modelgraft_plugins.llm import CausalConfig, standing, teaching
 from modelgraft_plugins.llm.prompts import Prompt
-from modelgraft_plugins.llm.taught import TARGET, TAUGHT
-from modelgraft_plugins.llm.writer import Embed, Given, Writer
+from modelgraft_plugins.llm.taught_writer import Targets, TaughtWriter
+from modelgraft_plugins.llm.teaching import Batch
+from modelgraft_plugins.llm.writer import Embed, Given
 
 
-class CausalWriter(Writer):
+class CausalWriter(TaughtWriter):
     """Around a decoder that reads the prompt itself."""
 
     config: CausalConfig
@@ -54,44 +55,21 @@ class CausalWriter(Writer):
 
     # -- a given answer ---------------------------------------------------------------------------------------------------
 
-    def run(self, values: Sequence[Any], parts: Mapping[str, Any], *, wanted: frozenset[str]) -> dict[str, Any]:
-        """See Writer; among its inputs is the answer that is to be learnt."""
-        own, others = self.own_inputs, self.config.others()
-        place = own + others.index(TARGET)
-        taught = wanted & TAUGHT.keys() if len(values) > place else frozenset()  # what is optional may be left out
-        wanted = wanted - TAUGHT.keys()
-        if not taught:
-            return super().run(values, parts, wanted=wanted)
-        given = self._taught(values[place], [*values[:own], *values[own + len(others) :]], parts)
-        found = {name: given[name] for name in taught}
-        if torch.is_grad_enabled() and wanted <= {"text", "logits"}:  # something learns, and nothing is written meanwhile
-            return {**found, "text": [""] * len(given["target_ids"]), "logits": given["target_logits"][:, 0]}
-        return {**found, **super().run(values, parts, wanted=wanted)}
-
-    def _taught(self, targets: Sequence[str] | None, values: Sequence[Any], parts: Mapping[str, Any]) -> dict[str, Tensor]:
-        """The outputs that tell of a given answer, of each record."""
-        self._refuse_untaught(parts)
-        asked = self.asked(values, None if targets is None else [[target] for target in targets], learns=targets is None)
-        prompts, answers, places = (teaching.with_answers if targets is not None else teaching.of_dialogues)(asked, self._ends())
-        if any(not answer for answer in answers):
-            raise InputError(f"{self.runtime.node}.{TARGET}: the tokenizer makes no token of one of the texts: nothing is to be learnt")
-        embedded = [prompt.embed(parts["embed"], self.device) for prompt in prompts]
-        shared = teaching.shared_places(asked)
-        logits = parts["teach"](embedded, places, self.conditions(prompts, values), shared=shared)
-        return teaching.levelled(logits, answers)
-
-    def _refuse_untaught(self, parts: Mapping[str, Any]) -> None:
-        name = f"{self.runtime.node}.target_logits"
-        if "teach" not in parts:
-            raise InputError(f"{name} is there on torch alone, where models are trained: run this node on it")
+    def batch(self, targets: Targets, values: Sequence[Any], parts: Mapping[str, Any], *, is_whole: bool) -> Batch:
+        """See TaughtWriter. Raises InputError for a prompt that does not fit, or is read in both directions."""
         if self.config.reads == "both":
-            raise InputError(f"{name}: prompts of {self.runtime.node} are read in both directions, and an answer behind them is not")
-
-    def _ends(self) -> list[int]:
-        """The token that ends an answer: that of the graph, of its chat template, or of the model; none where nobody names one."""
-        taught = self.config.taught
-        named = self.config.end_tokens or (() if taught is None else taught.ends)
-        return self._named(named[:1], "end_tokens") if named else list(self.facts["end_ids"])[:1]
+            node = self.runtime.node
+            raise InputError(f"{node}.target_logits: prompts of {node} are read in both directions, and an answer behind them is not")
+        asked = self.asked(values, None if targets is None else [[target] for target in targets], learns=targets is None)
+        ends = self.ends()
+        found = [
+            teaching.of_dialogue(prompt, ends) if targets is None else teaching.lesson(prompt.ids, [*prompt.given[0], *ends])
+            for prompt in asked
+        ]
+        lessons = self.learnable(found, is_whole=is_whole)
+        prompts = [replace(prompt, ids=one.ids) for prompt, one in zip(asked, lessons, strict=True)]
+        embedded = [prompt.embed(parts["embed"], self.device) for prompt in prompts]
+        return Batch(lessons, embedded, self.conditions(prompts, values), shared=teaching.shared_places(asked))
 
     @property
     def most_drafted(self) -> int:

@@ -8,10 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from modelgraft.plugin import Dim, LanguageCard, Port, Ports, SolvedNode, port
+from modelgraft.plugin import Dim, LanguageCard, Ports, SolvedNode
 from modelgraft_plugins.conversations import Row, named
 from modelgraft_plugins.llm import known, template, words
 from modelgraft_plugins.llm.known import LAST, family_of, last_of, whole_of
+from modelgraft_plugins.llm.ports import (
+    CONTINUATIONS,
+    GIVEN,
+    GIVEN_ANSWER,
+    OF_RECORDS,
+    OUTPUTS,
+    SETTINGS,
+    TARGET,
+    TAUGHT,
+    beside_ports,
+    field_port,
+)
 from modelgraft_plugins.llm.writing import WritingConfig, generation_of
 from modelgraft_plugins.stated import REMARKS, told, tower_table
 from modelgraft_plugins.tokens import begin_token, image_token
@@ -26,6 +38,7 @@ NUMBERS = (
 )  # fmt: skip
 
 
+TAKEN = {GIVEN: "texts to be judged", SETTINGS: "settings of single records", TARGET: "the answer to learn"}
 OWN_HEADS = ("head_dim", "d_kv", "qk_head_dim")  # a config that states one of these need not share its width among heads
 
 
@@ -109,9 +122,8 @@ class LanguageConfig(WritingConfig):
     @model_validator(mode="after")
     def _agrees(self) -> LanguageConfig:
         names = [field.name for field in self.fields]  # which raises ValueError for a template that cannot be read
-        if ours := {GIVEN, SETTINGS} & {*names}:
-            takes = "texts to be judged" if GIVEN in ours else "settings of single records"
-            raise ValueError(f"the prompt has a field {{{min(ours)}}}, and a port of this name takes {takes}: give it another name")
+        if ours := [name for name in TAKEN if name in names]:
+            raise ValueError(f"the prompt has a field {{{ours[0]}}}, and a port of this name takes {TAKEN[ours[0]]}: give it another name")
         if taken := {*self.beside} & {*names}:
             raise ValueError(f"the prompt has a field {{{min(taken)}}}, and a port of this name tells of media: give it another name")
         for name, ids in self.chosen_tokens().items():
@@ -230,14 +242,14 @@ class LanguageConfig(WritingConfig):
         return {**self.facts(), **({"reads": self.reads} if self.reads != "onward" else {}), **({"deep": self.deep} if self.hears else {})}
 
     def ports(self) -> Ports:
-        """Each field of the template is an input; then what tells of media, and last the texts whose likelihood is asked for."""
-        fields = {field.name: _field_port(field) for field in self.fields}
-        beside = {name: found for field in self.fields for name, found in _beside(field, self.deep).items()}
-        return Ports({**fields, **beside, GIVEN: CONTINUATIONS, SETTINGS: OF_RECORDS}, OUTPUTS)
+        """Each field of the template is an input; then what tells of media, and last what `others` names."""
+        fields = {field.name: field_port(field) for field in self.fields}
+        beside = {name: found for field in self.fields for name, found in beside_ports(field, self.deep).items()}
+        return Ports({**fields, **beside, GIVEN: CONTINUATIONS, SETTINGS: OF_RECORDS, TARGET: GIVEN_ANSWER}, {**OUTPUTS, **TAUGHT})
 
     def others(self) -> tuple[str, ...]:
         """The names of the inputs behind the fields of the prompt and what tells of media, in their order."""
-        return (GIVEN, SETTINGS)
+        return (GIVEN, SETTINGS, TARGET)
 
     def without_layers(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
         """Layers that `states` names and the model does not have."""
@@ -265,80 +277,6 @@ class LanguageConfig(WritingConfig):
 
     def _own_width(self) -> int | None:
         return width_of(self.family, self.model) if self.model else None
-
-
-def _field_port(field: template.Field) -> Port:
-    if field.tokens is not None:
-        return port(f"float[batch {field.tokens} hidden_size]", doc=f"{field.tokens} embeddings that take the place of {{{field.name}}}")
-    if field.many:
-        doc = f"for each record any number of media, whose embeddings stand where the text says, or at {{{field.name}}}"
-        return port(f"float[batch {field.name}_tokens hidden_size]", several="*", doc=doc)
-    if field.ragged:
-        doc = f"the embeddings of all media of a record, one medium behind the other: see {field.name}_lengths"
-        return port(f"float[batch {field.name}_tokens hidden_size]", doc=doc)
-    doc = f"a text, a conversation or embeddings that take the place of {{{field.name}}}"
-    return port(f"text | label | conversation | float[batch {field.name}_tokens hidden_size]", doc=doc)
-
-
-def _beside(field: template.Field, deep: int) -> dict[str, Port]:
-    """The inputs that tell of the media of a field."""
-    media, texts = f"batch {field.name}_media", f"in the place of each medium of {{{field.name}}}"
-    ports = {
-        template.LENGTHS: port(f"int64[{media}]", doc="how many embeddings each medium of a record has; 0 where it has fewer media"),
-        template.WORDS: port(
-            "optional[list[text]]", doc=f"the text {texts}, with the placeholder for each of its embeddings, or runs of them"
-        ),
-        template.GRIDS: port(f"optional[int64[{media} 3]]", doc="frames, rows and columns of the embeddings of each, for M-RoPE"),
-        template.PACES: port(f"optional[float[{media}]]", doc="M-RoPE: how far a frame stands behind the one before it; none: 1"),
-    }
-    if deep:
-        vectors = f"optional[float[batch {deep} {field.name}_tokens hidden_size]]"
-        ports[template.DEEP] = port(vectors, doc=f"what is added to each embedding of {{{field.name}}} behind the first layers, one each")
-    return {f"{field.name}_{kind}": found for kind, found in ports.items()} if field.ragged else {}
-
-
-GIVEN = "continuations"  # the input port of texts whose likelihood is asked for
-CONTINUATIONS = port("optional[list[text]]", doc="texts that may stand behind the prompt, whose likelihood is asked for: see `likelihoods`")
-SETTINGS = "settings"  # the input port of what single records want otherwise
-OF_RECORDS = port(
-    "optional[object]",
-    doc="settings of a single record, which go over those of the node: an object such as {temperature: 0.7, max_new_tokens: 40, seed: 3}",
-)
-DRAFT = "draft"  # the input port of a model that guesses
-WRITTEN = ("ids", "logprobs", "states", "pieces")  # taps of answers
-ASKED = ("prompt_ids", "prompt_states", "prompt_pieces")  # taps of prompts
-LIKELY = ("likelihoods", "greedy", "continuation_ids", "continuation_logprobs")  # taps of continuations
-TAPS = (*WRITTEN, *LIKELY)  # of an encoder-decoder; one that reads its prompt itself has those of prompts as well
-PROMPT_OUTPUTS: Mapping[str, Port] = {
-    "prompt_ids": port("int64[batch asked]", doc="the tokens of the prompt; -1 where an embedding stands, and behind the end"),
-    "prompt_states": port(
-        "float[batch state_layers asked_positions hidden_size]",
-        doc="hidden states where tokens of the prompt stand, or those that `states.at` names, in their order; 0 behind the last",
-    ),
-    "prompt_pieces": port("list[text]", doc="what each token of `prompt_ids` says; of tokens that `states.at` names their names"),
-}
-OUTPUTS: Mapping[str, Port] = {
-    "text": port("text", doc="the new text, without special tokens"),
-    "logits": port("float[batch vocabulary]", doc="the logits of the first new token"),
-    "ids": port("int64[batch new]", doc="the tokens of the answer, end tokens too; -1 behind an answer that is shorter than others"),
-    "logprobs": port("float[batch new]", doc="their log-probabilities by the model alone, before any rule; 0 behind the end"),
-    "states": port(
-        "float[batch state_layers positions hidden_size]",
-        doc="hidden states where the tokens of the answer stand, or those that `states.at` names, in their order; 0 behind the last",
-    ),
-    "pieces": port(
-        "list[text]",
-        doc="what each token of `ids` adds to `text`; of tokens that `states.at` names, which then add nothing, their names",
-    ),
-    **PROMPT_OUTPUTS,
-    "likelihoods": port(
-        "float[batch continuations]",
-        doc="of each of the continuations its log-probability by the model alone, before any rule; -inf where a record has fewer",
-    ),
-    "greedy": port("bool[batch continuations]", doc="whether each token of a continuation is the likeliest one in its place"),
-    "continuation_ids": port("int64[batch continuations tokens]", doc="the tokens of the continuations; -1 behind one that is shorter"),
-    "continuation_logprobs": port("float[batch continuations tokens]", doc="the log-probability of each of these; 0 behind the end"),
-}
 
 
 def width_of(family: LanguageCard, config: Mapping[str, Any]) -> int | None:

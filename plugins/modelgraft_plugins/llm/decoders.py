@@ -282,6 +282,24 @@ class CrossDecoder:
         assert conditions is not None
         return CrossSession(self, prompts, conditions, room=room, states=states)
 
+    def remember(self, given: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+        """What the decoder attends to, float[batch frames width], and where it is there, bool[batch frames]; None: everywhere."""
+        lengths, mask = [len(row) for row in given], None
+        memory = pad(given, max(lengths), left=False)
+        if min(lengths) != max(lengths):
+            places = torch.arange(max(lengths), device=memory.device)
+            mask = places < torch.tensor(lengths, device=memory.device)[:, None]
+        if self.encoder is not None:
+            memory = self.encoder(inputs_embeds=memory, attention_mask=mask).last_hidden_state
+        return memory, mask
+
+    def read(self, answers: Sequence[Tensor], given: Sequence[Tensor], *, states: bool) -> Any:  # Any: an output of transformers
+        """Whole answers in one pass, of which nothing is kept, int64[tokens] each, and what they are about: see `start`."""
+        memory, mask = self.remember(given)
+        ids = torch.nn.utils.rnn.pad_sequence(list(answers), batch_first=True).to(memory.device)  # no token sees what stands behind it
+        told = {"attention_mask": mask, "use_cache": False, "output_hidden_states": states}
+        return self.model(decoder_input_ids=ids, encoder_outputs=(memory,), **told)
+
 
 class CrossSession:
     """What was read: see modelgraft.plugin.Session."""
@@ -291,20 +309,12 @@ class CrossSession:
 
     def __init__(self, decoder: CrossDecoder, prompts: Sequence[Tensor], given: Sequence[Tensor], *, room: int, states: bool) -> None:
         self.decoder, self.model, self.gives_states = decoder, decoder.model, states
-        lengths = [len(row) for row in given]
-        memory = pad(given, max(lengths), left=False)
-        self.mask: Tensor | None = None
-        if min(lengths) != max(lengths):
-            places = torch.arange(max(lengths), device=memory.device)
-            self.mask = places < torch.tensor(lengths, device=memory.device)[:, None]
-        if decoder.encoder is not None:
-            memory = decoder.encoder(inputs_embeds=memory, attention_mask=self.mask).last_hidden_state
-        self.memory = memory
+        self.memory, self.mask = decoder.remember(given)
         config = self.model.get_decoder().config  # its own: the decoder of a T5 may have other layers than its encoder
         own = cache_of(config, len(prompts[0]) + max(room, 1))
-        self.cache: EncoderDecoderCache | None = EncoderDecoderCache(own, cache_of(config, max(lengths)))
+        self.cache: EncoderDecoderCache | None = EncoderDecoderCache(own, cache_of(config, self.memory.shape[1]))
         self.length = 0
-        self._read(torch.stack(list(prompts)).to(memory.device))
+        self._read(torch.stack(list(prompts)).to(self.memory.device))
 
     def step(self, tokens: Tensor) -> Tensor:
         """See Session."""

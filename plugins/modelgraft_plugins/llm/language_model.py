@@ -12,7 +12,7 @@ from torch import Tensor
 from modelgraft.plugin import Decoder, Remembering, Traced, Tracer
 from modelgraft_plugins.llm.config import LanguageConfig
 from modelgraft_plugins.llm.styles import EMBEDDINGS
-from modelgraft_plugins.llm.teaching import Reading, scaled, states_at
+from modelgraft_plugins.llm.teaching import Batch, Found, Reading, both, found_in, scaled, states_at
 
 
 class LanguageModel(Traced):
@@ -59,16 +59,24 @@ class LanguageModel(Traced):
         embedded: Tensor = self.model.get_input_embeddings()(ids)
         return embedded
 
-    def teach(self, prompts: Sequence[Tensor], wanted: Sequence[Sequence[int]], conditions: Any, *, shared: int = 0) -> list[Tensor]:
-        """The logits at some places of each prompt, float[places vocabulary], with gradients: see teaching.states_at.
+    def teach(self, batch: Batch, own: Sequence[Sequence[int]] | None = None) -> Found:
+        """The logits in front of the tokens of answers, with gradients; what all prompts begin with a frozen model reads once.
 
-        shared  so many places that all prompts begin with are the same: a frozen model reads them once
+        own  of each record the places whose states, of the layers of the config, are wanted too
         """
         decoder = self.torch_decoder()
-        can_share = conditions is None and isinstance(decoder, Remembering) and not any(one.requires_grad for one in self.parameters())
-        self.reading = Reading(shared, can_share, sum(map(len, prompts)), len(prompts))
-        states = states_at(decoder, prompts, wanted, conditions, shared=shared if can_share else 0)
-        return list(self.head(torch.cat(states)).split_with_sizes([len(one) for one in states]))  # at once: the head is gone through once
+        can_share = (
+            batch.conditions is None and isinstance(decoder, Remembering) and not any(one.requires_grad for one in self.parameters())
+        )
+        self.reading = Reading(batch.shared, can_share, sum(map(len, batch.prompts)), len(batch.prompts))
+        wanted = own or [()] * len(batch.lessons)
+        places = [both(one, ours) for one, ours in zip(batch.lessons, wanted, strict=True)]
+        layers = (*(() if own is None else self.config.states.layers), -1)
+        shared = batch.shared if can_share else 0
+        states = states_at(decoder, batch.prompts, places, batch.conditions, shared=shared, layers=layers)
+        read, stood = found_in(states, wanted, batch.lessons)
+        logits = self.head(torch.cat(read)).split_with_sizes([len(one) for one in read])  # at once: the head is gone through once
+        return Found(logits, () if own is None else stood)
 
     def told_of_training(self) -> str:
         """See training: what of the last batch was read once; "" for nothing, or where nothing was read."""

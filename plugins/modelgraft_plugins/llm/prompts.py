@@ -15,9 +15,9 @@ from modelgraft_plugins import long_texts
 from modelgraft_plugins.llm import dialogues, standing
 from modelgraft_plugins.llm.config import LanguageConfig
 from modelgraft_plugins.llm.dialogues import USER, Learnt, Turn
+from modelgraft_plugins.llm.ports import TARGET
 from modelgraft_plugins.llm.ragged import Beside, Ragged
 from modelgraft_plugins.llm.standing import Medium
-from modelgraft_plugins.llm.taught import TARGET
 from modelgraft_plugins.llm.template import Field
 from modelgraft_plugins.llm.tokens import Tokenizer, as_letters
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from modelgraft.plugin import Decoder, Tracer, Weights
+from modelgraft.plugin import Tracer, Weights
 from modelgraft_plugins import huggingface
 from modelgraft_plugins.llm import Seq2SeqConfig, styles
 from modelgraft_plugins.llm.decoders import CrossDecoder
 from modelgraft_plugins.llm.language_model import LanguageModel, read_state
+from modelgraft_plugins.llm.teaching import Batch, Found
 
 
 class Seq2Seq(LanguageModel):
@@ -29,7 +32,16 @@ class Seq2Seq(LanguageModel):
         state = read_state(self.model, named, extra=len(config.added))
         return {name: tensor for name, tensor in state.items() if not _is_encoder(name)} if config.encoder == "none" else state
 
-    def torch_decoder(self) -> Decoder:
+    def teach(self, batch: Batch, own: Sequence[Sequence[int]] | None = None) -> Found:
+        """See LanguageModel.teach: the encoder reads what answers are about, and nothing is read once for several."""
+        output = self.torch_decoder().read(batch.prompts, batch.conditions, states=own is not None)
+        logits = [row[one.places] for row, one in zip(output.logits, batch.lessons, strict=True)]
+        if own is None:
+            return Found(logits)
+        states = torch.stack([output.decoder_hidden_states[layer] for layer in self.config.states.layers], 1)
+        return Found(logits, [row[:, places] for row, places in zip(states, own, strict=True)])
+
+    def torch_decoder(self) -> CrossDecoder:
         """The decoder in torch, with the encoder where there is one."""
         return CrossDecoder(self.model, encoder=self._encoder(), layers=self.config.states.layers)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,10 +11,13 @@ from torch import Tensor
 from modelgraft.plugin import Decoder, InputError
 from modelgraft_plugins.llm import Seq2SeqConfig, memories
 from modelgraft_plugins.llm import starts as beginnings
-from modelgraft_plugins.llm.writer import Embed, Given, Writer
+from modelgraft_plugins.llm.ports import TARGET
+from modelgraft_plugins.llm.taught_writer import Targets, TaughtWriter
+from modelgraft_plugins.llm.teaching import Batch, lesson
+from modelgraft_plugins.llm.writer import Embed, Given
 
 
-class Seq2SeqWriter(Writer):
+class Seq2SeqWriter(TaughtWriter):
     """Around a decoder whose encoder reads the prompt, or that takes a memory."""
 
     config: Seq2SeqConfig
@@ -40,18 +43,42 @@ class Seq2SeqWriter(Writer):
     def write(self, values: Sequence[Any], given: Given, *, decoder: Decoder, embed: Embed, wanted: frozenset[str]) -> dict[str, Any]:
         """See Writer; the values of a decoder alone are its memory, float[batch frames width], and where it is there. Texts are judged as
         answers."""
-        read: list[list[int]] | None = None
+        memory, read = self._read(values, embed, records=1 if given is None else len(given))
+        behind = [[self.tokens().plain(text) for text in texts] for texts in given or ()]
+        starts = self._starts(decoder, memory)
+        begun = [torch.tensor(start) for start in starts]
+        return self.answer(decoder, begun, starts, behind, read=read, conditions=memory, wanted=wanted)
+
+    def batch(self, targets: Targets, values: Sequence[Any], parts: Mapping[str, Any], *, is_whole: bool) -> Batch:
+        """See TaughtWriter: answers behind the tokens that answers begin with.
+
+        Raises InputError where nothing says the answers, and for one that is longer than what the decoder reads.
+        """
+        if targets is None:
+            lacks = f"{self.runtime.node}.target_logits tells of the text that {self.runtime.node}.{TARGET} gets"
+            raise InputError(f"{lacks}, and nothing is wired into it: wire text")
+        memory, _ = self._read(values, parts["embed"], records=len(targets))
+        ends, starts = self.ends(), self._starts(parts["decoder"], memory)
+        found = [lesson(start, [*self.tokens().plain(text), *ends]) for start, text in zip(starts, targets, strict=True)]
+        lessons = self.learnable(found, is_whole=is_whole)
+        limit, longest = self.config.max_position_embeddings, max(len(one.ids) for one in lessons)
+        if limit is not None and longest > limit:
+            has = f"the answer to learn has {longest:,} tokens with those that it begins with"
+            raise InputError(f"{self.runtime.node}.{TARGET}: {has}; {self.config.kind or 'the model'} has {limit:,} positions: shorten it")
+        return Batch(lessons, [torch.tensor(one.ids) for one in lessons], memory)
+
+    def _read(self, values: Sequence[Any], embed: Embed, *, records: int) -> tuple[list[Tensor], list[Sequence[int]]]:
+        """Of each record what the encoder reads, or its memory, float[tokens width], and the tokens in it. records: see `prompts`."""
         if self.config.encoder == "none":
             memory = memories.rows(values[0], values[1] if len(values) > 1 else None, kind=self.config.kind, node=self.runtime.node)
-        else:
-            prompts = self.prompts(values, None, records=1 if given is None else len(given))
-            memory, read = [prompt.embed(embed, self.device) for prompt in prompts], [prompt.said for prompt in prompts]
-        behind = [[self.tokens().plain(text) for text in texts] for texts in given or ()]
-        starts: Sequence[tuple[int, ...]] = [self.start_ids()] * len(memory)
-        if self._hears:
-            starts = beginnings.starts(self.config, self._heard(decoder, starts, memory))
-        begun = [torch.tensor(start) for start in starts]
-        return self.answer(decoder, begun, starts, behind, read=read or [()] * len(memory), conditions=memory, wanted=wanted)
+            return memory, [()] * len(memory)
+        prompts = self.prompts(values, None, records=records)
+        return [prompt.embed(embed, self.device) for prompt in prompts], [prompt.said for prompt in prompts]
+
+    def _starts(self, decoder: Decoder, memory: Sequence[Tensor]) -> Sequence[tuple[int, ...]]:
+        """What the answer of each record begins with."""
+        starts = [self.start_ids()] * len(memory)
+        return beginnings.starts(self.config, self._heard(decoder, starts, memory)) if self._hears else starts
 
     @property
     def _hears(self) -> bool:

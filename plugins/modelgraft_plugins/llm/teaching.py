@@ -76,26 +76,33 @@ class GoesOn(Protocol):
 
 
 def states_at(
-    decoder: Decoder, prompts: Sequence[Tensor], wanted: Sequence[Sequence[int]], conditions: Any, *, shared: int
+    decoder: Decoder,
+    prompts: Sequence[Tensor],
+    wanted: Sequence[Sequence[int]],
+    conditions: Any,
+    *,
+    shared: int,
+    layers: Sequence[int] = (-1,),
 ) -> list[Tensor]:
-    """What the head reads at some places of each prompt, float[places width]: in one pass, of which nothing is kept.
+    """Hidden states at some places of each prompt, float[layers places width]: in one pass, of which nothing is kept.
 
-    prompts  float[tokens width] each;  wanted  of each the places;  conditions  see Decoder
+    prompts  float[tokens width] each;  wanted  of each the places, in their order;  conditions  see Decoder
     shared   so many places that all begin with are the same, and are read once and without gradients; 0: none
+    layers   0 are the embeddings, -1 is what the head reads
     """
     inner: Any = inner_of(decoder)
-    inner.layers = (-1,)
+    inner.layers = tuple(layers)
     places = Kept(wanted)
     if not shared:
         inner.start(prompts, conditions=conditions, room=1, states=True, places=places).close()
-        return [states[0] for states in places.found]
+        return places.found
     rest = torch.nn.utils.rnn.pad_sequence([prompt[shared:] for prompt in prompts], batch_first=True)
     with torch.no_grad():
         session: GoesOn = inner.start([prompts[0][:shared].detach()], room=rest.shape[1])
         session.reorder(torch.zeros(len(prompts), dtype=torch.int64, device=rest.device))
     session.go_on(rest, places)
     session.close()
-    return [states[0] for states in places.found]
+    return places.found
 
 
 def inner_of(decoder: Decoder) -> Any:  # Any: a decoder of torch, which says its layers
@@ -115,41 +122,96 @@ def _first_learnt(prompt: Prompt) -> int:
     return prompt.learnt.places[0] if prompt.learnt is not None and prompt.learnt.places else len(prompt.ids)
 
 
-def with_answers(prompts: Sequence[Prompt], ends: Sequence[int]) -> tuple[list[Prompt], list[list[int]], list[list[int]]]:
-    """What is read, of each record the tokens to be written, and the places that say them.
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What a record is taught by.
 
-    Read are the prompts with the first of their given texts behind them; to be written are its tokens and an end, which the last place of
-    the prompt says, and those of the text but the last.
+    ids     what is read: tokens, and what stands for embeddings;  answer  the tokens that are to be written
+    places  the place in front of each of them, which says it
     """
-    answers = [[*prompt.given[0], *ends] for prompt in prompts]
-    read = [replace(prompt, ids=[*prompt.ids, *answer[:-1]]) for prompt, answer in zip(prompts, answers, strict=True)]
-    return read, answers, [list(range(len(one.ids) - len(answer), len(one.ids))) for one, answer in zip(read, answers, strict=True)]
+
+    ids: list[int]
+    answer: list[int]
+    places: list[int]
+
+    def whole(self) -> Lesson:
+        """The same with the last token of the answer, which is read where its own states are wanted."""
+        return replace(self, ids=[*self.ids, self.answer[-1]])
+
+    def own(self, chosen: frozenset[int] | None) -> list[int]:
+        """The places where tokens of the answer stand themselves: all of them, or those that are chosen."""
+        return [place + 1 for place, token in zip(self.places, self.answer, strict=True) if chosen is None or token in chosen]
 
 
-def of_dialogues(prompts: Sequence[Prompt], ends: Sequence[int]) -> tuple[list[Prompt], list[list[int]], list[list[int]]]:
-    """The same of whole conversations: to be written is every answer in them, and an end behind the last where its template writes none."""
-    found = [_of_dialogue(prompt, ends) for prompt in prompts]
-    return [read for read, _, _ in found], [answer for _, answer, _ in found], [places for _, _, places in found]
+def lesson(before: Sequence[int], answer: Sequence[int]) -> Lesson:
+    """To say an answer behind tokens: its first one is said by the last of those, the others by the one before each."""
+    ids = [*before, *answer[:-1]]
+    return Lesson(ids, [*answer], list(range(len(ids) - len(answer), len(ids))))
 
 
-def _of_dialogue(prompt: Prompt, ends: Sequence[int]) -> tuple[Prompt, list[int], list[int]]:
-    """One of them, which is read up to the last token that is learnt."""
+def of_dialogue(prompt: Prompt, ends: Sequence[int]) -> Lesson:
+    """To say every answer of a whole conversation, and an end behind the last where its template writes none."""
     assert prompt.learnt is not None, "it was written to be learnt"
     places = list(prompt.learnt.places)
     last = places[-1] + 1 if places else len(prompt.ids)
     ids = [*prompt.ids[:last], *(() if prompt.learnt.is_ended else ends)]
     places += range(last, len(ids))
-    return replace(prompt, ids=ids[:-1]), [ids[place] for place in places], [place - 1 for place in places]
+    return Lesson(ids[:-1], [ids[place] for place in places], [place - 1 for place in places])
 
 
-def levelled(logits: Sequence[Tensor], answers: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a model is taught at once.
+
+    prompts  of each record what the decoder reads: float[tokens width], or int64[tokens] where it embeds its tokens itself
+    conditions  see Decoder;  shared  so many places that all begin with are the same
+    """
+
+    lessons: Sequence[Lesson]
+    prompts: Sequence[Tensor]
+    conditions: Any  # Any: each decoder has its own
+    shared: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Of each record the logits in front of each token of its answer, float[tokens vocabulary], and states where tokens of it stand,
+    float[layers places width]; none where nobody asks."""
+
+    logits: Sequence[Tensor]
+    states: Sequence[Tensor] = ()
+
+
+def found_in(states: Sequence[Tensor], own: Sequence[Sequence[int]], lessons: Sequence[Lesson]) -> tuple[list[Tensor], list[Tensor]]:
+    """Of each record what the head reads in front of its answer, and the other layers at the places of `own`.
+
+    states  float[layers places width] at the places of `both`, the last layer what the head reads
+    """
+    read, stood = [], []
+    for found, ours, one in zip(states, own, lessons, strict=True):
+        at = {place: number for number, place in enumerate(both(one, ours))}
+        read.append(found[-1, [at[place] for place in one.places]])
+        stood.append(found[:-1, [at[place] for place in ours]])
+    return read, stood
+
+
+def both(lesson: Lesson, own: Sequence[int]) -> list[int]:
+    """The places in front of an answer, and others, each once."""
+    return sorted({*lesson.places, *own})
+
+
+def levelled(found: Found, lessons: Sequence[Lesson]) -> dict[str, Tensor]:
     """The outputs: rows of unequal length are filled up."""
-    ids = [torch.tensor(answer, dtype=torch.int64, device=logits[0].device) for answer in answers]
+    device = found.logits[0].device
+    ids = [torch.tensor(one.answer, dtype=torch.int64, device=device) for one in lessons]
     pad = torch.nn.utils.rnn.pad_sequence
-    return {
-        "target_logits": pad([row.float() for row in logits], batch_first=True),
+    outputs = {
+        "target_logits": pad([row.float() for row in found.logits], batch_first=True),
         "target_ids": pad(ids, batch_first=True, padding_value=NOTHING),
     }
+    if found.states:
+        outputs["target_states"] = pad([row.float().transpose(0, 1) for row in found.states], batch_first=True).transpose(1, 2)
+    return outputs
 
 
 def scaled(logits: Tensor, facts: Mapping[str, Any]) -> Tensor:

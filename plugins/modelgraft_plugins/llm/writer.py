@@ -32,13 +32,14 @@ from modelgraft.plugin import (
     SourceError,
     generate,
 )
-from modelgraft_plugins.llm import each_record, exported_script, ragged, styles
-from modelgraft_plugins.llm.config import DRAFT, GIVEN, LIKELY, SETTINGS, WRITTEN, LanguageConfig
+from modelgraft_plugins.llm import each_record, exported_script, ragged, styles, tapping
+from modelgraft_plugins.llm.config import LanguageConfig
 from modelgraft_plugins.llm.fitting import check_sizes, refuse_strangers
 from modelgraft_plugins.llm.grammars import Following, Grammars, cut_short
 from modelgraft_plugins.llm.judging import chosen, judged
-from modelgraft_plugins.llm.pieces import pieces_of
-from modelgraft_plugins.llm.prompts import SLOT, Prompt, PromptWriter
+from modelgraft_plugins.llm.naming import Names
+from modelgraft_plugins.llm.ports import DRAFT, GIVEN, LIKELY, SETTINGS, WRITTEN
+from modelgraft_plugins.llm.prompts import Prompt, PromptWriter
 from modelgraft_plugins.llm.tokens import Tokenizer, open_tokenizer
 
 Embed = Callable[[Tensor], Tensor]
@@ -223,6 +224,11 @@ class Writer(Assembling):
             raise InputError(f"{self.runtime.node}: there is no tokenizer, because nothing called prepare() after loading")
         return self.tokenizer
 
+    @property
+    def names(self) -> Names:
+        """The tokens that the config names. Raises as `tokens` does."""
+        return Names(self.config, self.tokens(), self.facts, self.runtime.node)
+
     def start_ids(self) -> tuple[int, ...]:
         """What every answer begins with."""
         return ()
@@ -248,12 +254,12 @@ class Writer(Assembling):
             raise InputError(
                 f"{self.runtime.node}.{GIVEN}: the tokenizer makes no token of one of the texts, so that nothing can be judged"
             )
-        emit, taps = self.runtime.emit, wanted & set(WRITTEN)
+        emit, taps, names = self.runtime.emit, wanted & set(WRITTEN), self.names
         if self.config.chooses and "states" in taps:
             raise InputError(f"{self.runtime.node}.states: an answer that is chosen among texts is not written, and has no states")
         guides = self._guides(len(prompts))
-        places = Places([self._wanted_of(prompt) for prompt in asked]) if "prompt_states" in wanted else None
-        settings, guesser = self._settings(), None
+        places = Places([tapping.places_of(prompt, names) for prompt in asked]) if "prompt_states" in wanted else None
+        settings, guesser = names.settings(), None
         if self.drafts:
             settings = replace(settings, lookup=self.most_drafted)
             guesser = self._guesser(said, settings, self.drafts[0])
@@ -261,7 +267,7 @@ class Writer(Assembling):
             decoder,
             prompts,
             settings,
-            decode=self._shown(),
+            decode=names.shown(),
             said=said,
             read=read,
             conditions=conditions,
@@ -280,10 +286,11 @@ class Writer(Assembling):
         if isinstance(decoder, Remembering) and len(prompts) == 1 and decoder.reused:
             emit("prompt-read", kept=decoder.reused, tokens=len(prompts[0]), record=self._record(0))
         if self.config.chooses:
-            answers = chosen(answers, self._shown(), by_mean=self.config.choose == "mean")
+            answers = chosen(answers, names.shown(), by_mean=self.config.choose == "mean")
             for row, text in enumerate(answers.texts):
                 emit("token", text=text, record=self._record(row))
-        found = {"text": answers.texts, "logits": answers.logits, **self._tapped(answers, taps), **self._prompted(asked, places, wanted)}
+        found = {"text": answers.texts, "logits": answers.logits, **tapping.of_answers(answers, names, taps)}
+        found |= tapping.of_prompts(asked, places, names, wanted)
         return found | {name: told for name, told in judged(answers.likely).items() if name in wanted}
 
     def _guesser(self, said: Sequence[Sequence[int]], settings: Settings, draft: DraftModel) -> Drafting:
@@ -317,102 +324,9 @@ class Writer(Assembling):
         if self.config.matching is None and self.config.json_schema is None:
             return []
         if self.grammars is None:
-            ends = self._settings().end_ids
+            ends = self.names.settings().end_ids
             self.grammars = Grammars(self.tokens(), vocabulary=self.facts["vocabulary"], end_ids=ends, node=self.runtime.node)
         return [self.grammars.guide(self.config) for _ in range(count)]
-
-    def _tapped(self, answers: Answers, taps: frozenset[str]) -> dict[str, Any]:
-        """The taps that are read, padded to the longest row of each."""
-        found: dict[str, Any] = {}
-        if "ids" in taps:
-            found["ids"] = _level([torch.tensor(ids, dtype=torch.int64) for ids in answers.ids], -1)
-        if "pieces" in taps:
-            names = dict(zip(self._named(self._at, "states.at"), self._at, strict=True))
-            decode = self._shown()
-            found["pieces"] = [pieces_of(ids, decode, names, text=text) for ids, text in zip(answers.ids, answers.texts, strict=True)]
-        if "logprobs" in taps:
-            found["logprobs"] = _level([torch.tensor(row, dtype=torch.float32) for row in answers.taps.logprobs], 0.0)
-        if "states" in taps:
-            chosen = self._chosen()
-            empty = torch.zeros(0, len(self.config.states.layers), int(self.facts["state_width"]))
-            rows = [
-                [state.cpu() for token, state in zip(ids, states, strict=True) if chosen is None or token in chosen]
-                for ids, states in zip(answers.ids, answers.taps.states, strict=True)
-            ]
-            found["states"] = _level([torch.stack(row) if row else empty for row in rows], 0.0).transpose(1, 2)
-        return found
-
-    def _wanted_of(self, prompt: Prompt) -> list[int]:
-        """The places of a prompt whose states are wanted."""
-        chosen = self._chosen()
-        return [place for place in prompt.tokens if chosen is None or prompt.ids[place] in chosen]
-
-    def _prompted(self, asked: Sequence[Prompt], places: Places | None, wanted: frozenset[str]) -> dict[str, Any]:
-        """The taps of prompts that are read."""
-        found: dict[str, Any] = {}
-        if "prompt_ids" in wanted:
-            told = [dict.fromkeys(prompt.tokens) for prompt in asked]
-            rows = [
-                [token if place in there else SLOT for place, token in enumerate(prompt.ids)]
-                for prompt, there in zip(asked, told, strict=True)
-            ]
-            found["prompt_ids"] = _level([torch.tensor(row, dtype=torch.int64) for row in rows], SLOT)
-        if places is not None:
-            found["prompt_states"] = _level([states.transpose(0, 1) for states in places.found], 0.0).transpose(1, 2)
-        if "prompt_pieces" in wanted:
-            found["prompt_pieces"] = [self._pieces_of(prompt) for prompt in asked]
-        return found
-
-    def _pieces_of(self, prompt: Prompt) -> list[str]:
-        """What each place of a prompt says: an embedding nothing."""
-        names = dict(zip(self._named(self._at, "states.at"), self._at, strict=True))
-        there = prompt.tokens
-        told = dict(zip(there, pieces_of([prompt.ids[place] for place in there], self.tokens().decode, names), strict=True))
-        return [told.get(place, "") for place in range(len(prompt.ids))]
-
-    @property
-    def _at(self) -> tuple[str, ...]:
-        """The tokens that `states.at` names."""
-        return () if isinstance(self.config.states.at, str) else self.config.states.at
-
-    def _chosen(self) -> frozenset[int] | None:
-        """The tokens whose states are wanted; None: all. Raises InputError for one that the tokenizer does not know."""
-        return None if isinstance(self.config.states.at, str) else frozenset(self._named(self._at, "states.at"))
-
-    def _shown(self) -> Callable[[list[int]], str]:
-        """Tokens to the text that is shown of them."""
-        decode, hidden = self.tokens().decode, frozenset(self._named(self.config.hidden_tokens, "hidden_tokens"))
-        return (lambda ids: decode([token for token in ids if token not in hidden])) if hidden else decode
-
-    def _settings(self) -> Settings:
-        """How to write. Raises InputError for a token that the tokenizer does not know."""
-        config = self.config
-        settings = config.settings(end_ids=tuple(self.facts["end_ids"]))
-        ends, taught = self._named(config.end_tokens, "end_tokens"), config.taught
-        stops = () if taught is None else taught.stop
-        ends += [] if taught is None else self._named(taught.ends, "chat_template")
-        scales = self._named(tuple(config.token_scale), "token_scale", is_chosen=True)
-        delays = self._named(tuple(config.token_delay), "token_delay", is_chosen=True)
-        return replace(
-            settings,
-            stop=(*settings.stop, *(text for text in stops if text not in settings.stop)),
-            end_ids=(*settings.end_ids, *ends),
-            token_scale=tuple(zip(scales, config.token_scale.values(), strict=True)),
-            token_delay=tuple(zip(delays, config.token_delay.values(), strict=True)),
-        )
-
-    def _named(self, names: Sequence[str], field: str, *, is_chosen: bool = False) -> list[int]:
-        """The ids of tokens that a field names. Raises InputError for those that the tokenizer, or a model that chooses, does not know."""
-        found = {name: self.tokens().id_of(name) for name in names}
-        unknown = [name for name, number in found.items() if number is None]
-        if unknown:
-            raise InputError(f"{self.runtime.node}.{field}: the tokenizer has no token {', '.join(map(repr, unknown))}")
-        rows = self.facts["vocabulary"]
-        beyond = [f"{name!r} ({number:,})" for name, number in found.items() if is_chosen and (number or 0) >= rows]
-        if beyond:
-            known = f"the model knows {rows:,} tokens, 0 to {rows - 1:,}"
-            raise InputError(f"{self.runtime.node}.{field} names {', '.join(beyond)}, and {known}: add them with extra_tokens")
-        return [number for number in found.values() if number is not None]
 
     def prompts(
         self, values: Sequence[Any], given: Given = None, *, shown: int = 0, records: int = 1, learns: bool = False
@@ -439,8 +353,3 @@ class Writer(Assembling):
         for prompt in prompts:
             refuse_strangers(prompt, self.tokens(), rows=self.facts["vocabulary"], kind=self.config.kind, node=self.runtime.node)
         return prompts
-
-
-def _level(rows: Sequence[Tensor], filler: float) -> Tensor:
-    """Stack rows of unequal lengths along their first axis."""
-    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=filler)

@@ -28,8 +28,8 @@ GAP = "<extra_id_0>"
 class TaskConfig(Config):
     """Write the line of one of PaLI's tasks, as it was trained; with `answers`, the wanted answer too.
 
-    caption, split_caption (of the first words of a caption the rest), ocr, vqa, vqg (of an answer the question), list_objects,
-    are_there, which_are_there, detect (a line of boxes, which pali/boxes reads). Inputs are what the task speaks of.
+    caption, split_caption (of the first words of a caption the rest: text/split cuts it), ocr, vqa, vqg (of an answer the question),
+    list_objects, are_there, which_are_there, detect (a line of boxes, which pali/boxes reads). Inputs are what the task speaks of.
     """
 
     task: Literal[
@@ -43,18 +43,6 @@ class TaskConfig(Config):
         task = TASKS[self.task]
         inputs = {**task.reads, **(task.answers if self.answers else {})}
         return Ports.of(inputs, {"text": "text", **({"answer": "text"} if self.answers else {})})
-
-
-@component("pali/split", kind="preprocess", load="modelgraft_plugins.pali.writing:split", cache=False, random=True)
-class Split(Config):
-    """Cut a caption between two of its words, drawn by the seed: what is begun, and the rest, which a model is to write.
-
-    A caption of one word has nothing begun.
-    """
-
-    def ports(self) -> Ports:
-        """A caption in, its two parts out."""
-        return Ports.of({"caption": "text"}, {"begun": "text", "rest": "text"})
 
 
 @component("pali/boxes", kind="head", load="modelgraft_plugins.pali.writing:boxes", cache=False)
@@ -164,7 +152,7 @@ class LanguageConfig(Config):
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
-    for subject in (TaskConfig, Split, Boxes, SpanCorruption, MemoryConfig, LanguageConfig):
+    for subject in (TaskConfig, Boxes, SpanCorruption, MemoryConfig, LanguageConfig):
         register(subject)
 
 

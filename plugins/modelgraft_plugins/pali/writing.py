@@ -1,18 +1,15 @@
-"""The work of pali/task, pali/split and pali/boxes."""
+"""The work of pali/task and pali/boxes."""
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from modelgraft.plugin import InputError, LoadContext, NodeRuntime
+from modelgraft.plugin import InputError, LoadContext
 from modelgraft_plugins.pali.tasks import TASKS, read
 
 if TYPE_CHECKING:
-    from modelgraft_plugins.pali import Boxes, Split, TaskConfig
+    from modelgraft_plugins.pali import Boxes, TaskConfig
 
 OF_OBJECTS = ("list_objects", "are_there", "which_are_there", "detect")  # English alone, as published
 
@@ -51,29 +48,3 @@ def _refuse_bad(record: dict[str, Any], row: int, node: str) -> None:
 def boxes(_config: Boxes, _context: LoadContext) -> Callable[..., list[list[dict[str, Any]]]]:
     """Make the function from lines and pictures to boxes."""
     return lambda texts, images: [read(text, *image.size) for text, image in zip(texts, images, strict=True)]
-
-
-def split(_config: Split, _context: LoadContext) -> Callable[..., dict[str, list[str]]]:
-    """Make the function that cuts captions."""
-    return _Split()
-
-
-class _Split:
-    runtime: NodeRuntime | None = None
-
-    def bind(self, runtime: NodeRuntime) -> None:
-        """Take the seed of a run."""
-        self.runtime = runtime
-
-    def __call__(self, captions: list[str]) -> dict[str, list[str]]:
-        """Each by numbers of its own, which follow from the seed and from it."""
-        seed = self.runtime.seed if self.runtime is not None else 0
-        words = [caption.split() for caption in captions]
-        at = [
-            int(np.random.RandomState(zlib.crc32(caption.encode(), seed & 0xFFFFFFFF)).randint(1, len(parts))) if len(parts) > 1 else 0
-            for caption, parts in zip(captions, words, strict=True)
-        ]
-        return {
-            "begun": [" ".join(parts[:place]) for parts, place in zip(words, at, strict=True)],
-            "rest": [" ".join(parts[place:]) for parts, place in zip(words, at, strict=True)],
-        }

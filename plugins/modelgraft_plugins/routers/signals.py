@@ -67,6 +67,8 @@ class SignalTokens(Config):
     max_objects   the most asks of one record, of all media together; what comes behind them is left out, and that is told
     at            which states there are: of signals alone (`states.at` of the language model names them), or of all that was written
     prompt_pieces, prompt_states  the same taps of the prompt, where an answer may begin with it: of signals that the prompt ends with
+    M_captions    what is asked for of a medium M, ask by ask, where that is known otherwise, as when a model is taught its answers by
+                  `target_pieces` and `target_states`: it stands in M_text
 
     Outputs of each medium M, one for each ask:
     M_states  hidden states of its tokens, float[batch layers tokens width];  M_vector  those of its last token in the last of the layers
@@ -111,6 +113,7 @@ class SignalTokens(Config):
         }
         outputs: dict[str, str | Port] = {}
         for name, span in self.media.items():
+            inputs[f"{name}_captions"] = port("optional[list[text]]", doc=f"what each ask for {name} is for, in their order")
             size = len(span.names)
             outputs[f"{name}_states"] = port(f"float[batch layers {size} width]", several=name, doc=f"hidden states of each span of {name}")
             outputs[f"{name}_vector"] = port("float[batch width]", several=name, doc="of the last token of each, in the last layer")

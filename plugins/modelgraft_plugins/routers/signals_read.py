@@ -70,11 +70,19 @@ class SignalReader:
         self.runtime = runtime
 
     def __call__(
-        self, pieces: list[list[str]], states: Tensor, prompt_pieces: list[list[str]] | None = None, prompt_states: Tensor | None = None
+        self,
+        pieces: list[list[str]],
+        states: Tensor,
+        prompt_pieces: list[list[str]] | None = None,
+        prompt_states: Tensor | None = None,
+        *captions: list[list[str]] | None,
     ) -> dict[str, list[Any]]:
         """Give the asks of each record by the ports of each medium: tensors whose first axis is the asks, lists of texts; and `parts`.
 
-        Raises InputError for a broken span where those are refused, and for states that are not those of the signals.
+        captions  of each medium what the asks of each record are for, where that is known
+
+        Raises InputError for a broken span where those are refused, for states that are not those of the signals, and for captions that are
+        not as many as the asks.
         """
         if (prompt_pieces is None) != (prompt_states is None):
             raise InputError(f"{self.name}: of prompt_pieces and prompt_states one is wired: wire both, or none")
@@ -82,7 +90,18 @@ class SignalReader:
         for row, written in enumerate(pieces):
             begun = self._begun(prompt_pieces[row], prompt_states[row]) if prompt_pieces is not None and prompt_states is not None else []
             records.append(self._read([*begun, *self._placed(written, states[row])], f"record {row + 1} of {len(pieces)}"))
-        return self._given(records, states)
+        found = self._given(records, states)
+        for medium, given in zip(self.config.media, captions, strict=False):
+            if given is not None:
+                found[f"{medium}_text"] = [self._captioned(medium, *one, row) for row, one in enumerate(zip(records, given, strict=True))]
+        return found
+
+    def _captioned(self, medium: str, record: Asked, captions: Sequence[str], row: int) -> list[str]:
+        asks = len(record.spans[medium])
+        if len(captions) != asks:
+            found = f"{self.name}.{medium}_captions: record {row + 1} has {len(captions)}, and its answer asks for {medium} {asks} times"
+            raise InputError(f"{found}: give one for each")
+        return list(captions)
 
     def _placed(self, pieces: Sequence[str], states: Tensor, *, called: str = "states") -> list[Signal | str]:
         """Signals with their states, float[layers positions width] for those of the whole record; texts as they are."""

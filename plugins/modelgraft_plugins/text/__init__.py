@@ -1,4 +1,4 @@
-"""Texts: templates, tokenizers, and the towers that turn texts into vectors."""
+"""Texts: templates, cuts, tokenizers, and the towers that turn texts into vectors."""
 
 from __future__ import annotations
 
@@ -89,6 +89,34 @@ def prompt_complaint(template: str) -> str:
 def first(texts: list[list[str]]) -> list[str]:
     """Give the first text of a list; of a list of wires from branches, that of the branch that ran."""
     return [record[0] for record in texts]
+
+
+@component("text/strip", kind="preprocess", inputs={"text": "text"}, outputs={"text": "text"}, cache=False)
+def strip(text: list[str]) -> list[str]:
+    """Leave out the white space before and behind each text, such as the space that an answer of a language model begins with."""
+    return [one.strip() for one in text]
+
+
+@component("text/split", kind="preprocess", load="modelgraft_plugins.text.cutting:load", random=True, cache=False)
+class Split(Config):
+    """Cut each text in two between words: a beginning, which an encoder may read, and the rest, which a decoder has to say.
+
+    least   fewest words of a beginning: 0 beside a picture, which is the beginning of every pair; 1 for a text alone
+    at      cut here in place of a place that is drawn
+    draw    another number, another cut of the same text
+    The place is drawn evenly from those that leave one word or more, by the seed of the run and by the text: alone and in a batch it is
+    the same. A text that has no more words than its beginning is to have is not cut: nothing is begun. The white space between the two
+    is in neither. simvlm/split does the same between tokens.
+    Source: PaLI's SplitCap and BLIP-2's prefix language modelling (arXiv 2301.12597, 3.3); neither says more of the place.
+    """
+
+    least: int = Field(0, ge=0, description="fewest words of a beginning")
+    at: int | None = Field(None, ge=0, description="words of every beginning; None: it is drawn")
+    draw: int = Field(0, ge=0, description="the number of the draw")
+
+    def ports(self) -> Ports:
+        """A text in, its two pieces out."""
+        return Ports.of({"text": "text"}, {"beginning": "text", "rest": "text"})
 
 
 @component("text/tokenizer", kind="tokenizer", load="modelgraft_plugins.text.tokenizing:load", cache=False)
@@ -275,5 +303,5 @@ def kind_of(config: Mapping[str, Any], source: Source) -> str:
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
-    for subject in (Template, Prompts, first, Tokenizer, Encoder):
+    for subject in (Template, Prompts, first, strip, Split, Tokenizer, Encoder):
         register(subject)

@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from modelgraft.commands import Learning, ReadBatch, Resolved, Stage
+from modelgraft.commands import Batch, Learning, ReadBatch, Resolved, Stage
 from modelgraft.plugin import InputError, ModelgraftError, Plan, SolvedGraph, choices
 from modelgraft_plugins.training.processes import processes
 from modelgraft_plugins.training.tuning import Trained, optimizer_of, prepare, rate_factor
@@ -37,9 +37,14 @@ class Losses(nn.Module):
         self.learning, self.resolved = [learning], resolved  # in a list: it is no module
 
     def forward(self, batch: ReadBatch, seed: int, ready: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
-        """The mean of each loss over the records of a batch, by name."""
+        """The mean of each loss over the records of a batch, by name; by a route, over those that went it, and 0 where none did."""
         found = self.learning[0](batch, seed=seed, ready=ready)
-        return {name: found[str(ref)].float().mean() for name, (ref, _) in self.resolved.losses.items()}
+        return {name: _mean(found[str(ref)]) for name, (ref, _) in self.resolved.losses.items()}
+
+
+def _mean(loss: torch.Tensor | Batch) -> torch.Tensor:
+    there = Batch.of(loss).value
+    return torch.zeros(()) if there is None or not len(there) else there.float().mean()
 
 
 @dataclass(slots=True)

@@ -266,6 +266,16 @@ RECIPES = [
     ),
     Recipe("clip/train", "train", clip_made, clip_loss, PAIRS, CLIP_NODES),
     Recipe("blip2/train", "train", blip2_made, blip2_loss, PAIRS, frozenset({"queries", "qformer", "project"})),
+    Recipe(
+        "blip2/train_prefix",
+        "train",
+        stages.blip2_t5_made,
+        stages.blip2_t5_loss,
+        PAIRS,
+        frozenset({"queries", "qformer", "project"}),
+        rate=0.01,
+        falls=0.97,  # each step cuts the captions anew
+    ),
     Recipe("idefics/train", "train", idefics_made, idefics_loss, PAIRS, frozenset({"resampler", "llm"})),
     Recipe("flamingo/train", "train", flamingo_made, flamingo_loss, PAIRS, frozenset({"resampler", "llm"})),
     # the losses of those without a reference are compared below: with tensors of a fixture in place of pictures, texts and sounds

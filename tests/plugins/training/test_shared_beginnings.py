@@ -58,8 +58,11 @@ def test_a_beginning_that_is_read_once_gives_the_same_states_and_gradients(kind,
     for shared in (0, 5):
         draw.manual_seed(1)
         media = [torch.randn(length, table.weight.shape[1], generator=draw).requires_grad_() for length in lengths]
-        states = teaching.states_at(decoder, [torch.cat([table(lead), one]) for one in media], wanted, None, shared=shared)
-        assert [len(one) for one in states] == [2, 3, 1]
+        found_at = teaching.states_at(
+            decoder, [torch.cat([table(lead), one]) for one in media], wanted, None, shared=shared, layers=(1, -1)
+        )
+        states = [one.flatten(0, 1) for one in found_at]
+        assert [len(one) for one in states] == [4, 6, 2]  # two layers
         sum(((index + 1) * one.sin()).sum() for index, one in enumerate(states)).backward()
         found.append(([one.detach() for one in states], [one.grad for one in media]))
     torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=1e-5)
