@@ -131,6 +131,11 @@ def test_whisper_hears_what_transformers_hears(whisper):
     assert not [name for name in part.module.state_dict() if "encoder." in name.replace("encoder_attn", "")]
 
 
+def masked(part: Part, memory: torch.Tensor, mask: torch.Tensor) -> Any:
+    """What is written of those vectors of a memory that are there."""
+    return part.loop.run([memory, None, None, None, mask], part.module.parts(["decoder"]), wanted=frozenset({"text", "logits"}))
+
+
 def test_of_a_memory_with_a_mask_what_is_there_is_read(t5):
     """Records with fewer vectors than others answer as each alone, whatever stands in the places that are not theirs."""
     memory = torch.randn(3, 20, 26, generator=torch.Generator().manual_seed(8))
@@ -138,7 +143,7 @@ def test_of_a_memory_with_a_mask_what_is_there_is_read(t5):
     mask = torch.arange(20) < torch.tensor(lengths)[:, None]
     part = opened(t5.folder, encoder="none", max_new_tokens=12)
     alone = [part(memory[row : row + 1, :length]) for row, length in enumerate(lengths)]
-    both = part(memory, [["a"]] * 3, None, None, mask)
+    both = masked(part, memory, mask)
     assert both["text"] == [one["text"][0] for one in alone]
     torch.testing.assert_close(both["logits"], torch.cat([one["logits"] for one in alone]), **CLOSE)
 
@@ -147,10 +152,10 @@ def test_whisper_reads_memories_of_one_length(whisper):
     """Its attention has no mask, so a batch of unlike lengths is refused; of like ones what is masked is left out."""
     memory, part = torch.randn(2, 20, 24, generator=torch.Generator().manual_seed(8)), opened(whisper.folder)
     mask = torch.arange(20) < torch.tensor([[7], [7]])
-    assert part(memory, [["a"]] * 2, None, None, mask)["text"] == part(memory[:, :7])["text"]
+    assert masked(part, memory, mask)["text"] == part(memory[:, :7])["text"]
     mask[1, 7] = True
     with pytest.raises(InputError, match="memory_mask leaves 7, 8 vectors of the records of a batch, and whisper reads equally many"):
-        part(memory, [["a"]] * 2, None, None, mask)
+        masked(part, memory, mask)
 
 
 def test_whisper_judges_what_may_be_said(whisper):
