@@ -36,8 +36,9 @@ def environment(threads: int, cache: Path) -> dict[str, str]:
 
     Threads that wait by spinning (the habit of OpenMP) starve whoever else wants the core, and ratios then say nothing.
     """
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}  # ours is compiled once, as theirs
     return {
-        **os.environ,
+        **inherited,
         "OMP_WAIT_POLICY": "PASSIVE",
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),

@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelgraft.building import Graph, allowed
-from modelgraft.engine.backend import open_backend
 from modelgraft.engine.devices import has_no_gpu
 from modelgraft.engine.opening import Opening, Placing, in_environment, option, taking
 from modelgraft.engine.warning import warn_once
-from modelgraft.installed import indexed
 from modelgraft.installed.making_many import making_many
 from modelgraft.kernel.checking import placement
 from modelgraft.kernel.language import expand
@@ -21,7 +19,8 @@ from modelgraft.kernel.planning import planner
 from modelgraft.kernel.words.errors import InputError, PluginError
 from modelgraft.kernel.words.graph import GraphSpec, Node, SolvedGraph
 from modelgraft.kernel.words.plan import Plan
-from modelgraft.sources.storage import cache_root, remember_results
+from modelgraft.sources.installed_plugins import installed_plugins
+from modelgraft.sources.storage import remember_results
 from modelgraft.tools.checked import checked
 from modelgraft.tools.plan_tables import ShownPlan
 from modelgraft.tools.swapping import read_swapped
@@ -50,7 +49,7 @@ def load(
 
     Raises GraphError with every problem of the documents.
     """
-    found = registry if registry is not None else _installed()
+    found = registry if registry is not None else installed_plugins()
 
     def read(given: Mapping[str, Any]) -> GraphSpec:
         return expand.load_graph(graph, params=given, registry=found, allow=allowed(allow))
@@ -166,20 +165,11 @@ def train(graph: Subject, *, out: str | Path, **options: Any) -> Any:  # Any: as
     where the plugin `training` is not there.
     """
     registry = graph.registry if isinstance(graph, GraphSpec) else graph.spec.registry if isinstance(graph, Graph) else None
-    registry = graph.graph.registry if isinstance(graph, SolvedGraph) else registry or _installed()
+    registry = graph.graph.registry if isinstance(graph, SolvedGraph) else registry or installed_plugins()
     found = registry.plugins.get("training")
     if found is None or found.error:
         raise PluginError(f"the plugin 'training' is not here: {found.trouble if found is not None else 'nothing offers it'}")
     return import_module(found.module).train(graph, out=out, **options)
-
-
-def _installed() -> Registry:
-    """The installed plugins: each is imported when something of it is used, where it is known from before what they offer.
-
-    What is found out is kept where there is a cache already: to look at a graph makes no folder.
-    """
-    root = cache_root()
-    return indexed.registry_in(root / "plugins", keep=root.is_dir())
 
 
 def _count_built(node: Node) -> int | None:
@@ -238,6 +228,7 @@ def _placement(solved: SolvedGraph, asked: Opening) -> dict[str, str]:
     is_code = all(node.component.module is None for node in solved.nodes.values())
     if asked.device is None and (is_plain or (is_code and has_no_gpu())):
         return {}  # nothing that a device matters to: torch is not even imported
+    from modelgraft.engine.backend import open_backend
     from modelgraft.engine.modules.calling import resolve_device
 
     found = {"device": resolve_device(None)}

@@ -223,9 +223,9 @@ class Graph:
     def registry(self) -> Registry:
         """What is installed."""
         if self._registry is None:
-            from modelgraft.installed.discovery import discover
+            from modelgraft.sources.installed_plugins import installed_plugins
 
-            self._registry = discover()
+            self._registry = installed_plugins()
         return self._registry
 
     @property

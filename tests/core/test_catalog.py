@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from enum import Enum
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
-from pydantic import Field
+from annotated_types import Gt
+from pydantic import AfterValidator, Field
 
 from modelgraft import Config, Dim, InputError, Ports, component
 from modelgraft.cli import main
-from modelgraft.installed.discovery import discover
-from modelgraft.tools.looks import giving, look, read_type, taking
+from modelgraft.cli.components import component_document
+from modelgraft.installed.discovery import assemble, discover
+from modelgraft.tools.looks import Look, giving, look, read_type, taking
 from modelgraft.tools.recorded import recorded_presets
 from support.checkable import plugin
 from support.command import commands
@@ -184,8 +188,6 @@ def test_info_takes_a_component_a_plugin_and_a_package(capsys):
 
 def test_what_a_plugin_has_lost_is_shown(monkeypatch, tmp_path, capsys):
     """In the list, in its own page, beside the component that won, and in JSON."""
-    from modelgraft.installed.discovery import assemble
-
     run = commands(monkeypatch, tmp_path, capsys)
     monkeypatch.setattr(
         "modelgraft.installed.discovery.discover", lambda only=None: assemble({"one": plugin(Turn), "two": plugin(Turn, Told)})
@@ -198,3 +200,22 @@ def test_what_a_plugin_has_lost_is_shown(monkeypatch, tmp_path, capsys):
     listed = json.loads(run("components", "--json")[1])
     assert [(one["id"], one["plugin"], one["also_offered_by"]) for one in listed] == [("toy/told", "two", []), ("toy/turn", "one", ["two"])]
     assert "plugin two does not have the component toy/turn (it belongs to one)" in run("components")[2]
+
+
+def test_types_of_keys_are_told_in_words():
+    """As they are written, numbers with their bounds, and without the functions that look at a value."""
+
+    class Told(Config):
+        count: int = Field(default=1, gt=0, le=9)
+        counts: Mapping[str, Annotated[int, Field(ge=0)]] = Field(default={})
+        pair: tuple[Annotated[float, Gt(gt=0)], ...] | None = None
+        word: Annotated[str, AfterValidator(str.strip)] | Literal["a", "b"] = "a"
+
+    found = component_document(replace(discover(only=("text",)).components["text/template"], config=Told), Look(), assemble({}))
+    told = {name: field["type"] for name, field in found["config"].items()}
+    assert told == {
+        "count": "int",
+        "counts": "Mapping[str, int >= 0]",
+        "pair": "tuple[float > 0, ...] | None",
+        "word": "str | Literal['a', 'b']",
+    }

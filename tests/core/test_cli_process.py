@@ -146,6 +146,17 @@ def test_a_command_of_a_plugin_prints_its_own_answer(tmp_path):
     assert (done.stdout, done.stderr) == ("hello\n", "noise")
 
 
+@pytest.mark.parametrize(
+    ("words", "state"), [(("check", "graph.yaml"), "False True"), (("run", "graph.yaml", "--input", "text=a", "--quiet"), "True True")]
+)
+def test_python_looks_for_garbage_only_where_a_command_makes_some(tmp_path, words, state):
+    """What is imported is never looked through; what a run makes is."""
+    (tmp_path / "graph.yaml").write_text(WAITING.replace("wait", "upper"), encoding="utf-8")
+    code = TOYS + "import atexit, gc; atexit.register(lambda: print(gc.isenabled(), gc.get_freeze_count() > 0, file=sys.stderr));" + MAIN
+    done = subprocess.run(command(*words, code=code), cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[-1] == state
+
+
 # What stands for a library that is interrupted: while plugins are discovered, and while torch is imported and swallows it.
 IN_DISCOVERY = "import signal; registry.discover = lambda **options: signal.raise_signal(signal.{signal})\n"
 SWALLOWED = """

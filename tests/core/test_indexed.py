@@ -119,21 +119,26 @@ def test_what_cannot_be_read_or_written_is_as_good_as_nothing(tmp_path, harm):
     assert "text/template" in registry_in(folder).components
 
 
-def test_a_light_command_loads_the_plugins_of_its_graph_alone(tmp_path):
-    """The second time: what is used is imported, and what is not is known by name."""
+@pytest.mark.parametrize(("words", "used"), [(("check", "blip2"), ["vision"]), (("components",), [])], ids=["check", "components"])
+def test_a_light_command_loads_the_plugins_of_its_graph_alone(tmp_path, words, used):
+    """Once it is kept what they offer, and what was made of that: what is used is imported, and what is not is known by name."""
     program = (
         "import sys; from modelgraft.cli import main; code = main(sys.argv[1:]); names = 'vision', 'diffusion', 'onnx', 'speech'; "
         "print(code, sorted(name for name in names if f'modelgraft_plugins.{name}' in sys.modules), file=sys.stderr)"
     )
-    words = [sys.executable, "-c", program, "check", "blip2"]
     found = [
         subprocess.run(
-            words, capture_output=True, text=True, check=True, timeout=120, env={**os.environ, "MODELGRAFT_CACHE": str(tmp_path)}
+            [sys.executable, "-c", program, *words],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+            env={**os.environ, "MODELGRAFT_CACHE": str(tmp_path)},
         )
-        for _ in range(2)
+        for _ in range(3)
     ]
-    assert [one.stderr.splitlines()[-1] for one in found] == ["0 ['diffusion', 'onnx', 'speech', 'vision']", "0 ['vision']"]
-    assert found[0].stdout == found[1].stdout
+    assert [found[at].stderr.splitlines()[-1] for at in (0, 2)] == ["0 ['diffusion', 'onnx', 'speech', 'vision']", f"0 {used}"]
+    assert found[0].stdout == found[1].stdout == found[2].stdout
 
 
 @pytest.mark.parametrize("words", [("plugins", "list"), ("components", "--kind", "llm"), ("plan", "clip", "--json"), ("check", "nobody")])

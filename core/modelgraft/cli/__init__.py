@@ -42,7 +42,7 @@ def _run_process(words: Sequence[str]) -> int:
     process = Process(is_json="--json" in words)
     from modelgraft.cli.entry import run_command
 
-    return process.finish(run_command(words, process.interrupts))
+    return process.finish(run_command(words, process))
 
 
 def _hear_at_once(told: bytes, *, to: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from modelgraft.kernel.words.ports import Port
     from modelgraft.tools.looks import Look, Match
 
+BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 Type = Annotated[str | None, typer.Option(metavar="TYPE")]
 
 
@@ -49,11 +50,48 @@ def components(
     """
     if kind is not None and kind not in KINDS:
         raise typer.BadParameter(f"--kind takes {', '.join(KINDS)}, found '{kind}'. {nearest(kind, KINDS)}".rstrip())
+    session = session_of(context)
+    if gives is None and takes is None:
+        _list_all(session, kind, as_json=as_json)
+    else:
+        _list_found(session, kind, {"gives": gives, "takes": takes}, as_json=as_json)
+
+
+def _list_all(session: CliSession, kind: str | None, *, as_json: bool) -> None:
+    """The components, of which it was kept what there is to say: no plugin is imported for it again."""
+
+    def told() -> list[list[str]]:
+        return [[one.id, one.kind, one.plugin, one.summary] for one in session.registry.components.values()]
+
+    def documents() -> list[dict[str, Any]]:
+        from modelgraft.tools.looks import look
+
+        registry = session.registry
+        return [component_document(one, look(one, registry), registry) for one in registry.components.values()]
+
+    if as_json:
+        found = session.made_once("component_documents", documents, beside=_recorded_at(session.registry))
+    else:
+        found = session.made_once("components", told)
+    name_the_broken(session)
+    if as_json:
+        session.screen.document([one for one in found if kind in (None, one["kind"])])
+    else:
+        session.screen.table(("component", "kind", "plugin", "what it does"), [one for one in found if kind in (None, one[1])])
+
+
+def _recorded_at(registry: Registry) -> list[tuple[str, int]]:
+    """When the recorded configs were written, some of which say what ports a component has."""
+    files = (file for folder in registry.recorded_configs.values() for file in folder.glob("*.json"))
+    return [(str(file), file.stat().st_mtime_ns) for file in sorted(files)]
+
+
+def _list_found(session: CliSession, kind: str | None, types: Mapping[str, str | None], *, as_json: bool) -> None:
+    """The components with ports of some types, by what is to be found: "gives", "takes"."""
     from modelgraft.tools import looks
 
-    session = session_of(context)
     registry = session.registry
-    wanted = [(name, looks.read_type(text, registry)) for name, text in (("gives", gives), ("takes", takes)) if text is not None]
+    wanted = [(name, looks.read_type(text, registry)) for name, text in types.items() if text is not None]
     finders = {"gives": looks.giving, "takes": looks.taking}
     rows: list[tuple[Component, Look, dict[str, list[Match]]]] = []
     for one in registry.components.values():
@@ -120,11 +158,23 @@ def _types(ports: Mapping[str, Port | None]) -> dict[str, str | None]:
 
 
 def _type_name(annotation: Any) -> str:
-    if get_origin(annotation) in (Union, UnionType):
-        return " | ".join("None" if part is type(None) else _type_name(part) for part in get_args(annotation))
-    if isinstance(annotation, type) and not get_args(annotation):
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin in (Union, UnionType):
+        return " | ".join("None" if part is type(None) else _type_name(part) for part in parts)
+    if origin is Annotated:
+        return " ".join([_type_name(parts[0]), *_bounds(parts[1:])])
+    if isinstance(origin, type) and parts:
+        return f"{origin.__name__}[{', '.join(map(_type_name, parts))}]"
+    if isinstance(annotation, type):
         return annotation.__name__
-    return str(annotation).replace("typing.", "")
+    return "..." if annotation is Ellipsis else str(annotation).replace("typing.", "")
+
+
+def _bounds(beside: Iterable[Any]) -> Iterator[str]:
+    """What pydantic knows of a number beside its type, such as "> 0"; functions that look at the value are not told."""
+    for one in beside:
+        yield from _bounds(getattr(one, "metadata", ()))
+        yield from (f"{sign} {value}" for name, sign in BOUNDS.items() if (value := getattr(one, name, None)) is not None)
 
 
 def _default(field: Any) -> Any:

@@ -9,11 +9,11 @@ import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from modelgraft.cli.app import LATER, build_app, is_ours
+from modelgraft.cli.app import LATER, LIGHT, build_app, is_ours
 from modelgraft.cli.extensions import add_commands
 from modelgraft.cli.interrupts import Interrupts
 from modelgraft.cli.screen import Screen
@@ -23,6 +23,9 @@ from modelgraft.kernel.words.errors import Cancelled, DocumentError, GraphError,
 from modelgraft.kernel.words.guard import Escaped, contained, place_of, said
 from modelgraft.records.readers import at_command_line
 
+if TYPE_CHECKING:
+    from modelgraft.cli.process import Process
+
 OK, FAILED, USAGE, DEFECT, STOPPED = 0, 1, 2, 70, 130  # 70 as in sysexits.h, 130 as shells say it for Ctrl-C (143 for SIGTERM)
 
 # The class of all usage errors: typer brings click along under a name of its own that changed between its versions.
@@ -31,19 +34,20 @@ UsageProblem: type[Exception] = next(base for base in typer.BadParameter.__mro__
 FLAGS = frozenset({"--debug", "--offline", "--quiet", "-q", "--no-progress"})  # hold for every command; may stand after its name
 
 
-def run_command(words: Sequence[str], interrupts: Interrupts | None = None) -> int:
+def run_command(words: Sequence[str], process: Process | None = None) -> int:
     """Run a command; see `modelgraft.cli`.
 
-    interrupts  of the process that is ours; None in one of others
+    process  the one that is ours; None in one of others
     """
     words = [readable(word) for word in words]
     screen = Screen.of_process(is_json="--json" in words, is_lines="--stream" in words)
     general, rest = split_general(words)
     try:
-        return _run([*general, *rest], rest, CliSession(screen, interrupts=interrupts or Interrupts()))
+        interrupts, begin = (process.interrupts, process.begin) if process is not None else (Interrupts(), None)
+        return _run([*general, *rest], rest, CliSession(screen, interrupts=interrupts, begin=begin))
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         sys.stdout, sys.stderr = screen.out, screen.err  # typer has put others there
-        if interrupts is None:
+        if process is None:
             with contextlib.suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit fails once more
         return FAILED
@@ -110,6 +114,8 @@ def _call(session: CliSession, words: list[str], rest: list[str], command: str) 
         session.read_general(words)
         with session.screen.only_answers():
             add_commands(app, session)
+    if session.begin is not None and command not in LIGHT:
+        session.begin()
     with session.interrupts.at_work(), contained(), at_command_line(), noting_warnings(session.screen):
         code: object = app(words, obj=session, standalone_mode=False, prog_name="modelgraft")
         session.screen.flush()

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from modelgraft import api
 from modelgraft.cli.options import Allow, AsJson, GraphName, SetOptions, settings_of, with_opening
 from modelgraft.cli.running import opened
 from modelgraft.cli.session import session_of
@@ -32,6 +31,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write the ONNX segments of a graph, proven equal to torch, with a manifest and a script that runs them."""
+    from modelgraft import api
     from modelgraft.tools.exporting import export_graph, exporting_backend
 
     session = session_of(context)

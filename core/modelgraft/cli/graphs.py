@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modelgraft import api
 from modelgraft.cli.options import Allow, AsJson, GraphName, SetOptions, Wanted, out_file, settings_of, with_opening
 from modelgraft.cli.session import CliSession, session_of
-from modelgraft.engine.asking import branches_of, outputs_of
 from modelgraft.engine.opening import USUAL_OPENING, Opening, Placing, given_in
 from modelgraft.kernel.words.errors import GraphError, InputError, Place
 from modelgraft.kernel.words.notation import in_yaml
@@ -69,6 +67,8 @@ def check(
 
 
 def _check(session: CliSession, name: str, settings: list[str] | None, allow: list[str] | None) -> dict[str, Any]:
+    from modelgraft import api
+
     try:
         solved = api.check(session.load(name, settings_of(settings), allow or ()))
     except GraphError as error:
@@ -81,6 +81,8 @@ def _check(session: CliSession, name: str, settings: list[str] | None, allow: li
 
 
 def _outputs(solved: SolvedGraph) -> dict[str, str]:
+    from modelgraft.engine.asking import branches_of, outputs_of
+
     ports = {name: (ref, solved.port_of(ref)) for name, ref in solved.outputs.items()}
     within = branches_of(solved.nodes)
     return {name: str(port and outputs_of(solved.nodes, ref, port, within)) for name, (ref, port) in ports.items()}
@@ -103,6 +105,7 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Show what would run: each node with its parameters, bytes, place and outputs, and the totals."""
+    from modelgraft import api
     from modelgraft.cli.tables import plan_document, print_plan
     from modelgraft.engine.choosing import when_exported
 
@@ -132,6 +135,7 @@ def show(
     allow: Allow = None,
 ) -> None:
     """Draw a graph: frozen and trained parts, media, inner graphs, the types on the wires, the times of a run. Works offline."""
+    from modelgraft import api
     from modelgraft.records.writing import check_writable
     from modelgraft.tools.drawings import DRAWING_ENDINGS, PNG
 
@@ -177,6 +181,7 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Show the values that hold for a node, and where each comes from; without a node, the nodes of the graph and where each is written."""
+    from modelgraft import api
     from modelgraft.tools import explain as explaining
 
     session = session_of(context)
@@ -247,7 +252,6 @@ def schema(
 
         session.screen.document(event_schema())
         return
-    from modelgraft.installed.made_once import made_once
     from modelgraft.kernel.language.shipped_graphs import shipped_names
 
     def make() -> object:
@@ -255,7 +259,7 @@ def schema(
 
         return graph_schema(session.registry)
 
-    session.screen.document(make() if session.looks else made_once(session.registry, "schema", make, beside=shipped_names()))
+    session.screen.document(session.made_once("schema", make, beside=shipped_names()))
 
 
 def import_graph(

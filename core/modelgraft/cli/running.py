@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modelgraft import api
 from modelgraft.cli.options import Allow, AsJson, GraphName, SetOptions, count, out_file, pairs, settings_of, with_opening
 from modelgraft.cli.session import session_of
 from modelgraft.engine.opening import USUAL_OPENING, Opening, Placing, given_in
@@ -117,11 +116,15 @@ def run_document(solved: SolvedGraph, result: Result, files: Mapping[str, list[s
 
 
 def _solve(session: CliSession, graph: str, settings: list[str] | None, allow: list[str] | None) -> SolvedGraph:
+    from modelgraft import api
+
     return api.check(session.load(graph, settings_of(settings), allow or ()), offline=session.offline)
 
 
 def opened(session: CliSession, solved: SolvedGraph, *, opening: Opening) -> Pipeline:
     """Open a checked graph with the options of a command."""
+    from modelgraft import api
+
     quiet_libraries()
     asked = replace(opening, offline=session.offline, debug=session.debug)
     with session.interrupts.at_once():
@@ -269,6 +272,7 @@ def map_records(
     as_json: AsJson = False,
 ) -> None:
     """Run a graph over a file of records. A record that fails keeps its error beside the results of the others."""
+    from modelgraft import api
     from modelgraft.cli.mapping import data_named, map_rows
     from modelgraft.cli.overwriting import named, refuse_for_graph
     from modelgraft.data.jobs import job_of

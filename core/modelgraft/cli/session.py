@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -26,6 +26,7 @@ class CliSession:
     offline   nothing is fetched
     progress  tell on stderr how far a run is
     debug     show tracebacks, and look at every call of a node for inputs that it writes to
+    begin     what is called before a command that does more than look at graphs and plugins; None in a process of others
     looks     the command looks after the cache: it writes nothing there for the next command
     """
 
@@ -34,6 +35,7 @@ class CliSession:
     offline: bool = False
     progress: bool = True
     debug: bool = False
+    begin: Callable[[], None] | None = None
     looks: bool = False
     interrupts: Interrupts = field(default_factory=Interrupts)
 
@@ -43,12 +45,19 @@ class CliSession:
         with self.interrupts.at_once(), self.screen.only_answers():
             if self.plugins is None:
                 from modelgraft.installed.indexed import registry_in
+                from modelgraft.sources.installed_plugins import PLUGINS
                 from modelgraft.sources.storage import cache_root
 
-                return registry_in(cache_root() / "plugins", keep=not self.looks)
+                return registry_in(cache_root() / PLUGINS, keep=not self.looks)
             from modelgraft.installed.discovery import discover
 
             return discover(only=self.plugins)
+
+    def made_once(self, name: str, make: Callable[[], Any], *, beside: object = None) -> Any:  # Any: JSON
+        """What is made of all that is installed, kept for the next command; see `modelgraft.installed.made_once`."""
+        from modelgraft.installed.made_once import made_once
+
+        return make() if self.looks else made_once(self.registry, name, make, beside=beside)
 
     def read_general(self, words: Sequence[str]) -> None:
         """Take `--plugins` out of the words before they are parsed: plugins may bring commands of their own."""

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from modelgraft.engine.asking import asked_by
-from modelgraft.engine.backend import open_backend
 from modelgraft.engine.fusing import fuse, segments_of
 from modelgraft.engine.needs import Forecast, forecasts
 from modelgraft.kernel.words.graph import Ref
@@ -81,6 +80,8 @@ def _recorded(plan: Plan) -> dict[str, Mapping[str, Any]]:
     """What earlier loads have left of the nodes, by their names."""
     registry = plan.graph.graph.registry
     names = {step.backend for step in plan.steps} & registry.backends.keys()
+    from modelgraft.engine.backend import open_backend  # most plans run on what is usual
+
     backends = {name: open_backend(registry, name) for name in names}
     steps = [step for step in fuse(plan).steps if step.backend in backends] if backends else []
     return {step.node.name: backends[step.backend].recorded(step.node, precision=step.precision or step.dtype) for step in steps}

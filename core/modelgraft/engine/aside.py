@@ -18,8 +18,8 @@ from modelgraft.engine.meanwhile import folder_of_states, in_a_line, unpacked
 from modelgraft.engine.opening import Opening
 from modelgraft.engine.run import SERVING, Run
 from modelgraft.engine.states import State
-from modelgraft.installed.discovery import discover
 from modelgraft.kernel.shelf.registry import Registry
+from modelgraft.sources.installed_plugins import installed_plugins
 from modelgraft.sources.storage import locked
 
 EVERY_S = 0.5  # between two tellings of how far it is
@@ -30,7 +30,7 @@ def do(work: bytes) -> None:
     if hasattr(os, "nice"):
         os.nice(19)  # whoever answers goes first
     opening, jobs = pickle.loads(work)  # noqa: S301 of the process that started this one
-    folder, registry = folder_of_states(), discover()
+    folder, registry = folder_of_states(), installed_plugins()
     states.forget_old(folder)
     with contextlib.ExitStack() as held:
         mine = [job for job in jobs if held.enter_context(locked(states.lock_of(folder, job[0]), waits=False))]

@@ -23,10 +23,11 @@ from modelgraft.engine.events import Warned
 from modelgraft.engine.finite_values import gives_floats, looked_at_once
 from modelgraft.engine.inplace import Habits, apart
 from modelgraft.engine.layout import Job, Layout
+from modelgraft.engine.left_out import is_marked
 from modelgraft.engine.loading import Loader
 from modelgraft.engine.observers import by_port, observed
 from modelgraft.engine.opening import Opening
-from modelgraft.engine.routing import Fails, asked_nodes, is_asked, is_marked, routed, routed_nodes
+from modelgraft.engine.routing import Fails, asked_nodes, is_asked, routed, routed_nodes
 from modelgraft.engine.run import Run, current, tell
 from modelgraft.engine.turns import Turn, Turns
 from modelgraft.kernel.words.graph import Node, Ref, SolvedGraph, Value

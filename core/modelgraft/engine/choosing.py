@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from modelgraft.engine.backend import open_backend
 from modelgraft.engine.opening import Placing
 from modelgraft.kernel.planning.planner import UNSAID, Placement
 from modelgraft.kernel.words.backends import UNCHOSEN, USUAL
@@ -66,6 +65,8 @@ def chosen_backend(solved: SolvedGraph, placing: Placing, *, device: str) -> tup
     name = next((name for name, card in registry.backends.items() if card.exports), None)
     if name is None:
         return USUAL, "no installed backend exports"
+    from modelgraft.engine.backend import open_backend  # what runs is imported where it is asked
+
     why = open_backend(registry, name).why_not() or _misfit(solved, placing, name, device=device)
     return (USUAL, why) if why else (name, "")
 

@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from modelgraft.engine.asking import branches_of
 from modelgraft.engine.backend import Call
 from modelgraft.engine.layout import Job
+from modelgraft.engine.left_out import is_marked, needs_what_may_lack
 from modelgraft.engine.run import RECORDS
 from modelgraft.kernel.words.errors import Cancelled, GraphError, PluginError
-from modelgraft.kernel.words.graph import GraphInput, Node, Ref, SolvedGraph
+from modelgraft.kernel.words.graph import Node, SolvedGraph
 from modelgraft.kernel.words.guard import contained, said
 from modelgraft.kernel.words.order import reach
 from modelgraft.kernel.words.ports import Port
@@ -78,14 +79,6 @@ def _has_asks(node: Node) -> bool:
     return any(port.several for ports in (node.in_ports, node.out_ports) for port in ports.values())
 
 
-def is_marked(node: Node, graph: SolvedGraph) -> bool:
-    """Whether a run goes on without what a node gives, where that fails."""
-    if node.parts:
-        return is_marked(node.parts[0], graph)
-    whole = graph.graph.runtime.get("failure")
-    return bool(node.runtime.get("failure", "stop" if whole is None else whole.value) == "mark")
-
-
 def is_asked(node: Node, asked: Collection[str]) -> bool:
     """Whether a node is one of those that run once for each ask; of one that stands for several, whether they are."""
     return any(part.name in asked for part in node.parts or (node,))
@@ -94,16 +87,6 @@ def is_asked(node: Node, asked: Collection[str]) -> bool:
 def asked_nodes(graph: SolvedGraph) -> frozenset[str]:
     """The nodes that run once for each ask."""
     return frozenset(branches_of(graph.nodes))
-
-
-def needs_what_may_lack(node: Node, inputs: Mapping[str, GraphInput]) -> frozenset[Ref]:
-    """The inputs of the graph that a run may leave out, and without which this node cannot run, or runs with fewer of a list."""
-    needed = (ref for port, refs in node.wired.items() if not node.in_ports[port].optional or port in node.lists for ref in refs)
-    return frozenset(ref for ref in needed if ref.is_input and ref.port in inputs and _may_lack(inputs[ref.port]))
-
-
-def _may_lack(item: GraphInput) -> bool:
-    return item.default is None and (item.port.optional or item.has_default)
 
 
 def routed(

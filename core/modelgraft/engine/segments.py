@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 
 from modelgraft.engine.asking import branches_of
-from modelgraft.engine.routing import is_marked, needs_what_may_lack
+from modelgraft.engine.left_out import is_marked, needs_what_may_lack
 from modelgraft.kernel.words.graph import Ref
 from modelgraft.kernel.words.order import reach
 from modelgraft.kernel.words.plan import Plan, Step

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
-from modelgraft.installed import discovery as installed
 from modelgraft.kernel.shelf.registry import Registry
 from modelgraft.kernel.words.errors import InputError, nearest
 from modelgraft.kernel.words.kinds import KINDS, Component
 from modelgraft.kernel.words.ports import PortType
 from modelgraft.records import markup
+from modelgraft.sources.installed_plugins import installed_plugins
 from modelgraft.tools.looks import Look, Match, giving, look, read_type, taking
 from modelgraft.tools.recorded import Preset, recorded_presets
 
@@ -55,7 +55,7 @@ def components(
 
     Raises InputError for a word that means nothing.
     """
-    registry = registry or installed.discover()
+    registry = registry or installed_plugins()
     if kind is not None and kind not in KINDS:
         raise InputError(f"there is no kind '{kind}'; there are: {', '.join(KINDS)}. {nearest(kind, KINDS)}".rstrip())
     wanted = [(find, _type(side, text, registry)) for side, text, find in (("gives", gives, giving), ("takes", takes, taking)) if text]
@@ -77,5 +77,5 @@ def _has(seen: Look, wanted: Sequence[tuple[FindMatches, PortType]]) -> bool:
 
 def presets(*, registry: Registry | None = None) -> Listing[Preset]:
     """List the presets: sources whose numbers are known here, without weights, and the components that read them."""
-    found = recorded_presets(registry or installed.discover())
+    found = recorded_presets(registry or installed_plugins())
     return Listing.of(found, ("preset", "what it is", "the numbers of"), lambda one: (one.source, one.about, ", ".join(one.also)))

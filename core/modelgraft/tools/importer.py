@@ -17,7 +17,6 @@ from typing import Any
 
 import yaml
 
-from modelgraft.installed import discovery as installed
 from modelgraft.kernel.language import expand
 from modelgraft.kernel.language.shipped_graphs import find_shipped, shipped_names
 from modelgraft.kernel.shelf.registry import Registry
@@ -28,6 +27,7 @@ from modelgraft.kernel.words.ports import Tensor
 from modelgraft.sources import views
 from modelgraft.sources.cards import Facts
 from modelgraft.sources.families import families
+from modelgraft.sources.installed_plugins import installed_plugins
 from modelgraft.sources.storage import remember_named
 from modelgraft.sources.views import SourceView
 from modelgraft.tools.checked import checked
@@ -55,7 +55,7 @@ def import_graph(source: str, *, registry: Registry | None = None, folder: Path 
     Raises SourceError when the source cannot be looked at or no graph is for its kind, GraphError when the graph
     for it has problems, PluginError when its card names or gives none.
     """
-    registry = registry if registry is not None else installed.discover()
+    registry = registry if registry is not None else installed_plugins()
     view = _look(source, registry, offline=offline)
     kind = _kind(view)
     graphs = families().graphs if kind in families().graphs else {**_recognised(registry), **families().graphs}

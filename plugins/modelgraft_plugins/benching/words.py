@@ -6,10 +6,10 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from modelgraft.commands import value_of_words
-from modelgraft_plugins.benching.results import Value
+if TYPE_CHECKING:
+    from modelgraft_plugins.benching.results import Value
 
 SECONDS = {"ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
@@ -22,6 +22,8 @@ class Text(str):
 
 def value_named(word: str) -> Value:
     """The value that a word stands for, as `--set` reads it; a list is its text."""
+    from modelgraft.commands import value_of_words
+
     found = value_of_words(word)
     return found if found is None or isinstance(found, str | int | float | bool) else json.dumps(found)
 
@@ -29,6 +31,8 @@ def value_named(word: str) -> Value:
 def word_of(value: Any) -> str:  # Any: what a sweep file may hold
     """A value as a word that `--set` reads as this value."""
     if isinstance(value, str):
+        from modelgraft.commands import value_of_words
+
         return value if value_of_words(value) == value else json.dumps(value, ensure_ascii=False)
     return json.dumps(value, ensure_ascii=False)
 

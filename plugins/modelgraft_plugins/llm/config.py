@@ -45,7 +45,7 @@ OWN_HEADS = ("head_dim", "d_kv", "qk_head_dim")  # a config that states one of t
 class States(BaseModel):
     """Which hidden states are given."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     layers: tuple[int, ...] = Field(default=(-1,), min_length=1, description="0: embeddings, n: behind layer n, -1: what the head reads")
     at: Literal["written"] | tuple[str, ...] = Field(default="written", description="every token of the answer, or tokens by their names")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modelgraft.commands import AsJson, GraphName, SetOptions, in_bytes, node_named, session_of, settings_of
+from modelgraft.commands import AsJson, GraphName, SetOptions, in_bytes, session_of, settings_of
 from modelgraft.plugin import InputError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def swap(
     as_json: AsJson = False,
 ) -> None:
     """List what fits in place of a node: every installed component and preset, with the difference in parameters, bytes and tokens."""
+    from modelgraft.commands import node_named
     from modelgraft_plugins.swapping.trying import tried
 
     session = session_of(context)

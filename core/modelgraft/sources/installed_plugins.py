@@ -1,0 +1,18 @@
+"""What is installed on this machine, by what the cache folder holds of it."""
+
+from __future__ import annotations
+
+from modelgraft.installed import indexed
+from modelgraft.kernel.shelf.registry import Registry
+from modelgraft.sources.storage import cache_root
+
+PLUGINS = "plugins"  # the folder in the cache
+
+
+def installed_plugins() -> Registry:
+    """The installed plugins: each is imported when something of it is used, where it is known from before what they offer.
+
+    What is found out is kept where there is a cache already: to look at a graph makes no folder.
+    """
+    root = cache_root()
+    return indexed.registry_in(root / PLUGINS, keep=root.is_dir())
