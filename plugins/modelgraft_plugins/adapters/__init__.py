@@ -62,6 +62,8 @@ class Lora(Config):
     The fields that are named as in peft mean what they mean there.
     """
 
+    grafts_tensors = True
+
     rank: int = Field(8, gt=0, description="width of the update")
     alpha: int | float = Field(16, description="the update is scaled by alpha / rank")
     targets: tuple[str, ...] | str | None = Field(

@@ -42,6 +42,8 @@ class GatedCrossAttention(Config):
              OpenFlamingo, Otter and MMGPT calls attend_previous=False. Words behind the last medium see none then, new ones neither
     """
 
+    grafts_tensors = True
+
     family: Literal["flamingo", "idefics"] = Field("flamingo", description="how the blocks are built, and where they stand")
     media_size: Dim = Field(None, description="width of the media")
     hidden_size: Dim = Field(None, description="width of the host's layers")

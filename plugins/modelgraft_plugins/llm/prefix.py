@@ -36,6 +36,8 @@ class PrefixAttention(Config):
     trains  what of it was trained: the prompt (learned vectors and gates), the biases, updates of low rank, the norms of the host
     """
 
+    grafts_tensors = True
+
     hidden_size: Dim = Field(None, description="width of the host's layers, and of the vectors")
     num_hidden_layers: Dim = Field(None, description="layers of the host")
     num_attention_heads: Dim = Field(None, description="heads of the host")

@@ -9,7 +9,10 @@ import torch
 from safetensors.torch import load_file
 
 import modelgraft as mg
-from support.checkpoints import llava
+from modelgraft_plugins.adapters import Lora
+from modelgraft_plugins.llm.gated import GatedCrossAttention
+from modelgraft_plugins.llm.prefix import PrefixAttention
+from support.checkpoints import llama, llava
 from support.learners import write_graph
 from support.recipes import drawn
 
@@ -94,3 +97,48 @@ def test_a_language_model_is_run_from_its_trained_file(tmp_path):
         with mg.open("llava", params={**given, **sources}) as pipeline:
             answers.append(pipeline.run(image=picture, prompt="what?")["text"])
     assert answers[0] == answers[1]
+
+
+SHARED = """
+modelgraft: 1
+inputs: {text: text, media: "float[batch 5 28]"}
+nodes:
+  llm: {use: llm/causal, %s with: {max_new_tokens: 2}, adapters: [%s], in: {prompt: inputs.text%s}}
+  say: {use: llm/causal, %s with: {max_new_tokens: 2}, in: {prompt: inputs.text}}
+outputs: {text: llm.text, said: say.text}
+"""
+LORA, RET = "{use: adapter/lora, with: {rank: 2}}", "{use: fromage/ret}"
+GATED = "{use: adapter/gated_cross_attention, with: {media_size: 28, every: 1}}"
+PREFIX = "{use: adapter/prefix_attention, with: {vectors: 5, layers: 1, biases: false}}"
+MEDIA = ", media: inputs.media"
+
+
+def shared(folder, adapter, media="", *, owner):
+    """A graph whose node `say` has no adapter; `llm` has one, and `owner` the weights."""
+    own, others = "from: ./llama,", f"share: {owner},"
+    text = SHARED % (own if owner == "llm" else others, adapter, media, others if owner == "llm" else own)
+    (folder / "shared.yaml").write_text(text if media else text.replace(', media: "float[batch 5 28]"', ""))
+    return folder / "shared.yaml"
+
+
+@pytest.mark.parametrize(("adapter", "media"), [(LORA, ""), (GATED, MEDIA), (PREFIX, MEDIA)], ids=["lora", "gated", "prefix"])
+def test_weights_whose_tensors_are_others_with_an_adapter_are_not_shared(adapter, media, tmp_path, monkeypatch):
+    """The checker says what would fail when they are opened."""
+    llama(tmp_path / "llama")
+    graph = shared(tmp_path, adapter, media, owner="llm")
+    with pytest.raises(mg.GraphError, match=r"(?s)say shares the weights of llm, whose tensors are others.*let say have the weights"):
+        mg.check(graph)
+    for config in (Lora, GatedCrossAttention, PrefixAttention):
+        monkeypatch.setattr(config, "grafts_tensors", False)
+    with mg.open(graph, init="random") as pipeline, pytest.raises(mg.SourceError, match=r"the tensors of .* do not fit say"):
+        pipeline.run(text="a", outputs=["said"])
+
+
+@pytest.mark.parametrize(("adapter", "owner"), [(LORA, "say"), (RET, "llm")], ids=["lora-beside", "ret"])
+def test_a_new_adapter_beside_shared_weights_or_among_them_changes_nothing(adapter, owner, tmp_path):
+    """What shares may have updates of its own; a row that is put into a table is shared with it."""
+    llama(tmp_path / "llama")
+    graph = shared(tmp_path, adapter, owner=owner)
+    with pytest.warns(mg.ModelgraftWarning, match="start from random numbers"), mg.open(graph, init="random") as pipeline:
+        found = pipeline.run(text="a cat")
+    assert found["text"] == found["said"]

@@ -96,6 +96,7 @@ class Config(BaseModel):
 
     declared_ports: ClassVar[Ports] = Ports()
     declared_parts: ClassVar[Mapping[str, Ports]] = {}
+    grafts_tensors: ClassVar[bool] = False  # of an adapter: its host has other tensors with it in it, so that no other node can share them
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Refuse a field that would take the place of a method, before anybody calls it."""
