@@ -34,6 +34,8 @@ PLAIN_NATS = 60.0  # nats: logits within it by the temperature have powers in fl
 NEARLY = (3.0, 8.0, 20.0)  # nats from the expected surprise, within which typical_p finds its mass in most texts
 TYPICALLY = 1e-4  # so much more must be found there
 SPARE = 1e-6  # by this part a bound is lowered: a division by the temperature may make unlike logits alike
+UNSORTED = frozenset({"top_k", "min_p", "epsilon"})  # rules that look at the largest and at a bound
+FURTHER, CLOSER, MANY = 1.2, 0.9, 8  # how top_k's look below the largest follows the texts: so many times the tokens are too many
 ROUNDED = 1e-5  # by this part sums of shares may be off: their exponents are float32, and up to PLAIN_NATS
 
 
@@ -72,12 +74,15 @@ class Drawer:
             part if part is not None and 0 < part < 1 else None
             for part in (settings.top_p, settings.typical_p, settings.epsilon_cutoff, settings.eta_cutoff)
         )
-        rules = (settings.top_h, self.top_p, settings.min_p, self.typical, self.epsilon, self.eta)
-        self.is_top_k_alone = settings.top_k is not None and all(rule is None for rule in rules)
+        rules = {"top_k": settings.top_k, "top_h": settings.top_h, "top_p": self.top_p, "min_p": settings.min_p or None}
+        rules |= {"typical": self.typical, "epsilon": self.epsilon, "eta": self.eta}
+        self.rules = frozenset(name for name, rule in rules.items() if rule is not None)
         self.highest = 0.0  # the largest logit
+        self.gap = 0.0  # how far below it top_k looks first: somewhat further than it had to for the tokens before; 0: not known
         self.power, self.per_nat = _power()
-        self.exponents: Numbers = numpy.empty(0, numpy.float32)  # of the power that shares are
-        self.shares: Numbers = numpy.empty(0, numpy.float32)  # exp((logits - some number) / temperature), filled up with 0 to whole blocks
+        self.exponents: Numbers = numpy.empty(0, numpy.float32)  # of the power that shares are, where a rule asks for the entropy
+        self.blocks: Numbers = numpy.empty((0, BLOCK), numpy.float32)  # `shares`, filled up with 0 to whole blocks
+        self.shares: Numbers = numpy.empty(0, numpy.float32)  # exp((logits - some number) / temperature)
 
     def draw(self, logits: Numbers, number: float, highest: float | None = None) -> int:
         """The token at `number` in [0, 1) of the distribution that the rules leave over.
@@ -91,7 +96,7 @@ class Drawer:
         if settings.top_h is not None:
             ids = _likeliest(logits, MOST_BY_ENTROPY)
         elif settings.top_k is not None and settings.top_k < len(logits):
-            ids = _likeliest(logits, settings.top_k)
+            ids = self._likeliest(logits, settings.top_k)
         elif self.top_p is not None:
             whole = _Whole(self._total(logits))
             ids = self._nucleus(logits, self.top_p, whole.total)
@@ -103,8 +108,8 @@ class Drawer:
         else:
             return self._draw_of_all(logits, number)
         values = (logits.take(ids) - numpy.float32(highest)) / self.before
-        if self.is_top_k_alone and settings.top_k is not None:  # the commonest: nothing has to be sorted
-            ids, values = _top(ids, values, settings.top_k)
+        if len(self.rules) == 1 and self.rules <= UNSORTED:  # the commonest: nothing has to be sorted
+            ids, values = self._kept(ids, values, whole)
             return _at(ids, numpy.exp(values.astype(numpy.float64) / self.after), number)
         order = (-values).argsort()
         ids, values, shares = self._narrowed(ids.take(order), values.take(order), whole)
@@ -113,24 +118,46 @@ class Drawer:
         order = ids.argsort()
         return _at(ids.take(order), shares.take(order), number)
 
-    def _shared(self, logits: Numbers, temperature: float) -> float:
-        """Fill `exponents` and `shares`; gives what the largest share is."""
+    def _kept(self, ids: Ids, values: Numbers, whole: _Whole | None) -> tuple[Ids, Numbers]:
+        """Of some tokens those that the only rule leaves over, in their order."""
+        if self.settings.top_k is not None:
+            return _top(ids, values, self.settings.top_k)
+        least = self.settings.min_p or 0.0 if whole is None else (self.epsilon or 0.0) * whole.total
+        is_kept = numpy.exp(values.astype(numpy.float64)) >= min(least, 1.0)
+        return ids[is_kept], values[is_kept]
+
+    def _likeliest(self, logits: Numbers, count: int) -> Ids:
+        """Tokens among which are the so many likeliest and those that are as likely as the last of them; in order of their ids."""
+        if self.gap:
+            ids = _above(logits, self.highest - self.gap)
+            if len(ids) >= count:
+                self.gap *= CLOSER if len(ids) > MANY * count else 1.0
+                return ids
+        ids = _likeliest(logits, count)
+        gap = FURTHER * (self.highest - float(logits.take(ids).min()))
+        self.gap = gap if math.isfinite(gap) else 0.0
+        return ids
+
+    def _shared(self, logits: Numbers, temperature: float, *, has_exponents: bool = False) -> float:
+        """Fill `shares`, and `exponents` where they are asked for; gives what the largest share is."""
         count = len(logits)
-        if len(self.exponents) != count:
-            self.exponents = numpy.empty(count, numpy.float32)
-            self.shares = numpy.zeros(-(-count // BLOCK) * BLOCK, numpy.float32)
+        if len(self.shares) != count:
+            self.exponents = numpy.empty(count if self.typical is not None or self.eta is not None else 0, numpy.float32)
+            self.blocks = numpy.zeros((-(-count // BLOCK), BLOCK), numpy.float32)
+            self.shares = self.blocks.reshape(-1)[:count]
+        exponents = self.exponents if has_exponents else self.shares  # in one place: what is not written need not leave the cache
         times = numpy.float32(self.per_nat / temperature)
         is_plain = abs(self.highest) <= PLAIN_NATS * temperature
         if not is_plain:
-            logits = numpy.subtract(logits, numpy.float32(self.highest), out=self.exponents)
+            logits = numpy.subtract(logits, numpy.float32(self.highest), out=exponents)
         with numpy.errstate(over="ignore", under="ignore"):  # what is far below the likeliest has no share
-            numpy.multiply(logits, times, out=self.exponents)
-            self.power(self.exponents, out=self.shares[:count])
+            numpy.multiply(logits, times, out=exponents)
+            self.power(exponents, out=self.shares)
         return math.exp(float(times) * self.highest / self.per_nat) if is_plain else 1.0
 
     def _heights(self) -> Numbers:
         """float64[blocks], the sum of the shares of each."""
-        sums: Numbers = numpy.einsum("ij->i", self.shares.reshape(-1, BLOCK))  # a third of what sum(1) takes
+        sums: Numbers = numpy.einsum("ij->i", self.blocks)  # a third of what sum(1) takes
         return sums.astype(numpy.float64)
 
     def _total(self, logits: Numbers) -> float:
@@ -140,11 +167,15 @@ class Drawer:
 
     def _nucleus(self, logits: Numbers, top_p: float, total: float) -> Ids:
         """Tokens among which are the fewest that hold top_p."""
-        for least in LEAST_SHARES:
-            ids = _above(logits, self.highest + self.before * min(math.log(total * least), 0.0))
-            shares = numpy.exp((logits.take(ids).astype(numpy.float64) - self.highest) / self.before)
-            if float(shares.sum()) > (top_p * (1 + ROUNDED) + SPARE) * total:
-                return ids
+        wanted = (top_p * (1 + ROUNDED) + SPARE) * total
+        likely, nearly = (total * least for least in LEAST_SHARES)
+        ids = _above(logits, self.highest + self.before * min(math.log(nearly), 0.0))
+        shares = numpy.exp((logits.take(ids).astype(numpy.float64) - self.highest) / self.before)
+        is_likely = shares >= likely
+        if float(shares[is_likely].sum()) > wanted:
+            return ids[is_likely]
+        if float(shares.sum()) > wanted:
+            return ids
         least = max((1 - top_p) / len(logits) / 2, 1e-30)  # all that are less likely hold less than is left over
         return _above(logits, self.highest + self.before * math.log(total * least))
 
@@ -154,19 +185,20 @@ class Drawer:
         heights = self._heights().cumsum()
         wanted = number * float(heights[-1])
         block = min(int(heights.searchsorted(wanted, side="right")), len(heights) - 1)
-        inside = self.shares[block * BLOCK : (block + 1) * BLOCK].astype(numpy.float64).cumsum()
+        inside = self.blocks[block].astype(numpy.float64).cumsum()
         left = wanted - (float(heights[block - 1]) if block else 0.0)
-        found = int(inside.searchsorted(left, side="right"))
-        last = int(inside.searchsorted(inside[-1]))  # of those that can be drawn: a block's two sums differ by rounding
-        return block * BLOCK + min(found, last)
+        if left >= inside[-1]:  # a block's two sums differ by rounding: the last that can be drawn
+            return block * BLOCK + int(inside.searchsorted(inside[-1]))
+        return block * BLOCK + int(inside.searchsorted(left, side="right"))
 
     def _whole(self, logits: Numbers) -> _Whole:
         """What the rules must know that look at all tokens."""
-        most = self._shared(logits, self.before)
+        has_exponents = self.typical is not None or self.eta is not None
+        most = self._shared(logits, self.before, has_exponents=has_exponents)
         total = float(self._heights().sum())
-        if self.typical is None and self.eta is None:
+        if not has_exponents:
             return _Whole(total / most)
-        shares, exponents = self.shares[: len(logits)], self.exponents
+        shares, exponents = self.shares, self.exponents
         summed = float(numpy.einsum("i,i->", shares, exponents))
         if not math.isfinite(summed):  # what is forbidden has no share, and must not make one that is no number
             numpy.copyto(exponents, 0, where=shares == 0)
