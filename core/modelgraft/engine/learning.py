@@ -15,7 +15,7 @@ import torch
 
 from modelgraft.engine.asking import branches_of
 from modelgraft.engine.backend import Call
-from modelgraft.engine.calls import check_of, checked, gives_masks, is_constant, listed
+from modelgraft.engine.calls import check_of, checked, listed
 from modelgraft.engine.intake import Inlet, read, refuse_unknown
 from modelgraft.engine.layout import Job, arrange
 from modelgraft.engine.modules.calling import LEARNING
@@ -166,7 +166,7 @@ class Learning:
         call = listed(self._loader.load(job.step).call_for(node), node)
         if is_routed:
             call = routed(call, node, count=_count, check=check_of(node, self._types), is_asked=is_in_branch)
-        elif gives_masks(node) or is_constant(node):
+        else:
             call = checked(call, node, count=_count, is_stopped=lambda: False, types=self._types)
         return _named(_with_gradients(call) if job.name in self.learners else call, job)
 

@@ -39,6 +39,9 @@ def evaluate(run: StageRun, stepper: Stepper, table: Table, epoch: int) -> None:
         run.progress.since += 1
     patience = run.stage["patience"]
     run.progress.is_done = patience is not None and run.progress.since >= patience
+    if run.progress.is_done and run.progress.step < run.total:
+        told = f"{run.progress.since:,} evaluations were no better in {name} than that of step {run.progress.best_step:,}"
+        run.asked.note(f"{run.stage.name}: ends behind step {run.progress.step:,} of {run.total:,}: {told}")
 
 
 def evaluation(run: StageRun, stepper: Stepper, rows: Rows, numbers: Sequence[int]) -> dict[str, float]:

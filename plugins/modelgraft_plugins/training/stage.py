@@ -337,7 +337,7 @@ class StageRun:
         return self.progress.skipped if rows is self.data.rows else self.skipped_valid
 
     def leave_out(self, error: ModelgraftError, learning: Learning, numbers: Sequence[int], rows: Rows, *, has_kept: bool = True) -> None:
-        """Find the records that a node refuses, and leave them out. Raises InputError unless they are skipped."""
+        """Find the records that a node refuses, and leave them out. Raises InputError unless they are skipped, the error for all alike."""
         bad: dict[str, str] = {}
         for number in numbers:
             batch, ready = self.batch(learning, [number], rows, has_kept=has_kept)
@@ -347,8 +347,8 @@ class StageRun:
                         learning(batch, seed=self.stage["seed"], ready=ready)
             except ModelgraftError as wrong:
                 bad[rows.place(number)] = wrong.unworded
-        if not bad:
-            raise error
+        if not bad or (len(bad) == len(numbers) > 1 and len({*bad.values()}) == 1 and not self.asked.skips):
+            raise error  # what refuses all of a batch alike is not refused for what a row holds
         refuse_bad(bad, data=self.data.name, skips=self.asked.skips, note=self.asked.note)
         self._skipped(rows).update(bad)
 

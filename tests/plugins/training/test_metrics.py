@@ -55,7 +55,9 @@ def test_metrics_are_told_and_the_best_of_one_is_what_a_stage_gives(tmp_path):
 def test_a_stage_ends_where_a_metric_is_no_better(tmp_path):
     """Word F1 never changes: the first evaluation is the best, and two that are no better end the stage."""
     graph, _ = with_words(tmp_path, '["word_f1:prediction=said,references=right"]', "\n  best: word_f1\n  patience: 2")
-    card = json.loads((mg.train(graph, out=tmp_path / "out", device="cpu").last / "card.json").read_text())
+    told: list[str] = []
+    card = json.loads((mg.train(graph, out=tmp_path / "out", device="cpu", note=told.append).last / "card.json").read_text())
+    assert told[-1] == "train: ends behind step 9 of 12: 2 evaluations were no better in word_f1 than that of step 3"
     assert (card["steps"], card["best"]["step"], card["weights"]) == (9, 3, "of step 3")
 
 

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 import modelgraft as mg
 from modelgraft.records.publishing import path_aside
+from modelgraft_plugins.losses.modules import Alignment
 from modelgraft_plugins.training.alone import alone
 from modelgraft_plugins.training.watching import read_table
 from support.checkpoints import clip
@@ -268,6 +269,28 @@ def test_records_that_a_node_refuses_are_named_and_left_out_when_asked(tmp_path)
     card = json.loads((folder / "card.json").read_text())
     assert (card["steps"], card["skipped"]) == (4, 1)
     mg.train(tmp_path / "texts.yaml", out=tmp_path / "judged", device="cpu", skip_bad=True, valid=str(tmp_path / "data.jsonl"))
+
+
+def nothing(_found):
+    raise ValueError("no luck")
+
+
+@pytest.mark.parametrize(
+    ("gives", "told"),
+    [
+        (lambda _found: None, r"loss/alignment breaks its declaration in node 'apart': output 'loss': found None, wanted float\[batch\]"),
+        (lambda found: found[:, None], r"'loss': found float32\[4 1\], wanted float\[batch\]"),
+        (lambda found: found.mean(), r"'loss': found float32\[\], wanted float\[batch\]"),
+        (lambda found: found.detach().numpy(), "wanted .*: a torch tensor"),
+        (lambda found: found.detach(), "no gradient comes back from the losses to hand"),
+        (nothing, r"^node 'apart' \(loss/alignment\) failed: ValueError: no luck$"),
+    ],
+)
+def test_a_loss_that_gives_nonsense_is_told_and_no_row_is_blamed(tmp_path, monkeypatch, gives, told):
+    whole = Alignment.forward
+    monkeypatch.setattr(Alignment, "forward", lambda self, *given, **more: gives(whole(self, *given, **more)))
+    with pytest.raises(mg.ModelgraftError, match=told):
+        mg.train(write_graph(tmp_path), out=tmp_path / "out", device="cpu")
 
 
 def test_a_place_that_cannot_be_written_is_told_without_a_word_of_room(tmp_path):
