@@ -124,6 +124,8 @@ def restore(folder: Path, parts: Changing) -> Progress:
         _unflatten(parts.optimizer, parts.trained, load_file(folder / OPTIMIZER), state["optimizer"])
         parts.set_scaling(state.get("scaling", {}))
         return Progress(**state["progress"])
+    except InputError as error:
+        raise InputError(f"{error.unworded}; {option('force')} without {option('resume')} begins anew") from error
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"the checkpoint {folder} cannot be read: {error}; delete it, and {option('resume')} goes on from the one before"

@@ -40,7 +40,7 @@ def evaluate(run: StageRun, stepper: Stepper, table: Table, epoch: int) -> None:
     patience = run.stage["patience"]
     run.progress.is_done = patience is not None and run.progress.since >= patience
     if run.progress.is_done and run.progress.step < run.total:
-        told = f"{run.progress.since:,} evaluations were no better in {name} than that of step {run.progress.best_step:,}"
+        told = f"{name} is no better than at step {run.progress.best_step:,}, and `patience` is {patience:,}"
         run.asked.note(f"{run.stage.name}: ends behind step {run.progress.step:,} of {run.total:,}: {told}")
 
 

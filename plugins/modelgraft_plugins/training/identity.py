@@ -62,7 +62,9 @@ def read_identity(folder: Path) -> dict[str, Any] | None:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}; name another folder as out, or begin anew by {option('force')}") from error
+        raise InputError(
+            f"{path} cannot be read: {error}; name another folder as out, or begin anew: {option('force')} without {option('resume')}"
+        ) from error
     return found if isinstance(found, dict) else {}
 
 

@@ -92,7 +92,9 @@ class StageRun:
 
     def is_done(self) -> bool:
         """Whether the folder holds this very stage, trained to its end. Raises InputError for one that may not be written over."""
-        found, has_card = identity.read_identity(self.folder), (self.folder / "card.json").exists()
+        begins_anew = self.asked.forces and not self.asked.resumes
+        found = None if begins_anew else identity.read_identity(self.folder)
+        has_card = (self.folder / "card.json").exists()
         self.processes.wait()  # the first one writes there soon
         if found is None:
             return False
@@ -218,6 +220,8 @@ class StageRun:
         newest = checkpoints.checkpoints_in(self.folder / CHECKPOINTS)
         if newest and self.asked.resumes:
             self.progress = checkpoints.restore(newest[-1], stepper)
+            if self.asked.forces:  # what ended it early was of another run
+                self.progress.is_done, self.progress.since = False, 0
             self.asked.note(f"{self.stage.name}: goes on behind step {self.progress.step:,} of {self.total:,}")
         self.processes.wait()
         if not (newest and self.asked.resumes) and self.processes.is_main:

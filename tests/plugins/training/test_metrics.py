@@ -57,7 +57,7 @@ def test_a_stage_ends_where_a_metric_is_no_better(tmp_path):
     graph, _ = with_words(tmp_path, '["word_f1:prediction=said,references=right"]', "\n  best: word_f1\n  patience: 2")
     told: list[str] = []
     card = json.loads((mg.train(graph, out=tmp_path / "out", device="cpu", note=told.append).last / "card.json").read_text())
-    assert told[-1] == "train: ends behind step 9 of 12: 2 evaluations were no better in word_f1 than that of step 3"
+    assert told[-1] == "train: ends behind step 9 of 12: word_f1 is no better than at step 3, and `patience` is 2"
     assert (card["steps"], card["best"]["step"], card["weights"]) == (9, 3, "of step 3")
 
 

@@ -135,6 +135,23 @@ def test_a_run_that_was_another_one_is_refused_with_what_differs(tmp_path):
         mg.train(graph, out=tmp_path / "out", device="cpu", steps=2, resume=True)
 
 
+def test_what_force_is_said_to_do_it_does(tmp_path):
+    """Goes on after an early end; begins anew over what cannot be read; tells weights of another module, and how to begin anew."""
+    graph = write_graph(tmp_path, ("steps: 12", "steps: 12\n  valid: 0.4\n  evaluate: 1\n  patience: 1"), ("rate: 0.05", "rate: 1e-12"))
+    given = {"out": tmp_path / "out", "device": "cpu"}
+    folder = mg.train(graph, **given).last
+    assert json.loads((folder / "card.json").read_text())["steps"] < 4
+    mg.train(graph, **given, resume=True, force=True, learning_rate=0.05)
+    assert json.loads((folder / "card.json").read_text())["steps"] > 4
+    (folder / "run.json").write_text("{")
+    with pytest.raises(mg.InputError, match=r"run.json cannot be read: .* begin anew: force=True without resume=True"):
+        mg.train(graph, **given, resume=True)
+    mg.train(graph, **given, force=True)
+    write_graph(tmp_path, ("out_features: 7", "out_features: 8"))
+    with pytest.raises(mg.InputError, match="holds the tensors of another module: weight; force=True without resume=True begins anew"):
+        mg.train(graph, **given, resume=True, force=True)
+
+
 def test_rows_that_do_not_fit_are_listed_and_left_out_when_asked(tmp_path):
     graph, told = write_graph(tmp_path), []
     with (tmp_path / "data.jsonl").open("a") as file:
