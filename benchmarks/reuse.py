@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ if __package__ in {None, ""}:
 
 from benchmarks import checkpoints, measuring, onnx_sides, tables
 from benchmarks.measuring import Sample
-from benchmarks.tables import Asked, Row, Table
+from benchmarks.tables import Asked, Row, Table, row_of
 
 LAYERS = 6
 ROUNDS = 15
@@ -56,8 +56,8 @@ def results(asked: Asked) -> list[Row]:
         return measuring.timed(lambda: other.run(pixels=pixels))
 
     sides = {name: once(pipeline) for name, pipeline in pipelines.items()}
-    found = measuring.interleave({**sides, "kept, and the picture is new": new}, _rounds(asked), seconds=asked.share(0.5))
-    return [_row("results of an encoder", name, samples, found["nothing is kept"]) for name, samples in found.items()]
+    found = measuring.interleave({**sides, "kept, and the picture is new": new}, asked.rounds(ROUNDS), seconds=asked.share(0.5))
+    return [row_of("results of an encoder", name, samples, found["nothing is kept"]) for name, samples in found.items()]
 
 
 def prefixes(asked: Asked) -> list[Row]:
@@ -85,22 +85,8 @@ def prefixes(asked: Asked) -> list[Row]:
         return lambda: measuring.timed(lambda: pipeline.run(prompt=next(prompts)))
 
     sides = {"every prompt begins anew": reading(anew, unlike()), f"{BEGINNING} of {WHOLE} tokens are as before": reading(kept, alike())}
-    found = measuring.interleave(sides, _rounds(asked), seconds=asked.share(0.5))
-    return [_row("beginnings of prompts", name, samples, found["every prompt begins anew"]) for name, samples in found.items()]
-
-
-def _rounds(asked: Asked) -> int:
-    return 2 if asked.is_quick else ROUNDS
-
-
-def _row(what: str, way: str, samples: Sequence[Sample], base: Sequence[Sample]) -> Row:
-    return {
-        "what": what,
-        "way": way,
-        "wall_ms": measuring.spread_of(samples, "wall", times=1000),
-        "cpu_ms": measuring.spread_of(samples, "cpu", times=1000),
-        "ratio": measuring.compared(samples, base, "wall") if samples is not base else None,
-    }
+    found = measuring.interleave(sides, asked.rounds(ROUNDS), seconds=asked.share(0.5))
+    return [row_of("beginnings of prompts", name, samples, found["every prompt begins anew"]) for name, samples in found.items()]
 
 
 def rows(asked: Asked) -> list[Row]:

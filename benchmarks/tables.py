@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import Ratio, Spread, environment, print_table
+from benchmarks.measuring import Ratio, Sample, Spread, compared, environment, print_table, spread_of
 
 Row = dict[str, Any]  # Any: a figure of one of the kinds above
 QUICK_MINUTES = 0.3  # of each table with --quick: whether it works
@@ -41,6 +41,21 @@ class Asked:
     def share(self, part: float) -> float:
         """A part of the seconds."""
         return self.seconds * part
+
+    def rounds(self, many: int) -> int:
+        """How often sides take turns: so many times, or twice where it is only to work."""
+        return 2 if self.is_quick else many
+
+
+def row_of(what: str, way: str, samples: Sequence[Sample], base: Sequence[Sample]) -> Row:
+    """One way of doing something: milliseconds of the clock and of the processor; where it is not the base itself, the ratio to that."""
+    return {
+        "what": what,
+        "way": way,
+        "wall_ms": spread_of(samples, "wall", times=1000),
+        "cpu_ms": spread_of(samples, "cpu", times=1000),
+        "ratio": compared(samples, base, "wall") if samples is not base else None,
+    }
 
 
 @dataclass(frozen=True, slots=True)

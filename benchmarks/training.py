@@ -20,7 +20,7 @@ if __package__ in {None, ""}:
 
 from benchmarks import checkpoints, measuring, tables
 from benchmarks.measuring import Sample
-from benchmarks.tables import Asked, Row, Table
+from benchmarks.tables import Asked, Row, Table, row_of
 
 LAYERS = 6
 ROUNDS = 25
@@ -108,8 +108,8 @@ def steps(asked: Asked) -> list[Row]:
         by_graph()
         assert abs(last[0] - last[1]) < 1e-5, "both loops begin with one loss"
         sides = {"written by hand": _timed(by_hand), "through the graph": _timed(by_graph)}
-        found = measuring.interleave(sides, _rounds(asked), seconds=asked.share(0.4))
-    return [_row("a step", name, samples, found["written by hand"]) for name, samples in found.items()]
+        found = measuring.interleave(sides, asked.rounds(ROUNDS), seconds=asked.share(0.4))
+    return [row_of("a step", name, samples, found["written by hand"]) for name, samples in found.items()]
 
 
 def features(asked: Asked) -> list[Row]:
@@ -141,8 +141,8 @@ def features(asked: Asked) -> list[Row]:
             return once
 
         sides = {"run in each step": _timed(step(plain, one)), "kept": _timed(step(kept, other))}
-        found = measuring.interleave(sides, _rounds(asked), seconds=asked.share(0.4))
-    return [_row("frozen parts", name, samples, found["run in each step"]) for name, samples in found.items()]
+        found = measuring.interleave(sides, asked.rounds(ROUNDS), seconds=asked.share(0.4))
+    return [row_of("frozen parts", name, samples, found["run in each step"]) for name, samples in found.items()]
 
 
 def variants(asked: Asked) -> list[Row]:
@@ -169,7 +169,7 @@ def variants(asked: Asked) -> list[Row]:
     for features, what in (("off", "four connectors"), ("float16", "four connectors, features kept")):
         sides = {name: _timed(train(features, are_together=name == "side by side")) for name in ("one after another", "side by side")}
         found = measuring.interleave(sides, 2 if asked.is_quick else 5, seconds=asked.share(0.2))
-        rows += [_row(what, name, samples, found["one after another"]) for name, samples in found.items()]
+        rows += [row_of(what, name, samples, found["one after another"]) for name, samples in found.items()]
     return rows
 
 
@@ -203,26 +203,12 @@ def intake(asked: Asked) -> list[Row]:
                 stepper.update([batch], step=number[0], ready=[ready])
 
             sides = {"a batch in memory": _timed(from_memory), "read from JSON lines": _timed(from_file)}
-            found = measuring.interleave(sides, _rounds(asked), seconds=asked.share(0.2))
-    return [_row("512 records of vectors", name, samples, found["a batch in memory"]) for name, samples in found.items()]
+            found = measuring.interleave(sides, asked.rounds(ROUNDS), seconds=asked.share(0.2))
+    return [row_of("512 records of vectors", name, samples, found["a batch in memory"]) for name, samples in found.items()]
 
 
 def _timed(run: Callable[[], None]) -> Callable[[], Sample]:
     return lambda: measuring.timed(run)
-
-
-def _rounds(asked: Asked) -> int:
-    return 2 if asked.is_quick else ROUNDS
-
-
-def _row(what: str, way: str, samples: Sequence[Sample], base: Sequence[Sample]) -> Row:
-    return {
-        "what": what,
-        "way": way,
-        "wall_ms": measuring.spread_of(samples, "wall", times=1000),
-        "cpu_ms": measuring.spread_of(samples, "cpu", times=1000),
-        "ratio": measuring.compared(samples, base, "wall") if samples is not base else None,
-    }
 
 
 def rows(asked: Asked) -> list[Row]:

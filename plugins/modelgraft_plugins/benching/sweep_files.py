@@ -18,12 +18,21 @@ behind `graph:`.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from modelgraft.commands import GRAPH_PREFIX, Collector, DocumentError, Item, described, read_items
+from modelgraft.commands import (
+    Collector,
+    DocumentError,
+    Item,
+    described,
+    entries_of,
+    path_from_here,
+    read_items,
+    seen_from_here,
+    written_out,
+)
 from modelgraft.plugin import choices, nearest
 from modelgraft_plugins.benching.asking import METHOD, OPTIONS, method_of
 from modelgraft_plugins.benching.sweeps import Axis, Point, Sweep, simple_axis
@@ -127,40 +136,19 @@ class _SweepFile:
         """A file as it is seen from where the command runs; with its `./`, so that it is a path to everybody."""
         if Path(name).expanduser().is_absolute():
             return name
-        found = os.path.relpath(self.folder / name)
-        return found if found.startswith("..") else f"./{found}"
-
-    def _seen(self, text: str) -> str:
-        """A text; one that names a file beside this one as it is seen from where the command runs."""
-        prefix = GRAPH_PREFIX if text.startswith(GRAPH_PREFIX) else ""
-        name = text.removeprefix(prefix)
-        file, mark, part = name.partition("#")
-        return f"{prefix}{self._beside(file)}{mark}{part}" if name.startswith(("./", "../")) else text
+        return path_from_here(name, self.folder)
 
     def _value(self, item: Item) -> Any:  # Any: what YAML holds
         """A value as YAML has it; a text is marked as one."""
-        return Text(self._seen(item.value)) if isinstance(item.value, str) else item.plain()
-
-    def _mapping(self, item: Item | None, what: str) -> dict[str, Item]:
-        if item is None:
-            return {}
-        if not isinstance(item.value, dict):
-            self._tell("wrong-type", f"{what} is {described(item.value)}; wanted a mapping", item)
-            return {}
-        return item.value
+        return Text(seen_from_here(item.value, self.folder)) if isinstance(item.value, str) else item.plain()
 
     def _settings(self, item: Item | None, what: str) -> Iterator[tuple[str, Any]]:  # Any: what YAML holds
-        """Keys with values; a mapping within is written out: `{nodes.eye: {use: a}}` is `nodes.eye.use: a`."""
-        for name, inner in self._mapping(item, what).items():
-            if isinstance(inner.value, dict) and inner.value:
-                yield from ((f"{name}.{key}", value) for key, value in self._settings(inner, f"{what}.{name}"))
-            else:
-                yield name, self._value(inner)
+        return written_out(item, what, self.collector, value=self._value)
 
     # -- axes and method -------------------------------------------------------------------------------------------------
 
     def _axes(self, item: Item | None) -> Iterator[Axis]:
-        for name, axis in self._mapping(item, "axes").items():
+        for name, axis in entries_of(item, "axes", self.collector).items():
             if isinstance(axis.value, dict):
                 points = tuple(
                     Point(value_named(label), dict(self._settings(one, f"axes.{name}.{label}"))) for label, one in axis.value.items()
@@ -185,7 +173,7 @@ class _SweepFile:
         return self._read(lambda: simple_axis(name, values, str(axis.at)), axis, f"axes.{name}")
 
     def _method(self, item: Item | None) -> Any:  # Any: a Method, or None where it has problems
-        entries = self._mapping(item, "method")
+        entries = entries_of(item, "method", self.collector)
         for key, one in entries.items():
             if key not in METHOD:
                 self._tell("unknown-key", f"'{key}' is no key of method; there are: {choices(METHOD)}", one, nearest(key, METHOD))

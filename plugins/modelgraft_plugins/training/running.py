@@ -118,7 +118,8 @@ def _swept(graph: Any, sweep: Any, asked: Asked, *, stage: str | int | None, fla
             wrong.append(f"{one.name}: {error.unworded}")
     if wrong:
         raise InputError("\n".join([f"{len(wrong)} of {len(variants)} variants cannot be trained", *wrong]))
-    found = Sweep(solved, {one.name: {**flags, **one.flags} for one in variants}, asked, stage=stage)
+    sets = {one.name: one.sets for one in variants}
+    found = Sweep(solved, {one.name: {**flags, **one.flags} for one in variants}, asked, stage=stage, sets=sets)
     if is_dry:
         return Trained({}, found.rehearse())
     return Trained(found.run(), table=found.outcomes)

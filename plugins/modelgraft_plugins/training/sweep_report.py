@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modelgraft.commands import clear_asides, file_aside, in_bytes
 from modelgraft_plugins.training.plotting import plot
@@ -88,14 +88,25 @@ def table_of(outcomes: Sequence[Outcome]) -> tuple[tuple[str, ...], list[tuple[s
     return (*HEADINGS, *names, "stopped"), found
 
 
+def _what(sets: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Lines that say what each variant sets."""
+    told = {
+        name: ", ".join(f"{key}: {value if isinstance(value, str) else json.dumps(value)}" for key, value in found.items())
+        for name, found in sets.items()
+    }
+    return ["What each variant sets:", "", *(f"- {name}: {text if text else 'nothing'}" for name, text in told.items())]
+
+
 def _best(outcomes: Sequence[Outcome], stage: str) -> Outcome | None:
     there = [one for one in outcomes if one.stage == stage and not one.stopped and one.loss is not None]
     are_judged = all(one.best is not None for one in there)
     return min(there, key=lambda one: (one.best if are_judged else one.loss) or 0.0, default=None)
 
 
-def write_report(out: Path, outcomes: Sequence[Outcome], folders: Mapping[str, Path], *, stage: str) -> None:
-    """Write sweep.csv, sweep.md and the drawing of a stage."""
+def write_report(
+    out: Path, outcomes: Sequence[Outcome], folders: Mapping[str, Path], *, stage: str, sets: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Write sweep.csv, sweep.md and the drawing of a stage. sets: what each variant sets."""
     clear_asides(out)
     plain = [field.name for field in fields(Outcome) if field.name != "metrics"]
     names = list(dict.fromkeys(name for one in outcomes for name in one.metrics))
@@ -107,7 +118,8 @@ def write_report(out: Path, outcomes: Sequence[Outcome], folders: Mapping[str, P
     lines = [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in (head, ["---"] * len(head), *rows)]
     about = "Variants that were trained side by side; loss is the mean of the last steps, * the least of its stage."
     with file_aside(out / "sweep.md") as aside:
-        aside.write_text("\n".join(["# Sweep", "", about, "", *lines, "", f"![losses](sweep.{stage}.svg)", ""]), encoding="utf-8")
+        drawing = f"![losses](sweep.{stage}.svg)"
+        aside.write_text("\n".join(["# Sweep", "", about, "", *lines, "", drawing, "", *_what(sets), ""]), encoding="utf-8")
     tables = {name: read_table(path / METRICS) for name, path in folders.items() if (path / METRICS).exists()}
     judged = all(sum(row["part"] == "valid" for row in rows) >= FEW for rows in tables.values())
     part = "valid" if judged else "train"

@@ -31,10 +31,19 @@ class Sweep:
     """
 
     def __init__(
-        self, graphs: Mapping[str, SolvedGraph], flags: Mapping[str, Mapping[str, Any]], asked: Asked, *, stage: str | int | None
+        self,
+        graphs: Mapping[str, SolvedGraph],
+        flags: Mapping[str, Mapping[str, Any]],
+        asked: Asked,
+        *,
+        stage: str | int | None,
+        sets: Mapping[str, Mapping[str, Any]],
     ) -> None:
-        """flags: keys of stages, by variant. Raises GraphError and InputError for what cannot be trained."""
-        self.graphs, self.asked = graphs, asked
+        """Raises GraphError and InputError for what cannot be trained.
+
+        flags  keys of stages, by variant;  sets  what each variant sets, for the report
+        """
+        self.graphs, self.asked, self._sets = graphs, asked, sets
         self.outcomes: list[Outcome] = []
         self._stages = {name: {one.name: one for one in chosen_stages(graph, stage, flags[name])} for name, graph in graphs.items()}
         self._fallen: dict[str, str] = {}  # variants that stopped, and why
@@ -50,7 +59,8 @@ class Sweep:
             folders |= {f"{name}/{stage}": run.folder for name, run in runs.items() if name not in self._fallen}
             self.outcomes += [outcome_of(name, run, self._fallen.get(name, "")) for name, run in runs.items()]
             if processes(on_cpu=self.asked.device == "cpu").is_main:
-                write_report(self.asked.out, self.outcomes, {name: run.folder for name, run in runs.items()}, stage=stage)
+                folders_of = {name: run.folder for name, run in runs.items()}
+                write_report(self.asked.out, self.outcomes, folders_of, stage=stage, sets=self._sets)
             cleared()
             if len(self._fallen) == len(self.graphs):
                 raise InputError(f"none of the {len(self.graphs)} variants is left: {self.asked.out / 'sweep.md'} says why each stopped")

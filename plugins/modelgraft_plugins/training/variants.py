@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 from modelgraft.commands import (
-    GRAPH_PREFIX,
     NODE_KEYS,
     SECTIONS,
     STAGE_KEYS,
@@ -31,8 +30,11 @@ from modelgraft.commands import (
     DocumentError,
     Item,
     described,
+    entries_of,
     read_items,
+    seen_from_here,
     value_of_words,
+    written_out,
 )
 from modelgraft.plugin import InputError, choices, nearest
 from modelgraft_plugins.listed import listed
@@ -57,6 +59,11 @@ class Variant:
     name: str
     settings: Sets = field(default_factory=dict)
     flags: Sets = field(default_factory=dict)
+
+    @property
+    def sets(self) -> Sets:
+        """All that it sets."""
+        return {**self.settings, **self.flags}
 
 
 def variants_of(sweep: Any, nodes: Sequence[str]) -> list[Variant]:  # Any: words, a file, or axes
@@ -142,7 +149,7 @@ class _File:
 
     def read(self) -> tuple[Axes, Sets]:
         root = read_items(self.path)
-        entries = self._mapping(root, "the sweep")
+        entries = entries_of(root, "the sweep", self.collector)
         for key, item in entries.items():
             if key not in KEYS:
                 self._tell(
@@ -153,7 +160,7 @@ class _File:
                 "unknown-version", f"the file does not say `sweep: {VERSION}`", entries.get("sweep", root), f"write `sweep: {VERSION}`"
             )
         common = self._sets(entries.get("set"), "set")
-        axes = {name: self._axis(name, item) for name, item in self._mapping(entries.get("axes"), "axes").items()}
+        axes = {name: self._axis(name, item) for name, item in entries_of(entries.get("axes"), "axes", self.collector).items()}
         if not axes:
             self._tell("missing-key", "the sweep has no axes", entries.get("axes", root), "write `axes: {learning_rate: [1e-3, 1e-4]}`")
         if self.collector.problems:
@@ -162,14 +169,6 @@ class _File:
 
     def _tell(self, code: str, found: str, item: Item, hint: str = "") -> None:
         self.collector.add(code, found, place=item.at, hint=hint)
-
-    def _mapping(self, item: Item | None, what: str) -> Mapping[str, Item]:
-        if item is None:
-            return {}
-        if not isinstance(item.value, dict):
-            self._tell("wrong-type", f"{what} is {described(item.value)}; wanted a mapping", item)
-            return {}
-        return item.value
 
     def _axis(self, name: str, item: Item) -> Mapping[str, Sets]:
         if isinstance(item.value, dict) and item.value:
@@ -181,26 +180,11 @@ class _File:
         return {}
 
     def _sets(self, item: Item | None, what: str) -> Sets:
-        """Keys with values; a mapping within is written out: `{nodes.eye: {use: a}}` is `nodes.eye.use: a`."""
-        found: dict[str, Any] = {}
-        for name, inner in self._mapping(item, what).items():
-            if isinstance(inner.value, dict) and inner.value and name not in STAGE_KEYS:
-                found |= {f"{name}.{key}": value for key, value in self._sets(inner, f"{what}.{name}").items()}
-            else:
-                found[name] = self._value(inner)
-        return found
+        return dict(written_out(item, what, self.collector, value=self._value, whole=STAGE_KEYS))
 
     def _value(self, item: Item) -> Any:  # Any: what YAML holds
         """A value as YAML has it; a text as a word that `--set` reads as this text."""
         if not isinstance(item.value, str):
             return item.plain()
-        text = self._seen(item.value)
+        text = seen_from_here(item.value, self.path.parent)
         return text if value_of_words(text) == text else json.dumps(text, ensure_ascii=False)
-
-    def _seen(self, text: str) -> str:
-        prefix = GRAPH_PREFIX if text.startswith(GRAPH_PREFIX) else ""
-        name, mark, part = text.removeprefix(prefix).partition("#")
-        if not name.startswith(("./", "../")):
-            return text
-        found = os.path.relpath(self.path.parent / name)
-        return f"{prefix}{found if found.startswith('..') else f'./{found}'}{mark}{part}"

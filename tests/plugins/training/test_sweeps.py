@@ -97,6 +97,13 @@ def test_a_sweep_file_and_the_table_on_the_command_line(tmp_path: Path, capsys: 
     assert "steps/s" in said
     assert said.count("wide,learning_rate=0.01") == 3  # a row, and its folder by its name
     assert json.loads((tmp_path / "out" / "plain,learning_rate=0.05" / "one" / "run.json").read_text())["stage.seed"] == 3
+    wide, plain = (
+        "training.stages.one.steps: 5, nodes.hand.use: projector/mlp",
+        "training.stages.one.steps: 5, seed: 3, learning_rate: 0.01",
+    )
+    listed = (tmp_path / "out" / "sweep.md").read_text().splitlines()
+    assert f"- wide,learning_rate=0.05: {wide}, nodes.hand.with.hidden_features: 11, learning_rate: 0.05" in listed
+    assert f"- plain,learning_rate=0.01: {plain}" in listed
 
 
 @pytest.mark.parametrize(
