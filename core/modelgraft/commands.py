@@ -60,10 +60,6 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.kernel.language.document import described as described
     from modelgraft.kernel.language.document import read_items as read_items
     from modelgraft.kernel.language.overlay import value_of_words as value_of_words
-    from modelgraft.kernel.language.settings import entries_of as entries_of
-    from modelgraft.kernel.language.settings import path_from_here as path_from_here
-    from modelgraft.kernel.language.settings import seen_from_here as seen_from_here
-    from modelgraft.kernel.language.settings import written_out as written_out
     from modelgraft.kernel.language.shipped_graphs import shipped_graphs as shipped_graphs
     from modelgraft.kernel.language.yaml_reader import Item as Item
     from modelgraft.kernel.shelf.registry import Registry as Registry
@@ -96,6 +92,10 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.tools.draw.styles import text_width as text_width
     from modelgraft.tools.given_nodes import with_given as with_given
     from modelgraft.tools.judging import judging as judging
+    from modelgraft.tools.setting_files import entries_of as entries_of
+    from modelgraft.tools.setting_files import path_from_here as path_from_here
+    from modelgraft.tools.setting_files import seen_from_here as seen_from_here
+    from modelgraft.tools.setting_files import written_out as written_out
     from modelgraft.tools.swapping.names import node_named as node_named
     from modelgraft.tools.training import Resolved as Resolved
     from modelgraft.tools.training import Stage as Stage
@@ -112,9 +112,9 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
 _HOMES = {
     "data_beside": "tools.training.stage_files",
     "STAGE_KEYS": "tools.training.stage_words",
-    "entries_of": "kernel.language.settings",
+    "entries_of": "tools.setting_files",
     "folder_aside": "sources.storage",
-    "path_from_here": "kernel.language.settings",
+    "path_from_here": "tools.setting_files",
     "resolve_stage": "tools.training",
     "read_training": "tools.training",
     "given_over": "tools.training",
@@ -187,7 +187,7 @@ _HOMES = {
     "read_items": "kernel.language.document",
     "refuse_for_graph": "cli.overwriting",
     "refuse_to_replace": "cli.overwriting",
-    "seen_from_here": "kernel.language.settings",
+    "seen_from_here": "tools.setting_files",
     "segments_of": "engine.fusing",
     "session_of": "cli.session",
     "settings_of": "cli.options",
@@ -204,7 +204,7 @@ _HOMES = {
     "work_files": "data.shards",
     "write_value": "records.writing",
     "writing": "data.shards",
-    "written_out": "kernel.language.settings",
+    "written_out": "tools.setting_files",
 }
 
 __all__ = [*_HOMES]  # noqa: PLE0604 the keys are names
