@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from modelgraft.installed.discovery import GROUP
-from support.pace import pytest_collection_finish, pytest_collection_modifyitems  # noqa: F401 hooks
+from support.pace import pytest_collection, pytest_collection_finish, pytest_collection_modifyitems  # noqa: F401 hooks
 
 # A busy machine is no fault of what is tested: nothing is judged by the time that an example takes.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

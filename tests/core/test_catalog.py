@@ -158,6 +158,7 @@ def test_presets_say_what_they_are_and_who_reads_them():
     assert [one.source for one in named.values() if not one.uses and one.family not in known] == []
 
 
+@pytest.mark.slow
 def test_the_commands_list_them(monkeypatch, capsys):
     """As tables and as JSON."""
     assert main(["components", "--gives", "mask", "--takes", "image", "--json"]) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -145,6 +146,7 @@ def check(graph):
     return False
 
 
+@pytest.mark.slow
 @settings(max_examples=2000)
 @given(st.integers(0, 2**40))
 def test_any_graph_is_solved_or_told(seed):

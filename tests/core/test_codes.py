@@ -7,6 +7,8 @@ import re
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 SLUG = re.compile(r"[a-z]+(-[a-z]+)+")
 
@@ -58,6 +60,7 @@ def test_every_code_of_the_core_has_a_heading_in_alphabetical_order():
     assert all(re.search(rf"## `{code}`\n[A-Z`].{{20}}", text, re.MULTILINE) for code in headings())
 
 
+@pytest.mark.slow
 def test_every_heading_is_a_code_that_is_used():
     """By the core, or by a component in its review."""
     used = codes_in(["core/modelgraft", "plugins"])

@@ -50,6 +50,7 @@ def test_each_value_is_dropped_after_its_last_use(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_values_are_freed_while_later_nodes_run(tmp_path):
     """When the third node runs, what the first one gave is gone; what it gave itself is the result."""
     alive = []

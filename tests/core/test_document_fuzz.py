@@ -191,6 +191,7 @@ GRAPHS = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @runs(350)
 @given(
     graph=GRAPHS,
@@ -233,12 +234,14 @@ def mutated(draw):
     return text
 
 
+@pytest.mark.slow
 @runs(500)
 @given(text=mutated())
 def test_shipped_graphs_with_mistakes(installed, text):
     take(text, installed)
 
 
+@pytest.mark.quick(25)
 @pytest.mark.parametrize("name", sorted(SHIPPED))
 def test_shipped_graphs_cut_anywhere(installed, name):
     """A file that was cut while it was copied: at every fortieth byte."""

@@ -125,6 +125,7 @@ def test_a_default_may_name_a_param_above(tmp_path):
     assert load(tmp_path, text, params={"a": "/w"}).nodes["a"].source.value == "/w#eye"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "between", "form"), [("aaaaaaaaaa", "", "'{}'"), ("[a, a]", ", ", "[{}]")], ids=["text", "lists"])
 def test_params_of_params_that_grow_without_end_are_stopped(tmp_path, first, between, form):
     """Ten of each in the next: a short file would fill the memory. Told once, and nothing else is read."""

@@ -211,6 +211,7 @@ def test_a_subgraph_outside_the_folder_is_refused(tmp_path):
         load_graph(inside / "a.yaml", registry=REGISTRY)
 
 
+@pytest.mark.slow
 def test_graphs_that_place_each_other_twice_are_bounded(tmp_path):
     """Thirty levels of two: a billion nodes, refused long before they are made."""
     (tmp_path / "g0.yaml").write_text("modelgraft: 1\nnodes: {n: {use: t/n}}\noutputs: {y: n}\n")

@@ -79,6 +79,7 @@ def test_what_is_kept_says_what_loading_all_plugins_says(tmp_path):
         assert [one.plugin_name for one in mine] == [one.plugin_name for one in theirs], hook
 
 
+@pytest.mark.slow
 def test_a_change_of_anything_that_was_imported_is_noticed(tmp_path):
     """A plugin that is installed, edited, edited in what it imports, named otherwise, and taken away again."""
     place, kept = tmp_path / "place", tmp_path / "kept"
@@ -98,6 +99,7 @@ def test_a_change_of_anything_that_was_imported_is_noticed(tmp_path):
     assert listed(place, kept) == "[] True"
 
 
+@pytest.mark.slow
 def test_a_plugin_that_is_broken_is_never_kept(tmp_path):
     """It may be whole the next time, for a reason that no file tells."""
     place, kept = tmp_path / "place", tmp_path / "kept"
@@ -141,6 +143,7 @@ def test_a_light_command_loads_the_plugins_of_its_graph_alone(tmp_path, words, u
     assert found[0].stdout == found[1].stdout == found[2].stdout
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("words", [("plugins", "list"), ("components", "--kind", "llm"), ("plan", "clip", "--json"), ("check", "nobody")])
 def test_commands_say_the_same_with_what_is_kept_and_without(tmp_path, words):
     """To the letter, errors as well."""

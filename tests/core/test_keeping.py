@@ -107,6 +107,7 @@ def test_what_is_whole_is_said_to_be(call):
     assert call("list", "--json")[1] == before
 
 
+@pytest.mark.quick(4)
 @pytest.mark.parametrize(
     "name", ["export", "manifest", "tuned", "proof", "refusal", "conversion", "tokenizer", "result", "package", "member"]
 )

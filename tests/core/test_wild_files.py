@@ -329,6 +329,7 @@ PICKLES = {
 }
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("zipped", [False, True], ids=["bare", "zipped"])
 @pytest.mark.parametrize("name", PICKLES)
 def test_a_pickle_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, zipped: bool):
@@ -343,6 +344,7 @@ def test_a_pickle_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     assert "cannot be read as tensors" in refused(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zipped", [False, True])
 def test_what_torch_writes_is_within_bounds(tmp_path: Path, zipped: bool):
     """A model of many tensors in a training checkpoint, with an optimiser and lists beside it."""

@@ -318,6 +318,7 @@ def test_a_chain_is_its_two_steps(theirs: Checkpoint):
 # -- what is refused ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("mark", ["<image>", "</image>", "<grounding>", "<object>", "<patch_index_0003>"])
 def test_a_user_cannot_write_a_picture_or_a_place(theirs: Checkpoint, mark: str):
     """Into a prompt it is refused, and in a document it is letters, or refused where the tokenizer has no token for it."""

@@ -1,6 +1,7 @@
 """Eight eyes, six connectors, eight tongues: each composition is the LLaVA graph with three names set, and a sample of them runs.
 
-`MODELGRAFT_MATRIX_SEED` draws another sample.
+Each part stands in two compositions of the sample, and in one that runs on ONNX. `MODELGRAFT_MATRIX_SEED` draws another sample, and
+`MODELGRAFT_WHOLE=1` a larger one.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ import pytest
 import modelgraft as mg
 from support import matrix
 from support.pictures import picture
+from support.sampling import WHOLE, covering
 
 SEED = int(os.environ.get("MODELGRAFT_MATRIX_SEED", "12"))
-COMPOSED = matrix.drawn(40, seed=SEED)
+PARTS = (matrix.EYES, tuple(matrix.CONNECTORS), matrix.TONGUES)
+COMPOSED = matrix.drawn(40, seed=SEED) if WHOLE else covering(*PARTS, rounds=2, seed=SEED)
+ON_ONNX = COMPOSED[:10] if WHOLE else COMPOSED[: len(matrix.EYES)]
 RECORDS = {"image": [picture(31, 17), picture(9, 20, "L")], "prompt": ["what is it?", "a cat"]}
 
 
@@ -55,7 +59,7 @@ def test_a_composition_is_solved_counted_and_answers(folder: Path, eye: str, con
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
-@pytest.mark.parametrize(("eye", "connector", "tongue"), COMPOSED[:10], ids=["-".join(one) for one in COMPOSED[:10]])
+@pytest.mark.parametrize(("eye", "connector", "tongue"), ON_ONNX, ids=["-".join(one) for one in ON_ONNX])
 def test_a_composition_answers_on_onnx_as_on_torch(folder: Path, eye: str, connector: str, tongue: str, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path))
     graph = composed(folder, eye, connector, tongue)
@@ -83,3 +87,11 @@ def test_what_does_not_fit_together_is_told(folder: Path):
 def test_the_sample_depends_on_the_seed_alone():
     assert matrix.drawn(40, seed=3) == matrix.drawn(40, seed=3) != matrix.drawn(40, seed=4)
     assert len(matrix.EYES) * len(matrix.CONNECTORS) * len(matrix.TONGUES) == 384
+
+
+def test_every_part_is_in_the_sample():
+    """Once in each round, whatever is drawn."""
+    for seed in range(20):
+        found = covering(*PARTS, rounds=1, seed=seed)
+        assert len(found) == 8
+        assert [set(side) for side in zip(*found, strict=True)] == [set(side) for side in PARTS]

@@ -89,6 +89,7 @@ def test_vectors_and_tokens_are_those_of_transformers(theirs: tuple[str, Checkpo
         assert (found[len(said) :] == -1).all()
 
 
+@pytest.mark.quick(1)
 def test_rows_and_columns_change_the_answer(theirs: tuple[str, Checkpoint], graph: Path):
     """So the tests above would fail without the grids: of Qwen-VLs for where tokens stand, of all for what the eye sees."""
     kind, _ = theirs
@@ -124,6 +125,7 @@ def test_inner_layers_of_a_qwen3_vl_are_those_of_transformers_and_change_the_ans
     assert differs[2] < 1e-4
 
 
+@pytest.mark.quick(1)
 def test_one_record_answers_as_in_a_batch(theirs: tuple[str, Checkpoint], graph: Path):
     whole = ask(graph, PICTURES, PROMPTS)["text"]
     with mg.open(graph, params={"max_new_tokens": NEW_TOKENS}) as pipeline:
@@ -150,6 +152,7 @@ PUBLISHED = {  # parameters in the headers of the published files, as the hub co
 }  # fmt: skip
 
 
+@pytest.mark.quick(4)
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_sizes_are_counted(name: str, tmp_path: Path):
     """To the unit, by formulas alone."""

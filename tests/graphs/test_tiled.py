@@ -58,6 +58,7 @@ def ask(graph: Path, asked: list[tuple[list[Any], str]], *, outputs: list[str], 
         return pipeline.run(image=[pictures for pictures, _ in asked], prompt=[text for _, text in asked], outputs=outputs)
 
 
+@pytest.mark.quick(5)
 @pytest.mark.parametrize("count", [1, 4])
 def test_answers_are_those_of_transformers(theirs: Checkpoint, graph: Path, count: int):
     """Alone, and in a batch of unlike numbers of pictures and tiles; the tokens of the prompt too."""
@@ -83,6 +84,7 @@ def test_onnx_answers_as_torch_does(theirs: Checkpoint, graph: Path):
     torch.testing.assert_close(onnx["llm.logits"], torch_["llm.logits"], rtol=0, atol=1e-4)
 
 
+@pytest.mark.quick(2)
 def test_records_may_show_no_picture(theirs: Checkpoint, graph: Path):
     """In a batch with others, and alone: then the eye is not asked at all."""
     asked = [([], "the quick brown fox"), ASKED[0]]
@@ -114,6 +116,7 @@ def test_a_conversation_shows_its_pictures_where_it_says_so(theirs: Checkpoint, 
     assert given["text"] == theirs.processor.tokenizer.decode(found[0], skip_special_tokens=True)
 
 
+@pytest.mark.quick(2)
 def test_a_placeholder_in_what_a_user_says_brings_no_picture(theirs: Checkpoint, graph: Path):
     """More of them than pictures are refused; where there is none they are words."""
     token = theirs.processor.tokenizer.convert_ids_to_tokens(theirs.model.config.image_token_id)
@@ -123,6 +126,7 @@ def test_a_placeholder_in_what_a_user_says_brings_no_picture(theirs: Checkpoint,
     assert -1 not in ids.tolist()
 
 
+@pytest.mark.quick(2)
 def test_a_prompt_beyond_the_context_is_refused(theirs: Checkpoint, graph: Path):
     """With the number of its places, which the tiles decide."""
     many = [picture(29, 31, seed=number) for number in range(110)]

@@ -48,6 +48,7 @@ def decoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return request.param, CausalDecoder(model), model.get_input_embeddings()
 
 
+@pytest.mark.quick(4)
 @pytest.mark.parametrize("way", WAYS)
 def test_an_answer_with_a_draft_is_the_one_without(decoder, way):
     """Token by token, by every rule, drawn ones by the same numbers; of single prompts and of batches of unlike ones, of a draft that is
@@ -173,6 +174,7 @@ def written(folder: Path, text: str, **fields: str) -> str:
     return str(path)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("backend", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("more", ["temperature: 0", "temperature: 0.8, top_k: 6"])
 def test_a_graph_with_a_draft_answers_as_the_one_without_and_tells_of_its_guesses(folder, backend, more):

@@ -172,6 +172,7 @@ def test_on_onnx_the_answers_are_those_of_torch(folder: Path):
     assert len({text for text, _ in found["torch"]}) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slip", ["", "words see the medium before theirs", "keys and values are exchanged"])
 def test_the_parity_gate_looks_at_media(parts: tuple[Any, dict[str, Any], dict[str, Any]], slip: str, monkeypatch: pytest.MonkeyPatch):
     """It lets a sound export pass, and none that looks elsewhere."""

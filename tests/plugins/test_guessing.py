@@ -91,6 +91,7 @@ def write(decoder: Any, embed: Any, rows: list[list[int]], *, new: int = 40, gue
         )
 
 
+@pytest.mark.quick(6)
 @pytest.mark.parametrize("way", WAYS)
 def test_an_answer_with_guesses_is_the_one_without(decoder, way):
     """Token by token, by every rule, drawn ones by the same numbers; of batches of unlike prompts, some of which end sooner."""

@@ -114,6 +114,7 @@ def test_a_decoder_obeys_what_is_stated(llama, tmp_path, name, beams):
     assert ours(folder, max_new_tokens=NEW) == theirs(llama, folder, max_new_tokens=NEW)
 
 
+@pytest.mark.quick(4)
 @pytest.mark.parametrize("name", NAMES)
 def test_an_encoder_decoder_obeys_what_is_stated(t5, tmp_path, name):
     """Lengths count the tokens that its decoder begins with, and what was read are those of its encoder."""

@@ -64,6 +64,7 @@ def test_of_a_list_of_texts_one_must_match():
     assert ways(Match, {"text": "cat"}, text=[["a dog", "a cat"], ["a dog"], []]) == ["matches", "else", "else"]
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(st.lists(st.text(max_size=6)), st.text(min_size=1, max_size=3))
 def test_a_text_is_found_as_python_finds_it(texts, wanted):

@@ -12,17 +12,40 @@ from typing import Any
 import pytest
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Let the files with the most slow tests begin, where several processes take one after the other: none is left for the end."""
+    leave_to_whole_runs(items)
     if hasattr(config, "workerinput"):  # set by xdist in its processes
         slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
         items.sort(key=lambda item: -slow[item.path])
 
 
+def leave_to_whole_runs(items: list[pytest.Item]) -> None:
+    """Mark cases of tables as slow but for as many as `@pytest.mark.quick(count)` says, spread over the table with the first among them."""
+    tables: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("quick"):
+            tables.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for cases in tables.values():
+        mark = cases[0].get_closest_marker("quick")
+        assert mark is not None
+        count = min(mark.args[0], len(cases))
+        kept = {number * len(cases) // count for number in range(count)}
+        for number, case in enumerate(cases):
+            if number not in kept:
+                case.add_marker("slow")
+
+
+def pytest_collection() -> None:
+    """Look for no garbage while tests are gathered: what is imported and gathered stays."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Do once what would be done for each test: what was imported is no garbage, and the operators of the exporter stay the same."""
-    gc.collect()
     gc.freeze()  # a look for garbage takes half a second otherwise, and each export begins one
+    gc.enable()
     if "torch" in sys.modules:
         keep_operators()
 
