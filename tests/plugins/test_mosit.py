@@ -91,6 +91,17 @@ def test_files_that_were_found_stand_where_they_were_asked_for():
     assert found["audio_captions"] == [["a fox barking"]]
 
 
+def test_the_last_answer_of_a_dialogue_is_to_be_learnt():
+    """Behind all that was said before; where something is asked for stand the signals that were added to Vicuna."""
+    found = open_node(Dialogue)(open_node(Requests)([FOX])["dialogue"], *[None] * 6)
+    image, audio = ("".join(f"[{name}{number}]" for number in range(count)) for name, count in (("IMG", 4), ("AUD", 8)))
+    (prompt,) = found["prompt"]
+    assert [message["role"] for message in prompt] == ["user", "assistant", "user"]
+    assert prompt[1]["content"] == [{"type": "text", "text": f"It has red fur. {image} And this is its den: {image}"}]
+    assert found["answer"] == [audio]
+    assert [found[f"answer_{name}_captions"] for name in ("image", "audio", "video")] == [[[]], [["a fox barking"]], [[]]]
+
+
 def test_topics_become_dialogues_in_a_file_that_is_read_again(tmp_path):
     """End to end, with a server of this machine in place of the language model: one node of the graph is another."""
     node = "nodes.llm: {use: llm/remote, from: null, with: {url: '${url}', model: '${language}'}}"
@@ -107,7 +118,7 @@ def test_topics_become_dialogues_in_a_file_that_is_read_again(tmp_path):
         assert main([*words, "--set", f"url={told.url}", "--set", "language=tiny"]) == 0
     first, second = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
     assert (first["id"], first["topic"], first["trouble"]) == (1, "foxes", "")
-    assert first["audio_captions"] == ["a fox barking"]
+    assert first["audio_captions"] == first["answer_audio_captions"] == ["a fox barking"]
     assert second["conversation"] is None
     assert "does not begin with a turn of the human" in second["trouble"]
     graph = "inputs: {conversation: conversation}\nnodes:\n  words: {use: chat/words, in: {conversation: inputs.conversation}}\n"

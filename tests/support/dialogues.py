@@ -27,8 +27,17 @@ ASKED = (  # an answer, and what it asks for; the third asks for nothing
     ("no", {}),
     (f"hear {''.join(f'[AUD{number}]' for number in range(8))} or see it {SIGNALS}", {"audio": ["the sea"], "image": ["the sea"]}),
 )
+BEFORE = [  # as nextgpt/mosit writes what is said before an answer
+    {"role": role, "content": [{"type": "text", "text": text}]}
+    for role, text in (("user", "hi"), ("assistant", f"no {SIGNALS}"), ("user", "draw"))
+]
 DRAWN = [
-    {"image": [drawn(seed)], "prompt": "do it", "text": text, **{f"{medium}_captions": asks for medium, asks in asked.items()}}
+    {
+        "image": [drawn(seed)],
+        "prompt": BEFORE if seed == 0 else "do it",
+        "text": text,
+        **{f"{medium}_captions": asks for medium, asks in asked.items()},
+    }
     for seed, (text, asked) in enumerate(ASKED)
 ]
 

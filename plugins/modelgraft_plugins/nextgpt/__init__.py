@@ -24,6 +24,11 @@ PRESETS = ("nextgpt-7b",)
 MEDIA = ("image", "audio", "video")  # what may be shown, in the order in which objects stand that no mark places
 
 
+def _signals(name: str, count: int) -> str:
+    """Such as [IMG0][IMG1], as they were added to Vicuna."""
+    return "".join(f"[{name}{number}]" for number in range(count))
+
+
 @component("nextgpt/output", kind="projector", module="modelgraft_plugins.nextgpt.modules:Output", exportable=True)
 class Output(Config):
     """Turn the signal tokens of one wish into what a diffusion model would read of its text encoder.
@@ -165,8 +170,14 @@ class Dialogue(Config):
     conversation    messages of user and assistant, as a port `conversation` reads them again, with what was found; else a mark, `<image>`
     conversations   the same in the layout of NExT-GPT's files: marks in the words, `caption` and `output_modality` beside them
     image_captions, ...   what is asked for of each medium, in its order;  image_files, ...  what was found for it, or null
+    prompt, answer        the same to be learnt, as nextgpt/train_instruct reads it: all before the last answer, and that answer, both with
+                          signals where something is asked for;  answer_image_captions, ...  what the last answer asks for
     """
 
+    signals: dict[Literal["image", "audio", "video"], str] = Field(
+        {"image": _signals("IMG", 4), "audio": _signals("AUD", 8), "video": _signals("VID", 24)},
+        description="what a language model writes for each medium that it asks for",
+    )
     least_score: float = Field(-1.0, ge=-1, le=1, description="files that are farther from what was asked for are not shown")
 
     def ports(self) -> Ports:
@@ -174,8 +185,9 @@ class Dialogue(Config):
         files = {name: port("optional[text]", several="*") for name in MEDIA}
         scores = {f"{name}_scores": port("optional[float[batch hits]]", several="*") for name in MEDIA}
         told = {f"{name}_{what}": port("object") for what in ("captions", "files") for name in MEDIA}
+        learnt = {"prompt": port("object"), "answer": port("text"), **{f"answer_{name}_captions": port("object") for name in MEDIA}}
         inputs = {"dialogue": port("object"), **files, **scores}
-        return Ports.of(inputs, {"conversation": port("object"), "conversations": port("object"), **told})
+        return Ports.of(inputs, {"conversation": port("object"), "conversations": port("object"), **told, **learnt})
 
 
 @hookimpl

@@ -114,7 +114,7 @@ def dialogues(config: Dialogue, _context: LoadContext) -> Callable[..., dict[str
         rows = list[dict[str, Any]]()
         for row, talk in enumerate(dialogue):
             files = {name: _files(names[at], scores[at], row, config.least_score) for at, name in enumerate(MEDIA)}
-            rows.append(_row(talk, files))
+            rows.append(_row(talk, files) | _learnt(talk, config.signals))
         return {name: [row[name] for row in rows] for name in rows[0]}
 
     return write
@@ -146,6 +146,14 @@ def _row(talk: Sequence[Said], files: Mapping[str, Sequence[str | None]]) -> dic
         published.append(_published(said, asks))
     captions = {f"{name}_captions": [part["caption"] for part in asked(talk, name)] for name in MEDIA}
     return {"conversation": messages, "conversations": published, **captions, **{f"{name}_files": found for name, found in shown.items()}}
+
+
+def _learnt(talk: Sequence[Said], signals: Mapping[str, str]) -> dict[str, Any]:
+    """All before the last answer as messages, and that answer; signals stand where something is asked for."""
+    texts = [" ".join(part.get("text") or signals[part["medium"]] for part in said["parts"]) for said in talk]
+    before = [{"role": said["role"], "content": [{"type": "text", "text": text}]} for said, text in zip(talk[:-1], texts[:-1], strict=True)]
+    captions = {f"answer_{name}_captions": [part["caption"] for part in asked(talk[-1:], name)] for name in MEDIA}
+    return {"prompt": before, "answer": texts[-1] if texts else "", **captions}
 
 
 def _published(said: Said, asks: Sequence[Part]) -> dict[str, Any]:
