@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from support.pace import leave_to_whole_runs, pytest_collection_modifyitems
+from support.pace import leave_to_whole_runs, pytest_collection_modifyitems, sample
 
 
 class Case:
@@ -32,6 +32,18 @@ def test_of_a_table_so_many_cases_are_quick_spread_with_the_first_among_them():
     items = [*table("a.py", 10, pytest.mark.quick(4)), *table("b.py", 3), *table("c.py", 2, pytest.mark.quick(5))]
     leave_to_whole_runs(items)
     assert [item.nodeid[-2] for item in items if item.get_closest_marker("slow") is None] == list("0257012" + "01")
+
+
+def test_of_a_sampled_table_the_same_cases_are_run_wherever_it_stands():
+    told: list[Any] = []
+    config: Any = SimpleNamespace(hook=SimpleNamespace(pytest_deselected=lambda items: told.extend(items)))  # noqa: PLW0108 no keyword
+    one = [*table("a.py", 7, pytest.mark.sampled(3)), *table("b.py", 2, pytest.mark.sampled(3)), *table("c.py", 4)]
+    other = [*table("c.py", 1), *table("a.py", 7, pytest.mark.sampled(3))]
+    sample(config, one)
+    sample(config, other)
+    assert [item.nodeid[0] for item in one] == list("aaabbcccc")
+    assert [item.nodeid[0] for item in told] == list("aaaaaaaa")
+    assert [item.nodeid for item in one[:3]] == [item.nodeid for item in other[1:]]
 
 
 @pytest.mark.parametrize("is_worker", [True, False])

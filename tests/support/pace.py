@@ -6,16 +6,22 @@ import copy
 import gc
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
+from zlib import crc32
 
 import pytest
+
+from support.sampling import WHOLE
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Let the files with the most slow tests begin, where several processes take one after the other: none is left for the end."""
     leave_to_whole_runs(items)
+    if not WHOLE:
+        sample(config, items)
     if hasattr(config, "workerinput"):  # set by xdist in its processes
         slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
         items.sort(key=lambda item: -slow[item.path])
@@ -23,18 +29,31 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def leave_to_whole_runs(items: list[pytest.Item]) -> None:
     """Mark cases of tables as slow but for as many as `@pytest.mark.quick(count)` says, spread over the table with the first among them."""
-    tables: dict[str, list[pytest.Item]] = {}
-    for item in items:
-        if item.get_closest_marker("quick"):
-            tables.setdefault(item.nodeid.partition("[")[0], []).append(item)
-    for cases in tables.values():
-        mark = cases[0].get_closest_marker("quick")
-        assert mark is not None
-        count = min(mark.args[0], len(cases))
+    for count, cases in tables(items, "quick"):
         kept = {number * len(cases) // count for number in range(count)}
         for number, case in enumerate(cases):
             if number not in kept:
                 case.add_marker("slow")
+
+
+def sample(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out cases of tables but for as many as `@pytest.mark.sampled(count)` says. Which they are depends on their names alone."""
+    left = {
+        case for count, cases in tables(items, "sampled") for case in sorted(cases, key=lambda case: crc32(case.nodeid.encode()))[count:]
+    }
+    if left:
+        config.hook.pytest_deselected(items=[item for item in items if item in left])
+        items[:] = [item for item in items if item not in left]
+
+
+def tables(items: Iterable[pytest.Item], name: str) -> list[tuple[int, list[pytest.Item]]]:
+    """The cases of each test that has a mark with a count, and how many of them it says."""
+    found: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker(name):
+            found.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    marks = [(cases[0].get_closest_marker(name), cases) for cases in found.values()]
+    return [(min(mark.args[0], len(cases)), cases) for mark, cases in marks if mark is not None]
 
 
 def pytest_collection() -> None:
