@@ -100,6 +100,8 @@ def test_the_last_answer_of_a_dialogue_is_to_be_learnt():
     assert prompt[1]["content"] == [{"type": "text", "text": f"It has red fur. {image} And this is its den: {image}"}]
     assert found["answer"] == [audio]
     assert [found[f"answer_{name}_captions"] for name in ("image", "audio", "video")] == [[[]], [["a fox barking"]], [[]]]
+    with pytest.raises(ValueError, match="signals does not say what asks for audio and video"):
+        Dialogue(signals={"image": "[RET]"})
 
 
 def test_topics_become_dialogues_in_a_file_that_is_read_again(tmp_path):

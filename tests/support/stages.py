@@ -10,7 +10,7 @@ import torch
 import transformers as hf
 from torch.nn import functional
 
-from support import beit3, checkpoints, pali, simvlm
+from support import beit3, checkpoints, kosmos, pali, simvlm
 from support.recipes import Wanted
 
 Records = Sequence[Mapping[str, Any]]
@@ -94,5 +94,24 @@ def blip2_t5_loss(made: checkpoints.Checkpoint, records: Records, seen: Seen) ->
     pixels = made.processor.image_processor([record["image"] for record in records], return_tensors="pt")["pixel_values"]
     ids, mask = level(read, tokenizer.pad_token_id), level([[1] * len(row) for row in read], 0)
     loss = made.model(pixel_values=pixels, input_ids=ids, attention_mask=mask, labels=level(said, -100)).loss
+    loss.backward()
+    return Wanted({"say": float(loss.detach())}, made.model)
+
+
+def kosmos2_made(folder: Path) -> tuple[dict[str, Any], Any]:
+    """A Kosmos-2."""
+    made = kosmos.kosmos2(folder / "kosmos2")
+    return {"checkpoint": str(made.folder)}, made
+
+
+def kosmos2_loss(made: checkpoints.Checkpoint, records: Records, _seen: Seen) -> Wanted:
+    """As its processor lays pictures and texts out; what stands behind a picture has labels."""
+    made.processor.tokenizer.padding_side = "right"
+    told = {"num_image_tokens": kosmos.QUERIES, "padding": True, "add_eos_token": True, "return_tensors": "pt"}
+    given = dict(made.processor(images=[row["image"] for row in records], text=[row["text"] for row in records], **told))
+    labels = given["input_ids"].masked_fill(given["attention_mask"] == 0, -100)
+    behind = (labels == made.processor.tokenizer.convert_tokens_to_ids("</image>")).long().cumsum(1) > 0
+    labels = labels.masked_fill(~behind, -100).masked_fill(labels == made.processor.tokenizer.convert_tokens_to_ids("</image>"), -100)
+    loss = made.model(**given, labels=labels).loss
     loss.backward()
     return Wanted({"say": float(loss.detach())}, made.model)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from modelgraft import Config, Dim, Port, Ports, component, hookimpl, port
 from modelgraft_plugins.nextgpt import sizes
@@ -179,6 +179,13 @@ class Dialogue(Config):
         description="what a language model writes for each medium that it asks for",
     )
     least_score: float = Field(-1.0, ge=-1, le=1, description="files that are farther from what was asked for are not shown")
+
+    @field_validator("signals")
+    @classmethod
+    def _are_whole(cls, signals: dict[str, str]) -> dict[str, str]:
+        if lacking := [name for name in MEDIA if name not in signals]:
+            raise ValueError(f"signals does not say what asks for {' and '.join(lacking)}; wanted: all of {', '.join(MEDIA)}")
+        return signals
 
     def ports(self) -> Ports:
         """A dialogue and files in, rows out."""

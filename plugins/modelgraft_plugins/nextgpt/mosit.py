@@ -114,7 +114,7 @@ def dialogues(config: Dialogue, _context: LoadContext) -> Callable[..., dict[str
         rows = list[dict[str, Any]]()
         for row, talk in enumerate(dialogue):
             files = {name: _files(names[at], scores[at], row, config.least_score) for at, name in enumerate(MEDIA)}
-            rows.append(_row(talk, files) | _learnt(talk, config.signals))
+            rows.append(_row(talk, files) | _learnt(talk, {str(name): said for name, said in config.signals.items()}))
         return {name: [row[name] for row in rows] for name in rows[0]}
 
     return write

@@ -245,6 +245,14 @@ EAR = {
     "proj_codevector_dim": 9, "num_codevectors_per_group": 5, "num_codevector_groups": 3, "num_negatives": 4, "mask_time_prob": 0.5,
     "mask_time_length": 3, "feat_extract_norm": "layer", "conv_bias": True, "do_stable_layer_norm": True,
 }  # fmt: skip
+POINTED = [  # as kosmos2/grit writes captions
+    {"image": record["image"], "text": text}
+    for record, text in zip(
+        PAIRS,
+        ("<grounding><phrase>a cat</phrase><object><patch_index_0001><patch_index_0003></object> sat", "Answer:", "What is this?"),
+        strict=False,
+    )
+]
 SHOWN = [{"image": [record["image"]], "text": record["text"]} for record in PAIRS]
 HEARD = [{"audio": tone(0.2, hertz=hertz)} for hertz in (97.0, 220.0, 440.0, 910.0)]
 NAMED = [{"image": record["image"], "text": vector(seed), "style": vector(seed + 9)} for seed, record in enumerate(PAIRS)]
@@ -289,6 +297,7 @@ RECIPES = [
     Recipe("nextgpt/train_encoding", "train", nextgpt_made, None, SHOWN, frozenset({"seen", "watched", "heard"}), rate=0.03, falls=0.97),
     Recipe("wav2vec2/pretrain", "train", wav2vec2_made, stages.wav2vec2_loss, HEARD, frozenset({"ear", "guess", "quantizer"})),
     Recipe("grafted/draw_train", "train", emoji_made, emoji_loss, NAMED, frozenset({"draw"}), falls=0.5, params={"side": 8}),
+    Recipe("kosmos2/train", "train", stages.kosmos2_made, stages.kosmos2_loss, POINTED, frozenset({"vision", "latents", "llm"})),
     Recipe("pali/train", "train", pali_made, stages.pali_loss, ASKING, frozenset({"project", "llm"})),
     Recipe("beit3/pretrain", "train", stages.beit3_made, stages.beit3_loss, PAIRS, BEIT3_NODES),
 ]
