@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
 
     from modelgraft.declaring import component as component
     from modelgraft.engine.backend import Backend as Backend
+    from modelgraft.engine.backend import FileCall as FileCall
     from modelgraft.engine.backend import LoadContext as LoadContext
     from modelgraft.engine.backend import Loaded as Loaded
     from modelgraft.engine.backend import StaleLoad as StaleLoad
@@ -57,6 +58,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.engine.modules.signatures import wired_inputs as wired_inputs
     from modelgraft.engine.modules.targets import resolve as resolve
     from modelgraft.engine.modules.widened import in_turn as in_turn
+    from modelgraft.engine.opened_files import open_file as open_file
     from modelgraft.engine.parity import TOLERANCES as TOLERANCES
     from modelgraft.engine.parity import ExportError as ExportError
     from modelgraft.engine.parity import Parity as Parity
@@ -201,6 +203,7 @@ _HOMES = {
     "ExportError": "engine.parity",
     "Families": "sources.families",
     "FamilyCard": "sources.cards",
+    "FileCall": "engine.backend",
     "ForAdapters": "engine.modules.protocol",
     "FromCheckpoint": "engine.modules.protocol",
     "Gives": "engine.modules.protocol",
@@ -316,6 +319,7 @@ _HOMES = {
     "note_memory": "engine.measuring",
     "on_white": "records.pictures",
     "open_backend": "engine.backend",
+    "open_file": "engine.opened_files",
     "open_named": "records.opening",
     "option": "kernel.words.wording",
     "own": "records.owning",
@@ -370,6 +374,7 @@ __all__ = [
     "ExportError",
     "Families",
     "FamilyCard",
+    "FileCall",
     "ForAdapters",
     "FromCheckpoint",
     "Gives",
@@ -477,6 +482,7 @@ __all__ = [
     "note_memory",
     "on_white",
     "open_backend",
+    "open_file",
     "open_named",
     "option",
     "own",

@@ -6,16 +6,17 @@ import ast
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
 import modelgraft as mg
 from modelgraft.cli import main
 from modelgraft.engine.backend import Backend, StaleLoad, open_backend
+from modelgraft.engine.measuring import metered
 from modelgraft.installed.discovery import assemble
 from modelgraft.kernel.words.backends import BackendCard
-from modelgraft.plugin import InputError, Keeper, KeptItem, PluginError
+from modelgraft.plugin import InputError, Keeper, KeptItem, PluginError, open_file
 from modelgraft.sources import seals
 from modelgraft.sources.storage import cache_root
 from modelgraft.tools.exporting import export_graph, exporting_backend
@@ -43,6 +44,9 @@ class Negating(Backend):
 
     def recorded(self, node, *, precision):
         return {"parity": {"relative": 0.5, "overall": 0.25, "same": None}, "weights": f"{precision} of {node.name}"}
+
+    def open_file(self, path, *, threads):
+        return lambda given: {"y": (path.read_text(), threads, given["x"])}
 
     def export(self, plan, folder, *, warnings):
         if Negating.harmed:
@@ -103,12 +107,25 @@ def graph_of(tmp_path, registry):
 
 def test_what_a_backend_says_beforehand_is_read_into_its_card():
     """With nothing imported: its target lies nowhere."""
-    facts = {"fuses": True, "exports": True, "precisions": ["int3"], "devices": ("cpu", "npu"), "heeds": ["threads"]}
+    facts = {"fuses": True, "exports": True, "precisions": ["int3"], "devices": ("cpu", "npu"), "heeds": ["threads"], "opens": [".far"]}
     card = assemble({"third": plugin_with(backends=(("far", "nowhere:At"), facts))}).backends["far"]
-    assert card == BackendCard("nowhere:At", True, True, ("int3",), ("cpu", "npu"), ("threads",))
+    assert card == BackendCard("nowhere:At", True, True, ("int3",), ("cpu", "npu"), ("threads",), (".far",))
     assert [card.takes(device) for device in ("auto", "cpu", "npu", "npu:12")] == [True] * 4
     assert [card.takes(device) for device in ("cpu:0", "cuda", "npu:x", "npu:1234", "NPU", "")] == [False] * 6
     assert card.devices_in_words == "auto, cpu, npu or npu:1"
+
+
+def test_a_part_has_a_file_opened_by_the_backend_of_its_ending(tmp_path):
+    """With the threads of its node, and what it takes is noted as the node's; where none opens such files, that is told."""
+    (tmp_path / "graph.far").write_text("a graph")
+    context = SimpleNamespace(registry=registry_of(opens=(".far",)), threads=3, node=SimpleNamespace(name="voice"))
+    with metered() as blocks:
+        assert open_file(context, tmp_path / "graph.far")({"x": 1}) == {"y": ("a graph", 3, 1)}
+    assert [(device, size) for (device, _), size in blocks.items()] == [("cpu", 7)]
+    with pytest.raises(PluginError, match=r"^voice: no installed backend opens files that end in '\.near': load the plugin that brings"):
+        open_file(context, tmp_path / "graph.near")
+    with pytest.raises(InputError, match=r"^the shy backend opens no files$"):
+        type("Shy", (Backend,), {"name": "shy", "load": None})().open_file(tmp_path, threads=None)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +134,10 @@ def test_what_a_backend_says_beforehand_is_read_into_its_card():
         ({"fuses": "yes"}, "the backend 'far' has fuses='yes'; wanted: True or False"),
         ({"devices": "cpu"}, "the backend 'far' has the devices 'cpu'; wanted: a list of names"),
         ({"heeds": [1]}, "the backend 'far' has the heeds [1]; wanted: a list of names"),
-        ({"precision": ["int3"]}, "the backend 'far' says 'precision' of itself; known is: fuses, exports, precisions, devices, heeds."),
+        (
+            {"precision": ["int3"]},
+            "the backend 'far' says 'precision' of itself; known is: fuses, exports, precisions, devices, heeds,",
+        ),
     ],
 )
 def test_what_means_nothing_on_a_card_is_refused_with_what_is_known(facts, said):

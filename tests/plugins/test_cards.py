@@ -15,8 +15,9 @@ import torch
 import transformers as hf
 
 import modelgraft as mg
+from modelgraft.cli.card_proof import card_troubles
 from modelgraft.installed.discovery import assemble, discover
-from modelgraft.plugin import EVERY, FamilyCard, PluginError, WholeCard, hookimpl
+from modelgraft.plugin import EVERY, FamilyCard, LayoutCard, PluginError, WholeCard, hookimpl
 from modelgraft.sources.families import Families, families
 from modelgraft.tools.importer import import_graph
 from modelgraft_plugins import counted
@@ -79,6 +80,36 @@ def test_a_card_goes_over_a_table_and_keeps_what_it_leaves_open():
     found = Families(tuple(sorted((table, own), key=lambda card: card.table))).whole("x")
     assert (found.pictures, found.tied, found.keeps) == ("B", True, True)
     assert Families((table,)).whole("unheard of").keeps
+
+
+def test_what_the_cards_name_is_there():
+    """Image processors, components, and graphs in which a checkpoint can be named; `plugins check` tells what is not."""
+    found = {name: list(card_troubles(card, families(), REGISTRY)) for name, card in REGISTRY.families.items()}
+    assert len(found) > 50
+    assert {name: troubles for name, troubles in found.items() if troubles} == {}
+
+
+def test_what_is_wrong_with_a_card_is_told_without_a_checkpoint():
+    """What nobody has, graphs that no checkpoint can be put into, layouts that take whatever comes, or fail on it."""
+
+    def layout(knows: Any) -> LayoutCard:
+        return LayoutCard("theirs", knows, lambda *_: {}, lambda *_: {})
+
+    graphs = {"a": "vitt", "b": "nextgpt", "c": "modelgraft: 1\nnodes: {x: {}}\n", "d": "vit", "e": lambda facts: facts["none"]}
+    whole = WholeCard(pictures="Siglipp", components={"llm/causl": {}})
+    card = FamilyCard("odd", "", wholes={"odd": whole}, graphs=graphs, layouts=(layout(lambda *_: True), layout(lambda *_: {}["k"])))
+    told = list(card_troubles(card, families(), REGISTRY))
+    begins = (
+        "the pictures of the whole 'odd' are 'Siglipp', which no card describes. Did you mean 'Siglip'?",
+        "the whole 'odd' has facts for the component 'llm/causl', which nobody offers. Did you mean 'llm/causal'?",
+        "the graph of 'a' is 'vitt', which nobody ships",
+        "the graph of 'b' has no parameter 'checkpoint' of its own, where a checkpoint is to be named",
+        "the graph of 'c' cannot be read: graph.yaml:1",
+        "the layout 'theirs' takes a source without any files for its own",
+        "the layout 'theirs' fails on a source that has no such files, and every source is asked: KeyError: 'k'",
+    )
+    assert len(told) == len(begins)
+    assert all(text.startswith(begin) for text, begin in zip(told, begins, strict=True)), told
 
 
 def test_what_is_no_card_is_refused():

@@ -28,6 +28,7 @@ from modelgraft.kernel.words.guard import Escaped, contained, is_raised_by, plac
 from modelgraft.kernel.words.kinds import Component, dimension_fields
 from modelgraft.kernel.words.ports import ListOf, Modality, Port
 from modelgraft.records.record_type import types_of
+from modelgraft.sources.cards import FamilyCard
 from modelgraft.sources.keeping import Keeper
 from modelgraft.tools.looks import Look, look
 
@@ -295,9 +296,20 @@ def _keeper(what: str, name: str, registry: Registry) -> Finding:
     return wrong or Finding(what)
 
 
+def _family(what: str, name: str, registry: Registry) -> Finding:
+    """Whether what a card names is there, and its layouts say no to what they are not."""
+    from modelgraft.cli.card_proof import card_troubles
+    from modelgraft.sources.families import families
+
+    card = registry.families[name]
+    troubles = list(card_troubles(card, families(), registry)) if isinstance(card, FamilyCard) else []
+    return failed(what, "; ".join(troubles)) if troubles else Finding(what)
+
+
 _OTHERS: Mapping[str, Callable[[str, str, Registry], Finding]] = {
     "weight reader": _reader,
     "backend": _backend,
+    "family": _family,
     "recorded config": _recorded,
     "record type": _type,
     "kept kind": _keeper,

@@ -125,6 +125,9 @@ def bound_function(function: Callable[..., Any], node: Node) -> Callable[..., An
     return partial(function, **fields) if fields else function
 
 
+FileCall = Callable[[Mapping[str, Any]], Mapping[str, Any]]  # numpy arrays by the names of inputs -> those of outputs by theirs
+
+
 class StaleLoad(ModelgraftError):
     """What was loaded has been harmed since, and was let go of: who asked loads it anew, and asks again."""
 
@@ -188,6 +191,16 @@ class Backend(Protocol):
     def describe(self) -> str:
         """What the backend runs on here, such as a library with its version, in a few words: told by `modelgraft plugins info`."""
         return ""
+
+    def open_file(self, path: Path, *, threads: int | None) -> FileCall:  # noqa: ARG002 likewise
+        """Open a file that computes, such as an ONNX graph, as the backend opens its own: with its threads, and as these wait for work.
+
+        threads  to compute with; None: what the backend finds best
+
+        It runs on the CPU, and may be called from any thread. Asked of backends that are registered with `opens`, for files with
+        one of these endings.
+        """
+        raise InputError(f"the {self.name} backend opens no files")
 
     def export(self, plan: Plan, folder: Path, *, warnings: Sequence[str]) -> Mapping[str, Any]:  # noqa: ARG002 likewise
         """Write what the loaded nodes of a plan run into an empty folder, as something that runs without modelgraft.

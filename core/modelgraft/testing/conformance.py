@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from modelgraft.engine.backend import LoadContext, Loaded, open_backend
@@ -15,6 +16,7 @@ from modelgraft.engine.calls import record_check
 from modelgraft.engine.inplace import written_ports
 from modelgraft.engine.run import NodeRuntime
 from modelgraft.installed.discovery import discover
+from modelgraft.kernel.shelf.registry import Registry
 from modelgraft.kernel.words.errors import ModelgraftError, Place, PluginError, choices
 from modelgraft.kernel.words.graph import Node
 from modelgraft.kernel.words.kinds import Component
@@ -63,7 +65,7 @@ class Trial:
 
 def open_node(subject: Any, config: Mapping[str, Any] | None = None, *, seed: int = 0, state: Mapping[str, Any] | None = None) -> Trial:
     """Load a decorated function or Config class as a node of its own, with random weights or those of a state dict."""
-    node, registry = node_of(subject, config), discover(only=("torch",))
+    node, registry = node_of(subject, config), _installed()
     context = LoadContext(node, "cpu", "float32", None, seed, offline=True, registry=registry, init="random")
     loaded = open_backend(registry, "torch").load(context, {})
     if state is not None:
@@ -71,6 +73,12 @@ def open_node(subject: Any, config: Mapping[str, Any] | None = None, *, seed: in
     if loaded.bind is not None:
         loaded.bind(NodeRuntime(node.name, node.component.id, seed))
     return Trial(node, loaded)
+
+
+@cache
+def _installed() -> Registry:
+    """All plugins: a node runs on torch, and what it computes with may be opened by another backend."""
+    return discover()
 
 
 def run_node(subject: Any, config: Mapping[str, Any] | None = None, *, seed: int = 0, **inputs: Any) -> dict[str, Any]:

@@ -175,6 +175,6 @@ CARD = FamilyCard(
     "fromage",
     "pictures in and out of a frozen language model, by linear maps and a token that asks for one",
     wholes={"fromage": WholeCard(parts=PARTS, pictures="CLIP", begin="text")},
-    graphs={"fromage": "fromage"},
+    graphs={"fromage": "fromage/caption"},  # the others read an index of pictures, which no checkpoint has
     layouts=(LayoutCard("FROMAGe's code", _knows, _config, _tensors, _files, idle=IDLE),),
 )

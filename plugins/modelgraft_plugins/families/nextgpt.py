@@ -27,5 +27,5 @@ CARD = FamilyCard(
             },
         ),
     },
-    graphs={"nextgpt": "nextgpt"},
+    graphs={"nextgpt": "nextgpt/text"},  # the others stand on it, and add generators that no checkpoint names
 )

@@ -21,6 +21,7 @@ def register_backends(register: Callable[..., None]) -> None:
         precisions=PRECISIONS,
         devices=DEVICES,
         heeds=("threads",),
+        opens=(".onnx",),
     )
 
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.plugin import Backend, LoadContext, Loaded, Node, Plan, open_backend
+from modelgraft.plugin import Backend, FileCall, LoadContext, Loaded, Node, Plan, open_backend
 from modelgraft_plugins.onnx import keys, store
-from modelgraft_plugins.onnx.runtime import installed
+from modelgraft_plugins.onnx.runtime import installed, open_file
 
 if TYPE_CHECKING:
     from modelgraft_plugins.onnx.loading import Loads
@@ -59,6 +59,10 @@ class OnnxBackend(Backend):
     def describe(self) -> str:
         """The distribution of onnxruntime that is installed, and its version."""
         return installed()
+
+    def open_file(self, path: Path, *, threads: int | None) -> FileCall:
+        """A session on a graph that was written elsewhere. Raises PluginError where onnxruntime is missing."""
+        return open_file(path, threads=threads)
 
     def export(self, plan: Plan, folder: Path, *, warnings: Sequence[str]) -> Mapping[str, Any]:
         """The ONNX segments of a plan, with a manifest and a script that runs them on onnxruntime and numpy alone."""

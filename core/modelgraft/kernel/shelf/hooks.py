@@ -61,9 +61,9 @@ def register_backends(register: Callable[..., None]) -> None:
     """Offer backends: call `register(name, "package.module:Class")`; the class is a `modelgraft.plugin.Backend`.
 
     What else it says of itself is asked before any of its code is imported (`BackendCard` in kernel/words/backends.py):
-    `precisions` and `devices` that it knows, others are refused by the check; `fuses=True`, so that connected exportable
-    nodes on it become one node with `parts`, which it loads as one call; `exports=True` when it writes what it runs for
-    others; and with `heeds` the keys of `runtime` that it obeys beyond those that each does, such as "threads".
+    `precisions` and `devices` that it knows, others are refused by the check; `fuses=True`, so that connected exportable nodes on it
+    become one node with `parts`, which it loads as one call; `exports=True` when it writes what it runs for others; with `heeds` the keys
+    of `runtime` that it obeys beyond those that each does, such as "threads"; with `opens` the endings of files that parts compute with.
     """
 
 

@@ -18,7 +18,7 @@ class BackendCard:
     exports     it can write what it runs into a folder that runs without modelgraft
     precisions  the dtypes and precisions that weights may have on it; none: it does not tell
     devices     the kinds of devices that it knows, such as ("cpu", "cuda"); none: it does not tell
-    heeds       keys of `runtime` that not every backend obeys, and this one does: "threads"
+    heeds       keys of `runtime` that not every backend obeys, and this one does: "threads";  opens  endings of files for parts: ".onnx"
     """
 
     target: str
@@ -27,6 +27,7 @@ class BackendCard:
     precisions: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
     heeds: tuple[str, ...] = ()
+    opens: tuple[str, ...] = ()
 
     def takes(self, device: str) -> bool:
         """Whether a device is one of its kinds, with a number or without; whether this machine has it is not asked."""
@@ -36,6 +37,5 @@ class BackendCard:
     @property
     def devices_in_words(self) -> str:
         """The devices that it takes, such as "auto, cpu, cuda or cuda:1"."""
-        numbered = [f"{kind}:1" for kind in self.devices if kind != "cpu"]
-        known = [UNCHOSEN, *self.devices, *numbered]
+        known = [UNCHOSEN, *self.devices, *(f"{kind}:1" for kind in self.devices if kind != "cpu")]
         return f"{', '.join(known[:-1])} or {known[-1]}"
