@@ -11,6 +11,7 @@ from modelgraft.plugin import Places
 from modelgraft_plugins.llm import built, plain, plain_kinds
 from modelgraft_plugins.llm.decoders import CausalDecoder
 from modelgraft_plugins.llm.grouped import GroupedDecoder
+from modelgraft_plugins.llm.reading import PIECE
 from modelgraft_plugins.onnx.graphs import SessionGraph
 from modelgraft_plugins.onnx.reducing import save
 from modelgraft_plugins.onnx.sessions import open_session
@@ -95,9 +96,11 @@ def assert_same(one, other, prompts, *, tolerance=1e-5):
 
 @pytest.mark.parametrize("shape", KNOWN)
 def test_a_known_shape_gives_the_logits_of_transformers(shape, tmp_path):
-    """Rows of unequal lengths, one of them long; then tokens one by one."""
+    """Rows of unequal lengths, at once and, where one is long, row after row in pieces; then tokens one by one."""
     model = model_of(KNOWN[shape]())
-    assert_same(CausalDecoder(model), decoder_of(model, tmp_path), prompts_of(model, 7, 3, 200))
+    one, other = CausalDecoder(model), decoder_of(model, tmp_path)
+    for lengths in ((7, 3, 100), (5, PIECE + 34)):
+        assert_same(one, other, prompts_of(model, *lengths))
 
 
 @pytest.mark.parametrize("shape", ["llama, tied", "qwen3"])

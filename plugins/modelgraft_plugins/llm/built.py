@@ -12,6 +12,7 @@ SimplifiedLayerNormalization, as onnxruntime's page of contrib operators has the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -154,12 +155,19 @@ def export(known: Known, tracer: Tracer, *, layers: Sequence[int] = ()) -> Cache
 
 
 class _Building:
-    """One graph."""
+    """One graph.
+
+    On a CPU the operator has two ways to read one token: one for plain attention, and the one that everything else takes. The second is
+    twice as fast, or more behind a long text, where scores are not scaled, because products of a row by a transposed matrix
+    have a kernel then (1.31, AVX and AVX-512). So it is asked for a sink of each head, of which exp(-inf) = 0 is added to a sum,
+    and the scale stands in the angles. The second way holds all scores of a prompt at once: see `reading.py`.
+    """
 
     def __init__(self, known: Known, layers: Sequence[int], published: Published) -> None:
         self.known, self.layout, self.layers = known, known.layout, tuple(layers)
         self.graph = GraphWriting(known.tensors, known.layout.dtype, published)
         self.slab = ("batch", self.layout.kv_heads, "capacity", self.layout.head_width)
+        self.is_quick = self.layout.dtype is torch.float32
 
     def model(self) -> Any:
         """The graph, whose matrices are read when it is written."""
@@ -216,12 +224,12 @@ class _Building:
         facts: dict[str, Any] = {"local_window_size": self.known.window} if self.known.window else {}
         found = graph.several(
             "GroupQueryAttention",
-            [*given, *past, *self._turns()],
+            [*given, *past, *self._turns(), *self._sinks()],
             3,
             domain=CONTRIB,
             num_heads=self.known.heads,
             kv_num_heads=self.layout.kv_heads,
-            scale=self.layout.head_width**-0.5,
+            scale=1.0 if self.is_quick else self.layout.head_width**-0.5,
             do_rotary=1,
             **facts,
         )
@@ -238,16 +246,25 @@ class _Building:
             found.append(graph.node("Reshape", [normed, graph.numbers(0, 0, count * width)]))
         return [*found, value]
 
+    def _sinks(self) -> list[Value | None]:
+        """What takes from the attention of each head without giving anything: nothing. See `is_quick`."""
+        heads = self.known.heads
+        return [None, None, self.graph.constant("sinks", (heads,), lambda: torch.full((heads,), -math.inf))] if self.is_quick else []
+
     def _turns(self) -> list[Value]:
-        """Cosine and sine of the angles of all positions, float[most head_width/2] each (Su et al. 2021, arXiv 2104.09864)."""
+        """Cosine and sine of the angles of all positions, float[most head_width/2] each (Su et al. 2021, arXiv 2104.09864).
+
+        Where the operator scales nothing, both of queries and keys are turned to the root of their scale.
+        """
         known, shape = self.known, (self.known.most, len(self.known.frequencies))
+        scaling = known.scaling * self.layout.head_width**-0.25 if self.is_quick else known.scaling
 
         def angles() -> Tensor:
             return torch.arange(known.most, dtype=torch.float32)[:, None] * known.frequencies
 
         return [
-            self.graph.constant("cosines", shape, lambda: (angles().cos() * known.scaling).to(self.layout.dtype)),
-            self.graph.constant("sines", shape, lambda: (angles().sin() * known.scaling).to(self.layout.dtype)),
+            self.graph.constant("cosines", shape, lambda: (angles().cos() * scaling).to(self.layout.dtype)),
+            self.graph.constant("sines", shape, lambda: (angles().sin() * scaling).to(self.layout.dtype)),
         ]
 
     def _fed(self, x: Value, place: str) -> Value:

@@ -24,6 +24,7 @@ from torch import Tensor
 from modelgraft.plugin import Bound, Graph, InputError, Places
 from modelgraft_plugins.llm.looking import Look
 from modelgraft_plugins.llm.memory import Memory, sizes_of
+from modelgraft_plugins.llm.reading import PIECE, by_pieces
 from modelgraft_plugins.llm.sizes import Caches
 from modelgraft_plugins.llm.standing import alike, laid, laid_deep
 from modelgraft_plugins.llm.stepping import DecodeStep, Lookup
@@ -174,7 +175,7 @@ class GroupedSession:
         graph, longest = self.decoder.graph, max(map(len, prompts))
         with graph.turn(*prompts):
             self.held = self._laid_out(len(prompts), longest + max(room, 1), conditions)
-            self._read(prompts, 0, conditions, places)
+            self.read(prompts, 0, conditions, places)
         graph.hand_over(list(self.held.outputs.values()))
 
     def step(self, tokens: Tensor) -> Tensor:
@@ -209,7 +210,7 @@ class GroupedSession:
             logits = memory.looks[count].run(tokens, [length + steps for length in self.lengths], self.ahead, beside)
         graph.hand_over([logits])
         self.longest += count
-        self._start_again()
+        self.start_again()
         return logits
 
     def _seen_on(self, count: int) -> dict[str, Tensor]:
@@ -222,7 +223,7 @@ class GroupedSession:
         with self.decoder.graph.turn(prompt):
             if start + len(prompt) + max(room, 1) > self.memory.capacity:
                 self._grow(start + len(prompt) + max(room, 1))
-            self._read([prompt], start, conditions, places)
+            self.read([prompt], start, conditions, places)
         self.decoder.graph.hand_over(list(self.memory.outputs.values()))
 
     def reorder(self, rows: Tensor) -> None:
@@ -234,7 +235,7 @@ class GroupedSession:
             if len(rows) == len(memory.cache[0]):
                 for tensor in (*memory.cache, *memory.beside.values()):
                     tensor.copy_(tensor.index_select(0, picked))
-                self._start_again()
+                self.start_again()
             else:
                 self.held = memory.picked(picked)
                 decoder.drop(memory)
@@ -256,7 +257,7 @@ class GroupedSession:
         if tokens:
             self.lengths = [length + steps - tokens for length in self.lengths]
             self.longest -= tokens
-            self._start_again()
+            self.start_again()
 
     def close(self) -> None:
         """See Session."""
@@ -282,11 +283,13 @@ class GroupedSession:
         found = torch.zeros(batch, longest - start, layout.deep, layout.width, dtype=layout.dtype, device=self.decoder.device)
         return {"deep": laid_deep(conditions, found, offsets=[-start] * batch)}
 
-    def _read(self, prompts: Sequence[Tensor], start: int, conditions: Any, places: Places | None) -> None:
+    def read(self, prompts: Sequence[Tensor], start: int, conditions: Any = None, places: Places | None = None) -> None:
         """Read prompts, of a single row those behind what the cache holds."""
         decoder, lengths, batch = self.decoder, [start + len(prompt) for prompt in prompts], len(prompts)
-        longest = max(lengths)
-        self.lengths, self.longest = lengths, longest
+        self.lengths, self.longest = lengths, (longest := max(lengths))
+        if longest - start > PIECE and conditions is None and places is None and not decoder.graph.is_ordered:
+            by_pieces(self, prompts, start)
+            return
         held = torch.tensor(lengths)
         inputs = {
             "inputs_embeds": self._padded(prompts, longest - start),
@@ -303,7 +306,7 @@ class GroupedSession:
             decoder.bind(self.memory, inputs).run()
         else:
             self._read_places(inputs, places)
-        self._start_again()
+        self.start_again()
 
     def _positions(self, batch: int, start: int, longest: int, conditions: Any) -> Tensor:
         """Where the tokens from `start` on stand, as the graph takes it."""
@@ -353,7 +356,7 @@ class GroupedSession:
         self.decoder.drop(old)
         self.held = new
 
-    def _start_again(self) -> None:
+    def start_again(self) -> None:
         """Let the step go on from other lengths."""
         one = self.memory.one
         if one is not None:

@@ -39,6 +39,12 @@ class Memory:
         """What it takes."""
         return sum(tensor.nbytes for tensor in (*self.cache, *self.outputs.values(), *self.beside.values()))
 
+    def row(self, row: int) -> Memory:
+        """The memory of one row, which is a part of this."""
+        one = slice(row, row + 1)
+        cache, outputs = [slab[one] for slab in self.cache], {name: tensor[one] for name, tensor in self.outputs.items()}
+        return Memory(cache, self.capacity, outputs, {name: tensor[one] for name, tensor in self.beside.items()})
+
     def picked(self, rows: Tensor) -> Memory:
         """Other memory, with these rows, int64[n] on its device; nothing is bound to it."""
         cache = [slab.index_select(0, rows) for slab in self.cache]
