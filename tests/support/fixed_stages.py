@@ -60,6 +60,8 @@ def hubert_loss() -> Callable[[Any, Records, Seen], Wanted]:
 
 
 COCA, OMNIMAE = oracle("coca_openclip").cases["two_pairs"], oracle("omnimae_pretrain").cases["image"]
+OMNIMAE_FILM = oracle("omnimae_pretrain").cases["video"]
+FILM_HIDDEN = float(OMNIMAE_FILM.inputs["mask"][0].float().mean())  # the share of its mask
 FROMAGE, BLIP2 = oracle("fromage").cases["four"], oracle("blip2_stage1").cases["three_pairs"]
 BIND, HUBERT = oracle("imagebind").cases, oracle("hubert").cases["pretrain"]
 STAGE1 = frozenset({"see", "read", "both", "write", "image_out", "text_out", "itc", "match", "words"})
@@ -86,6 +88,24 @@ FIXED = [  # with the weights and the tensors of a fixture
             "hide.mask": "bool[batch rows columns]",
         },
         without=("pixels", "inputs.image"),
+    ),
+    Recipe(
+        "omnimae/pretrain", "train", weights_of("omnimae_pretrain", "omnimae"),
+        stated(picture=OMNIMAE.outputs["loss"], film_loss=OMNIMAE_FILM.outputs["loss"]),
+        rows(
+            **{f"{node}_pixels": OMNIMAE.inputs["pixels"] for node in ("hide", "see", "wanted")}, hide_mask=OMNIMAE.inputs["mask"],
+            **{f"film_{node}_pixels": OMNIMAE_FILM.inputs["pixels"] for node in ("hide", "see", "wanted")},
+            film_hide_mask=OMNIMAE_FILM.inputs["mask"],
+        ),
+        frozenset({"see", "guess", "head", "film_see", "film_guess", "film_head"}),
+        params={"ratio": 13.5 / 16, "size": 32, "film_ratio": FILM_HIDDEN, "frames": 8},
+        feeds={
+            **{f"{node}.pixels": "float[batch 3 height width]" for node in ("hide", "see", "wanted")},
+            "hide.mask": "bool[batch rows columns]",
+            **{f"film_{node}.pixels": "float[batch 3 frames height width]" for node in ("hide", "see", "wanted")},
+            "film_hide.mask": "bool[batch times rows columns]",
+        },
+        without=("pixels", "film", "inputs.image", "inputs.video"),
     ),
     *(
         Recipe(

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import modelgraft as mg
+from modelgraft_plugins.training.watching import read_table
 from support.learners import write_graph
 
 TAIL = "  learning_rate: 0.05\n"
@@ -115,3 +120,39 @@ def test_what_a_caller_gives_is_judged_as_what_a_graph_says(tmp_path, given, mes
     with pytest.raises(mg.GraphError) as caught:
         mg.train(write_graph(tmp_path), out=tmp_path / "out", device="cpu", **given)
     assert message in str(caught.value)
+
+
+SOME = """
+modelgraft: 1
+name: some
+inputs: {x: "float[batch 4]", y: "optional[float[batch 4]]", aim: "float[batch 2]"}
+nodes:
+  hand:  {use: projector/linear, with: {over: vector, out_features: 2}, in: {x: inputs.x}}
+  other: {use: projector/linear, share: hand, with: {over: vector}, in: {x: inputs.y}}
+outputs: {hand: hand, other: other}
+losses:
+  near: {use: loss/alignment, with: {over: vector}, in: {x: hand, wanted: inputs.aim}}
+  far:  {use: loss/alignment, with: {over: vector}, in: {x: other, wanted: inputs.aim}}
+training: {data: rows.jsonl, batch: 3, steps: 2, shuffle: false, bucket: false, optimizer: sgd, learning_rate: 1e-9, clip: 0}
+"""
+
+
+def test_a_loss_counts_over_the_records_that_have_what_it_needs(tmp_path):
+    """Two of three in the first batch; none in the second, where it is 0 and the other trains."""
+    draw = torch.Generator().manual_seed(4)
+    rows = [{name: torch.randn(1, size, generator=draw).tolist() for name, size in (("x", 4), ("y", 4), ("aim", 2))} for _ in range(6)]
+    for number in (1, 3, 4, 5):
+        del rows[number]["y"]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "some.yaml").write_text(SOME)
+    folder = mg.train(tmp_path / "some.yaml", out=tmp_path / "out", device="cpu").last
+    weights = load_file(folder / "hand.safetensors")
+
+    def lost(port, records):
+        given, aims = (torch.tensor([record[name][0] for record in records]) for name in (port, "aim"))
+        return float((given @ weights["weight"].T + weights["bias"] - aims).norm(dim=-1).mean())
+
+    first, second = [row for row in read_table(folder / "metrics.csv") if row["part"] == "train"]
+    assert float(first["near"]) == pytest.approx(lost("x", rows[:3]), rel=1e-4)
+    assert float(first["far"]) == pytest.approx(lost("y", [rows[0], rows[2]]), rel=1e-4)
+    assert (float(second["near"]), float(second["far"])) == (pytest.approx(lost("x", rows[3:]), rel=1e-4), 0.0)
