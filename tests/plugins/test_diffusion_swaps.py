@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from itertools import product
 
 import numpy
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image
 import modelgraft as mg
 from modelgraft_plugins.diffusion.previews import previews
 from modelgraft_plugins.diffusion.spaces import BETAS
-from support import painting, painting_kinds
+from support import painting, painting_kinds, sampling
 
 pytestmark = [
     pytest.mark.slow,  # it imports diffusers, and saves whole pipelines
@@ -248,8 +249,10 @@ outputs: {image: draw.image, latents: draw.latents}
 """
 
 
-@pytest.mark.parametrize("kind", WHOLES)
-@pytest.mark.parametrize("backend", ["torch", "onnx"])
+ON_ONNX = list(WHOLES) if sampling.WHOLE else list(WHOLES)[:1]  # parts of each kind are sessions in test_diffusion_kinds.py
+
+
+@pytest.mark.parametrize(("backend", "kind"), [*product(["torch"], WHOLES), *product(["onnx"], ON_ONNX)])
 def test_a_whole_folder_is_one_node(tmp_path, monkeypatch, kind, backend):
     """It gives what the library's pipeline gives of a prompt alone, where nothing is to be avoided."""
     monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "cache"))
