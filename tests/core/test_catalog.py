@@ -137,6 +137,7 @@ def test_components_are_found_by_what_they_give_and_take():
         read_type("float[... ...]", registry)
 
 
+@pytest.mark.slow
 def test_presets_say_what_they_are_and_who_reads_them():
     """Each component at the part that it reads, with the parameters that it has there; a part that says nothing to it is no use."""
     named = {one.source: one for one in recorded_presets(discover())}

@@ -6,6 +6,8 @@ import ast
 from collections import Counter, defaultdict
 from pathlib import Path
 
+import pytest
+
 CORE = Path(__file__).parents[2] / "core"
 PLUGINS = CORE.parent / "plugins"
 
@@ -38,6 +40,7 @@ def defined(tree):
         yield from (name for name in names if not name.startswith("_") and len(name) > 1)
 
 
+@pytest.mark.slow
 def test_no_two_modules_of_the_core_give_one_name_to_two_things():
     """Classes and aliases always; constants where another module imports one of them. Small constants of single modules are their own."""
     core = files(CORE)

@@ -99,6 +99,7 @@ def test_tensors_are_told_in_a_line():
     assert "complex64[20]" in html_of(x=torch.zeros(20, dtype=torch.complex64))
 
 
+@pytest.mark.slow
 def test_a_page_is_bounded():
     """Notebooks are kept with what they show: a batch of a thousand pictures stays small."""
     noise = Image.effect_noise((700, 700), 90).convert("RGB")
@@ -127,6 +128,7 @@ def test_components_are_listed_by_what_they_give_and_take():
         mg.components(kind="lm")
 
 
+@pytest.mark.slow
 def test_presets_are_listed_with_their_family():
     """And with the hub ids that have the same numbers."""
     found = {one.source: one for one in mg.presets()}

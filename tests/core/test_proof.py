@@ -191,6 +191,7 @@ def checked(capsys, *words):
     return {one["what"]: one for one in out["checks"]}
 
 
+@pytest.mark.slow
 def test_each_component_is_said_to_be_what_it_is(monkeypatch, capsys, tmp_path):
     """Ports that nobody can wire, wrong records, NaN, code that is not there, refusals and bugs: each as that, at its line."""
     installed(monkeypatch, tmp_path, "mixed", MIXED, mixed_odd="x = 1\ndef load(:\n", mixed_light=LIGHT)

@@ -140,6 +140,7 @@ def test_the_graph_notes_name_each_graph_and_system_once():
     assert not [name for name in (*systems, *graphs) if systems.count(name) > 1 or graphs.count(name) > 1]
 
 
+@pytest.mark.slow
 def test_the_graph_notes_name_presets_that_there_are():
     """By their whole names, and by those that stand beside such a one in a row of a table."""
     text, known = (ROOT / "graphs" / "README.md").read_text(encoding="utf-8"), {one.source for one in modelgraft.presets()}

@@ -72,6 +72,7 @@ def errors(text, validator=TOY):
     return list(validator.iter_errors(read_yaml(text, file="a.yaml").plain()))
 
 
+@pytest.mark.slow
 def test_the_schema_is_a_schema_and_plain_json():
     schema = graph_schema(discover())
     jsonschema.Draft202012Validator.check_schema(schema)
@@ -84,6 +85,7 @@ def validator():
     return jsonschema.Draft202012Validator(graph_schema(discover()))
 
 
+@pytest.mark.quick(50)
 @pytest.mark.parametrize("name", shipped_names())
 def test_every_shipped_graph_fits(validator, name):
     root = document.read(find_shipped(name)).root

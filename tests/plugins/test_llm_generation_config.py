@@ -107,6 +107,7 @@ SEARCHED = (
 )
 
 
+@pytest.mark.quick(10)
 @pytest.mark.parametrize(("name", "beams"), [*((name, 1) for name in NAMES), *((name, 3) for name in SEARCHED)])
 def test_a_decoder_obeys_what_is_stated(llama, tmp_path, name, beams):
     """Greedy, and with beams and what they leave over made a distribution again."""
