@@ -1,6 +1,7 @@
 """How well does the graft name and find drawings of hands that it never saw, beside what needs no training?
 
-    python -m benchmarks.drawings emoji/128 [--vendors fluent-emoji,fxemoji] [--captions 50] [--slow 20] [--seen FILE] [--seed 0] [--json]
+    python -m benchmarks.drawings emoji/128 [--vendors fluent-emoji,fxemoji] [--captions 50] [--slow 20] [--seen FILE] [--also GRAPH]
+                                            [--seed 0] [--json]
 
 The folder is what `modelgraft drawings emoji` made. For each vendor that trains nothing, drawings of concepts that were trained on and of
 the 200 that were not are counted apart:
@@ -10,6 +11,7 @@ the 200 that were not are counted apart:
     nearest          word F1 of the nearest of all names, without any language model
     glimpse          word F1 (metric/word_f1) of what `glimpse` writes, of as many drawings as --captions says, drawn by the seed; so are:
     nearest of these
+    GRAPH            the same of a graph of one's own that makes `text` of `seen`, what the eye gave: asks for --seen
     most frequent    of the one name that most training drawings have
                      and, of as many of them as --slow says, because each takes seconds:
     labels           of `describe`: the guesses of the same eye about its 1,000 classes, made a sentence by the same language model
@@ -75,7 +77,7 @@ def share_below(ranks: Sequence[int], most: int) -> float:
 class Judge:
     """What is asked of every set of drawings, with everything opened once."""
 
-    def __init__(self, folder: Path, *, captions: int, slow: int, seed: int, seen: Sequence[Path] = ()) -> None:
+    def __init__(self, folder: Path, *, captions: int, slow: int, seed: int, seen: Sequence[Path] = (), also: Sequence[str] = ()) -> None:
         import modelgraft as mg
 
         self.kept = dict(kept_vectors(seen))
@@ -88,6 +90,7 @@ class Judge:
             warnings.simplefilter("ignore", mg.ModelgraftWarning)  # that the head is random is what is asked for
             self.untrained = mg.open(mg.load("glimpse", params=UNTRAINED), seed=seed)
         self.describe = mg.open("describe", seed=seed)
+        self.also = {name: mg.open(name, seed=seed) for name in also}
         with mg.open("grafted/read") as reader:
             found = list(reader.map([{"caption": line["caption"]} for line in self.names], batch_size=64))
         self.read = [result["read"] for result in found]
@@ -110,6 +113,7 @@ class Judge:
             "captions": len(some),
             "glimpse": word_f1(self._say(self.glimpse, some), right),
             "nearest of these": word_f1([nearest[index] for index in drawn], right),
+            **{name: word_f1(self._say_seen(graph, some), right) for name, graph in self.also.items()},
             "most frequent": word_f1([self.most_frequent] * len(some), right),
             "slow": len(few),
             "labels": word_f1(self._say(self.describe, few), right_of_few) if few else None,
@@ -157,6 +161,10 @@ class Judge:
     def _say(pipeline: Any, lines: Sequence[Line]) -> list[str]:  # Any: a Pipeline
         return [result["text"] for result in pipeline.map([{"image": line["image"]} for line in lines], batch_size=16, outputs=["text"])]
 
+    def _say_seen(self, pipeline: Any, lines: Sequence[Line]) -> list[str]:  # Any: a Pipeline
+        records = [{"seen": [self.kept[line["vendor"], line["concept"]]]} for line in lines]
+        return [result["text"] for result in pipeline.map(records, batch_size=16, outputs=["text"])]
+
 
 def rows(judge: Judge, folder: Path, vendors: Sequence[str]) -> Iterator[dict[str, Any]]:
     """A row for each vendor and split that has drawings."""
@@ -177,10 +185,13 @@ def main() -> None:
     parser.add_argument(
         "--seen", type=Path, action="append", default=[], help="what `map grafted/see` wrote of the same drawings: not seen again"
     )
+    parser.add_argument("--also", metavar="GRAPH", action="append", default=[], help="another graph from `seen` to `text`")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
+    if given.also and not given.seen:
+        parser.error("--also takes what the eye gave from --seen: name the files that `modelgraft map grafted/see` wrote")
     found = []
-    judge = Judge(given.folder, captions=given.captions, slow=given.slow, seed=given.seed, seen=given.seen)
+    judge = Judge(given.folder, captions=given.captions, slow=given.slow, seed=given.seed, seen=given.seen, also=given.also)
     for row in rows(judge, given.folder, given.vendors.split(",")):
         found.append({key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()})
         print(json.dumps(found[-1]), file=sys.stdout if given.json else sys.stderr, flush=True)

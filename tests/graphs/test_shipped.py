@@ -18,9 +18,12 @@ OWN = {
     "find",
     "fromage",
     "fromage/retrieve",
+    "grafted/gaze",
+    "grafted/tell",
+    "grafted/tell_lora",
     "imagebind/retrieval",
     "nextgpt/mosit_album",
-}  # the user's own is searched
+}  # the user's own is searched, or begun with
 BETWEEN = {name for name in shipped_names() if name.startswith("connectors/")}  # as wide as what stands on either side of them
 
 

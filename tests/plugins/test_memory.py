@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from modelgraft.installed.discovery import assemble
 from modelgraft_plugins import projectors
-from modelgraft_plugins.projectors.memory_file import places_of
+from modelgraft_plugins.projectors.memory_file import OFTEN, places_apart, places_of
 from support.open_part import counts, open_part
 
 REGISTRY = assemble({"projectors": projectors})
@@ -66,3 +67,18 @@ def test_sentences_are_cut_or_filled_up_and_share_the_rows_of_their_tokens():
     places, ids = places_of([[40, 7], [7, 40, 99, 1], [12]], slots=3, filler=5)
     assert ids == [5, 7, 12, 40, 99]  # 1 stands where nothing is kept
     assert [[ids[place] for place in row] for row in places] == [[40, 7, 5], [7, 40, 99], [12, 5, 5]]
+
+
+def test_a_memory_of_tokens_knows_of_each_place_what_stands_there(kept: dict[str, Tensor]):
+    """Against loops over the sentences: the mean of their vectors, the embedding, and more for what stands there more often."""
+    keys = torch.nn.functional.normalize(kept["keys"], dim=-1)
+    found = places_apart(keys, torch.tensor(PLACES), kept["rows"])
+    for place in range(3):
+        tokens = sorted({row[place] for row in PLACES})
+        assert found[f"place_{place}.places"].tolist() == [[number] for number in range(len(tokens))]
+        for number, token in enumerate(tokens):
+            having = [key for key, row in zip(keys, PLACES, strict=True) if row[place] == token]
+            mean = torch.stack(having).mean(0)
+            torch.testing.assert_close(found[f"place_{place}.keys"][number], mean / mean.norm())
+            torch.testing.assert_close(found[f"place_{place}.rows"][number], kept["rows"][token])
+            assert float(found[f"place_{place}.priors"][number]) == pytest.approx(OFTEN * math.log(len(having)))

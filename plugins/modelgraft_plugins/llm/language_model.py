@@ -12,13 +12,14 @@ from torch import Tensor
 from modelgraft.plugin import Decoder, Remembering, Traced, Tracer
 from modelgraft_plugins.llm.config import LanguageConfig
 from modelgraft_plugins.llm.styles import EMBEDDINGS
-from modelgraft_plugins.llm.teaching import Batch, Found, Reading, both, found_in, scaled, states_at
+from modelgraft_plugins.llm.teaching import Batch, Beginning, Found, Reading, both, found_in, scaled, state_of, states_at
 
 
 class LanguageModel(Traced):
     """A language model of transformers under `model`."""
 
     reading: Reading | None = None  # of the last batch that it was taught
+    beginning: Beginning | None = None  # what such batches begin with, once one was read
 
     def __init__(self, config: LanguageConfig, model: Any) -> None:  # Any: a model of transformers
         super().__init__()
@@ -73,7 +74,9 @@ class LanguageModel(Traced):
         places = [both(one, ours) for one, ours in zip(batch.lessons, wanted, strict=True)]
         layers = (*(() if own is None else self.config.states.layers), -1)
         shared = batch.shared if can_share else 0
-        states = states_at(decoder, batch.prompts, places, batch.conditions, shared=shared, layers=layers)
+        self.beginning = self.beginning or Beginning()
+        of = state_of(self) if shared else None
+        states = states_at(decoder, batch.prompts, places, batch.conditions, shared=shared, layers=layers, beginning=self.beginning, of=of)
         read, stood = found_in(states, wanted, batch.lessons)
         logits = self.head(torch.cat(read)).split_with_sizes([len(one) for one in read])  # at once: the head is gone through once
         return Found(logits, () if own is None else stood)

@@ -2,7 +2,8 @@
 
 The answer stands behind the prompt as it would be written there, with the token that ends answers behind it. All of it is read in one
 pass, and the head sees the places alone behind which a token of the answer is to be written. The tokens that all prompts of a batch begin
-with are read before, once and without gradients, where nothing of the model is trained: what it makes of them is the same in all.
+with are read before, once and without gradients, where nothing of the model is trained: what it makes of them is the same in all, and in
+the batches behind as well.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Kept(Places):
 class Reading:
     """What a batch that was read for its answers was made of.
 
-    shared  places that all prompts begin with;  is_once  they were read once, not in each record
+    shared  places that all prompts begin with;  is_once  they were read once for all batches, not in each record
     places  of all prompts and answers together;  records  how many
     """
 
@@ -52,14 +53,14 @@ class Reading:
         found = f"all prompts of a batch begin with the same {self.shared:,} tokens"
         if not self.is_once:
             return f"{found}; they are read in each record, because something of it is trained, or its words look at media beside them"
-        read = self.places - self.shared * (self.records - 1)
-        return f"{found}: they are read once and without gradients, so that it reads {read:,} places of {self.places:,}"
+        read = self.places - self.shared * self.records
+        return f"{found}: they are read once and without gradients, so that it then reads {read:,} places of {self.places:,} in each"
 
 
 class GoesOn(Protocol):
     """A session whose rows, all alike, can go on in ways of their own."""
 
-    def reorder(self, rows: Tensor) -> None:
+    def fork(self, rows: Tensor) -> GoesOn:
         """See Session."""
         ...
 
@@ -75,6 +76,31 @@ class GoesOn(Protocol):
         ...
 
 
+class Beginning:
+    """What a frozen model made of the tokens that prompts begin with: kept from batch to batch, while tokens and weights stay the same."""
+
+    def __init__(self) -> None:
+        self._tokens, self._room, self._of = torch.empty(0), 0, object()
+        self._session: GoesOn | None = None
+
+    def forked(self, decoder: Any, tokens: Tensor, *, rows: int, room: int, of: object) -> GoesOn:  # Any: a decoder of torch
+        """A session of so many rows that have all read float[tokens width], with room for more; of: what the model is, to be compared."""
+        if self._session is None or room > self._room or of != self._of or not _same(tokens, self._tokens):
+            self._session = decoder.start([tokens], room=room)
+            self._tokens, self._room, self._of = tokens, room, of
+        return self._session.fork(torch.zeros(rows, dtype=torch.int64, device=tokens.device))
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return (one.dtype, one.device, one.shape) == (other.dtype, other.device, other.shape) and torch.equal(one, other)
+
+
+def state_of(module: torch.nn.Module) -> object:
+    """What tells whether a module computes what it did before: where its parameters lie, how often each was changed, the precision."""
+    cast = [torch.get_autocast_dtype(kind) for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind)]
+    return (*cast, *((one.data_ptr(), one._version) for one in module.parameters()))
+
+
 def states_at(
     decoder: Decoder,
     prompts: Sequence[Tensor],
@@ -83,12 +109,15 @@ def states_at(
     *,
     shared: int,
     layers: Sequence[int] = (-1,),
+    beginning: Beginning | None = None,
+    of: object = None,
 ) -> list[Tensor]:
-    """Hidden states at some places of each prompt, float[layers places width]: in one pass, of which nothing is kept.
+    """Hidden states at some places of each prompt, float[layers places width]: in one pass, of which nothing is kept but the beginning.
 
-    prompts  float[tokens width] each;  wanted  of each the places, in their order;  conditions  see Decoder
-    shared   so many places that all begin with are the same, and are read once and without gradients; 0: none
-    layers   0 are the embeddings, -1 is what the head reads
+    prompts    float[tokens width] each;  wanted  of each the places, in their order;  conditions  see Decoder
+    shared     so many places that all begin with are the same, and are read once and without gradients; 0: none
+    layers     0 are the embeddings, -1 is what the head reads
+    beginning  what keeps them for the next batch;  of  see Beginning
     """
     inner: Any = inner_of(decoder)
     inner.layers = tuple(layers)
@@ -98,8 +127,8 @@ def states_at(
         return places.found
     rest = torch.nn.utils.rnn.pad_sequence([prompt[shared:] for prompt in prompts], batch_first=True)
     with torch.no_grad():
-        session: GoesOn = inner.start([prompts[0][:shared].detach()], room=rest.shape[1])
-        session.reorder(torch.zeros(len(prompts), dtype=torch.int64, device=rest.device))
+        kept = Beginning() if beginning is None else beginning
+        session = kept.forked(inner, prompts[0][:shared].detach(), rows=len(prompts), room=rest.shape[1], of=of)
     session.go_on(rest, places)
     session.close()
     return places.found

@@ -43,7 +43,7 @@ class Table:
             writer = csv.DictWriter(file, self.columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(kept)
-        self._file = self.path.open("a", encoding="utf-8", newline="")
+        self._file = self.path.open("a", encoding="utf-8", newline="", buffering=1)  # each row at once: steps may take long
 
     def add(self, values: Mapping[str, Any]) -> None:
         """Write a row; what it does not name stays empty."""

@@ -68,6 +68,33 @@ def test_a_beginning_that_is_read_once_gives_the_same_states_and_gradients(kind,
     torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", [plainly, by_transformers])
+def test_a_beginning_is_kept_for_the_next_batch_until_tokens_or_weights_change(kind, tmp_path, monkeypatch):
+    """The second batch, of other lengths, has the states that it has alone; a third with other weights too, which reads it anew."""
+    decoder, table = kind(tmp_path)
+    draw = torch.Generator().manual_seed(0)
+    lead, width, read = torch.randint(3, 20, (6,), generator=draw), table.weight.shape[1], []
+    start = decoder.start
+    monkeypatch.setattr(decoder, "start", lambda *given, **named: read.append(given) or start(*given, **named))
+    kept = teaching.Beginning()
+
+    def states(lengths, tokens, beginning):
+        draw.manual_seed(2)
+        prompts = [torch.cat([table(tokens), torch.randn(length, width, generator=draw)]) for length in lengths]
+        wanted = [[len(tokens) + length - 1] for length in lengths]
+        of = teaching.state_of(decoder.model)
+        found = teaching.states_at(decoder, prompts, wanted, None, shared=len(tokens), beginning=beginning, of=of)
+        return torch.cat(found).detach()
+
+    batches = [((4, 2, 3), lead), ((2, 3), lead), ((2, 2), lead[:5]), ((5, 1), lead[:5])]
+    for changed in range(2):
+        for lengths, tokens in batches:
+            torch.testing.assert_close(states(lengths, tokens, kept), states(lengths, tokens, None), atol=1e-6, rtol=1e-6)
+        assert len(read) == (changed + 1) * (3 + len(batches))  # the second has no need of it, the last lacks room
+        with torch.no_grad():
+            next(decoder.model.parameters()).mul_(1.5)
+
+
 def test_media_and_the_last_place_of_a_prompt_are_no_beginning():
     """Nor is what differs; the last place says the first token of an answer."""
     vector = torch.zeros(1, 3)

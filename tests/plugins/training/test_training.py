@@ -19,7 +19,7 @@ import modelgraft as mg
 from modelgraft.records.publishing import path_aside
 from modelgraft_plugins.losses.modules import Alignment
 from modelgraft_plugins.training.alone import alone
-from modelgraft_plugins.training.watching import read_table
+from modelgraft_plugins.training.watching import Table, read_table
 from support.checkpoints import clip
 from support.learners import GIVEN, INNER, TEXTS, write_graph
 
@@ -58,6 +58,14 @@ def test_a_step_is_that_of_a_loop_written_by_hand(tmp_path):
     torch.testing.assert_close(torch.tensor(column(folder, "loss")), torch.tensor(wanted), atol=1e-5, rtol=1e-5)
     found = load_file(folder / "hand.safetensors")
     torch.testing.assert_close(found, dict(hand.state_dict()), atol=1e-5, rtol=1e-5)
+
+
+def test_a_row_is_in_the_table_as_soon_as_its_step_is_done(tmp_path):
+    """Where a step takes seconds, the next checkpoint may be an hour away."""
+    table = Table(tmp_path, ["say"], upto=0)
+    table.add({"step": 1, "loss": 0.5})
+    assert [row["loss"] for row in read_table(tmp_path / "metrics.csv")] == ["0.5"]
+    table.close()
 
 
 def test_the_loss_falls_and_frozen_parts_stay_to_the_bit(tmp_path):
