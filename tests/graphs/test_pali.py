@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ REGISTRY = assemble({"pali": pali, "text": text})
 CLOSE = {"rtol": 0.0, "atol": 1e-5}  # float32, elementwise
 PROMPTS = ["Answer in EN: what is it? <extra_id_0>", "Generate <extra_id_0>", "Answer in DE: was steht da, und wo? <extra_id_0>"]
 READINGS = {"pali": "encoder_concat", "pali/decoder_only": "decoder_only"}
+TRAINED = {"pali/train": "encoder_concat", "pali/train_decoder_only": "decoder_only"}
 
 
 @pytest.fixture(scope="module")
@@ -67,21 +69,34 @@ def test_padding_is_inert(graph: str, home: tuple[Path, Reference]):
     torch.testing.assert_close(together[0], alone.reshape(-1), rtol=0.0, atol=1e-5)
 
 
-@pytest.mark.parametrize("fusion", READINGS.values())
-def test_what_it_is_trained_by_is_the_loss_of_transformers(fusion: str, home: tuple[Path, Reference]):
+@pytest.mark.parametrize(("graph", "fusion"), TRAINED.items())
+def test_what_it_is_trained_by_is_the_loss_of_transformers(graph: str, fusion: str, home: tuple[Path, Reference]):
     """The mean over the batch, labels moved on by one, and what stands behind the end of an answer does not count."""
     folder, theirs = home
     questions, wanted = ["what is it?", "wo ist der Hund?"], ["a cat", "im Garten, hinter dem Haus"]
-    params = {"checkpoint": str(folder), "fusion": fusion}
-    with mg.open("pali/train", params=params) as pipeline:
+    with mg.open(graph, params={"checkpoint": str(folder)}) as pipeline:
         given = {"image": [picture(31, 23), picture(20, 40)], "question": questions, "answer": wanted}
-        found = pipeline.run(**given, outputs=["pixels.pixels", "loss.loss", "llm.logits"]).outputs
+        found = pipeline.run(**given, outputs=["pixels.pixels", "loss.loss", "logits"]).outputs
     labels = theirs.tokenizer(wanted, return_tensors="pt", padding=True)
     ids = labels.input_ids.masked_fill(labels.attention_mask == 0, -100)
     lines = [f"Answer in EN: {question} <extra_id_0>" for question in questions]
     expected = theirs.forced(found["pixels.pixels"], lines, ids, fusion)
-    torch.testing.assert_close(found["llm.logits"][ids >= 0], expected.logits[ids >= 0], **CLOSE)
+    torch.testing.assert_close(found["logits"][ids >= 0], expected.logits[ids >= 0], **CLOSE)
     torch.testing.assert_close(found["loss.loss"].mean(), expected.loss, **CLOSE)
+
+
+def test_what_is_trained_is_run(home: tuple[Path, Reference], tmp_path: Path):
+    """The trained files stand in the place of the checkpoint, and answer otherwise."""
+    (image := picture(17, 23)).save(tmp_path / "image.png")
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"image": str(tmp_path / "image.png"), "question": "what?", "answer": "a cat"}))
+    given, told = {"checkpoint": str(home[0])}, {"steps": 2, "batch": 1, "learning_rate": 0.01, "device": "cpu"}
+    folder = mg.train("pali/train", out=tmp_path / "out", data=str(tmp_path / "rows.jsonl"), params=given, **told).last
+    sources = {f"nodes.{name}.from": str(folder / f"{name}.safetensors") for name in ("llm", "project")}
+    found = []
+    for more in ({}, sources):
+        with mg.open("pali", params={**given, **more}) as pipeline:
+            found.append(pipeline.run(image=image, prompt=PROMPTS[0], outputs=["llm.logits"])["llm.logits"])
+    assert (found[0] - found[1]).abs().max() > 1e-3  # of two steps, while the rate warms up
 
 
 def test_gradients_reach_what_is_trained(home: tuple[Path, Reference]):
@@ -117,7 +132,7 @@ def test_published_sizes_are_counted_to_the_unit(name: str, sizes: tuple[int, in
     assert nodes["llm"].parameters.total == language
 
 
-@pytest.mark.parametrize("graph", ["pali", "pali/decoder_only", "pali/train"])
+@pytest.mark.parametrize("graph", [*READINGS, *TRAINED])
 def test_plans_count_what_is_built(graph: str, home: tuple[Path, Reference]):
     planned = mg.load(graph, params={"checkpoint": str(home[0])})
     assert mg.plan(planned).totals.parameters == mg.plan(planned, exact=True).totals.parameters
@@ -285,7 +300,7 @@ def test_both_readings_answer_on_onnx_as_on_torch(graph: str, home: tuple[Path, 
 def test_the_loss_is_the_same_on_onnx(home: tuple[Path, Reference]):
     found = []
     for backend in ("onnx", "torch"):
-        with mg.open("pali/train", params={"checkpoint": str(home[0])}, backend=backend, fallback="torch") as pipeline:
+        with mg.open("pali/train_decoder_only", params={"checkpoint": str(home[0])}, backend=backend, fallback="torch") as pipeline:
             given = {"image": [picture(31, 23), picture(20, 40)], "question": ["what is it?", "wo?"], "answer": ["a cat", "im Garten"]}
             found.append(pipeline.run(**given)["loss"])
     torch.testing.assert_close(found[0], found[1], rtol=0.0, atol=1e-4)
