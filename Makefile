@@ -52,6 +52,8 @@ drawings: $(VENV)/.dev
 	$(BIN)/modelgraft train grafted/look --data $(TRAINED)/seen.jsonl --out $(TRAINED)/trained --resume
 	$(BIN)/modelgraft map grafted/read $(TRAINED)/emoji/128/captions.jsonl --out $(TRAINED)/read.jsonl --batch-size 64 --resume
 	$(BIN)/python -m modelgraft_plugins.projectors.memory_file $(TRAINED)/read.jsonl $(LANGUAGE) --lift 0.06 --out $(TRAINED)/memory.safetensors
+	$(BIN)/modelgraft map grafted/kinds $(TRAINED)/emoji/128/captions.jsonl --out $(TRAINED)/kinds.jsonl --batch-size 64 --resume
+	$(BIN)/python -m modelgraft_plugins.projectors.vector_file $(TRAINED)/kinds.jsonl kinds --lift 0.06 --out $(TRAINED)/kinds.safetensors
 
 test: lint types layers tests
 

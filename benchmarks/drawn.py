@@ -47,7 +47,7 @@ class Judge:
 
     def ranks(self, pictures: Sequence[Picture], wanted: Sequence[str]) -> list[int]:
         """How many names lie nearer to each picture than the wanted one."""
-        scores = self._vectors([{"image": picture} for picture in pictures], "picture") @ self.keys.mT
+        scores = self._vectors([{"image": picture} for picture in pictures], "look.y") @ self.keys.mT
         right = scores.gather(1, _column([self.names.index(name) for name in wanted]))
         return [int(count) for count in (scores > right).sum(dim=1)]
 

@@ -152,6 +152,7 @@ def test_presets_say_what_they_are_and_who_reads_them():
     counted_once_built = {"dac", "encodec", "mimi"}  # on this machine, which keeps the count: see plan --exact
     of_one_node = {
         "drawings-draw",
+        "drawings-kinds",
         "drawings-look",
         "drawings-memory",
     }  # trained weights that ship: their file says its component, not their config

@@ -22,26 +22,36 @@ inputs: {seen: "float[batch 1280]"}
 nodes:
   look:   {use: projector/mlp, from: "preset:drawings-look", with: {over: vector}, in: {x: inputs.seen}}
   recall: {use: projector/memory, from: "preset:drawings-memory", with: {scale: 300}, in: {x: look}}
-outputs: {vector: look, tokens: recall}
+  kinds:  {use: projector/memory, from: "preset:drawings-kinds", with: {scale: 30}, in: {x: look}}
+outputs: {vector: look, tokens: recall, kinds: kinds}
 """
 
 
 def test_what_was_trained_runs_from_what_ships(tmp_path: Path):
-    """The head and the memory behind each other, against their formulas on the tensors of the files."""
+    """The head and both memories behind it, against their formulas on the tensors of the files."""
     path = tmp_path / "part.yaml"
     path.write_text(GRAPH)
     seen = torch.rand(3, 1280, generator=torch.Generator().manual_seed(0))
     with mg.open(path) as pipeline:
         found = pipeline.run(seen=seen)
-    head, memory = (
-        {k: v.float() for k, v in load_file(PRESETS / name / "model.safetensors").items()} for name in ("drawings-look", "drawings-memory")
+    head, memory, kinds = (
+        {k: v.float() for k, v in load_file(PRESETS / f"drawings-{name}" / "model.safetensors").items()}
+        for name in ("look", "memory", "kinds")
     )
     x = torch.nn.functional.layer_norm(seen, (1280,), head["layer_norm.weight"], head["layer_norm.bias"])
     x = torch.nn.functional.gelu(x @ head["linear_1.weight"].T + head["linear_1.bias"]) @ head["linear_2.weight"].T + head["linear_2.bias"]
     torch.testing.assert_close(found["vector"], x, rtol=0, atol=1e-4)
-    shares = (300 * (torch.nn.functional.cosine_similarity(x[:, None], memory["keys"][None], dim=-1) + memory["priors"])).softmax(-1)
-    wanted = torch.einsum("bs,skd->bkd", shares, memory["rows"][memory["places"].long()])
-    torch.testing.assert_close(found["tokens"], wanted, rtol=0, atol=1e-3)  # cosines are 300 times as large in the softmax
+    for one, scale, name in ((memory, 300, "tokens"), (kinds, 30, "kinds")):
+        shares = (scale * (torch.nn.functional.cosine_similarity(x[:, None], one["keys"][None], dim=-1) + one["priors"])).softmax(-1)
+        wanted = torch.einsum("bs,skd->bkd", shares, one["rows"][one["places"].long()])
+        torch.testing.assert_close(found[name], wanted, rtol=0, atol=1e-3)  # cosines are 300 times as large in the softmax
+
+
+def test_what_find_knows_of_kinds_are_the_names_of_the_memory():
+    """Both hold the same names in the same order, as many with a lift."""
+    names, kinds = (load_file(PRESETS / f"drawings-{name}" / "model.safetensors") for name in ("memory", "kinds"))
+    torch.testing.assert_close(kinds["keys"].float(), names["keys"].float(), rtol=0, atol=1e-3)
+    assert torch.equal(kinds["priors"], names["priors"])
 
 
 @pytest.mark.parametrize("graph", ["glimpse", "grafted/embed"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from modelgraft.installed.discovery import assemble
 from modelgraft_plugins import projectors
 from modelgraft_plugins.projectors.memory_file import OFTEN, places_apart, places_of
+from modelgraft_plugins.projectors.vector_file import write
 from support.open_part import counts, open_part
 
 REGISTRY = assemble({"projectors": projectors})
@@ -82,3 +84,16 @@ def test_a_memory_of_tokens_knows_of_each_place_what_stands_there(kept: dict[str
             torch.testing.assert_close(found[f"place_{place}.keys"][number], mean / mean.norm())
             torch.testing.assert_close(found[f"place_{place}.rows"][number], kept["rows"][token])
             assert float(found[f"place_{place}.priors"][number]) == pytest.approx(OFTEN * math.log(len(having)))
+
+
+def test_a_memory_of_vectors_recalls_what_another_column_says_of_the_name_that_is_near(tmp_path: Path):
+    """Whatever its length; a name of which the column says nothing recalls itself, and one that was not trained on is lifted."""
+    lines = [
+        {"caption": "apple", "read": [[3.0, 0.0, 0.0]], "kinds": [[0.0, 0.0, 5.0]], "state": "trained"},
+        {"caption": "ten", "read": [[0.0, 2.0, 0.0]], "kinds": [[0.0, 0.0, 0.0]], "state": "held_out"},
+    ]
+    (tmp_path / "read.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    assert write(tmp_path / "read.jsonl", "kinds", tmp_path / "kinds.safetensors", lift=0.25) == 2
+    recall = open_part(REGISTRY, "projector/memory", str(tmp_path / "kinds.safetensors"), scale=1e4)
+    found = recall(torch.tensor([[1.0, 0.1, 0.0], [0.1, 1.0, 0.0], [1.0, 0.9, 0.0]]))
+    torch.testing.assert_close(found[:, 0], torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [0.0, 1.0, 0.0]]), rtol=0, atol=1e-6)

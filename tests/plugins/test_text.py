@@ -90,11 +90,12 @@ def test_token_ids_equal_those_of_the_checkpoints_processor(clip: Checkpoint, si
 
 
 def test_lists_of_texts_become_one_tensor(clip: Checkpoint):
-    """A shorter list is filled up with empty texts; the others stay as they are alone."""
+    """A shorter list is filled up with empty texts, which are told; the others stay as they are alone."""
     many = open_part(REGISTRY, "text/tokenizer", str(clip.folder), many=True)([TEXTS, TEXTS[:1]])
     alone = open_part(REGISTRY, "text/tokenizer", str(clip.folder))([*TEXTS, TEXTS[0], "", ""])
     assert many["ids"].shape == (2, 3, alone["ids"].shape[1])
     assert torch.equal(many["ids"].flatten(0, 1), alone["ids"])
+    assert many["there"].tolist() == [[True] * 3, [True, False, False]]
 
 
 def test_a_text_that_is_too_long_is_an_error_unless_cutting_is_asked_for(clip: Checkpoint):

@@ -8,7 +8,7 @@ from typing import Any
 
 from modelgraft import hookimpl
 
-PRESETS = ("drawings-draw", "drawings-look", "drawings-memory")
+PRESETS = ("drawings-draw", "drawings-kinds", "drawings-look", "drawings-memory")
 
 
 @hookimpl

@@ -126,7 +126,7 @@ class Tokenizer(Config):
     folder     below the source that holds the tokenizer's files, such as qformer_tokenizer
     padding    "longest" of the batch, or always "max_length"
     truncate   cut texts that are longer than max_length; otherwise they are an error
-    many       each record is a list of texts, such as the labels to choose from
+    many       each record is a list of texts, such as the labels to choose from; `there` is false where a list has no more
     without    what is taken out of the texts before: the placeholder of a picture is no word for a reader that has none
     clean      "web": mend texts first as CLIP's own code does (broken letters, HTML, white space, small letters), with the package ftfy
     pad_id     what fills up shorter texts; None: the tokenizer's own. CLIP's code has 0, transformers the end of a text
@@ -166,7 +166,8 @@ class Tokenizer(Config):
         """Ids in the space of their tokenizer, and where there is a token."""
         axes = "batch texts text_tokens" if self.many else "batch text_tokens"
         ids = port(f"int64[{axes}]", space=token_space(None if self.folder else self.identity))
-        return Ports.of({"text": "list[text]" if self.many else "text"}, {"ids": ids, "mask": f"bool[{axes}]"})
+        there = {"there": "bool[batch texts]"} if self.many else {}
+        return Ports.of({"text": "list[text]" if self.many else "text"}, {"ids": ids, "mask": f"bool[{axes}]", **there})
 
     def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
         """A vocabulary must come from somewhere: a folder without one stays without."""

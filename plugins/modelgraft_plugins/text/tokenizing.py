@@ -36,7 +36,8 @@ def load(config: Config, context: LoadContext) -> Callable[[Any], dict[str, Tens
             raise InputError(f"{context.node.name}: no record has a text: give at least one")
         padded = [text for texts in records for text in (*texts, *[""] * (most - len(texts)))]
         found = one_each(padded)
-        return {name: tensor.view(len(records), most, -1) for name, tensor in found.items()}
+        there = torch.tensor([[place < len(texts) for place in range(most)] for texts in records])
+        return {**{name: tensor.view(len(records), most, -1) for name, tensor in found.items()}, "there": there}
 
     return many_each if config.many else one_each
 
