@@ -93,7 +93,7 @@ def test_the_drawings_of_the_demo_are_by_hands_that_train_nothing_and_may_be_giv
 @pytest.mark.network
 @pytest.mark.timeout(300)
 def test_what_was_trained_gives_on_onnx_what_it_gives_on_torch():
-    """Of drawings: the vector of the head, and the soft tokens that the language model reads; and the vector of a text."""
+    """Of drawings: the vector of the head, the soft tokens that the language model reads, and what is found by; and the vector of a text."""
     pictures = sorted(map(str, DRAWINGS.rglob("*.png")))[:3]
     with mg.open("glimpse") as torchs, mg.open("glimpse", backend="onnx") as theirs:
         found, wanted = (one.run(image=pictures, outputs=["vector", "recall.y"]) for one in (theirs, torchs))
@@ -102,5 +102,6 @@ def test_what_was_trained_gives_on_onnx_what_it_gives_on_torch():
         torch.testing.assert_close(found[name], wanted[name], rtol=0, atol=1e-3)
     assert said["say.text"] == f" {said['text']}"  # its tokens begin with a space, which is left out of its answer
     with mg.open("grafted/embed") as torchs, mg.open("grafted/embed", backend="onnx") as theirs:
-        found, wanted = (one.run(text="a smiling cat", outputs=["words"])["words"] for one in (theirs, torchs))
-    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
+        found, wanted = (one.run(image=pictures, text=["a smiling cat"] * 3) for one in (theirs, torchs))
+    for name in ("picture", "words"):
+        torch.testing.assert_close(found[name], wanted[name], rtol=0, atol=1e-4)
