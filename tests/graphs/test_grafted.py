@@ -93,7 +93,7 @@ def test_the_drawings_of_the_demo_are_by_hands_that_train_nothing_and_may_be_giv
 @pytest.mark.network
 @pytest.mark.timeout(300)
 def test_what_was_trained_gives_on_onnx_what_it_gives_on_torch():
-    """Of drawings: the vector of the head, the soft tokens that the language model reads, and what is found by; and the vector of a text."""
+    """Of drawings: the vector of the head, the soft tokens for the language model, and what they are found by; and that of a text."""
     pictures = sorted(map(str, DRAWINGS.rglob("*.png")))[:3]
     with mg.open("glimpse") as torchs, mg.open("glimpse", backend="onnx") as theirs:
         found, wanted = (one.run(image=pictures, outputs=["vector", "recall.y"]) for one in (theirs, torchs))
