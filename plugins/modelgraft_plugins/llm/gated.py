@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 BLOCK = re.compile(r"(?:^|\.)([0-9]+)\.gated_cross_attn_layer\.(.+)$")  # a tensor of a block in the files of OpenFlamingo
 IDEFICS_BLOCK = re.compile(r"(?:^|\.)gated_cross_attn_layers\.([0-9]+)\.(.+)$")  # the same of IDEFICS, which numbers the blocks
+OWN_BLOCK = re.compile(r"(?:^|\.)gated\.blocks\.([0-9]+)\.(.+)$")  # of what was trained here
 
 
 @component(
@@ -120,11 +121,14 @@ class GatedCrossAttention(Config):
 
 
 def _of_tensors(text: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    """The sizes of the blocks of an OpenFlamingo file."""
-    found = {(int(match[1]), match[2]): shape for name, shape in shapes.items() if (match := BLOCK.search(name))}
+    """The sizes of the blocks of an OpenFlamingo file, or of one that was trained here."""
+    matches = ((BLOCK.search(name) or OWN_BLOCK.search(name), shape) for name, shape in shapes.items())
+    found = {(int(match[1]), match[2]): shape for match, shape in matches if match}
     layers = sorted({layer for layer, _ in found})
     if not layers:
         raise ValueError(f"{text} holds no gated cross-attention, such as OpenFlamingo's #lang_encoder")
     first = layers[0]
+    if (first, "ff.1.weight") not in found:  # trained blocks of the idefics family, whose sizes the graph gives
+        return {}
     wide, media = found[first, "ff.1.weight"], found[first, "attn.to_kv.weight"]
     return {"every": first + 1, "hidden_size": wide[1], "ff_mult": wide[0] // wide[1], "media_size": media[1]}

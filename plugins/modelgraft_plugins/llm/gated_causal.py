@@ -25,7 +25,7 @@ from modelgraft.plugin import (
 from modelgraft_plugins.llm import styles
 from modelgraft_plugins.llm.causal import Causal
 from modelgraft_plugins.llm.decoders import CausalDecoder, CausalSession
-from modelgraft_plugins.llm.gated import BLOCK, IDEFICS_BLOCK, GatedCrossAttention
+from modelgraft_plugins.llm.gated import BLOCK, IDEFICS_BLOCK, OWN_BLOCK, GatedCrossAttention
 from modelgraft_plugins.llm.gated_blocks import GatedLayers
 from modelgraft_plugins.llm.shown import Shown
 
@@ -150,7 +150,8 @@ class GatedSession(CausalSession):
 def graft(config: GatedCrossAttention, context: LoadContext) -> Callable[[nn.Module], nn.Module]:
     """Give the function that puts the blocks into llm/causal.
 
-    New blocks have seeded random numbers and closed gates. Those of a source are in the layout of OpenFlamingo or IDEFICS.
+    New blocks have seeded random numbers and closed gates. Those of a source were trained here, or are in the layout of OpenFlamingo or
+    IDEFICS.
     Of what else its part holds, the host's input embeddings are taken over where it is an OpenFlamingo: they were trained.
     """
 
@@ -196,7 +197,9 @@ def _state(config: GatedCrossAttention, files: Mapping[str, Tensor], gated: Gate
     """The tensors of the blocks under their names here. Raises SourceError with what is missing, over, or of another shape."""
     found = dict[str, Tensor]()
     for key, tensor in files.items():
-        if config.family == "idefics":
+        if match := OWN_BLOCK.search(key):
+            found[f"blocks.{match[1]}.{match[2]}"] = tensor
+        elif config.family == "idefics":
             if (match := IDEFICS_BLOCK.search(key)) and int(match[1]) < len(config.layers):
                 found[f"blocks.{config.layers[int(match[1])]}.layer.{match[2]}"] = tensor
         elif match := BLOCK.search(key):

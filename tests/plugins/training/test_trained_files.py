@@ -13,6 +13,7 @@ from modelgraft_plugins.adapters import Lora
 from modelgraft_plugins.llm.gated import GatedCrossAttention
 from modelgraft_plugins.llm.prefix import PrefixAttention
 from support.checkpoints import llama, llava
+from support.grafted_stages import SEEN, gaze_made
 from support.learners import write_graph
 from support.recipes import drawn
 
@@ -73,6 +74,35 @@ def test_an_adapter_is_trained_alone_and_loads_as_one(tmp_path):
     graph.write_text(text.replace("{use: adapter/lora, with:", "{use: adapter/lora, from: ./out/train/hand.safetensors, with:"))
     with mg.open(graph) as pipeline:
         assert not torch.allclose(before, pipeline.run(x=x)["hand"])
+
+
+RUN_GAZE = """
+modelgraft: 1
+name: looks
+extends: grafted/gaze
+nodes:
+  llm:
+    adapters:
+      - use: adapter/gated_cross_attention
+        from: ./out/train/llm.safetensors
+        with: {every: 1, num_heads: 9, head_dim: 64}
+        in: {media: soft}
+"""
+
+
+def test_gated_blocks_load_from_the_file_that_training_wrote(tmp_path):
+    """All of its tensors are those of the blocks, whose gates have opened."""
+    params, _ = gaze_made(tmp_path)
+    rows = [{"seen": record["seen"][None].tolist(), "caption": record["caption"]} for record in SEEN]
+    (tmp_path / "d.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    given = {"data": tmp_path / "d.jsonl", "steps": 2, "batch": 4, "learning_rate": 0.1}
+    file = load_file(mg.train("grafted/gaze", params=params, out=tmp_path / "out", device="cpu", **given).last / "llm.safetensors")
+    (tmp_path / "run.yaml").write_text(RUN_GAZE)
+    with mg.open(mg.load(tmp_path / "run.yaml", params={**params, "every": 1}, allow=["unused"])) as pipeline:
+        pipeline.run(seen=SEEN[0]["seen"][None], caption=["a cat"])
+        held = pipeline._loader.loaded()["llm"].state.state_dict()
+    assert any(name.endswith("attn_gate") and float(gate) for name, gate in file.items())
+    assert {name: held[name].tolist() for name in file} == {name: tensor.tolist() for name, tensor in file.items()}
 
 
 def test_a_language_model_is_run_from_its_trained_file(tmp_path):
