@@ -24,6 +24,14 @@ def config_in(file: Path, component: str) -> Mapping[str, Any] | None:
     return config if is_it and isinstance(config, dict) else None
 
 
+def graft_in(file: Path, component: str) -> Mapping[str, Any] | None:
+    """The config of an adapter whose trained tensors a file holds; None for any other file, and for one of several such adapters."""
+    grafts = about(file).get("adapters")
+    there = [one for one in grafts if isinstance(one, dict)] if isinstance(grafts, list) else []
+    found = [one.get("config") for one in there if str(one.get("component", "")).partition("@")[0] == component]
+    return found[0] if len(found) == 1 and isinstance(found[0], dict) else None
+
+
 def about(file: Path) -> Mapping[str, Any]:
     """What the header says of the training; empty for a file that no training of ours has left."""
     if file.suffix != ".safetensors":

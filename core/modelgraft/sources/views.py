@@ -166,6 +166,10 @@ class SourceView:
         """The config of a component that was trained and is in the file, or None."""
         return trained_files.config_in(self.file, component) if self.file is not None and not self.part else None
 
+    def grafts(self, component: str) -> Mapping[str, Any] | None:
+        """The config of an adapter that was trained and is in the file, or None."""
+        return trained_files.graft_in(self.file, component) if self.file is not None and not self.part else None
+
     def lacks_weights(self, *, offline: bool) -> str:
         """Why it has no weights and will get none; "" where it has some, or where they are fetched when it is opened."""
         return lacking.none_to_come(self, offline=offline)

@@ -57,8 +57,9 @@ TABLES = ("embed_tokens.weight", "wte.weight", "lm_head.weight")  # how the name
 class Lora(Config):
     """Add low-rank updates to linear layers of the host (LoRA, arXiv 2106.09685).
 
-    A folder that peft has saved says all of this in its adapter_config.json; a bare file of tensors does not. Tensors may have the names
-    that they have in training, `lora_A.default.weight`, and be a part of a larger file: `trained.pt#llama_model`.
+    A folder that peft has saved says all of this in its adapter_config.json, and a file that `modelgraft train` has left in its header;
+    a bare file of tensors does not. Tensors may have the names that they have in training, `lora_A.default.weight`, and be a part of a
+    larger file: `trained.pt#llama_model`.
     The fields that are named as in peft mean what they mean there.
     """
 
@@ -123,6 +124,8 @@ class Lora(Config):
     @classmethod
     def unheeded(cls, source: Source) -> list[tuple[str, ...]]:
         """Keys that peft did not have when this was written; and a file of tensors alone, which states nothing."""
+        if source.grafts("adapter/lora") is not None:
+            return []
         if not source.root:
             hint = "name the folder that peft has saved, or set rank, alpha and targets"
             return [(f"{source.text} has no {FILE} beside it, so that alpha is the usual 16, not one that it states", hint, "alpha")]

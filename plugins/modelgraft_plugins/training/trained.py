@@ -76,11 +76,13 @@ def _write(run: StageRun, stepper: Stepper, name: str) -> Path:
         tensors = {key: tensor for key, tensor in tensors.items() if key in chosen}
     path = run.folder / file_name(name)
     node = run.solved.nodes[name]
-    about = {
+    about: dict[str, Any] = {
         "component": f"{node.component.id}@{node.component.version}",
         "tuning": tuning.kind,
         "config": config_of(node.config),
     }
+    if tuning.kind == "lora":
+        about["adapters"] = [{"component": one.component.id, "config": config_of(one.config)} for one in node.adapters]
     facts = {"modelgraft": json.dumps(about, default=str, sort_keys=True)}  # one entry: several are written in an order of chance
     with file_aside(path) as aside:
         save_file(tensors, aside, metadata=facts)

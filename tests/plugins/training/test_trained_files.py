@@ -60,9 +60,9 @@ def test_nodes_that_share_weights_are_trained_as_one(tmp_path):
 
 
 def test_an_adapter_is_trained_alone_and_loads_as_one(tmp_path):
-    """LoRA in a frozen host: its file holds the updates, and an adapter reads it."""
+    """LoRA in a frozen host: its file holds the updates and says their config, and an adapter reads it."""
     pytest.importorskip("peft")
-    lora = "adapters: [{use: adapter/lora, with: {rank: 2, targets: all-linear}}]"
+    lora = "adapters: [{use: adapter/lora, with: {rank: 2, alpha: 3, targets: all-linear}}]"
     graph = tokens(tmp_path, f"{{use: projector/mlp, frozen: true, {lora}, with: {{out_features: 3}}, in: {{x: inputs.x}}}}")
     text, x = graph.read_text(), torch.randn(2, 4, 5)
     with mg.open(graph) as pipeline:
@@ -71,9 +71,13 @@ def test_an_adapter_is_trained_alone_and_loads_as_one(tmp_path):
     names = {*load_file(folder / "hand.safetensors")}
     assert names
     assert all("lora_" in name for name in names)
-    graph.write_text(text.replace("{use: adapter/lora, with:", "{use: adapter/lora, from: ./out/train/hand.safetensors, with:"))
-    with mg.open(graph) as pipeline:
-        assert not torch.allclose(before, pipeline.run(x=x)["hand"])
+    answers = []
+    for given in (", with: {rank: 2, alpha: 3, targets: all-linear}", ""):
+        graph.write_text(text.replace(", with: {rank: 2, alpha: 3, targets: all-linear}", f", from: ./out/train/hand.safetensors{given}"))
+        with mg.open(graph) as pipeline:
+            answers.append(pipeline.run(x=x)["hand"])
+    assert not torch.allclose(before, answers[0])
+    assert torch.equal(*answers)
 
 
 RUN_GAZE = """

@@ -88,6 +88,9 @@ class Source(Protocol):
     def states(self, component: str) -> Mapping[str, Any] | None:
         """The config of a component, where the source is one that modelgraft has trained and says it itself; else None."""
 
+    def grafts(self, component: str) -> Mapping[str, Any] | None:
+        """The config of an adapter, where the source is one that modelgraft has trained and says it itself; else None."""
+
     def lacks_weights(self, *, offline: bool) -> str:
         """Why it has no weights and will get none, as a sentence; "" where it has some, or where they come when it is opened."""
 
