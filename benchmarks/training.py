@@ -4,12 +4,14 @@
 
 Both loops call the same modules on the same batch with the same optimiser, clipped alike; their losses must be the same. Kept features are
 those of an encoder of the size of ViT-B before a layer that learns; a step with them reads them from the disk. A head on vectors reads each
-batch from JSON lines, beside one that has it in memory.
+batch from JSON lines, beside one that has it in memory. Memory is the most that a process held
+which read its data and trained for an epoch.
 """
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +28,23 @@ LAYERS = 6
 ROUNDS = 25
 BATCH, RECORDS = 16, 64
 VECTORS, VECTORS_BATCH = {"seen": 1280, "read": 384}, 512  # of grafted/look
+SIZES, QUICK_SIZES = (1_000, 100_000), (100, 1_000)  # records of an epoch
+FLAT = """
+modelgraft: 1
+name: flat
+inputs: {x: "float[batch 64]", y: "float[batch 3]"}
+nodes: {hand: {use: projector/linear, with: {over: vector, out_features: 3}, in: {x: inputs.x}}}
+outputs: {hand: hand}
+losses: {apart: {use: loss/alignment, with: {over: vector}, in: {x: hand, wanted: inputs.y}}}
+training: {data: data.jsonl, batch: 512, epochs: 1}
+"""
+EPOCH = """
+import sys
+import modelgraft as mg
+from benchmarks.measuring import peak_mb
+mg.train(sys.argv[1], out=sys.argv[2], data=sys.argv[3], device="cpu")
+print(peak_mb())
+"""
 LAYERED = """
 modelgraft: 1
 name: layers
@@ -207,13 +226,42 @@ def intake(asked: Asked) -> list[Row]:
     return [row_of("512 records of vectors", name, samples, found["a batch in memory"]) for name, samples in found.items()]
 
 
+def memory(asked: Asked) -> list[Row]:
+    """What a process holds at most that trains a small layer for an epoch, from few records and from many."""
+    graph, row = _write(asked.folder / "flat", FLAT, []), json.dumps({"x": [[0.123] * 64], "y": [[0.5] * 3]})
+    rows: list[Row] = []
+    for count in QUICK_SIZES if asked.is_quick else SIZES:
+        for way in ("jsonl", "parquet"):
+            data = graph.with_name(f"{count}.{way}")
+            if way == "jsonl":
+                data.write_text(f"{row}\n" * count, encoding="utf-8")
+            else:
+                _write_parquet(data, row, count)
+            words = [sys.executable, "-c", EPOCH, str(graph), str(asked.folder / f"epoch-{data.name}"), str(data)]
+            done = subprocess.run(
+                words, cwd=measuring.ROOT, env=measuring.environment(1, asked.folder / "cache"), capture_output=True, text=True, check=True
+            )
+            rows.append({"what": f"an epoch of {count:,} records", "way": way, "peak_mb": float(done.stdout.split()[-1])})
+    return rows
+
+
+def _write_parquet(path: Path, row: str, count: int) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.Table.from_pylist([json.loads(row)] * min(count, 1000))
+    with pyarrow.parquet.ParquetWriter(path, table.schema) as writer:
+        for _ in range(0, count, table.num_rows):
+            writer.write_table(table)
+
+
 def _timed(run: Callable[[], None]) -> Callable[[], Sample]:
     return lambda: measuring.timed(run)
 
 
 def rows(asked: Asked) -> list[Row]:
-    """Steps, then features, then variants, then reading."""
-    return [*steps(asked), *features(asked), *variants(asked), *intake(asked)]
+    """Steps, then features, then variants, then reading, then memory."""
+    return [*steps(asked), *features(asked), *variants(asked), *intake(asked), *memory(asked)]
 
 
 TABLE = Table(
@@ -221,8 +269,9 @@ TABLE = Table(
     title="Training: a step through the graph, and features that are kept",
     says="Milliseconds of a step of 16 records, one thread, random weights; the ratio is to the first row of each kind, within rounds. "
     "Steps behind the encoder read their pictures or features from the disk; those of vectors train grafted/look with 512 records; "
-    "four connectors are whole trainings of two epochs, with all that begins and ends them.",
-    columns={"what": "what", "way": "way", "wall_ms": "wall ms", "cpu_ms": "CPU ms", "ratio": "ratio"},
+    "four connectors are whole trainings of two epochs, with all that begins and ends them. The peak is of a process that reads its data "
+    "and trains for an epoch, mapped pages included.",
+    columns={"what": "what", "way": "way", "wall_ms": "wall ms", "cpu_ms": "CPU ms", "ratio": "ratio", "peak_mb": "peak MB"},
     rows=rows,
     minutes=1.0,
 )

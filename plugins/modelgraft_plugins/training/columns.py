@@ -7,11 +7,11 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
 from modelgraft.commands import GraphInput, read_input
 from modelgraft.plugin import InputError, Tensor
+from modelgraft_plugins.training.mapped import Mapped
 
 ReadValue = Callable[[Any], Any]  # what the data gives for an input -> what the pipeline makes of it
 
@@ -41,7 +41,7 @@ class Column:
         self._places, self._count = array("q"), 0  # of each record the number of its row; -1: it has none
         self.refused = ""  # why the value that came last cannot be read
         self._like: tuple[tuple[int, ...], Any] | None = None  # shape and dtype of a row
-        self._mapped: np.memmap[Any, Any] | None = None
+        self._mapped: Mapped | None = None
 
     def __del__(self) -> None:
         self._file.close()
@@ -80,13 +80,16 @@ class Column:
         places = [self._places[number] for number in numbers]
         if not places or min(places) < 0:
             return None
-        return torch.from_numpy(self._rows()[places])
+        mapped = self._rows()
+        found = mapped.values[places]
+        mapped.note(len(places), found[0].nbytes)
+        return torch.from_numpy(found)
 
-    def _rows(self) -> Any:
+    def _rows(self) -> Mapped:
         if self._mapped is None:
             assert self._like is not None, "a row was written"
             shape, dtype = self._like
             self._file.flush()
             kind = torch.empty(0, dtype=dtype).numpy().dtype
-            self._mapped = np.memmap(self._file, kind, mode="r", shape=(self._count, *shape))
+            self._mapped = Mapped(self._file, kind, (self._count, *shape))
         return self._mapped

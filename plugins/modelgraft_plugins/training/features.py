@@ -17,6 +17,7 @@ import torch
 from modelgraft.commands import Learning, folder_aside, lock_folder
 from modelgraft.plugin import InputError, ModelgraftError, Node, Tensor, clear_leftovers
 from modelgraft_plugins.training.kept import ABOUT, note_home
+from modelgraft_plugins.training.mapped import Mapped
 
 BATCH = 32  # records of a pass: no gradients are kept, so that more fit than in a step
 
@@ -53,7 +54,8 @@ class _Column:
         self.shapes = np.load(path.with_suffix(".shapes.npy"), mmap_mode="r")
         self.starts = np.load(path.with_suffix(".starts.npy"), mmap_mode="r")
         kind = np.dtype(about["dtype"])
-        self.values = np.memmap(path, dtype=kind, mode="r") if path.stat().st_size else np.zeros(0, kind)
+        self._mapped = Mapped(path, kind)
+        self.values = self._mapped.values
         self.is_even = bool(about["is_even"])
 
     def take(self, numbers: Sequence[int]) -> torch.Tensor:
@@ -61,9 +63,11 @@ class _Column:
             shape = tuple(self.shapes[numbers[0]])
             size = int(np.prod(shape))
             rows = self.values.reshape(-1, size)
+            self._mapped.note(len(numbers), size * self.values.itemsize)
             return torch.from_numpy(np.ascontiguousarray(rows[self.starts[numbers] // max(size, 1)]).reshape(len(numbers), *shape))
         shapes = self.shapes[numbers]
         whole = np.zeros((len(numbers), *shapes.max(axis=0)), self.values.dtype)
+        self._mapped.note(len(numbers), whole[0].nbytes)
         for row, (number, shape) in enumerate(zip(numbers, shapes, strict=True)):
             start = int(self.starts[number])
             part = self.values[start : start + int(np.prod(shape))].reshape(shape)

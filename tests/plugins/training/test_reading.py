@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import threading
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import modelgraft as mg
 from modelgraft.data.datasets import DataRow, Dataset
 from modelgraft.engine.learning import Learning
+from modelgraft_plugins.training import mapped
 from modelgraft_plugins.training.ahead import Ahead
 from modelgraft_plugins.training.rows import read_rows
 from support.learners import write_graph
@@ -83,3 +86,24 @@ def test_a_record_that_a_node_refuses_is_out_of_what_was_read_ahead_too(tmp_path
     (tmp_path / "data.jsonl").write_text("".join(lines[:6] + lines[7:]))
     wanted = mg.train(graph, out=tmp_path / "wanted", device="cpu").last
     assert (found / "hand.safetensors").read_bytes() == (wanted / "hand.safetensors").read_bytes()
+
+
+@pytest.mark.skipif(mapped.DONT_NEED is None, reason="this system gives pages back when it wants")
+def test_little_is_held_of_a_file_that_is_mapped(tmp_path, monkeypatch):
+    """Rows of 32 MiB are read in turn, and what the process holds of files grows by no more than what may be held."""
+    monkeypatch.setattr(mapped, "MOST_BYTES", 1 << 20)
+    np.arange(8 << 20, dtype=np.float32).tofile(tmp_path / "rows")
+    rows = mapped.Mapped(tmp_path / "rows", np.float32, (1 << 13, 1 << 10))
+    before, most = held_of_files(), 0
+    for start in range(0, 1 << 13, 64):
+        found = rows.values[list(range(start, start + 64))]
+        assert found[5, 7] == (start + 5) * 1024 + 7
+        rows.note(64, found[0].nbytes)
+        most = max(most, held_of_files())
+    assert most - before < 8 << 10  # in KiB: what may be held, and what the system reads around it
+
+
+def held_of_files() -> int:
+    """KiB of mapped files in the memory of this process."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssFile"))
+    return int(line.split()[1])
