@@ -162,13 +162,11 @@ class SourceView:
         """Key of the part -> key in the files, for files whose keys only their reader knows."""
         return parts.select(self.root, files, self.part, source=self.whole)[1]
 
-    def states(self, component: str) -> Mapping[str, Any] | None:
-        """The config of a component that was trained and is in the file, or None."""
-        return trained_files.config_in(self.file, component) if self.file is not None and not self.part else None
-
-    def grafts(self, component: str) -> Mapping[str, Any] | None:
-        """The config of an adapter that was trained and is in the file, or None."""
-        return trained_files.graft_in(self.file, component) if self.file is not None and not self.part else None
+    def states(self, component: str, *, is_graft: bool = False) -> Mapping[str, Any] | None:
+        """The config of a component, or of an adapter, that was trained and is in the file, or None."""
+        if self.file is None or self.part:
+            return None
+        return (trained_files.graft_in if is_graft else trained_files.config_in)(self.file, component)
 
     def lacks_weights(self, *, offline: bool) -> str:
         """Why it has no weights and will get none; "" where it has some, or where they are fetched when it is opened."""

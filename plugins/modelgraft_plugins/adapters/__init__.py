@@ -124,7 +124,7 @@ class Lora(Config):
     @classmethod
     def unheeded(cls, source: Source) -> list[tuple[str, ...]]:
         """Keys that peft did not have when this was written; and a file of tensors alone, which states nothing."""
-        if source.grafts("adapter/lora") is not None:
+        if source.states("adapter/lora", is_graft=True) is not None:
             return []
         if not source.root:
             hint = "name the folder that peft has saved, or set rank, alpha and targets"

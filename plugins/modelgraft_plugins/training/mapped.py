@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-MOST_BYTES = 64 << 20  # that are held of a file: more than the batches of some steps, and little beside a process with torch
+MOST_BYTES = 16 << 20  # that are held of a file: the batches of some steps, and little beside a process with torch
 DONT_NEED = getattr(mmap, "MADV_DONTNEED", None)  # None: this system gives pages back when it wants
 
 

@@ -199,7 +199,9 @@ def _read_source(component: Component, view: Source) -> Mapping[str, Any] | str 
     """What the source decides, or the sentence that says why it decides nothing."""
     try:
         with contained():
-            found = dict(view.states(component.id) or {**component.config.from_source(view), **(view.grafts(component.id) or {})})
+            found = dict(
+                view.states(component.id) or {**component.config.from_source(view), **(view.states(component.id, is_graft=True) or {})}
+            )
     except GraphError as error:
         return error
     except ValueError as error:
