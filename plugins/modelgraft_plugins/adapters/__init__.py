@@ -115,6 +115,8 @@ class Lora(Config):
     def from_source(cls, source: Source) -> Mapping[str, Any]:
         """Read adapter_config.json. Raises ValueError for an adapter of another kind, or one that changes the base model."""
         stated, found = source.root, _held(source.tensor_shapes())
+        if (trained := source.states("adapter/lora", is_graft=True)) is not None:
+            return {**trained, **found}
         if (fields := _fields(source)) is not None:  # the trained parts of a whole that states its own words
             return {**told(stated, fields), **found}
         for key, value in TABLE.over({key: stated[key] for key in REFUSED if key in stated}).items():

@@ -86,7 +86,7 @@ class Source(Protocol):
         """Tell contents apart: equal texts, equal contents. Raises SourceError or OSError when it cannot tell."""
 
     def states(self, component: str, *, is_graft: bool = False) -> Mapping[str, Any] | None:
-        """The config of a component, or of an adapter (is_graft), where the source is one that modelgraft has trained and says it; else None."""
+        """The config of a component, or of an adapter (is_graft), where modelgraft has trained the source and it says so; else None."""
 
     def lacks_weights(self, *, offline: bool) -> str:
         """Why it has no weights and will get none, as a sentence; "" where it has some, or where they come when it is opened."""
