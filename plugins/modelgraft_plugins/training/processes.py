@@ -21,7 +21,7 @@ K = TypeVar("K")
 PATIENCE = timedelta(days=2)  # one of them may write features for hours, while the others wait
 LONE = (  # what one process is told that was to be one of several
     "accelerate starts one process alone where the CPU trains, unless mpirun joins several; "
-    "start them by: torchrun --nproc_per_node 2 -m modelgraft train GRAPH --device cpu"
+    f"start them by: torchrun --nproc_per_node 2 -m modelgraft train GRAPH, with {option('device', 'cpu')}"
 )
 
 
