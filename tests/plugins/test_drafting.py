@@ -6,6 +6,7 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ import modelgraft as mg
 from modelgraft.loops.drafting import STEPS_ALONE, Drafting, DraftModel
 from modelgraft_plugins.llm import plain
 from modelgraft_plugins.llm.decoders import CausalDecoder
+from modelgraft_plugins.llm.draft_writer import DraftWriter
 from plugins.test_guessing import PROMPTS, WAYS, exported, write
 from support import checkpoints
 from support.checkpoints import randomise
@@ -91,6 +93,15 @@ def test_a_draft_with_the_same_weights_is_always_right_and_one_with_others_is_so
     found = write(decoder, embed, PROMPTS[:1], new=NEW, lookup=6, guesser=drafting(other, table, PROMPTS[:1], price=0.5))
     assert found.guesses.passes + found.guesses.right == NEW - 1
     assert len(steps) < NEW / 2
+
+
+@pytest.mark.parametrize(("dtype", "precision", "bytes_"), [("float32", "", 400), ("bfloat16", "", 200), ("float32", "w4", 62.5)])
+def test_what_a_guess_costs_is_what_a_step_reads_of_the_draft(dtype, precision, bytes_):
+    """Not how many numbers it has: a model whose weights lie in fewer bits may guess for itself."""
+    draft = DraftWriter(SimpleNamespace(parameters=lambda: 100), FACTS)
+    node = SimpleNamespace(name="small", component=SimpleNamespace(id="llm/draft"))
+    draft.prepare(SimpleNamespace(ledger=None, node=node, device="cpu", dtype=dtype, precision=precision))
+    assert draft.weights() == bytes_
 
 
 def test_what_a_draft_cannot_do_is_told_and_the_answer_is_the_same():

@@ -29,7 +29,7 @@ class DraftModel:
 
     embed       int64[n] -> float[n width], its input embeddings, on `device`
     vocabulary  how many tokens it knows;  positions  its longest context; None: no limit
-    parameters  how many it has, for what a guess costs; None: not known
+    weights     the bytes that a step reads of its weights, for what a guess costs; None: not known
     lock        held while it guesses for one answer
     """
 
@@ -38,7 +38,7 @@ class DraftModel:
     device: torch.device
     vocabulary: int
     positions: int | None = None
-    parameters: int | None = None
+    weights: float | None = None
     lock: Lock = field(default_factory=Lock)
 
 

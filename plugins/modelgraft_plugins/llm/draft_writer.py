@@ -10,6 +10,7 @@ import torch
 from modelgraft.plugin import DraftModel, LoadContext
 from modelgraft_plugins.llm import DraftConfig
 from modelgraft_plugins.llm.causal_writer import CausalWriter
+from modelgraft_plugins.llm.writer import BITS
 
 
 class DraftWriter(CausalWriter):
@@ -25,13 +26,13 @@ class DraftWriter(CausalWriter):
         """See Writer; it reads tokens, and needs no tokenizer."""
         self.ledger = context.ledger
         self.runtime.node, self.runtime.component = context.node.name, context.node.component.id
-        self.device = torch.device(context.device)
+        self.device, self.bits = torch.device(context.device), BITS.get(context.precision or context.dtype, 32)
 
     def run(self, values: Sequence[Any], parts: Mapping[str, Any], *, wanted: frozenset[str]) -> list[DraftModel]:  # type: ignore[override]  # noqa: ARG002 nothing comes in
         """One record: the model, the same in every run."""
         self._count(parts["decoder"])
         if self.draft is None or self.draft.decoder is not parts["decoder"]:
-            positions, count = self.config.max_position_embeddings, self.config.parameters()
+            positions, weights = self.config.max_position_embeddings, self.weights()
             vocabulary = int(self.facts["vocabulary"])
-            self.draft = DraftModel(parts["decoder"], parts["embed"], self.device, vocabulary, positions, count)
+            self.draft = DraftModel(parts["decoder"], parts["embed"], self.device, vocabulary, positions, weights)
         return [self.draft]

@@ -51,6 +51,8 @@ Judged = Sequence[Sequence[Sequence[int]]]  # their tokens
 REHEARSED = ((3, 9, 4), (1,))
 STEPS = 4
 UNKNOWN_PRICE = 0.25  # of a guess, where the parameters of one of the two models are not known by formula
+# Bits that a weight takes, with its part of a scale; others take 32.
+BITS = {"float64": 64, "float16": 16, "bfloat16": 16, "int8": 8, "w8": 9, "w4": 5}
 MOST_IDS = 50  # tokens of the gate are drawn from the first so many of a vocabulary
 
 
@@ -69,6 +71,7 @@ class Writer(Assembling):
         self.runtime = NodeRuntime(node="llm")
         self.tokenizer: Tokenizer | SourceError | None = None
         self.device = torch.device("cpu")  # of the embeddings
+        self.bits = 32  # that a weight takes
         self.ledger: Ledger | None = None
         self.reference: Decoder | None = None  # what others are compared with
         self.remembering: list[Remembering] = []  # the decoders that have been called, and keep conversations
@@ -206,7 +209,7 @@ class Writer(Assembling):
         """Open the tokenizer; a missing one is an error only when text is wanted."""
         self.ledger = context.ledger
         self.runtime.node, self.runtime.component = context.node.name, context.node.component.id
-        self.device = torch.device(context.device)
+        self.device, self.bits = torch.device(context.device), BITS.get(context.precision or context.dtype, 32)
         try:
             self.tokenizer = open_tokenizer(context, self.config, vocabulary=self.facts["vocabulary"])
         except SourceError as error:
@@ -293,10 +296,15 @@ class Writer(Assembling):
         found |= tapping.of_prompts(asked, places, names, wanted)
         return found | {name: told for name, told in judged(answers.likely).items() if name in wanted}
 
+    def weights(self) -> float | None:
+        """The bytes that a step reads of the weights; None where their number is not known by formula."""
+        count = self.config.parameters()
+        return None if count is None else count * self.bits / 8
+
     def _guesser(self, said: Sequence[Sequence[int]], settings: Settings, draft: DraftModel) -> Drafting:
         """What asks the draft."""
-        own = self.config.parameters()
-        price = min(draft.parameters / own, 1.0) if own and draft.parameters else UNKNOWN_PRICE
+        own = self.weights()
+        price = min(draft.weights / own, 1.0) if own and draft.weights else UNKNOWN_PRICE
         room = settings.longest(min(map(len, said)))
         return Drafting(draft, said, room=room, vocabulary=int(self.facts["vocabulary"]), price=price)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from modelgraft_plugins.onnx.blocks import ACCURACY
+from modelgraft_plugins.onnx.giving_back import GivingBack
 
 if TYPE_CHECKING:
     from modelgraft.plugin import PublishedBlocks
@@ -77,7 +78,11 @@ def kept_of(weights: Mapping[str, Value], *, bits: int) -> Mapping[str, Kept]:
     In 4 bits all that a file holds in blocks is kept, also in 8, where most of it is in 4: so its maker has divided it. In 8 bits those
     of 4 are kept as well, but where they are shifted: 8 bits are then as near as what is read is, and faster than adding what is left.
     """
-    found = {name: kept for name, weight in weights.items() if (kept := _kept(weight)) is not None}
+    found, giving = dict[str, Kept](), GivingBack(weight.const_value.nbytes for weight in weights.values())
+    for name, weight in weights.items():
+        if (kept := _kept(weight)) is not None:
+            found[name] = kept
+        giving.note(weight.const_value.nbytes)  # it was compared with its blocks, number by number
     fitting = {name: kept for name, kept in found.items() if kept.bits == bits or (kept.bits < bits and not kept.is_shifted)}
     few = sum(kept.rows * kept.columns for kept in fitting.values())
     every = sum(weight.const_value.shape[0] * weight.const_value.shape[1] for weight in weights.values())

@@ -15,15 +15,14 @@ from typing import Any
 
 import onnx_ir as ir
 
-from modelgraft.plugin import begin_to_send, give_back_files
+from modelgraft.plugin import begin_to_send
 from modelgraft_plugins.onnx.blocks import in_blocks
+from modelgraft_plugins.onnx.giving_back import GIVEN_BACK, GivingBack
 from modelgraft_plugins.onnx.kept_blocks import Kept, kept_of
 from modelgraft_plugins.onnx.telling import telling_layers
 
 CONTRIB = "com.microsoft"
 MOST = {8: 127, 7: 64}  # the largest number of a weight by its bits, as onnxruntime's quantiser has them
-GIVEN_BACK = 1 << 23  # bytes that are written before what they were read from is given back; looking for it takes about 20 ms,
-TIMES = 20  # so that it is done so often for a graph, and not more
 PLAIN = {"alpha": 1.0, "beta": 1.0, "transA": 0}  # of a Gemm that is a product and a sum
 
 # Model, Graph, Node and Value of onnx_ir, which is not among what mypy sees; arrays of numpy.
@@ -71,16 +70,13 @@ def save(model: Model, path: Path) -> None:
 
     Pages of the files that they are read from are given back on the way.
     """
-    tell, written = telling_layers(model.graph), [0]
+    tell = telling_layers(model.graph)
     sizes = [value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None]
-    most = max(GIVEN_BACK, sum(sizes) // TIMES)
+    giving = GivingBack(sizes)
 
     def hear(tensor: Any, *rest: Any) -> None:  # called before a tensor is written
         tell(tensor, *rest)
-        written[0] += tensor.nbytes
-        if written[0] > most:
-            give_back_files()
-            written[0] = 0
+        giving.note(tensor.nbytes)
 
     ir.save(model, path, external_data=f"{path.name}.data", callback=hear)
     if sum(sizes) > GIVEN_BACK:

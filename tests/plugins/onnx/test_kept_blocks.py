@@ -18,6 +18,7 @@ from modelgraft.installed.discovery import assemble
 from modelgraft.sources import views, weights
 from modelgraft_plugins import formats
 from modelgraft_plugins.llm import built
+from modelgraft_plugins.onnx import giving_back
 from modelgraft_plugins.onnx.blocks import is_of
 from modelgraft_plugins.onnx.kept_blocks import NOTED
 from modelgraft_plugins.onnx.reducing import matrices_of, reduce, save
@@ -173,3 +174,14 @@ def test_parts_side_by_side_in_blocks_of_several_kinds_are_not_kept(published):
     assert kept_of({"node": weight}, bits=8) == {}
     weight.meta[NOTED] = [partial(four, key), partial(four, key)]
     assert kept_of({"node": weight}, bits=8)["node"].columns == 64
+
+
+def test_pages_of_files_are_given_back_while_matrices_are_compared(monkeypatch):
+    """Twenty times for a graph, and never for a few bytes: a file of 500 MB is not wholly there at once."""
+    given = []
+    monkeypatch.setattr(giving_back, "give_back_files", lambda: given.append(1))
+    large, small = giving_back.GivingBack([5_000_000] * 100), giving_back.GivingBack([1000] * 100)
+    for _ in range(100):
+        large.note(5_000_000)
+        small.note(1000)
+    assert 15 <= len(given) <= 20
