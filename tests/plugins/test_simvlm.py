@@ -13,8 +13,8 @@ from torch.nn import functional
 import modelgraft as mg
 from modelgraft.installed.discovery import discover
 from modelgraft.kernel.words.errors import InputError, SourceError
-from modelgraft.testing import conform, open_node, run_node
-from modelgraft_plugins.simvlm import Decoder, Encoder, RelativeBias, Split, Stem
+from modelgraft.testing import conform, open_node
+from modelgraft_plugins.simvlm import Encoder, RelativeBias, Stem
 from support import simvlm
 from support.checkpoints import randomise
 from support.open_part import configured, open_part
@@ -48,9 +48,6 @@ def test_the_parts_keep_their_declarations(norm):
     for reads in ({}, {"pictures": False}):
         conform(Encoder, {**READER, **reads}, ids=words(2, 4), mask=mask)
     conform(Encoder, {**READER, "words": False})
-    conform(
-        Decoder, {**SIZES, "decoder_layers": 2}, ids=words(2, 5), memory=drawn(2, 7, 12), memory_mask=torch.ones(2, 7, dtype=torch.bool)
-    )
     conform(RelativeBias, {"grid": (3, 4), "heads": 2})
 
 
@@ -77,7 +74,7 @@ def test_the_sizes_of_the_paper_are_counted_to_the_unit(name):
     assert count["stem"] == STEMS[name]
     assert count["read"] == entry + layers * (sum(p.numel() for p in reader.parameters()) + cells) + norm
     assert count["write"] == table + 256 * width + layers * sum(p.numel() for p in writer.parameters()) + norm
-    assert trained.nodes["say"].parameters.total == count["write"]
+    assert trained.nodes["write"].parameters.total == count["write"]
 
 
 def test_what_was_counted_is_what_is_built():
@@ -123,8 +120,8 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_whole_equals_layers_of_torch(saved, case):
-    """TransformerEncoderLayer and TransformerDecoderLayer with norms in front, GELU, and numbers that are added before the softmax."""
+def test_the_encoder_equals_layers_of_torch(saved, case):
+    """TransformerEncoderLayer with norms in front, GELU, and numbers that are added before the softmax."""
     has_picture, length = CASES[case]
     patches = drawn(2, 9, 64) if has_picture else None
     ids = None if length is None else words(2, length, most=300)
@@ -134,9 +131,6 @@ def test_the_whole_equals_layers_of_torch(saved, case):
     wanted = simvlm.encode(saved.state, saved.facts, patches, ids, mask)
     there = found["memory_mask"]
     torch.testing.assert_close(found["memory"][there], wanted[there], **CLOSE)
-    said = words(2, 6, most=300, seed=3)
-    got = open_part(REGISTRY, "simvlm/decoder", str(saved.folder))(found["memory"], there, said)["logits"]
-    torch.testing.assert_close(got, simvlm.decode(saved.state, saved.facts, wanted, there, said), rtol=0.0, atol=2e-5)
 
 
 def test_what_fills_a_batch_up_changes_nothing(saved):
@@ -150,14 +144,8 @@ def test_what_fills_a_batch_up_changes_nothing(saved):
     torch.testing.assert_close(torch.cat([left[:, :9], left[:, 11:]], 1), alone, **CLOSE)
 
 
-def test_the_decoder_looks_onward_alone_and_the_encoder_both_ways(saved):
-    """A later token changes nothing before it; the last token of a beginning changes what the first becomes."""
-    writer, memory, said = open_part(REGISTRY, "simvlm/decoder", str(saved.folder)), drawn(1, 4, 12), words(1, 6, most=300)
-    other = said.clone()
-    other[0, 4] += 1
-    one, two = (writer(memory, None, given)["logits"] for given in (said, other))
-    assert torch.equal(one[:, :4], two[:, :4])
-    assert not torch.allclose(one[:, 4:], two[:, 4:])
+def test_the_encoder_looks_both_ways(saved):
+    """The last token of a beginning changes what the first becomes."""
     reader, patches, ids = open_part(REGISTRY, "simvlm/encoder", str(saved.folder)), drawn(1, 9, 64), words(1, 5, most=300)
     changed = ids.clone()
     changed[0, -1] += 1
@@ -185,38 +173,6 @@ def test_positions_and_distances_of_another_size_are_resized(saved, height, widt
     for layer, name in zip(module.layers, tables, strict=True):
         hidden = layer(hidden, simvlm.distances(resized(state[name], 5, (2 * rows - 1, 2 * columns - 1)), rows, columns)[None])
     torch.testing.assert_close(part(patches)["memory"], module.layer_norm(hidden), **CLOSE)
-
-
-def test_a_text_is_cut_by_the_seed_and_by_itself():
-    """Every place that leaves something is drawn about as often; the same in a batch as alone, and another one by another seed."""
-    ids = words(600, 6, most=1000, seed=2)
-    mask = torch.ones_like(ids, dtype=torch.bool)
-    found = run_node(Split, ids=ids, mask=mask)
-    lengths = found["prefix_mask"].sum(1)
-    counts = torch.bincount(lengths, minlength=6)
-    assert len(counts) == 6  # 0 to 5 tokens of six
-    assert (counts - 100).abs().max() < 5 * (600 * (1 / 6) * (5 / 6)) ** 0.5
-    alone = run_node(Split, ids=ids[7:8], mask=mask[7:8])
-    assert alone["prefix_mask"].sum() == lengths[7]
-    assert not torch.equal(run_node(Split, seed=1, ids=ids, mask=mask)["prefix_mask"].sum(1), lengths)
-    assert not torch.equal(run_node(Split, {"draw": 1}, ids=ids, mask=mask)["prefix_mask"].sum(1), lengths)
-
-
-@pytest.mark.parametrize("at", [0, 2])
-def test_what_is_said_begins_with_a_start_and_ends_with_an_end(at):
-    """The decoder is given the start and all but the end, and has to say all of it; places that fill up do not count."""
-    ids, mask = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 0]]), torch.tensor([[True] * 4, [True] * 3 + [False]])
-    found = run_node(Split, {"at": at}, ids=ids, mask=mask)
-    for row, text in enumerate(([5, 6, 7, 8], [9, 10, 11])):
-        assert found["prefix"][row][found["prefix_mask"][row]].tolist() == text[:at]
-        assert found["given"][row][found["labels_mask"][row]].tolist() == [2, *text[at:]]
-        assert found["labels"][row][found["labels_mask"][row]].tolist() == [*text[at:], 1]
-
-
-def test_a_text_that_leaves_nothing_to_say_is_told():
-    """Of a text alone at least one token is read, and one is said."""
-    with pytest.raises(InputError, match="the text of record 1 has 1 tokens, and a beginning of 1 is to leave one or more"):
-        run_node(Split, {"least": 1}, ids=torch.tensor([[4, 5], [6, 0]]), mask=torch.tensor([[True, True], [True, False]]))
 
 
 def test_a_beginning_that_is_too_long_is_told():

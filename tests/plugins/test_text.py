@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -207,10 +208,11 @@ def test_white_space_around_a_text_is_left_out():
 
 def test_a_text_is_cut_between_words():
     """Anywhere, one word or more behind the cut; by the text and the seed, whatever it stands beside."""
-    texts = [f"{number} two  three\tfour five" for number in range(60)]
+    texts = [f"{number} two  three\tfour five" for number in range(500)]
     found = run_node(Split, text=texts)
-    counts = [len(beginning.split()) for beginning in found["beginning"]]
+    counts = Counter(len(beginning.split()) for beginning in found["beginning"])
     assert {*counts} == {0, 1, 2, 3, 4}
+    assert all(abs(count - 100) < 5 * (500 * 0.2 * 0.8) ** 0.5 for count in counts.values())  # each place about as often
     for whole, beginning, rest in zip(texts, found["beginning"], found["rest"], strict=True):
         assert (whole.startswith(beginning), whole.endswith(rest)) == (True, True)
         assert [*beginning.split(), *rest.split()] == whole.split()

@@ -11,10 +11,13 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional
+from transformers import BlenderbotConfig
+from transformers.models.blenderbot.modeling_blenderbot import BlenderbotDecoder
 
 from modelgraft.testing import open_node
-from modelgraft_plugins.simvlm import Decoder, Encoder
+from modelgraft_plugins.simvlm import Encoder
 from support.checkpoints import randomise
 from support.tokenizers import byte_level
 
@@ -96,15 +99,17 @@ def part(state: State, prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
-def _attention(into: nn.MultiheadAttention, state: State) -> None:
-    into.in_proj_weight.data = torch.cat([state[f"{name}_proj.weight"] for name in "qkv"])
-    into.in_proj_bias.data = torch.cat([state[f"{name}_proj.bias"] for name in "qkv"])
-    into.out_proj.load_state_dict(part(state, "out_proj."))
+def _attention(into: str, state: State) -> dict[str, Tensor]:
+    joined = {f"{into}.in_proj_{kind}": torch.cat([state[f"{name}_proj.{kind}"] for name in "qkv"]) for kind in ("weight", "bias")}
+    return {**joined, **{f"{into}.out_proj.{kind}": state[f"out_proj.{kind}"] for kind in ("weight", "bias")}}
 
 
-@torch.no_grad()
+def _named(state: State, *names: tuple[str, str]) -> dict[str, Tensor]:
+    return {f"{theirs}.{kind}": state[f"{ours}.{kind}"] for ours, theirs in names for kind in ("weight", "bias")}
+
+
 def encode(state: State, facts: Mapping[str, Any], patches: Tensor | None, ids: Tensor | None, mask: Tensor | None) -> Tensor:
-    """float[batch places width], by TransformerEncoderLayer with a mask that is added."""
+    """float[batch places width], by TransformerEncoderLayer with a mask that is added. Gradients reach the state."""
     mine, width, heads = part(state, "encoder."), facts["d_model"], facts["num_heads"]
     side = facts["image_size"] // 16
     rows, there = [], []
@@ -113,7 +118,8 @@ def encode(state: State, facts: Mapping[str, Any], patches: Tensor | None, ids: 
         there.append(torch.ones(patches.shape[:2], dtype=torch.bool))
     if ids is not None:
         assert mask is not None
-        rows.append(state["decoder.embed_tokens.weight"][ids] + mine["text_positions"][: ids.shape[1]])
+        table = state.get("encoder.embed_tokens.weight", state["decoder.embed_tokens.weight"])
+        rows.append(table[ids] + mine["text_positions"][: ids.shape[1]])
         there.append(mask)
     hidden, seen = torch.cat(rows, 1), torch.cat(there, 1)
     batch, places = seen.shape
@@ -124,16 +130,14 @@ def encode(state: State, facts: Mapping[str, Any], patches: Tensor | None, ids: 
             added[:, :, :cells, :cells] += distances(mine[f"distances.{index}.relative_position_bias_table"], side, side)
         layer = nn.TransformerEncoderLayer(width, heads, facts["ffn_dim"], 0.0, "gelu", batch_first=True, norm_first=True).eval()
         own = part(mine, f"layers.{index}.")
-        _attention(layer.self_attn, part(own, "self_attn."))
-        for ours, theirs in (("fc1", "linear1"), ("fc2", "linear2"), ("self_attn_layer_norm", "norm1"), ("final_layer_norm", "norm2")):
-            layer.get_submodule(theirs).load_state_dict(part(own, f"{ours}."))
-        hidden = layer(hidden, src_mask=added.flatten(0, 1))
+        names = (("fc1", "linear1"), ("fc2", "linear2"), ("self_attn_layer_norm", "norm1"), ("final_layer_norm", "norm2"))
+        weights = {**_attention("self_attn", part(own, "self_attn.")), **_named(own, *names)}
+        hidden = functional_call(layer, weights, (hidden,), {"src_mask": added.flatten(0, 1)})
     return functional.layer_norm(hidden, (width,), mine["layer_norm.weight"], mine["layer_norm.bias"])
 
 
-@torch.no_grad()
 def decode(state: State, facts: Mapping[str, Any], memory: Tensor, memory_mask: Tensor, ids: Tensor) -> Tensor:
-    """Logits, float[batch suffix vocabulary], by TransformerDecoderLayer."""
+    """Logits, float[batch suffix vocabulary], by TransformerDecoderLayer. Gradients reach the state."""
     mine, width = part(state, "decoder."), facts["d_model"]
     hidden = mine["embed_tokens.weight"][ids] + mine["embed_positions.weight"][: ids.shape[1]]
     onward = nn.Transformer.generate_square_subsequent_mask(ids.shape[1])
@@ -142,12 +146,12 @@ def decode(state: State, facts: Mapping[str, Any], memory: Tensor, memory_mask: 
             width, facts["num_heads"], facts["ffn_dim"], 0.0, "gelu", batch_first=True, norm_first=True
         ).eval()
         own = part(mine, f"layers.{index}.")
-        _attention(layer.self_attn, part(own, "self_attn."))
-        _attention(layer.multihead_attn, part(own, "encoder_attn."))
         names = (("fc1", "linear1"), ("fc2", "linear2"), ("self_attn_layer_norm", "norm1"), ("encoder_attn_layer_norm", "norm2"))
-        for ours, theirs in (*names, ("final_layer_norm", "norm3")):
-            layer.get_submodule(theirs).load_state_dict(part(own, f"{ours}."))
-        hidden = layer(hidden, memory, tgt_mask=onward, memory_key_padding_mask=~memory_mask)
+        weights = {
+            **_attention("self_attn", part(own, "self_attn.")), **_attention("multihead_attn", part(own, "encoder_attn.")),
+            **_named(own, *names, ("final_layer_norm", "norm3")),
+        }  # fmt: skip
+        hidden = functional_call(layer, weights, (hidden, memory), {"tgt_mask": onward, "memory_key_padding_mask": ~memory_mask})
     return functional.layer_norm(hidden, (width,), mine["layer_norm.weight"], mine["layer_norm.bias"]) @ mine["embed_tokens.weight"].mT
 
 
@@ -160,6 +164,15 @@ class Saved:
     state: State
 
 
+def _writer(facts: Mapping[str, Any]) -> nn.Module:
+    """Its tensors have the names and shapes of the decoder's."""
+    sizes = {
+        "vocab_size": "vocab_size", "d_model": "d_model", "max_position_embeddings": "max_text", "decoder_layers": "decoder_layers",
+        "decoder_ffn_dim": "ffn_dim", "decoder_attention_heads": "num_heads",
+    }  # fmt: skip
+    return BlenderbotDecoder(BlenderbotConfig(**{theirs: facts[ours] for theirs, ours in sizes.items()}))
+
+
 def saved(folder: Path, *, side: str = "right", **changed: Any) -> Saved:
     """Write a tiny SimVLM."""
     words = tokenizer(side=side)
@@ -167,8 +180,7 @@ def saved(folder: Path, *, side: str = "right", **changed: Any) -> Saved:
     sizes = {key: facts[key] for key in ("d_model", "num_heads", "ffn_dim", "vocab_size", "max_text")}
     state = {f"stem.{key}": value for key, value in stem_state().items()}
     reader = open_node(Encoder, {**sizes, "image_size": facts["image_size"], "channels": 64, "encoder_layers": facts["encoder_layers"]})
-    writer = open_node(Decoder, {**sizes, "decoder_layers": facts["decoder_layers"]})
-    for seed, prefix, module in ((2, "encoder.", reader.loaded.state), (3, "decoder.", writer.loaded.state.model)):
+    for seed, prefix, module in ((2, "encoder.", reader.loaded.state), (3, "decoder.", _writer(facts))):
         randomise(module, seed=seed)
         state |= {prefix + key: value.detach().contiguous() for key, value in module.state_dict().items()}
     del state["encoder.embed_tokens.weight"]  # the decoder has it

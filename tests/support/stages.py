@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,20 +19,23 @@ Seen = Mapping[str, Any]
 
 
 def simvlm_loss(saved: Any, records: Records, seen: Seen) -> Wanted:
-    """The rest of each text behind the place that was drawn, by layers of torch."""
-    total, count = 0.0, 0
-    for row, record in enumerate(records):
-        ids = simvlm.tokenizer()(record["text"]).input_ids
-        prefix = seen["cut.prefix"][row][seen["cut.prefix_mask"][row]]
-        labels = seen["cut.labels"][row][seen["cut.labels_mask"][row]]
-        assert [*prefix.tolist(), *labels.tolist()] == [*ids, saved.facts["eos_token_id"]]
-        patches = simvlm.stem(simvlm.part(saved.state, "stem."), seen["pixels.pixels"][row : row + 1])
-        memory = simvlm.encode(saved.state, saved.facts, patches, prefix[None], torch.ones(1, len(prefix), dtype=torch.bool))
+    """The rest of each text behind the place that was drawn, by layers of torch; encoder and decoder have a table of words each."""
+    words, ends = simvlm.tokenizer(), [saved.facts["eos_token_id"]]
+    state = {name: torch.nn.Parameter(tensor.clone(), "running" not in name) for name, tensor in saved.state.items()}
+    state["encoder.embed_tokens.weight"] = torch.nn.Parameter(saved.state["decoder.embed_tokens.weight"].clone())
+    cut = list(zip(seen["cut.beginning"], seen["cut.rest"], strict=True))
+    assert [f"{beginning} {rest}".strip() for beginning, rest in cut] == [record["text"] for record in records]
+    total, count = torch.zeros(()), 0
+    for row, (beginning, rest) in enumerate(cut):
+        prefix = torch.tensor([words(beginning).input_ids], dtype=torch.int64)
+        labels = torch.tensor([*words(rest).input_ids, *ends])
+        patches = simvlm.stem(simvlm.part(state, "stem."), seen["pixels.pixels"][row : row + 1])
+        memory = simvlm.encode(state, saved.facts, patches, prefix, torch.ones_like(prefix, dtype=torch.bool))
         given = torch.tensor([[saved.facts["bos_token_id"], *labels[:-1].tolist()]])
-        logits = simvlm.decode(saved.state, saved.facts, memory, torch.ones(memory.shape[:2], dtype=torch.bool), given)[0]
-        total += float(functional.cross_entropy(logits, labels, reduction="sum"))
-        count += len(labels)
-    return Wanted({"loss": total / count})
+        logits = simvlm.decode(state, saved.facts, memory, torch.ones(memory.shape[:2], dtype=torch.bool), given)[0]
+        total, count = total + functional.cross_entropy(logits, labels, reduction="sum"), count + len(labels)
+    (total / count).backward()
+    return Wanted({"loss": float(total.detach()) / count}, torch.nn.ParameterList(state.values()))
 
 
 def wav2vec2_loss(model: hf.Wav2Vec2ForPreTraining, _records: Records, seen: Seen) -> Wanted:
@@ -43,14 +47,20 @@ def wav2vec2_loss(model: hf.Wav2Vec2ForPreTraining, _records: Records, seen: See
     return Wanted({"criterion": float(found.loss.detach())}, model)
 
 
-def pali_loss(made: pali.Reference, records: Records, seen: Seen) -> Wanted:
+def pali_loss(made: pali.Reference, records: Records, seen: Seen, fusion: str = "encoder_concat") -> Wanted:
     """The ViT and the mT5 of transformers; the eye learns nothing."""
     told = made.tokenizer([record["answer"] for record in records], return_tensors="pt", padding=True)
     labels = told.input_ids.masked_fill(told.attention_mask == 0, -100)
     lines = [f"Answer in EN: {record['question']} <extra_id_0>" for record in records]
-    loss = made.taught(seen["pixels.pixels"], lines, labels, "encoder_concat").loss
+    loss = made.taught(seen["pixels.pixels"], lines, labels, fusion).loss
     loss.backward()
     return Wanted({"loss": float(loss.detach())}, torch.nn.ModuleList([made.project, made.language]))
+
+
+def pali_decoder_only_loss(made: pali.Reference, records: Records, seen: Seen) -> Wanted:
+    """The other reading, in which encoder and decoder have a table of words each."""
+    made.language.encoder.embed_tokens = copy.deepcopy(made.language.shared)
+    return pali_loss(made, records, seen, "decoder_only")
 
 
 def beit3_loss(_made: Any, _records: Records, seen: Seen) -> Wanted:

@@ -1,7 +1,7 @@
 """PaLI: a vision transformer and mT5, joined in both readings of the paper (arXiv 2209.06794).
 
 The paper's figure puts what the eye sees in front of the words that mT5's encoder reads; its text lets mT5's decoder look at it
-beside what the encoder gives. Both are served, as `encoder_concat` and `decoder_only`; they are two models, with unlike answers.
+beside what the encoder gives. Both are served, by the graphs `pali` and `pali/decoder_only`; they are two models, with unlike answers.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from modelgraft import Config, Port, Ports, component, hookimpl, port
-from modelgraft.plugin import families
+from modelgraft import Config, Ports, component, hookimpl
 from modelgraft_plugins.pali.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -95,7 +94,7 @@ class SpanCorruption(Config):
 
 @component("pali/memory", kind="projector", module="modelgraft_plugins.pali.modules:Memory", exportable=True)
 class MemoryConfig(Config):
-    """Put what an eye sees behind what an encoder gives, for a decoder that looks at both (`decoder_only`)."""
+    """Put what an eye sees behind what an encoder gives, for a decoder that looks at both (`pali/decoder_only`)."""
 
     def ports(self) -> Ports:
         """Vectors of words and of a picture in; one row of both, and where there is something, out."""
@@ -107,52 +106,10 @@ class MemoryConfig(Config):
         return Ports.of(inputs, outputs)
 
 
-@component("pali/language", kind="llm", module="modelgraft_plugins.pali.modules:Language", exportable=True)
-class LanguageConfig(Config):
-    """Read a picture and a line with mT5, and say how likely each token of a given answer is: what PaLI is trained by.
-
-    fusion  encoder_concat: the picture stands before the line in the encoder; decoder_only: behind what the encoder gives
-    logits  at each place those of the token that stands there in the answer, when all before it are given (teacher forcing)
-    """
-
-    model: dict[str, Any] = Field({}, description="the config of mT5, as in its config.json")
-    fusion: Literal["encoder_concat", "decoder_only"] = "encoder_concat"
-    hidden_size: int = Field(gt=0)
-    vocab_size: int = Field(gt=0)
-    tied: bool = Field(False, description="the output head is the embedding table")
-
-    @classmethod
-    def from_source(cls, source: Source) -> Mapping[str, Any]:
-        """Read an mT5, or the T5 of another size or vocabulary."""
-        config = dict(source.config)
-        kind = config.get("model_type")
-        if kind not in FIRST:
-            raise ValueError(f"pali/language serves {' and '.join(sorted(FIRST))}, not model_type '{kind}': name the part #language_model")
-        facts = families().languages[kind].facts(config)
-        head = source.shape("lm_head.weight") is None if source.tensor_shapes() else config.get("tie_word_embeddings") is not False
-        return {"model": config, "hidden_size": facts["d_model"], "vocab_size": facts["vocab_size"], "tied": head}
-
-    def ports(self) -> Ports:
-        """Line, picture and answer in; logits out."""
-        inputs: dict[str, str | Port] = {
-            "ids": "int64[batch text_tokens]", "mask": "optional[bool[batch text_tokens]]",
-            "image": port("float[batch image_tokens hidden_size]", doc="what the eye sees, in the width of the words"),
-            "answer": port("int64[batch answer_tokens]", doc="the tokens of the answer, its end token too"),
-        }  # fmt: skip
-        return Ports.of(inputs, {"logits": "float[batch answer_tokens vocab_size]"})
-
-    def parameters(self) -> int | None:
-        """By the formula of the family."""
-        card = families().languages.get(str(self.model.get("model_type")))
-        if card is None or card.count is None:
-            return None
-        return card.count(card.facts({**self.model, "tie_word_embeddings": self.tied}))
-
-
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
-    for subject in (TaskConfig, Boxes, SpanCorruption, MemoryConfig, LanguageConfig):
+    for subject in (TaskConfig, Boxes, SpanCorruption, MemoryConfig):
         register(subject)
 
 

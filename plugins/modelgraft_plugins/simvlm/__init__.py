@@ -1,8 +1,8 @@
 """SimVLM: a convolutional stem and an encoder-decoder with one objective (arXiv 2108.10904).
 
 A picture becomes a grid of vectors by the first three stages of a ResNet; the encoder reads them together with the beginning of a text,
-in both directions, and the decoder writes the rest. The one objective is to say that rest. No code and no weights were ever published:
-this is the architecture and the objective, and an ImageNet ResNet may start the stem.
+in both directions, and the decoder, which is llm/seq2seq, writes the rest. The one objective is to say that rest. No code and no weights
+were ever published: this is the architecture and the objective, and an ImageNet ResNet may start the stem.
 
 What the paper leaves open is decided as follows. "The first three blocks" are the first layer, the pooling and three stages, which alone
 gives 14 x 14 vectors of 224 pixels. Norms stand in front, the activation is GELU. The norms of the stem use their running means when
@@ -212,84 +212,6 @@ class Encoder(Sized):
         return uneven_heads(node.name, self.d_model, self.num_heads, names=("d_model", "num_heads"))
 
 
-@component("simvlm/decoder", kind="llm", module="modelgraft_plugins.simvlm.model:Decoder", exportable=True)
-class Decoder(Config):
-    """Say after each token of a text which one comes next, with an eye on the memory: what is trained. To write, take llm/seq2seq.
-
-    logits  of the token behind each;  states  what they are read from, which a head for classes takes the last of
-    """
-
-    d_model: PositiveInt = 768
-    num_heads: PositiveInt = 12
-    ffn_dim: PositiveInt = 3072
-    decoder_layers: PositiveInt = 12
-    vocab_size: PositiveInt = 32_000
-    max_text: PositiveInt = Field(256, description="most tokens")
-
-    @classmethod
-    def from_source(cls, source: Source) -> Mapping[str, Any]:
-        """Read the config of a SimVLM."""
-        return stated(source, (*TEXT_WORDS, "decoder_layers"))
-
-    @classmethod
-    def unheeded(cls, source: Source) -> Iterable[tuple[str, str]]:
-        """Give the keys of the config that are not known here."""
-        return unheeded(source)
-
-    def ports(self) -> Ports:
-        """A memory, where it is there, and token ids in; numbers for every token of the vocabulary, and states, out."""
-        inputs = {"memory": "float[batch frames d_model]", "memory_mask": "optional[bool[batch frames]]", "ids": "int64[batch suffix]"}
-        return Ports.of(inputs, {"logits": "float[batch suffix vocab_size]", "states": "float[batch suffix d_model]"})
-
-    def most(self) -> Mapping[str, int]:
-        """There are no more positions."""
-        return {"suffix": self.max_text}
-
-    def parameters(self) -> int:
-        """Count the table, which is the head as well, positions and layers."""
-        width = self.d_model
-        layer = 8 * width * width + 8 * width + 2 * width * self.ffn_dim + self.ffn_dim + width + 6 * width
-        return (self.vocab_size + self.max_text) * width + self.decoder_layers * layer + 2 * width
-
-    def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
-        """The heads must share the width evenly."""
-        return uneven_heads(node.name, self.d_model, self.num_heads, names=("d_model", "num_heads"))
-
-
-@component("simvlm/split", kind="preprocess", load="modelgraft_plugins.simvlm.splitting:load", random=True, cache=False)
-class Split(Config):
-    """Cut each text in two: the beginning that the encoder reads, and the rest that the decoder has to say.
-
-    least   fewest tokens of a beginning: 0 beside a picture, which is the beginning of every pair; 1 for a text alone
-    at      cut here in place of a place that is drawn
-    draw    another number, another cut of the same text
-    The place is drawn evenly from those that leave one token or more, by the seed of the run and by the text: alone and in a batch it
-    is the same. The rest ends with the end token, which has to be said as well.
-    """
-
-    least: int = Field(0, ge=0, description="fewest tokens of a beginning")
-    at: int | None = Field(None, ge=0, description="tokens of every beginning; None: it is drawn")
-    draw: int = Field(0, ge=0, description="the number of the draw")
-    pad_token_id: int = Field(0, ge=0)
-    eos_token_id: int = Field(1, ge=0)
-    bos_token_id: int = Field(2, ge=0)
-
-    @classmethod
-    def from_source(cls, source: Source) -> Mapping[str, Any]:
-        """Read the special tokens of a SimVLM."""
-        return stated(source, ("pad_token_id", "eos_token_id", "bos_token_id"))
-
-    def ports(self) -> Ports:
-        """Token ids and where there is one in; the beginning, what the decoder is given, and what it has to say of it, out."""
-        return Ports.of(
-            {"ids": "int64[batch text_tokens]", "mask": "bool[batch text_tokens]"},
-            {
-                "prefix": "int64[batch prefix]", "prefix_mask": "bool[batch prefix]",
-                "given": "int64[batch suffix]", "labels": "int64[batch suffix]", "labels_mask": "bool[batch suffix]",
-            },
-        )  # fmt: skip
-
-
 @component("simvlm/relative_bias", kind="projector", module="modelgraft_plugins.simvlm.model:BiasedAttention", exportable=True)
 class RelativeBias(Config):
     """Add to the logits of attention between the cells of a grid a learned number by their distance, and turn them into shares.
@@ -324,7 +246,7 @@ class RelativeBias(Config):
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
-    for subject in (Stem, Encoder, Decoder, Split, RelativeBias):
+    for subject in (Stem, Encoder, RelativeBias):
         register(subject)
 
 

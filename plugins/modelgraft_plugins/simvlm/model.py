@@ -1,4 +1,4 @@
-"""SimVLM behind its stem, in reading order: distances in the grid, encoder, decoder.
+"""SimVLM behind its stem, in reading order: distances in the grid, encoder.
 
 Source: arXiv 2108.10904, and for the distances arXiv 2106.04803, appendix A.1. The layers are those of Blenderbot in transformers, which
 are what the paper leaves and the README decides: norms in front, GELU, learned positions. Letters: H rows and W columns of the grid.
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import BlenderbotConfig
-from transformers.models.blenderbot.modeling_blenderbot import BlenderbotDecoder, BlenderbotEncoderLayer
+from transformers.models.blenderbot.modeling_blenderbot import BlenderbotEncoderLayer
 
 from modelgraft.plugin import InputError
 
@@ -127,39 +127,7 @@ class Encoder(nn.Module):
         return functional.pad(distances(self.config.grid), (0, behind, 0, behind)).to(hidden.dtype)
 
 
-class Decoder(nn.Module):
-    """What comes next.
-
-    memory   float[batch frames d_model], memory_mask bool[batch frames]: where there is one;  ids int64[batch suffix]
-    returns  logits float[batch suffix vocab_size], of the token behind each, and states float[batch suffix d_model]
-    """
-
-    def __init__(self, config: simvlm.Decoder) -> None:
-        super().__init__()
-        made = layer_config(config, layers=config.decoder_layers)
-        self.model: Any = BlenderbotDecoder(made)  # Any: of transformers
-
-    def from_checkpoint(self, weights: Weights) -> Mapping[str, Tensor]:
-        """Take the decoder of a whole; its table of words is the head as well."""
-        return {f"model.{key.removeprefix('decoder.')}": tensor for key, tensor in weights.state().items() if key.startswith("decoder.")}
-
-    def forward(self, memory: Tensor, memory_mask: Tensor | None, ids: Tensor) -> dict[str, Tensor]:
-        """Every token sees those before it, and all of the memory that is there."""
-        model, length = self.model, ids.shape[1]
-        hidden = model.embed_tokens(ids) + model.embed_positions.weight[:length]
-        least = torch.finfo(hidden.dtype).min
-        onward = torch.full((length, length), least, dtype=hidden.dtype, device=ids.device).triu(1)[None, None]
-        there = torch.ones_like(memory[..., 0], dtype=torch.bool) if memory_mask is None else memory_mask
-        across = torch.zeros(there.shape, dtype=hidden.dtype, device=ids.device).masked_fill(~there, least)
-        across = across[:, None, None].expand(-1, -1, length, -1)  # as exports want it: they do not spread a mask over queries
-        for layer in model.layers:
-            found = layer(hidden, onward, memory, encoder_attention_mask=across, use_cache=False)
-            hidden = found[0] if isinstance(found, tuple) else found
-        states: Tensor = model.layer_norm(hidden)
-        return {"logits": states @ model.embed_tokens.weight.mT, "states": states}
-
-
-def layer_config(config: simvlm.Encoder | simvlm.Decoder, *, layers: int) -> Any:
+def layer_config(config: simvlm.Encoder, *, layers: int) -> Any:
     """What transformers builds the layers from."""
     made: Any = BlenderbotConfig(
         vocab_size=config.vocab_size, d_model=config.d_model, max_position_embeddings=config.max_text,

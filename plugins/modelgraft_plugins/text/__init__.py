@@ -106,8 +106,8 @@ class Split(Config):
     draw    another number, another cut of the same text
     The place is drawn evenly from those that leave one word or more, by the seed of the run and by the text: alone and in a batch it is
     the same. A text that has no more words than its beginning is to have is not cut: nothing is begun. The white space between the two
-    is in neither. simvlm/split does the same between tokens.
-    Source: PaLI's SplitCap and BLIP-2's prefix language modelling (arXiv 2301.12597, 3.3); neither says more of the place.
+    is in neither.
+    Source: the prefix language modelling of SimVLM (arXiv 2108.10904, 3.1) and BLIP-2 (arXiv 2301.12597, 3.3), and PaLI's SplitCap.
     """
 
     least: int = Field(0, ge=0, description="fewest words of a beginning")

@@ -177,9 +177,9 @@ DRAWN = """
 modelgraft: 1
 inputs: {text: text, wanted: "float[batch 3]"}
 nodes:
-  ids:  {use: text/tokenizer, from: "./CLIP", in: {text: inputs.text}}
-  cut:  {use: simvlm/split, in: {ids: ids.ids, mask: ids.mask}}
-  read: {use: text/encoder, from: "./CLIP#text_model", in: {ids: cut.prefix, mask: cut.prefix_mask}, frozen: true}
+  cut:  {use: text/split, in: {text: inputs.text}}
+  ids:  {use: text/tokenizer, from: "./CLIP", in: {text: cut.beginning}}
+  read: {use: text/encoder, from: "./CLIP#text_model", in: {ids: ids.ids, mask: ids.mask}, frozen: true}
   hand: {use: projector/linear, with: {over: vector, out_features: 3}, in: {x: read.pooled}}
 outputs: {hand: hand}
 losses: {apart: {use: loss/alignment, with: {over: vector}, in: {x: hand, wanted: inputs.wanted}}}
@@ -198,7 +198,7 @@ def test_the_checker_tells_what_cannot_be_kept_and_why(tmp_path):
     (found,) = told(DRAWN)
     assert "features keeps nothing of what read gives" in found
     assert "it follows from what cut draws anew for each record" in found
-    assert told(DRAWN.replace("cut.prefix_mask", "ids.mask").replace("cut.prefix", "ids.ids").replace("  cut:", "  #cut:")) == []
+    assert told(DRAWN.replace("cut.beginning", "inputs.text").replace("  cut:", "  #cut:")) == []
     (found,) = told(DRAWN.replace(", frozen: true", ""))
     assert "there is nothing for features to keep" in found
     assert told(DRAWN.replace(", features: float16", "")) == []

@@ -288,7 +288,7 @@ RECIPES = [
     Recipe("flamingo/train", "train", flamingo_made, flamingo_loss, PAIRS, frozenset({"resampler", "llm"})),
     # the losses of those without a reference are compared below: with tensors of a fixture in place of pictures, texts and sounds
     Recipe("coca/train", "train", coca_made, None, PAIRS, frozenset({"vision", "pool", "words", "decode", "contrast"}), init="random"),
-    Recipe("simvlm/pretrain", "train", simvlm_made, stages.simvlm_loss, PAIRS, frozenset({"stem", "read", "say"})),
+    Recipe("simvlm/pretrain", "train", simvlm_made, stages.simvlm_loss, PAIRS, frozenset({"stem", "read", "write"})),
     Recipe("omnimae/rebuild", "train", omnimae_made, None, [{"image": drawn(0)}], frozenset({"see", "guess", "head"}), init="random"),
     Recipe("fromage/train", "train", fromage_made, None, PAIRS, frozenset({"prefix", "key", "query", "read", "write", "contrast"})),
     Recipe(
@@ -299,6 +299,7 @@ RECIPES = [
     Recipe("grafted/draw_train", "train", emoji_made, emoji_loss, NAMED, frozenset({"draw"}), falls=0.5, params={"side": 8}),
     Recipe("kosmos2/train", "train", stages.kosmos2_made, stages.kosmos2_loss, POINTED, frozenset({"vision", "latents", "llm"})),
     Recipe("pali/train", "train", pali_made, stages.pali_loss, ASKING, frozenset({"project", "llm"})),
+    Recipe("pali/train_decoder_only", "train", pali_made, stages.pali_decoder_only_loss, ASKING, frozenset({"project", "read", "llm"})),
     Recipe("beit3/pretrain", "train", stages.beit3_made, stages.beit3_loss, PAIRS, BEIT3_NODES),
 ]
 

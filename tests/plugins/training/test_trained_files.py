@@ -131,6 +131,7 @@ def test_a_language_model_is_run_from_its_trained_file(tmp_path):
         with mg.open("llava", params={**given, **sources}) as pipeline:
             answers.append(pipeline.run(image=picture, prompt="what?")["text"])
     assert answers[0] == answers[1]
+    assert not mg.check(mg.load("llava", params={**given, **sources})).warnings
 
 
 SHARED = """

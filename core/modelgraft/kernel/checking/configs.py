@@ -213,10 +213,10 @@ def _read_source(component: Component, view: Source) -> Mapping[str, Any] | str 
 
 
 def _remarks(part: Part, view: Source, given: Mapping[str, Value], written: Place | None) -> tuple[Problem, ...]:
-    """What the source states and the component does not heed, at the line that names the source."""
+    """What the source states and the component does not heed, at the line that names the source; of a trained file nothing."""
     place, component = written or part.place, part.component
     try:
-        found = list(component.config.unheeded(view))
+        found = [] if view.states(component.id) else list(component.config.unheeded(view))
     except Exception as error:  # noqa: BLE001 a config from elsewhere may lack or hold anything
         sentence = f"plugin '{component.plugin}': {component.id} could not tell what it does not heed of {view.text}: {said(error)}"
         return (Problem("unheeded", sentence, place, "this is a defect of the plugin", node=part.node),)
