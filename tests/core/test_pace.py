@@ -34,16 +34,20 @@ def test_of_a_table_so_many_cases_are_quick_spread_with_the_first_among_them():
     assert [item.nodeid[-2] for item in items if item.get_closest_marker("slow") is None] == list("0257012" + "01")
 
 
-def test_of_a_sampled_table_the_same_cases_are_run_wherever_it_stands():
+def test_of_a_sampled_table_the_cases_that_are_named_are_run():
+    """One that is asked for alone runs; a name that no case has is told."""
     told: list[Any] = []
     config: Any = SimpleNamespace(hook=SimpleNamespace(pytest_deselected=lambda items: told.extend(items)))  # noqa: PLW0108 no keyword
-    one = [*table("a.py", 7, pytest.mark.sampled(3)), *table("b.py", 2, pytest.mark.sampled(3)), *table("c.py", 4)]
-    other = [*table("c.py", 1), *table("a.py", 7, pytest.mark.sampled(3))]
-    sample(config, one)
-    sample(config, other)
-    assert [item.nodeid[0] for item in one] == list("aaabbcccc")
-    assert [item.nodeid[0] for item in told] == list("aaaaaaaa")
-    assert [item.nodeid for item in one[:3]] == [item.nodeid for item in other[1:]]
+    sampled = pytest.mark.sampled("0", "5")
+    items = [*table("a.py", 7, sampled), *table("b.py", 2)]
+    sample(config, items)
+    assert [item.nodeid[-2] for item in items] == list("05" + "01")
+    assert [item.nodeid[-2] for item in told] == list("12346")
+    alone = table("a.py", 7, sampled)[3:4]
+    sample(config, alone)
+    assert [item.nodeid[-2] for item in alone] == ["3"]
+    with pytest.raises(pytest.UsageError, match=r"^a\.py::test_it is sampled by \['9'\]; its cases: 0, 1, 2$"):
+        sample(config, table("a.py", 3, pytest.mark.sampled("0", "9")))
 
 
 @pytest.mark.parametrize("is_worker", [True, False])

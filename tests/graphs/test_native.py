@@ -168,7 +168,7 @@ def test_a_count_is_that_of_what_is_built(name: str, tmp_path: Path):
     assert mg.plan(path).totals.parameters == mg.plan(path, exact=True).totals.parameters
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled("pixtral", "mistral3", "qwen3_vl")  # the towers and places of the others: test_patches.py, test_llm_ragged.py
 @pytest.mark.slow  # it exports
 def test_answers_on_onnx_are_those_of_torch(theirs: tuple[str, Checkpoint], graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The eye and what joins its patches are one exported graph, which takes any pictures; the decoder counts their places."""

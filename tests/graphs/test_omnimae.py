@@ -158,7 +158,6 @@ def saved(folder: Path, facts: dict[str, Any], steps: int, face: Image.Image, *,
     return str(folder)
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("name", ["omnimae", "omnimae/classify", "omnimae/rebuild", "omnimae/rebuild_video", "omnimae/classify_video"])

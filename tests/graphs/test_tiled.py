@@ -76,7 +76,7 @@ def test_the_graph_is_checked_and_planned_without_warnings(theirs: Checkpoint, g
     assert mg.plan(graph).totals.parameters == sum(parameter.numel() for parameter in theirs.model.parameters())
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled("idefics2-whole", "internvl", "llava_next", "llava_onevision")  # parts of the others: test_onnx_parts.py
 @pytest.mark.slow
 def test_onnx_answers_as_torch_does(theirs: Checkpoint, graph: Path):
     """Any number of tiles through one segment of eye and projector; what cuts and lays out is code on both."""

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
-from zlib import crc32
 
 import pytest
 
@@ -29,7 +28,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def leave_to_whole_runs(items: list[pytest.Item]) -> None:
     """Mark cases of tables as slow but for as many as `@pytest.mark.quick(count)` says, spread over the table with the first among them."""
-    for count, cases in tables(items, "quick"):
+    for (most,), cases in tables(items, "quick"):
+        count = min(most, len(cases))
         kept = {number * len(cases) // count for number in range(count)}
         for number, case in enumerate(cases):
             if number not in kept:
@@ -37,23 +37,27 @@ def leave_to_whole_runs(items: list[pytest.Item]) -> None:
 
 
 def sample(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out cases of tables but for as many as `@pytest.mark.sampled(count)` says. Which they are depends on their names alone."""
-    left = {
-        case for count, cases in tables(items, "sampled") for case in sorted(cases, key=lambda case: crc32(case.nodeid.encode()))[count:]
-    }
+    """Leave out cases of tables but for those that `@pytest.mark.sampled("one", "other")` names, or for those that are asked for alone."""
+    left = set()
+    for named, cases in tables(items, "sampled"):
+        by_name = {case.nodeid.partition("[")[2].removesuffix("]"): case for case in cases}
+        if len(cases) > len(named) and (unknown := [name for name in named if name not in by_name]):
+            raise pytest.UsageError(f"{cases[0].nodeid.partition('[')[0]} is sampled by {unknown}; its cases: {', '.join(by_name)}")
+        if set(named) & by_name.keys():
+            left |= {case for name, case in by_name.items() if name not in named}
     if left:
         config.hook.pytest_deselected(items=[item for item in items if item in left])
         items[:] = [item for item in items if item not in left]
 
 
-def tables(items: Iterable[pytest.Item], name: str) -> list[tuple[int, list[pytest.Item]]]:
-    """The cases of each test that has a mark with a count, and how many of them it says."""
+def tables(items: Iterable[pytest.Item], name: str) -> list[tuple[tuple[Any, ...], list[pytest.Item]]]:
+    """The cases of each test that has a mark, and what the mark says."""
     found: dict[str, list[pytest.Item]] = {}
     for item in items:
         if item.get_closest_marker(name):
             found.setdefault(item.nodeid.partition("[")[0], []).append(item)
     marks = [(cases[0].get_closest_marker(name), cases) for cases in found.values()]
-    return [(min(mark.args[0], len(cases)), cases) for mark, cases in marks if mark is not None]
+    return [(mark.args, cases) for mark, cases in marks if mark is not None]
 
 
 def pytest_collection() -> None:
