@@ -120,7 +120,7 @@ FIXED = [  # with the weights and the tensors of a fixture
                 **{f"{node}_ids": FROMAGE.inputs["labels"] for node in ("read", "write")},
                 **{f"{node}_mask": torch.arange(6) < FROMAGE.inputs["caption_len"][:, None] for node in ("read", "write")},
             ),
-            frozenset({"prefix", "key", "query", "read", "write", "contrast"}),
+            frozenset({"prefix", "key", "query", "read", "contrast"}),
             params={"concat": concat, "tokens": 60},
             feeds={
                 "vision.pixels": "float[batch 3 height width]",

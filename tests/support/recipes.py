@@ -80,7 +80,7 @@ def trained(recipe: Recipe, params: Mapping[str, Any], folder: Path) -> Found:
     with run.opened() as stepper:
         batch, ready = run.batch(stepper.learning, range(len(recipe.records)), run.data.rows)
         every = stepper.learning.modules
-        before = {name: {key: tensor.clone() for key, tensor in module.state_dict().items()} for name, module in every.items()}
+        before = {name: {key: tensor.clone() for key, tensor in _tensors(module).items()} for name, module in every.items()}
         modes = {part: part.training for module in every.values() for part in module.modules()}
         for part in modes:
             part.training = False  # without dropout, which the reference would draw otherwise
@@ -95,9 +95,14 @@ def trained(recipe: Recipe, params: Mapping[str, Any], folder: Path) -> Found:
         changed = {
             name
             for name, module in every.items()
-            if any(not torch.equal(tensor, before[name][key]) for key, tensor in module.state_dict().items())
+            if any(not torch.equal(tensor, before[name][key]) for key, tensor in _tensors(module).items())
         }
         return Found({name: float(loss.detach()) for name, loss in found.items()}, sums, grads, changed, stepper.idle, seen)
+
+
+def _tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """All of a module, also parameters that it leaves out of its state."""
+    return {**dict(module.named_parameters()), **module.state_dict()}
 
 
 def look(stepper: Stepper, batch: Any, ready: Any) -> dict[str, Any]:

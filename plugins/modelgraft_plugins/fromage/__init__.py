@@ -132,7 +132,9 @@ class Ret(Config):
 
     @classmethod
     def from_source(cls, source: Source) -> Mapping[str, Any]:
-        """Read the width and the id. Raises ValueError for another model."""
+        """Read the width and the id, or a file that `modelgraft train` has left. Raises ValueError for another model."""
+        if (trained := source.states("fromage/ret", is_graft=True)) is not None:
+            return trained
         root = _whole(source)
         token = {"token_id": root["ret_token_id"]} if "ret_token_id" in root else {}
         return {"hidden_size": root["text_width"], **token}

@@ -13,7 +13,8 @@ from modelgraft.plugin import LoadContext, Problem, SourceError
 if TYPE_CHECKING:
     from modelgraft_plugins.fromage import Ret
 
-ROW = "ret_input_embeddings.weight"
+ROW = "ret_input_embeddings.weight"  # in published files
+TRAINED = "ret"  # in what was trained here
 
 
 def graft(config: Ret, context: LoadContext) -> Callable[[nn.Module], nn.Module]:
@@ -27,8 +28,10 @@ def graft(config: Ret, context: LoadContext) -> Callable[[nn.Module], nn.Module]
         model: Any = host.model  # Any: a model of transformers
         table: Tensor = model.get_input_embeddings().weight
         token = len(table) - 1 if config.token_id is None else config.token_id
-        _refuse_unfit(context, table, token, None if context.weights is None else context.weights.shape(ROW))
-        row = table[token : token + 1].detach().clone() if context.weights is None else context.weights.tensor(ROW)
+        held = None if context.weights is None else context.weights
+        name = TRAINED if held is not None and held.shape(TRAINED) is not None else ROW
+        _refuse_unfit(context, table, token, None if held is None else held.shape(name))
+        row = table[token : token + 1].detach().clone() if held is None else held.tensor(name)
         ret = nn.Parameter(row.to(dtype=table.dtype, device=table.device), requires_grad=True)
         host.register_parameter("ret", ret)
         host.register_state_dict_post_hook(_leave_out)  # type: ignore[no-untyped-call]

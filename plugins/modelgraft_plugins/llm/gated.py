@@ -67,7 +67,9 @@ class GatedCrossAttention(Config):
 
     @classmethod
     def from_source(cls, source: Source) -> Mapping[str, Any]:
-        """Read the config of an IDEFICS, or the config and the shapes of the tensors of an OpenFlamingo (all but the heads)."""
+        """Read what `modelgraft train` has left, the config of an IDEFICS, or config and shapes of an OpenFlamingo (all but the heads)."""
+        if (trained := source.states("adapter/gated_cross_attention", is_graft=True)) is not None:
+            return trained
         card = families().whole(source.root.get("model_type")).components.get("adapter/gated_cross_attention", {})
         if "family" in card:  # all of it stands in the config of the whole
             return {"family": card["family"], **told(source.root, card["fields"])}

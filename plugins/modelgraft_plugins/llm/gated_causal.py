@@ -159,18 +159,22 @@ def graft(config: GatedCrossAttention, context: LoadContext) -> Callable[[nn.Mod
         if not isinstance(host, Causal):
             found = f"{context.node.name} ({context.node.component.id}) has no layers that its adapter could stand before"
             raise SourceError(Problem("adapter-misplaced", found, context.node.place, "graft it into llm/causal", node=context.node.name))
-        if context.weights is None:
-            with seeded(context.seed + zlib.crc32(context.node.name.encode())):
-                return GatedCausal(host, GatedLayers(config))
-        with parameters_without_memory():
-            gated = GatedLayers(config)
-        files = context.weights.state()
-        gated.load_state_dict(_state(config, files, gated, context), assign=True)
-        if config.family == "flamingo":
-            _take_embeddings(host, files, context)
-        return GatedCausal(host, gated)
+        return GatedCausal(host, _layers(config, context, host).requires_grad_(not config.frozen))
 
     return add
+
+
+def _layers(config: GatedCrossAttention, context: LoadContext, host: Causal) -> GatedLayers:
+    if context.weights is None:
+        with seeded(context.seed + zlib.crc32(context.node.name.encode())):
+            return GatedLayers(config)
+    with parameters_without_memory():
+        gated = GatedLayers(config)
+    files = context.weights.state()
+    gated.load_state_dict(_state(config, files, gated, context), assign=True)
+    if config.family == "flamingo":
+        _take_embeddings(host, files, context)
+    return gated
 
 
 def _take_embeddings(host: Causal, files: Mapping[str, Tensor], context: LoadContext) -> None:

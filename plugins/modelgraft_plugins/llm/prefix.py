@@ -53,7 +53,9 @@ class PrefixAttention(Config):
 
     @classmethod
     def from_source(cls, source: Source) -> Mapping[str, Any]:
-        """Read what the config of a LLaMA-Adapter says."""
+        """Read what the config of a LLaMA-Adapter says, or a file that `modelgraft train` has left. Raises ValueError for any other."""
+        if (trained := source.states("adapter/prefix_attention", is_graft=True)) is not None:
+            return trained
         card = families().whole(source.root.get("model_type")).components.get("adapter/prefix_attention")
         if card is None:
             raise ValueError(f"{source.text} holds no prefix for attention, such as that of a LLaMA-Adapter V2")

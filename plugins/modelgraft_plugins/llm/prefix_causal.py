@@ -14,6 +14,8 @@ from modelgraft_plugins.llm.gated_causal import GatedCausal
 from modelgraft_plugins.llm.prefix import PrefixAttention
 from modelgraft_plugins.llm.prefix_layers import PrefixLayers
 
+TRAINED = "gated."  # before the names of what was trained here
+
 
 class PrefixCausal(GatedCausal):
     """A decoder-only language model whose words look at a few vectors."""
@@ -50,7 +52,7 @@ def _layers(config: PrefixAttention, context: LoadContext, host: Causal) -> Pref
             return PrefixLayers(config)
     with parameters_without_memory():
         prefix = PrefixLayers(config)
-    files = context.weights.state()
+    files = {key.removeprefix(TRAINED): tensor for key, tensor in context.weights.state().items()}
     norms = {key: tensor for key, tensor in files.items() if key.endswith("norm.weight")}
     _load(prefix, {key: tensor for key, tensor in files.items() if key not in norms}, context, "prefix attention")
     if norms:

@@ -137,7 +137,7 @@ def load_into(module: nn.Module, file: Path, *, is_graft: bool = False) -> None:
 
     is_graft  the file holds what was grafted into the module, and the rest stays as it is
     """
-    there, tensors = module.state_dict(), load_file(file)
+    there, tensors = _held(module), load_file(file)
     wrong = sorted({*tensors} - {*there} if is_graft else {*tensors} ^ {*there}) or sorted(
         key for key in tensors if there[key].shape != tensors[key].shape
     )
@@ -152,11 +152,16 @@ def tensors_of(module: nn.Module) -> dict[str, torch.Tensor]:
     """The tensors of a module by name, each in memory of its own, as its files have them."""
     found: dict[str, torch.Tensor] = {}
     places = set[int]()
-    for key, tensor in module.state_dict().items():
+    for key, tensor in _held(module).items():
         whole = tensor.detach().contiguous().cpu()
         found[key] = whole.clone() if whole.data_ptr() in places else whole
         places.add(whole.data_ptr())
     return found
+
+
+def _held(module: nn.Module) -> dict[str, torch.Tensor]:
+    """All tensors of a module by name, also parameters that it keeps from nodes which share its weights."""
+    return {**dict(module.named_parameters()), **module.state_dict()}
 
 
 def file_name(node: str) -> str:

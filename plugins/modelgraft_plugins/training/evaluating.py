@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from modelgraft.commands import Batch
 from modelgraft.plugin import ModelgraftError
 from modelgraft_plugins.training import checkpoints
 from modelgraft_plugins.training.checkpoints import CHECKPOINTS
@@ -24,8 +25,8 @@ def evaluate(run: StageRun, stepper: Stepper, table: Table, epoch: int) -> None:
     if not len(numbers):
         return
     found = evaluation(run, stepper, rows, numbers)
-    weights = {name: weight for name, (_, weight) in run.resolved.losses.items()}
-    found["loss"] = sum(found[name] * weight for name, weight in weights.items())
+    there = {name: weight for name, (_, weight) in run.resolved.losses.items() if name in found}
+    found["loss"] = sum(found[name] * weight for name, weight in there.items()) if there else math.nan
     table.add({**found, "step": run.progress.step, "epoch": epoch, "part": "valid"})
     name, better = run.resolved.best
     figure, sign = found.get(name, math.nan), 1 if better == "lower" else -1
@@ -47,7 +48,8 @@ def evaluate(run: StageRun, stepper: Stepper, table: Table, epoch: int) -> None:
 def evaluation(run: StageRun, stepper: Stepper, rows: Rows, numbers: Sequence[int]) -> dict[str, float]:
     """The mean of each loss and watched number over records, and the figures of metrics over all of them, in the mode of use.
 
-    Of several processes each judges some of the batches, and all have the figures of all. What no record fits for is no number.
+    A mean is that over the records that have the number; what none has is left out. Of several processes each judges some of the batches,
+    and all have the figures of all.
     """
     modes = {module: module.training for one in stepper.modules.values() for module in one.modules()}
     for module in modes:
@@ -61,7 +63,7 @@ def evaluation(run: StageRun, stepper: Stepper, rows: Rows, numbers: Sequence[in
         **{name: str(ref) for name, (ref, _) in run.resolved.losses.items()},
         **{n: str(r) for n, r in run.resolved.watched.items()},
     }
-    sums, count = dict.fromkeys(names, 0.0), 0
+    sums, counts = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
     try:
         for start in run.processes.part(range(0, len(numbers), run.stage["batch"])):
             some = numbers[start : start + run.stage["batch"]]
@@ -73,14 +75,15 @@ def evaluation(run: StageRun, stepper: Stepper, rows: Rows, numbers: Sequence[in
             if not there:
                 continue
             for name, port in names.items():
-                sums[name] += float(found[port].float().mean()) * len(there)
+                values = Batch.of(found[port]).value  # None: by a route, which no record of these went
+                sums[name] += 0.0 if values is None else float(values.float().sum())
+                counts[name] += 0 if values is None else values.numel()
             looks.add(start, found, there)
-            count += len(there)
     finally:
         for module, is_training in modes.items():
             module.training = is_training
-    whole, *totals = run.processes.sums([float(count), *sums.values()])
-    means = {name: total / whole if whole else math.nan for name, total in zip(sums, totals, strict=True)}
+    totals = run.processes.sums([*sums.values(), *counts.values()])
+    means = {name: total / count for name, total, count in zip(names, totals, totals[len(names) :], strict=False) if count}
     return {**means, **looks.of_all(run.processes).figures(tell)}
 
 

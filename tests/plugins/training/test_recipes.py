@@ -290,7 +290,7 @@ RECIPES = [
     Recipe("coca/train", "train", coca_made, None, PAIRS, frozenset({"vision", "pool", "words", "decode", "contrast"}), init="random"),
     Recipe("simvlm/pretrain", "train", simvlm_made, stages.simvlm_loss, PAIRS, frozenset({"stem", "read", "write"})),
     Recipe("omnimae/rebuild", "train", omnimae_made, None, [{"image": drawn(0)}], frozenset({"see", "guess", "head"}), init="random"),
-    Recipe("fromage/train", "train", fromage_made, None, PAIRS, frozenset({"prefix", "key", "query", "read", "write", "contrast"})),
+    Recipe("fromage/train", "train", fromage_made, None, PAIRS, frozenset({"prefix", "key", "query", "read", "contrast"}), rate=0.01),
     Recipe(
         "imagebind/align", "audio", imagebind_made, None, SEEN, frozenset({"hear"}), falls=0.98
     ),  # an eye of random numbers sees its pictures nearly alike

@@ -138,7 +138,7 @@ training: {data: rows.jsonl, batch: 3, steps: 2, shuffle: false, bucket: false, 
 
 
 def test_a_loss_counts_over_the_records_that_have_what_it_needs(tmp_path):
-    """Two of three in the first batch; none in the second, where it is 0 and the other trains."""
+    """Two of three in the first batch; none in the second, where it is 0 and the other trains; so does an evaluation."""
     draw = torch.Generator().manual_seed(4)
     rows = [{name: torch.randn(1, size, generator=draw).tolist() for name, size in (("x", 4), ("y", 4), ("aim", 2))} for _ in range(6)]
     for number in (1, 3, 4, 5):
@@ -152,6 +152,11 @@ def test_a_loss_counts_over_the_records_that_have_what_it_needs(tmp_path):
         given, aims = (torch.tensor([record[name][0] for record in records]) for name in (port, "aim"))
         return float((given @ weights["weight"].T + weights["bias"] - aims).norm(dim=-1).mean())
 
+    judged = mg.train(tmp_path / "some.yaml", out=tmp_path / "judged", device="cpu", valid=str(tmp_path / "rows.jsonl")).last
+    last = read_table(judged / "metrics.csv")[-1]
+    assert (last["part"], float(last["near"])) == ("valid", pytest.approx(lost("x", rows), rel=1e-4))
+    assert float(last["far"]) == pytest.approx(lost("y", [rows[0], rows[2]]), rel=1e-4)
+    assert float(last["loss"]) == pytest.approx(float(last["near"]) + float(last["far"]), rel=1e-4)
     first, second = [row for row in read_table(folder / "metrics.csv") if row["part"] == "train"]
     assert float(first["near"]) == pytest.approx(lost("x", rows[:3]), rel=1e-4)
     assert float(first["far"]) == pytest.approx(lost("y", [rows[0], rows[2]]), rel=1e-4)

@@ -12,6 +12,7 @@ import modelgraft as mg
 from modelgraft_plugins.adapters import Lora
 from modelgraft_plugins.llm.gated import GatedCrossAttention
 from modelgraft_plugins.llm.prefix import PrefixAttention
+from support import fromage
 from support.checkpoints import llama, llava
 from support.grafted_stages import SEEN, gaze_made
 from support.learners import write_graph
@@ -89,13 +90,12 @@ nodes:
     adapters:
       - use: adapter/gated_cross_attention
         from: ./out/train/llm.safetensors
-        with: {every: 1, num_heads: 9, head_dim: 64}
         in: {media: soft}
 """
 
 
 def test_gated_blocks_load_from_the_file_that_training_wrote(tmp_path):
-    """All of its tensors are those of the blocks, whose gates have opened."""
+    """All of its tensors are those of the blocks, whose gates have opened; it says their sizes."""
     params, _ = gaze_made(tmp_path)
     rows = [{"seen": record["seen"][None].tolist(), "caption": record["caption"]} for record in SEEN]
     (tmp_path / "d.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -107,6 +107,70 @@ def test_gated_blocks_load_from_the_file_that_training_wrote(tmp_path):
         held = pipeline._loader.loaded()["llm"].state.state_dict()
     assert any(name.endswith("attn_gate") and float(gate) for name, gate in file.items())
     assert {name: held[name].tolist() for name in file} == {name: tensor.tolist() for name, tensor in file.items()}
+
+
+LOOKING = """
+modelgraft: 1
+inputs: {text: text, answer: text, media: "float[batch 5 28]"}
+nodes:
+  llm:
+    use: llm/causal
+    from: ./llama
+    with: {max_new_tokens: 2}
+    adapters: [{use: adapter/%s, in: {media: inputs.media}}]
+    in: {prompt: inputs.text, target: inputs.answer}
+    frozen: true
+outputs: {text: llm.text}
+losses: {say: {use: loss/cross_entropy, with: {over: tokens}, in: {logits: llm.target_logits, labels: llm.target_ids}}}
+training: {data: d.jsonl, steps: 2, batch: 2, learning_rate: 0.1}
+"""
+
+
+@pytest.mark.parametrize(
+    ("adapter", "sizes"),
+    [
+        ("prefix_attention", "with: {vectors: 5, layers: 1, biases: false}"),
+        ("gated_cross_attention", "with: {family: idefics, media_size: 28, every: 1, intermediate_size: 12, num_heads: 4}"),
+    ],
+)
+def test_other_adapters_load_from_the_file_that_training_wrote(adapter, sizes, tmp_path):
+    """With nothing said beside it, and to the bit."""
+    llama(tmp_path / "llama")
+    text = "<image> a cat" if adapter.startswith("gated") else "a cat"
+    record = {"text": text, "answer": "the sea", "media": torch.randn(1, 5, 28)}
+    (tmp_path / "d.jsonl").write_text(f"{json.dumps({**record, 'media': record['media'].tolist()})}\n" * 2)
+    (tmp_path / "a.yaml").write_text(LOOKING % f"{adapter}, {sizes}")
+    file = load_file(mg.train(tmp_path / "a.yaml", out=tmp_path / "out", device="cpu").last / "llm.safetensors")
+    (tmp_path / "b.yaml").write_text(LOOKING % f"{adapter}, from: ./out/train/llm.safetensors")
+    with mg.open(mg.load(tmp_path / "b.yaml")) as pipeline:
+        pipeline.run(**record)
+        held = pipeline._loader.loaded()["llm"].state.state_dict()
+    assert {name: held[name].tolist() for name in file} == {name: tensor.tolist() for name, tensor in file.items()}
+
+
+def test_of_fromage_the_row_of_ret_is_trained_alone_and_kept(tmp_path):
+    """The table of the language model stays; the row is in the file, in the checkpoint, and where its file is named."""
+    params = fromage.tiny(tmp_path / "models").params
+    rows = [{"image": str(tmp_path / f"{number}.png"), "text": text} for number, text in enumerate(("a cat", "the sea"))]
+    for number, row in enumerate(rows):
+        drawn(number).save(row["image"])
+    (tmp_path / "d.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    given = {"data": tmp_path / "d.jsonl", "batch": 2, "device": "cpu", "learning_rate": 0.01}
+    folder = mg.train("fromage/train", params=params, out=tmp_path / "out", steps=4, **given).last
+    row = load_file(folder / "read.safetensors")
+    assert {*row} == {"ret"}
+    (kept,) = folder.glob("checkpoints/*/read.safetensors")
+    assert torch.equal(load_file(kept)["ret"], row["ret"])
+    assert json.loads((folder / "card.json").read_text())["trained"]["read"]["parameters"] == row["ret"].numel()
+    adapters = "adapters: [{use: fromage/ret, from: ./out/train/read.safetensors}]"
+    (tmp_path / "again.yaml").write_text(f"modelgraft: 1\nextends: fromage/embed\nnodes: {{read: {{{adapters}}}}}\n")
+    states = []
+    for graph in ("fromage/embed", tmp_path / "again.yaml"):
+        with mg.open(mg.load(graph, params=params)) as pipeline:
+            pipeline.run(image=drawn(0), text="a cat")
+            states.append(pipeline._loader.loaded()["read"].state.ret.detach())
+    assert torch.equal(states[1], row["ret"])
+    assert not torch.equal(*states)
 
 
 def test_a_language_model_is_run_from_its_trained_file(tmp_path):

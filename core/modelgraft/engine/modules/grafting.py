@@ -27,7 +27,7 @@ def adapted(module: torch.nn.Module, context: LoadContext) -> tuple[torch.nn.Mod
         before, is_new, own = count_of(module), starts_new(adapter, context), {id(parameter) for parameter in module.parameters()}
         module = cast(_graft(module, adapter, context), dtype_of(context.dtype))
         for parameter in module.parameters():
-            if id(parameter) not in own:
+            if id(parameter) not in own and parameter.requires_grad:  # not what of the host is held anew, such as a table with one more row
                 parameter.is_grafted = True  # type: ignore[attr-defined]  # for training, which may leave the host as it is
         if is_new and (added := count_of(module) - before):
             warnings += (f"{node.name}: {added:,} parameters of {adapter.component.id} start from random numbers (seed {context.seed})",)

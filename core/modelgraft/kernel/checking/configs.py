@@ -199,7 +199,7 @@ def _read_source(component: Component, view: Source) -> Mapping[str, Any] | str 
     """What the source decides, or the sentence that says why it decides nothing."""
     try:
         with contained():
-            found = dict(view.states(component.id) or component.config.from_source(view))
+            found = dict(component.config.from_source(view) if (trained := view.states(component.id)) is None else trained)
     except GraphError as error:
         return error
     except ValueError as error:
