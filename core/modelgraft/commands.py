@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.cli.pacing import Pace as Pace
     from modelgraft.cli.pacing import counting as counting
     from modelgraft.cli.running import opened as opened
+    from modelgraft.cli.running import quiet_libraries as quiet_libraries
     from modelgraft.cli.screen import Screen as Screen
     from modelgraft.cli.session import CliSession as CliSession
     from modelgraft.cli.session import session_of as session_of
@@ -183,6 +184,7 @@ _HOMES = {
     "page_colours": "tools.draw.styles",
     "pairs": "cli.options",
     "plain": "records.showing",
+    "quiet_libraries": "cli.running",
     "read_input": "records.values",
     "read_items": "kernel.language.document",
     "refuse_for_graph": "cli.overwriting",

@@ -153,7 +153,7 @@ def test_a_file_that_is_no_package_of_debian_is_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["photos"], "found 'photos'; there are: emoji, clipart"),
+        (["photos"], "found 'photos'; there are: emoji, clipart; a folder is named behind one of them: modelgraft drawings emoji photos"),
         (["clipart", "--vendor", "noto"], "only emoji are by several vendors"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from modelgraft.installed.discovery import assemble
 from modelgraft_plugins import projectors
+from modelgraft_plugins.projectors import vector_file
 from modelgraft_plugins.projectors.memory_file import OFTEN, places_apart, places_of
 from modelgraft_plugins.projectors.vector_file import write
 from support.open_part import counts, open_part
@@ -84,6 +86,27 @@ def test_a_memory_of_tokens_knows_of_each_place_what_stands_there(kept: dict[str
             torch.testing.assert_close(found[f"place_{place}.keys"][number], mean / mean.norm())
             torch.testing.assert_close(found[f"place_{place}.rows"][number], kept["rows"][token])
             assert float(found[f"place_{place}.priors"][number]) == pytest.approx(OFTEN * math.log(len(having)))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (None, r"read.jsonl cannot be read"),
+        ("", r"read.jsonl has no line"),
+        ("{", r"read.jsonl:1 is no JSON"),
+        ('{"read": [[1.0]], "kinds": [[1.0]]}', r"read.jsonl:1 has no caption"),
+        ('{"caption": "apple", "read": [[1.0]]}', r"read.jsonl:1 has no `kinds`, as a list with one vector"),
+    ],
+)
+def test_lines_that_are_no_memory_are_told_in_a_sentence(line: str | None, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    if line is not None:
+        (tmp_path / "read.jsonl").write_text(line)
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    monkeypatch.setattr("sys.argv", ["vector_file", str(tmp_path / "read.jsonl"), "kinds", "--out", str(tmp_path / "out.safetensors")])
+    with pytest.raises(SystemExit, match=rf"error: .*{message}"):
+        vector_file.main()
+    assert os.environ["TQDM_DISABLE"] == "1"  # libraries that a command imports show no bars
+    assert not (tmp_path / "out.safetensors").exists()
 
 
 def test_a_memory_of_vectors_recalls_what_another_column_says_of_the_name_that_is_near(tmp_path: Path):

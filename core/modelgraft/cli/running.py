@@ -135,6 +135,7 @@ def opened(session: CliSession, solved: SolvedGraph, *, opening: Opening) -> Pip
 LIBRARIES = {
     "TRANSFORMERS_VERBOSITY": "error",  # bars and notes would run through our own; what matters is raised
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TQDM_DISABLE": "1",  # some bars ask neither of these, such as that over a GGUF file
     "TOKENIZERS_PARALLELISM": "false",
     "OMP_WAIT_POLICY": "PASSIVE",  # threads of torch that wait by spinning starve sessions and processes beside them
 }

@@ -31,7 +31,8 @@ def side(word: str) -> int:
 def collection(word: str) -> str:
     """What is to be drawn."""
     if word not in COLLECTIONS:
-        raise typer.BadParameter(f"found '{word}'; there are: {', '.join(COLLECTIONS)}")
+        way = f"a folder is named behind one of them: modelgraft drawings {COLLECTIONS[0]} {word}"
+        raise typer.BadParameter(f"found '{word}'; there are: {', '.join(COLLECTIONS)}; {way}")
     return word
 
 

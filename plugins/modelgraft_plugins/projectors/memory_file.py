@@ -11,10 +11,12 @@ LANGUAGE    the language model whose embeddings the soft tokens are made of: a .
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from modelgraft.plugin import InputError, archives
+from modelgraft_plugins.projectors.read_lines import read_lines, save, told
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,20 +56,21 @@ def places_apart(keys: Tensor, places: Tensor, rows: Tensor) -> dict[str, Tensor
 
 
 def write(read: Path, language: Path, out: Path, *, lift: float | None = None, by_place: bool = False) -> int:
-    """Write the memory in float16 and give how many sentences it holds. Raises ValueError where READ.jsonl has none.
+    """Write the memory in float16 and give how many sentences it holds. Raises InputError where READ.jsonl has none.
 
     lift      added to the cosine of sentences that were not trained on; None: they are left out
     by_place  a memory of tokens for each place, see `places_apart`
     """
     import torch
-    from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    lines = [json.loads(line) for line in read.read_text(encoding="utf-8").splitlines()]
+    if not language.is_file():
+        raise InputError(f"{language} is no file; wanted: a language model as .gguf")
+    lines = read_lines(read, ["read"])
     priors = {line["caption"]: 0.0 if line.get("state", "trained") == "trained" else lift for line in lines}
     kept = {line["caption"]: line["read"][0] for line in lines if priors[line["caption"]] is not None}
     if not kept:
-        raise ValueError(f"{read} has no line with a caption that is trained on")
+        raise InputError(f"{read} has no line with a caption that is trained on; --lift takes the others too")
     where: dict[str, Any] = {"pretrained_model_name_or_path": str(language.parent), "gguf_file": language.name}
     tokenizer = AutoTokenizer.from_pretrained(**where)
     embeddings: Any = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32).get_input_embeddings()  # Any: typed as a module
@@ -78,18 +81,16 @@ def write(read: Path, language: Path, out: Path, *, lift: float | None = None, b
     keys = torch.nn.functional.normalize(torch.tensor(list(kept.values())), dim=-1)
     if by_place:
         parts = places_apart(keys, torch.tensor(places), rows)
-        save_file({name: one.to(torch.float16) if one.is_floating_point() else one for name, one in parts.items()}, out)
+        save({name: one.to(torch.float16) if one.is_floating_point() else one for name, one in parts.items()}, out)
         return len(kept)
     keys = keys.to(torch.float16)
     more = {} if lift is None else {"priors": torch.tensor([priors[caption] for caption in kept], dtype=torch.float16)}
-    save_file({"keys": keys.contiguous(), "places": torch.tensor(places), "rows": rows.contiguous(), **more}, out)
+    save({"keys": keys.contiguous(), "places": torch.tensor(places), "rows": rows.contiguous(), **more}, out)
     return len(kept)
 
 
 def main() -> None:
     """Write a memory, as the head of this file says."""
-    from modelgraft.plugin import archives
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("read", type=Path)
     parser.add_argument("language")
@@ -98,8 +99,12 @@ def main() -> None:
     kinds.add_argument("--by-place", action="store_true")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    count = write(given.read, archives.located(given.language), given.out, lift=given.lift, by_place=given.by_place)
-    print(f"{count:,} sentences; wrote {given.out}")  # noqa: T201 a command
+
+    def work() -> str:
+        count = write(given.read, archives.located(given.language), given.out, lift=given.lift, by_place=given.by_place)
+        return f"{count:,} sentences; wrote {given.out}"
+
+    told(work)
 
 
 if __name__ == "__main__":

@@ -8,24 +8,22 @@ READ.jsonl  lines with `caption`, `read`, its vector, and another vector in COLU
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
+
+from modelgraft_plugins.projectors.read_lines import read_lines, save, told
 
 
 def write(read: Path, column: str, out: Path, *, lift: float) -> int:
-    """Write the memory in float16 and give how many vectors it holds. Raises ValueError where READ.jsonl has none."""
+    """Write the memory in float16 and give how many vectors it holds. Raises InputError where READ.jsonl has none."""
     import torch
-    from safetensors.torch import save_file
 
-    lines = {line["caption"]: line for line in map(json.loads, read.read_text(encoding="utf-8").splitlines())}
-    if not lines:
-        raise ValueError(f"{read} has no line")
+    lines = {line["caption"]: line for line in read_lines(read, ["read", column])}
     keys, values = (torch.tensor([line[name][0] for line in lines.values()]) for name in ("read", column))
     values = torch.where(values.any(-1, keepdim=True), values, keys)
     priors = torch.tensor([0.0 if line.get("state", "trained") == "trained" else lift for line in lines.values()])
     unit = torch.nn.functional.normalize
     floats = {"keys": unit(keys, dim=-1), "rows": unit(values, dim=-1), "priors": priors}
-    save_file({**{name: one.to(torch.float16) for name, one in floats.items()}, "places": torch.arange(len(lines))[:, None]}, out)
+    save({**{name: one.to(torch.float16) for name, one in floats.items()}, "places": torch.arange(len(lines))[:, None]}, out)
     return len(lines)
 
 
@@ -37,8 +35,7 @@ def main() -> None:
     parser.add_argument("--lift", type=float, default=0.0)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    count = write(given.read, given.column, given.out, lift=given.lift)
-    print(f"{count:,} vectors; wrote {given.out}")  # noqa: T201 a command
+    told(lambda: f"{write(given.read, given.column, given.out, lift=given.lift):,} vectors; wrote {given.out}")
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ class Forecast:
         left = timedelta(seconds=round(self.step_s * self.steps))
         found = [
             f"{self.stage}: trains {self.trainable:,} of {self.total:,} parameters; optimiser and gradients {in_bytes(self.optimizer)}, "
-            f"activations {in_bytes(self.activations)}; {self.step_s:.3g} s a step, {self.steps:,} steps in {left}"
+            f"activations {in_bytes(self.activations)}; {self.step_s:.3g} s a step, {self.steps:,} step{'s' * (self.steps != 1)} in {left}"
         ]
         if self.kept_bytes and self.kept_share > 0.05:
             heavy = choices([f"{name} {share:.0%}" for name, share in sorted(self.shares.items(), key=lambda one: -one[1])[:3]], sort=False)

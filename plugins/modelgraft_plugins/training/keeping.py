@@ -87,7 +87,9 @@ def have_features(run: StageRun, pipeline: Pipeline, wanted: Sequence[str]) -> N
             folder, learning, run.kept.refs, count=len(rows), read=lambda numbers: learning.read(*rows.take(numbers, learning.inputs)),
             seed=run.stage["seed"], dtype=dtype, tell=_telling(run, len(rows)),
         )  # fmt: skip
-        run.asked.note(f"{name}: kept the features of {len(rows):,} records, in {monotonic() - start:.1f} s: {folder}")
+        run.asked.note(
+            f"{name}: kept the features of {len(rows):,} record{'s' * (len(rows) != 1)}, in {monotonic() - start:.1f} s: {folder}"
+        )
     run.processes.wait()
     run.features = Features(folder, run.kept.refs)
     bad = {run.data.rows.place(number): why for number, why in run.features.bad.items()}

@@ -60,7 +60,8 @@ def read_data(resolved: Resolved, solved: SolvedGraph, asked: Asked) -> Data:
     share = float(valid) if isinstance(valid, int | float) else 0.0
     numbers, held = held_out(len(rows), share, seed=stage["seed"]) if share else (range(len(rows)), [])
     if not len(numbers):
-        raise InputError(f"{name} holds {len(rows):,} records, and a share of {share:g} is held out: none is left to train on")
+        holds = f"{name} holds {len(rows):,} record{'s' * (len(rows) != 1)}"
+        raise InputError(f"{holds}, and a share of {share:g} is held out: none is left to train on")
     order = Order(numbers, rows.lengths, stage["batch"], stage["seed"], stage["shuffle"], stage["bucket"])
     other = _rows(stage.values["valid"], resolved, solved, asked)[0] if isinstance(valid, str) else None
     return Data(rows, other, order, tuple(held), name)

@@ -171,7 +171,7 @@ class StageRun:
         if self.processes.count > 1:
             self.asked.note(f"{self.stage.name}: {self.processes.count} processes train together, each on its part of every batch")
         if (rising := warmup_steps(self.stage, self.total)) > self.total:
-            left = f"{self.total:,} steps end at {self.total / (rising + 1):.2g} of the learning rate"
+            left = f"{self.total:,} step{'s end' if self.total > 1 else ' ends'} at {self.total / (rising + 1):.2g} of the learning rate"
             self.asked.note(f"{self.stage.name}: warmup takes {rising:,} steps: {left}; below 1 it is a share of them, and 0 is none")
         return found
 
@@ -254,9 +254,9 @@ class StageRun:
                     found, records = self._update(stepper, numbers, read)
                     vain = 0 if found is not None else vain + len(numbers)
                     if vain > 2 * self.data.order.batches:  # an epoch and what another shuffles aside
-                        raise InputError(
-                            f"none of the {len(self.data.rows):,} records of {self.data.name} fits: there is nothing to train on"
-                        )
+                        count = len(self.data.rows)
+                        there = f"of the {count:,} record{'s' * (count != 1)} of {self.data.name}"
+                        raise InputError(f"{there} none fits: there is nothing to train on")
                     if found is None:
                         continue
                     self.progress.step += 1

@@ -130,6 +130,10 @@ def _count(stepper: Stepper, name: str) -> int:
     return sum(one.parameter.numel() for one in stepper.trained if one.node == name)
 
 
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
 def _as_text(facts: Mapping[str, Any]) -> str:
     rows = [f"| {name} | {facts['files'][name]} | {one['kind']} | {one['parameters']:,} |" for name, one in facts["trained"].items()]
     numbers = [f"- {key}: {'no number' if value is None else f'{value:.6g}'}" for key, value in facts["metrics"].items()]
@@ -143,7 +147,7 @@ def _as_text(facts: Mapping[str, Any]) -> str:
             "|---|---|---|---:|",
             *rows,
             "",
-            f"{facts['steps']:,} steps over {facts['records']:,} records, {facts['skipped']:,} left out. At the end:",
+            f"{_counted(facts['steps'], 'step')} over {_counted(facts['records'], 'record')}, {facts['skipped']:,} left out. At the end:",
             "",
             *numbers,
             *([f"- best: {facts['best']}; the files hold the weights {facts['weights']}"] if facts["best"] else []),

@@ -22,6 +22,7 @@ from modelgraft_plugins.training.alone import alone
 from modelgraft_plugins.training.watching import Table, read_table
 from support.checkpoints import clip
 from support.learners import GIVEN, INNER, TEXTS, write_graph
+from support.recipes import drawn
 
 
 def column(folder, name, part="train"):
@@ -259,14 +260,57 @@ def test_a_stage_that_was_stopped_behind_its_last_step_is_only_written(tmp_path)
 def test_records_of_which_none_fits_end_the_run(tmp_path):
     graph = write_graph(tmp_path)
     (tmp_path / "data.jsonl").write_text('{"x": [[1, 2]], "y": [[1, 2, 3]]}\n' * 9)
-    with pytest.raises(mg.InputError, match=r"none of the 9 records of .*data.jsonl fits"):
+    with pytest.raises(mg.InputError, match=r"of the 9 records of .*data.jsonl none fits"):
         mg.train(graph, out=tmp_path / "out", device="cpu", skip_bad=True)
 
 
-def test_an_evaluation_that_gives_no_number_is_not_the_best(tmp_path):
+def test_a_share_that_leaves_nothing_to_train_on_is_told(tmp_path):
+    graph = write_graph(tmp_path, records=1)
+    with pytest.raises(mg.InputError, match=r"data.jsonl holds 1 record, and a share of 0.5 is held out: none is left to train on"):
+        mg.train(graph, out=tmp_path / "out", device="cpu", valid=0.5)
+
+
+PICTURES = """
+modelgraft: 1
+inputs: {image: image, wanted: "float[batch 3]"}
+nodes:
+  pixels: {use: vision/preprocess, from: "./CLIP", in: {image: inputs.image}}
+  see:    {use: vision/encoder, from: "./CLIP#vision_model", in: {pixels: pixels}, frozen: true}
+  hand:   {use: projector/linear, with: {over: vector, out_features: 3}, in: {x: see.pooled}}
+outputs: {hand: hand}
+losses: {apart: {use: loss/alignment, with: {over: vector}, in: {x: hand, wanted: inputs.wanted}}}
+training: {data: data.jsonl, batch: 2, steps: 6}
+"""
+
+
+def test_pictures_that_cannot_be_read_are_listed_and_left_out_when_asked(tmp_path):
+    """Cut off, another file by its name, empty, not there: each with its line; what is left trains as it does alone."""
+    clip(tmp_path / "CLIP")
+    for number in range(3):
+        drawn(number).save(tmp_path / f"{number}.png")
+    whole = (tmp_path / "1.png").read_bytes()
+    for name, content in (("cut", whole[: len(whole) // 2]), ("text", b"hello"), ("empty", b"")):
+        (tmp_path / f"{name}.png").write_bytes(content)
+    names = ["0", "cut", "1", "text", "empty", "2", "gone"]
+    (tmp_path / "data.jsonl").write_text("".join(f'{{"image": "{name}.png", "wanted": [[1, 2, 3]]}}\n' for name in names))
+    (tmp_path / "a.yaml").write_text(PICTURES)
+    bad = {2: "cut", 4: "text", 5: "empty", 7: "gone"}
+    with pytest.raises(mg.InputError, match=r"of .*data.jsonl do(es)? not fit") as caught:
+        mg.train(tmp_path / "a.yaml", out=tmp_path / "out", device="cpu")
+    assert any(f"data.jsonl:{line}" in str(caught.value) and f"{name}.png" in str(caught.value) for line, name in bad.items())
+    told: list[str] = []
+    folder = mg.train(tmp_path / "a.yaml", out=tmp_path / "out", device="cpu", force=True, skip_bad=True, note=told.append).last
+    assert json.loads((folder / "card.json").read_text())["skipped"] == 4
+    for line, name in bad.items():
+        assert any(f"data.jsonl:{line}" in text and f"{name}.png" in text for text in told), name
+
+
+@pytest.mark.parametrize("x", [[1e38] * 5, [1, 2]], ids=["too-large", "none-fits"])
+def test_an_evaluation_that_gives_no_number_is_not_the_best(x, tmp_path):
+    """Also one of which no record fits, which are left out."""
     graph, told = write_graph(tmp_path, ("steps: 12", "steps: 2\n  valid: other.jsonl")), []
-    (tmp_path / "other.jsonl").write_text(json.dumps({"x": [[1e38] * 5], "y": [[1e38, -1e38, 3e38]]}))
-    folder = mg.train(graph, out=tmp_path / "out", device="cpu", note=told.append).last
+    (tmp_path / "other.jsonl").write_text(json.dumps({"x": [x], "y": [[1e38, -1e38, 3e38]]}))
+    folder = mg.train(graph, out=tmp_path / "out", device="cpu", note=told.append, skip_bad=True).last
     assert "train: the evaluation at step 2 gives no number" in told
     card = json.loads((folder / "card.json").read_text())
     assert (card["best"], card["metrics"]["loss"]) == (None, None)
