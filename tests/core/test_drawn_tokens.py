@@ -153,3 +153,12 @@ def test_either_power_gives_the_draws_of_the_whole_distribution(rules, power, mo
     for number in (0.0, 0.0173, 0.2507, 0.5123, 0.7519, 0.9991):
         wanted = draw(expected, torch.full((3,), number, dtype=torch.float64)).tolist()
         assert [drawer.draw(row.numpy(), number) for row in logits] == wanted
+
+
+def test_a_row_draws_alone_what_it_draws_in_a_batch():
+    """Also where many logits are equal, as in half precision: the other rows, and those before, decide how many tokens are looked at."""
+    generator, settings = torch.Generator().manual_seed(3), Settings(temperature=0.8, top_k=20, top_p=0.4)
+    alone, both = (chooser(settings, prompts, seed=5) for prompts in ([[1, 2]], [[3], [1, 2]]))
+    for spread in (1.0, 9.0, 3.0, 0.4) * 10:
+        row, other = ((torch.randn(1, 30_000, generator=generator) * wide).round() for wide in (3.6, spread))
+        assert alone(row).tolist() == both(torch.cat([other, row]))[1:].tolist()

@@ -111,7 +111,7 @@ class Drawer:
         if len(self.rules) == 1 and self.rules <= UNSORTED:  # the commonest: nothing has to be sorted
             ids, values = self._kept(ids, values, whole)
             return _at(ids, numpy.exp(values.astype(numpy.float64) / self.after), number)
-        order = (-values).argsort()
+        order = (-values).argsort(kind="stable")  # which of equals come first must not depend on how many were looked at
         ids, values, shares = self._narrowed(ids.take(order), values.take(order), whole)
         if self.after != 1:
             shares = numpy.exp((values.astype(numpy.float64) - values[0]) / self.after)
