@@ -122,7 +122,7 @@ def test_a_part_has_a_file_opened_by_the_backend_of_its_ending(tmp_path):
     with metered() as blocks:
         assert open_file(context, tmp_path / "graph.far")({"x": 1}) == {"y": ("a graph", 3, 1)}
     assert [(device, size) for (device, _), size in blocks.items()] == [("cpu", 7)]
-    with pytest.raises(PluginError, match=r"^voice: no installed backend opens files that end in '\.near': load the plugin that brings"):
+    with pytest.raises(PluginError, match=r"^voice computes with graph\.near, and none of the backends that are loaded \(.+\) opens such"):
         open_file(context, tmp_path / "graph.near")
     with pytest.raises(InputError, match=r"^the shy backend opens no files$"):
         type("Shy", (Backend,), {"name": "shy", "load": None})().open_file(tmp_path, threads=None)

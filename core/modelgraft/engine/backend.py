@@ -198,7 +198,7 @@ class Backend(Protocol):
         threads  to compute with; None: what the backend finds best
 
         It runs on the CPU, and may be called from any thread. Asked of backends that are registered with `opens`, for files with
-        one of these endings.
+        one of these endings. Raises PluginError where its library is missing, InputError for a file that it cannot read.
         """
         raise InputError(f"the {self.name} backend opens no files")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from modelgraft.engine.backend import FileCall, LoadContext, open_backend
 from modelgraft.engine.measuring import note_memory
-from modelgraft.kernel.words.errors import PluginError
+from modelgraft.kernel.words.errors import PluginError, choices
 
 
 def open_file(context: LoadContext, path: Path) -> FileCall:
@@ -14,13 +14,14 @@ def open_file(context: LoadContext, path: Path) -> FileCall:
 
     So no part opens sessions of its own, past the threads and limits that hold for all. What the file takes is noted as the node's.
 
-    Raises PluginError where no installed backend opens such files, or where the one that does lacks its library.
+    Raises PluginError where no backend that is loaded opens such files, or where the one that does lacks its library; and what the backend
+    raises for a file that it cannot read.
     """
-    cards = context.registry.backends.items()
-    name = next((name for name, card in cards if path.suffix in card.opens), None)
+    cards = context.registry.backends
+    name = next((name for name, card in cards.items() if path.suffix in card.opens), None)
     if name is None:
-        way_out = "load the plugin that brings such a backend"
-        raise PluginError(f"{context.node.name}: no installed backend opens files that end in '{path.suffix}': {way_out}")
-    found = open_backend(context.registry, name).open_file(path, threads=context.threads)
+        lacks = f"none of the backends that are loaded ({choices(cards)}) opens such files"
+        raise PluginError(f"{context.node.name} computes with {path.name}, and {lacks}: load the plugin that brings one")
+    opened = open_backend(context.registry, name).open_file(path, threads=context.threads)
     note_memory("cpu", path.stat().st_size)
-    return found
+    return opened

@@ -61,7 +61,7 @@ class OnnxBackend(Backend):
         return installed()
 
     def open_file(self, path: Path, *, threads: int | None) -> FileCall:
-        """A session on a graph that was written elsewhere. Raises PluginError where onnxruntime is missing."""
+        """A session on a graph that was written elsewhere. Raises as `runtime.open_file` does."""
         return open_file(path, threads=threads)
 
     def export(self, plan: Plan, folder: Path, *, warnings: Sequence[str]) -> Mapping[str, Any]:

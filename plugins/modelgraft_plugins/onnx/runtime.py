@@ -128,7 +128,15 @@ def open_on_host(source: Path | bytes, options: Any) -> Any:
 
 
 def open_file(path: Path, *, threads: int | None = None) -> FileCall:
-    """A graph file on the CPU, as what takes arrays by the names of its inputs and gives those of its outputs by theirs."""
-    session = open_on_host(path, options_of(count=threads))
+    """A graph file on the CPU, as what takes arrays by the names of its inputs and gives those of its outputs by theirs.
+
+    Raises PluginError where onnxruntime is missing, InputError for a file that it does not read.
+    """
+    options = options_of(count=threads)
+    try:
+        session = open_on_host(path, options)
+    except Exception as error:  # what onnxruntime raises has no base of its own
+        first = str(error).strip().partition("\n")[0]
+        raise InputError(f"{path} is no graph that {installed()} reads: {first}") from error
     names = [output.name for output in session.get_outputs()]
     return lambda given: dict(zip(names, session.run(None, dict(given)), strict=True))

@@ -155,6 +155,14 @@ def test_a_part_computes_with_a_file_as_onnxruntime_alone_does(tmp_path):
     assert {name: array.tolist() for name, array in found.items()} == {"twice": (2 * given).tolist(), "less": (-given).tolist()}
 
 
+@pytest.mark.parametrize("held", [b"", b"no graph"], ids=["nothing", "something else"])
+def test_a_file_that_holds_no_graph_is_told_by_its_name(held, tmp_path):
+    """Half of a download, say: not in the words of onnxruntime alone."""
+    (tmp_path / "voice.onnx").write_bytes(held)
+    with pytest.raises(InputError, match=r"voice\.onnx is no graph that onnxruntime\S* [\d.]+ reads: .*\bvoice\.onnx"):
+        OnnxBackend().open_file(tmp_path / "voice.onnx", threads=1)
+
+
 def test_nothing_but_the_backend_opens_sessions():
     """So that threads, waiting and limits are those of all; what is written beside an export runs without modelgraft."""
     plugins = Path(modelgraft_plugins.__file__).parent
