@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from modelgraft.cli import main
 from support import toys
 
 TESTS = Path(__file__).parents[1]
@@ -156,6 +158,15 @@ def test_python_looks_for_garbage_only_where_a_command_makes_some(tmp_path, word
     code = TOYS + "import atexit, gc; atexit.register(lambda: print(gc.isenabled(), gc.get_freeze_count() > 0, file=sys.stderr));" + MAIN
     done = subprocess.run(command(*words, code=code), cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True)
     assert done.stderr.splitlines()[-1] == state
+
+
+def test_a_process_of_others_looks_for_garbage_as_before(capsys):
+    """A command that is called from Python, whether it looks or fails."""
+    before = gc.isenabled(), gc.get_freeze_count()
+    assert (main(["graphs"]), main(["check", "nobody.yaml"]), main(["run", "nobody.yaml"])) == (0, 1, 1)
+    assert gc.isenabled() is before[0]
+    assert gc.get_freeze_count() <= before[1]  # what was frozen may go
+    capsys.readouterr()
 
 
 # What stands for a library that is interrupted: while plugins are discovered, and while torch is imported and swallows it.

@@ -35,7 +35,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "plugins": ("plugins",),
 }
 
-# The commands that only look, so that nothing which they make is worth letting go of before they end; "" is a call for help.
+# The commands that end soon and run no graph here: what they make may stay until then, so nothing looks for garbage; "" is a call for help.
 LIGHT = frozenset({"", *MODULES["graphs"], *MODULES["components"], *MODULES["plugins"]})
 
 DEBUG_HELP = "Show the traceback of an error, and look at every call of a node for inputs that it writes to."
