@@ -40,6 +40,7 @@ from modelgraft_plugins.training.trained import trained_in, write_trained
 from modelgraft_plugins.training.tuning import warmup_steps
 from modelgraft_plugins.training.watching import METRICS, Pace, Table, read_table, showing
 
+SAVE_S = 600  # so much work is lost at the most where steps are slow; of several processes none knows the clocks of the others
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what room would help
 
 
@@ -67,6 +68,7 @@ class StageRun:
     is_rehearsal = False  # nothing is written
     front: Front | None = None  # what stays as it is, where the variants of a sweep call it once for all
     parameters, steps_done, seconds = 0, 0, 0.0  # that are trained; of this process, without what a sweep shares
+    saved_s = 0.0  # when the last checkpoint was written, by a clock that never goes back
 
     def __init__(self, solved: SolvedGraph, resolved: Resolved, asked: Asked, *, before: Sequence[Path] = ()) -> None:
         """before: the folders of the stages that were trained before, whose weights this one begins with."""
@@ -234,7 +236,7 @@ class StageRun:
     # -- steps -----------------------------------------------------------------------------------------------------------
 
     def _loop(self, stepper: Stepper) -> Iterator[None]:
-        is_main = self.processes.is_main
+        is_main, self.saved_s = self.processes.is_main, monotonic()
         events = Events(self.folder, upto=self.progress.step) if self.asked.tensorboard and is_main else None
         table = Table(
             self.folder, self.resolved.table, upto=self.progress.step, is_written=is_main, also=events.add if events is not None else None
@@ -361,12 +363,13 @@ class StageRun:
         step, is_last = self.progress.step, self.progress.step == self.total
         if is_last or (self.stage["evaluate"] and step % self.stage["evaluate"] == 0):
             evaluate(self, stepper, table, epoch)
-        if is_last or self.progress.is_done or step % self.stage["save"] == 0:
+        is_late = monotonic() - self.saved_s >= SAVE_S and self.processes.count == 1
+        if is_last or is_late or self.progress.is_done or step % self.stage["save"] == 0:
             table.flush()
             self._save(stepper)
 
     def _save(self, stepper: Stepper) -> None:
-        self.progress.skipped = self.processes.merged(self.progress.skipped)
+        self.progress.skipped, self.saved_s = self.processes.merged(self.progress.skipped), monotonic()
         if self.processes.is_main:
             checkpoints.save(self.folder / CHECKPOINTS, self.progress, stepper)
 

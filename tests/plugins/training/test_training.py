@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 import modelgraft as mg
 from modelgraft.records.publishing import path_aside
 from modelgraft_plugins.losses.modules import Alignment
+from modelgraft_plugins.training import checkpoints, stage
 from modelgraft_plugins.training.alone import alone
 from modelgraft_plugins.training.watching import Table, read_table
 from support.checkpoints import clip
@@ -115,6 +116,16 @@ def test_what_was_killed_goes_on_to_the_same_bytes(tmp_path):
     assert process.returncode == 0
     for name in ("hand.safetensors", "metrics.csv"):
         assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+@pytest.mark.parametrize(("every_s", "wanted"), [(0, [1, 2, 3, 4]), (600, [3, 4])])
+def test_a_checkpoint_is_written_when_much_time_has_passed_too(every_s, wanted, tmp_path, monkeypatch):
+    """Where each step takes seconds, the steps of `save` would take too long; the end is the same."""
+    saved, save = [], checkpoints.save
+    monkeypatch.setattr(checkpoints, "save", lambda folder, progress, parts: saved.append(progress.step) or save(folder, progress, parts))
+    monkeypatch.setattr(stage, "SAVE_S", every_s)
+    mg.train(write_graph(tmp_path, ("steps: 12", "steps: 4\n  save: 3")), out=tmp_path / "out", device="cpu")
+    assert saved == wanted
 
 
 def test_what_killed_runs_have_half_written_is_cleared_away(tmp_path):
