@@ -50,6 +50,16 @@ def test_without_changes_the_base_is_taken_under_the_files_own_name(tmp_path):
     assert (graph.nodes["eye"].place.short, graph.nodes["eye"].config["size"].origin.layer) == ("base.yaml:9", "base")
 
 
+def test_a_param_that_nothing_uses_any_more_needs_no_value(tmp_path):
+    """One that is used is asked for once, wherever it stands."""
+    base = BASE.replace("checkpoint: org/m", "checkpoint: {doc: which}").replace("outputs: {y: bridge, e: eye}", "outputs: {y: bridge}")
+    text = 'nodes: {eye: {from: "./a"}, bridge: {from: "./b"}}\n'
+    graph = load(tmp_path, text, base=base)
+    assert (graph.params["checkpoint"].used, graph.left_over) == (False, ())
+    (found,) = problems(tmp_path, text.replace("./a", "${checkpoint}#eye").replace("./b", "${checkpoint}#bridge"), base=base)
+    assert (found.code, found.found) == ("missing-param", "the param 'checkpoint' has no default and is not set")
+
+
 def test_nested_changes_go_over_the_base_key_by_key(tmp_path):
     text = "nodes:\n  eye: {with: {size: 5, more: 1}, in: {w: inputs.x}, frozen: true}\n"
     text += "  new: {use: t/new, in: {x: bridge}}\noutputs: {n: new}\n"

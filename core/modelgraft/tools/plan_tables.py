@@ -28,7 +28,10 @@ def rows(plan: Plan) -> list[tuple[str, ...]]:
     """A plan as a table under HEADS: a row for each step in the order in which they run, and the totals."""
     totals, asked = plan.totals, asked_by(plan.graph.nodes)
     sums = exact_count(totals.parameters), exact_count(totals.trainable), in_bytes(totals.bytes)
-    return [*(_row(step, asked) for step in plan.steps), ("total", "", f"{len(plan.steps)} nodes", *sums, "", "")]
+    return [
+        *(_row(step, asked) for step in plan.steps),
+        ("total", "", f"{len(plan.steps)} node{'s' * (len(plan.steps) != 1)}", *sums, "", ""),
+    ]
 
 
 class ShownPlan(Plan):

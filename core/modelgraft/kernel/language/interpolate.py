@@ -33,15 +33,15 @@ class Scope:
     declared: frozenset[str] = frozenset()
     params: dict[str, Param] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    missing: dict[str, Problem] = field(default_factory=dict)  # of those without a value, until one is used
     filled: int = 0  # characters and values that params have added
 
     def fill(self, item: Item) -> Value:
         """Replace every `${name}` inside an item; unknown names are noted as problems."""
         value = item.value
-        if isinstance(value, str):
-            if "${" in value:
-                return self._fill_text(value, item)
-        elif isinstance(value, (dict, list)):
+        if isinstance(value, str) and "${" in value:
+            return self._fill_text(value, item)
+        if isinstance(value, (dict, list)):
             value = self._fill_parts(item)
         return Value(value, Origin(item.layer, item.at, replaced=item.replaced), item.at.file)
 
@@ -68,8 +68,7 @@ class Scope:
         if alone is not None and alone.group(1) is not None:
             param = self._find(alone, item)
             return self._origin(item, "" if param is None else param.value, [param.name] if param else [], leads=True)
-        leads = text.startswith("${")
-        return self._origin(item, _FIELD.sub(replaced, text), names, leads=leads and ".." not in _FIELD.sub("", text))
+        return self._origin(item, _FIELD.sub(replaced, text), names, leads=text.startswith("${") and ".." not in _FIELD.sub("", text))
 
     def _find(self, match: re.Match[str], item: Item) -> Param | None:
         name, closed = match.group(1).strip(), match.group(2)
@@ -78,6 +77,7 @@ class Scope:
             self.collector.add("unknown-param", "'${' has no closing brace", place=item.place, hint=hint)
             return None
         self.used.add(name)
+        self.collector.problems += filter(None, [self.missing.pop(name, None)])
         if name in self.params:
             return self._counted(self.params[name], item)
         if name in self.declared:
@@ -187,7 +187,7 @@ def _param(name: str, entry: Item, value: Value | None, scope: Scope) -> Param |
         return Param(name, value.value, default.value if default else None, value.origin, doc, entry.at, value.home)
     if default is None:
         found = f"the param '{name}' has no default and is not set"
-        scope.collector.add("missing-param", found, place=entry.at, hint=f"set it: {option('set', f'{name}=...')}, or give it a default")
+        scope.missing[name] = Problem("missing-param", found, entry.at, f"set it: {option('set', f'{name}=...')}, or give it a default")
         return Param(name, "", None, Origin("default", entry.at), doc, entry.at, entry.at.file)
     return Param(name, default.value, default.value, default.origin, doc, entry.at, default.home)
 
