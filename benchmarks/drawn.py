@@ -1,6 +1,7 @@
 """How often is what `draw` draws found by the words that were asked for, beside what it cannot be worse or better than?
 
-    python -m benchmarks.drawn emoji/128 [--prompts 100] [--names 1000] [--hand noto] [--guidance 1] [--seed 0] [--sheet a.png] [--json]
+    python -m benchmarks.drawn emoji/128 [--prompts 100] [--names 1000] [--hand noto] [--guidance 1] [--maker draw.safetensors]
+                               [--seed 0] [--sheet a.png] [--json]
 
 The folder is what `modelgraft drawings emoji` made. The head of retrieval (`grafted/embed`) judges: of so many names that were trained on,
 drawn by the seed, the one that was asked for is to be the nearest (R@1) or among the five nearest (R@5). Prompts are such of these names as
@@ -104,7 +105,7 @@ def rows(given: argparse.Namespace, names: Sequence[Line]) -> list[dict[str, Any
     """All makers before the same judge."""
     chance = random.Random(given.seed)
     trained = chance.sample([line["caption"] for line in names if line["state"] == "trained"], given.names)
-    params = {"hand": given.hand, "guidance": given.guidance}
+    params = {"hand": given.hand, "guidance": given.guidance} | ({"maker": given.maker} if given.maker else {})
     theirs = real(given.folder, given.hand, side=SIDE)
     prompts = [name for name in trained if name in theirs][: given.prompts]
     judge = Judge(trained, seed=given.seed)
@@ -131,6 +132,7 @@ def main() -> None:
     parser.add_argument("--names", type=int, default=1000)
     parser.add_argument("--hand", default="noto")
     parser.add_argument("--guidance", type=float, default=1.0)
+    parser.add_argument("--maker", default="", help="what draws in place of the trained weights that ship: a file that grafted/draw_train wrote")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sheet", type=Path, default=None, help="where the drawings are shown")
     parser.add_argument("--json", action="store_true")
