@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -222,21 +223,23 @@ def signals_model(checkpoint: checkpoints.Checkpoint) -> Any:
     return model
 
 
-def test_words_stream_while_they_are_written_and_signals_do_not_show(made):
-    """Pieces come before the generators are called, join to the text, and hold no signal; a span that the end cuts is told."""
+def test_words_stream_while_they_are_written_and_signals_do_not_show(made, monkeypatch):
+    """Pieces come before the generators have drawn, join to the text, and hold no signal; a span that the end cuts is told."""
+    read, waited, draw = Event(), [], signalling.Draw.forward
+    monkeypatch.setattr(signalling.Draw, "forward", lambda self, states: waited.append(read.wait(timeout=60)) or draw(self, states))
     with written(made) as pipeline:
-        text = pipeline.run(prompt=PROMPTS[0])["text"]
-        signalling.Draw.calls.clear()
-        pieces, calls = [], []
         with pipeline.stream(prompt=PROMPTS[0]) as events:
+            pieces = []
             for event in events:
                 if event.kind == "token":
                     pieces.append(event.text)
-                    calls.append(len(signalling.Draw.calls))
-        assert "".join(pieces).replace(" ", "") == text.replace(" ", "")
-        assert len(pieces) > 1
-        assert not any("[" in piece for piece in pieces)
-        assert set(calls) == {0}
+                    read.set()
+        text = pipeline.run(prompt=PROMPTS[0])["text"]
+    assert waited
+    assert all(waited)
+    assert "".join(pieces).replace(" ", "") == text.replace(" ", "")
+    assert len(pieces) > 1
+    assert not any("[" in piece for piece in pieces)
 
 
 def test_a_span_that_the_longest_answer_cuts_is_told_and_left_out(made):
