@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("--names", type=int, default=1000)
     parser.add_argument("--hand", default="noto")
     parser.add_argument("--guidance", type=float, default=1.0)
-    parser.add_argument("--maker", default="", help="what draws in place of the trained weights that ship: a file that grafted/draw_train wrote")
+    parser.add_argument("--maker", default="", help="another file of grafted/draw_train's than that which ships")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sheet", type=Path, default=None, help="where the drawings are shown")
     parser.add_argument("--json", action="store_true")
