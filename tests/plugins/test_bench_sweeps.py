@@ -1,4 +1,4 @@
-"""Sweeps: words, names, files and the cells that they span; what does not fit is told, what means nothing refused."""
+"""Sweeps: names, files and the cells that they span; what does not fit is told, what means nothing refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from modelgraft_plugins.benching.pruned import among, grouped
 from modelgraft_plugins.benching.results import Cell, Reason
 from modelgraft_plugins.benching.sweep_files import sweep_in
 from modelgraft_plugins.benching.sweeps import Sweep, ordered, simple_axis
-from modelgraft_plugins.listed import listed
 
 ROOT = Path(__file__).parents[2]
 SAYS = """modelgraft: 1
@@ -55,74 +54,6 @@ def says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("says.yaml").write_text(SAYS.replace(", say_params: 3", ""), encoding="utf-8")
     return tmp_path
-
-
-# -- words ----------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "parts"),
-    [
-        ("a,b", ["a", "b"]),
-        (" a , b ", ["a", "b"]),
-        ("[1, 2],[3]", ["[1, 2]", "[3]"]),
-        ('"a, b",c', ['"a, b"', "c"]),
-        ("it's,x", ["it's", "x"]),
-        ("f(a, b),{c, d}", ["f(a, b)", "{c, d}"]),
-    ],
-)
-def test_a_list_is_cut_at_its_own_commas(text, parts):
-    """Not at those of a list or a text within."""
-    assert listed(text) == parts
-
-
-@pytest.mark.parametrize("text", ["", "a,", ",a", "a,,b", "a,b,a"])
-def test_a_list_with_a_hole_or_a_twin_is_refused(text):
-    """A cell without a value, or measured twice, is nothing that anybody asks for."""
-    with pytest.raises(ValueError, match="found '"):
-        listed(text)
-
-
-@pytest.mark.parametrize(("word", "seconds"), [("90s", 90), ("5m", 300), ("1h", 3600), ("300ms", 0.3), ("2", 2), ("1.5 min", 90)])
-def test_times_have_units(word, seconds):
-    """Seconds without one."""
-    assert words.duration(word) == pytest.approx(seconds)
-
-
-@pytest.mark.parametrize(("word", "found"), [("3%", 0.03), ("0.05", 0.05), ("12.5%", 0.125)])
-def test_parts_are_read_with_and_without_the_sign(word, found):
-    """As people write them."""
-    assert words.part(word) == pytest.approx(found)
-
-
-@pytest.mark.parametrize(
-    ("read", "word"),
-    [
-        *((words.duration, word) for word in ("", "0", "-1s", "5 days", "nan", "s")),
-        *((words.part, word) for word in ("0", "100%", "-3%", "x", "nan", "1")),
-        *((words.counts, [word]) for word in ("0", "1.5", "-2", True, "x")),
-    ],
-)
-def test_what_is_no_such_number_is_told(read, word):
-    """With what was wanted."""
-    with pytest.raises(ValueError, match="wanted"):
-        read(word)
-
-
-@pytest.mark.parametrize("value", ["5", "true", "null", "a b", "[x]", 'say "hi"', "", "1e-3", 7, 0.5, True, None])
-def test_a_value_of_a_file_becomes_a_word_that_means_it(value):
-    """So that the command of a cell sets what the file said."""
-    assert words.value_named(words.word_of(value)) == value
-
-
-@pytest.mark.parametrize("text", ["5", "true", "a", '"a"', "[x]"])
-def test_a_text_of_a_file_stays_one(text, says):
-    """For a param that takes texts, and for a setting that takes anything; its label is the text."""
-    swept = simple_axis("tail", [words.Text(text)])
-    (cell,) = checked(Sweep(graphs=("says.yaml",), axes=(swept,))).fitting
-    assert mg.load("says.yaml", params=cell.params).params["tail"].value == cell.values["tail"] == text
-    (cell,) = checked(Sweep(graphs=("says.yaml",), axes=(simple_axis("say.template", [words.Text(f"{text} {{word}}")]),))).fitting
-    assert mg.load("says.yaml", params=cell.params, allow=("unused",)).nodes["say"].config["template"].value == f"{text} {{word}}"
 
 
 # -- names ----------------------------------------------------------------------------------------------------------------
@@ -377,6 +308,16 @@ def test_a_graph_is_no_sweep(says, text):
     """Nor is what cannot be read: as a graph it is told what is wrong."""
     assert written(says, text) is None
     assert sweep_in("describe") is None
+
+
+@pytest.mark.parametrize("text", ["5", "true", "a", '"a"', "[x]"])
+def test_a_text_of_a_file_stays_one(text, says):
+    """For a param that takes texts, and for a setting that takes anything; its label is the text."""
+    swept = simple_axis("tail", [words.Text(text)])
+    (cell,) = checked(Sweep(graphs=("says.yaml",), axes=(swept,))).fitting
+    assert mg.load("says.yaml", params=cell.params).params["tail"].value == cell.values["tail"] == text
+    (cell,) = checked(Sweep(graphs=("says.yaml",), axes=(simple_axis("say.template", [words.Text(f"{text} {{word}}")]),))).fitting
+    assert mg.load("says.yaml", params=cell.params, allow=("unused",)).nodes["say"].config["template"].value == f"{text} {{word}}"
 
 
 # -- the sweep of tiny parts ----------------------------------------------------------------------------------------------

@@ -10,12 +10,12 @@ from dataclasses import replace
 from functools import partial
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any
 
 from modelgraft.engine.ahead import UnderWay, ahead_for
 from modelgraft.engine.backend import Backend
 from modelgraft.engine.batches import MappedRecord, map_records
-from modelgraft.engine.binding import Binding, show
+from modelgraft.engine.binding import Binding
 from modelgraft.engine.cache import Cache, Outputs
 from modelgraft.engine.engine import Engine
 from modelgraft.engine.events import NodeCached, NodeSkipped, RunFailed, RunResult, RunStarted, Sink, Warned
@@ -25,14 +25,15 @@ from modelgraft.engine.loading import Loader
 from modelgraft.engine.memory import Memory, memory_of
 from modelgraft.engine.observers import has_watchers, hearing
 from modelgraft.engine.opening import USUAL_OPENING, Opening
-from modelgraft.engine.prepared import Outlet, Prepared, prepare
+from modelgraft.engine.prepared import Prepared, prepare
 from modelgraft.engine.result import Result, Timeline
 from modelgraft.engine.run import SERVING, Run
 from modelgraft.engine.scheduler import Crew
 from modelgraft.engine.streaming import Stream
+from modelgraft.engine.taking import taken
 from modelgraft.engine.warning import warn_once
 from modelgraft.kernel.words.errors import GraphError, InputError, NodeError, PluginError
-from modelgraft.kernel.words.guard import contained, said
+from modelgraft.kernel.words.guard import said
 from modelgraft.kernel.words.plan import Plan, Step
 from modelgraft.records import values
 from modelgraft.records.absence import ABSENT
@@ -353,14 +354,7 @@ class Pipeline:
         return found
 
     def _result(self, prepared: Prepared, found: tuple[Any, ...], timeline: Timeline, without: frozenset[str], run: Run) -> Result:
-        outputs = {}
-        for outlet, value in zip(prepared.outlets, found, strict=True):
-            try:
-                outputs[outlet.name] = self._taken(run, outlet, value)
-            except NodeError:
-                raise
-            except BaseException as error:  # noqa: BLE001 a value of a plugin may do anything when it is looked at
-                self._refuse(outlet, error)
+        outputs = taken(prepared.outlets, found, run)
         if self.opening.trace:
             timeline = replace(timeline, events=tuple(run.kept))
         if not (self._loader.has_warnings or run.said):
@@ -373,24 +367,6 @@ class Pipeline:
     def _lasting(self, steps: Iterable[Step]) -> tuple[str, ...]:
         """What loads have told of these steps, worded for whoever opened the pipeline."""
         return tuple(map(self._worded, self._loader.warnings(steps)))
-
-    @staticmethod
-    def _taken(run: Run, outlet: Outlet, value: Any) -> Any:
-        """What the user gets for an output, once it is what was declared."""
-        if type(value) is list and len(value) == 1 and run.is_single and run.count == 1 and type(value[0]) in outlet.plain:
-            return value[0]
-        if outlet.check is not None and not isinstance(value, Batch):
-            outlet.check(value, run.count)
-        return show(run, outlet.port, value)
-
-    @staticmethod
-    def _refuse(outlet: Outlet, error: BaseException) -> NoReturn:
-        """Raise what an output raised when it was looked at: as in a node."""
-        try:
-            with contained():
-                raise error
-        except Exception as found:
-            raise NodeError(f"what {outlet.ref} gave cannot be taken: {said(found)}", node=outlet.ref.node) from found
 
     # -- engines --------------------------------------------------------------------------------------------------------
 
