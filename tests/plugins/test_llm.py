@@ -151,9 +151,13 @@ def test_an_answer_ends_before_a_stop_string(folders):
     assert opened(folders["smollm"], stop=(cut,))([TEXTS[0]])["text"] == [whole[: whole.index(cut)]]
 
 
-def test_streamed_pieces_join_to_the_text(folders):
-    """One event per piece, with the record that it belongs to."""
-    part, pieces = opened(folders["smollm"]), ["", "", ""]
+@pytest.mark.parametrize("strips", [False, True])
+def test_streamed_pieces_join_to_the_text(folders, strips):
+    """One event per piece, with the record that it belongs to; white space at the beginning is left out of both where that is asked."""
+    tokenizer = folders["smollm"].processor
+    others = tuple({*range(len(tokenizer))} - {tokenizer.convert_tokens_to_ids("\u0120")})  # all answers begin with a space
+    begun = {"begin_suppress_tokens": others}
+    part, pieces = opened(folders["smollm"], **begun, strip_start=strips), ["", "", ""]
 
     def emit(kind, *, text, record):
         assert kind == "token"
@@ -161,6 +165,9 @@ def test_streamed_pieces_join_to_the_text(folders):
 
     part.loop.bind(NodeRuntime("llm", emit=emit))
     assert part(TEXTS)["text"] == pieces
+    whole = opened(folders["smollm"], **begun)(TEXTS)["text"]
+    assert all(text.startswith(" ") for text in whole)
+    assert pieces == [text.lstrip() if strips else text for text in whole]
 
 
 def test_a_cancelled_run_stops(folders):

@@ -16,7 +16,7 @@ from modelgraft.sources.cards import AUTO
 from modelgraft.sources.families import families
 from modelgraft.testing import conform, node_of, run_node
 from modelgraft_plugins import text
-from modelgraft_plugins.text import Encoder, Prompts, Split, Template, strip
+from modelgraft_plugins.text import Encoder, Prompts, Split, Template
 from support import checkpoints
 from support.checkpoints import Checkpoint
 from support.open_part import configured, counts, open_part
@@ -201,11 +201,6 @@ def test_the_encoder_keeps_its_declaration(family: str, many: bool):
     conform(Encoder, {"family": family, **sizes, "max_position_embeddings": 7, "eos_token_id": 22, "many": many}, ids=ids)
 
 
-def test_white_space_around_a_text_is_left_out():
-    """What stands within it stays."""
-    assert run_node(strip, text=[" red  apple\n", "", "a"]) == {"text": ["red  apple", "", "a"]}
-
-
 def test_a_text_is_cut_between_words():
     """Anywhere, one word or more behind the cut; by the text and the seed, whatever it stands beside."""
     texts = [f"{number} two  three\tfour five" for number in range(500)]
@@ -230,6 +225,5 @@ def test_the_beginning_of_a_cut_text_has_as_many_words_as_are_asked_for():
         run_node(Split, text=["a", " "])
 
 
-def test_texts_that_are_cut_and_stripped_keep_their_declarations():
-    conform(strip)
+def test_texts_that_are_cut_keep_their_declarations():
     conform(Split, {})

@@ -257,7 +257,7 @@ class Writer(Assembling):
             raise InputError(
                 f"{self.runtime.node}.{GIVEN}: the tokenizer makes no token of one of the texts, so that nothing can be judged"
             )
-        emit, taps, names = self.runtime.emit, wanted & set(WRITTEN), self.names
+        emit, hand_on, taps, names = self.runtime.emit, self._emitter(), wanted & set(WRITTEN), self.names
         if self.config.chooses and "states" in taps:
             raise InputError(f"{self.runtime.node}.states: an answer that is chosen among texts is not written, and has no states")
         guides = self._guides(len(prompts))
@@ -281,7 +281,7 @@ class Writer(Assembling):
             guesser=guesser,
             seed=self.runtime.node_seed() if self.seed is None else self.seed,
             check=self.runtime.check,
-            emit=lambda row, piece: emit("token", text=piece, record=self._record(row)),
+            emit=hand_on,
         )
         for row, what in cut_short(guides, self.config):
             emit("warning", text=f"the answer of record {self._record(row)} {what}")
@@ -291,8 +291,9 @@ class Writer(Assembling):
         if self.config.chooses:
             answers = chosen(answers, names.shown(), by_mean=self.config.choose == "mean")
             for row, text in enumerate(answers.texts):
-                emit("token", text=text, record=self._record(row))
-        found = {"text": answers.texts, "logits": answers.logits, **tapping.of_answers(answers, names, taps)}
+                hand_on(row, text)
+        texts = [text.lstrip() for text in answers.texts] if self.config.strip_start else answers.texts
+        found = {"text": texts, "logits": answers.logits, **tapping.of_answers(answers, names, taps)}
         found |= tapping.of_prompts(asked, places, names, wanted)
         return found | {name: told for name, told in judged(answers.likely).items() if name in wanted}
 
@@ -300,6 +301,18 @@ class Writer(Assembling):
         """The bytes that a step reads of the weights; None where their number is not known by formula."""
         count = self.config.parameters()
         return None if count is None else count * self.bits / 8
+
+    def _emitter(self) -> Callable[[int, str], None]:
+        """What hands pieces of text on, by the number of their row."""
+        begun = set[int]()
+
+        def hand_on(row: int, piece: str) -> None:
+            piece = piece.lstrip() if self.config.strip_start and row not in begun else piece
+            if piece:
+                begun.add(row)
+                self.runtime.emit("token", text=piece, record=self._record(row))
+
+        return hand_on
 
     def _guesser(self, said: Sequence[Sequence[int]], settings: Settings, draft: DraftModel) -> Drafting:
         """What asks the draft."""

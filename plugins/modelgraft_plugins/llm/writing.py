@@ -98,6 +98,7 @@ class WritingConfig(Config):
     length_penalty: float = Field(default=1.0, ge=-50, le=50)  # beyond, its power of a long answer's length is no float64
     early_stopping: bool | Literal["never"] = False
     stop: tuple[str, ...] = Field(default=(), description="strings that end the answer and are cut from it")
+    strip_start: bool = Field(default=False, description="white space that the answer begins with is left out of `text`, streamed or whole")
     end_ids: tuple[int, ...] = Field(default=(), description="tokens that end the answer; none: those of the model's config")
     end_tokens: tuple[str, ...] = Field(default=(), description="tokens that end the answer too, as strings of the tokenizer")
     matching: str | None = Field(default=None, min_length=1, description="a regular expression that the whole answer matches")

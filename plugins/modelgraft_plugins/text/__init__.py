@@ -91,12 +91,6 @@ def first(texts: list[list[str]]) -> list[str]:
     return [record[0] for record in texts]
 
 
-@component("text/strip", kind="preprocess", inputs={"text": "text"}, outputs={"text": "text"}, cache=False)
-def strip(text: list[str]) -> list[str]:
-    """Leave out the white space before and behind each text, such as the space that an answer of a language model begins with."""
-    return [one.strip() for one in text]
-
-
 @component("text/split", kind="preprocess", load="modelgraft_plugins.text.cutting:load", random=True, cache=False)
 class Split(Config):
     """Cut each text in two between words: a beginning, which an encoder may read, and the rest, which a decoder has to say.
@@ -304,5 +298,5 @@ def kind_of(config: Mapping[str, Any], source: Source) -> str:
 @hookimpl
 def register_components(register: Callable[[Any], None]) -> None:
     """Offer the components of this plugin."""
-    for subject in (Template, Prompts, first, strip, Split, Tokenizer, Encoder):
+    for subject in (Template, Prompts, first, Split, Tokenizer, Encoder):
         register(subject)
