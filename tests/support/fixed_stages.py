@@ -74,6 +74,7 @@ FIXED = [  # with the weights and the tensors of a fixture
         feeds={"vision.pixels": "float[batch 3 height width]", "words.ids": "int64[batch text_tokens]",
                "targets.ids": "int64[batch text_tokens]"},
         without=("pixels", "tokens", "inputs.image", "inputs.text", "nodes.words.in.mask", "nodes.targets.in.mask"),
+        runs=False,
     ),
     Recipe(
         "omnimae/rebuild", "train", weights_of("omnimae_pretrain", "omnimae"), stated(loss=OMNIMAE.outputs["loss"]),
@@ -164,6 +165,7 @@ FIXED = [  # with the weights and the tensors of a fixture
             **{f"negatives.{name}": "int64[batch]" for name in ("neg_image", "neg_text")},
         },
         without=("pixels", "vision", "tokens", "inputs.image", "inputs.text"),
+        runs=False,
     ),
     Recipe(
         "blip2/stage1", "train", blip2_stage1_made, None,

@@ -40,7 +40,7 @@ def configured(registry: Registry, component_id: str, source: str, **config: Any
     """A component with the config that a source and `config` give it."""
     component: Component = registry.components[component_id]
     view = views.view(views.parse(source), registry=registry, folder=None, trusted=True, offline=True)
-    return replace(node_of(component, {**component.config.from_source(view), **config}), source=view)
+    return replace(node_of(component, {**(view.states(component_id) or component.config.from_source(view)), **config}), source=view)
 
 
 def open_part(registry: Registry, component_id: str, source: str, **config: Any) -> Part:

@@ -16,6 +16,7 @@ import modelgraft as mg
 from modelgraft_plugins.training.running import chosen_stages, stage_run
 from modelgraft_plugins.training.stage import Asked
 from modelgraft_plugins.training.stepping import Stepper, seed_of
+from modelgraft_plugins.training.trained import write_trained
 from support.oracles import fed
 from support.pictures import picture
 
@@ -38,6 +39,7 @@ class Recipe:
     reference  what `make` gave, the records, and what nodes gave in the first step by node.port -> Wanted; None: nothing gives this loss
     records    the values of each record by column; an image is a picture, a tensor a batch of one
     feeds      node.port -> type: what comes of the column node_port instead of what the graph prepares;  without  what the graph then lacks
+    runs       what it trains is opened where it is run: not where weights lie without what prepares pictures
     trained    the nodes that are trained;  rate  of the test, over that of the recipe;  falls  how far the loss comes down at least
     """
 
@@ -54,11 +56,13 @@ class Recipe:
     init: str | None = None
     feeds: Mapping[str, str] = field(default_factory=dict)
     without: tuple[str, ...] = ()
+    runs: bool = True
 
 
 @dataclass(slots=True)
 class Found:
-    """What a stage gave: losses, gradients and what nodes gave (`seen`) at its first step, the sum of losses at each, what changed."""
+    """What a stage gave: losses, gradients and what nodes gave (`seen`) at its first step, the sum of losses at each, what changed, and
+    the folder of its trained files."""
 
     first: dict[str, float]
     sums: list[float]
@@ -66,6 +70,7 @@ class Found:
     changed: set[str]
     idle: list[str]
     seen: dict[str, Any]
+    folder: Path
 
 
 def trained(recipe: Recipe, params: Mapping[str, Any], folder: Path) -> Found:
@@ -80,7 +85,7 @@ def trained(recipe: Recipe, params: Mapping[str, Any], folder: Path) -> Found:
     with run.opened() as stepper:
         batch, ready = run.batch(stepper.learning, range(len(recipe.records)), run.data.rows)
         every = stepper.learning.modules
-        before = {name: {key: tensor.clone() for key, tensor in _tensors(module).items()} for name, module in every.items()}
+        before = {name: {key: tensor.clone() for key, tensor in every_tensor(module).items()} for name, module in every.items()}
         modes = {part: part.training for module in every.values() for part in module.modules()}
         for part in modes:
             part.training = False  # without dropout, which the reference would draw otherwise
@@ -95,12 +100,14 @@ def trained(recipe: Recipe, params: Mapping[str, Any], folder: Path) -> Found:
         changed = {
             name
             for name, module in every.items()
-            if any(not torch.equal(tensor, before[name][key]) for key, tensor in _tensors(module).items())
+            if any(not torch.equal(tensor, before[name][key]) for key, tensor in every_tensor(module).items())
         }
-        return Found({name: float(loss.detach()) for name, loss in found.items()}, sums, grads, changed, stepper.idle, seen)
+        write_trained(run, stepper, metrics={}, seconds=0.0)
+        first = {name: float(loss.detach()) for name, loss in found.items()}
+        return Found(first, sums, grads, changed, stepper.idle, seen, run.folder)
 
 
-def _tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+def every_tensor(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     """All of a module, also parameters that it leaves out of its state."""
     return {**dict(module.named_parameters()), **module.state_dict()}
 

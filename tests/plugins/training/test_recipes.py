@@ -16,8 +16,9 @@ from support import checkpoints, flamingo, fromage, imagebind, nextgpt, pali, si
 from support.dialogues import DIALOGUES
 from support.fixed_stages import FIXED
 from support.grafted_stages import GRAFTED
+from support.opened import NOT_RUN, RUNS, opens, run_of
 from support.oracles import oracle
-from support.recipes import Recipe, Wanted, drawn, trained, unlike
+from support.recipes import GRAPHS, Recipe, Wanted, drawn, trained, unlike
 from support.sounds import tone
 from support.tokenizers import clip_bpe
 
@@ -306,7 +307,8 @@ RECIPES = [
 
 @pytest.mark.parametrize("recipe", [*RECIPES, *FIXED, *DIALOGUES, *GRAFTED], ids=lambda recipe: f"{recipe.graph}-{recipe.stage}")
 def test_a_recipe_trains(recipe: Recipe, tmp_path: Path):
-    """Losses and gradients of its first step are those of the reference; its loss falls; what it does not train stays to the bit."""
+    """Losses and gradients of its first step are those of the reference; its loss falls; what it does not train stays to the bit, and
+    what it does is opened by the graphs that run it."""
     params, made = recipe.make(tmp_path)
     found = trained(recipe, params, tmp_path)
     assert sum(found.sums[-3:]) < recipe.falls * sum(found.sums[:3])
@@ -316,6 +318,16 @@ def test_a_recipe_trains(recipe: Recipe, tmp_path: Path):
         wanted = recipe.reference(made, recipe.records, found.seen)
         torch.testing.assert_close(found.first, dict(wanted.losses), atol=1e-4, rtol=1e-4)
         assert wanted.model is None or not unlike(found, wanted.model, atol=1e-4)
+    for graph, nodes in RUNS.get(recipe.graph, {}).items() if recipe.runs else ():
+        assert not opens(graph, nodes, {**params, **recipe.params}, found.folder), graph
+    left = {file.stem for file in found.folder.glob("*.safetensors")} - run_of(recipe.graph)
+    assert left == {*NOT_RUN.get(recipe.graph, {})} & left
+
+
+def test_every_recipe_says_what_runs_it():
+    """But for the head of `glimpse`, whose trained file ships."""
+    recipes = {path.relative_to(GRAPHS).with_suffix("").as_posix() for path in GRAPHS.rglob("*.yaml") if "\ntraining:" in path.read_text()}
+    assert recipes - {*RUNS, *NOT_RUN} == {"grafted/look"}
 
 
 GIVEN = """
