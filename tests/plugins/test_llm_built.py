@@ -143,6 +143,37 @@ def test_a_row_is_read_on_from_where_it_parted(tmp_path):
     assert_near(session.logits, expected, 1e-5)
 
 
+@torch.no_grad()
+def test_what_is_read_in_pieces_is_what_is_read_at_once(tmp_path):
+    """Behind a beginning that was kept, before guesses, where they are taken back, and with the states of the last token or of others."""
+    most, layers = 3 * PIECE, (0, -1)
+    model = model_of(hf.LlamaConfig(**{**SIZES, "max_position_embeddings": most}))
+    one, decoder = CausalDecoder(model, layers=layers), decoder_of(model, tmp_path, layers=layers, most=most)
+    prompts, guesses = prompts_of(model, 2 * PIECE + 30, PIECE + 1), torch.tensor([[5, 6, 7]])
+    mine, theirs = decoder.start([prompts[0][:17]], room=most - 20), one.start(prompts[:1], room=9, states=True)
+    mine.extend(prompts[0][17:], conditions=None, room=9, states=True)
+    for _ in range(2):
+        assert_near(mine.states, theirs.states, 1e-5)
+        assert_near(mine.logits, theirs.logits, 1e-5)
+        for got, expected in zip(
+            mine.look(guesses)[0].clone(), [theirs.step(token).clone()[0] for token in guesses.unbind(1)], strict=True
+        ):
+            assert_near(got, expected, 1e-5)
+        mine.rewind(2)
+        theirs.rewind(2)
+        mine.step(torch.tensor([9]))
+        theirs.step(torch.tensor([9]))
+    wanted = [[3, PIECE + 5], [PIECE]]
+    for at in (None, wanted):
+        (expected, theirs), (found, mine) = (
+            (there := Places(at) if at else None, each.start(prompts, room=9, states=True, places=there)) for each in (one, decoder)
+        )
+        assert_near(mine.logits, theirs.logits, 1e-5)
+        assert_near(mine.states, theirs.states, 1e-5)
+        for got, right in zip(found.found, expected.found, strict=True) if at else ():
+            assert_near(got, right, 1e-5)
+
+
 @pytest.mark.parametrize("case", ["llama, tied", "llama 3", "llama, linear", "mistral, all the way", "qwen2", "qwen3"])
 def test_the_plain_model_is_built_without_transformers(tmp_path, case):
     """From its own tensors."""
