@@ -47,7 +47,8 @@ Given = Sequence[Sequence[str]] | None  # of each record the texts that are judg
 Judged = Sequence[Sequence[Sequence[int]]]  # their tokens
 
 
-# The parity gate: prompts of two batches of unequal lengths, none as long as the traced one, then tokens one by one.
+# The parity gate: prompts of two batches of unequal lengths, none as long as the traced one, then tokens one by one; where a decoder can,
+# of a single row half of them at once.
 REHEARSED = ((3, 9, 4), (1,))
 STEPS = 4
 UNKNOWN_PRICE = 0.25  # of a guess, where the parameters of one of the two models are not known by formula
@@ -181,10 +182,12 @@ class Writer(Assembling):
         session = parts["decoder"].start(prompts, conditions=conditions, room=STEPS, states=bool(variant), **asks)
         logits = [session.logits.float().clone()]
         tokens = torch.tensor([[(7 * step + 3 * row + 1) % self._few for step in range(STEPS)] for row in range(len(case))])
-        if parts["decoder"] is self.reference and not variant and isinstance(session, LooksAhead) and session.looks:
-            logits += session.look(tokens).float().clone().unbind(1)  # at once: weights are gone through once, not for each token
-        else:
-            logits += [session.step(token).float().clone() for token in tokens.unbind(1)]
+        looking = session if not variant and isinstance(session, LooksAhead) and session.looks else None
+        # What torch reads is read at once, which takes less; of others a part, as guesses are read, and what goes on behind a prompt.
+        alone = STEPS if looking is None else 0 if parts["decoder"] is self.reference else STEPS // 2
+        logits += [session.step(token).float().clone() for token in tokens[:, :alone].unbind(1)]
+        if looking is not None:
+            logits += looking.look(tokens[:, alone:]).float().clone().unbind(1)
         if variant and session.states is not None:
             logits += [layer.float().clone() for layer in session.states.unbind(1)]
         if places is not None:

@@ -7,8 +7,11 @@ from functools import partial
 import pytest
 import torch
 
+from modelgraft.engine.parity import parity_of
 from modelgraft.kernel.words.errors import InputError
-from modelgraft_plugins.llm.grouped import GroupedDecoder
+from modelgraft_plugins.llm import CausalConfig
+from modelgraft_plugins.llm.causal_writer import CausalWriter
+from modelgraft_plugins.llm.grouped import GroupedDecoder, GroupedSession
 from modelgraft_plugins.llm.stepping import Rows
 from modelgraft_plugins.onnx.capturing import is_worth_capturing
 from modelgraft_plugins.onnx.graphs import SessionGraph
@@ -237,3 +240,27 @@ def test_float32_is_refused_on_cuda_with_the_way_out(session):
     )
     with pytest.raises(InputError, match=expected):
         decoder_of(session, partial(torch.nn.functional.embedding, weight=TABLE), device="cuda:0", order=HostOrder())
+
+
+class Misreading(GroupedDecoder):
+    """A decoder whose runtime is wrong in one way of reading."""
+
+    way = ""
+
+    def session(self):
+        found = GroupedSession(self)
+        right = getattr(found, self.way)
+        setattr(found, self.way, lambda *given: right(*given) * 1.1)
+        return found
+
+
+@pytest.mark.parametrize(("way", "holds"), [("", True), ("step", False), ("look", False)])
+def test_the_gate_reads_tokens_one_by_one_and_several_behind_others(session, way, holds):
+    """As answers are written, and as guesses and pieces of long prompts are read: whichever is wrong, the export is refused."""
+    embed = embedding("rows")
+    right = decoder_of(session, embed)
+    other = type("Wrong", (Misreading,), {"way": way})(right.graph, LAYOUT, embed) if way else decoder_of(session, embed)
+    writer = CausalWriter(CausalConfig(prompt="{text}", model={"model_type": "llama"}), {"vocabulary": 11, "end_ids": ()})
+    parts = [{"decoder": decoder, "embed": embed} for decoder in (right, other)]
+    one, two = ((lambda *case, given=given: writer.rehearse(given, case, variant="")) for given in parts)
+    assert parity_of(one, two, writer.rehearsals(parts[0]), tolerance=1e-5).holds is holds
