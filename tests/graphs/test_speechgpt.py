@@ -181,14 +181,14 @@ def test_the_published_adapter_is_grafted_as_peft_does(params: dict[str, Any], t
 
 
 def test_a_language_model_without_units_is_given_them(params: dict[str, Any], tmp_path: Path):
-    """LLaMA as it is, and `words`: its tokenizer reads each unit as one token, its texts show them, its tables grow by as many rows."""
+    """LLaMA as it is, and words: its tokenizer reads each unit as one token, its texts show them, its tables grow by as many rows."""
     made, folder = speechgpt.tokenizer(words=False), tmp_path / "llama"
     model = speechgpt.llama(made)
     speechgpt.randomise(model, seed=4)
     model.eval().save_pretrained(folder)
     made.save_pretrained(folder)
     words = [f"<0>..<{speechgpt.UNITS - 1}>", *speechgpt.WORDS[speechgpt.UNITS :]]
-    graph = plain(params, checkpoint=str(folder), words=words)
+    graph = plain(params, checkpoint=str(folder), **{"nodes.llm.with.extra_words": words})
     own = {name: tensor.numel() for name, tensor in model.state_dict().items()}
     node = next(step for step in mg.plan(graph, exact=True).steps if step.node.name == "llm")
     assert node.parameters.total == sum(own.values()) + 2 * len(speechgpt.WORDS) * model.config.hidden_size

@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import transformers as hf
@@ -170,8 +170,8 @@ CHAINED = [
 ]
 
 
-def speechgpt_made(*, words: bool = False, chain: bool = False) -> Callable[[Path], tuple[dict[str, Any], Any]]:
-    """A LLaMA that has the units, or is given `words`; for the chain with updates that peft has saved."""
+def speechgpt_made(*, words: bool = False, chain: Literal["", "new", "saved"] = "") -> Callable[[Path], tuple[dict[str, Any], Any]]:
+    """A LLaMA that has the units, or is given `words`; for the chain with new updates, or those that peft has saved."""
 
     def make(folder: Path) -> tuple[dict[str, Any], Any]:
         tokenizer = speechgpt.tokenizer(words=not words)
@@ -180,8 +180,8 @@ def speechgpt_made(*, words: bool = False, chain: bool = False) -> Callable[[Pat
         model.eval().save_pretrained(folder / "language")
         tokenizer.save_pretrained(folder / "language")
         given = [f"<0>..<{speechgpt.UNITS - 1}>", *speechgpt.WORDS[speechgpt.UNITS :]] if words else []
-        params: dict[str, Any] = {"checkpoint": str(folder / "language"), "words": given}
-        if chain:
+        params: dict[str, Any] = {"checkpoint": str(folder / "language"), **({} if chain else {"words": given})}
+        if chain == "saved":
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # of transformers, for what peft asks it
                 model = speechgpt.adapter(folder / "adapter", model)
@@ -219,11 +219,11 @@ DIALOGUES = [
     Recipe("speechgpt/train", "adapt", speechgpt_made(words=True), None, TOLD, frozenset({"llm", "speak"})),
     Recipe("speechgpt/train", "cross", speechgpt_made(), speechgpt_loss("say", "prompt", "answer"), TOLD, frozenset({"llm"})),
     Recipe(
-        "speechgpt/train_chain", "chain", speechgpt_made(chain=True), speechgpt_loss("say", "prompt", "answer"), CHAINED,
+        "speechgpt/train_chain", "chain", speechgpt_made(chain="saved"), speechgpt_loss("say", "prompt", "answer"), CHAINED,
         frozenset({"llm"}),
     ),
     Recipe(  # new updates change nothing at first
-        "speechgpt/train_chain", "chain", speechgpt_made(), speechgpt_loss("say", "prompt", "answer", has_grads=False), CHAINED,
+        "speechgpt/train_chain", "chain", speechgpt_made(chain="new"), speechgpt_loss("say", "prompt", "answer", has_grads=False), CHAINED,
         frozenset({"llm"}), rate=0.02,
     ),
 ]  # fmt: skip
