@@ -29,17 +29,19 @@ def tokenizer() -> Any:
     return hf.XLMRobertaTokenizer(vocab=[*ids, ("<mask>", 0.0)])
 
 
-def processor() -> Any:
-    """Kosmos2Processor of so many places, with the picture brought to a square."""
+def processor(bins: int = BINS) -> Any:
+    """Kosmos2Processor of so many places along a side, with the picture brought to a square."""
     pictures = CLIPImageProcessorPil(size={"height": 15, "width": 15}, do_center_crop=False)
-    made = hf.Kosmos2Processor(pictures, tokenizer(), BINS * BINS)
+    made = hf.Kosmos2Processor(pictures, tokenizer(), bins * bins)
     made.tokenizer.padding_side = "left"
     return made
 
 
-def kosmos2(folder: Path, *, words: Mapping[str, int] | None = None, eye: Mapping[str, int] | None = None, seed: int = 41) -> Checkpoint:
-    """The whole, in a folder; words and eye: other sizes of the decoder and of the eye."""
-    reader = processor()
+def kosmos2(
+    folder: Path, *, words: Mapping[str, int] | None = None, eye: Mapping[str, int] | None = None, bins: int = BINS, seed: int = 41
+) -> Checkpoint:
+    """The whole, in a folder; words and eye: other sizes of the decoder and of the eye;  bins  places along a side."""
+    reader = processor(bins)
     text = {**WORDS, "vocab_size": len(reader.tokenizer), "max_position_embeddings": MOST, **(words or {})}
     config = hf.Kosmos2Config(text_config=text, vision_config={**EYE, **(eye or {})}, latent_query_num=QUERIES)
     model = hf.Kosmos2ForConditionalGeneration(config)
