@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -49,6 +49,7 @@ TABLE = Table(
     }),
     still=REFUSED,
 )  # fmt: skip
+T = TypeVar("T")
 UPDATE = ".lora_"  # what the names of an update's tensors hold behind that of their layer
 TABLES = ("embed_tokens.weight", "wte.weight", "lm_head.weight")  # how the names of whole embeddings and heads end in its files
 
@@ -114,9 +115,10 @@ class Lora(Config):
     @classmethod
     def from_source(cls, source: Source) -> Mapping[str, Any]:
         """Read adapter_config.json. Raises ValueError for an adapter of another kind, or one that changes the base model."""
-        stated, found = source.root, _held(source.tensor_shapes())
+        stated, shapes = source.root, source.tensor_shapes()
         if (trained := source.states("adapter/lora", is_graft=True)) is not None:
-            return {**trained, **found}
+            return {**trained, **_held(own(shapes))}
+        found = _held(shapes)
         if (fields := _fields(source)) is not None:  # the trained parts of a whole that states its own words
             return {**told(stated, fields), **found}
         for key, value in TABLE.over({key: stated[key] for key in REFUSED if key in stated}).items():
@@ -165,6 +167,11 @@ def _fields(source: Source) -> Mapping[str, tuple[str, Any]] | None:
 def _host(source: Source) -> dict[str, int]:
     """What published numbers say of the host; files of weights say more than that."""
     return {} if source.has_weights else {key: source.root[key] for key in HOST if key in source.root}
+
+
+def own(tensors: Mapping[str, T]) -> dict[str, T]:
+    """Those of a file that was trained here which are of LoRA: it may hold what other adapters of the node have learnt too."""
+    return {key: tensor for key, tensor in tensors.items() if UPDATE in key or ".modules_to_save." in key}
 
 
 def _held(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:

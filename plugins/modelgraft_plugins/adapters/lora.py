@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from modelgraft.plugin import LoadContext, PluginError, Problem, SourceError, choices, seeded
-from modelgraft_plugins.adapters import NAMES, OBEYED, UPDATE, Lora
+from modelgraft.plugin import LoadContext, PluginError, Problem, SourceError, Weights, choices, seeded
+from modelgraft_plugins.adapters import NAMES, OBEYED, UPDATE, Lora, own
 
 PEFT_PREFIX = "base_model.model."  # what peft puts before the names of the host's layers in its files
 TRAINED = re.compile(r"(\.lora_\w+)\.([^.]+)(\.weight|\.bias)")  # the names of an update in training, which hold that of the adapter
@@ -31,7 +31,7 @@ def graft(config: Lora, context: LoadContext) -> Callable[[Host], Host]:
         raise PluginError("the adapter 'adapter/lora' needs peft: pip install 'modelgraft[lora]'") from error
 
     def add(host: Host) -> Host:
-        files = _as_saved(context.weights.state(), context) if context.weights is not None else None
+        files = _as_saved(_state(context.weights), context) if context.weights is not None else None
         home = _inside(host, config, files or {})
         named = _names(home.model, files or {}, context)
         _refuse_unknown_layers(config, context, home.model, is_new=files is None)
@@ -43,6 +43,11 @@ def graft(config: Lora, context: LoadContext) -> Callable[[Host], Host]:
         return host
 
     return add
+
+
+def _state(weights: Weights) -> dict[str, torch.Tensor]:
+    is_ours = weights.view.states("adapter/lora", is_graft=True) is not None
+    return own(weights.state()) if is_ours else weights.state()
 
 
 def _as_saved(state: Mapping[str, torch.Tensor], context: LoadContext) -> dict[str, torch.Tensor]:

@@ -52,7 +52,9 @@ def _layers(config: PrefixAttention, context: LoadContext, host: Causal) -> Pref
             return PrefixLayers(config)
     with parameters_without_memory():
         prefix = PrefixLayers(config)
-    files = {key.removeprefix(TRAINED): tensor for key, tensor in context.weights.state().items()}
+    files = context.weights.state()
+    if context.weights.view.states("adapter/prefix_attention", is_graft=True) is not None:  # others may have learnt beside it
+        files = {key.removeprefix(TRAINED): tensor for key, tensor in files.items() if key.startswith(TRAINED)}
     norms = {key: tensor for key, tensor in files.items() if key.endswith("norm.weight")}
     _load(prefix, {key: tensor for key, tensor in files.items() if key not in norms}, context, "prefix attention")
     if norms:

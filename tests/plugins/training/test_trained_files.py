@@ -148,6 +148,29 @@ def test_other_adapters_load_from_the_file_that_training_wrote(adapter, sizes, t
     assert {name: held[name].tolist() for name in file} == {name: tensor.tolist() for name, tensor in file.items()}
 
 
+def test_what_two_adapters_of_a_node_have_learnt_each_finds_in_its_file(tmp_path):
+    """Gated blocks and LoRA, in one file; frozen blocks learn nothing beside LoRA."""
+    pytest.importorskip("peft")
+    llama(tmp_path / "llama")
+    record = {"text": "<image> a cat", "answer": "the sea", "media": torch.randn(1, 5, 28)}
+    (tmp_path / "d.jsonl").write_text(f"{json.dumps({**record, 'media': record['media'].tolist()})}\n" * 2)
+
+    def graph(gated, lora):
+        more = f"}}}}, {{use: adapter/lora, {lora}}}]"
+        (tmp_path / "a.yaml").write_text((LOOKING % f"gated_cross_attention, {gated}").replace("}}]", more))
+        return tmp_path / "a.yaml"
+
+    blocks, updates = "with: {media_size: 28, every: 1, ff_mult: 2%s}", "with: {rank: 2, alpha: 3, targets: [q_proj]}"
+    file = load_file(mg.train(graph(blocks % "", updates), out=tmp_path / "out", device="cpu").last / "llm.safetensors")
+    with mg.open(graph(*["from: ./out/train/llm.safetensors"] * 2)) as pipeline:
+        pipeline.run(**record)
+        held = pipeline._loader.loaded()["llm"].state.state_dict()
+    assert {name: held[name].tolist() for name in file} == {name: tensor.tolist() for name, tensor in file.items()}
+    assert any("lora_" in name for name in file)
+    frozen = load_file(mg.train(graph(blocks % ", frozen: true", updates), out=tmp_path / "frozen", device="cpu").last / "llm.safetensors")
+    assert {*frozen} == {name for name in file if "lora_" in name}
+
+
 def test_of_fromage_the_row_of_ret_is_trained_alone_and_kept(tmp_path):
     """The table of the language model stays; the row is in the file, in the checkpoint, and where its file is named."""
     params = fromage.tiny(tmp_path / "models").params
