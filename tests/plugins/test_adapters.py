@@ -19,6 +19,9 @@ from modelgraft_plugins.adapters.lora import graft
 from modelgraft_plugins.torch.backend import TorchBackend
 
 
+PEFTS = SimpleNamespace(states=lambda *_, **__: None)  # what is known of a file that peft has written
+
+
 class Host(torch.nn.Module):
     """Two linear layers under a wrapper name."""
 
@@ -68,7 +71,7 @@ def test_the_update_is_the_papers_formula():
         "base_model.model.v_proj.lora_A.weight": torch.randn(2, 7, generator=generator),
         "base_model.model.v_proj.lora_B.weight": torch.randn(3, 2, generator=generator),
     }
-    weights = SimpleNamespace(state=lambda: state, view=None)
+    weights = SimpleNamespace(state=lambda: state, view=PEFTS)
     context = LoadContext(host_node(()), "cpu", "float32", weights, 0, offline=True, registry=None)
     grafted = graft(Lora(rank=2, alpha=6.0), context)(load(()).state)
     x = torch.randn(4, 5)
@@ -88,14 +91,14 @@ def test_names_of_training_are_those_that_peft_saves():
     shapes = {"q_proj.lora_A": (2, 5), "q_proj.lora_B": (7, 2), "v_proj.lora_A": (2, 7), "v_proj.lora_B": (3, 2)}
     state = {f"base_model.model.{name}.weight": torch.randn(shape, generator=generator) for name, shape in shapes.items()}
     trained = {key.replace(".weight", ".default.weight"): tensor for key, tensor in state.items()}
-    files = (SimpleNamespace(state=lambda given=given: given, view=None) for given in (state, trained))
+    files = (SimpleNamespace(state=lambda given=given: given, view=PEFTS) for given in (state, trained))
     saved, training = (graft(Lora(rank=2), replace(context, weights=one))(load(()).state) for one in files)
     x = torch.randn(4, 5)
     assert (training(x) - load(()).state(x)).abs().max() > 0.1
     torch.testing.assert_close(training(x), saved(x), rtol=0, atol=0)
     two = trained | {key.replace(".default", ".other"): tensor for key, tensor in trained.items()}
     with pytest.raises(SourceError, match="it holds several, default, other: save one of them"):
-        graft(Lora(rank=2), replace(context, weights=SimpleNamespace(state=lambda: two, view=None)))(load(()).state)
+        graft(Lora(rank=2), replace(context, weights=SimpleNamespace(state=lambda: two, view=PEFTS)))(load(()).state)
 
 
 def test_merged_into_its_host_it_gives_the_same_numbers():
@@ -104,7 +107,7 @@ def test_merged_into_its_host_it_gives_the_same_numbers():
     generator = torch.Generator().manual_seed(3)
     shapes = {"q_proj.lora_A": (2, 5), "q_proj.lora_B": (7, 2), "v_proj.lora_A": (2, 7), "v_proj.lora_B": (3, 2)}
     state = {f"base_model.model.{name}.weight": torch.randn(shape, generator=generator) for name, shape in shapes.items()}
-    context = replace(context, weights=SimpleNamespace(state=lambda: state, view=None))
+    context = replace(context, weights=SimpleNamespace(state=lambda: state, view=PEFTS))
     beside, merged = (graft(Lora(rank=2), replace(context, merge=merge))(load(()).state) for merge in (False, True))
     assert {name for name, _ in merged.named_parameters()} == {name for name, _ in load(()).state.named_parameters()}
     x = torch.randn(4, 5)
@@ -117,7 +120,7 @@ def test_nan_in_an_update_is_told_when_it_is_merged():
     context = LoadContext(host_node(()), "cpu", "float32", None, 0, offline=True, registry=None, merge=True)
     shapes = {"q_proj.lora_A": (2, 5), "q_proj.lora_B": (7, 2)}
     state = {f"base_model.model.{name}.weight": torch.full(shape, float("nan")) for name, shape in shapes.items()}
-    context = replace(context, weights=SimpleNamespace(state=lambda: state, view=None))
+    context = replace(context, weights=SimpleNamespace(state=lambda: state, view=PEFTS))
     with pytest.raises(SourceError, match=r"the updates of inner\.q_proj make NaN of the weights of node"):
         graft(Lora(rank=2, targets=("q_proj",)), context)(load(()).state)
 
@@ -136,9 +139,9 @@ def test_a_layer_that_is_not_there_is_named_with_those_that_are():
 def test_a_file_that_does_not_fit_is_refused():
     """A tensor without a place, and a place without a tensor."""
     context = LoadContext(host_node(()), "cpu", "float32", None, 0, offline=True, registry=None)
-    stray = SimpleNamespace(state=lambda: {"base_model.model.k_proj.lora_A.weight": torch.zeros(2, 5)}, view=None)
+    stray = SimpleNamespace(state=lambda: {"base_model.model.k_proj.lora_A.weight": torch.zeros(2, 5)}, view=PEFTS)
     with pytest.raises(SourceError, match=r"k_proj\.lora_A.weight .* has no place in the host: 0 layers end like it"):
         graft(Lora(rank=2), replace(context, weights=stray))(load(()).state)
-    empty = SimpleNamespace(state=dict, view=None)
+    empty = SimpleNamespace(state=dict, view=PEFTS)
     with pytest.raises(SourceError, match=r"4 missing: inner\.q_proj\.lora_A\.weight"):
         graft(Lora(rank=2), replace(context, weights=empty))(load(()).state)
