@@ -18,7 +18,6 @@ from modelgraft_plugins.adapters import Lora
 from modelgraft_plugins.adapters.lora import graft
 from modelgraft_plugins.torch.backend import TorchBackend
 
-
 PEFTS = SimpleNamespace(states=lambda *_, **__: None)  # what is known of a file that peft has written
 
 
@@ -110,9 +109,9 @@ def test_merged_into_its_host_it_gives_the_same_numbers():
     context = replace(context, weights=SimpleNamespace(state=lambda: state, view=PEFTS))
     beside, merged = (graft(Lora(rank=2), replace(context, merge=merge))(load(()).state) for merge in (False, True))
     assert {name for name, _ in merged.named_parameters()} == {name for name, _ in load(()).state.named_parameters()}
-    x = torch.randn(4, 5)
+    x = torch.randn(4, 5, generator=generator)
     assert (beside(x) - load(()).state(x)).abs().max() > 0.1
-    torch.testing.assert_close(merged(x), beside(x), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(merged(x), beside(x), rtol=1e-5, atol=1e-6 * float(beside(x).abs().max()))  # large terms cancel
 
 
 def test_nan_in_an_update_is_told_when_it_is_merged():
