@@ -244,6 +244,8 @@ def test_fields_become_ports():
         "continuation_logprobs": "float[batch continuations tokens]",
         "target_logits": "float[batch target_tokens 50]",
         "target_ids": "int64[batch target_tokens]",
+        "target_pieces": "list[text]",
+        "target_states": "float[batch 1 target_positions 28]",
     }
 
 
