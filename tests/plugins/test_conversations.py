@@ -133,4 +133,4 @@ def test_a_language_model_takes_a_row_by_its_name(tmp_path: Path):
     assert part.loop.prompts([["hello"]])[0].ids == model.processor(text).input_ids
     assert part.loop.names.settings().stop == ("!", "###")
     with pytest.raises(InputError, match=r"chat_template.*<\|im_end\|>"):
-        open_part(registry, "llm/causal", str(model.folder), chat=True, chat_template="chatml").loop._settings()
+        open_part(registry, "llm/causal", str(model.folder), chat=True, chat_template="chatml").loop.names.settings()
