@@ -86,10 +86,10 @@ def test_tables_have_a_row_for_each_token():
 
 def test_the_row_of_ret_keeps_the_length_of_the_others():
     """As after each step of the training: the direction stays."""
-    others, ret = torch.randn(9, 5), torch.randn(1, 5)
+    table, ret = torch.randn(9, 5), torch.randn(1, 5)
     was = torch.nn.functional.normalize(ret)
-    rescale(ret, others)
-    torch.testing.assert_close(ret.norm(), others.norm(dim=1).mean())
+    rescale(ret, table, 6)
+    torch.testing.assert_close(ret.norm(), torch.cat([table[:6], table[7:]]).norm(dim=1).mean())
     torch.testing.assert_close(torch.nn.functional.normalize(ret), was)
 
 

@@ -41,13 +41,14 @@ def graft(config: Ret, context: LoadContext) -> Callable[[nn.Module], nn.Module]
     return add
 
 
-def rescale(ret: Tensor, others: Tensor) -> None:
+def rescale(ret: Tensor, table: Tensor, token: int) -> None:
     """Bring the row of [RET] to the mean length of the others, as is done after every step of its training.
 
-    ret  float[1 width], changed in place;  others  float[tokens width]
+    ret  float[1 width], changed in place;  table  float[tokens width], in which the row of `token` counts for nothing
     """
     with torch.no_grad():
-        ret.mul_(others.norm(dim=-1).mean() / ret.norm())
+        lengths = table.norm(dim=-1)
+        ret.mul_((lengths.sum() - lengths[token]) / (len(lengths) - 1) / ret.norm())
 
 
 def _leave_out(_module: nn.Module, state: dict[str, Any], prefix: str, _about: Any) -> None:

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from modelgraft.plugin import InputError, LoadContext, NodeRuntime, Problem, SourceError
 from modelgraft_plugins import huggingface, kept_tokenizers
+from modelgraft_plugins.fromage.grafting import rescale
 
 if TYPE_CHECKING:
     from modelgraft.plugin import Weights
@@ -68,6 +69,11 @@ class Language(nn.Module):
     def bind(self, runtime: NodeRuntime) -> None:
         """Take the seed of a run."""
         self.runtime = runtime
+
+    def after_step(self) -> None:
+        """Bring the row of [RET], where it is trained, to the mean length of the others, as published."""
+        if self.ret is not None and self.ret.requires_grad:
+            rescale(self.ret, self.model.get_input_embeddings().weight, self.config.ret)
 
     def forward(self, ids: Tensor, mask: Tensor | None = None, image: Tensor | None = None) -> dict[str, Tensor]:
         """Lay the places out, read them, and say what stands there."""

@@ -14,7 +14,7 @@ from torch import nn
 from modelgraft.commands import Batch, Learning, ReadBatch, Resolved, Stage
 from modelgraft.plugin import InputError, ModelgraftError, Plan, SolvedGraph, choices
 from modelgraft_plugins.training.processes import processes
-from modelgraft_plugins.training.tuning import Trained, optimizer_of, prepare, rate_factor
+from modelgraft_plugins.training.tuning import Trained, after_step, optimizer_of, prepare, rate_factor
 
 MIXES = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 LEAST_SCALE = 1.0  # of losses in float16: gradients that are none at this scale are none at all
@@ -171,6 +171,7 @@ class Stepper:
         else:
             scaler.step(self.optimizer)
             scaler.update()
+        after_step(self.modules.values())
         self.optimizer.zero_grad(set_to_none=True)
         return norm
 

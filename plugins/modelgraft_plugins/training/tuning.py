@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Protocol, runtime_checkable
@@ -22,6 +22,23 @@ class OffersParts(Protocol):
     def trained_names(self) -> Mapping[str, tuple[str, ...]]:
         """Names of parameters by the name of the part that they are."""
         ...
+
+
+@runtime_checkable
+class AfterStep(Protocol):
+    """A module that brings its weights in order behind each step of the optimiser."""
+
+    def after_step(self) -> None:
+        """The weights are those behind the step: change them in place, without gradients, by nothing but themselves."""
+        ...
+
+
+def after_step(modules: Iterable[nn.Module]) -> None:
+    """Ask all that are trained, and what lies in them."""
+    for module in modules:
+        for part in module.modules():
+            if isinstance(part, AfterStep):
+                part.after_step()
 
 
 @dataclass(frozen=True, slots=True)

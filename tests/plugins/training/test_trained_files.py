@@ -172,7 +172,7 @@ def test_what_two_adapters_of_a_node_have_learnt_each_finds_in_its_file(tmp_path
 
 
 def test_of_fromage_the_row_of_ret_is_trained_alone_and_kept(tmp_path):
-    """The table of the language model stays; the row is in the file, in the checkpoint, and where its file is named."""
+    """The table of the language model stays; the row, as long as others, is in the file, in the checkpoint, and where its file is named."""
     params = fromage.tiny(tmp_path / "models").params
     rows = [{"image": str(tmp_path / f"{number}.png"), "text": text} for number, text in enumerate(("a cat", "the sea"))]
     for number, row in enumerate(rows):
@@ -191,7 +191,12 @@ def test_of_fromage_the_row_of_ret_is_trained_alone_and_kept(tmp_path):
     for graph in ("fromage/embed", tmp_path / "again.yaml"):
         with mg.open(mg.load(graph, params=params)) as pipeline:
             pipeline.run(image=drawn(0), text="a cat")
-            states.append(pipeline._loader.loaded()["read"].state.ret.detach())
+            host = pipeline._loader.loaded()["read"].state
+            states.append(host.ret.detach())
+    lengths, token = host.model.get_input_embeddings().weight.norm(dim=1), host.config.ret
+    torch.testing.assert_close(
+        row["ret"].norm(), torch.cat([lengths[:token], lengths[token + 1 :]]).mean()
+    )  # as published
     assert torch.equal(states[1], row["ret"])
     assert not torch.equal(*states)
 
