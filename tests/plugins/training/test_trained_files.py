@@ -194,9 +194,7 @@ def test_of_fromage_the_row_of_ret_is_trained_alone_and_kept(tmp_path):
             host = pipeline._loader.loaded()["read"].state
             states.append(host.ret.detach())
     lengths, token = host.model.get_input_embeddings().weight.norm(dim=1), host.config.ret
-    torch.testing.assert_close(
-        row["ret"].norm(), torch.cat([lengths[:token], lengths[token + 1 :]]).mean()
-    )  # as published
+    torch.testing.assert_close(row["ret"].norm(), torch.cat([lengths[:token], lengths[token + 1 :]]).mean())  # as published
     assert torch.equal(states[1], row["ret"])
     assert not torch.equal(*states)
 
