@@ -92,6 +92,13 @@ def test_it_is_planned_to_the_unit_and_imported(theirs: Checkpoint, tmp_path: Pa
     assert second == published.parameters + head + 2 * 1408 + 1, "a head, a norm behind the eye, and a temperature"
 
 
+def test_the_second_stage_takes_what_the_first_leaves_with_its_norm():
+    """Beside a BLIP-2 the norm behind the eye is planned; a graph that would norm twice is refused."""
+    assert mg.plan(mg.load("blip2/stage2")).totals.parameters == mg.plan(mg.load("blip2/train")).totals.parameters + 2 * 1408
+    with pytest.raises(mg.GraphError, match=r"qformer has no input 'memory'; it has: queries, unnormed"):
+        mg.check(mg.load("blip2/train", params={"nodes.qformer.from": "preset:blip2-stage1"}))
+
+
 def test_a_folder_of_the_second_stage_is_refused_with_a_reason(tmp_path: Path):
     """Its Q-Former reads no text."""
     found = checkpoints.blip2(tmp_path / "second")

@@ -146,10 +146,11 @@ def test_another_model_is_refused(blip2: Checkpoint):
         configured(REGISTRY, "qformer/qformer", str(blip2.folder))
 
 
-@pytest.mark.parametrize("reads_text", [False, True])
-def test_the_qformer_keeps_its_declaration(reads_text: bool):
+@pytest.mark.parametrize(("reads_text", "norms_memory"), [(False, False), (True, False), (False, True)])
+def test_the_qformer_keeps_its_declaration(reads_text: bool, norms_memory: bool):
     """Ports, repeatability, batches, count and saved state, at odd sizes."""
     sizes = {"hidden_size": 12, "encoder_hidden_size": 10, "num_attention_heads": 3, "num_hidden_layers": 3, "intermediate_size": 21}
     inputs = {"ids": torch.tensor([[3, 1, 4, 1], [5, 9, 2, 6]])} if reads_text else {}
-    conform(QFormer, {**sizes, "reads_text": reads_text, "vocab_size": 15, "max_position_embeddings": 8}, **inputs)
+    config = {"reads_text": reads_text, "norms_memory": norms_memory, "vocab_size": 15, "max_position_embeddings": 8}
+    conform(QFormer, {**sizes, **config}, **inputs)
     conform(Queries, {"num_query_tokens": 3, "hidden_size": 10})

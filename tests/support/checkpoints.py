@@ -7,6 +7,7 @@ Sizes are small, odd and all different, so that a swapped axis fails. Every norm
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -222,13 +223,13 @@ def _blip_pictures() -> BlipImageProcessorPil:
     return BlipImageProcessorPil(size={"height": 12, "width": 12})
 
 
-def blip2(folder: Path, *, language: str = "opt", seed: int = 4, **eye: Any) -> Checkpoint:
-    """BLIP-2 with an EVA-style eye, of other sizes where they are given, seven queries, and OPT or T5."""
+def blip2(folder: Path, *, language: str = "opt", seed: int = 4, qformer: Mapping[str, Any] | None = None, **eye: Any) -> Checkpoint:
+    """BLIP-2 with an EVA-style eye and a Q-Former, of other sizes where they are given, seven queries, and OPT or T5."""
     make_tokenizer, make_config = LANGUAGES[language]
     tokenizer = make_tokenizer()
     sizes = {**EVA_EYE, **eye}
     config = hf.Blip2Config(
-        vision_config=sizes, qformer_config={**QFORMER, "encoder_hidden_size": sizes["hidden_size"]},
+        vision_config=sizes, qformer_config={**QFORMER, "encoder_hidden_size": sizes["hidden_size"], **(qformer or {})},
         text_config=make_config(tokenizer).to_dict(), num_query_tokens=7,
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
     )  # fmt: skip

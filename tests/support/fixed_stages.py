@@ -48,8 +48,31 @@ def drawn_together(one: torch.Tensor, other: torch.Tensor, scale: float) -> torc
 def blip2_stage1_made(folder: Path) -> tuple[dict[str, Any], Any]:
     """The Q-Former of the fixture, and an eye of the width that it reads."""
     params, given = weights_of("blip2_stage1", "blip2_qformer")(folder)
-    size = {"hidden_size": given.config["encoder_width"], "num_attention_heads": 4}
-    return {**params, "eye": str(checkpoints.blip2(folder / "eye", **size).folder)}, given
+    return {**params, "eye": str(checkpoints.blip2(folder / "eye", **_sizes(given)).folder)}, given
+
+
+def blip2_stage2_made(folder: Path) -> tuple[dict[str, Any], Any]:
+    """A BLIP-2 of transformers with all that the second stage takes of the fixture: its queries, its norm, and what reads pictures."""
+    params, given = blip2_stage1_made(folder)
+    made = checkpoints.blip2(folder / "blip2", **_sizes(given))
+    model, theirs = made.model, given.weights
+    model.query_tokens = torch.nn.Parameter(theirs["query_tokens"].clone())
+    model.config.num_query_tokens = theirs["query_tokens"].shape[1]
+    norm = model.vision_model.post_layernorm
+    norm.load_state_dict({name: theirs[f"ln_vision.{name}"] for name in ("weight", "bias")})
+    norm.eps = 1e-5  # as torch has it, and the authors: that of transformers' eye is 1e-6
+    reads = {name: name.replace("attention.attention.", "attention.self.") for name in model.qformer.state_dict()}
+    begun = {
+        name: f"Qformer.bert.{'embeddings.LayerNorm' + name[9:] if name.startswith('layernorm') else key}" for name, key in reads.items()
+    }
+    model.qformer.load_state_dict({name: theirs[key] for name, key in begun.items()})
+    return {"checkpoint": str(made.folder), "stage1": params["checkpoint"]}, made
+
+
+def _sizes(given: Any) -> dict[str, Any]:
+    """Of a checkpoint around the Q-Former of the fixture."""
+    names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    return {"hidden_size": given.config["encoder_width"], "num_attention_heads": 4, "qformer": {name: given.config[name] for name in names}}
 
 
 def hubert_loss() -> Callable[[Any, Records, Seen], Wanted]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,11 @@ REBUILD = {"see": "see", "guess": "guess", "head": "head"}
 # recipe -> graph that runs it -> its node -> the trained node, or (an adapter of its node, the trained node)
 RUNS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "beit3/pretrain": {"beit3": {"fuse": "both"}},
-    "blip2/stage1": {"blip2/match": {"see": "see", "image": "image_out", "texts": "text_out", "match": "match"}},
+    "blip2/stage1": {
+        "blip2/match": {"see": "see", "image": "image_out", "texts": "text_out", "match": "match"},
+        "blip2/stage2": {"queries": "see", "qformer": "see"},
+    },
+    "blip2/stage2": {"blip2/stage2_ask": QUERIES},
     "blip2/train": {"blip2": QUERIES},
     "blip2/train_prefix": {"blip2": QUERIES},
     "clip/train": {
@@ -75,10 +80,17 @@ NOT_RUN: Mapping[str, Mapping[str, str]] = {  # what is trained, and no shipped 
 }
 OF_TINY: Mapping[str, Mapping[str, Any]] = {  # what tiny weights need: a value, or "=" and a param of the recipe
     "blip2/match": {"checkpoint": "=eye"},
+    "blip2/stage2": {"checkpoint": "=eye"},
     "draw": {"nodes.flow.with.height": 8, "nodes.flow.with.width": 8},
     "nextgpt/text": {"max_new_tokens": 8},
     "speechgpt": {"nodes.llm.adapters": []},
 }
+# (graph, node) that takes a part of its file -> how keys of the file begin -> how they begin there
+TAKEN: Mapping[tuple[str, str], Mapping[str, str]] = {
+    ("blip2/stage2", "queries"): {"reader.query_tokens": "weight"},
+    ("blip2/stage2", "qformer"): {"reader.ln_vision.": "norm.", "reader.qformer.": "model."},
+}
+OF_WORDS = re.compile(r"reader\.qformer\.encoder\.layer\.\d\.(intermediate|output)\.")  # what no picture is read by
 ALONE = ("nextgpt",)  # their generators are larger than those of the recipes: a node is opened by itself
 
 
@@ -93,7 +105,10 @@ def opens(graph: str, wanted: Mapping[str, Any], params: Mapping[str, Any], fold
     found = _alone(graph, files) if graph in ALONE else _within(graph, files, {**_tiny(graph, params), **given})
     told = list[str]()
     for node, file in files.items():
-        lost = [key for key, tensor in load_file(file).items() if not _has(found[node], key, tensor)]
+        begins, tensors = TAKEN.get((graph, node)), load_file(file)
+        wanted_of_it = tensors if begins is None else _taken(tensors, begins)
+        lost = [key for key, tensor in wanted_of_it.items() if not _has(found[node], key, tensor)]
+        lost += sorted({*found[node]} - {*wanted_of_it}) if begins is not None else []
         told += [f"{node} holds other numbers than {file.name}: {', '.join(lost[:3])}"] if lost else []
     return told
 
@@ -101,6 +116,12 @@ def opens(graph: str, wanted: Mapping[str, Any], params: Mapping[str, Any], fold
 def run_of(recipe: str) -> set[str]:
     """The nodes that a recipe trains and a graph runs."""
     return {one[1] if isinstance(one, tuple) else one for nodes in RUNS.get(recipe, {}).values() for one in nodes.values()}
+
+
+def _taken(tensors: Mapping[str, torch.Tensor], begins: Mapping[str, str]) -> dict[str, torch.Tensor]:
+    """What a node takes of a file, by its names there."""
+    of_pictures = {key: tensor for key, tensor in tensors.items() if not OF_WORDS.match(key)}
+    return {new + key.removeprefix(old): one for key, one in of_pictures.items() for old, new in begins.items() if key.startswith(old)}
 
 
 def _has(held: Mapping[str, torch.Tensor], key: str, tensor: torch.Tensor) -> bool:

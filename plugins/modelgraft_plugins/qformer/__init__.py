@@ -10,7 +10,7 @@ from pydantic import Field
 
 from modelgraft import Config, Dim, Ports, component, hookimpl
 from modelgraft.plugin import families
-from modelgraft_plugins.qformer import pairs
+from modelgraft_plugins.qformer import first_stage, pairs
 from modelgraft_plugins.stated import Table, told, tower_table
 from modelgraft_plugins.widths import uneven_heads
 
@@ -48,6 +48,8 @@ class Queries(Config):
     def from_source(cls, source: Source) -> Mapping[str, Any]:
         """Read the shape of the tensor itself, or the config of the model around it."""
         shape = source.shape("")
+        if first_stage.of_training(source) is not None:
+            shape = source.shape("reader.query_tokens")
         if shape is not None:
             return {"num_query_tokens": shape[-2], "hidden_size": shape[-1]}
         fields = families().whole(source.root.get("model_type")).components.get("qformer/queries")
@@ -71,6 +73,9 @@ class QFormer(Config):
     hidden_size          width of the queries and of the result;  encoder_hidden_size  width of the memory
     intermediate_size    of the feed-forward layers; None: four times the width
     reads_text           an instruction stands beside the queries, as in InstructBLIP: inputs `ids` and `mask`
+    norms_memory         the norm behind the eye is its own, as BLIP-2's first stage trains it: in place of `memory` it takes `unnormed`,
+                         what the eye gives before its last norm (vision/encoder with layer: -1)
+    Of a whole of the first stage, the authors' file or a trained qformer/pair, it takes this norm and the layers, not what reads words.
     """
 
     hidden_size: Dim = None
@@ -82,13 +87,16 @@ class QFormer(Config):
     hidden_act: str = "gelu"
     layer_norm_eps: float = 1e-12
     reads_text: bool = False
+    norms_memory: bool = Field(False, description="the norm behind the eye is its own: it takes `unnormed` in place of `memory`")
     vocab_size: int = Field(30522, gt=0)
     max_position_embeddings: int = Field(512, gt=0)
     pad_token_id: int | None = 0
 
     @classmethod
     def from_source(cls, source: Source) -> Mapping[str, Any]:
-        """Read a Q-Former config; the width of the memory is that of the vision tower around it."""
+        """Read a Q-Former config; the width of the memory is that of the vision tower around it. Or the sizes of one of the first stage."""
+        if (sizes := first_stage.sizes(source)) is not None:
+            return sizes
         kind = source.config.get("model_type") or families().inside(source.root.get("model_type"), MEDIUM)[1]
         known = families().of_medium(MEDIUM)
         if kind not in known:
@@ -103,6 +111,8 @@ class QFormer(Config):
     @classmethod
     def unheeded(cls, source: Source) -> list[tuple[str, str]]:
         """What the config states and this does not know."""
+        if first_stage.sizes(source) is not None:
+            return list(pairs.Pair.unheeded(source))
         return table().unheeded(source.config, source.text)
 
     @property
@@ -112,7 +122,8 @@ class QFormer(Config):
 
     def ports(self) -> Ports:
         """Queries and memory in, one vector per query out."""
-        inputs = {"queries": "float[batch queries hidden_size]", "memory": "float[batch memory_tokens encoder_hidden_size]"}
+        memory = "unnormed" if self.norms_memory else "memory"
+        inputs = {"queries": "float[batch queries hidden_size]", memory: "float[batch memory_tokens encoder_hidden_size]"}
         if self.reads_text:
             inputs |= {"ids": "int64[batch text_tokens]", "mask": "optional[bool[batch text_tokens]]"}
         return Ports.of(inputs, {"tokens": "float[batch queries hidden_size]"})
@@ -130,7 +141,7 @@ class QFormer(Config):
         reading = 2 * (width * width + width) + 2 * (memory * width + width) + norm
         readers = -(-self.num_hidden_layers // self.cross_attention_frequency)
         tables = (self.vocab_size + self.max_position_embeddings) * width if self.reads_text else 0
-        return self.num_hidden_layers * block + readers * reading + norm + tables
+        return self.num_hidden_layers * block + readers * reading + norm + tables + self.norms_memory * 2 * memory
 
     def review(self, node: SolvedNode) -> Iterable[tuple[str, str, str]]:
         """The heads must share the width evenly."""

@@ -10,11 +10,14 @@ from torch import Tensor, nn
 
 from modelgraft.plugin import InputError, families
 from modelgraft_plugins.huggingface import build, convert
+from modelgraft_plugins.qformer import first_stage
 
 if TYPE_CHECKING:
     from modelgraft.plugin import Weights
     from modelgraft_plugins.qformer import QFormer as QFormerConfig
     from modelgraft_plugins.qformer import Queries as QueriesConfig
+
+EPSILON = 1e-5  # of the norm behind the eye, which is torch's own
 
 
 class Queries(nn.Module):
@@ -26,7 +29,9 @@ class Queries(nn.Module):
         self.weight = nn.Parameter(0.02 * torch.randn(1, config.num_query_tokens, config.hidden_size))
 
     def from_checkpoint(self, weights: Weights) -> Mapping[str, Tensor]:
-        """The part is the tensor itself."""
+        """The part is the tensor itself; a whole of the first stage has it under its name."""
+        if (queries := first_stage.queries(weights)) is not None:
+            return {"weight": queries}
         return {"weight" if name == "" else name: tensor for name, tensor in weights.state().items()}
 
     def forward(self, memory: Tensor) -> Tensor:
@@ -37,7 +42,8 @@ class Queries(nn.Module):
 class QFormer(nn.Module):
     """Queries attend to each other, to an instruction if there is one, and to the memory.
 
-    queries  float[batch queries hidden_size];  memory  float[batch memory_tokens encoder_hidden_size]
+    queries  float[batch queries hidden_size]
+    memory   float[batch memory_tokens encoder_hidden_size]; it is normed here if the norm is its own
     ids      int64[batch text_tokens];  mask  bool[batch text_tokens], True where there is a token; None: everywhere
     returns  float[batch queries hidden_size]
     """
@@ -46,14 +52,18 @@ class QFormer(nn.Module):
         super().__init__()
         self.reads_text, self.most = config.reads_text, config.max_position_embeddings
         self.model = build(_settings(config), _architecture(config))
+        self.norm = nn.LayerNorm(config.encoder_hidden_size or 0, eps=EPSILON) if config.norms_memory else None
 
     def from_checkpoint(self, weights: Weights) -> Mapping[str, Tensor]:
         """Give the tensors in the names of transformers' memory."""
+        if (reader := first_stage.reader(weights)) is not None:
+            return reader
         return convert(weights.state(), self.model, prefix="model.")
 
     def forward(self, queries: Tensor, memory: Tensor, ids: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Read the memory; the rows of the instruction are left out of the result. Raises InputError for one that is too long."""
         count = queries.shape[1]
+        memory = memory if self.norm is None else self.norm(memory)
         if not self.reads_text:
             return self.model(query_embeds=queries, encoder_hidden_states=memory).last_hidden_state  # type: ignore[no-any-return]
         if not torch.compiler.is_exporting() and ids is not None and ids.shape[1] > self.most:

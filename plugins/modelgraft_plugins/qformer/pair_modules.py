@@ -16,12 +16,12 @@ from transformers.activations import ACT2FN
 from transformers.models.blip_2.modeling_blip_2 import Blip2TextEmbeddings
 
 from modelgraft.plugin import Driven, InputError, NodeRuntime
+from modelgraft_plugins.qformer.modules import EPSILON
 
 if TYPE_CHECKING:
     from modelgraft.plugin import Weights
     from modelgraft_plugins.qformer import pairs
 
-EPSILON = 1e-5  # of the norm behind the eye, which is torch's own
 UNLIKELY = 1e-4  # added to the likelihood of every wrong partner, in the published code
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 import modelgraft as mg
 from support import checkpoints, flamingo, fromage, imagebind, nextgpt, pali, simvlm, stages
 from support.dialogues import DIALOGUES
-from support.fixed_stages import FIXED
+from support.fixed_stages import FIXED, blip2_stage2_made
 from support.grafted_stages import GRAFTED
 from support.opened import NOT_RUN, RUNS, opens, run_of
 from support.oracles import oracle
@@ -275,6 +275,7 @@ RECIPES = [
     ),
     Recipe("clip/train", "train", clip_made, clip_loss, PAIRS, CLIP_NODES),
     Recipe("blip2/train", "train", blip2_made, blip2_loss, PAIRS, frozenset({"queries", "qformer", "project"})),
+    Recipe("blip2/stage2", "train", blip2_stage2_made, blip2_loss, PAIRS, frozenset({"queries", "qformer", "project"})),
     Recipe(
         "blip2/train_prefix",
         "train",
