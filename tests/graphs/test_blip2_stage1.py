@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import modelgraft as mg
+from modelgraft.installed.discovery import discover
 from modelgraft.testing import conform, open_node, run_node
 from modelgraft.tools.importer import import_graph
 from modelgraft_plugins.qformer import pairs
+from modelgraft_plugins.training.trained import config_of
 from support import checkpoints
 from support.checkpoints import Checkpoint
+from support.open_part import open_part
 from support.oracles import oracle
 from support.pictures import gallery
 
@@ -97,6 +102,15 @@ def test_the_second_stage_takes_what_the_first_leaves_with_its_norm():
     assert mg.plan(mg.load("blip2/stage2")).totals.parameters == mg.plan(mg.load("blip2/train")).totals.parameters + 2 * 1408
     with pytest.raises(mg.GraphError, match=r"qformer has no input 'memory'; it has: queries, unnormed"):
         mg.check(mg.load("blip2/train", params={"nodes.qformer.from": "preset:blip2-stage1"}))
+
+
+def test_queries_and_qformer_of_a_trained_pair_read_a_picture_as_it_does(theirs: Checkpoint, tmp_path: Path):
+    """Of one without a norm of its own, whose file says sizes that are no defaults; the recipes have one with it."""
+    pair, memory = open_part(discover(), "qformer/pair", str(theirs.folder)), torch.randn(3, 10, 22)
+    about = {"component": "qformer/pair@1", "tuning": "full", "config": config_of(pair.node.config)}
+    save_file(pair.module.state_dict(), tmp_path / "see.safetensors", metadata={"modelgraft": json.dumps(about)})
+    queries, reader = (open_part(discover(), f"qformer/{name}", str(tmp_path / "see.safetensors")) for name in ("queries", "qformer"))
+    assert torch.equal(reader(queries(memory), memory), pair(memory))
 
 
 def test_a_folder_of_the_second_stage_is_refused_with_a_reason(tmp_path: Path):
