@@ -128,7 +128,9 @@ def _config_of_function(id: str, function: Callable[..., Any], declared: Ports, 
     for parameter in keywords:
         default = ... if parameter.default is parameter.empty else parameter.default
         fields[parameter.name] = (hints.get(parameter.name, Any), default)
-    config = create_model(function.__name__.title().replace("_", "") + "Config", __base__=base, **fields)
+    name, module = function.__name__.title().replace("_", "") + "Config", function.__module__
+    config = create_model(name, __base__=base, __module__=module, **fields)
+    config.__qualname__ = f"{function.__qualname__}.__component__.config"  # where pickle finds it
     config.declared_ports = declared
     return config
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
 import time
 import warnings
@@ -24,6 +25,7 @@ from modelgraft.engine.opening import Opening, Placing
 from modelgraft.engine.standing import WAITS, StandIn
 from modelgraft.installed.discovery import assemble
 from modelgraft.plugin import PluginError, Problem
+from modelgraft.sources.installed_plugins import installed_plugins
 from modelgraft.sources.storage import locked
 from modelgraft_plugins import projectors
 from modelgraft_plugins.torch import register_backends
@@ -329,6 +331,15 @@ def test_a_graph_goes_to_another_process_without_what_is_installed(tmp_path):
     assert found.nodes["a"].config == solved.nodes["a"].config
     assert found.graph.registry is solved.graph.registry
     assert b"slow_plugin" not in packed(solved)
+
+
+def test_settings_of_functions_go_to_another_process():
+    """They are found by their names there: those of every function that is installed, and a whole graph of many."""
+    functions = [one for one in installed_plugins().components.values() if one.function is not None]
+    assert functions
+    assert [one.id for one in functions if pickle.loads(pickle.dumps(one.config)) is not one.config] == []
+    solved = mg.check(mg.load("companion/draw"))
+    assert unpacked(packed(solved), solved.graph.registry).nodes.keys() == solved.nodes.keys()
 
 
 def test_states_that_cannot_be_read_say_nothing_and_old_ones_go(tmp_path):
