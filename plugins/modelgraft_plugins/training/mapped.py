@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 MOST_BYTES = 16 << 20  # that are held of a file: the batches of some steps, and little beside a process with torch
+AROUND = 64 << 10  # that a system maps at once around what is read, where it lies in its own memory
 DONT_NEED = getattr(mmap, "MADV_DONTNEED", None)  # None: this system gives pages back when it wants
 
 
@@ -23,7 +24,7 @@ class Mapped:
 
     def note(self, rows: int, row_bytes: int) -> None:
         """Hear that rows were read, copied by now; give back what is held where it is much."""
-        self._held += rows * (row_bytes + mmap.PAGESIZE)
+        self._held += rows * (row_bytes + AROUND)
         if self._held > MOST_BYTES and DONT_NEED is not None and isinstance(self.values, np.memmap):
             self._held = 0
             self.values._mmap.madvise(DONT_NEED)  # type: ignore[attr-defined]  # the pages stay in the system's own memory, as long as there is room
