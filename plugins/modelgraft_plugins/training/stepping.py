@@ -14,7 +14,7 @@ from torch import nn
 from modelgraft.commands import Batch, Learning, ReadBatch, Resolved, Stage
 from modelgraft.plugin import InputError, ModelgraftError, Plan, SolvedGraph, choices
 from modelgraft_plugins.training.processes import processes
-from modelgraft_plugins.training.tuning import Trained, after_step, optimizer_of, prepare, rate_factor
+from modelgraft_plugins.training.tuning import Trained, optimizer_of, prepare, rate_factor, those_after_steps
 
 MIXES = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 LEAST_SCALE = 1.0  # of losses in float16: gradients that are none at this scale are none at all
@@ -65,6 +65,7 @@ class Stepper:
         every = learning.modules
         self.trained: list[Trained] = prepare(every, resolved, solved)
         self.modules: Mapping[str, nn.Module] = {name: every[name] for name in sorted(resolved.trained)}
+        self._after_step = those_after_steps(self.modules.values())
         self.optimizer = optimizer_of(self.trained, self.stage)
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
         self._factor = rate_factor(self.stage, total)
@@ -171,7 +172,8 @@ class Stepper:
         else:
             scaler.step(self.optimizer)
             scaler.update()
-        after_step(self.modules.values())
+        for part in self._after_step:
+            part.after_step()
         self.optimizer.zero_grad(set_to_none=True)
         return norm
 

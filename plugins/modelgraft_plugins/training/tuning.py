@@ -33,12 +33,9 @@ class AfterStep(Protocol):
         ...
 
 
-def after_step(modules: Iterable[nn.Module]) -> None:
-    """Ask all that are trained, and what lies in them."""
-    for module in modules:
-        for part in module.modules():
-            if isinstance(part, AfterStep):
-                part.after_step()
+def those_after_steps(modules: Iterable[nn.Module]) -> list[AfterStep]:
+    """All that are asked behind each step, of what is trained and of what lies in it."""
+    return [part for module in modules for part in module.modules() if isinstance(part, AfterStep)]
 
 
 @dataclass(frozen=True, slots=True)
