@@ -34,14 +34,14 @@ LIBRARIES = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_E
 START = """
 import contextlib, pathlib
 with contextlib.suppress(ModuleNotFoundError):
-    from modelgraft_plugins.onnx import processor
+    from modelgraft_plugins import processor
     processor.INFORMATION = pathlib.Path(__file__).with_name("cpuinfo")
 """
 PROOF = """
 import time
 import numpy, onnxruntime
 from onnx import TensorProto, helper, numpy_helper
-from modelgraft_plugins.onnx import processor
+from modelgraft_plugins import processor
 print("modelgraft takes products of 8 bits to saturate:", processor.products_saturate())
 rows, wide, steps = 197, 768, 20
 x, w = numpy.full((rows, wide), 255, numpy.uint8), numpy.full((wide, wide), 127, numpy.int8)

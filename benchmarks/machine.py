@@ -51,7 +51,7 @@ class Machine:
 
 def this_machine() -> Machine:
     """Look, where modelgraft does: `as_avx2.py` gives both other facts than the system does."""
-    from modelgraft_plugins.onnx.processor import INFORMATION
+    from modelgraft_plugins.processor import INFORMATION
 
     lines = _lines(INFORMATION)
     flags = set(next((line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))), "").split())

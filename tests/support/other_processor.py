@@ -23,7 +23,7 @@ LACKING = re.compile(r" (avx512\w*|avx_vnni\w*|amx\w*|vaes|vpclmulqdq|gfni)\b")
 START = """
 import sys
 from pathlib import Path
-from modelgraft_plugins.onnx import processor
+from modelgraft_plugins import processor
 interpreter, facts, *words = sys.argv[1:]
 sys.executable, processor.INFORMATION = interpreter, Path(facts)
 assert processor.products_saturate(), processor.instruction_sets()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelgraft_plugins.onnx import processor
+from modelgraft_plugins import processor
 
 PLAIN = "flags\t\t: fpu sse4_1 sse4_2 avx avx2 fma\n"  # x86 without VNNI, such as AMD EPYC 7003
 VNNI = "flags\t\t: fpu sse4_1 sse4_2 avx avx2 fma avx512f avx512_vnni\n"

@@ -19,7 +19,7 @@ from modelgraft.plugin import (
     wired_inputs,
 )
 from modelgraft_plugins.onnx import measured, store
-from modelgraft_plugins.onnx.processor import products_saturate
+from modelgraft_plugins.processor import products_saturate
 
 WEIGHT_BITS: Mapping[str, int] = {"int8": 8, "w8": 8, "w4": 4}
 OPSET = 23  # the first with one operator for attention, for RMS norm and for rotary positions; onnxruntime runs it since 1.23

@@ -30,13 +30,13 @@ from modelgraft.plugin import (
     starts_new,
     wired_inputs,
 )
+from modelgraft_plugins.cores import threads
 from modelgraft_plugins.onnx import driven, measured, plain, proofs, store, traced, tuned
 from modelgraft_plugins.onnx.calling import Exported
 from modelgraft_plugins.onnx.cuda import why_not
 from modelgraft_plugins.onnx.exporting import flat, joined
 from modelgraft_plugins.onnx.keys import WEIGHT_BITS, identity_of, key_of
 from modelgraft_plugins.onnx.leaving import Left, leaving
-from modelgraft_plugins.onnx.runtime import threads
 
 
 class Loads:

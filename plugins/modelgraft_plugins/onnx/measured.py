@@ -19,8 +19,8 @@ from typing import Any
 from modelgraft.plugin import InputError, locked, seals
 from modelgraft_plugins.onnx import store
 from modelgraft_plugins.onnx.blocks import ACCURACY, SIZE, SIZES
-from modelgraft_plugins.onnx.processor import machine_key
 from modelgraft_plugins.onnx.runtime import installed, open_on_host, options_of
+from modelgraft_plugins.processor import machine_key
 
 BLOCKS_VARIABLE = "MODELGRAFT_BLOCKS"  # a size of blocks for all exports: nothing is measured then
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from modelgraft.plugin import FileCall, InputError, PluginError
+from modelgraft_plugins.cores import cores, threads
 
 # The types of inputs and outputs as onnxruntime names them, and as torch and numpy do.
 TYPES: Mapping[str, str] = {
@@ -18,13 +18,11 @@ TYPES: Mapping[str, str] = {
 }  # fmt: skip
 
 GPU = "onnxruntime-gpu"  # the distribution that brings the CUDA provider, in the same folder as "onnxruntime"
-THREADS_VARIABLE = "MODELGRAFT_THREADS"  # the one knob: threads that a session may use; default: the cores this process may use
 
 # How long a thread looks for work before it sleeps, while a call runs: about as long as the operators of one thread take that stand
 # between two products, which is when waking it costs more than the work. Much longer, and it takes the core of whoever could use it:
 # at 20 all of the gain is there, and beside other programs on the same cores nothing is lost; without a bound a third is.
 SPIN_US = 20
-QUOTA = Path("/sys/fs/cgroup/cpu.max")  # how much of the processor a container may use: microseconds, or "max", and of how many
 
 SLOWER = (
     "SkipLayerNormFusion",
@@ -70,26 +68,6 @@ def _installed(distribution: str) -> bool:
         return bool(version(distribution))
     except PackageNotFoundError:
         return False
-
-
-def threads() -> int:
-    """How many threads a session computes with. Raises InputError for a setting that is no positive number."""
-    chosen = os.environ.get(THREADS_VARIABLE, "")
-    if not chosen:
-        return cores()
-    if not (chosen.isascii() and chosen.isdecimal()) or int(chosen) == 0:
-        raise InputError(f"{THREADS_VARIABLE} is '{chosen}', wanted a number of threads such as 2")
-    return int(chosen)
-
-
-def cores() -> int:
-    """How many cores this process may use at once: those it is bound to, or what its container is given of them, rounded up."""
-    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        given, period = QUOTA.read_text(encoding="ascii").split()
-        return min(bound, max(1, -(-int(given) // int(period))))
-    except (OSError, ValueError):  # no such file, or "max"
-        return bound
 
 
 def waiting(count: int) -> Mapping[str, str]:

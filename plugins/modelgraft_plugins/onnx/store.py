@@ -28,7 +28,7 @@ from modelgraft.plugin import (
     seals,
 )
 from modelgraft_plugins.onnx.leaving import ask_to_export
-from modelgraft_plugins.onnx.processor import machine_key
+from modelgraft_plugins.processor import machine_key
 
 GRAPH = "model.onnx"
 MANIFEST = "manifest.json"

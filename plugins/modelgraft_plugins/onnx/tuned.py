@@ -15,9 +15,9 @@ from typing import Any
 from modelgraft.plugin import ModelgraftError, current_listener, folder_aside, let_go, locked, seals
 from modelgraft_plugins.onnx import memory, store
 from modelgraft_plugins.onnx.leaving import leaves_tuning
-from modelgraft_plugins.onnx.processor import machine_key
 from modelgraft_plugins.onnx.sessions import open_session
 from modelgraft_plugins.onnx.tuning import is_in_blocks, tune
+from modelgraft_plugins.processor import machine_key
 
 WORTH_BYTES = 32 << 20  # a graph with less weights starts as fast untuned, as far as anybody could tell
 

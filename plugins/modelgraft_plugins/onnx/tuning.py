@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from modelgraft_plugins.onnx.runtime import SLOWER, TYPES, open_on_host, options_of, runtime, threads
+from modelgraft_plugins.cores import threads
+from modelgraft_plugins.onnx.runtime import SLOWER, TYPES, open_on_host, options_of, runtime
 
 # Weights smaller than this stay in the graph: saving packed ones of a few kilobytes makes a file that crashes (1.31).
 TUNED_FROM_BYTES = 65_536

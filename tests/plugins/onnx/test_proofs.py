@@ -16,7 +16,8 @@ from onnx import numpy_helper
 
 import support
 from modelgraft.plugin import Parity
-from modelgraft_plugins.onnx import processor, proofs, store
+from modelgraft_plugins import processor
+from modelgraft_plugins.onnx import proofs, store
 from modelgraft_plugins.onnx.precision import bring
 from support.processors import PLAIN, VNNI, tell
 
@@ -137,7 +138,7 @@ CHILD = """
 import sys
 from pathlib import Path
 import numpy
-from modelgraft_plugins.onnx import processor
+from modelgraft_plugins import processor
 from modelgraft.plugin import Parity
 from modelgraft_plugins.onnx.precision import bring
 from modelgraft_plugins.onnx.sessions import open_session

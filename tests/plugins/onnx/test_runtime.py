@@ -75,7 +75,7 @@ def test_a_number_of_threads_that_means_nothing_is_refused(monkeypatch, setting)
 def test_the_cores_of_a_container_are_those_that_it_is_given(monkeypatch, tmp_path, quota, wanted):
     """Rounded up, and never more than the process is bound to."""
     (tmp_path / "cpu.max").write_text(quota)
-    monkeypatch.setattr(module, "QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr("modelgraft_plugins.cores.QUOTA", tmp_path / "cpu.max")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
     monkeypatch.delenv("MODELGRAFT_THREADS", raising=False)
     assert module.cores() == module.threads() == wanted
