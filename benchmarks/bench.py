@@ -25,7 +25,7 @@ from benchmarks import machine, measuring, reports, tables
 from benchmarks.tables import QUICK_MINUTES, Table, told
 
 TABLES = ("orchestration", "waiting", "families", "backends", "growth", "mapping", "reuse", "startup", "rivals", "training")
-BY_HAND = ("goals",)  # those that are run where they are asked for by name
+BY_HAND = ("goals", "rivals_seeing")  # those that are run where they are asked for by name
 SLACK_S = 600  # beyond its minutes, after which a table is ended: it hangs
 MINUTES = 18.0  # of all tables together, on two quiet cores; exporting and building add about ten
 
@@ -130,13 +130,16 @@ def run(names: Sequence[str], minutes: float, *, is_quick: bool, again: bool, fo
 
 def _make_peers(names: Sequence[str]) -> None:
     """The environments of others that some tables want, and the weights of their programs, if they are not there yet."""
-    from benchmarks.peers import environment, weights
+    from benchmarks.peers import environment, seeing_weights, weights
 
     if "orchestration" in names:
         environment.make()
-    if "rivals" in names:
+    if {"rivals", "rivals_seeing"} & set(names):
         environment.make(environment.THEIRS)
+    if "rivals" in names:
         weights.make_all()
+    if "rivals_seeing" in names:
+        seeing_weights.make_all()
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import os
 import re
 import statistics
@@ -134,10 +135,12 @@ class Bench:
             except weights.NotMade as why:
                 self.found[side.name].why = str(why)
 
-    def worker(self, side: Side, threads: int) -> Worker:
-        """A process of a side."""
+    def worker(self, side: Side, threads: int, *, is_timed: bool = True) -> Worker:
+        """A process of a side; one that is not timed has threads that sleep while they wait."""
         words = [self.places[side.program].python, "-m", "benchmarks.peers.programs", side.program, self.files[side.name], str(threads)]
-        around = {name: value for name, value in measuring.environment(threads, self.cache).items() if name != "OMP_WAIT_POLICY"}
+        around = measuring.environment(threads, self.cache)
+        if is_timed:
+            del around["OMP_WAIT_POLICY"]
         log = self.asked.folder / f"{side.name.replace(' ', '-')}-{threads}.log"
         return Worker(words, around, log=log, patience=OPENING_S)
 
@@ -206,11 +209,20 @@ class Bench:
                     self.found[side.name].starts.append(answer)
 
     def reference(self) -> dict[int, str]:
-        """What transformers writes after every prompt."""
+        """What transformers writes after every prompt; noted in the cache, beside the prompts."""
+        kept, prompts = self.cache / "reference.json", [prompt["ids"] for prompt in self.prompts]
+        if kept.is_file() and (noted := json.loads(kept.read_text(encoding="utf-8")))["prompts"] == prompts:
+            return dict(enumerate(noted["texts"]))
+        texts = self._referred()
+        if len(texts) == len(prompts):
+            kept.write_text(json.dumps({"prompts": prompts, "texts": [texts[index] for index in range(PROMPTS)]}), encoding="utf-8")
+        return texts
+
+    def _referred(self) -> dict[int, str]:
         (side,) = (side for side in SIDES if side.program == REFERENCE)
         self.files[side.name] = weights.of(side.program, side.precision, self.model)
         noted = self.found.setdefault(side.name, Measured())
-        worker = self.worker(side, MANY)
+        worker = self.worker(side, MANY, is_timed=False)
         for number in range(PROMPTS // 4):
             self.sample(side, worker, number, 4)
         worker.close()

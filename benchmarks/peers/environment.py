@@ -24,11 +24,13 @@ from pathlib import Path
 from benchmarks.peers.engines import PEERS
 from benchmarks.peers.packages import Package
 from benchmarks.peers.programs import PROGRAMS
+from benchmarks.peers.seeing import BUILDERS, ENCODERS, WHOLES
 
 HERE = Path(__file__).resolve().parent
 INSTALL_S = 1800  # of one call of pip; the largest packages are 100 MB, and llama.cpp is compiled
 LAST = 300  # characters of a reason
-THEIRS: Mapping[str, Package] = {name: program for name, program in PROGRAMS.items() if program.environment}  # not those of our own
+EVERY: Mapping[str, Package] = {**BUILDERS, **ENCODERS, **WHOLES, **PROGRAMS}
+THEIRS: Mapping[str, Package] = {name: program for name, program in EVERY.items() if program.environment}  # not those of our own
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +82,21 @@ def make(peers: Mapping[str, Package] = PEERS, *, again: bool = False) -> Mappin
         folder = folder_of(environment)
         if again:
             shutil.rmtree(folder, ignore_errors=True)
+        those = {name: peer for name, peer in peers.items() if peer.environment == environment}
         if not (folder / "found.json").is_file():
             print(f"making the environment {environment} in {folder}", file=sys.stderr, flush=True)
-            _make(environment, folder, {name: peer for name, peer in peers.items() if peer.environment == environment})
+            _make(environment, folder, those)
+        else:
+            _look_for(folder, those)
     return found(peers)
+
+
+def _look_for(folder: Path, peers: Mapping[str, Package]) -> None:
+    """Note those that nobody asked for when their environment was made: what they need may be there."""
+    kept = folder / "found.json"
+    known = json.loads(kept.read_text(encoding="utf-8"))
+    if new := {name: _known(_python(folder), peer, "") for name, peer in peers.items() if name not in known}:
+        kept.write_text(json.dumps(known | new, indent=1) + "\n", encoding="utf-8")
 
 
 def _make(environment: str, folder: Path, peers: Mapping[str, Package]) -> None:

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.packages import Package
+from benchmarks.peers.serving import Answer, serve
 
 Prompt = Mapping[str, Any]  # {"text": str, "ids": list[int]}
-Answer = dict[str, Any]
 Write = Callable[[Sequence[Prompt], int], Answer]
 MOST = 4  # prompts in a batch
 CONTEXT = 512  # tokens of a prompt and its answer
@@ -275,28 +275,15 @@ PROGRAMS: Mapping[str, Program] = {
 }
 
 
-def _memory(field: str) -> float:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:"))
+def main(name: str, weights: str, threads: int) -> None:
+    """Answer requests for texts."""
 
+    def opened() -> Callable[[Mapping[str, Any]], Answer]:
+        write = PROGRAMS[name].open(weights, threads)
+        return lambda asked: write(asked["prompts"], asked["new"])
 
-def serve(name: str, weights: str, threads: int) -> None:
-    """Open, and answer requests until stdin ends."""
-    answers = os.fdopen(os.dup(1), "w")  # what a program prints does not stand among the answers
-    os.dup2(2, 1)
-    write: Write | None = None
-    for line in sys.stdin:
-        asked = json.loads(line)
-        try:
-            write = write or PROGRAMS[name].open(weights, threads)
-            found = write(asked["prompts"], asked["new"])
-            found |= {"anonymous": _memory("RssAnon"), "peak": _memory("VmHWM")}
-        except Exception as error:  # noqa: BLE001 a program of others may raise anything
-            found = {"why": f"{type(error).__name__}: {error}".splitlines()[0][:200]}
-        answers.write(json.dumps(found) + "\n")
-        answers.flush()
-    os._exit(0)  # some hang when they are taken down
+    serve(opened)
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

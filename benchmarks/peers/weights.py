@@ -102,7 +102,7 @@ def of(program: str, precision: str, model: Original, *, build: bool = True) -> 
     if not target.exists():
         if not build:
             raise NotMade("its weights are not made: python -m benchmarks.peers.weights makes them")
-        _made(target, lambda aside: make(model, aside))
+        made(target, lambda aside: make(model, aside))
     return f"{target}|{precision}" if program == "CTranslate2" else str(target)
 
 
@@ -146,17 +146,17 @@ def _mobius(model: Original, target: Path, precision: str) -> None:
 
 def _requantise(model: Original, target: Path, precision: str) -> None:
     python = environment.found(PROGRAMS)["llama.cpp"].python
-    _run([python, "-c", REQUANTISE, str(model.gguf), str(target), str(TYPES[precision])])
+    run([python, "-c", REQUANTISE, str(model.gguf), str(target), str(TYPES[precision])])
 
 
 def _behind(program: str, module: str, *words: str) -> None:
     """A module of a program, run by our Python."""
     python = Path(environment.found(PROGRAMS)[program].python)
     sites = sorted(python.parent.parent.glob("lib/python*/site-packages")) or [python.parent.parent / "Lib" / "site-packages"]
-    _run([sys.executable, "-c", BEHIND, str(sites[0]), module, *words])
+    run([sys.executable, "-c", BEHIND, str(sites[0]), module, *words])
 
 
-def _run(words: list[str]) -> None:
+def run(words: list[str]) -> None:
     from benchmarks.measuring import environment as surroundings
 
     try:
@@ -168,7 +168,7 @@ def _run(words: list[str]) -> None:
         raise NotMade(f"its builder ended with {done.returncode}: {_last(done.stderr)}")
 
 
-def _made(target: Path, make: Callable[[Path], None]) -> None:
+def made(target: Path, make: Callable[[Path], None]) -> None:
     """Made aside, so that what is there is whole."""
     aside = target.with_name(f"part-{target.name}")
     target.parent.mkdir(parents=True, exist_ok=True)

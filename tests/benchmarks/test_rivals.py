@@ -47,7 +47,7 @@ def test_weights_that_cannot_be_made_say_why(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(weights.NotMade, match="not installed: python -m benchmarks"):
         weights.of("llama.cpp", "q8_0", model)
     with pytest.raises(weights.NotMade, match="its builder ended with 3: it is full"):
-        weights._run([sys.executable, "-c", "import sys; print('it is full', file=sys.stderr); sys.exit(3)"])
+        weights.run([sys.executable, "-c", "import sys; print('it is full', file=sys.stderr); sys.exit(3)"])
 
 
 def test_a_side_without_figures_is_a_row_that_says_why() -> None:
