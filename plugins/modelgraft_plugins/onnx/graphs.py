@@ -16,13 +16,18 @@ from modelgraft_plugins.onnx.calling import Exported, bind, ports
 from modelgraft_plugins.onnx.capturing import Captured, can_capture
 from modelgraft_plugins.onnx.streams import Order, order_of, unordered
 
+TOKENS = ("batch", "tokens")  # the first axes of what a decoder reads, as its graph names them
+
 
 class SessionGraph:
     """A Graph. `Any`: onnxruntime has no types."""
 
-    def __init__(self, session: Any, *, device: str, order: Order | None = None) -> None:
-        """order: who waits for whom on the device; None: as `streams.order_of` says."""
-        self.session, self.device = session, torch.device(device)
+    def __init__(self, session: Any, *, device: str, order: Order | None = None, one_row: Any = None) -> None:
+        """order: who waits for whom on the device; None: as `streams.order_of` says.
+
+        one_row  a session on the same graph that is faster for one token of one record; None: there is none
+        """
+        self.session, self.one_row, self.device = session, one_row, torch.device(device)
         self.order = order or order_of(device)
         self.is_ordered = self.order is not None
         self.options = self.order.options if self.order is not None else None
@@ -41,7 +46,13 @@ class SessionGraph:
 
     def bind(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor | None]) -> SessionBound:
         """See Graph."""
-        return SessionBound(self, inputs, outputs)
+        session = self.one_row if self.one_row is not None and self._is_one_row(inputs) else self.session
+        return SessionBound(self, session, inputs, outputs)
+
+    def _is_one_row(self, inputs: Mapping[str, Tensor]) -> bool:
+        """Whether all that has a place for each token of each record has one."""
+        places = [inputs[slot.name].shape[:2].numel() for slot in self.inputs if slot.axes[:2] == TOKENS]
+        return bool(places) and max(places) == 1
 
     def turn(self, *given: Tensor) -> AbstractContextManager[None]:
         """See Graph."""
@@ -60,8 +71,8 @@ class SessionGraph:
 class SessionBound:
     """A Bound."""
 
-    def __init__(self, graph: SessionGraph, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor | None]) -> None:
-        self.binding = binding = graph.session.io_binding()
+    def __init__(self, graph: SessionGraph, session: Any, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor | None]) -> None:
+        self.binding = binding = session.io_binding()
         binding.kept, self.outputs = inputs, outputs  # it holds addresses only
         for name, tensor in inputs.items():
             bind(binding.bind_input, name, tensor)
@@ -72,7 +83,7 @@ class SessionBound:
             if mine is not None:
                 bind(binding.bind_output, name, mine)
         self.free = free
-        self.run = partial(graph.session.run_with_iobinding, binding, graph.options)
+        self.run = partial(session.run_with_iobinding, binding, graph.options)
 
     def made(self) -> dict[str, Tensor]:
         """See Bound. The memory is onnxruntime's, and is handed on as it lies."""

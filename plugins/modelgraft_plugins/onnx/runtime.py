@@ -24,6 +24,8 @@ GPU = "onnxruntime-gpu"  # the distribution that brings the CUDA provider, in th
 # at 20 all of the gain is there, and beside other programs on the same cores nothing is lost; without a bound a third is.
 SPIN_US = 20
 
+AS_THEY_LIE: Mapping[str, str] = {"session.disable_prepacking": "1"}  # matrices are read where the file is mapped, and not packed
+
 SLOWER = (
     "SkipLayerNormFusion",
 )  # its operator takes six times as long on a CPU as the Add and the LayerNormalization it stands for (1.31)

@@ -108,16 +108,22 @@ class FolderOpened:
         device: str,
         weights: Weights | None,
         is_fresh: bool = False,
+        one_row: Callable[[str], Any] = lambda _: None,
     ) -> None:
-        """session: opens a graph file by its name;  is_fresh: the folder is being written, and has no seal yet."""
+        """session: opens a graph file by its name;  is_fresh: the folder is being written, and has no seal yet.
+
+        one_row  opens it once more, after that, for one token of one record; gives None where that is no faster
+        """
         self.is_fresh = is_fresh
         self.folder, self.session, self.device, self.weights = folder, session, device, weights
+        self.one_row = one_row
         self.notes: Mapping[str, Any] = manifest["notes"]
         self.kept: Mapping[str, Mapping[str, str]] = manifest["kept"]
 
     def graph(self, name: str) -> SessionGraph:
         """See Opened."""
-        return SessionGraph(self.session(f"{name}.onnx"), device=self.device)
+        file = f"{name}.onnx"
+        return SessionGraph(self.session(file), device=self.device, one_row=self.one_row(file))
 
     def tensor(self, name: str) -> Tensor:
         """See Opened."""
@@ -184,9 +190,14 @@ def _open(context: LoadContext, entry: store.Entry) -> tuple[Assembling, Parts, 
         remarks.extend(said)
         return opened
 
+    def one_row(graph: str) -> Any:
+        if entry.manifest["precision"] != "float32":
+            return None  # 8-bit products are faster packed, blocks are packed in any case
+        return tuned.for_one_row(entry.folder, context.device, graph=graph, count=context.threads)
+
     loop = loop_of(context.node, entry.manifest["facts"], resolve)
     assert isinstance(loop, Assembling)
-    opened = FolderOpened(entry.folder, entry.manifest, session, device=context.device, weights=context.weights)
+    opened = FolderOpened(entry.folder, entry.manifest, session, device=context.device, weights=context.weights, one_row=one_row)
     return loop, loop.assemble(opened), remarks
 
 

@@ -1,0 +1,71 @@
+"""Whether one row is read by matrices that are not packed: what is chosen of what was measured, where it is kept, when it is asked for."""
+
+from __future__ import annotations
+
+import pytest
+
+from modelgraft_plugins.onnx import one_row, runtime, store, tuned
+
+
+@pytest.fixture(autouse=True)
+def empty(monkeypatch, tmp_path):
+    """An empty cache."""
+    monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path))
+
+
+@pytest.mark.parametrize(("packed", "wanted"), [(1.3, True), (1.06, True), (1.04, False), (0.5, False)])
+def test_it_must_be_worth_a_second_session(monkeypatch, packed, wanted):
+    monkeypatch.setattr(one_row, "seconds", lambda: {"packed": packed, "as they lie": 1.0})
+    one_row.prepare()
+    assert one_row.is_faster_as_they_lie() == wanted
+
+
+def test_it_is_measured_once_for_one_onnxruntime(monkeypatch):
+    """Not known before, of another version, or of a broken file: then as it always was."""
+    asked = []
+    monkeypatch.setattr(one_row, "seconds", lambda: asked.append(1) or {"packed": 2.0, "as they lie": 1.0})
+    assert not one_row.is_faster_as_they_lie()
+    one_row.prepare()
+    one_row.prepare()
+    assert (len(asked), one_row.is_faster_as_they_lie()) == (1, True)
+    assert one_row.file().parent == store.exports_root()
+    monkeypatch.setattr(one_row, "installed", lambda: "onnxruntime 0.1")
+    assert not one_row.is_faster_as_they_lie()
+    monkeypatch.setattr(one_row, "installed", runtime.installed)
+    one_row.file().write_text("{}", encoding="ascii")
+    assert not one_row.is_faster_as_they_lie()
+
+
+@pytest.mark.slow
+def test_both_run_here():
+    """On whatever processor this is."""
+    taken = one_row.seconds()
+    assert set(taken) == {"packed", "as they lie"}
+    assert all(0 < seconds < 10 for seconds in taken.values())
+
+
+@pytest.mark.parametrize(
+    ("device", "size", "is_tuned", "is_faster", "opens"),
+    [
+        ("cpu", 10, True, True, True),
+        ("cuda:0", 10, True, True, False),
+        ("cpu", 9, True, True, False),
+        ("cpu", 10, False, True, False),
+        ("cpu", 10, True, False, False),
+    ],
+)
+def test_a_second_session_is_opened_where_it_is_worth_it(tmp_path, monkeypatch, device, size, is_tuned, is_faster, opens):
+    """Of a large graph on the host that is tuned, where it was measured to be faster; without packing."""
+    monkeypatch.setattr(tuned, "WORTH_BYTES", 10)
+    monkeypatch.setattr(one_row, "is_faster_as_they_lie", lambda: is_faster)
+    asked = {}
+    monkeypatch.setattr(tuned, "open_session", lambda path, **how: asked.update(how, path=path) or "session")
+    (tmp_path / "model.onnx").write_bytes(b"0" * size)
+    folder = tmp_path / f"tuned-{tuned.machine_key()}-model"
+    if is_tuned:
+        folder.mkdir()
+    monkeypatch.setattr(tuned, "_files_of", lambda *_: ("model.onnx",))
+    assert tuned.for_one_row(tmp_path, device, graph="model.onnx") == ("session" if opens else None)
+    if opens:
+        wanted = {"path": folder / "model.onnx", "optimised": True, "settings": {"session.disable_prepacking": "1"}}
+        assert wanted.items() <= asked.items()
