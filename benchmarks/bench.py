@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -36,10 +37,11 @@ def table_of(name: str) -> Table:
     return found
 
 
-def measured(table: Table, minutes: float, *, is_quick: bool) -> dict[str, Any]:
-    """Run a table in a process of its own; gives it as the report has it."""
+def measured(table: Table, minutes: float, *, is_quick: bool, more: Sequence[str] = ()) -> dict[str, Any]:
+    """Run a table, or the part of it that more words name, in a process of its own; gives it as the report has it."""
     start = time.monotonic()
     words = [sys.executable, "-m", f"benchmarks.{table.name}", "--json", "--minutes", f"{minutes:.3f}", *(["--quick"] if is_quick else [])]
+    words += more
     rows: list[Any] = []
     why = ""
     with tables.scratch() as folder:
@@ -90,10 +92,29 @@ class Kept:
 
     def keep(self, name: str, table: Mapping[str, Any]) -> None:
         """One that failed is not kept: it is tried again."""
-        if not table["why"]:
-            self.tables[name] = dict(table)
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(json.dumps({"settings": self.settings, "tables": self.tables}), encoding="utf-8")
+        self.tables[name] = dict(table)
+        done = {key: one for key, one in self.tables.items() if not one["why"]}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(json.dumps({"settings": self.settings, "tables": done}), encoding="utf-8")
+
+
+def measured_in_parts(table: Table, minutes: float, kept: Kept, exports: Path, *, is_quick: bool) -> dict[str, Any]:
+    """Run a table part by part, each kept when it is finished; gives it whole, or why a part has failed."""
+    found = []
+    for part in table.parts:
+        key = " ".join((table.name, *part))
+        if key not in kept.tables:
+            words = (*part, "--kept", str(exports))
+            kept.keep(key, measured(table, minutes / len(table.parts), is_quick=is_quick, more=words))
+            told(f"  {key}")
+        found.append(kept.tables[key])
+    return {
+        **found[-1],
+        "rows": [row for one in found for row in one["rows"]],
+        "why": next((one["why"] for one in found if one["why"]), ""),
+        "minutes": sum(one["minutes"] for one in found),
+        "load": max(one["load"] for one in found),
+    }
 
 
 def run(names: Sequence[str], minutes: float, *, is_quick: bool, again: bool, folder: Path) -> Path:
@@ -101,9 +122,10 @@ def run(names: Sequence[str], minutes: float, *, is_quick: bool, again: bool, fo
     here, start = machine.this_machine(), time.monotonic()
     stem = f"{here.date}-{here.slug}"
     settings = {"commit": here.commit, "minutes": minutes, "is_quick": is_quick, "versions": dict(here.versions)}
-    aside = folder / f".{here.slug}.part.json"
+    aside, exports = folder / f".{here.slug}.part.json", folder / f".{here.slug}.exports"
     if again:
         aside.unlink(missing_ok=True)
+        shutil.rmtree(exports, ignore_errors=True)
     kept, found = Kept(aside, settings), []
     for number, (name, share) in enumerate(shares(names, minutes).items(), 1):
         line = f"{number} of {len(names)}: {name}, about {share:.1f} minutes"
@@ -112,7 +134,11 @@ def run(names: Sequence[str], minutes: float, *, is_quick: bool, again: bool, fo
             found.append(kept.tables[name])
             continue
         told(f"{line} ...")
-        one = measured(table_of(name), share, is_quick=is_quick)
+        table = table_of(name)
+        if table.parts:
+            one = measured_in_parts(table, share, kept, exports, is_quick=is_quick)
+        else:
+            one = measured(table, share, is_quick=is_quick)
         told(f"  {one['why'] or str(len(one['rows'])) + ' rows'}; {one['minutes']:.1f} minutes, load {one['load']:.1f}")
         kept.keep(name, one)
         found.append(one)
@@ -122,6 +148,7 @@ def run(names: Sequence[str], minutes: float, *, is_quick: bool, again: bool, fo
     }  # fmt: skip
     page = reports.write(report, stem, folder=folder)
     aside.unlink(missing_ok=True)
+    shutil.rmtree(exports, ignore_errors=True)
     told(f"{page} in {(time.monotonic() - start) / 60:.1f} minutes")
     if failed := [one["name"] for one in found if one["why"]]:
         raise SystemExit(f"these tables failed, and the page says why: {', '.join(failed)}")

@@ -317,6 +317,7 @@ TABLE = Table(
     },
     rows=rows,
     minutes=3.0,
+    parts=[("--bits", str(bits)) for bits in OURS],
 )  # fmt: skip
 
 

@@ -60,7 +60,11 @@ def row_of(what: str, way: str, samples: Sequence[Sample], base: Sequence[Sample
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table: what its module is called, its heading, what it says, its columns by key, its rows, and its share of the whole."""
+    """A table: what its module is called, its heading, what it says, its columns by key, its rows, and its share of the whole.
+
+    parts  words of the command line that give a part of the rows each, where a run that was stopped shall go on between them; such a
+           module takes `--kept FOLDER` for what it exports, which its parts share
+    """
 
     name: str
     title: str
@@ -68,6 +72,7 @@ class Table:
     columns: Mapping[str, str]
     rows: Callable[[Asked], list[Row]]
     minutes: float
+    parts: Sequence[Sequence[str]] = ()
 
 
 def told(line: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -95,11 +96,35 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(reports, "write", stopped)
         with pytest.raises(KeyboardInterrupt):
-            bench.run(["rivals", "growth"], 1.0, is_quick=True, again=False, folder=tmp_path)
-    page = bench.run(["rivals", "growth"], 1.0, is_quick=True, again=False, folder=tmp_path)
-    assert asked == ["rivals", "growth", "growth"]
+            bench.run(["waiting", "growth"], 1.0, is_quick=True, again=False, folder=tmp_path)
+    page = bench.run(["waiting", "growth"], 1.0, is_quick=True, again=False, folder=tmp_path)
+    assert asked == ["waiting", "growth", "growth"]
     assert page.is_file()
     assert not list(tmp_path.glob(".*.part.json"))
+
+
+def test_a_table_of_parts_goes_on_between_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part is asked for once; the rows stand in their order, and what the parts exported is gone at the end."""
+    asked: list[Sequence[str]] = []
+
+    def measured(table: Table, minutes: float, *, is_quick: bool, more: Sequence[str] = ()) -> dict[str, object]:
+        asked.append(more[:-1])
+        Path(more[-1]).mkdir(exist_ok=True)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        row = {"program": more[1], "weights": minutes}
+        return {**report()["tables"][0], "name": table.name, "rows": [row], "why": "", "minutes": 2.0, "load": 1.0}  # type: ignore[index]
+
+    parts = bench.table_of("rivals").parts
+    monkeypatch.setattr(bench, "measured", measured)
+    with pytest.raises(KeyboardInterrupt):
+        bench.run(["rivals"], 6.0, is_quick=True, again=False, folder=tmp_path)
+    page = bench.run(["rivals"], 6.0, is_quick=True, again=False, folder=tmp_path)
+    assert asked == [(*part, "--kept") for part in (parts[0], *parts[1:2], *parts[1:])]
+    (found,) = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))["tables"]
+    assert found["rows"] == [{"program": part[1], "weights": 6.0 / len(parts)} for part in parts]
+    assert found["minutes"] == 2.0 * len(parts)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
 def test_rows_go_through_a_process_and_come_back() -> None:

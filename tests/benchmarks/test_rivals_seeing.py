@@ -100,7 +100,7 @@ def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, rivals_se
 
     monkeypatch.setattr(seeing_weights, "of", of)
     monkeypatch.setattr(rivals_seeing, "REST_S", 0.0)
-    monkeypatch.setattr(rivals_seeing.Bench, "worker", lambda _self, side, _threads: Pretended(*SIDE_OF_TEST[side.program]))
+    monkeypatch.setattr(rivals_seeing.Bench, "worker", lambda _self, side, _threads, **_: Pretended(*SIDE_OF_TEST[side.program]))
     sides = [Side(model, program, "float32", 32) for model in SEERS for program in SIDE_OF_TEST]
     sides.append(Side("ViT-B/16", "onnxruntime", "float32", 32))
     found = rivals_seeing.measure(Asked(tmp_path, 0.0), sides)
