@@ -35,9 +35,9 @@ class LlamaCppBackend(Backend):
         """The package that it needs, where that is not installed."""
         return "" if importlib.util.find_spec("llama_cpp") is not None else f"not installed: llama-cpp-python; {INSTALL}"
 
-    def recorded(self, node: Node, *, precision: str) -> Mapping[str, Any]:
+    def recorded(self, node: Node, *, precision: str) -> Mapping[str, Any]:  # noqa: ARG002 it is that of the file
         """How far the node was from torch when it was first used, by the same llama.cpp on this kind of machine."""
-        return notes.recorded(node, precision=precision)
+        return notes.recorded(node)
 
     def describe(self) -> str:
         """The version of the bindings, which bring llama.cpp."""

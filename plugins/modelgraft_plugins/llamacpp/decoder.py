@@ -219,12 +219,13 @@ class LlamaSession:
 
     def _read(self, given: Array, counts: Sequence[int], wanted: Array) -> tuple[Tensor, Tensor | None]:
         """Read so many tokens of each row, one row behind the other."""
+        context = self._open
         for row, count in zip(self.rows, counts, strict=True):
             if row.length + count > self.most:
                 raise InputError(f"there is room for {self.most:,} tokens of a row, and {row.length + count:,} are to be read")
         positions = np.concatenate([np.arange(row.length, row.length + count) for row, count in zip(self.rows, counts, strict=True)])
         sequences = np.repeat([row.sequence for row in self.rows], counts)
-        logits, states = self._open.read(given, positions, sequences, wanted)
+        logits, states = context.read(given, positions, sequences, wanted)
         self.rows = [_Row(row.sequence, row.length + count) for row, count in zip(self.rows, counts, strict=True)]
         return torch.from_numpy(logits), None if states is None else torch.from_numpy(states)
 

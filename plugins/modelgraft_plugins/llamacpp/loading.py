@@ -79,7 +79,7 @@ class _Opened:
 
 def _opened(context: LoadContext, shared: Mapping[str, Loaded], host: Backend) -> Loaded:
     node, path = context.node, _file(context)
-    config: Any = node.config  # of llm/causal, whose fields another plugin declares
+    config: Any = node.config  # whose fields another plugin declares
     model = Model(library(), path)
     try:
         _refuse(context, model)
@@ -128,6 +128,13 @@ def _file(context: LoadContext) -> Path:
         raise ExportError(f"its adapter {node.adapters[0].component.id} changes layers of torch, which llama.cpp does not have")
     if node.share is not None:
         raise ExportError(f"it shares the weights of {node.share}, and llama.cpp reads a file: give it a `from` of its own")
+    config: Any = node.config  # whose fields another plugin declares
+    if config.reads != "onward":
+        raise ExportError(f"reads is {config.reads}, and llama.cpp lets each token see those before it")
+    if config.hears:
+        raise ExportError("its first layers hear inner layers of an eye, which llama.cpp does not hand them")
+    if config.added:
+        raise ExportError(f"its embeddings and head get rows for {len(config.added)} tokens that the file lacks")
     origin = None if context.weights is None else context.weights.view.origin
     if origin is None or origin.suffix.lower() != ".gguf" or node.source is None or node.source.part:
         said = "no weights of its own" if node.source is None or context.weights is None else node.source.text
@@ -138,16 +145,9 @@ def _file(context: LoadContext) -> Path:
 def _refuse(context: LoadContext, model: Model) -> None:
     """Raise InputError for a precision that is not the file's, ExportError for what llama.cpp would leave out."""
     node = context.node
-    config: Any = node.config
     if context.precision and not model.is_float32:
         found = f"{node.name}: precision is {context.precision}, and its file holds {model.weights}, which llama.cpp runs as it stands"
         raise InputError(f"{found}: leave precision out, or name a file in {context.precision}")
-    if config.reads != "onward":
-        raise ExportError(f"reads is {config.reads}, and llama.cpp lets each token see those before it")
-    if config.hears:
-        raise ExportError("its first layers hear inner layers of an eye, which llama.cpp takes of no GGUF file of this kind")
-    if config.added:
-        raise ExportError(f"{len(config.added)} tokens are added to its embeddings and head, which the file lacks")
     window = context.weights.view.root.get("sliding_window") if context.weights is not None else None
     if window and not model.window:
         raise ExportError(f"it looks back {window:,} tokens, and llama.cpp lets it look back to the first")
@@ -180,8 +180,8 @@ def _proven(
     context: LoadContext, shared: Mapping[str, Loaded], host: Backend, made: _Opened, model: Model, variant: str
 ) -> tuple[str, ...]:
     """See that the parts give what torch does, where that is not known; gives what a user must know. Raises ExportError."""
-    node, precision = context.node, context.precision
-    if notes.read(node, precision=precision, variant=variant):
+    node = context.node
+    if notes.read(node, variant=variant):
         return ()
     current_listener()(1, 2, "opening in torch, to compare llama.cpp with it, step")
     loaded = host.load(replace(context, precision="", fallback=None, device="cpu", dtype="float32"), shared)
@@ -192,7 +192,7 @@ def _proven(
     gc.collect()
     if not parity.holds:
         raise ExportError(f"what it gives differs from torch: {parity}")
-    said = notes.write(node, asdict(parity), f"{model.weights}, as the file holds them", precision=precision, variant=variant)
+    said = notes.write(node, asdict(parity), f"{model.weights}, as the file holds them", variant=variant)
     return (said,) if said else ()
 
 

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def recorded(node: Node, *, precision: str) -> Mapping[str, Any]:
+def recorded(node: Node) -> Mapping[str, Any]:
     """`parity` and `weights` of a node, as `Backend.recorded` gives them; empty when nothing is known."""
-    found = read(node, precision=precision)
+    found = read(node)
     return {"parity": {**found["parity"], "how": "run by llama.cpp"}, "weights": found["weights"]} if found else {}
 
 
-def read(node: Node, *, precision: str, variant: str = "") -> Mapping[str, Any]:
+def read(node: Node, *, variant: str = "") -> Mapping[str, Any]:
     """The note of a node: `parity`, and `weights` in words; empty where it was never compared."""
-    file = _file(node, precision, variant)
+    file = _file(node, variant)
     try:
         found = {} if file is None else json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -31,9 +31,9 @@ def read(node: Node, *, precision: str, variant: str = "") -> Mapping[str, Any]:
     return found if isinstance(found, dict) and {"parity", "weights"} <= found.keys() else {}
 
 
-def write(node: Node, parity: Mapping[str, Any], weights: str, *, precision: str, variant: str = "") -> str:
+def write(node: Node, parity: Mapping[str, Any], weights: str, *, variant: str = "") -> str:
     """Keep it; gives what a user must know when that cannot be."""
-    file = _file(node, precision, variant)
+    file = _file(node, variant)
     if file is None:
         return ""
     try:
@@ -46,7 +46,7 @@ def write(node: Node, parity: Mapping[str, Any], weights: str, *, precision: str
     return ""
 
 
-def _file(node: Node, precision: str, variant: str = "") -> Path | None:
+def _file(node: Node, variant: str) -> Path | None:
     """Where the note of a node lies; None for weights that nobody can tell from others."""
     if node.source is None or node.share is not None or node.adapters or not node.source.weight_files:
         return None
@@ -58,5 +58,5 @@ def _file(node: Node, precision: str, variant: str = "") -> Path | None:
         return None
     except Exception:  # noqa: BLE001 code of a plugin may raise anything; what it cannot tell is not kept
         return None
-    text = json.dumps([facts, precision, variant, machine], sort_keys=True, default=str)
+    text = json.dumps([facts, variant, machine], sort_keys=True, default=str)
     return cache_root() / "llamacpp" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
