@@ -228,6 +228,10 @@ def _placement(solved: SolvedGraph, asked: Opening) -> dict[str, str]:
     is_code = all(node.component.module is None for node in solved.nodes.values())
     if asked.device is None and (is_plain or (is_code and has_no_gpu())):
         return {}  # nothing that a device matters to: torch is not even imported
+    if has_no_gpu() and asked.device in (None, "auto", "cpu"):
+        found = {"device": "cpu"}  # torch, which takes seconds, is imported when the first run loads
+        found |= _chosen(solved, asked, found["device"])
+        return found | ({"flag": "cpu"} if asked.device == "cpu" else {})
     from modelgraft.engine.backend import open_backend
     from modelgraft.engine.modules.calling import resolve_device
 

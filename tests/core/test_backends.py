@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import ClassVar
 
 import pytest
 
@@ -98,6 +101,22 @@ def registry_of(name="negating", attribute="Negating", **facts):
     torch = ModuleType("torch_plugin")
     torch.register_backends = register_backends
     return assemble({"third": third, "torch": torch, "projectors": projectors})
+
+
+class Early(Negating):
+    """Begins with what it is to load, and notes in which order it was asked."""
+
+    asked: ClassVar[list[tuple[str, ...]]] = []
+    is_broken = False
+
+    def begin(self, node, *, precision, threads):
+        Early.asked.append(("begin", node.name, precision, str(threads)))
+        if Early.is_broken:
+            raise OSError("nothing to begin with")
+
+    def load(self, context, shared):
+        Early.asked.append(("load", context.node.name))
+        return super().load(context, shared)
 
 
 def graph_of(tmp_path, registry):
@@ -270,3 +289,41 @@ def _words_of(tree: ast.Module, *, is_help: bool):
         for name in ("id", "attr", "arg", "module", "name", "asname"):
             if isinstance(found := getattr(node, name, None), str):
                 yield found
+
+
+@pytest.mark.parametrize("is_broken", [False, True])
+def test_a_backend_begins_with_what_a_run_will_load_before_anything_is_loaded(tmp_path, monkeypatch, is_broken):
+    """Once, with the modules of the outputs that are wanted; that it cannot begin changes nothing."""
+    monkeypatch.setattr(Early, "asked", [])
+    monkeypatch.setattr(Early, "is_broken", is_broken)
+    chain = "a: {use: projector/linear, with: {in_features: 5, out_features: 3}, in: {x: inputs.x}}"
+    rest = f"{chain}, b: {chain[3:].replace('5', '3').replace('inputs.x', 'a')}, c: {chain[3:]}"
+    (tmp_path / "g.yaml").write_text(GRAPH.replace(chain, rest).replace("{y: a}", "{y: b, z: c}"))
+    graph = mg.load(tmp_path / "g.yaml", registry=registry_of("early", "Early"))
+    with mg.open(graph, backend="early", init="random", device="cpu") as pipeline:
+        assert Early.asked == []
+        found = [pipeline.run(x=[[[1.0] * 5]], outputs=["y"])["y"].tolist() for _ in range(2)]
+    assert found[0] == found[1]
+    assert Early.asked == [("begin", "a", "float32", "None"), ("begin", "b", "float32", "None"), ("load", "a"), ("load", "b")]
+
+
+def test_a_graph_is_opened_without_torch_where_there_is_no_gpu(tmp_path):
+    """It comes with the first run; a device that is not there is refused at once, as before."""
+    (tmp_path / "g.yaml").write_text(GRAPH)
+    program = """
+import sys
+import modelgraft as mg
+import modelgraft.engine.devices as devices
+devices.DRIVERS = ()
+for device in (None, "auto", "cpu"):
+    mg.open("g.yaml", init="random", device=device).close()
+print("torch" in sys.modules)
+with mg.open("g.yaml", init="random") as pipeline:
+    print(tuple(pipeline.run(x=[[[1.0] * 5]])["y"].shape), pipeline.plan.steps[0].device)
+try:
+    mg.open("g.yaml", init="random", device="cuda")
+except mg.InputError as error:
+    print(str(error).partition(";")[0])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path, timeout=120)
+    assert done.stdout.splitlines() == ["False", "(1, 1, 3) cpu", "device 'cuda' is not here"]

@@ -67,8 +67,7 @@ class Process:
     def finish(self, code: int) -> int:
         """Send the answer off and give the exit code; what is printed from here on, as by exit handlers, is no answer."""
         self._is_over = True
-        if not gc.isenabled():  # a light command: nor is all of it looked through when Python takes itself down
-            gc.freeze()
+        gc.freeze()  # nor is all of it looked through when Python takes itself down
         sys.stdout = sys.stderr = self._beside  # a plugin may have left others there, which Python flushes at the end
         try:
             self.answers.close()

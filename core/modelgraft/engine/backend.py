@@ -165,6 +165,15 @@ class Backend(Protocol):
         """
         ...
 
+    def begin(self, node: Node, *, precision: str, threads: int | None) -> None:  # noqa: ARG002 for those who can begin
+        """Begin with what takes long about a node that is about to be loaded on the CPU, in a thread: torch is imported meanwhile.
+
+        precision  of its weights, or else its dtype;  threads  that it may compute with; None: what the backend finds best
+
+        The load need not follow: `close` frees what was begun. What it raises is not told: the load raises it again.
+        """
+        return
+
     def close(self) -> None:
         """Free what the backend holds beside its nodes, each of which is closed before."""
 

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from modelgraft.engine.backend import Backend, LoadContext, Loaded, bound_function, open_backend
+from modelgraft.engine.beginning import begin
 from modelgraft.engine.events import NodeLoaded, NodeLoading, NodeReleased, Progress, Sink, Warned
 from modelgraft.engine.freeing import close, give_back, marks_of
 from modelgraft.engine.leaving import Leaving
@@ -76,6 +77,11 @@ class Loader:
             (device, Need(held.what, held.on(device), stays=True)) for held in staying for device in {place for place, _ in held.blocks}
         ]
         raise_if_any(misfits(forecasts_of(steps, runtime, self.ledger.limits, others=others)))
+
+    def begin(self, steps: Sequence[Step]) -> None:
+        """Begin with what the loads of these steps can begin with before torch is there, unless they have to wait for room."""
+        if not self.ledger.limits:
+            begin([step for step in steps if self.stays(step.node) and self._there(_place_of(step.node)) is None], self._backend)
 
     def stays(self, node: Node) -> bool:
         """Whether a node is loaded before a run begins and never let go of."""

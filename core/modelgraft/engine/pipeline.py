@@ -276,6 +276,9 @@ class Pipeline:
             prepared = self._prepared(outputs)
             if run.is_heard:
                 run.emit(RunStarted, graph=self.plan.graph.name, seed=run.seed, outputs=tuple(prepared.plan.wanted))
+            if not prepared.engines and self.opening.cache_dir is None:  # a cache in a folder may spare what would begin
+                with self._making:
+                    self._loader.begin(prepared.plan.steps)
             intake = inputs if isinstance(inputs, Intake) else self._read(prepared, inputs)
             run.count, run.is_single = intake.count, intake.single
             for text in intake.said:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelgraft.plugin import Backend, FileCall, LoadContext, Loaded, Node, Plan, open_backend
-from modelgraft_plugins.onnx import keys, store
+from modelgraft_plugins.onnx import begun, keys, store
 from modelgraft_plugins.onnx.runtime import installed, open_file
 
 if TYPE_CHECKING:
@@ -23,6 +23,13 @@ class OnnxBackend(Backend):
     def __init__(self) -> None:
         self.exports: dict[str, store.Entry] = {}  # what the loaded nodes run, by their names
         self._loads: Loads | None = None
+        self._begun = list[begun.Begun]()
+
+    def begin(self, node: Node, *, precision: str, threads: int | None) -> None:
+        """Begin the session of a node whose export is kept, and was proven on this kind of processor."""
+        key = keys.kept_key(node, precision=precision)
+        if key and store.manifest_of(key):
+            self._begun.append(begun.begin(store.folder_of(key), store.GRAPH, count=threads))
 
     def load(self, context: LoadContext, shared: Mapping[str, Loaded]) -> Loaded:
         """Load one node: from the cache of exports, or by exporting it now.
@@ -37,7 +44,9 @@ class OnnxBackend(Backend):
         return self._loads.load(context, shared)
 
     def close(self) -> None:
-        """Free what torch holds beside the sessions."""
+        """Free what torch holds beside the sessions, and sessions that nobody has taken."""
+        for what in self._begun:
+            begun.drop(what)
         if self._loads is not None:
             self._loads.close()
 

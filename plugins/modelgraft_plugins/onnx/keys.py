@@ -76,17 +76,23 @@ def recorded(node: Node, *, precision: str) -> Mapping[str, Any]:
 
     Empty when it cannot be told: weights that are random, shared, or not on this machine yet.
     """
+    key = kept_key(node, precision=precision)
+    return (store.manifest_of(key) or {"kept": False}) if key else {}
+
+
+def kept_key(node: Node, *, precision: str) -> str:
+    """What the export is kept under that a node would run; "" when it cannot be told, see `recorded`."""
     parts = node.parts or (node,)
     sources = [[part.source, *(adapter.source for adapter in part.adapters)] for part in parts]
     if any(part.share is not None or part.component.module is None or part.config.parts() for part in parts):
-        return {}
+        return ""
     if any(source is None or not source.weight_files for group in sources for source in group):
-        return {}
+        return ""
     gives_text = any(not isinstance(port.type, Tensor) for port in node.out_ports.values())
     try:
         signature = None if gives_text else signature_of(node, wired_inputs(node))
     except ExportError:
-        return {}
+        return ""
     identities = [[source.identity() for source in group if source is not None] for group in sources]
     weights = [identity_of(own, adapters) for own, *adapters in identities]
-    return store.manifest_of(key_of(node, signature, weights, precision=precision)) or {"kept": False}
+    return key_of(node, signature, weights, precision=precision)

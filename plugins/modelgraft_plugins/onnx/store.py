@@ -49,6 +49,11 @@ def exports_root() -> Path:
     return cache_root() / "exports"
 
 
+def folder_of(key: str) -> Path:
+    """Folder of the export of a key, whether it is there or not."""
+    return exports_root() / key[:2] / key
+
+
 def export_key(modules: Iterable[str], **facts: Any) -> str:
     """A hex digest of everything that an export depends on: plain values by name, its code, and the packages that write it.
 
@@ -91,7 +96,7 @@ def find(key: str) -> tuple[Entry | None, str]:
 
     Large files are looked at when they are opened: see `tuned.session` and `proven_file`.
     """
-    folder = exports_root() / key[:2] / key
+    folder = folder_of(key)
     if not kept.hold(folder):
         return None, ""
     complaint = seals.complaint(folder, quick=True)
@@ -115,7 +120,7 @@ def proven_file(folder: Path, name: str) -> Path:
 
 def manifest_of(key: str) -> Mapping[str, Any]:
     """The manifest kept under a key, its files unread; empty when there is none that was proven on this kind of processor."""
-    folder = exports_root() / key[:2] / key
+    folder = folder_of(key)
     facts = manifest_in(folder)
     parity = parity_here(Entry(folder, facts))
     return {**facts, "parity": parity} if parity is not None else {}
@@ -181,7 +186,7 @@ def make(key: str, build: Callable[[Path], Mapping[str, Any]], *, instead_of: En
     Raises Left where it is not to be made now.
     """
     ask_to_export(key)
-    folder = exports_root() / key[:2] / key
+    folder = folder_of(key)
     with cache_in_use(), locked(exports_root() / "locks" / key):
         for parent in (*exports_root().glob("*/"), *exports_root().glob("*/*/")):
             clear_leftovers(parent)

@@ -14,11 +14,11 @@ from typing import Any
 
 from modelgraft.plugin import ModelgraftError, current_listener, folder_aside, let_go, locked, seals
 from modelgraft_plugins.onnx import memory, one_row, store
+from modelgraft_plugins.onnx.begun import Begun, started, tuned_folder
 from modelgraft_plugins.onnx.leaving import leaves_tuning
 from modelgraft_plugins.onnx.runtime import AS_THEY_LIE
 from modelgraft_plugins.onnx.sessions import open_session
 from modelgraft_plugins.onnx.tuning import is_in_blocks, tune
-from modelgraft_plugins.processor import machine_key
 
 WORTH_BYTES = 32 << 20  # a graph with less weights starts as fast untuned, as far as anybody could tell, and lies in caches
 
@@ -51,7 +51,7 @@ def session(
     """
     if device != "cpu":
         return _open_plain(folder, graph, device=device, count=count), ()
-    tuned = _tuned_folder(folder, graph)
+    tuned = tuned_folder(folder, graph)
     remarks: tuple[str, ...] = ()
     if tuned.is_dir():
         try:
@@ -79,25 +79,24 @@ def for_one_row(folder: Path, device: str, *, graph: str, count: int | None = No
 
     It maps the file that the first has mapped, and whose seal was proven then. `Any`: onnxruntime has no types.
     """
-    tuned = _tuned_folder(folder, graph)
+    tuned = tuned_folder(folder, graph)
     if device != "cpu" or not tuned.is_dir() or not _is_large(folder, graph) or not one_row.is_faster_as_they_lie():
         return None
     return open_session(tuned / graph, device="cpu", settings=AS_THEY_LIE, optimised=True, count=count)
 
 
-def _tuned_folder(folder: Path, graph: str) -> Path:
-    return folder / f"tuned-{machine_key()}-{Path(graph).stem}"
-
-
 def _open_tuned(tuned: Path, graph: str, *, count: int | None) -> Any:  # Any: onnxruntime has no types
     with memory.noted("cpu", tuned, seals.names_in(tuned)):
-        return _open_proven(tuned, None, lambda: open_session(tuned / graph, device="cpu", optimised=True, count=count))
+        return _open_proven(tuned, None, partial(started, Begun(tuned / graph, True, count)))
 
 
 def _open_plain(folder: Path, graph: str, *, device: str, count: int | None) -> Any:  # Any: onnxruntime has no types
     names = _files_of(folder, graph)
+    start = partial(started, Begun(folder / graph, False, count))
+    if device != "cpu":
+        start = partial(open_session, folder / graph, device=device, count=count)
     with memory.noted(device, folder, names):
-        return _open_proven(folder, names, lambda: open_session(folder / graph, device=device, count=count))
+        return _open_proven(folder, names, start)
 
 
 def _open_proven(folder: Path, names: Sequence[str] | None, start: Callable[[], Any]) -> Any:

@@ -173,6 +173,7 @@ def opened(monkeypatch):
         target.write_bytes(source.read_bytes())
         return verdict[0] if verdict else ""
 
+    monkeypatch.setattr(tuned, "started", lambda what: what.path)
     monkeypatch.setattr(tuned, "open_session", lambda path, **_: path)
     monkeypatch.setattr(tuned, "tune", tune)
     return verdict

@@ -1,0 +1,42 @@
+"""What begins before the first load of a run: sessions start in threads while torch is imported, which alone takes longer than they do."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
+
+from modelgraft.engine.backend import Backend
+from modelgraft.kernel.words.plan import Step
+
+
+def begin(steps: Iterable[Step], backend: Callable[[str], Backend]) -> None:
+    """Let backends begin with the modules of these steps that are for the CPU, and import torch meanwhile.
+
+    backend  gives one by its name
+
+    What a backend cannot begin is told by the load, which meets it again.
+    """
+    modules = [step for step in steps if step.node.parts or step.node.component.module is not None]
+    for step in modules:
+        if step.device == "cpu":
+            with contextlib.suppress(Exception):  # code of plugins may raise anything
+                backend(step.backend).begin(step.node, precision=step.precision or step.dtype, threads=step.threads)
+    if modules:
+        with _kept_whole():
+            import_module("modelgraft.engine.modules.calling")
+
+
+@contextlib.contextmanager
+def _kept_whole() -> Iterator[None]:
+    """Let Python look for no garbage while something is imported, and never in it where this process keeps its imports apart."""
+    was_on, keeps_apart = gc.isenabled(), gc.get_freeze_count() > 0
+    gc.disable()
+    try:
+        yield
+    finally:
+        if keeps_apart:
+            gc.freeze()
+        if was_on:
+            gc.enable()

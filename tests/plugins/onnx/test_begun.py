@@ -1,0 +1,83 @@
+"""Sessions that are begun before anybody asks for them: who asks gets that one, and what is wrong with it is told then."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import numpy
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from modelgraft_plugins.onnx import begun
+from modelgraft_plugins.onnx.begun import Begun
+
+NAME = "model.onnx"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with a graph that doubles what it is given."""
+    sides = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "double", sides[:1], sides[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.save(model, tmp_path / NAME)
+    return tmp_path
+
+
+@pytest.fixture
+def starts(monkeypatch):
+    """What was started, in order."""
+    seen, opening = [], begun._open
+    monkeypatch.setattr(begun, "_open", lambda what: seen.append(what) or opening(what))
+    return seen
+
+
+def test_who_opens_it_gets_the_session_that_was_begun_and_the_next_one_of_his_own(folder, starts):
+    """However often it was begun; another number of threads is another session."""
+    what = begun.begin(folder, NAME, count=1)
+    assert begun.begin(folder, NAME, count=1) == what == Begun(folder / NAME, False, 1)
+    other = begun.started(Begun(folder / NAME, False, 2))
+    first, second = begun.started(what), begun.started(what)
+    assert len({id(session) for session in (first, second, other)}) == 3
+    assert sorted(starts, key=lambda one: one.count) == [what, what, Begun(folder / NAME, False, 2)]
+    assert first.run(None, {"x": numpy.array([1, -3], "float32")})[0].tolist() == [2, -6]
+
+
+def test_a_graph_that_was_tuned_is_begun_as_it_lies_there(folder, starts):
+    """Where the folder of this machine is."""
+    tuned = begun.tuned_folder(folder, NAME)
+    tuned.mkdir()
+    (folder / NAME).rename(tuned / NAME)
+    assert begun.started(begun.begin(folder, NAME, count=1)).run(None, {"x": numpy.ones(2, "float32")})[0].tolist() == [2, 2]
+    assert starts == [Begun(tuned / NAME, True, 1)]
+
+
+def test_what_cannot_start_is_told_to_who_opens_it(folder):
+    """Not before, and in the same words as without it."""
+    (folder / NAME).write_bytes(b"no graph")
+    what = begun.begin(folder, NAME, count=1)
+    with pytest.raises(Exception, match="INVALID_PROTOBUF") as early:
+        begun.started(what)
+    with pytest.raises(type(early.value)) as late:
+        begun.started(what)
+    assert str(early.value) == str(late.value)
+
+
+def test_a_session_that_nobody_takes_is_let_go_of(folder, monkeypatch):
+    """Its memory as well."""
+    seen, opening = [], begun._open
+
+    def noted(what):
+        session = opening(what)
+        seen.append(weakref.ref(session))
+        return session
+
+    monkeypatch.setattr(begun, "_open", noted)
+    what = begun.begin(folder, NAME, count=1)
+    begun._begun[what].result()
+    begun.drop(what)
+    gc.collect()
+    assert [reference() for reference in seen] == [None]
+    begun.drop(what)
