@@ -179,7 +179,8 @@ def openvino_whole(weights: str, threads: int) -> Look:
         settings.max_new_tokens = settings.min_new_tokens = new
         settings.ignore_eos, settings.do_sample, settings.apply_chat_template = True, False, False
         images = [openvino.Tensor(picture[None].copy())]
-        return str(pipeline.generate(WHOLE.format(prompt), images=images, generation_config=settings).texts[0])
+        asked = WHOLE.format(prompt).replace("<image>\n", "<image>")  # it adds the line's end
+        return str(pipeline.generate(asked, images=images, generation_config=settings).texts[0])
 
     return _telling(tell)
 
