@@ -61,12 +61,12 @@ OURS = {32: "modelgraft, onnx float32", 8: "modelgraft, onnx w8", 4: "modelgraft
 REFERENCE = "transformers"  # whose texts are compared with
 SIDES = (
     Side("modelgraft, onnx", "float32", 32),
-    Side("modelgraft, torch", "float32", 32),
+    Side("modelgraft, torch", "float32", 32, ((MANY, 1),)),
     Side("transformers", "float32", 32),
     Side("transformers, compiled", "float32", 32, ((MANY, 1),)),
     Side("llama.cpp", "f16", 32),  # it keeps 16 bits of numbers that have no more
     Side("onnxruntime-genai", "float32", 32),
-    Side("mobius", "float32", 32),
+    Side("mobius", "float32", 32, ((MANY, 1),)),
     Side("OpenVINO", "f16", 32),
     Side("CTranslate2", "float32", 32),
     Side("modelgraft, onnx", "w8", 8),
@@ -238,7 +238,7 @@ def measure(asked: Asked, sides: Sequence[Side], cases: Sequence[tuple[int, int]
     share = asked.seconds / max(1, len(groups) * len(cases))
     for group in groups:
         for threads in sorted({case[0] for case in cases if isinstance(case, tuple)}, reverse=True):
-            with bench.opened(group, threads) as workers:
+            with bench.opened([side for side in group if any(case[0] == threads for case in side.cases)], threads) as workers:
                 for case in cases:
                     if isinstance(case, tuple) and case[0] == threads:
                         bench.rounds(group, workers, case, share)

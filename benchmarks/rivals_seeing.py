@@ -45,12 +45,13 @@ REFERENCE = "transformers"  # whose answers are compared with
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """A program, the model that it runs, and the weights it reads."""
+    """A program, the model that it runs, and the weights it reads; `cases` are those that are worth its time."""
 
     model: str
     program: str
     precision: str
     bits: int
+    cases: Sequence[tuple[int, int]] = CASES
 
     @property
     def name(self) -> str:
@@ -61,7 +62,7 @@ class Side:
 SIDES = (
     Side("ViT-B/16", "modelgraft, onnx", "float32", 32),
     Side("ViT-B/16", "transformers", "float32", 32),
-    Side("ViT-B/16", "transformers, compiled", "float32", 32),
+    Side("ViT-B/16", "transformers, compiled", "float32", 32, ((1, 1), (1, 8))),
     Side("ViT-B/16", "onnxruntime", "float32", 32),
     Side("ViT-B/16", "OpenVINO", "float32", 32),
     Side("ViT-B/16", "modelgraft, onnx", "int8", 8),
@@ -69,7 +70,7 @@ SIDES = (
     Side("ViT-B/16", "OpenVINO", "int8", 8),
     Side("LLaVA", "modelgraft, onnx", "float32", 32),
     Side("LLaVA", "transformers", "float32", 32),
-    Side("LLaVA", "transformers, compiled", "float32", 32),
+    Side("LLaVA", "transformers, compiled", "float32", 32, ((1, 1),)),
     Side("LLaVA", "OpenVINO", "float32", 32),
     Side("LLaVA", "modelgraft, onnx", "int8", 8),
 )
@@ -171,7 +172,7 @@ class Bench:
             if number >= (1 if self.asked.is_quick else LEAST) and time.monotonic() > end:
                 break
             for side in sides if number % 2 or number < 0 else list(reversed(sides)):
-                if self.found[side.name].why:
+                if case not in side.cases or self.found[side.name].why:
                     continue
                 one = self.sample(side, workers[side.name], max(number, 0), case[1], is_kept=number < 0)
                 if one is not None and number >= 0:
@@ -221,7 +222,7 @@ def measure(asked: Asked, sides: Sequence[Side], cases: Sequence[tuple[int, int]
         bench.refer(model, sorted({case[1] for case in cases if case[1] in BATCHES[model]}))
     for group, many in plans:
         for threads in dict.fromkeys(case[0] for case in many):
-            with bench.opened(group, threads) as workers:
+            with bench.opened([side for side in group if any(case[0] == threads for case in side.cases)], threads) as workers:
                 for case in many:
                     if case[0] == threads:
                         bench.rounds(group, workers, case, asked.seconds * case[1] / weight)
