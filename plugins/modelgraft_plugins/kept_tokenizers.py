@@ -107,7 +107,29 @@ def _from_files(folder: Path) -> Inner:
         return made
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, config=_plain_config(folder))
+
+
+def _plain_config(folder: Path) -> Any | None:
+    """The config of a model as one of a type that transformers does not know, where the tokenizer names its class itself.
+
+    Of the model only the type is then asked for, and the class of its config would import the compiler of torch. None: the usual one.
+    """
+    own, model = (_mapping_in(folder / name) for name in ("tokenizer_config.json", "config.json"))
+    if not own.get("tokenizer_class") or "auto_map" in own or not isinstance(model.get("model_type"), str):
+        return None
+    from transformers import PreTrainedConfig
+
+    return PreTrainedConfig.from_dict(dict(model), name_or_path=str(folder))
+
+
+def _mapping_in(path: Path) -> Mapping[str, Any]:
+    """What a JSON file holds; nothing where it is missing, broken or no mapping."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _place_of(folder: Path) -> Path:

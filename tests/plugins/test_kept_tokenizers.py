@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +69,43 @@ def test_a_kept_tokenizer_gives_the_ids_and_texts_of_transformers(name: str, tmp
         theirs.unk_token_id,
         theirs.special_tokens_map,
     )
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "bert", "t5", "mistral", "none-that-is-known"])
+def test_a_class_that_the_files_name_is_that_of_transformers_whatever_the_model(name: str, kind: str, tmp_path: Path):
+    """The type of the model alone is read for it: with the whole config transformers makes the same of the same files."""
+    folder = saved(tmp_path / "files", MAKERS[name]())
+    (folder / "config.json").write_text(json.dumps({"model_type": kind, "vocab_size": 99, "tokenizer_class": "OtherTokenizer"}))
+    ours, theirs = kept_tokenizers._from_files(folder), hf.AutoTokenizer.from_pretrained(folder)
+    assert kept_tokenizers._plain_config(folder) is not None
+    assert (type(ours), ours.special_tokens_map) == (type(theirs), theirs.special_tokens_map)
+    assert ours.backend_tokenizer.to_str() == theirs.backend_tokenizer.to_str()
+
+
+def test_a_class_that_the_files_do_not_name_is_asked_of_the_whole_config(tmp_path: Path):
+    """Nor is one whose code lies beside it, nor one of a model without a type."""
+    folder = saved(tmp_path / "files", MAKERS["llama"]())
+    own = json.loads((folder / "tokenizer_config.json").read_text())
+    for named, model in (({"tokenizer_class": None}, "llama"), ({"auto_map": {"AutoTokenizer": "a.B"}}, "llama"), ({}, None)):
+        (folder / "config.json").write_text(json.dumps({"model_type": model}))
+        (folder / "tokenizer_config.json").write_text(json.dumps({**own, **named}))
+        assert kept_tokenizers._plain_config(folder) is None
+
+
+def test_the_tokenizer_of_a_llama_is_built_without_the_compiler_of_torch(tmp_path: Path):
+    """Which takes longer than all else; a config of its class imports it."""
+    folder = saved(tmp_path / "files", MAKERS["llama"]())
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    program = """
+import sys
+from pathlib import Path
+from modelgraft_plugins.kept_tokenizers import open_tokenizer
+open_tokenizer(Path(sys.argv[1]))
+print("transformers" in sys.modules, "torch._dynamo" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(folder)], capture_output=True, text=True, check=True, timeout=120)
+    assert (done.stdout.split(), done.stderr) == (["True", "False"], "")
 
 
 def test_files_that_change_give_another_tokenizer(tmp_path: Path):
