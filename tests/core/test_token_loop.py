@@ -9,6 +9,7 @@ import torch
 from transformers.generation import logits_process as hf
 
 from modelgraft.kernel.words.errors import Cancelled, InputError
+from modelgraft.loops.chosen import Tokens
 from modelgraft.loops.loop import Answers, generate
 from modelgraft.loops.sampling import draw, narrow
 from modelgraft.loops.scoring import ScoresAsked, Scoring
@@ -308,7 +309,7 @@ def test_the_penalty_falls_on_what_each_row_has_said(prompts_said):
             for row, values in enumerate(logits.tolist())
         ]
         assert torch.allclose(scoring.apply(logits, length=step), torch.tensor(expected), atol=0, rtol=1e-6)
-        scoring.note(torch.tensor(tokens))
+        scoring.note(Tokens(tokens))
         said = [said[row] | {tokens[row]} for row in (0, 1)]
         if step == 1:
             scoring.reorder(torch.tensor([1, 0]))

@@ -261,7 +261,7 @@ def test_open_clip_draws_with_the_temperature_last():
     draws = {}
     for last in (True, False):
         settings = Settings(temperature=4.0, top_p=0.8, temperature_last=last)
-        drawn = [int(chooser(settings, [()], seed=seed)(logits)) for seed in range(400)]
+        drawn = [chooser(settings, [()], seed=seed)(logits).ids[0] for seed in range(400)]
         draws[last] = [drawn.count(index) / len(drawn) for index in range(5)]
     kept = torch.tensor([3.0, 2.0]).div(4).softmax(0)  # 0.64 and 0.23 of the probability: the first two hold 0.8
     assert draws[True][2:] == [0, 0, 0]

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from functools import lru_cache
 from typing import Annotated, Any, ClassVar
 
 from modelgraft.engine.result import Result
@@ -247,7 +248,8 @@ def facts_of(kind: type[Event]) -> tuple[str, ...]:
     return _FACTS.get(kind, ())
 
 
-def misfit(kind: str, facts: Iterable[str]) -> str:
+@lru_cache(maxsize=128)  # asked for each token of an answer
+def misfit(kind: str, facts: tuple[str, ...]) -> str:
     """What is wrong with what code of a node tells, as "'tokens'; wanted: piece, preview, ..."; nothing when it is an event."""
     event = OF_NODES.get(kind)
     if event is None:

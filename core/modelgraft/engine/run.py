@@ -120,6 +120,11 @@ class Run:
             finally:
                 RECORDS.reset(before)
 
+    @property
+    def has_hearers(self) -> bool:
+        """Whether anybody takes its events: whoever asked for them, or a node that listens to others."""
+        return self.is_heard or (self._hearers is not None and bool(self._hearers()))
+
     def _keep(self, event: Event) -> None:
         if isinstance(event, TRACED_KINDS):
             self.kept = [*self.kept, event]
@@ -206,13 +211,19 @@ class NodeRuntime:
             if self._emit is not None:
                 self._emit(kind, **facts)
             return
-        wrong = misfit(kind, facts)
-        if wrong:
+        if wrong := misfit(kind, tuple(facts)):
             raise PluginError(f"node '{self.node}' tells of {wrong}")
-        records, number = RECORDS.get(), facts.get("record", 0)
-        if records is not None and "record" in facts_of(OF_NODES[kind]) and number < len(records):
-            facts = {**facts, "record": records[number]}  # code counts those that it was given
-        run.emit(OF_NODES[kind], self.node, **facts)
+        told = OF_NODES[kind]
+        records = RECORDS.get()
+        if records is not None and "record" in facts_of(told) and (number := facts.get("record", 0)) < len(records):
+            facts["record"] = records[number]  # code counts those that it was given
+        run.emit(told, self.node, **facts)
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody takes what is told now, beside warnings, which every result holds: what nobody hears need not be made."""
+        run = SERVING.get()
+        return self._emit is not None if run is None else run.has_hearers
 
     def check(self) -> None:
         """Raise Cancelled when the run was stopped."""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from modelgraft.loops.chosen import Tokens
 from modelgraft.loops.decoder import Session
 from modelgraft.loops.finite_logits import check_allowed, check_finite
 from modelgraft.loops.reading import Decode
@@ -88,7 +89,7 @@ def search(
         scores = torch.tensor([[one.score for one in chosen] for chosen in kept], device=logits.device)
         session.reorder(rows)
         scoring.reorder(rows)
-        scoring.note(tokens)
+        scoring.note(Tokens(tensor=tokens))
         logits = session.step(tokens)
     return [record.finished[0][1] if record.finished else record.running[0] for record in records]
 

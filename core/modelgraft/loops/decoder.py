@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from modelgraft.loops.chosen import Tokens
 from modelgraft.loops.prompt_places import Places
 
 
@@ -66,6 +67,24 @@ class LooksAhead(Session, Protocol):
         Raises InputError as `step` does.
         """
         ...
+
+
+@runtime_checkable
+class ReadsIds(Session, Protocol):
+    """A session on the host that takes tokens as numbers, so that none becomes a tensor between two steps."""
+
+    def step_ids(self, tokens: Sequence[int]) -> Tensor:
+        """As `step`, by one number per row."""
+        ...
+
+
+def stepping(session: Session) -> Callable[[Tokens], Tensor]:
+    """What reads one more token per row and gives `logits`: by numbers, where logits are on the host and the session takes these."""
+    if isinstance(session, ReadsIds) and session.logits.device.type == "cpu":
+        by_ids = session.step_ids
+        return lambda tokens: by_ids(tokens.ids)
+    by_tensor = session.step
+    return lambda tokens: by_tensor(tokens.tensor)
 
 
 class Continuable(Session, Protocol):

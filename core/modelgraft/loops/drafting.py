@@ -97,9 +97,9 @@ class Drafting:
         found: list[list[int]] = []
         for count in range(most):
             tokens = likeliest(logits[:, : self.known])
-            found.append(tokens.tolist())
+            found.append(list(tokens.ids))
             if count + 1 < most:
-                logits = session.step(tokens)
+                logits = session.step(tokens.tensor)
                 self.beyond.append(found[-1])
         return [list(row) for row in zip(*found, strict=True)]
 

@@ -4,29 +4,55 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from modelgraft.kernel.words.errors import InputError
+from modelgraft.loops.chosen import Tokens
+
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import NDArray
+
+    Row = NDArray[numpy.floating[Any]]  # float32[vocab]
 
 
-@dataclass(frozen=True, slots=True)
-class Largest:
-    """Of each row of logits the largest number, and the first token that has it: found once, for all who look for it."""
+class Largest(NamedTuple):
+    """Of each row of logits the largest number, and the first token that has it: found once, for all who look for it.
+
+    rows  the logits as numpy sees them, where they are float32 on the host; None: they are not
+    """
 
     values: list[float]
-    tokens: Tensor  # int64[batch]
+    tokens: Tokens
+    rows: Sequence[Row] | None = None
 
 
-def check_finite(logits: Tensor, *, length: int, records: Sequence[int] | None = None) -> Largest:
+class HostRows:
+    """Logits as rows that numpy sees: a session hands out the same tensor step after step, and its rows stay the same with it."""
+
+    def __init__(self) -> None:
+        self.given: Tensor | None = None
+        self.rows: Sequence[Row] | None = None
+
+    def of(self, logits: Tensor) -> Sequence[Row] | None:
+        """float32[vocab] each, on the memory of float[batch vocab]; None where that is not float32 on the host."""
+        if logits is not self.given:
+            is_seen = logits.device.type == "cpu" and logits.dtype is torch.float32
+            self.given, self.rows = logits, list(logits.detach().numpy()) if is_seen else None
+        return self.rows
+
+
+def check_finite(logits: Tensor, *, length: int, records: Sequence[int] | None = None, rows: HostRows | None = None) -> Largest:
     """Raise InputError when the logits of a row have no largest number: one of them is NaN or infinite.
 
     logits   float[batch vocab] as the decoder gave them;  length  tokens that were written before
     records  the number of each row's record, where that is not the row's own
+    rows     of logits that come step after step
     """
-    found = largest_of(logits)
+    found = largest_of(logits, rows)
     largest = found.values
     if all(map(math.isfinite, largest)):
         return found
@@ -38,13 +64,14 @@ def check_finite(logits: Tensor, *, length: int, records: Sequence[int] | None =
     )
 
 
-def check_allowed(scores: Tensor, rows: Sequence[int], *, length: int) -> Largest:
+def check_allowed(scores: Tensor, running: Sequence[int], *, length: int, rows: HostRows | None = None) -> Largest:
     """Raise InputError when rules have forbidden every token of a row that goes on.
 
     scores  float[batch vocab], what rules have made of logits;  length  tokens that were written before
+    rows    of scores that come step after step
     """
-    found = largest_of(scores)
-    stuck = [row for row in rows if found.values[row] == -math.inf]
+    found = largest_of(scores, rows)
+    stuck = [row for row in running if found.values[row] == -math.inf]
     if stuck:
         raise InputError(
             f"the answer of record {stuck[0]} cannot go on after {length} tokens: its rules forbid every token; allow some, by "
@@ -53,10 +80,10 @@ def check_allowed(scores: Tensor, rows: Sequence[int], *, length: int) -> Larges
     return found
 
 
-def largest_of(logits: Tensor) -> Largest:
-    """Of each row; NaN counts as larger than any. float[batch vocab]"""
-    if logits.device.type == "cpu" and logits.dtype is torch.float32:
-        rows = logits.detach().numpy()
-        tokens = rows.argmax(-1)  # the first of equal ones, as torch, which takes ten times as long
-        return Largest([float(row[token]) for row, token in zip(rows, tokens, strict=True)], torch.from_numpy(tokens))
-    return Largest(list(logits.amax(-1).tolist()), logits.argmax(-1))
+def largest_of(logits: Tensor, rows: HostRows | None = None) -> Largest:
+    """Of each row; NaN counts as larger than any. float[batch vocab]; rows: see check_finite."""
+    seen = (rows or HostRows()).of(logits)
+    if seen is None:
+        return Largest(list(logits.amax(-1).tolist()), Tokens(tensor=logits.argmax(-1)))
+    tokens = [int(row.argmax()) for row in seen]  # the first of equal ones, as torch, which takes ten times as long
+    return Largest([float(row[token]) for row, token in zip(seen, tokens, strict=True)], Tokens(tokens), seen)

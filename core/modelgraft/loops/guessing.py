@@ -18,7 +18,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from modelgraft.loops.decoder import LooksAhead
+from modelgraft.loops.chosen import Tokens
+from modelgraft.loops.decoder import LooksAhead, stepping
 
 LONGEST, SHORTEST_RUN = 3, 2  # tokens in a row by which Lookup finds what may follow
 FIRST = 0.6  # how often a guess is taken to be right before any was made
@@ -114,15 +115,16 @@ class Ahead:
     def __init__(self, session: LooksAhead, guesser: Guesser, *, room: int, most: int) -> None:
         """room: tokens that the session takes, the last of which is never read;  most: guesses at once."""
         self.session, self.guesser, self.room, self.most = session, guesser, room - 1, most
+        self.by_one = stepping(session)
         self.noted = Guesses()
         self.share = FIRST  # how often a guess is right
         self.guesses: list[Sequence[int]] = []  # of each row, equally many
         self.logits: Tensor | None = None  # float[batch guesses+1 vocab]: behind the chosen token and each guess
         self.place = self.read = 0  # guesses that were right; tokens that are read for certain
 
-    def step(self, tokens: Tensor, running: Sequence[int]) -> Tensor:
-        """Read one more token per row, int64[batch]; gives the logits behind it. running: the rows whose answers go on."""
-        chosen: list[int] = tokens.tolist()
+    def step(self, tokens: Tokens, running: Sequence[int]) -> Tensor:
+        """Read one more token per row; gives the logits behind it. running: the rows whose answers go on."""
+        chosen = tokens.ids
         self.guesser.take(chosen)
         if self.guesses:
             is_right = all(self.guesses[row][self.place] == chosen[row] for row in running)
@@ -150,18 +152,19 @@ class Ahead:
     def _count(self) -> int:
         return len(self.guesses[0])
 
-    def _read(self, tokens: Tensor, running: Sequence[int]) -> Tensor:
+    def _read(self, tokens: Tokens, running: Sequence[int]) -> Tensor:
         """Read a token, and guesses behind it where they are worth their reading."""
         self.noted.passes += 1
         most, worth = min(self.most, self.room - self.read - 1), self._worth()
         self.read += 1
         is_asked = worth or not self.guesser.price or self.noted.passes % RARELY == 1
-        self.guesses = self._guessed(running, len(tokens), max(min(most, max(worth, 1)), 0) if is_asked else 0)
+        self.guesses = self._guessed(running, len(tokens.ids), max(min(most, max(worth, 1)), 0) if is_asked else 0)
         if not worth or not self.guesses:  # one guess is only noted, to hear whether it would be right
-            return self.session.step(tokens)
+            return self.by_one(tokens)
         self.noted.guessed += self._count
-        behind = torch.tensor([list(guess) for guess in self.guesses], dtype=tokens.dtype, device=tokens.device)
-        self.logits = self.session.look(torch.cat([tokens[:, None], behind], 1))
+        first = tokens.tensor
+        behind = torch.tensor([list(guess) for guess in self.guesses], dtype=first.dtype, device=first.device)
+        self.logits = self.session.look(torch.cat([first[:, None], behind], 1))
         return self.logits[:, 0]
 
     def _guessed(self, running: Sequence[int], batch: int, most: int) -> list[Sequence[int]]:

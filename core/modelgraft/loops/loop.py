@@ -11,8 +11,8 @@ from torch import Tensor
 
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.loops import beams
-from modelgraft.loops.decoder import Decoder, LooksAhead, Session
-from modelgraft.loops.finite_logits import check_allowed, check_finite
+from modelgraft.loops.decoder import Decoder, LooksAhead, Session, stepping
+from modelgraft.loops.finite_logits import HostRows, check_allowed, check_finite
 from modelgraft.loops.guessing import Ahead, Guesser, Guesses, Lookup
 from modelgraft.loops.guides import Guide, guided
 from modelgraft.loops.likelihoods import Likelihood, likelihoods
@@ -156,34 +156,38 @@ def _write(
     seed: int,
     check: Callable[[], None],
 ) -> list[list[int]]:
-    """One token per row and step. Rows that have ended are read along until the last one ends."""
+    """One token per row and step. HostRows that have ended are read along until the last one ends."""
     logits = session.logits
     scoring, ends = Scoring(settings, asked, logits), frozenset(settings.end_ids)
     choose = chooser(settings, [one.said for one in asked], seed=seed)
     limits = [settings.longest(one.length) for one in asked]
     ids: list[list[int]] = [[] for _ in readers]
     running = list(range(len(readers)))
+    rows_of, scored, read_on = HostRows(), HostRows(), stepping(session)
+    is_greedy = not settings.draws and not guides
     for length in range(max(limits)):
-        largest = check_finite(logits, length=length)
-        scores = scoring.apply(scoring.scaled(logits), length=length)
-        if scores is not logits:
-            largest = check_allowed(scores, running, length=length)
-        tokens = choose(guided(scores, guides, running)) if guides else choose(scores, largest)
-        chosen: list[int] = tokens.tolist()
+        largest = check_finite(logits, length=length, rows=rows_of)
+        tokens = largest.tokens
+        if not is_greedy or not scoring.keeps(tokens, running, length=length):
+            scores = scoring.apply(scoring.scaled(logits), length=length)
+            if scores is not logits:
+                largest = check_allowed(scores, running, length=length, rows=scored)
+            tokens = choose(guided(scores, guides, running)) if guides else choose(scores, largest)
+        chosen = tokens.ids
         for row in running:
             ids[row].append(chosen[row])
             if guides:
                 guides[row].take(chosen[row])
         written = running
         if notes.wanted:
-            notes.note_logits(logits, tokens, written)
+            notes.note_logits(logits, tokens.tensor, written)
         running = [row for row in running if not (readers[row].add(chosen[row]) or chosen[row] in ends) and length + 1 < limits[row]]
         running = [row for row in running if not guides[row].is_over] if guides else running
         if not running and not notes.reads_on:
             break
         check()
         scoring.note(tokens)
-        logits = session.step(tokens) if ahead is None else ahead.step(tokens, running)
+        logits = read_on(tokens) if ahead is None else ahead.step(tokens, running)
         if notes.reads_on:
             notes.note_states(session, written)
             if not running:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from modelgraft.kernel.words.errors import InputError
-from modelgraft.loops.decoder import Continuable, LooksAhead, Remembered, Session
+from modelgraft.loops.decoder import Continuable, LooksAhead, ReadsIds, Remembered, Session
 from modelgraft.loops.prompt_places import Places
 
 if TYPE_CHECKING:
@@ -37,12 +37,15 @@ MOST_COMPARED = 64  # conversations where the ledger bounds their bytes: a promp
 
 @dataclass(slots=True, eq=False)
 class _Kept:
-    """A session, and what it has read: float[tokens width] of the prompt, then tokens. held: in the ledger, while it is kept."""
+    """A session, and what it has read: float[tokens width] of the prompt, then tokens, int64[1] or numbers.
+
+    held  in the ledger, while it is kept
+    """
 
     session: Continuable
     prompt: Tensor
     conditions: Any
-    said: list[Tensor] = field(default_factory=list)
+    said: list[Tensor | int] = field(default_factory=list)
     held: Holding | None = None
 
     def take(self) -> bool:
@@ -186,7 +189,7 @@ class Remembering:
         """How many tokens at the beginning of a prompt a session holds, `most` at most; at least one is always read anew."""
         held = one.prompt
         if one.said and len(prompt) > len(held):
-            held = torch.cat([held, self.embed(torch.cat(one.said).to(prompt.device)).to(held)])
+            held = torch.cat([held, self.embed(_joined(one.said).to(prompt.device)).to(held)])
         most = min(len(held), len(prompt) - 1, len(prompt) if most is None else most)
         if most < SHORTEST or not torch.equal(held[:1], prompt[:1].to(held)):
             return 0
@@ -211,6 +214,11 @@ class Remembering:
                 self._ledger.hold(self._what, size, device, _nothing, is_spare=True).release()
 
 
+def _joined(said: Sequence[Tensor | int]) -> Tensor:
+    """int64[tokens] of single ones."""
+    return torch.cat([one if isinstance(one, Tensor) else torch.tensor([one]) for one in said])
+
+
 def _nothing() -> None:
     """Let go of room that nothing has taken yet."""
 
@@ -222,6 +230,7 @@ class _Noted:
         self.owner, self.holds, self.inner = owner, holds, holds.session
         self.is_known = True  # what the memory holds: not after a call that failed, nor when rows were reordered
         self.is_open = True
+        self.by_ids = self.inner.step_ids if isinstance(self.inner, ReadsIds) else None
 
     @property
     def logits(self) -> Tensor:
@@ -238,6 +247,16 @@ class _Noted:
         known, self.is_known = self.is_known, False
         logits = self.inner.step(tokens)
         self.holds.said.append(tokens)
+        self.is_known = known
+        return logits
+
+    def step_ids(self, tokens: Sequence[int]) -> Tensor:
+        """See ReadsIds."""
+        if self.by_ids is None:
+            return self.step(torch.tensor(tokens))
+        known, self.is_known = self.is_known, False
+        logits = self.by_ids(tokens)
+        self.holds.said += tokens
         self.is_known = known
         return logits
 

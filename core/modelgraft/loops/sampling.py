@@ -7,11 +7,11 @@ from array import array
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-import numpy
 import torch
 from torch import Tensor
 
 from modelgraft.loops import drawn_tokens
+from modelgraft.loops.chosen import Tokens
 from modelgraft.loops.finite_logits import Largest, largest_of
 from modelgraft.loops.scoring import FORBIDDEN
 from modelgraft.loops.settings import MOST_BY_ENTROPY, Settings
@@ -23,8 +23,8 @@ NUMBERS = 32  # that are made at once: each alone takes as long as choosing amon
 class Chooser(Protocol):
     """Chooses a token of each row."""
 
-    def __call__(self, logits: Tensor, largest: Largest | None = None, /) -> Tensor:
-        """float[batch vocab] -> int64[batch];  largest  of these, where it is known."""
+    def __call__(self, logits: Tensor, largest: Largest | None = None, /) -> Tokens:
+        """Of float[batch vocab];  largest  of these, where it is known."""
         ...
 
 
@@ -38,15 +38,17 @@ def chooser(settings: Settings, prompts: Sequence[Sequence[int]], *, seed: int) 
     numbers = [_numbers(torch.Generator().manual_seed(_row_seed(seed, prompt))) for prompt in prompts]
     drawer = drawn_tokens.Drawer(settings)
 
-    def choose(logits: Tensor, largest: Largest | None = None, /) -> Tensor:
+    def choose(logits: Tensor, largest: Largest | None = None, /) -> Tokens:
+        if largest is not None and largest.rows is not None:  # the usual case: nothing of torch is asked
+            return Tokens([drawer.draw(*each) for each in zip(largest.rows, map(next, numbers), largest.values, strict=True)])
         if logits.device.type == "cpu":
-            highest = (largest or largest_of(logits)).values
-            rows = zip(logits.float().numpy(), numbers, highest, strict=True)
-            return torch.from_numpy(numpy.array([drawer.draw(row, next(drawn), most) for row, drawn, most in rows], numpy.int64))
+            found = largest or largest_of(logits)
+            rows = zip(found.rows or logits.float().numpy(), numbers, found.values, strict=True)
+            return Tokens([drawer.draw(row, next(drawn), most) for row, drawn, most in rows])
         places = torch.tensor([next(drawn) for drawn in numbers], dtype=torch.float64)
         before, after = drawn_tokens.temperatures(settings)
         below = logits.float() - logits.amax(-1, keepdim=True).float()  # which no temperature leads beyond the largest number of float32
-        return draw(narrow(below / before, settings) / after, places.to(logits.device))
+        return Tokens(tensor=draw(narrow(below / before, settings) / after, places.to(logits.device)))
 
     return choose
 
@@ -57,10 +59,10 @@ def _numbers(generator: torch.Generator) -> Iterator[float]:
         yield from torch.rand(NUMBERS, generator=generator, dtype=torch.float64).tolist()
 
 
-def likeliest(logits: Tensor, largest: Largest | None = None, /) -> Tensor:
-    """The most likely token of each row, float[batch vocab] -> int64[batch]; the first of equal ones."""
+def likeliest(logits: Tensor, largest: Largest | None = None, /) -> Tokens:
+    """The most likely token of each row of float[batch vocab]; the first of equal ones."""
     if largest is None and logits.device.type != "cpu":
-        return logits.argmax(-1)  # which nobody waits for
+        return Tokens(tensor=logits.argmax(-1))  # which nobody waits for
     return (largest or largest_of(logits)).tokens
 
 

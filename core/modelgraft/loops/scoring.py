@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from modelgraft.loops.chosen import Tokens
 from modelgraft.loops.sequences import Biases, Following
 from modelgraft.loops.settings import Settings
 
@@ -43,6 +44,7 @@ class Scoring:
         self.ends, self.never = _ids(settings.end_ids, like), _ids(settings.suppressed, like)
         self.not_first = _ids(settings.suppressed_first, like)
         self.has_ends, self.has_never, self.has_not_first = (bool(len(ids)) for ids in (self.ends, self.never, self.not_first))
+        self.end_ids, self.never_ids = frozenset(settings.end_ids), frozenset(settings.suppressed)
         self.factors: Tensor | None = None  # float[vocab]: what each logit is multiplied by
         if settings.token_scale:
             ids, by = zip(*settings.token_scale, strict=True)
@@ -68,6 +70,9 @@ class Scoring:
         self.heard: list[Following] | None = None  # what followed what in that which was read
         if settings.encoder_no_repeat_ngram_size:
             self.heard = [Following(one.read, settings.encoder_no_repeat_ngram_size) for one in asked]
+        others = (self.factors, self.said, self.read, self.texts, settings.exponential_decay_length_penalty)
+        is_forced = settings.forced_bos_token_id is not None or bool(settings.forced_eos_token_ids)
+        self.only_forbids = not is_forced and all(other is None for other in others)
 
     def scaled(self, logits: Tensor) -> Tensor:
         """logits float[batch vocab] as the model gives them, multiplied: the same tensor when no token has a factor.
@@ -101,13 +106,29 @@ class Scoring:
             mine().index_fill_(1, _ids(early, logits), FORBIDDEN)
         return mine.logits
 
-    def note(self, tokens: Tensor) -> None:
-        """Remember the chosen tokens, int64[batch]."""
+    def keeps(self, tokens: Tokens, running: Sequence[int], *, length: int) -> bool:
+        """Whether tokens that are the likeliest before any rule, one of each row, are so behind them too, because all that the rules do
+        is to forbid others; looked at in the rows that go on. False where the rules must be asked. length: see `apply`."""
+        if not self.only_forbids:
+            return False
+        ids, settings = tokens.ids, self.settings
+        for row in running:
+            token = ids[row]
+            if token in self.never_ids or (token in self.end_ids and length < settings.shortest(self.asked[row].length)):
+                return False
+            if self.has_not_first and token in settings.suppressed_first and length == self._first_free:
+                return False
+            if any(token == late and length < count for late, count in settings.token_delay):
+                return False
+        return True
+
+    def note(self, tokens: Tokens) -> None:
+        """Remember the chosen tokens."""
         if self.said is not None:
-            self.said = self._with(self.said, tokens)
+            self.said = self._with(self.said, tokens.tensor)
             self.count += 1
         if self.texts is not None:
-            for row, token in enumerate(tokens.tolist()):
+            for row, token in enumerate(tokens.ids):
                 self.texts[row].append(token)
                 if self.repeats is not None:
                     self.repeats[row].take(token)

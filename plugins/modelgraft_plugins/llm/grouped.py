@@ -180,15 +180,24 @@ class GroupedSession:
 
     def step(self, tokens: Tensor) -> Tensor:
         """See Session."""
+        graph = self.decoder.graph
+        if not graph.is_ordered:
+            return self.step_ids(tokens.tolist())
+        with graph.turn(tokens):
+            return self._step(tokens)
+
+    def step_ids(self, tokens: Sequence[int]) -> Tensor:
+        """See ReadsIds; on the host."""
+        return self._step(tokens)
+
+    def _step(self, tokens: Tensor | Sequence[int]) -> Tensor:
+        """Read one more token per row: numbers, or on a device a tensor there."""
         memory = self.memory
         if self.longest >= memory.capacity or len(tokens) != len(self.lengths):
-            raise self._refusal(tokens)  # the operator does not look, and would write beyond the end of the cache
-        graph = self.decoder.graph
-        if graph.is_ordered:
-            with graph.turn(tokens):
-                self._advance(memory, tokens)
-        else:
-            self._advance(memory, tokens)
+            raise self._refusal(len(tokens))  # the operator does not look, and would write beyond the end of the cache
+        if memory.one is None:
+            memory.one = self._bind_step(memory)
+        memory.one.run(tokens)
         self.longest += 1
         return memory.logits
 
@@ -201,7 +210,7 @@ class GroupedSession:
         """See LooksAhead."""
         memory, count = self.memory, tokens.shape[1]
         if self.longest + count > memory.capacity or len(tokens) != len(self.lengths):
-            raise self._refusal(tokens)
+            raise self._refusal(len(tokens))
         graph, beside = self.decoder.graph, self._seen_on(count)
         steps = self.longest - max(self.lengths)
         with graph.turn(tokens):
@@ -327,11 +336,6 @@ class GroupedSession:
         decoder.bind(self.memory, inputs, {"states": states}).run()
         kept[:, :, 0] = places.take(states)
 
-    def _advance(self, memory: Memory, tokens: Tensor) -> None:
-        if memory.one is None:
-            memory.one = self._bind_step(memory)
-        memory.one.run(tokens)
-
     def _padded(self, prompts: Sequence[Tensor], longest: int) -> Tensor:
         layout = self.decoder.layout
         embeds = torch.zeros(len(prompts), longest, layout.width, dtype=layout.dtype, device=self.decoder.device)
@@ -393,8 +397,8 @@ class GroupedSession:
         shape = (batch, count, layout.deep, layout.width)
         return {"deep": torch.zeros(shape, dtype=layout.dtype, device=self.decoder.device)} if layout.deep else {}
 
-    def _refusal(self, tokens: Tensor) -> InputError:
-        if len(tokens) != len(self.lengths):
-            return InputError(f"{len(tokens)} tokens came for {len(self.lengths)} rows; wanted: one for each row that was read")
+    def _refusal(self, rows: int) -> InputError:
+        if rows != len(self.lengths):
+            return InputError(f"{rows} tokens came for {len(self.lengths)} rows; wanted: one for each row that was read")
         room = f"the cache was made for {self.memory.capacity:,}"
         return InputError(f"more tokens than there is room for: {room}; start with a larger room")

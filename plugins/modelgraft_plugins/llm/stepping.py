@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from modelgraft.plugin import Bound, Graph
 
+Given = Tensor | Sequence[int]  # one token per row: int64[batch], or numbers
 BY_NUMPY = (torch.float32, torch.float16, torch.float64)  # what numpy can copy; it has no bfloat16
 
 
@@ -41,29 +42,38 @@ class Lookup:
         if self.table is not None and not by_numpy:
             self.table = self.table.to(device, dtype)
 
-    def into(self, target: Tensor) -> Callable[[Tensor], object]:
-        """What writes the embeddings of int64[batch] into float[batch 1 width]."""
+    def into(self, target: Tensor) -> Callable[[Given], object]:
+        """What writes the embeddings of one token per row into float[batch 1 width]."""
         rows, table = target[:, 0], self.table
         if table is None:
-            return lambda tokens: rows.copy_(self.embed(tokens.cpu()))
+            return lambda tokens: rows.copy_(self.embed(_tensor(tokens).cpu()))
         if not self.by_numpy:
-            return lambda tokens: torch.index_select(table, 0, tokens, out=rows)
+            return lambda tokens: torch.index_select(table, 0, _tensor(tokens), out=rows)
         if table.dtype is torch.bfloat16 and rows.dtype is torch.float32:
             return partial(_copy_bits, table.view(torch.int16).numpy(), rows.view(torch.int32).numpy())
         if table.dtype not in BY_NUMPY:
-            return lambda tokens: rows.copy_(table.index_select(0, tokens))
+            return lambda tokens: rows.copy_(table.index_select(0, _tensor(tokens)))
         return partial(_copy_rows, table.numpy(), rows.numpy())
 
 
-def _copy_rows(table: Any, target: Any, tokens: Tensor) -> None:
+def _tensor(tokens: Given) -> Tensor:
+    return tokens if isinstance(tokens, Tensor) else torch.tensor(tokens)
+
+
+def _ids(tokens: Given) -> Sequence[int]:
+    found: Sequence[int] = tokens.tolist() if isinstance(tokens, Tensor) else tokens
+    return found
+
+
+def _copy_rows(table: Any, target: Any, tokens: Given) -> None:
     """Through numpy arrays, which share the memory of tensors (`Any`: numpy is not imported here)."""
-    for row, token in enumerate(tokens.tolist()):
+    for row, token in enumerate(_ids(tokens)):
         target[row] = table[token]
 
 
-def _copy_bits(table: Any, target: Any, tokens: Tensor) -> None:
+def _copy_bits(table: Any, target: Any, tokens: Given) -> None:
     """bfloat16 as int16 to float32 as int32: the one is the upper half of the other."""
-    for row, token in enumerate(tokens.tolist()):
+    for row, token in enumerate(_ids(tokens)):
         target[row] = table[token]
     target <<= 16
 
@@ -122,8 +132,8 @@ class DecodeStep:
         self.longest, self.is_level = max(lengths) - 1, len(set(lengths)) == 1
         self.total.fill(self.capacity)
 
-    def run(self, tokens: Tensor) -> None:
-        """Read tokens, int64[batch], and write the logits after them."""
+    def run(self, tokens: Given) -> None:
+        """Read tokens and write the logits after them."""
         self.move(1)
         self.place(tokens)
         if self.captured is None:

@@ -293,8 +293,9 @@ class Writer(Assembling):
             emit("prompt-read", kept=decoder.reused, tokens=len(prompts[0]), record=self._record(0))
         if self.config.chooses:
             answers = chosen(answers, names.shown(), by_mean=self.config.choose == "mean")
-            for row, text in enumerate(answers.texts):
-                hand_on(row, text)
+            if hand_on is not None:
+                for row, text in enumerate(answers.texts):
+                    hand_on(row, text)
         texts = [text.lstrip() for text in answers.texts] if self.config.strip_start else answers.texts
         found = {"text": texts, "logits": answers.logits, **tapping.of_answers(answers, names, taps)}
         found |= tapping.of_prompts(asked, places, names, wanted)
@@ -305,8 +306,10 @@ class Writer(Assembling):
         count = self.config.parameters()
         return None if count is None else count * self.bits / 8
 
-    def _emitter(self) -> Callable[[int, str], None]:
-        """What hands pieces of text on, by the number of their row."""
+    def _emitter(self) -> Callable[[int, str], None] | None:
+        """What hands pieces of text on, by the number of their row; None where nobody hears them, so that none are made."""
+        if not self.runtime.is_heard:
+            return None
         begun = set[int]()
 
         def hand_on(row: int, piece: str) -> None:
