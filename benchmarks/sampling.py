@@ -54,6 +54,13 @@ class Handing:
         self.logits = self.texts[self.count % len(self.texts)]
         return self.logits
 
+    step_ids = step  # as exported sessions are asked
+
+    def reorder(self, rows: Any) -> None:
+        """Not asked."""
+
+    fork = rewind = reorder
+
     def close(self) -> None:
         return None
 

@@ -76,6 +76,61 @@ def write(decoder_table: torch.Tensor, *last: int, **settings) -> Answers:
     return generate(TableDecoder(decoder_table), asked, Settings(**settings), decode=letters, said=said)
 
 
+class ByNumbers(TableDecoder):
+    """The same, asked as sessions are that take numbers; its logits always lie in the same memory."""
+
+    def start(self, prompts, **asked):
+        """See TableDecoder."""
+        super().start(prompts, **asked)
+        self.logits = self.logits.clone()
+        return self
+
+    def step(self, tokens):
+        """Nobody asks."""
+        raise AssertionError("it takes numbers")
+
+    def step_ids(self, tokens):
+        """Look up."""
+        assert [type(token) for token in tokens] == [int] * len(self.logits)
+        self.logits.copy_(self.table[torch.tensor(tokens)])
+        return self.logits
+
+    fork = rewind = TableDecoder.reorder
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"end_ids": (3,), "min_new_tokens": 6},
+        {"suppressed": (2, 5), "suppressed_first": (1, 4, 6)},
+        {"token_delay": ((2, 3), (4, 9), (6, 1))},
+        {"repetition_penalty": 1.7},
+        {"temperature": 0.9, "top_k": 4},
+        {"temperature": 0.9, "suppressed": (2,)},
+    ],
+)
+@pytest.mark.parametrize("seed", range(4))
+def test_a_session_that_takes_numbers_gives_the_same_answers(settings, seed):
+    """Also where its logits are overwritten by each step, and where rules forbid what would be likeliest."""
+    logits = table(seed)
+    asked, said = prompts(1, 4, 2), [[1], [4, 4], [2, 2, 2]]
+    found = generate(ByNumbers(logits), asked, Settings(max_new_tokens=9, **settings), decode=letters, said=said)
+    wanted = generate(TableDecoder(logits), asked, Settings(max_new_tokens=9, **settings), decode=letters, said=said)
+    assert found.ids == wanted.ids
+    if "temperature" not in settings and "repetition_penalty" not in settings:  # by hand: the likeliest of what may come
+        for row, before in enumerate((1, 4, 2)):
+            last = before
+            for length, token in enumerate(found.ids[row]):
+                left = logits[last].clone()
+                left[list(settings.get("suppressed", ()))] = -torch.inf
+                left[list(settings.get("suppressed_first", ()) if length == 0 else ())] = -torch.inf
+                left[list(settings.get("end_ids", ()) if length < settings.get("min_new_tokens", 0) else ())] = -torch.inf
+                left[[late for late, count in settings.get("token_delay", ()) if length < count]] = -torch.inf
+                assert token == int(left.argmax())
+                last = token
+
+
 def test_greedy_takes_the_most_likely_token_until_the_limit():
     """The chain of largest entries, for each row on its own."""
     logits = table()

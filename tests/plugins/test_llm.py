@@ -170,11 +170,23 @@ def test_streamed_pieces_join_to_the_text(folders, strips):
     assert pieces == [text.lstrip() if strips else text for text in whole]
 
 
+def test_what_nobody_hears_is_put_into_words_once(folders, monkeypatch):
+    """Tokens become text as they come where somebody listens, and otherwise when the answer is whole: with the same text."""
+    part, asked = opened(folders["smollm"]), []
+    decode = part.loop.tokenizer.decode
+    monkeypatch.setattr(part.loop.tokenizer, "decode", lambda ids: asked.append(len(ids)) or decode(ids))
+    part.loop.bind(NodeRuntime("llm"))
+    alone = part(TEXTS[:1])["text"]
+    assert len(asked) == 1
+    part.loop.bind(NodeRuntime("llm", emit=lambda *_, **__: None))
+    assert part(TEXTS[:1])["text"] == alone
+    assert len(asked) > 1 + asked[0]  # at least once for each token
+
+
 def test_a_cancelled_run_stops(folders):
     """Cancelling between two tokens raises Cancelled with the node's name."""
     part = opened(folders["llama"], max_new_tokens=100)
-    runtime = NodeRuntime("sentence")
-    runtime.emit = lambda *_, **__: runtime.cancelled.set()
+    runtime = NodeRuntime("sentence", emit=lambda *_, **__: runtime.cancelled.set())
     part.loop.bind(runtime)
     with pytest.raises(Cancelled, match="sentence was stopped"):
         part([TEXTS[0]])

@@ -73,6 +73,8 @@ class Scoring:
         others = (self.factors, self.said, self.read, self.texts, settings.exponential_decay_length_penalty)
         is_forced = settings.forced_bos_token_id is not None or bool(settings.forced_eos_token_ids)
         self.only_forbids = not is_forced and all(other is None for other in others)
+        forbids = self.has_ends or self.has_never or self.has_not_first or bool(settings.token_delay)
+        self.is_idle = self.only_forbids and not forbids  # there are no rules
 
     def scaled(self, logits: Tensor) -> Tensor:
         """logits float[batch vocab] as the model gives them, multiplied: the same tensor when no token has a factor.
@@ -86,6 +88,8 @@ class Scoring:
 
         What rules have changed lies in memory that the next call may write to.
         """
+        if self.is_idle:
+            return logits
         settings, mine = self.settings, _Own(logits, self.copied)
         if self.bias is not None and self.texts is not None:
             self.bias.add(mine, self.texts)
