@@ -8,6 +8,9 @@ from pathlib import Path
 from modelgraft.plugin import Keeper, KeptItem, clear_leftovers, complaint_of_note, seals
 from modelgraft_plugins.onnx import store
 
+# What was measured of a processor, by how the names of its files begin, and those of their locks.
+MEASURED = {"measured": "which blocks are fastest on a processor", "one-row": "how one row is read fastest on a processor"}
+
 
 class Exports(Keeper):
     """ONNX files, with what was tuned of them and proven for each kind of processor."""
@@ -23,8 +26,9 @@ class Exports(Keeper):
                 about = " ".join(str(facts.get(name, "?")) for name in ("component", "precision"))
                 parity = f"{facts['parity']['relative']:.1e}" if "parity" in facts else "?"
                 yield KeptItem(self.kind, folder.name, folder, about, root / "locks" / folder.name, facts, parity)
-        for note in sorted(root.glob("measured-*.json")):
-            yield KeptItem(self.kind, note.stem, note, "which blocks are fastest on a processor", root / "locks" / "measured")
+        for name, about in MEASURED.items():
+            for note in sorted(root.glob(f"{name}-*.json")):
+                yield KeptItem(self.kind, note.stem, note, about, root / "locks" / name)
 
     def tidy(self, item: KeptItem) -> None:
         """What killed processes have left beside an export, and in it."""

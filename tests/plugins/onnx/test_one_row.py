@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from modelgraft_plugins.onnx import one_row, runtime, store, tuned
+from modelgraft_plugins.onnx.keeping import Exports
 
 
 @pytest.fixture(autouse=True)
@@ -69,3 +70,11 @@ def test_a_second_session_is_opened_where_it_is_worth_it(tmp_path, monkeypatch, 
     if opens:
         wanted = {"path": folder / "model.onnx", "optimised": True, "settings": {"session.disable_prepacking": "1"}}
         assert wanted.items() <= asked.items()
+
+
+def test_what_was_measured_is_listed_among_kept_exports(monkeypatch):
+    """So that it is verified, and cleared, with them."""
+    monkeypatch.setattr(one_row, "seconds", lambda: {"packed": 2.0, "as they lie": 1.0})
+    one_row.prepare()
+    (found,) = Exports().items()
+    assert (found.path, found.about) == (one_row.file(), "how one row is read fastest on a processor")
