@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.engine.modules.loading import load_module as load_module
     from modelgraft.engine.modules.opened_code import load_code as load_code
     from modelgraft.engine.modules.pages import give_back_files as give_back_files
+    from modelgraft.engine.modules.pages import give_back_freed as give_back_freed
     from modelgraft.engine.modules.pages import let_go as let_go
     from modelgraft.engine.modules.protocol import AfterLoad as AfterLoad
     from modelgraft.engine.modules.protocol import AsGraph as AsGraph
@@ -303,6 +304,7 @@ _HOMES = {
     "folder_aside": "sources.storage",
     "generate": "loops.loop",
     "give_back_files": "engine.modules.pages",
+    "give_back_freed": "engine.modules.pages",
     "hookimpl": "kernel.shelf.hooks",
     "in_torch": "engine.modules.calling",
     "in_turn": "engine.modules.widened",
@@ -466,6 +468,7 @@ __all__ = [
     "folder_aside",
     "generate",
     "give_back_files",
+    "give_back_freed",
     "hookimpl",
     "in_torch",
     "in_turn",

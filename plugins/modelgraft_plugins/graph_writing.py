@@ -25,6 +25,7 @@ KINDS: Mapping[torch.dtype, Any] = {
     torch.int32: ir.DataType.INT32,
 }
 
+LYING = "lying"  # under which it notes the tensors, [out in] each, that lie side by side in it
 PUBLISHED = "published"  # under which a matrix of a graph notes what gives its blocks, of each that lies side by side in it
 
 Value = Any  # of onnx_ir, which is not among what mypy sees
@@ -126,6 +127,7 @@ class GraphWriting:
             return joined.T.to(self.dtype, memory_format=torch.contiguous_format).contiguous()
 
         matrix = self.constant(_joined(weights), shape, turned)
+        matrix.meta[LYING] = [self.tensors[name] for name in weights]
         if self.published is not None:
             matrix.meta[PUBLISHED] = [partial(self.published, name, self.tensors[name]) for name in weights]
         product = self.node("MatMul", [x, matrix], name=_joined([*map(self.full, names)]))

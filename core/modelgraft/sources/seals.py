@@ -23,7 +23,8 @@ from modelgraft.records.publishing import file_aside
 Found = TypeVar("Found")
 
 SEAL = "seal"  # the file of a folder
-PIECE_BYTES = 16 << 20  # read at a time: few enough waits for Python's lock, and a piece of each worker fits into memory
+PIECE_BYTES = 16 << 20  # that have a checksum
+READ_BYTES = 1 << 20  # read at a time: few enough waits for Python's lock, and what each worker holds beside what it reads
 MOST_WORKERS = 4  # more wait for the disk or for memory
 _FIRST = "modelgraft-seal 1 {:08x}\n"  # the first line of a sealed text; its version, and the checksum of what follows
 
@@ -192,31 +193,29 @@ def _pieces(folder: Path, name: str, expected: Sum | None, *, quick: bool) -> It
 
 def _look(pieces: Iterable[_Piece]) -> None:
     """Compare pieces with their checksums. Raises BrokenSeal with the first that differs."""
-    buffer = memoryview(bytearray(0))
+    buffer = memoryview(bytearray(READ_BYTES))
     for piece in pieces:
-        if len(buffer) < piece.size:
-            buffer = memoryview(bytearray(piece.size))
         try:
             with piece.path.open("rb", buffering=0) as file:
                 file.seek(piece.start)
-                found = _crc(file, buffer[: piece.size])
+                found = _crc(file, piece.size, buffer)
         except OSError as error:
             raise BrokenSeal(f"{piece.name} cannot be read: {error.strerror or error}") from error
         if found != piece.expected:
             raise BrokenSeal(f"{piece.name} differs from what was written, within the {piece.size:,} bytes from {piece.start:,} on")
 
 
-def _crc(file: Any, buffer: memoryview) -> int:  # Any: an unbuffered file
-    """The checksum of what comes next in a file; of less than the buffer takes where the file ends before."""
-    filled = 0
-    while filled < len(buffer) and (read := file.readinto(buffer[filled:])):
-        filled += read
-    return zlib.crc32(buffer[:filled])
+def _crc(file: Any, size: int, buffer: memoryview) -> int:  # Any: an unbuffered file
+    """The checksum of the next `size` bytes of a file, which are read into the buffer; of fewer where the file ends before."""
+    found = 0
+    while size > 0 and (read := file.readinto(buffer[:size])):
+        found, size = zlib.crc32(buffer[:read], found), size - read
+    return found
 
 
 def _sum(path: Path) -> Sum:
     with path.open("rb", buffering=0) as file:
         size = path.stat().st_size
-        buffer = memoryview(bytearray(min(size, PIECE_BYTES)))
-        pieces = tuple(_crc(file, buffer[: min(PIECE_BYTES, size - start)]) for start in range(0, size, PIECE_BYTES))
+        buffer = memoryview(bytearray(min(size, READ_BYTES)))
+        pieces = tuple(_crc(file, min(PIECE_BYTES, size - start), buffer) for start in range(0, size, PIECE_BYTES))
     return Sum(size, pieces)

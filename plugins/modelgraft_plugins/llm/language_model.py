@@ -96,8 +96,18 @@ class LanguageModel(Traced):
 
     def keep_embeddings(self, tracer: Tracer) -> None:
         """Keep the input embeddings beside the graphs, as their loop reads them."""
+        size = self.facts()["vocabulary"]
         with torch.no_grad():
-            tracer.keep(EMBEDDINGS, self.embed(torch.arange(self.facts()["vocabulary"])))
+            table = self._table()
+            tracer.keep(EMBEDDINGS, table[:size] if table is not None and len(table) >= size else self.embed(torch.arange(size)))
+
+    def _table(self) -> Tensor | None:
+        """What `embed` looks up in, where it does nothing else: no copy of it is made."""
+        module = self._modules["model"].get_input_embeddings()
+        is_lookup = (
+            type(module) is torch.nn.Embedding and module.max_norm is None and not module._forward_hooks and "forward" not in vars(module)
+        )
+        return module.weight.detach() if is_lookup else None
 
     @abstractmethod
     def torch_decoder(self) -> Decoder:

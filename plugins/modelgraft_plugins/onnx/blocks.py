@@ -8,7 +8,7 @@ one of another type becomes float32 only there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +75,16 @@ def in_blocks(matrix: numpy.ndarray[Any, Any] | torch.Tensor, *, bits: int, size
     return Blocks(packed, scales, rows, bits, size)
 
 
+def side_by_side(parts: Sequence[Blocks]) -> Blocks:
+    """The blocks of matrices of as many rows as those of one."""
+    import numpy
+
+    if len(parts) == 1:
+        return parts[0]
+    packed, scales = (numpy.concatenate([getattr(part, name) for part in parts]) for name in ("packed", "scales"))
+    return Blocks(packed, scales, parts[0].rows, parts[0].bits, parts[0].size)
+
+
 def is_of(blocks: PublishedBlocks, matrix: torch.Tensor) -> bool:
     """Whether a matrix, float[rows columns] of any floating type, has the very numbers of some blocks."""
     import numpy
@@ -98,5 +108,5 @@ def _plain(columns: Any) -> numpy.ndarray[Any, Any]:
     """A few columns as float32, row after row: the kernel reads memory as if it lay so. `Any`: of numpy or torch."""
     import numpy
 
-    array = columns if isinstance(columns, numpy.ndarray) else columns.detach().float().numpy()
+    array = columns if isinstance(columns, numpy.ndarray) else columns.detach().float().contiguous().numpy()
     return numpy.ascontiguousarray(array, dtype=numpy.float32)

@@ -12,7 +12,18 @@ from typing import Any
 
 import torch
 
-from modelgraft.plugin import TRACED, ExportError, ModelgraftError, Node, PluginError, Signature, dynamic_axes, make_inputs
+from modelgraft.plugin import (
+    TRACED,
+    ExportError,
+    ModelgraftError,
+    Node,
+    PluginError,
+    Signature,
+    dynamic_axes,
+    give_back_files,
+    give_back_freed,
+    make_inputs,
+)
 from modelgraft_plugins.onnx.constants import drop_unused, turn, unread
 from modelgraft_plugins.onnx.keys import OPSET
 from modelgraft_plugins.onnx.quiet import muted
@@ -215,6 +226,24 @@ def open_fresh(path: Path, *, count: int | None = None) -> Any:
         raise
     except Exception as error:  # the classes that onnxruntime raises have no base of their own
         raise ExportError(f"onnxruntime does not read the export: {first_line(error)}") from error
+
+
+Given = Sequence[torch.Tensor]
+
+
+def ahead(reference: Callable[..., Given], cases: Sequence[tuple[torch.Tensor, ...]]) -> Sequence[Given]:
+    """What a reference gives for some cases: so that nothing of it is held beside the session that is compared with it."""
+    with torch.no_grad():
+        found = [reference(*case) for case in cases]
+    give_back_freed()
+    give_back_files()
+    return found
+
+
+def in_order(found: Sequence[Given]) -> Callable[..., Given]:
+    """What gives what was found ahead, case by case."""
+    left = iter(found)
+    return lambda *_: next(left)
 
 
 def first_line(error: BaseException) -> str:

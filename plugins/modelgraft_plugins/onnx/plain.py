@@ -14,7 +14,7 @@ import torch
 from modelgraft.plugin import CHECKED, ExportError, Parity, Signature, in_turn, make_inputs, parity_of
 from modelgraft_plugins.onnx import store
 from modelgraft_plugins.onnx.calling import Exported
-from modelgraft_plugins.onnx.exporting import Halved, export, open_fresh
+from modelgraft_plugins.onnx.exporting import Halved, ahead, export, in_order, open_fresh
 from modelgraft_plugins.onnx.keys import OPSET, WEIGHT_BITS
 from modelgraft_plugins.onnx.precision import TOLERANCES, Reduced, bring
 from modelgraft_plugins.onnx.put_together import put_together
@@ -56,15 +56,15 @@ def derive(kept: store.Entry, signature: Signature, precision: str, folder: Path
 
     graph = folder / store.GRAPH
     try:
-        reference = Exported(open_fresh(kept.folder / store.GRAPH), device="cpu")
-        model = onnx_ir.load(kept.folder / store.GRAPH)
+        cases, model = _cases(signature), onnx_ir.load(kept.folder / store.GRAPH)
+        expected = ahead(Exported(open_fresh(kept.folder / store.GRAPH), device="cpu"), cases)
         before = {name: float(kept.manifest["parity"][name]) for name in ("absolute", "relative", "overall")}
         node, warnings = kept.manifest["node"], list(kept.manifest["warnings"])
     except Exception:  # noqa: BLE001 what reads graphs may raise anything; the manifest may lack something
         return None
 
     def compared() -> Parity:
-        found = parity_of(reference, Exported(open_fresh(graph), device="cpu"), _cases(signature), tolerance=TOLERANCES[precision][0])
+        found = parity_of(in_order(expected), Exported(open_fresh(graph), device="cpu"), cases, tolerance=TOLERANCES[precision][0])
         return replace(found, **{name: getattr(found, name) + distance for name, distance in before.items()})
 
     reduced = bring([graph], precision, compared, unwritten={graph: model})
@@ -141,8 +141,9 @@ def _traced(
 
 def _prove_copies(module: torch.nn.Module, graph: Path, signature: Signature) -> None:
     """Raise ExportError for a float32 graph that differs from its module: what fewer bits may differ by would hide a wrong copy."""
-    exported = Exported(open_fresh(graph), device="cpu")
-    parity = parity_of(module, exported, _cases(signature)[:1], tolerance=TOLERANCES["float32"][0])
+    cases = _cases(signature)[:1]
+    expected = ahead(module, cases)
+    parity = parity_of(in_order(expected), Exported(open_fresh(graph), device="cpu"), cases, tolerance=TOLERANCES["float32"][0])
     if not parity.holds:
         raise ExportError(f"its layers are not alike: {parity}")
 
@@ -161,9 +162,9 @@ def prove(
     cases: Cases | None = None,
 ) -> Parity:
     """Compare an export with its module on some inputs; None: of sizes other than those traced."""
-    opened = opened or Fresh()
+    opened, cases = opened or Fresh(), cases or _cases(signature)
     opened.session = None  # let go of one that was not right before another is opened
-    opened.session = open_fresh(path, count=opened.count)
-    exported = Exported(opened.session, device="cpu")
     with in_turn(module, torch.float32):
-        return parity_of(module, exported, cases or _cases(signature), tolerance=TOLERANCES[precision][0])
+        expected = ahead(module, cases)
+    opened.session = open_fresh(path, count=opened.count)
+    return parity_of(in_order(expected), Exported(opened.session, device="cpu"), cases, tolerance=TOLERANCES[precision][0])

@@ -16,12 +16,13 @@ from typing import Any
 import onnx_ir as ir
 
 from modelgraft.plugin import begin_to_send
-from modelgraft_plugins.onnx.blocks import in_blocks
+from modelgraft_plugins.onnx.blocks import Blocks, in_blocks, side_by_side
 from modelgraft_plugins.onnx.giving_back import GIVEN_BACK, GivingBack
 from modelgraft_plugins.onnx.kept_blocks import Kept, kept_of
 from modelgraft_plugins.onnx.telling import telling_layers
 
 CONTRIB = "com.microsoft"
+LYING = "lying"  # under which a matrix of a graph notes the tensors, [out in] each, that lie side by side in it: see `graph_writing`
 MOST = {8: 127, 7: 64}  # the largest number of a weight by its bits, as onnxruntime's quantiser has them
 PLAIN = {"alpha": 1.0, "beta": 1.0, "transA": 0}  # of a Gemm that is a product and a sum
 
@@ -129,13 +130,19 @@ def _in_blocks(graph: Graph, node: Node, *, bits: int, size: int) -> None:
     """One node for a product: its numbers and scales are made together, when the first of them is written."""
     weight = node.inputs[1]
     rows, columns = weight.const_value.shape
-    count, made = -(-rows // size), _Once(lambda: in_blocks(weight.const_value.numpy(), bits=bits, size=size))
+    count, made = -(-rows // size), _Once(lambda: _blocks_of(weight, bits, size))
     name = f"{weight.name}.{bits}x{size}"
     packed = _lazy(graph, f"{name}.packed", ir.DataType.UINT8, (columns, count, size * bits // 8), lambda: made.of("packed"))
     scales = _lazy(graph, f"{name}.scales", ir.DataType.FLOAT, (columns, count), lambda: made.of("scales"))
     facts = {"K": rows, "N": columns, "bits": bits, "block_size": size, "accuracy_level": 4}
     product = ir.node("MatMulNBits", [node.inputs[0], packed, scales], attributes=facts, domain=CONTRIB, name=node.name)
     _put(graph, node, [product])
+
+
+def _blocks_of(weight: Value, bits: int, size: int) -> Blocks:
+    """Made of tensors of the checkpoint as they lie there, where the matrix is only a turned view of them: no copy of it is made."""
+    lying = [tensor.T for tensor in weight.meta.get(LYING, ())] or [weight.const_value.numpy()]
+    return side_by_side([in_blocks(part, bits=bits, size=size) for part in lying])
 
 
 def _kept(graph: Graph, node: Node, kept: Kept, means: dict[int, Value]) -> None:

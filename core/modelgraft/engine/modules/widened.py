@@ -7,7 +7,7 @@ compared with.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch.nn import functional
 from modelgraft.engine.modules.casting import span_of
 from modelgraft.engine.modules.pages import Stretch, give_back, untouched
 
+LARGE = 1 << 23  # numbers of a matrix that is gone through piece by piece even where it has the dtype: the head of a language model
 PIECE = 1 << 20  # numbers of a matrix that are brought over at a time: what is read and made of them lies in a processor's cache
 
 
@@ -32,8 +33,9 @@ def in_turn(module: torch.nn.Module, dtype: torch.dtype) -> Iterator[None]:
         for part in module.modules():
             own = [tensor for tensor in (*part.parameters(recurse=False), *part.buffers(recurse=False)) if _is_on_host(tensor)]
             spans = [span_of(tensor) for tensor in own]
-            if any(tensor.is_floating_point() and tensor.dtype is not dtype for tensor in own):
-                undo.callback(_widen(part, room))
+            is_large = type(part) is torch.nn.Linear and part.weight.numel() > LARGE and _is_within(spans[0], files)
+            if is_large or any(tensor.is_floating_point() and tensor.dtype is not dtype for tensor in own):
+                undo.callback(_widen(part, room, files))
             if any(_is_within(span, files) for span in spans):
                 undo.callback(_after(part, spans, files))
         yield
@@ -57,10 +59,10 @@ def _after(part: torch.nn.Module, spans: list[Stretch], files: Any) -> Callable[
     return part.register_forward_hook(give).remove
 
 
-def _widen(part: torch.nn.Module, room: Tensor) -> Callable[[], None]:
+def _widen(part: torch.nn.Module, room: Tensor, files: Sequence[Stretch]) -> Callable[[], None]:
     """Let one module compute in the dtype of `room`, with its own weights as they are; gives what ends it."""
     if type(part) is torch.nn.Linear:
-        return _replaced(part, lambda x: _product(part, x, room))
+        return _replaced(part, lambda x: _product(part, x, room, files))
     if type(part) is torch.nn.Embedding and part.max_norm is None:
         return part.register_forward_hook(lambda _, __, rows: rows.to(room.dtype)).remove
     return _swapped(part, room.dtype)
@@ -75,15 +77,22 @@ def _replaced(part: torch.nn.Module, forward: Callable[[Tensor], Tensor]) -> Cal
     return restore
 
 
-def _product(linear: torch.nn.Linear, x: Tensor, room: Tensor) -> Tensor:
-    """What a linear layer gives, some of its outputs at a time: no matrix is there twice."""
+def _product(linear: torch.nn.Linear, x: Tensor, room: Tensor, files: Sequence[Stretch]) -> Tensor:
+    """What a linear layer gives, some of its outputs at a time: no matrix is there twice, and none that lies in a file whole."""
     weight, bias, made = linear.weight, linear.bias, list[Tensor]()
     rows = max(1, PIECE // max(weight.shape[1], 1))
     for start in range(0, len(weight), rows):
         piece = weight[start : start + rows]
-        wide = room[: piece.numel()].view(piece.shape).copy_(piece) if piece.numel() <= len(room) else piece.to(room.dtype)
-        made.append(functional.linear(x, wide, None if bias is None else bias[start : start + rows].to(room.dtype)))
+        made.append(functional.linear(x, _wide(piece, room), None if bias is None else bias[start : start + rows].to(room.dtype)))
+        give_back(span_of(piece), files)
     return torch.cat(made, -1) if len(made) > 1 else made[0]
+
+
+def _wide(piece: Tensor, room: Tensor) -> Tensor:
+    """In the dtype of `room`: there, where it fits in, or as it is."""
+    if piece.dtype is room.dtype or piece.numel() > len(room):
+        return piece.to(room.dtype)
+    return room[: piece.numel()].view(piece.shape).copy_(piece)
 
 
 def _swapped(part: torch.nn.Module, dtype: torch.dtype) -> Callable[[], None]:
