@@ -154,7 +154,7 @@ def row(one: Opening, start: str, found: Mapping[str, float]) -> Row:
     return {
         "kind": one.kind, "backend": one.backend, "precision": one.precision, "start": start, "weights": round(one.weights_mb),
         "peak": round(found["peak"] * mib), "ratio": found["peak"] * mib / one.weights_mb, "anonymous": round(found["anonymous"] * mib),
-        "child": round(found["child"] * mib) or None,
+        "own": found["anonymous"] * mib / one.weights_mb, "child": round(found["child"] * mib) or None,
     }  # fmt: skip
 
 
@@ -191,7 +191,7 @@ TABLE = Table(
     "A first opening finds nothing that was made of the weights. A child is the largest process that it started, imports included.",
     columns={
         "kind": "files", "backend": "backend", "precision": "precision", "start": "opening", "weights": "weights, MB", "peak": "peak, MB",
-        "ratio": "of the weights", "anonymous": "anonymous, MB", "child": "a child, MB",
+        "ratio": "of the weights", "anonymous": "anonymous, MB", "own": "of the weights", "child": "a child, MB",
     },
     rows=rows,
     minutes=8.0,

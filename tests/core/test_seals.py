@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import random
 import sys
+import zlib
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -217,3 +218,15 @@ def test_a_small_file_that_is_not_what_was_written_is_no_answer(tmp_path, conten
     seals.write_sealed(tmp_path / "a", {"b": [1, None]})
     assert seals.read_sealed(tmp_path / "a") == {"b": [1, None]}
     assert json.loads((tmp_path / "a").read_bytes().partition(b"\n")[2]) == {"b": [1, None]}
+
+
+def test_checksums_do_not_depend_on_how_much_is_read_at_a_time(tmp_path, monkeypatch):
+    """Those of a folder are CRC-32 of its pieces, also where a read gives less than a piece."""
+    content = random.Random(3).randbytes(1000)
+    (tmp_path / "a").write_bytes(content)
+    monkeypatch.setattr(seals, "PIECE_BYTES", 64)
+    monkeypatch.setattr(seals, "READ_BYTES", 7)
+    seals.seal(tmp_path)
+    size, pieces = seals.read_sealed(tmp_path / seals.SEAL)["a"]
+    assert (size, pieces) == (1000, [zlib.crc32(content[start : start + 64]) for start in range(0, 1000, 64)])
+    assert seals.complaint(tmp_path) == ""

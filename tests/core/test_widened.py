@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import safe_open, save_file
 from torch import Tensor, nn
 
+from modelgraft.engine.modules import widened
 from modelgraft.engine.modules.pages import give_back_files, let_go
 from modelgraft.engine.modules.widened import PIECE, in_turn
 from support.mapped import bytes_in_memory
@@ -108,3 +109,39 @@ def test_pages_that_were_written_to_stay(tmp_path):
         assert (one[500] == 7).all()
         assert bytes_in_memory(files[1]) == 0
         assert float(other.sum()) == 1_000_000
+
+
+@TELLS
+def test_of_a_large_matrix_a_piece_is_in_memory_at_a_time(tmp_path, monkeypatch):
+    """Also where it has the dtype that is computed in: what its rows give is the same."""
+    monkeypatch.setattr(widened, "LARGE", PIECE)
+    head, file = nn.Linear(1024, 4 * PIECE // 1024, bias=False), tmp_path / "m.safetensors"
+    head.weight = nn.Parameter(mapped(file, head.weight.detach()), requires_grad=False)
+    head.weight.sum()
+    most, linear = [], widened.functional.linear
+    give_back_files()
+
+    def watched(*given: Tensor) -> Tensor:
+        most.append(bytes_in_memory(file))
+        return linear(*given)
+
+    monkeypatch.setattr(widened.functional, "linear", watched)
+    x = torch.randn(3, 1024)
+    with in_turn(head, torch.float32):
+        got = head(x)
+    assert len(most) == 4
+    assert max(most) < 2 * 4 * PIECE
+    torch.testing.assert_close(got, x @ head.weight.T, rtol=1e-5, atol=1e-4)
+
+
+@TELLS
+def test_pages_of_the_files_of_one_folder_go_back(tmp_path):
+    """Those of another stay."""
+    files = [tmp_path / folder / "m.safetensors" for folder in ("one", "one more")]
+    for file in files:
+        file.parent.mkdir()
+    tensors = [mapped(file, torch.ones(1000, 1000)) for file in files]
+    assert [float(tensor.sum()) for tensor in tensors] == [1_000_000, 1_000_000]
+    give_back_files(files[0].parent)
+    assert bytes_in_memory(files[0]) == 0
+    assert bytes_in_memory(files[1]) >= 4_000_000

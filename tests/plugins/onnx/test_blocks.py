@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
 
 from modelgraft.plugin import ExportError
-from modelgraft_plugins.onnx.blocks import Blocks, in_blocks
+from modelgraft_plugins.onnx.blocks import Blocks, in_blocks, side_by_side
 
 
 def drawn(rows: int, columns: int) -> np.ndarray:
@@ -81,3 +81,14 @@ def test_what_cannot_be_in_blocks_is_said():
         in_blocks(np.zeros((64, 3), np.float32), bits=3)
     with pytest.raises(ExportError, match=rf"{said} \[64 3\] in 4 bits and blocks of 48"):
         in_blocks(np.zeros((64, 3), np.float32), bits=4, size=48)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_blocks_of_matrices_side_by_side_are_those_of_the_joined_one(bits):
+    """Of tensors as a checkpoint has them, [out in], read turned: as of a copy that lies as the graph has it."""
+    parts = [torch.randn(out, 70) for out in (33, 5, 64)]
+    found = side_by_side([in_blocks(part.T, bits=bits) for part in parts])
+    wanted = in_blocks(np.ascontiguousarray(torch.cat(parts).T.numpy()), bits=bits)
+    np.testing.assert_array_equal(found.packed, wanted.packed)
+    np.testing.assert_array_equal(found.scales, wanted.scales)
+    assert found.attributes == wanted.attributes
