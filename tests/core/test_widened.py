@@ -132,16 +132,3 @@ def test_of_a_large_matrix_a_piece_is_in_memory_at_a_time(tmp_path, monkeypatch)
     assert len(most) == 4
     assert max(most) < 2 * 4 * PIECE
     torch.testing.assert_close(got, x @ head.weight.T, rtol=1e-5, atol=1e-4)
-
-
-@TELLS
-def test_pages_of_the_files_of_one_folder_go_back(tmp_path):
-    """Those of another stay."""
-    files = [tmp_path / folder / "m.safetensors" for folder in ("one", "one more")]
-    for file in files:
-        file.parent.mkdir()
-    tensors = [mapped(file, torch.ones(1000, 1000)) for file in files]
-    assert [float(tensor.sum()) for tensor in tensors] == [1_000_000, 1_000_000]
-    give_back_files(files[0].parent)
-    assert bytes_in_memory(files[0]) == 0
-    assert bytes_in_memory(files[1]) >= 4_000_000

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from modelgraft.plugin import ModelgraftError, current_listener, folder_aside, give_back_files, give_back_freed, let_go, locked, seals
+from modelgraft.plugin import ModelgraftError, current_listener, folder_aside, give_back_freed, let_go, locked, seals
 from modelgraft_plugins.onnx import memory, one_row, store
 from modelgraft_plugins.onnx.begun import Begun, started, tuned_folder
 from modelgraft_plugins.onnx.leaving import leaves_tuning
@@ -87,7 +87,7 @@ def for_one_row(folder: Path, device: str, *, graph: str, count: int | None = No
 
 def _open_tuned(tuned: Path, graph: str, *, count: int | None) -> Any:  # Any: onnxruntime has no types
     with memory.noted("cpu", tuned, seals.names_in(tuned)):
-        return _open_proven(tuned / graph, None, partial(started, Begun(tuned / graph, True, count)))
+        return _open_proven(tuned, None, partial(started, Begun(tuned / graph, True, count)))
 
 
 def _open_plain(folder: Path, graph: str, *, device: str, count: int | None) -> Any:  # Any: onnxruntime has no types
@@ -96,12 +96,11 @@ def _open_plain(folder: Path, graph: str, *, device: str, count: int | None) -> 
     if device != "cpu":
         start = partial(open_session, folder / graph, device=device, count=count)
     with memory.noted(device, folder, names):
-        return _open_proven(folder / graph, names, start)
+        return _open_proven(folder, names, start)
 
 
-def _open_proven(graph: Path, names: Sequence[str] | None, start: Callable[[], Any]) -> Any:
+def _open_proven(folder: Path, names: Sequence[str] | None, start: Callable[[], Any]) -> Any:
     """Start a session while its files are read whole beside it. Raises BrokenSeal, at once for a cut file or a broken beginning."""
-    folder = graph.parent
     if complaint := seals.complaint(folder, names, quick=True):
         raise seals.BrokenSeal(complaint)
     proof = seals.Proof(partial(seals.complaint, folder, names))
@@ -109,8 +108,6 @@ def _open_proven(graph: Path, names: Sequence[str] | None, start: Callable[[], A
     if complaint := proof.result():
         raise seals.BrokenSeal(complaint)
     give_back_freed()
-    if graph.is_file() and is_in_blocks(graph) and graph.with_name(f"{graph.name}.data").is_file():
-        give_back_files(folder)  # scales were read to be packed, and are not read again: a tenth of the weights
     return opened
 
 

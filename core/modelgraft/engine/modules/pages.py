@@ -23,17 +23,13 @@ def spans_of_files() -> Sequence[Stretch]:
     return [span for span, _ in _mapped("maps")]
 
 
-def untouched(within: Path | None = None) -> Sequence[Stretch]:
-    """Where files are mapped of which no page was written to, in order: every one of their pages can be read again.
-
-    within  only files of this folder
-    """
-    return [span for span, written in _mapped("smaps", within) if written == 0]
+def untouched() -> Sequence[Stretch]:
+    """Where files are mapped of which no page was written to, in order: every one of their pages can be read again."""
+    return [span for span, written in _mapped("smaps") if written == 0]
 
 
-def _mapped(table: str, within: Path | None = None) -> Iterator[tuple[Stretch, int]]:
+def _mapped(table: str) -> Iterator[tuple[Stretch, int]]:
     """The files that are mapped, and in the table "smaps" how many kB of each were written to; nothing where there is no such table."""
-    folder = "" if within is None else f"{within.resolve()}/"
     span, written = None, -1
     with suppress(OSError, ValueError), Path("/proc/self", table).open(encoding="utf-8", errors="replace") as lines:
         for line in lines:  # start-end permissions offset device inode path;  in smaps, lines such as "Anonymous:   12 kB" follow
@@ -44,8 +40,7 @@ def _mapped(table: str, within: Path | None = None) -> Iterator[tuple[Stretch, i
                 if span is not None:
                     yield span, written
                 start, end = (int(side, 16) for side in place.split("-"))
-                is_wanted = rest[3] != "0" and rest[-1].startswith(folder)
-                span, written = ((start, end) if is_wanted else None), -1
+                span, written = ((start, end) if rest[3] != "0" else None), -1
         if span is not None:
             yield span, written
 
@@ -59,9 +54,9 @@ def give_back(span: Stretch, files: Sequence[Stretch]) -> None:
     ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), mmap.MADV_DONTNEED)
 
 
-def give_back_files(within: Path | None = None) -> None:
-    """Let go of the pages of all files that are mapped, or of those within a folder, but for those that were written to."""
-    spans = untouched(within)
+def give_back_files() -> None:
+    """Let go of the pages of all files that are mapped, but for those that were written to."""
+    spans = untouched()
     for span in spans:
         give_back(span, spans)
 
