@@ -6,6 +6,7 @@ and key projections, become those of transformers. Checked against transformers'
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import re
@@ -14,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.plugin import PublishedBlocks, let_go
+from modelgraft.plugin import PublishedBlocks, give_back_freed
 from modelgraft_plugins.formats import bpe, gguf_blocks, gguf_file, gguf_keys, gguf_rope, tensor_file
 from modelgraft_plugins.formats.gguf_file import GgufFile, Stored
 from modelgraft_plugins.formats.wild import tells_damage
@@ -62,7 +63,8 @@ def read(path: Path, folder: Path) -> None:
     entries = [entry for stored in source.tensors if (entry := _entry(source, stored, config)) is not None]
     tensor_file.write(folder / "model.safetensors", entries, dtype="F32")
     del source, entries  # the words of a vocabulary are a hundred megabytes of small objects
-    let_go()
+    gc.collect()
+    give_back_freed()
 
 
 @tells_damage
