@@ -29,6 +29,9 @@ TRIED: Mapping[int, tuple[int, ...]] = {8: (SIZE, 64), 4: (SIZE, 64)}
 LEAST_GAIN = 1.15  # how much faster a larger block must be to be taken
 ROWS, COLUMNS, MATRICES = 1024, 2048, 8  # what is multiplied by: with 8 bits more than the cache of a core holds
 ROUNDS = 30
+MANY = 128  # rows of a prompt that are read by blocks brought to float32, where it pays: making them takes as long as some dozens of rows
+MANY_MATRICES, MANY_ROUNDS = 2, 5
+MANY_GAIN = 1.1  # nothing is lost by it but a few pages more of a mapped file
 
 Array = Any  # of numpy, which is imported when something is measured
 
@@ -49,6 +52,16 @@ def asked() -> int | None:
     return int(chosen) if chosen else None
 
 
+def beside(graph: Path) -> Path:
+    """Where the graph for many rows lies that a graph has, if there is one: see `many_rows`."""
+    return graph.with_name(f"{graph.stem}.many{graph.suffix}")
+
+
+def widens() -> bool:
+    """Whether blocks of 8 bits are multiplied faster here, for many rows, where they are brought to float32 first; False: not known."""
+    return bool(_found().get("widens", False))
+
+
 def prepare() -> None:
     """Measure what is not known of this processor, which takes a second or two, and keep it; nothing where a size is asked for.
 
@@ -61,7 +74,9 @@ def prepare() -> None:
             return  # another process was faster
         store.tell(1, "measuring which blocks are fastest on this processor")
         sizes = {str(bits): chosen(seconds(bits, tried)) for bits, tried in TRIED.items()}
-        seals.write_sealed(file(), {"onnxruntime": installed(), "sizes": sizes})
+        blocks, plain = seconds_of_many()
+        widened = blocks >= MANY_GAIN * plain
+        seals.write_sealed(file(), {"onnxruntime": installed(), "sizes": sizes, "widens": widened})
 
 
 def file() -> Path:
@@ -72,9 +87,17 @@ def file() -> Path:
 def _kept() -> Mapping[int, int]:
     """Sizes by bits, as they were measured; nothing where that is missing, broken, or of another onnxruntime."""
     try:
+        return {int(bits): int(size) for bits, size in _found()["sizes"].items()}
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return {}
+
+
+def _found() -> Mapping[str, Any]:
+    """All that was measured with this onnxruntime, whole; nothing otherwise."""
+    try:
         found = seals.read_sealed(file())
-        return {int(bits): int(size) for bits, size in found["sizes"].items()} if found["onnxruntime"] == installed() else {}
-    except (OSError, seals.BrokenSeal, LookupError, TypeError, ValueError, AttributeError):
+        return found if found["onnxruntime"] == installed() and {"sizes", "widens"} <= found.keys() else {}
+    except (OSError, seals.BrokenSeal, LookupError, TypeError, AttributeError):
         return {}
 
 
@@ -92,21 +115,35 @@ def seconds(bits: int, sizes: tuple[int, ...]) -> Mapping[int, float]:
 
     Counted is what the thread computes, not what passes: another program beside it must not decide.
     """
+    return _least({size: _session(bits, size) for size in sizes}, rows=1, rounds=ROUNDS)
+
+
+def seconds_of_many() -> tuple[float, float]:
+    """How long many rows take through a few matrices of 8 bits: by blocks, and by blocks that are brought to float32 first."""
+    sessions = {widened: _session(8, SIZE, widened=widened, matrices=MANY_MATRICES) for widened in (False, True)}
+    taken = _least(sessions, rows=2 * MANY, rounds=MANY_ROUNDS)
+    return taken[False], taken[True]
+
+
+def _least(sessions: Mapping[Any, Any], *, rows: int, rounds: int) -> dict[Any, float]:
+    """The least seconds of each session for so many rows, by its name, in turn."""
     import numpy
 
-    feed = {"x": numpy.random.default_rng(0).standard_normal((1, ROWS), numpy.float32)}
-    sessions = {size: _session(bits, size) for size in sizes}
-    taken = dict.fromkeys(sizes, float("inf"))
-    for _ in range(ROUNDS):
-        for size, session in sessions.items():
+    feed = {"x": numpy.random.default_rng(0).standard_normal((rows, ROWS), numpy.float32)}
+    taken = dict.fromkeys(sessions, float("inf"))
+    for _ in range(rounds):
+        for name, session in sessions.items():
             start = time.thread_time()
             session.run(None, feed)
-            taken[size] = min(taken[size], time.thread_time() - start)
+            taken[name] = min(taken[name], time.thread_time() - start)
     return taken
 
 
-def _session(bits: int, size: int) -> Any:
-    """Products of one row by several matrices of made-up numbers in blocks, added up (`Any`: onnxruntime has no types)."""
+def _session(bits: int, size: int, *, widened: bool = False, matrices: int = MATRICES) -> Any:
+    """Products of some rows by several matrices of made-up numbers in blocks, added up (`Any`: onnxruntime has no types).
+
+    widened  the blocks are brought to float32 first
+    """
     import numpy
     from onnx import TensorProto, helper, numpy_helper
 
@@ -114,12 +151,19 @@ def _session(bits: int, size: int) -> Any:
     packed = rng.integers(0, 256, (COLUMNS, ROWS // size, size * bits // 8), numpy.uint8)
     scales = numpy.full((COLUMNS, ROWS // size), 0.01, numpy.float32)
     facts: dict[str, Any] = {"K": ROWS, "N": COLUMNS, "bits": bits, "block_size": size, "accuracy_level": ACCURACY}
-    for number in range(MATRICES):
+    if widened:
+        packed = packed.reshape(COLUMNS, ROWS)
+        constants.append(numpy_helper.from_array(numpy.full(scales.shape, 128, numpy.uint8), "middles"))
+    for number in range(matrices):
         names = [f"packed.{number}", f"scales.{number}"]
         constants += [numpy_helper.from_array(value, name) for value, name in zip((packed, scales), names, strict=True)]
-        nodes.append(helper.make_node("MatMulNBits", ["x", *names], [f"y.{number}"], domain="com.microsoft", **facts))
-    nodes.append(helper.make_node("Sum", [f"y.{number}" for number in range(MATRICES)], ["y"]))
-    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, width]) for name, width in (("x", ROWS), ("y", COLUMNS))]
+        if widened:
+            nodes.append(helper.make_node("DequantizeLinear", [*names, "middles"], [f"w.{number}"], axis=1, block_size=size))
+            nodes.append(helper.make_node("FusedMatMul", ["x", f"w.{number}"], [f"y.{number}"], domain="com.microsoft", transB=1))
+        else:
+            nodes.append(helper.make_node("MatMulNBits", ["x", *names], [f"y.{number}"], domain="com.microsoft", **facts))
+    nodes.append(helper.make_node("Sum", [f"y.{number}" for number in range(matrices)], ["y"]))
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", width]) for name, width in (("x", ROWS), ("y", COLUMNS))]
     graph = helper.make_graph(nodes, "products", ports[:1], ports[1:], constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)], ir_version=10)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)], ir_version=10)
     return open_on_host(model.SerializeToString(), options_of(count=1))

@@ -55,16 +55,23 @@ class Reduced:
 
 
 def bring(
-    graphs: Sequence[Path], precision: str, prove: Callable[[], Parity], *, unwritten: Mapping[Path, Model] = MappingProxyType({})
+    graphs: Sequence[Path],
+    precision: str,
+    prove: Callable[[], Parity],
+    *,
+    unwritten: Mapping[Path, Model] = MappingProxyType({}),
+    widens: bool = False,
 ) -> Reduced:
     """Bring float32 graphs to 8 or 4 bits in place, by the first way that is near enough to torch.
 
     graphs     those of other precisions stay as they are, and are proven all the same
+    widens     those in 8 bits get graphs for many rows beside them where this processor gains by it: see `many_rows`
     prove      compares the graphs, as they lie there, with torch
     unwritten  those of the graphs that are not written yet, as models of onnx_ir
 
     Raises ExportError with what the gate said of the last way.
     """
+    from modelgraft_plugins.onnx.many_rows import write as write_many
     from modelgraft_plugins.onnx.reducing import matrices_of, reduce, save  # not at the top: a second start needs no onnx_ir
 
     if precision not in WEIGHT_BITS:
@@ -86,6 +93,8 @@ def bring(
                     model, dynamic=dynamic, blocked=blocked[graph], bits=bits, size=size, dynamic_bits=dynamic_bits(), keeps=keeps
                 )
                 save(model, graph)
+                if widens and precision == "w8" and measured.widens():
+                    write_many(graph, measured.beside(graph))
             store.tell(3, "comparing with torch")
             parity, weights = prove(), _told(blocked, matrices, precision, size, kept)
             if parity.holds:

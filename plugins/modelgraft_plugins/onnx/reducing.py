@@ -113,7 +113,7 @@ def _as_product(graph: Graph, node: Node) -> Node:
     made = [product]
     if len(node.inputs) > 2 and node.inputs[2] is not None:
         made.append(ir.node("Add", [product.outputs[0], node.inputs[2]], name=f"{node.name}.sum"))
-    _put(graph, node, made)
+    put(graph, node, made)
     product.outputs[0].type = product.outputs[0].type or node.outputs[0].type
     return product
 
@@ -136,7 +136,7 @@ def _in_blocks(graph: Graph, node: Node, *, bits: int, size: int) -> None:
     scales = _lazy(graph, f"{name}.scales", ir.DataType.FLOAT, (columns, count), lambda: made.of("scales"))
     facts = {"K": rows, "N": columns, "bits": bits, "block_size": size, "accuracy_level": 4}
     product = ir.node("MatMulNBits", [node.inputs[0], packed, scales], attributes=facts, domain=CONTRIB, name=node.name)
-    _put(graph, node, [product])
+    put(graph, node, [product])
 
 
 def _blocks_of(weight: Value, bits: int, size: int) -> Blocks:
@@ -152,7 +152,7 @@ def _kept(graph: Graph, node: Node, kept: Kept, means: dict[int, Value]) -> None
     packed = _lazy(graph, f"{name}.packed", ir.DataType.UINT8, (kept.columns, count, kept.size * kept.bits // 8), kept.packed)
     scales = _lazy(graph, f"{name}.scales", ir.DataType.FLOAT, (kept.columns, count), kept.scales)
     if not kept.is_shifted:
-        _put(graph, node, [ir.node("MatMulNBits", [x, packed, scales], attributes=kept.attributes, domain=CONTRIB, name=node.name)])
+        put(graph, node, [ir.node("MatMulNBits", [x, packed, scales], attributes=kept.attributes, domain=CONTRIB, name=node.name)])
         return
     made: list[Node] = []
     if id(x) not in means:  # [batch tokens rows] -> [batch tokens blocks]
@@ -162,7 +162,7 @@ def _kept(graph: Graph, node: Node, kept: Kept, means: dict[int, Value]) -> None
     shifts = _lazy(graph, f"{name}.shifts", ir.DataType.FLOAT, (count, kept.columns), kept.shifts)
     product = ir.node("MatMulNBits", [x, packed, scales], attributes=kept.attributes, domain=CONTRIB, name=f"{node.name}.blocks")
     beside = ir.node("MatMul", [means[id(x)], shifts], name=f"{node.name}.shifts")
-    _put(graph, node, [*made, product, beside, ir.node("Add", [product.outputs[0], beside.outputs[0]], name=node.name)])
+    put(graph, node, [*made, product, beside, ir.node("Add", [product.outputs[0], beside.outputs[0]], name=node.name)])
 
 
 class _Once:
@@ -196,7 +196,7 @@ def _in_eight(graph: Graph, node: Node, read: dict[int, tuple[Value, ...]], *, m
     cast = ir.node("Cast", [product.outputs[0]], attributes={"to": ir.DataType.FLOAT}, name=f"{node.name}.cast")
     both = ir.node("Mul", [scale, own], name=f"{node.name}.scales")
     scaled = ir.node("Mul", [cast.outputs[0], both.outputs[0]], name=node.name)
-    _put(graph, node, [*made, product, cast, both, scaled])
+    put(graph, node, [*made, product, cast, both, scaled])
 
 
 def _whole(weight: Value, most: int) -> Array:
@@ -233,7 +233,7 @@ def _lazy(graph: Graph, name: str, kind: Any, shape: tuple[int, ...], make: Call
     return graph.initializers[name]
 
 
-def _put(graph: Graph, node: Node, made: list[Node]) -> None:
+def put(graph: Graph, node: Node, made: list[Node]) -> None:
     """Nodes in the place of one: the last gives what it gave."""
     old, new = node.outputs[0], made[-1].outputs[0]
     new.shape, new.type, new.name = old.shape, old.type, old.name

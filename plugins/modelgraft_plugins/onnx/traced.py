@@ -36,10 +36,14 @@ from modelgraft.plugin import (
 )
 from modelgraft_plugins.onnx import proofs, store, tuned
 from modelgraft_plugins.onnx.blocks import is_of
+from modelgraft_plugins.onnx.by_rows import ByRows
 from modelgraft_plugins.onnx.exporting import ahead, in_order, open_fresh, trace
 from modelgraft_plugins.onnx.graphs import SessionGraph
 from modelgraft_plugins.onnx.keys import OPSET
+from modelgraft_plugins.onnx.measured import MANY, beside
+from modelgraft_plugins.onnx.measured import widens as widens_here
 from modelgraft_plugins.onnx.precision import TOLERANCES, bring
+from modelgraft_plugins.onnx.sessions import open_session
 
 Parts = Mapping[str, Any]  # as loops call them
 ROWS = 1024  # of a table that are compared at once
@@ -117,21 +121,30 @@ class FolderOpened:
         weights: Weights | None,
         is_fresh: bool = False,
         one_row: Callable[[str], Any] = lambda _: None,
+        of_many: Callable[[str], Any] | None = None,
     ) -> None:
-        """session: opens a graph file by its name;  is_fresh: the folder is being written, and has no seal yet.
+        """What opens them.
 
-        one_row  opens it once more, after that, for one token of one record; gives None where that is no faster
+        session   a graph file by its name
+        one_row   opens it once more, after that, for one token of one record; gives None where that is no faster
+        of_many   one for many rows; None: all rows are read by the others
+        is_fresh  the folder is being written, and has no seal yet
         """
-        self.is_fresh = is_fresh
+        self.is_fresh, self.of_many = is_fresh, of_many
         self.folder, self.session, self.device, self.weights = folder, session, device, weights
         self.one_row = one_row
         self.notes: Mapping[str, Any] = manifest["notes"]
         self.kept: Mapping[str, Mapping[str, str]] = manifest["kept"]
 
-    def graph(self, name: str) -> SessionGraph:
+    def graph(self, name: str) -> SessionGraph | ByRows:
         """See Opened."""
-        file = f"{name}.onnx"
-        return SessionGraph(self.session(file), device=self.device, one_row=self.one_row(file))
+        file, open_many = f"{name}.onnx", self.of_many
+        few = SessionGraph(self.session(file), device=self.device, one_row=self.one_row(file))
+        many = beside(self.folder / file)
+        if open_many is None or not many.is_file():
+            return few
+        store.proven_file(self.folder, many.name)  # now: later nobody would make the export again
+        return ByRows(few, lambda: SessionGraph(open_many(many.name), device=self.device), many=MANY)
 
     def tensor(self, name: str) -> Tensor:
         """See Opened."""
@@ -203,9 +216,14 @@ def _open(context: LoadContext, entry: store.Entry) -> tuple[Assembling, Parts, 
             return None  # 8-bit products are faster packed, blocks are packed in any case
         return tuned.for_one_row(entry.folder, context.device, graph=graph, count=context.threads)
 
+    def of_many(graph: str) -> Any:
+        return open_session(entry.folder / graph, device="cpu", count=context.threads)
+
     loop = loop_of(context.node, entry.manifest["facts"], resolve)
     assert isinstance(loop, Assembling)
-    opened = FolderOpened(entry.folder, entry.manifest, session, device=context.device, weights=context.weights, one_row=one_row)
+    widens = context.device == "cpu" and widens_here()
+    settings: dict[str, Any] = {"device": context.device, "weights": context.weights, "of_many": of_many if widens else None}
+    opened = FolderOpened(entry.folder, entry.manifest, session, one_row=one_row, **settings)
     return loop, loop.assemble(opened), remarks
 
 
@@ -242,29 +260,50 @@ def _build(host: Loaded, context: LoadContext, precision: str, folder: Path, var
         precision,
         lambda: _compared(host, folder, manifest, precision, context.weights),
         unwritten=tracer.unwritten,
+        widens=True,
     )
     warnings = [*host.warnings, *(f"{node.name}: {text}" for text in reduced.warnings)]
     return {**manifest, "weights": reduced.weights, "warnings": warnings, "parity": asdict(reduced.parity)}
 
 
 def _compared(host: Loaded, folder: Path, manifest: Mapping[str, Any], precision: str, weights: Weights | None) -> Parity:
-    """How far the parts that a folder holds are from those in torch."""
+    """How far the parts that a folder holds are from those in torch: the worse where there are others for many rows."""
     loop = host.loop
     assert isinstance(loop, Assembling)
-    opened = FolderOpened(folder, manifest, lambda graph: open_fresh(folder / graph), device="cpu", weights=weights, is_fresh=True)
+    settings: dict[str, Any] = {"device": "cpu", "weights": weights, "is_fresh": True}
+
+    def assembled(opens: Callable[[Path], Path]) -> Parts:
+        opened = FolderOpened(folder, manifest, lambda graph: open_fresh(opens(folder / graph)), **settings)
+        return loop.assemble(opened)
+
     with in_turn(host.state, torch.float32):
-        return prove(loop, host.state.parts(()), lambda: loop.assemble(opened), precision, variant=manifest["variant"])
+        others = [lambda: assembled(lambda graph: graph)]
+        if any(beside(graph).is_file() for graph in folder.glob("*.onnx")):
+            others.append(lambda: assembled(lambda graph: many if (many := beside(graph)).is_file() else graph))
+        first, *more = others
+        return prove(loop, host.state.parts(()), first, precision, variant=manifest["variant"], more=more)
 
 
-def prove(loop: Assembling, torch_parts: Parts, assemble: Callable[[], Parts], precision: str, *, variant: str = "") -> Parity:
-    """Compare parts with those in torch, on what the loop rehearses; they are assembled when torch is done."""
+def prove(
+    loop: Assembling,
+    torch_parts: Parts,
+    assemble: Callable[[], Parts],
+    precision: str,
+    *,
+    variant: str = "",
+    more: Sequence[Callable[[], Parts]] = (),
+) -> Parity:
+    """Compare parts with those in torch, on what the loop rehearses; they are assembled when torch is done.
+
+    more  further parts that do the same: the worst of all counts
+    """
     with torch.no_grad():
         cases = loop.rehearsals(torch_parts)
         expected = ahead(lambda *case: loop.rehearse(torch_parts, case, variant=variant), cases)
-        parts = assemble()
+        told, parts = in_order(expected), [each() for each in (assemble, *more)]
         return parity_of(
-            in_order(expected),
-            lambda *case: loop.rehearse(parts, case, variant=variant),
+            lambda *case: [*told(*case)] * len(parts),
+            lambda *case: [made for each in parts for made in loop.rehearse(each, case, variant=variant)],
             cases,
             tolerance=TOLERANCES[precision][0],
             writes=True,

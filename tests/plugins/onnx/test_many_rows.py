@@ -1,0 +1,138 @@
+"""Graphs for many rows: products by the numbers of the blocks, of the same file, and only for many rows."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from tests.plugins.onnx.test_kept_blocks import SIZES
+from tests.plugins.test_formats import gguf_of, randomised
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import modelgraft as mg
+from modelgraft_plugins.onnx import many_rows, measured, traced
+from modelgraft_plugins.onnx.by_rows import ByRows
+from modelgraft_plugins.onnx.graphs import SessionGraph
+from modelgraft_plugins.onnx.reducing import matrices_of, reduce, save
+from modelgraft_plugins.onnx.sessions import open_session
+
+ROWS, COLUMNS, SIZE = 128, 96, 32
+
+
+def exact(rows, columns, *, seed):
+    """A matrix [rows columns] that is the same in blocks: each has whole numbers, the largest -128, times a power of two."""
+    rng = np.random.default_rng(seed)
+    whole = rng.integers(-127, 128, (columns, rows // SIZE, SIZE))
+    whole[:, :, 5] = -128
+    scales = 2.0 ** rng.integers(-9, -4, (columns, rows // SIZE, 1))
+    return (whole * scales).reshape(columns, rows).T.astype(np.float32).copy()
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A function that writes two products and, behind a row that is picked, a third, in blocks of so many bits; gives the matrices."""
+
+    def made(bits):
+        matrices = [exact(ROWS, COLUMNS, seed=1), exact(COLUMNS, ROWS, seed=2), exact(ROWS, COLUMNS, seed=3)]
+        nodes = [
+            helper.make_node("MatMul", ["x", "w0"], ["a"], name="first"), helper.make_node("MatMul", ["a", "w1"], ["y"], name="second"),
+            helper.make_node("Gather", ["y", "last"], ["picked"], axis=1), helper.make_node("MatMul", ["picked", "w2"], ["z"], name="head"),
+        ]  # fmt: skip
+        ports = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", "tokens", None]) for name in "xyz"}
+        constants = [numpy_helper.from_array(matrix, f"w{number}") for number, matrix in enumerate(matrices)]
+        constants.append(numpy_helper.from_array(np.array([2]), "last"))
+        graph = helper.make_graph(nodes, "g", [ports["x"]], [ports["y"], ports["z"]], constants)
+        model = ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10))
+        reduce(model, dynamic=(), blocked=matrices_of(model), bits=bits, size=SIZE, dynamic_bits=8)
+        save(model, tmp_path / "model.onnx")
+        return matrices
+
+    return made
+
+
+def test_many_rows_are_multiplied_by_the_very_numbers_of_the_blocks(written, tmp_path):
+    """What a row holds is brought to 8 bits no more: as near to torch as float32 is, where blocks are not."""
+    first, second, head = (torch.from_numpy(matrix).double() for matrix in written(8))
+    assert many_rows.write(tmp_path / "model.onnx", measured.beside(tmp_path / "model.onnx"))
+    x = torch.randn(2, 7, ROWS, generator=torch.Generator().manual_seed(4))
+    wanted = x.double() @ first @ second
+    many, few = (open_session(tmp_path / name, device="cpu").run(None, {"x": x.numpy()}) for name in ("model.many.onnx", "model.onnx"))
+    assert np.abs(many[0] - wanted.numpy()).max() < 1e-5 * wanted.abs().max()
+    assert np.abs(few[0] - wanted.numpy()).max() > 1e-4 * wanted.abs().max()
+    last = (wanted[:, 2:3] @ head).numpy()
+    assert np.abs(many[1] - last).max() < 0.02 * np.abs(last).max()  # by blocks: one row
+
+
+def test_the_graph_for_many_rows_has_no_weights_of_its_own(written, tmp_path):
+    """They are those of the file beside the other graph, where it reads scales too; the product of few rows stays in blocks."""
+    written(8)
+    many = measured.beside(tmp_path / "model.onnx")
+    assert many_rows.write(tmp_path / "model.onnx", many)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.many.onnx", "model.onnx", "model.onnx.data"]
+    graph = ir.load(many).graph
+    assert [node.name for node in graph if node.op_type == "MatMulNBits"] == ["head"]
+    numbers = [node.inputs[0].const_value for node in graph if node.op_type == "DequantizeLinear"]
+    assert [tuple(tensor.shape) for tensor in numbers] == [(COLUMNS, ROWS), (ROWS, COLUMNS)]
+    assert {tensor.location for tensor in numbers} == {"model.onnx.data"}
+
+
+def test_blocks_of_4_bits_have_none(written, tmp_path):
+    """For those float32 is no faster."""
+    written(4)
+    assert not many_rows.write(tmp_path / "model.onnx", tmp_path / "many.onnx")
+    assert not (tmp_path / "many.onnx").exists()
+
+
+def test_runs_go_to_the_graph_for_their_rows(written, tmp_path):
+    """All tokens of a batch are counted; the graph for many is opened when they come, and once, whoever asks."""
+    written(8)
+    opened = []
+
+    def open_many():
+        opened.append(SessionGraph(open_session(tmp_path / "model.onnx", device="cpu"), device="cpu"))
+        return opened[-1]
+
+    few = SessionGraph(open_session(tmp_path / "model.onnx", device="cpu"), device="cpu")
+    graph = ByRows(few, open_many, many=12)
+    assert graph._for(torch.empty(1, 11, ROWS)) is few
+    assert graph._for(torch.empty(3, 3, ROWS)) is few
+    assert not opened
+    with ThreadPoolExecutor(4) as pool:
+        found = set(pool.map(lambda _: graph._for(torch.empty(3, 4, ROWS)), range(8)))
+    assert found == set(opened)
+    assert len(opened) == 1
+    x = torch.randn(1, 12, ROWS, generator=torch.Generator().manual_seed(4))
+    bound = graph.bind({"x": x}, {"y": None, "z": None})
+    bound.run()
+    for mine, theirs in zip(bound.made().values(), few(x), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+@pytest.mark.slow
+def test_texts_are_the_same_where_prompts_are_read_by_float32(tmp_path, monkeypatch):
+    """Through a whole model: alone, in a batch, and with a beginning that was read before."""
+    model = randomised(LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=True)))
+    gguf_of(tmp_path / "m.gguf", model, "llama", "Q8_0")
+    (tmp_path / "g.yaml").write_text(
+        "modelgraft: 1\ninputs: {q: text}\noutputs: {text: a.text}\n"
+        "nodes: {a: {use: llm/causal, from: ./m.gguf, frozen: true, in: {q: inputs.q}, with: {prompt: '{q}', max_new_tokens: 8}}}\n"
+    )
+    monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(measured, "widens", lambda: True)
+    monkeypatch.setattr(traced, "MANY", 8)
+    asked = ["a long question indeed", "another of about as many"]
+    texts, used = {}, []
+    for widens in (False, True):
+        monkeypatch.setattr(traced, "widens_here", lambda widens=widens: widens)
+        monkeypatch.setattr(traced, "open_session", lambda path, **how: used.append(path.name) or open_session(path, **how))
+        with mg.open(tmp_path / "g.yaml", backend="onnx", precision="w8", export="now") as opened:
+            alone = [opened.run(q=text)["text"] for text in asked]
+            together = opened.run(q=asked)["text"]
+            further = opened.run(q=f"{asked[0]} x")["text"]
+            texts[widens] = (alone, list(together), further)
+        assert used == (["model.many.onnx"] if widens else [])
+    assert texts[True] == texts[False]
