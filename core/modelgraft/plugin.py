@@ -42,6 +42,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.engine.modules.pages import give_back_files as give_back_files
     from modelgraft.engine.modules.pages import give_back_freed as give_back_freed
     from modelgraft.engine.modules.pages import let_go as let_go
+    from modelgraft.engine.modules.pages import mappings_change as mappings_change
     from modelgraft.engine.modules.protocol import AfterLoad as AfterLoad
     from modelgraft.engine.modules.protocol import AsGraph as AsGraph
     from modelgraft.engine.modules.protocol import Bind as Bind
@@ -317,6 +318,7 @@ _HOMES = {
     "locked": "sources.storage",
     "loop_of": "engine.driving",
     "make_inputs": "engine.modules.examples",
+    "mappings_change": "engine.modules.pages",
     "nearest": "kernel.words.errors",
     "note_memory": "engine.measuring",
     "on_white": "records.pictures",
@@ -481,6 +483,7 @@ __all__ = [
     "locked",
     "loop_of",
     "make_inputs",
+    "mappings_change",
     "nearest",
     "note_memory",
     "on_white",

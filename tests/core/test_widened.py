@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from safetensors.torch import safe_open, save_file
 from torch import Tensor, nn
 
 from modelgraft.engine.modules import widened
-from modelgraft.engine.modules.pages import give_back_files, let_go
+from modelgraft.engine.modules.pages import give_back_files, let_go, mappings_change
 from modelgraft.engine.modules.widened import PIECE, in_turn
 from support.mapped import bytes_in_memory
 
@@ -109,6 +110,30 @@ def test_pages_that_were_written_to_stay(tmp_path):
         assert (one[500] == 7).all()
         assert bytes_in_memory(files[1]) == 0
         assert float(other.sum()) == 1_000_000
+
+
+@TELLS
+def test_no_pages_are_let_go_of_while_a_library_maps_files(tmp_path):
+    """A thread that opens a session unmaps files: other memory may lie there by the time that pages are let go of."""
+    file = tmp_path / "m.safetensors"
+    tensor = mapped(file, torch.ones(1000, 1000))
+    held, done = Event(), Event()
+
+    def opening() -> None:
+        with mappings_change():
+            held.set()
+            done.wait(60)
+
+    thread = Thread(target=opening)
+    thread.start()
+    assert held.wait(60)
+    assert float(tensor.sum()) == 1_000_000
+    give_back_files()
+    assert bytes_in_memory(file) == tensor.nbytes
+    done.set()
+    thread.join()
+    give_back_files()
+    assert bytes_in_memory(file) == 0
 
 
 @TELLS

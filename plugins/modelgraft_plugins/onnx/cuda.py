@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from modelgraft.plugin import InputError, option
+from modelgraft.plugin import InputError, mappings_change, option
 from modelgraft_plugins.onnx.capturing import is_worth_capturing, refuse
 from modelgraft_plugins.onnx.quiet import muted
 from modelgraft_plugins.onnx.runtime import runtime
@@ -101,7 +101,9 @@ def open_on_cuda(path: Path, options: Any, device: str) -> Any:
 def _open(path: Path, options: Any, device: str, *, captures: bool) -> Any:
     settings = provider_settings(device, captures=captures)
     try:
-        session = runtime().InferenceSession(str(path), options, providers=[(CUDA, settings), "CPUExecutionProvider"], enable_fallback=0)
+        ort, providers = runtime(), [(CUDA, settings), "CPUExecutionProvider"]
+        with mappings_change():
+            session = ort.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
     except Exception as error:  # the classes that onnxruntime raises have no base of their own
         raise InputError(f"onnxruntime cannot open {path.name} on {device}: {str(error).partition(chr(10))[0]}") from error
     session.disable_fallback()  # a run that fails there would otherwise be repeated on the CPU

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from modelgraft.plugin import FileCall, InputError, PluginError
+from modelgraft.plugin import FileCall, InputError, PluginError, mappings_change
 from modelgraft_plugins.cores import cores, threads
 
 # The types of inputs and outputs as onnxruntime names them, and as torch and numpy do.
@@ -103,8 +103,9 @@ def options_of(*, count: int | None = None, settings: Mapping[str, str] | None =
 
 def open_on_host(source: Path | bytes, options: Any) -> Any:
     """Start a session on the CPU, on a file or what one holds."""
-    graph = source if isinstance(source, bytes) else str(source)
-    return runtime().InferenceSession(graph, options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOWER)
+    graph, ort = source if isinstance(source, bytes) else str(source), runtime()
+    with mappings_change():  # weights are mapped, packed, and unmapped
+        return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOWER)
 
 
 def open_file(path: Path, *, threads: int | None = None) -> FileCall:

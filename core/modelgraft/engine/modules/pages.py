@@ -12,10 +12,14 @@ import mmap
 import sys
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 
 Stretch = tuple[int, int]  # the addresses of the first byte and of the one behind the last
+
+_lock = Lock()
+_changing = 0  # how many threads are within `mappings_change`
 
 
 def spans_of_files() -> Sequence[Stretch]:
@@ -55,10 +59,27 @@ def give_back(span: Stretch, files: Sequence[Stretch]) -> None:
 
 
 def give_back_files() -> None:
-    """Let go of the pages of all files that are mapped, but for those that were written to."""
-    spans = untouched()
-    for span in spans:
-        give_back(span, spans)
+    """Let go of the pages of all files that are mapped, but for those that were written to; of none within `mappings_change`."""
+    with _lock:
+        spans = () if _changing else untouched()
+        for span in spans:
+            give_back(span, spans)
+
+
+@contextmanager
+def mappings_change() -> Iterator[None]:
+    """Within it no thread lets go of pages of all files: a library maps and unmaps some without Python's lock.
+
+    Where a file lay that was unmapped, memory of another kind may lie a moment later, and letting go of that loses what it holds.
+    """
+    global _changing  # noqa: PLW0603 there is one address space
+    with _lock:
+        _changing += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _changing -= 1
 
 
 def let_go() -> None:
