@@ -62,7 +62,7 @@ def test_a_second_session_is_opened_where_it_is_worth_it(tmp_path, monkeypatch, 
     asked = {}
     monkeypatch.setattr(tuned, "open_session", lambda path, **how: asked.update(how, path=path) or "session")
     (tmp_path / "model.onnx").write_bytes(b"0" * size)
-    folder = tmp_path / f"tuned-{tuned.machine_key()}-model"
+    folder = tuned.tuned_folder(tmp_path, "model.onnx")
     if is_tuned:
         folder.mkdir()
     monkeypatch.setattr(tuned, "_files_of", lambda *_: ("model.onnx",))
