@@ -156,7 +156,7 @@ def _write(
     seed: int,
     check: Callable[[], None],
 ) -> list[list[int]]:
-    """One token per row and step. HostRows that have ended are read along until the last one ends."""
+    """One token per row and step. Rows that have ended are read along until the last one ends."""
     logits = session.logits
     scoring, ends = Scoring(settings, asked, logits), frozenset(settings.end_ids)
     choose = chooser(settings, [one.said for one in asked], seed=seed)
