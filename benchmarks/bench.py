@@ -142,6 +142,7 @@ def run(names: Sequence[str], minutes: float, *, is_quick: bool, again: bool, fo
         told(f"  {one['why'] or str(len(one['rows'])) + ' rows'}; {one['minutes']:.1f} minutes, load {one['load']:.1f}")
         kept.keep(name, one)
         found.append(one)
+    found = in_order([*reports.of_page(folder, stem, is_quick=is_quick, but=names), *({**one, "commit": here.commit} for one in found)])
     report = {
         "version": reports.VERSION, "machine": asdict(here), "method": reports.METHOD, "is_quick": is_quick,
         "minutes": sum(one["minutes"] for one in found), "tables": found,
@@ -150,9 +151,15 @@ def run(names: Sequence[str], minutes: float, *, is_quick: bool, again: bool, fo
     aside.unlink(missing_ok=True)
     shutil.rmtree(exports, ignore_errors=True)
     told(f"{page} in {(time.monotonic() - start) / 60:.1f} minutes")
-    if failed := [one["name"] for one in found if one["why"]]:
+    if failed := [one["name"] for one in found if one["why"] and one["name"] in names]:
         raise SystemExit(f"these tables failed, and the page says why: {', '.join(failed)}")
     return page
+
+
+def in_order(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As tables follow each other in a page, whenever they were measured."""
+    places = (*TABLES, *BY_HAND)
+    return sorted(found, key=lambda one: places.index(one["name"]) if one["name"] in places else len(places))
 
 
 def _make_peers(names: Sequence[str]) -> None:

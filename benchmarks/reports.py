@@ -33,6 +33,15 @@ def write(report: Report, stem: str, *, folder: Path = HERE) -> Path:
     return page
 
 
+def of_page(folder: Path, stem: str, *, is_quick: bool, but: Sequence[str]) -> list[dict[str, Any]]:
+    """The tables that a page of this stem has, but for these names, each with its commit; none where there is no such page."""
+    file = folder / f"{stem}.json"
+    found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if found.get("version") != VERSION or found["is_quick"] is not is_quick:
+        return []
+    return [{"commit": found["machine"]["commit"], **table} for table in found["tables"] if table["name"] not in but]
+
+
 def _replace(path: Path, text: str) -> None:
     """A reader sees the old file or the new one."""
     aside = path.with_suffix(f"{path.suffix}.part")
@@ -56,14 +65,18 @@ def page_of(report: Report) -> str:
         f"- {report['method']}",
     ]
     for table in report["tables"]:
-        lines += ["", f"## {table['title']}", "", table["says"], "", *_table(table), "", _under(table)]
+        lines += ["", f"## {table['title']}", "", table["says"], "", *_table(table), "", _under(table, machine["commit"])]
     return "\n".join(lines) + "\n"
 
 
-def _under(table: Mapping[str, Any]) -> str:
+def _under(table: Mapping[str, Any], commit: str) -> str:
     if table.get("why"):
         return f"This table failed: {table['why']}"
-    return f"{table['minutes']:.1f} minutes; load over the last of them {table['load']:.1f}. Alone: `python -m benchmarks.{table['name']}`"
+    own = table.get("commit", commit)
+    of = "" if own == commit else f"Of commit {own}. "
+    return (
+        f"{of}{table['minutes']:.1f} minutes; load over the last of them {table['load']:.1f}. Alone: `python -m benchmarks.{table['name']}`"
+    )
 
 
 def _table(table: Mapping[str, Any]) -> list[str]:

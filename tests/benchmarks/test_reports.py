@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -101,6 +101,24 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path, monkeypatch
     assert asked == ["waiting", "growth", "growth"]
     assert page.is_file()
     assert not list(tmp_path.glob(".*.part.json"))
+
+
+def test_tables_that_a_page_has_stay_in_it_with_the_commit_that_they_are_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table that is measured again takes the place of the former one; all stand in the order of the tables, not of the runs."""
+    here = machine.this_machine()
+
+    def run(commit: str, *names: str) -> Path:
+        monkeypatch.setattr(machine, "this_machine", lambda: replace(here, commit=commit))
+        made = {**report()["tables"][0], "why": ""}  # type: ignore[index]
+        monkeypatch.setattr(
+            bench, "measured", lambda table, minutes, *, is_quick: {**made, "name": table.name, "title": f"{table.name} {commit}"}
+        )
+        return bench.run(names, 1.0, is_quick=False, again=False, folder=tmp_path)
+
+    run("abc", "waiting", "mapping")
+    text = run("def", "growth", "mapping").read_text(encoding="utf-8")
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == ["waiting abc", "growth def", "mapping def"]
+    assert re.findall(r"Of commit (\w+)\..*benchmarks\.(\w+)`", text) == [("abc", "waiting")]
 
 
 def test_a_table_of_parts_goes_on_between_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
