@@ -103,7 +103,8 @@ class LanguageModel(Traced):
 
     def _table(self) -> Tensor | None:
         """What `embed` looks up in, where it does nothing else: no copy of it is made."""
-        module = self._modules["model"].get_input_embeddings()
+        model: Any = self._modules["model"]
+        module = model.get_input_embeddings()
         is_lookup = (
             type(module) is torch.nn.Embedding and module.max_norm is None and not module._forward_hooks and "forward" not in vars(module)
         )

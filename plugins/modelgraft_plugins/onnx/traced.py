@@ -105,7 +105,9 @@ def _is_same(stored: Tensor, tensor: Tensor) -> bool:
     """Whether a tensor is one of the checkpoint, or has its numbers; what lies in the same place is not read."""
     if (stored.data_ptr(), stored.dtype, stored.stride()) == (tensor.data_ptr(), tensor.dtype, tensor.stride()):
         return True
-    return all(torch.equal(one.to(tensor.dtype), other) for one, other in zip(stored.split(ROWS), tensor.split(ROWS), strict=True))
+    return all(
+        torch.equal(one.to(tensor.dtype), other) for one, other in zip(torch.split(stored, ROWS), torch.split(tensor, ROWS), strict=True)
+    )
 
 
 class FolderOpened:
