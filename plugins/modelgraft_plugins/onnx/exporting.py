@@ -218,10 +218,10 @@ def _keep_apart(graph: Any, ports: set[str]) -> None:
                 value.name = f"inner.{value.name}"
 
 
-def open_fresh(path: Path, *, count: int | None = None) -> Any:
-    """Open a graph that was just written, on the host, with so many threads. Raises ExportError for one that onnxruntime does not read."""
+def open_fresh(path: Path, *, count: int | None = None, as_needed: bool = False) -> Any:
+    """Open a graph that was just written, on the host; see `open_session`. Raises ExportError for one that onnxruntime does not read."""
     try:
-        return open_session(path, device="cpu", count=count)
+        return open_session(path, device="cpu", count=count, as_needed=as_needed)
     except ModelgraftError:
         raise
     except Exception as error:  # the classes that onnxruntime raises have no base of their own

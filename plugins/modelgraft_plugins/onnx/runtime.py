@@ -10,6 +10,7 @@ from typing import Any
 
 from modelgraft.plugin import FileCall, InputError, PluginError, mappings_change
 from modelgraft_plugins.cores import cores, threads
+from modelgraft_plugins.onnx.large_pages import packed
 
 # The types of inputs and outputs as onnxruntime names them, and as torch and numpy do.
 TYPES: Mapping[str, str] = {
@@ -87,7 +88,9 @@ def waiting(count: int) -> Mapping[str, str]:
     }
 
 
-def options_of(*, count: int | None = None, settings: Mapping[str, str] | None = None, optimised: bool = False) -> Any:
+def options_of(
+    *, count: int | None = None, settings: Mapping[str, str] | None = None, optimised: bool = False, as_needed: bool = False
+) -> Any:
     """The options of a session (`Any`: onnxruntime has no types); what they mean is told by `sessions.open_session`."""
     ort = runtime()
     options = ort.SessionOptions()
@@ -96,6 +99,8 @@ def options_of(*, count: int | None = None, settings: Mapping[str, str] | None =
     options.log_severity_level = 3  # errors; warnings about fallbacks are found by the parity gate and the provider check
     if optimised:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if as_needed:  # by itself onnxruntime makes all of it first, and takes room for all at once
+        options.execution_order, options.enable_mem_pattern = ort.ExecutionOrder.PRIORITY_BASED, False
     for key, value in {**waiting(count), **(settings or {})}.items():
         options.add_session_config_entry(key, value)
     return options
@@ -104,7 +109,7 @@ def options_of(*, count: int | None = None, settings: Mapping[str, str] | None =
 def open_on_host(source: Path | bytes, options: Any) -> Any:
     """Start a session on the CPU, on a file or what one holds."""
     graph, ort = source if isinstance(source, bytes) else str(source), runtime()
-    with mappings_change():  # weights are mapped, packed, and unmapped
+    with mappings_change(), packed(source):  # weights are mapped, packed, and unmapped
         return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOWER)
 
 

@@ -11,7 +11,13 @@ from modelgraft_plugins.onnx.runtime import open_on_host, options_of
 
 
 def open_session(
-    path: Path, *, device: str, settings: Mapping[str, str] | None = None, optimised: bool = False, count: int | None = None
+    path: Path,
+    *,
+    device: str,
+    settings: Mapping[str, str] | None = None,
+    optimised: bool = False,
+    count: int | None = None,
+    as_needed: bool = False,
 ) -> Any:
     """Start a session on a graph file. `Any`: onnxruntime has no types.
 
@@ -20,8 +26,9 @@ def open_session(
                 run on the host although the device is a GPU
     optimised   the file is already optimised for this machine: load it as it is
     count       threads to compute with; None: as `runtime.threads` says
+    as_needed   what a graph makes of its weights is made just before it is used, and let go of
 
     Raises InputError for a GPU that cannot be used, see cuda.py.
     """
-    options = options_of(count=count, settings=settings, optimised=optimised)
+    options = options_of(count=count, settings=settings, optimised=optimised, as_needed=as_needed)
     return open_on_cuda(path, options, device) if device.startswith("cuda") else open_on_host(path, options)

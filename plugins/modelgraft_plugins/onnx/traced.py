@@ -219,7 +219,7 @@ def _open(context: LoadContext, entry: store.Entry) -> tuple[Assembling, Parts, 
         return tuned.for_one_row(entry.folder, context.device, graph=graph, count=context.threads)
 
     def of_many(graph: str) -> Any:
-        return open_session(entry.folder / graph, device="cpu", count=context.threads)
+        return open_session(entry.folder / graph, device="cpu", count=context.threads, as_needed=True)
 
     loop = loop_of(context.node, entry.manifest["facts"], resolve)
     assert isinstance(loop, Assembling)
@@ -274,14 +274,18 @@ def _compared(host: Loaded, folder: Path, manifest: Mapping[str, Any], precision
     assert isinstance(loop, Assembling)
     settings: dict[str, Any] = {"device": "cpu", "weights": weights, "is_fresh": True}
 
-    def assembled(opens: Callable[[Path], Path]) -> Parts:
-        opened = FolderOpened(folder, manifest, lambda graph: open_fresh(opens(folder / graph)), **settings)
-        return loop.assemble(opened)
+    def assembled(*, is_of_many: bool) -> Parts:
+        def session(graph: str) -> Any:
+            many = beside(folder / graph)
+            reads_many = is_of_many and many.is_file()
+            return open_fresh(many if reads_many else folder / graph, as_needed=reads_many)
+
+        return loop.assemble(FolderOpened(folder, manifest, session, **settings))
 
     with in_turn(host.state, torch.float32):
-        others = [lambda: assembled(lambda graph: graph)]
+        others = [partial(assembled, is_of_many=False)]
         if any(beside(graph).is_file() for graph in folder.glob("*.onnx")):
-            others.append(lambda: assembled(lambda graph: many if (many := beside(graph)).is_file() else graph))
+            others.append(partial(assembled, is_of_many=True))
         first, *more = others
         return prove(loop, host.state.parts(()), first, precision, variant=manifest["variant"], more=more)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
@@ -18,6 +20,7 @@ from modelgraft_plugins.onnx import many_rows, measured, traced
 from modelgraft_plugins.onnx.by_rows import ByRows
 from modelgraft_plugins.onnx.graphs import SessionGraph
 from modelgraft_plugins.onnx.reducing import matrices_of, reduce, save
+from modelgraft_plugins.onnx.runtime import open_on_host, options_of
 from modelgraft_plugins.onnx.sessions import open_session
 
 ROWS, COLUMNS, SIZE = 128, 96, 32
@@ -78,6 +81,20 @@ def test_the_graph_for_many_rows_has_no_weights_of_its_own(written, tmp_path):
     numbers = [node.inputs[0].const_value for node in graph if node.op_type == "DequantizeLinear"]
     assert [tuple(tensor.shape) for tensor in numbers] == [(COLUMNS, ROWS), (ROWS, COLUMNS)]
     assert {tensor.location for tensor in numbers} == {"model.onnx.data"}
+
+
+def test_a_matrix_is_made_just_before_it_is_multiplied(written, tmp_path):
+    """By itself onnxruntime makes all of them first: of a large model as many bytes as float32 has."""
+    written(8)
+    many = measured.beside(tmp_path / "model.onnx")
+    many_rows.write(tmp_path / "model.onnx", many)
+    options = options_of(as_needed=True)
+    options.enable_profiling, options.profile_file_prefix = True, str(tmp_path / "profile")
+    session = open_on_host(many, options)
+    session.run(None, {"x": np.ones((2, 7, ROWS), np.float32)})
+    events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    ran = [event["args"]["op_name"] for event in events if event["name"].endswith("_kernel_time")]
+    assert [name for name in ran if name in {"DequantizeLinear", "FusedMatMul"}] == ["DequantizeLinear", "FusedMatMul"] * 2
 
 
 def test_blocks_of_4_bits_have_none(written, tmp_path):
