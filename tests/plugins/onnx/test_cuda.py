@@ -128,6 +128,7 @@ def test_nodes_on_onnx_stay_on_the_cpu_when_only_torch_has_a_gpu(machine, monkey
     """Those on torch take it; a device that was asked for is asked of everyone; nothing is said where nothing runs on onnx."""
     plain = solved(tmp_path)
     machine(devices=1, providers=())
+    monkeypatch.setattr(api, "has_no_gpu", lambda: False)
     monkeypatch.setattr(api_devices, "resolve_device", lambda device: "cuda:0" if device in (None, "auto") else device)
     assert api._placement(plain, Opening()) == {"device": "cuda:0", "backend": "torch"}
     with pytest.warns(RuntimeWarning, match="the onnx backend stays on the CPU: onnxruntime 1.31.1 is built for the CPU alone"):
