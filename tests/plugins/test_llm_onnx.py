@@ -179,7 +179,7 @@ def test_a_step_that_failed_is_not_reused(llama, monkeypatch):
     remembering, prompt = Remembering(opened(), model.get_input_embeddings()), embedded(model, 20)
     with torch.no_grad():
         reading = remembering.start(prompt, room=9)
-        monkeypatch.setattr(reading.inner, "_advance", lambda memory, tokens: 1 / 0)
+        monkeypatch.setattr(reading.inner, "_step", lambda tokens: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             reading.step(torch.tensor([5]))
         reading.close()

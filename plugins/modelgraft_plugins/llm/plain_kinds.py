@@ -33,6 +33,12 @@ SILENT = frozenset({
     "architectures", "_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache", "initializer_range", "attention_dropout",
     "max_position_embeddings", "bos_token_id", "is_llama_config", "max_window_layers",
 })  # fmt: skip
+# What values of keys that are obeyed or silent may be, beside none at all: others are left to transformers, which says what is wrong.
+OF_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    "rms_norm_eps": (int, float), "tie_word_embeddings": bool, "use_cache": bool, "initializer_range": (int, float),
+    "attention_dropout": (int, float), "max_position_embeddings": int, "max_window_layers": int, "architectures": list,
+    "transformers_version": str, "torch_dtype": str, "dtype": str,
+}  # fmt: skip
 BIASED = {"llama": False, "mistral": False, "qwen2": True, "qwen3": False}  # model type -> whether queries, keys and values have a bias
 NORMED = frozenset({"qwen3"})  # model types whose queries and keys are normed head by head
 UNREAD_WINDOW = frozenset({"qwen2", "qwen3"})  # those that look at `sliding_window` where `use_sliding_window` is set alone
@@ -53,6 +59,8 @@ def serves(facts: Facts) -> bool:
         return False
     if any(facts.get(key) is None for key, kinds in (("num_key_value_heads", DEFAULT_PAIRS), ("head_dim", DEFAULT_HEAD)) if kind in kinds):
         return False  # its class has a number for it, which may be another one tomorrow
+    if any(facts.get(key) is not None and not isinstance(facts[key], kinds) for key, kinds in OF_KINDS.items()):
+        return False
     known = OBEYED | ONLY.keys() | SILENT | {"sliding_window", "layer_types"}
     return facts.keys() <= known and all(facts[key] in allowed for key, allowed in ONLY.items() if key in facts) and _divides(facts)
 
