@@ -69,6 +69,9 @@ def gguf_of(path: Path, model, kind: str, quantisation: str = "F32", **extra) ->
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_head_count(config.num_attention_heads)
     writer.add_head_count_kv(config.num_key_value_heads)
+    if "head_width" in extra:
+        writer.add_key_length(extra["head_width"])
+        writer.add_value_length(extra["head_width"])
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_freq_base(5000.0)
     writer.add_tokenizer_model("gpt2")

@@ -90,7 +90,7 @@ class LlamaDecoder:
 
 @dataclass(eq=False)
 class LlamaSession:
-    """What was read: see modelgraft.plugin.LooksAhead and Continuable.
+    """What was read: see modelgraft.plugin.LooksAhead and Continuable; tokens may come as numbers (ReadsIds of the core's loops).
 
     most  tokens that each row may read, prompt and answer
     """
@@ -120,13 +120,17 @@ class LlamaSession:
 
     def step(self, tokens: Tensor) -> Tensor:
         """See Session."""
-        logits, states = self._read_tokens(tokens[:, None], every=False)
+        return self.step_ids(tokens.tolist())
+
+    def step_ids(self, tokens: Sequence[int]) -> Tensor:
+        """See ReadsIds."""
+        logits, states = self._read_tokens(np.array(tokens, np.int32), 1)
         self.logits, self.states = logits, states[:, None] if states is not None and self.gives_states else None
         return self.logits
 
     def look(self, tokens: Tensor) -> Tensor:
         """See LooksAhead."""
-        logits, _ = self._read_tokens(tokens, every=True)
+        logits, _ = self._read_tokens(tokens.reshape(-1).cpu().numpy().astype(np.int32), tokens.shape[1])
         found = logits.view(*tokens.shape, -1)
         self.logits = found[:, -1]
         return found
@@ -209,24 +213,24 @@ class LlamaSession:
             raise InputError("this session is closed, and what it held is gone")
         return self.context
 
-    def _read_tokens(self, tokens: Tensor, *, every: bool) -> tuple[Tensor, Tensor | None]:
-        count = tokens.shape[1]
-        if len(tokens) != len(self.rows):
-            raise InputError(f"{len(tokens)} rows of tokens are no answer to {len(self.rows)} rows that were read")
-        wanted = np.full(tokens.shape, every)
-        wanted[:, -1] = True
-        return self._read(np.ascontiguousarray(tokens.reshape(-1).cpu().numpy(), np.int32), [count] * len(tokens), wanted.reshape(-1))
+    def _read_tokens(self, tokens: Array, count: int) -> tuple[Tensor, Tensor | None]:
+        """Read so many tokens of each row, int32[batch * count], and give what stands behind each."""
+        rows = len(tokens) // max(count, 1)
+        if rows != len(self.rows):
+            raise InputError(f"{rows} rows of tokens are no answer to {len(self.rows)} rows that were read")
+        return self._read(tokens, [count] * rows, np.ones(len(tokens), bool))
 
     def _read(self, given: Array, counts: Sequence[int], wanted: Array) -> tuple[Tensor, Tensor | None]:
         """Read so many tokens of each row, one row behind the other."""
         context = self._open
-        for row, count in zip(self.rows, counts, strict=True):
+        read = list(zip(self.rows, counts, strict=True))
+        for row, count in read:
             if row.length + count > self.most:
                 raise InputError(f"there is room for {self.most:,} tokens of a row, and {row.length + count:,} are to be read")
-        positions = np.concatenate([np.arange(row.length, row.length + count) for row, count in zip(self.rows, counts, strict=True)])
-        sequences = np.repeat([row.sequence for row in self.rows], counts)
+        positions = np.array([place for row, count in read for place in range(row.length, row.length + count)], np.int32)
+        sequences = np.array([row.sequence for row, count in read for _ in range(count)], np.int32)
         logits, states = context.read(given, positions, sequences, wanted)
-        self.rows = [_Row(row.sequence, row.length + count) for row, count in zip(self.rows, counts, strict=True)]
+        self.rows = [_Row(row.sequence, row.length + count) for row, count in read]
         return torch.from_numpy(logits), None if states is None else torch.from_numpy(states)
 
     def _tokens(self, chosen: Sequence[int]) -> int:

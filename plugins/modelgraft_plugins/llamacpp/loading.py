@@ -180,7 +180,8 @@ def _proven(
     context: LoadContext, shared: Mapping[str, Loaded], host: Backend, made: _Opened, model: Model, variant: str
 ) -> tuple[str, ...]:
     """See that the parts give what torch does, where that is not known; gives what a user must know. Raises ExportError."""
-    node = context.node
+    assert context.weights is not None
+    node = replace(context.node, source=context.weights.view)  # as it was opened: what a first use converts is not in the other
     if notes.read(node, variant=variant):
         return ()
     current_listener()(1, 2, "opening in torch, to compare llama.cpp with it, step")

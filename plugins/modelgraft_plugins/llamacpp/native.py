@@ -44,6 +44,7 @@ class Model:
         self.vocabulary: int = self.native.llama_vocab_n_tokens(self.native.llama_model_get_vocab(self.pointer))
         self.bytes: int = self.native.llama_model_size(self.pointer)
         self.window: int = self.native.llama_model_n_swa(self.pointer)
+        self.remembered = self._remembered()
 
     @property
     def weights(self) -> str:
@@ -56,6 +57,20 @@ class Model:
     def is_float32(self) -> bool:
         """Whether no weight is rounded: then the memory is not either."""
         return "F32" in self.weights
+
+    def _remembered(self) -> int:
+        """How many numbers are remembered of a token: keys and values of all layers, whose heads may have widths of their own."""
+        native, kind = self.native, self._stated("general.architecture")
+        usual = self.width // max(native.llama_model_n_head(self.pointer), 1)
+        widths = (self._stated(f"{kind}.attention.{name}_length") for name in ("key", "value"))
+        each = sum(int(width) if width else usual for width in widths)
+        return int(native.llama_model_n_layer(self.pointer) * native.llama_model_n_head_kv(self.pointer) * each)
+
+    def _stated(self, name: str) -> str:
+        """What the file states under a name; "" where it states nothing."""
+        told = ctypes.create_string_buffer(256)
+        length = self.native.llama_model_meta_val_str(self.pointer, name.encode(), told, len(told))
+        return told.value.decode("utf-8", "replace") if length >= 0 else ""
 
     def close(self) -> None:
         """Give the weights back; no context may be open."""
@@ -102,10 +117,7 @@ class Context:
     @property
     def bytes(self) -> int:
         """What the memory for tokens takes."""
-        native, model = self.native, self.model.pointer
-        heads = native.llama_model_n_head(model)
-        width = self.model.width // max(heads, 1) * native.llama_model_n_head_kv(model)
-        return int(2 * native.llama_model_n_layer(model) * width * self.most * (4 if self.model.is_float32 else 2))
+        return self.model.remembered * self.most * (4 if self.model.is_float32 else 2)
 
     def read(self, given: Array, positions: Array, sequences: Array, wanted: Array) -> tuple[Array, Array | None]:
         """Read on, in the order given.
@@ -187,9 +199,9 @@ class _Batch:
         self.counts, self.wanted = np.ones(most, np.int32), np.empty(most, np.int8)
         step = self.sequences.itemsize
         self.places = np.arange(most, dtype=np.uintp) * step + self.sequences.ctypes.data  # of the one sequence that each is of
-        self.native, self.batch = native, native.llama_batch()
+        self.batch, self.types = native.llama_batch(), dict(native.llama_batch._fields_)
         for name, array in (("pos", self.positions), ("n_seq_id", self.counts), ("seq_id", self.places), ("logits", self.wanted)):
-            setattr(self.batch, name, _pointer(array, self._type(name)))
+            setattr(self.batch, name, _pointer(array, self.types[name]))
 
     def filled(self, given: Array, positions: Array, sequences: Array, wanted: Array) -> Any:
         """The same with these; `given` must live until it was read."""
@@ -197,12 +209,9 @@ class _Batch:
         self.positions[:count], self.sequences[:count], self.wanted[:count] = positions, sequences, wanted
         batch.n_tokens = count
         name, other = ("token", "embd") if given.ndim == 1 else ("embd", "token")
-        setattr(batch, name, _pointer(given, self._type(name)))
+        setattr(batch, name, _pointer(given, self.types[name]))
         setattr(batch, other, None)
         return batch
-
-    def _type(self, name: str) -> Any:
-        return dict(self.native.llama_batch._fields_)[name]
 
 
 def _pointer(array: Array, kind: Any) -> Any:
@@ -211,6 +220,8 @@ def _pointer(array: Array, kind: Any) -> Any:
 
 def _pieces(wanted: Array, most: int) -> list[slice]:
     """Stretches of at most so many tokens, of which not too many are wanted."""
+    if len(wanted) <= min(most, ENDS_AT_ONCE):
+        return [slice(0, len(wanted))]
     found, start, ends = list[slice](), 0, 0
     for place, one in enumerate(wanted):
         if place - start == most or (one and ends == ENDS_AT_ONCE):

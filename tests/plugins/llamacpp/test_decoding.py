@@ -16,6 +16,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import modelgraft as mg
 from modelgraft import GraphError, InputError
+from modelgraft.loops.chosen import Tokens
+from modelgraft.loops.decoder import ReadsIds, stepping
 from modelgraft.plugin import Places
 from modelgraft_plugins.llamacpp import loading
 from modelgraft_plugins.llamacpp.backend import LlamaCppBackend
@@ -90,10 +92,13 @@ def test_rows_of_unequal_lengths_are_read_as_in_torch(both):
     mine, theirs, embed, tolerance = both
     prompts = [embed(words(count, seed)) for seed, count in enumerate((3, 11, 7))]
     one, other = (decoder.start(prompts, room=9) for decoder in (mine, theirs))
+    assert isinstance(one, ReadsIds)
     assert near(one.logits, other.logits, tolerance)
     for seed in range(2):
         tokens = words(3, 10 + seed)
         assert near(one.step(tokens), other.step(tokens), tolerance)
+    tokens = words(3, 15)
+    assert near(stepping(one)(Tokens(ids=tokens.tolist())), other.step(tokens), tolerance)
     ahead = words(12, 20).view(3, 4)
     assert near(one.look(ahead), other.look(ahead), tolerance)
     assert near(one.step(words(3, 21)), other.step(words(3, 21)), tolerance)
@@ -180,6 +185,24 @@ def test_what_has_no_room_is_refused(both):
         session.step(words(1, 3))
     with pytest.raises(InputError, match=r"llama\.cpp reads at most 256 rows at once, and these are 257: run smaller batches"):
         mine.open(257, 4, states=False)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("width", [16, 24], ids=["usual", "stated"])
+def test_a_memory_tells_what_its_tokens_take(tmp_path, width):
+    """By the width of heads that the file states, beside what llama.cpp writes of each token: its place and its sequence, some bytes."""
+    stated = {"head_width": width} if width != 16 else {}
+    path = gguf_of(tmp_path / "m.gguf", randomised(LlamaForCausalLM(LlamaConfig(**SIZES, head_dim=width))), "llama", **stated)
+    decoder = LlamaDecoder(Model(library(), path), threads=1)
+    session = decoder.start([torch.randn(3, 64)], room=40)
+    context, sizes = session.context, []
+    for _ in range(2):
+        sizes.append(len(context.taken_out(0)))
+        session.look(words(20, 1)[None])
+    assert 0 <= (sizes[1] - sizes[0]) / 20 - context.bytes / context.most < 32
+    session.close()
+    decoder.close()
+    decoder.model.close()
 
 
 ASKED = {
