@@ -229,20 +229,19 @@ def _placement(solved: SolvedGraph, asked: Opening) -> dict[str, str]:
     if asked.device is None and (is_plain or (is_code and has_no_gpu())):
         return {}  # nothing that a device matters to: torch is not even imported
     if has_no_gpu() and asked.device in (None, "auto", "cpu"):
-        found = {"device": "cpu"}  # torch, which takes seconds, is imported when the first run loads
-        found |= _chosen(solved, asked, found["device"])
-        return found | ({"flag": "cpu"} if asked.device == "cpu" else {})
+        flag = {"flag": "cpu"} if asked.device == "cpu" else {}
+        return {"device": "cpu", **_chosen(solved, asked, "cpu"), **flag}  # torch, which takes seconds, comes with the first load
     from modelgraft.engine.backend import open_backend
     from modelgraft.engine.modules.calling import resolve_device
 
-    found = {"device": resolve_device(None)}
-    found |= _chosen(solved, asked, found["device"])
+    device = resolve_device(None)
+    found = {"device": device, **_chosen(solved, asked, device)}
     if asked.device not in (None, "auto"):
         found["flag"] = resolve_device(asked.device)
-    elif found["device"] != "cpu":
+    elif device != "cpu":
         places = planner.Placement(solved, {"backend": asked.backend}, {**planner.UNSAID, "backend": found["backend"]})
         registry = solved.graph.registry
         for name in sorted({places.of(node, "backend") for node in solved.nodes.values()} & registry.backends.keys()):
-            if (own := open_backend(registry, name).auto_device(found["device"])) != found["device"]:
+            if (own := open_backend(registry, name).auto_device(device)) != device:
                 found[f"device of {name}"] = own
     return found

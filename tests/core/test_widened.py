@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import multiprocessing
 from pathlib import Path
 from threading import Event, Thread
 
@@ -11,7 +12,7 @@ import torch
 from safetensors.torch import safe_open, save_file
 from torch import Tensor, nn
 
-from modelgraft.engine.modules import widened
+from modelgraft.engine.modules import pages, widened
 from modelgraft.engine.modules.pages import give_back_files, let_go, mappings_change
 from modelgraft.engine.modules.widened import PIECE, in_turn
 from support.mapped import bytes_in_memory
@@ -134,6 +135,18 @@ def test_no_pages_are_let_go_of_while_a_library_maps_files(tmp_path):
     thread.join()
     give_back_files()
     assert bytes_in_memory(file) == 0
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system does not fork")
+def test_a_forked_process_waits_for_no_thread_of_the_other():
+    """What maps files there does not go on here."""
+    with mappings_change(), multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply_async(_lets_go).get(timeout=60) == 0
+
+
+def _lets_go() -> int:
+    give_back_files()
+    return pages._changing
 
 
 @TELLS

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from modelgraft.plugin import seals
 from modelgraft_plugins.onnx.runtime import open_on_host, options_of
 from modelgraft_plugins.processor import machine_key
 
@@ -26,8 +28,30 @@ class Begun:
     count: int | None
 
 
+Files = frozenset[tuple[str, int, int, int]]  # of a graph, as they lie there: name, inode, bytes, and when they were written
+
+
+@dataclass(frozen=True, slots=True)
+class _Starting:
+    """A session that was begun, and the files that it was begun on."""
+
+    files: Files
+    session: Future[Any]  # onnxruntime has no types
+
+
 _lock = Lock()
-_begun = dict[Begun, Future[Any]]()  # Any: onnxruntime has no types
+_begun = dict[Begun, _Starting]()
+
+
+def _forget() -> None:
+    """In a process that was forked: no thread of the other one goes on here, and nobody would ever end what it has begun."""
+    global _lock  # noqa: PLW0603 it may have been held
+    _lock = Lock()
+    _begun.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 def tuned_folder(folder: Path, graph: str) -> Path:
@@ -42,22 +66,43 @@ def begin(folder: Path, graph: str, *, count: int | None) -> Begun:
     with _lock:
         if what not in _begun:
             pool = ThreadPoolExecutor(1, thread_name_prefix="session")
-            _begun[what] = pool.submit(_open, what)
+            _begun[what] = _Starting(_files(what), pool.submit(_open_whole, what))
             pool.shutdown(wait=False)
     return what
 
 
 def started(what: Begun) -> Any:  # Any: onnxruntime has no types
-    """A session that is the caller's: the one that was begun, or one that starts now. Raises what onnxruntime raises."""
+    """A session that is the caller's: the one that was begun, or one that starts now. Raises what onnxruntime raises, and BrokenSeal.
+
+    One that was begun on other files than lie there now is let go of: an export that was damaged may have been made again.
+    """
     with _lock:
         found = _begun.pop(what, None)
-    return _open(what) if found is None else found.result()
+    return _open(what) if found is None or found.files != _files(what) else found.session.result()
 
 
 def drop(what: Begun) -> None:
     """Let go of a session that nobody has taken."""
     with _lock:
         _begun.pop(what, None)
+
+
+def _files(what: Begun) -> Files:
+    """Those whose names begin with that of the graph; nothing where they cannot be seen."""
+    try:
+        seen = [(file.name, file.stat()) for file in what.path.parent.iterdir() if file.name.startswith(what.path.name)]
+    except OSError:
+        return frozenset()
+    return frozenset((name, facts.st_ino, facts.st_size, facts.st_mtime_ns) for name, facts in seen)
+
+
+def _open_whole(what: Begun) -> Any:  # Any: onnxruntime has no types
+    """Start a session on files that look unharmed: one that was cut ends the process where it is read beyond its end."""
+    folder = what.path.parent
+    names = [name for name in seals.names_in(folder) if name.startswith(what.path.name)]
+    if complaint := seals.complaint(folder, names, quick=True):
+        raise seals.BrokenSeal(complaint)
+    return _open(what)
 
 
 def _open(what: Begun) -> Any:  # Any: onnxruntime has no types

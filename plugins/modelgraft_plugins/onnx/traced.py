@@ -206,16 +206,20 @@ def load(
 
 def _open(context: LoadContext, entry: store.Entry) -> tuple[Assembling, Parts, list[str]]:
     """The loop of a node, its parts, and what a user must know of the sessions."""
-    remarks = list[str]()
+    remarks, doubted = list[str](), set[str]()
 
     def session(graph: str) -> Any:
         opened, said = tuned.session(entry.folder, context.device, graph=graph, count=context.threads)
         remarks.extend(said)
+        if said:
+            doubted.add(graph)
         return opened
 
     def one_row(graph: str) -> Any:
         if entry.manifest["precision"] != "float32":
             return None  # 8-bit products are faster packed, blocks are packed in any case
+        if graph in doubted:
+            return None  # what was tuned may still lie there broken, where it could not be tuned again
         return tuned.for_one_row(entry.folder, context.device, graph=graph, count=context.threads)
 
     def of_many(graph: str) -> Any:

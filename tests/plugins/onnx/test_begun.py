@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
+import shutil
 import weakref
 
 import numpy
@@ -10,20 +12,29 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from modelgraft.plugin import folder_aside, seals
 from modelgraft_plugins.onnx import begun
 from modelgraft_plugins.onnx.begun import Begun
 
 NAME = "model.onnx"
 
 
+def write(folder, operator="Add"):
+    """Write a graph that gives what an operator makes of a number and itself, and the seal of the folder."""
+    sides = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node(operator, ["x", "x"], ["y"])], "double", sides[:1], sides[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.save(model, folder / NAME)
+    seals.seal(folder)
+
+
 @pytest.fixture
 def folder(tmp_path):
     """A folder with a graph that doubles what it is given."""
-    sides = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in "xy"]
-    graph = helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "double", sides[:1], sides[1:])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    onnx.save(model, tmp_path / NAME)
-    return tmp_path
+    made = tmp_path / "export"
+    made.mkdir()
+    write(made)
+    return made
 
 
 @pytest.fixture
@@ -49,7 +60,8 @@ def test_a_graph_that_was_tuned_is_begun_as_it_lies_there(folder, starts):
     """Where the folder of this machine is."""
     tuned = begun.tuned_folder(folder, NAME)
     tuned.mkdir()
-    (folder / NAME).rename(tuned / NAME)
+    write(tuned)
+    (folder / NAME).unlink()
     assert begun.started(begun.begin(folder, NAME, count=1)).run(None, {"x": numpy.ones(2, "float32")})[0].tolist() == [2, 2]
     assert starts == [Begun(tuned / NAME, True, 1)]
 
@@ -57,6 +69,7 @@ def test_a_graph_that_was_tuned_is_begun_as_it_lies_there(folder, starts):
 def test_what_cannot_start_is_told_to_who_opens_it(folder):
     """Not before, and in the same words as without it."""
     (folder / NAME).write_bytes(b"no graph")
+    seals.seal(folder)
     what = begun.begin(folder, NAME, count=1)
     with pytest.raises(Exception, match="INVALID_PROTOBUF") as early:
         begun.started(what)
@@ -76,8 +89,41 @@ def test_a_session_that_nobody_takes_is_let_go_of(folder, monkeypatch):
 
     monkeypatch.setattr(begun, "_open", noted)
     what = begun.begin(folder, NAME, count=1)
-    begun._begun[what].result()
+    begun._begun[what].session.result()
     begun.drop(what)
     gc.collect()
     assert [reference() for reference in seen] == [None]
     begun.drop(what)
+
+
+def test_an_export_that_is_made_again_is_not_run_as_it_was_before(folder):
+    """Whoever finds it damaged makes it again, and opens what lies there now: not the session that was begun on the other files."""
+    what = begun.begin(folder, NAME, count=1)
+    begun._begun[what].session.result()
+    shutil.rmtree(folder)
+    with folder_aside(folder) as aside:
+        write(aside, "Mul")
+    assert begun.started(what).run(None, {"x": numpy.array([3, -3], "float32")})[0].tolist() == [9, 9]
+
+
+def test_nothing_is_begun_on_a_file_that_was_cut(folder, starts):
+    """To read beyond its end would end the process."""
+    (folder / NAME).write_bytes((folder / NAME).read_bytes()[:-8])
+    what = begun.begin(folder, NAME, count=1)
+    with pytest.raises(seals.BrokenSeal, match=NAME):
+        begun.started(what)
+    assert starts == []
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system does not fork")
+def test_a_forked_process_does_not_wait_for_what_another_has_begun(folder):
+    """The thread that would end it is not there."""
+    what = begun.begin(folder, NAME, count=1)
+    begun._begun[what].session.result()
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply_async(_left).get(timeout=60) == 0
+    begun.drop(what)
+
+
+def _left():
+    return len(begun._begun)

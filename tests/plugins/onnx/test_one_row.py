@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from tests.plugins.onnx.test_kept_blocks import SIZES
+from tests.plugins.test_formats import gguf_of, randomised
+from transformers import LlamaConfig, LlamaForCausalLM
 
+import modelgraft as mg
 from modelgraft_plugins.onnx import one_row, runtime, store, tuned
 from modelgraft_plugins.onnx.keeping import Exports
 
@@ -78,3 +82,31 @@ def test_what_was_measured_is_listed_among_kept_exports(monkeypatch):
     one_row.prepare()
     (found,) = Exports().items()
     assert (found.path, found.about) == (one_row.file(), "how one row is read fastest on a processor")
+
+
+@pytest.mark.slow
+def test_a_tuned_graph_that_is_broken_reads_no_row(tmp_path, monkeypatch):
+    """Where it could not be tuned again it still lies there: all rows are read by the plain graph."""
+    gguf_of(tmp_path / "m.gguf", randomised(LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=True))), "llama", "Q8_0")
+    (tmp_path / "g.yaml").write_text(
+        "modelgraft: 1\ninputs: {q: text}\noutputs: {text: a.text}\n"
+        "nodes: {a: {use: llm/causal, from: ./m.gguf, frozen: true, in: {q: inputs.q}, with: {prompt: '{q}', max_new_tokens: 8}}}\n"
+    )
+    monkeypatch.setattr(tuned, "WORTH_BYTES", 1)
+    monkeypatch.setattr(one_row, "_kept", lambda: True)
+    opened, opening = [], tuned.open_session
+    monkeypatch.setattr(tuned, "open_session", lambda path, **how: opened.append(path) or opening(path, **how))
+
+    def answer():
+        with mg.open(tmp_path / "g.yaml", backend="onnx", export="now") as pipeline:
+            return pipeline.run(q="a question")
+
+    wanted = answer()["text"]
+    assert len(opened) == 1  # so that the list below can differ
+    (data,) = tmp_path.glob("exports/*/*/tuned-*/*.data")
+    data.write_bytes(bytes(data.stat().st_size))
+    monkeypatch.setattr(tuned, "_tune", lambda *_, **__: "No space left on device")
+    found = answer()
+    assert found["text"] == wanted
+    assert any("No space left on device" in text for text in found.warnings)
+    assert len(opened) == 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import mmap
+import os
 import sys
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,16 @@ Stretch = tuple[int, int]  # the addresses of the first byte and of the one behi
 
 _lock = Lock()
 _changing = 0  # how many threads are within `mappings_change`
+
+
+def _begin_anew() -> None:
+    """In a process that was forked: threads of the other one do not go on here, whatever they held."""
+    global _lock, _changing
+    _lock, _changing = Lock(), 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
 
 
 def spans_of_files() -> Sequence[Stretch]:
