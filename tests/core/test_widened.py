@@ -130,7 +130,7 @@ def test_no_pages_are_let_go_of_while_a_library_maps_files(tmp_path):
     assert held.wait(60)
     assert float(tensor.sum()) == 1_000_000
     give_back_files()
-    assert bytes_in_memory(file) == tensor.nbytes
+    assert bytes_in_memory(file) >= tensor.nbytes
     done.set()
     thread.join()
     give_back_files()
