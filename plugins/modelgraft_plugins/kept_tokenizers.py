@@ -120,7 +120,8 @@ def _plain_config(folder: Path) -> Any | None:
         return None
     from transformers import PreTrainedConfig
 
-    return PreTrainedConfig.from_dict(dict(model), name_or_path=str(folder))
+    asked = {key: model[key] for key in ("model_type", "tokenizer_class") if key in model}  # others it would look at, and warn of
+    return PreTrainedConfig.from_dict(asked, name_or_path=str(folder))
 
 
 def _mapping_in(path: Path) -> Mapping[str, Any]:

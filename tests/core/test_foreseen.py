@@ -119,7 +119,7 @@ NEAR = "Did you mean 'onnx'?"
             "",
             (
                 "unknown-backend",
-                "a.runtime.backend is 'onxx', which no plugin offers; there is: auto, compile, onnx, torch",
+                "a.runtime.backend is 'onxx', which no plugin offers; there is: auto, compile, llamacpp, onnx, torch",
                 "Did you mean 'onnx'?",
                 4,
             ),
