@@ -301,16 +301,7 @@ def main() -> None:
     models, bits, only = options.models.split(","), {int(word) for word in options.bits.split(",")}, tuple(options.only.split("|"))
     sides = [side for side in SIDES if side.model in models and side.bits in bits and side.program.startswith(only)]
     cases = [(int(threads), int(batch)) for threads, _, batch in (word.partition("x") for word in options.cases.split(","))]
-    with tables.scratch() as folder:
-        if options.kept:
-            options.kept.mkdir(parents=True, exist_ok=True)
-            (folder / "kept").symlink_to(options.kept.resolve())
-        os.environ.update(measuring.environment(1, folder / "cache"))
-        found = measure(Asked(folder, options.minutes * 60, options.quick), sides, cases)
-    if options.json:
-        print(tables.as_json(found))
-    else:
-        measuring.print_table(tables.headings(TABLE.columns, found), tables.cells(TABLE.columns, found))
+    tables.printed(TABLE, lambda asked: measure(asked, sides, cases), options)
 
 
 if __name__ == "__main__":

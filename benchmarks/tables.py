@@ -158,4 +158,33 @@ def alone(table: Table, words: Sequence[str] | None = None) -> None:
     print_table(headings(table.columns, rows), cells(table.columns, rows))
 
 
-__all__ = ["Asked", "Ratio", "Row", "Spread", "Table", "Timer", "alone", "as_json", "cells", "headings", "scratch", "shown", "told"]
+def printed(table: Table, measure: Callable[[Asked], list[Row]], options: argparse.Namespace) -> None:
+    """Measure a part of a table and print its rows. options: minutes, quick, json, and `kept`, a cache of exports that stays."""
+    with scratch() as folder:
+        if options.kept:
+            options.kept.mkdir(parents=True, exist_ok=True)
+            (folder / "kept").symlink_to(options.kept.resolve())
+        os.environ.update(environment(1, folder / "cache"))
+        found = measure(Asked(folder, options.minutes * 60, options.quick))
+    if options.json:
+        print(as_json(found))
+    else:
+        print_table(headings(table.columns, found), cells(table.columns, found))
+
+
+__all__ = [
+    "Asked",
+    "Ratio",
+    "Row",
+    "Spread",
+    "Table",
+    "Timer",
+    "alone",
+    "as_json",
+    "cells",
+    "headings",
+    "printed",
+    "scratch",
+    "shown",
+    "told",
+]

@@ -22,16 +22,19 @@ from benchmarks.peers.weights import NotMade, made, run
 LAYOUT = "1"  # of the files that builders are asked for; another number makes all anew
 MISSING = "its weights are not made: python -m benchmarks.peers.seeing_weights makes them"
 CHECKPOINTS = {"ViT-B/16": "vit", "LLaVA": "llava"}
-EXPORT = """
-import sys, torch, transformers
-source, target = sys.argv[1:]
+EYE = """
 class Eye(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.model = transformers.ViTModel.from_pretrained(source, add_pooling_layer=False).eval()
     def forward(self, pixels):
         return self.model(pixel_values=pixels).last_hidden_state
-sizes = {"pixels": {0: torch.export.Dim("batch", min=1, max=64)}}
+"""
+EXPORT = f"""
+import sys, torch, transformers
+source, target = sys.argv[1:]
+{EYE}"""
+EXPORT += """sizes = {"pixels": {0: torch.export.Dim("batch", min=1, max=64)}}
 torch.onnx.export(Eye(), (torch.randn(2, 3, 224, 224),), target, input_names=["pixels"], dynamic_shapes=sizes, external_data=False)
 """
 QUANTISE = """
@@ -45,16 +48,11 @@ for folder in sys.argv.pop(1).split(os.pathsep):
     site.addsitedir(folder)
 sys.modules["diffusers"] = None  # ours wants another huggingface_hub
 """
-CONVERT = """
+CONVERT = f"""
 import numpy as np, openvino, torch, transformers
 source, target, precision = sys.argv[1:]
-class Eye(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.model = transformers.ViTModel.from_pretrained(source, add_pooling_layer=False).eval()
-    def forward(self, pixels):
-        return self.model(pixel_values=pixels).last_hidden_state
-found = openvino.convert_model(Eye(), example_input=torch.randn(2, 3, 224, 224), input=[-1, 3, 224, 224])
+{EYE}"""
+CONVERT += """found = openvino.convert_model(Eye(), example_input=torch.randn(2, 3, 224, 224), input=[-1, 3, 224, 224])
 if precision == "int8":
     import nncf
     draw = np.random.default_rng(0)

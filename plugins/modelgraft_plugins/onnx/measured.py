@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from typing import Any
 from modelgraft.plugin import InputError, locked, seals
 from modelgraft_plugins.onnx import store
 from modelgraft_plugins.onnx.blocks import ACCURACY, SIZE, SIZES
-from modelgraft_plugins.onnx.runtime import installed, open_on_host, options_of
+from modelgraft_plugins.onnx.runtime import installed, least_seconds, open_on_host, options_of
 from modelgraft_plugins.processor import machine_key
 
 BLOCKS_VARIABLE = "MODELGRAFT_BLOCKS"  # a size of blocks for all exports: nothing is measured then
@@ -130,13 +129,7 @@ def _least(sessions: Mapping[Any, Any], *, rows: int, rounds: int) -> dict[Any, 
     import numpy
 
     feed = {"x": numpy.random.default_rng(0).standard_normal((rows, ROWS), numpy.float32)}
-    taken = dict.fromkeys(sessions, float("inf"))
-    for _ in range(rounds):
-        for name, session in sessions.items():
-            start = time.thread_time()
-            session.run(None, feed)
-            taken[name] = min(taken[name], time.thread_time() - start)
-    return taken
+    return least_seconds(sessions, feed, rounds=rounds)
 
 
 def _session(bits: int, size: int, *, widened: bool = False, matrices: int = MATRICES) -> Any:

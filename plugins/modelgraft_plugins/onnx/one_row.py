@@ -11,14 +11,13 @@ the same file, and the second takes no memory that the system cannot take back.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from modelgraft.plugin import locked, seals
 from modelgraft_plugins.onnx import store
-from modelgraft_plugins.onnx.runtime import AS_THEY_LIE, installed, open_on_host, options_of
+from modelgraft_plugins.onnx.runtime import AS_THEY_LIE, installed, least_seconds, open_on_host, options_of
 from modelgraft_plugins.processor import machine_key
 
 LEAST_GAIN = 1.05  # how much faster it must be for a second session
@@ -47,10 +46,7 @@ def file() -> Path:
 
 
 def seconds() -> Mapping[str, float]:
-    """How long one row takes through a few matrices, "packed" and "as they lie": in turn, the least of some rounds, one thread.
-
-    Counted is what the thread computes, not what passes: another program beside it must not decide.
-    """
+    """How long one row takes through a few matrices, "packed" and "as they lie": in turn, the least of some rounds, one thread."""
     import numpy
 
     feed = {"x": numpy.ones((1, ROWS), numpy.float32)}
@@ -59,13 +55,7 @@ def seconds() -> Mapping[str, float]:
         "packed": open_on_host(graph, options_of(count=1)),
         "as they lie": open_on_host(graph, options_of(count=1, settings=AS_THEY_LIE)),
     }
-    taken = dict.fromkeys(sessions, float("inf"))
-    for _ in range(ROUNDS):
-        for name, session in sessions.items():
-            start = time.thread_time()
-            session.run(None, feed)
-            taken[name] = min(taken[name], time.thread_time() - start)
-    return taken
+    return least_seconds(sessions, feed, rounds=ROUNDS)
 
 
 def _graph() -> bytes:
