@@ -55,6 +55,7 @@ def test_the_same_source_is_in_memory_once(folder):
 
 def test_what_is_held_goes_with_the_last_pipeline(folder):
     """Closed pipelines keep nothing, even while their objects live."""
+    held_by_others = set(held._HELD)
     one, two = mg.open(writer(folder)), mg.open(writer(folder))
     assert places(one) == places(two)
     one.run(words=PROMPT)
@@ -68,7 +69,7 @@ def test_what_is_held_goes_with_the_last_pipeline(folder):
     two.close()
     gc.collect()
     assert kept() is None
-    assert not held._HELD
+    assert set(held._HELD) <= held_by_others
 
 
 def test_settings_that_change_the_weights_are_kept_apart(folder):

@@ -79,10 +79,10 @@ def keep_operators() -> None:
 
     read: Any = ONNXRegistry.from_torchlib
     if not hasattr(read, "kept"):
-        ONNXRegistry.from_torchlib = _Kept(read)  # type: ignore[method-assign, assignment]
+        ONNXRegistry.from_torchlib = Kept(read)  # type: ignore[method-assign, assignment]
 
 
-class _Kept:
+class Kept:
     """Gives each caller a table of its own, with the same entries."""
 
     def __init__(self, read: Any) -> None:
