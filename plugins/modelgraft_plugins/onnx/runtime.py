@@ -40,6 +40,9 @@ def runtime() -> Any:
     Raises PluginError when it is missing, or when two distributions have overwritten each other.
     """
     try:
+        # numpy first, and whole: onnxruntime asks for an inner module of it before its package, and an import of torch in another thread
+        # for the package first. Each would wait for what the other holds, and Python ends that by handing one of them out half made.
+        import numpy  # noqa: F401
         import onnxruntime  # type: ignore[import-untyped, unused-ignore]
     except ImportError as error:
         raise PluginError(_why_missing(str(error))) from error

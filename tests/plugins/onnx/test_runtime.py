@@ -142,6 +142,28 @@ def test_sessions_take_the_threads_that_they_are_given_and_rest_without_work(var
     assert found["idle"] < 0.05  # of half a second; a single spinning thread would take all of it
 
 
+WATCHED = """
+import sys
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "onnxruntime":
+            print("numpy" in sys.modules and not sys.modules["numpy"].__spec__._initializing)
+
+sys.meta_path.insert(0, Watch())
+from modelgraft_plugins.onnx.runtime import runtime
+print("numpy" in sys.modules)
+runtime()
+"""
+
+
+def test_numpy_is_whole_before_onnxruntime_is_imported():
+    """onnxruntime asks for an inner module before the package, torch beside it the other way round: each waited for the other."""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ran = subprocess.run([sys.executable, "-c", WATCHED], env=env, capture_output=True, text=True, check=True, timeout=100)
+    assert ran.stdout.split() == ["False", "True"]
+
+
 def test_a_part_computes_with_a_file_as_onnxruntime_alone_does(tmp_path):
     """A session with the options of this backend, by the names of inputs and outputs."""
     x = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [2, None])
