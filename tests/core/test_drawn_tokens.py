@@ -14,6 +14,7 @@ from modelgraft.loops import drawn_tokens
 from modelgraft.loops.chosen import Tokens
 from modelgraft.loops.drawn_tokens import Drawer
 from modelgraft.loops.loop import generate
+from modelgraft.loops.near_tokens import Seeker
 from modelgraft.loops.sampling import chooser, draw, narrow
 from modelgraft.loops.scoring import ScoresAsked, Scoring
 from modelgraft.loops.settings import Settings
@@ -154,6 +155,42 @@ def test_either_power_gives_the_draws_of_the_whole_distribution(rules, power, mo
     for number in (0.0, 0.0173, 0.2507, 0.5123, 0.7519, 0.9991):
         wanted = draw(expected, torch.full((3,), number, dtype=torch.float64)).tolist()
         assert [drawer.draw(row.numpy(), number) for row in logits] == wanted
+
+
+@pytest.mark.parametrize("spread", [0.3, 6.0, 9.0])
+def test_what_is_certain_without_the_whole_vocabulary_is_what_the_whole_gives(spread):
+    """Against float64 over all tokens; most draws are certain where some tokens stand out, and none where thousands are alike."""
+    logits = torch.randn(20_011, generator=torch.Generator().manual_seed(8)) * spread
+    logits[::4] = float("-inf")
+    shares = (logits.double() / 0.8).softmax(-1)
+    near = Seeker().near(logits.numpy(), logits.max().item(), 0.8)
+    if spread < 1:
+        assert near is None
+        return
+    numbers = torch.arange(500, dtype=torch.float64) / 500
+    found, wanted = [near.at(number) for number in numbers.tolist()], torch.searchsorted(shares.cumsum(-1), numbers, right=True).tolist()
+    assert all(token in (None, right) for token, right in zip(found, wanted, strict=True))
+    assert found.count(None) < 250
+    ordered, order = shares.sort(descending=True)
+    for part in (0.05, 0.3, 0.5, 0.7, 0.9):
+        fewest = order[: int((ordered.cumsum(-1) < part).sum()) + 1].tolist()
+        nucleus = near.nucleus(part)
+        assert nucleus is None or set(fewest) == set(nucleus.tolist())
+        likely, kept = near.likely(part / 50), (shares >= part / 50).nonzero()[:, 0].tolist()
+        assert likely is None or likely.tolist() == kept
+
+
+def test_what_does_not_help_is_tried_less_and_less_often():
+    """Of tokens that are all alike, until some stand out again."""
+    alike, outstanding = numpy.zeros(5000, numpy.float32), numpy.zeros(5000, numpy.float32)
+    outstanding[7] = 30
+    seeker = Seeker()
+    for pause in (0, 2, 6, 14, 30, 30):
+        assert seeker.near(alike, 0.0, 1.0) is None
+        assert seeker.pause == pause
+        for _ in range(pause):
+            assert seeker.near(outstanding, 30.0, 1.0) is None
+    assert seeker.near(outstanding, 30.0, 1.0) is not None
 
 
 def test_a_row_draws_alone_what_it_draws_in_a_batch():

@@ -11,12 +11,15 @@ each operation, on the cores that a session needs for the next step.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy
 
+from modelgraft.loops import few_tokens
+from modelgraft.loops.near_tokens import Near, Seeker
 from modelgraft.loops.settings import MOST_BY_ENTROPY, Settings
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     Numbers = NDArray[numpy.floating[Any]]  # float[n]
     Ids = NDArray[numpy.integer[Any]]  # int64[n]
 
+Found = TypeVar("Found")
 WIDTH = 512  # a vocabulary is looked at in rows of so many, whose elementwise maximum is a single fast pass
 LEAST_SHARES = (1e-3, 1e-5)  # tokens at least so likely hold top_p in most texts, and in nearly all
 BLOCK = 256  # tokens that are summed up before the sum goes into float64
@@ -35,6 +39,7 @@ NEARLY = (3.0, 8.0, 20.0)  # nats from the expected surprise, within which typic
 TYPICALLY = 1e-4  # so much more must be found there
 SPARE = 1e-6  # by this part a bound is lowered: a division by the temperature may make unlike logits alike
 UNSORTED = frozenset({"top_k", "min_p", "epsilon"})  # rules that look at the largest and at a bound
+COMMON = UNSORTED | {"top_p"}  # rules that a few tokens are looked at for one by one
 FURTHER, CLOSER, MANY = 1.2, 0.9, 8  # how top_k's look below the largest follows the texts: so many times the tokens are too many
 ROUNDED = 1e-5  # by this part sums of shares may be off: their exponents are float32, and up to PLAIN_NATS
 
@@ -77,8 +82,10 @@ class Drawer:
         rules = {"top_k": settings.top_k, "top_h": settings.top_h, "top_p": self.top_p, "min_p": settings.min_p or None}
         rules |= {"typical": self.typical, "epsilon": self.epsilon, "eta": self.eta}
         self.rules = frozenset(name for name, rule in rules.items() if rule is not None)
+        self.few = few_tokens.Rules(settings.top_k, self.top_p, settings.min_p, self.epsilon, self.after) if self.rules <= COMMON else None
         self.highest = 0.0  # the largest logit
         self.gap = 0.0  # how far below it top_k looks first: somewhat further than it had to for the tokens before; 0: not known
+        self.seeker = Seeker()
         self.power, self.per_nat = _power()
         self.exponents: Numbers = numpy.empty(0, numpy.float32)  # of the power that shares are, where a rule asks for the entropy
         self.blocks: Numbers = numpy.empty((0, BLOCK), numpy.float32)  # `shares`, filled up with 0 to whole blocks
@@ -98,16 +105,18 @@ class Drawer:
         elif settings.top_k is not None and settings.top_k < len(logits):
             ids = self._likeliest(logits, settings.top_k)
         elif self.top_p is not None:
-            whole = _Whole(self._total(logits))
-            ids = self._nucleus(logits, self.top_p, whole.total)
+            ids, whole = self._nucleus(logits, self.top_p)
         elif settings.min_p:
             ids = _above(logits, highest + self.before * math.log(settings.min_p))
         elif self.typical is not None or self.epsilon is not None or self.eta is not None:
-            whole = self._whole(logits)
-            ids = self._usual(logits, whole)
+            ids, whole = self._usual(logits)
         else:
             return self._draw_of_all(logits, number)
-        values = (logits.take(ids) - numpy.float32(highest)) / self.before
+        values = (logits.take(ids) - highest) / self.before  # in float32: a number of Python has no type of its own to numpy
+        if self.few is not None and len(ids) > few_tokens.MOST and settings.top_k is not None:
+            ids, values = _top(ids, values, settings.top_k)
+        if self.few is not None and len(ids) <= few_tokens.MOST:
+            return self.few.draw(ids.tolist(), values.tolist(), number, None if whole is None else whole.total)
         if len(self.rules) == 1 and self.rules <= UNSORTED:  # the commonest: nothing has to be sorted
             ids, values = self._kept(ids, values, whole)
             return _at(ids, numpy.exp(values.astype(numpy.float64) / self.after), number)
@@ -165,8 +174,23 @@ class Drawer:
         most = self._shared(logits, self.before)
         return float(self._heights().sum()) / most
 
-    def _nucleus(self, logits: Numbers, top_p: float, total: float) -> Ids:
-        """Tokens among which are the fewest that hold top_p."""
+    def _seen(self, logits: Numbers, temperature: float, look: Callable[[Near], Found | None]) -> tuple[Found, Near] | None:
+        """What is certain by the tokens near the likeliest; None: the whole must be looked at."""
+        near = self.seeker.near(logits, self.highest, temperature)
+        found = None if near is None else look(near)
+        if near is not None:
+            self.seeker.told(helped=found is not None)
+        return None if near is None or found is None else (found, near)
+
+    def _nucleus(self, logits: Numbers, top_p: float) -> tuple[Ids, _Whole]:
+        """Tokens among which are the fewest that hold top_p; the whole, or what gives the same nucleus."""
+        if seen := self._seen(logits, self.before, lambda near: near.nucleus(top_p)):
+            return seen[0], _Whole(seen[1].held)
+        whole = _Whole(self._total(logits))
+        return self._beginning(logits, top_p, whole.total), whole
+
+    def _beginning(self, logits: Numbers, top_p: float, total: float) -> Ids:
+        """Tokens among which are the fewest that hold so much of a total."""
         wanted = (top_p * (1 + ROUNDED) + SPARE) * total
         likely, nearly = (total * least for least in LEAST_SHARES)
         ids = _above(logits, self.highest + self.before * min(math.log(nearly), 0.0))
@@ -181,6 +205,8 @@ class Drawer:
 
     def _draw_of_all(self, logits: Numbers, number: float) -> int:
         """Draw where no rule leaves anything out: the block by sums in float64, then the token in it."""
+        if seen := self._seen(logits, self.before * self.after, lambda near: near.at(number)):
+            return seen[0]
         self._shared(logits, self.before * self.after)
         heights = self._heights().cumsum()
         wanted = number * float(heights[-1])
@@ -205,8 +231,16 @@ class Drawer:
             summed = float(numpy.einsum("i,i->", shares, exponents))
         return _Whole(total / most, math.log(total) - summed / self.per_nat / total)
 
-    def _usual(self, logits: Numbers, whole: _Whole) -> Ids:
+    def _usual(self, logits: Numbers) -> tuple[Ids, _Whole]:
         """Tokens among which are all that typical_p leaves over, or else the first of epsilon_cutoff and eta_cutoff that there is."""
+        epsilon = self.epsilon if self.typical is None else None
+        if epsilon is not None and (seen := self._seen(logits, self.before, lambda near: near.likely(epsilon))):
+            return seen[0], _Whole(seen[1].held)
+        whole = self._whole(logits)
+        return self._usual_of(logits, whole), whole
+
+    def _usual_of(self, logits: Numbers, whole: _Whole) -> Ids:
+        """See `_usual`."""
         highest, log_total = self.highest, math.log(whole.total)
         if self.typical is None:
             least = self.epsilon if self.epsilon is not None else _eta(self.eta or 0.0, whole.entropy)

@@ -40,8 +40,8 @@ class HostRows:
     def of(self, logits: Tensor) -> Sequence[Row] | None:
         """float32[vocab] each, on the memory of float[batch vocab]; None where that is not float32 on the host."""
         if logits is not self.given:
-            is_seen = logits.device.type == "cpu" and logits.dtype is torch.float32
-            self.given, self.rows = logits, list(logits.detach().numpy()) if is_seen else None
+            is_seen = logits.is_cpu and logits.dtype is torch.float32
+            self.given, self.rows = logits, list((logits.detach() if logits.requires_grad else logits).numpy()) if is_seen else None
         return self.rows
 
 
@@ -86,4 +86,4 @@ def largest_of(logits: Tensor, rows: HostRows | None = None) -> Largest:
     if seen is None:
         return Largest(list(logits.amax(-1).tolist()), Tokens(tensor=logits.argmax(-1)))
     tokens = [int(row.argmax()) for row in seen]  # the first of equal ones, as torch, which takes ten times as long
-    return Largest([float(row[token]) for row, token in zip(seen, tokens, strict=True)], Tokens(tokens), seen)
+    return Largest([row.item(token) for row, token in zip(seen, tokens, strict=True)], Tokens(tokens), seen)
