@@ -2,7 +2,8 @@
 
 transformers builds a tokenizer from its files by rules of its own (classes, legacy flags, begin tokens); what comes out is
 a tokenizer of the package `tokenizers` that is written down whole. One whose class does more than that one, such as
-Whisper's, is not kept. Any plugin may import this module.
+Whisper's, is not kept. Files that ask for no rule, such as those that our reader of GGUF writes, are opened as they are, and
+transformers, whose import takes as long as that of torch, is not needed. Any plugin may import this module.
 """
 
 from __future__ import annotations
@@ -24,6 +25,14 @@ Inner = Any  # a tokenizer of transformers, or Kept: the former are not annotate
 FILES = (".json", ".model", ".txt", ".jinja", ".tiktoken")  # what the files of a tokenizer end with
 WEIGHTS = ".index.json"  # what lies beside them and grows with the model
 CHANGES = ("__call__", "_encode_plus", "decode", "_decode", "convert_tokens_to_ids", "build_inputs_with_special_tokens")
+NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")  # in transformers' own order
+PLAIN = frozenset(
+    {"tokenizer_class", "clean_up_tokenization_spaces", "model_max_length", "chat_template", *NAMED}
+)  # settings without rules
+PLAIN_MODEL = (
+    "llama"  # a type for which transformers takes such files as they are: for qwen2 it makes them anew, those of mistral it may mend
+)
+LEGACY = ("special_tokens_map.json", "added_tokens.json", "tokenizer.model")  # files that may say something else
 PROOF = ("", "a", "Hello, world! 3.14", "  two  spaces\nand a line", "naïve façade — 漢字 🙂", "<s>x</s> [INST] <image>")
 
 
@@ -51,13 +60,11 @@ class Keeps(Keeper):
 
 
 class Kept:
-    """A tokenizer as transformers had built it, with the attributes and calls of one that this package reads."""
+    """A tokenizer as transformers builds it, with the attributes and calls of one that this package reads."""
 
-    def __init__(self, facts: Mapping[str, Any], text: str) -> None:
-        from tokenizers import Tokenizer
-
-        self.facts = facts
-        self._inner: Any = Tokenizer.from_str(text)
+    def __init__(self, facts: Mapping[str, Any], inner: Any) -> None:
+        """inner: of the package `tokenizers`, which has no types."""
+        self.facts, self._inner = facts, inner
         self._inner.no_truncation()
         self._inner.no_padding()
         self.added_tokens_encoder: dict[str, int] = dict(facts["added"])
@@ -94,12 +101,41 @@ def open_tokenizer(folder: Path) -> Inner:
 
     Raises what `AutoTokenizer.from_pretrained` raises for files that cannot be read.
     """
+    if (plain := _as_it_lies(folder)) is not None:
+        return plain
     place = _place_of(folder)
     if (found := _read(place, folder)) is not None:
         return found
     inner = _from_files(folder)
     _keep(inner, place)
     return inner
+
+
+def _as_it_lies(folder: Path) -> Kept | None:
+    """A tokenizer.json whose settings name tokens of it and do nothing else; None where transformers has a say."""
+    own, model = (_mapping_in(folder / name) for name in ("tokenizer_config.json", "config.json"))
+    says_more = not own.keys() <= PLAIN or any((folder / name).exists() for name in LEGACY)
+    if says_more or own.get("tokenizer_class") != "PreTrainedTokenizerFast" or model.get("model_type") != PLAIN_MODEL:
+        return None
+    named = {name: own[name] for name in NAMED if name in own}
+    if own.get("clean_up_tokenization_spaces") is not False or not all(isinstance(token, str) for token in named.values()):
+        return None
+    try:
+        inner = _parsed((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    except Exception:  # noqa: BLE001 the package tokenizers raises Exception itself; transformers then says what is wrong
+        return None
+    added = {token.content: number for number, token in sorted(inner.get_added_tokens_decoder().items())}
+    if inner.truncation or inner.padding or inner.post_processor is None or not added.keys() >= {*named.values()}:
+        return None
+    unknown = named.get("unk_token")
+    return Kept({"added": added, "unk_token": unknown, "unk_token_id": added.get(unknown or ""), "special": named}, inner)
+
+
+def _parsed(text: str) -> Any:
+    """A tokenizer of the package `tokenizers`, which has no types."""
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_str(text)
 
 
 def _from_files(folder: Path) -> Inner:
@@ -145,7 +181,7 @@ def _read(place: Path, folder: Path) -> Kept | None:
     """What is kept there, if it is whole: one that was cut or changed is built anew, and that is said."""
     try:
         found = seals.read_sealed(place)
-        return Kept(found["facts"], found["tokenizer"])
+        return Kept(found["facts"], _parsed(found["tokenizer"]))
     except FileNotFoundError:
         return None
     except Exception as error:  # noqa: BLE001 the package tokenizers raises Exception itself for what it cannot take
@@ -164,7 +200,7 @@ def _keep(inner: Inner, place: Path) -> None:
         "special": inner.special_tokens_map,
     }
     text = inner.backend_tokenizer.to_str()
-    if not _is_equal(inner, Kept(facts, text)):
+    if not _is_equal(inner, Kept(facts, _parsed(text))):
         return
     with contextlib.suppress(OSError):  # a cache that cannot be written costs time, not correctness
         seals.write_sealed(place, {"facts": facts, "tokenizer": text})

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import transformers as hf
+from tokenizers import pre_tokenizers
 
 from modelgraft.sources import kept, seals
 from modelgraft_plugins import kept_tokenizers
+from modelgraft_plugins.formats import bpe
 from modelgraft_plugins.kept_tokenizers import Kept, open_tokenizer
 from support import checkpoints
 from support.tokenizers import clip_bpe, word_piece
@@ -106,6 +108,58 @@ print("transformers" in sys.modules, "torch._dynamo" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program, str(folder)], capture_output=True, text=True, check=True, timeout=120)
     assert (done.stdout.split(), done.stderr) == (["True", "False"], "")
+
+
+def as_read_from_gguf(folder: Path, *, split: str, first: int | None, kind: str = "llama", **settings: Any) -> Path:
+    """The files of a small byte-level BPE, as our reader of GGUF writes them."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = ["<|end|>", "<|start|>", "<user>", *letters, "ab", "\u0120a", "abc"]
+    written = bpe.tokenizer_json(tokens, ["a b", "\u0120 a", "ab c"], split=split, special=[0, 1], added=[2], first=first)
+    own = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, "model_max_length": 64}
+    named = {"bos_token": "<|start|>", "eos_token": "<|end|>", "pad_token": "<|end|>", "unk_token": "<|end|>"}
+    folder.mkdir()
+    for name, content in (("tokenizer", written), ("tokenizer_config", {**own, **named, **settings}), ("config", {"model_type": kind})):
+        (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(("split", "first"), [("smollm", None), ("gpt-2", 1), ("llama-bpe", 1), ("qwen2", None)])
+def test_files_that_ask_for_no_rule_are_opened_as_transformers_opens_them(split: str, first: int | None, tmp_path: Path):
+    """Byte for byte the tokenizer inside, and all that is read of it beside."""
+    folder = as_read_from_gguf(tmp_path / "files", split=split, first=first)
+    ours, theirs = open_tokenizer(folder), hf.AutoTokenizer.from_pretrained(folder)
+    assert isinstance(ours, Kept)
+    assert ours.to_text() == theirs.backend_tokenizer.to_str()
+    assert list(ours.added_tokens_encoder.items()) == list(theirs.added_tokens_encoder.items())
+    assert list(ours.special_tokens_map.items()) == list(theirs.special_tokens_map.items())
+    assert (ours.unk_token, ours.unk_token_id) == (theirs.unk_token, theirs.unk_token_id)
+    assert kept_tokenizers._is_equal(theirs, ours)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"eos_token": "<|another|>"}, {"add_bos_token": True}, {"tokenizer_class": "LlamaTokenizer"},
+        {"clean_up_tokenization_spaces": True}, {"kind": "mistral"}, {"kind": "qwen2"},
+    ],
+)  # fmt: skip
+def test_files_that_ask_for_a_rule_are_left_to_transformers(settings: dict[str, Any], tmp_path: Path):
+    """A token that is added, one with settings of its own, flags, classes, and models whose files it mends."""
+    folder = as_read_from_gguf(tmp_path / "files", split="smollm", first=None, **settings)
+    assert isinstance(open_tokenizer(folder), hf.PreTrainedTokenizerFast)
+
+
+def test_files_that_ask_for_no_rule_are_opened_without_transformers(tmp_path: Path):
+    """Its import takes as long as that of torch."""
+    folder = as_read_from_gguf(tmp_path / "files", split="smollm", first=None)
+    program = """
+import sys
+from pathlib import Path
+from modelgraft_plugins.kept_tokenizers import open_tokenizer
+print(open_tokenizer(Path(sys.argv[1]))("ab").input_ids, "transformers" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(folder)], capture_output=True, text=True, check=True, timeout=120)
+    assert (done.stdout.split("]")[1].strip(), done.stderr) == ("False", "")
 
 
 def test_files_that_change_give_another_tokenizer(tmp_path: Path):
