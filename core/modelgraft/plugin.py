@@ -59,6 +59,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.engine.modules.signatures import signature_of as signature_of
     from modelgraft.engine.modules.signatures import wired_inputs as wired_inputs
     from modelgraft.engine.modules.targets import resolve as resolve
+    from modelgraft.engine.modules.widened import giving_back as giving_back
     from modelgraft.engine.modules.widened import in_turn as in_turn
     from modelgraft.engine.opened_files import open_file as open_file
     from modelgraft.engine.parity import TOLERANCES as TOLERANCES
@@ -306,6 +307,7 @@ _HOMES = {
     "generate": "loops.loop",
     "give_back_files": "engine.modules.pages",
     "give_back_freed": "engine.modules.pages",
+    "giving_back": "engine.modules.widened",
     "hookimpl": "kernel.shelf.hooks",
     "in_torch": "engine.modules.calling",
     "in_turn": "engine.modules.widened",
@@ -471,6 +473,7 @@ __all__ = [
     "generate",
     "give_back_files",
     "give_back_freed",
+    "giving_back",
     "hookimpl",
     "in_torch",
     "in_turn",

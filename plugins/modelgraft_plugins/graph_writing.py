@@ -26,6 +26,7 @@ KINDS: Mapping[torch.dtype, Any] = {
 }
 
 LYING = "lying"  # under which it notes the tensors, [out in] each, that lie side by side in it
+READ = "read"  # under which a graph notes the tensors that it is made of
 PUBLISHED = "published"  # under which a matrix of a graph notes what gives its blocks, of each that lies side by side in it
 
 Value = Any  # of onnx_ir, which is not among what mypy sees
@@ -195,6 +196,7 @@ class GraphWriting:
             opset_imports=OPSETS,
             name="modelgraft",
         )
+        graph.meta[READ] = list(self.tensors.values())
         return ir.Model(graph, ir_version=10, producer_name="modelgraft")
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from modelgraft.engine.modules import pages, widened
 from modelgraft.engine.modules.pages import give_back_files, let_go, mappings_change
-from modelgraft.engine.modules.widened import PIECE, in_turn
+from modelgraft.engine.modules.widened import PIECE, giving_back, in_turn
 from support.mapped import bytes_in_memory
 
 TELLS = pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the system does not tell which pages of a file are in memory")
@@ -111,6 +111,23 @@ def test_pages_that_were_written_to_stay(tmp_path):
         assert (one[500] == 7).all()
         assert bytes_in_memory(files[1]) == 0
         assert float(other.sum()) == 1_000_000
+
+
+@TELLS
+def test_pages_of_tensors_go_back_again_and_again_and_of_no_other_tensor(tmp_path):
+    """Also where they lie side by side in one file; numbers that were written, and those of memory, stay."""
+    files = [tmp_path / f"{name}.safetensors" for name in ("read", "written", "other")]
+    save_file({name: torch.ones(500, 1000) for name in "ab"}, files[0])
+    with safe_open(files[0], framework="pt") as file:
+        read = [file.get_tensor(name) for name in "ab"]
+    written, other = (mapped(file, torch.ones(1000, 1000)) for file in files[1:])
+    written[500], kept = 7.0, torch.full((1000, 1000), 3.0)
+    give = giving_back([*read, written, kept, torch.empty(0)])
+    for _ in range(2):
+        assert [float(tensor.sum()) for tensor in (*read, written, other, kept)] == [500_000, 500_000, 1_006_000, 1_000_000, 3_000_000]
+        give()
+        assert bytes_in_memory(files[0]) < 10_000
+        assert bytes_in_memory(files[2]) > 3_900_000
 
 
 @TELLS

@@ -46,6 +46,24 @@ def read(source: GgufFile, stored: Stored, ordered: Callable[[Array], Array]) ->
     return PublishedBlocks(numbers, scales, 0, 4, SIZE, _halves(raw, 2))
 
 
+def widen(raw: Array, kind: int, made: Array) -> None:
+    """Write the numbers of blocks, uint8[rows blocks bytes], into float32[rows columns]: rounded as the `gguf` package rounds them."""
+    import numpy as np
+
+    numbers, scales = made.reshape(*raw.shape[:2], SIZE), _halves(raw, 0)[..., None]
+    if kind == 8:
+        np.multiply(raw[:, :, 2:].view(np.int8), scales, out=numbers)
+        return
+    packed, half = raw[:, :, -16:], SIZE // 2
+    np.bitwise_and(packed, 0x0F, out=numbers[..., :half], casting="unsafe")
+    np.right_shift(packed, 4, out=numbers[..., half:], casting="unsafe")
+    if kind == 2:
+        numbers -= 8
+    numbers *= scales
+    if kind == 3:
+        numbers += _halves(raw, 2)[..., None]
+
+
 def _halves(raw: Array, start: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     """The half at a byte of each block, as float32[rows blocks]."""
     import numpy as np

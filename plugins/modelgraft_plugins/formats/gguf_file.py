@@ -10,6 +10,7 @@ Every number in the file is checked against the file's size before it is used.
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -100,6 +101,19 @@ class _Reader:
     def string(self) -> str:
         return self.take(self.count(MOST_LETTERS, "letters")).decode("utf-8", errors="replace")
 
+    def strings(self, count: int) -> list[str]:
+        """As many strings: those of a vocabulary are a hundred thousand, and are cut out of the mapped file."""
+        found, at, length_of = list[str](), self.file.tell(), struct.Struct("<Q").unpack_from
+        with mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            while len(found) < count and at + 8 <= self.size:
+                end = at + 8 + length_of(mapped, at)[0]
+                if end > self.size or end - at - 8 > MOST_LETTERS:
+                    break
+                found.append(mapped[at + 8 : end].decode("utf-8", errors="replace"))
+                at = end
+        self.file.seek(at)
+        return found if len(found) == count else [*found, self.string()]  # which says what is wrong with it
+
     def value(self, kind: int) -> Any:  # Any: what the file holds
         if kind == STRING:
             return self.string()
@@ -107,7 +121,7 @@ class _Reader:
             return self.number(_code(kind))
         inner, count = self.number("I"), self.count(MOST_ENTRIES, "entries")
         if inner == STRING:
-            return [self.string() for _ in range(count)]
+            return self.strings(count)
         code = _code(inner)
         return list(struct.unpack(f"<{count}{code}", self.take(count * struct.calcsize("<" + code))))
 

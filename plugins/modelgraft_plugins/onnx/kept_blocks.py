@@ -17,6 +17,7 @@ from modelgraft_plugins.onnx.giving_back import GivingBack
 if TYPE_CHECKING:
     from modelgraft.plugin import PublishedBlocks
 
+LYING = "lying"  # under which a matrix of a graph notes the tensors, [out in] each, that lie side by side in it: see `graph_writing`
 NOTED = "published"  # where a matrix of a graph notes what gives its blocks: see `Tracer.write`
 MIDDLE = {4: 8, 8: 128}  # the number that a node of MatMulNBits takes for zero
 MOSTLY = 0.5  # of the numbers of a graph: where fewer are held in 4 bits, 4 bits are made of those in 8 too
@@ -78,7 +79,8 @@ def kept_of(weights: Mapping[str, Value], *, bits: int) -> Mapping[str, Kept]:
     In 4 bits all that a file holds in blocks is kept, also in 8, where most of it is in 4: so its maker has divided it. In 8 bits those
     of 4 are kept as well, but where they are shifted: 8 bits are then as near as what is read is, and faster than adding what is left.
     """
-    found, giving = dict[str, Kept](), GivingBack(weight.const_value.nbytes for weight in weights.values())
+    read = [tensor for weight in weights.values() for tensor in weight.meta.get(LYING, ())]
+    found, giving = dict[str, Kept](), GivingBack((weight.const_value.nbytes for weight in weights.values()), read)
     for name, weight in weights.items():
         if (kept := _kept(weight)) is not None:
             found[name] = kept

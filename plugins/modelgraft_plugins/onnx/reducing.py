@@ -17,12 +17,11 @@ import onnx_ir as ir
 
 from modelgraft.plugin import begin_to_send
 from modelgraft_plugins.onnx.blocks import Blocks, in_blocks, side_by_side
-from modelgraft_plugins.onnx.giving_back import GIVEN_BACK, GivingBack
-from modelgraft_plugins.onnx.kept_blocks import Kept, kept_of
+from modelgraft_plugins.onnx.giving_back import GIVEN_BACK, READ, GivingBack
+from modelgraft_plugins.onnx.kept_blocks import LYING, Kept, kept_of
 from modelgraft_plugins.onnx.telling import telling_layers
 
 CONTRIB = "com.microsoft"
-LYING = "lying"  # under which a matrix of a graph notes the tensors, [out in] each, that lie side by side in it: see `graph_writing`
 MOST = {8: 127, 7: 64}  # the largest number of a weight by its bits, as onnxruntime's quantiser has them
 PLAIN = {"alpha": 1.0, "beta": 1.0, "transA": 0}  # of a Gemm that is a product and a sum
 
@@ -73,7 +72,7 @@ def save(model: Model, path: Path) -> None:
     """
     tell = telling_layers(model.graph)
     sizes = [value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None]
-    giving = GivingBack(sizes)
+    giving = GivingBack(sizes, model.graph.meta.get(READ, ()))
 
     def hear(tensor: Any, *rest: Any) -> None:  # called before a tensor is written
         tell(tensor, *rest)

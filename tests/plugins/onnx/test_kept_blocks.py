@@ -185,3 +185,13 @@ def test_pages_of_files_are_given_back_while_matrices_are_compared(monkeypatch):
         large.note(5_000_000)
         small.note(1000)
     assert 15 <= len(given) <= 20
+
+
+def test_pages_of_the_tensors_that_a_graph_reads_are_given_back_where_it_knows_them(monkeypatch):
+    """All files that are mapped are looked through only for a graph that does not."""
+    given = list[object]()
+    monkeypatch.setattr(giving_back, "give_back_files", lambda: given.append("all"))
+    monkeypatch.setattr(giving_back, "giving_back", lambda tensors: lambda: given.append(list(tensors)))
+    for tensors in ((), ("a", "b")):
+        giving_back.GivingBack([1 << 23], tensors).note((1 << 23) + 1)
+    assert given == ["all", ["a", "b"]]
