@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from support.forking import forks
 from support.sampling import WHOLE
 
 
@@ -71,6 +73,16 @@ def pytest_collection_finish() -> None:
     gc.enable()
     if "torch" in sys.modules:
         keep_operators()
+    if "modelgraft_plugins.onnx.tuning" in sys.modules:
+        try_tuned_graphs_in_forks()
+
+
+def try_tuned_graphs_in_forks() -> None:
+    """Let what tries a tuned graph be a fork: each export has one, and starting an interpreter takes longer than all else that it does."""
+    from modelgraft_plugins.onnx import tuning
+
+    if hasattr(os, "fork"):
+        tuning.subprocess = forks("onnxruntime", tuning.__name__)  # type: ignore[assignment]
 
 
 def keep_operators() -> None:

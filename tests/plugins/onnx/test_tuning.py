@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from types import SimpleNamespace
 
 import numpy
@@ -12,6 +13,7 @@ import torch
 from modelgraft.engine.modules.signatures import Signature
 from modelgraft.kernel.words.ports import port
 from modelgraft.plugin import Parity
+from modelgraft_plugins.onnx import tuning
 from modelgraft_plugins.onnx.exporting import export, flat
 from modelgraft_plugins.onnx.precision import bring
 from modelgraft_plugins.onnx.sessions import open_session
@@ -24,6 +26,12 @@ pytestmark = [
 
 WIDTH = 384  # its square has more bytes than stay in the graph, in 4 bits too
 SIGNATURE = Signature((("x", port(f"float[batch tokens {WIDTH}]")),), (("y", port(f"float[batch tokens {WIDTH}]")),))
+
+
+@pytest.fixture(autouse=True)
+def real_processes(monkeypatch):
+    """What is tuned is tried as users have it tried: in new interpreters, see pace.py."""
+    monkeypatch.setattr(tuning, "subprocess", subprocess)
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8", "w8", "w4"])
