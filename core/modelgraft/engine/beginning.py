@@ -30,13 +30,17 @@ def begin(steps: Iterable[Step], backend: Callable[[str], Backend]) -> None:
 
 @contextlib.contextmanager
 def _kept_whole() -> Iterator[None]:
-    """Let Python look for no garbage while something is imported, and never in it where this process keeps its imports apart."""
+    """Let Python look for no garbage while something is imported, nor at once in all of it: it is as old as what is looked through last.
+
+    Never in it where this process keeps its imports apart.
+    """
     was_on, keeps_apart = gc.isenabled(), gc.get_freeze_count() > 0
     gc.disable()
     try:
         yield
     finally:
-        if keeps_apart:
-            gc.freeze()
+        gc.freeze()
+        if not keeps_apart:
+            gc.unfreeze()  # into the oldest generation: half a million objects are else looked through twice while the model is loaded
         if was_on:
             gc.enable()
