@@ -123,3 +123,11 @@ def test_a_component_that_is_not_exportable_stays_alone():
     plan = plan_of(step("a", Ref("inputs", "image"), linear), step("b", Ref("a", "y"), odd), step("c", Ref("b", "y"), linear), wanted="c")
     assert segments_of(plan) == ((), ())
     assert fuse(plan) is plan
+
+
+def test_what_lends_its_weights_stays_alone():
+    """It is loaded for those who take them: joined with others it would be held twice."""
+    linear = declare("toy/linear")
+    a, b, c = (step(name, source, linear) for name, source in (("a", Ref("inputs", "image")), ("b", Ref("a", "y")), ("c", Ref("b", "y"))))
+    plan = plan_of(a, b, c, replace(c, node=replace(c.node, name="d", share="a", wired={"x": (Ref("c", "y"),)})), wanted="d")
+    assert [one.node.name for one in fuse(plan).steps] == ["a", "b+c", "d"]

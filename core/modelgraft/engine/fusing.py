@@ -7,7 +7,7 @@ after what they give, both as "node.port", so that whoever reads the plan still 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from modelgraft.engine.segments import Cut, Segment, segment
@@ -38,9 +38,19 @@ def why_alone(step: Step) -> str:
     return ""
 
 
+def _alone_in(plan: Plan) -> Callable[[Step], str]:
+    """As `why_alone`, for the steps of a plan: what lends its weights is loaded for those who take them, and would be held twice."""
+    lending = {step.node.share for step in plan.steps}
+
+    def why(step: Step) -> str:
+        return why_alone(step) or ("another node shares its weights" if step.node.name in lending else "")
+
+    return why
+
+
 def segments_of(plan: Plan) -> tuple[tuple[Segment, ...], tuple[Cut, ...]]:
     """The segments of a plan that have several steps, and the cuts between steps that could have been one."""
-    made, cuts = segment(plan, why_alone)
+    made, cuts = segment(plan, _alone_in(plan))
     return tuple(part for part in made if len(part.steps) > 1), cuts
 
 
@@ -48,7 +58,7 @@ def fuse(plan: Plan) -> Plan:
     """The same plan with each segment of several steps as one step; the plan itself when there is none."""
     if not any(step.fuses for step in plan.steps):
         return plan
-    made, _ = segment(plan, why_alone)
+    made, _ = segment(plan, _alone_in(plan))
     names = {step.node.name: part.name for part in made if len(part.steps) > 1 for step in part.steps}
     if not names:
         return plan

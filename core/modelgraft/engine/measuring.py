@@ -5,7 +5,7 @@ A piece of memory that several names or several nodes have is one block, so that
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -30,11 +30,14 @@ def metered() -> Iterator[dict[Block, int]]:
         _METER.reset(token)
 
 
-def note_memory(device: str, size: int) -> None:
-    """Note that what is being loaded takes bytes on a device, beside the parameters and buffers of its torch module."""
+def note_memory(device: str, size: int, *, block: Hashable = None) -> None:
+    """Note that what is being loaded takes bytes on a device, beside the parameters and buffers of its torch module.
+
+    block  what tells them from others: noted of several nodes, it counts once; None: they are the node's own
+    """
     meter = _METER.get()
     if meter is not None:
-        meter[device, object()] = size
+        meter[device, object() if block is None else block] = size
 
 
 def blocks_of(loaded: Loaded) -> dict[Block, int]:

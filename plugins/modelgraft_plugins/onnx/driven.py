@@ -14,10 +14,11 @@ from typing import Any
 import torch
 
 from modelgraft.plugin import ExportError, LoadContext, Loaded, Ports, Signature, driving, in_torch, loop_of, resolve
-from modelgraft_plugins.onnx import plain, proofs, store, tuned
+from modelgraft_plugins.onnx import plain, proofs, store
 from modelgraft_plugins.onnx.calling import Exported
 from modelgraft_plugins.onnx.exporting import flat
 from modelgraft_plugins.onnx.keys import WEIGHT_BITS, key_of
+from modelgraft_plugins.onnx.sharing import Sharing
 
 
 class Session:
@@ -63,10 +64,12 @@ class _Part:
         return flat(self.host.parts[self.name], ports=names, wired=names, outputs=list(self.ports.outputs))
 
 
-def load(context: LoadContext, open_host: Callable[[], Loaded], *, identity: str, precision: str) -> tuple[Loaded, dict[str, store.Entry]]:
+def load(
+    context: LoadContext, open_host: Callable[[], Loaded], *, identity: str, precision: str, sharing: Sharing
+) -> tuple[Loaded, dict[str, store.Entry]]:
     """Give a driven component whose parts run on ONNX Runtime, and the exports that they run, by the names of the parts.
 
-    open_host  loads the node on torch;  identity  tells its weights from others
+    open_host  loads the node on torch;  identity  tells its weights from others;  sharing  opens its sessions
 
     Raises ExportError for a part that cannot be exported.
     """
@@ -78,7 +81,7 @@ def load(context: LoadContext, open_host: Callable[[], Loaded], *, identity: str
     entries, parts, warnings = dict[str, store.Entry](), dict[str, Session](), list[str]()
     for name, ports in declared.items():
         part = _Part(name, ports, _signature(name, ports, node.config.most()), host)
-        parts[name], entries[name], said = _open(part, context, identity=identity, precision=precision)
+        parts[name], entries[name], said = _open(part, context, identity=identity, precision=precision, sharing=sharing)
         warnings += [text for text in said if text not in warnings]
     at_home = replace(context, dtype="float32")  # of what the loop itself computes: a session takes and gives float32 in any precision
     loop = loop_of(node, next(iter(entries.values())).manifest["facts"], resolve)
@@ -93,12 +96,14 @@ def load(context: LoadContext, open_host: Callable[[], Loaded], *, identity: str
     ), entries
 
 
-def _open(part: _Part, context: LoadContext, *, identity: str, precision: str) -> tuple[Session, store.Entry, tuple[str, ...]]:
+def _open(
+    part: _Part, context: LoadContext, *, identity: str, precision: str, sharing: Sharing
+) -> tuple[Session, store.Entry, tuple[str, ...]]:
     """The session of a part, its export, and what a user must know."""
     node, signature = context.node, part.signature
     (session, remarks), entry, said = proofs.opened(
         key_of(node, signature, [identity], precision=precision, part=part.name),
-        lambda kept: tuned.session(kept.folder, context.device, count=context.threads),
+        lambda kept: sharing.session(kept.folder, context.device, count=context.threads),
         build=partial(_build, part, context, precision, key_of(node, signature, [identity], precision="float32", part=part.name)),
         prove=lambda kept: plain.prove(part.module(), kept.folder / store.GRAPH, signature, precision),
     )

@@ -37,6 +37,7 @@ from modelgraft_plugins.onnx.cuda import why_not
 from modelgraft_plugins.onnx.exporting import flat, joined
 from modelgraft_plugins.onnx.keys import WEIGHT_BITS, identity_of, key_of
 from modelgraft_plugins.onnx.leaving import Left, leaving
+from modelgraft_plugins.onnx.sharing import Sharing
 
 
 class Loads:
@@ -47,7 +48,7 @@ class Loads:
     """
 
     def __init__(self, torch: Backend, exports: dict[str, store.Entry]) -> None:
-        self._torch, self.exports = torch, exports
+        self._torch, self.exports, self._sharing = torch, exports, Sharing()
 
     def load(self, context: LoadContext, shared: Mapping[str, Loaded]) -> Loaded:
         """Load one node, as `OnnxBackend.load` says."""
@@ -120,6 +121,7 @@ class Loads:
                 lambda: self._torch.load(_on_host(context), shared),
                 identity=_identity(context),
                 precision=_precision(context),
+                sharing=self._sharing,
             )
             self.exports.update({f"{node.name}.{part}": entry for part, entry in entries.items()})
             return loaded
@@ -130,6 +132,7 @@ class Loads:
                 lambda: self._torch.load(_on_host(context), shared),
                 key_for=lambda variant: key_of(node, None, identity, precision=precision, part=variant),
                 precision=precision,
+                sharing=self._sharing,
             )
             return loaded
         wired = wired_inputs(node)
@@ -162,7 +165,7 @@ class Loads:
 
         (session, remarks), entry, said = proofs.opened(
             key_in(precision=precision),
-            lambda kept: tuned.session(kept.folder, context.device, count=context.threads, fresh=fresh),
+            lambda kept: self._sharing.session(kept.folder, context.device, count=context.threads, fresh=fresh),
             build=build,
             prove=lambda kept: plain.prove(_plain(on_host(), node, signature), kept.folder / store.GRAPH, signature, precision),
         )

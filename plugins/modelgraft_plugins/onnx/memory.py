@@ -25,7 +25,7 @@ def noted(device: str, folder: Path, names: Sequence[str]) -> Iterator[None]:
     for name in names:
         with contextlib.suppress(OSError):
             size += (folder / name).stat().st_size
-    note_memory(device, max(size, before - _free(device)))
+    note_memory(device, max(size, before - _free(device)), block=(folder, *names))
 
 
 def _free(device: str) -> int:

@@ -28,13 +28,14 @@ from modelgraft.plugin import (
     driving,
     in_torch,
     in_turn,
+    let_go,
     loop_of,
     note_memory,
     owner_of,
     parity_of,
     resolve,
 )
-from modelgraft_plugins.onnx import proofs, store, tuned
+from modelgraft_plugins.onnx import proofs, store
 from modelgraft_plugins.onnx.blocks import is_of
 from modelgraft_plugins.onnx.by_rows import ByRows
 from modelgraft_plugins.onnx.exporting import ahead, in_order, open_fresh, trace
@@ -44,6 +45,7 @@ from modelgraft_plugins.onnx.measured import MANY, beside
 from modelgraft_plugins.onnx.measured import widens as widens_here
 from modelgraft_plugins.onnx.precision import TOLERANCES, bring
 from modelgraft_plugins.onnx.sessions import open_session
+from modelgraft_plugins.onnx.sharing import Sharing
 
 Parts = Mapping[str, Any]  # as loops call them
 ROWS = 1024  # of a table that are compared at once
@@ -164,12 +166,13 @@ class FolderOpened:
 
 
 def load(
-    context: LoadContext, open_host: Callable[[], Loaded], *, key_for: Callable[[str], str], precision: str
+    context: LoadContext, open_host: Callable[[], Loaded], *, key_for: Callable[[str], str], precision: str, sharing: Sharing
 ) -> tuple[Loaded, store.Entry]:
     """Give a component whose parts are made of graphs that it has traced, and the export that it runs.
 
     open_host  loads the node on torch; called only when its export is not kept
     key_for    what the export of a variant is kept under: see `Assembling.variant`
+    sharing    opens its sessions
 
     Nobody can take weights from it: `Loaded.state` is None. Raises ExportError.
     """
@@ -182,7 +185,7 @@ def load(
     def opened(variant: str) -> tuple[tuple[Assembling, Parts, list[str]], store.Entry, tuple[str, ...]]:
         return proofs.opened(  # which lets go of the module before sessions open
             key_for(variant),
-            partial(_open, context),
+            partial(_open, context, sharing),
             build=lambda folder: _build(open_host(), context, precision, folder, variant),
             prove=lambda kept: _compared(open_host(), kept.folder, kept.manifest, precision, context.weights),
         )
@@ -204,12 +207,12 @@ def load(
     return loaded, entry
 
 
-def _open(context: LoadContext, entry: store.Entry) -> tuple[Assembling, Parts, list[str]]:
+def _open(context: LoadContext, sharing: Sharing, entry: store.Entry) -> tuple[Assembling, Parts, list[str]]:
     """The loop of a node, its parts, and what a user must know of the sessions."""
     remarks, doubted = list[str](), set[str]()
 
     def session(graph: str) -> Any:
-        opened, said = tuned.session(entry.folder, context.device, graph=graph, count=context.threads)
+        opened, said = sharing.session(entry.folder, context.device, graph=graph, count=context.threads)
         remarks.extend(said)
         if said:
             doubted.add(graph)
@@ -220,7 +223,7 @@ def _open(context: LoadContext, entry: store.Entry) -> tuple[Assembling, Parts, 
             return None  # 8-bit products are faster packed, blocks are packed in any case
         if graph in doubted:
             return None  # what was tuned may still lie there broken, where it could not be tuned again
-        return tuned.for_one_row(entry.folder, context.device, graph=graph, count=context.threads)
+        return sharing.for_one_row(entry.folder, context.device, graph=graph, count=context.threads)
 
     def of_many(graph: str) -> Any:
         return open_session(entry.folder / graph, device="cpu", count=context.threads, as_needed=True)
@@ -310,11 +313,16 @@ def prove(
     with torch.no_grad():
         cases = loop.rehearsals(torch_parts)
         expected = ahead(lambda *case: loop.rehearse(torch_parts, case, variant=variant), cases)
-        told, parts = in_order(expected), [each() for each in (assemble, *more)]
-        return parity_of(
-            lambda *case: [*told(*case)] * len(parts),
-            lambda *case: [made for each in parts for made in loop.rehearse(each, case, variant=variant)],
-            cases,
-            tolerance=TOLERANCES[precision][0],
-            writes=True,
-        )
+
+        def compared(assemble: Callable[[], Parts]) -> Parity:
+            let_go()  # of those that were compared before: their weights are never held beside these
+            parts, tolerance = assemble(), TOLERANCES[precision][0]
+            tried = partial(_rehearsed, loop, parts, variant)
+            return parity_of(in_order(expected), tried, cases, tolerance=tolerance, writes=True)
+
+        return max(map(compared, (assemble, *more)), key=lambda parity: parity.relative)
+
+
+def _rehearsed(loop: Assembling, parts: Parts, variant: str, *case: Any) -> Sequence[Tensor]:
+    """What parts give for a case of what a loop rehearses."""
+    return loop.rehearse(parts, case, variant=variant)

@@ -55,14 +55,14 @@ def session(
     remarks: tuple[str, ...] = ()
     if tuned.is_dir():
         try:
-            return _open_tuned(tuned, graph, count=count), ()
+            return _open_tuned(folder, tuned, graph, count=count), ()
         except ModelgraftError:
             raise
         except Exception as error:  # noqa: BLE001 a broken seal, or what onnxruntime says of a file that is none of its own
             remarks = (f"{graph} as it was tuned for this machine was changed on disk ({store.first_line(error)}): it is tuned again",)
     if leaves_tuning(folder.name, is_worth_it=bool(remarks) or _is_worth_tuning(folder, graph, tuned)):
         if fresh is not None and fresh.session is not None:
-            with memory.noted(device, folder, _files_of(folder, graph)):
+            with memory.noted(device, folder, files_of(folder, graph)):
                 return fresh.taken(), remarks
         return _open_plain(folder, graph, device=device, count=count), remarks
     if fresh is not None:
@@ -71,7 +71,7 @@ def session(
         remarks = (*remarks, f"{graph} is not kept as tuned for this machine ({why_not}): starting takes longer")
         return _open_plain(folder, graph, device=device, count=count), remarks
     let_go()  # of the session that wrote it
-    return _open_tuned(tuned, graph, count=count), remarks
+    return _open_tuned(folder, tuned, graph, count=count), remarks
 
 
 def for_one_row(folder: Path, device: str, *, graph: str, count: int | None = None) -> Any:
@@ -82,16 +82,17 @@ def for_one_row(folder: Path, device: str, *, graph: str, count: int | None = No
     tuned = tuned_folder(folder, graph)
     if device != "cpu" or not tuned.is_dir() or not _is_large(folder, graph) or not one_row.is_faster_as_they_lie():
         return None
-    return open_session(tuned / graph, device="cpu", settings=AS_THEY_LIE, optimised=True, count=count)
+    with memory.noted("cpu", tuned, files_of(folder, graph)):
+        return open_session(tuned / graph, device="cpu", settings=AS_THEY_LIE, optimised=True, count=count)
 
 
-def _open_tuned(tuned: Path, graph: str, *, count: int | None) -> Any:  # Any: onnxruntime has no types
-    with memory.noted("cpu", tuned, seals.names_in(tuned)):
+def _open_tuned(folder: Path, tuned: Path, graph: str, *, count: int | None) -> Any:  # Any: onnxruntime has no types
+    with memory.noted("cpu", folder, files_of(folder, graph)):  # the packed weights beside them are read in their place
         return _open_proven(tuned, None, partial(started, Begun(tuned / graph, True, count)))
 
 
 def _open_plain(folder: Path, graph: str, *, device: str, count: int | None) -> Any:  # Any: onnxruntime has no types
-    names = _files_of(folder, graph)
+    names = files_of(folder, graph)
     start = partial(started, Begun(folder / graph, False, count))
     if device != "cpu":
         start = partial(open_session, folder / graph, device=device, count=count)
@@ -111,7 +112,7 @@ def _open_proven(folder: Path, names: Sequence[str] | None, start: Callable[[], 
     return opened
 
 
-def _files_of(folder: Path, graph: str) -> Sequence[str]:
+def files_of(folder: Path, graph: str) -> Sequence[str]:
     """The files of a graph: its weights lie beside it under names that begin with its own. Raises BrokenSeal."""
     return [name for name in seals.names_in(folder) if name.startswith(graph)] or (graph,)
 
@@ -124,7 +125,7 @@ def _is_worth_tuning(folder: Path, graph: str, tuned: Path) -> bool:
 
 
 def _is_large(folder: Path, graph: str) -> bool:
-    return sum((folder / name).stat().st_size for name in _files_of(folder, graph)) >= WORTH_BYTES
+    return sum((folder / name).stat().st_size for name in files_of(folder, graph)) >= WORTH_BYTES
 
 
 def _refused_file(tuned: Path) -> Path:
@@ -134,7 +135,7 @@ def _refused_file(tuned: Path) -> Path:
 
 def _prove_plain(folder: Path, graph: str) -> None:
     """Read the files of a graph whole. Raises BrokenSeal."""
-    if complaint := seals.complaint(folder, _files_of(folder, graph)):
+    if complaint := seals.complaint(folder, files_of(folder, graph)):
         raise seals.BrokenSeal(complaint)
 
 
@@ -162,7 +163,7 @@ def _tune(folder: Path, graph: str, tuned: Path, *, is_broken: bool) -> str:
                     seals.write_sealed(refused, why_not)
                     raise OSError(why_not)
                 seals.seal(aside)
-            if _is_large(folder, graph):
+            if _is_large(folder, graph) and store.manifest_in(folder).get("precision") == "float32":
                 one_row.prepare()
     except OSError as error:
         return error.strerror or str(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 
+import numpy
 import pytest
 import torch
 
@@ -65,6 +66,21 @@ def test_nodes_that_are_one_session_go_together(tmp_path):
         assert pipeline.memory.taken == {"cpu": 0}
         assert [row.what for row in pipeline.memory.rows] == [step.node.name]
         assert torch.equal(pipeline.run(x=X)["y"], first)
+
+
+@pytest.mark.slow  # it exports
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_nodes_that_share_weights_run_one_session(tmp_path):
+    """What reads the one that lends them is not joined with it, which would hold them once more; all of them count once."""
+    nodes = {"a": linear("inputs.x"), "b": linear("a", share="a"), "c": linear("b", share="a")}
+    with mg.open(graph(tmp_path, nodes, {"y": "c"}), backend="onnx", cache_bytes=0) as pipeline:
+        found = pipeline.run(x=X, outputs=["a.y", "c.y"])
+        (session,) = {each.session for loaded in pipeline._loader.loaded().values() for each in loaded.call.sessions.values()}
+        assert ONE <= pipeline.memory.taken["cpu"] < 2 * ONE
+    once, thrice = found["a.y"].numpy(), found["c.y"].numpy()
+    for _ in range(2):
+        (once,) = session.run(None, {session.get_inputs()[0].name: once})
+    assert numpy.array_equal(once, thrice)
 
 
 def test_a_session_takes_what_its_files_do(tmp_path):

@@ -18,7 +18,7 @@ def empty(monkeypatch, tmp_path):
     monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path))
 
 
-@pytest.mark.parametrize(("packed", "wanted"), [(1.3, True), (1.06, True), (1.04, False), (0.5, False)])
+@pytest.mark.parametrize(("packed", "wanted"), [(1.3, True), (1.16, True), (1.14, False), (0.5, False)])
 def test_it_must_be_worth_a_second_session(monkeypatch, packed, wanted):
     monkeypatch.setattr(one_row, "seconds", lambda: {"packed": packed, "as they lie": 1.0})
     one_row.prepare()
@@ -69,7 +69,7 @@ def test_a_second_session_is_opened_where_it_is_worth_it(tmp_path, monkeypatch, 
     folder = tuned.tuned_folder(tmp_path, "model.onnx")
     if is_tuned:
         folder.mkdir()
-    monkeypatch.setattr(tuned, "_files_of", lambda *_: ("model.onnx",))
+    monkeypatch.setattr(tuned, "files_of", lambda *_: ("model.onnx",))
     assert tuned.for_one_row(tmp_path, device, graph="model.onnx") == ("session" if opens else None)
     if opens:
         wanted = {"path": folder / "model.onnx", "optimised": True, "settings": {"session.disable_prepacking": "1"}}
